@@ -1,0 +1,38 @@
+# Two commands for a fresh clone; both make .venv first. Nothing but Python >= 3.11 and a package index is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+export TOKENIZERS_PARALLELISM = false
+
+.PHONY: demo test lint clean
+
+demo: $(VENV)/.demo
+	@echo "The demo itself: about 5 minutes on 2 CPU cores. Ctrl-C stops it; the same command goes on."
+	@$(BIN)/cotbal demo
+
+test: $(VENV)/.test lint
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cotbal needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 demo"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing PyTorch, transformers and the drawings into $(VENV): 2 to 5 minutes the first time, about 1.5 GB on disk."
+	$(PIP) -e ".[train,pocket]"
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing the test tools into $(VENV): 2 to 5 minutes the first time."
+	$(PIP) -e ".[train,pocket,test]"
+	@touch $@ $(VENV)/.demo
+
+clean:
+	rm -rf $(VENV) runs

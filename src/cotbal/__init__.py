@@ -1,0 +1,1 @@
+"""cotbal: task weights with confidence intervals for fine-tuning vision-language models on many tasks."""

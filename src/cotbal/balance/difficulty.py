@@ -1,0 +1,24 @@
+"""Intra-task difficulty, Eq. 9: how much of a task's score needs the full data."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+
+def difficulty(
+    own: Float[np.ndarray, "*resample task"],
+    mini: Float[np.ndarray, "*resample task"],
+    identified: Bool[np.ndarray, " task"],
+) -> Float[np.ndarray, "*resample task"]:
+    """`D[i] = (P[i,i] - P[mini,i]) / P[i,i]`, Eq. 9.
+
+    Args:
+        own: score of every task after the probe that saw its large portion.
+        mini: score of every task after the probe `mini`.
+        identified: False for a task whose own score cannot be told from zero; its difficulty is NaN.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = (own - mini) / own
+    # As in Eq. 3: a resample that meets a zero denominator stays an extreme value.
+    return np.where(identified, np.nan_to_num(ratio, nan=0.0, posinf=1e6, neginf=-1e6), np.nan)

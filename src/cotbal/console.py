@@ -1,0 +1,106 @@
+"""What the verbs print for a person: plain tables, one a verb."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cotbal.balance import Balance
+from cotbal.data.check import CheckReport
+from cotbal.display import duration
+from cotbal.mixture import Mixture
+from cotbal.pipeline import State
+from cotbal.pipeline.plan import Plan
+from cotbal.rundir import RunPaths, read_json
+
+out = Console(highlight=False)
+if not out.is_terminal:
+    out = Console(highlight=False, width=160)  # a file or pipe has no width; do not cut columns to 80
+FINAL_NAMES = {"equal": "EW", "fixed": "CoTBal", "task_level": "TLA"}
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    """A table whose first column is a name and whose others are numbers or words."""
+    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+    return table
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """A status line for work that is counted: (what, done, total)."""
+    screen = Console(stderr=True)
+    with screen.status("") as line:
+        yield lambda what, done, total: line.update(f"{escape(what)} {done}/{total}")
+
+
+def show_check(found: CheckReport) -> None:
+    """Sizes of every split, then warnings and faults, every one of them."""
+    table = _table("task", "split", "records", "turns", "pictures", "missing", "broken", "dropped", "valid tokens", "mini")
+    for s in found.tasks:
+        cells = (s.records, s.turns, s.pictures, s.missing, s.broken, s.dropped, s.valid_tokens, s.mini)
+        table.add_row(escape(s.task), s.split, *("-" if cell is None else str(cell) for cell in cells))
+    out.print(table)
+    for warning in found.warnings:
+        out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
+    for fault in found.faults:
+        out.print(f"[red]fault[/]  {escape(str(fault))}", soft_wrap=True)
+    verdict = f"{len(found.faults)} faults" if found.faults else "no faults"
+    out.print(f"\n{verdict}, {len(found.warnings)} warnings")
+
+
+def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
+    """Every run with its cost."""
+    table = _table("run", "kind", "records", "valid tokens", "answers", "share of final", "time")
+    for p in plan.runs:
+        tokens = "-" if p.tokens is None else f"{p.tokens:.0f}"
+        time = "-" if p.seconds is None else duration(p.seconds)
+        kind = p.kind if p.kind == "probe" else f"final {FINAL_NAMES.get(p.run.name, '')}".rstrip()
+        table.add_row(escape(p.run.name), kind, str(p.records), tokens, str(p.answers), f"{p.share:.3f}", time)
+    out.print(table)
+    out.print(f"\n{plan.sentence()}")
+    for warning in warnings:
+        out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
+
+
+def show_balance(result: Balance) -> None:
+    """Weights with intervals, what they are made of, and what was flagged."""
+    table = _table("unit", "weight", "95 % interval", "outward", "inward", "difficulty", "")
+    for i, unit in enumerate(result.units):
+        bounds = result.weight_interval(unit)
+        shown = "-" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
+        verdict = "not distinguishable from 1" if result.distinguishable(unit) is False else ""
+        numbers = (result.outward[i], result.inward[i], result.difficulty[i])
+        cells = ("n/a" if number != number else f"{number:.3f}" for number in numbers)
+        table.add_row(escape(unit), f"{result.weights[unit]:.4f}", shown, *cells, verdict)
+    out.print(table)
+    out.print(f"temperature {result.temperature:g}")
+    for flag in result.flags:
+        out.print(f"[yellow]{flag.kind}[/]  {escape(flag.message)}", soft_wrap=True)
+    for warning in result.warnings:
+        out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
+
+
+def show_final(mixture: Mixture, paths: RunPaths) -> None:
+    """Test scores of a final model."""
+    table = _table("task", "split", "metric", "score", title=f"{FINAL_NAMES.get(paths.root.name, paths.root.name)} on test")
+    for task in mixture.tasks:
+        for split in task.test:
+            content: Mapping[str, Mapping[str, Mapping[str, float]]] = read_json(paths.scores(task.name, split))
+            for metric, entry in content["metrics"].items():
+                table.add_row(escape(task.name), split, metric, f"{entry['score']:.4f}")
+    out.print(table)
+
+
+def show_status(states: Sequence[State]) -> None:
+    """One line a run."""
+    table = _table("run", "kind", "state", "")
+    colours = {"done": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
+    for s in states:
+        table.add_row(escape(s.run), s.kind, f"[{colours[s.state]}]{s.state}[/]", escape(s.detail))
+    out.print(table)

@@ -1,0 +1,133 @@
+"""Conversations as the model's own chat template writes them, and which characters the model must learn to write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers.utils.chat_template_utils import render_jinja_template
+
+from cotbal.data.records import Turn
+from cotbal.errors import CotbalError
+
+PICTURE = "<image>"
+_GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
+Message = dict[str, Any]
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A conversation as text.
+
+    Attributes:
+        text: what the tokenizer gets, one placeholder a picture.
+        spans: for every assistant turn, first and last (exclusive) character of what carries loss.
+    """
+
+    text: str
+    spans: tuple[Span, ...]
+
+
+def messages(turns: Sequence[Turn], instruction: str | None = None) -> list[Message]:
+    """The turns in the form that chat templates read; `instruction` is appended to the first user turn."""
+    first_user = next(i for i, turn in enumerate(turns) if turn.role == "user")
+    suffix = f"\n{instruction}" if instruction else ""
+    return [
+        {"role": turn.role, "content": _parts(turn.text + (suffix if i == first_user else ""))}
+        for i, turn in enumerate(turns)
+    ]
+
+
+def _parts(text: str) -> list[Message]:
+    """Text and picture parts; the newline that LLaVA's data puts next to a marker is the template's business."""
+    parts: list[Message] = []
+    for i, piece in enumerate(text.split(PICTURE)):
+        if i > 0:
+            parts.append({"type": "image"})
+        piece = piece.removeprefix("\n") if i > 0 else piece
+        piece = piece.removesuffix("\n") if i < text.count(PICTURE) else piece
+        if piece:
+            parts.append({"type": "text", "text": piece})
+    return parts
+
+
+def render_prompt(conversation: list[Message], template: str, tokenizer: Any) -> str:
+    """Everything up to the point where the assistant answers."""
+    return _render(conversation, template, tokenizer, add_generation_prompt=True)
+
+
+def render(conversation: list[Message], template: str, tokenizer: Any) -> Rendered:
+    """The whole conversation and its assistant spans, each closed by an end-of-turn token that carries loss too.
+
+    The template's own generation marks are used where it has them; otherwise a span is what the template adds when
+    the assistant turn is added.
+
+    Raises:
+        CotbalError: the template rewrites earlier turns, so that spans cannot be found.
+    """
+    text = _render(conversation, template, tokenizer)
+    marked = _GENERATION.search(template) is not None
+    spans = (
+        _marked_spans(conversation, template, tokenizer)
+        if marked
+        else _added_spans(conversation, template, tokenizer)
+    )
+    return _with_ends(text, spans, tokenizer.eos_token)
+
+
+def _render(conversation: list[Message], template: str, tokenizer: Any, **options: Any) -> str:
+    text: str = render_jinja_template(
+        [conversation], chat_template=template, **_special_tokens(tokenizer), **options
+    )[0][0]
+    return text
+
+
+def _special_tokens(tokenizer: Any) -> dict[str, str]:
+    return {name: value for name, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
+
+
+def _marked_spans(conversation: list[Message], template: str, tokenizer: Any) -> list[Span]:
+    _, indices = render_jinja_template(
+        [conversation],
+        chat_template=template,
+        return_assistant_tokens_mask=True,
+        **_special_tokens(tokenizer),
+    )
+    return [(start, end) for start, end in indices[0]]
+
+
+def _added_spans(conversation: list[Message], template: str, tokenizer: Any) -> list[Span]:
+    text = _render(conversation, template, tokenizer)
+    spans = []
+    for i, message in enumerate(conversation):
+        if message["role"] != "assistant":
+            continue
+        before = _render(conversation[:i], template, tokenizer, add_generation_prompt=True)
+        after = _render(conversation[: i + 1], template, tokenizer)
+        if not (text.startswith(before) and text.startswith(after)):
+            raise CotbalError(
+                "the chat template writes earlier turns differently once a turn is added, so the assistant's words "
+                "cannot be told from the prompt; give the template {% generation %} marks, or use another one"
+            )
+        spans.append((len(before), len(after)))
+    return spans
+
+
+def _with_ends(text: str, spans: list[Span], end: str) -> Rendered:
+    """Let every span end with an end-of-turn token: take in one that follows it, or write one where there is none."""
+    closed: list[Span] = []
+    shift = 0
+    for start, stop in spans:
+        start, stop = start + shift, stop + shift
+        if text.startswith(end, stop):
+            stop += len(end)
+        elif end not in text[start:stop]:
+            text = text[:stop] + end + text[stop:]
+            stop += len(end)
+            shift += len(end)
+        closed.append((start, stop))
+    return Rendered(text, tuple(closed))

@@ -1,0 +1,87 @@
+"""Streaming readers: a file of records becomes pairs of number and raw row, or faults; one row in memory at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ijson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cotbal.data.conversations import Fault
+
+# Embedded pictures make rows heavy; 64 of them stay below some hundred megabytes.
+_PARQUET_ROWS = 64
+_MARK = b"\xef\xbb\xbf"  # byte order mark that some editors put before UTF-8
+
+Row = tuple[int, Any]
+
+
+def read_rows(path: Path) -> Iterator[Row | Fault]:
+    """The numbered rows of a `.jsonl`, `.json` (one array) or `.parquet` file, and a fault in place of a broken one."""
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        yield Fault(path, 0, f"expected a file that ends in {', '.join(_READERS)}; found {path.suffix or 'no ending'}")
+    elif not path.is_file():
+        yield Fault(path, 0, "expected a file of records; found no such file")
+    else:
+        yield from reader(path)
+
+
+def _read_jsonl(path: Path) -> Iterator[Row | Fault]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            text = line.removeprefix(_MARK) if number == 1 else line
+            if not text.strip():
+                continue
+            try:
+                yield number, json.loads(text.decode())
+            except (ValueError, RecursionError) as error:
+                yield Fault(path, number, f"expected one JSON object a line; found broken JSON ({error})")
+
+
+def _read_json(path: Path) -> Iterator[Row | Fault]:
+    number = 0
+    with path.open("rb") as file:
+        head = file.read(4096)
+        if _first_character(head) != b"[":
+            yield Fault(
+                path,
+                0,
+                "expected one JSON array of records; a file with one record a line must end in .jsonl",
+            )
+            return
+        file.seek(len(_MARK) if head.startswith(_MARK) else 0)
+        try:
+            for number, row in enumerate(ijson.items(file, "item", use_float=True), 1):
+                yield number, row
+        except (ijson.JSONError, ValueError, RecursionError) as error:
+            message = " ".join(str(error).split())
+            yield Fault(path, number + 1, f"broken JSON from this record on; the rest cannot be read ({message})")
+
+
+def _first_character(head: bytes) -> bytes:
+    return head.removeprefix(_MARK).lstrip()[:1]
+
+
+def _read_parquet(path: Path) -> Iterator[Row | Fault]:
+    number = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except (pa.ArrowException, OSError) as error:
+        message = " ".join(str(error).split())
+        yield Fault(path, number + 1 if number else 0, f"expected a parquet file; found broken data ({message})")
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Row | Fault]]] = {
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".parquet": _read_parquet,
+}

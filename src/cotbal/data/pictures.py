@@ -1,0 +1,80 @@
+"""Pictures on disk: where they lie, whether they are whole, and how they are opened."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+from cotbal.errors import DataError
+
+_CHUNK = 256
+
+
+def resolve(root: Path, name: str) -> Path:
+    """The file of the picture called `name`: below `root`, unless the name is absolute."""
+    return root / name
+
+
+def open_picture(path: Path) -> Image.Image:
+    """The picture at `path` in RGB, upright, on white where it is transparent.
+
+    Drawings are often black lines on nothing; on the usual black ground they would be invisible.
+
+    Raises:
+        DataError: the file is missing, truncated or not a picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            return _on_white(ImageOps.exif_transpose(picture))
+    except FileNotFoundError:
+        raise DataError(f"missing picture {path}") from None
+    except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
+        raise DataError(f"broken picture {path}: {error}") from None
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    ground = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+
+
+def fault_of(path: Path, decode: bool) -> str | None:
+    """What is wrong with the picture at `path`, or None; without `decode` only whether it exists is looked at."""
+    if not os.path.isfile(path):
+        return f"missing picture {path}"
+    if not decode:
+        return None
+    try:
+        open_picture(path)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+def faults_of_pictures(
+    root: Path, names: Iterable[str], decode: bool, progress: Callable[[int], None] | None = None
+) -> dict[str, str]:
+    """The fault of every name in `names` that has one; several pictures are decoded at a time.
+
+    Args:
+        progress: is told now and then how many pictures are done.
+    """
+    found: dict[str, str] = {}
+    done = 0
+    waiting = iter(names)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(islice(waiting, _CHUNK)):
+            paths = [resolve(root, name) for name in chunk]
+            faults = pool.map(partial(fault_of, decode=decode), paths)
+            found.update((name, fault) for name, fault in zip(chunk, faults, strict=True) if fault is not None)
+            done += len(chunk)
+            if progress is not None:
+                progress(done)
+    return found

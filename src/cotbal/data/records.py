@@ -1,0 +1,266 @@
+"""Records of one file, memory-mapped: any number of them, in the memory of one.
+
+The source is read once, checked, and written as an Arrow file whose name is the hash of the source's bytes; the
+same bytes are never converted twice, and a changed source never meets an old conversion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from cotbal.data.conversations import Fault, Record, Role, Turn, normalise
+from cotbal.data.formats import read_rows
+from cotbal.errors import DataError
+
+__all__ = ["Fault", "Record", "Records", "Turn", "default_cache", "open_records", "sound_records"]
+
+# Raise it with every change of the schema or of the rules of normalisation.
+SCHEMA_VERSION = 1
+_SCHEMA = pa.schema(
+    {
+        "id": pa.string(),  # null when the source states none: a made-up id holds the file's name, which is no content
+        "task": pa.string(),
+        "images": pa.list_(pa.string()),
+        "system": pa.bool_(),  # whether the first text is a system turn; the roles of the others follow
+        "texts": pa.list_(pa.string()),
+        "references": pa.list_(pa.string()),  # null when the only one is the last text
+        "number": pa.int64(),
+    }
+)
+_ROWS = 2048  # a batch
+_EMBEDDED = "embedded:"  # a picture that came inside the source and lies in the cache, wherever that is now
+_SHOWN = 20
+
+
+def default_cache() -> Path:
+    """Where converted records lie: `$COTBAL_CACHE`, or `cotbal` in the user's cache directory."""
+    chosen = os.environ.get("COTBAL_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cotbal"
+
+
+class Records(Sequence[Record]):
+    """The sound records of one file; an item is read from the memory-mapped file when it is asked for.
+
+    Attributes:
+        source: the file they came from.
+        digest: SHA-256 of the bytes of that file.
+    """
+
+    def __init__(self, source: Path, digest: str, arrow: Path, cache: Path) -> None:
+        table = pa.ipc.open_file(pa.memory_map(str(arrow))).read_all()
+        self.source = source
+        self.digest = digest
+        self._columns = [table.column(name) for name in _SCHEMA.names]
+        self._length: int = table.num_rows
+        self._pictures = str((cache / "images").resolve())
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(self._length))]
+        place = int(index)
+        place += self._length if place < 0 else 0
+        if not 0 <= place < self._length:
+            raise IndexError(f"record {index} of {self._length}")
+        return self._record([column[place].as_py() for column in self._columns])
+
+    def __iter__(self) -> Iterator[Record]:
+        for rows in self._batches(self._columns):
+            yield from map(self._record, rows)
+
+    def ids(self, indices: np.ndarray | None = None) -> Iterator[str]:
+        """The ids of all records, or of those at `indices`."""
+        columns = [self._columns[0], self._columns[-1]]
+        if indices is not None:
+            columns = [column.take(pa.array(indices)) for column in columns]
+        for rows in self._batches(columns):
+            for identity, number in rows:
+                yield identity or self._made_up_id(number)
+
+    def images(self) -> Iterator[tuple[str, ...]]:
+        """The names of the pictures of every record."""
+        for rows in self._batches([self._columns[2]]):
+            for (names,) in rows:
+                yield self._names(names)
+
+    def _batches(self, columns: list[Any]) -> Iterator[Iterator[tuple[Any, ...]]]:
+        for start in range(0, len(columns[0]), _ROWS):
+            yield zip(*(column.slice(start, _ROWS).to_pylist() for column in columns), strict=True)
+
+    def _record(self, values: Sequence[Any]) -> Record:
+        identity, task, images, system, texts, references, number = values
+        turns = tuple(Turn(_role(place - system), text) for place, text in enumerate(texts))
+        return Record(
+            identity or self._made_up_id(number),
+            task,
+            self._names(images),
+            turns,
+            tuple(references) if references else (texts[-1],),
+            number,
+        )
+
+    def _made_up_id(self, number: int) -> str:
+        return f"{self.source.stem}_{number}"
+
+    def _names(self, stored: list[str]) -> tuple[str, ...]:
+        return tuple(
+            os.path.join(self._pictures, name.removeprefix(_EMBEDDED)) if name.startswith(_EMBEDDED) else name
+            for name in stored
+        )
+
+
+def _role(place: int) -> Role:
+    """Role of the turn at `place`, counted from the first user turn."""
+    return "system" if place < 0 else "assistant" if place % 2 else "user"
+
+
+def open_records(path: Path, cache: Path, evaluation: bool = False) -> Records:
+    """The records of `path`, converted when they have not been before.
+
+    Args:
+        path: a `.jsonl`, `.json` or `.parquet` file in the LLaVA or the `messages` form.
+        cache: directory of converted files, such as `default_cache()`.
+        evaluation: whether every record must have exactly one question and one answer.
+
+    Raises:
+        DataError: the first faults by file and record, and how many more there are.
+    """
+    faults: list[Fault] = []
+    total = 0
+
+    def note(fault: Fault) -> None:
+        nonlocal total
+        total += 1
+        if len(faults) < _SHOWN:
+            faults.append(fault)
+
+    with sound_records(path, cache, evaluation, note) as records:
+        if not total:
+            return records
+    lines = [f"  {fault}" for fault in faults] + ([f"  ... and {total - _SHOWN} more"] if total > _SHOWN else [])
+    count = "1 fault" if total == 1 else f"{total} faults"
+    raise DataError(f"{path}: {count}:\n" + "\n".join(lines) + "\n`cotbal check RECIPE` lists every fault of a recipe")
+
+
+@contextmanager
+def sound_records(path: Path, cache: Path, evaluation: bool, on_fault: Callable[[Fault], None]) -> Iterator[Records]:
+    """The records of `path` that have no fault; each fault goes to `on_fault` before the block starts.
+
+    The conversion is kept only when there was no fault; otherwise the records live as long as the block.
+    """
+    digest = _digest(path)
+    kept = cache / f"{digest}-{SCHEMA_VERSION}{'-evaluation' if evaluation else ''}.arrow"
+    if kept.is_file():
+        yield Records(path, digest, kept, cache)
+        return
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="converting-", ignore_cleanup_errors=True) as directory:
+        arrow = Path(directory) / "records.arrow"
+        faulty = False
+        for fault in _convert(path, arrow, cache, evaluation):
+            faulty = True
+            on_fault(fault)
+        records = Records(path, digest, arrow, cache)
+        for fault in _repeated_ids(records):
+            faulty = True
+            on_fault(fault)
+        if not faulty:
+            os.replace(arrow, kept)
+        yield records
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _convert(path: Path, arrow: Path, cache: Path, evaluation: bool) -> Iterator[Fault]:
+    """Write the sound records of `path`, a batch at a time, and give the faults of the others."""
+    rows = _judged(path, cache, evaluation)
+    found = False
+    with pa.OSFile(str(arrow), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        while batch := list(islice(rows, _ROWS)):
+            found = True
+            yield from (row for row in batch if isinstance(row, Fault))
+            writer.write_batch(_to_arrow([row for row in batch if isinstance(row, Record)]))
+    if not found:
+        yield Fault(path, 0, "expected at least one record; found none")
+
+
+def _judged(path: Path, cache: Path, evaluation: bool) -> Iterator[Record | Fault]:
+    for row in read_rows(path):
+        if isinstance(row, Fault):
+            yield row
+            continue
+        number, raw = row
+        result = normalise(raw, number, evaluation, lambda content: _keep_picture(content, cache))
+        if isinstance(result, Record):
+            yield result
+        else:
+            yield from (Fault(path, number, message) for message in result)
+
+
+def _to_arrow(records: Sequence[Record]) -> Any:
+    columns: list[list[Any]] = [
+        [record.id or None for record in records],
+        [record.task for record in records],
+        [record.images for record in records],
+        [record.turns[0].role == "system" for record in records],
+        [[turn.text for turn in record.turns] for record in records],
+        [record.references if len(record.references) > 1 else None for record in records],
+        [record.number for record in records],
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
+
+
+def _keep_picture(content: bytes, cache: Path) -> str:
+    """Write an embedded picture under the hash of its bytes and return its stored name."""
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            kind = str(picture.format).lower()
+    except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
+        raise DataError(f"expected an embedded picture; found {len(content)} bytes that are none ({error})") from None
+    name = f"{hashlib.sha256(content).hexdigest()}.{kind}"
+    target = cache / "images" / name
+    if not target.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(content)
+        os.replace(part, target)
+    return _EMBEDDED + name
+
+
+def _repeated_ids(records: Records) -> Iterator[Fault]:
+    """A fault for every id that stood before, found by sorted hashes: eight bytes a record instead of its text."""
+    hashes = np.fromiter(map(hash, records.ids()), np.int64, len(records))
+    order = np.argsort(hashes, kind="stable")
+    suspects = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+    first: dict[str, int] = {}
+    for index in np.unique(np.concatenate([order[suspects], order[suspects + 1]])):
+        record = records[index]
+        if record.id in first:
+            yield Fault(records.source, record.number, f"id {record.id!r} stands already at record {first[record.id]}")
+        first.setdefault(record.id, record.number)

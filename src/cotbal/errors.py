@@ -1,0 +1,34 @@
+"""What a user can cause, said in one clear sentence: what was expected, what was found, what to do next."""
+
+from __future__ import annotations
+
+
+class CotbalError(Exception):
+    """A fault that the user can mend; the command line prints it without a traceback and exits with 2."""
+
+
+class RecipeError(CotbalError):
+    """The recipe is not valid."""
+
+
+class DataError(CotbalError):
+    """Records or pictures are not what the recipe promises."""
+
+
+class ScoresError(CotbalError):
+    """A table of scores cannot be used."""
+
+
+class RunError(CotbalError):
+    """A run failed, or its directory does not fit the recipe."""
+
+
+class RunsFailed(RunError):
+    """Some runs failed and the others are kept, so that the same command goes on."""
+
+
+class MissingDependency(CotbalError):
+    """An optional package is not installed."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f'{feature} needs packages that are not installed: pip install "cotbal[{extra}]"')

@@ -1,0 +1,79 @@
+"""Evaluate a checkpoint: greedy answers, kept as text beside their references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from cotbal.data.collate import Collator, Row
+from cotbal.data.records import Record
+from cotbal.recipe import Generation
+from cotbal.rundir import RunPaths, write_jsonl
+
+Report = Callable[[int], None]  # number of answers given so far
+
+
+def generate(
+    model: Any, collator: Collator, rows: Sequence[Row], settings: Generation, report: Report
+) -> list[str]:
+    """Greedy answers, in the order of `rows`.
+
+    Rows of similar length share a batch, padded on the left, so that little is computed for nothing; a batch ends
+    when its last row has ended.
+    """
+    order = sorted(range(len(rows)), key=lambda i: sum(len(turn.text) for turn in rows[i].record.turns[:-1]))
+    answers = [""] * len(rows)
+    for start in range(0, len(rows), settings.batch_size):
+        places = order[start : start + settings.batch_size]
+        batch = collator.prompts([rows[i] for i in places])
+        for place, answer in zip(places, _answers(model, collator, batch, settings.max_new_tokens), strict=True):
+            answers[place] = answer
+        report(start + len(places))
+    return answers
+
+
+def _answers(model: Any, collator: Collator, batch: dict[str, Any], max_new_tokens: int) -> list[str]:
+    inputs = {key: _to(value, model) for key, value in batch.items()}
+    with torch.inference_mode():
+        tokens = model.generate(**inputs, max_new_tokens=max_new_tokens)
+    new = tokens[:, inputs["input_ids"].shape[1] :]
+    return [text.strip() for text in collator.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+def _to(value: Any, model: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.to(model.device, model.dtype if value.is_floating_point() else None)
+
+
+def set_greedy(model: Any, tokenizer: Any) -> None:
+    """One answer a prompt, the likeliest token each time; sampling settings of the checkpoint are dropped."""
+    settings = model.generation_config
+    settings.do_sample, settings.num_beams = False, 1
+    settings.temperature = settings.top_p = settings.top_k = None
+    settings.eos_token_id = settings.eos_token_id if settings.eos_token_id is not None else tokenizer.eos_token_id
+    settings.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+
+
+def write_generations(
+    paths: RunPaths, task: str, split: str, records: Sequence[Record], answers: Sequence[str]
+) -> None:
+    """Keep every answer beside its question and references, so that scores can be computed again without a model."""
+    rows = (
+        {
+            "id": record.id,
+            "images": list(record.images),
+            "question": question(record),
+            "references": list(record.references),
+            "answer": answer,
+        }
+        for record, answer in zip(records, answers, strict=True)
+    )
+    write_jsonl(paths.generations(task, split), rows)
+
+
+def question(record: Record) -> str:
+    """What was asked, without picture markers."""
+    return "\n".join(turn.text for turn in record.turns[:-1]).replace("<image>", "").strip()

@@ -1,0 +1,146 @@
+"""Start-of-run self-check: a changed weight must change the gradient, and by the predicted amount.
+
+Hosts lose weights silently: a dropped column, a flag left at its default, a denominator that cancels them. The check
+runs the host's own loss twice on real rows, once with one task's weight changed, and compares the change of the
+gradient with the one that the gradients of the single tasks, computed without the host's loss, predict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cotbal.errors import CotbalError
+from cotbal.loss import predicting, token_losses
+
+FACTOR = 1.5  # by which one task's weight is changed
+TOLERANCE = 0.05  # relative; two bfloat16 passes over the same rows agree to about 0.01
+MICRO_BATCHES = 4  # at most, so that the check costs about as much as a step
+PROBED_VALUES = 2_000_000  # parameters whose gradient is compared, smallest tensors first
+
+Batch = dict[str, Any]
+HostLoss = Callable[[Batch, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """What the check saw.
+
+    Attributes:
+        task: the task whose weight was changed.
+        predicted: norm of the predicted change of the gradient over the norm of the gradient.
+        error: norm of observed minus predicted change over the norm of the predicted change.
+    """
+
+    task: str
+    predicted: float
+    error: float
+
+
+def check_weights(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    host_loss: HostLoss,
+    coefficients: Callable[[int, float], Tensor],
+    tasks: Sequence[str],
+) -> SelfCheck | None:
+    """Compare observed and predicted change of the gradient; None when the rows at hand hold a single task.
+
+    Args:
+        model: the bare model, without the wrapper of a data-parallel launcher.
+        batches: micro-batches on the model's device, with `labels` and `task_ids`.
+        host_loss: (batch, coefficients a task) -> the loss that the host would send backward.
+        coefficients: (task, factor) -> coefficients `c_t` when this task's weight is multiplied by the factor.
+
+    Raises:
+        CotbalError: the change is not the predicted one, so the weights would be lost.
+    """
+    chosen = _mixed(batches)
+    present = sorted({int(i) for batch in chosen for i in batch["task_ids"]})
+    if len(present) < 2:
+        return None
+    changed = present[0]
+    before, after = coefficients(changed, 1.0), coefficients(changed, FACTOR)
+    with _without_dropout(model):
+        parameters = _probed(model)
+        single = _task_gradients(model, chosen, parameters, len(tasks))
+        plain = _host_gradient(host_loss, chosen, before, parameters)
+        observed = _host_gradient(host_loss, chosen, after, parameters) - plain
+    predicted = torch.einsum("t,tp->p", (after - before).to(single), single)
+    error = float((observed - predicted).norm() / predicted.norm().clamp_min(1e-30))
+    if not error <= TOLERANCE:
+        raise CotbalError(
+            f"self-check: multiplying the weight of {tasks[changed]} by {FACTOR} should change the gradient by "
+            f"{float(predicted.norm()):.3g} (norm); the loss that is about to be trained differs from that by "
+            f"{error:.0%}. The weights would be lost or distorted, so the training was not started."
+        )
+    return SelfCheck(tasks[changed], float(predicted.norm() / plain.norm().clamp_min(1e-30)), error)
+
+
+def _mixed(batches: Sequence[Batch]) -> list[Batch]:
+    """The first micro-batches that bring a new task; together they hold as many tasks as a few can."""
+    chosen: list[Batch] = []
+    seen: set[int] = set()
+    for batch in batches:
+        tasks = {int(i) for i in batch["task_ids"]}
+        if tasks - seen and len(chosen) < MICRO_BATCHES:
+            chosen.append(batch)
+            seen |= tasks
+    return chosen
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    """Make two passes comparable: every layer in evaluation mode, the model itself still in training mode."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    model.training = True
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _probed(model: nn.Module) -> list[nn.Parameter]:
+    trainable = sorted((p for p in model.parameters() if p.requires_grad), key=lambda p: p.numel())
+    total, chosen = 0, []
+    for parameter in trainable:
+        total += parameter.numel()
+        if chosen and total > PROBED_VALUES:
+            break
+        chosen.append(parameter)
+    return chosen
+
+
+def _task_gradients(
+    model: nn.Module, batches: Sequence[Batch], parameters: list[nn.Parameter], tasks: int
+) -> Tensor:
+    """Gradient of the summed loss of every task, `[task, parameter]`, by the stock forward pass and full logits."""
+    total = torch.zeros(tasks, sum(p.numel() for p in parameters), device=parameters[0].device)
+    for batch in batches:
+        mask = predicting(batch["labels"])
+        inputs = {key: value for key, value in batch.items() if key not in ("task_ids", "labels")}
+        losses = token_losses(model(**inputs, use_cache=False).logits[mask], batch["labels"][:, 1:][mask[:, :-1]])
+        token_tasks = batch["task_ids"][:, None].expand_as(mask)[mask]
+        for task in token_tasks.unique().tolist():
+            total[task] += _flat(losses[token_tasks == task].sum(), parameters)
+    return total
+
+
+def _host_gradient(
+    host_loss: HostLoss, batches: Sequence[Batch], coefficients: Tensor, parameters: list[nn.Parameter]
+) -> Tensor:
+    return torch.stack([_flat(host_loss(batch, coefficients), parameters) for batch in batches]).sum(dim=0)
+
+
+def _flat(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    parts = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
+    return torch.cat([part.flatten().float() for part in parts])
+

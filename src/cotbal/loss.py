@@ -1,0 +1,80 @@
+"""The loss of one optimizer step, Eq. 1, 2 and TLA: token sums, counts and one coefficient a task.
+
+With `S_t` the summed loss and `n_t` the number of valid tokens of task t **over one optimizer step** (all accumulation
+micro-batches, all ranks), every method of the paper is `loss = sum_t c_t * S_t`:
+
+| method | c_t |
+|---|---|
+| EW, Eq. 1 | `1 / sum n` |
+| VITW, Eq. 2 | `w_t / sum_s w_s n_s` (normalizer `weights`) or `w_t / sum n` (normalizer `tokens`) |
+| TLA | `1 / (K n_t)`, K = tasks present in the step |
+
+The counts need labels and task ids only, so the coefficients are known before the first forward pass and gradients
+accumulate exactly. Dividing inside each micro-batch instead would cancel the weight wherever a micro-batch holds a
+single task.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+IGNORED = -100  # label of a token that carries no loss
+Normalizer = Literal["weights", "tokens"]
+
+
+def predicting(labels: Int[Tensor, "row position"]) -> Bool[Tensor, "row position"]:
+    """True at the positions whose next token carries loss; a token is valid by its label alone, never by its loss."""
+    mask = torch.zeros_like(labels, dtype=torch.bool)
+    mask[:, :-1] = labels[:, 1:] != IGNORED
+    return mask
+
+
+def token_counts(
+    labels: Int[Tensor, "row position"], task_ids: Int[Tensor, " row"], tasks: int
+) -> Int[Tensor, " task"]:
+    """`n_t`: number of valid tokens of every task in a batch, one task a row."""
+    per_row = predicting(labels).sum(dim=1)
+    return torch.zeros(tasks, dtype=torch.long, device=labels.device).index_add_(0, task_ids, per_row)
+
+
+def token_losses(logits: Float[Tensor, "token word"], targets: Int[Tensor, " token"]) -> Float[Tensor, " token"]:
+    """Negative log-likelihood of every valid token, in float32 whatever the model computes in."""
+    return F.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def token_level(
+    counts: Int[Tensor, " task"], weights: Float[Tensor, " task"], normalizer: Normalizer = "weights"
+) -> Float[Tensor, " task"]:
+    """Coefficients of VITW, Eq. 2; with equal weights those of EW, Eq. 1.
+
+    `weights` divides by the weighted count, which keeps the scale of EW whatever tasks a step holds; `tokens` divides
+    by the plain count, as most trainers do, so that the scale follows the step's mean weight.
+    """
+    counts = counts.to(weights.dtype)
+    total = (weights * counts).sum() if normalizer == "weights" else counts.sum()
+    return weights / total.clamp_min(torch.finfo(weights.dtype).tiny) * (total > 0)
+
+
+def task_level(counts: Int[Tensor, " task"]) -> Float[Tensor, " task"]:
+    """Coefficients of TLA: the mean within each task, then over the tasks present in the step."""
+    present = counts > 0
+    return present / (present.sum().clamp_min(1) * counts.clamp_min(1)).float()
+
+
+def weighted_sum(
+    losses: Float[Tensor, " token"], token_tasks: Int[Tensor, " token"], coefficients: Float[Tensor, " task"]
+) -> Float[Tensor, ""]:
+    """`sum_t c_t S_t` over the tokens of one micro-batch; parts of a step add up to the loss of the step."""
+    return (losses * coefficients[token_tasks]).sum()
+
+
+def task_sums(
+    losses: Float[Tensor, " token"], token_tasks: Int[Tensor, " token"], tasks: int
+) -> Float[Tensor, " task"]:
+    """`S_t`: summed, unweighted loss of every task, detached, for the curves and the dynamic methods."""
+    return torch.zeros(tasks, device=losses.device).index_add_(0, token_tasks, losses.detach())

@@ -1,0 +1,1 @@
+"""One file a metric; each has MAXIMUM, HIGHER_IS_BETTER, `score` and `constant_answer`."""

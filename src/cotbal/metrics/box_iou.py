@@ -1,0 +1,62 @@
+"""Box accuracy: right when the first `[x1,y1,x2,y2]` of the answer overlaps a reference box with an IoU above 0.5."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+MAXIMUM = 1.0
+HIGHER_IS_BETTER = True
+
+_THRESHOLD = 0.5
+_BRACKETS = re.compile(r"\[(.*?)\]")
+Box = tuple[float, float, float, float]
+
+
+def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+    """1.0 for a right box, otherwise 0.0; float64, shape [n]. An answer that holds no box is wrong.
+
+    With several references any of them is right. Any unit will do, as long as answers and references share it.
+    """
+    pairs = zip(predictions, references, strict=True)
+    return np.array([_is_right(answer, accepted) for answer, accepted in pairs], np.float64)
+
+
+def constant_answer(references: Sequence[Sequence[str]]) -> str:
+    """The box of the medians of every coordinate over all reference boxes; empty when there is no box."""
+    boxes = [box for accepted in references for box in map(_parse, accepted) if box is not None]
+    if not boxes:
+        return ""
+    return "[" + ",".join(f"{float(value):g}" for value in np.median(np.array(boxes), axis=0)) + "]"
+
+
+def _is_right(answer: str, accepted: Sequence[str]) -> bool:
+    box = _parse(answer)
+    boxes = (_parse(reference) for reference in accepted)
+    return box is not None and any(_iou(box, other) > _THRESHOLD for other in boxes if other is not None)
+
+
+def _parse(text: str) -> Box | None:
+    found = _BRACKETS.search(text)
+    if found is None:
+        return None
+    try:
+        x1, y1, x2, y2 = map(float, found[1].split(","))
+    except ValueError:
+        return None
+    return x1, y1, x2, y2
+
+
+def _iou(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes; 0 when their union is empty."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    overlap = max(0.0, width) * max(0.0, height)
+    union = _area(a) + _area(b) - overlap
+    return overlap / union if union > 0 else 0.0
+
+
+def _area(box: Box) -> float:
+    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])

@@ -1,0 +1,210 @@
+"""The verbs: plan, balance, train, run, status, report. Each skips what is done and never imports torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from cotbal import plugins
+from cotbal.balance import Balance
+from cotbal.balance import balance as weigh
+from cotbal.errors import CotbalError, RunError
+from cotbal.pipeline.inputs import Inputs, open_inputs, warnings, write_portions
+from cotbal.pipeline.jobs import Options, Work, carry_out, paths_of
+from cotbal.pipeline.plan import Plan, Planned, make_plan
+from cotbal.recipe import Recipe
+from cotbal.rundir import RunDir, RunPaths, locked, read_json, write_json, write_text
+from cotbal.scoring import score_matrix
+
+FIXED = "fixed"  # the weighting that trains with the weights of Eq. 11
+
+
+@dataclass(frozen=True)
+class Job:
+    """A recipe whose data was opened, with its plan and its directory."""
+
+    recipe: Recipe
+    inputs: Inputs
+    plan: Plan
+    root: RunDir
+    warnings: tuple[str, ...]
+
+
+def plan(recipe: Recipe, root: RunDir, weightings: Sequence[str] = (FIXED,)) -> Job:
+    """Open the data and plan every run; nothing is written.
+
+    Raises:
+        CotbalError: the data is broken, or a weighting or metric does not exist.
+    """
+    for weighting in weightings:
+        plugins.load("cotbal.weightings", weighting)
+    for task in recipe.mixture.tasks:
+        for metric in {task.metric, *task.test_metrics}:
+            plugins.load("cotbal.metrics", metric)
+    inputs = open_inputs(recipe)
+    return Job(recipe, inputs, make_plan(recipe, inputs, weightings, root), root, tuple(warnings(recipe, inputs)))
+
+
+def balance(job: Job, options: Options) -> Balance:
+    """Train and score the probes, then weigh (Eq. 3-11); writes scores.csv, balance.json and weights.json."""
+    with locked(job.root.lock):
+        _write_plan(job)
+        _do(job, [p for p in job.plan.runs if p.kind == "probe"], options)
+        return _weigh(job)
+
+
+def train(job: Job, weighting: str, options: Options, weights: Mapping[str, float] | None = None) -> RunPaths:
+    """The final training with one weighting, scored on the test splits.
+
+    Args:
+        weights: unit -> weight for the weighting `fixed`, instead of those that `balance` left in the run directory.
+
+    Raises:
+        RunError: `fixed` was asked for before there are weights.
+    """
+    with locked(job.root.lock):
+        _write_plan(job)
+        if weights is not None:
+            _write_weights(job, weights)
+        _do(job, [_final(job, weighting)], options)
+        return job.root.final(weighting)
+
+
+def read_weights(path: Path) -> dict[str, float]:
+    """Unit -> weight from a weights.json, or from any JSON mapping of names to numbers.
+
+    Raises:
+        CotbalError: the file is not that.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CotbalError(f"{path}: expected weights as JSON; {error}") from None
+    found = content.get("weights", content) if isinstance(content, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(value, int | float) for value in found.values()):
+        raise CotbalError(f'{path}: expected {{"weights": {{unit: number}}}}; found something else')
+    return found
+
+
+def run(job: Job, weightings: Sequence[str], options: Options) -> tuple[Balance, Path]:
+    """Probes, weights, final trainings and report; returns the weights and the report's page.
+
+    Finals that need no weights share the workers with the probes; those that do come after.
+    """
+    with locked(job.root.lock):
+        _write_plan(job)
+        finals = [_final(job, weighting) for weighting in weightings]
+        early = [final for final in finals if final.run.weighting != FIXED]
+        _do(job, [p for p in job.plan.runs if p.kind == "probe"] + early, options)
+        result = _weigh(job)
+        late = [final for final in finals if final.run.weighting == FIXED]
+        if late:
+            # Alone on the machine: let it have all of it. The number of threads must not depend on what is left to
+            # do, or a resumed job would round differently.
+            _do(job, late, replace(options, resources=replace(options.resources, workers=1)))
+        from cotbal.report import write_report
+        return result, write_report(job.root.root)
+
+
+def _final(job: Job, weighting: str) -> Planned:
+    return next(p for p in job.plan.runs if p.kind == "final" and p.run.weighting == weighting)
+
+
+def _write_plan(job: Job) -> None:
+    write_text(job.root.recipe, job.recipe.to_yaml())
+    content = {"fingerprint": job.recipe.fingerprint, **job.plan.to_json(), "warnings": list(job.warnings)}
+    for entry, planned in zip(content["runs"], job.plan.runs, strict=True):
+        entry["directory"] = str(paths_of(planned, job.root).root.relative_to(job.root.root))
+    write_json(job.root.plan, content)
+    write_portions(job.recipe, job.inputs, job.root)
+
+
+def _do(job: Job, planned: Sequence[Planned], options: Options) -> None:
+    works = [Work(p, paths_of(p, job.root), _weights_for(job, p)) for p in planned]
+    carry_out(job.recipe, job.inputs, job.plan, works, job.root, options)
+
+
+def _weights_for(job: Job, planned: Planned) -> dict[str, float] | None:
+    if planned.run.weighting != FIXED:
+        return None
+    if not job.root.weights.exists():
+        raise RunError(f"{job.root.weights}: expected weights, found none; run `cotbal balance` first, or give --weights")
+    weights: dict[str, float] = read_json(job.root.weights)["tasks"]
+    return weights
+
+
+def _weigh(job: Job) -> Balance:
+    """From the kept answers of the probes to weights; repeated on every call, since it takes a second."""
+    settings = job.recipe.file.balance
+    probes = {p.run.name: job.root.probe(p.run.name) for p in job.plan.runs if p.kind == "probe"}
+    matrix = score_matrix(probes, {task.name: task.metric for task in job.recipe.mixture.balanced})
+    result = weigh(
+        matrix,
+        {task.name: task.unit for task in job.recipe.mixture.balanced},
+        settings.temperature,
+        settings.weight_range,
+        settings.bootstrap,
+        settings.seed,
+    )
+    write_text(job.root.score_table, matrix.to_csv())
+    write_json(job.root.balance, result.to_json())
+    _write_weights(job, result.weights)
+    return result
+
+
+def _write_weights(job: Job, weights: Mapping[str, float]) -> None:
+    mixture = job.recipe.mixture
+    missing = [unit for unit in mixture.units if unit not in weights]
+    if missing:
+        raise CotbalError(f"weights: expected one for each of {', '.join(mixture.units)}; none for {', '.join(missing)}")
+    # A task that is not balanced trains with the mean weight, 1.
+    tasks = {task.name: weights[task.unit] if task.balanced else 1.0 for task in mixture.tasks}
+    write_json(job.root.weights, {"weights": dict(weights), "tasks": tasks})
+
+
+@dataclass(frozen=True)
+class State:
+    """Where one run of a directory stands."""
+
+    run: str
+    kind: str
+    state: Literal["done", "running", "failed", "interrupted", "missing"]
+    detail: str
+
+
+def status(root: RunDir) -> list[State]:
+    """Every planned run of a directory: done, running, failed, interrupted or missing.
+
+    Raises:
+        RunError: the directory holds no plan.
+    """
+    if not root.plan.exists():
+        raise RunError(f"{root.root}: expected a run directory with a plan.json, found none; start with `cotbal run RECIPE`")
+    return [_state(entry, RunPaths(root.root / entry["directory"])) for entry in read_json(root.plan)["runs"]]
+
+
+def _state(entry: dict[str, str], paths: RunPaths) -> State:
+    if paths.done:
+        seconds = read_json(paths.outcome)["seconds"]["total"]
+        return State(entry["name"], entry["kind"], "done", f"{seconds:.0f} s")
+    if paths.root.exists() and _held(paths.lock):
+        progress = read_json(paths.progress) if paths.progress.exists() else {"phase": "starting", "fraction": 0.0}
+        return State(entry["name"], entry["kind"], "running", f"{progress['phase']}, {progress['fraction']:.0%}")
+    if paths.failure.exists():
+        last = read_json(paths.failure)["message"].strip().splitlines()[-1]
+        return State(entry["name"], entry["kind"], "failed", last)
+    if paths.progress.exists():
+        fraction = read_json(paths.progress)["fraction"]
+        return State(entry["name"], entry["kind"], "interrupted", f"at {fraction:.0%}; the same command goes on")
+    return State(entry["name"], entry["kind"], "missing", "")
+
+
+def _held(lock: Path) -> bool:
+    try:
+        with locked(lock):
+            return False
+    except RunError:
+        return True

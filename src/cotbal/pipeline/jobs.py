@@ -1,0 +1,151 @@
+"""From planned runs to finished runs: job files, an executor, and what to say when one fails."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from cotbal import plugins
+from cotbal.errors import RunError, RunsFailed
+from cotbal.executors import Job, Outcome, Resources
+from cotbal.pipeline.inputs import Inputs, checkpoint_digest, differences, identity
+from cotbal.pipeline.plan import Plan, Planned
+from cotbal.recipe import Recipe
+from cotbal.rundir import RunDir, RunPaths, move_aside, now, read_json, write_json
+
+Watch = Callable[[Sequence[Job], Sequence[Job]], AbstractContextManager[Callable[[Outcome], None]]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a job is carried out; nothing here changes a result.
+
+    Attributes:
+        executor: a name of `cotbal.executors`.
+        resources: what the jobs may use.
+        keep_checkpoints: keep the trained models of the probes (those of final runs are always kept).
+        restart_changed: move runs aside that no longer fit the recipe, instead of stopping.
+        watch: shows the jobs while they run; called with (jobs to run, jobs already done).
+    """
+
+    executor: str = "processes"
+    resources: Resources = Resources()
+    keep_checkpoints: bool = False
+    restart_changed: bool = False
+    watch: Watch | None = None
+
+
+@dataclass(frozen=True)
+class Work:
+    """One planned run with its files and the weights it trains with."""
+
+    planned: Planned
+    paths: RunPaths
+    weights: Mapping[str, float] | None = None
+
+
+def paths_of(planned: Planned, root: RunDir) -> RunPaths:
+    """The files of a planned run."""
+    return root.probe(planned.run.name) if planned.kind == "probe" else root.final(planned.run.name)
+
+
+def carry_out(recipe: Recipe, inputs: Inputs, plan: Plan, works: Sequence[Work], root: RunDir, options: Options) -> None:
+    """Do the runs that are not done yet; a failure leaves the others running.
+
+    Raises:
+        RunError: a run on disk does not fit the recipe.
+        RunsFailed: runs failed; every failure is named with the tail of its log.
+    """
+    checkpoint = checkpoint_digest(recipe.checkpoint)
+    for work in works:
+        _settle(recipe, inputs, work, root, checkpoint, options)
+    jobs = [_job(work, plan.epochs) for work in works]
+    waiting = [job for job, work in zip(jobs, works, strict=True) if not work.paths.done]
+    finished = [job for job, work in zip(jobs, works, strict=True) if work.paths.done]
+    if not waiting:
+        return
+    run = plugins.load("cotbal.executors", options.executor).run
+    failures = _consume(run(waiting, options.resources), waiting, finished, options.watch)
+    if failures:
+        raise RunsFailed(_explain(failures, len(works)))
+
+
+def _settle(recipe: Recipe, inputs: Inputs, work: Work, root: RunDir, checkpoint: str, options: Options) -> None:
+    """Write the job file, after making sure that what is on disk belongs to this very run."""
+    run = work.planned.run
+    entries = identity(recipe, run, inputs, checkpoint, work.weights)
+    if work.paths.job.exists():
+        changed = differences(read_json(work.paths.job)["identity"], entries)
+        if changed and options.restart_changed:
+            move_aside(work.paths.root)
+        elif changed:
+            listed = "\n".join(f"  {line}" for line in changed)
+            raise RunError(
+                f"{work.paths.root}: this run was made from something else:\n{listed}\n"
+                "undo the change, give another --out, or move such runs aside with --restart-changed"
+            )
+    if work.paths.done:
+        return
+    keep = options.keep_checkpoints or work.planned.kind == "final"
+    write_json(work.paths.job, _content(work, root, keep, entries))
+    work.paths.failure.unlink(missing_ok=True)
+
+
+def _content(work: Work, root: RunDir, keep: bool, entries: Mapping[str, Any]) -> dict[str, Any]:
+    run = work.planned.run
+    return {
+        "root": str(root.root.resolve()),
+        "run": {**vars(run), "portions": dict(run.portions)},
+        "records": work.planned.records,
+        "weights": None if work.weights is None else dict(work.weights),
+        "keep_checkpoint": keep,
+        "identity": dict(entries),
+    }
+
+
+def _job(work: Work, epochs: float) -> Job:
+    command = (sys.executable, "-m", "cotbal.worker", str(work.paths.job.resolve()))
+    return Job(work.planned.run.name, work.paths.root, command, work.planned.work(epochs))
+
+
+def _consume(
+    outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], watch: Watch | None
+) -> list[Outcome]:
+    failures = []
+    with (watch or _silent)(waiting, finished) as show:
+        try:
+            for outcome in outcomes:
+                show(outcome)
+                if not outcome.ok:
+                    write_json(outcome.job.directory / "failure.json", {"message": outcome.message, "time": now()})
+                    failures.append(outcome)
+        finally:
+            outcomes.close()  # stops what still runs when the user interrupts
+    return failures
+
+
+class _silent(AbstractContextManager[Callable[[Outcome], None]]):
+    """Watch nothing."""
+
+    def __init__(self, waiting: Sequence[Job], finished: Sequence[Job]) -> None: ...
+
+    def __enter__(self) -> Callable[[Outcome], None]:
+        return lambda outcome: None
+
+    def __exit__(self, *exception: object) -> None: ...
+
+
+def _explain(failures: Sequence[Outcome], runs: int) -> str:
+    """Every failed run by name; runs that failed in the same way share one tail of a log."""
+    alike: dict[str, list[Outcome]] = {}
+    for failure in failures:
+        alike.setdefault(failure.message.strip().splitlines()[-1], []).append(failure)
+    parts = []
+    for group in alike.values():
+        names = ", ".join(failure.job.name for failure in group)
+        log = group[0].job.directory / "log.txt"
+        parts.append(f"{names}\n{group[0].message.strip()}\n(whole log: {log})")
+    return f"{len(failures)} of {runs} runs failed; the others are kept.\n\n" + "\n\n".join(parts)

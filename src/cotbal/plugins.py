@@ -1,0 +1,35 @@
+"""The file name is the registry: a name is a module of one of our packages, or a dotted path of the user's own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from types import ModuleType
+
+from cotbal.errors import CotbalError
+
+
+def names(package: str) -> list[str]:
+    """The names that a package of ours offers, sorted; `package` is a dotted name such as `cotbal.metrics`."""
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.submodule_search_locations is not None
+    return sorted(m.name for m in pkgutil.iter_modules(spec.submodule_search_locations) if m.name[0] != "_")
+
+
+def load(package: str, name: str) -> ModuleType:
+    """The module called `name` in `package`, or the user's own module when `name` holds a dot.
+
+    Raises:
+        CotbalError: no such module; the message lists the names there are.
+    """
+    path = name if "." in name else f"{package}.{name}"
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not path.startswith(error.name):
+            raise
+    kind = package.rpartition(".")[2]
+    raise CotbalError(
+        f"{kind}: expected one of {', '.join(names(package))}, or the dotted path of a module of your own; found {name!r}"
+    )

@@ -1,0 +1,90 @@
+"""Answers kept on disk to per-sample scores to the score matrix; no model is needed, so scores can be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cotbal import plugins
+from cotbal.errors import RunError
+from cotbal.rundir import RunPaths, read_json, read_jsonl, write_json
+from cotbal.scores import Samples, ScoreMatrix
+
+
+def score_matrix(probes: Mapping[str, RunPaths], metrics: Mapping[str, str]) -> ScoreMatrix:
+    """The score matrix of finished probes on their validation sets, with the samples behind every cell.
+
+    Args:
+        probes: name of the run -> its files; the order is that of the rows.
+        metrics: task -> metric; a run that was scored with another metric is scored again from its kept answers.
+
+    Raises:
+        RunError: two runs answered different samples, so that they cannot be compared.
+    """
+    samples = {task: _column(probes, task, metric) for task, metric in metrics.items()}
+    values = np.stack([column.values.mean(axis=1) for column in samples.values()], axis=1)
+    return ScoreMatrix(tuple(probes), tuple(metrics), values, samples)
+
+
+def _column(probes: Mapping[str, RunPaths], task: str, metric: str) -> Samples:
+    cells = {run: scores_of(paths, task, "validation", (metric,)) for run, paths in probes.items()}
+    first_run, first = next(iter(cells.items()))
+    for run, cell in cells.items():
+        if cell["clusters"] != first["clusters"]:
+            raise RunError(f"{task}: {run} and {first_run} answered different validation samples; run them again")
+    entries = [cell["metrics"][metric] for cell in cells.values()]
+    return Samples(
+        values=np.array([entry["samples"] for entry in entries]),
+        clusters=np.array(first["clusters"]),
+        maximum=entries[0]["maximum"],
+        constant=np.array(entries[0]["constant_samples"]),
+        constant_answer=entries[0]["constant_answer"],
+    )
+
+
+def scores_of(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> dict[str, Any]:
+    """The scores of one run on one split, made from the kept answers where a metric is still missing."""
+    file = paths.scores(task, split)
+    if not file.exists() or set(metrics) - set(read_json(file)["metrics"]):
+        write_scores(paths, task, split, metrics)
+    content: dict[str, Any] = read_json(file)
+    return content
+
+
+def write_scores(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> None:
+    """Score the kept answers: per-sample values, totals, and what the best constant answer would get."""
+    rows = read_jsonl(paths.generations(task, split))
+    answers = [row["answer"] for row in rows]
+    references = [row["references"] for row in rows]
+    write_json(
+        paths.scores(task, split),
+        {
+            "task": task,
+            "split": split,
+            "n": len(rows),
+            "clusters": clusters([row["images"] for row in rows]),
+            "metrics": {metric: _scored(metric, answers, references) for metric in metrics},
+        },
+    )
+
+
+def _scored(metric: str, answers: list[str], references: list[list[str]]) -> dict[str, Any]:
+    module = plugins.load("cotbal.metrics", metric)
+    samples = np.asarray(module.score(answers, references), dtype=float)
+    constant = module.constant_answer(references)
+    constant_samples = np.asarray(module.score([constant] * len(references), references), dtype=float)
+    return {
+        "score": float(samples.mean()),
+        "maximum": float(module.MAXIMUM),
+        "samples": samples.tolist(),
+        "constant_answer": constant,
+        "constant_samples": constant_samples.tolist(),
+    }
+
+
+def clusters(pictures: Sequence[Sequence[str]]) -> list[int]:
+    """Number of the cluster of every sample: samples on the same picture share one, a text-only sample has its own."""
+    numbers: dict[Any, int] = {}
+    return [numbers.setdefault(tuple(p) if p else ("text", i), len(numbers)) for i, p in enumerate(pictures)]

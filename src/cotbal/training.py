@@ -1,0 +1,205 @@
+"""Train the model of a recipe on the portions of a run: one checkpoint, resumable, unweighted losses logged by task."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import Dataset
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+
+from cotbal import plugins, vlm
+from cotbal.data.collate import Collator, Row
+from cotbal.data.records import Records
+from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
+from cotbal.recipe import ModelSection, Optimization, Recipe
+from cotbal.rundir import RunPaths, append_jsonl, read_jsonl, write_json, write_jsonl
+from cotbal.runs import Run
+
+Report = Callable[[int, int, float | None], None]  # steps done, steps in all, loss
+COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
+LOG_LINES = 100  # at most about this many points a loss curve
+
+
+class Mixed(Dataset[dict[str, Any]]):
+    """The training rows of a run, task after task; the sampler shuffles.
+
+    Args:
+        parts: for every task its records, the places of those that the run sees, and its instruction.
+    """
+
+    def __init__(self, parts: Sequence[tuple[str, Records, Sequence[int], str | None]]) -> None:
+        self.parts = parts
+        self.places = [(part, int(index)) for part, (_, _, indices, _) in enumerate(parts) for index in indices]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        part, index = self.places[place]
+        task, records, _, instruction = self.parts[part]
+        return {"row": Row(records[index], task, instruction), "task": task}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training did.
+
+    Attributes:
+        steps: optimizer steps.
+        records: records seen, epochs counted.
+        tokens: valid tokens seen.
+        seconds: of the training loop, over all attempts.
+        self_check: see `cotbal.hosts.self_check`; None when the run holds a single task.
+    """
+
+    steps: int
+    records: int
+    tokens: int
+    seconds: float
+    self_check: dict[str, Any] | None
+
+
+def train(recipe: Recipe, run: Run, rows: Mixed, weights: Mapping[str, float] | None, paths: RunPaths, report: Report) -> Trained:
+    """Train and write `paths.checkpoint`; go on from the last partial checkpoint if there is one.
+
+    The order of the data, adapters and dropout follow from `run.seed`, so a run that was interrupted ends with the
+    same weights as one that was not.
+    """
+    set_seed(run.seed)
+    model, processor = vlm.load(recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code)
+    prepared = vlm.prepare(model, recipe.model)
+    tasks = [task.name for task in recipe.mixture.tasks]
+    collator = Collator(processor, recipe.images, recipe.model.max_length)
+    resume = last_complete(paths.partial)
+    log = _Log(paths, report)
+    trainer = TaskWeightedTrainer(
+        model=prepared,
+        args=arguments(recipe.file.optimization, recipe.model, len(rows), paths.partial, run.seed),
+        train_dataset=rows,
+        data_collator=with_task_ids(lambda batch: collator.training([item["row"] for item in batch]), tasks),
+        tasks=tasks,
+        weighting=plugins.load("cotbal.weightings", run.weighting).build(tasks, weights),
+        normalizer=recipe.file.optimization.normalizer,
+        callbacks=[log],
+    )
+    trainer.remove_callback(PrinterCallback)  # our log writes the same figures as JSON
+    log.begin(resume)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    _save(trainer, processor, recipe.model, paths)
+    return _summary(trainer, recipe.file.optimization, paths)
+
+
+def arguments(
+    settings: Optimization, model: ModelSection, rows: int, directory: Path, seed: int
+) -> TrainingArguments:
+    """The recipe's optimization in the words of the Trainer; the global batch is kept whatever the number of devices."""
+    ranks = int(os.environ.get("WORLD_SIZE", "1"))
+    micro = settings.micro_batch_size
+    steps = math.ceil(rows * settings.epochs / settings.batch_size)
+    return TrainingArguments(
+        output_dir=str(directory),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=max(1, settings.batch_size // (micro * ranks)),
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_ratio,  # a number below 1 is a ratio
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=model.dtype == "bfloat16",
+        logging_steps=max(1, steps // LOG_LINES),
+        save_strategy="steps",
+        save_steps=settings.checkpoint_steps,
+        save_total_limit=2,
+        seed=seed,
+        data_seed=seed,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+
+
+class _Log(TrainerCallback):
+    """Writes losses and progress to disk, and marks partial checkpoints that are whole."""
+
+    def __init__(self, paths: RunPaths, report: Report) -> None:
+        self.paths = paths
+        self.report = report
+        self.loss: float | None = None
+        self.started = time.monotonic()
+        self.seconds_before = 0.0
+
+    def begin(self, resume: Path | None) -> None:
+        """Forget the log lines of steps that will be made again."""
+        step = _step(resume) if resume else 0
+        lines = [line for line in read_jsonl(self.paths.training) if line["step"] <= step]
+        self.seconds_before = lines[-1]["seconds"] if lines else 0.0
+        write_jsonl(self.paths.training, lines)
+        self.started = time.monotonic()
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Report progress; log with every checkpoint and at the end, so that no step's losses are lost."""
+        self.report(state.global_step, state.max_steps, self.loss)
+        if control.should_save or state.global_step == state.max_steps:
+            control.should_log = True
+
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any) -> None:
+        """One line of `training.jsonl`."""
+        if "loss" not in logs:
+            return
+        self.loss = float(logs["loss"])
+        keys = ("loss", "learning_rate", "grad_norm", "task_losses", "task_tokens", "weights")
+        seconds = self.seconds_before + time.monotonic() - self.started
+        line = {"step": state.global_step, "epoch": state.epoch, **{k: logs[k] for k in keys if k in logs}}
+        append_jsonl(self.paths.training, {**line, "seconds": round(seconds, 3)})
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Mark the checkpoint that was just written; one without the mark was cut off and is not used."""
+        write_json(self.paths.partial / f"checkpoint-{state.global_step}" / COMPLETE, {"step": state.global_step})
+
+
+def last_complete(directory: Path) -> Path | None:
+    """The newest partial checkpoint that was written to its end; those cut off are removed."""
+    whole = []
+    for checkpoint in directory.glob("checkpoint-*"):
+        if (checkpoint / COMPLETE).exists():
+            whole.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(whole, key=_step, default=None)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _save(trainer: TaskWeightedTrainer, processor: Any, settings: ModelSection, paths: RunPaths) -> None:
+    """Write the checkpoint beside its place and rename it, so that a checkpoint directory is always whole."""
+    new = paths.checkpoint.with_name("checkpoint.new")
+    for stale in (new, paths.checkpoint):
+        if stale.exists():
+            shutil.rmtree(stale)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    vlm.save_merged(model, processor, new, settings.dtype)
+    new.rename(paths.checkpoint)
+
+
+def _summary(trainer: TaskWeightedTrainer, settings: Optimization, paths: RunPaths) -> Trained:
+    lines = read_jsonl(paths.training)
+    return Trained(
+        steps=trainer.state.global_step,
+        records=round(len(trainer.train_dataset) * settings.epochs),
+        tokens=sum(sum(line["task_tokens"].values()) for line in lines),
+        seconds=lines[-1]["seconds"],
+        self_check=vars(trainer.self_check) if trainer.self_check else None,
+    )

@@ -1,0 +1,194 @@
+"""`python -m cotbal.worker JOB`: one run = train, then answer and score. Everything it needs stands in the job file."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import resource
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from cotbal import evaluation, training, vlm
+from cotbal.data.collate import Collator, Row
+from cotbal.data.records import Record, Records, default_cache, open_records
+from cotbal.data.sampling import Portioned, kept_records, read_manifest
+from cotbal.executors import PARENT
+from cotbal.mixture import Task
+from cotbal.recipe import Recipe, load_recipe
+from cotbal.rundir import RunDir, RunPaths, locked, now, read_json, write_json
+from cotbal.runs import Run
+from cotbal.scoring import write_scores
+
+LOCK_SECONDS = 30.0  # an orphan of a killed driver leaves within a second or two
+PROGRESS_SECONDS = 0.3
+TRAINING_SHARE = 0.75  # guess of the share of a run's time before anything was timed, for the progress display
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Do the run that the job file describes; skip what is already on disk."""
+    job = read_json(Path(arguments[0]))
+    paths = RunPaths(Path(arguments[0]).parent)
+    _leave_with_parent()
+    transformers_logging.disable_progress_bar()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    with locked(paths.lock, wait=LOCK_SECONDS):
+        if not paths.done:
+            _do(job, RunDir(Path(job["root"])), paths)
+
+
+def _leave_with_parent() -> None:
+    """End when the driver is gone: nobody would read the result, and its successor needs the directory."""
+    parent = os.environ.get(PARENT)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _do(job: dict[str, Any], root: RunDir, paths: RunPaths) -> None:
+    started = time.monotonic()
+    recipe = load_recipe(root.recipe)
+    run = Run(**job["run"])
+    progress = _Progress(paths)
+    progress.write("loading", 0, 1, 0.0)
+    if not paths.trained.exists():
+        rows = training.Mixed(_parts(recipe, run, root))
+        trained = training.train(recipe, run, rows, job["weights"], paths, progress.training)
+        write_json(paths.trained, vars(trained))
+        shutil.rmtree(paths.partial, ignore_errors=True)
+    seconds = _evaluate(recipe, run, paths, progress)
+    trained_facts = read_json(paths.trained)
+    facts = {
+        "run": run.name,
+        "seconds": {
+            "training": round(trained_facts["seconds"], 3),
+            "generating": round(seconds, 3),
+            "total": round(time.monotonic() - started, 3),
+        },
+        **{key: trained_facts[key] for key in ("steps", "records", "tokens", "self_check")},
+        "peak_memory_mib": _peak_memory_mib(),
+        "threads": torch.get_num_threads(),
+        "versions": {name: importlib.metadata.version(name) for name in ("cotbal", "torch", "transformers")},
+    }
+    if not job["keep_checkpoint"]:
+        shutil.rmtree(paths.checkpoint, ignore_errors=True)
+    progress.write("scoring", 1, 1, 1.0)
+    write_json(paths.outcome, facts)
+
+
+def _parts(recipe: Recipe, run: Run, root: RunDir) -> list[tuple[str, Records, Sequence[int], str | None]]:
+    parts = []
+    for name, portion in run.portions.items():
+        if portion == "none":
+            continue
+        task = recipe.mixture[name]
+        records = open_records(task.train, default_cache())
+        seen = Portioned(name, *read_manifest(root.portions(name))).of(portion)
+        parts.append((name, records, seen, task.instruction))
+    return parts
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One evaluation set of the run."""
+
+    task: Task
+    split: str
+    records: list[Record]
+    metrics: tuple[str, ...]
+
+
+def _evaluation_sets(recipe: Recipe, run: Run) -> list[_Set]:
+    """A probe answers the validation set of every task it trained on; a final run answers every test split."""
+    sets = []
+    for name in run.portions:
+        task = recipe.mixture[name]
+        if run.split == "validation":
+            assert task.validation is not None  # checked with the recipe
+            sets.append(_Set(task, "validation", _records(recipe, task.validation), (task.metric,)))
+        else:
+            sets += [_Set(task, split, _records(recipe, path), task.test_metrics) for split, path in task.test.items()]
+    return sets
+
+
+def _records(recipe: Recipe, path: Path) -> list[Record]:
+    records = open_records(path, default_cache(), evaluation=True)
+    kept, _ = kept_records(records, recipe.images, recipe.file.on_missing_image)
+    return [records[int(i)] for i in kept]
+
+
+def _evaluate(recipe: Recipe, run: Run, paths: RunPaths, progress: _Progress) -> float:
+    """Answer and score every evaluation set of the run; sets that were already answered are left alone."""
+    started = time.monotonic()
+    sets = _evaluation_sets(recipe, run)
+    waiting = [s for s in sets if not paths.generations(s.task.name, s.split).exists()]
+    total = sum(len(s.records) for s in sets)
+    done = total - sum(len(s.records) for s in waiting)
+    if waiting:
+        answer = _answerer(recipe, paths)
+    for s in waiting:
+        rows = [Row(record, s.task.name, s.task.instruction) for record in s.records]
+        answers = answer(rows, lambda n, name=s.task.name, before=done: progress.answers(before + n, total, name))
+        evaluation.write_generations(paths, s.task.name, s.split, s.records, answers)
+        done += len(rows)
+    for s in sets:
+        write_scores(paths, s.task.name, s.split, s.metrics)
+    return time.monotonic() - started
+
+
+def _answerer(recipe: Recipe, paths: RunPaths) -> Callable[[Sequence[Row], Callable[[int], None]], list[str]]:
+    model, processor = vlm.load(str(paths.checkpoint), recipe.model.dtype, recipe.model.remote_code)
+    device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    evaluation.set_greedy(device_model.eval(), processor.tokenizer)
+    collator = Collator(processor, recipe.images, recipe.model.max_length)
+    return lambda rows, report: evaluation.generate(device_model, collator, rows, recipe.file.generation, report)
+
+
+class _Progress:
+    """Writes where the run is, a few times a second at most."""
+
+    def __init__(self, paths: RunPaths) -> None:
+        self.path = paths.progress
+        self.last = 0.0
+        self.share = TRAINING_SHARE
+
+    def training(self, done: int, total: int, loss: float | None) -> None:
+        """After an optimizer step."""
+        self.write("training", done, total, self.share * done / total, detail="", loss=loss)
+
+    def answers(self, done: int, total: int, task: str) -> None:
+        """After a batch of answers."""
+        self.write("generating", done, total, self.share + (1 - self.share) * done / max(total, 1), detail=task)
+
+    def write(
+        self, phase: str, done: int, total: int, fraction: float, detail: str = "", loss: float | None = None
+    ) -> None:
+        """One progress file, whole; the last step of a phase is always written."""
+        if now() - self.last < PROGRESS_SECONDS and done < total:
+            return
+        self.last = now()
+        entry = {"phase": phase, "done": done, "total": total, "fraction": round(fraction, 4), "detail": detail}
+        write_json(self.path, {**entry, "loss": loss, "time": self.last})
+
+
+def _peak_memory_mib() -> int:
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kib // 1024 if sys.platform != "darwin" else kib // 1024**2
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
