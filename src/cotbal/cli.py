@@ -39,8 +39,12 @@ Overrides = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", help="Run directory; runs/<recipe name> by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of text.")]
 On = Annotated[str, typer.Option("--on", help="Executor: where the runs are carried out (processes, inline).")]
-Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Runs at the same time; one a device by default.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads a run; the cores are shared out by default.")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", min=1, help="Runs at the same time; one a device by default.")
+]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="CPU threads a run; the cores are shared out by default.")
+]
 Keep = Annotated[bool, typer.Option("--keep-checkpoints", help="Keep the trained models of the probes.")]
 Restart = Annotated[
     bool, typer.Option("--restart-changed", help="Move runs aside that no longer fit the recipe, and make them anew.")
@@ -125,8 +129,12 @@ def balance(
 def train(
     recipe: RecipePath,
     overrides: Overrides = None,
-    weighting: Annotated[str, typer.Option(help="equal (EW), fixed (the weights found by balance), task_level (TLA).")] = "fixed",
-    weights: Annotated[Path | None, typer.Option(help="Weights to train with instead of those of the run directory.")] = None,
+    weighting: Annotated[
+        str, typer.Option(help="equal (EW), fixed (the weights found by balance), task_level (TLA).")
+    ] = "fixed",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights to train with instead of those of the run directory.")
+    ] = None,
     out: Out = None,
     on: On = "processes",
     workers: Workers = None,
@@ -254,7 +262,9 @@ def _options(on: str, workers: int | None, threads: int | None, keep: bool, rest
     return Options(on, Resources(workers, threads), keep, restart, LiveDisplay)
 
 
-def _run(recipe: Path, overrides: list[str] | None, weightings: tuple[str, ...], out: Path | None, options: Options) -> None:
+def _run(
+    recipe: Path, overrides: list[str] | None, weightings: tuple[str, ...], out: Path | None, options: Options
+) -> None:
     from cotbal import console, pipeline
 
     job = _open(recipe, overrides, out, weightings)
@@ -291,7 +301,9 @@ def _temperature(text: str) -> Any:
 
 def _range(low: float, high: float) -> tuple[float, float]:
     if not 0 < low < 1 < high:
-        raise CotbalError(f"--low and --high: expected 0 < low < 1 < high, since weights have mean 1; found {low} and {high}")
+        raise CotbalError(
+            f"--low and --high: expected 0 < low < 1 < high, since weights have mean 1; found {low} and {high}"
+        )
     return low, high
 
 

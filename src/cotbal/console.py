@@ -41,7 +41,9 @@ def steps() -> Iterator[Callable[[str, int, int], None]]:
 
 def show_check(found: CheckReport) -> None:
     """Sizes of every split, then warnings and faults, every one of them."""
-    table = _table("task", "split", "records", "turns", "pictures", "missing", "broken", "dropped", "valid tokens", "mini")
+    table = _table(
+        "task", "split", "records", "turns", "pictures", "missing", "broken", "dropped", "valid tokens", "mini"
+    )
     for s in found.tasks:
         cells = (s.records, s.turns, s.pictures, s.missing, s.broken, s.dropped, s.valid_tokens, s.mini)
         table.add_row(escape(s.task), s.split, *("-" if cell is None else str(cell) for cell in cells))
@@ -88,7 +90,9 @@ def show_balance(result: Balance) -> None:
 
 def show_final(mixture: Mixture, paths: RunPaths) -> None:
     """Test scores of a final model."""
-    table = _table("task", "split", "metric", "score", title=f"{FINAL_NAMES.get(paths.root.name, paths.root.name)} on test")
+    table = _table(
+        "task", "split", "metric", "score", title=f"{FINAL_NAMES.get(paths.root.name, paths.root.name)} on test"
+    )
     for task in mixture.tasks:
         for split in task.test:
             content: Mapping[str, Mapping[str, Mapping[str, float]]] = read_json(paths.scores(task.name, split))

@@ -40,7 +40,9 @@ class LiveDisplay:
         self.live.start()
         return self._ended
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.live.stop()
 
     def _ended(self, outcome: Outcome) -> None:
@@ -61,7 +63,9 @@ class LiveDisplay:
         left = "estimating" if eta is None else f"{duration(eta)} left"
         total = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         count = f"{len(self.outcomes)} of {len(self.jobs)} runs"
-        total.add_row(Text("whole job", style="bold"), ProgressBar(100, 100 * share, width=24), f"{share:4.0%}", count, left)
+        total.add_row(
+            Text("whole job", style="bold"), ProgressBar(100, 100 * share, width=24), f"{share:4.0%}", count, left
+        )
         return Group(table, total)
 
     def _row(self, job: Job) -> tuple[RenderableType, ...] | None:

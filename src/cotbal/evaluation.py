@@ -15,9 +15,7 @@ from cotbal.rundir import RunPaths, write_jsonl
 Report = Callable[[int], None]  # number of answers given so far
 
 
-def generate(
-    model: Any, collator: Collator, rows: Sequence[Row], settings: Generation, report: Report
-) -> list[str]:
+def generate(model: Any, collator: Collator, rows: Sequence[Row], settings: Generation, report: Report) -> list[str]:
     """Greedy answers, in the order of `rows`.
 
     Rows of similar length share a batch, padded on the left, so that little is computed for nothing; a batch ends

@@ -235,7 +235,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
-        raise RecipeError(f"{path}: expected a mapping of sections (name, tasks, model, ...); found {type(content).__name__}")
+        raise RecipeError(
+            f"{path}: expected a mapping of sections (name, tasks, model, ...); found {type(content).__name__}"
+        )
     return content
 
 

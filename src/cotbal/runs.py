@@ -74,9 +74,7 @@ def plan_probes(mixture: Mixture, form: str = "standard", seed: int = 0) -> Prob
 
 
 def _probe(mixture: Mixture, name: str, unit: str | None, seed: int) -> Run:
-    portions: dict[str, Portion] = {
-        task.name: "large" if task.unit == unit else "mini" for task in mixture.balanced
-    }
+    portions: dict[str, Portion] = {task.name: "large" if task.unit == unit else "mini" for task in mixture.balanced}
     return Run(name, portions, "equal", "validation", seed)
 
 

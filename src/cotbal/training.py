@@ -67,7 +67,9 @@ class Trained:
     self_check: dict[str, Any] | None
 
 
-def train(recipe: Recipe, run: Run, rows: Mixed, weights: Mapping[str, float] | None, paths: RunPaths, report: Report) -> Trained:
+def train(
+    recipe: Recipe, run: Run, rows: Mixed, weights: Mapping[str, float] | None, paths: RunPaths, report: Report
+) -> Trained:
     """Train and write `paths.checkpoint`; go on from the last partial checkpoint if there is one.
 
     The order of the data, adapters and dropout follow from `run.seed`, so a run that was interrupted ends with the
@@ -97,9 +99,7 @@ def train(recipe: Recipe, run: Run, rows: Mixed, weights: Mapping[str, float] | 
     return _summary(trainer, recipe.file.optimization, paths)
 
 
-def arguments(
-    settings: Optimization, model: ModelSection, rows: int, directory: Path, seed: int
-) -> TrainingArguments:
+def arguments(settings: Optimization, model: ModelSection, rows: int, directory: Path, seed: int) -> TrainingArguments:
     """The recipe's optimization in the words of the Trainer; the global batch is kept whatever the number of devices."""
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     micro = settings.micro_batch_size

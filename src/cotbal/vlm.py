@@ -15,7 +15,9 @@ from cotbal.recipe import ModelSection, Training
 
 # Checked in this order: some families keep the projector inside the vision module.
 PART_PATTERNS = {
-    "projector": re.compile(r"(^|\.)(multi_modal_projector|mm_projector|connector|merger|deepstack_merger_list|aligner|mlp1)\."),
+    "projector": re.compile(
+        r"(^|\.)(multi_modal_projector|mm_projector|connector|merger|deepstack_merger_list|aligner|mlp1)\."
+    ),
     "vision": re.compile(r"(^|\.)(vision_tower|vision_model|visual|vision_encoder|image_encoder|vision)\."),
 }
 
@@ -32,7 +34,9 @@ def load(checkpoint: str, dtype: str, remote_code: bool) -> tuple[PreTrainedMode
             checkpoint, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=remote_code
         )
     except (OSError, ValueError, KeyError) as error:
-        raise CotbalError(f"checkpoint {checkpoint}: expected a vision-language model in safetensors; {error}") from None
+        raise CotbalError(
+            f"checkpoint {checkpoint}: expected a vision-language model in safetensors; {error}"
+        ) from None
     return model, processor
 
 

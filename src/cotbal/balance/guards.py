@@ -117,10 +117,14 @@ def judge(evidence: Evidence) -> list[Flag]:
     left_out = "nobody is credited for helping it and its inward part takes the mean weight, 1"
     flags = []
     if e.own <= ROUNDING or e.own_interval[0] <= 0:
-        text = f"its own probe learnt nothing that can be told from zero: {scores}; {left_out}, and so does its intra part"
+        text = (
+            f"its own probe learnt nothing that can be told from zero: {scores}; {left_out}, and so does its intra part"
+        )
         flags.append(Flag(e.task, "no_score", f"{e.task}: {text}."))
     elif e.above_constant_low <= 0:
-        text = f"its own probe is not distinguishable from always giving one constant answer ({e.constant:.3f}): {scores}"
+        text = (
+            f"its own probe is not distinguishable from always giving one constant answer ({e.constant:.3f}): {scores}"
+        )
         flags.append(Flag(e.task, "constant_answer", f"{e.task}: {text}; {left_out}, and so does its intra part."))
     if np.min(e.column) >= SATURATED * e.maximum:
         text = f"every probe scores at least {SATURATED:.0%} of the maximum, so differences are noise: {scores}"
@@ -138,9 +142,7 @@ def _shown(value: float, bounds: tuple[float, float]) -> str:
     return f"{value:.3f}" if np.isnan(bounds[0]) else f"{value:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 
-def identified(
-    tasks: tuple[str, ...], flags: list[Flag], spoils: frozenset[str]
-) -> Bool[np.ndarray, " task"]:
+def identified(tasks: tuple[str, ...], flags: list[Flag], spoils: frozenset[str]) -> Bool[np.ndarray, " task"]:
     """True for the tasks that no flag of these kinds concerns."""
     spoilt = {flag.task for flag in flags if flag.kind in spoils}
     return np.array([task not in spoilt for task in tasks], dtype=bool)

@@ -50,9 +50,7 @@ def weight_parts(
     return parts
 
 
-def smallest_temperature(
-    weights_at: Callable[[float], Float[np.ndarray, " unit"]], low: float, high: float
-) -> float:
+def smallest_temperature(weights_at: Callable[[float], Float[np.ndarray, " unit"]], low: float, high: float) -> float:
     """The smallest temperature from which on every weight stays inside [low, high].
 
     Weights tend to 1 as the temperature grows, so walk down a geometric grid until one leaves the range, then bisect.

@@ -72,17 +72,15 @@ def render(conversation: list[Message], template: str, tokenizer: Any) -> Render
     text = _render(conversation, template, tokenizer)
     marked = _GENERATION.search(template) is not None
     spans = (
-        _marked_spans(conversation, template, tokenizer)
-        if marked
-        else _added_spans(conversation, template, tokenizer)
+        _marked_spans(conversation, template, tokenizer) if marked else _added_spans(conversation, template, tokenizer)
     )
     return _with_ends(text, spans, tokenizer.eos_token)
 
 
 def _render(conversation: list[Message], template: str, tokenizer: Any, **options: Any) -> str:
-    text: str = render_jinja_template(
-        [conversation], chat_template=template, **_special_tokens(tokenizer), **options
-    )[0][0]
+    text: str = render_jinja_template([conversation], chat_template=template, **_special_tokens(tokenizer), **options)[
+        0
+    ][0]
     return text
 
 

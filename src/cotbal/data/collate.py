@@ -51,9 +51,7 @@ class Collator:
         Raises:
             DataError: a picture is broken, or pictures alone exceed `max_length`.
         """
-        rendered = [
-            render(messages(row.record.turns, row.instruction), self.template, self.tokenizer) for row in rows
-        ]
+        rendered = [render(messages(row.record.turns, row.instruction), self.template, self.tokenizer) for row in rows]
         pictures = [self._pictures(row.record) for row in rows]
         batch = self._tokens([r.text for r in rendered], pictures, "right")
         labels = torch.full_like(batch["input_ids"], IGNORED)
@@ -151,9 +149,7 @@ class Collator:
         if length <= self.max_length:
             return batch
         picture = getattr(self.processor, "image_token_id", None)
-        lost = (
-            batch["input_ids"][:, self.max_length :] == picture if picture is not None else torch.zeros(1, 1)
-        )
+        lost = batch["input_ids"][:, self.max_length :] == picture if picture is not None else torch.zeros(1, 1)
         if lost.any():
             record = rows[int(lost.any(dim=1).nonzero()[0])].record
             raise DataError(

@@ -118,9 +118,7 @@ def _probed(model: nn.Module) -> list[nn.Parameter]:
     return chosen
 
 
-def _task_gradients(
-    model: nn.Module, batches: Sequence[Batch], parameters: list[nn.Parameter], tasks: int
-) -> Tensor:
+def _task_gradients(model: nn.Module, batches: Sequence[Batch], parameters: list[nn.Parameter], tasks: int) -> Tensor:
     """Gradient of the summed loss of every task, `[task, parameter]`, by the stock forward pass and full logits."""
     total = torch.zeros(tasks, sum(p.numel() for p in parameters), device=parameters[0].device)
     for batch in batches:
@@ -143,4 +141,3 @@ def _flat(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
     parts = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
     return torch.cat([part.flatten().float() for part in parts])
-

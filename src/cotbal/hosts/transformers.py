@@ -49,7 +49,9 @@ def with_task_ids(collator: Callable[[list[Any]], Batch], tasks: Sequence[str]) 
         names = [row.get("task") for row in rows]
         unknown = sorted({str(name) for name in names if name not in position})
         if unknown:
-            raise CotbalError(f"every row needs a field `task` with one of {', '.join(tasks)}; found {', '.join(unknown)}")
+            raise CotbalError(
+                f"every row needs a field `task` with one of {', '.join(tasks)}; found {', '.join(unknown)}"
+            )
         batch = collator([{key: value for key, value in row.items() if key != "task"} for row in rows])
         return {**batch, TASK_IDS: torch.tensor([position[name] for name in names])}
 
@@ -228,4 +230,3 @@ def takes_logits_mask(model: nn.Module) -> bool:
         model = model.module  # the wrapper of a data-parallel launcher
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     return "logits_to_keep" in inspect.signature(inner.forward).parameters
-

@@ -106,6 +106,7 @@ def run(job: Job, weightings: Sequence[str], options: Options) -> tuple[Balance,
             # do, or a resumed job would round differently.
             _do(job, late, replace(options, resources=replace(options.resources, workers=1)))
         from cotbal.report import write_report
+
         return result, write_report(job.root.root)
 
 
@@ -131,7 +132,9 @@ def _weights_for(job: Job, planned: Planned) -> dict[str, float] | None:
     if planned.run.weighting != FIXED:
         return None
     if not job.root.weights.exists():
-        raise RunError(f"{job.root.weights}: expected weights, found none; run `cotbal balance` first, or give --weights")
+        raise RunError(
+            f"{job.root.weights}: expected weights, found none; run `cotbal balance` first, or give --weights"
+        )
     weights: dict[str, float] = read_json(job.root.weights)["tasks"]
     return weights
 
@@ -159,7 +162,9 @@ def _write_weights(job: Job, weights: Mapping[str, float]) -> None:
     mixture = job.recipe.mixture
     missing = [unit for unit in mixture.units if unit not in weights]
     if missing:
-        raise CotbalError(f"weights: expected one for each of {', '.join(mixture.units)}; none for {', '.join(missing)}")
+        raise CotbalError(
+            f"weights: expected one for each of {', '.join(mixture.units)}; none for {', '.join(missing)}"
+        )
     # A task that is not balanced trains with the mean weight, 1.
     tasks = {task.name: weights[task.unit] if task.balanced else 1.0 for task in mixture.tasks}
     write_json(job.root.weights, {"weights": dict(weights), "tasks": tasks})
@@ -182,7 +187,9 @@ def status(root: RunDir) -> list[State]:
         RunError: the directory holds no plan.
     """
     if not root.plan.exists():
-        raise RunError(f"{root.root}: expected a run directory with a plan.json, found none; start with `cotbal run RECIPE`")
+        raise RunError(
+            f"{root.root}: expected a run directory with a plan.json, found none; start with `cotbal run RECIPE`"
+        )
     return [_state(entry, RunPaths(root.root / entry["directory"])) for entry in read_json(root.plan)["runs"]]
 
 

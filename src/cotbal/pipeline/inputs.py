@@ -104,7 +104,9 @@ def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
     if untested:
         remarks.append(f"no test set for {', '.join(untested)}: the final models will not be scored on it")
     if inputs.dropped:
-        remarks.append(f"{len(inputs.dropped)} records left out because of their pictures, the first: {inputs.dropped[0]}")
+        remarks.append(
+            f"{len(inputs.dropped)} records left out because of their pictures, the first: {inputs.dropped[0]}"
+        )
     return remarks
 
 

@@ -52,7 +52,9 @@ def paths_of(planned: Planned, root: RunDir) -> RunPaths:
     return root.probe(planned.run.name) if planned.kind == "probe" else root.final(planned.run.name)
 
 
-def carry_out(recipe: Recipe, inputs: Inputs, plan: Plan, works: Sequence[Work], root: RunDir, options: Options) -> None:
+def carry_out(
+    recipe: Recipe, inputs: Inputs, plan: Plan, works: Sequence[Work], root: RunDir, options: Options
+) -> None:
     """Do the runs that are not done yet; a failure leaves the others running.
 
     Raises:
@@ -111,9 +113,7 @@ def _job(work: Work, epochs: float) -> Job:
     return Job(work.planned.run.name, work.paths.root, command, work.planned.work(epochs))
 
 
-def _consume(
-    outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], watch: Watch | None
-) -> list[Outcome]:
+def _consume(outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], watch: Watch | None) -> list[Outcome]:
     failures = []
     with (watch or _silent)(waiting, finished) as show:
         try:

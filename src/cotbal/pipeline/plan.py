@@ -127,7 +127,9 @@ def _answers(run: Run, inputs: Inputs) -> int:
     validation = run.split == "validation"
     names = [key.rpartition(".") for key in counts]
     return sum(
-        counts[f"{task}.{split}"] for task, _, split in names if task in run.portions and (split == "validation") == validation
+        counts[f"{task}.{split}"]
+        for task, _, split in names
+        if task in run.portions and (split == "validation") == validation
     )
 
 

@@ -35,7 +35,9 @@ def build(tasks: Sequence[str], weights: Mapping[str, float] | None) -> Fixed:
     missing = [task for task in tasks if task not in weights]
     unknown = [name for name in weights if name not in tasks]
     if missing or unknown:
-        faults = [f"no weight for {', '.join(missing)}"] * bool(missing) + [f"no task {', '.join(unknown)}"] * bool(unknown)
+        faults = [f"no weight for {', '.join(missing)}"] * bool(missing) + [f"no task {', '.join(unknown)}"] * bool(
+            unknown
+        )
         raise CotbalError(f"weights: expected one for each of {', '.join(tasks)}; found {' and '.join(faults)}")
     wrong = [f"{task}: {weights[task]}" for task in tasks if not 0 < weights[task] < float("inf")]
     if wrong:

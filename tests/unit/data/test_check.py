@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from record_rows import llava, picture, talk, write
+
+from cotbal.data.check import CheckReport, check_mixture
+from cotbal.data.conversations import Record
+from cotbal.data.records import open_records
+from cotbal.errors import DataError
+from cotbal.recipe import Recipe, load_recipe
+
+
+def rows(split: str, n: int = 3) -> list[dict[str, Any]]:
+    return [llava(f"{split}{i}", f"<image>\nWhat is {split} {i}?", image=f"{split}.png", task="vqa") for i in range(n)]
+
+
+class Lab:
+    """A sound mixture of one task that a test damages."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.settings: dict[str, Any] = {"name": "lab", "images": "images", "portions": {"mini": 1}}
+        self.task: dict[str, Any] = {"metric": "exact_match"}
+        self.tasks = {"vqa": self.task}
+        for split in ("train", "validation", "test"):
+            picture(root / "images" / f"{split}.png")
+            self.write(split, rows(split))
+
+    def write(self, split: str, content: list[Any], name: str | None = None) -> Path:
+        self.task[split] = name or f"{split}.jsonl"
+        return write(self.root / self.task[split], content)
+
+    def recipe(self) -> Recipe:
+        path = self.root / "recipe.yaml"
+        path.write_text(yaml.safe_dump({**self.settings, "tasks": self.tasks}))
+        return load_recipe(path)
+
+    def check(self, **options: Any) -> CheckReport:
+        return check_mixture(self.recipe(), self.root / "cache", **options)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def test_sizes_of_a_sound_mixture(lab: Lab) -> None:
+    train = [*rows("train", 1100), llava("t", conversations=talk("<image>\nA?", "four", "B?", "five"), image="x.png")]
+    lab.write("train", train)
+    picture(lab.root / "images" / "x.png")
+    report = lab.check(count_tokens=lambda record: 2 * len(record.references))
+    assert report.faults == ()
+    assert report.warnings == ()
+    assert [size.split for size in report.tasks] == ["train", "validation", "test"]
+    size = report.tasks[0]
+    assert (size.task, size.file) == ("vqa", str(lab.root / "train.jsonl"))
+    assert (size.records, size.turns, size.pictures, size.found, size.mini) == (1101, 1102, 2, 2, 1101)
+    assert size.answer_characters == 1100 * len("a frog") + 8
+    assert size.valid_tokens == 2202
+    assert report.tasks[1].mini is None
+    assert lab.check().tasks[0].valid_tokens is None
+
+
+def test_every_fault_is_listed_at_once(lab: Lab) -> None:
+    broken = picture(lab.root / "images" / "broken.png")
+    broken.write_bytes(broken.read_bytes()[:60])
+    train = rows("train", 8)
+    train[1]["conversations"][1]["value"] = ""
+    train[2]["image"] = "gone.png"
+    train[3]["image"] = "broken.png"
+    train[4]["conversations"][0]["from"] = "robot"
+    train[5]["task"] = "ocr"
+    train[7]["id"] = "train0"
+    path = lab.write("train", train)
+    path.write_text(path.read_text() + "{broken\n")
+    lab.write("validation", [llava(conversations=talk("<image>", "b", "c", "d"), image="validation.png")])
+    lab.task["test"] = "nowhere.jsonl"
+    lab.task["test_metrics"] = ["exact_match", "bleurt"]
+    report = lab.check()
+    found = [(Path(fault.file).name, fault.number, fault.message) for fault in report.faults]
+    expected = [
+        ("recipe.yaml", 0, "bleurt"),
+        ("train.jsonl", 2, "expected an answer"),
+        ("train.jsonl", 3, "missing picture"),
+        ("train.jsonl", 4, "broken picture"),
+        ("train.jsonl", 5, "found str 'robot'"),
+        ("train.jsonl", 6, "expected 'vqa', as in the recipe; found 'ocr'"),
+        ("train.jsonl", 8, "'train0' stands already at record 1"),
+        ("train.jsonl", 9, "broken JSON"),
+        ("validation.jsonl", 1, "one question and one answer"),
+        ("nowhere.jsonl", 0, "no such file"),
+    ]
+    assert [fault[:2] for fault in found] == [fault[:2] for fault in expected]
+    assert all(message in fault[2] for fault, (_, _, message) in zip(found, expected, strict=True))
+    size = report.tasks[0]
+    assert (size.records, size.pictures, size.found, size.missing, size.broken) == (6, 3, 1, 1, 1)
+
+
+def test_faults_are_found_again_the_second_time(lab: Lab) -> None:
+    lab.write("train", rows("train", 2) + rows("train", 1))
+    assert lab.check().faults == lab.check().faults != ()
+
+
+def test_without_decoding_only_missing_pictures_are_faults(lab: Lab) -> None:
+    (lab.root / "images" / "train.png").write_text("no picture")
+    (lab.root / "images" / "test.png").unlink()
+    assert {fault.message.split()[0] for fault in lab.check(decode=False).faults} == {"missing"}
+    assert {fault.message.split()[0] for fault in lab.check().faults} == {"broken", "missing"}
+
+
+def test_dropped_records_are_counted_and_named(lab: Lab) -> None:
+    lab.settings["on_missing_image"] = "drop"
+    lab.write("train", [*rows("train", 1200), llava("x", image="gone.png"), llava("y", image="gone.png")])
+    report = lab.check()
+    assert report.faults == ()
+    gone = f"missing picture {lab.root / 'images' / 'gone.png'}"
+    assert list(report.warnings) == [f"dropped: {lab.root / 'train.jsonl'}, record {i}: {gone}" for i in (1201, 1202)]
+    assert (report.tasks[0].records, report.tasks[0].dropped, report.tasks[0].mini) == (1202, 2, 1200)
+
+
+def test_leaks_between_splits(lab: Lab) -> None:
+    lab.write("train", rows("train", 1000))
+    leaked = rows("validation")
+    leaked[1] = {**rows("train")[0], "id": "other"}
+    lab.write("validation", leaked)
+    tested = rows("test")
+    tested[2]["id"] = "train7"
+    lab.write("test", tested)
+    assert list(lab.check().warnings) == [
+        "task vqa: 1 records of validation have the pictures and question of a record of train; "
+        f"the first is {lab.root / 'validation.jsonl'}, record 2",
+        "task vqa: 1 records of test have the id of a record of train; "
+        f"the first is {lab.root / 'test.jsonl'}, record 3",
+    ]
+
+
+def test_a_later_turn_leaks_too(lab: Lab) -> None:
+    lab.write("train", [llava("m", conversations=talk("<image>\nA?", "a", "What?", "b"), image="same.png")] * 1)
+    lab.write("validation", [llava("v", "<image>\nWhat?", image="same.png")])
+    picture(lab.root / "images" / "same.png")
+    assert any("pictures and question of a record of train" in warning for warning in lab.check().warnings)
+
+
+def test_made_up_ids_are_no_leak(lab: Lab) -> None:
+    for split in ("train", "validation"):
+        without = [{key: value for key, value in row.items() if key != "id"} for row in rows(split, 1000)]
+        lab.write(split, without, f"{split}/vqa.jsonl")
+    assert lab.check().warnings == ()
+
+
+def test_a_small_mini_portion_is_warned_of(lab: Lab) -> None:
+    lab.settings["portions"] = {"mini": "1/32"}
+    lab.write("train", rows("train", 3100))
+    (warning,) = lab.check().warnings
+    assert "its mini portion has 96 records (1/32 of 3,100)" in warning
+    assert "at least 1,000 (Appendix C)" in warning
+    assert "1/3 for this task" in warning
+
+
+def test_an_unbalanced_task_needs_no_mini_but_is_not_measured(lab: Lab) -> None:
+    lab.tasks["other"] = dict(lab.task)  # a recipe needs a balanced task
+    lab.task.update(balanced=False)
+    del lab.task["validation"]
+    for name in ("train", "validation", "test"):
+        untitled = [{key: value for key, value in row.items() if key != "task"} for row in rows(name, 1000)]
+        write(lab.root / f"{name}.jsonl", untitled)
+    assert list(lab.check().warnings) == ["task vqa: no validation set; it can be trained, but not measured"]
+
+
+def test_progress_reaches_its_end(lab: Lab) -> None:
+    told: list[tuple[str, int, int]] = []
+    lab.check(progress=lambda *news: told.append(news))
+    assert ("vqa train: records", 3, 3) in told
+    assert ("vqa test: pictures", 1, 1) in told
+
+
+def test_json(lab: Lab) -> None:
+    (lab.root / "images" / "test.png").unlink()
+    plain = json.loads(json.dumps(lab.check().to_json()))
+    assert plain["faults"][0]["file"] == str(lab.root / "test.jsonl")
+    assert plain["faults"][0]["number"] == 1
+    assert plain["tasks"][0]["records"] == 3
+
+
+def test_what_check_passes_can_be_opened_and_the_rest_cannot(lab: Lab) -> None:
+    """The two must judge alike, or a checked recipe would fail after hours."""
+    cache = lab.root / "cache"
+    assert lab.check().faults == ()
+    assert isinstance(open_records(lab.root / "validation.jsonl", cache, evaluation=True)[0], Record)
+    lab.write("validation", [llava(answer="")])
+    assert lab.check().faults
+    with pytest.raises(DataError):
+        open_records(lab.root / "validation.jsonl", cache, evaluation=True)

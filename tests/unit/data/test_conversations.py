@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from record_rows import llava, talk
+
+from cotbal.data.conversations import Record, Turn, normalise
+from cotbal.errors import DataError
+
+
+def keep(content: bytes) -> str:
+    if content == b"broken":
+        raise DataError("expected an embedded picture; found 6 bytes that are none")
+    return f"kept-{len(content)}"
+
+
+def read(raw: Any, evaluation: bool = False) -> Record:
+    result = normalise(raw, 7, evaluation, keep)
+    assert isinstance(result, Record), result
+    return result
+
+
+def faults(raw: Any, evaluation: bool = False) -> list[str]:
+    result = normalise(raw, 7, evaluation, keep)
+    assert isinstance(result, list)
+    assert result
+    return result
+
+
+def parts(*content: Any, **columns: Any) -> dict[str, Any]:
+    return {
+        "messages": [{"role": "user", "content": list(content)}, {"role": "assistant", "content": "yes"}],
+        **columns,
+    }
+
+
+def text_of(raw: Any) -> str:
+    return read(raw).turns[0].text
+
+
+def test_llava_row() -> None:
+    record = read(llava("a", task="vqa"))
+    assert record == Record(
+        "a", "vqa", ("a.png",), (Turn("user", "<image>\nWhat?"), Turn("assistant", "a frog")), ("a frog",), 7
+    )
+
+
+def test_every_role_of_llava_files_is_known() -> None:
+    for user in ("human", "user"):
+        for assistant in ("gpt", "assistant", "chatgpt", "bing", "bard"):
+            turns = [{"from": "system", "value": "Be short."}, {"from": user, "value": "Hi"}]
+            turns += [{"from": assistant, "value": "Hello"}]
+            record = read({"conversations": turns})
+            assert [turn.role for turn in record.turns] == ["system", "user", "assistant"]
+
+
+def test_messages_row_is_the_same_record_as_a_llava_row() -> None:
+    raw = parts({"type": "image"}, {"type": "text", "text": "What?"}, images=["a.png"], id="a")
+    raw["messages"][1]["content"] = [{"type": "text", "text": "a frog"}]
+    assert read(raw) == read(llava("a"))
+
+
+def test_messages_with_plain_texts() -> None:
+    raw = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], "image": None}
+    assert read(raw).turns == (Turn("user", "Hi"), Turn("assistant", "Hello"))
+    assert read(raw).images == ()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"image": "b.png"}, {"path": "b.png"}, {"url": "b.png"}, {"image": {"bytes": None, "path": "b.png"}}],
+)
+def test_a_picture_part_may_name_its_file(part: dict[str, Any]) -> None:
+    record = read(parts({"type": "image", "text": None, **part}, {"type": "text", "text": "What?"}))
+    assert record.images == ("b.png",)
+
+
+def test_image_url_parts_name_their_file() -> None:
+    assert read(parts({"type": "image_url", "image_url": {"url": "b.png"}})).images == ("b.png",)
+
+
+def test_embedded_pictures_are_kept() -> None:
+    assert read(llava(image={"bytes": b"1234", "path": None})).images == ("kept-4",)
+    assert read(llava(image=[{"bytes": None, "path": "x.png"}])).images == ("x.png",)
+    assert "expected an embedded picture" in faults(llava(image={"bytes": b"broken", "path": "x.png"}))[0]
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("<image>\nWhat?", "<image>\nWhat?"),
+        ("<image>What?", "<image>\nWhat?"),
+        ("What?\n<image>", "<image>\nWhat?"),
+        ("<image>", "<image>"),
+        ("", "<image>"),
+        ("What?", "<image>\nWhat?"),
+        ("Is <image> red?", "Is <image> red?"),
+    ],
+)
+def test_place_of_one_marker(question: str, expected: str) -> None:
+    assert text_of(llava(question=question)) == expected
+
+
+def test_several_markers_stay_where_they_are() -> None:
+    assert text_of(llava(question="Is <image> like <image>?", image=["a.png", "b.png"])) == "Is <image> like <image>?"
+
+
+def test_a_marker_in_a_later_turn() -> None:
+    record = read(llava(conversations=talk("Hi", "Hello", "<image>\nWhat?", "a frog")))
+    assert [turn.text for turn in record.turns] == ["Hi", "Hello", "<image>\nWhat?", "a frog"]
+
+
+def test_lines_between_parts() -> None:
+    image, a, b = {"type": "image"}, {"type": "text", "text": "A"}, {"type": "text", "text": "B"}
+    assert text_of(parts(image, a, b, images=["1"])) == "<image>\nAB"
+    assert text_of(parts(a, image, images=["1"])) == "<image>\nA"
+    assert text_of(parts(a, image, b, images=["1"])) == "A\n<image>\nB"
+    assert text_of(parts(image, image, a, images=["1", "2"])) == "<image>\n<image>\nA"
+
+
+def test_several_right_answers() -> None:
+    record = read(llava(answer=["a frog", "one frog"]), evaluation=True)
+    assert record.references == ("a frog", "one frog")
+    assert record.turns[-1].text == "a frog"
+
+
+def test_numbers_serve_as_ids_and_a_missing_id_stays_empty() -> None:
+    assert read(llava(id=12)).id == "12"
+    assert read(llava(None)).id == ""
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "no mapping": ([1], "expected a mapping"),
+    "no turns key": ({"id": "a", "image": "b"}, "found the keys id, image"),
+    "null turns": ({"conversations": None}, "expected `conversations` or `messages`"),
+    "no turns": (llava(conversations=[]), "expected a list of turns"),
+    "turns are text": (llava(conversations="hi"), "expected a list of turns; found str 'hi'"),
+    "turn is text": (llava(conversations=["hi"]), "conversations[0]: expected a mapping"),
+    "role": (llava(conversations=[{"from": "robot", "value": "a"}]), "conversations[0].from: expected one of human"),
+    "role type": (llava(conversations=[{"from": 3, "value": "a"}]), "found int 3"),
+    "answer first": (llava(conversations=talk("a", "b")[1:]), "expected the first turn to be the user's"),
+    "only system": ({"conversations": [{"from": "system", "value": "a"}]}, "expected the first turn to be the user's"),
+    "two questions": (llava(conversations=[*talk("a"), *talk("a", "b")]), "found user after user"),
+    "late system": (
+        {"conversations": [*talk("a", "b"), {"from": "system", "value": "x"}]},
+        "found system after assistant",
+    ),
+    "question last": (llava(conversations=talk("a", "b", "c")), "expected the last turn to be the assistant's"),
+    "marker missing": (llava(question="What?", image=["a", "b"]), "found 0 <image> and 2 pictures"),
+    "marker too many": (llava(question="<image><image>"), "found 2 <image> and 1 pictures"),
+    "marker without picture": (llava(image=None), "found 1 <image> and 0 pictures"),
+    "marker in answer": (llava(answer="an <image>"), "conversations[1]: expected <image> only in a user's turn"),
+    "marker in reference": (llava(answer=["a", "an <image>"]), "only in a user's turn"),
+    "empty answer": (llava(answer="  "), "conversations[1].value: expected an answer; found an empty one"),
+    "one empty answer": (llava(answer=["a", ""]), "expected an answer; found an empty one"),
+    "no answers": (llava(answer=[]), "expected text, or a list of right answers"),
+    "empty question": (llava(question=" ", image=None), "expected a question or a picture"),
+    "text type": (llava(question=3), "conversations[0].value: expected text; found int 3"),
+    "answer type": (llava(answer=3), "conversations[1].value: expected text, or a list"),
+    "image type": (llava(image=3), "image: expected the name of a picture file; found int 3"),
+    "image empty": (llava(image=""), "expected the name of a picture file"),
+    "image address": (llava(image="https://x/y.png"), "expected the name of a local picture file"),
+    "id type": (llava(id=[1]), "id: expected text; found list [1]"),
+    "id bool": (llava(id=True), "id: expected text; found bool True"),
+    "task type": (llava(task={}), "task: expected text"),
+    "half a surrogate pair": (llava(answer="\ud800"), "conversations[1].value: expected text"),
+    "part type": (parts({"type": "video", "path": "a"}), "messages[0].content[0]: expected a part of type text"),
+    "part text": (parts({"type": "text", "text": 3}), "expected a part of type text"),
+    "pictures twice": (parts({"type": "image", "path": "a"}, images=["a"]), "either in the parts or in the column"),
+    "pictures in part named": (parts({"type": "image", "path": "a"}, {"type": "image"}), "found some in each"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_fault(name: str) -> None:
+    raw, message = BAD[name]
+    found = faults(raw)
+    assert len(found) == 1
+    assert message in found[0]
+
+
+def test_every_fault_of_a_record_is_named() -> None:
+    found = faults(llava(id=[1], task={}, image=4, answer=""))
+    assert [fault.split(":")[0] for fault in found] == ["conversations[1].value", "image", "id", "task"]
+
+
+def test_an_evaluation_record_has_one_question() -> None:
+    raw = llava(conversations=talk("a", "b", "c", "d"))
+    assert len(read(raw).turns) == 4
+    assert faults(raw, evaluation=True) == [
+        "expected one question and one answer in an evaluation record; found 2 of each"
+    ]
+
+
+def test_a_system_turn_is_no_second_question() -> None:
+    raw = {"conversations": [{"from": "system", "value": "Be short."}, *talk("a", "b")]}
+    assert len(read(raw, evaluation=True).turns) == 3

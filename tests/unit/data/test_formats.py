@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from record_rows import llava, write
+
+from cotbal.data.conversations import Fault
+from cotbal.data.formats import read_rows
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
+def test_rows_are_numbered_from_one(tmp_path: Path, suffix: str) -> None:
+    rows = [llava(str(place)) for place in range(150)]
+    path = write(tmp_path / f"a.{suffix}", rows)
+    assert list(read_rows(path)) == list(enumerate(rows, 1))
+
+
+def test_lines_are_numbered_as_an_editor_does(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n{"a": 2}\nnot json\n\xff\n{"a": 3}')
+    found = list(read_rows(path))
+    faults = [row for row in found if isinstance(row, Fault)]
+    assert [row for row in found if not isinstance(row, Fault)] == [(1, {"a": 1}), (3, {"a": 2}), (6, {"a": 3})]
+    assert [fault.number for fault in faults] == [4, 5]
+    assert "broken JSON" in faults[0].message
+
+
+def test_json_array_that_breaks_off(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"a": 1}, {"a": 2}])[:-6])
+    first, fault = read_rows(path)
+    assert first == (1, {"a": 1})
+    assert isinstance(fault, Fault)
+    assert fault.number == 2
+    assert "the rest cannot be read" in fault.message
+
+
+def test_json_array_with_a_mark_and_floats(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf [{"a": 1.5}]')
+    assert list(read_rows(path)) == [(1, {"a": 1.5})]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b'{"id": 1}\n{"id": 2}', "must end in .jsonl"),
+        ("a.json", b"", "expected one JSON array"),
+        ("a.csv", b"a,b", "expected a file that ends in .jsonl, .json, .parquet; found .csv"),
+        ("a.parquet", b"no parquet", "expected a parquet file"),
+    ],
+)
+def test_fault_of_a_whole_file(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    (fault,) = read_rows(path)
+    assert isinstance(fault, Fault)
+    assert fault.number == 0
+    assert message in fault.message
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    (fault,) = read_rows(tmp_path / "a.jsonl")
+    assert isinstance(fault, Fault)
+    assert "no such file" in fault.message

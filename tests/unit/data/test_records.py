@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from record_rows import llava, picture, talk, write
+
+from cotbal.data.records import Fault, Record, Turn, default_cache, open_records, sound_records
+from cotbal.errors import DataError
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
+def test_a_record_survives_the_way_to_disk(tmp_path: Path, suffix: str) -> None:
+    turns = talk("<image>\nWhat?", "a frog", "Where?", "there – ✓")
+    rows = [llava("a", task="vqa"), llava("b", conversations=turns)]
+    records = open_records(write(tmp_path / f"data.{suffix}", rows), tmp_path / "cache")
+    assert len(records) == 2
+    assert records[0] == Record(
+        "a", "vqa", ("a.png",), (Turn("user", "<image>\nWhat?"), Turn("assistant", "a frog")), ("a frog",), 1
+    )
+    assert [turn.text for turn in records[1].turns] == ["<image>\nWhat?", "a frog", "Where?", "there – ✓"]
+    assert records[1].references == ("there – ✓",)
+    assert list(records) == [records[0], records[1]] == records[:2]
+    assert records[-1] == records[1]
+    with pytest.raises(IndexError):
+        records[2]
+
+
+def test_text_only_system_and_references_survive_too(tmp_path: Path) -> None:
+    system = [{"from": "system", "value": "Be short."}, *talk("Hi", ["Hello", "Hi"])]
+    record = open_records(write(tmp_path / "a.jsonl", [{"conversations": system}]), tmp_path)[0]
+    assert [turn.role for turn in record.turns] == ["system", "user", "assistant"]
+    assert record.images == ()
+    assert record.references == ("Hello", "Hi")
+
+
+def test_ids(tmp_path: Path) -> None:
+    rows = [llava(None), llava("b"), llava(None)]
+    records = open_records(write(tmp_path / "vqa_train.jsonl", rows), tmp_path / "cache")
+    assert list(records.ids()) == ["vqa_train_1", "b", "vqa_train_3"]
+    assert list(records.ids(np.array([2, 1]))) == ["vqa_train_3", "b"]
+    assert [record.id for record in records] == ["vqa_train_1", "b", "vqa_train_3"]
+
+
+def test_a_conversion_knows_no_file_names(tmp_path: Path) -> None:
+    first = open_records(write(tmp_path / "a.jsonl", [llava(None)]), tmp_path / "cache")
+    second = open_records(write(tmp_path / "b.jsonl", [llava(None)]), tmp_path / "cache")
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    assert first.digest == second.digest
+    assert (first[0].id, second[0].id) == ("a_1", "b_1")
+
+
+def test_a_conversion_is_used_again_until_the_source_changes(tmp_path: Path) -> None:
+    path, cache = write(tmp_path / "a.jsonl", [llava("a")]), tmp_path / "cache"
+    open_records(path, cache)
+    (arrow,) = cache.iterdir()
+    stamp = arrow.stat().st_mtime_ns
+    open_records(path, cache)
+    assert arrow.stat().st_mtime_ns == stamp
+    write(path, [llava("b")])
+    assert open_records(path, cache)[0].id == "b"
+
+
+def test_a_train_file_is_judged_anew_for_evaluation(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [llava(conversations=talk("<image>", "b", "c", "d"))])
+    assert len(open_records(path, tmp_path)) == 1
+    with pytest.raises(DataError, match="one question and one answer"):
+        open_records(path, tmp_path, evaluation=True)
+
+
+def test_faults_name_file_and_record(tmp_path: Path) -> None:
+    rows = [llava(str(place), answer="" if place % 2 else "b") for place in range(60)]
+    path, cache = write(tmp_path / "a.jsonl", rows), tmp_path / "cache"
+    for _ in range(2):
+        with pytest.raises(DataError) as error:
+            open_records(path, cache)
+        lines = str(error.value).splitlines()
+        assert lines[0] == f"{path}: 30 faults:"
+        assert lines[1].startswith(f"  {path}, record 2: conversations[1].value: expected an answer")
+        assert lines[21:] == ["  ... and 10 more", "`cotbal check RECIPE` lists every fault of a recipe"]
+        assert list(cache.iterdir()) == []
+
+
+def test_sound_records_of_a_faulty_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [llava("a"), llava("b", answer=""), llava("c")])
+    faults: list[Fault] = []
+    with sound_records(path, tmp_path, False, faults.append) as records:
+        assert [(record.id, record.number) for record in records] == [("a", 1), ("c", 3)]
+    assert [fault.number for fault in faults] == [2]
+
+
+def test_an_id_stands_once(tmp_path: Path) -> None:
+    rows = [llava("a"), llava("b"), llava("a"), llava("c"), llava("b"), llava("a")]
+    faults: list[Fault] = []
+    with sound_records(write(tmp_path / "x.jsonl", rows), tmp_path, False, faults.append):
+        pass
+    assert [str(fault).partition(", ")[2] for fault in faults] == [
+        "record 3: id 'a' stands already at record 1",
+        "record 5: id 'b' stands already at record 2",
+        "record 6: id 'a' stands already at record 1",
+    ]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_an_empty_file_is_a_fault(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(content)
+    with pytest.raises(DataError, match="expected at least one record"):
+        open_records(path, tmp_path / "cache")
+
+
+def test_a_missing_file_is_a_fault(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        open_records(tmp_path / "a.jsonl", tmp_path / "cache")
+
+
+def test_embedded_pictures_lie_in_the_cache(tmp_path: Path) -> None:
+    content = picture(tmp_path / "a.png").read_bytes()
+    rows = [llava(str(place), image={"bytes": content, "path": None}) for place in range(3)]
+    path = write(tmp_path / "a.parquet", rows)
+    record = open_records(path, tmp_path / "cache")[2]
+    (name,) = record.images
+    assert Path(name).is_absolute()
+    assert Path(name).suffix == ".png"
+    assert Path(name).read_bytes() == content
+    assert len(list((tmp_path / "cache" / "images").iterdir())) == 1
+
+
+def test_an_embedded_picture_follows_its_cache(tmp_path: Path) -> None:
+    memory = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(memory, "JPEG")
+    path = write(tmp_path / "a.parquet", [llava(image={"bytes": memory.getvalue(), "path": "x.jpg"})])
+    open_records(path, tmp_path / "cache")
+    (tmp_path / "cache").rename(tmp_path / "moved")
+    (name,) = open_records(path, tmp_path / "moved")[0].images
+    assert Path(name).read_bytes() == memory.getvalue()
+
+
+def test_embedded_bytes_that_are_no_picture(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [llava(image={"bytes": b"none", "path": None})])
+    with pytest.raises(DataError, match="record 1: image: expected an embedded picture; found 4 bytes"):
+        open_records(path, tmp_path / "cache")
+
+
+def test_default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COTBAL_CACHE", str(tmp_path / "mine"))
+    assert default_cache() == tmp_path / "mine"
+    monkeypatch.delenv("COTBAL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_cache() == tmp_path / "xdg" / "cotbal"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_cache() == tmp_path / ".cache" / "cotbal"
+
+
+def test_two_processes_may_convert_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [llava(str(place)) for place in range(3000)])
+    program = (
+        "import sys; from pathlib import Path; from cotbal.data.records import open_records;"
+        "print(len(open_records(Path(sys.argv[1]), Path(sys.argv[2]))))"
+    )
+    command = [sys.executable, "-c", program, str(path), str(tmp_path / "cache")]
+    workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [worker.communicate()[0] for worker in workers] == ["3000\n", "3000\n"]
+    assert len(os.listdir(tmp_path / "cache")) == 1
+
+
+def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """Five times the records, 56 MB more of text, must not raise a peak of about 140 MB."""
+    program = (
+        "import resource, sys; from pathlib import Path; from cotbal.data.records import open_records;"
+        "open_records(Path(sys.argv[1]), Path(sys.argv[2]));"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    # The peak of a process starts at the size of the one that started it, so let a small one do that.
+    starter = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
+    peaks = []
+    for n in (10_000, 50_000):
+        path = tmp_path / f"{n}.jsonl"
+        line = json.dumps({"conversations": talk("Why? " + "w " * 700, "Because.")})
+        path.write_text(f"{line}\n" * n)
+        command = [sys.executable, "-c", starter, sys.executable, "-c", program, str(path), str(tmp_path / "cache")]
+        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+    assert peaks[1] < 1.15 * peaks[0]
+
+
+def test_one_record_is_read_quickly(tmp_path: Path) -> None:
+    records = open_records(write(tmp_path / "a.jsonl", [llava(str(i)) for i in range(5000)]), tmp_path / "cache")
+    rounds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        for index in range(0, 5000, 5):
+            records[index]
+        rounds.append((time.perf_counter() - start) / 1000)
+    assert min(rounds) < 50e-6  # seconds
+
+
+def test_the_hugging_face_form_in_parquet(tmp_path: Path) -> None:
+    """Parquet has one type a column: every part carries every key, null where it has nothing to say."""
+    content = picture(tmp_path / "a.png").read_bytes()
+    shown = [{"type": "image", "text": None}, {"type": "text", "text": "What?"}]
+    said = [{"type": "text", "text": "a frog"}]
+    row = {
+        "messages": [{"role": "user", "content": shown}, {"role": "assistant", "content": said}],
+        "images": [{"bytes": content, "path": None}],
+    }
+    record = open_records(write(tmp_path / "hf.parquet", [row]), tmp_path / "cache", evaluation=True)[0]
+    assert record.turns == (Turn("user", "<image>\nWhat?"), Turn("assistant", "a frog"))
+    assert Path(record.images[0]).read_bytes() == content

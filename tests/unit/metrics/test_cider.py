@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import math
+import random
+import time
+
+import numpy as np
+import pytest
+
+from cotbal.metrics.cider import constant_answer, score
+
+REFERENCES = [
+    ["a man riding a red bike down the street"],
+    ["two dogs play in the snow", "a pair of dogs in snow"],
+    ["A plate of food on a wooden table."],
+]
+CAPTIONS = ["a man riding a bike on the street", "two dogs in the snow", "a plate of food on a table"]
+
+
+def test_golden_values_of_pycocoevalcap() -> None:
+    scores = score(CAPTIONS, REFERENCES)
+    np.testing.assert_allclose(scores, [4.345406234594301, 3.4588635943847312, 5.5096195676654], rtol=0, atol=1e-12)
+    assert scores.mean() == pytest.approx(4.4379631322148105, abs=1e-12)
+
+
+def test_golden_values_with_one_reference() -> None:
+    scores = score(CAPTIONS, [accepted[:1] for accepted in REFERENCES])
+    np.testing.assert_allclose(scores, [4.402223270988844, 4.578177721668483, 5.5959668767898325], rtol=0, atol=1e-12)
+    assert scores.mean() == pytest.approx(4.85878928981572, abs=1e-12)
+
+
+def test_golden_values_of_odd_captions() -> None:
+    """Computed with pycocoevalcap 1.2: empty, too short for 4-grams, repeated, unknown words."""
+    captions = ["", "snow", "a plate plate plate of of table.", "xyzzy a b", "one one frog frog"]
+    references = [*REFERENCES, ["a b"], ["one frog"]]
+    np.testing.assert_allclose(
+        score(captions, references),
+        [0.0, 0.8066539534903666, 1.011406548605516, 3.4950475330546036, 2.5478242211729487],
+        rtol=0,
+        atol=1e-12,
+    )
+
+
+def test_perfect_and_disjoint_is_ten() -> None:
+    assert score(["a b c d", "e f g h"], [["a b c d"], ["e f g h"]]).tolist() == [10, 10]
+
+
+def test_one_item_alone_is_zero() -> None:
+    assert score(["a b c d"], [["a b c d"]]).tolist() == [0]
+
+
+def test_case_and_punctuation_count() -> None:
+    low, high = score(["A plate.", "x"], [["a plate"], ["x"]])[0], score(["a plate", "x"], [["a plate"], ["x"]])[0]
+    assert low == 0 < high
+
+
+def test_a_difference_in_length_costs() -> None:
+    references = [["a b c d e f"], ["x y"]]
+    short = score(["a b c d e f", "x"], references)[0]
+    longer = score(["a b c d e f " * 3, "x"], references)[0]
+    assert longer < short * math.exp(-(11**2) / 72) * 1.0001
+
+
+def test_two_thousand_items_take_a_fraction_of_a_second() -> None:
+    draw = random.Random(0)
+    texts = [" ".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=12)) for _ in range(2000)]
+    start = time.perf_counter()
+    score(texts, [[text] for text in texts])
+    assert time.perf_counter() - start < 0.8
+
+
+def test_constant_answer_is_the_most_frequent_reference() -> None:
+    assert constant_answer([["a", "b"], ["c", "b"]]) == "b"
+    assert constant_answer([["z"], ["a"]]) == "z"
