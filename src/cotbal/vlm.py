@@ -71,7 +71,7 @@ def prepare(model: PreTrainedModel, settings: ModelSection) -> nn.Module:
             # The optimizer needs float32: bfloat16 has 8 bits, and small updates would be rounded away.
             parameter.data = parameter.data.float()
     if settings.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return prepared
 
 

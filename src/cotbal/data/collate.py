@@ -124,7 +124,7 @@ class Collator:
             return self._from_end(row, text, ids)
         found = []
         for k, (_, stop) in enumerate(spans, 1):
-            head = Rendered(text.text[:stop], text.spans[:k])
+            head = Rendered(text.text[:stop], (spans[k - 1],))
             seen = sum(turn.text.count(PICTURE) for turn in row.record.turns[: _end_of_turn(row.record, k)])
             head_ids = self._tokens([head.text], [pictures[:seen]], "right")["input_ids"][0]
             found.append(self._from_end(row, head, head_ids)[-1])

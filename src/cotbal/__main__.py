@@ -1,0 +1,7 @@
+"""`python -m cotbal` is the command `cotbal`."""
+
+from __future__ import annotations
+
+from cotbal.cli import main
+
+main()

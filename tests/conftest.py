@@ -1,0 +1,59 @@
+"""For all tests: shapes are checked, nothing reaches the network, converted records lie in a directory of the session."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from jaxtyping import install_import_hook
+
+# Before the first import of these modules: every array that goes in or out is held against the shape in the signature.
+install_import_hook(["cotbal.balance", "cotbal.improvement", "cotbal.loss"], "beartype.beartype")
+
+# The same examples every time, and no deadline: a busy machine is no fault of the code.
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
+settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What this process and every process that a test starts find in their environment."""
+    chosen = {
+        "COTBAL_CACHE": str(tmp_path_factory.mktemp("cotbal-cache")),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    before = {name: os.environ.get(name) for name in chosen}
+    os.environ.update(chosen)
+    yield
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_network() -> Iterator[None]:
+    """A connection to another machine is an error, so that no test depends on what is out there."""
+    connect = socket.socket.connect
+
+    def refuse_strangers(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_this_machine(str(address[0])):
+            raise AssertionError(f"a test tried to reach {address}")
+        connect(self, address)
+
+    socket.socket.connect = refuse_strangers  # type: ignore[method-assign]
+    yield
+    socket.socket.connect = connect  # type: ignore[method-assign]
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

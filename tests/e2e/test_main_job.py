@@ -1,0 +1,179 @@
+"""The whole job on a tiny mixture: it ends, it can be killed at any moment, and it ends the same."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_vlm import copy, mixture
+
+from cotbal.data.sampling import draw_portions
+from cotbal.recipe import Portions
+
+TASKS = {"color": 1, "paint": 2}
+LIMIT = 240
+
+
+def command(*arguments: str | Path) -> list[str]:
+    return [sys.executable, "-m", "cotbal", *map(str, arguments)]
+
+
+def cotbal(*arguments: str | Path, code: int = 0) -> str:
+    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=LIMIT)
+    assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def results(root: Path) -> dict[str, str]:
+    """Everything that must not depend on interruptions, as bytes."""
+    files = ["scores.csv", "weights.json", "balance.json", *sorted(str(p.relative_to(root)) for p in root.rglob("scores/*.json"))]
+    return {name: (root / name).read_text() for name in files}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mixture") / "a"
+    mixture(folder, TASKS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("runs") / "whole"
+    cotbal("run", source / "recipe.yaml", "--out", root, "--on", "inline", "--weighting", "equal", "--weighting", "fixed")
+    return root
+
+
+def test_the_job_leaves_what_it_promises(undisturbed: Path) -> None:
+    weights = json.loads((undisturbed / "weights.json").read_text())["tasks"]
+    assert set(weights) == set(TASKS)
+    assert sum(weights.values()) == pytest.approx(len(TASKS))
+    for run in ("probes/mini", "probes/full-color", "probes/full-paint", "final/equal", "final/fixed"):
+        outcome = json.loads((undisturbed / run / "outcome.json").read_text())
+        assert outcome["steps"] > 0
+        assert outcome["tokens"] > 0
+        assert outcome["self_check"]["error"] < 1e-3
+        assert not (undisturbed / run / "partial").exists()
+    assert not (undisturbed / "probes/mini/checkpoint").exists()
+    assert (undisturbed / "final/fixed/checkpoint/model.safetensors").exists()
+    assert (undisturbed / "report/index.html").stat().st_size > 10_000
+    first = json.loads((undisturbed / "probes/mini/generations/color.validation.jsonl").read_text().splitlines()[0])
+    assert set(first) == {"id", "images", "question", "references", "answer"}
+
+
+def test_a_finished_job_does_nothing_again(undisturbed: Path, source: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("outcome.json")}
+    cotbal("run", source / "recipe.yaml", "--out", undisturbed, "--weighting", "equal", "--weighting", "fixed")
+    assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("outcome.json")} == before
+
+
+def wait_for(process: subprocess.Popen, happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + LIMIT
+    while not happened():
+        assert process.poll() is None, "the job ended before the moment at which it was to be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+MOMENTS: dict[str, Callable[[Path], bool]] = {
+    "before the first step": lambda root: (root / "probes/full-color/progress.json").exists(),
+    "while a partial checkpoint is written": lambda root: any(root.glob("probes/full-color/partial/checkpoint-2/*")),
+    "after a partial checkpoint": lambda root: (root / "probes/full-color/partial/checkpoint-4/complete").exists(),
+    "between training and answers": lambda root: (root / "probes/full-color/trained.json").exists(),
+    "between two tasks": lambda root: any(root.glob("probes/full-paint/generations/*.jsonl")),
+    "between two runs": lambda root: (root / "probes/full-paint/outcome.json").exists(),
+    "in the final training": lambda root: (root / "final/fixed/training.jsonl").exists(),
+}
+
+
+def test_a_job_that_is_killed_again_and_again_ends_the_same(source: Path, undisturbed: Path, tmp_path: Path) -> None:
+    root = tmp_path / "killed"
+    recipe = copy(source, tmp_path / "moved")  # identity is content, so the data may lie elsewhere
+    arguments = ("run", recipe, "--out", root, "--on", "inline", "--weighting", "equal", "--weighting", "fixed")
+    for happened in MOMENTS.values():
+        process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(process, lambda happened=happened: happened(root))
+        process.kill()
+        process.wait()
+    cotbal(*arguments)
+    assert results(root) == results(undisturbed)
+
+
+def test_workers_leave_with_a_killed_driver_and_the_job_goes_on(source: Path, tmp_path: Path) -> None:
+    root = tmp_path / "processes"
+    arguments = ("balance", source / "recipe.yaml", "--out", root, "--workers", "2", "--threads", "1")
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(process, lambda: len(list(root.glob("probes/*/progress.json"))) == 2)
+    process.kill()
+    process.wait()
+    assert "lock" not in cotbal(*arguments)
+    assert "done" in cotbal("status", root)
+    assert len(list(root.glob("probes/*/outcome.json"))) == 3
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
+    root = tmp_path / "stopped"
+    process = subprocess.Popen(
+        command("balance", source / "recipe.yaml", "--out", root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    wait_for(process, lambda: any(root.glob("probes/*/progress.json")))
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Go on with: cotbal balance" in output
+    assert "Traceback" not in output
+    states = {state["state"] for state in json.loads(cotbal("status", root, "--json"))}
+    assert states <= {"interrupted", "missing"}
+
+
+def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Path) -> None:
+    """A picture that is cut in half passes the quick look at start and fails in the runs that draw it."""
+    recipe = copy(source, tmp_path / "broken")
+    whole = (recipe.parent / "images" / "red.png").read_bytes()
+    (recipe.parent / "images" / "half.png").write_bytes(whole[: len(whole) // 2])
+    records = recipe.parent / "data" / "color_train.jsonl"
+    rows = [json.loads(line) for line in records.read_text().splitlines()]
+    levels = draw_portions(len(rows), "color", Portions(mini="1/24"))
+    for row, level in zip(rows, levels, strict=True):
+        row["image"] = "red.png" if level == 0 else "half.png"  # only the mini stays whole
+    records.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    root = tmp_path / "run"
+    output = cotbal("balance", recipe, "portions.mini=1/24", "--out", root, "--on", "inline", code=2)
+    assert "1 of 3 runs failed" in output
+    assert "half.png" in output
+    assert "Resume with: cotbal balance" in output
+    assert (root / "probes/full-color/failure.json").exists()
+    states = {state["run"]: state["state"] for state in json.loads(cotbal("status", root, "--json"))}
+    assert states == {"mini": "done", "full:color": "failed", "full:paint": "done", "fixed": "missing"}
+
+
+def test_a_changed_recipe_names_the_field(undisturbed: Path, source: Path, tmp_path: Path) -> None:
+    root = tmp_path / "changed"
+    shutil.copytree(undisturbed, root)
+    faster = ("balance", source / "recipe.yaml", "optimization.learning_rate=0.02", "--out", root)
+    output = cotbal(*faster, code=2)
+    assert "optimization.learning_rate: was 0.01, is 0.02" in output
+    assert "Traceback" not in output
+    cotbal("balance", source / "recipe.yaml", "balance.temperature=5", "--out", root)  # no probe depends on it
+    assert json.loads((root / "balance.json").read_text())["temperature"] == 5
+    cotbal(*faster, "--restart-changed", "--on", "inline")
+    assert {path.name for path in (root / "probes").iterdir()} >= {"mini", "mini.old-1", "full-color.old-1"}
+
+
+def test_two_commands_cannot_share_a_directory(source: Path, tmp_path: Path) -> None:
+    root = tmp_path / "shared"
+    arguments = ("balance", source / "recipe.yaml", "--out", root)
+    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(process, lambda: any(root.glob("probes/*/progress.json")))
+        assert "another cotbal command works in this directory" in cotbal(*arguments, code=2)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)

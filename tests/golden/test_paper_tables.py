@@ -1,0 +1,64 @@
+"""The tables that the paper prints: improvement and error (Eq. 12-14), and what holds inside the tables of weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cotbal.balance.weights import weight_parts
+from cotbal.improvement import error, improvement, improvements
+
+TABLES: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "paper_tables.json").read_text())["tables"]
+ACADEMIC = TABLES["table1"]
+BASELINE = next(row["values"] for row in ACADEMIC["rows"] if row["method"] == ACADEMIC["baseline"])
+HALF_A_CENT = 0.00501  # two decimals, and a cell that lies almost on the edge
+HALF_A_DIGIT = 5.1e-5  # four decimals
+ROWS = [
+    pytest.param(row, id=f"{name}-{row['method']}")
+    for name in ("table1", "table12")
+    for row in TABLES[name]["rows"]
+    if row["printed"]
+]
+
+
+def by_task(values: list[float]) -> dict[str, list[float]]:
+    return {task: [values[place] for place in places] for task, places in ACADEMIC["task_groups"].items()}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_summary_columns_come_out_of_the_metrics(row: dict[str, Any]) -> None:
+    per_task = improvements(by_task(row["values"]), by_task(BASELINE))
+    found = np.array(list(per_task.values()))
+    assert per_task == pytest.approx(row["recomputed"]["per_task_improvement"], abs=1e-6)
+    assert float(improvement(found)) == pytest.approx(row["printed"]["delta_I"], abs=HALF_A_CENT)
+    assert float(error(found)) == pytest.approx(row["printed"]["delta_E"], abs=HALF_A_CENT)
+
+
+def test_every_cell_that_the_paper_prints_is_compared() -> None:
+    assert len(ROWS) >= 17
+    assert {row["method"] for row in TABLES["table5"]["rows"]} == {row["method"] for row in TABLES["table12"]["rows"]}
+
+
+@pytest.mark.parametrize("row", TABLES["table5"]["rows"], ids=lambda row: row["method"])
+def test_the_ablation_summary_is_that_of_its_metrics(row: dict[str, Any]) -> None:
+    values = next(other["values"] for other in TABLES["table12"]["rows"] if other["method"] == row["method"])
+    found = np.array(list(improvements(by_task(values), by_task(BASELINE)).values()))
+    assert float(improvement(found)) == pytest.approx(row["printed"]["delta_I"], abs=HALF_A_CENT)
+    assert float(error(found)) == pytest.approx(row["printed"]["delta_E"], abs=HALF_A_CENT)
+
+
+@pytest.mark.parametrize("name", ["table10", "table11"])
+def test_printed_weights_are_combined_as_ours_are(name: str) -> None:
+    printed = {row["strategy"]: np.array(list(row["weights"].values())) for row in TABLES[name]["rows"]}
+    for weights in printed.values():
+        assert weights.mean() == pytest.approx(1, abs=HALF_A_DIGIT)
+    # Eq. 5, 7 and 10 turned round: any numbers that have these weights, put through our own combination.
+    temperature = 0.5
+    logs = {part: temperature * np.log(printed[part]) for part in ("outward", "inward", "intra")}
+    ours = weight_parts(logs["outward"], -logs["inward"], logs["intra"], temperature)
+    for part, weights in printed.items():
+        np.testing.assert_allclose(ours[part], weights, rtol=0, atol=2 * HALF_A_DIGIT, err_msg=part)

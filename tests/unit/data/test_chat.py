@@ -1,0 +1,74 @@
+"""Which characters of a rendered conversation carry loss."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from cotbal.data.chat import messages, render, render_prompt
+from cotbal.data.records import Turn
+from cotbal.errors import CotbalError
+
+TOKENIZER = SimpleNamespace(eos_token="</s>", special_tokens_map={"eos_token": "</s>", "bos_token": "<s>"})
+TURNS = (
+    Turn("user", "<image>\nWhat is it?"),
+    Turn("assistant", "A dog."),
+    Turn("user", "Where?"),
+    Turn("assistant", "Left."),
+)
+BODY = (
+    "{% for part in m['content'] %}{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+)
+MARKED = (
+    "{% for m in messages %}{% if m['role'] == 'user' %}USER: " + BODY + " {% else %}ASSISTANT: {% generation %}"
+    + BODY + "{% endgeneration %}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT: {% endif %}"
+)  # fmt: skip
+PLAIN = MARKED.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+NO_END = PLAIN.replace("</s>", " ")
+
+
+def learnt(template: str) -> list[str]:
+    rendered = render(messages(TURNS), template, TOKENIZER)
+    return [rendered.text[start:stop] for start, stop in rendered.spans]
+
+
+@pytest.mark.parametrize("template", [MARKED, PLAIN], ids=["marked", "plain"])
+def test_spans_are_the_answers_and_their_end(template: str) -> None:
+    assert learnt(template) == ["A dog.</s>", "Left.</s>"]
+    assert render(messages(TURNS), template, TOKENIZER).text == (
+        "USER: <image>\nWhat is it? ASSISTANT: A dog.</s>USER: Where? ASSISTANT: Left.</s>"
+    )
+
+
+def test_a_template_without_end_of_turn_gets_one() -> None:
+    """LLaVA-1.5's own template ends turns with a space; without an end the model would never learn to stop."""
+    assert learnt(NO_END) == ["A dog. </s>", "Left. </s>"]
+
+
+def test_the_prompt_is_a_prefix_of_what_was_trained() -> None:
+    prompt = render_prompt(messages(TURNS[:1]), PLAIN, TOKENIZER)
+    assert render(messages(TURNS), PLAIN, TOKENIZER).text.startswith(prompt + "A dog.")
+
+
+def test_the_instruction_stands_on_the_first_question_only() -> None:
+    text = render(messages(TURNS, "One word."), PLAIN, TOKENIZER).text
+    assert text.count("One word.") == 1
+    assert "What is it?\nOne word. ASSISTANT" in text
+
+
+def test_a_template_that_rewrites_the_past_is_refused() -> None:
+    rewriting = "{{ messages | length }}" + PLAIN
+    with pytest.raises(CotbalError, match="generation"):
+        render(messages(TURNS), rewriting, TOKENIZER)
+
+
+def test_parts_keep_text_and_pictures_in_order() -> None:
+    found = messages((Turn("user", "Compare <image> and\n<image>\nplease"), Turn("assistant", "Same.")))
+    assert found[0]["content"] == [
+        {"type": "text", "text": "Compare "},
+        {"type": "image"},
+        {"type": "text", "text": " and"},
+        {"type": "image"},
+        {"type": "text", "text": "please"},
+    ]

@@ -1,0 +1,113 @@
+"""Batches for a real processor: labels on the assistant's words alone, whatever the layout of the row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from tiny_vlm import BASE
+from transformers import AutoProcessor
+
+from cotbal.data.collate import Collator, Row
+from cotbal.data.records import Record, Turn
+from cotbal.errors import DataError
+from cotbal.loss import IGNORED
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pictures")
+    for name in ("a", "b"):
+        Image.new("RGB", (60, 40), "red").save(root / f"{name}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def collator(images: Path) -> Collator:
+    return Collator(AutoProcessor.from_pretrained(BASE), images, 400)
+
+
+def row(*texts: str, images: tuple[str, ...] = (), instruction: str | None = None) -> Row:
+    turns = tuple(Turn("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(texts))
+    return Row(Record("r1", None, images, turns, (texts[-1],), 7), "task", instruction)
+
+
+PICTURE = row("<image>\nWhich color has the bar?", "blue", images=("a.png",))
+TEXT = row("What is a drum?", "a big drum")
+TURNS = row("<image>\nWhat is left?", "drum", "What is right?", "tree", images=("a.png",))
+TWO = row("<image>\n<image>\nWhat is left?", "a big tree", images=("a.png", "b.png"))
+LATE = row("<image>\nWhat is left?", "drum", "<image>\nWhat is right?", "a big tree", images=("a.png", "b.png"))
+
+
+def learnt(collator: Collator, rows: list[Row]) -> list[str]:
+    batch = collator.training(rows)
+    tokenizer = collator.tokenizer
+    return [tokenizer.decode(labels[labels != IGNORED]).replace(" ", "") for labels in batch["labels"]]
+
+
+def test_only_answers_and_their_ends_carry_loss(collator: Collator) -> None:
+    found = learnt(collator, [PICTURE, TEXT, TURNS, TWO, LATE])
+    end = collator.tokenizer.eos_token
+    assert found == [
+        f"blue{end}", f"abigdrum{end}", f"drum{end}tree{end}", f"abigtree{end}", f"drum{end}abigtree{end}",
+    ]  # fmt: skip
+
+
+def test_labels_are_the_tokens_at_their_own_places(collator: Collator) -> None:
+    batch = collator.training([PICTURE, LATE])
+    mask = batch["labels"] != IGNORED
+    assert (batch["labels"][mask] == batch["input_ids"][mask]).all()
+    assert not (batch["labels"] == collator.processor.image_token_id).any()
+    assert (batch["input_ids"] == collator.processor.image_token_id).sum(dim=1).tolist() == [36, 72]
+
+
+def test_a_batch_without_pictures(collator: Collator) -> None:
+    assert "pixel_values" not in collator.training([TEXT, TEXT])
+
+
+def test_valid_tokens_are_counted_without_pictures(collator: Collator) -> None:
+    for one in (PICTURE, TEXT, TURNS, TWO, LATE):
+        labels = collator.training([one])["labels"]
+        assert collator.valid_tokens(one) == int((labels != IGNORED).sum())
+
+
+def test_prompts_are_padded_on_the_left_and_end_where_the_answer_starts(collator: Collator) -> None:
+    batch = collator.prompts([PICTURE, TEXT])
+    assert batch["attention_mask"][:, -1].tolist() == [1, 1]
+    assert batch["attention_mask"][1, 0] == 0
+    trained = collator.training([PICTURE])["input_ids"][0].tolist()
+    prompt = batch["input_ids"][0].tolist()
+    assert trained[: len(prompt)] == prompt
+    assert collator.tokenizer.decode(trained[len(prompt)]).strip() == "blue"
+
+
+def test_the_instruction_reaches_the_prompt(collator: Collator) -> None:
+    plain = collator.prompts([PICTURE])["input_ids"].shape[1]
+    told = row("<image>\nWhich color has the bar?", "blue", images=("a.png",), instruction="Answer with one word.")
+    assert collator.prompts([told])["input_ids"].shape[1] > plain
+
+
+def test_rows_that_are_too_long_lose_their_end(images: Path) -> None:
+    short = Collator(AutoProcessor.from_pretrained(BASE), images, 44)
+    batch = short.training([TURNS, TEXT])
+    assert batch["input_ids"].shape[1] == 44
+    assert batch["labels"].shape == batch["attention_mask"].shape == batch["input_ids"].shape
+
+
+def test_pictures_are_never_cut(images: Path) -> None:
+    tiny = Collator(AutoProcessor.from_pretrained(BASE), images, 20)
+    with pytest.raises(DataError, match=r"record 7 \(r1\).*max_length = 20"):
+        tiny.training([PICTURE])
+
+
+def test_a_broken_picture_is_named_with_its_record(collator: Collator) -> None:
+    with pytest.raises(DataError, match=r"record 7 \(r1\).*missing picture"):
+        collator.training([row("<image>\nWhat?", "drum", images=("none.png",))])
+
+
+def test_a_checkpoint_without_chat_template_is_refused(images: Path) -> None:
+    processor = AutoProcessor.from_pretrained(BASE)
+    processor.chat_template = processor.tokenizer.chat_template = None
+    with pytest.raises(DataError, match="chat template"):
+        Collator(processor, images, 100)
