@@ -72,7 +72,10 @@ def check(
     decode: Annotated[bool, typer.Option(help="Decode every picture, to find truncated ones.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Look through a mixture: records, pictures, splits, sizes, valid tokens. Lists every problem, and exits with 2 if there is one."""
+    """Look through a mixture: records, pictures, splits, sizes, valid tokens.
+
+    Lists every problem, not only the first, and exits with 2 if there is one.
+    """
     from cotbal import console
     from cotbal.data.check import check_mixture
     from cotbal.data.records import default_cache
@@ -239,7 +242,7 @@ def prepare_stamps(
 
 @prepare_app.command("stamps-base")
 def prepare_stamps_base(directory: Annotated[Path, typer.Argument(help="Where to build it.")]) -> None:
-    """A LLaVA-type checkpoint from pretrained parts: EfficientNet-Lite0, SmolLM2-135M, a projector aligned on captions."""
+    """A LLaVA-type checkpoint from pretrained parts: EfficientNet-Lite0, SmolLM2-135M and an aligned projector."""
     from cotbal.recipes.stamps import base
 
     print(base.prepare(directory))
@@ -308,14 +311,14 @@ def _range(low: float, high: float) -> tuple[float, float]:
 
 
 class _Stopped(BaseException):
-    """Ctrl-C or SIGTERM; an exception of our own, because the command-line library turns KeyboardInterrupt into exit 1."""
+    """Ctrl-C or SIGTERM; our own, because the command-line library turns KeyboardInterrupt into exit code 1."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
         self.exit_code = 128 + number
 
 
-def _stop(number: int, frame: object) -> None:
+def _stop(number: int, _frame: object) -> None:
     raise _Stopped(number)
 
 

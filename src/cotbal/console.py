@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -78,7 +79,7 @@ def show_balance(result: Balance) -> None:
         shown = "-" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
         verdict = "not distinguishable from 1" if result.distinguishable(unit) is False else ""
         numbers = (result.outward[i], result.inward[i], result.difficulty[i])
-        cells = ("n/a" if number != number else f"{number:.3f}" for number in numbers)
+        cells = ("n/a" if math.isnan(number) else f"{number:.3f}" for number in numbers)
         table.add_row(escape(unit), f"{result.weights[unit]:.4f}", shown, *cells, verdict)
     out.print(table)
     out.print(f"temperature {result.temperature:g}")

@@ -72,7 +72,7 @@ class LiveDisplay:
         progress = self._progress(job)
         if progress is None:
             return None
-        fraction, phase = float(progress["fraction"]), str(progress["phase"])
+        fraction, phase = float(str(progress["fraction"])), str(progress["phase"])
         detail = f"{phase} {progress['done']}/{progress['total']} {progress['detail']}".rstrip()
         if progress.get("loss") is not None:
             detail += f"  loss {progress['loss']:.2f}"

@@ -13,7 +13,8 @@ from cotbal.errors import CotbalError
 def names(package: str) -> list[str]:
     """The names that a package of ours offers, sorted; `package` is a dotted name such as `cotbal.metrics`."""
     spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.submodule_search_locations is not None
+    assert spec is not None
+    assert spec.submodule_search_locations is not None
     return sorted(m.name for m in pkgutil.iter_modules(spec.submodule_search_locations) if m.name[0] != "_")
 
 
@@ -31,5 +32,5 @@ def load(package: str, name: str) -> ModuleType:
             raise
     kind = package.rpartition(".")[2]
     raise CotbalError(
-        f"{kind}: expected one of {', '.join(names(package))}, or the dotted path of a module of your own; found {name!r}"
+        f"{kind}: expected one of {', '.join(names(package))}, or the dotted path of your own module; found {name!r}"
     )

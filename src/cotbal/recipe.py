@@ -94,7 +94,7 @@ class Optimization(_Section):
     def _micro_batches_fit(self) -> Optimization:
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
-                f"batch_size must be a multiple of micro_batch_size; found {self.batch_size} and {self.micro_batch_size}"
+                f"batch_size must be a multiple of micro_batch_size; found {self.batch_size}, {self.micro_batch_size}"
             )
         return self
 
@@ -219,7 +219,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         file = RecipeFile.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{path}: the recipe is not valid:\n{_explain(error, content)}") from None
+        raise RecipeError(f"{path}: the recipe is not valid:\n{_explain(error)}") from None
     root = path.resolve().parent
     tasks = tuple(_task(name, section, root) for name, section in file.tasks.items())
     if not any(task.balanced for task in tasks):
@@ -247,7 +247,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
             seen.add(key)
@@ -267,7 +267,7 @@ def _apply_override(content: dict[str, Any], override: str) -> None:
     content[field] = yaml.safe_load(text)
 
 
-def _explain(error: ValidationError, content: dict[str, Any]) -> str:
+def _explain(error: ValidationError) -> str:
     return "\n".join(f"  {_place(fault)}: {_message(fault)}" for fault in error.errors())
 
 

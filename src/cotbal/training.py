@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
@@ -28,14 +29,17 @@ COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
 LOG_LINES = 100  # at most about this many points a loss curve
 
 
+Part = tuple[str, Records, np.ndarray, str | None]  # task, its records, places of those that the run sees, instruction
+
+
 class Mixed(Dataset[dict[str, Any]]):
     """The training rows of a run, task after task; the sampler shuffles.
 
     Args:
-        parts: for every task its records, the places of those that the run sees, and its instruction.
+        parts: one a task.
     """
 
-    def __init__(self, parts: Sequence[tuple[str, Records, Sequence[int], str | None]]) -> None:
+    def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = parts
         self.places = [(part, int(index)) for part, (_, _, indices, _) in enumerate(parts) for index in indices]
 
@@ -100,7 +104,7 @@ def train(
 
 
 def arguments(settings: Optimization, model: ModelSection, rows: int, directory: Path, seed: int) -> TrainingArguments:
-    """The recipe's optimization in the words of the Trainer; the global batch is kept whatever the number of devices."""
+    """The recipe's optimization in the words of the Trainer; the global batch is the same on any number of devices."""
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     micro = settings.micro_batch_size
     steps = math.ceil(rows * settings.epochs / settings.batch_size)

@@ -94,11 +94,13 @@ def _with_adapters(model: PreTrainedModel, settings: ModelSection, parts: set[st
     config = LoraConfig(
         r=settings.lora.rank, lora_alpha=settings.lora.alpha, lora_dropout=settings.lora.dropout, target_modules=targets
     )
-    return get_peft_model(model, config)
+    adapted: nn.Module = get_peft_model(model, config)
+    return adapted
 
 
 def save_merged(model: nn.Module, processor: Any, directory: Path, dtype: str) -> None:
     """Write an ordinary checkpoint directory in one dtype, adapters merged into the weights."""
-    merged: Any = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+    adapted: Any = model
+    merged = adapted.merge_and_unload() if hasattr(adapted, "merge_and_unload") else adapted
     merged.to(getattr(torch, dtype)).save_pretrained(directory)
     processor.save_pretrained(directory)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from transformers.utils import logging as transformers_logging
 
 from cotbal import evaluation, training, vlm
 from cotbal.data.collate import Collator, Row
-from cotbal.data.records import Record, Records, default_cache, open_records
+from cotbal.data.records import Record, default_cache, open_records
 from cotbal.data.sampling import Portioned, kept_records, read_manifest
 from cotbal.executors import PARENT
 from cotbal.mixture import Task
@@ -90,7 +91,7 @@ def _do(job: dict[str, Any], root: RunDir, paths: RunPaths) -> None:
     write_json(paths.outcome, facts)
 
 
-def _parts(recipe: Recipe, run: Run, root: RunDir) -> list[tuple[str, Records, Sequence[int], str | None]]:
+def _parts(recipe: Recipe, run: Run, root: RunDir) -> list[training.Part]:
     parts = []
     for name, portion in run.portions.items():
         if portion == "none":
@@ -142,7 +143,7 @@ def _evaluate(recipe: Recipe, run: Run, paths: RunPaths, progress: _Progress) ->
         answer = _answerer(recipe, paths)
     for s in waiting:
         rows = [Row(record, s.task.name, s.task.instruction) for record in s.records]
-        answers = answer(rows, lambda n, name=s.task.name, before=done: progress.answers(before + n, total, name))
+        answers = answer(rows, partial(progress.answers, done, total, s.task.name))
         evaluation.write_generations(paths, s.task.name, s.split, s.records, answers)
         done += len(rows)
     for s in sets:
@@ -170,8 +171,9 @@ class _Progress:
         """After an optimizer step."""
         self.write("training", done, total, self.share * done / total, detail="", loss=loss)
 
-    def answers(self, done: int, total: int, task: str) -> None:
-        """After a batch of answers."""
+    def answers(self, before: int, total: int, task: str, given: int) -> None:
+        """After a batch of answers: `given` of this set, `before` of the sets before it."""
+        done = before + given
         self.write("generating", done, total, self.share + (1 - self.share) * done / max(total, 1), detail=task)
 
     def write(

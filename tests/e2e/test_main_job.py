@@ -12,10 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_vlm import copy, mixture
 
 from cotbal.data.sampling import draw_portions
 from cotbal.recipe import Portions
+from tiny_vlm import copy, mixture
 
 TASKS = {"color": 1, "paint": 2}
 LIMIT = 240
@@ -33,7 +33,12 @@ def cotbal(*arguments: str | Path, code: int = 0) -> str:
 
 def results(root: Path) -> dict[str, str]:
     """Everything that must not depend on interruptions, as bytes."""
-    files = ["scores.csv", "weights.json", "balance.json", *sorted(str(p.relative_to(root)) for p in root.rglob("scores/*.json"))]
+    files = [
+        "scores.csv",
+        "weights.json",
+        "balance.json",
+        *sorted(str(p.relative_to(root)) for p in root.rglob("scores/*.json")),
+    ]
     return {name: (root / name).read_text() for name in files}
 
 
@@ -47,7 +52,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs") / "whole"
-    cotbal("run", source / "recipe.yaml", "--out", root, "--on", "inline", "--weighting", "equal", "--weighting", "fixed")
+    cotbal(
+        "run", source / "recipe.yaml", "--out", root, "--on", "inline", "--weighting", "equal", "--weighting", "fixed"
+    )
     return root
 
 
@@ -121,7 +128,10 @@ def test_workers_leave_with_a_killed_driver_and_the_job_goes_on(source: Path, tm
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
     root = tmp_path / "stopped"
     process = subprocess.Popen(
-        command("balance", source / "recipe.yaml", "--out", root), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command("balance", source / "recipe.yaml", "--out", root),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     wait_for(process, lambda: any(root.glob("probes/*/progress.json")))
     process.send_signal(signal.SIGINT)

@@ -82,13 +82,13 @@ def _evidence(
         mini_interval = _pair(resampled[:, mini, j])
         gain_interval = _pair(resampled[:, own, j] - resampled[:, mini, j])
     samples = matrix.samples.get(task)
-    constant = samples is not None and samples.constant is not None
+    constant = samples.constant if samples else None
     return Evidence(
         task, matrix.runs[own], column, float(column[own]), float(column[mini]),
         own_interval, mini_interval, gain_interval,
         samples.maximum if samples else float("inf"),
-        float(np.mean(samples.constant)) if constant else float("-inf"),
-        _low_above_constant(matrix, task, own) if constant else float("inf"),
+        float("-inf") if constant is None else float(np.mean(constant)),
+        float("inf") if constant is None else _low_above_constant(matrix, task, own),
     )  # fmt: skip
 
 

@@ -55,7 +55,11 @@ def smallest_temperature(weights_at: Callable[[float], Float[np.ndarray, " unit"
 
     Weights tend to 1 as the temperature grows, so walk down a geometric grid until one leaves the range, then bisect.
     """
-    inside = lambda tau: bool(np.all((weights_at(tau) >= low) & (weights_at(tau) <= high)))  # noqa: E731
+
+    def inside(temperature: float) -> bool:
+        weights = weights_at(temperature)
+        return bool(np.all((weights >= low) & (weights <= high)))
+
     good = HIGHEST_TEMPERATURE
     while good > 1e-3 and inside(good / 1.1):
         good /= 1.1

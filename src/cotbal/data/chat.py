@@ -44,14 +44,11 @@ def messages(turns: Sequence[Turn], instruction: str | None = None) -> list[Mess
 
 def _parts(text: str) -> list[Message]:
     """Text and picture parts; the newline that LLaVA's data puts next to a marker is the template's business."""
-    parts: list[Message] = []
-    for i, piece in enumerate(text.split(PICTURE)):
-        if i > 0:
-            parts.append({"type": "image"})
-        piece = piece.removeprefix("\n") if i > 0 else piece
-        piece = piece.removesuffix("\n") if i < text.count(PICTURE) else piece
-        if piece:
-            parts.append({"type": "text", "text": piece})
+    first, *others = re.split(rf"\n?{PICTURE}\n?", text)
+    parts: list[Message] = [{"type": "text", "text": first}] if first else []
+    for piece in others:
+        parts.append({"type": "image"})
+        parts += [{"type": "text", "text": piece}] if piece else []
     return parts
 
 
@@ -119,13 +116,13 @@ def _with_ends(text: str, spans: list[Span], end: str) -> Rendered:
     """Let every span end with an end-of-turn token: take in one that follows it, or write one where there is none."""
     closed: list[Span] = []
     shift = 0
-    for start, stop in spans:
-        start, stop = start + shift, stop + shift
-        if text.startswith(end, stop):
-            stop += len(end)
-        elif end not in text[start:stop]:
+    for span in spans:
+        start, stop = span[0] + shift, span[1] + shift
+        if end in text[start:stop]:
+            closed.append((start, stop))
+            continue
+        if not text.startswith(end, stop):
             text = text[:stop] + end + text[stop:]
-            stop += len(end)
             shift += len(end)
-        closed.append((start, stop))
+        closed.append((start, stop + len(end)))
     return Rendered(text, tuple(closed))

@@ -138,8 +138,8 @@ class Collator:
         tail = len(plain) - ranges[0][0]
         if ids[len(ids) - tail :].tolist() != plain[len(plain) - tail :]:
             raise DataError(
-                f"record {row.record.number} ({row.record.id}): the processor changes the text behind the last picture, "
-                "so the assistant's words cannot be found"
+                f"record {row.record.number} ({row.record.id}): the processor changes the text behind the last "
+                "picture, so the assistant's words cannot be found"
             )
         shift = len(ids) - len(plain)
         return [(start + shift, stop + shift) for start, stop in ranges]
@@ -153,7 +153,8 @@ class Collator:
         if lost.any():
             record = rows[int(lost.any(dim=1).nonzero()[0])].record
             raise DataError(
-                f"record {record.number} ({record.id}): its pictures need more than max_length = {self.max_length} tokens"
+                f"record {record.number} ({record.id}): its pictures need more than "
+                f"max_length = {self.max_length} tokens"
             )
         shape = batch["input_ids"].shape
         return {

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from cotbal.executors import Job, Outcome, Resources, log_tail
 
 
-def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
-    """Run the jobs in the order given; `resources` other than `threads` have no meaning in one process."""
+def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:  # noqa: ARG001 - the contract's signature
+    """Run the jobs in the order given; in one process there are no resources to share out."""
     for job in jobs:
         started = time.monotonic()
         try:
@@ -29,7 +29,7 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
 
 def _run_module(job: Job) -> None:
     """Do what `python -m module arguments` would do, without a new process."""
-    python, flag, module, *arguments = job.command
+    _, flag, module, *arguments = job.command
     assert flag == "-m", "a job's command is `python -m module arguments`"
     job.directory.mkdir(parents=True, exist_ok=True)
     before = sys.argv

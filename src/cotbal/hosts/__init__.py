@@ -1,0 +1,1 @@
+"""Hosts: somebody else's trainer that we plug into, one file each."""

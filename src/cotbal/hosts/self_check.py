@@ -109,7 +109,8 @@ def _without_dropout(model: nn.Module) -> Iterator[None]:
 
 def _probed(model: nn.Module) -> list[nn.Parameter]:
     trainable = sorted((p for p in model.parameters() if p.requires_grad), key=lambda p: p.numel())
-    total, chosen = 0, []
+    total = 0
+    chosen: list[nn.Parameter] = []
     for parameter in trainable:
         total += parameter.numel()
         if chosen and total > PROBED_VALUES:

@@ -214,7 +214,7 @@ def _task_ids(batch: Batch) -> Tensor:
 
 
 def _losses(model: nn.Module, inputs: Batch, mask: Tensor) -> tuple[Any, Tensor]:
-    """Forward pass and the loss of every valid token; logits are made only where a token is predicted, if the model can."""
+    """Forward pass and the loss of every valid token; logits of other positions are not made, if the model can."""
     targets = inputs["labels"][:, 1:][mask[:, :-1]]
     plain = {key: value for key, value in inputs.items() if key not in (TASK_IDS, "labels")}
     if takes_logits_mask(model):
@@ -226,7 +226,8 @@ def _losses(model: nn.Module, inputs: Batch, mask: Tensor) -> tuple[Any, Tensor]
 
 def takes_logits_mask(model: nn.Module) -> bool:
     """Whether the model's forward can be asked for some logits only (`logits_to_keep`, transformers 5)."""
-    while hasattr(model, "module"):
-        model = model.module  # the wrapper of a data-parallel launcher
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner: Any = model
+    while hasattr(inner, "module"):
+        inner = inner.module  # the wrapper of a data-parallel launcher
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
     return "logits_to_keep" in inspect.signature(inner.forward).parameters

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 from cotbal import plugins
@@ -32,7 +32,7 @@ class Options:
     """
 
     executor: str = "processes"
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     keep_checkpoints: bool = False
     restart_changed: bool = False
     watch: Watch | None = None
@@ -127,15 +127,8 @@ def _consume(outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], wat
     return failures
 
 
-class _silent(AbstractContextManager[Callable[[Outcome], None]]):
-    """Watch nothing."""
-
-    def __init__(self, waiting: Sequence[Job], finished: Sequence[Job]) -> None: ...
-
-    def __enter__(self) -> Callable[[Outcome], None]:
-        return lambda outcome: None
-
-    def __exit__(self, *exception: object) -> None: ...
+def _silent(waiting: Sequence[Job], finished: Sequence[Job]) -> AbstractContextManager[Callable[[Outcome], None]]:  # noqa: ARG001
+    return nullcontext(lambda _: None)
 
 
 def _explain(failures: Sequence[Outcome], runs: int) -> str:

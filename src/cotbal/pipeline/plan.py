@@ -105,7 +105,7 @@ def make_plan(recipe: Recipe, inputs: Inputs, weightings: Sequence[str], root: R
     planned = [(run, "probe", root.probe(run.name)) for run in probes.runs]
     planned += [(run, "final", root.final(run.name)) for run in finals]
     epochs = recipe.file.optimization.epochs
-    pace = _pace([paths for _, _, paths in planned], epochs)
+    pace = _pace([paths for _, _, paths in planned])
     runs = []
     for run, kind, paths in planned:
         records = cost(run, inputs.sizes)
@@ -137,7 +137,7 @@ def _seconds(paths: RunPaths) -> float | None:
     return float(read_json(paths.outcome)["seconds"]["total"]) if paths.done else None
 
 
-def _pace(runs: Sequence[RunPaths], epochs: float) -> float | None:
+def _pace(runs: Sequence[RunPaths]) -> float | None:
     """Seconds of a trained record, from whatever was timed in this directory; one logged step is enough."""
     for paths in runs:
         if paths.done:

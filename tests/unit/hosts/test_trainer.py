@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_vlm import build
 from transformers import AutoModelForImageTextToText, Trainer, TrainingArguments
 
 from cotbal.errors import CotbalError
@@ -21,6 +20,7 @@ from cotbal.loss import IGNORED
 from cotbal.weightings.equal import Equal
 from cotbal.weightings.fixed import Fixed
 from cotbal.weightings.task_level import TaskLevel
+from tiny_vlm import build
 
 TASKS = ("a", "b", "c")
 WEIGHTS = Fixed((0.4, 1.7, 0.9))
@@ -50,7 +50,9 @@ def pad(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     longest = max(len(row["input_ids"]) for row in batch)
     fill = {"input_ids": 0, "labels": IGNORED}
     out = {
-        key: torch.stack([torch.nn.functional.pad(row[key], (0, longest - len(row[key])), value=value) for row in batch])
+        key: torch.stack(
+            [torch.nn.functional.pad(row[key], (0, longest - len(row[key])), value=value) for row in batch]
+        )
         for key, value in fill.items()
     }
     lengths = torch.tensor([len(row["input_ids"]) for row in batch])
@@ -74,7 +76,9 @@ def arguments(directory: Path, micro: int, accumulation: int, **more: Any) -> Tr
     return TrainingArguments(str(directory), **{**settings, **more})
 
 
-def update(checkpoint: Path, directory: Path, micro: int, accumulation: int, weighting: Any = WEIGHTS, **more: Any) -> dict:
+def update(
+    checkpoint: Path, directory: Path, micro: int, accumulation: int, weighting: Any = WEIGHTS, **more: Any
+) -> dict:
     """What one SGD step with learning rate 1 subtracts: the gradient."""
     data = more.pop("data", None) or rows()
     normalizer = more.pop("normalizer", "weights")
@@ -232,8 +236,8 @@ def test_evaluation_reports_the_plain_loss(checkpoint: Path, tmp_path: Path) -> 
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     data = [row for i, row in enumerate(rows()) if i != 5]
     trainer = TaskWeightedTrainer(
-        model=model, args=arguments(tmp_path, 4, 4, per_device_eval_batch_size=15), train_dataset=data, eval_dataset=data,
-        data_collator=with_task_ids(pad, TASKS), tasks=TASKS, weighting=WEIGHTS,
+        model=model, args=arguments(tmp_path, 4, 4, per_device_eval_batch_size=15), train_dataset=data,
+        eval_dataset=data, data_collator=with_task_ids(pad, TASKS), tasks=TASKS, weighting=WEIGHTS,
     )  # fmt: skip
     found = trainer.evaluate()["eval_loss"]
     batch = pad([{k: v for k, v in row.items() if k != "task"} for row in data])
