@@ -23,17 +23,17 @@ def task_improvement(
     if np.any(baseline == 0):
         raise ScoresError("improvement: a metric of the baseline is 0, so its relative change has no meaning")
     sign = np.where(higher_is_better, 1.0, -1.0)
-    return np.mean(100 * sign * (scores - baseline) / baseline, axis=-1)
+    return np.asarray(np.mean(100 * sign * (scores - baseline) / baseline, axis=-1))
 
 
 def improvement(per_task: Float[np.ndarray, "*seed task"]) -> Float[np.ndarray, "*seed"]:
     """Mean of the tasks' improvements, in %, Eq. 13."""
-    return np.mean(per_task, axis=-1)
+    return np.asarray(np.mean(per_task, axis=-1))
 
 
 def error(per_task: Float[np.ndarray, "*seed task"]) -> Float[np.ndarray, "*seed"]:
     """Mean over tasks of `max(0, -improvement)`, in %, Eq. 14: what tasks lost, gains of others left out."""
-    return np.mean(np.maximum(0.0, -per_task), axis=-1)
+    return np.asarray(np.mean(np.maximum(0.0, -per_task), axis=-1))
 
 
 def improvements(

@@ -18,6 +18,7 @@ from cotbal.scores import ScoreMatrix
 
 SATURATED = 0.95  # share of the metric's maximum
 ROUNDING = 1e-9  # relative: a difference below this is arithmetic, not learning
+BARE_GAIN = 0.01  # relative to the own score: below it, a table without samples cannot tell a gain from noise
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def judge(evidence: Evidence) -> list[Flag]:
     if e.gain <= ROUNDING * max(abs(e.own), abs(e.mini)):
         text = f"full data did not raise its score, so Eq. 3 has no denominator: {scores}"
         flags.append(Flag(e.task, "no_gain", f"{e.task}: {text}; {left_out}."))
-    elif e.gain_interval[0] <= 0:
+    elif e.gain_interval[0] <= 0 or (np.isnan(e.gain_interval[0]) and e.gain < BARE_GAIN * abs(e.own)):
         text = f"the gain from full data is not distinguishable from zero, so Eq. 3 would divide by noise: {scores}"
         flags.append(Flag(e.task, "unclear_gain", f"{e.task}: {text}; {left_out}."))
     return flags

@@ -97,4 +97,6 @@ def _plain_all(arrays: Mapping[str, np.ndarray] | None) -> dict[str, Any] | None
 
 
 def _plain(values: np.ndarray) -> Any:
-    return [_plain(row) for row in values] if values.ndim else None if np.isnan(values) else float(values)
+    plain = values.astype(object)
+    plain[np.isnan(values)] = None
+    return plain.tolist()

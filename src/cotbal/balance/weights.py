@@ -53,7 +53,7 @@ def weight_parts(
 def smallest_temperature(weights_at: Callable[[float], Float[np.ndarray, " unit"]], low: float, high: float) -> float:
     """The smallest temperature from which on every weight stays inside [low, high].
 
-    Weights tend to 1 as the temperature grows, so walk down a geometric grid until one leaves the range, then bisect.
+    `HIGHEST_TEMPERATURE` is returned where none does. Weights tend to 1 as the temperature grows, so walk down a geometric grid until one leaves the range, then bisect.
     """
 
     def inside(temperature: float) -> bool:
@@ -61,6 +61,8 @@ def smallest_temperature(weights_at: Callable[[float], Float[np.ndarray, " unit"
         return bool(np.all((weights >= low) & (weights <= high)))
 
     good = HIGHEST_TEMPERATURE
+    if not inside(good):
+        return good
     while good > 1e-3 and inside(good / 1.1):
         good /= 1.1
     bad = good / 1.1

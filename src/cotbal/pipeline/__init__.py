@@ -16,6 +16,7 @@ from cotbal.pipeline.inputs import Inputs, open_inputs, warnings, write_portions
 from cotbal.pipeline.jobs import Options, Work, carry_out, paths_of
 from cotbal.pipeline.plan import Plan, Planned, make_plan
 from cotbal.recipe import Recipe
+from cotbal.report import write_report
 from cotbal.rundir import RunDir, RunPaths, locked, read_json, write_json, write_text
 from cotbal.scoring import score_matrix
 
@@ -105,8 +106,6 @@ def run(job: Job, weightings: Sequence[str], options: Options) -> tuple[Balance,
             # Alone on the machine: let it have all of it. The number of threads must not depend on what is left to
             # do, or a resumed job would round differently.
             _do(job, late, replace(options, resources=replace(options.resources, workers=1)))
-        from cotbal.report import write_report
-
         return result, write_report(job.root.root)
 
 

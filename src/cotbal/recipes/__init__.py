@@ -1,0 +1,1 @@
+"""Recipes: one folder a benchmark, and the starter that `cotbal init` writes."""

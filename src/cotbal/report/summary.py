@@ -1,0 +1,84 @@
+"""What happened, in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cotbal.balance import Balance
+from cotbal.report.comparison import BASELINE, OURS, Comparison
+from cotbal.report.contents import Contents
+from cotbal.report.formatting import bracket, listed, number, plural
+
+NAMED = 6  # more names than these make a sentence that nobody reads
+
+
+def summary(contents: Contents, found: Comparison) -> list[str]:
+    """Sentences that a reader who stops here should have read."""
+    balance = contents.balance
+    sentences = [_what(contents)]
+    sentences += _weights(balance) if balance else ["The weights are not known yet: not every probe is done."]
+    if balance and balance.flags:
+        tasks = listed(list(dict.fromkeys(flag.task for flag in balance.flags)))
+        sentences.append(f"Something was flagged for {tasks}: read the next section before you trust these numbers.")
+    return [*sentences, *_finals(found)]
+
+
+def _what(contents: Contents) -> str:
+    balanced = _balanced(contents)
+    text = f"{plural(len(balanced), 'task')} of the mixture {contents.name} {_were(balanced)} balanced"
+    done = sum(run.status == "done" for run in contents.probes)
+    if contents.probes:
+        text += f" from {plural(done, 'probe')}"
+        text += "" if done == len(contents.probes) else f" of {len(contents.probes)} that were planned"
+    rest = [t.name for t in contents.recipe.mixture.tasks if not t.balanced] if contents.recipe else []
+    if rest:
+        text += f"; {listed(rest)} took no part and {'has' if len(rest) == 1 else 'have'} the mean weight, 1"
+    return text + "."
+
+
+def _were(names: Sequence[str]) -> str:
+    return "was" if len(names) == 1 else "were"
+
+
+def _balanced(contents: Contents) -> tuple[str, ...]:
+    if contents.recipe:
+        return tuple(task.name for task in contents.recipe.mixture.balanced)
+    return contents.balance.units if contents.balance else contents.tasks
+
+
+def _weights(balance: Balance) -> list[str]:
+    if balance.part_intervals is None:
+        return ["The weights have no intervals, because the table of scores holds no samples."]
+    clear = [unit for unit in balance.units if balance.distinguishable(unit)]
+    clear.sort(key=lambda unit: -balance.weights[unit])
+    more = [f"{unit} ({number(balance.weights[unit], 2)})" for unit in clear if balance.weights[unit] > 1]
+    less = [f"{unit} ({number(balance.weights[unit], 2)})" for unit in clear if balance.weights[unit] <= 1]
+    unclear = [unit for unit in balance.units if unit not in clear]
+    sentences = []
+    if more:
+        sentences.append(f"By the weights, the tokens of {listed(more)} count more than average.")
+    if less:
+        sentences.append(f"By the weights, the tokens of {listed(less)} count less than average.")
+    if len(unclear) == 1:
+        sentences.append(f"The weight of {unclear[0]} is not distinguishable from 1.")
+    elif unclear:
+        which = f"of {listed(unclear)}" if len(unclear) <= NAMED else f"of {len(unclear)} tasks"
+        sentences.append(f"The weights {which} are not distinguishable from 1.")
+    return sentences
+
+
+def _finals(found: Comparison) -> list[str]:
+    if found.average is None:
+        missing = [label for name, label in ((BASELINE, "EW"), (OURS, "CoTBal")) if name not in found.weightings]
+        return [f"Final models not trained yet: {listed(missing)}."] if missing else []
+    better = [row for row in found.rows if row.difference and row.difference.low > 0]
+    worse = [row for row in found.rows if row.difference and row.difference.high < 0]
+    change = found.average
+    sentence = (
+        f"Against equal weights (EW), the final model trained with these weights (CoTBal) changed the test scores by "
+        f"{number(change.value, 2, signed=True)} % on average {bracket(*change.bounds, 2, signed=True)}, which is "
+        f"{'distinguishable' if change.clear else 'not distinguishable'} from no change"
+    )
+    clear = f"of {plural(len(found.rows), 'test score')}, {len(better)} clearly rose and {len(worse)} clearly fell"
+    left_out = f" (without {listed(list(found.left_out))}, where EW scored 0)" if found.left_out else ""
+    return [f"{sentence}{left_out}; {clear}."]

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cotbal.report import write_report
+from cotbal.rundir import RunDir
+
+FAKE = runpy.run_path(str(Path(__file__).with_name("fake_run.py")))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """A finished job; tests only read it."""
+    files: RunDir = FAKE["fake_run"](tmp_path_factory.mktemp("finished"))
+    return files
+
+
+@pytest.fixture(scope="session")
+def page(finished: RunDir) -> str:
+    """The page of the finished job; `tables.md` lies beside it."""
+    return write_report(finished.root).read_text()
+
+
+@pytest.fixture
+def job(finished: RunDir, tmp_path: Path) -> RunDir:
+    """A copy of the finished job that a test may change."""
+    shutil.copytree(finished.root, tmp_path / "run")
+    return RunDir(tmp_path / "run")

@@ -1,0 +1,180 @@
+"""A run directory as a real job leaves it, made of random numbers: seven balanced tasks and one that is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image, ImageDraw
+
+from cotbal.balance import balance
+from cotbal.rundir import RunDir, RunPaths, append_jsonl, write_json, write_jsonl, write_text
+from cotbal.scores import Samples, ScoreMatrix
+
+TASKS = ("caption", "region_caption", "vqa", "relation_vqa", "chart_qa", "ocr", "grounding")
+METRICS = {"caption": "cider", "region_caption": "cider", "grounding": "box_iou"}
+HOSTILE = "</script><img src=x onerror=alert(1)>"
+SAMPLES, TEST_SAMPLES = 120, 200
+STEPS = 40
+
+
+def fake_run(directory: Path, tasks: Sequence[str] = TASKS, seed: int = 0) -> RunDir:
+    """A finished job in `directory/run`; its data lie in `directory/data`."""
+    random = np.random.default_rng(seed)
+    files = RunDir(directory / "run")
+    _pictures(directory / "data" / "images", random)
+    write_text(directory / "data" / "LICENCES.md", "# Pictures\nDrawn by <b>nobody</b>, CC0.\n")
+    write_text(files.recipe, yaml.safe_dump(_recipe(directory / "data", tasks), sort_keys=False))
+    probes = ["mini", *(f"full:{task}" for task in tasks)]
+    write_json(files.plan, _plan(probes, tasks))
+    samples = {task: _samples(task, tasks, random) for task in tasks}
+    for row, run in enumerate(probes):
+        _write_probe(files.probe(run), run, row, samples, random)
+    for weighting in ("equal", "fixed"):
+        _write_final(files.final(weighting), weighting, (*tasks, "chat"), seed)
+    matrix = ScoreMatrix(
+        tuple(probes), tuple(tasks), np.stack([s.values.mean(axis=1) for s in samples.values()], axis=1), samples
+    )
+    write_text(files.score_table, matrix.to_csv())
+    result = balance(matrix, resamples=300)
+    write_json(files.balance, result.to_json())
+    write_json(files.weights, {"weights": result.weights, "tasks": {**result.weights, "chat": 1.0}})
+    return files
+
+
+def _recipe(data: Path, tasks: Sequence[str]) -> dict[str, Any]:
+    def entry(task: str) -> dict[str, Any]:
+        paths = {split: str(data / f"{task}_{split}.jsonl") for split in ("train", "validation", "test")}
+        return {**paths, "metric": METRICS.get(task, "exact_match"), "balanced": task != "chat"}
+
+    return {
+        "name": "pocket",
+        "images": str(data / "images"),
+        "tasks": {task: entry(task) for task in (*tasks, "chat")},
+        "model": {"checkpoint": str(data / "base"), "dtype": "float32"},
+    }
+
+
+def _plan(probes: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
+    names = [(run, "probe", "probes/" + run.replace(":", "-"), "equal") for run in probes]
+    names += [(weighting, "final", f"final/{weighting}", weighting) for weighting in ("equal", "fixed")]
+    runs = [
+        {
+            "name": name, "directory": folder, "kind": kind, "weighting": weighting, "seed": 0, "portions": {},
+            "records": 1937, "tokens": 40210, "share": 1.0 if kind == "final" else 0.15,
+        }
+        for name, kind, folder, weighting in names
+    ]  # fmt: skip
+    return {
+        "form": "standard", "fingerprint": "abc", "versions": {"cotbal": "0.1.0"}, "runs": runs,
+        "probe_share": 0.15 * len(probes),
+        "warnings": [f"{tasks[0]}: its mini portion holds 600 records; the paper advises 1,000 or more"],
+    }  # fmt: skip
+
+
+def _pictures(folder: Path, random: np.random.Generator) -> None:
+    """Eight small pictures; the records also name two that are missing or broken."""
+    folder.mkdir(parents=True)
+    for number in range(8):
+        picture = Image.new("RGB", (96, 72 if number % 2 else 96), tuple(random.integers(150, 255, 3).tolist()))
+        draw = ImageDraw.Draw(picture)
+        for _ in range(4):
+            x, y = random.integers(0, 70, 2).tolist()
+            draw.ellipse((x, y, x + 26, y + 26), fill=tuple(random.integers(0, 220, 3).tolist()))
+        picture.save(folder / f"{number}.png")
+    (folder / "8.png").write_bytes(b"no picture")
+
+
+def _samples(task: str, tasks: Sequence[str], random: np.random.Generator) -> Samples:
+    """A task of which the mini probe knows some, its own probe much, and others a little more than mini."""
+    place = tasks.index(task)
+    mini, own = 0.15 + 0.05 * (place % 4), 0.55 + 0.06 * (place % 6)
+    if task == "relation_vqa":
+        own = mini + 0.005  # its own data teach it nothing: it will be flagged
+    levels = [mini] + [
+        own if i == place else mini + random.uniform(-0.1, 0.45) * (own - mini) for i in range(len(tasks))
+    ]
+    luck = random.uniform(size=SAMPLES)
+    values = np.stack([(luck < level).astype(float) for level in levels])
+    if METRICS.get(task) == "cider":
+        values *= random.uniform(1, 6, size=SAMPLES).round(2)
+    clusters = np.arange(SAMPLES) // 2
+    constant = (random.uniform(size=SAMPLES) < 0.1).astype(float)
+    return Samples(values, clusters, 10.0 if METRICS.get(task) == "cider" else 1.0, constant, "two")
+
+
+def _write_probe(paths: RunPaths, run: str, row: int, samples: dict[str, Samples], random: np.random.Generator) -> None:
+    write_json(paths.job, {"run": run})
+    _write_training(paths, list(samples), run.removeprefix("full:"), random)
+    for task, column in samples.items():
+        scores = column.values[row]
+        write_json(paths.scores(task, "validation"), _scores(task, "validation", scores, column))
+        write_jsonl(paths.generations(task, "validation"), _answers(task, run, scores))
+    _write_outcome(paths, run)
+
+
+def _write_final(paths: RunPaths, weighting: str, tasks: Sequence[str], seed: int) -> None:
+    write_json(paths.job, {"run": weighting})
+    _write_training(paths, list(tasks), "", np.random.default_rng([seed, weighting == "fixed"]))
+    for place, task in enumerate(tasks):
+        # The same luck for both models, so that their difference is paired.
+        luck = np.random.default_rng([seed, place]).uniform(size=TEST_SAMPLES)
+        level = 0.6 + (0.03 * (place - 2) if weighting == "fixed" else 0.0)
+        scores = (luck < level).astype(float) * (4.0 if METRICS.get(task) == "cider" else 1.0)
+        column = Samples(scores[None], np.arange(TEST_SAMPLES) // 2, 10.0 if METRICS.get(task) == "cider" else 1.0)
+        write_json(paths.scores(task, "test"), _scores(task, "test", scores, column))
+    _write_outcome(paths, weighting)
+
+
+def _write_training(paths: RunPaths, tasks: list[str], unit: str, random: np.random.Generator) -> None:
+    for step in range(1, STEPS + 1):
+        depth = {task: 1.6 if unit in (task, "") else 0.9 for task in tasks}
+        losses = {t: 2.6 - depth[t] * (1 - np.exp(-step / 12)) + 0.05 * random.normal() for t in tasks}
+        append_jsonl(
+            paths.training,
+            {
+                "step": 5 * step, "epoch": step / STEPS, "learning_rate": 1e-3, "loss": losses[tasks[0]],
+                "task_losses": losses, "task_tokens": dict.fromkeys(tasks, 480), "weights": dict.fromkeys(tasks, 1.0),
+            },
+        )  # fmt: skip
+
+
+def _scores(task: str, split: str, scores: np.ndarray, samples: Samples) -> dict[str, Any]:
+    constant = samples.constant if samples.constant is not None else np.zeros_like(scores)
+    entry = {
+        "score": float(scores.mean()), "maximum": samples.maximum, "samples": scores.tolist(),
+        "constant_answer": samples.constant_answer, "constant_samples": constant.tolist(),
+    }  # fmt: skip
+    metric = METRICS.get(task, "exact_match")
+    return {
+        "task": task, "split": split, "n": len(scores), "clusters": samples.clusters.tolist(),
+        "metrics": {metric: entry},
+    }  # fmt: skip
+
+
+def _answers(task: str, run: str, scores: np.ndarray) -> list[dict[str, Any]]:
+    wrong = HOSTILE if task == "vqa" else f"perhaps {len(run) % 3}"
+    return [
+        {
+            "id": f"{task}_{i:06d}",
+            "images": [] if task == "chart_qa" else [f"{i // 2 % 10}.png"],
+            "question": f"What is {i} in this picture?\nAnswer with one word & no <b>tags</b>.",
+            "references": ["school", "a school"] if task == "caption" else ["school"],
+            "answer": "school" if score else wrong if i % 5 else "",
+        }
+        for i, score in enumerate(scores.tolist())
+    ]
+
+
+def _write_outcome(paths: RunPaths, run: str) -> None:
+    write_json(
+        paths.outcome,
+        {
+            "run": run, "seconds": {"loading": 3.1, "training": 21.0, "generating": 9.2, "total": 33.9}, "steps": 200,
+            "records": 3012, "tokens": 40210, "peak_memory_mib": 812, "threads": 1, "versions": {"torch": "2.13.0"},
+            "self_check": {"unit": "ocr", "predicted": 0.12, "observed": 0.12},
+        },
+    )  # fmt: skip

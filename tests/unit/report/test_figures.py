@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import re
+from importlib import resources
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from cotbal.report.figures import STRONGEST, Axis, Point, bars, dots, heat_map
+from cotbal.report.losses import POINTS, Curve, curve, panel
+from cotbal.report.svg import shortened, ticks
+
+UNITS = ("ocr", "<b>&", "a_very_long_name_of_a_task_that_nobody_wants")
+VALUES = np.array([[1.0, np.nan, -0.2], [0.456, np.nan, 0.1], [0.0, np.nan, 1.0]])
+INTERVALS = np.stack([VALUES - 0.15, VALUES + 0.15], axis=-1)
+
+
+def texts(figure: str, kind: str = "text") -> list[str]:
+    tree = ElementTree.fromstring(figure)  # also proves that the markup is well formed
+    return ["".join(node.itertext()) for node in tree.iter(kind)]
+
+
+def test_heat_map_holds_every_cell() -> None:
+    figure = heat_map(UNITS, VALUES, INTERVALS)
+    assert figure.count('class="cell"') == 9
+    printed = texts(figure)
+    for value in ("0.46", "\N{MINUS SIGN}0.20", "0.10", "0.00"):
+        assert value in printed
+    assert printed.count("n/i") == 3
+    titles = texts(figure, "title")
+    assert "<b>& → ocr: 0.456 [0.306, 0.606]" in titles
+    assert "ocr → <b>&: not identified" in titles
+    assert "ocr to itself: 1 by definition" in titles
+
+
+def test_heat_map_bold_marks_intervals_without_zero() -> None:
+    tree = ElementTree.fromstring(heat_map(UNITS, VALUES, INTERVALS))
+    strong = {node.text for node in tree.iter("text") if "strong" in node.get("class", "")}
+    assert strong == {"\N{MINUS SIGN}0.20", "0.46"}
+
+
+def test_heat_map_colour_follows_sign_and_size() -> None:
+    tree = ElementTree.fromstring(heat_map(UNITS, VALUES, None))
+    opacity = {
+        (node.get("class"), float(node.get("fill-opacity", "nan")))
+        for node in tree.iter("rect")
+        if node.get("fill-opacity")
+    }
+    assert ("positive", STRONGEST) in opacity  # 0.456, the strongest
+    assert any(kind == "negative" and 0 < value < STRONGEST for kind, value in opacity)
+
+
+def test_dots_tell_clear_from_unclear() -> None:
+    points = [Point("up", 1.2, (1.1, 1.3)), Point("same", 1.1, (0.9, 1.3)), Point("none", 0.9, None)]
+    tree = ElementTree.fromstring(dots(points, Axis("weights", 1.0)))
+    assert [node.get("class") for node in tree.iter("circle")] == ["dot", "dot hollow", "dot hollow"]
+    places = [float(node.get("cx", "").rstrip("%")) for node in tree.iter("circle")]
+    assert places[0] > places[1] > places[2]
+    assert "up: 1.200 [1.100, 1.300]" in texts(dots(points, Axis("weights", 1.0)), "title")
+
+
+def test_bars_start_at_the_reference_and_say_what_is_unknown() -> None:
+    points = [Point("half", 0.5, (0.4, 1.0)), Point("minus", -0.25, None), Point("unknown", float("nan"), None)]
+    figure = bars(points, Axis("difficulty", 0.0))
+    tree = ElementTree.fromstring(figure)
+    widths = [float(n.get("width", "").rstrip("%")) for n in tree.iter("rect") if n.get("class") == "bar"]
+    assert widths[0] == pytest.approx(2 * widths[1], abs=0.02)
+    assert "n/i" in texts(figure)
+    assert "unknown: not identified" in texts(figure, "title")
+
+
+def test_curve_is_thinned_and_weighted_by_tokens() -> None:
+    rows = [
+        {"epoch": k / 600, "task_losses": {"ocr": float(k % 2)}, "task_tokens": {"ocr": 1 + 2 * (k % 2)}}
+        for k in range(600)
+    ]
+    points = curve(rows, "ocr")
+    assert len(points) == POINTS
+    assert {loss for _, loss in points} == {0.75}
+    assert curve(rows, "vqa") == ()
+
+
+def test_panel_of_a_single_point() -> None:
+    figure = panel("ocr", [Curve("mini", "baseline", ((0.0, 0.0),))])
+    assert "nan" not in figure
+    assert "mini 0.00" in ElementTree.fromstring(figure).get("aria-label", "")
+
+
+def test_ticks_are_round_and_inside() -> None:
+    assert ticks(0.62, 1.31) == [0.8, 1.0, 1.2]
+    assert ticks(-21, 42, 4) == [-20, 0, 20, 40]
+    assert ticks(1, 1) == [1]
+
+
+def test_long_labels_keep_both_ends() -> None:
+    short = shortened(UNITS[2], 18)
+    assert len(short) == 18
+    assert UNITS[2].startswith(short.split("…")[0])
+    assert UNITS[2].endswith(short.split("…")[1])
+
+
+def schemes() -> list[dict[str, str]]:
+    style = (resources.files("cotbal.report") / "templates/style.css").read_text()
+    light, dark = (
+        dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", block))
+        for block in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    )
+    return [light, {**light, **dark}]
+
+
+def luminance(colour: np.ndarray) -> float:
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: np.ndarray, other: np.ndarray) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", schemes(), ids=["light", "dark"])
+def test_contrast_is_readable_in_both_schemes(scheme: dict[str, str]) -> None:
+    colour = {name: np.array([int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]) for name, code in scheme.items()}
+    for ink in ("text", "muted", "accent"):
+        assert contrast(colour[ink], colour["page"]) >= 4.5
+    for ink in ("text", "muted", "good", "bad"):
+        assert contrast(colour[ink], colour["surface"]) >= 4.5
+    assert contrast(colour["text"], colour["note"]) >= 4.5
+    for fill in ("positive", "negative"):
+        strongest = STRONGEST * colour[fill] + (1 - STRONGEST) * colour["surface"]
+        assert contrast(colour["text"], strongest) >= 4.5
