@@ -125,9 +125,9 @@ class TaskWeightedTrainer(Trainer):
                 return self.coefficients(counts, self.current_weights()) * self._only(task, factor)
             return self.coefficients(counts, self.current_weights() * self._only(task, factor))
 
-        found = check_weights(
-            self.model, [self._prepare_inputs(batch) for batch in batches], host_loss, coefficients, self.tasks
-        )
+        inputs = [self._prepare_inputs(batch) for batch in batches]
+        with self.compute_loss_context_manager():  # autocast, as in training
+            found = check_weights(self.model, inputs, host_loss, coefficients, self.tasks)
         self._forget()
         return found
 

@@ -209,6 +209,28 @@ def test_the_self_check_stops_a_host_that_loses_the_weights(checkpoint: Path, tm
         trainer.train()
 
 
+@pytest.mark.parametrize("how", ["kept", "cancelled"])
+def test_the_self_check_works_in_bfloat16(checkpoint: Path, tmp_path: Path, how: str) -> None:
+    class Lossy(InOrder):
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            counts = torch.bincount(inputs["task_ids"], minlength=3).float()
+            if how == "cancelled":
+                self._whole_step = self._whole_step / (self._whole_step * counts).sum() / 10
+            return super().compute_loss(model, inputs, *args, **kwargs)
+
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    trainer = Lossy(
+        model=model, args=arguments(tmp_path, 2, 8, bf16=True), train_dataset=rows(),
+        data_collator=with_task_ids(pad, TASKS), tasks=TASKS, weighting=WEIGHTS,
+    )  # fmt: skip
+    if how == "kept":
+        trainer.train()
+        assert 1e-5 < trainer.self_check.error < 0.2
+    else:
+        with pytest.raises(CotbalError, match="self-check"):
+            trainer.train()
+
+
 def test_rows_without_a_task_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     data = rows()
     data[3]["task"] = "d"
