@@ -1,4 +1,4 @@
-"""For all tests: shapes are checked, nothing reaches the network, converted records lie in a directory of the session."""
+"""For all tests: shapes are checked, nothing reaches the network, and no cache outlives the session."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cotbal.pipeline import Job
     from cotbal.pipeline.jobs import Options
     from cotbal.rundir import RunDir
+    from cotbal.scores import ScoreMatrix
 
 app = typer.Typer(
     name="cotbal",
@@ -190,14 +191,17 @@ def weights(
     temperature: Annotated[str, typer.Option(help="A number, or auto.")] = "0.5",
     low: Annotated[float, typer.Option(help="Smallest weight allowed by --temperature auto.")] = 0.5,
     high: Annotated[float, typer.Option(help="Largest weight allowed by --temperature auto.")] = 2.0,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write weights.json and a report there.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Weights from a table of validation scores that somebody already has; no recipe and no torch needed."""
     from cotbal.balance import balance as weigh
     from cotbal.scores import read_scores
 
-    result = weigh(read_scores(scores), temperature=_temperature(temperature), weight_range=_range(low, high))
-    _show_balance(result, None, as_json)
+    matrix = read_scores(scores)
+    result = weigh(matrix, temperature=_temperature(temperature), weight_range=_range(low, high))
+    root = None if out is None else _report_table(out, matrix, result)
+    _show_balance(result, root, as_json)
 
 
 @app.command()
@@ -277,6 +281,19 @@ def _run(
     for weighting in weightings:
         console.show_final(job.recipe.mixture, job.root.final(weighting))
     print(f"\nReport: {page}")
+
+
+def _report_table(out: Path, matrix: ScoreMatrix, result: Balance) -> RunDir:
+    from cotbal import pipeline
+    from cotbal.report import write_report
+    from cotbal.rundir import RunDir
+
+    root = RunDir(out)
+    if root.plan.exists():
+        raise CotbalError(f"{out} is the run directory of a recipe and was left as it is; give another --out")
+    pipeline.write_balance(root, matrix, result)
+    write_report(out)
+    return root
 
 
 def _show_balance(result: Balance, root: RunDir | None, as_json: bool) -> None:

@@ -187,3 +187,17 @@ def test_two_commands_cannot_share_a_directory(source: Path, tmp_path: Path) -> 
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(60)
+
+
+def test_the_demo_runs_in_its_small_size(tmp_path: Path) -> None:
+    root = tmp_path / "pocket"
+    output = cotbal("demo", "--size", "tiny", "--out", root, "--on", "inline")
+    assert str(root / "report" / "index.html") in output
+    page = (root / "report" / "index.html").read_text()
+    assert "grounding" in page
+    assert "OpenMoji" in page
+    weights = json.loads((root / "weights.json").read_text())
+    assert len(weights["weights"]) == 7
+    assert weights["tasks"]["chat"] == 1
+    for weighting in ("equal", "fixed"):
+        assert len(list((root / "final" / weighting / "scores").glob("*.test.json"))) == 8

@@ -29,7 +29,11 @@ def trained(checkpoint: Path, **ways: object) -> dict[str, bool]:
 
 def test_each_part_is_trained_as_the_recipe_says(checkpoint: Path) -> None:
     assert trained(checkpoint) == {"vision": False, "projector": True, "language": True}
-    assert trained(checkpoint, vision="full", language="frozen") == {"vision": True, "projector": True, "language": False}
+    assert trained(checkpoint, vision="full", language="frozen") == {
+        "vision": True,
+        "projector": True,
+        "language": False,
+    }
     assert trained(checkpoint, vision="lora", language="lora", projector="frozen") == {
         "vision": True, "projector": False, "language": True,
     }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from cotbal.pipeline.plan import Plan, Planned, make_plan
 from cotbal.recipe import Recipe
 from cotbal.report import write_report
 from cotbal.rundir import RunDir, RunPaths, locked, read_json, write_json, write_text
+from cotbal.scores import ScoreMatrix
 from cotbal.scoring import score_matrix
 
 FIXED = "fixed"  # the weighting that trains with the weights of Eq. 11
@@ -115,7 +117,9 @@ def _final(job: Job, weighting: str) -> Planned:
 
 def _write_plan(job: Job) -> None:
     write_text(job.root.recipe, job.recipe.to_yaml())
-    content = {"fingerprint": job.recipe.fingerprint, **job.plan.to_json(), "warnings": list(job.warnings)}
+    versions = {"cotbal": importlib.metadata.version("cotbal")}
+    content = {"fingerprint": job.recipe.fingerprint, "versions": versions, **job.plan.to_json()}
+    content["warnings"] = list(job.warnings)
     for entry, planned in zip(content["runs"], job.plan.runs, strict=True):
         entry["directory"] = str(paths_of(planned, job.root).root.relative_to(job.root.root))
     write_json(job.root.plan, content)
@@ -151,10 +155,16 @@ def _weigh(job: Job) -> Balance:
         settings.bootstrap,
         settings.seed,
     )
-    write_text(job.root.score_table, matrix.to_csv())
-    write_json(job.root.balance, result.to_json())
+    write_balance(job.root, matrix, result)
     _write_weights(job, result.weights)
     return result
+
+
+def write_balance(root: RunDir, matrix: ScoreMatrix, result: Balance) -> None:
+    """Write the score matrix, what follows from it, and the weights of the units."""
+    write_text(root.score_table, matrix.to_csv())
+    write_json(root.balance, result.to_json())
+    write_json(root.weights, {"weights": result.weights, "tasks": result.weights})
 
 
 def _write_weights(job: Job, weights: Mapping[str, float]) -> None:

@@ -41,9 +41,7 @@ def right_or_wrong(levels: Sequence[float], samples: int, seed: int, common: flo
     """
     generator = np.random.default_rng(seed)
     shared = generator.uniform(size=samples)
-    luck = np.where(
-        generator.uniform(size=samples) < common, shared, generator.uniform(size=(len(levels), samples))
-    )
+    luck = np.where(generator.uniform(size=samples) < common, shared, generator.uniform(size=(len(levels), samples)))
     return (luck < np.array(levels)[:, None]).astype(float)
 
 

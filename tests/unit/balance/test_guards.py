@@ -65,7 +65,7 @@ def test_negative_gain() -> None:
 
 
 def test_a_gain_that_may_be_noise() -> None:
-    values = right_or_wrong([0.4, 0.5, 0.42, 0.45], SAMPLES, 3, common=0.0)
+    values = right_or_wrong([0.4, 0.5, 0.44, 0.45], SAMPLES, 4, common=0.0)
     assert values[2].mean() > values[0].mean()
     result = balance(with_samples({**columns(), "b": values}), resamples=500)
     assert kinds(result) == [("b", "unclear_gain")]
@@ -77,6 +77,11 @@ def test_every_probe_at_the_top() -> None:
     result = balance(full_marks, resamples=500)
     assert ("b", "saturated") in kinds(result)
     expect_left_out(result, 1, intra_too=False)
+
+
+def test_one_probe_at_the_top_is_what_one_hopes_for() -> None:
+    result = balance(with_samples(columns(b=[0.3, 0.4, 0.99, 0.98]), maximum={"b": 1.0}), resamples=500)
+    assert result.flags == ()
 
 
 def test_the_top_is_that_of_the_metric() -> None:

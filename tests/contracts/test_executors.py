@@ -1,0 +1,195 @@
+"""What every executor promises; a new file in `cotbal.executors` is found and tested without a line here."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import psutil
+import pytest
+
+from cotbal import plugins
+from cotbal.executors import Job, Outcome, Resources
+
+EXECUTORS = plugins.names("cotbal.executors")
+# A job as a worker is: a module, and everything it needs to know in its arguments.
+WORK = """
+import json, os, sys, time
+from pathlib import Path
+
+directory, deed = Path(sys.argv[1]), sys.argv[2]
+(directory / "pid").write_text(str(os.getpid()))
+for number in range(30):
+    print("line", number, flush=True)
+if deed == "fail":
+    raise ValueError("the picture has no frog")
+if deed == "exit":
+    sys.exit("nothing to eat")
+if deed == "sleep":
+    time.sleep(60)
+names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "COTBAL_TEST_MARK")
+(directory / "done").write_text(json.dumps({name: os.environ.get(name) for name in names}))
+"""
+DRIVER = """
+import importlib, sys
+from pathlib import Path
+from cotbal.executors import Job, Resources
+
+executor, directory, module = importlib.import_module(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+jobs = [Job(n, directory / n, (sys.executable, "-m", module, str(directory / n), "sleep")) for n in ("one", "two")]
+for outcome in executor.run(jobs, Resources(workers=2, threads=1)):
+    print(outcome, flush=True)
+"""
+MakeJob = Callable[..., Job]
+
+
+@pytest.fixture(params=EXECUTORS)
+def executor(request: pytest.FixtureRequest) -> ModuleType:
+    return plugins.load("cotbal.executors", request.param)
+
+
+@pytest.fixture
+def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A module that any Python process started from here can run, under a name of its own."""
+    name = f"some_work_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    return name
+
+
+@pytest.fixture
+def job(tmp_path: Path, work: str) -> MakeJob:
+    def make(name: str, deed: str = "work", cost: float = 1.0) -> Job:
+        directory = tmp_path / "probes" / name
+        return Job(name, directory, (sys.executable, "-m", work, str(directory), deed), cost)
+
+    return make
+
+
+def ran(executor: ModuleType, jobs: list[Job], resources: Resources | None = None) -> dict[str, Outcome]:
+    found = list(executor.run(jobs, resources or Resources(workers=2, threads=1)))
+    assert len(found) == len(jobs)
+    return {outcome.job.name: outcome for outcome in found}
+
+
+def log(job: Job) -> str:
+    return (job.directory / "log.txt").read_text()
+
+
+def test_it_does_the_jobs(executor: ModuleType, job: MakeJob) -> None:
+    jobs = [job("mini"), job("full-ocr"), job("full-vqa")]
+    found = ran(executor, jobs)
+    assert set(found) == {"mini", "full-ocr", "full-vqa"}
+    for each in jobs:
+        outcome = found[each.name]
+        assert outcome.ok
+        assert outcome.job is each
+        assert outcome.seconds >= 0
+        assert (each.directory / "done").exists()
+        assert log(each).splitlines() == [f"line {number}" for number in range(30)]
+
+
+def test_nothing_to_do(executor: ModuleType) -> None:
+    assert ran(executor, []) == {}
+
+
+def test_a_failure_leaves_the_others_running(executor: ModuleType, job: MakeJob) -> None:
+    found = ran(executor, [job("a", "fail"), job("b"), job("c", "exit"), job("d")])
+    assert {name: outcome.ok for name, outcome in found.items()} == {"a": False, "b": True, "c": False, "d": True}
+
+
+def test_a_failure_is_told_with_the_tail_of_its_log(executor: ModuleType, job: MakeJob) -> None:
+    failing = job("full-ocr", "fail")
+    message = ran(executor, [failing])["full-ocr"].message
+    assert message.splitlines()[0].startswith("full-ocr ")
+    assert message.splitlines()[-1] == "ValueError: the picture has no frog"
+    assert "line 29" in message
+    assert "line 5\n" not in message
+    assert "line 0" in log(failing)
+
+
+def test_an_exit_with_a_word_is_a_failure(executor: ModuleType, job: MakeJob) -> None:
+    outcome = ran(executor, [job("a", "exit")])["a"]
+    assert not outcome.ok
+    assert "nothing to eat" in outcome.message
+
+
+def test_a_log_goes_on_where_it_was(executor: ModuleType, job: MakeJob) -> None:
+    again = job("a")
+    again.directory.mkdir(parents=True)
+    (again.directory / "log.txt").write_text("from yesterday\n")
+    ran(executor, [again])
+    assert log(again).splitlines()[:2] == ["from yesterday", "line 0"]
+
+
+def test_a_job_finds_its_threads_and_its_environment(
+    executor: ModuleType, job: MakeJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    before = dict(os.environ)
+    each = job("a")
+    assert ran(executor, [each], Resources(threads=3, environment={"COTBAL_TEST_MARK": "frog"}))["a"].ok
+    found = (each.directory / "done").read_text()
+    assert found == '{"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "COTBAL_TEST_MARK": "frog"}'
+    assert dict(os.environ) == before
+
+
+def test_it_leaves_this_process_as_it_was(executor: ModuleType, job: MakeJob) -> None:
+    before = sys.argv, sys.stdout, sys.stderr, os.getcwd()
+    ran(executor, [job("a"), job("b", "fail")])
+    assert (sys.argv, sys.stdout, sys.stderr, os.getcwd()) == before
+
+
+def test_closing_it_stops_what_runs(executor: ModuleType, job: MakeJob) -> None:
+    quick, *slow = job("quick", cost=9), job("slow", "sleep"), job("slower", "sleep")
+    outcomes = executor.run([quick, *slow], Resources(workers=2, threads=1))
+    assert next(outcomes).job is quick
+    started = time.monotonic()
+    outcomes.close()
+    assert time.monotonic() - started < 8
+    assert not [each.name for each in slow if alive(each)]
+    assert not [each.name for each in slow if (each.directory / "done").exists()]
+
+
+def test_ctrl_c_leaves_no_orphan(executor: ModuleType, job: MakeJob, work: str, tmp_path: Path) -> None:
+    first = job("one", "sleep")
+    argv = [sys.executable, "-c", DRIVER, executor.__name__, str(first.directory.parent), work]
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
+        wait_for((first.directory / "pid").exists)
+        wait_for(lambda: alive(first, driver.pid))
+        driver.send_signal(signal.SIGINT)
+        assert driver.wait(15) != 0
+    wait_for(lambda: not alive(first))
+    assert not (first.directory / "done").exists()
+    assert not alive(job("two"))
+
+
+def alive(job: Job, driver: int | None = None) -> bool:
+    """Whether the process of a job is there; `driver` is a process that may do the job itself."""
+    try:
+        pid = int((job.directory / "pid").read_text())
+        return pid == driver or (pid != os.getpid() and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return False
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_it_is_one_function(executor: ModuleType) -> None:
+    assert executor.__doc__
+    assert executor.run.__doc__
+    assert list(inspect.signature(executor.run).parameters) == ["jobs", "resources"]

@@ -1,0 +1,109 @@
+"""Whatever a user gets wrong: exit code 2, a message that says what to do, no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
+
+
+@pytest.fixture(autouse=True)
+def bad_inputs(tmp_path: Path, recipe_path: Path) -> None:
+    """Files that are wrong in all the usual ways, in the directory that the commands run in."""
+    good = recipe_path.read_text()
+    files = {
+        "exists.yaml": "mine",
+        "broken.yaml": "name: [",
+        "typo.yaml": good.replace("optimization:", "optimisation:"),
+        "good.csv": SCORES,
+        "no_mini.csv": SCORES.replace("mini", "maxi"),
+        "broken.csv": SCORES.replace("0.7", "high"),
+        "weights.json": '{"ocr": 1.0}',
+        "broken.json": "{",
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (recipe_path.parent / "bad_data.yaml").write_text(good.replace("vqa_train", "vqa_trian"))
+    (recipe_path.parent / "bad_metric.yaml").write_text(
+        good.replace(
+            "model:", "  extra: {train: vqa_train.jsonl, validation: vqa_validation.jsonl, metric: exact}\nmodel:"
+        )
+    )
+    lines = (recipe_path.parent / "ocr_train.jsonl").read_text().splitlines(keepends=True)
+    (recipe_path.parent / "ocr_damaged.jsonl").write_text("".join([*lines[:5], "{broken\n", *lines[5:]]))
+    (recipe_path.parent / "damaged.yaml").write_text(good.replace("ocr_train", "ocr_damaged"))
+    (tmp_path / "empty").mkdir()
+
+
+RECIPE = "mixture/recipe.yaml"
+FAULTS = [
+    ("init exists.yaml", "exists already"),
+    ("check none.yaml", "cotbal init"),
+    ("check broken.yaml", "not readable as YAML"),
+    ("check typo.yaml", "did you mean 'optimization'?"),
+    ("check mixture/bad_data.yaml", "vqa_trian.jsonl"),
+    ("check mixture/damaged.yaml", "ocr_damaged.jsonl"),
+    (f"check {RECIPE} epochs", "expected key=value"),
+    (f"check {RECIPE} optimization.epochs=[", "not readable as YAML"),
+    (f"check {RECIPE} portions.mini=1/0", "portions.mini"),
+    ("plan none.yaml", "cotbal init"),
+    ("plan mixture/bad_data.yaml", "vqa_trian.jsonl"),
+    ("plan mixture/damaged.yaml", "ocr_damaged.jsonl"),
+    ("plan mixture/bad_metric.yaml", "metrics: expected one of"),
+    (f"plan {RECIPE} --weighting fixd", "weightings: expected one of"),
+    (f"plan {RECIPE} balance.form=simple", "balance.form"),
+    ("balance typo.yaml", "optimisation: unknown key"),
+    (f"balance {RECIPE} --on slurmy", "executors: expected one of"),
+    (f"balance {RECIPE} --on ./mine.py", "executors: expected one of"),
+    (f"balance {RECIPE} --workers 0", "--workers"),
+    ("balance mixture/bad_data.yaml", "vqa_trian.jsonl"),
+    (f"balance {RECIPE} model=null", "section `model`"),
+    (f"train {RECIPE}", "cotbal balance"),
+    (f"train {RECIPE} --weights none.json", "expected weights as JSON"),
+    (f"train {RECIPE} --weights broken.json", "expected weights as JSON"),
+    (f"train {RECIPE} --weights weights.json", "none for vqa, count"),
+    (f"train {RECIPE} --weighting fixd", "weightings: expected one of"),
+    ("run none.yaml", "cotbal init"),
+    (f"run {RECIPE} --weighting fixd", "weightings: expected one of"),
+    ("weights", "--scores"),
+    ("weights --scores none.csv", "expected a CSV table of scores"),
+    ("weights --scores no_mini.csv", "missing mini"),
+    ("weights --scores broken.csv", "expected a finite number; found 'high'"),
+    ("weights --scores good.csv --temperature warm", "--temperature: expected a positive number or auto"),
+    ("weights --scores good.csv --temperature 0", "--temperature: expected a positive number or auto"),
+    ("weights --scores good.csv --temperature auto --low 2", "0 < low < 1 < high"),
+    ("status empty", "plan.json"),
+    ("status none", "plan.json"),
+    ("report empty", "empty"),
+    ("report none", "none"),
+    ("demo --size huge", "huge"),
+    ("prepare pocket somewhere --size huge", "huge"),
+    ("prepare stamps somewhere --size huge", "huge"),
+    ("prepare", "Usage"),
+    ("frobnicate", "No such command"),
+    ("check", "Missing argument"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), FAULTS, ids=[line for line, _ in FAULTS])
+def test_a_fault_is_one_clear_message(cotbal: object, line: str, message: str) -> None:
+    ended = cotbal(*line.split())  # type: ignore[operator]
+    told = ended.err + ended.out
+    assert ended.code == 2, told
+    assert message in " ".join(told.split()), told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("line", [line for line, _ in FAULTS if line.startswith(("balance", "train", "run", "plan"))])
+def test_a_fault_leaves_no_run_behind(cotbal: object, tmp_path: Path, line: str) -> None:
+    cotbal(*line.split())  # type: ignore[operator]
+    runs = [path for path in (tmp_path / "runs").rglob("*.json") if path.name in ("job.json", "weights.json")]
+    assert runs == []
+
+
+def test_the_message_goes_to_the_error_stream(cotbal: object) -> None:
+    ended = cotbal("check", "none.yaml")  # type: ignore[operator]
+    assert ended.err.startswith("cotbal: none.yaml: expected a recipe")
+    assert ended.out == ""

@@ -1,0 +1,142 @@
+"""The command as a process: no torch where none is needed, a quick start, and Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipeline_fakes import EXECUTOR
+
+SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
+FAKES = str(Path(__file__).parents[1] / "pipeline")
+COMMAND = "from cotbal.cli import main; main()"
+# Every import of a heavy package fails; then one verb after the other, as main() does them.
+WITHOUT_TORCH = """
+import contextlib, io, json, sys, traceback
+
+HEAVY = {"torch", "transformers", "peft", "accelerate", "torchvision"}
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HEAVY:
+            raise ImportError(f"{name} must not be imported here")
+
+sys.meta_path.insert(0, Refuse())
+from cotbal.cli import main
+
+found = {}
+for line in json.loads(sys.argv[1]):
+    sys.argv = ["cotbal", *line]
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            code = traceback.format_exc()
+    found[line[0]] = [code, text.getvalue(), sorted(HEAVY & set(sys.modules))]
+print(json.dumps(found))
+"""
+VERBS = ("init", "check", "plan", "balance", "train", "run", "weights", "status", "report")
+
+
+@pytest.fixture(scope="module")
+def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Verb -> exit code, output, and the heavy packages that were imported."""
+    from pipeline_fakes import write_mixture
+
+    directory = tmp_path_factory.mktemp("without-torch")
+    recipe = str(write_mixture(directory / "mixture"))
+    (directory / "scores.csv").write_text(SCORES)
+    lines = [
+        ["init", "starter.yaml"],
+        ["check", recipe],
+        ["plan", recipe],
+        ["balance", recipe, "--on", EXECUTOR],
+        ["train", recipe, "--on", EXECUTOR],
+        ["run", recipe, "--on", EXECUTOR],
+        ["weights", "--scores", "scores.csv", "--json"],
+        ["status", "runs/small"],
+        ["report", "runs/small"],
+    ]
+    argv = [sys.executable, "-c", WITHOUT_TORCH, json.dumps(lines)]
+    done = subprocess.run(argv, cwd=directory, env=environment(), capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def environment() -> dict[str, str]:
+    paths = [FAKES, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_does_without_torch(without_torch: dict[str, Any], verb: str) -> None:
+    code, text, imported = without_torch[verb]
+    assert code == 0, f"{code}\n{text}"
+    assert imported == []
+
+
+def test_weights_of_a_table_need_no_more_than_the_table(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text(SCORES)
+    argv = [sys.executable, "-c", COMMAND, "weights", "--scores", "scores.csv", "--json"]
+    done = subprocess.run(argv, cwd=tmp_path, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert set(found["weights"]) == {"a", "b"}
+    assert sum(found["weights"].values()) == pytest.approx(2)
+    assert done.stderr == ""
+
+
+def test_help_starts_in_under_half_a_second(tmp_path: Path) -> None:
+    """In CPU time, so that a busy machine is no fault; the best of some, so that a cold cache is none."""
+    seconds = [cpu_seconds([sys.executable, "-c", COMMAND, "--help"], tmp_path) for _ in range(3)]
+    assert min(seconds) < 0.5
+
+
+def cpu_seconds(argv: list[str], directory: Path) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(argv, cwd=directory, stdout=subprocess.DEVNULL, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime + after.ru_stime) - (before.ru_utime + before.ru_stime)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
+    recipe_path: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    (slow / "__init__.py").write_text("")
+    (slow / "executor.py").write_text(
+        "import pathlib, time\n"
+        "def run(jobs, resources):\n"
+        "    try:\n"
+        "        pathlib.Path('begun').touch()\n"
+        "        time.sleep(60)\n"
+        "        yield\n"
+        "    finally:\n"
+        "        pathlib.Path('closed').touch()\n"
+    )
+    argv = [sys.executable, "-c", COMMAND, "balance", str(recipe_path), "--on", "slow.executor"]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
+    with subprocess.Popen(argv, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "begun").exists():
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, told = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert (tmp_path / "closed").exists()
+    assert f"Go on with: cotbal balance {recipe_path} --on slow.executor" in told
+    assert "Traceback" not in told

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pipeline_fakes import EXECUTOR
+
+SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
+ON = ("--on", EXECUTOR)
+
+
+def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(cotbal: object, tmp_path: Path) -> None:
+    from cotbal.recipe import load_recipe
+
+    ended = cotbal("init")  # type: ignore[operator]
+    assert ended.code == 0
+    assert "cotbal check recipe.yaml" in ended.out
+    written = (tmp_path / "recipe.yaml").read_text()
+    assert load_recipe(tmp_path / "recipe.yaml").mixture.units == ("vqa", "caption")
+    (tmp_path / "recipe.yaml").write_text(written + "# mine\n")
+    assert cotbal("init").code == 2  # type: ignore[operator]
+    assert (tmp_path / "recipe.yaml").read_text() == written + "# mine\n"
+    assert cotbal("init", "deep/er/other.yaml").code == 0  # type: ignore[operator]
+    assert (tmp_path / "deep/er/other.yaml").read_text() == written
+
+
+def test_check(cotbal: object, recipe_path: Path) -> None:
+    ended = cotbal("check", recipe_path, "--json")  # type: ignore[operator]
+    assert ended.code == 0
+    found = json.loads(ended.out)
+    assert found["faults"] == []
+    assert {(t["task"], t["split"], t["records"]) for t in found["tasks"]} >= {
+        ("ocr", "train", 64),
+        ("chat", "test", 40),
+    }
+    assert "no faults" in cotbal("check", recipe_path).out  # type: ignore[operator]
+
+
+def test_check_lists_every_fault_and_fails(cotbal: object, recipe_path: Path) -> None:
+    path = recipe_path.parent / "ocr_train.jsonl"
+    path.write_text(path.read_text().replace('"human"', '"humbug"', 3))
+    ended = cotbal("check", recipe_path, "--json")  # type: ignore[operator]
+    assert ended.code == 2
+    assert len(json.loads(ended.out)["faults"]) == 3
+    assert cotbal("check", recipe_path).out.count("humbug") == 3  # type: ignore[operator]
+
+
+def test_plan(cotbal: object, recipe_path: Path) -> None:
+    ended = cotbal("plan", recipe_path, "portions.mini=1/4", "--json", "--weighting", "equal")  # type: ignore[operator]
+    assert ended.code == 0
+    found = json.loads(ended.out)
+    assert [r["name"] for r in found["runs"]] == ["mini", "full:ocr", "full:vqa", "full:count", "equal"]
+    assert found["probe_share"] == pytest.approx((1 + 3 / 4) * 3 / 4)
+    assert any("minis under 1000" in line for line in found["warnings"])
+    assert "x the final run" in cotbal("plan", recipe_path).out  # type: ignore[operator]
+
+
+def test_balance_train_status_report(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
+    ended = cotbal("balance", recipe_path, "--json", *ON)  # type: ignore[operator]
+    assert ended.code == 0, ended.err
+    weights = json.loads(ended.out)["weights"]
+    root = tmp_path / "runs" / "small"
+    assert json.loads((root / "weights.json").read_text())["weights"] == weights
+    assert "Weights: runs/small/weights.json" in cotbal("balance", recipe_path, *ON).out  # type: ignore[operator]
+    trained = cotbal("train", recipe_path, *ON)  # type: ignore[operator]
+    assert trained.code == 0, trained.err
+    assert "CoTBal on test" in trained.out
+    states = cotbal("status", root, "--json")  # type: ignore[operator]
+    assert {state["state"] for state in json.loads(states.out)} == {"done"}
+    assert "full:vqa" in cotbal("status", root).out  # type: ignore[operator]
+    reported = cotbal("report", root)  # type: ignore[operator]
+    assert reported.code == 0
+    assert Path(reported.out.strip()).name == "index.html"
+    assert (root / "report" / "index.html").exists()
+
+
+def test_run(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
+    options = ("--weighting", "equal", "--weighting", "fixed", "--out", "here", *ON)
+    ended = cotbal("run", recipe_path, "balance.temperature=auto", *options)  # type: ignore[operator]
+    assert ended.code == 0, ended.err
+    for words in ("probes cost", "EW on test", "CoTBal on test", "Report: here/report/index.html"):
+        assert words in ended.out
+    assert (tmp_path / "here" / "final" / "equal" / "outcome.json").exists()
+
+
+def test_a_failed_run_says_how_to_resume(cotbal: object, recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COTBAL_FAKE_FAIL", "full:vqa")
+    ended = cotbal("balance", recipe_path, "balance.temperature=0.7", *ON)  # type: ignore[operator]
+    assert ended.code == 2
+    assert "1 of 4 runs failed; the others are kept" in ended.err
+    assert "RuntimeError: out of frogs" in ended.err
+    assert f"Resume with: cotbal balance {recipe_path} balance.temperature=0.7 --on {EXECUTOR}" in ended.err
+    monkeypatch.delenv("COTBAL_FAKE_FAIL")
+    assert cotbal("balance", recipe_path, "balance.temperature=0.7", *ON).code == 0  # type: ignore[operator]
+
+
+def test_a_changed_recipe_is_refused_until_asked_for(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
+    assert cotbal("balance", recipe_path, *ON).code == 0  # type: ignore[operator]
+    refused = cotbal("balance", recipe_path, "optimization.epochs=2", *ON)  # type: ignore[operator]
+    assert refused.code == 2
+    assert "optimization.epochs: was 1.0, is 2.0" in refused.err
+    moved = cotbal("balance", recipe_path, "optimization.epochs=2", "--restart-changed", *ON)  # type: ignore[operator]
+    assert moved.code == 0
+    assert (tmp_path / "runs/small/probes/mini.old-1/outcome.json").exists()
+
+
+def test_weights_from_a_table(cotbal: object, tmp_path: Path) -> None:
+    from cotbal.balance import balance
+    from cotbal.scores import read_scores
+
+    table = tmp_path / "scores.csv"
+    table.write_text(SCORES)
+    ended = cotbal("weights", "--scores", table, "--json")  # type: ignore[operator]
+    assert ended.code == 0
+    assert json.loads(ended.out)["weights"] == pytest.approx(balance(read_scores(table)).weights)
+    assert "no interval" in json.loads(ended.out)["sentences"][0]
+    text = cotbal("weights", "--scores", table, "--temperature", "1")  # type: ignore[operator]
+    assert "temperature 1" in text.out
+    options = ("--temperature", "auto", "--low", "0.9", "--high", "1.1")
+    tight = cotbal("weights", "--scores", table, *options, "--json")  # type: ignore[operator]
+    assert all(0.9 <= weight <= 1.1 for weight in json.loads(tight.out)["weights"].values())
+
+
+@pytest.mark.parametrize(
+    "verb", ["init", "check", "plan", "balance", "train", "run", "weights", "status", "report", "demo"]
+)
+def test_every_verb_explains_itself(cotbal: object, verb: str) -> None:
+    ended = cotbal(verb, "--help")  # type: ignore[operator]
+    assert ended.code == 0
+    assert "Usage" in ended.out
+    assert verb in cotbal("-h").out  # type: ignore[operator]
+
+
+def test_without_arguments_it_helps(cotbal: object) -> None:
+    ended = cotbal()  # type: ignore[operator]
+    assert "Usage" in ended.out + ended.err
+    assert "cotbal demo" in " ".join((ended.out + ended.err).split())

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from cotbal.executors import PARENT, Job, Resources, log_tail, processes
+
+NOTE_TIMES = """
+import sys, time
+started = time.time()
+time.sleep(float(sys.argv[2]))
+open(sys.argv[1], "w").write(f"{started} {time.time()}")
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+
+
+def job(directory: Path, name: str, cost: float = 1.0, seconds: float = 0.0, code: str = NOTE_TIMES) -> Job:
+    command = (sys.executable, "-I", "-S", "-c", code, str(directory / f"{name}.times"), str(seconds))
+    return Job(name, directory / name, command, cost)
+
+
+def times(directory: Path, name: str) -> tuple[float, float]:
+    started, ended = (directory / f"{name}.times").read_text().split()
+    return float(started), float(ended)
+
+
+def test_the_longest_first(tmp_path: Path) -> None:
+    costs = {"short": 1.0, "long": 50.0, "middle": 7.0}
+    jobs = [job(tmp_path, name, cost) for name, cost in costs.items()]
+    found = [outcome.job.name for outcome in processes.run(jobs, Resources(workers=1))]
+    assert found == ["long", "middle", "short"]
+
+
+def test_no_more_at_a_time_than_workers(tmp_path: Path) -> None:
+    jobs = [job(tmp_path, f"{n}", seconds=0.3) for n in range(4)]
+    assert all(outcome.ok for outcome in processes.run(jobs, Resources(workers=2)))
+    spans = [times(tmp_path, each.name) for each in jobs]
+    for started, _ in spans:
+        assert sum(begin <= started < end for begin, end in spans) <= 2
+    assert any(a[0] < b[0] < a[1] for a in spans for b in spans), "two workers work at the same time"
+
+
+def test_a_job_knows_its_driver_and_has_no_input(tmp_path: Path) -> None:
+    code = f"import os, sys; print(os.environ[{PARENT!r}], os.getppid(), repr(sys.stdin.read()))"
+    each = job(tmp_path, "a", code=code)
+    assert [outcome.ok for outcome in processes.run([each], Resources())] == [True]
+    assert (each.directory / "log.txt").read_text().split() == [str(os.getpid()), str(os.getpid()), "''"]
+
+
+@pytest.mark.parametrize(
+    ("code", "how"),
+    [
+        ("import sys; sys.exit(3)", "ended with exit code 3"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "was killed by signal SIGKILL"),
+    ],
+)
+def test_how_a_job_failed(tmp_path: Path, code: str, how: str) -> None:
+    (outcome,) = processes.run([job(tmp_path, "a", code=code)], Resources())
+    assert not outcome.ok
+    assert outcome.message.startswith(f"a {how}\n")
+
+
+def test_a_job_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
+    code = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+    )
+    deaf = job(tmp_path, "deaf", 2.0, code=code)
+    outcomes = processes.run([deaf, job(tmp_path, "quick", seconds=0.5)], Resources(workers=2))
+    assert next(outcomes).job.name == "quick"
+    while "deaf" not in (deaf.directory / "log.txt").read_text():
+        pass
+    outcomes.close()
+
+
+def test_a_command_that_cannot_start_leaves_the_others_running(tmp_path: Path) -> None:
+    broken = Job("broken", tmp_path / "broken", (str(tmp_path / "no-such-program"),), 9.0)
+    found = {o.job.name: o for o in processes.run([broken, job(tmp_path, "b")], Resources(workers=1))}
+    assert found["b"].ok
+    assert not found["broken"].ok
+    assert "no-such-program" in found["broken"].message
+
+
+def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert [(s.device, s.threads) for s in processes.slots(Resources(), 5)] == [(None, 4), (None, 4)]
+    assert [s.threads for s in processes.slots(Resources(workers=3), 5)] == [2, 2, 2]
+    assert [s.threads for s in processes.slots(Resources(workers=20), 50)] == [1] * 20
+    assert [s.threads for s in processes.slots(Resources(workers=2, threads=6), 5)] == [6, 6]
+    assert [s.threads for s in processes.slots(Resources(workers=1), 5)] == [8]
+
+
+def test_the_threads_of_a_run_do_not_depend_on_how_many_runs_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed job must round as the first one did."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert len({processes.slots(Resources(), jobs)[0].threads for jobs in range(1, 6)}) == 1
+    assert len(processes.slots(Resources(), 1)) == 1
+
+
+def test_one_worker_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    assert [(s.device, s.threads) for s in processes.slots(Resources(), 9)] == [("3", 4), ("5", 4)]
+    assert [s.device for s in processes.slots(Resources(workers=3), 9)] == ["3", "5", "3"]
+
+
+@pytest.mark.parametrize(("chosen", "found"), [("", []), ("-1", []), ("0", ["0"]), ("1, 2", ["1", "2"])])
+def test_the_gpus_that_the_user_chose(monkeypatch: pytest.MonkeyPatch, chosen: str, found: list[str]) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert [device.strip() for device in processes.visible_gpus()] == found
+
+
+def test_gpus_are_asked_from_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    program = tmp_path / "nvidia-smi"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert processes.visible_gpus() == []
+    program.write_text('#!/bin/sh\necho "GPU 0: X (UUID: GPU-1)"\necho "GPU 1: X (UUID: GPU-2)"\n')
+    program.chmod(0o755)
+    assert processes.visible_gpus() == ["0", "1"]
+    program.write_text("#!/bin/sh\necho 'NVIDIA-SMI has failed'\nexit 9\n")
+    assert processes.visible_gpus() == []
+
+
+def test_the_tail_of_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    assert log_tail(log) == "(no log was written)"
+    log.write_bytes(b"\xff broken\n" + b"".join(b"line %d\n" % n for n in range(100)))
+    assert log_tail(log, 3) == "line 97\nline 98\nline 99"
+    assert "broken" in log_tail(log, 200)

@@ -1,0 +1,82 @@
+"""An executor, given by its dotted path, whose jobs do what `cotbal.worker` does, with answers made of chance.
+
+`COTBAL_FAKE_FAIL` names runs that fail, separated by commas; every run that was done is added to `COTBAL_FAKE_LOG`.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cotbal.data.records import default_cache, open_records
+from cotbal.data.sampling import Portioned, read_manifest
+from cotbal.executors import Job, Outcome, Resources, log_tail
+from cotbal.mixture import Task
+from cotbal.recipe import load_recipe
+from cotbal.rundir import RunDir, RunPaths, append_jsonl, read_json, write_json, write_jsonl
+from cotbal.scoring import write_scores
+
+LEVELS = {"mini": 0.25, "large": 0.8, "full": 0.85}
+
+
+def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
+    """Write the files of every job, the longest first."""
+    assert resources.workers is None or resources.workers > 0
+    for job in sorted(jobs, key=lambda job: -job.cost):
+        if job.name in os.environ.get("COTBAL_FAKE_FAIL", "").split(","):
+            (job.directory / "log.txt").write_text("loading\nRuntimeError: out of frogs\n")
+            yield Outcome(job, False, 0.1, f"{job.name} ended with exit code 1\n{log_tail(job.directory / 'log.txt')}")
+        else:
+            _work(Path(job.command[-1]))
+            yield Outcome(job, True, 0.1)
+
+
+def _work(file: Path) -> None:
+    job, paths = read_json(file), RunPaths(file.parent)
+    root, run = RunDir(Path(job["root"])), job["run"]
+    recipe = load_recipe(root.recipe)
+    records = 0
+    for name, portion in run["portions"].items():
+        records += len(Portioned(name, *read_manifest(root.portions(name))).of(portion))
+        for task, split in _sets(recipe.mixture[name], run["split"]):
+            _answer(paths, task, split, portion, 1 - 0.1 * len(run["name"]) % 3 / 3)
+    assert records == job["records"], "the manifest holds what was planned"
+    weights = job["weights"] or dict.fromkeys(run["portions"], 1.0)
+    append_jsonl(paths.training, {"step": 1, "epoch": 1.0, "loss": 1.0, "seconds": 2.0, **_losses(weights)})
+    seconds = {"training": 2.0, "generating": 1.0, "total": 3.0}
+    facts = {"run": run["name"], "seconds": seconds, "steps": 1, "records": records, "tokens": records, "threads": 1}
+    more = {"peak_memory_mib": 100, "versions": {"torch": "0"}, "self_check": None}
+    write_json(paths.outcome, {**facts, **more})
+    if log := os.environ.get("COTBAL_FAKE_LOG"):
+        append_jsonl(Path(log), run["name"])
+
+
+def _losses(weights: dict[str, float]) -> dict[str, Any]:
+    return {"task_losses": dict.fromkeys(weights, 1.0), "task_tokens": dict.fromkeys(weights, 9), "weights": weights}
+
+
+def _sets(task: Task, split: str) -> list[tuple[Task, str]]:
+    return [(task, "validation")] if split == "validation" else [(task, name) for name in task.test]
+
+
+def _answer(paths: RunPaths, task: Task, split: str, portion: str, luck: float) -> None:
+    """Answers that are right as often as the portion makes likely; the same questions are easy in every run."""
+    path = task.validation if split == "validation" else task.test[split]
+    assert path is not None
+    rows = []
+    for record in open_records(path, default_cache(), evaluation=True):
+        level = LEVELS[portion] * (1 if portion != "mini" else luck + 0.1)
+        right = random.Random(record.id).random() < level
+        answer = record.references[0] if right else "no idea"
+        question = record.turns[0].text
+        rows.append(
+            {
+                "id": record.id, "images": list(record.images), "question": question,
+                "references": list(record.references), "answer": answer,
+            }
+        )  # fmt: skip
+    write_jsonl(paths.generations(task.name, split), rows)
+    write_scores(paths, task.name, split, (task.metric,) if split == "validation" else task.test_metrics)

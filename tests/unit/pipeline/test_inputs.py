@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cotbal.data.sampling import read_manifest
+from cotbal.errors import DataError
+from cotbal.pipeline.inputs import checkpoint_digest, differences, identity, open_inputs, warnings, write_portions
+from cotbal.recipe import Recipe, load_recipe
+from cotbal.rundir import RunDir
+from cotbal.runs import Run, final_run, plan_probes
+
+
+def recipe(path: Path, *overrides: str) -> Recipe:
+    return load_recipe(path, overrides)
+
+
+def of(path: Path, *overrides: str, final: bool = False, weights: dict[str, float] | None = None) -> dict[str, Any]:
+    """Identity of the probe `full:ocr`, or of the final run."""
+    read = recipe(path, *overrides)
+    run: Run = final_run(read.mixture, "fixed") if final else plan_probes(read.mixture).full("ocr")
+    return identity(read, run, open_inputs(read), checkpoint_digest(read.checkpoint), weights)
+
+
+@pytest.mark.parametrize(
+    ("override", "entry"),
+    [
+        ("optimization.learning_rate=1e-4", "optimization.learning_rate: was 2e-05, is 0.0001"),
+        ("optimization.batch_size=32", "optimization.batch_size: was 16, is 32"),
+        ("optimization.epochs=3", "optimization.epochs: was 1.0, is 3.0"),
+        ("portions.mini=1/4", "portions.mini: was '1/8', is '1/4'"),
+        ("portions.seed=1", "portions.seed: was 0, is 1"),
+        ("generation.max_new_tokens=8", "generation.max_new_tokens: was 64, is 8"),
+        ("model.vision=lora", "model.vision: was 'frozen', is 'lora'"),
+        ("model.max_length=64", "model.max_length: was 2048, is 64"),
+        ("on_missing_image=drop", "on_missing_image: was 'error', is 'drop'"),
+        ("tasks.vqa.instruction=Be brief.", "tasks.vqa.instruction: was None, is 'Be brief.'"),
+    ],
+)
+def test_what_determines_a_run_is_named_when_it_changes(recipe_path: Path, override: str, entry: str) -> None:
+    assert differences(of(recipe_path), of(recipe_path, override)) == [entry]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "optimization.micro_batch_size=8",
+        "optimization.checkpoint_steps=7",
+        "model.gradient_checkpointing=true",
+        "generation.batch_size=2",
+        "balance.temperature=auto",
+        "balance.bootstrap=999",
+        "tasks.vqa.metric=cider",
+        "tasks.vqa.test_metrics=[cider]",
+        "name=other",
+    ],
+)
+def test_what_does_not_determine_a_run_may_change(recipe_path: Path, override: str) -> None:
+    assert differences(of(recipe_path), of(recipe_path, override)) == []
+
+
+def test_changed_bytes_of_a_file_are_noticed(recipe_path: Path) -> None:
+    before = of(recipe_path)
+    final = of(recipe_path, final=True)
+    file = recipe_path.parent / "vqa_validation.jsonl"
+    file.write_text(file.read_text().replace("answer 3", "answer 33", 1))
+    (line,) = differences(before, of(recipe_path))
+    assert line.startswith("tasks.vqa.validation: was ")
+    assert differences(final, of(recipe_path, final=True)) == [], "a final run does not look at validation sets"
+
+
+def test_a_probe_does_not_depend_on_what_it_does_not_see(recipe_path: Path) -> None:
+    before = of(recipe_path)
+    for file in ("vqa_test", "chat_train"):
+        path = recipe_path.parent / f"{file}.jsonl"
+        path.write_text(path.read_text().replace("answer 3", "answer 33", 1))
+    assert differences(before, of(recipe_path)) == []
+
+
+def test_weights_determine_a_final_run(recipe_path: Path) -> None:
+    weights = dict.fromkeys(("ocr", "vqa", "count", "chat"), 1.0)
+    one, other = (of(recipe_path, final=True, weights={**weights, "ocr": w}) for w in (1.2, 1.3))
+    (line,) = differences(one, other)
+    assert line.startswith("weights: was {'ocr': 1.2")
+    assert len(line) < 200
+
+
+def test_data_and_runs_may_move(recipe_path: Path, tmp_path: Path) -> None:
+    before = of(recipe_path, final=True)
+    moved = shutil.move(recipe_path.parent, tmp_path / "elsewhere")
+    assert differences(before, of(Path(moved) / recipe_path.name, final=True)) == []
+
+
+def test_the_seed_of_the_training_is_that_of_the_run(recipe_path: Path) -> None:
+    read = recipe(recipe_path)
+    inputs = open_inputs(read)
+    one, other = (identity(read, plan_probes(read.mixture, seed=s).mini, inputs, "digest", None) for s in (0, 1))
+    assert differences(one, other) == ["run.seed: was 0, is 1"]
+
+
+def test_a_checkpoint_is_its_content(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    (base / "deep").mkdir(parents=True)
+    (base / "config.json").write_text("{}")
+    (base / "deep" / "model.safetensors").write_bytes(b"\0" * 100)
+    before = checkpoint_digest(str(base))
+    shutil.copytree(base, tmp_path / "copy")
+    assert checkpoint_digest(str(tmp_path / "copy")) == before
+    (base / "config.json").write_text("[]")
+    changed = checkpoint_digest(str(base))
+    (base / "config.json").rename(base / "config.yaml")
+    assert len({before, changed, checkpoint_digest(str(base))}) == 3
+
+
+def test_a_hub_model_stands_for_itself() -> None:
+    assert checkpoint_digest("llava-hf/llava-1.5-7b-hf") == "llava-hf/llava-1.5-7b-hf"
+
+
+def test_portions_are_nested_and_the_same_in_every_job(recipe_path: Path, tmp_path: Path) -> None:
+    read = recipe(recipe_path, "portions.large=1/2")
+    inputs = open_inputs(read)
+    roots = [RunDir(tmp_path / name) for name in ("one", "two")]
+    for root in roots:
+        write_portions(read, open_inputs(read), root)
+    for task, portioned in inputs.portions.items():
+        mini, large, full = (set(portioned.of(name).tolist()) for name in ("mini", "large", "full"))
+        assert mini < large < full
+        assert (len(mini), len(large), len(full)) == (8, 32, 64)
+        texts = [root.portions(task).read_bytes() for root in roots]
+        assert texts[0] == texts[1]
+        indices, levels = read_manifest(roots[0].portions(task))
+        assert indices.tolist() == portioned.indices.tolist()
+        assert levels.tolist() == portioned.levels.tolist()
+        assert texts[0].decode().splitlines()[1].split(",")[1] == f"{task}_train_0"
+
+
+def test_a_mini_does_not_depend_on_the_other_tasks(recipe_path: Path, tmp_path: Path) -> None:
+    alone = recipe_path.with_name("alone.yaml")
+    alone.write_text(recipe_path.read_text().replace("  vqa:", "  visual_qa:"))
+    one, other = open_inputs(recipe(recipe_path)), open_inputs(recipe(alone))
+    assert one.portions["ocr"].of("mini").tolist() == other.portions["ocr"].of("mini").tolist()
+
+
+def test_warnings(recipe_path: Path) -> None:
+    read = recipe(recipe_path, "tasks.ocr.test=null")
+    first, second = warnings(read, open_inputs(read))
+    assert "minis under 1000 records" in first
+    assert "ocr 8, vqa 8, count 8" in first
+    assert "chat" not in first
+    assert second.startswith("no test set for ocr:")
+
+
+def test_records_left_out_are_counted(recipe_path: Path) -> None:
+    (recipe_path.parent / "images" / "b.png").unlink()
+    with pytest.raises(DataError, match="on_missing_image: drop"):
+        open_inputs(recipe(recipe_path))
+    read = recipe(recipe_path, "on_missing_image=drop")
+    inputs = open_inputs(read)
+    assert inputs.sizes["ocr"]["full"] == 64 - 11
+    assert inputs.evaluation["ocr.validation"] == 80 - 13
+    assert any(f"{len(inputs.dropped)} records left out" in line for line in warnings(read, inputs))
+
+
+def test_a_task_of_which_nothing_is_left_is_an_error(recipe_path: Path) -> None:
+    """Better now than a score of nothing at the end."""
+    path = recipe_path.parent / "ocr_validation.jsonl"
+    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "b.png" in line))
+    (recipe_path.parent / "images" / "b.png").unlink()
+    with pytest.raises(DataError, match=r"ocr_validation\.jsonl"):
+        open_inputs(recipe(recipe_path, "on_missing_image=drop"))

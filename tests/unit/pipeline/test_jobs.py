@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipeline_fakes import EXECUTOR, executor
+
+from cotbal import pipeline
+from cotbal.errors import CotbalError, RunError, RunsFailed
+from cotbal.executors import Job
+from cotbal.pipeline.jobs import Options
+from cotbal.recipe import load_recipe
+from cotbal.rundir import RunDir, read_json, read_jsonl
+
+OPTIONS = Options(executor=EXECUTOR)
+PROBES = ["mini", "full:ocr", "full:vqa", "full:count"]
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The runs that were really done, one a line."""
+    monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "done.jsonl"))
+    return tmp_path / "done.jsonl"
+
+
+def job(path: Path, *overrides: str, weightings: Sequence[str] = ("fixed",)) -> pipeline.Job:
+    return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
+
+
+def test_what_is_done_is_not_done_again(recipe_path: Path, log: Path) -> None:
+    first = pipeline.balance(job(recipe_path), OPTIONS)
+    assert sorted(read_jsonl(log)) == sorted(PROBES)
+    again = pipeline.balance(job(recipe_path), OPTIONS)
+    assert sorted(read_jsonl(log)) == sorted(PROBES)
+    assert again.to_json() == first.to_json()
+
+
+def test_a_job_file_says_everything(recipe_path: Path) -> None:
+    pipeline.balance(job(recipe_path), OPTIONS)
+    root = RunDir(recipe_path.parent / "run")
+    found = read_json(root.probe("full:ocr").job)
+    assert found["run"] == {
+        "name": "full:ocr",
+        "portions": {"ocr": "large", "vqa": "mini", "count": "mini"},
+        "weighting": "equal",
+        "split": "validation",
+        "seed": 0,
+    }
+    assert found["weights"] is None
+    assert found["keep_checkpoint"] is False
+    assert found["records"] == 64 + 8 + 8
+    assert found["identity"]["run.portions"] == found["run"]["portions"]
+
+
+def test_a_failure_keeps_the_others_and_is_told_with_its_log(
+    recipe_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COTBAL_FAKE_FAIL", "full:vqa,mini")
+    with pytest.raises(RunsFailed) as caught:
+        pipeline.balance(job(recipe_path), OPTIONS)
+    message = str(caught.value)
+    assert "2 of 4 runs failed; the others are kept" in message
+    assert "full:vqa" in message
+    assert "mini" in message
+    assert message.count("RuntimeError: out of frogs") == 1, "runs that failed alike share one tail"
+    assert "log.txt" in message
+    assert sorted(read_jsonl(log)) == ["full:count", "full:ocr"]
+    root = RunDir(recipe_path.parent / "run")
+    assert "out of frogs" in read_json(root.probe("mini").failure)["message"]
+    assert not root.weights.exists()
+    monkeypatch.delenv("COTBAL_FAKE_FAIL")
+    pipeline.balance(job(recipe_path), OPTIONS)
+    assert sorted(read_jsonl(log)) == sorted(PROBES)
+    assert not root.probe("mini").failure.exists()
+
+
+@pytest.mark.parametrize("setting", ["optimization.learning_rate=0.001", "portions.mini=1/4", "model.language=lora"])
+def test_a_changed_recipe_is_refused_and_says_what_changed(recipe_path: Path, log: Path, setting: str) -> None:
+    pipeline.balance(job(recipe_path), OPTIONS)
+    with pytest.raises(RunError) as caught:
+        pipeline.balance(job(recipe_path, setting), OPTIONS)
+    message = str(caught.value)
+    assert f"  {setting.split('=', maxsplit=1)[0]}: was " in message
+    assert "--restart-changed" in message
+    assert len(read_jsonl(log)) == 4
+
+
+def test_a_refused_recipe_leaves_the_directory_as_it_was(recipe_path: Path) -> None:
+    pipeline.balance(job(recipe_path), OPTIONS)
+    root = recipe_path.parent / "run"
+    before = contents(root)
+    with pytest.raises(RunError):
+        pipeline.balance(job(recipe_path, "portions.mini=1/4"), OPTIONS)
+    assert {path for path, text in contents(root).items() if before.get(path) != text} == set()
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+def test_changed_runs_are_moved_aside(recipe_path: Path, log: Path) -> None:
+    pipeline.balance(job(recipe_path), OPTIONS)
+    root = RunDir(recipe_path.parent / "run")
+    old = contents(root.probe("mini").root)
+    moving = Options(executor=EXECUTOR, restart_changed=True)
+    pipeline.balance(job(recipe_path, "optimization.epochs=2"), moving)
+    assert len(read_jsonl(log)) == 8
+    assert contents(root.root / "probes" / "mini.old-1") == old
+    pipeline.balance(job(recipe_path, "optimization.epochs=2"), moving)
+    assert len(read_jsonl(log)) == 8, "what fits the recipe is not made again"
+
+
+def test_only_what_changed_is_made_again(recipe_path: Path, log: Path) -> None:
+    pipeline.run(job(recipe_path), ("fixed",), OPTIONS)
+    log.unlink()
+    file = recipe_path.parent / "chat_train.jsonl"
+    file.write_text(file.read_text().replace("answer 3", "answer 33", 1))
+    pipeline.run(job(recipe_path), ("fixed",), Options(executor=EXECUTOR, restart_changed=True))
+    assert read_jsonl(log) == ["fixed"]
+
+
+def test_the_temperature_may_change_freely(recipe_path: Path, log: Path) -> None:
+    first = pipeline.balance(job(recipe_path), OPTIONS)
+    second = pipeline.balance(job(recipe_path, "balance.temperature=2"), OPTIONS)
+    assert len(read_jsonl(log)) == 4
+    assert second.temperature == 2
+    assert second.weights != first.weights
+
+
+def test_another_metric_needs_no_new_run(recipe_path: Path, log: Path) -> None:
+    pipeline.balance(job(recipe_path), OPTIONS)
+    pipeline.balance(job(recipe_path, "tasks.ocr.metric=cider"), OPTIONS)
+    assert len(read_jsonl(log)) == 4
+
+
+def test_an_unknown_executor(recipe_path: Path) -> None:
+    with pytest.raises(CotbalError, match="executors: expected one of inline, processes"):
+        pipeline.balance(job(recipe_path), Options(executor="slurmy"))
+
+
+def test_an_interrupt_stops_what_runs(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, work = [], executor.run
+
+    def never_ending(jobs: Sequence[Job], resources: object) -> Any:
+        try:
+            yield from work(jobs[:1], resources)  # type: ignore[arg-type]
+            raise KeyboardInterrupt
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(executor, "run", never_ending)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.balance(job(recipe_path), OPTIONS)
+    assert closed == [True]
+
+
+def test_a_watcher_sees_every_job(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    @contextmanager
+    def watch(waiting: Sequence[Job], finished: Sequence[Job]) -> Any:
+        seen.append(([j.name for j in waiting], [j.name for j in finished]))
+        yield lambda outcome: seen.append((outcome.job.name, outcome.ok))
+
+    options = Options(executor=EXECUTOR, watch=watch)
+    monkeypatch.setenv("COTBAL_FAKE_FAIL", "mini")
+    with pytest.raises(RunsFailed):
+        pipeline.balance(job(recipe_path), options)
+    assert seen[0] == (PROBES, [])
+    assert ("mini", False) in seen[1:]
+    seen.clear()
+    monkeypatch.delenv("COTBAL_FAKE_FAIL")
+    pipeline.balance(job(recipe_path), options)
+    assert seen == [(["mini"], PROBES[1:]), ("mini", True)]
+
+
+def test_plan_json(recipe_path: Path) -> None:
+    pipeline.balance(job(recipe_path, weightings=("equal", "fixed")), OPTIONS)
+    root = recipe_path.parent / "run"
+    found = json.loads((root / "plan.json").read_text())
+    assert [(r["name"], r["directory"]) for r in found["runs"]] == [
+        ("mini", "probes/mini"),
+        ("full:ocr", "probes/full-ocr"),
+        ("full:vqa", "probes/full-vqa"),
+        ("full:count", "probes/full-count"),
+        ("equal", "final/equal"),
+        ("fixed", "final/fixed"),
+    ]
+    assert found["fingerprint"] == load_recipe(recipe_path).fingerprint
+    assert any("minis under 1000" in line for line in found["warnings"])

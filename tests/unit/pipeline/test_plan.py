@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
+
+from cotbal import pipeline
+from cotbal.pipeline.plan import ANSWER_COST
+from cotbal.recipe import load_recipe
+from cotbal.rundir import RunDir, append_jsonl, write_json
+
+SEVEN = ("a", "b", "c", "d", "e", "f", "g")
+
+
+def planned(path: Path, *overrides: str, weightings: tuple[str, ...] = ("fixed",)) -> pipeline.Job:
+    return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
+
+
+def test_the_probes_of_the_paper_cost_1_22_times_the_final_run(tmp_path: Path) -> None:
+    """Seven balanced tasks, large 1, mini 1/32: `r_large + T * r_mini` = 1 + 7/32."""
+    path = write_mixture(tmp_path / "m", SEVEN, train=96, unbalanced=False, portions={"large": 1, "mini": "1/32"})
+    plan = planned(path).plan
+    assert plan.probe_share == pytest.approx(1 + 7 / 32)
+    assert plan.balanced_share == pytest.approx(1 + 7 / 32)
+    assert "probes cost 1.22 x the final run" in plan.sentence()
+    assert "balanced" not in plan.sentence()
+
+
+@pytest.mark.parametrize(("large", "mini"), [("1", "1/8"), ("1/2", "1/4"), ("3/4", "1/16")])
+def test_the_share_is_large_plus_tasks_times_mini(recipe_path: Path, large: str, mini: str) -> None:
+    plan = planned(recipe_path, f"portions.large={large}", f"portions.mini={mini}").plan
+    identity = Fraction(large) + 3 * Fraction(mini)
+    assert plan.balanced_share == pytest.approx(float(identity))
+    assert plan.probe_share == pytest.approx(float(identity) * 3 / 4)  # the unbalanced task is in the final run alone
+    assert f"{float(identity):.2f} x of its balanced tasks" in plan.sentence()
+
+
+def test_every_run_has_its_records_and_answers(recipe_path: Path) -> None:
+    plan = planned(recipe_path, weightings=("equal", "fixed")).plan
+    mini = TRAIN // 8
+    found = {p.run.name: (p.kind, p.records, p.answers) for p in plan.runs}
+    probe = ("probe", TRAIN + 2 * mini, 3 * VALIDATION)
+    assert found == {
+        "mini": ("probe", 3 * mini, 3 * VALIDATION),
+        "full:ocr": probe,
+        "full:vqa": probe,
+        "full:count": probe,
+        "equal": ("final", 4 * TRAIN, 4 * TEST),
+        "fixed": ("final", 4 * TRAIN, 4 * TEST),
+    }
+    final = plan.runs[-1]
+    assert final.share == 1
+    assert final.work(epochs=2) == 2 * 4 * TRAIN + ANSWER_COST * 4 * TEST
+
+
+def test_answers_of_several_splits_are_counted_whatever_they_are_called(recipe_path: Path) -> None:
+    plan = planned(recipe_path, "tasks.ocr.test={testA: ocr_test.jsonl, refcoco.B: ocr_validation.jsonl}").plan
+    assert plan.runs[-1].answers == 4 * TEST + VALIDATION
+    assert plan.runs[0].answers == 3 * VALIDATION
+
+
+def test_tokens_are_counted_where_there_is_a_tokenizer(recipe_path: Path) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+
+    assert all(p.tokens is None for p in planned(recipe_path).plan.runs)
+    tokenizer = Tokenizer(WordLevel({"answer": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(recipe_path.parent / "base" / "tokenizer.json"))
+    plan = planned(recipe_path).plan
+    assert [p.tokens for p in plan.runs] == [3 * p.records for p in plan.runs]  # two words, and the end of the turn
+
+
+def test_seconds_are_known_once_something_was_timed(recipe_path: Path) -> None:
+    root = RunDir(recipe_path.parent / "run")
+    assert all(p.seconds is None for p in planned(recipe_path).plan.runs)
+    mini = root.probe("mini")
+    # One logged step is enough: half an epoch of 24 records in 6 seconds.
+    write_json(mini.job, {"records": 24})
+    append_jsonl(mini.training, {"step": 3, "epoch": 0.5, "seconds": 6.0})
+    plan = planned(recipe_path, "optimization.epochs=2").plan
+    assert [p.seconds for p in plan.runs] == pytest.approx([0.5 * p.work(2) for p in plan.runs])
+    assert "measured speed says" in plan.sentence()
+    # A finished run says more.
+    write_json(mini.outcome, {"seconds": {"total": 40.0, "training": 24.0}, "records": 24})
+    first, second, *_ = planned(recipe_path).plan.runs
+    assert first.seconds == 40
+    assert second.seconds == pytest.approx(second.work(1))
+
+
+def test_json(recipe_path: Path) -> None:
+    found = planned(recipe_path).plan.to_json()
+    assert found["form"] == "standard"
+    assert found["probe_share"] == pytest.approx(sum(r["share"] for r in found["runs"] if r["kind"] == "probe"))
+    entry = found["runs"][1]
+    assert entry["name"] == "full:ocr"
+    assert entry["weighting"] == "equal"
+    assert entry["portions"] == {"ocr": "large", "vqa": "mini", "count": "mini"}
+
+
+def test_planning_writes_nothing(recipe_path: Path) -> None:
+    before = sorted(recipe_path.parent.rglob("*"))
+    planned(recipe_path)
+    assert sorted(recipe_path.parent.rglob("*")) == before

@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from pipeline_fakes import EXECUTOR, TASKS
+
+from cotbal import pipeline
+from cotbal.errors import CotbalError, RunError, RunsFailed
+from cotbal.pipeline.jobs import Options
+from cotbal.recipe import load_recipe
+from cotbal.rundir import RunDir, append_jsonl, locked, read_json, read_jsonl, write_json
+from cotbal.scores import read_scores
+
+OPTIONS = Options(executor=EXECUTOR)
+
+
+def job(path: Path, *overrides: str, weightings: tuple[str, ...] = ("fixed",)) -> pipeline.Job:
+    return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
+
+
+def states(path: Path) -> dict[str, str]:
+    return {state.run: state.state for state in pipeline.status(RunDir(path.parent / "run"))}
+
+
+def test_balance_writes_scores_balance_and_weights(recipe_path: Path) -> None:
+    result = pipeline.balance(job(recipe_path), OPTIONS)
+    root = RunDir(recipe_path.parent / "run")
+    matrix = read_scores(root.score_table)
+    assert matrix.runs == ("mini", "full:ocr", "full:vqa", "full:count")
+    assert matrix.tasks == TASKS
+    assert read_json(root.balance) == json.loads(json.dumps(result.to_json()))
+    weights = read_json(root.weights)
+    assert weights["weights"] == result.weights
+    assert weights["tasks"] == {**result.weights, "chat": 1.0}
+    assert sum(result.weights.values()) == pytest.approx(3)
+    assert load_recipe(root.recipe).mixture == load_recipe(recipe_path).mixture
+
+
+def test_the_settings_of_the_recipe_reach_the_balance(recipe_path: Path) -> None:
+    settings = ("balance.temperature=auto", "balance.weight_range=[0.9, 1.1]", "balance.bootstrap=150")
+    result = pipeline.balance(job(recipe_path, *settings), OPTIONS)
+    assert all(0.9 <= weight <= 1.1 for weight in result.weights.values())
+    assert result.part_intervals is not None
+
+
+def test_a_group_shares_a_weight(recipe_path: Path) -> None:
+    grouped = ("tasks.ocr.group=reading", "tasks.vqa.group=reading")
+    result = pipeline.balance(job(recipe_path, *grouped), OPTIONS)
+    assert list(result.weights) == ["reading", "count"]
+    tasks = read_json(RunDir(recipe_path.parent / "run").weights)["tasks"]
+    assert tasks["ocr"] == tasks["vqa"] == result.weights["reading"]
+    assert tasks["chat"] == 1
+
+
+def test_train_before_there_are_weights(recipe_path: Path) -> None:
+    with pytest.raises(RunError, match="run `cotbal balance` first, or give --weights"):
+        pipeline.train(job(recipe_path), "fixed", OPTIONS)
+
+
+def test_train_with_the_weights_found(recipe_path: Path) -> None:
+    result = pipeline.balance(job(recipe_path), OPTIONS)
+    paths = pipeline.train(job(recipe_path), "fixed", OPTIONS)
+    assert paths.root == recipe_path.parent / "run" / "final" / "fixed"
+    found = read_json(paths.job)
+    assert found["weights"] == {**result.weights, "chat": 1.0}
+    assert found["run"]["split"] == "test"
+    assert found["keep_checkpoint"] is True
+    assert paths.scores("chat", "test").exists()
+
+
+def test_train_with_weights_of_ones_own(recipe_path: Path) -> None:
+    weights = {"ocr": 1.5, "vqa": 0.5, "count": 1.0}
+    paths = pipeline.train(job(recipe_path), "fixed", OPTIONS, weights)
+    assert read_json(paths.job)["weights"] == {**weights, "chat": 1.0}
+
+
+@pytest.mark.parametrize(
+    "weights",
+    [{"ocr": 1.0}, {"ocr": 1.0, "vqa": -1.0, "count": 1.0}, {"ocr": 1.0, "vqa": float("nan"), "count": 1.0}],
+    ids=["missing", "negative", "not a number"],
+)
+def test_weights_that_cannot_be_are_refused_before_anything_runs(recipe_path: Path, weights: dict[str, float]) -> None:
+    with pytest.raises(CotbalError, match="weights: expected"):
+        pipeline.train(job(recipe_path), "fixed", OPTIONS, weights)
+    assert not (recipe_path.parent / "run" / "weights.json").exists()
+    assert not (recipe_path.parent / "run" / "final").exists()
+
+
+def test_train_with_another_weighting_needs_no_weights(recipe_path: Path) -> None:
+    paths = pipeline.train(job(recipe_path, weightings=("equal",)), "equal", OPTIONS)
+    assert read_json(paths.job)["weights"] is None
+
+
+def test_run_does_it_all(recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
+    both = ("equal", "fixed")
+    result, page = pipeline.run(job(recipe_path, weightings=both), both, OPTIONS)
+    done = read_jsonl(tmp_path / "log.jsonl")
+    assert sorted(done) == sorted(["mini", "full:ocr", "full:vqa", "full:count", "equal", "fixed"])
+    assert done[-1] == "fixed", "it needs the weights of the others"
+    assert page == recipe_path.parent / "run" / "report" / "index.html"
+    assert page.stat().st_size > 1000
+    assert set(states(recipe_path).values()) == {"done"}
+    assert read_json(RunDir(recipe_path.parent / "run").final("fixed").job)["weights"]["ocr"] == result.weights["ocr"]
+    again, _ = pipeline.run(job(recipe_path, weightings=both), both, OPTIONS)
+    assert again.weights == result.weights
+    assert read_jsonl(tmp_path / "log.jsonl") == done
+
+
+def test_the_same_weighting_twice_is_trained_once(
+    recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
+    twice = ("equal", "equal")
+    pipeline.run(job(recipe_path, weightings=twice), twice, OPTIONS)
+    assert read_jsonl(tmp_path / "log.jsonl").count("equal") == 1
+
+
+def test_a_second_final_training_does_not_hide_the_first(recipe_path: Path) -> None:
+    pipeline.run(job(recipe_path), ("fixed",), OPTIONS)
+    pipeline.train(job(recipe_path, weightings=("task_level",)), "task_level", OPTIONS)
+    assert states(recipe_path)["task_level"] == "done"
+    assert states(recipe_path)["fixed"] == "done"
+
+
+def test_two_commands_do_not_work_in_one_directory(recipe_path: Path) -> None:
+    one = job(recipe_path)
+    with locked(one.root.lock), pytest.raises(RunError, match="another cotbal command"):
+        pipeline.balance(one, OPTIONS)
+
+
+def test_plan_refuses_what_does_not_exist(recipe_path: Path) -> None:
+    with pytest.raises(CotbalError, match="weightings: expected one of equal, fixed"):
+        job(recipe_path, weightings=("fixd",))
+    with pytest.raises(CotbalError, match="metrics: expected one of box_iou, cider"):
+        job(recipe_path, "tasks.vqa.metric=exact")
+    with pytest.raises(CotbalError, match="metrics: expected one of"):
+        job(recipe_path, "tasks.vqa.test_metrics=[exact_match, bleu]")
+
+
+def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COTBAL_FAKE_FAIL", "full:vqa,full:count")
+    with pytest.raises(RunsFailed):
+        pipeline.balance(job(recipe_path), OPTIONS)
+    root = RunDir(recipe_path.parent / "run")
+    expected = {"mini": "done", "full:ocr": "done", "full:vqa": "failed", "full:count": "failed", "fixed": "missing"}
+    assert states(recipe_path) == expected
+    details = {state.run: state.detail for state in pipeline.status(root)}
+    assert details["mini"] == "3 s"
+    assert details["full:vqa"] == "RuntimeError: out of frogs"
+    # Tried again, and at work.
+    count = root.probe("full:count")
+    count.failure.unlink()
+    write_json(count.progress, {"phase": "training", "fraction": 0.31})
+    with locked(count.lock):
+        assert states(recipe_path)["full:count"] == "running"
+        found = next(state for state in pipeline.status(root) if state.run == "full:count")
+        assert found.detail == "training, 31%"
+    # Killed.
+    assert states(recipe_path)["full:count"] == "interrupted"
+    found = next(state for state in pipeline.status(root) if state.run == "full:count")
+    assert found.detail == "at 31%; the same command goes on"
+
+
+def test_status_of_no_run_directory(tmp_path: Path) -> None:
+    for directory in (tmp_path, tmp_path / "none"):
+        with pytest.raises(RunError, match=r"expected a run directory with a plan\.json"):
+            pipeline.status(RunDir(directory))
+
+
+def test_looking_changes_nothing(recipe_path: Path) -> None:
+    pipeline.balance(job(recipe_path), OPTIONS)
+    root = recipe_path.parent / "run"
+    before = sorted(root.rglob("*"))
+    pipeline.status(RunDir(root))
+    assert sorted(root.rglob("*")) == before
+
+
+class TestReadWeights:
+    def read(self, directory: Path, text: str) -> dict[str, float]:
+        (directory / "w.json").write_text(text)
+        return pipeline.read_weights(directory / "w.json")
+
+    def test_as_balance_writes_them(self, tmp_path: Path) -> None:
+        assert self.read(tmp_path, '{"weights": {"a": 1.5, "b": 0.5}, "tasks": {}}') == {"a": 1.5, "b": 0.5}
+
+    def test_a_plain_mapping(self, tmp_path: Path) -> None:
+        assert self.read(tmp_path, '{"a": 2, "b": 0.5}') == {"a": 2, "b": 0.5}
+
+    @pytest.mark.parametrize(
+        "text", ["", "[1]", "3", '{"a": "1"}', '{"weights": [1]}', '{"a": {"b": 1}}', '{"a": true}']
+    )
+    def test_anything_else(self, tmp_path: Path, text: str) -> None:
+        with pytest.raises(CotbalError, match=r"w\.json: expected"):
+            self.read(tmp_path, text)
+
+    def test_no_such_file(self, tmp_path: Path) -> None:
+        with pytest.raises(CotbalError, match="expected weights as JSON"):
+            pipeline.read_weights(tmp_path / "none.json")
+
+
+def test_losses_of_a_killed_run_do_not_spoil_the_next_plan(recipe_path: Path) -> None:
+    mini = RunDir(recipe_path.parent / "run").probe("mini")
+    write_json(mini.job, {"records": 24})
+    append_jsonl(mini.training, {"step": 3, "epoch": 0.5, "seconds": 6.0})
+    with mini.training.open("ab") as file:
+        file.write('{"step": 4, "detail": "ä'.encode()[:-1])
+    assert job(recipe_path).plan.runs[0].seconds is not None

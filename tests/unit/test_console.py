@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cotbal import console
+from cotbal.balance import balance
+from cotbal.data.check import CheckReport, SplitReport
+from cotbal.data.conversations import Fault
+from cotbal.mixture import Mixture, Task
+from cotbal.pipeline import State
+from cotbal.pipeline.plan import Plan, Planned
+from cotbal.rundir import RunPaths, write_json
+from cotbal.runs import Run
+from cotbal.scores import Samples, ScoreMatrix
+
+Shown = pytest.CaptureFixture[str]
+
+
+def matrix(samples: bool) -> ScoreMatrix:
+    values = np.array([[0.2, 0.4], [0.7, 0.4], [0.3, 0.4]])
+    rights = (np.arange(100) / 100 < values[..., None]).astype(float)
+    columns = {t: Samples(rights[:, j], np.arange(100), 1.0) for j, t in enumerate("ab")} if samples else {}
+    return ScoreMatrix(("mini", "full:a", "full:b"), ("a", "b"), values, columns)
+
+
+def test_balance_with_intervals(capsys: Shown) -> None:
+    result = balance(matrix(True), resamples=200)
+    console.show_balance(result)
+    shown = capsys.readouterr().out
+    row = next(line for line in shown.splitlines() if line.startswith("b "))
+    assert f"{result.weights['b']:.4f}" in row
+    low, high = result.weight_interval("b") or (0, 0)
+    assert f"{low:.3f} to {high:.3f}" in row
+    assert "n/a" in row, "what b receives is not identified"
+    assert "temperature 0.5" in shown
+    assert "no_gain" in shown
+    assert result.flags[0].message in shown
+
+
+def test_balance_says_what_cannot_be_told_from_one(capsys: Shown) -> None:
+    same = np.tile(np.arange(60) % 2.0, (3, 1))
+    luck = ScoreMatrix(
+        ("mini", "full:a", "full:b"),
+        ("a", "b"),
+        np.full((3, 2), 0.5),
+        {t: Samples(same, np.arange(60), 1.0) for t in "ab"},
+    )
+    console.show_balance(balance(luck, resamples=150))
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("a ", "b "))]
+    assert all("not distinguishable from 1" in row for row in rows)
+
+
+def test_balance_of_a_bare_table(capsys: Shown) -> None:
+    console.show_balance(balance(matrix(False)))
+    shown = capsys.readouterr().out
+    assert "warning" in shown
+    assert "without their samples" in shown
+    assert "not distinguishable" not in shown
+
+
+def test_plan(capsys: Shown) -> None:
+    probe = Planned(Run("full:ocr", {}, "equal", "validation", 0), "probe", 320, 1234.4, 80, 0.25, 75.0)
+    final = Planned(Run("fixed", {}, "fixed", "test", 0), "final", 1280, None, 40, 1.0, None)
+    console.show_plan(Plan("standard", (probe, final), 1, 1280, 1280), ["few [records] here"])
+    shown = capsys.readouterr().out
+    row = next(line for line in shown.splitlines() if line.startswith("full:ocr"))
+    assert row.split() == ["full:ocr", "probe", "320", "1234", "80", "0.250", "1", "min", "15", "s"]
+    assert "final CoTBal" in shown
+    assert "probes cost 0.25 x the final run" in shown
+    assert "few [records] here" in shown
+
+
+def test_status(capsys: Shown) -> None:
+    states = ("done", "running", "failed", "interrupted", "missing")
+    console.show_status([State(f"run-{s}", "probe", s, f"detail [of] {s}") for s in states])  # type: ignore[arg-type]
+    lines = capsys.readouterr().out.splitlines()
+    for state in states:
+        row = next(line for line in lines if line.startswith(f"run-{state} "))
+        assert row.split()[1:] == ["probe", state, "detail", "[of]", state]
+
+
+def test_check(capsys: Shown) -> None:
+    split = SplitReport("ocr", "train", "t.jsonl", 12, 14, 5, 3, 1, 1, 0, 99, None, 2)
+    fault = Fault(Path("t.jsonl"), 7, "expected [/an answer]; found an empty one")
+    console.show_check(CheckReport((fault,), ("a [bold]warning",), (split,)))
+    shown = capsys.readouterr().out
+    row = next(line for line in shown.splitlines() if line.startswith("ocr "))
+    assert row.split() == ["ocr", "train", "12", "14", "5", "1", "1", "0", "-", "2"]
+    assert "expected [/an answer]; found an empty one" in shown
+    assert "a [bold]warning" in shown
+    assert "1 faults, 1 warnings" in shown
+    console.show_check(CheckReport((), (), (split,)))
+    assert "no faults, 0 warnings" in capsys.readouterr().out
+
+
+def test_final(capsys: Shown, tmp_path: Path) -> None:
+    task = Task("ocr", Path("t"), Path("v"), {"A": Path("a"), "B": Path("b")}, "exact_match", ("exact_match", "cider"))
+    paths = RunPaths(tmp_path / "fixed")
+    for split in task.test:
+        scores = {"exact_match": {"score": 0.5}, "cider": {"score": 1.23456}}
+        write_json(paths.scores("ocr", split), {"metrics": scores})
+    console.show_final(Mixture((task,)), paths)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].strip() == "CoTBal on test"
+    rows = [line.split() for line in lines if line.startswith("ocr")]
+    assert rows == [["ocr", s, m, n] for s in "AB" for m, n in (("exact_match", "0.5000"), ("cider", "1.2346"))]
+
+
+def test_long_tables_are_not_cut_in_a_pipe(capsys: Shown) -> None:
+    name = "a_task_with_quite_a_long_name_" * 3
+    console.show_status([State(f"full:{name}", "probe", "done", "12 s")])
+    assert f"full:{name}" in capsys.readouterr().out

@@ -1,0 +1,257 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cotbal.errors import RecipeError
+from cotbal.recipe import Recipe, load_recipe
+from cotbal.recipes.starter import STARTER
+
+MINIMAL = """\
+name: pocket
+tasks:
+  vqa: {train: data/vqa_train.jsonl, validation: data/vqa_validation.jsonl}
+"""
+
+
+def write(directory: Path, text: str = MINIMAL) -> Path:
+    path = directory / "recipe.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def load(directory: Path, text: str = MINIMAL, *overrides: str) -> Recipe:
+    return load_recipe(write(directory, text), overrides)
+
+
+def faults(directory: Path, text: str = MINIMAL, *overrides: str) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load(directory, text, *overrides)
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_paper(tmp_path: Path) -> None:
+    recipe = load(tmp_path)
+    assert recipe.file.optimization.learning_rate == 2e-5
+    assert recipe.file.optimization.batch_size == 128
+    assert recipe.file.portions.mini == Fraction(1, 32)
+    assert recipe.file.portions.large == 1
+    assert recipe.file.balance.temperature == 0.5
+    assert recipe.file.balance.weight_range == (0.5, 2.0)
+    assert recipe.mixture["vqa"].metric == "exact_match"
+    assert recipe.mixture["vqa"].test_metrics == ("exact_match",)
+
+
+def test_paths_are_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "base").mkdir()
+    text = MINIMAL + "images: pictures\nmodel: {checkpoint: base}\n"
+    path = write(tmp_path, text.replace("data/vqa_validation", str(tmp_path / "elsewhere/v")))
+    monkeypatch.chdir(tmp_path.parent)
+    recipe = load_recipe(Path(tmp_path.name) / path.name)
+    assert recipe.images == tmp_path / "pictures"
+    assert recipe.mixture["vqa"].train == tmp_path / "data/vqa_train.jsonl"
+    assert recipe.mixture["vqa"].validation == tmp_path / "elsewhere/v.jsonl"
+    assert recipe.checkpoint == str(tmp_path / "base")
+
+
+def test_a_checkpoint_that_lies_nowhere_is_the_name_of_a_hub_model(tmp_path: Path) -> None:
+    recipe = load(tmp_path, MINIMAL + "model: {checkpoint: llava-hf/llava-1.5-7b-hf}\n")
+    assert recipe.checkpoint == "llava-hf/llava-1.5-7b-hf"
+
+
+def test_without_a_model_a_recipe_can_plan_but_not_train(tmp_path: Path) -> None:
+    recipe = load(tmp_path)
+    with pytest.raises(RecipeError, match="section `model`"):
+        _ = recipe.model
+
+
+@pytest.mark.parametrize(
+    ("key", "guess"), [("nmae", "name"), ("optimisation", "optimization"), ("tasks.vqa.metrics", "metric")]
+)
+def test_an_unknown_key_is_refused_with_a_suggestion(tmp_path: Path, key: str, guess: str) -> None:
+    assert f"{key}: unknown key; did you mean {guess!r}?" in faults(tmp_path, MINIMAL, f"{key}=1")
+
+
+def test_an_unknown_key_like_no_other_is_refused_too(tmp_path: Path) -> None:
+    assert "zzzzzz: unknown key" in faults(tmp_path, MINIMAL, "zzzzzz=1")
+
+
+def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
+    text = """\
+images: 3
+tasks:
+  vqa: {train: t, validation: v, metrik: cider}
+  "a/b": {train: t, validation: v}
+  chat: {train: t}
+  empty: {}
+model: {vision: thawed, lora: {rank: 0}}
+optimization: {batch_size: 100, micro_batch_size: 16, epochs: zero, warmup_ratio: 1}
+portions: {mini: 1/2, large: 1/4}
+balance: {temperature: 0, weight_range: [1.5, 2]}
+"""
+    message = faults(tmp_path, text)
+    for place in (
+        "name: this key is required",
+        "tasks.vqa.metrik: unknown key",
+        "tasks.a/b",
+        "tasks.chat: a balanced task needs a validation set",
+        "tasks.empty.train: this key is required",
+        "model.checkpoint: this key is required",
+        "model.vision",
+        "model.lora.rank",
+        "optimization.epochs",
+        "optimization.warmup_ratio",
+        "portions: mini must not be larger than large; found 1/2 and 1/4",
+        "balance.temperature",
+    ):
+        assert place in message, place
+    assert str(tmp_path / "recipe.yaml") in message
+
+
+def test_a_micro_batch_must_divide_the_batch(tmp_path: Path) -> None:
+    message = faults(tmp_path, MINIMAL, "optimization.batch_size=100")
+    assert "batch_size must be a multiple of micro_batch_size; found 100, 16" in message
+
+
+@pytest.mark.parametrize("bounds", ["[1.5, 2]", "[0.2, 0.9]", "[0, 2]", "[2, 0.5]", "[1, 2]"])
+def test_the_weight_range_holds_one(tmp_path: Path, bounds: str) -> None:
+    assert "weight_range must hold the mean weight 1" in faults(tmp_path, MINIMAL, f"balance.weight_range={bounds}")
+
+
+def test_an_unbalanced_task_needs_no_validation_set(tmp_path: Path) -> None:
+    text = MINIMAL + "  chat: {train: c.jsonl, balanced: false}\n"
+    recipe = load(tmp_path, text)
+    assert recipe.mixture["chat"].validation is None
+    assert [task.name for task in recipe.mixture.balanced] == ["vqa"]
+    assert "every task says balanced: false" in faults(tmp_path, text, "tasks.vqa.balanced=false")
+
+
+@pytest.mark.parametrize(
+    ("value", "rate"),
+    [("1/32", Fraction(1, 32)), ("0.25", Fraction(1, 4)), ("1", Fraction(1)), ("3/4", Fraction(3, 4))],
+)
+def test_rates(tmp_path: Path, value: str, rate: Fraction) -> None:
+    assert load(tmp_path, MINIMAL, f"portions.mini={value}").file.portions.mini == rate
+
+
+@pytest.mark.parametrize("value", ["0", "-1/2", "3/2", "half", "1/0", "[1]", "true", "null", ".nan", ".inf"])
+def test_rates_that_are_none(tmp_path: Path, value: str) -> None:
+    assert "portions.mini" in faults(tmp_path, MINIMAL, f"portions.mini={value}")
+
+
+@pytest.mark.parametrize(
+    ("override", "read"),
+    [
+        ("optimization.epochs=2", lambda r: r.file.optimization.epochs == 2),
+        ("balance.temperature=auto", lambda r: r.file.balance.temperature == "auto"),
+        ("balance.weight_range=[0.7, 1.4]", lambda r: r.file.balance.weight_range == (0.7, 1.4)),
+        ("tasks.vqa.instruction=One word = one answer.", lambda r: "= one" in (r.mixture["vqa"].instruction or "")),
+        ("tasks.vqa.test={A: a.jsonl, B: b.jsonl}", lambda r: list(r.mixture["vqa"].test) == ["A", "B"]),
+        ("tasks.ocr={train: t, validation: v}", lambda r: "ocr" in r.mixture.units),
+    ],
+)
+def test_overrides(tmp_path: Path, override: str, read: Any) -> None:
+    assert read(load(tmp_path, MINIMAL, override))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs", "expected key=value"),
+        ("=3", "expected key=value"),
+        ("name.first=x", "'name' is not a section"),
+        ("optimization.epoch=2", "optimization.epoch: unknown key; did you mean 'epochs'?"),
+        ("optimization.epochs=[1", "override"),
+        ("optimization.epochs={", "override"),
+    ],
+)
+def test_overrides_that_make_no_sense(tmp_path: Path, override: str, message: str) -> None:
+    assert message in faults(tmp_path, MINIMAL, override)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (MINIMAL + "name: other\n", "key 'name' stands twice"),
+        (MINIMAL + "  vqa: {train: t, validation: v}\n", "key 'vqa' stands twice"),
+        ("- a\n- b\n", "found list"),
+        ("", "found NoneType"),
+        ("name: [", "not readable as YAML"),
+        ("? [a, b]\n: 1\n", "not readable as YAML"),
+        ("name: !!python/object/apply:os.system [ls]\n", "not readable as YAML"),
+    ],
+)
+def test_what_is_no_recipe(tmp_path: Path, text: str, message: str) -> None:
+    found = faults(tmp_path, text)
+    assert message in found
+    assert str(tmp_path / "recipe.yaml") in found
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.yaml", tmp_path):
+        with pytest.raises(RecipeError, match="cotbal init"):
+            load_recipe(path)
+
+
+def test_not_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(RecipeError, match="not readable as YAML"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("name", ["a/b", "a b", "", "../a", "ä", "-a", "full:a"])
+def test_names_that_no_file_system_would_like(tmp_path: Path, name: str) -> None:
+    content = yaml.safe_load(MINIMAL)
+    content["tasks"][name] = {"train": "t", "validation": "v"}
+    assert "should match pattern" in faults(tmp_path, yaml.safe_dump(content))
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_test_split_must_not_take_the_name_of_another(tmp_path: Path, split: str) -> None:
+    """Its answers and scores would lie where those of the validation set lie."""
+    assert split in faults(tmp_path, MINIMAL, f"tasks.vqa.test={{{split}: t.jsonl}}")
+
+
+def test_a_group_must_not_take_the_name_of_a_task_outside_it(tmp_path: Path) -> None:
+    """The two would become one unit, and share one weight unasked."""
+    message = faults(tmp_path, MINIMAL, "tasks.ocr={train: t, validation: v, group: vqa}")
+    assert "vqa" in message
+    assert "group" in message
+
+
+def test_the_resolved_recipe_is_the_same_recipe(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    recipe = load_recipe(write(tmp_path, STARTER), ["portions.mini=1/7", "balance.temperature=auto"])
+    elsewhere = tmp_path / "run"
+    elsewhere.mkdir()
+    again = load_recipe(write(elsewhere, recipe.to_yaml()))
+    assert again.mixture == recipe.mixture
+    assert again.images == recipe.images
+    assert again.checkpoint == recipe.checkpoint
+    assert again.file.portions == recipe.file.portions
+    assert again.to_yaml() == recipe.to_yaml()
+
+
+def test_the_resolved_recipe_has_the_same_fingerprint(tmp_path: Path) -> None:
+    recipe = load_recipe(write(tmp_path, STARTER))
+    elsewhere = tmp_path / "run"
+    elsewhere.mkdir()
+    assert load_recipe(write(elsewhere, recipe.to_yaml())).fingerprint == recipe.fingerprint
+
+
+def test_the_fingerprint_is_that_of_the_settings(tmp_path: Path) -> None:
+    recipe = load(tmp_path)
+    assert load(tmp_path, "# a remark\n" + MINIMAL).fingerprint == recipe.fingerprint
+    assert load(tmp_path, MINIMAL, "optimization.epochs=2").fingerprint != recipe.fingerprint
+    assert load(tmp_path, MINIMAL, "tasks.vqa.metric=cider").fingerprint != recipe.fingerprint
+
+
+def test_the_starter_is_a_recipe(tmp_path: Path) -> None:
+    recipe = load(tmp_path, STARTER)
+    assert recipe.mixture.units == ("vqa", "caption")
+    assert recipe.model.vision == "frozen"

@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cotbal.errors import RunError
+from cotbal.rundir import (
+    RunDir,
+    append_jsonl,
+    locked,
+    move_aside,
+    now,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+    write_text,
+)
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from cotbal.rundir import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+TEXTS = [
+    "plain",
+    "ä 🐸 \u2028 \u2029 \x85 end",
+    'quotes " and \\',
+    "line\nbreak\r\ttab",
+    "\x00\x0b\x0c\x1c\x1d\x1e",
+    "",
+]
+
+
+class Stopped(BaseException):
+    """Stands for a Ctrl-C at the worst moment."""
+
+
+def test_a_file_is_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "file.txt"
+    write_text(path, "frog 🐸\n")
+    assert path.read_text(encoding="utf-8") == "frog 🐸\n"
+    assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+def test_what_stops_in_between_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path = tmp_path / "file.txt"
+    write_text(path, "old")
+
+    def stop(*arguments: object) -> None:
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, stop)
+        with pytest.raises(Stopped):
+            write_text(path, "new" * 1000)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_rows_that_cannot_be_written_leave_no_file(tmp_path: Path) -> None:
+    with pytest.raises(TypeError):
+        write_jsonl(tmp_path / "rows.jsonl", [{"a": 1}, {"b": object()}])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_has_the_usual_permissions(tmp_path: Path) -> None:
+    """A temporary file is its owner's alone; a finished one is as any other file of the user."""
+    path = tmp_path / "file.txt"
+    before = os.umask(0o027)
+    try:
+        write_text(path, "x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert os.umask(before) == before
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    content = {"ä": [1, 2.5, None, True], "nested": {"text": TEXTS[1]}}
+    write_json(tmp_path / "a.json", content)
+    assert read_json(tmp_path / "a.json") == content
+    assert "ä" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_json_lines_round_trip(tmp_path: Path) -> None:
+    """Whatever a model may answer, line separators of Unicode included, is one line."""
+    rows = [{"answer": text} for text in TEXTS]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert read_jsonl(tmp_path / "rows.jsonl") == rows
+
+
+def test_json_lines_that_grow(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "rows.jsonl"
+    for text in TEXTS:
+        append_jsonl(path, {"answer": text})
+    assert [row["answer"] for row in read_jsonl(path)] == TEXTS
+
+
+def test_no_file_has_no_lines(tmp_path: Path) -> None:
+    assert read_jsonl(tmp_path / "none.jsonl") == []
+
+
+def test_a_last_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    rows = [{"step": 1, "task": "größe"}, {"step": 2, "task": "größe"}]
+    write_jsonl(path, rows)
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+    for length in range(first, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert read_jsonl(path) == (rows if whole[first:length].endswith(b"}") else rows[:1]), length
+
+
+def test_a_lock_keeps_another_process_out(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        started = time.monotonic()
+        with pytest.raises(RunError, match="another cotbal command works in this directory"), locked(path):
+            pass
+        assert time.monotonic() - started < 2
+        # However the holder dies, the system lets go.
+        holder.send_signal(signal.SIGKILL)
+        with locked(path, wait=5.0):
+            pass
+
+
+def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLD.replace("60", "0.4"), str(path)], stdout=subprocess.PIPE)
+    with holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        with locked(path, wait=10.0):
+            pass
+
+
+def test_a_lock_is_let_go_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), locked(tmp_path / "lock"):
+        _ = 1 / 0
+    with locked(tmp_path / "lock"):
+        pass
+
+
+def test_a_lock_names_the_directory(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock"):
+        with pytest.raises(RunError) as caught, locked(tmp_path / "lock"):
+            pass
+        assert str(tmp_path) in str(caught.value)
+
+
+def test_move_aside_loses_nothing(tmp_path: Path) -> None:
+    for content in ("first", "second", "third"):
+        write_text(tmp_path / "run" / "file.txt", content)
+        moved = move_aside(tmp_path / "run")
+        assert (moved / "file.txt").read_text() == content
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.old-1", "run.old-2", "run.old-3"]
+
+
+def test_where_everything_lies() -> None:
+    root = RunDir(Path("runs/pocket"))
+    run = root.probe("full:ocr")
+    assert run.root == Path("runs/pocket/probes/full-ocr")
+    assert root.probe("mini").root == Path("runs/pocket/probes/mini")
+    assert root.final("fixed").root == Path("runs/pocket/final/fixed")
+    assert run.generations("ocr", "validation") == run.root / "generations/ocr.validation.jsonl"
+    assert run.scores("ocr", "testA") == run.root / "scores/ocr.testA.json"
+    assert root.portions("ocr") == Path("runs/pocket/portions/ocr.csv")
+
+
+def test_a_run_is_done_when_its_outcome_exists(tmp_path: Path) -> None:
+    run = RunDir(tmp_path).probe("mini")
+    write_json(run.trained, {})
+    assert not run.done
+    write_json(run.outcome, {})
+    assert run.done
+
+
+def test_now_is_the_time_of_day() -> None:
+    assert abs(now() - time.time()) < 5
+    assert json.loads(json.dumps(now())) > 1.6e9

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cotbal.errors import ScoresError
+from cotbal.scores import ScoreMatrix, read_scores
+
+NAMES = st.text("abcXYZ019_.- ,\"'äß", min_size=1, max_size=8).map(str.strip).filter(bool)
+TABLE = "run,a,b\nmini,0.1,0.2\nfull:a,0.5,0.3\n"
+
+
+def write(directory: Path, text: str, encoding: str = "utf-8") -> Path:
+    path = directory / "scores.csv"
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def fault(directory: Path, text: str) -> str:
+    """The message for a faulty table; it always names the file."""
+    path = write(directory, text)
+    with pytest.raises(ScoresError) as caught:
+        read_scores(path)
+    assert str(path) in str(caught.value)
+    return str(caught.value)
+
+
+def test_read(tmp_path: Path) -> None:
+    found = read_scores(write(tmp_path, TABLE))
+    assert found.runs == ("mini", "full:a")
+    assert found.tasks == ("a", "b")
+    np.testing.assert_array_equal(found.values, [[0.1, 0.2], [0.5, 0.3]])
+    assert found.samples == {}
+
+
+@given(
+    st.lists(NAMES, min_size=1, max_size=4, unique=True),
+    st.lists(NAMES, min_size=1, max_size=4, unique=True),
+    st.randoms(use_true_random=False),
+)
+def test_round_trip_keeps_every_bit(
+    tmp_path_factory: pytest.TempPathFactory, tasks: list[str], runs: list[str], random: object
+) -> None:
+    values = np.array([[random.gauss(0, 1e3) for _ in tasks] for _ in runs])  # type: ignore[attr-defined]
+    matrix = ScoreMatrix(tuple(runs), tuple(tasks), values)
+    found = read_scores(write(tmp_path_factory.mktemp("table"), matrix.to_csv()))
+    assert (found.runs, found.tasks) == (matrix.runs, matrix.tasks)
+    np.testing.assert_array_equal(found.values, matrix.values)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + TABLE,
+        TABLE.replace("\n", "\r\n"),
+        TABLE.replace(",", " , "),
+        "\n" + TABLE + "\n\n , ,\n",
+        TABLE.rstrip("\n"),
+        TABLE.replace("0.1", '"0.1"').replace("full:a", '"full:a"'),
+        TABLE.replace("0.1", "1e-1"),
+    ],
+    ids=["byte order mark", "windows line ends", "spaces", "empty lines", "no last line end", "quotes", "exponent"],
+)
+def test_spreadsheets_write_it_in_their_own_way(tmp_path: Path, text: str) -> None:
+    found = read_scores(write(tmp_path, text))
+    assert found.runs == ("mini", "full:a")
+    assert found.tasks == ("a", "b")
+    np.testing.assert_array_equal(found.values, [[0.1, 0.2], [0.5, 0.3]])
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", " , \n"])
+def test_empty(tmp_path: Path, text: str) -> None:
+    assert "empty file" in fault(tmp_path, text)
+
+
+@pytest.mark.parametrize("header", ["name,a,b", "run", "run,,b", "run;a;b", "mini,0.1,0.2"])
+def test_header(tmp_path: Path, header: str) -> None:
+    message = fault(tmp_path, TABLE.replace("run,a,b", header))
+    assert "expected a header `run,<task>,...`" in message
+    assert header.split(";", maxsplit=1)[0].split(",", maxsplit=1)[0] in message
+
+
+def test_a_repeated_run(tmp_path: Path) -> None:
+    assert "expected every run once; found 'mini'" in fault(tmp_path, TABLE + "mini,0.1,0.2\n")
+
+
+def test_a_repeated_task(tmp_path: Path) -> None:
+    assert "expected every task once; found 'a'" in fault(tmp_path, TABLE.replace("run,a,b", "run,a,a"))
+
+
+@pytest.mark.parametrize(("row", "found"), [("full:b,0.1", 1), ("full:b,0.1,0.2,0.3", 3), ("full:b", 0)])
+def test_a_ragged_row(tmp_path: Path, row: str, found: int) -> None:
+    message = fault(tmp_path, TABLE + row + "\n")
+    assert "line 4" in message
+    assert f"expected 2 scores after the name of the run; found {found}" in message
+
+
+@pytest.mark.parametrize("cell", ["", "nan", "inf", "-Infinity", "n/a", "0,5", "12%"])
+def test_a_cell_that_is_no_finite_number(tmp_path: Path, cell: str) -> None:
+    message = fault(tmp_path, TABLE + f'full:b,0.1,"{cell}"\n')
+    assert "line 4, column 'b'" in message
+    assert repr(cell) in message
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.csv", tmp_path):
+        with pytest.raises(ScoresError, match="expected a CSV table of scores"):
+            read_scores(path)
+
+
+def test_not_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    path.write_bytes(b"run,a\nmini,\xff\xfe\n")
+    with pytest.raises(ScoresError, match="expected a CSV table of scores"):
+        read_scores(path)
+
+
+def test_a_cell_longer_than_csv_can_read(tmp_path: Path) -> None:
+    fault(tmp_path, TABLE + "full:b,0.1," + "9" * 200_000 + "\n")
+
+
+def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:
+    found = read_scores(write(tmp_path, "run,a,b\n"))
+    assert found.values.shape == (0, 2)
+    with pytest.raises(ScoresError, match="expected a row 'mini'"):
+        found.row("mini")
+
+
+def test_row(tmp_path: Path) -> None:
+    found = read_scores(write(tmp_path, TABLE))
+    assert found.row("full:a") == 1
+    with pytest.raises(ScoresError, match=r"expected a row 'full:b' .* found mini, full:a"):
+        found.row("full:b")

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cotbal.errors import RunError
+from cotbal.rundir import RunDir, RunPaths, read_json, write_json, write_jsonl
+from cotbal.scoring import clusters, score_matrix, scores_of, write_scores
+
+TRUTH = ["school", "frog", "frog", "bank", "frog"]
+PICTURES = [["1.png"], ["1.png"], ["2.png"], [], []]
+
+
+def answer(paths: RunPaths, answers: list[str], task: str = "ocr", **changed: Any) -> RunPaths:
+    pictures = changed.get("pictures", PICTURES)
+    rows = [
+        {"id": f"{i}", "images": images, "question": "?", "references": [truth], "answer": said}
+        for i, (images, truth, said) in enumerate(zip(pictures, TRUTH, answers, strict=True))
+    ]
+    write_jsonl(paths.generations(task, "validation"), rows)
+    return paths
+
+
+@pytest.fixture
+def probes(tmp_path: Path) -> dict[str, RunPaths]:
+    root = RunDir(tmp_path)
+    return {
+        "mini": answer(root.probe("mini"), ["x", "frog", "x", "x", "x"]),
+        "full:ocr": answer(root.probe("full:ocr"), ["School", "frog", "x", "bank", "frog"]),
+    }
+
+
+def test_matrix(probes: dict[str, RunPaths]) -> None:
+    found = score_matrix(probes, {"ocr": "exact_match"})
+    assert (found.runs, found.tasks) == (("mini", "full:ocr"), ("ocr",))
+    np.testing.assert_allclose(found.values, [[0.2], [0.8]])
+    samples = found.samples["ocr"]
+    np.testing.assert_array_equal(samples.values, [[0, 1, 0, 0, 0], [1, 1, 0, 1, 1]])
+    np.testing.assert_array_equal(samples.clusters, [0, 0, 1, 2, 3])
+    assert samples.maximum == 1
+    assert samples.constant_answer == "frog"
+    assert samples.constant is not None
+    np.testing.assert_array_equal(samples.constant, [0, 1, 1, 0, 1])
+
+
+def test_rows_and_columns_are_as_asked(probes: dict[str, RunPaths]) -> None:
+    for paths in probes.values():
+        answer(paths, TRUTH, "vqa")
+    found = score_matrix(dict(reversed(probes.items())), {"vqa": "exact_match", "ocr": "exact_match"})
+    assert found.runs == ("full:ocr", "mini")
+    np.testing.assert_allclose(found.values, [[1, 0.8], [1, 0.2]])
+
+
+def test_what_was_scored_is_not_scored_again(probes: dict[str, RunPaths]) -> None:
+    score_matrix(probes, {"ocr": "exact_match"})
+    file = probes["mini"].scores("ocr", "validation")
+    written = file.stat().st_mtime_ns, file.stat().st_ino
+    score_matrix(probes, {"ocr": "exact_match"})
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == written
+
+
+def test_another_metric_needs_no_model(probes: dict[str, RunPaths]) -> None:
+    score_matrix(probes, {"ocr": "exact_match"})
+    found = score_matrix(probes, {"ocr": "cider"})
+    assert found.samples["ocr"].maximum == 10
+    assert found.values[1, 0] > found.values[0, 0]
+
+
+def test_runs_that_answered_different_samples_cannot_be_compared(probes: dict[str, RunPaths]) -> None:
+    answer(probes["full:ocr"], ["x"] * 5, pictures=[["1.png"], ["2.png"], ["2.png"], [], []])
+    with pytest.raises(RunError, match=r"ocr: full:ocr and mini answered different validation samples"):
+        score_matrix(probes, {"ocr": "exact_match"})
+
+
+def test_what_is_written(probes: dict[str, RunPaths]) -> None:
+    write_scores(probes["full:ocr"], "ocr", "validation", ("exact_match", "cider"))
+    found = read_json(probes["full:ocr"].scores("ocr", "validation"))
+    assert (found["task"], found["split"], found["n"]) == ("ocr", "validation", 5)
+    assert found["clusters"] == [0, 0, 1, 2, 3]
+    assert set(found["metrics"]) == {"exact_match", "cider"}
+    entry = found["metrics"]["exact_match"]
+    assert entry == {
+        "score": 0.8,
+        "maximum": 1.0,
+        "samples": [1.0, 1.0, 0.0, 1.0, 1.0],
+        "constant_answer": "frog",
+        "constant_samples": [0.0, 1.0, 1.0, 0.0, 1.0],
+    }
+
+
+def test_scores_are_those_of_the_answers_whatever_characters_they_hold(tmp_path: Path) -> None:
+    """A model answers what it likes; a line separator of Unicode must not end the file."""
+    paths = answer(RunDir(tmp_path).probe("mini"), ["school", "\u2028", "frog\x85", "bank", "frog"])
+    assert scores_of(paths, "ocr", "validation", ("exact_match",))["n"] == 5
+
+
+def test_one_bad_answer_is_a_wrong_answer(tmp_path: Path) -> None:
+    paths = answer(RunDir(tmp_path).probe("mini"), ["", "\0", "[" * 999, "bank", "🐸"])
+    for metric in ("exact_match", "cider", "box_iou"):
+        found = scores_of(paths, "ocr", "validation", (metric,))
+        assert np.isfinite(found["metrics"][metric]["samples"]).all()
+
+
+def test_samples_on_the_same_pictures_share_a_cluster() -> None:
+    found = clusters([["a"], [], ["b"], ["a"], ["a", "b"], [], ["a", "b"]])
+    assert found == [0, 1, 2, 0, 3, 4, 3]
+    assert clusters([]) == []
+
+
+def test_scores_that_somebody_cleared_are_made_again(probes: dict[str, RunPaths]) -> None:
+    expected = score_matrix(probes, {"ocr": "exact_match"}).values
+    write_json(probes["mini"].scores("ocr", "validation"), {"metrics": {}})
+    np.testing.assert_array_equal(score_matrix(probes, {"ocr": "exact_match"}).values, expected)
