@@ -36,7 +36,8 @@ def main(directory: Path) -> int:
         low, high = interval(resampled[:, own, j] - resampled[:, 0, j])
         mini, full = matrix.values[0, j], matrix.values[own, j]
         constant = float(np.mean(matrix.samples[task.name].constant))
-        print(f"| {task.name} | {maximum:g} | {mini:.3f} | {full:.3f} | {full - mini:.3f} | {low:.3f} to {high:.3f} | {constant:.3f} |")
+        gain = f"{full - mini:.3f} | {low:.3f} to {high:.3f}"
+        print(f"| {task.name} | {maximum:g} | {mini:.3f} | {full:.3f} | {gain} | {constant:.3f} |")
         checks = {
             "mini score above 0": mini > 0,
             "gain at least 10 points": full - mini >= GAIN * maximum,

@@ -103,7 +103,7 @@ class LiveDisplay:
 
 def duration(seconds: float) -> str:
     """Seconds as a person says them: 42 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 60:
+    if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:

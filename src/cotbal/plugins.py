@@ -25,11 +25,12 @@ def load(package: str, name: str) -> ModuleType:
         CotbalError: no such module; the message lists the names there are.
     """
     path = name if "." in name else f"{package}.{name}"
-    try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not path.startswith(error.name):
-            raise
+    if all(part.isidentifier() for part in path.split(".")):
+        try:
+            return importlib.import_module(path)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+                raise  # the module is there, but misses something itself
     kind = package.rpartition(".")[2]
     raise CotbalError(
         f"{kind}: expected one of {', '.join(names(package))}, or the dotted path of your own module; found {name!r}"

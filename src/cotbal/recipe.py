@@ -16,13 +16,23 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from cotbal.errors import RecipeError
 from cotbal.mixture import Mixture, Task
+from cotbal.strict_yaml import apply_override, read_yaml
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
-# YAML reads `1/32` as text; a float such as 0.03125 is accepted too.
+
+
+def _fraction(value: object) -> Fraction:
+    """YAML reads `1/32` as text; a float such as 0.03125 is accepted too."""
+    try:
+        return Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("expected a fraction such as 1/32, or a number") from None
+
+
 Rate = Annotated[
     Fraction,
-    BeforeValidator(lambda value: Fraction(str(value))),
+    BeforeValidator(_fraction),
     PlainSerializer(str, return_type=str),
     Field(gt=0, le=1),
 ]
@@ -49,6 +59,14 @@ class TaskSection(_Section):
     def _needs_validation(self) -> TaskSection:
         if self.balanced and self.validation is None:
             raise ValueError("a balanced task needs a validation set; give one, or set balanced: false")
+        return self
+
+    @model_validator(mode="after")
+    def _splits_have_names_of_their_own(self) -> TaskSection:
+        # Answers and scores lie in files named after the split.
+        taken = {"train", "validation"} & set(self.test if isinstance(self.test, dict) else ())
+        if taken:
+            raise ValueError(f"a test split cannot be called {' or '.join(sorted(taken))}; give it another name")
         return self
 
 
@@ -150,6 +168,14 @@ class RecipeFile(_Section):
     portions: Portions = Portions()
     balance: BalanceSection = BalanceSection()
 
+    @model_validator(mode="after")
+    def _groups_have_names_of_their_own(self) -> RecipeFile:
+        for name, task in self.tasks.items():
+            other = self.tasks.get(task.group or "")
+            if other is not None and other.group != task.group:
+                raise ValueError(f"tasks.{name}.group: {task.group!r} is a task outside that group; give another name")
+        return self
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -188,8 +214,14 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the settings (not of the data), for a reader to tell two recipes apart."""
-        text = json.dumps(self.file.model_dump(mode="json"), sort_keys=True)
+        """Hash of the settings (not of the data, nor of where it lies), for a reader to tell two recipes apart."""
+        content = self.file.model_dump(mode="json", exclude={"images"})
+        for task in self.mixture.tasks:
+            content["tasks"][task.name] |= {"train": None, "validation": task.validation is not None}
+            content["tasks"][task.name] |= {"test": list(task.test), "test_metrics": list(task.test_metrics)}
+        if self.file.model is not None:
+            content["model"]["checkpoint"] = Path(self.checkpoint).name
+        text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
@@ -213,9 +245,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     Raises:
         RecipeError: every fault of the file, one a line.
     """
-    content = _read_yaml(path)
+    content = read_yaml(path)
     for override in overrides:
-        _apply_override(content, override)
+        apply_override(content, override)
     try:
         file = RecipeFile.model_validate(content)
     except ValidationError as error:
@@ -225,46 +257,6 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     if not any(task.balanced for task in tasks):
         raise RecipeError(f"{path}: expected at least one balanced task; every task says balanced: false")
     return Recipe(path.resolve(), file.name, Mixture(tasks), root / (file.images or "."), file)
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise RecipeError(f"{path}: expected a recipe, found no such file; `cotbal init` writes a starter")
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise RecipeError(
-            f"{path}: expected a mapping of sections (name, tasks, model, ...); found {type(content).__name__}"
-        )
-    return content
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets a repeated key win silently; a task that is lost so would never be missed, so refuse it."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def _apply_override(content: dict[str, Any], override: str) -> None:
-    key, sign, text = override.partition("=")
-    if not sign or not key:
-        raise RecipeError(f"override: expected key=value such as optimization.epochs=2; found {override!r}")
-    *sections, field = key.split(".")
-    for section in sections:
-        nested = content.setdefault(section, {})
-        if not isinstance(nested, dict):
-            raise RecipeError(f"override {override!r}: {section!r} is not a section of the recipe")
-        content = nested
-    content[field] = yaml.safe_load(text)
 
 
 def _explain(error: ValidationError) -> str:

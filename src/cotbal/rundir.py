@@ -59,7 +59,8 @@ def read_jsonl(path: Path) -> list[Any]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    # Not splitlines(): JSON may hold other line separators of Unicode inside a text. A cut may go through a character.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:

@@ -47,8 +47,9 @@ def _column(probes: Mapping[str, RunPaths], task: str, metric: str) -> Samples:
 def scores_of(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> dict[str, Any]:
     """The scores of one run on one split, made from the kept answers where a metric is still missing."""
     file = paths.scores(task, split)
-    if not file.exists() or set(metrics) - set(read_json(file)["metrics"]):
-        write_scores(paths, task, split, metrics)
+    known = tuple(read_json(file)["metrics"]) if file.exists() else ()
+    if set(metrics) - set(known):
+        write_scores(paths, task, split, tuple(dict.fromkeys((*known, *metrics))))
     content: dict[str, Any] = read_json(file)
     return content
 

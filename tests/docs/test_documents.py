@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tiny_vlm import build, mixture
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +62,9 @@ def test_the_snippet_of_the_readme_trains(tmp_path: Path) -> None:
         ids = torch.stack([row["input_ids"] for row in batch])
         return {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}
 
-    found = scope["train"](str(build(tmp_path / "vlm")), rows, collator, tmp_path / "weights.json", str(tmp_path / "out"))
+    found = scope["train"](
+        str(build(tmp_path / "vlm")), rows, collator, tmp_path / "weights.json", str(tmp_path / "out")
+    )
     assert isinstance(found, SelfCheck)
 
 

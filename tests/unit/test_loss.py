@@ -17,7 +17,7 @@ from cotbal.loss import (
 )
 
 
-@pytest.fixture()
+@pytest.fixture
 def batch() -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 11, (6, 9), generator=generator)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_vlm import build
 
 from cotbal import vlm
 from cotbal.errors import CotbalError
 from cotbal.recipe import Lora, ModelSection
+from tiny_vlm import build
 
 
 @pytest.fixture(scope="module")

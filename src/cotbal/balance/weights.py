@@ -53,7 +53,8 @@ def weight_parts(
 def smallest_temperature(weights_at: Callable[[float], Float[np.ndarray, " unit"]], low: float, high: float) -> float:
     """The smallest temperature from which on every weight stays inside [low, high].
 
-    `HIGHEST_TEMPERATURE` is returned where none does. Weights tend to 1 as the temperature grows, so walk down a geometric grid until one leaves the range, then bisect.
+    `HIGHEST_TEMPERATURE` is returned where none does. Weights tend to 1 as the temperature grows, so walk down a
+    geometric grid until one leaves the range, then bisect.
     """
 
     def inside(temperature: float) -> bool:

@@ -56,6 +56,11 @@ class Outcome:
     message: str = ""
 
 
+def thread_environment(threads: int) -> dict[str, str]:
+    """Variables that keep numerical libraries to `threads` threads."""
+    return {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+
+
 def log_tail(log: Path, lines: int = 15) -> str:
     """The last lines of a log, for an error message."""
     if not log.exists():

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import runpy
 import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 
-from cotbal.executors import Job, Outcome, Resources, log_tail
+from cotbal.executors import Job, Outcome, Resources, log_tail, thread_environment
 
 
-def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:  # noqa: ARG001 - the contract's signature
-    """Run the jobs in the order given; in one process there are no resources to share out."""
+def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
+    """Run the jobs in the order given; `workers` has no meaning in one process."""
     for job in jobs:
         started = time.monotonic()
         try:
-            _run_module(job)
+            with _environment(resources):
+                _run_module(job)
         except Exception:
             with (job.directory / "log.txt").open("a", encoding="utf-8") as log:
                 traceback.print_exc(file=log)
@@ -25,6 +27,19 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:  # noqa
             yield Outcome(job, False, time.monotonic() - started, message)
         else:
             yield Outcome(job, True, time.monotonic() - started)
+
+
+@contextlib.contextmanager
+def _environment(resources: Resources) -> Iterator[None]:
+    """The job's variables, for as long as it runs."""
+    before = dict(os.environ)
+    os.environ.update(thread_environment(resources.threads) if resources.threads else {})
+    os.environ.update(resources.environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _run_module(job: Job) -> None:

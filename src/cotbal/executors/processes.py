@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cotbal.executors import PARENT, Job, Outcome, Resources, log_tail
+from cotbal.executors import PARENT, Job, Outcome, Resources, log_tail, thread_environment
 
 CPU_WORKERS = 2  # two processes of half the cores each beat one with all of them for small models
 GRACE_SECONDS = 10.0
@@ -41,7 +41,13 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     try:
         while waiting or running:
             while waiting and free:
-                running.append(_start(waiting.popleft(), free.popleft(), resources))
+                job = waiting.popleft()
+                try:
+                    running.append(_start(job, free[0], resources))
+                except OSError as error:
+                    yield Outcome(job, False, 0.0, f"{job.name} could not start: {error}")
+                else:
+                    free.popleft()
             ended = [r for r in running if r.process.poll() is not None]
             for r in ended:
                 running.remove(r)
@@ -87,11 +93,6 @@ def _start(job: Job, slot: _Slot, resources: Resources) -> _Running:
             job.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
         )
     return _Running(job, slot, process, time.monotonic())
-
-
-def thread_environment(threads: int) -> dict[str, str]:
-    """Variables that keep numerical libraries to `threads` threads."""
-    return {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
 
 def _outcome(r: _Running) -> Outcome:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cotbal.data.records import default_cache, open_records
+from cotbal.data.records import Records, default_cache, open_records
 from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
 from cotbal.data.tokens import token_counter
+from cotbal.errors import DataError
 from cotbal.recipe import Recipe
 from cotbal.rundir import RunDir
 from cotbal.runs import Portion, Run
@@ -53,7 +54,7 @@ def open_inputs(recipe: Recipe) -> Inputs:
     Raises:
         DataError: broken records, or missing pictures where the recipe says `on_missing_image: error`.
     """
-    cache, policy = default_cache(), recipe.file.on_missing_image
+    cache = default_cache()
     count = token_counter(recipe)
     portions: dict[str, Portioned] = {}
     digests: dict[str, str] = {}
@@ -62,7 +63,7 @@ def open_inputs(recipe: Recipe) -> Inputs:
     dropped: list[str] = []
     for task in recipe.mixture.tasks:
         records = open_records(task.train, cache)
-        kept, lost = kept_records(records, recipe.images, policy)
+        kept, lost = _kept(records, recipe)
         portions[task.name] = Portioned(task.name, kept, draw_portions(len(kept), task.name, recipe.file.portions))
         digests[f"{task.name}.train"] = records.digest
         if count is not None:
@@ -72,11 +73,19 @@ def open_inputs(recipe: Recipe) -> Inputs:
         splits = {"validation": task.validation} if task.validation else {}
         for split, path in {**splits, **task.test}.items():
             answers = open_records(path, cache, evaluation=True)
-            kept, lost = kept_records(answers, recipe.images, policy)
+            kept, lost = _kept(answers, recipe)
             digests[f"{task.name}.{split}"] = answers.digest
             evaluation[f"{task.name}.{split}"] = len(kept)
             dropped += lost
     return Inputs(portions, digests, evaluation, tuple(dropped), tokens)
+
+
+def _kept(records: Records, recipe: Recipe) -> tuple[np.ndarray, list[str]]:
+    kept, lost = kept_records(records, recipe.images, recipe.file.on_missing_image)
+    if not len(kept):
+        found = f"; all {len(lost)} were left out, the first: {lost[0]}" if lost else ""
+        raise DataError(f"{records.source}: expected at least one record{found}")
+    return kept, lost
 
 
 def write_portions(recipe: Recipe, inputs: Inputs, root: RunDir) -> None:

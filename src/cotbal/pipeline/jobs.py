@@ -11,9 +11,8 @@ from typing import Any
 from cotbal import plugins
 from cotbal.errors import RunError, RunsFailed
 from cotbal.executors import Job, Outcome, Resources
-from cotbal.pipeline.inputs import Inputs, checkpoint_digest, differences, identity
-from cotbal.pipeline.plan import Plan, Planned
-from cotbal.recipe import Recipe
+from cotbal.pipeline.inputs import differences, identity
+from cotbal.pipeline.plan import Planned, Prepared
 from cotbal.rundir import RunDir, RunPaths, move_aside, now, read_json, write_json
 
 Watch = Callable[[Sequence[Job], Sequence[Job]], AbstractContextManager[Callable[[Outcome], None]]]
@@ -52,43 +51,53 @@ def paths_of(planned: Planned, root: RunDir) -> RunPaths:
     return root.probe(planned.run.name) if planned.kind == "probe" else root.final(planned.run.name)
 
 
-def carry_out(
-    recipe: Recipe, inputs: Inputs, plan: Plan, works: Sequence[Work], root: RunDir, options: Options
-) -> None:
+def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin: Callable[[], None]) -> None:
     """Do the runs that are not done yet; a failure leaves the others running.
+
+    Args:
+        begin: writes what the runs read; called once nothing on disk speaks against them.
 
     Raises:
         RunError: a run on disk does not fit the recipe.
         RunsFailed: runs failed; every failure is named with the tail of its log.
     """
-    checkpoint = checkpoint_digest(recipe.checkpoint)
-    for work in works:
-        _settle(recipe, inputs, work, root, checkpoint, options)
-    jobs = [_job(work, plan.epochs) for work in works]
+    run = plugins.load("cotbal.executors", options.executor).run
+    identities = [
+        identity(prepared.recipe, work.planned.run, prepared.inputs, prepared.checkpoint, work.weights)
+        for work in works
+    ]
+    changed = [_changed(work, entries, options) for work, entries in zip(works, identities, strict=True)]
+    begin()
+    for work, entries, aside in zip(works, identities, changed, strict=True):
+        if aside:
+            move_aside(work.paths.root)
+        _settle(work, prepared.root, entries, options)
+    jobs = [_job(work, prepared.plan.epochs) for work in works]
     waiting = [job for job, work in zip(jobs, works, strict=True) if not work.paths.done]
     finished = [job for job, work in zip(jobs, works, strict=True) if work.paths.done]
     if not waiting:
         return
-    run = plugins.load("cotbal.executors", options.executor).run
     failures = _consume(run(waiting, options.resources), waiting, finished, options.watch)
     if failures:
         raise RunsFailed(_explain(failures, len(works)))
 
 
-def _settle(recipe: Recipe, inputs: Inputs, work: Work, root: RunDir, checkpoint: str, options: Options) -> None:
-    """Write the job file, after making sure that what is on disk belongs to this very run."""
-    run = work.planned.run
-    entries = identity(recipe, run, inputs, checkpoint, work.weights)
-    if work.paths.job.exists():
-        changed = differences(read_json(work.paths.job)["identity"], entries)
-        if changed and options.restart_changed:
-            move_aside(work.paths.root)
-        elif changed:
-            listed = "\n".join(f"  {line}" for line in changed)
-            raise RunError(
-                f"{work.paths.root}: this run was made from something else:\n{listed}\n"
-                "undo the change, give another --out, or move such runs aside with --restart-changed"
-            )
+def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
+    """Whether what is on disk belongs to another run, and is to be moved aside."""
+    if not work.paths.job.exists():
+        return False
+    changed = differences(read_json(work.paths.job)["identity"], entries)
+    if changed and not options.restart_changed:
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise RunError(
+            f"{work.paths.root}: this run was made from something else:\n{listed}\n"
+            "undo the change, give another --out, or move such runs aside with --restart-changed"
+        )
+    return bool(changed)
+
+
+def _settle(work: Work, root: RunDir, entries: Mapping[str, Any], options: Options) -> None:
+    """Write the job file of a run that is not done."""
     if work.paths.done:
         return
     keep = options.keep_checkpoints or work.planned.kind == "final"

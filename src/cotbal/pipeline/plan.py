@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from cotbal.pipeline.inputs import Inputs
+from cotbal.pipeline.inputs import Inputs, checkpoint_digest
 from cotbal.recipe import Recipe
 from cotbal.rundir import RunDir, RunPaths, read_json, read_jsonl
 from cotbal.runs import Run, cost, final_run, plan_probes
@@ -96,6 +97,22 @@ class Plan:
         }
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe whose data was opened, with its plan and its run directory."""
+
+    recipe: Recipe
+    inputs: Inputs
+    plan: Plan
+    root: RunDir
+    warnings: tuple[str, ...]
+
+    @cached_property
+    def checkpoint(self) -> str:
+        """Digest of the base checkpoint; reading all of its bytes is worth doing once."""
+        return checkpoint_digest(self.recipe.checkpoint)
+
+
 def make_plan(recipe: Recipe, inputs: Inputs, weightings: Sequence[str], root: RunDir) -> Plan:
     """The probes of the recipe's form and one final run a weighting."""
     seed = recipe.file.optimization.seed
@@ -109,7 +126,7 @@ def make_plan(recipe: Recipe, inputs: Inputs, weightings: Sequence[str], root: R
     runs = []
     for run, kind, paths in planned:
         records = cost(run, inputs.sizes)
-        item = Planned(run, kind, records, _tokens(run, inputs), _answers(run, inputs), records / whole, None)
+        item = Planned(run, kind, records, _tokens(run, inputs), _answers(recipe, run, inputs), records / whole, None)
         seconds = _seconds(paths) or (pace * item.work(epochs) if pace else None)
         runs.append(replace(item, seconds=seconds))
     balanced = sum(inputs.sizes[task.name]["full"] for task in recipe.mixture.balanced)
@@ -122,15 +139,10 @@ def _tokens(run: Run, inputs: Inputs) -> float | None:
     return sum(inputs.sizes[task][portion] * inputs.tokens[task] for task, portion in run.portions.items())
 
 
-def _answers(run: Run, inputs: Inputs) -> int:
-    counts: Mapping[str, int] = inputs.evaluation
-    validation = run.split == "validation"
-    names = [key.rpartition(".") for key in counts]
-    return sum(
-        counts[f"{task}.{split}"]
-        for task, _, split in names
-        if task in run.portions and (split == "validation") == validation
-    )
+def _answers(recipe: Recipe, run: Run, inputs: Inputs) -> int:
+    if run.split == "validation":
+        return sum(inputs.evaluation[f"{task}.validation"] for task in run.portions)
+    return sum(inputs.evaluation[f"{task}.{split}"] for task in run.portions for split in recipe.mixture[task].test)
 
 
 def _seconds(paths: RunPaths) -> float | None:

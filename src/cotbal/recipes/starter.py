@@ -1,5 +1,7 @@
 """The starter recipe that `cotbal init` writes."""
 
+from __future__ import annotations
+
 STARTER = """\
 # A cotbal recipe: everything that determines a result. Paths are relative to this file.
 # Next: cotbal check recipe.yaml  ->  cotbal plan recipe.yaml  ->  cotbal run recipe.yaml

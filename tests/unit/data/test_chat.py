@@ -17,7 +17,10 @@ TURNS = (
     Turn("user", "Where?"),
     Turn("assistant", "Left."),
 )
-BODY = "{% for part in m['content'] %}{% if part['type'] == 'image' %}<image>\n{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+BODY = (
+    "{% for part in m['content'] %}{% if part['type'] == 'image' %}<image>\n"
+    "{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+)
 MARKED = (
     "{% for m in messages %}{% if m['role'] == 'user' %}USER: " + BODY + " {% else %}ASSISTANT: {% generation %}"
     + BODY + "{% endgeneration %}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT: {% endif %}"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from tiny_vlm import BASE
 from transformers import AutoProcessor
 
 from cotbal.data.collate import Collator, Row
 from cotbal.data.records import Record, Turn
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
+from tiny_vlm import BASE
 
 
 @pytest.fixture(scope="module")

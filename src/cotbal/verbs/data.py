@@ -1,0 +1,83 @@
+"""Before anything is spent: `init`, `check`, `plan`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cotbal.errors import CotbalError
+from cotbal.verbs.options import AsJson, Out, Overrides, RecipePath
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cotbal.pipeline.plan import Prepared
+
+
+def init(
+    path: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("recipe.yaml"),
+) -> None:
+    """Write a commented starter recipe."""
+    from cotbal.recipes.starter import STARTER
+
+    if path.exists():
+        raise CotbalError(f"{path} exists already and was left as it is; give another name")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(STARTER, encoding="utf-8")
+    print(f"Wrote {path}. Fill in your tasks, then: cotbal check {path}")
+
+
+def check(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    decode: Annotated[bool, typer.Option(help="Decode every picture, to find truncated ones.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Look through a mixture: records, pictures, splits, sizes, valid tokens.
+
+    Lists every problem, not only the first, and exits with 2 if there is one.
+    """
+    from cotbal import console
+    from cotbal.data.check import check_mixture
+    from cotbal.data.records import default_cache
+    from cotbal.data.tokens import token_counter
+    from cotbal.recipe import load_recipe
+
+    checked = load_recipe(recipe, overrides or ())
+    with console.steps() as step:
+        found = check_mixture(checked, default_cache(), decode, token_counter(checked), step)
+    print(json.dumps(found.to_json(), indent=1, ensure_ascii=False)) if as_json else console.show_check(found)
+    if found.faults:
+        raise typer.Exit(2)
+
+
+def plan(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    out: Out = None,
+    weighting: Annotated[list[str], typer.Option(help="Final trainings to plan.")] = ["fixed"],  # noqa: B006
+    as_json: AsJson = False,
+) -> None:
+    """Show every run with its records, tokens and share of the final run's cost, before anything is spent."""
+    from cotbal import console
+
+    prepared = open_recipe(recipe, overrides, out, weighting)
+    if as_json:
+        print(
+            json.dumps({**prepared.plan.to_json(), "warnings": list(prepared.warnings)}, indent=1, ensure_ascii=False)
+        )
+    else:
+        console.show_plan(prepared.plan, prepared.warnings)
+
+
+def open_recipe(recipe: Path, overrides: list[str] | None, out: Path | None, weightings: Sequence[str]) -> Prepared:
+    """Read a recipe, open its data and plan its runs."""
+    from cotbal import pipeline
+    from cotbal.recipe import load_recipe
+    from cotbal.rundir import RunDir
+
+    loaded = load_recipe(recipe, overrides or ())
+    return pipeline.plan(loaded, RunDir(out or Path("runs") / loaded.name), weightings)

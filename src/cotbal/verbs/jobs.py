@@ -1,0 +1,109 @@
+"""The verbs that train: `balance`, `train`, `run`, `demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cotbal.verbs.data import open_recipe
+from cotbal.verbs.options import AsJson, Keep, On, Out, Overrides, RecipePath, Restart, Threads, Workers
+from cotbal.verbs.tables import show_balance
+
+if TYPE_CHECKING:
+    from cotbal.pipeline.jobs import Options
+
+
+def balance(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    out: Out = None,
+    on: On = "processes",
+    workers: Workers = None,
+    threads: Threads = None,
+    keep_checkpoints: Keep = False,
+    restart_changed: Restart = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train and score the probes, then weigh: writes weights.json. Goes on where it was stopped."""
+    from cotbal import pipeline
+
+    prepared = open_recipe(recipe, overrides, out, ("fixed",))
+    result = pipeline.balance(prepared, _options(on, workers, threads, keep_checkpoints, restart_changed))
+    show_balance(result, prepared.root, as_json)
+
+
+def train(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    weighting: Annotated[
+        str, typer.Option(help="equal (EW), fixed (the weights found by balance), task_level (TLA).")
+    ] = "fixed",
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights to train with instead of those of the run directory.")
+    ] = None,
+    out: Out = None,
+    on: On = "processes",
+    workers: Workers = None,
+    threads: Threads = None,
+    restart_changed: Restart = False,
+) -> None:
+    """The final training with one weighting, scored on the test splits."""
+    from cotbal import console, pipeline
+
+    prepared = open_recipe(recipe, overrides, out, (weighting,))
+    options = _options(on, workers or 1, threads, True, restart_changed)
+    paths = pipeline.train(prepared, weighting, options, pipeline.read_weights(weights) if weights else None)
+    console.show_final(prepared.recipe.mixture, paths)
+
+
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    weighting: Annotated[list[str], typer.Option(help="Final trainings; give it twice to compare two.")] = ["fixed"],  # noqa: B006
+    out: Out = None,
+    on: On = "processes",
+    workers: Workers = None,
+    threads: Threads = None,
+    keep_checkpoints: Keep = False,
+    restart_changed: Restart = False,
+) -> None:
+    """The whole job: probes, weights, final training, report. Goes on where it was stopped."""
+    _run(recipe, overrides, tuple(weighting), out, _options(on, workers, threads, keep_checkpoints, restart_changed))
+
+
+def demo(
+    size: Annotated[str, typer.Option(help="demo (minutes) or tiny (seconds, for tests).")] = "demo",
+    out: Annotated[Path, typer.Option("--out", help="Run directory.")] = Path("runs/pocket"),
+    on: On = "processes",
+    workers: Workers = None,
+) -> None:
+    """The whole job on the embedded benchmark `pocket`, equal weights and CoTBal side by side."""
+    from cotbal.recipes import pocket
+
+    print("Drawing the pictures of the benchmark `pocket` ...", flush=True)
+    recipe = pocket.prepare(out / "data", size=size)
+    _run(recipe, None, ("equal", "fixed"), out, _options(on, workers, None, False, False))
+
+
+def _options(on: str, workers: int | None, threads: int | None, keep: bool, restart: bool) -> Options:
+    from cotbal.display import LiveDisplay
+    from cotbal.executors import Resources
+    from cotbal.pipeline.jobs import Options
+
+    return Options(on, Resources(workers, threads), keep, restart, LiveDisplay)
+
+
+def _run(
+    recipe: Path, overrides: list[str] | None, weightings: tuple[str, ...], out: Path | None, options: Options
+) -> None:
+    from cotbal import console, pipeline
+
+    prepared = open_recipe(recipe, overrides, out, weightings)
+    console.show_plan(prepared.plan, prepared.warnings)
+    result, page = pipeline.run(prepared, weightings, options)
+    show_balance(result, prepared.root, False)
+    for weighting in weightings:
+        console.show_final(prepared.recipe.mixture, prepared.root.final(weighting))
+    print(f"\nReport: {page}")

@@ -1,0 +1,96 @@
+"""The verbs that read what is there: `weights`, `status`, `report`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cotbal.errors import CotbalError
+from cotbal.verbs.options import AsJson
+
+if TYPE_CHECKING:
+    from cotbal.balance import Balance
+    from cotbal.rundir import RunDir
+    from cotbal.scores import ScoreMatrix
+
+
+def weights(
+    scores: Annotated[Path, typer.Option(help="CSV with header run,<task>,... and rows mini, full:<task>.")],
+    temperature: Annotated[str, typer.Option(help="A number, or auto.")] = "0.5",
+    low: Annotated[float, typer.Option(help="Smallest weight allowed by --temperature auto.")] = 0.5,
+    high: Annotated[float, typer.Option(help="Largest weight allowed by --temperature auto.")] = 2.0,
+    out: Annotated[Path | None, typer.Option("--out", help="Also write weights.json and a report there.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Weights from a table of validation scores that somebody already has; no recipe and no torch needed."""
+    from cotbal.balance import balance as weigh
+    from cotbal.scores import read_scores
+
+    matrix = read_scores(scores)
+    result = weigh(matrix, temperature=_temperature(temperature), weight_range=_range(low, high))
+    root = None if out is None else _report_table(out, matrix, result)
+    show_balance(result, root, as_json)
+
+
+def status(run_directory: Annotated[Path, typer.Argument(help="A run directory.")], as_json: AsJson = False) -> None:
+    """What is done, running, failed, interrupted, missing."""
+    from cotbal import console, pipeline
+    from cotbal.rundir import RunDir
+
+    states = pipeline.status(RunDir(run_directory))
+    print(json.dumps([vars(state) for state in states], indent=1)) if as_json else console.show_status(states)
+
+
+def report(run_directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Write the report of a run directory again: report/index.html and report/tables.md."""
+    from cotbal.report import write_report
+
+    print(write_report(run_directory))
+
+
+def show_balance(result: Balance, root: RunDir | None, as_json: bool) -> None:
+    """Print weights, and where they were written, for a person or a script."""
+    from cotbal import console
+
+    if as_json:
+        print(json.dumps(result.to_json(), indent=1, ensure_ascii=False))
+    else:
+        console.show_balance(result)
+        if root is not None:
+            print(f"\nWeights: {root.weights}")
+
+
+def _report_table(out: Path, matrix: ScoreMatrix, result: Balance) -> RunDir:
+    from cotbal import pipeline
+    from cotbal.report import write_report
+    from cotbal.rundir import RunDir
+
+    root = RunDir(out)
+    if root.plan.exists():
+        raise CotbalError(f"{out} is the run directory of a recipe and was left as it is; give another --out")
+    pipeline.write_balance(root, matrix, result)
+    write_report(out)
+    return root
+
+
+def _temperature(text: str) -> Any:
+    if text == "auto":
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise CotbalError(f"--temperature: expected a positive number or auto; found {text!r}")
+    return value
+
+
+def _range(low: float, high: float) -> tuple[float, float]:
+    if not 0 < low < 1 < high:
+        raise CotbalError(
+            f"--low and --high: expected 0 < low < 1 < high, since weights have mean 1; found {low} and {high}"
+        )
+    return low, high
