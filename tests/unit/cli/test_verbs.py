@@ -136,3 +136,16 @@ def test_without_arguments_it_helps(cotbal: object) -> None:
     ended = cotbal()  # type: ignore[operator]
     assert "Usage" in ended.out + ended.err
     assert "cotbal demo" in " ".join((ended.out + ended.err).split())
+
+
+def test_a_table_gets_a_report_but_never_in_the_directory_of_a_recipe(cotbal: object, tmp_path: Path) -> None:
+    table = tmp_path / "scores.csv"
+    table.write_text("run,a,b\nmini,0.2,0.3\nfull:a,0.6,0.4\nfull:b,0.3,0.8\n")
+    out = tmp_path / "weighed"
+    assert cotbal("weights", "--scores", table, "--out", out).code == 0  # type: ignore[operator]
+    assert (out / "report" / "index.html").exists()
+    assert set(json.loads((out / "weights.json").read_text())["weights"]) == {"a", "b"}
+    (out / "plan.json").write_text("{}")
+    refused = cotbal("weights", "--scores", table, "--out", out)  # type: ignore[operator]
+    assert refused.code == 2
+    assert "left as it is" in refused.err
