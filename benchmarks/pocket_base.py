@@ -1,6 +1,6 @@
 """Makes the pretrained base of `pocket`: a vision tower that names and places things, then a language model on top.
 
-    python benchmarks/pocket_base.py DIRECTORY [--tower-minutes 11] [--language-minutes 25]
+    python benchmarks/pocket_base.py DIRECTORY [--tower-steps 2600] [--language-steps 2600]
 
 Stage 1 trains the CLIP tower alone: every patch says what covers it and where that thing's box lies. Stage 2 freezes
 the tower and trains projector and language model on short answers (`pocket_lessons.py`), none of them in the format
@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,12 +34,15 @@ from transformers import (
 )
 
 from cotbal.recipes.pocket.drawings import SIDE
-from pocket_lessons import GROUNDS, LABELS, SHARES, Lesson, Shown, random_lesson, random_shown
+from pocket_lessons import GROUNDS, LABELS, Box, Lesson, Shown, random_lesson, random_shown
 from pocket_tokenizer import save_processor
 
 PATCH = 8
 GRID = SIDE // PATCH
 BATCH = 64
+ROWS = 32
+LENGTH = 128
+NOWHERE = (0, 0, 0, 0)
 SEED = 0
 # Pixels of a patch that a thing must cover before the patch has to name it.
 COVERED = 6
@@ -70,7 +76,7 @@ def new_model(processor: LlavaProcessor) -> LlavaForConditionalGeneration:
     tokenizer = processor.tokenizer
     text = LlamaConfig(
         hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4, intermediate_size=256,
-        vocab_size=len(tokenizer), max_position_embeddings=512, tie_word_embeddings=True,
+        vocab_size=len(tokenizer), max_position_embeddings=512, tie_word_embeddings=True, initializer_range=0.05,
         pad_token_id=tokenizer.pad_token_id, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     config = LlavaConfig(
@@ -81,17 +87,16 @@ def new_model(processor: LlavaProcessor) -> LlavaForConditionalGeneration:
     return LlavaForConditionalGeneration(config)
 
 
-def train_tower(seconds: float, log: Callable[[str], object]) -> CLIPVisionModel:
+def train_tower(steps: int) -> CLIPVisionModel:
     """Stage 1."""
-    labels = PatchLabels()
+    labels, streams = PatchLabels(), _streams("tower")
 
-    def losses(streams: Iterator[Random]) -> Iterator[Tensor]:
-        while True:
-            shown = [random_shown(next(streams)) for _ in range(BATCH)]
-            targets = [np.stack(parts) for parts in zip(*(patch_targets(each) for each in shown), strict=True)]
-            yield patch_loss(labels(pixels([each.picture for each in shown])), *map(torch.from_numpy, targets))
+    def loss() -> Tensor:
+        shown = [random_shown(next(streams)) for _ in range(BATCH)]
+        targets = [np.stack(parts) for parts in zip(*(patch_targets(each) for each in shown), strict=True)]
+        return patch_loss(labels(pixels([each.picture for each in shown])), *map(torch.from_numpy, targets))
 
-    _optimize(list(labels.parameters()), losses(_streams("tower")), _Pace(seconds, 1.5e-3, 0.05), log)
+    _optimize(list(labels.parameters()), (loss() for _ in range(steps)), Pace(steps, peak=1.5e-3, decay=0.05))
     return labels.tower
 
 
@@ -122,61 +127,143 @@ def patch_loss(outputs: tuple[Tensor, ...], label: Tensor, boxes: Tensor, touche
     return named + 5 * placed + 20 * touches
 
 
-def train_language(
-    model: LlavaForConditionalGeneration, processor: LlavaProcessor, seconds: float, log: Callable[[str], object]
-) -> None:
+def train_language(model: LlavaForConditionalGeneration, processor: LlavaProcessor, steps: int) -> None:
     """Stage 2."""
     model.model.vision_tower.requires_grad_(False)
+    finder = nn.Linear(model.config.text_config.hidden_size, 4)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    losses = (answer_loss(model, processor, lessons) for lessons in _lessons(_streams("language")))
-    _optimize(parameters, losses, _Pace(seconds, 2e-3, 0.01), log)
+    words, streams = Words(processor), _streams("language")
+
+    def loss() -> Tensor:
+        return lesson_loss(model, finder, [pack(random_lesson(next(streams)), words) for _ in range(ROWS)], words)
+
+    _optimize([*parameters, *finder.parameters()], (loss() for _ in range(steps)), Pace(steps, peak=2e-3, decay=0.01))
 
 
-def _lessons(streams: Iterator[Random]) -> Iterator[list[Lesson]]:
-    """Batches of similar length, in random order."""
-    shuffle = Random(SEED)
-    while True:
-        pool = sorted((random_lesson(next(streams)) for _ in range(8 * BATCH)), key=_length)
-        batches = [pool[start : start + BATCH] for start in range(0, len(pool), BATCH)]
-        shuffle.shuffle(batches)
-        yield from batches
+class Words:
+    """Token ids of texts, and of every label in its two spellings, without and with a space before it."""
+
+    def __init__(self, processor: LlavaProcessor) -> None:
+        self.encode = cache(lambda text: processor.tokenizer.encode(text, add_special_tokens=False))
+        self.spellings = torch.tensor([[self.encode(label)[0], self.encode(f" {label}")[-1]] for label in LABELS])
+        # Letters are left out: a word may hold one twice.
+        self.label_of = {
+            number: label
+            for label, pair in zip(LABELS, self.spellings.tolist(), strict=True)
+            for number in pair
+            if len(label) > 1
+        }
 
 
-def _length(lesson: Lesson) -> int:
-    return len(lesson.prompt) + len(lesson.answer) + 1000 * (lesson.picture is not None)
+@dataclass(frozen=True)
+class Packed:
+    """A picture and several facts in one row: one entry a token in each list.
+
+    ids: token ids. parts: 0 for the picture, then the fact's number; a fact sees the picture and itself only, at the
+    positions (`places`) it would have alone. So a row trains as many conversations as it has facts, and the
+    picture's 36 tokens are computed once. weights: 1 / length of the answer for its tokens, else 0. boxes: where
+    the thing is that the token names, else zeros.
+    """
+
+    shown: Shown | None
+    ids: list[int]
+    parts: list[int]
+    places: list[int]
+    weights: list[float]
+    boxes: list[Box]
 
 
-def answer_loss(model: LlavaForConditionalGeneration, processor: LlavaProcessor, lessons: list[Lesson]) -> Tensor:
-    """Mean cross-entropy of the answers' tokens."""
-    batch = _encode(processor, [_prompt(lesson) + lesson.answer + "<|end|>" for lesson in lessons], lessons)
-    ids = batch["input_ids"]
-    # The answer of each row is what follows the assistant's mark; rows are padded on the left.
-    answer = (ids == processor.tokenizer.convert_tokens_to_ids("<|assistant|>")).cumsum(1).bool()
-    hidden = model.model(**batch, use_cache=False).last_hidden_state
-    rows = answer[:, :-1]
-    return nn.functional.cross_entropy(model.lm_head(hidden[:, :-1][rows]), ids[:, 1:][rows])
+def pack(lesson: Lesson, words: Words) -> Packed:
+    """As many facts of a lesson as fit in `LENGTH` tokens."""
+    image = "" if lesson.shown is None else "<image>" * (GRID * GRID)
+    prefix = words.encode(f"<|user|>{image}")
+    nothing = len(prefix)
+    packed = Packed(lesson.shown, [*prefix], [0] * nothing, [*range(nothing)], [0.0] * nothing, [NOWHERE] * nothing)
+    where = dict(lesson.shown.items) if lesson.shown else {}
+    for part, fact in enumerate(lesson.facts, 1):
+        prompt, answer = words.encode(f"{fact.prompt}<|assistant|>"), words.encode(f"{fact.answer}<|end|>")
+        ids = prompt + answer
+        if len(packed.ids) + len(ids) > LENGTH:
+            break
+        packed.ids.extend(ids)
+        packed.parts.extend([part] * len(ids))
+        packed.places.extend(range(nothing, nothing + len(ids)))
+        packed.weights.extend([0.0] * len(prompt) + [1 / len(answer)] * len(answer))
+        packed.boxes.extend(where.get(words.label_of.get(number, ""), NOWHERE) for number in ids)
+    return packed
+
+
+def lesson_loss(model: LlavaForConditionalGeneration, finder: nn.Linear, rows: list[Packed], words: Words) -> Tensor:
+    """Loss of the answers, each answer with the same weight, and two helpers that make words and things meet.
+
+    The first helper puts what the language model sees of a patch close to the word for what covers it. The second
+    asks every word for a thing, half-way up the model, where that thing is. Without them the model learns to list
+    what is there but not, in the same time, to look up a thing by its name.
+    """
+    shown = [row.shown for row in rows if row.shown is not None]
+    seen = model.model.get_image_features(pixels([each.picture for each in shown]), return_dict=True)
+    patches = torch.stack(list(seen.pooler_output))
+    named = name_loss(patches, model.get_input_embeddings().weight, shown, words.spellings)
+    answered, middle = answer_loss(model, rows, seen)
+    boxes = _padded([row.boxes for row in rows]).float() / SIDE
+    names = boxes[..., 2] > 0
+    found = (
+        (torch.sigmoid(finder(nn.functional.rms_norm(middle[names], middle.shape[-1:]))) - boxes[names]).abs().mean()
+    )
+    return answered + 0.5 * named + 5 * found
+
+
+def name_loss(patches: Tensor, embeddings: Tensor, shown: list[Shown], words: Tensor) -> Tensor:
+    """Cross-entropy of the word (either spelling, with or without a space before it) of each covered patch.
+
+    patches: [pictures, 36, width]; embeddings: [vocabulary, width]; words: [labels, 2] token ids.
+    """
+    label = torch.from_numpy(np.stack([patch_targets(each)[0] for each in shown]))
+    covered = label < len(LABELS)
+    alike = nn.functional.normalize(patches[covered], dim=-1) @ nn.functional.normalize(embeddings, dim=-1).T
+    likely = (16 * alike).log_softmax(-1)
+    return -likely.gather(1, words[label[covered]]).mean()
+
+
+def answer_loss(model: LlavaForConditionalGeneration, rows: list[Packed], seen: Any) -> tuple[Tensor, Tensor]:
+    """Weighted cross-entropy of the answers' tokens, and the hidden states in the middle, [rows, tokens, width].
+
+    seen: what `get_image_features` returned for the rows with a picture.
+    """
+    ids, places = _padded([row.ids for row in rows]), _padded([row.places for row in rows])
+    parts, weights = _padded([row.parts for row in rows], -1), _padded([row.weights for row in rows])[:, 1:]
+    # Every token sees the picture and the earlier tokens of its own part; padding sees padding.
+    sees = ((parts[:, None] == parts[:, :, None]) | (parts[:, None] == 0)).tril()[:, None]
+    output = model.model(
+        input_ids=ids, attention_mask=sees, position_ids=places, mm_encoder_outputs={"image": seen}, use_cache=False,
+        output_hidden_states=True,
+    )  # fmt: skip
+    target = weights > 0
+    logits = model.lm_head(output.last_hidden_state[:, :-1][target])
+    losses = nn.functional.cross_entropy(logits, ids[:, 1:][target], reduction="none")
+    return (losses * weights[target]).sum() / weights.sum(), output.hidden_states[2]
+
+
+def _padded(rows: Sequence[Sequence[Any]], value: int = 0) -> Tensor:
+    return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
 
 
 @torch.no_grad()
-def exact_share(model: LlavaForConditionalGeneration, processor: LlavaProcessor, lessons: list[Lesson]) -> float:
-    """Share of lessons answered word for word by greedy generation."""
-    batch = _encode(processor, [_prompt(lesson) for lesson in lessons], lessons)
-    tokens = model.generate(**batch, max_new_tokens=40, do_sample=False)
-    answers = processor.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-    return sum(found == lesson.answer for found, lesson in zip(answers, lessons, strict=True)) / len(lessons)
-
-
-def _prompt(lesson: Lesson) -> str:
-    return f"<|user|>{'' if lesson.picture is None else '<image>'}{lesson.prompt}<|assistant|>"
-
-
-def _encode(processor: LlavaProcessor, texts: list[str], lessons: list[Lesson]) -> dict[str, Tensor]:
-    """Token ids, attention mask and, if any lesson has a picture, pixels; each `<image>` becomes 36 tokens."""
-    wide = [text.replace("<image>", "<image>" * (GRID * GRID)) for text in texts]
-    encoded = processor.tokenizer(wide, return_tensors="pt", padding=True, add_special_tokens=False)
-    batch = {name: encoded[name] for name in ("input_ids", "attention_mask")}
-    pictures = [lesson.picture for lesson in lessons if lesson.picture is not None]
-    return {**batch, "pixel_values": pixels(pictures)} if pictures else batch
+def exact_shares(model: LlavaForConditionalGeneration, processor: LlavaProcessor, lessons: int) -> dict[str, float]:
+    """Share of first facts of fresh lessons answered word for word by greedy generation, for each skill."""
+    right: dict[str, list[bool]] = {}
+    for start in range(0, lessons, BATCH):
+        told = [random_lesson(Random(f"pocket base/{SEED}/check/{start + row}")) for row in range(BATCH)]
+        told = [lesson for lesson in told if lesson.shown is not None]
+        prompts = [f"<|user|><image>{lesson.facts[0].prompt}<|assistant|>" for lesson in told]
+        batch = processor(
+            images=[lesson.shown.picture for lesson in told], text=prompts, return_tensors="pt", padding=True
+        )
+        tokens = model.generate(**batch, max_new_tokens=40, do_sample=False)
+        answers = processor.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        for answer, lesson in zip(answers, told, strict=True):
+            right.setdefault(lesson.facts[0].skill, []).append(answer == lesson.facts[0].answer)
+    return {skill: sum(each) / len(each) for skill, each in sorted(right.items())}
 
 
 def pixels(pictures: list[Image.Image]) -> Tensor:
@@ -185,37 +272,34 @@ def pixels(pictures: list[Image.Image]) -> Tensor:
     return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-class _Pace:
-    """A cosine from the peak to nearly zero over a given time, after 100 steps of warm-up."""
+@dataclass(frozen=True)
+class Pace:
+    """A cosine from the peak to nearly zero over the steps, after 100 steps of warm-up; and the weight decay."""
 
-    def __init__(self, seconds: float, peak: float, decay: float) -> None:
-        self.seconds, self.peak, self.decay = seconds, peak, decay
-        self.start = time.monotonic()
-
-    def done(self) -> float:
-        return (time.monotonic() - self.start) / self.seconds
+    steps: int
+    peak: float
+    decay: float
 
     def rate(self, step: int) -> float:
-        wave = 0.5 + 0.5 * math.cos(math.pi * min(1.0, self.done()))
+        wave = 0.5 + 0.5 * math.cos(math.pi * step / self.steps)
         return self.peak * max(0.01, min(1.0, (step + 1) / 100) * wave)
 
 
-def _optimize(
-    parameters: list[nn.Parameter], losses: Iterator[Tensor], pace: _Pace, log: Callable[[str], object]
-) -> None:
+def _optimize(parameters: list[nn.Parameter], losses: Iterator[Tensor], pace: Pace) -> None:
     optimizer = torch.optim.AdamW(parameters, weight_decay=pace.decay, betas=(0.9, 0.98), fused=True)
-    step, total = 0, 0.0
-    while pace.done() < 1:
+    start, total = time.process_time(), 0.0
+    for step, loss in enumerate(losses):
         for group in optimizer.param_groups:
             group["lr"] = pace.rate(step)
-        loss = next(losses)
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        step, total = step + 1, total + loss.item()
-        if step % 200 == 0:
-            log(f"{100 * pace.done():5.1f} %  step {step}  loss {total / 200:.3f}")
+        total += loss.item()
+        if (step + 1) % 100 == 0:
+            print(
+                f"step {step + 1}/{pace.steps}  {time.process_time() - start:.0f} s  loss {total / 100:.3f}", flush=True
+            )
             total = 0.0
 
 
@@ -226,17 +310,17 @@ def _streams(name: str) -> Iterator[Random]:
         number += 1
 
 
-def main(directory: Path, tower_minutes: float = 11, language_minutes: float = 25) -> None:
-    """Pretrain, save, and print the share of fresh lessons that the base answers word for word."""
+def main(directory: Path, tower_steps: int = 2600, language_steps: int = 2600) -> None:
+    """Pretrain, save, and print the share of fresh facts that the base tells word for word."""
     torch.manual_seed(SEED)
+    torch.set_num_threads(1)
     processor = save_processor(directory)
     model = new_model(processor)
-    model.model.vision_tower.load_state_dict(train_tower(60 * tower_minutes, print).state_dict())
-    train_language(model, processor, 60 * language_minutes, print)
+    model.model.vision_tower.load_state_dict(train_tower(tower_steps).state_dict())
+    train_language(model, processor, language_steps)
     model.save_pretrained(directory)
-    for lesson, _ in SHARES:
-        fresh = [lesson(Random(f"pocket base/{SEED}/check/{number}")) for number in range(300)]
-        print(f"{lesson.__name__:14} {exact_share(model, processor, fresh):.2f}")
+    for skill, share in exact_shares(model, processor, 2048).items():
+        print(f"{skill:10} {share:.2f}")
 
 
 if __name__ == "__main__":

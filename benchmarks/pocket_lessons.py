@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import permutations
 from random import Random
 
 from PIL import Image
 
 from cotbal.recipes.pocket import charts, scenes, signs
 from cotbal.recipes.pocket.chat import chat
-from cotbal.recipes.pocket.drawings import BACKGROUNDS, KIND_OF, NAMES
+from cotbal.recipes.pocket.drawings import BACKGROUNDS, DRAWINGS, KIND_OF, NAMES
 
 Box = tuple[int, int, int, int]
 LABELS: tuple[str, ...] = (*NAMES, *string.ascii_uppercase, *charts.BAR_COLOURS)
@@ -28,35 +29,131 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Lesson:
-    """One pretraining conversation; `picture` is None for the text-only ones."""
+class Fact:
+    """Something true of a picture, as prompt and answer; `share` is how often it is told, relative to others."""
 
-    picture: Image.Image | None
     prompt: str
     answer: str
+    share: float
+
+    @property
+    def skill(self) -> str:
+        return self.prompt.split()[0]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A picture (None: text only) and some facts, in the order in which they are told."""
+
+    shown: Shown | None
+    facts: tuple[Fact, ...]
 
 
 def random_shown(rng: Random) -> Shown:
     """A scene (half of the time), a sign or a chart, with its labelled boxes: the lesson of the vision tower."""
-    return rng.choices((_scene, _sign, _chart), (50, 35, 15))[0](rng)
+    which = rng.random()
+    if which < 0.5:
+        return _shown_scene(scenes.random_scene(rng))
+    if which < 0.85:
+        return _shown_sign(signs.random_sign(rng, (random_word(rng),)))
+    return _shown_chart(charts.random_chart(rng))
 
 
-def _scene(rng: Random) -> Shown:
+def random_lesson(rng: Random) -> Lesson:
+    """A lesson of the language model: a scene, a sign, a chart or some chat, with all its facts shuffled by share."""
+    return rng.choices((_scene_lesson, _sign_lesson, _chart_lesson, _talk), (60, 22, 13, 5))[0](rng)
+
+
+def _scene_lesson(rng: Random) -> Lesson:
     scene = scenes.random_scene(rng)
+    facts = [*_whole(scene), *_each(scene, rng), *_pairs(scene), *_by_kind(scene, rng)]
+    return Lesson(_shown_scene(scene), _shuffled(facts, rng))
+
+
+def _whole(scene: scenes.Scene) -> Iterator[Fact]:
+    names = [placed.name for placed in scene.objects]
+    rows = sorted(scene.objects, key=lambda placed: placed.center[1])
+    yield Fact("tags", ", ".join(names), 1)
+    yield Fact("column", ", ".join(placed.name for placed in rows), 1)
+    yield Fact("layout", "; ".join(f"{placed.name} {_corners(placed.box)}" for placed in scene.objects), 1.5)
+    yield Fact("kinds", ", ".join(f"{name} {KIND_OF[name]}" for name in names), 0.7)
+    yield Fact("caption", " and ".join(f"a {name}" for name in names) + f" in {scene.ground}", 0.7)
+    yield Fact("color", scene.ground, 0.4)
+
+
+def _each(scene: scenes.Scene, rng: Random) -> Iterator[Fact]:
+    for placed in scene.objects:
+        left, top, right, bottom = placed.box
+        x, y = (round(middle) for middle in placed.center)
+        yield Fact(f"point {placed.name}", f"{x},{y}", 1.5)
+        yield Fact(f"at {rng.randrange(left, right)},{rng.randrange(top, bottom)}", placed.name, 0.7)
+        yield Fact(f"in {_corners(placed.box)}", placed.name, 0.7)
+        yield Fact(f"size {placed.name}", "big" if placed.big else "small", 0.7)
+        yield Fact(f"place {placed.name}", scenes.corner(placed), 1)
+
+
+def _pairs(scene: scenes.Scene) -> Iterator[Fact]:
+    for first, second in permutations(scene.objects, 2):
+        yield Fact(f"from {second.name} to {first.name}", scenes.direction(first, second), 0.3)
+
+
+def _by_kind(scene: scenes.Scene, rng: Random) -> Iterator[Fact]:
+    for kind in dict.fromkeys([*(KIND_OF[placed.name] for placed in scene.objects), rng.choice(list(DRAWINGS))]):
+        there = [placed.name for placed in scene.objects if KIND_OF[placed.name] == kind]
+        yield Fact(f"only {kind}", ", ".join(there) or "none", 0.6)
+
+
+def _sign_lesson(rng: Random) -> Lesson:
+    sign = signs.random_sign(rng, (random_word(rng),))
+    facts = [
+        Fact("letters", "-".join(sign.word), 3),
+        Fact("backward", "-".join(reversed(sign.word)), 1),
+        Fact("length", str(len(sign.word)), 0.3),
+        *(Fact(f"letter {place}", letter, 0.5) for place, letter in enumerate(sign.word, 1)),
+    ]
+    if sign.ornament is not None:
+        facts.append(Fact("tags", sign.ornament.name, 0.5))
+    return Lesson(_shown_sign(sign), _shuffled(facts, rng))
+
+
+def _chart_lesson(rng: Random) -> Lesson:
+    chart = charts.random_chart(rng)
+    falling = sorted(chart.bars, key=lambda bar: -bar.value)
+    facts = [
+        Fact("bars", ", ".join(f"{bar.colour} {bar.tens}" for bar in chart.bars), 2),
+        Fact("order", ", ".join(bar.colour for bar in falling), 0.7),
+        *(Fact(f"bar {bar.colour}", str(bar.tens), 1.5) for bar in chart.bars),
+    ]
+    return Lesson(_shown_chart(chart), _shuffled(facts, rng))
+
+
+def _talk(rng: Random) -> Lesson:
+    asked = {chat(rng) for _ in range(8)}
+    return Lesson(None, tuple(sorted((Fact(each.question, each.answer, 1) for each in asked), key=lambda f: f.prompt)))
+
+
+def _shuffled(facts: list[Fact], rng: Random) -> tuple[Fact, ...]:
+    """A random order in which a fact of twice the share comes earlier twice as often."""
+    return tuple(sorted(facts, key=lambda fact: rng.expovariate(fact.share)))
+
+
+def _corners(box: Box) -> str:
+    return "-".join(map(str, box))
+
+
+def _shown_scene(scene: scenes.Scene) -> Shown:
     items = tuple((placed.name, placed.box) for placed in scene.objects)
     return Shown(scenes.render_scene(scene), items, scene.ground)
 
 
-def _sign(rng: Random) -> Shown:
-    sign = signs.random_sign(rng, (random_word(rng),))
+def _shown_sign(sign: signs.Sign) -> Shown:
     items = list(zip(sign.word, sign.letters, strict=True))
     if sign.ornament is not None:
         items.append((sign.ornament.name, sign.ornament.box))
     return Shown(signs.render_sign(sign), tuple(items), sign.ground)
 
 
-def _chart(rng: Random) -> Shown:
-    chart = charts.random_chart(rng)
+def _shown_chart(chart: charts.Chart) -> Shown:
     items = tuple((bar.colour, box) for bar, box in zip(chart.bars, charts.bar_boxes(chart), strict=True))
     return Shown(charts.render_chart(chart), items, "white")
 
@@ -66,84 +163,3 @@ def random_word(rng: Random) -> str:
     if rng.random() < 0.3:
         return rng.choice(signs.WORDS)
     return "".join(rng.choice(string.ascii_uppercase) for _ in range(rng.randint(2, 5)))
-
-
-def random_lesson(rng: Random) -> Lesson:
-    """One lesson for the language model, drawn by `SHARES`."""
-    return rng.choices([lesson for lesson, _ in SHARES], [share for _, share in SHARES])[0](rng)
-
-
-def tags(rng: Random) -> Lesson:
-    """Names only, from left to right."""
-    scene = scenes.random_scene(rng)
-    return _of(scene, "tags", ", ".join(placed.name for placed in scene.objects))
-
-
-def short_caption(rng: Random) -> Lesson:
-    """A loose sentence without sizes and places."""
-    scene = scenes.random_scene(rng)
-    names = [f"a {placed.name}" for placed in rng.sample(scene.objects, len(scene.objects))]
-    return _of(scene, "caption", f"{' and '.join(names)} in {scene.ground}")
-
-
-def layout(rng: Random) -> Lesson:
-    """Every drawing with its corners."""
-    scene = scenes.random_scene(rng)
-    parts = [f"{placed.name} " + "-".join(map(str, placed.box)) for placed in scene.objects]
-    return _of(scene, "layout", "; ".join(parts))
-
-
-def at_point(rng: Random) -> Lesson:
-    """The drawing under a point."""
-    scene = scenes.random_scene(rng)
-    placed = rng.choice(scene.objects)
-    x, y = (round(middle) for middle in placed.center)
-    return _of(scene, f"at {x},{y}", placed.name)
-
-
-def pair(rng: Random) -> Lesson:
-    """The direction from one named drawing to another."""
-    scene = scenes.random_scene(rng)
-    first, second = rng.sample(scene.objects, 2)
-    return _of(scene, f"{first.name} to {second.name}", scenes.direction(first, second))
-
-
-def ground(rng: Random) -> Lesson:
-    """The colour behind the drawings."""
-    scene = scenes.random_scene(rng)
-    return _of(scene, "color", scene.ground)
-
-
-def kinds(rng: Random) -> Lesson:
-    """The kind of every drawing, from left to right."""
-    scene = scenes.random_scene(rng)
-    return _of(scene, "kinds", ", ".join(f"{placed.name} {KIND_OF[placed.name]}" for placed in scene.objects))
-
-
-def letters(rng: Random) -> Lesson:
-    """The letters of a sign, one by one."""
-    sign = signs.random_sign(rng, (random_word(rng),))
-    return Lesson(signs.render_sign(sign), "letters", "-".join(sign.word))
-
-
-def bars(rng: Random) -> Lesson:
-    """Colour and height of every bar, from left to right."""
-    chart = charts.random_chart(rng)
-    parts = [f"{bar.colour} {bar.tens}" for bar in chart.bars]
-    return Lesson(charts.render_chart(chart), "bars", ", ".join(parts))
-
-
-def talk(rng: Random) -> Lesson:
-    """Text only."""
-    asked = chat(rng)
-    return Lesson(None, asked.question, asked.answer)
-
-
-def _of(scene: scenes.Scene, prompt: str, answer: str) -> Lesson:
-    return Lesson(scenes.render_scene(scene), prompt, answer)
-
-
-SHARES: tuple[tuple[Callable[[Random], Lesson], float], ...] = (
-    (tags, 8), (short_caption, 8), (layout, 20), (at_point, 12), (pair, 16), (ground, 2),
-    (kinds, 6), (letters, 14), (bars, 10), (talk, 4),
-)  # fmt: skip

@@ -1,0 +1,62 @@
+"""WordNet nouns from the plain text files: which more general word stands above a noun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Synset:
+    """One meaning: its words, the offsets of the meanings directly above it, and its definition."""
+
+    words: tuple[str, ...]
+    above: tuple[str, ...]
+    gloss: str
+
+
+def parse_synset(line: str) -> tuple[str, Synset]:
+    """A line of data.noun: offset, file number, type, word count (hex), words, pointer count, pointers | gloss."""
+    head, _, gloss = line.partition(" | ")
+    fields = head.split()
+    words_end = 4 + 2 * int(fields[3], 16)
+    words = tuple(word.replace("_", " ") for word in fields[4:words_end:2])
+    pointers = fields[words_end + 1 :]
+    above = tuple(pointers[i + 1] for i in range(0, 4 * int(fields[words_end]), 4) if pointers[i] in ("@", "@i"))
+    return fields[0], Synset(words, above, gloss.strip().split(";")[0])
+
+
+def parse_index(line: str) -> tuple[str, tuple[str, ...]]:
+    """A line of index.noun: the word, then among other things its synset offsets, commonest first."""
+    fields = line.split()
+    return fields[0].replace("_", " "), tuple(fields[-int(fields[2]) :])
+
+
+class WordNet:
+    """The nouns of one WordNet directory (index.noun and data.noun)."""
+
+    def __init__(self, directory: Path) -> None:
+        self.synsets = dict(parse_synset(line) for line in entries(directory / "data.noun"))
+        self.index = dict(parse_index(line) for line in entries(directory / "index.noun"))
+
+    def chain(self, offset: str) -> list[str]:
+        """The meanings above one, nearest first, along the first pointer."""
+        found = []
+        while above := self.synsets[offset].above:
+            offset = above[0]
+            found.append(offset)
+        return found
+
+    def sense_under(self, noun: str, roots: tuple[str, ...]) -> str | None:
+        """The commonest meaning of a noun (or of its last word) that lies under one of the root words."""
+        for word in (noun, noun.rsplit(maxsplit=1)[-1]):
+            for offset in self.index.get(word, ()):
+                words = {word for above in self.chain(offset) for word in self.synsets[above].words}
+                if words & set(roots):
+                    return offset
+        return None
+
+
+def entries(path: Path) -> list[str]:
+    """The lines of a WordNet file without the licence text, whose lines start with a blank."""
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(" ")]
