@@ -14,9 +14,9 @@ model:
   lora: {rank: 16, alpha: 32, dropout: 0.0, targets: null}
   dtype: bfloat16
   max_length: 256
-optimization: {epochs: 2, batch_size: 16, micro_batch_size: 16, learning_rate: 1.0e-3, schedule: cosine,
+optimization: {epochs: 1, batch_size: 8, micro_batch_size: 8, learning_rate: 1.0e-3, schedule: cosine,
   warmup_ratio: 0.05, weight_decay: 0.0, max_grad_norm: 1.0, seed: 0}
-generation: {max_new_tokens: 24, batch_size: 16}
+generation: {max_new_tokens: 24, batch_size: 32}
 portions: {large: 1, mini: 1/16, seed: 0}
 balance: {form: standard, temperature: 0.5, weight_range: [0.5, 2.0], bootstrap: 1000}
 """
