@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM = false
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.demo
-	@echo "The demo itself: about 5 minutes on 2 CPU cores. Ctrl-C stops it; the same command goes on."
+	@echo "The demo itself: 5 to 8 minutes on 2 CPU cores. Ctrl-C stops it; the same command goes on."
 	@$(BIN)/cotbal demo
 
 test: $(VENV)/.test lint

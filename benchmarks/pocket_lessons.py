@@ -87,7 +87,9 @@ def _each(scene: scenes.Scene, rng: Random) -> Iterator[Fact]:
         x, y = (round(middle) for middle in placed.center)
         yield Fact(f"point {placed.name}", f"{x},{y}", 1.5)
         yield Fact(f"at {rng.randrange(left, right)},{rng.randrange(top, bottom)}", placed.name, 0.7)
-        yield Fact(f"in {_corners(placed.box)}", placed.name, 0.7)
+        # Many spellings of a box, so that the numbers matter and not what stands between them.
+        gap = rng.choice(("-", ",", " ", "/", ";"))
+        yield Fact(f"in {rng.choice(('', '(', '{'))}{gap.join(map(str, placed.box))}", placed.name, 1.4)
         yield Fact(f"size {placed.name}", "big" if placed.big else "small", 0.7)
         yield Fact(f"place {placed.name}", scenes.corner(placed), 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,9 +71,27 @@ def prepare(model: PreTrainedModel, settings: ModelSection) -> nn.Module:
         if parameter.requires_grad:
             # The optimizer needs float32: bfloat16 has 8 bits, and small updates would be rounded away.
             parameter.data = parameter.data.float()
+    _hold_frozen(prepared)
     if settings.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
     return prepared
+
+
+def _hold_frozen(model: nn.Module) -> None:
+    """Keep wholly frozen modules in evaluation mode, whatever the trainer switches.
+
+    A frozen part is a fixed function. In training mode a batch normalization would use, and overwrite, statistics of
+    the batch at hand: measured on a frozen EfficientNet, that destroys its features.
+    """
+    for module in model.modules():
+        parameters = list(module.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            module.eval()
+            module.train = partial(_stay, module)  # type: ignore[method-assign]
+
+
+def _stay(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: ARG001 - the signature of nn.Module.train
+    return module
 
 
 def _with_adapters(model: PreTrainedModel, settings: ModelSection, parts: set[str]) -> nn.Module:

@@ -108,3 +108,20 @@ def test_gradient_checkpointing_gives_the_same_gradient(checkpoint: Path) -> Non
         gradients.append(torch.cat([p.grad.flatten() for p in prepared.parameters() if p.grad is not None]))
         assert model.is_activation_checkpointing == switched_on
     assert torch.allclose(*gradients, atol=1e-6)
+
+
+def test_a_frozen_part_is_a_fixed_function_in_training_mode(checkpoint: Path) -> None:
+    """Also where it normalizes by batch statistics, as convolutional towers do."""
+    model, _ = vlm.load(str(checkpoint), "float32", False)
+    model.model.vision_tower.add_module("norm", torch.nn.BatchNorm1d(3))
+    prepared = vlm.prepare(model, ModelSection(checkpoint="x", language="lora"))
+    prepared.train()
+    norm, pixels = model.model.vision_tower.norm, torch.randn(8, 3)
+    before = norm.running_mean.clone()
+    assert torch.equal(
+        norm(pixels),
+        torch.nn.functional.batch_norm(pixels, norm.running_mean, norm.running_var, norm.weight, norm.bias, False),
+    )
+    assert torch.equal(norm.running_mean, before)
+    assert prepared.training
+    assert any(module.training for name, module in model.named_modules() if "lora_dropout" in name)

@@ -30,12 +30,12 @@ def test_caption_names_size_place_and_ground() -> None:
     assert asked.answer == "a big frog left, a small bell top right, a small pig bottom right, on blue"
 
 
-def test_region_caption_tells_the_drawing_from_its_nearest_neighbour() -> None:
+def test_region_caption_describes_the_drawing_in_the_box() -> None:
     answers = {tasks.region_caption(SCENE, Random(seed)) for seed in range(20)}
     assert {asked.question: asked.answer for asked in answers} == {
-        "Describe the region [2,20,22,40].": "a big frog left of the pig",
-        "Describe the region [30,2,41,14].": "a small bell above the pig",
-        "Describe the region [33,30,45,42].": "a small pig right of the frog",
+        "Describe the region [2,20,22,40].": "a big frog left, on blue",
+        "Describe the region [30,2,41,14].": "a small bell top right, on blue",
+        "Describe the region [33,30,45,42].": "a small pig bottom right, on blue",
     }
 
 

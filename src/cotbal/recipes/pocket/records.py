@@ -29,7 +29,7 @@ class Size:
 
 
 SIZES: dict[str, Size] = {
-    "demo": Size({"train": 2000, "validation": 500, "test": 2000}, batch_size=32, mini="1/16"),
+    "demo": Size({"train": 1000, "validation": 400, "test": 2000}, batch_size=16, mini="1/5"),
     "tiny": Size({"train": 64, "validation": 32, "test": 32}, batch_size=16, mini="1/4"),
 }
 CHAT_SPLIT = ("train",) * 8 + ("validation", "test")

@@ -67,15 +67,6 @@ def corner(placed: Placed) -> str:
     return " ".join(word for word in words if word) or "center"
 
 
-def nearest(placed: Placed, scene: Scene) -> Placed:
-    """The other drawing whose centre is closest."""
-
-    def distance(other: Placed) -> float:
-        return (other.center[0] - placed.center[0]) ** 2 + (other.center[1] - placed.center[1]) ** 2
-
-    return min((other for other in scene.objects if other is not placed), key=distance)
-
-
 def shaded(ground: str, shade: int) -> tuple[int, int, int]:
     """The RGB colour of a ground, a little lighter or darker, so that no two pictures are alike by accident."""
     red, green, blue = (max(0, min(255, channel + shade)) for channel in BACKGROUNDS[ground])

@@ -9,7 +9,7 @@ from typing import Any
 
 from cotbal.recipes.pocket.charts import Chart
 from cotbal.recipes.pocket.drawings import DRAWINGS, KIND_OF, Placed
-from cotbal.recipes.pocket.scenes import Scene, corner, direction, nearest
+from cotbal.recipes.pocket.scenes import Scene, corner, direction
 from cotbal.recipes.pocket.signs import Sign
 
 DIRECTIONS = ("left of", "right of", "above", "below")
@@ -36,16 +36,14 @@ class VisualTask:
 
 def caption(scene: Scene, _rng: Random) -> Asked:
     """Every drawing from left to right with its size and place, and the ground."""
-    parts = [f"a {_size(placed)} {placed.name} {corner(placed)}" for placed in scene.objects]
-    return Asked("Describe the picture in detail.", f"{', '.join(parts)}, on {scene.ground}")
+    parts = ", ".join(_described(placed) for placed in scene.objects)
+    return Asked("Describe the picture in detail.", f"{parts}, on {scene.ground}")
 
 
 def region_caption(scene: Scene, rng: Random) -> Asked:
-    """The drawing inside a box, and where it lies as seen from the drawing nearest to it."""
+    """The drawing inside a box: its size and name, the part of the picture, and what it stands on."""
     placed = rng.choice(scene.objects)
-    other = nearest(placed, scene)
-    where = f"{direction(placed, other)} the {other.name}"
-    return Asked(f"Describe the region {box_text(placed)}.", f"a {_size(placed)} {placed.name} {where}")
+    return Asked(f"Describe the region {box_text(placed)}.", f"{_described(placed)}, on {scene.ground}")
 
 
 def vqa(scene: Scene, rng: Random) -> Asked:
@@ -100,8 +98,8 @@ def box_text(placed: Placed) -> str:
     return "[" + ",".join(str(edge) for edge in placed.box) + "]"
 
 
-def _size(placed: Placed) -> str:
-    return "big" if placed.big else "small"
+def _described(placed: Placed) -> str:
+    return f"a {'big' if placed.big else 'small'} {placed.name} {corner(placed)}"
 
 
 ONE_WORD = "Answer with one word."
