@@ -2,7 +2,7 @@
 
     trainer = TaskWeightedTrainer(
         model=model, args=args, train_dataset=rows,
-        data_collator=with_task_ids(collator, tasks), tasks=tasks, weighting=Fixed((0.8, 1.2)),
+        data_collator=with_task_ids(collator, tasks), tasks=tasks, weighting=fixed.build(tasks, weights),
     )
 
 Every row carries the name of its task in the field `task`; `with_task_ids` turns the names into ids after the

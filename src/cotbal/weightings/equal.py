@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-import numpy as np
-from jaxtyping import Float
+from cotbal.weightings import Static, refuse_options, refuse_weights
 
-from cotbal.errors import CotbalError
+LABEL = "EW"
 
 
-@dataclass(frozen=True)
-class Equal:
-    """Weight 1 for every task at every step."""
-
-    tasks: int
-    average: Literal["token"] = "token"
-
-    def weights(self, step: int) -> Float[np.ndarray, " task"]:
-        """Ones."""
-        return np.ones(self.tasks)
-
-
-def build(tasks: Sequence[str], weights: Mapping[str, float] | None) -> Equal:
+def build(tasks: Sequence[str], weights: Mapping[str, float] | None, *, seed: int = 0, **options: Any) -> Static:
     """EW for these tasks.
 
     Raises:
-        CotbalError: weights were given, which EW would silently ignore.
+        CotbalError: weights or options were given, which EW would silently ignore.
     """
-    if weights is not None:
-        raise CotbalError("weighting equal takes no weights; use the weighting `fixed`, or leave the weights out")
-    return Equal(len(tasks))
+    refuse_weights("equal", weights)
+    refuse_options("equal", options)
+    return Static((1.0,) * len(tasks))

@@ -1,35 +1,26 @@
-"""TLA: the mean over the valid tokens of each task, then the mean over the tasks present in the step."""
+"""TLA: the mean over the valid tokens of each task, then the mean over the tasks present in the step.
+
+Every task present in a step has the same share in its loss, however many tokens it brings. The published code divides
+by the number of all tasks, absent ones included, so that its loss shrinks with the number of tasks in a batch; ours
+divides by those that are there.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-import numpy as np
-from jaxtyping import Float
+from cotbal.weightings import Static, refuse_options, refuse_weights
 
-from cotbal.errors import CotbalError
+LABEL = "TLA"
 
 
-@dataclass(frozen=True)
-class TaskLevel:
-    """Every task present in a step has the same share in its loss, however many tokens it brings."""
-
-    tasks: int
-    average: Literal["task"] = "task"
-
-    def weights(self, step: int) -> Float[np.ndarray, " task"]:
-        """Ones; the averaging does the balancing."""
-        return np.ones(self.tasks)
-
-
-def build(tasks: Sequence[str], weights: Mapping[str, float] | None) -> TaskLevel:
-    """TLA for these tasks.
+def build(tasks: Sequence[str], weights: Mapping[str, float] | None, *, seed: int = 0, **options: Any) -> Static:
+    """TLA for these tasks: equal weights, the averaging does the balancing.
 
     Raises:
-        CotbalError: weights were given, which TLA would silently ignore.
+        CotbalError: weights or options were given, which TLA would silently ignore.
     """
-    if weights is not None:
-        raise CotbalError("weighting task_level takes no weights; use the weighting `fixed`, or leave the weights out")
-    return TaskLevel(len(tasks))
+    refuse_weights("task_level", weights)
+    refuse_options("task_level", options)
+    return Static((1.0,) * len(tasks), average="task")

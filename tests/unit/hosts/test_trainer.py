@@ -17,13 +17,13 @@ from transformers import AutoModelForImageTextToText, Trainer, TrainingArguments
 from cotbal.errors import CotbalError
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
 from cotbal.loss import IGNORED
-from cotbal.weightings.equal import Equal
-from cotbal.weightings.fixed import Fixed
-from cotbal.weightings.task_level import TaskLevel
+from cotbal.weightings import Static
 from tiny_vlm import build
 
 TASKS = ("a", "b", "c")
-WEIGHTS = Fixed((0.4, 1.7, 0.9))
+WEIGHTS = Static((0.4, 1.7, 0.9))
+EQUAL = Static((1.0, 1.0, 1.0))
+TASK_LEVEL = Static((1.0, 1.0, 1.0), "task")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def distance(a: dict, b: dict) -> float:
 
 
 @pytest.mark.parametrize(("micro", "accumulation"), [(4, 4), (1, 16), (2, 8)])
-@pytest.mark.parametrize("weighting", [WEIGHTS, TaskLevel(3), Equal(3)], ids=["fixed", "task_level", "equal"])
+@pytest.mark.parametrize("weighting", [WEIGHTS, TASK_LEVEL, EQUAL], ids=["fixed", "task_level", "equal"])
 def test_the_update_does_not_depend_on_micro_batches(
     checkpoint: Path, tmp_path: Path, micro: int, accumulation: int, weighting: Any
 ) -> None:
@@ -119,7 +119,7 @@ def test_the_last_partial_window_is_exact(checkpoint: Path, tmp_path: Path) -> N
 
 
 def test_weights_move_the_update_even_where_a_micro_batch_holds_one_task(checkpoint: Path, tmp_path: Path) -> None:
-    assert distance(update(checkpoint, tmp_path, 1, 16), update(checkpoint, tmp_path, 1, 16, Equal(3))) > 0.05
+    assert distance(update(checkpoint, tmp_path, 1, 16), update(checkpoint, tmp_path, 1, 16, EQUAL)) > 0.05
 
 
 def test_two_ranks_make_the_same_update(checkpoint: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_two_ranks_make_the_same_update(checkpoint: Path, tmp_path: Path) -> Non
 
 
 def test_equal_weights_are_the_stock_trainer(checkpoint: Path, tmp_path: Path) -> None:
-    ours = update(checkpoint, tmp_path, 4, 4, Equal(3))
+    ours = update(checkpoint, tmp_path, 4, 4, EQUAL)
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
 
@@ -155,7 +155,7 @@ def test_equal_weights_are_the_stock_trainer(checkpoint: Path, tmp_path: Path) -
 
 
 def test_scaling_all_weights_changes_nothing_with_the_default_normalizer(checkpoint: Path, tmp_path: Path) -> None:
-    scaled = Fixed(tuple(10 * w for w in WEIGHTS.values))
+    scaled = Static(tuple(10 * w for w in WEIGHTS.values))
     assert distance(update(checkpoint, tmp_path, 4, 4, scaled), update(checkpoint, tmp_path, 4, 4)) < 1e-5
     by_tokens = [update(checkpoint, tmp_path, 4, 4, w, normalizer="tokens") for w in (scaled, WEIGHTS)]
     assert distance(*by_tokens) == pytest.approx(9, rel=1e-3)
@@ -163,7 +163,7 @@ def test_scaling_all_weights_changes_nothing_with_the_default_normalizer(checkpo
 
 def test_logged_task_losses_are_unweighted_means(checkpoint: Path, tmp_path: Path) -> None:
     log = update(checkpoint, tmp_path, 4, 4)["log"][0]
-    plain = update(checkpoint, tmp_path, 16, 1, Equal(3))["log"][0]
+    plain = update(checkpoint, tmp_path, 16, 1, EQUAL)["log"][0]
     assert log["task_losses"] == pytest.approx(plain["task_losses"], rel=1e-5)
     total = sum(log["task_losses"][t] * log["task_tokens"][t] for t in TASKS) / sum(log["task_tokens"].values())
     assert total == pytest.approx(plain["loss"], rel=1e-5)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.weightings import equal, fixed, task_level
+from cotbal.weightings import dynamic_average, equal, fixed, improvable_gap, random_loss, task_level
 
 TASKS = ("ocr", "vqa", "chat")
 
@@ -46,7 +46,12 @@ def test_fixed_refuses_what_it_cannot_use(weights: dict[str, float] | None, mess
         fixed.build(TASKS, weights)
 
 
-@pytest.mark.parametrize("module", [equal, task_level])
+def test_fixed_has_no_options() -> None:
+    with pytest.raises(CotbalError, match="weighting fixed: expected no options; found temperature"):
+        fixed.build(TASKS, dict.fromkeys(TASKS, 1.0), temperature=2)
+
+
+@pytest.mark.parametrize("module", [equal, task_level, random_loss, dynamic_average, improvable_gap])
 def test_a_method_that_makes_its_own_weights_refuses_others(module: object) -> None:
     with pytest.raises(CotbalError, match="takes no weights"):
         module.build(TASKS, {"ocr": 1.0})  # type: ignore[attr-defined]
