@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from cotbal.balance import balance
+from cotbal.balance import Settings, balance
 from cotbal.scores import read_scores
 
-result = balance(read_scores(Path(sys.argv[1])), temperature=0.5)
+result = balance(read_scores(Path(sys.argv[1])), settings=Settings(temperature=0.5))
 for unit in result.units:
     print(result.sentence(unit))
 for flag in result.flags:

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from cotbal.mixture import Mixture
+from cotbal.mixture import Mixture, Task
 
 Portion = Literal["none", "mini", "large", "full"]
-MINI = "mini"
+Form = Literal["standard", "simple"]
+Difficulty = Literal["real", "precise"]
+MINI, BASE = "mini", "base"
 
 
 @dataclass(frozen=True)
 class Run:
-    """Train on these portions with this weighting, evaluate on this split.
+    """Train on these portions with this weighting, then answer these validation and test sets.
 
     Attributes:
-        name: `mini`, `full:<unit>`, or the name of the weighting for a final run.
-        portions: task -> portion; a task that is not named sees `none`.
+        name: `mini`, `full:<unit>`, `base`, `solo:<unit>`, `solo-mini:<unit>`, `stl:<task>`, or a final run's name.
+        portions: task -> portion; a task that is not named sees `none`. Without any, the base checkpoint answers.
         weighting: `equal`, or a method of `cotbal.weightings`.
-        split: `validation` for a probe, `test` for a final run.
+        validation: tasks whose validation set it answers.
+        test: tasks whose test splits it answers.
         seed: seed of the order of the data and of every random draw.
     """
 
     name: str
     portions: Mapping[str, Portion]
     weighting: str
-    split: Literal["validation", "test"]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
     seed: int
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Every task that it trains on or answers."""
+        return tuple(dict.fromkeys((*self.portions, *self.validation, *self.test)))
 
 
 @dataclass(frozen=True)
@@ -36,24 +45,15 @@ class ProbePlan:
     """The runs whose scores feed the equations.
 
     Attributes:
-        form: how contribution is measured; `standard` is Eq. 3 and 9.
-        runs: every probe, the mini probe first.
+        form: how contribution is measured: `standard` (Eq. 3) or `simple` (Eq. 15).
+        runs: every probe of the first seed, then those of the second, and so on.
     """
 
-    form: str
+    form: Form
     runs: tuple[Run, ...]
 
-    @property
-    def mini(self) -> Run:
-        """The probe that saw only minis."""
-        return self.named(MINI)
-
-    def full(self, unit: str) -> Run:
-        """The probe that saw the large portion of `unit`."""
-        return self.named(full_run(unit))
-
     def named(self, name: str) -> Run:
-        """The probe called `name`."""
+        """The probe called `name`, of the first seed."""
         return next(run for run in self.runs if run.name == name)
 
 
@@ -62,27 +62,89 @@ def full_run(unit: str) -> str:
     return f"full:{unit}"
 
 
-def plan_probes(mixture: Mixture, form: str = "standard", seed: int = 0) -> ProbePlan:
-    """The T+1 probes of Section 3.2: one on all minis, and for each unit one on its large portion plus the other minis.
+def solo_run(unit: str) -> str:
+    """Name of the run that sees the large portion of `unit` and nothing else."""
+    return f"solo:{unit}"
+
+
+def solo_mini_run(unit: str) -> str:
+    """Name of the run that sees the mini of `unit` and nothing else."""
+    return f"solo-mini:{unit}"
+
+
+def plan_probes(
+    mixture: Mixture, form: Form = "standard", difficulty: Difficulty = "real", seeds: Sequence[int] = (0,)
+) -> ProbePlan:
+    """The probes of a form, once a seed.
+
+    `standard` (Section 3.2): one on all minis, and for each unit one on its large portion plus the minis of all
+    others, T+1 runs. With `precise` difficulty (Eq. 17), also each unit alone on its large portion and on its mini.
+    `simple` (Eq. 15, 16): the base checkpoint, which is not trained, and each unit alone on its large portion and mini.
 
     Probes weigh all tokens equally (EW): the weights are what they are made to find.
     """
-    assert form == "standard"
-    runs = [_probe(mixture, MINI, None, seed)]
-    runs += [_probe(mixture, full_run(unit), unit, seed) for unit in mixture.units]
+    runs: list[Run] = []
+    for seed in seeds:
+        runs += _simple(mixture, seed) if form == "simple" else _standard(mixture, seed)
+        if form == "standard" and difficulty == "precise":
+            runs += [
+                run for unit in mixture.units for run in _alone(mixture, unit, _names(mixture.members(unit)), seed)
+            ]
     return ProbePlan(form, tuple(runs))
+
+
+def _standard(mixture: Mixture, seed: int) -> list[Run]:
+    return [_probe(mixture, MINI, None, seed), *(_probe(mixture, full_run(u), u, seed) for u in mixture.units)]
+
+
+def _simple(mixture: Mixture, seed: int) -> list[Run]:
+    everything = _names(mixture.balanced)
+    base = Run(BASE, {}, "equal", everything, (), seed)
+    return [base, *(run for unit in mixture.units for run in _alone(mixture, unit, everything, seed))]
 
 
 def _probe(mixture: Mixture, name: str, unit: str | None, seed: int) -> Run:
     portions: dict[str, Portion] = {task.name: "large" if task.unit == unit else "mini" for task in mixture.balanced}
-    return Run(name, portions, "equal", "validation", seed)
+    return Run(name, portions, "equal", tuple(portions), (), seed)
 
 
-def final_run(mixture: Mixture, weighting: str, seed: int = 0) -> Run:
+def _alone(mixture: Mixture, unit: str, validation: tuple[str, ...], seed: int) -> list[Run]:
+    members = _names(mixture.members(unit))
+    return [
+        # Its test sets too: where the unit is one task and large is all of it, this is the single-task baseline (STL).
+        Run(solo_run(unit), dict.fromkeys(members, "large"), "equal", validation, members, seed),
+        Run(solo_mini_run(unit), dict.fromkeys(members, "mini"), "equal", members, (), seed),
+    ]
+
+
+def single_task_runs(mixture: Mixture, whole: bool, form: Form = "standard", seed: int = 0) -> tuple[Run, ...]:
+    """STL: for every balanced task one model trained on all of that task alone, scored on its test splits.
+
+    Args:
+        whole: the large portion is all of a task; then the run `solo:<task>` of the simple form and of the precise
+            difficulty is the same training, and is taken.
+    """
+    everything = _names(mixture.balanced)
+    runs = []
+    for task in mixture.balanced:
+        if whole and mixture.members(task.unit) == (task,):
+            validation = everything if form == "simple" else (task.name,)
+            runs.append(_alone(mixture, task.unit, validation, seed)[0])
+        else:
+            runs.append(Run(f"stl:{task.name}", {task.name: "full"}, "equal", (), (task.name,), seed))
+    return tuple(runs)
+
+
+def final_run(mixture: Mixture, weighting: str, seed: int = 0, name: str | None = None) -> Run:
     """The training that the weights are for: every task in full, scored on the test splits."""
-    return Run(weighting, {task.name: "full" for task in mixture.tasks}, weighting, "test", seed)
+    tasks = _names(mixture.tasks)
+    return Run(name or weighting, dict.fromkeys(tasks, "full"), weighting, (), tasks, seed)
 
 
 def cost(run: Run, sizes: Mapping[str, Mapping[Portion, int]]) -> int:
     """Amount that `run` sees, summed over tasks; `sizes[task][portion]` is in any unit (records, tokens)."""
     return sum(sizes[task][portion] for task, portion in run.portions.items() if portion != "none")
+
+
+def _names(tasks: Sequence[Task]) -> tuple[str, ...]:
+    return tuple(task.name for task in tasks)

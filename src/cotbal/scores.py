@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from cotbal.csv_table import CsvTable, Kind, read_table, to_csv
 from cotbal.errors import ScoresError
+
+KIND = Kind("run", "<task>", "scores", gaps=True)
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Samples:
         maximum: the largest value that the metric can give.
         constant: per-sample scores of the best constant answer, or None when it is not known.
         constant_answer: that answer.
+        drawn_with: columns with the same name here answered the same samples, and are resampled together; by default
+            a column is resampled by its own name.
     """
 
     values: Float[np.ndarray, "run sample"]
@@ -32,6 +35,7 @@ class Samples:
     maximum: float
     constant: Float[np.ndarray, " sample"] | None = None
     constant_answer: str = ""
+    drawn_with: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class ScoreMatrix:
     Attributes:
         runs: names of the rows (`mini`, `full:<unit>`, ...).
         tasks: names of the columns.
-        values: `P[run, task]`, higher is better.
+        values: `P[run, task]`, higher is better; NaN where a run did not answer a task.
         samples: task -> the samples behind its column; empty for a bare table of scores.
     """
 
@@ -60,55 +64,42 @@ class ScoreMatrix:
             raise ScoresError(f"expected a row {run!r} in the table of scores; found {', '.join(self.runs)}")
         return self.runs.index(run)
 
+    def rows(self, runs: Sequence[str]) -> ScoreMatrix:
+        """The rows of these runs, in this order."""
+        places = [self.row(run) for run in runs]
+        samples = {task: replace(each, values=each.values[places]) for task, each in self.samples.items()}
+        return ScoreMatrix(tuple(runs), self.tasks, self.values[places], samples)
+
     def to_csv(self) -> str:
-        """The table with header `run,<task>,...`, numbers unrounded."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["run", *self.tasks])
-        for run, row in zip(self.runs, self.values, strict=True):
-            writer.writerow([run, *(repr(float(value)) for value in row)])
-        return text.getvalue()
+        """The table with header `run,<task>,...`, numbers unrounded, a cell that is not known empty."""
+        return to_csv(KIND, CsvTable(self.runs, self.tasks, self.values))
+
+
+def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
+    """The mean over matrices that differ in the training seed alone, sample by sample.
+
+    Raises:
+        ScoresError: they have other runs, tasks or samples.
+    """
+    first = matrices[0]
+    for other in matrices[1:]:
+        if (other.runs, other.tasks) != (first.runs, first.tasks):
+            raise ScoresError("expected the tables of all seeds to have the same runs and tasks; found others")
+        if any(not np.array_equal(first.samples[t].clusters, other.samples[t].clusters) for t in first.samples):
+            raise ScoresError("expected all seeds to have answered the same validation samples; found others")
+    samples = {
+        task: replace(each, values=np.mean([matrix.samples[task].values for matrix in matrices], axis=0))
+        for task, each in first.samples.items()
+    }
+    return replace(first, values=np.mean([matrix.values for matrix in matrices], axis=0), samples=samples)
 
 
 def read_scores(path: Path) -> ScoreMatrix:
     """Read a table of scores with header `run,<task>,...` and one row a run.
 
     Raises:
-        ScoresError: no such file, a malformed header, a repeated run or task, or a cell that is not a finite number.
+        ScoresError: no such file, a malformed header, a repeated run or task, or a cell that is neither empty (the run
+            did not answer the task) nor a finite number.
     """
-    try:
-        rows = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ScoresError(f"{path}: expected a CSV table of scores; {error}") from None
-    numbered = [(number, row) for number, row in enumerate(rows, 1) if any(cell.strip() for cell in row)]
-    if not numbered:
-        raise ScoresError(f"{path}: expected a header `run,<task>,...`; found an empty file")
-    header = [cell.strip() for cell in numbered[0][1]]
-    if header[0] != "run" or len(header) < 2 or "" in header:
-        raise ScoresError(f"{path}: expected a header `run,<task>,...`; found {','.join(header)!r}")
-    tasks = _distinct(header[1:], path, "task")
-    runs = _distinct([row[0].strip() for _, row in numbered[1:]], path, "run")
-    values = [_numbers(row, tasks, f"{path}, line {number}") for number, row in numbered[1:]]
-    return ScoreMatrix(runs, tasks, np.array(values, dtype=float).reshape(len(runs), len(tasks)))
-
-
-def _distinct(names: Sequence[str], path: Path, kind: str) -> tuple[str, ...]:
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise ScoresError(f"{path}: expected every {kind} once; found {', '.join(map(repr, repeated))} more than once")
-    return tuple(names)
-
-
-def _numbers(row: Sequence[str], tasks: Sequence[str], place: str) -> list[float]:
-    if len(row) != len(tasks) + 1:
-        raise ScoresError(f"{place}: expected {len(tasks)} scores after the name of the run; found {len(row) - 1}")
-    numbers = []
-    for task, cell in zip(tasks, row[1:], strict=True):
-        try:
-            number = float(cell)
-        except ValueError:
-            number = float("nan")
-        if not np.isfinite(number):
-            raise ScoresError(f"{place}, column {task!r}: expected a finite number; found {cell!r}")
-        numbers.append(number)
-    return numbers
+    table = read_table(path, KIND)
+    return ScoreMatrix(table.rows, table.columns, table.values)

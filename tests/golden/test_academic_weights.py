@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cotbal.balance import balance
+from cotbal.balance import Settings, balance
 from cotbal.balance.contribution import inward, outward
 from cotbal.balance.weights import softmax_weights, weight_parts
 from cotbal.scores import ScoreMatrix
@@ -46,7 +46,7 @@ def test_printed_ratios_are_the_easiness_and_not_the_difficulty() -> None:
 
 def test_weights_come_out_of_a_score_table() -> None:
     """End to end, Eq. 3-11: a table of scores whose contributions have the printed means gives the printed weights."""
-    result = balance(score_table(), temperature=GOLDEN["temperature"])
+    result = balance(score_table(), settings=Settings(temperature=GOLDEN["temperature"]))
     np.testing.assert_allclose(result.outward, numbers("outward_contribution"), rtol=0, atol=1e-9)
     # The printed sums differ by 0.0001, which no matrix can do; one constant a task makes up for it, and cancels in
     # the softmax.

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.mixture import Mixture, Task
-from cotbal.runs import cost, final_run, full_run, plan_probes
+from cotbal.runs import cost, final_run, full_run, plan_probes, single_task_runs
 
 
 def task(name: str, group: str | None = None, balanced: bool = True) -> Task:
@@ -22,13 +22,13 @@ GROUPED = Mixture((task("vqa", "questions"), task("caption"), task("gqa", "quest
 def test_one_probe_on_minis_and_one_a_unit() -> None:
     plan = plan_probes(MIXTURE)
     assert [run.name for run in plan.runs] == ["mini", "full:ocr", "full:vqa", "full:caption"]
-    assert plan.mini.portions == {"ocr": "mini", "vqa": "mini", "caption": "mini"}
-    assert plan.full("vqa").portions == {"ocr": "mini", "vqa": "large", "caption": "mini"}
+    assert plan.named("mini").portions == {"ocr": "mini", "vqa": "mini", "caption": "mini"}
+    assert plan.named("full:vqa").portions == {"ocr": "mini", "vqa": "large", "caption": "mini"}
 
 
 def test_probes_weigh_equally_and_look_at_the_validation_sets() -> None:
-    for run in plan_probes(MIXTURE, seed=7).runs:
-        assert (run.weighting, run.split, run.seed) == ("equal", "validation", 7)
+    for run in plan_probes(MIXTURE, seeds=(7,)).runs:
+        assert (run.weighting, run.validation, run.test, run.seed) == ("equal", ("ocr", "vqa", "caption"), (), 7)
 
 
 def test_a_task_that_is_not_balanced_takes_no_part() -> None:
@@ -39,18 +39,20 @@ def test_a_task_that_is_not_balanced_takes_no_part() -> None:
 def test_a_group_is_probed_as_one() -> None:
     plan = plan_probes(GROUPED)
     assert [run.name for run in plan.runs] == ["mini", "full:questions", "full:caption"]
-    assert plan.full("questions").portions == {"vqa": "large", "caption": "mini", "gqa": "large"}
+    assert plan.named("full:questions").portions == {"vqa": "large", "caption": "mini", "gqa": "large"}
 
 
 def test_final_run() -> None:
     run = final_run(MIXTURE, "task_level", seed=3)
-    assert (run.name, run.weighting, run.split, run.seed) == ("task_level", "task_level", "test", 3)
+    assert (run.name, run.weighting, run.seed) == ("task_level", "task_level", 3)
+    assert (run.validation, run.test) == ((), ("ocr", "vqa", "chat", "caption"))
     assert run.portions == dict.fromkeys(("ocr", "vqa", "chat", "caption"), "full")
+    assert final_run(MIXTURE, "fixed", name="fixed-inter").name == "fixed-inter"
 
 
 def test_named() -> None:
     plan = plan_probes(MIXTURE)
-    assert plan.named("full:ocr") is plan.full("ocr")
+    assert plan.named("full:ocr") is plan.runs[1]
     assert full_run("ocr") == "full:ocr"
     with pytest.raises(StopIteration):
         plan.named("full:chat")
@@ -71,4 +73,49 @@ def test_what_is_not_seen_costs_nothing() -> None:
     sizes = {"ocr": {"none": 0, "mini": 1, "large": 5, "full": 9}}
     run = final_run(Mixture((task("ocr"),)), "equal")
     assert cost(run, sizes) == 9
-    assert cost(type(run)("x", {"ocr": "none"}, "equal", "test", 0), {"ocr": {}}) == 0
+    assert cost(type(run)("x", {"ocr": "none"}, "equal", (), ("ocr",), 0), {"ocr": {}}) == 0
+
+
+def test_the_simple_form_looks_at_the_base_and_at_models_of_one_unit() -> None:
+    plan = plan_probes(GROUPED, "simple")
+    assert [run.name for run in plan.runs] == [
+        "base", "solo:questions", "solo-mini:questions", "solo:caption", "solo-mini:caption",
+    ]  # fmt: skip
+    base, solo, small = plan.runs[:3]
+    assert (base.portions, base.validation) == ({}, ("vqa", "caption", "gqa"))
+    assert solo.portions == {"vqa": "large", "gqa": "large"}
+    assert solo.validation == ("vqa", "caption", "gqa"), "what it gives to the others is measured"
+    assert (small.portions, small.validation) == ({"vqa": "mini", "gqa": "mini"}, ("vqa", "gqa"))
+
+
+def test_the_simple_form_costs_large_plus_mini() -> None:
+    sizes = {t.name: {"none": 0, "mini": 1, "large": 8, "full": 8} for t in MIXTURE.tasks}
+    balanced = 3 * 8
+    assert sum(cost(run, sizes) for run in plan_probes(MIXTURE, "simple").runs) == balanced + 3
+
+
+def test_precise_difficulty_adds_models_of_one_unit_to_the_probes() -> None:
+    plan = plan_probes(MIXTURE, difficulty="precise")
+    assert [run.name for run in plan.runs[:4]] == [run.name for run in plan_probes(MIXTURE).runs]
+    assert [run.name for run in plan.runs[4:6]] == ["solo:ocr", "solo-mini:ocr"]
+    assert plan.named("solo:vqa").validation == ("vqa",)
+
+
+def test_every_seed_has_its_own_probes() -> None:
+    plan = plan_probes(MIXTURE, seeds=(3, 1))
+    assert [run.seed for run in plan.runs] == [3] * 4 + [1] * 4
+    assert plan.named("mini").seed == 3
+
+
+def test_single_task_models_are_those_of_the_probes_where_they_are_the_same_training() -> None:
+    names = [run.name for run in single_task_runs(MIXTURE, whole=True)]
+    assert names == ["solo:ocr", "solo:vqa", "solo:caption"]
+    assert single_task_runs(MIXTURE, True)[0] in plan_probes(MIXTURE, difficulty="precise").runs
+    assert single_task_runs(MIXTURE, True, "simple")[0] in plan_probes(MIXTURE, "simple").runs
+    assert [run.name for run in single_task_runs(GROUPED, True)] == ["stl:vqa", "solo:caption", "stl:gqa"]
+
+
+def test_single_task_models_see_all_of_their_task_and_answer_its_test() -> None:
+    for run, name in zip(single_task_runs(MIXTURE, whole=False), ("ocr", "vqa", "caption"), strict=True):
+        assert run.name == f"stl:{name}"
+        assert (run.portions, run.validation, run.test) == ({name: "full"}, (), (name,))

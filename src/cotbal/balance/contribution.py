@@ -1,4 +1,4 @@
-"""Inter-task contribution: Eq. 3, and its outward and inward means, Eq. 4 and 6."""
+"""Inter-task contribution: Eq. 3 (and 15, the same on other runs), and its outward and inward means, Eq. 4 and 6."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def contribution(
     """`C[i->j] = (P[i,j] - P[mini,j]) / (P[own(j),j] - P[mini,j])`, Eq. 3.
 
     Args:
-        full: scores of the probes `full:<unit>`.
-        mini: scores of the probe `mini`.
+        full: scores of the probes `full:<unit>`; in Eq. 15, of the single-task models `solo:<unit>`.
+        mini: scores of the probe `mini`; in Eq. 15, of the base checkpoint.
         own: for every task, the unit that it belongs to.
         identified: False for a receiver whose denominator cannot be told from zero; its column is NaN.
     """

@@ -11,14 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
+from cotbal.balance.estimate import Identified, Places
 from cotbal.balance.uncertainty import cluster_sums, interval
 from cotbal.scores import ScoreMatrix
 
 SATURATED = 0.95  # share of the metric's maximum
 ROUNDING = 1e-9  # relative: a difference below this is arithmetic, not learning
 BARE_GAIN = 0.01  # relative to the own score: below it, a table without samples cannot tell a gain from noise
+LEFT_OUT = "nobody is credited for helping it and its inward part takes the mean weight, 1"
 
 
 @dataclass(frozen=True)
@@ -36,21 +38,18 @@ class Flag:
     message: str
 
 
-SPOILS_CONTRIBUTION = frozenset({"no_gain", "unclear_gain", "saturated", "constant_answer", "no_score"})
-SPOILS_DIFFICULTY = frozenset({"constant_answer", "no_score"})
-
-
 @dataclass(frozen=True)
 class Evidence:
-    """Scores of one task in its own probe and in the mini probe, with intervals (NaN for a bare table)."""
+    """Scores of one task in a run that saw its large portion and in one that did not (NaN bounds: a bare table)."""
 
     task: str
     own_run: str
+    small_run: str
     column: Float[np.ndarray, " run"]
     own: float
-    mini: float
+    small: float
     own_interval: tuple[float, float]
-    mini_interval: tuple[float, float]
+    small_interval: tuple[float, float]
     gain_interval: tuple[float, float]
     maximum: float
     constant: float
@@ -59,34 +58,47 @@ class Evidence:
     @property
     def gain(self) -> float:
         """Denominator of Eq. 3."""
-        return self.own - self.mini
+        return self.own - self.small
+
+    @property
+    def scores(self) -> str:
+        """Both runs, both scores and their intervals, in words."""
+        return (
+            f"`{self.own_run}` scored {_shown(self.own, self.own_interval)} and `{self.small_run}` "
+            f"{_shown(self.small, self.small_interval)}, gain {_shown(self.gain, self.gain_interval)}"
+        )
 
 
-def gather_evidence(
-    matrix: ScoreMatrix,
-    own: Int[np.ndarray, " task"],
-    mini: int,
-    resampled: Float[np.ndarray, "resample run task"] | None,
-) -> list[Evidence]:
-    """What is known about each task's denominators; `own` and `mini` are row indices of the score matrix."""
-    return [_evidence(matrix, j, int(own[j]), mini, resampled) for j in range(len(matrix.tasks))]
+def guard(
+    matrix: ScoreMatrix, places: Places, resampled: Float[np.ndarray, "resample run task"] | None
+) -> tuple[list[Flag], Identified]:
+    """What must be flagged, and which denominators are left."""
+    tasks = range(len(matrix.tasks))
+    givers = [_evidence(matrix, j, int(places.givers[places.unit_of[j]]), places.baseline, resampled) for j in tasks]
+    owners = [_evidence(matrix, j, int(places.own[j]), int(places.small[j]), resampled) for j in tasks]
+    of_gain = [_judge_gain(e, _judge_score(e)) for e in givers]
+    of_score = [_judge_score(e) for e in owners]
+    known = Identified(np.array([not flags for flags in of_gain]), np.array([not flags for flags in of_score]))
+    flags = [flag for pair in zip(of_score, of_gain, strict=True) for found in pair for flag in found]
+    # Where both denominators come from the same runs, the flag that spoils both is raised once.
+    return list({(flag.task, flag.kind): flag for flag in reversed(flags)}.values())[::-1], known
 
 
 def _evidence(
-    matrix: ScoreMatrix, j: int, own: int, mini: int, resampled: Float[np.ndarray, "resample run task"] | None
+    matrix: ScoreMatrix, j: int, own: int, small: int, resampled: Float[np.ndarray, "resample run task"] | None
 ) -> Evidence:
     task, column = matrix.tasks[j], matrix.values[:, j]
     unknown = (float("nan"), float("nan"))
-    own_interval = mini_interval = gain_interval = unknown
+    own_interval = small_interval = gain_interval = unknown
     if resampled is not None:
         own_interval = _pair(resampled[:, own, j])
-        mini_interval = _pair(resampled[:, mini, j])
-        gain_interval = _pair(resampled[:, own, j] - resampled[:, mini, j])
+        small_interval = _pair(resampled[:, small, j])
+        gain_interval = _pair(resampled[:, own, j] - resampled[:, small, j])
     samples = matrix.samples.get(task)
     constant = samples.constant if samples else None
     return Evidence(
-        task, matrix.runs[own], column, float(column[own]), float(column[mini]),
-        own_interval, mini_interval, gain_interval,
+        task, matrix.runs[own], matrix.runs[small], column, float(column[own]), float(column[small]),
+        own_interval, small_interval, gain_interval,
         samples.maximum if samples else float("inf"),
         float("-inf") if constant is None else float(np.mean(constant)),
         float("inf") if constant is None else _low_above_constant(matrix, task, own),
@@ -99,7 +111,7 @@ def _pair(values: np.ndarray) -> tuple[float, float]:
 
 
 def _low_above_constant(matrix: ScoreMatrix, task: str, own: int) -> float:
-    """Lower bound of the own probe's lead over the best constant answer (normal approximation over clusters)."""
+    """Lower bound of the own run's lead over the best constant answer (normal approximation over clusters)."""
     samples = matrix.samples[task]
     assert samples.constant is not None
     sums, sizes = cluster_sums((samples.values[own] - samples.constant)[None], samples.clusters)
@@ -108,42 +120,32 @@ def _low_above_constant(matrix: ScoreMatrix, task: str, own: int) -> float:
     return float(lead - 1.96 * deviation)
 
 
-def judge(evidence: Evidence) -> list[Flag]:
-    """The flags of one task; none means that its denominators carry information."""
-    e = evidence
-    scores = (
-        f"`{e.own_run}` scored {_shown(e.own, e.own_interval)} and `mini` {_shown(e.mini, e.mini_interval)}, "
-        f"gain {_shown(e.gain, e.gain_interval)}"
-    )
-    left_out = "nobody is credited for helping it and its inward part takes the mean weight, 1"
-    flags = []
+def _judge_score(e: Evidence) -> list[Flag]:
+    """Whether the own score, the denominator of the difficulty, is a score at all."""
     if e.own <= ROUNDING or e.own_interval[0] <= 0:
-        text = (
-            f"its own probe learnt nothing that can be told from zero: {scores}; {left_out}, and so does its intra part"
+        why = f"its own run `{e.own_run}` learnt nothing that can be told from zero: {e.scores}"
+        return [Flag(e.task, "no_score", f"{e.task}: {why}; {LEFT_OUT}, and so does its intra part.")]
+    if e.above_constant_low <= 0:
+        why = (
+            f"its own run is not distinguishable from always giving one constant answer ({e.constant:.3f}): {e.scores}"
         )
-        flags.append(Flag(e.task, "no_score", f"{e.task}: {text}."))
-    elif e.above_constant_low <= 0:
-        text = (
-            f"its own probe is not distinguishable from always giving one constant answer ({e.constant:.3f}): {scores}"
-        )
-        flags.append(Flag(e.task, "constant_answer", f"{e.task}: {text}; {left_out}, and so does its intra part."))
-    if np.min(e.column) >= SATURATED * e.maximum:
-        text = f"every probe scores at least {SATURATED:.0%} of the maximum, so differences are noise: {scores}"
-        flags.append(Flag(e.task, "saturated", f"{e.task}: {text}; {left_out}."))
-    if e.gain <= ROUNDING * max(abs(e.own), abs(e.mini)):
-        text = f"full data did not raise its score, so Eq. 3 has no denominator: {scores}"
-        flags.append(Flag(e.task, "no_gain", f"{e.task}: {text}; {left_out}."))
+        return [Flag(e.task, "constant_answer", f"{e.task}: {why}; {LEFT_OUT}, and so does its intra part.")]
+    return []
+
+
+def _judge_gain(e: Evidence, flags: list[Flag]) -> list[Flag]:
+    """Whether the gain, the denominator of the contribution, is more than noise; adds to what is known already."""
+    if np.nanmin(e.column) >= SATURATED * e.maximum:
+        why = f"every run scores at least {SATURATED:.0%} of the maximum, so differences are noise: {e.scores}"
+        flags.append(Flag(e.task, "saturated", f"{e.task}: {why}; {LEFT_OUT}."))
+    if e.gain <= ROUNDING * max(abs(e.own), abs(e.small)):
+        why = f"full data did not raise its score, so Eq. 3 has no denominator: {e.scores}"
+        flags.append(Flag(e.task, "no_gain", f"{e.task}: {why}; {LEFT_OUT}."))
     elif e.gain_interval[0] <= 0 or (np.isnan(e.gain_interval[0]) and e.gain < BARE_GAIN * abs(e.own)):
-        text = f"the gain from full data is not distinguishable from zero, so Eq. 3 would divide by noise: {scores}"
-        flags.append(Flag(e.task, "unclear_gain", f"{e.task}: {text}; {left_out}."))
+        why = f"the gain from full data is not distinguishable from zero, so Eq. 3 would divide by noise: {e.scores}"
+        flags.append(Flag(e.task, "unclear_gain", f"{e.task}: {why}; {LEFT_OUT}."))
     return flags
 
 
 def _shown(value: float, bounds: tuple[float, float]) -> str:
     return f"{value:.3f}" if np.isnan(bounds[0]) else f"{value:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
-
-
-def identified(tasks: tuple[str, ...], flags: list[Flag], spoils: frozenset[str]) -> Bool[np.ndarray, " task"]:
-    """True for the tasks that no flag of these kinds concerns."""
-    spoilt = {flag.task for flag in flags if flag.kind in spoils}
-    return np.array([task not in spoilt for task in tasks], dtype=bool)

@@ -10,6 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from cotbal.balance.guards import Flag
+from cotbal.balance.needs import Need
+from cotbal.runs import Form
 
 
 @dataclass(frozen=True)
@@ -21,20 +23,28 @@ class Balance:
 
     Attributes:
         units: names, in the order of every array below.
+        form: `standard` or `simple`; `difficulty_form`: `real` (Eq. 9), `precise` (17) or `simple` (16).
         temperature: tau of Eq. 5, 7, 10.
-        contribution: `C[giver, receiver]`, Eq. 3.
+        seeds: number of training seeds behind the scores.
+        shrunk: whether contributions were pulled toward their mean (not part of the paper).
+        contribution: `C[giver, receiver]`, Eq. 3 or 15.
         outward, inward: its means over the other units, Eq. 4 and 6.
-        difficulty: Eq. 9.
+        difficulty: Eq. 9, 16 or 17.
         parts: weights by `outward` (Eq. 5), `inward` (7), `inter` (8), `intra` (10) and `all` (11).
         intervals: of `contribution`, `outward`, `inward`, `difficulty`.
         part_intervals: of every entry of `parts`.
         samples: number of validation samples behind each task.
+        needs: how much more evidence would tell each weight from 1; empty for a bare table of scores.
         flags: quantities that are not what they seem, with the rule that was applied.
         warnings: remarks on the whole computation.
     """
 
     units: tuple[str, ...]
+    form: Form
+    difficulty_form: str
     temperature: float
+    seeds: int
+    shrunk: bool
     contribution: Float[np.ndarray, "giver receiver"]
     outward: Float[np.ndarray, " unit"]
     inward: Float[np.ndarray, " unit"]
@@ -43,6 +53,7 @@ class Balance:
     intervals: Mapping[str, np.ndarray] | None
     part_intervals: Mapping[str, np.ndarray] | None
     samples: Mapping[str, int]
+    needs: tuple[Need, ...]
     flags: tuple[Flag, ...]
     warnings: tuple[str, ...]
 
@@ -75,7 +86,11 @@ class Balance:
         """Everything above as plain JSON; NaN becomes null."""
         return {
             "units": list(self.units),
+            "form": self.form,
+            "difficulty_form": self.difficulty_form,
             "temperature": self.temperature,
+            "seeds": self.seeds,
+            "shrunk": self.shrunk,
             "weights": self.weights,
             "weight_intervals": {unit: self.weight_interval(unit) for unit in self.units},
             "sentences": [self.sentence(unit) for unit in self.units],
@@ -87,6 +102,7 @@ class Balance:
             "intervals": _plain_all(self.intervals),
             "part_intervals": _plain_all(self.part_intervals),
             "samples": dict(self.samples),
+            "needs": [vars(need) for need in self.needs],
             "flags": [vars(flag) for flag in self.flags],
             "warnings": list(self.warnings),
         }

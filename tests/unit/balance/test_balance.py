@@ -11,7 +11,7 @@ from balance_cases import healthy, plain_parts, right_or_wrong, table, with_samp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotbal.balance import balance
+from cotbal.balance import Settings, balance
 from cotbal.errors import ScoresError
 from cotbal.scores import ScoreMatrix
 
@@ -40,7 +40,7 @@ def shuffled(matrix: ScoreMatrix, columns: list[int], rows: list[int]) -> ScoreM
 
 @given(healthy(), TEMPERATURES)
 def test_equals_loops(rows: list[list[float]], temperature: float) -> None:
-    result = balance(table(rows), temperature=temperature)
+    result = balance(table(rows), settings=Settings(temperature=temperature))
     assert not result.flags
     for part, weights in plain_parts(rows, temperature).items():
         np.testing.assert_allclose(result.parts[part], weights, rtol=1e-7, atol=1e-9, err_msg=part)
@@ -49,7 +49,7 @@ def test_equals_loops(rows: list[list[float]], temperature: float) -> None:
 
 @given(healthy(), TEMPERATURES)
 def test_weights_are_positive_with_mean_one(rows: list[list[float]], temperature: float) -> None:
-    weights = np.array(list(balance(table(rows), temperature=temperature).weights.values()))
+    weights = np.array(list(balance(table(rows), settings=Settings(temperature=temperature)).weights.values()))
     assert (weights > 0).all()
     assert weights.mean() == pytest.approx(1)
 
@@ -74,7 +74,10 @@ def test_the_order_of_tasks_and_runs_does_not_matter(rows: list[list[float]], ra
 
 def test_the_order_does_not_matter_for_intervals_either() -> None:
     matrix = sampled()
-    one, other = balance(matrix, resamples=200), balance(shuffled(matrix, [2, 0, 1], [1, 3, 0, 2]), resamples=200)
+    one, other = (
+        balance(matrix, settings=Settings(resamples=200)),
+        balance(shuffled(matrix, [2, 0, 1], [1, 3, 0, 2]), settings=Settings(resamples=200)),
+    )
     assert one.part_intervals is not None
     assert one.intervals is not None
     for unit in one.units:
@@ -138,12 +141,12 @@ def test_one_unit_has_weight_one_and_a_warning() -> None:
 
 def test_temperature_auto_keeps_weights_in_range() -> None:
     rows = [[0.05, 0.6, 0.3], [0.9, 0.7, 0.4], [0.06, 0.9, 0.3], [0.1, 0.65, 0.8]]
-    found = balance(table(rows), temperature="auto", weight_range=(0.8, 1.3))
+    found = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.8, 1.3)))
     weights = np.array(list(found.weights.values()))
     assert weights.min() >= 0.8
     assert weights.max() <= 1.3
     assert weights.min() == pytest.approx(0.8) or weights.max() == pytest.approx(1.3)
-    sharper = balance(table(rows), temperature=0.99 * found.temperature).weights.values()
+    sharper = balance(table(rows), settings=Settings(temperature=0.99 * found.temperature)).weights.values()
     assert min(sharper) < 0.8 or max(sharper) > 1.3
 
 
@@ -151,7 +154,7 @@ def test_a_table_that_no_temperature_can_tame_never_passes_in_silence() -> None:
     """A gain of 1e-7 makes contributions of a million: either the range holds, or somebody is told."""
     rows = [[0.2, 0.4, 0.1], [0.7, 0.8, 0.2], [0.3, 0.4 + 1e-7, 0.1], [0.4, 0.4, 0.6]]
     try:
-        found = balance(table(rows), temperature="auto", weight_range=(0.5, 2.0))
+        found = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.5, 2.0)))
     except ScoresError:
         return
     inside = all(0.5 <= weight <= 2.0 for weight in found.weights.values())
@@ -159,14 +162,14 @@ def test_a_table_that_no_temperature_can_tame_never_passes_in_silence() -> None:
 
 
 def test_resamples_and_seed_are_what_intervals_depend_on() -> None:
-    first, again, other = (balance(sampled(), resamples=150, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (balance(sampled(), settings=Settings(resamples=150, seed=seed)) for seed in (1, 1, 2))
     assert first.to_json() == again.to_json()
     assert first.weights == other.weights
     assert first.weight_interval("a") != other.weight_interval("a")
 
 
 def test_intervals_hold_the_point_estimate() -> None:
-    result = balance(sampled(), resamples=400)
+    result = balance(sampled(), settings=Settings(resamples=400))
     assert result.intervals is not None
     assert result.part_intervals is not None
     for name, bounds in result.intervals.items():
@@ -180,12 +183,12 @@ def test_intervals_hold_the_point_estimate() -> None:
 
 def test_more_samples_give_narrower_intervals() -> None:
     few, many = sampled(), with_samples({t: np.tile(s.values, 9) for t, s in sampled().samples.items()})
-    widths = [np.ptp(balance(m, resamples=400).weight_interval("a") or ()) for m in (few, many)]
+    widths = [np.ptp(balance(m, settings=Settings(resamples=400)).weight_interval("a") or ()) for m in (few, many)]
     assert widths[1] == pytest.approx(widths[0] / 3, rel=0.2)
 
 
 def test_sentences() -> None:
-    result = balance(sampled(), resamples=200)
+    result = balance(sampled(), settings=Settings(resamples=200))
     for unit in result.units:
         low, high = result.weight_interval(unit) or (0, 0)
         sure = not low <= 1 <= high
@@ -193,7 +196,7 @@ def test_sentences() -> None:
         verdict = "distinguishable from 1" if sure else "not distinguishable from 1"
         assert result.sentence(unit) == f"{unit}: {result.weights[unit]:.3f} [{low:.3f}, {high:.3f}], {verdict}"
     noise = with_samples({task: right_or_wrong([0.4, 0.5, 0.5], 12, i, 0.0) for i, task in enumerate("ab")})
-    assert balance(noise, resamples=200).sentence("a").endswith("not distinguishable from 1")
+    assert balance(noise, settings=Settings(resamples=200)).sentence("a").endswith("not distinguishable from 1")
 
 
 def test_a_bare_table_has_no_intervals_to_speak_of() -> None:
@@ -204,7 +207,7 @@ def test_a_bare_table_has_no_intervals_to_speak_of() -> None:
 
 
 def test_json_holds_everything_in_plain_numbers() -> None:
-    result = balance(sampled(), resamples=150)
+    result = balance(sampled(), settings=Settings(resamples=150))
     found = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert found["weights"] == pytest.approx(result.weights)
     assert set(found["parts"]) == set(found["part_intervals"]) == {"outward", "inward", "inter", "intra", "all"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from balance_cases import right_or_wrong, table, with_samples
 
-from cotbal.balance import Balance, balance
+from cotbal.balance import Balance, Settings, balance
 
 SAMPLES = 300
 HEALTHY = {"a": [0.2, 0.7, 0.3, 0.4], "b": [0.3, 0.4, 0.8, 0.35], "c": [0.1, 0.2, 0.15, 0.6]}
@@ -43,7 +43,7 @@ def expect_left_out(result: Balance, place: int, intra_too: bool) -> None:
 
 
 def test_healthy_probes_are_not_flagged() -> None:
-    result = balance(with_samples(columns()), resamples=500)
+    result = balance(with_samples(columns()), settings=Settings(resamples=500))
     assert result.flags == ()
     assert result.warnings == ()
     assert not np.isnan(result.contribution).any()
@@ -51,14 +51,14 @@ def test_healthy_probes_are_not_flagged() -> None:
 
 def test_no_gain() -> None:
     same = np.tile(right_or_wrong([0.5], SAMPLES, 9), (4, 1))
-    result = balance(with_samples({**columns(), "b": same}), resamples=500)
+    result = balance(with_samples({**columns(), "b": same}), settings=Settings(resamples=500))
     assert kinds(result) == [("b", "no_gain")]
     expect_left_out(result, 1, intra_too=False)
     assert result.difficulty[1] == 0
 
 
 def test_negative_gain() -> None:
-    result = balance(with_samples(columns(b=[0.6, 0.5, 0.3, 0.5])), resamples=500)
+    result = balance(with_samples(columns(b=[0.6, 0.5, 0.3, 0.5])), settings=Settings(resamples=500))
     assert kinds(result) == [("b", "no_gain")]
     expect_left_out(result, 1, intra_too=False)
     assert result.difficulty[1] < 0
@@ -67,27 +67,29 @@ def test_negative_gain() -> None:
 def test_a_gain_that_may_be_noise() -> None:
     values = right_or_wrong([0.4, 0.5, 0.44, 0.45], SAMPLES, 4, common=0.0)
     assert values[2].mean() > values[0].mean()
-    result = balance(with_samples({**columns(), "b": values}), resamples=500)
+    result = balance(with_samples({**columns(), "b": values}), settings=Settings(resamples=500))
     assert kinds(result) == [("b", "unclear_gain")]
     expect_left_out(result, 1, intra_too=False)
 
 
 def test_every_probe_at_the_top() -> None:
     full_marks = with_samples(columns(b=[0.96, 0.97, 1.0, 0.97]), maximum={"b": 1.0})
-    result = balance(full_marks, resamples=500)
+    result = balance(full_marks, settings=Settings(resamples=500))
     assert ("b", "saturated") in kinds(result)
     expect_left_out(result, 1, intra_too=False)
 
 
 def test_one_probe_at_the_top_is_what_one_hopes_for() -> None:
-    result = balance(with_samples(columns(b=[0.3, 0.4, 0.99, 0.98]), maximum={"b": 1.0}), resamples=500)
+    result = balance(
+        with_samples(columns(b=[0.3, 0.4, 0.99, 0.98]), maximum={"b": 1.0}), settings=Settings(resamples=500)
+    )
     assert result.flags == ()
 
 
 def test_the_top_is_that_of_the_metric() -> None:
     values = {**columns(), "b": 5 * right_or_wrong(HEALTHY["b"], SAMPLES, 1)}
     for maximum, saturated in ((10.0, False), (1.5, True)):
-        result = balance(with_samples(values, maximum={"b": maximum}), resamples=300)
+        result = balance(with_samples(values, maximum={"b": maximum}), settings=Settings(resamples=300))
         assert (("b", "saturated") in kinds(result)) is saturated
 
 
@@ -97,9 +99,11 @@ def test_a_task_that_learnt_only_its_majority_answer() -> None:
     says_yes = truth.astype(float)
     gibberish = np.where(np.arange(SAMPLES) % 3 == 0, says_yes, 0.0)
     values = np.stack([gibberish, says_yes, says_yes, says_yes])
-    found = balance(with_samples({**columns(), "b": values}), resamples=500)
+    found = balance(with_samples({**columns(), "b": values}), settings=Settings(resamples=500))
     assert found.contribution[0, 1] == pytest.approx(1), "without its constant answer the task looks helped by all"
-    result = balance(with_samples({**columns(), "b": values}, constant={"b": says_yes}), resamples=500)
+    result = balance(
+        with_samples({**columns(), "b": values}, constant={"b": says_yes}), settings=Settings(resamples=500)
+    )
     assert kinds(result) == [("b", "constant_answer")]
     expect_left_out(result, 1, intra_too=True)
     assert "0.6" in result.flags[0].message
@@ -107,12 +111,12 @@ def test_a_task_that_learnt_only_its_majority_answer() -> None:
 
 def test_well_above_the_majority_answer_is_no_fault() -> None:
     constant = {task: right_or_wrong([0.15], SAMPLES, 7)[0] for task in HEALTHY}
-    assert balance(with_samples(columns(), constant=constant), resamples=300).flags == ()
+    assert balance(with_samples(columns(), constant=constant), settings=Settings(resamples=300)).flags == ()
 
 
 @pytest.mark.filterwarnings("error")
 def test_own_score_of_zero() -> None:
-    result = balance(with_samples(columns(b=[0.0, 0.0, 0.0, 0.0])), resamples=500)
+    result = balance(with_samples(columns(b=[0.0, 0.0, 0.0, 0.0])), settings=Settings(resamples=500))
     assert ("b", "no_score") in kinds(result)
     expect_left_out(result, 1, intra_too=True)
 
@@ -121,13 +125,13 @@ def test_own_score_of_zero() -> None:
 def test_own_score_that_may_be_zero() -> None:
     values = np.zeros((4, SAMPLES))
     values[2, 17] = 1.0
-    result = balance(with_samples({**columns(), "b": values}), resamples=500)
+    result = balance(with_samples({**columns(), "b": values}), settings=Settings(resamples=500))
     assert ("b", "no_score") in kinds(result)
     expect_left_out(result, 1, intra_too=True)
 
 
 def test_a_flag_names_both_runs_both_scores_and_their_intervals() -> None:
-    result = balance(with_samples(columns(b=[0.6, 0.5, 0.3, 0.5])), resamples=500)
+    result = balance(with_samples(columns(b=[0.6, 0.5, 0.3, 0.5])), settings=Settings(resamples=500))
     message = result.flags[0].message
     assert message.startswith("b: ")
     interval = r"\[-?\d\.\d{3}, -?\d\.\d{3}\]"
@@ -145,10 +149,10 @@ def result_scores(task: str) -> tuple[float, float]:
 
 def test_every_task_flagged_means_equal_weights() -> None:
     flat = {task: np.tile(right_or_wrong([0.5], SAMPLES, seed), (4, 1)) for seed, task in enumerate("abc")}
-    result = balance(with_samples(flat), resamples=300)
+    result = balance(with_samples(flat), settings=Settings(resamples=300))
     assert {kind for _, kind in kinds(result)} == {"no_gain"}
     np.testing.assert_array_equal(result.parts["inter"], np.ones(3))
-    nothing = balance(with_samples({task: np.zeros((4, 50)) for task in "abc"}), resamples=300)
+    nothing = balance(with_samples({task: np.zeros((4, 50)) for task in "abc"}), settings=Settings(resamples=300))
     assert nothing.weights == {"a": 1.0, "b": 1.0, "c": 1.0}
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from balance_cases import right_or_wrong, with_samples
 
-from cotbal.balance import balance
-from cotbal.balance.uncertainty import cluster_sums, interval, resample_scores
-from cotbal.scores import ScoreMatrix
+from cotbal.balance import Settings, balance
+from cotbal.balance.uncertainty import cluster_sums, interval, resample_scores, seed_moves
+from cotbal.scores import ScoreMatrix, mean_matrix
 
 LEVELS = {"a": [0.2, 0.7, 0.4], "b": [0.3, 0.4, 0.8]}
 
@@ -21,7 +21,7 @@ def matrix(samples: int = 200, seed: int = 0, common: float = 1.0) -> ScoreMatri
 
 def widths(found: ScoreMatrix, resamples: int = 600) -> np.ndarray:
     """Widths of the intervals of the two contributions between different tasks."""
-    result = balance(found, resamples=resamples)
+    result = balance(found, settings=Settings(resamples=resamples))
     assert result.intervals is not None
     bounds = result.intervals["contribution"]
     return np.array([np.ptp(bounds[0, 1]), np.ptp(bounds[1, 0])])
@@ -29,7 +29,7 @@ def widths(found: ScoreMatrix, resamples: int = 600) -> np.ndarray:
 
 def test_resampled_scores_scatter_around_the_scores() -> None:
     found = matrix(400)
-    resampled = resample_scores(found, 3000, 0)
+    resampled = resample_scores([found], 3000, 0)
     assert resampled.shape == (3000, 3, 2)
     np.testing.assert_allclose(resampled.mean(axis=0), found.values, atol=0.003)
     p = found.values
@@ -40,7 +40,7 @@ def test_intervals_cover_the_truth() -> None:
     """95 % intervals of contributions, over many small experiments whose true contributions are known."""
     covered: list[bool] = []
     for seed in range(200):
-        result = balance(matrix(150, seed=10 * seed, common=0.5), resamples=150)
+        result = balance(matrix(150, seed=10 * seed, common=0.5), settings=Settings(resamples=150))
         if result.flags or result.intervals is None:
             continue
         for giver, receiver, truth in ((0, 1, (0.4 - 0.3) / 0.5), (1, 0, (0.4 - 0.2) / 0.5)):
@@ -71,7 +71,7 @@ def test_answers_on_one_picture_count_once() -> None:
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
-    first, again, other = (resample_scores(matrix(), 50, seed) for seed in (3, 3, 4))
+    first, again, other = (resample_scores([matrix()], 50, seed) for seed in (3, 3, 4))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
 
@@ -81,17 +81,17 @@ def test_the_order_of_the_columns_does_not_matter() -> None:
     swapped = replace(
         found, tasks=found.tasks[::-1], values=found.values[:, ::-1], samples=dict(reversed(found.samples.items()))
     )
-    np.testing.assert_array_equal(resample_scores(swapped, 50, 0), resample_scores(found, 50, 0)[..., ::-1])
+    np.testing.assert_array_equal(resample_scores([swapped], 50, 0), resample_scores([found], 50, 0)[..., ::-1])
 
 
 def test_tasks_are_drawn_independently() -> None:
     same = right_or_wrong(LEVELS["a"], 200, 0)
-    resampled = resample_scores(with_samples({"a": same, "b": same}), 800, 0)
+    resampled = resample_scores([with_samples({"a": same, "b": same})], 800, 0)
     assert abs(np.corrcoef(resampled[:, 0, 0], resampled[:, 0, 1])[0, 1]) < 0.15
 
 
 def test_a_resample_of_a_constant_is_that_constant() -> None:
-    resampled = resample_scores(with_samples({"a": np.full((2, 30), 0.25)}), 40, 0)
+    resampled = resample_scores([with_samples({"a": np.full((2, 30), 0.25)})], 40, 0)
     np.testing.assert_allclose(resampled, 0.25)
 
 
@@ -106,3 +106,58 @@ def test_cluster_sums() -> None:
 def test_interval() -> None:
     values = np.stack([np.arange(1001.0), np.full(1001, np.nan), np.zeros(1001)], axis=1)
     np.testing.assert_allclose(interval(values), [[25, 975], [np.nan, np.nan], [0, 0]])
+
+
+class TestSeeds:
+    """The noise of training seeds joins that of the samples."""
+
+    def tables(self, seeds: int, noise: float, first: int = 0) -> list[ScoreMatrix]:
+        """Bare tables of two tasks whose cells move by normal noise from seed to seed."""
+        rows = np.array([[0.2, 0.3], [0.7, 0.4], [0.4, 0.8]])
+        generator = np.random.default_rng(first)
+        runs = ("mini", "full:a", "full:b")
+        return [ScoreMatrix(runs, ("a", "b"), rows + noise * generator.standard_normal((3, 2))) for _ in range(seeds)]
+
+    @pytest.mark.parametrize("seeds", [2, 3, 8])
+    def test_moves_are_student_s_t(self, seeds: int) -> None:
+        """The 95 % interval of a mean is that of the t-interval; quantiles of t from a table of the distribution."""
+        quantile = {2: 12.706, 3: 4.303, 8: 2.365}[seeds]
+        values = np.random.default_rng(seeds).standard_normal(seeds)
+        moves = seed_moves(seeds, 60_000, np.random.default_rng(1))
+        np.testing.assert_allclose(moves.sum(axis=1), 0, atol=1e-9 * np.abs(moves).max())
+        half = quantile * values.std(ddof=1) / np.sqrt(seeds)
+        low, high = interval(moves @ values)
+        assert high == pytest.approx(half, rel=0.1)
+        assert low == pytest.approx(-half, rel=0.1)
+
+    def test_intervals_over_seeds_cover_the_truth(self) -> None:
+        covered = []
+        for first in range(300):
+            drawn = resample_scores(self.tables(4, 0.03, first), 400, 0)
+            low, high = interval(drawn[:, 1, 0])
+            covered.append(bool(low <= 0.7 <= high))
+        assert 0.92 <= np.mean(covered) <= 0.98
+
+    def test_one_draw_moves_all_cells_together(self) -> None:
+        """Noise that is common to two runs cancels in their difference."""
+        common = [replace(m, values=self.tables(1, 0)[0].values + k * 0.05) for k, m in enumerate(self.tables(3, 0))]
+        drawn = resample_scores(common, 500, 0)
+        assert drawn[:, 0, 0].std() > 0.02
+        np.testing.assert_allclose(drawn[:, 1, 0] - drawn[:, 0, 0], 0.5)
+
+    def test_both_sources_add(self) -> None:
+        many = [matrix(200, seed) for seed in (0, 10, 20, 30, 40)]
+        spread = {
+            sources: resample_scores(many, 4000, 0, sources)[:, 1, 0].std()
+            for sources in ((), ("samples",), ("seeds",), ("samples", "seeds"))
+        }
+        assert spread[()] == 0
+        both = np.hypot(spread["samples",], spread["seeds",])
+        assert spread["samples", "seeds"] == pytest.approx(both, rel=0.1)
+
+    def test_weights_from_several_bare_tables_have_intervals(self) -> None:
+        result = balance(self.tables(3, 0.01))
+        assert result.seeds == 3
+        assert result.part_intervals is not None
+        assert "the noise of the seeds alone" in result.warnings[0]
+        np.testing.assert_allclose(result.contribution, balance(mean_matrix(self.tables(3, 0.01))).contribution)

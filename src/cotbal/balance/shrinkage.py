@@ -1,0 +1,34 @@
+"""Contributions pulled toward their mean by their own noise: empirical Bayes (Morris 1983), not part of the paper.
+
+A contribution with a small denominator is noisy, and the softmax takes its noise at full strength. With `C` the
+contributions between different units, `v` their sampling variances and `t` the variance of the true values, the best
+linear guess of a true value is `m + t / (t + v) (C - m)`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+
+def shrink(
+    contributions: Float[np.ndarray, "*resample giver receiver"], variances: Float[np.ndarray, "giver receiver"]
+) -> Float[np.ndarray, "*resample giver receiver"]:
+    """Contributions pulled toward their mean, each by its own share of noise; the diagonal and NaN stay.
+
+    Args:
+        contributions: `C[giver, receiver]`, one matrix or one a resample.
+        variances: of every contribution over resamples.
+    """
+    between = ~np.eye(variances.shape[0], dtype=bool) & ~np.isnan(variances)
+    if between.sum() < 2:
+        return contributions
+    values, noise = contributions[..., between], variances[between]
+    signal = np.maximum(np.var(values, axis=-1, ddof=1) - noise.mean(), 0.0)[..., None]
+    trust = signal / np.maximum(signal + noise, np.finfo(float).tiny)
+    # Precise values say more about the common mean than noisy ones.
+    precision = 1 / np.maximum(signal + noise, np.finfo(float).tiny)
+    center = (precision * values).sum(axis=-1, keepdims=True) / precision.sum(axis=-1, keepdims=True)
+    shrunk = contributions.copy()
+    shrunk[..., between] = center + trust * (values - center)
+    return shrunk

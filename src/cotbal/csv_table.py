@@ -1,0 +1,104 @@
+"""A table of numbers as CSV: one corner word, names along both sides, nothing that has to be guessed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from cotbal.errors import ScoresError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a table holds, in the words of its messages.
+
+    Attributes:
+        corner: first cell of the header; it names what the rows are.
+        column: what a column is, as the header shows it, such as `<task>`.
+        content: what the cells are.
+        gaps: whether a cell may be empty; it is then NaN.
+    """
+
+    corner: str
+    column: str
+    content: str
+    gaps: bool = False
+
+    @property
+    def header(self) -> str:
+        """The header that is expected."""
+        return f"`{self.corner},{self.column},...`"
+
+
+@dataclass(frozen=True)
+class CsvTable:
+    """Names of rows and columns, and the numbers `[row, column]`."""
+
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    values: Float[np.ndarray, "row column"]
+
+
+def read_table(path: Path, kind: Kind) -> CsvTable:
+    """Read a table; lines without any content are skipped.
+
+    Raises:
+        ScoresError: no such file, a malformed header, a repeated name, a row of another length, or a cell that is not
+            a finite number (where gaps are allowed: nor empty); with the line.
+    """
+    try:
+        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ScoresError(f"{path}: expected a CSV table of {kind.content}; {error}") from None
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if any(cell.strip() for cell in line)]
+    if not numbered:
+        raise ScoresError(f"{path}: expected a header {kind.header}; found an empty file")
+    header = [cell.strip() for cell in numbered[0][1]]
+    if header[0] != kind.corner or len(header) < 2 or "" in header:
+        raise ScoresError(f"{path}: expected a header {kind.header}; found {','.join(header)!r}")
+    columns = _distinct(header[1:], path, re.sub("[<>]", "", kind.column))
+    rows = _distinct([line[0].strip() for _, line in numbered[1:]], path, kind.corner)
+    values = [_numbers(line, columns, kind, f"{path}, line {number}") for number, line in numbered[1:]]
+    return CsvTable(rows, columns, np.array(values, dtype=float).reshape(len(rows), len(columns)))
+
+
+def to_csv(kind: Kind, table: CsvTable) -> str:
+    """The table as text, numbers unrounded, NaN as an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([kind.corner, *table.columns])
+    for name, row in zip(table.rows, table.values, strict=True):
+        writer.writerow([name, *("" if np.isnan(value) else repr(float(value)) for value in row)])
+    return text.getvalue()
+
+
+def _distinct(names: Sequence[str], path: Path, kind: str) -> tuple[str, ...]:
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ScoresError(f"{path}: expected every {kind} once; found {', '.join(map(repr, repeated))} more than once")
+    return tuple(names)
+
+
+def _numbers(line: Sequence[str], columns: Sequence[str], kind: Kind, place: str) -> list[float]:
+    if len(line) != len(columns) + 1:
+        raise ScoresError(
+            f"{place}: expected {len(columns)} {kind.content} after the name of the {kind.corner}; "
+            f"found {len(line) - 1}"
+        )
+    numbers = []
+    for column, cell in zip(columns, line[1:], strict=True):
+        try:
+            number = float(cell)
+        except ValueError:
+            number = float("nan")
+        if not np.isfinite(number) and not (kind.gaps and not cell.strip()):
+            raise ScoresError(f"{place}, column {column!r}: expected a finite number; found {cell!r}")
+        numbers.append(number)
+    return numbers
