@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.errors import ScoresError
-from cotbal.improvement import error, improvement, improvements, task_improvement
+from cotbal.improvement import Overall, error, improvement, overall, task_improvement, task_improvements
+from cotbal.results import Column, Results
 
 PERCENTS = st.lists(st.floats(-100, 100), min_size=1, max_size=8)
 UP = np.array([True])
@@ -38,8 +39,9 @@ def test_seeds_come_first() -> None:
 
 
 def test_a_baseline_of_zero_has_no_relative_change() -> None:
-    with pytest.raises(ScoresError, match="baseline is 0"):
-        task_improvement(np.array([0.6, 0.1]), np.array([0.5, 0.0]), np.array([True, True]))
+    assert np.isnan(task_improvement(np.array([0.6, 0.1]), np.array([0.5, 0.0]), np.array([True, True])))
+    found = task_improvement(np.array([0.6, 0.0]), np.array([0.5, 0.0]), np.array([True, True]))
+    assert float(found) == pytest.approx(10)
 
 
 @given(PERCENTS)
@@ -52,14 +54,37 @@ def test_improvement_is_what_was_won_less_what_was_lost(per_task: list[float]) -
     assert float(error(-values)) == pytest.approx(won, abs=1e-9)
 
 
-def test_by_name() -> None:
-    ours = {"vqa": [55.0], "caption": [1.0, 3.0]}
-    theirs = {"caption": [2.0, 3.0], "vqa": [50.0]}
-    assert improvements(ours, theirs) == pytest.approx({"vqa": 10, "caption": -25})
-    assert improvements(ours, theirs, {"caption": [False, True]}) == pytest.approx({"vqa": 10, "caption": 25})
+def table(*rows: tuple[str, list[float]], header: str = "vqa:em caption:cider caption:loss-") -> Results:
+    columns = tuple(Column(*name.split(":")) for name in header.split())
+    return Results(tuple(name for name, _ in rows), columns, np.array([values for _, values in rows]))
 
 
-def test_equal_to_a_baseline_of_zero_is_no_change() -> None:
-    assert improvements({"vqa": [0.0]}, {"vqa": [0.0]}) == {"vqa": 0.0}
-    with pytest.raises(ScoresError):
-        improvements({"vqa": [0.1]}, {"vqa": [0.0]})
+def test_overall_by_hand() -> None:
+    found = overall(table(("STL", [50.0, 2.0, 4.0]), ("EW", [55.0, 1.0, 3.0])), "STL")
+    assert found["EW"].tasks == pytest.approx({"vqa": 10, "caption": (-50 + 25) / 2})
+    assert found["EW"].improvement == pytest.approx(-1.25)
+    assert found["EW"].error == pytest.approx(6.25)
+    assert found["STL"] == Overall(0.0, 0.0, {"vqa": 0.0, "caption": 0.0})
+
+
+def test_another_baseline_turns_the_signs() -> None:
+    found = overall(table(("STL", [50.0, 2.0, 4.0]), ("EW", [55.0, 1.0, 3.0])), "EW")
+    assert found["STL"].tasks == pytest.approx({"vqa": -100 / 11, "caption": (100 - 100 / 3) / 2})
+
+
+def test_a_baseline_of_zero_is_named() -> None:
+    with pytest.raises(ScoresError, match="STL has 0 in caption:cider"):
+        overall(table(("STL", [50.0, 0.0, 4.0]), ("EW", [55.0, 1.0, 3.0])), "STL")
+    same = overall(table(("STL", [50.0, 0.0, 4.0]), ("EW", [55.0, 0.0, 4.0])), "STL")
+    assert same["EW"].improvement == pytest.approx(5)
+
+
+def test_a_baseline_that_is_not_there() -> None:
+    with pytest.raises(ScoresError, match="expected one of the methods STL; found 'EW'"):
+        overall(table(("STL", [50.0, 2.0, 4.0])), "EW")
+
+
+def test_draws_come_first() -> None:
+    values = np.array([[[1.0, 2.0], [1.1, 2.0]], [[1.0, 2.0], [0.9, 3.0]]])  # [draw, method, column]
+    found = task_improvements(values, (Column("a", "m"), Column("b", "m")), 0)
+    np.testing.assert_allclose(found, [[[0, 0], [10, 0]], [[0, 0], [-10, 50]]])
