@@ -9,7 +9,7 @@ import sys
 import typer
 
 from cotbal.errors import CotbalError, RunsFailed
-from cotbal.verbs import data, jobs, prepare, tables
+from cotbal.verbs import data, jobs, prepare, studies, tables
 
 app = typer.Typer(
     name="cotbal",
@@ -21,9 +21,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (data.init, data.check, data.plan, jobs.balance, jobs.train, jobs.run, jobs.demo):
+for verb in (
+    data.init,
+    data.check,
+    data.plan,
+    jobs.balance,
+    jobs.train,
+    jobs.run,
+    studies.compare,
+    studies.ablate,
+    jobs.demo,
+):
     app.command()(verb)
-for reader in (tables.weights, tables.status, tables.report):
+for reader in (tables.weights, tables.overall, tables.status, tables.report):
     app.command()(reader)
 app.add_typer(prepare.app, name="prepare")
 

@@ -13,15 +13,18 @@ from rich.table import Table
 from cotbal.balance import Balance
 from cotbal.data.check import CheckReport
 from cotbal.display import duration
+from cotbal.improvement import Overall
 from cotbal.mixture import Mixture
-from cotbal.pipeline import State
 from cotbal.pipeline.plan import Plan
+from cotbal.pipeline.status import State
+from cotbal.report.comparison import Comparison
+from cotbal.report.formatting import with_interval
+from cotbal.report.naming import method_label
 from cotbal.rundir import RunPaths, read_json
 
 out = Console(highlight=False)
 if not out.is_terminal:
     out = Console(highlight=False, width=160)  # a file or pipe has no width; do not cut columns to 80
-FINAL_NAMES = {"equal": "EW", "fixed": "CoTBal", "task_level": "TLA"}
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
@@ -63,8 +66,8 @@ def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
     for p in plan.runs:
         tokens = "-" if p.tokens is None else f"{p.tokens:.0f}"
         time = "-" if p.seconds is None else duration(p.seconds)
-        kind = p.kind if p.kind == "probe" else f"final {FINAL_NAMES.get(p.run.name, '')}".rstrip()
-        table.add_row(escape(p.run.name), kind, str(p.records), tokens, str(p.answers), f"{p.share:.3f}", time)
+        kind = p.kind if p.kind == "probe" else f"final {method_label(p.run.name)}"
+        table.add_row(escape(p.label), kind, str(p.records), tokens, str(p.answers), f"{p.share:.3f}", time)
     out.print(table)
     out.print(f"\n{plan.sentence()}")
     for warning in warnings:
@@ -82,7 +85,10 @@ def show_balance(result: Balance) -> None:
         cells = ("n/a" if math.isnan(number) else f"{number:.3f}" for number in numbers)
         table.add_row(escape(unit), f"{result.weights[unit]:.4f}", shown, *cells, verdict)
     out.print(table)
-    out.print(f"temperature {result.temperature:g}")
+    out.print(f"{result.form} form, {result.difficulty_form} difficulty, temperature {result.temperature:g}")
+    for need in result.needs:
+        if result.distinguishable(need.unit) is False:
+            out.print(f"  {escape(need.sentence())}", soft_wrap=True)
     for flag in result.flags:
         out.print(f"[yellow]{flag.kind}[/]  {escape(flag.message)}", soft_wrap=True)
     for warning in result.warnings:
@@ -91,15 +97,40 @@ def show_balance(result: Balance) -> None:
 
 def show_final(mixture: Mixture, paths: RunPaths) -> None:
     """Test scores of a final model."""
-    table = _table(
-        "task", "split", "metric", "score", title=f"{FINAL_NAMES.get(paths.root.name, paths.root.name)} on test"
-    )
+    table = _table("task", "split", "metric", "score", title=f"{method_label(paths.root.name)} on test")
     for task in mixture.tasks:
         for split in task.test:
             content: Mapping[str, Mapping[str, Mapping[str, float]]] = read_json(paths.scores(task.name, split))
             for metric, entry in content["metrics"].items():
                 table.add_row(escape(task.name), split, metric, f"{entry['score']:.4f}")
     out.print(table)
+
+
+def show_overall(found: Mapping[str, Overall], baseline: str) -> None:
+    """Eq. 12-14, one line a method."""
+    tasks = list(next(iter(found.values())).tasks)
+    table = _table("method", "improvement", "error", *tasks, title=f"Relative change against {baseline}, in %")
+    for name, each in found.items():
+        numbers = (each.improvement, each.error, *each.tasks.values())
+        table.add_row(escape(name), *(f"{number:.2f}" for number in numbers))
+    out.print(table)
+
+
+def show_comparison(found: Comparison) -> None:
+    """Improvement and error of every method with their intervals, and the difference from EW."""
+    if found.reference is None or not found.against:
+        out.print("No method to hold the others against: compare with stl or ew among the methods.")
+        return
+    reference = method_label(found.reference)
+    table = _table("method", "improvement", "error", "improvement - EW", "", title=f"Against {reference}, in %")
+    for name, each in found.against.items():
+        minus = found.paired.get(name)
+        clear = "" if minus is None else "distinguishable from EW" if minus.clear else "not distinguishable from EW"
+        shown = (each.average, each.error) if minus is None else (each.average, each.error, minus)
+        cells = [with_interval(d.value, d.bounds, 2, True) for d in shown]
+        table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), clear)
+    out.print(table)
+    out.print(f"seeds: {', '.join(map(str, found.seeds))}; intervals: 95 %, over test samples and seeds")
 
 
 def show_status(states: Sequence[State]) -> None:

@@ -9,8 +9,8 @@ import torch
 
 from cotbal.data.collate import Collator, Row
 from cotbal.data.records import Record
-from cotbal.recipe import Generation
 from cotbal.rundir import RunPaths, write_jsonl
+from cotbal.sections import Generation
 
 Report = Callable[[int], None]  # number of answers given so far
 

@@ -6,175 +6,18 @@ import difflib
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError
 
+from cotbal import sections
 from cotbal.errors import RecipeError
 from cotbal.mixture import Mixture, Task
+from cotbal.sections import ModelSection, RecipeFile, TaskSection
 from cotbal.strict_yaml import apply_override, read_yaml
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
-Name = Annotated[str, Field(pattern=NAME)]
-
-
-def _fraction(value: object) -> Fraction:
-    """YAML reads `1/32` as text; a float such as 0.03125 is accepted too."""
-    try:
-        return Fraction(str(value))
-    except (ValueError, ZeroDivisionError):
-        raise ValueError("expected a fraction such as 1/32, or a number") from None
-
-
-Rate = Annotated[
-    Fraction,
-    BeforeValidator(_fraction),
-    PlainSerializer(str, return_type=str),
-    Field(gt=0, le=1),
-]
-Training = Literal["frozen", "full", "lora"]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TaskSection(_Section):
-    """One task as written in the recipe; paths are relative to the recipe file."""
-
-    train: Path
-    validation: Path | None = None
-    test: Path | dict[Name, Path] | None = None
-    metric: str = "exact_match"
-    test_metrics: tuple[str, ...] | None = None
-    instruction: str | None = None
-    group: Name | None = None
-    balanced: bool = True
-
-    @model_validator(mode="after")
-    def _needs_validation(self) -> TaskSection:
-        if self.balanced and self.validation is None:
-            raise ValueError("a balanced task needs a validation set; give one, or set balanced: false")
-        return self
-
-    @model_validator(mode="after")
-    def _splits_have_names_of_their_own(self) -> TaskSection:
-        # Answers and scores lie in files named after the split.
-        taken = {"train", "validation"} & set(self.test if isinstance(self.test, dict) else ())
-        if taken:
-            raise ValueError(f"a test split cannot be called {' or '.join(sorted(taken))}; give it another name")
-        return self
-
-
-class Lora(_Section):
-    """Low-rank adapters (Hu et al. 2021) on the parts of the model that the recipe trains with `lora`."""
-
-    rank: int = Field(16, ge=1)
-    alpha: float = Field(32, gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[str, ...] | None = None  # names of linear layers; None means every linear layer of the part
-
-
-class ModelSection(_Section):
-    """The base checkpoint and which of its parts are trained."""
-
-    checkpoint: str
-    vision: Training = "frozen"
-    projector: Training = "full"
-    language: Training = "full"
-    lora: Lora = Lora()
-    dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    max_length: int = Field(2048, ge=8)  # tokens, pictures included
-    remote_code: bool = False
-    gradient_checkpointing: bool = False
-
-
-class Optimization(_Section):
-    """How every run is trained; the defaults are those of the paper (Academic Benchmark)."""
-
-    epochs: float = Field(1, gt=0)
-    batch_size: int = Field(128, ge=1)  # records an optimizer step, over all devices
-    micro_batch_size: int = Field(16, ge=1)  # records a device and a forward pass
-    learning_rate: float = Field(2e-5, gt=0)
-    schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
-    warmup_ratio: float = Field(0.03, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
-    normalizer: Literal["weights", "tokens"] = "weights"
-    checkpoint_steps: int = Field(500, ge=1)
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _micro_batches_fit(self) -> Optimization:
-        if self.batch_size % self.micro_batch_size:
-            raise ValueError(
-                f"batch_size must be a multiple of micro_batch_size; found {self.batch_size}, {self.micro_batch_size}"
-            )
-        return self
-
-
-class Generation(_Section):
-    """Greedy generation of the answers that are scored."""
-
-    max_new_tokens: int = Field(64, ge=1)
-    batch_size: int = Field(32, ge=1)
-
-
-class Portions(_Section):
-    """Share of a task's records in its portions; mini lies inside large, large inside full."""
-
-    large: Rate = Fraction(1)
-    mini: Rate = Fraction(1, 32)
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _nested(self) -> Portions:
-        if self.mini > self.large:
-            raise ValueError(f"mini must not be larger than large; found {self.mini} and {self.large}")
-        return self
-
-
-class BalanceSection(_Section):
-    """How scores become weights (Eq. 3-11)."""
-
-    form: Literal["standard"] = "standard"
-    temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = 0.5
-    weight_range: tuple[float, float] = (0.5, 2.0)  # used by temperature: auto
-    bootstrap: int = Field(2000, ge=100)  # resamples of the validation sets
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _range_holds_one(self) -> BalanceSection:
-        low, high = self.weight_range
-        if not 0 < low < 1 < high:
-            raise ValueError(f"weight_range must hold the mean weight 1 inside it; found [{low}, {high}]")
-        return self
-
-
-class RecipeFile(_Section):
-    """The YAML file, field by field."""
-
-    name: Name
-    images: Path | None = None
-    on_missing_image: Literal["error", "drop"] = "error"
-    tasks: dict[Name, TaskSection] = Field(min_length=1)
-    model: ModelSection | None = None
-    optimization: Optimization = Optimization()
-    generation: Generation = Generation()
-    portions: Portions = Portions()
-    balance: BalanceSection = BalanceSection()
-
-    @model_validator(mode="after")
-    def _groups_have_names_of_their_own(self) -> RecipeFile:
-        for name, task in self.tasks.items():
-            other = self.tasks.get(task.group or "")
-            if other is not None and other.group != task.group:
-                raise ValueError(f"tasks.{name}.group: {task.group!r} is a task outside that group; give another name")
-        return self
 
 
 @dataclass(frozen=True)
@@ -209,8 +52,21 @@ class Recipe:
     @property
     def checkpoint(self) -> str:
         """The base checkpoint: a directory if there is one beside the recipe, otherwise the name of a hub model."""
-        local = (self.path.parent / self.model.checkpoint).resolve()
-        return str(local) if local.exists() else self.model.checkpoint
+        return self._located(self.model.checkpoint)
+
+    def _located(self, checkpoint: str) -> str:
+        local = (self.path.parent / checkpoint).resolve()
+        return str(local) if local.exists() else checkpoint
+
+    @property
+    def for_probes(self) -> Recipe:
+        """The recipe that probes are trained by: this one, but for what the section `probes` changes."""
+        return replace(self, file=self.file.with_probes())
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Training seeds of the probes."""
+        return self.file.balance.seeds or (self.file.optimization.seed,)
 
     @property
     def fingerprint(self) -> str:
@@ -236,6 +92,8 @@ class Recipe:
             entry["test_metrics"] = list(task.test_metrics)
         if self.file.model is not None:
             content["model"]["checkpoint"] = self.checkpoint
+        if self.file.probes is not None and "checkpoint" in self.file.probes.model:
+            content["probes"]["model"]["checkpoint"] = self._located(self.file.probes.model["checkpoint"])
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
@@ -279,10 +137,8 @@ def _message(fault: Any) -> str:
 
 
 def _all_fields() -> list[str]:
-    sections: list[type[BaseModel]] = [
-        RecipeFile, TaskSection, ModelSection, Lora, Optimization, Generation, Portions, BalanceSection
-    ]  # fmt: skip
-    return [name for section in sections for name in section.model_fields]
+    known = [each for each in vars(sections).values() if isinstance(each, type) and issubclass(each, BaseModel)]
+    return [name for section in known for name in section.model_fields]
 
 
 def _task(name: str, section: TaskSection, root: Path) -> Task:

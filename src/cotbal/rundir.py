@@ -207,6 +207,15 @@ class RunDir:
         """The report's directory."""
         return self.root / "report"
 
+    @property
+    def comparison(self) -> Path:
+        """Tables and page of `compare` and `ablate`."""
+        return self.root / "comparison"
+
+    def seeded(self, seed: int) -> RunDir:
+        """The same files for the runs of another training seed than that of the recipe."""
+        return RunDir(self.root / f"seed-{seed}")
+
     def portions(self, task: str) -> Path:
         """Which portion holds each training record of `task`."""
         return self.root / "portions" / f"{task}.csv"

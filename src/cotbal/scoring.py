@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,34 +13,52 @@ from cotbal.rundir import RunPaths, read_json, read_jsonl, write_json
 from cotbal.scores import Samples, ScoreMatrix
 
 
-def score_matrix(probes: Mapping[str, RunPaths], metrics: Mapping[str, str]) -> ScoreMatrix:
+def score_matrix(
+    probes: Mapping[str, RunPaths], metrics: Mapping[str, str], answered: Mapping[str, Collection[str]] | None = None
+) -> ScoreMatrix:
     """The score matrix of finished probes on their validation sets, with the samples behind every cell.
 
     Args:
         probes: name of the run -> its files; the order is that of the rows.
         metrics: task -> metric; a run that was scored with another metric is scored again from its kept answers.
+        answered: name of the run -> the tasks that it answered, all by default; other cells are NaN.
 
     Raises:
         RunError: two runs answered different samples, so that they cannot be compared.
     """
-    samples = {task: _column(probes, task, metric) for task, metric in metrics.items()}
+    given = answered or dict.fromkeys(probes, tuple(metrics))
+    samples = {}
+    for task, metric in metrics.items():
+        cells = {run: paths for run, paths in probes.items() if task in given[run]}
+        samples[task] = _column(cells, tuple(probes), task, metric)
     values = np.stack([column.values.mean(axis=1) for column in samples.values()], axis=1)
     return ScoreMatrix(tuple(probes), tuple(metrics), values, samples)
 
 
-def _column(probes: Mapping[str, RunPaths], task: str, metric: str) -> Samples:
+def _column(probes: Mapping[str, RunPaths], rows: Sequence[str], task: str, metric: str) -> Samples:
     cells = {run: scores_of(paths, task, "validation", (metric,)) for run, paths in probes.items()}
+    return column_of(cells, rows, f"{task}, validation", metric)
+
+
+def column_of(cells: Mapping[str, Mapping[str, Any]], rows: Sequence[str], what: str, metric: str) -> Samples:
+    """The samples of one metric from the score files of several runs; a row without a cell is NaN.
+
+    Raises:
+        RunError: two runs answered different samples; `what` says which set.
+    """
     first_run, first = next(iter(cells.items()))
     for run, cell in cells.items():
         if cell["clusters"] != first["clusters"]:
-            raise RunError(f"{task}: {run} and {first_run} answered different validation samples; run them again")
-    entries = [cell["metrics"][metric] for cell in cells.values()]
+            raise RunError(f"{what}: {run} and {first_run} answered different samples; run them again")
+    entries = {run: cell["metrics"][metric] for run, cell in cells.items()}
+    nothing = np.full(first["n"], np.nan)
+    entry = entries[first_run]
     return Samples(
-        values=np.array([entry["samples"] for entry in entries]),
+        values=np.stack([np.array(entries[run]["samples"]) if run in entries else nothing for run in rows]),
         clusters=np.array(first["clusters"]),
-        maximum=entries[0]["maximum"],
-        constant=np.array(entries[0]["constant_samples"]),
-        constant_answer=entries[0]["constant_answer"],
+        maximum=entry["maximum"],
+        constant=np.array(entry["constant_samples"]),
+        constant_answer=entry["constant_answer"],
     )
 
 

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
 
 from cotbal.errors import CotbalError, MissingDependency
-from cotbal.recipe import ModelSection, Training
+from cotbal.sections import ModelSection, Training
 
 # Checked in this order: some families keep the projector inside the vision module.
 PART_PATTERNS = {

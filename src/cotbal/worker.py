@@ -63,13 +63,12 @@ def _leave_with_parent() -> None:
 def _do(job: dict[str, Any], root: RunDir, paths: RunPaths) -> None:
     started = time.monotonic()
     recipe = load_recipe(root.recipe)
+    recipe = recipe.for_probes if job["kind"] == "probe" else recipe
     run = Run(**job["run"])
     progress = _Progress(paths)
     progress.write("loading", 0, 1, 0.0)
     if not paths.trained.exists():
-        rows = training.Mixed(_parts(recipe, run, root))
-        trained = training.train(recipe, run, rows, job["weights"], paths, progress.training)
-        write_json(paths.trained, vars(trained))
+        write_json(paths.trained, vars(_train(recipe, run, root, job["weights"], paths, progress)))
         shutil.rmtree(paths.partial, ignore_errors=True)
     seconds = _evaluate(recipe, run, paths, progress)
     trained_facts = read_json(paths.trained)
@@ -89,6 +88,17 @@ def _do(job: dict[str, Any], root: RunDir, paths: RunPaths) -> None:
         shutil.rmtree(paths.checkpoint, ignore_errors=True)
     progress.write("scoring", 1, 1, 1.0)
     write_json(paths.outcome, facts)
+
+
+def _train(
+    recipe: Recipe, run: Run, root: RunDir, weights: dict[str, float] | None, paths: RunPaths, progress: _Progress
+) -> training.Trained:
+    """Train on the portions of the run; a run without any is the base checkpoint as it is."""
+    if not run.portions:
+        progress.share = 0.0
+        return training.Trained(steps=0, records=0, tokens=0, seconds=0.0, self_check=None)
+    rows = training.Mixed(_parts(recipe, run, root))
+    return training.train(recipe, run, rows, weights, paths, progress.training)
 
 
 def _parts(recipe: Recipe, run: Run, root: RunDir) -> list[training.Part]:
@@ -114,15 +124,15 @@ class _Set:
 
 
 def _evaluation_sets(recipe: Recipe, run: Run) -> list[_Set]:
-    """A probe answers the validation set of every task it trained on; a final run answers every test split."""
+    """The validation sets and test splits that the run answers."""
     sets = []
-    for name in run.portions:
+    for name in run.validation:
         task = recipe.mixture[name]
-        if run.split == "validation":
-            assert task.validation is not None  # checked with the recipe
-            sets.append(_Set(task, "validation", _records(recipe, task.validation), (task.metric,)))
-        else:
-            sets += [_Set(task, split, _records(recipe, path), task.test_metrics) for split, path in task.test.items()]
+        assert task.validation is not None  # checked with the recipe
+        sets.append(_Set(task, "validation", _records(recipe, task.validation), (task.metric,)))
+    for name in run.test:
+        task = recipe.mixture[name]
+        sets += [_Set(task, split, _records(recipe, path), task.test_metrics) for split, path in task.test.items()]
     return sets
 
 
@@ -140,7 +150,7 @@ def _evaluate(recipe: Recipe, run: Run, paths: RunPaths, progress: _Progress) ->
     total = sum(len(s.records) for s in sets)
     done = total - sum(len(s.records) for s in waiting)
     if waiting:
-        answer = _answerer(recipe, paths)
+        answer = _answerer(recipe, str(paths.checkpoint) if run.portions else recipe.checkpoint)
     for s in waiting:
         rows = [Row(record, s.task.name, s.task.instruction) for record in s.records]
         answers = answer(rows, partial(progress.answers, done, total, s.task.name))
@@ -151,8 +161,8 @@ def _evaluate(recipe: Recipe, run: Run, paths: RunPaths, progress: _Progress) ->
     return time.monotonic() - started
 
 
-def _answerer(recipe: Recipe, paths: RunPaths) -> Callable[[Sequence[Row], Callable[[int], None]], list[str]]:
-    model, processor = vlm.load(str(paths.checkpoint), recipe.model.dtype, recipe.model.remote_code)
+def _answerer(recipe: Recipe, checkpoint: str) -> Callable[[Sequence[Row], Callable[[int], None]], list[str]]:
+    model, processor = vlm.load(checkpoint, recipe.model.dtype, recipe.model.remote_code)
     device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")
     evaluation.set_greedy(device_model.eval(), processor.tokenizer)
     collator = Collator(processor, recipe.images, recipe.model.max_length)

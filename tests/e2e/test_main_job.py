@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from cotbal.data.sampling import draw_portions
-from cotbal.recipe import Portions
+from cotbal.sections import Portions
 from tiny_vlm import copy, mixture
 
 TASKS = {"color": 1, "paint": 2}

@@ -10,8 +10,8 @@ from cotbal.balance import balance
 from cotbal.data.check import CheckReport, SplitReport
 from cotbal.data.conversations import Fault
 from cotbal.mixture import Mixture, Task
-from cotbal.pipeline import State
 from cotbal.pipeline.plan import Plan, Planned
+from cotbal.pipeline.status import State
 from cotbal.rundir import RunPaths, write_json
 from cotbal.runs import Run
 from cotbal.scores import Samples, ScoreMatrix

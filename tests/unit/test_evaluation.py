@@ -11,8 +11,8 @@ from PIL import Image
 from cotbal import evaluation, vlm
 from cotbal.data.collate import Collator, Row
 from cotbal.data.records import Record, Turn
-from cotbal.recipe import Generation
 from cotbal.rundir import RunPaths, read_jsonl
+from cotbal.sections import Generation
 from tiny_vlm import BASE
 
 

@@ -9,7 +9,7 @@ import torch
 
 from cotbal import vlm
 from cotbal.errors import CotbalError
-from cotbal.recipe import Lora, ModelSection
+from cotbal.sections import Lora, ModelSection
 from tiny_vlm import build
 
 

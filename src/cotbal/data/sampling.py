@@ -16,8 +16,8 @@ import numpy as np
 from cotbal.data.pictures import faults_of_pictures
 from cotbal.data.records import Records
 from cotbal.errors import DataError
-from cotbal.recipe import Portions
 from cotbal.runs import Portion
+from cotbal.sections import Portions
 
 LEVELS: tuple[Portion, ...] = ("mini", "large", "full")  # a level is a place in this tuple
 _SHOWN = 20

@@ -1,51 +1,71 @@
-"""The verbs: plan, balance, train, run, status, report. Each skips what is done and never imports torch."""
+"""The verbs: plan, balance, train, run. Each skips what is done and never imports torch."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cotbal import plugins
-from cotbal.balance import Balance
-from cotbal.balance import balance as weigh
+from cotbal.balance import Balance, Settings
+from cotbal.balance import balance as balance_scores
+from cotbal.balance.forms import rows_of
 from cotbal.errors import CotbalError, RunError
+from cotbal.mixture import Mixture
 from cotbal.pipeline.inputs import open_inputs, warnings, write_portions
-from cotbal.pipeline.jobs import Options, Work, carry_out, paths_of
-from cotbal.pipeline.plan import Planned, Prepared, make_plan
+from cotbal.pipeline.jobs import Options, Work, carry_out
+from cotbal.pipeline.plan import Kind, Planned, Prepared, make_plan
 from cotbal.recipe import Recipe
 from cotbal.report import write_report
 from cotbal.rundir import RunDir, RunPaths, locked, read_json, write_json, write_text
-from cotbal.scores import ScoreMatrix
+from cotbal.runs import Run, final_run, plan_probes
+from cotbal.scores import ScoreMatrix, mean_matrix
 from cotbal.scoring import score_matrix
 
 FIXED = "fixed"  # the weighting that trains with the weights of Eq. 11
 
 
 def plan(recipe: Recipe, root: RunDir, weightings: Sequence[str] = (FIXED,)) -> Prepared:
-    """Open the data and plan every run; nothing is written.
+    """Open the data and plan the probes and one final run a weighting; nothing is written.
 
     Raises:
         CotbalError: the data is broken, or a weighting or metric does not exist.
     """
-    weightings = tuple(dict.fromkeys(weightings))
-    for weighting in weightings:
+    seed = recipe.file.optimization.seed
+    finals: list[tuple[Run, Kind]] = [(final_run(recipe.mixture, name, seed), "final") for name in weightings]
+    return prepare(recipe, root, [*probes(recipe), *finals])
+
+
+def probes(recipe: Recipe) -> list[tuple[Run, Kind]]:
+    """The probes that the recipe asks for."""
+    settings = recipe.file.balance
+    planned = plan_probes(recipe.mixture, settings.form, settings.difficulty, recipe.seeds)
+    return [(run, "probe") for run in planned.runs]
+
+
+def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> Prepared:
+    """Open the data and plan these runs; nothing is written.
+
+    Raises:
+        CotbalError: the data is broken, or a weighting or metric does not exist.
+    """
+    for weighting in {run.weighting for run, _ in runs} | set(recipe.file.weightings):
         plugins.load("cotbal.weightings", weighting)
     for task in recipe.mixture.tasks:
         for metric in {task.metric, *task.test_metrics}:
             plugins.load("cotbal.metrics", metric)
     inputs = open_inputs(recipe)
-    return Prepared(recipe, inputs, make_plan(recipe, inputs, weightings, root), root, tuple(warnings(recipe, inputs)))
+    return Prepared(recipe, inputs, make_plan(recipe, inputs, runs, root), root, tuple(warnings(recipe, inputs)))
 
 
 def balance(prepared: Prepared, options: Options) -> Balance:
     """Train and score the probes, then weigh (Eq. 3-11); writes scores.csv, balance.json and weights.json."""
     with locked(prepared.root.lock):
-        _do(prepared, [p for p in prepared.plan.runs if p.kind == "probe"], options)
-        return _weigh(prepared)
+        do(prepared, [p for p in prepared.plan.runs if p.kind == "probe"], options)
+        return weigh(prepared)
 
 
 def train(prepared: Prepared, weighting: str, options: Options, weights: Mapping[str, float] | None = None) -> RunPaths:
@@ -60,7 +80,7 @@ def train(prepared: Prepared, weighting: str, options: Options, weights: Mapping
     with locked(prepared.root.lock):
         if weights is not None:
             _write_weights(prepared, weights)
-        _do(prepared, [_final(prepared, weighting)], options)
+        do(prepared, [prepared.plan.named(weighting)], options)
         return prepared.root.final(weighting)
 
 
@@ -86,45 +106,54 @@ def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> tupl
     Finals that need no weights share the workers with the probes; those that do come after.
     """
     with locked(prepared.root.lock):
-        finals = [_final(prepared, weighting) for weighting in dict.fromkeys(weightings)]
+        finals = [prepared.plan.named(weighting) for weighting in dict.fromkeys(weightings)]
         early = [final for final in finals if final.run.weighting != FIXED]
-        _do(prepared, [p for p in prepared.plan.runs if p.kind == "probe"] + early, options)
-        result = _weigh(prepared)
+        do(prepared, [p for p in prepared.plan.runs if p.kind == "probe"] + early, options)
+        result = weigh(prepared)
         late = [final for final in finals if final.run.weighting == FIXED]
         if late:
             # Alone on the machine: let it have all of it. The number of threads must not depend on what is left to
             # do, or a resumed job would round differently.
-            _do(prepared, late, replace(options, resources=replace(options.resources, workers=1)))
+            do(prepared, late, replace(options, resources=replace(options.resources, workers=1)))
         return result, write_report(prepared.root.root)
-
-
-def _final(prepared: Prepared, weighting: str) -> Planned:
-    return next(p for p in prepared.plan.runs if p.kind == "final" and p.run.weighting == weighting)
 
 
 def _write_plan(prepared: Prepared) -> None:
     write_text(prepared.root.recipe, prepared.recipe.to_yaml())
-    versions = {"cotbal": importlib.metadata.version("cotbal")}
-    content = {"fingerprint": prepared.recipe.fingerprint, "versions": versions, **prepared.plan.to_json()}
+    content = {
+        "fingerprint": prepared.recipe.fingerprint,
+        "versions": {"cotbal": importlib.metadata.version("cotbal")},
+        "seed": prepared.recipe.file.optimization.seed,
+        **prepared.plan.to_json(),
+    }
     content["warnings"] = list(prepared.warnings)
     for entry, planned in zip(content["runs"], prepared.plan.runs, strict=True):
-        entry["directory"] = str(paths_of(planned, prepared.root).root.relative_to(prepared.root.root))
-    content["runs"] += _other_finals(prepared)
+        entry["directory"] = str(planned.paths.root.relative_to(prepared.root.root))
+    content["runs"] += _others(prepared, {entry["directory"] for entry in content["runs"]})
     write_json(prepared.root.plan, content)
     write_portions(prepared.recipe, prepared.inputs, prepared.root)
 
 
-def _other_finals(prepared: Prepared) -> list[dict[str, Any]]:
-    """Final runs of an earlier command that are on disk and that this one does not plan."""
+def _others(prepared: Prepared, planned: set[str]) -> list[dict[str, Any]]:
+    """Runs of an earlier command that are on disk and that this one does not plan."""
     if not prepared.root.plan.exists():
         return []
-    planned = {p.run.name for p in prepared.plan.runs}
-    before = [entry for entry in read_json(prepared.root.plan)["runs"] if entry["kind"] == "final"]
-    return [e for e in before if e["name"] not in planned and (prepared.root.root / e["directory"]).exists()]
+    before = read_json(prepared.root.plan)["runs"]
+    return [e for e in before if e["directory"] not in planned and (prepared.root.root / e["directory"]).exists()]
 
 
-def _do(prepared: Prepared, planned: Sequence[Planned], options: Options) -> None:
-    works = [Work(p, paths_of(p, prepared.root), _weights_for(prepared, p)) for p in planned]
+def do(
+    prepared: Prepared,
+    planned: Sequence[Planned],
+    options: Options,
+    weights: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Carry out planned runs, those that are done excepted.
+
+    Args:
+        weights: name of a run -> task -> weight, for runs of the weighting `fixed` that take others than weights.json.
+    """
+    works = [Work(p, (weights or {}).get(p.run.name) or _weights_for(prepared, p)) for p in planned]
     carry_out(prepared, works, options, lambda: _write_plan(prepared))
 
 
@@ -139,22 +168,43 @@ def _weights_for(prepared: Prepared, planned: Planned) -> dict[str, float] | Non
     return weights
 
 
-def _weigh(prepared: Prepared) -> Balance:
+def weigh(prepared: Prepared) -> Balance:
     """From the kept answers of the probes to weights; repeated on every call, since it takes a second."""
-    settings = prepared.recipe.file.balance
-    probes = {p.run.name: prepared.root.probe(p.run.name) for p in prepared.plan.runs if p.kind == "probe"}
-    matrix = score_matrix(probes, {task.name: task.metric for task in prepared.recipe.mixture.balanced})
-    result = weigh(
-        matrix,
-        {task.name: task.unit for task in prepared.recipe.mixture.balanced},
-        settings.temperature,
-        settings.weight_range,
-        settings.bootstrap,
-        settings.seed,
-    )
-    write_balance(prepared.root, matrix, result)
+    how = settings(prepared.recipe)
+    names = rows_of(how.form or "standard", how.difficulty).names(prepared.recipe.mixture.units)
+    matrices = [matrix.rows(names) for matrix in score_matrices(prepared)]
+    result = balance_scores(matrices, units(prepared.recipe), how)
+    write_balance(prepared.root, mean_matrix(matrices), result)
+    if len(matrices) > 1:
+        for seed, matrix in zip(prepared.recipe.seeds, matrices, strict=True):
+            write_text(prepared.root.seeded(seed).score_table, matrix.to_csv())
     _write_weights(prepared, result.weights)
     return result
+
+
+def score_matrices(prepared: Prepared) -> list[ScoreMatrix]:
+    """The score matrix of all probes that are planned, one a training seed of the probes."""
+    metrics = {task.name: task.metric for task in prepared.recipe.mixture.balanced}
+    matrices = []
+    for seed in prepared.recipe.seeds:
+        runs = [p for p in prepared.plan.runs if p.kind == "probe" and p.run.seed == seed and p.run.validation]
+        answered = {p.run.name: p.run.validation for p in runs}
+        matrices.append(score_matrix({p.run.name: p.paths for p in runs}, metrics, answered))
+    return matrices
+
+
+def units(recipe: Recipe) -> dict[str, str]:
+    """Task -> the unit that it gets its weight from."""
+    return {task.name: task.unit for task in recipe.mixture.balanced}
+
+
+def settings(recipe: Recipe) -> Settings:
+    """How the recipe turns scores into weights."""
+    section = recipe.file.balance
+    return Settings(
+        form=section.form, difficulty=section.difficulty, temperature=section.temperature,
+        weight_range=section.weight_range, shrink=section.shrink, resamples=section.bootstrap, seed=section.seed,
+    )  # fmt: skip
 
 
 def write_balance(root: RunDir, matrix: ScoreMatrix, result: Balance) -> None:
@@ -165,7 +215,16 @@ def write_balance(root: RunDir, matrix: ScoreMatrix, result: Balance) -> None:
 
 
 def _write_weights(prepared: Prepared, weights: Mapping[str, float]) -> None:
-    mixture = prepared.recipe.mixture
+    content = {"weights": dict(weights), "tasks": task_weights(prepared.recipe.mixture, weights)}
+    write_json(prepared.root.weights, content)
+
+
+def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, float]:
+    """Task -> weight from unit -> weight; a task that is not balanced trains with the mean weight, 1.
+
+    Raises:
+        CotbalError: a unit has no weight, or one that is not a positive number.
+    """
     missing = [unit for unit in mixture.units if unit not in weights]
     if missing:
         raise CotbalError(
@@ -174,53 +233,4 @@ def _write_weights(prepared: Prepared, weights: Mapping[str, float]) -> None:
     wrong = [f"{unit}: {weights[unit]}" for unit in mixture.units if not 0 < weights[unit] < float("inf")]
     if wrong:
         raise CotbalError(f"weights: expected positive numbers; found {', '.join(wrong)}")
-    # A task that is not balanced trains with the mean weight, 1.
-    tasks = {task.name: weights[task.unit] if task.balanced else 1.0 for task in mixture.tasks}
-    write_json(prepared.root.weights, {"weights": dict(weights), "tasks": tasks})
-
-
-@dataclass(frozen=True)
-class State:
-    """Where one run of a directory stands."""
-
-    run: str
-    kind: str
-    state: Literal["done", "running", "failed", "interrupted", "missing"]
-    detail: str
-
-
-def status(root: RunDir) -> list[State]:
-    """Every planned run of a directory: done, running, failed, interrupted or missing.
-
-    Raises:
-        RunError: the directory holds no plan.
-    """
-    if not root.plan.exists():
-        raise RunError(
-            f"{root.root}: expected a run directory with a plan.json, found none; start with `cotbal run RECIPE`"
-        )
-    return [_state(entry, RunPaths(root.root / entry["directory"])) for entry in read_json(root.plan)["runs"]]
-
-
-def _state(entry: dict[str, str], paths: RunPaths) -> State:
-    if paths.done:
-        seconds = read_json(paths.outcome)["seconds"]["total"]
-        return State(entry["name"], entry["kind"], "done", f"{seconds:.0f} s")
-    if paths.lock.exists() and _held(paths.lock):
-        progress = read_json(paths.progress) if paths.progress.exists() else {"phase": "starting", "fraction": 0.0}
-        return State(entry["name"], entry["kind"], "running", f"{progress['phase']}, {progress['fraction']:.0%}")
-    if paths.failure.exists():
-        last = read_json(paths.failure)["message"].strip().splitlines()[-1]
-        return State(entry["name"], entry["kind"], "failed", last)
-    if paths.progress.exists():
-        fraction = read_json(paths.progress)["fraction"]
-        return State(entry["name"], entry["kind"], "interrupted", f"at {fraction:.0%}; the same command goes on")
-    return State(entry["name"], entry["kind"], "missing", "")
-
-
-def _held(lock: Path) -> bool:
-    try:
-        with locked(lock):
-            return False
-    except RunError:
-        return True
+    return {task.name: weights[task.unit] if task.balanced else 1.0 for task in mixture.tasks}

@@ -137,11 +137,17 @@ def identity(
     }
     entries |= {"model.checkpoint": checkpoint, "on_missing_image": file.on_missing_image, "code": CODE_VERSION}
     entries |= {"run.weighting": run.weighting, "run.seed": run.seed, "run.portions": dict(run.portions)}
+    options = file.weightings.get(run.weighting)
+    if options:
+        entries[f"weightings.{run.weighting}"] = dict(options)
     if weights is not None:
         entries["weights"] = dict(weights)
-    for name in run.portions:
+    for name in run.tasks:
         entries[f"tasks.{name}.instruction"] = recipe.mixture[name].instruction
-        wanted = {"train", "validation"} if run.split == "validation" else {"train", *recipe.mixture[name].test}
+        wanted = {"train"} if name in run.portions else set()
+        wanted |= ({"validation"} if name in run.validation else set()) | (
+            set(recipe.mixture[name].test) if name in run.test else set()
+        )
         entries |= {f"tasks.{name}.{split}": inputs.digests[f"{name}.{split}"] for split in sorted(wanted)}
     return entries
 

@@ -39,16 +39,15 @@ class Options:
 
 @dataclass(frozen=True)
 class Work:
-    """One planned run with its files and the weights it trains with."""
+    """One planned run and the weights it trains with."""
 
     planned: Planned
-    paths: RunPaths
     weights: Mapping[str, float] | None = None
 
-
-def paths_of(planned: Planned, root: RunDir) -> RunPaths:
-    """The files of a planned run."""
-    return root.probe(planned.run.name) if planned.kind == "probe" else root.final(planned.run.name)
+    @property
+    def paths(self) -> RunPaths:
+        """Its files."""
+        return self.planned.paths
 
 
 def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin: Callable[[], None]) -> None:
@@ -63,7 +62,13 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
     """
     run = plugins.load("cotbal.executors", options.executor).run
     identities = [
-        identity(prepared.recipe, work.planned.run, prepared.inputs, prepared.checkpoint, work.weights)
+        identity(
+            prepared.recipe_of(work.planned),
+            work.planned.run,
+            prepared.inputs,
+            prepared.checkpoint_of(work.planned),
+            work.weights,
+        )
         for work in works
     ]
     changed = [_changed(work, entries, options) for work, entries in zip(works, identities, strict=True)]
@@ -110,6 +115,7 @@ def _content(work: Work, root: RunDir, keep: bool, entries: Mapping[str, Any]) -
     return {
         "root": str(root.root.resolve()),
         "run": {**vars(run), "portions": dict(run.portions)},
+        "kind": work.planned.kind,
         "records": work.planned.records,
         "weights": None if work.weights is None else dict(work.weights),
         "keep_checkpoint": keep,
@@ -119,7 +125,7 @@ def _content(work: Work, root: RunDir, keep: bool, entries: Mapping[str, Any]) -
 
 def _job(work: Work, epochs: float) -> Job:
     command = (sys.executable, "-m", "cotbal.worker", str(work.paths.job.resolve()))
-    return Job(work.planned.run.name, work.paths.root, command, work.planned.work(epochs))
+    return Job(work.planned.label, work.paths.root, command, work.planned.work(epochs))
 
 
 def _consume(outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], watch: Watch | None) -> list[Outcome]:

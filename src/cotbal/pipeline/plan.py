@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from cotbal.pipeline.inputs import Inputs, checkpoint_digest
 from cotbal.recipe import Recipe
 from cotbal.rundir import RunDir, RunPaths, read_json, read_jsonl
-from cotbal.runs import Run, cost, final_run, plan_probes
+from cotbal.runs import Run, cost, final_run
+
+Kind = Literal["probe", "final"]
 
 # An answered record against a trained one: measured at 0.58 of the time on a small model, about 1/3 by FLOPs.
 ANSWER_COST = 0.5
@@ -23,6 +25,8 @@ class Planned:
     Attributes:
         run: what it is.
         kind: `probe` or `final`.
+        paths: its files.
+        label: its name, with the seed where that is not the recipe's.
         records: training records seen in one epoch.
         tokens: valid tokens seen in one epoch, estimated from a sample; None without a tokenizer.
         answers: evaluation records to answer.
@@ -31,7 +35,9 @@ class Planned:
     """
 
     run: Run
-    kind: str
+    kind: Kind
+    paths: RunPaths
+    label: str
     records: int
     tokens: float | None
     answers: int
@@ -58,6 +64,10 @@ class Plan:
         """Training records of all probes over those of the final run."""
         return sum(p.share for p in self.runs if p.kind == "probe")
 
+    def named(self, name: str) -> Planned:
+        """The run called `name`, of the first seed that it is planned for."""
+        return next(p for p in self.runs if p.run.name == name)
+
     @property
     def balanced_share(self) -> float:
         """The same over the balanced tasks of the final run: `r_large + T * r_mini` for the standard form."""
@@ -82,6 +92,7 @@ class Plan:
             "runs": [
                 {
                     "name": p.run.name,
+                    "label": p.label,
                     "kind": p.kind,
                     "weighting": p.run.weighting,
                     "seed": p.run.seed,
@@ -107,30 +118,44 @@ class Prepared:
     root: RunDir
     warnings: tuple[str, ...]
 
+    def recipe_of(self, planned: Planned) -> Recipe:
+        """What a run is trained by; probes may have settings of their own."""
+        return self.recipe.for_probes if planned.kind == "probe" else self.recipe
+
+    def checkpoint_of(self, planned: Planned) -> str:
+        """Digest of the checkpoint that a run starts from."""
+        return self._probe_checkpoint if planned.kind == "probe" else self._checkpoint
+
     @cached_property
-    def checkpoint(self) -> str:
-        """Digest of the base checkpoint; reading all of its bytes is worth doing once."""
-        return checkpoint_digest(self.recipe.checkpoint)
+    def _checkpoint(self) -> str:
+        return checkpoint_digest(self.recipe.checkpoint)  # reads all of its bytes: once is enough
+
+    @cached_property
+    def _probe_checkpoint(self) -> str:
+        other = self.recipe.for_probes.checkpoint
+        return self._checkpoint if other == self.recipe.checkpoint else checkpoint_digest(other)
 
 
-def make_plan(recipe: Recipe, inputs: Inputs, weightings: Sequence[str], root: RunDir) -> Plan:
-    """The probes of the recipe's form and one final run a weighting."""
-    seed = recipe.file.optimization.seed
-    probes = plan_probes(recipe.mixture, recipe.file.balance.form, seed)
-    finals = [final_run(recipe.mixture, weighting, seed) for weighting in weightings]
+def make_plan(recipe: Recipe, inputs: Inputs, runs: Sequence[tuple[Run, Kind]], root: RunDir) -> Plan:
+    """These runs with their costs and files; a run that is named twice is planned once."""
     whole = cost(final_run(recipe.mixture, "equal"), inputs.sizes)
-    planned = [(run, "probe", root.probe(run.name)) for run in probes.runs]
-    planned += [(run, "final", root.final(run.name)) for run in finals]
-    epochs = recipe.file.optimization.epochs
-    pace = _pace([paths for _, _, paths in planned])
-    runs = []
-    for run, kind, paths in planned:
-        records = cost(run, inputs.sizes)
-        item = Planned(run, kind, records, _tokens(run, inputs), _answers(recipe, run, inputs), records / whole, None)
-        seconds = _seconds(paths) or (pace * item.work(epochs) if pace else None)
-        runs.append(replace(item, seconds=seconds))
+    own = recipe.file.optimization.seed
+    distinct = {(run.name, run.seed): (run, kind, _paths(run, kind, root, own)) for run, kind in runs}.values()
+    pace = _pace([paths for _, _, paths in distinct])
+    planned = []
+    for run, kind, paths in distinct:
+        label = run.name if run.seed == own else f"{run.name}, seed {run.seed}"
+        records, answers = cost(run, inputs.sizes), _answers(recipe, run, inputs)
+        item = Planned(run, kind, paths, label, records, _tokens(run, inputs), answers, records / whole, None)
+        seconds = _seconds(paths) or (pace * item.work(recipe.file.optimization.epochs) if pace else None)
+        planned.append(replace(item, seconds=seconds))
     balanced = sum(inputs.sizes[task.name]["full"] for task in recipe.mixture.balanced)
-    return Plan(probes.form, tuple(runs), epochs, whole, balanced)
+    return Plan(recipe.file.balance.form, tuple(planned), recipe.file.optimization.epochs, whole, balanced)
+
+
+def _paths(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:
+    home = root if run.seed == own else root.seeded(run.seed)
+    return home.probe(run.name) if kind == "probe" else home.final(run.name)
 
 
 def _tokens(run: Run, inputs: Inputs) -> float | None:
@@ -140,9 +165,9 @@ def _tokens(run: Run, inputs: Inputs) -> float | None:
 
 
 def _answers(recipe: Recipe, run: Run, inputs: Inputs) -> int:
-    if run.split == "validation":
-        return sum(inputs.evaluation[f"{task}.validation"] for task in run.portions)
-    return sum(inputs.evaluation[f"{task}.{split}"] for task in run.portions for split in recipe.mixture[task].test)
+    validation = sum(inputs.evaluation[f"{task}.validation"] for task in run.validation)
+    tests = (f"{task}.{split}" for task in run.test for split in recipe.mixture[task].test)
+    return validation + sum(inputs.evaluation[name] for name in tests)
 
 
 def _seconds(paths: RunPaths) -> float | None:
@@ -152,12 +177,12 @@ def _seconds(paths: RunPaths) -> float | None:
 def _pace(runs: Sequence[RunPaths]) -> float | None:
     """Seconds of a trained record, from whatever was timed in this directory; one logged step is enough."""
     for paths in runs:
-        if paths.done:
-            facts = read_json(paths.outcome)
-            return float(facts["seconds"]["training"]) / max(facts["records"], 1)
+        facts: dict[str, Any] = read_json(paths.outcome) if paths.done else {"records": 0}
+        if facts["records"]:
+            return float(facts["seconds"]["training"]) / float(facts["records"])
     for paths in runs:
         lines = read_jsonl(paths.training)
-        if lines and (paths.root / "job.json").exists():
+        if lines and paths.job.exists():
             records = read_json(paths.job)["records"] * lines[-1]["epoch"]
             return float(lines[-1]["seconds"]) / max(records, 1)
     return None

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cotbal.report.comparison import compare
+from cotbal.report.comparison import Comparison, compare
 from cotbal.report.contents import read_contents
 from cotbal.report.examples import examples
 from cotbal.report.markdown import markdown
+from cotbal.report.models import compare_all, models_of, results_table, to_json
 from cotbal.report.page import page
-from cotbal.rundir import RunDir, write_text
+from cotbal.rundir import RunDir, write_json, write_text
 
-__all__ = ["write_report"]
+__all__ = ["write_comparison", "write_report"]
 
 
 def write_report(directory: Path) -> Path:
@@ -21,8 +22,25 @@ def write_report(directory: Path) -> Path:
         RunError: the directory holds nothing that could be reported.
     """
     contents = read_contents(directory)
-    found = compare(contents.finals, contents.tasks, contents.balanced)
+    found = compare_all(contents)
     report = RunDir(directory).report
     write_text(report / "tables.md", markdown(contents, found))
     write_text(report / "index.html", page(contents, found, examples(contents)))
     return report / "index.html"
+
+
+def write_comparison(directory: Path) -> Comparison:
+    """Write `comparison/`: tables of the test results for `cotbal overall`, and every number with its interval.
+
+    `results.csv` holds means over the seeds that all methods have, `results-seed-<n>.csv` those of one seed, and
+    `comparison.json` improvement, error and paired differences.
+    """
+    contents = read_contents(directory)
+    found = compare_all(contents)
+    folder, models = RunDir(directory).comparison, models_of(contents)
+    write_text(folder / "results.csv", results_table(found, contents).to_csv())
+    for seed in found.seeds:
+        one = compare({name: {seed: each[seed]} for name, each in models.items()}, contents.tasks, contents.balanced)
+        write_text(folder / f"results-seed-{seed}.csv", results_table(one, contents).to_csv())
+    write_json(folder / "comparison.json", to_json(found))
+    return found

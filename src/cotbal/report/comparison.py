@@ -1,4 +1,4 @@
-"""The final models side by side: differences on the same test samples, and Eq. 12-14 with EW as the baseline."""
+"""Models side by side: differences on the same test samples and seeds, and Eq. 12-14 against a reference."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from cotbal.balance.uncertainty import interval, resample_scores
-from cotbal.improvement import error, improvement, task_improvement
-from cotbal.report.contents import MetricScores, RunContents, TaskScores
-from cotbal.scores import Samples, ScoreMatrix
+from cotbal.improvement import error, improvement, task_improvements
+from cotbal.report.contents import TaskScores
+from cotbal.results import Column
+from cotbal.scores import Samples, ScoreMatrix, mean_matrix
 
 BASELINE, OURS = "equal", "fixed"
-LABELS = {BASELINE: "EW", OURS: "CoTBal"}
 RESAMPLES, SEED = 1000, 0
+Scores = Mapping[tuple[str, str], TaskScores]  # (task, split) -> what one model scored
+Models = Mapping[str, Mapping[int, Scores]]  # method -> training seed -> scores
 
 
 @dataclass(frozen=True)
@@ -39,146 +41,153 @@ class Difference:
 
 @dataclass(frozen=True)
 class Row:
-    """One metric of one test split; `scores` by weighting, `difference` is CoTBal minus EW."""
+    """One metric of one test split.
+
+    Attributes:
+        scores: method -> score, a mean over seeds; methods that did not answer are left out.
+        differences: method -> score minus that of EW, on the same samples and seeds.
+    """
 
     task: str
     split: str
     metric: str
     maximum: float
     scores: Mapping[str, float]
-    difference: Difference | None
+    differences: Mapping[str, Difference]
+
+
+@dataclass(frozen=True)
+class Against:
+    """One method against the reference, in %: Eq. 12 by task, Eq. 13 and Eq. 14."""
+
+    per_task: Mapping[str, Difference]
+    average: Difference
+    error: Difference
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The final models.
+    """Models of several methods.
 
     Attributes:
-        weightings: of the final models that are done, EW and CoTBal first.
+        methods: in the order of their columns.
+        seeds: training seeds that every method has.
+        reference: the method that relative changes are measured against; None where it is not there.
         rows: one a task, split and metric.
-        per_task: relative change of CoTBal against EW, in %, Eq. 12.
-        average: its mean over tasks, Eq. 13; None unless both models are done.
-        error: mean of what tasks lost, in %, Eq. 14.
-        left_out: tasks whose EW score is 0, so that a relative change has no meaning.
+        against: method -> its changes against the reference; empty without a reference.
+        paired: method -> its improvement (Eq. 13) minus that of EW, seed by seed; empty where EW is the reference.
+        left_out: tasks where the reference scored 0, so that a relative change has no meaning.
     """
 
-    weightings: tuple[str, ...]
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    reference: str | None
     rows: tuple[Row, ...]
-    per_task: Mapping[str, Difference]
-    average: Difference | None
-    error: float | None
+    against: Mapping[str, Against]
+    paired: Mapping[str, Difference]
     left_out: tuple[str, ...]
 
 
-def paired_difference(
-    baseline: Float[np.ndarray, " sample"],
-    ours: Float[np.ndarray, " sample"],
-    clusters: Int[np.ndarray, " sample"],
-    name: str = "",
-) -> Difference:
-    """Mean of `ours - baseline` with a bootstrap interval over clusters; both models answered the same samples.
+@dataclass(frozen=True)
+class _Place:
+    """Where a column of the score matrix comes from."""
+
+    task: str
+    split: str
+    metric: str
+
+    def __str__(self) -> str:
+        return f"{self.task}:{self.split}.{self.metric}"
+
+
+def compare(models: Models, tasks: Sequence[str], balanced: Sequence[str], reference: str = BASELINE) -> Comparison:
+    """Compare models on the seeds that all of them have.
 
     Args:
-        baseline, ours: per-sample scores, in the same order.
-        clusters: which samples belong together (one picture); they are drawn together.
-        name: of the samples; the same name and clusters give the same draws.
-    """
-    means = _resampled_means(np.stack([baseline, ours]), clusters, name)
-    low, high = interval(means[:, 1] - means[:, 0])
-    return Difference(float(np.mean(ours) - np.mean(baseline)), float(low), float(high))
-
-
-def _resampled_means(
-    values: Float[np.ndarray, "run sample"], clusters: Int[np.ndarray, " sample"], name: str
-) -> Float[np.ndarray, "resample run"]:
-    runs = tuple(map(str, range(len(values))))
-    matrix = ScoreMatrix(runs, (name,), values.mean(axis=1, keepdims=True), {name: Samples(values, clusters, np.inf)})
-    return resample_scores(matrix, RESAMPLES, SEED)[:, :, 0]
-
-
-def compare(finals: Sequence[RunContents], tasks: Sequence[str], balanced: Sequence[str]) -> Comparison:
-    """Compare the final models that are done.
-
-    Args:
+        models: every model has answered the same test samples.
         tasks: every task, in the order to show them.
         balanced: those that enter the averages of Eq. 13 and 14; the paper leaves text-only chat out.
+        reference: the method of Eq. 12; the paper takes single-task models (STL).
     """
-    done = {run.name: run for run in finals if run.status == "done"}
-    order = [name for name in (BASELINE, OURS) if name in done]
-    order += [name for name in done if name not in order]
-    rows = tuple(row for task in tasks for row in _rows(task, {name: done[name] for name in order}))
-    if BASELINE not in done or OURS not in done:
-        return Comparison(tuple(order), rows, {}, None, None, ())
-    scored = dict.fromkeys(row.task for row in rows if row.task in balanced)
-    changes = {task: _changes(task, done[BASELINE], done[OURS]) for task in scored}
-    known = {task: change for task, change in changes.items() if change is not None}
-    left_out = tuple(task for task in changes if task not in known)
-    if not known:
-        return Comparison(tuple(order), rows, {}, None, None, left_out)
-    together = np.stack(list(known.values()), axis=-1)
-    return Comparison(
-        weightings=tuple(order),
-        rows=rows,
-        per_task={task: _difference(change) for task, change in known.items()},
-        average=_difference(improvement(together)),
-        error=float(error(together[:1])[0]),
-        left_out=left_out,
-    )
+    methods = tuple(models)
+    seeds = tuple(seed for seed in next(iter(models.values()), {}) if all(seed in each for each in models.values()))
+    places = _places(models, seeds, tasks)
+    if not places:
+        return Comparison(methods, seeds, None, (), {}, {}, ())
+    matrices = [_matrix(models, seed, places) for seed in seeds]
+    mean, drawn = mean_matrix(matrices), resample_scores(matrices, RESAMPLES, SEED)
+    draws = np.concatenate([mean.values[None], drawn])  # the first is what was seen
+    rows = tuple(_row(place, j, draws[..., j], mean) for j, place in enumerate(places))
+    if reference not in methods:
+        return Comparison(methods, seeds, None, rows, {}, {}, ())
+    chosen = [j for j, place in enumerate(places) if place.task in balanced]
+    columns = tuple(Column(places[j].task, f"{places[j].split}.{places[j].metric}") for j in chosen)
+    if not columns:
+        return Comparison(methods, seeds, reference, rows, {}, {}, ())
+    changes = task_improvements(draws[..., chosen], columns, methods.index(reference))
+    names = tuple(dict.fromkeys(column.task for column in columns))
+    known = ~np.isnan(changes[0]).any(axis=0)
+    kept = tuple(name for name, there in zip(names, known, strict=True) if there)
+    against, paired = _against(changes[..., known], methods, kept, reference)
+    return Comparison(methods, seeds, reference, rows, against, paired, tuple(n for n in names if n not in kept))
 
 
-def _rows(task: str, runs: Mapping[str, RunContents]) -> list[Row]:
-    keys = dict.fromkeys(
-        (split, metric)
-        for run in runs.values()
-        for (name, split), scores in run.scores.items()
-        if name == task
-        for metric in scores.metrics
-    )
-    return [_row(task, split, metric, runs) for split, metric in keys]
+def _places(models: Models, seeds: Sequence[int], tasks: Sequence[str]) -> list[_Place]:
+    """Every metric of every split that some model has, ordered by task."""
+    scores = [each[seed] for each in models.values() for seed in seeds]
+    found = [
+        _Place(task, split, metric) for each in scores for (task, split), s in each.items() for metric in s.metrics
+    ]
+    return sorted(dict.fromkeys(p for p in found if p.task in tasks), key=lambda place: tasks.index(place.task))
 
 
-def _row(task: str, split: str, metric: str, runs: Mapping[str, RunContents]) -> Row:
-    found: dict[str, TaskScores] = {
-        name: run.scores[task, split] for name, run in runs.items() if (task, split) in run.scores
+def _matrix(models: Models, seed: int, places: Sequence[_Place]) -> ScoreMatrix:
+    """Method x metric of one seed, with the samples behind every cell; NaN where a model did not answer."""
+    samples = {}
+    for place in places:
+        cells = [each[seed].get((place.task, place.split)) for each in models.values()]
+        first = next(cell for cell in cells if cell is not None)
+        nothing = np.full(len(first.clusters), np.nan)
+        values = np.stack([nothing if cell is None else cell.metrics[place.metric].samples for cell in cells])
+        maximum = first.metrics[place.metric].maximum
+        # Metrics of one split answer the same samples, so one draw serves them all.
+        samples[str(place)] = Samples(values, first.clusters, maximum, drawn_with=f"{place.task}.{place.split}")
+    means = np.stack([each.values.mean(axis=1) for each in samples.values()], axis=1)
+    return ScoreMatrix(tuple(models), tuple(samples), means, samples)
+
+
+def _row(place: _Place, j: int, draws: Float[np.ndarray, "draw method"], mean: ScoreMatrix) -> Row:
+    differences = {}
+    if BASELINE in mean.runs:
+        other = draws[:, mean.runs.index(BASELINE)]
+        answered = [(i, m) for i, m in enumerate(mean.runs) if m != BASELINE and not np.isnan(draws[0, i])]
+        differences = {m: _difference(draws[:, i] - other) for i, m in answered}
+    scores = {m: float(v) for m, v in zip(mean.runs, mean.values[:, j], strict=True) if not np.isnan(v)}
+    return Row(place.task, place.split, place.metric, mean.samples[str(place)].maximum, scores, differences)
+
+
+def _against(
+    changes: Float[np.ndarray, "draw method task"], methods: Sequence[str], tasks: Sequence[str], reference: str
+) -> tuple[dict[str, Against], dict[str, Difference]]:
+    if not tasks:
+        return {}, {}
+    averages, errors = improvement(changes), error(changes)
+    against = {
+        method: Against(
+            {task: _difference(changes[:, i, t]) for t, task in enumerate(tasks)},
+            _difference(averages[:, i]),
+            _difference(errors[:, i]),
+        )
+        for i, method in enumerate(methods)
+        if method != reference
     }
-    values: dict[str, MetricScores] = {
-        name: scores.metrics[metric] for name, scores in found.items() if metric in scores.metrics
-    }
-    difference = None
-    if BASELINE in values and OURS in values:
-        baseline, ours = values[BASELINE].samples, values[OURS].samples
-        difference = paired_difference(baseline, ours, found[OURS].clusters, f"{task}.{split}")
-    maximum = next(iter(values.values())).maximum
-    return Row(task, split, metric, maximum, {name: value.score for name, value in values.items()}, difference)
+    if reference == BASELINE or BASELINE not in methods:
+        return against, {}
+    equal = averages[:, methods.index(BASELINE)]
+    others = [(i, method) for i, method in enumerate(methods) if method not in (BASELINE, reference)]
+    return against, {method: _difference(averages[:, i] - equal) for i, method in others}
 
 
-def _changes(task: str, baseline: RunContents, ours: RunContents) -> Float[np.ndarray, " 1+resample"] | None:
-    """Relative change of one task (Eq. 12), then the same on every resample; None where a baseline score is 0."""
-    columns = []
-    for (name, split), theirs in baseline.scores.items():
-        if name != task or (name, split) not in ours.scores:
-            continue
-        for metric, values in theirs.metrics.items():
-            new = ours.scores[name, split].metrics[metric]
-            both = np.stack([values.samples, new.samples])
-            # The same name for every metric of a split: they are resampled together.
-            resampled = _resampled_means(both, theirs.clusters, f"{task}.{split}")
-            columns.append(np.concatenate([[[values.score, new.score]], resampled]))
-    if not columns or min(column[0, 0] for column in columns) <= 0:
-        return None
-    scores = np.stack(columns, axis=1)  # [1 + resample, metric, model]
-    return _relative(scores[..., 0], scores[..., 1])
-
-
-def _relative(
-    baseline: Float[np.ndarray, "resample metric"], ours: Float[np.ndarray, "resample metric"]
-) -> Float[np.ndarray, " resample"]:
-    """Eq. 12 where higher is better; NaN where a resampled baseline is 0."""
-    zero = baseline == 0
-    change = task_improvement(ours, np.where(zero, 1.0, baseline), np.ones(baseline.shape[-1], dtype=bool))
-    return np.where(zero.any(axis=-1), np.nan, change)
-
-
-def _difference(changes: Float[np.ndarray, " 1+resample"]) -> Difference:
-    low, high = interval(changes[1:])
-    return Difference(float(changes[0]), float(low), float(high))
+def _difference(draws: Float[np.ndarray, " draw"]) -> Difference:
+    low, high = interval(draws[1:])
+    return Difference(float(draws[0]), float(low), float(high))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from cotbal.balance import Balance, Flag
+from cotbal.balance import Balance, Flag, Need
 from cotbal.errors import RunError
 from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunDir, RunPaths, read_json, read_jsonl
@@ -48,7 +48,8 @@ class RunContents:
     """One run: a probe, or a final model.
 
     Attributes:
-        name: `mini`, `full:<unit>`, or the name of the weighting for a final model.
+        name: that of the run, such as `mini`, `full:<unit>`, `solo:<unit>`, or of the method for a final model.
+        seed: training seed; None where it is the recipe's.
         planned: its entry in `plan.json` (records, tokens, share), empty when it was not planned.
         outcome: `outcome.json`, empty until the run is done.
         failure: message of the failure, or an empty text.
@@ -57,6 +58,7 @@ class RunContents:
     """
 
     name: str
+    seed: int | None
     kind: Kind
     paths: RunPaths
     planned: Mapping[str, Any]
@@ -64,6 +66,11 @@ class RunContents:
     failure: str
     losses: tuple[Mapping[str, Any], ...]
     scores: Mapping[tuple[str, str], TaskScores]
+
+    @property
+    def label(self) -> str:
+        """Its name, with the seed where that is not the recipe's."""
+        return self.name if self.seed is None else f"{self.name}, seed {self.seed}"
 
     @property
     def status(self) -> Status:
@@ -101,6 +108,10 @@ class Contents:
     def finals(self) -> tuple[RunContents, ...]:
         """The final models."""
         return tuple(run for run in self.runs if run.kind == "final")
+
+    def of_first_seed(self, runs: Sequence[RunContents]) -> tuple[RunContents, ...]:
+        """Those of the recipe's training seed: one run of each name."""
+        return tuple(run for run in runs if run.seed is None)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -155,12 +166,20 @@ def read_balance(path: Path) -> Balance:
     content = read_json(path)
     return Balance(
         units=tuple(content["units"]),
+        form=content["form"],
+        difficulty_form=content["difficulty_form"],
         temperature=content["temperature"],
-        **{name: _array(content[name]) for name in ("contribution", "outward", "inward", "difficulty")},
+        seeds=content["seeds"],
+        shrunk=content["shrunk"],
+        contribution=_array(content["contribution"]),
+        outward=_array(content["outward"]),
+        inward=_array(content["inward"]),
+        difficulty=_array(content["difficulty"]),
         parts=_arrays(content["parts"]) or {},
         intervals=_arrays(content["intervals"]),
         part_intervals=_arrays(content["part_intervals"]),
         samples=content["samples"],
+        needs=tuple(Need(**need) for need in content["needs"]),
         flags=tuple(Flag(**flag) for flag in content["flags"]),
         warnings=tuple(content["warnings"]),
     )
@@ -177,11 +196,12 @@ def _array(values: Any) -> np.ndarray:
 def _read_runs(directory: Path, plan: Mapping[str, Any]) -> list[RunContents]:
     """The planned runs in their order, then what else lies in the directory."""
     planned = {directory / run["directory"]: run for run in plan.get("runs", [])}
-    runs = [_read_run(root, run["kind"], run) for root, run in planned.items()]
+    own = plan.get("seed", 0)
+    runs = [_read_run(root, run["kind"], run, own) for root, run in planned.items()]
     kinds: tuple[tuple[Kind, str], ...] = (("probe", "probes"), ("final", "final"))
     for kind, folder in kinds:
         found = sorted((directory / folder).glob("*/"))
-        runs += [_read_run(root, kind, {}) for root in found if root not in planned and not _moved_aside(root)]
+        runs += [_read_run(root, kind, {}, own) for root in found if root not in planned and not _moved_aside(root)]
     return runs
 
 
@@ -189,13 +209,15 @@ def _moved_aside(root: Path) -> bool:
     return re.search(r"\.old-\d+$", root.name) is not None
 
 
-def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any]) -> RunContents:
+def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], own: int) -> RunContents:
     paths = RunPaths(root)
     outcome = read_json(paths.outcome) if paths.done else {}
     name = planned.get("name") or outcome.get("run") or root.name.replace("full-", "full:", 1)
+    seed = planned.get("seed", own)
     scores = [_read_scores(path) for path in sorted((root / "scores").glob("*.json"))]
     return RunContents(
         name=name,
+        seed=None if seed == own else seed,
         kind=kind,
         paths=paths,
         planned=planned,

@@ -47,7 +47,9 @@ def examples(contents: Contents) -> dict[str, list[Example]]:
 
 def _of_task(contents: Contents, task: str) -> list[Example]:
     probes = [
-        run for run in contents.probes if (task, SPLIT) in run.scores and run.paths.generations(task, SPLIT).exists()
+        run
+        for run in contents.of_first_seed(contents.probes)
+        if (task, SPLIT) in run.scores and run.paths.generations(task, SPLIT).exists()
     ]
     if not probes:
         return []

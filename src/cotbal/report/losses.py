@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
-from cotbal.report.comparison import BASELINE, LABELS, OURS
+from cotbal.report.comparison import BASELINE, OURS
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import number
+from cotbal.report.naming import method_label
 from cotbal.report.svg import element, label, tick_text, ticks
 from cotbal.runs import MINI, full_run
 
@@ -32,12 +33,14 @@ class Curve:
 
 def probe_panels(contents: Contents) -> list[Markup]:
     """The losses of every task during the probes."""
-    return _panels(contents, contents.probes, lambda run, task: _probe_look(run, contents.unit_of(task)))
+    return _panels(
+        contents, contents.of_first_seed(contents.probes), lambda run, task: _probe_look(run, contents.unit_of(task))
+    )
 
 
 def final_panels(contents: Contents) -> list[Markup]:
     """The losses of every task during the final trainings."""
-    return _panels(contents, contents.finals, lambda run, _: _final_look(run))
+    return _panels(contents, contents.of_first_seed(contents.finals), lambda run, _: _final_look(run))
 
 
 def _final_look(run: str) -> Look:
@@ -51,7 +54,7 @@ def _probe_look(run: str, unit: str) -> Look:
 def _panels(contents: Contents, runs: Sequence[RunContents], look: Callable[[str, str], Look]) -> list[Markup]:
     panels = []
     for task in contents.tasks:
-        curves = [Curve(LABELS.get(run.name, run.name), look(run.name, task), curve(run.losses, task)) for run in runs]
+        curves = [Curve(method_label(run.name), look(run.name, task), curve(run.losses, task)) for run in runs]
         drawn = [found for found in curves if found.points]
         if drawn:
             # The runs that matter for this task last, so that they lie on top.

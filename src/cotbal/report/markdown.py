@@ -23,10 +23,7 @@ def markdown(contents: Contents, found: Comparison) -> str:
         ]  # fmt: skip
     if contents.matrix:
         shown.append(tables.scores_table(contents))
-    if found.rows:
-        shown.append(tables.final_table(found))
-    if found.per_task:
-        shown.append(tables.change_table(found))
+    shown += tables.model_tables(found)
     if contents.runs:
         shown.append(tables.cost_table(contents))
     head = f"# cotbal: {inert(contents.name)}\n\n{inert(' '.join(summary(contents, found)))}\n"

@@ -17,6 +17,7 @@ from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents
 from cotbal.report.examples import Example
 from cotbal.report.figures import Axis, Point
+from cotbal.report.naming import method_label
 from cotbal.report.summary import summary
 
 TITLES = {
@@ -128,15 +129,31 @@ def _difficulty(balance: Balance) -> Markup:
 
 
 def _finals(found: Comparison) -> dict[str, Any]:
-    axis = Axis("Relative change of CoTBal against EW by task, in percent, with 95 % intervals", 0.0, 1, True, " %")
-    points = [Point(task, change.value, change.bounds) for task, change in found.per_task.items()]
-    if found.average is not None:
-        points.append(Point("mean over tasks", found.average.value, found.average.bounds))
+    """Tables of the models, and one figure: every method's improvement, or with two methods their change by task."""
     return {
-        "table": tables.final_table(found),
-        "changes": tables.change_table(found) if points else None,
-        "figure": figures.dots(points, axis) if points else None,
+        "tables": tables.model_tables(found),
+        "figure": _changes(found) if found.against else None,
+        "by_task": len(found.against) == 1,
+        "labels": [method_label(name) for name in found.methods],
+        "reference": method_label(found.reference) if found.reference else None,
+        "seeds": len(found.seeds),
     }
+
+
+def _changes(found: Comparison) -> Markup:
+    assert found.reference is not None
+    reference = method_label(found.reference)
+    if len(found.against) > 1:
+        axis = Axis(
+            f"Improvement of every method over {reference}, in percent, with 95 % intervals", 0.0, 2, True, " %"
+        )
+        averages = {method_label(name): each.average for name, each in found.against.items()}
+        return figures.dots([Point(name, d.value, d.bounds) for name, d in averages.items()], axis)
+    method, only = next(iter(found.against.items()))
+    aria = f"Relative change of {method_label(method)} against {reference} by task, in percent, with 95 % intervals"
+    points = [Point(task, d.value, d.bounds) for task, d in only.per_task.items()]
+    points.append(Point("mean over tasks", only.average.value, only.average.bounds))
+    return figures.dots(points, Axis(aria, 0.0, 1, True, " %"))
 
 
 def _losses(contents: Contents) -> dict[str, list[Markup]] | None:

@@ -8,6 +8,7 @@ from cotbal.balance import Balance
 from cotbal.report.comparison import BASELINE, OURS, Comparison
 from cotbal.report.contents import Contents
 from cotbal.report.formatting import bracket, listed, number, plural
+from cotbal.report.naming import method_label
 
 NAMED = 6  # more names than these make a sentence that nobody reads
 
@@ -68,17 +69,21 @@ def _weights(balance: Balance) -> list[str]:
 
 
 def _finals(found: Comparison) -> list[str]:
-    if found.average is None:
-        missing = [label for name, label in ((BASELINE, "EW"), (OURS, "CoTBal")) if name not in found.weightings]
-        return [f"Final models not trained yet: {listed(missing)}."] if missing else []
-    better = [row for row in found.rows if row.difference and row.difference.low > 0]
-    worse = [row for row in found.rows if row.difference and row.difference.high < 0]
-    change = found.average
+    missing = [label for name, label in ((BASELINE, "EW"), (OURS, "CoTBal")) if name not in found.methods]
+    if missing:
+        return [f"Final models not trained yet: {listed(missing)}."]
+    change = found.paired.get(OURS) or (found.against[OURS].average if OURS in found.against else None)
+    if change is None:
+        return []
+    better = [row for row in found.rows if row.differences[OURS].low > 0]
+    worse = [row for row in found.rows if row.differences[OURS].high < 0]
+    against = f"improvement over {method_label(found.reference or '')}" if found.paired else "test scores"
+    seeds = f", over {len(found.seeds)} training seeds" if len(found.seeds) > 1 else ", one training seed"
     sentence = (
-        f"Against equal weights (EW), the final model trained with these weights (CoTBal) changed the test scores by "
-        f"{number(change.value, 2, signed=True)} % on average {bracket(*change.bounds, 2, signed=True)}, which is "
-        f"{'distinguishable' if change.clear else 'not distinguishable'} from no change"
+        f"Against equal weights (EW), the final model trained with these weights (CoTBal) changed the {against} by "
+        f"{number(change.value, 2, signed=True)} % on average {bracket(*change.bounds, 2, signed=True)}{seeds}, which "
+        f"is {'distinguishable' if change.clear else 'not distinguishable'} from no change"
     )
     clear = f"of {plural(len(found.rows), 'test score')}, {len(better)} clearly rose and {len(worse)} clearly fell"
-    left_out = f" (without {listed(list(found.left_out))}, where EW scored 0)" if found.left_out else ""
-    return [f"{sentence}{left_out}; {clear}."]
+    lost = f" (without {listed(list(found.left_out))}, where {method_label(found.reference or '')} scored 0)"
+    return [f"{sentence}{lost if found.left_out else ''}; {clear}."]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from cotbal.balance import Balance
-from cotbal.report.comparison import BASELINE, LABELS, OURS, Comparison, Row
+from cotbal.report.comparison import BASELINE, Comparison, Row
 from cotbal.report.contents import Contents, RunContents, TaskScores
-from cotbal.report.formatting import count, number, with_interval
+from cotbal.report.formatting import MINUS, count, number, with_interval
+from cotbal.report.naming import method_label
 from cotbal.runs import full_run
 
 DASH = "\N{EN DASH}"
@@ -128,34 +129,75 @@ def _validation(contents: Contents) -> dict[str, TaskScores]:
     return {found.task: found for found in scores if found.split == "validation"}
 
 
+def model_tables(found: Comparison) -> list[Table]:
+    """Everything about the models, side by side."""
+    shown = [final_table(found)] if found.rows else []
+    if any(row.differences for row in found.rows):
+        shown.append(difference_table(found))
+    return shown + ([change_table(found)] if found.against else [])
+
+
 def final_table(found: Comparison) -> Table:
-    """Test scores of the final models."""
-    both = {BASELINE, OURS} <= set(found.weightings)
-    header = ("task", "split", "metric", *(LABELS.get(name, name) for name in found.weightings))
-    rows = tuple(
-        (row.task, row.split, row.metric, *(number(row.scores.get(name)) for name in found.weightings))
-        + ((_difference(row),) if both else ())
-        for row in found.rows
-    )
-    column = len(header)
-    strong = {(i, column) for i, row in enumerate(found.rows) if both and row.difference and row.difference.clear}
+    """Test scores of the models, means over seeds."""
+    header = ("task", "split", "metric", *map(method_label, found.methods))
+    rows = tuple((*_place(row), *(_score(row, name) for name in found.methods)) for row in found.rows)
+    best = {(i, 3 + j) for i, row in enumerate(found.rows) for j in _best(row, found.methods)}
     return Table(
-        "Final models on the test sets; higher is better",
-        (*header, "CoTBal \N{MINUS SIGN} EW") if both else header, rows, frozenset(strong), words=frozenset({1, 2}),
+        f"Test scores{_over(found)}; higher is better, the best of a row is bold",
+        header, rows, frozenset(best if len(found.methods) > 2 else ()), words=frozenset({1, 2}),
     )  # fmt: skip
 
 
-def _difference(row: Row) -> str:
-    return DASH if row.difference is None else with_interval(row.difference.value, row.difference.bounds, signed=True)
+def _place(row: Row) -> tuple[str, str, str]:
+    return row.task, row.split, row.metric
+
+
+def _score(row: Row, method: str) -> str:
+    return number(row.scores[method]) if method in row.scores else DASH
+
+
+def _best(row: Row, methods: tuple[str, ...]) -> list[int]:
+    highest = max(row.scores.values())
+    return [j for j, name in enumerate(methods) if row.scores.get(name) == highest]
+
+
+def _over(found: Comparison) -> str:
+    return f", means over {len(found.seeds)} seeds" if len(found.seeds) > 1 else ""
+
+
+def difference_table(found: Comparison) -> Table:
+    """Test scores minus those of EW, on the same samples and seeds."""
+    methods = [name for name in found.methods if name != BASELINE]
+    rows, strong = [], set()
+    for i, row in enumerate(found.rows):
+        differences = [row.differences.get(name) for name in methods]
+        cells = (DASH if d is None else with_interval(d.value, d.bounds, signed=True) for d in differences)
+        rows.append((*_place(row), *cells))
+        strong |= {(i, 3 + j) for j, d in enumerate(differences) if d and d.clear}
+    header = ("task", "split", "metric", *(f"{method_label(name)} {MINUS} EW" for name in methods))
+    title = f"Differences from EW on the same test samples{_over(found)}; bold: the 95 % interval leaves out 0"
+    return Table(title, header, tuple(rows), frozenset(strong), words=frozenset({1, 2}))
 
 
 def change_table(found: Comparison) -> Table:
-    """Relative change of CoTBal against EW."""
-    rows = [(task, with_interval(d.value, d.bounds, 2, True)) for task, d in found.per_task.items()]
-    if found.average is not None and found.error is not None:
-        rows.append(("mean over tasks (Eq. 13)", with_interval(found.average.value, found.average.bounds, 2, True)))
-        rows.append(("error: mean of what tasks lost (Eq. 14)", number(found.error, 2)))
-    return Table("Relative change of CoTBal against EW, in % (Eq. 12)", ("task", "change"), tuple(rows), footer=2)
+    """Relative change of every method against the reference, and what follows from it."""
+    assert found.reference is not None
+    methods = list(found.against)
+    tasks = list(next(iter(found.against.values())).per_task)
+    lines = [(task, [found.against[name].per_task[task] for name in methods]) for task in tasks]
+    lines.append(("improvement: mean over tasks (Eq. 13)", [found.against[name].average for name in methods]))
+    lines.append(("error: mean of what tasks lost (Eq. 14)", [found.against[name].error for name in methods]))
+    rows = [(name, *(with_interval(d.value, d.bounds, 2, True) for d in cells)) for name, cells in lines]
+    strong = {(i, 1 + j) for i, (_, cells) in enumerate(lines[:-1]) for j, d in enumerate(cells) if d.clear}
+    if found.paired:
+        pairs = [found.paired.get(name) for name in methods]
+        cells = [DASH if d is None else with_interval(d.value, d.bounds, 2, True) for d in pairs]
+        strong |= {(len(rows), 1 + j) for j, d in enumerate(pairs) if d and d.clear}
+        rows.append(("improvement minus that of EW, seed by seed", *cells))
+    title = f"Relative change against {method_label(found.reference)}, in % (Eq. 12){_over(found)}"
+    return Table(
+        title, ("task", *map(method_label, methods)), tuple(rows), frozenset(strong), footer=len(rows) - len(tasks)
+    )
 
 
 def cost_table(contents: Contents) -> Table:
@@ -177,7 +219,7 @@ def _cost(run: RunContents) -> tuple[str, ...]:
     seconds, memory = run.outcome.get("seconds", {}), run.outcome.get("peak_memory_mib")
     share = run.planned.get("share")
     return (
-        run.name if run.kind == "probe" else f"final: {LABELS.get(run.name, run.name)}",
+        run.label if run.kind == "probe" else f"final: {run.label.replace(run.name, method_label(run.name), 1)}",
         run.status,
         *(_seconds(seconds.get(key)) for key in ("total", "training", "generating")),
         count(_planned(run, "records")),

@@ -30,7 +30,7 @@ def balance(
     from cotbal import pipeline
 
     prepared = open_recipe(recipe, overrides, out, ("fixed",))
-    result = pipeline.balance(prepared, _options(on, workers, threads, keep_checkpoints, restart_changed))
+    result = pipeline.balance(prepared, options_of(on, workers, threads, keep_checkpoints, restart_changed))
     show_balance(result, prepared.root, as_json)
 
 
@@ -53,7 +53,7 @@ def train(
     from cotbal import console, pipeline
 
     prepared = open_recipe(recipe, overrides, out, (weighting,))
-    options = _options(on, workers or 1, threads, True, restart_changed)
+    options = options_of(on, workers or 1, threads, True, restart_changed)
     paths = pipeline.train(prepared, weighting, options, pipeline.read_weights(weights) if weights else None)
     console.show_final(prepared.recipe.mixture, paths)
 
@@ -70,7 +70,7 @@ def run(
     restart_changed: Restart = False,
 ) -> None:
     """The whole job: probes, weights, final training, report. Goes on where it was stopped."""
-    _run(recipe, overrides, tuple(weighting), out, _options(on, workers, threads, keep_checkpoints, restart_changed))
+    _run(recipe, overrides, tuple(weighting), out, options_of(on, workers, threads, keep_checkpoints, restart_changed))
 
 
 def demo(
@@ -84,10 +84,11 @@ def demo(
 
     print("Drawing the pictures of the benchmark `pocket` ...", flush=True)
     recipe = pocket.prepare(out / "data", size=size)
-    _run(recipe, None, ("equal", "fixed"), out, _options(on, workers, None, False, False))
+    _run(recipe, None, ("equal", "fixed"), out, options_of(on, workers, None, False, False))
 
 
-def _options(on: str, workers: int | None, threads: int | None, keep: bool, restart: bool) -> Options:
+def options_of(on: str, workers: int | None, threads: int | None, keep: bool, restart: bool) -> Options:
+    """How a job is carried out, from what the command line says."""
     from cotbal.display import LiveDisplay
     from cotbal.executors import Resources
     from cotbal.pipeline.jobs import Options

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -14,11 +15,36 @@ from cotbal.verbs.options import AsJson
 if TYPE_CHECKING:
     from cotbal.balance import Balance
     from cotbal.rundir import RunDir
+    from cotbal.runs import Form
     from cotbal.scores import ScoreMatrix
 
 
+class FormName(StrEnum):
+    """What `--form` takes."""
+
+    auto = "auto"
+    standard = "standard"
+    simple = "simple"
+
+
+class DifficultyName(StrEnum):
+    """What `--difficulty` takes."""
+
+    real = "real"
+    precise = "precise"
+
+
 def weights(
-    scores: Annotated[Path, typer.Option(help="CSV with header run,<task>,... and rows mini, full:<task>.")],
+    scores: Annotated[
+        list[Path],
+        typer.Option(help="CSV with header run,<task>,... and one row a run; one table a training seed."),
+    ],
+    form: Annotated[
+        FormName, typer.Option(help="standard reads mini and full:<task>, simple reads base and solo:<task>.")
+    ] = FormName.auto,
+    difficulty: Annotated[
+        DifficultyName, typer.Option(help="precise reads solo:<task> and solo-mini:<task> (Eq. 17).")
+    ] = DifficultyName.real,
     temperature: Annotated[str, typer.Option(help="A number, or auto.")] = "0.5",
     low: Annotated[float, typer.Option(help="Smallest weight allowed by --temperature auto.")] = 0.5,
     high: Annotated[float, typer.Option(help="Largest weight allowed by --temperature auto.")] = 2.0,
@@ -26,21 +52,47 @@ def weights(
     as_json: AsJson = False,
 ) -> None:
     """Weights from a table of validation scores that somebody already has; no recipe and no torch needed."""
+    from cotbal.balance import Settings
     from cotbal.balance import balance as weigh
-    from cotbal.scores import read_scores
+    from cotbal.scores import mean_matrix, read_scores
 
-    matrix = read_scores(scores)
-    result = weigh(matrix, temperature=_temperature(temperature), weight_range=_range(low, high))
-    root = None if out is None else _report_table(out, matrix, result)
+    matrices = [read_scores(path) for path in scores]
+    settings = Settings(
+        form=None if form == FormName.auto else cast("Form", form.value), difficulty=difficulty.value,
+        temperature=_temperature(temperature), weight_range=_range(low, high),
+    )  # fmt: skip
+    result = weigh(matrices, settings=settings)
+    root = None if out is None else _report_table(out, mean_matrix(matrices), result)
     show_balance(result, root, as_json)
+
+
+def overall(
+    results: Annotated[
+        Path,
+        typer.Option(help="CSV with header method,<task>:<metric>,...; metrics ending in - are better when lower."),
+    ],
+    baseline: Annotated[str, typer.Option(help="The method that others are measured against.")] = "STL",
+    as_json: AsJson = False,
+) -> None:
+    """Improvement and error over a baseline (Eq. 12-14) from any table of results, published ones too."""
+    from cotbal import console
+    from cotbal.improvement import overall as overall_of
+    from cotbal.results import read_results
+
+    found = overall_of(read_results(results), baseline)
+    if as_json:
+        print(json.dumps({"methods": {name: vars(each) for name, each in found.items()}}, indent=1, ensure_ascii=False))
+    else:
+        console.show_overall(found, baseline)
 
 
 def status(run_directory: Annotated[Path, typer.Argument(help="A run directory.")], as_json: AsJson = False) -> None:
     """What is done, running, failed, interrupted, missing."""
-    from cotbal import console, pipeline
+    from cotbal import console
+    from cotbal.pipeline.status import status as states_of
     from cotbal.rundir import RunDir
 
-    states = pipeline.status(RunDir(run_directory))
+    states = states_of(RunDir(run_directory))
     print(json.dumps([vars(state) for state in states], indent=1)) if as_json else console.show_status(states)
 
 

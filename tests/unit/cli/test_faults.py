@@ -53,7 +53,7 @@ FAULTS = [
     ("plan mixture/damaged.yaml", "ocr_damaged.jsonl"),
     ("plan mixture/bad_metric.yaml", "metrics: expected one of"),
     (f"plan {RECIPE} --weighting fixd", "weightings: expected one of"),
-    (f"plan {RECIPE} balance.form=simple", "balance.form"),
+    (f"plan {RECIPE} balance.form=other", "balance.form"),
     ("balance typo.yaml", "optimisation: unknown key"),
     (f"balance {RECIPE} --on slurmy", "executors: expected one of"),
     (f"balance {RECIPE} --on ./mine.py", "executors: expected one of"),

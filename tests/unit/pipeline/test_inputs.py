@@ -21,7 +21,7 @@ def recipe(path: Path, *overrides: str) -> Recipe:
 def of(path: Path, *overrides: str, final: bool = False, weights: dict[str, float] | None = None) -> dict[str, Any]:
     """Identity of the probe `full:ocr`, or of the final run."""
     read = recipe(path, *overrides)
-    run: Run = final_run(read.mixture, "fixed") if final else plan_probes(read.mixture).full("ocr")
+    run: Run = final_run(read.mixture, "fixed") if final else plan_probes(read.mixture).named("full:ocr")
     return identity(read, run, open_inputs(read), checkpoint_digest(read.checkpoint), weights)
 
 
@@ -97,7 +97,7 @@ def test_data_and_runs_may_move(recipe_path: Path, tmp_path: Path) -> None:
 def test_the_seed_of_the_training_is_that_of_the_run(recipe_path: Path) -> None:
     read = recipe(recipe_path)
     inputs = open_inputs(read)
-    one, other = (identity(read, plan_probes(read.mixture, seed=s).mini, inputs, "digest", None) for s in (0, 1))
+    one, other = (identity(read, plan_probes(read.mixture, seeds=(s,)).runs[0], inputs, "digest", None) for s in (0, 1))
     assert differences(one, other) == ["run.seed: was 0, is 1"]
 
 

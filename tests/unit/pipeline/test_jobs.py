@@ -47,7 +47,8 @@ def test_a_job_file_says_everything(recipe_path: Path) -> None:
         "name": "full:ocr",
         "portions": {"ocr": "large", "vqa": "mini", "count": "mini"},
         "weighting": "equal",
-        "split": "validation",
+        "validation": ["ocr", "vqa", "count"],
+        "test": [],
         "seed": 0,
     }
     assert found["weights"] is None
@@ -59,7 +60,7 @@ def test_a_job_file_says_everything(recipe_path: Path) -> None:
 def test_a_failure_keeps_the_others_and_is_told_with_its_log(
     recipe_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COTBAL_FAKE_FAIL", "full:vqa,mini")
+    monkeypatch.setenv("COTBAL_FAKE_FAIL", "full:vqa;mini")
     with pytest.raises(RunsFailed) as caught:
         pipeline.balance(job(recipe_path), OPTIONS)
     message = str(caught.value)

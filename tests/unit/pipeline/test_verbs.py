@@ -9,6 +9,7 @@ from pipeline_fakes import EXECUTOR, TASKS
 from cotbal import pipeline
 from cotbal.errors import CotbalError, RunError, RunsFailed
 from cotbal.pipeline.jobs import Options
+from cotbal.pipeline.status import status
 from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir, append_jsonl, locked, read_json, read_jsonl, write_json
 from cotbal.scores import read_scores
@@ -21,7 +22,7 @@ def job(path: Path, *overrides: str, weightings: tuple[str, ...] = ("fixed",)) -
 
 
 def states(path: Path) -> dict[str, str]:
-    return {state.run: state.state for state in pipeline.status(RunDir(path.parent / "run"))}
+    return {state.run: state.state for state in status(RunDir(path.parent / "run"))}
 
 
 def test_balance_writes_scores_balance_and_weights(recipe_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_train_with_the_weights_found(recipe_path: Path) -> None:
     assert paths.root == recipe_path.parent / "run" / "final" / "fixed"
     found = read_json(paths.job)
     assert found["weights"] == {**result.weights, "chat": 1.0}
-    assert found["run"]["split"] == "test"
+    assert (found["run"]["validation"], found["run"]["test"]) == ([], ["ocr", "vqa", "count", "chat"])
     assert found["keep_checkpoint"] is True
     assert paths.scores("chat", "test").exists()
 
@@ -132,7 +133,7 @@ def test_two_commands_do_not_work_in_one_directory(recipe_path: Path) -> None:
 
 
 def test_plan_refuses_what_does_not_exist(recipe_path: Path) -> None:
-    with pytest.raises(CotbalError, match="weightings: expected one of equal, fixed"):
+    with pytest.raises(CotbalError, match="weightings: expected one of dynamic_average, equal, fixed"):
         job(recipe_path, weightings=("fixd",))
     with pytest.raises(CotbalError, match="metrics: expected one of box_iou, cider"):
         job(recipe_path, "tasks.vqa.metric=exact")
@@ -141,13 +142,13 @@ def test_plan_refuses_what_does_not_exist(recipe_path: Path) -> None:
 
 
 def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COTBAL_FAKE_FAIL", "full:vqa,full:count")
+    monkeypatch.setenv("COTBAL_FAKE_FAIL", "full:vqa;full:count")
     with pytest.raises(RunsFailed):
         pipeline.balance(job(recipe_path), OPTIONS)
     root = RunDir(recipe_path.parent / "run")
     expected = {"mini": "done", "full:ocr": "done", "full:vqa": "failed", "full:count": "failed", "fixed": "missing"}
     assert states(recipe_path) == expected
-    details = {state.run: state.detail for state in pipeline.status(root)}
+    details = {state.run: state.detail for state in status(root)}
     assert details["mini"] == "3 s"
     assert details["full:vqa"] == "RuntimeError: out of frogs"
     # Tried again, and at work.
@@ -156,25 +157,25 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json(count.progress, {"phase": "training", "fraction": 0.31})
     with locked(count.lock):
         assert states(recipe_path)["full:count"] == "running"
-        found = next(state for state in pipeline.status(root) if state.run == "full:count")
+        found = next(state for state in status(root) if state.run == "full:count")
         assert found.detail == "training, 31%"
     # Killed.
     assert states(recipe_path)["full:count"] == "interrupted"
-    found = next(state for state in pipeline.status(root) if state.run == "full:count")
+    found = next(state for state in status(root) if state.run == "full:count")
     assert found.detail == "at 31%; the same command goes on"
 
 
 def test_status_of_no_run_directory(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "none"):
         with pytest.raises(RunError, match=r"expected a run directory with a plan\.json"):
-            pipeline.status(RunDir(directory))
+            status(RunDir(directory))
 
 
 def test_looking_changes_nothing(recipe_path: Path) -> None:
     pipeline.balance(job(recipe_path), OPTIONS)
     root = recipe_path.parent / "run"
     before = sorted(root.rglob("*"))
-    pipeline.status(RunDir(root))
+    status(RunDir(root))
     assert sorted(root.rglob("*")) == before
 
 

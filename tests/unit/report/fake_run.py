@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 from PIL import Image, ImageDraw
 
-from cotbal.balance import balance
+from cotbal.balance import Settings, balance
 from cotbal.rundir import RunDir, RunPaths, append_jsonl, write_json, write_jsonl, write_text
 from cotbal.scores import Samples, ScoreMatrix
 
@@ -39,7 +39,7 @@ def fake_run(directory: Path, tasks: Sequence[str] = TASKS, seed: int = 0) -> Ru
         tuple(probes), tuple(tasks), np.stack([s.values.mean(axis=1) for s in samples.values()], axis=1), samples
     )
     write_text(files.score_table, matrix.to_csv())
-    result = balance(matrix, resamples=300)
+    result = balance(matrix, settings=Settings(resamples=300))
     write_json(files.balance, result.to_json())
     write_json(files.weights, {"weights": result.weights, "tasks": {**result.weights, "chat": 1.0}})
     return files

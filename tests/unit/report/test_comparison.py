@@ -1,19 +1,16 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from cotbal.report.comparison import compare, paired_difference
-from cotbal.report.contents import MetricScores, RunContents, TaskScores
-from cotbal.rundir import RunPaths
+from cotbal.report.comparison import Comparison, Difference, Scores, compare
+from cotbal.report.contents import MetricScores, TaskScores
 
 
-def final(name: str, picture: int = 1, **tasks: dict[str, list[float]]) -> RunContents:
-    """A final model; `tasks` maps a task to its metrics, a metric to its samples, `picture` of them on one picture."""
-    scores = {
+def model(picture: int = 1, **tasks: dict[str, list[float]]) -> Scores:
+    """What a model scored: a task to its metrics, a metric to its samples, `picture` of them on one picture."""
+    return {
         (task, "test"): TaskScores(
             task,
             "test",
@@ -22,7 +19,23 @@ def final(name: str, picture: int = 1, **tasks: dict[str, list[float]]) -> RunCo
         )
         for task, metrics in tasks.items()
     }
-    return RunContents(name, "final", RunPaths(Path(name)), {}, {"run": name}, "", (), scores)
+
+
+def pair(equal: Scores, fixed: Scores, tasks: str = "ocr vqa") -> Comparison:
+    """One seed of both methods."""
+    return compare({"equal": {0: equal}, "fixed": {0: fixed}}, tasks.split(), tasks.split())
+
+
+def change(found: Comparison, task: str | None = None) -> Difference:
+    against = found.against["fixed"]
+    return against.average if task is None else against.per_task[task]
+
+
+def paired_difference(baseline: np.ndarray, ours: np.ndarray, clusters: np.ndarray) -> Difference:
+    def scores(values: np.ndarray) -> Scores:
+        return {("ocr", "test"): TaskScores("ocr", "test", clusters, {"em": MetricScores(0, 1.0, values, None, "")})}
+
+    return pair(scores(baseline), scores(ours), "ocr").rows[0].differences["fixed"]
 
 
 def test_difference_of_equal_models_is_exactly_zero() -> None:
@@ -50,65 +63,108 @@ def test_samples_of_one_picture_are_drawn_together() -> None:
 
 
 def test_relative_change_is_the_mean_over_metrics_then_tasks() -> None:
-    equal = final("equal", ocr={"em": [0.5] * 20, "soft": [0.4] * 20}, vqa={"em": [0.8] * 20})
-    fixed = final("fixed", ocr={"em": [0.6] * 20, "soft": [0.4] * 20}, vqa={"em": [0.6] * 20})
-    found = compare([fixed, equal], ["ocr", "vqa"], ["ocr", "vqa"])
-    assert found.weightings == ("equal", "fixed")
-    assert found.per_task["ocr"].value == pytest.approx(10.0)  # (20 + 0) / 2, Eq. 12
-    assert found.per_task["vqa"].value == pytest.approx(-25.0)
-    assert found.average is not None
-    assert found.average.value == pytest.approx(-7.5)  # Eq. 13
-    assert found.average.bounds == pytest.approx((-7.5, -7.5))  # no sample differs from another
-    assert found.error == pytest.approx(12.5)  # Eq. 14
+    equal = model(ocr={"em": [0.5] * 20, "soft": [0.4] * 20}, vqa={"em": [0.8] * 20})
+    fixed = model(ocr={"em": [0.6] * 20, "soft": [0.4] * 20}, vqa={"em": [0.6] * 20})
+    found = pair(equal, fixed)
+    assert found.methods == ("equal", "fixed")
+    assert change(found, "ocr").value == pytest.approx(10.0)  # (20 + 0) / 2, Eq. 12
+    assert change(found, "vqa").value == pytest.approx(-25.0)
+    assert change(found).value == pytest.approx(-7.5)  # Eq. 13
+    assert change(found).bounds == pytest.approx((-7.5, -7.5))  # no sample differs from another
+    assert found.against["fixed"].error.value == pytest.approx(12.5)  # Eq. 14
 
 
 def test_zero_baseline_is_left_out_and_named() -> None:
-    equal = final("equal", ocr={"em": [0.0] * 9}, vqa={"em": [0.5] * 9})
-    fixed = final("fixed", ocr={"em": [1.0] * 9}, vqa={"em": [0.6] * 9})
-    found = compare([equal, fixed], ["ocr", "vqa"], ["ocr", "vqa"])
+    found = pair(
+        model(ocr={"em": [0.0] * 9}, vqa={"em": [0.5] * 9}), model(ocr={"em": [1.0] * 9}, vqa={"em": [0.6] * 9})
+    )
     assert found.left_out == ("ocr",)
-    assert found.average is not None
-    assert found.average.value == pytest.approx(20.0)
-    assert [row.difference.value for row in found.rows if row.difference] == pytest.approx([1.0, 0.1])
+    assert change(found).value == pytest.approx(20.0)
+    assert [row.differences["fixed"].value for row in found.rows] == pytest.approx([1.0, 0.1])
 
 
 def test_a_baseline_that_is_zero_in_a_resample_has_no_interval() -> None:
-    equal = final("equal", ocr={"em": [1.0] + [0.0] * 8})
-    fixed = final("fixed", ocr={"em": [1.0] * 2 + [0.0] * 7})
-    found = compare([equal, fixed], ["ocr"], ["ocr"])
-    assert found.per_task["ocr"].value == pytest.approx(100.0)
-    assert np.isnan(found.per_task["ocr"].low)
-    assert not found.per_task["ocr"].clear
+    found = pair(model(ocr={"em": [1.0] + [0.0] * 8}), model(ocr={"em": [1.0] * 2 + [0.0] * 7}), "ocr")
+    assert change(found, "ocr").value == pytest.approx(100.0)
+    assert np.isnan(change(found, "ocr").low)
+    assert not change(found, "ocr").clear
 
 
 def test_one_model_alone_is_shown_without_a_comparison() -> None:
-    found = compare([final("equal", ocr={"em": [0.5] * 4})], ["ocr"], ["ocr"])
-    assert found.average is None
+    found = compare({"equal": {0: model(ocr={"em": [0.5] * 4})}}, ["ocr"], ["ocr"])
+    assert found.against == {}
     assert json.dumps([row.scores for row in found.rows]) == '[{"equal": 0.5}]'
-    assert found.rows[0].difference is None
+    assert found.rows[0].differences == {}
+    other = compare({"fixed": {0: model(ocr={"em": [0.5] * 4})}}, ["ocr"], ["ocr"])
+    assert other.reference is None
+    assert compare({}, ["ocr"], ["ocr"]).rows == ()
 
 
 def test_intervals_of_a_comparison_are_by_picture() -> None:
     values = np.repeat(np.random.default_rng(1).integers(0, 2, 40), 10).astype(float).tolist()
-    models = {
-        picture: [final("equal", picture, ocr={"em": [0.5] * 400}), final("fixed", picture, ocr={"em": values})]
-        for picture in (1, 10)
-    }
     widths = {}
-    for picture, pair in models.items():
-        found = compare(pair, ["ocr"], ["ocr"])
-        difference, change = found.rows[0].difference, found.average
-        assert difference is not None
-        assert change is not None
-        widths[picture] = (difference.high - difference.low, change.high - change.low)
+    for picture in (1, 10):
+        found = pair(model(picture, ocr={"em": [0.5] * 400}), model(picture, ocr={"em": values}), "ocr")
+        widths[picture] = [np.ptp(found.rows[0].differences["fixed"].bounds), np.ptp(change(found).bounds)]
     assert widths[10][0] > 2 * widths[1][0]
     assert widths[10][1] > 2 * widths[1][1]
 
 
 def test_a_task_that_is_not_balanced_is_shown_but_not_averaged() -> None:
-    equal = final("equal", ocr={"em": [0.5] * 4}, chat={"em": [0.5] * 4})
-    fixed = final("fixed", ocr={"em": [1.0] * 4}, chat={"em": [0.0] * 4})
-    found = compare([equal, fixed], ["ocr", "chat"], ["ocr"])
+    equal, fixed = ({0: model(ocr={"em": [a] * 4}, chat={"em": [b] * 4})} for a, b in ((0.5, 0.5), (1.0, 0.0)))
+    found = compare({"equal": equal, "fixed": fixed}, ["ocr", "chat"], ["ocr"])
     assert [row.task for row in found.rows] == ["ocr", "chat"]
-    assert found.average is not None
-    assert found.average.value == pytest.approx(100)
+    assert change(found).value == pytest.approx(100)
+
+
+def right(level: float, seed: int, samples: int = 300) -> list[float]:
+    """Answers that are right with a chance; the samples are equally easy for every model and seed."""
+    easy = np.random.default_rng(7).uniform(size=samples)
+    own = np.random.default_rng(seed).normal(scale=0.05, size=samples)
+    return (easy + own < level).astype(float).tolist()
+
+
+def several(seeds: int, gap: float, wobble: float) -> Comparison:
+    """STL, EW and CoTBal over seeds; EW and CoTBal share the luck of a seed, `wobble` is the size of it."""
+    luck = wobble * np.random.default_rng(3).standard_normal(seeds)
+    levels = {"stl": lambda s: 0.5, "equal": lambda s: 0.55 + luck[s], "fixed": lambda s: 0.55 + gap + luck[s]}
+    models = {
+        name: {s: model(ocr={"em": right(level(s), 10 * s)}) for s in range(seeds)} for name, level in levels.items()
+    }
+    return compare(models, ["ocr"], ["ocr"], reference="stl")
+
+
+def test_pairing_by_seed_cancels_what_the_seeds_share() -> None:
+    found = several(5, gap=0.04, wobble=0.05)
+    assert found.reference == "stl"
+    assert found.seeds == (0, 1, 2, 3, 4)
+    alone, pairs = np.ptp(found.against["fixed"].average.bounds), np.ptp(found.paired["fixed"].bounds)
+    assert alone > 2 * pairs
+    improvements = {name: each.average.value for name, each in found.against.items()}
+    assert found.paired["fixed"].value == pytest.approx(improvements["fixed"] - improvements["equal"])
+    assert found.paired["fixed"].clear
+    assert set(found.paired) == {"fixed"}
+
+
+def test_few_seeds_give_wide_intervals() -> None:
+    widths = [np.ptp(several(n, 0.02, 0.03).against["equal"].average.bounds) for n in (2, 8)]
+    assert widths[0] > 2.5 * widths[1]
+
+
+def test_only_seeds_that_every_method_has_are_compared() -> None:
+    one, two = model(ocr={"em": [0.5] * 4}), model(ocr={"em": [1.0] * 4})
+    found = compare({"equal": {0: one, 1: one}, "fixed": {1: two, 2: one}}, ["ocr"], ["ocr"])
+    assert found.seeds == (1,)
+    assert change(found).value == pytest.approx(100)
+
+
+def test_a_task_that_one_method_did_not_answer_is_shown_for_the_others() -> None:
+    """Single-task models of the balanced tasks say nothing about text-only chat."""
+    both = {0: model(ocr={"em": [0.5] * 4}, chat={"em": [0.5] * 4})}
+    alone = {0: model(ocr={"em": [0.4] * 4})}
+    found = compare({"stl": alone, "equal": both, "fixed": both}, ["ocr", "chat"], ["ocr"], "stl")
+    chat = found.rows[1]
+    assert set(chat.scores) == {"equal", "fixed"}
+    assert set(chat.differences) == {"fixed"}
+    assert found.against["equal"].average.value == pytest.approx(25)
+    assert found.left_out == ()

@@ -1,6 +1,6 @@
 """An executor, given by its dotted path, whose jobs do what `cotbal.worker` does, with answers made of chance.
 
-`COTBAL_FAKE_FAIL` names runs that fail, separated by commas; every run that was done is added to `COTBAL_FAKE_LOG`.
+`COTBAL_FAKE_FAIL` names runs that fail, separated by semicolons; every run that was done is added to `COTBAL_FAKE_LOG`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir, RunPaths, append_jsonl, read_json, write_json, write_jsonl
 from cotbal.scoring import write_scores
 
-LEVELS = {"mini": 0.25, "large": 0.8, "full": 0.85}
+LEVELS = {"none": 0.1, "mini": 0.25, "large": 0.8, "full": 0.85}
 
 
 def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     """Write the files of every job, the longest first."""
     assert resources.workers is None or resources.workers > 0
     for job in sorted(jobs, key=lambda job: -job.cost):
-        if job.name in os.environ.get("COTBAL_FAKE_FAIL", "").split(","):
+        if job.name in os.environ.get("COTBAL_FAKE_FAIL", "").split(";"):
             (job.directory / "log.txt").write_text("loading\nRuntimeError: out of frogs\n")
             yield Outcome(job, False, 0.1, f"{job.name} ended with exit code 1\n{log_tail(job.directory / 'log.txt')}")
         else:
@@ -41,8 +41,10 @@ def _work(file: Path) -> None:
     records = 0
     for name, portion in run["portions"].items():
         records += len(Portioned(name, *read_manifest(root.portions(name))).of(portion))
-        for task, split in _sets(recipe.mixture[name], run["split"]):
-            _answer(paths, task, split, portion, 1 - 0.1 * len(run["name"]) % 3 / 3)
+    sets = [(recipe.mixture[name], "validation") for name in run["validation"]]
+    sets += [(recipe.mixture[name], split) for name in run["test"] for split in recipe.mixture[name].test]
+    for task, split in sets:
+        _answer(paths, task, split, run["portions"].get(task.name, "none"), _luck(run))
     assert records == job["records"], "the manifest holds what was planned"
     weights = job["weights"] or dict.fromkeys(run["portions"], 1.0)
     append_jsonl(paths.training, {"step": 1, "epoch": 1.0, "loss": 1.0, "seconds": 2.0, **_losses(weights)})
@@ -58,8 +60,9 @@ def _losses(weights: dict[str, float]) -> dict[str, Any]:
     return {"task_losses": dict.fromkeys(weights, 1.0), "task_tokens": dict.fromkeys(weights, 9), "weights": weights}
 
 
-def _sets(task: Task, split: str) -> list[tuple[Task, str]]:
-    return [(task, "validation")] if split == "validation" else [(task, name) for name in task.test]
+def _luck(run: dict[str, Any]) -> float:
+    """A little that a run has by its name and seed."""
+    return 0.9 + 0.02 * (sum(map(ord, run["name"])) % 5) + 0.05 * (run["seed"] % 3)
 
 
 def _answer(paths: RunPaths, task: Task, split: str, portion: str, luck: float) -> None:
@@ -68,7 +71,7 @@ def _answer(paths: RunPaths, task: Task, split: str, portion: str, luck: float) 
     assert path is not None
     rows = []
     for record in open_records(path, default_cache(), evaluation=True):
-        level = LEVELS[portion] * (1 if portion != "mini" else luck + 0.1)
+        level = LEVELS[portion] * (luck if portion in ("full", "large") else luck + 0.1)
         right = random.Random(record.id).random() < level
         answer = record.references[0] if right else "no idea"
         question = record.turns[0].text

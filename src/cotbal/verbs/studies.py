@@ -1,0 +1,105 @@
+"""The verbs that compare: `compare` and `ablate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cotbal.errors import CotbalError
+from cotbal.verbs.jobs import options_of
+from cotbal.verbs.options import On, Out, Overrides, RecipePath, Restart, Threads, Workers
+
+if TYPE_CHECKING:
+    from cotbal.pipeline.jobs import Options
+    from cotbal.pipeline.study import Study
+    from cotbal.rundir import RunDir
+
+Seeds = Annotated[str, typer.Option(help="Training seeds, separated by commas; every method is trained once a seed.")]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Show every run and its cost, and stop.")]
+
+
+def compare(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    methods: Annotated[
+        str, typer.Option(help="Of stl, ew, tla, rlw, dwa, igb, cotbal and modules of your own, separated by commas.")
+    ] = "stl,ew,tla,rlw,dwa,igb,cotbal",
+    seeds: Seeds = "0",
+    out: Out = None,
+    dry_run: Dry = False,
+    on: On = "processes",
+    workers: Workers = None,
+    threads: Threads = None,
+    restart_changed: Restart = False,
+) -> None:
+    """Train and test several methods on the same seeds, and say which of them are distinguishable."""
+    from cotbal.pipeline.study import method_names, plan_comparison
+    from cotbal.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    chosen = method_names([name for name in methods.split(",") if name.strip()])
+    study = plan_comparison(loaded, _root(out, loaded.name), chosen, _seeds(seeds))
+    _carry_out(study, options_of(on, workers, threads, False, restart_changed), dry_run)
+
+
+def ablate(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    temperatures: Annotated[str, typer.Option(help="Temperatures, separated by commas.")] = "0.25,0.5,1",
+    precise: Annotated[
+        bool, typer.Option(help="Also the other kind of difficulty (Eq. 17); needs models of one task alone.")
+    ] = True,
+    seeds: Seeds = "0",
+    out: Out = None,
+    dry_run: Dry = False,
+    on: On = "processes",
+    workers: Workers = None,
+    threads: Threads = None,
+    restart_changed: Restart = False,
+) -> None:
+    """The paper's Table 5: parts of the weights alone, temperatures, real and precise difficulty."""
+    from cotbal.pipeline.study import plan_ablation
+    from cotbal.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    taus = _numbers(temperatures, "--temperatures")
+    study = plan_ablation(loaded, _root(out, loaded.name), taus, precise, _seeds(seeds))
+    _carry_out(study, options_of(on, workers, threads, False, restart_changed), dry_run)
+
+
+def _root(out: Path | None, name: str) -> RunDir:
+    from cotbal.rundir import RunDir
+
+    return RunDir(out or Path("runs") / name)
+
+
+def _carry_out(study: Study, options: Options, dry_run: bool) -> None:
+    from cotbal import console
+    from cotbal.pipeline.study import carry_out
+    from cotbal.report import write_comparison
+
+    console.show_plan(study.prepared.plan, study.prepared.warnings)
+    if dry_run:
+        return
+    page = carry_out(study, options)
+    console.show_comparison(write_comparison(study.prepared.root.root))
+    print(f"\nReport: {page}")
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    found = _numbers(text, "--seeds")
+    if any(number != int(number) for number in found):
+        raise CotbalError(f"--seeds: expected whole numbers, separated by commas; found {text!r}")
+    return tuple(int(number) for number in found)
+
+
+def _numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or not all(0 <= number < float("inf") for number in found) or len(set(found)) < len(found):
+        raise CotbalError(f"{option}: expected different numbers, separated by commas; found {text!r}")
+    return found
