@@ -11,7 +11,7 @@ micro-batches, all ranks), every method of the paper is `loss = sum_t c_t * S_t`
 
 The counts need labels and task ids only, so the coefficients are known before the first forward pass and gradients
 accumulate exactly. Dividing inside each micro-batch instead would cancel the weight wherever a micro-batch holds a
-single task.
+single task; the normalizer `per_device` does so, to compare with the published code.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 IGNORED = -100  # label of a token that carries no loss
-Normalizer = Literal["weights", "tokens"]
+Normalizer = Literal["weights", "tokens", "per_device"]
 
 
 def predicting(labels: Int[Tensor, "row position"]) -> Bool[Tensor, "row position"]:
@@ -34,12 +34,27 @@ def predicting(labels: Int[Tensor, "row position"]) -> Bool[Tensor, "row positio
     return mask
 
 
+def token_tasks(
+    labels: Int[Tensor, "row position"], task_ids: Int[Tensor, " row"] | Int[Tensor, "row position"]
+) -> Int[Tensor, " token"]:
+    """Task of every valid token, row after row.
+
+    Args:
+        labels: as the model gets them.
+        task_ids: one a row, or one a position where rows of several tasks are packed into one.
+    """
+    assert task_ids.shape in (labels.shape[:1], labels.shape), f"{tuple(task_ids.shape)} for {tuple(labels.shape)}"
+    per_position = task_ids if task_ids.dim() == 2 else task_ids[:, None].expand_as(labels)
+    # Of the token that is predicted, not of the position that predicts it.
+    return per_position[:, 1:][labels[:, 1:] != IGNORED]
+
+
 def token_counts(
-    labels: Int[Tensor, "row position"], task_ids: Int[Tensor, " row"], tasks: int
+    labels: Int[Tensor, "row position"], task_ids: Int[Tensor, " row"] | Int[Tensor, "row position"], tasks: int
 ) -> Int[Tensor, " task"]:
-    """`n_t`: number of valid tokens of every task in a batch, one task a row."""
-    per_row = predicting(labels).sum(dim=1)
-    return torch.zeros(tasks, dtype=torch.long, device=labels.device).index_add_(0, task_ids, per_row)
+    """`n_t`: number of valid tokens of every task in a batch."""
+    found = token_tasks(labels, task_ids)
+    return torch.zeros(tasks, dtype=torch.long, device=labels.device).index_add_(0, found, torch.ones_like(found))
 
 
 def token_losses(logits: Float[Tensor, "token word"], targets: Int[Tensor, " token"]) -> Float[Tensor, " token"]:
@@ -53,10 +68,11 @@ def token_level(
     """Coefficients of VITW, Eq. 2; with equal weights those of EW, Eq. 1.
 
     `weights` divides by the weighted count, which keeps the scale of EW whatever tasks a step holds; `tokens` divides
-    by the plain count, as most trainers do, so that the scale follows the step's mean weight.
+    by the plain count, as most trainers do, so that the scale follows the step's mean weight. `per_device` is the
+    form of `weights` for counts of one micro-batch on one rank alone.
     """
     counts = counts.to(weights.dtype)
-    total = (weights * counts).sum() if normalizer == "weights" else counts.sum()
+    total = counts.sum() if normalizer == "tokens" else (weights * counts).sum()
     return weights / total.clamp_min(torch.finfo(weights.dtype).tiny) * (total > 0)
 
 
@@ -67,14 +83,12 @@ def task_level(counts: Int[Tensor, " task"]) -> Float[Tensor, " task"]:
 
 
 def weighted_sum(
-    losses: Float[Tensor, " token"], token_tasks: Int[Tensor, " token"], coefficients: Float[Tensor, " task"]
+    losses: Float[Tensor, " token"], tasks_of: Int[Tensor, " token"], coefficients: Float[Tensor, " task"]
 ) -> Float[Tensor, ""]:
     """`sum_t c_t S_t` over the tokens of one micro-batch; parts of a step add up to the loss of the step."""
-    return (losses * coefficients[token_tasks]).sum()
+    return (losses * coefficients[tasks_of]).sum()
 
 
-def task_sums(
-    losses: Float[Tensor, " token"], token_tasks: Int[Tensor, " token"], tasks: int
-) -> Float[Tensor, " task"]:
+def task_sums(losses: Float[Tensor, " token"], tasks_of: Int[Tensor, " token"], tasks: int) -> Float[Tensor, " task"]:
     """`S_t`: summed, unweighted loss of every task, detached, for the curves and the dynamic methods."""
-    return torch.zeros(tasks, device=losses.device).index_add_(0, token_tasks, losses.detach())
+    return torch.zeros(tasks, device=losses.device).index_add_(0, tasks_of, losses.detach())

@@ -92,7 +92,7 @@ def train(
         train_dataset=rows,
         data_collator=with_task_ids(lambda batch: collator.training([item["row"] for item in batch]), tasks),
         tasks=tasks,
-        weighting=plugins.load("cotbal.weightings", run.weighting).build(tasks, weights),
+        weighting=plugins.load("cotbal.weightings", run.weighting).build(tasks, weights, seed=run.seed),
         normalizer=recipe.file.optimization.normalizer,
         callbacks=[log],
     )

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cotbal.errors import CotbalError
-from cotbal.loss import predicting, token_losses
+from cotbal.loss import predicting, token_losses, token_tasks
 
 FACTOR = 4.0  # by which one task's weight is changed: large, so that the change stands out from rounding
 TOLERANCE = 0.02  # relative, float32; lost weights give 1
@@ -64,7 +64,7 @@ def check_weights(
         CotbalError: the change is not the predicted one, so the weights would be lost.
     """
     chosen = _mixed(batches)
-    present = sorted({int(i) for batch in chosen for i in batch["task_ids"]})
+    present = sorted(set().union(*(_present(batch) for batch in chosen)))
     if len(present) < 2:
         return None
     changed = present[0]
@@ -93,12 +93,17 @@ def _tolerance(model: nn.Module) -> float:
     return TOLERANCE if exact and not low else LOW_PRECISION_TOLERANCE
 
 
+def _present(batch: Batch) -> set[int]:
+    """Tasks with a valid token in the batch: no weight of another task can move the gradient."""
+    return set(token_tasks(batch["labels"], batch["task_ids"]).tolist())
+
+
 def _mixed(batches: Sequence[Batch]) -> list[Batch]:
     """The first micro-batches that bring a new task; together they hold as many tasks as a few can."""
     chosen: list[Batch] = []
     seen: set[int] = set()
     for batch in batches:
-        tasks = {int(i) for i in batch["task_ids"]}
+        tasks = _present(batch)
         if tasks - seen and len(chosen) < MICRO_BATCHES:
             chosen.append(batch)
             seen |= tasks
@@ -137,9 +142,9 @@ def _task_gradients(model: nn.Module, batches: Sequence[Batch], parameters: list
         mask = predicting(batch["labels"])
         inputs = {key: value for key, value in batch.items() if key not in ("task_ids", "labels")}
         losses = token_losses(model(**inputs, use_cache=False).logits[mask], batch["labels"][:, 1:][mask[:, :-1]])
-        token_tasks = batch["task_ids"][:, None].expand_as(mask)[mask]
-        for task in token_tasks.unique().tolist():
-            total[task] += _flat(losses[token_tasks == task].sum(), parameters)
+        tasks_of = token_tasks(batch["labels"], batch["task_ids"])
+        for task in sorted(set(tasks_of.tolist())):
+            total[task] += _flat(losses[tasks_of == task].sum(), parameters)
     return total
 
 

@@ -11,16 +11,24 @@ collator has done its work, since collators drop what they do not know.
 
 from __future__ import annotations
 
-import inspect
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
 from cotbal.errors import CotbalError
+from cotbal.hosts.forward import valid_token_losses
+from cotbal.hosts.observer import Observation, Observer
 from cotbal.hosts.self_check import SelfCheck, check_weights
+from cotbal.hosts.step import Step, TaskLosses
+from cotbal.hosts.trained_weights import load_trained, save_trained
 from cotbal.loss import (
     Normalizer,
     predicting,
@@ -28,13 +36,15 @@ from cotbal.loss import (
     task_sums,
     token_counts,
     token_level,
-    token_losses,
+    token_tasks,
     weighted_sum,
 )
 from cotbal.weightings import Weighting
 
 TASK_IDS = "task_ids"
 Batch = dict[str, Any]
+
+logger = logging.getLogger(__name__)
 
 
 def with_task_ids(collator: Callable[[list[Any]], Batch], tasks: Sequence[str]) -> Callable[[list[Any]], Batch]:
@@ -63,11 +73,15 @@ class TaskWeightedTrainer(Trainer):
 
     Args beyond those of `transformers.Trainer`:
         tasks: names of the tasks, in the order of the task ids.
-        weighting: a `cotbal.weightings.Weighting`.
-        normalizer: `weights` or `tokens`, see `cotbal.loss.token_level`.
+        weighting: a `cotbal.weightings.Weighting`. It hears of the unweighted losses of every optimizer step, over all
+            ranks, and its state is part of the checkpoint.
+        normalizer: `weights` or `tokens`, see `cotbal.loss.token_level`; or `per_device`, which divides inside each
+            micro-batch on each rank and averages over those, as the published code does. With it the update depends on
+            how the batch is cut, and the weights do nothing where a micro-batch holds one task: for comparison only.
 
     Before the first step it checks on a real batch that a changed weight changes the gradient as predicted
-    (`self_check` holds the result). `task_losses` of the log are unweighted means over valid tokens.
+    (`self_check` holds the result). The check is left out, with a line in the log, where it cannot be made: with
+    `per_device`, and with parameters that are sharded over ranks (FSDP, DeepSpeed).
 
     Raises:
         CotbalError: the combination of arguments would lose the weights (label smoothing, a loss function of the
@@ -86,8 +100,11 @@ class TaskWeightedTrainer(Trainer):
         self.loss_is_scaled_for_ga = True  # our coefficients already cover the whole accumulation window
         self.model_accepts_loss_kwargs = False  # the model must not divide a second time
         self._refuse_layout()
-        self._whole_step = torch.zeros(len(self.tasks))
-        self._forget()
+        self._step = Step.none(len(self.tasks))
+        self._check_is_due = True
+        self._since_log = TaskLosses(self.tasks)
+        # First of all callbacks, so that those of the caller find the step observed.
+        self.callback_handler.callbacks.insert(0, Observer(weighting, self.tasks, self._finish_step))
 
     def _refuse_layout(self) -> None:
         if self.args.n_gpu > 1:
@@ -105,36 +122,64 @@ class TaskWeightedTrainer(Trainer):
     ) -> tuple[list[Batch], None]:
         """Fetch the micro-batches of one optimizer step and fix its coefficients, over all ranks."""
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
-        counts = torch.zeros(len(self.tasks), dtype=torch.long)
+        found = torch.zeros(len(self.tasks) + 1, dtype=torch.long, device=device)  # tokens a task, and masked rows
         for batch in batches:
-            counts += token_counts(batch["labels"].cpu(), _task_ids(batch).cpu(), len(self.tasks))
-        counts = self.accelerator.reduce(counts.to(device), reduction="sum")
-        if self.self_check is None:
-            self.self_check = self._check(batches, counts)
-        self._whole_step = self.coefficients(counts, self.current_weights())
+            labels, task_ids = batch["labels"].to(device), _task_ids(batch).to(device)
+            found[:-1] += token_counts(labels, task_ids, len(self.tasks))
+            found[-1] += (~predicting(labels).any(dim=1)).sum()
+        found = self._over_ranks(found).cpu()
+        counts, weights = found[:-1], self.current_weights()
+        nothing = torch.zeros(len(self.tasks), device=device)
+        self._step = Step(
+            counts, int(found[-1]), weights, self.coefficients(counts, weights), len(batches), sums=nothing
+        )
+        if self._check_is_due:
+            self._check(batches, self._step)
         return batches, None
 
-    def _check(self, batches: list[Batch], counts: Tensor) -> SelfCheck | None:
+    def _check(self, batches: list[Batch], step: Step) -> None:
+        if reason := self._cannot_be_checked():
+            self._check_is_due = False
+            if self.is_world_process_zero():
+                logger.warning("the self-check of the weights is left out: %s", reason)
+            return
+
         def host_loss(batch: Batch, coefficients: Tensor) -> Tensor:
-            self._whole_step = coefficients
+            self._step = replace(step, coefficients=coefficients)
             loss: Tensor = self.compute_loss(self.model, batch)
             return loss / self._ranks
 
         def coefficients(task: int, factor: float) -> Tensor:
+            only = torch.ones(len(self.tasks))
+            only[task] = factor
             if self.weighting.average == "task":  # has no weights to change: change its coefficient
-                return self.coefficients(counts, self.current_weights()) * self._only(task, factor)
-            return self.coefficients(counts, self.current_weights() * self._only(task, factor))
+                return step.coefficients * only
+            return self.coefficients(step.counts, step.weights * only)
 
         inputs = [self._prepare_inputs(batch) for batch in batches]
         with self.compute_loss_context_manager():  # autocast, as in training
-            found = check_weights(self.model, inputs, host_loss, coefficients, self.tasks)
-        self._forget()
-        return found
+            self.self_check = check_weights(self.model, inputs, host_loss, coefficients, self.tasks)
+        self._step = step
+        step.sums.zero_()  # the check is no training: nothing of it may be observed
+        self._check_is_due = self.self_check is None  # a step with a single task says nothing: look at the next one
 
-    def _only(self, task: int, factor: float) -> Tensor:
-        factors = torch.ones(len(self.tasks))
-        factors[task] = factor
-        return factors
+    def _cannot_be_checked(self) -> str | None:
+        if self.normalizer == "per_device":
+            return "with the normalizer per_device the effect of a weight depends on the micro-batch"
+        if self._sharded:
+            return "the parameters are sharded over ranks"
+        return None
+
+    @property
+    def _sharded(self) -> bool:
+        by_host = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        return by_host or any(isinstance(parameter, DTensor) for parameter in self.model.parameters())
+
+    def _over_ranks(self, values: Tensor) -> Tensor:
+        """Sum over data-parallel ranks."""
+        total = self.accelerator.reduce(values, reduction="sum")
+        copies = self.get_tp_size()  # ranks of one tensor-parallel group hold the same rows
+        return total // copies if not total.is_floating_point() else total / copies
 
     @property
     def _ranks(self) -> int:
@@ -146,7 +191,7 @@ class TaskWeightedTrainer(Trainer):
         return torch.as_tensor(self.weighting.weights(self.state.global_step), dtype=torch.float32)
 
     def coefficients(self, counts: Tensor, weights: Tensor) -> Tensor:
-        """`c_t` for a step with these counts of valid tokens, see `cotbal.loss`."""
+        """`c_t` for these counts of valid tokens, see `cotbal.loss`."""
         if self.weighting.average == "task":
             return task_level(counts)
         return token_level(counts, weights.to(counts.device), self.normalizer)
@@ -159,39 +204,58 @@ class TaskWeightedTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """This micro-batch's part of the loss of the step; outside a training step, the EW loss of the batch."""
-        task_ids = _task_ids(inputs)
-        labels = inputs["labels"]
-        mask = predicting(labels)
-        outputs, losses = _losses(model, inputs, mask)
-        token_tasks = task_ids[:, None].expand_as(mask)[mask]
+        labels, task_ids = inputs["labels"], _task_ids(inputs)
+        outputs, losses = valid_token_losses(model, inputs, predicting(labels))
         if not model.training:
             loss = losses.mean() if len(losses) else losses.sum()
             return (loss, outputs) if return_outputs else loss
-        self._observe(losses, token_tasks)
-        loss = weighted_sum(losses, token_tasks, self._whole_step.to(losses.device))
-        loss = loss * self._ranks  # gradients are averaged over ranks afterwards; the loss of a step is their sum
+        tasks_of = token_tasks(labels, task_ids)
+        self._step.sums.add_(task_sums(losses, tasks_of, len(self.tasks)))
+        coefficients = self._of_micro_batch(token_counts(labels, task_ids, len(self.tasks)))
+        loss = weighted_sum(losses, tasks_of, coefficients.to(losses.device))
         return (loss, outputs) if return_outputs else loss
 
-    def _observe(self, losses: Tensor, token_tasks: Tensor) -> None:
-        self._sums += task_sums(losses, token_tasks, len(self.tasks)).cpu()
-        self._counts += torch.bincount(token_tasks, minlength=len(self.tasks)).cpu()
+    def _of_micro_batch(self, counts: Tensor) -> Tensor:
+        """Coefficients of a micro-batch with these counts, before its gradient is averaged over ranks."""
+        if self.normalizer == "per_device":
+            return self.coefficients(counts, self._step.weights) / self._step.micro_batches
+        return self._step.coefficients * self._ranks  # the loss of a step is a sum over ranks, not their mean
 
-    def _forget(self) -> None:
-        self._sums = torch.zeros(len(self.tasks))
-        self._counts = torch.zeros(len(self.tasks), dtype=torch.long)
+    def _finish_step(self) -> Observation:
+        """Close the books of an optimizer step: its mean losses and counts over all ranks."""
+        step = self._step
+        sums = self._over_ranks(step.sums).cpu()
+        self._since_log.add(sums, step.counts, step.weights, step.masked_rows)
+        absent = step.counts == 0
+        means = (sums / step.counts.clamp_min(1)).masked_fill(absent, torch.nan)
+        return means.numpy().astype(np.float64), step.counts.numpy()
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if self.args.should_save and not self.args.save_only_model and not self._sharded:
+            save_trained(self.model, Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if self._sharded:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_trained(self.model, Path(resume_from_checkpoint))
+
+    def _load_best_model(self) -> None:
+        if self._sharded or self.args.save_only_model:
+            super()._load_best_model()
+        else:
+            load_trained(self.model, Path(self.state.best_model_checkpoint))
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        """Add the unweighted loss, the valid tokens and the weight of every task since the last log, over all ranks."""
+        """Add what happened since the last log, over all ranks.
+
+        `task_losses` are unweighted means over the valid tokens and `task_tokens` their numbers; `weights` are those
+        of the last step, as it used them; `mean_weight` is the mean weight of a valid token; `masked_rows` had none.
+        """
         if "loss" in logs:
-            device = self.args.device
-            sums = self.accelerator.reduce(self._sums.to(device), reduction="sum").cpu()
-            counts = self.accelerator.reduce(self._counts.to(device), reduction="sum").cpu()
-            seen = [i for i in range(len(self.tasks)) if counts[i] > 0]
-            weights = self.current_weights()
-            logs["task_losses"] = {self.tasks[i]: float(sums[i] / counts[i]) for i in seen}
-            logs["task_tokens"] = {self.tasks[i]: int(counts[i]) for i in seen}
-            logs["weights"] = {task: float(weights[i]) for i, task in enumerate(self.tasks)}
-            self._forget()
+            used = {task: float(weight) for task, weight in zip(self.tasks, self._step.weights, strict=True)}
+            logs |= {**self._since_log.take(), "weights": used}
         super().log(logs, *args, **kwargs)
 
 
@@ -210,24 +274,10 @@ def _task_ids(batch: Batch) -> Tensor:
             "`with_task_ids(collator, tasks)`"
         )
     ids: Tensor = batch[TASK_IDS]
+    labels = batch["labels"]
+    if ids.shape not in (labels.shape[:1], labels.shape):
+        raise CotbalError(
+            f"expected {TASK_IDS!r} of shape {list(labels.shape[:1])} (one a row) or {list(labels.shape)} (one a "
+            f"token); found {list(ids.shape)}"
+        )
     return ids
-
-
-def _losses(model: nn.Module, inputs: Batch, mask: Tensor) -> tuple[Any, Tensor]:
-    """Forward pass and the loss of every valid token; logits of other positions are not made, if the model can."""
-    targets = inputs["labels"][:, 1:][mask[:, :-1]]
-    plain = {key: value for key, value in inputs.items() if key not in (TASK_IDS, "labels")}
-    if takes_logits_mask(model):
-        outputs = model(**plain, logits_to_keep=mask, use_cache=False)
-        return outputs, token_losses(outputs.logits, targets)
-    outputs = model(**plain, use_cache=False)
-    return outputs, token_losses(outputs.logits[mask], targets)
-
-
-def takes_logits_mask(model: nn.Module) -> bool:
-    """Whether the model's forward can be asked for some logits only (`logits_to_keep`, transformers 5)."""
-    inner: Any = model
-    while hasattr(inner, "module"):
-        inner = inner.module  # the wrapper of a data-parallel launcher
-    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-    return "logits_to_keep" in inspect.signature(inner.forward).parameters

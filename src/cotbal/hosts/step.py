@@ -1,0 +1,74 @@
+"""The books of the current optimizer step, and those of the steps since the last line of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is known of an optimizer step before its first forward pass, and the sums of its losses so far.
+
+    Attributes:
+        counts: valid tokens of every task, over all ranks and micro-batches.
+        masked_rows: rows without a valid token, over the same.
+        weights: of every task, as this step uses them.
+        coefficients: `c_t` of every task, see `cotbal.loss`.
+        micro_batches: of this rank.
+        sums: summed unweighted loss of every task on this rank; grows with every micro-batch.
+    """
+
+    counts: Tensor
+    masked_rows: int
+    weights: Tensor
+    coefficients: Tensor
+    micro_batches: int
+    sums: Tensor
+
+    @classmethod
+    def none(cls, tasks: int) -> Step:
+        """Before the first step."""
+        nothing = torch.zeros(tasks)
+        return cls(nothing.long(), 0, nothing, nothing, 1, torch.zeros(tasks))
+
+
+class TaskLosses:
+    """Unweighted losses since the last line of the log.
+
+    Args:
+        tasks: names, in the order of the task ids.
+    """
+
+    def __init__(self, tasks: Sequence[str]) -> None:
+        self.tasks = tuple(tasks)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sums = torch.zeros(len(self.tasks))
+        self._counts = torch.zeros(len(self.tasks), dtype=torch.long)
+        self._weighted_tokens = 0.0
+        self._masked_rows = 0
+
+    def add(self, sums: Tensor, counts: Tensor, weights: Tensor, masked_rows: int) -> None:
+        """Take in one optimizer step."""
+        self._sums += sums
+        self._counts += counts
+        self._weighted_tokens += float((weights * counts).sum())
+        self._masked_rows += masked_rows
+
+    def take(self) -> dict[str, Any]:
+        """The fields of the log, and begin again: see `TaskWeightedTrainer.log`."""
+        seen = [i for i in range(len(self.tasks)) if self._counts[i] > 0]
+        line = {
+            "task_losses": {self.tasks[i]: float(self._sums[i] / self._counts[i]) for i in seen},
+            "task_tokens": {self.tasks[i]: int(self._counts[i]) for i in seen},
+            "mean_weight": self._weighted_tokens / max(1, int(self._counts.sum())),
+            "masked_rows": self._masked_rows,
+        }
+        self._begin()
+        return line

@@ -1,0 +1,159 @@
+"""What a weighting hears of a training, and that a resumed training is the uninterrupted one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from trainer_cases import EQUAL, TASKS, Spy, distance, rows, trainer_of, update
+from transformers import AutoModelForImageTextToText, TrainerCallback
+
+from cotbal.errors import CotbalError
+from cotbal.hosts.observer import KEY
+from cotbal.weightings import Weighting, dynamic_average, improvable_gap, random_loss
+
+STEPS = {"max_steps": 3, "learning_rate": 0.5}
+
+
+def model_of(checkpoint: Path) -> Any:
+    return AutoModelForImageTextToText.from_pretrained(checkpoint)
+
+
+@pytest.mark.parametrize(("micro", "accumulation"), [(16, 1), (4, 4), (1, 16)])
+def test_it_hears_of_every_optimizer_step_once(checkpoint: Path, tmp_path: Path, micro: int, accumulation: int) -> None:
+    """Not of micro-batches, not of the self-check and not of evaluations; the losses are unweighted means."""
+    spy = Spy()
+    result = update(
+        checkpoint, tmp_path, micro, accumulation, spy, eval_dataset=rows(), eval_strategy="steps", eval_steps=1,
+        eval_on_start=True, **STEPS,
+    )  # fmt: skip
+    assert result["check"] is not None
+    assert len(spy.heard) == 3
+    lines = [line for line in result["log"] if "task_losses" in line]
+    for (losses, counts), line in zip(spy.heard, lines, strict=True):
+        np.testing.assert_allclose(losses, [line["task_losses"][task] for task in TASKS], rtol=1e-6)
+        assert counts.tolist() == [40, 51, 37]
+    first = update(checkpoint, tmp_path, 16, 1, EQUAL)["log"][0]
+    np.testing.assert_allclose(spy.heard[0][0], [first["task_losses"][task] for task in TASKS], rtol=1e-5)
+
+
+def test_an_absent_task_is_heard_of_as_absent(checkpoint: Path, tmp_path: Path) -> None:
+    spy = Spy()
+    update(checkpoint, tmp_path, 2, 2, spy, **STEPS)  # 4 rows a step, neighbours share a task
+    losses, counts = spy.heard[0]
+    assert np.isnan(losses).tolist() == [False, True, True]
+    assert (counts > 0).tolist() == [True, False, False]
+
+
+def test_the_log_shows_the_weights_that_a_step_used(checkpoint: Path, tmp_path: Path) -> None:
+    """And over several steps the mean weight of a token, and the losses of all of them."""
+    lines = update(checkpoint, tmp_path, 4, 4, Spy(), **STEPS)["log"][:-1]
+    assert [line["weights"]["a"] for line in lines] == [1, 2, 3]
+    assert [line["mean_weight"] for line in lines] == pytest.approx([1, (2 * 40 + 88) / 128, (3 * 40 + 88) / 128])
+    rare = update(checkpoint, tmp_path, 4, 4, Spy(), logging_steps=3, **STEPS)["log"][0]
+    assert rare["weights"]["a"] == 3
+    assert rare["mean_weight"] == pytest.approx((6 * 40 + 3 * 88) / (3 * 128))
+    assert rare["task_tokens"] == {"a": 120, "b": 153, "c": 111}
+    assert rare["task_losses"] == pytest.approx(
+        {task: np.mean([line["task_losses"][task] for line in lines]) for task in TASKS}, rel=1e-5
+    )
+
+
+def test_callbacks_of_the_caller_find_the_step_observed(checkpoint: Path, tmp_path: Path) -> None:
+    spy = Spy()
+    found = []
+
+    class Late(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            found.append(len(spy.heard))
+
+    update(checkpoint, tmp_path, 4, 4, spy, callbacks=[Late()], **STEPS)
+    assert found == [1, 2, 3]
+
+
+def dynamic(name: str, tasks: tuple[str, ...] = TASKS) -> Weighting:
+    """Methods that are in motion after a few steps."""
+    if name == "RLW":
+        return random_loss.build(tasks, None, seed=2)
+    if name == "DWA":
+        return dynamic_average.build(tasks, None, window=2, temperature=0.005)
+    return improvable_gap.build(tasks, None, window=2)
+
+
+@pytest.mark.parametrize("stop", [3, 6])
+@pytest.mark.parametrize("name", ["RLW", "DWA", "IGBv1"])
+def test_resuming_is_exact(checkpoint: Path, tmp_path: Path, name: str, stop: int) -> None:
+    """Before and after the weights begin to move; 4 rows a step, so that tasks are absent."""
+    settings = {"max_steps": 9, "learning_rate": 0.5, "save_strategy": "steps", "save_steps": stop}
+    straight = trainer_of(model_of(checkpoint), tmp_path, 2, 2, dynamic(name), **settings)
+    straight.train()
+    resumed = trainer_of(model_of(checkpoint), tmp_path, 2, 2, dynamic(name), **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{stop}"))
+    used = [
+        [line["weights"] for line in trainer.state.log_history if "weights" in line] for trainer in (straight, resumed)
+    ]
+    assert used[0] == used[1]
+    assert len({json.dumps(weights) for weights in used[0][stop:]}) > 2
+    for (key, a), b in zip(straight.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+        assert torch.equal(a, b), key
+
+
+def saved(checkpoint: Path, directory: Path, weighting: Any) -> str:
+    settings = {"max_steps": 2, "save_strategy": "steps", "save_steps": 1}
+    trainer_of(model_of(checkpoint), directory, 4, 4, weighting, **settings).train()
+    return str(directory / "checkpoint-1")
+
+
+def test_a_checkpoint_without_the_state_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    source = saved(checkpoint, tmp_path, EQUAL)
+    trainer = trainer_of(model_of(checkpoint), tmp_path, 4, 4, dynamic("DWA"), max_steps=2)
+    with pytest.raises(CotbalError, match="step 1 holds no state of DynamicAverage"):
+        trainer.train(resume_from_checkpoint=source)
+    path = Path(source) / "trainer_state.json"
+    state = json.loads(path.read_text())
+    del state["stateful_callbacks"][KEY]  # as a stock Trainer leaves it
+    path.write_text(json.dumps(state))
+    with pytest.raises(CotbalError, match="holds no state of ImprovableGap"):
+        trainer_of(model_of(checkpoint), tmp_path, 4, 4, dynamic("IGBv1"), max_steps=2).train(
+            resume_from_checkpoint=source
+        )
+    trainer_of(model_of(checkpoint), tmp_path, 4, 4, EQUAL, max_steps=2).train(resume_from_checkpoint=source)
+
+
+def test_a_checkpoint_of_other_tasks_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """State goes by position inside, so an order that changed must not pass."""
+    source = saved(checkpoint, tmp_path, dynamic("DWA"))
+    path = Path(source) / "trainer_state.json"
+    path.write_text(path.read_text().replace('"a",\n        "b",', '"b",\n        "a",'))
+    trainer = trainer_of(model_of(checkpoint), tmp_path, 4, 4, dynamic("DWA"), max_steps=2)
+    with pytest.raises(CotbalError, match="written for the tasks b, a, c; found a, b, c"):
+        trainer.train(resume_from_checkpoint=source)
+
+
+def test_a_second_training_begins_anew(checkpoint: Path, tmp_path: Path) -> None:
+    trainer = trainer_of(model_of(checkpoint), tmp_path, 4, 4, dynamic("DWA"), max_steps=6)
+    for _ in range(2):
+        trainer.train()
+        weights = [line["weights"]["a"] for line in trainer.state.log_history if "weights" in line]
+        assert weights[:4] == [1, 1, 1, 1]
+        assert weights[4] != 1
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(4, 1), (5, 0)])
+def test_a_training_that_is_too_short_for_the_method_warns_once(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, steps: int, warned: int
+) -> None:
+    update(checkpoint, tmp_path, 4, 4, dynamic("DWA"), max_steps=steps)
+    messages = [record.getMessage() for record in caplog.records if record.name.startswith("cotbal")]
+    assert len(messages) == warned
+    assert all("DynamicAverage move from step 4 on, but this training has 4 steps" in text for text in messages)
+
+
+def test_the_observed_step_does_not_change_the_update(checkpoint: Path, tmp_path: Path) -> None:
+    """DWA before it starts is EW."""
+    waiting = update(checkpoint, tmp_path, 4, 4, dynamic_average.build(TASKS, None), **STEPS)
+    assert distance(waiting, update(checkpoint, tmp_path, 4, 4, EQUAL, **STEPS)) == 0
