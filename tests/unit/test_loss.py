@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jaxtyping
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from cotbal.loss import (
     token_counts,
     token_level,
     token_losses,
+    token_tasks,
     weighted_sum,
 )
 
@@ -46,9 +48,25 @@ def test_counts_and_sums_agree_with_loops(batch: dict[str, torch.Tensor]) -> Non
     sums, counts = loops(batch, 4)
     mask = predicting(batch["labels"])
     losses = token_losses(batch["logits"][mask], batch["labels"][:, 1:][mask[:, :-1]])
-    token_tasks = batch["task_ids"][:, None].expand_as(mask)[mask]
+    tasks_of = token_tasks(batch["labels"], batch["task_ids"])
     assert token_counts(batch["labels"], batch["task_ids"], 4).tolist() == counts
-    assert task_sums(losses, token_tasks, 4).tolist() == pytest.approx(sums, rel=1e-5)
+    assert task_sums(losses, tasks_of, 4).tolist() == pytest.approx(sums, rel=1e-5)
+
+
+def test_the_task_of_a_token_is_that_of_the_token_predicted() -> None:
+    """Two packed rows of the tasks 1 and 0: position 2 holds the last token of task 1 and predicts the first of 0."""
+    labels = torch.tensor([[IGNORED, 5, 6, 7, 8]])
+    ids = torch.tensor([[1, 1, 1, 0, 0]])
+    assert token_tasks(labels, ids).tolist() == [1, 1, 0, 0]
+    assert token_counts(labels, ids, 3).tolist() == [2, 2, 0]
+    assert token_tasks(labels, torch.tensor([2])).tolist() == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 4), (3, 5), (2, 1)])
+def test_task_ids_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    labels = torch.ones(2, 5, dtype=torch.long)
+    with pytest.raises((AssertionError, jaxtyping.TypeCheckError)):
+        token_tasks(labels, torch.zeros(shape, dtype=torch.long))
 
 
 def test_first_token_is_never_predicted() -> None:
@@ -65,6 +83,7 @@ def test_equation_1_and_2(batch: dict[str, torch.Tensor]) -> None:
     weighted = sum(token_level(n, w).tolist()[t] * sums[t] for t in range(3))
     numerator = sum(w[t].item() * sums[t] for t in range(3))
     assert weighted == pytest.approx(numerator / sum(w[t].item() * counts[t] for t in range(3)))
+    assert torch.equal(token_level(n, w, "per_device"), token_level(n, w))
     by_tokens = sum(token_level(n, w, "tokens").tolist()[t] * sums[t] for t in range(3))
     assert by_tokens == pytest.approx(numerator / sum(counts))
 

@@ -24,11 +24,11 @@ def valid_token_losses(
         mask: the positions that predict a valid token, see `cotbal.loss.predicting`.
     """
     targets = inputs["labels"][:, 1:][mask[:, :-1]]
-    plain = {key: value for key, value in inputs.items() if key not in ("task_ids", "labels")}
+    plain = {key: value for key, value in inputs.items() if key not in ("task_ids", "labels")} | {"use_cache": False}
     if takes_logits_mask(model):
-        outputs = model(**plain, logits_to_keep=mask, use_cache=False)
+        outputs = model(**plain, logits_to_keep=mask)
         return outputs, token_losses(outputs.logits, targets)
-    outputs = model(**plain, use_cache=False)
+    outputs = model(**plain)
     return outputs, token_losses(outputs.logits[mask], targets)
 
 
