@@ -20,9 +20,11 @@ from cotbal import plugins, vlm
 from cotbal.data.collate import Collator, Row
 from cotbal.data.records import Records
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
-from cotbal.recipe import ModelSection, Optimization, Recipe
+from cotbal.recipe import Recipe
 from cotbal.rundir import RunPaths, append_jsonl, read_jsonl, write_json, write_jsonl
 from cotbal.runs import Run
+from cotbal.sections import ModelSection, Optimization
+from cotbal.weightings import Weighting
 
 Report = Callable[[int, int, float | None], None]  # steps done, steps in all, loss
 COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
@@ -92,7 +94,7 @@ def train(
         train_dataset=rows,
         data_collator=with_task_ids(lambda batch: collator.training([item["row"] for item in batch]), tasks),
         tasks=tasks,
-        weighting=plugins.load("cotbal.weightings", run.weighting).build(tasks, weights, seed=run.seed),
+        weighting=_weighting(recipe, run, tasks, weights),
         normalizer=recipe.file.optimization.normalizer,
         callbacks=[log],
     )
@@ -101,6 +103,12 @@ def train(
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     _save(trainer, processor, recipe.model, paths)
     return _summary(trainer, recipe.file.optimization, paths)
+
+
+def _weighting(recipe: Recipe, run: Run, tasks: Sequence[str], weights: Mapping[str, float] | None) -> Weighting:
+    options = recipe.file.weightings.get(run.weighting, {})
+    found: Weighting = plugins.load("cotbal.weightings", run.weighting).build(tasks, weights, seed=run.seed, **options)
+    return found
 
 
 def arguments(settings: Optimization, model: ModelSection, rows: int, directory: Path, seed: int) -> TrainingArguments:

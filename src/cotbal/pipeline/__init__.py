@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,10 +21,12 @@ from cotbal.pipeline.jobs import Options, Work, carry_out
 from cotbal.pipeline.plan import Kind, Planned, Prepared, make_plan
 from cotbal.recipe import Recipe
 from cotbal.report import write_report
+from cotbal.report.naming import method_label
 from cotbal.rundir import RunDir, RunPaths, locked, read_json, write_json, write_text
 from cotbal.runs import Run, final_run, plan_probes
 from cotbal.scores import ScoreMatrix, mean_matrix
 from cotbal.scoring import score_matrix
+from cotbal.weightings import Weighting
 
 FIXED = "fixed"  # the weighting that trains with the weights of Eq. 11
 
@@ -52,13 +55,37 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     Raises:
         CotbalError: the data is broken, or a weighting or metric does not exist.
     """
-    for weighting in {run.weighting for run, _ in runs} | set(recipe.file.weightings):
-        plugins.load("cotbal.weightings", weighting)
+    methods = {name: _method(recipe, name) for name in {run.weighting for run, _ in runs} | set(recipe.file.weightings)}
     for task in recipe.mixture.tasks:
         for metric in {task.metric, *task.test_metrics}:
             plugins.load("cotbal.metrics", metric)
     inputs = open_inputs(recipe)
-    return Prepared(recipe, inputs, make_plan(recipe, inputs, runs, root), root, tuple(warnings(recipe, inputs)))
+    planned = make_plan(recipe, inputs, runs, root)
+    remarks = [*warnings(recipe, inputs), *_too_short(recipe, planned.runs, methods)]
+    return Prepared(recipe, inputs, planned, root, tuple(remarks))
+
+
+def _method(recipe: Recipe, name: str) -> Weighting:
+    """A method with the options of the recipe, built before anything is spent on it."""
+    names = [task.name for task in recipe.mixture.tasks]
+    given = dict.fromkeys(names, 1.0) if name == FIXED else None
+    options = recipe.file.weightings.get(name, {})
+    found: Weighting = plugins.load("cotbal.weightings", name).build(names, given, **options)
+    return found
+
+
+def _too_short(recipe: Recipe, planned: Sequence[Planned], methods: Mapping[str, Weighting]) -> list[str]:
+    """Dynamic methods whose weights would not move before the training ends."""
+    settings = recipe.file.optimization
+    remarks = {}
+    for p in planned:
+        steps, starts = math.ceil(p.records * settings.epochs / settings.batch_size), methods[p.run.weighting].starts
+        if starts >= steps:
+            remarks[p.run.weighting] = (
+                f"{method_label(p.run.weighting)} keeps equal weights for its first {starts} optimizer steps, and a "
+                f"final run has {steps}: give it smaller windows with weightings.{p.run.weighting}.window"
+            )
+    return [text for name, text in remarks.items() if methods[name].starts]
 
 
 def balance(prepared: Prepared, options: Options) -> Balance:

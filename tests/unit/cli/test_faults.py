@@ -20,6 +20,8 @@ def bad_inputs(tmp_path: Path, recipe_path: Path) -> None:
         "good.csv": SCORES,
         "no_mini.csv": SCORES.replace("mini", "maxi"),
         "broken.csv": SCORES.replace("0.7", "high"),
+        "results.csv": "method,a:em\nSTL,0.5\nEW,0.6\n",
+        "zero.csv": "method,a:em\nSTL,0\nEW,0.6\n",
         "weights.json": '{"ocr": 1.0}',
         "broken.json": "{",
     }
@@ -39,6 +41,23 @@ def bad_inputs(tmp_path: Path, recipe_path: Path) -> None:
 
 RECIPE = "mixture/recipe.yaml"
 FAULTS = [
+    ("overall --results none.csv", "expected a CSV table of results"),
+    ("overall --results good.csv", "expected a header `method,<task>:<metric>,...`"),
+    ("overall --results results.csv --baseline TLA", "expected one of the methods STL, EW; found 'TLA'"),
+    ("overall --results zero.csv", "STL has 0 in a:em"),
+    ("weights --scores good.csv --difficulty precise", "missing solo:a, solo:b"),
+    ("weights --scores good.csv --form simple", "expected the rows base, solo:a"),
+    ("weights --scores good.csv --scores no_mini.csv", "expected the rows mini"),
+    (f"compare {RECIPE} --methods ew,gradnorm", "found 'gradnorm'; the paper's names are stl, ew"),
+    (f"compare {RECIPE} --seeds 0,0", "--seeds: expected different numbers"),
+    (f"compare {RECIPE} --seeds 1.5", "--seeds: expected whole numbers"),
+    (f"compare {RECIPE} --methods ew weightings.random_loss.window=3", "random_loss: expected no options"),
+    (f"plan {RECIPE} weightings.dynamic_average.window=0", "dynamic_average: expected a window"),
+    (f"plan {RECIPE} weightings.gradnorm.window=3", "found 'gradnorm'"),
+    (f"ablate {RECIPE} --temperatures 0.5,hot", "--temperatures: expected different numbers"),
+    (f"plan {RECIPE} probes.optimization.learning=1", "probes.optimization.learning"),
+    (f"plan {RECIPE} probes.model.vision=thawed", "probes.model.vision"),
+    (f"plan {RECIPE} balance.seeds=[1,1]", "seeds must be different numbers"),
     ("init exists.yaml", "exists already"),
     ("check none.yaml", "cotbal init"),
     ("check broken.yaml", "not readable as YAML"),

@@ -149,3 +149,57 @@ def test_a_table_gets_a_report_but_never_in_the_directory_of_a_recipe(cotbal: ob
     refused = cotbal("weights", "--scores", table, "--out", out)  # type: ignore[operator]
     assert refused.code == 2
     assert "left as it is" in refused.err
+
+
+RESULTS = "method,ocr:em,vqa:em,vqa:loss-\nSTL,0.5,0.4,2\nEW,0.6,0.4,1\nTLA,0.4,0.4,2\n"
+
+
+def test_overall_from_any_table(cotbal: object, tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(RESULTS)
+    ended = cotbal("overall", "--results", "r.csv", "--baseline", "STL", "--json")  # type: ignore[operator]
+    assert ended.code == 0
+    found = json.loads(ended.out)["methods"]
+    assert found["EW"]["tasks"] == pytest.approx({"ocr": 20, "vqa": 25})
+    assert found["EW"]["improvement"] == pytest.approx(22.5)
+    assert (found["TLA"]["improvement"], found["TLA"]["error"]) == pytest.approx((-10, 10))
+    assert found["TLA"]["tasks"] == pytest.approx({"ocr": -20, "vqa": 0})
+    assert set(found) == {"STL", "EW", "TLA"}
+    shown = cotbal("overall", "--results", "r.csv", "--baseline", "EW").out  # type: ignore[operator]
+    assert "Relative change against EW" in shown
+    assert "-16.67" in shown
+
+
+SIMPLE = "run,a,b\nbase,0.1,0.2\nsolo:a,0.6,0.3\nsolo:b,0.2,0.8\nsolo-mini:a,0.3,\nsolo-mini:b,,0.6\n"
+
+
+def test_weights_of_the_simple_form_and_of_several_seeds(cotbal: object, tmp_path: Path) -> None:
+    (tmp_path / "simple.csv").write_text(SIMPLE)
+    found = json.loads(cotbal("weights", "--scores", "simple.csv", "--json").out)  # type: ignore[operator]
+    assert (found["form"], found["seeds"]) == ("simple", 1)
+    assert found["difficulty"] == pytest.approx([0.5, 0.25])
+    assert found["weight_intervals"] == {"a": None, "b": None}
+    (tmp_path / "other.csv").write_text(SIMPLE.replace("0.6,0.3", "0.62,0.31"))
+    two = cotbal("weights", "--scores", "simple.csv", "--scores", "other.csv", "--json")  # type: ignore[operator]
+    assert json.loads(two.out)["seeds"] == 2
+    assert json.loads(two.out)["weight_intervals"]["a"] is not None
+
+
+def test_compare_and_ablate(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
+    arguments = ("compare", recipe_path, "--methods", "stl,ew,cotbal", "--seeds", "0,1", "--out", "run")
+    planned = cotbal(*arguments, "--dry-run")  # type: ignore[operator]
+    assert planned.code == 0
+    assert "solo:ocr, seed 1" in planned.out
+    assert not (tmp_path / "run").exists()
+    ended = cotbal(*arguments, *ON)  # type: ignore[operator]
+    assert ended.code == 0, ended.err
+    assert "Against STL, in %" in ended.out
+    assert "distinguishable from EW" in ended.out
+    assert "seeds: 0, 1" in ended.out
+    table = cotbal("overall", "--results", "run/comparison/results.csv", "--json")  # type: ignore[operator]
+    assert set(json.loads(table.out)["methods"]) == {"STL", "EW", "CoTBal"}
+    ended = cotbal("ablate", recipe_path, "--temperatures", "1", "--no-precise", "--out", "run", *ON)  # type: ignore[operator]
+    assert ended.code == 0, ended.err
+    assert "CoTBal (temperature 1)" in ended.out
+    states = json.loads(cotbal("status", "run", "--json").out)  # type: ignore[operator]
+    assert {state["state"] for state in states} == {"done"}
+    assert {"fixed-inter", "fixed, seed 1"} <= {state["run"] for state in states}

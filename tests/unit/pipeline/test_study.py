@@ -169,3 +169,13 @@ def test_groups_at_a_quarter_of_the_data(tmp_path: Path) -> None:
     weights = read_json(study.prepared.root.weights)
     assert list(weights["weights"]) == ["reading", "count"]
     assert weights["tasks"]["ocr"] == weights["tasks"]["vqa"]
+
+
+def test_a_method_that_would_never_start_is_told_before_it_is_paid_for(recipe_path: Path) -> None:
+    """256 records in batches of 16 are 16 steps."""
+    found = comparison(recipe_path, methods=("dwa", "igb", "rlw")).prepared.warnings
+    short = [line for line in found if "keeps equal weights" in line]
+    assert len(short) == 2
+    assert "DWA keeps equal weights for its first 50 optimizer steps, and a final run has 16" in short[0]
+    smaller = ("weightings.dynamic_average.window=4", "weightings.improvable_gap.window=3")
+    assert not [line for line in comparison(recipe_path, *smaller).prepared.warnings if "keeps equal weights" in line]
