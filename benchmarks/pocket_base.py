@@ -1,6 +1,6 @@
 """Makes the pretrained base of `pocket`: a vision tower that names and places things, then a language model on top.
 
-    python benchmarks/pocket_base.py DIRECTORY [--tower-steps 2000] [--language-steps 1700]
+    python benchmarks/pocket_base.py DIRECTORY [--tower-steps 3200] [--language-steps 1900]
 
 Stage 1 trains the CLIP tower alone: every patch says what covers it and where that thing's box lies. Stage 2 freezes
 the tower and trains projector and language model on short answers (`pocket_lessons.py`), none of them in the format
@@ -82,7 +82,7 @@ def exact_shares(model: LlavaForConditionalGeneration, processor: LlavaProcessor
     for start in range(0, lessons, BATCH):
         told = [random_lesson(Random(f"pocket base/{SEED}/check/{start + row}")) for row in range(BATCH)]
         told = [lesson for lesson in told if lesson.shown is not None]
-        prompts = [f"<|user|><image>{lesson.facts[0].prompt}<|assistant|>" for lesson in told]
+        prompts = [f"<|user|><image>{lesson.facts[0].text}<|assistant|>" for lesson in told]
         batch = processor(
             images=[lesson.shown.picture for lesson in told], text=prompts, return_tensors="pt", padding=True
         )
@@ -130,7 +130,7 @@ def _streams(name: str) -> Iterator[Random]:
         number += 1
 
 
-def main(directory: Path, tower_steps: int = 2000, language_steps: int = 1700) -> None:
+def main(directory: Path, tower_steps: int = 3200, language_steps: int = 1900) -> None:
     """Pretrain, save, and print the share of fresh facts that the base tells word for word."""
     torch.manual_seed(SEED)
     torch.set_num_threads(1)

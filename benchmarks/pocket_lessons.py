@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from random import Random
 
@@ -16,6 +16,13 @@ from cotbal.recipes.pocket.drawings import BACKGROUNDS, DRAWINGS, KIND_OF, NAMES
 
 Box = tuple[int, int, int, int]
 LABELS: tuple[str, ...] = (*NAMES, *string.ascii_uppercase, *charts.BAR_COLOURS)
+# Words that questions are made of. Here they stand around prompts without a meaning: the base has seen them, and can
+# find what matters between them, but has not learnt what they ask for.
+_NOISE = """
+    Describe the picture detail region Which What How many are is has does say Where highest lowest Answer with one word
+    or number box capitals sign background
+"""
+NOISE: tuple[str, ...] = tuple(_NOISE.split())
 GROUNDS: tuple[str, ...] = tuple(BACKGROUNDS)
 
 
@@ -30,15 +37,24 @@ class Shown:
 
 @dataclass(frozen=True)
 class Fact:
-    """Something true of a picture, as prompt and answer; `share` is how often it is told, relative to others."""
+    """Something true of a picture, as prompt and answer; `share` is how often it is told, relative to others.
+
+    `before` and `after` hold words that mean nothing here.
+    """
 
     prompt: str
     answer: str
     share: float
+    before: str = ""
+    after: str = ""
 
     @property
     def skill(self) -> str:
         return self.prompt.split()[0]
+
+    @property
+    def text(self) -> str:
+        return f"{self.before}{self.prompt}{self.after}"
 
 
 @dataclass(frozen=True)
@@ -50,18 +66,18 @@ class Lesson:
 
 
 def random_shown(rng: Random) -> Shown:
-    """A scene (half of the time), a sign or a chart, with its labelled boxes: the lesson of the vision tower."""
+    """What the vision tower learns from: a scene, a sign (nearly half of the time) or a chart, with labelled boxes."""
     which = rng.random()
-    if which < 0.5:
+    if which < 0.42:
         return _shown_scene(scenes.random_scene(rng))
-    if which < 0.85:
+    if which < 0.87:
         return _shown_sign(signs.random_sign(rng, (random_word(rng),)))
     return _shown_chart(charts.random_chart(rng))
 
 
 def random_lesson(rng: Random) -> Lesson:
     """A lesson of the language model: a scene, a sign, a chart or some chat, with all its facts shuffled by share."""
-    return rng.choices((_scene_lesson, _sign_lesson, _chart_lesson, _talk), (60, 22, 13, 5))[0](rng)
+    return rng.choices((_scene_lesson, _sign_lesson, _chart_lesson, _talk), (58, 25, 12, 5))[0](rng)
 
 
 def _scene_lesson(rng: Random) -> Lesson:
@@ -135,8 +151,15 @@ def _talk(rng: Random) -> Lesson:
 
 
 def _shuffled(facts: list[Fact], rng: Random) -> tuple[Fact, ...]:
-    """A random order in which a fact of twice the share comes earlier twice as often."""
-    return tuple(sorted(facts, key=lambda fact: rng.expovariate(fact.share)))
+    """A random order in which a fact of twice the share comes earlier twice as often; half of them among noise."""
+    ordered = sorted(facts, key=lambda fact: rng.expovariate(fact.share))
+    return tuple(_among_noise(fact, rng) if rng.random() < 0.5 else fact for fact in ordered)
+
+
+def _among_noise(fact: Fact, rng: Random) -> Fact:
+    before = "".join(f"{word} " for word in rng.choices(NOISE, k=rng.randint(0, 4)))
+    after = "".join(rng.choice((" ", ". ", "? ", "\n")) + word for word in rng.choices(NOISE, k=rng.randint(0, 4)))
+    return replace(fact, before=before, after=after)
 
 
 def _corners(box: Box) -> str:

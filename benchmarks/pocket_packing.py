@@ -61,7 +61,7 @@ def pack(lesson: Lesson, words: Words) -> Packed:
     packed = Packed(lesson.shown, [*prefix], [0] * nothing, [*range(nothing)], [0.0] * nothing, [NOWHERE] * nothing)
     where = dict(lesson.shown.items) if lesson.shown else {}
     for part, fact in enumerate(lesson.facts, 1):
-        prompt, answer = words.encode(f"{fact.prompt}<|assistant|>"), words.encode(f"{fact.answer}<|end|>")
+        prompt, answer = words.encode(f"{fact.text}<|assistant|>"), words.encode(f"{fact.answer}<|end|>")
         ids = prompt + answer
         if len(packed.ids) + len(ids) > LENGTH:
             break

@@ -77,7 +77,7 @@ def _texts() -> list[str]:
     for number in range(1500):
         rng = Random(f"vocabulary/{number}")
         lesson, asked = random_lesson(rng), chat(rng)
-        texts += [asked.question, asked.answer, *(text for fact in lesson.facts for text in (fact.prompt, fact.answer))]
+        texts += [asked.question, asked.answer, *(text for fact in lesson.facts for text in (fact.text, fact.answer))]
         for task in VISUAL_TASKS:
             question = task.ask(SOURCES[task.source][0](rng), rng)
             texts += [question.question, question.answer]

@@ -61,7 +61,11 @@ def test_relation_has_exactly_one_answer(seed: int) -> None:
     asked = tasks.relation(scene, Random(seed))
     found = re.fullmatch(r"What is (left of|right of|above|below) the (\w+)\?", asked.question)
     assert found is not None
-    anchor = by_name(scene)[found[2]]
+    told = [placed for placed in scene.objects if found[2] in (placed.name, KIND_OF[placed.name])]
+    assert len(told) == 1, "a kind names the drawing only where no other drawing is of it"
+    anchor = told[0]
+    kinds = [KIND_OF[placed.name] for placed in scene.objects]
+    assert (found[2] in DRAWINGS) == (kinds.count(KIND_OF[anchor.name]) == 1)
     there = [other.name for other in scene.objects if other is not anchor and direction(other, anchor) == found[1]]
     assert there == [asked.answer]
 
