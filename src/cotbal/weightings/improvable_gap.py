@@ -1,13 +1,16 @@
 """IGBv1: more weight where much of the loss is left (Dai et al. 2023, Improvable Gap Balancing, arXiv 2307.15429).
 
-Taken from the paper: `w_t = T * softmax(L_t / B_t)`, `L_t` the current loss of a task and `B_t` its base, a mean over
-an early period that leaves out the very first, unsteady one.
+Taken from the paper: `w_t = T * softmax(L_t / B_t)`, `L_t` the current loss of a task and `B_t` its base, the mean
+loss over an early epoch.
 
-The periods are windows of 100 optimizer steps, so the base is the mean over steps 100 to 199 and weights are 1 until
-it is known. Our coefficients must stand before the forward pass of a step, so `L_t` is the loss of the last finished
-step and not that of the step which is weighted. Where we differ from the published code of CoTBal: it writes a loss of
-0 where a task is absent and looks at one rank and every forward pass; ours keeps the loss last seen, over the whole
-optimizer step, and finds its base again when a training is resumed.
+An epoch is often all that visual instruction tuning has, so the base is the mean over the second window of 100
+optimizer steps, steps 100 to 199, and weights are 1 until it is known. Our coefficients must stand before the forward
+pass of a step, so `L_t` is the loss of the last finished step and not that of the step which is weighted. The authors'
+own code of IGB gives the weights to the logarithms of the losses; here they go to the losses, as with every method.
+
+Where we differ from the published code of CoTBal: it writes a loss of 0 where a task is absent, ours keeps the loss
+last seen; it looks at one rank and at every forward pass, evaluation included, ours at the loss of the whole optimizer
+step; and it forgets its base when a training is resumed, ours stands in the checkpoint.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ def test_weights_come_from_seed_and_step_alone() -> None:
     np.random.default_rng().normal(size=11)
     two.weights(1)
     np.testing.assert_array_equal(two.weights(7), first)
-    assert not np.allclose(one.weights(8), first)
+    assert len({tuple(one.weights(step)) for step in range(10)}) == 10
     assert not np.allclose(random_loss.build(TASKS, None, seed=4).weights(7), first)
 
 
