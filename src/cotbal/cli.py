@@ -33,7 +33,7 @@ for verb in (
     jobs.demo,
 ):
     app.command()(verb)
-for reader in (tables.weights, tables.overall, tables.status, tables.report):
+for reader in (tables.weights, tables.overall, tables.agree, tables.status, tables.report):
     app.command()(reader)
 app.add_typer(prepare.app, name="prepare")
 

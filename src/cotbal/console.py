@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cotbal.balance import Balance
+from cotbal.balance.agreement import Agreement
 from cotbal.data.check import CheckReport
 from cotbal.display import duration
 from cotbal.improvement import Overall
@@ -131,6 +132,17 @@ def show_comparison(found: Comparison) -> None:
         table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), clear)
     out.print(table)
     out.print(f"seeds: {', '.join(map(str, found.seeds))}; intervals: 95 %, over test samples and seeds")
+
+
+def show_agreement(found: Agreement) -> None:
+    """Rank correlation, and the difference of every unit's weights."""
+    table = _table("unit", "second - first", "95 % interval", "")
+    for unit, (value, low, high) in zip(found.units, found.differences, strict=True):
+        verdict = "distinguishable" if unit in found.clear() else ""
+        table.add_row(escape(unit), f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}", verdict)
+    out.print(table)
+    correlation, largest = ("{:.2f} [{:.2f}, {:.2f}]".format(*three) for three in (found.correlation, found.largest))
+    out.print(f"rank correlation {correlation}, largest difference {largest}, {len(found.units)} units")
 
 
 def show_status(states: Sequence[State]) -> None:

@@ -3,50 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
 
+from cotbal.balance.case import Case, make_case
 from cotbal.balance.contribution import inward, outward
-from cotbal.balance.estimate import Estimate, Identified, Places, estimate
-from cotbal.balance.forms import Rows, form_of, rows_of
+from cotbal.balance.estimate import Estimate, Identified, estimate
 from cotbal.balance.guards import Flag, guard
 from cotbal.balance.needs import Need, needs
 from cotbal.balance.result import Balance
+from cotbal.balance.settings import Settings
 from cotbal.balance.shrinkage import shrink
-from cotbal.balance.uncertainty import interval, resample_scores
+from cotbal.balance.uncertainty import interval
 from cotbal.balance.weights import Parts, smallest_temperature, weight_parts
 from cotbal.errors import ScoresError
-from cotbal.runs import Difficulty, Form
-from cotbal.scores import ScoreMatrix, mean_matrix
+from cotbal.scores import ScoreMatrix
 
-__all__ = ["Balance", "Flag", "Need", "Settings", "balance"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How scores become weights.
-
-    Attributes:
-        form: `standard` (Eq. 3) or `simple` (Eq. 15); None takes the one that the table of scores was made for.
-        difficulty: `real` (Eq. 9) or `precise` (Eq. 17); the simple form has its own (Eq. 16).
-        temperature: tau of Eq. 5, 7, 10, or `auto`: the smallest one that keeps every weight inside `weight_range`.
-            It is found once, so the intervals are those of the weights at this temperature.
-        weight_range: smallest and largest weight for `auto`.
-        shrink: pull contributions toward their mean by their own noise (not part of the paper, see `shrinkage`).
-        resamples: how many score matrices are drawn for the intervals.
-        seed: of these draws.
-    """
-
-    form: Form | None = None
-    difficulty: Difficulty = "real"
-    temperature: int | float | Literal["auto"] = 0.5
-    weight_range: tuple[float, float] = (0.5, 2.0)
-    shrink: bool = False
-    resamples: int = 2000
-    seed: int = 0
+__all__ = ["Balance", "Flag", "Need", "Settings", "balance", "weight_draws"]
 
 
 def balance(
@@ -63,70 +38,54 @@ def balance(
     Raises:
         ScoresError: a row or a score is missing, or the matrices of two seeds do not fit together.
     """
-    settings = settings or Settings()
-    matrices = [scores] if isinstance(scores, ScoreMatrix) else list(scores)
-    unit_of_task = {task: (units or {}).get(task, task) for task in matrices[0].tasks}
-    names = tuple(dict.fromkeys(unit_of_task.values()))
-    form = settings.form or form_of(matrices[0].runs)
-    rows = rows_of(form, settings.difficulty)
-    matrices = [_needed(matrix, rows.names(names)) for matrix in matrices]
-    mean, places = mean_matrix(matrices), _places(matrices[0], rows, names, unit_of_task)
-    noisy = bool(mean.samples) or len(matrices) > 1
-    resampled = resample_scores(matrices, settings.resamples, settings.seed) if noisy else None
-    flags, known = guard(mean, places, resampled)
-    point, drawn = _estimates(mean, resampled, places, known, settings.shrink)
-    tau = _temperature(point, settings)
+    case = make_case(scores, units, settings or Settings())
+    resampled = case.resampled()
+    flags, known = guard(case.mean, case.places, resampled)
+    point, drawn = _estimates(case, resampled, known)
+    tau = _temperature(point, case.settings)
     parts = _parts(point, tau)
     return Balance(
-        units=names, form=form, difficulty_form="simple" if form == "simple" else settings.difficulty,
-        temperature=tau, seeds=len(matrices), shrunk=settings.shrink, **vars(point), parts=parts,
+        units=case.units, form=case.form,
+        difficulty_form="simple" if case.form == "simple" else case.settings.difficulty,
+        temperature=tau, seeds=len(case.matrices), shrunk=case.settings.shrink, **vars(point), parts=parts,
         intervals=None if drawn is None else {name: interval(values) for name, values in vars(drawn).items()},
         part_intervals=None if drawn is None else {n: interval(v) for n, v in _parts(drawn, tau).items()},
-        samples={task: samples.values.shape[1] for task, samples in mean.samples.items()},
-        needs=_needs(matrices, places, known, settings, tau, parts["all"], names) if noisy else (),
-        flags=tuple(flags), warnings=_warnings(mean, names, len(matrices)),
+        samples={task: samples.values.shape[1] for task, samples in case.mean.samples.items()},
+        needs=() if drawn is None else _needs(case, known, tau, parts["all"]),
+        flags=tuple(flags), warnings=_warnings(case),
     )  # fmt: skip
 
 
-def _needed(matrix: ScoreMatrix, runs: tuple[str, ...]) -> ScoreMatrix:
-    """The rows that the form reads, in its order."""
-    missing = [run for run in runs if run not in matrix.runs]
-    if missing:
-        raise ScoresError(
-            f"expected the rows {', '.join(runs)}; missing {', '.join(missing)} (found {', '.join(matrix.runs)})"
-        )
-    return matrix.rows(runs)
+def weight_draws(
+    scores: ScoreMatrix | Sequence[ScoreMatrix],
+    units: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+) -> Float[np.ndarray, "draw unit"]:
+    """The weights that `balance` finds, then those of every resample, for comparing two ways to find them.
 
+    Two tables of scores on the same validation samples are resampled alike, so that their draws are pairs.
 
-def _places(matrix: ScoreMatrix, rows: Rows, units: tuple[str, ...], unit_of_task: Mapping[str, str]) -> Places:
-    of_task = [unit_of_task[task] for task in matrix.tasks]
-    places = Places(
-        baseline=matrix.row(rows.baseline),
-        givers=np.array([matrix.row(rows.giver(unit)) for unit in units]),
-        own=np.array([matrix.row(rows.own(unit)) for unit in of_task]),
-        small=np.array([matrix.row(rows.small(unit)) for unit in of_task]),
-        unit_of=np.array([units.index(unit) for unit in of_task]),
-    )
-    tasks = np.arange(len(of_task))
-    wanted = [(row, j) for row in (places.baseline, *places.givers) for j in tasks]
-    wanted += [(row, j) for column in (places.own, places.small) for row, j in zip(column, tasks, strict=True)]
-    empty = [f"{matrix.runs[row]} on {matrix.tasks[j]}" for row, j in wanted if np.isnan(matrix.values[row, j])]
-    if empty:
-        raise ScoresError(f"expected a score of {', '.join(dict.fromkeys(empty))}; found an empty cell")
-    return places
+    Raises:
+        ScoresError: as in `balance`, or nothing is known about the noise of the scores.
+    """
+    case = make_case(scores, units, settings or Settings())
+    resampled = case.resampled()
+    if resampled is None:
+        raise ScoresError("expected scores with their samples, or of several seeds; a bare table has no draws")
+    _, known = guard(case.mean, case.places, resampled)
+    point, drawn = _estimates(case, resampled, known)
+    assert drawn is not None
+    tau = _temperature(point, case.settings)
+    return np.concatenate([_parts(point, tau)["all"][None], _parts(drawn, tau)["all"]])
 
 
 def _estimates(
-    mean: ScoreMatrix,
-    resampled: Float[np.ndarray, "resample run task"] | None,
-    places: Places,
-    known: Identified,
-    shrunk: bool,
+    case: Case, resampled: Float[np.ndarray, "resample run task"] | None, known: Identified
 ) -> tuple[Estimate, Estimate | None]:
     """What the probes say, as seen and on every resample."""
-    point = estimate(mean.values, places, known)
-    drawn = None if resampled is None else estimate(resampled, places, known)
-    if not shrunk:
+    point = estimate(case.mean.values, case.places, known)
+    drawn = None if resampled is None else estimate(resampled, case.places, known)
+    if not case.settings.shrink:
         return point, drawn
     if drawn is None:
         raise ScoresError("shrinking contributions needs to know their noise: scores with samples, or several seeds")
@@ -149,31 +108,27 @@ def _parts(found: Estimate, temperature: float) -> Parts:
     return weight_parts(found.outward, found.inward, found.difficulty, temperature)
 
 
-def _needs(
-    matrices: Sequence[ScoreMatrix], places: Places, known: Identified, settings: Settings, temperature: float,
-    weights: Float[np.ndarray, " unit"], units: tuple[str, ...],
-) -> tuple[Need, ...]:  # fmt: skip
+def _needs(case: Case, known: Identified, temperature: float, weights: Float[np.ndarray, " unit"]) -> tuple[Need, ...]:
     def errors(source: str) -> Float[np.ndarray, " unit"]:
-        resampled = resample_scores(matrices, settings.resamples, settings.seed, (source,))
-        _, drawn = _estimates(mean_matrix(matrices), resampled, places, known, settings.shrink)
+        _, drawn = _estimates(case, case.resampled((source,)), known)
         assert drawn is not None
         low, high = np.percentile(_parts(drawn, temperature)["all"], (16, 84), axis=0)
         # Half the middle two thirds: a standard error that a few extreme ratios cannot blow up.
         return np.asarray((high - low) / 2)
 
-    of_seeds = errors("seeds") if len(matrices) > 1 else None
-    return needs(units, weights, errors("samples"), of_seeds, len(matrices))
+    of_seeds = errors("seeds") if len(case.matrices) > 1 else None
+    return needs(case.units, weights, errors("samples"), of_seeds, len(case.matrices))
 
 
-def _warnings(mean: ScoreMatrix, units: tuple[str, ...], seeds: int) -> tuple[str, ...]:
+def _warnings(case: Case) -> tuple[str, ...]:
     warnings = []
-    if len(units) == 1:
-        warnings.append(f"{units[0]} is the only unit: there is nothing to balance, and its weight is 1")
-    if not mean.samples and seeds == 1:
+    if len(case.units) == 1:
+        warnings.append(f"{case.units[0]} is the only unit: there is nothing to balance, and its weight is 1")
+    if not case.mean.samples and len(case.matrices) == 1:
         warnings.append(
             "the table holds scores without their samples, so nothing here has an interval and a gain that is only "
             "noise cannot be told from a real one"
         )
-    if not mean.samples and seeds > 1:
+    elif not case.mean.samples:
         warnings.append("the tables hold scores without their samples: intervals hold the noise of the seeds alone")
     return tuple(warnings)

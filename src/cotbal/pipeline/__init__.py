@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,21 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from cotbal import plugins
-from cotbal.balance import Balance, Settings
-from cotbal.balance import balance as balance_scores
-from cotbal.balance.forms import rows_of
-from cotbal.errors import CotbalError, RunError
-from cotbal.mixture import Mixture
+from cotbal.balance import Balance
+from cotbal.errors import RunError
 from cotbal.pipeline.inputs import open_inputs, warnings, write_portions
 from cotbal.pipeline.jobs import Options, Work, carry_out
 from cotbal.pipeline.plan import Kind, Planned, Prepared, make_plan
+from cotbal.pipeline.weighing import weigh, write_weights
 from cotbal.recipe import Recipe
 from cotbal.report import write_report
 from cotbal.report.naming import method_label
 from cotbal.rundir import RunDir, RunPaths, locked, read_json, write_json, write_text
 from cotbal.runs import Run, final_run, plan_probes
-from cotbal.scores import ScoreMatrix, mean_matrix
-from cotbal.scoring import score_matrix
 from cotbal.weightings import Weighting
 
 FIXED = "fixed"  # the weighting that trains with the weights of Eq. 11
@@ -106,25 +101,9 @@ def train(prepared: Prepared, weighting: str, options: Options, weights: Mapping
     """
     with locked(prepared.root.lock):
         if weights is not None:
-            _write_weights(prepared, weights)
+            write_weights(prepared, weights)
         do(prepared, [prepared.plan.named(weighting)], options)
         return prepared.root.final(weighting)
-
-
-def read_weights(path: Path) -> dict[str, float]:
-    """Unit -> weight from a weights.json, or from any JSON mapping of names to numbers.
-
-    Raises:
-        CotbalError: the file is not that.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CotbalError(f"{path}: expected weights as JSON; {error}") from None
-    found = content.get("weights", content) if isinstance(content, dict) else None
-    if not isinstance(found, dict) or not all(type(value) in (int, float) for value in found.values()):
-        raise CotbalError(f'{path}: expected {{"weights": {{unit: number}}}}; found something else')
-    return found
 
 
 def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> tuple[Balance, Path]:
@@ -193,71 +172,3 @@ def _weights_for(prepared: Prepared, planned: Planned) -> dict[str, float] | Non
         )
     weights: dict[str, float] = read_json(prepared.root.weights)["tasks"]
     return weights
-
-
-def weigh(prepared: Prepared) -> Balance:
-    """From the kept answers of the probes to weights; repeated on every call, since it takes a second."""
-    how = settings(prepared.recipe)
-    names = rows_of(how.form or "standard", how.difficulty).names(prepared.recipe.mixture.units)
-    matrices = [matrix.rows(names) for matrix in score_matrices(prepared)]
-    result = balance_scores(matrices, units(prepared.recipe), how)
-    write_balance(prepared.root, mean_matrix(matrices), result)
-    if len(matrices) > 1:
-        for seed, matrix in zip(prepared.recipe.seeds, matrices, strict=True):
-            write_text(prepared.root.seeded(seed).score_table, matrix.to_csv())
-    _write_weights(prepared, result.weights)
-    return result
-
-
-def score_matrices(prepared: Prepared) -> list[ScoreMatrix]:
-    """The score matrix of all probes that are planned, one a training seed of the probes."""
-    metrics = {task.name: task.metric for task in prepared.recipe.mixture.balanced}
-    matrices = []
-    for seed in prepared.recipe.seeds:
-        runs = [p for p in prepared.plan.runs if p.kind == "probe" and p.run.seed == seed and p.run.validation]
-        answered = {p.run.name: p.run.validation for p in runs}
-        matrices.append(score_matrix({p.run.name: p.paths for p in runs}, metrics, answered))
-    return matrices
-
-
-def units(recipe: Recipe) -> dict[str, str]:
-    """Task -> the unit that it gets its weight from."""
-    return {task.name: task.unit for task in recipe.mixture.balanced}
-
-
-def settings(recipe: Recipe) -> Settings:
-    """How the recipe turns scores into weights."""
-    section = recipe.file.balance
-    return Settings(
-        form=section.form, difficulty=section.difficulty, temperature=section.temperature,
-        weight_range=section.weight_range, shrink=section.shrink, resamples=section.bootstrap, seed=section.seed,
-    )  # fmt: skip
-
-
-def write_balance(root: RunDir, matrix: ScoreMatrix, result: Balance) -> None:
-    """Write the score matrix, what follows from it, and the weights of the units."""
-    write_text(root.score_table, matrix.to_csv())
-    write_json(root.balance, result.to_json())
-    write_json(root.weights, {"weights": result.weights, "tasks": result.weights})
-
-
-def _write_weights(prepared: Prepared, weights: Mapping[str, float]) -> None:
-    content = {"weights": dict(weights), "tasks": task_weights(prepared.recipe.mixture, weights)}
-    write_json(prepared.root.weights, content)
-
-
-def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, float]:
-    """Task -> weight from unit -> weight; a task that is not balanced trains with the mean weight, 1.
-
-    Raises:
-        CotbalError: a unit has no weight, or one that is not a positive number.
-    """
-    missing = [unit for unit in mixture.units if unit not in weights]
-    if missing:
-        raise CotbalError(
-            f"weights: expected one for each of {', '.join(mixture.units)}; none for {', '.join(missing)}"
-        )
-    wrong = [f"{unit}: {weights[unit]}" for unit in mixture.units if not 0 < weights[unit] < float("inf")]
-    if wrong:
-        raise CotbalError(f"weights: expected positive numbers; found {', '.join(wrong)}")
-    return {task.name: weights[task.unit] if task.balanced else 1.0 for task in mixture.tasks}

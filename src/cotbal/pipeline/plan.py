@@ -140,7 +140,7 @@ def make_plan(recipe: Recipe, inputs: Inputs, runs: Sequence[tuple[Run, Kind]], 
     """These runs with their costs and files; a run that is named twice is planned once."""
     whole = cost(final_run(recipe.mixture, "equal"), inputs.sizes)
     own = recipe.file.optimization.seed
-    distinct = {(run.name, run.seed): (run, kind, _paths(run, kind, root, own)) for run, kind in runs}.values()
+    distinct = {(run.name, run.seed): (run, kind, paths_of(run, kind, root, own)) for run, kind in runs}.values()
     pace = _pace([paths for _, _, paths in distinct])
     planned = []
     for run, kind, paths in distinct:
@@ -153,7 +153,8 @@ def make_plan(recipe: Recipe, inputs: Inputs, runs: Sequence[tuple[Run, Kind]], 
     return Plan(recipe.file.balance.form, tuple(planned), recipe.file.optimization.epochs, whole, balanced)
 
 
-def _paths(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:
+def paths_of(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:
+    """The files of a run; runs of another training seed than the recipe's `own` have a folder of their own."""
     home = root if run.seed == own else root.seeded(run.seed)
     return home.probe(run.name) if kind == "probe" else home.final(run.name)
 

@@ -10,9 +10,10 @@ from cotbal import plugins
 from cotbal.balance import Settings
 from cotbal.balance import balance as balance_scores
 from cotbal.errors import CotbalError
-from cotbal.pipeline import FIXED, do, prepare, probes, score_matrices, settings, task_weights, units, weigh
+from cotbal.pipeline import FIXED, do, prepare, probes
 from cotbal.pipeline.jobs import Options
 from cotbal.pipeline.plan import Kind, Prepared
+from cotbal.pipeline.weighing import score_matrices, settings, task_weights, units, weigh
 from cotbal.recipe import Recipe
 from cotbal.report import write_comparison, write_report
 from cotbal.report.naming import STL

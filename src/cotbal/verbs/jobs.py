@@ -51,10 +51,11 @@ def train(
 ) -> None:
     """The final training with one weighting, scored on the test splits."""
     from cotbal import console, pipeline
+    from cotbal.pipeline.weighing import read_weights
 
     prepared = open_recipe(recipe, overrides, out, (weighting,))
     options = options_of(on, workers or 1, threads, True, restart_changed)
-    paths = pipeline.train(prepared, weighting, options, pipeline.read_weights(weights) if weights else None)
+    paths = pipeline.train(prepared, weighting, options, read_weights(weights) if weights else None)
     console.show_final(prepared.recipe.mixture, paths)
 
 

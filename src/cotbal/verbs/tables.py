@@ -96,6 +96,20 @@ def status(run_directory: Annotated[Path, typer.Argument(help="A run directory."
     print(json.dumps([vars(state) for state in states], indent=1)) if as_json else console.show_status(states)
 
 
+def agree(
+    first: Annotated[Path, typer.Argument(help="Run directory of the paper's form.")],
+    second: Annotated[Path, typer.Argument(help="Run directory with other probes: smaller portions, LoRA, seeds, ...")],
+    as_json: AsJson = False,
+) -> None:
+    """Do the weights of two run directories agree? Rank correlation and differences, with intervals."""
+    from cotbal import console
+    from cotbal.pipeline.weighing import agree as agreement_of
+    from cotbal.rundir import RunDir
+
+    found = agreement_of(RunDir(first), RunDir(second))
+    print(json.dumps(vars(found), indent=1)) if as_json else console.show_agreement(found)
+
+
 def report(run_directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
     """Write the report of a run directory again: report/index.html and report/tables.md."""
     from cotbal.report import write_report
@@ -116,14 +130,14 @@ def show_balance(result: Balance, root: RunDir | None, as_json: bool) -> None:
 
 
 def _report_table(out: Path, matrix: ScoreMatrix, result: Balance) -> RunDir:
-    from cotbal import pipeline
+    from cotbal.pipeline.weighing import write_balance
     from cotbal.report import write_report
     from cotbal.rundir import RunDir
 
     root = RunDir(out)
     if root.plan.exists():
         raise CotbalError(f"{out} is the run directory of a recipe and was left as it is; give another --out")
-    pipeline.write_balance(root, matrix, result)
+    write_balance(root, matrix, result)
     write_report(out)
     return root
 

@@ -203,3 +203,27 @@ def test_compare_and_ablate(cotbal: object, recipe_path: Path, tmp_path: Path) -
     states = json.loads(cotbal("status", "run", "--json").out)  # type: ignore[operator]
     assert {state["state"] for state in states} == {"done"}
     assert {"fixed-inter", "fixed, seed 1"} <= {state["run"] for state in states}
+
+
+def test_agree(cotbal: object, recipe_path: Path) -> None:
+    assert cotbal("balance", recipe_path, "--out", "full", *ON).code == 0  # type: ignore[operator]
+    half = (
+        "balance",
+        recipe_path,
+        "portions.large=1/2",
+        "probes.optimization={learning_rate: 1.0e-4}",
+        "--out",
+        "half",
+    )
+    assert cotbal(*half, *ON).code == 0  # type: ignore[operator]
+    found = json.loads(cotbal("agree", "full", "half", "--json").out)  # type: ignore[operator]
+    assert found["units"] == ["ocr", "vqa", "count"]
+    assert -1 <= found["correlation"][1] <= found["correlation"][0] <= found["correlation"][2] <= 1
+    same = cotbal("agree", "full", "full")  # type: ignore[operator]
+    assert "rank correlation 1.00 [1.00, 1.00], largest difference 0.00 [0.00, 0.00], 3 units" in same.out
+    assert cotbal("agree", "full", "nowhere").code == 2  # type: ignore[operator]
+    grouped = ("tasks.ocr.group=reading", "tasks.vqa.group=reading")
+    assert cotbal("balance", recipe_path, *grouped, "--out", "grouped", *ON).code == 0  # type: ignore[operator]
+    other = cotbal("agree", "full", "grouped")  # type: ignore[operator]
+    assert other.code == 2
+    assert "expected the same units" in other.err

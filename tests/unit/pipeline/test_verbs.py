@@ -10,6 +10,7 @@ from cotbal import pipeline
 from cotbal.errors import CotbalError, RunError, RunsFailed
 from cotbal.pipeline.jobs import Options
 from cotbal.pipeline.status import status
+from cotbal.pipeline.weighing import read_weights
 from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir, append_jsonl, locked, read_json, read_jsonl, write_json
 from cotbal.scores import read_scores
@@ -182,7 +183,7 @@ def test_looking_changes_nothing(recipe_path: Path) -> None:
 class TestReadWeights:
     def read(self, directory: Path, text: str) -> dict[str, float]:
         (directory / "w.json").write_text(text)
-        return pipeline.read_weights(directory / "w.json")
+        return read_weights(directory / "w.json")
 
     def test_as_balance_writes_them(self, tmp_path: Path) -> None:
         assert self.read(tmp_path, '{"weights": {"a": 1.5, "b": 0.5}, "tasks": {}}') == {"a": 1.5, "b": 0.5}
@@ -199,7 +200,7 @@ class TestReadWeights:
 
     def test_no_such_file(self, tmp_path: Path) -> None:
         with pytest.raises(CotbalError, match="expected weights as JSON"):
-            pipeline.read_weights(tmp_path / "none.json")
+            read_weights(tmp_path / "none.json")
 
 
 def test_losses_of_a_killed_run_do_not_spoil_the_next_plan(recipe_path: Path) -> None:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from balance_cases import right_or_wrong, table, with_samples
+
+from cotbal.balance import Settings, balance, weight_draws
+from cotbal.balance.agreement import agreement, rank_correlation
+from cotbal.errors import ScoresError
+from cotbal.scores import ScoreMatrix
+
+LEVELS = {"a": [0.2, 0.7, 0.3, 0.4], "b": [0.3, 0.4, 0.8, 0.35], "c": [0.1, 0.2, 0.15, 0.6]}
+FEW = Settings(resamples=300)
+
+
+def sampled(samples: int = 200, seed: int = 0) -> ScoreMatrix:
+    return with_samples({t: right_or_wrong(row, samples, seed + i) for i, (t, row) in enumerate(LEVELS.items())})
+
+
+def test_rank_correlation_by_hand() -> None:
+    first = np.array([[1.0, 2.0, 3.0, 4.0], [1.0, 1.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0]])
+    second = np.array([[10.0, 20.0, 40.0, 30.0], [2.0, 2.0, 1.0, 1.0], [1.0, 2.0, 3.0, 4.0]])
+    np.testing.assert_allclose(rank_correlation(first, second), [0.8, -1, 0])
+
+
+def test_draws_begin_with_the_weights_and_scatter_like_their_intervals() -> None:
+    result, draws = balance(sampled(), settings=FEW), weight_draws(sampled(), settings=FEW)
+    assert draws.shape == (301, 3)
+    np.testing.assert_array_equal(draws[0], result.parts["all"])
+    assert result.part_intervals is not None
+    np.testing.assert_allclose(np.percentile(draws[1:], (2.5, 97.5), axis=0).T, result.part_intervals["all"])
+
+
+def test_the_same_scores_agree_fully() -> None:
+    draws = weight_draws(sampled(), settings=FEW)
+    found = agreement(draws, draws, ("a", "b", "c"))
+    assert found.correlation == pytest.approx((1, 1, 1))
+    assert found.largest == (0, 0, 0)
+    assert found.clear() == ()
+
+
+def test_the_same_samples_make_pairs() -> None:
+    """Two temperatures move the same weights: their difference is sharper than either."""
+    mild, sharp = (weight_draws(sampled(), settings=Settings(resamples=300, temperature=t)) for t in (0.5, 0.45))
+    found = agreement(mild, sharp, ("a", "b", "c"))
+    width = found.differences[0][2] - found.differences[0][1]
+    assert width < 0.3 * np.ptp(np.percentile(mild[1:, 0], (2.5, 97.5)))
+
+
+def test_other_weights_are_told_apart() -> None:
+    first = weight_draws(sampled(2000), settings=FEW)
+    turned = with_samples(
+        {
+            t: right_or_wrong(row, 2000, i)
+            for i, (t, row) in enumerate(
+                {"a": [0.6, 0.7, 0.62, 0.61], "b": [0.3, 0.4, 0.8, 0.35], "c": [0.5, 0.52, 0.55, 0.6]}.items()
+            )
+        }
+    )
+    found = agreement(first, weight_draws(turned, settings=FEW), ("a", "b", "c"))
+    assert "a" in found.clear()
+    assert found.largest[0] == max(abs(value) for value, _, _ in found.differences)
+
+
+def test_a_bare_table_has_no_draws() -> None:
+    with pytest.raises(ScoresError, match="a bare table has no draws"):
+        weight_draws(table([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]]))
