@@ -59,15 +59,20 @@ def test_vqa_answers_kind_count_or_ground(seed: int) -> None:
 def test_relation_has_exactly_one_answer(seed: int) -> None:
     scene = random_scene(Random(seed))
     asked = tasks.relation(scene, Random(seed))
-    found = re.fullmatch(r"What is (left of|right of|above|below) the (\w+)\?", asked.question)
+    sides = "left of|right of|above|below"
+    found = re.fullmatch(
+        rf"What is (?:(?P<side>{sides}) )?the (?P<anchor>\w+)(?: (?P<from>{sides}))?\?", asked.question
+    )
     assert found is not None
-    told = [placed for placed in scene.objects if found[2] in (placed.name, KIND_OF[placed.name])]
+    assert (found["side"] is None) != (found["from"] is None)
+    told = [placed for placed in scene.objects if found["anchor"] in (placed.name, KIND_OF[placed.name])]
     assert len(told) == 1, "a kind names the drawing only where no other drawing is of it"
     anchor = told[0]
     kinds = [KIND_OF[placed.name] for placed in scene.objects]
-    assert (found[2] in DRAWINGS) == (kinds.count(KIND_OF[anchor.name]) == 1)
-    there = [other.name for other in scene.objects if other is not anchor and direction(other, anchor) == found[1]]
-    assert there == [asked.answer]
+    assert (found["anchor"] in DRAWINGS) == (kinds.count(KIND_OF[anchor.name]) == 1)
+    others = [other for other in scene.objects if other is not anchor]
+    seen = {other.name: direction(*((other, anchor) if found["side"] else (anchor, other))) for other in others}
+    assert [name for name, side in seen.items() if side == (found["side"] or found["from"])] == [asked.answer]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -61,20 +61,26 @@ def vqa(scene: Scene, rng: Random) -> Asked:
 
 
 def relation(scene: Scene, rng: Random) -> Asked:
-    """The only drawing that lies in a direction, as seen from another one, which is told by its kind if that will do.
+    """The only drawing in a direction from another one, asked from either side: "left of what?", "what is left of?".
 
-    With names alone, the pretrained base nearly solves the task.
+    The other one is told by its kind if that will do. With names and one wording, the pretrained base nearly solves it.
     """
     kinds = [KIND_OF[placed.name] for placed in scene.objects]
-    found = []
+
+    def told(placed: Placed) -> str:
+        kind = KIND_OF[placed.name]
+        return kind if kinds.count(kind) == 1 else placed.name
+
+    found: list[Asked] = []
     for anchor in scene.objects:
         for side in DIRECTIONS:
-            there = [other for other in scene.objects if other is not anchor and direction(other, anchor) == side]
-            if len(there) == 1:
-                found.append((anchor, side, there[0]))
-    anchor, side, answer = rng.choice(found)
-    kind = KIND_OF[anchor.name]
-    return Asked(f"What is {side} the {kind if kinds.count(kind) == 1 else anchor.name}?", answer.name)
+            others = [other for other in scene.objects if other is not anchor]
+            for words, there in (
+                (f"What is {side} the {told(anchor)}?", [o for o in others if direction(o, anchor) == side]),
+                (f"What is the {told(anchor)} {side}?", [o for o in others if direction(anchor, o) == side]),
+            ):
+                found += [Asked(words, there[0].name)] if len(there) == 1 else []
+    return rng.choice(found)
 
 
 def grounding(scene: Scene, rng: Random) -> Asked:
