@@ -16,6 +16,7 @@ from cotbal.data.check import CheckReport
 from cotbal.display import duration
 from cotbal.improvement import Overall
 from cotbal.mixture import Mixture
+from cotbal.pipeline.mini import MiniAdvice
 from cotbal.pipeline.plan import Plan
 from cotbal.pipeline.status import State
 from cotbal.report.comparison import Comparison
@@ -73,6 +74,21 @@ def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
     out.print(f"\n{plan.sentence()}")
     for warning in warnings:
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
+
+
+def show_mini(advice: MiniAdvice) -> None:
+    """Where the losses bend, and the mini that holds every bend."""
+    if advice.rate is None:
+        out.print("\nNo loss bends so far: let the training with equal weights go on, or log more often.")
+        return
+    table = _table("task", "loss bends at", "records in the mini", title="\nSuggested mini")
+    for task, records in advice.records.items():
+        at = f"{advice.bends[task]:.3f} of its data" if task in advice.bends else "no bend"
+        table.add_row(escape(task), at, str(records))
+    out.print(table)
+    out.print(
+        f"portions.mini={advice.rate} holds every bend (Appendix C of the paper; it advises 1000 records or more)"
+    )
 
 
 def show_balance(result: Balance) -> None:

@@ -1,46 +1,44 @@
-"""Loss curves: one panel a task, one line a run."""
+"""What happened during training: loss curves, one panel a task, and the weights of methods that move them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
+from cotbal.bend import bend
 from cotbal.report.comparison import BASELINE, OURS
 from cotbal.report.contents import Contents, RunContents
-from cotbal.report.formatting import number
 from cotbal.report.naming import method_label
-from cotbal.report.svg import element, label, tick_text, ticks
+from cotbal.report.panels import Curve, Look, panel
 from cotbal.runs import MINI, full_run
 
 POINTS = 60  # a curve; more could not be told apart in a small panel
-WIDTH, HEIGHT = 280, 170
-Look = Literal["other", "baseline", "ours"]
-LAYERS: tuple[Look, ...] = ("other", "baseline", "ours")  # from back to front
-LEFT, RIGHT, TOP, BOTTOM = 38, 8, 26, 24
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Mean loss of one task during one run; `look` is a class of the style sheet, `points` are (epoch, loss)."""
-
-    run: str
-    look: Look
-    points: tuple[tuple[float, float], ...]
+STILL = 1e-9  # weights that move less than this are fixed
 
 
 def probe_panels(contents: Contents) -> list[Markup]:
     """The losses of every task during the probes."""
-    return _panels(
-        contents, contents.of_first_seed(contents.probes), lambda run, task: _probe_look(run, contents.unit_of(task))
-    )
+    probes = contents.of_first_seed(contents.probes)
+    return _panels(contents, probes, lambda run, task: _probe_look(run, contents.unit_of(task)))
 
 
 def final_panels(contents: Contents) -> list[Markup]:
-    """The losses of every task during the final trainings."""
+    """The losses of every task during the final trainings; the bend of EW's suggests the size of a mini."""
     return _panels(contents, contents.of_first_seed(contents.finals), lambda run, _: _final_look(run))
+
+
+def weight_panels(contents: Contents) -> list[Markup]:
+    """Weights of every step, one panel a method whose weights move."""
+    panels = []
+    for run in contents.of_first_seed(contents.finals):
+        curves = [Curve(task, "other", weights(run.losses, task)) for task in contents.tasks]
+        drawn = [found for found in curves if found.points]
+        if drawn and max(np.ptp([y for _, y in found.points]) for found in drawn) > STILL:
+            panels.append(panel(method_label(run.name), "Weights", drawn))
+    return panels
 
 
 def _final_look(run: str) -> Look:
@@ -54,12 +52,17 @@ def _probe_look(run: str, unit: str) -> Look:
 def _panels(contents: Contents, runs: Sequence[RunContents], look: Callable[[str, str], Look]) -> list[Markup]:
     panels = []
     for task in contents.tasks:
-        curves = [Curve(method_label(run.name), look(run.name, task), curve(run.losses, task)) for run in runs]
+        curves = [_loss_curve(run, task, look(run.name, task)) for run in runs]
         drawn = [found for found in curves if found.points]
         if drawn:
-            # The runs that matter for this task last, so that they lie on top.
-            panels.append(panel(task, sorted(drawn, key=lambda c: LAYERS.index(c.look))))
+            panels.append(panel(task, "Training loss", drawn))
     return panels
+
+
+def _loss_curve(run: RunContents, task: str, look: Look) -> Curve:
+    points = curve(run.losses, task)
+    at = bend_of(run.losses, task) if run.kind == "final" and run.name == BASELINE else None
+    return Curve(method_label(run.name), look, points, None if at is None else (at, dict(points)[at]))
 
 
 def curve(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[tuple[float, float], ...]:
@@ -75,56 +78,15 @@ def _mean(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[float, float]:
     return sum(row["epoch"] for row in rows) / len(rows), loss
 
 
-def panel(task: str, curves: Sequence[Curve]) -> Markup:
-    """One small plot of loss against epoch."""
-    last = max(x for c in curves for x, _ in c.points)
-    losses = [y for c in curves for _, y in c.points]
-    low, high = min(0.0, *losses), max(losses) * 1.05 or 1.0
-    place = _Place(last or 1.0, low, high)
-    lines = [
-        element("polyline", element("title", _title(c)), points=place.points(c.points), class_=f"curve {c.look}")
-        for c in curves
-    ]
-    return element(
-        "svg", label(task, 34, x=LEFT, y=14, class_="strong"), *place.grid(), *lines,
-        role="img", aria_label=f"Training loss of {task} during {len(curves)} runs; last losses: {_lasts(curves)}",
-        viewBox=f"0 0 {WIDTH} {HEIGHT}", class_="panel",
-    )  # fmt: skip
+def weights(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[tuple[float, float], ...]:
+    """(epoch, weight) of one task at every logged step."""
+    return tuple((row["epoch"], row["weights"][task]) for row in rows if task in row.get("weights", {}))
 
 
-def _title(found: Curve) -> str:
-    return f"{found.run}: last loss {number(found.points[-1][1])}"
-
-
-def _lasts(curves: Sequence[Curve]) -> str:
-    return ", ".join(f"{c.run} {number(c.points[-1][1], 2)}" for c in curves)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """From (epoch, loss) to pixels."""
-
-    last: float
-    low: float
-    high: float
-
-    def x(self, epoch: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * epoch / self.last
-
-    def y(self, loss: float) -> float:
-        return HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * (loss - self.low) / (self.high - self.low)
-
-    def points(self, points: Sequence[tuple[float, float]]) -> str:
-        return " ".join(f"{self.x(epoch):.1f},{self.y(loss):.1f}" for epoch, loss in points)
-
-    def grid(self) -> list[Markup]:
-        rows = [
-            element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=self.y(t), y2=self.y(t), class_="grid")
-            + element("text", tick_text(t), x=LEFT - 6, y=self.y(t), class_="end middle muted small")
-            for t in ticks(self.low, self.high, 4)
-        ]
-        columns = [
-            element("text", tick_text(t), x=self.x(t), y=HEIGHT - 8, class_="center muted small")
-            for t in ticks(0, self.last, 3)
-        ]
-        return rows + columns
+def bend_of(rows: Sequence[Mapping[str, Any]], task: str) -> float | None:
+    """The epoch at which the loss of a task bends, within the first epoch; see `cotbal.bend`."""
+    points = [(x, y) for x, y in curve(rows, task) if x <= 1.0]
+    if not points:
+        return None
+    amounts, losses = np.array(points).T
+    return bend(amounts, losses)

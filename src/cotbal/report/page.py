@@ -157,7 +157,11 @@ def _changes(found: Comparison) -> Markup:
 
 
 def _losses(contents: Contents) -> dict[str, list[Markup]] | None:
-    panels = {"probes": losses.probe_panels(contents), "finals": losses.final_panels(contents)}
+    panels = {
+        "probes": losses.probe_panels(contents),
+        "finals": losses.final_panels(contents),
+        "weights": losses.weight_panels(contents),
+    }
     return panels if any(panels.values()) else None
 
 

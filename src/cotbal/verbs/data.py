@@ -59,18 +59,27 @@ def plan(
     overrides: Overrides = None,
     out: Out = None,
     weighting: Annotated[list[str], typer.Option(help="Final trainings to plan.")] = ["fixed"],  # noqa: B006
+    suggest_mini: Annotated[
+        bool, typer.Option("--suggest-mini", help="Read the size of a mini off the losses of a training so far.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show every run with its records, tokens and share of the final run's cost, before anything is spent."""
     from cotbal import console
+    from cotbal.pipeline.mini import suggest_mini as suggest
 
     prepared = open_recipe(recipe, overrides, out, weighting)
+    advice = suggest(prepared) if suggest_mini else None
     if as_json:
-        print(
-            json.dumps({**prepared.plan.to_json(), "warnings": list(prepared.warnings)}, indent=1, ensure_ascii=False)
-        )
-    else:
-        console.show_plan(prepared.plan, prepared.warnings)
+        content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
+        if advice is not None:
+            rate = None if advice.rate is None else str(advice.rate)
+            content["mini"] = {"bends": advice.bends, "rate": rate, "records": advice.records}
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+        return
+    console.show_plan(prepared.plan, prepared.warnings)
+    if advice is not None:
+        console.show_mini(advice)
 
 
 def open_recipe(recipe: Path, overrides: list[str] | None, out: Path | None, weightings: Sequence[str]) -> Prepared:

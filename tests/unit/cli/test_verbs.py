@@ -227,3 +227,22 @@ def test_agree(cotbal: object, recipe_path: Path) -> None:
     other = cotbal("agree", "full", "grouped")  # type: ignore[operator]
     assert other.code == 2
     assert "expected the same units" in other.err
+
+
+def test_suggest_mini(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
+    from cotbal.rundir import RunDir, append_jsonl
+
+    arguments = ("plan", recipe_path, "--suggest-mini", "--out", "run")
+    refused = cotbal(*arguments)  # type: ignore[operator]
+    assert refused.code == 2
+    assert "cotbal train RECIPE --weighting equal" in refused.err
+    for step in range(1, 41):  # ocr bends at an eighth of its data, vqa at a quarter, count never
+        at = step / 40
+        losses = {"ocr": 1 + 16 * max(0, 0.125 - at), "vqa": 2 + 4 * max(0, 0.25 - at), "count": 1 + at}
+        line = {"step": step, "epoch": at, "task_losses": losses, "task_tokens": dict.fromkeys(losses, 5)}
+        append_jsonl(RunDir(tmp_path / "run").final("equal").training, line)
+    found = json.loads(cotbal(*arguments, "--json").out)["mini"]  # type: ignore[operator]
+    assert found["bends"] == pytest.approx({"ocr": 0.125, "vqa": 0.25}, abs=0.03)
+    assert found["rate"] in ("1/4", "1/3")
+    assert found["records"]["count"] >= 16
+    assert "Suggested mini" in cotbal(*arguments).out  # type: ignore[operator]

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cotbal.report.figures import STRONGEST, Axis, Point, bars, dots, heat_map
-from cotbal.report.losses import POINTS, Curve, curve, panel
+from cotbal.report.losses import POINTS, curve
+from cotbal.report.panels import Curve, panel
 from cotbal.report.svg import shortened, ticks
 
 UNITS = ("ocr", "<b>&", "a_very_long_name_of_a_task_that_nobody_wants")
@@ -82,7 +83,7 @@ def test_curve_is_thinned_and_weighted_by_tokens() -> None:
 
 
 def test_panel_of_a_single_point() -> None:
-    figure = panel("ocr", [Curve("mini", "baseline", ((0.0, 0.0),))])
+    figure = panel("ocr", "Training loss", [Curve("mini", "baseline", ((0.0, 0.0),))])
     assert "nan" not in figure
     assert "mini 0.00" in ElementTree.fromstring(figure).get("aria-label", "")
 
