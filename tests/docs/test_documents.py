@@ -36,6 +36,7 @@ def test_every_command_of_the_readme_works(command: str, tmp_path: Path) -> None
     if "init" not in command:
         mixture(tmp_path, {"color": 1, "paint": 2})
     (tmp_path / "scores.csv").write_text(TABLE)
+    (tmp_path / "results.csv").write_text("method,ocr:exact_match,caption:cider\nSTL,0.5,1.2\nEW,0.6,1.1\n")
     done = run("-m", *shlex.split(command), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
