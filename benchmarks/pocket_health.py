@@ -27,7 +27,7 @@ def main(directory: Path) -> int:
     tasks = load_recipe(root.recipe).mixture.balanced
     runs = [MINI, *(full_run(task.name) for task in tasks)]
     matrix = score_matrix({run: root.probe(run) for run in runs}, {task.name: task.metric for task in tasks})
-    resampled = resample_scores(matrix, 2000, 0)
+    resampled = resample_scores([matrix], 2000, 0)
     failures = []
     print("| task | maximum | mini | own | gain | 95 % interval | constant answer |")
     print("|---|---|---|---|---|---|---|")

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 
 from cotbal import console
-from cotbal.balance import balance
+from cotbal.balance import Need, Settings, balance
 from cotbal.data.check import CheckReport, SplitReport
 from cotbal.data.conversations import Fault
+from cotbal.improvement import Overall
 from cotbal.mixture import Mixture, Task
 from cotbal.pipeline.plan import Plan, Planned
 from cotbal.pipeline.status import State
+from cotbal.report.comparison import Comparison
 from cotbal.rundir import RunPaths, write_json
 from cotbal.runs import Run
 from cotbal.scores import Samples, ScoreMatrix
@@ -27,7 +29,7 @@ def matrix(samples: bool) -> ScoreMatrix:
 
 
 def test_balance_with_intervals(capsys: Shown) -> None:
-    result = balance(matrix(True), resamples=200)
+    result = balance(matrix(True), settings=Settings(resamples=200))
     console.show_balance(result)
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if line.startswith("b "))
@@ -48,7 +50,7 @@ def test_balance_says_what_cannot_be_told_from_one(capsys: Shown) -> None:
         np.full((3, 2), 0.5),
         {t: Samples(same, np.arange(60), 1.0) for t in "ab"},
     )
-    console.show_balance(balance(luck, resamples=150))
+    console.show_balance(balance(luck, settings=Settings(resamples=150)))
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("a ", "b "))]
     assert all("not distinguishable from 1" in row for row in rows)
 
@@ -62,15 +64,43 @@ def test_balance_of_a_bare_table(capsys: Shown) -> None:
 
 
 def test_plan(capsys: Shown) -> None:
-    probe = Planned(Run("full:ocr", {}, "equal", "validation", 0), "probe", 320, 1234.4, 80, 0.25, 75.0)
-    final = Planned(Run("fixed", {}, "fixed", "test", 0), "final", 1280, None, 40, 1.0, None)
+    paths = RunPaths(Path("x"))
+    own, again = Run("full:ocr", {}, "equal", ("ocr",), (), 0), Run("fixed", {}, "fixed", (), ("ocr",), 1)
+    probe = Planned(own, "probe", paths, "full:ocr", 320, 1234.4, 80, 0.25, 75.0)
+    final = Planned(again, "final", paths, "fixed, seed 1", 1280, None, 40, 1.0, None)
     console.show_plan(Plan("standard", (probe, final), 1, 1280, 1280), ["few [records] here"])
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if line.startswith("full:ocr"))
     assert row.split() == ["full:ocr", "probe", "320", "1234", "80", "0.250", "1", "min", "15", "s"]
+    assert "fixed, seed 1" in shown
     assert "final CoTBal" in shown
     assert "probes cost 0.25 x the final run" in shown
     assert "few [records] here" in shown
+
+
+def test_what_a_weight_would_need_is_said_where_it_is_not_distinguishable(capsys: Shown) -> None:
+    luck = matrix(True)
+    result = balance(luck, settings=Settings(resamples=200))
+    console.show_balance(result)
+    shown = capsys.readouterr().out
+    for need in result.needs:
+        assert (need.sentence() in shown) is (result.distinguishable(need.unit) is False)
+    assert "standard form, real difficulty, temperature 0.5" in shown
+    hopeless = Need("ocr", 0.1, 0.2, 0.2, None, None)
+    assert hopeless.sentence() == "ocr: neither more samples nor more seeds alone would tell its weight from 1"
+    costly = Need("ocr", 1.0, 1.0, 1.0, 4.0, 7)
+    assert "about 4.0 times the validation samples, or 7 training seeds" in costly.sentence()
+
+
+def test_overall(capsys: Shown) -> None:
+    console.show_overall({"EW": Overall(7.304225, 0.1026, {"vqa": 1.0, "[b]": -0.5})}, "STL")
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("EW"))
+    assert row.split() == ["EW", "7.30", "0.10", "1.00", "-0.50"]
+
+
+def test_comparison_without_a_reference(capsys: Shown) -> None:
+    console.show_comparison(Comparison(("fixed",), (0,), None, (), {}, {}, ()))
+    assert "compare with stl or ew" in capsys.readouterr().out
 
 
 def test_status(capsys: Shown) -> None:

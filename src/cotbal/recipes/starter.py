@@ -52,6 +52,12 @@ generation: {max_new_tokens: 64, batch_size: 32}
 portions: {large: 1, mini: 1/32, seed: 0}
 
 balance:
+  form: standard                 # or simple (Eq. 15, 16): single-task models and the base, for free-form chat tasks
+  difficulty: real               # or precise (Eq. 17): models trained on one task alone
   temperature: 0.5               # or auto: the smallest that keeps every weight inside weight_range
   weight_range: [0.5, 2.0]
+  # seeds: [0, 1, 2]             # train every probe several times; intervals then hold the noise of training too
+
+# probes: {model: {language: lora}, optimization: {learning_rate: 2.0e-4}}   # cheaper probes; check with cotbal agree
+# weightings: {dynamic_average: {window: 25}}                                # options of the methods of cotbal compare
 """

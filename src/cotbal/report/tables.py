@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cotbal.balance import Balance
+from cotbal.balance.forms import form_of, rows_of
 from cotbal.report.comparison import BASELINE, Comparison, Row
 from cotbal.report.contents import Contents, RunContents, TaskScores
 from cotbal.report.formatting import MINUS, count, number, with_interval
 from cotbal.report.naming import method_label
-from cotbal.runs import full_run
 
 DASH = "\N{EN DASH}"
 
@@ -105,8 +105,10 @@ def scores_table(contents: Contents) -> Table:
     """The score matrix, with what the metrics can give at most and what a constant answer gets."""
     assert contents.matrix is not None
     tasks, runs = contents.matrix.tasks, contents.matrix.runs
-    rows = [(run, *(number(v) for v in row)) for run, row in zip(runs, contents.matrix.values, strict=True)]
-    own_run = [full_run(contents.unit_of(task)) for task in tasks]
+    values = zip(runs, contents.matrix.values, strict=True)
+    rows = [(run, *(DASH if np.isnan(v) else number(v) for v in row)) for run, row in values]
+    giver = rows_of(form_of(runs), "real").giver
+    own_run = [giver(contents.unit_of(task)) for task in tasks]
     own = {(i, j + 1) for i, run in enumerate(runs) for j in range(len(tasks)) if run == own_run[j]}
     known = _validation(contents)
     if known:
