@@ -224,9 +224,9 @@ class RunDir:
         """The files of one probe; `full:<unit>` becomes `full-<unit>`, which every file system accepts."""
         return RunPaths(self.root / "probes" / run.replace(":", "-"))
 
-    def final(self, weighting: str) -> RunPaths:
-        """The files of one final training."""
-        return RunPaths(self.root / "final" / weighting)
+    def final(self, run: str) -> RunPaths:
+        """The files of one final training, named after its method."""
+        return RunPaths(self.root / "final" / run.replace(":", "-"))
 
 
 def move_aside(directory: Path) -> Path:

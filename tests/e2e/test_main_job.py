@@ -6,7 +6,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,20 +14,10 @@ import pytest
 
 from cotbal.data.sampling import draw_portions
 from cotbal.sections import Portions
+from shell import LIMIT, command, cotbal
 from tiny_vlm import copy, mixture
 
 TASKS = {"color": 1, "paint": 2}
-LIMIT = 240
-
-
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "cotbal", *map(str, arguments)]
-
-
-def cotbal(*arguments: str | Path, code: int = 0) -> str:
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=LIMIT)
-    assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
-    return done.stdout + done.stderr
 
 
 def results(root: Path) -> dict[str, str]:

@@ -255,3 +255,43 @@ def test_the_starter_is_a_recipe(tmp_path: Path) -> None:
     recipe = load(tmp_path, STARTER)
     assert recipe.mixture.units == ("vqa", "caption")
     assert recipe.model.vision == "frozen"
+
+
+PROBES = "probes: {model: {language: lora, checkpoint: small}, optimization: {learning_rate: 0.5}}\n"
+
+
+def test_probes_may_be_cheaper_than_final_runs(tmp_path: Path) -> None:
+    for name in ("base", "small"):
+        (tmp_path / name).mkdir()
+    recipe = load_recipe(write(tmp_path, MINIMAL + "model: {checkpoint: base, dtype: float32}\n" + PROBES))
+    probes = recipe.for_probes
+    assert (probes.model.language, probes.model.dtype) == ("lora", "float32")
+    assert probes.file.optimization.learning_rate == 0.5
+    assert probes.checkpoint == str(tmp_path / "small")
+    assert (recipe.model.language, recipe.checkpoint) == ("full", str(tmp_path / "base"))
+    assert probes.mixture == recipe.mixture
+    assert probes.for_probes == probes
+    plain = load_recipe(write(tmp_path))
+    assert plain.for_probes.file == plain.file
+
+
+def test_a_recipe_that_was_moved_keeps_the_checkpoint_of_its_probes(tmp_path: Path) -> None:
+    for name in ("base", "small"):
+        (tmp_path / name).mkdir()
+    recipe = load_recipe(write(tmp_path, MINIMAL + "model: {checkpoint: base}\n" + PROBES))
+    (tmp_path / "elsewhere").mkdir()
+    moved = load_recipe(write(tmp_path / "elsewhere", recipe.to_yaml()))
+    assert moved.for_probes.checkpoint == recipe.for_probes.checkpoint == str(tmp_path / "small")
+    assert moved.seeds == recipe.seeds == (0,)
+
+
+def test_seeds_of_the_probes(tmp_path: Path) -> None:
+    assert load_recipe(write(tmp_path), ["optimization.seed=7"]).seeds == (7,)
+    assert load_recipe(write(tmp_path), ["balance.seeds=[3, 1]"]).seeds == (3, 1)
+    with pytest.raises(RecipeError, match="seeds must be different numbers"):
+        load_recipe(write(tmp_path), ["balance.seeds=[]"])
+
+
+def test_probes_of_a_model_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="changes a model, but there is no section model"):
+        load_recipe(write(tmp_path), ["probes.model.language=lora"])

@@ -1,0 +1,65 @@
+"""Methods side by side on a tiny mixture, by the real worker: the simple form, single-task models, cheaper probes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cotbal.results import read_results
+from cotbal.scores import read_scores
+from shell import cotbal
+from tiny_vlm import mixture
+
+TASKS = {"color": 1, "paint": 2}
+
+SETTINGS = (
+    "balance.form=simple",
+    "weightings.dynamic_average={window: 1, temperature: 0.5}",
+    "probes.optimization={learning_rate: 3.0e-3}",
+)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("comparison")
+    recipe = mixture(root / "data", TASKS)
+    methods = ("--methods", "stl,ew,dwa,cotbal")
+    cotbal("compare", recipe, *SETTINGS, *methods, "--out", root / "run", "--on", "inline")
+    return root / "run"
+
+
+def test_the_base_is_scored_as_it_is(compared: Path) -> None:
+    outcome = json.loads((compared / "probes/base/outcome.json").read_text())
+    assert (outcome["steps"], outcome["records"], outcome["seconds"]["training"]) == (0, 0, 0)
+    matrix = read_scores(compared / "scores.csv")
+    assert matrix.runs == ("base", "solo:color", "solo:paint", "solo-mini:color", "solo-mini:paint")
+    assert matrix.values[0].shape == (2,)
+    assert json.loads((compared / "balance.json").read_text())["form"] == "simple"
+
+
+def test_single_task_models_are_trained_like_final_ones_and_probes_as_they_are_told(compared: Path) -> None:
+    """Probes have another learning rate here, so they cannot stand for STL."""
+    rates = {}
+    for run in ("probes/solo-color", "final/stl-color", "final/equal"):
+        identity = json.loads((compared / run / "job.json").read_text())["identity"]
+        rates[run] = identity["optimization.learning_rate"]
+        assert (compared / run / "outcome.json").exists()
+    assert rates == {"probes/solo-color": 0.003, "final/stl-color": 0.01, "final/equal": 0.01}
+
+
+def test_dynamic_weights_move_and_are_logged(compared: Path) -> None:
+    lines = (compared / "final/dynamic_average/training.jsonl").read_text().splitlines()
+    weights = [json.loads(line)["weights"] for line in lines]
+    assert weights[0] == {"color": 1.0, "paint": 1.0}
+    assert weights[-1] != weights[0]
+    for step in weights:
+        assert sum(step.values()) == pytest.approx(2, rel=1e-6)
+    assert "Weights during training" in (compared / "report/index.html").read_text()
+
+
+def test_the_tables_are_there(compared: Path) -> None:
+    results = read_results(compared / "comparison/results.csv")
+    assert results.methods == ("STL", "EW", "DWA", "CoTBal")
+    assert results.tasks == tuple(TASKS)
