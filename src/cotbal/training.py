@@ -63,7 +63,8 @@ class Trained:
         records: records seen, epochs counted.
         tokens: valid tokens seen.
         seconds: of the training loop, over all attempts.
-        self_check: see `cotbal.hosts.self_check`; None when the run holds a single task.
+        self_check: see `cotbal.hosts.self_check`; None where a run holds a single task, or where it cannot be made
+            (`per_device`, sharded parameters).
     """
 
     steps: int
@@ -170,7 +171,9 @@ class _Log(TrainerCallback):
         if "loss" not in logs:
             return
         self.loss = float(logs["loss"])
-        keys = ("loss", "learning_rate", "grad_norm", "task_losses", "task_tokens", "weights")
+        keys = (
+            "loss", "learning_rate", "grad_norm", "task_losses", "task_tokens", "weights", "mean_weight", "masked_rows",
+        )  # fmt: skip
         seconds = self.seconds_before + time.monotonic() - self.started
         line = {"step": state.global_step, "epoch": state.epoch, **{k: logs[k] for k in keys if k in logs}}
         append_jsonl(self.paths.training, {**line, "seconds": round(seconds, 3)})

@@ -1,0 +1,80 @@
+"""A training that is interrupted ends with exactly the weights of one that is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from cotbal import training
+from cotbal.data.records import default_cache, open_records
+from cotbal.recipe import Recipe, load_recipe
+from cotbal.rundir import RunPaths, read_jsonl
+from cotbal.runs import final_run
+from tiny_vlm import mixture
+
+STEPS = 6  # of 48 records in batches of 8; a partial checkpoint is written every 2
+
+
+class Interrupted(Exception):
+    """What a kill is to this process."""
+
+
+@pytest.fixture(scope="module")
+def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mixture(tmp_path_factory.mktemp("mixture") / "a", {"color": 1, "paint": 2})
+
+
+def train(recipe: Recipe, weighting: str, directory: Path, stop_after: int | None = None) -> training.Trained:
+    """One final training, or the part of it up to a step."""
+
+    def report(done: int, total: int, loss: float | None) -> None:
+        assert total == STEPS
+        if done == stop_after:
+            raise Interrupted
+
+    parts = []
+    for task in recipe.mixture.tasks:
+        records = open_records(task.train, default_cache())
+        parts.append((task.name, records, np.arange(len(records)), task.instruction))
+    weights = {"color": 0.5, "paint": 1.5} if weighting == "fixed" else None
+    run = final_run(recipe.mixture, weighting)
+    return training.train(recipe, run, training.Mixed(parts), weights, RunPaths(directory), report)
+
+
+LORA = ("model={checkpoint: base, dtype: float32, max_length: 120, language: lora, projector: full}",)
+WINDOW = ("weightings.dynamic_average={window: 1, temperature: 0.5}",)
+CASES = [("fixed", ()), ("fixed", LORA), ("dynamic_average", WINDOW), ("random_loss", ())]
+
+
+@pytest.mark.parametrize(("weighting", "settings"), CASES, ids=["full", "LoRA", "DWA", "RLW"])
+def test_resuming_in_the_middle_changes_nothing(
+    recipe_file: Path, tmp_path: Path, weighting: str, settings: tuple[str, ...]
+) -> None:
+    recipe = load_recipe(recipe_file, settings)
+    whole = train(recipe, weighting, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(recipe, weighting, tmp_path / "cut", stop_after=5)
+    resumed = train(recipe, weighting, tmp_path / "cut")
+    assert (resumed.steps, resumed.tokens) == (whole.steps, whole.tokens) == (STEPS, whole.tokens)
+    first, second = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("whole", "cut"))
+    assert first.keys() == second.keys()
+    for name, values in first.items():
+        assert torch.equal(values, second[name]), name
+    logs = [read_jsonl(RunPaths(tmp_path / name).training) for name in ("whole", "cut")]
+    for one, other in zip(*logs, strict=True):
+        for key in ("step", "task_losses", "weights", "mean_weight", "masked_rows"):
+            assert one[key] == other[key], key
+
+
+def test_the_training_moved_the_model(recipe_file: Path, tmp_path: Path) -> None:
+    """So that the test above compares more than two copies of the base."""
+    recipe = load_recipe(recipe_file)
+    train(recipe, "equal", tmp_path)
+    before, after = (
+        load_file(path / "model.safetensors") for path in (Path(recipe.checkpoint), tmp_path / "checkpoint")
+    )
+    assert any(not torch.equal(before[name], after[name]) for name in before.keys() & after.keys())
