@@ -33,6 +33,14 @@ PARTS = ("outward", "inward", "inter", "intra")
 
 
 @dataclass(frozen=True)
+class Variant:
+    """Weights other than those of the recipe: a part of them alone, or other settings."""
+
+    settings: Settings
+    part: str = "all"
+
+
+@dataclass(frozen=True)
 class Study:
     """A prepared comparison.
 
@@ -43,14 +51,6 @@ class Study:
 
     prepared: Prepared
     variants: Mapping[str, Variant]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """Weights other than those of the recipe: a part of them alone, or other settings."""
-
-    settings: Settings
-    part: str = "all"
 
 
 def method_names(names: Sequence[str]) -> tuple[str, ...]:
