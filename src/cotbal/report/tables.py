@@ -143,10 +143,11 @@ def final_table(found: Comparison) -> Table:
     """Test scores of the models, means over seeds."""
     header = ("task", "split", "metric", *map(method_label, found.methods))
     rows = tuple((*_place(row), *(_score(row, name) for name in found.methods)) for row in found.rows)
-    best = {(i, 3 + j) for i, row in enumerate(found.rows) for j in _best(row, found.methods)}
+    several = len(found.methods) > 2  # of two, the differences say more
+    best = {(i, 3 + j) for i, row in enumerate(found.rows) for j in _best(row, found.methods)} if several else set()
     return Table(
-        f"Test scores{_over(found)}; higher is better, the best of a row is bold",
-        header, rows, frozenset(best if len(found.methods) > 2 else ()), words=frozenset({1, 2}),
+        f"Test scores{_over(found)}; higher is better{', the best of a row is bold' if several else ''}",
+        header, rows, frozenset(best), words=frozenset({1, 2}),
     )  # fmt: skip
 
 
