@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -9,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cotbal import plugins
-from cotbal.errors import RunError, RunsFailed
+from cotbal.errors import MissingDependency, RunError, RunsFailed
 from cotbal.executors import Job, Outcome, Resources
 from cotbal.pipeline.inputs import differences, identity
 from cotbal.pipeline.plan import Planned, Prepared
@@ -58,9 +59,11 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
 
     Raises:
         RunError: a run on disk does not fit the recipe.
+        MissingDependency: the runs would be carried out here, and torch is not installed.
         RunsFailed: runs failed; every failure is named with the tail of its log.
     """
     run = plugins.load("cotbal.executors", options.executor).run
+    _need_training_packages(works, options)
     identities = [
         identity(
             prepared.recipe_of(work.planned),
@@ -85,6 +88,13 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
     failures = _consume(run(waiting, options.resources), waiting, finished, options.watch)
     if failures:
         raise RunsFailed(_explain(failures, len(works)))
+
+
+def _need_training_packages(works: Sequence[Work], options: Options) -> None:
+    """Say what to install before anything starts, where the runs are carried out on this machine."""
+    here = options.executor in ("processes", "inline")
+    if here and not all(work.paths.done for work in works) and importlib.util.find_spec("torch") is None:
+        raise MissingDependency("training", "train")
 
 
 def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import pytest
 from pipeline_fakes import EXECUTOR, executor
 
 from cotbal import pipeline
-from cotbal.errors import CotbalError, RunError, RunsFailed
+from cotbal.errors import CotbalError, MissingDependency, RunError, RunsFailed
 from cotbal.executors import Job
 from cotbal.pipeline.jobs import Options
 from cotbal.recipe import load_recipe
@@ -194,3 +195,15 @@ def test_plan_json(recipe_path: Path) -> None:
     ]
     assert found["fingerprint"] == load_recipe(recipe_path).fingerprint
     assert any("minis under 1000" in line for line in found["warnings"])
+
+
+def test_without_torch_it_is_said_what_to_install(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "torch" else found(name, *more)
+    )
+    with pytest.raises(MissingDependency, match=r'training needs packages .* pip install "cotbal\[train\]"'):
+        pipeline.balance(job(recipe_path), Options(executor="processes"))
+    assert not (recipe_path.parent / "run" / "probes").exists(), "nothing was started"
+    pipeline.balance(job(recipe_path), OPTIONS)  # an executor that works elsewhere needs nothing here
+    pipeline.balance(job(recipe_path), Options(executor="processes"))  # and nothing is left to do
