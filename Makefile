@@ -11,8 +11,9 @@ demo: $(VENV)/.demo
 	@echo "The demo itself: 5 to 8 minutes on 2 CPU cores. Ctrl-C stops it; the same command goes on."
 	@$(BIN)/cotbal demo
 
+# One thread a process: two test processes and those they start would otherwise wait for each other's threads.
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check src tests benchmarks examples
