@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 SETTINGS: dict[str, Any] = tomllib.loads(PROJECT)
-MACHINE_PATHS = ("/work/", "/farm/", "/root/", "/home/", "/Users/", "C:\\Users")
+MACHINE_PATHS = (*(f"/{folder}/" for folder in ("work", "farm", "root", "home", "Users")), "C:\\Users")
 INDEX_HOSTS = (
     "pypi.org", "pythonhosted.org", "npmjs.org", "deb.debian.org", "index-url", "download.pytorch.org",
 )  # fmt: skip

@@ -26,10 +26,8 @@ from cotbal.errors import DataError
 from cotbal.loss import IGNORED
 
 Batch = dict[str, Any]
-PICTURES = (
-    "pixel_values",
-    "image_sizes",
-)  # one entry a picture, in the order of the placeholders: they stay as they are
+# One entry a picture, in the order of the placeholders: they stay as they are.
+PICTURES = ("pixel_values", "image_sizes")
 
 
 def packed(collator: Callable[[list[Any]], Batch], length: int | None, padding: int) -> Callable[[list[Any]], Batch]:

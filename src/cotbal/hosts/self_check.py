@@ -140,10 +140,9 @@ def _task_gradients(model: nn.Module, batches: Sequence[Batch], parameters: list
     total = torch.zeros(tasks, sum(p.numel() for p in parameters), device=parameters[0].device)
     for batch in batches:
         mask = predicting(batch["labels"])
-        inputs = {key: value for key, value in batch.items() if key not in ("task_ids", "labels")} | {
-            "use_cache": False
-        }
-        losses = token_losses(model(**inputs).logits[mask], batch["labels"][:, 1:][mask[:, :-1]])
+        inputs = {key: value for key, value in batch.items() if key not in ("task_ids", "labels")}
+        outputs = model(**{**inputs, "use_cache": False})
+        losses = token_losses(outputs.logits[mask], batch["labels"][:, 1:][mask[:, :-1]])
         tasks_of = token_tasks(batch["labels"], batch["task_ids"])
         for task in sorted(set(tasks_of.tolist())):
             total[task] += _flat(losses[tasks_of == task].sum(), parameters)
