@@ -76,6 +76,7 @@ class Comparison:
         rows: one a task, split and metric.
         against: method -> its changes against the reference; empty without a reference.
         paired: method -> its improvement (Eq. 13) minus that of EW, seed by seed; empty where EW is the reference.
+        by_seed: method -> its improvement (Eq. 13) in every one of `seeds`.
         left_out: tasks where the reference scored 0, so that a relative change has no meaning.
     """
 
@@ -85,6 +86,7 @@ class Comparison:
     rows: tuple[Row, ...]
     against: Mapping[str, Against]
     paired: Mapping[str, Difference]
+    by_seed: Mapping[str, tuple[float, ...]]
     left_out: tuple[str, ...]
 
 
@@ -113,23 +115,26 @@ def compare(models: Models, tasks: Sequence[str], balanced: Sequence[str], refer
     seeds = tuple(seed for seed in next(iter(models.values()), {}) if all(seed in each for each in models.values()))
     places = _places(models, seeds, tasks)
     if not places:
-        return Comparison(methods, seeds, None, (), {}, {}, ())
+        return Comparison(methods, seeds, None, (), {}, {}, {}, ())
     matrices = [_matrix(models, seed, places) for seed in seeds]
     mean, drawn = mean_matrix(matrices), resample_scores(matrices, RESAMPLES, SEED)
     draws = np.concatenate([mean.values[None], drawn])  # the first is what was seen
     rows = tuple(_row(place, j, draws[..., j], mean) for j, place in enumerate(places))
     if reference not in methods:
-        return Comparison(methods, seeds, None, rows, {}, {}, ())
+        return Comparison(methods, seeds, None, rows, {}, {}, {}, ())
     chosen = [j for j, place in enumerate(places) if place.task in balanced]
     columns = tuple(Column(places[j].task, f"{places[j].split}.{places[j].metric}") for j in chosen)
     if not columns:
-        return Comparison(methods, seeds, reference, rows, {}, {}, ())
-    changes = task_improvements(draws[..., chosen], columns, methods.index(reference))
+        return Comparison(methods, seeds, reference, rows, {}, {}, {}, ())
+    own = np.stack([matrix.values for matrix in matrices])
+    changes, of_seeds = (task_improvements(v[..., chosen], columns, methods.index(reference)) for v in (draws, own))
     names = tuple(dict.fromkeys(column.task for column in columns))
     known = ~np.isnan(changes[0]).any(axis=0)
     kept = tuple(name for name, there in zip(names, known, strict=True) if there)
     against, paired = _against(changes[..., known], methods, kept, reference)
-    return Comparison(methods, seeds, reference, rows, against, paired, tuple(n for n in names if n not in kept))
+    by_seed = {m: tuple(improvement(of_seeds[:, methods.index(m), known]).tolist()) for m in against}
+    left_out = tuple(name for name in names if name not in kept)
+    return Comparison(methods, seeds, reference, rows, against, paired, by_seed, left_out)
 
 
 def _places(models: Models, seeds: Sequence[int], tasks: Sequence[str]) -> list[_Place]:

@@ -82,6 +82,7 @@ def to_json(found: Comparison) -> dict[str, Any]:
             for name, each in found.against.items()
         },
         "minus_EW": {method_label(name): _numbers(each) for name, each in found.paired.items()},
+        "improvement_by_seed": {method_label(name): list(values) for name, values in found.by_seed.items()},
         "scores_minus_EW": [
             {
                 "task": row.task, "split": row.split, "metric": row.metric,

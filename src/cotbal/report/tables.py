@@ -136,6 +136,8 @@ def model_tables(found: Comparison) -> list[Table]:
     shown = [final_table(found)] if found.rows else []
     if any(row.differences for row in found.rows):
         shown.append(difference_table(found))
+    if len(found.seeds) > 1 and found.against:
+        shown.append(seed_table(found))
     return shown + ([change_table(found)] if found.against else [])
 
 
@@ -201,6 +203,25 @@ def change_table(found: Comparison) -> Table:
     return Table(
         title, ("task", *map(method_label, methods)), tuple(rows), frozenset(strong), footer=len(rows) - len(tasks)
     )
+
+
+def seed_table(found: Comparison) -> Table:
+    """Improvement of every method in every seed, its mean and deviation, and what it is above or below EW."""
+    assert found.reference is not None
+    lines = [(method_label(name), np.array(values)) for name, values in found.by_seed.items()]
+    lines += [
+        (f"{method_label(name)} {MINUS} EW", np.array(found.by_seed[name]) - found.by_seed[BASELINE])
+        for name in found.paired
+    ]
+    rows = tuple((name, *_by_seed(values)) for name, values in lines)
+    header = ("method", *(f"seed {seed}" for seed in found.seeds), "mean", "standard deviation")
+    title = f"Improvement over {method_label(found.reference)} in every training seed, in % (Eq. 13)"
+    return Table(title, header, rows, footer=len(found.paired))
+
+
+def _by_seed(values: np.ndarray) -> list[str]:
+    shown = [number(float(value), 2, signed=True) for value in (*values, values.mean())]
+    return [*shown, number(float(values.std(ddof=1)), 2)]
 
 
 def cost_table(contents: Contents) -> Table:

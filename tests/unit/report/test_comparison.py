@@ -7,6 +7,8 @@ import pytest
 
 from cotbal.report.comparison import Comparison, Difference, Scores, compare
 from cotbal.report.contents import MetricScores, TaskScores
+from cotbal.report.formatting import MINUS
+from cotbal.report.tables import model_tables, seed_table
 
 
 def model(picture: int = 1, **tasks: dict[str, list[float]]) -> Scores:
@@ -145,6 +147,21 @@ def test_pairing_by_seed_cancels_what_the_seeds_share() -> None:
     assert found.paired["fixed"].value == pytest.approx(improvements["fixed"] - improvements["equal"])
     assert found.paired["fixed"].clear
     assert set(found.paired) == {"fixed"}
+
+
+def test_improvement_in_every_seed() -> None:
+    levels = {"stl": [[0.5] * 4, [0.5] * 4], "equal": [[0.55] * 4, [0.45] * 4], "fixed": [[0.6] * 4, [0.6] * 4]}
+    models = {name: {s: model(ocr={"em": rows[s]}) for s in range(2)} for name, rows in levels.items()}
+    found = compare(models, ["ocr"], ["ocr"], "stl")
+    assert found.by_seed["equal"] == pytest.approx((10, -10))
+    assert found.by_seed["fixed"] == pytest.approx((20, 20))
+    table = seed_table(found)
+    assert table.header == ("method", "seed 0", "seed 1", "mean", "standard deviation")
+    assert table.rows[0] == ("EW", "+10.00", f"{MINUS}10.00", "+0.00", "14.14")
+    assert table.rows[-1] == (f"CoTBal {MINUS} EW", "+10.00", "+30.00", "+20.00", "14.14")
+    assert table.footer == 1
+    assert seed_table(found) in model_tables(found)
+    assert all("every training seed" not in each.title for each in model_tables(several(1, 0.02, 0.0)))
 
 
 def test_few_seeds_give_wide_intervals() -> None:
