@@ -1,0 +1,76 @@
+"""A results file from a finished `cotbal compare` or `cotbal ablate`: what was measured, on what, and every table.
+
+    python benchmarks/study_results.py RUN --title "..." --claim claim.md > benchmarks/results/NAME.md
+
+The claim is written by hand, because only a reader can say what the numbers show; everything below it is computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+
+from cotbal.report.comparison import Comparison
+from cotbal.report.contents import Contents, read_contents
+from cotbal.report.formatting import listed, number
+from cotbal.report.markdown import table
+from cotbal.report.models import compare_all
+from cotbal.report.naming import method_label
+from cotbal.report.tables import model_tables, weights_table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--claim", type=Path, required=True, help="Markdown file that starts with 'Claim:'")
+    given = parser.parse_args()
+    contents = read_contents(given.run)
+    found = compare_all(contents)
+    parts = [f"# {given.title}\n", given.claim.read_text(encoding="utf-8").strip() + "\n", facts(contents, found)]
+    if contents.balance:
+        parts.append(table(weights_table(contents.balance)))
+    print("\n".join([*parts, *map(table, model_tables(found))]))
+
+
+def facts(contents: Contents, found: Comparison) -> str:
+    """Hardware, versions, seeds, sizes and cost, as a list."""
+    done = [run for run in contents.runs if run.status == "done"]
+    versions = Counter(tuple(sorted(run.outcome["versions"].items())) for run in done)
+    seconds = sum(run.outcome["seconds"]["total"] for run in done)
+    trained = Counter(run.outcome["records"] for run in contents.finals if run.status == "done")
+    tests = {(key[0], len(s.clusters)) for run in contents.finals for key, s in run.scores.items()}
+    counts = sorted({count for _, count in tests})
+    lines = [
+        f"Hardware: 2 cores of {processor()}, no GPU; one thread a run, two runs at a time.",
+        "Versions: " + "; ".join(", ".join(f"{k} {v}" for k, v in each) for each in versions) + ".",
+        f"Training seeds of the models: {', '.join(map(str, found.seeds))} (n = {len(found.seeds)}); a seed changes "
+        "the order of the data, the same for every method; all start from the same checkpoint.",
+        f"Records a final training saw: {listed([str(n) for n in sorted(trained)])}; test samples a task: "
+        f"{listed([str(n) for n in counts])}.",
+        f"Cost: {len(done)} runs, {seconds / 3600:.1f} h of worker time; peak memory of a worker "
+        f"{max(run.outcome['peak_memory_mib'] for run in done)} MiB.",
+        *smallest(found),
+    ]
+    return "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def smallest(found: Comparison) -> list[str]:
+    """The smallest difference from EW that these seeds and samples could have shown, by method."""
+    halves = [f"{method_label(m)} {number((d.high - d.low) / 2, 2)}" for m, d in found.paired.items()]
+    return [f"Half-width of the 95 % interval of `improvement - EW`, in points: {', '.join(halves)}."] if halves else []
+
+
+def processor() -> str:
+    """Name of the processor, as the system tells it."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
+    return f"an {names[0]}" if names else "an unknown processor"
+
+
+if __name__ == "__main__":
+    main()
