@@ -13,7 +13,7 @@ app = typer.Typer(help="Build a benchmark: records, pictures and a recipe.", no_
 @app.command("pocket")
 def prepare_pocket(
     directory: Annotated[Path, typer.Argument(help="Where to build it.")],
-    size: Annotated[str, typer.Option(help="demo or tiny.")] = "demo",
+    size: Annotated[str, typer.Option(help="demo, study (to compare methods) or tiny (for tests).")] = "demo",
 ) -> None:
     """The embedded benchmark: eight small tasks on composed pictures, and a pretrained base of a million parameters."""
     from cotbal.recipes import pocket

@@ -24,7 +24,7 @@ optimization:
   epochs: 1
   batch_size: {batch_size}
   micro_batch_size: {batch_size}
-  learning_rate: 2.0e-3
+  learning_rate: 1.0e-3
   schedule: cosine
   warmup_ratio: 0.05
   weight_decay: 0.0
