@@ -94,7 +94,7 @@ def test_a_second_call_returns_at_once_and_another_size_is_refused(prepared: Pat
     assert said == []
     with pytest.raises(CotbalError, match="size tiny, seed 0"):
         pocket.prepare(prepared.parent, size="demo", report=said.append)
-    with pytest.raises(CotbalError, match="demo, tiny"):
+    with pytest.raises(CotbalError, match="demo, study, tiny"):
         pocket.prepare(prepared.parent, size="huge", report=said.append)
 
 
