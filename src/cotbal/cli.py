@@ -30,6 +30,7 @@ for verb in (
     jobs.run,
     studies.compare,
     studies.ablate,
+    studies.curve,
     jobs.demo,
 ):
     app.command()(verb)

@@ -19,6 +19,8 @@ from cotbal.mixture import Mixture
 from cotbal.pipeline.mini import MiniAdvice
 from cotbal.pipeline.plan import Plan
 from cotbal.pipeline.status import State
+from cotbal.report import amount_views
+from cotbal.report.amounts import AmountCurves
 from cotbal.report.comparison import Comparison
 from cotbal.report.formatting import with_interval
 from cotbal.report.naming import method_label
@@ -68,7 +70,7 @@ def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
     for p in plan.runs:
         tokens = "-" if p.tokens is None else f"{p.tokens:.0f}"
         time = "-" if p.seconds is None else duration(p.seconds)
-        kind = p.kind if p.kind == "probe" else f"final {method_label(p.run.name)}"
+        kind = f"final {method_label(p.run.name)}" if p.kind == "final" else p.kind
         table.add_row(escape(p.label), kind, str(p.records), tokens, str(p.answers), f"{p.share:.3f}", time)
     out.print(table)
     out.print(f"\n{plan.sentence()}")
@@ -148,6 +150,23 @@ def show_comparison(found: Comparison) -> None:
         table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), clear)
     out.print(table)
     out.print(f"seeds: {', '.join(map(str, found.seeds))}; intervals: 95 %, over test samples and seeds")
+
+
+def show_curve(found: AmountCurves) -> None:
+    """Scores by amount with their intervals, and the share that the smallest amount reaches of every task."""
+    for content in amount_views.tables(found):
+        table = _table(*content.header)
+        for row in content.rows:
+            table.add_row(*map(escape, row))
+        out.print(f"[bold]{escape(content.title)}[/]", soft_wrap=True)  # longer than a table may be wide
+        out.print(table)
+        out.print()
+    for sentence in amount_views.sentences(found):
+        out.print(escape(sentence), soft_wrap=True)
+    noise = "samples and seeds" if len(found.matrices) > 1 else "samples"
+    out.print(f"seeds: {', '.join(map(str, found.matrices))}; intervals: 95 %, over validation {noise}")
+    if found.left_out:
+        out.print(f"not shown, because not every seed has them: {', '.join(map(escape, found.left_out))}")
 
 
 def show_agreement(found: Agreement) -> None:

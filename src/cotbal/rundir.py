@@ -98,7 +98,7 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The files of one run (a probe or a final training)."""
+    """The files of one run (a probe, a final training, or an amount of the curve)."""
 
     root: Path
 
@@ -212,6 +212,16 @@ class RunDir:
         """Tables and page of `compare` and `ablate`."""
         return self.root / "comparison"
 
+    @property
+    def curve_table(self) -> Path:
+        """Scores of every amount, as a score matrix."""
+        return self.root / "curve" / "scores.csv"
+
+    @property
+    def curve_numbers(self) -> Path:
+        """The same with intervals, records and shares."""
+        return self.root / "curve" / "curve.json"
+
     def seeded(self, seed: int) -> RunDir:
         """The same files for the runs of another training seed than that of the recipe."""
         return RunDir(self.root / f"seed-{seed}")
@@ -222,11 +232,20 @@ class RunDir:
 
     def probe(self, run: str) -> RunPaths:
         """The files of one probe; `full:<unit>` becomes `full-<unit>`, which every file system accepts."""
-        return RunPaths(self.root / "probes" / run.replace(":", "-"))
+        return RunPaths(self.root / "probes" / _folder(run))
 
     def final(self, run: str) -> RunPaths:
         """The files of one final training, named after its method."""
-        return RunPaths(self.root / "final" / run.replace(":", "-"))
+        return RunPaths(self.root / "final" / _folder(run))
+
+    def curve(self, run: str) -> RunPaths:
+        """The files of one training on an amount; `alone:<task>:1/8` becomes `alone-<task>-1_8`."""
+        return RunPaths(self.root / "curve" / _folder(run))
+
+
+def _folder(run: str) -> str:
+    """Name of a run's directory. An amount is what follows the last `-`, so no two runs of a kind share one."""
+    return run.replace(":", "-").replace("/", "_")
 
 
 def move_aside(directory: Path) -> Path:

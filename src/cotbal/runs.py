@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from fractions import Fraction
+from typing import Literal, get_args
 
 from cotbal.mixture import Mixture, Task
 
@@ -12,6 +13,7 @@ Portion = Literal["none", "mini", "large", "full"]
 Form = Literal["standard", "simple"]
 Difficulty = Literal["real", "precise"]
 MINI, BASE = "mini", "base"
+AMOUNT, ALONE = "amount", "alone"  # runs of the curve, see `curve_runs`
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,10 @@ class Run:
     """Train on these portions with this weighting, then answer these validation and test sets.
 
     Attributes:
-        name: `mini`, `full:<unit>`, `base`, `solo:<unit>`, `solo-mini:<unit>`, `stl:<task>`, or a final run's name.
-        portions: task -> portion; a task that is not named sees `none`. Without any, the base checkpoint answers.
+        name: `mini`, `full:<unit>`, `base`, `solo:<unit>`, `solo-mini:<unit>`, `stl:<task>`, `amount:<amount>`,
+            `alone:<task>:<amount>`, or a final run's name.
+        portions: task -> portion, or an amount as the text of a fraction such as `1/8`; a task that is not named sees
+            `none`. Without any, the base checkpoint answers.
         weighting: `equal`, or a method of `cotbal.weightings`.
         validation: tasks whose validation set it answers.
         test: tasks whose test splits it answers.
@@ -28,7 +32,7 @@ class Run:
     """
 
     name: str
-    portions: Mapping[str, Portion]
+    portions: Mapping[str, str]
     weighting: str
     validation: tuple[str, ...]
     test: tuple[str, ...]
@@ -38,6 +42,11 @@ class Run:
     def tasks(self) -> tuple[str, ...]:
         """Every task that it trains on or answers."""
         return tuple(dict.fromkeys((*self.portions, *self.validation, *self.test)))
+
+    @property
+    def by_amount(self) -> bool:
+        """Whether it sees amounts alone, so that the sizes of mini and large do not matter to it."""
+        return bool(self.portions) and not set(self.portions.values()) & set(get_args(Portion))
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,7 @@ def _simple(mixture: Mixture, seed: int) -> list[Run]:
 
 
 def _probe(mixture: Mixture, name: str, unit: str | None, seed: int) -> Run:
-    portions: dict[str, Portion] = {task.name: "large" if task.unit == unit else "mini" for task in mixture.balanced}
+    portions: dict[str, str] = {task.name: "large" if task.unit == unit else "mini" for task in mixture.balanced}
     return Run(name, portions, "equal", tuple(portions), (), seed)
 
 
@@ -141,9 +150,42 @@ def final_run(mixture: Mixture, weighting: str, seed: int = 0, name: str | None 
     return Run(name or weighting, dict.fromkeys(tasks, "full"), weighting, (), tasks, seed)
 
 
-def cost(run: Run, sizes: Mapping[str, Mapping[Portion, int]]) -> int:
-    """Amount that `run` sees, summed over tasks; `sizes[task][portion]` is in any unit (records, tokens)."""
-    return sum(sizes[task][portion] for task, portion in run.portions.items() if portion != "none")
+def curve_runs(mixture: Mixture, amounts: Sequence[str], alone: bool, seed: int = 0) -> tuple[Run, ...]:
+    """Score against training amount (Fig. 1b): for every amount one training with equal weights (EW).
+
+    It sees the same share of every balanced task, the first records of the nested order of the portions, so that a
+    smaller amount lies inside a larger one and the amount `portions.mini` is the mini; scored on the validation sets.
+
+    Args:
+        amounts: texts of fractions, as `str(Fraction)` writes them.
+        alone: also, for every task and amount, a training on that task alone, scored on its own validation set.
+    """
+    names = _names(mixture.balanced)
+    runs = [Run(f"{AMOUNT}:{a}", dict.fromkeys(names, a), "equal", names, (), seed) for a in amounts]
+    if alone:
+        runs += [Run(f"{ALONE}:{n}:{a}", {n: a}, "equal", (n,), (), seed) for n in names for a in amounts]
+    return tuple(runs)
+
+
+def place_on_curve(name: str) -> tuple[str | None, Fraction]:
+    """The task that a run of the curve was trained on alone (None: all of them), and the amount, from its name."""
+    kind, *task, amount = name.split(":")
+    return (task[0] if kind == ALONE else None), Fraction(amount)
+
+
+def portion_size(n: int, rate: Fraction) -> int:
+    """Number of records in a portion of `n` records: floor(n * rate), but at least one."""
+    return min(n, max(1, int(n * rate)))
+
+
+def seen(sizes: Mapping[str, int], portion: str) -> int:
+    """Number of a task's records in a portion or an amount; `sizes` holds those of the named portions."""
+    return sizes[portion] if portion in sizes else portion_size(sizes["full"], Fraction(portion))
+
+
+def cost(run: Run, sizes: Mapping[str, Mapping[str, int]]) -> int:
+    """Training records that `run` sees in an epoch; `sizes[task][portion]` are those of every task."""
+    return sum(seen(sizes[task], portion) for task, portion in run.portions.items() if portion != "none")
 
 
 def _names(tasks: Sequence[Task]) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from transformers.utils import logging as transformers_logging
 from cotbal import evaluation, training, vlm
 from cotbal.data.collate import Collator, Row
 from cotbal.data.records import Record, default_cache, open_records
-from cotbal.data.sampling import Portioned, kept_records, read_manifest
+from cotbal.data.sampling import kept_records, read_manifest
 from cotbal.executors import PARENT
 from cotbal.mixture import Task
 from cotbal.recipe import Recipe, load_recipe
@@ -108,7 +108,7 @@ def _parts(recipe: Recipe, run: Run, root: RunDir) -> list[training.Part]:
             continue
         task = recipe.mixture[name]
         records = open_records(task.train, default_cache())
-        seen = Portioned(name, *read_manifest(root.portions(name))).of(portion)
+        seen = read_manifest(root.portions(name)).of(portion)
         parts.append((name, records, seen, task.instruction))
     return parts
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cotbal.data.sampling import draw_portions
@@ -148,9 +149,9 @@ def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Pa
     (recipe.parent / "images" / "half.png").write_bytes(whole[: len(whole) // 2])
     records = recipe.parent / "data" / "color_train.jsonl"
     rows = [json.loads(line) for line in records.read_text().splitlines()]
-    levels = draw_portions(len(rows), "color", Portions(mini="1/24"))
-    for row, level in zip(rows, levels, strict=True):
-        row["image"] = "red.png" if level == 0 else "half.png"  # only the mini stays whole
+    mini = set(draw_portions(np.arange(len(rows)), "color", Portions(mini="1/24")).of("mini").tolist())
+    for place, row in enumerate(rows):
+        row["image"] = "red.png" if place in mini else "half.png"  # only the mini stays whole
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
     root = tmp_path / "run"
     output = cotbal("balance", recipe, "portions.mini=1/24", "--out", root, "--on", "inline", code=2)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -183,6 +184,18 @@ def test_where_everything_lies() -> None:
     assert run.generations("ocr", "validation") == run.root / "generations/ocr.validation.jsonl"
     assert run.scores("ocr", "testA") == run.root / "scores/ocr.testA.json"
     assert root.portions("ocr") == Path("runs/pocket/portions/ocr.csv")
+
+
+def test_runs_of_the_curve_have_directories_of_their_own_on_every_file_system() -> None:
+    """Tasks may be called after numbers, with the signs that a name may hold."""
+    amounts = ("1", "1/2", "1/12", "11/12", "2/3")
+    tasks = ("ocr", "ocr-1", "ocr_1", "ocr-1_2", "1", "2-1")
+    names = [f"amount:{a}" for a in amounts] + [f"alone:{task}:{a}" for task in tasks for a in amounts]
+    folders = [RunDir(Path("run")).curve(name).root for name in names]
+    assert len(set(folders)) == len(names)
+    assert {folder.parent for folder in folders} == {Path("run/curve")}
+    assert all(re.fullmatch(r"[\w.-]+", folder.name) for folder in folders)
+    assert RunDir(Path("run")).curve("alone:ocr:1/12").root == Path("run/curve/alone-ocr-1_12")
 
 
 def test_a_run_is_done_when_its_outcome_exists(tmp_path: Path) -> None:

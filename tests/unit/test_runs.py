@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.mixture import Mixture, Task
-from cotbal.runs import cost, final_run, full_run, plan_probes, single_task_runs
+from cotbal.runs import (
+    cost,
+    curve_runs,
+    final_run,
+    full_run,
+    place_on_curve,
+    plan_probes,
+    portion_size,
+    seen,
+    single_task_runs,
+)
 
 
 def task(name: str, group: str | None = None, balanced: bool = True) -> Task:
@@ -119,3 +129,45 @@ def test_single_task_models_see_all_of_their_task_and_answer_its_test() -> None:
     for run, name in zip(single_task_runs(MIXTURE, whole=False), ("ocr", "vqa", "caption"), strict=True):
         assert run.name == f"stl:{name}"
         assert (run.portions, run.validation, run.test) == ({name: "full"}, (), (name,))
+
+
+def test_an_amount_is_trained_on_all_balanced_tasks_alike() -> None:
+    half, whole = curve_runs(MIXTURE, ("1/2", "1"), alone=False, seed=4)
+    assert (half.name, whole.name) == ("amount:1/2", "amount:1")
+    assert half.portions == dict.fromkeys(("ocr", "vqa", "caption"), "1/2")
+    assert (half.weighting, half.validation, half.test, half.seed) == ("equal", ("ocr", "vqa", "caption"), (), 4)
+    assert half.by_amount
+    assert not any(run.by_amount for run in (*plan_probes(MIXTURE, "simple").runs, final_run(MIXTURE, "equal")))
+
+
+def test_alone_every_task_is_trained_on_every_amount_of_itself() -> None:
+    runs = curve_runs(MIXTURE, ("1/2", "1"), alone=True)[2:]
+    assert [run.name for run in runs] == [f"alone:{t}:{a}" for t in ("ocr", "vqa", "caption") for a in ("1/2", "1")]
+    assert (runs[0].portions, runs[0].validation, runs[0].test) == ({"ocr": "1/2"}, ("ocr",), ())
+
+
+def test_the_name_of_a_run_says_where_on_the_curve_it_stands() -> None:
+    runs = curve_runs(MIXTURE, ("1/32", "1"), alone=True)
+    places = [place_on_curve(run.name) for run in runs]
+    assert places[:3] == [(None, Fraction(1, 32)), (None, 1), ("ocr", Fraction(1, 32))]
+    assert len(set(places)) == len(runs)
+
+
+def test_floor_is_exact() -> None:
+    assert portion_size(7, Fraction(3, 7)) == 3
+    assert portion_size(10, Fraction(1, 32)) == 1
+    assert portion_size(0, Fraction(1, 2)) == 0
+
+
+def test_records_of_portions_and_amounts() -> None:
+    sizes = {"none": 0, "mini": 3, "large": 60, "full": 100}
+    assert [seen(sizes, portion) for portion in ("none", "mini", "full", "1/8", "1", "1/1000")] == [
+        0,
+        3,
+        100,
+        12,
+        100,
+        1,
+    ]
+    run = curve_runs(MIXTURE, ("1/8",), alone=False)[0]
+    assert cost(run, dict.fromkeys(run.portions, sizes)) == 3 * 12

@@ -13,10 +13,10 @@ import numpy as np
 from cotbal import plugins
 from cotbal.data.census import Census, CountTokens, Progress, Settings, take_census
 from cotbal.data.conversations import Fault
-from cotbal.data.sampling import portion_size
 from cotbal.errors import CotbalError
 from cotbal.mixture import Task
 from cotbal.recipe import Recipe
+from cotbal.runs import portion_size
 
 ADVISED_MINI = 1000  # records; Appendix C of the paper
 

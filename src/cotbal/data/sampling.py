@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -16,67 +15,59 @@ import numpy as np
 from cotbal.data.pictures import faults_of_pictures
 from cotbal.data.records import Records
 from cotbal.errors import DataError
-from cotbal.runs import Portion
+from cotbal.runs import Portion, portion_size, seen
 from cotbal.sections import Portions
 
-LEVELS: tuple[Portion, ...] = ("mini", "large", "full")  # a level is a place in this tuple
+LEVELS: tuple[Portion, ...] = ("mini", "large", "full")  # each lies inside the next
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Portioned:
-    """The records of one task and the smallest portion that holds each.
+    """The kept records of one task, in the order that every portion begins with.
 
     Attributes:
-        task: name of the task.
-        indices: places of the kept records in their Records, ascending; shape [n].
-        levels: 0 mini, 1 large, 2 full; shape [n].
+        indices: places of the records in their Records, ascending; shape [n].
+        order: of each record, where it stands in the nested order, a permutation of 0, 1, ..., n - 1; shape [n].
+        sizes: number of records of every named portion; a portion of m records holds those with an order below m.
     """
 
-    task: str
     indices: np.ndarray
-    levels: np.ndarray
+    order: np.ndarray
+    sizes: Mapping[str, int]
 
-    def of(self, portion: Portion) -> np.ndarray:
-        """Places in the Records of the records of `portion`, ascending."""
-        chosen: np.ndarray = self.indices[select(self.levels, portion)]
+    def of(self, portion: str) -> np.ndarray:
+        """Places in the Records of the records of a portion, or of an amount such as `1/8`, ascending."""
+        chosen: np.ndarray = self.indices[self.order < seen(self.sizes, portion)]
         return chosen
 
     @property
-    def sizes(self) -> dict[Portion, int]:
-        """Number of records of every portion."""
-        return {"none": 0, **{name: int((self.levels <= level).sum()) for level, name in enumerate(LEVELS)}}
+    def smallest(self) -> list[Portion]:
+        """The smallest portion that holds each record; shape [n]."""
+        names = np.array(LEVELS)
+        limits = [self.sizes[name] for name in LEVELS]
+        found: list[Portion] = names[np.searchsorted(limits, self.order, side="right")].tolist()
+        return found
 
 
-def draw_portions(n: int, task: str, portions: Portions) -> np.ndarray:
-    """The smallest portion that holds each of `n` records: 0 mini, 1 large, 2 full; int8, shape [n].
+def draw_portions(indices: np.ndarray, task: str, portions: Portions) -> Portioned:
+    """Put the n kept records of a task, at these places in its Records, into the order of its portions.
 
     One permutation a task, from the seed and the name of the task alone: its first floor(n * mini) records are the
     mini, its first floor(n * large) the large portion, each at least one. Every task keeps the same rates, so that
-    a group is stratified by task.
+    a group is stratified by task. An amount is cut off the same order.
     """
-    levels = np.full(n, LEVELS.index("full"), np.int8)
-    order = _permutation(n, task, portions.seed)
-    levels[order[: portion_size(n, portions.large)]] = LEVELS.index("large")
-    levels[order[: portion_size(n, portions.mini)]] = LEVELS.index("mini")
-    return levels
-
-
-def portion_size(n: int, rate: Fraction) -> int:
-    """Number of records in a portion of `n` records: floor(n * rate), but at least one."""
-    return min(n, max(1, int(n * rate)))
+    n = len(indices)
+    order = np.empty(n, np.int64)
+    order[_permutation(n, task, portions.seed)] = np.arange(n)
+    sizes = {"none": 0, "mini": portion_size(n, portions.mini), "large": portion_size(n, portions.large), "full": n}
+    return Portioned(indices, order, sizes)
 
 
 def _permutation(n: int, task: str, seed: int) -> np.ndarray:
     # The raw stream of PCG64 is guaranteed to stay as it is between versions of NumPy; Generator.permutation is not.
     words = np.frombuffer(hashlib.sha256(f"{seed} {task}".encode()).digest(), np.dtype("<u4"))
     return np.argsort(np.random.PCG64(words.tolist()).random_raw(n), kind="stable")
-
-
-def select(levels: np.ndarray, portion: Portion) -> np.ndarray:
-    """Places in `levels` of the records of `portion`, ascending; shape [size of the portion]."""
-    limit = -1 if portion == "none" else LEVELS.index(portion)
-    return np.flatnonzero(levels <= limit)
 
 
 def kept_records(
@@ -118,26 +109,25 @@ def _explain(source: Path, dropped: list[str]) -> str:
     )
 
 
-def write_manifest(path: Path, ids: Iterable[str], indices: np.ndarray, levels: np.ndarray) -> None:
-    """Write which record lies in which portion as CSV `index,id,portion`, whole or not at all.
+def write_manifest(path: Path, ids: Iterable[str], portioned: Portioned) -> None:
+    """Write which record lies in which portion as CSV `index,id,portion,order`, whole or not at all.
 
     Args:
-        ids: of the kept records, such as `records.ids(indices)`.
-        indices, levels: see Portioned; shape [n].
+        ids: of the kept records, such as `records.ids(portioned.indices)`.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     with part.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["index", "id", "portion"])
-        rows = zip(indices.tolist(), ids, levels.tolist(), strict=True)
-        writer.writerows((index, identity, LEVELS[level]) for index, identity, level in rows)
+        writer.writerow(["index", "id", "portion", "order"])
+        columns = (portioned.indices.tolist(), ids, portioned.smallest, portioned.order.tolist())
+        writer.writerows(zip(*columns, strict=True))
     os.replace(part, path)
 
 
-def read_manifest(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The indices (int64) and levels (int8) that `write_manifest` wrote; shape [n] each."""
+def read_manifest(path: Path) -> Portioned:
+    """What `write_manifest` wrote."""
     with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file)
-        pairs = [(int(row["index"]), LEVELS.index(row["portion"])) for row in rows]
-    table = np.array(pairs, np.int64).reshape(-1, 2)
-    return table[:, 0], table[:, 1].astype(np.int8)
+        rows = [(int(row["index"]), int(row["order"]), LEVELS.index(row["portion"])) for row in csv.DictReader(file)]
+    indices, order, levels = np.array(rows, np.int64).reshape(-1, 3).T
+    sizes: dict[str, int] = {"none": 0, **{name: int((levels <= level).sum()) for level, name in enumerate(LEVELS)}}
+    return Portioned(indices, order, sizes)

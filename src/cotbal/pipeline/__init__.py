@@ -136,6 +136,9 @@ def _write_plan(prepared: Prepared) -> None:
     for entry, planned in zip(content["runs"], prepared.plan.runs, strict=True):
         entry["directory"] = str(planned.paths.root.relative_to(prepared.root.root))
     content["runs"] += _others(prepared, {entry["directory"] for entry in content["runs"]})
+    # A command without probes must not make those of an earlier one free.
+    content["probe_share"] = sum(entry["share"] for entry in content["runs"] if entry["kind"] == "probe")
+    content["sizes"] = {task: dict(sizes) for task, sizes in prepared.inputs.sizes.items()}
     write_json(prepared.root.plan, content)
     write_portions(prepared.recipe, prepared.inputs, prepared.root)
 

@@ -16,7 +16,7 @@ from cotbal.data.tokens import token_counter
 from cotbal.errors import DataError
 from cotbal.recipe import Recipe
 from cotbal.rundir import RunDir
-from cotbal.runs import Portion, Run
+from cotbal.runs import Run
 
 # Raise it when a change of the code changes what a run results in; old runs are then not taken for new ones.
 CODE_VERSION = 1
@@ -29,7 +29,7 @@ class Inputs:
     """The data of a mixture, opened and cut into portions.
 
     Attributes:
-        portions: task -> its kept training records and the portion that holds each.
+        portions: task -> its kept training records in the order of its portions.
         digests: `<task>.<split>` -> SHA-256 of the file's bytes.
         evaluation: `<task>.<split>` -> number of records.
         dropped: descriptions of records left out because of their pictures.
@@ -43,8 +43,8 @@ class Inputs:
     tokens: Mapping[str, float]
 
     @property
-    def sizes(self) -> dict[str, dict[Portion, int]]:
-        """Number of training records of every task and portion."""
+    def sizes(self) -> dict[str, Mapping[str, int]]:
+        """Number of training records of every task and named portion."""
         return {task: portioned.sizes for task, portioned in self.portions.items()}
 
 
@@ -64,7 +64,7 @@ def open_inputs(recipe: Recipe) -> Inputs:
     for task in recipe.mixture.tasks:
         records = open_records(task.train, cache)
         kept, lost = _kept(records, recipe)
-        portions[task.name] = Portioned(task.name, kept, draw_portions(len(kept), task.name, recipe.file.portions))
+        portions[task.name] = draw_portions(kept, task.name, recipe.file.portions)
         digests[f"{task.name}.train"] = records.digest
         if count is not None:
             sample = kept[:: max(1, len(kept) // TOKEN_SAMPLE)]
@@ -95,7 +95,7 @@ def write_portions(recipe: Recipe, inputs: Inputs, root: RunDir) -> None:
         ids = open_records(task.train, default_cache()).ids(portioned.indices)
         path = root.portions(task.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_manifest(path, ids, portioned.indices, portioned.levels)
+        write_manifest(path, ids, portioned)
 
 
 def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
@@ -130,7 +130,7 @@ def identity(
             mode="json", exclude={"micro_batch_size", "checkpoint_steps", "seed"}
         ),
         "generation": file.generation.model_dump(mode="json", exclude={"batch_size"}),
-        "portions": file.portions.model_dump(mode="json"),
+        "portions": file.portions.model_dump(mode="json", include={"seed"} if run.by_amount else None),
     }
     entries: dict[str, Any] = {
         f"{section}.{key}": value for section, fields in settings.items() for key, value in fields.items()

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from cotbal.pipeline.inputs import Inputs, checkpoint_digest
 from cotbal.recipe import Recipe
 from cotbal.rundir import RunDir, RunPaths, read_json, read_jsonl
-from cotbal.runs import Run, cost, final_run
+from cotbal.runs import Run, cost, final_run, seen
 
-Kind = Literal["probe", "final"]
+Kind = Literal["probe", "final", "curve"]
 
 # An answered record against a trained one: measured at 0.58 of the time on a small model, about 1/3 by FLOPs.
 ANSWER_COST = 0.5
@@ -24,7 +24,7 @@ class Planned:
 
     Attributes:
         run: what it is.
-        kind: `probe` or `final`.
+        kind: `probe`, `final`, or `curve` (score against training amount).
         paths: its files.
         label: its name, with the seed where that is not the recipe's.
         records: training records seen in one epoch.
@@ -62,7 +62,10 @@ class Plan:
     @property
     def probe_share(self) -> float:
         """Training records of all probes over those of the final run."""
-        return sum(p.share for p in self.runs if p.kind == "probe")
+        return self._share("probe")
+
+    def _share(self, kind: Kind) -> float:
+        return sum(p.share for p in self.runs if p.kind == kind)
 
     def named(self, name: str) -> Planned:
         """The run called `name`, of the first seed that it is planned for."""
@@ -75,7 +78,9 @@ class Plan:
 
     def sentence(self) -> str:
         """The cost in plain words."""
-        text = f"probes cost {self.probe_share:.2f} x the final run (in training records)"
+        curve = self._share("curve")
+        what, share = ("all amounts together", curve) if curve else ("probes", self.probe_share)
+        text = f"{what} cost {share:.2f} x the final run (in training records)"
         if abs(self.balanced_share - self.probe_share) > 0.005:
             text += f", {self.balanced_share:.2f} x of its balanced tasks"
         known = [p.seconds for p in self.runs if p.seconds is not None]
@@ -156,13 +161,14 @@ def make_plan(recipe: Recipe, inputs: Inputs, runs: Sequence[tuple[Run, Kind]], 
 def paths_of(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:
     """The files of a run; runs of another training seed than the recipe's `own` have a folder of their own."""
     home = root if run.seed == own else root.seeded(run.seed)
-    return home.probe(run.name) if kind == "probe" else home.final(run.name)
+    folders = {"probe": home.probe, "final": home.final, "curve": home.curve}
+    return folders[kind](run.name)
 
 
 def _tokens(run: Run, inputs: Inputs) -> float | None:
     if not inputs.tokens:
         return None
-    return sum(inputs.sizes[task][portion] * inputs.tokens[task] for task, portion in run.portions.items())
+    return sum(seen(inputs.sizes[task], portion) * inputs.tokens[task] for task, portion in run.portions.items())
 
 
 def _answers(recipe: Recipe, run: Run, inputs: Inputs) -> int:

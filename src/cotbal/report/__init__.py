@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cotbal.errors import RunError
+from cotbal.report.amounts import AmountCurves, amount_curves
+from cotbal.report.amounts import to_json as curves_to_json
 from cotbal.report.comparison import Comparison, compare
 from cotbal.report.contents import read_contents
 from cotbal.report.examples import examples
@@ -12,7 +15,7 @@ from cotbal.report.models import compare_all, models_of, results_table, to_json
 from cotbal.report.page import page
 from cotbal.rundir import RunDir, write_json, write_text
 
-__all__ = ["write_comparison", "write_report"]
+__all__ = ["write_comparison", "write_curve", "write_report"]
 
 
 def write_report(directory: Path) -> Path:
@@ -22,10 +25,10 @@ def write_report(directory: Path) -> Path:
         RunError: the directory holds nothing that could be reported.
     """
     contents = read_contents(directory)
-    found = compare_all(contents)
+    found, curves = compare_all(contents), amount_curves(contents)
     report = RunDir(directory).report
-    write_text(report / "tables.md", markdown(contents, found))
-    write_text(report / "index.html", page(contents, found, examples(contents)))
+    write_text(report / "tables.md", markdown(contents, found, curves))
+    write_text(report / "index.html", page(contents, found, curves, examples(contents)))
     return report / "index.html"
 
 
@@ -43,4 +46,22 @@ def write_comparison(directory: Path) -> Comparison:
         one = compare({name: {seed: each[seed]} for name, each in models.items()}, contents.tasks, contents.balanced)
         write_text(folder / f"results-seed-{seed}.csv", results_table(one, contents).to_csv())
     write_json(folder / "comparison.json", to_json(found))
+    return found
+
+
+def write_curve(directory: Path) -> AmountCurves:
+    """Write `curve/scores.csv`, a score matrix with a row an amount (mean over seeds), and `curve/curve.json`.
+
+    With several training seeds, `seed-<n>/curve/scores.csv` holds those of one.
+
+    Raises:
+        RunError: no run of the curve is done.
+    """
+    found, files = amount_curves(read_contents(directory)), RunDir(directory)
+    if found is None:
+        raise RunError(f"{directory}: expected finished runs of a curve; found none; `cotbal curve RECIPE` makes them")
+    write_text(files.curve_table, found.mean.to_csv())
+    for seed, matrix in found.matrices.items() if len(found.matrices) > 1 else ():
+        write_text(files.seeded(seed).curve_table, matrix.to_csv())
+    write_json(files.curve_numbers, curves_to_json(found))
     return found

@@ -19,7 +19,7 @@ from cotbal.scores import ScoreMatrix, read_scores
 
 LICENCES = "LICENCES.md"
 Status = Literal["done", "failed", "not finished", "not started"]
-Kind = Literal["probe", "final"]
+Kind = Literal["probe", "final", "curve"]
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,10 @@ class TaskScores:
 
 @dataclass(frozen=True)
 class RunContents:
-    """One run: a probe, or a final model.
+    """One run: a probe, a final model, or an amount of the curve.
 
     Attributes:
-        name: that of the run, such as `mini`, `full:<unit>`, `solo:<unit>`, or of the method for a final model.
+        name: that of the run, such as `mini`, `full:<unit>`, `amount:1/8`, or of the method for a final model.
         seed: training seed; None where it is the recipe's.
         planned: its entry in `plan.json` (records, tokens, share), empty when it was not planned.
         outcome: `outcome.json`, empty until the run is done.
@@ -108,6 +108,11 @@ class Contents:
     def finals(self) -> tuple[RunContents, ...]:
         """The final models."""
         return tuple(run for run in self.runs if run.kind == "final")
+
+    @property
+    def curve(self) -> tuple[RunContents, ...]:
+        """The trainings on several amounts."""
+        return tuple(run for run in self.runs if run.kind == "curve")
 
     def of_first_seed(self, runs: Sequence[RunContents]) -> tuple[RunContents, ...]:
         """Those of the recipe's training seed: one run of each name."""
@@ -198,7 +203,7 @@ def _read_runs(directory: Path, plan: Mapping[str, Any]) -> list[RunContents]:
     planned = {directory / run["directory"]: run for run in plan.get("runs", [])}
     own = plan.get("seed", 0)
     runs = [_read_run(root, run["kind"], run, own) for root, run in planned.items()]
-    kinds: tuple[tuple[Kind, str], ...] = (("probe", "probes"), ("final", "final"))
+    kinds: tuple[tuple[Kind, str], ...] = (("probe", "probes"), ("final", "final"), ("curve", "curve"))
     for kind, folder in kinds:
         found = sorted((directory / folder).glob("*/"))
         runs += [_read_run(root, kind, {}, own) for root in found if root not in planned and not _moved_aside(root)]

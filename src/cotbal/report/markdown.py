@@ -5,14 +5,15 @@ from __future__ import annotations
 import html
 import re
 
-from cotbal.report import tables
+from cotbal.report import amount_views, tables
+from cotbal.report.amounts import AmountCurves
 from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents
 from cotbal.report.summary import summary
 from cotbal.report.tables import Table
 
 
-def markdown(contents: Contents, found: Comparison) -> str:
+def markdown(contents: Contents, found: Comparison, curves: AmountCurves | None) -> str:
     """Summary, flags and every table of the page, with the same numbers."""
     balance = contents.balance
     shown: list[Table] = []
@@ -24,6 +25,7 @@ def markdown(contents: Contents, found: Comparison) -> str:
     if contents.matrix:
         shown.append(tables.scores_table(contents))
     shown += tables.model_tables(found)
+    shown += amount_views.tables(curves) if curves else []
     if contents.runs:
         shown.append(tables.cost_table(contents))
     head = f"# cotbal: {inert(contents.name)}\n\n{inert(' '.join(summary(contents, found)))}\n"

@@ -12,7 +12,8 @@ from markupsafe import Markup, escape
 
 from cotbal.balance import Balance
 from cotbal.recipe import Recipe
-from cotbal.report import figures, losses, tables
+from cotbal.report import amount_views, figures, losses, tables
+from cotbal.report.amounts import AmountCurves
 from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents
 from cotbal.report.examples import Example
@@ -29,6 +30,7 @@ TITLES = {
     "difficulty": "Difficulty",
     "scores": "Score matrix",
     "final": "Final models",
+    "amounts": "Score against training amount",
     "losses": "Loss curves",
     "examples": "Validation examples",
     "cost": "Cost",
@@ -37,7 +39,7 @@ TITLES = {
 }
 
 
-def page(contents: Contents, found: Comparison, examples: dict[str, list[Example]]) -> str:
+def page(contents: Contents, found: Comparison, curves: AmountCurves | None, examples: dict[str, list[Example]]) -> str:
     """The report as HTML; every text is escaped by the templates."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cotbal.report"),
@@ -47,7 +49,7 @@ def page(contents: Contents, found: Comparison, examples: dict[str, list[Example
         lstrip_blocks=True,
     )
     environment.filters |= {"cell": cell, "name": name, "prose": prose}
-    parts = _parts(contents, found, examples)
+    parts = {**_parts(contents, found, examples), "amounts": _amounts(curves) if curves else None}
     return environment.get_template("page.html").render(
         contents=contents, sections={id: title for id, title in TITLES.items() if parts[id]}, parts=parts,
         sentences=summary(contents, found), missing=_missing(contents, found), found=found,
@@ -154,6 +156,17 @@ def _changes(found: Comparison) -> Markup:
     points = [Point(task, d.value, d.bounds) for task, d in only.per_task.items()]
     points.append(Point("mean over tasks", only.average.value, only.average.bounds))
     return figures.dots(points, Axis(aria, 0.0, 1, True, " %"))
+
+
+def _amounts(curves: AmountCurves) -> dict[str, Any]:
+    return {
+        "panels": amount_views.panels(curves),
+        "sentences": amount_views.sentences(curves),
+        "tables": amount_views.tables(curves),
+        "alone": any(each.alone for each in curves.tasks),
+        "seeds": len(curves.matrices),
+        "left_out": curves.left_out,
+    }
 
 
 def _losses(contents: Contents) -> dict[str, list[Markup]] | None:

@@ -17,16 +17,17 @@ def summary(contents: Contents, found: Comparison) -> list[str]:
     """Sentences that a reader who stops here should have read."""
     balance = contents.balance
     sentences = [_what(contents)]
-    sentences += _weights(balance) if balance else ["The weights are not known yet: not every probe is done."]
+    sentences += _weights(balance) if balance else [_no_weights(contents)]
     if balance and balance.flags:
         tasks = listed(list(dict.fromkeys(flag.task for flag in balance.flags)))
         sentences.append(f"Something was flagged for {tasks}: read the next section before you trust these numbers.")
-    return [*sentences, *_finals(found)]
+    return [*sentences, *_curve(contents), *_finals(found)]
 
 
 def _what(contents: Contents) -> str:
     balanced = _balanced(contents)
-    text = f"{plural(len(balanced), 'task')} of the mixture {contents.name} {_were(balanced)} balanced"
+    text = f"{plural(len(balanced), 'task')} of the mixture {contents.name} "
+    text += f"{_were(balanced)} {'balanced' if contents.probes or contents.balance else 'trained on'}"
     done = sum(run.status == "done" for run in contents.probes)
     if contents.probes:
         text += f" from {plural(done, 'probe')}"
@@ -35,6 +36,20 @@ def _what(contents: Contents) -> str:
     if rest:
         text += f"; {listed(rest)} took no part and {'has' if len(rest) == 1 else 'have'} the mean weight, 1"
     return text + "."
+
+
+def _no_weights(contents: Contents) -> str:
+    if contents.curve and not contents.probes:
+        return "There are no weights, because no probe was planned here."
+    return "The weights are not known yet: not every probe is done."
+
+
+def _curve(contents: Contents) -> list[str]:
+    if not contents.curve:
+        return []
+    done = sum(run.status == "done" for run in contents.curve)
+    rest = "" if done == len(contents.curve) else f" of {len(contents.curve)} that were planned"
+    return [f"Score against training amount was measured with {plural(done, 'training')}{rest}."]
 
 
 def _were(names: Sequence[str]) -> str:

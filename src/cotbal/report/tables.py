@@ -225,25 +225,30 @@ def _by_seed(values: np.ndarray) -> list[str]:
 
 
 def cost_table(contents: Contents) -> Table:
-    """Seconds, records, tokens and memory of every run, with a total of the probes."""
+    """Seconds, records, tokens and memory of every run, with totals of the probes and of the curve."""
     rows = [_cost(run) for run in contents.runs]
-    probes = contents.probes
-    if len(probes) > 1:
-        sums = [_total(probes, key) for key in ("total", "training", "generating")]
-        shares = [run.planned["share"] for run in probes if "share" in run.planned]
-        share = f"{sum(shares):.2f}" if shares else DASH
-        records, tokens = (sum(_planned(run, key) or 0 for run in probes) for key in ("records", "tokens"))
-        rows.append(("all probes", "", *map(_seconds, sums), count(records), count(tokens), share, ""))
+    totals = [_totals(name, runs) for name, runs in (("all probes", contents.probes), ("all amounts", contents.curve))]
+    rows += filter(None, totals)
     header = ("run", "status", "seconds", "training", "generating", "records", "tokens", "share of final", "peak MiB")
-    footer = int(len(probes) > 1)
-    return Table("Cost of every run", header, tuple(rows), footer=footer, words=frozenset({1}))
+    return Table("Cost of every run", header, tuple(rows), footer=len(rows) - len(contents.runs), words=frozenset({1}))
+
+
+def _totals(name: str, runs: tuple[RunContents, ...]) -> tuple[str, ...]:
+    """What runs of one kind cost together; nothing where there are not several."""
+    if len(runs) < 2:
+        return ()
+    sums = [_total(runs, key) for key in ("total", "training", "generating")]
+    shares = [run.planned["share"] for run in runs if "share" in run.planned]
+    share = f"{sum(shares):.2f}" if shares else DASH
+    records, tokens = (sum(_planned(run, key) or 0 for run in runs) for key in ("records", "tokens"))
+    return name, "", *map(_seconds, sums), count(records), count(tokens), share, ""
 
 
 def _cost(run: RunContents) -> tuple[str, ...]:
     seconds, memory = run.outcome.get("seconds", {}), run.outcome.get("peak_memory_mib")
     share = run.planned.get("share")
     return (
-        run.label if run.kind == "probe" else f"final: {run.label.replace(run.name, method_label(run.name), 1)}",
+        f"final: {run.label.replace(run.name, method_label(run.name), 1)}" if run.kind == "final" else run.label,
         run.status,
         *(_seconds(seconds.get(key)) for key in ("total", "training", "generating")),
         count(_planned(run, "records")),

@@ -1,4 +1,4 @@
-"""The verbs that compare: `compare` and `ablate`."""
+"""The verbs that compare: `compare`, `ablate` and `curve`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cotbal.pipeline.study import Study
     from cotbal.rundir import RunDir
 
-Seeds = Annotated[str, typer.Option(help="Training seeds, separated by commas; every method is trained once a seed.")]
+Seeds = Annotated[str, typer.Option(help="Training seeds, separated by commas; every model is trained once a seed.")]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Show every run and its cost, and stop.")]
 
 
@@ -67,6 +67,37 @@ def ablate(
     taus = _numbers(temperatures, "--temperatures")
     study = plan_ablation(loaded, _root(out, loaded.name), taus, precise, _seeds(seeds))
     _carry_out(study, options_of(on, workers, threads, False, restart_changed), dry_run)
+
+
+def curve(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    amounts: Annotated[
+        str, typer.Option(help="Shares of every task's training records, separated by commas.")
+    ] = "1/32,1/16,1/8,1/4,1/2,1",
+    alone: Annotated[bool, typer.Option("--alone", help="Also every task alone at every amount.")] = False,
+    seeds: Seeds = "0",
+    out: Out = None,
+    dry_run: Dry = False,
+    on: On = "processes",
+    workers: Workers = None,
+    threads: Threads = None,
+    restart_changed: Restart = False,
+) -> None:
+    """The paper's Fig. 1b: validation score of every task against the amount of training data, equal weights."""
+    from cotbal import console
+    from cotbal.pipeline.curve import amounts_of, carry_out, plan_curve
+    from cotbal.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    chosen, options = amounts_of(amounts), options_of(on, workers, threads, False, restart_changed)
+    prepared = plan_curve(loaded, _root(out, loaded.name), chosen, alone, _seeds(seeds))
+    console.show_plan(prepared.plan, prepared.warnings)
+    if dry_run:
+        return
+    found, page = carry_out(prepared, options)
+    console.show_curve(found)
+    print(f"\nReport: {page}")
 
 
 def _root(out: Path | None, name: str) -> RunDir:

@@ -54,6 +54,13 @@ FAULTS = [
     (f"compare {RECIPE} --methods ew weightings.random_loss.window=3", "random_loss: expected no options"),
     (f"plan {RECIPE} weightings.dynamic_average.window=0", "dynamic_average: expected a window"),
     (f"plan {RECIPE} weightings.gradnorm.window=3", "found 'gradnorm'"),
+    (f"curve {RECIPE} --amounts 1/8,half", "--amounts: expected different fractions above 0 and up to 1"),
+    (f"curve {RECIPE} --amounts 1/8,3/2", "found '1/8,3/2'"),
+    (f"curve {RECIPE} --amounts 1/2,0.5", "--amounts: expected different fractions"),
+    (f"curve {RECIPE} --amounts=-1/2", "--amounts: expected different fractions"),
+    (f"curve {RECIPE} --seeds 0,0", "--seeds: expected different numbers"),
+    (f"curve {RECIPE} --on slurmy", "executors: expected one of"),
+    (f"curve {RECIPE} model=null", "section `model`"),
     (f"ablate {RECIPE} --temperatures 0.5,hot", "--temperatures: expected different numbers"),
     (f"plan {RECIPE} probes.optimization.learning=1", "probes.optimization.learning"),
     (f"plan {RECIPE} probes.model.vision=thawed", "probes.model.vision"),
@@ -115,7 +122,9 @@ def test_a_fault_is_one_clear_message(cotbal: object, line: str, message: str) -
     assert "Traceback" not in told
 
 
-@pytest.mark.parametrize("line", [line for line, _ in FAULTS if line.startswith(("balance", "train", "run", "plan"))])
+@pytest.mark.parametrize(
+    "line", [line for line, _ in FAULTS if line.startswith(("balance", "train", "run", "plan", "curve"))]
+)
 def test_a_fault_leaves_no_run_behind(cotbal: object, tmp_path: Path, line: str) -> None:
     cotbal(*line.split())  # type: ignore[operator]
     runs = [path for path in (tmp_path / "runs").rglob("*.json") if path.name in ("job.json", "weights.json")]

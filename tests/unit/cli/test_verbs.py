@@ -123,7 +123,7 @@ def test_weights_from_a_table(cotbal: object, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["init", "check", "plan", "balance", "train", "run", "weights", "status", "report", "demo"]
+    "verb", ["init", "check", "plan", "balance", "train", "run", "curve", "weights", "status", "report", "demo"]
 )
 def test_every_verb_explains_itself(cotbal: object, verb: str) -> None:
     ended = cotbal(verb, "--help")  # type: ignore[operator]
@@ -227,6 +227,27 @@ def test_agree(cotbal: object, recipe_path: Path) -> None:
     other = cotbal("agree", "full", "grouped")  # type: ignore[operator]
     assert other.code == 2
     assert "expected the same units" in other.err
+
+
+def test_curve(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
+    arguments = ("curve", recipe_path, "--amounts", "1,0.5,1/8", "--alone", "--seeds", "0,1", "--out", "run")
+    dry = cotbal(*arguments, "--dry-run")  # type: ignore[operator]
+    assert dry.code == 0
+    assert "alone:ocr:1/8, seed 1" in dry.out
+    assert "all amounts together cost" in dry.out
+    assert not (tmp_path / "run").exists()
+    ended = cotbal(*arguments, *ON)  # type: ignore[operator]
+    assert ended.code == 0, ended.err
+    for words in ("1/8", "ocr, alone", "of the score that all of it reaches", "seeds: 0, 1", "Report: run/report"):
+        assert words in ended.out
+    states = json.loads(cotbal("status", "run", "--json").out)  # type: ignore[operator]
+    assert {(state["kind"], state["state"]) for state in states} == {("curve", "done")}
+    assert "test" not in {path.name.split(".")[1] for path in (tmp_path / "run").rglob("generations/*")}
+    reported = (tmp_path / "run" / "report" / "index.html").read_text()
+    assert cotbal("report", "run").code == 0  # type: ignore[operator]
+    assert (tmp_path / "run" / "report" / "index.html").read_text() == reported
+    one = cotbal("curve", recipe_path, "--amounts", "1/8", "--out", "one", *ON)  # type: ignore[operator]
+    assert "over validation samples\n" in one.out
 
 
 def test_suggest_mini(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:

@@ -14,9 +14,7 @@ from cotbal.data.sampling import (
     Portioned,
     draw_portions,
     kept_records,
-    portion_size,
     read_manifest,
-    select,
     write_manifest,
 )
 from cotbal.errors import DataError
@@ -31,83 +29,101 @@ def portions(draw: st.DrawFn) -> Portions:
     return Portions(mini=mini, large=large, seed=draw(st.integers(0, 2**31)))
 
 
+def draw(n: int, task: str, rule: Portions) -> Portioned:
+    return draw_portions(np.arange(n), task, rule)
+
+
 @given(st.integers(1, 400), st.text(max_size=8), portions())
 def test_portions_are_nested_exact_and_repeatable(n: int, task: str, rule: Portions) -> None:
-    levels = draw_portions(n, task, rule)
-    mini, large, full = (set(select(levels, name).tolist()) for name in ("mini", "large", "full"))
+    drawn, again = draw(n, task, rule), draw(n, task, rule)
+    mini, large, full = (set(drawn.of(name).tolist()) for name in ("mini", "large", "full"))
     assert mini <= large <= full == set(range(n))
     assert len(mini) == max(1, n * rule.mini.numerator // rule.mini.denominator)
     assert len(large) == max(1, n * rule.large.numerator // rule.large.denominator)
-    assert np.array_equal(levels, draw_portions(n, task, rule))
-    assert len(select(levels, "none")) == 0
+    assert np.array_equal(drawn.order, again.order)
+    assert drawn.sizes == again.sizes == {"none": 0, "mini": len(mini), "large": len(large), "full": n}
+    assert len(drawn.of("none")) == 0
+
+
+@given(st.integers(1, 400), st.text(max_size=8), portions(), rates, rates)
+def test_amounts_are_nested_exact_and_meet_the_portions(
+    n: int, task: str, rule: Portions, one: Fraction, other: Fraction
+) -> None:
+    drawn = draw(n, task, rule)
+    small, large = (drawn.of(str(amount)) for amount in sorted((one, other)))
+    assert set(small.tolist()) <= set(large.tolist())
+    assert len(small) == max(1, n * min(one, other).numerator // min(one, other).denominator)
+    assert np.all(np.diff(large) > 0)
+    for name, rate in (("mini", rule.mini), ("large", rule.large), ("full", Fraction(1))):
+        assert np.array_equal(drawn.of(name), drawn.of(str(rate)))
 
 
 @given(st.integers(2, 300), st.integers(0, 2**31))
 def test_a_larger_rate_only_adds_records(n: int, seed: int) -> None:
-    small = draw_portions(n, "vqa", Portions(mini=Fraction(1, 8), seed=seed))
-    large = draw_portions(n, "vqa", Portions(mini=Fraction(1, 3), seed=seed))
-    assert set(select(small, "mini")) <= set(select(large, "mini"))
+    small = draw(n, "vqa", Portions(mini=Fraction(1, 8), seed=seed))
+    large = draw(n, "vqa", Portions(mini=Fraction(1, 3), seed=seed))
+    assert set(small.of("mini").tolist()) <= set(large.of("mini").tolist())
 
 
 def test_the_draw_is_fixed_for_ever() -> None:
     """A new version of NumPy or of ours must not change which records a published run saw."""
-    drawn = select(draw_portions(100, "vqa", Portions(mini=Fraction(1, 20), seed=3)), "mini")
+    drawn = draw(100, "vqa", Portions(mini=Fraction(1, 20), seed=3)).of("mini")
     assert drawn.tolist() == [44, 57, 69, 79, 82]
 
 
 def test_seed_and_task_matter() -> None:
     drawn = {
-        tuple(select(draw_portions(1000, task, Portions(seed=seed)), "mini"))
-        for task in ("vqa", "ocr")
-        for seed in (0, 1)
+        tuple(draw(1000, task, Portions(seed=seed)).of("mini").tolist()) for task in ("vqa", "ocr") for seed in (0, 1)
     }
     assert len(drawn) == 4
 
 
 def test_the_global_random_state_does_not_matter() -> None:
     np.random.seed(1)
-    first = draw_portions(100, "vqa", Portions())
+    first = draw(100, "vqa", Portions()).order
     np.random.seed(2)
-    assert np.array_equal(first, draw_portions(100, "vqa", Portions()))
+    assert np.array_equal(first, draw(100, "vqa", Portions()).order)
 
 
 def test_the_draw_is_uniform() -> None:
     """Taking the first rows, or favouring some, would show: 400 draws of 1/10, so each record about 40 times."""
-    counts = sum(draw_portions(50, "vqa", Portions(mini=Fraction(1, 10), seed=seed)) == 0 for seed in range(400))
+    counts = np.zeros(50, int)
+    for seed in range(400):
+        counts[draw(50, "vqa", Portions(mini=Fraction(1, 10), seed=seed)).of("mini")] += 1
     assert np.min(counts) > 15
     assert np.max(counts) < 70
 
 
-def test_floor_is_exact() -> None:
-    assert portion_size(7, Fraction(3, 7)) == 3
-    assert portion_size(10, Fraction(1, 32)) == 1
-    assert portion_size(0, Fraction(1, 2)) == 0
+PORTIONED = Portioned(np.array([2, 5, 7, 9]), np.array([3, 0, 1, 2]), {"none": 0, "mini": 1, "large": 2, "full": 4})
 
 
 def test_portioned() -> None:
-    drawn = Portioned("vqa", np.array([2, 5, 7, 9]), np.array([2, 0, 1, 2], np.int8))
-    assert drawn.of("mini").tolist() == [5]
-    assert drawn.of("large").tolist() == [5, 7]
-    assert drawn.of("full").tolist() == [2, 5, 7, 9]
-    assert drawn.of("none").tolist() == []
-    assert drawn.sizes == {"none": 0, "mini": 1, "large": 2, "full": 4}
+    """The records of dropped pictures are left out of the places, so places and order are not the same."""
+    assert PORTIONED.of("mini").tolist() == [5]
+    assert PORTIONED.of("large").tolist() == [5, 7]
+    assert PORTIONED.of("full").tolist() == [2, 5, 7, 9]
+    assert PORTIONED.of("none").tolist() == []
+    assert PORTIONED.of("3/4").tolist() == [5, 7, 9]
+    assert PORTIONED.of("1/100").tolist() == [5]
+    assert PORTIONED.smallest == ["full", "mini", "large", "full"]
 
 
 def test_manifest(tmp_path: Path) -> None:
     path = tmp_path / "vqa.csv"
-    indices, levels = np.array([0, 3, 4]), np.array([1, 0, 2], np.int8)
-    write_manifest(path, iter(["a,b", 'c"', "d"]), indices, levels)
-    assert path.read_text() == 'index,id,portion\n0,"a,b",large\n3,"c""",mini\n4,d,full\n'
-    read_indices, read_levels = read_manifest(path)
-    assert np.array_equal(read_indices, indices)
-    assert np.array_equal(read_levels, levels)
+    write_manifest(path, iter(["a,b", 'c"', "d", "e"]), PORTIONED)
+    lines = ["index,id,portion,order", '2,"a,b",full,3', '5,"c""",mini,0', "7,d,large,1", "9,e,full,2"]
+    assert path.read_text().splitlines() == lines
+    read = read_manifest(path)
+    assert np.array_equal(read.indices, PORTIONED.indices)
+    assert np.array_equal(read.order, PORTIONED.order)
+    assert read.sizes == PORTIONED.sizes
     assert [file.name for file in tmp_path.iterdir()] == ["vqa.csv"]
 
 
 def test_a_manifest_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "vqa.csv"
     with pytest.raises(ValueError, match="shorter"):
-        write_manifest(path, iter(["a"]), np.arange(2), np.zeros(2, np.int8))
+        write_manifest(path, iter(["a"]), PORTIONED)
     assert not path.exists()
 
 

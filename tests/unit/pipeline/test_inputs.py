@@ -11,7 +11,7 @@ from cotbal.errors import DataError
 from cotbal.pipeline.inputs import checkpoint_digest, differences, identity, open_inputs, warnings, write_portions
 from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunDir
-from cotbal.runs import Run, final_run, plan_probes
+from cotbal.runs import Run, curve_runs, final_run, plan_probes
 
 
 def recipe(path: Path, *overrides: str) -> Recipe:
@@ -88,6 +88,18 @@ def test_weights_determine_a_final_run(recipe_path: Path) -> None:
     assert len(line) < 200
 
 
+def test_an_amount_does_not_depend_on_the_sizes_of_the_portions(recipe_path: Path) -> None:
+    """A curve is drawn to find the size of the mini; setting it must not make the curve anew."""
+
+    def amount(*overrides: str) -> dict[str, Any]:
+        read = recipe(recipe_path, *overrides)
+        (run,) = curve_runs(read.mixture, ("1/4",), alone=False)
+        return identity(read, run, open_inputs(read), "digest", None)
+
+    assert differences(amount(), amount("portions.mini=1/4", "portions.large=1/2")) == []
+    assert differences(amount(), amount("portions.seed=1")) == ["portions.seed: was 0, is 1"]
+
+
 def test_data_and_runs_may_move(recipe_path: Path, tmp_path: Path) -> None:
     before = of(recipe_path, final=True)
     moved = shutil.move(recipe_path.parent, tmp_path / "elsewhere")
@@ -131,9 +143,9 @@ def test_portions_are_nested_and_the_same_in_every_job(recipe_path: Path, tmp_pa
         assert (len(mini), len(large), len(full)) == (8, 32, 64)
         texts = [root.portions(task).read_bytes() for root in roots]
         assert texts[0] == texts[1]
-        indices, levels = read_manifest(roots[0].portions(task))
-        assert indices.tolist() == portioned.indices.tolist()
-        assert levels.tolist() == portioned.levels.tolist()
+        read_back = read_manifest(roots[0].portions(task))
+        assert read_back.indices.tolist() == portioned.indices.tolist()
+        assert read_back.order.tolist() == portioned.order.tolist()
         assert texts[0].decode().splitlines()[1].split(",")[1] == f"{task}_train_0"
 
 

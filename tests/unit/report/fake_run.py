@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ TASKS = ("caption", "region_caption", "vqa", "relation_vqa", "chart_qa", "ocr", 
 METRICS = {"caption": "cider", "region_caption": "cider", "grounding": "box_iou"}
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 SAMPLES, TEST_SAMPLES = 120, 200
+AMOUNTS, AMOUNTS_ALONE = ("1/32", "1/16", "1/8", "1/4", "1/2", "1"), ("1/32", "1/4", "1")
+RECORDS = 48_000  # training records of the first task; each further one has a thousand less
 STEPS = 40
 
 
@@ -35,6 +38,8 @@ def fake_run(directory: Path, tasks: Sequence[str] = TASKS, seed: int = 0) -> Ru
         _write_probe(files.probe(run), run, row, samples, random)
     for weighting in ("equal", "fixed"):
         _write_final(files.final(weighting), weighting, (*tasks, "chat"), seed)
+    for run, seen in _amounts(tasks).items():
+        _write_amount(files.curve(run), run, float(Fraction(run.rpartition(":")[2])), seen, tasks)
     matrix = ScoreMatrix(
         tuple(probes), tuple(tasks), np.stack([s.values.mean(axis=1) for s in samples.values()], axis=1), samples
     )
@@ -61,6 +66,7 @@ def _recipe(data: Path, tasks: Sequence[str]) -> dict[str, Any]:
 def _plan(probes: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
     names = [(run, "probe", "probes/" + run.replace(":", "-"), "equal") for run in probes]
     names += [(weighting, "final", f"final/{weighting}", weighting) for weighting in ("equal", "fixed")]
+    names += [(run, "curve", f"curve/{run.replace(':', '-').replace('/', '_')}", "equal") for run in _amounts(tasks)]
     runs = [
         {
             "name": name, "directory": folder, "kind": kind, "weighting": weighting, "seed": 0, "portions": {},
@@ -71,6 +77,7 @@ def _plan(probes: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
     return {
         "form": "standard", "fingerprint": "abc", "versions": {"cotbal": "0.1.0"}, "runs": runs,
         "probe_share": 0.15 * len(probes),
+        "sizes": {task: {"full": RECORDS - 1000 * place} for place, task in enumerate(tasks)},
         "warnings": [f"{tasks[0]}: its mini portion holds 600 records; the paper advises 1,000 or more"],
     }  # fmt: skip
 
@@ -127,6 +134,26 @@ def _write_final(paths: RunPaths, weighting: str, tasks: Sequence[str], seed: in
         column = Samples(scores[None], np.arange(TEST_SAMPLES) // 2, 10.0 if METRICS.get(task) == "cider" else 1.0)
         write_json(paths.scores(task, "test"), _scores(task, "test", scores, column))
     _write_outcome(paths, weighting)
+
+
+def _amounts(tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Every run of the curve, and the tasks that it was trained on."""
+    mixture = {f"amount:{amount}": tuple(tasks) for amount in AMOUNTS}
+    return mixture | {f"alone:{task}:{amount}": (task,) for task in tasks for amount in AMOUNTS_ALONE}
+
+
+def _write_amount(paths: RunPaths, run: str, amount: float, seen: Sequence[str], tasks: Sequence[str]) -> None:
+    """A score that grows with the logarithm of the amount; other tasks help a little, most where there is little."""
+    write_json(paths.job, {"run": run})
+    for task in seen:
+        place = tasks.index(task)
+        luck = np.random.default_rng([7, place]).uniform(size=SAMPLES)  # the same samples are easy in every run
+        level = 0.75 - 0.02 * place + (0.03 + 0.02 * (place % 3)) * np.log2(amount)
+        level += 0.0 if len(seen) == 1 else 0.04 - 0.02 * amount
+        scores = (luck < level).astype(float) * (4.0 if METRICS.get(task) == "cider" else 1.0)
+        column = Samples(scores[None], np.arange(SAMPLES) // 2, 10.0 if METRICS.get(task) == "cider" else 1.0)
+        write_json(paths.scores(task, "validation"), _scores(task, "validation", scores, column))
+    _write_outcome(paths, run)
 
 
 def _write_training(paths: RunPaths, tasks: list[str], unit: str, random: np.random.Generator) -> None:

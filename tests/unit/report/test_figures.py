@@ -9,7 +9,7 @@ import pytest
 
 from cotbal.report.figures import STRONGEST, Axis, Point, bars, dots, heat_map
 from cotbal.report.losses import POINTS, curve
-from cotbal.report.panels import Curve, panel
+from cotbal.report.panels import Curve, Interval, Scale, panel
 from cotbal.report.svg import shortened, ticks
 
 UNITS = ("ocr", "<b>&", "a_very_long_name_of_a_task_that_nobody_wants")
@@ -86,6 +86,32 @@ def test_panel_of_a_single_point() -> None:
     figure = panel("ocr", "Training loss", [Curve("mini", "baseline", ((0.0, 0.0),))])
     assert "nan" not in figure
     assert "mini 0.00" in ElementTree.fromstring(figure).get("aria-label", "")
+
+
+def test_panel_on_a_scale_has_a_dot_and_an_interval_at_every_place() -> None:
+    marks = ((-3.0, "1/8", "120"), (-1.0, "1/2", "480"), (0.0, "1", "960"))
+    intervals = (Interval(0.1, 0.3), Interval(0.5, 0.7), Interval(0.2, 1.4))
+    drawn = Curve("together", "ours", ((-3.0, 0.2), (-1.0, 0.6), (0.0, 0.8)), intervals=intervals)
+    tree = ElementTree.fromstring(panel("ocr", "Score", [drawn], Scale(marks, limit=1.0)))
+    dots = [(float(n.get("cx", "")), float(n.get("cy", ""))) for n in tree.iter("circle")]
+    bars = [n for n in tree.iter("line") if n.get("class") == "span ours"]
+    assert len(dots) == len(bars) == 3
+    steps = np.diff([x for x, _ in dots])
+    assert steps[0] == pytest.approx(2 * steps[1], rel=0.01)
+    lengths = [abs(float(n.get("y2", "")) - float(n.get("y1", ""))) for n in bars]
+    assert lengths[0] == pytest.approx(lengths[1], abs=0.02)
+    assert lengths[2] == pytest.approx(4 * lengths[0], abs=0.1), "cut off at the largest possible value"
+    assert "together, 1: 0.800 [0.200, 1.400]" in ["".join(node.itertext()) for node in tree.iter("title")]
+    assert {"1/8", "120", "1/2", "480", "1", "960"} <= {node.text for node in tree.iter("text")}
+
+
+def test_texts_below_a_panel_leave_room_for_each_other() -> None:
+    marks = tuple((float(k), f"1/{2 ** (20 - k)}", "") for k in range(21))
+    points = tuple((float(k), 0.5) for k in range(21))
+    tree = ElementTree.fromstring(panel("ocr", "Score", [Curve("a", "ours", points)], Scale(marks, 1.0)))
+    below = [(float(n.get("x", "")), n.text) for n in tree.iter("text") if (n.text or "").startswith("1/")]
+    assert below[-1][1] == "1/1"
+    assert np.min(np.diff([x for x, _ in below])) >= 38
 
 
 def test_ticks_are_round_and_inside() -> None:

@@ -178,6 +178,7 @@ def test_before_any_run(job: RunDir) -> None:
         path.unlink()
     shutil.rmtree(job.root / "probes")
     shutil.rmtree(job.root / "final")
+    shutil.rmtree(job.root / "curve")
     page = write_report(job.root).read_text()
     assert Outline(page).sections() == ["summary", "flags", "cost", "made", "licences"]
     assert "not started" in page

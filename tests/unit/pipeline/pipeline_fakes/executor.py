@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from cotbal.data.records import default_cache, open_records
-from cotbal.data.sampling import Portioned, read_manifest
+from cotbal.data.sampling import read_manifest
 from cotbal.executors import Job, Outcome, Resources, log_tail
 from cotbal.mixture import Task
 from cotbal.recipe import load_recipe
@@ -20,6 +21,7 @@ from cotbal.rundir import RunDir, RunPaths, append_jsonl, read_json, write_json,
 from cotbal.scoring import write_scores
 
 LEVELS = {"none": 0.1, "mini": 0.25, "large": 0.8, "full": 0.85}
+SMALLEST, GROWTH = 0.2, 0.6  # of an amount: the level of none, and what all records add to it
 
 
 def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
@@ -40,7 +42,7 @@ def _work(file: Path) -> None:
     recipe = load_recipe(root.recipe)
     records = 0
     for name, portion in run["portions"].items():
-        records += len(Portioned(name, *read_manifest(root.portions(name))).of(portion))
+        records += len(read_manifest(root.portions(name)).of(portion))
     sets = [(recipe.mixture[name], "validation") for name in run["validation"]]
     sets += [(recipe.mixture[name], split) for name in run["test"] for split in recipe.mixture[name].test]
     for task, split in sets:
@@ -65,13 +67,17 @@ def _luck(run: dict[str, Any]) -> float:
     return 0.9 + 0.02 * (sum(map(ord, run["name"])) % 5) + 0.05 * (run["seed"] % 3)
 
 
+def _level(portion: str) -> float:
+    return LEVELS[portion] if portion in LEVELS else SMALLEST + GROWTH * float(Fraction(portion))
+
+
 def _answer(paths: RunPaths, task: Task, split: str, portion: str, luck: float) -> None:
     """Answers that are right as often as the portion makes likely; the same questions are easy in every run."""
     path = task.validation if split == "validation" else task.test[split]
     assert path is not None
     rows = []
     for record in open_records(path, default_cache(), evaluation=True):
-        level = LEVELS[portion] * (luck if portion in ("full", "large") else luck + 0.1)
+        level = _level(portion) * (luck if portion in ("full", "large") else luck + 0.1)
         right = random.Random(record.id).random() < level
         answer = record.references[0] if right else "no idea"
         question = record.turns[0].text

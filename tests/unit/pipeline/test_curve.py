@@ -1,0 +1,160 @@
+"""`curve`: which trainings it needs, what they see, and what they leave on disk."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
+
+from cotbal import pipeline
+from cotbal.data.sampling import read_manifest
+from cotbal.errors import CotbalError, RunError
+from cotbal.pipeline.curve import amounts_of, carry_out, plan_curve
+from cotbal.pipeline.jobs import Options
+from cotbal.pipeline.plan import Prepared
+from cotbal.pipeline.status import status
+from cotbal.recipe import load_recipe
+from cotbal.report import write_report
+from cotbal.rundir import RunDir, read_json, read_jsonl
+from cotbal.scores import read_scores
+
+OPTIONS = Options(executor=EXECUTOR)
+AMOUNTS = ("1/8", "1/2", "1")
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Names of the runs that were done, in order."""
+    monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
+    return tmp_path / "log.jsonl"
+
+
+def planned(
+    path: Path, *overrides: str, amounts: tuple[str, ...] = AMOUNTS, alone: bool = False, seeds: tuple[int, ...] = (0,)
+) -> Prepared:
+    return plan_curve(load_recipe(path, overrides), RunDir(path.parent / "run"), amounts, alone, seeds)
+
+
+def test_amounts_are_put_into_order_and_lowest_terms() -> None:
+    assert amounts_of("1,0.5, 2/16,1e-2") == ("1/100", "1/8", "1/2", "1")
+
+
+@pytest.mark.parametrize("text", ["", "half", "0,1", "-1/2", "1/2,3/2", "1/2,0.5", "1/0", "1/2,,1", "nan", "1e-40"])
+def test_what_is_no_amount_is_refused(text: str) -> None:
+    with pytest.raises(CotbalError, match="--amounts: expected different fractions above 0 and up to 1"):
+        amounts_of(text)
+
+
+def test_every_amount_is_planned_with_its_cost(recipe_path: Path) -> None:
+    plan = planned(recipe_path, alone=True, seeds=(0, 3)).plan
+    first = [*(f"amount:{a}" for a in AMOUNTS), *(f"alone:{task}:{a}" for task in TASKS for a in AMOUNTS)]
+    assert [p.label for p in plan.runs] == [*first, *(f"{name}, seed 3" for name in first)]
+    assert [p.records for p in plan.runs[:6]] == [3 * 8, 3 * 32, 3 * 64, 8, 32, 64]
+    assert [p.answers for p in plan.runs[2:4]] == [3 * VALIDATION, VALIDATION]
+    assert plan.runs[2].share == pytest.approx(3 / 4), "the task that is not balanced takes no part"
+    cost = 2 * (8 + 32 + 64) * 6 / (4 * TRAIN)
+    assert plan.sentence() == f"all amounts together cost {cost:.2f} x the final run (in training records)"
+    assert not (recipe_path.parent / "run").exists()
+
+
+def test_the_runs_see_nested_records_and_the_mini_is_one_of_them(recipe_path: Path) -> None:
+    prepared = planned(recipe_path)
+    carry_out(prepared, OPTIONS)
+    for task in TASKS:
+        manifest = read_manifest(prepared.root.portions(task))
+        small, half, whole = (set(manifest.of(amount).tolist()) for amount in AMOUNTS)
+        assert small < half < whole
+        assert small == set(manifest.of("mini").tolist())
+
+
+def test_what_it_leaves_on_disk(recipe_path: Path) -> None:
+    prepared = planned(recipe_path, alone=True)
+    found, page = carry_out(prepared, OPTIONS)
+    root = prepared.root
+    matrix = read_scores(root.curve_table)
+    assert matrix.runs[:4] == ("amount:1/8", "amount:1/2", "amount:1", "alone:ocr:1/8")
+    assert matrix.tasks == TASKS
+    assert np.isnan(matrix.values[3]).tolist() == [False, True, True]
+    kept = read_json(root.curve_numbers)["tasks"]["vqa"]
+    assert kept["records"] == {"1/8": 8, "1/2": 32, "1": 64}
+    place = matrix.runs.index("alone:vqa:1/2"), 1
+    assert kept["alone"]["1/2"]["value"] == pytest.approx(matrix.values[place])
+    assert kept["mixture"]["1/8"]["value"] < kept["mixture"]["1"]["value"]
+    assert [each.task for each in found.tasks] == list(TASKS)
+    job = read_json(root.curve("amount:1/8").job)
+    assert (job["kind"], job["keep_checkpoint"], job["run"]["test"]) == ("curve", False, [])
+    assert "Score against training amount" in page.read_text()
+    assert {state.kind for state in status(root)} == {"curve"}
+    assert not root.weights.exists()
+
+
+def test_several_seeds_are_averaged_and_widen_the_intervals(recipe_path: Path) -> None:
+    one, _ = carry_out(planned(recipe_path), OPTIONS)
+    prepared = planned(recipe_path, seeds=(0, 1, 2))
+    found, _ = carry_out(prepared, OPTIONS)
+    root = prepared.root
+    each = [read_scores(root.seeded(seed).curve_table).values for seed in (0, 1, 2)]
+    np.testing.assert_allclose(read_scores(root.curve_table).values, np.mean(each, axis=0))
+    assert tuple(found.matrices) == (0, 1, 2)
+    assert root.seeded(2).curve("amount:1/2").done
+    assert root.curve("amount:1/2").done, "the recipe's seed lies where it always does"
+    for few, several in zip(one.tasks, found.tasks, strict=True):
+        widths = [np.ptp(curves.mixture[Fraction(1, 2)].bounds) for curves in (few, several)]
+        assert widths[0] < widths[1]
+
+
+def test_an_amount_is_trained_once_and_the_mini_may_be_set_after_it(recipe_path: Path, log: Path) -> None:
+    carry_out(planned(recipe_path), OPTIONS)
+    carry_out(planned(recipe_path, "portions.mini=1/2", amounts=("1/8", "1/4", "1"), alone=True), OPTIONS)
+    done = [str(entry) for entry in read_jsonl(log)]
+    assert sorted(set(done)) == sorted(done)
+    assert len(done) == 4 + 3 * 3
+    with pytest.raises(RunError, match=r"optimization\.epochs: was 1\.0, is 2\.0"):
+        carry_out(planned(recipe_path, "optimization.epochs=2"), OPTIONS)
+
+
+def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
+    """They share a directory: the cost of the probes is still known, and no amount is taken for a probe or a model."""
+    recipe = load_recipe(recipe_path, ("probes.optimization={learning_rate: 3.0e-3}",))
+    prepared = pipeline.plan(recipe, RunDir(recipe_path.parent / "run"), ("equal", "fixed"))
+    root = prepared.root
+    result, _ = pipeline.run(prepared, ("equal", "fixed"), OPTIONS)
+    before = read_json(root.plan)["probe_share"]
+    carry_out(plan_curve(recipe, root, AMOUNTS, True, (0,)), OPTIONS)
+    assert read_json(root.plan)["probe_share"] == pytest.approx(before) == prepared.plan.probe_share
+    assert {state.run for state in status(root)} >= {"mini", "fixed", "amount:1", "alone:ocr:1"}
+    rates = {p: read_json(root.root / p / "job.json")["identity"] for p in ("probes/mini", "curve/amount-1_8")}
+    assert rates["probes/mini"]["optimization.learning_rate"] == 3e-3
+    assert rates["curve/amount-1_8"]["optimization.learning_rate"] == 2e-5, "amounts are no probes"
+    again = pipeline.balance(pipeline.plan(recipe, root), OPTIONS)
+    assert again.weights == result.weights
+    assert write_report(root.root).read_text().count("<section") == len(SECTIONS)
+
+
+SECTIONS = (
+    "summary", "flags", "weights", "parts", "contribution", "difficulty", "scores", "final", "amounts", "losses",
+    "examples", "cost", "made",
+)  # fmt: skip
+
+
+def test_another_metric_is_scored_from_the_answers_that_are_there(recipe_path: Path, log: Path) -> None:
+    carry_out(planned(recipe_path), OPTIONS)
+    found, _ = carry_out(planned(recipe_path, "tasks.vqa.metric=cider"), OPTIONS)
+    assert [each.metric for each in found.tasks] == ["exact_match", "cider", "exact_match"]
+    assert len(read_jsonl(log)) == 3
+
+
+def test_after_a_failure_the_rest_is_kept_and_shown(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COTBAL_FAKE_FAIL", "amount:1/2")
+    with pytest.raises(CotbalError, match="1 of 3 runs failed"):
+        carry_out(planned(recipe_path), OPTIONS)
+    root = RunDir(recipe_path.parent / "run")
+    assert {state.run: state.state for state in status(root)}["amount:1/2"] == "failed"
+    page = write_report(root.root).read_text()
+    assert "Score against training amount was measured with 2 trainings of 3 that were planned." in page
+    monkeypatch.delenv("COTBAL_FAKE_FAIL")
+    found, _ = carry_out(planned(recipe_path), OPTIONS)
+    assert len(found.amounts) == 3
