@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
+from cotbal.data.packing import MASKED_ROWS
 from cotbal.errors import CotbalError
 from cotbal.hosts.forward import valid_token_losses
 from cotbal.hosts.observer import Observation, Observer
@@ -126,7 +127,7 @@ class TaskWeightedTrainer(Trainer):
         for batch in batches:
             labels, task_ids = batch["labels"].to(device), _task_ids(batch).to(device)
             found[:-1] += token_counts(labels, task_ids, len(self.tasks))
-            found[-1] += (~predicting(labels).any(dim=1)).sum()
+            found[-1] += batch.get(MASKED_ROWS, (~predicting(labels).any(dim=1)).sum())
         found = self._over_ranks(found).cpu()
         counts, weights = found[:-1], self.current_weights()
         nothing = torch.zeros(len(self.tasks), device=device)
@@ -157,7 +158,7 @@ class TaskWeightedTrainer(Trainer):
             return self.coefficients(step.counts, step.weights * only)
 
         inputs = [self._prepare_inputs(batch) for batch in batches]
-        with self.compute_loss_context_manager():  # autocast, as in training
+        with self.accelerator.autocast():  # as the model's forward does in training
             self.self_check = check_weights(self.model, inputs, host_loss, coefficients, self.tasks)
         self._step = step
         step.sums.zero_()  # the check is no training: nothing of it may be observed

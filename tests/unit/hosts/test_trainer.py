@@ -26,8 +26,9 @@ from trainer_cases import (
 )
 from transformers import AutoModelForImageTextToText, Trainer
 
+from cotbal.data.packing import packed
 from cotbal.errors import CotbalError
-from cotbal.hosts import forward
+from cotbal.hosts import forward, self_check
 from cotbal.hosts.blank_picture import with_blank_picture
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
 from cotbal.loss import IGNORED, predicting, token_losses, token_tasks
@@ -144,6 +145,17 @@ def test_the_self_check_works_in_bfloat16(checkpoint: Path, tmp_path: Path, how:
             trainer.train()
 
 
+def test_the_self_check_allows_for_the_rounding_of_autocast(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where every parameter is float32."""
+    monkeypatch.setattr(self_check, "TOLERANCE", 1e-7)
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    trainer_of(model, tmp_path, 2, 8, bf16=True).train()
+    with pytest.raises(CotbalError, match="self-check"):
+        trainer_of(model, tmp_path, 2, 8).train()
+
+
 def test_rows_without_a_task_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     data = rows()
     data[3]["task"] = "d"
@@ -256,6 +268,15 @@ def test_task_ids_of_another_shape_are_refused(checkpoint: Path, tmp_path: Path)
 
     with pytest.raises(CotbalError, match=r"'task_ids' of shape \[4\] \(one a row\) or \[4, \d+\].*found \[3\]"):
         update(checkpoint, tmp_path, 4, 4, collator=too_few)
+
+
+def test_a_blank_picture_is_not_added_to_packed_rows(checkpoint: Path) -> None:
+    """Taking the labels of the last row would take those of all the rows in it."""
+    rows_packed = packed(with_task_ids(pad, TASKS), None, 0)
+    with pytest.raises(CotbalError, match=r"expected 3 rows.*found 1: pack rows after"):
+        with_blank_picture(rows_packed, with_pictures([0])[0])(rows()[:2])
+    collator = packed(with_blank_picture(with_task_ids(pad, TASKS), with_pictures([0])[0]), None, 0)
+    assert collator(rows()[:2])["masked_rows"] == 1
 
 
 def test_the_order_of_the_tasks_does_not_matter(checkpoint: Path, tmp_path: Path) -> None:

@@ -48,6 +48,7 @@ def test_what_determines_a_run_is_named_when_it_changes(recipe_path: Path, overr
     "override",
     [
         "optimization.micro_batch_size=8",
+        "optimization.packing=true",
         "optimization.checkpoint_steps=7",
         "model.gradient_checkpointing=true",
         "generation.batch_size=2",
@@ -163,6 +164,16 @@ def test_warnings(recipe_path: Path) -> None:
     assert "ocr 8, vqa 8, count 8" in first
     assert "chat" not in first
     assert second.startswith("no test set for ocr:")
+
+
+def test_packing_of_single_records_is_remarked_upon(recipe_path: Path) -> None:
+    def remarks(*overrides: str) -> list[str]:
+        read = recipe(recipe_path, "optimization.packing=true", *overrides)
+        return [line for line in warnings(read, open_inputs(read)) if "packing" in line]
+
+    assert remarks() == []
+    (line,) = remarks("optimization.micro_batch_size=1")
+    assert "micro_batch_size 1 it does nothing" in line
 
 
 def test_records_left_out_are_counted(recipe_path: Path) -> None:
