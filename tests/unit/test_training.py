@@ -110,12 +110,29 @@ def test_packing_changes_nothing(recipe_file: Path, tmp_path: Path, monkeypatch:
     assert shapes
     assert all(rows == 4 and found <= 2 and length <= 120 for rows, found, length in shapes)
     assert facts[0].tokens == facts[1].tokens
-    base = load_file(Path(padded.checkpoint) / "model.safetensors")
-    one, other = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("a", "b"))
-    change = torch.cat([(one[name] - base[name]).flatten() for name in sorted(one)])
-    difference = torch.cat([(one[name] - other[name]).flatten() for name in sorted(one)])
-    assert change.norm() > 0.1
-    assert difference.norm() / change.norm() < 1e-5
+    moved, apart = distances(Path(padded.checkpoint), *(tmp_path / name / "checkpoint" for name in ("a", "b")))
+    assert moved > 0.1
+    assert apart / moved < 1e-5
+
+
+def test_a_training_may_go_on_with_another_layout(recipe_file: Path, tmp_path: Path) -> None:
+    """Micro-batches and packing are no part of what identifies a run."""
+    recipe = load_recipe(recipe_file)
+    train(recipe, "fixed", tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(recipe, "fixed", tmp_path / "cut", stop_after=5)
+    train(load_recipe(recipe_file, (*PACKING, "optimization.micro_batch_size=8")), "fixed", tmp_path / "cut")
+    moved, apart = distances(Path(recipe.checkpoint), *(tmp_path / name / "checkpoint" for name in ("whole", "cut")))
+    assert moved > 0.1
+    assert apart / moved < 1e-5
+
+
+def distances(base: Path, one: Path, other: Path) -> tuple[float, float]:
+    """How far `one` moved from the base, and how far it is from `other`."""
+    first, second, third = (load_file(path / "model.safetensors") for path in (base, one, other))
+    pairs = [(second[name] - first[name], second[name] - third[name]) for name in first]
+    moved, apart = (torch.cat([part.flatten() for part in parts]) for parts in zip(*pairs, strict=True))
+    return float(moved.norm()), float(apart.norm())
 
 
 def test_a_model_that_cannot_be_packed_is_not_trained(

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from cotbal.data.packing import MASKED_ROWS
+from cotbal.errors import CotbalError
 from cotbal.loss import token_losses
 
 Batch = dict[str, Any]
@@ -27,14 +28,33 @@ def valid_token_losses(
         model: as the trainer hands it over.
         inputs: a batch.
         mask: the positions that predict a valid token, see `cotbal.loss.predicting`.
+
+    Raises:
+        CotbalError: the model returns no logits.
     """
     targets = inputs["labels"][:, 1:][mask[:, :-1]]
     plain = for_model(inputs)
     if takes_logits_mask(model):
         outputs = model(**plain, logits_to_keep=mask)
-        return outputs, token_losses(outputs.logits, targets)
+        return outputs, token_losses(logits_of(model, outputs), targets)
     outputs = model(**plain)
-    return outputs, token_losses(outputs.logits[mask], targets)
+    return outputs, token_losses(logits_of(model, outputs)[mask], targets)
+
+
+def logits_of(model: nn.Module, outputs: Any) -> Tensor:
+    """The logits, without which no token can be weighted.
+
+    Raises:
+        CotbalError: there are none.
+    """
+    logits = getattr(outputs, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise CotbalError(
+            f"expected logits from {type(unwrapped(model)).__name__}, found none: a fused or chunked loss is switched "
+            "on, which would leave the weights out. Switch it off (Liger: fused_linear_cross_entropy; TRL: "
+            'loss_type="nll")'
+        )
+    return logits
 
 
 def for_model(inputs: Batch) -> Batch:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cotbal.errors import CotbalError
-from cotbal.hosts.forward import for_model, low_precision, without_dropout
+from cotbal.hosts.forward import for_model, logits_of, low_precision, without_dropout
 from cotbal.loss import predicting, token_losses, token_tasks
 
 FACTOR = 4.0  # by which one task's weight is changed: large, so that the change stands out from rounding
@@ -122,7 +122,7 @@ def _task_gradients(model: nn.Module, batches: Sequence[Batch], parameters: list
     for batch in batches:
         mask = predicting(batch["labels"])
         outputs = model(**for_model(batch))
-        losses = token_losses(outputs.logits[mask], batch["labels"][:, 1:][mask[:, :-1]])
+        losses = token_losses(logits_of(model, outputs)[mask], batch["labels"][:, 1:][mask[:, :-1]])
         tasks_of = token_tasks(batch["labels"], batch["task_ids"])
         for task in sorted(set(tasks_of.tolist())):
             total[task] += _flat(losses[tasks_of == task].sum(), parameters)

@@ -86,7 +86,7 @@ class TaskWeightedTrainer(Trainer):
 
     Raises:
         CotbalError: the combination of arguments would lose the weights (label smoothing, a loss function of the
-            caller's, several GPUs in one process without a launcher, sequence or context parallelism).
+            caller's, a fused loss, several GPUs in one process without a launcher, sequence or context parallelism).
     """
 
     def __init__(
@@ -266,6 +266,13 @@ def _refuse(kwargs: Mapping[str, Any]) -> None:
     args = kwargs.get("args")
     if args is not None and args.label_smoothing_factor:
         raise CotbalError("label smoothing is not defined for the weighted loss; set label_smoothing_factor to 0")
+    if args is not None and args.use_liger_kernel:
+        fused = {"fused_linear_cross_entropy": True, **(args.liger_kernel_config or {})}
+        if fused["fused_linear_cross_entropy"]:
+            raise CotbalError(
+                "use_liger_kernel replaces the forward pass by one that makes the loss without logits, and the weights "
+                'would be lost; set liger_kernel_config={"fused_linear_cross_entropy": False}'
+            )
 
 
 def _task_ids(batch: Batch) -> Tensor:

@@ -159,7 +159,12 @@ def identity(
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line for each entry of two identities that differs."""
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return [f"{key}: was {_short(before.get(key))}, is {_short(now.get(key))}" for key in changed]
+    lines = [f"{key}: was {_short(before.get(key))}, is {_short(now.get(key))}" for key in changed]
+    # Rows are shuffled from the order of the tasks on, so another order is another training.
+    first, second = (list(identity.get("run.portions") or ()) for identity in (before, now))
+    if first != second and sorted(first) == sorted(second):
+        lines.append(f"order of the tasks: was {_short(first)}, is {_short(second)}")
+    return lines
 
 
 def _short(value: Any) -> str:

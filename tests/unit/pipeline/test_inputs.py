@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cotbal.data.sampling import read_manifest
 from cotbal.errors import DataError
@@ -105,6 +107,17 @@ def test_data_and_runs_may_move(recipe_path: Path, tmp_path: Path) -> None:
     before = of(recipe_path, final=True)
     moved = shutil.move(recipe_path.parent, tmp_path / "elsewhere")
     assert differences(before, of(Path(moved) / recipe_path.name, final=True)) == []
+
+
+def test_another_order_of_the_tasks_is_another_training(recipe_path: Path) -> None:
+    """Their rows would be shuffled from another order on, so a training that was interrupted must not go on with it."""
+    text = recipe_path.read_text()
+    turned = recipe_path.with_name("turned.yaml")
+    read = yaml.safe_load(text)
+    read["tasks"] = dict(reversed(read["tasks"].items()))
+    turned.write_text(yaml.safe_dump(read, sort_keys=False))
+    (line,) = differences(of(recipe_path), json.loads(json.dumps(of(turned))))
+    assert line == "order of the tasks: was ['ocr', 'vqa', 'count'], is ['count', 'vqa', 'ocr']"
 
 
 def test_the_seed_of_the_training_is_that_of_the_run(recipe_path: Path) -> None:
