@@ -17,8 +17,10 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from cotbal import plugins, vlm
-from cotbal.data.collate import Collator, Row
+from cotbal.data.collate import Batch, Collator, Row
+from cotbal.data.packing import packed
 from cotbal.data.records import Records
+from cotbal.hosts.packing_check import ROWS, check_packing
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
 from cotbal.recipe import Recipe
 from cotbal.rundir import RunPaths, append_jsonl, read_jsonl, write_json, write_jsonl
@@ -29,6 +31,7 @@ from cotbal.weightings import Weighting
 Report = Callable[[int, int, float | None], None]  # steps done, steps in all, loss
 COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
 LOG_LINES = 100  # at most about this many points a loss curve
+SEEN = 64  # rows among which those for a check are chosen
 
 
 Part = tuple[str, Records, np.ndarray, str | None]  # task, its records, places of those that the run sees, instruction
@@ -47,6 +50,12 @@ class Mixed(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def spread(self, count: int) -> list[dict[str, Any]]:
+        """About `count` rows from all over the run, one with pictures first and one without last, if there are any."""
+        seen = [self[int(i)] for i in np.unique(np.linspace(0, len(self) - 1, SEEN).astype(int))]
+        seen.sort(key=lambda item: not item["row"].record.images)
+        return [seen[int(i)] for i in np.unique(np.linspace(0, len(seen) - 1, count).astype(int))]
 
     def __getitem__(self, place: int) -> dict[str, Any]:
         part, index = self.places[place]
@@ -86,24 +95,33 @@ def train(
     model, processor = vlm.load(recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code)
     prepared = vlm.prepare(model, recipe.model)
     tasks = [task.name for task in recipe.mixture.tasks]
-    collator = Collator(processor, recipe.images, recipe.model.max_length)
+    padded = _collator(recipe, processor, tasks)
+    padding, packing = processor.tokenizer.pad_token_id, recipe.file.optimization.packing
     resume = last_complete(paths.partial)
     log = _Log(paths, report)
     trainer = TaskWeightedTrainer(
         model=prepared,
         args=arguments(recipe.file.optimization, recipe.model, len(rows), paths.partial, run.seed),
         train_dataset=rows,
-        data_collator=with_task_ids(lambda batch: collator.training([item["row"] for item in batch]), tasks),
+        data_collator=packed(padded, recipe.model.max_length, padding) if packing else padded,
         tasks=tasks,
         weighting=_weighting(recipe, run, tasks, weights),
         normalizer=recipe.file.optimization.normalizer,
         callbacks=[log],
     )
     trainer.remove_callback(PrinterCallback)  # our log writes the same figures as JSON
+    if packing:
+        with trainer.accelerator.autocast():
+            check_packing(trainer.model, padded, rows.spread(ROWS), padding)
     log.begin(resume)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     _save(trainer, processor, recipe.model, paths)
     return _summary(trainer, recipe.file.optimization, paths)
+
+
+def _collator(recipe: Recipe, processor: Any, tasks: Sequence[str]) -> Callable[[list[Any]], Batch]:
+    collator = Collator(processor, recipe.images, recipe.model.max_length)
+    return with_task_ids(lambda batch: collator.training([item["row"] for item in batch]), tasks)
 
 
 def _weighting(recipe: Recipe, run: Run, tasks: Sequence[str], weights: Mapping[str, float] | None) -> Weighting:

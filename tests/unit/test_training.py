@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import LlavaForConditionalGeneration
 
-from cotbal import training
+from cotbal import training, vlm
+from cotbal.data.collate import Collator
+from cotbal.data.packing import packed
 from cotbal.data.records import default_cache, open_records
+from cotbal.errors import CotbalError, DataError
 from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunPaths, read_jsonl
 from cotbal.runs import final_run
@@ -47,10 +52,11 @@ def train(recipe: Recipe, weighting: str, directory: Path, stop_after: int | Non
 
 LORA = ("model={checkpoint: base, dtype: float32, max_length: 120, language: lora, projector: full}",)
 WINDOW = ("weightings.dynamic_average={window: 1, temperature: 0.5}",)
-CASES = [("fixed", ()), ("fixed", LORA), ("dynamic_average", WINDOW), ("random_loss", ())]
+PACKING = ("optimization.packing=true",)
+CASES = [("fixed", ()), ("fixed", LORA), ("dynamic_average", WINDOW), ("random_loss", ()), ("fixed", PACKING)]
 
 
-@pytest.mark.parametrize(("weighting", "settings"), CASES, ids=["full", "LoRA", "DWA", "RLW"])
+@pytest.mark.parametrize(("weighting", "settings"), CASES, ids=["full", "LoRA", "DWA", "RLW", "packed"])
 def test_resuming_in_the_middle_changes_nothing(
     recipe_file: Path, tmp_path: Path, weighting: str, settings: tuple[str, ...]
 ) -> None:
@@ -78,3 +84,75 @@ def test_the_training_moved_the_model(recipe_file: Path, tmp_path: Path) -> None
         load_file(path / "model.safetensors") for path in (Path(recipe.checkpoint), tmp_path / "checkpoint")
     )
     assert any(not torch.equal(before[name], after[name]) for name in before.keys() & after.keys())
+
+
+class Deaf(LlavaForConditionalGeneration):
+    """Never hears where a packed row begins."""
+
+    def forward(self, *args: Any, position_ids: torch.Tensor | None = None, **more: Any) -> Any:
+        return super().forward(*args, **more)
+
+
+def test_packing_changes_nothing(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    padded, packing = load_recipe(recipe_file), load_recipe(recipe_file, PACKING)
+    shapes = []
+
+    def seen(collator: Any, *args: Any) -> Any:
+        def collate(rows: list[Any]) -> Any:
+            shapes.append((len(rows), *batch_of(rows)["labels"].shape))
+            return batch_of(rows)
+
+        batch_of = packed(collator, *args)
+        return collate
+
+    monkeypatch.setattr(training, "packed", seen)
+    facts = [train(recipe, "fixed", tmp_path / name) for recipe, name in ((padded, "a"), (packing, "b"))]
+    assert shapes
+    assert all(rows == 4 and found <= 2 and length <= 120 for rows, found, length in shapes)
+    assert facts[0].tokens == facts[1].tokens
+    moved, apart = distances(Path(padded.checkpoint), *(tmp_path / name / "checkpoint" for name in ("a", "b")))
+    assert moved > 0.1
+    assert apart / moved < 1e-5
+
+
+def test_a_training_may_go_on_with_another_layout(recipe_file: Path, tmp_path: Path) -> None:
+    """Micro-batches and packing are no part of what identifies a run."""
+    recipe = load_recipe(recipe_file)
+    train(recipe, "fixed", tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(recipe, "fixed", tmp_path / "cut", stop_after=5)
+    train(load_recipe(recipe_file, (*PACKING, "optimization.micro_batch_size=8")), "fixed", tmp_path / "cut")
+    moved, apart = distances(Path(recipe.checkpoint), *(tmp_path / name / "checkpoint" for name in ("whole", "cut")))
+    assert moved > 0.1
+    assert apart / moved < 1e-5
+
+
+def distances(base: Path, one: Path, other: Path) -> tuple[float, float]:
+    """How far `one` moved from the base, and how far it is from `other`."""
+    first, second, third = (load_file(path / "model.safetensors") for path in (base, one, other))
+    pairs = [(second[name] - first[name], second[name] - third[name]) for name in first]
+    moved, apart = (torch.cat([part.flatten() for part in parts]) for parts in zip(*pairs, strict=True))
+    return float(moved.norm()), float(apart.norm())
+
+
+def test_a_model_that_cannot_be_packed_is_not_trained(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = load_recipe(recipe_file, PACKING)
+    _, processor = vlm.load(recipe.checkpoint, "float32", False)
+    monkeypatch.setattr(vlm, "load", lambda *_: (Deaf.from_pretrained(recipe.checkpoint), processor))
+    with pytest.raises(CotbalError, match=r"Deaf does not keep packed rows apart.*optimization\.packing=false"):
+        train(recipe, "fixed", tmp_path)
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+    assert train(load_recipe(recipe_file), "fixed", tmp_path / "padded").steps == STEPS
+
+
+def test_a_family_that_brings_other_fields_is_not_trained(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = Collator._tokens
+    grid = {"image_grid_thw": torch.ones(1, 3, dtype=torch.long)}
+    monkeypatch.setattr(Collator, "_tokens", lambda *args: {**tokens(*args), **grid})
+    with pytest.raises(DataError, match=r"found image_grid_thw\..*optimization\.packing: false"):
+        train(load_recipe(recipe_file, PACKING), "fixed", tmp_path)
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))

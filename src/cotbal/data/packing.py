@@ -3,14 +3,16 @@
     collator = packed(with_task_ids(collator, tasks), length=4096, padding=tokenizer.pad_token_id)
 
 Rows in one packed row must not see each other. No attention mask is handed to the model; instead its `position_ids`
-start again at 0 with every row, from which transformers 5 makes a block-diagonal causal mask (eager, sdpa and flash
-attention, for models that build their mask with `create_causal_mask`). It does so only without a cache of keys and
-values, and without a word, so a packed batch also says `use_cache=False`. The first token of every row loses its label,
-so that nothing is predicted across a border; a padded row never predicts its first token either, so the loss is the
-same. Task ids become one a token.
+start again at 0 with every row, from which transformers 5 makes a block-diagonal causal mask, for models that build
+their mask with `create_causal_mask`. It does so only without a cache of keys and values, and without a word, so a
+packed batch also says `use_cache=False`; and with flash attention only where the whole batch is one packed row
+(`length=None`). `cotbal.hosts.packing_check` finds out whether a model keeps to it. The first token of every row loses
+its label, so that nothing is predicted across a border; a padded row never predicts its first token either, so the loss
+is the same. Task ids become one a token, and the number of rows without a valid token, which can no longer be seen,
+stands beside them as `masked_rows`.
 
-Shown to be exact by a test for LLaVA, with text and with pictures. Models with positions of several dimensions
-(Qwen2-VL and later) bring fields that cannot be packed like this, and are refused.
+Shown to be exact by a test for LLaVA, with text and with pictures (eager and sdpa). Models with positions of several
+dimensions (Qwen2-VL and later) bring fields that cannot be packed like this, and are refused.
 """
 
 from __future__ import annotations
@@ -23,11 +25,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from cotbal.errors import DataError
-from cotbal.loss import IGNORED
+from cotbal.loss import IGNORED, predicting
 
 Batch = dict[str, Any]
 # One entry a picture, in the order of the placeholders: they stay as they are.
 PICTURES = ("pixel_values", "image_sizes")
+MASKED_ROWS = "masked_rows"
 
 
 def packed(collator: Callable[[list[Any]], Batch], length: int | None, padding: int) -> Callable[[list[Any]], Batch]:
@@ -59,8 +62,10 @@ def pack(batch: Batch, length: int | None, padding: int) -> Batch:
     joined = {key: _join(value, kept, groups, fill.get(key, 0)) for key, value in tokens.items()}
     starts = _starts(kept, groups)
     joined["labels"] = joined["labels"].masked_fill(starts, IGNORED)
-    pictures = {key: batch[key] for key in PICTURES if key in batch}
-    return {**joined, "position_ids": _positions(starts), "use_cache": False, **pictures}
+    others = {key: batch[key] for key in PICTURES if key in batch}
+    if "task_ids" in batch:
+        others[MASKED_ROWS] = int((~predicting(batch["labels"]).any(dim=1)).sum())
+    return {**joined, "position_ids": _positions(starts), "use_cache": False, **others}
 
 
 def _refuse(batch: Batch) -> None:
@@ -72,7 +77,7 @@ def _refuse(batch: Batch) -> None:
     if unknown:
         raise DataError(
             f"packing knows fields of shape [row, position], {' and '.join(PICTURES)}; found {', '.join(unknown)}. "
-            "Train this model with padded batches"
+            "Train this model with padded batches (in a recipe: optimization.packing: false)"
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from cotbal.errors import CotbalError
 from cotbal.loss import IGNORED
 
 Batch = dict[str, Any]
@@ -21,12 +22,15 @@ def with_blank_picture(
     """A collator that adds a row without any label to batches without a picture.
 
     Such a row has no valid token, so it changes neither loss nor gradient, and its task does not matter; the log
-    counts it among `masked_rows`.
+    counts it among `masked_rows`. Rows are packed afterwards: `packed(with_blank_picture(...), ...)`.
 
     Args:
         collator: the one to wrap, with `with_task_ids` already around it.
         example: a row with one picture, best a small one.
         field: of a batch that holds its pictures.
+
+    Raises (when called):
+        CotbalError: the collator packs rows, so the added row could not be told from the others.
     """
 
     def collate(rows: list[Any]) -> Batch:
@@ -34,6 +38,11 @@ def with_blank_picture(
         if field in batch:
             return batch
         batch = collator([*rows, example])
+        if len(batch["labels"]) != len(rows) + 1:
+            raise CotbalError(
+                f"expected {len(rows) + 1} rows from the collator, found {len(batch['labels'])}: pack rows after the "
+                "blank picture was added, `packed(with_blank_picture(...), ...)`"
+            )
         batch["labels"][-1] = IGNORED
         return batch
 

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from cotbal.data.packing import MASKED_ROWS
+from cotbal.errors import CotbalError
 from cotbal.loss import token_losses
 
 Batch = dict[str, Any]
+OURS = ("labels", "task_ids", MASKED_ROWS)  # fields of a batch that the model never sees
 
 
 def valid_token_losses(
@@ -20,22 +26,69 @@ def valid_token_losses(
 
     Args:
         model: as the trainer hands it over.
-        inputs: a batch; `labels` and `task_ids` are kept away from the model, which must not make a loss of its own.
+        inputs: a batch.
         mask: the positions that predict a valid token, see `cotbal.loss.predicting`.
+
+    Raises:
+        CotbalError: the model returns no logits.
     """
     targets = inputs["labels"][:, 1:][mask[:, :-1]]
-    plain = {key: value for key, value in inputs.items() if key not in ("task_ids", "labels")} | {"use_cache": False}
+    plain = for_model(inputs)
     if takes_logits_mask(model):
         outputs = model(**plain, logits_to_keep=mask)
-        return outputs, token_losses(outputs.logits, targets)
+        return outputs, token_losses(logits_of(model, outputs), targets)
     outputs = model(**plain)
-    return outputs, token_losses(outputs.logits[mask], targets)
+    return outputs, token_losses(logits_of(model, outputs)[mask], targets)
+
+
+def logits_of(model: nn.Module, outputs: Any) -> Tensor:
+    """The logits, without which no token can be weighted.
+
+    Raises:
+        CotbalError: there are none.
+    """
+    logits = getattr(outputs, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise CotbalError(
+            f"expected logits from {type(unwrapped(model)).__name__}, found none: a fused or chunked loss is switched "
+            "on, which would leave the weights out. Switch it off (Liger: fused_linear_cross_entropy; TRL: "
+            'loss_type="nll")'
+        )
+    return logits
+
+
+def for_model(inputs: Batch) -> Batch:
+    """The fields for the model's forward: without our own, and without labels, or it would make a loss of its own."""
+    return {key: value for key, value in inputs.items() if key not in OURS} | {"use_cache": False}
 
 
 def takes_logits_mask(model: nn.Module) -> bool:
     """Whether the model's forward can be asked for some logits only (`logits_to_keep`, transformers 5)."""
+    return "logits_to_keep" in inspect.signature(unwrapped(model).forward).parameters
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside the wrappers of a data-parallel launcher and of LoRA."""
     inner: Any = model
     while hasattr(inner, "module"):
-        inner = inner.module  # the wrapper of a data-parallel launcher
-    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
-    return "logits_to_keep" in inspect.signature(inner.forward).parameters
+        inner = inner.module
+    return inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+
+
+@contextmanager
+def without_dropout(model: nn.Module) -> Iterator[None]:
+    """Make two passes comparable: every layer in evaluation mode, the model itself still in training mode."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    model.training = True
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def low_precision(model: nn.Module) -> bool:
+    """Whether the forward pass rounds more coarsely than float32, by its parameters or by autocast."""
+    autocast = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+    return autocast or not {parameter.dtype for parameter in model.parameters()} <= {torch.float32, torch.float64}

@@ -7,8 +7,7 @@ gradient with the one that the gradients of the single tasks, computed without t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cotbal.errors import CotbalError
+from cotbal.hosts.forward import for_model, logits_of, low_precision, without_dropout
 from cotbal.loss import predicting, token_losses, token_tasks
 
 FACTOR = 4.0  # by which one task's weight is changed: large, so that the change stands out from rounding
@@ -69,7 +69,7 @@ def check_weights(
         return None
     changed = present[0]
     before, after = coefficients(changed, 1.0), coefficients(changed, FACTOR)
-    with _without_dropout(model):
+    with without_dropout(model):
         parameters = _probed(model)
         single = _task_gradients(model, chosen, parameters, len(tasks))
         plain = _host_gradient(host_loss, chosen, before, parameters)
@@ -78,19 +78,13 @@ def check_weights(
     # Tasks whose gradients agree leave nothing to predict: what is then left is rounding, to be held against the whole.
     scale = torch.maximum(predicted.norm(), FLOOR * plain.norm()).clamp_min(1e-30)
     error = float((observed - predicted).norm() / scale)
-    if not error <= _tolerance(model):
+    if not error <= (LOW_PRECISION_TOLERANCE if low_precision(model) else TOLERANCE):
         raise CotbalError(
             f"self-check: multiplying the weight of {tasks[changed]} by {FACTOR} should change the gradient by "
             f"{float(predicted.norm()):.3g} (norm); the loss that is about to be trained differs from that by "
             f"{error:.0%}. The weights would be lost or distorted, so the training was not started."
         )
     return SelfCheck(tasks[changed], float(predicted.norm() / plain.norm().clamp_min(1e-30)), error)
-
-
-def _tolerance(model: nn.Module) -> float:
-    low = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
-    exact = {parameter.dtype for parameter in model.parameters()} <= {torch.float32, torch.float64}
-    return TOLERANCE if exact and not low else LOW_PRECISION_TOLERANCE
 
 
 def _present(batch: Batch) -> set[int]:
@@ -110,19 +104,6 @@ def _mixed(batches: Sequence[Batch]) -> list[Batch]:
     return chosen
 
 
-@contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
-    """Make two passes comparable: every layer in evaluation mode, the model itself still in training mode."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    model.training = True
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
 def _probed(model: nn.Module) -> list[nn.Parameter]:
     trainable = sorted((p for p in model.parameters() if p.requires_grad), key=lambda p: p.numel())
     total = 0
@@ -140,9 +121,8 @@ def _task_gradients(model: nn.Module, batches: Sequence[Batch], parameters: list
     total = torch.zeros(tasks, sum(p.numel() for p in parameters), device=parameters[0].device)
     for batch in batches:
         mask = predicting(batch["labels"])
-        inputs = {key: value for key, value in batch.items() if key not in ("task_ids", "labels")}
-        outputs = model(**{**inputs, "use_cache": False})
-        losses = token_losses(outputs.logits[mask], batch["labels"][:, 1:][mask[:, :-1]])
+        outputs = model(**for_model(batch))
+        losses = token_losses(logits_of(model, outputs)[mask], batch["labels"][:, 1:][mask[:, :-1]])
         tasks_of = token_tasks(batch["labels"], batch["task_ids"])
         for task in sorted(set(tasks_of.tolist())):
             total[task] += _flat(losses[tasks_of == task].sum(), parameters)

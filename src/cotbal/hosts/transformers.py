@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
+from cotbal.data.packing import MASKED_ROWS
 from cotbal.errors import CotbalError
 from cotbal.hosts.forward import valid_token_losses
 from cotbal.hosts.observer import Observation, Observer
@@ -85,7 +86,7 @@ class TaskWeightedTrainer(Trainer):
 
     Raises:
         CotbalError: the combination of arguments would lose the weights (label smoothing, a loss function of the
-            caller's, several GPUs in one process without a launcher, sequence or context parallelism).
+            caller's, a fused loss, several GPUs in one process without a launcher, sequence or context parallelism).
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class TaskWeightedTrainer(Trainer):
         for batch in batches:
             labels, task_ids = batch["labels"].to(device), _task_ids(batch).to(device)
             found[:-1] += token_counts(labels, task_ids, len(self.tasks))
-            found[-1] += (~predicting(labels).any(dim=1)).sum()
+            found[-1] += batch.get(MASKED_ROWS, (~predicting(labels).any(dim=1)).sum())
         found = self._over_ranks(found).cpu()
         counts, weights = found[:-1], self.current_weights()
         nothing = torch.zeros(len(self.tasks), device=device)
@@ -157,7 +158,7 @@ class TaskWeightedTrainer(Trainer):
             return self.coefficients(step.counts, step.weights * only)
 
         inputs = [self._prepare_inputs(batch) for batch in batches]
-        with self.compute_loss_context_manager():  # autocast, as in training
+        with self.accelerator.autocast():  # as the model's forward does in training
             self.self_check = check_weights(self.model, inputs, host_loss, coefficients, self.tasks)
         self._step = step
         step.sums.zero_()  # the check is no training: nothing of it may be observed
@@ -265,6 +266,13 @@ def _refuse(kwargs: Mapping[str, Any]) -> None:
     args = kwargs.get("args")
     if args is not None and args.label_smoothing_factor:
         raise CotbalError("label smoothing is not defined for the weighted loss; set label_smoothing_factor to 0")
+    if args is not None and args.use_liger_kernel:
+        fused = {"fused_linear_cross_entropy": True, **(args.liger_kernel_config or {})}
+        if fused["fused_linear_cross_entropy"]:
+            raise CotbalError(
+                "use_liger_kernel replaces the forward pass by one that makes the loss without logits, and the weights "
+                'would be lost; set liger_kernel_config={"fused_linear_cross_entropy": False}'
+            )
 
 
 def _task_ids(batch: Batch) -> Tensor:

@@ -109,6 +109,10 @@ def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
             f"minis under {FEW_RECORDS} records, which the paper advises against (Appendix C): {listed}; "
             "a larger portions.mini gives steadier contributions"
         )
+    if recipe.file.optimization.packing and recipe.file.optimization.micro_batch_size == 1:
+        remarks.append(
+            "optimization.packing packs the records of a micro-batch: with micro_batch_size 1 it does nothing"
+        )
     untested = [task.name for task in recipe.mixture.tasks if not task.test]
     if untested:
         remarks.append(f"no test set for {', '.join(untested)}: the final models will not be scored on it")
@@ -127,7 +131,7 @@ def identity(
     settings = {
         "model": recipe.model.model_dump(mode="json", exclude={"checkpoint", "gradient_checkpointing"}),
         "optimization": file.optimization.model_dump(
-            mode="json", exclude={"micro_batch_size", "checkpoint_steps", "seed"}
+            mode="json", exclude={"micro_batch_size", "packing", "checkpoint_steps", "seed"}
         ),
         "generation": file.generation.model_dump(mode="json", exclude={"batch_size"}),
         "portions": file.portions.model_dump(mode="json", include={"seed"} if run.by_amount else None),
@@ -155,7 +159,12 @@ def identity(
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """One line for each entry of two identities that differs."""
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    return [f"{key}: was {_short(before.get(key))}, is {_short(now.get(key))}" for key in changed]
+    lines = [f"{key}: was {_short(before.get(key))}, is {_short(now.get(key))}" for key in changed]
+    # Rows are shuffled from the order of the tasks on, so another order is another training.
+    first, second = (list(identity.get("run.portions") or ()) for identity in (before, now))
+    if first != second and sorted(first) == sorted(second):
+        lines.append(f"order of the tasks: was {_short(first)}, is {_short(second)}")
+    return lines
 
 
 def _short(value: Any) -> str:

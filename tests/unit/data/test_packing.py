@@ -16,6 +16,7 @@ from transformers import AutoModelForImageTextToText
 
 from cotbal.data.packing import pack, packed
 from cotbal.errors import DataError
+from cotbal.hosts.forward import for_model
 from cotbal.hosts.transformers import with_task_ids
 from cotbal.loss import IGNORED, token_counts
 from tiny_vlm import build
@@ -77,6 +78,14 @@ def test_rows_that_were_padded_on_the_left_are_the_same() -> None:
     assert all(torch.equal(torch.as_tensor(found[key]), torch.as_tensor(expected[key])) for key in expected)
 
 
+def test_masked_rows_are_counted_where_they_can_no_longer_be_seen() -> None:
+    batch = batch_of([3, 2, 4, 1])  # the last one has a label on its first token alone, which nothing predicts
+    batch["labels"][1] = IGNORED
+    assert pack(batch, None, PADDING)["masked_rows"] == 2
+    del batch["task_ids"]
+    assert "masked_rows" not in pack(batch, None, PADDING)
+
+
 def test_counts_by_task_do_not_change() -> None:
     padded = with_task_ids(pad, TASKS)(rows())
     found = pack(padded, 40, PADDING)
@@ -109,6 +118,7 @@ def test_packed_is_padded(
     assert distance(found, expected) < 1e-5
     assert found["log"][0]["task_losses"] == pytest.approx(expected["log"][0]["task_losses"], rel=1e-5)
     assert found["log"][0]["task_tokens"] == expected["log"][0]["task_tokens"]
+    assert found["log"][0]["masked_rows"] == expected["log"][0]["masked_rows"]
     assert found["check"].error < 1e-3
 
 
@@ -121,9 +131,6 @@ def test_a_row_does_not_see_its_neighbour(checkpoint: Path, attention: str) -> N
         batch["input_ids"] %= 300
         batch["input_ids"][batch["input_ids"] == PICTURE] = 50
     with torch.no_grad():
-        outputs = [
-            model(**{key: value for key, value in batch.items() if key not in ("labels", "task_ids")}).logits
-            for batch in (first, second)
-        ]
+        outputs = [model(**for_model(batch)).logits for batch in (first, second)]
     assert not torch.allclose(outputs[0][0, :3], outputs[1][0, :3])
     torch.testing.assert_close(outputs[0][0, 3:], outputs[1][0, 3:])

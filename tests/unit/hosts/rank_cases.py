@@ -1,4 +1,4 @@
-"""Trainings on two ranks, all in one launch; as a script this file is one rank of it.
+"""Trainings on several ranks, all in one launch, which is this file as a script.
 
 Each case gives what `trainer_cases.update` is called with, but for the checkpoint and a directory.
 """
@@ -11,15 +11,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from trainer_cases import TASK_LEVEL, TASKS, WEIGHTS, grouped, pad, rows, update, with_pictures
+from accelerate.utils import DistributedType
+from torch.distributed.tensor import DTensor
+from trainer_cases import (
+    TASK_LEVEL,
+    TASKS,
+    WEIGHTS,
+    InOrder,
+    grouped,
+    pad,
+    rows,
+    trainer_of,
+    update,
+    whole,
+    with_pictures,
+)
+from transformers import AutoModelForImageTextToText
 from transformers.distributed import DistributedConfig
 
 from cotbal.hosts.blank_picture import with_blank_picture
 from cotbal.hosts.transformers import with_task_ids
+from cotbal.loss import IGNORED
 from cotbal.weightings import Weighting, dynamic_average, random_loss
 
 PICTURED = [0, 1, 2, 3, 8, 9, 10, 11]  # in micro-batches of 4 on two ranks: all of rank 0, none of rank 1
+ALL = list(range(16))
 SEVERAL = {"max_steps": 4}
+PARTIAL = {"data": rows()[:12], "max_steps": -1, "num_train_epochs": 1}  # of windows of 8: the second holds 4
 
 
 def sensitive() -> Weighting:
@@ -33,7 +51,30 @@ def sharded() -> dict[str, Any]:
     return {"loading": {"distributed_config": DistributedConfig(fsdp_size=2, fsdp_plan=plan)}}
 
 
-def cases() -> dict[str, dict[str, Any]]:
+def cases(ranks: int) -> dict[str, dict[str, Any]]:
+    return of_two() if ranks == 2 else of_four()
+
+
+def of_four() -> dict[str, dict[str, Any]]:
+    """With every rank a micro-batch of the step; the masked rows are the whole micro-batch of rank 1."""
+    cut = {"micro": 4, "accumulation": 1}
+    return {
+        "fixed": {**cut, "weighting": WEIGHTS},
+        "task_level": {**cut, "weighting": TASK_LEVEL},
+        "masked": {**cut, "data": masked(range(4, 8))},
+        "partial": {"micro": 1, "accumulation": 2, **PARTIAL},
+    }
+
+
+def masked(places: range) -> list[dict[str, Any]]:
+    """The rows, those at `places` without a label."""
+    labels = [
+        {"labels": torch.full_like(row["labels"], IGNORED)} if i in places else {} for i, row in enumerate(rows())
+    ]
+    return [{**row, **one} for row, one in zip(rows(), labels, strict=True)]
+
+
+def of_two() -> dict[str, dict[str, Any]]:
     made: dict[str, dict[str, Any]] = {}
     for micro, accumulation in ((8, 1), (4, 2)):
         cut = {"micro": micro, "accumulation": accumulation}
@@ -50,14 +91,57 @@ def cases() -> dict[str, dict[str, Any]]:
     made["pictures sharded"] = {**cut, "data": with_pictures(PICTURED), "collator": blank, **sharded()}
     made["per_device"] = {**cut, "normalizer": "per_device"}
     made["random"] = {**cut, "weighting": random_loss.build(TASKS, None, seed=5), **SEVERAL}
-    made["partial"] = {"micro": 2, "accumulation": 2, "data": rows()[:12], "max_steps": -1, "num_train_epochs": 1}
+    made["partial"] = {"micro": 2, "accumulation": 2, **PARTIAL}
     return made
 
 
-if __name__ == "__main__":
-    checkpoint, scratch = Path(sys.argv[1]), Path(sys.argv[2])
-    torch.distributed.init_process_group("gloo")
-    found = {name: update(checkpoint, scratch / "out", **case) for name, case in cases().items()}
-    kept = found if os.environ["RANK"] == "0" else {name: {**one, "change": None} for name, one in found.items()}
-    torch.save({name: {**one, "check": None} for name, one in kept.items()}, scratch / f"rank{os.environ['RANK']}.pt")
+class Sharding(InOrder):
+    """accelerate turns FSDP on in launches on GPUs and the like only; gloo can shard over CPUs as well."""
+
+    def create_accelerator_and_postprocess(self) -> None:
+        if self.args.fsdp:
+            self.args.distributed_state.distributed_type = DistributedType.MULTI_GPU
+        super().create_accelerator_and_postprocess()
+
+
+def resumed(checkpoint: Path, directory: Path, **sharding: Any) -> dict[str, dict[str, Any]]:
+    """Four steps with a momentum and with DWA in motion: in one go, and the last two again from the checkpoint."""
+    settings = {"save_strategy": "steps", "save_steps": 2, "optim_args": "momentum=0.9", "learning_rate": 0.2}
+    found = {}
+    for way in ("straight", "resumed"):
+        model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+        model.model.vision_tower.requires_grad_(False)  # its last layer is never run, so there would be no state of it
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        more = {**SEVERAL, **settings, **sharding}
+        trainer = trainer_of(model, directory, 4, 2, sensitive(), data=with_pictures(ALL), kind=Sharding, **more)
+        trainer.train(resume_from_checkpoint=str(directory / "checkpoint-2") if way == "resumed" else None)
+        change = {name: before[name] - whole(p) for name, p in trainer.model.named_parameters()}
+        split = any(isinstance(p, DTensor) for p in trainer.model.parameters())
+        found[way] = {"change": change, "log": trainer.state.log_history, "sharded": split}
+    return found
+
+
+def by_accelerate() -> dict[str, Any]:
+    layers = ["LlamaDecoderLayer", "CLIPEncoderLayer"]
+    return {"fsdp": True, "fsdp_config": {"version": 2, "transformer_layer_cls_to_wrap": layers}}
+
+
+def rank(number: int, count: int, checkpoint: Path, out: Path) -> None:
+    """One of `count` ranks, with what a launcher would put into its environment."""
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count)}
+    os.environ |= {"LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
+    torch.distributed.init_process_group("gloo", init_method=f"file://{out}/store", rank=number, world_size=count)
+    found: dict[str, Any] = {name: update(checkpoint, out / "out", **case) for name, case in cases(count).items()}
+    if count == 2:
+        found["resuming"] = resumed(checkpoint, out / "parallel")
+        found["resuming sharded"] = resumed(checkpoint, out / "sharded", **by_accelerate())
+    torch.save({name: {**one, "check": None} for name, one in found.items()}, out / f"rank{number}.pt")
     torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    ranks = int(sys.argv[3])
+    # Forked, so that transformers is imported once for all of them.
+    torch.multiprocessing.start_processes(
+        rank, (ranks, Path(sys.argv[1]), Path(sys.argv[2])), ranks, start_method="fork"
+    )

@@ -1,4 +1,4 @@
-"""The update of a step is the same on two ranks, with data parallelism and with sharded parameters (FSDP2)."""
+"""The update of a step is the same on several ranks, with data parallelism and with sharded parameters (FSDP2)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from rank_cases import PICTURED, SEVERAL, cases, sensitive
-from trainer_cases import EQUAL, TASK_LEVEL, TASKS, distance, grouped, rows, update, with_pictures
+from rank_cases import PARTIAL, PICTURED, SEVERAL, masked, of_four, of_two, sensitive
+from trainer_cases import EQUAL, TASK_LEVEL, TASKS, distance, grouped, update, with_pictures
 
 from cotbal.weightings import random_loss
 
@@ -19,25 +19,29 @@ HERE = Path(__file__).parent
 Results = dict[str, dict[str, Any]]
 
 
-@pytest.fixture(scope="module")
-def ranks(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results]:
-    """What rank 0 and rank 1 found, from a single launch of two processes: each costs the imports of transformers."""
-    out = tmp_path_factory.mktemp("ranks")
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-        str(HERE / "rank_cases.py"), str(checkpoint), str(out),
-    ]  # fmt: skip
+def launch(count: int, checkpoint: Path, out: Path) -> list[Results]:
+    """What every rank found, from a single launch: it costs the import of transformers."""
+    command = [sys.executable, str(HERE / "rank_cases.py"), str(checkpoint), str(out), str(count)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
-    return torch.load(out / "rank0.pt"), torch.load(out / "rank1.pt")
+    return [torch.load(out / f"rank{number}.pt") for number in range(count)]
+
+
+@pytest.fixture(scope="module")
+def ranks(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
+    return launch(2, checkpoint, tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture(scope="module")
+def four(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
+    return launch(4, checkpoint, tmp_path_factory.mktemp("four"))
 
 
 @pytest.fixture(scope="module")
 def alone(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
     """The same steps in one process and one micro-batch."""
     out = tmp_path_factory.mktemp("alone")
-    partial = {"data": rows()[:12], "max_steps": -1, "num_train_epochs": 1}
     return {
         "fixed": update(checkpoint, out, 16, 1),
         "task_level": update(checkpoint, out, 16, 1, TASK_LEVEL),
@@ -46,19 +50,47 @@ def alone(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Results
         "pictures": update(checkpoint, out, 16, 1, data=with_pictures(PICTURED)),
         "per_device": update(checkpoint, out, 4, 4, normalizer="per_device"),
         "random": update(checkpoint, out, 16, 1, random_loss.build(TASKS, None, seed=5), **SEVERAL),
-        "partial": update(checkpoint, out, 8, 1, **partial),
+        "partial": update(checkpoint, out, 8, 1, **PARTIAL),
+        "masked": update(checkpoint, out, 16, 1, data=masked(range(4, 8))),
     }
 
 
-@pytest.mark.parametrize("case", cases())
-def test_two_ranks_make_the_same_update(ranks: tuple[Results, Results], alone: Results, case: str) -> None:
-    found, expected = ranks[0][case], alone[case.split(maxsplit=1)[0]]
+def is_the_update(found: dict[str, Any], expected: dict[str, Any], blanks: int = 0) -> None:
     assert distance(found, expected) < 1e-5 * (10 if len(expected["log"]) > 2 else 1)
     for line, single in zip(found["log"][:-1], expected["log"][:-1], strict=True):
         assert line["loss"] == pytest.approx(single["loss"], rel=1e-5)
         assert line["task_losses"] == pytest.approx(single["task_losses"], rel=1e-5)
         assert line["task_tokens"] == single["task_tokens"]
+        assert line["masked_rows"] == single["masked_rows"] + blanks
         assert line["weights"] == pytest.approx(single["weights"], rel=1e-3)
+
+
+@pytest.mark.parametrize("case", of_two())
+def test_two_ranks_make_the_same_update(ranks: list[Results], alone: Results, case: str) -> None:
+    blanks = 2 if case == "pictures sharded" else 0  # one for each micro-batch of rank 1
+    is_the_update(ranks[0][case], alone[case.split(maxsplit=1)[0]], blanks)
+
+
+@pytest.mark.parametrize("case", of_four())
+def test_four_ranks_make_the_same_update(four: list[Results], alone: Results, case: str) -> None:
+    """One rank holds the row without labels, in `masked` nothing but such rows."""
+    is_the_update(four[0][case], alone[case])
+
+
+@pytest.mark.parametrize("case", ["resuming", "resuming sharded"])
+def test_resuming_on_two_ranks_is_exact(ranks: list[Results], case: str) -> None:
+    """With data parallelism and with accelerate's FSDP2: weights, momentum and the windows of DWA all come back."""
+    straight, resumed = ranks[0][case]["straight"], ranks[0][case]["resumed"]
+    assert straight["sharded"] == resumed["sharded"] == ("sharded" in case)
+    assert distance(resumed, straight) < 1e-6
+    used = [[line["weights"] for line in one["log"] if "weights" in line] for one in (straight, resumed)]
+    assert used[0] == used[1]
+    assert used[0][-1] != used[0][-2]
+
+
+def test_accelerate_s_fsdp2_makes_the_same_update(ranks: list[Results]) -> None:
+    parallel, sharded = (ranks[0][case]["straight"] for case in ("resuming", "resuming sharded"))
+    assert distance(sharded, parallel) < 1e-5
 
 
 def test_the_cases_could_tell_a_wrong_update(checkpoint: Path, tmp_path: Path, alone: Results) -> None:
@@ -73,7 +105,7 @@ def test_the_cases_could_tell_a_wrong_update(checkpoint: Path, tmp_path: Path, a
 
 
 @pytest.mark.parametrize("case", ["dynamic 4 2", "dynamic 4 2 sharded", "random"])
-def test_every_rank_uses_the_same_weights(ranks: tuple[Results, Results], case: str) -> None:
+def test_every_rank_uses_the_same_weights(ranks: list[Results], case: str) -> None:
     used = [[line["weights"] for line in rank[case]["log"] if "weights" in line] for rank in ranks]
     assert used[0] == used[1]
     assert used[0][-1] != used[0][-2]

@@ -24,10 +24,11 @@ from trainer_cases import (
     update,
     with_pictures,
 )
-from transformers import AutoModelForImageTextToText, Trainer
+from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, Trainer
 
+from cotbal.data.packing import packed
 from cotbal.errors import CotbalError
-from cotbal.hosts import forward
+from cotbal.hosts import forward, self_check
 from cotbal.hosts.blank_picture import with_blank_picture
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
 from cotbal.loss import IGNORED, predicting, token_losses, token_tasks
@@ -55,8 +56,14 @@ def test_weights_move_the_update_even_where_a_micro_batch_holds_one_task(checkpo
     assert distance(update(checkpoint, tmp_path, 1, 16), update(checkpoint, tmp_path, 1, 16, EQUAL)) > 0.05
 
 
-def test_equal_weights_are_the_stock_trainer(checkpoint: Path, tmp_path: Path) -> None:
-    ours = update(checkpoint, tmp_path, 4, 4, EQUAL)
+@pytest.mark.parametrize(("micro", "accumulation"), [(8, 1), (4, 2), (1, 8)])
+@pytest.mark.parametrize("count", [8, 10])
+def test_equal_weights_are_the_stock_trainer(
+    checkpoint: Path, tmp_path: Path, micro: int, accumulation: int, count: int
+) -> None:
+    """Loss and gradient; with ten rows also of a last window of two, with (1, 8) of a micro-batch without a label."""
+    data, epoch = rows()[:count], {"max_steps": -1, "num_train_epochs": 1}
+    ours = update(checkpoint, tmp_path, micro, accumulation, EQUAL, data=data, **epoch)
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
 
@@ -64,12 +71,47 @@ def test_equal_weights_are_the_stock_trainer(checkpoint: Path, tmp_path: Path) -
         def _get_train_sampler(self, *args: Any) -> torch.utils.data.Sampler:
             return torch.utils.data.SequentialSampler(self.train_dataset)
 
-    plain = [{key: value for key, value in row.items() if key != "task"} for row in rows()]
-    stock = Stock(model=model, args=arguments(tmp_path, 4, 4), train_dataset=plain, data_collator=pad)
+    plain = [{key: value for key, value in row.items() if key != "task"} for row in data]
+    settings = arguments(tmp_path, micro, accumulation, **epoch)
+    stock = Stock(model=model, args=settings, train_dataset=plain, data_collator=pad)
     stock.train()
     change = {name: before[name] - p.detach() for name, p in model.named_parameters()}
-    assert distance(ours, {"change": change}) < 1e-5
-    assert ours["log"][0]["loss"] == pytest.approx(stock.state.log_history[0]["loss"], rel=1e-5)
+    assert distance(ours, {"change": change}) < 1e-6
+    losses = [[line["loss"] for line in log if "loss" in line] for log in (ours["log"], stock.state.log_history)]
+    assert len(losses[0]) == (2 if count == 10 else 1)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+@pytest.mark.parametrize("form", ["weights", "tokens", "task_level"])
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("logits", ["kept", "full"])
+def test_the_gradient_is_that_of_the_equation(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logits: str, attention: str, form: str
+) -> None:
+    """Eq. 2 and TLA by a loop over rows with stock forward passes, for every way in which logits are made."""
+    loading = {"attn_implementation": attention}
+    weighting, normalizer = (TASK_LEVEL, "weights") if form == "task_level" else (WEIGHTS, form)
+    if logits == "full":
+        monkeypatch.setattr(forward, "takes_logits_mask", lambda model: False)
+    found = update(checkpoint, tmp_path, 4, 4, weighting, loading=dict(loading), normalizer=normalizer)
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, **loading)
+    sums, counts = [torch.zeros(()) for _ in TASKS], [0, 0, 0]
+    for row in rows():
+        targets = row["labels"][1:]
+        losses = model(input_ids=row["input_ids"][None]).logits[0, :-1].log_softmax(-1)
+        chosen = [-losses[place, word] for place, word in enumerate(targets.tolist()) if word != IGNORED]
+        task = TASKS.index(row["task"])
+        sums[task], counts[task] = sums[task] + sum(chosen), counts[task] + len(chosen)
+    weights = WEIGHTS.values
+    if form == "task_level":
+        loss = sum(s / n for s, n in zip(sums, counts, strict=True)) / 3
+    else:
+        total = sum(counts) if form == "tokens" else sum(w * n for w, n in zip(weights, counts, strict=True))
+        loss = sum(w * s for w, s in zip(weights, sums, strict=True)) / total
+    loss.backward()
+    change = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()}
+    assert distance(found, {"change": change}) < 1e-5
+    assert found["log"][0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
 
 
 def test_scaling_all_weights_changes_nothing_with_the_default_normalizer(checkpoint: Path, tmp_path: Path) -> None:
@@ -144,6 +186,17 @@ def test_the_self_check_works_in_bfloat16(checkpoint: Path, tmp_path: Path, how:
             trainer.train()
 
 
+def test_the_self_check_allows_for_the_rounding_of_autocast(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where every parameter is float32."""
+    monkeypatch.setattr(self_check, "TOLERANCE", 1e-7)
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    trainer_of(model, tmp_path, 2, 8, bf16=True).train()
+    with pytest.raises(CotbalError, match="self-check"):
+        trainer_of(model, tmp_path, 2, 8).train()
+
+
 def test_rows_without_a_task_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     data = rows()
     data[3]["task"] = "d"
@@ -167,6 +220,52 @@ def test_arguments_that_would_replace_the_loss_are_refused(checkpoint: Path, tmp
         TaskWeightedTrainer(args=arguments(tmp_path, 4, 4), compute_loss_func=lambda *_: None, **common)
 
 
+class NoLogits(LlavaForConditionalGeneration):
+    """As with a fused or chunked loss: the head is run inside the loss, and its outputs are gone."""
+
+    def forward(self, *args: Any, **more: Any) -> Any:
+        return replace(super().forward(*args, **more), logits=None)
+
+
+class OnlyLoss(LlavaForConditionalGeneration):
+    """Returns a number, whatever it is asked for."""
+
+    def forward(self, input_ids: torch.Tensor, logits_to_keep: Any = 0, **more: Any) -> Any:
+        return (super().forward(input_ids, labels=input_ids, **more).loss,)
+
+
+@pytest.mark.parametrize("kind", [NoLogits, OnlyLoss])
+@pytest.mark.parametrize("checked", [True, False], ids=["with self-check", "without"])
+def test_a_model_without_logits_is_refused(
+    checkpoint: Path, tmp_path: Path, kind: type[LlavaForConditionalGeneration], checked: bool
+) -> None:
+    """Its loss cannot be weighted token by token."""
+    normalizer = "weights" if checked else "per_device"
+    trainer = trainer_of(kind.from_pretrained(checkpoint), tmp_path, 4, 4, normalizer=normalizer)
+    with pytest.raises(CotbalError, match=f"expected logits from {kind.__name__}, found none: a fused or chunked loss"):
+        trainer.train()
+
+
+def test_a_fused_loss_of_the_host_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    for config in (None, {"rope": True}, {"fused_linear_cross_entropy": True}):
+        with pytest.raises(CotbalError, match=r'liger_kernel_config=\{"fused_linear_cross_entropy": False\}'):
+            trainer_of(model, tmp_path, 4, 4, use_liger_kernel=True, liger_kernel_config=config)
+
+
+def test_a_fused_loss_that_forgets_the_weights_is_stopped(checkpoint: Path, tmp_path: Path) -> None:
+    """A host that takes the mean loss of the model instead of ours."""
+
+    class Fused(InOrder):
+        def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            plain = {key: value for key, value in inputs.items() if key != "task_ids"}
+            return model(**plain).loss / 4
+
+    trainer = trainer_of(AutoModelForImageTextToText.from_pretrained(checkpoint), tmp_path, 4, 4, kind=Fused)
+    with pytest.raises(CotbalError, match="self-check"):
+        trainer.train()
+
+
 def test_evaluation_reports_the_plain_loss(checkpoint: Path, tmp_path: Path) -> None:
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     data = [row for i, row in enumerate(rows()) if i != 5]
@@ -184,6 +283,18 @@ def test_rows_grouped_by_length_are_still_weighted(checkpoint: Path, tmp_path: P
     whole = update(checkpoint, tmp_path, 16, 1, data=grouped())
     assert distance(update(checkpoint, tmp_path, 2, 8, data=grouped()), whole) < 1e-5
     assert distance(update(checkpoint, tmp_path, 2, 8, EQUAL, data=grouped()), whole) > 0.05
+
+
+def test_the_host_s_own_grouping_by_length_changes_only_the_order(checkpoint: Path, tmp_path: Path) -> None:
+    """With its sampler, which sorts by length within some batches; the same order for every cut of the batch."""
+    kind, by_length = TaskWeightedTrainer, {"train_sampling_strategy": "group_by_length", "max_steps": 2}
+    whole = update(checkpoint, tmp_path, 8, 1, kind=kind, **by_length)
+    cut = update(checkpoint, tmp_path, 2, 4, kind=kind, **by_length)
+    assert distance(cut, whole) < 1e-5
+    assert cut["log"][0]["task_tokens"] == whole["log"][0]["task_tokens"]
+    in_order = update(checkpoint, tmp_path, 8, 1, max_steps=2)
+    assert whole["log"][0]["task_tokens"] != in_order["log"][0]["task_tokens"]
+    assert distance(update(checkpoint, tmp_path, 2, 4, EQUAL, kind=kind, **by_length), whole) > 0.05
 
 
 def test_per_device_is_the_published_form(checkpoint: Path, tmp_path: Path) -> None:
@@ -256,6 +367,15 @@ def test_task_ids_of_another_shape_are_refused(checkpoint: Path, tmp_path: Path)
 
     with pytest.raises(CotbalError, match=r"'task_ids' of shape \[4\] \(one a row\) or \[4, \d+\].*found \[3\]"):
         update(checkpoint, tmp_path, 4, 4, collator=too_few)
+
+
+def test_a_blank_picture_is_not_added_to_packed_rows(checkpoint: Path) -> None:
+    """Taking the labels of the last row would take those of all the rows in it."""
+    rows_packed = packed(with_task_ids(pad, TASKS), None, 0)
+    with pytest.raises(CotbalError, match=r"expected 3 rows.*found 1: pack rows after"):
+        with_blank_picture(rows_packed, with_pictures([0])[0])(rows()[:2])
+    collator = packed(with_blank_picture(with_task_ids(pad, TASKS), with_pictures([0])[0]), None, 0)
+    assert collator(rows()[:2])["masked_rows"] == 1
 
 
 def test_the_order_of_the_tasks_does_not_matter(checkpoint: Path, tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from cotbal.data.sampling import read_manifest
 from cotbal.errors import DataError
@@ -48,6 +50,7 @@ def test_what_determines_a_run_is_named_when_it_changes(recipe_path: Path, overr
     "override",
     [
         "optimization.micro_batch_size=8",
+        "optimization.packing=true",
         "optimization.checkpoint_steps=7",
         "model.gradient_checkpointing=true",
         "generation.batch_size=2",
@@ -104,6 +107,17 @@ def test_data_and_runs_may_move(recipe_path: Path, tmp_path: Path) -> None:
     before = of(recipe_path, final=True)
     moved = shutil.move(recipe_path.parent, tmp_path / "elsewhere")
     assert differences(before, of(Path(moved) / recipe_path.name, final=True)) == []
+
+
+def test_another_order_of_the_tasks_is_another_training(recipe_path: Path) -> None:
+    """Their rows would be shuffled from another order on, so a training that was interrupted must not go on with it."""
+    text = recipe_path.read_text()
+    turned = recipe_path.with_name("turned.yaml")
+    read = yaml.safe_load(text)
+    read["tasks"] = dict(reversed(read["tasks"].items()))
+    turned.write_text(yaml.safe_dump(read, sort_keys=False))
+    (line,) = differences(of(recipe_path), json.loads(json.dumps(of(turned))))
+    assert line == "order of the tasks: was ['ocr', 'vqa', 'count'], is ['count', 'vqa', 'ocr']"
 
 
 def test_the_seed_of_the_training_is_that_of_the_run(recipe_path: Path) -> None:
@@ -163,6 +177,16 @@ def test_warnings(recipe_path: Path) -> None:
     assert "ocr 8, vqa 8, count 8" in first
     assert "chat" not in first
     assert second.startswith("no test set for ocr:")
+
+
+def test_packing_of_single_records_is_remarked_upon(recipe_path: Path) -> None:
+    def remarks(*overrides: str) -> list[str]:
+        read = recipe(recipe_path, "optimization.packing=true", *overrides)
+        return [line for line in warnings(read, open_inputs(read)) if "packing" in line]
+
+    assert remarks() == []
+    (line,) = remarks("optimization.micro_batch_size=1")
+    assert "micro_batch_size 1 it does nothing" in line
 
 
 def test_records_left_out_are_counted(recipe_path: Path) -> None:
