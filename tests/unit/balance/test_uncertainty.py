@@ -8,7 +8,7 @@ from balance_cases import right_or_wrong, with_samples
 
 from cotbal.balance import Settings, balance
 from cotbal.balance.uncertainty import cluster_sums, interval, resample_scores, seed_moves
-from cotbal.scores import ScoreMatrix, mean_matrix
+from cotbal.scores import Measured, Samples, ScoreMatrix, mean_matrix
 
 LEVELS = {"a": [0.2, 0.7, 0.4], "b": [0.3, 0.4, 0.8]}
 
@@ -161,3 +161,37 @@ class TestSeeds:
         assert result.part_intervals is not None
         assert "the noise of the seeds alone" in result.warnings[0]
         np.testing.assert_allclose(result.contribution, balance(mean_matrix(self.tables(3, 0.01))).contribution)
+
+
+class TestWeightedMeans:
+    """A metric that weighs its samples, such as F1, reaches the bootstrap as plain means (`Measured.linear`)."""
+
+    def runs(self, n: int = 300) -> tuple[list[Measured], np.ndarray]:
+        """Yes-or-no answers of two runs, five questions a picture: right or not, and their weights in F1."""
+        random = np.random.default_rng(1)
+        truth = random.random(n) < 0.3
+        found = []
+        for skill in (0.7, 0.85):
+            said = np.where(random.random(n) < skill, truth, ~truth)
+            found.append(Measured((said == truth).astype(float), np.where(said == truth, 2.0 * said, 1.0)))
+        return found, np.arange(n) // 5
+
+    def test_the_interval_is_that_of_a_bootstrap_of_the_ratio(self) -> None:
+        """Each resample computes F1 anew; bounds agree within a twentieth of the interval's width."""
+        found, clusters = self.runs()
+        values = np.stack([each.linear for each in found])
+        table = ScoreMatrix(("a", "b"), ("vqa",), values.mean(axis=1)[:, None], {"vqa": Samples(values, clusters, 1.0)})
+        drawn = resample_scores([table], 4000, 0)[..., 0]
+        picks = np.random.default_rng(0).integers(0, 60, size=(4000, 60))
+        rows = (picks[..., None] * 5 + np.arange(5)).reshape(4000, -1)
+        ratio = np.stack([(e.values * e.weights)[rows].sum(1) / e.weights[rows].sum(1) for e in found], axis=1)
+        expected = np.array([interval(ratio[:, 0]), interval(ratio[:, 1]), interval(ratio[:, 1] - ratio[:, 0])])
+        seen = np.array([interval(drawn[:, 0]), interval(drawn[:, 1]), interval(drawn[:, 1] - drawn[:, 0])])
+        width = np.ptp(expected, axis=1, keepdims=True)
+        assert np.abs(seen - expected).max() < 0.05 * width.max()
+        assert width.min() > 0.05
+
+    def test_a_plain_mean_of_the_values_would_have_another_width(self) -> None:
+        """So that the test above could fail: accuracy is not F1."""
+        found, _ = self.runs()
+        assert found[0].linear.std() > 1.2 * found[0].values.std()
