@@ -13,6 +13,7 @@ from cotbal import plugins
 from cotbal.errors import CotbalError
 from cotbal.scores import Measured
 
+FindFault = Callable[[Sequence[str]], str]
 PARTS = ("MAXIMUM", "HIGHER_IS_BETTER", "score", "constant_answer")
 
 
@@ -35,6 +36,26 @@ def load_metric(name: str) -> ModuleType:
             f"found {module.HIGHER_IS_BETTER!r}; turn it round, such as 1 - error"
         )
     return module
+
+
+def fault_finder(name: str) -> FindFault | None:
+    """What says which references the metric called `name` cannot score, before anything is spent on an answer.
+
+    It gives the fault in the references of one sample, or an empty text. None when the metric takes any reference:
+    one that does not offers `fault_of(references)`.
+
+    Raises:
+        CotbalError: there is no such metric.
+    """
+    fault_of = getattr(load_metric(name), "fault_of", None)
+    if fault_of is None:
+        return None
+
+    def find(references: Sequence[str]) -> str:
+        fault = fault_of(references)
+        return f"{name}: {fault}" if fault else ""
+
+    return find
 
 
 def measure(

@@ -157,6 +157,14 @@ def test_references_that_are_garbage_are_refused_or_missed(name: str) -> None:
         assert measure(name, ["a frog"], [["", "["]]).values.shape == (1,)
 
 
+def test_references_that_it_expects_have_no_fault(metric: ModuleType, example: Example) -> None:
+    """And whoever expects references of a kind says in a sentence what it found instead."""
+    fault_of = getattr(metric, "fault_of", lambda references: "")
+    assert [fault_of(references) for references in example.references] == ["", "", ""]
+    found = fault_of(["☃ 🐸"])
+    assert found == "" or (found.startswith("expected ") and "; found " in found)
+
+
 def test_constant_answer_is_a_legal_answer(name: str, metric: ModuleType, example: Example) -> None:
     order = [0, 1, 2, 1, 1]
     guess = metric.constant_answer([example.references[i] for i in order])

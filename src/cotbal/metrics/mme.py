@@ -49,6 +49,11 @@ def weights(predictions: Sequence[str], references: Sequence[Sequence[str]], rec
     return leveled(counted, names)
 
 
+def fault_of(references: Sequence[str]) -> str:
+    """What is wrong with the references of a sample; empty when nothing is."""
+    return "" if any(map(_reads, references)) else f"expected yes or no; found {references[0]!r}"
+
+
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """Yes or no, whichever is right more often."""
     truth = Counter(_reads(accepted[0]) for accepted in references)

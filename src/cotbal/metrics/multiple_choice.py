@@ -41,6 +41,11 @@ def weights(predictions: Sequence[str], references: Sequence[Sequence[str]], rec
     return np.array([1 / rotations[question] for question in questions], np.float64)
 
 
+def fault_of(references: Sequence[str]) -> str:
+    """What is wrong with the references of a sample; empty when nothing is."""
+    return "" if any(map(_letter, references)) else f"expected the letter of an option; found {references[0]!r}"
+
+
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """The letter that is right most often; the first to appear when several are."""
     return max(Counter(_letter(accepted[0]) for accepted in references).items(), key=lambda pair: pair[1])[0]

@@ -31,6 +31,12 @@ def weights(predictions: Sequence[str], references: Sequence[Sequence[str]], rec
     return leveled(np.where(right > 0, 2 * said, 1.0), categories(records, len(right)))
 
 
+def fault_of(references: Sequence[str]) -> str:
+    """What is wrong with the references of a sample; empty when nothing is. Answers are read more kindly."""
+    plain = {reference.strip().lower().rstrip(".") for reference in references}
+    return "" if plain <= {"yes", "no"} else f"expected yes or no; found {references[0]!r}"
+
+
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """Always yes: never saying it has an F1 of 0."""
     return "Yes"

@@ -52,6 +52,13 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     return np.array([_agreement(normalise(answer), _people(accepted)) for answer, accepted in pairs], np.float64)
 
 
+def fault_of(references: Sequence[str]) -> str:
+    """What is wrong with the references of a sample; empty when nothing is."""
+    if len(references) > _ENOUGH:
+        return ""
+    return f"expected the answers of ten people, four at least; found {len(references)}; use exact_match for one answer"
+
+
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """The answer that scores most, normalised; the first to appear when several do."""
     total: Counter[str] = Counter()
@@ -75,11 +82,9 @@ def normalise(answer: str) -> str:
 
 
 def _people(accepted: Sequence[str]) -> list[str]:
-    if len(accepted) <= _ENOUGH:
-        raise CotbalError(
-            f"vqa_soft: expected the answers of ten people, four at least; found {len(accepted)} for a sample "
-            f"({', '.join(map(repr, accepted))}); use exact_match where there is one right answer"
-        )
+    fault = fault_of(accepted)
+    if fault:
+        raise CotbalError(f"vqa_soft: {fault}")
     return [normalise(answer) for answer in accepted]
 
 

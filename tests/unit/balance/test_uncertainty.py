@@ -195,3 +195,27 @@ class TestWeightedMeans:
         """So that the test above could fail: accuracy is not F1."""
         found, _ = self.runs()
         assert found[0].linear.std() > 1.2 * found[0].values.std()
+
+    def test_categories_of_fixed_size_make_single_scores_a_little_wide_and_differences_not(self) -> None:
+        """Means over ten unequal categories, against a bootstrap inside each category; two samples a picture."""
+        random = np.random.default_rng(0)
+        sizes = np.array([30, 30, 30, 30, 147, 170, 200, 200, 200, 20])
+        category = np.repeat(np.arange(10), sizes)
+        level = random.uniform(0.6, 0.95, 10)[category]
+        luck = random.random((len(category), 2))
+        other = np.where(random.random(luck.shape) < 0.8, luck, random.random(luck.shape))
+        runs = np.stack([(u < (level + gain)[:, None]).ravel() for u, gain in ((luck, 0), (other, 0.03))]).astype(float)
+        weights = np.repeat(1 / sizes[category], 2)
+        values = np.stack([Measured(run, weights).linear for run in runs])
+        samples = Samples(values, np.arange(len(weights)) // 2, 1.0)
+        table = ScoreMatrix(("a", "b"), ("mme",), values.mean(axis=1)[:, None], {"mme": samples})
+        drawn = resample_scores([table], 2000, 0)[..., 0]
+        pictures = runs.reshape(2, -1, 2).mean(axis=2)
+        inside = np.zeros((2000, 2))
+        for name, size in enumerate(sizes):
+            picks = random.integers(0, size, size=(2000, size))
+            inside += pictures[:, category == name][:, picks].mean(axis=2).T / 10
+        single = drawn.std(axis=0) / inside.std(axis=0)
+        pair = np.diff(drawn, axis=1).std() / np.diff(inside, axis=1).std()
+        assert np.all((single > 1) & (single < 1.2))
+        assert pair == pytest.approx(1, abs=0.06)

@@ -8,7 +8,7 @@ import pytest
 
 from cotbal.errors import CotbalError
 from cotbal.measure import measure
-from cotbal.metrics.mme import constant_answer, score
+from cotbal.metrics.mme import constant_answer, fault_of, score
 
 PERCEPTION = ("existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR")
 
@@ -71,3 +71,8 @@ def test_cognition_alone_is_refused() -> None:
 def test_constant_answer() -> None:
     assert constant_answer([["Yes"], ["No"], ["no."]]) == "No"
     assert constant_answer([["Yes"], ["No"]]) == "Yes"
+
+
+def test_references_that_it_cannot_score_are_named() -> None:
+    assert [fault_of(references) for references in (["Yes"], ["no."])] == [""] * 2
+    assert all(fault_of(references) for references in (["maybe"],))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from cotbal.measure import measure
-from cotbal.metrics.multiple_choice import constant_answer, score
+from cotbal.metrics.multiple_choice import constant_answer, fault_of, score
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,14 @@ def test_records_without_rotations_stand_alone() -> None:
 
 def test_constant_answer_is_the_letter_that_is_right_most_often() -> None:
     assert constant_answer([["a"], ["(B) no"], ["B"]]) == "B"
+
+
+def test_references_that_it_cannot_score_are_named() -> None:
+    assert [fault_of(references) for references in (["B"], ["(b) dog"], ["dog", "C"])] == [""] * 3
+    assert all(
+        fault_of(references)
+        for references in (
+            ["dog"],
+            ["A dog"],
+        )
+    )

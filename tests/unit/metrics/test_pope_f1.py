@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cotbal.measure import measure
-from cotbal.metrics.pope_f1 import score
+from cotbal.metrics.pope_f1 import fault_of, score
 
 
 def f1(said: list[bool], true: list[bool]) -> float:
@@ -60,3 +60,14 @@ def test_never_yes_scores_zero() -> None:
 
 def test_always_yes_is_the_constant_answer() -> None:
     assert measure("pope_f1", ["Yes"] * 4, [["yes"], ["no"]] * 2).score == pytest.approx(2 / 3)
+
+
+def test_references_that_it_cannot_score_are_named() -> None:
+    assert [fault_of(references) for references in (["yes"], ["No."], ["Yes", "no"])] == [""] * 3
+    assert all(
+        fault_of(references)
+        for references in (
+            ["maybe"],
+            ["Yes it is"],
+        )
+    )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.metrics.vqa_soft import constant_answer, normalise, score
+from cotbal.metrics.vqa_soft import constant_answer, fault_of, normalise, score
 
 
 @pytest.mark.parametrize(("k", "expected"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (7, 1.0), (10, 1.0)])
@@ -51,7 +51,7 @@ def test_normalisation_of_the_server(answer: str, expected: str) -> None:
 
 
 def test_too_few_people_are_refused() -> None:
-    message = r"expected the answers of ten people.*found 1 for a sample \('red'\); use exact_match"
+    message = "vqa_soft: expected the answers of ten people, four at least; found 1; use exact_match"
     with pytest.raises(CotbalError, match=message):
         score(["red"], [["red"]])
 
@@ -60,3 +60,14 @@ def test_constant_answer_is_the_one_that_scores_most() -> None:
     """Two of ten in every item (0.6 each) beat four of ten in one (1.0)."""
     references = [["yes"] * 2 + ["no"] * 4 + list("abcd"), ["yes"] * 2 + ["red"] * 4 + list("abcd")]
     assert constant_answer(references) == "yes"
+
+
+def test_references_that_it_cannot_score_are_named() -> None:
+    assert [fault_of(references) for references in (["a"] * 10, ["a"] * 4)] == [""] * 2
+    assert all(
+        fault_of(references)
+        for references in (
+            ["a"],
+            ["a"] * 3,
+        )
+    )
