@@ -196,7 +196,7 @@ class TestWeightedMeans:
         found, _ = self.runs()
         assert found[0].linear.std() > 1.2 * found[0].values.std()
 
-    def test_categories_of_fixed_size_make_single_scores_a_little_wide_and_differences_not(self) -> None:
+    def test_categories_of_fixed_size_make_single_scores_wide_and_differences_not(self) -> None:
         """Means over ten unequal categories, against a bootstrap inside each category; two samples a picture."""
         random = np.random.default_rng(0)
         sizes = np.array([30, 30, 30, 30, 147, 170, 200, 200, 200, 20])
@@ -217,5 +217,5 @@ class TestWeightedMeans:
             inside += pictures[:, category == name][:, picks].mean(axis=2).T / 10
         single = drawn.std(axis=0) / inside.std(axis=0)
         pair = np.diff(drawn, axis=1).std() / np.diff(inside, axis=1).std()
-        assert np.all((single > 1) & (single < 1.2))
+        assert np.all((single > 1) & (single < 1.3))
         assert pair == pytest.approx(1, abs=0.06)
