@@ -65,6 +65,7 @@ def write_generations(
             "images": list(record.images),
             "question": question(record),
             "references": list(record.references),
+            "details": dict(record.details),
             "answer": answer,
         }
         for record, answer in zip(records, answers, strict=True)

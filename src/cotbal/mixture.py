@@ -32,6 +32,10 @@ class Task:
     group: str | None = None
     balanced: bool = True
 
+    def metrics_of(self, split: str) -> tuple[str, ...]:
+        """The metrics that score `validation` or the test split of this name."""
+        return (self.metric,) if split == "validation" else self.test_metrics
+
     @property
     def unit(self) -> str:
         """The unit that receives the weight of this task: its group, or the task itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,6 +14,55 @@ from cotbal.csv_table import CsvTable, Kind, read_table, to_csv
 from cotbal.errors import ScoresError
 
 KIND = Kind("run", "<task>", "scores", gaps=True)
+CONSTANT = "constant_"  # marks what the best constant answer gets, in files of scores
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a metric says of the answers of one run.
+
+    Attributes:
+        values: score of every sample.
+        weights: what every sample counts in the score, only their proportions matter; None: all the same.
+    """
+
+    values: Float[np.ndarray, " sample"]
+    weights: Float[np.ndarray, " sample"] | None = None
+
+    @property
+    def score(self) -> float:
+        """The weighted mean of the values; 0 where no sample counts."""
+        if self.weights is None:
+            return float(self.values.mean())
+        total = self.weights.sum()
+        return float(self.weights @ self.values / total) if total > 0 else 0.0
+
+    @property
+    def linear(self) -> Float[np.ndarray, " sample"]:
+        """Numbers of equal say with the same mean: `score + w (value - score) / mean(w)`.
+
+        That is the score and the influence of each sample on it (Hampel 1974), so whatever takes plain means over
+        samples, the bootstrap above all, is right for a weighted mean too: its value exactly, its spread to first
+        order in 1/n.
+        """
+        if self.weights is None:
+            return self.values
+        mean = self.weights.mean()
+        if not mean > 0:
+            return np.zeros(len(self.values))
+        return self.score + self.weights / mean * (self.values - self.score)
+
+    def to_json(self, kind: str = "") -> dict[str, Any]:
+        """`<kind>samples`, and `<kind>weights` where there are any."""
+        weights = {} if self.weights is None else {f"{kind}weights": self.weights.tolist()}
+        return {f"{kind}samples": self.values.tolist(), **weights}
+
+
+def read_measured(content: Mapping[str, Any], kind: str = "") -> Measured:
+    """The inverse of `Measured.to_json`."""
+    weights = content.get(f"{kind}weights")
+    values = np.array(content[f"{kind}samples"], dtype=float)
+    return Measured(values, None if weights is None else np.array(weights, dtype=float))
 
 
 @dataclass(frozen=True)
@@ -20,11 +70,12 @@ class Samples:
     """What lies behind one column of the score matrix.
 
     Attributes:
-        values: score of every run on every validation sample, the same samples in the same order for every run.
+        values: score of every run on every validation sample, the same samples in the same order for every run; where
+            a metric weighs its samples, `Measured.linear`, so that a plain mean is always the score.
         clusters: which samples belong together (several questions on one picture), numbered from 0; they are
             resampled together, because their errors are not independent.
         maximum: the largest value that the metric can give.
-        constant: per-sample scores of the best constant answer, or None when it is not known.
+        constant: the same for the best constant answer, or None when it is not known.
         constant_answer: that answer.
         drawn_with: columns with the same name here answered the same samples, and are resampled together; by default
             a column is resampled by its own name.

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from cotbal import plugins
 from cotbal.errors import RunError
+from cotbal.measure import load_metric, measure
 from cotbal.rundir import RunPaths, read_json, read_jsonl, write_json
-from cotbal.scores import Samples, ScoreMatrix
+from cotbal.scores import CONSTANT, Samples, ScoreMatrix, read_measured
 
 
 def score_matrix(
@@ -54,10 +54,10 @@ def column_of(cells: Mapping[str, Mapping[str, Any]], rows: Sequence[str], what:
     nothing = np.full(first["n"], np.nan)
     entry = entries[first_run]
     return Samples(
-        values=np.stack([np.array(entries[run]["samples"]) if run in entries else nothing for run in rows]),
+        values=np.stack([read_measured(entries[run]).linear if run in entries else nothing for run in rows]),
         clusters=np.array(first["clusters"]),
         maximum=entry["maximum"],
-        constant=np.array(entry["constant_samples"]),
+        constant=read_measured(entry, CONSTANT).linear,
         constant_answer=entry["constant_answer"],
     )
 
@@ -75,8 +75,6 @@ def scores_of(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) ->
 def write_scores(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> None:
     """Score the kept answers: per-sample values, totals, and what the best constant answer would get."""
     rows = read_jsonl(paths.generations(task, split))
-    answers = [row["answer"] for row in rows]
-    references = [row["references"] for row in rows]
     write_json(
         paths.scores(task, split),
         {
@@ -84,22 +82,23 @@ def write_scores(paths: RunPaths, task: str, split: str, metrics: Sequence[str])
             "split": split,
             "n": len(rows),
             "clusters": clusters([row["images"] for row in rows]),
-            "metrics": {metric: _scored(metric, answers, references) for metric in metrics},
+            "metrics": {metric: _scored(metric, rows) for metric in metrics},
         },
     )
 
 
-def _scored(metric: str, answers: list[str], references: list[list[str]]) -> dict[str, Any]:
-    module = plugins.load("cotbal.metrics", metric)
-    samples = np.asarray(module.score(answers, references), dtype=float)
-    constant = module.constant_answer(references)
-    constant_samples = np.asarray(module.score([constant] * len(references), references), dtype=float)
+def _scored(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    metric = load_metric(name)
+    references = [row["references"] for row in rows]
+    found = measure(name, [row["answer"] for row in rows], references, rows)
+    constant = metric.constant_answer(references)
+    of_constant = measure(name, [constant] * len(rows), references, rows)
     return {
-        "score": float(samples.mean()),
-        "maximum": float(module.MAXIMUM),
-        "samples": samples.tolist(),
+        "score": found.score,
+        "maximum": float(metric.MAXIMUM),
+        **found.to_json(),
         "constant_answer": constant,
-        "constant_samples": constant_samples.tolist(),
+        **of_constant.to_json(CONSTANT),
     }
 
 

@@ -129,10 +129,10 @@ def _evaluation_sets(recipe: Recipe, run: Run) -> list[_Set]:
     for name in run.validation:
         task = recipe.mixture[name]
         assert task.validation is not None  # checked with the recipe
-        sets.append(_Set(task, "validation", _records(recipe, task.validation), (task.metric,)))
+        sets.append(_Set(task, "validation", _records(recipe, task.validation), task.metrics_of("validation")))
     for name in run.test:
         task = recipe.mixture[name]
-        sets += [_Set(task, split, _records(recipe, path), task.test_metrics) for split, path in task.test.items()]
+        sets += [_Set(task, split, _records(recipe, path), task.metrics_of(split)) for split, path in task.test.items()]
     return sets
 
 

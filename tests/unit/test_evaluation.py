@@ -70,7 +70,8 @@ def test_answers_are_kept_beside_their_questions(tmp_path: Path) -> None:
     evaluation.write_generations(RunPaths(tmp_path), "task", "validation", records, ["a\u2028b", "", "c", "d", "e"])
     kept = read_jsonl(tmp_path / "generations" / "task.validation.jsonl")
     assert kept[0] == {
-        "id": "r0", "images": [], "question": "What is left of the drum?", "references": ["red"], "answer": "a\u2028b",
+        "id": "r0", "images": [], "question": "What is left of the drum?", "references": ["red"], "details": {},
+        "answer": "a\u2028b",
     }  # fmt: skip
     assert kept[1]["question"] == "Which color has the bar?"
     assert len(kept) == 5

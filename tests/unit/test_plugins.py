@@ -49,7 +49,7 @@ def test_an_unknown_name_lists_what_there_is(name: str) -> None:
     with pytest.raises(CotbalError) as caught:
         plugins.load("cotbal.metrics", name)
     message = str(caught.value)
-    assert message.startswith("metrics: expected one of box_iou, cider, exact_match")
+    assert message.startswith("metrics: expected one of anls, box_iou, cider, exact_match")
     assert "dotted path" in message
     assert repr(name) in message
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.errors import ScoresError
-from cotbal.scores import ScoreMatrix, read_scores
+from cotbal.scores import Measured, ScoreMatrix, read_measured, read_scores
 
 NAMES = st.text("abcXYZ019_.- ,\"'äß", min_size=1, max_size=8).map(str.strip).filter(bool)
 TABLE = "run,a,b\nmini,0.1,0.2\nfull:a,0.5,0.3\n"
@@ -135,3 +135,41 @@ def test_row(tmp_path: Path) -> None:
     assert found.row("full:a") == 1
     with pytest.raises(ScoresError, match=r"expected a row 'full:b' .* found mini, full:a"):
         found.row("full:b")
+
+
+def test_a_score_without_weights_is_the_plain_mean() -> None:
+    found = Measured(np.array([0.0, 1.0, 0.5]))
+    assert found.score == 0.5
+    assert found.linear is found.values
+
+
+def test_a_weighted_score_and_its_linear_values() -> None:
+    """F1 of one true positive (2), one miss (1) and one true negative (0): 2 / 3."""
+    found = Measured(np.array([1.0, 0.0, 1.0]), np.array([2.0, 1.0, 0.0]))
+    assert found.score == pytest.approx(2 / 3)
+    np.testing.assert_allclose(found.linear, [4 / 3, 0, 2 / 3])
+
+
+def test_only_proportions_of_weights_matter() -> None:
+    values, weights = np.array([1.0, 0.0, 0.5]), np.array([3.0, 1.0, 4.0])
+    one, other = Measured(values, weights), Measured(values, 8 * weights)
+    assert one.score == other.score
+    np.testing.assert_array_equal(one.linear, other.linear)
+    np.testing.assert_allclose(Measured(values, np.full(3, 0.1)).linear, values, atol=1e-15)
+
+
+def test_where_no_sample_counts_the_score_is_zero() -> None:
+    found = Measured(np.ones(3), np.zeros(3))
+    assert found.score == 0
+    assert found.linear.tolist() == [0, 0, 0]
+
+
+@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 10)), min_size=1, max_size=20))
+def test_measured_survives_the_way_to_disk(pairs: list[tuple[float, float]]) -> None:
+    values, weights = np.array(pairs).T
+    for found in (Measured(values), Measured(values, weights)):
+        again = read_measured(found.to_json("x_"), "x_")
+        np.testing.assert_array_equal(again.values, found.values)
+        assert (again.weights is None) == (found.weights is None)
+        np.testing.assert_allclose(again.linear, found.linear, rtol=1e-12)
+        assert found.linear.mean() == pytest.approx(found.score, abs=1e-9)

@@ -114,3 +114,42 @@ def test_scores_that_somebody_cleared_are_made_again(probes: dict[str, RunPaths]
     expected = score_matrix(probes, {"ocr": "exact_match"}).values
     write_json(probes["mini"].scores("ocr", "validation"), {"metrics": {}})
     np.testing.assert_array_equal(score_matrix(probes, {"ocr": "exact_match"}).values, expected)
+
+
+def yes_no(paths: RunPaths, answers: str) -> RunPaths:
+    """Five pictures with two questions each, the first true; the first six answers are of category `color`."""
+    rows = [
+        {
+            "id": f"{i}", "images": [f"{i // 2}.png"], "question": "?", "references": [("Yes", "No")[i % 2]],
+            "details": {"category": "color" if i < 6 else "count"}, "answer": {"y": "Yes", "n": "No"}[said],
+        }
+        for i, said in enumerate(answers)
+    ]  # fmt: skip
+    write_jsonl(paths.generations("vqa", "validation"), rows)
+    return paths
+
+
+def test_a_metric_that_weighs_its_samples_reaches_the_matrix_as_its_score(tmp_path: Path) -> None:
+    root = RunDir(tmp_path)
+    runs = {
+        "mini": yes_no(root.probe("mini"), "yyyyyyyyyy"),
+        "full:vqa": yes_no(root.probe("full:vqa"), "ynynyyynnn"),
+    }
+    found = score_matrix(runs, {"vqa": "pope_f1"})
+    np.testing.assert_allclose(found.values[:, 0], [2 / 3, (6 / 7 + 2 / 3) / 2])
+    samples = found.samples["vqa"]
+    np.testing.assert_allclose(samples.values.mean(axis=1), found.values[:, 0])
+    assert samples.constant is not None
+    assert samples.constant.mean() == pytest.approx(2 / 3)
+    np.testing.assert_array_equal(samples.clusters, np.arange(10) // 2)
+    entry = read_json(runs["full:vqa"].scores("vqa", "validation"))["metrics"]["pope_f1"]
+    assert entry["samples"] == [1, 1, 1, 1, 1, 0, 1, 1, 0, 1]
+    np.testing.assert_allclose(entry["weights"], [2 / 7, 0, 2 / 7, 0, 2 / 7, 1 / 7, 2 / 3, 0, 1 / 3, 0])
+    assert entry["score"] == pytest.approx((6 / 7 + 2 / 3) / 2)
+    assert len(entry["constant_weights"]) == 10
+
+
+def test_answers_of_an_older_version_hold_no_details(probes: dict[str, RunPaths]) -> None:
+    """They are scored all the same, as one category."""
+    assert score_matrix(probes, {"ocr": "multiple_choice"}).values.shape == (2, 1)
+    assert score_matrix(probes, {"ocr": "pope_f1"}).values.tolist() == [[1.0], [1.0]]

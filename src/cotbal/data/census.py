@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 from cotbal.data.conversations import IMAGE, Fault, Record
 from cotbal.data.pictures import faults_of_pictures
 from cotbal.data.records import Records, sound_records
+from cotbal.errors import CotbalError
+from cotbal.measure import FindFault, fault_finder
 from cotbal.mixture import Task
 
 Progress = Callable[[str, int, int], None]
@@ -79,14 +82,24 @@ def take_census(task: Task, split: str, path: Path, settings: Settings) -> Censu
         _look_at_pictures(names, f"{task.name} {split}: pictures", settings)
         _count_pictures(census, names, settings)
         _hash_keys(census, records)
+        finders = [] if split == "train" else list(_finders(task.metrics_of(split)))
         for index, record in enumerate(records):
             if index % _STEP == 0:
                 settings.progress(f"{task.name} {split}: records", index, len(records))
             _count_record(census, record, settings.count_tokens)
             _judge_record(census, record, path, task, settings)
+            census.faults += [Fault(path, record.number, said) for find in finders if (said := find(record.references))]
         settings.progress(f"{task.name} {split}: records", len(records), len(records))
     faults.sort(key=lambda fault: fault.number)
     return census
+
+
+def _finders(metrics: Sequence[str]) -> Iterator[FindFault]:
+    for metric in metrics:
+        with suppress(CotbalError):  # that there is no such metric is a fault of the recipe, and said there
+            find = fault_finder(metric)
+            if find is not None:
+                yield find
 
 
 def _look_at_pictures(names: dict[str, None], what: str, settings: Settings) -> None:

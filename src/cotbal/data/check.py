@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cotbal import plugins
 from cotbal.data.census import Census, CountTokens, Progress, Settings, take_census
 from cotbal.data.conversations import Fault
 from cotbal.errors import CotbalError
+from cotbal.measure import load_metric
 from cotbal.mixture import Task
 from cotbal.recipe import Recipe
 from cotbal.runs import portion_size
@@ -115,7 +115,7 @@ def _files(task: Task) -> Iterator[tuple[str, Path]]:
 def _faults_of_metrics(recipe: Recipe, task: Task) -> Iterator[Fault]:
     for metric in dict.fromkeys((task.metric, *task.test_metrics)):
         try:
-            plugins.load("cotbal.metrics", metric)
+            load_metric(metric)
         except CotbalError as error:
             yield Fault(recipe.path, 0, f"task {task.name}: {error}")
 

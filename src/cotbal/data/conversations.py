@@ -12,8 +12,9 @@ The place of a picture is the marker `<image>` in a user's turn, in both forms:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from cotbal.errors import DataError
 IMAGE = "<image>"
 Role = Literal["user", "assistant", "system"]
 Keep = Callable[[bytes], str]
+Detail = str | int | float | bool
 
 _ROLES: dict[str, Role] = {
     "human": "user", "user": "user",
@@ -30,6 +32,7 @@ _ROLES: dict[str, Role] = {
     "system": "system",
 }  # fmt: skip
 _FORMS = {"conversations": ("from", "value"), "messages": ("role", "content")}
+_PARTS = {"id", "task", "image", "images", *_FORMS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,8 @@ class Record:
         turns: an optional system turn, then user and assistant in turn; the last is the assistant's.
         references: every right answer of the last turn; `turns[-1].text` is the first of them.
         number: where it stands in its file: the line of JSONL, otherwise the record, counted from 1.
+        details: what else an evaluation record says in text, numbers and truth values, such as its category; empty
+            for a training record.
     """
 
     id: str
@@ -59,6 +64,7 @@ class Record:
     turns: tuple[Turn, ...]
     references: tuple[str, ...]
     number: int
+    details: Mapping[str, Detail] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +116,8 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
     if faults or images is None:
         return faults
     said = tuple(Turn(turn.role, turn.text) for turn in turns if turn.role is not None and turn.text is not None)
-    return Record(identity or "", task, images, said, turns[-1].references, number)
+    details = _read_details(raw) if evaluation else {}
+    return Record(identity or "", task, images, said, turns[-1].references, number, details)
 
 
 def _read_name(raw: dict[str, Any], key: str, faults: list[str]) -> str | None:
@@ -123,6 +130,15 @@ def _read_name(raw: dict[str, Any], key: str, faults: list[str]) -> str | None:
         return str(value)
     faults.append(f"{key}: expected text; found {_show(value)}")
     return None
+
+
+def _read_details(raw: dict[str, Any]) -> dict[str, Detail]:
+    """What a metric may ask for; the parts of the record, and whatever JSON could not hold, are no details."""
+    return {key: value for key, value in raw.items() if key not in _PARTS and _is_text(key) and _is_detail(value)}
+
+
+def _is_detail(value: Any) -> bool:
+    return _is_text(value) or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
 
 
 def _read_turns(value: Any, form: str, faults: list[str]) -> list[_Turn]:

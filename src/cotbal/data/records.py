@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +28,7 @@ from cotbal.errors import DataError
 __all__ = ["Fault", "Record", "Records", "Turn", "default_cache", "open_records", "sound_records"]
 
 # Raise it with every change of the schema or of the rules of normalisation.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 _SCHEMA = pa.schema(
     {
         "id": pa.string(),  # null when the source states none: a made-up id holds the file's name, which is no content
@@ -37,6 +38,7 @@ _SCHEMA = pa.schema(
         "texts": pa.list_(pa.string()),
         "references": pa.list_(pa.string()),  # null when the only one is the last text
         "number": pa.int64(),
+        "details": pa.string(),  # JSON, null when there are none
     }
 )
 _ROWS = 2048  # a batch
@@ -64,7 +66,7 @@ class Records(Sequence[Record]):
         table = pa.ipc.open_file(pa.memory_map(str(arrow))).read_all()
         self.source = source
         self.digest = digest
-        self._columns = [table.column(name) for name in _SCHEMA.names]
+        self._columns = {name: table.column(name) for name in _SCHEMA.names}
         self._length: int = table.num_rows
         self._pictures = str((cache / "images").resolve())
 
@@ -82,15 +84,15 @@ class Records(Sequence[Record]):
         place += self._length if place < 0 else 0
         if not 0 <= place < self._length:
             raise IndexError(f"record {index} of {self._length}")
-        return self._record([column[place].as_py() for column in self._columns])
+        return self._record([column[place].as_py() for column in self._columns.values()])
 
     def __iter__(self) -> Iterator[Record]:
-        for rows in self._batches(self._columns):
+        for rows in self._batches([*self._columns.values()]):
             yield from map(self._record, rows)
 
     def ids(self, indices: np.ndarray | None = None) -> Iterator[str]:
         """The ids of all records, or of those at `indices`."""
-        columns = [self._columns[0], self._columns[-1]]
+        columns = [self._columns[name] for name in ("id", "number")]
         if indices is not None:
             columns = [column.take(pa.array(indices)) for column in columns]
         for rows in self._batches(columns):
@@ -99,7 +101,7 @@ class Records(Sequence[Record]):
 
     def images(self) -> Iterator[tuple[str, ...]]:
         """The names of the pictures of every record."""
-        for rows in self._batches([self._columns[2]]):
+        for rows in self._batches([self._columns["images"]]):
             for (names,) in rows:
                 yield self._names(names)
 
@@ -108,7 +110,7 @@ class Records(Sequence[Record]):
             yield zip(*(column.slice(start, _ROWS).to_pylist() for column in columns), strict=True)
 
     def _record(self, values: Sequence[Any]) -> Record:
-        identity, task, images, system, texts, references, number = values
+        identity, task, images, system, texts, references, number, details = values
         turns = tuple(Turn(_role(place - system), text) for place, text in enumerate(texts))
         return Record(
             identity or self._made_up_id(number),
@@ -117,6 +119,7 @@ class Records(Sequence[Record]):
             turns,
             tuple(references) if references else (texts[-1],),
             number,
+            json.loads(details) if details else {},
         )
 
     def _made_up_id(self, number: int) -> str:
@@ -231,6 +234,7 @@ def _to_arrow(records: Sequence[Record]) -> Any:
         [[turn.text for turn in record.turns] for record in records],
         [record.references if len(record.references) > 1 else None for record in records],
         [record.number for record in records],
+        [json.dumps(record.details) if record.details else None for record in records],
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)

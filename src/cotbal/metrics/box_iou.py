@@ -24,6 +24,11 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     return np.array([_is_right(answer, accepted) for answer, accepted in pairs], np.float64)
 
 
+def fault_of(references: Sequence[str]) -> str:
+    """What is wrong with the references of a sample; empty when nothing is."""
+    return "" if any(map(_parse, references)) else f"expected a box such as [0.1,0.2,0.5,0.6]; found {references[0]!r}"
+
+
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """The box of the medians of every coordinate over all reference boxes; empty when there is no box."""
     boxes = [box for accepted in references for box in map(_parse, accepted) if box is not None]

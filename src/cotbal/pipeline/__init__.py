@@ -12,6 +12,7 @@ from typing import Any
 from cotbal import plugins
 from cotbal.balance import Balance
 from cotbal.errors import RunError
+from cotbal.measure import load_metric
 from cotbal.pipeline.inputs import open_inputs, warnings, write_portions
 from cotbal.pipeline.jobs import Options, Work, carry_out
 from cotbal.pipeline.plan import Kind, Planned, Prepared, make_plan
@@ -53,7 +54,7 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     methods = {name: _method(recipe, name) for name in {run.weighting for run, _ in runs} | set(recipe.file.weightings)}
     for task in recipe.mixture.tasks:
         for metric in {task.metric, *task.test_metrics}:
-            plugins.load("cotbal.metrics", metric)
+            load_metric(metric)
     inputs = open_inputs(recipe)
     planned = make_plan(recipe, inputs, runs, root)
     remarks = [*warnings(recipe, inputs), *_too_short(recipe, planned.runs, methods)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from cotbal.data.records import Records, default_cache, open_records
 from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
 from cotbal.data.tokens import token_counter
 from cotbal.errors import DataError
+from cotbal.measure import fault_finder
 from cotbal.recipe import Recipe
 from cotbal.rundir import RunDir
 from cotbal.runs import Run
@@ -52,7 +53,8 @@ def open_inputs(recipe: Recipe) -> Inputs:
     """Open every file of the mixture and draw the portions.
 
     Raises:
-        DataError: broken records, or missing pictures where the recipe says `on_missing_image: error`.
+        DataError: broken records, references that a metric cannot score, or missing pictures where the recipe says
+            `on_missing_image: error`.
     """
     cache = default_cache()
     count = token_counter(recipe)
@@ -73,11 +75,21 @@ def open_inputs(recipe: Recipe) -> Inputs:
         splits = {"validation": task.validation} if task.validation else {}
         for split, path in {**splits, **task.test}.items():
             answers = open_records(path, cache, evaluation=True)
+            _can_be_scored(answers, task.metrics_of(split))
             kept, lost = _kept(answers, recipe)
             digests[f"{task.name}.{split}"] = answers.digest
             evaluation[f"{task.name}.{split}"] = len(kept)
             dropped += lost
     return Inputs(portions, digests, evaluation, tuple(dropped), tokens)
+
+
+def _can_be_scored(records: Records, metrics: Sequence[str]) -> None:
+    finders = [find for find in map(fault_finder, metrics) if find is not None]
+    for record in records if finders else ():
+        for find in finders:
+            fault = find(record.references)
+            if fault:
+                raise DataError(f"{records.source}, record {record.number}: {fault}")
 
 
 def _kept(records: Records, recipe: Recipe) -> tuple[np.ndarray, list[str]]:

@@ -153,7 +153,7 @@ def _matrix(models: Models, seed: int, places: Sequence[_Place]) -> ScoreMatrix:
         cells = [each[seed].get((place.task, place.split)) for each in models.values()]
         first = next(cell for cell in cells if cell is not None)
         nothing = np.full(len(first.clusters), np.nan)
-        values = np.stack([nothing if cell is None else cell.metrics[place.metric].samples for cell in cells])
+        values = np.stack([nothing if cell is None else cell.metrics[place.metric].measured.linear for cell in cells])
         maximum = first.metrics[place.metric].maximum
         # Metrics of one split answer the same samples, so one draw serves them all.
         samples[str(place)] = Samples(values, first.clusters, maximum, drawn_with=f"{place.task}.{place.split}")

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from cotbal.balance import Balance, Flag, Need
 from cotbal.errors import RunError
 from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunDir, RunPaths, read_json, read_jsonl
-from cotbal.scores import ScoreMatrix, read_scores
+from cotbal.scores import CONSTANT, Measured, ScoreMatrix, read_measured, read_scores
 
 LICENCES = "LICENCES.md"
 Status = Literal["done", "failed", "not finished", "not started"]
@@ -28,7 +28,7 @@ class MetricScores:
 
     score: float
     maximum: float
-    samples: Float[np.ndarray, " sample"]
+    measured: Measured
     constant: float | None
     constant_answer: str
 
@@ -240,12 +240,12 @@ def _read_scores(path: Path) -> TaskScores:
 
 
 def _metric_scores(content: Mapping[str, Any]) -> MetricScores:
-    constant = content.get("constant_samples")
+    known = content.get(f"{CONSTANT}samples")
     return MetricScores(
         score=content["score"],
         maximum=content["maximum"],
-        samples=_array(content["samples"]),
-        constant=float(np.mean(constant)) if constant else None,
+        measured=read_measured(content),
+        constant=read_measured(content, CONSTANT).score if known else None,
         constant_answer=content.get("constant_answer") or "",
     )
 

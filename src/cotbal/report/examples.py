@@ -55,7 +55,7 @@ def _of_task(contents: Contents, task: str) -> list[Example]:
         return []
     scores = [run.scores[task, SPLIT] for run in probes]
     metric = contents.metric_of(scores[0])
-    values = np.stack([found.metrics[metric].samples for found in scores])
+    values = np.stack([found.metrics[metric].measured.values for found in scores])
     records = [read_jsonl(run.paths.generations(task, SPLIT)) for run in probes]
     images = contents.recipe.images if contents.recipe else contents.directory
     return [

@@ -8,7 +8,7 @@ from balance_cases import right_or_wrong, with_samples
 
 from cotbal.balance import Settings, balance
 from cotbal.balance.uncertainty import cluster_sums, interval, resample_scores, seed_moves
-from cotbal.scores import ScoreMatrix, mean_matrix
+from cotbal.scores import Measured, Samples, ScoreMatrix, mean_matrix
 
 LEVELS = {"a": [0.2, 0.7, 0.4], "b": [0.3, 0.4, 0.8]}
 
@@ -161,3 +161,61 @@ class TestSeeds:
         assert result.part_intervals is not None
         assert "the noise of the seeds alone" in result.warnings[0]
         np.testing.assert_allclose(result.contribution, balance(mean_matrix(self.tables(3, 0.01))).contribution)
+
+
+class TestWeightedMeans:
+    """A metric that weighs its samples, such as F1, reaches the bootstrap as plain means (`Measured.linear`)."""
+
+    def runs(self, n: int = 300) -> tuple[list[Measured], np.ndarray]:
+        """Yes-or-no answers of two runs, five questions a picture: right or not, and their weights in F1."""
+        random = np.random.default_rng(1)
+        truth = random.random(n) < 0.3
+        found = []
+        for skill in (0.7, 0.85):
+            said = np.where(random.random(n) < skill, truth, ~truth)
+            found.append(Measured((said == truth).astype(float), np.where(said == truth, 2.0 * said, 1.0)))
+        return found, np.arange(n) // 5
+
+    def test_the_interval_is_that_of_a_bootstrap_of_the_ratio(self) -> None:
+        """Each resample computes F1 anew; bounds agree within a twentieth of the interval's width."""
+        found, clusters = self.runs()
+        values = np.stack([each.linear for each in found])
+        table = ScoreMatrix(("a", "b"), ("vqa",), values.mean(axis=1)[:, None], {"vqa": Samples(values, clusters, 1.0)})
+        drawn = resample_scores([table], 4000, 0)[..., 0]
+        picks = np.random.default_rng(0).integers(0, 60, size=(4000, 60))
+        rows = (picks[..., None] * 5 + np.arange(5)).reshape(4000, -1)
+        ratio = np.stack([(e.values * e.weights)[rows].sum(1) / e.weights[rows].sum(1) for e in found], axis=1)
+        expected = np.array([interval(ratio[:, 0]), interval(ratio[:, 1]), interval(ratio[:, 1] - ratio[:, 0])])
+        seen = np.array([interval(drawn[:, 0]), interval(drawn[:, 1]), interval(drawn[:, 1] - drawn[:, 0])])
+        width = np.ptp(expected, axis=1, keepdims=True)
+        assert np.abs(seen - expected).max() < 0.05 * width.max()
+        assert width.min() > 0.05
+
+    def test_a_plain_mean_of_the_values_would_have_another_width(self) -> None:
+        """So that the test above could fail: accuracy is not F1."""
+        found, _ = self.runs()
+        assert found[0].linear.std() > 1.2 * found[0].values.std()
+
+    def test_categories_of_fixed_size_make_single_scores_wide_and_differences_not(self) -> None:
+        """Means over ten unequal categories, against a bootstrap inside each category; two samples a picture."""
+        random = np.random.default_rng(0)
+        sizes = np.array([30, 30, 30, 30, 147, 170, 200, 200, 200, 20])
+        category = np.repeat(np.arange(10), sizes)
+        level = random.uniform(0.6, 0.95, 10)[category]
+        luck = random.random((len(category), 2))
+        other = np.where(random.random(luck.shape) < 0.8, luck, random.random(luck.shape))
+        runs = np.stack([(u < (level + gain)[:, None]).ravel() for u, gain in ((luck, 0), (other, 0.03))]).astype(float)
+        weights = np.repeat(1 / sizes[category], 2)
+        values = np.stack([Measured(run, weights).linear for run in runs])
+        samples = Samples(values, np.arange(len(weights)) // 2, 1.0)
+        table = ScoreMatrix(("a", "b"), ("mme",), values.mean(axis=1)[:, None], {"mme": samples})
+        drawn = resample_scores([table], 2000, 0)[..., 0]
+        pictures = runs.reshape(2, -1, 2).mean(axis=2)
+        inside = np.zeros((2000, 2))
+        for name, size in enumerate(sizes):
+            picks = random.integers(0, size, size=(2000, size))
+            inside += pictures[:, category == name][:, picks].mean(axis=2).T / 10
+        single = drawn.std(axis=0) / inside.std(axis=0)
+        pair = np.diff(drawn, axis=1).std() / np.diff(inside, axis=1).std()
+        assert np.all((single > 1) & (single < 1.3))
+        assert pair == pytest.approx(1, abs=0.06)

@@ -101,6 +101,22 @@ def test_every_fault_is_listed_at_once(lab: Lab) -> None:
     assert (size.records, size.pictures, size.found, size.missing, size.broken) == (6, 3, 1, 1, 1)
 
 
+def test_references_that_a_metric_cannot_score_are_faults(lab: Lab) -> None:
+    """Of the splits that it scores: the test split has a metric of its own."""
+    lab.task |= {"metric": "multiple_choice", "test_metrics": ["exact_match", "vqa_soft"]}
+    answers = [["A"], ["frog", "B"], ["frog"], ["(C) toad"]]
+    lab.write("validation", [llava(f"v{i}", answer=a, image="validation.png") for i, a in enumerate(answers)])
+    lab.write("test", [llava("t0", answer=["frog"] * 10, image="test.png"), llava("t1", image="test.png")])
+    found = [(Path(fault.file).name, fault.number, fault.message) for fault in lab.check().faults]
+    assert found == [
+        ("validation.jsonl", 3, "multiple_choice: expected the letter of an option; found 'frog'"),
+        (
+            "test.jsonl", 2,
+            "vqa_soft: expected the answers of ten people, four at least; found 1; use exact_match for one answer",
+        ),
+    ]  # fmt: skip
+
+
 def test_faults_are_found_again_the_second_time(lab: Lab) -> None:
     lab.write("train", rows("train", 2) + rows("train", 1))
     assert lab.check().faults == lab.check().faults != ()

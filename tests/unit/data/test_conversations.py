@@ -46,6 +46,13 @@ def test_llava_row() -> None:
     )
 
 
+def test_what_json_could_not_hold_is_no_detail() -> None:
+    """Half a surrogate pair, which UTF-8 cannot hold, bytes and empty cells; a record is whole without them."""
+    raw = llava("a", category="x", half="\ud800", data=b"\0", missing=None, blank=float("nan"), task="vqa")
+    assert read(raw, evaluation=True).details == {"category": "x"}
+    assert read(raw).details == {}
+
+
 def test_every_role_of_llava_files_is_known() -> None:
     for user in ("human", "user"):
         for assistant in ("gpt", "assistant", "chatgpt", "bing", "bard"):

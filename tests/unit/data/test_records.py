@@ -42,6 +42,22 @@ def test_text_only_system_and_references_survive_too(tmp_path: Path) -> None:
     assert record.references == ("Hello", "Hi")
 
 
+def test_details_of_evaluation_records_survive_and_those_of_training_records_are_left_out(tmp_path: Path) -> None:
+    details = {"category": "Straße ✓", "rotation_of": 7, "hard": True, "share": 0.5}
+    path = write(tmp_path / "a.jsonl", [llava("a", **details, boxes=[1, 2], nothing=None), llava("b")])
+    first, second = open_records(path, tmp_path / "cache", evaluation=True)
+    assert first.details == details
+    assert second.details == {}
+    assert [record.details for record in open_records(path, tmp_path / "cache")] == [{}, {}]
+
+
+@pytest.mark.parametrize("suffix", ["json", "parquet"])
+def test_details_come_from_every_kind_of_file(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"data.{suffix}", [llava("a", category="count", index=3, raw="")])
+    record = open_records(path, tmp_path / "cache", evaluation=True)[0]
+    assert record.details == {"category": "count", "index": 3, "raw": ""}
+
+
 def test_ids(tmp_path: Path) -> None:
     rows = [llava(None), llava("b"), llava(None)]
     records = open_records(write(tmp_path / "vqa_train.jsonl", rows), tmp_path / "cache")

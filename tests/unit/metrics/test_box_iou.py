@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cotbal.metrics.box_iou import constant_answer, score
+from cotbal.metrics.box_iou import constant_answer, fault_of, score
 
 REFERENCE = "[0.2,0.2,0.6,0.6]"
 
@@ -45,3 +45,14 @@ def test_constant_answer_is_the_box_of_medians() -> None:
     boxes = [["[0,0.1,0.5,1]"], ["[0.2,0.1,0.75,1]", "nothing"], ["[0.9,0.4,1,1]"]]
     assert constant_answer(boxes) == "[0.2,0.1,0.75,1]"
     assert constant_answer([["nothing"]]) == ""
+
+
+def test_references_that_it_cannot_score_are_named() -> None:
+    assert [fault_of(references) for references in (["[0,0,1,1]"], ["none", "[0,0,1,1]"])] == [""] * 2
+    assert all(
+        fault_of(references)
+        for references in (
+            ["none"],
+            ["[0,0,1]"],
+        )
+    )

@@ -207,3 +207,8 @@ def test_a_task_of_which_nothing_is_left_is_an_error(recipe_path: Path) -> None:
     (recipe_path.parent / "images" / "b.png").unlink()
     with pytest.raises(DataError, match=r"ocr_validation\.jsonl"):
         open_inputs(recipe(recipe_path, "on_missing_image=drop"))
+
+
+def test_references_that_a_metric_cannot_score_stop_the_job_before_it_starts(recipe_path: Path) -> None:
+    with pytest.raises(DataError, match=r"jsonl, record 1: vqa_soft: expected the answers of ten people"):
+        open_inputs(recipe(recipe_path, "tasks.ocr.metric=vqa_soft"))

@@ -136,7 +136,7 @@ def test_two_commands_do_not_work_in_one_directory(recipe_path: Path) -> None:
 def test_plan_refuses_what_does_not_exist(recipe_path: Path) -> None:
     with pytest.raises(CotbalError, match="weightings: expected one of dynamic_average, equal, fixed"):
         job(recipe_path, weightings=("fixd",))
-    with pytest.raises(CotbalError, match="metrics: expected one of box_iou, cider"):
+    with pytest.raises(CotbalError, match="metrics: expected one of anls, box_iou, cider"):
         job(recipe_path, "tasks.vqa.metric=exact")
     with pytest.raises(CotbalError, match="metrics: expected one of"):
         job(recipe_path, "tasks.vqa.test_metrics=[exact_match, bleu]")

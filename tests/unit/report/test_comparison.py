@@ -9,6 +9,7 @@ from cotbal.report.comparison import Comparison, Difference, Scores, compare
 from cotbal.report.contents import MetricScores, TaskScores
 from cotbal.report.formatting import MINUS
 from cotbal.report.tables import model_tables, seed_table
+from cotbal.scores import Measured
 
 
 def model(picture: int = 1, **tasks: dict[str, list[float]]) -> Scores:
@@ -18,7 +19,7 @@ def model(picture: int = 1, **tasks: dict[str, list[float]]) -> Scores:
             task,
             "test",
             np.arange(len(next(iter(metrics.values())))) // picture,
-            {m: MetricScores(float(np.mean(v)), 1.0, np.array(v), None, "") for m, v in metrics.items()},
+            {m: MetricScores(float(np.mean(v)), 1.0, Measured(np.array(v)), None, "") for m, v in metrics.items()},
         )
         for task, metrics in tasks.items()
     }
@@ -36,7 +37,8 @@ def change(found: Comparison, task: str | None = None) -> Difference:
 
 def paired_difference(baseline: np.ndarray, ours: np.ndarray, clusters: np.ndarray) -> Difference:
     def scores(values: np.ndarray) -> Scores:
-        return {("ocr", "test"): TaskScores("ocr", "test", clusters, {"em": MetricScores(0, 1.0, values, None, "")})}
+        found = MetricScores(0, 1.0, Measured(values), None, "")
+        return {("ocr", "test"): TaskScores("ocr", "test", clusters, {"em": found})}
 
     return pair(scores(baseline), scores(ours), "ocr").rows[0].differences["fixed"]
 
@@ -186,3 +188,18 @@ def test_a_task_that_one_method_did_not_answer_is_shown_for_the_others() -> None
     assert set(chat.differences) == {"fixed"}
     assert found.against["equal"].average.value == pytest.approx(25)
     assert found.left_out == ()
+
+
+def test_a_metric_that_weighs_its_samples_is_compared_as_it_is_scored() -> None:
+    """Values 1, 0, 1 that count 2, 1 and 0 make two thirds, and a table of plain means must say the same."""
+    weights = np.array([2.0, 1.0, 0.0])
+    equal = {("vqa", "test"): TaskScores("vqa", "test", np.arange(3), {"f1": weighed([1, 0, 1], weights)})}
+    fixed = {("vqa", "test"): TaskScores("vqa", "test", np.arange(3), {"f1": weighed([1, 1, 0], weights)})}
+    row = pair(equal, fixed, "vqa").rows[0]
+    assert row.scores == pytest.approx({"equal": 2 / 3, "fixed": 1})
+    assert row.differences["fixed"].value == pytest.approx(1 / 3)
+
+
+def weighed(values: list[float], weights: np.ndarray) -> MetricScores:
+    found = Measured(np.array(values, float), weights)
+    return MetricScores(found.score, 1.0, found, None, "")

@@ -1,0 +1,28 @@
+"""Scores that are means over categories: every category has the same say, however many samples it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def categories(records: Records, n: int) -> list[str]:
+    """The `category` of each of n samples; one for all where the records state none."""
+    return [str(detail(record, "category", "")) for record in records] if records else [""] * n
+
+
+def detail(record: Mapping[str, Any], name: str, otherwise: Any) -> Any:
+    """What a record says beside conversation and pictures."""
+    return record.get("details", {}).get(name, otherwise)
+
+
+def leveled(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
+    """Weights that sum to 1 in every category that has any, and keep their proportions inside it; shape [n]."""
+    number = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)[1]
+    total = np.bincount(number, weights)[number] if len(weights) else np.zeros(0)
+    found: np.ndarray = np.divide(weights, total, out=np.zeros(len(weights)), where=total > 0)
+    return found

@@ -1,0 +1,75 @@
+"""Perception score of MME (Fu et al. 2023): accuracy and accuracy+ in %, added up over ten categories, on 0-2000.
+
+Accuracy+ is the share of pictures whose two questions are both answered right. The four categories of cognition are a
+score of their own (0-800) and count nothing here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from cotbal.errors import CotbalError
+from cotbal.metrics._categories import Records, categories, leveled
+
+MAXIMUM = 2000.0
+HIGHER_IS_BETTER = True
+
+_EACH = 1000.0  # ten categories of 100 % accuracy, and as much accuracy+
+_COGNITION = {"commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"}
+
+
+def score(predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()) -> np.ndarray:
+    """1000 for a right answer, and 1000 more when all of its picture are right; float64, shape [n].
+
+    The score is their mean under `weights`. Fewer categories than ten, as in a subset, are scaled up to ten.
+    """
+    pairs = zip(predictions, references, strict=True)
+    right = np.array([_reads(answer) in map(_reads, accepted) and _reads(answer) != "" for answer, accepted in pairs])
+    picture = _pictures(records, len(right))
+    wrong = Counter(place for place, good in zip(picture, right, strict=True) if not good)
+    return _EACH * (right.astype(np.float64) + [place not in wrong for place in picture])
+
+
+def weights(predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()) -> np.ndarray:
+    """The same for every category of perception, and inside it for every answer; float64, shape [n].
+
+    Raises:
+        CotbalError: there are categories of cognition alone.
+    """
+    names = categories(records, len(predictions))
+    counted = np.array([name not in _COGNITION for name in names], np.float64)
+    if len(counted) and not counted.any():
+        raise CotbalError(
+            f"mme: expected categories of perception; found only {', '.join(sorted(set(names)))}, which are of "
+            "cognition; score them with exact_match"
+        )
+    return leveled(counted, names)
+
+
+def fault_of(references: Sequence[str]) -> str:
+    """What is wrong with the references of a sample; empty when nothing is."""
+    return "" if any(map(_reads, references)) else f"expected yes or no; found {references[0]!r}"
+
+
+def constant_answer(references: Sequence[Sequence[str]]) -> str:
+    """Yes or no, whichever is right more often."""
+    truth = Counter(_reads(accepted[0]) for accepted in references)
+    return "Yes" if truth["yes"] >= truth["no"] else "No"
+
+
+def _reads(text: str) -> str:
+    """`yes` or `no` when it stands in the first four letters, otherwise nothing: so the official program reads it."""
+    start = text.lower().strip().replace(".", "")[:4]
+    return next((word for word in ("yes", "no") if word in start), "")
+
+
+def _pictures(records: Records, n: int) -> list[tuple[str, ...]]:
+    """Which samples are on one picture of one category; a sample without pictures stands alone."""
+    names = categories(records, n)
+    own = [tuple(record.get("images", ())) for record in records] or [()] * n
+    return [
+        (name, *images) if images else (name, str(i)) for i, (name, images) in enumerate(zip(names, own, strict=True))
+    ]

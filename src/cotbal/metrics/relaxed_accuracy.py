@@ -1,0 +1,42 @@
+"""Relaxed accuracy of ChartQA (Masry et al. 2022): a number may be off by 5 %, words must be equal but for case."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+MAXIMUM = 1.0
+HIGHER_IS_BETTER = True
+
+_TOLERANCE = 0.05  # of the reference
+
+
+def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+    """1.0 for a right answer, otherwise 0.0; float64, shape [n]. With several references any of them is right.
+
+    `12%` is the number 0.12. A reference of 0, or one that is no number, must be met as text.
+    """
+    pairs = zip(predictions, references, strict=True)
+    return np.array([any(_agree(answer, one) for one in accepted) for answer, accepted in pairs], np.float64)
+
+
+def constant_answer(references: Sequence[Sequence[str]]) -> str:
+    """The most frequent reference, in small letters; the first to appear when several are."""
+    accepted = (answer for item in references for answer in dict.fromkeys(map(str.lower, item)))
+    return max(Counter(accepted).items(), key=lambda pair: pair[1])[0]
+
+
+def _agree(answer: str, reference: str) -> bool:
+    given, wanted = _number(answer), _number(reference)
+    if given is not None and wanted:
+        return abs(given - wanted) / abs(wanted) <= _TOLERANCE
+    return answer.lower() == reference.lower()
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        return None

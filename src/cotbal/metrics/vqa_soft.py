@@ -1,0 +1,94 @@
+"""Accuracy of VQAv2 (Goyal et al. 2017): an answer is as right as people agree with it, three of ten being enough.
+
+Answers are normalised as the challenge's server does: small letters, no punctuation, no articles, digits for number
+words, apostrophes in contractions.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from cotbal.errors import CotbalError
+
+MAXIMUM = 1.0
+HIGHER_IS_BETTER = True
+
+_ENOUGH = 3  # people who agree
+_SIGNS = ';/[]"{}()=+\\_-><@`!'
+_NUMBERS = {
+    "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5",
+    "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
+}  # fmt: skip
+_ARTICLES = {"a", "an", "the"}
+_FULL_STOP = re.compile(r"\.(?!\d)")  # not the point of a decimal
+_CONTRACTED = """
+    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd
+    he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't
+    needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've
+    somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll
+    that's there'd there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've
+    weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll
+    why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+"""
+# One apostrophe left out; and one word that the server's table has the wrong way round.
+_CONTRACTIONS = {
+    word[:i] + word[i + 1 :]: word for word in _CONTRACTED.split() for i, letter in enumerate(word) if letter == "'"
+} | {"somebody'd": "somebodyd"}
+
+
+def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+    """Mean over all people of min(1, others who gave this answer / 3); float64, shape [n].
+
+    With ten references, k of which agree: 0, 0.3, 0.6, 0.9 for k = 0 to 3, and 1 from 4 on.
+
+    Raises:
+        CotbalError: a sample has fewer than four references, so that no answer could be wholly right.
+    """
+    pairs = zip(predictions, references, strict=True)
+    return np.array([_agreement(normalise(answer), _people(accepted)) for answer, accepted in pairs], np.float64)
+
+
+def fault_of(references: Sequence[str]) -> str:
+    """What is wrong with the references of a sample; empty when nothing is."""
+    if len(references) > _ENOUGH:
+        return ""
+    return f"expected the answers of ten people, four at least; found {len(references)}; use exact_match for one answer"
+
+
+def constant_answer(references: Sequence[Sequence[str]]) -> str:
+    """The answer that scores most, normalised; the first to appear when several do."""
+    total: Counter[str] = Counter()
+    for accepted in references:
+        people = _people(accepted)
+        for answer in dict.fromkeys(people):
+            total[answer] += round(_agreement(answer, people) * 1e9)  # whole numbers, so that equal is equal
+    return max(total.items(), key=lambda pair: pair[1])[0]
+
+
+def normalise(answer: str) -> str:
+    """The form in which the VQA server compares answers, and which it wants in a submission."""
+    text = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+    text = text.replace("\n", " ").replace("\t", " ")
+    before = text
+    for sign in _SIGNS:
+        beside_a_blank = f"{sign} " in before or f" {sign}" in before
+        text = text.replace(sign, "" if beside_a_blank else " ")
+    words = (_NUMBERS.get(word, word) for word in _FULL_STOP.sub("", text).split())
+    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def _people(accepted: Sequence[str]) -> list[str]:
+    fault = fault_of(accepted)
+    if fault:
+        raise CotbalError(f"vqa_soft: {fault}")
+    return [normalise(answer) for answer in accepted]
+
+
+def _agreement(answer: str, people: Sequence[str]) -> float:
+    same = people.count(answer)
+    agreed = same * min(1.0, (same - 1) / _ENOUGH) + (len(people) - same) * min(1.0, same / _ENOUGH)
+    return agreed / len(people)

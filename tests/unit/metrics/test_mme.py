@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+from cotbal.errors import CotbalError
+from cotbal.measure import measure
+from cotbal.metrics.mme import constant_answer, fault_of, score
+
+PERCEPTION = ("existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR")
+
+
+def records(category: str, pictures: int) -> list[dict[str, Any]]:
+    """Two questions a picture; pictures of different categories have the same names."""
+    return [{"images": [f"{i // 2}.jpg"], "details": {"category": category}} for i in range(2 * pictures)]
+
+
+def official(right: list[bool], about: list[dict[str, Any]]) -> float:
+    """Accuracy in % over questions, plus the same over pictures with both right, added up over categories."""
+    pairs: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for good, record in zip(right, about, strict=True):
+        pairs[record["details"]["category"]][record["images"][0]].append(good)
+    total = 0.0
+    for pictures in pairs.values():
+        answers = [good for pair in pictures.values() for good in pair]
+        total += 100 * sum(answers) / len(answers) + 100 * sum(map(all, pictures.values())) / len(pictures)
+    return total
+
+
+@pytest.mark.parametrize(
+    ("answer", "reads"),
+    [
+        ("Yes", "yes"), ("YES.", "yes"), ("yes, it is", "yes"), ("No", "no"), ("no.", "no"), (" \nYes", "yes"),
+        ("not sure", "no"), ("y", ""), ("It is yes", ""), ("maybe", ""), ("", ""),
+    ],
+)  # fmt: skip
+def test_reading(answer: str, reads: str) -> None:
+    assert score([answer], [["Yes"]]).tolist() == [2000.0 * (reads == "yes")]
+    assert score([answer], [["No"]]).tolist() == [2000.0 * (reads == "no")]
+
+
+def test_score_is_the_official_sum_over_ten_categories() -> None:
+    about = [record for i, name in enumerate(PERCEPTION) for record in records(name, 3 + i)]
+    draw = random.Random(0)
+    right = [draw.random() < 0.7 for _ in about]
+    answers = ["Yes" if good else "No" for good in right]
+    assert measure("mme", answers, [["Yes"]] * len(about), about).score == pytest.approx(
+        official(right, about), rel=1e-12
+    )
+
+
+def test_one_wrong_answer_costs_the_picture_its_accuracy_plus() -> None:
+    found = measure("mme", ["Yes", "No", "Yes", "Yes"], [["Yes"], ["Yes"], ["Yes"], ["Yes"]], records("count", 2))
+    assert found.values.tolist() == [1000, 0, 2000, 2000]
+    assert found.score == 10 * (75 + 50)
+
+
+def test_cognition_counts_nothing_beside_perception() -> None:
+    about = [*records("count", 1), *records("code_reasoning", 1)]
+    assert measure("mme", ["Yes", "Yes", "No", "No"], [["Yes"]] * 4, about).score == 2000
+
+
+def test_cognition_alone_is_refused() -> None:
+    with pytest.raises(CotbalError, match="mme: expected categories of perception; found only code_reasoning"):
+        measure("mme", ["Yes"] * 2, [["Yes"]] * 2, records("code_reasoning", 1))
+
+
+def test_constant_answer() -> None:
+    assert constant_answer([["Yes"], ["No"], ["no."]]) == "No"
+    assert constant_answer([["Yes"], ["No"]]) == "Yes"
+
+
+def test_references_that_it_cannot_score_are_named() -> None:
+    assert [fault_of(references) for references in (["Yes"], ["no."])] == [""] * 2
+    assert all(fault_of(references) for references in (["maybe"],))

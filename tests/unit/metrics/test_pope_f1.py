@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+from cotbal.measure import measure
+from cotbal.metrics.pope_f1 import fault_of, score
+
+
+def f1(said: list[bool], true: list[bool]) -> float:
+    """From precision and recall, as POPE defines it."""
+    hits = sum(s and t for s, t in zip(said, true, strict=True))
+    precision, recall = hits / sum(said), hits / sum(true)
+    return 2 * precision * recall / (precision + recall)
+
+
+@pytest.mark.parametrize(
+    ("answer", "yes"),
+    [
+        ("Yes", True),
+        ("yes, there is", True),
+        ("No", False),
+        ("no", False),
+        ("No, there is not", False),
+        ("There is not", False),
+        ("NO", True),  # only these spellings deny
+        ("Nothing", True),
+        ("Yes. No doubt", True),  # the first sentence decides
+        ("I do not. Yes", False),
+        ("", True),
+    ],
+)
+def test_reading(answer: str, yes: bool) -> None:
+    assert score([answer, answer], [["yes"], ["no"]]).tolist() == [float(yes), float(not yes)]
+
+
+def test_score_is_the_mean_of_the_f1_of_the_categories() -> None:
+    draw = random.Random(0)
+    sizes = {"adversarial": 40, "popular": 70, "random": 55}
+    names = [name for name, size in sizes.items() for _ in range(size)]
+    true = [draw.random() < 0.4 for _ in names]
+    said = [t if draw.random() < 0.8 else not t for t in true]
+    records = [{"details": {"category": name}} for name in names]
+    words = {True: "Yes", False: "No"}
+    found = measure("pope_f1", [words[s] for s in said], [[words[t]] for t in true], records)
+    places = {name: [i for i, other in enumerate(names) if other == name] for name in sizes}
+    by_category = [f1([said[i] for i in place], [true[i] for i in place]) for place in places.values()]
+    assert found.score == pytest.approx(np.mean(by_category), rel=1e-12)
+    assert measure("pope_f1", [words[s] for s in said], [[words[t]] for t in true]).score == pytest.approx(
+        f1(said, true)
+    )
+
+
+def test_never_yes_scores_zero() -> None:
+    assert measure("pope_f1", ["No", "No"], [["yes"], ["no"]]).score == 0
+    assert measure("pope_f1", ["No", "No"], [["no"], ["no"]]).score == 0
+
+
+def test_always_yes_is_the_constant_answer() -> None:
+    assert measure("pope_f1", ["Yes"] * 4, [["yes"], ["no"]] * 2).score == pytest.approx(2 / 3)
+
+
+def test_references_that_it_cannot_score_are_named() -> None:
+    assert [fault_of(references) for references in (["yes"], ["No."], ["Yes", "no"])] == [""] * 3
+    assert all(
+        fault_of(references)
+        for references in (
+            ["maybe"],
+            ["Yes it is"],
+        )
+    )

@@ -1,0 +1,95 @@
+"""A metric of the user's own, and what is said when it is not what a metric must be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from cotbal.errors import CotbalError
+from cotbal.measure import load_metric, measure
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+CONSTANTS = "MAXIMUM = 1.0\nHIGHER_IS_BETTER = True\n"
+CONSTANT = "def constant_answer(references):\n    return ''\n"
+SCORE = "def score(predictions, references):\n    return {}\n"
+Write = Callable[[str], str]
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    """Writes a module and returns its dotted path; a fresh package each time, since modules are imported once."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(source: str) -> str:
+        package = tmp_path / f"own_{uuid4().hex}"
+        package.mkdir()
+        (package / "__init__.py").write_text("")
+        (package / "metric.py").write_text(source)
+        return f"{package.name}.metric"
+
+    return write
+
+
+def test_a_metric_of_answers_and_references(own: Write) -> None:
+    name = own(CONSTANTS + CONSTANT + SCORE.format("[float(p in r) for p, r in zip(predictions, references)]"))
+    found = measure(name, ["a", "b"], [["a"], ["c", "d"]])
+    assert found.values.tolist() == [1, 0]
+    assert found.weights is None
+
+
+def test_a_metric_that_asks_for_the_records(own: Write) -> None:
+    source = "def score(predictions, references, records):\n    return [r['details']['hard'] for r in records]\n"
+    found = measure(
+        own(CONSTANTS + CONSTANT + source), ["a", "b"], [["a"]] * 2, [{"details": {"hard": i}} for i in (0, 1)]
+    )
+    assert found.values.tolist() == [0, 1]
+
+
+def test_a_metric_that_weighs_its_samples(own: Write) -> None:
+    weights = "def weights(predictions, references):\n    return list(map(len, predictions))\n"
+    name = own(CONSTANTS + CONSTANT + SCORE.format("[1, 0]") + weights)
+    assert measure(name, ["abc", "d"], [["x"]] * 2).score == 0.75
+
+
+def test_the_metric_of_the_page_works(own: Write) -> None:
+    source = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert source is not None
+    name = own(source[1])
+    found = measure(name, ["3", "30 frogs", "many"], [["3"], ["40"], ["5"]])
+    np.testing.assert_allclose(found.values, [1, 0.75, 0])
+    assert load_metric(name).constant_answer([["3"], ["5"], ["9"]]) == "5"
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (CONSTANTS, "found none called score, constant_answer in .*metric.py"),
+        (
+            "MAXIMUM = 1.0\nHIGHER_IS_BETTER = False\n" + CONSTANT + SCORE.format("[1]"),
+            "HIGHER_IS_BETTER = True.*False",
+        ),
+        (CONSTANTS + CONSTANT + SCORE.format("[1, 2]"), r"for each of 1 samples; found an array of shape \(2,\)"),
+        (CONSTANTS + CONSTANT + SCORE.format("0.5"), r"found an array of shape \(\)"),
+        (CONSTANTS + CONSTANT + SCORE.format("[float('nan')]"), "of score one finite number .* found nan for sample 1"),
+        (
+            CONSTANTS + CONSTANT + SCORE.format("[1]") + "def weights(predictions, references):\n    return [-1]\n",
+            "expected weights of 0 or more; found -1",
+        ),
+    ],
+)
+def test_what_is_no_metric_is_refused(own: Write, source: str, message: str) -> None:
+    name = own(source)
+    with pytest.raises(CotbalError, match=message) as caught:
+        measure(name, ["a"], [["a"]])
+    assert str(caught.value).startswith(f"metric {name}: expected")
+
+
+def test_a_metric_whose_own_code_fails_shows_where(own: Write) -> None:
+    """A fault in the user's program is no fault of the records: the traceback is what helps."""
+    with pytest.raises(ZeroDivisionError):
+        measure(own(CONSTANTS + CONSTANT + SCORE.format("[1 / 0]")), ["a"], [["a"]])
