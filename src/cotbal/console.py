@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress, TaskID
 from rich.table import Table
 
 from cotbal.balance import Balance
@@ -21,6 +22,7 @@ from cotbal.pipeline.plan import Plan
 from cotbal.pipeline.status import State
 from cotbal.report import amount_views
 from cotbal.report.amounts import AmountCurves
+from cotbal.recipes.releases.writing import SplitSummary
 from cotbal.report.comparison import Comparison
 from cotbal.report.formatting import with_interval
 from cotbal.report.naming import method_label
@@ -45,6 +47,37 @@ def steps() -> Iterator[Callable[[str, int, int], None]]:
     screen = Console(stderr=True)
     with screen.status("") as line:
         yield lambda what, done, total: line.update(f"{escape(what)} {done}/{total}")
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar for every file that is being read: (what, done, total)."""
+    screen = Console(stderr=True)
+    with Progress(console=screen, disable=not screen.is_terminal) as progress:
+        known: dict[str, TaskID] = {}
+
+        def update(what: str, done: int, total: int) -> None:
+            if what not in known:
+                known[what] = progress.add_task(escape(what), total=total)
+            progress.update(known[what], completed=done, total=total)
+
+        yield update
+
+
+def show_prepared(splits: Sequence[SplitSummary]) -> None:
+    """What every split of a prepared benchmark holds, what it should hold, and every difference."""
+    table = _table("task", "split", "form", "records", "turns", "pictures", "missing", "dropped", "expected")
+    for s in splits:
+        expected = "-" if s.expected.records is None else f"{s.expected.records:,}"
+        numbers = (f"{count:,}" for count in (s.records, s.turns, s.found, s.missing, s.dropped))
+        table.add_row(escape(s.task), s.split, s.form, *numbers, expected)
+    out.print(table)
+    for s in splits:
+        if s.differences:
+            told = ", ".join(f"{value:+,} {what}" for what, value in s.differences.items())
+            out.print(f"[yellow]differs[/]  {escape(s.task)} {s.split}: {told} than expected", soft_wrap=True)
+    total, right = len(splits), sum(not s.differences for s in splits)
+    out.print(f"\n{right} of {total} splits hold what is expected of them, as far as that is known")
 
 
 def show_check(found: CheckReport) -> None:
