@@ -243,9 +243,16 @@ def _box(number: int) -> list[float]:
 
 def _annotations(dataset: str) -> list[dict[str, Any]]:
     return [
-        {"id": 1700000 + n, "image_id": i, "category_id": 1, "bbox": _box(n), "segmentation": [[1.5, 2.5]], "area": 9.5, "iscrowd": 0}
+        {
+            "id": 1700000 + n,
+            "image_id": i,
+            "category_id": 1,
+            "bbox": _box(n),
+            "segmentation": [[1.5, 2.5]],
+            "iscrowd": 0,
+        }
         for n, i, _, _ in refs(dataset)
-    ]  # fmt: skip
+    ]
 
 
 def _image(image: int) -> dict[str, Any]:
@@ -277,8 +284,8 @@ def refcoco(raw: Path) -> None:
 
 def refcoco_hub(raw: Path) -> None:
     names = {"val": "validation", "testA": "test"}
-    for dataset in SPLITS:
-        for split in SPLITS[dataset]:
+    for dataset, splits in SPLITS.items():
+        for split in splits:
             rows = [_hub_ref(ref) for ref in refs(dataset) if ref[2] == split]
             as_parquet(
                 raw / f"jxu124/{dataset}/data/{names.get(split, split)}-00000-of-00001-94431d5f4bd5.parquet", rows
@@ -306,7 +313,7 @@ def talk(*texts: str, roles: tuple[str, str] = ("human", "gpt")) -> list[dict[st
 
 def sharegpt4v(raw: Path) -> None:
     names = [
-        "coco/train2017/000000000009.jpg", "sam/images/sa_545504.jpg", "llava/llava_pretrain/images/00453/004539375.jpg",
+        "coco/train2017/000000000009.jpg", "sam/images/sa_545504.jpg", "llava/llava_pretrain/images/00453/00.jpg",
         "share_textvqa/images/03e.jpg", "web-celebrity/images/1.jpg", "wikiart/images/2.jpg",
     ]  # fmt: skip
     asked = ["<image>\nDescribe it.", "Describe it.\n<image>"]
@@ -322,22 +329,27 @@ def sharegpt4v(raw: Path) -> None:
 
 def dump() -> list[dict[str, Any]]:
     """Records of the ShareGPT dump that each meet one rule; only those whose id begins with `good` stay."""
+    hello = {"from": "gpt", "value": "Hello."}
+    kind = {"from": "system", "value": "Be kind."}
     long = ("How do I tie a knot?", "Make a loop, and pull.")
     return [
         {"id": "good_plain", "conversations": talk(*long)},
-        {"id": "good_first_gpt", "conversations": [*talk("Hello.", roles=("gpt", "human")), *talk("Why is rain wet?", long[1])]},
+        {"id": "good_first_gpt", "conversations": [hello, *talk("Why is rain wet?", long[1])]},
         {"id": "blocked", "conversations": talk("Who made you?", "OpenAI did, of course.")},
         {"id": "limited", "conversations": talk("Say more.", "Too many requests in 1 hour. Try again later.")},
         {"id": "good_plain", "conversations": talk("Another text here", "under the same id")},
         {"id": "same_beginning", "conversations": talk(*long, "And then?", "Pull harder.")},
         {"id": "good_odd", "conversations": talk("Name a tree, please.", "An oak.", "And one more?")},
-        {"id": "system_inside", "conversations": [*talk(*long), {"from": "system", "value": "Be kind."}, *talk(*long)]},
+        {"id": "system_inside", "conversations": [*talk(*long), kind, *talk(*long)]},
         {"id": "good_user", "conversations": talk("Count to three.", "One, two, three.", roles=("user", "bing"))},
-        {"id": "good_stops", "conversations": talk("Tell a tale.", "Once upon a time.", "Go on.", "", "Please.", "No.")},
+        {
+            "id": "good_stops",
+            "conversations": talk("Tell a tale.", "Once upon a time.", "Go on.", "", "Oh.", "No."),
+        },
         {"id": "short", "conversations": talk("Hi", "Hello")},
         {"id": "single", "conversations": talk("Nobody answered this one.")},
         {"id": "plugged", "conversations": talk("What is the weather?", "It is sunny today."), "plugins": ["w"]},
-    ]  # fmt: skip
+    ]
 
 
 def sharegpt(raw: Path) -> None:
@@ -347,12 +359,16 @@ def sharegpt(raw: Path) -> None:
 
 def mix665k(raw: Path) -> None:
     rows = [
-        {"id": "000000033471", "image": "coco/train2017/000000033471.jpg", "conversations": talk("<image>\nWhat?", "A bus")},
-        {"id": "2354786", "image": "gqa/images/2354786.jpg", "conversations": talk("<image>\nWhere?\nAnswer.", "Left", "Who?", "Me")},
-        {"id": "0439136350", "image": "ocr_vqa/images/0439136350.jpg", "conversations": talk("<image>\nTitle?", "Lanterns")},
+        _mixed("000000033471", "coco/train2017/000000033471.jpg", "<image>\nWhat?", "A bus"),
+        _mixed("2354786", "gqa/images/2354786.jpg", "<image>\nWhere?\nAnswer.", "Left", "Who?", "Me"),
+        _mixed("0439136350", "ocr_vqa/images/0439136350.jpg", "<image>\nTitle?", "Lanterns"),
         {"id": "wNBG8Gp_0", "model": "", "conversations": talk("How deep is a well?", "It depends.")},
-    ]  # fmt: skip
+    ]
     as_json(raw / "liuhaotian/LLaVA-Instruct-150K/llava_v1_5_mix665k.json", rows)
+
+
+def _mixed(identity: str, image: str, *texts: str) -> dict[str, Any]:
+    return {"id": identity, "image": image, "conversations": talk(*texts)}
 
 
 ORIGINAL: dict[str, Callable[[Path], None]] = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
 
 from cotbal.recipes.releases.conversation import Asked, Conversation
+from cotbal.recipes.releases.gallery import picture_id
 from cotbal.recipes.releases.rules import ONE_WORD, capitalized, drawn, merge_by_image, with_instruction
 from cotbal.recipes.releases.sources import Choices, Files, Job, Read
 
@@ -45,7 +45,7 @@ def merged(reader: Reader) -> Read:
     def read(files: Files, job: Job) -> Iterator[Conversation]:
         asked = ((each.image, each.asked) for each in _kept(_answered(reader(files, job, True)), job))
         for image, turns in merge_by_image(asked):
-            yield Conversation(PurePosixPath(image).stem, image, with_instruction(turns, ONE_WORD))
+            yield Conversation(picture_id(image), image, with_instruction(turns, ONE_WORD))
 
     return read
 

@@ -12,7 +12,7 @@ from cotbal.recipes.academic import regions
 from cotbal.recipes.academic.regions import Region
 from cotbal.recipes.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.recipes.releases.conversation import Asked, Conversation
-from cotbal.recipes.releases.gallery import coco_2014
+from cotbal.recipes.releases.gallery import coco_2014, picture_id
 from cotbal.recipes.releases.rules import capitalized, merge_by_image, segment
 from cotbal.recipes.releases.sources import Choices, Files, Job, Source
 from cotbal.recipes.releases.writing import Expected
@@ -77,9 +77,8 @@ def _read(reader: regions.Reader, split: str, write: Write, files: Files, job: J
     kept = (region for region in found if region.image_id not in shunned)
     items = ((_picture(region, job), asked) for region, _, asked in write(split, kept, job.choices))
     for image, turns in merge_by_image(items):
-        stem = image.rpartition("/")[2].removesuffix(".jpg")
         for number, piece in enumerate(segment(turns)):
-            yield Conversation(f"{stem}_{number}", image, piece)
+            yield Conversation(f"{picture_id(image)}_{number}", image, piece)
 
 
 def _place(region: Region) -> int:

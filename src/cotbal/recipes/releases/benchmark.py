@@ -14,7 +14,7 @@ from cotbal.recipes.releases.conversation import Asked, Conversation
 from cotbal.recipes.releases.gallery import Gallery
 from cotbal.recipes.releases.length import turn_counter
 from cotbal.recipes.releases.rules import truncated
-from cotbal.recipes.releases.sources import POLICIES, Choices, Job, Source, choose, where_to_get
+from cotbal.recipes.releases.sources import POLICIES, Choices, Job, Source, choose, what_is_needed
 from cotbal.recipes.releases.writing import (
     Expected,
     SplitSummary,
@@ -109,6 +109,7 @@ def prepare(
     """
     if not places.raw.is_dir():
         raise DataError(f"{places.raw}: expected the directory of the raw releases; found no such directory")
+    given = _pictures(places)
     _check(choices, plans)
     count = None if choices.tokenizer is None else turn_counter(choices.tokenizer)
     with locked(places.out / ".lock"):
@@ -116,7 +117,7 @@ def prepare(
         todo = [plan for plan in chosen if done[plan.name] is None]
         sources = [_sources(plan, places.raw, choices.prefer) for plan in todo]
         _demand(todo, [plan for plan in chosen if plan not in todo], sources, places.raw)
-        job = Job(choices, Gallery(places.out / "images", _pictures(places)), progress)
+        job = Job(choices, Gallery(places.out / "images", given), progress)
         for plan, found in zip(todo, sources, strict=True):
             done[plan.name] = _make(plan, [source for source in found if source is not None], places, job, count)
         ready = [plan for plan in plans if done[plan.name] is not None]
@@ -152,17 +153,17 @@ def _demand(
     todo: Sequence[TaskPlan], done: Sequence[TaskPlan], sources: Sequence[Sequence[Source | None]], raw: Path
 ) -> None:
     """Raise one message about all that is absent."""
-    absent = [
-        where_to_get(f"{plan.name} {split.name}", split.sources, raw)
-        for plan, found in zip(todo, sources, strict=True)
-        for split, source in zip(plan.splits, found, strict=True)
-        if source is None
-    ]
+    absent: dict[str, list[str]] = {}  # what is needed -> the splits that need it
+    for plan, found in zip(todo, sources, strict=True):
+        for split, source in zip(plan.splits, found, strict=True):
+            if source is None:
+                absent.setdefault(what_is_needed(split.sources, raw), []).append(f"{plan.name} {split.name}")
     if not absent:
         return
+    told = "\n".join(f"not found in {raw}: {', '.join(names)}\n{needed}" for needed, names in absent.items())
     there = [plan.name for plan, found in zip(todo, sources, strict=True) if None not in found]
     names = ",".join([*(plan.name for plan in done), *there])
-    raise DataError("\n".join(absent) + (f"\nWhat is there can be prepared with --tasks {names}" if names else ""))
+    raise DataError(told + (f"\nWhat is there can be prepared with --tasks {names}" if names else ""))
 
 
 def _make(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
@@ -82,6 +82,11 @@ def _opens(content: bytes) -> bool:
             return True
     except Exception:  # Pillow's decoders raise errors of many kinds on broken data
         return False
+
+
+def picture_id(name: str) -> str:
+    """What tells a picture from the others of its folder: the same whichever COCO release it comes from."""
+    return PurePosixPath(name).stem.removeprefix("COCO_train2014_").removeprefix("COCO_val2014_")
 
 
 def inside(name: str, place: str) -> str:

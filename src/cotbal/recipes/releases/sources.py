@@ -96,12 +96,11 @@ def choose(sources: Sequence[Source], raw: Path, prefer: str | None = None) -> S
     return next((source for source in ordered if not source.missing(raw)), None)
 
 
-def where_to_get(what: str, sources: Sequence[Source], raw: Path) -> str:
-    """One paragraph about a split that is not there: the files that are missing of every form, and their origin."""
-    lines = [f"{what}: not found in {raw}. Needed is one of:"]
+def what_is_needed(sources: Sequence[Source], raw: Path) -> str:
+    """The files that are missing of every form of a split, and where to get them."""
+    lines = []
     for source in sources:
-        missing = ", ".join(source.missing(raw))
-        lines.append(f"  {source.form}: missing {missing}\n    {source.get}")
+        lines += [f"  {source.form}: needs {', '.join(source.missing(raw))}", f"    {source.get}"]
     return "\n".join(lines)
 
 
