@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from rich.table import Table
 
 from cotbal.balance import Balance
@@ -50,27 +50,21 @@ def steps() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar for every file that is being read: (what, done, total)."""
+def bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar of the file that is being read: (what, done, total)."""
     screen = Console(stderr=True)
-    with Progress(console=screen, disable=not screen.is_terminal) as progress:
-        known: dict[str, TaskID] = {}
-
-        def update(what: str, done: int, total: int) -> None:
-            if what not in known:
-                known[what] = progress.add_task(escape(what), total=total)
-            progress.update(known[what], completed=done, total=total)
-
-        yield update
+    with Progress(console=screen, disable=not screen.is_terminal, transient=True) as progress:
+        shown = progress.add_task("", total=None)
+        yield lambda what, done, total: progress.update(shown, description=escape(what), completed=done, total=total)
 
 
 def show_prepared(splits: Sequence[SplitSummary]) -> None:
     """What every split of a prepared benchmark holds, what it should hold, and every difference."""
-    table = _table("task", "split", "form", "records", "turns", "pictures", "missing", "dropped", "expected")
+    table = _table("split", "form", "records", "turns", "pictures", "missing", "dropped", "expected")
     for s in splits:
         expected = "-" if s.expected.records is None else f"{s.expected.records:,}"
         numbers = (f"{count:,}" for count in (s.records, s.turns, s.found, s.missing, s.dropped))
-        table.add_row(escape(s.task), s.split, s.form, *numbers, expected)
+        table.add_row(f"{escape(s.task)} {s.split}", s.form, *numbers, expected)
     out.print(table)
     for s in splits:
         if s.differences:

@@ -84,7 +84,7 @@ def prepare_academic(
         max_tokens, tokenizer, tuple(_listed(ignore_keys)), prefer,
     )  # fmt: skip
     names = None if tasks is None else _listed(tasks)
-    with console.bars() as progress:
+    with console.bar() as progress:
         made = academic.prepare(academic.Places(raw, out, images), choices, progress, tasks=names, model=model)
     _show(made)
 

@@ -252,6 +252,20 @@ def test_conversations_end_before_the_turn_that_is_too_long(prepare: Prepare, tm
     assert cut[0]["conversations"] == whole[0]["conversations"][:6]
 
 
+def test_a_hub_command_puts_its_files_where_they_are_sought_and_the_guide_shows_it() -> None:
+    guide = (Path(__file__).parents[3] / "docs/benchmarks.md").read_text()
+    sources = [source for plan in academic.plans() for split in plan.splits for source in split.sources]
+    commands = [source for source in sources if source.get.startswith("hf download")]
+    assert len(commands) > 15
+    for source in commands:
+        repository, *_ = source.get.removeprefix("hf download ").split()
+        assert f"--local-dir RAW/{repository}" in source.get
+        owner, name = repository.split("/")
+        for pattern in source.files.values():
+            assert pattern.startswith((f"{owner}/{name}", f"{owner}*/{name}/")), source.get
+        assert f"hf download {repository} " in guide
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from cotbal.recipes.academic.questions import Question, Reader, for_split, merged, short_answer, single
+from cotbal.recipes.academic.questions import Question, Reader, merged, short_answer, single
 from cotbal.recipes.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.recipes.releases.gallery import inside
 from cotbal.recipes.releases.rows import Row, json_list, known, parquet_rows
@@ -39,8 +39,8 @@ def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, Sourc
     original = {kind: f"chartqa/**/{subset}/{subset}_{kind}.json" for kind in _KINDS}
     hub = {"questions": f"HuggingFaceM4/ChartQA/data/{subset}-*.parquet"}
     return (
-        Source("original", original, _GET, made(for_split(_read_original, subset))),
-        Source("hub", hub, _GET_HUB, made(for_split(_read_hub, subset))),
+        Source("original", original, _GET, made(partial(_read_original, subset))),
+        Source("hub", hub, _GET_HUB, made(partial(_read_hub, subset))),
     )
 
 

@@ -40,7 +40,7 @@ def _chosen(folder: str | None, files: Files, job: Job) -> Iterator[Conversation
         image = inside(row.text("image"), row.place) if "image" in row.fields else None
         if image is not None and not image.startswith(_FOLDERS):
             raise row.refuse(f"image: expected a picture in one of {', '.join(_FOLDERS)}; found {image!r}")
-        if image is None if folder is None else image is not None and image.startswith(folder):
+        if (image is None) if folder is None else (image or "").startswith(folder):
             yield Conversation(identity(row), image, paired(row))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from cotbal.recipes.releases.conversation import Asked, Conversation
 from cotbal.recipes.releases.gallery import picture_id
@@ -84,8 +83,3 @@ def _kept(questions: Iterable[Question], job: Job) -> Iterator[Question]:
         if each.content is not None:
             job.gallery.keep(each.image, each.content)
         yield each
-
-
-def for_split(reader: Callable[..., Iterator[Question]], split: str) -> Reader:
-    """The reader of one split of a release whose reader takes the split as its first argument."""
-    return partial(reader, split)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from cotbal.errors import DataError
-from cotbal.recipes.academic.questions import Question, for_split, merged, short_answer, single
+from cotbal.recipes.academic.questions import Question, merged, short_answer, single
 from cotbal.recipes.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.recipes.releases.gallery import coco_2014
 from cotbal.recipes.releases.rows import json_list, known, parquet_rows
@@ -26,7 +27,7 @@ _GET_HUB = "hf download lmms-lab/VQAv2 --repo-type dataset --include 'data/valid
 def plan() -> TaskPlan:
     """Where VQAv2 comes from and what its splits hold (Table 8: 83k conversations)."""
     train, held_out = _original("train2014"), _original("val2014")
-    questions = for_split(_read_original, "val2014")
+    questions = partial(_read_original, "val2014")
     hub = {"validation": "lmms-lab*/VQAv2/data/validation-*.parquet"}
 
     def evaluation(split: str, part: int) -> SplitPlan:
@@ -36,7 +37,7 @@ def plan() -> TaskPlan:
         )
         return SplitPlan(split, sources, Expected(VALIDATION, VALIDATION))
 
-    made = merged(for_split(_read_original, "train2014"))
+    made = merged(partial(_read_original, "train2014"))
     return TaskPlan(
         NAME,
         "exact_match",
