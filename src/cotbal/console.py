@@ -20,9 +20,9 @@ from cotbal.mixture import Mixture
 from cotbal.pipeline.mini import MiniAdvice
 from cotbal.pipeline.plan import Plan
 from cotbal.pipeline.status import State
+from cotbal.recipes.releases.writing import SplitSummary
 from cotbal.report import amount_views
 from cotbal.report.amounts import AmountCurves
-from cotbal.recipes.releases.writing import SplitSummary
 from cotbal.report.comparison import Comparison
 from cotbal.report.formatting import with_interval
 from cotbal.report.naming import method_label
