@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from cotbal.balance import Balance
@@ -19,6 +20,7 @@ from cotbal.mixture import Mixture
 from cotbal.pipeline.mini import MiniAdvice
 from cotbal.pipeline.plan import Plan
 from cotbal.pipeline.status import State
+from cotbal.recipes.releases.writing import SplitSummary
 from cotbal.report import amount_views
 from cotbal.report.amounts import AmountCurves
 from cotbal.report.comparison import Comparison
@@ -45,6 +47,31 @@ def steps() -> Iterator[Callable[[str, int, int], None]]:
     screen = Console(stderr=True)
     with screen.status("") as line:
         yield lambda what, done, total: line.update(f"{escape(what)} {done}/{total}")
+
+
+@contextmanager
+def bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar of the file that is being read: (what, done, total)."""
+    screen = Console(stderr=True)
+    with Progress(console=screen, disable=not screen.is_terminal, transient=True) as progress:
+        shown = progress.add_task("", total=None)
+        yield lambda what, done, total: progress.update(shown, description=escape(what), completed=done, total=total)
+
+
+def show_prepared(splits: Sequence[SplitSummary]) -> None:
+    """What every split of a prepared benchmark holds, what it should hold, and every difference."""
+    table = _table("split", "form", "records", "turns", "pictures", "missing", "dropped", "expected")
+    for s in splits:
+        expected = "-" if s.expected.records is None else f"{s.expected.records:,}"
+        numbers = (f"{count:,}" for count in (s.records, s.turns, s.found, s.missing, s.dropped))
+        table.add_row(f"{escape(s.task)} {s.split}", s.form, *numbers, expected)
+    out.print(table)
+    for s in splits:
+        if s.differences:
+            told = ", ".join(f"{value:+,} {what}" for what, value in s.differences.items())
+            out.print(f"[yellow]differs[/]  {escape(s.task)} {s.split}: {told} than expected", soft_wrap=True)
+    total, right = len(splits), sum(not s.differences for s in splits)
+    out.print(f"\n{right} of {total} splits hold what is expected of them, as far as that is known")
 
 
 def show_check(found: CheckReport) -> None:

@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from cotbal.recipes.releases.benchmark import Prepared
+
+Raw = Annotated[Path, typer.Argument(help="Where the downloaded releases lie, see docs/benchmarks.md.")]
+To = Annotated[Path, typer.Argument(help="Where to build it.")]
+Tasks = Annotated[str | None, typer.Option(help="Names of tasks, by commas; all by default.")]
+Images = Annotated[Path | None, typer.Option(help="Where the pictures lie, in LLaVA's layout; RAW/images by default.")]
+Missing = Annotated[str, typer.Option(help="What happens to a record without its picture: error, drop or keep.")]
+Prefer = Annotated[str | None, typer.Option(help="Form of a release to read if there are several: original, hub, ...")]
+Ignore = Annotated[str, typer.Option(help="Unknown keys of a release that you know to be harmless, by commas.")]
+MaxTokens = Annotated[int | None, typer.Option(min=1, help="End conversations before the turn that exceeds this.")]
+Tokenizer = Annotated[str | None, typer.Option(help="tokenizer.json of the base model, for --max-tokens.")]
+Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 
 app = typer.Typer(help="Build a benchmark: records, pictures and a recipe.", no_args_is_help=True)
 
@@ -38,3 +53,48 @@ def prepare_stamps_base(directory: Annotated[Path, typer.Argument(help="Where to
     from cotbal.recipes.stamps import base
 
     print(base.prepare(directory))
+
+
+@app.command("academic")
+def prepare_academic(
+    raw: Raw,
+    out: To,
+    tasks: Tasks = None,
+    images: Images = None,
+    on_missing_image: Missing = "error",
+    model: Annotated[str, typer.Option(help="Size of LLaVA-1.5 in the recipe: 7b or 13b.")] = "7b",
+    prefer: Prefer = None,
+    max_tokens: MaxTokens = None,
+    tokenizer: Tokenizer = None,
+    capitalize: Annotated[bool, typer.Option(help="Let short answers begin with a capital, as LLaVA-1.5 does.")] = True,
+    pad_boxes: Annotated[bool, typer.Option(help="Boxes in parts of the square that a picture is padded to.")] = True,
+    box_decimals: Annotated[int, typer.Option(min=1, max=4, help="Digits behind the point of a box.")] = 2,
+    drop_eval_images: Annotated[
+        bool, typer.Option("--drop-eval-images", help="Leave pictures of RefCOCO's evaluation out of its training.")
+    ] = False,
+    ignore_keys: Ignore = "",
+    seed: Seed = 0,
+) -> None:
+    """The Academic Benchmark of the paper: eight tasks from VQAv2, GQA, RefCOCO and other public releases."""
+    from cotbal import console
+    from cotbal.recipes import academic
+
+    choices = academic.Choices(
+        seed, on_missing_image, capitalize, box_decimals, pad_boxes, drop_eval_images,
+        max_tokens, tokenizer, tuple(_listed(ignore_keys)), prefer,
+    )  # fmt: skip
+    names = None if tasks is None else _listed(tasks)
+    with console.bar() as progress:
+        made = academic.prepare(academic.Places(raw, out, images), choices, progress, tasks=names, model=model)
+    _show(made)
+
+
+def _listed(names: str) -> Sequence[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _show(made: Prepared) -> None:
+    from cotbal import console
+
+    console.show_prepared(made.splits)
+    print(f"\n{made.recipe}: next, cotbal check {made.recipe}")

@@ -1,0 +1,113 @@
+"""The pictures of a benchmark below one root: links to what the user has, and files for what came inside a snapshot."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+
+from cotbal.errors import DataError
+
+
+class Gallery:
+    """One root of pictures. What the user has is linked, never copied and never written into.
+
+    Args:
+        root: where the records' names of pictures begin.
+        given: the user's own pictures in the same layout, or None.
+    """
+
+    def __init__(self, root: Path, given: Path | None) -> None:
+        self.root = root
+        self._given = given
+        self._seen: dict[int, bool] = {}  # by hash of the name: a million names would weigh too much
+        root.mkdir(parents=True, exist_ok=True)
+
+    def offer(self, folders: Iterable[str]) -> None:
+        """Link every one of these folders that the user's own pictures have and the root does not."""
+        for folder in folders:
+            if self._given is not None and (self._given / folder).is_dir():
+                self.link(folder, self._given / folder)
+
+    def link(self, folder: str, target: Path) -> None:
+        """Let `folder` below the root be the directory `target`, unless there is a directory already.
+
+        Raises:
+            DataError: the folder is linked to another directory that is still there.
+        """
+        place = self.root / folder
+        if place.exists() and place.resolve() == target.resolve():
+            return
+        if place.is_symlink() and place.exists():
+            raise DataError(
+                f"{place}: linked to {place.resolve()}, but this run has these pictures in {target}; remove the link, "
+                "or prepare into another directory"
+            )
+        if place.is_symlink():
+            place.unlink()
+        if not place.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(target.resolve(), target_is_directory=True)
+            self._seen.clear()
+
+    def has(self, name: str) -> bool:
+        """Whether the picture called `name` is there."""
+        key = hash(name)
+        if key not in self._seen:
+            self._seen[key] = (self.root / name).is_file()
+        return self._seen[key]
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Write a picture that came inside a snapshot, unless it is there or its folder is the user's own.
+
+        What is no picture is not written: it is missing then, and counted as missing.
+        """
+        target = self.root / name
+        inside = target.parent.resolve().is_relative_to(self.root.resolve())
+        if self.has(name) or not inside or not _opens(content):
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part.write_bytes(content)
+        os.replace(part, target)
+        self._seen[hash(name)] = True
+
+
+def _opens(content: bytes) -> bool:
+    try:
+        with Image.open(io.BytesIO(content)):
+            return True
+    except Exception:  # Pillow's decoders raise errors of many kinds on broken data
+        return False
+
+
+def picture_id(name: str) -> str:
+    """What tells a picture from the others of its folder: the same whichever COCO release it comes from."""
+    return PurePosixPath(name).stem.removeprefix("COCO_train2014_").removeprefix("COCO_val2014_")
+
+
+def inside(name: str, place: str) -> str:
+    """The name of a picture, if it leads to a file below the root of pictures.
+
+    Raises:
+        DataError: it is absolute or leads upward; `place` says where it was found.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if not name or ".." in parts or "" in parts or ":" in parts[0]:
+        raise DataError(f"{place}: expected the name of a picture below one root; found {ascii(name)[:80]}")
+    return name
+
+
+def coco_2014(gallery: Gallery, image_id: int, split: str) -> str:
+    """The name of the picture of a COCO 2014 id, wherever it is; `split` is train2014 or val2014.
+
+    Every train2014 picture is in train2017; of val2014, five thousand are in val2017 and the others in train2017.
+    """
+    folders = ("train2017",) if split == "train2014" else ("val2017", "train2017")
+    new = [f"coco/{folder}/{image_id:012d}.jpg" for folder in folders]
+    old = f"coco/{split}/COCO_{split}_{image_id:012d}.jpg"
+    absent = new[0] if split == "train2014" else old
+    return next((name for name in (*new, old) if gallery.has(name)), absent)

@@ -1,0 +1,193 @@
+"""Raw files of a release, one row in memory at a time, and rows whose keys are all known.
+
+Measured on 943,000 questions in the layout of GQA (640 MB of JSON), 2-core machine: `json.load` peaks at 3.8 GB and
+takes 73 s, `ijson` with the grouping of all questions peaks at 0.19 GB and takes 23 s.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import ijson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from cotbal.data.census import Progress
+from cotbal.errors import DataError
+
+_STEP = 2000  # rows between two words of progress
+_PARQUET_ROWS = 64  # embedded pictures make rows heavy
+_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a release: its fields by key, each of the kind that the reader expects.
+
+    Attributes:
+        fields: what the row holds.
+        place: file and number, for messages.
+    """
+
+    fields: dict[str, Any]
+    place: str
+
+    def text(self, key: str) -> str:
+        """The text at `key`. Raises DataError for anything else."""
+        value = self.fields.get(key)
+        return value if isinstance(value, str) else self._refuse(key, "text", value)
+
+    def number(self, key: str) -> int:
+        """The whole number at `key`. Raises DataError for anything else."""
+        value = self.fields.get(key)
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        return value if whole else self._refuse(key, "a whole number", value)  # type: ignore[return-value]
+
+    def texts(self, key: str) -> list[str]:
+        """The list of texts at `key`. Raises DataError for anything else."""
+        value = self.fields.get(key)
+        good = isinstance(value, list) and all(isinstance(each, str) for each in value)
+        return value if good else self._refuse(key, "a list of texts", value)  # type: ignore[return-value]
+
+    def rows(self, key: str, required: Collection[str], others: Collection[str] = ()) -> list[Row]:
+        """The list of mappings at `key`, their own keys checked. Raises DataError for anything else."""
+        value = self.fields.get(key)
+        if not isinstance(value, list):
+            self._refuse(key, "a list", value)
+        return [known(each, f"{self.place}, {key}[{i}]", required, others) for i, each in enumerate(value or ())]
+
+    def picture(self, key: str) -> bytes:
+        """The bytes of the embedded picture at `key`. Raises DataError for anything else."""
+        value = self.fields.get(key)
+        content = value.get("bytes") if isinstance(value, dict) else value
+        return content if isinstance(content, bytes) else self._refuse(key, "an embedded picture", value)
+
+    def refuse(self, message: str) -> DataError:
+        """A fault of this row, to be raised."""
+        return DataError(f"{self.place}: {message}")
+
+    def _refuse(self, key: str, wanted: str, value: Any) -> Any:
+        shown = "nothing" if value is None else f"{type(value).__name__} {ascii(value)[:60]}"
+        raise self.refuse(f"{key}: expected {wanted}; found {shown}")
+
+
+def known(raw: Any, place: str, required: Collection[str], others: Collection[str] = ()) -> Row:
+    """The row in `raw`, if every required key is there and every key is known.
+
+    An unknown key may change what the others mean, so it is refused, not passed over.
+
+    Args:
+        required: keys that are read.
+        others: keys that are known and not needed.
+
+    Raises:
+        DataError: no mapping, a key is missing, or a key is unknown.
+    """
+    if not isinstance(raw, dict):
+        raise DataError(f"{place}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}")
+    missing = [key for key in required if key not in raw]
+    if missing:
+        raise DataError(f"{place}: expected the keys {', '.join(required)}; {', '.join(missing)} not found")
+    strange = [key for key in raw if key not in required and key not in others]
+    if strange:
+        raise DataError(
+            f"{place}: found the unknown key {strange[0]!r}, so this is not the version that cotbal knows; if the key "
+            f"does not change what the others mean, say so with --ignore-keys {strange[0]}"
+        )
+    return Row(raw, place)
+
+
+def json_list(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str, Any]]:
+    """Place and value of every element of the list at `prefix` (`item` for a file that is one list).
+
+    Raises:
+        DataError: broken JSON, or no such list.
+    """
+    wanted = f"a JSON list in `{prefix.removesuffix('.item')}`" if "." in prefix else "one JSON list"
+    with path.open("rb") as file:
+        rows = enumerate(ijson.items(_without_mark(file), prefix, use_float=True), 1)
+        numbered = ((f"{path}, record {number}", value) for number, value in rows)
+        yield from _guarded(path, file, numbered, progress, wanted)
+
+
+def json_mapping(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str, Any]]:
+    """Key and value of every entry of the mapping at `prefix` (empty for the file as a whole). Raises as json_list."""
+    with path.open("rb") as file:
+        entries = ijson.kvitems(_without_mark(file), prefix, use_float=True)
+        yield from _guarded(path, file, entries, progress, "one JSON mapping")
+
+
+def _without_mark(file: BinaryIO) -> BinaryIO:
+    file.seek(len(_MARK) if file.read(len(_MARK)) == _MARK else 0)
+    return file
+
+
+def _guarded(
+    path: Path, file: BinaryIO, pairs: Iterator[tuple[str, Any]], progress: Progress, wanted: str
+) -> Iterator[tuple[str, Any]]:
+    number, size = 0, path.stat().st_size
+    try:
+        for number, pair in enumerate(pairs, 1):
+            if number % _STEP == 1:
+                progress(path.name, file.tell(), size)
+            yield pair
+    except (ijson.JSONError, RecursionError, UnicodeDecodeError) as error:
+        message = " ".join(str(error).split())
+        raise DataError(
+            f"{path}: broken JSON behind record {number}; is the file only half downloaded? ({message})"
+        ) from None
+    if not number:
+        raise DataError(f"{path}: expected {wanted} with records; found none, so this is another file or version")
+    progress(path.name, size, size)
+
+
+def parquet_rows(
+    paths: Sequence[Path], required: Sequence[str], others: Collection[str], progress: Progress
+) -> Iterator[Row]:
+    """Every row of the files, only the required columns; other columns must be known.
+
+    Raises:
+        DataError: no parquet file, a column is missing, or a column is unknown.
+    """
+    for path in paths:
+        try:
+            with pq.ParquetFile(path) as file:
+                known(dict.fromkeys(file.schema_arrow.names), f"{path}, columns", required, others)
+                total, number = file.metadata.num_rows, 0
+                for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=list(required)):
+                    progress(path.name, number, total)
+                    for raw in batch.to_pylist():
+                        number += 1
+                        yield Row(raw, f"{path}, row {number}")
+                progress(path.name, total, total)
+        except (pa.ArrowException, OSError) as error:
+            message = " ".join(str(error).split())
+            raise DataError(f"{path}: expected a parquet file; is it only half downloaded? ({message})") from None
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Reads numbers, texts, lists and mappings; whatever names code is refused before it can run."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+def pickled_list(path: Path) -> Iterator[tuple[str, Any]]:
+    """Place and value of every element of a pickled list of plain values, as Python 2 wrote it.
+
+    Raises:
+        DataError: it holds anything but plain values (it could run code), is broken, or is no list.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _PlainUnpickler(file, encoding="latin1").load()
+    except Exception as error:  # a broken pickle raises errors of many kinds
+        raise DataError(f"{path}: expected a pickle of plain lists and texts; refused: {error}") from None
+    if not isinstance(content, list) or not content:
+        raise DataError(f"{path}: expected a pickled list; found {type(content).__name__}")
+    for number, value in enumerate(content, 1):
+        yield f"{path}, record {number}", value

@@ -1,0 +1,156 @@
+"""Where files and pictures lie: forms of a release, shards, links, pictures that come inside."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cotbal.errors import DataError
+from cotbal.recipes.releases.conversation import Conversation
+from cotbal.recipes.releases.gallery import Gallery, coco_2014, inside
+from cotbal.recipes.releases.sources import Files, Job, Source, choose, what_is_needed
+from cotbal.recipes.releases.writing import Expected
+from raw_releases import drawing
+
+
+def nothing(files: Files, job: Job) -> Iterator[Conversation]:
+    yield from ()
+
+
+def source(form: str, **files: str) -> Source:
+    return Source(form, files, f"get {form} there", nothing)
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_the_first_form_that_is_whole_is_chosen_unless_another_is_preferred(tmp_path: Path) -> None:
+    forms = [source("original", q="a/q.json", a="a/a.json"), source("hub", rows="b/*.parquet")]
+    assert choose(forms, tmp_path) is None
+    touch(tmp_path, "a/q.json", "b/x.parquet")
+    assert choose(forms, tmp_path) is forms[1]
+    touch(tmp_path, "a/a.json")
+    assert choose(forms, tmp_path) is forms[0]
+    assert choose(forms, tmp_path, "hub") is forms[1]
+
+
+def test_what_is_absent_is_named_with_what_is_needed_it(tmp_path: Path) -> None:
+    touch(tmp_path, "a/q.json")
+    told = what_is_needed([source("original", q="a/q.json", a="a/a.json"), source("hub", r="b/*")], tmp_path)
+    assert told.splitlines() == [
+        "  original: needs a/a.json", "    get original there", "  hub: needs b/*", "    get hub there",
+    ]  # fmt: skip
+
+
+def test_an_optional_file_may_be_missing(tmp_path: Path) -> None:
+    form = Source("hub", {"rows": "r.parquet", "images?": "i.parquet"}, "there", nothing)
+    touch(tmp_path, "r.parquet")
+    assert form.missing(tmp_path) == []
+    assert form.find(tmp_path) == {"rows": [tmp_path / "r.parquet"]}
+
+
+SHARDS = [f"d/train-0000{k}-of-00003-abc.parquet" for k in range(3)]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [SHARDS[:2], SHARDS[1:], [*SHARDS, "d/train-00000-of-00001-old.parquet"], [*SHARDS, "d/train-x.parquet"]],
+)
+def test_missing_shards_and_second_copies_are_refused(tmp_path: Path, names: list[str]) -> None:
+    touch(tmp_path, *names)
+    with pytest.raises(DataError, match="expected one file, or every shard of it once"):
+        source("hub", rows="d/train-*.parquet").find(tmp_path)
+
+
+def test_all_shards_are_found_in_order(tmp_path: Path) -> None:
+    touch(tmp_path, *reversed(SHARDS))
+    assert source("hub", r="d/train-*.parquet").find(tmp_path)["r"] == [tmp_path / name for name in SHARDS]
+
+
+def test_pictures_of_the_user_are_linked_and_nothing_is_written_among_them(tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    touch(given, "gqa/images/1.jpg")
+    gallery = Gallery(tmp_path / "out", given)
+    gallery.offer(["gqa/images", "coco/train2017"])
+    assert gallery.has("gqa/images/1.jpg")
+    gallery.keep("gqa/images/2.jpg", drawing("red"))
+    gallery.keep("coco/train2017/3.jpg", drawing("red"))
+    assert [path.name for path in (given / "gqa/images").iterdir()] == ["1.jpg"]
+    assert not gallery.has("gqa/images/2.jpg")
+    assert gallery.has("coco/train2017/3.jpg")
+
+
+def test_a_picture_inside_a_snapshot_is_written_once_with_its_own_bytes(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path, None)
+    assert not gallery.has("a/1.jpg")
+    gallery.keep("a/1.jpg", drawing("red"))
+    gallery.keep("a/1.jpg", drawing("blue"))
+    assert gallery.has("a/1.jpg")
+    assert (tmp_path / "a/1.jpg").read_bytes() == drawing("red")
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["1.jpg"]
+
+
+def test_bytes_that_are_no_picture_count_as_a_missing_one(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path, None)
+    gallery.keep("a/1.jpg", b"not found")
+    assert not gallery.has("a/1.jpg")
+
+
+def test_a_broken_link_is_mended_and_a_link_elsewhere_is_refused(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        touch(tmp_path, f"{name}/1.jpg")
+    gallery = Gallery(tmp_path / "out", None)
+    gallery.link("x", tmp_path / "old")
+    gallery.link("x", tmp_path / "old")
+    with pytest.raises(DataError, match="linked to"):
+        gallery.link("x", tmp_path / "new")
+    (tmp_path / "old/1.jpg").unlink()
+    (tmp_path / "old").rmdir()
+    gallery.link("x", tmp_path / "new")
+    assert gallery.has("x/1.jpg")
+
+
+@pytest.mark.parametrize(
+    ("there", "split", "name"),
+    [
+        ([], "train2014", "coco/train2017/000000000042.jpg"),
+        ([], "val2014", "coco/val2014/COCO_val2014_000000000042.jpg"),
+        (["coco/train2014/COCO_train2014_000000000042.jpg"], "train2014", None),
+        (["coco/train2017/000000000042.jpg"], "val2014", None),
+        (["coco/val2017/000000000042.jpg"], "val2014", None),
+    ],
+)
+def test_a_coco_picture_is_found_in_whichever_release_is_there(
+    tmp_path: Path, there: list[str], split: str, name: str | None
+) -> None:
+    touch(tmp_path, *there)
+    assert coco_2014(Gallery(tmp_path, None), 42, split) == (name or there[0])
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../a.jpg", "a/../../b.jpg", "a//b.jpg", "C:/a.jpg", "..\\a.jpg"])
+def test_names_that_lead_out_of_the_root_are_refused(name: str) -> None:
+    with pytest.raises(DataError, match="record 3: expected the name of a picture below one root"):
+        inside(name, "record 3")
+
+
+@pytest.mark.parametrize(
+    ("expected", "records", "turns", "differences"),
+    [
+        (Expected(), 5, 6, {}),
+        (Expected(5, 6), 5, 6, {}),
+        (Expected(5, 6), 4, 8, {"records": -1, "turns": 2}),
+        (Expected(83_000, rounded_to=1000), 82_783, 1, {}),
+        (Expected(83_000, rounded_to=1000), 83_500, 1, {}),
+        (Expected(83_000, rounded_to=1000), 83_501, 1, {"records": 501}),
+        (Expected(83_000, rounded_to=1000), 82_400, 1, {"records": -600}),
+    ],
+)
+def test_a_difference_is_what_rounding_does_not_explain(
+    expected: Expected, records: int, turns: int, differences: dict[str, int]
+) -> None:
+    assert expected.differences(records, turns) == differences
