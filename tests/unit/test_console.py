@@ -99,7 +99,7 @@ def test_overall(capsys: Shown) -> None:
 
 
 def test_comparison_without_a_reference(capsys: Shown) -> None:
-    console.show_comparison(Comparison(("fixed",), (0,), None, (), {}, {}, ()))
+    console.show_comparison(Comparison(("fixed",), (0,), None, (), {}, {}, {}, ()))
     assert "compare with stl or ew" in capsys.readouterr().out
 
 
