@@ -129,7 +129,7 @@ def _matrix(scores: Mapping[str, Scores], contents: Contents) -> ScoreMatrix:
         metric, nothing = contents.metric_of(first), np.full(len(first.clusters), np.nan)
         alike = [c is not None and metric in c.metrics and np.array_equal(c.clusters, first.clusters) for c in cells]
         found = [c.metrics[metric] if c is not None and same else None for c, same in zip(cells, alike, strict=True)]
-        values = np.stack([nothing if each is None else each.samples for each in found])
+        values = np.stack([nothing if each is None else each.measured.linear for each in found])
         maximum = max((each.maximum for each in found if each is not None), default=1.0)
         samples[task] = Samples(values, first.clusters, maximum)
     means = np.array([each.values.mean(axis=1) for each in samples.values()]).reshape(len(samples), len(scores)).T
