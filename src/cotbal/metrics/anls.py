@@ -10,7 +10,7 @@ import numpy as np
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
 
-_THRESHOLD = 0.5  # a similarity of exactly one half counts, as in the challenge's own program
+_THRESHOLD = 0.5  # a similarity of exactly one half counts, as in lmms-eval
 
 
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:

@@ -35,7 +35,7 @@ def write_report(directory: Path) -> Path:
 def write_comparison(directory: Path) -> Comparison:
     """Write `comparison/`: tables of the test results for `cotbal overall`, and every number with its interval.
 
-    `results.csv` holds means over the seeds that all methods have, `results-seed-<n>.csv` those of one seed, and
+    `results.csv` holds means over the seeds that its methods share, `results-seed-<n>.csv` those of one seed, and
     `comparison.json` improvement, error and paired differences.
     """
     contents = read_contents(directory)
@@ -43,7 +43,7 @@ def write_comparison(directory: Path) -> Comparison:
     folder, models = RunDir(directory).comparison, models_of(contents)
     write_text(folder / "results.csv", results_table(found, contents).to_csv())
     for seed in found.seeds:
-        one = compare({name: {seed: each[seed]} for name, each in models.items()}, contents.tasks, contents.balanced)
+        one = compare({name: {seed: models[name][seed]} for name in found.methods}, contents.tasks, contents.balanced)
         write_text(folder / f"results-seed-{seed}.csv", results_table(one, contents).to_csv())
     write_json(folder / "comparison.json", to_json(found))
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,27 @@ LAST = OURS
 
 
 def compare_all(contents: Contents) -> Comparison:
-    """Every method of the run directory whose models are done; against STL where that is there, else against EW."""
-    models = models_of(contents)
+    """The methods of the run directory on common seeds; against STL where that is there, else against EW."""
+    models = fullest(models_of(contents))
     reference = STL if STL in models else BASELINE
     return compare(models, contents.tasks, contents.balanced, reference)
+
+
+def fullest(models: Models) -> Models:
+    """Methods that share seeds, so that there are as many methods times seeds as possible.
+
+    A method of which only the first seeds are done would otherwise take the other seeds away from all.
+    """
+    groups = {}
+    for one, other in combinations_with_replacement(models.values(), 2):
+        seeds = frozenset(one) & frozenset(other)
+        groups[seeds] = [name for name, each in models.items() if seeds <= set(each)]
+    if not groups:
+        return {}
+    cells = {seeds: len(seeds) * len(names) for seeds, names in groups.items()}
+    # One method alone is no comparison, however many seeds it has.
+    seeds = max(groups, key=lambda s: (cells[s] > 0 and len(groups[s]) > 1, cells[s], len(groups[s])))
+    return {name: models[name] for name in groups[seeds]}
 
 
 def models_of(contents: Contents) -> Models:

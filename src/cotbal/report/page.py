@@ -18,6 +18,8 @@ from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents
 from cotbal.report.examples import Example
 from cotbal.report.figures import Axis, Point
+from cotbal.report.formatting import listed
+from cotbal.report.models import models_of
 from cotbal.report.naming import method_label
 from cotbal.report.summary import summary
 
@@ -223,4 +225,6 @@ def _missing(contents: Contents, found: Comparison) -> list[str]:
         "the final models, because none is done": not found.rows,
         "runs, examples and cost, because there are no runs": not contents.runs,
     }
+    waiting = [method_label(name) for name in models_of(contents) if name not in found.methods]
+    reasons[f"{listed(waiting)}, because other training seeds of them are done"] = bool(waiting)
     return [reason for reason, holds in reasons.items() if holds]

@@ -8,6 +8,7 @@ import pytest
 from cotbal.report.comparison import Comparison, Difference, Scores, compare
 from cotbal.report.contents import MetricScores, TaskScores
 from cotbal.report.formatting import MINUS
+from cotbal.report.models import fullest
 from cotbal.report.tables import model_tables, seed_table
 from cotbal.scores import Measured
 
@@ -176,6 +177,16 @@ def test_only_seeds_that_every_method_has_are_compared() -> None:
     found = compare({"equal": {0: one, 1: one}, "fixed": {1: two, 2: one}}, ["ocr"], ["ocr"])
     assert found.seeds == (1,)
     assert change(found).value == pytest.approx(100)
+
+
+def test_a_method_with_fewer_seeds_does_not_take_them_from_the_others() -> None:
+    seeds = {"stl": (0, 1, 2), "equal": (0, 1, 2), "random_loss": (0,), "fixed": (0, 1, 2, 3)}
+    models = {name: dict.fromkeys(of, model(ocr={"em": [0.5] * 4})) for name, of in seeds.items()}
+    assert list(fullest(models)) == ["stl", "equal", "fixed"]
+    assert list(fullest({name: models[name] for name in ("equal", "random_loss")})) == ["equal", "random_loss"]
+    one = model(ocr={"em": [0.5] * 4})
+    assert list(fullest({"equal": {0: one, 1: one}, "fixed": {1: one, 2: one}})) == ["equal", "fixed"]
+    assert fullest({}) == {}
 
 
 def test_a_task_that_one_method_did_not_answer_is_shown_for_the_others() -> None:
