@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Scores of an evaluation harness, for `cotbal weights --scores`.", no_args_is_help=True)
 
 Runs = Annotated[
-    list[str], typer.Argument(help="RUN=DIRECTORY for every probe: mini=..., full:<task>=...", show_default=False)
+    list[str], typer.Argument(help="RUN=DIRECTORY for every probe: mini=..., full:TASK=...", show_default=False)
 ]
 Out = Annotated[Path, typer.Option("--out", help="scores.json keeps the samples, and so the intervals; or scores.csv.")]
 Tasks = Annotated[

@@ -135,7 +135,9 @@ def plan(
 
 def _identity(environment: command.Environment, how: command.How, column: ZeroShot, as_trained: bool) -> dict[str, Any]:
     given = {"dtype": how.dtype, "limit": how.limit, "model": how.model, "model_args": how.model_args}
-    return {"tasks": list(column.tasks), "files": _files(), "as_trained": as_trained, **given, **environment.versions}
+    judge = {"judge": os.environ.get("MODEL_VERSION", "that of lmms-eval")} if column.judged else {}
+    known = {"tasks": list(column.tasks), "files": _files(), "as_trained": as_trained}
+    return {**known, **given, **judge, **environment.versions}
 
 
 def _files() -> str:
@@ -174,13 +176,15 @@ def carry_out_plan(todo: Plan, executor: str, resources: Resources, say: Callabl
         raise CotbalError(
             "--on inline: expected an executor that starts processes: lmms-eval has an interpreter of its own"
         )
+    if not todo.works:
+        return
     run = plugins.load("cotbal.executors", executor).run
     _need_judge([work.cell.column for work in todo.works])
     for path in todo.aside:
         say(f"moved aside: {move_aside(path)}")
     command.write_files(todo.environment, todo.lmms)
-    for name, preparation in todo.preparations.items():
-        if preparation is not None:
+    for name in dict.fromkeys(work.cell.model for work in todo.works):
+        if (preparation := todo.preparations[name]) is not None:
             carry_out(preparation, todo.root / name / CHECKPOINT)
     for work in todo.works:
         shutil.rmtree(work.cell.output, ignore_errors=True)  # of an attempt that was never done

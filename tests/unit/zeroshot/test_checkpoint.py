@@ -66,6 +66,10 @@ def test_transformers_loads_the_copy_and_pads(tmp_path: Path) -> None:
     assert abs(float(pixels[0, 0, 2, 24])) < 0.01
     assert float(pixels[0, 0, 24, 24]) == pytest.approx(1)
     assert processor.chat_template == processor.tokenizer.chat_template == vicuna_template()
+    # What is trained from it, and saved, needs no preparation any more.
+    processor.save_pretrained(tmp_path / "trained")
+    (tmp_path / "trained" / "config.json").write_text('{"model_type": "llava"}')
+    assert plan_preparation(tmp_path / "trained", as_trained=False).changes == ()
 
 
 def test_the_prompt_of_llava() -> None:
