@@ -10,8 +10,7 @@ import numpy as np
 
 from cotbal.errors import ScoresError
 from cotbal.harnesses import Benchmark
-
-NO = ("No", "not", "no")
+from cotbal.measure import measure
 
 
 @dataclass(frozen=True)
@@ -43,21 +42,14 @@ def mean_f1(benchmarks: Sequence[Benchmark]) -> Reading:
 
     The metric of lmms-eval asks for the bare word and pools the sets.
     """
-    return Reading(100 * float(np.mean([_f1(benchmark) for benchmark in benchmarks])))
-
-
-def _f1(benchmark: Benchmark) -> float:
-    said = np.array([yes_or_no(str(row["filtered_resps"])) == "yes" for row in _rows(benchmark)])
-    true = np.array([str(row["target"]).strip().lower() == "yes" for row in benchmark.rows])
-    agreed = np.sum(said & true)
-    # Of 0 answers `yes`, or 0 questions to answer so, none is right.
-    return float(2 * agreed / max(1, np.sum(said) + np.sum(true)))
-
-
-def yes_or_no(answer: str) -> str:
-    """`no` where a word before the first full stop is No, not or no; otherwise `yes`."""
-    words = answer.split(".", maxsplit=1)[0].replace(",", "").split(" ")
-    return "no" if any(word in NO for word in words) else "yes"
+    rows = [(row, benchmark.name) for benchmark in benchmarks for row in _rows(benchmark)]
+    found = measure(
+        "pope_f1",
+        [str(row["filtered_resps"]) for row, _ in rows],
+        [[str(row["target"])] for row, _ in rows],
+        [{"details": {"category": name}} for _, name in rows],
+    )
+    return Reading(100 * found.score)
 
 
 def graded(metric: str) -> Reader:

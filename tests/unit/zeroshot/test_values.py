@@ -8,7 +8,7 @@ from fake_lmms import RECORDED
 from cotbal.errors import CotbalError, ScoresError
 from cotbal.harnesses import Benchmark, lmms_eval
 from cotbal.zeroshot.columns import COLUMNS, ZeroShot, columns_named
-from cotbal.zeroshot.values import graded, mean_f1, plain, relative, remarks, yes_or_no
+from cotbal.zeroshot.values import graded, mean_f1, plain, relative, remarks
 
 EW = {
     "TextVQA": 72.5,
@@ -44,24 +44,6 @@ def test_the_columns_are_those_of_the_paper() -> None:
 def test_an_unknown_column(text: str) -> None:
     with pytest.raises(CotbalError, match="--columns: expected names of TextVQA, POPE"):
         columns_named(text)
-
-
-@pytest.mark.parametrize(
-    ("answer", "understood"),
-    [
-        ("Yes", "yes"),
-        ("yes, there is no doubt", "no"),
-        ("No", "no"),
-        ("It is not there", "no"),
-        ("Yes. No.", "yes"),
-        ("nothing", "yes"),
-        ("NO", "yes"),
-        ("", "yes"),
-        ("no, sir", "no"),
-    ],
-)
-def test_pope_is_understood_as_llava_does(answer: str, understood: str) -> None:
-    assert yes_or_no(answer) == understood
 
 
 def answers(*pairs: tuple[str, str]) -> Benchmark:
