@@ -9,7 +9,7 @@ import sys
 import typer
 
 from cotbal.errors import CotbalError, RunsFailed
-from cotbal.verbs import data, jobs, prepare, studies, tables
+from cotbal.verbs import data, imports, jobs, prepare, studies, tables, zeroshot
 
 app = typer.Typer(
     name="cotbal",
@@ -34,8 +34,9 @@ for verb in (
     jobs.demo,
 ):
     app.command()(verb)
-for reader in (tables.weights, tables.overall, tables.agree, tables.status, tables.report):
+for reader in (tables.weights, tables.overall, tables.agree, tables.status, tables.report, zeroshot.zeroshot):
     app.command()(reader)
+app.add_typer(imports.app, name="import")
 app.add_typer(prepare.app, name="prepare")
 
 

@@ -26,6 +26,7 @@ from cotbal.report.amounts import AmountCurves
 from cotbal.report.comparison import Comparison
 from cotbal.report.formatting import with_interval
 from cotbal.report.naming import method_label
+from cotbal.results import Results
 from cotbal.rundir import RunPaths, read_json
 
 out = Console(highlight=False)
@@ -160,6 +161,16 @@ def show_overall(found: Mapping[str, Overall], baseline: str) -> None:
         numbers = (each.improvement, each.error, *each.tasks.values())
         table.add_row(escape(name), *(f"{number:.2f}" for number in numbers))
     out.print(table)
+
+
+def show_results(results: Results, warnings: Sequence[str]) -> None:
+    """What every method scored, and what to know about these numbers."""
+    table = _table("method", *map(str, results.columns))
+    for name, row in zip(results.methods, results.values, strict=True):
+        table.add_row(escape(name), *(f"{value:.2f}" for value in row))
+    out.print(table)
+    for warning in warnings:
+        out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
 
 
 def show_comparison(found: Comparison) -> None:

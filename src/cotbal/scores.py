@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -125,6 +126,23 @@ class ScoreMatrix:
         """The table with header `run,<task>,...`, numbers unrounded, a cell that is not known empty."""
         return to_csv(KIND, CsvTable(self.runs, self.tasks, self.values))
 
+    def to_json(self) -> dict[str, Any]:
+        """The table and the samples behind it, as `read_scores` reads them; what is not known is null.
+
+        What the samples of a run directory know besides, constant answers and pairs of columns, is left out.
+        """
+        samples = {
+            task: {
+                "values": _nullable(each.values),
+                "clusters": each.clusters.tolist(),
+                "maximum": None if np.isinf(each.maximum) else each.maximum,
+            }
+            for task, each in self.samples.items()
+        }
+        return {
+            "runs": list(self.runs), "tasks": list(self.tasks), "values": _nullable(self.values), "samples": samples
+        }  # fmt: skip
+
 
 def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
     """The mean over matrices that differ in the training seed alone, sample by sample.
@@ -146,11 +164,51 @@ def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
 
 
 def read_scores(path: Path) -> ScoreMatrix:
-    """Read a table of scores with header `run,<task>,...` and one row a run.
+    """Read a table of scores: CSV with header `run,<task>,...` and one row a run, or what `ScoreMatrix.to_json` wrote.
 
     Raises:
         ScoresError: no such file, a malformed header, a repeated run or task, or a cell that is neither empty (the run
             did not answer the task) nor a finite number.
     """
+    if path.suffix == ".json":
+        return _read_json(path)
     table = read_table(path, KIND)
     return ScoreMatrix(table.rows, table.columns, table.values)
+
+
+def _nullable(values: Float[np.ndarray, "row column"]) -> list[list[float | None]]:
+    return [[None if np.isnan(value) else float(value) for value in row] for row in values]
+
+
+def _read_json(path: Path) -> ScoreMatrix:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        runs, tasks = tuple(content["runs"]), tuple(content["tasks"])
+        matrix = ScoreMatrix(
+            runs,
+            tasks,
+            _array(content["values"], (len(runs), len(tasks))),
+            {task: _samples(each, len(runs)) for task, each in content["samples"].items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ScoresError(
+            f"{path}: expected scores as `cotbal import` writes them (runs, tasks, values, samples); {error!r}"
+        ) from None
+    if len(set(runs)) < len(runs) or len(set(tasks)) < len(tasks) or set(matrix.samples) not in (set(), set(tasks)):
+        raise ScoresError(f"{path}: expected every run and task once, and samples of all tasks or of none")
+    return matrix
+
+
+def _samples(content: Mapping[str, Any], runs: int) -> Samples:
+    clusters = np.array(content["clusters"], dtype=int)
+    if (clusters < 0).any():
+        raise ValueError("clusters are numbered from 0")
+    maximum = float("inf") if content["maximum"] is None else float(content["maximum"])
+    return Samples(_array(content["values"], (runs, len(clusters))), clusters, maximum)
+
+
+def _array(rows: Any, shape: tuple[int, int]) -> Float[np.ndarray, "row column"]:
+    values = np.array(rows, dtype=float).reshape(len(rows), -1)  # null becomes NaN
+    if values.shape != shape or np.isinf(values).any():
+        raise ValueError(f"{shape[0]} rows of {shape[1]} finite numbers; found {len(rows)} rows")
+    return values

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.errors import ScoresError
-from cotbal.scores import Measured, ScoreMatrix, read_measured, read_scores
+from cotbal.scores import Measured, Samples, ScoreMatrix, read_measured, read_scores
 
 NAMES = st.text("abcXYZ019_.- ,\"'äß", min_size=1, max_size=8).map(str.strip).filter(bool)
 TABLE = "run,a,b\nmini,0.1,0.2\nfull:a,0.5,0.3\n"
@@ -173,3 +174,53 @@ def test_measured_survives_the_way_to_disk(pairs: list[tuple[float, float]]) -> 
         assert (again.weights is None) == (found.weights is None)
         np.testing.assert_allclose(again.linear, found.linear, rtol=1e-12)
         assert found.linear.mean() == pytest.approx(found.score, abs=1e-9)
+
+
+def with_samples() -> ScoreMatrix:
+    samples = {
+        "a": Samples(np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([0, 0]), 1.0),
+        "b": Samples(np.array([[2.0], [np.nan]]), np.array([0]), float("inf")),
+    }
+    return ScoreMatrix(("mini", "full:a"), ("a", "b"), np.array([[0.5, 2.0], [1.0, np.nan]]), samples)
+
+
+def test_json_keeps_the_samples(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    before = with_samples()
+    path.write_text(json.dumps(before.to_json(), allow_nan=False))
+    found = read_scores(path)
+    assert (found.runs, found.tasks) == (before.runs, before.tasks)
+    np.testing.assert_array_equal(found.values, before.values)
+    for task, samples in before.samples.items():
+        np.testing.assert_array_equal(found.samples[task].values, samples.values)
+        np.testing.assert_array_equal(found.samples[task].clusters, samples.clusters)
+        assert found.samples[task].maximum == samples.maximum
+    bare = ScoreMatrix(("mini",), ("a",), np.array([[0.1]]))
+    path.write_text(json.dumps(bare.to_json()))
+    assert read_scores(path).samples == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"runs": ["mini", "mini"]},
+        {"tasks": ["a"]},
+        {"values": [[0.5, 2.0]]},
+        {"values": [[0.5, "x"], [1.0, 1.0]]},
+        {"values": [[0.5, float("inf")], [1.0, 1.0]]},
+        {"samples": {"a": {"values": [[0], [1]], "clusters": [0], "maximum": 1}}},
+        {"samples": {"a": {"values": [[0], [1]], "clusters": [0, 1], "maximum": 1}}},
+        {"samples": {"a": {"values": [[0], [1]], "clusters": [-1], "maximum": 1}}},
+        {"samples": {"a": {"values": [[0], [1]], "maximum": 1}}},
+        {"samples": [1]},
+    ],
+)
+def test_json_that_is_none_of_ours(tmp_path: Path, change: dict[str, object]) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps({**with_samples().to_json(), **change}))
+    with pytest.raises(ScoresError, match=str(path)):
+        read_scores(path)
+    for text in ("", "[1]", "null"):
+        path.write_text(text)
+        with pytest.raises(ScoresError, match="expected scores as `cotbal import` writes them"):
+            read_scores(path)

@@ -1,4 +1,4 @@
-"""`cotbal prepare`: build the records, pictures and recipe of a benchmark."""
+"""`cotbal prepare`: build the records, pictures and recipe of a benchmark, or a base model."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MaxTokens = Annotated[int | None, typer.Option(min=1, help="End conversations be
 Tokenizer = Annotated[str | None, typer.Option(help="tokenizer.json of the base model, for --max-tokens.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 
-app = typer.Typer(help="Build a benchmark: records, pictures and a recipe.", no_args_is_help=True)
+app = typer.Typer(help="Build a benchmark (records, pictures and a recipe), or a base model.", no_args_is_help=True)
 
 
 @app.command("pocket")
@@ -98,3 +98,17 @@ def _show(made: Prepared) -> None:
 
     console.show_prepared(made.splits)
     print(f"\n{made.recipe}: next, cotbal check {made.recipe}")
+
+
+@app.command("llava")
+def prepare_llava(
+    checkpoint: Annotated[Path, typer.Argument(help="A LLaVA checkpoint of Hugging Face.")],
+    directory: Annotated[Path, typer.Argument(help="Where to write the copy; its weights are links.")],
+) -> None:
+    """A base that pads pictures and converses as LLaVA-1.5 does, to train from and to evaluate with."""
+    from cotbal.zeroshot.checkpoint import carry_out, plan_preparation
+
+    plan = plan_preparation(checkpoint, as_trained=False)
+    for change in plan.changes or ("nothing to change",):
+        print(change)
+    print(carry_out(plan, directory))

@@ -1,0 +1,48 @@
+"""Result files of evaluation harnesses: one file a harness, whose name is that of the module.
+
+A harness module offers `read(directory) -> Evaluation`: everything that a model scored, as the harness wrote it, with
+whatever a reader of the numbers should know. It never rescales a number and never picks one of several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a harness wrote about one of its benchmarks.
+
+    Attributes:
+        name: as the harness calls it.
+        metrics: name of the metric -> value, in the harness's own scale.
+        lower_is_better: metrics that the harness says are better when lower.
+        questions: how many were asked, or None where the harness does not say.
+        rows: one a question, as in the harness's file of samples; empty where there is none.
+    """
+
+    name: str
+    metrics: Mapping[str, float]
+    lower_is_better: frozenset[str] = frozenset()
+    questions: int | None = None
+    rows: tuple[Row, ...] = ()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one model scored.
+
+    Attributes:
+        directory: where it was read.
+        benchmarks: name -> what was written about it.
+        warnings: what a reader should know, one sentence each.
+    """
+
+    directory: Path
+    benchmarks: Mapping[str, Benchmark]
+    warnings: tuple[str, ...] = field(default=())

@@ -1,0 +1,119 @@
+"""Files of lmms-eval 0.7.3, recorded from its own code with scripted answers (`recorded/lmms_eval`)."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cotbal.errors import ScoresError
+from cotbal.harnesses.lmms_eval import read
+
+RECORDED = Path(__file__).parent / "recorded" / "lmms_eval"
+WRONG = '{"results": [1], "config": {}, "n-samples": {}, "date": "20261125_020805"}'
+LATER = "20261126_000000"
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    shutil.copytree(RECORDED / "EW", tmp_path / "EW")
+    return tmp_path / "EW"
+
+
+def results_of(directory: Path) -> Path:
+    return next(directory.glob("checkpoints__*/*_results.json"))
+
+
+def change(path: Path, by: Callable[[dict[str, Any]], object]) -> None:
+    content = json.loads(path.read_text())
+    by(content)
+    path.write_text(json.dumps(content))
+
+
+def fault(directory: Path) -> str:
+    with pytest.raises(ScoresError) as caught:
+        read(directory)
+    return str(caught.value)
+
+
+def test_every_task_metric_and_answer_is_read() -> None:
+    found = read(RECORDED / "EW")
+    assert found.warnings == ()
+    assert len(found.benchmarks) == 10
+    textvqa = found.benchmarks["cotbal_textvqa"]
+    assert textvqa.metrics == pytest.approx({"exact_match": 0.725})
+    assert textvqa.questions == len(textvqa.rows) == 4
+    assert [row["filtered_resps"] for row in textvqa.rows] == ["Nokia", "no", "wrong", "nokia"]
+    assert found.benchmarks["mme"].metrics == {"mme_perception_score": 2000, "mme_cognition_score": 200}
+    assert not any(benchmark.lower_is_better for benchmark in found.benchmarks.values())
+
+
+def test_the_orientation_is_that_of_the_harness(copy: Path) -> None:
+    change(results_of(copy), lambda c: c["higher_is_better"]["cotbal_textvqa"].update(exact_match=False))
+    found = read(copy)
+    assert found.benchmarks["cotbal_textvqa"].lower_is_better == {"exact_match"}
+    assert not found.benchmarks["mme"].lower_is_better
+
+
+def test_filters_other_than_none_keep_their_name(copy: Path) -> None:
+    change(results_of(copy), lambda c: c["results"]["cotbal_textvqa"].update({"exact_match,strict": 0.5}))
+    assert read(copy).benchmarks["cotbal_textvqa"].metrics == {"exact_match": 0.725, "exact_match,strict": 0.5}
+
+
+def test_a_group_without_numbers_is_no_benchmark(copy: Path) -> None:
+    change(results_of(copy), lambda c: c["results"].update({"pope_full": {" ": " ", "alias": "pope_full"}}))
+    assert "pope_full" not in read(copy).benchmarks
+
+
+def test_the_newest_result_counts_and_is_named(copy: Path) -> None:
+    old = results_of(copy)
+    new = old.with_name(f"{LATER}_results.json")
+    shutil.copy(old, new)
+    assert read(copy).warnings == ()
+    change(new, lambda c: c["results"]["mme"].update({"mme_perception_score,none": 1000.0}))
+    found = read(copy)
+    assert found.benchmarks["mme"].metrics["mme_perception_score"] == 1000
+    assert found.benchmarks["mme"].rows == ()
+    assert [line for line in found.warnings if "mme was evaluated more than once" in line and new.name in line]
+    assert len(found.warnings) == 1
+
+
+def test_a_limit_is_said(copy: Path) -> None:
+    change(results_of(copy), lambda c: c["config"].update(limit=8.0, offset=2))
+    (warning,) = read(copy).warnings
+    assert "limit 8 and offset 2" in warning
+
+
+def test_no_results(tmp_path: Path) -> None:
+    (tmp_path / "submissions").mkdir()
+    (tmp_path / "submissions" / "mmbench_en_dev_static_results.json").write_text("{}")
+    assert "found none; note that lmms-eval ends without an error" in fault(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"results": {}}', WRONG, WRONG.replace("[1]", '{"mme": 1}')])
+def test_not_a_result_file(copy: Path, text: str) -> None:
+    path = results_of(copy)
+    path.write_text(text)
+    assert str(path) in fault(copy)
+
+
+def test_a_number_that_is_none(copy: Path) -> None:
+    change(results_of(copy), lambda c: c["results"]["mme"].update({"mme_perception_score,none": float("nan")}))
+    assert "expected a finite number for mme, mme_perception_score,none; found nan" in fault(copy)
+
+
+@pytest.mark.parametrize("line", ['{"doc_id": 1', "[1]", '{"target": "A"}'])
+def test_a_broken_answer_is_named(copy: Path, line: str) -> None:
+    path = next(copy.rglob("*_samples_mme.jsonl"))
+    path.write_text(path.read_text() + line + "\n")
+    assert f"{path}, line 29" in fault(copy)
+
+
+def test_line_separators_inside_an_answer(copy: Path) -> None:
+    path = next(copy.rglob("*_samples_cotbal_textvqa.jsonl"))
+    path.write_text(path.read_text().replace("Nokia", "No\u2028kia"))
+    assert read(copy).benchmarks["cotbal_textvqa"].rows[0]["filtered_resps"] == "No\u2028kia"

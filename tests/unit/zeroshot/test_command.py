@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fake_lmms import interpreter
+
+from cotbal.errors import CotbalError
+from cotbal.zeroshot import command
+from cotbal.zeroshot.columns import columns_named
+
+
+class Loader(yaml.SafeLoader):
+    """`!function module.name` stays a text."""
+
+
+Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+
+
+def documents(folder: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("cotbal_documents", folder / "cotbal_documents.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_environment(python: str) -> None:
+    found = command.find_environment(python)
+    assert found.tasks == Path("/opt/lmms/tasks")
+    assert found.versions == {"lmms_eval": "0.7.3", "transformers": "5.24.0", "torch": "2.13.0"}
+    assert found.warnings == ()
+
+
+def test_another_version_is_said(tmp_path: Path) -> None:
+    (warning,) = command.find_environment(interpreter(tmp_path, version="0.8.0")).warnings
+    assert "lmms-eval 0.8.0; tasks, prompts and numbers of questions are known of 0.7.3" in warning
+
+
+@pytest.mark.parametrize(
+    ("found", "why"), [({"tasks": None}, "expected lmms-eval; make an environment"), ({"decord": False}, "decord")]
+)
+def test_an_environment_that_lacks_something(tmp_path: Path, found: dict[str, Any], why: str) -> None:
+    with pytest.raises(CotbalError, match=why) as caught:
+        command.find_environment(interpreter(tmp_path, **found))
+    assert 'pip install "lmms-eval[video-legacy]==0.7.3"' in str(caught.value)
+
+
+def test_the_probe_works_in_a_real_interpreter_without_lmms_eval() -> None:
+    with pytest.raises(CotbalError, match=r"expected lmms-eval; make an environment of its own"):
+        command.find_environment(sys.executable)
+
+
+def test_no_interpreter(tmp_path: Path) -> None:
+    with pytest.raises(CotbalError, match=r"--python .*nowhere: expected an interpreter"):
+        command.find_environment(str(tmp_path / "nowhere"))
+
+
+def test_the_files_name_the_tasks_of_the_environment(python: str, tmp_path: Path) -> None:
+    command.write_files(command.find_environment(python), tmp_path / "lmms")
+    tasks = {p.stem: yaml.load(p.read_text(), Loader) for p in (tmp_path / "lmms" / "tasks").glob("*.yaml")}
+    assert {name: task["task"] for name, task in tasks.items()} == {name: name for name in tasks}
+    included = {name: task["include"] for name, task in tasks.items()}
+    assert included["cotbal_mmvet"] == "/opt/lmms/tasks/mmvet/mmvet.yaml"
+    assert all(path.startswith("/opt/lmms/tasks/") for path in included.values())
+    assert tasks["cotbal_textvqa"]["lmms_eval_specific_kwargs"]["default"]["ocr"] is True
+    assert tasks["cotbal_mmvet"]["lmms_eval_specific_kwargs"]["default"]["pre_prompt"] == ""
+    module = documents(tmp_path / "lmms" / "tasks")
+    for name in (tasks["cotbal_seed_image"]["process_docs"], tasks["cotbal_scienceqa"]["doc_to_text"]):
+        file, _, function = name.partition(".")
+        assert file == "cotbal_documents"
+        assert callable(getattr(module, function))
+    entries = next((tmp_path / "lmms" / "plugin").glob("*.dist-info/entry_points.txt")).read_text()
+    assert entries == "[lmms_eval.models]\ncotbal = cotbal_llava:manifest\n"
+    assert (tmp_path / "lmms" / "plugin" / "cotbal_llava.py").exists()
+
+
+def test_functions_of_the_task_files() -> None:
+    module = documents(Path(command.__file__).parent / "lmms" / "tasks")
+    row = {"hint": "A hint.", "question": "Which?", "choices": ["one", "two"]}
+    asked = {"pre_prompt": "", "post_prompt": "\nAnswer."}
+    assert module.science_question(row, asked) == "A hint.\nWhich?\nA. one\nB. two\nAnswer."
+    assert module.science_question({**row, "hint": ""}) == "Which?\nA. one\nB. two"
+
+    class Rows(dict):
+        def select(self, places: list[int]) -> list[int]:
+            return places
+
+    assert module.pictures_only(Rows(data_type=["image", "video", "image"])) == [0, 2]
+
+
+def argv(python: str, tmp_path: Path, how: command.How, column: str = "POPE") -> tuple[str, ...]:
+    environment = command.find_environment(python)
+    (chosen,) = columns_named(column)
+    return command.argv(environment, how, tmp_path / "model", chosen, tmp_path / "lmms", tmp_path / "out")
+
+
+def test_the_command(python: str, tmp_path: Path) -> None:
+    line = argv(python, tmp_path, command.How(limit=8))
+    assert line[:5] == (python, "-m", "lmms_eval", "--model", "cotbal_llava")
+    given = dict(itertools.pairwise(line))
+    assert given["--model_args"] == f"pretrained={tmp_path}/model,dtype=bfloat16,device_map=cuda:0"
+    assert given["--tasks"] == "pope_adv,pope_pop,pope_random"
+    assert (given["--include_path"], given["--output_path"]) == (f"{tmp_path}/lmms/tasks", f"{tmp_path}/out")
+    assert given["--batch_size"] == "1"
+    assert "--log_samples" in line
+    assert line[line.index("--limit") + 1] == "8"
+    # A failed evaluation ends with code 0 otherwise.
+    assert line[-2:] == ("--verbosity", "DEBUG")
+    assert "--limit" not in argv(python, tmp_path, command.How())
+
+
+def test_another_model_of_the_harness(python: str, tmp_path: Path) -> None:
+    line = argv(python, tmp_path, command.How(model="qwen2_5_vl", model_args="max_pixels=12845056"))
+    assert line[line.index("--model_args") + 1] == f"pretrained={tmp_path}/model,max_pixels=12845056"
+
+
+@pytest.mark.parametrize("name", ["a,b", "a b", "a=b", "[a]"])
+def test_a_path_that_the_harness_would_not_read(python: str, tmp_path: Path, name: str) -> None:
+    with pytest.raises(CotbalError, match="lmms-eval reads paths without spaces"):
+        argv(python, tmp_path / name, command.How())
+
+
+def test_what_is_shown_can_be_pasted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PYTHONPATH", "theirs")
+    given = command.variables(tmp_path)
+    assert given["PYTHONPATH"].split(":") == [f"{tmp_path}/plugin", "theirs"]
+    monkeypatch.delenv("PYTHONPATH")
+    assert command.variables(tmp_path) == {"PYTHONPATH": f"{tmp_path}/plugin"}
+    assert command.shown(("p", "a b"), {"X": "1 2"}) == "X='1 2' p 'a b'"

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fake_lmms import RECORDED
+
+from cotbal.errors import CotbalError, ScoresError
+from cotbal.harnesses import Benchmark, lmms_eval
+from cotbal.zeroshot.columns import COLUMNS, ZeroShot, columns_named
+from cotbal.zeroshot.values import graded, mean_f1, plain, relative, remarks
+
+EW = {
+    "TextVQA": 72.5,
+    "POPE": 100 * (4 / 5 + 2 / 3 + 1) / 3,
+    "MME": 2000,
+    "SQA": 50,
+    "MMBench": 100 / 3,
+    "SEED-IMG": 75,
+    "MM-Vet": 100 / 3,
+    "LLaVA-W": 75,
+}
+
+
+def benchmarks(column: ZeroShot, model: str = "EW") -> list[Benchmark]:
+    found = lmms_eval.read(RECORDED / model).benchmarks
+    return [found[task] for task in column.tasks]
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
+def test_the_columns_of_recorded_results(column: ZeroShot) -> None:
+    """Scripted answers, scored by the code of lmms-eval: counted by hand."""
+    assert column.read(benchmarks(column)).value == pytest.approx(EW[column.name])
+
+
+def test_the_columns_are_those_of_the_paper() -> None:
+    names = ["TextVQA", "POPE", "MME", "SQA", "MMBench", "SEED-IMG", "MM-Vet", "LLaVA-W"]
+    assert [column.name for column in COLUMNS] == names
+    assert columns_named("all") == COLUMNS
+    assert [column.name for column in columns_named(" sqa, POPE ")] == ["POPE", "SQA"]
+
+
+@pytest.mark.parametrize("text", ["", "SQA,GQA", ","])
+def test_an_unknown_column(text: str) -> None:
+    with pytest.raises(CotbalError, match="--columns: expected names of TextVQA, POPE"):
+        columns_named(text)
+
+
+def answers(*pairs: tuple[str, str]) -> Benchmark:
+    rows = tuple({"doc_id": i, "filtered_resps": a, "target": t} for i, (a, t) in enumerate(pairs))
+    return Benchmark("pope", {}, questions=len(rows), rows=rows)
+
+
+def test_f1_without_any_yes_is_zero() -> None:
+    assert mean_f1([answers(("no", "no"))]).value == 0
+    assert mean_f1([answers(("no", "yes"))]).value == 0
+
+
+def test_the_f1_of_the_harness_is_another() -> None:
+    pooled = benchmarks(columns_named("POPE")[0])
+    assert pooled[0].metrics["pope_f1_score"] == pytest.approx(2 / 3)  # "yes, there is." is no yes to it
+
+
+def graded_rows(*grades: tuple[float, str]) -> Benchmark:
+    rows = tuple({"g": {"score": score, "eval_model": model}} for score, model in grades)
+    return Benchmark("vet", {"g": 0.0}, questions=len(rows), rows=rows)
+
+
+def test_answers_that_the_judge_did_not_grade_are_left_out_and_counted() -> None:
+    found = graded("g")([graded_rows((1.0, "gpt"), (0.0, ""), (0.5, "gpt"))])
+    assert found.value == pytest.approx(75)
+    assert found.warnings == ("the judge graded 2 of 3 answers; the others are left out",)
+    column = columns_named("LLaVA-W")[0]
+    (benchmark,) = benchmarks(column)
+    assert benchmark.metrics["gpt_eval_llava_all"] == 73.9  # lmms-eval takes the failure for -1 point each
+    assert column.read([benchmark]).warnings == ("the judge graded 3 of 4 answers; the others are left out",)
+
+
+def test_a_judge_that_graded_nothing_is_no_score() -> None:
+    with pytest.raises(ScoresError, match="vet: the judge graded no answer at all"):
+        graded("g")([graded_rows((0.0, ""), (0.0, ""))])
+    rows = ({"r": {"scores": [-1, -1]}},)
+    with pytest.raises(ScoresError, match="the judge graded no answer at all"):
+        relative("r")([Benchmark("wild", {"r": 100.0}, rows=rows)])
+
+
+def test_what_is_missing_is_named() -> None:
+    with pytest.raises(ScoresError, match="b: expected em in the results of lmms-eval; found f1"):
+        plain("em", 1)([Benchmark("b", {"f1": 1.0})])
+    with pytest.raises(ScoresError, match=r"b: expected the answers beside the results \(--log_samples\)"):
+        graded("g")([Benchmark("b", {})])
+    with pytest.raises(ScoresError, match="b: expected g with every answer; found doc_id"):
+        graded("g")([Benchmark("b", {}, rows=({"doc_id": 0},))])
+
+
+def test_remarks() -> None:
+    benchmark = answers(("yes", "yes"), (" ", "no"))
+    assert remarks(benchmark, (2, 3)) == ["pope: 1 of 2 answers are empty"]
+    assert remarks(benchmark, (3, 4))[0] == "pope: expected 3 or 4 questions; found 2"
+    assert remarks(answers(("yes", "yes")), None) == []
+
+
+def test_every_task_file_is_that_of_a_column() -> None:
+    folder = Path(__file__).parents[3] / "src" / "cotbal" / "zeroshot" / "lmms" / "tasks"
+    ours = {task for column in COLUMNS for task in column.tasks if task.startswith("cotbal_")}
+    assert {path.stem for path in folder.glob("*.yaml")} == ours
