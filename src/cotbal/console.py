@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,6 +29,11 @@ from cotbal.report.formatting import with_interval
 from cotbal.report.naming import method_label
 from cotbal.results import Results
 from cotbal.rundir import RunPaths, read_json
+
+if TYPE_CHECKING:
+    from cotbal.judging.budget import Prices, Tokens
+    from cotbal.judging.result import Judged
+    from cotbal.pipeline.judging import Judging
 
 out = Console(highlight=False)
 if not out.is_terminal:
@@ -225,3 +231,38 @@ def show_status(states: Sequence[State]) -> None:
     for s in states:
         table.add_row(escape(s.run), s.kind, f"[{colours[s.state]}]{s.state}[/]", escape(s.detail))
     out.print(table)
+
+
+def show_estimate(judging: Judging, prices: Prices | None) -> None:
+    """What judging takes, before anything is asked."""
+    found, judge = judging.estimate, judging.judge
+    out.print(f"Judge: {escape(judge.model)} at {escape(judge.base_url)}{', both orders' if judge.swap else ''}")
+    out.print(f"{found.requests} requests to send, {found.settled} are settled already")
+    if found.requests:
+        expected, most = (_tokens(tokens, prices) for tokens in (found.expected, found.most))
+        out.print(f"about {expected}; at the most {most}", soft_wrap=True)
+    if prices is not None and judging.spent.input:
+        out.print(f"spent here before, at these prices: ${prices.of(judging.spent):.4f}")
+    for remark in judging.remarks:
+        out.print(f"[yellow]warning[/]  {escape(remark)}", soft_wrap=True)
+
+
+def _tokens(tokens: Tokens, prices: Prices | None) -> str:
+    text = f"{tokens.input:.0f} tokens read and {tokens.output:.0f} written"
+    return text if prices is None else f"{text}, ${prices.of(tokens):.4f}"
+
+
+def show_judged(found: Mapping[str, Judged], usd: float | None) -> None:
+    """Relative scores, by category where there are several."""
+    table = _table("answers", "category", "pairs", "left out", "mark", "of reference", "relative score")
+    for name, each in found.items():
+        for c in each.categories():
+            marks = (f"{c.answers:.2f}", f"{c.references:.2f}", f"{c.score:.1f}")
+            table.add_row(escape(name), escape(c.name), str(c.pairs), str(c.left_out), *marks)
+    out.print(table)
+    lost = sum(each.categories()[-1].left_out for each in found.values())
+    if lost:
+        text = f"{lost} answers got no marks and count nothing; their ids are `left_out` in the files of scores"
+        out.print(f"[yellow]warning[/]  {text}", soft_wrap=True)
+    if usd is not None:
+        out.print(f"spent here in all: ${usd:.4f}")

@@ -14,7 +14,8 @@ from cotbal.errors import CotbalError
 from cotbal.scores import Measured
 
 FindFault = Callable[[Sequence[str]], str]
-PARTS = ("MAXIMUM", "HIGHER_IS_BETTER", "score", "constant_answer")
+FACTS = ("MAXIMUM", "HIGHER_IS_BETTER")
+PARTS = (*FACTS, "score", "constant_answer")
 
 
 def load_metric(name: str) -> ModuleType:
@@ -24,10 +25,11 @@ def load_metric(name: str) -> ModuleType:
         CotbalError: there is none, it lacks a part, or lower is better.
     """
     module = plugins.load("cotbal.metrics", name)
-    missing = [part for part in PARTS if not hasattr(module, part)]
+    parts = FACTS if hasattr(module, "GIVEN_BY") else PARTS
+    missing = [part for part in parts if not hasattr(module, part)]
     if missing:
         raise CotbalError(
-            f"metric {name}: expected a module with {', '.join(PARTS)}; found none called {', '.join(missing)} "
+            f"metric {name}: expected a module with {', '.join(parts)}; found none called {', '.join(missing)} "
             f"in {module.__file__}"
         )
     if module.HIGHER_IS_BETTER is not True:
@@ -36,6 +38,16 @@ def load_metric(name: str) -> ModuleType:
             f"found {module.HIGHER_IS_BETTER!r}; turn it round, such as 1 - error"
         )
     return module
+
+
+def given_by(name: str) -> str | None:
+    """The command that gives the scores of a metric which nothing here can compute, a judge's; None for all others.
+
+    Raises:
+        CotbalError: there is no such metric.
+    """
+    command: str | None = getattr(load_metric(name), "GIVEN_BY", None)
+    return command
 
 
 def fault_finder(name: str) -> FindFault | None:
@@ -77,6 +89,8 @@ def measure(
             for each.
     """
     metric = load_metric(name)
+    if hasattr(metric, "GIVEN_BY"):
+        raise CotbalError(f"metric {name}: answers and references are not enough; `{metric.GIVEN_BY}` gives its scores")
     known = [{}] * len(references) if records is None else records
     values = _numbers(name, metric.score, predictions, references, known)
     if not hasattr(metric, "weights"):

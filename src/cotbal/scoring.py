@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cotbal.errors import RunError
-from cotbal.measure import load_metric, measure
+from cotbal.measure import given_by, load_metric, measure
 from cotbal.rundir import RunPaths, read_json, read_jsonl, write_json
 from cotbal.scores import CONSTANT, Samples, ScoreMatrix, read_measured
 
@@ -57,34 +57,56 @@ def column_of(cells: Mapping[str, Mapping[str, Any]], rows: Sequence[str], what:
         values=np.stack([read_measured(entries[run]).linear if run in entries else nothing for run in rows]),
         clusters=np.array(first["clusters"]),
         maximum=entry["maximum"],
-        constant=read_measured(entry, CONSTANT).linear,
-        constant_answer=entry["constant_answer"],
+        constant=read_measured(entry, CONSTANT).linear if f"{CONSTANT}samples" in entry else None,
+        constant_answer=entry.get("constant_answer", ""),
     )
 
 
 def scores_of(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> dict[str, Any]:
-    """The scores of one run on one split, made from the kept answers where a metric is still missing."""
+    """The scores of one run on one split, made from the kept answers where a metric is still missing.
+
+    Raises:
+        RunError: scores that only another command can give are missing.
+    """
     file = paths.scores(task, split)
     known = tuple(read_json(file)["metrics"]) if file.exists() else ()
     if set(metrics) - set(known):
         write_scores(paths, task, split, tuple(dict.fromkeys((*known, *metrics))))
     content: dict[str, Any] = read_json(file)
+    for metric in metrics:
+        if metric not in content["metrics"]:
+            raise RunError(
+                f"{file}: expected scores of the metric {metric}; found none: run `{given_by(metric)}` on the run "
+                "directory, then this command again"
+            )
     return content
 
 
 def write_scores(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> None:
-    """Score the kept answers: per-sample values, totals, and what the best constant answer would get."""
+    """Score the kept answers: per-sample values, totals, and what the best constant answer would get.
+
+    Scores that another command gives are kept where they are there, and left out where they are not.
+    """
+    file = paths.scores(task, split)
     rows = read_jsonl(paths.generations(task, split))
-    write_json(
-        paths.scores(task, split),
-        {
-            "task": task,
-            "split": split,
-            "n": len(rows),
-            "clusters": clusters([row["images"] for row in rows]),
-            "metrics": {metric: _scored(metric, rows) for metric in metrics},
-        },
-    )
+    given = read_json(file)["metrics"] if file.exists() else {}
+    here = {metric: given.get(metric) if given_by(metric) else _scored(metric, rows) for metric in metrics}
+    entries = {metric: entry for metric, entry in here.items() if entry is not None}
+    write_json(file, {"task": task, "split": split, **describe(rows), "metrics": entries})
+
+
+def describe(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How many answers there are, and which of them are about one picture."""
+    return {"n": len(rows), "clusters": clusters([row["images"] for row in rows])}
+
+
+def awaited(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> list[str]:
+    """The metrics of a finished run whose scores another command has still to give."""
+    outside = [metric for metric in metrics if given_by(metric)]
+    if not outside:
+        return []
+    known = read_json(paths.scores(task, split))["metrics"]
+    return [metric for metric in outside if metric not in known]
 
 
 def _scored(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 
 from cotbal import plugins
 from cotbal.errors import CotbalError
-from cotbal.measure import load_metric, measure
+from cotbal.measure import given_by, load_metric, measure
 from cotbal.scores import Measured
 
-METRICS = plugins.names("cotbal.metrics")
+NAMES = plugins.names("cotbal.metrics")
+METRICS = [name for name in NAMES if given_by(name) is None]
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,16 @@ def test_the_metrics_of_the_paper_are_found() -> None:
         "relaxed_accuracy", "vqa_soft",
     } <= set(METRICS)  # fmt: skip
     assert set(EXAMPLES) <= set(METRICS)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - set(METRICS)))
+def test_a_metric_that_a_command_gives_has_that_command_and_a_range(name: str) -> None:
+    metric = load_metric(name)
+    assert metric.GIVEN_BY.startswith("cotbal ")
+    assert metric.MAXIMUM > 0
+    assert not hasattr(metric, "score")
+    with pytest.raises(CotbalError, match=f"`{metric.GIVEN_BY}` gives its scores"):
+        measure(name, ["a"], [["a"]])
 
 
 def test_constants(metric: ModuleType) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from cotbal.errors import RunError
 from cotbal.rundir import RunDir, RunPaths, read_json, write_json, write_jsonl
-from cotbal.scoring import clusters, score_matrix, scores_of, write_scores
+from cotbal.scoring import awaited, clusters, score_matrix, scores_of, write_scores
 
 TRUTH = ["school", "frog", "frog", "bank", "frog"]
 PICTURES = [["1.png"], ["1.png"], ["2.png"], [], []]
@@ -153,3 +153,32 @@ def test_answers_of_an_older_version_hold_no_details(probes: dict[str, RunPaths]
     """They are scored all the same, as one category."""
     assert score_matrix(probes, {"ocr": "multiple_choice"}).values.shape == (2, 1)
     assert score_matrix(probes, {"ocr": "pope_f1"}).values.tolist() == [[1.0], [1.0]]
+
+
+GIVEN = {"score": 75.0, "maximum": 125.0, "samples": [75.0] * 5, "weights": [8.0, 8.0, 0.0, 8.0, 8.0]}
+
+
+def give(paths: RunPaths) -> None:
+    """What `cotbal judge` does."""
+    content = read_json(paths.scores("ocr", "validation"))
+    content["metrics"]["judge"] = GIVEN
+    write_json(paths.scores("ocr", "validation"), content)
+
+
+def test_scores_that_a_command_gives_are_awaited_then_kept(probes: dict[str, RunPaths]) -> None:
+    for paths in probes.values():
+        write_scores(paths, "ocr", "validation", ("judge", "exact_match"))
+        assert awaited(paths, "ocr", "validation", ("judge", "exact_match")) == ["judge"]
+    with pytest.raises(
+        RunError, match=r"ocr.validation.json: expected scores of the metric judge; found none: run `cot"
+    ):
+        score_matrix(probes, {"ocr": "judge"})
+    for paths in probes.values():
+        give(paths)
+        assert awaited(paths, "ocr", "validation", ("judge", "exact_match")) == []
+    found = score_matrix(probes, {"ocr": "judge"})
+    np.testing.assert_allclose(found.values, 75)
+    assert (found.samples["ocr"].maximum, found.samples["ocr"].constant) == (125, None)
+    content = scores_of(probes["mini"], "ocr", "validation", ("cider",))
+    assert set(content["metrics"]) == {"judge", "exact_match", "cider"}
+    assert content["metrics"]["judge"] == GIVEN

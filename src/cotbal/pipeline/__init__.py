@@ -13,6 +13,7 @@ from cotbal import plugins
 from cotbal.balance import Balance
 from cotbal.errors import RunError
 from cotbal.measure import load_metric
+from cotbal.pipeline.answers import need_scores
 from cotbal.pipeline.inputs import open_inputs, warnings, write_portions
 from cotbal.pipeline.jobs import Options, Work, carry_out
 from cotbal.pipeline.plan import Kind, Planned, Prepared, make_plan
@@ -85,9 +86,15 @@ def _too_short(recipe: Recipe, planned: Sequence[Planned], methods: Mapping[str,
 
 
 def balance(prepared: Prepared, options: Options) -> Balance:
-    """Train and score the probes, then weigh (Eq. 3-11); writes scores.csv, balance.json and weights.json."""
+    """Train and score the probes, then weigh (Eq. 3-11); writes scores.csv, balance.json and weights.json.
+
+    Raises:
+        RunError: a task is scored by a judge, who has not been asked yet.
+    """
     with locked(prepared.root.lock):
-        do(prepared, [p for p in prepared.plan.runs if p.kind == "probe"], options)
+        planned = [p for p in prepared.plan.runs if p.kind == "probe"]
+        do(prepared, planned, options)
+        need_scores(prepared, planned)
         return weigh(prepared)
 
 
@@ -103,7 +110,9 @@ def train(prepared: Prepared, weighting: str, options: Options, weights: Mapping
     with locked(prepared.root.lock):
         if weights is not None:
             write_weights(prepared, weights)
-        do(prepared, [prepared.plan.named(weighting)], options)
+        planned = [prepared.plan.named(weighting)]
+        do(prepared, planned, options)
+        need_scores(prepared, planned)
         return prepared.root.final(weighting)
 
 
@@ -114,14 +123,17 @@ def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> tupl
     """
     with locked(prepared.root.lock):
         finals = [prepared.plan.named(weighting) for weighting in dict.fromkeys(weightings)]
-        early = [final for final in finals if final.run.weighting != FIXED]
-        do(prepared, [p for p in prepared.plan.runs if p.kind == "probe"] + early, options)
+        early = [p for p in prepared.plan.runs if p.kind == "probe"]
+        early += [final for final in finals if final.run.weighting != FIXED]
+        do(prepared, early, options)
+        need_scores(prepared, early)
         result = weigh(prepared)
         late = [final for final in finals if final.run.weighting == FIXED]
         if late:
             # Alone on the machine: let it have all of it. The number of threads must not depend on what is left to
             # do, or a resumed job would round differently.
             do(prepared, late, replace(options, resources=replace(options.resources, workers=1)))
+            need_scores(prepared, late)
         return result, write_report(prepared.root.root)
 
 

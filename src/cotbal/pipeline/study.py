@@ -11,6 +11,7 @@ from cotbal.balance import Settings
 from cotbal.balance import balance as balance_scores
 from cotbal.errors import CotbalError
 from cotbal.pipeline import FIXED, do, prepare, probes
+from cotbal.pipeline.answers import need_scores
 from cotbal.pipeline.jobs import Options
 from cotbal.pipeline.plan import Kind, Prepared
 from cotbal.pipeline.weighing import score_matrices, settings, task_weights, units, weigh
@@ -129,10 +130,13 @@ def carry_out(study: Study, options: Options) -> Path:
     planned = prepared.plan.runs
     late = [p for p in planned if p.kind == "final" and p.run.weighting == FIXED]
     with locked(prepared.root.lock):
-        do(prepared, [p for p in planned if p not in late], options)
+        early = [p for p in planned if p not in late]
+        do(prepared, early, options)
+        need_scores(prepared, early)
         if late:
             result = weigh(prepared)
             do(prepared, late, options, _weights(study, task_weights(prepared.recipe.mixture, result.weights)))
+            need_scores(prepared, late)
         write_comparison(prepared.root.root)
         return write_report(prepared.root.root)
 

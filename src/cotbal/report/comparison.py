@@ -150,7 +150,8 @@ def _matrix(models: Models, seed: int, places: Sequence[_Place]) -> ScoreMatrix:
     """Method x metric of one seed, with the samples behind every cell; NaN where a model did not answer."""
     samples = {}
     for place in places:
-        cells = [each[seed].get((place.task, place.split)) for each in models.values()]
+        found = [each[seed].get((place.task, place.split)) for each in models.values()]
+        cells = [cell if cell is not None and place.metric in cell.metrics else None for cell in found]
         first = next(cell for cell in cells if cell is not None)
         nothing = np.full(len(first.clusters), np.nan)
         values = np.stack([nothing if cell is None else cell.metrics[place.metric].measured.linear for cell in cells])

@@ -53,8 +53,11 @@ def _of_task(contents: Contents, task: str) -> list[Example]:
     ]
     if not probes:
         return []
+    metric = contents.metric_of(probes[0].scores[task, SPLIT])
+    probes = [run for run in probes if metric in run.scores[task, SPLIT].metrics]  # a judge may still have to be asked
+    if not probes:
+        return []
     scores = [run.scores[task, SPLIT] for run in probes]
-    metric = contents.metric_of(scores[0])
     values = np.stack([found.metrics[metric].measured.values for found in scores])
     records = [read_jsonl(run.paths.generations(task, SPLIT)) for run in probes]
     images = contents.recipe.images if contents.recipe else contents.directory

@@ -110,7 +110,7 @@ def scores_table(contents: Contents) -> Table:
     giver = rows_of(form_of(runs), "real").giver
     own_run = [giver(contents.unit_of(task)) for task in tasks]
     own = {(i, j + 1) for i, run in enumerate(runs) for j in range(len(tasks)) if run == own_run[j]}
-    known = _validation(contents)
+    known = {task: s for task, s in _validation(contents).items() if contents.metric_of(s) in s.metrics}
     if known:
         metrics = {task: scores.metrics[contents.metric_of(scores)] for task, scores in known.items()}
         constants = {task: metric.constant for task, metric in metrics.items()}

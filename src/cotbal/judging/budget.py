@@ -1,0 +1,85 @@
+"""What judging costs: an estimate before the first request, and a cap that no request can pass."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+from cotbal.errors import RunError
+
+BYTES_A_TOKEN = 3  # English has more bytes a token, most other scripts about as many: the estimate is rather high
+REPLY = 256  # tokens of a reply, before any was seen: two marks and a few sentences
+
+
+class CapReached(RunError):
+    """The next request could pass the cap."""
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens that are read and written."""
+
+    input: float
+    output: float
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(self.input + other.input, self.output + other.output)
+
+
+NONE = Tokens(0, 0)
+
+
+@dataclass(frozen=True)
+class Prices:
+    """US dollars for a million tokens, as the user states them."""
+
+    input: float = 0.0
+    output: float = 0.0
+
+    def of(self, tokens: Tokens) -> float:
+        """US dollars."""
+        return (self.input * tokens.input + self.output * tokens.output) / 1e6
+
+
+class Budget:
+    """Money that was spent and money that requests under way may still cost.
+
+    A request starts only when everything that is under way could cost its worst and the cap would still hold, so the
+    cap is never passed, unless a server charges more tokens than the prompt has bytes.
+    """
+
+    def __init__(self, prices: Prices, cap: float = math.inf, spent: Tokens = NONE) -> None:
+        self.prices = prices
+        self.cap = cap
+        self.spent = spent
+        self._open: list[Tokens] = []
+        self._changed = asyncio.Condition()
+
+    @property
+    def cost(self) -> float:
+        """US dollars spent."""
+        return self.prices.of(self.spent)
+
+    async def reserve(self, worst: Tokens) -> None:
+        """Wait until a request fits under the cap.
+
+        Raises:
+            CapReached: it does not, whatever the requests under way will cost.
+        """
+        async with self._changed:
+            while self.prices.of(sum([*self._open, worst], self.spent)) > self.cap:
+                if not self._open:
+                    raise CapReached(
+                        f"--max-usd {self.cap:g} is reached: {self.cost:.4f} are spent, and the next request could "
+                        f"cost {self.prices.of(worst):.4f}"
+                    )
+                await self._changed.wait()
+            self._open.append(worst)
+
+    async def settle(self, worst: Tokens, used: Tokens) -> None:
+        """Put what a request used in the place of its worst."""
+        async with self._changed:
+            self._open.remove(worst)
+            self.spent += used
+            self._changed.notify_all()

@@ -1,0 +1,116 @@
+"""Who judges: the requests, the names under which their replies are kept, and what comes of the marks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cotbal.errors import CotbalError, RunError
+from cotbal.judging.budget import Tokens
+from cotbal.judging.judge import FIELDS, Judge, read_judge
+from cotbal.judging.kept import Kept, Reply
+from cotbal.judging.pairs import Pair
+from cotbal.judging.prompts import own_prompt
+from cotbal.judging.result import judged
+
+JUDGE = Judge("m", "https://host/v1", own_prompt(), FIELDS, False)
+PAIR = Pair("7", "What?", "A cat.", "A hat.", "A man.", "conv", "conv", True)
+
+
+def test_the_key_is_that_of_everything_that_is_sent() -> None:
+    (ask,) = JUDGE.asks(PAIR)
+    changes: list[dict[str, Any]] = [
+        {"answer": "A bat."}, {"reference": "Hat."}, {"question": "Why?"}, {"context": ""}, {"rule": "detail"},
+    ]  # fmt: skip
+    others = [JUDGE.asks(replace(PAIR, **change))[0] for change in changes]
+    others += replace(JUDGE, model="n").asks(PAIR)
+    others += replace(JUDGE, fields={**FIELDS, "temperature": 0}).asks(PAIR)
+    others += replace(JUDGE, prompt=replace(JUDGE.prompt, system="Be good.")).asks(PAIR)
+    others += replace(JUDGE, swap=True).asks(PAIR)[1:]
+    assert len({ask.key, *(other.key for other in others)}) == 1 + len(others)
+    same = [JUDGE.asks(replace(PAIR, id="8", category="x"))[0], replace(JUDGE, base_url="").asks(PAIR)[0]]
+    assert {other.key for other in same} == {ask.key}
+
+
+def test_swapped_is_the_other_way_round() -> None:
+    forth, back = replace(JUDGE, swap=True).asks(PAIR)
+    assert (forth.reference_first, back.reference_first) == (True, False)
+    assert "[Assistant 1]\nA hat." in forth.request["messages"][1]["content"]
+    assert "[Assistant 1]\nA cat." in back.request["messages"][1]["content"]
+
+
+def test_a_judge_is_found_again() -> None:
+    assert read_judge(JUDGE.to_json()) == JUDGE
+
+
+def test_a_prompt_cannot_have_more_tokens_than_bytes() -> None:
+    (ask,) = JUDGE.asks(replace(PAIR, answer="☃" * 1000))
+    (bare,) = JUDGE.asks(replace(PAIR, answer=""))
+    assert ask.worst.input - bare.worst.input == 3000
+    assert ask.worst.output == 1024
+    assert bare.expected(50).output == 50
+    assert bare.expected(5000).output == 1024
+    assert 0 < bare.expected(50).input < bare.worst.input
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_tokens": None}, {"max_tokens": "many"}, {"max_tokens": 0}])
+def test_how_long_a_reply_may_be_must_be_known(fields: dict[str, Any]) -> None:
+    with pytest.raises(CotbalError, match="--field: expected max_completion_tokens or max_tokens with a whole number"):
+        replace(JUDGE, fields=fields).asks(PAIR)
+    assert replace(JUDGE, fields={"max_tokens": None, "max_completion_tokens": 9}).longest == 9
+
+
+def keep(kept: Kept, judge: Judge, pair: Pair, *texts: str) -> None:
+    for ask, text in zip(judge.asks(pair), texts, strict=True):
+        kept.add(Reply(ask.key, pair.id, judge.model, text, "", "", Tokens(1, 1), {}))
+
+
+def pairs(*categories: str) -> list[Pair]:
+    return [replace(PAIR, id=str(i), question=str(i), category=c, rule="") for i, c in enumerate(categories)]
+
+
+def test_marks_become_scores(tmp_path: Path) -> None:
+    kept, three = Kept(tmp_path / "j"), pairs("conv", "detail", "conv")
+    for pair, text in zip(three, ("8 4", "bad", "10 9"), strict=True):
+        keep(kept, JUDGE, pair, text)
+    found = judged(three, JUDGE, kept, "here")
+    np.testing.assert_array_equal(found.answers, [4, np.nan, 9])
+    entry = found.entry(JUDGE)
+    assert entry["score"] == pytest.approx(100 * 13 / 18)
+    assert entry["maximum"] == pytest.approx(1000 / 9)
+    assert entry["marks"] == {"answers": [4, None, 9], "references": [8, None, 10]}
+    assert (entry["left_out"], entry["judge"]) == (["1"], "m")
+    conv, detail, everything = found.categories()
+    assert (conv.name, conv.pairs, conv.left_out, conv.answers, conv.references) == ("conv", 2, 0, 6.5, 9)
+    assert (detail.pairs, detail.left_out, np.isnan(detail.score)) == (1, 1, True)
+    assert (everything.name, everything.pairs, everything.left_out) == ("all", 3, 1)
+    assert everything.score == conv.score == entry["score"]
+
+
+def test_both_orders_are_averaged_and_one_alone_is_none(tmp_path: Path) -> None:
+    """A judge that likes whoever comes first gives both sides the same."""
+    judge, kept, (one, two) = replace(JUDGE, swap=True), Kept(tmp_path / "j"), pairs("conv", "conv")
+    keep(kept, judge, one, "9 5", "9 5")
+    keep(kept, judge, two, "9 5", "bad")
+    found = judged([one, two], judge, kept, "here")
+    np.testing.assert_array_equal(found.answers, [7, np.nan])
+    np.testing.assert_array_equal(found.references, [7, np.nan])
+    assert found.entry(judge)["score"] == 100
+
+
+def test_one_category_is_all_there_is(tmp_path: Path) -> None:
+    kept, two = Kept(tmp_path / "j"), pairs("", "")
+    for pair in two:
+        keep(kept, JUDGE, pair, "5 5")
+    assert [category.name for category in judged(two, JUDGE, kept, "here").categories()] == ["all"]
+
+
+def test_a_judge_that_never_gives_marks_is_no_judge(tmp_path: Path) -> None:
+    kept, one = Kept(tmp_path / "j"), pairs("conv")
+    keep(kept, JUDGE, one[0], "I am a parrot.")
+    with pytest.raises(RunError, match=r"here: expected marks from m; found none in any of its replies: read .*j, and"):
+        judged(one, JUDGE, kept, "here")
