@@ -37,6 +37,11 @@ class Prices:
     input: float = 0.0
     output: float = 0.0
 
+    @property
+    def known(self) -> bool:
+        """Whether anything costs money."""
+        return self.input > 0 or self.output > 0
+
     def of(self, tokens: Tokens) -> float:
         """US dollars."""
         return (self.input * tokens.input + self.output * tokens.output) / 1e6

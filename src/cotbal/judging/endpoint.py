@@ -160,7 +160,7 @@ class Endpoint:
             text = choice["message"].get("content")
             facts = {"answered_by": content.get("model"), "ended": choice.get("finish_reason")}
             used = _used(content.get("usage"))
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             raise NoReply("lost", f"a reply that is no chat completion: {self._shown(body)}") from None
         return Answered(self._clean(text) or "", used, {name: self._clean(fact) for name, fact in facts.items()})
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cotbal.errors import CotbalError
 from cotbal.pipeline import do, prepare
+from cotbal.pipeline.answers import need_scores
 from cotbal.pipeline.jobs import Options
 from cotbal.pipeline.plan import Kind, Prepared
 from cotbal.recipe import Recipe
@@ -58,6 +59,7 @@ def carry_out(prepared: Prepared, options: Options) -> tuple[AmountCurves, Path]
     """Train and score what is not done yet; writes `curve/` and the report, and returns the curves and its page."""
     with locked(prepared.root.lock):
         do(prepared, prepared.plan.runs, options)
+        need_scores(prepared, prepared.plan.runs)
         for planned in prepared.plan.runs:
             for task in planned.run.validation:  # the metric may be another one than when the answers were made
                 scores_of(planned.paths, task, "validation", (prepared.recipe.mixture[task].metric,))

@@ -15,43 +15,57 @@ from cotbal.verbs.options import AsJson
 
 if TYPE_CHECKING:
     from cotbal.judging.budget import Budget, Prices
+    from cotbal.judging.endpoint import Access
     from cotbal.pipeline.judging import Judging
 
 
+Where = Annotated[Path, typer.Argument(help="A run directory, or a file of answers (JSON lines).", show_default=False)]
+Model = Annotated[
+    str | None, typer.Option(envvar="COTBAL_JUDGE_MODEL", help="Name of the model at the endpoint.", show_default=False)
+]
+Url = Annotated[
+    str | None,
+    typer.Option(envvar="OPENAI_BASE_URL", help="Any OpenAI-compatible endpoint; that of OpenAI by default."),
+]
+KeyEnv = Annotated[str, typer.Option(help="Environment variable that holds the key.")]
+PromptFile = Annotated[Path | None, typer.Option(help="Your own prompt, see docs/judge.md.")]
+Swap = Annotated[
+    bool | None, typer.Option("--swap/--no-swap", help="Judge every pair in both orders, and take the mean.")
+]
+Fields = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--field", metavar="KEY=VALUE", help="A field of the request, such as temperature=0; null leaves it out."
+    ),
+]
+PriceIn = Annotated[float | None, typer.Option(min=0, help="US dollars a million tokens read.")]
+PriceOut = Annotated[float | None, typer.Option(min=0, help="US dollars a million tokens written.")]
+MaxUsd = Annotated[float | None, typer.Option(min=0, help="Cap on all that is spent here; needs both prices.")]
+NoCap = Annotated[bool, typer.Option("--no-cap", help="Ask without a cap.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at the same time.")]
+Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that a reply may take.")]
+Change = Annotated[
+    bool, typer.Option("--change-judge", help="Have everything judged again, by another judge than before.")
+]
+Dry = Annotated[bool, typer.Option("--dry-run", help="Show what it would cost, and stop.")]
+
+
 def judge(
-    where: Annotated[
-        Path, typer.Argument(help="A run directory, or a file of answers (JSON lines).", show_default=False)
-    ],
-    model: Annotated[
-        str | None, typer.Option(envvar="COTBAL_JUDGE_MODEL", help="Name of the model at the endpoint.")
-    ] = None,
-    base_url: Annotated[
-        str | None,
-        typer.Option(envvar="OPENAI_BASE_URL", help="Any OpenAI-compatible endpoint; that of OpenAI by default."),
-    ] = None,
-    key_env: Annotated[str, typer.Option(help="Environment variable that holds the key.")] = "OPENAI_API_KEY",
-    prompt: Annotated[Path | None, typer.Option(help="Your own prompt, see docs/judge.md.")] = None,
-    swap: Annotated[
-        bool | None, typer.Option("--swap/--no-swap", help="Judge every pair in both orders, and take the mean.")
-    ] = None,
-    fields: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--field", help="A field of the request, such as temperature=0; null leaves it out.", metavar="KEY=VALUE"
-        ),
-    ] = None,
-    price_in: Annotated[float | None, typer.Option(min=0, help="US dollars a million tokens read.")] = None,
-    price_out: Annotated[float | None, typer.Option(min=0, help="US dollars a million tokens written.")] = None,
-    max_usd: Annotated[
-        float | None, typer.Option(min=0, help="Cap on all that is spent here; needs both prices.")
-    ] = None,
-    no_cap: Annotated[bool, typer.Option("--no-cap", help="Ask without a cap.")] = False,
-    concurrency: Annotated[int, typer.Option(min=1, help="Requests under way at the same time.")] = 4,
-    timeout: Annotated[float, typer.Option(min=0.001, help="Seconds that a reply may take.")] = 120.0,
-    change_judge: Annotated[
-        bool, typer.Option("--change-judge", help="Have everything judged again, by another judge than before.")
-    ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what it would cost, and stop.")] = False,
+    where: Where,
+    model: Model = None,
+    base_url: Url = None,
+    key_env: KeyEnv = "OPENAI_API_KEY",
+    prompt: PromptFile = None,
+    swap: Swap = None,
+    fields: Fields = None,
+    price_in: PriceIn = None,
+    price_out: PriceOut = None,
+    max_usd: MaxUsd = None,
+    no_cap: NoCap = False,
+    concurrency: Concurrency = 4,
+    timeout: Timeout = 120.0,
+    change_judge: Change = False,
+    dry_run: Dry = False,
     as_json: AsJson = False,
 ) -> None:
     """Have a language model mark answers beside their references: scores of the metric `judge`.
@@ -61,26 +75,31 @@ def judge(
     from cotbal import console
     from cotbal.judging.endpoint import Access, check_key
     from cotbal.pipeline.answers import find_answers
-    from cotbal.pipeline.judging import Wishes, carry_out, plan_judging
+    from cotbal.pipeline.judging import Wishes, plan_judging
 
     prices = _prices(price_in, price_out)
     wishes = Wishes(model, base_url, prompt, _fields(fields or ()), swap, change_judge)
     judging = plan_judging(find_answers(where), wishes)
     if not as_json:
         console.show_estimate(judging, prices)
+    elif dry_run:
+        print(json.dumps(_estimate(judging, prices), indent=1))
     if dry_run:
-        print(json.dumps(_estimate(judging, prices), indent=1)) if as_json else None
         return
     budget = _budget(judging, prices, max_usd, no_cap)
     key = check_key(os.environ.get(key_env), key_env) if judging.estimate.requests else ""
+    _carry_out(judging, Access(judging.judge.base_url, key, timeout), budget, concurrency, as_json)
+
+
+def _carry_out(judging: Judging, access: Access, budget: Budget, concurrency: int, as_json: bool) -> None:
+    from cotbal import console
+    from cotbal.judging.result import summary
+    from cotbal.pipeline.judging import carry_out
+
     with console.steps() as step:
-        found = carry_out(
-            judging, Access(judging.judge.base_url, key, timeout), budget, concurrency,
-            lambda done, total: step("judging", done, total),
-        )  # fmt: skip
-    content = {name: [vars(category) for category in each.categories()] for name, each in found.items()}
-    usd = budget.cost if prices else None
-    print(json.dumps({"sets": content, "usd": usd}, indent=1)) if as_json else console.show_judged(found, usd)
+        found = carry_out(judging, access, budget, concurrency, lambda done, total: step("judging", done, total))
+    usd = budget.cost if budget.prices.known else None
+    print(json.dumps({"sets": summary(found), "usd": usd}, indent=1)) if as_json else console.show_judged(found, usd)
 
 
 def _fields(texts: list[str] | tuple[str, ...]) -> dict[str, Any]:

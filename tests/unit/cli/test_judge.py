@@ -138,6 +138,19 @@ def test_another_judge_leaves_the_replies_of_the_first(cotbal: Any, server: Judg
     assert len(server.asked) == 12
 
 
+def test_scores_of_the_judge_before_go_before_another_is_asked(
+    cotbal: Any, server: JudgeServer, tmp_path: Path
+) -> None:
+    """Otherwise marks of two judges could be compared after a fault in between."""
+    path = answers(tmp_path / "a.jsonl")
+    assert cotbal("judge", path, "--model", "one", "--no-cap").code == 0
+    server.usual = fails(401)
+    assert cotbal("judge", path, "--model", "two", "--no-cap", "--change-judge").code == 2
+    assert json.loads((tmp_path / "a.jsonl.judge/scores.json").read_text())["metrics"] == {}
+    assert cotbal("judge", path, "--model", "one", "--change-judge").code == 0
+    assert "judge" in json.loads((tmp_path / "a.jsonl.judge/scores.json").read_text())["metrics"]
+
+
 def test_the_prompt_of_the_user_is_kept(cotbal: Any, server: JudgeServer, tmp_path: Path) -> None:
     prompt = tmp_path / "prompt.yaml"
     prompt.write_text('user: "Rate: {question} {first} / {second} {rule}"\nrules: {default: In two numbers.}\n')

@@ -106,9 +106,24 @@ def test_fields_that_are_null_are_not_sent_and_others_are(server: JudgeServer, s
         (sends("[]"), True),
         (sends('{"choices": []}'), True),
         (sends("<html>busy</html>", "text/html"), True),
+        (sends("[" * 100_000), True),
         (hangs(20, says("1 1")), True),
     ],
-    ids=["429", "429-wait", "429-date", "500", "503", "breaks-off", "half", "empty", "list", "none", "html", "slow"],
+    ids=[
+        "429",
+        "429-wait",
+        "429-date",
+        "500",
+        "503",
+        "breaks-off",
+        "half",
+        "empty",
+        "list",
+        "none",
+        "html",
+        "deep",
+        "slow",
+    ],
 )
 def test_a_fault_that_passes_is_waited_out(
     server: JudgeServer, kept: Kept, settle: Ask_, action: Action, charged: bool
