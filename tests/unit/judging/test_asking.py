@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cotbal.errors import CotbalError, RunError
+from cotbal.errors import CotbalError, MissingDependency, RunError
 from cotbal.judging.asking import ask_all
 from cotbal.judging.budget import Budget, CapReached, Prices, Tokens
 from cotbal.judging.endpoint import Access, check_key, check_url
@@ -276,6 +277,15 @@ def test_the_key_is_nowhere(server: JudgeServer, kept: Kept, settle: Ask_, caplo
 def test_a_word_in_the_place_of_a_key_is_left_in_replies(server: JudgeServer, kept: Kept) -> None:
     ask_all(asks(1), kept, Access(server.url, "6"), Budget(Prices()), 1, lambda *_: None)
     assert kept.marks(asks(1)[0]) is not None
+
+
+def test_without_the_client_it_says_what_to_install(
+    server: JudgeServer, settle: Ask_, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(MissingDependency, match=r'judging needs .* pip install "cotbal\[judge\]"'):
+        settle(1)
+    assert server.asked == []
 
 
 def test_addresses() -> None:
