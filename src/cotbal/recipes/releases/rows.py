@@ -6,6 +6,7 @@ takes 73 s, `ijson` with the grouping of all questions peaks at 0.19 GB and take
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -112,6 +113,26 @@ def json_list(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str
         rows = enumerate(ijson.items(_without_mark(file), prefix, use_float=True), 1)
         numbered = ((f"{path}, record {number}", value) for number, value in rows)
         yield from _guarded(path, file, numbered, progress, wanted)
+
+
+def json_lines(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
+    """Place and value of every line that is not empty. Raises DataError for broken JSON, or a file without any."""
+    number, size = 0, path.stat().st_size
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if number % _STEP == 1:
+                progress(path.name, file.tell(), size)
+            if not line.strip():
+                continue
+            try:
+                yield f"{path}, line {number}", json.loads(line.removeprefix(_MARK))
+            except (ValueError, RecursionError) as error:
+                raise DataError(
+                    f"{path}, line {number}: broken JSON; is the file only half downloaded? ({error})"
+                ) from None
+    if not number:
+        raise DataError(f"{path}: expected one JSON value a line; found an empty file")
+    progress(path.name, size, size)
 
 
 def json_mapping(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str, Any]]:

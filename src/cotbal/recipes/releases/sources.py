@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cotbal.data.census import Progress
 from cotbal.errors import DataError
-from cotbal.recipes.releases.conversation import Conversation
+from cotbal.recipes.releases.conversation import Writable
 from cotbal.recipes.releases.gallery import Gallery
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
@@ -56,7 +56,7 @@ class Job:
     progress: Progress
 
 
-Read = Callable[[Files, Job], Iterator[Conversation]]
+Read = Callable[[Files, Job], Iterator[Writable]]
 
 
 @dataclass(frozen=True)
