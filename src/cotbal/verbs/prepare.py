@@ -16,6 +16,7 @@ To = Annotated[Path, typer.Argument(help="Where to build it.")]
 Tasks = Annotated[str | None, typer.Option(help="Names of tasks, by commas; all by default.")]
 Images = Annotated[Path | None, typer.Option(help="Where the pictures lie, in LLaVA's layout; RAW/images by default.")]
 Missing = Annotated[str, typer.Option(help="What happens to a record without its picture: error, drop or keep.")]
+Model = Annotated[str, typer.Option(help="Size of LLaVA-1.5 in the recipe: 7b or 13b.")]
 Prefer = Annotated[str | None, typer.Option(help="Form of a release to read if there are several: original, hub, ...")]
 Ignore = Annotated[str, typer.Option(help="Unknown keys of a release that you know to be harmless, by commas.")]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="End conversations before the turn that exceeds this.")]
@@ -62,7 +63,7 @@ def prepare_academic(
     tasks: Tasks = None,
     images: Images = None,
     on_missing_image: Missing = "error",
-    model: Annotated[str, typer.Option(help="Size of LLaVA-1.5 in the recipe: 7b or 13b.")] = "7b",
+    model: Model = "7b",
     prefer: Prefer = None,
     max_tokens: MaxTokens = None,
     tokenizer: Tokenizer = None,
@@ -86,6 +87,67 @@ def prepare_academic(
     names = None if tasks is None else _listed(tasks)
     with console.bar() as progress:
         made = academic.prepare(academic.Places(raw, out, images), choices, progress, tasks=names, model=model)
+    _show(made)
+
+
+@app.command("chat")
+def prepare_chat(
+    raw: Raw,
+    out: To,
+    tasks: Tasks = None,
+    images: Images = None,
+    on_missing_image: Missing = "error",
+    model: Model = "7b",
+    max_tokens: MaxTokens = None,
+    tokenizer: Tokenizer = None,
+    ignore_keys: Ignore = "",
+    seed: Seed = 0,
+) -> None:
+    """The Chat Benchmark of the paper: three kinds of LLaVA's instructions, judged on LLaVA-Bench."""
+    from cotbal import console
+    from cotbal.recipes import chat
+
+    choices = chat.Choices(
+        seed, on_missing_image, max_tokens=max_tokens, tokenizer=tokenizer, ignore_keys=tuple(_listed(ignore_keys))
+    )
+    names = None if tasks is None else _listed(tasks)
+    with console.bar() as progress:
+        made = chat.prepare(chat.Places(raw, out, images), choices, progress, tasks=names, model=model)
+    _show(made)
+
+
+@app.command("large")
+def prepare_large(
+    raw: Raw,
+    out: To,
+    tasks: Tasks = None,
+    on_missing_image: Missing = "error",
+    model: Model = "7b",
+    prefer: Prefer = None,
+    nlvr: Annotated[bool, typer.Option("--nlvr", help="NLVR as printed, in place of VCR as released.")] = False,
+    raw_files: Annotated[
+        bool, typer.Option("--raw", help="Read M3IT's own files, where their keys are known, in place of an export.")
+    ] = False,
+    single_reference: Annotated[
+        bool, typer.Option("--single-reference", help="Evaluate every caption of COCO as a sample of its own.")
+    ] = False,
+    max_tokens: MaxTokens = None,
+    tokenizer: Tokenizer = None,
+    ignore_keys: Ignore = "",
+    seed: Seed = 0,
+) -> None:
+    """The Large Benchmark of the paper: seventeen data sets of M3IT in five groups."""
+    from cotbal import console
+    from cotbal.recipes import large
+
+    choices = large.Choices(
+        seed, on_missing_image, max_tokens=max_tokens, tokenizer=tokenizer, ignore_keys=tuple(_listed(ignore_keys)),
+        prefer=prefer, single_reference=single_reference,
+    )  # fmt: skip
+    names = None if tasks is None else _listed(tasks)
+    places = large.Places(raw, out)
+    with console.bar() as progress:
+        made = large.prepare(places, choices, progress, tasks=names, model=model, nlvr=nlvr, raw=raw_files)
     _show(made)
 
 

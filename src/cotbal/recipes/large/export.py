@@ -46,7 +46,7 @@ def reader(data: DataSet, split: str, rows: Rows, count: Count) -> Read:
 
 
 def _read(data: DataSet, split: str, rows: Rows, count: Count, files: Files, job: Job) -> Iterator[Conversation]:
-    chosen = enumerate(rows(files, job))
+    chosen: Iterator[tuple[int, Row]] = enumerate(rows(files, job))
     if data.halved and split != "train":
         half = frozenset(_half(data, count(files), job.choices.seed))
         chosen = ((n, row) for n, row in chosen if (str(n) in half) == (split == "test"))

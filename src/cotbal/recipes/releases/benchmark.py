@@ -186,8 +186,8 @@ def _make(
 
 def _shortened(conversations: Iterator[Writable], count: Count, longest: int) -> Iterator[Writable]:
     for each in conversations:
-        mine = isinstance(each, Conversation)
-        yield replace(each, turns=truncated(each.turns, count, longest)) if mine else each
+        short = isinstance(each, Conversation) and replace(each, turns=truncated(each.turns, count, longest))
+        yield short or each
 
 
 def task_yaml(plan: TaskPlan) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cotbal.data.census import Progress
 from cotbal.errors import DataError
-from cotbal.recipes.releases.conversation import Writable
+from cotbal.recipes.releases.conversation import Conversation, Writable
 from cotbal.recipes.releases.gallery import Gallery
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
@@ -64,7 +64,7 @@ class Job:
     progress: Progress
 
 
-Read = Callable[[Files, Job], Iterator[Writable]]
+Read = Callable[[Files, Job], Iterator[Conversation]]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Source:
     form: str
     files: Mapping[str, str]
     get: str
-    read: Read
+    read: Callable[[Files, Job], Iterator[Writable]]
 
     def find(self, raw: Path) -> dict[str, list[Path]]:
         """The files that are there, by name.
