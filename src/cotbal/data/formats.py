@@ -21,7 +21,7 @@ Row = tuple[int, Any]
 
 
 def read_rows(path: Path) -> Iterator[Row | Fault]:
-    """The numbered rows of a `.jsonl`, `.json` (one array) or `.parquet` file, and a fault in place of a broken one."""
+    """The numbered rows of a `.jsonl`, `.json` (an array), `.parquet` or `.arrow` file; faults for broken ones."""
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         yield Fault(path, 0, f"expected a file that ends in {', '.join(_READERS)}; found {path.suffix or 'no ending'}")
@@ -80,8 +80,24 @@ def _read_parquet(path: Path) -> Iterator[Row | Fault]:
         yield Fault(path, number + 1 if number else 0, f"expected a parquet file; found broken data ({message})")
 
 
+def _read_arrow(path: Path) -> Iterator[Row | Fault]:
+    """A file that `datasets` saved: Arrow's stream format."""
+    number = 0
+    try:
+        with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
+            for batch in batches:
+                for start in range(0, batch.num_rows, _PARQUET_ROWS):
+                    for row in batch.slice(start, _PARQUET_ROWS).to_pylist():
+                        number += 1
+                        yield number, row
+    except (pa.ArrowException, OSError) as error:
+        message = " ".join(str(error).split())
+        yield Fault(path, number + 1 if number else 0, f"expected an Arrow stream; found broken data ({message})")
+
+
 _READERS: dict[str, Callable[[Path], Iterator[Row | Fault]]] = {
     ".jsonl": _read_jsonl,
     ".json": _read_json,
     ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
 }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cotbal.errors import CotbalError
+
 if TYPE_CHECKING:
     from cotbal.recipes.releases.benchmark import Prepared
 
@@ -149,6 +151,40 @@ def prepare_large(
     with console.bar() as progress:
         made = large.prepare(places, choices, progress, tasks=names, model=model, nlvr=nlvr, raw=raw_files)
     _show(made)
+
+
+@app.command("custom")
+def prepare_custom(
+    raw: Annotated[Path, typer.Argument(help="Folder of your data: a file or folder a task, see docs/benchmarks.md.")],
+    out: To,
+    tasks: Tasks = None,
+    images: Annotated[Path | None, typer.Option(help="Where the pictures lie; RAW/images by default.")] = None,
+    on_missing_image: Missing = "error",
+    validation: Annotated[float, typer.Option(min=0, help="Held out: a share below 1, or a number of records.")] = 0.05,
+    test: Annotated[float, typer.Option(min=0, help="The same for test; 0 for none.")] = 0.05,
+    metric: Annotated[str, typer.Option(help="TASK=METRIC, by commas; others are chosen by the answers.")] = "",
+    question: Annotated[str | None, typer.Option(help="Key of the question, in rows without conversations.")] = None,
+    answer: Annotated[str | None, typer.Option(help="Key of the answer, in such rows.")] = None,
+    model: Annotated[str, typer.Option(help="Checkpoint of the recipe.")] = "llava-1.5-7b-base",
+    seed: Seed = 0,
+) -> None:
+    """A dataset of your own: LLaVA JSON, `messages`, parquet, or what `datasets` saved; splits by picture."""
+    from cotbal import console
+    from cotbal.recipes import custom
+
+    choices = custom.Choices(seed, on_missing_image, validation=validation, test=test, question=question, answer=answer)
+    names = None if tasks is None else _listed(tasks)
+    places, metrics = custom.Places(raw, out, images), _pairs(metric)
+    with console.bar() as progress:
+        made = custom.prepare(places, choices, progress, tasks=names, model=model, metrics=metrics)
+    _show(made)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [each.partition("=") for each in _listed(text)]
+    if not all(name and value for name, _, value in pairs):
+        raise CotbalError(f"--metric: expected TASK=METRIC, by commas; found {text!r}")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _listed(names: str) -> Sequence[str]:

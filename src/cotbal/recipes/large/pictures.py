@@ -10,10 +10,9 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from cotbal.recipes.releases.gallery import Gallery
+from cotbal.recipes.releases.gallery import Gallery, content_name
 from cotbal.recipes.releases.rows import Row
 
-_ENDINGS = ((b"\x89PNG", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"), (b"BM", "bmp"))  # anything else: jpg
 _QUALITY = 95
 
 
@@ -30,13 +29,12 @@ def kept_picture(row: Row, key: str, folder: str, gallery: Gallery) -> str | Non
         return None
     if len(pictures) > 2:
         raise row.refuse(f"{key}: expected at most two pictures; found {len(pictures)}")
-    digest = hashlib.sha256(b"".join(pictures)).hexdigest()[:20]
     if len(pictures) == 2:
-        name = f"{folder}/{digest}.jpg"
+        name = f"{folder}/{hashlib.sha256(b''.join(pictures)).hexdigest()[:20]}.jpg"
         if not gallery.has(name):
             gallery.keep(name, side_by_side(pictures))
         return name
-    name = f"{folder}/{digest}.{_ending(pictures[0])}"
+    name = content_name(folder, pictures[0])
     gallery.keep(name, pictures[0])
     return name
 
@@ -46,10 +44,6 @@ def _decoded(text: str, row: Row, key: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except binascii.Error:
         raise row.refuse(f"{key}: expected a picture in base64; found {ascii(text)[:40]}") from None
-
-
-def _ending(content: bytes) -> str:
-    return next((ending for start, ending in _ENDINGS if content.startswith(start)), "jpg")
 
 
 def side_by_side(pictures: Sequence[bytes]) -> bytes:

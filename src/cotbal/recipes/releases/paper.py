@@ -7,11 +7,14 @@ from cotbal.recipes.releases.sources import Choices
 
 MODELS = {"7b": "llava-1.5-7b-base", "13b": "llava-1.5-13b-base"}
 
-_SETTINGS = """\
-model:
+_ABOUT = """\
   # The paper tunes Vicuna-1.5 with the projector of LLaVA-1.5's first stage ({script}):
   # put such a checkpoint, in the form of transformers, into this directory beside the recipe. Not the tuned
   # llava-1.5 of the hub: {tuned}
+"""
+_TRAINED = """\
+model:
+{about}\
   checkpoint: {checkpoint}
   vision: frozen                 # LLaVA-1.5
   projector: full
@@ -44,7 +47,12 @@ def settings(model: str, *, epochs: int, script: str, tuned: str) -> str:
     """
     if model not in MODELS:
         raise CotbalError(f"--model: expected one of {', '.join(MODELS)}; found {model!r}")
-    return _SETTINGS.format(checkpoint=MODELS[model], epochs=epochs, script=script, tuned=tuned)
+    return trained(MODELS[model], epochs, _ABOUT.format(script=script, tuned=tuned))
+
+
+def trained(checkpoint: str, epochs: int, about: str) -> str:
+    """The sections `model` and `optimization` for a checkpoint; `about` are lines of comment above it."""
+    return _TRAINED.format(checkpoint=checkpoint, epochs=epochs, about=about)
 
 
 def told_tokens(choices: Choices) -> str:
