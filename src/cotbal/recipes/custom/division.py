@@ -51,6 +51,8 @@ class Division:
     def _hold(self, sizes: Mapping[int, int]) -> None:
         """Whole groups, in an order by chance, until every split has what it wants."""
         total = sum(sizes.values())
+        if self._wanted and not total:
+            raise CotbalError(f"{self._task}: expected at least one record; found none")
         order = iter(sorted(sizes, key=lambda key: hashlib.sha256(f"{self._seed} {key}".encode()).digest()))
         left = total
         for split, wanted in self._wanted.items():

@@ -4,7 +4,8 @@
   a snapshot of the hub or a dataset that `datasets` saved.
 * Where the names of files or of their folders hold `train`, `validation` (`val`, `valid`, `dev`) or `test`, as
   `data/train-00000-of-00002.parquet` does, they are these splits; otherwise the files together are one whole.
-* A folder whose own files are named after splits alone is one task, called as the folder is.
+* Files `ocr_train.json` and `ocr_val.json` beside each other are a task `ocr`; `train.json` and `val.json` are a task
+  that is called as the folder is.
 """
 
 from __future__ import annotations
@@ -44,19 +45,12 @@ def find_tasks(raw: Path) -> list[Found]:
     Raises:
         DataError: there is none, a name cannot stand in a recipe, or only some files of a task are named after splits.
     """
-    own = _data_files(raw.iterdir())
-    folders = [path for path in sorted(raw.iterdir()) if path.is_dir() and path.name != _PICTURES]
-    if own and all(_split(path.name) for path in own):
-        found = {raw.resolve().name: own}
-    else:
-        found = {path.stem: [path] for path in own}
-        twice = len(found) < len(own)
-        for folder in folders:
-            files = _data_files(folder.rglob("*"))
-            twice |= bool(files) and folder.name in found
-            found |= {folder.name: files} if files else {}
-        if twice:
-            raise DataError(f"{raw}: expected a name of its own for every task; found two that differ by ending alone")
+    found: dict[str, list[Path]] = {}
+    for path in _data_files(raw.iterdir()):
+        found.setdefault(_base(path) or raw.resolve().name, []).append(path)
+    for folder in sorted(path for path in raw.iterdir() if path.is_dir() and path.name != _PICTURES):
+        if files := _data_files(folder.rglob("*")):
+            found.setdefault(folder.name, []).extend(files)
     if not found:
         raise DataError(f"{raw}: expected files that end in {', '.join(_ENDINGS)}, one a task; found none")
     return [_task(name, files, raw) for name, files in sorted(found.items())]
@@ -70,16 +64,26 @@ def _task(name: str, files: list[Path], raw: Path) -> Found:
     if not re.match(NAME, name):
         raise DataError(f"{raw / name}: a task is called so; expected letters, digits, `_`, `-` and `.`: rename it")
     names = [path.relative_to(raw).as_posix() for path in files]
-    splits = [_split(each.removeprefix(f"{name}/")) for each in names] if len(names) > 1 else [None]
+    splits = [_split(each.removeprefix(f"{name}/")) for each in names]
     if any(splits) and not all(splits):
         lost = names[splits.index(None)]
-        raise DataError(f"{raw}: some files of {name} are named after splits, {lost} is not; name it, or take it away")
+        raise DataError(
+            f"{raw}: some files of {name} are named after splits, {lost} is not; rename it, or move it away"
+        )
     patterns: dict[str, list[str]] = {}
     for each, split in zip(names, splits, strict=True):
         patterns.setdefault(split or WHOLE, []).append(_SHARD.sub(r"-?????-of-\1", glob.escape(each)))
     if WHOLE not in patterns:
         raise DataError(f"{raw}: {name} has files for {', '.join(patterns)}; expected some to train on as well")
     return Found(name, {split: tuple(dict.fromkeys(each)) for split, each in patterns.items()})
+
+
+def _base(path: Path) -> str:
+    """The name of a file without the split in it."""
+    parts = re.split(r"([^A-Za-z0-9]+)", _SHARD.sub("", path.stem))
+    words, breaks = parts[::2], ["", *parts[1::2]]
+    kept = [(space, word) for space, word in zip(breaks, words, strict=True) if word.lower() not in _WORDS]
+    return "".join(space + word for space, word in kept).strip("_-. ")
 
 
 def _split(name: str) -> str | None:
