@@ -48,7 +48,7 @@ def test_json_array_with_a_mark_and_floats(tmp_path: Path) -> None:
     [
         ("a.json", b'{"id": 1}\n{"id": 2}', "must end in .jsonl"),
         ("a.json", b"", "expected one JSON array"),
-        ("a.csv", b"a,b", "expected a file that ends in .jsonl, .json, .parquet; found .csv"),
+        ("a.csv", b"a,b", "expected a file that ends in .jsonl, .json, .parquet, .arrow; found .csv"),
         ("a.parquet", b"no parquet", "expected a parquet file"),
     ],
 )

@@ -15,9 +15,9 @@ from typing import Any, BinaryIO
 
 import ijson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cotbal.data.census import Progress
+from cotbal.data.formats import open_parquet
 from cotbal.errors import DataError
 
 _STEP = 2000  # rows between two words of progress
@@ -176,7 +176,7 @@ def parquet_rows(
     """
     for path in paths:
         try:
-            with pq.ParquetFile(path) as file:
+            with open_parquet(path) as file:
                 known(dict.fromkeys(file.schema_arrow.names), f"{path}, columns", required, others)
                 total, number = file.metadata.num_rows, 0
                 for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=list(required)):
