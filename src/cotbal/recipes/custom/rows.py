@@ -15,7 +15,6 @@ from cotbal.recipes.releases.gallery import Gallery, content_name, inside
 from cotbal.recipes.releases.sources import Files, Job
 
 GIVEN, RAW = "given", "raw"  # folders below the root of pictures: those of --images, and of the dataset
-_STEP = 500
 _PARTS = {"id", "task", "image", "images", "conversations", "messages"}
 _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 
@@ -92,11 +91,9 @@ def own_conversations(files: Files, job: Job, task: str, raw: Path, write: bool)
 
 
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
-    for item in read_rows(path):
+    for item in read_rows(path, partial(job.progress, path.name)):
         if isinstance(item, Fault):
             raise DataError(str(item))
-        if item[0] % _STEP == 1:
-            job.progress(f"{path.name}, record {item[0]}", 0, 0)
         yield item
 
 
