@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cotbal.errors import CotbalError
+
 if TYPE_CHECKING:
     from cotbal.recipes.releases.benchmark import Prepared
 
@@ -16,6 +18,7 @@ To = Annotated[Path, typer.Argument(help="Where to build it.")]
 Tasks = Annotated[str | None, typer.Option(help="Names of tasks, by commas; all by default.")]
 Images = Annotated[Path | None, typer.Option(help="Where the pictures lie, in LLaVA's layout; RAW/images by default.")]
 Missing = Annotated[str, typer.Option(help="What happens to a record without its picture: error, drop or keep.")]
+Model = Annotated[str, typer.Option(help="Size of LLaVA-1.5 in the recipe: 7b or 13b.")]
 Prefer = Annotated[str | None, typer.Option(help="Form of a release to read if there are several: original, hub, ...")]
 Ignore = Annotated[str, typer.Option(help="Unknown keys of a release that you know to be harmless, by commas.")]
 MaxTokens = Annotated[int | None, typer.Option(min=1, help="End conversations before the turn that exceeds this.")]
@@ -62,7 +65,7 @@ def prepare_academic(
     tasks: Tasks = None,
     images: Images = None,
     on_missing_image: Missing = "error",
-    model: Annotated[str, typer.Option(help="Size of LLaVA-1.5 in the recipe: 7b or 13b.")] = "7b",
+    model: Model = "7b",
     prefer: Prefer = None,
     max_tokens: MaxTokens = None,
     tokenizer: Tokenizer = None,
@@ -87,6 +90,101 @@ def prepare_academic(
     with console.bar() as progress:
         made = academic.prepare(academic.Places(raw, out, images), choices, progress, tasks=names, model=model)
     _show(made)
+
+
+@app.command("chat")
+def prepare_chat(
+    raw: Raw,
+    out: To,
+    tasks: Tasks = None,
+    images: Images = None,
+    on_missing_image: Missing = "error",
+    model: Model = "7b",
+    max_tokens: MaxTokens = None,
+    tokenizer: Tokenizer = None,
+    ignore_keys: Ignore = "",
+    seed: Seed = 0,
+) -> None:
+    """The Chat Benchmark of the paper: three kinds of LLaVA's instructions, judged on LLaVA-Bench."""
+    from cotbal import console
+    from cotbal.recipes import chat
+
+    choices = chat.Choices(
+        seed, on_missing_image, max_tokens=max_tokens, tokenizer=tokenizer, ignore_keys=tuple(_listed(ignore_keys))
+    )
+    names = None if tasks is None else _listed(tasks)
+    with console.bar() as progress:
+        made = chat.prepare(chat.Places(raw, out, images), choices, progress, tasks=names, model=model)
+    _show(made)
+
+
+@app.command("large")
+def prepare_large(
+    raw: Raw,
+    out: To,
+    tasks: Tasks = None,
+    on_missing_image: Missing = "error",
+    model: Model = "7b",
+    prefer: Prefer = None,
+    nlvr: Annotated[bool, typer.Option("--nlvr", help="NLVR as printed, in place of VCR as released.")] = False,
+    raw_files: Annotated[
+        bool, typer.Option("--raw", help="Read M3IT's own files, where their keys are known, in place of an export.")
+    ] = False,
+    single_reference: Annotated[
+        bool, typer.Option("--single-reference", help="Evaluate every caption of COCO as a sample of its own.")
+    ] = False,
+    max_tokens: MaxTokens = None,
+    tokenizer: Tokenizer = None,
+    ignore_keys: Ignore = "",
+    seed: Seed = 0,
+) -> None:
+    """The Large Benchmark of the paper: seventeen data sets of M3IT in five groups."""
+    from cotbal import console
+    from cotbal.recipes import large
+
+    choices = large.Choices(
+        seed, on_missing_image, max_tokens=max_tokens, tokenizer=tokenizer, ignore_keys=tuple(_listed(ignore_keys)),
+        prefer=prefer, single_reference=single_reference,
+    )  # fmt: skip
+    names = None if tasks is None else _listed(tasks)
+    places = large.Places(raw, out)
+    with console.bar() as progress:
+        made = large.prepare(places, choices, progress, tasks=names, model=model, nlvr=nlvr, raw=raw_files)
+    _show(made)
+
+
+@app.command("custom")
+def prepare_custom(
+    raw: Annotated[Path, typer.Argument(help="Folder of your data: a file or folder a task, see docs/benchmarks.md.")],
+    out: To,
+    tasks: Tasks = None,
+    images: Annotated[Path | None, typer.Option(help="Where the pictures lie; RAW/images by default.")] = None,
+    on_missing_image: Missing = "error",
+    validation: Annotated[float, typer.Option(min=0, help="Held out: a share below 1, or a number of records.")] = 0.05,
+    test: Annotated[float, typer.Option(min=0, help="The same for test; 0 for none.")] = 0.05,
+    metric: Annotated[str, typer.Option(help="TASK=METRIC, by commas; others are chosen by the answers.")] = "",
+    question: Annotated[str | None, typer.Option(help="Key of the question, in rows without conversations.")] = None,
+    answer: Annotated[str | None, typer.Option(help="Key of the answer, in such rows.")] = None,
+    model: Annotated[str, typer.Option(help="Checkpoint of the recipe.")] = "llava-1.5-7b-base",
+    seed: Seed = 0,
+) -> None:
+    """A dataset of your own: LLaVA JSON, `messages`, parquet, or what `datasets` saved; splits by picture."""
+    from cotbal import console
+    from cotbal.recipes import custom
+
+    choices = custom.Choices(seed, on_missing_image, validation=validation, test=test, question=question, answer=answer)
+    names = None if tasks is None else _listed(tasks)
+    places, metrics = custom.Places(raw, out, images), _pairs(metric)
+    with console.bar() as progress:
+        made = custom.prepare(places, choices, progress, tasks=names, model=model, metrics=metrics)
+    _show(made)
+
+
+def _pairs(text: str) -> dict[str, str]:
+    pairs = [each.partition("=") for each in _listed(text)]
+    if not all(name and value for name, _, value in pairs):
+        raise CotbalError(f"--metric: expected TASK=METRIC, by commas; found {text!r}")
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def _listed(names: str) -> Sequence[str]:

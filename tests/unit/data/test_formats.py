@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from record_rows import llava, write
 
@@ -48,7 +49,7 @@ def test_json_array_with_a_mark_and_floats(tmp_path: Path) -> None:
     [
         ("a.json", b'{"id": 1}\n{"id": 2}', "must end in .jsonl"),
         ("a.json", b"", "expected one JSON array"),
-        ("a.csv", b"a,b", "expected a file that ends in .jsonl, .json, .parquet; found .csv"),
+        ("a.csv", b"a,b", "expected a file that ends in .jsonl, .json, .parquet, .arrow; found .csv"),
         ("a.parquet", b"no parquet", "expected a parquet file"),
     ],
 )
@@ -65,3 +66,26 @@ def test_missing_file(tmp_path: Path) -> None:
     (fault,) = read_rows(tmp_path / "a.jsonl")
     assert isinstance(fault, Fault)
     assert "no such file" in fault.message
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
+def test_a_reader_says_how_far_it_is(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"a.{suffix}", [llava(str(place)) for place in range(1100)])
+    told: list[tuple[int, int]] = []
+    list(read_rows(path, lambda done, total: told.append((done, total))))
+    assert len(told) > 2
+    assert told == sorted(told)
+    assert {total for _, total in told} == {1100 if suffix == "parquet" else path.stat().st_size}
+
+
+def test_an_arrow_stream_that_breaks_off(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([llava(str(place)) for place in range(150)])
+    path = tmp_path / "a.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=100)
+    assert [row[0] for row in read_rows(path) if not isinstance(row, Fault)] == list(range(1, 151))
+    path.write_bytes(path.read_bytes()[:-2000])
+    *rows, fault = read_rows(path)
+    assert len(rows) == 100
+    assert isinstance(fault, Fault)
+    assert (fault.number, "broken data" in fault.message) == (101, True)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotbal.recipes.releases.conversation import Asked, Conversation, to_record
+from cotbal.recipes.releases.conversation import Asked, Conversation
 from cotbal.recipes.releases.rules import (
     capitalized,
     drawn,
@@ -51,7 +51,7 @@ def test_the_marker_is_taken_from_head_and_tail(text: str) -> None:
 
 
 def test_the_marker_stands_once_at_the_head_of_a_record_with_a_picture() -> None:
-    record = to_record(Conversation("7", "coco/a.jpg", turns(2)), "VQAv2")
+    record = Conversation("7", "coco/a.jpg", turns(2)).record("VQAv2")
     assert record == {
         "id": "7",
         "task": "VQAv2",
@@ -66,7 +66,7 @@ def test_the_marker_stands_once_at_the_head_of_a_record_with_a_picture() -> None
 
 
 def test_a_record_of_text_names_no_picture_and_several_answers_are_a_list() -> None:
-    record = to_record(Conversation("7", None, (Asked("q", ("a", "b")),)), "ShareGPT")
+    record = Conversation("7", None, (Asked("q", ("a", "b")),)).record("ShareGPT")
     assert "image" not in record
     assert record["conversations"] == [{"from": "human", "value": "q"}, {"from": "gpt", "value": ["a", "b"]}]
 

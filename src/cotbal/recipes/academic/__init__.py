@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from cotbal.data.census import Progress
 from cotbal.recipes.academic import chartqa, gqa, ocrvqa, refcoco, sharegpt, sharegpt4v, vqav2
-from cotbal.recipes.academic.settings import MODELS, head, settings
+from cotbal.recipes.academic.settings import head, settings
 from cotbal.recipes.releases import benchmark
 from cotbal.recipes.releases.benchmark import Places, Prepared, TaskPlan, chosen_tasks, task_yaml
+from cotbal.recipes.releases.paper import MODELS
 from cotbal.recipes.releases.sources import Choices
 
 __all__ = ["MODELS", "Choices", "Places", "plans", "prepare"]

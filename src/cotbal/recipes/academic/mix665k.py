@@ -5,16 +5,16 @@ Conversations are told apart by the folder of their picture. Those on COCO pictu
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
-from cotbal.recipes.releases.conversation import Asked, Conversation
+from cotbal.recipes.releases.conversation import Conversation
 from cotbal.recipes.releases.gallery import inside
-from cotbal.recipes.releases.rows import Row, json_list, known
-from cotbal.recipes.releases.rules import with_unique_ids, without_marker
+from cotbal.recipes.releases.llava import identity, paired
+from cotbal.recipes.releases.rows import json_list, known
+from cotbal.recipes.releases.rules import with_unique_ids
 from cotbal.recipes.releases.sources import Files, Job, Source
 
-TURN = ("from", "value")
 _FOLDERS = ("coco/", "gqa/", "ocr_vqa/", "textvqa/", "vg/")
 _GET = (
     "hf download liuhaotian/LLaVA-Instruct-150K llava_v1_5_mix665k.json --repo-type dataset "
@@ -42,27 +42,3 @@ def _chosen(folder: str | None, files: Files, job: Job) -> Iterator[Conversation
             raise row.refuse(f"image: expected a picture in one of {', '.join(_FOLDERS)}; found {image!r}")
         if (image is None) if folder is None else (image or "").startswith(folder):
             yield Conversation(identity(row), image, paired(row))
-
-
-def identity(row: Row) -> str:
-    """The id of a record, a text or a number."""
-    value = row.fields.get("id")
-    return str(value) if isinstance(value, int) else row.text("id")
-
-
-def paired(row: Row) -> tuple[Asked, ...]:
-    """The turns of a record as questions and answers, without the marker of its picture.
-
-    Raises:
-        DataError: they are not human and gpt in turn, from a question to an answer.
-    """
-    turns = row.rows("conversations", TURN)
-    if not turns or len(turns) % 2 or any(t.text("from") != ("human", "gpt")[i % 2] for i, t in enumerate(turns)):
-        found = ", ".join(turn.text("from") for turn in turns[:6])
-        raise row.refuse(f"conversations: expected human and gpt in turn, gpt last; found {found or 'none'}")
-    return tuple(_pairs([turn.text("value") for turn in turns]))
-
-
-def _pairs(texts: Sequence[str]) -> Iterator[Asked]:
-    for question, answer in zip(texts[::2], texts[1::2], strict=True):
-        yield Asked(without_marker(question), answer.strip())

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
 
-from cotbal.recipes.academic.mix665k import TURN, identity, mix_source
+from cotbal.recipes.academic.mix665k import mix_source
 from cotbal.recipes.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.recipes.releases.conversation import Asked, Conversation
+from cotbal.recipes.releases.llava import TURN, identity
 from cotbal.recipes.releases.rows import Row, json_list, known
 from cotbal.recipes.releases.rules import drawn
 from cotbal.recipes.releases.sources import Files, Job, Source

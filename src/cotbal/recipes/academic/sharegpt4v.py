@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from cotbal.recipes.academic.mix665k import identity, paired
 from cotbal.recipes.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.recipes.releases.conversation import Conversation
 from cotbal.recipes.releases.gallery import inside
+from cotbal.recipes.releases.llava import identity, paired
 from cotbal.recipes.releases.rows import json_list, known
 from cotbal.recipes.releases.rules import drawn, with_unique_ids
 from cotbal.recipes.releases.sources import Files, Job, Source

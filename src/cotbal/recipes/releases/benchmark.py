@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cotbal.data.census import Progress
 from cotbal.errors import CotbalError, DataError
-from cotbal.recipes.releases.conversation import Asked, Conversation
+from cotbal.recipes.releases.conversation import Asked, Conversation, Writable
 from cotbal.recipes.releases.gallery import Gallery
 from cotbal.recipes.releases.length import turn_counter
 from cotbal.recipes.releases.rules import truncated
@@ -48,7 +48,8 @@ class TaskPlan:
         folders: of its pictures, in the layout of LLaVA and ShareGPT4V.
         remarks: what the paper leaves open and how it is settled here; comments in the recipe.
         balanced: False for a task that takes no part in the probes.
-        version: raise it with every change of what the readers make of the same files.
+        group: whose weight the task shares, if any.
+        version: another one for every change of what the readers make of the same files, or of the files.
     """
 
     name: str
@@ -57,7 +58,8 @@ class TaskPlan:
     folders: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     balanced: bool = True
-    version: int = 1
+    version: int | str = 1
+    group: str | None = None
 
 
 @dataclass(frozen=True)
@@ -182,8 +184,10 @@ def _make(
     return summaries
 
 
-def _shortened(conversations: Iterator[Conversation], count: Count, longest: int) -> Iterator[Conversation]:
-    return (replace(each, turns=truncated(each.turns, count, longest)) for each in conversations)
+def _shortened(conversations: Iterator[Writable], count: Count, longest: int) -> Iterator[Writable]:
+    for each in conversations:
+        short = isinstance(each, Conversation) and replace(each, turns=truncated(each.turns, count, longest))
+        yield short or each
 
 
 def task_yaml(plan: TaskPlan) -> str:
@@ -194,6 +198,7 @@ def task_yaml(plan: TaskPlan) -> str:
     lines += [f"    {name}: {file}" for name, file in files.items() if name not in tests]
     lines += ["    test: {" + ", ".join(f"{name}: {file}" for name, file in tests.items()) + "}"] if tests else []
     lines += [f"    metric: {plan.metric}"] if plan.metric else []
+    lines += [f"    group: {plan.group}"] if plan.group else []
     lines += [] if plan.balanced else ["    balanced: false"]
     return "\n".join(lines) + "\n"
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from cotbal.data.conversations import IMAGE
 
@@ -16,6 +17,21 @@ class Asked:
     answer: str | tuple[str, ...]
 
 
+class Writable(Protocol):
+    """What a split is written of."""
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Names of its pictures below the root of pictures."""
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of question and answer."""
+
+    def record(self, task: str) -> dict[str, Any]:
+        """The record as it stands in the file."""
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """One record to be.
@@ -24,21 +40,32 @@ class Conversation:
         id: unique in its file.
         image: name of the picture below the root of pictures, or None for a record of text alone.
         turns: at least one pair of question and answer; no question holds the picture's marker.
+        details: what else a metric may ask for, such as the category of a question.
     """
 
     id: str
     image: str | None
     turns: tuple[Asked, ...]
+    details: Mapping[str, str] = field(default_factory=dict, hash=False)
 
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The one picture, or none."""
+        return () if self.image is None else (self.image,)
 
-def to_record(conversation: Conversation, task: str) -> dict[str, Any]:
-    """The LLaVA record: the marker of the picture stands at the head of the first question, on a line of its own."""
-    record: dict[str, Any] = {"id": conversation.id, "task": task}
-    if conversation.image is not None:
-        record["image"] = conversation.image
-    turns: list[dict[str, Any]] = []
-    for asked in conversation.turns:
-        head = f"{IMAGE}\n" if conversation.image is not None and not turns else ""
-        answer = asked.answer if isinstance(asked.answer, str) else list(asked.answer)
-        turns += [{"from": "human", "value": head + asked.question}, {"from": "gpt", "value": answer}]
-    return {**record, "conversations": turns}
+    @property
+    def pairs(self) -> int:
+        """Pairs of question and answer."""
+        return len(self.turns)
+
+    def record(self, task: str) -> dict[str, Any]:
+        """The LLaVA record: the marker of the picture stands at the head of the first question, on its own line."""
+        record: dict[str, Any] = {"id": self.id, "task": task, **self.details}
+        if self.image is not None:
+            record["image"] = self.image
+        turns: list[dict[str, Any]] = []
+        for asked in self.turns:
+            head = f"{IMAGE}\n" if self.image is not None and not turns else ""
+            answer = asked.answer if isinstance(asked.answer, str) else list(asked.answer)
+            turns += [{"from": "human", "value": head + asked.question}, {"from": "gpt", "value": answer}]
+        return {**record, "conversations": turns}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections.abc import Iterable
@@ -10,6 +11,8 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from cotbal.errors import DataError
+
+_ENDINGS = ((b"\x89PNG", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"), (b"BM", "bmp"))
 
 
 class Gallery:
@@ -74,6 +77,12 @@ class Gallery:
         part.write_bytes(content)
         os.replace(part, target)
         self._seen[hash(name)] = True
+
+
+def content_name(folder: str, content: bytes) -> str:
+    """The name of a picture whose release gives it none: by its content, so that equal bytes are one picture."""
+    ending = next((ending for start, ending in _ENDINGS if content.startswith(start)), "jpg")
+    return f"{folder}/{hashlib.sha256(content).hexdigest()[:20]}.{ending}"
 
 
 def _opens(content: bytes) -> bool:

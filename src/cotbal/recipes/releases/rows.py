@@ -6,6 +6,7 @@ takes 73 s, `ijson` with the grouping of all questions peaks at 0.19 GB and take
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from typing import Any, BinaryIO
 
 import ijson
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cotbal.data.census import Progress
+from cotbal.data.formats import open_parquet
 from cotbal.errors import DataError
 
 _STEP = 2000  # rows between two words of progress
@@ -114,6 +115,26 @@ def json_list(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str
         yield from _guarded(path, file, numbered, progress, wanted)
 
 
+def json_lines(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
+    """Place and value of every line that is not empty. Raises DataError for broken JSON, or a file without any."""
+    number, size = 0, path.stat().st_size
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if number % _STEP == 1:
+                progress(path.name, file.tell(), size)
+            if not line.strip():
+                continue
+            try:
+                yield f"{path}, line {number}", json.loads(line.removeprefix(_MARK))
+            except (ValueError, RecursionError) as error:
+                raise DataError(
+                    f"{path}, line {number}: broken JSON; is the file only half downloaded? ({error})"
+                ) from None
+    if not number:
+        raise DataError(f"{path}: expected one JSON value a line; found an empty file")
+    progress(path.name, size, size)
+
+
 def json_mapping(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str, Any]]:
     """Key and value of every entry of the mapping at `prefix` (empty for the file as a whole). Raises as json_list."""
     with path.open("rb") as file:
@@ -155,7 +176,7 @@ def parquet_rows(
     """
     for path in paths:
         try:
-            with pq.ParquetFile(path) as file:
+            with open_parquet(path) as file:
                 known(dict.fromkeys(file.schema_arrow.names), f"{path}, columns", required, others)
                 total, number = file.metadata.num_rows, 0
                 for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=list(required)):

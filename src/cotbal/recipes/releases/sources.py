@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cotbal.data.census import Progress
 from cotbal.errors import DataError
-from cotbal.recipes.releases.conversation import Conversation
+from cotbal.recipes.releases.conversation import Conversation, Writable
 from cotbal.recipes.releases.gallery import Gallery
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
@@ -33,6 +33,9 @@ class Choices:
         tokenizer: a `tokenizer.json`, or the directory of a checkpoint that holds one.
         ignore_keys: unknown keys that the user knows to be harmless.
         prefer: form that is read where a split can be had in several, such as hub; None: the first choice.
+        single_reference: whether every caption of a COCO picture is a sample of its own (Large Benchmark).
+        validation, test: share (below 1) or number of records held out of a dataset of the user's own.
+        question, answer: keys of question and answer in a dataset of the user's own that has no conversations.
     """
 
     seed: int = 0
@@ -45,6 +48,11 @@ class Choices:
     tokenizer: str | None = None
     ignore_keys: tuple[str, ...] = ()
     prefer: str | None = None
+    single_reference: bool = False
+    validation: float | None = None
+    test: float | None = None
+    question: str | None = None
+    answer: str | None = None
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Source:
     form: str
     files: Mapping[str, str]
     get: str
-    read: Read
+    read: Callable[[Files, Job], Iterator[Writable]]
 
     def find(self, raw: Path) -> dict[str, list[Path]]:
         """The files that are there, by name.

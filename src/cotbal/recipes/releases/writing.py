@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cotbal.errors import DataError
-from cotbal.recipes.releases.conversation import Conversation, to_record
+from cotbal.recipes.releases.conversation import Writable
 from cotbal.recipes.releases.gallery import Gallery
 from cotbal.recipes.releases.sources import Choices
 from cotbal.rundir import read_json, whole_file, write_json
@@ -75,7 +75,7 @@ class SplitWriter:
         self._gallery = gallery
         self._policy = choices.on_missing_image
 
-    def write(self, split: str, form: str, conversations: Iterable[Conversation], expected: Expected) -> SplitSummary:
+    def write(self, split: str, form: str, conversations: Iterable[Writable], expected: Expected) -> SplitSummary:
         """Write one split as JSONL.
 
         Raises:
@@ -85,7 +85,7 @@ class SplitWriter:
         counts = _Counts()
         with whole_file(path) as file:
             for conversation in self._counted(conversations, counts):
-                file.write(json.dumps(to_record(conversation, self.task), ensure_ascii=False) + "\n")
+                file.write(json.dumps(conversation.record(self.task), ensure_ascii=False) + "\n")
             self._judge(split, counts)
         return SplitSummary(
             self.task, split, form, path.relative_to(self.out).as_posix(), path.stat().st_size,
@@ -93,17 +93,17 @@ class SplitWriter:
             expected, expected.differences(counts.records, counts.turns),
         )  # fmt: skip
 
-    def _counted(self, conversations: Iterable[Conversation], counts: _Counts) -> Iterator[Conversation]:
+    def _counted(self, conversations: Iterable[Writable], counts: _Counts) -> Iterator[Writable]:
         for conversation in conversations:
-            there = conversation.image is None or self._gallery.has(conversation.image)
-            if conversation.image is not None:
-                (counts.found if there else counts.missing).add(hash(conversation.image))
-                counts.example = counts.example if there else counts.example or conversation.image
-            if not there and self._policy == "drop":
+            absent = [name for name in conversation.images if not self._gallery.has(name)]
+            for name in conversation.images:
+                (counts.missing if name in absent else counts.found).add(hash(name))
+            counts.example = counts.example or next(iter(absent), None)
+            if absent and self._policy == "drop":
                 counts.dropped += 1
                 continue
             counts.records += 1
-            counts.turns += len(conversation.turns)
+            counts.turns += conversation.pairs
             yield conversation
 
     def _judge(self, split: str, counts: _Counts) -> None:
@@ -130,13 +130,13 @@ def note_path(out: Path, task: str) -> Path:
     return out / "data" / f"{task}.json"
 
 
-def write_note(out: Path, task: str, choices: Choices, version: int, splits: Iterable[SplitSummary]) -> None:
+def write_note(out: Path, task: str, choices: Choices, version: int | str, splits: Iterable[SplitSummary]) -> None:
     """Write the note of a task whose splits are all there."""
     content = {"version": version, "choices": asdict(choices), "splits": [asdict(split) for split in splits]}
     write_json(note_path(out, task), content)
 
 
-def done_splits(out: Path, task: str, choices: Choices, version: int) -> list[SplitSummary] | None:
+def done_splits(out: Path, task: str, choices: Choices, version: int | str) -> list[SplitSummary] | None:
     """What is known of a task that is done and whole, or None if it must be made.
 
     Raises:

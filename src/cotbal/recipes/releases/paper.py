@@ -1,0 +1,62 @@
+"""The settings that the benchmarks of the paper share, as their recipes carry them, each with its source."""
+
+from __future__ import annotations
+
+from cotbal.errors import CotbalError
+from cotbal.recipes.releases.sources import Choices
+
+MODELS = {"7b": "llava-1.5-7b-base", "13b": "llava-1.5-13b-base"}
+
+_ABOUT = """\
+  # The paper tunes Vicuna-1.5 with the projector of LLaVA-1.5's first stage ({script}):
+  # put such a checkpoint, in the form of transformers, into this directory beside the recipe. Not the tuned
+  # llava-1.5 of the hub: {tuned}
+"""
+_TRAINED = """\
+model:
+{about}\
+  checkpoint: {checkpoint}
+  vision: frozen                 # LLaVA-1.5
+  projector: full
+  language: full
+  dtype: bfloat16                # paper
+  max_length: 2048               # paper (Appendix A); here pictures are counted in, in the published code they are not
+  gradient_checkpointing: true   # published script; changes memory only
+optimization:
+  epochs: {epochs}                      # paper
+  batch_size: 128                # paper
+  micro_batch_size: 16           # published script; changes memory only
+  learning_rate: 2.0e-5          # paper
+  schedule: cosine               # paper
+  warmup_ratio: 0.03             # paper
+  weight_decay: 0.0              # published script
+  seed: 0                        # the paper names none
+"""
+
+
+def settings(model: str, *, epochs: int, script: str, tuned: str) -> str:
+    """The sections `model` and `optimization`.
+
+    Args:
+        model: key of MODELS.
+        script: the published script that says so.
+        tuned: why the tuned checkpoint is not the one to start from.
+
+    Raises:
+        CotbalError: an unknown model.
+    """
+    if model not in MODELS:
+        raise CotbalError(f"--model: expected one of {', '.join(MODELS)}; found {model!r}")
+    return trained(MODELS[model], epochs, _ABOUT.format(script=script, tuned=tuned))
+
+
+def trained(checkpoint: str, epochs: int, about: str) -> str:
+    """The sections `model` and `optimization` for a checkpoint; `about` are lines of comment above it."""
+    return _TRAINED.format(checkpoint=checkpoint, epochs=epochs, about=about)
+
+
+def told_tokens(choices: Choices) -> str:
+    """What happens to long conversations, in words."""
+    if choices.max_tokens is None:
+        return "conversations are whole; the trainer cuts them at max_length."
+    return f"conversations end before the turn that would exceed {choices.max_tokens} tokens."

@@ -1,0 +1,111 @@
+"""`cotbal prepare chat`: three tasks of LLaVA's instructions, judged on LLaVA-Bench."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import raw_mixtures as raw_files
+from cotbal.errors import DataError
+from cotbal.recipe import load_recipe
+from cotbal.recipes import chat
+from cotbal.recipes.releases.benchmark import Prepared
+from raw_mixtures import as_lines
+from shell import cotbal
+
+ASKED = {"question_id": 0, "image": "000000441147.jpg", "text": "Who?", "category": "conv"}
+TASKS = ["conversation", "detail", "complex_reasoning"]
+
+
+def silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return raw_files.chat(tmp_path / "raw")
+
+
+def made(raw: Path, *tasks: str, **choices: Any) -> Prepared:
+    places = chat.Places(raw, raw.parent / "out")
+    return chat.prepare(places, chat.Choices(**choices), silent, tasks=tasks or None)
+
+
+def lines(raw: Path, split: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (raw.parent / f"out/data/{split}.jsonl").read_text().splitlines()]
+
+
+def test_the_command_makes_the_benchmark(raw: Path) -> None:
+    told = cotbal("prepare", "chat", raw, raw.parent / "out")
+    assert "differs  conversation train: -56,698 records than expected" in told
+    assert "differs  detail in_the_wild: -14 records, -14 turns than expected" in told
+
+
+def test_the_recipe_carries_the_settings_of_the_paper(raw: Path) -> None:
+    recipe = load_recipe(made(raw).recipe)
+    assert [(task.name, task.metric) for task in recipe.mixture.tasks] == [(name, "judge") for name in TASKS]
+    assert (recipe.file.optimization.epochs, recipe.file.optimization.batch_size) == (3, 128)
+    assert (recipe.file.balance.form, recipe.file.balance.temperature) == ("simple", 0.5)
+    assert (str(recipe.file.portions.mini), recipe.file.portions.large) == ("1/32", 1)
+    assert list(recipe.mixture["detail"].test) == ["in_the_wild"]
+
+
+def test_instructions_are_whole_conversations_with_the_picture_at_the_head(raw: Path) -> None:
+    made(raw)
+    first, second = lines(raw, "conversation_train")
+    assert (first["id"], second["id"]) == ("000000442786", "000000442786_2")
+    assert first["image"] == "coco/train2017/000000442786.jpg"
+    assert first["conversations"] == second["conversations"]
+    assert [turn["value"] for turn in first["conversations"]] == [
+        "<image>\nWho waits at the pier?", "A heron, 0.", "What stands there?", "A heron, 1.",
+    ]  # fmt: skip
+
+
+def test_a_judge_is_told_captions_and_boxes_on_coco(raw: Path) -> None:
+    made(raw)
+    (record,) = lines(raw, "detail_validation")
+    assert record["context"] == "Two cases.\nOld bags.\n\nsuitcase: [0.25, 0.5, 0.75, 1.0]\ncat: [0, 0.1, 0.2, 0.3]"
+    assert (record["category"], record["rule"]) == ("detail", "detail")
+    assert record["image"] == "coco/val2014/COCO_val2014_000000441147.jpg"
+    assert [turn["value"] for turn in record["conversations"]] == ["<image>\nAsk 1?", "Told 1."]
+
+
+def test_a_judge_is_told_a_caption_in_the_wild(raw: Path) -> None:
+    made(raw)
+    first, second = lines(raw, "complex_reasoning_in_the_wild")
+    assert (first["context"], first["rule"]) == ("A beach at noon.", "llava_bench_complex")
+    assert (first["image"], second["id"]) == ("llava_bench_in_the_wild/001.jpg", "in_the_wild_3")
+    assert (raw.parent / "out/images" / first["image"]).is_file()
+
+
+def test_what_is_absent_is_named_with_where_to_get_it(raw: Path) -> None:
+    (raw / "liuhaotian/LLaVA-Instruct-150K/detail_23k.json").unlink()
+    with pytest.raises(DataError, match=r"hf download \S+/LLaVA-Instruct-150K detail_23k\.json") as caught:
+        made(raw)
+    assert "can be prepared with --tasks conversation,complex_reasoning" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("file", "row", "message"),
+    [
+        ("qa90_questions", {**ASKED, "category": "poem"}, "poem"),
+        ("qa90_questions", {**ASKED, "question_id": 9}, "answer to question 9"),
+        ("qa90_questions", {**ASKED, "image": "000000000001.jpg"}, "found it not"),
+        ("qa90_questions", {"question_id": 0, "image": "000000441147.jpg"}, "text, category not found"),
+        ("qa90_gpt4_answer", {"question_id": 0, "text": "!", "score": 3}, "unknown key 'score'"),
+    ],
+)
+def test_a_question_that_does_not_fit_is_refused(raw: Path, file: str, row: dict[str, Any], message: str) -> None:
+    as_lines(raw / f"llava/playground/data/coco2014_val_qa_eval/{file}.jsonl", [row])
+    with pytest.raises(DataError, match=f"{file}.jsonl.*{message}"):
+        made(raw, "conversation")
+
+
+def test_a_picture_that_is_none_of_coco_is_refused(raw: Path) -> None:
+    rows = [{"id": "1", "image": "cat.jpg", "conversations": raw_files.talk(1)}]
+    raw_files.as_json(raw / "liuhaotian/LLaVA-Instruct-150K/detail_23k.json", rows)
+    with pytest.raises(DataError, match=r"detail_23k.json, record 1: image: expected the name of a COCO picture"):
+        made(raw, "detail")

@@ -1,0 +1,268 @@
+"""`cotbal prepare custom`: whatever form the data has, no picture is in two splits, and nothing is guessed silently."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cotbal.data.conversations import Record, Turn
+from cotbal.errors import CotbalError, DataError
+from cotbal.recipe import load_recipe
+from cotbal.recipes import custom
+from cotbal.recipes.custom.division import Division
+from cotbal.recipes.custom.rows import Own
+from cotbal.recipes.releases.benchmark import Prepared
+from raw_mixtures import as_lines, own_pictures, own_rows, talk
+from raw_releases import as_json, as_parquet, drawing
+from shell import cotbal
+
+
+def silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    folder = tmp_path / "birds"
+    own_pictures(folder / "images", 20)
+    return folder
+
+
+def made(
+    raw: Path, *tasks: str, out: str = "out", images: Path | None = None, metrics: Any = None, **choices: Any
+) -> Prepared:
+    places = custom.Places(raw, raw.parent / out, images)
+    known = custom.Choices(**{"validation": 0.2, "test": 0.1, **choices})
+    return custom.prepare(places, known, silent, tasks=tasks or None, metrics=metrics)
+
+
+def lines(raw: Path, split: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (raw.parent / f"out/data/{split}.jsonl").read_text().splitlines()]
+
+
+def splits(raw: Path, task: str) -> dict[str, list[dict[str, Any]]]:
+    return {split: lines(raw, f"{task}_{split}") for split in ("train", "validation", "test")}
+
+
+def disjoint(records: dict[str, list[dict[str, Any]]]) -> bool:
+    pictures = {split: {name for each in found for name in each.get("images", ())} for split, found in records.items()}
+    return not any(pictures[one] & pictures[other] for one, other in combinations(pictures, 2))
+
+
+def test_the_command_makes_splits_and_a_recipe_that_check_accepts(raw: Path) -> None:
+    as_json(raw / "vqa.json", own_rows(40))
+    told = cotbal("prepare", "custom", raw, raw.parent / "out", "--validation", "0.2", "--test", "4")
+    assert "3 of 3 splits" in told
+    cotbal("check", raw.parent / "out/recipe.yaml")
+    records = splits(raw, "vqa")
+    assert {split: len(found) for split, found in records.items()} == {"train": 28, "validation": 8, "test": 4}
+    assert disjoint(records)
+    recipe = load_recipe(raw.parent / "out/recipe.yaml")
+    assert (recipe.name, str(recipe.file.portions.mini)) == ("birds", "1/2")
+    assert "the metric is cotbal's choice: 100% of the right answers" in recipe.path.read_text()
+
+
+def test_another_seed_draws_others_and_the_same_seed_the_same(raw: Path) -> None:
+    as_json(raw / "vqa.json", own_rows(40))
+    found = []
+    for seed in (0, 0, 1):
+        places = custom.Places(raw, raw.parent / f"out{len(found)}")
+        custom.prepare(places, custom.Choices(seed, validation=0.2), silent)
+        found.append((places.out / "data/vqa_validation.jsonl").read_text())
+    assert found[0] == found[1] != found[2]
+
+
+def test_evaluation_asks_the_first_question_of_a_conversation(raw: Path) -> None:
+    as_json(raw / "vqa.json", own_rows(20, turns=3))
+    assert {s.split: s.turns // s.records for s in made(raw).splits} == {"train": 3, "validation": 1, "test": 1}
+    assert lines(raw, "vqa_test")[0]["conversations"] == talk(1)
+
+
+def test_files_named_after_splits_are_those_splits(raw: Path) -> None:
+    rows = own_rows(6)
+    as_parquet(raw / "vqa/data/train-00000-of-00002.parquet", rows[:2])
+    as_parquet(raw / "vqa/data/train-00001-of-00002.parquet", rows[2:4])
+    as_parquet(raw / "vqa/data/val-00000-of-00001.parquet", rows[4:])
+    made(raw, test=0)
+    assert [r["id"] for r in lines(raw, "vqa_train")] == ["0", "1", "2", "3"]
+    assert [r["id"] for r in lines(raw, "vqa_validation")] == ["4", "5"]
+    assert load_recipe(raw.parent / "out/recipe.yaml").mixture["vqa"].test == {}
+
+
+def test_a_missing_shard_is_noticed(raw: Path) -> None:
+    as_parquet(raw / "vqa/data/train-00000-of-00002.parquet", own_rows(4))
+    with pytest.raises(DataError, match="every shard of it once; found 1"):
+        made(raw)
+
+
+def test_a_folder_of_splits_alone_is_one_task_of_its_name(raw: Path) -> None:
+    as_lines(raw / "train.jsonl", own_rows(4))
+    as_lines(raw / "valid.jsonl", own_rows(2))
+    made(raw, test=0)
+    assert list(load_recipe(raw.parent / "out/recipe.yaml").file.tasks) == ["birds"]
+
+
+def test_what_datasets_saved_is_read(raw: Path) -> None:
+    row = {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me"}], "images": []}
+    row["images"] = [{"bytes": drawing("teal"), "path": None}]
+    table = pa.Table.from_pylist([row] * 3)
+    for split in ("train", "validation"):
+        path = raw / f"vqa/{split}/data-00000-of-00001.arrow"
+        path.parent.mkdir(parents=True)
+        as_json(path.parent / "state.json", {"_data_files": []})
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    made(raw, test=0)
+    first = lines(raw, "vqa_train")[0]
+    assert [turn["value"] for turn in first["conversations"]] == ["<image>\nWho?", "Me"]
+    assert (raw.parent / "out/images" / first["images"][0]).read_bytes() == drawing("teal")
+
+
+def test_question_and_answer_are_read_by_the_keys_that_the_user_names(raw: Path) -> None:
+    as_json(raw / "ask.json", [{"image": f"{n}.jpg", "q": f"Who {n}?", "a": f"Bird {n}", "level": 2} for n in range(9)])
+    as_json(raw / "vqa.json", own_rows(9))
+    with pytest.raises(DataError, match=r"ask.json, record 1: .* keys image, q, a, level; name the keys .*--question"):
+        made(raw)
+    made(raw, question="q", answer="a")
+    first = lines(raw, "ask_train")[0]
+    assert first["conversations"][1]["value"].startswith("Bird")
+    assert (first["level"], "q" in first) == (2, False)
+    with pytest.raises(DataError, match="expected the key 'answer'; found image, q, a, level"):
+        made(raw, "ask", question="q", answer="answer", out="b")
+
+
+def test_pictures_are_found_beside_the_file_and_elsewhere(raw: Path, tmp_path: Path) -> None:
+    own_pictures(tmp_path / "elsewhere", 3)
+    own_pictures(raw / "vqa/photos", 2)
+    rows = [{"image": name, "conversations": talk(1)} for name in ("0.jpg", "2.jpg", "photos/1.jpg")]
+    as_json(raw / "vqa/rows.json", rows)
+    made(raw, images=tmp_path / "elsewhere", validation=1, test=1)
+    found = {name for each in splits(raw, "vqa").values() for record in each for name in record["images"]}
+    assert found == {"given/0.jpg", "given/2.jpg", "raw/vqa/photos/1.jpg"}
+    assert all((raw.parent / "out/images" / name).is_file() for name in found)
+
+
+def test_ids_that_repeat_over_files_are_made_different(raw: Path) -> None:
+    for part in "ab":
+        as_json(raw / f"vqa/{part}.json", own_rows(4))
+    made(raw, test=0)
+    ids = [record["id"] for split in ("train", "validation") for record in lines(raw, f"vqa_{split}")]
+    assert len(set(ids)) == 8
+
+
+@pytest.mark.parametrize(
+    ("answer", "metric"),
+    [("Two", "exact_match"), ("[0.1, 0.2, 0.3, 0.4]", "box_iou"), ("A heron waits at the old pier.", "cider")],
+)
+def test_the_metric_suits_the_answers(raw: Path, answer: str, metric: str) -> None:
+    turns = [{"from": "human", "value": "?"}, {"from": "gpt", "value": answer}]
+    as_json(raw / "vqa.json", [{"image": f"{n}.jpg", "conversations": turns} for n in range(9)])
+    assert load_recipe(made(raw).recipe).mixture["vqa"].metric == metric
+
+
+def test_or_is_the_one_that_the_user_names(raw: Path) -> None:
+    as_json(raw / "vqa.json", own_rows(9))
+    recipe = made(raw, metrics={"vqa": "cider"}).recipe
+    assert load_recipe(recipe).mixture["vqa"].metric == "cider"
+    assert "cotbal's choice" not in recipe.read_text()
+    with pytest.raises(CotbalError, match="--metric: expected vqa; found ocr"):
+        made(raw, metrics={"ocr": "cider"})
+    with pytest.raises(CotbalError, match="metrics: expected one of"):
+        made(raw, metrics={"vqa": "beauty"})
+
+
+def test_data_that_has_changed_is_not_taken_for_what_was_prepared(raw: Path) -> None:
+    as_json(raw / "vqa.json", own_rows(9))
+    first = made(raw)
+    assert made(raw).splits == first.splits
+    as_json(raw / "vqa.json", own_rows(12))
+    with pytest.raises(DataError, match="vqa was prepared with version: '1, files"):
+        made(raw)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"validation": 9}, "expected records left to train on; of its 9 on 5 groups of pictures all are held out"),
+        ({"validation": 0}, "--validation: expected a share or a number of records, since vqa has no such file"),
+        ({"validation": 2.5}, "--validation: expected a share below 1 or a whole number of records; found 2.5"),
+    ],
+)
+def test_a_rule_that_makes_no_sense_is_refused(raw: Path, changes: dict[str, Any], message: str) -> None:
+    as_json(raw / "vqa.json", own_rows(9))
+    with pytest.raises(CotbalError, match=message):
+        made(raw, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "message"),
+    [
+        ("vqa.json", [{"conversations": []}], "vqa.json, record 1: conversations: expected a list of turns"),
+        ("vqa.json", [{"image": "../x.jpg", "conversations": talk(1)}], "expected the name of a picture"),
+        ("vqa.json", [{"task": n, "conversations": talk(1, "{}")} for n in (1, 2)], "record 2: states the task '2'"),
+        ("my task.json", [], "a task is called so; expected letters"),
+        ("vqa.json", [], "vqa: expected at least one record; found none"),
+        ("vqa/test.json", [], "vqa has files for test; expected some to train on"),
+    ],
+)  # fmt: skip
+def test_faults_are_named(raw: Path, name: str, rows: list[Any], message: str) -> None:
+    as_json(raw / name, rows)
+    with pytest.raises(CotbalError, match=message):
+        made(raw)
+
+
+def test_files_are_grouped_by_what_is_left_of_their_names(raw: Path) -> None:
+    for name in ("ocr_train", "ocr-val", "gqa.train", "gqa.test", "count"):
+        as_json(raw / f"{name}.json", own_rows(9))
+    found = {split.task: [] for split in made(raw).splits}
+    for split in made(raw).splits:
+        found[split.task].append((split.split, split.records))
+    assert found["ocr"] == [("train", 7), ("validation", 9), ("test", 2)]
+    assert [name for name, _ in found["gqa"]] == ["train", "validation", "test"]
+    assert dict(found["gqa"])["test"] == 9
+    assert list(found) == ["count", "gqa", "ocr"]
+
+
+def test_files_of_which_only_some_are_splits_are_refused(raw: Path) -> None:
+    for name in ("train", "more"):
+        as_json(raw / f"vqa/{name}.json", own_rows(2))
+    with pytest.raises(DataError, match=r"some files of vqa are named after splits, vqa/more.json is not"):
+        made(raw)
+
+
+def test_an_empty_folder_and_one_inside_the_data_are_refused(raw: Path) -> None:
+    with pytest.raises(DataError, match="one a task; found none"):
+        made(raw)
+    with pytest.raises(CotbalError, match="expected a directory outside"):
+        custom.prepare(custom.Places(raw, raw / "out"), custom.Choices(validation=1), silent)
+
+
+@given(st.lists(st.lists(st.integers(0, 12), max_size=3), min_size=3, max_size=40), st.integers(0, 5))
+def test_records_that_share_pictures_stay_together(shown: list[list[int]], seed: int) -> None:
+    """Whatever stands together, through whatever chain of records."""
+    question = (Turn("user", "Who?"), Turn("assistant", "Me"))
+    records = [
+        Own(Record(str(i), None, tuple(f"{n}.jpg" for n in names), question, ("Me",), i))
+        for i, names in enumerate(shown)
+    ]
+
+    def rows(_write: bool) -> Iterator[Own]:
+        return iter(records)
+
+    division = Division({"test": 1, "validation": 1}, seed, "birds")
+    try:
+        parts = {split: list(division.part(split, rows)) for split in ("train", "validation", "test")}
+    except CotbalError:
+        return  # too few groups
+    pictures = [{each.images or "text" for each in found} for found in parts.values()]
+    flat = [{name for names in group for name in (names if names != "text" else ("text",))} for group in pictures]
+    assert sum(map(len, parts.values())) == len(records)
+    assert not any(one & other for one, other in combinations(flat, 2))

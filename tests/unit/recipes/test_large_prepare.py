@@ -1,0 +1,242 @@
+"""`cotbal prepare large`: M3IT's rows become records, halves where a test split is missing, pictures by content."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+import raw_mixtures as raw_files
+from cotbal.errors import CotbalError, DataError
+from cotbal.recipe import load_recipe
+from cotbal.recipes import large
+from cotbal.recipes.large.sets import data_sets
+from cotbal.recipes.releases.benchmark import Prepared
+from raw_mixtures import as_lines, encoded, export, unified
+from shell import cotbal
+
+
+def silent(what: str, done: int, total: int) -> None:
+    pass
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    return tmp_path / "raw"
+
+
+def made(raw: Path, *tasks: str, nlvr: bool = False, raw_files: bool = False, **choices: Any) -> Prepared:
+    places = large.Places(raw, raw.parent / "out")
+    return large.prepare(places, large.Choices(**choices), silent, tasks=tasks or None, nlvr=nlvr, raw=raw_files)
+
+
+def lines(raw: Path, split: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (raw.parent / f"out/data/{split}.jsonl").read_text().splitlines()]
+
+
+def thrice(rows: list[Any], validation: str = "validation") -> dict[str, list[Any]]:
+    """The same rows in every split."""
+    return {"train": rows, validation: rows, "test": rows}
+
+
+def texts(record: dict[str, Any]) -> list[Any]:
+    return [turn["value"] for turn in record["conversations"]]
+
+
+def test_the_sizes_are_those_of_the_paper() -> None:
+    """The released training file holds 1,169k, and its groups 679k, 233k and 140k (captions, classes, generation)."""
+    sizes: dict[str, int] = {}
+    for data in data_sets():
+        sizes[data.group] = sizes.get(data.group, 0) + data.train
+    assert sum(sizes.values()) == 1_168_591
+    assert (sizes["captioning"], sizes["classification"], sizes["generation"]) == (679_087, 233_303, 140_000)
+    tests = {plan.name: plan.splits[2].expected.records for plan in large.plans()}
+    assert tests == {
+        "COCO": 5000, "TextCap": 6982, "ParaCap": 2489, "C-GOI": 1000, "C-Text": 13_775, "ImageNet": 25_000,
+        "C-ITM": 5000, "SNLI-VE": 14_740, "Mocheg": 466, "Shapes": 1024, "OCRVQA": 2470, "GQA": 2500, "SQA": 2017,
+        "CLEVR": 1000, "VCR": 5000, "VisDial": 1000, "Multi30k": 12_000,
+    }  # fmt: skip
+
+
+def test_the_command_makes_the_benchmark_of_what_is_there(raw: Path) -> None:
+    for data in data_sets():
+        raw_files.large(raw, data.config, not data.halved)
+    told = cotbal("prepare", "large", raw, raw.parent / "out")
+    assert "differs  Shapes test: -1,021 records, -1,021 turns than expected" in told
+    recipe = load_recipe(raw.parent / "out/recipe.yaml")
+    groups = ["captioning", "classification", "vqa", "reasoning", "generation"]
+    assert (len(recipe.mixture.tasks), list(recipe.mixture.units)) == (17, groups)
+    assert (str(recipe.file.portions.large), str(recipe.file.portions.mini)) == ("1/4", "1/32")
+    assert (recipe.file.optimization.epochs, recipe.file.balance.form) == (1, "standard")
+    metrics = {task.name: task.metric for task in recipe.mixture.tasks if task.metric != "exact_match"}
+    assert metrics == {"COCO": "cider", "TextCap": "cider", "ParaCap": "cider", "Multi30k": "gleu"}
+    cotbal("check", raw.parent / "out/recipe.yaml", "tasks.Multi30k.metric=cider")
+
+
+def test_a_row_is_instruction_and_inputs_about_one_picture(raw: Path) -> None:
+    rows = [unified(0, ["teal"]), unified(1, ["teal"], " "), unified(2, []), {**unified(3, ["navy"]), "outputs": " "}]
+    export(raw, "shapes", thrice(rows))
+    splits = made(raw, "Shapes").splits
+    assert [split.records for split in splits] == [2, 2, 2]
+    first, second = lines(raw, "Shapes_train")
+    assert texts(first) == ["<image>\nLook well.\nIs it?", "Yes 0"]
+    assert texts(second) == ["<image>\nLook well.", "Yes 1"]
+    assert (first["id"], second["id"]) == ("shapes_train_0", "shapes_train_1")
+    assert first["image"] == second["image"]
+    with Image.open(raw.parent / "out/images" / first["image"]) as picture:
+        assert picture.size == (32, 24)
+
+
+def test_validation_is_halved_where_there_is_no_test(raw: Path) -> None:
+    raw_files.large(raw, "gqa", tested=False)
+    made(raw, "GQA")
+    held, test = lines(raw, "GQA_validation"), lines(raw, "GQA_test")
+    assert (len(held), len(test)) == (3, 2)
+    assert sorted(texts(record)[1] for record in held + test) == [f"Yes {n}" for n in range(5)]
+
+
+def test_captions_of_one_coco_picture_are_one_sample(raw: Path) -> None:
+    rows = [unified(n, [raw_files.COLOURS[n // 3]]) for n in range(6)]
+    export(raw, "coco", thrice(rows))
+    made(raw, "COCO")
+    found = [texts(record)[1] for record in lines(raw, "COCO_test")]
+    assert found == [["Yes 0", "Yes 1", "Yes 2"], ["Yes 3", "Yes 4", "Yes 5"]]
+    assert len(lines(raw, "COCO_train")) == 6
+
+
+def test_or_every_caption_by_itself(raw: Path) -> None:
+    export(raw, "coco", thrice([unified(n, ["teal"]) for n in range(3)]))
+    made(raw, "COCO", single_reference=True)
+    assert [texts(record)[1] for record in lines(raw, "COCO_test")] == ["Yes 0", "Yes 1", "Yes 2"]
+
+
+def test_two_pictures_stand_side_by_side(raw: Path) -> None:
+    row = {**unified(0, []), "image_base64_str": [encoded("teal", (20, 10)), encoded("plum", (40, 40))]}
+    export(raw, "nlvr", {"train": [row], "validation": [unified(n, ["tan"]) for n in range(2)]})
+    made(raw, "NLVR", nlvr=True)
+    (record,) = lines(raw, "NLVR_train")
+    with Image.open(raw.parent / "out/images" / record["image"]) as whole:
+        assert whole.size == (120, 40)
+        left, right = whole.convert("RGB").getpixel((20, 20)), whole.convert("RGB").getpixel((100, 20))
+    assert left[0] < 40
+    assert right[0] > 180
+
+
+def test_lines_serve_as_well_as_parquet(raw: Path) -> None:
+    for split in ("train", "validation", "test"):
+        as_lines(raw / f"m3it/shapes/{split}.jsonl", [unified(0, ["teal"])])
+    assert {split.form for split in made(raw, "Shapes").splits} == {"jsonl"}
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"answer": "Yes", "meta": {"instruction": "Look."}}, "rephrased in October 2023"),
+        ({**unified(0, ["teal"]), "mood": "sad"}, "unknown key 'mood'"),
+        ({**unified(0, []), "image_base64_str": ["no picture!"]}, "expected a picture in base64"),
+        ({**unified(0, []), "image_base64_str": "abcd"}, "image_base64_str: expected a list of texts"),
+        (unified(0, ["teal", "navy", "plum"]), "at most two pictures; found 3"),
+    ],
+)
+def test_an_unknown_row_is_refused(raw: Path, row: dict[str, Any], message: str) -> None:
+    for split in ("train", "validation", "test"):
+        as_lines(raw / f"m3it/shapes/{split}.jsonl", [row])
+    with pytest.raises(DataError, match=f"train.jsonl, line 1: .*{message}"):
+        made(raw, "Shapes")
+
+
+def test_a_broken_picture_is_a_missing_one(raw: Path) -> None:
+    good, bad = unified(0, ["teal"]), {**unified(1, []), "image_base64_str": ["AAAA"]}
+    export(raw, "shapes", thrice([good, bad]))
+    with pytest.raises(DataError, match="1 of 2 pictures are missing"):
+        made(raw, "Shapes")
+    assert [split.dropped for split in made(raw, "Shapes", on_missing_image="drop").splits] == [1, 1, 1]
+
+
+def test_what_is_absent_is_told_with_the_way_to_export_it(raw: Path) -> None:
+    raw.mkdir()
+    with pytest.raises(DataError, match=r"needs m3it/clevr/train\*.parquet\n.*datasets<4"):
+        made(raw, "CLEVR")
+
+
+def m3it(raw: Path, folder: str, rows: dict[str, list[Any]], instructions: Any = ("Look.", "See.")) -> None:
+    """Files of M3IT itself."""
+    for split, content in rows.items():
+        as_lines(raw / f"MMInstruction/M3IT/data/{folder}/{split}.jsonl", content)
+    raw_files.as_json(raw / f"MMInstruction/M3IT/data/{folder}/instruction.json", instructions)
+
+
+def test_raw_imagenet_has_ten_candidates(raw: Path) -> None:
+    rows = [{"img_str": encoded("teal"), "label": 3}, {"img_str": encoded("navy"), "label": 11}]
+    m3it(raw, "classification/imagenet", {"train": rows, "val": rows})
+    names = "".join(f"n{i:08d} thing {i}, kind\n" for i in range(12))
+    (raw / "MMInstruction/M3IT/data/classification/imagenet/mapping.txt").write_text(names)
+    made(raw, "ImageNet", raw_files=True)
+    record, _ = lines(raw, "ImageNet_train")
+    question, answer = texts(record)
+    _, instruction, *options = question.split("\n")
+    assert instruction in ("Look.", "See.")
+    assert [option[:4] for option in options] == [f"({letter}) " for letter in "ABCDEFGHIJ"]
+    assert len({option[4:] for option in options}) == 10
+    assert answer in options
+    assert answer.endswith(") thing 3, kind")
+
+
+def test_raw_coco_goi_shuffles_its_options(raw: Path) -> None:
+    names = [f"item {i}" for i in range(30)]
+    row = {"input": "\n".join(["Which one?", *names]), "outputs": "item 7", "image_str": encoded("teal")}
+    m3it(raw, "classification/coco-goi", {"train": [row], "val": [row, row]})
+    made(raw, "C-GOI", raw_files=True)
+    (record,) = lines(raw, "C-GOI_train")
+    question, answer = texts(record)
+    head, options = question.split("\nOptions:\n")
+    found = options.split("\n")
+    assert head.endswith("\nWhich one?")
+    assert len(found) == 25
+    assert answer.removesuffix(".") in found
+    assert answer.endswith(") item 7.")
+    assert [option[4:] for option in found] != sorted(option[4:] for option in found)
+
+
+def test_raw_coco_has_a_row_a_caption(raw: Path) -> None:
+    row = {"image": encoded("teal"), "meta": {"targets": [f"Caption {i}." for i in range(5)]}}
+    m3it(raw, "captioning/coco", thrice([row], "val"))
+    made(raw, "COCO", raw_files=True)
+    assert [texts(record)[1] for record in lines(raw, "COCO_train")] == [f"Caption {i}." for i in range(5)]
+    assert len(lines(raw, "COCO_validation")) == 1
+
+
+def test_raw_mocheg_is_as_it_stands(raw: Path) -> None:
+    row = {"question": "True or false?", "answer": "False", "image_str": [encoded("teal")]}
+    m3it(raw, "classification/mocheg", {f"mocheg_{split}": [row] for split in ("train", "val", "test")})
+    made(raw, "Mocheg", raw_files=True)
+    assert texts(lines(raw, "Mocheg_test")[0])[1] == "False"
+
+
+def test_raw_files_of_unknown_keys_are_refused(raw: Path) -> None:
+    raw.mkdir()
+    with pytest.raises(CotbalError, match=r"--raw: .* for TextCap export the unified rows") as caught:
+        made(raw, "TextCap", "COCO", raw_files=True)
+    assert "--tasks COCO,C-GOI,ImageNet,Mocheg" in str(caught.value)
+
+
+def test_an_unknown_list_of_instructions_is_refused(raw: Path) -> None:
+    row = {"image": encoded("teal"), "meta": {"targets": ["One."] * 5}}
+    m3it(raw, "captioning/coco", thrice([row], "val"), {"en": ["Look."]})
+    with pytest.raises(DataError, match=r"instruction.json: expected a JSON list of instructions; found dict"):
+        made(raw, "COCO", raw_files=True)
+
+
+def test_the_same_seed_draws_the_same_halves(raw: Path) -> None:
+    raw_files.large(raw, "gqa", tested=False)
+    found = []
+    for seed in (0, 0, *range(1, 6)):
+        places = large.Places(raw, raw.parent / f"out{len(found)}")
+        large.prepare(places, large.Choices(seed), silent, tasks=["GQA"])
+        found.append((places.out / "data/GQA_test.jsonl").read_text())
+    assert found[0] == found[1]
+    assert any(one != other for one, other in pairwise(found[1:]))
