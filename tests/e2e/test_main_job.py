@@ -62,7 +62,7 @@ def test_the_job_leaves_what_it_promises(undisturbed: Path) -> None:
     assert (undisturbed / "final/fixed/checkpoint/model.safetensors").exists()
     assert (undisturbed / "report/index.html").stat().st_size > 10_000
     first = json.loads((undisturbed / "probes/mini/generations/color.validation.jsonl").read_text().splitlines()[0])
-    assert set(first) == {"id", "images", "question", "references", "answer"}
+    assert set(first) == {"id", "images", "question", "references", "details", "answer"}
 
 
 def test_a_finished_job_does_nothing_again(undisturbed: Path, source: Path) -> None:
