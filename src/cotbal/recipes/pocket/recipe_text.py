@@ -24,7 +24,7 @@ optimization:
   epochs: 1
   batch_size: {batch_size}
   micro_batch_size: {batch_size}
-  learning_rate: 1.0e-3
+  learning_rate: {learning_rate}
   schedule: cosine
   warmup_ratio: 0.05
   weight_decay: 0.0
@@ -45,4 +45,4 @@ def recipe_text(size: str, seed: int) -> str:
         tasks.append(text + (f"    instruction: {task.instruction}\n" if task.instruction else ""))
     tasks.append(_TASK.format(name="chat", metric="exact_match") + "    balanced: false\n")
     head = f"# cotbal benchmark pocket, size {size}, seed {seed}\nname: pocket\nimages: images\ntasks:\n"
-    return head + "".join(tasks) + _SETTINGS.format(batch_size=settings.batch_size, mini=settings.mini)
+    return head + "".join(tasks) + _SETTINGS.format(**vars(settings))
