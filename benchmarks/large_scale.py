@@ -5,7 +5,8 @@
 WORK takes about 8 GB and is deleted at the end. Texts have about the lengths of M3IT's, and rows share pictures as
 M3IT's do; pictures are tiny, but for those of Mocheg, which have the size of photographs. A killed run goes on where it
 was.
-Peak memory is what the kernel says of each process when it ends (`ru_maxrss`: the files it maps count too).
+Peak memory is what the kernel says of each process when it ends (`ru_maxrss`: the files it maps count too). A process
+inherits the peak of the one that starts it, so the rows are written by a third one.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file of results; printed when there is none")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows")
     options = parser.parse_args()
-    write_rows(options.work / "raw", options.scale)
+    writing = get_context("spawn").Process(target=write_rows, args=(options.work / "raw", options.scale))
+    writing.start()
+    writing.join()
+    if writing.exitcode:
+        raise SystemExit("the rows could not be written")
     steps = measure(options.work)
     text = results(steps, options.work, options.scale)
     if options.out:

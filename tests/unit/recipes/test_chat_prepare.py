@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import raw_mixtures as raw_files
+from cotbal.data.records import open_records
 from cotbal.errors import DataError
 from cotbal.recipe import load_recipe
 from cotbal.recipes import chat
@@ -42,6 +43,7 @@ def test_the_command_makes_the_benchmark(raw: Path) -> None:
     told = cotbal("prepare", "chat", raw, raw.parent / "out")
     assert "differs  conversation train: -56,698 records than expected" in told
     assert "differs  detail in_the_wild: -14 records, -14 turns than expected" in told
+    assert "no faults" in cotbal("check", raw.parent / "out/recipe.yaml")
 
 
 def test_the_recipe_carries_the_settings_of_the_paper(raw: Path) -> None:
@@ -79,6 +81,12 @@ def test_a_judge_is_told_a_caption_in_the_wild(raw: Path) -> None:
     assert (first["context"], first["rule"]) == ("A beach at noon.", "llava_bench_complex")
     assert (first["image"], second["id"]) == ("llava_bench_in_the_wild/001.jpg", "in_the_wild_3")
     assert (raw.parent / "out/images" / first["image"]).is_file()
+
+
+def test_a_metric_is_given_what_the_judge_is_told(raw: Path) -> None:
+    made(raw)
+    (record,) = open_records(raw.parent / "out/data/detail_validation.jsonl", raw.parent / "cache", evaluation=True)
+    assert set(record.details) == {"category", "rule", "context"}
 
 
 def test_what_is_absent_is_named_with_where_to_get_it(raw: Path) -> None:
