@@ -136,6 +136,10 @@ def test_every_variant_trains_with_its_own_weights(recipe_path: Path) -> None:
     assert kept["fixed-inter"]["part"] == "inter"
     methods = read_results(root.comparison / "results.csv").methods
     assert {"STL", "EW", "CoTBal", "CoTBal (inter)", "CoTBal (temperature 0.25)"} <= set(methods)
+    shown = (root.report / "tables.md").read_text().partition("Weights that models were trained with")[2]
+    header, _, *rows = shown.strip().splitlines()
+    column = header.split(" | ").index("CoTBal (inter)")
+    assert float(rows[0].split(" | ")[column]) == pytest.approx(weights["fixed-inter"][rows[0].split()[1]], abs=6e-4)
 
 
 def test_the_simple_form_shares_its_single_task_models(recipe_path: Path, log: Path) -> None:
