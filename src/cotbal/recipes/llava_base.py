@@ -141,8 +141,7 @@ def _filled(config: Any, language: Path, vision: Path, projector: Path) -> Any:
     head_alone = {_LANGUAGE_HEAD: found.pop(_LANGUAGE_HEAD)} if _LANGUAGE_HEAD in found else {}
     _fill(inner.language_model, _below(found, "model."), language)
     _fill(head, _below(head_alone, "lm_head."), language)
-    tower = _below(_read(vision), "vision_model.")
-    _fill(inner.vision_tower, _as_named_here(tower, inner.vision_tower.state_dict()), vision)
+    _fill(inner.vision_tower, _tower(_read(vision), inner.vision_tower.state_dict()), vision)
     _fill(inner.multi_modal_projector, _projector_weights(projector), projector)
     return model
 
@@ -180,10 +179,14 @@ def _below(weights: Tensors, prefix: str) -> Tensors:
     }
 
 
-def _as_named_here(weights: Tensors, wanted: Shapes) -> Tensors:
-    """Versions of transformers differ in whether the names of a CLIP tower begin with `vision_model.`."""
+def _tower(weights: Tensors, wanted: Shapes) -> Tensors:
+    """The vision tower of a whole CLIP or of a tower alone.
+
+    Versions of transformers differ in whether the names of a tower begin with `vision_model.`, on disk and in memory.
+    """
     prefix = "vision_model." if all(name.startswith("vision_model.") for name in wanted) else ""
-    return {prefix + name: weight for name, weight in weights.items()}
+    own = _below(weights, "vision_model.") or _below(weights, "")
+    return {prefix + name: weight for name, weight in own.items()}
 
 
 def _projector_weights(path: Path) -> Tensors:
