@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from large_scale import LENGTHS
-
 from cotbal.mixture import Mixture, Task
 from cotbal.recipes.large.sets import data_sets
 from cotbal.runs import Run, curve_runs, final_run, plan_probes, seen, single_task_runs
+from large_scale import LENGTHS
 
 PEAK = 312e12  # FLOP/s of an A100 in bfloat16, dense (NVIDIA's data sheet)
 GPUS = 8  # published script: 16 rows a GPU, no accumulation, global batch 128
@@ -252,7 +251,7 @@ def memory(model: Model) -> float:
 def cost_table() -> list[str]:
     """The rows of the table in docs/reproduce.md."""
     rows = [
-        "| what | trainings | tokens trained, 10⁶ | training, GPU-h | answers | evaluation, GPU-h | sum, GPU-h | yours |",
+        "| GPU-hours of | trainings | tokens, 10⁶ | training | answers | evaluation | sum | yours |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, c in items().items():

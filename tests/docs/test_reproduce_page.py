@@ -19,7 +19,6 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import gpu_hours  # noqa: E402 - found by the line above
 import reproduce_page  # noqa: E402
-
 from cotbal.pipeline.study import method_names  # noqa: E402
 from cotbal.recipe import load_recipe  # noqa: E402
 from cotbal.zeroshot.columns import COLUMNS, columns_named  # noqa: E402

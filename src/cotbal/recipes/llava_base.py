@@ -1,7 +1,7 @@
 """The base checkpoint of the paper: Vicuna-1.5, CLIP ViT-L/14-336 and the projector of LLaVA-1.5's first stage.
 
-Nothing of it has been tuned on instructions about pictures yet. The published script gives the three parts to its trainer
-(`--model_name_or_path`, `--vision_tower`, `--pretrain_mm_mlp_adapter`); transformers wants them in one directory.
+Nothing of it has been tuned on instructions about pictures yet. The published script gives the three parts to its
+trainer (`--model_name_or_path`, `--vision_tower`, `--pretrain_mm_mlp_adapter`); transformers wants them together.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ _LANGUAGE_HEAD = "lm_head.weight"
 _ROWS = 64  # the vocabulary is filled up to a multiple: matrices of other shapes are slow on GPUs
 _SHARD = "2GB"  # a shard is copied while it is written, so this bounds memory
 _BUFFERS = ("rotary_emb.inv_freq", "position_ids")  # older checkpoints hold them; they follow from the configuration
+_CONVERTERS = ("sentencepiece", "google.protobuf")
 _FILES = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
 
 Tensors = dict[str, Any]
@@ -69,10 +71,11 @@ def _processor(language: Path, vision: Path, template: str) -> Any:
 
     _demand(language, "config.json", "tokenizer_config.json")
     _demand(vision, "config.json", "preprocessor_config.json")
+    if not (language / "tokenizer.json").exists() and not all(map(_installed, _CONVERTERS)):
+        # without them transformers takes the file for one of another kind, and says so
+        raise MissingDependency("a tokenizer.model without tokenizer.json", "llava")
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(language))
-    except ImportError:
-        raise MissingDependency("a tokenizer.model without tokenizer.json", "llava") from None
     except (OSError, ValueError) as error:
         raise CotbalError(f"{language}: expected the tokenizer of Vicuna; {_line(error)}") from None
     from tokenizers import AddedToken
@@ -91,6 +94,13 @@ def _processor(language: Path, vision: Path, template: str) -> Any:
         images, tokenizer, patch_size=settings.patch_size, vision_feature_select_strategy="default",
         num_additional_image_tokens=1, image_token=IMAGE_TOKEN, chat_template=template,
     )  # fmt: skip
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
 
 
 def _vision_settings(vision: Path) -> Any:

@@ -23,6 +23,7 @@ from transformers import (
 )
 
 from cotbal.errors import CotbalError
+from cotbal.recipes import llava_base
 from cotbal.recipes.llava_base import assemble
 from cotbal.zeroshot.checkpoint import plan_preparation, vicuna_template
 from shell import cotbal
@@ -30,6 +31,9 @@ from shell import cotbal
 WORDS = ["<unk>", "<s>", "</s>", *map(chr, range(32, 127))]
 SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
 SIDE, PATCH = 28, 14
+
+Parts = tuple[Path, Path, Path]  # Vicuna, CLIP, projector
+Spoil = Callable[[Parts], Any]
 
 
 def vicuna(directory: Path) -> LlamaForCausalLM:
@@ -72,18 +76,19 @@ def clip(directory: Path, kind: str = "whole, pickled") -> CLIPModel:
 
 def two_layers(path: Path, vision: int = 16, language: int = 24, prefix: str = "model.mm_projector.") -> dict[str, Any]:
     torch.manual_seed(3)
-    shapes = {"0.weight": (language, vision), "0.bias": (language,), "2.weight": (language, language), "2.bias": (language,)}
+    out = (language,)
+    shapes = {"0.weight": (language, vision), "0.bias": out, "2.weight": (language, language), "2.bias": out}
     weights = {f"{prefix}{name}": torch.randn(shape, dtype=torch.bfloat16) for name, shape in shapes.items()}
     torch.save(weights, path)
     return weights
 
 
 @pytest.fixture
-def parts(tmp_path: Path) -> tuple[Path, Path, Path]:
+def parts(tmp_path: Path) -> Parts:
     return tmp_path / "vicuna", tmp_path / "clip", tmp_path / "mm_projector.bin"
 
 
-def build(parts: tuple[Path, Path, Path], kind: str = "whole, pickled") -> tuple[LlamaForCausalLM, CLIPModel, dict[str, Any]]:
+def build(parts: Parts, kind: str = "whole, pickled") -> tuple[LlamaForCausalLM, CLIPModel, dict[str, Any]]:
     return vicuna(parts[0]), clip(parts[1], kind), two_layers(parts[2])
 
 
@@ -99,7 +104,7 @@ def by_hand(language: Any, tower: Any, layers: dict[str, Any], ids: torch.Tensor
 
 
 @pytest.mark.parametrize("kind", ["whole, pickled", "whole, safe", "tower"])
-def test_the_whole_computes_what_its_parts_compute(parts: tuple[Path, Path, Path], tmp_path: Path, kind: str) -> None:
+def test_the_whole_computes_what_its_parts_compute(parts: Parts, tmp_path: Path, kind: str) -> None:
     language, tower, layers = build(parts, kind)
     made = assemble(*parts, tmp_path / "base", vicuna_template())
     model, told = AutoModelForImageTextToText.from_pretrained(made, dtype=torch.float32, output_loading_info=True)
@@ -116,9 +121,7 @@ def test_the_whole_computes_what_its_parts_compute(parts: tuple[Path, Path, Path
     assert wanted.std() > 0.01
 
 
-def test_new_tokens_are_no_more_likely_than_the_old_ones_on_average(
-    parts: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
+def test_new_tokens_are_no_more_likely_than_the_old_ones_on_average(parts: Parts, tmp_path: Path) -> None:
     build(parts)
     model = AutoModelForImageTextToText.from_pretrained(
         assemble(*parts, tmp_path / "base", vicuna_template()), dtype=torch.float32
@@ -130,9 +133,7 @@ def test_new_tokens_are_no_more_likely_than_the_old_ones_on_average(
     assert (chances[:, old:].mean(-1) <= chances[:, :old].mean(-1)).all()
 
 
-def test_the_checkpoint_is_as_it_should_be_for_training_and_evaluation(
-    parts: tuple[Path, Path, Path], tmp_path: Path
-) -> None:
+def test_the_checkpoint_is_as_it_should_be_for_training_and_evaluation(parts: Parts, tmp_path: Path) -> None:
     build(parts)
     made = tmp_path / "base"
     assert str(made) in cotbal("prepare", "llava-base", *parts, made)
@@ -144,13 +145,45 @@ def test_the_checkpoint_is_as_it_should_be_for_training_and_evaluation(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "clip", "mm_projector.bin", "vicuna"]
 
 
-def test_weights_keep_their_dtypes(parts: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_weights_keep_their_dtypes(parts: Parts, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     build(parts)
     found = load_file(assemble(*parts, tmp_path / "base", vicuna_template()) / "model.safetensors")
-    kinds = {part: {weight.dtype for name, weight in found.items() if part in name} for part in ("lm_head", "projector")}
-    assert kinds == {"lm_head": {torch.float16}, "projector": {torch.bfloat16}}
+    for part, dtype in (("lm_head", torch.float16), ("projector", torch.bfloat16), ("vision_tower", torch.float32)):
+        assert {weight.dtype for name, weight in found.items() if part in name} == {dtype}
+
+
+def sentence_pieces(directory: Path) -> None:
+    """The tokenizer as Vicuna's is published: tokenizer.model and its description, without tokenizer.json."""
+    import sentencepiece
+
+    (directory / "tokenizer.json").unlink()
+    text = directory.parent / "text.txt"
+    text.write_text("\n".join(f"Heron {i} waits at pier {7 * i}, by the old boats." for i in range(200)))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(text), model_prefix=str(directory / "tokenizer"), vocab_size=len(WORDS), model_type="bpe",
+        character_coverage=1.0, minloglevel=2,
+    )  # fmt: skip
+    told = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>", "legacy": False}
+    (directory / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", **told}))
+
+
+def test_a_tokenizer_of_sentence_pieces_is_converted(parts: Parts, tmp_path: Path) -> None:
+    build(parts)
+    sentence_pieces(parts[0])
+    tokenizer = AutoProcessor.from_pretrained(assemble(*parts, tmp_path / "base", vicuna_template())).tokenizer
+    ids = tokenizer("A heron waits. <image></s>").input_ids
+    assert (ids[0], ids[-2:]) == (1, [len(WORDS), 2])
+    assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "A heron waits."
+
+
+def test_what_converts_it_is_named(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(parts)
+    (parts[0] / "tokenizer.json").unlink()
+    monkeypatch.setattr(llava_base, "find_spec", lambda name: None)
+    with pytest.raises(CotbalError, match=r'tokenizer.model .* pip install "cotbal\[llava\]"'):
+        assemble(*parts, tmp_path / "base", vicuna_template())
 
 
 class _Spy:
@@ -158,45 +191,55 @@ class _Spy:
         return (print, ("this ran",))
 
 
-def _without_head(parts: tuple[Path, Path, Path]) -> None:
+def _without_head(parts: Parts) -> None:
     shard = parts[0] / "pytorch_model-00002-of-00002.bin"
     torch.save({name: w for name, w in torch.load(shard).items() if name != "lm_head.weight"}, shard)
 
 
-def _with(name: str, content: str) -> Callable[[tuple[Path, Path, Path]], None]:
-    def change(parts: tuple[Path, Path, Path]) -> None:
+def _with(name: str, content: str) -> Spoil:
+    def change(parts: Parts) -> None:
         described = json.loads((parts[0].parent / name).read_text())
         (parts[0].parent / name).write_text(json.dumps({**described, **json.loads(content)}))
 
     return change
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (lambda parts: two_layers(parts[2], language=40), r"mm_projector.bin: linear_1.weight: expected the shape \[24, 16\]; found \[40, 16\]"),
-        (lambda parts: two_layers(parts[2], prefix="model.other."), "not the projector of LLaVA-1.5"),
-        (lambda parts: torch.save({"model.embed_tokens.weight": torch.ones(2)}, parts[2]), "found model.embed_tokens.weight"),
-        (lambda parts: torch.save({"model.mm_projector.0.weight": torch.ones(24, 16)}, parts[2]), "3 are missing, such as linear_1.bias"),
-        (lambda parts: torch.save({"w": _Spy()}, parts[2]), "weights and nothing else; refused"),
-        (lambda parts: torch.save([torch.ones(2)], parts[2]), "tensors by name; found list"),
-        (lambda parts: parts[2].write_bytes(b"<html>"), "weights and nothing else; refused"),
-        (lambda parts: parts[2].unlink(), "mm_projector.bin of the first stage.*found no such file"),
-        (_without_head, "1 are missing, such as weight"),
-        (lambda parts: (parts[0] / "pytorch_model-00002-of-00002.bin").unlink(), "expected 2 shards beside it"),
-        (lambda parts: (parts[1] / "pytorch_model.bin").unlink(), "expected model.safetensors or pytorch_model.bin"),
-        (lambda parts: (parts[1] / "model.safetensors").write_bytes(b"x" * 40), "expected safetensors; is it only half"),
-        (lambda parts: (parts[1] / "preprocessor_config.json").unlink(), "found no preprocessor_config.json"),
-        (lambda parts: (parts[0] / "config.json").write_text("{"), "config.json: expected JSON"),
-        (_with("vicuna/config.json", '{"model_type": "mistral"}'), "expected Vicuna, whose model_type is llama; found 'mistral'"),
-        (_with("vicuna/config.json", '{"num_hidden_layers": 2}'), "layers.2.self_attn.q_proj.weight is unknown"),
-        (_with("clip/preprocessor_config.json", '{"crop_size": 224}'), "expected pictures of 28 pixels.*found 224"),
-    ],
-)  # fmt: skip
+def _saved(content: Any) -> Spoil:
+    return lambda parts: torch.save(content, parts[2])
+
+
+def _removed(part: int, name: str = "") -> Spoil:
+    return lambda parts: (parts[part] / name if name else parts[part]).unlink()
+
+
+SPOILT: list[tuple[Spoil, str]] = [
+    (
+        lambda parts: two_layers(parts[2], language=40),
+        r"mm_projector.bin: linear_1.weight: expected the shape \[24, 16\]; found \[40, 16\]",
+    ),
+    (lambda parts: two_layers(parts[2], prefix="model.other."), "not the projector of LLaVA-1.5"),
+    (_saved({"model.embed_tokens.weight": torch.ones(2)}), "found model.embed_tokens.weight"),
+    (_saved({"model.mm_projector.0.weight": torch.ones(24, 16)}), "3 are missing, such as linear_1.bias"),
+    (_saved({"w": _Spy()}), "weights and nothing else; refused"),
+    (_saved([torch.ones(2)]), "tensors by name; found list"),
+    (lambda parts: parts[2].write_bytes(b"<html>"), "weights and nothing else; refused"),
+    (_removed(2), r"mm_projector.bin of the first stage.*found no such file"),
+    (_without_head, "1 are missing, such as weight"),
+    (_removed(0, "pytorch_model-00002-of-00002.bin"), "expected 2 shards beside it"),
+    (_removed(1, "pytorch_model.bin"), "expected model.safetensors or pytorch_model.bin"),
+    (lambda parts: (parts[1] / "model.safetensors").write_bytes(b"x" * 40), "expected safetensors; is it only"),
+    (_removed(1, "preprocessor_config.json"), "found no preprocessor_config.json"),
+    (lambda parts: (parts[0] / "config.json").write_text("{"), "config.json: expected JSON"),
+    (_with("vicuna/config.json", '{"model_type": "mistral"}'), "whose model_type is llama; found 'mistral'"),
+    (_with("vicuna/config.json", '{"num_hidden_layers": 2}'), "layers.2.self_attn.q_proj.weight is unknown"),
+    (_with("clip/preprocessor_config.json", '{"crop_size": 224}'), r"expected pictures of 28 pixels.*found 224"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), SPOILT)
 def test_parts_that_do_not_fit_are_refused(
-    parts: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str],
-    spoil: Callable[[tuple[Path, Path, Path]], Any], message: str,
-) -> None:  # fmt: skip
+    parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Spoil, message: str
+) -> None:
     build(parts)
     spoil(parts)
     with pytest.raises(CotbalError, match=message):
@@ -205,14 +248,14 @@ def test_parts_that_do_not_fit_are_refused(
     assert "this ran" not in capsys.readouterr().out
 
 
-def test_a_vision_model_of_another_kind_is_refused(parts: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_a_vision_model_of_another_kind_is_refused(parts: Parts, tmp_path: Path) -> None:
     build(parts)
     (parts[1] / "config.json").write_text('{"model_type": "siglip_vision_model"}')
     with pytest.raises(CotbalError, match="expected a CLIP vision model; found model_type 'siglip_vision_model'"):
         assemble(*parts, tmp_path / "base", vicuna_template())
 
 
-def test_what_is_there_is_left_alone(parts: tuple[Path, Path, Path], tmp_path: Path) -> None:
+def test_what_is_there_is_left_alone(parts: Parts, tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     with pytest.raises(CotbalError, match="was left as it is"):
         assemble(*parts, tmp_path / "base", vicuna_template())
