@@ -41,7 +41,8 @@ def _plan(data: DataSet, raw: bool, single_reference: bool) -> TaskPlan:
         SplitPlan(split, raw_sources(data, split) if raw else export_sources(data, split), expected[split])
         for split in sizes
     )
-    return TaskPlan(data.name, data.metric, splits, remarks=data.remark, group=data.group)
+    version = "raw" if raw else 1  # other texts of the same rows: one must not pass for the other
+    return TaskPlan(data.name, data.metric, splits, remarks=data.remark, group=data.group, version=version)
 
 
 def prepare(
