@@ -16,6 +16,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ POCKET = Path(cotbal.recipes.pocket.__file__).parent / "base"
 WEIGHTS = {"hue": 0.5, "paint": 0.9, "talk": 1.6}
 RECORDS, MICRO, STEPS, RATE = 8, 2, 2, 0.05
 TASKS = list(WEIGHTS)
+ONES = dict.fromkeys(TASKS, 1.0)
 Batches = list[dict[str, Any]]
 TokenWeights = Callable[[dict[str, Any]], Tensor]
 
@@ -140,55 +142,79 @@ def record(task: str, i: int, colour: str) -> dict[str, Any]:
 
 
 def swift(bench: Bench, python: str) -> Iterator[str]:
-    """ms-swift: every message has its weight."""
-    equal = bench.exported("ms-swift", "swift_equal", dict.fromkeys(TASKS, 1.0))
+    """ms-swift: every message has its weight. One process for all cases, those without the plugin first."""
+    equal = bench.exported("ms-swift", "swift_equal", ONES)
     weighted = bench.exported("ms-swift", "swift_weighted", WEIGHTS)
+    rows = (weighted / "train.jsonl").read_text().splitlines()
+    (weighted / "text.jsonl").write_text("".join(row + "\n" for row in rows if "<image>" not in row))
+    bare = ("--external_plugins",)
+    text = ("--dataset", "text.jsonl", "--gradient_accumulation_steps", str(RECORDS // MICRO))
+    cases = {
+        "no_plugin": (weighted, bare),
+        "text_no_plugin": (weighted, (*text, *bare)),
+        "no_flag": (weighted, ("--is_binary_loss_scale", "true")),
+        "equal": (equal, ()),
+        "weighted": (weighted, ()),
+        "text": (weighted, text),
+    }
+    failed, found = run_swift(bench, python, cases)
     scales = yaml_weights(weighted)
-    ones = dict.fromkeys(TASKS, 1.0)
-    as_is = run_swift(bench, python, weighted, "as_is")
-    yield line("ms-swift", "weights 1", "weights 1", difference(bench, *run_swift(bench, python, equal, "as_is"), ones))
-    yield line("ms-swift", "weights w", "weights w", difference(bench, *as_is, scales))
-    yield line("ms-swift", "weights w", "weights 1", difference(bench, *as_is, ones))
-    silent = run_swift(bench, python, weighted, "no_flag", "--is_binary_loss_scale", "true")
-    yield line("ms-swift", "w, `is_binary_loss_scale` left", "weights w", difference(bench, *silent, scales))
-    yield line("ms-swift", "w, `is_binary_loss_scale` left", "weights 1", difference(bench, *silent, ones))
+    yield line("ms-swift", "weights 1", "weights 1", difference(bench, *found["equal"], ONES))
+    for name, what in (("weighted", "weights w"), ("no_flag", "weights w, `is_binary_loss_scale: true` (its default)")):
+        for told, weights in (("weights w", scales), ("weights 1", ONES)):
+            yield line("ms-swift", what, told, difference(bench, *found[name], weights))
+    yield line("ms-swift", "weights w, without the plugin", "-", failed.get("no_plugin", "trains"))
+    for name, what in (("text", "talk alone"), ("text_no_plugin", "talk alone, without the plugin")):
+        yield line("ms-swift", what, "weight w", difference(bench, *found[name], scales))
+    words = difference(bench, *found["text_no_plugin"], scales, ends(bench, scales))
+    yield line("ms-swift", "talk alone, without the plugin", "w on words, 1 on what ends a turn", words)
+
+
+SWIFT = """
+import json, os, sys
+import swift.trainers
+from swift.cli.main import parse_yaml_args
+from swift.pipelines import sft_main
+
+for case in json.load(open(sys.argv[1])):
+    os.chdir(case["folder"])
+    os.environ["SEEN"] = case["seen"]
+    seen.clear()
+    argv = ["train.yaml", *case["argv"]]
+    parse_yaml_args(argv)
     try:
-        run_swift(bench, python, weighted, "no_plugin", plugin=False)
-        yield line("ms-swift", "w without the plugin", "-", "trains")
-    except subprocess.CalledProcessError as error:
-        yield line("ms-swift", "w without the plugin", "-", f"fails: {error.stderr.strip().splitlines()[-1][:80]}")
-    text = weighted / "text.jsonl"
-    text.write_text(
-        "".join(row + "\n" for row in (weighted / "train.jsonl").read_text().splitlines() if "<im" not in row)
-    )
-    only = ("--dataset", "text.jsonl", "--gradient_accumulation_steps", str(RECORDS // MICRO))
-    bare = run_swift(bench, python, weighted, "text_no_plugin", *only, plugin=False)
-    yield line("ms-swift", "talk alone without the plugin", "weight w", difference(bench, *bare, scales))
-    yield line(
-        "ms-swift",
-        "talk alone without the plugin",
-        "w on words, 1 on ends of turns",
-        difference(bench, *bare, scales, ends(bench, scales)),
-    )
-    bare = run_swift(bench, python, weighted, "text_plugin", *only)
-    yield line("ms-swift", "talk alone", "weight w", difference(bench, *bare, scales))
+        sft_main(argv)
+    except Exception as error:
+        open(case["seen"] + ".failed", "w").write(type(error).__name__)
+"""
 
 
 def run_swift(
-    bench: Bench, python: str, export_folder: Path, name: str, *arguments: str, plugin: bool = True
-) -> tuple[Batches, dict[str, Tensor]]:
-    recorder = export_folder / "recorder.py"
-    recorder.write_text(RECORDER.format(module="swift.trainers", trainer="Seq2SeqTrainer"))
-    plugins = (["cotbal_weights.py"] if plugin else []) + ["recorder.py"]
-    output = bench.root / f"{export_folder.name}_{name}"
-    call(
-        [python, "-m", "swift.cli.main", "sft", "train.yaml", "--external_plugins", *plugins, "--optim", "sgd",
-         "--model_type", "llava1_5_hf", "--max_steps", str(STEPS), "--save_strategy", "steps", "--save_steps", str(STEPS),
-         "--output_dir", str(output), "--add_version", "false", "--save_only_model", "true", "--report_to", "none",
-         "--dataloader_num_workers", "0", "--dataset_num_proc", "1", "--use_hf", "true", *arguments],
-        export_folder, output.with_suffix(".pt"),
-    )  # fmt: skip
-    return outcome(output.with_suffix(".pt"), next(output.glob("checkpoint-*")))
+    bench: Bench, python: str, cases: Mapping[str, tuple[Path, tuple[str, ...]]]
+) -> tuple[dict[str, str], dict[str, tuple[Batches, dict[str, Tensor]]]]:
+    """The cases that failed, by name, and the outcomes of the others."""
+    common = [
+        "--optim", "sgd", "--model_type", "llava1_5_hf", "--max_steps", STEPS, "--save_strategy", "steps",
+        "--save_steps", STEPS, "--add_version", "false", "--save_only_model", "true", "--report_to", "none",
+        "--dataloader_num_workers", 0, "--dataset_num_proc", 1, "--use_hf", "true",
+    ]  # fmt: skip
+    plan = []
+    for name, (folder, argv) in cases.items():
+        output = ("--output_dir", bench.root / f"swift-{name}")
+        seen = str(bench.root / f"swift-{name}.pt")
+        plan.append({"folder": str(folder), "seen": seen, "argv": list(map(str, (*common, *output, *argv)))})
+    (bench.root / "cases.json").write_text(json.dumps(plan))
+    recorder = RECORDER.format(module="swift.trainers", trainer="Seq2SeqTrainer")
+    (bench.root / "swift_cases.py").write_text(recorder + SWIFT)
+    call([python, "swift_cases.py", "cases.json"], bench.root, bench.root / "unused.pt")
+    marks = {name: bench.root / f"swift-{name}.pt.failed" for name in cases}
+    failed = {name: f"fails: {mark.read_text()}" for name, mark in marks.items() if mark.exists()}
+    done = {
+        name: outcome(bench.root / f"swift-{name}.pt", next((bench.root / f"swift-{name}").glob("checkpoint-*")))
+        for name in cases
+        if name not in failed
+    }
+    return failed, done
 
 
 def yaml_weights(folder: Path) -> dict[str, float]:
@@ -227,8 +253,7 @@ def trl(bench: Bench, python: str) -> Iterator[str]:
     call([python, "recorded.py"], folder, seen)
     batches, trained = outcome(seen, folder / "output")
     told = f"{rows} rows for {RECORDS * len(TASKS)} records"
-    ones = dict.fromkeys(TASKS, 1.0)
-    yield line("TRL", told, "equal weights on these rows", difference(bench, batches, trained, ones, frozen=False))
+    yield line("TRL", told, "equal weights on these rows", difference(bench, batches, trained, ONES, frozen=False))
 
 
 def llamafactory(bench: Bench, python: str) -> Iterator[str]:
@@ -246,14 +271,12 @@ def llamafactory(bench: Bench, python: str) -> Iterator[str]:
     call([python, "recorded.py", "recorded.yaml"], folder, seen)
     batches, trained = outcome(seen, folder / "output")
     told = f"{rows} rows for {RECORDS * len(TASKS)} records"
-    ones = dict.fromkeys(TASKS, 1.0)
-    yield line("LLaMA-Factory", told, "equal weights, mean over tokens", difference(bench, batches, trained, ones))
-    means = [micro_means(batches)]
+    yield line("LLaMA-Factory", told, "equal weights, mean over tokens", difference(bench, batches, trained, ONES))
     yield line(
         "LLaMA-Factory",
         told,
         "equal weights, mean over micro-batches",
-        difference(bench, batches, trained, ones, *means),
+        difference(bench, batches, trained, ONES, micro_means(batches)),
     )
 
 
@@ -278,7 +301,9 @@ def call(argv: list[str], folder: Path, seen: Path) -> None:
         "USE_HF": "1",
     }
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | offline
-    subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(argv)}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
 
 
 def outcome(seen: Path, checkpoint: Path) -> tuple[Batches, dict[str, Tensor]]:
@@ -296,14 +321,12 @@ def difference(
     if frozen:
         model.model.vision_tower.requires_grad_(False)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], RATE)
     per_step = len(batches) // STEPS
     for step in range(STEPS):
         descend(model, batches[step * per_step : (step + 1) * per_step], weights, token_weights)
-        with torch.no_grad():
-            for parameter in learnt:
-                parameter -= RATE * parameter.grad
-        model.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
     now = model.state_dict()
     host = torch.cat([(trained[name] - before[name]).flatten() for name in before])
     ours = torch.cat([(now[name] - before[name]).flatten() for name in before])
@@ -340,7 +363,8 @@ def line(*cells: str) -> str:
 
 def versions(python: str, host: str) -> str:
     package = {"swift": "ms-swift"}.get(host, host)
-    code = f"import importlib.metadata as m; print(', '.join(p + ' ' + m.version(p) for p in ({package!r}, 'transformers', 'torch')))"
+    names = (package, "transformers", "torch")
+    code = f"import importlib.metadata as m; print(', '.join(f'{{p}} {{m.version(p)}}' for p in {names}))"
     return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 

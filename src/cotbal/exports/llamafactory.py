@@ -50,7 +50,7 @@ def write(order: Order, out: Path) -> Guide:
             "LLaMA-Factory has no weights that would act, so they are carried by the number of rows.",
             *MEANING,
             "Its loss is the mean over the tokens of a micro-batch, then the mean over the micro-batches of a step: "
-            "with small micro-batches, tasks with short answers count for more than in cotbal, weights or not.",
+            "with small ones, tasks with short answers count for more than in cotbal.",
         ),
         (
             *remarks(order.recipe, freezes=True),

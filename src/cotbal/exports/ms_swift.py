@@ -26,6 +26,13 @@ from cotbal.rundir import write_jsonl, write_text
 
 VERSION = "4.6.0"
 PLUGIN = "cotbal_weights.py"
+_LOST = (
+    "A record longer than max_length is left out by ms-swift, where cotbal cuts it off at the end.",
+    "ms-swift writes conversations by its own template of the model; where it cannot tell the model from the "
+    "checkpoint, add `model_type` to train.yaml.",
+    "For a thinking model ms-swift appends `ignore_empty_think` to `loss_scale`; the weights still act.",
+    "Weights take Liger's fused loss out of use: the logits of a micro-batch are in memory.",
+)
 
 
 def write(order: Order, out: Path) -> Guide:
@@ -43,14 +50,14 @@ def write(order: Order, out: Path) -> Guide:
             "ms-swift heed it, since by default it drops all weights without a word.",
             f"{PLUGIN} gives the same weight to the tokens that end a turn, which otherwise keep 1, and makes weights "
             "work for LLaVA-1.5, where they otherwise end in an assertion.",
-            f"ms-swift divides by the number of supervised tokens of the whole optimizer step, so the weights are scaled "
-            f"to a mean of 1 over the {material.counted} of the mixture.",
-            "Exact: the update of a step is that of cotbal with `optimization.normalizer: tokens` and these weights. "
-            "cotbal's default divides by the weighted number of tokens of the step, which is the same gradient times "
-            "the mean weight of the step.",
+            f"ms-swift divides by the number of supervised tokens of the whole optimizer step, so the weights are "
+            f"scaled to a mean of 1 over the {material.counted} of the mixture.",
+            "Exact: the gradient of a step is that of cotbal with these weights and `optimization.normalizer: tokens`. "
+            "cotbal's default divides by the weighted number of tokens instead: the gradient of ms-swift is that one "
+            "times the mean weight of the tokens of the step, which is 1 on average.",
             "`channel` names the task: with `--enable_channel_loss true`, its curve is the weighted loss.",
         ),
-        (*remarks(order.recipe, freezes=True), *_lost(order)),
+        (*remarks(order.recipe, freezes=True), *_LOST),
     )  # fmt: skip
 
 
@@ -76,13 +83,3 @@ def _arguments(material: Material) -> Iterator[tuple[str, Any]]:
     yield "gradient_checkpointing", section.gradient_checkpointing
     yield from training_arguments(material.recipe).items()
     yield from {"warmup_ratio": material.recipe.file.optimization.warmup_ratio, "output_dir": "output"}.items()
-
-
-def _lost(order: Order) -> tuple[str, ...]:
-    return (
-        "A record longer than max_length is left out by ms-swift, where cotbal cuts it off at the end.",
-        "ms-swift writes conversations by its own template of the model; where it cannot tell the model from the "
-        "checkpoint, add `model_type` to train.yaml.",
-        "For a thinking model ms-swift appends `ignore_empty_think` to `loss_scale`; the weights still act.",
-        "Weights take Liger's fused loss out of use: the logits of a micro-batch are in memory.",
-    )

@@ -62,8 +62,8 @@ def write(order: Order, out: Path) -> Guide:
         (f"| run | {' | '.join(tasks)} |", f"|{'---|' * (len(tasks) + 1)}", *shares),
         "olmix fit --config fit.yaml --output-dir fitted",
         (
-            "A ratio is the task's share of the records of the run; a metric is the metric's maximum minus the score on "
-            "the validation set, lower is better.",
+            "A ratio is the task's share of the records of the run; a metric is its maximum minus the score on the "
+            "validation set, lower is better.",
             "The proposal is a mixture, to be trained by sampling: it is no set of weights of the loss.",
             "olmix compares mixtures of one size, but probes differ in size too: a probe on a large portion saw more "
             "records, which the ratios do not tell. Read the fit with that in mind.",

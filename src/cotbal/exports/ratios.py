@@ -29,7 +29,7 @@ COLUMNS = ("weight", "records", "times", "rows", "probability")
 MEANING = (
     "A task is shown in proportion to its weight: in expectation the gradient of the weighted loss, but another "
     "variance, since rows come several times or not at all instead of weighing more or less.",
-    "Approximate: exact only on average over many steps, and where the trainer takes the mean over all tokens of a step.",
+    "Approximate: exact on average over many steps alone, where the trainer takes the mean over all tokens of a step.",
 )
 
 

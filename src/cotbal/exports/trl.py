@@ -1,10 +1,10 @@
 """TRL's SFTTrainer: no weights; every task is shown as often as its weight says.
 
 Read in the sources of 1.16.0: no column of a row weighs its loss, and further columns are dropped
-(`trainer/sft_trainer.py`, `_set_signature_columns_if_needed` and the collators); `fraction` of a mixture takes the first
-rows and never repeats one (`scripts/utils.py`), so rows are repeated here instead. Rows are of prompt and completion,
-because rows of messages train on the prompt and the pictures' placeholders too. Where cotbal can be imported, its own
-trainers carry the weights themselves.
+(`trainer/sft_trainer.py`, `_set_signature_columns_if_needed` and the collators); `fraction` of a mixture takes the
+first rows and never repeats one (`scripts/utils.py`), so rows are repeated here instead. Rows are of prompt and
+completion, because rows of messages train on the prompt and the pictures' placeholders too. Where cotbal can be
+imported, its own trainers carry the weights themselves.
 """
 
 from __future__ import annotations
