@@ -48,8 +48,8 @@ def write(order: Order, out: Path) -> Guide:
         (
             "Every assistant message carries its task's weight as `loss_scale`; `is_binary_loss_scale: false` makes "
             "ms-swift heed it, since by default it drops all weights without a word.",
-            f"{PLUGIN} gives the same weight to the tokens that end a turn, which otherwise keep 1, and makes weights "
-            "work for LLaVA-1.5, where they otherwise end in an assertion.",
+            f"{PLUGIN} gives the same weight to the tokens that end a turn, which otherwise keep 1, and keeps weights "
+            "in their places for LLaVA-1.5, where they otherwise slip by the picture's tokens.",
             f"ms-swift divides by the number of supervised tokens of the whole optimizer step, so the weights are "
             f"scaled to a mean of 1 over the {material.counted} of the mixture.",
             "Exact: the gradient of a step is that of cotbal with these weights and `optimization.normalizer: tokens`. "
