@@ -12,6 +12,7 @@ import json
 import sys
 from pathlib import Path
 
+import torch
 from datasets import Dataset, Image, List
 from transformers import AutoProcessor
 from trl import SFTConfig
@@ -35,7 +36,11 @@ if "images" in dataset.column_names:
 trainer = TaskWeightedSFTTrainer(
     model=checkpoint,
     args=SFTConfig(
-        out, per_device_train_batch_size=4, gradient_accumulation_steps=4, max_length=2048, report_to="none"
+        out,
+        per_device_train_batch_size=4,
+        gradient_accumulation_steps=4,
+        max_length=2048,
+        bf16=torch.cuda.is_available(),  # TRL's default is True, which a machine without a GPU refuses
     ),
     train_dataset=dataset,
     processing_class=AutoProcessor.from_pretrained(checkpoint),
