@@ -21,11 +21,13 @@ from cotbal.data.collate import Batch, Collator, Row
 from cotbal.data.packing import packed
 from cotbal.data.records import Records
 from cotbal.hosts.packing_check import ROWS, check_packing
+from cotbal.hosts.step import by_task
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
 from cotbal.recipe import Recipe
 from cotbal.rundir import RunPaths, append_jsonl, read_jsonl, write_json, write_jsonl
 from cotbal.runs import Run
 from cotbal.sections import ModelSection, Optimization
+from cotbal.tracking import Tracking
 from cotbal.weightings import Weighting
 
 Report = Callable[[int, int, float | None], None]  # steps done, steps in all, loss
@@ -84,7 +86,13 @@ class Trained:
 
 
 def train(
-    recipe: Recipe, run: Run, rows: Mixed, weights: Mapping[str, float] | None, paths: RunPaths, report: Report
+    recipe: Recipe,
+    run: Run,
+    rows: Mixed,
+    weights: Mapping[str, float] | None,
+    paths: RunPaths,
+    report: Report,
+    tracking: Tracking | None = None,
 ) -> Trained:
     """Train and write `paths.checkpoint`; go on from the last partial checkpoint if there is one.
 
@@ -101,7 +109,7 @@ def train(
     log = _Log(paths, report)
     trainer = TaskWeightedTrainer(
         model=prepared,
-        args=arguments(recipe.file.optimization, recipe.model, len(rows), paths.partial, run.seed),
+        args=arguments(recipe.file.optimization, recipe.model, len(rows), paths.partial, run.seed, tracking),
         train_dataset=rows,
         data_collator=packed(padded, recipe.model.max_length, padding) if packing else padded,
         tasks=tasks,
@@ -130,7 +138,9 @@ def _weighting(recipe: Recipe, run: Run, tasks: Sequence[str], weights: Mapping[
     return found
 
 
-def arguments(settings: Optimization, model: ModelSection, rows: int, directory: Path, seed: int) -> TrainingArguments:
+def arguments(
+    settings: Optimization, model: ModelSection, rows: int, directory: Path, seed: int, tracking: Tracking | None = None
+) -> TrainingArguments:
     """The recipe's optimization in the words of the Trainer; the global batch is the same on any number of devices."""
     ranks = int(os.environ.get("WORLD_SIZE", "1"))
     micro = settings.micro_batch_size
@@ -153,7 +163,7 @@ def arguments(settings: Optimization, model: ModelSection, rows: int, directory:
         seed=seed,
         data_seed=seed,
         remove_unused_columns=False,
-        report_to="none",
+        **(tracking.arguments if tracking else {"report_to": "none"}),
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -192,8 +202,8 @@ class _Log(TrainerCallback):
         keys = (
             "loss", "learning_rate", "grad_norm", "task_losses", "task_tokens", "weights", "mean_weight", "masked_rows",
         )  # fmt: skip
-        seconds = self.seconds_before + time.monotonic() - self.started
-        line = {"step": state.global_step, "epoch": state.epoch, **{k: logs[k] for k in keys if k in logs}}
+        seconds, found = self.seconds_before + time.monotonic() - self.started, by_task(logs)
+        line = {"step": state.global_step, "epoch": state.epoch, **{k: found[k] for k in keys if k in found}}
         append_jsonl(self.paths.training, {**line, "seconds": round(seconds, 3)})
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:

@@ -28,6 +28,7 @@ from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunDir, RunPaths, locked, now, read_json, write_json
 from cotbal.runs import Run
 from cotbal.scoring import write_scores
+from cotbal.tracking import Tracking, reporting
 
 LOCK_SECONDS = 30.0  # an orphan of a killed driver leaves within a second or two
 PROGRESS_SECONDS = 0.3
@@ -68,7 +69,7 @@ def _do(job: dict[str, Any], root: RunDir, paths: RunPaths) -> None:
     progress = _Progress(paths)
     progress.write("loading", 0, 1, 0.0)
     if not paths.trained.exists():
-        write_json(paths.trained, vars(_train(recipe, run, root, job["weights"], paths, progress)))
+        write_json(paths.trained, vars(_train(recipe, run, root, job, paths, progress)))
         shutil.rmtree(paths.partial, ignore_errors=True)
     seconds = _evaluate(recipe, run, paths, progress)
     trained_facts = read_json(paths.trained)
@@ -91,14 +92,16 @@ def _do(job: dict[str, Any], root: RunDir, paths: RunPaths) -> None:
 
 
 def _train(
-    recipe: Recipe, run: Run, root: RunDir, weights: dict[str, float] | None, paths: RunPaths, progress: _Progress
+    recipe: Recipe, run: Run, root: RunDir, job: dict[str, Any], paths: RunPaths, progress: _Progress
 ) -> training.Trained:
     """Train on the portions of the run; a run without any is the base checkpoint as it is."""
     if not run.portions:
         progress.share = 0.0
         return training.Trained(steps=0, records=0, tokens=0, seconds=0.0, self_check=None)
     rows = training.Mixed(_parts(recipe, run, root))
-    return training.train(recipe, run, rows, weights, paths, progress.training)
+    tracking = Tracking(**job["tracking"]) if job.get("tracking") else None
+    with reporting(tracking, paths.root):
+        return training.train(recipe, run, rows, job["weights"], paths, progress.training, tracking)
 
 
 def _parts(recipe: Recipe, run: Run, root: RunDir) -> list[training.Part]:

@@ -15,6 +15,7 @@ from cotbal.executors import Job, Outcome, Resources
 from cotbal.pipeline.inputs import differences, identity
 from cotbal.pipeline.plan import Planned, Prepared
 from cotbal.rundir import RunDir, RunPaths, move_aside, now, read_json, write_json
+from cotbal.tracking import Tracking, need_trackers, tracking_id
 
 Watch = Callable[[Sequence[Job], Sequence[Job]], AbstractContextManager[Callable[[Outcome], None]]]
 
@@ -29,6 +30,7 @@ class Options:
         keep_checkpoints: keep the trained models of the probes (those of final runs are always kept).
         restart_changed: move runs aside that no longer fit the recipe, instead of stopping.
         watch: shows the jobs while they run; called with (jobs to run, jobs already done).
+        trackers: where the runs report while they train, see `cotbal.tracking`.
     """
 
     executor: str = "processes"
@@ -36,6 +38,7 @@ class Options:
     keep_checkpoints: bool = False
     restart_changed: bool = False
     watch: Watch | None = None
+    trackers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
 
     Raises:
         RunError: a run on disk does not fit the recipe.
-        MissingDependency: the runs would be carried out here, and torch is not installed.
+        CotbalError: the runs would be carried out here, and torch or a tracker is not installed.
         RunsFailed: runs failed; every failure is named with the tail of its log.
     """
     run = plugins.load("cotbal.executors", options.executor).run
@@ -79,7 +82,7 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
     for work, entries, aside in zip(works, identities, changed, strict=True):
         if aside:
             move_aside(work.paths.root)
-        _settle(work, prepared.root, entries, options)
+        _settle(work, prepared, entries, options)
     jobs = [_job(work, prepared.plan.epochs) for work in works]
     waiting = [job for job, work in zip(jobs, works, strict=True) if not work.paths.done]
     finished = [job for job, work in zip(jobs, works, strict=True) if work.paths.done]
@@ -92,9 +95,10 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
 
 def _need_training_packages(works: Sequence[Work], options: Options) -> None:
     """Say what to install before anything starts, where the runs are carried out on this machine."""
-    here = options.executor in ("processes", "inline")
-    if here and not all(work.paths.done for work in works) and importlib.util.find_spec("torch") is None:
+    here = options.executor in ("processes", "inline") and not all(work.paths.done for work in works)
+    if here and importlib.util.find_spec("torch") is None:
         raise MissingDependency("training", "train")
+    need_trackers(options.trackers, here)
 
 
 def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
@@ -111,12 +115,13 @@ def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
     return bool(changed)
 
 
-def _settle(work: Work, root: RunDir, entries: Mapping[str, Any], options: Options) -> None:
+def _settle(work: Work, prepared: Prepared, entries: Mapping[str, Any], options: Options) -> None:
     """Write the job file of a run that is not done."""
     if work.paths.done:
         return
     keep = options.keep_checkpoints or work.planned.kind == "final"
-    write_json(work.paths.job, _content(work, root, keep, entries))
+    content = _content(work, prepared.root, keep, entries)
+    write_json(work.paths.job, {**content, "tracking": _tracking(work, prepared, entries, options)})
     work.paths.failure.unlink(missing_ok=True)
 
 
@@ -131,6 +136,14 @@ def _content(work: Work, root: RunDir, keep: bool, entries: Mapping[str, Any]) -
         "keep_checkpoint": keep,
         "identity": dict(entries),
     }
+
+
+def _tracking(work: Work, prepared: Prepared, entries: Mapping[str, Any], options: Options) -> dict[str, Any] | None:
+    if not options.trackers:
+        return None
+    planned, root = work.planned, prepared.root.root.resolve()
+    run_id = tracking_id(work.paths.root, entries)
+    return vars(Tracking(options.trackers, prepared.recipe.name, root.name, planned.label, planned.kind, run_id))
 
 
 def _job(work: Work, epochs: float) -> Job:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cotbal.verbs.data import open_recipe
-from cotbal.verbs.options import AsJson, Keep, On, Out, Overrides, RecipePath, Restart, Threads, Workers
+from cotbal.verbs.options import AsJson, Keep, On, Out, Overrides, RecipePath, ReportTo, Restart, Threads, Workers
 from cotbal.verbs.tables import show_balance
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def balance(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    report_to: ReportTo = None,
     keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
     as_json: AsJson = False,
@@ -30,7 +31,7 @@ def balance(
     from cotbal import pipeline
 
     prepared = open_recipe(recipe, overrides, out, ("fixed",))
-    result = pipeline.balance(prepared, options_of(on, workers, threads, keep_checkpoints, restart_changed))
+    result = pipeline.balance(prepared, options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to))
     show_balance(result, prepared.root, as_json)
 
 
@@ -47,6 +48,7 @@ def train(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    report_to: ReportTo = None,
     restart_changed: Restart = False,
 ) -> None:
     """The final training with one weighting, scored on the test splits."""
@@ -54,7 +56,7 @@ def train(
     from cotbal.pipeline.weighing import read_weights
 
     prepared = open_recipe(recipe, overrides, out, (weighting,))
-    options = options_of(on, workers or 1, threads, True, restart_changed)
+    options = options_of(on, workers or 1, threads, True, restart_changed, report_to)
     paths = pipeline.train(prepared, weighting, options, read_weights(weights) if weights else None)
     console.show_final(prepared.recipe.mixture, paths)
 
@@ -67,11 +69,13 @@ def run(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    report_to: ReportTo = None,
     keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
 ) -> None:
     """The whole job: probes, weights, final training, report. Goes on where it was stopped."""
-    _run(recipe, overrides, tuple(weighting), out, options_of(on, workers, threads, keep_checkpoints, restart_changed))
+    options = options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to)
+    _run(recipe, overrides, tuple(weighting), out, options)
 
 
 def demo(
@@ -88,13 +92,21 @@ def demo(
     _run(recipe, None, ("equal", "fixed"), out, options_of(on, workers, None, False, False))
 
 
-def options_of(on: str, workers: int | None, threads: int | None, keep: bool, restart: bool) -> Options:
+def options_of(
+    on: str,
+    workers: int | None,
+    threads: int | None,
+    keep: bool,
+    restart: bool,
+    report_to: list[str] | None = None,
+) -> Options:
     """How a job is carried out, from what the command line says."""
     from cotbal.display import LiveDisplay
     from cotbal.executors import Resources
     from cotbal.pipeline.jobs import Options
 
-    return Options(on, Resources(workers, threads), keep, restart, LiveDisplay)
+    trackers = tuple(dict.fromkeys(report_to or ()))
+    return Options(on, Resources(workers, threads), keep, restart, LiveDisplay, trackers)
 
 
 def _run(

@@ -20,6 +20,13 @@ Workers = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads a run; the cores are shared out by default.")
 ]
+ReportTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--report-to",
+        help="Send losses and weights to tensorboard, wandb or trackio while runs train; give it twice for two.",
+    ),
+]
 Keep = Annotated[bool, typer.Option("--keep-checkpoints", help="Keep the trained models of the probes.")]
 Restart = Annotated[
     bool, typer.Option("--restart-changed", help="Move runs aside that no longer fit the recipe, and make them anew.")
