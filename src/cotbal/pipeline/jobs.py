@@ -80,7 +80,7 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
         if aside:
             move_aside(work.paths.root)
         _settle(work, prepared.root, entries, options)
-    jobs = [_job(work, prepared.plan.epochs) for work in works]
+    jobs = [_job(prepared, work) for work in works]
     waiting = [job for job, work in zip(jobs, works, strict=True) if not work.paths.done]
     finished = [job for job, work in zip(jobs, works, strict=True) if work.paths.done]
     if not waiting:
@@ -133,9 +133,10 @@ def _content(work: Work, root: RunDir, keep: bool, entries: Mapping[str, Any]) -
     }
 
 
-def _job(work: Work, epochs: float) -> Job:
+def _job(prepared: Prepared, work: Work) -> Job:
     command = (sys.executable, "-m", "cotbal.worker", str(work.paths.job.resolve()))
-    return Job(work.planned.label, work.paths.root, command, work.planned.work(epochs))
+    needs = prepared.recipe_of(work.planned).resources
+    return Job(work.planned.label, work.paths.root, command, work.planned.work(prepared.plan.epochs), needs)
 
 
 def _consume(outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], watch: Watch | None) -> list[Outcome]:
