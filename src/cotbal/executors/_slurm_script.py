@@ -70,6 +70,7 @@ def script(job: Job, environment: Mapping[str, str]) -> str:
         'rm -f "$end"',
         f"stage={SETUP}",
         """trap 'echo "$SLURM_JOB_ID $stage $?" >"$end.new" && mv "$end.new" "$end"' EXIT""",
+        "trap 'exit 143' TERM",  # otherwise the note would say 0
         "set -e",
         *job.needs.setup,
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
