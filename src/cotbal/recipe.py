@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from cotbal import sections
 from cotbal.errors import RecipeError
 from cotbal.mixture import Mixture, Task
-from cotbal.sections import ModelSection, RecipeFile, TaskSection
+from cotbal.sections import ModelSection, RecipeFile, ResourcesSection, TaskSection
 from cotbal.strict_yaml import apply_override, read_yaml
 
 
@@ -69,9 +69,21 @@ class Recipe:
         return self.file.balance.seeds or (self.file.optimization.seed,)
 
     @property
+    def resources(self) -> ResourcesSection:
+        """What a run needs of the place that carries it out, with an absolute path."""
+        section = self.file.resources
+        if section.accelerate_config is None:
+            return section
+        return section.model_copy(
+            update={"accelerate_config": (self.path.parent / section.accelerate_config).resolve()}
+        )
+
+    @property
     def fingerprint(self) -> str:
         """Hash of the settings (not of the data, nor of where it lies), for a reader to tell two recipes apart."""
-        content = self.file.model_dump(mode="json", exclude={"images"})
+        content = self.file.model_dump(
+            mode="json", exclude={"images": True, "resources": True, "probes": {"resources"}}
+        )
         for task in self.mixture.tasks:
             content["tasks"][task.name] |= {"train": None, "validation": task.validation is not None}
             content["tasks"][task.name] |= {"test": list(task.test), "test_metrics": list(task.test_metrics)}
@@ -84,6 +96,7 @@ class Recipe:
         """The resolved recipe: every field, defaults included, paths absolute."""
         content = self.file.model_dump(mode="json")
         content["images"] = str(self.images)
+        content["resources"] = self.resources.model_dump(mode="json")
         for task in self.mixture.tasks:
             entry = content["tasks"][task.name]
             entry["train"] = str(task.train)
@@ -94,6 +107,8 @@ class Recipe:
             content["model"]["checkpoint"] = self.checkpoint
         if self.file.probes is not None and "checkpoint" in self.file.probes.model:
             content["probes"]["model"]["checkpoint"] = self._located(self.file.probes.model["checkpoint"])
+        if self.file.probes is not None and self.file.probes.resources.get("accelerate_config"):
+            content["probes"]["resources"]["accelerate_config"] = str(self.for_probes.resources.accelerate_config)
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 

@@ -157,11 +157,42 @@ class BalanceSection(_Section):
         return self
 
 
+class ResourcesSection(_Section):
+    """What one run needs of the place that carries it out. It changes no result, so no run is identified by it."""
+
+    gpus: int = Field(1, ge=0)  # of a run, over all its nodes; 0: CPUs alone
+    nodes: int = Field(1, ge=1)
+    ranks: int | None = Field(None, ge=1)  # processes of a run without GPUs; with GPUs there is one a GPU
+    cpus: int | None = Field(None, ge=1)  # cores on every node of the run
+    memory: str | None = Field(None, pattern=r"^[1-9]\d*[KMGT]?$")  # on every node of the run, such as 64G
+    hours: float | None = Field(None, gt=0)  # limit of a run's time; what is over goes on from its checkpoint
+    partition: str | None = Field(None, min_length=1)
+    directives: tuple[Annotated[str, Field(pattern=r"^--[^\n]+$")], ...] = ()  # more for sbatch, such as --account=lab
+    setup: tuple[str, ...] = ()  # shell commands before the run, such as `module load cuda`
+    accelerate_config: Path | None = None  # start the ranks with `accelerate launch` and this file, not with torchrun
+    retries: int = Field(3, ge=0)  # in a row without progress, after a run was killed or its node was lost
+
+    @model_validator(mode="after")
+    def _nodes_are_alike(self) -> ResourcesSection:
+        if self.gpus and self.ranks not in (None, self.gpus):
+            raise ValueError(f"there is one process a GPU; leave out ranks, or set gpus: 0; found {self.ranks} ranks")
+        for name, count in (("gpus", self.gpus), ("ranks", self.processes)):
+            if count % self.nodes:
+                raise ValueError(f"{name} must be a multiple of nodes; found {count} on {self.nodes} nodes")
+        return self
+
+    @property
+    def processes(self) -> int:
+        """Processes of a run: one a GPU, or as many as `ranks` says."""
+        return self.gpus or self.ranks or self.nodes
+
+
 class ProbesSection(_Section):
-    """Fields of `model` and `optimization` that probes have otherwise than final runs: cheaper probes."""
+    """Fields of other sections that probes have otherwise than final runs: cheaper probes, on fewer GPUs."""
 
     model: dict[str, Any] = {}
     optimization: dict[str, Any] = {}
+    resources: dict[str, Any] = {}
 
 
 class RecipeFile(_Section):
@@ -177,6 +208,7 @@ class RecipeFile(_Section):
     portions: Portions = Portions()
     balance: BalanceSection = BalanceSection()
     probes: ProbesSection | None = None
+    resources: ResourcesSection = ResourcesSection()
     weightings: dict[str, dict[str, int | float]] = {}  # options of a weighting, such as dynamic_average: {window: 25}
 
     @model_validator(mode="after")
@@ -193,6 +225,7 @@ class RecipeFile(_Section):
             raise ValueError("probes.model changes a model, but there is no section model")
         changed = {"model": self.model and _changed("model", self.model, self.probes.model)}
         changed["optimization"] = _changed("optimization", self.optimization, self.probes.optimization)
+        changed["resources"] = _changed("resources", self.resources, self.probes.resources)
         return self.model_copy(update={**changed, "probes": None})
 
     @model_validator(mode="after")

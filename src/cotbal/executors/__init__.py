@@ -3,6 +3,10 @@
 An executor module offers `run(jobs, resources) -> Iterator[Outcome]`: it starts every job's command, yields an outcome
 as each ends (in any order), never stops because one job failed, and stops all that it started when it is closed or
 interrupted. A job is a JSON file and an argv, so a place needs nothing but a shared directory.
+
+Where jobs outlive the process that started them (a queue of another program), the executor writes a `Place` into the
+directory of every job, goes on with jobs that it finds alive there, and offers two more functions: `standings(ids)
+-> {id: Standing}` of those that are alive, and `cancel(ids)`.
 """
 
 from __future__ import annotations
@@ -10,8 +14,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
+
+from cotbal.rundir import read_json, write_json
+from cotbal.sections import ResourcesSection
 
 PARENT = "COTBAL_PARENT"  # process that a worker must not outlive
+PREEMPTIBLE = "COTBAL_PREEMPTIBLE"  # set: at SIGTERM a worker saves a checkpoint and ends with the exit code STOPPED
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h
+PLACE = "place.json"
 
 
 @dataclass(frozen=True)
@@ -23,12 +34,15 @@ class Job:
         directory: where its files lie; the command's output goes to `log.txt` there.
         command: argv.
         cost: relative length, so that the longest can start first.
+        needs: GPUs, nodes, memory and time of this job. A job of several processes is started by
+            `cotbal.launching.launched`.
     """
 
     name: str
     directory: Path
     command: tuple[str, ...]
     cost: float = 1.0
+    needs: ResourcesSection = field(default_factory=ResourcesSection)
 
 
 @dataclass(frozen=True)
@@ -54,6 +68,43 @@ class Outcome:
     ok: bool
     seconds: float
     message: str = ""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job was sent, kept in its directory: whoever comes later finds it there.
+
+    Attributes:
+        executor: a name of `cotbal.executors`.
+        id: what the queue calls the job.
+    """
+
+    executor: str
+    id: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A job that a queue knows: waiting or running, and where or why."""
+
+    state: Literal["queued", "running"]
+    where: str
+
+
+def record_place(directory: Path, place: Place) -> None:
+    """Write where a job was sent."""
+    write_json(directory / PLACE, vars(place))
+
+
+def recorded_place(directory: Path) -> Place | None:
+    """Where the job of this directory was sent; None if nowhere, or if it was called back."""
+    path = directory / PLACE
+    return Place(**read_json(path)) if path.exists() else None
+
+
+def forget_place(directory: Path) -> None:
+    """The job is over, or is called back; a driver that still waits for it does not send it again."""
+    (directory / PLACE).unlink(missing_ok=True)
 
 
 def thread_environment(threads: int) -> dict[str, str]:

@@ -11,10 +11,11 @@ from typing import Any
 
 from cotbal import plugins
 from cotbal.errors import MissingDependency, RunError, RunsFailed
-from cotbal.executors import Job, Outcome, Resources
+from cotbal.executors import Job, Outcome, Resources, forget_place
 from cotbal.pipeline.inputs import differences, identity
+from cotbal.pipeline.places import call_back, need_none_elsewhere, record_driver, sent
 from cotbal.pipeline.plan import Planned, Prepared
-from cotbal.rundir import RunDir, RunPaths, move_aside, now, read_json, write_json
+from cotbal.rundir import RunPaths, move_aside, now, read_json, write_json
 from cotbal.tracking import Tracking, need_trackers, tracking_id
 
 Watch = Callable[[Sequence[Job], Sequence[Job]], AbstractContextManager[Callable[[Outcome], None]]]
@@ -61,7 +62,7 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
         begin: writes what the runs read; called once nothing on disk speaks against them.
 
     Raises:
-        RunError: a run on disk does not fit the recipe.
+        RunError: a run on disk does not fit the recipe, or is in another queue than that of the executor.
         CotbalError: the runs would be carried out here, and torch or a tracker is not installed.
         RunsFailed: runs failed; every failure is named with the tail of its log.
     """
@@ -78,17 +79,23 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
         for work in works
     ]
     changed = [_changed(work, entries, options) for work, entries in zip(works, identities, strict=True)]
+    call_back(sent(work.paths.root for work, aside in zip(works, changed, strict=True) if aside))
+    need_none_elsewhere((work.paths.root for work in works if not work.paths.done), options.executor)
     begin()
     for work, entries, aside in zip(works, identities, changed, strict=True):
         if aside:
             move_aside(work.paths.root)
         _settle(work, prepared, entries, options)
-    jobs = [_job(work, prepared.plan.epochs) for work in works]
+    jobs = [_job(prepared, work) for work in works]
     waiting = [job for job, work in zip(jobs, works, strict=True) if not work.paths.done]
     finished = [job for job, work in zip(jobs, works, strict=True) if work.paths.done]
     if not waiting:
         return
-    failures = _consume(run(waiting, options.resources), waiting, finished, options.watch)
+    record_driver(prepared.root, options.executor)
+    try:
+        failures = _consume(run(waiting, options.resources), waiting, finished, options.watch)
+    finally:
+        prepared.root.driver.unlink(missing_ok=True)
     if failures:
         raise RunsFailed(_explain(failures, len(works)))
 
@@ -118,22 +125,24 @@ def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
 def _settle(work: Work, prepared: Prepared, entries: Mapping[str, Any], options: Options) -> None:
     """Write the job file of a run that is not done."""
     if work.paths.done:
+        forget_place(work.paths.root)  # it ended while no driver was there
         return
     keep = options.keep_checkpoints or work.planned.kind == "final"
-    content = _content(work, prepared.root, keep, entries)
+    content = _content(work, prepared, keep, entries)
     write_json(work.paths.job, {**content, "tracking": _tracking(work, prepared, entries, options)})
     work.paths.failure.unlink(missing_ok=True)
 
 
-def _content(work: Work, root: RunDir, keep: bool, entries: Mapping[str, Any]) -> dict[str, Any]:
+def _content(work: Work, prepared: Prepared, keep: bool, entries: Mapping[str, Any]) -> dict[str, Any]:
     run = work.planned.run
     return {
-        "root": str(root.root.resolve()),
+        "root": str(prepared.root.root.resolve()),
         "run": {**vars(run), "portions": dict(run.portions)},
         "kind": work.planned.kind,
         "records": work.planned.records,
         "weights": None if work.weights is None else dict(work.weights),
         "keep_checkpoint": keep,
+        "ranks": prepared.recipe_of(work.planned).resources.processes,
         "identity": dict(entries),
     }
 
@@ -146,9 +155,10 @@ def _tracking(work: Work, prepared: Prepared, entries: Mapping[str, Any], option
     return vars(Tracking(options.trackers, prepared.recipe.name, root.name, planned.label, planned.kind, run_id))
 
 
-def _job(work: Work, epochs: float) -> Job:
+def _job(prepared: Prepared, work: Work) -> Job:
     command = (sys.executable, "-m", "cotbal.worker", str(work.paths.job.resolve()))
-    return Job(work.planned.label, work.paths.root, command, work.planned.work(epochs))
+    needs = prepared.recipe_of(work.planned).resources
+    return Job(work.planned.label, work.paths.root, command, work.planned.work(prepared.plan.epochs), needs)
 
 
 def _consume(outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], watch: Watch | None) -> list[Outcome]:
