@@ -12,6 +12,8 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+from ray_nodes import RayNodes
+
 # Before the first import of these modules: every array that goes in or out is held against the shape in the signature.
 install_import_hook(["cotbal.balance", "cotbal.improvement", "cotbal.loss"], "beartype.beartype")
 
@@ -57,3 +59,10 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@pytest.fixture(scope="session")
+def ray_nodes() -> Iterator[RayNodes]:
+    """Two nodes of Ray on this machine; tests that use them belong to the group `ray`, so that they start once."""
+    with RayNodes() as nodes:
+        yield nodes

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,8 +17,12 @@ import pytest
 
 from cotbal import plugins
 from cotbal.executors import Job, Outcome, Resources
+from ray_nodes import RayNodes
 
-EXECUTORS = plugins.names("cotbal.executors")
+EXECUTORS = [
+    pytest.param(name, marks=pytest.mark.xdist_group("ray")) if name == "ray" else name
+    for name in plugins.names("cotbal.executors")
+]
 # A job as a worker is: a module, and everything it needs to know in its arguments.
 WORK = """
 import json, os, sys, time
@@ -52,7 +56,21 @@ MakeJob = Callable[..., Job]
 
 @pytest.fixture(params=EXECUTORS)
 def executor(request: pytest.FixtureRequest) -> ModuleType:
+    if request.param == "ray":
+        request.getfixturevalue("connected_to_ray")
     return plugins.load("cotbal.executors", request.param)
+
+
+@pytest.fixture(scope="module")
+def connected_to_ray(ray_nodes: RayNodes) -> Iterator[None]:
+    """One connection for all tests, which the executor finds and leaves; drivers that tests start make their own."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ADDRESS", ray_nodes.address)
+        ray.init(log_to_driver=False)
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture
@@ -182,7 +200,7 @@ def alive(job: Job, driver: int | None = None) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
