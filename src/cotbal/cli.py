@@ -35,7 +35,15 @@ for verb in (
     jobs.demo,
 ):
     app.command()(verb)
-for reader in (tables.weights, tables.overall, tables.agree, tables.status, tables.report, zeroshot.zeroshot):
+for reader in (
+    tables.weights,
+    tables.overall,
+    tables.agree,
+    tables.status,
+    tables.cancel,
+    tables.report,
+    zeroshot.zeroshot,
+):
     app.command()(reader)
 app.add_typer(imports.app, name="import")
 app.add_typer(prepare.app, name="prepare")

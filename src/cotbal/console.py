@@ -18,6 +18,7 @@ from cotbal.data.check import CheckReport
 from cotbal.display import duration
 from cotbal.improvement import Overall
 from cotbal.mixture import Mixture
+from cotbal.pipeline.forecast import Forecast
 from cotbal.pipeline.mini import MiniAdvice
 from cotbal.pipeline.plan import Plan
 from cotbal.pipeline.status import State
@@ -110,6 +111,20 @@ def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
     out.print(f"\n{plan.sentence()}")
     for warning in warnings:
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
+
+
+def show_forecast(found: Forecast, on: str) -> None:
+    """Time from the first start to the last end, and GPU-hours."""
+    if found.timed:
+        times = [duration(seconds) for seconds in (found.makespan, found.bound)]
+        work = f"{found.gpu_time / 3600:.1f} GPU-hours"
+    else:
+        times = [f"{share:.2f} x one final run" for share in (found.makespan, found.bound)]
+        work = f"{found.gpu_time:.2f} in GPU-time of final runs (nothing was timed here yet)"
+    out.print(
+        f"{found.runs} runs on {found.gpus} GPUs ({on}): {times[0]}, {work}; no order of them ends before {times[1]}. "
+        "Waiting in a queue is not counted."
+    )
 
 
 def show_mini(advice: MiniAdvice) -> None:
@@ -227,7 +242,15 @@ def show_agreement(found: Agreement) -> None:
 def show_status(states: Sequence[State]) -> None:
     """One line a run."""
     table = _table("run", "kind", "state", "")
-    colours = {"done": "green", "failed": "red", "running": "cyan", "interrupted": "yellow", "missing": "dim"}
+    colours = {
+        "done": "green",
+        "failed": "red",
+        "running": "cyan",
+        "queued": "blue",
+        "unknown": "yellow",
+        "interrupted": "yellow",
+        "missing": "dim",
+    }
     for s in states:
         table.add_row(escape(s.run), s.kind, f"[{colours[s.state]}]{s.state}[/]", escape(s.detail))
     out.print(table)

@@ -104,6 +104,17 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
         lock.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a process holds `path`; one on another machine is seen only where the file system shares locks."""
+    if not path.exists():
+        return False
+    try:
+        with locked(path):
+            return False
+    except RunError:
+        return True
+
+
 @dataclass(frozen=True)
 class RunPaths:
     """The files of one run (a probe, a final training, or an amount of the curve)."""
@@ -194,6 +205,11 @@ class RunDir:
     def lock(self) -> Path:
         """Held while a command works here."""
         return self.root / "lock"
+
+    @property
+    def driver(self) -> Path:
+        """Which process holds the lock."""
+        return self.root / "driver.json"
 
     @property
     def score_table(self) -> Path:

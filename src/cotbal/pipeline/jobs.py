@@ -13,8 +13,9 @@ from cotbal import plugins
 from cotbal.errors import MissingDependency, RunError, RunsFailed
 from cotbal.executors import Job, Outcome, Resources
 from cotbal.pipeline.inputs import differences, identity
+from cotbal.pipeline.places import call_back, need_none_elsewhere, record_driver, sent
 from cotbal.pipeline.plan import Planned, Prepared
-from cotbal.rundir import RunDir, RunPaths, move_aside, now, read_json, write_json
+from cotbal.rundir import RunPaths, move_aside, now, read_json, write_json
 
 Watch = Callable[[Sequence[Job], Sequence[Job]], AbstractContextManager[Callable[[Outcome], None]]]
 
@@ -58,7 +59,7 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
         begin: writes what the runs read; called once nothing on disk speaks against them.
 
     Raises:
-        RunError: a run on disk does not fit the recipe.
+        RunError: a run on disk does not fit the recipe, or is in another queue than that of the executor.
         MissingDependency: the runs would be carried out here, and torch is not installed.
         RunsFailed: runs failed; every failure is named with the tail of its log.
     """
@@ -75,17 +76,23 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
         for work in works
     ]
     changed = [_changed(work, entries, options) for work, entries in zip(works, identities, strict=True)]
+    call_back(sent(work.paths.root for work, aside in zip(works, changed, strict=True) if aside))
+    need_none_elsewhere((work.paths.root for work in works if not work.paths.done), options.executor)
     begin()
     for work, entries, aside in zip(works, identities, changed, strict=True):
         if aside:
             move_aside(work.paths.root)
-        _settle(work, prepared.root, entries, options)
+        _settle(work, prepared, entries, options)
     jobs = [_job(prepared, work) for work in works]
     waiting = [job for job, work in zip(jobs, works, strict=True) if not work.paths.done]
     finished = [job for job, work in zip(jobs, works, strict=True) if work.paths.done]
     if not waiting:
         return
-    failures = _consume(run(waiting, options.resources), waiting, finished, options.watch)
+    record_driver(prepared.root, options.executor)
+    try:
+        failures = _consume(run(waiting, options.resources), waiting, finished, options.watch)
+    finally:
+        prepared.root.driver.unlink(missing_ok=True)
     if failures:
         raise RunsFailed(_explain(failures, len(works)))
 
@@ -111,24 +118,25 @@ def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
     return bool(changed)
 
 
-def _settle(work: Work, root: RunDir, entries: Mapping[str, Any], options: Options) -> None:
+def _settle(work: Work, prepared: Prepared, entries: Mapping[str, Any], options: Options) -> None:
     """Write the job file of a run that is not done."""
     if work.paths.done:
         return
     keep = options.keep_checkpoints or work.planned.kind == "final"
-    write_json(work.paths.job, _content(work, root, keep, entries))
+    write_json(work.paths.job, _content(work, prepared, keep, entries))
     work.paths.failure.unlink(missing_ok=True)
 
 
-def _content(work: Work, root: RunDir, keep: bool, entries: Mapping[str, Any]) -> dict[str, Any]:
+def _content(work: Work, prepared: Prepared, keep: bool, entries: Mapping[str, Any]) -> dict[str, Any]:
     run = work.planned.run
     return {
-        "root": str(root.root.resolve()),
+        "root": str(prepared.root.root.resolve()),
         "run": {**vars(run), "portions": dict(run.portions)},
         "kind": work.planned.kind,
         "records": work.planned.records,
         "weights": None if work.weights is None else dict(work.weights),
         "keep_checkpoint": keep,
+        "ranks": prepared.recipe_of(work.planned).resources.processes,
         "identity": dict(entries),
     }
 

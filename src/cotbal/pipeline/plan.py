@@ -152,8 +152,9 @@ def make_plan(recipe: Recipe, inputs: Inputs, runs: Sequence[tuple[Run, Kind]], 
         label = run.name if run.seed == own else f"{run.name}, seed {run.seed}"
         records, answers = cost(run, inputs.sizes), _answers(recipe, run, inputs)
         item = Planned(run, kind, paths, label, records, _tokens(run, inputs), answers, records / whole, None)
-        seconds = _seconds(paths) or (pace * item.work(recipe.file.optimization.epochs) if pace else None)
-        planned.append(replace(item, seconds=seconds))
+        processes = (recipe.for_probes if kind == "probe" else recipe).resources.processes
+        estimate = pace * item.work(recipe.file.optimization.epochs) / processes if pace else None
+        planned.append(replace(item, seconds=_seconds(paths) or estimate))
     balanced = sum(inputs.sizes[task.name]["full"] for task in recipe.mixture.balanced)
     return Plan(recipe.file.balance.form, tuple(planned), recipe.file.optimization.epochs, whole, balanced)
 
@@ -182,14 +183,17 @@ def _seconds(paths: RunPaths) -> float | None:
 
 
 def _pace(runs: Sequence[RunPaths]) -> float | None:
-    """Seconds of a trained record, from whatever was timed in this directory; one logged step is enough."""
+    """Seconds of a trained record in one process, from whatever was timed here; one logged step is enough.
+
+    Several processes are taken to be as many times as fast.
+    """
     for paths in runs:
         facts: dict[str, Any] = read_json(paths.outcome) if paths.done else {"records": 0}
         if facts["records"]:
-            return float(facts["seconds"]["training"]) / float(facts["records"])
+            return float(facts["seconds"]["training"]) * facts.get("ranks", 1) / float(facts["records"])
     for paths in runs:
         lines = read_jsonl(paths.training)
         if lines and paths.job.exists():
-            records = read_json(paths.job)["records"] * lines[-1]["epoch"]
-            return float(lines[-1]["seconds"]) / max(records, 1)
+            job = read_json(paths.job)
+            return float(lines[-1]["seconds"]) * job.get("ranks", 1) / max(job["records"] * lines[-1]["epoch"], 1)
     return None

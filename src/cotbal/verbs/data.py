@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cotbal.errors import CotbalError
-from cotbal.verbs.options import AsJson, Out, Overrides, RecipePath
+from cotbal.verbs.options import AsJson, On, Out, Overrides, RecipePath
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,22 +62,33 @@ def plan(
     suggest_mini: Annotated[
         bool, typer.Option("--suggest-mini", help="Read the size of a mini off the losses of a training so far.")
     ] = False,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", min=1, help="Also predict how long the runs take on so many GPUs.")
+    ] = None,
+    on: On = "processes",
     as_json: AsJson = False,
 ) -> None:
     """Show every run with its records, tokens and share of the final run's cost, before anything is spent."""
-    from cotbal import console
+    from cotbal import console, plugins
+    from cotbal.pipeline.forecast import forecast
     from cotbal.pipeline.mini import suggest_mini as suggest
 
+    plugins.load("cotbal.executors", on)
     prepared = open_recipe(recipe, overrides, out, weighting)
+    predicted = forecast(prepared, gpus) if gpus else None
     advice = suggest(prepared) if suggest_mini else None
     if as_json:
         content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
         if advice is not None:
             rate = None if advice.rate is None else str(advice.rate)
             content["mini"] = {"bends": advice.bends, "rate": rate, "records": advice.records}
+        if predicted is not None:
+            content["forecast"] = {"on": on, **predicted.to_json()}
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return
     console.show_plan(prepared.plan, prepared.warnings)
+    if predicted is not None:
+        console.show_forecast(predicted, on)
     if advice is not None:
         console.show_mini(advice)
 

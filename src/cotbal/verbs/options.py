@@ -13,7 +13,7 @@ Overrides = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Run directory; runs/<recipe name> by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of text.")]
-On = Annotated[str, typer.Option("--on", help="Executor: where the runs are carried out (processes, inline).")]
+On = Annotated[str, typer.Option("--on", help="Executor: where the runs are carried out (processes, slurm, inline).")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Runs at the same time; one a device by default.")
 ]

@@ -87,13 +87,24 @@ def overall(
 
 
 def status(run_directory: Annotated[Path, typer.Argument(help="A run directory.")], as_json: AsJson = False) -> None:
-    """What is done, running, failed, interrupted, missing."""
+    """What is done, running, queued, failed, interrupted, missing."""
     from cotbal import console
     from cotbal.pipeline.status import status as states_of
     from cotbal.rundir import RunDir
 
     states = states_of(RunDir(run_directory))
     print(json.dumps([vars(state) for state in states], indent=1)) if as_json else console.show_status(states)
+
+
+def cancel(run_directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
+    """Stop everything of a run directory: the command that works there, and its jobs in any queue. Nothing is lost."""
+    from cotbal.pipeline.places import cancel as stop
+    from cotbal.rundir import RunDir
+
+    stopped, remark = stop(RunDir(run_directory))
+    print(f"called back from the queue: {', '.join(stopped)}" if stopped else "no job of it is in a queue")
+    if remark:
+        print(remark)
 
 
 def agree(
