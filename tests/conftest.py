@@ -66,3 +66,13 @@ def ray_nodes() -> Iterator[RayNodes]:
     """Two nodes of Ray on this machine; tests that use them belong to the group `ray`, so that they start once."""
     with RayNodes() as nodes:
         yield nodes
+
+
+@pytest.fixture(scope="session")
+def connected_to_ray(ray_nodes: RayNodes) -> Iterator[RayNodes]:
+    """One connection of this process for many tests, which the executor finds and leaves alone."""
+    import ray
+
+    ray.init(ray_nodes.address, log_to_driver=False)
+    yield ray_nodes
+    ray.shutdown()

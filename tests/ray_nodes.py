@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, in a process of its own that does what it is told on its standard input."""
+"""A Ray cluster of two nodes on this machine, in a process that does what it is told on its standard input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 from types import TracebackType
 
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
-NODE = {"num_cpus": 4, "num_gpus": 2, "object_store_memory": 80 * 2**20, "include_dashboard": False}  # names only
+# The GPU is one in name only.
+NODE = {"num_cpus": 4, "num_gpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 ATTEMPTS = 3  # Ray gives a node 30 seconds to start, which a busy machine may not have
 
 
@@ -22,15 +23,15 @@ class RayNodes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "CUDA_VISIBLE_DEVICES": "0,1"},
+                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "CUDA_VISIBLE_DEVICES": "0"},
             )
             self.address = self._told()
             if self.address:
                 return self
-            self.__exit__(None, None, None)
+            self.__exit__()
         raise AssertionError("Ray did not start")
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +17,6 @@ import pytest
 
 from cotbal import plugins
 from cotbal.executors import Job, Outcome, Resources
-from ray_nodes import RayNodes
 
 EXECUTORS = [
     pytest.param(name, marks=pytest.mark.xdist_group("ray")) if name == "ray" else name
@@ -55,22 +54,11 @@ MakeJob = Callable[..., Job]
 
 
 @pytest.fixture(params=EXECUTORS)
-def executor(request: pytest.FixtureRequest) -> ModuleType:
+def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     if request.param == "ray":
-        request.getfixturevalue("connected_to_ray")
+        nodes = request.getfixturevalue("connected_to_ray")
+        monkeypatch.setenv("RAY_ADDRESS", nodes.address)  # for the drivers that tests start
     return plugins.load("cotbal.executors", request.param)
-
-
-@pytest.fixture(scope="module")
-def connected_to_ray(ray_nodes: RayNodes) -> Iterator[None]:
-    """One connection for all tests, which the executor finds and leaves; drivers that tests start make their own."""
-    import ray
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_ADDRESS", ray_nodes.address)
-        ray.init(log_to_driver=False)
-        yield
-        ray.shutdown()
 
 
 @pytest.fixture

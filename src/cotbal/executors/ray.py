@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
+import sys
 import threading
 import time
 import warnings
@@ -22,12 +24,14 @@ from cotbal.errors import CotbalError, MissingDependency
 from cotbal.executors import Job, Outcome, Resources, _ray_node, log_tail, thread_environment
 from cotbal.executors._attempts import Attempts
 from cotbal.executors._command import GRACE_SECONDS, failure
-from cotbal.executors._ray_node import ADDRESS, NOT_STARTED, PORT, Ended
+from cotbal.executors._ray_node import ADDRESS, NOT_STARTED, PORT
 from cotbal.executors.processes import slots, visible_gpus
 from cotbal.launching import Node, launched
 
 PASSED_ON = ("COTBAL_", "HF_", "PYTHONPATH", "TOKENIZERS_")  # variables of the driver that nodes are given
 OBJECTS = 80 * 2**20  # bytes for Ray's objects, of which there are none; about the least that it takes
+QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
+ANSWER_SECONDS = 10.0
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -82,39 +86,55 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
 def _cluster(jobs: Sequence[Job], resources: Resources) -> Iterator[_Cluster]:
     """The cluster, for as long as the block runs; this process is left as it was."""
     before, handler = set(os.environ), signal.getsignal(signal.SIGTERM)
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise MissingDependency("Ray", "ray") from None
-    if ray.is_initialized():
-        yield _Cluster(ray, resources, False)
-        return
     address = resources.address or os.environ.get("RAY_ADDRESS")
     try:
-        _connect(ray, address, jobs, resources)
-        yield _Cluster(ray, resources, address is None)
+        ray = _imported(own=address is None)
+        if ray.is_initialized():
+            yield _Cluster(ray, resources, False)
+            return
+        _make(ray, jobs, resources) if address is None else _connect(ray, address)
+        try:
+            yield _Cluster(ray, resources, address is None)
+        finally:
+            ray.shutdown()
     finally:
-        ray.shutdown()
         for name in set(os.environ) - before:
             del os.environ[name]
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)  # Ray puts its own there
 
 
-def _connect(ray: Any, address: str | None, jobs: Sequence[Job], resources: Resources) -> None:
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
+def _imported(own: bool) -> Any:
+    """Ray, which reads its settings when it is imported."""
+    if own:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        cores = sum(slot.threads for slot in slots(resources, len(jobs)))
-        cores = max(cores, os.cpu_count() or 1, *(job.needs.cpus or 1 for job in jobs))
-        ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECTS, **quiet)
-        return
+        if "ray" not in sys.modules:
+            os.environ.setdefault("RAY_AUTH_MODE", "token")  # nobody else on the network runs anything here
     try:
-        ray.init(address, **quiet)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        import ray
+    except ModuleNotFoundError:
+        raise MissingDependency("--on ray", "ray") from None
+    return ray
+
+
+def _make(ray: Any, jobs: Sequence[Job], resources: Resources) -> None:
+    """A cluster of this machine, with as many cores as the jobs may use."""
+    cores = sum(slot.threads for slot in slots(resources, len(jobs)))
+    cores = max(cores, os.cpu_count() or 1, *(job.needs.cpus or 1 for job in jobs))
+    ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECTS, **QUIET)
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Raise before Ray does, which takes a minute for it."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        ray.init(address, **QUIET)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
         raise CotbalError(
             f"--address: expected host:port of the head of a Ray cluster, such as 10.0.0.1:6379, that answers; "
-            f"found {address}: {str(error).strip().splitlines()[0]}"
+            f"found {address} ({reason})"
         ) from None
 
 
@@ -173,7 +193,9 @@ class _Cluster:
         except self.ray.exceptions.RayError as error:
             lost = f"{job.name} was lost: {str(error).strip().splitlines()[0]}"
             return None, time.monotonic() - one.since, f"{lost}\n{log_tail(job.directory / 'log.txt')}"
-        return code, seconds, f"{job.name} {why}" if why else "" if code == 0 else failure(job.name, code, job.directory)
+        if code == 0:
+            return 0, seconds, ""
+        return code, seconds, f"{job.name} {why}" if why else failure(job.name, code, job.directory)
 
     def call_back(self, sent: Sequence[_Sent]) -> None:
         """Stop what is left of these jobs, and wait until it has stopped."""
@@ -213,9 +235,13 @@ class _Cluster:
         fitting = [node for node in nodes if all(node.get(kind, 0.0) >= amount for kind, amount in room.items())]
         if len(fitting) >= count:
             return
-        wanted = ", ".join(f"{amount:g} {kind}" for kind, amount in room.items() if amount)
-        most = ", ".join(f"{max((node.get(kind, 0.0) for node in nodes), default=0):g} {kind}" for kind in room)
-        said = f"a run needs {wanted} on {count} node(s) of Ray; found {len(nodes)} nodes of at most {most}"
+        most = {kind: max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in room}
+        said = f"a run needs {_said(room)} on {count} node(s) of Ray; found {len(nodes)} nodes of at most {_said(most)}"
         if self.own:
             raise CotbalError(f"{said}: lower `resources` in the recipe, or give the --address of a larger cluster")
         warnings.warn(f"{said}: it waits for nodes that can hold it", stacklevel=2)
+
+
+def _said(room: dict[str, float]) -> str:
+    amounts = {"CPU": room["CPU"], "GPU": room["GPU"], "GiB of memory": room.get("memory", 0.0) / UNITS["G"]}
+    return ", ".join(f"{amount:.4g} {kind}" for kind, amount in amounts.items() if amount)

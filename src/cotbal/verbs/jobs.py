@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cotbal.errors import CotbalError
 from cotbal.verbs.data import open_recipe
-from cotbal.verbs.options import AsJson, Keep, On, Out, Overrides, RecipePath, Restart, Threads, Workers
+from cotbal.verbs.options import Address, AsJson, Keep, On, Out, Overrides, RecipePath, Restart, Threads, Workers
 from cotbal.verbs.tables import show_balance
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def balance(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    address: Address = None,
     keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
     as_json: AsJson = False,
@@ -30,7 +32,7 @@ def balance(
     from cotbal import pipeline
 
     prepared = open_recipe(recipe, overrides, out, ("fixed",))
-    result = pipeline.balance(prepared, options_of(on, workers, threads, keep_checkpoints, restart_changed))
+    result = pipeline.balance(prepared, options_of(on, workers, threads, keep_checkpoints, restart_changed, address))
     show_balance(result, prepared.root, as_json)
 
 
@@ -47,6 +49,7 @@ def train(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    address: Address = None,
     restart_changed: Restart = False,
 ) -> None:
     """The final training with one weighting, scored on the test splits."""
@@ -54,7 +57,7 @@ def train(
     from cotbal.pipeline.weighing import read_weights
 
     prepared = open_recipe(recipe, overrides, out, (weighting,))
-    options = options_of(on, workers or 1, threads, True, restart_changed)
+    options = options_of(on, workers or 1, threads, True, restart_changed, address)
     paths = pipeline.train(prepared, weighting, options, read_weights(weights) if weights else None)
     console.show_final(prepared.recipe.mixture, paths)
 
@@ -67,11 +70,13 @@ def run(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    address: Address = None,
     keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
 ) -> None:
     """The whole job: probes, weights, final training, report. Goes on where it was stopped."""
-    _run(recipe, overrides, tuple(weighting), out, options_of(on, workers, threads, keep_checkpoints, restart_changed))
+    options = options_of(on, workers, threads, keep_checkpoints, restart_changed, address)
+    _run(recipe, overrides, tuple(weighting), out, options)
 
 
 def demo(
@@ -88,13 +93,21 @@ def demo(
     _run(recipe, None, ("equal", "fixed"), out, options_of(on, workers, None, False, False))
 
 
-def options_of(on: str, workers: int | None, threads: int | None, keep: bool, restart: bool) -> Options:
-    """How a job is carried out, from what the command line says."""
+def options_of(
+    on: str, workers: int | None, threads: int | None, keep: bool, restart: bool, address: str | None = None
+) -> Options:
+    """How a job is carried out, from what the command line says.
+
+    Raises:
+        CotbalError: an address, for an executor that takes none.
+    """
     from cotbal.display import LiveDisplay
     from cotbal.executors import Resources
     from cotbal.pipeline.jobs import Options
 
-    return Options(on, Resources(workers, threads), keep, restart, LiveDisplay)
+    if address and on in ("processes", "inline", "slurm"):
+        raise CotbalError(f"--address: only --on ray takes one; found --on {on}")
+    return Options(on, Resources(workers, threads, address=address), keep, restart, LiveDisplay)
 
 
 def _run(

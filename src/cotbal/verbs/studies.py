@@ -9,7 +9,7 @@ import typer
 
 from cotbal.errors import CotbalError
 from cotbal.verbs.jobs import options_of
-from cotbal.verbs.options import On, Out, Overrides, RecipePath, Restart, Threads, Workers
+from cotbal.verbs.options import Address, On, Out, Overrides, RecipePath, Restart, Threads, Workers
 
 if TYPE_CHECKING:
     from cotbal.pipeline.jobs import Options
@@ -32,6 +32,7 @@ def compare(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    address: Address = None,
     restart_changed: Restart = False,
 ) -> None:
     """Train and test several methods on the same seeds, and say which of them are distinguishable."""
@@ -41,7 +42,7 @@ def compare(
     loaded = load_recipe(recipe, overrides or ())
     chosen = method_names([name for name in methods.split(",") if name.strip()])
     study = plan_comparison(loaded, _root(out, loaded.name), chosen, _seeds(seeds))
-    _carry_out(study, options_of(on, workers, threads, False, restart_changed), dry_run)
+    _carry_out(study, options_of(on, workers, threads, False, restart_changed, address), dry_run)
 
 
 def ablate(
@@ -57,6 +58,7 @@ def ablate(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    address: Address = None,
     restart_changed: Restart = False,
 ) -> None:
     """The paper's Table 5: parts of the weights alone, temperatures, real and precise difficulty."""
@@ -66,7 +68,7 @@ def ablate(
     loaded = load_recipe(recipe, overrides or ())
     taus = _numbers(temperatures, "--temperatures")
     study = plan_ablation(loaded, _root(out, loaded.name), taus, precise, _seeds(seeds))
-    _carry_out(study, options_of(on, workers, threads, False, restart_changed), dry_run)
+    _carry_out(study, options_of(on, workers, threads, False, restart_changed, address), dry_run)
 
 
 def curve(
@@ -82,6 +84,7 @@ def curve(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    address: Address = None,
     restart_changed: Restart = False,
 ) -> None:
     """The paper's Fig. 1b: validation score of every task against the amount of training data, equal weights."""
@@ -90,7 +93,7 @@ def curve(
     from cotbal.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
-    chosen, options = amounts_of(amounts), options_of(on, workers, threads, False, restart_changed)
+    chosen, options = amounts_of(amounts), options_of(on, workers, threads, False, restart_changed, address)
     prepared = plan_curve(loaded, _root(out, loaded.name), chosen, alone, _seeds(seeds))
     console.show_plan(prepared.plan, prepared.warnings)
     if dry_run:
