@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +16,7 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 from ray_nodes import RayNodes
+from slurm_cluster import HERE, Cluster
 
 # Before the first import of these modules: every array that goes in or out is held against the shape in the signature.
 install_import_hook(["cotbal.balance", "cotbal.improvement", "cotbal.loss"], "beartype.beartype")
@@ -20,6 +24,28 @@ install_import_hook(["cotbal.balance", "cotbal.improvement", "cotbal.loss"], "be
 # The same examples every time, and no deadline: a busy machine is no fault of the code.
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
 settings.load_profile("repeatable")
+
+
+# Jobs of a real Slurm: where its programs are installed.
+collect_ignore = [] if HERE else ["slurm"]
+
+
+@pytest.fixture(scope="session")
+def slurm_cluster() -> Iterator[Cluster]:
+    """A Slurm of one node; tests that use it belong to the group `slurm`, so that one process has it alone."""
+    directory = Path(tempfile.mkdtemp(prefix="slurm-"))  # short: the path of a socket has about 100 bytes
+    cluster = Cluster(directory)
+    before = os.environ.get("SLURM_CONF")
+    os.environ["SLURM_CONF"] = str(cluster.configuration)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        os.environ.pop("SLURM_CONF")
+        if before is not None:
+            os.environ["SLURM_CONF"] = before
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -9,27 +9,35 @@ import torch
 
 from cotbal.data.collate import Collator, Row
 from cotbal.data.records import Record
+from cotbal.ranks import ALONE, Ranks
 from cotbal.rundir import RunPaths, write_jsonl
 from cotbal.sections import Generation
 
 Report = Callable[[int], None]  # number of answers given so far
 
 
-def generate(model: Any, collator: Collator, rows: Sequence[Row], settings: Generation, report: Report) -> list[str]:
-    """Greedy answers, in the order of `rows`.
+def generate(
+    model: Any,
+    collator: Collator,
+    rows: Sequence[Row],
+    settings: Generation,
+    report: Report,
+    ranks: Ranks = ALONE,
+) -> list[str]:
+    """Greedy answers, in the order of `rows`; ranks take batches in turn, and all of them get all answers.
 
     Rows of similar length share a batch, padded on the left, so that little is computed for nothing; a batch ends
     when its last row has ended.
     """
     order = sorted(range(len(rows)), key=lambda i: sum(len(turn.text) for turn in rows[i].record.turns[:-1]))
-    answers = [""] * len(rows)
-    for start in range(0, len(rows), settings.batch_size):
+    answers: dict[int, str] = {}
+    for start in range(0, len(rows), settings.batch_size)[ranks.rank :: ranks.size]:
         places = order[start : start + settings.batch_size]
         batch = collator.prompts([rows[i] for i in places])
-        for place, answer in zip(places, _answers(model, collator, batch, settings.max_new_tokens), strict=True):
-            answers[place] = answer
+        answers |= zip(places, _answers(model, collator, batch, settings.max_new_tokens), strict=True)
         report(start + len(places))
-    return answers
+    found = {place: answer for part in ranks.gathered(answers) for place, answer in part.items()}
+    return [found[place] for place in range(len(rows))]
 
 
 def _answers(model: Any, collator: Collator, batch: dict[str, Any], max_new_tokens: int) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,10 +17,14 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 
 from cotbal import plugins, vlm
 from cotbal.data.collate import Batch, Collator, Row
+from cotbal.data.order import FILLER, Shuffled
 from cotbal.data.packing import packed
 from cotbal.data.records import Records
+from cotbal.errors import CotbalError
 from cotbal.hosts.packing_check import ROWS, check_packing
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
+from cotbal.loss import IGNORED
+from cotbal.ranks import ALONE, Ranks, Stopped
 from cotbal.recipe import Recipe
 from cotbal.rundir import RunPaths, append_jsonl, read_jsonl, write_json, write_jsonl
 from cotbal.runs import Run
@@ -38,7 +41,7 @@ Part = tuple[str, Records, np.ndarray, str | None]  # task, its records, places 
 
 
 class Mixed(Dataset[dict[str, Any]]):
-    """The training rows of a run, task after task; the sampler shuffles.
+    """The training rows of a run, task after task.
 
     Args:
         parts: one a task.
@@ -84,12 +87,26 @@ class Trained:
 
 
 def train(
-    recipe: Recipe, run: Run, rows: Mixed, weights: Mapping[str, float] | None, paths: RunPaths, report: Report
+    recipe: Recipe,
+    run: Run,
+    rows: Mixed,
+    weights: Mapping[str, float] | None,
+    paths: RunPaths,
+    report: Report,
+    ranks: Ranks = ALONE,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Train and write `paths.checkpoint`; go on from the last partial checkpoint if there is one.
 
     The order of the data, adapters and dropout follow from `run.seed`, so a run that was interrupted ends with the
     same weights as one that was not.
+
+    Args:
+        ranks: the processes that share every optimizer step; rank 0 writes.
+        stop: asked after every optimizer step: whether to save and stop.
+
+    Raises:
+        Stopped: `stop` said so on some rank, and a partial checkpoint of that step is on disk.
     """
     set_seed(run.seed)
     model, processor = vlm.load(recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code)
@@ -97,12 +114,14 @@ def train(
     tasks = [task.name for task in recipe.mixture.tasks]
     padded = _collator(recipe, processor, tasks)
     padding, packing = processor.tokenizer.pad_token_id, recipe.file.optimization.packing
-    resume = last_complete(paths.partial)
-    log = _Log(paths, report)
+    resume = ranks.agreed(last_complete(paths.partial) if ranks.main else None)
+    log = _Log(paths, report, ranks, stop)
+    settings = arguments(recipe.file.optimization, recipe.model, len(rows), paths.partial, run.seed, ranks.size)
+    micro = settings.per_device_train_batch_size
     trainer = TaskWeightedTrainer(
         model=prepared,
-        args=arguments(recipe.file.optimization, recipe.model, len(rows), paths.partial, run.seed),
-        train_dataset=rows,
+        args=settings,
+        train_dataset=Shuffled(rows, run.seed, micro * ranks.size if ranks.size > 1 else 1),
         data_collator=packed(padded, recipe.model.max_length, padding) if packing else padded,
         tasks=tasks,
         weighting=_weighting(recipe, run, tasks, weights),
@@ -115,13 +134,22 @@ def train(
             check_packing(trainer.model, padded, rows.spread(ROWS), padding)
     log.begin(resume)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    _save(trainer, processor, recipe.model, paths)
-    return _summary(trainer, recipe.file.optimization, paths)
+    if log.stopped:
+        raise Stopped
+    if ranks.main:
+        _save(trainer, processor, recipe.model, paths)
+    return _summary(trainer, round(len(rows) * recipe.file.optimization.epochs), paths)
 
 
 def _collator(recipe: Recipe, processor: Any, tasks: Sequence[str]) -> Callable[[list[Any]], Batch]:
     collator = Collator(processor, recipe.images, recipe.model.max_length)
-    return with_task_ids(lambda batch: collator.training([item["row"] for item in batch]), tasks)
+
+    def collate(items: list[Any]) -> Batch:
+        batch = collator.training([item["row"] for item in items])
+        fillers = torch.tensor([FILLER in item for item in items])
+        return {**batch, "labels": batch["labels"].masked_fill(fillers[:, None], IGNORED)}
+
+    return with_task_ids(collate, tasks)
 
 
 def _weighting(recipe: Recipe, run: Run, tasks: Sequence[str], weights: Mapping[str, float] | None) -> Weighting:
@@ -130,15 +158,25 @@ def _weighting(recipe: Recipe, run: Run, tasks: Sequence[str], weights: Mapping[
     return found
 
 
-def arguments(settings: Optimization, model: ModelSection, rows: int, directory: Path, seed: int) -> TrainingArguments:
-    """The recipe's optimization in the words of the Trainer; the global batch is the same on any number of devices."""
-    ranks = int(os.environ.get("WORLD_SIZE", "1"))
-    micro = settings.micro_batch_size
+def arguments(
+    settings: Optimization, model: ModelSection, rows: int, directory: Path, seed: int, ranks: int = 1
+) -> TrainingArguments:
+    """The recipe's optimization in the words of the Trainer; the global batch is the same on any number of ranks.
+
+    Raises:
+        CotbalError: the batch cannot be shared out evenly.
+    """
+    if settings.batch_size % ranks:
+        raise CotbalError(
+            f"optimization.batch_size: expected a multiple of the {ranks} ranks of a run; found {settings.batch_size}"
+        )
+    share = settings.batch_size // ranks
+    micro = max(n for n in range(1, settings.micro_batch_size + 1) if share % n == 0)
     steps = math.ceil(rows * settings.epochs / settings.batch_size)
     return TrainingArguments(
         output_dir=str(directory),
         per_device_train_batch_size=micro,
-        gradient_accumulation_steps=max(1, settings.batch_size // (micro * ranks)),
+        gradient_accumulation_steps=share // micro,
         num_train_epochs=settings.epochs,
         learning_rate=settings.learning_rate,
         lr_scheduler_type=settings.schedule,
@@ -152,6 +190,7 @@ def arguments(settings: Optimization, model: ModelSection, rows: int, directory:
         save_total_limit=2,
         seed=seed,
         data_seed=seed,
+        train_sampling_strategy="sequential",  # the rows come shuffled
         remove_unused_columns=False,
         report_to="none",
         disable_tqdm=True,
@@ -163,9 +202,12 @@ def arguments(settings: Optimization, model: ModelSection, rows: int, directory:
 class _Log(TrainerCallback):
     """Writes losses and progress to disk, and marks partial checkpoints that are whole."""
 
-    def __init__(self, paths: RunPaths, report: Report) -> None:
+    def __init__(self, paths: RunPaths, report: Report, ranks: Ranks, stop: Callable[[], bool]) -> None:
         self.paths = paths
         self.report = report
+        self.ranks = ranks
+        self.stop = stop
+        self.stopped = False
         self.loss: float | None = None
         self.started = time.monotonic()
         self.seconds_before = 0.0
@@ -175,18 +217,23 @@ class _Log(TrainerCallback):
         step = _step(resume) if resume else 0
         lines = [line for line in read_jsonl(self.paths.training) if line["step"] <= step]
         self.seconds_before = lines[-1]["seconds"] if lines else 0.0
-        write_jsonl(self.paths.training, lines)
+        self.ranks.wait()  # all have read it
+        if self.ranks.main:
+            write_jsonl(self.paths.training, lines)
         self.started = time.monotonic()
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Report progress; log with every checkpoint and at the end, so that no step's losses are lost."""
-        self.report(state.global_step, state.max_steps, self.loss)
+        if self.ranks.main:
+            self.report(state.global_step, state.max_steps, self.loss)
+        if state.global_step < state.max_steps and self.ranks.any(self.stop()):
+            self.stopped = control.should_save = control.should_training_stop = True
         if control.should_save or state.global_step == state.max_steps:
             control.should_log = True
 
     def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any) -> None:
         """One line of `training.jsonl`."""
-        if "loss" not in logs:
+        if "loss" not in logs or not self.ranks.main:
             return
         self.loss = float(logs["loss"])
         keys = (
@@ -197,7 +244,12 @@ class _Log(TrainerCallback):
         append_jsonl(self.paths.training, {**line, "seconds": round(seconds, 3)})
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Mark the checkpoint that was just written; one without the mark was cut off and is not used."""
+        """Mark the checkpoint that all ranks have written; one without the mark was cut off and is not used."""
+        self.ranks.wait()
+        if self.ranks.main:
+            self._mark(state)
+
+    def _mark(self, state: TrainerState) -> None:
         write_json(self.paths.partial / f"checkpoint-{state.global_step}" / COMPLETE, {"step": state.global_step})
 
 
@@ -227,11 +279,11 @@ def _save(trainer: TaskWeightedTrainer, processor: Any, settings: ModelSection, 
     new.rename(paths.checkpoint)
 
 
-def _summary(trainer: TaskWeightedTrainer, settings: Optimization, paths: RunPaths) -> Trained:
+def _summary(trainer: TaskWeightedTrainer, records: int, paths: RunPaths) -> Trained:
     lines = read_jsonl(paths.training)
     return Trained(
         steps=trainer.state.global_step,
-        records=round(len(trainer.train_dataset) * settings.epochs),
+        records=records,
         tokens=sum(sum(line["task_tokens"].values()) for line in lines),
         seconds=lines[-1]["seconds"],
         self_check=vars(trainer.self_check) if trainer.self_check else None,

@@ -6,10 +6,12 @@ import importlib.metadata
 import os
 import resource
 import shutil
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,55 +24,93 @@ from cotbal import evaluation, training, vlm
 from cotbal.data.collate import Collator, Row
 from cotbal.data.records import Record, default_cache, open_records
 from cotbal.data.sampling import kept_records, read_manifest
-from cotbal.executors import PARENT
+from cotbal.executors import PARENT, PREEMPTIBLE, STOPPED
 from cotbal.mixture import Task
+from cotbal.ranks import Ranks, Stopped, is_of_another, join
 from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunDir, RunPaths, locked, now, read_json, write_json
 from cotbal.runs import Run
 from cotbal.scoring import write_scores
 
 LOCK_SECONDS = 30.0  # an orphan of a killed driver leaves within a second or two
+QUEUE_LOCK_SECONDS = 300.0  # a job that is preempted may still be saving while its successor starts elsewhere
 PROGRESS_SECONDS = 0.3
 TRAINING_SHARE = 0.75  # guess of the share of a run's time before anything was timed, for the progress display
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Do the run that the job file describes; skip what is already on disk."""
-    job = read_json(Path(arguments[0]))
-    paths = RunPaths(Path(arguments[0]).parent)
+    """Do the run that the job file describes; skip what is already on disk.
+
+    Where a launcher started several ranks, all of them come here; the first holds the lock and writes.
+    """
+    file = Path(arguments[0])
+    job, paths = read_json(file), RunPaths(file.parent)
     _leave_with_parent()
+    stop = _stop_signal()
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    with locked(paths.lock, wait=LOCK_SECONDS):
-        if not paths.done:
-            _do(job, RunDir(Path(job["root"])), paths)
+    try:
+        ranks = join()
+        wait = QUEUE_LOCK_SECONDS if PREEMPTIBLE in os.environ else LOCK_SECONDS
+        with locked(paths.lock, wait) if ranks.main else nullcontext():
+            if not ranks.agreed(paths.done):
+                _do(job, RunDir(Path(job["root"])), paths, _Progress(paths, ranks, stop))
+            ranks.wait()
+    except Stopped:
+        sys.exit(STOPPED)
+    except Exception as error:
+        if not is_of_another(error):
+            write_json(paths.failure, {"message": f"{type(error).__name__}: {error}", "time": now()})
+        raise
 
 
 def _leave_with_parent() -> None:
-    """End when the driver is gone: nobody would read the result, and its successor needs the directory."""
-    parent = os.environ.get(PARENT)
-    if parent is None:
+    """End when the driver is gone, or the launcher: nobody would read the result, and a successor needs the place."""
+    driver = os.environ.get(PARENT)
+    if driver is None:
         return
+    parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == int(parent):
+        while os.getppid() == parent and _is_there(int(driver)):
             time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _do(job: dict[str, Any], root: RunDir, paths: RunPaths) -> None:
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _stop_signal() -> Callable[[], bool]:
+    """Whether SIGTERM came, where the executor said that it means: save, and leave the place to somebody else."""
+    asked = threading.Event()
+    if PREEMPTIBLE in os.environ:
+        signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    return asked.is_set
+
+
+def _do(job: dict[str, Any], root: RunDir, paths: RunPaths, progress: _Progress) -> None:
     started = time.monotonic()
+    ranks = progress.ranks
     recipe = load_recipe(root.recipe)
     recipe = recipe.for_probes if job["kind"] == "probe" else recipe
     run = Run(**job["run"])
-    progress = _Progress(paths)
     progress.write("loading", 0, 1, 0.0)
-    if not paths.trained.exists():
-        write_json(paths.trained, vars(_train(recipe, run, root, job["weights"], paths, progress)))
-        shutil.rmtree(paths.partial, ignore_errors=True)
+    if not ranks.agreed(paths.trained.exists()):
+        trained = _train(recipe, run, root, job["weights"], paths, progress)
+        if ranks.main:
+            write_json(paths.trained, vars(trained))
+            shutil.rmtree(paths.partial, ignore_errors=True)
+        ranks.wait()
     seconds = _evaluate(recipe, run, paths, progress)
+    if not ranks.main:
+        return
     trained_facts = read_json(paths.trained)
     facts = {
         "run": run.name,
@@ -81,6 +121,7 @@ def _do(job: dict[str, Any], root: RunDir, paths: RunPaths) -> None:
         },
         **{key: trained_facts[key] for key in ("steps", "records", "tokens", "self_check")},
         "peak_memory_mib": _peak_memory_mib(),
+        "ranks": ranks.size,
         "threads": torch.get_num_threads(),
         "versions": {name: importlib.metadata.version(name) for name in ("cotbal", "torch", "transformers")},
     }
@@ -98,7 +139,7 @@ def _train(
         progress.share = 0.0
         return training.Trained(steps=0, records=0, tokens=0, seconds=0.0, self_check=None)
     rows = training.Mixed(_parts(recipe, run, root))
-    return training.train(recipe, run, rows, weights, paths, progress.training)
+    return training.train(recipe, run, rows, weights, paths, progress.training, progress.ranks, progress.stop)
 
 
 def _parts(recipe: Recipe, run: Run, root: RunDir) -> list[training.Part]:
@@ -145,35 +186,43 @@ def _records(recipe: Recipe, path: Path) -> list[Record]:
 def _evaluate(recipe: Recipe, run: Run, paths: RunPaths, progress: _Progress) -> float:
     """Answer and score every evaluation set of the run; sets that were already answered are left alone."""
     started = time.monotonic()
+    ranks = progress.ranks
     sets = _evaluation_sets(recipe, run)
-    waiting = [s for s in sets if not paths.generations(s.task.name, s.split).exists()]
+    missing = ranks.agreed([not paths.generations(s.task.name, s.split).exists() for s in sets])
+    waiting = [s for s, absent in zip(sets, missing, strict=True) if absent]
     total = sum(len(s.records) for s in sets)
     done = total - sum(len(s.records) for s in waiting)
     if waiting:
-        answer = _answerer(recipe, str(paths.checkpoint) if run.portions else recipe.checkpoint)
+        answer = _answerer(recipe, str(paths.checkpoint) if run.portions else recipe.checkpoint, ranks)
     for s in waiting:
         rows = [Row(record, s.task.name, s.task.instruction) for record in s.records]
         answers = answer(rows, partial(progress.answers, done, total, s.task.name))
-        evaluation.write_generations(paths, s.task.name, s.split, s.records, answers)
+        if ranks.main:
+            evaluation.write_generations(paths, s.task.name, s.split, s.records, answers)
         done += len(rows)
-    for s in sets:
+    for s in sets if ranks.main else ():
         write_scores(paths, s.task.name, s.split, s.metrics)
     return time.monotonic() - started
 
 
-def _answerer(recipe: Recipe, checkpoint: str) -> Callable[[Sequence[Row], Callable[[int], None]], list[str]]:
+def _answerer(
+    recipe: Recipe, checkpoint: str, ranks: Ranks
+) -> Callable[[Sequence[Row], Callable[[int], None]], list[str]]:
     model, processor = vlm.load(checkpoint, recipe.model.dtype, recipe.model.remote_code)
     device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")
     evaluation.set_greedy(device_model.eval(), processor.tokenizer)
     collator = Collator(processor, recipe.images, recipe.model.max_length)
-    return lambda rows, report: evaluation.generate(device_model, collator, rows, recipe.file.generation, report)
+    how = recipe.file.generation
+    return lambda rows, report: evaluation.generate(device_model, collator, rows, how, report, ranks)
 
 
 class _Progress:
-    """Writes where the run is, a few times a second at most."""
+    """Writes where the run is, a few times a second at most, and knows whether it has to stop."""
 
-    def __init__(self, paths: RunPaths) -> None:
+    def __init__(self, paths: RunPaths, ranks: Ranks, stop: Callable[[], bool]) -> None:
         self.path = paths.progress
+        self.ranks = ranks
+        self.stop = stop
         self.last = 0.0
         self.share = TRAINING_SHARE
 
@@ -182,7 +231,13 @@ class _Progress:
         self.write("training", done, total, self.share * done / total, detail="", loss=loss)
 
     def answers(self, before: int, total: int, task: str, given: int) -> None:
-        """After a batch of answers: `given` of this set, `before` of the sets before it."""
+        """After a batch of answers: `given` of this set, `before` of the sets before it.
+
+        Raises:
+            Stopped: the run was told to stop; the sets that were answered so far are on disk.
+        """
+        if self.stop():
+            raise Stopped
         done = before + given
         self.write("generating", done, total, self.share + (1 - self.share) * done / max(total, 1), detail=task)
 
@@ -190,7 +245,7 @@ class _Progress:
         self, phase: str, done: int, total: int, fraction: float, detail: str = "", loss: float | None = None
     ) -> None:
         """One progress file, whole; the last step of a phase is always written."""
-        if now() - self.last < PROGRESS_SECONDS and done < total:
+        if not self.ranks.main or (now() - self.last < PROGRESS_SECONDS and done < total):
             return
         self.last = now()
         entry = {"phase": phase, "done": done, "total": total, "fraction": round(fraction, 4), "detail": detail}

@@ -17,11 +17,18 @@ import pytest
 
 from cotbal import plugins
 from cotbal.executors import Job, Outcome, Resources
+from cotbal.sections import ResourcesSection
+from ray_nodes import RayNodes
+from slurm_cluster import HERE
 
+# Executors that need a service of their own, where that is installed; the group keeps it in one test process.
+SERVICES = {"ray": ("ray_address", True), "slurm": ("slurm_cluster", HERE)}
 EXECUTORS = [
-    pytest.param(name, marks=pytest.mark.xdist_group("ray")) if name == "ray" else name
+    pytest.param(name, marks=pytest.mark.xdist_group(name)) if name in SERVICES else name
     for name in plugins.names("cotbal.executors")
+    if SERVICES.get(name, ("", True))[1]
 ]
+NEEDS = ResourcesSection(gpus=0)
 # A job as a worker is: a module, and everything it needs to know in its arguments.
 WORK = """
 import json, os, sys, time
@@ -44,9 +51,12 @@ DRIVER = """
 import importlib, sys
 from pathlib import Path
 from cotbal.executors import Job, Resources
+from cotbal.sections import ResourcesSection
 
 executor, directory, module = importlib.import_module(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-jobs = [Job(n, directory / n, (sys.executable, "-m", module, str(directory / n), "sleep")) for n in ("one", "two")]
+needs = ResourcesSection(gpus=0)
+work = {n: (sys.executable, "-m", module, str(directory / n), "sleep") for n in ("one", "two")}
+jobs = [Job(n, directory / n, command, needs=needs) for n, command in work.items()]
 for outcome in executor.run(jobs, Resources(workers=2, threads=1)):
     print(outcome, flush=True)
 """
@@ -54,11 +64,16 @@ MakeJob = Callable[..., Job]
 
 
 @pytest.fixture(params=EXECUTORS)
-def executor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    if request.param == "ray":
-        nodes = request.getfixturevalue("connected_to_ray")
-        monkeypatch.setenv("RAY_ADDRESS", nodes.address)  # for the drivers that tests start
+def executor(request: pytest.FixtureRequest) -> ModuleType:
+    if request.param in SERVICES:
+        request.getfixturevalue(SERVICES[request.param][0])
     return plugins.load("cotbal.executors", request.param)
+
+
+@pytest.fixture
+def ray_address(connected_to_ray: RayNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests find the connection of their process; drivers that they start make their own."""
+    monkeypatch.setenv("RAY_ADDRESS", connected_to_ray.address)
 
 
 @pytest.fixture
@@ -76,7 +91,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def job(tmp_path: Path, work: str) -> MakeJob:
     def make(name: str, deed: str = "work", cost: float = 1.0) -> Job:
         directory = tmp_path / "probes" / name
-        return Job(name, directory, (sys.executable, "-m", work, str(directory), deed), cost)
+        return Job(name, directory, (sys.executable, "-m", work, str(directory), deed), cost, NEEDS)
 
     return make
 

@@ -16,6 +16,7 @@ from cotbal.data.collate import Collator
 from cotbal.data.packing import packed
 from cotbal.data.records import default_cache, open_records
 from cotbal.errors import CotbalError, DataError
+from cotbal.ranks import Stopped
 from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunPaths, read_jsonl
 from cotbal.runs import final_run
@@ -33,7 +34,9 @@ def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return mixture(tmp_path_factory.mktemp("mixture") / "a", {"color": 1, "paint": 2})
 
 
-def train(recipe: Recipe, weighting: str, directory: Path, stop_after: int | None = None) -> training.Trained:
+def train(
+    recipe: Recipe, weighting: str, directory: Path, stop_after: int | None = None, **hooks: Any
+) -> training.Trained:
     """One final training, or the part of it up to a step."""
 
     def report(done: int, total: int, loss: float | None) -> None:
@@ -47,7 +50,8 @@ def train(recipe: Recipe, weighting: str, directory: Path, stop_after: int | Non
         parts.append((task.name, records, np.arange(len(records)), task.instruction))
     weights = {"color": 0.5, "paint": 1.5} if weighting == "fixed" else None
     run = final_run(recipe.mixture, weighting)
-    return training.train(recipe, run, training.Mixed(parts), weights, RunPaths(directory), report)
+    hooks = {"report": report, **hooks}
+    return training.train(recipe, run, training.Mixed(parts), weights, RunPaths(directory), **hooks)
 
 
 LORA = ("model={checkpoint: base, dtype: float32, max_length: 120, language: lora, projector: full}",)
@@ -74,6 +78,37 @@ def test_resuming_in_the_middle_changes_nothing(
     for one, other in zip(*logs, strict=True):
         for key in ("step", "task_losses", "weights", "mean_weight", "masked_rows"):
             assert one[key] == other[key], key
+
+
+def test_who_is_told_to_stop_saves_first(recipe_file: Path, tmp_path: Path) -> None:
+    """In the middle between two partial checkpoints; what is left to do ends with the weights of a whole training."""
+    recipe = load_recipe(recipe_file, ("optimization.checkpoint_steps=4",))
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(recipe, "fixed", whole)
+    seen = []
+    with pytest.raises(Stopped):
+        train(recipe, "fixed", cut, report=lambda *step: seen.append(step), stop=lambda: len(seen) == 3)
+    assert [path.parent.name for path in cut.glob("partial/*/complete")] == ["checkpoint-3"]
+    assert not (cut / "checkpoint").exists()
+    train(recipe, "fixed", cut, report=lambda *step: seen.append(step), stop=lambda: len(seen) == STEPS)
+    assert [step[0] for step in seen] == [1, 2, 3, 4, 5, 6], "at the last step there is nothing to stop any more"
+    files = [directory / "checkpoint" / "model.safetensors" for directory in (whole, cut)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.parametrize(("ranks", "micro", "accumulation"), [(1, 4, 2), (2, 4, 1), (4, 2, 1), (8, 1, 1)])
+def test_the_batch_is_the_same_on_any_number_of_ranks(
+    recipe_file: Path, tmp_path: Path, ranks: int, micro: int, accumulation: int
+) -> None:
+    recipe = load_recipe(recipe_file)
+    found = training.arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, ranks)
+    assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == (micro, accumulation)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(recipe_file: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(recipe_file)
+    with pytest.raises(CotbalError, match="batch_size: expected a multiple of the 3 ranks of a run; found 8"):
+        training.arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, 3)
 
 
 def test_the_training_moved_the_model(recipe_file: Path, tmp_path: Path) -> None:

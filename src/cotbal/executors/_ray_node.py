@@ -8,10 +8,12 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cotbal.executors import PREEMPTIBLE
 from cotbal.executors._command import start, stop
 
 ADDRESS, PORT = "{address of node 0}", "{port of node 0}"  # filled in on the node
 NOT_STARTED = 127  # as a shell says it
+SAVE_SECONDS = 60.0  # for a command that is told to stop
 Ended = tuple[int, float, str]
 
 
@@ -40,12 +42,12 @@ def do(argv: Sequence[str], directory: str, environment: Mapping[str, str], met:
     command = [part.replace(ADDRESS, address).replace(PORT, port) for part in argv]
     started = time.monotonic()
     try:
-        process = start(command, Path(directory), environment)
+        process = start(command, Path(directory), {**environment, PREEMPTIBLE: "1"})
     except OSError as error:
         return NOT_STARTED, 0.0, f"could not start on {platform.node()}: {error}"
     try:
         while process.poll() is None:
             time.sleep(0.1)  # no wait(): Ray calls a task back between two lines of Python
     finally:
-        stop([process])
+        stop([process], SAVE_SECONDS)
     return process.returncode, time.monotonic() - started, ""

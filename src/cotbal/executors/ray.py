@@ -23,7 +23,7 @@ from typing import Any
 from cotbal.errors import CotbalError, MissingDependency
 from cotbal.executors import Job, Outcome, Resources, _ray_node, log_tail, thread_environment
 from cotbal.executors._attempts import Attempts
-from cotbal.executors._command import GRACE_SECONDS, failure
+from cotbal.executors._command import failure
 from cotbal.executors._ray_node import ADDRESS, NOT_STARTED, PORT
 from cotbal.executors.processes import slots, visible_gpus
 from cotbal.launching import Node, launched
@@ -203,7 +203,7 @@ class _Cluster:
         for task in tasks:
             self.ray.cancel(task)
         if tasks:
-            _, deaf = self.ray.wait(tasks, num_returns=len(tasks), timeout=GRACE_SECONDS + 5)
+            _, deaf = self.ray.wait(tasks, num_returns=len(tasks), timeout=SAVE_SECONDS + 10)
             for task in deaf:
                 self.ray.cancel(task, force=True)
         for one in sent:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cotbal import plugins
 from cotbal.errors import MissingDependency, RunError, RunsFailed
-from cotbal.executors import Job, Outcome, Resources
+from cotbal.executors import Job, Outcome, Resources, forget_place
 from cotbal.pipeline.inputs import differences, identity
 from cotbal.pipeline.places import call_back, need_none_elsewhere, record_driver, sent
 from cotbal.pipeline.plan import Planned, Prepared
@@ -121,6 +121,7 @@ def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
 def _settle(work: Work, prepared: Prepared, entries: Mapping[str, Any], options: Options) -> None:
     """Write the job file of a run that is not done."""
     if work.paths.done:
+        forget_place(work.paths.root)  # it ended while no driver was there
         return
     keep = options.keep_checkpoints or work.planned.kind == "final"
     write_json(work.paths.job, _content(work, prepared, keep, entries))

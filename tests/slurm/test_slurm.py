@@ -1,0 +1,189 @@
+"""Jobs of a real Slurm on this machine. Whatever dies, the job ends with the weights of one that nothing disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cotbal.executors._slurm_queue import look
+from shell import LIMIT, command, cotbal
+from slurm_cluster import Cluster
+from tiny_vlm import mixture
+
+pytestmark = pytest.mark.xdist_group("slurm")
+PROBES = ("mini", "full-color", "full-paint")
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mixture(tmp_path_factory.mktemp("mixture") / "a", {"color": 1, "paint": 2}, train=160)
+
+
+def arguments(source: Path, root: Path, on: str) -> list[str]:
+    how = ["--out", str(root), "--on", on, "--threads", "1", "--keep-checkpoints"]
+    return ["balance", str(source), "resources={gpus: 0, hours: 1}", *how]
+
+
+def results(root: Path) -> dict[str, bytes]:
+    """Everything that must not depend on where a job runs, nor on what dies there."""
+    files = [root / name for name in ("scores.csv", "weights.json", "balance.json")]
+    for probe in PROBES:
+        files += sorted((root / "probes" / probe).glob("generations/*"))
+        files.append(root / "probes" / probe / "checkpoint" / "model.safetensors")
+    return {str(file.relative_to(root)): file.read_bytes() for file in files}
+
+
+class Driver:
+    """A command that is carried out in the background."""
+
+    def __init__(self, argv: list[str], root: Path) -> None:
+        self.argv, self.root = argv, root
+        self.start()
+
+    def start(self) -> None:
+        with (self.root.parent / "driver.txt").open("ab") as log:
+            self.process = subprocess.Popen(command(*self.argv), stdout=log, stderr=log)
+
+    def end(self) -> int:
+        return self.process.wait(LIMIT)
+
+    def wait_for(self, happened: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + LIMIT
+        while not happened():
+            assert self.process.poll() is None, (self.root.parent / "driver.txt").read_text()
+            assert time.monotonic() < deadline, (self.root.parent / "driver.txt").read_text()
+            time.sleep(0.05)
+
+    def sent(self) -> dict[str, str]:
+        """Probe -> id of its job, of those that are in the queue."""
+        found = {}
+        for probe in PROBES:
+            path = self.root / "probes" / probe / "place.json"
+            if path.exists():
+                found[probe] = json.loads(path.read_text())["id"]
+        return found
+
+    def training(self) -> str | None:
+        """A probe that is in the middle of its training: it has a checkpoint to go on from, and is not done."""
+        marks = self.root.glob("probes/*/partial/*/complete")
+        return next((mark.parents[2].name for mark in marks if mark.parents[2].name in self.sent()), None)
+
+
+@pytest.fixture
+def driver(source: Path, tmp_path: Path, slurm_cluster: Cluster) -> Iterator[Driver]:
+    root = tmp_path / "disturbed"
+    found = Driver(arguments(source, root, "slurm"), root)
+    yield found
+    found.process.kill()
+    found.process.wait()
+
+
+def alive() -> list[str]:
+    return [entry.name for entry in look() if entry.alive]
+
+
+def is_sent_again(driver: Driver, probe: str, id: str) -> bool:
+    return driver.sent().get(probe, id) != id or (driver.root / "probes" / probe / "outcome.json").exists()
+
+
+def call_one_back(driver: Driver) -> None:
+    """`scancel` by somebody: the run saves what it has, and is sent again."""
+    driver.wait_for(lambda: driver.training() is not None)
+    probe = driver.training()
+    if probe is not None:  # it may have ended between two looks
+        id = driver.sent().get(probe, "0")
+        subprocess.run(["scancel", id], check=False)
+        driver.wait_for(lambda: is_sent_again(driver, probe, id))
+
+
+def kill_one(driver: Driver) -> None:
+    """The process of a run dies at once."""
+    driver.wait_for(lambda: driver.training() is not None)
+    probe = driver.training()
+    if probe is None:
+        return
+    id, job = driver.sent().get(probe, "0"), str(driver.root / "probes" / probe / "job.json")
+    workers = [p for p in psutil.process_iter(["cmdline"]) if job in (p.info["cmdline"] or ()) and "-m" in p.cmdline()]
+    for worker in workers:
+        if "srun" not in worker.name():
+            worker.kill()
+    driver.wait_for(lambda: is_sent_again(driver, probe, id))
+
+
+def kill_driver(driver: Driver) -> None:
+    """Its successor finds the jobs in the queue, and sends none twice."""
+    driver.wait_for(lambda: len(alive()) > 0)
+    driver.process.kill()
+    driver.process.wait()
+    before = driver.sent()
+    driver.start()
+    driver.wait_for((driver.root / "driver.json").exists)
+    driver.wait_for(
+        lambda: all((driver.root / "probes" / p / "outcome.json").exists() or p in driver.sent() for p in PROBES)
+    )
+    there = alive()
+    assert len(there) == len(set(there))
+    kept = driver.sent()
+    assert all(kept[probe] == id for probe, id in before.items() if probe in kept)
+
+
+def restart_controller(driver: Driver, cluster: Cluster) -> None:
+    cluster.stop_controller()
+    states = json.loads(cotbal("status", driver.root, "--json"))
+    assert {state["state"] for state in states} <= {"done", "running", "unknown", "missing"}
+    assert driver.process.poll() is None
+    cluster.start_controller()
+
+
+def lose_node(driver: Driver, cluster: Cluster) -> None:
+    driver.wait_for(lambda: any(entry.state == "RUNNING" for entry in look()))
+    cluster.lose_node()
+    time.sleep(1)
+    cluster.start_node()
+
+
+def test_whatever_dies_the_job_ends_the_same(
+    driver: Driver, source: Path, slurm_cluster: Cluster, tmp_path: Path
+) -> None:
+    driver.wait_for(lambda: len(driver.sent()) == len(PROBES))
+    states = json.loads(cotbal("status", driver.root, "--json"))
+    assert {"queued", "running"} >= {s["state"] for s in states if s["kind"] == "probe"}
+    assert all("slurm" in s["detail"] for s in states if s["kind"] == "probe")
+    call_one_back(driver)
+    kill_driver(driver)
+    restart_controller(driver, slurm_cluster)
+    kill_one(driver)
+    lose_node(driver, slurm_cluster)
+    assert driver.end() == 0, (tmp_path / "driver.txt").read_text()
+    told = (tmp_path / "driver.txt").read_text()
+    assert told.count("it is sent again and goes on from its checkpoint") >= 2, told
+    assert alive() == []
+    whole = tmp_path / "whole"
+    cotbal(*arguments(source, whole, "processes"))
+    assert results(driver.root) == results(whole)
+    assert not list(driver.root.rglob("place.json"))
+
+
+def test_cancel_stops_everything(driver: Driver) -> None:
+    driver.wait_for(lambda: len(driver.sent()) == len(PROBES))
+    cotbal("cancel", driver.root)
+    assert driver.end() == 128 + signal.SIGTERM
+    assert alive() == []
+    states = {s["state"] for s in json.loads(cotbal("status", driver.root, "--json"))}
+    assert states <= {"missing", "interrupted"}
+
+
+def test_a_run_that_slurm_refuses_is_told(source: Path, slurm_cluster: Cluster, tmp_path: Path) -> None:
+    refused = [*arguments(source, tmp_path / "run", "slurm"), "resources.partition=gpu"]
+    output = cotbal(*refused, code=2)
+    assert "3 of 3 runs failed" in output
+    assert "sbatch: error: invalid partition specified: gpu" in output.lower() or "invalid partition" in output.lower()
+    assert os.environ["SLURM_CONF"] == str(slurm_cluster.configuration)

@@ -1,0 +1,244 @@
+"""What the executor makes of what Slurm says, with stand-ins for its programs; tests/slurm has the real ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cotbal.errors import CotbalError
+from cotbal.executors import Job, Outcome, Place, Resources, forget_place, record_place, recorded_place, slurm
+from cotbal.executors._slurm_script import name_of
+from cotbal.sections import ResourcesSection
+
+# Every sbatch takes the next line of `plan`: state of its job, exit code that it notes (or `-`), and at which stage.
+PROGRAMS = {
+    "sbatch": """
+        for word; do case $word in --chdir=*) to=${word#*=};; --job-name=*) name=${word#*=};;
+            --partition=none) echo "sbatch: error: invalid partition specified: none" >&2; exit 1;; esac; done
+        n=$(($(ls jobs | wc -l) + 1))
+        set -- $(sed -n ${n}p plan)
+        if [ "$2" != - ]; then echo "$n ${3:-run} $2" >"$to/slurm.end"; fi
+        echo "$n|$1|node1|None|$name" >jobs/$n
+        echo $n""",
+    "squeue": "cat jobs/* 2>/dev/null || true",
+    "scancel": "for id; do sed -i 's/|[A-Z]*|/|CANCELLED|/' jobs/$id; done",
+}
+
+
+class FakeSlurm:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        (directory / "jobs").mkdir(parents=True)
+        for name, deed in PROGRAMS.items():
+            away = f'if [ -e away ]; then echo "{name}: error: Unable to contact slurm controller" >&2; exit 1; fi'
+            (directory / name).write_text(f"#!/bin/sh\ncd {directory}\n{away}\n{deed}\n")
+            (directory / name).chmod(0o755)
+
+    def plan(self, *lines: str) -> None:
+        (self.directory / "plan").write_text("".join(f"{line}\n" for line in lines))
+
+    def put(self, id: str, state: str, name: str) -> None:
+        (self.directory / "jobs" / id).write_text(f"{id}|{state}|node1|Priority|{name}\n")
+
+    def away(self, away: bool) -> None:
+        (self.directory / "away").touch() if away else (self.directory / "away").unlink()
+
+    @property
+    def states(self) -> list[str]:
+        """Of every job that was ever sent, in order."""
+        files = sorted((self.directory / "jobs").iterdir(), key=lambda path: int(path.name))
+        return [path.read_text().split("|")[1] for path in files]
+
+
+@pytest.fixture
+def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    found = FakeSlurm(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", f"{found.directory}:/usr/bin:/bin")
+    for name, seconds in {"TICK": 0.01, "POLL": 0.02, "SLOWEST_POLL": 0.05, "SETTLE_SECONDS": 0.05}.items():
+        monkeypatch.setattr(slurm, name, seconds)
+    return found
+
+
+def job(directory: Path, name: str = "mini", cost: float = 1.0, **needs: object) -> Job:
+    command = (sys.executable, "-m", "cotbal.worker", "job.json")
+    return Job(name, directory / name, command, cost, ResourcesSection.model_validate({"gpus": 0, **needs}))
+
+
+def only(outcomes: Iterator[Outcome]) -> Outcome:
+    (outcome,) = outcomes
+    return outcome
+
+
+def test_the_longest_is_sent_first(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.plan(*["COMPLETED 0"] * 3)
+    jobs = [job(tmp_path, name, cost) for name, cost in (("short", 1), ("long", 9), ("middle", 4))]
+    assert all(outcome.ok for outcome in slurm.run(jobs, Resources()))
+    names = [(fake.directory / "jobs" / id).read_text().strip().split("|")[-1] for id in "123"]
+    assert names == [name_of(jobs[i]) for i in (1, 2, 0)]
+    assert not [each for each in jobs if recorded_place(each.directory)]
+
+
+@pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED", "TIMEOUT", "CANCELLED", "BOOT_FAIL"])
+def test_what_slurm_took_away_is_sent_again(fake: FakeSlurm, tmp_path: Path, state: str) -> None:
+    fake.plan(f"{state} -", f"{state} 143", "COMPLETED 0")
+    assert only(slurm.run([job(tmp_path)], Resources())).ok
+    assert fake.states == [state, state, "COMPLETED"]
+
+
+def test_but_not_for_ever(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.plan(*["NODE_FAIL -"] * 9)
+    outcome = only(slurm.run([job(tmp_path, retries=2)], Resources()))
+    assert not outcome.ok
+    assert outcome.message.splitlines()[0] == "mini was stopped from outside (NODE_FAIL), job 3"
+    assert len(fake.states) == 3
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [("FAILED 3", "ended with exit code 3 (FAILED), job 1"), ("OUT_OF_MEMORY 137", "ran out of memory")],
+)
+def test_a_fault_of_its_own_is_told_and_not_tried_again(fake: FakeSlurm, tmp_path: Path, line: str, told: str) -> None:
+    fake.plan(*[line] * 2)
+    (tmp_path / "mini").mkdir()
+    (tmp_path / "mini" / "log.txt").write_text("loading\nValueError: no frog\n")
+    outcome = only(slurm.run([job(tmp_path)], Resources()))
+    assert outcome.message.splitlines()[0].startswith(f"mini {told}")
+    assert outcome.message.splitlines()[-1] == "ValueError: no frog"
+    assert len(fake.states) == 1
+
+
+def test_a_fault_of_the_setup_shows_what_the_setup_said(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.plan("FAILED 1 setup")
+    one = job(tmp_path)
+    one.directory.mkdir()
+    (one.directory / "slurm.txt").write_text("module: cuda is not here\n")
+    outcome = only(slurm.run([one], Resources()))
+    assert outcome.message == "mini failed in resources.setup with exit code 1\nmodule: cuda is not here"
+    assert len(fake.states) == 1
+
+
+def test_jobs_in_the_queue_are_found_by_their_names(fake: FakeSlurm, tmp_path: Path) -> None:
+    """As when the first command died before it could note the id that sbatch gave it."""
+    one = job(tmp_path)
+    fake.put("7", "RUNNING", name_of(one))
+    fake.put("8", "RUNNING", "somebody else's")
+    one.directory.mkdir()
+    (one.directory / "slurm.end").write_text("7 run 0\n")
+    assert only(slurm.run([one], Resources())).ok
+    assert len(fake.states) == 2, "nothing was sent"
+
+
+def test_a_note_of_an_earlier_job_says_nothing(fake: FakeSlurm, tmp_path: Path) -> None:
+    one = job(tmp_path)
+    one.directory.mkdir()
+    (one.directory / "slurm.end").write_text("77 run 0\n")
+    fake.plan("FAILED 2")
+    assert not only(slurm.run([one], Resources())).ok
+
+
+def test_while_the_controller_is_away_nothing_is_given_up(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.plan("COMPLETED 0", "RUNNING -", "RUNNING -")
+    jobs = [job(tmp_path, name, cost) for name, cost in (("a", 9), ("b", 5), ("c", 1))]
+    outcomes = slurm.run(jobs, Resources(workers=2))
+    assert next(outcomes).job.name == "a"
+    fake.away(True)
+    (tmp_path / "b" / "slurm.end").write_text("2 run 0\n")  # what a run writes is seen all the same
+    assert next(outcomes).job.name == "b"
+    sent_meanwhile = len(fake.states)
+
+    def back() -> None:
+        fake.away(False)
+        time.sleep(0.3)
+        id = json.loads((tmp_path / "c" / "place.json").read_text())["id"]
+        (tmp_path / "c" / "slurm.end").write_text(f"{id} run 0\n")
+
+    timer = threading.Timer(0.3, back)
+    timer.start()
+    assert next(outcomes).ok
+    timer.join()
+    assert sent_meanwhile == 2
+    assert len(fake.states) == 3
+
+
+def test_a_controller_that_never_answers(fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm, "FIRST_ANSWER_SECONDS", 0.1)
+    fake.away(True)
+    with pytest.raises(CotbalError, match="controller has not answered"):
+        next(slurm.run([job(tmp_path)], Resources()))
+
+
+def test_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CotbalError, match="expected Slurm's program squeue"):
+        next(slurm.run([job(tmp_path)], Resources()))
+
+
+def test_a_job_that_is_refused(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.plan("COMPLETED 0")
+    found = {
+        o.job.name: o for o in slurm.run([job(tmp_path, "a", 9, partition="none"), job(tmp_path, "b")], Resources())
+    }
+    assert found["b"].ok
+    assert found["a"].message.splitlines() == [
+        "a was refused by Slurm", "sbatch: sbatch: error: invalid partition specified: none",
+    ]  # fmt: skip
+
+
+def test_a_job_that_was_called_back_is_not_sent_again(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.plan("COMPLETED 0", "RUNNING -")
+    outcomes = slurm.run([job(tmp_path, "a", 9), job(tmp_path, "b")], Resources())
+    assert next(outcomes).ok
+    forget_place(tmp_path / "b")
+    slurm.cancel(["2"])
+    outcome = next(outcomes)
+    assert outcome.message.splitlines()[0] == "b was called back"
+    assert len(fake.states) == 2
+
+
+def test_closing_it_calls_the_rest_back(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.plan("COMPLETED 0", "RUNNING -", "PENDING -")
+    jobs = [job(tmp_path, "a", 9), job(tmp_path, "b", 5), job(tmp_path, "c")]
+    outcomes = slurm.run(jobs, Resources())
+    assert next(outcomes).ok
+    assert {recorded_place(each.directory) for each in jobs} == {None, Place("slurm", "2"), Place("slurm", "3")}
+    outcomes.close()
+    assert fake.states == ["COMPLETED", "CANCELLED", "CANCELLED"]
+    assert not [each for each in jobs if recorded_place(each.directory)]
+
+
+def test_what_stays_in_the_queue_can_be_found_again(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.plan("COMPLETED 0", "RUNNING -")
+    outcomes = slurm.run([job(tmp_path, "a", 9), job(tmp_path, "b")], Resources())
+    next(outcomes)
+    fake.away(True)
+    outcomes.close()
+    assert recorded_place(tmp_path / "b") == Place("slurm", "2")
+
+
+def test_standings(fake: FakeSlurm) -> None:
+    for id, state in (("1", "RUNNING"), ("2", "PENDING"), ("3", "COMPLETED"), ("4", "COMPLETING")):
+        fake.put(id, state, "x")
+    found = slurm.standings(["1", "2", "3", "4", "9"])
+    assert {id: (s.state, s.where) for id, s in found.items()} == {
+        "1": ("running", "on node1"),
+        "2": ("queued", "waiting: Priority"),
+        "4": ("running", "on node1 (COMPLETING)"),
+    }
+    fake.away(True)
+    with pytest.raises(CotbalError, match="contact slurm controller"):
+        slurm.standings(["1"])
+
+
+def test_a_place_is_kept_in_the_directory(tmp_path: Path) -> None:
+    assert recorded_place(tmp_path) is None
+    record_place(tmp_path, Place("slurm", "12"))
+    assert recorded_place(tmp_path) == Place("slurm", "12")
+    forget_place(tmp_path)
+    forget_place(tmp_path)
+    assert recorded_place(tmp_path) is None

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cotbal import pipeline
+from cotbal.errors import CotbalError
+from cotbal.pipeline.forecast import Forecast, forecast
+from cotbal.recipe import load_recipe
+from cotbal.rundir import RunDir, write_json
+
+# Of the recipe: three probes of 64 + 2 * 8 records, one of 24; a final run of 256. Answers count half a record.
+MINI, FULL, FINAL = 24 + 120, 80 + 120, 256 + 80
+
+
+def predicted(path: Path, gpus: int, *overrides: str) -> Forecast:
+    return forecast(pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run")), gpus)
+
+
+def test_before_anything_was_timed_the_unit_is_a_final_run(recipe_path: Path) -> None:
+    found = predicted(recipe_path, 2)
+    assert not found.timed
+    assert found.runs == 5
+    assert found.makespan == pytest.approx((2 * FULL + FINAL) / 256)  # full, full | full, mini | fixed
+    assert found.gpu_time == pytest.approx((3 * FULL + MINI + FINAL) / 256)
+    assert found.bound == pytest.approx(((3 * FULL + MINI) / 2 + FINAL) / 256)
+
+
+def test_seconds_once_a_run_was_timed(recipe_path: Path) -> None:
+    root = RunDir(recipe_path.parent / "run")
+    write_json(root.probe("mini").outcome, {"seconds": {"total": 40.0, "training": 48.0}, "records": 24})
+    found = predicted(recipe_path, 4)
+    assert found.timed
+    assert found.runs == 4
+    assert found.makespan == pytest.approx(2 * (FULL + FINAL))  # two seconds a record
+    assert found.gpu_time == pytest.approx(2 * (3 * FULL + FINAL))
+
+
+def test_runs_of_several_gpus(recipe_path: Path) -> None:
+    """A run on four GPUs holds four and takes a quarter of the time."""
+    root = RunDir(recipe_path.parent / "run")
+    timed = {"seconds": {"total": 40.0, "training": 12.0}, "records": 24, "ranks": 4}
+    write_json(root.probe("mini").outcome, timed)
+    found = predicted(recipe_path, 8, "resources.gpus=4", "probes={resources: {gpus: 1}}")
+    assert found.makespan == pytest.approx(2 * (FULL + FINAL / 4))
+    assert found.gpu_time == pytest.approx(2 * (3 * FULL + FINAL))
+
+
+def test_too_few_gpus(recipe_path: Path) -> None:
+    with pytest.raises(CotbalError, match="one needs 4, and there are 2"):
+        predicted(recipe_path, 2, "resources.gpus=4")

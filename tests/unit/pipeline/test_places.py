@@ -1,0 +1,128 @@
+"""Jobs in the queue of another program: where they stand, calling them back, and drivers that come back."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pipeline_fakes import EXECUTOR
+
+from cotbal import pipeline
+from cotbal.errors import RunError
+from cotbal.executors import Place, record_place, recorded_place
+from cotbal.pipeline.jobs import Options
+from cotbal.pipeline.places import cancel
+from cotbal.pipeline.status import status
+from cotbal.recipe import load_recipe
+from cotbal.rundir import RunDir, is_locked, read_json, write_json
+
+QUEUE = "pipeline_fakes.queue"
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "queue.json"
+    path.write_text(json.dumps({"1": ["running", "on node7"], "2": ["queued", "waiting: Priority"]}))
+    monkeypatch.setenv("COTBAL_FAKE_QUEUE", str(path))
+    return path
+
+
+@pytest.fixture
+def root(recipe_path: Path) -> RunDir:
+    """A run directory with its probes done, but for three that were sent to a queue."""
+    found = RunDir(recipe_path.parent / "run")
+    pipeline.balance(pipeline.plan(load_recipe(recipe_path), found), Options(executor=EXECUTOR))
+    for id, run in (("1", "full:ocr"), ("2", "full:vqa"), ("3", "full:count")):
+        found.probe(run).outcome.unlink()
+        record_place(found.probe(run).root, Place(QUEUE, id))
+    return found
+
+
+def states(root: RunDir) -> dict[str, tuple[str, str]]:
+    return {state.run: (state.state, state.detail) for state in status(root)}
+
+
+def test_status_asks_the_queue(root: RunDir, queue: Path) -> None:
+    write_json(root.probe("full:ocr").progress, {"phase": "training", "fraction": 0.31})
+    found = states(root)
+    assert found["mini"][0] == "done"
+    assert found["full:ocr"] == ("running", f"training, 31%; {QUEUE} 1, on node7")
+    assert found["full:vqa"] == ("queued", f"{QUEUE} 2, waiting: Priority")
+    assert found["full:count"][0] == "missing"
+
+
+def test_a_queue_that_does_not_answer(root: RunDir, queue: Path) -> None:
+    queue.unlink()
+    found = states(root)
+    assert found["mini"][0] == "done"
+    assert found["full:ocr"] == ("unknown", f"{QUEUE} 1; the queue does not answer")
+
+
+def test_cancel_calls_everything_back(root: RunDir, queue: Path) -> None:
+    stopped, remark = cancel(root)
+    assert stopped == ["probes/full-ocr", "probes/full-vqa"]
+    assert remark is None
+    assert json.loads(queue.read_text()) == {}
+    assert not [run for run in ("full:ocr", "full:vqa", "full:count") if recorded_place(root.probe(run).root)]
+    assert cancel(root) == ([], None)
+
+
+def test_cancel_stops_the_command_that_works_there(root: RunDir, queue: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from cotbal.rundir import RunDir, locked\n"
+        "from cotbal.pipeline.places import record_driver\n"
+        "root = RunDir(Path(sys.argv[1]))\n"
+        "with locked(root.lock):\n"
+        "    record_driver(root, 'processes'); print('here', flush=True); sys.stdin.read()"
+    )
+    argv = [sys.executable, "-c", code, str(root.root)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "here\n"
+        assert is_locked(root.lock)
+        assert cancel(root) == (["probes/full-ocr", "probes/full-vqa"], None)
+        assert driver.wait(10) < 0
+    assert not is_locked(root.lock)
+
+
+def test_a_command_on_another_machine_is_named(root: RunDir, queue: Path) -> None:
+    write_json(root.driver, {"host": f"not-{socket.gethostname()}", "pid": os.getpid(), "executor": "slurm"})
+    _, remark = cancel(root)
+    assert remark is not None
+    assert f"not-{socket.gethostname()} (process {os.getpid()})" in remark
+
+
+def test_no_run_is_done_twice_at_a_time(root: RunDir, recipe_path: Path, queue: Path) -> None:
+    prepared = pipeline.plan(load_recipe(recipe_path), root)
+    with pytest.raises(RunError, match=r"running elsewhere \(job 1 of pipeline_fakes\.queue\), and 1 others"):
+        pipeline.balance(prepared, Options(executor=EXECUTOR))
+    queue.write_text("{}")
+    pipeline.balance(prepared, Options(executor=EXECUTOR))
+
+
+def test_a_changed_run_is_called_back_before_it_is_moved_aside(root: RunDir, recipe_path: Path, queue: Path) -> None:
+    changed = pipeline.plan(load_recipe(recipe_path, ["optimization.epochs=2"]), root)
+    pipeline.balance(changed, Options(executor=EXECUTOR, restart_changed=True))
+    assert json.loads(queue.read_text()) == {}
+    assert root.probe("full:ocr").done
+
+
+def test_a_driver_notes_itself_while_it_works(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline_fakes import executor
+
+    root = RunDir(recipe_path.parent / "run")
+    noted, work = [], executor.run
+
+    def watched(*arguments: object) -> object:
+        noted.append(read_json(root.driver))
+        return work(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(executor, "run", watched)
+    pipeline.balance(pipeline.plan(load_recipe(recipe_path), root), Options(executor=EXECUTOR))
+    assert noted == [{"host": socket.gethostname(), "pid": os.getpid(), "executor": EXECUTOR}]
+    assert not root.driver.exists()
