@@ -24,7 +24,7 @@ from cotbal.errors import CotbalError, MissingDependency
 from cotbal.executors import Job, Outcome, Resources, _ray_node, log_tail, thread_environment
 from cotbal.executors._attempts import Attempts
 from cotbal.executors._command import failure
-from cotbal.executors._ray_node import ADDRESS, NOT_STARTED, PORT
+from cotbal.executors._ray_node import ADDRESS, NOT_STARTED, PORT, SAVE_SECONDS
 from cotbal.executors.processes import slots, visible_gpus
 from cotbal.launching import Node, launched
 
@@ -131,10 +131,9 @@ def _connect(ray: Any, address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
         ray.init(address, **QUIET)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
         raise CotbalError(
             f"--address: expected host:port of the head of a Ray cluster, such as 10.0.0.1:6379, that answers; "
-            f"found {address} ({reason})"
+            f"found {address} ({_lines(error)[0]})"
         ) from None
 
 
@@ -189,10 +188,10 @@ class _Cluster:
         try:
             code, seconds, why = self.ray.get(task)
         except self.ray.exceptions.RayTaskError as error:  # the node has no cotbal, or another one
-            return NOT_STARTED, 0.0, f"{job.name} could not start: {str(error).strip().splitlines()[-1]}"
+            return NOT_STARTED, 0.0, f"{job.name} failed in Ray's hands: {_lines(error)[-1]}"
         except self.ray.exceptions.RayError as error:
-            lost = f"{job.name} was lost: {str(error).strip().splitlines()[0]}"
-            return None, time.monotonic() - one.since, f"{lost}\n{log_tail(job.directory / 'log.txt')}"
+            message = f"{job.name} was lost: {_lines(error)[0]}\n{log_tail(job.directory / 'log.txt')}"
+            return None, time.monotonic() - one.since, message
         if code == 0:
             return 0, seconds, ""
         return code, seconds, f"{job.name} {why}" if why else failure(job.name, code, job.directory)
@@ -212,10 +211,9 @@ class _Cluster:
 
     def _threads(self, job: Job) -> int:
         """CPU threads a rank: as in `processes` on this machine; elsewhere the share of the cores asked for, or 1."""
-        ranks = job.needs.processes // job.needs.nodes
         if self.resources.threads or not self.own:
-            return self.resources.threads or max(1, (job.needs.cpus or 1) // ranks)
-        return max(1, slots(self.resources, 1)[0].threads // ranks)
+            return self.resources.threads or max(1, (job.needs.cpus or 1) * job.needs.nodes // job.needs.processes)
+        return max(1, slots(self.resources, 1)[0].threads * max(job.needs.gpus, 1) // job.needs.processes)
 
     def _room(self, job: Job) -> dict[str, float]:
         """What a run takes of every node, in Ray's words."""
@@ -245,3 +243,7 @@ class _Cluster:
 def _said(room: dict[str, float]) -> str:
     amounts = {"CPU": room["CPU"], "GPU": room["GPU"], "GiB of memory": room.get("memory", 0.0) / UNITS["G"]}
     return ", ".join(f"{amount:.4g} {kind}" for kind, amount in amounts.items() if amount)
+
+
+def _lines(error: Exception) -> list[str]:
+    return str(error).strip().splitlines() or [type(error).__name__]
