@@ -121,7 +121,13 @@ def _make(ray: Any, jobs: Sequence[Job], resources: Resources) -> None:
     """A cluster of this machine, with as many cores as the jobs may use."""
     cores = sum(slot.threads for slot in slots(resources, len(jobs)))
     cores = max(cores, os.cpu_count() or 1, *(job.needs.cpus or 1 for job in jobs))
-    ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECTS, **QUIET)
+    try:
+        ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECTS, **QUIET)
+    except Exception as error:  # Ray has no class for it
+        raise CotbalError(
+            "--on ray: Ray did not start on this machine within its 30 seconds; try again when the machine is less "
+            f"busy, or take --on processes ({_lines(error)[0]})"
+        ) from error
 
 
 def _connect(ray: Any, address: str) -> None:
