@@ -15,6 +15,7 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+from ray_nodes import RayNodes
 from slurm_cluster import HERE, Cluster
 
 # Before the first import of these modules: every array that goes in or out is held against the shape in the signature.
@@ -84,3 +85,20 @@ def _is_this_machine(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+@pytest.fixture(scope="session")
+def ray_nodes() -> Iterator[RayNodes]:
+    """Two nodes of Ray on this machine; tests that use them belong to the group `ray`, so that they start once."""
+    with RayNodes() as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="session")
+def connected_to_ray(ray_nodes: RayNodes) -> Iterator[RayNodes]:
+    """One connection of this process for many tests, which the executor finds and leaves alone."""
+    import ray
+
+    ray.init(ray_nodes.address, log_to_driver=False)
+    yield ray_nodes
+    ray.shutdown()

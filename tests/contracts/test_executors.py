@@ -18,10 +18,11 @@ import pytest
 from cotbal import plugins
 from cotbal.executors import Job, Outcome, Resources
 from cotbal.sections import ResourcesSection
+from ray_nodes import RayNodes
 from slurm_cluster import HERE
 
 # Executors that need a service of their own, where that is installed; the group keeps it in one test process.
-SERVICES = {"slurm": ("slurm_cluster", HERE)}
+SERVICES = {"ray": ("ray_address", True), "slurm": ("slurm_cluster", HERE)}
 EXECUTORS = [
     pytest.param(name, marks=pytest.mark.xdist_group(name)) if name in SERVICES else name
     for name in plugins.names("cotbal.executors")
@@ -67,6 +68,12 @@ def executor(request: pytest.FixtureRequest) -> ModuleType:
     if request.param in SERVICES:
         request.getfixturevalue(SERVICES[request.param][0])
     return plugins.load("cotbal.executors", request.param)
+
+
+@pytest.fixture
+def ray_address(connected_to_ray: RayNodes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests find the connection of their process; drivers that they start make their own."""
+    monkeypatch.setenv("RAY_ADDRESS", connected_to_ray.address)
 
 
 @pytest.fixture
@@ -196,7 +203,7 @@ def alive(job: Job, driver: int | None = None) -> bool:
         return False
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"

@@ -23,6 +23,22 @@ def test_a_short_piece_passes_one_that_waits_for_more_gpus() -> None:
     assert makespan(pieces, 4) == 9
 
 
+def test_in_the_order_given() -> None:
+    pieces = [Piece(2), Piece(3), Piece(7), Piece(4)]
+    assert schedule(pieces, 2, [0, 1, 2, 3]) == [0, 0, 2, 3]
+    assert makespan(pieces, 2, [0, 1, 2, 3]) == 9
+    assert makespan(pieces, 2, [0, 1, 3, 2]) == 10
+
+
+def test_what_is_left_of_a_piece_starts_after_its_delay() -> None:
+    """The short one takes the GPU in between, and is not interrupted."""
+    pieces = [Piece(4), Piece(5, after=0, delay=2), Piece(3)]
+    assert schedule(pieces, 1, [1, 0, 2]) == [0, 7, 4]
+    assert schedule(pieces[:2], 1) == [0, 6]
+    assert lower_bound(pieces, 1) == 12
+    assert lower_bound(pieces, 2) == 11  # the chain with its delay
+
+
 def test_one_piece_alone_or_none() -> None:
     assert makespan([], 8) == lower_bound([], 8) == 0
     assert makespan([Piece(3, 8)], 8) == lower_bound([Piece(3, 8)], 8) == 3

@@ -53,11 +53,13 @@ class Resources:
         workers: how many jobs run at the same time, or None for one a device.
         threads: CPU threads a job, or None to share the cores out.
         environment: variables added to every job's environment.
+        address: of a cluster, where the executor takes one.
     """
 
     workers: int | None = None
     threads: int | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    address: str | None = None
 
 
 @dataclass(frozen=True)

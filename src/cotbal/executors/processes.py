@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cotbal.errors import CotbalError
-from cotbal.executors import PARENT, Job, Outcome, Resources, log_tail, thread_environment
+from cotbal.executors import Job, Outcome, Resources, thread_environment
+from cotbal.executors._command import GRACE_SECONDS, failure, start, stop
 from cotbal.launching import launched
 
 CPU_WORKERS = 2  # two processes of half the cores each beat one with all of them for small models
-GRACE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
             if not ended:
                 time.sleep(0.05)
     finally:
-        _stop(running)
+        stop([r.process for r in running], GRACE_SECONDS)
 
 
 def _places(jobs: Sequence[Job], resources: Resources) -> tuple[list[_Slot], int]:
@@ -115,38 +114,16 @@ def visible_gpus() -> list[str]:
 
 
 def _start(job: Job, taken: list[_Slot], resources: Resources) -> _Running:
-    job.directory.mkdir(parents=True, exist_ok=True)
-    ranks = job.needs.processes
-    threads = resources.threads or max(1, sum(slot.threads for slot in taken) // ranks)
-    environment = {**os.environ, **thread_environment(threads), **resources.environment, PARENT: str(os.getpid())}
+    threads = resources.threads or max(1, sum(slot.threads for slot in taken) // job.needs.processes)
     devices = [slot.device for slot in taken if slot.device is not None]
-    if devices:
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
-    with (job.directory / "log.txt").open("ab") as log:
-        # A session of its own: Ctrl-C reaches the driver alone, which then stops its workers in order.
-        process = subprocess.Popen(
-            launched(job.command, job.needs),
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True,
-        )  # fmt: skip
+    chosen = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
+    environment = {**thread_environment(threads), **resources.environment, **chosen}
+    process = start(launched(job.command, job.needs), job.directory, environment)
     return _Running(job, taken, process, time.monotonic())
 
 
 def _outcome(r: _Running) -> Outcome:
     seconds = time.monotonic() - r.started
     code = r.process.returncode
-    if code == 0:
-        return Outcome(r.job, True, seconds)
-    how = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-    return Outcome(r.job, False, seconds, f"{r.job.name} {how}\n{log_tail(r.job.directory / 'log.txt')}")
-
-
-def _stop(running: Sequence[_Running]) -> None:
-    for r in running:
-        r.process.terminate()
-    deadline = time.monotonic() + GRACE_SECONDS
-    for r in running:
-        try:
-            r.process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            r.process.kill()
-            r.process.wait()
+    message = "" if code == 0 else failure(r.job.name, code, r.job.directory)
+    return Outcome(r.job, code == 0, seconds, message)

@@ -7,8 +7,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cotbal.errors import CotbalError
 from cotbal.verbs.data import open_recipe
-from cotbal.verbs.options import AsJson, Keep, On, Out, Overrides, RecipePath, ReportTo, Restart, Threads, Workers
+from cotbal.verbs.options import (
+    Address,
+    AsJson,
+    Keep,
+    On,
+    Out,
+    Overrides,
+    RecipePath,
+    ReportTo,
+    Restart,
+    Threads,
+    Workers,
+)
 from cotbal.verbs.tables import show_balance
 
 if TYPE_CHECKING:
@@ -23,6 +36,7 @@ def balance(
     workers: Workers = None,
     threads: Threads = None,
     report_to: ReportTo = None,
+    address: Address = None,
     keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
     as_json: AsJson = False,
@@ -31,7 +45,9 @@ def balance(
     from cotbal import pipeline
 
     prepared = open_recipe(recipe, overrides, out, ("fixed",))
-    result = pipeline.balance(prepared, options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to))
+    result = pipeline.balance(
+        prepared, options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address)
+    )
     show_balance(result, prepared.root, as_json)
 
 
@@ -49,6 +65,7 @@ def train(
     workers: Workers = None,
     threads: Threads = None,
     report_to: ReportTo = None,
+    address: Address = None,
     restart_changed: Restart = False,
 ) -> None:
     """The final training with one weighting, scored on the test splits."""
@@ -56,7 +73,7 @@ def train(
     from cotbal.pipeline.weighing import read_weights
 
     prepared = open_recipe(recipe, overrides, out, (weighting,))
-    options = options_of(on, workers or 1, threads, True, restart_changed, report_to)
+    options = options_of(on, workers or 1, threads, True, restart_changed, report_to, address)
     paths = pipeline.train(prepared, weighting, options, read_weights(weights) if weights else None)
     console.show_final(prepared.recipe.mixture, paths)
 
@@ -70,11 +87,12 @@ def run(
     workers: Workers = None,
     threads: Threads = None,
     report_to: ReportTo = None,
+    address: Address = None,
     keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
 ) -> None:
     """The whole job: probes, weights, final training, report. Goes on where it was stopped."""
-    options = options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to)
+    options = options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address)
     _run(recipe, overrides, tuple(weighting), out, options)
 
 
@@ -99,14 +117,21 @@ def options_of(
     keep: bool,
     restart: bool,
     report_to: list[str] | None = None,
+    address: str | None = None,
 ) -> Options:
-    """How a job is carried out, from what the command line says."""
+    """How a job is carried out, from what the command line says.
+
+    Raises:
+        CotbalError: an address, for an executor that takes none.
+    """
     from cotbal.display import LiveDisplay
     from cotbal.executors import Resources
     from cotbal.pipeline.jobs import Options
 
+    if address and on in ("processes", "inline", "slurm"):
+        raise CotbalError(f"--address: only --on ray takes one; found --on {on}")
     trackers = tuple(dict.fromkeys(report_to or ()))
-    return Options(on, Resources(workers, threads), keep, restart, LiveDisplay, trackers)
+    return Options(on, Resources(workers, threads, address=address), keep, restart, LiveDisplay, trackers)
 
 
 def _run(

@@ -13,7 +13,7 @@ Overrides = Annotated[
 ]
 Out = Annotated[Path | None, typer.Option("--out", help="Run directory; runs/<recipe name> by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of text.")]
-On = Annotated[str, typer.Option("--on", help="Executor: where the runs are carried out (processes, slurm, inline).")]
+On = Annotated[str, typer.Option("--on", help="Where the runs are carried out: processes, slurm, ray, inline.")]
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Runs at the same time; one a device by default.")
 ]
@@ -26,6 +26,9 @@ ReportTo = Annotated[
         "--report-to",
         help="Send losses and weights to tensorboard, wandb or trackio while runs train; give it twice for two.",
     ),
+]
+Address = Annotated[
+    str | None, typer.Option("--address", help="Head of a Ray cluster, host:port; RAY_ADDRESS, or one of its own.")
 ]
 Keep = Annotated[bool, typer.Option("--keep-checkpoints", help="Keep the trained models of the probes.")]
 Restart = Annotated[
