@@ -65,6 +65,8 @@ def test_single_task_models_are_the_paper_s_even_where_probes_are_cheaper(recipe
     for change in ("portions.large=1/2", "probes.model={language: lora}"):
         found = names(comparison(recipe_path, change, methods=("stl", "ew")))
         assert found == ["stl:ocr", "stl:vqa", "stl:count", "equal"]
+    elsewhere = names(comparison(recipe_path, "probes.resources={cpus: 2}", methods=("stl", "ew")))
+    assert elsewhere == ["solo:ocr", "solo:vqa", "solo:count", "equal"]
 
 
 def test_a_comparison_leaves_tables_that_overall_reads(recipe_path: Path, log: Path) -> None:
