@@ -2,7 +2,8 @@
 
 Read in the sources of 0.19.0: the field `weight` of a text part is read as true or false
 (`prompt_strategies/chat_template.py`, `_convert_content_parts`), so 1.6 would be the same as 1; no other field of a
-row or data set weighs losses.
+row or data set weighs losses. Which tokens of a row with pictures carry loss follows from the name of the chat template
+(`processing_strategies.py`).
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ def write(order: Order, out: Path) -> Guide:
         ),
         (
             *remarks(order.recipe, freezes=False),
-            "For models whose turns axolotl does not know (LLaVA-1.5 among them) it trains on the prompt as well, "
-            "unless `role_boundaries` are declared; its log says so.",
+            "Set `chat_template` in train.yaml to the name that axolotl has for the model, such as qwen2_vl: by it "
+            "axolotl tells answers from prompts. For models where it cannot, LLaVA-1.5 among them, it trains on the "
+            "prompt as well unless `role_boundaries` are declared; its log says so.",
         ),
     )  # fmt: skip
 
@@ -53,7 +55,7 @@ def _message_row(row: Row) -> dict[str, Any]:
 def _configuration(recipe: Recipe) -> Iterator[tuple[str, Any]]:
     checkpoint, section = model_of(recipe)
     s = recipe.file.optimization
-    yield from {"base_model": checkpoint, "processor_type": "AutoProcessor"}.items()
+    yield from {"base_model": checkpoint, "processor_type": "AutoProcessor", "chat_template": "YOUR_TEMPLATE"}.items()
     # The three that pictures need.
     yield from {"skip_prepare_dataset": True, "remove_unused_columns": False, "sample_packing": False}.items()
     yield "datasets", [{"path": "train.jsonl", "ds_type": "json", "type": "chat_template"}]

@@ -45,6 +45,8 @@ def write(order: Order, out: Path) -> Guide:
     if order.weights is not None:
         raise CotbalError("--weights: olmix fits mixtures to scores and reads no weights; leave the option out")
     recipe, matrices = matrices_of(order.run)
+    if recipe.mixture.units != order.recipe.mixture.units:
+        raise CotbalError(f"--run: {order.run.root} holds probes of other tasks than those of {order.recipe.path}")
     sizes = read_json(order.run.plan)["sizes"]
     best = _best(recipe, matrices)
     rows = [

@@ -90,3 +90,9 @@ def test_probes_must_be_done(tmp_path: Path) -> None:
     recipe = load_recipe(write_mixture(tmp_path / "mixture"))
     with pytest.raises(CotbalError, match="expected a run directory"):
         export(Order(recipe, RunDir(tmp_path / "run")), "olmix", tmp_path / "out")
+
+
+def test_probes_must_be_those_of_the_recipe(standard: Swarm, tmp_path: Path) -> None:
+    other = load_recipe(write_mixture(tmp_path / "mixture", tasks=TASKS[:2]))
+    with pytest.raises(CotbalError, match="holds probes of other tasks"):
+        export(Order(other, standard.root), "olmix", tmp_path / "out")
