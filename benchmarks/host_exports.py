@@ -164,7 +164,7 @@ def swift(bench: Bench, python: str) -> Iterator[str]:
     for name, what in (("weighted", "weights w"), ("no_flag", "weights w, `is_binary_loss_scale: true` (its default)")):
         for told, weights in (("weights w", scales), ("weights 1", ONES)):
             yield line("ms-swift", what, told, difference(bench, *found[name], weights))
-    yield line("ms-swift", "talk (text) alone, weight w", "weight w", difference(bench, *found["text"], scales))
+    yield line("ms-swift", "talk (text) alone, weight w", "weights w", difference(bench, *found["text"], scales))
     for name, what in (("no_plugin", "weights w, no plugin"), ("text_no_plugin", "talk alone, weight w, no plugin")):
         yield line("ms-swift", what, "weights w", difference(bench, *found[name], scales))
         words = difference(bench, *found[name], scales, ends(bench, scales))
@@ -247,7 +247,12 @@ def trl(bench: Bench, python: str) -> Iterator[str]:
     call([python, "recorded.py"], folder, seen)
     batches, trained = outcome(seen, folder / "output")
     told = f"{rows} rows for {RECORDS * len(TASKS)} records"
-    yield line("TRL", told, "equal weights on these rows", difference(bench, batches, trained, ONES, frozen=False))
+    yield line(
+        "TRL",
+        told,
+        "equal weights on these rows, mean over tokens",
+        difference(bench, batches, trained, ONES, frozen=False),
+    )
 
 
 def llamafactory(bench: Bench, python: str) -> Iterator[str]:
@@ -266,11 +271,16 @@ def llamafactory(bench: Bench, python: str) -> Iterator[str]:
     call([python, "recorded.py", "recorded.yaml"], folder, seen)
     batches, trained = outcome(seen, folder / "output")
     told = f"{rows} rows for {RECORDS * len(TASKS)} records"
-    yield line("LLaMA-Factory", told, "equal weights, mean over tokens", difference(bench, batches, trained, ONES))
     yield line(
         "LLaMA-Factory",
         told,
-        "equal weights, mean over micro-batches",
+        "equal weights on these rows, mean over tokens",
+        difference(bench, batches, trained, ONES),
+    )
+    yield line(
+        "LLaMA-Factory",
+        told,
+        "equal weights on these rows, mean over micro-batches",
         difference(bench, batches, trained, ONES, micro_means(batches)),
     )
 

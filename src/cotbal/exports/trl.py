@@ -4,7 +4,7 @@ Read in the sources of 1.16.0: no column of a row weighs its loss, and further c
 (`trainer/sft_trainer.py`, `_set_signature_columns_if_needed` and the collators); `fraction` of a mixture takes the
 first rows and never repeats one (`scripts/utils.py`), so rows are repeated here instead. Rows are of prompt and
 completion, because rows of messages train on the prompt and the pictures' placeholders too. Where cotbal can be
-imported, its own trainers carry the weights themselves.
+imported, `cotbal.hosts.trl.TaskWeightedSFTTrainer` trains with the weights themselves.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def write(order: Order, out: Path) -> Guide:
         f"TRL (format of {VERSION})", material.table("times shown", material.copies), "python train.py",
         (
             "SFTTrainer has no weights, so they are carried by the number of rows. To train with the weights "
-            "themselves, take cotbal's own trainers in its place.",
+            "themselves, take `cotbal.hosts.trl.TaskWeightedSFTTrainer` in its place.",
             *MEANING,
             "Its loss is the mean over the completion tokens of the whole optimizer step, as cotbal's is.",
             "A conversation of several turns becomes one row a turn: TRL trains on the last answer of a row alone.",
