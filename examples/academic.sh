@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything that docs/reproduce.md tells about the Academic Benchmark: base, data, weights, Tables 1, 2, 5, 10 and 12, Fig. 1b.
+# Everything of docs/reproduce.md about the Academic Benchmark: base, data, weights, Tables 1, 2, 5, 8, 10, 12, Fig. 1b.
 #
 #   DRY_RUN=1 examples/academic.sh          show the commands, run none
 #   RAW=raw SIZE=13b examples/academic.sh   releases below raw/, LLaVA-1.5-13B
@@ -32,7 +32,6 @@ if [[ ! -d $DATA/$base ]]; then
   step hf download "lmsys/vicuna-$SIZE-v1.5" --local-dir "$RAW/vicuna-$SIZE-v1.5"
   step hf download openai/clip-vit-large-patch14-336 --local-dir "$RAW/clip-vit-large-patch14-336"
   step hf download "liuhaotian/$projector" mm_projector.bin --local-dir "$RAW/projector-$SIZE"
-  step mkdir -p "$DATA"
   step cotbal prepare llava-base "$RAW/vicuna-$SIZE-v1.5" "$RAW/clip-vit-large-patch14-336" \
     "$RAW/projector-$SIZE/mm_projector.bin" "$DATA/$base"
 fi
