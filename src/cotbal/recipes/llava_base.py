@@ -250,7 +250,10 @@ def _shards(path: Path) -> Iterator[Path]:
     if path.suffix != ".json":
         yield path
         return
-    names = sorted(set(read_json(path)["weight_map"].values()))
+    try:
+        names = sorted({Path(name).name for name in read_json(path)["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CotbalError(f"{path}: expected an index of shards, with a `weight_map`; found another file") from None
     for name in names:
         if not (path.parent / name).is_file():
             raise CotbalError(f"{path}: expected {len(names)} shards beside it; {name} is not there")

@@ -239,6 +239,7 @@ SPOILT: list[tuple[Spoil, str]] = [
     (_removed(2), r"mm_projector.bin of the first stage.*found no such file"),
     (_without_head, "vicuna: lm_head.weight: not found, nor 0 others"),
     (_removed(0, "pytorch_model-00002-of-00002.bin"), "expected 2 shards beside it"),
+    (lambda parts: (parts[0] / "pytorch_model.bin.index.json").write_text("[]"), "expected an index of shards"),
     (_removed(1, "pytorch_model.bin"), "expected model.safetensors or pytorch_model.bin"),
     (lambda parts: (parts[1] / "model.safetensors").write_bytes(b"x" * 40), "expected safetensors; is it only"),
     (_removed(1, "preprocessor_config.json"), "found no preprocessor_config.json"),
