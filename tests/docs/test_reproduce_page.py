@@ -189,12 +189,15 @@ def test_the_script_is_bash(tmp_path: Path) -> None:
     assert os.access(SCRIPT, os.X_OK)
 
 
-@pytest.mark.parametrize("variables", [{}, {"SIZE": "13b", "SEEDS": "1,2", "RAW": "my data", "OPENAI_API_KEY": "x"}])
+@pytest.mark.parametrize(
+    "variables",
+    [{}, {"SIZE": "13b", "SEEDS": "1,2", "RAW": "my data", "OPENAI_API_KEY": "x", "RESOURCES": "resources.gpus=8"}],
+)
 def test_every_command_of_the_script_parses(tmp_path: Path, variables: dict[str, str]) -> None:
     (tmp_path / "work").mkdir()
     lines = dry_run(tmp_path / "work", **variables)
     own = [line for line in lines if line.startswith("cotbal ")]
-    assert {line.split()[0] for line in lines} == {"hf", "mkdir", "cotbal", "python3", "lmms/bin/pip"}
+    assert {line.split()[0] for line in lines} == {"hf", "cotbal", "python3", "lmms/bin/pip"}
     assert [parsed(line)[0] for line in own] == [
         "prepare llava-base", "prepare academic", "check", "balance", "compare", "ablate", "curve", "zeroshot",
     ]  # fmt: skip
@@ -202,6 +205,7 @@ def test_every_command_of_the_script_parses(tmp_path: Path, variables: dict[str,
         check_values(parsed(line)[1], tmp_path / str(number))
     if variables:
         assert str(parsed(own[1])[1]["raw"]) == "my data"
+        assert parsed(own[4])[1]["overrides"] == ["model.checkpoint=llava-1.5-13b-base", "resources.gpus=8"]
         assert "runs/academic-13b/seed-1/final/equal/checkpoint" in own[-1]
         assert parsed(own[-1])[1]["columns"] == "all"
 

@@ -46,9 +46,12 @@ def assemble(language: Path, vision: Path, projector: Path, target: Path, templa
 
     Raises:
         CotbalError: something is at `target`; a part is absent, of another architecture, or its weights do not fit.
+        MissingDependency: no torch or transformers, or nothing to convert a tokenizer.model with.
     """
     if target.exists():
         raise CotbalError(f"{target} exists and was left as it is; remove it, or give another place")
+    if not (_installed("torch") and _installed("transformers")):
+        raise MissingDependency("`cotbal prepare llava-base`", "train")
     from transformers import GenerationConfig
 
     processor = _processor(language, vision, template)
@@ -65,12 +68,11 @@ def assemble(language: Path, vision: Path, projector: Path, target: Path, templa
     return target
 
 
-def _processor(language: Path, vision: Path, template: str) -> Any:
-    """The tokenizer with its two new tokens, and pictures padded to squares."""
-    from transformers import AutoTokenizer, LlavaImageProcessorPil, LlavaProcessor
+def _tokenizer(language: Path) -> Any:
+    """The tokenizer with its two new tokens."""
+    from tokenizers import AddedToken
+    from transformers import AutoTokenizer
 
-    _demand(language, "config.json", "tokenizer_config.json")
-    _demand(vision, "config.json", "preprocessor_config.json")
     if not (language / "tokenizer.json").exists() and not all(map(_installed, _CONVERTERS)):
         # without them transformers takes the file for one of another kind, and says so
         raise MissingDependency("a tokenizer.model without tokenizer.json", "llava")
@@ -78,10 +80,23 @@ def _processor(language: Path, vision: Path, template: str) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(str(language))
     except (OSError, ValueError) as error:
         raise CotbalError(f"{language}: expected the tokenizer of Vicuna; {_line(error)}") from None
-    from tokenizers import AddedToken
-
+    if tokenizer.bos_token_id is None or tokenizer("a").input_ids[0] != tokenizer.bos_token_id:
+        raise CotbalError(
+            f"{language}: expected a tokenizer that begins every text with {tokenizer.bos_token or '<s>'}, as Vicuna "
+            'was trained; found none; "add_bos_token": true belongs into its tokenizer_config.json'
+        )
     tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
     tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+    return tokenizer
+
+
+def _processor(language: Path, vision: Path, template: str) -> Any:
+    """The tokenizer, and pictures padded to squares."""
+    from transformers import LlavaImageProcessorPil, LlavaProcessor
+
+    _demand(language, "config.json", "tokenizer_config.json")
+    _demand(vision, "config.json", "preprocessor_config.json")
+    tokenizer = _tokenizer(language)
     settings = _vision_settings(vision)
     images = LlavaImageProcessorPil.from_pretrained(str(vision), do_pad=True)
     side = images.crop_size["height"]
@@ -149,24 +164,31 @@ def _filled(config: Any, language: Path, vision: Path, projector: Path) -> Any:
         if name in found and found[name].shape[1:] == words.weight.shape[1:]:
             found[name] = _widened(found[name], config.text_config.vocab_size)
     head_alone = {_LANGUAGE_HEAD: found.pop(_LANGUAGE_HEAD)} if _LANGUAGE_HEAD in found else {}
-    _fill(inner.language_model, _below(found, "model."), language)
-    _fill(head, _below(head_alone, "lm_head."), language)
-    _fill(inner.vision_tower, _tower(_read(vision), inner.vision_tower.state_dict()), vision)
-    _fill(inner.multi_modal_projector, _projector_weights(projector), projector)
+    _fill(inner.language_model, _below(found, "model."), f"{language}: model.")
+    _fill(head, _below(head_alone, "lm_head."), f"{language}: lm_head.")
+    _fill(inner.vision_tower, _tower(_read(vision), inner.vision_tower.state_dict()), f"{vision}: ")
+    _fill(inner.multi_modal_projector, _projector_weights(projector), f"{projector}: ")
     return model
 
 
-def _fill(module: Any, weights: Tensors, source: Path) -> None:
-    """Give a module these weights, without a copy. Raises CotbalError unless they are its weights exactly."""
+def _fill(module: Any, weights: Tensors, source: str) -> None:
+    """Give a module these weights, without a copy.
+
+    Args:
+        source: where they are from, and how their names begin there.
+
+    Raises:
+        CotbalError: they are not its weights exactly.
+    """
     wanted: Shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
     missing, strange = [n for n in wanted if n not in weights], [n for n in weights if n not in wanted]
     if missing or strange:
-        said = f"{len(missing)} are missing, such as {missing[0]}" if missing else f"{strange[0]} is unknown"
-        raise CotbalError(f"{source}: expected the weights that its config.json describes; {said}")
+        name, what = (missing[0], f"not found, nor {len(missing) - 1} others") if missing else (strange[0], "unknown")
+        raise CotbalError(f"{source}{name}: {what}; expected the weights that config.json describes, and no others")
     for name, shape in wanted.items():
         if weights[name].shape != shape:
             raise CotbalError(
-                f"{source}: {name}: expected the shape {list(shape)}; found {list(weights[name].shape)}; are all three "
+                f"{source}{name}: expected the shape {list(shape)}; found {list(weights[name].shape)}; are all three "
                 "parts of the same size (7B or 13B)?"
             )
     module.load_state_dict(weights, assign=True)
@@ -228,7 +250,10 @@ def _shards(path: Path) -> Iterator[Path]:
     if path.suffix != ".json":
         yield path
         return
-    names = sorted(set(read_json(path)["weight_map"].values()))
+    try:
+        names = sorted({Path(name).name for name in read_json(path)["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CotbalError(f"{path}: expected an index of shards, with a `weight_map`; found another file") from None
     for name in names:
         if not (path.parent / name).is_file():
             raise CotbalError(f"{path}: expected {len(names)} shards beside it; {name} is not there")

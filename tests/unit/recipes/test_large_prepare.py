@@ -263,7 +263,7 @@ def test_raw_shapes_says_yes_or_no(raw: Path) -> None:
 def test_what_was_read_from_an_export_does_not_pass_for_raw(raw: Path) -> None:
     raw_files.large(raw, "shapes", tested=True)
     made(raw, "Shapes")
-    with pytest.raises(DataError, match="Shapes was prepared with version: 1, now 'raw'"):
+    with pytest.raises(DataError, match="Shapes was prepared with version: 2, now 'raw'"):
         made(raw, "Shapes", raw_files=True)
 
 

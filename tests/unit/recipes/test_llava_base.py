@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -53,6 +54,7 @@ def vicuna(directory: Path) -> LlamaForCausalLM:
     (directory / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
     tokens = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
     tokens.pre_tokenizer, tokens.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
+    tokens.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     PreTrainedTokenizerFast(
         tokenizer_object=tokens, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
     ).save_pretrained(directory)
@@ -165,7 +167,7 @@ def sentence_pieces(directory: Path) -> None:
         input=str(text), model_prefix=str(directory / "tokenizer"), vocab_size=len(WORDS), model_type="bpe",
         character_coverage=1.0, minloglevel=2,
     )  # fmt: skip
-    told = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>", "legacy": False}
+    told = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True, "legacy": False}
     (directory / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", **told}))
 
 
@@ -173,15 +175,23 @@ def test_a_tokenizer_of_sentence_pieces_is_converted(parts: Parts, tmp_path: Pat
     build(parts)
     sentence_pieces(parts[0])
     tokenizer = AutoProcessor.from_pretrained(assemble(*parts, tmp_path / "base", vicuna_template())).tokenizer
-    ids = tokenizer("A heron waits. <image></s>").input_ids
+    ids = tokenizer("Heron waits at the pier. <image></s>").input_ids
     assert (ids[0], ids[-2:]) == (1, [len(WORDS), 2])
-    assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "A heron waits."
+    assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "Heron waits at the pier."
+
+
+def test_a_tokenizer_that_forgets_the_first_token_is_refused(parts: Parts, tmp_path: Path) -> None:
+    build(parts)
+    described = json.loads((parts[0] / "tokenizer.json").read_text())
+    (parts[0] / "tokenizer.json").write_text(json.dumps({**described, "post_processor": None}))
+    with pytest.raises(CotbalError, match="expected a tokenizer that begins every text with <s>"):
+        assemble(*parts, tmp_path / "base", vicuna_template())
 
 
 def test_what_converts_it_is_named(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(parts)
     (parts[0] / "tokenizer.json").unlink()
-    monkeypatch.setattr(llava_base, "find_spec", lambda name: None)
+    monkeypatch.setattr(llava_base, "find_spec", lambda name: None if name == "sentencepiece" else find_spec(name))
     with pytest.raises(CotbalError, match=r'tokenizer.model .* pip install "cotbal\[llava\]"'):
         assemble(*parts, tmp_path / "base", vicuna_template())
 
@@ -219,19 +229,26 @@ SPOILT: list[tuple[Spoil, str]] = [
     ),
     (lambda parts: two_layers(parts[2], prefix="model.other."), "not the projector of LLaVA-1.5"),
     (_saved({"model.embed_tokens.weight": torch.ones(2)}), "found model.embed_tokens.weight"),
-    (_saved({"model.mm_projector.0.weight": torch.ones(24, 16)}), "3 are missing, such as linear_1.bias"),
+    (
+        _saved({"model.mm_projector.0.weight": torch.ones(24, 16)}),
+        "mm_projector.bin: linear_1.bias: not found, nor 2 others",
+    ),
     (_saved({"w": _Spy()}), "weights and nothing else; refused"),
     (_saved([torch.ones(2)]), "tensors by name; found list"),
     (lambda parts: parts[2].write_bytes(b"<html>"), "weights and nothing else; refused"),
     (_removed(2), r"mm_projector.bin of the first stage.*found no such file"),
-    (_without_head, "1 are missing, such as weight"),
+    (_without_head, "vicuna: lm_head.weight: not found, nor 0 others"),
     (_removed(0, "pytorch_model-00002-of-00002.bin"), "expected 2 shards beside it"),
+    (lambda parts: (parts[0] / "pytorch_model.bin.index.json").write_text("[]"), "expected an index of shards"),
     (_removed(1, "pytorch_model.bin"), "expected model.safetensors or pytorch_model.bin"),
     (lambda parts: (parts[1] / "model.safetensors").write_bytes(b"x" * 40), "expected safetensors; is it only"),
     (_removed(1, "preprocessor_config.json"), "found no preprocessor_config.json"),
     (lambda parts: (parts[0] / "config.json").write_text("{"), "config.json: expected JSON"),
     (_with("vicuna/config.json", '{"model_type": "mistral"}'), "whose model_type is llama; found 'mistral'"),
-    (_with("vicuna/config.json", '{"num_hidden_layers": 2}'), "layers.2.self_attn.q_proj.weight is unknown"),
+    (
+        _with("vicuna/config.json", '{"num_hidden_layers": 2}'),
+        "vicuna: model.layers.2.self_attn.q_proj.weight: unknown",
+    ),
     (_with("clip/preprocessor_config.json", '{"crop_size": 224}'), r"expected pictures of 28 pixels.*found 224"),
 ]
 

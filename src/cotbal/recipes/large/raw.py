@@ -136,6 +136,7 @@ def _mocheg(line: _Line) -> Iterator[Made]:
 
 
 def _shapes(line: _Line) -> Iterator[Made]:
+    """True or false; the question mark and the sentence of the answer are added as M3IT's loader adds them."""
     row = line.row("question", "answer", "image_str")
     said = {"true": "yes", "false": "no"}.get(row.text("answer").strip().lower())
     if said is None:
