@@ -100,5 +100,10 @@ def need_trackers(names: Sequence[str], here: bool) -> None:
     for name in names:
         if name not in PACKAGES:
             raise CotbalError(f"--report-to: expected {', '.join(PACKAGES)}; found {name!r}")
-        if here and not any(importlib.util.find_spec(package) for package in PACKAGES[name]):
+        if here and not any(map(_installed, PACKAGES[name])):
             raise CotbalError(f"--report-to {name}: it is not installed; pip install {PACKAGES[name][0]}")
+
+
+def _installed(package: str) -> bool:
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None  # a folder `wandb` of earlier runs is no package

@@ -11,6 +11,7 @@ the task ids come back after its collator, one a row, or one a token where rows 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from torch.nn.functional import pad
 from cotbal.errors import CotbalError, MissingDependency
 from cotbal.hosts.forward import OURS, for_model
 from cotbal.hosts.transformers import TASK, TASK_IDS, Batch, TaskWeightedTrainer, with_task_ids
+from cotbal.loss import Normalizer
+from cotbal.weightings import Weighting
 
 try:
     from trl import SFTTrainer, pack_dataset
@@ -40,11 +43,14 @@ class TaskWeightedSFTTrainer(TaskWeightedTrainer, SFTTrainer):
             `docs/hosts.md` for the list).
     """
 
-    def __init__(self, *args: Any, tasks: Sequence[str], **kwargs: Any) -> None:
-        _refuse(kwargs.get("args"))
-        _need_tasks(kwargs.get("train_dataset"))
+    def __init__(
+        self, *args: Any, tasks: Sequence[str], weighting: Weighting, normalizer: Normalizer = "weights", **kwargs: Any
+    ) -> None:
+        given = inspect.signature(SFTTrainer).bind_partial(*args, **kwargs).arguments  # what to refuse, by name
+        _refuse(given.get("args"))
+        _need_tasks(given.get("train_dataset"))
         self._position = {task: i for i, task in enumerate(tasks)}  # the rows are prepared while the trainer is made
-        super().__init__(*args, tasks=tasks, **kwargs)
+        super().__init__(tasks=tasks, weighting=weighting, normalizer=normalizer, **given)
         picture = getattr(self.processing_class, "image_token_id", None)
         self.data_collator: Any = _with_ids(self.data_collator, tasks, self.padding_free, picture)
 

@@ -67,7 +67,7 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
         RunsFailed: runs failed; every failure is named with the tail of its log.
     """
     run = plugins.load("cotbal.executors", options.executor).run
-    _need_training_packages(works, options)
+    _need_packages(works, options)
     identities = [
         identity(
             prepared.recipe_of(work.planned),
@@ -100,7 +100,7 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
         raise RunsFailed(_explain(failures, len(works)))
 
 
-def _need_training_packages(works: Sequence[Work], options: Options) -> None:
+def _need_packages(works: Sequence[Work], options: Options) -> None:
     """Say what to install before anything starts, where the runs are carried out on this machine."""
     here = options.executor in ("processes", "inline") and not all(work.paths.done for work in works)
     if here and importlib.util.find_spec("torch") is None:

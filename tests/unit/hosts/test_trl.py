@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig
 from PIL import Image
 from torch.utils.data import SequentialSampler
 from trainer_cases import EQUAL, TASKS, WEIGHTS, InOrder, arguments, distance, flat
@@ -22,7 +25,7 @@ from transformers import (
 from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
-from cotbal.errors import CotbalError
+from cotbal.errors import CotbalError, MissingDependency
 from cotbal.hosts.step import by_task
 from cotbal.hosts.transformers import with_task_ids
 from cotbal.hosts.trl import TaskWeightedSFTTrainer
@@ -91,7 +94,7 @@ def trained(
     """What SGD with learning rate 1 subtracts, by our trainer, or by the stock one for `weighting=None`."""
     model, processor = model_for(form, checkpoint), AutoProcessor.from_pretrained(checkpoint)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    own = {key: more.pop(key) for key in ("compute_loss_func", "eval_dataset") if key in more}
+    own = {key: more.pop(key) for key in ("compute_loss_func", "eval_dataset", "peft_config") if key in more}
     data = more.pop("data", None) or rows(form)
     if form.endswith("messages"):
         more["assistant_only_loss"] = True
@@ -103,7 +106,7 @@ def trained(
     common = {"model": model, "args": settings, "train_dataset": data, "processing_class": processing, **own}
     trainer = Stock(**common) if weighting is None else Weighted(**common, tasks=TASKS, weighting=weighting)
     trainer.train()
-    change = {name: before[name] - p.detach() for name, p in model.named_parameters()}
+    change = {name: before[name] - p.detach() for name, p in model.named_parameters() if name in before}
     return {"change": change, "log": [by_task(line) for line in trainer.state.log_history], "trainer": trainer}
 
 
@@ -217,6 +220,33 @@ def test_what_would_lose_the_weights_is_refused(checkpoint: Path, tmp_path: Path
     options, sentence = REFUSED[what]
     with pytest.raises(CotbalError, match=sentence):
         trained("prompt", checkpoint, tmp_path, 3, 4, **options)
+
+
+def test_it_is_refused_wherever_it_stands(checkpoint: Path, tmp_path: Path) -> None:
+    settings = arguments(
+        tmp_path, 3, 4, config=SFTConfig, bf16=False, activation_checkpointing=True, label_smoothing_factor=0.1
+    )
+    with pytest.raises(CotbalError, match="label smoothing is not defined"):
+        TaskWeightedSFTTrainer(model_for("prompt", checkpoint), settings, tasks=TASKS, weighting=WEIGHTS)
+
+
+def test_without_trl_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trl", None)
+    monkeypatch.delitem(sys.modules, "cotbal.hosts.trl")
+    with pytest.raises(MissingDependency, match=r'pip install "cotbal\[trl\]"'):
+        importlib.import_module("cotbal.hosts.trl")
+
+
+def test_adapters_are_trained_as_by_the_stock_trainer(checkpoint: Path, tmp_path: Path) -> None:
+    found = []
+    for weighting in (EQUAL, None):
+        lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+        trainer = trained("picture", checkpoint, tmp_path, 3, 4, weighting, peft_config=lora)["trainer"]
+        found.append({name: p for name, p in trainer.model.named_parameters() if p.requires_grad})
+    assert found[0].keys() == found[1].keys()
+    assert any(p.abs().max() > 1e-3 for name, p in found[0].items() if "lora_B" in name)
+    for name, parameter in found[0].items():
+        torch.testing.assert_close(parameter, found[1][name])
 
 
 def test_losses_on_placeholders_of_pictures_are_refused(checkpoint: Path, tmp_path: Path) -> None:
