@@ -17,7 +17,7 @@ RUN python -m venv /opt/cotbal
 ENV PATH=/opt/cotbal/bin:$PATH
 COPY constraints.txt ./
 # By itself, so that a change of cotbal does not fetch it again.
-RUN pip install --no-cache-dir -c constraints.txt ${TORCH_INDEX:+--no-deps --index-url $TORCH_INDEX} torch
+RUN pip install --no-cache-dir -c constraints.txt ${TORCH_INDEX:+--no-deps -i $TORCH_INDEX} torch
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
 RUN pip install --no-cache-dir -c constraints.txt ".[train,judge,pocket,ray]"

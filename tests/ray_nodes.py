@@ -10,20 +10,22 @@ from types import TracebackType
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
 # The GPU is one in name only.
 NODE = {"num_cpus": 4, "num_gpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-ATTEMPTS = 3  # Ray gives a node 30 seconds to start, which a busy machine may not have
+ATTEMPTS = 3  # nodes have half a minute or two to start, which a busy machine may not have
 
 
 class RayNodes:
     """The cluster, while the block runs: a head that stays, and a second node that can be lost."""
 
     def __enter__(self) -> RayNodes:
+        from cotbal.executors.ray import PATIENCE  # not before conftest has set up how modules are imported
+
         for _ in range(ATTEMPTS):
             self.process = subprocess.Popen(
                 [sys.executable, __file__],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "CUDA_VISIBLE_DEVICES": "0"},
+                env={**os.environ, **PATIENCE, "RAY_USAGE_STATS_ENABLED": "0", "CUDA_VISIBLE_DEVICES": "0"},
             )
             self.address = self._told()
             if self.address:

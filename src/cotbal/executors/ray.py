@@ -31,6 +31,7 @@ from cotbal.launching import Node, launched
 PASSED_ON = ("COTBAL_", "HF_", "PYTHONPATH", "TOKENIZERS_")  # variables of the driver that nodes are given
 OBJECTS = 80 * 2**20  # bytes for Ray's objects, of which there are none; about the least that it takes
 QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
+PATIENCE = {"RAY_raylet_start_wait_time_s": "120", "RAY_agent_register_timeout_ms": "120000"}  # on a busy machine
 ANSWER_SECONDS = 10.0
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
@@ -110,6 +111,8 @@ def _imported(own: bool) -> Any:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if "ray" not in sys.modules:
             os.environ.setdefault("RAY_AUTH_MODE", "token")  # nobody else on the network runs anything here
+            for name, value in PATIENCE.items():
+                os.environ.setdefault(name, value)
     try:
         import ray
     except ModuleNotFoundError:
@@ -125,8 +128,8 @@ def _make(ray: Any, jobs: Sequence[Job], resources: Resources) -> None:
         ray.init("local", num_cpus=cores, include_dashboard=False, object_store_memory=OBJECTS, **QUIET)
     except Exception as error:  # Ray has no class for it
         raise CotbalError(
-            "--on ray: Ray did not start on this machine within its 30 seconds; try again when the machine is less "
-            f"busy, or take --on processes ({_lines(error)[0]})"
+            f"--on ray: Ray did not start on this machine; try again when it is less busy, or take --on processes "
+            f"({_lines(error)[0]})"
         ) from error
 
 
