@@ -146,8 +146,7 @@ def train(
 
 
 def _collator(recipe: Recipe, processor: Any, tasks: Sequence[str], rows: Mixed) -> Callable[[list[Any]], Batch]:
-    files = [records for _, records, _, _ in rows.parts]
-    collator = collator_for(processor, recipe.images, recipe.model.max_length, files)
+    collator = collator_for(processor, recipe.images, recipe.model.max_length, [part[1] for part in rows.parts])
 
     def collate(items: list[Any]) -> Batch:
         batch = collator.training([item["row"] for item in items])
