@@ -8,17 +8,19 @@ from typing import Any
 import torch
 
 from cotbal.data.collate import Collator, Row
+from cotbal.data.questions import QuestionCollator
 from cotbal.data.records import Record
 from cotbal.ranks import ALONE, Ranks
 from cotbal.rundir import RunPaths, write_jsonl
 from cotbal.sections import Generation
 
+AnyCollator = Collator | QuestionCollator
 Report = Callable[[int], None]  # number of answers given so far
 
 
 def generate(
     model: Any,
-    collator: Collator,
+    collator: AnyCollator,
     rows: Sequence[Row],
     settings: Generation,
     report: Report,
@@ -40,7 +42,7 @@ def generate(
     return [found[place] for place in range(len(rows))]
 
 
-def _answers(model: Any, collator: Collator, batch: dict[str, Any], max_new_tokens: int) -> list[str]:
+def _answers(model: Any, collator: AnyCollator, batch: dict[str, Any], max_new_tokens: int) -> list[str]:
     inputs = {key: _to(value, model) for key, value in batch.items()}
     with torch.inference_mode():
         tokens = model.generate(**inputs, max_new_tokens=max_new_tokens)
@@ -54,13 +56,18 @@ def _to(value: Any, model: Any) -> Any:
     return value.to(model.device, model.dtype if value.is_floating_point() else None)
 
 
-def set_greedy(model: Any, tokenizer: Any) -> None:
-    """One answer a prompt, the likeliest token each time; sampling settings of the checkpoint are dropped."""
-    settings = model.generation_config
+def set_greedy(model: Any, collator: AnyCollator) -> None:
+    """One answer a prompt, the likeliest token each time; sampling settings of the checkpoint are dropped.
+
+    An answer ends at the token that ended the turns of the training, beside those that the checkpoint names.
+    """
+    settings, tokenizer = model.generation_config, collator.tokenizer
     settings.do_sample, settings.num_beams = False, 1
     settings.temperature = settings.top_p = settings.top_k = None
-    settings.eos_token_id = settings.eos_token_id if settings.eos_token_id is not None else tokenizer.eos_token_id
-    settings.pad_token_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id
+    named = settings.eos_token_id
+    ends = named if isinstance(named, list) else [] if named is None else [named]
+    settings.eos_token_id = sorted({*ends, tokenizer.convert_tokens_to_ids(collator.end)})
+    settings.pad_token_id = tokenizer.pad_token_id
 
 
 def write_generations(

@@ -6,7 +6,17 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from cotbal.runs import Difficulty, Form
 
@@ -83,6 +93,22 @@ class ModelSection(_Section):
     max_length: int = Field(2048, ge=8)  # tokens, pictures included
     remote_code: bool = False
     gradient_checkpointing: bool = False
+    quantization: Literal["nf4"] | None = None  # QLoRA: linear layers of the parts trained with lora, in four bits
+
+    @model_validator(mode="after")
+    def _quantized_parts_have_adapters(self) -> ModelSection:
+        if self.quantization and "lora" not in (self.vision, self.projector, self.language):
+            raise ValueError(
+                f"quantization: {self.quantization} holds the parts that are trained with lora in four bits, and no "
+                "part is; set language: lora, or leave quantization out"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs are identified by these fields: those of before there was quantization must keep their identity.
+        fields: dict[str, Any] = serialize(self)
+        return {name: value for name, value in fields.items() if name != "quantization" or value is not None}
 
 
 class Optimization(_Section):

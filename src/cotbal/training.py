@@ -16,9 +16,10 @@ from torch.utils.data import Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from cotbal import plugins, vlm
-from cotbal.data.collate import Batch, Collator, Row
+from cotbal.data.collate import Batch, Row
 from cotbal.data.order import FILLER, Shuffled
 from cotbal.data.packing import packed
+from cotbal.data.questions import collator_for
 from cotbal.data.records import Records
 from cotbal.errors import CotbalError
 from cotbal.hosts.packing_check import ROWS, check_packing
@@ -112,10 +113,10 @@ def train(
         Stopped: `stop` said so on some rank, and a partial checkpoint of that step is on disk.
     """
     set_seed(run.seed)
-    model, processor = vlm.load(recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code)
+    model, processor = vlm.load(recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code, recipe.model)
     prepared = vlm.prepare(model, recipe.model)
     tasks = [task.name for task in recipe.mixture.tasks]
-    padded = _collator(recipe, processor, tasks)
+    padded = _collator(recipe, processor, tasks, rows)
     wanted, padding = recipe.file.optimization, processor.tokenizer.pad_token_id
     resume = ranks.agreed(last_complete(paths.partial) if ranks.main else None)
     log = _Log(paths, report, ranks, stop)
@@ -145,8 +146,8 @@ def train(
     return _summary(trainer, round(len(rows) * wanted.epochs), paths)
 
 
-def _collator(recipe: Recipe, processor: Any, tasks: Sequence[str]) -> Callable[[list[Any]], Batch]:
-    collator = Collator(processor, recipe.images, recipe.model.max_length)
+def _collator(recipe: Recipe, processor: Any, tasks: Sequence[str], rows: Mixed) -> Callable[[list[Any]], Batch]:
+    collator = collator_for(processor, recipe.images, recipe.model.max_length, [part[1] for part in rows.parts])
 
     def collate(items: list[Any]) -> Batch:
         batch = collator.training([item["row"] for item in items])

@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoModelForImageTextToText, AutoProcessor, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
+from cotbal.data.processors import load_processor
 from cotbal.errors import CotbalError, MissingDependency
 from cotbal.sections import ModelSection, Training
 
-# Checked in this order: some families keep the projector inside the vision module.
-PART_PATTERNS = {
-    "projector": re.compile(
-        r"(^|\.)(multi_modal_projector|mm_projector|connector|merger|deepstack_merger_list|aligner|mlp1)\."
-    ),
-    "vision": re.compile(r"(^|\.)(vision_tower|vision_model|visual|vision_encoder|image_encoder|vision)\."),
-}
+Part = Literal["vision", "projector", "language"]
+
+# Families differ in whether the projector stands inside the vision module or beside it.
+PROJECTOR = re.compile(
+    r"(^|\.)(multi_modal_projector|mm_projector|connector|merger|deepstack_merger_list|aligner|mlp1)\."
+)
+# Vision modules that `get_encoder` does not know.
+VISION = re.compile(r"(^|\.)(vision_tower|vision_model|visual|vision_encoder|image_encoder|vision)\.")
 
 
-def load(checkpoint: str, dtype: str, remote_code: bool) -> tuple[PreTrainedModel, Any]:
+def load(
+    checkpoint: str, dtype: str, remote_code: bool, settings: ModelSection | None = None
+) -> tuple[PreTrainedModel, Any]:
     """The model and processor of a checkpoint directory (or hub name), safetensors only.
+
+    Args:
+        settings: how the model will be trained, where it will be: with `quantization`, the linear layers of the parts
+            that get LoRA adapters are held in four bits.
 
     Raises:
         CotbalError: the checkpoint cannot be loaded, with the reason.
     """
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "use_safetensors": True}
     try:
-        processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=remote_code)
-        model = AutoModelForImageTextToText.from_pretrained(
-            checkpoint, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=remote_code
-        )
+        processor = load_processor(checkpoint, remote_code)
+        if settings is not None and settings.quantization is not None:
+            options["quantization_config"] = _four_bits(checkpoint, settings)
+        model = AutoModelForImageTextToText.from_pretrained(checkpoint, trust_remote_code=remote_code, **options)
     except (OSError, ValueError, KeyError) as error:
         raise CotbalError(
             f"checkpoint {checkpoint}: expected a vision-language model in safetensors; {error}"
@@ -41,9 +51,55 @@ def load(checkpoint: str, dtype: str, remote_code: bool) -> tuple[PreTrainedMode
     return model, processor
 
 
-def part_of(parameter: str) -> str:
-    """`vision`, `projector` or `language`, from the full name of a parameter."""
-    return next((part for part, pattern in PART_PATTERNS.items() if pattern.search(parameter)), "language")
+def _four_bits(checkpoint: str, settings: ModelSection) -> Any:
+    """QLoRA (Dettmers et al. 2023): four-bit NormalFloat with quantized constants."""
+    try:
+        import bitsandbytes  # noqa: F401 - asked here, where the reason can be told
+        from transformers import BitsAndBytesConfig
+    except ImportError:
+        raise MissingDependency("model.quantization", "qlora") from None
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=settings.remote_code)
+    with torch.device("meta"):
+        empty = AutoModelForImageTextToText.from_config(config, trust_remote_code=settings.remote_code)
+    adapted = set(_linear_layers(empty, settings))
+    linear = (name for name, module in empty.named_modules() if isinstance(module, nn.Linear))
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=settings.quantization,
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, settings.dtype),
+        llm_int8_skip_modules=[name for name in linear if name not in adapted],
+    )
+
+
+def parts(model: nn.Module) -> dict[str, Part]:
+    """Part of every parameter, by its name in `model`, from the model's own tree of modules.
+
+    `language` is the decoder with the embeddings of words, `vision` the encoder of pictures, and `projector` what
+    stands between them: modules with a name known for it, and whatever is in neither (LLaVA-OneVision's
+    `image_newline`).
+    """
+    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    language = _inside(inner.get_decoder(), inner.get_input_embeddings(), inner.get_output_embeddings())
+    encoder = inner.get_encoder(modality="image")
+    vision = set() if encoder in (inner, inner.base_model) else _inside(encoder)
+
+    def part(name: str, parameter: nn.Parameter) -> Part:
+        if PROJECTOR.search(name):
+            return "projector"
+        if id(parameter) in vision or VISION.search(name):
+            return "vision"
+        return "language" if id(parameter) in language else "projector"
+
+    return {name: part(name, parameter) for name, parameter in model.named_parameters()}
+
+
+def _inside(*modules: nn.Module | None) -> set[int]:
+    return {id(parameter) for module in modules if module is not None for parameter in module.parameters()}
+
+
+def _ways(settings: ModelSection) -> dict[Part, Training]:
+    return {"vision": settings.vision, "projector": settings.projector, "language": settings.language}
 
 
 def prepare(model: PreTrainedModel, settings: ModelSection) -> nn.Module:
@@ -52,22 +108,17 @@ def prepare(model: PreTrainedModel, settings: ModelSection) -> nn.Module:
     Raises:
         CotbalError: a part that the recipe trains has no parameters, or nothing at all is trained.
     """
-    ways: dict[str, Training] = {
-        "vision": settings.vision, "projector": settings.projector, "language": settings.language
-    }  # fmt: skip
-    present = {part_of(name) for name, _ in model.named_parameters()}
+    ways = _ways(settings)
+    present = set(parts(model).values())
     absent = [part for part, way in ways.items() if way != "frozen" and part not in present]
     if absent:
         raise CotbalError(f"model.{absent[0]}: the checkpoint has no such part; set it to frozen")
     if all(way == "frozen" for way in ways.values()):
         raise CotbalError("model: every part is frozen; nothing would be trained")
-    prepared: nn.Module = model
-    if "lora" in ways.values():
-        prepared = _with_adapters(model, settings, {part for part, way in ways.items() if way == "lora"})
+    prepared: nn.Module = _with_adapters(model, settings) if "lora" in ways.values() else model
+    of = parts(prepared)
     for name, parameter in prepared.named_parameters():
-        way = ways[part_of(name)]
-        adapter = "lora_" in name
-        parameter.requires_grad_(adapter or way == "full")
+        parameter.requires_grad_("lora_" in name or ways[of[name]] == "full")
         if parameter.requires_grad:
             # The optimizer needs float32: bfloat16 has 8 bits, and small updates would be rounded away.
             parameter.data = parameter.data.float()
@@ -81,11 +132,13 @@ def _hold_frozen(model: nn.Module) -> None:
     """Keep wholly frozen modules in evaluation mode, whatever the trainer switches.
 
     A frozen part is a fixed function. In training mode a batch normalization would use, and overwrite, statistics of
-    the batch at hand: measured on a frozen EfficientNet, that destroys its features.
+    the batch at hand: measured on a frozen EfficientNet, that destroys its features. Layers in four bits (whose weights
+    are whole numbers) are left alone: they compute the same in both modes, but on CPUs bitsandbytes takes evaluation
+    for inference, and rounds to bfloat16.
     """
     for module in model.modules():
         parameters = list(module.parameters())
-        if parameters and not any(parameter.requires_grad for parameter in parameters):
+        if parameters and not any(p.requires_grad or not p.is_floating_point() for p in parameters):
             module.eval()
             module.train = partial(_stay, module)  # type: ignore[method-assign]
 
@@ -94,32 +147,64 @@ def _stay(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: ARG001 - 
     return module
 
 
-def _with_adapters(model: PreTrainedModel, settings: ModelSection, parts: set[str]) -> nn.Module:
+def _with_adapters(model: PreTrainedModel, settings: ModelSection) -> nn.Module:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise MissingDependency("training with LoRA", "train") from None
-    head = model.get_output_embeddings()
-    targets = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module is not head
-        and part_of(f"{name}.weight") in parts
-        and (settings.lora.targets is None or name.rpartition(".")[2] in settings.lora.targets)
-    ]
-    if not targets:
-        raise CotbalError(f"model.lora.targets: no linear layer of {', '.join(sorted(parts))} has one of these names")
     config = LoraConfig(
-        r=settings.lora.rank, lora_alpha=settings.lora.alpha, lora_dropout=settings.lora.dropout, target_modules=targets
+        r=settings.lora.rank,
+        lora_alpha=settings.lora.alpha,
+        lora_dropout=settings.lora.dropout,
+        target_modules=_linear_layers(model, settings),
     )
     adapted: nn.Module = get_peft_model(model, config)
     return adapted
 
 
+def _linear_layers(model: PreTrainedModel, settings: ModelSection) -> list[str]:
+    """Names of the linear layers that get adapters: of the parts trained with LoRA, the head left out."""
+    adapted = {part for part, way in _ways(settings).items() if way == "lora"}
+    of, head, wanted = parts(model), model.get_output_embeddings(), settings.lora.targets
+    targets = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and module is not head
+        and of.get(f"{name}.weight") in adapted
+        and (wanted is None or name.rpartition(".")[2] in wanted)
+    ]
+    if not targets:
+        raise CotbalError(f"model.lora.targets: no linear layer of {', '.join(sorted(adapted))} has one of these names")
+    return targets
+
+
 def save_merged(model: nn.Module, processor: Any, directory: Path, dtype: str) -> None:
     """Write an ordinary checkpoint directory in one dtype, adapters merged into the weights."""
-    adapted: Any = model
-    merged = adapted.merge_and_unload() if hasattr(adapted, "merge_and_unload") else adapted
+    merged = _merged(model, getattr(torch, dtype))
     merged.to(getattr(torch, dtype)).save_pretrained(directory)
     processor.save_pretrained(directory)
+
+
+def _merged(model: Any, dtype: torch.dtype) -> Any:
+    if not hasattr(model, "merge_and_unload"):
+        return model
+    if not getattr(model.get_base_model(), "is_quantized", False):
+        return model.merge_and_unload()
+    # Adapters were trained on four-bit weights: they are added to what those stand for, and nothing is rounded again.
+    changes = {
+        name: module.get_delta_weight(model.active_adapter)
+        for name, module in model.get_base_model().named_modules()
+        if hasattr(module, "get_delta_weight")
+    }
+    model.state_dict()  # on CPUs bitsandbytes stores weights in another order after inference; this puts them back
+    plain = model.unload().dequantize(dtype=dtype)
+    _add(plain, changes)
+    return plain
+
+
+def _add(model: nn.Module, changes: Mapping[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for name, change in changes.items():
+            weight = model.get_parameter(f"{name}.weight")
+            weight.copy_(weight.float() + change.float())

@@ -21,7 +21,8 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from cotbal import evaluation, training, vlm
-from cotbal.data.collate import Collator, Row
+from cotbal.data.collate import Row
+from cotbal.data.questions import collator_for
 from cotbal.data.records import Record, default_cache, open_records
 from cotbal.data.sampling import kept_records, read_manifest
 from cotbal.executors import PARENT, PREEMPTIBLE, STOPPED
@@ -214,8 +215,8 @@ def _answerer(
 ) -> Callable[[Sequence[Row], Callable[[int], None]], list[str]]:
     model, processor = vlm.load(checkpoint, recipe.model.dtype, recipe.model.remote_code)
     device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    evaluation.set_greedy(device_model.eval(), processor.tokenizer)
-    collator = Collator(processor, recipe.images, recipe.model.max_length)
+    collator = collator_for(processor, recipe.images, recipe.model.max_length)
+    evaluation.set_greedy(device_model.eval(), collator)
     how = recipe.file.generation
     return lambda rows, report: evaluation.generate(device_model, collator, rows, how, report, ranks)
 

@@ -22,8 +22,9 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> tuple:
     Image.new("RGB", (48, 48), "red").save(folder / "a.png")
     model, processor = vlm.load(str(BASE), "float32", False)
     model.generation_config.temperature, model.generation_config.do_sample = 0.7, True
-    evaluation.set_greedy(model.eval(), processor.tokenizer)
-    return model, Collator(processor, folder, 200)
+    collator = Collator(processor, folder, 200)
+    evaluation.set_greedy(model.eval(), collator)
+    return model, collator
 
 
 def rows() -> list[Row]:

@@ -295,3 +295,11 @@ def test_seeds_of_the_probes(tmp_path: Path) -> None:
 def test_probes_of_a_model_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="changes a model, but there is no section model"):
         load_recipe(write(tmp_path), ["probes.model.language=lora"])
+
+
+def test_what_is_quantized_is_trained_with_adapters(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=r"model: quantization: nf4 holds .* set language: lora"):
+        load(tmp_path, MINIMAL, "model={checkpoint: x, quantization: nf4}")
+    chosen = load(tmp_path, MINIMAL, "model={checkpoint: x, quantization: nf4, language: lora}")
+    assert "quantization: nf4" in chosen.to_yaml()
+    assert "quantization" not in load(tmp_path, MINIMAL, "model={checkpoint: x, language: lora}").to_yaml()

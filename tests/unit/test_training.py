@@ -20,7 +20,7 @@ from cotbal.ranks import Stopped
 from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunPaths, read_jsonl
 from cotbal.runs import final_run
-from tiny_vlm import mixture
+from tiny_vlm import BASE, mixture
 
 STEPS = 6  # of 48 records in batches of 8; a partial checkpoint is written every 2
 
@@ -55,12 +55,21 @@ def train(
 
 
 LORA = ("model={checkpoint: base, dtype: float32, max_length: 120, language: lora, projector: full}",)
+# The base of pocket: bitsandbytes wants layers of some width.
+QLORA = (f"model={{checkpoint: {BASE}, dtype: bfloat16, max_length: 120, language: lora, quantization: nf4}}",)
 WINDOW = ("weightings.dynamic_average={window: 1, temperature: 0.5}",)
 PACKING = ("optimization.packing=true",)
-CASES = [("fixed", ()), ("fixed", LORA), ("dynamic_average", WINDOW), ("random_loss", ()), ("fixed", PACKING)]
+CASES = [
+    ("fixed", ()),
+    ("fixed", LORA),
+    ("dynamic_average", WINDOW),
+    ("random_loss", ()),
+    ("fixed", PACKING),
+    ("fixed", QLORA),
+]
 
 
-@pytest.mark.parametrize(("weighting", "settings"), CASES, ids=["full", "LoRA", "DWA", "RLW", "packed"])
+@pytest.mark.parametrize(("weighting", "settings"), CASES, ids=["full", "LoRA", "DWA", "RLW", "packed", "QLoRA"])
 def test_resuming_in_the_middle_changes_nothing(
     recipe_file: Path, tmp_path: Path, weighting: str, settings: tuple[str, ...]
 ) -> None:

@@ -48,26 +48,63 @@ def _parts(text: str) -> list[Message]:
     return parts
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What a template writes around the words of an assistant turn.
+
+    Attributes:
+        lead: characters of white space between the prompt and the words. The prompt ends before them, so the model
+            has to write them itself (LLaVA-1.5: the prompt ends with `ASSISTANT:`, and a space follows).
+        end: token that ends the turn. It need not be the end token of the tokenizer (Gemma 3: `<end_of_turn>` and
+            `<eos>`), which serves where the template writes none (LLaVA-1.5).
+    """
+
+    lead: int
+    end: str
+
+
+def frame(template: str, tokenizer: Any) -> Frame:
+    """The frame of a chat template, found by rendering a question and an answer.
+
+    Raises:
+        CotbalError: neither the template nor the tokenizer has a token that ends a turn.
+    """
+    turns = (Turn("user", "question"), Turn("assistant", "answer"))
+    before, _, after = _render(messages(turns), template, tokenizer).rpartition("answer")
+    prompt = render_prompt(messages(turns[:1]), template, tokenizer)
+    gap = before[len(prompt) :] if before.startswith(prompt) else ""
+    known = {str(token) for token in tokenizer.added_tokens_decoder.values() if token.special}
+    written = [token for token in known if after.lstrip().startswith(token)]
+    end: str | None = max(written, key=len, default=tokenizer.eos_token)
+    if end is None:
+        raise CotbalError(
+            "neither the chat template nor the tokenizer has a token that ends the assistant's turn, so a model would "
+            "never learn to stop; set eos_token in tokenizer_config.json"
+        )
+    return Frame(len(gap) if gap.isspace() else 0, end)
+
+
 def render_prompt(conversation: list[Message], template: str, tokenizer: Any) -> str:
     """Everything up to the point where the assistant answers."""
     return _render(conversation, template, tokenizer, add_generation_prompt=True)
 
 
-def render(conversation: list[Message], template: str, tokenizer: Any) -> Rendered:
+def render(conversation: list[Message], template: str, tokenizer: Any, frame: Frame) -> Rendered:
     """The whole conversation and its assistant spans, each closed by an end-of-turn token that carries loss too.
 
-    The template's own generation marks are used where it has them; otherwise a span is what the template adds when
-    the assistant turn is added.
+    The template's own generation marks are used where it has them, together with the white space that leads to them;
+    otherwise a span is what the template adds when the assistant turn is added. Nothing behind the end of a turn
+    carries loss: the model never has to write it.
 
     Raises:
         CotbalError: the template rewrites earlier turns, so that spans cannot be found.
     """
     text = _render(conversation, template, tokenizer)
-    marked = _GENERATION.search(template) is not None
-    spans = (
-        _marked_spans(conversation, template, tokenizer) if marked else _added_spans(conversation, template, tokenizer)
-    )
-    return _with_ends(text, spans, tokenizer.eos_token)
+    if _GENERATION.search(template) is not None:
+        spans = [(a - frame.lead, b) for a, b in _marked_spans(conversation, template, tokenizer)]
+    else:
+        spans = _added_spans(conversation, template, tokenizer)
+    return _with_ends(text, spans, frame.end)
 
 
 def _render(conversation: list[Message], template: str, tokenizer: Any, **options: Any) -> str:
@@ -115,9 +152,12 @@ def _with_ends(text: str, spans: list[Span], end: str) -> Rendered:
     for span in spans:
         start, stop = span[0] + shift, span[1] + shift
         if end in text[start:stop]:
-            closed.append((start, stop))
+            closed.append((start, text.rindex(end, start, stop) + len(end)))
             continue
-        if not text.startswith(end, stop):
+        gap = len(text[stop:]) - len(text[stop:].lstrip())
+        if text.startswith(end, stop + gap):
+            stop += gap
+        else:
             text = text[:stop] + end + text[stop:]
             shift += len(end)
         closed.append((start, stop + len(end)))

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
-from cotbal.data.chat import PICTURE, Rendered, messages, render, render_prompt
+from cotbal.data.chat import PICTURE, Rendered, frame, messages, render, render_prompt
 from cotbal.data.pictures import open_picture, resolve
-from cotbal.data.records import Record
+from cotbal.data.records import Record, Turn
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
 
 Batch = dict[str, Any]
+Range = tuple[int, int]  # first and last (exclusive) token
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,12 @@ class Collator:
         processor: the checkpoint's own, with a chat template.
         images: root of relative picture paths.
         max_length: tokens of a row, pictures included; what goes beyond is cut off at the end.
+
+    Raises:
+        DataError: the chat template is missing, or cannot write a question about a picture.
+
+    Attributes:
+        end: token that ends a turn, and with it the generation of an answer.
     """
 
     def __init__(self, processor: Any, images: Path, max_length: int) -> None:
@@ -44,6 +52,8 @@ class Collator:
         self.images = images
         self.max_length = max_length
         self.template = chat_template(processor)
+        self.frame = frame(self.template, self.tokenizer)
+        self.end = self.frame.end
 
     def training(self, rows: Sequence[Row]) -> Batch:
         """Tensors for training: `input_ids`, `labels` [row, position], ..., padded on the right.
@@ -51,8 +61,8 @@ class Collator:
         Raises:
             DataError: a picture is broken, or pictures alone exceed `max_length`.
         """
-        rendered = [render(messages(row.record.turns, row.instruction), self.template, self.tokenizer) for row in rows]
-        pictures = [self._pictures(row.record) for row in rows]
+        rendered = [self._rendered(row) for row in rows]
+        pictures = [open_pictures(self.images, row.record) for row in rows]
         batch = self._tokens([r.text for r in rendered], pictures, "right")
         labels = torch.full_like(batch["input_ids"], IGNORED)
         for i, (row, text) in enumerate(zip(rows, rendered, strict=True)):
@@ -60,7 +70,7 @@ class Collator:
             for start, stop in self._assistant_positions(row, text, pictures[i], ids):
                 labels[i, start:stop] = batch["input_ids"][i, start:stop]
         batch["labels"] = labels
-        return self._cut(batch, rows)
+        return cut(batch, rows, self.processor, self.max_length)
 
     def prompts(self, rows: Sequence[Row]) -> Batch:
         """Tensors for generation: the rows up to the point where the assistant answers, padded on the left."""
@@ -68,118 +78,138 @@ class Collator:
             render_prompt(messages(_question(row.record), row.instruction), self.template, self.tokenizer)
             for row in rows
         ]
-        return self._tokens(texts, [self._pictures(row.record) for row in rows], "left")
+        return self._tokens(texts, [open_pictures(self.images, row.record) for row in rows], "left")
 
     def valid_tokens(self, row: Row) -> int:
         """Number of tokens of a row that carry loss, found without opening its pictures."""
-        text = render(messages(row.record.turns, row.instruction), self.template, self.tokenizer)
-        return sum(stop - start for start, stop in self._unexpanded(text)[1])
+        return sum(stop - start for start, stop in self._unexpanded(self._rendered(row))[1])
 
-    def _pictures(self, record: Record) -> list[Image.Image]:
-        try:
-            return [open_picture(resolve(self.images, name)) for name in record.images]
-        except DataError as error:
-            raise DataError(f"record {record.number} ({record.id}): {error}") from None
+    def _rendered(self, row: Row) -> Rendered:
+        return render(messages(row.record.turns, row.instruction), self.template, self.tokenizer, self.frame)
 
-    def _tokens(self, texts: list[str], pictures: list[list[Image.Image]], side: str) -> Batch:
-        bos = self.tokenizer.bos_token
-        # A template that writes the start token itself must not get a second one from the tokenizer.
-        special = not (bos and texts[0].startswith(bos))
+    def _tokens(self, texts: list[str], pictures: list[list[Image.Image]], side: str, **more: Any) -> Batch:
         found = self.processor(
             text=texts,
             images=pictures if any(pictures) else None,
             padding=True,
             padding_side=side,
-            add_special_tokens=special,
+            add_special_tokens=self._adds_start(texts[0]),
             return_tensors="pt",
+            **more,
         )
         return dict(found)
 
-    def _unexpanded(self, text: Rendered) -> tuple[list[int], list[tuple[int, int]]]:
-        """Token ids of the text as it stands (one placeholder a picture) and the token ranges of the spans in it."""
+    def _adds_start(self, text: str) -> bool:
+        """A template that writes the start token itself must not get a second one from the tokenizer."""
         bos = self.tokenizer.bos_token
-        found = self.tokenizer(
-            text.text, add_special_tokens=not (bos and text.text.startswith(bos)), return_offsets_mapping=True
-        )
-        offsets = found["offset_mapping"]
-        ranges = []
-        for start, stop in text.spans:
-            inside = [i for i, (a, b) in enumerate(offsets) if a < b and a >= start and b <= stop]
-            ranges.append((inside[0], inside[-1] + 1) if inside else (0, 0))
-        return found["input_ids"], ranges
+        return not (bos and text.startswith(bos))
 
-    def _assistant_positions(
-        self, row: Row, text: Rendered, pictures: list[Image.Image], ids: Tensor
-    ) -> list[tuple[int, int]]:
+    def _unexpanded(self, text: Rendered) -> tuple[list[int], list[Range]]:
+        """Token ids of the text as it stands (one placeholder a picture) and the token ranges of the spans in it."""
+        found = self.tokenizer(text.text, add_special_tokens=self._adds_start(text.text), return_offsets_mapping=True)
+        return found["input_ids"], [_covering(span, found["offset_mapping"]) for span in text.spans]
+
+    def _assistant_positions(self, row: Row, text: Rendered, pictures: list[Image.Image], ids: Tensor) -> list[Range]:
         """Ranges of the assistant's tokens in the expanded row.
 
         A processor replaces each placeholder by many tokens, so positions move, but nothing behind the last
-        placeholder changes: positions are counted from the end. Where a picture follows an assistant turn, the turns
-        up to this one are tokenized by themselves.
+        placeholder changes: positions are counted from the end. Where a picture follows an assistant turn, the
+        processor is asked once more, for this row alone, which characters it put in the place of the placeholders.
         """
-        spans = [span for span in text.spans if span[0] < span[1]]
         first_answer = next(i for i, turn in enumerate(row.record.turns) if turn.role == "assistant")
-        late = any(PICTURE in turn.text for turn in row.record.turns[first_answer:])
-        if not late:
-            return self._from_end(row, text, ids)
-        found = []
-        for k, (_, stop) in enumerate(spans, 1):
-            head = Rendered(text.text[:stop], (spans[k - 1],))
-            seen = sum(turn.text.count(PICTURE) for turn in row.record.turns[: _end_of_turn(row.record, k)])
-            head_ids = self._tokens([head.text], [pictures[:seen]], "right")["input_ids"][0]
-            found.append(self._from_end(row, head, head_ids)[-1])
-        return found
-
-    def _from_end(self, row: Row, text: Rendered, ids: Tensor) -> list[tuple[int, int]]:
-        plain, ranges = self._unexpanded(text)
-        ranges = [r for r in ranges if r[0] < r[1]]
-        if not ranges:
-            return []
-        tail = len(plain) - ranges[0][0]
-        if ids[len(ids) - tail :].tolist() != plain[len(plain) - tail :]:
+        if any(PICTURE in turn.text for turn in row.record.turns[first_answer:]):
+            found, ranges = self._expanded(text, pictures)
+            agree = found == ids.tolist()
+        else:
+            plain, ranges = self._unexpanded(text)
+            tail = len(plain) - min((r[0] for r in ranges if r[0] < r[1]), default=len(plain))
+            shift = len(ids) - len(plain)
+            agree = ids[len(ids) - tail :].tolist() == plain[len(plain) - tail :]
+            ranges = [(start + shift, stop + shift) for start, stop in ranges if start < stop]
+        if not agree:
             raise DataError(
                 f"record {row.record.number} ({row.record.id}): the processor changes the text behind the last "
                 "picture, so the assistant's words cannot be found"
             )
-        shift = len(ids) - len(plain)
-        return [(start + shift, stop + shift) for start, stop in ranges]
+        return ranges
 
-    def _cut(self, batch: Batch, rows: Sequence[Row]) -> Batch:
-        length = batch["input_ids"].shape[1]
-        if length <= self.max_length:
-            return batch
-        picture = getattr(self.processor, "image_token_id", None)
-        lost = batch["input_ids"][:, self.max_length :] == picture if picture is not None else torch.zeros(1, 1)
-        if lost.any():
-            record = rows[int(lost.any(dim=1).nonzero()[0])].record
-            raise DataError(
-                f"record {record.number} ({record.id}): its pictures need more than "
-                f"max_length = {self.max_length} tokens"
-            )
-        shape = batch["input_ids"].shape
-        return {
-            key: value[:, : self.max_length] if isinstance(value, Tensor) and value.shape == shape else value
-            for key, value in batch.items()
-        }
+    def _expanded(self, text: Rendered, pictures: list[Image.Image]) -> tuple[list[int], list[Range]]:
+        """Token ids of a row with its pictures, and the token ranges of its spans."""
+        found = self._tokens(
+            [text.text], [pictures], "right", return_offsets_mapping=True, return_text_replacement_offsets=True
+        )
+        replaced = found["text_replacement_offsets"][0]
+
+        def moved(place: int) -> int:
+            before = [one for one in replaced if one["span"][1] <= place]
+            return place + (before[-1]["new_span"][1] - before[-1]["span"][1] if before else 0)
+
+        offsets = found["offset_mapping"][0].tolist()
+        return found["input_ids"][0].tolist(), [_covering((moved(a), moved(b)), offsets) for a, b in text.spans]
+
+
+def _covering(span: tuple[int, int], offsets: Sequence[Sequence[int]]) -> Range:
+    """The tokens that hold characters of the span: a word's first token may begin with the space before the word."""
+    inside = [i for i, (start, stop) in enumerate(offsets) if start < stop and start < span[1] and stop > span[0]]
+    return (inside[0], inside[-1] + 1) if inside else (0, 0)
+
+
+def open_pictures(root: Path, record: Record) -> list[Image.Image]:
+    """The pictures of a record.
+
+    Raises:
+        DataError: one is missing or broken, with the number of the record.
+    """
+    try:
+        return [open_picture(resolve(root, name)) for name in record.images]
+    except DataError as error:
+        raise DataError(f"record {record.number} ({record.id}): {error}") from None
+
+
+def cut(batch: Batch, rows: Sequence[Row], processor: Any, max_length: int) -> Batch:
+    """The batch without what stands behind `max_length` tokens.
+
+    Raises:
+        DataError: a token of a picture stands there.
+    """
+    shape = batch["input_ids"].shape
+    if shape[1] <= max_length:
+        return batch
+    pictures = torch.tensor([token for token in processor.image_token_ids if token is not None])
+    lost = torch.isin(batch["input_ids"][:, max_length:], pictures).any(dim=1)
+    if lost.any():
+        record = rows[int(lost.nonzero()[0])].record
+        raise DataError(
+            f"record {record.number} ({record.id}): its pictures need more than max_length = {max_length} tokens"
+        )
+    return {
+        key: value[:, :max_length] if isinstance(value, Tensor) and value.shape == shape else value
+        for key, value in batch.items()
+    }
 
 
 def chat_template(processor: Any) -> str:
-    """The chat template of the processor or its tokenizer.
+    """The chat template of the processor or its tokenizer; of several, the one called `default`.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none, or it cannot write a question about a picture.
     """
     template = processor.chat_template or processor.tokenizer.chat_template
+    template = template.get("default") if isinstance(template, dict) else template
     if not isinstance(template, str):
         raise DataError("the checkpoint has no chat template; put a chat_template.jinja beside its processor")
+    question = messages((Turn("user", f"{PICTURE}\nquestion"),))
+    try:
+        text = render_prompt(question, template, processor.tokenizer)
+    except (TemplateError, TypeError) as error:
+        raise DataError(f"the checkpoint's chat template cannot write a question about a picture: {error}") from None
+    if text.count(processor.image_token) != 1 or "question" not in text:
+        raise DataError(
+            f"the checkpoint's chat template should write {processor.image_token} once and the question for a question "
+            f"about a picture; found {text!r}: put a chat_template.jinja for pictures beside its processor"
+        )
     return template
 
 
 def _question(record: Record) -> list[Any]:
     return list(record.turns[:-1])
-
-
-def _end_of_turn(record: Record, k: int) -> int:
-    """Number of turns up to and including the k-th assistant turn."""
-    answers = [i for i, turn in enumerate(record.turns) if turn.role == "assistant"]
-    return answers[k - 1] + 1

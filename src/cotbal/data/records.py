@@ -19,6 +19,7 @@ from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from PIL import Image
 
 from cotbal.data.conversations import Fault, Record, Role, Turn, normalise
@@ -104,6 +105,11 @@ class Records(Sequence[Record]):
         for rows in self._batches([self._columns["images"]]):
             for (names,) in rows:
                 yield self._names(names)
+
+    def answers(self) -> np.ndarray:
+        """Number of assistant turns of every record, `[record]`."""
+        turns = pc.subtract(pc.list_value_length(self._columns["texts"]), self._columns["system"].cast(pa.int32()))
+        return turns.to_numpy() // 2
 
     def _batches(self, columns: list[Any]) -> Iterator[Iterator[tuple[Any, ...]]]:
         for start in range(0, len(columns[0]), _ROWS):

@@ -77,10 +77,17 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def without_dropout(model: nn.Module) -> Iterator[None]:
-    """Make two passes comparable: every layer in evaluation mode, the model itself still in training mode."""
+    """Make two passes comparable: every layer in evaluation mode, the model itself still in training mode.
+
+    So are layers in four bits (weights in whole numbers): on CPUs bitsandbytes takes evaluation for inference, stores
+    their weights in another order and rounds; the training would go on with these.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     model.training = True
+    for module, mode in modes:
+        if not all(parameter.is_floating_point() for parameter in module.parameters(recurse=False)):
+            module.training = mode
     try:
         yield
     finally:

@@ -5,12 +5,17 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from tokenizers import AddedToken
 
-from cotbal.data.chat import messages, render, render_prompt
+from cotbal.data.chat import Frame, frame, messages, render, render_prompt
 from cotbal.data.records import Turn
 from cotbal.errors import CotbalError
 
-TOKENIZER = SimpleNamespace(eos_token="</s>", special_tokens_map={"eos_token": "</s>", "bos_token": "<s>"})
+TOKENIZER = SimpleNamespace(
+    eos_token="</s>",
+    special_tokens_map={"eos_token": "</s>", "bos_token": "<s>"},
+    added_tokens_decoder={i: AddedToken(text, special=True) for i, text in enumerate(("<s>", "</s>", "<end>"))},
+)
 TURNS = (
     Turn("user", "<image>\nWhat is it?"),
     Turn("assistant", "A dog."),
@@ -30,14 +35,14 @@ NO_END = PLAIN.replace("</s>", " ")
 
 
 def learnt(template: str) -> list[str]:
-    rendered = render(messages(TURNS), template, TOKENIZER)
+    rendered = render(messages(TURNS), template, TOKENIZER, frame(template, TOKENIZER))
     return [rendered.text[start:stop] for start, stop in rendered.spans]
 
 
 @pytest.mark.parametrize("template", [MARKED, PLAIN], ids=["marked", "plain"])
 def test_spans_are_the_answers_and_their_end(template: str) -> None:
     assert learnt(template) == ["A dog.</s>", "Left.</s>"]
-    assert render(messages(TURNS), template, TOKENIZER).text == (
+    assert render(messages(TURNS), template, TOKENIZER, Frame(0, "</s>")).text == (
         "USER: <image>\nWhat is it? ASSISTANT: A dog.</s>USER: Where? ASSISTANT: Left.</s>"
     )
 
@@ -47,13 +52,34 @@ def test_a_template_without_end_of_turn_gets_one() -> None:
     assert learnt(NO_END) == ["A dog. </s>", "Left. </s>"]
 
 
+def test_a_turn_ends_with_the_token_that_the_template_writes() -> None:
+    """Gemma's turns end with another token than its tokenizer's end; what follows it is never learnt."""
+    own_end = PLAIN.replace("</s>", "<end>\n")
+    assert frame(own_end, TOKENIZER) == Frame(0, "<end>")
+    assert learnt(own_end) == ["A dog.<end>", "Left.<end>"]
+    assert learnt(MARKED.replace("</s>", " <end>\n")) == ["A dog. <end>", "Left. <end>"]
+
+
+def test_white_space_that_the_prompt_leaves_out_is_learnt() -> None:
+    """LLaVA-1.5's prompt ends before the space that leads to the answer, and its marks begin behind it."""
+    short_prompt = MARKED.replace("%}ASSISTANT: {% endif", "%}ASSISTANT:{% endif")
+    assert frame(short_prompt, TOKENIZER) == Frame(1, "</s>")
+    assert learnt(short_prompt) == [" A dog.</s>", " Left.</s>"]
+
+
+def test_a_turn_without_any_end_is_refused() -> None:
+    endless = SimpleNamespace(eos_token=None, special_tokens_map={}, added_tokens_decoder={})
+    with pytest.raises(CotbalError, match="never learn to stop"):
+        frame(NO_END, endless)
+
+
 def test_the_prompt_is_a_prefix_of_what_was_trained() -> None:
     prompt = render_prompt(messages(TURNS[:1]), PLAIN, TOKENIZER)
-    assert render(messages(TURNS), PLAIN, TOKENIZER).text.startswith(prompt + "A dog.")
+    assert render(messages(TURNS), PLAIN, TOKENIZER, Frame(0, "</s>")).text.startswith(prompt + "A dog.")
 
 
 def test_the_instruction_stands_on_the_first_question_only() -> None:
-    text = render(messages(TURNS, "One word."), PLAIN, TOKENIZER).text
+    text = render(messages(TURNS, "One word."), PLAIN, TOKENIZER, Frame(0, "</s>")).text
     assert text.count("One word.") == 1
     assert "What is it?\nOne word. ASSISTANT" in text
 
@@ -61,7 +87,7 @@ def test_the_instruction_stands_on_the_first_question_only() -> None:
 def test_a_template_that_rewrites_the_past_is_refused() -> None:
     rewriting = "{{ messages | length }}" + PLAIN
     with pytest.raises(CotbalError, match="generation"):
-        render(messages(TURNS), rewriting, TOKENIZER)
+        render(messages(TURNS), rewriting, TOKENIZER, Frame(0, "</s>"))
 
 
 def test_parts_keep_text_and_pictures_in_order() -> None:

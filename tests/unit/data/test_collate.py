@@ -111,3 +111,26 @@ def test_a_checkpoint_without_chat_template_is_refused(images: Path) -> None:
     processor.chat_template = processor.tokenizer.chat_template = None
     with pytest.raises(DataError, match="chat template"):
         Collator(processor, images, 100)
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        ("{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}", "cannot write a question"),
+        ("{% for m in messages %}{{ raise_exception('no pictures') }}{% endfor %}", "no pictures"),
+        ("{% for m in messages %}{{ m['content'][1]['text'] }}{% endfor %}", "should write <image> once"),
+    ],
+    ids=["text alone", "refuses", "leaves the picture out"],
+)
+def test_a_template_that_cannot_write_pictures_is_refused(images: Path, template: str, said: str) -> None:
+    processor = AutoProcessor.from_pretrained(BASE)
+    processor.chat_template = template
+    with pytest.raises(DataError, match=said):
+        Collator(processor, images, 100)
+
+
+def test_of_several_templates_the_default_one_is_taken(images: Path, collator: Collator) -> None:
+    processor = AutoProcessor.from_pretrained(BASE)
+    processor.chat_template = {"default": processor.chat_template, "tools": "{{ messages }}"}
+    several = Collator(processor, images, 400)
+    assert learnt(several, [PICTURE]) == learnt(collator, [PICTURE])

@@ -212,3 +212,13 @@ def test_a_task_of_which_nothing_is_left_is_an_error(recipe_path: Path) -> None:
 def test_references_that_a_metric_cannot_score_stop_the_job_before_it_starts(recipe_path: Path) -> None:
     with pytest.raises(DataError, match=r"jsonl, record 1: vqa_soft: expected the answers of ten people"):
         open_inputs(recipe(recipe_path, "tasks.ocr.metric=vqa_soft"))
+
+
+def test_quantization_is_part_of_the_identity_only_when_set(recipe_path: Path) -> None:
+    """Runs of before there was such a setting stay valid."""
+    plain, quantized = of(recipe_path, "model.language=lora"), of(recipe_path, *QLORA)
+    assert "model.quantization" not in plain
+    assert differences(plain, quantized) == ["model.quantization: was None, is 'nf4'"]
+
+
+QLORA = ("model.language=lora", "model.quantization=nf4")

@@ -1,0 +1,95 @@
+"""The processor of a checkpoint: pictures and text into tensors, as the family's authors wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, ProcessorMixin
+from transformers.utils import is_torchvision_available
+from transformers.video_processing_utils import VideoProcessorMixin
+
+from cotbal.errors import CotbalError
+
+VIDEOS = "video_processor"
+
+
+def load_processor(checkpoint: str, remote_code: bool) -> Any:
+    """The processor of a checkpoint directory (or hub name), with a token to pad with.
+
+    Where torchvision is missing, processors whose half for videos needs it are loaded without that half: records hold
+    pictures only.
+
+    Raises:
+        CotbalError: a package that the processor needs is missing, or it does not take both pictures and text.
+        OSError, ValueError, KeyError: the checkpoint has no processor, or a broken one.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=remote_code)
+    except ImportError as error:
+        processor = _for_pictures_only(checkpoint, error)
+    missing = [half for half in ("tokenizer", "image_processor") if getattr(processor, half, None) is None]
+    if missing:
+        raise CotbalError(
+            f"checkpoint {checkpoint}: expected a processor of pictures and text, found {type(processor).__name__} "
+            f"without {' and '.join(missing)}; such a model cannot be trained on records"
+        )
+    _let_pad(checkpoint, processor.tokenizer)
+    return processor
+
+
+def _let_pad(checkpoint: str, tokenizer: Any) -> None:
+    """Pad with the end token where the checkpoint names no other: the attention mask hides padding, labels are kept."""
+    if tokenizer.pad_token is not None:
+        return
+    if tokenizer.eos_token is None:
+        raise CotbalError(
+            f"checkpoint {checkpoint}: expected a tokenizer with a padding or an end token, found neither; set "
+            "pad_token in its tokenizer_config.json"
+        )
+    tokenizer.pad_token = tokenizer.eos_token
+
+
+class _VideoSettings(VideoProcessorMixin):
+    """In the place of the half for videos: sees none, and keeps its settings for the next checkpoint."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.kept = settings
+
+    def to_dict(self) -> dict[str, Any]:
+        return dict(self.kept)
+
+
+def _for_pictures_only(checkpoint: str, error: ImportError) -> Any:
+    try:
+        found = None if is_torchvision_available() else _without_videos(checkpoint)
+    except ImportError as deeper:  # it lacks more than torchvision
+        error, found = deeper, None
+    if found is None:
+        raise CotbalError(f"checkpoint {checkpoint}: its processor needs a package: {str(error).strip()}")
+    return found
+
+
+def _without_videos(checkpoint: str) -> Any | None:
+    """The processor with `_VideoSettings`; None where its class has no half for videos."""
+    settings, _ = ProcessorMixin.get_processor_dict(checkpoint)
+    kind = ProcessorMixin.get_possibly_dynamic_module(settings["processor_class"])
+    if VIDEOS not in kind.get_attributes():
+        return None
+    videos, _ = VideoProcessorMixin.get_video_processor_dict(checkpoint)
+    halves: dict[str, Callable[[], Any]] = {
+        "image_processor": lambda: AutoImageProcessor.from_pretrained(checkpoint),
+        "tokenizer": lambda: AutoTokenizer.from_pretrained(checkpoint),
+        VIDEOS: lambda: _VideoSettings(**videos),
+    }
+    return _unchecked(kind).from_args_and_dict([halves[name]() for name in kind.get_attributes()], settings)
+
+
+def _unchecked(kind: Any) -> Any:
+    """The class of a processor that takes any half for videos; the usual check of its type imports torchvision."""
+
+    def check(self: Any, name: str, half: Any) -> Any:
+        return type(half) if name == VIDEOS else kind.check_argument_for_proper_class(self, name, half)
+
+    return type(kind.__name__, (kind,), {"check_argument_for_proper_class": check, "__module__": kind.__module__})

@@ -1,0 +1,104 @@
+"""Batches for processors that take a question and its answer apart, without a chat template (PaliGemma).
+
+The form is the one that the model was pretrained on: pictures, start token, question and a line break see each other
+from both sides (the prefix), and the answer with its end token follows from left to right (the suffix). The processor
+marks the two by `token_type_ids`, and the model makes its mask from them. There is no place for a second question, so
+conversations of several are refused before training begins. Records without a picture do without the picture's tokens.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cotbal.data.chat import PICTURE
+from cotbal.data.collate import Batch, Collator, Row, cut, open_pictures
+from cotbal.data.records import Records
+from cotbal.errors import DataError
+from cotbal.loss import IGNORED
+
+
+def collator_for(
+    processor: Any, images: Path, max_length: int, files: Iterable[Records] = ()
+) -> Collator | QuestionCollator:
+    """The collator of the form that a processor takes; see `Collator` for the arguments.
+
+    Args:
+        files: the records that will be trained on.
+
+    Raises:
+        DataError: the processor cannot be used, or takes one question a record and `files` hold more.
+    """
+    if "suffix" not in inspect.signature(type(processor).__call__).parameters:
+        return Collator(processor, images, max_length)
+    for records in files:
+        _refuse_conversations(records, type(processor).__name__)
+    return QuestionCollator(processor, images, max_length)
+
+
+def _refuse_conversations(records: Records, processor: str) -> None:
+    several = (records.answers() > 1).nonzero()[0]
+    if len(several):
+        first = records[int(several[0])]
+        raise DataError(
+            f"{records.source}, record {first.number} ({first.id}): {processor} takes one question and one answer a "
+            f"record; found {len(several)} records with more. Cut them into records of one question each"
+        )
+
+
+class QuestionCollator:
+    """Turns rows of one question and answer into one padded batch; the arguments are those of `Collator`.
+
+    Attributes:
+        end: token that ends an answer.
+    """
+
+    def __init__(self, processor: Any, images: Path, max_length: int) -> None:
+        self.processor = processor
+        self.tokenizer = processor.tokenizer
+        self.images = images
+        self.max_length = max_length
+        self.end: str = self.tokenizer.eos_token
+
+    def training(self, rows: Sequence[Row]) -> Batch:
+        """Tensors for training, as `Collator.training` makes them, with `token_type_ids` 1 on the answers."""
+        batch = self._padded([self._tokens(row, row.record.turns[-1].text) for row in rows], "right")
+        answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1)
+        batch["labels"] = batch["input_ids"].masked_fill(~answers, IGNORED)
+        return cut(batch, rows, self.processor, self.max_length)
+
+    def prompts(self, rows: Sequence[Row]) -> Batch:
+        """Tensors for generation, padded on the left."""
+        return self._padded([self._tokens(row, None) for row in rows], "left")
+
+    def valid_tokens(self, row: Row) -> int:
+        """Number of tokens of a row that carry loss."""
+        answer = row.record.turns[-1].text + self.end
+        return len(self.tokenizer(answer, add_special_tokens=False)["input_ids"])
+
+    def _tokens(self, row: Row, answer: str | None) -> Batch:
+        """Token ids, their types, and the arrays of the pictures if there are any, in lists."""
+        words = [turn.text for turn in row.record.turns[:-1]] + ([row.instruction] if row.instruction else [])
+        question = "\n".join(words).replace(PICTURE, "").strip()
+        pictures = open_pictures(self.images, row.record)
+        if not pictures:
+            pair = None if answer is None else [answer + self.end]
+            text = [f"{self.tokenizer.bos_token}{question}\n"]
+            found = self.tokenizer(text, text_pair=pair, return_token_type_ids=True)
+        else:
+            text = [self.processor.image_token * len(pictures) + question]
+            suffix = None if answer is None else [answer]
+            found = self.processor(text=text, images=[pictures], suffix=suffix)
+        return {key: value for key, value in found.items() if key != "labels"}
+
+    def _padded(self, rows: list[Batch], side: str) -> Batch:
+        fields = ("input_ids", "attention_mask", "token_type_ids")
+        tokens = {key: [row[key][0] for row in rows] for key in fields}
+        batch = dict(self.tokenizer.pad(tokens, padding_side=side, return_tensors="pt"))
+        pictures = [picture for row in rows for picture in row.get("pixel_values", ())]
+        return {**batch, "pixel_values": torch.from_numpy(np.stack(pictures))} if pictures else batch

@@ -1,0 +1,284 @@
+"""What every family of models must do with our loading, batches, loss, training, generation and saving.
+
+Each runs as a tiny random checkpoint of its own classes (`tiny_families`), through the code that real ones run through.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cotbal import evaluation, training, vlm
+from cotbal.data.collate import Collator, Row
+from cotbal.data.questions import QuestionCollator, collator_for
+from cotbal.data.records import Record, Turn, default_cache, open_records
+from cotbal.errors import CotbalError, DataError
+from cotbal.hosts.forward import valid_token_losses
+from cotbal.hosts.packing_check import check_packing
+from cotbal.hosts.transformers import with_task_ids
+from cotbal.loss import IGNORED, predicting, token_counts
+from cotbal.recipe import load_recipe
+from cotbal.rundir import RunPaths
+from cotbal.runs import final_run
+from cotbal.sections import Generation, ModelSection
+from tiny_families import FAMILIES, Family, build
+
+PACK = {"llava", "internvl"}
+WORDS = ("n", "e")  # one token each in every tokenizer, whatever stands before them
+
+
+class Case:
+    """One family's checkpoint with a few rows for it."""
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.name = name
+        self.family: Family = FAMILIES[name]
+        self.checkpoint = build(name, root / name)
+        self.images = root / "pictures"
+        self.processor = vlm.load(str(self.checkpoint), "float32", False)[1]
+        self.collator = self.collate_with(400)
+
+    def collate_with(self, max_length: int) -> Collator | QuestionCollator:
+        return collator_for(self.processor, self.images, max_length)
+
+    def model(self, dtype: str = "float32", **settings: Any) -> Any:
+        """A fresh model, prepared as the settings say, or as it is without any."""
+        model = vlm.load(str(self.checkpoint), dtype, False)[0]
+        return vlm.prepare(model, ModelSection(checkpoint="x", dtype=dtype, **settings)) if settings else model.eval()
+
+    def rows(self, word: str = "n") -> list[Row]:
+        """With one picture, none, and two; where the family takes conversations, several turns and a late picture."""
+        made = [
+            row("<image>\nwhich color?", word, images=("red.png",)),
+            row("what is a tree?", f"{word} {word}"),
+            row("<image>\n<image>\nwhat is left?", word, images=("wide.png", "blue.png")),
+        ]
+        if self.family.template is None:
+            return made
+        late = row("<image>\nwhat?", word, "<image>\nright?", word, images=("wide.png", "red.png"))
+        return [*made, row("<image>\nleft?", word, "right?", f"{word} {word}", images=("blue.png",)), late]
+
+
+def row(*texts: str, images: Sequence[str] = ()) -> Row:
+    turns = tuple(Turn("user" if i % 2 == 0 else "assistant", text) for i, text in enumerate(texts))
+    return Row(Record("r1", None, tuple(images), turns, (texts[-1],), 7), "task", None)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("families")
+    (folder / "pictures").mkdir()
+    for name, size, color in (("red", (16, 16), "red"), ("blue", (16, 16), "blue"), ("wide", (32, 16), "green")):
+        picture = Image.new("RGB", size, color)
+        picture.putpixel((3, 5), (255, 255, 255))
+        picture.save(folder / "pictures" / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def case(request: pytest.FixtureRequest, root: Path) -> Iterator[Case]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Case(request.param, root)
+    torch.set_num_threads(threads)
+
+
+def learnt(batch: dict[str, Tensor]) -> Tensor:
+    return batch["labels"] != IGNORED
+
+
+def test_the_loss_touches_answers_and_their_ends_alone(case: Case) -> None:
+    """Where the answers are is found without any template: by asking which tokens move when the answers change."""
+    one, other = (case.collator.training(case.rows(word)) for word in WORDS)
+    assert one["input_ids"].shape == other["input_ids"].shape
+    expected = one["input_ids"] != other["input_ids"]
+    end = case.processor.tokenizer.convert_tokens_to_ids(case.family.end)
+    for i, j in expected.nonzero().tolist():
+        last = j + (one["input_ids"][i, j:] == end).nonzero()[0, 0]
+        expected[i, j : last + 1] = True
+    assert torch.equal(learnt(one), expected)
+    assert (one["labels"] == one["input_ids"])[expected].all()
+    assert not torch.isin(one["labels"], torch.tensor(case.processor.image_token_ids)).any()
+
+
+def test_generation_marks_and_added_text_agree(case: Case) -> None:
+    """The marks of a template are used where it has them, else what it adds; one of them cannot do without marks."""
+    template = case.family.template
+    if template is None:
+        assert isinstance(case.collator, QuestionCollator)
+        return
+    marks = "{% generation %}", "{% endgeneration %}"
+    plain = template.replace(marks[0], "").replace(marks[1], "")
+    text = r"(\{\{ part\['text'\][^}]*\}\})"
+    assistant = "{% if m['role'] == 'assistant' %}" + marks[0] + r"\1" + marks[1] + r"{% else %}\1{% endif %}"
+    marked = template if marks[0] in template else re.sub(text, assistant, template)
+    batches = {}
+    for name, one in (("marked", marked), ("plain", plain)):
+        collator = case.collate_with(400)
+        collator.template = one
+        if case.name == "llava_onevision" and name == "plain":
+            with pytest.raises(CotbalError, match="generation"):
+                collator.training(case.rows())
+            continue
+        batches[name] = collator.training(case.rows())["labels"]
+    assert torch.equal(case.collator.training(case.rows())["labels"], batches["marked"])
+    assert torch.equal(batches["marked"], batches.get("plain", batches["marked"]))
+
+
+def test_task_ids_survive_the_expansion_of_pictures(case: Case) -> None:
+    rows = case.rows()
+    tasks = [f"t{i}" for i in range(len(rows))]
+    collate = with_task_ids(lambda batch: case.collator.training([item["row"] for item in batch]), tasks)
+    batch = collate([{"row": one, "task": task} for one, task in zip(rows, tasks, strict=True)])
+    counts = token_counts(batch["labels"], batch["task_ids"], len(tasks))
+    assert counts.tolist() == [case.collator.valid_tokens(one) for one in rows]
+    assert counts.tolist() == learnt(batch).sum(dim=1).tolist()
+
+
+def losses(model: Any, batch: dict[str, Any]) -> Tensor:
+    with torch.no_grad():
+        return valid_token_losses(model, batch, predicting(batch["labels"]))[1]
+
+
+def test_a_row_has_the_losses_in_a_mixed_batch_that_it_has_alone(case: Case) -> None:
+    """Pictures, their sizes and grids, kinds of tokens and padding all reach the model, each for its own row."""
+    model = case.model()
+    alone = [losses(model, case.collator.training([one])) for one in case.rows()]
+    together = losses(model, case.collator.training(case.rows()))
+    assert torch.allclose(together, torch.cat(alone), atol=1e-3)
+    swapped = row("<image>\n<image>\nwhat is left?", "n", images=("blue.png", "wide.png"))
+    assert not torch.allclose(losses(model, case.collator.training([swapped])), alone[2], atol=1e-2)
+
+
+def test_texts_alone_bring_no_pictures(case: Case) -> None:
+    batch = case.collator.training([case.rows()[1]] * 2)
+    assert "pixel_values" not in batch
+    assert losses(case.model(), batch).isfinite().all()
+
+
+def test_pictures_are_never_cut(case: Case) -> None:
+    """Gemma's processor calls another token its picture token than the one that it repeats."""
+    ids = case.collator.training([case.rows()[0]])["input_ids"][0]
+    pictures = torch.isin(ids, torch.tensor(case.processor.image_token_ids)).nonzero()
+    with pytest.raises(DataError, match=r"record 7 \(r1\).*max_length"):
+        case.collate_with(int(pictures[-1])).training([case.rows()[0]])
+    whole = case.collate_with(int(pictures[-1]) + 2).training([case.rows()[0]])
+    assert losses(case.model(), whole).isfinite().all()
+
+
+def test_answers_do_not_depend_on_the_batch(case: Case) -> None:
+    model = case.model()
+    evaluation.set_greedy(model, case.collator)
+    stops = model.generation_config.eos_token_id
+    assert case.processor.tokenizer.convert_tokens_to_ids(case.family.end) in stops
+    settings = [Generation(max_new_tokens=4, batch_size=size) for size in (1, 5)]
+    one_by_one, together = (evaluation.generate(model, case.collator, case.rows(), s, lambda n: None) for s in settings)
+    assert one_by_one == together
+    prompt = case.collator.prompts([case.rows()[0]])["input_ids"][0]
+    trained = case.collator.training([case.rows()[0]])["input_ids"][0]
+    if case.name != "llava_onevision":  # its template writes a space in one, and a line break in the other
+        assert trained[: len(prompt)].tolist() == prompt.tolist()
+
+
+def test_every_part_is_found_and_frozen_by_itself(case: Case) -> None:
+    for part in ("vision", "projector", "language"):
+        ways = dict.fromkeys(("vision", "projector", "language"), "frozen") | {part: "full"}
+        model = case.model(**ways)
+        of = vlm.parts(model)
+        trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        assert trained == {name for name in of if of[name] == part}
+        assert trained
+    assert of["lm_head.weight" if "lm_head.weight" in of else "model.language_model.embed_tokens.weight"] == "language"
+
+
+def test_gradient_checkpointing_changes_no_gradient(case: Case) -> None:
+    batch = case.collator.training(case.rows())
+    gradients = []
+    for on in (False, True):
+        model = case.model(vision="full", gradient_checkpointing=on).train()
+        valid_token_losses(model, batch, predicting(batch["labels"]))[1].sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    assert torch.allclose(*gradients, atol=1e-5)
+    assert gradients[0].norm() > 0
+
+
+def test_merged_adapters_and_processor_come_back_as_they_were(case: Case, tmp_path: Path) -> None:
+    model = case.model(vision="lora", projector="full", language="lora").eval()
+    torch.manual_seed(0)
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    batch = case.collator.training(case.rows())
+    before, untouched = losses(model, batch), losses(case.model(), batch)
+    vlm.save_merged(model, case.processor, tmp_path / "merged", "float32")
+    again, processor = vlm.load(str(tmp_path / "merged"), "float32", False)
+    collator = collator_for(processor, case.images, 400)
+    assert torch.allclose(losses(again.eval(), collator.training(case.rows())), before, atol=1e-4)
+    assert not torch.allclose(before, untouched, atol=1e-3)
+    settings = [json.loads((d / "processor_config.json").read_text()) for d in (case.checkpoint, tmp_path / "merged")]
+    assert settings[0].get("video_processor") == settings[1].get("video_processor")
+
+
+def test_packed_rows_have_the_losses_of_padded_ones_or_are_refused(case: Case) -> None:
+    items = [{"row": one, "task": "t"} for one in case.rows()]
+    collate = with_task_ids(lambda batch: case.collator.training([item["row"] for item in batch]), ["t"])
+    padding = case.processor.tokenizer.pad_token_id
+    if case.name in PACK:
+        assert check_packing(case.model(), collate, items, padding) is not None
+    else:
+        with pytest.raises(CotbalError, match=r"optimization\.packing"):
+            check_packing(case.model(), collate, items, padding)
+
+
+RECIPE = """\
+name: tiny
+images: pictures
+tasks:
+  one: {{train: one.jsonl, validation: one.jsonl}}
+  two: {{train: two.jsonl, validation: two.jsonl}}
+model: {{checkpoint: {name}, max_length: 400, dtype: bfloat16, language: lora, gradient_checkpointing: true}}
+optimization: {{batch_size: 6, micro_batch_size: 3, learning_rate: 1.0e-2, warmup_ratio: 0}}
+"""
+
+
+def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(case: Case, root: Path, tmp_path: Path) -> None:
+    """Through `training.train`, in bfloat16 with adapters and gradient checkpointing: weighted, checked, saved."""
+    for task, word in zip(("one", "two"), WORDS, strict=True):
+        kept = case.rows(word)[:3]
+        (root / f"{task}.jsonl").write_text(
+            "".join(json.dumps(as_written(one, i)) + "\n" for i, one in enumerate(kept))
+        )
+    (root / f"{case.name}.yaml").write_text(RECIPE.format(name=case.name))
+    recipe = load_recipe(root / f"{case.name}.yaml")
+    parts: list[training.Part] = []
+    for task in recipe.mixture.tasks:
+        records = open_records(task.train, default_cache())
+        parts.append((task.name, records, np.arange(len(records)), None))
+    run = final_run(recipe.mixture, "fixed")
+    weights = {"one": 0.5, "two": 1.5}
+    done = training.train(
+        recipe, run, training.Mixed(parts), weights, RunPaths(tmp_path), lambda step, total, loss: None
+    )
+    assert done.steps == 1
+    assert done.tokens == 2 * sum(case.collator.valid_tokens(one) for one in case.rows()[:3])
+    assert done.self_check is not None
+    before, after = (vlm.load(str(d), "bfloat16", False)[0] for d in (case.checkpoint, tmp_path / "checkpoint"))
+    moved = dict.fromkeys(("vision", "projector", "language"), False)
+    for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
+        moved[vlm.parts(before)[name]] |= not torch.equal(old, new)
+    assert moved == {"vision": False, "projector": True, "language": True}
+
+
+def as_written(one: Row, number: int) -> dict[str, Any]:
+    who = {"user": "human", "assistant": "gpt"}
+    turns = [{"from": who[turn.role], "value": turn.text} for turn in one.record.turns]
+    return {"id": str(number), "image": list(one.record.images), "conversations": turns}

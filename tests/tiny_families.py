@@ -1,0 +1,337 @@
+"""A checkpoint of some ten thousand random parameters for each family of vision-language models.
+
+The configuration, model and processor classes are the family's own; sizes are cut until a picture costs a few tokens.
+Tokenizers are trained here, of the family's kind (bytes, or words with a mark for the space), with its special tokens.
+Chat templates are written to have the traps of the published ones: what stands around a picture and a turn, who writes
+the start token, what the end of a turn is called, whether there are generation marks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
+from transformers.models.paligemma.processing_paligemma import EXTRA_TOKENS
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
+from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+TEXT = (
+    "which color has the bar? a big red drum stands left of the tree, what is right? blue green yellow answer in "
+    "one word. n e n e n e n e n e user assistant model system you are a helpful USER: ASSISTANT: User: Assistant: "
+    "\n\n\n question "
+)
+WIDTH = 16  # of every layer
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for part in m['content'] %}{% if part['type'] == 'image' %}"
+    "PICTURE{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Family:
+    """What makes a family's checkpoint.
+
+    Attributes:
+        processor, model: names of its processor and configuration class in transformers.
+        tokens: name in the tokenizer's settings -> special token.
+        config: (ids of special tokens, size of the vocabulary) -> arguments of the configuration.
+        images: its image processor.
+        template: chat template; None where the family takes questions and answers without one.
+        end: token that ends a turn.
+        others: special tokens without a name in the tokenizer's settings.
+        settings: further arguments of the processor.
+        videos: class of the processor's half for videos; empty where it has none.
+        bytes: whether the tokenizer works on bytes.
+    """
+
+    processor: str
+    model: str
+    tokens: Mapping[str, str]
+    config: Callable[[Callable[[str], int], int], dict[str, Any]]
+    images: Callable[[], Any]
+    template: str | None
+    end: str
+    others: tuple[str, ...] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    videos: str = ""
+    bytes: bool = True
+
+
+def text(vocabulary: int, **more: Any) -> dict[str, Any]:
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_attention_heads": 2, "num_key_value_heads": 1}
+    return {"vocab_size": vocabulary, "num_hidden_layers": 2, "max_position_embeddings": 512, **sizes, **more}
+
+
+def vision(**more: Any) -> dict[str, Any]:
+    sizes = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_attention_heads": 2, "num_hidden_layers": 2}
+    return {**sizes, **more}
+
+
+def _qwen_vision(**more: Any) -> dict[str, Any]:
+    return {"depth": 2, "hidden_size": WIDTH, "num_heads": 2, "patch_size": 4, **more}
+
+
+def _qwen(model: str, videos: str, vision_config: dict[str, Any], **text_more: Any) -> Family:
+    """The three generations differ in their vision tower and in how positions are rotated."""
+    rotation = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
+
+    def config(token: Callable[[str], int], size: int) -> dict[str, Any]:
+        names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
+        names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
+        ends = {"eos_token_id": token("<|im_end|>"), "bos_token_id": None}
+        words = text(size, rope_parameters=rotation, **ends, **text_more)
+        return {"text_config": words, "vision_config": vision_config, **{k: token(v) for k, v in names.items()}}
+
+    return Family(
+        processor=f"{model}Processor",
+        model=f"{model}Config",
+        tokens={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
+        others=("<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
+        config=config,
+        images=lambda: Qwen2VLImageProcessorPil(
+            patch_size=4, merge_size=2, size={"shortest_edge": 64, "longest_edge": 512}
+        ),
+        template="{% if messages[0]['role'] != 'system' %}<|im_start|>system\nyou are a helpful assistant<|im_end|>\n"
+        "{% endif %}" + CHATML.replace("PICTURE", "<|vision_start|><|image_pad|><|vision_end|>"),
+        end="<|im_end|>",
+        videos=videos,
+    )
+
+
+def _idefics(model: str, images: Any, videos: str) -> Family:
+    tiles = tuple(f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7))
+    return Family(
+        processor=f"{model}Processor",
+        model=f"{model}Config",
+        tokens={"bos_token": "<|im_start|>", "eos_token": "<end_of_utterance>", "pad_token": "<|im_end|>"},
+        others=("<image>", "<fake_token_around_image>", "<global-img>", *tiles),
+        config=lambda token, size: {
+            "text_config": {"model_type": "llama", **text(size, pad_token_id=token("<|im_end|>"))},
+            "vision_config": vision(image_size=16, patch_size=4),
+            "image_token_id": token("<image>"),
+            "scale_factor": 2,
+        },
+        images=lambda: images(size={"longest_edge": 32}, max_image_size={"longest_edge": 16}),
+        template="<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}:"
+        "{% if m['content'][0]['type'] != 'image' %} {% endif %}{% for part in m['content'] %}"
+        "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
+        "<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}",
+        end="<end_of_utterance>",
+        settings={"image_seq_len": 4},
+        videos=videos,
+    )
+
+
+SIGLIP = {"model_type": "siglip_vision_model", "vision_use_head": False}
+FAMILIES: dict[str, Family] = {
+    "llava": Family(
+        processor="LlavaProcessor",
+        model="LlavaConfig",
+        # No padding token, and the space after `ASSISTANT:` belongs to the first token of the answer.
+        tokens={"bos_token": "<s>", "eos_token": "</s>"},
+        others=("<image>",),
+        config=lambda token, size: {
+            "text_config": {"model_type": "llama", **text(size)},
+            "vision_config": {"model_type": "clip_vision_model", **vision(image_size=16, patch_size=8)},
+            "image_token_index": token("<image>"),
+            "image_seq_length": 4,
+        },
+        images=lambda: CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
+        template="{% for m in messages %}{{ m['role'] | upper }}: {% for part in m['content'] %}"
+        "{% if part['type'] == 'image' %}<image>\n{% endif %}{% endfor %}{% for part in m['content'] %}"
+        "{% if part['type'] == 'text' %}{% if m['role'] == 'assistant' %}{% generation %}{{ part['text'] }} "
+        "{% endgeneration %}{% else %}{{ part['text'] }} {% endif %}{% endif %}{% endfor %}{% endfor %}"
+        "{% if add_generation_prompt %}ASSISTANT:{% endif %}",
+        end="</s>",
+        settings={"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1},
+        bytes=False,
+    ),
+    "llava_onevision": Family(
+        processor="LlavaOnevisionProcessor",
+        model="LlavaOnevisionConfig",
+        tokens={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
+        others=("<|im_start|>", "<image>", "<video>"),
+        config=lambda token, size: {
+            "text_config": {"model_type": "qwen2", **text(size)},
+            "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=8)},
+            "image_token_index": token("<image>"),
+            "video_token_index": token("<video>"),
+            "image_grid_pinpoints": [[16, 16], [16, 32], [32, 16], [32, 32]],
+        },
+        images=lambda: LlavaOnevisionImageProcessorPil(
+            size={"height": 16, "width": 16}, image_grid_pinpoints=[[16, 16], [16, 32], [32, 16], [32, 32]]
+        ),
+        # A space after the role of a finished turn, a line break in the prompt: only the marks tell what is learnt.
+        template="{% for m in messages %}<|im_start|>{{ m['role'] }} {% for part in m['content'] %}"
+        "{% if part['type'] == 'image' %}<image>{% endif %}{% endfor %}{% for part in m['content'] %}"
+        "{% if part['type'] == 'text' %}{% if m['role'] == 'assistant' %}{% generation %}\n{{ part['text'] }}"
+        "{% endgeneration %}{% else %}\n{{ part['text'] }}{% endif %}{% endif %}{% endfor %}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        end="<|im_end|>",
+        settings={"num_image_tokens": 4, "vision_feature_select_strategy": "full"},
+        videos="LlavaOnevisionVideoProcessor",
+    ),
+    "qwen2_vl": _qwen("Qwen2VL", "Qwen2VLVideoProcessor", {**_qwen_vision(embed_dim=WIDTH, mlp_ratio=2), "depth": 1}),
+    "qwen2_5_vl": _qwen(
+        "Qwen2_5_VL",
+        "Qwen2VLVideoProcessor",
+        _qwen_vision(intermediate_size=2 * WIDTH, window_size=16, out_hidden_size=WIDTH, fullatt_block_indexes=[1]),
+    ),
+    "qwen3_vl": _qwen(
+        "Qwen3VL",
+        "Qwen3VLVideoProcessor",
+        _qwen_vision(
+            intermediate_size=2 * WIDTH, out_hidden_size=WIDTH, num_position_embeddings=16, deepstack_visual_indexes=[0]
+        ),
+        head_dim=8,
+    ),
+    "smolvlm": _idefics("SmolVLM", SmolVLMImageProcessorPil, "SmolVLMVideoProcessor"),
+    "idefics3": _idefics("Idefics3", Idefics3ImageProcessorPil, ""),
+    "internvl": Family(
+        processor="InternVLProcessor",
+        model="InternVLConfig",
+        tokens={
+            "eos_token": "<|im_end|>",
+            "pad_token": "<|endoftext|>",
+            "start_image_token": "<img>",
+            "end_image_token": "</img>",
+            "context_image_token": "<IMG_CONTEXT>",
+            "video_token": "<video>",
+        },
+        others=("<|im_start|>",),
+        config=lambda token, size: {
+            "text_config": {"model_type": "qwen2", **text(size)},
+            "vision_config": vision(image_size=[16, 16], patch_size=[4, 4]),
+            "image_token_id": token("<IMG_CONTEXT>"),
+            "image_seq_length": 4,
+        },
+        images=lambda: GotOcr2ImageProcessorPil(
+            size={"height": 16, "width": 16}, crop_to_patches=True, min_patches=1, max_patches=2
+        ),
+        template=CHATML.replace("PICTURE", "<IMG_CONTEXT>\n"),
+        end="<|im_end|>",
+        settings={"image_seq_length": 4},
+        videos="InternVLVideoProcessor",
+    ),
+    "gemma3": Family(
+        processor="Gemma3Processor",
+        model="Gemma3Config",
+        # The end of a turn is not the end token of the tokenizer.
+        tokens={
+            "bos_token": "<bos>",
+            "eos_token": "<eos>",
+            "pad_token": "<pad>",
+            "boi_token": "<start_of_image>",
+            "eoi_token": "<end_of_image>",
+            "image_token": "<image_soft_token>",
+        },
+        others=("<start_of_turn>", "<end_of_turn>"),
+        config=lambda token, size: {
+            "text_config": text(
+                size,
+                head_dim=8,
+                query_pre_attn_scalar=8,
+                sliding_window=16,
+                layer_types=["sliding_attention", "full_attention"],
+                eos_token_id=token("<eos>"),
+                bos_token_id=token("<bos>"),
+            ),
+            "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=4)},
+            "mm_tokens_per_image": 4,
+            "boi_token_index": token("<start_of_image>"),
+            "eoi_token_index": token("<end_of_image>"),
+            "image_token_index": token("<image_soft_token>"),
+        },
+        images=lambda: Gemma3ImageProcessorPil(size={"height": 16, "width": 16}),
+        template="{{ bos_token }}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('turns must alternate') }}{% endif %}<start_of_turn>"
+        "{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{% for part in m['content'] %}"
+        "{% if part['type'] == 'image' %}<start_of_image>{% else %}{{ part['text'] | trim }}{% endif %}{% endfor %}"
+        "<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}",
+        end="<end_of_turn>",
+        settings={"image_seq_length": 4},
+        bytes=False,
+    ),
+    "paligemma": Family(
+        processor="PaliGemmaProcessor",
+        model="PaliGemmaConfig",
+        tokens={"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "image_token": "<image>"},
+        others=tuple(EXTRA_TOKENS),
+        config=lambda token, size: {
+            "text_config": {"model_type": "gemma", **text(size, head_dim=8)},
+            "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=8)},
+            "image_token_index": token("<image>"),
+            "projection_dim": WIDTH,
+            "hidden_size": WIDTH,
+            "vocab_size": size,
+        },
+        images=lambda: _sized(SiglipImageProcessorPil(size={"height": 16, "width": 16})),
+        template=None,
+        end="<eos>",
+        bytes=False,
+    ),
+}
+
+
+def _sized(images: Any) -> Any:
+    images.image_seq_length = 4
+    return images
+
+
+def tokenizer(family: Family) -> PreTrainedTokenizerFast:
+    """Some three hundred tokens: all bytes or letters, a few words, and the special tokens."""
+    special = [*family.tokens.values(), *family.others]
+    letters = pre_tokenizers.ByteLevel.alphabet() if family.bytes else sorted(set(TEXT) - {" "} | {"▁", "\n"})
+    core = Tokenizer(models.BPE(unk_token=None if family.bytes else "<unk>"))
+    if family.bytes:
+        core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    else:
+        core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
+        core.decoder = decoders.Metaspace(prepend_scheme="first")
+        special = ["<unk>", *special]
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(letters) + len(special) + 60, initial_alphabet=letters, special_tokens=special,
+        show_progress=False,
+    )  # fmt: skip
+    core.train_from_iterator([TEXT] * 4, trainer)
+    named = dict(family.tokens) | ({} if family.bytes else {"unk_token": "<unk>"})
+    basic = {k: named.pop(k) for k in ("bos_token", "eos_token", "pad_token", "unk_token") if k in named}
+    return PreTrainedTokenizerFast(tokenizer_object=core, **basic, extra_special_tokens=named)
+
+
+def build(name: str, directory: Path, seed: int = 0) -> Path:
+    """Write a checkpoint directory of the family with random weights, the processor as published ones are."""
+    family = FAMILIES[name]
+    words = tokenizer(family)
+    config = getattr(transformers, family.model)(
+        **family.config(words.convert_tokens_to_ids, len(words)), dtype="float32"
+    )
+    torch.manual_seed(seed)
+    model = AutoModelForImageTextToText.from_config(config)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:  # far from zero, so that what a picture shows can be seen in the losses
+            torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(directory)
+    words.save_pretrained(directory)
+    halves = {"image_processor": family.images().to_dict()}
+    if family.videos:
+        halves["video_processor"] = {"video_processor_type": family.videos, "fps": 2}
+    settings = {"processor_class": family.processor, **halves, **family.settings}
+    (directory / "processor_config.json").write_text(json.dumps(settings))
+    if family.template is not None:
+        (directory / "chat_template.jinja").write_text(family.template)
+    return directory

@@ -1,0 +1,46 @@
+"""One question and one answer a record, for processors without a chat template."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cotbal import vlm
+from cotbal.data.collate import Row
+from cotbal.data.questions import QuestionCollator, collator_for
+from cotbal.data.records import Record, Turn, default_cache, open_records
+from cotbal.errors import DataError
+from cotbal.loss import IGNORED
+from tiny_families import build
+
+
+@pytest.fixture(scope="module")
+def processor(tmp_path_factory: pytest.TempPathFactory) -> object:
+    return vlm.load(str(build("paligemma", tmp_path_factory.mktemp("paligemma"))), "float32", False)[1]
+
+
+def test_the_row_is_question_line_break_and_answer(processor: object, tmp_path: Path) -> None:
+    collator = collator_for(processor, tmp_path, 100)
+    assert isinstance(collator, QuestionCollator)
+    turns = (Turn("system", "you are"), Turn("user", "what is it?"), Turn("assistant", "a tree"))
+    row = Row(Record("r1", None, (), turns, ("a tree",), 1), "task", "one word.")
+    batch = collator.training([row])
+    tokenizer, ids = collator.tokenizer, batch["input_ids"][0]
+    assert tokenizer.decode(ids).replace(" ", "") == "<bos>youare\nwhatisit?\noneword.\natree<eos>"
+    assert tokenizer.decode(ids[batch["labels"][0] != IGNORED]).replace(" ", "") == "atree<eos>"
+    prompt = collator.prompts([row])["input_ids"][0]
+    assert ids[: len(prompt)].tolist() == prompt.tolist()
+
+
+def test_conversations_are_refused_with_the_first_of_them(processor: object, tmp_path: Path) -> None:
+    asked, answered = {"from": "human", "value": "What?"}, {"from": "gpt", "value": "tree"}
+    system = {"from": "system", "value": "Be brief."}
+    rows = [[asked, answered], [system, asked, answered], [asked, answered] * 2, [system, *[asked, answered] * 3]]
+    path = tmp_path / "chat.jsonl"
+    path.write_text("".join(json.dumps({"id": f"r{i}", "conversations": row}) + "\n" for i, row in enumerate(rows)))
+    records = open_records(path, default_cache())
+    assert records.answers().tolist() == [1, 1, 2, 3]
+    with pytest.raises(DataError, match=r"chat\.jsonl, record 3 \(r2\): PaliGemmaProcessor .* found 2 records"):
+        collator_for(processor, tmp_path, 100, [records])
