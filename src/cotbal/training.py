@@ -25,7 +25,7 @@ from cotbal.hosts.packing_check import ROWS, check_packing
 from cotbal.hosts.step import by_task
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
 from cotbal.loss import IGNORED
-from cotbal.ranks import ALONE, Ranks, Stopped
+from cotbal.ranks import ALONE, Ranks, Stopped, refuse_sharding
 from cotbal.recipe import Recipe
 from cotbal.rundir import RunPaths, append_jsonl, read_jsonl, write_json, write_jsonl
 from cotbal.runs import Run
@@ -131,6 +131,7 @@ def train(
         normalizer=wanted.normalizer,
         callbacks=[log],
     )
+    refuse_sharding(trainer)
     trainer.remove_callback(PrinterCallback)  # our log writes the same figures as JSON
     if wanted.packing:
         with trainer.accelerator.autocast():

@@ -50,7 +50,7 @@ def test_two_ranks_end_as_one(source: Path, tmp_path: Path) -> None:
 
 def test_a_fault_in_one_rank_fails_the_run_and_is_told(source: Path, tmp_path: Path) -> None:
     """The one half picture is met by a single rank; the other only hears that its fellow is gone."""
-    recipe = copy(source, tmp_path / "broken")
+    recipe = copy(source.parent, tmp_path / "broken")
     images = recipe.parent / "images"
     (images / "half.png").write_bytes((images / "red.png").read_bytes()[:80])
     records = recipe.parent / "data" / "paint_train.jsonl"

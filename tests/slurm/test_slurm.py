@@ -24,12 +24,12 @@ PROBES = ("mini", "full-color", "full-paint")
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return mixture(tmp_path_factory.mktemp("mixture") / "a", {"color": 1, "paint": 2}, train=160)
+    return mixture(tmp_path_factory.mktemp("mixture") / "a", {"color": 1, "paint": 2}, train=64)
 
 
 def arguments(source: Path, root: Path, on: str) -> list[str]:
     how = ["--out", str(root), "--on", on, "--threads", "1", "--keep-checkpoints"]
-    return ["balance", str(source), "resources={gpus: 0, hours: 1}", *how]
+    return ["balance", str(source), "optimization.epochs=6", "resources={gpus: 0, hours: 1}", *how]
 
 
 def results(root: Path) -> dict[str, bytes]:

@@ -115,7 +115,13 @@ def thread_environment(threads: int) -> dict[str, str]:
 
 
 def log_tail(log: Path, lines: int = 15) -> str:
-    """The last lines of a log, for an error message."""
+    """The last lines of a log, for an error message; what the worker says failed comes last.
+
+    A launcher of several ranks ends its log with a summary of its own, from which the reason has scrolled away.
+    """
     if not log.exists():
         return "(no log was written)"
-    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+    failure = log.with_name("failure.json")
+    said = read_json(failure)["message"] if failure.exists() else ""
+    return tail if said in tail else f"{tail}\n{said}"

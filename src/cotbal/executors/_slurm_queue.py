@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,6 +53,17 @@ class Entry:
         return self.state not in ENDED
 
 
+def need_programs() -> None:
+    """Look for the programs of Slurm.
+
+    Raises:
+        CotbalError: one is not on this machine.
+    """
+    missing = [program for program in ("sbatch", "squeue", "scancel") if shutil.which(program) is None]
+    if missing:
+        raise CotbalError(f"expected Slurm's program {missing[0]} on this machine; found none on the PATH")
+
+
 def parse(listing: str) -> list[Entry]:
     """The lines of squeue in our format."""
     return [Entry(*line.split("|", 4)) for line in listing.splitlines() if line.count("|") >= 4]
@@ -99,7 +111,7 @@ def _ask(argv: list[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=SECONDS)
     except FileNotFoundError:
-        raise CotbalError(f"expected Slurm's program {argv[0]} on this machine; found none on the PATH") from None
+        raise CotbalError(f"expected Slurm's program {argv[0]} on this machine; found none") from None
     except subprocess.TimeoutExpired:
         raise Silent(f"{argv[0]}: no answer in {SECONDS} s") from None
 

@@ -39,7 +39,10 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     Raises:
         CotbalError: a job needs several nodes, or more GPUs than this machine has.
     """
-    free, most = _places(jobs, resources)
+    return _run(jobs, resources, *_places(jobs, resources))
+
+
+def _run(jobs: Sequence[Job], resources: Resources, free: list[_Slot], most: int) -> Iterator[Outcome]:
     waiting = sorted(jobs, key=lambda job: -job.cost)
     running: list[_Running] = []
     try:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from cotbal.errors import CotbalError
 from cotbal.executors import (
+    STOPPED,
     Job,
     Outcome,
     Place,
@@ -25,7 +26,7 @@ from cotbal.executors import (
     thread_environment,
 )
 from cotbal.executors._attempts import Attempts
-from cotbal.executors._slurm_queue import WAITING, Entry, Silent, look, send, stop
+from cotbal.executors._slurm_queue import WAITING, Entry, Silent, look, need_programs, send, stop
 from cotbal.executors._slurm_script import END, LOG, SCRIPT, SETUP, name_of, options, script
 from cotbal.rundir import write_text
 
@@ -96,8 +97,14 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     `cotbal.executors._attempts`. While the controller is away nothing is sent and nothing is given up.
 
     Raises:
-        CotbalError: there is no Slurm here, or its controller does not answer when the command starts.
+        CotbalError: there is no Slurm here, or, once it is iterated, its controller does not answer from the start.
     """
+    if jobs:
+        need_programs()
+    return _run(jobs, resources)
+
+
+def _run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     if not jobs:
         return
     queue = _Queue()
@@ -130,8 +137,10 @@ def _first_answer(queue: _Queue) -> None:
 
 
 def _send_all(waiting: list[Attempts], sent: list[_Sent], queue: _Queue, resources: Resources) -> Iterator[Outcome]:
-    """Send what may be sent; those that Slurm refuses have failed. Only after a fresh look at the queue, so that
-    nothing is sent twice because an answer was lost."""
+    """Send what may be sent; those that Slurm refuses have failed.
+
+    Only after a fresh look at the queue, so that nothing is sent twice because an answer was lost.
+    """
     for attempts in list(waiting):
         if resources.workers is not None and len(sent) >= resources.workers:
             return
@@ -211,6 +220,8 @@ def _end_of(one: _Sent) -> tuple[str, int] | None:
 
 def _how(one: _Sent, entry: Entry | None, code: int | None) -> str:
     word = "" if entry is None else f" ({entry.state})"
+    if code == STOPPED:
+        return f"was told to stop{word}, job {one.id}, and has saved"
     if code is None or code > 128:
         return f"was stopped from outside{word}, job {one.id}"
     return f"ended with exit code {code}{word}, job {one.id}"

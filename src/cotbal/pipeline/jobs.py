@@ -79,21 +79,23 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
         for work in works
     ]
     changed = [_changed(work, entries, options) for work, entries in zip(works, identities, strict=True)]
+    jobs = [_job(prepared, work) for work in works]
+    done = [work.paths.done and not aside for work, aside in zip(works, changed, strict=True)]
+    waiting = [job for job, is_done in zip(jobs, done, strict=True) if not is_done]
+    finished = [job for job, is_done in zip(jobs, done, strict=True) if is_done]
     call_back(sent(work.paths.root for work, aside in zip(works, changed, strict=True) if aside))
-    need_none_elsewhere((work.paths.root for work in works if not work.paths.done), options.executor)
+    need_none_elsewhere((job.directory for job in waiting), options.executor)
+    outcomes = run(waiting, options.resources) if waiting else None  # what cannot be done here is refused now
     begin()
     for work, entries, aside in zip(works, identities, changed, strict=True):
         if aside:
             move_aside(work.paths.root)
         _settle(work, prepared, entries, options)
-    jobs = [_job(prepared, work) for work in works]
-    waiting = [job for job, work in zip(jobs, works, strict=True) if not work.paths.done]
-    finished = [job for job, work in zip(jobs, works, strict=True) if work.paths.done]
-    if not waiting:
+    if outcomes is None:
         return
     record_driver(prepared.root, options.executor)
     try:
-        failures = _consume(run(waiting, options.resources), waiting, finished, options.watch)
+        failures = _consume(outcomes, waiting, finished, options.watch)
     finally:
         prepared.root.driver.unlink(missing_ok=True)
     if failures:

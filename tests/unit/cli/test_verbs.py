@@ -56,6 +56,22 @@ def test_plan(cotbal: object, recipe_path: Path) -> None:
     assert "x the final run" in cotbal("plan", recipe_path).out  # type: ignore[operator]
 
 
+def test_plan_predicts_the_time_on_a_number_of_gpus(cotbal: object, recipe_path: Path) -> None:
+    told = cotbal("plan", recipe_path, "--gpus", "2", "--on", "slurm").out  # type: ignore[operator]
+    assert "5 runs on 2 GPUs (slurm)" in told
+    assert "x one final run" in told
+    ended = cotbal("plan", recipe_path, "--gpus", "2", "--json")  # type: ignore[operator]
+    found = json.loads(ended.out)["forecast"]
+    assert found["makespan"] >= found["bound"] > 0
+    assert found["on"] == "processes"
+
+
+def test_cancel_of_a_directory_in_which_nothing_runs(cotbal: object, recipe_path: Path) -> None:
+    cotbal("balance", recipe_path, *ON)  # type: ignore[operator]
+    ended = cotbal("cancel", "runs/small")  # type: ignore[operator]
+    assert (ended.code, ended.out) == (0, "no job of it is in a queue\n")
+
+
 def test_balance_train_status_report(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
     ended = cotbal("balance", recipe_path, "--json", *ON)  # type: ignore[operator]
     assert ended.code == 0, ended.err
@@ -123,7 +139,8 @@ def test_weights_from_a_table(cotbal: object, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", ["init", "check", "plan", "balance", "train", "run", "curve", "weights", "status", "report", "demo"]
+    "verb",
+    ["init", "check", "plan", "balance", "train", "run", "curve", "weights", "status", "cancel", "report", "demo"],
 )
 def test_every_verb_explains_itself(cotbal: object, verb: str) -> None:
     ended = cotbal(verb, "--help")  # type: ignore[operator]

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
 
 import pytest
 
+from cotbal.errors import CotbalError
 from cotbal.executors import PARENT, Job, Resources, log_tail, processes
+from cotbal.sections import ResourcesSection
 
 NOTE_TIMES = """
 import sys, time
@@ -111,6 +114,38 @@ def test_one_worker_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [s.device for s in processes.slots(Resources(workers=3), 9)] == ["3", "5", "3"]
 
 
+def test_a_run_of_several_gpus_takes_them_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The large one gets two at once; the small ones share what is left."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,8")
+    seen = tmp_path / "torch" / "distributed" / "run.py"  # stands in for torchrun
+    seen.parent.mkdir(parents=True)
+    for folder in (seen.parent, seen.parent.parent):
+        (folder / "__init__.py").write_text("")
+    words = "[os.environ['CUDA_VISIBLE_DEVICES'], *sys.argv[1:]]"
+    note = f"import os, sys; open(sys.argv[-1], 'w').write(' '.join({words}))"
+    seen.write_text(note)
+    (tmp_path / "alone.py").write_text(note)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    jobs = [
+        Job(name, tmp_path / name, (sys.executable, "-m", "alone", str(tmp_path / f"{name}.seen")), cost, needs)
+        for name, cost, needs in (
+            ("small", 1.0, ResourcesSection()),
+            ("large", 9.0, ResourcesSection(gpus=2)),
+        )
+    ]
+    assert all(outcome.ok for outcome in processes.run(jobs, Resources()))
+    large, small = ((tmp_path / f"{name}.seen").read_text().split() for name in ("large", "small"))
+    assert large[:4] == ["3,5", "--standalone", "--nproc-per-node=2", "--module"]
+    assert small[0] == "8"
+
+
+def test_what_this_machine_has_not_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    for needs, told in ((ResourcesSection(gpus=2), "at most the 1 GPUs"), (ResourcesSection(gpus=2, nodes=2), "slurm")):
+        with pytest.raises(CotbalError, match=told):
+            processes.run([Job("a", tmp_path, ("python", "-m", "x"), needs=needs)], Resources())
+
+
 @pytest.mark.parametrize(("chosen", "found"), [("", []), ("-1", []), ("0", ["0"]), ("1, 2", ["1", "2"])])
 def test_the_gpus_that_the_user_chose(monkeypatch: pytest.MonkeyPatch, chosen: str, found: list[str]) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
@@ -135,3 +170,7 @@ def test_the_tail_of_a_log(tmp_path: Path) -> None:
     log.write_bytes(b"\xff broken\n" + b"".join(b"line %d\n" % n for n in range(100)))
     assert log_tail(log, 3) == "line 97\nline 98\nline 99"
     assert "broken" in log_tail(log, 200)
+    (tmp_path / "failure.json").write_text(json.dumps({"message": "ValueError: no frog"}))
+    assert log_tail(log, 2) == "line 98\nline 99\nValueError: no frog"
+    log.write_text("Traceback\nValueError: no frog\n")
+    assert log_tail(log, 2) == "Traceback\nValueError: no frog"

@@ -175,8 +175,8 @@ def test_a_controller_that_never_answers(fake: FakeSlurm, tmp_path: Path, monkey
 
 def test_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(CotbalError, match="expected Slurm's program squeue"):
-        next(slurm.run([job(tmp_path)], Resources()))
+    with pytest.raises(CotbalError, match="expected Slurm's program sbatch"):
+        slurm.run([job(tmp_path)], Resources())
 
 
 def test_a_job_that_is_refused(fake: FakeSlurm, tmp_path: Path) -> None:

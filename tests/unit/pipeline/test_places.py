@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -118,9 +119,9 @@ def test_a_driver_notes_itself_while_it_works(recipe_path: Path, monkeypatch: py
     root = RunDir(recipe_path.parent / "run")
     noted, work = [], executor.run
 
-    def watched(*arguments: object) -> object:
+    def watched(*arguments: object) -> Iterator[object]:
         noted.append(read_json(root.driver))
-        return work(*arguments)  # type: ignore[arg-type]
+        yield from work(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(executor, "run", watched)
     pipeline.balance(pipeline.plan(load_recipe(recipe_path), root), Options(executor=EXECUTOR))
