@@ -10,17 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch.utils.data import Dataset
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from cotbal import plugins, vlm
-from cotbal.data.collate import Batch, Row
-from cotbal.data.order import FILLER, Shuffled
+from cotbal.data.collate import Batch
+from cotbal.data.order import FILLER, Mixed, Shuffled
 from cotbal.data.packing import packed
 from cotbal.data.questions import collator_for
-from cotbal.data.records import Records
 from cotbal.errors import CotbalError
 from cotbal.hosts.packing_check import ROWS, check_packing
 from cotbal.hosts.step import by_task
@@ -37,36 +34,6 @@ from cotbal.weightings import Weighting
 Report = Callable[[int, int, float | None], None]  # steps done, steps in all, loss
 COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
 LOG_LINES = 100  # at most about this many points a loss curve
-SEEN = 64  # rows among which those for a check are chosen
-
-
-Part = tuple[str, Records, np.ndarray, str | None]  # task, its records, places of those that the run sees, instruction
-
-
-class Mixed(Dataset[dict[str, Any]]):
-    """The training rows of a run, task after task.
-
-    Args:
-        parts: one a task.
-    """
-
-    def __init__(self, parts: Sequence[Part]) -> None:
-        self.parts = parts
-        self.places = [(part, int(index)) for part, (_, _, indices, _) in enumerate(parts) for index in indices]
-
-    def __len__(self) -> int:
-        return len(self.places)
-
-    def spread(self, count: int) -> list[dict[str, Any]]:
-        """About `count` rows from all over the run, one with pictures first and one without last, if there are any."""
-        seen = [self[int(i)] for i in np.unique(np.linspace(0, len(self) - 1, SEEN).astype(int))]
-        seen.sort(key=lambda item: not item["row"].record.images)
-        return [seen[int(i)] for i in np.unique(np.linspace(0, len(seen) - 1, count).astype(int))]
-
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        part, index = self.places[place]
-        task, records, _, instruction = self.parts[part]
-        return {"row": Row(records[index], task, instruction), "task": task}
 
 
 @dataclass(frozen=True)
@@ -113,19 +80,33 @@ def train(
         Stopped: `stop` said so on some rank, and a partial checkpoint of that step is on disk.
     """
     set_seed(run.seed)
+    log = _Log(paths, report, ranks, stop)
+    trainer, processor = _trainer(recipe, run, rows, weights, log, tracking)
+    resume = ranks.agreed(last_complete(paths.partial) if ranks.main else None)
+    log.begin(resume)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    if log.stopped:
+        raise Stopped
+    if ranks.main:
+        _save(trainer, processor, recipe.model, paths)
+    return _summary(trainer, round(len(rows) * recipe.file.optimization.epochs), paths)
+
+
+def _trainer(
+    recipe: Recipe, run: Run, rows: Mixed, weights: Mapping[str, float] | None, log: _Log, tracking: Tracking | None
+) -> tuple[TaskWeightedTrainer, Any]:
+    """A trainer of the recipe's model on these rows, and the model's processor."""
     model, processor = vlm.load(recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code, recipe.model)
     prepared = vlm.prepare(model, recipe.model)
     tasks = [task.name for task in recipe.mixture.tasks]
     padded = _collator(recipe, processor, tasks, rows)
     wanted, padding = recipe.file.optimization, processor.tokenizer.pad_token_id
-    resume = ranks.agreed(last_complete(paths.partial) if ranks.main else None)
-    log = _Log(paths, report, ranks, stop)
-    settings = arguments(wanted, recipe.model, len(rows), paths.partial, run.seed, ranks.size, tracking)
-    micro = settings.per_device_train_batch_size
+    ranks = log.ranks.size
+    settings = arguments(wanted, recipe.model, len(rows), log.paths.partial, run.seed, ranks, tracking)
     trainer = TaskWeightedTrainer(
         model=prepared,
         args=settings,
-        train_dataset=Shuffled(rows, run.seed, micro * ranks.size if ranks.size > 1 else 1),
+        train_dataset=Shuffled(rows, run.seed, settings.per_device_train_batch_size * ranks if ranks > 1 else 1),
         data_collator=packed(padded, recipe.model.max_length, padding) if wanted.packing else padded,
         tasks=tasks,
         weighting=_weighting(recipe, run, tasks, weights),
@@ -137,13 +118,7 @@ def train(
     if wanted.packing:
         with trainer.accelerator.autocast():
             check_packing(trainer.model, padded, rows.spread(ROWS), padding)
-    log.begin(resume)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    if log.stopped:
-        raise Stopped
-    if ranks.main:
-        _save(trainer, processor, recipe.model, paths)
-    return _summary(trainer, round(len(rows) * wanted.epochs), paths)
+    return trainer, processor
 
 
 def _collator(recipe: Recipe, processor: Any, tasks: Sequence[str], rows: Mixed) -> Callable[[list[Any]], Batch]:

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from cotbal import evaluation, training, vlm
 from cotbal.data.collate import Row
+from cotbal.data.order import Mixed, Part
 from cotbal.data.questions import collator_for
 from cotbal.data.records import Record, default_cache, open_records
 from cotbal.data.sampling import kept_records, read_manifest
@@ -140,14 +141,14 @@ def _train(
     if not run.portions:
         progress.share = 0.0
         return training.Trained(steps=0, records=0, tokens=0, seconds=0.0, self_check=None)
-    rows = training.Mixed(_parts(recipe, run, root))
+    rows = Mixed(_parts(recipe, run, root))
     tracking = Tracking(**job["tracking"]) if job.get("tracking") and progress.ranks.main else None
     told, ranks, stop = progress.training, progress.ranks, progress.stop
     with reporting(tracking, paths.root):
         return training.train(recipe, run, rows, job["weights"], paths, told, ranks, stop, tracking)
 
 
-def _parts(recipe: Recipe, run: Run, root: RunDir) -> list[training.Part]:
+def _parts(recipe: Recipe, run: Run, root: RunDir) -> list[Part]:
     parts = []
     for name, portion in run.portions.items():
         if portion == "none":

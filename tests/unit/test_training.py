@@ -13,6 +13,7 @@ from transformers import LlavaForConditionalGeneration
 
 from cotbal import training, vlm
 from cotbal.data.collate import Collator
+from cotbal.data.order import Mixed
 from cotbal.data.packing import packed
 from cotbal.data.records import default_cache, open_records
 from cotbal.errors import CotbalError, DataError
@@ -51,7 +52,7 @@ def train(
     weights = {"color": 0.5, "paint": 1.5} if weighting == "fixed" else None
     run = final_run(recipe.mixture, weighting)
     hooks = {"report": report, **hooks}
-    return training.train(recipe, run, training.Mixed(parts), weights, RunPaths(directory), **hooks)
+    return training.train(recipe, run, Mixed(parts), weights, RunPaths(directory), **hooks)
 
 
 LORA = ("model={checkpoint: base, dtype: float32, max_length: 120, language: lora, projector: full}",)

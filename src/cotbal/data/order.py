@@ -1,13 +1,21 @@
-"""The order in which a run sees its rows: shuffled anew every epoch, and the same on any number of ranks."""
+"""The rows of a run and their order: shuffled anew every epoch, and the same on any number of ranks."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from cotbal.data.collate import Row
+from cotbal.data.records import Records
+
 FILLER = "filler"  # marks a row that is there for its shape alone
+SEEN = 64  # rows among which those for a check are chosen
+
+Part = tuple[str, Records, np.ndarray, str | None]  # task, its records, places of those that the run sees, instruction
 
 
 class Rows(Protocol):
@@ -51,3 +59,29 @@ class Shuffled(Dataset[dict[str, Any]]):
         if place < len(self.order):
             return self.rows[self.order[place]]
         return {**self.rows[self.order[0]], FILLER: True}
+
+
+class Mixed(Dataset[dict[str, Any]]):
+    """The training rows of a run, task after task.
+
+    Args:
+        parts: one a task.
+    """
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+        self.places = [(part, int(index)) for part, (_, _, indices, _) in enumerate(parts) for index in indices]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def spread(self, count: int) -> list[dict[str, Any]]:
+        """About `count` rows from all over the run, one with pictures first and one without last, if there are any."""
+        seen = [self[int(i)] for i in np.unique(np.linspace(0, len(self) - 1, SEEN).astype(int))]
+        seen.sort(key=lambda item: not item["row"].record.images)
+        return [seen[int(i)] for i in np.unique(np.linspace(0, len(seen) - 1, count).astype(int))]
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        part, index = self.places[place]
+        task, records, _, instruction = self.parts[part]
+        return {"row": Row(records[index], task, instruction), "task": task}
