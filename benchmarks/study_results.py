@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from cotbal.pipeline.study import SHORT
 from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents, read_contents
 from cotbal.report.formatting import listed, number
 from cotbal.report.markdown import table
 from cotbal.report.models import compare_all
 from cotbal.report.naming import method_label
-from cotbal.report.tables import model_tables, weights_table
+from cotbal.report.tables import model_tables, variant_tables, weights_table
 
 
 def main() -> None:
@@ -25,13 +28,22 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("--title", required=True)
     parser.add_argument("--claim", type=Path, required=True, help="Markdown file that starts with 'Claim:'")
+    parser.add_argument("--methods", help="final models to tell of, such as ew,cotbal; all by default")
     given = parser.parse_args()
     contents = read_contents(given.run)
+    if given.methods:
+        contents = only(contents, [SHORT.get(name, name) for name in given.methods.split(",")])
     found = compare_all(contents)
     parts = [f"# {given.title}\n", given.claim.read_text(encoding="utf-8").strip() + "\n", facts(contents, found)]
     if contents.balance:
         parts.append(table(weights_table(contents.balance)))
-    print("\n".join([*parts, *map(table, model_tables(found))]))
+    print("\n".join([*parts, *map(table, variant_tables(contents, found) + model_tables(found))]))
+
+
+def only(contents: Contents, methods: Sequence[str]) -> Contents:
+    """The run directory as if no other final models had been trained in it."""
+    chosen = [run for run in contents.runs if run.kind != "final" or run.name in methods or run.name.startswith("stl:")]
+    return replace(contents, runs=tuple(chosen))
 
 
 def facts(contents: Contents, found: Comparison) -> str:

@@ -9,7 +9,7 @@ import sys
 import typer
 
 from cotbal.errors import CotbalError, RunsFailed
-from cotbal.verbs import data, imports, jobs, judging, prepare, studies, tables, zeroshot
+from cotbal.verbs import data, exports, imports, jobs, judging, prepare, studies, tables, zeroshot
 
 app = typer.Typer(
     name="cotbal",
@@ -31,6 +31,7 @@ for verb in (
     studies.compare,
     studies.ablate,
     studies.curve,
+    exports.export,
     judging.judge,
     jobs.demo,
 ):

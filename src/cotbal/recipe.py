@@ -64,6 +64,12 @@ class Recipe:
         return replace(self, file=self.file.with_probes())
 
     @property
+    def probes_differ(self) -> bool:
+        """Whether probes are trained otherwise than final models; what they run on does not matter."""
+        probes = self.file.probes
+        return probes is not None and bool(probes.model or probes.optimization)
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """Training seeds of the probes."""
         return self.file.balance.seeds or (self.file.optimization.seed,)

@@ -22,6 +22,7 @@ from cotbal.data.packing import packed
 from cotbal.data.records import Records
 from cotbal.errors import CotbalError
 from cotbal.hosts.packing_check import ROWS, check_packing
+from cotbal.hosts.step import by_task
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
 from cotbal.loss import IGNORED
 from cotbal.ranks import ALONE, Ranks, Stopped
@@ -29,6 +30,7 @@ from cotbal.recipe import Recipe
 from cotbal.rundir import RunPaths, append_jsonl, read_jsonl, write_json, write_jsonl
 from cotbal.runs import Run
 from cotbal.sections import ModelSection, Optimization
+from cotbal.tracking import Tracking
 from cotbal.weightings import Weighting
 
 Report = Callable[[int, int, float | None], None]  # steps done, steps in all, loss
@@ -95,6 +97,7 @@ def train(
     report: Report,
     ranks: Ranks = ALONE,
     stop: Callable[[], bool] = lambda: False,
+    tracking: Tracking | None = None,
 ) -> Trained:
     """Train and write `paths.checkpoint`; go on from the last partial checkpoint if there is one.
 
@@ -113,23 +116,23 @@ def train(
     prepared = vlm.prepare(model, recipe.model)
     tasks = [task.name for task in recipe.mixture.tasks]
     padded = _collator(recipe, processor, tasks)
-    padding, packing = processor.tokenizer.pad_token_id, recipe.file.optimization.packing
+    wanted, padding = recipe.file.optimization, processor.tokenizer.pad_token_id
     resume = ranks.agreed(last_complete(paths.partial) if ranks.main else None)
     log = _Log(paths, report, ranks, stop)
-    settings = arguments(recipe.file.optimization, recipe.model, len(rows), paths.partial, run.seed, ranks.size)
+    settings = arguments(wanted, recipe.model, len(rows), paths.partial, run.seed, ranks.size, tracking)
     micro = settings.per_device_train_batch_size
     trainer = TaskWeightedTrainer(
         model=prepared,
         args=settings,
         train_dataset=Shuffled(rows, run.seed, micro * ranks.size if ranks.size > 1 else 1),
-        data_collator=packed(padded, recipe.model.max_length, padding) if packing else padded,
+        data_collator=packed(padded, recipe.model.max_length, padding) if wanted.packing else padded,
         tasks=tasks,
         weighting=_weighting(recipe, run, tasks, weights),
-        normalizer=recipe.file.optimization.normalizer,
+        normalizer=wanted.normalizer,
         callbacks=[log],
     )
     trainer.remove_callback(PrinterCallback)  # our log writes the same figures as JSON
-    if packing:
+    if wanted.packing:
         with trainer.accelerator.autocast():
             check_packing(trainer.model, padded, rows.spread(ROWS), padding)
     log.begin(resume)
@@ -138,7 +141,7 @@ def train(
         raise Stopped
     if ranks.main:
         _save(trainer, processor, recipe.model, paths)
-    return _summary(trainer, round(len(rows) * recipe.file.optimization.epochs), paths)
+    return _summary(trainer, round(len(rows) * wanted.epochs), paths)
 
 
 def _collator(recipe: Recipe, processor: Any, tasks: Sequence[str]) -> Callable[[list[Any]], Batch]:
@@ -159,7 +162,13 @@ def _weighting(recipe: Recipe, run: Run, tasks: Sequence[str], weights: Mapping[
 
 
 def arguments(
-    settings: Optimization, model: ModelSection, rows: int, directory: Path, seed: int, ranks: int = 1
+    settings: Optimization,
+    model: ModelSection,
+    rows: int,
+    directory: Path,
+    seed: int,
+    ranks: int = 1,
+    tracking: Tracking | None = None,
 ) -> TrainingArguments:
     """The recipe's optimization in the words of the Trainer; the global batch is the same on any number of ranks.
 
@@ -192,7 +201,7 @@ def arguments(
         data_seed=seed,
         train_sampling_strategy="sequential",  # the rows come shuffled
         remove_unused_columns=False,
-        report_to="none",
+        **(tracking.arguments if tracking else {"report_to": "none"}),
         disable_tqdm=True,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
@@ -239,8 +248,8 @@ class _Log(TrainerCallback):
         keys = (
             "loss", "learning_rate", "grad_norm", "task_losses", "task_tokens", "weights", "mean_weight", "masked_rows",
         )  # fmt: skip
-        seconds = self.seconds_before + time.monotonic() - self.started
-        line = {"step": state.global_step, "epoch": state.epoch, **{k: logs[k] for k in keys if k in logs}}
+        seconds, found = self.seconds_before + time.monotonic() - self.started, by_task(logs)
+        line = {"step": state.global_step, "epoch": state.epoch, **{k: found[k] for k in keys if k in found}}
         append_jsonl(self.paths.training, {**line, "seconds": round(seconds, 3)})
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:

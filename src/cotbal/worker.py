@@ -31,6 +31,7 @@ from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunDir, RunPaths, locked, now, read_json, write_json
 from cotbal.runs import Run
 from cotbal.scoring import write_scores
+from cotbal.tracking import Tracking, reporting
 
 LOCK_SECONDS = 30.0  # an orphan of a killed driver leaves within a second or two
 QUEUE_LOCK_SECONDS = 300.0  # a job that is preempted may still be saving while its successor starts elsewhere
@@ -103,7 +104,7 @@ def _do(job: dict[str, Any], root: RunDir, paths: RunPaths, progress: _Progress)
     run = Run(**job["run"])
     progress.write("loading", 0, 1, 0.0)
     if not ranks.agreed(paths.trained.exists()):
-        trained = _train(recipe, run, root, job["weights"], paths, progress)
+        trained = _train(recipe, run, root, job, paths, progress)
         if ranks.main:
             write_json(paths.trained, vars(trained))
             shutil.rmtree(paths.partial, ignore_errors=True)
@@ -132,14 +133,17 @@ def _do(job: dict[str, Any], root: RunDir, paths: RunPaths, progress: _Progress)
 
 
 def _train(
-    recipe: Recipe, run: Run, root: RunDir, weights: dict[str, float] | None, paths: RunPaths, progress: _Progress
+    recipe: Recipe, run: Run, root: RunDir, job: dict[str, Any], paths: RunPaths, progress: _Progress
 ) -> training.Trained:
     """Train on the portions of the run; a run without any is the base checkpoint as it is."""
     if not run.portions:
         progress.share = 0.0
         return training.Trained(steps=0, records=0, tokens=0, seconds=0.0, self_check=None)
     rows = training.Mixed(_parts(recipe, run, root))
-    return training.train(recipe, run, rows, weights, paths, progress.training, progress.ranks, progress.stop)
+    tracking = Tracking(**job["tracking"]) if job.get("tracking") and progress.ranks.main else None
+    told, ranks, stop = progress.training, progress.ranks, progress.stop
+    with reporting(tracking, paths.root):
+        return training.train(recipe, run, rows, job["weights"], paths, told, ranks, stop, tracking)
 
 
 def _parts(recipe: Recipe, run: Run, root: RunDir) -> list[training.Part]:

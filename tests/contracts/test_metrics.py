@@ -47,9 +47,12 @@ TEXTS = (
 )
 YES_NO = (["no"], ["Yes"], ["no"])
 NAMED = tuple({"images": [f"{c}.png"], "details": {"category": c}} for c in ("count", "color", "OCR"))
+COGNITION = ("code_reasoning", "text_translation", "")
+THOUGHT = tuple({"images": [f"{c}.png"], "details": {"category": c}} for c in COGNITION)
 ROTATED = tuple({"details": {"rotation_of": i}} for i in (7, 8, 9))
 EXAMPLES = {
     "mme": Example(YES_NO, records=NAMED),
+    "mme_cognition": Example(YES_NO, records=THOUGHT),
     "multiple_choice": Example((["A"], ["(C) a frog"], ["b."]), records=ROTATED),
     "pope_f1": Example(YES_NO, garbage="yes", records=NAMED),
     "relaxed_accuracy": Example((["12%"], ["-3.5"], ["0.5 metres"])),

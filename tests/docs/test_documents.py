@@ -91,6 +91,42 @@ def test_the_examples_run(tmp_path: Path) -> None:
     assert "self-check: SelfCheck(task=" in trained.stdout
 
 
+def chat_rows(recipe: Path) -> list[dict]:
+    """The rows of the mixture as TRL wants them."""
+    rows = []
+    for task in ("color", "paint"):
+        for line in (recipe.parent / "data" / f"{task}_train.jsonl").read_text().splitlines():
+            record = json.loads(line)
+            question, answer = (turn["value"] for turn in record["conversations"])
+            prompt = [{"role": "user", "content": question.removeprefix("<image>\n")}]
+            completion = [{"role": "assistant", "content": answer}]
+            images = [f"images/{record['image']}"]
+            rows.append({"images": images, "prompt": prompt, "completion": completion, "task": task})
+    return rows
+
+
+def test_the_example_of_trl_runs(tmp_path: Path) -> None:
+    recipe = mixture(tmp_path, {"color": 1, "paint": 2})
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in chat_rows(recipe)))
+    (tmp_path / "weights.json").write_text('{"weights": {"color": 0.7, "paint": 1.3}}')
+    done = run(str(ROOT / "examples" / "trl_sft.py"), "base", "rows.jsonl", "weights.json", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "self-check: SelfCheck(task=" in done.stdout
+    assert (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_the_snippet_of_the_hosts_page_trains(tmp_path: Path) -> None:
+    from datasets import Dataset
+
+    scope: dict = {}
+    exec(re.search(r"```python\n(.*?)```", (ROOT / "docs" / "hosts.md").read_text(), re.DOTALL).group(1), scope)
+    recipe = mixture(tmp_path / "data", {"color": 1, "paint": 2})
+    rows = Dataset.from_list([{**row, "images": []} for row in chat_rows(recipe)])
+    trainer = scope["train"](str(recipe.parent / "base"), rows, {"color": 0.5, "paint": 1.5}, str(tmp_path / "out"))
+    assert trainer.state.global_step == 9
+    assert trainer.self_check is not None
+
+
 def test_every_function_of_the_equations_page_exists() -> None:
     names = re.findall(r"`(cotbal\.[\w.]+)`", (ROOT / "docs" / "equations.md").read_text())
     assert len(names) >= 12

@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from cotbal.data.instruction import with_instruction
 from cotbal.data.records import Turn
 from cotbal.errors import CotbalError
 
@@ -34,12 +35,7 @@ class Rendered:
 
 def messages(turns: Sequence[Turn], instruction: str | None = None) -> list[Message]:
     """The turns in the form that chat templates read; `instruction` is appended to the first user turn."""
-    first_user = next(i for i, turn in enumerate(turns) if turn.role == "user")
-    suffix = f"\n{instruction}" if instruction else ""
-    return [
-        {"role": turn.role, "content": _parts(turn.text + (suffix if i == first_user else ""))}
-        for i, turn in enumerate(turns)
-    ]
+    return [{"role": turn.role, "content": _parts(turn.text)} for turn in with_instruction(turns, instruction)]
 
 
 def _parts(text: str) -> list[Message]:

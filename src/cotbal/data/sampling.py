@@ -59,14 +59,15 @@ def draw_portions(indices: np.ndarray, task: str, portions: Portions) -> Portion
     """
     n = len(indices)
     order = np.empty(n, np.int64)
-    order[_permutation(n, task, portions.seed)] = np.arange(n)
+    order[permutation(n, task, portions.seed)] = np.arange(n)
     sizes = {"none": 0, "mini": portion_size(n, portions.mini), "large": portion_size(n, portions.large), "full": n}
     return Portioned(indices, order, sizes)
 
 
-def _permutation(n: int, task: str, seed: int) -> np.ndarray:
+def permutation(n: int, name: str, seed: int) -> np.ndarray:
+    """A permutation of 0, 1, ..., n - 1 that follows from `name` and `seed` alone, on every machine; shape [n]."""
     # The raw stream of PCG64 is guaranteed to stay as it is between versions of NumPy; Generator.permutation is not.
-    words = np.frombuffer(hashlib.sha256(f"{seed} {task}".encode()).digest(), np.dtype("<u4"))
+    words = np.frombuffer(hashlib.sha256(f"{seed} {name}".encode()).digest(), np.dtype("<u4"))
     return np.argsort(np.random.PCG64(words.tolist()).random_raw(n), kind="stable")
 
 

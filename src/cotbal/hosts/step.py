@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+
+BY_TASK = ("task_losses", "task_tokens", "weights")  # figures that a line of the log has for every task
 
 
 @dataclass(frozen=True)
@@ -61,14 +63,29 @@ class TaskLosses:
         self._weighted_tokens += float((weights * counts).sum())
         self._masked_rows += masked_rows
 
-    def take(self) -> dict[str, Any]:
-        """The fields of the log, and begin again: see `TaskWeightedTrainer.log`."""
-        seen = [i for i in range(len(self.tasks)) if self._counts[i] > 0]
-        line = {
-            "task_losses": {self.tasks[i]: float(self._sums[i] / self._counts[i]) for i in seen},
-            "task_tokens": {self.tasks[i]: int(self._counts[i]) for i in seen},
-            "mean_weight": self._weighted_tokens / max(1, int(self._counts.sum())),
-            "masked_rows": self._masked_rows,
-        }
+    def take(self, weights: Tensor) -> dict[str, float]:
+        """The fields of the log, see `TaskWeightedTrainer.log`, and begin again; `weights` are the last step's."""
+        line: dict[str, float] = {}
+        for i, task in enumerate(self.tasks):
+            if self._counts[i] > 0:
+                line[f"task_losses/{task}"] = float(self._sums[i] / self._counts[i])
+                line[f"task_tokens/{task}"] = int(self._counts[i])
+            line[f"weights/{task}"] = float(weights[i])
+        line["mean_weight"] = self._weighted_tokens / max(1, int(self._counts.sum()))
+        line["masked_rows"] = self._masked_rows
         self._begin()
         return line
+
+
+def by_task(logs: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the log with the figures of tasks together: `task_losses/vqa` stands under `task_losses`, by name."""
+    if "mean_weight" not in logs:
+        return dict(logs)
+    line: dict[str, Any] = {group: {} for group in BY_TASK}
+    for key, value in logs.items():
+        group, _, task = key.partition("/")
+        if group in BY_TASK:
+            line[group][task] = value
+        else:
+            line[key] = value
+    return line

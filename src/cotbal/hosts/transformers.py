@@ -42,7 +42,7 @@ from cotbal.loss import (
 )
 from cotbal.weightings import Weighting
 
-TASK_IDS = "task_ids"
+TASK, TASK_IDS = "task", "task_ids"  # of a row, of a batch
 Batch = dict[str, Any]
 
 logger = logging.getLogger(__name__)
@@ -57,13 +57,13 @@ def with_task_ids(collator: Callable[[list[Any]], Batch], tasks: Sequence[str]) 
     position = {task: i for i, task in enumerate(tasks)}
 
     def collate(rows: list[Any]) -> Batch:
-        names = [row.get("task") for row in rows]
+        names = [row.get(TASK) for row in rows]
         unknown = sorted({str(name) for name in names if name not in position})
         if unknown:
             raise CotbalError(
                 f"every row needs a field `task` with one of {', '.join(tasks)}; found {', '.join(unknown)}"
             )
-        batch = collator([{key: value for key, value in row.items() if key != "task"} for row in rows])
+        batch = collator([{key: value for key, value in row.items() if key != TASK} for row in rows])
         return {**batch, TASK_IDS: torch.tensor([position[name] for name in names])}
 
     return collate
@@ -206,7 +206,7 @@ class TaskWeightedTrainer(Trainer):
     ) -> Any:
         """This micro-batch's part of the loss of the step; outside a training step, the EW loss of the batch."""
         labels, task_ids = inputs["labels"], _task_ids(inputs)
-        outputs, losses = valid_token_losses(model, inputs, predicting(labels))
+        outputs, losses = self._token_losses(model, inputs)
         if not model.training:
             loss = losses.mean() if len(losses) else losses.sum()
             return (loss, outputs) if return_outputs else loss
@@ -215,6 +215,10 @@ class TaskWeightedTrainer(Trainer):
         coefficients = self._of_micro_batch(token_counts(labels, task_ids, len(self.tasks)))
         loss = weighted_sum(losses, tasks_of, coefficients.to(losses.device))
         return (loss, outputs) if return_outputs else loss
+
+    def _token_losses(self, model: nn.Module, inputs: Batch) -> tuple[Any, Tensor]:
+        """The model's outputs, and the loss of every valid token, row after row; a host may have its own way."""
+        return valid_token_losses(model, inputs, predicting(inputs["labels"]))
 
     def _of_micro_batch(self, counts: Tensor) -> Tensor:
         """Coefficients of a micro-batch with these counts, before its gradient is averaged over ranks."""
@@ -249,14 +253,14 @@ class TaskWeightedTrainer(Trainer):
             load_trained(self.model, Path(self.state.best_model_checkpoint))
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
-        """Add what happened since the last log, over all ranks.
+        """Add what happened since the last log, over all ranks: plain numbers, so that trackers can show them.
 
-        `task_losses` are unweighted means over the valid tokens and `task_tokens` their numbers; `weights` are those
-        of the last step, as it used them; `mean_weight` is the mean weight of a valid token; `masked_rows` had none.
+        `task_losses/<task>` are unweighted means over the valid tokens and `task_tokens/<task>` their numbers, where
+        there were any; `weights/<task>` are those of the last step, as it used them; `mean_weight` is the mean weight
+        of a valid token; `masked_rows` had none.
         """
         if "loss" in logs:
-            used = {task: float(weight) for task, weight in zip(self.tasks, self._step.weights, strict=True)}
-            logs |= {**self._since_log.take(), "weights": used}
+            logs |= self._since_log.take(self._step.weights)
         super().log(logs, *args, **kwargs)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cotbal.errors import CotbalError
+
 Records = Sequence[Mapping[str, Any]]
 
 
@@ -26,3 +28,14 @@ def leveled(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
     total = np.bincount(number, weights)[number] if len(weights) else np.zeros(0)
     found: np.ndarray = np.divide(weights, total, out=np.zeros(len(weights)), where=total > 0)
     return found
+
+
+def leveled_among(counted: Sequence[bool], names: Sequence[str], wanted: str, other: str) -> np.ndarray:
+    """The same weight for every category that counts and for every sample inside it, 0 for all others; shape [n].
+
+    Raises:
+        CotbalError: none counts; `wanted` says what was expected, `other` is the metric for what is there.
+    """
+    if names and not any(counted):
+        raise CotbalError(f"{wanted}; found only {', '.join(sorted(set(names)))}, which {other} scores")
+    return leveled(np.array(counted, np.float64), names)

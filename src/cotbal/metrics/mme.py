@@ -1,7 +1,7 @@
 """Perception score of MME (Fu et al. 2023): accuracy and accuracy+ in %, added up over ten categories, on 0-2000.
 
 Accuracy+ is the share of pictures whose two questions are both answered right. The four categories of cognition are a
-score of their own (0-800) and count nothing here.
+score of their own (`mme_cognition`) and count nothing here.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cotbal.errors import CotbalError
-from cotbal.metrics._categories import Records, categories, leveled
+from cotbal.metrics._categories import Records, categories, leveled_among
 
 MAXIMUM = 2000.0
 HIGHER_IS_BETTER = True
 
 _EACH = 1000.0  # ten categories of 100 % accuracy, and as much accuracy+
-_COGNITION = {"commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"}
+COGNITION = {"commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"}
 
 
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()) -> np.ndarray:
@@ -40,13 +39,8 @@ def weights(predictions: Sequence[str], references: Sequence[Sequence[str]], rec
         CotbalError: there are categories of cognition alone.
     """
     names = categories(records, len(predictions))
-    counted = np.array([name not in _COGNITION for name in names], np.float64)
-    if len(counted) and not counted.any():
-        raise CotbalError(
-            f"mme: expected categories of perception; found only {', '.join(sorted(set(names)))}, which are of "
-            "cognition; score them with exact_match"
-        )
-    return leveled(counted, names)
+    counted = [name not in COGNITION for name in names]
+    return leveled_among(counted, names, "mme: expected categories of perception", "mme_cognition")
 
 
 def fault_of(references: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from cotbal.pipeline.inputs import differences, identity
 from cotbal.pipeline.places import call_back, need_none_elsewhere, record_driver, sent
 from cotbal.pipeline.plan import Planned, Prepared
 from cotbal.rundir import RunPaths, move_aside, now, read_json, write_json
+from cotbal.tracking import Tracking, need_trackers, tracking_id
 
 Watch = Callable[[Sequence[Job], Sequence[Job]], AbstractContextManager[Callable[[Outcome], None]]]
 
@@ -30,6 +31,7 @@ class Options:
         keep_checkpoints: keep the trained models of the probes (those of final runs are always kept).
         restart_changed: move runs aside that no longer fit the recipe, instead of stopping.
         watch: shows the jobs while they run; called with (jobs to run, jobs already done).
+        trackers: where the runs report while they train, see `cotbal.tracking`.
     """
 
     executor: str = "processes"
@@ -37,6 +39,7 @@ class Options:
     keep_checkpoints: bool = False
     restart_changed: bool = False
     watch: Watch | None = None
+    trackers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
 
     Raises:
         RunError: a run on disk does not fit the recipe, or is in another queue than that of the executor.
-        MissingDependency: the runs would be carried out here, and torch is not installed.
+        CotbalError: the runs would be carried out here, and torch or a tracker is not installed.
         RunsFailed: runs failed; every failure is named with the tail of its log.
     """
     run = plugins.load("cotbal.executors", options.executor).run
@@ -99,9 +102,10 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
 
 def _need_training_packages(works: Sequence[Work], options: Options) -> None:
     """Say what to install before anything starts, where the runs are carried out on this machine."""
-    here = options.executor in ("processes", "inline")
-    if here and not all(work.paths.done for work in works) and importlib.util.find_spec("torch") is None:
+    here = options.executor in ("processes", "inline") and not all(work.paths.done for work in works)
+    if here and importlib.util.find_spec("torch") is None:
         raise MissingDependency("training", "train")
+    need_trackers(options.trackers, here)
 
 
 def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
@@ -124,7 +128,8 @@ def _settle(work: Work, prepared: Prepared, entries: Mapping[str, Any], options:
         forget_place(work.paths.root)  # it ended while no driver was there
         return
     keep = options.keep_checkpoints or work.planned.kind == "final"
-    write_json(work.paths.job, _content(work, prepared, keep, entries))
+    content = _content(work, prepared, keep, entries)
+    write_json(work.paths.job, {**content, "tracking": _tracking(work, prepared, entries, options)})
     work.paths.failure.unlink(missing_ok=True)
 
 
@@ -140,6 +145,14 @@ def _content(work: Work, prepared: Prepared, keep: bool, entries: Mapping[str, A
         "ranks": prepared.recipe_of(work.planned).resources.processes,
         "identity": dict(entries),
     }
+
+
+def _tracking(work: Work, prepared: Prepared, entries: Mapping[str, Any], options: Options) -> dict[str, Any] | None:
+    if not options.trackers:
+        return None
+    planned, root = work.planned, prepared.root.root.resolve()
+    run_id = tracking_id(work.paths.root, entries)
+    return vars(Tracking(options.trackers, prepared.recipe.name, root.name, planned.label, planned.kind, run_id))
 
 
 def _job(prepared: Prepared, work: Work) -> Job:

@@ -112,7 +112,7 @@ def _models(recipe: Recipe, methods: Sequence[str], seed: int) -> list[tuple[Run
     runs: list[tuple[Run, Kind]] = []
     for method in methods:
         if method == STL:
-            whole = recipe.file.portions.large == 1 and recipe.file.probes is None
+            whole = recipe.file.portions.large == 1 and not recipe.probes_differ
             alone = single_task_runs(recipe.mixture, whole, recipe.file.balance.form, seed)
             runs += [(run, "probe" if run.name.startswith("solo:") else "final") for run in alone]
         else:

@@ -60,6 +60,6 @@ balance:
   # seeds: [0, 1, 2]             # train every probe several times; intervals then hold the noise of training too
 
 # probes: {model: {language: lora}, optimization: {learning_rate: 2.0e-4}}   # cheaper probes; check with cotbal agree
-# resources: {gpus: 8, hours: 12, partition: gpu}                            # of a run; changes no result (docs/machines.md)
+# resources: {gpus: 8, hours: 12, partition: gpu}                            # of a run; see docs/machines.md
 # weightings: {dynamic_average: {window: 25}}                                # options of the methods of cotbal compare
 """

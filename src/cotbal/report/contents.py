@@ -51,6 +51,7 @@ class RunContents:
         name: that of the run, such as `mini`, `full:<unit>`, `amount:1/8`, or of the method for a final model.
         seed: training seed; None where it is the recipe's.
         planned: its entry in `plan.json` (records, tokens, share), empty when it was not planned.
+        weights: task -> weight that it trains with; empty where the method makes them itself.
         outcome: `outcome.json`, empty until the run is done.
         failure: message of the failure, or an empty text.
         losses: lines of `training.jsonl`.
@@ -62,6 +63,7 @@ class RunContents:
     kind: Kind
     paths: RunPaths
     planned: Mapping[str, Any]
+    weights: Mapping[str, float]
     outcome: Mapping[str, Any]
     failure: str
     losses: tuple[Mapping[str, Any], ...]
@@ -226,6 +228,7 @@ def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], own: int) -> R
         kind=kind,
         paths=paths,
         planned=planned,
+        weights=(read_json(paths.job).get("weights") or {}) if paths.job.exists() else {},
         outcome=outcome,
         failure=read_json(paths.failure)["message"] if paths.failure.exists() else "",
         losses=tuple(read_jsonl(paths.training)),

@@ -24,7 +24,7 @@ def markdown(contents: Contents, found: Comparison, curves: AmountCurves | None)
         ]  # fmt: skip
     if contents.matrix:
         shown.append(tables.scores_table(contents))
-    shown += tables.model_tables(found)
+    shown += tables.variant_tables(contents, found) + tables.model_tables(found)
     shown += amount_views.tables(curves) if curves else []
     if contents.runs:
         shown.append(tables.cost_table(contents))

@@ -69,7 +69,7 @@ def single_task(run: RunContents, contents: Contents) -> str | None:
     if kind == "stl":
         return name
     whole = contents.recipe is None or contents.recipe.file.portions.large == 1
-    if kind != "solo" or not whole or (contents.recipe and contents.recipe.file.probes):
+    if kind != "solo" or not whole or (contents.recipe and contents.recipe.probes_differ):
         return None
     return name if name in contents.tasks else None
 

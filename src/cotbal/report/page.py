@@ -86,7 +86,7 @@ def _parts(contents: Contents, found: Comparison, examples: dict[str, list[Examp
         "contribution": balance and _contribution(balance),
         "difficulty": balance and _difficulty(balance),
         "scores": tables.scores_table(contents) if contents.matrix else None,
-        "final": _finals(found) if found.rows else None,
+        "final": _finals(contents, found) if found.rows else None,
         "losses": _losses(contents),
         "examples": examples,
         "cost": tables.cost_table(contents) if contents.runs else None,
@@ -132,10 +132,10 @@ def _difficulty(balance: Balance) -> Markup:
     return figures.bars(_points(balance.units, balance.difficulty, bounds), axis)
 
 
-def _finals(found: Comparison) -> dict[str, Any]:
+def _finals(contents: Contents, found: Comparison) -> dict[str, Any]:
     """Tables of the models, and one figure: every method's improvement, or with two methods their change by task."""
     return {
-        "tables": tables.model_tables(found),
+        "tables": tables.variant_tables(contents, found) + tables.model_tables(found),
         "figure": _changes(found) if found.against else None,
         "by_task": len(found.against) == 1,
         "labels": [method_label(name) for name in found.methods],

@@ -141,6 +141,15 @@ def model_tables(found: Comparison) -> list[Table]:
     return shown + ([change_table(found)] if found.against else [])
 
 
+def variant_tables(contents: Contents, found: Comparison) -> list[Table]:
+    """The weights that the models of an ablation were trained with; none where there is one set of weights at most."""
+    trained = {run.name: run.weights for run in contents.finals if run.weights}
+    shown = [name for name in found.methods if name in trained]
+    rows = tuple((task, *(number(trained[name][task]) for name in shown)) for task in contents.tasks)
+    title = "Weights that models were trained with"
+    return [Table(title, ("task", *map(method_label, shown)), rows)] if len(shown) > 1 else []
+
+
 def final_table(found: Comparison) -> Table:
     """Test scores of the models, means over seeds."""
     header = ("task", "split", "metric", *map(method_label, found.methods))

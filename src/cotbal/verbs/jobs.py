@@ -9,7 +9,19 @@ import typer
 
 from cotbal.errors import CotbalError
 from cotbal.verbs.data import open_recipe
-from cotbal.verbs.options import Address, AsJson, Keep, On, Out, Overrides, RecipePath, Restart, Threads, Workers
+from cotbal.verbs.options import (
+    Address,
+    AsJson,
+    Keep,
+    On,
+    Out,
+    Overrides,
+    RecipePath,
+    ReportTo,
+    Restart,
+    Threads,
+    Workers,
+)
 from cotbal.verbs.tables import show_balance
 
 if TYPE_CHECKING:
@@ -23,6 +35,7 @@ def balance(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    report_to: ReportTo = None,
     address: Address = None,
     keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
@@ -32,7 +45,9 @@ def balance(
     from cotbal import pipeline
 
     prepared = open_recipe(recipe, overrides, out, ("fixed",))
-    result = pipeline.balance(prepared, options_of(on, workers, threads, keep_checkpoints, restart_changed, address))
+    result = pipeline.balance(
+        prepared, options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address)
+    )
     show_balance(result, prepared.root, as_json)
 
 
@@ -49,6 +64,7 @@ def train(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    report_to: ReportTo = None,
     address: Address = None,
     restart_changed: Restart = False,
 ) -> None:
@@ -57,7 +73,7 @@ def train(
     from cotbal.pipeline.weighing import read_weights
 
     prepared = open_recipe(recipe, overrides, out, (weighting,))
-    options = options_of(on, workers or 1, threads, True, restart_changed, address)
+    options = options_of(on, workers or 1, threads, True, restart_changed, report_to, address)
     paths = pipeline.train(prepared, weighting, options, read_weights(weights) if weights else None)
     console.show_final(prepared.recipe.mixture, paths)
 
@@ -70,12 +86,13 @@ def run(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    report_to: ReportTo = None,
     address: Address = None,
     keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
 ) -> None:
     """The whole job: probes, weights, final training, report. Goes on where it was stopped."""
-    options = options_of(on, workers, threads, keep_checkpoints, restart_changed, address)
+    options = options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address)
     _run(recipe, overrides, tuple(weighting), out, options)
 
 
@@ -94,7 +111,13 @@ def demo(
 
 
 def options_of(
-    on: str, workers: int | None, threads: int | None, keep: bool, restart: bool, address: str | None = None
+    on: str,
+    workers: int | None,
+    threads: int | None,
+    keep: bool,
+    restart: bool,
+    report_to: list[str] | None = None,
+    address: str | None = None,
 ) -> Options:
     """How a job is carried out, from what the command line says.
 
@@ -107,7 +130,8 @@ def options_of(
 
     if address and on in ("processes", "inline", "slurm"):
         raise CotbalError(f"--address: only --on ray takes one; found --on {on}")
-    return Options(on, Resources(workers, threads, address=address), keep, restart, LiveDisplay)
+    trackers = tuple(dict.fromkeys(report_to or ()))
+    return Options(on, Resources(workers, threads, address=address), keep, restart, LiveDisplay, trackers)
 
 
 def _run(

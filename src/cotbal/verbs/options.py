@@ -20,6 +20,13 @@ Workers = Annotated[
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, help="CPU threads a run; the cores are shared out by default.")
 ]
+ReportTo = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--report-to",
+        help="Send losses and weights to tensorboard, wandb or trackio while runs train; give it twice for two.",
+    ),
+]
 Address = Annotated[
     str | None, typer.Option("--address", help="Head of a Ray cluster, host:port; RAY_ADDRESS, or one of its own.")
 ]

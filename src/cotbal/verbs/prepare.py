@@ -210,3 +210,17 @@ def prepare_llava(
     for change in plan.changes or ("nothing to change",):
         print(change)
     print(carry_out(plan, directory))
+
+
+@app.command("llava-base")
+def prepare_llava_base(
+    language: Annotated[Path, typer.Argument(help="Vicuna-1.5, a directory as on the hub.")],
+    vision: Annotated[Path, typer.Argument(help="CLIP ViT-L/14-336, a directory as on the hub.")],
+    projector: Annotated[Path, typer.Argument(help="mm_projector.bin of the first stage of LLaVA-1.5.")],
+    directory: Annotated[Path, typer.Argument(help="Where to write it.")],
+) -> None:
+    """The base that the paper starts from, before any visual instruction tuning, from its three parts."""
+    from cotbal.recipes import llava_base
+    from cotbal.zeroshot.checkpoint import vicuna_template
+
+    print(llava_base.assemble(language, vision, projector, directory, vicuna_template()))

@@ -9,7 +9,7 @@ import typer
 
 from cotbal.errors import CotbalError
 from cotbal.verbs.jobs import options_of
-from cotbal.verbs.options import Address, On, Out, Overrides, RecipePath, Restart, Threads, Workers
+from cotbal.verbs.options import Address, On, Out, Overrides, RecipePath, ReportTo, Restart, Threads, Workers
 
 if TYPE_CHECKING:
     from cotbal.pipeline.jobs import Options
@@ -32,6 +32,7 @@ def compare(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    report_to: ReportTo = None,
     address: Address = None,
     restart_changed: Restart = False,
 ) -> None:
@@ -42,7 +43,7 @@ def compare(
     loaded = load_recipe(recipe, overrides or ())
     chosen = method_names([name for name in methods.split(",") if name.strip()])
     study = plan_comparison(loaded, _root(out, loaded.name), chosen, _seeds(seeds))
-    _carry_out(study, options_of(on, workers, threads, False, restart_changed, address), dry_run)
+    _carry_out(study, options_of(on, workers, threads, False, restart_changed, report_to, address), dry_run)
 
 
 def ablate(
@@ -58,6 +59,7 @@ def ablate(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    report_to: ReportTo = None,
     address: Address = None,
     restart_changed: Restart = False,
 ) -> None:
@@ -68,7 +70,7 @@ def ablate(
     loaded = load_recipe(recipe, overrides or ())
     taus = _numbers(temperatures, "--temperatures")
     study = plan_ablation(loaded, _root(out, loaded.name), taus, precise, _seeds(seeds))
-    _carry_out(study, options_of(on, workers, threads, False, restart_changed, address), dry_run)
+    _carry_out(study, options_of(on, workers, threads, False, restart_changed, report_to, address), dry_run)
 
 
 def curve(
@@ -84,6 +86,7 @@ def curve(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    report_to: ReportTo = None,
     address: Address = None,
     restart_changed: Restart = False,
 ) -> None:
@@ -93,7 +96,7 @@ def curve(
     from cotbal.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
-    chosen, options = amounts_of(amounts), options_of(on, workers, threads, False, restart_changed, address)
+    chosen, options = amounts_of(amounts), options_of(on, workers, threads, False, restart_changed, report_to, address)
     prepared = plan_curve(loaded, _root(out, loaded.name), chosen, alone, _seeds(seeds))
     console.show_plan(prepared.plan, prepared.warnings)
     if dry_run:

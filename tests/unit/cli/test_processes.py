@@ -33,7 +33,7 @@ sys.meta_path.insert(0, Refuse())
 from cotbal.cli import main
 
 found = {}
-for line in json.loads(sys.argv[1]):
+for name, line in json.loads(sys.argv[1]).items():
     sys.argv = ["cotbal", *line]
     text = io.StringIO()
     with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
@@ -43,10 +43,24 @@ for line in json.loads(sys.argv[1]):
             code = end.code or 0
         except BaseException:
             code = traceback.format_exc()
-    found[line[0]] = [code, text.getvalue(), sorted(HEAVY & set(sys.modules))]
+    found[name] = [code, text.getvalue(), sorted(HEAVY & set(sys.modules))]
 print(json.dumps(found))
 """
-VERBS = ("init", "check", "plan", "balance", "train", "run", "weights", "status", "report")
+VERBS = (
+    "init", "check", "plan", "balance", "train", "run", "weights", "status", "report", "export", "export olmix",
+    "import lmms-eval", "weights of lmms-eval", "import vlmevalkit", "weights of vlmevalkit",
+)  # fmt: skip
+RECORDED = Path(__file__).parents[1] / "harnesses" / "recorded"
+LMMS = [
+    *(f"{run}={RECORDED}/lmms_eval/{model}" for run, model in (("mini", "EW"), ("full:ocr", "CoTBal"))),
+    f"full:science={RECORDED}/lmms_eval/CoTBal", "--task", "ocr=cotbal_textvqa:exact_match",
+    "--task", "science=cotbal_scienceqa",
+]  # fmt: skip
+KIT = [
+    *(f"{run}={RECORDED}/vlmevalkit/{model}" for run, model in (("mini", "LLaVA-mini"), ("full:ocr", "LLaVA-EW"))),
+    f"full:vet={RECORDED}/vlmevalkit/LLaVA-EW", "--task", "ocr=TextVQA_VAL",
+    "--task", "vet=MMVet_gpt-4-turbo:Overall:acc",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +71,23 @@ def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     directory = tmp_path_factory.mktemp("without-torch")
     recipe = str(write_mixture(directory / "mixture"))
     (directory / "scores.csv").write_text(SCORES)
-    lines = [
-        ["init", "starter.yaml"],
-        ["check", recipe],
-        ["plan", recipe],
-        ["balance", recipe, "--on", EXECUTOR],
-        ["train", recipe, "--on", EXECUTOR],
-        ["run", recipe, "--on", EXECUTOR],
-        ["weights", "--scores", "scores.csv", "--json"],
-        ["status", "runs/small"],
-        ["report", "runs/small"],
-    ]
+    lines = {
+        "init": ["init", "starter.yaml"],
+        "check": ["check", recipe],
+        "plan": ["plan", recipe],
+        "balance": ["balance", recipe, "--on", EXECUTOR],
+        "train": ["train", recipe, "--on", EXECUTOR],
+        "run": ["run", recipe, "--on", EXECUTOR],
+        "weights": ["weights", "--scores", "scores.csv", "--json"],
+        "status": ["status", "runs/small"],
+        "report": ["report", "runs/small"],
+        "export": ["export", recipe, "--to", "ms-swift", "--out", "swift"],
+        "export olmix": ["export", recipe, "--to", "olmix", "--out", "swarm"],
+        "import lmms-eval": ["import", "lmms-eval", *LMMS, "--out", "lmms.json"],
+        "weights of lmms-eval": ["weights", "--scores", "lmms.json"],
+        "import vlmevalkit": ["import", "vlmevalkit", *KIT, "--out", "kit.csv"],
+        "weights of vlmevalkit": ["weights", "--scores", "kit.csv"],
+    }
     argv = [sys.executable, "-c", WITHOUT_TORCH, json.dumps(lines)]
     done = subprocess.run(argv, cwd=directory, env=environment(), capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)

@@ -30,6 +30,7 @@ from transformers import AutoModelForImageTextToText
 from transformers.distributed import DistributedConfig
 
 from cotbal.hosts.blank_picture import with_blank_picture
+from cotbal.hosts.step import by_task
 from cotbal.hosts.transformers import with_task_ids
 from cotbal.loss import IGNORED
 from cotbal.weightings import Weighting, dynamic_average, random_loss
@@ -117,7 +118,7 @@ def resumed(checkpoint: Path, directory: Path, **sharding: Any) -> dict[str, dic
         trainer.train(resume_from_checkpoint=str(directory / "checkpoint-2") if way == "resumed" else None)
         change = {name: before[name] - whole(p) for name, p in trainer.model.named_parameters()}
         split = any(isinstance(p, DTensor) for p in trainer.model.parameters())
-        found[way] = {"change": change, "log": trainer.state.log_history, "sharded": split}
+        found[way] = {"change": change, "log": [by_task(line) for line in trainer.state.log_history], "sharded": split}
     return found
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from trainer_cases import EQUAL, TASKS, Spy, distance, rows, trainer_of, update
 from transformers import AutoModelForImageTextToText, TrainerCallback
 
 from cotbal.errors import CotbalError
 from cotbal.hosts.observer import KEY
+from cotbal.hosts.step import by_task
 from cotbal.weightings import Weighting, dynamic_average, improvable_gap, random_loss
 
 STEPS = {"max_steps": 3, "learning_rate": 0.5}
@@ -93,13 +95,16 @@ def test_resuming_is_exact(checkpoint: Path, tmp_path: Path, name: str, stop: in
     straight.train()
     resumed = trainer_of(model_of(checkpoint), tmp_path, 2, 2, dynamic(name), **settings)
     resumed.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{stop}"))
-    used = [
-        [line["weights"] for line in trainer.state.log_history if "weights" in line] for trainer in (straight, resumed)
-    ]
+    used = [weights_of(trainer) for trainer in (straight, resumed)]
     assert used[0] == used[1]
     assert len({json.dumps(weights) for weights in used[0][stop:]}) > 2
     for (key, a), b in zip(straight.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
         assert torch.equal(a, b), key
+
+
+def weights_of(trainer: Any) -> list[dict[str, float]]:
+    """Of every line of its log."""
+    return [line["weights"] for line in map(by_task, trainer.state.log_history) if "weights" in line]
 
 
 def saved(checkpoint: Path, directory: Path, weighting: Any) -> str:
@@ -138,7 +143,7 @@ def test_a_second_training_begins_anew(checkpoint: Path, tmp_path: Path) -> None
     trainer = trainer_of(model_of(checkpoint), tmp_path, 4, 4, dynamic("DWA"), max_steps=6)
     for _ in range(2):
         trainer.train()
-        weights = [line["weights"]["a"] for line in trainer.state.log_history if "weights" in line]
+        weights = [line["a"] for line in weights_of(trainer)]
         assert weights[:4] == [1, 1, 1, 1]
         assert weights[4] != 1
 
@@ -157,3 +162,17 @@ def test_the_observed_step_does_not_change_the_update(checkpoint: Path, tmp_path
     """DWA before it starts is EW."""
     waiting = update(checkpoint, tmp_path, 4, 4, dynamic_average.build(TASKS, None), **STEPS)
     assert distance(waiting, update(checkpoint, tmp_path, 4, 4, EQUAL, **STEPS)) == 0
+
+
+def test_trackers_see_plain_numbers_of_every_step(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read back from TensorBoard's own files; the weights of a dynamic method change with every step."""
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
+    result = update(checkpoint, tmp_path, 4, 4, Spy(), report_to=["tensorboard"], **STEPS)
+    events = EventAccumulator(str(tmp_path / "events"))
+    events.Reload()
+    assert [event.value for event in events.Scalars("train/weights/a")] == [1, 2, 3]
+    for task in TASKS:
+        seen = [event.value for event in events.Scalars(f"train/task_losses/{task}")]
+        assert seen == pytest.approx([line["task_losses"][task] for line in result["log"][:-1]])

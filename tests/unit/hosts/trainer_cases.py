@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, TrainingArguments
 
+from cotbal.hosts.step import by_task
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
 from cotbal.loss import IGNORED
 from cotbal.weightings import Static
@@ -102,14 +103,14 @@ class Spy:
         pass
 
 
-def arguments(directory: Path, micro: int, accumulation: int, **more: Any) -> TrainingArguments:
+def arguments(directory: Path, micro: int, accumulation: int, **more: Any) -> Any:
     settings: dict[str, Any] = {
         "per_device_train_batch_size": micro, "gradient_accumulation_steps": accumulation, "max_steps": 1,
         "learning_rate": 1.0, "optim": "sgd", "max_grad_norm": 0.0, "lr_scheduler_type": "constant",
         "report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "logging_steps": 1,
         "remove_unused_columns": False, "dataloader_pin_memory": False,
     }  # fmt: skip
-    return TrainingArguments(str(directory), **{**settings, **more})
+    return more.pop("config", TrainingArguments)(str(directory), **{**settings, **more})
 
 
 def trainer_of(
@@ -139,7 +140,8 @@ def update(
     trainer = trainer_of(model, directory, micro, accumulation, weighting, **more)
     trainer.train()
     change = {name: before[name] - whole(p) for name, p in model.named_parameters()}
-    return {"change": change, "log": trainer.state.log_history, "check": trainer.self_check}
+    log = [by_task(line) for line in trainer.state.log_history]
+    return {"change": change, "log": log, "check": trainer.self_check}
 
 
 def flat(result: dict[str, Any]) -> torch.Tensor:

@@ -11,6 +11,7 @@ from cotbal.measure import measure
 from cotbal.metrics.mme import constant_answer, fault_of, score
 
 PERCEPTION = ("existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR")
+COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 
 
 def records(category: str, pictures: int) -> list[dict[str, Any]]:
@@ -63,9 +64,21 @@ def test_cognition_counts_nothing_beside_perception() -> None:
     assert measure("mme", ["Yes", "Yes", "No", "No"], [["Yes"]] * 4, about).score == 2000
 
 
-def test_cognition_alone_is_refused() -> None:
-    with pytest.raises(CotbalError, match="mme: expected categories of perception; found only code_reasoning"):
+def test_cognition_is_a_score_of_its_own() -> None:
+    about = [record for i, name in enumerate((*PERCEPTION, *COGNITION)) for record in records(name, 3 + i)]
+    draw = random.Random(1)
+    right = [draw.random() < 0.7 for _ in about]
+    answers = ["Yes" if good else "No" for good in right]
+    own = [i for i, record in enumerate(about) if record["details"]["category"] in COGNITION]
+    wanted = official([right[i] for i in own], [about[i] for i in own])
+    assert measure("mme_cognition", answers, [["Yes"]] * len(about), about).score == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_file_without_the_categories_of_a_score_is_refused() -> None:
+    with pytest.raises(CotbalError, match=r"mme: expected .* perception; found only code_reasoning, which mme_cog"):
         measure("mme", ["Yes"] * 2, [["Yes"]] * 2, records("code_reasoning", 1))
+    with pytest.raises(CotbalError, match=r"mme_cognition: expected .* cognition; found only count, which mme scores"):
+        measure("mme_cognition", ["Yes"] * 2, [["Yes"]] * 2, records("count", 1))
 
 
 def test_constant_answer() -> None:

@@ -197,6 +197,40 @@ def test_plan_json(recipe_path: Path) -> None:
     assert any("minis under 1000" in line for line in found["warnings"])
 
 
+def test_a_tracker_that_is_not_installed_is_said_before_anything_starts(
+    recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *more: None if name == "wandb" else found(name, *more)
+    )
+    with pytest.raises(CotbalError, match="--report-to wandb: it is not installed; pip install wandb"):
+        pipeline.balance(job(recipe_path), Options(executor="processes", trackers=("wandb",)))
+    assert not (recipe_path.parent / "run" / "probes").exists(), "nothing was started"
+
+
+def test_trackers_change_no_identity_and_an_id_lasts_as_long_as_a_run(recipe_path: Path, log: Path) -> None:
+    told = Options(executor=EXECUTOR, trackers=("wandb",), restart_changed=True)
+    root = RunDir(recipe_path.parent / "run")
+
+    def mini(*overrides: str) -> dict[str, Any]:
+        pipeline.balance(job(recipe_path, *overrides), told)
+        return read_json(root.probe("mini").job)
+
+    first = mini()
+    assert first["tracking"] == {
+        "trackers": ["wandb"], "project": load_recipe(recipe_path).name, "group": "run", "name": "mini",
+        "kind": "probe", "id": first["tracking"]["id"],
+    }  # fmt: skip
+    root.probe("mini").outcome.unlink()  # interrupted
+    assert mini()["tracking"]["id"] == first["tracking"]["id"]
+    assert mini("optimization.learning_rate=1")["tracking"]["id"] != first["tracking"]["id"]
+    root.probe("mini").outcome.unlink()
+    pipeline.balance(job(recipe_path, "optimization.learning_rate=1"), OPTIONS)  # the same runs, without a tracker
+    assert read_json(root.probe("mini").job)["tracking"] is None
+    assert read_jsonl(log).count("mini") == 4
+
+
 def test_without_torch_it_is_said_what_to_install(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(

@@ -65,6 +65,8 @@ def test_single_task_models_are_the_paper_s_even_where_probes_are_cheaper(recipe
     for change in ("portions.large=1/2", "probes.model={language: lora}"):
         found = names(comparison(recipe_path, change, methods=("stl", "ew")))
         assert found == ["stl:ocr", "stl:vqa", "stl:count", "equal"]
+    elsewhere = names(comparison(recipe_path, "probes.resources={cpus: 2}", methods=("stl", "ew")))
+    assert elsewhere == ["solo:ocr", "solo:vqa", "solo:count", "equal"]
 
 
 def test_a_comparison_leaves_tables_that_overall_reads(recipe_path: Path, log: Path) -> None:
@@ -136,6 +138,10 @@ def test_every_variant_trains_with_its_own_weights(recipe_path: Path) -> None:
     assert kept["fixed-inter"]["part"] == "inter"
     methods = read_results(root.comparison / "results.csv").methods
     assert {"STL", "EW", "CoTBal", "CoTBal (inter)", "CoTBal (temperature 0.25)"} <= set(methods)
+    shown = (root.report / "tables.md").read_text().partition("Weights that models were trained with")[2]
+    header, _, *rows = shown.strip().splitlines()
+    column = header.split(" | ").index("CoTBal (inter)")
+    assert float(rows[0].split(" | ")[column]) == pytest.approx(weights["fixed-inter"][rows[0].split()[1]], abs=6e-4)
 
 
 def test_the_simple_form_shares_its_single_task_models(recipe_path: Path, log: Path) -> None:

@@ -104,11 +104,20 @@ def test_what_is_absent_is_named_with_where_to_get_it(raw: Path) -> None:
         ("qa90_questions", {**ASKED, "image": "000000000001.jpg"}, "found it not"),
         ("qa90_questions", {"question_id": 0, "image": "000000441147.jpg"}, "text, category not found"),
         ("qa90_gpt4_answer", {"question_id": 0, "text": "!", "score": 3}, "unknown key 'score'"),
+        ("qa90_gpt4_answer", {"question_id": 0, "text": " "}, "line 1: text: expected GPT-4's answer"),
     ],
 )
 def test_a_question_that_does_not_fit_is_refused(raw: Path, file: str, row: dict[str, Any], message: str) -> None:
     as_lines(raw / f"llava/playground/data/coco2014_val_qa_eval/{file}.jsonl", [row])
     with pytest.raises(DataError, match=f"{file}.jsonl.*{message}"):
+        made(raw, "conversation")
+
+
+@pytest.mark.parametrize("file", ["qa90_questions", "qa90_gpt4_answer"])
+def test_a_question_or_answer_that_comes_twice_is_refused(raw: Path, file: str) -> None:
+    path = raw / f"llava/playground/data/coco2014_val_qa_eval/{file}.jsonl"
+    path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
+    with pytest.raises(DataError, match=f"{file}.jsonl, line 4: expected every question_id once; found 0 again"):
         made(raw, "conversation")
 
 

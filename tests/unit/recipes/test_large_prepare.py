@@ -100,11 +100,12 @@ def test_validation_is_halved_where_there_is_no_test(raw: Path) -> None:
 
 
 def test_captions_of_one_coco_picture_are_one_sample(raw: Path) -> None:
-    rows = [unified(n, [raw_files.COLOURS[n // 3]]) for n in range(6)]
+    rows = [{**unified(n, [raw_files.COLOURS[n // 3]]), "outputs": f"Yes {n % 5}"} for n in range(6)]
+    rows[2]["outputs"] = "Yes 0"  # two people wrote the same: it counts twice, as in the reference implementation
     export(raw, "coco", thrice(rows))
     made(raw, "COCO")
     found = [texts(record)[1] for record in lines(raw, "COCO_test")]
-    assert found == [["Yes 0", "Yes 1", "Yes 2"], ["Yes 3", "Yes 4", "Yes 5"]]
+    assert found == [["Yes 0", "Yes 1", "Yes 0"], ["Yes 3", "Yes 4", "Yes 0"]]
     assert len(lines(raw, "COCO_train")) == 6
 
 
@@ -138,6 +139,7 @@ def test_lines_serve_as_well_as_parquet(raw: Path) -> None:
         ({"answer": "Yes", "meta": {"instruction": "Look."}}, "rephrased in October 2023"),
         ({**unified(0, ["teal"]), "mood": "sad"}, "unknown key 'mood'"),
         ({**unified(0, []), "image_base64_str": ["no picture!"]}, "expected a picture in base64"),
+        ({**unified(0, []), "image_base64_str": ["BÄR="]}, "expected a picture in base64"),
         ({**unified(0, []), "image_base64_str": "abcd"}, "image_base64_str: expected a list of texts"),
         (unified(0, ["teal", "navy", "plum"]), "at most two pictures; found 3"),
     ],
@@ -146,6 +148,33 @@ def test_an_unknown_row_is_refused(raw: Path, row: dict[str, Any], message: str)
     for split in ("train", "validation", "test"):
         as_lines(raw / f"m3it/shapes/{split}.jsonl", [row])
     with pytest.raises(DataError, match=f"train.jsonl, line 1: .*{message}"):
+        made(raw, "Shapes")
+
+
+def test_null_is_no_picture(raw: Path) -> None:
+    """Tables have null where there is nothing; half a pair is a row that lacks a picture."""
+    rows: list[dict[str, Any]] = [unified(n, ["teal"]) for n in range(3)]
+    rows += [{**unified(7, []), "image_base64_str": none} for none in (None, [None], [""])]
+    export(raw, "shapes", thrice(rows))
+    assert [split.records for split in made(raw, "Shapes").splits] == [3, 3, 3]
+    half = {**unified(0, []), "image_base64_str": [encoded("teal"), None]}
+    export(raw, "mocheg", thrice([unified(1, ["navy"]), half]))
+    with pytest.raises(DataError, match="1 of 2 pictures are missing"):
+        made(raw, "Mocheg")
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_half_downloaded_export_is_refused(raw: Path, split: str) -> None:
+    raw_files.large(raw, "gqa", tested=False)
+    path = raw / f"m3it/gqa/{split}.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match=rf"{split}.parquet: expected a parquet file; is it only half downloaded\?"):
+        made(raw, "GQA")
+
+
+def test_rephrased_rows_are_told_from_others_in_parquet_too(raw: Path) -> None:
+    export(raw, "shapes", thrice([{"answer": "Yes", "meta": {"instruction": "Look."}}]))
+    with pytest.raises(DataError, match=r"train.parquet, columns: found `answer` and `meta`.*older revision"):
         made(raw, "Shapes")
 
 
@@ -203,10 +232,11 @@ def test_raw_coco_goi_shuffles_its_options(raw: Path) -> None:
 
 
 def test_raw_coco_has_a_row_a_caption(raw: Path) -> None:
-    row = {"image": encoded("teal"), "meta": {"targets": [f"Caption {i}." for i in range(5)]}}
+    """M3IT has 566,747 captions of 113,287 pictures: some have more than five."""
+    row = {"image": encoded("teal"), "meta": {"targets": [f"Caption {i}." for i in range(6)]}}
     m3it(raw, "captioning/coco", thrice([row], "val"))
     made(raw, "COCO", raw_files=True)
-    assert [texts(record)[1] for record in lines(raw, "COCO_train")] == [f"Caption {i}." for i in range(5)]
+    assert [texts(record)[1] for record in lines(raw, "COCO_train")] == [f"Caption {i}." for i in range(6)]
     assert len(lines(raw, "COCO_validation")) == 1
 
 
@@ -217,11 +247,31 @@ def test_raw_mocheg_is_as_it_stands(raw: Path) -> None:
     assert texts(lines(raw, "Mocheg_test")[0])[1] == "False"
 
 
+def test_raw_shapes_says_yes_or_no(raw: Path) -> None:
+    rows = [{"question": "Is a cube left", "answer": say, "image_str": encoded("teal")} for say in ("true", "false")]
+    m3it(raw, "vqa/shapes", dict.fromkeys(("train.large", "val", "test"), rows))
+    made(raw, "Shapes", raw_files=True)
+    first, second = lines(raw, "Shapes_train")
+    assert texts(first)[0].endswith("\nIs a cube left?")
+    assert (texts(first)[1], texts(second)[1]) == ("The answer is yes.", "The answer is no.")
+    m3it(raw, "vqa/shapes", {"val": [{**rows[0], "answer": "maybe"}]})
+    (raw.parent / "out/data/Shapes.json").unlink()
+    with pytest.raises(DataError, match=r"val.jsonl, line 1: answer: expected true or false; found 'maybe'"):
+        made(raw, "Shapes", raw_files=True)
+
+
+def test_what_was_read_from_an_export_does_not_pass_for_raw(raw: Path) -> None:
+    raw_files.large(raw, "shapes", tested=True)
+    made(raw, "Shapes")
+    with pytest.raises(DataError, match="Shapes was prepared with version: 2, now 'raw'"):
+        made(raw, "Shapes", raw_files=True)
+
+
 def test_raw_files_of_unknown_keys_are_refused(raw: Path) -> None:
     raw.mkdir()
     with pytest.raises(CotbalError, match=r"--raw: .* for TextCap export the unified rows") as caught:
         made(raw, "TextCap", "COCO", raw_files=True)
-    assert "--tasks COCO,C-GOI,ImageNet,Mocheg" in str(caught.value)
+    assert "--tasks COCO,C-GOI,ImageNet,Mocheg,Shapes" in str(caught.value)
 
 
 def test_an_unknown_list_of_instructions_is_refused(raw: Path) -> None:

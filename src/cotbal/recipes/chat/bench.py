@@ -6,7 +6,7 @@ A record says so in `context`; `rule` is the rule of LLaVA's judge that applies,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -74,8 +74,11 @@ def _question(row: Row, image: str, answer: str, context: str, identity: str, ru
 def _joined(category: str, files: Files, job: Job, contexts: Mapping[str, str]) -> Iterator[tuple[Row, str, str]]:
     """The questions of the category, each with GPT-4's answer and the context of its picture."""
     answers = _answers(files, job)
+    asked: set[int] = set()
     for row in _rows(files["questions"][0], _QUESTION, (), job):
         number, image, found = row.number("question_id"), row.text("image"), row.text("category")
+        _demand_new(row, number, asked)
+        asked.add(number)
         if found not in _CATEGORIES:
             raise row.refuse(f"category: expected one of {', '.join(_CATEGORIES)}; found {found!r}")
         if number not in answers:
@@ -87,8 +90,20 @@ def _joined(category: str, files: Files, job: Job, contexts: Mapping[str, str]) 
 
 
 def _answers(files: Files, job: Job) -> dict[int, str]:
-    rows = _rows(files["answers"][0], ("question_id", "text"), _ANSWER_OTHERS, job)
-    return {row.number("question_id"): row.text("text").strip() for row in rows}
+    found: dict[int, str] = {}
+    for row in _rows(files["answers"][0], ("question_id", "text"), _ANSWER_OTHERS, job):
+        number, text = row.number("question_id"), row.text("text").strip()
+        _demand_new(row, number, found)
+        if not text:
+            raise row.refuse("text: expected GPT-4's answer, which a judge compares with; found an empty one")
+        found[number] = text
+    return found
+
+
+def _demand_new(row: Row, number: int, known_numbers: Container[int]) -> None:
+    """Two answers to one question, or a question twice, would count one of them silently."""
+    if number in known_numbers:
+        raise row.refuse(f"expected every question_id once; found {number} again")
 
 
 def _contexts(files: Files, job: Job, keys: tuple[str, ...], told: _Told) -> dict[str, str]:

@@ -17,6 +17,7 @@ from cotbal.recipes.releases.writing import Expected
 
 __all__ = ["Choices", "Places", "plans", "prepare"]
 
+_VERSION = 2  # repeated captions of COCO stay
 _COCO_PICTURES = 5_000  # in validation, and again in test
 
 
@@ -41,7 +42,8 @@ def _plan(data: DataSet, raw: bool, single_reference: bool) -> TaskPlan:
         SplitPlan(split, raw_sources(data, split) if raw else export_sources(data, split), expected[split])
         for split in sizes
     )
-    return TaskPlan(data.name, data.metric, splits, remarks=data.remark, group=data.group)
+    version = "raw" if raw else _VERSION  # other texts of the same rows: one must not pass for the other
+    return TaskPlan(data.name, data.metric, splits, remarks=data.remark, group=data.group, version=version)
 
 
 def prepare(

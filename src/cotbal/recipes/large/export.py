@@ -10,12 +10,11 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
+from cotbal.errors import DataError
 from cotbal.recipes.large.pictures import kept_picture
 from cotbal.recipes.large.sets import DataSet
 from cotbal.recipes.releases.conversation import Asked, Conversation
-from cotbal.recipes.releases.rows import Row, json_lines, known, parquet_rows
+from cotbal.recipes.releases.rows import Row, json_lines, known, parquet_columns, parquet_count, parquet_rows
 from cotbal.recipes.releases.rules import drawn, without_marker
 from cotbal.recipes.releases.sources import Files, Job, Read, Source
 
@@ -70,32 +69,41 @@ def _conversations(data: DataSet, split: str, rows: Iterable[tuple[int, Row]], j
 
 
 def _gathered(conversations: Iterable[Conversation]) -> Iterator[Conversation]:
-    """One sample a picture, with the answers of all its rows; the question is that of the first."""
+    """One sample a picture, with the answers of all its rows, repeated ones too: CIDEr is a mean over them.
+
+    The question is that of the first row.
+    """
     groups: dict[str | None, list[Conversation]] = {}
     for each in conversations:
         groups.setdefault(each.image, []).append(each)
     for first, *others in groups.values():
-        answers = tuple(dict.fromkeys(str(each.turns[0].answer) for each in (first, *others)))
+        answers = tuple(str(each.turns[0].answer) for each in (first, *others))
         yield replace(first, turns=(Asked(first.turns[0].question, answers),))
 
 
 def _parquet(files: Files, job: Job) -> Iterator[Row]:
+    for path in files["rows"]:
+        _refuse_rephrased(parquet_columns(path), f"{path}, columns")
     return parquet_rows(files["rows"], COLUMNS, job.choices.ignore_keys, job.progress)
 
 
 def _count_parquet(files: Files) -> int:
-    return sum(pq.read_metadata(path).num_rows for path in files["rows"])
+    return sum(map(parquet_count, files["rows"]))
 
 
 def _lines(files: Files, job: Job) -> Iterator[Row]:
     for path in files["rows"]:
         for place, raw in json_lines(path, job.progress):
-            if isinstance(raw, dict) and raw.keys() >= _REPHRASED:
-                raise Row(raw, place).refuse(
-                    "found `answer` and `meta`, a row of M3IT as rephrased in October 2023, whose answers are others; "
-                    "export an older revision"
-                )
+            _refuse_rephrased(raw if isinstance(raw, dict) else (), place)
             yield known(raw, place, COLUMNS, job.choices.ignore_keys)
+
+
+def _refuse_rephrased(keys: Iterable[str], place: str) -> None:
+    if set(keys) >= _REPHRASED:
+        raise DataError(
+            f"{place}: found `answer` and `meta`, a row of M3IT as rephrased in October 2023, whose answers are "
+            "others; export an older revision"
+        )
 
 
 def _count_lines(files: Files) -> int:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 
 from PIL import Image
 
@@ -19,14 +19,16 @@ _QUALITY = 95
 def kept_picture(row: Row, key: str, folder: str, gallery: Gallery) -> str | None:
     """Write the picture of a row, unless it is there, and return its name; None for a row without a picture.
 
-    Two pictures become one, side by side (NLVR): the models of the paper read one.
+    Two pictures become one, side by side (NLVR): the models of the paper read one. Where one of two is empty, the row
+    lacks a picture, and is counted so.
 
     Raises:
         DataError: the key holds no list of base64 texts, or more than two pictures.
     """
-    pictures = [_decoded(text, row, key) for text in row.texts(key) if text]
-    if not pictures:
+    texts = _texts(row, key)
+    if not any(texts):
         return None
+    pictures = [_decoded(text, row, key) for text in texts]
     if len(pictures) > 2:
         raise row.refuse(f"{key}: expected at most two pictures; found {len(pictures)}")
     if len(pictures) == 2:
@@ -39,10 +41,19 @@ def kept_picture(row: Row, key: str, folder: str, gallery: Gallery) -> str | Non
     return name
 
 
+def _texts(row: Row, key: str) -> list[str]:
+    """What stands at the key; a table has null where there is no list, or no picture in it."""
+    value = row.fields.get(key)
+    if value is None and key in row.fields:
+        return []
+    filled = ["" if each is None else each for each in value] if isinstance(value, list) else value
+    return replace(row, fields={key: filled}).texts(key)
+
+
 def _decoded(text: str, row: Row, key: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # broken base64, or letters that are not ASCII
         raise row.refuse(f"{key}: expected a picture in base64; found {ascii(text)[:40]}") from None
 
 

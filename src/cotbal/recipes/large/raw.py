@@ -1,8 +1,8 @@
 """M3IT's own JSONL files, for the sets whose keys are known; the loader's chance is that of the seed here.
 
 Instructions are drawn from the instruction file of the set, options are shuffled as the loader does; so the texts are
-as good as an export's, and not the same. COCO-Text, Shapes and the other sets are not read: what their files call
-question and picture is not known for certain.
+as good as an export's, and not the same. COCO-Text and the other sets are not read: what their files call question and
+picture is not known for certain.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ _DATA = "MMInstruction/M3IT/data"
 _GET = (
     "hf download MMInstruction/M3IT --repo-type dataset --include 'data/{folder}/*' --local-dir RAW/MMInstruction/M3IT"
 )
-_CAPTIONS = 5
 _CLASSES = 10  # candidates of ImageNet, the right one among them
 _OTHERS = 24  # at most, beside the right one, of COCO-GOI
 
@@ -57,12 +56,12 @@ def raw_sources(data: DataSet, split: str) -> tuple[Source, ...]:
     """The one raw form of a set whose keys are known; an export for the others."""
     if data.config not in _ADAPTERS:
         return export_sources(data, split)
-    folder, adapter, per_row = _ADAPTERS[data.config]
-    stem = "val" if split == "validation" or (split == "test" and data.halved) else split
+    folder, adapter, train = _ADAPTERS[data.config]
+    stem = {"train": train, "test": "val" if data.halved else "test"}.get(split, "val")
     files = {"rows": f"{_DATA}/{folder}/*{stem}.jsonl", "instructions": f"{_DATA}/{folder}/instruction*.json"}
     if data.config == "imagenet":
         files |= {"classes": f"{_DATA}/{folder}/mapping.txt"}
-    read = reader(data, split, partial(_rows, adapter), lambda found: per_row * count_lines(found["rows"][0]))
+    read = reader(data, split, partial(_rows, adapter), lambda found: count_lines(found["rows"][0]))
     return (Source("raw", files, _GET.format(folder=folder), read),)
 
 
@@ -102,13 +101,10 @@ def _classes(path: Path) -> list[str]:
 
 
 def _coco(line: _Line) -> Iterator[Made]:
-    """Five captions of a picture are five rows."""
+    """Five captions of a picture, sometimes more, are as many rows."""
     row = line.row("image", "meta")
     captions = known(row.fields["meta"], f"{line.place}, meta", ("targets",), line.job.choices.ignore_keys)
-    targets = captions.texts("targets")
-    if len(targets) != _CAPTIONS:
-        raise row.refuse(f"meta.targets: expected {_CAPTIONS} captions; found {len(targets)}")
-    for caption in targets:
+    for caption in captions.texts("targets"):
         yield "", [row.text("image")], caption
 
 
@@ -139,6 +135,15 @@ def _mocheg(line: _Line) -> Iterator[Made]:
     yield row.text("question"), row.texts("image_str"), row.text("answer")
 
 
+def _shapes(line: _Line) -> Iterator[Made]:
+    """True or false; the question mark and the sentence of the answer are added as M3IT's loader adds them."""
+    row = line.row("question", "answer", "image_str")
+    said = {"true": "yes", "false": "no"}.get(row.text("answer").strip().lower())
+    if said is None:
+        raise row.refuse(f"answer: expected true or false; found {row.text('answer')[:40]!r}")
+    yield f"{row.text('question').strip()}?", [row.text("image_str")], f"The answer is {said}."
+
+
 def _lettered(line: _Line, right: str, others: Sequence[str]) -> tuple[str, str]:
     """The options in an order by chance, a line each, and the right one with its letter."""
     names = line.draw([right, *others], len(others) + 1, "order")
@@ -146,9 +151,10 @@ def _lettered(line: _Line, right: str, others: Sequence[str]) -> tuple[str, str]
     return "\n".join(lines), lines[names.index(right)]
 
 
-_ADAPTERS: dict[str, tuple[str, _Adapter, int]] = {  # folder, adapter, rows a line
-    "coco": ("captioning/coco", _coco, _CAPTIONS),
-    "coco-goi": ("classification/coco-goi", _coco_goi, 1),
-    "imagenet": ("classification/imagenet", _imagenet, 1),
-    "mocheg": ("classification/mocheg", _mocheg, 1),
+_ADAPTERS: dict[str, tuple[str, _Adapter, str]] = {  # folder, adapter, end of the training file's name
+    "coco": ("captioning/coco", _coco, "train"),
+    "coco-goi": ("classification/coco-goi", _coco_goi, "train"),
+    "imagenet": ("classification/imagenet", _imagenet, "train"),
+    "mocheg": ("classification/mocheg", _mocheg, "train"),
+    "shapes": ("vqa/shapes", _shapes, "train.large"),
 }

@@ -9,7 +9,7 @@ MODELS = {"7b": "llava-1.5-7b-base", "13b": "llava-1.5-13b-base"}
 
 _ABOUT = """\
   # The paper tunes Vicuna-1.5 with the projector of LLaVA-1.5's first stage ({script}):
-  # put such a checkpoint, in the form of transformers, into this directory beside the recipe. Not the tuned
+  # `cotbal prepare llava-base` makes such a checkpoint; let this directory beside the recipe be it. Not the tuned
   # llava-1.5 of the hub: {tuned}
 """
 _TRAINED = """\

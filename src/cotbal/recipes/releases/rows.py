@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -175,19 +176,37 @@ def parquet_rows(
         DataError: no parquet file, a column is missing, or a column is unknown.
     """
     for path in paths:
-        try:
-            with open_parquet(path) as file:
-                known(dict.fromkeys(file.schema_arrow.names), f"{path}, columns", required, others)
-                total, number = file.metadata.num_rows, 0
-                for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=list(required)):
-                    progress(path.name, number, total)
-                    for raw in batch.to_pylist():
-                        number += 1
-                        yield Row(raw, f"{path}, row {number}")
-                progress(path.name, total, total)
-        except (pa.ArrowException, OSError) as error:
-            message = " ".join(str(error).split())
-            raise DataError(f"{path}: expected a parquet file; is it only half downloaded? ({message})") from None
+        with _parquet(path) as file:
+            known(dict.fromkeys(file.schema_arrow.names), f"{path}, columns", required, others)
+            total, number = file.metadata.num_rows, 0
+            for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=list(required)):
+                progress(path.name, number, total)
+                for raw in batch.to_pylist():
+                    number += 1
+                    yield Row(raw, f"{path}, row {number}")
+            progress(path.name, total, total)
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Names of the columns of a file. Raises DataError for no parquet file."""
+    with _parquet(path) as file:
+        return list(file.schema_arrow.names)
+
+
+def parquet_count(path: Path) -> int:
+    """Number of rows of a file. Raises DataError for no parquet file."""
+    with _parquet(path) as file:
+        return int(file.metadata.num_rows)
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    try:
+        with open_parquet(path) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        message = " ".join(str(error).split())
+        raise DataError(f"{path}: expected a parquet file; is it only half downloaded? ({message})") from None
 
 
 class _PlainUnpickler(pickle.Unpickler):

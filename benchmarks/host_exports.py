@@ -1,0 +1,377 @@
+"""Do exported weights act in the hosts as cotbal's loss says? Two steps of each host's own trainer, on a CPU.
+
+    python benchmarks/host_exports.py --swift PYTHON --llamafactory PYTHON --trl PYTHON [--keep DIRECTORY]
+
+Each PYTHON is the interpreter of an environment with that host (ms-swift 4.6.0; llamafactory 0.9.5; trl 1.16.0); leave
+one out to leave it out. A LLaVA with a few thousand random weights is fine-tuned by plain SGD on the rows that `cotbal
+export` writes, every record in every step, in micro-batches of two. A recorder inside the host's process keeps the
+micro-batches that its trainer really sees; from them, the base and `cotbal.loss`, the update is predicted and held
+against the checkpoint that the host saved: `|host - predicted| / |predicted|`, over all trained parameters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from PIL import Image
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
+
+import cotbal.recipes.pocket
+from cotbal.exports import Order, export
+from cotbal.loss import predicting, token_counts, token_level, token_losses, token_tasks, weighted_sum
+from cotbal.recipe import load_recipe
+from cotbal.rundir import RunDir
+
+POCKET = Path(cotbal.recipes.pocket.__file__).parent / "base"
+WEIGHTS = {"hue": 0.5, "paint": 0.9, "talk": 1.6}
+RECORDS, MICRO, STEPS, RATE = 8, 2, 2, 0.05
+TASKS = list(WEIGHTS)
+ONES = dict.fromkeys(TASKS, 1.0)
+Batches = list[dict[str, Any]]
+TokenWeights = Callable[[dict[str, Any]], Tensor]
+
+RECORDER = """
+import os, torch
+from {module} import {trainer} as Trainer
+
+seen, compute = [], Trainer.compute_loss
+
+def compute_loss(self, model, inputs, *arguments, **options):
+    if model.training:
+        seen.append({{k: v.detach().clone() if torch.is_tensor(v) else v for k, v in inputs.items()
+                     if torch.is_tensor(v) or k == "channel"}})
+        torch.save(seen, os.environ["SEEN"])
+    return compute(self, model, inputs, *arguments, **options)
+
+Trainer.compute_loss = compute_loss
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for host in ("swift", "llamafactory", "trl"):
+        parser.add_argument(f"--{host}")
+    parser.add_argument("--keep")
+    chosen = parser.parse_args()
+    root = Path(chosen.keep or tempfile.mkdtemp()).resolve()
+    bench = Bench(root, write_mixture(root / "mixture"))
+    rows: list[str] = []
+    for host, run in (("swift", swift), ("trl", trl), ("llamafactory", llamafactory)):
+        if getattr(chosen, host):
+            print(versions(getattr(chosen, host), host), flush=True)
+            for line in run(bench, getattr(chosen, host)):
+                print(line, flush=True)
+                rows.append(line)
+    print("\n| host | what it was given | compared with the update of | relative difference |\n|---|---|---|---|")
+    print("\n".join(rows))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where everything lies."""
+
+    root: Path
+    recipe: Path
+
+    def exported(self, host: str, name: str, weights: Mapping[str, float], *overrides: str) -> Path:
+        """An export under `name`."""
+        file = self.root / f"{name}.json"
+        file.write_text(json.dumps({"weights": weights}))
+        out = self.root / name
+        export(Order(load_recipe(self.recipe, overrides), RunDir(self.root / "run"), file), host, out)
+        return out
+
+    @property
+    def base(self) -> Path:
+        return self.recipe.parent / "base"
+
+
+def write_mixture(folder: Path) -> Path:
+    """Three tasks: one word about a picture, three words about a picture, and two turns of text alone."""
+    (folder / "images").mkdir(parents=True)
+    colours = ("red", "green", "blue", "yellow")
+    for colour in colours:
+        Image.new("RGB", (48, 48), colour).save(folder / "images" / f"{colour}.png")
+    for task in TASKS:
+        records = [json.dumps(record(task, i, colours[i % 4])) for i in range(RECORDS)]
+        for split in ("train", "validation"):
+            (folder / f"{task}_{split}.jsonl").write_text("\n".join(records[: None if split == "train" else 1]) + "\n")
+    first_turn = json.dumps(record("hue", 0, "red"))
+    (folder / "talk_validation.jsonl").write_text(first_turn + "\n")
+    config = AutoConfig.from_pretrained(POCKET)
+    for part in (config.text_config, config.vision_config):
+        part.hidden_size, part.intermediate_size, part.num_attention_heads, part.num_hidden_layers = 16, 32, 2, 2
+    config.text_config.num_key_value_heads, config.text_config.head_dim = 2, 8
+    torch.manual_seed(0)
+    LlavaForConditionalGeneration(config).save_pretrained(folder / "base")
+    AutoProcessor.from_pretrained(POCKET).save_pretrained(folder / "base")
+    content = {
+        "name": "hosts", "images": "images",
+        "tasks": {t: {"train": f"{t}_train.jsonl", "validation": f"{t}_validation.jsonl"} for t in TASKS},
+        "model": {"checkpoint": "base", "dtype": "float32", "max_length": 400},
+        "optimization": {
+            "epochs": STEPS, "batch_size": RECORDS * len(TASKS), "micro_batch_size": MICRO, "learning_rate": RATE,
+            "schedule": "constant", "warmup_ratio": 0.0, "max_grad_norm": 1e9,
+        },
+    }  # fmt: skip
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
+    return folder / "recipe.yaml"
+
+
+def record(task: str, i: int, colour: str) -> dict[str, Any]:
+    asked, said = (f"Which color has {task} {i}?", " ".join([colour] * (3 if task == "paint" else 1)))
+    turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": said}]
+    if task == "talk":
+        turns += [{"from": "human", "value": f"And the next color {task}?"}, {"from": "gpt", "value": f"{colour} too"}]
+        return {"id": f"{task}{i}", "conversations": turns}
+    turns[0]["value"] = f"<image>\n{asked}"
+    return {"id": f"{task}{i}", "image": f"{colour}.png", "conversations": turns}
+
+
+def swift(bench: Bench, python: str) -> Iterator[str]:
+    """ms-swift: every message has its weight. One process for all cases, those without the plugin first."""
+    equal = bench.exported("ms-swift", "swift_equal", ONES)
+    weighted = bench.exported("ms-swift", "swift_weighted", WEIGHTS)
+    rows = (weighted / "train.jsonl").read_text().splitlines()
+    (weighted / "text.jsonl").write_text("".join(row + "\n" for row in rows if "<image>" not in row))
+    (weighted / "nothing.py").touch()
+    bare = ("--external_plugins", "nothing.py")
+    text = ("--dataset", "text.jsonl", "--gradient_accumulation_steps", str(RECORDS // MICRO))
+    cases = {
+        "no_plugin": (weighted, bare),
+        "text_no_plugin": (weighted, (*text, *bare)),
+        "no_flag": (weighted, ("--is_binary_loss_scale", "true")),
+        "equal": (equal, ()),
+        "weighted": (weighted, ()),
+        "text": (weighted, text),
+    }
+    found = run_swift(bench, python, cases)
+    scales = yaml_weights(weighted)
+    yield line("ms-swift", "weights 1", "weights 1", difference(bench, *found["equal"], ONES))
+    for name, what in (("weighted", "weights w"), ("no_flag", "weights w, `is_binary_loss_scale: true` (its default)")):
+        for told, weights in (("weights w", scales), ("weights 1", ONES)):
+            yield line("ms-swift", what, told, difference(bench, *found[name], weights))
+    yield line("ms-swift", "talk (text) alone, weight w", "weights w", difference(bench, *found["text"], scales))
+    for name, what in (("no_plugin", "weights w, no plugin"), ("text_no_plugin", "talk alone, weight w, no plugin")):
+        yield line("ms-swift", what, "weights w", difference(bench, *found[name], scales))
+        words = difference(bench, *found[name], scales, ends(bench, scales))
+        yield line("ms-swift", what, "w on words, 1 on what ends a turn", words)
+
+
+SWIFT = """
+import json, os, sys
+import swift.trainers
+from swift.cli.main import parse_yaml_args
+from swift.pipelines import sft_main
+
+for case in json.load(open(sys.argv[1])):
+    os.chdir(case["folder"])
+    os.environ["SEEN"] = case["seen"]
+    seen.clear()
+    argv = ["train.yaml", *case["argv"]]
+    parse_yaml_args(argv)
+    sft_main(argv)
+"""
+
+
+def run_swift(
+    bench: Bench, python: str, cases: Mapping[str, tuple[Path, tuple[str, ...]]]
+) -> dict[str, tuple[Batches, dict[str, Tensor]]]:
+    """The outcome of every case."""
+    common = [
+        "--optim", "sgd", "--model_type", "llava1_5_hf", "--max_steps", STEPS, "--save_strategy", "steps",
+        "--save_steps", STEPS, "--add_version", "false", "--save_only_model", "true", "--report_to", "none",
+        "--dataloader_num_workers", 0, "--dataset_num_proc", 1, "--use_hf", "true",
+    ]  # fmt: skip
+    plan = []
+    for name, (folder, argv) in cases.items():
+        output = ("--output_dir", bench.root / f"swift-{name}")
+        seen = str(bench.root / f"swift-{name}.pt")
+        plan.append({"folder": str(folder), "seen": seen, "argv": list(map(str, (*common, *output, *argv)))})
+    (bench.root / "cases.json").write_text(json.dumps(plan))
+    recorder = RECORDER.format(module="swift.trainers", trainer="Seq2SeqTrainer")
+    (bench.root / "swift_cases.py").write_text(recorder + SWIFT)
+    call([python, "swift_cases.py", "cases.json"], bench.root, bench.root / "unused.pt")
+    return {
+        name: outcome(bench.root / f"swift-{name}.pt", next((bench.root / f"swift-{name}").glob("checkpoint-*")))
+        for name in cases
+    }
+
+
+def yaml_weights(folder: Path) -> dict[str, float]:
+    rows = map(json.loads, (folder / "train.jsonl").read_text().splitlines())
+    return {row["channel"]: row["messages"][-1]["loss_scale"] for row in rows}
+
+
+def ends(bench: Bench, scales: Mapping[str, float]) -> TokenWeights:
+    """Weight of every supervised token when the words have the task's and the ends of turns (`</s>`) keep 1."""
+    tokenizer = AutoProcessor.from_pretrained(bench.base).tokenizer
+    end = tokenizer.encode("</s>", add_special_tokens=False)
+
+    def weigh(batch: dict[str, Any]) -> Tensor:
+        found = []
+        for row, task in zip(batch["labels"].tolist(), batch["channel"], strict=True):
+            marks = [0.0 if label == -100 else scales[task] for label in row]
+            for start in range(len(row) - len(end) + 1):
+                if row[start : start + len(end)] == end:
+                    marks[start : start + len(end)] = [1.0] * len(end)
+            found += [mark for mark, label in zip(marks[1:], row[1:], strict=True) if label != -100]
+        return torch.tensor(found)
+
+    return weigh
+
+
+def trl(bench: Bench, python: str) -> Iterator[str]:
+    """TRL: rows are repeated; its own loss is that of equal weights on what it is shown."""
+    folder = bench.exported("trl", "trl_weighted", WEIGHTS)
+    script = (folder / "train.py").read_text()
+    rows = len((folder / "train.jsonl").read_text().splitlines())
+    changes = f"ARGUMENTS |= {{'optim': 'sgd', 'save_strategy': 'no', 'report_to': 'none', 'max_steps': {STEPS}, "
+    changes += f"'gradient_accumulation_steps': {-(-rows // MICRO)}}}\n\nrows ="
+    recorder = RECORDER.format(module="trl", trainer="SFTTrainer")
+    (folder / "recorded.py").write_text(recorder + script.replace("rows =", changes, 1))
+    seen = bench.root / "trl.pt"
+    call([python, "recorded.py"], folder, seen)
+    batches, trained = outcome(seen, folder / "output")
+    told = f"{rows} rows for {RECORDS * len(TASKS)} records"
+    yield line(
+        "TRL",
+        told,
+        "equal weights on these rows, mean over tokens",
+        difference(bench, batches, trained, ONES, frozen=False),
+    )
+
+
+def llamafactory(bench: Bench, python: str) -> Iterator[str]:
+    """LLaMA-Factory: rows are repeated; means over micro-batches of means over tokens."""
+    folder = bench.exported("llamafactory", "llamafactory_weighted", WEIGHTS)
+    rows = len((folder / "train.jsonl").read_text().splitlines())
+    changes = {
+        "template": "llava", "optim": "sgd", "save_strategy": "no", "report_to": "none", "max_steps": STEPS,
+        "gradient_accumulation_steps": -(-rows // MICRO), "preprocessing_num_workers": 1,
+    }  # fmt: skip
+    (folder / "recorded.yaml").write_text(yaml.safe_dump(yaml.safe_load((folder / "train.yaml").read_text()) | changes))
+    (folder / "torchaudio.py").touch()  # which LLaMA-Factory imports whether there is sound or not
+    recorder = RECORDER.format(module="llamafactory.train.sft.trainer", trainer="CustomSeq2SeqTrainer")
+    (folder / "recorded.py").write_text(f"{recorder}\nfrom llamafactory.train.tuner import run_exp\n\nrun_exp()\n")
+    seen = bench.root / "llamafactory.pt"
+    call([python, "recorded.py", "recorded.yaml"], folder, seen)
+    batches, trained = outcome(seen, folder / "output")
+    told = f"{rows} rows for {RECORDS * len(TASKS)} records"
+    yield line(
+        "LLaMA-Factory",
+        told,
+        "equal weights on these rows, mean over tokens",
+        difference(bench, batches, trained, ONES),
+    )
+    yield line(
+        "LLaMA-Factory",
+        told,
+        "equal weights on these rows, mean over micro-batches",
+        difference(bench, batches, trained, ONES, micro_means(batches)),
+    )
+
+
+def micro_means(batches: Batches) -> TokenWeights:
+    """Weight of a token when every micro-batch of a step counts the same."""
+    per_step = len(batches) // STEPS
+    total = sum(int(predicting(batch["labels"]).sum()) for batch in batches[:per_step])
+
+    def weigh(batch: dict[str, Any]) -> Tensor:
+        here = int(predicting(batch["labels"]).sum())
+        return torch.full((here,), total / (per_step * here))
+
+    return weigh
+
+
+def call(argv: list[str], folder: Path, seen: Path) -> None:
+    offline = {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "SEEN": str(seen),
+        "CUDA_VISIBLE_DEVICES": "",
+        "USE_HF": "1",
+    }
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | offline
+    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(argv)}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
+
+
+def outcome(seen: Path, checkpoint: Path) -> tuple[Batches, dict[str, Tensor]]:
+    """The micro-batches that the host saw, and the parameters that it ended with."""
+    trained = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
+    return torch.load(seen), dict(trained.state_dict())
+
+
+def difference(
+    bench: Bench, batches: Batches, trained: Mapping[str, Tensor], weights: Mapping[str, float],
+    token_weights: TokenWeights | None = None, frozen: bool = True,
+) -> str:  # fmt: skip
+    """How far the host's update is from the one that `sum_t c_t S_t` predicts, with `c_t = w_t / sum n`."""
+    model = AutoModelForImageTextToText.from_pretrained(bench.base, dtype=torch.float32).train()
+    if frozen:
+        model.model.vision_tower.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], RATE)
+    per_step = len(batches) // STEPS
+    for step in range(STEPS):
+        descend(model, batches[step * per_step : (step + 1) * per_step], weights, token_weights)
+        optimizer.step()
+        optimizer.zero_grad()
+    now = model.state_dict()
+    host = torch.cat([(trained[name] - before[name]).flatten() for name in before])
+    ours = torch.cat([(now[name] - before[name]).flatten() for name in before])
+    return f"{float((host - ours).norm() / ours.norm()):.1e}"
+
+
+def descend(model: Any, batches: Batches, weights: Mapping[str, float], token_weights: TokenWeights | None) -> None:
+    """The gradient of one optimizer step, added up over its micro-batches."""
+    values = torch.tensor([weights[task] for task in TASKS])
+    tasks = [torch.tensor([TASKS.index(task) for task in names(model, batch)]) for batch in batches]
+    counts = sum(token_counts(b["labels"], t, len(TASKS)) for b, t in zip(batches, tasks, strict=True))
+    coefficients = token_level(counts, values, "tokens")
+    for batch, task_ids in zip(batches, tasks, strict=True):
+        fields = {k: batch[k] for k in ("input_ids", "attention_mask", "pixel_values") if batch.get(k) is not None}
+        logits = model(**fields).logits[:, -batch["labels"].shape[1] :][predicting(batch["labels"])]
+        targets = batch["labels"][:, 1:][batch["labels"][:, 1:] != -100]
+        losses = token_losses(logits, targets)
+        if token_weights is None:
+            weighted_sum(losses, token_tasks(batch["labels"], task_ids), coefficients).backward()
+        else:
+            ((losses * token_weights(batch)).sum() / counts.sum()).backward()
+
+
+def names(model: Any, batch: dict[str, Any]) -> list[str]:
+    """Task of every row, from the question in it."""
+    tokenizer = AutoProcessor.from_pretrained(model.name_or_path).tokenizer
+    texts = tokenizer.batch_decode(batch["input_ids"])
+    return [re.findall("|".join(TASKS), text)[0] for text in texts]
+
+
+def line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def versions(python: str, host: str) -> str:
+    package = {"swift": "ms-swift"}.get(host, host)
+    names = (package, "transformers", "torch")
+    code = f"import importlib.metadata as m; print(', '.join(f'{{p}} {{m.version(p)}}' for p in {names}))"
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    main()

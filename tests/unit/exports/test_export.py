@@ -1,0 +1,110 @@
+"""The export as a whole: one order of rows, scaled numbers, nothing lost, clear refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from export_cases import SIZES, configuration, exported, rows_of, write_recipe
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cotbal.errors import CotbalError
+from cotbal.exports import mean_one
+
+NUMBERS = st.floats(0.01, 100)
+
+
+@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=6))
+def test_scaled_weights_have_mean_one(pairs: list[tuple[float, float]]) -> None:
+    weights = {str(i): weight for i, (weight, _) in enumerate(pairs)}
+    amounts = {str(i): amount for i, (_, amount) in enumerate(pairs)}
+    scaled = mean_one(weights, amounts)
+    assert sum(scaled[t] * amounts[t] for t in scaled) == pytest.approx(sum(amounts.values()))
+    assert all(scaled[t] / scaled["0"] == pytest.approx(weights[t] / weights["0"]) for t in scaled)
+
+
+def test_the_order_follows_from_the_seed(recipe: Path, tmp_path: Path) -> None:
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        exported("ms-swift", recipe, tmp_path / name, f"optimization.seed={seed}")
+    one, again, other = (rows_of(tmp_path / name) for name in ("one", "again", "other"))
+    assert one == again != other
+    assert sorted(map(json.dumps, one)) == sorted(map(json.dumps, other))
+    assert len({row["channel"] for row in one[:8]}) > 1, "tasks are mixed"
+
+
+def test_more_weight_shows_the_same_rows_and_more(tmp_path: Path) -> None:
+    """The part of a time is the head of the nested order, and no task vanishes."""
+    recipe = write_recipe(tmp_path / "mixture")
+    talk = recipe.parent / "talk.jsonl"
+    lines = [json.loads(line) for line in talk.read_text().splitlines()]
+    for i, line in enumerate(lines):
+        line["conversations"][-1]["value"] = f"answer {i}"
+    talk.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shown = {}
+    for weight in (0.001, 0.5, 1.0):
+        (recipe.parent / "weights.json").write_text(json.dumps({"short": 2 - weight, "talk": weight}))
+        exported("llamafactory", recipe, tmp_path / str(weight))
+        texts = [row["messages"][-1]["content"] for row in rows_of(tmp_path / str(weight))]
+        shown[weight] = {text for text in texts if text.startswith("answer")}
+    assert len(shown[0.001]) == 1
+    assert shown[0.001] < shown[0.5] < shown[1.0] == {f"answer {i}" for i in range(SIZES["talk"])}
+
+
+def test_without_a_tokenizer_lengths_are_characters(recipe: Path, tmp_path: Path) -> None:
+    guide = exported("ms-swift", recipe, tmp_path / "out", "model.checkpoint=llava-1.5-7b")
+    assert "over the characters of the mixture" in guide.text
+    assert configuration(tmp_path / "out")["model"] == "llava-1.5-7b"
+    scales = {row["channel"]: row["messages"][-1]["loss_scale"] for row in rows_of(tmp_path / "out")}
+    letters = {"short": 3 * 10, "talk": (9 + 26) * 6, "extra": 10 * 4}
+    assert sum(scales[t] * letters[t] for t in letters) == pytest.approx(sum(letters.values()))
+
+
+@pytest.mark.parametrize("host", ["ms-swift", "llamafactory", "axolotl", "trl"])
+def test_a_recipe_without_a_model_can_be_exported(recipe: Path, tmp_path: Path, host: str) -> None:
+    guide = exported(host, recipe, tmp_path / "out", "model=null")
+    assert "put yours in place of YOUR_MODEL" in guide.text
+    assert any("YOUR_MODEL" in path.read_text() for path in (tmp_path / "out").glob("train.[yp]*"))
+
+
+def test_the_guide_is_written_beside_the_rows(recipe: Path, tmp_path: Path) -> None:
+    guide = exported("ratios", recipe, tmp_path / "deep" / "out")
+    assert (tmp_path / "deep" / "out" / "HOW_TO_RUN.md").read_text() == guide.text
+    assert "| short | 10 | 1.6000 |" in guide.text
+
+
+def test_nothing_is_written_over(recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(CotbalError, match="exists already and was left as it is"):
+        exported("ratios", recipe, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
+    (tmp_path / "empty").mkdir()
+    exported("ratios", recipe, tmp_path / "empty")
+    assert (tmp_path / "empty" / "ratios.csv").is_file()
+
+
+def test_a_failed_export_leaves_nothing(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hosts_of_mine").mkdir()
+    code = "def write(order, out):\n    (out / 'half').touch()\n    raise OSError('disk is full')\n"
+    (tmp_path / "hosts_of_mine" / "broken.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(OSError, match="disk is full"):
+        exported("hosts_of_mine.broken", recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / ".out.part").exists()
+
+
+def test_refusals(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(CotbalError, match="expected one of axolotl, llamafactory, ms_swift, olmix, ratios, trl"):
+        exported("deepspeed", recipe, tmp_path / "out")
+    (recipe.parent / "weights.json").write_text('{"weights": {"short": 1.0}}')
+    with pytest.raises(CotbalError, match="none for talk"):
+        exported("ratios", recipe, tmp_path / "out")
+    (recipe.parent / "weights.json").unlink()
+    with pytest.raises(CotbalError, match="run `cotbal balance` first, or give --weights"):
+        exported("ratios", recipe, tmp_path / "out")
+    with pytest.raises(CotbalError, match="leave the option out"):
+        exported("olmix", recipe, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,98 @@
+"""`ratios.csv`, `metrics.csv` and `fit.yaml` as olmix reads them, from the probes of a run directory."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from pipeline_fakes import EXECUTOR, TASKS, TRAIN, write_mixture
+
+from cotbal import pipeline
+from cotbal.errors import CotbalError
+from cotbal.exports import Guide, Order, export
+from cotbal.pipeline.jobs import Options
+from cotbal.pipeline.weighing import matrices_of
+from cotbal.recipe import load_recipe
+from cotbal.rundir import RunDir
+
+Table = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Swarm:
+    """An export, and the run directory behind it."""
+
+    root: RunDir
+    out: Path
+    guide: Guide
+
+    def table(self, name: str) -> Table:
+        lines = (self.out / name).read_text().splitlines()
+        return {row.pop("run_id"): {k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)}
+
+
+def swarm(directory: Path, **balance: object) -> Swarm:
+    """The probes of a small mixture, scored by chance, and their export."""
+    recipe = load_recipe(write_mixture(directory / "mixture", balance={"bootstrap": 200, **balance}))
+    root = RunDir(directory / "run")
+    pipeline.balance(pipeline.plan(recipe, root), Options(EXECUTOR))
+    out = directory / "out"
+    return Swarm(root, out, export(Order(recipe, root), "olmix", out))
+
+
+@pytest.fixture(scope="module")
+def standard(tmp_path_factory: pytest.TempPathFactory) -> Swarm:
+    return swarm(tmp_path_factory.mktemp("standard"))
+
+
+def test_ratios_are_shares_of_the_records_of_a_run(standard: Swarm) -> None:
+    ratios = standard.table("ratios.csv")
+    assert list(ratios) == ["mini@0", *(f"full:{task}@0" for task in TASKS)]
+    assert ratios["mini@0"] == pytest.approx(dict.fromkeys(TASKS, 1 / 3))
+    large, mini = TRAIN, TRAIN // 8
+    for task in TASKS:
+        expected = {other: (large if other == task else mini) / (large + 2 * mini) for other in TASKS}
+        assert ratios[f"full:{task}@0"] == pytest.approx(expected)
+
+
+def test_metrics_are_what_is_missing_to_a_perfect_score(standard: Swarm) -> None:
+    metrics = standard.table("metrics.csv")
+    assert list(metrics) == list(standard.table("ratios.csv")), "olmix joins the two by run"
+    _, (matrix,) = matrices_of(standard.root)
+    for run, errors in metrics.items():
+        scores = matrix.values[matrix.row(run.partition("@")[0])]
+        assert errors == pytest.approx({f"{t}:error": 1 - s for t, s in zip(matrix.tasks, scores, strict=True)})
+        assert min(errors.values()) >= 0
+
+
+def test_the_configuration_names_the_columns(standard: Swarm) -> None:
+    found = yaml.safe_load((standard.out / "fit.yaml").read_text())
+    assert found["swarm"] == {"ratios": "ratios.csv", "metrics": "metrics.csv"}
+    assert found["priors"]["token_counts"] == dict.fromkeys(TASKS, TRAIN)
+    columns = [name for names in found["eval"]["tasks"].values() for name in names]
+    assert columns == list(standard.table("metrics.csv")["mini@0"])
+    assert found["eval"]["type"] == "offline"
+    assert standard.guide.command == "olmix fit --config fit.yaml --output-dir fitted"
+    assert "differ in size" in standard.guide.text
+
+
+def test_every_seed_is_a_run_and_runs_without_training_are_none(tmp_path: Path) -> None:
+    found = swarm(tmp_path, form="simple", seeds=[0, 3])
+    runs = [f"solo:{task}@{seed}" for seed in (0, 3) for task in TASKS]
+    assert list(found.table("metrics.csv")) == runs
+    assert found.table("ratios.csv")["solo:vqa@3"] == {"ocr": 0.0, "vqa": 1.0, "count": 0.0}
+
+
+def test_probes_must_be_done(tmp_path: Path) -> None:
+    recipe = load_recipe(write_mixture(tmp_path / "mixture"))
+    with pytest.raises(CotbalError, match="expected a run directory"):
+        export(Order(recipe, RunDir(tmp_path / "run")), "olmix", tmp_path / "out")
+
+
+def test_probes_must_be_those_of_the_recipe(standard: Swarm, tmp_path: Path) -> None:
+    other = load_recipe(write_mixture(tmp_path / "mixture", tasks=TASKS[:2]))
+    with pytest.raises(CotbalError, match="holds probes of other tasks"):
+        export(Order(other, standard.root), "olmix", tmp_path / "out")

@@ -1,0 +1,245 @@
+"""TRL's SFTTrainer with task weights: everything of TRL's stays, and the loss is that of TaskWeightedTrainer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from datasets import Dataset
+from PIL import Image
+from torch.utils.data import SequentialSampler
+from trainer_cases import EQUAL, TASKS, WEIGHTS, InOrder, arguments, distance, flat
+from transformers import (
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
+)
+from trl import SFTConfig, SFTTrainer
+from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+from cotbal.errors import CotbalError
+from cotbal.hosts.step import by_task
+from cotbal.hosts.transformers import with_task_ids
+from cotbal.hosts.trl import TaskWeightedSFTTrainer
+from cotbal.weightings import Static
+
+COUNT = 12
+COLOURS = ("red", "green", "blue")
+
+
+class Weighted(TaskWeightedSFTTrainer):
+    """Rows in the order given."""
+
+    def _get_train_sampler(self, *args: Any) -> torch.utils.data.Sampler:
+        return SequentialSampler(self.train_dataset)
+
+
+class Stock(SFTTrainer):
+    """TRL's own, rows in the order given."""
+
+    def _get_train_sampler(self, *args: Any) -> torch.utils.data.Sampler:
+        return SequentialSampler(self.train_dataset)
+
+
+def conversation(i: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Question and answer of a row; answers have very different lengths, neighbours share a task."""
+    answer = " ".join([COLOURS[i % 3]] * (1 + (5 * i) % 7))
+    return {"role": "user", "content": f"Which color has number {i}?"}, {"role": "assistant", "content": answer}
+
+
+def rows(form: str) -> Dataset:
+    made = []
+    for i in range(COUNT):
+        question, answer = conversation(i)
+        task = TASKS[(i * 3) // COUNT]
+        row: dict[str, Any] = {"messages": [question, answer]}
+        if not form.endswith("messages"):
+            row = {"prompt": [question], "completion": [answer]}
+        if form == "plain":
+            row = {"prompt": question["content"], "completion": answer["content"]}
+        if form.startswith("picture"):
+            row["images"] = [] if i == 1 else [Image.new("RGB", (48, 48), COLOURS[i % 3])]
+        made.append({**row, "task": task})
+    return Dataset.from_list(made)
+
+
+@pytest.fixture(scope="module")
+def processor(checkpoint: Path) -> Any:
+    return AutoProcessor.from_pretrained(checkpoint)
+
+
+def model_for(form: str, checkpoint: Path) -> Any:
+    if form.startswith("picture"):
+        return AutoModelForImageTextToText.from_pretrained(checkpoint)
+    torch.manual_seed(0)
+    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    size |= {"vocab_size": 2048, "num_key_value_heads": 2}
+    if form == "experts":
+        experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8}
+        return Qwen3MoeForCausalLM(Qwen3MoeConfig(**size, **experts, router_aux_loss_coef=1.0))
+    return LlamaForCausalLM(LlamaConfig(**size))
+
+
+def trained(
+    form: str, checkpoint: Path, directory: Path, micro: int, accumulation: int, weighting: Any = WEIGHTS, **more: Any
+) -> dict[str, Any]:
+    """What SGD with learning rate 1 subtracts, by our trainer, or by the stock one for `weighting=None`."""
+    model, processor = model_for(form, checkpoint), AutoProcessor.from_pretrained(checkpoint)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    own = {key: more.pop(key) for key in ("compute_loss_func", "eval_dataset") if key in more}
+    data = more.pop("data", None) or rows(form)
+    if form.endswith("messages"):
+        more["assistant_only_loss"] = True
+    # TRL's default, by the name that transformers wants to hear.
+    settings = arguments(
+        directory, micro, accumulation, config=SFTConfig, bf16=False, activation_checkpointing=True, **more
+    )
+    processing = processor if form.startswith("picture") else processor.tokenizer
+    common = {"model": model, "args": settings, "train_dataset": data, "processing_class": processing, **own}
+    trainer = Stock(**common) if weighting is None else Weighted(**common, tasks=TASKS, weighting=weighting)
+    trainer.train()
+    change = {name: before[name] - p.detach() for name, p in model.named_parameters()}
+    return {"change": change, "log": [by_task(line) for line in trainer.state.log_history], "trainer": trainer}
+
+
+@pytest.mark.parametrize("form", ["plain", "prompt", "messages", "picture", "picture messages", "experts"])
+def test_equal_weights_are_the_stock_trainer(checkpoint: Path, tmp_path: Path, form: str) -> None:
+    stock = trained(form, checkpoint, tmp_path, 3, 4, None)
+    ours = trained(form, checkpoint, tmp_path, 3, 4, EQUAL)
+    assert flat(stock).norm() > 0.01
+    assert distance(ours, stock) < 1e-6
+    assert ours["log"][0]["loss"] == pytest.approx(stock["log"][0]["loss"], rel=1e-6)
+
+
+def test_the_metrics_of_an_evaluation_are_trl_s(checkpoint: Path, tmp_path: Path) -> None:
+    found = []
+    for weighting in (EQUAL, None):
+        trainer = trained("picture", checkpoint, tmp_path, 3, 4, weighting, eval_dataset=rows("picture"))["trainer"]
+        found.append({name: value for name, value in trainer.evaluate().items() if "_per_" not in name})
+    for line in found:
+        line.pop("eval_runtime")
+    assert {"eval_loss", "eval_entropy", "eval_mean_token_accuracy"} <= found[0].keys()
+    assert found[0] == pytest.approx({**found[1], "eval_num_tokens": found[0]["eval_num_tokens"]}, rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["prompt", "picture"])
+def test_the_update_depends_on_weights_and_not_on_micro_batches(checkpoint: Path, tmp_path: Path, form: str) -> None:
+    whole = trained(form, checkpoint, tmp_path, 12, 1)
+    for micro, accumulation in ((4, 3), (1, 12)):
+        assert distance(trained(form, checkpoint, tmp_path, micro, accumulation), whole) < 1e-5
+    scaled = Static(tuple(10 * w for w in WEIGHTS.values))
+    assert distance(trained(form, checkpoint, tmp_path, 1, 12, scaled), whole) < 1e-5
+    assert distance(trained(form, checkpoint, tmp_path, 1, 12, EQUAL), whole) > 0.05
+    assert whole["trainer"].self_check.error < 1e-3
+    assert set(whole["log"][0]["task_losses"]) == set(TASKS)
+
+
+def test_pictures_become_many_tokens_and_the_update_is_that_of_the_other_host(checkpoint: Path, tmp_path: Path) -> None:
+    """TaskWeightedTrainer with TRL's collator: it makes logits and looks them up by labels and task ids of its own."""
+    ours = trained("picture", checkpoint, tmp_path, 4, 3)
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    collator = DataCollatorForVisionLanguageModeling(processor, max_length=1024, completion_only_loss=True)
+    batch = with_task_ids(collator, TASKS)([rows("picture")[i] for i in (0, 1, 11)])
+    assert (batch["input_ids"] == processor.image_token_id).sum(dim=1).tolist() == [36, 0, 36]
+    assert batch["task_ids"].tolist() == [0, 0, 2]
+    model = model_for("picture", checkpoint)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    InOrder(
+        model=model, args=arguments(tmp_path, 4, 3), train_dataset=rows("picture"),
+        data_collator=with_task_ids(collator, TASKS), tasks=TASKS, weighting=WEIGHTS,
+    ).train()  # fmt: skip
+    change = {name: before[name] - p.detach() for name, p in model.named_parameters()}
+    assert distance(ours, {"change": change}) < 1e-5
+
+
+@pytest.mark.parametrize(("joined", "micro"), [("packing", 4), ("padding_free", 4), ("padding_free", 12)])
+def test_joined_rows_keep_their_tasks(checkpoint: Path, tmp_path: Path, joined: str, micro: int) -> None:
+    """One step over all rows, so that their order does not matter."""
+    padded = trained("prompt", checkpoint, tmp_path, 12, 1)
+    layout: dict[str, Any] = {"packing": True, "max_length": 64} if joined == "packing" else {"max_length": None}
+    found = trained(
+        "prompt",
+        checkpoint,
+        tmp_path,
+        micro,
+        12 // micro,
+        padding_free=True,
+        **layout,
+        num_train_epochs=1,
+        max_steps=-1,
+    )
+    assert (len(found["trainer"].train_dataset) < 12) == (joined == "packing")
+    line = found["log"][0]
+    assert line["task_tokens"] == padded["log"][0]["task_tokens"]
+    assert len(set(line["task_tokens"].values())) == 3
+    assert distance(found, padded) < 1e-4
+    assert found["trainer"].self_check.error < 1e-3
+
+
+def test_the_task_survives_the_removal_of_unused_columns(checkpoint: Path, tmp_path: Path) -> None:
+    kept = trained("prompt", checkpoint, tmp_path, 3, 4)
+    assert distance(trained("prompt", checkpoint, tmp_path, 3, 4, remove_unused_columns=True), kept) < 1e-6
+
+
+def test_a_training_goes_on_from_its_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
+    steps = {"max_steps": 3, "save_strategy": "steps", "save_steps": 2, "learning_rate": 0.1}
+    straight = trained("picture", checkpoint, tmp_path, 2, 2, **steps)
+    model = model_for("picture", checkpoint)
+    settings = arguments(tmp_path, 2, 2, config=SFTConfig, bf16=False, activation_checkpointing=True, **steps)
+    processor = AutoProcessor.from_pretrained(checkpoint)
+    again = Weighted(
+        model=model, args=settings, train_dataset=rows("picture"), processing_class=processor, tasks=TASKS,
+        weighting=WEIGHTS,
+    )  # fmt: skip
+    again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    end = dict(straight["trainer"].model.named_parameters())
+    for name, parameter in model.named_parameters():
+        torch.testing.assert_close(parameter, end[name])
+
+
+REFUSED = {
+    "dft": ({"loss_type": "dft"}, r"loss_type='dft' is another loss.*set loss_type='nll'"),
+    "wrapped": ({"packing": True, "packing_strategy": "wrapped"}, r"packing_strategy='wrapped' cuts rows apart"),
+    "split": ({"packing": True, "packing_strategy": "bfd_split"}, r"packing_strategy='bfd_split' cuts rows apart"),
+    "smoothing": ({"label_smoothing_factor": 0.1}, "label smoothing is not defined"),
+    "liger": ({"use_liger_kernel": True}, "use_liger_kernel replaces the forward pass"),
+    "function": ({"compute_loss_func": lambda *_: None}, "compute_loss_func would replace the weighted loss"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_would_lose_the_weights_is_refused(checkpoint: Path, tmp_path: Path, what: str) -> None:
+    options, sentence = REFUSED[what]
+    with pytest.raises(CotbalError, match=sentence):
+        trained("prompt", checkpoint, tmp_path, 3, 4, **options)
+
+
+def test_losses_on_placeholders_of_pictures_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    data = rows("picture messages")
+    for options in ({"data": data}, {"completion_only_loss": False}):
+        with pytest.raises(CotbalError, match=r"placeholders of pictures.*`prompt` and `completion`"):
+            trained("picture", checkpoint, tmp_path, 3, 4, **options)
+
+
+def test_a_template_that_does_not_mark_the_assistant_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """By TRL itself, before the first step."""
+    template = tmp_path / "plain.jinja"
+    template.write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    for form in ("messages", "picture messages"):
+        with pytest.raises(ValueError, match="chat template"):
+            trained(form, checkpoint, tmp_path, 3, 4, chat_template_path=str(template))
+
+
+def test_rows_without_a_known_task_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CotbalError, match=r"expected a column 'task'.*found prompt, completion"):
+        trained("prompt", checkpoint, tmp_path, 3, 4, data=rows("prompt").remove_columns("task"))
+    strange = rows("prompt").to_list()
+    strange[5]["task"] = "d"
+    for options in ({}, {"packing": True}):
+        with pytest.raises(CotbalError, match="one of a, b, c; found d"):
+            trained("prompt", checkpoint, tmp_path, 3, 4, data=Dataset.from_list(strange), **options)
