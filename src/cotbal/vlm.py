@@ -79,7 +79,7 @@ def parts(model: nn.Module) -> dict[str, Part]:
     stands between them: modules with a name known for it, and whatever is in neither (LLaVA-OneVision's
     `image_newline`).
     """
-    inner: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner: Any = getattr(model, "get_base_model", lambda: model)()
     language = _inside(inner.get_decoder(), inner.get_input_embeddings(), inner.get_output_embeddings())
     encoder = inner.get_encoder(modality="image")
     vision = set() if encoder in (inner, inner.base_model) else _inside(encoder)
