@@ -47,8 +47,15 @@ class Cluster:
 
     def start_node(self) -> None:
         self._daemon("slurmd", "-D", "-f", self.configuration)
-        up = ("idle", "mixed", "allocated", "completing")
-        wait_for(lambda: self._ask("sinfo", "--noheader", "--format=%T").strip() in up, "slurmd")
+        wait_for(self._node_is_up, "slurmd")
+
+    def _node_is_up(self) -> bool:
+        state = self._ask("sinfo", "--noheader", "--format=%T").strip()
+        if "drain" in state:
+            # A controller that was killed may forget that it started a job, start it twice, and then takes the node
+            # out of service ("Duplicate jobid") until an administrator puts it back.
+            self._ask("scontrol", "update", f"NodeName={_host()}", "State=RESUME")
+        return state in ("idle", "mixed", "allocated", "completing")
 
     def stop_controller(self) -> None:
         self._end("slurmctld", kill=True)
@@ -116,7 +123,7 @@ def wait_for(happened: Callable[[], bool], what: str, seconds: float = 60.0) -> 
 
 
 def _configuration(directory: Path) -> str:
-    host, user = socket.gethostname().partition(".")[0], getpass.getuser()
+    host, user = _host(), getpass.getuser()
     controller, node = _free_ports(2)
     memory = int(psutil.virtual_memory().total / 2**20 * 0.8)
     return f"""\
@@ -146,6 +153,10 @@ StateSaveLocation={directory}/controller
 NodeName={host} NodeAddr=127.0.0.1 Port={node} CPUs={os.cpu_count()} RealMemory={memory} State=UNKNOWN
 PartitionName={PARTITION} Nodes={host} Default=YES MaxTime=INFINITE State=UP
 """
+
+
+def _host() -> str:
+    return socket.gethostname().partition(".")[0]
 
 
 def _free_ports(count: int) -> list[int]:

@@ -7,7 +7,7 @@ import pytest
 from fake_lmms import IMAGES, write_checkpoint
 from transformers import AutoProcessor, AutoTokenizer
 
-from cotbal.data.chat import messages, render, render_prompt
+from cotbal.data.chat import frame, messages, render, render_prompt
 from cotbal.data.records import Turn
 from cotbal.errors import CotbalError
 from cotbal.recipes import pocket
@@ -88,9 +88,11 @@ def test_the_prompt_of_llava() -> None:
 def test_a_base_that_was_prepared_can_be_trained() -> None:
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     turns = [Turn("user", "Hi"), Turn("assistant", "A cat."), Turn("user", "Why?"), Turn("assistant", "Fur.")]
-    found = render(messages(turns), vicuna_template(), tokenizer)
+    template = vicuna_template()
+    found = render(messages(turns), template, tokenizer, frame(template, tokenizer))
     answers = [found.text[start:stop] for start, stop in found.spans]
-    assert answers == [f"A cat.{tokenizer.eos_token}", f"Fur.{tokenizer.eos_token}"]
+    # The prompt ends with "ASSISTANT:", so the blank is the model's to write.
+    assert answers == [f" A cat.{tokenizer.eos_token}", f" Fur.{tokenizer.eos_token}"]
 
 
 def test_a_system_turn_takes_the_place_of_the_sentence() -> None:
