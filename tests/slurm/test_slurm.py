@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -90,32 +92,36 @@ def alive() -> list[str]:
     return [entry.name for entry in look() if entry.alive]
 
 
-def is_sent_again(driver: Driver, probe: str, id: str) -> bool:
+def disturb(driver: Driver, deed: Callable[[Driver, str, str], None]) -> None:
+    """Do it to runs in the middle of their training, until one of them has to be sent again."""
+    while True:
+        driver.wait_for(lambda: driver.training() is not None)
+        probe = driver.training()
+        id = driver.sent().get(probe or "")
+        if probe is None or id is None:
+            continue  # it has ended between two looks
+        deed(driver, probe, id)
+        driver.wait_for(partial(is_sent_again_or_done, driver, probe, id))
+        if driver.sent().get(probe, id) != id:
+            return
+
+
+def is_sent_again_or_done(driver: Driver, probe: str, id: str) -> bool:
     return driver.sent().get(probe, id) != id or (driver.root / "probes" / probe / "outcome.json").exists()
 
 
-def call_one_back(driver: Driver) -> None:
-    """`scancel` by somebody: the run saves what it has, and is sent again."""
-    driver.wait_for(lambda: driver.training() is not None)
-    probe = driver.training()
-    if probe is not None:  # it may have ended between two looks
-        id = driver.sent().get(probe, "0")
-        subprocess.run(["scancel", id], check=False)
-        driver.wait_for(lambda: is_sent_again(driver, probe, id))
+def call_back(driver: Driver, probe: str, id: str) -> None:
+    """`scancel` by somebody: the run saves what it has."""
+    subprocess.run(["scancel", id], check=False)
 
 
-def kill_one(driver: Driver) -> None:
+def kill(driver: Driver, probe: str, id: str) -> None:
     """The process of a run dies at once."""
-    driver.wait_for(lambda: driver.training() is not None)
-    probe = driver.training()
-    if probe is None:
-        return
-    id, job = driver.sent().get(probe, "0"), str(driver.root / "probes" / probe / "job.json")
-    workers = [p for p in psutil.process_iter(["cmdline"]) if job in (p.info["cmdline"] or ()) and "-m" in p.cmdline()]
-    for worker in workers:
-        if "srun" not in worker.name():
-            worker.kill()
-    driver.wait_for(lambda: is_sent_again(driver, probe, id))
+    worker = ["-m", "cotbal.worker", str(driver.root / "probes" / probe / "job.json")]
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if (process.info["cmdline"] or [])[1:] == worker:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def kill_driver(driver: Driver) -> None:
@@ -157,10 +163,10 @@ def test_whatever_dies_the_job_ends_the_same(
     states = json.loads(cotbal("status", driver.root, "--json"))
     assert {"queued", "running"} >= {s["state"] for s in states if s["kind"] == "probe"}
     assert all("slurm" in s["detail"] for s in states if s["kind"] == "probe")
-    call_one_back(driver)
+    disturb(driver, call_back)
+    disturb(driver, kill)
     kill_driver(driver)
     restart_controller(driver, slurm_cluster)
-    kill_one(driver)
     lose_node(driver, slurm_cluster)
     assert driver.end() == 0, (tmp_path / "driver.txt").read_text()
     told = (tmp_path / "driver.txt").read_text()
