@@ -50,12 +50,22 @@ class Cluster:
         wait_for(self._node_is_up, "slurmd")
 
     def _node_is_up(self) -> bool:
+        self.tend()
         state = self._ask("sinfo", "--noheader", "--format=%T").strip()
-        if "drain" in state:
-            # A controller that was killed may forget that it started a job, start it twice, and then takes the node
-            # out of service ("Duplicate jobid") until an administrator puts it back.
-            self._ask("scontrol", "update", f"NodeName={_host()}", "State=RESUME")
         return state in ("idle", "mixed", "allocated", "completing")
+
+    def tend(self) -> None:
+        """What an administrator does after an accident, and what Slurm does by itself within minutes.
+
+        A controller that was killed may forget that it started a job, start it twice, and then takes the node out of
+        service ("Duplicate jobid"). Jobs that were lost with a node may start again two minutes later (BeginTime).
+        """
+        if "drain" in self._ask("sinfo", "--noheader", "--format=%T"):
+            self._ask("scontrol", "update", f"NodeName={_host()}", "State=RESUME")
+        for line in self._ask("squeue", "--noheader", "--states=PENDING", "--format=%i %r").splitlines():
+            id, reason = line.split(maxsplit=1)
+            if reason == "BeginTime":
+                self._ask("scontrol", "update", f"JobId={id}", "StartTime=now")
 
     def stop_controller(self) -> None:
         self._end("slurmctld", kill=True)

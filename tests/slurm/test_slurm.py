@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from cotbal.executors._slurm_queue import look
+from cotbal.rundir import is_locked
 from shell import LIMIT, command, cotbal
 from slurm_cluster import Cluster
 from tiny_vlm import mixture
@@ -31,7 +32,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(source: Path, root: Path, on: str) -> list[str]:
     how = ["--out", str(root), "--on", on, "--threads", "1", "--keep-checkpoints"]
-    return ["balance", str(source), "optimization.epochs=6", "resources={gpus: 0, hours: 1}", *how]
+    return [
+        "balance",
+        str(source),
+        "optimization.epochs=24",
+        "optimization.checkpoint_steps=5",
+        "resources={gpus: 0, hours: 1}",
+        *how,
+    ]
 
 
 def results(root: Path) -> dict[str, bytes]:
@@ -54,8 +62,13 @@ class Driver:
         with (self.root.parent / "driver.txt").open("ab") as log:
             self.process = subprocess.Popen(command(*self.argv), stdout=log, stderr=log)
 
-    def end(self) -> int:
-        return self.process.wait(LIMIT)
+    def end(self, cluster: Cluster) -> int:
+        deadline = time.monotonic() + LIMIT
+        while (code := self.process.poll()) is None:
+            cluster.tend()
+            time.sleep(1)
+            assert time.monotonic() < deadline, (self.root.parent / "driver.txt").read_text()
+        return code
 
     def wait_for(self, happened: Callable[[], bool]) -> None:
         deadline = time.monotonic() + LIMIT
@@ -74,9 +87,10 @@ class Driver:
         return found
 
     def training(self) -> str | None:
-        """A probe that is in the middle of its training: it has a checkpoint to go on from, and is not done."""
+        """A probe whose process is there, with a checkpoint to go on from and a training that is not over."""
         marks = self.root.glob("probes/*/partial/*/complete")
-        return next((mark.parents[2].name for mark in marks if mark.parents[2].name in self.sent()), None)
+        runs = {mark.parents[2] for mark in marks}
+        return next((run.name for run in sorted(runs) if run.name in self.sent() and is_locked(run / "lock")), None)
 
 
 @pytest.fixture
@@ -168,7 +182,7 @@ def test_whatever_dies_the_job_ends_the_same(
     kill_driver(driver)
     restart_controller(driver, slurm_cluster)
     lose_node(driver, slurm_cluster)
-    assert driver.end() == 0, (tmp_path / "driver.txt").read_text()
+    assert driver.end(slurm_cluster) == 0, (tmp_path / "driver.txt").read_text()
     told = (tmp_path / "driver.txt").read_text()
     assert told.count("it is sent again and goes on from its checkpoint") >= 2, told
     assert alive() == []
@@ -178,10 +192,10 @@ def test_whatever_dies_the_job_ends_the_same(
     assert not list(driver.root.rglob("place.json"))
 
 
-def test_cancel_stops_everything(driver: Driver) -> None:
+def test_cancel_stops_everything(driver: Driver, slurm_cluster: Cluster) -> None:
     driver.wait_for(lambda: len(driver.sent()) == len(PROBES))
     cotbal("cancel", driver.root)
-    assert driver.end() == 128 + signal.SIGTERM
+    assert driver.end(slurm_cluster) == 128 + signal.SIGTERM
     assert alive() == []
     states = {s["state"] for s in json.loads(cotbal("status", driver.root, "--json"))}
     assert states <= {"missing", "interrupted"}
