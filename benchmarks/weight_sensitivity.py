@@ -20,7 +20,7 @@ from cotbal.report.contents import Contents, read_contents
 from cotbal.report.formatting import number
 from cotbal.report.models import models_of
 
-# Student's t at 97.5 %, by degrees of freedom; beyond the last entry the normal value is close enough.
+# Student's t at 97.5 %, by degrees of freedom; in between, the entry for fewer is taken, which errs to the wide side.
 T_975 = {2: 4.303, 4: 2.776, 6: 2.447, 8: 2.306, 10: 2.228, 12: 2.179, 15: 2.131, 20: 2.086, 25: 2.060, 30: 2.042}
 
 
@@ -70,7 +70,7 @@ def fit(
     slope = float(x @ y / (x @ x))
     freedom = len(x) - len(set(seeds)) - 1
     spread = float(np.sqrt(((y - slope * x) ** 2).sum() / freedom))
-    t = next((value for least, value in sorted(T_975.items(), reverse=True) if freedom >= least), 4.303)
+    t = next((value for least, value in sorted(T_975.items(), reverse=True) if freedom >= least), float("nan"))
     return slope, t * spread / float(np.sqrt(x @ x)), spread
 
 

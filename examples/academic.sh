@@ -4,7 +4,7 @@
 #   DRY_RUN=1 examples/academic.sh          show the commands, run none
 #   RAW=raw SIZE=13b examples/academic.sh   releases below raw/, LLaVA-1.5-13B
 #   SEEDS=0,1,2 examples/academic.sh        three training seeds a model
-#   RESOURCES="resources.gpus=8 resources.accelerate_config=fsdp.yaml" examples/academic.sh   eight GPUs a model
+#   RESOURCES="resources.gpus=8" examples/academic.sh   eight GPUs a training, each of which holds the whole model
 #
 # Stop it whenever you like: every step goes on where it stopped, and what is done is not done again.
 set -euo pipefail
