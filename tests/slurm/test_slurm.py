@@ -52,30 +52,39 @@ def results(root: Path) -> dict[str, bytes]:
 
 
 class Driver:
-    """A command that is carried out in the background."""
+    """A command that is carried out in the background, on a cluster that somebody looks after meanwhile."""
 
-    def __init__(self, argv: list[str], root: Path) -> None:
-        self.argv, self.root = argv, root
+    def __init__(self, argv: list[str], root: Path, cluster: Cluster) -> None:
+        self.argv, self.root, self.cluster = argv, root, cluster
         self.start()
 
     def start(self) -> None:
         with (self.root.parent / "driver.txt").open("ab") as log:
             self.process = subprocess.Popen(command(*self.argv), stdout=log, stderr=log)
 
-    def end(self, cluster: Cluster) -> int:
-        deadline = time.monotonic() + LIMIT
-        while (code := self.process.poll()) is None:
-            cluster.tend()
-            time.sleep(1)
-            assert time.monotonic() < deadline, (self.root.parent / "driver.txt").read_text()
-        return code
+    def end(self) -> int:
+        self._wait(lambda: self.process.poll() is not None)
+        return self.process.wait()
 
     def wait_for(self, happened: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + LIMIT
+        """Until something happened that only a command that still works can bring about."""
+        self._wait(lambda: happened() or self._is_over())
+
+    def _is_over(self) -> bool:
+        assert self.process.poll() is None, self.said()
+        return False
+
+    def _wait(self, happened: Callable[[], bool]) -> None:
+        deadline, tended = time.monotonic() + LIMIT, time.monotonic()
         while not happened():
-            assert self.process.poll() is None, (self.root.parent / "driver.txt").read_text()
-            assert time.monotonic() < deadline, (self.root.parent / "driver.txt").read_text()
+            assert time.monotonic() < deadline, self.said()
+            if time.monotonic() - tended > 1:
+                self.cluster.tend()
+                tended = time.monotonic()
             time.sleep(0.05)
+
+    def said(self) -> str:
+        return (self.root.parent / "driver.txt").read_text()
 
     def sent(self) -> dict[str, str]:
         """Probe -> id of its job, of those that are in the queue."""
@@ -96,10 +105,11 @@ class Driver:
 @pytest.fixture
 def driver(source: Path, tmp_path: Path, slurm_cluster: Cluster) -> Iterator[Driver]:
     root = tmp_path / "disturbed"
-    found = Driver(arguments(source, root, "slurm"), root)
+    found = Driver(arguments(source, root, "slurm"), root, slurm_cluster)
     yield found
     found.process.kill()
     found.process.wait()
+    subprocess.run(["scancel", "--me"], check=False)  # so that one failure does not bring about the next
 
 
 def alive() -> list[str]:
@@ -182,8 +192,8 @@ def test_whatever_dies_the_job_ends_the_same(
     kill_driver(driver)
     restart_controller(driver, slurm_cluster)
     lose_node(driver, slurm_cluster)
-    assert driver.end(slurm_cluster) == 0, (tmp_path / "driver.txt").read_text()
-    told = (tmp_path / "driver.txt").read_text()
+    assert driver.end() == 0, driver.said()
+    told = driver.said()
     assert told.count("it is sent again and goes on from its checkpoint") >= 2, told
     assert alive() == []
     whole = tmp_path / "whole"
@@ -192,10 +202,10 @@ def test_whatever_dies_the_job_ends_the_same(
     assert not list(driver.root.rglob("place.json"))
 
 
-def test_cancel_stops_everything(driver: Driver, slurm_cluster: Cluster) -> None:
+def test_cancel_stops_everything(driver: Driver) -> None:
     driver.wait_for(lambda: len(driver.sent()) == len(PROBES))
     cotbal("cancel", driver.root)
-    assert driver.end(slurm_cluster) == 128 + signal.SIGTERM
+    assert driver.end() == 128 + signal.SIGTERM
     assert alive() == []
     states = {s["state"] for s in json.loads(cotbal("status", driver.root, "--json"))}
     assert states <= {"missing", "interrupted"}
