@@ -42,7 +42,7 @@ def align(assembled: Path, target: Path, cache: Path, *, captions: int, seed: in
 
     torch.manual_seed(seed)
     processor = AutoProcessor.from_pretrained(assembled)
-    model = AutoModelForImageTextToText.from_pretrained(assembled, dtype=torch.bfloat16).eval()
+    model = AutoModelForImageTextToText.from_pretrained(assembled, dtype=torch.float32).eval()
     model.requires_grad_(False)
     world = align_world(cache, seed, report)
     train = look(model, processor, drafts(world, "train", captions, seed, KINDS), report)

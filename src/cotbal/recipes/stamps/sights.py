@@ -88,7 +88,7 @@ def look(model: Any, processor: Any, scenes: Iterator[Draft], report: Callable[[
     told = time.monotonic()
     while batch := list(islice(scenes, VISION_BATCH)):
         pixels = processor.image_processor([one.picture for one in batch], return_tensors="pt")["pixel_values"]
-        features = model.model.vision_tower(pixels.to(torch.bfloat16)).last_hidden_state.flatten(2).mT
+        features = model.model.vision_tower(pixels).last_hidden_state.flatten(2).mT
         shown += [Shown(row.contiguous(), one.names, one.caption) for row, one in zip(features, batch, strict=True)]
         if time.monotonic() - told > SECONDS_BETWEEN_LINES:
             told = time.monotonic()

@@ -1,0 +1,55 @@
+"""The scripts of the study on `stamps`: the mixture is cut as told, and the forecast is the weighted mean."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+from cotbal import vlm
+from cotbal.recipe import load_recipe
+from cotbal.recipes.stamps import written
+from cotbal.rundir import RunPaths
+
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+def test_the_study_is_the_start_of_every_file(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "recipe.yaml").write_text(written.recipe_text(["ocr_qa", "grounding", "chart_qa"], "text_chat"))
+    for task in ("ocr_qa", "grounding"):
+        for split in ("train", "validation", "test"):
+            (tmp_path / f"data/{task}_{split}.jsonl").write_text("".join(f"{split} {i}\n" for i in range(9)))
+    study = script("stamps_study")
+    path = study.write_study(tmp_path, ["ocr_qa", "grounding"], {"train": 4, "validation": 2, "test": 20})
+    recipe = load_recipe(path)
+    assert [task.name for task in recipe.mixture.tasks] == ["ocr_qa", "grounding"]
+    assert recipe.mixture["grounding"].metric == "box_iou"
+    assert recipe.mixture["ocr_qa"].train.read_text() == "train 0\ntrain 1\ntrain 2\ntrain 3\n"
+    assert recipe.mixture["ocr_qa"].test["test"].read_text().endswith("test 8\n")
+    assert recipe.file.portions.mini == pytest.approx(1 / 8)
+
+
+def test_the_forecast_averages_every_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {f"{task}/checkpoint": torch.nn.Linear(2, 1) for task in ("a", "b", "c")}
+    monkeypatch.setattr(vlm, "load", lambda checkpoint, *_: (kept[checkpoint], "processor"))
+    expected = sum(
+        share * kept[f"{task}/checkpoint"].weight.detach() for task, share in (("a", 0.5), ("b", 0.25), ("c", 0.25))
+    )
+    probes = {task: RunPaths(Path(task)) for task in ("a", "b", "c")}
+    recipe = SimpleNamespace(model=SimpleNamespace(remote_code=False))
+    model, processor = script("forecast").average(recipe, probes, {"a": 2.0, "b": 1.0, "c": 1.0})
+    assert processor == "processor"
+    assert torch.allclose(model.weight, expected)
