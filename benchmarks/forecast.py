@@ -1,6 +1,6 @@
-"""Do the probes' averaged parameters foretell the final models? After `cotbal probe --keep-checkpoints` and `ablate`.
+"""Do the probes' averaged parameters foretell the final models? After `cotbal balance --keep-checkpoints` and `ablate`.
 
-    cotbal probe RECIPE --keep-checkpoints --out RUN
+    cotbal balance RECIPE --keep-checkpoints --out RUN
     cotbal ablate RECIPE --no-precise --out RUN
     python benchmarks/forecast.py RUN
 
