@@ -1,20 +1,20 @@
-"""Do the probes' averaged parameters foretell the final models? After `cotbal balance --keep-checkpoints` and `ablate`.
+"""Do averaged single-task models foretell models of a mixture? After `cotbal compare --keep-checkpoints`.
 
-    cotbal balance RECIPE --keep-checkpoints --out RUN
-    cotbal ablate RECIPE --no-precise --out RUN
-    python benchmarks/forecast.py RUN
+    cotbal compare RECIPE --methods stl,ew,cotbal --keep-checkpoints --out RUN
+    python benchmarks/forecast.py RUN --samples 80
 
-For every final model with fixed weights `w` (EW, CoTBal, the parts of its weights, other temperatures) the parameters
-of the full probes are averaged, `sum_t w_t theta_t / sum_t w_t` (linear merging, arXiv 2602.04937), and this forecast
-is scored on the validation sets. Its mean relative change against the forecast of EW is set beside that of the trained
-model on the test sets. Adapters are merged into the checkpoints, so that averaging these averages what was learnt.
-Every forecast is kept in `RUN/forecasts`, and a stopped command goes on there.
+The forecast of a mixture is the model whose parameters are the weighted mean of the single-task models' (linear merging
+of experts, arXiv 2602.04937): `sum_t s_t theta_t / sum_t s_t`, where `s_t` is the weight of task t times its number of
+training records. Mixtures are those that the run has trained: every full probe, EW and CoTBal; forecast and trained
+model are scored on the same validation samples. Adapters are merged into the checkpoints, so that averaging these
+averages what was learnt. Every score is kept in `RUN/forecasts`, and a stopped command goes on there.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,99 +27,111 @@ from cotbal.data.questions import collator_for
 from cotbal.data.records import default_cache, open_records
 from cotbal.measure import measure
 from cotbal.recipe import Recipe
-from cotbal.report.contents import Contents, read_contents
-from cotbal.report.models import models_of
-from cotbal.rundir import RunPaths, read_json, write_json
+from cotbal.report.contents import Contents, RunContents, read_contents
+from cotbal.report.naming import method_label
+from cotbal.rundir import read_json, write_json
 
-EQUAL = "equal"
+Shares = Mapping[str, float]
+Scores = dict[str, float]
+Loaded = tuple[Any, Any]  # model, processor
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run directory")
-    contents = read_contents(parser.parse_args().run)
-    candidates = weights_of(contents)
-    forecasts = {name: forecast(contents, name, weights) for name, weights in candidates.items()}
-    facts = facts_of(contents, list(candidates))
-    tasks = contents.balanced
-    print(f"| candidate | {' | '.join(tasks)} | forecast, % | fact, % |")
-    print(f"| :-- | {'--: | ' * len(tasks)}--: | --: |")
-    change = {name: relative(scores, forecasts[EQUAL]) for name, scores in forecasts.items()}
-    fact = {name: relative(scores, facts[EQUAL]) for name, scores in facts.items()}
-    for name in candidates:
-        cells = [f"{forecasts[name][task]:.3f} / {facts[name][task]:.3f}" for task in tasks]
-        print(f"| {name} | {' | '.join(cells)} | {change[name]:+.2f} | {fact[name]:+.2f} |")
-    others = [name for name in candidates if name != EQUAL]
-    pair = [np.array([[table[name] for name in others]]) for table in (change, fact)]
-    print(f"\nSpearman's rank correlation over {len(others)} candidates: {float(rank_correlation(*pair)[0]):.2f}.")
-
-
-def weights_of(contents: Contents) -> dict[str, dict[str, float]]:
-    """Final run with weights that do not change -> task -> weight, EW first."""
-    equal = {EQUAL: dict.fromkeys(contents.balanced, 1.0)}
-    fixed = {run.name: run.weights for run in contents.finals if run.weights and run.status == "done"}
-    return equal | {name: {task: given[task] for task in contents.balanced} for name, given in fixed.items()}
-
-
-def facts_of(contents: Contents, names: list[str]) -> dict[str, dict[str, float]]:
-    """Final run -> task -> its score on the test set, the mean over seeds."""
+    parser.add_argument("--samples", type=int, default=80, help="validation samples a task, the first ones")
+    given = parser.parse_args()
+    contents = read_contents(given.run)
     assert contents.recipe is not None
-    models = models_of(contents)
-    return {
-        name: {
-            task: float(np.mean([cells[task, "test"].metrics[metric].score for cells in models[name].values()]))
-            for task, metric in ((task, contents.recipe.mixture[task].metric) for task in contents.balanced)
-        }
-        for name in names
-    }
+    runs = contents.of_first_seed(contents.runs)
+    experts = {run.name.removeprefix("solo:"): checkpoint(run) for run in runs if run.name.startswith("solo:")}
+    mixtures = {run.name: run for run in runs if run.name.startswith("full:") or run.kind == "final"}
+    forecasts, facts = {}, {}
+    for name, run in mixtures.items():
+        shares = shares_of(contents, run)
+        forecasts[name] = scored(contents, given.samples, f"merged {name}", lambda s=shares: average(experts, s))
+        facts[name] = scored(contents, given.samples, f"trained {name}", lambda r=run: load(checkpoint(r)))
+    show(contents.balanced, forecasts, facts)
 
 
-def relative(scores: Mapping[str, float], base: Mapping[str, float]) -> float:
-    """Mean relative change over the tasks, in %."""
-    return 100 * float(np.mean([scores[task] / base[task] - 1 for task in base]))
+def checkpoint(run: RunContents) -> str:
+    """Where the trained model of a run lies."""
+    return str(run.paths.checkpoint)
 
 
-def forecast(contents: Contents, name: str, weights: Mapping[str, float]) -> dict[str, float]:
-    """Task -> validation score of the averaged model."""
-    kept = contents.directory / "forecasts" / f"{name}.json"
-    if not kept.exists():
-        assert contents.recipe is not None
-        probes = {run.name.removeprefix("full:"): run.paths for run in contents.probes if run.name.startswith("full:")}
-        write_json(kept, scores_of_average(contents.recipe, probes, weights))
-    found: dict[str, float] = read_json(kept)
+def shares_of(contents: Contents, run: RunContents) -> Scores:
+    """Task -> weight times training records of the run."""
+    assert contents.recipe is not None
+    portions = contents.recipe.file.portions
+    sizes = {"mini": portions.mini, "large": portions.large}
+    found = {}
+    for task, portion in run.planned["portions"].items():
+        records = sum(1 for _ in contents.recipe.mixture[task].train.open(encoding="utf-8"))
+        found[task] = run.weights.get(task, 1.0) * records * float(sizes.get(portion, 1))
     return found
 
 
-def scores_of_average(recipe: Recipe, probes: Mapping[str, RunPaths], weights: Mapping[str, float]) -> dict[str, float]:
-    """Average the probes' checkpoints by the weights of their tasks, answer and score the validation sets."""
-    model, processor = average(recipe, probes, weights)
-    collator = collator_for(processor, recipe.images, recipe.model.max_length)
-    evaluation.set_greedy(model.eval(), collator)
-    scores = {}
-    for name in weights:
-        task = recipe.mixture[name]
-        assert task.validation is not None
-        records = list(open_records(task.validation, default_cache(), evaluation=True))
-        rows = [Row(record, name, task.instruction) for record in records]
-        answers = evaluation.generate(model, collator, rows, recipe.file.generation, lambda _: None)
-        known = [{"images": list(record.images), "details": dict(record.details)} for record in records]
-        scores[name] = measure(task.metric, answers, [record.references for record in records], known).score
-    return scores
+def scored(contents: Contents, samples: int, name: str, make: Callable[[], Loaded]) -> Scores:
+    """Task -> score of a model on the first validation samples, kept on disk."""
+    assert contents.recipe is not None
+    kept = contents.directory / "forecasts" / f"{name.replace(':', '-')}.{samples}.json"
+    if not kept.exists():
+        write_json(kept, validation_scores(contents.recipe, *make(), samples))
+    found: Scores = read_json(kept)
+    return found
 
 
-def average(recipe: Recipe, probes: Mapping[str, RunPaths], weights: Mapping[str, float]) -> tuple[Any, Any]:
-    """A model with `sum_t w_t theta_t / sum_t w_t`, and its processor; two models are in memory at a time."""
-    total = sum(weights.values())
+def average(experts: Mapping[str, str], shares: Shares) -> Loaded:
+    """A model with `sum_t s_t theta_t / sum_t s_t`, and its processor; two models are in memory at a time."""
+    total = sum(shares.values())
     model: Any = None
-    for task, weight in weights.items():
-        other, processor = vlm.load(str(probes[task].checkpoint), "float32", recipe.model.remote_code)
-        shares = {key: value * (weight / total) for key, value in other.state_dict().items()}
+    for task, share in shares.items():
+        other, processor = load(experts[task])
+        parts = {key: value * (share / total) for key, value in other.state_dict().items()}
         if model is None:
             model = other
         else:
-            shares = {key: value + model.state_dict()[key] for key, value in shares.items()}
-        model.load_state_dict(shares)
+            parts = {key: value + model.state_dict()[key] for key, value in parts.items()}
+        model.load_state_dict(parts)
     return model, processor
+
+
+def load(directory: str) -> Loaded:
+    """A checkpoint in float32, and its processor."""
+    return vlm.load(directory, "float32", False)
+
+
+def validation_scores(recipe: Recipe, model: Any, processor: Any, samples: int) -> Scores:
+    """Task -> score on its first validation samples."""
+    collator = collator_for(processor, recipe.images, recipe.model.max_length)
+    evaluation.set_greedy(model.eval(), collator)
+    scores = {}
+    for task in recipe.mixture.tasks:
+        assert task.validation is not None
+        records = list(islice(open_records(task.validation, default_cache(), evaluation=True), samples))
+        rows = [Row(record, task.name, task.instruction) for record in records]
+        answers = evaluation.generate(model, collator, rows, recipe.file.generation, lambda _: None)
+        known = [{"images": list(record.images), "details": dict(record.details)} for record in records]
+        scores[task.name] = measure(task.metric, answers, [record.references for record in records], known).score
+    return scores
+
+
+def show(tasks: tuple[str, ...], forecasts: Mapping[str, Scores], facts: Mapping[str, Scores]) -> None:
+    """Forecast and fact of every mixture, and how far they agree about the order of the mixtures."""
+    print(f"| mixture (forecast / fact) | {' | '.join(tasks)} |")
+    print(f"| :-- | {' | '.join('--:' for _ in tasks)} |")
+    for name, foretold in forecasts.items():
+        cells = [f"{foretold[task]:.3f} / {facts[name][task]:.3f}" for task in tasks]
+        print(f"| {method_label(name)} | {' | '.join(cells)} |")
+    agreement = [
+        correlation(*([scores[task] for scores in found.values()] for found in (forecasts, facts))) for task in tasks
+    ]
+    print(f"| rank correlation over {len(facts)} mixtures | {' | '.join(f'{value:.2f}' for value in agreement)} |")
+
+
+def correlation(first: list[float], second: list[float]) -> float:
+    """Spearman's rank correlation."""
+    return float(rank_correlation(np.array([first]), np.array([second]))[0])
 
 
 if __name__ == "__main__":

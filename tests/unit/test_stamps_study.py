@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 import torch
@@ -12,7 +12,6 @@ import torch
 from cotbal import vlm
 from cotbal.recipe import load_recipe
 from cotbal.recipes.stamps import written
-from cotbal.rundir import RunPaths
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
@@ -43,13 +42,17 @@ def test_the_study_is_the_start_of_every_file(tmp_path: Path) -> None:
 
 
 def test_the_forecast_averages_every_parameter(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = {f"{task}/checkpoint": torch.nn.Linear(2, 1) for task in ("a", "b", "c")}
-    monkeypatch.setattr(vlm, "load", lambda checkpoint, *_: (kept[checkpoint], "processor"))
-    expected = sum(
-        share * kept[f"{task}/checkpoint"].weight.detach() for task, share in (("a", 0.5), ("b", 0.25), ("c", 0.25))
-    )
-    probes = {task: RunPaths(Path(task)) for task in ("a", "b", "c")}
-    recipe = SimpleNamespace(model=SimpleNamespace(remote_code=False))
-    model, processor = script("forecast").average(recipe, probes, {"a": 2.0, "b": 1.0, "c": 1.0})
+    experts = {task: torch.nn.Linear(2, 1) for task in "abc"}
+    shares = {"a": 0.5, "b": 0.25, "c": 0.25}
+    expected = sum(share * experts[task].weight.detach() for task, share in shares.items())
+    monkeypatch.setattr(vlm, "load", lambda directory, *_: (experts[directory], "processor"))
+    model, processor = script("forecast").average({task: task for task in "abc"}, {"a": 2.0, "b": 1.0, "c": 1.0})
     assert processor == "processor"
     assert torch.allclose(model.weight, expected)
+
+
+def test_the_order_of_mixtures_is_compared_a_task(capsys: pytest.CaptureFixture[str]) -> None:
+    forecasts = {"x": {"ocr": 0.1, "vqa": 0.5}, "y": {"ocr": 0.2, "vqa": 0.4}, "z": {"ocr": 0.3, "vqa": 0.3}}
+    facts = {name: {"ocr": scores["ocr"], "vqa": -scores["vqa"]} for name, scores in forecasts.items()}
+    script("forecast").show(("ocr", "vqa"), forecasts, facts)
+    assert capsys.readouterr().out.splitlines()[-1] == "| rank correlation over 3 mixtures | 1.00 | -1.00 |"

@@ -9,7 +9,7 @@ import typer
 
 from cotbal.errors import CotbalError
 from cotbal.verbs.jobs import options_of
-from cotbal.verbs.options import Address, On, Out, Overrides, RecipePath, ReportTo, Restart, Threads, Workers
+from cotbal.verbs.options import Address, Keep, On, Out, Overrides, RecipePath, ReportTo, Restart, Threads, Workers
 
 if TYPE_CHECKING:
     from cotbal.pipeline.jobs import Options
@@ -32,6 +32,7 @@ def compare(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    keep_checkpoints: Keep = False,
     report_to: ReportTo = None,
     address: Address = None,
     restart_changed: Restart = False,
@@ -43,7 +44,8 @@ def compare(
     loaded = load_recipe(recipe, overrides or ())
     chosen = method_names([name for name in methods.split(",") if name.strip()])
     study = plan_comparison(loaded, _root(out, loaded.name), chosen, _seeds(seeds))
-    _carry_out(study, options_of(on, workers, threads, False, restart_changed, report_to, address), dry_run)
+    options = options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address)
+    _carry_out(study, options, dry_run)
 
 
 def ablate(
@@ -59,6 +61,7 @@ def ablate(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    keep_checkpoints: Keep = False,
     report_to: ReportTo = None,
     address: Address = None,
     restart_changed: Restart = False,
@@ -70,7 +73,8 @@ def ablate(
     loaded = load_recipe(recipe, overrides or ())
     taus = _numbers(temperatures, "--temperatures")
     study = plan_ablation(loaded, _root(out, loaded.name), taus, precise, _seeds(seeds))
-    _carry_out(study, options_of(on, workers, threads, False, restart_changed, report_to, address), dry_run)
+    options = options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address)
+    _carry_out(study, options, dry_run)
 
 
 def curve(
