@@ -121,6 +121,8 @@ def _coco_goi(line: _Line) -> Iterator[Made]:
 
 def _coco_text(line: _Line) -> Iterator[Made]:
     """The instruction asks, and the options are always these two; a row with a question of its own is not known."""
+    if isinstance(line.raw, dict) and "question" in line.raw:
+        raise DataError(f"{line.place}: question: expected none, since the instruction asks; export this set instead")
     row = line.row("answer", "image_str")
     right = row.text("answer").strip()
     if right.rstrip(".") not in _TRUE_OR_FALSE:
