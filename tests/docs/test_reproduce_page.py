@@ -241,6 +241,16 @@ def test_every_command_of_the_script_parses(tmp_path: Path, variables: dict[str,
         assert parsed(own[-1])[1]["columns"] == "all"
 
 
+def test_the_script_answers_test_dev_where_its_pictures_are(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "raw/images/coco/test2015").mkdir(parents=True)
+    lines = dry_run(tmp_path / "work", RAW=str(tmp_path / "raw"))
+    verb, found = parsed(next(line for line in lines if line.startswith("cotbal submission")))
+    assert verb == "submission"
+    methods = {"equal", "task_level", "random_loss", "dynamic_average", "improvable_gap", "fixed"}
+    assert {Path(run).name for run in found["runs"]} == methods
+
+
 def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
     """Stand-ins for every program: a second run does not fetch or assemble the base again, and a fault ends it."""
     (tmp_path / "bin").mkdir()

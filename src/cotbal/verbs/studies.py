@@ -9,7 +9,7 @@ import typer
 
 from cotbal.errors import CotbalError
 from cotbal.verbs.jobs import options_of
-from cotbal.verbs.options import Address, On, Out, Overrides, RecipePath, ReportTo, Restart, Threads, Workers
+from cotbal.verbs.options import Address, Keep, On, Out, Overrides, RecipePath, ReportTo, Restart, Threads, Workers
 
 if TYPE_CHECKING:
     from cotbal.pipeline.jobs import Options
@@ -34,6 +34,7 @@ def compare(
     threads: Threads = None,
     report_to: ReportTo = None,
     address: Address = None,
+    keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
 ) -> None:
     """Train and test several methods on the same seeds, and say which of them are distinguishable."""
@@ -43,7 +44,8 @@ def compare(
     loaded = load_recipe(recipe, overrides or ())
     chosen = method_names([name for name in methods.split(",") if name.strip()])
     study = plan_comparison(loaded, _root(out, loaded.name), chosen, _seeds(seeds))
-    _carry_out(study, options_of(on, workers, threads, False, restart_changed, report_to, address), dry_run)
+    options = options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address)
+    _carry_out(study, options, dry_run)
 
 
 def ablate(

@@ -51,7 +51,8 @@ def plan() -> TaskPlan:
         folders=("coco/train2017", "coco/val2017", "coco/train2014", "coco/val2014"),
         remarks=(
             "VQAv2: the paper reports test-dev, whose answers only the EvalAI server knows. val2014_rest is a draw",
-            "from val2014 that shares no question with the validation set; name it so when you report it.",
+            "from val2014 that shares no question with the validation set; name it so when you report it. For test-dev",
+            "itself `cotbal submission` writes the file that the server takes.",
         ),
     )
 
