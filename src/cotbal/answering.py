@@ -1,7 +1,8 @@
 """`python -m cotbal.answering JOB`: a finished model answers questions that nobody here knows the answers to.
 
-The job file names the recipe, the checkpoint, the pictures and a file of questions (`id`, `image`, `text` a line). The
-answers grow line by line beside it, so that a job that was killed goes on where it was.
+The job file names the recipe, the checkpoint, the pictures and a file of questions (`id`, `image`, `text` a line).
+Answers are kept in pieces, `generations/<first question>.jsonl`, each whole or absent, so that a job that was killed
+goes on with the next piece, and an executor sees that it comes further.
 """
 
 from __future__ import annotations
@@ -16,11 +17,10 @@ from cotbal import evaluation
 from cotbal.data.collate import Row
 from cotbal.data.conversations import IMAGE, Record, Turn
 from cotbal.executors import STOPPED
-from cotbal.ranks import Ranks, join, leave_with_parent, stop_signal
+from cotbal.ranks import Ranks, is_of_another, join, leave_with_parent, stop_signal
 from cotbal.recipe import load_recipe
-from cotbal.rundir import append_jsonl, locked, now, read_json, read_jsonl, write_json, write_jsonl
+from cotbal.rundir import locked, now, read_json, read_jsonl, write_json, write_jsonl
 
-PIECE = 1024  # questions between two writes
 LOCK_SECONDS = 30.0  # an orphan of a killed driver leaves within a second or two
 
 
@@ -29,31 +29,35 @@ def main(arguments: Sequence[str]) -> None:
     file = Path(arguments[0])
     leave_with_parent()
     stop = stop_signal()
-    ranks = join()
-    with locked(file.with_name("lock"), LOCK_SECONDS) if ranks.main else nullcontext():
-        whole = _answer(read_json(file), file.with_name("answers.jsonl"), ranks, stop)
-        ranks.wait()
+    try:
+        ranks = join()
+        with locked(file.with_name("lock"), LOCK_SECONDS) if ranks.main else nullcontext():
+            whole = _answer(read_json(file), file.parent, ranks, stop)
+            ranks.wait()
+    except Exception as error:
+        if not is_of_another(error):
+            write_json(file.with_name("failure.json"), {"message": f"{type(error).__name__}: {error}", "time": now()})
+        raise
     if not whole:
         sys.exit(STOPPED)
 
 
-def _answer(job: dict[str, Any], answers: Path, ranks: Ranks, stop: Callable[[], bool]) -> bool:
+def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[], bool]) -> bool:
     """Answer piece by piece; False if it was told to stop before the end."""
-    asked = read_jsonl(Path(job["questions"]))
-    kept = ranks.agreed(read_jsonl(answers) if ranks.main else [])
-    if ranks.main:
-        write_jsonl(answers, kept)  # without a line that was cut off
-    if len(kept) == len(asked):
+    asked, size = read_jsonl(Path(job["questions"])), int(job["piece"])
+    pieces = {start: directory / "generations" / f"{start:09d}.jsonl" for start in range(0, len(asked), size)}
+    missing = ranks.agreed([start for start, path in pieces.items() if not path.exists()])
+    if not missing:
         return True
-    recipe = load_recipe(Path(job["recipe"]))
-    answer = evaluation.answerer(recipe, job["checkpoint"], ranks, Path(job["images"]))
-    for start in range(len(kept), len(asked), PIECE):
-        piece = asked[start : start + PIECE]
+    answer = evaluation.answerer(load_recipe(Path(job["recipe"])), job["checkpoint"], ranks, Path(job["images"]))
+    for start in missing:
+        piece = asked[start : start + size]
         rows = [_row(number, each, job) for number, each in enumerate(piece, start + 1)]
-        said = answer(rows, _progress(answers.with_name("progress.json"), start, len(asked), ranks))
-        for each, text in zip(piece, said, strict=True) if ranks.main else ():
-            append_jsonl(answers, {"id": each["id"], "answer": text})
-        if ranks.any(stop()) and start + PIECE < len(asked):
+        said = answer(rows, _progress(directory / "progress.json", start, len(asked), ranks))
+        if ranks.main:
+            pairs = zip(piece, said, strict=True)
+            write_jsonl(pieces[start], ({"id": each["id"], "answer": text} for each, text in pairs))
+        if ranks.any(stop()) and start != missing[-1]:
             return False
     return True
 

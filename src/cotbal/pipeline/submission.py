@@ -22,6 +22,7 @@ from cotbal.sections import ResourcesSection
 
 FOLDER = "vqav2_testdev"  # in the directory of a run
 SUBMISSION = "submission.json"
+PIECE = 1024  # questions whose answers are kept together
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,9 @@ class Candidate:
     needs: ResourcesSection
     aside: bool
 
-    @property
-    def answers(self) -> Path:
-        """What the model has said so far."""
-        return self.directory / "answers.jsonl"
+    def answers(self) -> list[dict[str, Any]]:
+        """What the model has said so far, in the order of the questions."""
+        return [row for path in sorted(self.directory.glob("generations/*.jsonl")) for row in read_jsonl(path)]
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,7 @@ def _candidate(run: Path, questions: ServerQuestions, images: Path, task: str, r
     job = {
         "recipe": str(recipe.path), "checkpoint": str(paths.checkpoint), "images": str(images.resolve()),
         "questions": str(directory / "questions.jsonl"), "task": task, "instruction": instruction, "identity": identity,
+        "piece": PIECE,
     }  # fmt: skip
     name = paths.root.relative_to(path.parent.parent).as_posix()
     return Candidate(name, directory, job, recipe.resources, bool(changed))
@@ -124,6 +125,7 @@ def carry_out(
             held.enter_context(locked(each.directory / "driver.lock"))
             write_jsonl(each.directory / "questions.jsonl", (vars(asked) for asked in questions.asked))
             write_json(each.directory / "job.json", dict(each.job))
+            (each.directory / "failure.json").unlink(missing_ok=True)
         _answer(candidates, questions, executor, resources, watch)
         return [_written(each, questions) for each in candidates]
 
@@ -132,7 +134,7 @@ def _answer(
     candidates: Sequence[Candidate], questions: ServerQuestions, executor: str, resources: Resources, watch: Watch
 ) -> None:
     run = plugins.load("cotbal.executors", executor).run
-    waiting = [each for each in candidates if len(read_jsonl(each.answers)) < len(questions.asked)]
+    waiting = [each for each in candidates if len(each.answers()) < len(questions.asked)]
     jobs = {each.name: _job(each, len(questions.asked)) for each in candidates}
     todo = [jobs[each.name] for each in waiting]
     finished = [jobs[each.name] for each in candidates if each not in waiting]
@@ -151,8 +153,8 @@ def _job(candidate: Candidate, cost: int) -> Job:
 
 
 def _written(candidate: Candidate, questions: ServerQuestions) -> Written:
-    rows = read_jsonl(candidate.answers)
+    rows = candidate.answers()
     if [row["id"] for row in rows] != [asked.id for asked in questions.asked]:
-        raise RunError(f"{candidate.answers}: expected an answer to every question of test-dev; found others")
+        raise RunError(f"{candidate.directory}: expected an answer to every question of test-dev; found others")
     path = candidate.directory / SUBMISSION
     return Written(candidate.name, path, write_submission(path, questions, {row["id"]: row["answer"] for row in rows}))

@@ -27,7 +27,8 @@ class Setup:
         return self.run / "vqav2_testdev"
 
     def answers(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in (self.directory / "answers.jsonl").read_text().splitlines()]
+        paths = sorted(self.directory.glob("generations/*.jsonl"))
+        return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +63,32 @@ def test_answers_become_the_file_for_the_server(setup: Setup, cotbal: Command) -
     assert sent[1]["answer"] == ""
 
 
-def test_a_stopped_command_goes_on_where_it_was(setup: Setup, cotbal: Command) -> None:
-    """A kill may leave half a line: what stands whole before it is kept, the rest is asked again."""
-    setup.directory.mkdir()
-    (setup.directory / "answers.jsonl").write_text('{"id": 9001, "answer": "Two Cats"}\n{"id": 9000, "ans')
-    assert cotbal("submission", setup.run, "--raw", setup.raw, "--on", "inline").code == 0
-    assert setup.answers()[0] == {"id": 9001, "answer": "Two Cats"}
-    assert len(setup.answers()) == 2
+def test_a_stopped_command_goes_on_where_it_was(setup: Setup, cotbal: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cotbal.pipeline.submission.PIECE", 1)
+    pieces = setup.directory / "generations"
+    pieces.mkdir(parents=True)
+    (pieces / "000000000.jsonl").write_text('{"id": 9001, "answer": "Two Cats"}\n')
+    (pieces / ".000000001.jsonl.abc").write_text('{"id": 9000, "ans')  # what a kill leaves behind
     ended = cotbal("submission", setup.run, "--raw", setup.raw, "--on", "inline", "--json")
+    assert ended.code == 0, ended.err
+    assert setup.answers()[0] == {"id": 9001, "answer": "Two Cats"}
+    assert [each["id"] for each in setup.answers()] == [9001, 9000]
     (file,) = json.loads(ended.out)["files"]
     assert {"question_id": 9001, "answer": "2 cats"} in json.loads(Path(file["file"]).read_text())
+
+
+def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(setup: Setup, cotbal: Command) -> None:
+    weights = setup.run / "checkpoint/model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    arguments = ("submission", setup.run, "--raw", setup.raw, "--on", "inline")
+    ended = cotbal(*arguments)
+    assert ended.code == 2
+    assert "1 of 1 models failed" in ended.err
+    assert (setup.directory / "failure.json").exists()
+    weights.write_bytes(whole)
+    assert cotbal(*arguments, "--restart-changed").code == 0
+    assert not (setup.directory / "failure.json").exists()
 
 
 def test_answers_of_another_model_are_not_passed_off_as_its_own(setup: Setup, cotbal: Command) -> None:
