@@ -4,8 +4,8 @@
     pip install --no-deps pycocoevalcap lmms-eval
     python benchmarks/metric_parity.py
 
-These packages are no part of the test extra: the wheel of pycocoevalcap alone has 104 MB, and lmms-eval asks for fifty
-others. Golden values in `tests/unit/metrics` keep what was found here.
+Only pycocoevalcap and nltk are part of the test extra (`tests/unit/metrics/test_agreement.py` holds CIDEr and GLEU
+against them); lmms-eval asks for fifty others. Golden values in `tests/unit/metrics` keep what was found here.
 """
 
 from __future__ import annotations

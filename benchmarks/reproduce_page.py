@@ -22,6 +22,7 @@ GOLDEN = ROOT / "tests" / "golden" / "data"
 YOURS = "yours"
 PARTS, TEMPERATURES = slice(0, 6), slice(6, 9)  # rows of the ablation
 DIFFICULTIES = slice(9, 11)
+LATER_SUMMARY = {"delta_I": "ΔI, %", "delta_E": "ΔE, %"}
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -47,6 +48,17 @@ def results(tables: Mapping[str, Any], name: str, rows: slice = slice(None)) -> 
 
 def _summary(row: Mapping[str, Any]) -> list[str]:
     return [f"{row['printed'][key]:.2f}" if row["printed"] else "" for key in ("delta_I", "delta_E")]
+
+
+def later(tables: Mapping[str, Any], name: str, *, transposed: bool = False) -> list[str]:
+    """A table of the later version of the paper; `transposed`: a row a method, where there are few columns."""
+    rows, columns = tables[name]["rows"], tables[name]["columns"]
+    keys = [key for key in LATER_SUMMARY if any(key in (row["printed"] or {}) for row in rows)]
+    printed = [[*row["values_printed"], *((row["printed"] or {}).get(key, "") for key in keys)] for row in rows]
+    names, methods = [*columns, *(LATER_SUMMARY[key] for key in keys)], [row["method"] for row in rows]
+    if transposed:
+        return beside("method", dict(zip(names, map(list, zip(*printed, strict=True)), strict=True)), methods)
+    return beside("metric", dict(zip(methods, printed, strict=True)), names)
 
 
 def summary(tables: Mapping[str, Any]) -> list[str]:
@@ -102,10 +114,17 @@ def blocks() -> dict[str, list[str]]:
     """Every written part of the page, by its name."""
     tables = json.loads((GOLDEN / "paper_tables.json").read_text(encoding="utf-8"))["tables"]
     published = json.loads((GOLDEN / "academic_7b_weights.json").read_text(encoding="utf-8"))
+    third = json.loads((GOLDEN / "paper_tables_v3.json").read_text(encoding="utf-8"))["tables"]
     made: dict[str, Callable[[], list[str]]] = {
         "cost": cost_table,
         "assumed": assumed,
         "table 1": lambda: results(tables, "table1"),
+        "fine-tuned, 13B": lambda: later(third, "fine_tuned_13b"),
+        "zero-shot, 7B": lambda: later(third, "zero_shot_7b"),
+        "zero-shot, 13B": lambda: later(third, "zero_shot_13b"),
+        "zero-shot, ablation": lambda: later(third, "zero_shot_ablation", transposed=True),
+        "chat": lambda: later(third, "chat"),
+        "large": lambda: later(third, "large"),
         "table 5": lambda: summary(tables),
         "table 12, parts": lambda: results(tables, "table12", PARTS),
         "table 12, temperatures": lambda: results(tables, "table12", TEMPERATURES),

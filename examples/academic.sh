@@ -48,6 +48,14 @@ step cotbal compare "$DATA/recipe.yaml" "${fields[@]}" --methods stl,ew,tla,rlw,
 step cotbal ablate "$DATA/recipe.yaml" "${fields[@]}" --temperatures 0.5,1,2 --seeds "$SEEDS" --out "$RUNS"
 step cotbal curve "$DATA/recipe.yaml" "${fields[@]}" --alone --seeds "$SEEDS" --out "$RUNS"
 
+final=$RUNS/final
+if [[ ${SEEDS%%,*} != 0 ]]; then final=$RUNS/seed-${SEEDS%%,*}/final; fi # the recipe's own seed is 0
+
+# VQAv2 test-dev (a row of Tables 1 and 12) is scored by a server: the files for it, where the pictures are.
+if [[ -d $RAW/images/coco/test2015 ]]; then
+  step cotbal submission "$final"/{equal,task_level,random_loss,dynamic_average,improvable_gap,fixed} --raw "$RAW"
+fi
+
 # Zero-shot (Table 2). Two columns need a judge behind OPENAI_API_KEY.
 columns=TextVQA,POPE,MME,SQA,MMBench,SEED-IMG
 if [[ -n ${OPENAI_API_KEY:-} ]]; then columns=all; fi
@@ -55,8 +63,6 @@ if [[ ! -x $LMMS/bin/python ]]; then
   step python3 -m venv "$LMMS"
 fi
 step "$LMMS/bin/pip" install --quiet "lmms-eval[video-legacy]==0.7.3"
-final=$RUNS/final
-if [[ ${SEEDS%%,*} != 0 ]]; then final=$RUNS/seed-${SEEDS%%,*}/final; fi # the recipe's own seed is 0
 step cotbal zeroshot "EW=$final/equal/checkpoint" "TLA=$final/task_level/checkpoint" "RLW=$final/random_loss/checkpoint" \
   "DWA=$final/dynamic_average/checkpoint" "IGBv1=$final/improvable_gap/checkpoint" "CoTBal=$final/fixed/checkpoint" \
   --python "$LMMS/bin/python" --columns "$columns" --out "$ZERO_SHOT"

@@ -91,6 +91,14 @@ def vqav2_hub(raw: Path) -> None:
     as_parquet(folder / "validation-00001-of-00002.parquet", rows[4:])
 
 
+def vqav2_server(raw: Path, dev: Iterable[int] = (9001, 9000), whole: Iterable[int] = (9000, 12000, 9001)) -> None:
+    """Questions without answers: those of test-dev, and those of all of test2015."""
+    for subset, ids in (("test-dev2015", dev), ("test2015", whole)):
+        questions = [{"image_id": i // 1000, "question": f"Is it {i % 1000}?", "question_id": i} for i in ids]
+        head = {"info": {}, "license": {}, "data_type": "mscoco", "data_subtype": subset, "task_type": "Open-Ended"}
+        as_json(raw / f"vqav2/v2_OpenEnded_mscoco_{subset}_questions.json", {**head, "questions": questions})
+
+
 # GQA: a picture with two questions and one with one.
 
 _GQA_REST: dict[str, Any] = {

@@ -9,7 +9,7 @@ import sys
 import typer
 
 from cotbal.errors import CotbalError, RunsFailed
-from cotbal.verbs import data, exports, imports, jobs, judging, prepare, studies, tables, zeroshot
+from cotbal.verbs import data, exports, imports, jobs, judging, prepare, studies, submission, tables, zeroshot
 
 app = typer.Typer(
     name="cotbal",
@@ -44,6 +44,7 @@ for reader in (
     tables.cancel,
     tables.report,
     zeroshot.zeroshot,
+    submission.submission,
 ):
     app.command()(reader)
 app.add_typer(imports.app, name="import")

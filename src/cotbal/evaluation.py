@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from cotbal import vlm
 from cotbal.data.collate import Collator, Row
-from cotbal.data.questions import QuestionCollator
+from cotbal.data.questions import QuestionCollator, collator_for
 from cotbal.data.records import Record
 from cotbal.ranks import ALONE, Ranks
+from cotbal.recipe import Recipe
 from cotbal.rundir import RunPaths, write_jsonl
 from cotbal.sections import Generation
 
 AnyCollator = Collator | QuestionCollator
 Report = Callable[[int], None]  # number of answers given so far
+
+Answer = Callable[[Sequence[Row], Report], list[str]]
+
+
+def answerer(recipe: Recipe, checkpoint: str, ranks: Ranks, images: Path | None = None) -> Answer:
+    """Load a checkpoint; the function that is returned answers rows with it as the recipe says.
+
+    Args:
+        images: root of the names of pictures, that of the recipe by default.
+    """
+    model, processor = vlm.load(checkpoint, recipe.model.dtype, recipe.model.remote_code)
+    device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    collator = collator_for(processor, images or recipe.images, recipe.model.max_length)
+    set_greedy(device_model.eval(), collator)
+    how = recipe.file.generation
+    return lambda rows, report: generate(device_model, collator, rows, how, report, ranks)
 
 
 def generate(

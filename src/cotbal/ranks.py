@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -11,6 +15,7 @@ import torch
 from torch import distributed
 
 from cotbal.errors import CotbalError
+from cotbal.executors import PARENT, PREEMPTIBLE
 
 PATIENCE = timedelta(hours=2)  # ranks wait for the slowest answers, and for rank 0 while it writes a large model
 
@@ -98,3 +103,34 @@ def refuse_sharding(trainer: Any) -> None:
 def is_of_another(error: BaseException) -> bool:
     """Whether an exception only says that another rank is gone; that one knows why."""
     return isinstance(error, distributed.DistError) or any(word in str(error) for word in ("gloo", "NCCL"))
+
+
+def leave_with_parent() -> None:
+    """End when the driver is gone, or the launcher: nobody would read the result, and a successor needs the place."""
+    driver = os.environ.get(PARENT)
+    if driver is None:
+        return
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent and _is_there(int(driver)):
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def stop_signal() -> Callable[[], bool]:
+    """Whether SIGTERM came, where the executor said that it means: save, and leave the place to somebody else."""
+    asked = threading.Event()
+    if PREEMPTIBLE in os.environ:
+        signal.signal(signal.SIGTERM, lambda *_: asked.set())
+    return asked.is_set

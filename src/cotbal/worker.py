@@ -6,9 +6,7 @@ import importlib.metadata
 import os
 import resource
 import shutil
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -20,15 +18,14 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from cotbal import evaluation, training, vlm
+from cotbal import evaluation, training
 from cotbal.data.collate import Row
 from cotbal.data.order import Mixed, Part
-from cotbal.data.questions import collator_for
 from cotbal.data.records import Record, default_cache, open_records
 from cotbal.data.sampling import kept_records, read_manifest
-from cotbal.executors import PARENT, PREEMPTIBLE, STOPPED
+from cotbal.executors import PREEMPTIBLE, STOPPED
 from cotbal.mixture import Task
-from cotbal.ranks import Ranks, Stopped, is_of_another, join
+from cotbal.ranks import Ranks, Stopped, is_of_another, join, leave_with_parent, stop_signal
 from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunDir, RunPaths, locked, now, read_json, write_json
 from cotbal.runs import Run
@@ -48,8 +45,8 @@ def main(arguments: Sequence[str]) -> None:
     """
     file = Path(arguments[0])
     job, paths = read_json(file), RunPaths(file.parent)
-    _leave_with_parent()
-    stop = _stop_signal()
+    leave_with_parent()
+    stop = stop_signal()
     transformers_logging.disable_progress_bar()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     try:
@@ -65,37 +62,6 @@ def main(arguments: Sequence[str]) -> None:
         if not is_of_another(error):
             write_json(paths.failure, {"message": f"{type(error).__name__}: {error}", "time": now()})
         raise
-
-
-def _leave_with_parent() -> None:
-    """End when the driver is gone, or the launcher: nobody would read the result, and a successor needs the place."""
-    driver = os.environ.get(PARENT)
-    if driver is None:
-        return
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent and _is_there(int(driver)):
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _is_there(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def _stop_signal() -> Callable[[], bool]:
-    """Whether SIGTERM came, where the executor said that it means: save, and leave the place to somebody else."""
-    asked = threading.Event()
-    if PREEMPTIBLE in os.environ:
-        signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    return asked.is_set
 
 
 def _do(job: dict[str, Any], root: RunDir, paths: RunPaths, progress: _Progress) -> None:
@@ -199,7 +165,7 @@ def _evaluate(recipe: Recipe, run: Run, paths: RunPaths, progress: _Progress) ->
     total = sum(len(s.records) for s in sets)
     done = total - sum(len(s.records) for s in waiting)
     if waiting:
-        answer = _answerer(recipe, str(paths.checkpoint) if run.portions else recipe.checkpoint, ranks)
+        answer = evaluation.answerer(recipe, str(paths.checkpoint) if run.portions else recipe.checkpoint, ranks)
     for s in waiting:
         rows = [Row(record, s.task.name, s.task.instruction) for record in s.records]
         answers = answer(rows, partial(progress.answers, done, total, s.task.name))
@@ -209,17 +175,6 @@ def _evaluate(recipe: Recipe, run: Run, paths: RunPaths, progress: _Progress) ->
     for s in sets if ranks.main else ():
         write_scores(paths, s.task.name, s.split, s.metrics)
     return time.monotonic() - started
-
-
-def _answerer(
-    recipe: Recipe, checkpoint: str, ranks: Ranks
-) -> Callable[[Sequence[Row], Callable[[int], None]], list[str]]:
-    model, processor = vlm.load(checkpoint, recipe.model.dtype, recipe.model.remote_code)
-    device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")
-    collator = collator_for(processor, recipe.images, recipe.model.max_length)
-    evaluation.set_greedy(device_model.eval(), collator)
-    how = recipe.file.generation
-    return lambda rows, report: evaluation.generate(device_model, collator, rows, how, report, ranks)
 
 
 class _Progress:

@@ -13,7 +13,9 @@ from cotbal.balance.weights import weight_parts
 from cotbal.improvement import Overall, overall
 from cotbal.results import Column, Results
 
-TABLES: dict[str, Any] = json.loads((Path(__file__).parent / "data" / "paper_tables.json").read_text())["tables"]
+DATA = Path(__file__).parent / "data"
+TABLES: dict[str, Any] = json.loads((DATA / "paper_tables.json").read_text())["tables"]
+LATER: dict[str, Any] = json.loads((DATA / "paper_tables_v3.json").read_text())["tables"]
 ACADEMIC = TABLES["table1"]
 BASELINE = next(row["values"] for row in ACADEMIC["rows"] if row["method"] == ACADEMIC["baseline"])
 HALF_A_CENT = 0.00501  # two decimals, and a cell that lies almost on the edge
@@ -52,6 +54,38 @@ def test_the_ablation_summary_is_that_of_its_metrics(row: dict[str, Any]) -> Non
     found = against_stl(values)
     assert found.improvement == pytest.approx(row["printed"]["delta_I"], abs=HALF_A_CENT)
     assert found.error == pytest.approx(row["printed"]["delta_E"], abs=HALF_A_CENT)
+
+
+def moved(printed: list[str], halves: int) -> list[float]:
+    """The printed values, each moved by half of its last digit, up or down."""
+    return [float(text) + halves * 0.5 * 10.0 ** -len(text.partition(".")[2]) for text in printed]
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_later_tables_agree_with_themselves_as_far_as_their_digits_go(name: str) -> None:
+    """A digit that was copied wrong would move a summary further than this, but for last digits of long tables."""
+    table = LATER[name]
+    rows = {row["method"]: row for row in table["rows"]}
+    base = rows.pop(table["baseline"])
+    columns = tuple(Column(task, "score") for task in table["columns"])
+    for method, row in rows.items():
+        pairs = [[moved(base["values_printed"], -up), moved(row["values_printed"], up)] for up in (-1, 0, 1)]
+        low, middle, high = (overall(Results(("base", method), columns, np.array(p)), "base")[method] for p in pairs)
+        printed = {key: float(text) for key, text in row["printed"].items()}
+        assert low.improvement - HALF_A_CENT <= printed["delta_I"] <= high.improvement + HALF_A_CENT, method
+        assert middle.improvement == pytest.approx(printed["delta_I"], abs=0.05), method
+        if "delta_E" in printed:
+            assert high.error - HALF_A_CENT <= printed["delta_E"] <= low.error + HALF_A_CENT, method
+    assert len(rows) >= 1
+
+
+def test_later_tables_hold_the_same_models() -> None:
+    """CoTBal of one table is CoTBal of the others, and the ablation names the rows that version 2 has."""
+    ablation = {row["method"]: row["values_printed"] for row in LATER["zero_shot_ablation"]["rows"]}
+    main = {row["method"]: row["values_printed"] for row in LATER["zero_shot_7b"]["rows"]}
+    assert (ablation["EW"], ablation["CoTBal (all)"]) == (main["EW"], main["CoTBal"])
+    parts = {f"CoTBal ({part})" for part in ("outward", "inward", "inter", "intra", "all", "precise difficulty")}
+    assert parts <= set(ablation) & {row["method"] for row in TABLES["table12"]["rows"]}
 
 
 @pytest.mark.parametrize("name", ["table10", "table11"])

@@ -131,4 +131,10 @@ def _warnings(case: Case) -> tuple[str, ...]:
         )
     elif not case.mean.samples:
         warnings.append("the tables hold scores without their samples: intervals hold the noise of the seeds alone")
+    blind = [task for task, samples in case.mean.samples.items() if samples.constant is None]
+    if blind:
+        warnings.append(
+            f"{', '.join(blind)}: what one constant answer would score is not known (a judge or another program gave "
+            "the scores), so nobody has looked whether these probes learnt more than one answer to everything"
+        )
     return tuple(warnings)

@@ -100,6 +100,7 @@ def prepare_chat(
     images: Images = None,
     on_missing_image: Missing = "error",
     model: Model = "7b",
+    prefer: Prefer = None,
     max_tokens: MaxTokens = None,
     tokenizer: Tokenizer = None,
     ignore_keys: Ignore = "",
@@ -110,8 +111,9 @@ def prepare_chat(
     from cotbal.recipes import chat
 
     choices = chat.Choices(
-        seed, on_missing_image, max_tokens=max_tokens, tokenizer=tokenizer, ignore_keys=tuple(_listed(ignore_keys))
-    )
+        seed, on_missing_image, max_tokens=max_tokens, tokenizer=tokenizer, ignore_keys=tuple(_listed(ignore_keys)),
+        prefer=prefer,
+    )  # fmt: skip
     names = None if tasks is None else _listed(tasks)
     with console.bar() as progress:
         made = chat.prepare(chat.Places(raw, out, images), choices, progress, tasks=names, model=model)

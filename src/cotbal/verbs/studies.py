@@ -35,6 +35,7 @@ def compare(
     keep_checkpoints: Keep = False,
     report_to: ReportTo = None,
     address: Address = None,
+    keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
 ) -> None:
     """Train and test several methods on the same seeds, and say which of them are distinguishable."""

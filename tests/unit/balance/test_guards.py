@@ -43,10 +43,20 @@ def expect_left_out(result: Balance, place: int, intra_too: bool) -> None:
 
 
 def test_healthy_probes_are_not_flagged() -> None:
-    result = balance(with_samples(columns()), settings=Settings(resamples=500))
+    nothing = {task: np.zeros(SAMPLES) for task in columns()}
+    result = balance(with_samples(columns(), constant=nothing), settings=Settings(resamples=500))
     assert result.flags == ()
     assert result.warnings == ()
     assert not np.isnan(result.contribution).any()
+
+
+def test_a_task_whose_constant_answer_nobody_scored_is_named() -> None:
+    """As where a judge gave the scores: the comparison is left out, and that is said."""
+    known = {task: np.zeros(SAMPLES) for task in list(columns())[1:]}
+    result = balance(with_samples(columns(), constant=known), settings=Settings(resamples=500))
+    assert result.flags == ()
+    (warning,) = result.warnings
+    assert warning.startswith(f"{next(iter(columns()))}: what one constant answer would score is not known")
 
 
 def test_no_gain() -> None:

@@ -159,7 +159,7 @@ def test_all_that_is_absent_is_named_at_once_and_what_is_there_too(prepare: Prep
     ("choices", "message"),
     [
         ({"on_missing_image": "skip"}, "--on-missing-image: expected one of error, drop, keep; found 'skip'"),
-        ({"prefer": "torrent"}, "--prefer: expected one of original, hub, mix665k; found 'torrent'"),
+        ({"prefer": "torrent"}, "--prefer: expected one of original, visatb, hub, lmms, mix665k; found 'torrent'"),
         ({"max_tokens": 10}, "--max-tokens and --tokenizer: expected both or none"),
         ({"max_tokens": 10, "tokenizer": "nowhere"}, "expected a tokenizer.json or the directory of one"),
     ],

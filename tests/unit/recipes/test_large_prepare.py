@@ -240,6 +240,33 @@ def test_raw_coco_has_a_row_a_caption(raw: Path) -> None:
     assert len(lines(raw, "COCO_validation")) == 1
 
 
+def test_raw_coco_text_is_true_or_false(raw: Path) -> None:
+    """The folder of M3IT calls its instructions `instructions.json`."""
+    rows = [{"answer": answer, "image_str": [encoded("teal")]} for answer in ("(A) True", "(B) False")]
+    m3it(raw, "classification/coco-text", {"train": rows, "val": rows})
+    folder = raw / "MMInstruction/M3IT/data/classification/coco-text"
+    (folder / "instruction.json").rename(folder / "instructions.json")
+    made(raw, "C-Text", raw_files=True)
+    found = [texts(record) for record in lines(raw, "C-Text_train")]
+    assert [answer for _, answer in found] == ["(A) True", "(B) False"]
+    assert all(question.split("\n")[1] in ("Look.", "See.") for question, _ in found)
+    assert all(question.endswith("\n(A) True (B) False") for question, _ in found)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"answer": "maybe"}, r"answer: expected one of \(A\) True, .*; found 'maybe'"),
+        ({"answer": "(A) True", "question": "Is it?"}, "question: expected none, since"),
+    ],
+)
+def test_raw_coco_text_of_another_kind_is_refused(raw: Path, row: dict[str, Any], message: str) -> None:
+    rows = [{**row, "image_str": [encoded("teal")]}]
+    m3it(raw, "classification/coco-text", {"train": rows, "val": rows})
+    with pytest.raises(DataError, match=rf"train.jsonl, line 1: .*{message}"):
+        made(raw, "C-Text", raw_files=True)
+
+
 def test_raw_mocheg_is_as_it_stands(raw: Path) -> None:
     row = {"question": "True or false?", "answer": "False", "image_str": [encoded("teal")]}
     m3it(raw, "classification/mocheg", {f"mocheg_{split}": [row] for split in ("train", "val", "test")})
@@ -271,7 +298,7 @@ def test_raw_files_of_unknown_keys_are_refused(raw: Path) -> None:
     raw.mkdir()
     with pytest.raises(CotbalError, match=r"--raw: .* for TextCap export the unified rows") as caught:
         made(raw, "TextCap", "COCO", raw_files=True)
-    assert "--tasks COCO,C-GOI,ImageNet,Mocheg,Shapes" in str(caught.value)
+    assert "--tasks COCO,C-GOI,C-Text,ImageNet,Mocheg,Shapes" in str(caught.value)
 
 
 def test_an_unknown_list_of_instructions_is_refused(raw: Path) -> None:

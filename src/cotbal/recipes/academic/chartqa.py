@@ -11,6 +11,7 @@ from cotbal.recipes.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.recipes.releases.gallery import inside
 from cotbal.recipes.releases.rows import Row, json_list, known, parquet_rows
 from cotbal.recipes.releases.sources import Files, Job, Read, Source
+from cotbal.recipes.releases.visatb import visatb_source
 from cotbal.recipes.releases.writing import Expected
 
 NAME = "ChartQA"
@@ -18,30 +19,39 @@ _KEYS = ("imgname", "query", "label")
 _HUB = ("query", "label")
 _KINDS = ("human", "augmented")
 _GET = "git clone https://github.com/vis-nlp/ChartQA RAW/chartqa (or the files of ahmed-masry/ChartQA on the hub)"
+_LMMS = ("type", "question", "answer", "image")
+_GET_LMMS = "hf download lmms-lab/ChartQA --repo-type dataset --local-dir RAW/lmms-lab/ChartQA"
 _GET_HUB = "hf download HuggingFaceM4/ChartQA --repo-type dataset --local-dir RAW/HuggingFaceM4/ChartQA"
 
 
 def plan() -> TaskPlan:
     """Where ChartQA comes from and what its splits hold (Table 8: 18k conversations)."""
+    tested = partial(single, split="test")
     return TaskPlan(
         NAME,
         "exact_match",
         (
             SplitPlan("train", _sources("train", merged), Expected(18_317, 28_299)),
             SplitPlan("validation", _sources("val", partial(single, split="validation")), Expected(1_920, 1_920)),
-            SplitPlan("test", _sources("test", partial(single, split="test")), Expected(2_500, 2_500)),
+            SplitPlan("test", (*_sources("test", tested), _lmms(tested)), Expected(2_500, 2_500)),
         ),
         folders=("chartqa/train/png", "chartqa/val/png", "chartqa/test/png"),
     )
 
 
-def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, Source]:
+def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, ...]:
     original = {kind: f"chartqa/**/{subset}/{subset}_{kind}.json" for kind in _KINDS}
     hub = {"questions": f"HuggingFaceM4/ChartQA/data/{subset}-*.parquet"}
     return (
         Source("original", original, _GET, made(partial(_read_original, subset))),
         Source("hub", hub, _GET_HUB, made(partial(_read_hub, subset))),
+        visatb_source("Academic", NAME, subset),
     )
+
+
+def _lmms(made: Callable[[Reader], Read]) -> Source:
+    """The test set as lmms-eval has it; the other splits are not there."""
+    return Source("lmms", {"questions": "lmms-lab*/ChartQA/data/test-*.parquet"}, _GET_LMMS, made(_read_lmms))
 
 
 def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
@@ -57,12 +67,26 @@ def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iter
             yield Question(f"{kind}_{number}", image, asked)
 
 
+def _read_lmms(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
+    kinds = tuple(f"{kind}_test" for kind in _KINDS)
+    for number, row in enumerate(parquet_rows(files["questions"], _LMMS, job.choices.ignore_keys, job.progress)):
+        if row.text("type") not in kinds:
+            raise row.refuse(f"type: expected {' or '.join(kinds)}; found {row.text('type')[:40]!r}")
+        content = row.picture("image")
+        asked = short_answer(row.text("question"), row.text("answer"), job.choices)
+        yield Question(str(number), _named(content, "test"), asked, content)
+
+
+def _named(content: bytes, subset: str) -> str:
+    """A snapshot names no pictures, so the same bytes are the same picture."""
+    return f"chartqa/{subset}/png/{hashlib.sha256(content).hexdigest()[:20]}.png"
+
+
 def _read_hub(subset: str, files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
-    """The snapshot names no pictures, so the same bytes are the same picture."""
     columns, others = (*_HUB, "image"), ("human_or_machine", *job.choices.ignore_keys)
     for number, row in enumerate(parquet_rows(files["questions"], columns, others, job.progress)):
         content = row.picture("image")
-        name = f"chartqa/{subset}/png/{hashlib.sha256(content).hexdigest()[:20]}.png"
+        name = _named(content, subset)
         yield Question(str(number), name, short_answer(row.text("query"), _only(row), job.choices), content)
 
 

@@ -14,6 +14,7 @@ from cotbal.recipes.releases.conversation import Conversation
 from cotbal.recipes.releases.gallery import inside
 from cotbal.recipes.releases.rows import Row, json_mapping, known, parquet_rows
 from cotbal.recipes.releases.sources import Files, Job, Read, Source
+from cotbal.recipes.releases.visatb import visatb_source
 from cotbal.recipes.releases.writing import Expected
 
 NAME = "GQA"
@@ -40,7 +41,7 @@ def plan() -> TaskPlan:
     )
 
 
-def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, Source]:
+def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, ...]:
     original = {"questions": f"gqa/**/{subset}_balanced_questions.json"}
     hub = {
         "questions": f"lmms-lab*/GQA/{subset}_balanced_instructions/*.parquet",
@@ -50,8 +51,11 @@ def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, Sourc
         f"hf download lmms-lab/GQA --repo-type dataset --include '{subset}_balanced_instructions/*' "
         f"'{subset}_balanced_images/*' --local-dir RAW/lmms-lab/GQA"
     )
-    extracted = _with_pictures(made(_read_hub))
-    return Source("original", original, _GET, made(_read_original)), Source("hub", hub, get, extracted)
+    return (
+        Source("original", original, _GET, made(_read_original)),
+        Source("hub", hub, get, _with_pictures(made(_read_hub))),
+        visatb_source("Academic", NAME, {"testdev": "test"}.get(subset, subset)),
+    )
 
 
 def _read_original(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:

@@ -14,6 +14,7 @@ from cotbal.recipes.releases.gallery import inside
 from cotbal.recipes.releases.rows import Row, json_mapping, known, parquet_rows
 from cotbal.recipes.releases.rules import ONE_WORD, drawn, with_instruction
 from cotbal.recipes.releases.sources import Files, Job, Read, Source
+from cotbal.recipes.releases.visatb import visatb_source
 from cotbal.recipes.releases.writing import Expected
 
 NAME = "OCRVQA"
@@ -62,12 +63,13 @@ def plan() -> TaskPlan:
     )
 
 
-def _sources(split: str, made: Callable[[_Reader], Read]) -> tuple[Source, Source]:
+def _sources(split: str, made: Callable[[_Reader], Read]) -> tuple[Source, ...]:
     original = {"covers": "ocrvqa/**/dataset.json"}
     hub = {"covers": f"howard-hou/OCR-VQA/data/{split}-*.parquet"}
     return (
         Source("original", original, _GET, made(partial(_read_original, split))),
         Source("hub", hub, _GET_HUB, made(_read_hub)),
+        visatb_source("Academic", NAME, {"validation": "val"}.get(split, split)),
     )
 
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
 
 from cotbal.recipes.academic import regions
+from cotbal.recipes.academic.lmms_regions import lmms_form
 from cotbal.recipes.academic.regions import Region
 from cotbal.recipes.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.recipes.releases.conversation import Asked, Conversation
 from cotbal.recipes.releases.gallery import coco_2014, picture_id
 from cotbal.recipes.releases.rules import capitalized, merge_by_image, segment
 from cotbal.recipes.releases.sources import Choices, Files, Job, Source
+from cotbal.recipes.releases.visatb import visatb_source
 from cotbal.recipes.releases.writing import Expected
 
 CAPTION, BBOX = "RefCOCO-caption", "RefCOCO-bbox"
@@ -40,7 +42,7 @@ def caption_plan() -> TaskPlan:
     return TaskPlan(
         CAPTION,
         "cider",
-        tuple(_split(split, _described, _REFS) for split in _SPLITS),
+        tuple(_split(CAPTION, split, _described, _REFS) for split in _SPLITS),
         folders=regions.FOLDERS,
         remarks=(f"{CAPTION}: scored per region with all its sentences as references;", _VALIDATION),
     )
@@ -51,19 +53,20 @@ def bbox_plan() -> TaskPlan:
     return TaskPlan(
         BBOX,
         "box_iou",
-        tuple(_split(split, _located, _SENTENCES) for split in _SPLITS),
+        tuple(_split(BBOX, split, _located, _SENTENCES) for split in _SPLITS),
         folders=regions.FOLDERS,
         remarks=(f"{BBOX}: scored per sentence, right above an IoU of 0.5;", _VALIDATION),
     )
 
 
-def _split(split: str, write: Write, sizes: dict[str, int]) -> SplitPlan:
+def _split(task: str, split: str, write: Write, sizes: dict[str, int]) -> SplitPlan:
     expected = Expected(41_000, _TRAIN_SENTENCES, 1000) if split == "train" else Expected(sizes[split], sizes[split])
     sources = tuple(
         Source(form, files, get, partial(_read, reader, split, write))
-        for form, files, get, reader in regions.forms(_SPLITS[split])
+        for form, files, get, reader in (*regions.forms(_SPLITS[split]), *lmms_form(_SPLITS[split]))
     )
-    return SplitPlan(split, sources, expected)
+    released = (visatb_source("Academic", task),) if split == "train" else ()  # names of its other files are not known
+    return SplitPlan(split, (*sources, *released), expected)
 
 
 def _read(reader: regions.Reader, split: str, write: Write, files: Files, job: Job) -> Iterator[Conversation]:

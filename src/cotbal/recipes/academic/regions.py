@@ -76,10 +76,11 @@ def box_text(
     return "[" + ", ".join(str(round(edge, decimals)) for edge in edges) + "]"
 
 
+Pair = tuple[str, str]  # data set and split
 Reader = Callable[[str, str, Files, Job], Iterator[Region]]
 
 
-def forms(pairs: Iterable[tuple[str, str]]) -> Iterator[tuple[str, dict[str, str], str, Reader]]:
+def forms(pairs: Iterable[Pair]) -> Iterator[tuple[str, dict[str, str], str, Reader]]:
     """Name, files, origin and reader of both forms of the data sets in `pairs`.
 
     All splits of the snapshots are asked for, since the training split may have to leave pictures of the others out.
@@ -123,7 +124,7 @@ def _boxes(files: Files, dataset: str, wanted: set[int], job: Job) -> Iterator[t
     for place, raw in json_list(path, "annotations.item", job.progress):
         row = Row(raw, place)  # COCO's own table: only the keys of the join are of interest
         if row.number("id") in wanted:
-            yield row.number("id"), (row.number("image_id"), _four(row, "bbox"))
+            yield row.number("id"), (row.number("image_id"), four(row, "bbox"))
 
 
 def _sizes(files: Files, dataset: str, wanted: set[int], job: Job) -> Iterator[tuple[int, tuple[int, int]]]:
@@ -140,7 +141,7 @@ def _read_hub(dataset: str, split: str, files: Files, job: Job) -> Iterator[Regi
     for row in parquet_rows(files[f"{dataset} {split}"], _HUB, others, job.progress):
         if row.text("split") not in words:
             raise row.refuse(f"split: expected {' or '.join(words)}; found {row.text('split')!r}")
-        box = _four(_nested(row, "raw_anns"), "bbox")
+        box = four(_nested(row, "raw_anns"), "bbox")
         _compare(row, box)
         size = _nested(row, "raw_image_info")
         yield _region(dataset, row, box, size.number("width"), size.number("height"), job)
@@ -159,12 +160,13 @@ def _nested(row: Row, key: str) -> Row:
 
 def _compare(row: Row, box: tuple[float, float, float, float]) -> None:
     """The column `bbox` holds the corners of the same box; another meaning would be another version."""
-    x1, y1, x2, y2 = _four(row, "bbox")
+    x1, y1, x2, y2 = four(row, "bbox")
     if abs(x2 - x1 - box[2]) > 1 or abs(y2 - y1 - box[3]) > 1:
         raise row.refuse(f"expected bbox to hold the corners of the box {box} in raw_anns; found {(x1, y1, x2, y2)}")
 
 
-def _four(row: Row, key: str) -> tuple[float, float, float, float]:
+def four(row: Row, key: str) -> tuple[float, float, float, float]:
+    """The four numbers at `key`. Raises DataError for anything else."""
     value = row.fields.get(key)
     if not isinstance(value, list) or len(value) != 4 or not all(isinstance(v, int | float) for v in value):
         raise row.refuse(f"{key}: expected four numbers; found {ascii(value)[:60]}")

@@ -13,6 +13,7 @@ from cotbal.recipes.releases.llava import TURN, identity
 from cotbal.recipes.releases.rows import Row, json_list, known
 from cotbal.recipes.releases.rules import drawn
 from cotbal.recipes.releases.sources import Files, Job, Source
+from cotbal.recipes.releases.visatb import visatb_source
 from cotbal.recipes.releases.writing import Expected
 
 NAME = "ShareGPT"
@@ -35,7 +36,8 @@ Spoken = tuple[str, str]  # role and text of one turn
 def plan() -> TaskPlan:
     """Where ShareGPT comes from and how much of it is taken (Table 8: 41k conversations)."""
     files = {"dump": "anon8231489123/ShareGPT_Vicuna_unfiltered/ShareGPT_V3_unfiltered_cleaned_split*.json"}
-    sources = (mix_source(None), Source("original", files, _GET, _read))
+    released = visatb_source("Academic", NAME, file="Academic")
+    sources = (mix_source(None), Source("original", files, _GET, _read), released)
     return TaskPlan(
         NAME,
         None,

@@ -12,6 +12,7 @@ from cotbal.recipes.releases.llava import identity, paired
 from cotbal.recipes.releases.rows import json_list, known
 from cotbal.recipes.releases.rules import drawn, with_unique_ids
 from cotbal.recipes.releases.sources import Files, Job, Source
+from cotbal.recipes.releases.visatb import visatb_source
 from cotbal.recipes.releases.writing import Expected
 
 NAME = "ShareGPT4V"
@@ -21,6 +22,7 @@ _FOLDERS = (
     "web-landmark/images", "wikiart/images",
 )  # fmt: skip
 _FILES = {"captions": "Lin-Chen/ShareGPT4V/sharegpt4v_instruct_gpt4-vision_cap100k.json"}
+_RELEASED = {"train": "train", "validation": "val", "test": "test"}
 _GET = (
     "hf download Lin-Chen/ShareGPT4V sharegpt4v_instruct_gpt4-vision_cap100k.json --repo-type dataset "
     "--local-dir RAW/Lin-Chen/ShareGPT4V"
@@ -31,7 +33,8 @@ def plan() -> TaskPlan:
     """Where ShareGPT4V comes from and what its splits hold (Table 8: 98k conversations)."""
 
     def split(name: str, expected: Expected) -> SplitPlan:
-        return SplitPlan(name, (Source("original", _FILES, _GET, partial(_read, name)),), expected)
+        released = visatb_source("Academic", NAME, _RELEASED[name], together=tuple(_RELEASED.values()))
+        return SplitPlan(name, (Source("original", _FILES, _GET, partial(_read, name)), released), expected)
 
     return TaskPlan(
         NAME,

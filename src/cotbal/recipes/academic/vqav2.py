@@ -12,6 +12,7 @@ from cotbal.recipes.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.recipes.releases.gallery import coco_2014
 from cotbal.recipes.releases.rows import json_list, known, parquet_rows
 from cotbal.recipes.releases.sources import Files, Job, Source
+from cotbal.recipes.releases.visatb import visatb_source
 from cotbal.recipes.releases.writing import Expected
 
 NAME = "VQAv2"
@@ -38,18 +39,20 @@ def plan() -> TaskPlan:
         return SplitPlan(split, sources, Expected(VALIDATION, VALIDATION))
 
     made = merged(partial(_read_original, "train2014"))
+    sources = (Source("original", train, _GET, made), visatb_source("Academic", NAME))
     return TaskPlan(
         NAME,
         "exact_match",
         (
-            SplitPlan("train", (Source("original", train, _GET, made),), Expected(82_783, 443_757)),
+            SplitPlan("train", sources, Expected(82_783, 443_757)),
             evaluation("validation", 0),
             evaluation("val2014_rest", 1),
         ),
         folders=("coco/train2017", "coco/val2017", "coco/train2014", "coco/val2014"),
         remarks=(
             "VQAv2: the paper reports test-dev, whose answers only the EvalAI server knows. val2014_rest is a draw",
-            "from val2014 that shares no question with the validation set; name it so when you report it.",
+            "from val2014 that shares no question with the validation set; name it so when you report it. For test-dev",
+            "itself `cotbal submission` writes the file that the server takes.",
         ),
     )
 

@@ -11,6 +11,7 @@ from cotbal.recipes.chat.settings import head, settings
 from cotbal.recipes.releases import benchmark
 from cotbal.recipes.releases.benchmark import Places, Prepared, SplitPlan, TaskPlan, chosen_tasks, task_yaml
 from cotbal.recipes.releases.sources import Choices
+from cotbal.recipes.releases.visatb import visatb_source
 from cotbal.recipes.releases.writing import Expected
 
 __all__ = ["Choices", "Places", "plans", "prepare"]
@@ -28,11 +29,12 @@ def plans() -> tuple[TaskPlan, ...]:
 
 
 def _plan(name: str, file: str, size: int, category: str, tests: int) -> TaskPlan:
+    released = visatb_source("Chat", name, file=name.replace("_", "-"))
     return TaskPlan(
         name,
         "judge",
         (
-            SplitPlan("train", (train_source(file),), Expected(size, rounded_to=100)),
+            SplitPlan("train", (train_source(file), released), Expected(size, rounded_to=100)),
             SplitPlan("validation", (coco_source(category),), Expected(30, 30)),
             SplitPlan("in_the_wild", (wild_source(category),), Expected(tests, tests)),
         ),

@@ -19,7 +19,10 @@ from cotbal.recipes.releases.rules import drawn, without_marker
 from cotbal.recipes.releases.sources import Files, Job, Read, Source
 
 COLUMNS = ("instruction", "inputs", "image_base64_str", "outputs")
-_GET = "export it once with `datasets<4`, see docs/benchmarks.md (M3IT); or one JSON object a line with its columns"
+_GET = (
+    "export it once with `datasets<4`, see docs/benchmarks.md (M3IT); or one JSON object a line with its columns. "
+    "YanqiDai/VisATB is not read for this benchmark: its records name their group, and not their data set"
+)
 _REPHRASED = {"answer", "meta"}
 
 Rows = Callable[[Files, Job], Iterator[Row]]

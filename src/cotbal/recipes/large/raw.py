@@ -1,8 +1,8 @@
 """M3IT's own JSONL files, for the sets whose keys are known; the loader's chance is that of the seed here.
 
 Instructions are drawn from the instruction file of the set, options are shuffled as the loader does; so the texts are
-as good as an export's, and not the same. COCO-Text and the other sets are not read: what their files call question and
-picture is not known for certain.
+as good as an export's, and not the same. The other sets are not read: what their files call question and picture is not
+known for certain.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _GET = (
     "hf download MMInstruction/M3IT --repo-type dataset --include 'data/{folder}/*' --local-dir RAW/MMInstruction/M3IT"
 )
 _CLASSES = 10  # candidates of ImageNet, the right one among them
+_TRUE_OR_FALSE = ("(A) True", "(B) False", "(A)", "(B)", "True", "False")  # ways to answer in COCO-Text
 _OTHERS = 24  # at most, beside the right one, of COCO-GOI
 
 Made = tuple[str, list[str], str]  # inputs, pictures in base64, outputs
@@ -118,6 +119,17 @@ def _coco_goi(line: _Line) -> Iterator[Made]:
     yield f"{question}\nOptions:\n{options}", [row.text("image_str")], f"{answer}."
 
 
+def _coco_text(line: _Line) -> Iterator[Made]:
+    """The instruction asks, and the options are always these two; a row with a question of its own is not known."""
+    if isinstance(line.raw, dict) and "question" in line.raw:
+        raise DataError(f"{line.place}: question: expected none, since the instruction asks; export this set instead")
+    row = line.row("answer", "image_str")
+    right = row.text("answer").strip()
+    if right.rstrip(".") not in _TRUE_OR_FALSE:
+        raise row.refuse(f"answer: expected one of {', '.join(_TRUE_OR_FALSE)}; found {right[:40]!r}")
+    yield "(A) True (B) False", row.texts("image_str"), right
+
+
 def _imagenet(line: _Line) -> Iterator[Made]:
     """The right class among nine others by chance."""
     row = line.row("img_str", "label")
@@ -154,6 +166,7 @@ def _lettered(line: _Line, right: str, others: Sequence[str]) -> tuple[str, str]
 _ADAPTERS: dict[str, tuple[str, _Adapter, str]] = {  # folder, adapter, end of the training file's name
     "coco": ("captioning/coco", _coco, "train"),
     "coco-goi": ("classification/coco-goi", _coco_goi, "train"),
+    "coco-text": ("classification/coco-text", _coco_text, "train"),
     "imagenet": ("classification/imagenet", _imagenet, "train"),
     "mocheg": ("classification/mocheg", _mocheg, "train"),
     "shapes": ("vqa/shapes", _shapes, "train.large"),

@@ -1,0 +1,118 @@
+"""`cotbal submission`: a trained model answers VQAv2 test-dev; nothing is answered twice, nothing is mixed up."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tiny_vlm
+from raw_releases import drawing, vqav2_server
+
+Command = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Setup:
+    raw: Path
+    run: Path
+
+    @property
+    def directory(self) -> Path:
+        return self.run / "vqav2_testdev"
+
+    def answers(self) -> list[dict[str, Any]]:
+        paths = sorted(self.directory.glob("generations/*.jsonl"))
+        return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    """A run directory whose final model is an untrained one, the questions and one picture; not to be changed."""
+    root = tmp_path_factory.mktemp("submission")
+    tiny_vlm.mixture(root / "runs", {"VQAv2": 1}, train=4, answers=2)
+    shutil.copytree(root / "runs/base", root / "runs/final/fixed/checkpoint")
+    vqav2_server(root / "raw")
+    picture = root / "raw/images/coco/test2015/COCO_test2015_000000000009.jpg"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(drawing("teal"))
+    return Setup(root / "raw", root / "runs/final/fixed")
+
+
+@pytest.fixture
+def setup(made: Setup, tmp_path: Path) -> Setup:
+    """The same, to be changed."""
+    shutil.copytree(made.raw.parent, tmp_path / "copy")
+    return Setup(tmp_path / "copy/raw", tmp_path / "copy/runs/final/fixed")
+
+
+def test_answers_become_the_file_for_the_server(setup: Setup, cotbal: Command) -> None:
+    ended = cotbal("submission", setup.run, "--raw", setup.raw)
+    assert ended.code == 0, ended.err
+    assert "warning  test-dev: 2 questions, 107,394 expected" in ended.out
+    assert "runs/final/fixed: " in ended.out
+    given = setup.answers()
+    assert [each["id"] for each in given] == [9001, 9000]
+    sent = json.loads((setup.directory / "submission.json").read_text())
+    assert [each["question_id"] for each in sent] == [9000, 12000, 9001]
+    assert sent[1]["answer"] == ""
+
+
+def test_a_stopped_command_goes_on_where_it_was(setup: Setup, cotbal: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cotbal.pipeline.submission.PIECE", 1)
+    pieces = setup.directory / "generations"
+    pieces.mkdir(parents=True)
+    (pieces / "000000000.jsonl").write_text('{"id": 9001, "answer": "Two Cats"}\n')
+    (pieces / ".000000001.jsonl.abc").write_text('{"id": 9000, "ans')  # what a kill leaves behind
+    ended = cotbal("submission", setup.run, "--raw", setup.raw, "--on", "inline", "--json")
+    assert ended.code == 0, ended.err
+    assert setup.answers()[0] == {"id": 9001, "answer": "Two Cats"}
+    assert [each["id"] for each in setup.answers()] == [9001, 9000]
+    (file,) = json.loads(ended.out)["files"]
+    assert {"question_id": 9001, "answer": "2 cats"} in json.loads(Path(file["file"]).read_text())
+
+
+def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(setup: Setup, cotbal: Command) -> None:
+    weights = setup.run / "checkpoint/model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:100])
+    arguments = ("submission", setup.run, "--raw", setup.raw, "--on", "inline")
+    ended = cotbal(*arguments)
+    assert ended.code == 2
+    assert "1 of 1 models failed" in ended.err
+    assert (setup.directory / "failure.json").exists()
+    weights.write_bytes(whole)
+    assert cotbal(*arguments, "--restart-changed").code == 0
+    assert not (setup.directory / "failure.json").exists()
+
+
+def test_answers_of_another_model_are_not_passed_off_as_its_own(setup: Setup, cotbal: Command) -> None:
+    arguments = ("submission", setup.run, "--raw", setup.raw, "--on", "inline")
+    assert cotbal(*arguments).code == 0
+    shutil.rmtree(setup.run / "checkpoint")
+    tiny_vlm.build(setup.run / "checkpoint", seed=1)
+    refused = cotbal(*arguments)
+    assert refused.code == 2
+    assert "was made otherwise (checkpoint: was" in refused.err
+    assert cotbal(*arguments, "--restart-changed").code == 0
+    assert (setup.run / "vqav2_testdev.old-1/submission.json").exists()
+    assert (setup.directory / "submission.json").exists()
+
+
+def test_what_is_missing_is_told_in_one_sentence(setup: Setup, cotbal: Command) -> None:
+    for run, more, message in (
+        (setup.run.parent, (), "expected the directory of a final model"),
+        (setup.run, ("--task", "VQA"), "--task: expected one of VQAv2 as in"),
+        (setup.run, ("--images", setup.raw), "1 of 1 pictures of test2015 are not below"),
+        (setup.run, ("--images", setup.raw / "none"), "found no directory"),
+    ):
+        ended = cotbal("submission", run, "--raw", setup.raw, *more)
+        assert ended.code == 2
+        assert message in ended.err
+        assert "Traceback" not in ended.err
+    assert not setup.directory.exists()
