@@ -143,9 +143,11 @@ def test_published_results_of_the_later_version_are_the_golden_ones(name: str, t
 
 def test_settings_of_the_later_version_are_those_of_the_recipes_and_commands() -> None:
     told = LATER["settings"]
-    for benchmark, settings in (("academic", academic), ("chat", chat), ("large", large)):
-        text = settings("7b")
-        assert float(re.search(r"temperature: ([\d.]+)", text).group(1)) == told["temperature"][benchmark], benchmark
+    written = {"academic": academic("7b"), "chat": chat("7b"), "large": large("7b")}
+    for benchmark, text in written.items():
+        command = re.search(rf"cotbal compare {benchmark}/recipe.yaml.* balance.temperature=([\d.]+)", PAGE)
+        used = command or re.search(r"temperature: ([\d.]+)", text)
+        assert float(used.group(1)) == told["temperature"][benchmark], benchmark
     taus = re.search(r"--temperatures ([\d.,]+)", PAGE).group(1)
     assert sorted(map(float, taus.split(","))) == sorted(told["temperatures_of_the_ablation"])
 

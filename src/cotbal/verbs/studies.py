@@ -32,7 +32,6 @@ def compare(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
-    keep_checkpoints: Keep = False,
     report_to: ReportTo = None,
     address: Address = None,
     keep_checkpoints: Keep = False,
