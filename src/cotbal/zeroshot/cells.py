@@ -20,7 +20,7 @@ from cotbal.errors import ScoresError
 from cotbal.harnesses import lmms_eval
 from cotbal.results import Column, Results
 from cotbal.rundir import read_json, write_json
-from cotbal.zeroshot.columns import COLUMNS, ZeroShot
+from cotbal.zeroshot.columns import COLUMNS, OTHERS, ZeroShot
 from cotbal.zeroshot.values import remarks
 
 
@@ -97,11 +97,12 @@ class Table:
 
 def read_table(root: Path, baseline: str) -> Table:
     """Every model below `root`, the baseline first."""
-    cells = [Cell(root, path.name, column) for path in sorted(_folders(root)) for column in COLUMNS]
+    known = (*COLUMNS, *OTHERS)
+    cells = [Cell(root, path.name, column) for path in sorted(_folders(root)) for column in known]
     found = {(cell.model, cell.column.name): cell.done for cell in cells}
-    models = [m for m in dict.fromkeys(c.model for c in cells) if any(found[m, c.name] for c in COLUMNS)]
+    models = [m for m in dict.fromkeys(c.model for c in cells) if any(found[m, c.name] for c in known)]
     models.sort(key=lambda model: model != baseline)
-    begun = [column for column in COLUMNS if any(found[model, column.name] for model in models)]
+    begun = [column for column in known if any(found[model, column.name] for model in models)]
     columns = [column for column in begun if all(found[model, column.name] for model in models)]
     warnings = [
         f"{model}: not evaluated on {column.name}, so that this column is left out of the table"

@@ -1,4 +1,4 @@
-"""The eight columns of Table 2: which tasks of lmms-eval give each of them, and how its number is read."""
+"""The eight columns of Table 2, and others on demand: which tasks of lmms-eval give them, and how a number is read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class ZeroShot:
     """One column.
 
     Attributes:
-        name: as the paper prints it; the name of the task in a table of results.
+        name: as papers print it; the name of the task in a table of results.
         metric: what the number is.
         tasks: of lmms-eval; those that begin with `cotbal_` are files of ours.
         questions: how many each task asks; more than one where copies of the data differ.
@@ -40,19 +40,22 @@ COLUMNS = (
     ZeroShot("MM-Vet", "judge", ("cotbal_mmvet",), (218,), graded("gpt_eval_score"), judged=True),
     ZeroShot("LLaVA-W", "judge", ("llava_in_the_wild",), (60,), relative("gpt_eval_llava_all"), judged=True),
 )  # fmt: skip
+# What other papers report as ScienceQA: no column of Table 2, so it is evaluated where it is named.
+OTHERS = (ZeroShot("SQA-IMG", "accuracy", ("cotbal_scienceqa_img",), (2017,), plain("exact_match", 100)),)
 
 
 def columns_named(text: str) -> tuple[ZeroShot, ...]:
-    """The columns that `text` names, separated by commas, in the paper's order; `all` for all of them.
+    """The columns that `text` names, separated by commas, in the paper's order; `all` for the paper's eight.
 
     Raises:
         CotbalError: an unknown name.
     """
     wanted = [name.strip() for name in text.split(",") if name.strip()]
-    known = {column.name.lower(): column for column in COLUMNS}
+    known = {column.name.lower(): column for column in (*COLUMNS, *OTHERS)}
     unknown = [name for name in wanted if name.lower() not in known and name != "all"]
     if unknown or not wanted:
         raise CotbalError(
-            f"--columns: expected names of {', '.join(column.name for column in COLUMNS)}, or all; found {text!r}"
+            f"--columns: expected names of {', '.join(c.name for c in known.values())}, or all; found {text!r}"
         )
-    return tuple(c for c in COLUMNS if "all" in wanted or c.name.lower() in {name.lower() for name in wanted})
+    chosen = {name.lower() for name in wanted}
+    return tuple(c for key, c in known.items() if key in chosen or ("all" in wanted and c in COLUMNS))

@@ -7,7 +7,7 @@ from fake_lmms import RECORDED
 
 from cotbal.errors import CotbalError, ScoresError
 from cotbal.harnesses import Benchmark, lmms_eval
-from cotbal.zeroshot.columns import COLUMNS, ZeroShot, columns_named
+from cotbal.zeroshot.columns import COLUMNS, OTHERS, ZeroShot, columns_named
 from cotbal.zeroshot.values import graded, mean_f1, plain, relative, remarks
 
 EW = {
@@ -38,6 +38,7 @@ def test_the_columns_are_those_of_the_paper() -> None:
     assert [column.name for column in COLUMNS] == names
     assert columns_named("all") == COLUMNS
     assert [column.name for column in columns_named(" sqa, POPE ")] == ["POPE", "SQA"]
+    assert columns_named("SQA-IMG,all") == (*COLUMNS, *OTHERS)
 
 
 @pytest.mark.parametrize("text", ["", "SQA,GQA", ","])
@@ -102,5 +103,5 @@ def test_remarks() -> None:
 
 def test_every_task_file_is_that_of_a_column() -> None:
     folder = Path(__file__).parents[3] / "src" / "cotbal" / "zeroshot" / "lmms" / "tasks"
-    ours = {task for column in COLUMNS for task in column.tasks if task.startswith("cotbal_")}
+    ours = {task for column in (*COLUMNS, *OTHERS) for task in column.tasks if task.startswith("cotbal_")}
     assert {path.stem for path in folder.glob("*.yaml")} == ours
