@@ -27,6 +27,7 @@ from cotbal.data.questions import collator_for
 from cotbal.data.records import Record, default_cache, open_records
 from cotbal.data.sampling import kept_records, read_manifest
 from cotbal.executors import PARENT, PREEMPTIBLE, STOPPED
+from cotbal.hosts.sharding import refuse_other_sharding
 from cotbal.mixture import Task
 from cotbal.ranks import Ranks, Stopped, is_of_another, join
 from cotbal.recipe import Recipe, load_recipe
@@ -54,6 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     try:
         ranks = join()
+        refuse_other_sharding()
         wait = QUEUE_LOCK_SECONDS if PREEMPTIBLE in os.environ else LOCK_SECONDS
         with locked(paths.lock, wait) if ranks.main else nullcontext():
             if not ranks.agreed(paths.done):
