@@ -21,6 +21,7 @@ from cotbal.data.packing import packed
 from cotbal.data.questions import collator_for
 from cotbal.errors import CotbalError
 from cotbal.hosts.blank_picture import with_blank_picture
+from cotbal.hosts.checkpoints import last_complete, mark_complete, step_of
 from cotbal.hosts.packing_check import ROWS, PackingCallback, check_packing
 from cotbal.hosts.sharding import settle_sharding
 from cotbal.hosts.shards import gather_trained
@@ -29,14 +30,13 @@ from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
 from cotbal.loss import IGNORED
 from cotbal.ranks import ALONE, Ranks, Stopped
 from cotbal.recipe import Recipe
-from cotbal.rundir import RunPaths, append_jsonl, read_jsonl, write_json, write_jsonl
+from cotbal.rundir import RunPaths, append_jsonl, read_jsonl, write_jsonl
 from cotbal.runs import Run
 from cotbal.sections import ModelSection, Optimization
 from cotbal.tracking import Tracking
 from cotbal.weightings import Weighting
 
 Report = Callable[[int, int, float | None], None]  # steps done, steps in all, loss
-COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
 LOG_LINES = 100  # at most about this many points a loss curve
 
 
@@ -219,7 +219,7 @@ class _Log(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Forget the log lines of steps that will be made again."""
-        step = _step(self.resume) if self.resume else 0
+        step = step_of(self.resume) if self.resume else 0
         lines = [line for line in read_jsonl(self.paths.training) if line["step"] <= step]
         self.seconds_before = lines[-1]["seconds"] if lines else 0.0
         self.ranks.wait()  # all have read it
@@ -252,25 +252,7 @@ class _Log(TrainerCallback):
         """Mark the checkpoint that all ranks have written; one without the mark was cut off and is not used."""
         self.ranks.wait()
         if self.ranks.main:
-            self._mark(state)
-
-    def _mark(self, state: TrainerState) -> None:
-        write_json(self.paths.partial / f"checkpoint-{state.global_step}" / COMPLETE, {"step": state.global_step})
-
-
-def last_complete(directory: Path) -> Path | None:
-    """The newest partial checkpoint that was written to its end; those cut off are removed."""
-    whole = []
-    for checkpoint in directory.glob("checkpoint-*"):
-        if (checkpoint / COMPLETE).exists():
-            whole.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    return max(whole, key=_step, default=None)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
+            mark_complete(self.paths.partial / f"checkpoint-{state.global_step}")
 
 
 def _save(trainer: TaskWeightedTrainer, processor: Any, recipe: Recipe, paths: RunPaths, ranks: Ranks) -> None:

@@ -1,6 +1,6 @@
 """Runs of a recipe on two ranks under FSDP2, all in one launch, which is this file as a script.
 
-    python sharded_runs.py DIRECTORY LIST        LIST: JSON, a list of [job file, calls of `stop` until it says so]
+python sharded_runs.py DIRECTORY LIST        LIST: JSON, a list of [job file, calls of `stop` until it says so]
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,7 +97,9 @@ def test_a_sharded_run_ends_as_a_whole_one(recipe: Path, alone: Any, launched: A
     models = [load_file(path / "checkpoint" / "model.safetensors") for path in (one, two)]
     base = load_file(recipe.parent / "base" / "model.safetensors")
     assert models[0].keys() == models[1].keys() == base.keys()
-    assert {n: (v.dtype, v.shape) for n, v in models[0].items()} == {n: (v.dtype, v.shape) for n, v in models[1].items()}
+    assert {n: (v.dtype, v.shape) for n, v in models[0].items()} == {
+        n: (v.dtype, v.shape) for n, v in models[1].items()
+    }
     moved, apart = (
         torch.cat([(values.float() - other[name].float()).flatten() for name, values in models[0].items()]).norm()
         for other in (base, models[1])
@@ -110,6 +111,10 @@ def test_a_sharded_run_ends_as_a_whole_one(recipe: Path, alone: Any, launched: A
     for first, second in zip(*logs, strict=True):
         assert second["task_losses"] == pytest.approx(first["task_losses"], rel=0.02 if case == "bfloat16" else 1e-4)
         assert second["task_tokens"] == first["task_tokens"]
+    checks = [json.loads((path / "outcome.json").read_text())["self_check"] for path in (one, two)]
+    assert checks[0]["task"] == checks[1]["task"]
+    assert checks[1]["predicted"] > 0.01
+    assert checks[1]["error"] < (0.1 if case == "bfloat16" else 1e-3)
     if case != "bfloat16":
         for file in sorted((one / "scores").iterdir()):
             assert file.read_bytes() == (two / "scores" / file.name).read_bytes()
@@ -129,6 +134,9 @@ def test_who_is_told_to_stop_saves_first_and_goes_on(launched: Any) -> None:
 
 def test_micro_batches_of_text_get_a_blank_picture(alone: Any, launched: Any) -> None:
     """Without it one rank would wait forever for the other at the vision tower."""
-    rows = [sum(line["masked_rows"] for line in read_jsonl(paths["full"] / "training.jsonl")) for paths in (alone, launched[0])]
+    rows = [
+        sum(line["masked_rows"] for line in read_jsonl(paths["full"] / "training.jsonl"))
+        for paths in (alone, launched[0])
+    ]
     assert rows[0] == 0
     assert rows[1] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from transformers import Trainer
 
 from cotbal.hosts.shards import load_shards, save_shards
 from cotbal.hosts.trained_weights import load_trained, save_trained
+from cotbal.rundir import write_json
 
+COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
 SCHEDULER = "scheduler.pt"  # as the Trainer calls it
 
 
@@ -30,7 +33,8 @@ class ExactCheckpoints(Trainer):
         return by_host or any(isinstance(parameter, DTensor) for parameter in self.model.parameters())
 
     @property
-    def _by_fsdp2(self) -> bool:
+    def by_fsdp2(self) -> bool:
+        """Whether accelerate has shared them out, by FSDP2."""
         return bool(self.is_fsdp_enabled and self.accelerator.is_fsdp2)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
@@ -39,7 +43,7 @@ class ExactCheckpoints(Trainer):
             save_trained(self.model, Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}")
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if not self._by_fsdp2:
+        if not self.by_fsdp2:
             super()._save_optimizer_and_scheduler(output_dir)
             return
         save_shards(self.model, self.optimizer, Path(output_dir))
@@ -47,7 +51,7 @@ class ExactCheckpoints(Trainer):
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self._by_fsdp2:
+        if self.by_fsdp2:
             return  # comes with the optimizer
         if self.sharded:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -55,16 +59,37 @@ class ExactCheckpoints(Trainer):
             load_trained(self.model, Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if not self._by_fsdp2 or checkpoint is None:
+        if not self.by_fsdp2 or checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         load_shards(self.model, self.optimizer, Path(checkpoint))
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
 
     def _load_best_model(self) -> None:
-        if self._by_fsdp2:
+        if self.by_fsdp2:
             load_shards(self.model, None, Path(self.state.best_model_checkpoint))
         elif self.sharded or self.args.save_only_model:
             super()._load_best_model()
         else:
             load_trained(self.model, Path(self.state.best_model_checkpoint))
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Say that a partial checkpoint was written to its end, by all ranks."""
+    write_json(checkpoint / COMPLETE, {"step": step_of(checkpoint)})
+
+
+def last_complete(directory: Path) -> Path | None:
+    """The newest partial checkpoint that was written to its end; those cut off are removed."""
+    whole = []
+    for checkpoint in directory.glob("checkpoint-*"):
+        if (checkpoint / COMPLETE).exists():
+            whole.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(whole, key=step_of, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step after which a partial checkpoint was written."""
+    return int(checkpoint.name.rpartition("-")[2])

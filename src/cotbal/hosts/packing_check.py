@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import TrainerCallback, TrainerControl, TrainerState
+from transformers import TrainerCallback
 
 from cotbal.data.packing import pack
 from cotbal.errors import CotbalError
@@ -95,9 +95,7 @@ class PackingCallback(TrainerCallback):
     def __init__(self, check: Callable[[nn.Module], object]) -> None:
         self.check = check
 
-    def on_train_begin(
-        self, args: Any, state: TrainerState, control: TrainerControl, model: nn.Module, **_: Any
-    ) -> None:
+    def on_train_begin(self, *_: Any, model: nn.Module, **__: Any) -> None:
         """Before the first step."""
         self.check(model)
 

@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed import checkpoint as files
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
 from cotbal.errors import CotbalError
@@ -26,7 +28,7 @@ def save_shards(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: 
     Any number of ranks can read it back.
     """
     _complete(optimizer)
-    files.save(_parts(model, optimizer), checkpoint_id=checkpoint / DIRECTORY)
+    save(_parts(model, optimizer), checkpoint_id=checkpoint / DIRECTORY)
 
 
 def load_shards(model: nn.Module, optimizer: torch.optim.Optimizer | None, checkpoint: Path) -> None:
@@ -42,13 +44,13 @@ def load_shards(model: nn.Module, optimizer: torch.optim.Optimizer | None, check
             "configuration of accelerate that it began with, or start anew without this checkpoint"
         )
     parts = _parts(model, optimizer)
-    found = files.FileSystemReader(directory).read_metadata().state_dict_metadata
+    found = FileSystemReader(directory).read_metadata().state_dict_metadata
     if differing := {n for n in found if n.startswith("trained.")} ^ {f"trained.{n}" for n in parts["trained"]}:
         raise CotbalError(
             f"{checkpoint}: expected the parameters that are trained now; found {len(differing)} more or fewer, among "
             f"them {min(differing).removeprefix('trained.')}. The checkpoint belongs to another training"
         )
-    files.load(parts, checkpoint_id=directory)
+    load(parts, checkpoint_id=directory)
     if optimizer is not None:
         set_optimizer_state_dict(model, optimizer, parts["optimizer"])
 
@@ -64,11 +66,10 @@ def _complete(optimizer: torch.optim.Optimizer) -> None:
     It has none for them (a trained vision tower whose last layer is not used), and torch refuses to read a checkpoint
     in which some parameter has no state.
     """
-    like = next(iter(optimizer.state.items()), None)
-    for group in optimizer.param_groups if like else ():
-        for parameter in group["params"]:
+    for like, state in list(optimizer.state.items())[:1]:
+        for parameter in (each for group in optimizer.param_groups for each in group["params"]):
             if parameter not in optimizer.state:
-                optimizer.state[parameter] = {key: _zeros(value, like[0], parameter) for key, value in like[1].items()}
+                optimizer.state[parameter] = {key: _zeros(value, like, parameter) for key, value in state.items()}
 
 
 def _zeros(value: Any, model: Tensor, parameter: Tensor) -> Any:

@@ -79,7 +79,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
 
     Before the first step it checks on a real batch that a changed weight changes the gradient as predicted
     (`self_check` holds the result). The check is left out, with a line in the log, where it cannot be made: with
-    `per_device`, and with parameters that are sharded over ranks (FSDP, DeepSpeed).
+    `per_device`, and with parameters that are sharded over ranks otherwise than by accelerate's FSDP2.
 
     Raises:
         CotbalError: the combination of arguments would lose the weights (label smoothing, a loss function of the
@@ -156,7 +156,8 @@ class TaskWeightedTrainer(ExactCheckpoints):
 
         inputs = [self._prepare_inputs(batch) for batch in batches]
         with self.accelerator.autocast():  # as the model's forward does in training
-            self.self_check = check_weights(self.model, inputs, host_loss, coefficients, self.tasks)
+            together = self._over_ranks if self.by_fsdp2 else None
+            self.self_check = check_weights(self.model, inputs, host_loss, coefficients, self.tasks, together)
         self._step = step
         step.sums.zero_()  # the check is no training: nothing of it may be observed
         self._check_is_due = self.self_check is None  # a step with a single task says nothing: look at the next one
@@ -164,7 +165,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
     def _cannot_be_checked(self) -> str | None:
         if self.normalizer == "per_device":
             return "with the normalizer per_device the effect of a weight depends on the micro-batch"
-        if self.sharded:
+        if self.sharded and not self.by_fsdp2:
             return "the parameters are sharded over ranks"
         return None
 
