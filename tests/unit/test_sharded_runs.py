@@ -11,15 +11,21 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.commands import launch
+from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
+from sharded_runs import LAUNCHED
 
 from cotbal import worker
 from cotbal.data.records import default_cache, open_records
 from cotbal.data.sampling import draw_portions, kept_records, write_manifest
 from cotbal.executors import STOPPED
+from cotbal.launching import launched as launched_by
 from cotbal.recipe import load_recipe
+from cotbal.recipes.releases.paper import FSDP2
 from cotbal.rundir import RunDir, read_jsonl, write_json
 from cotbal.runs import plan_probes
+from cotbal.sections import ResourcesSection
 from tiny_vlm import mixture
 
 HERE = Path(__file__).parent
@@ -85,10 +91,23 @@ def launched(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[di
         listed += ([] if calls is None else [(str(jobs[name]), calls)]) + [(str(jobs[name]), None)]
     command = [sys.executable, str(HERE / "sharded_runs.py"), str(directory), json.dumps(listed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=400)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     told = [json.loads((directory / f"rank{number}.json").read_text()) for number in range(2)]
     return {name: job.parent for name, job in jobs.items()}, told
+
+
+def test_the_file_beside_the_paper_s_recipes_turns_it_on(tmp_path: Path) -> None:
+    """What `accelerate launch` makes of it is what the ranks of this test find in their environment."""
+    file = tmp_path / "accelerate.yaml"
+    file.write_text(FSDP2)
+    needs = ResourcesSection(gpus=8, accelerate_config=file)
+    _, _, launcher, *options = launched_by(("python", "-m", "cotbal.worker", "job.json"), needs)
+    assert launcher == "accelerate.commands.launch"
+    chosen, *_ = launch._validate_launch_command(launch.launch_command_parser().parse_args(options))
+    found = prepare_multi_gpu_env(chosen)
+    assert found.items() >= {**LAUNCHED, "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}.items()
+    assert (chosen.num_processes, chosen.num_machines) == (8, 1)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -115,9 +134,9 @@ def test_a_sharded_run_ends_as_a_whole_one(recipe: Path, alone: Any, launched: A
     assert checks[0]["task"] == checks[1]["task"]
     assert checks[1]["predicted"] > 0.01
     assert checks[1]["error"] < (0.1 if case == "bfloat16" else 1e-3)
-    if case != "bfloat16":
-        for file in sorted((one / "scores").iterdir()):
-            assert file.read_bytes() == (two / "scores" / file.name).read_bytes()
+    for kind in ("generations", "scores") if case != "bfloat16" else ():
+        for file in sorted((one / kind).iterdir()):
+            assert file.read_bytes() == (two / kind / file.name).read_bytes()
 
 
 def test_parameters_are_shared_out(launched: Any) -> None:

@@ -23,10 +23,7 @@ DIRECTORY = "trained_shards"
 
 
 def save_shards(model: nn.Module, optimizer: torch.optim.Optimizer, checkpoint: Path) -> None:
-    """Write what `trained_weights.save_trained` keeps, and the state of the optimizer, each rank its part.
-
-    Any number of ranks can read it back.
-    """
+    """Write what `trained_weights.save_trained` keeps, and the state of the optimizer, each rank its part."""
     _complete(optimizer)
     save(_parts(model, optimizer), checkpoint_id=checkpoint / DIRECTORY)
 
