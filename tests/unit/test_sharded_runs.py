@@ -14,8 +14,8 @@ import torch
 from accelerate.commands import launch
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
-from sharded_runs import LAUNCHED
 
+import sharded_runs
 from cotbal import worker
 from cotbal.data.records import default_cache, open_records
 from cotbal.data.sampling import draw_portions, kept_records, write_manifest
@@ -28,7 +28,6 @@ from cotbal.runs import plan_probes
 from cotbal.sections import ResourcesSection
 from tiny_vlm import mixture
 
-HERE = Path(__file__).parent
 MODEL = "checkpoint: base, max_length: 120"
 # Settings, and after how many questions of one rank whether to stop it says yes, if it does; then the run goes on.
 CASES: dict[str, tuple[tuple[str, ...], int | None]] = {
@@ -89,7 +88,7 @@ def launched(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[di
     listed = []
     for name, (_, calls) in CASES.items():
         listed += ([] if calls is None else [(str(jobs[name]), calls)]) + [(str(jobs[name]), None)]
-    command = [sys.executable, str(HERE / "sharded_runs.py"), str(directory), json.dumps(listed)]
+    command = [sys.executable, sharded_runs.__file__, str(directory), json.dumps(listed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -106,7 +105,7 @@ def test_the_file_beside_the_paper_s_recipes_turns_it_on(tmp_path: Path) -> None
     assert launcher == "accelerate.commands.launch"
     chosen, *_ = launch._validate_launch_command(launch.launch_command_parser().parse_args(options))
     found = prepare_multi_gpu_env(chosen)
-    assert found.items() >= {**LAUNCHED, "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}.items()
+    assert found.items() >= {**sharded_runs.LAUNCHED, "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}.items()
     assert (chosen.num_processes, chosen.num_machines) == (8, 1)
 
 
