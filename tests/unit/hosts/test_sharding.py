@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy
 from transformers import AutoModelForImageTextToText
 
 from cotbal.errors import CotbalError
 from cotbal.hosts.forward import without_dropout
-from cotbal.hosts.sharding import layer_classes, refuse_other_sharding
+from cotbal.hosts.sharding import layer_classes, refuse_other_sharding, settle_sharding
 from cotbal.hosts.shards import gather_trained, load_shards
 
 
@@ -63,3 +66,18 @@ def test_a_check_keeps_no_more_activations_than_the_training(checkpoint: Path) -
     assert layers["LlamaDecoderLayer"]
     assert not layers["LlamaAttention"]
     assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("quantized", "policy", "told"),
+    [
+        (True, OffloadPolicy(), "model.quantization: four bits are not shared out"),
+        (False, CPUOffloadPolicy(), "expected fsdp_offload_params: false"),
+    ],
+)
+def test_what_fsdp2_cannot_have(quantized: bool, policy: OffloadPolicy, told: str) -> None:
+    plugin = SimpleNamespace(cpu_offload=policy)
+    accelerator = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
+    model = SimpleNamespace(is_quantized=quantized)
+    with pytest.raises(CotbalError, match=re.escape(told)):
+        settle_sharding(SimpleNamespace(is_fsdp_enabled=True, accelerator=accelerator, model=model))
