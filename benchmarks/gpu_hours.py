@@ -248,6 +248,11 @@ def memory(model: Model) -> float:
     return (OPTIMIZER_BYTES * model.parameters + 2 * TOWER) / 1e9
 
 
+def loading(model: Model) -> float:
+    """GB of CPU memory that a rank holds before the model is shared out: what is trained in float32, and the tower."""
+    return (4 * model.parameters + 2 * TOWER) / 1e9
+
+
 def cost_table() -> list[str]:
     """The rows of the table in docs/reproduce.md."""
     rows = [
@@ -265,4 +270,6 @@ def cost_table() -> list[str]:
 if __name__ == "__main__":
     print("\n".join(cost_table()))
     print("LLaVA-1.5-7B's own tuning, GPU-hours by this formula and as reported: {:.0f}, {:.0f}".format(*anchor()))
-    print(", ".join(f"{name}: {memory(model):.0f} GB" for name, model in MODELS.items()))
+    print(
+        ", ".join(f"{name}: {memory(model):.0f} GB, {memory(model) / GPUS:.0f} a GPU" for name, model in MODELS.items())
+    )

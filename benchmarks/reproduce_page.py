@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gpu_hours import MODELS, anchor, cost_table, memory
+from gpu_hours import GPUS, MODELS, anchor, cost_table, loading, memory
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "reproduce.md"
@@ -103,10 +103,14 @@ def assumed() -> list[str]:
     """What the formula gives where somebody else reported a time, and what one training holds in memory."""
     formula, reported = anchor()
     held = ", ".join(f"{name} {memory(model):.0f} GB" for name, model in MODELS.items())
+    shared = ", ".join(f"{name} {memory(model) / GPUS:.0f} GB" for name, model in MODELS.items())
+    loaded = ", ".join(f"{name} {GPUS * loading(model):.0f} GB" for name, model in MODELS.items())
     return [
         f"- For LLaVA-1.5-7B's own tuning the formula gives {formula:.0f} GPU-hours; its README reports about "
         f"{reported:.0f}.",
-        f"- Weights, gradients and Adam of full training in float32: {held}, whatever the batch.",
+        f"- Weights, gradients and Adam of full training in float32, computed: {held}, whatever the batch. Shared out "
+        f"over {GPUS} GPUs: {shared} each; activations and the layer at work come on top.",
+        f"- CPU memory of a node while {GPUS} ranks load the model, each of them all of it, computed: {loaded}.",
     ]
 
 

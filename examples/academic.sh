@@ -4,7 +4,10 @@
 #   DRY_RUN=1 examples/academic.sh          show the commands, run none
 #   RAW=raw SIZE=13b examples/academic.sh   releases below raw/, LLaVA-1.5-13B
 #   SEEDS=0,1,2 examples/academic.sh        three training seeds a model
-#   RESOURCES="resources.gpus=8" examples/academic.sh   eight GPUs a training, each of which holds the whole model
+#   RESOURCES="resources.gpus=16 resources.nodes=2 --on slurm" examples/academic.sh   two nodes a training, not one of 8 GPUs
+#
+# The recipe has every training shared out over its GPUs (FSDP2, accelerate.yaml beside it): full tuning of 7B in float32
+# holds 109 GB beside activations, 14 GB on each of 8 GPUs (computed; nobody has run this script on GPUs).
 #
 # Stop it whenever you like: every step goes on where it stopped, and what is done is not done again.
 set -euo pipefail

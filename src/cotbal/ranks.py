@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from cotbal.errors import CotbalError
 from cotbal.executors import PARENT, PREEMPTIBLE
 
 PATIENCE = timedelta(hours=2)  # ranks wait for the slowest answers, and for rank 0 while it writes a large model
@@ -84,20 +83,6 @@ def join() -> Ranks:
     distributed.init_process_group("nccl" if gpus else "gloo", timeout=PATIENCE)
     group = distributed.new_group(backend="gloo", timeout=PATIENCE)
     return Ranks(distributed.get_rank(), distributed.get_world_size(), group)
-
-
-def refuse_sharding(trainer: Any) -> None:
-    """Every rank must hold the whole model.
-
-    Raises:
-        CotbalError: a configuration of accelerate has the trainer (of transformers) share it out.
-    """
-    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-        raise CotbalError(
-            "resources.accelerate_config: expected plain data parallelism (distributed_type: MULTI_GPU); found FSDP or "
-            "DeepSpeed, whose parts a run cannot write as one checkpoint yet. Leave the file out, or use "
-            "TaskWeightedTrainer in a training of your own"
-        )
 
 
 def is_of_another(error: BaseException) -> bool:

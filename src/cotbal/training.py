@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
 from cotbal import plugins, vlm
@@ -19,20 +20,23 @@ from cotbal.data.order import FILLER, Mixed, Shuffled
 from cotbal.data.packing import packed
 from cotbal.data.questions import collator_for
 from cotbal.errors import CotbalError
-from cotbal.hosts.packing_check import ROWS, check_packing
+from cotbal.hosts.blank_picture import with_blank_picture
+from cotbal.hosts.checkpoints import last_complete, mark_complete, step_of
+from cotbal.hosts.packing_check import ROWS, PackingCallback, check_packing
+from cotbal.hosts.sharding import settle_sharding
+from cotbal.hosts.shards import gather_trained
 from cotbal.hosts.step import by_task
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
 from cotbal.loss import IGNORED
-from cotbal.ranks import ALONE, Ranks, Stopped, refuse_sharding
+from cotbal.ranks import ALONE, Ranks, Stopped
 from cotbal.recipe import Recipe
-from cotbal.rundir import RunPaths, append_jsonl, read_jsonl, write_json, write_jsonl
+from cotbal.rundir import RunPaths, append_jsonl, read_jsonl, write_jsonl
 from cotbal.runs import Run
 from cotbal.sections import ModelSection, Optimization
 from cotbal.tracking import Tracking
 from cotbal.weightings import Weighting
 
 Report = Callable[[int, int, float | None], None]  # steps done, steps in all, loss
-COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
 LOG_LINES = 100  # at most about this many points a loss curve
 
 
@@ -80,15 +84,13 @@ def train(
         Stopped: `stop` said so on some rank, and a partial checkpoint of that step is on disk.
     """
     set_seed(run.seed)
-    log = _Log(paths, report, ranks, stop)
-    trainer, processor = _trainer(recipe, run, rows, weights, log, tracking)
     resume = ranks.agreed(last_complete(paths.partial) if ranks.main else None)
-    log.begin(resume)
+    log = _Log(paths, report, ranks, stop, resume)
+    trainer, processor = _trainer(recipe, run, rows, weights, log, tracking)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if log.stopped:
         raise Stopped
-    if ranks.main:
-        _save(trainer, processor, recipe.model, paths)
+    _save(trainer, processor, recipe, paths, ranks)
     return _summary(trainer, round(len(rows) * recipe.file.optimization.epochs), paths)
 
 
@@ -107,18 +109,32 @@ def _trainer(
         model=prepared,
         args=settings,
         train_dataset=Shuffled(rows, run.seed, settings.per_device_train_batch_size * ranks if ranks > 1 else 1),
-        data_collator=packed(padded, recipe.model.max_length, padding) if wanted.packing else padded,
+        data_collator=padded,
         tasks=tasks,
         weighting=_weighting(recipe, run, tasks, weights),
         normalizer=wanted.normalizer,
-        callbacks=[log],
     )
-    refuse_sharding(trainer)
-    trainer.remove_callback(PrinterCallback)  # our log writes the same figures as JSON
+    settle_sharding(trainer)
+    if trainer.is_fsdp_enabled and (example := rows.with_picture()):
+        trainer.data_collator = padded = with_blank_picture(padded, example)
     if wanted.packing:
-        with trainer.accelerator.autocast():
-            check_packing(trainer.model, padded, rows.spread(ROWS), padding)
+        _pack(trainer, padded, recipe.model.max_length, rows.spread(ROWS), padding)
+    trainer.add_callback(log)  # behind the check, so that nothing is written before it
+    trainer.remove_callback(PrinterCallback)  # our log writes the same figures as JSON
     return trainer, processor
+
+
+def _pack(
+    trainer: TaskWeightedTrainer, padded: Callable[[list[Any]], Batch], length: int, rows: list[Any], padding: int
+) -> None:
+    """Have the trainer pack its batches, once the model has shown on a few rows that it keeps them apart."""
+
+    def check(model: nn.Module) -> None:
+        with trainer.accelerator.autocast():
+            check_packing(model, padded, rows, padding)
+
+    trainer.data_collator = packed(padded, length, padding)
+    trainer.add_callback(PackingCallback(check))
 
 
 def _collator(recipe: Recipe, processor: Any, tasks: Sequence[str], rows: Mixed) -> Callable[[list[Any]], Batch]:
@@ -188,8 +204,11 @@ def arguments(
 class _Log(TrainerCallback):
     """Writes losses and progress to disk, and marks partial checkpoints that are whole."""
 
-    def __init__(self, paths: RunPaths, report: Report, ranks: Ranks, stop: Callable[[], bool]) -> None:
+    def __init__(
+        self, paths: RunPaths, report: Report, ranks: Ranks, stop: Callable[[], bool], resume: Path | None
+    ) -> None:
         self.paths = paths
+        self.resume = resume
         self.report = report
         self.ranks = ranks
         self.stop = stop
@@ -198,9 +217,9 @@ class _Log(TrainerCallback):
         self.started = time.monotonic()
         self.seconds_before = 0.0
 
-    def begin(self, resume: Path | None) -> None:
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Forget the log lines of steps that will be made again."""
-        step = _step(resume) if resume else 0
+        step = step_of(self.resume) if self.resume else 0
         lines = [line for line in read_jsonl(self.paths.training) if line["step"] <= step]
         self.seconds_before = lines[-1]["seconds"] if lines else 0.0
         self.ranks.wait()  # all have read it
@@ -233,36 +252,36 @@ class _Log(TrainerCallback):
         """Mark the checkpoint that all ranks have written; one without the mark was cut off and is not used."""
         self.ranks.wait()
         if self.ranks.main:
-            self._mark(state)
-
-    def _mark(self, state: TrainerState) -> None:
-        write_json(self.paths.partial / f"checkpoint-{state.global_step}" / COMPLETE, {"step": state.global_step})
+            mark_complete(self.paths.partial / f"checkpoint-{state.global_step}")
 
 
-def last_complete(directory: Path) -> Path | None:
-    """The newest partial checkpoint that was written to its end; those cut off are removed."""
-    whole = []
-    for checkpoint in directory.glob("checkpoint-*"):
-        if (checkpoint / COMPLETE).exists():
-            whole.append(checkpoint)
-        else:
-            shutil.rmtree(checkpoint)
-    return max(whole, key=_step, default=None)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
-
-
-def _save(trainer: TaskWeightedTrainer, processor: Any, settings: ModelSection, paths: RunPaths) -> None:
+def _save(trainer: TaskWeightedTrainer, processor: Any, recipe: Recipe, paths: RunPaths, ranks: Ranks) -> None:
     """Write the checkpoint beside its place and rename it, so that a checkpoint directory is always whole."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.sharded:
+        model = _gathered(model, recipe, ranks)
+    if not ranks.main:
+        return
     new = paths.checkpoint.with_name("checkpoint.new")
     for stale in (new, paths.checkpoint):
         if stale.exists():
             shutil.rmtree(stale)
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    vlm.save_merged(model, processor, new, settings.dtype)
+    vlm.save_merged(model, processor, new, recipe.model.dtype)
     new.rename(paths.checkpoint)
+
+
+def _gathered(sharded: nn.Module, recipe: Recipe, ranks: Ranks) -> nn.Module | None:
+    """On rank 0 the trained model as a run that is not sharded would have it, in the memory of its CPU.
+
+    It is the base once more, into which what was trained is copied tensor by tensor: there is one copy of the model,
+    frozen parts, tied weights and adapters are as they were when the training began, and saving is the same for both.
+    """
+    whole = None
+    if ranks.main:
+        model, _ = vlm.load(recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code, recipe.model)
+        whole = vlm.prepare(model, recipe.model)
+    gather_trained(sharded, whole)
+    return whole
 
 
 def _summary(trainer: TaskWeightedTrainer, records: int, paths: RunPaths) -> Trained:

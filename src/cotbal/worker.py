@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import os
 import resource
@@ -24,6 +25,7 @@ from cotbal.data.order import Mixed, Part
 from cotbal.data.records import Record, default_cache, open_records
 from cotbal.data.sampling import kept_records, read_manifest
 from cotbal.executors import PREEMPTIBLE, STOPPED
+from cotbal.hosts.sharding import refuse_other_sharding
 from cotbal.mixture import Task
 from cotbal.ranks import Ranks, Stopped, is_of_another, join, leave_with_parent, stop_signal
 from cotbal.recipe import Recipe, load_recipe
@@ -51,6 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     try:
         ranks = join()
+        refuse_other_sharding()
         wait = QUEUE_LOCK_SECONDS if PREEMPTIBLE in os.environ else LOCK_SECONDS
         with locked(paths.lock, wait) if ranks.main else nullcontext():
             if not ranks.agreed(paths.done):
@@ -77,6 +80,7 @@ def _do(job: dict[str, Any], root: RunDir, paths: RunPaths, progress: _Progress)
             write_json(paths.trained, vars(trained))
             shutil.rmtree(paths.partial, ignore_errors=True)
         ranks.wait()
+        _free()
     seconds = _evaluate(recipe, run, paths, progress)
     if not ranks.main:
         return
@@ -153,6 +157,17 @@ def _records(recipe: Recipe, path: Path) -> list[Record]:
     records = open_records(path, default_cache(), evaluation=True)
     kept, _ = kept_records(records, recipe.images, recipe.file.on_missing_image)
     return [records[int(i)] for i in kept]
+
+
+def _free() -> None:
+    """Give up what the training held on this rank's GPU: the answers need the place.
+
+    A model that is sharded could answer only with all ranks in step, a token of the longest answer at a time. So every
+    rank loads the checkpoint that was just written, whole and in `model.dtype` (7B in bfloat16: 14 GB), and answers its
+    share of the questions as in a run that is not sharded.
+    """
+    gc.collect()  # trainer, optimizer and model refer to each other
+    torch.cuda.empty_cache()
 
 
 def _evaluate(recipe: Recipe, run: Run, paths: RunPaths, progress: _Progress) -> float:

@@ -121,20 +121,6 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(recipe_file: Path, tmp_pat
         training.arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, 3)
 
 
-def test_a_model_that_is_sharded_is_refused_before_it_is_trained(
-    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    create = training.TaskWeightedTrainer.create_accelerator_and_postprocess
-
-    def sharding(self: training.TaskWeightedTrainer) -> None:
-        create(self)
-        self.is_fsdp_enabled = True
-
-    monkeypatch.setattr(training.TaskWeightedTrainer, "create_accelerator_and_postprocess", sharding)
-    with pytest.raises(CotbalError, match="accelerate_config: expected plain data parallelism"):
-        train(load_recipe(recipe_file), "fixed", tmp_path)
-
-
 def test_the_training_moved_the_model(recipe_file: Path, tmp_path: Path) -> None:
     """So that the test above compares more than two copies of the base."""
     recipe = load_recipe(recipe_file)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
+from cotbal.data.chat import PICTURE
 from cotbal.data.collate import Row
-from cotbal.data.records import Records
+from cotbal.data.records import Records, Turn
 
 FILLER = "filler"  # marks a row that is there for its shape alone
 SEEN = 64  # rows among which those for a check are chosen
@@ -80,6 +82,16 @@ class Mixed(Dataset[dict[str, Any]]):
         seen = [self[int(i)] for i in np.unique(np.linspace(0, len(self) - 1, SEEN).astype(int))]
         seen.sort(key=lambda item: not item["row"].record.images)
         return [seen[int(i)] for i in np.unique(np.linspace(0, len(seen) - 1, count).astype(int))]
+
+    def with_picture(self) -> dict[str, Any] | None:
+        """A short row about one picture of the run; None where there are none."""
+        for task, records, indices, _ in self.parts:
+            for record in (records[int(index)] for index in indices):
+                if record.images:
+                    turns = (Turn("user", f"{PICTURE}\n?"), Turn("assistant", "."))
+                    short = replace(record, images=record.images[:1], turns=turns)
+                    return {"row": Row(short, task, None), "task": task}
+        return None
 
     def __getitem__(self, place: int) -> dict[str, Any]:
         part, index = self.places[place]

@@ -80,13 +80,15 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
     """Make two passes comparable: every layer in evaluation mode, the model itself still in training mode.
 
     So are layers in four bits (weights in whole numbers): on CPUs bitsandbytes takes evaluation for inference, stores
-    their weights in another order and rounds; the training would go on with these.
+    their weights in another order and rounds; the training would go on with these. And so are layers that keep no
+    activations (gradient checkpointing), which they do in training mode alone: without it the pass may not fit.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     model.training = True
     for module, mode in modes:
-        if not all(parameter.is_floating_point() for parameter in module.parameters(recurse=False)):
+        four_bits = not all(parameter.is_floating_point() for parameter in module.parameters(recurse=False))
+        if four_bits or getattr(module, "gradient_checkpointing", False):
             module.training = mode
     try:
         yield

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import TrainerCallback
 
 from cotbal.data.packing import pack
 from cotbal.errors import CotbalError
@@ -82,6 +83,21 @@ def check_packing(
     if found.neighbours <= rounding:
         logger.warning("optimization.packing: whether packed rows are kept apart cannot be seen on the first rows")
     return found
+
+
+class PackingCallback(TrainerCallback):
+    """Checks the packing when a training begins: then the model is where it will be, and shared out if it will be.
+
+    Args:
+        check: does it.
+    """
+
+    def __init__(self, check: Callable[[nn.Module], object]) -> None:
+        self.check = check
+
+    def on_train_begin(self, *_: Any, model: nn.Module, **__: Any) -> None:
+        """Before the first step."""
+        self.check(model)
 
 
 def _name(model: nn.Module) -> str:

@@ -2,7 +2,7 @@
 
 Hosts lose weights silently: a dropped column, a flag left at its default, a denominator that cancels them. The check
 runs the host's own loss twice on real rows, once with one task's weight changed, and compares the change of the
-gradient with the one that the gradients of the single tasks, computed without the host's loss, predict.
+gradient with the predicted one: the gradient of the change itself, computed without the host's loss.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from cotbal.errors import CotbalError
 from cotbal.hosts.forward import for_model, logits_of, low_precision, without_dropout
-from cotbal.loss import predicting, token_losses, token_tasks
+from cotbal.loss import predicting, token_counts, token_losses, token_tasks
 
 FACTOR = 4.0  # by which one task's weight is changed: large, so that the change stands out from rounding
 TOLERANCE = 0.02  # relative, float32; lost weights give 1
@@ -51,6 +52,7 @@ def check_weights(
     host_loss: HostLoss,
     coefficients: Callable[[int, float], Tensor],
     tasks: Sequence[str],
+    over_ranks: Callable[[Tensor], Tensor] | None = None,
 ) -> SelfCheck | None:
     """Compare observed and predicted change of the gradient; None when the rows at hand hold a single task.
 
@@ -59,22 +61,23 @@ def check_weights(
         batches: micro-batches on the model's device, with `labels` and `task_ids`.
         host_loss: (batch, coefficients a task) -> the loss that the host would send backward.
         coefficients: (task, factor) -> coefficients `c_t` when this task's weight is multiplied by the factor.
+        over_ranks: sums counts over the ranks among which the parameters of the model are shared out (FSDP2); all of
+            them check together, on as many micro-batches each. None where this rank has all of the model.
 
     Raises:
         CotbalError: the change is not the predicted one, so the weights would be lost.
     """
-    chosen = _mixed(batches)
-    present = sorted(set().union(*(_present(batch) for batch in chosen)))
+    chosen = _mixed(batches) if over_ranks is None else batches[:MICRO_BATCHES]
+    present = _tasks_of(chosen, len(tasks), over_ranks)
     if len(present) < 2:
         return None
     changed = present[0]
     before, after = coefficients(changed, 1.0), coefficients(changed, FACTOR)
     with without_dropout(model):
-        parameters = _probed(model)
-        single = _task_gradients(model, chosen, parameters, len(tasks))
-        plain = _host_gradient(host_loss, chosen, before, parameters)
-        observed = _host_gradient(host_loss, chosen, after, parameters) - plain
-    predicted = torch.einsum("t,tp->p", (after - before).to(single), single)
+        gradient = _gradient_of(model, chosen, by_backward=over_ranks is not None)
+        predicted = gradient(lambda batch: _stock_loss(model, batch, after - before))
+        plain = gradient(lambda batch: host_loss(batch, before))
+        observed = gradient(lambda batch: host_loss(batch, after)) - plain
     # Tasks whose gradients agree leave nothing to predict: what is then left is rounding, to be held against the whole.
     scale = torch.maximum(predicted.norm(), FLOOR * plain.norm()).clamp_min(1e-30)
     error = float((observed - predicted).norm() / scale)
@@ -90,6 +93,15 @@ def check_weights(
 def _present(batch: Batch) -> set[int]:
     """Tasks with a valid token in the batch: no weight of another task can move the gradient."""
     return set(token_tasks(batch["labels"], batch["task_ids"]).tolist())
+
+
+def _tasks_of(batches: Sequence[Batch], tasks: int, over_ranks: Callable[[Tensor], Tensor] | None) -> list[int]:
+    """Tasks with a valid token in some of the batches, on some rank if ranks check together."""
+    if over_ranks is None:
+        return sorted(set().union(*(_present(batch) for batch in batches)))
+    counts = torch.stack([token_counts(batch["labels"], batch["task_ids"], tasks) for batch in batches]).sum(dim=0)
+    found: list[int] = over_ranks(counts).nonzero()[:, 0].tolist()
+    return found
 
 
 def _mixed(batches: Sequence[Batch]) -> list[Batch]:
@@ -116,26 +128,46 @@ def _probed(model: nn.Module) -> list[nn.Parameter]:
     return chosen
 
 
-def _task_gradients(model: nn.Module, batches: Sequence[Batch], parameters: list[nn.Parameter], tasks: int) -> Tensor:
-    """Gradient of the summed loss of every task, `[task, parameter]`, by the stock forward pass and full logits."""
-    total = torch.zeros(tasks, sum(p.numel() for p in parameters), device=parameters[0].device)
-    for batch in batches:
-        mask = predicting(batch["labels"])
-        outputs = model(**for_model(batch))
-        losses = token_losses(logits_of(model, outputs)[mask], batch["labels"][:, 1:][mask[:, :-1]])
-        tasks_of = token_tasks(batch["labels"], batch["task_ids"])
-        for task in sorted(set(tasks_of.tolist())):
-            total[task] += _flat(losses[tasks_of == task].sum(), parameters)
-    return total
+def _stock_loss(model: nn.Module, batch: Batch, coefficients: Tensor) -> Tensor:
+    """`sum_t c_t S_t` by the stock forward pass and full logits, without anything of the host's loss."""
+    mask = predicting(batch["labels"])
+    outputs = model(**for_model(batch))
+    losses = token_losses(logits_of(model, outputs)[mask], batch["labels"][:, 1:][mask[:, :-1]])
+    tasks_of = token_tasks(batch["labels"], batch["task_ids"])
+    return (losses * coefficients.to(losses)[tasks_of]).sum()
 
 
-def _host_gradient(
-    host_loss: HostLoss, batches: Sequence[Batch], coefficients: Tensor, parameters: list[nn.Parameter]
-) -> Tensor:
-    return torch.stack([_flat(host_loss(batch, coefficients), parameters) for batch in batches]).sum(dim=0)
+def _gradient_of(
+    model: nn.Module, batches: Sequence[Batch], by_backward: bool
+) -> Callable[[Callable[[Batch], Tensor]], Tensor]:
+    """Turns a loss of a batch into its gradient over all batches, by the probed parameters, `[value]`.
+
+    Args:
+        by_backward: sharded parameters get theirs from a backward pass alone, averaged over ranks.
+    """
+    parameters = _probed(model)
+    if not by_backward:
+        return lambda loss: torch.stack([_flat(loss(batch), parameters) for batch in batches]).sum(dim=0)
+
+    def gradient(loss: Callable[[Batch], Tensor]) -> Tensor:
+        for batch in batches:
+            torch.autograd.backward(loss(batch))
+        parts = [_whole(parameter) for parameter in parameters]
+        model.zero_grad(set_to_none=True)
+        return torch.cat(parts)
+
+    return gradient
 
 
 def _flat(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
-    gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
     parts = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
     return torch.cat([part.flatten().float() for part in parts])
+
+
+def _whole(parameter: nn.Parameter) -> Tensor:
+    """All of the gradient of a parameter of which this rank may hold a part, `[value]`."""
+    found = parameter.grad
+    if found is None:
+        return torch.zeros(parameter.numel(), device=parameter.device)
+    return (found.full_tensor() if isinstance(found, DTensor) else found).flatten().float()

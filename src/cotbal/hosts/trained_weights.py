@@ -8,6 +8,7 @@ trained parameter, and every buffer, in its own precision and under the name tha
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ FILE = "trained.safetensors"
 
 def save_trained(model: nn.Module, checkpoint: Path) -> None:
     """Write the trained parameters and the buffers of `model`."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _changing(model).items()}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in changing(model).items()}
     save_file(tensors, checkpoint / FILE)
 
 
@@ -38,18 +39,24 @@ def load_trained(model: nn.Module, checkpoint: Path) -> None:
             f"{checkpoint} holds no {FILE}: it was cut off while it was written, or another trainer or version wrote "
             "it; resume from an older checkpoint, or start anew without it"
         )
-    changing = _changing(model)
+    now = changing(model)
     with safe_open(path, "pt") as file, torch.no_grad():
-        if differing := sorted(set(file.keys()) ^ set(changing)):
+        if differing := sorted(set(file.keys()) ^ set(now)):
             raise CotbalError(
                 f"{checkpoint}: expected the parameters that are trained now; found {len(differing)} more or fewer, "
                 f"among them {differing[0]}. The checkpoint belongs to another training"
             )
-        for name, tensor in changing.items():
+        for name, tensor in now.items():
             tensor.copy_(file.get_tensor(name))
 
 
-def _changing(model: nn.Module) -> dict[str, Tensor]:
+def changing(model: nn.Module) -> dict[str, Tensor]:
+    """What a training may change: the trained parameters, and the buffers that a checkpoint holds, by name."""
     kept = set(model.state_dict())
-    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    return {**parameters, **{name: buffer for name, buffer in model.named_buffers() if name in kept}}
+    parameters = {name: parameter for name, parameter in _plain(model.named_parameters()) if parameter.requires_grad}
+    return {**parameters, **{name: buffer for name, buffer in _plain(model.named_buffers()) if name in kept}}
+
+
+def _plain(tensors: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Under the names without activation checkpointing, whose wrapper accelerate may have put around layers."""
+    return ((name.replace("_checkpoint_wrapped_module.", ""), tensor) for name, tensor in tensors)

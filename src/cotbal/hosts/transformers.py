@@ -15,22 +15,19 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
-from transformers import Trainer
 
 from cotbal.data.packing import MASKED_ROWS
 from cotbal.errors import CotbalError
+from cotbal.hosts.checkpoints import ExactCheckpoints
 from cotbal.hosts.forward import valid_token_losses
 from cotbal.hosts.observer import Observation, Observer
 from cotbal.hosts.self_check import SelfCheck, check_weights
 from cotbal.hosts.step import Step, TaskLosses
-from cotbal.hosts.trained_weights import load_trained, save_trained
 from cotbal.loss import (
     Normalizer,
     predicting,
@@ -70,7 +67,7 @@ def with_task_ids(collator: Callable[[list[Any]], Batch], tasks: Sequence[str]) 
     return collate
 
 
-class TaskWeightedTrainer(Trainer):
+class TaskWeightedTrainer(ExactCheckpoints):
     """A Trainer whose loss is `sum_t c_t S_t` with the coefficients of one whole optimizer step (see `cotbal.loss`).
 
     Args beyond those of `transformers.Trainer`:
@@ -83,7 +80,7 @@ class TaskWeightedTrainer(Trainer):
 
     Before the first step it checks on a real batch that a changed weight changes the gradient as predicted
     (`self_check` holds the result). The check is left out, with a line in the log, where it cannot be made: with
-    `per_device`, and with parameters that are sharded over ranks (FSDP, DeepSpeed).
+    `per_device`, and with parameters that are sharded over ranks otherwise than by accelerate's FSDP2.
 
     Raises:
         CotbalError: the combination of arguments would lose the weights (label smoothing, a loss function of the
@@ -160,7 +157,8 @@ class TaskWeightedTrainer(Trainer):
 
         inputs = [self._prepare_inputs(batch) for batch in batches]
         with self.accelerator.autocast():  # as the model's forward does in training
-            self.self_check = check_weights(self.model, inputs, host_loss, coefficients, self.tasks)
+            together = self._over_ranks if self.by_fsdp2 else None
+            self.self_check = check_weights(self.model, inputs, host_loss, coefficients, self.tasks, together)
         self._step = step
         step.sums.zero_()  # the check is no training: nothing of it may be observed
         self._check_is_due = self.self_check is None  # a step with a single task says nothing: look at the next one
@@ -168,14 +166,9 @@ class TaskWeightedTrainer(Trainer):
     def _cannot_be_checked(self) -> str | None:
         if self.normalizer == "per_device":
             return "with the normalizer per_device the effect of a weight depends on the micro-batch"
-        if self._sharded:
+        if self.sharded and not self.by_fsdp2:
             return "the parameters are sharded over ranks"
         return None
-
-    @property
-    def _sharded(self) -> bool:
-        by_host = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        return by_host or any(isinstance(parameter, DTensor) for parameter in self.model.parameters())
 
     def _over_ranks(self, values: Tensor) -> Tensor:
         """Sum over data-parallel ranks."""
@@ -235,23 +228,6 @@ class TaskWeightedTrainer(Trainer):
         absent = step.counts == 0
         means = (sums / step.counts.clamp_min(1)).masked_fill(absent, torch.nan)
         return means.numpy().astype(np.float64), step.counts.numpy()
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        if self.args.should_save and not self.args.save_only_model and not self._sharded:
-            save_trained(self.model, Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}")
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        if self._sharded:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        else:
-            load_trained(self.model, Path(resume_from_checkpoint))
-
-    def _load_best_model(self) -> None:
-        if self._sharded or self.args.save_only_model:
-            super()._load_best_model()
-        else:
-            load_trained(self.model, Path(self.state.best_model_checkpoint))
 
     def log(self, logs: dict[str, Any], *args: Any, **kwargs: Any) -> None:
         """Add what happened since the last log, over all ranks: plain numbers, so that trackers can show them.

@@ -19,6 +19,7 @@ from cotbal.errors import CotbalError, DataError
 from cotbal.recipe import load_recipe
 from cotbal.recipes import academic
 from cotbal.recipes.releases.benchmark import Prepared
+from cotbal.recipes.releases.paper import FSDP2
 from shell import cotbal
 
 TASKS = ["ShareGPT4V", "RefCOCO-caption", "VQAv2", "GQA", "ChartQA", "OCRVQA", "RefCOCO-bbox", "ShareGPT"]
@@ -67,6 +68,9 @@ def test_the_recipe_carries_the_settings_of_the_paper(prepare: Prepare) -> None:
     assert (made.warmup_ratio, recipe.model.dtype, recipe.model.max_length) == (0.03, "bfloat16", 2048)
     assert (str(recipe.file.portions.mini), recipe.file.portions.large) == ("1/32", 1)
     assert (recipe.file.balance.form, recipe.file.balance.temperature) == ("standard", 0.5)
+    assert recipe.resources.gpus == 8
+    assert recipe.resources.accelerate_config == recipe.path.parent / "accelerate.yaml"
+    assert recipe.resources.accelerate_config.read_text().endswith(FSDP2)
     metrics = {task.name: task.metric for task in recipe.mixture.tasks if task.balanced}
     assert metrics == {
         "ShareGPT4V": "cider", "RefCOCO-caption": "cider", "VQAv2": "exact_match", "GQA": "exact_match",

@@ -9,7 +9,7 @@ from cotbal.recipes.academic import chartqa, gqa, ocrvqa, refcoco, sharegpt, sha
 from cotbal.recipes.academic.settings import head, settings
 from cotbal.recipes.releases import benchmark
 from cotbal.recipes.releases.benchmark import Places, Prepared, TaskPlan, chosen_tasks, task_yaml
-from cotbal.recipes.releases.paper import MODELS
+from cotbal.recipes.releases.paper import ACCELERATE, FSDP2, MODELS
 from cotbal.recipes.releases.sources import Choices
 
 __all__ = ["MODELS", "Choices", "Places", "plans", "prepare"]
@@ -53,4 +53,4 @@ def prepare(
     def text(ready: Sequence[TaskPlan]) -> str:
         return head(choices) + "".join(task_yaml(plan) for plan in ready) + size
 
-    return benchmark.prepare(known, chosen_tasks(known, tasks), places, choices, text, progress)
+    return benchmark.prepare(known, chosen_tasks(known, tasks), places, choices, text, progress, {ACCELERATE: FSDP2})

@@ -10,6 +10,7 @@ from cotbal.recipes.chat.instruct import train_source
 from cotbal.recipes.chat.settings import head, settings
 from cotbal.recipes.releases import benchmark
 from cotbal.recipes.releases.benchmark import Places, Prepared, SplitPlan, TaskPlan, chosen_tasks, task_yaml
+from cotbal.recipes.releases.paper import ACCELERATE, FSDP2
 from cotbal.recipes.releases.sources import Choices
 from cotbal.recipes.releases.visatb import visatb_source
 from cotbal.recipes.releases.writing import Expected
@@ -60,4 +61,4 @@ def prepare(
     def text(ready: Sequence[TaskPlan]) -> str:
         return head(choices) + "".join(map(task_yaml, ready)) + size
 
-    return benchmark.prepare(known, chosen_tasks(known, tasks), places, choices, text, progress)
+    return benchmark.prepare(known, chosen_tasks(known, tasks), places, choices, text, progress, {ACCELERATE: FSDP2})

@@ -12,6 +12,7 @@ from cotbal.recipes.large.sets import DataSet, data_sets
 from cotbal.recipes.large.settings import head, settings
 from cotbal.recipes.releases import benchmark
 from cotbal.recipes.releases.benchmark import Places, Prepared, SplitPlan, TaskPlan, chosen_tasks, task_yaml
+from cotbal.recipes.releases.paper import ACCELERATE, FSDP2
 from cotbal.recipes.releases.sources import Choices
 from cotbal.recipes.releases.writing import Expected
 
@@ -75,7 +76,7 @@ def prepare(
     def text(ready: Sequence[TaskPlan]) -> str:
         return head(choices) + "".join(map(task_yaml, ready)) + size
 
-    return benchmark.prepare(known, chosen, places, choices, text, progress)
+    return benchmark.prepare(known, chosen, places, choices, text, progress, {ACCELERATE: FSDP2})
 
 
 def _demand_known(names: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -97,6 +97,7 @@ def prepare(
     choices: Choices,
     recipe_text: Callable[[Sequence[TaskPlan]], str],
     progress: Progress,
+    beside: Mapping[str, str] | None = None,
 ) -> Prepared:
     """Make every chosen task that is not there yet, then the recipe of all tasks that are there.
 
@@ -104,6 +105,7 @@ def prepare(
         plans: all tasks of the benchmark, in the order of the recipe.
         recipe_text: the recipe of some of the plans.
         progress: is told what is being read, and how much of how much is done.
+        beside: other files that the recipe names, name to text.
 
     Raises:
         DataError: files of a release are absent (all of them are named before anything is read), of another version
@@ -123,7 +125,9 @@ def prepare(
         for plan, found in zip(todo, sources, strict=True):
             done[plan.name] = _make(plan, [source for source in found if source is not None], places, job, count)
         ready = [plan for plan in plans if done[plan.name] is not None]
-        recipe = _write_recipe(places.out / "recipe.yaml", recipe_text(ready))
+        for name, text in (beside or {}).items():
+            _write_ours(places.out / name, text)
+        recipe = _write_ours(places.out / "recipe.yaml", recipe_text(ready))
     return Prepared(recipe, tuple(split for splits in done.values() for split in splits or ()))
 
 
@@ -206,11 +210,11 @@ def task_yaml(plan: TaskPlan) -> str:
 _MARK = "# sha256 of what follows: "
 
 
-def _write_recipe(path: Path, text: str) -> Path:
-    """Write the recipe; one that the user has changed since stays, and the new one lies beside it."""
+def _write_ours(path: Path, text: str) -> Path:
+    """Write the recipe, or a file that it names; one that the user has changed since stays, the new one beside it."""
     whole = f"{_MARK}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
     if path.is_file() and not _is_ours(path):
-        path = path.with_name("recipe.new.yaml")
+        path = path.with_name(f"{path.stem}.new{path.suffix}")
     write_text(path, whole)
     return path
 

@@ -34,8 +34,33 @@ optimization:
 """
 
 
+_RESOURCES = """\
+resources:
+  # Every training is shared out over 8 GPUs (FSDP2): weights, gradients and Adam of 7B take 109 GB, of 13B 209 GB, in
+  # computed figures. None of it changes a result; see docs/machines.md for other machines.
+  gpus: 8                        # published script
+  accelerate_config: accelerate.yaml
+"""
+ACCELERATE = "accelerate.yaml"  # beside the recipe
+FSDP2 = """\
+# For `accelerate launch`, named by resources.accelerate_config of the recipe: shares a model, its gradients and its
+# optimizer out over the GPUs of a run, layer by layer. How many there are, the recipe says.
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+num_machines: 1
+num_processes: 8
+fsdp_config:
+  fsdp_version: 2
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_reshard_after_forward: true
+  fsdp_offload_params: false
+  fsdp_state_dict_type: SHARDED_STATE_DICT
+  fsdp_cpu_ram_efficient_loading: false
+"""
+
+
 def settings(model: str, *, epochs: int, script: str, tuned: str) -> str:
-    """The sections `model` and `optimization`.
+    """The sections `model`, `optimization` and `resources`; the last names ACCELERATE, whose text is FSDP2.
 
     Args:
         model: key of MODELS.
@@ -47,7 +72,7 @@ def settings(model: str, *, epochs: int, script: str, tuned: str) -> str:
     """
     if model not in MODELS:
         raise CotbalError(f"--model: expected one of {', '.join(MODELS)}; found {model!r}")
-    return trained(MODELS[model], epochs, _ABOUT.format(script=script, tuned=tuned))
+    return trained(MODELS[model], epochs, _ABOUT.format(script=script, tuned=tuned)) + _RESOURCES
 
 
 def trained(checkpoint: str, epochs: int, about: str) -> str:

@@ -1,0 +1,83 @@
+"""What a configuration of accelerate may ask for, and what it may not."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy
+from transformers import AutoModelForImageTextToText
+
+from cotbal.errors import CotbalError
+from cotbal.hosts.forward import without_dropout
+from cotbal.hosts.sharding import layer_classes, refuse_other_sharding, settle_sharding
+from cotbal.hosts.shards import gather_trained, load_shards
+
+
+def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "1")
+    with pytest.raises(CotbalError, match="accelerate_config: expected fsdp_version: 2 in fsdp_config"):
+        refuse_other_sharding()
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    with pytest.raises(CotbalError, match=r"found DeepSpeed.*distributed_type: FSDP, fsdp_version: 2"):
+        refuse_other_sharding()
+
+
+def test_every_rank_loads_the_whole_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("USE_FSDP", "true"), ("USE_DEEPSPEED", "false")):
+        monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
+    refuse_other_sharding()
+    assert os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "false"
+
+
+def test_layers_are_those_that_the_model_has(checkpoint: Path) -> None:
+    """The classes that docs/models.md names for LLaVA-1.5; CLIP's text model is not there."""
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    assert "CLIPTextEmbeddings" in model._no_split_modules
+    assert layer_classes(model) == ["CLIPEncoderLayer", "CLIPVisionEmbeddings", "LlamaDecoderLayer"]
+
+
+def test_a_checkpoint_without_shards_is_refused(tmp_path: Path) -> None:
+    model = nn.Linear(2, 2)
+    with pytest.raises(CotbalError, match="holds no trained_shards"):
+        load_shards(model, torch.optim.SGD(model.parameters()), tmp_path)
+
+
+def test_another_model_is_not_filled() -> None:
+    with pytest.raises(CotbalError, match="other parameters than its base, among them bias"):
+        gather_trained(nn.Linear(2, 2), nn.Linear(2, 2, bias=False))
+
+
+def test_a_check_keeps_no_more_activations_than_the_training(checkpoint: Path) -> None:
+    """Layers are run again in the backward pass of a check too, or it would not fit where the training does."""
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    model.train()
+    with without_dropout(model):
+        layers = {type(m).__name__: m.training for m in model.modules()}
+    assert layers["LlamaDecoderLayer"]
+    assert not layers["LlamaAttention"]
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize(
+    ("quantized", "policy", "told"),
+    [
+        (True, OffloadPolicy(), "model.quantization: four bits are not shared out"),
+        (False, CPUOffloadPolicy(), "expected fsdp_offload_params: false"),
+    ],
+)
+def test_what_fsdp2_cannot_have(quantized: bool, policy: OffloadPolicy, told: str) -> None:
+    plugin = SimpleNamespace(cpu_offload=policy)
+    accelerator = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
+    model = SimpleNamespace(is_quantized=quantized)
+    with pytest.raises(CotbalError, match=re.escape(told)):
+        settle_sharding(SimpleNamespace(is_fsdp_enabled=True, accelerator=accelerator, model=model))
