@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import Trainer
 
 from cotbal.data.packing import MASKED_ROWS
 from cotbal.errors import CotbalError
