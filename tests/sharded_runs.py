@@ -78,7 +78,7 @@ def rank(number: int, directory: Path, runs: list[tuple[str, int | None]]) -> No
     sharing(parts)
     ended = []
     for job, calls in runs:
-        worker._stop_signal = lambda calls=calls: after(calls, number)
+        worker.stop_signal = lambda calls=calls: after(calls, number)
         try:
             worker.main([job])
             ended.append("done")
