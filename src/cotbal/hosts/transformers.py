@@ -11,6 +11,7 @@ collator has done its work, since collators drop what they do not know.
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -92,7 +93,7 @@ class TaskWeightedTrainer(Trainer):
     def __init__(
         self, *args: Any, tasks: Sequence[str], weighting: Weighting, normalizer: Normalizer = "weights", **kwargs: Any
     ) -> None:
-        _refuse(kwargs)
+        _refuse({**inspect.signature(Trainer).bind_partial(*args).arguments, **kwargs})  # by name, wherever they stand
         super().__init__(*args, **kwargs)
         self.tasks = tuple(tasks)
         self.weighting = weighting

@@ -220,6 +220,21 @@ def test_arguments_that_would_replace_the_loss_are_refused(checkpoint: Path, tmp
         TaskWeightedTrainer(args=arguments(tmp_path, 4, 4), compute_loss_func=lambda *_: None, **common)
 
 
+def test_they_are_refused_wherever_they_stand(checkpoint: Path, tmp_path: Path) -> None:
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    common = {"tasks": TASKS, "weighting": WEIGHTS}
+    for options, sentence in (
+        ({"label_smoothing_factor": 0.1}, "label smoothing"),
+        ({"use_liger_kernel": True}, "liger"),
+    ):
+        with pytest.raises(CotbalError, match=sentence):
+            TaskWeightedTrainer(model, arguments(tmp_path, 4, 4, **options), **common)
+    plain = arguments(tmp_path, 4, 4)
+    with pytest.raises(CotbalError, match="compute_loss_func"):
+        TaskWeightedTrainer(model, plain, pad, rows(), None, None, None, lambda *_: None, **common)
+    assert TaskWeightedTrainer(model, plain, pad, rows(), **common).args is plain
+
+
 class NoLogits(LlavaForConditionalGeneration):
     """As with a fused or chunked loss: the head is run inside the loss, and its outputs are gone."""
 
