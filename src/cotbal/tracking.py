@@ -80,8 +80,10 @@ def reporting(tracking: Tracking | None, directory: Path) -> Iterator[None]:
         yield
     finally:
         if "wandb" in tracking.trackers and "wandb" in sys.modules:
-            # The Trainer leaves it open, and the next run in this process would go on in it.
+            # The Trainer leaves it open, and the next run in this process would go on in it. Finishing is not enough:
+            # W&B reads its variables once, and the next run would be this one again, in this one's directory.
             sys.modules["wandb"].finish()
+            sys.modules["wandb"].teardown()
         os.environ.clear()
         os.environ |= before
 

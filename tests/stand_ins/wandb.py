@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 run: Run | None = None
+settings: dict[str, str] | None = None  # variables, read once as by the real one
 
 
 class Config(dict):
@@ -39,9 +40,10 @@ def write(call: str, **what: Any) -> None:
 
 
 def init(**what: Any) -> None:
-    global run  # noqa: PLW0603
+    global run, settings  # noqa: PLW0603
     run = Run()
-    write("init", **what, environment={k: v for k, v in os.environ.items() if k.startswith("WANDB_")})
+    settings = settings or {k: v for k, v in os.environ.items() if k.startswith("WANDB_")}
+    write("init", **what, environment=settings)
 
 
 def log(values: dict[str, Any]) -> None:
@@ -52,6 +54,11 @@ def finish() -> None:
     global run  # noqa: PLW0603
     run = None
     write("finish")
+
+
+def teardown() -> None:
+    global settings  # noqa: PLW0603
+    settings = None  # and a run that is open stays what `wandb.run` names
 
 
 def define_metric(*args: Any, **more: Any) -> None:
