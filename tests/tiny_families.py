@@ -24,6 +24,7 @@ from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2Im
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
 from transformers.models.paligemma.processing_paligemma import EXTRA_TOKENS
+from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
@@ -85,19 +86,19 @@ def _qwen_vision(**more: Any) -> dict[str, Any]:
     return {"depth": 2, "hidden_size": WIDTH, "num_heads": 2, "patch_size": 4, **more}
 
 
-def _qwen(model: str, videos: str, vision_config: dict[str, Any], **text_more: Any) -> Family:
-    """The three generations differ in their vision tower and in how positions are rotated."""
+def _qwen(model: str, videos: str, vision_config: dict[str, Any], processor: str = "", **text_more: Any) -> Family:
+    """The generations differ in their vision tower, in how positions are rotated, and in the kinds of their layers."""
     rotation = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
 
     def config(token: Callable[[str], int], size: int) -> dict[str, Any]:
         names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
         names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
         ends = {"eos_token_id": token("<|im_end|>"), "bos_token_id": None}
-        words = text(size, rope_parameters=rotation, **ends, **text_more)
+        words = text(size, **{"rope_parameters": rotation, **ends, **text_more})
         return {"text_config": words, "vision_config": vision_config, **{k: token(v) for k, v in names.items()}}
 
     return Family(
-        processor=f"{model}Processor",
+        processor=f"{processor or model}Processor",
         model=f"{model}Config",
         tokens={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
         others=("<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
@@ -136,6 +137,32 @@ def _idefics(model: str, images: Any, videos: str) -> Family:
     )
 
 
+def _pixtral(model: str, picture: str, **more: Any) -> Family:
+    """Mistral's: rows of patches with a token at the end of each; `picture` is the name of the picture token's id."""
+    merged = 2 if model == "Mistral3" else 1
+    return Family(
+        processor="PixtralProcessor",
+        model=f"{model}Config",
+        tokens={"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"},
+        others=("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]"),
+        config=lambda token, size: {
+            "text_config": {"model_type": "mistral", **text(size, head_dim=8, sliding_window=None)},
+            "vision_config": {"model_type": "pixtral", **vision(image_size=32, patch_size=8 // merged, head_dim=8)},
+            picture: token("[IMG]"),
+            "vision_feature_layer": -1,
+            **more,
+        },
+        images=lambda: PixtralImageProcessorPil(size={"longest_edge": 32}, patch_size={"height": 8, "width": 8}),
+        # Nothing stands between the question and the answer, and the template writes the start token.
+        template="{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST]{% endif %}"
+        "{% for part in m['content'] %}{% if part['type'] == 'image' %}[IMG]{% else %}{{ part['text'] }}{% endif %}"
+        "{% endfor %}{% if m['role'] == 'user' %}[/INST]{% else %}{{ eos_token }}{% endif %}{% endfor %}",
+        end="</s>",
+        settings={"patch_size": 8 // merged, "spatial_merge_size": merged},
+    )
+
+
+LINEAR = {"key_head_dim": 8, "value_head_dim": 8, "num_key_heads": 1, "num_value_heads": 2}
 SIGLIP = {"model_type": "siglip_vision_model", "vision_use_head": False}
 FAMILIES: dict[str, Family] = {
     "llava": Family(
@@ -199,6 +226,16 @@ FAMILIES: dict[str, Family] = {
         ),
         head_dim=8,
     ),
+    "qwen3_5": _qwen(
+        "Qwen3_5",
+        "Qwen3VLVideoProcessor",
+        _qwen_vision(intermediate_size=2 * WIDTH, out_hidden_size=WIDTH, num_position_embeddings=16),
+        "Qwen3VL",
+        head_dim=8,
+        rope_parameters={"rope_theta": 1e4, "mrope_section": [1, 1, 2], "partial_rotary_factor": 1.0},
+        layer_types=["linear_attention", "full_attention"],
+        **{f"linear_{one}": size for one, size in LINEAR.items()},
+    ),
     "smolvlm": _idefics("SmolVLM", SmolVLMImageProcessorPil, "SmolVLMVideoProcessor"),
     "idefics3": _idefics("Idefics3", Idefics3ImageProcessorPil, ""),
     "internvl": Family(
@@ -227,6 +264,8 @@ FAMILIES: dict[str, Family] = {
         settings={"image_seq_length": 4},
         videos="InternVLVideoProcessor",
     ),
+    "mistral3": _pixtral("Mistral3", "image_token_index", spatial_merge_size=2),
+    "pixtral": _pixtral("Llava", "image_token_index", vision_feature_select_strategy="full"),
     "gemma3": Family(
         processor="Gemma3Processor",
         model="Gemma3Config",

@@ -32,7 +32,7 @@ from cotbal.runs import final_run
 from cotbal.sections import Generation, ModelSection
 from tiny_families import FAMILIES, Family, build
 
-PACK = {"llava", "internvl"}
+PACK = {"llava", "internvl", "mistral3", "pixtral"}
 WORDS = ("n", "e")  # one token each in every tokenizer, whatever stands before them
 
 

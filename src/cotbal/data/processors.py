@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -63,7 +65,7 @@ class _VideoSettings(VideoProcessorMixin):
 
 def _for_pictures_only(checkpoint: str, error: ImportError) -> Any:
     try:
-        found = None if is_torchvision_available() else _without_videos(checkpoint)
+        found = None if is_torchvision_available() else _without_torchvision(checkpoint)
     except ImportError as deeper:  # it lacks more than torchvision
         error, found = deeper, None
     if found is None:
@@ -71,10 +73,13 @@ def _for_pictures_only(checkpoint: str, error: ImportError) -> Any:
     return found
 
 
-def _without_videos(checkpoint: str) -> Any | None:
-    """The processor with `_VideoSettings`; None where its class has no half for videos."""
+def _without_torchvision(checkpoint: str) -> Any | None:
+    """The processor with its half for pictures in Pillow, videos left out; None where that changes nothing."""
     settings, _ = ProcessorMixin.get_processor_dict(checkpoint)
     kind = ProcessorMixin.get_possibly_dynamic_module(settings["processor_class"])
+    if not issubclass(kind, ProcessorMixin):
+        found = _by_pillow(kind)
+        return found and found.from_pretrained(checkpoint)
     if VIDEOS not in kind.get_attributes():
         return None
     videos, _ = VideoProcessorMixin.get_video_processor_dict(checkpoint)
@@ -84,6 +89,24 @@ def _without_videos(checkpoint: str) -> Any | None:
         VIDEOS: lambda: _VideoSettings(**videos),
     }
     return _unchecked(kind).from_args_and_dict([halves[name]() for name in kind.get_attributes()], settings)
+
+
+def _by_pillow(held_back: Any) -> Any | None:
+    """The class behind a placeholder that transformers has for a class whose file imports torchvision.
+
+    Pixtral's takes a function on sizes from the half for pictures in torchvision; the half in Pillow has the same one.
+    None where the family has no half in Pillow.
+    """
+    package, _, file = held_back.__module__.rpartition(".")
+    half, pillow = (f"{package}.image_processing_{name}{file.removeprefix('processing_')}" for name in ("", "pil_"))
+    if importlib.util.find_spec(pillow) is None:
+        return None
+    sys.modules[half] = importlib.import_module(pillow)
+    try:
+        found = importlib.import_module(held_back.__module__)
+    finally:
+        del sys.modules[half]
+    return getattr(found, held_back.__name__)
 
 
 def _unchecked(kind: Any) -> Any:

@@ -42,12 +42,12 @@ def test_text_alone_is_refused(tmp_path: Path) -> None:
 
 def test_a_package_that_the_processor_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = copied(tmp_path) / "processor_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "processor_class": "PixtralProcessor"}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), "processor_class": "OmDetTurboProcessor"}))
     monkeypatch.setattr("cotbal.data.processors.is_torchvision_available", lambda: False)
     monkeypatch.setattr("cotbal.data.processors.AutoProcessor.from_pretrained", needs_a_package)
-    with pytest.raises(CotbalError, match="its processor needs a package: PixtralProcessor requires"):
+    with pytest.raises(CotbalError, match="its processor needs a package: OmDetTurboProcessor requires"):
         load_processor(str(tmp_path), False)
 
 
 def needs_a_package(*args: Any, **options: Any) -> Any:
-    raise ImportError("PixtralProcessor requires the Torchvision library")
+    raise ImportError("OmDetTurboProcessor requires the Torchvision library")
