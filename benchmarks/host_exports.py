@@ -2,11 +2,12 @@
 
     python benchmarks/host_exports.py --swift PYTHON --llamafactory PYTHON --trl PYTHON --axolotl PYTHON [--keep DIR]
 
-Each PYTHON is the interpreter of an environment with that host (ms-swift 4.6.0; llamafactory 0.9.5; trl 1.16.0; axolotl
-0.19.0); leave one out to leave it out. A LLaVA with a few thousand random weights is fine-tuned by plain SGD on the rows
-that `cotbal export` writes, every record in every step, in micro-batches of two. A recorder inside the host's process
-keeps the micro-batches that its trainer really sees; from them, the base and `cotbal.loss`, the update is predicted and
-held against the checkpoint that the host saved: `|host - predicted| / |predicted|`, over all trained parameters.
+Each PYTHON is the interpreter of an environment with that host (ms-swift 4.6.0; llamafactory 0.9.5; trl 1.16.0;
+axolotl 0.19.0); leave one out to leave it out. A LLaVA with a few thousand random weights is fine-tuned by plain SGD
+on the rows that `cotbal export` writes, every record in every step, in micro-batches of two. A recorder inside the
+host's process keeps the micro-batches that its trainer really sees; from them, the base and `cotbal.loss`, the update
+is predicted and held against the checkpoint that the host saved: `|host - predicted| / |predicted|`, over all trained
+parameters.
 """
 
 from __future__ import annotations

@@ -1,12 +1,21 @@
-"""A real Slurm of one node on this machine's loopback: munged, slurmctld and slurmd, in a directory of its own."""
+"""A real Slurm of one node on this machine's loopback: munged, slurmctld and slurmd, in a directory of its own.
+
+    python tests/slurm_cluster.py     # exit code 0 if such a cluster comes up here and does a job
+
+With COTBAL_TEST_SLURM=0 no test uses Slurm, though its programs are installed.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +23,8 @@ from pathlib import Path
 import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
-HERE = all(shutil.which(program) for program in PROGRAMS)
+HERE = os.environ.get("COTBAL_TEST_SLURM") != "0" and all(shutil.which(program) for program in PROGRAMS)
+ANSWER_SECONDS = 60  # for a command of Slurm
 PARTITION = "main"
 STEP = "slurmstepd"  # the process that Slurm has beside every step of a job
 
@@ -91,9 +101,14 @@ class Cluster:
             return False
 
     def stop(self) -> None:
-        subprocess.run(["scancel", "--me"], capture_output=True, check=False)
+        self._ask("scancel", "--me")
         for name in ("slurmd", "slurmctld", "munged"):
-            self._end(name, kill=False)
+            if name in self.daemons:
+                self._end(name, kill=False)
+
+    def does_a_job(self) -> bool:
+        """Whether a job that is sent comes back."""
+        return self._ask("srun", "--immediate=30", "echo", "done").strip() == "done"
 
     def _daemon(self, name: str, *arguments: object) -> None:
         program = shutil.which(name)
@@ -115,7 +130,11 @@ class Cluster:
 
     def _ask(self, *argv: str) -> str:
         environment = {**os.environ, "SLURM_CONF": str(self.configuration)}
-        return subprocess.run(argv, env=environment, capture_output=True, text=True, check=False).stdout
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return subprocess.run(
+                argv, env=environment, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS
+            ).stdout
+        return ""
 
 
 def _kill(process: psutil.Process) -> None:
@@ -177,3 +196,23 @@ def _free_ports(count: int) -> list[int]:
     for one in held:
         one.close()
     return ports
+
+
+def main() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the daemons end with it
+    directory = Path(tempfile.mkdtemp(prefix="slurm-"))
+    cluster = Cluster(directory)
+    try:
+        cluster.start()
+        works = cluster.does_a_job()
+    except AssertionError as error:
+        works = False
+        print(error, *(file.read_text() for file in directory.glob("*.out")), sep="\n", file=sys.stderr)
+    finally:
+        cluster.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+    sys.exit(not works)
+
+
+if __name__ == "__main__":
+    main()

@@ -56,6 +56,7 @@ class Driver:
 
     def __init__(self, argv: list[str], root: Path, cluster: Cluster) -> None:
         self.argv, self.root, self.cluster = argv, root, cluster
+        self.deadline = time.monotonic() + 2 * LIMIT  # of all that the test waits for
         self.start()
 
     def start(self) -> None:
@@ -75,9 +76,9 @@ class Driver:
         return False
 
     def _wait(self, happened: Callable[[], bool]) -> None:
-        deadline, tended = time.monotonic() + LIMIT, time.monotonic()
+        tended = time.monotonic()
         while not happened():
-            assert time.monotonic() < deadline, self.said()
+            assert time.monotonic() < self.deadline, self.said()
             if time.monotonic() - tended > 1:
                 self.cluster.tend()
                 tended = time.monotonic()
@@ -109,7 +110,7 @@ def driver(source: Path, tmp_path: Path, slurm_cluster: Cluster) -> Iterator[Dri
     yield found
     found.process.kill()
     found.process.wait()
-    subprocess.run(["scancel", "--me"], check=False)  # so that one failure does not bring about the next
+    subprocess.run(["scancel", "--me"], check=False, timeout=LIMIT)  # so that one failure does not bring about the next
 
 
 def alive() -> list[str]:
@@ -136,7 +137,7 @@ def is_sent_again_or_done(driver: Driver, probe: str, id: str) -> bool:
 
 def call_back(driver: Driver, probe: str, id: str) -> None:
     """`scancel` by somebody: the run saves what it has."""
-    subprocess.run(["scancel", id], check=False)
+    subprocess.run(["scancel", id], check=False, timeout=LIMIT)
 
 
 def kill(driver: Driver, probe: str, id: str) -> None:
