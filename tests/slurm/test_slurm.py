@@ -56,7 +56,7 @@ class Driver:
 
     def __init__(self, argv: list[str], root: Path, cluster: Cluster) -> None:
         self.argv, self.root, self.cluster = argv, root, cluster
-        self.deadline = time.monotonic() + 2 * LIMIT  # of all that the test waits for
+        self.deadline = time.monotonic() + 3 * LIMIT  # of all that the test waits for
         self.start()
 
     def start(self) -> None:
