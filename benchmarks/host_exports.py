@@ -1,13 +1,12 @@
 """Do exported weights act in the hosts as cotbal's loss says? Two steps of each host's own trainer, on a CPU.
 
-    python benchmarks/host_exports.py --swift PYTHON --llamafactory PYTHON --trl PYTHON --axolotl PYTHON [--keep DIR]
+    python benchmarks/host_exports.py --swift PYTHON --llamafactory PYTHON --trl PYTHON [--keep DIRECTORY]
 
-Each PYTHON is the interpreter of an environment with that host (ms-swift 4.6.0; llamafactory 0.9.5; trl 1.16.0;
-axolotl 0.19.0); leave one out to leave it out. A LLaVA with a few thousand random weights is fine-tuned by plain SGD
-on the rows that `cotbal export` writes, every record in every step, in micro-batches of two. A recorder inside the
-host's process keeps the micro-batches that its trainer really sees; from them, the base and `cotbal.loss`, the update
-is predicted and held against the checkpoint that the host saved: `|host - predicted| / |predicted|`, over all trained
-parameters.
+Each PYTHON is the interpreter of an environment with that host (ms-swift 4.6.0; llamafactory 0.9.5; trl 1.16.0); leave
+one out to leave it out. A LLaVA with a few thousand random weights is fine-tuned by plain SGD on the rows that `cotbal
+export` writes, every record in every step, in micro-batches of two. A recorder inside the host's process keeps the
+micro-batches that its trainer really sees; from them, the base and `cotbal.loss`, the update is predicted and held
+against the checkpoint that the host saved: `|host - predicted| / |predicted|`, over all trained parameters.
 """
 
 from __future__ import annotations
@@ -63,14 +62,14 @@ Trainer.compute_loss = compute_loss
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for host in ("swift", "llamafactory", "trl", "axolotl"):
+    for host in ("swift", "llamafactory", "trl"):
         parser.add_argument(f"--{host}")
     parser.add_argument("--keep")
     chosen = parser.parse_args()
     root = Path(chosen.keep or tempfile.mkdtemp()).resolve()
     bench = Bench(root, write_mixture(root / "mixture"))
     rows: list[str] = []
-    for host, run in (("swift", swift), ("trl", trl), ("llamafactory", llamafactory), ("axolotl", axolotl)):
+    for host, run in (("swift", swift), ("trl", trl), ("llamafactory", llamafactory)):
         if getattr(chosen, host):
             print(versions(getattr(chosen, host), host), flush=True)
             for line in run(bench, getattr(chosen, host)):
@@ -284,31 +283,6 @@ def llamafactory(bench: Bench, python: str) -> Iterator[str]:
         "equal weights on these rows, mean over micro-batches",
         difference(bench, batches, trained, ONES, micro_means(batches)),
     )
-
-
-def axolotl(bench: Bench, python: str) -> Iterator[str]:
-    """axolotl: rows are repeated; by its own command's function, with the boundaries of answers declared."""
-    folder = bench.exported("axolotl", "axolotl_weighted", WEIGHTS)
-    rows = len((folder / "train.jsonl").read_text().splitlines())
-    changes = {
-        "chat_template": "tokenizer_default", "optimizer": "sgd", "max_steps": STEPS, "save_strategy": "no",
-        "gradient_accumulation_steps": -(-rows // MICRO), "dataset_num_proc": 1, "dataloader_num_workers": 0,
-        "role_boundaries": [
-            {"role": "assistant", "start": "<|assistant|>", "end": "<|end|>"}, {"role": "user", "start": "<|user|>"},
-        ],
-    }  # fmt: skip
-    (folder / "recorded.yaml").write_text(yaml.safe_dump(yaml.safe_load((folder / "train.yaml").read_text()) | changes))
-    recorder = RECORDER.format(module="axolotl.core.trainers.base", trainer="AxolotlTrainer")
-    (folder / "recorded.py").write_text(
-        f"{recorder}\nfrom axolotl.cli.train import do_cli\n\ndo_cli(config='recorded.yaml')\n"
-    )
-    seen = bench.root / "axolotl.pt"
-    call([python, "recorded.py"], folder, seen)
-    batches, trained = outcome(seen, folder / "output")
-    told = f"{rows} rows for {RECORDS * len(TASKS)} records"
-    for what, weigh in (("tokens", None), ("micro-batches", micro_means(batches))):
-        found = difference(bench, batches, trained, ONES, weigh, frozen=False)
-        yield line("axolotl", told, f"equal weights on these rows, mean over {what}", found)
 
 
 def micro_means(batches: Batches) -> TokenWeights:
