@@ -81,10 +81,17 @@ def no_network() -> Iterator[None]:
 
 
 def _is_this_machine(host: str) -> bool:
+    """Loopback, or an address that this machine has itself, such as that of Ray's head: others cannot be bound."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
         return False
+    with socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6) as one:
+        try:
+            one.bind((str(address), 0))
+        except OSError:
+            return address.is_loopback
+    return True
 
 
 @pytest.fixture(scope="session")

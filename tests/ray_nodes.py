@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 from types import TracebackType
+from typing import Any
+
+import psutil
 
 QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
 # The GPU is one in name only.
@@ -14,7 +18,7 @@ ATTEMPTS = 3  # nodes have half a minute or two to start, which a busy machine m
 
 
 class RayNodes:
-    """The cluster, while the block runs: a head that stays, and a second node that can be lost."""
+    """The cluster, while the block runs: a head and a second node, which both can be lost."""
 
     def __enter__(self) -> RayNodes:
         from cotbal.executors.ray import PATIENCE  # not before conftest has set up how modules are imported
@@ -48,6 +52,10 @@ class RayNodes:
         """There is a second node again."""
         self._tell("add")
 
+    def lose_head(self) -> None:
+        """The head and its node die at once, and nothing brings them back."""
+        self._tell("lose head")
+
     def _tell(self, word: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(f"{word}\n")
@@ -69,13 +77,29 @@ def main() -> None:
         second = cluster.add_node(**NODE)
         print(cluster.address, file=answers)
         for line in sys.stdin:
-            if line.strip() == "lose":
+            if line.strip() == "lose head":
+                kill(cluster.head_node)
+                print("done", file=answers)
+                sys.stdin.read()
+                kill(second)
+                os._exit(0)  # nothing is left that could be shut down in order
+            elif line.strip() == "lose":
                 cluster.remove_node(second, allow_graceful=False)
             else:
                 second = cluster.add_node(**NODE)
             print("done", file=answers)
     finally:
         cluster.shutdown()
+
+
+def kill(node: Any) -> None:
+    """As if it lost its power, the tasks of its node included."""
+    for started in (one.process.pid for kind in node.all_processes.values() for one in kind):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(started)
+            for one in [*process.children(), process]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    one.kill()
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -59,10 +60,24 @@ def in_training(root: Path) -> psutil.Process:
     return found[0]
 
 
-def test_a_job_that_loses_workers_a_node_and_its_driver_ends_the_same(ray_nodes: RayNodes, tmp_path: Path) -> None:
-    recipe = mixture(tmp_path / "a", {"color": 1, "paint": 2})
-    common = ("balance", recipe, "optimization.epochs=12", "--workers", "2", "--threads", "1", "--keep-checkpoints")
-    cotbal(*common, "--out", tmp_path / "whole", "--on", "processes")
+@pytest.fixture(scope="module")
+def common(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
+    """The job, without where it is carried out."""
+    recipe = mixture(tmp_path_factory.mktemp("mixture") / "a", {"color": 1, "paint": 2})
+    return ("balance", recipe, "optimization.epochs=12", "--workers", "2", "--threads", "1", "--keep-checkpoints")
+
+
+@pytest.fixture(scope="module")
+def expected(common: tuple[str | Path, ...], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What it ends with when nobody disturbs it."""
+    root = tmp_path_factory.mktemp("whole")
+    cotbal(*common, "--out", root, "--on", "processes")
+    return bytes_of(root)
+
+
+def test_a_job_that_loses_workers_a_node_and_its_driver_ends_the_same(
+    ray_nodes: RayNodes, common: tuple[str | Path, ...], expected: dict[str, bytes], tmp_path: Path
+) -> None:
     root = tmp_path / "disturbed"
     arguments = (*common, "--out", root, "--on", "ray", "--address", ray_nodes.address)
     driver = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -85,4 +100,25 @@ def test_a_job_that_loses_workers_a_node_and_its_driver_ends_the_same(ray_nodes:
 
     ray_nodes.add()
     cotbal(*arguments)
-    assert bytes_of(root) == bytes_of(tmp_path / "whole")
+    assert bytes_of(root) == expected
+
+
+def test_a_job_that_loses_the_head_says_so_and_goes_on_with_another(
+    ray_nodes: RayNodes, common: tuple[str | Path, ...], expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    root = tmp_path / "disturbed"
+    arguments = (*common, "--out", root, "--on", "ray", "--address")
+    with RayNodes() as lost:
+        impatient = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "20"}
+        driver = subprocess.Popen(command(*arguments, lost.address), stderr=subprocess.PIPE, env=impatient, text=True)
+        in_training(root)
+        lost.lose_head()
+        told = driver.communicate(timeout=LIMIT)[1]
+        wait_for(lambda: not workers(root))
+    assert driver.returncode == 2, told
+    assert f"--on ray: the head of the cluster, {lost.address}, has not answered for 10 seconds." in told
+    assert "Resume with: cotbal balance" in told
+    assert "Traceback" not in told
+    assert not all((root / f"probes/{run}/outcome.json").exists() for run in PROBES)
+    cotbal(*arguments, ray_nodes.address)
+    assert bytes_of(root) == expected

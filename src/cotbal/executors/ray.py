@@ -16,11 +16,11 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from cotbal.errors import CotbalError, MissingDependency
+from cotbal.errors import CotbalError, MissingDependency, RunsFailed
 from cotbal.executors import Job, Outcome, Resources, _ray_node, log_tail, thread_environment
 from cotbal.executors._attempts import Attempts
 from cotbal.executors._command import failure
@@ -33,6 +33,9 @@ OBJECTS = 80 * 2**20  # bytes for Ray's objects, of which there are none; about 
 QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
 PATIENCE = {"RAY_raylet_start_wait_time_s": "120", "RAY_agent_register_timeout_ms": "120000"}  # on a busy machine
 ANSWER_SECONDS = 10.0
+LOOK_SECONDS = 5.0
+RECONNECT = "RAY_gcs_rpc_server_reconnect_timeout_s"  # Ray's own variable
+FAREWELL_SECONDS = 5.0  # for tasks, where the head is lost and their nodes may be
 UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -59,6 +62,7 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     Raises:
         MissingDependency: Ray is not installed.
         CotbalError: the cluster does not answer, or the one made for this job can never hold a run.
+        RunsFailed: the head of the cluster is lost.
     """
     if not jobs:
         return
@@ -91,11 +95,11 @@ def _cluster(jobs: Sequence[Job], resources: Resources) -> Iterator[_Cluster]:
     try:
         ray = _imported(own=address is None)
         if ray.is_initialized():
-            yield _Cluster(ray, resources, False)
+            yield _Cluster(ray, resources, False, ray.get_runtime_context().gcs_address)
             return
         _make(ray, jobs, resources) if address is None else _connect(ray, address)
         try:
-            yield _Cluster(ray, resources, address is None)
+            yield _Cluster(ray, resources, address is None, ray.get_runtime_context().gcs_address)
         finally:
             ray.shutdown()
     finally:
@@ -135,15 +139,27 @@ def _make(ray: Any, jobs: Sequence[Job], resources: Resources) -> None:
 
 def _connect(ray: Any, address: str) -> None:
     """Raise before Ray does, which takes a minute for it."""
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        _call(address)
         ray.init(address, **QUIET)
     except (OSError, RuntimeError, ValueError) as error:
         raise CotbalError(
             f"--address: expected host:port of the head of a Ray cluster, such as 10.0.0.1:6379, that answers; "
             f"found {address} ({_lines(error)[0]})"
         ) from None
+
+
+def _call(address: str) -> None:
+    """Raise OSError or ValueError unless somebody answers at `host:port`."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+
+
+def _answers(address: str) -> bool:
+    with suppress(OSError):
+        _call(address)
+        return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -153,15 +169,18 @@ class _Cluster:
     Attributes:
         ray: the module.
         own: whether it was made for this job, on this machine.
+        head: `host:port` of its head.
     """
 
     ray: Any
     resources: Resources
     own: bool
+    head: str
 
     def send(self, attempts: Attempts) -> _Sent:
         """One task a node of the job; where Ray has no room, they wait in its queue."""
         job, room = attempts.job, self._room(attempts.job)
+        self._need_head()
         self._look_for_room(room, job.needs.nodes)
         environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
         environment |= {**thread_environment(self._threads(job)), **self.resources.environment}
@@ -187,10 +206,30 @@ class _Cluster:
 
     def next_end(self, sent: Sequence[_Sent]) -> tuple[_Sent, int | None, float, str]:
         """Wait for a task to end: its job, its exit code (None if it was lost), its seconds, and why it failed."""
-        (task,), _ = self.ray.wait([task for one in sent for task in one.tasks], num_returns=1)
+        (task,) = self._wait([task for one in sent for task in one.tasks])
         one = next(one for one in sent if task in one.tasks)
         one.tasks.remove(task)
         return one, *self._end(task, one)
+
+    def _wait(self, tasks: list[Any]) -> list[Any]:
+        """The first of these tasks to end."""
+        while True:
+            ended, _ = self.ray.wait(tasks, num_returns=1, timeout=LOOK_SECONDS)
+            if ended:
+                return list(ended)
+            self._need_head()
+
+    def _need_head(self) -> None:
+        """Return when the head answers. Ray waits for it too, and after twice as long ends this process by itself."""
+        patience = float(os.environ.get(RECONNECT, "60")) / 2
+        deadline = time.monotonic() + patience
+        while not _answers(self.head):
+            if time.monotonic() > deadline:
+                raise RunsFailed(
+                    f"--on ray: the head of the cluster, {self.head}, has not answered for {patience:.0f} seconds. "
+                    "Nothing is lost: as soon as there is a head, the same command with its --address goes on"
+                )
+            time.sleep(1)
 
     def _end(self, task: Any, one: _Sent) -> tuple[int | None, float, str]:
         job = one.attempts.job
@@ -210,6 +249,9 @@ class _Cluster:
         tasks = [task for one in sent for task in one.tasks]
         for task in tasks:
             self.ray.cancel(task)
+        if tasks and not _answers(self.head):
+            self.ray.wait(tasks, num_returns=len(tasks), timeout=FAREWELL_SECONDS)
+            return  # all else would wait for the head
         if tasks:
             _, deaf = self.ray.wait(tasks, num_returns=len(tasks), timeout=SAVE_SECONDS + 10)
             for task in deaf:
