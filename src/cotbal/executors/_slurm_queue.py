@@ -18,6 +18,8 @@ ENDED = frozenset(
      "TIMEOUT"}
 )  # fmt: skip
 WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
+# Why a job waits that Slurm could not start (its node died meanwhile, its prolog failed): until somebody releases it.
+GIVEN_UP = "launch failed requeued held"
 # What the commands say when the controller does not answer; whatever else sbatch refuses, it refuses for good.
 AWAY = (
     "contact slurm controller", "timed out", "refused", "zero bytes", "standby", "temporarily", "connection failure",
@@ -50,7 +52,12 @@ class Entry:
     @property
     def alive(self) -> bool:
         """Whether it waits or runs, or will be started again by Slurm itself."""
-        return self.state not in ENDED
+        return self.state not in ENDED and not self.given_up
+
+    @property
+    def given_up(self) -> bool:
+        """Whether Slurm failed to start it and holds it back; a job that a person holds is another matter."""
+        return self.state not in ENDED and self.reason.strip("()").replace("_", " ").lower() == GIVEN_UP
 
 
 def need_programs() -> None:

@@ -178,6 +178,9 @@ def _look_at(one: _Sent, queue: _Queue, waiting: list[Attempts]) -> Outcome | No
         return None
     if fault := _fault(one, entry, end):
         return _close(one, False, *fault)
+    if entry is not None and entry.given_up:
+        with contextlib.suppress(Silent):
+            stop([one.id])  # or it would stay in the queue for ever
     code = end[1] if end else None
     verdict, how = one.attempts.verdict(code), _how(one, entry, code)
     if verdict != "again":
@@ -219,6 +222,8 @@ def _end_of(one: _Sent) -> tuple[str, int] | None:
 
 
 def _how(one: _Sent, entry: Entry | None, code: int | None) -> str:
+    if entry is not None and entry.given_up:
+        return f"could not be started by Slurm ({entry.reason}), job {one.id}"
     word = "" if entry is None else f" ({entry.state})"
     if code == STOPPED:
         return f"was told to stop{word}, job {one.id}, and has saved"

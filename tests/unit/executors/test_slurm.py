@@ -24,7 +24,8 @@ PROGRAMS = {
         n=$(($(ls jobs | wc -l) + 1))
         set -- $(sed -n ${n}p plan)
         if [ "$2" != - ]; then echo "$n ${3:-run} $2" >"$to/slurm.end"; fi
-        echo "$n|$1|node1|None|$name" >jobs/$n
+        reason=None; if [ "$1" = HELD ]; then reason="launch failed requeued held"; set -- PENDING; fi
+        echo "$n|$1|node1|$reason|$name" >jobs/$n
         echo $n""",
     "squeue": "cat jobs/* 2>/dev/null || true",
     "scancel": "for id; do sed -i 's/|[A-Z]*|/|CANCELLED|/' jobs/$id; done",
@@ -89,6 +90,21 @@ def test_what_slurm_took_away_is_sent_again(fake: FakeSlurm, tmp_path: Path, sta
     fake.plan(f"{state} -", f"{state} 143", "COMPLETED 0")
     assert only(slurm.run([job(tmp_path)], Resources())).ok
     assert fake.states == [state, state, "COMPLETED"]
+
+
+def test_what_slurm_could_not_start_is_taken_back_and_sent_again(fake: FakeSlurm, tmp_path: Path) -> None:
+    """Slurm requeues a job whose node dies while it is launched, and holds it until somebody releases it."""
+    fake.plan("HELD -", "COMPLETED 0")
+    assert only(slurm.run([job(tmp_path)], Resources())).ok
+    assert fake.states == ["CANCELLED", "COMPLETED"]
+
+
+def test_a_job_that_never_starts_is_told(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.plan(*["HELD -"] * 9)
+    outcome = only(slurm.run([job(tmp_path, retries=1)], Resources()))
+    told = "mini could not be started by Slurm (launch failed requeued held), job 2"
+    assert outcome.message.splitlines()[0] == told
+    assert fake.states == ["CANCELLED", "CANCELLED"]
 
 
 def test_but_not_for_ever(fake: FakeSlurm, tmp_path: Path) -> None:
