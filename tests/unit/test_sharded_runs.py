@@ -28,6 +28,9 @@ from cotbal.runs import plan_probes
 from cotbal.sections import ResourcesSection
 from tiny_vlm import mixture
 
+# Two costly fixtures for all tests: they stay in one of the processes that share the tests out.
+pytestmark = pytest.mark.xdist_group("sharded")
+
 MODEL = "checkpoint: base, max_length: 120"
 # Settings, and after how many questions of one rank whether to stop it says yes, if it does; then the run goes on.
 CASES: dict[str, tuple[tuple[str, ...], int | None]] = {
