@@ -1,12 +1,14 @@
-"""Do averaged single-task models foretell models of a mixture? After `cotbal compare --keep-checkpoints`.
+"""Do averaged models foretell models of a mixture? After `cotbal compare --keep-checkpoints`.
 
     cotbal compare RECIPE --methods stl,ew,cotbal --keep-checkpoints --out RUN
     python benchmarks/forecast.py RUN --samples 80
+    python benchmarks/forecast.py RUN --samples 80 --experts full
 
-The forecast of a mixture is the model whose parameters are the weighted mean of the single-task models' (linear merging
-of experts, arXiv 2602.04937): `sum_t s_t theta_t / sum_t s_t`, where `s_t` is the weight of task t times its number of
-training records. Mixtures are those that the run has trained: every full probe, EW and CoTBal; forecast and trained
-model are scored on the same validation samples. Adapters are merged into the checkpoints, so that averaging these
+The forecast of a mixture is the model whose parameters are the weighted mean of other models' (linear merging of
+experts, arXiv 2602.04937): `sum_t s_t theta_t / sum_t s_t`, where `s_t` is the weight of task t times its number of
+training records. The experts are the single-task models, or with `--experts full` the full probes. Mixtures are those
+that the run has trained: EW and CoTBal, and every full probe where these are no experts; forecast and trained model are
+scored on the same validation samples. Adapters are merged into the checkpoints, so that averaging these
 averages what was learnt. Every score is kept in `RUN/forecasts`, and a stopped command goes on there.
 """
 
@@ -40,16 +42,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("--samples", type=int, default=80, help="validation samples a task, the first ones")
+    parser.add_argument("--experts", choices=("solo", "full"), default="solo", help="runs that are averaged")
     given = parser.parse_args()
     contents = read_contents(given.run)
     assert contents.recipe is not None
     runs = contents.of_first_seed(contents.runs)
-    experts = {run.name.removeprefix("solo:"): checkpoint(run) for run in runs if run.name.startswith("solo:")}
-    mixtures = {run.name: run for run in runs if run.name.startswith("full:") or run.kind == "final"}
+    kind = f"{given.experts}:"
+    experts = {run.name.removeprefix(kind): checkpoint(run) for run in runs if run.name.startswith(kind)}
+    mixtures = [run for run in runs if run.kind == "final" or (run.name.startswith("full:") and kind != "full:")]
     forecasts, facts = {}, {}
-    for name, run in mixtures.items():
-        shares = shares_of(contents, run)
-        forecasts[name] = scored(contents, given.samples, f"merged {name}", lambda s=shares: average(experts, s))
+    for run in mixtures:
+        name, shares = run.name, shares_of(contents, run)
+        title = f"{given.experts} merged {name}"
+        forecasts[name] = scored(contents, given.samples, title, lambda s=shares: average(experts, s))
         facts[name] = scored(contents, given.samples, f"trained {name}", lambda r=run: load(checkpoint(r)))
     show(contents.balanced, forecasts, facts)
 
@@ -66,7 +71,7 @@ def shares_of(contents: Contents, run: RunContents) -> Scores:
     sizes = {"mini": portions.mini, "large": portions.large}
     found = {}
     for task, portion in run.planned["portions"].items():
-        records = sum(1 for _ in contents.recipe.mixture[task].train.open(encoding="utf-8"))
+        records = len(open_records(contents.recipe.mixture[task].train, default_cache()))
         found[task] = run.weights.get(task, 1.0) * records * float(sizes.get(portion, 1))
     return found
 

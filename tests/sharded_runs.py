@@ -17,7 +17,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
-from cotbal import training, worker
+from cotbal import entry, training, worker
 from cotbal.ranks import Ranks
 
 # What `accelerate launch` makes of the accelerate.yaml that `cotbal prepare academic` writes.
@@ -72,13 +72,13 @@ def rank(number: int, directory: Path, runs: list[tuple[str, int | None]]) -> No
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", **LAUNCHED}
     torch.distributed.init_process_group("gloo", init_method=f"file://{directory}/store", rank=number, world_size=2)
-    worker.join = lambda: Ranks(number, 2, None)
+    entry.join = lambda: Ranks(number, 2, None)
     on_gloo()
     parts: list[float] = []
     sharing(parts)
     ended = []
     for job, calls in runs:
-        worker.stop_signal = lambda calls=calls: after(calls, number)
+        entry.stop_signal = lambda calls=calls: after(calls, number)
         try:
             worker.main([job])
             ended.append("done")

@@ -9,46 +9,36 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from cotbal import evaluation
 from cotbal.data.collate import Row
 from cotbal.data.conversations import IMAGE, Record, Turn
-from cotbal.executors import STOPPED
-from cotbal.ranks import Ranks, is_of_another, join, leave_with_parent, stop_signal
+from cotbal.entry import job_begun
+from cotbal.ranks import Ranks, Stopped
 from cotbal.recipe import load_recipe
-from cotbal.rundir import locked, now, read_json, read_jsonl, write_json, write_jsonl
-
-LOCK_SECONDS = 30.0  # an orphan of a killed driver leaves within a second or two
+from cotbal.rundir import RunPaths, now, read_json, read_jsonl, write_json, write_jsonl
 
 
 def main(arguments: Sequence[str]) -> None:
     """Answer what is not answered yet; where a launcher started several ranks, all of them come here."""
     file = Path(arguments[0])
-    leave_with_parent()
-    stop = stop_signal()
-    try:
-        ranks = join()
-        with locked(file.with_name("lock"), LOCK_SECONDS) if ranks.main else nullcontext():
-            whole = _answer(read_json(file), file.parent, ranks, stop)
-            ranks.wait()
-    except Exception as error:
-        if not is_of_another(error):
-            write_json(file.with_name("failure.json"), {"message": f"{type(error).__name__}: {error}", "time": now()})
-        raise
-    if not whole:
-        sys.exit(STOPPED)
+    with job_begun(RunPaths(file.parent)) as (ranks, stop):
+        _answer(read_json(file), file.parent, ranks, stop)
 
 
-def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[], bool]) -> bool:
-    """Answer piece by piece; False if it was told to stop before the end."""
+def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[], bool]) -> None:
+    """Answer piece by piece.
+
+    Raises:
+        Stopped: it was told to stop before the end.
+    """
     asked, size = read_jsonl(Path(job["questions"])), int(job["piece"])
     pieces = {start: directory / "generations" / f"{start:09d}.jsonl" for start in range(0, len(asked), size)}
     missing = ranks.agreed([start for start, path in pieces.items() if not path.exists()])
     if not missing:
-        return True
+        return
     answer = evaluation.answerer(load_recipe(Path(job["recipe"])), job["checkpoint"], ranks, Path(job["images"]))
     for start in missing:
         piece = asked[start : start + size]
@@ -58,8 +48,7 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
             pairs = zip(piece, said, strict=True)
             write_jsonl(pieces[start], ({"id": each["id"], "answer": text} for each, text in pairs))
         if ranks.any(stop()) and start != missing[-1]:
-            return False
-    return True
+            raise Stopped
 
 
 def _row(number: int, asked: dict[str, Any], job: dict[str, Any]) -> Row:

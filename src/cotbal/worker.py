@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
-import os
 import resource
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers.utils import logging as transformers_logging
 
 from cotbal import evaluation, training
 from cotbal.data.collate import Row
 from cotbal.data.order import Mixed, Part
 from cotbal.data.records import Record, default_cache, open_records
 from cotbal.data.sampling import kept_records, read_manifest
-from cotbal.executors import PREEMPTIBLE, STOPPED
-from cotbal.hosts.sharding import refuse_other_sharding
+from cotbal.entry import job_begun
 from cotbal.mixture import Task
-from cotbal.ranks import Ranks, Stopped, is_of_another, join, leave_with_parent, stop_signal
+from cotbal.ranks import Ranks, Stopped
 from cotbal.recipe import Recipe, load_recipe
-from cotbal.rundir import RunDir, RunPaths, locked, now, read_json, write_json
+from cotbal.rundir import RunDir, RunPaths, now, read_json, write_json
 from cotbal.runs import Run
 from cotbal.scoring import write_scores
 from cotbal.tracking import Tracking, reporting
 
-LOCK_SECONDS = 30.0  # an orphan of a killed driver leaves within a second or two
-QUEUE_LOCK_SECONDS = 300.0  # a job that is preempted may still be saving while its successor starts elsewhere
 PROGRESS_SECONDS = 0.3
 TRAINING_SHARE = 0.75  # guess of the share of a run's time before anything was timed, for the progress display
 
@@ -47,24 +41,9 @@ def main(arguments: Sequence[str]) -> None:
     """
     file = Path(arguments[0])
     job, paths = read_json(file), RunPaths(file.parent)
-    leave_with_parent()
-    stop = stop_signal()
-    transformers_logging.disable_progress_bar()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
-    try:
-        ranks = join()
-        refuse_other_sharding()
-        wait = QUEUE_LOCK_SECONDS if PREEMPTIBLE in os.environ else LOCK_SECONDS
-        with locked(paths.lock, wait) if ranks.main else nullcontext():
-            if not ranks.agreed(paths.done):
-                _do(job, RunDir(Path(job["root"])), paths, _Progress(paths, ranks, stop))
-            ranks.wait()
-    except Stopped:
-        sys.exit(STOPPED)
-    except Exception as error:
-        if not is_of_another(error):
-            write_json(paths.failure, {"message": f"{type(error).__name__}: {error}", "time": now()})
-        raise
+    with job_begun(paths) as (ranks, stop):
+        if not ranks.agreed(paths.done):
+            _do(job, RunDir(Path(job["root"])), paths, _Progress(paths, ranks, stop))
 
 
 def _do(job: dict[str, Any], root: RunDir, paths: RunPaths, progress: _Progress) -> None:

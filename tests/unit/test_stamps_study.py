@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
@@ -12,17 +10,7 @@ import torch
 from cotbal import vlm
 from cotbal.recipe import load_recipe
 from cotbal.recipes.stamps import written
-
-SCRIPTS = Path(__file__).parents[2] / "benchmarks"
-
-
-def script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+from scripts import BENCHMARKS, loaded
 
 
 def test_the_study_is_the_start_of_every_file(tmp_path: Path) -> None:
@@ -31,7 +19,7 @@ def test_the_study_is_the_start_of_every_file(tmp_path: Path) -> None:
     for task in ("ocr_qa", "grounding"):
         for split in ("train", "validation", "test"):
             (tmp_path / f"data/{task}_{split}.jsonl").write_text("".join(f"{split} {i}\n" for i in range(9)))
-    study = script("stamps_study")
+    study = loaded(BENCHMARKS / "stamps_study.py")
     path = study.write_study(tmp_path, ["ocr_qa", "grounding"], {"train": 4, "validation": 2, "test": 20})
     recipe = load_recipe(path)
     assert [task.name for task in recipe.mixture.tasks] == ["ocr_qa", "grounding"]
@@ -46,7 +34,8 @@ def test_the_forecast_averages_every_parameter(monkeypatch: pytest.MonkeyPatch) 
     shares = {"a": 0.5, "b": 0.25, "c": 0.25}
     expected = sum(share * experts[task].weight.detach() for task, share in shares.items())
     monkeypatch.setattr(vlm, "load", lambda directory, *_: (experts[directory], "processor"))
-    model, processor = script("forecast").average({task: task for task in "abc"}, {"a": 2.0, "b": 1.0, "c": 1.0})
+    forecast = loaded(BENCHMARKS / "forecast.py")
+    model, processor = forecast.average({task: task for task in "abc"}, {"a": 2.0, "b": 1.0, "c": 1.0})
     assert processor == "processor"
     assert torch.allclose(model.weight, expected)
 
@@ -54,5 +43,5 @@ def test_the_forecast_averages_every_parameter(monkeypatch: pytest.MonkeyPatch) 
 def test_the_order_of_mixtures_is_compared_a_task(capsys: pytest.CaptureFixture[str]) -> None:
     forecasts = {"x": {"ocr": 0.1, "vqa": 0.5}, "y": {"ocr": 0.2, "vqa": 0.4}, "z": {"ocr": 0.3, "vqa": 0.3}}
     facts = {name: {"ocr": scores["ocr"], "vqa": -scores["vqa"]} for name, scores in forecasts.items()}
-    script("forecast").show(("ocr", "vqa"), forecasts, facts)
+    loaded(BENCHMARKS / "forecast.py").show(("ocr", "vqa"), forecasts, facts)
     assert capsys.readouterr().out.splitlines()[-1] == "| rank correlation over 3 mixtures | 1.00 | -1.00 |"

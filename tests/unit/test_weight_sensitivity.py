@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks/weight_sensitivity.py"
+from scripts import BENCHMARKS, loaded
 
 
 @pytest.fixture(scope="module")
 def sensitivity() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("weight_sensitivity", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    found = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(found)
-    return found
+    return loaded(BENCHMARKS / "weight_sensitivity.py")
 
 
 def test_a_level_of_its_own_for_every_seed(sensitivity: ModuleType) -> None:

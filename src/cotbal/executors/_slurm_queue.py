@@ -52,12 +52,12 @@ class Entry:
     @property
     def alive(self) -> bool:
         """Whether it waits or runs, or will be started again by Slurm itself."""
-        return self.state not in ENDED and not self.given_up
+        return self.state not in ENDED
 
     @property
     def given_up(self) -> bool:
         """Whether Slurm failed to start it and holds it back; a job that a person holds is another matter."""
-        return self.state not in ENDED and self.reason.strip("()").replace("_", " ").lower() == GIVEN_UP
+        return self.alive and self.reason.strip("()").replace("_", " ").lower() == GIVEN_UP
 
 
 def need_programs() -> None:

@@ -178,9 +178,8 @@ def _look_at(one: _Sent, queue: _Queue, waiting: list[Attempts]) -> Outcome | No
         return None
     if fault := _fault(one, entry, end):
         return _close(one, False, *fault)
-    if entry is not None and entry.given_up:
-        with contextlib.suppress(Silent):
-            stop([one.id])  # or it would stay in the queue for ever
+    if entry is not None and entry.given_up and not _taken_back(one.id):
+        return None  # later, when the controller answers
     code = end[1] if end else None
     verdict, how = one.attempts.verdict(code), _how(one, entry, code)
     if verdict != "again":
@@ -190,11 +189,20 @@ def _look_at(one: _Sent, queue: _Queue, waiting: list[Attempts]) -> Outcome | No
     return None
 
 
+def _taken_back(id: str) -> bool:
+    """Remove from the queue what Slurm holds back; whether it answered."""
+    try:
+        stop([id])
+    except Silent:
+        return False
+    return True
+
+
 def _is_over(one: _Sent, entry: Entry | None, answered: float, noted: bool) -> bool:
-    """Whether the job has left the queue, and what it wrote can be seen here."""
+    """Whether the job has left the queue, or is held back in it for good, and what it wrote can be seen here."""
     if answered <= one.since:
         return False  # the queue was not looked at since
-    if entry is not None and entry.alive:
+    if entry is not None and entry.alive and not entry.given_up:
         one.left = None
         return False
     one.left = one.left or time.monotonic()

@@ -99,6 +99,17 @@ def test_what_slurm_could_not_start_is_taken_back_and_sent_again(fake: FakeSlurm
     assert fake.states == ["CANCELLED", "COMPLETED"]
 
 
+def test_what_is_held_back_is_found_by_the_next_command(fake: FakeSlurm, tmp_path: Path) -> None:
+    """The driver was gone when Slurm gave up: nothing of it stays in the queue."""
+    fake.plan("", "COMPLETED 0")
+    held = job(tmp_path)
+    (fake.directory / "jobs" / "1").write_text(f"1|PENDING|node1|launch failed requeued held|{name_of(held)}\n")
+    record_place(held.directory, Place("slurm", "1"))
+    assert {id: s.state for id, s in slurm.standings(["1"]).items()} == {"1": "queued"}
+    assert only(slurm.run([held], Resources())).ok
+    assert fake.states == ["CANCELLED", "COMPLETED"]
+
+
 def test_a_job_that_never_starts_is_told(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan(*["HELD -"] * 9)
     outcome = only(slurm.run([job(tmp_path, retries=1)], Resources()))

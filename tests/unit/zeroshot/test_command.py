@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from fake_lmms import interpreter
 from cotbal.errors import CotbalError
 from cotbal.zeroshot import command
 from cotbal.zeroshot.columns import columns_named
+from scripts import loaded
 
 
 class Loader(yaml.SafeLoader):
@@ -20,15 +20,6 @@ class Loader(yaml.SafeLoader):
 
 
 Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
-
-
-def documents(folder: Path) -> Any:
-    spec = importlib.util.spec_from_file_location("cotbal_documents", folder / "cotbal_documents.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_an_environment(python: str) -> None:
@@ -71,7 +62,7 @@ def test_the_files_name_the_tasks_of_the_environment(python: str, tmp_path: Path
     assert all(path.startswith("/opt/lmms/tasks/") for path in included.values())
     assert tasks["cotbal_textvqa"]["lmms_eval_specific_kwargs"]["default"]["ocr"] is True
     assert tasks["cotbal_mmvet"]["lmms_eval_specific_kwargs"]["default"]["pre_prompt"] == ""
-    module = documents(tmp_path / "lmms" / "tasks")
+    module = loaded(tmp_path / "lmms" / "tasks" / "cotbal_documents.py")
     for name in (tasks["cotbal_seed_image"]["process_docs"], tasks["cotbal_scienceqa"]["doc_to_text"]):
         file, _, function = name.partition(".")
         assert file == "cotbal_documents"
@@ -82,7 +73,7 @@ def test_the_files_name_the_tasks_of_the_environment(python: str, tmp_path: Path
 
 
 def test_functions_of_the_task_files() -> None:
-    module = documents(Path(command.__file__).parent / "lmms" / "tasks")
+    module = loaded(Path(command.__file__).parent / "lmms" / "tasks" / "cotbal_documents.py")
     row = {"hint": "A hint.", "question": "Which?", "choices": ["one", "two"]}
     asked = {"pre_prompt": "", "post_prompt": "\nAnswer."}
     assert module.science_question(row, asked) == "A hint.\nWhich?\nA. one\nB. two\nAnswer."

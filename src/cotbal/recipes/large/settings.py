@@ -25,7 +25,7 @@ portions: {large: 1/4, mini: 1/32, seed: 0}        # paper; the seed is ours
 balance:
   form: standard                 # paper
   difficulty: real
-  temperature: 0.5               # paper; version 3 (WWW 2026, Section 3.1) says 1 for this benchmark
+  temperature: 0.5               # that of the others; version 3 of the paper (WWW 2026) says 1 for this one
 """
 _TUNED = "it was trained on COCO, GQA and OCR-VQA already."
 

@@ -12,7 +12,7 @@ model:
   projector: full
   language: lora
   lora: {rank: 16, alpha: 32, dropout: 0.0, targets: null}
-  dtype: float32            # bfloat16 is 9 times slower on CPUs without its instructions (AVX2 alone)
+  dtype: float32            # CPUs without instructions for bfloat16 emulate it, many times slower
   max_length: 256
 optimization: {epochs: 1, batch_size: 8, micro_batch_size: 8, learning_rate: 1.0e-3, schedule: cosine,
   warmup_ratio: 0.05, weight_decay: 0.0, max_grad_norm: 1.0, seed: 0}

@@ -1,0 +1,47 @@
+"""How a process of an executor begins and ends: one job file, one or several ranks, one place to tell of a fault."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from cotbal.executors import PREEMPTIBLE, STOPPED
+from cotbal.hosts.sharding import refuse_other_sharding
+from cotbal.ranks import Ranks, Stopped, is_of_another, join, leave_with_parent, stop_signal
+from cotbal.rundir import RunPaths, locked, now, write_json
+
+LOCK_SECONDS = 30.0  # an orphan of a killed driver leaves within a second or two
+QUEUE_LOCK_SECONDS = 300.0  # a job that is preempted may still be saving while its successor starts elsewhere
+
+
+@contextmanager
+def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
+    """The ranks of a job, and whether it is told to stop; the first rank holds the lock of its directory meanwhile.
+
+    A fault is written where the driver looks for it. Ends the process with the code STOPPED after `Stopped`.
+
+    Raises:
+        CotbalError: the launcher shares models out in a way that is not supported.
+    """
+    leave_with_parent()
+    stop = stop_signal()
+    transformers_logging.disable_progress_bar()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    try:
+        ranks = join()
+        refuse_other_sharding()
+        wait = QUEUE_LOCK_SECONDS if PREEMPTIBLE in os.environ else LOCK_SECONDS
+        with locked(paths.lock, wait) if ranks.main else nullcontext():
+            yield ranks, stop
+            ranks.wait()
+    except Stopped:
+        sys.exit(STOPPED)
+    except Exception as error:
+        if not is_of_another(error):
+            write_json(paths.failure, {"message": f"{type(error).__name__}: {error}", "time": now()})
+        raise
