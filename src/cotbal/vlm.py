@@ -122,9 +122,9 @@ def prepare(model: PreTrainedModel, settings: ModelSection) -> nn.Module:
         if parameter.requires_grad:
             # The optimizer needs float32: bfloat16 has 8 bits, and small updates would be rounded away.
             parameter.data = parameter.data.float()
-    _hold_frozen(prepared)
     if settings.gradient_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
+    _hold_frozen(prepared)
     return prepared
 
 
@@ -134,17 +134,21 @@ def _hold_frozen(model: nn.Module) -> None:
     A frozen part is a fixed function. In training mode a batch normalization would use, and overwrite, statistics of
     the batch at hand: measured on a frozen EfficientNet, that destroys its features. Layers in four bits (whose weights
     are whole numbers) are left alone: they compute the same in both modes, but on CPUs bitsandbytes takes evaluation
-    for inference, and rounds to bfloat16.
+    for inference, and rounds to bfloat16. Layers that checkpoint their activations do so in training mode alone, and
+    gradients pass through a frozen language model on their way to the projector: such layers alone are switched.
     """
     for module in model.modules():
         parameters = list(module.parameters())
         if parameters and not any(p.requires_grad or not p.is_floating_point() for p in parameters):
             module.eval()
-            module.train = partial(_stay, module)  # type: ignore[method-assign]
+            module.train = partial(_held, module)  # type: ignore[method-assign]
 
 
-def _stay(module: nn.Module, mode: bool = True) -> nn.Module:  # noqa: ARG001 - the signature of nn.Module.train
-    return module
+def _held(frozen: nn.Module, mode: bool = True) -> nn.Module:
+    for module in frozen.modules():
+        if getattr(module, "gradient_checkpointing", False):
+            module.training = mode
+    return frozen
 
 
 def _with_adapters(model: PreTrainedModel, settings: ModelSection) -> nn.Module:

@@ -114,6 +114,25 @@ def test_a_frozen_part_is_a_fixed_function_in_training_mode(checkpoint: Path) ->
     assert any(module.training for name, module in model.named_modules() if "lora_dropout" in name)
 
 
+def test_activations_are_checkpointed_in_a_frozen_part_that_gradients_pass_through(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in LLaVA's first stage, which trains the projector below a frozen language model."""
+    model, _ = vlm.load(str(checkpoint), "float32", False)
+    settings = ModelSection(checkpoint="x", language="frozen", gradient_checkpointing=True)
+    prepared = vlm.prepare(model, settings).train()
+    layers = [m for name, m in prepared.named_modules() if re.search(r"language_model\.layers\.\d+$", name)]
+    calls: list[int] = []
+    for layer in layers:
+        monkeypatch.setattr(layer, "_gradient_checkpointing_func", lambda forward, *a: calls.append(1) or forward(*a))
+    ids = torch.arange(30, 40)[None]
+    prepared(input_ids=ids, use_cache=False)
+    assert len(calls) == len(layers) == 2
+    assert not any(inner.training for layer in layers for inner in layer.children())
+    prepared.eval()
+    assert not any(layer.training for layer in layers)
+
+
 def quantized(**more: object) -> tuple[torch.nn.Module, object]:
     settings = ModelSection(checkpoint="x", dtype="float32", language="lora", quantization="nf4", **more)
     model, processor = vlm.load(str(BASE), "float32", False, settings)
