@@ -1,7 +1,7 @@
 # An image of cotbal from the constraints. It was written without a container engine at hand: it has not been built yet.
 #
 #   docker build --tag cotbal .
-#   docker run --gpus all --volume "$PWD/runs:/runs" cotbal run /runs/recipe.yaml --out /runs/academic
+#   docker run --gpus all --shm-size 16g --volume "$PWD/runs:/runs" cotbal run /runs/recipe.yaml --out /runs/academic
 #
 # On x86-64 the torch wheel that pip takes by default brings CUDA, and the image is then some 8 GB. For a small one
 # without it, give the address of PyTorch's index of CPU wheels, which its installation page names:

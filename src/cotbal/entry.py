@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from transformers.utils import logging as transformers_logging
 
+from cotbal.data.loading import sentence
 from cotbal.executors import PREEMPTIBLE, STOPPED
 from cotbal.hosts.sharding import refuse_other_sharding
 from cotbal.ranks import Ranks, Stopped, is_of_another, join, leave_with_parent, stop_signal
@@ -43,5 +44,5 @@ def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
         sys.exit(STOPPED)
     except Exception as error:
         if not is_of_another(error):
-            write_json(paths.failure, {"message": f"{type(error).__name__}: {error}", "time": now()})
+            write_json(paths.failure, {"message": f"{type(error).__name__}: {sentence(error)}", "time": now()})
         raise

@@ -10,6 +10,7 @@ import torch
 
 from cotbal import vlm
 from cotbal.data.collate import Collator, Row
+from cotbal.data.loading import made, processes
 from cotbal.data.questions import QuestionCollator, collator_for
 from cotbal.data.records import Record
 from cotbal.ranks import ALONE, Ranks
@@ -33,8 +34,8 @@ def answerer(recipe: Recipe, checkpoint: str, ranks: Ranks, images: Path | None 
     device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")
     collator = collator_for(processor, images or recipe.images, recipe.model.max_length)
     set_greedy(device_model.eval(), collator)
-    how = recipe.file.generation
-    return lambda rows, report: generate(device_model, collator, rows, how, report, ranks)
+    how, workers = recipe.file.generation, processes(recipe.resources.dataloader_workers)
+    return lambda rows, report: generate(device_model, collator, rows, how, report, ranks, workers)
 
 
 def generate(
@@ -44,17 +45,19 @@ def generate(
     settings: Generation,
     report: Report,
     ranks: Ranks = ALONE,
+    workers: int = 0,
 ) -> list[str]:
     """Greedy answers, in the order of `rows`; ranks take batches in turn, and all of them get all answers.
 
     Rows of similar length share a batch, padded on the left, so that little is computed for nothing; a batch ends
-    when its last row has ended.
+    when its last row has ended. `workers` processes a rank make the next batches meanwhile.
     """
     order = sorted(range(len(rows)), key=lambda i: sum(len(turn.text) for turn in rows[i].record.turns[:-1]))
     answers: dict[int, str] = {}
-    for start in range(0, len(rows), settings.batch_size)[ranks.rank :: ranks.size]:
-        places = order[start : start + settings.batch_size]
-        batch = collator.prompts([rows[i] for i in places])
+    starts = range(0, len(rows), settings.batch_size)[ranks.rank :: ranks.size]
+    shares = [order[start : start + settings.batch_size] for start in starts]
+    batches = made(shares, lambda places: collator.prompts([rows[i] for i in places]), workers)
+    for start, places, batch in zip(starts, shares, batches, strict=True):
         answers |= zip(places, _answers(model, collator, batch, settings.max_new_tokens), strict=True)
         report(start + len(places))
     found = {place: answer for part in ranks.gathered(answers) for place, answer in part.items()}

@@ -196,6 +196,7 @@ class ResourcesSection(_Section):
     directives: tuple[Annotated[str, Field(pattern=r"^--[^\n]+$")], ...] = ()  # more for sbatch, such as --account=lab
     setup: tuple[str, ...] = ()  # shell commands before the run, such as `module load cuda`
     accelerate_config: Path | None = None  # start the ranks with `accelerate launch` and this file, not with torchrun
+    dataloader_workers: int | None = Field(None, ge=0)  # processes a rank that open pictures; 4 on a GPU, else none
     retries: int = Field(3, ge=0)  # in a row without progress, after a run was killed or its node was lost
 
     @model_validator(mode="after")

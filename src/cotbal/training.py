@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,14 +11,15 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, set_seed
 
 from cotbal import plugins, vlm
 from cotbal.data.collate import Batch
+from cotbal.data.loading import processes, steady
 from cotbal.data.order import FILLER, Mixed, Shuffled
 from cotbal.data.packing import packed
 from cotbal.data.questions import collator_for
-from cotbal.errors import CotbalError
+from cotbal.hosts.arguments import arguments
 from cotbal.hosts.blank_picture import with_blank_picture
 from cotbal.hosts.checkpoints import last_complete, mark_complete, step_of
 from cotbal.hosts.packing_check import ROWS, PackingCallback, check_packing
@@ -32,12 +32,10 @@ from cotbal.ranks import ALONE, Ranks, Stopped
 from cotbal.recipe import Recipe
 from cotbal.rundir import RunPaths, append_jsonl, read_jsonl, write_jsonl
 from cotbal.runs import Run
-from cotbal.sections import ModelSection, Optimization
 from cotbal.tracking import Tracking
 from cotbal.weightings import Weighting
 
 Report = Callable[[int, int, float | None], None]  # steps done, steps in all, loss
-LOG_LINES = 100  # at most about this many points a loss curve
 
 
 @dataclass(frozen=True)
@@ -104,7 +102,8 @@ def _trainer(
     padded = _collator(recipe, processor, tasks, rows)
     wanted, padding = recipe.file.optimization, processor.tokenizer.pad_token_id
     ranks = log.ranks.size
-    settings = arguments(wanted, recipe.model, len(rows), log.paths.partial, run.seed, ranks, tracking)
+    workers = processes(recipe.resources.dataloader_workers)
+    settings = arguments(wanted, recipe.model, len(rows), log.paths.partial, run.seed, ranks, tracking, workers)
     trainer = TaskWeightedTrainer(
         model=prepared,
         args=settings,
@@ -145,60 +144,13 @@ def _collator(recipe: Recipe, processor: Any, tasks: Sequence[str], rows: Mixed)
         fillers = torch.tensor([FILLER in item for item in items])
         return {**batch, "labels": batch["labels"].masked_fill(fillers[:, None], IGNORED)}
 
-    return with_task_ids(collate, tasks)
+    return with_task_ids(steady(collate), tasks)
 
 
 def _weighting(recipe: Recipe, run: Run, tasks: Sequence[str], weights: Mapping[str, float] | None) -> Weighting:
     options = recipe.file.weightings.get(run.weighting, {})
     found: Weighting = plugins.load("cotbal.weightings", run.weighting).build(tasks, weights, seed=run.seed, **options)
     return found
-
-
-def arguments(
-    settings: Optimization,
-    model: ModelSection,
-    rows: int,
-    directory: Path,
-    seed: int,
-    ranks: int = 1,
-    tracking: Tracking | None = None,
-) -> TrainingArguments:
-    """The recipe's optimization in the words of the Trainer; the global batch is the same on any number of ranks.
-
-    Raises:
-        CotbalError: the batch cannot be shared out evenly.
-    """
-    if settings.batch_size % ranks:
-        raise CotbalError(
-            f"optimization.batch_size: expected a multiple of the {ranks} ranks of a run; found {settings.batch_size}"
-        )
-    share = settings.batch_size // ranks
-    micro = max(n for n in range(1, settings.micro_batch_size + 1) if share % n == 0)
-    steps = math.ceil(rows * settings.epochs / settings.batch_size)
-    return TrainingArguments(
-        output_dir=str(directory),
-        per_device_train_batch_size=micro,
-        gradient_accumulation_steps=share // micro,
-        num_train_epochs=settings.epochs,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type=settings.schedule,
-        warmup_steps=settings.warmup_ratio,  # a number below 1 is a ratio
-        weight_decay=settings.weight_decay,
-        max_grad_norm=settings.max_grad_norm,
-        bf16=model.dtype == "bfloat16",
-        logging_steps=max(1, steps // LOG_LINES),
-        save_strategy="steps",
-        save_steps=settings.checkpoint_steps,
-        save_total_limit=2,
-        seed=seed,
-        data_seed=seed,
-        train_sampling_strategy="sequential",  # the rows come shuffled
-        remove_unused_columns=False,
-        **(tracking.arguments if tracking else {"report_to": "none"}),
-        disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-    )
 
 
 class _Log(TrainerCallback):

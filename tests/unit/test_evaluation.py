@@ -56,6 +56,13 @@ def test_progress_counts_every_answer(setup: tuple) -> None:
     assert seen == [2, 4, 5]
 
 
+def test_processes_that_make_the_batches_change_no_answer(setup: tuple) -> None:
+    settings, seen = Generation(max_new_tokens=6, batch_size=2), []
+    alone = evaluation.generate(*setup, rows(), settings, lambda n: None)
+    assert evaluation.generate(*setup, rows(), settings, seen.append, workers=2) == alone
+    assert seen == [2, 4, 5]
+
+
 def test_the_checkpoint_cannot_bring_sampling_back(setup: tuple) -> None:
     settings = setup[0].generation_config
     assert settings.do_sample is False

@@ -17,6 +17,7 @@ from cotbal.data.order import Mixed
 from cotbal.data.packing import packed
 from cotbal.data.records import default_cache, open_records
 from cotbal.errors import CotbalError, DataError
+from cotbal.hosts.arguments import arguments
 from cotbal.ranks import Stopped
 from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunPaths, read_jsonl
@@ -106,19 +107,30 @@ def test_who_is_told_to_stop_saves_first(recipe_file: Path, tmp_path: Path) -> N
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_processes_that_make_the_batches_change_nothing(recipe_file: Path, tmp_path: Path) -> None:
+    """Neither in one go nor resumed in the middle."""
+    beside = load_recipe(recipe_file, ("resources.dataloader_workers=2",))
+    train(load_recipe(recipe_file), "fixed", tmp_path / "none")
+    with pytest.raises(Interrupted):
+        train(beside, "fixed", tmp_path / "two", stop_after=3)
+    train(beside, "fixed", tmp_path / "two")
+    files = [tmp_path / name / "checkpoint" / "model.safetensors" for name in ("none", "two")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 @pytest.mark.parametrize(("ranks", "micro", "accumulation"), [(1, 4, 2), (2, 4, 1), (4, 2, 1), (8, 1, 1)])
 def test_the_batch_is_the_same_on_any_number_of_ranks(
     recipe_file: Path, tmp_path: Path, ranks: int, micro: int, accumulation: int
 ) -> None:
     recipe = load_recipe(recipe_file)
-    found = training.arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, ranks)
+    found = arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, ranks)
     assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == (micro, accumulation)
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(recipe_file: Path, tmp_path: Path) -> None:
     recipe = load_recipe(recipe_file)
     with pytest.raises(CotbalError, match="batch_size: expected a multiple of the 3 ranks of a run; found 8"):
-        training.arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, 3)
+        arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, 3)
 
 
 def test_the_training_moved_the_model(recipe_file: Path, tmp_path: Path) -> None:
