@@ -25,6 +25,7 @@ def submission(
     workers: Workers = None,
     threads: Threads = None,
     address: Address = None,
+    ignore_keys: Annotated[str, typer.Option(help="Unknown keys of the questions that you know to be harmless.")] = "",
     restart_changed: Restart = False,
     as_json: AsJson = False,
 ) -> None:
@@ -39,7 +40,7 @@ def submission(
         if not directory.is_dir():
             raise CotbalError(f"expected a directory; found no directory {directory}")
     with console.bar() as progress:
-        questions = read_questions(raw, progress)
+        questions = read_questions(raw, progress, [key.strip() for key in ignore_keys.split(",")])
     candidates = plan_submission(runs, questions, pictures, task, restart_changed)
     written = carry_out(candidates, questions, options)
     if as_json:

@@ -159,6 +159,18 @@ def test_answers_of_another_model_are_called_back_before_they_move(
     assert queue.read_text() == "{}"
 
 
+def test_unknown_keys_of_questions_are_refused_or_ignored_as_the_user_says(setup: Setup, cotbal: Command) -> None:
+    for file in setup.raw.rglob("*_questions.json"):
+        content = json.loads(file.read_text())
+        content["questions"][0]["source"] = "v2"
+        file.write_text(json.dumps(content))
+    arguments = ("submission", setup.run, "--raw", setup.raw, "--on", "inline")
+    ended = cotbal(*arguments)
+    assert ended.code == 2
+    assert "--ignore-keys source" in ended.err
+    assert cotbal(*arguments, "--ignore-keys", "source").code == 0
+
+
 def test_an_address_is_for_ray_alone(setup: Setup, cotbal: Command) -> None:
     ended = cotbal("submission", setup.run, "--raw", setup.raw, "--address", "10.0.0.1:6379")
     assert ended.code == 2

@@ -81,6 +81,12 @@ def test_a_value_of_another_kind_is_refused(kind: str, value: Any, message: str)
         getattr(row, kind)("k")
 
 
+def test_half_a_character_becomes_one_that_can_be_written() -> None:
+    row = known({"a": "Hi \ud83d", "b": ["\udc00!", "ä"]}, "here", ("a", "b"))
+    assert row.text("a") == "Hi ?"
+    assert row.texts("b") == ["?!", "ä"]
+
+
 def test_nested_rows_know_their_place() -> None:
     row = known({"turns": [{"from": "x"}, {"form": "y"}]}, "file, record 3", ("turns",))
     with pytest.raises(DataError, match=r"file, record 3, turns\[1\]: expected the keys from"):
