@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from cotbal.data.conversations import Fault
+from cotbal.data.formats import read_rows
 from cotbal.errors import DataError
 from cotbal.recipes.releases.rows import json_list, json_mapping, known, parquet_rows, pickled_list
 from raw_releases import as_json, as_parquet
@@ -110,6 +112,16 @@ def test_half_a_parquet_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="half downloaded"):
         list(parquet_rows([path], ["id"], [], silent))
+
+
+def test_a_parquet_file_with_a_broken_name_of_a_column_is_refused(tmp_path: Path) -> None:
+    path = as_parquet(tmp_path / "a.parquet", [{"question": "q"}])
+    path.write_bytes(path.read_bytes().replace(b"question", b"qu\xe9stion"))
+    with pytest.raises(DataError, match="half downloaded"):
+        list(parquet_rows([path], ["question"], [], silent))
+    (fault,) = read_rows(path)
+    assert isinstance(fault, Fault)
+    assert "expected a parquet file; found broken data" in fault.message
 
 
 class Malicious:

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import ijson
-import pyarrow as pa
 
 from cotbal.data.census import Progress
-from cotbal.data.formats import open_parquet
+from cotbal.data.formats import BROKEN, open_parquet
 from cotbal.errors import DataError
 
 _STEP = 2000  # rows between two words of progress
@@ -215,7 +214,7 @@ def _parquet(path: Path) -> Iterator[Any]:
     try:
         with open_parquet(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except BROKEN as error:
         message = " ".join(str(error).split())
         raise DataError(f"{path}: expected a parquet file; is it only half downloaded? ({message})") from None
 
