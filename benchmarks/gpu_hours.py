@@ -100,6 +100,7 @@ CHAT = {
 }
 ZERO_SHOT = {"TextVQA": 5_000, "POPE": 9_000, "MME": 2_374, "SQA": 4_241, "MMBench": 4_329, "SEED-IMG": 14_233}
 OPEN_ENDED = {"MM-Vet": 218, "LLaVA-W": 60}
+TEST_DEV = 107_394  # questions of VQAv2 that `cotbal submission` has a model answer, outside of every other line
 SHORT_ANSWER, OPEN_ANSWER, ZERO_SHOT_QUESTION = 3, 200, 100  # tokens
 METHODS = ("equal", "task_level", "random_loss", "dynamic_average", "improvable_gap", "fixed")
 PARTS, TEMPERATURES, DIFFICULTIES = 4, 2, 1  # models of the ablation beside EW and CoTBal
@@ -208,6 +209,12 @@ def zero_shot(models: int, model: Model) -> Cost:
     return total
 
 
+def test_dev(models: int, model: Model) -> Cost:
+    """The answers of so many models to VQAv2 test-dev, questions and answers as long as those of its training."""
+    vqa = ACADEMIC["VQAv2"]
+    return answered(models * TEST_DEV, vqa.question, vqa.answer, model)
+
+
 def items() -> dict[str, Cost]:
     """What every table costs by itself, under the names of the page; probes and models may be shared between tables."""
     seven, thirteen = MODELS["7B"], MODELS["13B"]
@@ -225,6 +232,9 @@ def items() -> dict[str, Cost]:
         "Table 10: probes and weights, 7B": of_runs(probes, ACADEMIC, seven),
         "Table 1: seven methods, 7B": of_runs(compared, ACADEMIC, seven),
         "the same with 13B": of_runs(compared, ACADEMIC, thirteen),
+        "VQAv2 test-dev: seven models of Table 1, 7B": test_dev(1 + len(METHODS), seven),
+        "VQAv2 test-dev: three models, 13B": test_dev(3, thirteen),
+        "VQAv2 test-dev: seven models of Table 12, 7B": test_dev(len(variants), seven),
         "Table 2: zero-shot, six models, 7B": zero_shot(6, seven),
         "Tables 5 and 12: beyond Table 1, 7B": of_runs([*variants, *alone], ACADEMIC, seven),
         "Fig. 1b: score against amount, 7B": of_runs(curve, ACADEMIC, seven),

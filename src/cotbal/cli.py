@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import signal
 import sys
@@ -51,6 +52,13 @@ app.add_typer(imports.app, name="import")
 app.add_typer(prepare.app, name="prepare")
 
 
+# What the place that a user named may say to whoever writes there; all else that goes wrong with a file is our fault.
+_OF_THE_DISK = {
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EIO, errno.EISDIR, errno.ENAMETOOLONG, errno.ENOSPC,
+    errno.ENOTDIR, errno.EPERM, errno.EROFS, errno.ESTALE,
+}  # fmt: skip
+
+
 class _Stopped(BaseException):
     """Ctrl-C or SIGTERM; our own, because the command-line library turns KeyboardInterrupt into exit code 1."""
 
@@ -64,7 +72,7 @@ def _stop(number: int, _frame: object) -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's fault is one message and exit code 2, Ctrl-C is 130."""
+    """Run the command line; a user's fault, or a disk's, is one message and exit code 2, Ctrl-C is 130."""
     signal.signal(signal.SIGINT, _stop)
     signal.signal(signal.SIGTERM, _stop)
     try:
@@ -73,6 +81,13 @@ def main() -> None:
         print(f"cotbal: {error}", file=sys.stderr)
         if isinstance(error, RunsFailed):
             print(f"Resume with: {_command()}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"cotbal: {where}{error.strerror}; what was written is kept", file=sys.stderr)
+        print(f"Resume with: {_command()}", file=sys.stderr)
         sys.exit(2)
     except _Stopped as stopped:
         print(f"\nStopped; nothing is lost. Go on with: {_command()}", file=sys.stderr)

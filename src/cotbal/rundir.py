@@ -58,8 +58,13 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file that was written by us."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file that was written by us. Raises RunError where something else has been written over it."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(
+            f"{path}: expected JSON as cotbal writes it, whole or not at all; found it broken ({error})"
+        ) from None
 
 
 def read_jsonl(path: Path) -> list[Any]:

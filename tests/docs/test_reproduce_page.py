@@ -217,6 +217,19 @@ def test_costs_follow_from_the_plans() -> None:
     assert found["Table 2: zero-shot, six models, 7B"].training == 0
 
 
+def test_what_test_dev_costs_is_the_formula_of_the_page() -> None:
+    """By hand: prompts of a picture and 8 tokens of question, answers of 2."""
+    n = gpu_hours.MODELS["7B"].parameters
+    prompt = (2 * n * (576 + 50 + 8) + 2 * 0.304e9 * 577) / (312e12 * 0.25 * 3600)
+    each = prompt + 2 * n * 2 / (312e12 * 0.02 * 3600)
+    found = gpu_hours.items()
+    of_table_1, of_table_12 = (found[f"VQAv2 test-dev: seven models of Table {number}, 7B"] for number in (1, 12))
+    assert (of_table_1.trainings, of_table_1.training, of_table_1.answers) == (0, 0, 7 * 107_394)
+    assert of_table_1.evaluation == pytest.approx(7 * 107_394 * each)
+    assert of_table_12 == of_table_1
+    assert found["VQAv2 test-dev: three models, 13B"].answers == 3 * 107_394
+
+
 def test_the_script_is_bash(tmp_path: Path) -> None:
     subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
     assert os.access(SCRIPT, os.X_OK)

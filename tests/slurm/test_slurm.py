@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -15,8 +16,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cotbal.executors import recorded_place
 from cotbal.executors._slurm_queue import look
-from cotbal.rundir import is_locked
+from cotbal.pipeline.places import cancel
+from cotbal.pipeline.status import status
+from cotbal.pipeline.submission_paths import submission_of
+from cotbal.rundir import RunDir, is_locked, write_json
+from raw_releases import drawing, vqav2_server
 from shell import LIMIT, command, cotbal
 from slurm_cluster import Cluster
 from tiny_vlm import mixture
@@ -210,6 +216,37 @@ def test_cancel_stops_everything(driver: Driver) -> None:
     assert alive() == []
     states = {s["state"] for s in json.loads(cotbal("status", driver.root, "--json"))}
     assert states <= {"missing", "interrupted"}
+
+
+def test_a_model_that_answers_is_seen_and_called_back(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    recipe = mixture(tmp_path / "runs", {"VQAv2": 1}, train=4, answers=2)
+    run, root = recipe.parent / "final/fixed", RunDir(recipe.parent)
+    shutil.copytree(recipe.parent / "base", run / "checkpoint")
+    write_json(root.plan, {"runs": []})
+    text = recipe.read_text()
+    recipe.write_text(f"{text}resources: {{gpus: 0, directives: [--begin=now+1hour]}}\n")
+    vqav2_server(tmp_path / "raw")
+    picture = tmp_path / "raw/images/coco/test2015/COCO_test2015_000000000009.jpg"
+    picture.parent.mkdir(parents=True)
+    picture.write_bytes(drawing("teal"))
+    asked = ("submission", run, "--raw", tmp_path / "raw")
+    answers = submission_of(run)
+    with subprocess.Popen(command(*asked, "--on", "slurm"), stdout=subprocess.DEVNULL) as driver:
+        deadline = time.monotonic() + LIMIT
+        while recorded_place(answers.root) is None:
+            assert driver.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        driver.kill()
+    (state,) = status(root)
+    assert (state.run, state.state) == ("final/fixed/vqav2_testdev", "queued")
+    assert "queued elsewhere" in cotbal(*asked, code=2)
+    assert cancel(root) == (["final/fixed/vqav2_testdev"], [])
+    assert alive() == []
+    recipe.write_text(f"{text}resources: {{gpus: 0}}\n")
+    cotbal(*asked, "--on", "slurm")
+    assert status(root)[0].state == "done"
+    assert recorded_place(answers.root) is None
 
 
 def test_a_run_that_slurm_refuses_is_told(source: Path, slurm_cluster: Cluster, tmp_path: Path) -> None:

@@ -209,3 +209,10 @@ def test_a_run_is_done_when_its_outcome_exists(tmp_path: Path) -> None:
 def test_now_is_the_time_of_day() -> None:
     assert abs(now() - time.time()) < 5
     assert json.loads(json.dumps(now())) > 1.6e9
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe"])
+def test_a_file_of_ours_that_was_broken_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "plan.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"plan\.json: expected JSON as cotbal writes it"):
+        read_json(tmp_path / "plan.json")

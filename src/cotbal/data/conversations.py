@@ -116,7 +116,7 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
     if faults or images is None:
         return faults
     said = tuple(Turn(turn.role, turn.text) for turn in turns if turn.role is not None and turn.text is not None)
-    details = _read_details(raw) if evaluation else {}
+    details = details_of(raw) if evaluation else {}
     return Record(identity or "", task, images, said, turns[-1].references, number, details)
 
 
@@ -132,7 +132,7 @@ def _read_name(raw: dict[str, Any], key: str, faults: list[str]) -> str | None:
     return None
 
 
-def _read_details(raw: dict[str, Any]) -> dict[str, Detail]:
+def details_of(raw: Mapping[str, Any]) -> dict[str, Detail]:
     """What a metric may ask for; the parts of the record, and whatever JSON could not hold, are no details."""
     return {key: value for key, value in raw.items() if key not in _PARTS and _is_text(key) and _is_detail(value)}
 

@@ -16,6 +16,7 @@ from cotbal.data.conversations import Fault
 # Embedded pictures make rows heavy; 64 of them stay below some hundred megabytes.
 _PARQUET_ROWS = 64
 _STEP = 500  # rows between two words of progress
+BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError)  # what pyarrow raises on files that are not whole
 _MARK = b"\xef\xbb\xbf"  # byte order mark that some editors put before UTF-8
 
 Row = tuple[int, Any]
@@ -95,7 +96,7 @@ def _read_parquet(path: Path, told: Told) -> Iterator[Row | Fault]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
-    except (pa.ArrowException, OSError) as error:
+    except BROKEN as error:
         message = " ".join(str(error).split())
         yield Fault(path, number + 1 if number else 0, f"expected a parquet file; found broken data ({message})")
 
@@ -111,7 +112,7 @@ def _read_arrow(path: Path, told: Told) -> Iterator[Row | Fault]:
                     for row in batch.slice(start, _PARQUET_ROWS).to_pylist():
                         number += 1
                         yield number, row
-    except (pa.ArrowException, OSError) as error:
+    except BROKEN as error:
         message = " ".join(str(error).split())
         yield Fault(path, number + 1 if number else 0, f"expected an Arrow stream; found broken data ({message})")
 

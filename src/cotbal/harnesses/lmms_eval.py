@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,7 +61,7 @@ def _content(path: Path) -> dict[str, Any]:
 
 def _limits(path: Path, content: Mapping[str, Any]) -> list[str]:
     limit, offset = content["config"].get("limit"), content["config"].get("offset")
-    said = [f"limit {limit:g}"] if limit not in (None, -1) else []
+    said = [f"limit {limit:g}" if isinstance(limit, float) else f"limit {limit}"] if limit not in (None, -1) else []
     said += [f"offset {offset}"] if offset else []
     return [f"{path}: evaluated with {' and '.join(said)}, so on a part of every benchmark"] if said else []
 
@@ -72,16 +72,21 @@ def _benchmarks(path: Path, content: Mapping[str, Any]) -> dict[str, Benchmark]:
         metrics = _metrics(path, name, entries)
         if not metrics:  # a group that only holds other tasks
             continue
-        better = content.get("higher_is_better", {}).get(name, {})
-        counted = (content["n-samples"].get(name) or {}).get("effective")
+        better = _mapping(_mapping(content.get("higher_is_better")).get(name))
+        counted = _mapping(content["n-samples"].get(name)).get("effective")
         found[name] = Benchmark(
             name,
             metrics,
             frozenset(metric for metric in metrics if better.get(metric.partition(",")[0]) is False),
-            None if counted is None else int(counted),
+            counted if isinstance(counted, int) else None,
             _rows(path, name),
         )
     return found
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What may be left out is as good as left out where it is of another kind."""
+    return value if isinstance(value, dict) else {}
 
 
 def _metrics(path: Path, task: str, entries: Mapping[str, Any]) -> dict[str, float]:
@@ -91,8 +96,8 @@ def _metrics(path: Path, task: str, entries: Mapping[str, Any]) -> dict[str, flo
         metric, _, kept = key.partition(",")
         if "_stderr" in metric or isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if not math.isfinite(value):
-            raise ScoresError(f"{path}: expected a finite number for {task}, {key}; found {value}")
+        if not abs(value) <= sys.float_info.max:  # nor is NaN
+            raise ScoresError(f"{path}: expected a finite number for {task}, {key}; found {value!s:.40}")
         metrics[metric if kept in ("none", "") else key] = float(value)
     return metrics
 
@@ -102,7 +107,7 @@ def _rows(results: Path, task: str) -> tuple[Row, ...]:
     if not path.exists():
         return ()
     # Not splitlines(): JSON may hold other line separators of Unicode inside a text.
-    lines = enumerate(path.read_text(encoding="utf-8").split("\n"), 1)
+    lines = enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1)
     rows = [_row(line, f"{path}, line {number}") for number, line in lines if line]
     return tuple(sorted(rows, key=lambda row: row["doc_id"]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
 import numpy as np
@@ -119,4 +120,4 @@ def _number(row: Row, metric: str) -> float | None:
     value = row.get(metric.partition(",")[0])
     if isinstance(value, dict):
         value = value.get("score")
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, int | float) and abs(value) <= sys.float_info.max else None

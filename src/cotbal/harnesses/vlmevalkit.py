@@ -84,7 +84,7 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     for key, value in row.items():
         try:
             number = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             continue
         if key and key not in LABELS and abs(number) != float("inf") and number == number:  # noqa: PLR0124 - NaN
             numbers[key] = number

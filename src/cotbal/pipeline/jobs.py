@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cotbal import plugins
@@ -15,7 +16,8 @@ from cotbal.executors import Job, Outcome, Resources, forget_place
 from cotbal.pipeline.inputs import differences, identity
 from cotbal.pipeline.places import call_back, need_none_elsewhere, record_driver, sent
 from cotbal.pipeline.plan import Planned, Prepared
-from cotbal.rundir import RunPaths, move_aside, now, read_json, write_json
+from cotbal.pipeline.submission_paths import submission_of
+from cotbal.rundir import RunPaths, is_locked, move_aside, now, read_json, write_json
 from cotbal.tracking import Tracking, need_trackers, tracking_id
 
 Watch = Callable[[Sequence[Job], Sequence[Job]], AbstractContextManager[Callable[[Outcome], None]]]
@@ -83,7 +85,9 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
     done = [work.paths.done and not aside for work, aside in zip(works, changed, strict=True)]
     waiting = [job for job, is_done in zip(jobs, done, strict=True) if not is_done]
     finished = [job for job, is_done in zip(jobs, done, strict=True) if is_done]
-    call_back(sent(work.paths.root for work, aside in zip(works, changed, strict=True) if aside))
+    moved = [work.paths.root for work, aside in zip(works, changed, strict=True) if aside]
+    _need_no_answering(moved)
+    call_back(sent(place for run in moved for place in (run, submission_of(run).root)))
     need_none_elsewhere((job.directory for job in waiting), options.executor)
     outcomes = run(waiting, options.resources) if waiting else None  # what cannot be done here is refused now
     begin()
@@ -93,13 +97,13 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
         _settle(work, prepared, entries, options)
     if outcomes is None:
         return
-    record_driver(prepared.root, options.executor)
+    record_driver(prepared.root.driver, options.executor)
     try:
-        failures = _consume(outcomes, waiting, finished, options.watch)
+        failures = consume(outcomes, waiting, finished, options.watch)
     finally:
         prepared.root.driver.unlink(missing_ok=True)
     if failures:
-        raise RunsFailed(_explain(failures, len(works)))
+        raise RunsFailed(explain(failures, len(works)))
 
 
 def _need_packages(works: Sequence[Work], options: Options) -> None:
@@ -108,6 +112,13 @@ def _need_packages(works: Sequence[Work], options: Options) -> None:
     if here and importlib.util.find_spec("torch") is None:
         raise MissingDependency("training", "train")
     need_trackers(options.trackers, here)
+
+
+def _need_no_answering(moved: Sequence[Path]) -> None:
+    """A model is not moved aside while a command has it answer; its answers would be taken for those of the new one."""
+    for root in moved:
+        if is_locked(submission_of(root).driver_lock):
+            raise RunError(f"{root}: `cotbal submission` has this model answer; wait for it, or stop it, then again")
 
 
 def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
@@ -163,7 +174,8 @@ def _job(prepared: Prepared, work: Work) -> Job:
     return Job(work.planned.label, work.paths.root, command, work.planned.work(prepared.plan.epochs), needs)
 
 
-def _consume(outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], watch: Watch | None) -> list[Outcome]:
+def consume(outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], watch: Watch | None) -> list[Outcome]:
+    """Follow jobs to their ends; gives those that failed, each with its `failure.json`."""
     failures = []
     with (watch or _silent)(waiting, finished) as show:
         try:
@@ -181,7 +193,7 @@ def _silent(waiting: Sequence[Job], finished: Sequence[Job]) -> AbstractContextM
     return nullcontext(lambda _: None)
 
 
-def _explain(failures: Sequence[Outcome], runs: int) -> str:
+def explain(failures: Sequence[Outcome], count: int, what: str = "runs") -> str:
     """Every failed run by name; runs that failed in the same way share one tail of a log."""
     alike: dict[str, list[Outcome]] = {}
     for failure in failures:
@@ -191,4 +203,4 @@ def _explain(failures: Sequence[Outcome], runs: int) -> str:
         names = ", ".join(failure.job.name for failure in group)
         log = group[0].job.directory / "log.txt"
         parts.append(f"{names}\n{group[0].message.strip()}\n(whole log: {log})")
-    return f"{len(failures)} of {runs} runs failed; the others are kept.\n\n" + "\n\n".join(parts)
+    return f"{len(failures)} of {count} {what} failed; the others are kept.\n\n" + "\n\n".join(parts)

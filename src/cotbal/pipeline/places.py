@@ -6,13 +6,15 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from cotbal import plugins
 from cotbal.errors import CotbalError, RunError
 from cotbal.executors import Place, Standing, forget_place, recorded_place
+from cotbal.pipeline.submission_paths import submissions
 from cotbal.rundir import RunDir, RunPaths, is_locked, read_json, write_json
 
 STOP_SECONDS = 60.0  # for a command to stop all that it started
@@ -79,42 +81,46 @@ def _stands(job: Sent) -> str:
     return "running elsewhere" if job.standing and job.standing.state == "running" else "queued elsewhere"
 
 
-def record_driver(root: RunDir, executor: str) -> None:
+def record_driver(note: Path, executor: str) -> None:
     """Note which process works in a directory, for `cotbal cancel`."""
-    write_json(root.driver, {"host": socket.gethostname(), "pid": os.getpid(), "executor": executor})
+    write_json(note, {"host": socket.gethostname(), "pid": os.getpid(), "executor": executor})
 
 
-def cancel(root: RunDir) -> tuple[list[str], str | None]:
-    """Stop everything of a run directory: the command that works there, and all jobs that queues were given.
+def cancel(root: RunDir) -> tuple[list[str], list[str]]:
+    """Stop everything of a run directory: the commands that work there, and all jobs that queues were given.
 
     Returns:
-        Directories of the runs that were called back, and a remark about a command on another machine, if there is
-        one that cannot be stopped from here.
+        Directories of the runs that were called back, and a remark about every command on another machine, which
+        cannot be stopped from here.
 
     Raises:
         CotbalError: no run directory, or a queue cannot be asked.
     """
     if not root.plan.exists():
         raise RunError(f"{root.root}: expected a run directory with a plan.json, found none")
-    remark = _stop_driver(root)
+    asked = submissions(root)
+    remarks = _stop_drivers({root.driver: root.lock} | {paths.driver: paths.driver_lock for paths in asked})
     runs = [RunPaths(root.root / entry["directory"]) for entry in read_json(root.plan)["runs"]]
-    jobs = sent(paths.root for paths in runs)
+    jobs = sent(paths.root for paths in (*runs, *asked))
     call_back(jobs)
-    return [str(job.directory.relative_to(root.root)) for job in jobs if job.standing is not None], remark
+    return [str(job.directory.relative_to(root.root)) for job in jobs if job.standing is not None], remarks
 
 
-def _stop_driver(root: RunDir) -> str | None:
-    if not root.driver.exists():
-        return None
-    driver = read_json(root.driver)
-    if driver["host"] != socket.gethostname():
-        return f"a command on {driver['host']} (process {driver['pid']}) may still work here; stop it there"
-    if not is_locked(root.lock):
-        return None
-    os.kill(driver["pid"], signal.SIGTERM)
+def _stop_drivers(notes: Mapping[Path, Path]) -> list[str]:
+    """Tell the commands of these notes to stop, each once, and wait until they hold none of the locks."""
+    drivers = {lock: read_json(note) for note, lock in notes.items() if note.exists()}
+    here = {lock: d["pid"] for lock, d in drivers.items() if d["host"] == socket.gethostname() and is_locked(lock)}
+    for pid in dict.fromkeys(here.values()):
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
-    while is_locked(root.lock):
-        if time.monotonic() > deadline:
-            raise CotbalError(f"{root.root}: process {driver['pid']} was told to stop, and did not; end it, then again")
-        time.sleep(0.1)
-    return None
+    for lock, pid in here.items():
+        while is_locked(lock):
+            if time.monotonic() > deadline:
+                raise CotbalError(f"{lock.parent}: process {pid} was told to stop, and did not; end it, then again")
+            time.sleep(0.1)
+    elsewhere = [(d["host"], d["pid"]) for d in drivers.values() if d["host"] != socket.gethostname()]
+    return [
+        f"a command on {host} (process {pid}) may still work here; stop it there"
+        for host, pid in dict.fromkeys(elsewhere)
+    ]

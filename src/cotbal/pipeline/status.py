@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +9,7 @@ from typing import Literal
 from cotbal.errors import CotbalError, RunError
 from cotbal.executors import recorded_place
 from cotbal.pipeline.places import Sent, sent
+from cotbal.pipeline.submission_paths import SubmissionPaths, submissions
 from cotbal.rundir import RunDir, RunPaths, is_locked, read_json
 
 Word = Literal["done", "running", "queued", "unknown", "failed", "interrupted", "missing"]
@@ -28,7 +28,8 @@ class State:
 def status(root: RunDir) -> list[State]:
     """Every planned run of a directory: done, running, queued, failed, interrupted or missing.
 
-    Where a queue does not answer, its runs are `unknown`.
+    After them the models that answer for a server (`cotbal submission`), named by their directories. Where a queue
+    does not answer, its runs are `unknown`.
 
     Raises:
         RunError: the directory holds no plan.
@@ -37,24 +38,21 @@ def status(root: RunDir) -> list[State]:
         raise RunError(
             f"{root.root}: expected a run directory with a plan.json, found none; start with `cotbal run RECIPE`"
         )
-    entries = [(entry, RunPaths(root.root / entry["directory"])) for entry in read_json(root.plan)["runs"]]
-    left = [paths.root for _, paths in entries if not paths.done]
+    runs = [(e["label"], e["kind"], RunPaths(root.root / e["directory"])) for e in read_json(root.plan)["runs"]]
+    asked = [(str(paths.root.relative_to(root.root)), "submission", paths) for paths in submissions(root)]
+    entries: list[tuple[str, str, RunPaths]] = [*runs, *asked]
+    jobs: dict[Path, Sent] = {}
+    silent = None
     try:
-        jobs = {job.directory: job for job in sent(left)}
+        jobs = {job.directory: job for job in sent(paths.root for _, _, paths in entries if not paths.done)}
     except CotbalError as error:
         silent = str(error).splitlines()[0]
-        return [_state(entry, paths, {}, silent) for entry, paths in entries]
-    return [_state(entry, paths, jobs, None) for entry, paths in entries]
-
-
-def _state(entry: dict[str, str], paths: RunPaths, jobs: Mapping[Path, Sent], silent: str | None) -> State:
-    state, detail = _standing(paths, jobs.get(paths.root), silent)
-    return State(entry["label"], entry["kind"], state, detail)
+    return [State(run, kind, *_standing(paths, jobs.get(paths.root), silent)) for run, kind, paths in entries]
 
 
 def _standing(paths: RunPaths, job: Sent | None, silent: str | None) -> tuple[Word, str]:
     if paths.done:
-        return "done", f"{read_json(paths.outcome)['seconds']['total']:.0f} s"
+        return "done", _result(paths)
     if job is not None and job.standing is not None:
         where = f"{job.place.executor} {job.place.id}, {job.standing.where}"
         running = job.standing.state == "running"
@@ -64,6 +62,12 @@ def _standing(paths: RunPaths, job: Sent | None, silent: str | None) -> tuple[Wo
     if silent is not None and (place := recorded_place(paths.root)) is not None:
         return "unknown", f"{place.executor} {place.id}; {silent}"
     return _at_rest(paths)
+
+
+def _result(paths: RunPaths) -> str:
+    if isinstance(paths, SubmissionPaths):
+        return paths.file.name
+    return f"{read_json(paths.outcome)['seconds']['total']:.0f} s"
 
 
 def _at_rest(paths: RunPaths) -> tuple[Word, str]:

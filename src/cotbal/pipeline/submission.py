@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,16 @@ from typing import Any
 from cotbal import plugins
 from cotbal.data.pictures import faults_of_pictures
 from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
-from cotbal.executors import Job, Resources
+from cotbal.executors import Job, forget_place
 from cotbal.pipeline.inputs import checkpoint_digest, differences
-from cotbal.pipeline.jobs import Watch
+from cotbal.pipeline.jobs import Options, consume, explain
+from cotbal.pipeline.places import call_back, need_none_elsewhere, record_driver, sent
+from cotbal.pipeline.submission_paths import SubmissionPaths, submission_of
 from cotbal.recipe import load_recipe
 from cotbal.recipes.academic.vqav2_server import ServerQuestions, write_submission
 from cotbal.rundir import RunPaths, locked, move_aside, read_json, read_jsonl, write_json, write_jsonl
 from cotbal.sections import ResourcesSection
 
-FOLDER = "vqav2_testdev"  # in the directory of a run
-SUBMISSION = "submission.json"
 PIECE = 1024  # questions whose answers are kept together
 
 
@@ -31,21 +31,21 @@ class Candidate:
 
     Attributes:
         name: of its run directory.
-        directory: where questions, answers and the submission lie.
+        paths: where questions, answers and the submission lie.
         job: what the job file holds.
         needs: what a run of its recipe needs.
         aside: whether answers on disk were made otherwise and move aside.
     """
 
     name: str
-    directory: Path
+    paths: SubmissionPaths
     job: Mapping[str, Any]
     needs: ResourcesSection
     aside: bool
 
     def answers(self) -> list[dict[str, Any]]:
         """What the model has said so far, in the order of the questions."""
-        return [row for path in sorted(self.directory.glob("generations/*.jsonl")) for row in read_jsonl(path)]
+        return [row for path in self.paths.pieces for row in read_jsonl(path)]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def plan_submission(
             f"{len(faults):,} of {len(names):,} pictures of test2015 are not below {images}: "
             f"{next(iter(faults.values()))}; get test2015.zip of COCO, or name their directory with --images"
         )
-    return [_candidate(run, questions, images, task, restart_changed) for run in runs]
+    distinct = {run.resolve(): run for run in runs}
+    return [_candidate(run, questions, images, task, restart_changed) for run in distinct.values()]
 
 
 def _candidate(run: Path, questions: ServerQuestions, images: Path, task: str, restart_changed: bool) -> Candidate:
@@ -93,68 +94,78 @@ def _candidate(run: Path, questions: ServerQuestions, images: Path, task: str, r
         "instruction": instruction,
         "max_new_tokens": recipe.file.generation.max_new_tokens,
     }
-    directory = paths.root / FOLDER
-    changed = differences(read_json(directory / "job.json")["identity"], identity) if _is_job(directory) else []
+    answers = submission_of(paths.root)
+    changed = differences(read_json(answers.job)["identity"], identity) if answers.job.exists() else []
     if changed and not restart_changed:
-        raise RunError(f"{directory} was made otherwise ({'; '.join(changed)}); --restart-changed moves it aside")
+        raise RunError(f"{answers.root} was made otherwise ({'; '.join(changed)}); --restart-changed moves it aside")
     job = {
         "recipe": str(recipe.path), "checkpoint": str(paths.checkpoint), "images": str(images.resolve()),
-        "questions": str(directory / "questions.jsonl"), "task": task, "instruction": instruction, "identity": identity,
+        "questions": str(answers.questions), "task": task, "instruction": instruction, "identity": identity,
         "piece": PIECE,
     }  # fmt: skip
     name = paths.root.relative_to(path.parent.parent).as_posix()
-    return Candidate(name, directory, job, recipe.resources, bool(changed))
+    return Candidate(name, answers, job, recipe.resources, bool(changed))
 
 
-def _is_job(directory: Path) -> bool:
-    return (directory / "job.json").exists()
-
-
-def carry_out(
-    candidates: Sequence[Candidate], questions: ServerQuestions, executor: str, resources: Resources, watch: Watch
-) -> list[Written]:
+def carry_out(candidates: Sequence[Candidate], questions: ServerQuestions, options: Options) -> list[Written]:
     """Have every model answer what it has not answered yet, then write the files for the server.
 
     Raises:
         RunsFailed: jobs failed; the answers that were given are kept.
+        RunError: another command, or a job of another queue, works on the same answers.
     """
+    run = plugins.load("cotbal.executors", options.executor).run
     with ExitStack() as held:
         for each in candidates:
-            if each.aside:
-                move_aside(each.directory)
-            held.enter_context(locked(each.directory / "driver.lock"))
-            write_jsonl(each.directory / "questions.jsonl", (vars(asked) for asked in questions.asked))
-            write_json(each.directory / "job.json", dict(each.job))
-            (each.directory / "failure.json").unlink(missing_ok=True)
-        _answer(candidates, questions, executor, resources, watch)
+            held.enter_context(_desk(each, options.executor))
+        complete = [each for each in candidates if len(each.answers()) >= len(questions.asked)]
+        todo = [_job(each, len(questions.asked)) for each in candidates if each not in complete]
+        outcomes = run(todo, options.resources) if todo else None  # what cannot be done here is refused now
+        for each in candidates:
+            _settle(each, questions, each in complete)
+        if outcomes is not None:
+            finished = [_job(each, len(questions.asked)) for each in complete]
+            failures = consume(outcomes, todo, finished, options.watch)
+            if failures:
+                raise RunsFailed(explain(failures, len(candidates), "models"))
         return [_written(each, questions) for each in candidates]
 
 
-def _answer(
-    candidates: Sequence[Candidate], questions: ServerQuestions, executor: str, resources: Resources, watch: Watch
-) -> None:
-    run = plugins.load("cotbal.executors", executor).run
-    waiting = [each for each in candidates if len(each.answers()) < len(questions.asked)]
-    jobs = {each.name: _job(each, len(questions.asked)) for each in candidates}
-    todo = [jobs[each.name] for each in waiting]
-    finished = [jobs[each.name] for each in candidates if each not in waiting]
-    failures = []
-    with watch(todo, finished) as show:
-        for outcome in run(todo, resources) if todo else ():
-            show(outcome)
-            failures += [] if outcome.ok else [outcome.message]
-    if failures:
-        raise RunsFailed(f"{len(failures)} of {len(candidates)} models failed\n" + "\n".join(failures))
+@contextmanager
+def _desk(candidate: Candidate, executor: str) -> Iterator[None]:
+    """Be the only command that works on the answers of a model, and noted there; old answers move aside before."""
+    paths = candidate.paths
+    if candidate.aside:
+        with locked(paths.driver_lock):
+            call_back(sent([paths.root]))
+            move_aside(paths.root)
+    with locked(paths.driver_lock):
+        need_none_elsewhere([paths.root], executor)
+        record_driver(paths.driver, executor)
+        try:
+            yield
+        finally:
+            paths.driver.unlink(missing_ok=True)
+
+
+def _settle(candidate: Candidate, questions: ServerQuestions, complete: bool) -> None:
+    """Write what a job reads; forget what an earlier command left."""
+    paths = candidate.paths
+    write_jsonl(paths.questions, (vars(asked) for asked in questions.asked))
+    write_json(paths.job, dict(candidate.job))
+    paths.failure.unlink(missing_ok=True)
+    if complete:
+        forget_place(paths.root)  # it ended while no driver was there
 
 
 def _job(candidate: Candidate, cost: int) -> Job:
-    command = (sys.executable, "-m", "cotbal.answering", str(candidate.directory / "job.json"))
-    return Job(candidate.name, candidate.directory, command, cost, candidate.needs)
+    command = (sys.executable, "-m", "cotbal.answering", str(candidate.paths.job))
+    return Job(candidate.name, candidate.paths.root, command, cost, candidate.needs)
 
 
 def _written(candidate: Candidate, questions: ServerQuestions) -> Written:
     rows = candidate.answers()
     if [row["id"] for row in rows] != [asked.id for asked in questions.asked]:
-        raise RunError(f"{candidate.directory}: expected an answer to every question of test-dev; found others")
-    path = candidate.directory / SUBMISSION
+        raise RunError(f"{candidate.paths.root}: expected an answer to every question of test-dev; found others")
+    path = candidate.paths.file
     return Written(candidate.name, path, write_submission(path, questions, {row["id"]: row["answer"] for row in rows}))

@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from cotbal.errors import CotbalError
-from cotbal.verbs.options import AsJson, On, Restart, Threads, Workers
+from cotbal.verbs.jobs import options_of
+from cotbal.verbs.options import Address, AsJson, On, Restart, Threads, Workers
 
 
 def submission(
@@ -23,24 +24,25 @@ def submission(
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
+    address: Address = None,
+    ignore_keys: Annotated[str, typer.Option(help="Unknown keys of the questions that you know to be harmless.")] = "",
     restart_changed: Restart = False,
     as_json: AsJson = False,
 ) -> None:
     """VQAv2 test-dev (Tables 1 and 12): answers for the server of the challenge, which alone can score them."""
     from cotbal import console
-    from cotbal.display import LiveDisplay
-    from cotbal.executors import Resources
     from cotbal.pipeline.submission import carry_out, plan_submission
     from cotbal.recipes.academic.vqav2_server import read_questions
 
+    options = options_of(on, workers, threads, False, restart_changed, None, address)
     pictures = images or raw / "images"
     for directory in (raw, pictures):
         if not directory.is_dir():
             raise CotbalError(f"expected a directory; found no directory {directory}")
     with console.bar() as progress:
-        questions = read_questions(raw, progress)
+        questions = read_questions(raw, progress, [key.strip() for key in ignore_keys.split(",")])
     candidates = plan_submission(runs, questions, pictures, task, restart_changed)
-    written = carry_out(candidates, questions, on, Resources(workers, threads), LiveDisplay)
+    written = carry_out(candidates, questions, options)
     if as_json:
         files = [{"name": each.name, "file": str(each.path), "answered": each.answered} for each in written]
         print(json.dumps({"files": files, "warnings": list(questions.remarks)}, indent=1))

@@ -97,13 +97,13 @@ def status(run_directory: Annotated[Path, typer.Argument(help="A run directory."
 
 
 def cancel(run_directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
-    """Stop everything of a run directory: the command that works there, and its jobs in any queue. Nothing is lost."""
+    """Stop everything of a run directory: the commands that work there, and its jobs in any queue. Nothing is lost."""
     from cotbal.pipeline.places import cancel as stop
     from cotbal.rundir import RunDir
 
-    stopped, remark = stop(RunDir(run_directory))
+    stopped, remarks = stop(RunDir(run_directory))
     print(f"called back from the queue: {', '.join(stopped)}" if stopped else "no job of it is in a queue")
-    if remark:
+    for remark in remarks:
         print(remark)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +43,12 @@ def mean_f1(benchmarks: Sequence[Benchmark]) -> Reading:
 
     The metric of lmms-eval asks for the bare word and pools the sets.
     """
-    rows = [(row, benchmark.name) for benchmark in benchmarks for row in _rows(benchmark)]
+    rows = [(row, benchmark) for benchmark in benchmarks for row in _rows(benchmark)]
     found = measure(
         "pope_f1",
-        [str(row["filtered_resps"]) for row, _ in rows],
-        [[str(row["target"])] for row, _ in rows],
-        [{"details": {"category": name}} for _, name in rows],
+        [str(_found(row, "filtered_resps", benchmark)) for row, benchmark in rows],
+        [[str(_found(row, "target", benchmark))] for row, benchmark in rows],
+        [{"details": {"category": benchmark.name}} for _, benchmark in rows],
     )
     return Reading(100 * found.score)
 
@@ -58,7 +59,8 @@ def graded(metric: str) -> Reader:
     def read(benchmarks: Sequence[Benchmark]) -> Reading:
         (benchmark,) = benchmarks
         grades = [_judged(row, metric, benchmark) for row in _rows(benchmark)]
-        known = [grade["score"] for grade in grades if grade["eval_model"]]
+        given = [grade for grade in grades if _found(grade, "eval_model", benchmark)]
+        known = [_mark(_found(grade, "score", benchmark), benchmark) for grade in given]
         return Reading(100 * _mean(known, benchmark), _left_out(len(grades), len(known)))
 
     return read
@@ -69,9 +71,11 @@ def relative(metric: str) -> Reader:
 
     def read(benchmarks: Sequence[Benchmark]) -> Reading:
         (benchmark,) = benchmarks
-        pairs = [_judged(row, metric, benchmark)["scores"] for row in _rows(benchmark)]
+        pairs = [_marks(_judged(row, metric, benchmark), benchmark) for row in _rows(benchmark)]
         known = [pair for pair in pairs if min(pair) >= 0]
         reference, model = (_mean([pair[i] for pair in known], benchmark) for i in (0, 1))
+        if not reference:
+            raise ScoresError(f"{benchmark.name}: expected points for some reference; the judge gave all of them 0")
         return Reading(100 * model / reference, _left_out(len(pairs), len(known)))
 
     return read
@@ -83,11 +87,30 @@ def _rows(benchmark: Benchmark) -> tuple[Any, ...]:
     return benchmark.rows
 
 
-def _judged(row: Any, metric: str, benchmark: Benchmark) -> dict[str, Any]:
-    found = row.get(metric)
+def _found(row: Mapping[str, Any], key: str, benchmark: Benchmark) -> Any:
+    if key not in row:
+        raise ScoresError(f"{benchmark.name}: expected {key} with every answer; found {', '.join(row)}")
+    return row[key]
+
+
+def _judged(row: Mapping[str, Any], metric: str, benchmark: Benchmark) -> dict[str, Any]:
+    found = _found(row, metric, benchmark)
     if not isinstance(found, dict):
-        raise ScoresError(f"{benchmark.name}: expected {metric} with every answer; found {', '.join(row)}")
+        raise ScoresError(f"{benchmark.name}: expected a mapping at {metric} of every answer; found {found!r:.60}")
     return found
+
+
+def _marks(found: Mapping[str, Any], benchmark: Benchmark) -> list[float]:
+    pair = _found(found, "scores", benchmark)
+    if not isinstance(pair, list) or len(pair) != 2:
+        raise ScoresError(f"{benchmark.name}: expected the points of reference and model; found {pair!r:.60}")
+    return [_mark(mark, benchmark) for mark in pair]
+
+
+def _mark(value: Any, benchmark: Benchmark) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+        raise ScoresError(f"{benchmark.name}: expected a number from the judge; found {value!r:.60}")
+    return float(value)
 
 
 def _mean(values: Sequence[float], benchmark: Benchmark) -> float:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 import tiny_vlm
+from cotbal.executors import Place, record_place
+from cotbal.rundir import locked
 from raw_releases import drawing, vqav2_server
 
 Command = Callable[..., Any]
@@ -116,3 +118,60 @@ def test_what_is_missing_is_told_in_one_sentence(setup: Setup, cotbal: Command) 
         assert message in ended.err
         assert "Traceback" not in ended.err
     assert not setup.directory.exists()
+
+
+def test_one_model_is_asked_by_one_command_at_a_time(
+    setup: Setup, cotbal: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("submission", setup.run, setup.run, "--raw", setup.raw, "--on", "inline")
+    with locked(setup.directory / "driver.lock"):
+        ended = cotbal(*arguments)
+        assert ended.code == 2
+        assert "another cotbal command works in this directory" in ended.err
+    queue = tmp_path / "queue.json"
+    queue.write_text('{"3": ["queued", "waiting: Priority"]}')
+    monkeypatch.setenv("COTBAL_FAKE_QUEUE", str(queue))
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "pipeline")
+    record_place(setup.directory, Place("pipeline_fakes.queue", "3"))
+    ended = cotbal(*arguments)
+    assert ended.code == 2
+    assert "this run is queued elsewhere (job 3 of pipeline_fakes.queue)" in ended.err
+    assert not (setup.directory / "job.json").exists()
+    queue.write_text("{}")
+    ended = cotbal(*arguments)
+    assert ended.code == 0, ended.err
+    assert ended.out.count("runs/final/fixed: ") == 1
+    assert not (setup.directory / "driver.json").exists()
+
+
+def test_answers_of_another_model_are_called_back_before_they_move(
+    setup: Setup, cotbal: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("submission", setup.run, "--raw", setup.raw, "--on", "inline")
+    assert cotbal(*arguments).code == 0
+    queue = tmp_path / "queue.json"
+    queue.write_text('{"3": ["running", "on node7"]}')
+    monkeypatch.setenv("COTBAL_FAKE_QUEUE", str(queue))
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "pipeline")
+    record_place(setup.directory, Place("pipeline_fakes.queue", "3"))
+    tiny_vlm.build(setup.run / "checkpoint", seed=1)
+    assert cotbal(*arguments, "--restart-changed").code == 0
+    assert queue.read_text() == "{}"
+
+
+def test_unknown_keys_of_questions_are_refused_or_ignored_as_the_user_says(setup: Setup, cotbal: Command) -> None:
+    for file in setup.raw.rglob("*_questions.json"):
+        content = json.loads(file.read_text())
+        content["questions"][0]["source"] = "v2"
+        file.write_text(json.dumps(content))
+    arguments = ("submission", setup.run, "--raw", setup.raw, "--on", "inline")
+    ended = cotbal(*arguments)
+    assert ended.code == 2
+    assert "--ignore-keys source" in ended.err
+    assert cotbal(*arguments, "--ignore-keys", "source").code == 0
+
+
+def test_an_address_is_for_ray_alone(setup: Setup, cotbal: Command) -> None:
+    ended = cotbal("submission", setup.run, "--raw", setup.raw, "--address", "10.0.0.1:6379")
+    assert ended.code == 2
+    assert "--address: only --on ray takes one" in ended.err

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -98,6 +99,34 @@ def test_run(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
     for words in ("probes cost", "EW on test", "CoTBal on test", "Report: here/report/index.html"):
         assert words in ended.out
     assert (tmp_path / "here" / "final" / "equal" / "outcome.json").exists()
+
+
+def test_a_place_that_takes_no_files_is_told_in_one_sentence(cotbal: object, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "scores.csv").write_text(SCORES)
+    for out in ("file", "file/below"):
+        ended = cotbal("weights", "--scores", "scores.csv", "--out", out)
+        assert ended.code == 2
+        assert ended.err.startswith("cotbal: file")
+        assert "Traceback" not in ended.err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_no_half_file(cotbal: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    table = tmp_path / "scores.csv"
+    table.write_text(SCORES)
+    with monkeypatch.context() as disk:
+        disk.setattr("os.fsync", full)
+        ended = cotbal("weights", "--scores", table, "--out", "report")
+    assert ended.code == 2
+    assert ended.err.startswith(
+        "cotbal: No space left on device; what was written is kept\nResume with: cotbal weights"
+    )
+    assert [path for path in (tmp_path / "report").rglob("*") if path.is_file()] == []
+    assert cotbal("weights", "--scores", table, "--out", "report").code == 0
 
 
 def test_a_failed_run_says_how_to_resume(cotbal: object, recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

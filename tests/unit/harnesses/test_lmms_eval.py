@@ -106,6 +106,34 @@ def test_a_number_that_is_none(copy: Path) -> None:
     assert "expected a finite number for mme, mme_perception_score,none; found nan" in fault(copy)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"higher_is_better": None},
+        {"higher_is_better": {"mme": 1}},
+        {"n-samples": {"mme": 4}},
+        {"config": {"limit": "8"}},
+    ],
+)
+def test_what_may_be_left_out_may_be_anything(copy: Path, changed: dict[str, Any]) -> None:
+    change(results_of(copy), lambda content: content.update(changed))
+    found = read(copy)
+    assert len(found.benchmarks) == 10
+    assert len(found.warnings) == ("config" in changed)
+
+
+def test_a_number_that_no_table_could_hold(copy: Path) -> None:
+    change(results_of(copy), lambda content: content["results"]["mme"].update({"mme_perception_score,none": 10**400}))
+    assert "expected a finite number for mme, mme_perception_score,none; found 1000" in fault(copy)
+
+
+def test_answers_in_another_encoding(copy: Path) -> None:
+    path = next(copy.glob("*/*_samples_mme.jsonl"))
+    rows = len(read(copy).benchmarks["mme"].rows)
+    path.write_bytes(path.read_bytes().replace(b"Yes", "Sí".encode("latin-1"), 1))
+    assert len(read(copy).benchmarks["mme"].rows) == rows
+
+
 @pytest.mark.parametrize("line", ['{"doc_id": 1', "[1]", '{"target": "A"}'])
 def test_a_broken_answer_is_named(copy: Path, line: str) -> None:
     path = next(copy.rglob("*_samples_mme.jsonl"))

@@ -73,6 +73,7 @@ def test_nothing_there(tmp_path: Path) -> None:
         ("LLaVA-EW_MME_score.csv", "perception\n", "a table of scores"),
         ("LLaVA-EW_MME_score.csv", "split,text\nnone,much\n", "expected numbers; found split, text"),
         ("LLaVA-EW_MME_score.csv", "perception\nnan\n", "expected numbers"),
+        ("LLaVA-EW_OCRBench_score.json", f'{{"all": 1{"0" * 400}}}', "expected numbers; found all without any"),
         ("LLaVA-EW_OCRBench_score.json", "[1, 2]", "a table of scores"),
         ("LLaVA-EW_OCRBench_score.json", "{", "expected a score file of VLMEvalKit"),
     ],

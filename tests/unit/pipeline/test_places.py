@@ -65,12 +65,10 @@ def test_a_queue_that_does_not_answer(root: RunDir, queue: Path) -> None:
 
 
 def test_cancel_calls_everything_back(root: RunDir, queue: Path) -> None:
-    stopped, remark = cancel(root)
-    assert stopped == ["probes/full-ocr", "probes/full-vqa"]
-    assert remark is None
+    assert cancel(root) == (["probes/full-ocr", "probes/full-vqa"], [])
     assert json.loads(queue.read_text()) == {}
     assert not [run for run in ("full:ocr", "full:vqa", "full:count") if recorded_place(root.probe(run).root)]
-    assert cancel(root) == ([], None)
+    assert cancel(root) == ([], [])
 
 
 def test_cancel_stops_the_command_that_works_there(root: RunDir, queue: Path) -> None:
@@ -79,23 +77,23 @@ def test_cancel_stops_the_command_that_works_there(root: RunDir, queue: Path) ->
         "from cotbal.pipeline.places import record_driver\n"
         "root = RunDir(Path(sys.argv[1]))\n"
         "with locked(root.lock):\n"
-        "    record_driver(root, 'processes'); print('here', flush=True); sys.stdin.read()"
+        "    record_driver(root.driver, 'processes'); print('here', flush=True); sys.stdin.read()"
     )
     argv = [sys.executable, "-c", code, str(root.root)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None
         assert driver.stdout.readline() == "here\n"
         assert is_locked(root.lock)
-        assert cancel(root) == (["probes/full-ocr", "probes/full-vqa"], None)
+        assert cancel(root) == (["probes/full-ocr", "probes/full-vqa"], [])
         assert driver.wait(10) < 0
     assert not is_locked(root.lock)
 
 
 def test_a_command_on_another_machine_is_named(root: RunDir, queue: Path) -> None:
     write_json(root.driver, {"host": f"not-{socket.gethostname()}", "pid": os.getpid(), "executor": "slurm"})
-    _, remark = cancel(root)
-    assert remark is not None
-    assert f"not-{socket.gethostname()} (process {os.getpid()})" in remark
+    _, remarks = cancel(root)
+    assert len(remarks) == 1
+    assert f"not-{socket.gethostname()} (process {os.getpid()})" in remarks[0]
 
 
 def test_no_run_is_done_twice_at_a_time(root: RunDir, recipe_path: Path, queue: Path) -> None:

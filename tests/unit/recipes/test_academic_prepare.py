@@ -138,6 +138,31 @@ def test_a_recipe_that_the_user_changed_is_left_alone(prepare: Prepare, tmp_path
     assert "VQAv2" in load_recipe(new).file.tasks
 
 
+def test_files_of_others_are_not_written_over(prepare: Prepare, tmp_path: Path) -> None:
+    theirs = tmp_path / "out/data/GQA_train.jsonl"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("mine")
+    with pytest.raises(DataError, match=r"GQA_train\.jsonl: it is there, and not of cotbal"):
+        prepare("GQA")
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["GQA_train.jsonl"]
+    assert theirs.read_text() == "mine"
+    theirs.unlink()
+    prepare("GQA")
+    (tmp_path / "out/.lock").unlink()  # as in a copy without hidden files
+    prepare("GQA")
+
+
+@pytest.mark.parametrize("note", ["{", "[]", '{"version": 1}', '{"version": 1, "choices": {}, "splits": [{}]}'])
+def test_a_broken_note_is_named(prepare: Prepare, tmp_path: Path, note: str) -> None:
+    prepare("GQA")
+    path = tmp_path / "out/data/GQA.json"
+    path.write_text(note)
+    with pytest.raises(DataError, match=r"GQA\.json: expected the note of a prepared task; delete this file"):
+        prepare("GQA")
+    path.unlink()
+    prepare("GQA")
+
+
 def test_other_choices_are_refused_and_named(prepare: Prepare) -> None:
     prepare("GQA")
     with pytest.raises(DataError, match=r"GQA was prepared with seed: 0, now 1; capitalize: True, now False\. Prepare"):

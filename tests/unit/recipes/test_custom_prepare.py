@@ -219,6 +219,15 @@ def test_faults_are_named(raw: Path, name: str, rows: list[Any], message: str) -
         made(raw)
 
 
+def test_what_a_row_says_beside_is_kept_if_a_file_can_hold_it(raw: Path) -> None:
+    rows = own_rows(20)
+    rows[0] |= {"kind": "bird", "cut": "\ud83d", "\udc00": "x", "share": float("nan"), "boxes": [1]}
+    as_lines(raw / "birds.jsonl", rows)
+    made(raw)
+    (kept,) = (r for each in splits(raw, "birds").values() for r in each if r["id"] == "0")
+    assert {"kind", "cut", "\udc00", "share", "boxes"} & kept.keys() == {"kind"}
+
+
 def test_files_are_grouped_by_what_is_left_of_their_names(raw: Path) -> None:
     for name in ("ocr_train", "ocr-val", "gqa.train", "gqa.test", "count"):
         as_json(raw / f"{name}.json", own_rows(9))

@@ -95,6 +95,14 @@ def test_a_picture_inside_a_snapshot_is_written_once_with_its_own_bytes(tmp_path
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["1.jpg"]
 
 
+def test_a_name_as_long_as_it_may_be_is_written_and_a_longer_one_is_missing(tmp_path: Path) -> None:
+    gallery = Gallery(tmp_path, None)
+    longest = f"a/{'x' * 251}.jpg"
+    gallery.keep(inside(longest, "record 1"), drawing("red"))
+    assert gallery.has(longest)
+    assert not gallery.has(f"a/{'x' * 300}.jpg")
+
+
 def test_bytes_that_are_no_picture_count_as_a_missing_one(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path, None)
     gallery.keep("a/1.jpg", b"not found")
@@ -132,7 +140,10 @@ def test_a_coco_picture_is_found_in_whichever_release_is_there(
     assert coco_2014(Gallery(tmp_path, None), 42, split) == (name or there[0])
 
 
-@pytest.mark.parametrize("name", ["", "/etc/passwd", "../a.jpg", "a/../../b.jpg", "a//b.jpg", "C:/a.jpg", "..\\a.jpg"])
+NO_NAMES = ["", "/etc/passwd", "../a.jpg", "a/../../b.jpg", "a//b.jpg", "C:/a.jpg", "..\\a.jpg", "a\0.jpg", "ä" * 130]
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
 def test_names_that_lead_out_of_the_root_are_refused(name: str) -> None:
     with pytest.raises(DataError, match="record 3: expected the name of a picture below one root"):
         inside(name, "record 3")

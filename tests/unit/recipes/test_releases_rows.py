@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from cotbal.data.conversations import Fault
+from cotbal.data.formats import read_rows
 from cotbal.errors import DataError
 from cotbal.recipes.releases.rows import json_list, json_mapping, known, parquet_rows, pickled_list
 from raw_releases import as_json, as_parquet
@@ -81,6 +83,12 @@ def test_a_value_of_another_kind_is_refused(kind: str, value: Any, message: str)
         getattr(row, kind)("k")
 
 
+def test_half_a_character_becomes_one_that_can_be_written() -> None:
+    row = known({"a": "Hi \ud83d", "b": ["\udc00!", "ä"]}, "here", ("a", "b"))
+    assert row.text("a") == "Hi ?"
+    assert row.texts("b") == ["?!", "ä"]
+
+
 def test_nested_rows_know_their_place() -> None:
     row = known({"turns": [{"from": "x"}, {"form": "y"}]}, "file, record 3", ("turns",))
     with pytest.raises(DataError, match=r"file, record 3, turns\[1\]: expected the keys from"):
@@ -104,6 +112,16 @@ def test_half_a_parquet_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(DataError, match="half downloaded"):
         list(parquet_rows([path], ["id"], [], silent))
+
+
+def test_a_parquet_file_with_a_broken_name_of_a_column_is_refused(tmp_path: Path) -> None:
+    path = as_parquet(tmp_path / "a.parquet", [{"question": "q"}])
+    path.write_bytes(path.read_bytes().replace(b"question", b"qu\xe9stion"))
+    with pytest.raises(DataError, match="half downloaded"):
+        list(parquet_rows([path], ["question"], [], silent))
+    (fault,) = read_rows(path)
+    assert isinstance(fault, Fault)
+    assert "expected a parquet file; found broken data" in fault.message
 
 
 class Malicious:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,41 @@ def test_what_is_missing_is_named() -> None:
         graded("g")([Benchmark("b", {})])
     with pytest.raises(ScoresError, match="b: expected g with every answer; found doc_id"):
         graded("g")([Benchmark("b", {}, rows=({"doc_id": 0},))])
+
+
+@pytest.mark.parametrize(
+    ("column", "change", "message"),
+    [
+        ("POPE", {"target": None}, "pope_adv: expected target with every answer; found doc_id"),
+        ("POPE", {"filtered_resps": None}, "pope_adv: expected filtered_resps with every answer"),
+        (
+            "MM-Vet",
+            {"gpt_eval_score": {"score": 1}},
+            "cotbal_mmvet: expected eval_model with every answer; found score",
+        ),
+        (
+            "MM-Vet",
+            {"gpt_eval_score": {"score": "1", "eval_model": "m"}},
+            "expected a number from the judge; found '1'",
+        ),
+        ("MM-Vet", {"gpt_eval_score": 1}, "expected a mapping at gpt_eval_score of every answer; found 1"),
+        ("LLaVA-W", {"gpt_eval_llava_all": {}}, "llava_in_the_wild: expected scores with every answer; found "),
+        (
+            "LLaVA-W",
+            {"gpt_eval_llava_all": {"scores": [8]}},
+            r"expected the points of reference and model; found \[8\]",
+        ),
+        ("LLaVA-W", {"gpt_eval_llava_all": {"scores": [0, 8]}}, "expected points for some reference"),
+    ],
+)
+def test_answers_of_another_version_are_refused(column: str, change: dict[str, object], message: str) -> None:
+    (chosen,) = columns_named(column)
+    found = [
+        replace(each, rows=tuple({k: v for k, v in {**row, **change}.items() if v is not None} for row in each.rows))
+        for each in benchmarks(chosen)
+    ]
+    with pytest.raises(ScoresError, match=message):
+        chosen.read(found)
 
 
 def test_remarks() -> None:

@@ -41,4 +41,4 @@ def _chosen(folder: str | None, files: Files, job: Job) -> Iterator[Conversation
         if image is not None and not image.startswith(_FOLDERS):
             raise row.refuse(f"image: expected a picture in one of {', '.join(_FOLDERS)}; found {image!r}")
         if (image is None) if folder is None else (image or "").startswith(folder):
-            yield Conversation(identity(row), image, paired(row))
+            yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from cotbal.errors import DataError
-from cotbal.recipes.releases.rows import Row, json_list, known, parquet_rows, pickled_list
+from cotbal.recipes.releases.rows import Row, json_list, known, mapping, parquet_rows, pickled_list
 from cotbal.recipes.releases.sources import Choices, Files, Job
 
 FOLDERS = ("coco/train2017", "coco/train2014")
+_LONGEST = 1_000_000  # pixels; a longer side is no picture's
 _SPLIT_BY = {"refcoco": "unc", "refcocog": "umd"}
 _SPLITS = {"refcoco": ("train", "val", "testA", "testB"), "refcocog": ("train", "val", "test")}
 _HUB_FILE = {"train": "train", "val": "validation", "testA": "test", "testB": "testB", "test": "test"}
@@ -122,7 +123,7 @@ def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator
 def _boxes(files: Files, dataset: str, wanted: set[int], job: Job) -> Iterator[tuple[int, tuple[int, Any]]]:
     (path,) = files[f"{dataset} instances"]
     for place, raw in json_list(path, "annotations.item", job.progress):
-        row = Row(raw, place)  # COCO's own table: only the keys of the join are of interest
+        row = mapping(raw, place)  # COCO's own table: only the keys of the join are of interest
         if row.number("id") in wanted:
             yield row.number("id"), (row.number("image_id"), four(row, "bbox"))
 
@@ -130,7 +131,7 @@ def _boxes(files: Files, dataset: str, wanted: set[int], job: Job) -> Iterator[t
 def _sizes(files: Files, dataset: str, wanted: set[int], job: Job) -> Iterator[tuple[int, tuple[int, int]]]:
     (path,) = files[f"{dataset} instances"]
     for place, raw in json_list(path, "images.item", job.progress):
-        row = Row(raw, place)
+        row = mapping(raw, place)
         if row.number("id") in wanted:
             yield row.number("id"), (row.number("width"), row.number("height"))
 
@@ -168,14 +169,19 @@ def _compare(row: Row, box: tuple[float, float, float, float]) -> None:
 def four(row: Row, key: str) -> tuple[float, float, float, float]:
     """The four numbers at `key`. Raises DataError for anything else."""
     value = row.fields.get(key)
-    if not isinstance(value, list) or len(value) != 4 or not all(isinstance(v, int | float) for v in value):
+    if not isinstance(value, list) or len(value) != 4 or not all(map(_is_length, value)):
         raise row.refuse(f"{key}: expected four numbers; found {ascii(value)[:60]}")
     return value[0], value[1], value[2], value[3]
 
 
+def _is_length(value: Any) -> bool:
+    """Whether a coordinate is a number that a picture may have; what is not finite fails, too."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LONGEST
+
+
 def _region(dataset: str, row: Row, box: Any, width: int, height: int, job: Job) -> Region:
-    if width <= 0 or height <= 0:
-        raise DataError(f"{row.place}: expected a picture with an area; found {width} x {height} pixels")
+    if not (0 < width < _LONGEST and 0 < height < _LONGEST):
+        raise DataError(f"{row.place}: expected a picture with an area, and no side of a million pixels; found another")
     others = (*_SENTENCE_OTHERS, *job.choices.ignore_keys)
     said = [(s.number("sent_id"), s.text("sent").strip()) for s in row.rows("sentences", _SENTENCE, others)]
     sentences = tuple(sorted((number, text) for number, text in said if text))

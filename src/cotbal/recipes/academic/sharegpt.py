@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import takewhile
 
+from cotbal.errors import DataError
 from cotbal.recipes.academic.mix665k import mix_source
 from cotbal.recipes.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.recipes.releases.conversation import Asked, Conversation
@@ -51,6 +52,7 @@ def plan() -> TaskPlan:
 
 
 def _read(files: Files, job: Job) -> Iterator[Conversation]:
+    _refuse_html(files, job)
     ids = (each.id for each in _filtered(files, job))
     wanted = frozenset(drawn(ids, TRAIN, job.choices.seed, "conversations"))
     yield from (each for each in _filtered(files, job) if each.id in wanted)
@@ -59,10 +61,8 @@ def _read(files: Files, job: Job) -> Iterator[Conversation]:
 def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
     """What is left of the dump; of several with one id or one beginning, the first."""
     seen: set[int] = set()
-    (path,) = files["dump"]
-    for place, raw in json_list(path, "item", job.progress):
-        row = known(raw, place, ("id", "conversations"), ("plugins", "model", *job.choices.ignore_keys))
-        turns = cleaned(_spoken(row)) if not row.fields.get("plugins") else ()
+    for row in _rows(files, job):
+        turns = cleaned(_spoken(row, job.choices.ignore_keys)) if not row.fields.get("plugins") else ()
         if not turns:
             continue
         keys = {hash(("id", identity(row))), hash(turns[0])}
@@ -71,14 +71,35 @@ def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
         seen |= keys
 
 
-def _spoken(row: Row) -> list[Spoken]:
+def _rows(files: Files, job: Job) -> Iterator[Row]:
+    (path,) = files["dump"]
+    for place, raw in json_list(path, "item", job.progress):
+        yield known(raw, place, ("id", "conversations"), ("plugins", "model", *job.choices.ignore_keys))
+
+
+def _refuse_html(files: Files, job: Job) -> None:
+    """Refuse a dump that was not converted: there, nearly every answer is HTML.
+
+    Some texts of a converted one begin like that, too, where people and models write about web pages.
+    """
+    answers = html = 0
+    for row in _rows(files, job):
+        for role, text in _spoken(row, job.choices.ignore_keys):
+            answers += role == "gpt"
+            html += role == "gpt" and _HTML.match(text) is not None
+    if 2 * html > answers:
+        raise DataError(
+            f"{files['dump'][0]}: expected Markdown; found HTML in {html:,} of {answers:,} answers; take the V3 "
+            "dump, which has been converted"
+        )
+
+
+def _spoken(row: Row, ignored: Collection[str]) -> list[Spoken]:
     found = []
-    for turn in row.rows("conversations", TURN):
+    for turn in row.rows("conversations", TURN, ignored):
         role, text = turn.text("from"), turn.text("value")
         if role not in _ROLES:
             raise turn.refuse(f"from: expected one of {', '.join(_ROLES)}; found {role!r}")
-        if _HTML.match(text):
-            raise turn.refuse("value: expected Markdown, found HTML; take the V3 dump, which has been converted")
         found.append((_ROLES[role], text))
     return found
 

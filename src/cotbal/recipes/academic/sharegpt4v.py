@@ -74,7 +74,7 @@ def _all(files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files["captions"]
     for place, raw in json_list(path, "item", job.progress):
         row = known(raw, place, ("id", "image", "conversations"), job.choices.ignore_keys)
-        turns = paired(row)
+        turns = paired(row, job.choices.ignore_keys)
         if len(turns) != 1:
             raise row.refuse(f"conversations: expected one question and its answer; found {len(turns)} of each")
         yield Conversation(identity(row), inside(row.text("image"), place), turns)

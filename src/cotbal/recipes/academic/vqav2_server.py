@@ -7,7 +7,7 @@ asked are answered by an empty text, and it then scores test-dev alone. Answers 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,8 +53,11 @@ class ServerQuestions:
     remarks: tuple[str, ...]
 
 
-def read_questions(raw: Path, progress: Progress) -> ServerQuestions:
+def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ()) -> ServerQuestions:
     """Both files of questions, which lie in `raw/vqav2`.
+
+    Args:
+        ignored: unknown keys that the user knows to be harmless.
 
     Raises:
         DataError: a file is absent, broken or of another form, a question comes twice, or one of test-dev is not in
@@ -64,8 +67,8 @@ def read_questions(raw: Path, progress: Progress) -> ServerQuestions:
     if source.missing(raw):
         raise DataError(f"not found in {raw}: questions of VQAv2 test-dev\n{what_is_needed((source,), raw)}")
     files = source.find(raw)
-    asked = tuple(_asked(row) for row in _rows(files["dev"][0], progress))
-    ids = tuple(row.number("question_id") for row in _rows(files["whole"][0], progress))
+    asked = tuple(_asked(row) for row in _rows(files["dev"][0], progress, ignored))
+    ids = tuple(row.number("question_id") for row in _rows(files["whole"][0], progress, ignored))
     known_ids = frozenset(ids)
     for path, found in ((files["dev"][0], [each.id for each in asked]), (files["whole"][0], ids)):
         if len(set(found)) < len(found):
@@ -85,8 +88,8 @@ def _read_nothing(_files: Files, _job: Job) -> Iterator[Conversation]:
     return iter(())
 
 
-def _rows(path: Path, progress: Progress) -> list[Row]:
-    return [known(raw, place, _KEYS) for place, raw in json_list(path, "questions.item", progress)]
+def _rows(path: Path, progress: Progress, ignored: Collection[str]) -> list[Row]:
+    return [known(raw, place, _KEYS, ignored) for place, raw in json_list(path, "questions.item", progress)]
 
 
 def _asked(row: Row) -> Asked:

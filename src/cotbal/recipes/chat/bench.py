@@ -49,7 +49,8 @@ def wild_source(category: str) -> Source:
 
 
 def _read_coco(category: str, files: Files, job: Job) -> Iterator[Conversation]:
-    contexts = _contexts(files, job, ("id", "image", "captions", "instances"), _captions_and_boxes)
+    told = partial(_captions_and_boxes, ignored=job.choices.ignore_keys)
+    contexts = _contexts(files, job, ("id", "image", "captions", "instances"), told)
     for row, answer, context in _joined(category, files, job, contexts):
         image = coco_2014(job.gallery, coco_id(row), "val2014")
         yield _question(row, image, answer, context, f"validation_{row.number('question_id')}", category)
@@ -110,9 +111,9 @@ def _contexts(files: Files, job: Job, keys: tuple[str, ...], told: _Told) -> dic
     return {row.text("image"): told(row) for row in _rows(files["contexts"][0], keys, (), job)}
 
 
-def _captions_and_boxes(row: Row) -> str:
+def _captions_and_boxes(row: Row, ignored: tuple[str, ...]) -> str:
     """Captions a line each, an empty line, then `category: [x1, y1, x2, y2]` a line each, as LLaVA's judge reads it."""
-    boxes = [_box(each) for each in row.rows("instances", ("category", "bbox"))]
+    boxes = [_box(each) for each in row.rows("instances", ("category", "bbox"), ignored)]
     return "\n".join(row.texts("captions")) + "\n\n" + "\n".join(boxes)
 
 

@@ -28,7 +28,8 @@ def _all(files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files["conversations"]
     for place, raw in json_list(path, "item", job.progress):
         row = known(raw, place, ("id", "image", "conversations"), job.choices.ignore_keys)
-        yield Conversation(identity(row), coco_2014(job.gallery, coco_id(row), "train2014"), paired(row))
+        image = coco_2014(job.gallery, coco_id(row), "train2014")
+        yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))
 
 
 def coco_id(row: Row) -> int:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.conversations import IMAGE, Fault, Record, normalise
+from cotbal.data.conversations import IMAGE, Fault, Record, details_of, normalise
 from cotbal.data.formats import read_rows
 from cotbal.errors import DataError
 from cotbal.recipes.releases.gallery import Gallery, content_name, inside
@@ -138,4 +138,4 @@ def _located(name: str, path: Path, raw: Path, gallery: Gallery, number: int) ->
 
 def _details(row: Mapping[str, Any], job: Job) -> dict[str, Any]:
     known = {*_PARTS, job.choices.question, job.choices.answer}
-    return {k: v for k, v in row.items() if k not in known and isinstance(v, str | int | float | bool)}
+    return {key: value for key, value in details_of(row).items() if key not in known}

@@ -20,12 +20,14 @@ from cotbal.recipes.releases.writing import (
     SplitSummary,
     SplitWriter,
     done_splits,
+    note_path,
     remove_unfinished,
     write_note,
 )
 from cotbal.rundir import locked, write_text
 
 Count = Callable[[Asked], int]  # tokens of a turn
+_LOCK = ".lock"  # stays where cotbal has worked
 
 
 @dataclass(frozen=True)
@@ -108,15 +110,16 @@ def prepare(
         beside: other files that the recipe names, name to text.
 
     Raises:
-        DataError: files of a release are absent (all of them are named before anything is read), of another version
-            or broken, or pictures are missing.
+        DataError: files of others are in the way, files of a release are absent (all of them are named before
+            anything is read), of another version or broken, or pictures are missing.
     """
     if not places.raw.is_dir():
         raise DataError(f"{places.raw}: expected the directory of the raw releases; found no such directory")
     given = _pictures(places)
     _check(choices, plans)
     count = None if choices.tokenizer is None else turn_counter(choices.tokenizer)
-    with locked(places.out / ".lock"):
+    _spare(chosen, places.out)
+    with locked(places.out / _LOCK):
         done = {plan.name: done_splits(places.out, plan.name, choices, plan.version) for plan in plans}
         todo = [plan for plan in chosen if done[plan.name] is None]
         sources = [_sources(plan, places.raw, choices.prefer) for plan in todo]
@@ -129,6 +132,15 @@ def prepare(
             _write_ours(places.out / name, text)
         recipe = _write_ours(places.out / "recipe.yaml", recipe_text(ready))
     return Prepared(recipe, tuple(split for splits in done.values() for split in splits or ()))
+
+
+def _spare(chosen: Sequence[TaskPlan], out: Path) -> None:
+    """Refuse to write over files of a directory in which cotbal has not worked before."""
+    begun = [plan for plan in chosen if not note_path(out, plan.name).exists()]
+    files = (out / "data" / f"{plan.name}_{split.name}.jsonl" for plan in begun for split in plan.splits)
+    theirs = [] if (out / _LOCK).exists() else [file for file in files if file.exists()]
+    if theirs:
+        raise DataError(f"{theirs[0]}: it is there, and not of cotbal; prepare into another directory, or move it away")
 
 
 def _check(choices: Choices, plans: Sequence[TaskPlan]) -> None:

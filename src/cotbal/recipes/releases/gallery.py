@@ -15,6 +15,9 @@ from cotbal.errors import DataError
 _ENDINGS = ((b"\x89PNG", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"), (b"BM", "bmp"))
 
 
+_LONGEST_PART = 255  # bytes of a file's name, on every file system that is in use
+
+
 class Gallery:
     """One root of pictures. What the user has is linked, never copied and never written into.
 
@@ -60,7 +63,7 @@ class Gallery:
         """Whether the picture called `name` is there."""
         key = hash(name)
         if key not in self._seen:
-            self._seen[key] = (self.root / name).is_file()
+            self._seen[key] = os.path.isfile(self.root / name)  # False for a name that cannot be one, too
         return self._seen[key]
 
     def keep(self, name: str, content: bytes) -> None:
@@ -73,7 +76,7 @@ class Gallery:
         if self.has(name) or not inside or not _opens(content):
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+        part = target.with_name(f".{os.getpid()}.part")
         part.write_bytes(content)
         os.replace(part, target)
         self._seen[hash(name)] = True
@@ -105,7 +108,8 @@ def inside(name: str, place: str) -> str:
         DataError: it is absolute or leads upward; `place` says where it was found.
     """
     parts = name.replace("\\", "/").split("/")
-    if not name or ".." in parts or "" in parts or ":" in parts[0]:
+    nameless = "\0" in name or any(len(part.encode("utf-8", "replace")) > _LONGEST_PART for part in parts)
+    if not name or ".." in parts or "" in parts or ":" in parts[0] or nameless:
         raise DataError(f"{place}: expected the name of a picture below one root; found {ascii(name)[:80]}")
     return name
 

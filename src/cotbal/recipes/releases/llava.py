@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from cotbal.recipes.releases.conversation import Asked
 from cotbal.recipes.releases.rows import Row
@@ -17,13 +17,16 @@ def identity(row: Row) -> str:
     return str(value) if isinstance(value, int) else row.text("id")
 
 
-def paired(row: Row) -> tuple[Asked, ...]:
+def paired(row: Row, ignored: Collection[str]) -> tuple[Asked, ...]:
     """The turns of a record as questions and answers, without the marker of its picture.
+
+    Args:
+        ignored: keys of a turn that the user knows to be harmless.
 
     Raises:
         DataError: they are not human and gpt in turn, from a question to an answer.
     """
-    turns = row.rows("conversations", TURN)
+    turns = row.rows("conversations", TURN, ignored)
     if not turns or len(turns) % 2 or any(t.text("from") != ("human", "gpt")[i % 2] for i, t in enumerate(turns)):
         found = ", ".join(turn.text("from") for turn in turns[:6])
         raise row.refuse(f"conversations: expected human and gpt in turn, gpt last; found {found or 'none'}")

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import ijson
-import pyarrow as pa
 
 from cotbal.data.census import Progress
-from cotbal.data.formats import open_parquet
+from cotbal.data.formats import BROKEN, open_parquet
 from cotbal.errors import DataError
 
 _STEP = 2000  # rows between two words of progress
@@ -41,7 +40,7 @@ class Row:
     def text(self, key: str) -> str:
         """The text at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
-        return value if isinstance(value, str) else self._refuse(key, "text", value)
+        return _writable(value) if isinstance(value, str) else self._refuse(key, "text", value)
 
     def number(self, key: str) -> int:
         """The whole number at `key`. Raises DataError for anything else."""
@@ -53,7 +52,7 @@ class Row:
         """The list of texts at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
         good = isinstance(value, list) and all(isinstance(each, str) for each in value)
-        return value if good else self._refuse(key, "a list of texts", value)  # type: ignore[return-value]
+        return [_writable(each) for each in value or ()] if good else self._refuse(key, "a list of texts", value)
 
     def rows(self, key: str, required: Collection[str], others: Collection[str] = ()) -> list[Row]:
         """The list of mappings at `key`, their own keys checked. Raises DataError for anything else."""
@@ -77,6 +76,18 @@ class Row:
         raise self.refuse(f"{key}: expected {wanted}; found {shown}")
 
 
+def _writable(text: str) -> str:
+    """Half a pair of surrogates, such as half an emoji, which JSON lets through and UTF-8 does not, becomes a `?`."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def mapping(raw: Any, place: str) -> Row:
+    """The row in `raw`, whatever its keys. Raises DataError for no mapping."""
+    if not isinstance(raw, dict):
+        raise DataError(f"{place}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}")
+    return Row(raw, place)
+
+
 def known(raw: Any, place: str, required: Collection[str], others: Collection[str] = ()) -> Row:
     """The row in `raw`, if every required key is there and every key is known.
 
@@ -89,8 +100,7 @@ def known(raw: Any, place: str, required: Collection[str], others: Collection[st
     Raises:
         DataError: no mapping, a key is missing, or a key is unknown.
     """
-    if not isinstance(raw, dict):
-        raise DataError(f"{place}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}")
+    row = mapping(raw, place)
     missing = [key for key in required if key not in raw]
     if missing:
         raise DataError(f"{place}: expected the keys {', '.join(required)}; {', '.join(missing)} not found")
@@ -100,7 +110,7 @@ def known(raw: Any, place: str, required: Collection[str], others: Collection[st
             f"{place}: found the unknown key {strange[0]!r}, so this is not the version that cotbal knows; if the key "
             f"does not change what the others mean, say so with --ignore-keys {strange[0]}"
         )
-    return Row(raw, place)
+    return row
 
 
 def json_list(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str, Any]]:
@@ -204,7 +214,7 @@ def _parquet(path: Path) -> Iterator[Any]:
     try:
         with open_parquet(path) as file:
             yield file
-    except (pa.ArrowException, OSError) as error:
+    except BROKEN as error:
         message = " ".join(str(error).split())
         raise DataError(f"{path}: expected a parquet file; is it only half downloaded? ({message})") from None
 

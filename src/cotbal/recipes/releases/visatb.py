@@ -51,8 +51,9 @@ def _read(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iterato
 def _records(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files[split]
     offered: set[str] = set()
+    ignored = job.choices.ignore_keys
     for number, (place, raw) in enumerate(json_list(path, "item", job.progress)):
-        row = known(raw, place, ("task", "conversations"), ("id", "image", *job.choices.ignore_keys))
+        row = known(raw, place, ("task", "conversations"), ("id", "image", *ignored))
         if row.text("task").replace("-", "_") != task.replace("-", "_"):
             if mixed:
                 continue
@@ -61,14 +62,14 @@ def _records(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iter
         if image is not None and (folder := str(PurePosixPath(image).parent)) not in offered:
             offered.add(folder)
             job.gallery.offer([folder])
-        turns = paired(row) if split == "train" else (_question(row),)
+        turns = paired(row, ignored) if split == "train" else (_question(row, ignored),)
         name = identity(row) if "id" in row.fields else str(number)
         yield Conversation(name if split == "train" else f"{split}_{name}", image, turns)
 
 
-def _question(row: Row) -> Asked:
+def _question(row: Row, ignored: Sequence[str]) -> Asked:
     """The one question of an evaluation record, with its answer or all of its right answers."""
-    turns = row.rows("conversations", TURN)
+    turns = row.rows("conversations", TURN, ignored)
     if [turn.fields["from"] for turn in turns] != ["human", "gpt"]:
         raise row.refuse(f"conversations: expected one question and its answer; found {len(turns)} turns")
     asked, answer = turns

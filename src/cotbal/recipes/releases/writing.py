@@ -6,9 +6,8 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from cotbal.errors import DataError
+from cotbal.errors import CotbalError, DataError
 from cotbal.recipes.releases.conversation import Writable
 from cotbal.recipes.releases.gallery import Gallery
 from cotbal.recipes.releases.sources import Choices
@@ -140,21 +139,24 @@ def done_splits(out: Path, task: str, choices: Choices, version: int | str) -> l
     """What is known of a task that is done and whole, or None if it must be made.
 
     Raises:
-        DataError: it was made by other choices or another version; nothing is overwritten.
+        DataError: it was made by other choices or another version, or the note is broken; nothing is overwritten.
     """
     path = note_path(out, task)
     if not path.is_file():
         return None
-    note: dict[str, Any] = read_json(path)
     now = {"version": version, **json.loads(json.dumps(asdict(choices)))}
-    then = {"version": note["version"], **note["choices"]}
+    try:
+        note = read_json(path)
+        then = {"version": note["version"], **note["choices"]}
+        splits = [SplitSummary(**{**split, "expected": Expected(**split["expected"])}) for split in note["splits"]]
+    except (CotbalError, KeyError, TypeError):
+        raise DataError(f"{path}: expected the note of a prepared task; delete this file to make it anew") from None
     changed = [f"{key}: {then.get(key)!r}, now {value!r}" for key, value in now.items() if then.get(key) != value]
     if changed:
         raise DataError(
             f"{path}: {task} was prepared with {'; '.join(changed)}. Prepare into another directory, or delete this "
             "file to make the task anew"
         )
-    splits = [SplitSummary(**{**split, "expected": Expected(**split["expected"])}) for split in note["splits"]]
     whole = all((out / s.file).is_file() and (out / s.file).stat().st_size == s.size for s in splits)
     return splits if whole else None
 

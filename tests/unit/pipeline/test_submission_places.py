@@ -1,0 +1,142 @@
+"""Models that answer for a server, as `cotbal status` and `cancel` know them, and commands in each other's way."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pipeline_fakes import EXECUTOR
+
+from cotbal import pipeline
+from cotbal.errors import RunError
+from cotbal.executors import Place, record_place, recorded_place
+from cotbal.pipeline.jobs import Options
+from cotbal.pipeline.places import cancel
+from cotbal.pipeline.status import status
+from cotbal.pipeline.submission_paths import SubmissionPaths, submission_of
+from cotbal.recipe import load_recipe
+from cotbal.rundir import RunDir, is_locked, write_json
+
+QUEUE = "pipeline_fakes.queue"
+DRIVER = """
+import signal, sys, time
+from contextlib import ExitStack
+from pathlib import Path
+from cotbal.pipeline.places import record_driver
+from cotbal.pipeline.submission_paths import SubmissionPaths
+from cotbal.rundir import locked
+
+def leave(*_):
+    signal.signal(signal.SIGTERM, lambda *_: (print("told twice", flush=True), sys.exit(3)))
+    time.sleep(0.3)
+    raise SystemExit(0)
+
+signal.signal(signal.SIGTERM, leave)
+with ExitStack() as held:
+    for path in map(SubmissionPaths, map(Path, sys.argv[1:])):
+        held.enter_context(locked(path.driver_lock))
+        record_driver(path.driver, "processes")
+    print("here", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "queue.json"
+    path.write_text(json.dumps({"7": ["running", "on node7"], "8": ["queued", "waiting: Priority"]}))
+    monkeypatch.setenv("COTBAL_FAKE_QUEUE", str(path))
+    return path
+
+
+@pytest.fixture
+def root(recipe_path: Path) -> RunDir:
+    """A run directory with its probes done, and three models that answer or did."""
+    found = RunDir(recipe_path.parent / "run")
+    pipeline.balance(pipeline.plan(load_recipe(recipe_path), found), Options(executor=EXECUTOR))
+    for paths in (answering(found, "fixed"), answering(found, "equal"), answering(found.seeded(1), "fixed")):
+        write_json(paths.job, {})
+    record_place(answering(found, "equal").root, Place(QUEUE, "7"))
+    record_place(answering(found.seeded(1), "fixed").root, Place(QUEUE, "8"))
+    return found
+
+
+def answering(root: RunDir, method: str) -> SubmissionPaths:
+    return submission_of(root.final(method).root)
+
+
+def states(root: RunDir) -> dict[str, tuple[str, str]]:
+    return {each.run: (each.state, each.detail) for each in status(root) if each.kind == "submission"}
+
+
+def test_status_knows_models_that_answer(root: RunDir, queue: Path) -> None:
+    write_json(answering(root, "equal").progress, {"phase": "generating", "fraction": 0.25})
+    write_json(answering(root, "fixed.old-1").job, {})  # with the run that was moved aside
+    assert states(root) == {
+        "final/equal/vqav2_testdev": ("running", f"generating, 25%; {QUEUE} 7, on node7"),
+        "final/fixed/vqav2_testdev": ("missing", ""),
+        "seed-1/final/fixed/vqav2_testdev": ("queued", f"{QUEUE} 8, waiting: Priority"),
+    }
+    write_json(answering(root, "fixed").file, [])
+    assert states(root)["final/fixed/vqav2_testdev"] == ("done", "submission.json")
+    queue.unlink()
+    assert states(root)["final/equal/vqav2_testdev"] == ("unknown", f"{QUEUE} 7; the queue does not answer")
+
+
+def test_status_tells_why_answering_stopped(root: RunDir, queue: Path) -> None:
+    queue.write_text("{}")
+    write_json(answering(root, "fixed").failure, {"message": "fixed failed\nOSError: no model", "time": 0})
+    write_json(answering(root, "equal").progress, {"phase": "generating", "fraction": 0.5})
+    found = states(root)
+    assert found["final/fixed/vqav2_testdev"] == ("failed", "OSError: no model")
+    assert found["final/equal/vqav2_testdev"] == ("interrupted", "at 50%; the same command goes on")
+
+
+def test_cancel_calls_answering_back(root: RunDir, queue: Path) -> None:
+    assert cancel(root) == (["final/equal/vqav2_testdev", "seed-1/final/fixed/vqav2_testdev"], [])
+    assert json.loads(queue.read_text()) == {}
+    assert recorded_place(answering(root, "equal").root) is None
+
+
+def test_cancel_stops_the_command_once_and_waits_for_all_it_holds(root: RunDir, queue: Path) -> None:
+    held = (answering(root, "fixed"), answering(root, "equal"))
+    argv = [sys.executable, "-c", DRIVER, *(str(paths.root) for paths in held)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "here\n"
+        assert states(root)["final/fixed/vqav2_testdev"][0] == "missing"
+        cancel(root)
+        assert not any(is_locked(paths.driver_lock) for paths in held)
+        assert driver.wait(10) == 0
+        assert driver.stdout.read() == ""
+
+
+def test_a_command_of_several_models_on_another_machine_is_named_once(root: RunDir, queue: Path) -> None:
+    for method in ("fixed", "equal"):
+        write_json(answering(root, method).driver, {"host": f"not-{socket.gethostname()}", "pid": 1, "executor": "x"})
+    _, remarks = cancel(root)
+    assert len(remarks) == 1
+    assert f"not-{socket.gethostname()} (process 1)" in remarks[0]
+
+
+def test_a_model_is_not_moved_aside_while_it_answers(root: RunDir, recipe_path: Path, queue: Path) -> None:
+    changed = pipeline.plan(load_recipe(recipe_path, ["optimization.epochs=2"]), root)
+    options = Options(executor=EXECUTOR, restart_changed=True)
+    paths = submission_of(root.probe("full:ocr").root)  # a probe whose model was kept
+    write_json(paths.job, {})
+    record_place(paths.root, Place(QUEUE, "8"))
+    argv = [sys.executable, "-c", DRIVER, str(paths.root)]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
+        assert driver.stdout is not None
+        driver.stdout.readline()
+        with pytest.raises(RunError, match="`cotbal submission` has this model answer"):
+            pipeline.balance(changed, options)
+        driver.terminate()
+    assert paths.job.exists()
+    pipeline.balance(changed, options)
+    assert json.loads(queue.read_text()) == {"7": ["running", "on node7"]}
+    assert not paths.job.exists()
