@@ -113,6 +113,12 @@ def test_a_broken_answer_is_named(copy: Path, line: str) -> None:
     assert f"{path}, line 29" in fault(copy)
 
 
+def test_answers_that_cannot_be_read_are_named(copy: Path) -> None:
+    path = next(copy.rglob("*_samples_mme.jsonl"))
+    path.write_bytes(path.read_bytes() + b"\xff")
+    assert f"{path}: expected the answers that lmms-eval wrote; 'utf-8' codec" in fault(copy)
+
+
 def test_line_separators_inside_an_answer(copy: Path) -> None:
     path = next(copy.rglob("*_samples_cotbal_textvqa.jsonl"))
     path.write_text(path.read_text().replace("Nokia", "No\u2028kia"))
