@@ -127,7 +127,8 @@ def _run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
                     yield outcome
             time.sleep(TICK)
     finally:
-        _call_back(sent)
+        if waiting or sent:
+            _call_back(jobs)
 
 
 def _first_answer(queue: _Queue) -> None:
@@ -236,17 +237,23 @@ def _close(one: _Sent, ok: bool, told: str, log: str = "log.txt") -> Outcome:
     return Outcome(one.job, ok, time.monotonic() - one.since, message)
 
 
-def _call_back(sent: Sequence[_Sent]) -> None:
-    """Stop what is in the queue when the command is interrupted."""
-    if not sent:
-        return
+def _call_back(jobs: Sequence[Job]) -> None:
+    """Stop what is in the queue when the command is interrupted.
+
+    By name, since the interruption may have come before sbatch could tell the id; twice, since the controller may
+    still be about to take such a job in.
+    """
+    names = {name_of(job) for job in jobs}
     try:
-        cancel([one.id for one in sent])
+        for _ in range(2):
+            time.sleep(TICK)
+            if ids := [entry.id for entry in look() if entry.alive and entry.name in names]:
+                cancel(ids)
     except CotbalError as error:
         logger.warning("%s; the jobs stay in the queue, and the same command finds them there", error)
         return
-    for one in sent:
-        forget_place(one.job.directory)
+    for job in jobs:
+        forget_place(job.directory)
 
 
 def standings(ids: Sequence[str]) -> dict[str, Standing]:

@@ -259,6 +259,22 @@ def test_closing_it_calls_the_rest_back(fake: FakeSlurm, tmp_path: Path) -> None
     assert not [each for each in jobs if recorded_place(each.directory)]
 
 
+def test_a_job_that_was_just_being_sent_is_called_back(
+    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C or `cotbal cancel` between the moment when Slurm has the job and the one when we hear its id."""
+    one = job(tmp_path)
+
+    def interrupted(*_: object) -> str:
+        fake.put("1", "PENDING", name_of(one))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm, "send", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(slurm.run([one], Resources()))
+    assert fake.states == ["CANCELLED"]
+
+
 def test_what_stays_in_the_queue_can_be_found_again(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan("COMPLETED 0", "RUNNING -")
     outcomes = slurm.run([job(tmp_path, "a", 9), job(tmp_path, "b")], Resources())
