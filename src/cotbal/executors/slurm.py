@@ -35,6 +35,7 @@ TICK = 0.5  # seconds between looks at the files of the runs
 POLL, SLOWEST_POLL = 1.0, 30.0  # seconds between looks at the queue: more while nothing happens
 FIRST_ANSWER_SECONDS = 120.0  # that the controller may be away when a command starts; later it may be so for ever
 SETTLE_SECONDS = 5.0  # for files of another machine to be seen here after its job has left the queue
+LATE_SECONDS = 120.0  # for the note of a script that has ended well by the queue: file systems show it after a minute
 STOP_SECONDS = 60.0  # for jobs that were called back to save and leave
 
 logger = logging.getLogger(__name__)
@@ -226,7 +227,8 @@ def _is_over(one: _Sent, entry: Entry | None, answered: float, noted: bool) -> b
         one.left = None
         return False
     one.left = one.left or time.monotonic()
-    return noted or time.monotonic() - one.left > SETTLE_SECONDS
+    well = entry is not None and entry.state == "COMPLETED"
+    return noted or time.monotonic() - one.left > (LATE_SECONDS if well else SETTLE_SECONDS)
 
 
 def _close(one: _Sent, ok: bool, told: str, log: str = "log.txt") -> Outcome:

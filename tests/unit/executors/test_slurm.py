@@ -181,6 +181,25 @@ def test_jobs_in_the_queue_are_found_by_their_names(fake: FakeSlurm, tmp_path: P
     assert len(fake.states) == 2, "nothing was sent"
 
 
+def test_a_note_that_is_seen_late_is_waited_for(fake: FakeSlurm, tmp_path: Path) -> None:
+    """A file system of many machines may show a file a minute after it was written; the queue knows better."""
+    fake.plan("COMPLETED -", "COMPLETED 0")
+    one = job(tmp_path)
+    outcomes = slurm.run([one], Resources())
+
+    def show() -> None:
+        while recorded_place(one.directory) is None:
+            time.sleep(0.01)
+        time.sleep(0.4)
+        (one.directory / "slurm.end").write_text("1 run 0\n")
+
+    thread = threading.Thread(target=show)
+    thread.start()
+    assert only(outcomes).ok
+    thread.join()
+    assert len(fake.states) == 1
+
+
 def test_a_note_of_an_earlier_job_says_nothing(fake: FakeSlurm, tmp_path: Path) -> None:
     one = job(tmp_path)
     one.directory.mkdir()
