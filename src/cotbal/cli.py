@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import signal
 import sys
@@ -73,6 +74,13 @@ def main() -> None:
         print(f"cotbal: {error}", file=sys.stderr)
         if isinstance(error, RunsFailed):
             print(f"Resume with: {_command()}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"cotbal: {where}{error.strerror}; what was written before is whole", file=sys.stderr)
+        print(f"Make room, and go on with: {_command()}", file=sys.stderr)
         sys.exit(2)
     except _Stopped as stopped:
         print(f"\nStopped; nothing is lost. Go on with: {_command()}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,15 @@ def test_the_message_goes_to_the_error_stream(cotbal: object) -> None:
     ended = cotbal("check", "none.yaml")  # type: ignore[operator]
     assert ended.err.startswith("cotbal: none.yaml: expected a recipe")
     assert ended.out == ""
+
+
+def test_a_full_disk_is_told_in_a_sentence(cotbal: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cotbal.rundir.os.fsync", full)
+    ended = cotbal("weights", "--scores", "good.csv", "--out", "written")
+    assert ended.code == 2
+    assert ended.err.splitlines()[0] == "cotbal: No space left on device; what was written before is whole"
+    assert "go on with: cotbal weights --scores good.csv" in ended.err
+    assert not [path for path in Path("written").rglob("*") if path.is_file()]
