@@ -78,9 +78,11 @@ class TaskWeightedTrainer(ExactCheckpoints):
         tasks: names of the tasks, in the order of the task ids.
         weighting: a `cotbal.weightings.Weighting`. It hears of the unweighted losses of every optimizer step, over all
             ranks, and its state is part of the checkpoint.
-        normalizer: `weights` or `tokens`, see `cotbal.loss.token_level`; or `per_device`, which divides inside each
-            micro-batch on each rank and averages over those, as the published code does. With it the update depends on
-            how the batch is cut, and the weights do nothing where a micro-batch holds one task: for comparison only.
+        normalizer: `weights` or `tokens`, see `cotbal.loss.token_level`: with the first the weights do nothing in a
+            step that holds a single task, and a training of such steps says so in its log. Or `per_device`, which
+            divides inside each micro-batch on each rank and averages over those, as the published code does. With it
+            the update depends on how the batch is cut, and the weights do nothing where a micro-batch holds one task:
+            for comparison only.
 
     Before the first step it checks on a real batch that a changed weight changes the gradient as predicted
     (`self_check` holds the result). The check is left out, with a line in the log, where it cannot be made: with
@@ -109,7 +111,8 @@ class TaskWeightedTrainer(ExactCheckpoints):
         self._check_is_due = True
         self._since_log = TaskLosses(self.tasks)
         # First of all callbacks, so that those of the caller find the step observed.
-        self.callback_handler.callbacks.insert(0, Observer(weighting, self.tasks, self._finish_step))
+        observer = Observer(weighting, self.tasks, self._finish_step, cancels=normalizer == "weights")
+        self.callback_handler.callbacks.insert(0, observer)
 
     def _refuse_layout(self) -> None:
         if self.args.n_gpu > 1:
