@@ -200,6 +200,18 @@ class ResourcesSection(_Section):
     retries: int = Field(3, ge=0)  # in a row without progress, after a run was killed or its node was lost
 
     @model_validator(mode="after")
+    def _jobs_can_be_found_again(self) -> ResourcesSection:
+        """Options, written out or short, after which the queue no longer shows one job of our name."""
+        for option in self.directives:
+            name = option[2:].partition("=")[0]
+            if any(whole.startswith(name) for whole in ("array", "clusters", "job-name", "test-only", "wait")):
+                raise ValueError(
+                    f"{option} is not for directives: every run is one job, found by its name in the queue of this "
+                    "cluster (another cluster: the variable SLURM_CLUSTERS)"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _nodes_are_alike(self) -> ResourcesSection:
         if self.gpus and self.ranks not in (None, self.gpus):
             raise ValueError(f"there is one process a GPU; leave out ranks, or set gpus: 0; found {self.ranks} ranks")

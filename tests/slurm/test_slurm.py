@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,15 +17,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cotbal.executors import recorded_place
-from cotbal.executors._slurm_queue import look
+from cotbal.executors import Job, Resources, recorded_place, slurm
+from cotbal.executors._slurm_queue import look, send
+from cotbal.executors._slurm_script import SCRIPT, options, script
 from cotbal.pipeline.places import cancel
 from cotbal.pipeline.status import status
 from cotbal.pipeline.submission_paths import submission_of
-from cotbal.rundir import RunDir, is_locked, write_json
+from cotbal.rundir import RunDir, is_locked, write_json, write_text
+from cotbal.sections import ResourcesSection
 from raw_releases import drawing, vqav2_server
 from shell import LIMIT, command, cotbal
-from slurm_cluster import Cluster
+from slurm_cluster import Cluster, wait_for
 from tiny_vlm import mixture
 
 pytestmark = pytest.mark.xdist_group("slurm")
@@ -207,6 +210,33 @@ def test_whatever_dies_the_job_ends_the_same(
     cotbal(*arguments(source, whole, "processes"))
     assert results(driver.root) == results(whole)
     assert not list(driver.root.rglob("place.json"))
+
+
+def test_a_run_starts_whatever_stands_around_it(
+    slurm_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A strange path, nothing of the environment let through, a command that is itself a job, odd neighbours."""
+    show = "import os; print(*(os.environ.get(name) for name in ('COTBAL_PREEMPTIBLE', 'HF_HOME', 'OMP_NUM_THREADS')))"
+    needs = ResourcesSection(gpus=0, memory="60M", directives=("--export=NONE",))
+    one = Job("a", tmp_path / 'it\'s 50%j "é"', (sys.executable, "-c", show), 1.0, needs)
+    subprocess.run([b"sbatch", b"--hold", b"--job-name=\xe9l\xe8ve", b"--wrap=true"], check=True, timeout=LIMIT)
+    around = {"SLURM_MEM_PER_CPU": "100", "SLURM_NTASKS": "4", "SLURM_NNODES": "3", "SQUEUE_USERS": "nobody"}
+    for name, value in {**around, "HF_HOME": "/a b"}.items():
+        monkeypatch.setenv(name, value)
+    (outcome,) = slurm.run([one], Resources(threads=2))
+    assert outcome.ok, outcome.message
+    assert (one.directory / "log.txt").read_text() == "1 /a b 2\n"
+
+
+def test_two_jobs_of_one_run_do_not_work_at_once(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    """The first was sent, but the answer came too late to be heard; it is not called back by its own id."""
+    one = Job("a", tmp_path, (sys.executable, "-c", "import time; time.sleep(60)"), 1.0, ResourcesSection(gpus=0))
+    write_text(tmp_path / SCRIPT, script(one, {}))
+    first, second = (send(options(one), tmp_path / SCRIPT) for _ in range(2))
+    wait_for(lambda: {e.id: e.state for e in look()}[first] == "RUNNING", "the first job")
+    assert {e.id: e.reason for e in look()}[second] == "Dependency"
+    slurm.cancel([second])
+    assert not {entry.id for entry in look() if entry.alive} & {first, second}
 
 
 def test_cancel_stops_everything(driver: Driver) -> None:

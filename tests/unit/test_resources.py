@@ -76,6 +76,8 @@ def test_the_resolved_recipe_holds_them_with_whole_paths(tmp_path: Path) -> None
         ({"gpus": 2, "ranks": 4}, "one process a GPU; leave out ranks, or set gpus: 0"),
         ({"memory": "64 GB"}, "resources.memory"),
         ({"directives": ["account=lab"]}, "resources.directives.0"),
+        ({"directives": ["--array=0-3"]}, "--array=0-3 is not for directives: every run is one job"),
+        ({"directives": ["--job=x"]}, "--job=x is not for directives"),
         ({"directives": ["--account=lab\n#SBATCH --nodes=9"]}, "resources.directives.0"),
         ({"hours": 0}, "resources.hours"),
         ({"gpu": 1}, "did you mean 'gpus'"),

@@ -11,6 +11,7 @@ directory of every job, goes on with jobs that it finds alive there, and offers 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ PARENT = "COTBAL_PARENT"  # process that a worker must not outlive
 PREEMPTIBLE = "COTBAL_PREEMPTIBLE"  # set: at SIGTERM a worker saves a checkpoint and ends with the exit code STOPPED
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h
 PLACE = "place.json"
+PASSED_ON = ("COTBAL_", "HF_", "PYTHONPATH", "TOKENIZERS_")  # variables of the driver that jobs on other machines get
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,11 @@ def recorded_place(directory: Path) -> Place | None:
 def forget_place(directory: Path) -> None:
     """The job is over, or is called back; a driver that still waits for it does not send it again."""
     (directory / PLACE).unlink(missing_ok=True)
+
+
+def passed_on() -> dict[str, str]:
+    """What a job on another machine is told of this process's environment."""
+    return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
 
 
 def thread_environment(threads: int) -> dict[str, str]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import re
 import shutil
 import subprocess
 from collections.abc import Sequence
@@ -25,6 +28,16 @@ AWAY = (
     "contact slurm controller", "timed out", "refused", "zero bytes", "standby", "temporarily", "connection failure",
     "resolve", "no route", "reset by peer", "transport endpoint",
 )  # fmt: skip
+# What it says to somebody who has as many jobs in the queue as he may have, in the words of old and new versions.
+FULL = ("submitjob", "job submit limit")
+# Variables that say which Slurm; the others of these names describe the job that we are in, if we are in one, or what
+# somebody wants to see of the queue, and would change what the programs do.
+KEPT = ("SLURM_CLUSTERS", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
+DROPPED = ("SLURM_", "SQUEUE_", "SCANCEL_", "SBATCH_ARRAY_INX", "SBATCH_WAIT")
+
+
+class Full(CotbalError):
+    """The user may send no more jobs for now."""
 
 
 class Silent(CotbalError):
@@ -83,9 +96,32 @@ def look() -> list[Entry]:
         Silent: it does not answer.
         CotbalError: there is no squeue.
     """
-    done = _ask(["squeue", "--me", "--noheader", "--states=all", f"--format={FORMAT}"])
+    return _listed("--me")
+
+
+def look_for(ids: Sequence[str]) -> list[Entry]:
+    """These jobs, whoever sent them; those that the controller has forgotten are left out.
+
+    Raises:
+        Silent: it does not answer.
+        CotbalError: there is no squeue.
+    """
+    found: list[Entry] = []
+    for id in ids:  # one by one, because it may refuse all for one that it does not know
+        with contextlib.suppress(_Unknown):
+            found += _listed(f"--jobs={id}")
+    return found
+
+
+class _Unknown(Silent):
+    """There is no such job."""
+
+
+def _listed(which: str) -> list[Entry]:
+    done = _ask(["squeue", which, "--noheader", "--states=all", f"--format={FORMAT}"])
     if done.returncode != 0:
-        raise Silent(f"squeue: {_last_line(done.stderr)}")
+        fault = f"squeue: {_last_line(done.stderr)}"
+        raise _Unknown(fault) if "invalid job id" in done.stderr.lower() else Silent(fault)
     return parse(done.stdout)
 
 
@@ -94,13 +130,20 @@ def send(options: Sequence[str], script: Path) -> str:
 
     Raises:
         Silent: the controller did not answer, or the answer was lost: the job may be in the queue all the same.
+        Full: there is no room for it among the jobs of this user.
         CotbalError: Slurm refused the job.
     """
     done = _ask(["sbatch", "--parsable", *options, str(script)])
+    # A site's own program in front of sbatch may say more than the id, and the name of the cluster may follow it.
+    ids = re.findall(r"^(\d+)(?:;\S*)?$", done.stdout, re.MULTILINE)
+    if done.returncode == 0 and ids:
+        return str(ids[-1])
     if done.returncode == 0:
-        return done.stdout.strip().partition(";")[0]
-    fault = f"sbatch: {_last_line(done.stderr)}"
-    raise Silent(fault) if any(word in done.stderr.lower() for word in AWAY) else CotbalError(fault)
+        raise Silent(f"sbatch: expected the id of a job, found {_last_line(done.stdout)}")
+    fault, said = f"sbatch: {_last_line(done.stderr)}", done.stderr.lower()
+    if any(word in said for word in AWAY):
+        raise Silent(fault)
+    raise Full(fault) if any(word in said for word in FULL) else CotbalError(fault)
 
 
 def stop(ids: Sequence[str]) -> None:
@@ -108,15 +151,22 @@ def stop(ids: Sequence[str]) -> None:
 
     Raises:
         Silent: the controller does not answer.
+        CotbalError: a job is somebody else's.
     """
     done = _ask(["scancel", *ids])
-    if done.returncode != 0 and any(word in done.stderr.lower() for word in AWAY):
-        raise Silent(f"scancel: {_last_line(done.stderr)}")
+    fault, said = f"scancel: {_last_line(done.stderr)}", done.stderr.lower()
+    if done.returncode != 0 and any(word in said for word in AWAY):
+        raise Silent(fault)
+    if "permission denied" in said:
+        raise CotbalError(fault)
 
 
 def _ask(argv: list[str]) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(argv, capture_output=True, text=True, check=False, timeout=SECONDS)
+        return subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False,
+            timeout=SECONDS, env={k: v for k, v in os.environ.items() if k in KEPT or not k.startswith(DROPPED)},
+        )  # fmt: skip
     except FileNotFoundError:
         raise CotbalError(f"expected Slurm's program {argv[0]} on this machine; found none") from None
     except subprocess.TimeoutExpired:

@@ -9,7 +9,8 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from cotbal.executors import PREEMPTIBLE, Job
+from cotbal.errors import CotbalError
+from cotbal.executors import PREEMPTIBLE, Job, passed_on
 from cotbal.launching import Node, launched
 from cotbal.sections import ResourcesSection
 
@@ -17,6 +18,7 @@ SCRIPT = "slurm.sh"
 LOG = "slurm.txt"  # what Slurm itself and the setup commands say; the run writes into log.txt
 END = "slurm.end"  # id of the job, the stage that ended, its exit code
 RUN, SETUP = "run", "setup"
+SECRET = ("HF_TOKEN",)  # not to be written into a file; comes with the environment, or by `setup`
 SAVE_SECONDS = 120  # before its time is over a run is told to save
 MAIN = Node("$SLURM_NODEID", "$COTBAL_MAIN", "$COTBAL_PORT")
 
@@ -28,11 +30,17 @@ def name_of(job: Job) -> str:
 
 
 def options(job: Job) -> tuple[str, ...]:
-    """Options of sbatch; those of the recipe come last, so that they win."""
+    """Options of sbatch; those of the recipe come last, so that they win.
+
+    A job waits for others of its name (`singleton`): one may have been sent whose id never arrived here.
+
+    Raises:
+        CotbalError: Slurm cannot write into the directory of the job.
+    """
     needs, directory = job.needs, job.directory.resolve()
     found = [
         f"--job-name={name_of(job)}", f"--chdir={directory}", f"--output={_pattern(directory / LOG)}",
-        "--open-mode=append", "--requeue", f"--nodes={needs.nodes}", "--ntasks-per-node=1",
+        "--open-mode=append", "--requeue", "--dependency=singleton", f"--nodes={needs.nodes}", "--ntasks-per-node=1",
         f"--signal=TERM@{_save_seconds(needs)}",
     ]  # fmt: skip
     if needs.gpus:
@@ -54,13 +62,16 @@ def _save_seconds(needs: ResourcesSection) -> int:
 
 def _pattern(path: Path) -> str:
     """A file name in which Slurm fills in nothing."""
+    if "\\" in str(path):
+        raise CotbalError(f"{path}: expected a path without a backslash, which Slurm removes from the names of files")
     return str(path).replace("%", "%%")
 
 
 def script(job: Job, environment: Mapping[str, str]) -> str:
     """The batch script: set up, do the run on every node, and leave a note of how it ended.
 
-    The run is a step of its own (`srun`), because that is what Slurm signals before it takes the node away.
+    What the driver passes on stands in it too, since the cluster may let nothing of the environment through. The run is
+    a step of its own (`srun`), because that is what Slurm signals before it takes the node away.
     """
     directory = job.directory.resolve()
     variables = {**environment, PREEMPTIBLE: "1"}
@@ -72,19 +83,24 @@ def script(job: Job, environment: Mapping[str, str]) -> str:
         """trap 'echo "$SLURM_JOB_ID $stage $?" >"$end.new" && mv "$end.new" "$end"' EXIT""",
         "trap 'exit 143' TERM",  # otherwise the note would say 0
         "set -e",
+        *_exports({name: value for name, value in passed_on().items() if name not in SECRET}),
         *job.needs.setup,
-        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        *_exports(variables),
         f"stage={RUN}",
         *_steps(job, directory / "log.txt"),
     ]
     return "\n".join(lines) + "\n"
 
 
+def _exports(variables: Mapping[str, str]) -> list[str]:
+    return [f"export {name}={shlex.quote(value)}" for name, value in variables.items()]
+
+
 def _steps(job: Job, log: Path) -> list[str]:
     needs = job.needs
     cores = (f"--cpus-per-task={needs.cpus}",) if needs.cpus else ()  # srun does not take it from sbatch any more
     step = shlex.join(
-        ["srun", "--mpi=none", "--kill-on-bad-exit=1", "--input=none", f"--nodes={needs.nodes}",
+        ["srun", "--export=ALL", "--mpi=none", "--kill-on-bad-exit=1", "--input=none", f"--nodes={needs.nodes}",
          f"--ntasks={needs.nodes}", *cores, f"--output={_pattern(log)}", "--open-mode=append"]
     )  # fmt: skip
     if needs.nodes == 1:

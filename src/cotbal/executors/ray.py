@@ -21,14 +21,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cotbal.errors import CotbalError, MissingDependency, RunsFailed
-from cotbal.executors import Job, Outcome, Resources, _ray_node, log_tail, thread_environment
+from cotbal.executors import Job, Outcome, Resources, _ray_node, log_tail, passed_on, thread_environment
 from cotbal.executors._attempts import Attempts
 from cotbal.executors._command import failure
 from cotbal.executors._ray_node import ADDRESS, NOT_STARTED, PORT, SAVE_SECONDS
 from cotbal.executors.processes import slots, visible_gpus
 from cotbal.launching import Node, launched
 
-PASSED_ON = ("COTBAL_", "HF_", "PYTHONPATH", "TOKENIZERS_")  # variables of the driver that nodes are given
 OBJECTS = 80 * 2**20  # bytes for Ray's objects, of which there are none; about the least that it takes
 QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
 PATIENCE = {"RAY_raylet_start_wait_time_s": "120", "RAY_agent_register_timeout_ms": "120000"}  # on a busy machine
@@ -182,8 +181,7 @@ class _Cluster:
         job, room = attempts.job, self._room(attempts.job)
         self._need_head()
         self._look_for_room(room, job.needs.nodes)
-        environment = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
-        environment |= {**thread_environment(self._threads(job)), **self.resources.environment}
+        environment = passed_on() | {**thread_environment(self._threads(job)), **self.resources.environment}
         if job.needs.nodes == 1:
             return _Sent(attempts, [self._task(room, launched(job.command, job.needs), job, environment)], None)
         group = self.ray.util.placement_group([room] * job.needs.nodes, strategy="STRICT_SPREAD")

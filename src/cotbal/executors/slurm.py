@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 
 from cotbal.errors import CotbalError
 from cotbal.executors import (
-    STOPPED,
     Job,
     Outcome,
     Place,
@@ -26,8 +25,9 @@ from cotbal.executors import (
     thread_environment,
 )
 from cotbal.executors._attempts import Attempts
-from cotbal.executors._slurm_queue import WAITING, Entry, Silent, look, need_programs, send, stop
-from cotbal.executors._slurm_script import END, LOG, SCRIPT, SETUP, name_of, options, script
+from cotbal.executors._slurm_ends import end_of, fault_of, how
+from cotbal.executors._slurm_queue import WAITING, Entry, Full, Silent, look, look_for, need_programs, send, stop
+from cotbal.executors._slurm_script import END, LOG, SCRIPT, name_of, options, script
 from cotbal.rundir import write_text
 
 NAME = "slurm"
@@ -35,11 +35,8 @@ TICK = 0.5  # seconds between looks at the files of the runs
 POLL, SLOWEST_POLL = 1.0, 30.0  # seconds between looks at the queue: more while nothing happens
 FIRST_ANSWER_SECONDS = 120.0  # that the controller may be away when a command starts; later it may be so for ever
 SETTLE_SECONDS = 5.0  # for files of another machine to be seen here after its job has left the queue
+LATE_SECONDS = 120.0  # for the note of a script that has ended well by the queue: file systems show it after a minute
 STOP_SECONDS = 60.0  # for jobs that were called back to save and leave
-OWN_FAULTS = {
-    "OUT_OF_MEMORY": "ran out of memory (resources.memory)",
-    "DEADLINE": "did not start before its deadline",
-}
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +86,11 @@ class _Queue:
         """The job of this name that is alive."""
         return next((entry for entry in self.entries.values() if entry.name == name and entry.alive), None)
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether any job of this user waits or runs."""
+        return any(entry.alive for entry in self.entries.values())
+
 
 def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     """Send the jobs, the longest first, at most `workers` at a time; jobs of these runs in the queue are taken over.
@@ -97,7 +99,8 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     `cotbal.executors._attempts`. While the controller is away nothing is sent and nothing is given up.
 
     Raises:
-        CotbalError: there is no Slurm here, or, once it is iterated, its controller does not answer from the start.
+        CotbalError: there is no Slurm here, or, once it is iterated, its controller does not answer from the start, or
+            another user's jobs work on these runs.
     """
     if jobs:
         need_programs()
@@ -109,6 +112,7 @@ def _run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
         return
     queue = _Queue()
     _first_answer(queue)
+    _need_none_of_others(jobs, queue)
     waiting = [Attempts(job) for job in sorted(jobs, key=lambda job: -job.cost)]
     sent: list[_Sent] = []
     try:
@@ -124,7 +128,8 @@ def _run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
                     yield outcome
             time.sleep(TICK)
     finally:
-        _call_back(sent)
+        if waiting or sent:
+            _call_back(jobs)
 
 
 def _first_answer(queue: _Queue) -> None:
@@ -134,6 +139,18 @@ def _first_answer(queue: _Queue) -> None:
             raise CotbalError(f"Slurm's controller has not answered for {FIRST_ANSWER_SECONDS:.0f} s; try again later")
         time.sleep(TICK)
     queue.due = 0.0
+
+
+def _need_none_of_others(jobs: Sequence[Job], queue: _Queue) -> None:
+    """A run whose job is in the queue, but not among those of this user, is somebody else's."""
+    places = {p.id: job for job in jobs if (p := recorded_place(job.directory)) is not None}
+    for entry in look_for([id for id in places if id not in queue.entries]):
+        job = places.get(entry.id)
+        if job is not None and entry.alive and entry.name == name_of(job):
+            raise CotbalError(
+                f"{job.directory}: this run is in the queue as job {entry.id} of another user; wait until "
+                "it has left, or have it called back"
+            )
 
 
 def _send_all(waiting: list[Attempts], sent: list[_Sent], queue: _Queue, resources: Resources) -> Iterator[Outcome]:
@@ -148,13 +165,16 @@ def _send_all(waiting: list[Attempts], sent: list[_Sent], queue: _Queue, resourc
         there = queue.named(name_of(job))
         try:
             id = there.id if there is not None else _send(job, resources)
+            record_place(job.directory, Place(NAME, id))
         except Silent:
             return
-        except CotbalError as error:
+        except (CotbalError, OSError) as error:
+            if isinstance(error, Full) and (sent or queue.holds_any):
+                return  # until one of them has left
             waiting.remove(attempts)
-            yield Outcome(job, False, 0.0, f"{job.name} was refused by Slurm\n{error}")
+            by = "could not be sent" if isinstance(error, OSError) else "was refused by Slurm"
+            yield Outcome(job, False, 0.0, f"{job.name} {by}\n{error}")
             continue
-        record_place(job.directory, Place(NAME, id))
         waiting.remove(attempts)
         sent.append(_Sent(attempts, id))
 
@@ -171,20 +191,21 @@ def _send(job: Job, resources: Resources) -> str:
 
 def _look_at(one: _Sent, queue: _Queue, waiting: list[Attempts]) -> Outcome | None:
     """How a job ended, if it did for good; one that has to be sent again is put among the waiting."""
-    end, entry = _end_of(one), queue.entries.get(one.id)
+    end, entry = end_of(one.job.directory, one.id), queue.entries.get(one.id)
     if end is not None and end[1] == 0:
         return _close(one, True, "")
     if not _is_over(one, entry, queue.answered, end is not None):
         return None
-    if fault := _fault(one, entry, end):
+    called_back = recorded_place(one.job.directory) != Place(NAME, one.id)
+    if fault := ("was called back", "log.txt") if called_back else fault_of(entry, end):
         return _close(one, False, *fault)
     if entry is not None and entry.given_up and not _taken_back(one.id):
         return None  # later, when the controller answers
     code = end[1] if end else None
-    verdict, how = one.attempts.verdict(code), _how(one, entry, code)
+    verdict, told = one.attempts.verdict(code), how(one.id, entry, code)
     if verdict != "again":
-        return _close(one, verdict == "done", how)
-    logger.warning("%s %s; it is sent again and goes on from its checkpoint", one.job.name, how)
+        return _close(one, verdict == "done", told)
+    logger.warning("%s %s; it is sent again and goes on from its checkpoint", one.job.name, told)
     waiting.append(one.attempts)
     return None
 
@@ -206,57 +227,35 @@ def _is_over(one: _Sent, entry: Entry | None, answered: float, noted: bool) -> b
         one.left = None
         return False
     one.left = one.left or time.monotonic()
-    return noted or time.monotonic() - one.left > SETTLE_SECONDS
+    well = entry is not None and entry.state == "COMPLETED"
+    return noted or time.monotonic() - one.left > (LATE_SECONDS if well else SETTLE_SECONDS)
 
 
-def _fault(one: _Sent, entry: Entry | None, end: tuple[str, int] | None) -> tuple[str, str] | None:
-    """Why a job is not to be sent again whatever the run has reached, and the log that says more."""
-    if recorded_place(one.job.directory) != Place(NAME, one.id):
-        return "was called back", "log.txt"
-    if end is not None and end[0] == SETUP:
-        return f"failed in resources.setup with exit code {end[1]}", LOG
-    if entry is not None and entry.state in OWN_FAULTS:
-        return OWN_FAULTS[entry.state], "log.txt"
-    return None
-
-
-def _end_of(one: _Sent) -> tuple[str, int] | None:
-    """Stage and exit code of the script of this job, if it came to its end."""
-    try:
-        id, stage, code = (one.job.directory / END).read_text(encoding="utf-8").split()
-    except (OSError, ValueError):
-        return None
-    return (stage, int(code)) if id == one.id else None
-
-
-def _how(one: _Sent, entry: Entry | None, code: int | None) -> str:
-    if entry is not None and entry.given_up:
-        return f"could not be started by Slurm ({entry.reason}), job {one.id}"
-    word = "" if entry is None else f" ({entry.state})"
-    if code == STOPPED:
-        return f"was told to stop{word}, job {one.id}, and has saved"
-    if code is None or code > 128:
-        return f"was stopped from outside{word}, job {one.id}"
-    return f"ended with exit code {code}{word}, job {one.id}"
-
-
-def _close(one: _Sent, ok: bool, how: str, log: str = "log.txt") -> Outcome:
+def _close(one: _Sent, ok: bool, told: str, log: str = "log.txt") -> Outcome:
     forget_place(one.job.directory)
-    message = "" if ok else f"{one.job.name} {how}\n{log_tail(one.job.directory / log)}"
+    if not (one.job.directory / log).exists():
+        log = LOG  # the run has not begun
+    message = "" if ok else f"{one.job.name} {told}\n{log_tail(one.job.directory / log)}"
     return Outcome(one.job, ok, time.monotonic() - one.since, message)
 
 
-def _call_back(sent: Sequence[_Sent]) -> None:
-    """Stop what is in the queue when the command is interrupted."""
-    if not sent:
-        return
+def _call_back(jobs: Sequence[Job]) -> None:
+    """Stop what is in the queue when the command is interrupted.
+
+    By name, since the interruption may have come before sbatch could tell the id; twice, since the controller may
+    still be about to take such a job in.
+    """
+    names = {name_of(job) for job in jobs}
     try:
-        cancel([one.id for one in sent])
+        for _ in range(2):
+            time.sleep(TICK)
+            if ids := [entry.id for entry in look() if entry.alive and entry.name in names]:
+                cancel(ids)
     except CotbalError as error:
         logger.warning("%s; the jobs stay in the queue, and the same command finds them there", error)
         return
-    for one in sent:
-        forget_place(one.job.directory)
+    for job in jobs:
+        forget_place(job.directory)
 
 
 def standings(ids: Sequence[str]) -> dict[str, Standing]:
@@ -265,7 +264,9 @@ def standings(ids: Sequence[str]) -> dict[str, Standing]:
     Raises:
         CotbalError: the controller does not answer.
     """
-    alive = {entry.id: entry for entry in look() if entry.alive}
+    listed = {entry.id: entry for entry in look()}
+    listed |= {entry.id: entry for entry in look_for([id for id in ids if id not in listed])}
+    alive = {id: entry for id, entry in listed.items() if entry.alive}
     return {id: _standing(alive[id]) for id in ids if id in alive}
 
 
@@ -276,11 +277,14 @@ def _standing(entry: Entry) -> Standing:
 
 
 def cancel(ids: Sequence[str]) -> None:
-    """Call jobs back and wait until they have left.
+    """Call jobs back and wait until they have left; so do others of their names, whose ids were lost.
 
     Raises:
-        CotbalError: the controller does not answer.
+        CotbalError: the controller does not answer, or a job is another user's.
     """
+    listed = look()
+    names = {entry.name for entry in listed if entry.id in ids}
+    ids = list(dict.fromkeys([*ids, *(entry.id for entry in listed if entry.alive and entry.name in names)]))
     stop(ids)
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:

@@ -85,6 +85,9 @@ def export(order: Order, host: str, out: Path) -> Guide:
     module = plugins.load("cotbal.exports", host.replace("-", "_"))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CotbalError(f"--out: {out} exists already and was left as it is; give another directory")
+    out = out.resolve()
+    if out == Path.cwd():
+        raise CotbalError("--out: expected the name of a new directory; found the one that you are in")
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

@@ -106,8 +106,12 @@ def _rows(results: Path, task: str) -> tuple[Row, ...]:
     path = results.with_name(results.name.replace("_results.json", f"_samples_{task}.jsonl"))
     if not path.exists():
         return ()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScoresError(f"{path}: expected the answers that lmms-eval wrote; {error}") from None
     # Not splitlines(): JSON may hold other line separators of Unicode inside a text.
-    lines = enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1)
+    lines = enumerate(text.split("\n"), 1)
     rows = [_row(line, f"{path}, line {number}") for number, line in lines if line]
     return tuple(sorted(rows, key=lambda row: row["doc_id"]))
 

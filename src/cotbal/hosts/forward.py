@@ -20,7 +20,7 @@ OURS = ("labels", "task_ids", MASKED_ROWS)  # fields of a batch that the model n
 
 
 def valid_token_losses(
-    model: nn.Module, inputs: Batch, mask: Bool[Tensor, "row position"]
+    model: nn.Module, inputs: Batch, mask: Bool[Tensor, "row position"], whole: bool = False
 ) -> tuple[Any, Float[Tensor, " token"]]:
     """The model's outputs, and the losses; logits of other positions are not made, if the model can do without.
 
@@ -28,13 +28,14 @@ def valid_token_losses(
         model: as the trainer hands it over.
         inputs: a batch.
         mask: the positions that predict a valid token, see `cotbal.loss.predicting`.
+        whole: make the logits of all positions, for somebody who reads them beside the labels.
 
     Raises:
         CotbalError: the model returns no logits.
     """
     targets = inputs["labels"][:, 1:][mask[:, :-1]]
     plain = for_model(inputs)
-    if takes_logits_mask(model):
+    if takes_logits_mask(model) and not whole:
         outputs = model(**plain, logits_to_keep=mask)
         return outputs, token_losses(logits_of(model, outputs), targets)
     outputs = model(**plain)
@@ -65,6 +66,20 @@ def for_model(inputs: Batch) -> Batch:
 def takes_logits_mask(model: nn.Module) -> bool:
     """Whether the model's forward can be asked for some logits only (`logits_to_keep`, transformers 5)."""
     return "logits_to_keep" in inspect.signature(unwrapped(model).forward).parameters
+
+
+def refuse_added_tokens(model: nn.Module) -> None:
+    """Stop where an adapter puts tokens before those of a row; prefix tuning adds none to the logits.
+
+    Raises:
+        CotbalError: it does.
+    """
+    adapter = getattr(model, "active_peft_config", None)
+    if adapter is not None and adapter.is_prompt_learning and adapter.peft_type != "PREFIX_TUNING":
+        raise CotbalError(
+            f"{type(adapter).__name__} puts tokens of its own before those of a row, so that labels and losses would "
+            "not line up; take LoRA or prefix tuning"
+        )
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

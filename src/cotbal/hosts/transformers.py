@@ -15,6 +15,7 @@ import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from transformers import Trainer
 from cotbal.data.packing import MASKED_ROWS
 from cotbal.errors import CotbalError
 from cotbal.hosts.checkpoints import ExactCheckpoints
-from cotbal.hosts.forward import valid_token_losses
+from cotbal.hosts.forward import OURS, refuse_added_tokens, valid_token_losses
 from cotbal.hosts.observer import Observation, Observer
 from cotbal.hosts.self_check import SelfCheck, check_weights
 from cotbal.hosts.step import Step, TaskLosses
@@ -50,22 +51,24 @@ logger = logging.getLogger(__name__)
 def with_task_ids(collator: Callable[[list[Any]], Batch], tasks: Sequence[str]) -> Callable[[list[Any]], Batch]:
     """A collator that does what `collator` does and adds `task_ids` (int64, one a row) from the rows' field `task`.
 
+    Rows of which none has the field are collated alone: enough to evaluate, and refused in training.
+
     Raises (when called):
-        CotbalError: a row has no task, or one that is not in `tasks`; there is no default.
+        CotbalError: a row has a task that is not in `tasks`, or none beside rows that have; there is no default.
     """
-    position = {task: i for i, task in enumerate(tasks)}
+    return partial(_collate, collator, tuple(tasks))
 
-    def collate(rows: list[Any]) -> Batch:
-        names = [row.get(TASK) for row in rows]
-        unknown = sorted({str(name) for name in names if name not in position})
-        if unknown:
-            raise CotbalError(
-                f"every row needs a field `task` with one of {', '.join(tasks)}; found {', '.join(unknown)}"
-            )
-        batch = collator([{key: value for key, value in row.items() if key != TASK} for row in rows])
-        return {**batch, TASK_IDS: torch.tensor([position[name] for name in names])}
 
-    return collate
+def _collate(collator: Callable[[list[Any]], Batch], tasks: tuple[str, ...], rows: list[Any]) -> Batch:
+    # No closure: where workers of a data loader are not forked, the collator is sent to them.
+    if not any(TASK in row for row in rows):
+        return collator(rows)
+    names = [row.get(TASK) for row in rows]
+    unknown = sorted({str(name) for name in names if name not in tasks})
+    if unknown:
+        raise CotbalError(f"every row needs a field `task` with one of {', '.join(tasks)}; found {', '.join(unknown)}")
+    batch = collator([{key: value for key, value in row.items() if key != TASK} for row in rows])
+    return {**batch, TASK_IDS: torch.tensor([tasks.index(name) for name in names])}
 
 
 class TaskWeightedTrainer(ExactCheckpoints):
@@ -75,9 +78,11 @@ class TaskWeightedTrainer(ExactCheckpoints):
         tasks: names of the tasks, in the order of the task ids.
         weighting: a `cotbal.weightings.Weighting`. It hears of the unweighted losses of every optimizer step, over all
             ranks, and its state is part of the checkpoint.
-        normalizer: `weights` or `tokens`, see `cotbal.loss.token_level`; or `per_device`, which divides inside each
-            micro-batch on each rank and averages over those, as the published code does. With it the update depends on
-            how the batch is cut, and the weights do nothing where a micro-batch holds one task: for comparison only.
+        normalizer: `weights` or `tokens`, see `cotbal.loss.token_level`: with the first the weights do nothing in a
+            step that holds a single task, and a training of such steps says so in its log. Or `per_device`, which
+            divides inside each micro-batch on each rank and averages over those, as the published code does. With it
+            the update depends on how the batch is cut, and the weights do nothing where a micro-batch holds one task:
+            for comparison only.
 
     Before the first step it checks on a real batch that a changed weight changes the gradient as predicted
     (`self_check` holds the result). The check is left out, with a line in the log, where it cannot be made: with
@@ -85,7 +90,8 @@ class TaskWeightedTrainer(ExactCheckpoints):
 
     Raises:
         CotbalError: the combination of arguments would lose the weights (label smoothing, a loss function of the
-            caller's, a fused loss, several GPUs in one process without a launcher, sequence or context parallelism).
+            caller's, a fused loss, prompt tuning, several GPUs in one process without a launcher, sequence or context
+            parallelism).
     """
 
     def __init__(
@@ -101,10 +107,12 @@ class TaskWeightedTrainer(ExactCheckpoints):
         self.model_accepts_loss_kwargs = False  # the model must not divide a second time
         self._refuse_layout()
         self._step = Step.none(len(self.tasks))
+        self._loss_only = False  # whether an evaluation asks for nothing but the loss
         self._check_is_due = True
         self._since_log = TaskLosses(self.tasks)
         # First of all callbacks, so that those of the caller find the step observed.
-        self.callback_handler.callbacks.insert(0, Observer(weighting, self.tasks, self._finish_step))
+        observer = Observer(weighting, self.tasks, self._finish_step, cancels=normalizer == "weights")
+        self.callback_handler.callbacks.insert(0, observer)
 
     def _refuse_layout(self) -> None:
         if self.args.n_gpu > 1:
@@ -114,6 +122,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
             )
         if self.get_sp_size() * self.get_cp_size() > 1:
             raise CotbalError("sequence and context parallelism split the labels of a row; not supported yet")
+        refuse_added_tokens(self.model)
         self.args.remove_unused_columns = False  # or the Trainer would drop the task before the collator sees it
         self._signature_columns = None
 
@@ -200,16 +209,33 @@ class TaskWeightedTrainer(ExactCheckpoints):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """This micro-batch's part of the loss of the step; outside a training step, the EW loss of the batch."""
+        if not model.training:
+            loss, outputs = self._evaluated(model, inputs)
+            return (loss, outputs) if return_outputs else loss
         labels, task_ids = inputs["labels"], _task_ids(inputs)
         outputs, losses = self._token_losses(model, inputs)
-        if not model.training:
-            loss = losses.mean() if len(losses) else losses.sum()
-            return (loss, outputs) if return_outputs else loss
         tasks_of = token_tasks(labels, task_ids)
         self._step.sums.add_(task_sums(losses, tasks_of, len(self.tasks)))
         coefficients = self._of_micro_batch(token_counts(labels, task_ids, len(self.tasks)))
         loss = weighted_sum(losses, tasks_of, coefficients.to(losses.device))
         return (loss, outputs) if return_outputs else loss
+
+    def _evaluated(self, model: nn.Module, inputs: Batch) -> tuple[Tensor, Any]:
+        """The EW loss of a batch, and outputs whose logits stand for all positions, unless nobody will see them."""
+        mask = predicting(inputs["labels"])
+        outputs, losses = valid_token_losses(model, inputs, mask, whole=not self._loss_only)
+        return losses.mean() if len(losses) else losses.sum(), outputs
+
+    def prediction_step(
+        self, model: nn.Module, inputs: Batch, prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> Any:
+        """The Trainer's, for `evaluate` and `predict`; the model sees nothing of ours."""
+        plain = {key: value for key, value in inputs.items() if key == "labels" or key not in OURS}
+        self._loss_only = prediction_loss_only
+        try:
+            return super().prediction_step(model, plain, prediction_loss_only, ignore_keys)
+        finally:
+            self._loss_only = False
 
     def _token_losses(self, model: nn.Module, inputs: Batch) -> tuple[Any, Tensor]:
         """The model's outputs, and the loss of every valid token, row after row; a host may have its own way."""
@@ -260,8 +286,8 @@ def _refuse(kwargs: Mapping[str, Any]) -> None:
 def _task_ids(batch: Batch) -> Tensor:
     if TASK_IDS not in batch:
         raise CotbalError(
-            f"expected the field {TASK_IDS!r} in every batch, found {', '.join(batch)}: wrap the collator with "
-            "`with_task_ids(collator, tasks)`"
+            f"expected the field {TASK_IDS!r} in every training batch, found {', '.join(batch)}: wrap the collator "
+            f"with `with_task_ids(collator, tasks)`, and give every training row its field {TASK!r}"
         )
     ids: Tensor = batch[TASK_IDS]
     labels = batch["labels"]

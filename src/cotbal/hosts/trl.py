@@ -12,7 +12,8 @@ the task ids come back after its collator, one a row, or one a token where rows 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -48,19 +49,21 @@ class TaskWeightedSFTTrainer(TaskWeightedTrainer, SFTTrainer):
     ) -> None:
         given = inspect.signature(SFTTrainer).bind_partial(*args, **kwargs).arguments  # what to refuse, by name
         _refuse(given.get("args"))
-        _need_tasks(given.get("train_dataset"))
-        self._position = {task: i for i, task in enumerate(tasks)}  # the rows are prepared while the trainer is made
+        _need_tasks(given.get("train_dataset"), tasks)
+        self._names = list(tasks)  # the rows are prepared while the trainer is made
         super().__init__(tasks=tasks, weighting=weighting, normalizer=normalizer, **given)
         picture = getattr(self.processing_class, "image_token_id", None)
-        self.data_collator: Any = _with_ids(self.data_collator, tasks, self.padding_free, picture)
+        self.data_collator: Any = _WithIds(self.data_collator, tuple(tasks), self.padding_free, picture)
 
     def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, packing: bool, *more: Any) -> Any:
         """Rows as TRL prepares them; where they will be joined, with a task id beside every token."""
-        if not packing and not self.padding_free:
+        if more[-1] != "train" or not (packing or self.padding_free):
             return super()._prepare_dataset(dataset, processing_class, args, packing, *more)
+        if packing and args.max_length is None:
+            raise CotbalError("packing needs to know how long a packed row may be; set max_length")
         # TRL's packing keeps token ids and labels alone, so the rows get their ids between preparing and packing.
         rows = super()._prepare_dataset(dataset, processing_class, args, False, *more)
-        rows = rows.map(_ids_of_tokens, fn_kwargs={"position": self._position})
+        rows = rows.map(_ids_of_tokens, fn_kwargs={"tasks": self._names})
         rows = rows.select_columns(["input_ids", "labels", TASK_IDS])
         return pack_dataset(rows, args.max_length, args.packing_strategy) if packing else rows
 
@@ -99,36 +102,49 @@ def _refuse(args: Any) -> None:
         )
 
 
-def _need_tasks(rows: Any) -> None:
+def _need_tasks(rows: Any, tasks: Sequence[str]) -> None:
+    """Before anything is prepared; rows that are streamed are looked at one by one, later."""
     columns = getattr(rows, "column_names", None)
     if columns is not None and TASK not in columns:
         raise CotbalError(
             f"expected a column {TASK!r} with the name of every row's task in train_dataset; found {', '.join(columns)}"
         )
+    if hasattr(rows, "unique"):
+        for name in rows.unique(TASK):
+            _need_known(name, tasks)
 
 
-def _ids_of_tokens(row: Mapping[str, Any], position: Mapping[str, int]) -> dict[str, list[int]]:
-    if row.get(TASK) not in position:
-        raise CotbalError(f"every row needs a column {TASK!r} with one of {', '.join(position)}; found {row.get(TASK)}")
-    return {TASK_IDS: [position[row[TASK]]] * len(row["input_ids"])}
+def _need_known(name: Any, tasks: Collection[str]) -> None:
+    if name not in tasks:
+        numbered = " (put the names in place of the numbers of a ClassLabel)" if isinstance(name, int) else ""
+        raise CotbalError(f"every row needs a column {TASK!r} with one of {', '.join(tasks)}; found {name}{numbered}")
 
 
-def _with_ids(
-    collator: Callable[[list[Any]], Batch], tasks: Sequence[str], flat: bool, picture: int | None
-) -> Callable[[list[Any]], Batch]:
-    """TRL's collator, with task ids after it; `flat` says that it joins its rows, `picture` is the placeholder's id."""
-    by_row = with_task_ids(collator, tasks)
+def _ids_of_tokens(row: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, list[int]]:
+    _need_known(row.get(TASK), tasks)
+    return {TASK_IDS: [tasks.index(row[TASK])] * len(row["input_ids"])}
 
-    def by_token(rows: list[Any]) -> Batch:
-        batch = collator([{key: value for key, value in row.items() if key != TASK_IDS} for row in rows])
-        parts = [torch.as_tensor(row[TASK_IDS]) for row in rows]
-        parts = [torch.cat(parts)] if flat else parts
-        length = batch["labels"].shape[1]
-        return {**batch, TASK_IDS: torch.stack([pad(part, (0, length - len(part))) for part in parts])}
 
-    def collate(rows: list[Any]) -> Batch:
-        batch = by_token(rows) if TASK_IDS in rows[0] else by_row(rows)
-        if picture is not None and bool((batch["labels"] == picture).any()):
+@dataclass(frozen=True)
+class _WithIds:
+    """TRL's collator, with task ids after it; no closure, since workers of a data loader may be sent it.
+
+    Attributes:
+        collator: TRL's.
+        tasks: names, in the order of their ids.
+        flat: whether the collator joins its rows.
+        picture: id of the placeholder of pictures, where there are any.
+    """
+
+    collator: Callable[[list[Any]], Batch]
+    tasks: tuple[str, ...]
+    flat: bool
+    picture: int | None
+
+    def __call__(self, rows: list[Any]) -> Batch:
+        by_token = TASK_IDS in rows[0] or (self.flat and TASK in rows[0])
+        batch = self._by_token(rows) if by_token else with_task_ids(self.collator, self.tasks)(rows)
+        if self.picture is not None and bool((batch["labels"] == self.picture).any()):
             raise CotbalError(
                 "the labels hold placeholders of pictures, so tasks would weigh by the size of their pictures: give "
                 "the rows as `prompt` and `completion`, or set assistant_only_loss=True with a chat template that "
@@ -136,4 +152,13 @@ def _with_ids(
             )
         return batch
 
-    return collate
+    def _by_token(self, rows: list[Any]) -> Batch:
+        if TASK_IDS not in rows[0]:  # TRL was told not to prepare them
+            rows = [{**row, **_ids_of_tokens(row, self.tasks)} for row in rows]
+        batch = self.collator(
+            [{key: value for key, value in row.items() if key not in (TASK, TASK_IDS)} for row in rows]
+        )
+        parts = [torch.as_tensor(row[TASK_IDS]) for row in rows]
+        parts = [torch.cat(parts)] if self.flat else parts
+        length = batch["labels"].shape[1]
+        return {**batch, TASK_IDS: torch.stack([pad(part, (0, length - len(part))) for part in parts])}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cotbal import plugins
 from cotbal.errors import CotbalError, RunError
-from cotbal.executors import Place, Standing, forget_place, recorded_place
+from cotbal.executors import Place, Standing, forget_place, record_place, recorded_place
 from cotbal.pipeline.submission_paths import submissions
 from cotbal.rundir import RunDir, RunPaths, is_locked, read_json, write_json
 
@@ -51,13 +51,23 @@ def sent(directories: Iterable[Path]) -> list[Sent]:
 
 
 def call_back(jobs: Sequence[Sent]) -> None:
-    """Stop jobs wherever they are; the records go first, so that no driver sends them again."""
+    """Stop jobs wherever they are; the records go first, so that no driver sends them again.
+
+    Raises:
+        CotbalError: a queue does not do it; the records are there again.
+    """
     for job in jobs:
         forget_place(job.directory)
     for executor in dict.fromkeys(job.place.executor for job in jobs):
-        alive = [job.place.id for job in jobs if job.place.executor == executor and job.standing is not None]
-        if alive:
-            plugins.load("cotbal.executors", executor).cancel(alive)
+        alive = [job for job in jobs if job.place.executor == executor and job.standing is not None]
+        if not alive:
+            continue
+        try:
+            plugins.load("cotbal.executors", executor).cancel([job.place.id for job in alive])
+        except CotbalError:
+            for job in alive:
+                record_place(job.directory, job.place)
+            raise
 
 
 def need_none_elsewhere(directories: Iterable[Path], executor: str) -> None:

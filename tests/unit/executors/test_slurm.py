@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 from cotbal.errors import CotbalError
 from cotbal.executors import Job, Outcome, Place, Resources, forget_place, record_place, recorded_place, slurm
 from cotbal.executors._slurm_script import name_of
+from cotbal.pipeline.places import call_back, sent
 from cotbal.sections import ResourcesSection
 
 # Every sbatch takes the next line of `plan`: state of its job, exit code that it notes (or `-`), and at which stage.
@@ -21,14 +23,27 @@ PROGRAMS = {
     "sbatch": """
         for word; do case $word in --chdir=*) to=${word#*=};; --job-name=*) name=${word#*=};;
             --partition=none) echo "sbatch: error: invalid partition specified: none" >&2; exit 1;; esac; done
+        if [ -e limit ] && cat jobs/* 2>/dev/null | grep -q RUNNING; then
+            echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2
+            echo "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit)" >&2
+            exit 1; fi
         n=$(($(ls jobs | wc -l) + 1))
         set -- $(sed -n ${n}p plan)
         if [ "$2" != - ]; then echo "$n ${3:-run} $2" >"$to/slurm.end"; fi
         reason=None; if [ "$1" = HELD ]; then reason="launch failed requeued held"; set -- PENDING; fi
         echo "$n|$1|node1|$reason|$name" >jobs/$n
-        echo $n""",
-    "squeue": "cat jobs/* 2>/dev/null || true",
-    "scancel": "for id; do sed -i 's/|[A-Z]*|/|CANCELLED|/' jobs/$id; done",
+        if [ -e banner ]; then cat banner; fi
+        if [ -e mute ]; then rm mute; else echo "$n$(cat suffix 2>/dev/null)"; fi""",
+    "squeue": """
+        env >environment
+        for word; do case $word in --jobs=*)
+            cat jobs/* others/* 2>/dev/null | grep "^${word#*=}|" && exit
+            echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1;; esac; done
+        cat jobs/* 2>/dev/null || true""",
+    "scancel": """
+        for id; do if [ -e others/$id ]; then
+            echo "scancel: error: Kill job error on job id $id: Access/permission denied" >&2; exit 1; fi; done
+        for id; do sed -i 's/|[A-Z]*|/|CANCELLED|/' jobs/$id; done""",
 }
 
 
@@ -36,6 +51,7 @@ class FakeSlurm:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         (directory / "jobs").mkdir(parents=True)
+        (directory / "others").mkdir()
         for name, deed in PROGRAMS.items():
             away = f'if [ -e away ]; then echo "{name}: error: Unable to contact slurm controller" >&2; exit 1; fi'
             (directory / name).write_text(f"#!/bin/sh\ncd {directory}\n{away}\n{deed}\n")
@@ -44,8 +60,12 @@ class FakeSlurm:
     def plan(self, *lines: str) -> None:
         (self.directory / "plan").write_text("".join(f"{line}\n" for line in lines))
 
-    def put(self, id: str, state: str, name: str) -> None:
-        (self.directory / "jobs" / id).write_text(f"{id}|{state}|node1|Priority|{name}\n")
+    def put(self, id: str, state: str, name: str, whose: str = "jobs") -> None:
+        (self.directory / whose / id).write_text(f"{id}|{state}|node1|Priority|{name}\n", encoding="latin-1")
+
+    def make(self, file: str, text: str = "") -> None:
+        """A file that one of the programs heeds."""
+        (self.directory / file).write_text(text)
 
     def away(self, away: bool) -> None:
         (self.directory / "away").touch() if away else (self.directory / "away").unlink()
@@ -161,6 +181,25 @@ def test_jobs_in_the_queue_are_found_by_their_names(fake: FakeSlurm, tmp_path: P
     assert len(fake.states) == 2, "nothing was sent"
 
 
+def test_a_note_that_is_seen_late_is_waited_for(fake: FakeSlurm, tmp_path: Path) -> None:
+    """A file system of many machines may show a file a minute after it was written; the queue knows better."""
+    fake.plan("COMPLETED -", "COMPLETED 0")
+    one = job(tmp_path)
+    outcomes = slurm.run([one], Resources())
+
+    def show() -> None:
+        while recorded_place(one.directory) is None:
+            time.sleep(0.01)
+        time.sleep(0.4)
+        (one.directory / "slurm.end").write_text("1 run 0\n")
+
+    thread = threading.Thread(target=show)
+    thread.start()
+    assert only(outcomes).ok
+    thread.join()
+    assert len(fake.states) == 1
+
+
 def test_a_note_of_an_earlier_job_says_nothing(fake: FakeSlurm, tmp_path: Path) -> None:
     one = job(tmp_path)
     one.directory.mkdir()
@@ -239,6 +278,22 @@ def test_closing_it_calls_the_rest_back(fake: FakeSlurm, tmp_path: Path) -> None
     assert not [each for each in jobs if recorded_place(each.directory)]
 
 
+def test_a_job_that_was_just_being_sent_is_called_back(
+    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C or `cotbal cancel` between the moment when Slurm has the job and the one when we hear its id."""
+    one = job(tmp_path)
+
+    def interrupted(*_: object) -> str:
+        fake.put("1", "PENDING", name_of(one))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(slurm, "send", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(slurm.run([one], Resources()))
+    assert fake.states == ["CANCELLED"]
+
+
 def test_what_stays_in_the_queue_can_be_found_again(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan("COMPLETED 0", "RUNNING -")
     outcomes = slurm.run([job(tmp_path, "a", 9), job(tmp_path, "b")], Resources())
@@ -260,6 +315,134 @@ def test_standings(fake: FakeSlurm) -> None:
     fake.away(True)
     with pytest.raises(CotbalError, match="contact slurm controller"):
         slurm.standings(["1"])
+
+
+def test_neither_the_job_that_we_are_in_nor_what_somebody_likes_to_see_changes_anything(
+    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command may itself be a job of Slurm, whose variables sbatch and srun would take for options."""
+    gone = ("SLURM_MEM_PER_CPU", "SLURM_JOB_ID", "SQUEUE_PARTITION", "SCANCEL_INTERACTIVE", "SBATCH_ARRAY_INX")
+    for name in (*gone, "SLURM_CONF", "SBATCH_ACCOUNT"):
+        monkeypatch.setenv(name, "7")
+    fake.plan("COMPLETED 0")
+    assert only(slurm.run([job(tmp_path)], Resources())).ok
+    seen = {line.partition("=")[0] for line in (fake.directory / "environment").read_text().splitlines()}
+    assert not seen & set(gone)
+    assert {"SLURM_CONF", "SBATCH_ACCOUNT"} <= seen
+
+
+def test_names_of_other_jobs_may_hold_anything(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.plan("", "COMPLETED 0")
+    fake.put("1", "RUNNING", "\xe9l\xe8ve")
+    assert only(slurm.run([job(tmp_path)], Resources())).ok
+
+
+def test_the_id_is_found_in_what_a_site_makes_of_sbatch(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.plan("RUNNING -")
+    fake.make("banner", "Welcome! 3 projects, 12 jobs\n")
+    fake.make("suffix", ";cluster")
+    one = job(tmp_path)
+    one.directory.mkdir()
+    assert slurm._send(one, Resources()) == "1"
+
+
+def test_a_job_whose_id_was_not_told_is_found_by_its_name(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.make("mute")
+    one = job(tmp_path)
+
+    def end() -> None:
+        while recorded_place(one.directory) is None:
+            time.sleep(0.01)
+        (one.directory / "slurm.end").write_text("1 run 0\n")
+
+    fake.plan("RUNNING -")
+    thread = threading.Thread(target=end)
+    thread.start()
+    assert only(slurm.run([one], Resources())).ok
+    thread.join()
+    assert fake.states == ["RUNNING"]
+
+
+def test_a_limit_of_jobs_is_waited_for(fake: FakeSlurm, tmp_path: Path) -> None:
+    """As many runs as the user may send; the others when there is room."""
+    fake.make("limit")
+    fake.plan("RUNNING -", "COMPLETED 0")
+    first, second = job(tmp_path, "a", 9), job(tmp_path, "b")
+
+    def end() -> None:
+        time.sleep(0.3)
+        fake.put("1", "COMPLETED", name_of(first))
+        (first.directory / "slurm.end").write_text("1 run 0\n")
+
+    timer = threading.Thread(target=end)
+    timer.start()
+    assert [(outcome.job.name, outcome.ok) for outcome in slurm.run([first, second], Resources())] == [
+        ("a", True), ("b", True),
+    ]  # fmt: skip
+    timer.join()
+
+
+def test_a_limit_of_one_s_own_is_a_refusal(fake: FakeSlurm, tmp_path: Path) -> None:
+    """Where no job is in the queue, waiting would help nothing."""
+    (fake.directory / "sbatch").write_text('#!/bin/sh\necho "Job violates policy (job submit limit)" >&2\nexit 1\n')
+    assert only(slurm.run([job(tmp_path)], Resources())).message.startswith("mini was refused by Slurm")
+
+
+def test_a_run_of_another_user_is_left_alone(fake: FakeSlurm, tmp_path: Path) -> None:
+    """His jobs are not among ours, but the directory names them."""
+    one = job(tmp_path)
+    fake.plan(*["COMPLETED 0"] * 2)
+    fake.put("70", "RUNNING", name_of(one), "others")
+    record_place(one.directory, Place("slurm", "70"))
+    assert slurm.standings(["70", "71"])["70"].state == "running"
+    with pytest.raises(CotbalError, match=r"mini: this run is in the queue as job 70 of another user"):
+        list(slurm.run([one], Resources()))
+    with pytest.raises(CotbalError, match="permission denied"):
+        slurm.cancel(["70"])
+    fake.put("70", "COMPLETED", name_of(one), "others")
+    assert only(slurm.run([one], Resources())).ok
+
+
+def test_what_cannot_be_called_back_stays_on_record(fake: FakeSlurm, tmp_path: Path) -> None:
+    fake.put("70", "RUNNING", "x", "others")
+    record_place(tmp_path, Place("slurm", "70"))
+    with pytest.raises(CotbalError, match="permission denied"):
+        call_back(sent([tmp_path]))
+    assert recorded_place(tmp_path) == Place("slurm", "70")
+
+
+def test_a_second_job_of_the_same_run_is_called_back_too(fake: FakeSlurm) -> None:
+    """It was sent, but the answer came too late to be heard."""
+    fake.put("1", "RUNNING", "cotbal-a")
+    fake.put("2", "PENDING", "cotbal-a")
+    fake.put("3", "RUNNING", "cotbal-b")
+    slurm.cancel(["2"])
+    assert fake.states == ["CANCELLED", "CANCELLED", "RUNNING"]
+
+
+def test_a_full_disk_stops_one_run_and_not_those_that_work(
+    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        if path.parent.name == "b":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        path.write_text(text)
+
+    monkeypatch.setattr(slurm, "write_text", full)
+    fake.plan("COMPLETED 0")
+    found = {o.job.name: o for o in slurm.run([job(tmp_path, "a"), job(tmp_path, "b", 9)], Resources())}
+    assert found["a"].ok
+    assert found["b"].message.splitlines()[0] == "b could not be sent"
+    assert found["b"].message.endswith("No space left on device")
+
+
+def test_without_a_log_the_error_shows_what_slurm_said(fake: FakeSlurm, tmp_path: Path) -> None:
+    """As when srun could not begin the run."""
+    fake.plan("FAILED 1")
+    one = job(tmp_path)
+    one.directory.mkdir()
+    (one.directory / "slurm.txt").write_text("srun: fatal: no such thing\n")
+    assert only(slurm.run([one], Resources())).message.endswith("\nsrun: fatal: no such thing")
 
 
 def test_a_place_is_kept_in_the_directory(tmp_path: Path) -> None:

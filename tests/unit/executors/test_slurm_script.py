@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cotbal.errors import CotbalError
 from cotbal.executors import PREEMPTIBLE, Job
 from cotbal.executors._slurm_queue import parse
 from cotbal.executors._slurm_script import END, name_of, options, script
@@ -27,7 +28,7 @@ def test_the_options_say_what_a_run_needs(tmp_path: Path) -> None:
         )
     )  # fmt: skip
     wanted = {"--nodes=2", "--ntasks-per-node=1", "--gres=gpu:4", "--cpus-per-task=16", "--mem=200G", "--time=90"}
-    assert wanted | {"--partition=a100", "--requeue", "--signal=TERM@120"} < set(found)
+    assert wanted | {"--partition=a100", "--requeue", "--signal=TERM@120", "--dependency=singleton"} < set(found)
     assert found[-2:] == ("--account=lab", "--gres=gpu:a100:4"), "what the recipe adds wins"
 
 
@@ -52,6 +53,25 @@ def test_a_percent_sign_in_a_path_means_itself(tmp_path: Path) -> None:
     found = options(job(tmp_path / "50%j"))
     assert f"--output={tmp_path}/50%%j/slurm.txt" in found
     assert f"--chdir={tmp_path}/50%j" in found
+
+
+def test_a_backslash_in_a_path_is_refused(tmp_path: Path) -> None:
+    """Slurm takes it out of the names of files, whatever stands around it."""
+    with pytest.raises(CotbalError, match="expected a path without a backslash"):
+        options(job(tmp_path / "a\\b"))
+
+
+def test_what_the_driver_passes_on_does_not_need_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster may let nothing through (SBATCH_EXPORT=NONE); secrets are not written down, and setup wins."""
+    for name, value in {"HF_HOME": "/a b", "HF_TOKEN": "frog", "COTBAL_CACHE": "/c"}.items():
+        monkeypatch.setenv(name, value)
+    text = script(job(tmp_path, gpus=0, setup=["export COTBAL_CACHE=/fast"]), {})
+    assert "frog" not in text
+    srun = 'srun: echo "$HF_HOME $COTBAL_CACHE $COTBAL_PREEMPTIBLE $1" >seen'
+    assert run(text, tmp_path, srun) == 0
+    assert (tmp_path / "seen").read_text() == "/a b /fast 1 --export=ALL\n"
 
 
 def run(text: str, directory: Path, *programs: str) -> int:

@@ -85,6 +85,18 @@ def test_nothing_is_written_over(recipe: Path, tmp_path: Path) -> None:
     assert (tmp_path / "empty" / "ratios.csv").is_file()
 
 
+def test_the_directory_that_one_is_in_is_no_new_one(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An export takes the place of an empty directory, and the shell would stay in one that is gone."""
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(CotbalError, match="expected the name of a new directory; found the one that you are in"):
+        exported("ratios", recipe, Path("."))
+    exported("ratios", recipe, Path("../empty/new"))
+    assert (tmp_path / "empty" / "new" / "ratios.csv").exists()
+
+
 def test_a_failed_export_leaves_nothing(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hosts_of_mine").mkdir()
     code = "def write(order, out):\n    (out / 'half').touch()\n    raise OSError('disk is full')\n"

@@ -127,18 +127,17 @@ def test_a_number_that_no_table_could_hold(copy: Path) -> None:
     assert "expected a finite number for mme, mme_perception_score,none; found 1000" in fault(copy)
 
 
-def test_answers_in_another_encoding(copy: Path) -> None:
-    path = next(copy.glob("*/*_samples_mme.jsonl"))
-    rows = len(read(copy).benchmarks["mme"].rows)
-    path.write_bytes(path.read_bytes().replace(b"Yes", "Sí".encode("latin-1"), 1))
-    assert len(read(copy).benchmarks["mme"].rows) == rows
-
-
 @pytest.mark.parametrize("line", ['{"doc_id": 1', "[1]", '{"target": "A"}'])
 def test_a_broken_answer_is_named(copy: Path, line: str) -> None:
     path = next(copy.rglob("*_samples_mme.jsonl"))
     path.write_text(path.read_text() + line + "\n")
     assert f"{path}, line 29" in fault(copy)
+
+
+def test_answers_that_cannot_be_read_are_named(copy: Path) -> None:
+    path = next(copy.rglob("*_samples_mme.jsonl"))
+    path.write_bytes(path.read_bytes() + b"\xff")
+    assert f"{path}: expected the answers that lmms-eval wrote; 'utf-8' codec" in fault(copy)
 
 
 def test_line_separators_inside_an_answer(copy: Path) -> None:

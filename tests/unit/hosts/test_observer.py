@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trainer_cases import EQUAL, TASKS, Spy, distance, rows, trainer_of, update
+from trainer_cases import EQUAL, TASK_LEVEL, TASKS, WEIGHTS, Spy, distance, rows, trainer_of, update
 from transformers import AutoModelForImageTextToText, TrainerCallback
 
 from cotbal.errors import CotbalError
@@ -41,6 +41,37 @@ def test_it_hears_of_every_optimizer_step_once(checkpoint: Path, tmp_path: Path,
         assert counts.tolist() == [40, 51, 37]
     first = update(checkpoint, tmp_path, 16, 1, EQUAL)["log"][0]
     np.testing.assert_allclose(spy.heard[0][0], [first["task_losses"][task] for task in TASKS], rtol=1e-5)
+
+
+ALONE = "optimizer steps held the tokens of a single task, where the weights do nothing"
+
+
+@pytest.mark.parametrize(
+    ("weighting", "more", "told"),
+    [
+        (WEIGHTS, {"max_steps": 12}, ["10 of 10", "12 of 12"]),
+        (WEIGHTS, {"max_steps": 2}, ["2 of 2"]),
+        (WEIGHTS, {"max_steps": 12, "normalizer": "tokens"}, []),
+        (EQUAL, {"max_steps": 12}, []),
+        (TASK_LEVEL, {"max_steps": 12}, []),
+    ],
+    ids=["long", "short", "tokens", "equal", "task_level"],
+)
+def test_steps_of_a_single_task_are_told(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, weighting: Any, more: dict[str, Any],
+    told: list[str],
+) -> None:  # fmt: skip
+    """One row a step, as of many who fine-tune on a small GPU: the update is that without weights."""
+    steps = {"learning_rate": 0.1, **more}
+    weighted = update(checkpoint, tmp_path, 1, 1, weighting, **steps)
+    assert [line.split(f" {ALONE}")[0] for line in caplog.messages if ALONE in line] == told
+    if told:
+        assert distance(weighted, update(checkpoint, tmp_path, 1, 1, EQUAL, **steps)) < 1e-5
+
+
+def test_steps_of_several_tasks_are_not(checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    update(checkpoint, tmp_path, 4, 4, max_steps=2)
+    assert ALONE not in caplog.text
 
 
 def test_an_absent_task_is_heard_of_as_absent(checkpoint: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import PromptTuningConfig, get_peft_model
 from trainer_cases import (
     EQUAL,
     TASK_LEVEL,
@@ -209,6 +210,9 @@ def test_rows_without_a_task_are_refused(checkpoint: Path, tmp_path: Path) -> No
     )  # fmt: skip
     with pytest.raises(CotbalError, match="with_task_ids"):
         bare.train()
+    none = [{key: value for key, value in row.items() if key != "task"} for row in rows()]
+    with pytest.raises(CotbalError, match="give every training row its field 'task'"):
+        update(checkpoint, tmp_path, 4, 4, data=none)
 
 
 def test_arguments_that_would_replace_the_loss_are_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -292,6 +296,39 @@ def test_evaluation_reports_the_plain_loss(checkpoint: Path, tmp_path: Path) -> 
     batch = pad([{k: v for k, v in row.items() if k != "task"} for row in data])
     with torch.no_grad():
         assert found == pytest.approx(float(model(**batch).loss), rel=1e-4)
+
+
+def test_predictions_are_logits_of_all_positions(checkpoint: Path, tmp_path: Path) -> None:
+    """Whoever reads them holds them against the labels; rows to evaluate need no task."""
+    shapes = []
+
+    def metrics(found: Any) -> dict[str, float]:
+        shapes.append((found.predictions.shape, found.label_ids.shape))
+        return {"accuracy": 0.5}
+
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint)
+    data = [{key: value for key, value in row.items() if key != "task"} for row in rows()]
+    trainer = TaskWeightedTrainer(
+        model=model, args=arguments(tmp_path, 4, 4), train_dataset=rows(), eval_dataset=data, tasks=TASKS,
+        data_collator=with_task_ids(pad, TASKS), weighting=WEIGHTS, compute_metrics=metrics,
+    )  # fmt: skip
+    batch = pad(data)
+    rows_and_positions = tuple(batch["labels"].shape)
+    assert trainer.evaluate()["eval_accuracy"] == 0.5
+    words = model.config.text_config.vocab_size
+    assert shapes == [((*rows_and_positions, words), rows_and_positions)]
+    with torch.no_grad():
+        logits = model(**batch).logits
+    found = torch.as_tensor(trainer.predict(data).predictions)
+    torch.testing.assert_close(found[batch["attention_mask"] > 0], logits[batch["attention_mask"] > 0])
+
+
+def test_adapters_that_lengthen_rows_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    size = {"token_dim": 16, "num_layers": 2, "num_attention_heads": 2, "num_virtual_tokens": 4}
+    adapter = PromptTuningConfig(task_type="CAUSAL_LM", **size)
+    model = get_peft_model(AutoModelForImageTextToText.from_pretrained(checkpoint), adapter)
+    with pytest.raises(CotbalError, match="PromptTuningConfig puts tokens of its own before those of a row"):
+        trainer_of(model, tmp_path, 4, 4)
 
 
 def test_rows_grouped_by_length_are_still_weighted(checkpoint: Path, tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
 from peft import LoraConfig
 from PIL import Image
 from torch.utils.data import SequentialSampler
@@ -271,5 +272,48 @@ def test_rows_without_a_known_task_are_refused(checkpoint: Path, tmp_path: Path)
     strange = rows("prompt").to_list()
     strange[5]["task"] = "d"
     for options in ({}, {"packing": True}):
-        with pytest.raises(CotbalError, match="one of a, b, c; found d"):
-            trained("prompt", checkpoint, tmp_path, 3, 4, data=Dataset.from_list(strange), **options)
+        for data in (Dataset.from_list(strange), Dataset.from_list(strange).to_iterable_dataset()):
+            with pytest.raises(CotbalError, match="one of a, b, c; found d"):
+                trained("prompt", checkpoint, tmp_path, 3, 4, data=data, **options)
+
+
+def test_tasks_are_looked_at_before_anything_is_prepared(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row at the end of a mixture must not end a training of many hours."""
+    monkeypatch.setattr(SFTTrainer, "_prepare_dataset", None)
+    numbered = rows("prompt").cast_column("task", ClassLabel(names=list(TASKS)))
+    with pytest.raises(CotbalError, match=r"one of a, b, c; found 0 \(put the names .* of a ClassLabel\)"):
+        trained("prompt", checkpoint, tmp_path, 3, 4, data=numbered)
+
+
+@pytest.mark.parametrize("options", [{}, {"packing": True, "max_length": 64}, {"padding_free": True}])
+def test_rows_to_evaluate_need_no_task(checkpoint: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+    """Their loss has no weights, and a training must not end at its first evaluation."""
+    bare = rows("prompt").remove_columns("task")
+    more = {"max_length": None, "eval_strategy": "steps", "eval_steps": 1, **options}
+    log = trained("prompt", checkpoint, tmp_path, 12, 1, eval_dataset={"one": bare, "two": bare}, **more)["log"]
+    found = [line[key] for line in log for key in ("eval_one_loss", "eval_two_loss") if key in line]
+    assert len(found) == 2
+    with_tasks = trained("prompt", checkpoint, tmp_path, 12, 1, eval_dataset=rows("prompt"), **more)["log"]
+    assert found == pytest.approx([line["eval_loss"] for line in with_tasks if "eval_loss" in line] * 2, rel=1e-5)
+
+
+def test_rows_that_are_not_prepared_may_be_joined(checkpoint: Path, tmp_path: Path) -> None:
+    whole = trained("prompt", checkpoint, tmp_path, 12, 1)
+    ready = whole["trainer"].train_dataset.select_columns(["input_ids", "labels", "task"])
+    options = {"padding_free": True, "max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
+    assert distance(trained("prompt", checkpoint, tmp_path, 4, 3, data=ready, **options), whole) < 1e-4
+
+
+@pytest.mark.parametrize("form", ["prompt", "picture"])
+def test_the_collator_may_be_sent_to_workers(checkpoint: Path, tmp_path: Path, form: str) -> None:
+    """Where they are not forked: on macOS, and from Python 3.14 on."""
+    trainer = trained(form, checkpoint, tmp_path, 12, 1)["trainer"]
+    batch = pickle.loads(pickle.dumps(trainer.data_collator))([trainer.train_dataset[i] for i in (0, 11)])
+    assert batch["task_ids"].tolist() == [0, 2]
+
+
+def test_packing_without_a_length_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(CotbalError, match="packing needs to know how long a packed row may be"):
+        trained("prompt", checkpoint, tmp_path, 3, 4, packing=True, max_length=None)
