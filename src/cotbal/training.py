@@ -23,7 +23,7 @@ from cotbal.errors import CotbalError
 from cotbal.hosts.blank_picture import with_blank_picture
 from cotbal.hosts.checkpoints import last_complete, mark_complete, step_of
 from cotbal.hosts.packing_check import ROWS, PackingCallback, check_packing
-from cotbal.hosts.sharding import settle_sharding
+from cotbal.hosts.sharding import by_deepspeed, settle_sharding
 from cotbal.hosts.shards import gather_trained
 from cotbal.hosts.step import by_task
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
@@ -115,7 +115,7 @@ def _trainer(
         normalizer=wanted.normalizer,
     )
     settle_sharding(trainer)
-    if trainer.is_fsdp_enabled and (example := rows.with_picture()):
+    if (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and (example := rows.with_picture()):
         trainer.data_collator = padded = with_blank_picture(padded, example)
     if wanted.packing:
         _pack(trainer, padded, recipe.model.max_length, rows.spread(ROWS), padding)
@@ -196,7 +196,8 @@ def arguments(
         remove_unused_columns=False,
         **(tracking.arguments if tracking else {"report_to": "none"}),
         disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
+        use_cpu=not torch.cuda.is_available() and not by_deepspeed(),  # accelerate would leave DeepSpeed out
+        ddp_backend="gloo" if by_deepspeed() and not torch.cuda.is_available() else None,
         dataloader_pin_memory=torch.cuda.is_available(),
     )
 
@@ -258,8 +259,10 @@ class _Log(TrainerCallback):
 def _save(trainer: TaskWeightedTrainer, processor: Any, recipe: Recipe, paths: RunPaths, ranks: Ranks) -> None:
     """Write the checkpoint beside its place and rename it, so that a checkpoint directory is always whole."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if trainer.sharded:
+    if trainer.sharded or trainer.is_deepspeed_enabled:
         model = _gathered(model, recipe, ranks)
+    if trainer.is_deepspeed_enabled:
+        trainer.deepspeed.destroy()  # its hooks would keep the model in memory
     if not ranks.main:
         return
     new = paths.checkpoint.with_name("checkpoint.new")
