@@ -114,7 +114,7 @@ def _trainer(
         weighting=_weighting(recipe, run, tasks, weights),
         normalizer=wanted.normalizer,
     )
-    settle_sharding(trainer)
+    settle_sharding(trainer, recipe.model.dtype)
     if (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and (example := rows.with_picture()):
         trainer.data_collator = padded = with_blank_picture(padded, example)
     if wanted.packing:
@@ -185,7 +185,7 @@ def arguments(
         warmup_steps=settings.warmup_ratio,  # a number below 1 is a ratio
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        bf16=model.dtype == "bfloat16",
+        bf16=model.dtype == "bfloat16" and not by_deepspeed(),  # see `settle_sharding`
         logging_steps=max(1, steps // LOG_LINES),
         save_strategy="steps",
         save_steps=settings.checkpoint_steps,
@@ -196,10 +196,18 @@ def arguments(
         remove_unused_columns=False,
         **(tracking.arguments if tracking else {"report_to": "none"}),
         disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available() and not by_deepspeed(),  # accelerate would leave DeepSpeed out
-        ddp_backend="gloo" if by_deepspeed() and not torch.cuda.is_available() else None,
-        dataloader_pin_memory=torch.cuda.is_available(),
+        **_place(),
     )
+
+
+def _place() -> dict[str, Any]:
+    """GPUs where there are any; told of CPUs, accelerate would leave DeepSpeed out, so it is told of gloo alone."""
+    gpus, zero = torch.cuda.is_available(), by_deepspeed()
+    return {
+        "use_cpu": not gpus and not zero,
+        "ddp_backend": "gloo" if zero and not gpus else None,
+        "dataloader_pin_memory": gpus,
+    }
 
 
 class _Log(TrainerCallback):

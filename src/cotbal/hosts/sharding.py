@@ -42,11 +42,12 @@ def by_deepspeed() -> bool:
     return of_environment(os.environ).by == "deepspeed"
 
 
-def settle_sharding(trainer: Any) -> None:
+def settle_sharding(trainer: Any, dtype: str) -> None:
     """Fix what is left open, before the model is shared out; a run's result must not depend on where it runs.
 
     Args:
         trainer: of transformers, with its model still whole.
+        dtype: in which the model is to compute.
 
     Raises:
         CotbalError: a model in four bits.
@@ -56,7 +57,7 @@ def settle_sharding(trainer: Any) -> None:
     if trainer.is_fsdp_enabled:
         _settle_fsdp2(trainer)
     elif trainer.is_deepspeed_enabled:
-        _settle_zero(trainer)
+        _settle_zero(trainer, dtype)
 
 
 def _settle_fsdp2(trainer: Any) -> None:
@@ -83,19 +84,15 @@ def _compute_by_autocast(trainer: Any) -> None:
         trainer.model.forward = convert_outputs_to_fp32(cast(trainer.model.forward))
 
 
-def _settle_zero(trainer: Any) -> None:
-    """As `_compute_by_autocast`, for DeepSpeed, which would cast every parameter to bfloat16, frozen or trained.
+def _settle_zero(trainer: Any, dtype: str) -> None:
+    """As `_compute_by_autocast`, for DeepSpeed, which in bfloat16 would cast all parameters; so it is told of float32.
 
     Inside its engine only an autocast of the model's own forward counts, and accelerate has none under DeepSpeed.
     """
-    accelerator = trainer.accelerator
-    config = accelerator.state.deepspeed_plugin.hf_ds_config
-    config.config |= {"bf16": {"enabled": False}, "fp16": {"enabled": False}}
-    config._dtype = torch.float32  # of pictures, as the Trainer hands them to the model
-    if trainer.args.bf16:
-        cast = partial(torch.autocast, accelerator.device.type, torch.bfloat16, cache_enabled=False)
+    if dtype == "bfloat16":
+        cast = partial(torch.autocast, trainer.accelerator.device.type, torch.bfloat16, cache_enabled=False)
         trainer.model.forward = convert_outputs_to_fp32(cast()(trainer.model.forward))
-        accelerator.autocast = cast  # for the checks before the training
+        trainer.accelerator.autocast = cast  # for the checks before the training
     unset_hf_deepspeed_config()  # or transformers would cut up the models that are loaded after the training, too
 
 
