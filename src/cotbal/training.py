@@ -23,7 +23,7 @@ from cotbal.errors import CotbalError
 from cotbal.hosts.blank_picture import with_blank_picture
 from cotbal.hosts.checkpoints import last_complete, mark_complete, step_of
 from cotbal.hosts.packing_check import ROWS, PackingCallback, check_packing
-from cotbal.hosts.sharding import by_deepspeed, settle_sharding
+from cotbal.hosts.sharding import by_deepspeed, place, settle_sharding
 from cotbal.hosts.shards import gather_trained
 from cotbal.hosts.step import by_task
 from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
@@ -196,18 +196,8 @@ def arguments(
         remove_unused_columns=False,
         **(tracking.arguments if tracking else {"report_to": "none"}),
         disable_tqdm=True,
-        **_place(),
+        **place(),
     )
-
-
-def _place() -> dict[str, Any]:
-    """GPUs where there are any; told of CPUs, accelerate would leave DeepSpeed out, so it is told of gloo alone."""
-    gpus, zero = torch.cuda.is_available(), by_deepspeed()
-    return {
-        "use_cpu": not gpus and not zero,
-        "ddp_backend": "gloo" if zero and not gpus else None,
-        "dataloader_pin_memory": gpus,
-    }
 
 
 class _Log(TrainerCallback):

@@ -42,6 +42,19 @@ def by_deepspeed() -> bool:
     return of_environment(os.environ).by == "deepspeed"
 
 
+def place() -> dict[str, Any]:
+    """Arguments of the Trainer: GPUs where there are any.
+
+    Told of CPUs accelerate would leave DeepSpeed out, so it is told of gloo alone.
+    """
+    gpus, zero = torch.cuda.is_available(), by_deepspeed()
+    return {
+        "use_cpu": not gpus and not zero,
+        "ddp_backend": "gloo" if zero and not gpus else None,
+        "dataloader_pin_memory": gpus,
+    }
+
+
 def settle_sharding(trainer: Any, dtype: str) -> None:
     """Fix what is left open, before the model is shared out; a run's result must not depend on where it runs.
 
