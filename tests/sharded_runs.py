@@ -1,6 +1,8 @@
-"""Runs of a recipe on two ranks under FSDP2, all in one launch, which is this file as a script.
+"""Runs of a recipe on two ranks under FSDP2 or DeepSpeed, all in one launch, which is this file as a script.
 
-python sharded_runs.py DIRECTORY LIST        LIST: JSON, a list of [job file, calls of `stop` until it says so]
+python sharded_runs.py DIRECTORY LIST
+
+LIST: JSON, a list of [job file, calls of `stop` until it says so, stage of ZeRO, or 0 for FSDP2]
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
 from cotbal import entry, training, worker
+from cotbal.hosts.zero import is_partitioned, size_of
 from cotbal.ranks import Ranks
 
 # What `accelerate launch` makes of the accelerate.yaml that `cotbal prepare academic` writes.
@@ -31,16 +35,59 @@ LAUNCHED = {
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
 }
 
+# And of one with `distributed_type: DEEPSPEED` and a `zero_stage`, with the defaults of `accelerate config`.
+LAUNCHED_ZERO = {
+    "ACCELERATE_USE_DEEPSPEED": "true",
+    "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
+    "ACCELERATE_GRADIENT_CLIPPING": "1.0",
+    "ACCELERATE_DEEPSPEED_ZERO3_INIT": "true",
+    "ACCELERATE_MIXED_PRECISION": "bf16",
+}
+
+
+def environment(stage: int) -> dict[str, str]:
+    """Of a rank, for a stage of ZeRO or for FSDP2 (0)."""
+    if not stage:
+        return {**LAUNCHED, "ACCELERATE_USE_DEEPSPEED": "false"}
+    return {**LAUNCHED_ZERO, "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage), "ACCELERATE_USE_FSDP": "false"}
+
+
+def without_compiling() -> None:
+    """DeepSpeed would compile a faster sum over ranks of one machine; without it, it sums by gloo."""
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
 
 def on_gloo() -> None:
     """accelerate turns FSDP on in launches on GPUs and the like only; gloo can shard over CPUs as well."""
     create = training.TaskWeightedTrainer.create_accelerator_and_postprocess
 
     def created(self: Any) -> None:
-        self.args.distributed_state.distributed_type = DistributedType.MULTI_GPU
+        if os.environ["ACCELERATE_USE_FSDP"] == "true":
+            self.args.distributed_state.distributed_type = DistributedType.MULTI_GPU
         create(self)
 
     training.TaskWeightedTrainer.create_accelerator_and_postprocess = created
+
+
+def small_ones_too() -> None:
+    """Stage 3 leaves parameters below a threshold whole, and all of a tiny model are below it."""
+    settle = training.settle_sharding
+
+    def settled(trainer: Any, dtype: str) -> None:
+        settle(trainer, dtype)
+        if trainer.is_deepspeed_enabled:
+            plugin = trainer.accelerator.state.deepspeed_plugin
+            plugin.deepspeed_config["zero_optimization"]["stage3_param_persistence_threshold"] = 0
+
+    training.settle_sharding = settled
+
+
+def _here(parameter: Any) -> int:
+    if is_partitioned(parameter):
+        return int(parameter.ds_tensor.numel())
+    return int((parameter.to_local() if isinstance(parameter, DTensor) else parameter).numel())
 
 
 def sharing(out: list[float]) -> None:
@@ -49,8 +96,7 @@ def sharing(out: list[float]) -> None:
 
     def saved(trainer: Any, *args: Any) -> None:
         parameters = list(trainer.model.parameters())
-        here = sum((p.to_local() if isinstance(p, DTensor) else p).numel() for p in parameters)
-        out.append(here / sum(p.numel() for p in parameters))
+        out.append(sum(map(_here, parameters)) / sum(map(size_of, parameters)))
         save(trainer, *args)
 
     training._save = saved
@@ -67,17 +113,21 @@ def after(calls: int | None, rank: int) -> Callable[[], bool]:
     return stop
 
 
-def rank(number: int, directory: Path, runs: list[tuple[str, int | None]]) -> None:
+def rank(number: int, directory: Path, runs: list[tuple[str, int | None, int]]) -> None:
     """One of two ranks, with what a launcher would put into its environment."""
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", **LAUNCHED}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    warnings.simplefilter("ignore", FutureWarning)  # DeepSpeed calls torch by names of its past
     torch.distributed.init_process_group("gloo", init_method=f"file://{directory}/store", rank=number, world_size=2)
     entry.join = lambda: Ranks(number, 2, None)
     on_gloo()
+    small_ones_too()
+    without_compiling()
     parts: list[float] = []
     sharing(parts)
     ended = []
-    for job, calls in runs:
+    for job, calls, stage in runs:
+        os.environ |= environment(stage)
         entry.stop_signal = lambda calls=calls: after(calls, number)
         try:
             worker.main([job])
@@ -90,6 +140,6 @@ def rank(number: int, directory: Path, runs: list[tuple[str, int | None]]) -> No
 
 
 if __name__ == "__main__":
-    listed = [(job, calls) for job, calls in json.loads(sys.argv[2])]
+    listed = [(job, calls, stage) for job, calls, stage in json.loads(sys.argv[2])]
     # Forked, so that transformers is imported once for both.
     torch.multiprocessing.start_processes(rank, (Path(sys.argv[1]), listed), 2, start_method="fork")

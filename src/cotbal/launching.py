@@ -62,4 +62,6 @@ def _accelerate(needs: ResourcesSection, node: Node | None) -> tuple[str, ...]:
     if node is None:
         return (*options, "--num_machines=1", "--main_process_port=0")  # 0: takes a free port
     meeting = (f"--main_process_ip={node.address}", f"--main_process_port={node.port}")
-    return (*options, f"--num_machines={needs.nodes}", f"--machine_rank={node.rank}", *meeting)
+    # Where the file asks for DeepSpeed, accelerate would otherwise log in to the other nodes by itself.
+    each = "--deepspeed_multinode_launcher=standard"
+    return (*options, f"--num_machines={needs.nodes}", f"--machine_rank={node.rank}", *meeting, each)

@@ -113,8 +113,8 @@ def _trainer(
         weighting=_weighting(recipe, run, tasks, weights),
         normalizer=wanted.normalizer,
     )
-    settle_sharding(trainer)
-    if trainer.is_fsdp_enabled and (example := rows.with_picture()):
+    settle_sharding(trainer, recipe.model.dtype)
+    if (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and (example := rows.with_picture()):
         trainer.data_collator = padded = with_blank_picture(padded, example)
     if wanted.packing:
         _pack(trainer, padded, recipe.model.max_length, rows.spread(ROWS), padding)
@@ -210,8 +210,10 @@ class _Log(TrainerCallback):
 def _save(trainer: TaskWeightedTrainer, processor: Any, recipe: Recipe, paths: RunPaths, ranks: Ranks) -> None:
     """Write the checkpoint beside its place and rename it, so that a checkpoint directory is always whole."""
     model = trainer.accelerator.unwrap_model(trainer.model)
-    if trainer.sharded:
+    if trainer.sharded or trainer.is_deepspeed_enabled:
         model = _gathered(model, recipe, ranks)
+    if trainer.is_deepspeed_enabled:
+        trainer.deepspeed.destroy()  # its hooks would keep the model in memory
     if not ranks.main:
         return
     new = paths.checkpoint.with_name("checkpoint.new")

@@ -48,3 +48,4 @@ def test_accelerate_on_several_nodes() -> None:
     found = launched(COMMAND, needs, NODE)
     assert {"--num_processes=16", "--num_machines=2", "--machine_rank=$SLURM_NODEID"} < set(found)
     assert {"--main_process_ip=$MAIN", "--main_process_port=29400"} < set(found)
+    assert "--deepspeed_multinode_launcher=standard" in found  # one command a node, and no logging in to the others

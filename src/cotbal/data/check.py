@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cotbal import accelerate_file
 from cotbal.data.census import Census, CountTokens, Progress, Settings, take_census
 from cotbal.data.conversations import Fault
 from cotbal.errors import CotbalError
@@ -85,7 +86,7 @@ def check_mixture(
     """
     drop = recipe.file.on_missing_image == "drop"
     settings = Settings(recipe.images, cache, drop, decode, count_tokens, progress or _be_silent)
-    faults: list[Fault] = []
+    faults = [Fault(path, 0, message) for path, message in accelerate_file.faults(recipe)]
     warnings: list[str] = []
     reports: list[SplitReport] = []
     for task in recipe.mixture.tasks:

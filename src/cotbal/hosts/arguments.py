@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import torch
 from transformers import TrainingArguments
 
 from cotbal.data.loading import START
 from cotbal.errors import CotbalError
+from cotbal.hosts.sharding import by_deepspeed, place
 from cotbal.sections import ModelSection, Optimization
 from cotbal.tracking import Tracking
 
@@ -54,7 +54,7 @@ def arguments(
         warmup_steps=settings.warmup_ratio,  # a number below 1 is a ratio
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        bf16=model.dtype == "bfloat16",
+        bf16=model.dtype == "bfloat16" and not by_deepspeed(),  # see `settle_sharding`
         logging_steps=max(1, steps // LOG_LINES),
         save_strategy="steps",
         save_steps=settings.checkpoint_steps,
@@ -65,8 +65,7 @@ def arguments(
         remove_unused_columns=False,
         **(tracking.arguments if tracking else {"report_to": "none"}),
         disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
+        **place(),
         dataloader_num_workers=workers,
         dataloader_multiprocessing_context=START if workers else None,
     )

@@ -13,6 +13,7 @@ from transformers import Trainer
 
 from cotbal.hosts.shards import load_shards, save_shards
 from cotbal.hosts.trained_weights import load_trained, save_trained
+from cotbal.hosts.zero import expect_zero, gathers_to_save, note_zero, stage_of
 from cotbal.rundir import write_json
 
 COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
@@ -23,14 +24,23 @@ class ExactCheckpoints(Trainer):
     """A Trainer that keeps what it has trained in its own way (see `trained_weights` and `shards`).
 
     Under FSDP2 that takes the place of accelerate's files, which with LoRA leave out the parts trained in full, and
-    otherwise hold the frozen ones too. DeepSpeed and FSDP1 are left to the Trainer.
+    otherwise hold the frozen ones too. DeepSpeed writes and reads its own files, which are exact; FSDP1 is left to the
+    Trainer.
     """
 
     @property
     def sharded(self) -> bool:
         """Whether a rank holds a part of the parameters only."""
-        by_host = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        return by_host or any(isinstance(parameter, DTensor) for parameter in self.model.parameters())
+        return (
+            self.is_fsdp_enabled
+            or self.zero_stage == 3
+            or any(isinstance(parameter, DTensor) for parameter in self.model.parameters())
+        )
+
+    @property
+    def zero_stage(self) -> int:
+        """Stage of DeepSpeed ZeRO, 0 without it."""
+        return stage_of(self)
 
     @property
     def by_fsdp2(self) -> bool:
@@ -39,8 +49,25 @@ class ExactCheckpoints(Trainer):
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        if self.args.should_save and not self.args.save_only_model and not self.sharded:
-            save_trained(self.model, Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}")
+        if not self.args.should_save or self.args.save_only_model:
+            return
+        checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        if self.is_deepspeed_enabled:
+            note_zero(checkpoint, self.zero_stage, self.args.world_size)
+        elif not self.sharded:
+            save_trained(self.model, checkpoint)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the Trainer's; but with a partial checkpoint of stage 3 it would have DeepSpeed write the same twice."""
+        if not (_internal_call and self.zero_stage == 3 and not gathers_to_save(self)):
+            super().save_model(output_dir, _internal_call)
+        elif self.args.should_save:
+            Path(output_dir or self.args.output_dir).mkdir(parents=True, exist_ok=True)
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        if resume_from_checkpoint is not None and self.is_deepspeed_enabled:
+            expect_zero(Path(resume_from_checkpoint), self.zero_stage, self.args.world_size)
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.by_fsdp2:
@@ -68,7 +95,7 @@ class ExactCheckpoints(Trainer):
     def _load_best_model(self) -> None:
         if self.by_fsdp2:
             load_shards(self.model, None, Path(self.state.best_model_checkpoint))
-        elif self.sharded or self.args.save_only_model:
+        elif self.sharded or self.is_deepspeed_enabled or self.args.save_only_model:
             super()._load_best_model()
         else:
             load_trained(self.model, Path(self.state.best_model_checkpoint))

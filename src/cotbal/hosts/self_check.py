@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from cotbal.errors import CotbalError
 from cotbal.hosts.forward import for_model, logits_of, low_precision, without_dropout
+from cotbal.hosts.zero import size_of
 from cotbal.loss import predicting, token_counts, token_losses, token_tasks
 
 FACTOR = 4.0  # by which one task's weight is changed: large, so that the change stands out from rounding
@@ -61,7 +62,7 @@ def check_weights(
         batches: micro-batches on the model's device, with `labels` and `task_ids`.
         host_loss: (batch, coefficients a task) -> the loss that the host would send backward.
         coefficients: (task, factor) -> coefficients `c_t` when this task's weight is multiplied by the factor.
-        over_ranks: sums counts over the ranks among which the parameters of the model are shared out (FSDP2); all of
+        over_ranks: sums over the ranks among which the parameters of the model are shared out (FSDP2, ZeRO-3); all of
             them check together, on as many micro-batches each. None where this rank has all of the model.
 
     Raises:
@@ -74,7 +75,7 @@ def check_weights(
     changed = present[0]
     before, after = coefficients(changed, 1.0), coefficients(changed, FACTOR)
     with without_dropout(model):
-        gradient = _gradient_of(model, chosen, by_backward=over_ranks is not None)
+        gradient = _gradient_of(model, chosen, over_ranks)
         predicted = gradient(lambda batch: _stock_loss(model, batch, after - before))
         plain = gradient(lambda batch: host_loss(batch, before))
         observed = gradient(lambda batch: host_loss(batch, after)) - plain
@@ -117,11 +118,11 @@ def _mixed(batches: Sequence[Batch]) -> list[Batch]:
 
 
 def _probed(model: nn.Module) -> list[nn.Parameter]:
-    trainable = sorted((p for p in model.parameters() if p.requires_grad), key=lambda p: p.numel())
+    trainable = sorted((p for p in model.parameters() if p.requires_grad), key=size_of)
     total = 0
     chosen: list[nn.Parameter] = []
     for parameter in trainable:
-        total += parameter.numel()
+        total += size_of(parameter)
         if chosen and total > PROBED_VALUES:
             break
         chosen.append(parameter)
@@ -138,16 +139,17 @@ def _stock_loss(model: nn.Module, batch: Batch, coefficients: Tensor) -> Tensor:
 
 
 def _gradient_of(
-    model: nn.Module, batches: Sequence[Batch], by_backward: bool
+    model: nn.Module, batches: Sequence[Batch], over_ranks: Callable[[Tensor], Tensor] | None
 ) -> Callable[[Callable[[Batch], Tensor]], Tensor]:
     """Turns a loss of a batch into its gradient over all batches, by the probed parameters, `[value]`.
 
-    Args:
-        by_backward: sharded parameters get theirs from a backward pass alone, averaged over ranks.
+    Parameters that FSDP2 has sharded get theirs from a backward pass alone, averaged over ranks. Those of ZeRO-3 are
+    whole while they are used, so every rank has the gradient of its own batches, to be summed.
     """
     parameters = _probed(model)
-    if not by_backward:
-        return lambda loss: torch.stack([_flat(loss(batch), parameters) for batch in batches]).sum(dim=0)
+    if not any(isinstance(parameter, DTensor) for parameter in parameters):
+        summed = over_ranks or (lambda values: values)
+        return lambda loss: summed(torch.stack([_flat(loss(batch), parameters) for batch in batches]).sum(dim=0))
 
     def gradient(loss: Callable[[Batch], Tensor]) -> Tensor:
         for batch in batches:
@@ -161,8 +163,11 @@ def _gradient_of(
 
 def _flat(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-    parts = [torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)]
-    return torch.cat([part.flatten().float() for part in parts])
+    parts = [
+        torch.zeros(size_of(p), device=p.device) if g is None else g.flatten().float()
+        for g, p in zip(gradients, parameters, strict=True)
+    ]
+    return torch.cat(parts)
 
 
 def _whole(parameter: nn.Parameter) -> Tensor:

@@ -1,65 +1,80 @@
-"""What the runs of a recipe ask of a configuration of accelerate that shares the model out over ranks: FSDP2."""
+"""What the runs of a recipe ask of a configuration of accelerate that shares the model out: FSDP2, DeepSpeed ZeRO."""
 
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Any
 
+import torch
 from accelerate.utils import AutocastKwargs, convert_outputs_to_fp32
 from accelerate.utils.modeling import get_mixed_precision_context_manager
 from torch import nn
-from torch.distributed.fsdp import CPUOffloadPolicy
+from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from cotbal.errors import CotbalError
-
-FIELD = "resources.accelerate_config"
+from cotbal.accelerate_file import of_environment, refuse
 
 
 def refuse_other_sharding() -> None:
     """Look at what `accelerate launch` has put into the environment, before anything is loaded.
 
-    Also has every rank load the whole model, then and for the answers after the training. Otherwise ranks but the first
-    would hold a model without values (`fsdp_cpu_ram_efficient_loading`), nothing to answer with; and accelerate 1.15
-    tells parameters apart by where they lie in memory, which such parameters do not.
+    Also passes over what the recipe says itself: precision, accumulation and clipping. And has every rank load the
+    whole model, then and for the answers after the training. Otherwise ranks but the first would hold a model without
+    values (`fsdp_cpu_ram_efficient_loading`), nothing to answer with; and accelerate 1.15 tells parameters apart by
+    where they lie in memory, which such parameters do not.
 
     Raises:
-        CotbalError: DeepSpeed, or the first version of FSDP.
+        CotbalError: it shares models out in a way that is not supported.
     """
-    if _is_on("ACCELERATE_USE_DEEPSPEED"):
-        raise CotbalError(
-            f"{FIELD}: expected plain data parallelism or FSDP2; found DeepSpeed, with which nobody has tried the runs "
-            "of a recipe. FSDP2 shares out as much (distributed_type: FSDP, fsdp_version: 2)"
-        )
-    if not _is_on("ACCELERATE_USE_FSDP"):
+    sharing = of_environment(os.environ)
+    refuse(sharing)
+    if sharing.by is None:
         return
-    if os.environ.get("FSDP_VERSION", "1") != "2":
-        raise CotbalError(
-            f"{FIELD}: expected fsdp_version: 2 in fsdp_config; found the first version of FSDP, with which nobody "
-            "has tried the runs of a recipe"
-        )
-    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"
+    if sharing.by == "fsdp":
+        os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
+    else:
+        os.environ |= {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "auto", "ACCELERATE_GRADIENT_CLIPPING": "auto"}
 
 
-def _is_on(name: str) -> bool:
-    return os.environ.get(name, "false").lower() in ("true", "1")
+def by_deepspeed() -> bool:
+    """Whether the launcher of this process asked for DeepSpeed."""
+    return of_environment(os.environ).by == "deepspeed"
 
 
-def settle_sharding(trainer: Any) -> None:
-    """Fix what FSDP2 leaves open, before the model is shared out; a run's result must not depend on where it runs.
+def place() -> dict[str, Any]:
+    """Arguments of the Trainer: GPUs where there are any.
+
+    Told of CPUs accelerate would leave DeepSpeed out, so it is told of gloo alone.
+    """
+    gpus, zero = torch.cuda.is_available(), by_deepspeed()
+    return {
+        "use_cpu": not gpus and not zero,
+        "ddp_backend": "gloo" if zero and not gpus else None,
+        "dataloader_pin_memory": gpus,
+    }
+
+
+def settle_sharding(trainer: Any, dtype: str) -> None:
+    """Fix what is left open, before the model is shared out; a run's result must not depend on where it runs.
 
     Args:
         trainer: of transformers, with its model still whole.
+        dtype: in which the model is to compute.
 
     Raises:
-        CotbalError: a model in four bits, or parameters kept in the memory of CPUs.
+        CotbalError: a model in four bits.
     """
-    if not trainer.is_fsdp_enabled:
-        return
+    sharing = of_environment(os.environ)
+    refuse(sharing, getattr(trainer.model, "is_quantized", False))
+    if trainer.is_fsdp_enabled:
+        _settle_fsdp2(trainer)
+    elif trainer.is_deepspeed_enabled:
+        _settle_zero(trainer, dtype)
+
+
+def _settle_fsdp2(trainer: Any) -> None:
     plugin = trainer.accelerator.state.fsdp_plugin
-    if getattr(trainer.model, "is_quantized", False):
-        raise CotbalError(f"model.quantization: four bits are not shared out over ranks; leave {FIELD} out")
-    if isinstance(plugin.cpu_offload, CPUOffloadPolicy):
-        raise CotbalError(f"{FIELD}: expected fsdp_offload_params: false; parameters on CPUs are not supported")
     _compute_by_autocast(trainer)
     # Or gradients of the whole model would pile up on every rank until the last micro-batch.
     trainer.accelerator.gradient_state.plugin_kwargs["sync_each_batch"] = True
@@ -80,6 +95,18 @@ def _compute_by_autocast(trainer: Any) -> None:
     if accelerator.native_amp:
         cast = get_mixed_precision_context_manager(True, accelerator.autocast_handler)
         trainer.model.forward = convert_outputs_to_fp32(cast(trainer.model.forward))
+
+
+def _settle_zero(trainer: Any, dtype: str) -> None:
+    """As `_compute_by_autocast`, for DeepSpeed, which in bfloat16 would cast all parameters; so it is told of float32.
+
+    Inside its engine only an autocast of the model's own forward counts, and accelerate has none under DeepSpeed.
+    """
+    if dtype == "bfloat16":
+        cast = partial(torch.autocast, trainer.accelerator.device.type, torch.bfloat16, cache_enabled=False)
+        trainer.model.forward = convert_outputs_to_fp32(cast()(trainer.model.forward))
+        trainer.accelerator.autocast = cast  # for the checks before the training
+    unset_hf_deepspeed_config()  # or transformers would cut up the models that are loaded after the training, too
 
 
 def layer_classes(model: nn.Module) -> list[str]:

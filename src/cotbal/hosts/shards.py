@@ -1,4 +1,4 @@
-"""A training whose parameters are shared out over ranks (FSDP2): its partial checkpoints, and its whole weights.
+"""A training whose parameters are shared out over ranks: its partial checkpoints (FSDP2), and its whole weights.
 
 Everything here is done by all ranks together.
 """
@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from cotbal.errors import CotbalError
 from cotbal.hosts.trained_weights import changing
+from cotbal.hosts.zero import gathered, is_partitioned
 
 DIRECTORY = "trained_shards"
 
@@ -91,6 +92,12 @@ def gather_trained(model: nn.Module, whole: nn.Module | None) -> None:
         raise CotbalError(f"the trained model has other parameters than its base, among them {differing}")
     with torch.no_grad():
         for name, tensor in sharded.items():
-            full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+            full = _whole(tensor)
             if target is not None:
                 target[name].copy_(full)
+
+
+def _whole(tensor: Tensor) -> Tensor:
+    if isinstance(tensor, DTensor):
+        return tensor.full_tensor()
+    return gathered(tensor) if is_partitioned(tensor) else tensor

@@ -86,7 +86,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
 
     Before the first step it checks on a real batch that a changed weight changes the gradient as predicted
     (`self_check` holds the result). The check is left out, with a line in the log, where it cannot be made: with
-    `per_device`, and with parameters that are sharded over ranks otherwise than by accelerate's FSDP2.
+    `per_device`, and with parameters that are sharded over ranks otherwise than by accelerate's FSDP2 or DeepSpeed.
 
     Raises:
         CotbalError: the combination of arguments would lose the weights (label smoothing, a loss function of the
@@ -167,7 +167,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
 
         inputs = [self._prepare_inputs(batch) for batch in batches]
         with self.accelerator.autocast():  # as the model's forward does in training
-            together = self._over_ranks if self.by_fsdp2 else None
+            together = self._over_ranks if self.sharded else None
             self.self_check = check_weights(self.model, inputs, host_loss, coefficients, self.tasks, together)
         self._step = step
         step.sums.zero_()  # the check is no training: nothing of it may be observed
@@ -176,7 +176,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
     def _cannot_be_checked(self) -> str | None:
         if self.normalizer == "per_device":
             return "with the normalizer per_device the effect of a weight depends on the micro-batch"
-        if self.sharded and not self.by_fsdp2:
+        if self.sharded and not (self.by_fsdp2 or self.zero_stage):
             return "the parameters are sharded over ranks"
         return None
 

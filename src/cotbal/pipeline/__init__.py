@@ -9,9 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from cotbal import plugins
+from cotbal import accelerate_file, plugins
 from cotbal.balance import Balance
-from cotbal.errors import RunError
+from cotbal.errors import RecipeError, RunError
 from cotbal.measure import load_metric
 from cotbal.pipeline.answers import need_scores
 from cotbal.pipeline.inputs import open_inputs, warnings, write_portions
@@ -50,8 +50,11 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     """Open the data and plan these runs; nothing is written.
 
     Raises:
-        CotbalError: the data is broken, or a weighting or metric does not exist.
+        CotbalError: the data is broken, a weighting or metric does not exist, or the configuration of accelerate asks
+            for what runs cannot have.
     """
+    if faults := accelerate_file.faults(recipe):
+        raise RecipeError("\n".join(fault for _, fault in faults))
     methods = {name: _method(recipe, name) for name in {run.weighting for run, _ in runs} | set(recipe.file.weightings)}
     for task in recipe.mixture.tasks:
         for metric in {task.metric, *task.test_metrics}:

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
-from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy
 from transformers import AutoModelForImageTextToText
 
 from cotbal.errors import CotbalError
@@ -25,8 +24,22 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CotbalError, match="accelerate_config: expected fsdp_version: 2 in fsdp_config"):
         refuse_other_sharding()
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
-    with pytest.raises(CotbalError, match=r"found DeepSpeed.*distributed_type: FSDP, fsdp_version: 2"):
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "0")
+    with pytest.raises(CotbalError, match="expected zero_stage: 1, 2 or 3"):
         refuse_other_sharding()
+
+
+def test_the_recipe_says_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And clipping and precision; `accelerate config` writes values of its own for all of them."""
+    passed_over = {"GRADIENT_ACCUMULATION_STEPS": "auto", "GRADIENT_CLIPPING": "auto", "MIXED_PRECISION": "no"}
+    for name, value in {
+        "USE_DEEPSPEED": "true",
+        "DEEPSPEED_ZERO_STAGE": "3",
+        **dict.fromkeys(passed_over, "1"),
+    }.items():
+        monkeypatch.setenv(f"ACCELERATE_{name}", value)
+    refuse_other_sharding()
+    assert {name: os.environ[f"ACCELERATE_{name}"] for name in passed_over} == passed_over
 
 
 def test_every_rank_loads_the_whole_model(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +47,7 @@ def test_every_rank_loads_the_whole_model(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setenv(f"ACCELERATE_{name}", value)
     monkeypatch.setenv("FSDP_VERSION", "2")
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     refuse_other_sharding()
     assert os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] == "false"
 
@@ -68,16 +82,9 @@ def test_a_check_keeps_no_more_activations_than_the_training(checkpoint: Path) -
     assert all(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize(
-    ("quantized", "policy", "told"),
-    [
-        (True, OffloadPolicy(), "model.quantization: four bits are not shared out"),
-        (False, CPUOffloadPolicy(), "expected fsdp_offload_params: false"),
-    ],
-)
-def test_what_fsdp2_cannot_have(quantized: bool, policy: OffloadPolicy, told: str) -> None:
-    plugin = SimpleNamespace(cpu_offload=policy)
-    accelerator = SimpleNamespace(state=SimpleNamespace(fsdp_plugin=plugin))
-    model = SimpleNamespace(is_quantized=quantized)
-    with pytest.raises(CotbalError, match=re.escape(told)):
-        settle_sharding(SimpleNamespace(is_fsdp_enabled=True, accelerator=accelerator, model=model))
+@pytest.mark.parametrize("way", ["FSDP", "DEEPSPEED"])
+def test_a_model_in_four_bits_is_not_shared_out(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    for name, value in {f"ACCELERATE_USE_{way}": "true", "FSDP_VERSION": "2"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(CotbalError, match=re.escape("model.quantization: four bits are not shared out")):
+        settle_sharding(SimpleNamespace(model=SimpleNamespace(is_quantized=True)), "bfloat16")

@@ -1,0 +1,117 @@
+"""What a configuration of accelerate may ask for: told from its file, and in a rank from its environment."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from accelerate.commands import launch
+from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+from cotbal.accelerate_file import Sharing, fault_of, of_environment, of_file
+from cotbal.data.check import check_mixture
+from cotbal.errors import RecipeError
+from cotbal.launching import launched
+from cotbal.pipeline import plan
+from cotbal.recipe import Recipe, load_recipe
+from cotbal.recipes.releases.paper import FSDP2
+from cotbal.rundir import RunDir
+from cotbal.sections import ResourcesSection
+from tiny_vlm import mixture
+
+FSDP: dict[str, Any] = yaml.safe_load(FSDP2)
+ZERO: dict[str, Any] = {
+    "distributed_type": "DEEPSPEED",
+    "deepspeed_config": {"zero_stage": 2, "offload_optimizer_device": "none", "offload_param_device": "none"},
+}
+REFUSED = {
+    "expected fsdp_version: 2 in fsdp_config": {**FSDP, "fsdp_config": {**FSDP["fsdp_config"], "fsdp_version": 1}},
+    "expected fsdp_offload_params: false": {
+        **FSDP,
+        "fsdp_config": {**FSDP["fsdp_config"], "fsdp_offload_params": True},
+    },
+    "expected zero_stage: 1, 2 or 3 in deepspeed_config; found 0": {**ZERO, "deepspeed_config": {"zero_stage": 0}},
+    "expected offload_optimizer_device and offload_param_device: none": {
+        **ZERO,
+        "deepspeed_config": {"zero_stage": 3, "offload_optimizer_device": "cpu"},
+    },
+    "expected zero_stage in deepspeed_config, and no deepspeed_config_file": {
+        **ZERO,
+        "deepspeed_config": {"deepspeed_config_file": "zero.json"},
+    },
+}
+
+
+def written(path: Path, content: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def in_a_rank(file: Path) -> dict[str, str]:
+    """The environment that `accelerate launch` makes of a file."""
+    _, _, _, *options = launched(
+        ("python", "-m", "cotbal.worker", "job.json"), ResourcesSection(accelerate_config=file)
+    )
+    chosen, defaults, _ = launch._validate_launch_command(launch.launch_command_parser().parse_args(options))
+    if not chosen.use_deepspeed:
+        found: dict[str, str] = prepare_multi_gpu_env(chosen)
+        return found
+    chosen.deepspeed_fields_from_accelerate_config = ",".join(defaults.deepspeed_config)
+    return prepare_deepspeed_cmd_env(chosen)[1]
+
+
+def test_what_is_taken(tmp_path: Path) -> None:
+    for content in (FSDP, ZERO, {"distributed_type": "MULTI_GPU"}):
+        found = of_file(written(tmp_path / "accelerate.yaml", content))
+        assert fault_of(found) is None
+        assert found.by == {"FSDP": "fsdp", "DEEPSPEED": "deepspeed"}.get(content["distributed_type"])
+
+
+@pytest.mark.parametrize("told", REFUSED)
+def test_what_is_refused(tmp_path: Path, told: str) -> None:
+    fault = fault_of(of_file(written(tmp_path / "accelerate.yaml", REFUSED[told])))
+    assert fault is not None
+    assert fault.startswith(f"resources.accelerate_config: {told}")
+
+
+@pytest.mark.parametrize("content", [FSDP, ZERO, *REFUSED.values()])
+def test_a_rank_is_told_the_same(tmp_path: Path, content: dict[str, Any]) -> None:
+    file = written(tmp_path / "accelerate.yaml", content)
+    assert of_file(file).by is not None
+    if content.get("deepspeed_config", {}).get("deepspeed_config_file"):  # accelerate reads it
+        written(tmp_path / "zero.json", {"zero_optimization": {"stage": 2}})
+        content["deepspeed_config"] = {"deepspeed_config_file": str(tmp_path / "zero.json")}
+        written(file, content)
+    assert fault_of(of_environment(in_a_rank(file))) == fault_of(of_file(file))
+
+
+def test_four_bits_are_not_shared_out() -> None:
+    assert fault_of(Sharing(None), quantized=True) is None
+    for sharing in (Sharing("fsdp", "2"), Sharing("deepspeed", zero_stage="3")):
+        assert str(fault_of(sharing, quantized=True)).startswith("model.quantization: four bits are not shared out")
+
+
+def test_no_file(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=re.escape("found no file")):
+        of_file(tmp_path / "accelerate.yaml")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Recipe:
+    """Its probes are started otherwise than its final runs, in a way that is refused."""
+    path = mixture(tmp_path / "a", {"color": 1, "paint": 2})
+    written(path.parent / "good.yaml", ZERO)
+    written(path.parent / "bad.yaml", REFUSED["expected zero_stage: 1, 2 or 3 in deepspeed_config; found 0"])
+    probes = "probes={resources: {accelerate_config: bad.yaml}}"
+    return load_recipe(path, ["resources={gpus: 2, accelerate_config: good.yaml}", probes])
+
+
+def test_it_is_seen_before_anything_is_sent(recipe: Recipe, tmp_path: Path) -> None:
+    faults = check_mixture(recipe, tmp_path / "cache").faults
+    assert [(fault.file.name, fault.number) for fault in faults] == [("bad.yaml", 0)]
+    assert "expected zero_stage: 1, 2 or 3" in faults[0].message
+    with pytest.raises(RecipeError, match="expected zero_stage: 1, 2 or 3"):
+        plan(recipe, RunDir(tmp_path / "run"))
