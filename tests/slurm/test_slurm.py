@@ -224,6 +224,9 @@ def test_a_run_starts_whatever_stands_around_it(
     for name, value in {**around, "HF_HOME": "/a b"}.items():
         monkeypatch.setenv(name, value)
     (outcome,) = slurm.run([one], Resources(threads=2))
+    for name in around:
+        monkeypatch.delenv(name)
+    subprocess.run(["scancel", "--me"], check=True, timeout=LIMIT)
     assert outcome.ok, outcome.message
     assert (one.directory / "log.txt").read_text() == "1 /a b 2\n"
 
