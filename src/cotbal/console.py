@@ -55,6 +55,8 @@ def _show(table: Table) -> None:
         cells = [Text.from_markup(str(cell)).plain for cell in (column.header, *column.cells)]
         pieces = cells if column.no_wrap else " ".join(cells).split()
         column.min_width = max(map(cell_len, pieces), default=0)
+    needed = sum((column.min_width or 0) + 2 for column in table.columns)
+    table.width = needed if needed > out.width else None
     out.print(table, crop=False)
 
 
