@@ -103,7 +103,7 @@ def main() -> None:
         print(f"cotbal: {_refusal(error)}", file=sys.stderr)
         sys.exit(2)
     except _Stopped as stopped:
-        print(f"\nStopped; nothing is lost. Go on with: {_command()}", file=sys.stderr)
+        print(f"\nStopped; finished runs and checkpoints are kept. Go on with: {_command()}", file=sys.stderr)
         sys.exit(stopped.exit_code)
 
 

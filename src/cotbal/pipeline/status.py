@@ -71,7 +71,10 @@ def _at_rest(paths: RunPaths) -> tuple[Word, str]:
         return "failed", read_json(paths.failure)["message"].strip().splitlines()[-1]
     if paths.progress.exists():
         fraction = read_json(paths.progress)["fraction"]
-        return "interrupted", f"at {fraction:.0%}; the same command goes on"
+        # `complete`: see cotbal.hosts.checkpoints, which needs torch.
+        kept = paths.trained.exists() or any(paths.partial.glob("checkpoint-*/complete"))
+        how = "the same command goes on" if kept else "no checkpoint yet: the same command begins this run anew"
+        return "interrupted", f"at {fraction:.0%}; {how}"
     return "missing", ""
 
 

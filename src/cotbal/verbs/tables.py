@@ -100,7 +100,10 @@ def status(run_directory: Annotated[Path, typer.Argument(help="A run directory."
 
 
 def cancel(run_directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
-    """Stop everything of a run directory: the command that works there, and its jobs in any queue. Nothing is lost."""
+    """Stop everything of a run directory: the command that works there, and its jobs in any queue.
+
+    Finished runs and checkpoints are kept; the command that was stopped goes on with them.
+    """
     from cotbal.pipeline.places import cancel as stop
     from cotbal.rundir import RunDir
 
