@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
+import os
 import shlex
+import shutil
 import signal
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -22,6 +27,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"cotbal {importlib.metadata.version('cotbal')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """What stands before the verb."""
+
+
 for verb in (
     data.init,
     data.check,
@@ -83,16 +105,28 @@ def main() -> None:
             print(f"Resume with: {_command()}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in _OF_THE_DISK:
+        if error.errno not in _OF_THE_DISK and not isinstance(error, shutil.Error):
             raise
-        where = f"{error.filename}: " if error.filename is not None else ""
-        print(f"cotbal: {where}{error.strerror}; what was written is kept", file=sys.stderr)
-        print(f"Resume with: {_command()}", file=sys.stderr)
+        print(f"cotbal: {_refusal(error)}", file=sys.stderr)
         sys.exit(2)
     except _Stopped as stopped:
-        print(f"\nStopped; nothing is lost. Go on with: {_command()}", file=sys.stderr)
+        print(f"\nStopped; finished runs and checkpoints are kept. Go on with: {_command()}", file=sys.stderr)
         sys.exit(stopped.exit_code)
 
 
+def _refusal(error: OSError) -> str:
+    """What the system refused, and what to do: a full disk, a directory that may not be written, a file in the way."""
+    what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)
+    if isinstance(error, shutil.Error):  # of a copied tree: (from, to, why) for every file that could not be copied
+        what = str(error.args[0][0][2])
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in what:
+        return f"{what}; make room, then the same command goes on: {_command()}"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return f"{what}; expected a directory there, give another place"
+    return what
+
+
 def _command() -> str:
-    return f"cotbal {shlex.join(sys.argv[1:])}"
+    """The command as it can be given again: by its path where it was called so, as from a Makefile."""
+    by_path = Path(sys.argv[0]).name == "cotbal" and shutil.which("cotbal") is None
+    return shlex.join([sys.argv[0] if by_path else "cotbal", *sys.argv[1:]])

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from cotbal.balance import Balance
 from cotbal.balance.agreement import Agreement
@@ -22,7 +22,7 @@ from cotbal.pipeline.forecast import Forecast
 from cotbal.pipeline.mini import MiniAdvice
 from cotbal.pipeline.plan import Plan
 from cotbal.pipeline.status import State
-from cotbal.recipes.releases.writing import SplitSummary
+from cotbal.recipes.releases.writing import Expected, SplitSummary
 from cotbal.report import amount_views
 from cotbal.report.amounts import AmountCurves
 from cotbal.report.comparison import Comparison
@@ -42,28 +42,22 @@ if not out.is_terminal:
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
-    """A table whose first column is a name and whose others are numbers or words."""
+    """A table whose first column is a name; others are numbers, and remarks where the header is empty."""
     table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+        table.add_column(column, justify="right" if i and column else "left", no_wrap=i == 0)
     return table
 
 
-@contextmanager
-def steps() -> Iterator[Callable[[str, int, int], None]]:
-    """A status line for work that is counted: (what, done, total)."""
-    screen = Console(stderr=True)
-    with screen.status("") as line:
-        yield lambda what, done, total: line.update(f"{escape(what)} {done}/{total}")
-
-
-@contextmanager
-def bar() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar of the file that is being read: (what, done, total)."""
-    screen = Console(stderr=True)
-    with Progress(console=screen, disable=not screen.is_terminal, transient=True) as progress:
-        shown = progress.add_task("", total=None)
-        yield lambda what, done, total: progress.update(shown, description=escape(what), completed=done, total=total)
+def _show(table: Table) -> None:
+    """Print a table. Where the terminal is narrow words wrap, and no name or number is cut short: lines run over."""
+    for column in table.columns:
+        cells = [Text.from_markup(str(cell)).plain for cell in (column.header, *column.cells)]
+        pieces = cells if column.no_wrap else " ".join(cells).split()
+        column.min_width = max(map(cell_len, pieces), default=0)
+    needed = sum((column.min_width or 0) + 2 for column in table.columns)
+    table.width = needed if needed > out.width else None
+    out.print(table, crop=False)
 
 
 def show_prepared(splits: Sequence[SplitSummary]) -> None:
@@ -73,13 +67,14 @@ def show_prepared(splits: Sequence[SplitSummary]) -> None:
         expected = "-" if s.expected.records is None else f"{s.expected.records:,}"
         numbers = (f"{count:,}" for count in (s.records, s.turns, s.found, s.missing, s.dropped))
         table.add_row(f"{escape(s.task)} {s.split}", s.form, *numbers, expected)
-    out.print(table)
+    _show(table)
     for s in splits:
         if s.differences:
             told = ", ".join(f"{value:+,} {what}" for what, value in s.differences.items())
             out.print(f"[yellow]differs[/]  {escape(s.task)} {s.split}: {told} than expected", soft_wrap=True)
-    total, right = len(splits), sum(not s.differences for s in splits)
-    out.print(f"\n{right} of {total} splits hold what is expected of them, as far as that is known")
+    if any(s.expected != Expected() for s in splits):  # of data of the user's own nothing is
+        total, right = len(splits), sum(not s.differences for s in splits)
+        out.print(f"\n{right} of {total} splits hold what is expected of them, as far as that is known")
 
 
 def show_check(found: CheckReport) -> None:
@@ -90,7 +85,7 @@ def show_check(found: CheckReport) -> None:
     for s in found.tasks:
         cells = (s.records, s.turns, s.pictures, s.missing, s.broken, s.dropped, s.valid_tokens, s.mini)
         table.add_row(escape(s.task), s.split, *("-" if cell is None else str(cell) for cell in cells))
-    out.print(table)
+    _show(table)
     for warning in found.warnings:
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
     for fault in found.faults:
@@ -107,7 +102,7 @@ def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
         time = "-" if p.seconds is None else duration(p.seconds)
         kind = f"final {method_label(p.run.name)}" if p.kind == "final" else p.kind
         table.add_row(escape(p.label), kind, str(p.records), tokens, str(p.answers), f"{p.share:.3f}", time)
-    out.print(table)
+    _show(table)
     out.print(f"\n{plan.sentence()}")
     for warning in warnings:
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
@@ -136,7 +131,7 @@ def show_mini(advice: MiniAdvice) -> None:
     for task, records in advice.records.items():
         at = f"{advice.bends[task]:.3f} of its data" if task in advice.bends else "no bend"
         table.add_row(escape(task), at, str(records))
-    out.print(table)
+    _show(table)
     out.print(
         f"portions.mini={advice.rate} holds every bend (Appendix C of the paper; it advises 1000 records or more)"
     )
@@ -152,7 +147,7 @@ def show_balance(result: Balance) -> None:
         numbers = (result.outward[i], result.inward[i], result.difficulty[i])
         cells = ("n/a" if math.isnan(number) else f"{number:.3f}" for number in numbers)
         table.add_row(escape(unit), f"{result.weights[unit]:.4f}", shown, *cells, verdict)
-    out.print(table)
+    _show(table)
     out.print(f"{result.form} form, {result.difficulty_form} difficulty, temperature {result.temperature:g}")
     for need in result.needs:
         if result.distinguishable(need.unit) is False:
@@ -171,7 +166,7 @@ def show_final(mixture: Mixture, paths: RunPaths) -> None:
             content: Mapping[str, Mapping[str, Mapping[str, float]]] = read_json(paths.scores(task.name, split))
             for metric, entry in content["metrics"].items():
                 table.add_row(escape(task.name), split, metric, f"{entry['score']:.4f}")
-    out.print(table)
+    _show(table)
 
 
 def show_overall(found: Mapping[str, Overall], baseline: str) -> None:
@@ -181,7 +176,7 @@ def show_overall(found: Mapping[str, Overall], baseline: str) -> None:
     for name, each in found.items():
         numbers = (each.improvement, each.error, *each.tasks.values())
         table.add_row(escape(name), *(f"{number:.2f}" for number in numbers))
-    out.print(table)
+    _show(table)
 
 
 def show_results(results: Results, warnings: Sequence[str]) -> None:
@@ -189,7 +184,7 @@ def show_results(results: Results, warnings: Sequence[str]) -> None:
     table = _table("method", *map(str, results.columns))
     for name, row in zip(results.methods, results.values, strict=True):
         table.add_row(escape(name), *(f"{value:.2f}" for value in row))
-    out.print(table)
+    _show(table)
     for warning in warnings:
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
 
@@ -207,7 +202,7 @@ def show_comparison(found: Comparison) -> None:
         shown = (each.average, each.error) if minus is None else (each.average, each.error, minus)
         cells = [with_interval(d.value, d.bounds, 2, True) for d in shown]
         table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), clear)
-    out.print(table)
+    _show(table)
     out.print(f"seeds: {', '.join(map(str, found.seeds))}; intervals: 95 %, over test samples and seeds")
 
 
@@ -218,7 +213,7 @@ def show_curve(found: AmountCurves) -> None:
         for row in content.rows:
             table.add_row(*map(escape, row))
         out.print(f"[bold]{escape(content.title)}[/]", soft_wrap=True)  # longer than a table may be wide
-        out.print(table)
+        _show(table)
         out.print()
     for sentence in amount_views.sentences(found):
         out.print(escape(sentence), soft_wrap=True)
@@ -234,7 +229,7 @@ def show_agreement(found: Agreement) -> None:
     for unit, (value, low, high) in zip(found.units, found.differences, strict=True):
         verdict = "distinguishable" if unit in found.clear() else ""
         table.add_row(escape(unit), f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}", verdict)
-    out.print(table)
+    _show(table)
     correlation, largest = ("{:.2f} [{:.2f}, {:.2f}]".format(*three) for three in (found.correlation, found.largest))
     out.print(f"rank correlation {correlation}, largest difference {largest}, {len(found.units)} units")
 
@@ -253,7 +248,7 @@ def show_status(states: Sequence[State]) -> None:
     }
     for s in states:
         table.add_row(escape(s.run), s.kind, f"[{colours[s.state]}]{s.state}[/]", escape(s.detail))
-    out.print(table)
+    _show(table)
 
 
 def show_estimate(judging: Judging, prices: Prices | None) -> None:
@@ -282,7 +277,7 @@ def show_judged(found: Mapping[str, Judged], usd: float | None) -> None:
         for c in each.categories():
             marks = (f"{c.answers:.2f}", f"{c.references:.2f}", f"{c.score:.1f}")
             table.add_row(escape(name), escape(c.name), str(c.pairs), str(c.left_out), *marks)
-    out.print(table)
+    _show(table)
     lost = sum(each.categories()[-1].left_out for each in found.values())
     if lost:
         text = f"{lost} answers got no marks and count nothing; their ids are `left_out` in the files of scores"

@@ -55,14 +55,19 @@ def read_table(path: Path, kind: Kind) -> CsvTable:
     """
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ScoresError(f"{path}: expected a CSV table of {kind.content}; {error}") from None
+    except OSError as error:
+        found = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        raise ScoresError(f"{path}: expected a CSV table of {kind.content}; found: {found}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ScoresError(f"{path}: expected a CSV table of {kind.content} in UTF-8; {error}") from None
     numbered = [(number, line) for number, line in enumerate(lines, 1) if any(cell.strip() for cell in line)]
     if not numbered:
         raise ScoresError(f"{path}: expected a header {kind.header}; found an empty file")
     header = [cell.strip() for cell in numbered[0][1]]
     if header[0] != kind.corner or len(header) < 2 or "" in header:
-        raise ScoresError(f"{path}: expected a header {kind.header}; found {','.join(header)!r}")
+        sign = next((sign for sign in ";\t|" if sign in header[0]), None)
+        hint = f"; columns are parted by commas here, not by {sign!r}" if sign else ""
+        raise ScoresError(f"{path}: expected a header {kind.header}; found {','.join(header)!r}{hint}")
     columns = _distinct(header[1:], path, re.sub("[<>]", "", kind.column))
     rows = _distinct([line[0].strip() for _, line in numbered[1:]], path, kind.corner)
     values = [_numbers(line, columns, kind, f"{path}, line {number}") for number, line in numbered[1:]]

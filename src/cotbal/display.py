@@ -1,14 +1,17 @@
-"""The live view of running jobs: each run with its phase and ETA, and the ETA of the whole job."""
+"""What moves on the screen: running jobs, each with its phase and ETA; a line for counted work; a bar."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
+from rich.progress import Progress
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -99,6 +102,23 @@ class LiveDisplay:
         done, total = self._work_done(), sum(job.cost for job in self.jobs)
         elapsed = time.time() - self.started
         return elapsed * (total - done) / done if done > 0.01 * total and elapsed > 2 else None
+
+
+@contextmanager
+def steps() -> Iterator[Callable[[str, int, int], None]]:
+    """A status line for work that is counted: (what, done, total)."""
+    screen = Console(stderr=True)
+    with screen.status("") as line:
+        yield lambda what, done, total: line.update(f"{escape(what)} {done}/{total}")
+
+
+@contextmanager
+def bar() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar of the file that is being read: (what, done, total)."""
+    screen = Console(stderr=True)
+    with Progress(console=screen, disable=not screen.is_terminal, transient=True) as progress:
+        shown = progress.add_task("", total=None)
+        yield lambda what, done, total: progress.update(shown, description=escape(what), completed=done, total=total)
 
 
 def duration(seconds: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import pkgutil
@@ -31,7 +32,9 @@ def load(package: str, name: str) -> ModuleType:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{path}.".startswith(f"{error.name}."):
                 raise  # the module is there, but misses something itself
-    kind = package.rpartition(".")[2]
+    kind, known = package.rpartition(".")[2], names(package)
+    close = difflib.get_close_matches(name, known, n=1)
     raise CotbalError(
-        f"{kind}: expected one of {', '.join(names(package))}, or the dotted path of your own module; found {name!r}"
+        f"{kind}: expected one of {', '.join(known)}, or the dotted path of your own module; found {name!r}"
+        + (f"; did you mean {close[0]!r}?" if close else "")
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -138,23 +139,74 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return Recipe(path.resolve(), file.name, Mixture(tasks), root / (file.images or "."), file)
 
 
+# Kinds of faults, by how pydantic begins their names, and what a person would say was expected.
+_EXPECTED = {
+    "bool": "true or false",
+    "int": "a whole number",
+    "float": "a number",
+    "string": "a text",
+    "path": "a path",
+    "tuple": "a list such as [a, b]",
+    "dict": "keys with values",
+    "model": "a section: keys with values",
+    "too_short": "at least one entry",
+}
+_SAID = {"extra_forbidden": "unknown key", "missing": "this key is required"}
+_MEMBER = re.compile(r"\[.*\]|constrained-(float|str)|.*-or-.*\[.*|(dict|literal)\[.*")
+
+
 def _explain(error: ValidationError) -> str:
-    return "\n".join(f"  {_place(fault)}: {_message(fault)}" for fault in error.errors())
+    """Every fault once, one a line; where values of several kinds may stand, the kinds are joined by `or`."""
+    told: dict[tuple[str, ...], list[Any]] = {}
+    for fault in error.errors():
+        told.setdefault(_place(fault), []).append(fault)
+    # Of a place and one inside it the inner one is at fault: the mapping itself was the right thing to write there.
+    outer = {place for place in told for other in told if len(place) < len(other) and other[: len(place)] == place}
+    lines = []
+    for place in [place for place in told if place not in outer]:
+        texts = list(dict.fromkeys(map(_message, told[place])))
+        joined = ", or ".join([texts[0], *(text.removeprefix("expected ") for text in texts[1:])])
+        lines.append(f"  {'.'.join(place) or 'recipe'}: {joined}{_found(told[place][-1])}")
+    return "\n".join(lines)
 
 
-def _place(fault: Any) -> str:
-    return ".".join(str(part) for part in fault["loc"]) or "recipe"
+def _place(fault: Any) -> tuple[str, ...]:
+    """Keys down to the fault, without the members of a union that pydantic names among them."""
+    kind, parts = fault["type"].partition("_")[0], [str(part) for part in fault["loc"]]
+    if parts and parts[-1] == kind and kind in ("int", "float"):
+        parts.pop()
+    return tuple(part for part in parts if not _MEMBER.fullmatch(part))
+
+
+def _found(fault: Any) -> str:
+    """What stood there, and the word that was probably meant."""
+    if fault["type"] == "extra_forbidden":
+        return _guess(str(fault["loc"][-1]), _all_fields())
+    if fault["type"] in _SAID or isinstance(fault["input"], dict):
+        return ""
+    choices = re.findall("'(.*?)'", fault["ctx"]["expected"]) if fault["type"] == "literal_error" else []
+    return f"; found {fault['input']!r}{_guess(str(fault['input']), choices)}"
 
 
 def _message(fault: Any) -> str:
-    if fault["type"] == "extra_forbidden":
-        field = str(fault["loc"][-1])
-        close = difflib.get_close_matches(field, _all_fields(), n=1)
-        return "unknown key" + (f"; did you mean {close[0]!r}?" if close else "")
-    if fault["type"] == "missing":
-        return "this key is required"
-    found = "" if isinstance(fault["input"], dict) else f"; found {fault['input']!r}"
-    return fault["msg"].removeprefix("Value error, ") + found
+    kind, text = fault["type"], fault["msg"]
+    if kind in _SAID:
+        return _SAID[kind]
+    if kind == "string_pattern_mismatch" and fault["ctx"]["pattern"] == sections.NAME:
+        return "expected letters from A to Z, digits, `_`, `-` and `.`, the first a letter or digit"
+    if kind == "literal_error":
+        return f"expected {fault['ctx']['expected']}"
+    if text.startswith(("Input should be greater", "Input should be less")):
+        return f"expected a number {text.removeprefix('Input should be ')}"
+    if kind == "string_pattern_mismatch":
+        return f"expected a text that matches {fault['ctx']['pattern']}"
+    plain = next((word for start, word in _EXPECTED.items() if kind.startswith(start)), None)
+    return f"expected {plain}" if plain else text.removeprefix("Value error, ")
+
+
+def _guess(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _all_fields() -> list[str]:

@@ -144,7 +144,7 @@ class Generation(_Section):
 
 
 class Portions(_Section):
-    """Share of a task's records in its portions; mini lies inside large, large inside full."""
+    """Share of a task's records in its portions; mini lies inside large and is less of it, large inside full."""
 
     large: Rate = Fraction(1)
     mini: Rate = Fraction(1, 32)
@@ -152,8 +152,8 @@ class Portions(_Section):
 
     @model_validator(mode="after")
     def _nested(self) -> Portions:
-        if self.mini > self.large:
-            raise ValueError(f"mini must not be larger than large; found {self.mini} and {self.large}")
+        if self.mini >= self.large:  # equal, every probe would be the same training and no gain could be seen
+            raise ValueError(f"mini must be smaller than large; found {self.mini} and {self.large}")
         return self
 
 

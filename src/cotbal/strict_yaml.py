@@ -18,15 +18,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
         RecipeError: no such file, not YAML, or no mapping.
     """
     if not path.is_file():
-        raise RecipeError(f"{path}: expected a recipe, found no such file; `cotbal init` writes a starter")
+        found = "a directory" if path.is_dir() else "no such file"
+        raise RecipeError(f"{path}: expected a recipe, found {found}; `cotbal init` writes a starter")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+        raise RecipeError(f"{_place(path, error)}: not readable as YAML: {_reason(error)}") from None
     if not isinstance(content, dict):
-        raise RecipeError(
-            f"{path}: expected a mapping of sections (name, tasks, model, ...); found {type(content).__name__}"
-        )
+        found = "an empty file" if content is None else type(content).__name__
+        raise RecipeError(f"{path}: expected a mapping of sections (name, tasks, model, ...); found {found}")
     return content
 
 
@@ -43,6 +43,24 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _place(path: Path, error: Exception) -> str:
+    """The file, and the line where the fault is."""
+    mark = getattr(error, "problem_mark", None)
+    return str(path) if mark is None else f"{path}, line {mark.line + 1}, column {mark.column + 1}"
+
+
+def _reason(error: Exception) -> str:
+    """What YAML says, in one line and without its drawing of the place."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
+    told = str(error.problem)
+    if error.context and error.context_mark is not None:
+        told = f"{error.context} (which began in line {error.context_mark.line + 1}), {told}"
+    if "'\\t'" in told:
+        return f"{told}: indent with spaces, not tabs"
+    return f"{told}: is a line indented otherwise than its neighbours?" if "block end" in told else told
 
 
 def apply_override(content: dict[str, Any], override: str) -> None:
@@ -63,4 +81,4 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     try:
         content[field] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"override {override!r}: not readable as YAML: {' '.join(str(error).split())}") from None
+        raise RecipeError(f"override {override!r}: not readable as YAML: {_reason(error)}") from None

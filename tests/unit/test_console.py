@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cotbal import console
 from cotbal.balance import Need, Settings, balance
@@ -13,6 +14,7 @@ from cotbal.improvement import Overall
 from cotbal.mixture import Mixture, Task
 from cotbal.pipeline.plan import Plan, Planned
 from cotbal.pipeline.status import State
+from cotbal.recipes.releases.writing import Expected, SplitSummary
 from cotbal.report.comparison import Comparison
 from cotbal.rundir import RunPaths, write_json
 from cotbal.runs import Run
@@ -76,6 +78,38 @@ def test_plan(capsys: Shown) -> None:
     assert "final CoTBal" in shown
     assert "probes cost 0.25 x the final run" in shown
     assert "few [records] here" in shown
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 160])
+def test_a_narrow_terminal_cuts_no_number_and_no_name(
+    capsys: Shown, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr(console, "out", Console(highlight=False, width=width))
+    result = balance(matrix(True), settings=Settings(resamples=200))
+    console.show_balance(result)
+    run = Run("full:a-task-of-a-long-name", {}, "equal", ("ocr",), (), 0)
+    planned = Planned(
+        run, "probe", RunPaths(Path("x")), "full:a-task-of-a-long-name, seed 1", 3200, 1234567.4, 80, 0.25, None
+    )
+    console.show_plan(Plan("standard", (planned,), 1, 1280, 1280), [])
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    for whole in (f"{result.weights['b']:.4f}", "difficulty", "full:a-task-of-a-long-name, seed 1", "1234567", "0.250"):
+        assert whole in shown
+
+
+def test_remarks_of_a_status_begin_below_one_another(capsys: Shown) -> None:
+    states = [State("mini", "probe", "failed", "no space left on the device"), State("fixed", "final", "done", "3 s")]
+    console.show_status(states)
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first.index("no space") == second.index("3 s")
+
+
+@pytest.mark.parametrize(("expected", "said"), [(Expected(), False), (Expected(records=3), True)])
+def test_what_was_prepared_is_held_against_what_is_known(capsys: Shown, expected: Expected, said: bool) -> None:
+    """Of data of the user's own nothing is expected, and nothing is said to be as expected."""
+    console.show_prepared([SplitSummary("vqa", "train", "own", "a.jsonl", 9, 3, 3, 3, 0, 0, expected, {})])
+    assert ("1 of 1 splits hold what is expected" in capsys.readouterr().out) is said
 
 
 def test_what_a_weight_would_need_is_said_where_it_is_not_distinguishable(capsys: Shown) -> None:

@@ -105,11 +105,45 @@ balance: {temperature: 0, weight_range: [1.5, 2]}
         "model.lora.rank",
         "optimization.epochs",
         "optimization.warmup_ratio",
-        "portions: mini must not be larger than large; found 1/2 and 1/4",
+        "portions: mini must be smaller than large; found 1/2 and 1/4",
         "balance.temperature",
     ):
         assert place in message, place
     assert str(tmp_path / "recipe.yaml") in message
+
+
+WORDS = {
+    "balance.temperature=hot": "balance.temperature: expected a number, or 'auto'; found 'hot'",
+    "balance.temperature=-1": "balance.temperature: expected a number greater than 0, or 'auto'; found -1",
+    "tasks.vqa.test=3": "tasks.vqa.test: expected a path, or keys with values; found 3",
+    "tasks.vqa.test={a: 3}": "tasks.vqa.test.a: expected a path; found 3",
+    "tasks.vqa.test={a b: x}": "tasks.vqa.test.a b: expected letters from A to Z, digits, `_`, `-` and `.`, the first",
+    "tasks.größe={train: t, validation: v}": "tasks.größe: expected letters from A to Z",
+    "tasks.vqa=3": "tasks.vqa: expected a section: keys with values; found 3",
+    "tasks={}": "tasks: expected at least one entry",
+    "tasks.vqa.test_metrics=cider": "tasks.vqa.test_metrics: expected a list such as [a, b]; found 'cider'",
+    "tasks.vqa.balanced=maybe": "tasks.vqa.balanced: expected true or false; found 'maybe'",
+    "optimization.batch_size=many": "optimization.batch_size: expected a whole number; found 'many'",
+    "optimization.epochs=-1": "optimization.epochs: expected a number greater than 0; found -1",
+    "optimization.schedule=cosin": "or 'constant_with_warmup'; found 'cosin'; did you mean 'cosine'?",
+    "resources.memory=lots": "resources.memory: expected a text that matches ^[1-9]",
+    "weightings={a: {float: x}}": "weightings.a.float: expected a whole number, or a number; found 'x'",
+    "name=3": "name: expected a text; found 3",
+}
+
+
+@pytest.mark.parametrize(("override", "told"), WORDS.items(), ids=WORDS)
+def test_a_wrong_value_is_told_in_words_and_once(tmp_path: Path, override: str, told: str) -> None:
+    message = faults(tmp_path, MINIMAL, override)
+    assert told in message
+    assert len(message.splitlines()) == 2, message
+    for jargon in ("Input should", "constrained-", "literal[", "lax-or-strict", "[key]", "dictionary", "instance of"):
+        assert jargon not in message
+
+
+def test_a_mini_as_large_as_the_large_portion_is_refused(tmp_path: Path) -> None:
+    """All probes would be one and the same training."""
+    assert "mini must be smaller than large; found 1 and 1" in faults(tmp_path, MINIMAL, "portions.mini=1")
 
 
 def test_a_micro_batch_must_divide_the_batch(tmp_path: Path) -> None:
@@ -135,7 +169,7 @@ def test_an_unbalanced_task_needs_no_validation_set(tmp_path: Path) -> None:
     [("1/32", Fraction(1, 32)), ("0.25", Fraction(1, 4)), ("1", Fraction(1)), ("3/4", Fraction(3, 4))],
 )
 def test_rates(tmp_path: Path, value: str, rate: Fraction) -> None:
-    assert load(tmp_path, MINIMAL, f"portions.mini={value}").file.portions.mini == rate
+    assert load(tmp_path, MINIMAL, f"portions.large={value}", "portions.mini=1/64").file.portions.large == rate
 
 
 @pytest.mark.parametrize("value", ["0", "-1/2", "3/2", "half", "1/0", "[1]", "true", "null", ".nan", ".inf"])
@@ -179,7 +213,7 @@ def test_overrides_that_make_no_sense(tmp_path: Path, override: str, message: st
         (MINIMAL + "name: other\n", "key 'name' stands twice"),
         (MINIMAL + "  vqa: {train: t, validation: v}\n", "key 'vqa' stands twice"),
         ("- a\n- b\n", "found list"),
-        ("", "found NoneType"),
+        ("", "found an empty file"),
         ("name: [", "not readable as YAML"),
         ("? [a, b]\n: 1\n", "not readable as YAML"),
         ("name: !!python/object/apply:os.system [ls]\n", "not readable as YAML"),
@@ -208,7 +242,7 @@ def test_not_a_text(tmp_path: Path) -> None:
 def test_names_that_no_file_system_would_like(tmp_path: Path, name: str) -> None:
     content = yaml.safe_load(MINIMAL)
     content["tasks"][name] = {"train": "t", "validation": "v"}
-    assert "should match pattern" in faults(tmp_path, yaml.safe_dump(content))
+    assert "expected letters from A to Z" in faults(tmp_path, yaml.safe_dump(content))
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])

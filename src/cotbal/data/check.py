@@ -143,14 +143,15 @@ def _report(recipe: Recipe, task: Task, split: str, census: Census) -> SplitRepo
 def _warnings_of_sizes(recipe: Recipe, task: Task, train: SplitReport) -> Iterator[str]:
     if task.validation is None:
         yield f"task {task.name}: no validation set; it can be trained, but not measured"
-    if train.mini is None or train.mini >= ADVISED_MINI:
-        return
     kept = train.records - train.dropped
-    yield (
-        f"task {task.name}: its mini portion has {train.mini:,} records ({recipe.file.portions.mini} of {kept:,}); "
-        f"the paper advises at least {ADVISED_MINI:,} (Appendix C), since the scores of a smaller one are noisy; "
-        f"set portions.mini higher, 1/{max(1, kept // ADVISED_MINI)} for this task"
-    )
+    if train.mini is None or train.mini >= ADVISED_MINI or not kept:  # without records, a fault says why
+        return
+    few = f"task {task.name}: its mini portion has {train.mini:,} records ({recipe.file.portions.mini} of {kept:,})"
+    advised = f"the paper advises at least {ADVISED_MINI:,} (Appendix C), since the scores of a smaller one are noisy"
+    if kept < 2 * ADVISED_MINI:  # a mini that is the whole task would leave nothing to learn from the rest
+        yield f"{few}; {advised}, which takes a task of more than {ADVISED_MINI:,}: expect wide intervals"
+    else:
+        yield f"{few}; {advised}; set portions.mini to 1/{kept // ADVISED_MINI} or more for this task"
 
 
 def _warnings_of_leaks(task: Task, files: Mapping[str, Path], censuses: Mapping[str, Census]) -> Iterator[str]:

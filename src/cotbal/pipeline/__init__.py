@@ -11,7 +11,7 @@ from typing import Any
 
 from cotbal import accelerate_file, plugins
 from cotbal.balance import Balance
-from cotbal.errors import RecipeError, RunError
+from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.measure import load_metric
 from cotbal.pipeline.answers import need_scores
 from cotbal.pipeline.inputs import open_inputs, warnings, write_portions
@@ -58,11 +58,18 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     methods = {name: _method(recipe, name) for name in {run.weighting for run, _ in runs} | set(recipe.file.weightings)}
     for task in recipe.mixture.tasks:
         for metric in {task.metric, *task.test_metrics}:
-            load_metric(metric)
+            _need_metric(task.name, metric)
     inputs = open_inputs(recipe)
     planned = make_plan(recipe, inputs, runs, root)
     remarks = [*warnings(recipe, inputs), *_too_short(recipe, planned.runs, methods)]
     return Prepared(recipe, inputs, planned, root, tuple(remarks))
+
+
+def _need_metric(task: str, metric: str) -> None:
+    try:
+        load_metric(metric)
+    except CotbalError as error:
+        raise CotbalError(f"task {task}: {error}") from None
 
 
 def _method(recipe: Recipe, name: str) -> Weighting:

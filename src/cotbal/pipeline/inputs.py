@@ -119,7 +119,7 @@ def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
         listed = ", ".join(f"{name} {count}" for name, count in few.items())
         remarks.append(
             f"minis under {FEW_RECORDS} records, which the paper advises against (Appendix C): {listed}; "
-            "a larger portions.mini gives steadier contributions"
+            "more records in them (a larger portions.mini, more data) give steadier contributions"
         )
     if recipe.file.optimization.packing and recipe.file.optimization.micro_batch_size == 1:
         remarks.append(

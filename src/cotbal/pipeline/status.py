@@ -75,8 +75,16 @@ def _at_rest(paths: RunPaths) -> tuple[Word, str]:
         return "failed", read_json(paths.failure)["message"].strip().splitlines()[-1]
     if paths.progress.exists():
         fraction = read_json(paths.progress)["fraction"]
-        return "interrupted", f"at {fraction:.0%}; the same command goes on"
+        how = "the same command goes on" if _kept(paths) else "no checkpoint yet: the same command begins this run anew"
+        return "interrupted", f"at {fraction:.0%}; {how}"
     return "missing", ""
+
+
+def _kept(paths: RunPaths) -> bool:
+    """Whether something of an interrupted run need not be done again; answering begins at the first unanswered piece."""
+    # `complete`: see cotbal.hosts.checkpoints, which needs torch.
+    whole = any(paths.partial.glob("checkpoint-*/complete"))
+    return isinstance(paths, SubmissionPaths) or paths.trained.exists() or whole
 
 
 def _progress(paths: RunPaths) -> str:

@@ -40,14 +40,14 @@ def check(
 
     Lists every problem, not only the first, and exits with 2 if there is one.
     """
-    from cotbal import console
+    from cotbal import console, display
     from cotbal.data.check import check_mixture
     from cotbal.data.records import default_cache
     from cotbal.data.tokens import token_counter
     from cotbal.recipe import load_recipe
 
     checked = load_recipe(recipe, overrides or ())
-    with console.steps() as step:
+    with display.steps() as step:
         found = check_mixture(checked, default_cache(), decode, token_counter(checked), step)
     print(json.dumps(found.to_json(), indent=1, ensure_ascii=False)) if as_json else console.show_check(found)
     if found.faults:

@@ -21,7 +21,7 @@ def export(
     weights: Annotated[
         Path | None, typer.Option(help="Weights to export instead of those of the run directory.")
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="Run directory; runs/<recipe name> by default.")] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Run directory; `runs/<recipe name>` by default.")] = None,
 ) -> None:
     """Rows, configuration and command of another trainer, with the weights in the form that it heeds; no torch needed.
 

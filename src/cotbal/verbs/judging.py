@@ -92,11 +92,11 @@ def judge(
 
 
 def _carry_out(judging: Judging, access: Access, budget: Budget, concurrency: int, as_json: bool) -> None:
-    from cotbal import console
+    from cotbal import console, display
     from cotbal.judging.result import summary
     from cotbal.pipeline.judging import carry_out
 
-    with console.steps() as step:
+    with display.steps() as step:
         found = carry_out(judging, access, budget, concurrency, lambda done, total: step("judging", done, total))
     usd = budget.cost if budget.prices.known else None
     print(json.dumps({"sets": summary(found), "usd": usd}, indent=1)) if as_json else console.show_judged(found, usd)

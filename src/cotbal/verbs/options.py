@@ -11,7 +11,7 @@ RecipePath = Annotated[Path, typer.Argument(help="The recipe, a YAML file.", sho
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Changes to the recipe, such as optimization.epochs=2.", show_default=False)
 ]
-Out = Annotated[Path | None, typer.Option("--out", help="Run directory; runs/<recipe name> by default.")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run directory; `runs/<recipe name>` by default.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of text.")]
 On = Annotated[str, typer.Option("--on", help="Where the runs are carried out: processes, slurm, ray, inline.")]
 Workers = Annotated[

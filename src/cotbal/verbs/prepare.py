@@ -79,7 +79,7 @@ def prepare_academic(
     seed: Seed = 0,
 ) -> None:
     """The Academic Benchmark of the paper: eight tasks from VQAv2, GQA, RefCOCO and other public releases."""
-    from cotbal import console
+    from cotbal import display
     from cotbal.recipes import academic
 
     choices = academic.Choices(
@@ -87,7 +87,7 @@ def prepare_academic(
         max_tokens, tokenizer, tuple(_listed(ignore_keys)), prefer,
     )  # fmt: skip
     names = None if tasks is None else _listed(tasks)
-    with console.bar() as progress:
+    with display.bar() as progress:
         made = academic.prepare(academic.Places(raw, out, images), choices, progress, tasks=names, model=model)
     _show(made)
 
@@ -107,7 +107,7 @@ def prepare_chat(
     seed: Seed = 0,
 ) -> None:
     """The Chat Benchmark of the paper: three kinds of LLaVA's instructions, judged on LLaVA-Bench."""
-    from cotbal import console
+    from cotbal import display
     from cotbal.recipes import chat
 
     choices = chat.Choices(
@@ -115,7 +115,7 @@ def prepare_chat(
         prefer=prefer,
     )  # fmt: skip
     names = None if tasks is None else _listed(tasks)
-    with console.bar() as progress:
+    with display.bar() as progress:
         made = chat.prepare(chat.Places(raw, out, images), choices, progress, tasks=names, model=model)
     _show(made)
 
@@ -141,7 +141,7 @@ def prepare_large(
     seed: Seed = 0,
 ) -> None:
     """The Large Benchmark of the paper: seventeen data sets of M3IT in five groups."""
-    from cotbal import console
+    from cotbal import display
     from cotbal.recipes import large
 
     choices = large.Choices(
@@ -150,7 +150,7 @@ def prepare_large(
     )  # fmt: skip
     names = None if tasks is None else _listed(tasks)
     places = large.Places(raw, out)
-    with console.bar() as progress:
+    with display.bar() as progress:
         made = large.prepare(places, choices, progress, tasks=names, model=model, nlvr=nlvr, raw=raw_files)
     _show(made)
 
@@ -171,13 +171,13 @@ def prepare_custom(
     seed: Seed = 0,
 ) -> None:
     """A dataset of your own: LLaVA JSON, `messages`, parquet, or what `datasets` saved; splits by picture."""
-    from cotbal import console
+    from cotbal import display
     from cotbal.recipes import custom
 
     choices = custom.Choices(seed, on_missing_image, validation=validation, test=test, question=question, answer=answer)
     names = None if tasks is None else _listed(tasks)
     places, metrics = custom.Places(raw, out, images), _pairs(metric)
-    with console.bar() as progress:
+    with display.bar() as progress:
         made = custom.prepare(places, choices, progress, tasks=names, model=model, metrics=metrics)
     _show(made)
 

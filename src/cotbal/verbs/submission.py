@@ -30,7 +30,7 @@ def submission(
     as_json: AsJson = False,
 ) -> None:
     """VQAv2 test-dev (Tables 1 and 12): answers for the server of the challenge, which alone can score them."""
-    from cotbal import console
+    from cotbal import display
     from cotbal.pipeline.submission import carry_out, plan_submission
     from cotbal.recipes.academic.vqav2_server import read_questions
 
@@ -39,7 +39,7 @@ def submission(
     for directory in (raw, pictures):
         if not directory.is_dir():
             raise CotbalError(f"expected a directory; found no directory {directory}")
-    with console.bar() as progress:
+    with display.bar() as progress:
         questions = read_questions(raw, progress, [key.strip() for key in ignore_keys.split(",")])
     candidates = plan_submission(runs, questions, pictures, task, restart_changed)
     written = carry_out(candidates, questions, options)

@@ -37,13 +37,16 @@ class DifficultyName(StrEnum):
 def weights(
     scores: Annotated[
         list[Path],
-        typer.Option(help="CSV with header run,<task>,... and one row a run; one table a training seed."),
+        typer.Option(help="CSV with header `run,<task>,...` and one row a run; one table a training seed."),
     ],
     form: Annotated[
-        FormName, typer.Option(help="standard reads mini and full:<task>, simple reads base and solo:<task>.")
+        FormName,
+        typer.Option(
+            help="standard reads `mini` and `full:<task>`; simple reads `base`, `solo:<task>` and `solo-mini:<task>`."
+        ),
     ] = FormName.auto,
     difficulty: Annotated[
-        DifficultyName, typer.Option(help="precise reads solo:<task> and solo-mini:<task> (Eq. 17).")
+        DifficultyName, typer.Option(help="precise reads `solo:<task>` and `solo-mini:<task>` too (Eq. 17).")
     ] = DifficultyName.real,
     temperature: Annotated[str, typer.Option(help="A number, or auto.")] = "0.5",
     low: Annotated[float, typer.Option(help="Smallest weight allowed by --temperature auto.")] = 0.5,
@@ -69,7 +72,7 @@ def weights(
 def overall(
     results: Annotated[
         Path,
-        typer.Option(help="CSV with header method,<task>:<metric>,...; metrics ending in - are better when lower."),
+        typer.Option(help="CSV with header `method,<task>:<metric>,...`; metrics ending in - are better when lower."),
     ],
     baseline: Annotated[str, typer.Option(help="The method that others are measured against.")] = "STL",
     as_json: AsJson = False,
@@ -97,7 +100,10 @@ def status(run_directory: Annotated[Path, typer.Argument(help="A run directory."
 
 
 def cancel(run_directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
-    """Stop everything of a run directory: the commands that work there, and its jobs in any queue. Nothing is lost."""
+    """Stop everything of a run directory: the commands that work there, and its jobs in any queue.
+
+    Finished runs and checkpoints are kept; a command that was stopped goes on with them.
+    """
     from cotbal.pipeline.places import cancel as stop
     from cotbal.rundir import RunDir
 

@@ -160,3 +160,29 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
     assert (tmp_path / "closed").exists()
     assert f"Go on with: cotbal balance {recipe_path} --on slow.executor" in told
     assert "Traceback" not in told
+
+
+def test_a_full_disk_is_a_message_that_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text(SCORES)
+    argv = [sys.executable, "-c", COMMAND, "weights", "--scores", "scores.csv"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(argv, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "cotbal: No space left on device; make room, then the same command goes on: "
+        "cotbal weights --scores scores.csv\n"
+    )
+
+
+def test_a_command_that_is_not_on_the_path_is_named_by_the_way_to_it(tmp_path: Path) -> None:
+    """As `make demo` calls it: what is to be typed to go on must work as it stands."""
+    program = tmp_path / "bin" / "cotbal"
+    program.parent.mkdir()
+    program.write_text(f"#!{sys.executable}\n{COMMAND}\n")
+    program.chmod(0o755)
+    (tmp_path / "scores.csv").write_text(SCORES)
+    argv = ["bin/cotbal", "weights", "--scores", "scores.csv"]
+    with Path("/dev/full").open("w") as full:
+        env = {**os.environ, "PATH": "/usr/bin:/bin"}
+        done = subprocess.run(argv, cwd=tmp_path, env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.stderr.endswith("goes on: bin/cotbal weights --scores scores.csv\n")

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import errno
+import importlib.metadata
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from pipeline_fakes import EXECUTOR
+
+from cotbal.cli import app
 
 SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
 ON = ("--on", EXECUTOR)
@@ -24,6 +31,29 @@ def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(cotbal: object, 
     assert (tmp_path / "recipe.yaml").read_text() == written + "# mine\n"
     assert cotbal("init", "deep/er/other.yaml").code == 0  # type: ignore[operator]
     assert (tmp_path / "deep/er/other.yaml").read_text() == written
+
+
+def test_version(cotbal: object) -> None:
+    ended = cotbal("--version")  # type: ignore[operator]
+    assert (ended.code, ended.out) == (0, f"cotbal {importlib.metadata.version('cotbal')}\n")
+
+
+def helps(node: Any, *verbs: str) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every verb, and all that its page says of its parameters as they stand in the source."""
+    yield verbs, " ".join(str(parameter.help) for parameter in node.params if getattr(parameter, "help", None))
+    for name, inner in getattr(node, "commands", {}).items():
+        yield from helps(inner, *verbs, name)
+
+
+HELPS = {verbs: text for verbs, text in helps(typer.main.get_command(app)) if "<" in text}
+
+
+@pytest.mark.parametrize("verbs", HELPS, ids=" ".join)
+def test_a_help_page_shows_what_stands_in_angles(cotbal: object, monkeypatch: Any, verbs: tuple[str, ...]) -> None:
+    monkeypatch.setenv("COLUMNS", "400")  # Markdown takes <task> for HTML and leaves it out, if not in backquotes
+    shown = cotbal(*verbs, "--help").out  # type: ignore[operator]
+    for word in re.findall(r"\S*<[^>]*>\S*", HELPS[verbs].replace("`", "")):
+        assert word in shown
 
 
 def test_check(cotbal: object, recipe_path: Path) -> None:
@@ -123,7 +153,7 @@ def test_a_full_disk_leaves_no_half_file(cotbal: object, tmp_path: Path, monkeyp
         ended = cotbal("weights", "--scores", table, "--out", "report")
     assert ended.code == 2
     assert ended.err.startswith(
-        "cotbal: No space left on device; what was written is kept\nResume with: cotbal weights"
+        "cotbal: No space left on device; make room, then the same command goes on: cotbal weights"
     )
     assert [path for path in (tmp_path / "report").rglob("*") if path.is_file()] == []
     assert cotbal("weights", "--scores", table, "--out", "report").code == 0

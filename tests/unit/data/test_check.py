@@ -24,7 +24,7 @@ class Lab:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.settings: dict[str, Any] = {"name": "lab", "images": "images", "portions": {"mini": 1}}
+        self.settings: dict[str, Any] = {"name": "lab", "images": "images", "portions": {"mini": "99/100"}}
         self.task: dict[str, Any] = {"metric": "exact_match"}
         self.tasks = {"vqa": self.task}
         for split in ("train", "validation", "test"):
@@ -59,7 +59,7 @@ def test_sizes_of_a_sound_mixture(lab: Lab) -> None:
     assert [size.split for size in report.tasks] == ["train", "validation", "test"]
     size = report.tasks[0]
     assert (size.task, size.file) == ("vqa", str(lab.root / "train.jsonl"))
-    assert (size.records, size.turns, size.pictures, size.found, size.mini) == (1101, 1102, 2, 2, 1101)
+    assert (size.records, size.turns, size.pictures, size.found, size.mini) == (1101, 1102, 2, 2, 1089)
     assert size.answer_characters == 1100 * len("a frog") + 8
     assert size.valid_tokens == 2202
     assert report.tasks[1].mini is None
@@ -136,11 +136,11 @@ def test_dropped_records_are_counted_and_named(lab: Lab) -> None:
     assert report.faults == ()
     gone = f"missing picture {lab.root / 'images' / 'gone.png'}"
     assert list(report.warnings) == [f"dropped: {lab.root / 'train.jsonl'}, record {i}: {gone}" for i in (1201, 1202)]
-    assert (report.tasks[0].records, report.tasks[0].dropped, report.tasks[0].mini) == (1202, 2, 1200)
+    assert (report.tasks[0].records, report.tasks[0].dropped, report.tasks[0].mini) == (1202, 2, 1188)
 
 
 def test_leaks_between_splits(lab: Lab) -> None:
-    lab.write("train", rows("train", 1000))
+    lab.write("train", rows("train", 1100))
     leaked = rows("validation")
     leaked[1] = {**rows("train")[0], "id": "other"}
     lab.write("validation", leaked)
@@ -164,7 +164,7 @@ def test_a_later_turn_leaks_too(lab: Lab) -> None:
 
 def test_made_up_ids_are_no_leak(lab: Lab) -> None:
     for split in ("train", "validation"):
-        without = [{key: value for key, value in row.items() if key != "id"} for row in rows(split, 1000)]
+        without = [{key: value for key, value in row.items() if key != "id"} for row in rows(split, 1100)]
         lab.write(split, without, f"{split}/vqa.jsonl")
     assert lab.check().warnings == ()
 
@@ -175,7 +175,22 @@ def test_a_small_mini_portion_is_warned_of(lab: Lab) -> None:
     (warning,) = lab.check().warnings
     assert "its mini portion has 96 records (1/32 of 3,100)" in warning
     assert "at least 1,000 (Appendix C)" in warning
-    assert "1/3 for this task" in warning
+    assert "set portions.mini to 1/3 or more for this task" in warning
+
+
+def test_a_task_too_small_for_the_advised_mini_is_not_told_to_make_all_of_it_the_mini(lab: Lab) -> None:
+    lab.write("train", rows("train", 97))
+    (warning,) = lab.check().warnings
+    assert "its mini portion has 96 records (99/100 of 97)" in warning
+    assert "expect wide intervals" in warning
+    assert "set portions.mini" not in warning
+
+
+def test_of_a_file_that_is_not_there_only_that_is_said(lab: Lab) -> None:
+    (lab.root / "train.jsonl").unlink()
+    report = lab.check()
+    assert len(report.faults) == 1
+    assert report.warnings == ()
 
 
 def test_an_unbalanced_task_needs_no_mini_but_is_not_measured(lab: Lab) -> None:
@@ -183,7 +198,7 @@ def test_an_unbalanced_task_needs_no_mini_but_is_not_measured(lab: Lab) -> None:
     lab.task.update(balanced=False)
     del lab.task["validation"]
     for name in ("train", "validation", "test"):
-        untitled = [{key: value for key, value in row.items() if key != "task"} for row in rows(name, 1000)]
+        untitled = [{key: value for key, value in row.items() if key != "task"} for row in rows(name, 1100)]
         write(lab.root / f"{name}.jsonl", untitled)
     assert list(lab.check().warnings) == ["task vqa: no validation set; it can be trained, but not measured"]
 

@@ -8,6 +8,7 @@ from pipeline_fakes import EXECUTOR, TASKS
 
 from cotbal import pipeline
 from cotbal.errors import CotbalError, RunError, RunsFailed
+from cotbal.hosts.checkpoints import mark_complete
 from cotbal.pipeline.jobs import Options
 from cotbal.pipeline.status import status
 from cotbal.pipeline.weighing import read_weights
@@ -163,7 +164,9 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Killed.
     assert states(recipe_path)["full:count"] == "interrupted"
     found = next(state for state in status(root) if state.run == "full:count")
-    assert found.detail == "at 31%; the same command goes on"
+    assert found.detail == "at 31%; no checkpoint yet: the same command begins this run anew"
+    mark_complete(count.partial / "checkpoint-20")
+    assert next(s for s in status(root) if s.run == "full:count").detail == "at 31%; the same command goes on"
 
 
 def test_status_of_no_run_directory(tmp_path: Path) -> None:

@@ -62,7 +62,9 @@ def _data_files(paths: Iterable[Path]) -> list[Path]:
 
 def _task(name: str, files: list[Path], raw: Path) -> Found:
     if not re.match(NAME, name):
-        raise DataError(f"{raw / name}: a task is called so; expected letters, digits, `_`, `-` and `.`: rename it")
+        raise DataError(
+            f"{raw / name}: a task is called so; expected letters from A to Z, digits, `_`, `-` and `.`: rename it"
+        )
     names = [path.relative_to(raw).as_posix() for path in files]
     splits = [_split(each.removeprefix(f"{name}/")) for each in names]
     if any(splits) and not all(splits):
