@@ -104,6 +104,7 @@ def _trainer(
     padded = _collator(recipe, processor, tasks, rows)
     wanted, padding = recipe.file.optimization, processor.tokenizer.pad_token_id
     ranks = log.ranks.size
+    own = {name: value for name, value in vars(model.config).items() if name == "use_cache"}
     settings = arguments(wanted, recipe.model, len(rows), log.paths.partial, run.seed, ranks, tracking)
     trainer = TaskWeightedTrainer(
         model=prepared,
@@ -114,6 +115,9 @@ def _trainer(
         weighting=_weighting(recipe, run, tasks, weights),
         normalizer=wanted.normalizer,
     )
+    # The Trainer switches the cache off for good; our batches do so themselves, and users generate with it.
+    vars(model.config).pop("use_cache", None)
+    vars(model.config).update(own)
     settle_sharding(trainer)
     if trainer.is_fsdp_enabled and (example := rows.with_picture()):
         trainer.data_collator = padded = with_blank_picture(padded, example)
