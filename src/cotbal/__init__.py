@@ -1,5 +1,7 @@
 """cotbal: task weights with confidence intervals for fine-tuning vision-language models on many tasks."""
 
+from __future__ import annotations
+
 import logging
 
 # On CPUs bitsandbytes asks for a package that would fetch code from the hub, and does without: one line that nobody
