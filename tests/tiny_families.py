@@ -50,26 +50,32 @@ class Family:
         processor, model: names of its processor and configuration class in transformers.
         tokens: name in the tokenizer's settings -> special token.
         config: (ids of special tokens, size of the vocabulary) -> arguments of the configuration.
-        images: its image processor.
+        images: its image processor, or the settings of one that needs torchvision.
         template: chat template; None where the family takes questions and answers without one.
         end: token that ends a turn.
         others: special tokens without a name in the tokenizer's settings.
         settings: further arguments of the processor.
         videos: class of the processor's half for videos; empty where it has none.
         bytes: whether the tokenizer works on bytes.
+        packs: whether packed rows are kept apart; else packing is refused.
+        mixes: whether rows with and without pictures may share a batch.
+        audio: class of the processor's half for sound; empty where it has none.
     """
 
     processor: str
     model: str
     tokens: Mapping[str, str]
     config: Callable[[Callable[[str], int], int], dict[str, Any]]
-    images: Callable[[], Any]
+    images: Callable[[], Any] | Mapping[str, Any]
     template: str | None
     end: str
     others: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     videos: str = ""
     bytes: bool = True
+    packs: bool = False
+    mixes: bool = True
+    audio: str = ""
 
 
 def text(vocabulary: int, **more: Any) -> dict[str, Any]:
@@ -159,6 +165,7 @@ def _pixtral(model: str, picture: str, **more: Any) -> Family:
         "{% endfor %}{% if m['role'] == 'user' %}[/INST]{% else %}{{ eos_token }}{% endif %}{% endfor %}",
         end="</s>",
         settings={"patch_size": 8 // merged, "spatial_merge_size": merged},
+        packs=True,
     )
 
 
@@ -186,6 +193,7 @@ FAMILIES: dict[str, Family] = {
         end="</s>",
         settings={"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1},
         bytes=False,
+        packs=True,
     ),
     "llava_onevision": Family(
         processor="LlavaOnevisionProcessor",
@@ -263,6 +271,7 @@ FAMILIES: dict[str, Family] = {
         end="<|im_end|>",
         settings={"image_seq_length": 4},
         videos="InternVLVideoProcessor",
+        packs=True,
     ),
     "mistral3": _pixtral("Mistral3", "image_token_index", spatial_merge_size=2),
     "pixtral": _pixtral("Llava", "image_token_index", vision_feature_select_strategy="full"),
@@ -352,23 +361,25 @@ def tokenizer(family: Family) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core, **basic, extra_special_tokens=named)
 
 
-def build(name: str, directory: Path, seed: int = 0) -> Path:
+def build(family: Family, directory: Path, seed: int = 0) -> Path:
     """Write a checkpoint directory of the family with random weights, the processor as published ones are."""
-    family = FAMILIES[name]
     words = tokenizer(family)
     config = getattr(transformers, family.model)(
         **family.config(words.convert_tokens_to_ids, len(words)), dtype="float32"
     )
     torch.manual_seed(seed)
     model = AutoModelForImageTextToText.from_config(config)
-    for parameter in model.parameters():
-        if parameter.dim() > 1:  # far from zero, so that what a picture shows can be seen in the losses
+    for name, parameter in model.named_parameters():
+        # Far from zero, so that what a picture shows can be seen in the losses; Mllama's gates begin closed.
+        if parameter.dim() > 1 or name.endswith("_gate"):
             torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(directory)
     words.save_pretrained(directory)
-    halves = {"image_processor": family.images().to_dict()}
+    halves = {"image_processor": family.images().to_dict() if callable(family.images) else dict(family.images)}
     if family.videos:
         halves["video_processor"] = {"video_processor_type": family.videos, "fps": 2}
+    if family.audio:
+        halves["feature_extractor"] = {"feature_extractor_type": family.audio}
     settings = {"processor_class": family.processor, **halves, **family.settings}
     (directory / "processor_config.json").write_text(json.dumps(settings))
     if family.template is not None:

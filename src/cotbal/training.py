@@ -102,6 +102,7 @@ def _trainer(
     padded = _collator(recipe, processor, tasks, rows)
     wanted, padding = recipe.file.optimization, processor.tokenizer.pad_token_id
     ranks = log.ranks.size
+    own = {name: value for name, value in vars(model.config).items() if name == "use_cache"}
     workers = processes(recipe.resources.dataloader_workers)
     settings = arguments(wanted, recipe.model, len(rows), log.paths.partial, run.seed, ranks, tracking, workers)
     trainer = TaskWeightedTrainer(
@@ -113,6 +114,9 @@ def _trainer(
         weighting=_weighting(recipe, run, tasks, weights),
         normalizer=wanted.normalizer,
     )
+    # The Trainer switches the cache off for good; our batches do so themselves, and users generate with it.
+    vars(model.config).pop("use_cache", None)
+    vars(model.config).update(own)
     settle_sharding(trainer, recipe.model.dtype)
     if (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and (example := rows.with_picture()):
         trainer.data_collator = padded = with_blank_picture(padded, example)

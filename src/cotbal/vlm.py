@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
 from cotbal.data.processors import load_processor
 from cotbal.errors import CotbalError, MissingDependency
 from cotbal.sections import ModelSection, Training
 
 Part = Literal["vision", "projector", "language"]
+
+logger = logging.getLogger(__name__)
 
 # Families differ in whether the projector stands inside the vision module or beside it.
 PROJECTOR = re.compile(
@@ -40,6 +44,7 @@ def load(
     """
     options: dict[str, Any] = {"dtype": getattr(torch, dtype), "use_safetensors": True}
     try:
+        _refuse_others(checkpoint, AutoConfig.from_pretrained(checkpoint, trust_remote_code=remote_code))
         processor = load_processor(checkpoint, remote_code)
         if settings is not None and settings.quantization is not None:
             options["quantization_config"] = _four_bits(checkpoint, settings)
@@ -49,6 +54,25 @@ def load(
             f"checkpoint {checkpoint}: expected a vision-language model in safetensors; {error}"
         ) from None
     return model, processor
+
+
+def _refuse_others(checkpoint: str, config: PreTrainedConfig) -> None:
+    """Refuse what does not write its answer behind the question, one token after the other, before weights are read.
+
+    Raises:
+        CotbalError: an encoder-decoder, or a model that is not trained on labels (diffusion, actions of a robot).
+    """
+    if config.is_encoder_decoder or config.get_text_config().is_encoder_decoder:
+        raise CotbalError(
+            f"checkpoint {checkpoint}: {config.model_type} is an encoder-decoder, which reads the question in one half "
+            "and writes the answer in another; only models that write the answer behind the question can be trained"
+        )
+    kind = AutoModelForImageTextToText._model_mapping.get(type(config), None)
+    if kind is not None and "labels" not in inspect.signature(kind.forward).parameters:
+        raise CotbalError(
+            f"checkpoint {checkpoint}: {kind.__name__} takes no labels, so it does not learn to write the next token; "
+            "only models that do can be trained"
+        )
 
 
 def _four_bits(checkpoint: str, settings: ModelSection) -> Any:
@@ -170,6 +194,7 @@ def _linear_layers(model: PreTrainedModel, settings: ModelSection) -> list[str]:
     """Names of the linear layers that get adapters: of the parts trained with LoRA, the head left out."""
     adapted = {part for part, way in _ways(settings).items() if way == "lora"}
     of, head, wanted = parts(model), model.get_output_embeddings(), settings.lora.targets
+    _mention_experts(model, [name for name, part in of.items() if part in adapted], wanted)
     targets = [
         name
         for name, module in model.named_modules()
@@ -181,6 +206,25 @@ def _linear_layers(model: PreTrainedModel, settings: ModelSection) -> list[str]:
     if not targets:
         raise CotbalError(f"model.lora.targets: no linear layer of {', '.join(sorted(adapted))} has one of these names")
     return targets
+
+
+def _mention_experts(model: PreTrainedModel, names: list[str], wanted: Sequence[str] | None) -> None:
+    """Say that parameters which hold the matrices of all experts of a layer get no adapters.
+
+    Raises:
+        CotbalError: the recipe asks for them.
+    """
+    fused = {name.rpartition(".")[2] for name in names if model.get_parameter(name).dim() == 3}
+    fused -= {name.split(".")[-2] for name in names if "." in name}  # also a layer of this name: no doubt what is meant
+    experts = [name for name in names if "experts" in name and name.rpartition(".")[2] in fused]
+    asked = sorted(set(wanted or ()) & {name.rpartition(".")[2] for name in experts})
+    if asked:
+        raise CotbalError(
+            f"model.lora.targets: {asked[0]} holds the matrices of all experts of a layer and is no linear layer, so "
+            "it gets no adapters; leave it out, or train the part in full"
+        )
+    if experts:
+        logger.warning("LoRA leaves %d parameters of experts frozen, among them %s", len(experts), experts[0])
 
 
 def save_merged(model: nn.Module, processor: Any, directory: Path, dtype: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,11 @@ def test_the_training_moved_the_model(recipe_file: Path, tmp_path: Path) -> None
         load_file(path / "model.safetensors") for path in (Path(recipe.checkpoint), tmp_path / "checkpoint")
     )
     assert any(not torch.equal(before[name], after[name]) for name in before.keys() & after.keys())
+    caches = [
+        json.loads((path / "config.json").read_text()).get("use_cache", "absent")
+        for path in (Path(recipe.checkpoint), tmp_path / "checkpoint")
+    ]
+    assert caches[0] == caches[1], "the Trainer switches the cache off, users generate with it"
 
 
 class Deaf(LlavaForConditionalGeneration):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from transformers import PI0Config, T5Gemma2Config
 
+import tiny_families
 from cotbal import vlm
 from cotbal.errors import CotbalError, MissingDependency
 from cotbal.sections import Lora, ModelSection
+from further_families import FURTHER
 from tiny_vlm import BASE, build
 
 
@@ -175,6 +179,32 @@ def test_a_merged_qlora_is_an_ordinary_checkpoint(tmp_path: Path, asked: bool, t
     with torch.no_grad():
         assert torch.allclose(reloaded(input_ids=ids).logits, before, atol=tolerance)
     assert not torch.allclose(before, untouched, atol=0.5)
+
+
+def test_what_does_not_write_answers_behind_questions_is_refused(tmp_path: Path) -> None:
+    for name, config in (("t5", T5Gemma2Config()), ("pi0", PI0Config())):
+        config.save_pretrained(tmp_path / name)
+    with pytest.raises(CotbalError, match="t5gemma2 is an encoder-decoder, which reads the question in one half"):
+        vlm.load(str(tmp_path / "t5"), "float32", False)
+    with pytest.raises(CotbalError, match="PI0ForConditionalGeneration takes no labels, so it does not learn to write"):
+        vlm.load(str(tmp_path / "pi0"), "float32", False)
+
+
+def test_fused_experts_get_no_adapters_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, _ = vlm.load(str(tiny_families.build(FURTHER["qwen3_vl_moe"], tmp_path)), "float32", False)
+    asked = Lora(targets=("q_proj", "gate_up_proj"))
+    with pytest.raises(CotbalError, match=r"targets: gate_up_proj holds the matrices of all experts of a layer"):
+        vlm.prepare(model, ModelSection(checkpoint="x", language="lora", lora=asked))
+    prepared = vlm.prepare(model, ModelSection(checkpoint="x", language="lora"))
+    assert "LoRA leaves 4 parameters of experts frozen" in caplog.text
+    assert not any(p.requires_grad for name, p in prepared.named_parameters() if "experts" in name)
+
+
+def test_of_bitsandbytes_one_line_alone_is_hidden(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
+    logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s.", "no module named kernels")
+    logger.warning("something else")
+    assert [record.getMessage() for record in caplog.records] == ["something else"]
 
 
 def test_quantization_without_its_package_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ class Collator:
 
     Attributes:
         end: token that ends a turn, and with it the generation of an answer.
+        placeholder: id of the token that the template writes for a picture.
     """
 
     def __init__(self, processor: Any, images: Path, max_length: int) -> None:
@@ -54,6 +56,7 @@ class Collator:
         self.template = chat_template(processor)
         self.frame = frame(self.template, self.tokenizer)
         self.end = self.frame.end
+        self.placeholder: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
 
     def training(self, rows: Sequence[Row]) -> Batch:
         """Tensors for training: `input_ids`, `labels` [row, position], ..., padded on the right.
@@ -64,13 +67,14 @@ class Collator:
         rendered = [self._rendered(row) for row in rows]
         pictures = [open_pictures(self.images, row.record) for row in rows]
         batch = self._tokens([r.text for r in rendered], pictures, "right")
-        labels = torch.full_like(batch["input_ids"], IGNORED)
+        labels, ends = torch.full_like(batch["input_ids"], IGNORED), []
         for i, (row, text) in enumerate(zip(rows, rendered, strict=True)):
             ids = batch["input_ids"][i][batch["attention_mask"][i].bool()]
-            for start, stop in self._assistant_positions(row, text, pictures[i], ids):
+            for start, stop in self._assistant_positions(row, text, ids):
                 labels[i, start:stop] = batch["input_ids"][i, start:stop]
+            ends.append(self._end_of_pictures(text, len(ids)) if len(ids) > self.max_length else 0)
         batch["labels"] = labels
-        return cut(batch, rows, self.processor, self.max_length)
+        return cut(batch, rows, ends, self.max_length)
 
     def prompts(self, rows: Sequence[Row]) -> Batch:
         """Tensors for generation: the rows up to the point where the assistant answers, padded on the left."""
@@ -87,17 +91,23 @@ class Collator:
     def _rendered(self, row: Row) -> Rendered:
         return render(messages(row.record.turns, row.instruction), self.template, self.tokenizer, self.frame)
 
-    def _tokens(self, texts: list[str], pictures: list[list[Image.Image]], side: str, **more: Any) -> Batch:
-        found = self.processor(
-            text=texts,
-            images=pictures if any(pictures) else None,
-            padding=True,
-            padding_side=side,
-            add_special_tokens=self._adds_start(texts[0]),
-            return_tensors="pt",
-            **more,
-        )
-        return dict(found)
+    def _tokens(self, texts: list[str], pictures: list[list[Image.Image]], side: str) -> Batch:
+        try:
+            found = self.processor(
+                text=texts,
+                images=pictures if any(pictures) else None,
+                padding=True,
+                padding_side=side,
+                add_special_tokens=self._adds_start(texts[0]),
+                return_tensors="pt",
+            )
+        except (ValueError, TypeError, IndexError) as error:
+            raise DataError(
+                f"{type(self.processor).__name__} makes no batch of rows with "
+                f"{', '.join(str(len(one)) for one in pictures)} pictures: {error}"
+            ) from error
+        # Llama 4's processor has them in bfloat16 whatever the model computes in.
+        return {key: value.float() if _is_float(value) else value for key, value in found.items()}
 
     def _adds_start(self, text: str) -> bool:
         """A template that writes the start token itself must not get a second one from the tokenizer."""
@@ -109,19 +119,24 @@ class Collator:
         found = self.tokenizer(text.text, add_special_tokens=self._adds_start(text.text), return_offsets_mapping=True)
         return found["input_ids"], [_covering(span, found["offset_mapping"]) for span in text.spans]
 
-    def _assistant_positions(self, row: Row, text: Rendered, pictures: list[Image.Image], ids: Tensor) -> list[Range]:
+    def _end_of_pictures(self, text: Rendered, length: int) -> int:
+        """Tokens of an expanded row up to the end of its last picture; nothing behind that is expanded."""
+        plain, _ = self._unexpanded(text)
+        return length - plain[::-1].index(self.placeholder) if self.placeholder in plain else 0
+
+    def _assistant_positions(self, row: Row, text: Rendered, ids: Tensor) -> list[Range]:
         """Ranges of the assistant's tokens in the expanded row.
 
         A processor replaces each placeholder by many tokens, so positions move, but nothing behind the last
-        placeholder changes: positions are counted from the end. Where a picture follows an assistant turn, the
-        processor is asked once more, for this row alone, which characters it put in the place of the placeholders.
+        placeholder changes: positions are counted from the end. Where a picture follows an assistant turn, the text
+        between pictures is looked for in the row.
         """
         first_answer = next(i for i, turn in enumerate(row.record.turns) if turn.role == "assistant")
+        plain, ranges = self._unexpanded(text)
         if any(PICTURE in turn.text for turn in row.record.turns[first_answer:]):
-            found, ranges = self._expanded(text, pictures)
-            agree = found == ids.tolist()
+            found = aligned(plain, ranges, ids.tolist(), self.placeholder)
+            agree, ranges = len(found) == sum(start < stop for start, stop in ranges), found
         else:
-            plain, ranges = self._unexpanded(text)
             tail = len(plain) - min((r[0] for r in ranges if r[0] < r[1]), default=len(plain))
             shift = len(ids) - len(plain)
             agree = ids[len(ids) - tail :].tolist() == plain[len(plain) - tail :]
@@ -133,25 +148,52 @@ class Collator:
             )
         return ranges
 
-    def _expanded(self, text: Rendered, pictures: list[Image.Image]) -> tuple[list[int], list[Range]]:
-        """Token ids of a row with its pictures, and the token ranges of its spans."""
-        found = self._tokens(
-            [text.text], [pictures], "right", return_offsets_mapping=True, return_text_replacement_offsets=True
-        )
-        replaced = found["text_replacement_offsets"][0]
-
-        def moved(place: int) -> int:
-            before = [one for one in replaced if one["span"][1] <= place]
-            return place + (before[-1]["new_span"][1] - before[-1]["span"][1] if before else 0)
-
-        offsets = found["offset_mapping"][0].tolist()
-        return found["input_ids"][0].tolist(), [_covering((moved(a), moved(b)), offsets) for a, b in text.spans]
-
 
 def _covering(span: tuple[int, int], offsets: Sequence[Sequence[int]]) -> Range:
     """The tokens that hold characters of the span: a word's first token may begin with the space before the word."""
     inside = [i for i, (start, stop) in enumerate(offsets) if start < stop and start < span[1] and stop > span[0]]
     return (inside[0], inside[-1] + 1) if inside else (0, 0)
+
+
+def aligned(plain: list[int], ranges: Sequence[Range], ids: list[int], placeholder: int) -> list[Range]:
+    """Where ranges of tokens lie once each placeholder has become a picture; those that are not found are left out.
+
+    The text between two placeholders, up to its last range, is looked for behind the one before it. Little but pictures
+    lies between them, so the first place that fits is the right one. What stands next to a picture may have changed (a
+    space, joined to the first word), so some of the first tokens may be absent, though none from the first range on.
+
+    Args:
+        plain: token ids with a placeholder a picture.
+        ranges: in `plain`.
+        ids: the same with pictures.
+    """
+    found, place = [], 0
+    for start, stop in _pieces(plain, placeholder):
+        inside = [one for one in ranges if start <= one[0] < one[1] <= stop]
+        if not inside:
+            continue
+        shift = _shift(plain[: inside[-1][1]], range(start, inside[0][0] + 1), ids, place)
+        if shift is None:
+            break
+        found += [(a + shift, b + shift) for a, b in inside]
+        place = inside[-1][1] + shift
+    return found
+
+
+def _shift(plain: list[int], firsts: range, ids: list[int], place: int) -> int | None:
+    """How far the end of `plain`, from the earliest of `firsts` that fits, lies further on in `ids`, behind `place`."""
+    for first in firsts:
+        wanted = plain[first:]
+        for at in range(place, len(ids) - len(wanted) + 1):
+            if ids[at : at + len(wanted)] == wanted:
+                return at - first
+    return None
+
+
+def _pieces(plain: list[int], placeholder: int) -> list[Range]:
+    """Ranges of tokens between placeholders."""
+    borders = [-1, *(i for i, token in enumerate(plain) if token == placeholder), len(plain)]
+    return [(a + 1, b) for a, b in pairwise(borders)]
 
 
 def open_pictures(root: Path, record: Record) -> list[Image.Image]:
@@ -166,26 +208,35 @@ def open_pictures(root: Path, record: Record) -> list[Image.Image]:
         raise DataError(f"record {record.number} ({record.id}): {error}") from None
 
 
-def cut(batch: Batch, rows: Sequence[Row], processor: Any, max_length: int) -> Batch:
+def cut(batch: Batch, rows: Sequence[Row], ends: Sequence[int], max_length: int) -> Batch:
     """The batch without what stands behind `max_length` tokens.
 
+    Args:
+        ends: tokens of every row up to the end of its last picture.
+
     Raises:
-        DataError: a token of a picture stands there.
+        DataError: a picture ends behind `max_length`.
     """
     shape = batch["input_ids"].shape
     if shape[1] <= max_length:
         return batch
-    pictures = torch.tensor([token for token in processor.image_token_ids if token is not None])
-    lost = torch.isin(batch["input_ids"][:, max_length:], pictures).any(dim=1)
-    if lost.any():
-        record = rows[int(lost.nonzero()[0])].record
+    lost = [row.record for row, end in zip(rows, ends, strict=True) if end > max_length]
+    if lost:
         raise DataError(
-            f"record {record.number} ({record.id}): its pictures need more than max_length = {max_length} tokens"
+            f"record {lost[0].number} ({lost[0].id}): its pictures need more than max_length = {max_length} tokens"
         )
-    return {
-        key: value[:, :max_length] if isinstance(value, Tensor) and value.shape == shape else value
-        for key, value in batch.items()
-    }
+    return {key: value[:, :max_length] if _by_position(value, shape) else value for key, value in batch.items()}
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _by_position(value: Any, shape: torch.Size) -> bool:
+    """Whether a field says something of every position: ids, kinds, masks, also which pictures a position may see."""
+    if not isinstance(value, Tensor) or value.shape[:2] != shape:
+        return False
+    return value.dim() == 2 or not _is_float(value)
 
 
 def chat_template(processor: Any) -> str:
@@ -194,6 +245,11 @@ def chat_template(processor: Any) -> str:
     Raises:
         DataError: there is none, or it cannot write a question about a picture.
     """
+    if not isinstance(getattr(processor, "image_token", None), str):
+        raise DataError(
+            f"{type(processor).__name__} knows no token that stands for a picture in the text; only models that see "
+            "pictures among their tokens can be trained"
+        )
     template = processor.chat_template or processor.tokenizer.chat_template
     template = template.get("default") if isinstance(template, dict) else template
     if not isinstance(template, str):

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from transformers import AutoImageProcessor, AutoProcessor, AutoTokenizer, ProcessorMixin
+from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoProcessor, AutoTokenizer, ProcessorMixin
 from transformers.utils import is_torchvision_available
 from transformers.video_processing_utils import VideoProcessorMixin
 
@@ -86,6 +86,7 @@ def _without_torchvision(checkpoint: str) -> Any | None:
     halves: dict[str, Callable[[], Any]] = {
         "image_processor": lambda: AutoImageProcessor.from_pretrained(checkpoint),
         "tokenizer": lambda: AutoTokenizer.from_pretrained(checkpoint),
+        "feature_extractor": lambda: AutoFeatureExtractor.from_pretrained(checkpoint),
         VIDEOS: lambda: _VideoSettings(**videos),
     }
     return _unchecked(kind).from_args_and_dict([halves[name]() for name in kind.get_attributes()], settings)

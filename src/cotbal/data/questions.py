@@ -32,8 +32,12 @@ def collator_for(
         files: the records that will be trained on.
 
     Raises:
-        DataError: the processor cannot be used, or takes one question a record and `files` hold more.
+        DataError: the processor cannot be used, takes one question a record and `files` hold more, or the model looks
+            at pictures through layers of their own and `files` hold records without a picture beside others.
     """
+    files = list(files)
+    if "cross_attention_mask" in getattr(processor, "model_input_names", ()):
+        _refuse_mixtures(files, type(processor).__name__)
     if "suffix" not in inspect.signature(type(processor).__call__).parameters:
         return Collator(processor, images, max_length)
     for records in files:
@@ -51,6 +55,21 @@ def _refuse_conversations(records: Records, processor: str) -> None:
         )
 
 
+def _refuse_mixtures(files: Sequence[Records], processor: str) -> None:
+    """Layers that look at pictures are left out where a batch has none, and change rows of text alone where it has.
+
+    So the loss and the answer of a row without a picture would depend on the rows beside it (Mllama).
+    """
+    counts = [records.pictures() for records in files]
+    if any(each.any() for each in counts) and not all(each.all() for each in counts):
+        records, each = next((r, c) for r, c in zip(files, counts, strict=True) if not c.all())
+        first = records[int((each == 0).nonzero()[0][0])]
+        raise DataError(
+            f"{records.source}, record {first.number} ({first.id}) has no picture: with {processor} the loss of "
+            "a record without a picture depends on its neighbours; train on pictures alone, or on texts alone"
+        )
+
+
 class QuestionCollator:
     """Turns rows of one question and answer into one padded batch; the arguments are those of `Collator`.
 
@@ -64,13 +83,15 @@ class QuestionCollator:
         self.images = images
         self.max_length = max_length
         self.end: str = self.tokenizer.eos_token
+        self.placeholder: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
 
     def training(self, rows: Sequence[Row]) -> Batch:
         """Tensors for training, as `Collator.training` makes them, with `token_type_ids` 1 on the answers."""
         batch = self._padded([self._tokens(row, row.record.turns[-1].text) for row in rows], "right")
         answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1)
         batch["labels"] = batch["input_ids"].masked_fill(~answers, IGNORED)
-        return cut(batch, rows, self.processor, self.max_length)
+        ends = (batch["input_ids"] == self.placeholder).sum(dim=1).tolist()  # pictures stand first
+        return cut(batch, rows, ends, self.max_length)
 
     def prompts(self, rows: Sequence[Row]) -> Batch:
         """Tensors for generation, padded on the left."""

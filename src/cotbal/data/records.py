@@ -111,6 +111,11 @@ class Records(Sequence[Record]):
         turns = pc.subtract(pc.list_value_length(self._columns["texts"]), self._columns["system"].cast(pa.int32()))
         return turns.to_numpy() // 2
 
+    def pictures(self) -> np.ndarray:
+        """Number of pictures of every record, `[record]`."""
+        counts: np.ndarray = pc.list_value_length(self._columns["images"]).to_numpy()
+        return counts
+
     def _batches(self, columns: list[Any]) -> Iterator[Iterator[tuple[Any, ...]]]:
         for start in range(0, len(columns[0]), _ROWS):
             yield zip(*(column.slice(start, _ROWS).to_pylist() for column in columns), strict=True)

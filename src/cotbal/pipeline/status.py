@@ -81,7 +81,7 @@ def _at_rest(paths: RunPaths) -> tuple[Word, str]:
 
 
 def _kept(paths: RunPaths) -> bool:
-    """Whether something of an interrupted run need not be done again; answering begins at the first unanswered piece."""
+    """Whether something of an interrupted run need not be done again; answers are kept piece by piece."""
     # `complete`: see cotbal.hosts.checkpoints, which needs torch.
     whole = any(paths.partial.glob("checkpoint-*/complete"))
     return isinstance(paths, SubmissionPaths) or paths.trained.exists() or whole

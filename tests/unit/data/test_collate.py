@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from transformers import AutoProcessor
 
-from cotbal.data.collate import Collator, Row
+from cotbal.data.collate import Collator, Row, aligned
 from cotbal.data.records import Record, Turn
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
@@ -60,6 +60,16 @@ def test_labels_are_the_tokens_at_their_own_places(collator: Collator) -> None:
     assert (batch["labels"][mask] == batch["input_ids"][mask]).all()
     assert not (batch["labels"] == collator.processor.image_token_id).any()
     assert (batch["input_ids"] == collator.processor.image_token_id).sum(dim=1).tolist() == [36, 72]
+
+
+def test_answers_are_found_between_pictures() -> None:
+    """7 is the placeholder, 8 and 9 the picture; a processor may put a token first and change what is next to it."""
+    plain, ranges = [1, 7, 2, 3, 4, 7, 5, 3, 4], [(3, 5), (7, 9)]
+    whole = [1, 8, 9, 8, 2, 3, 4, 8, 9, 5, 3, 4]
+    assert aligned(plain, ranges, whole, 7) == [(5, 7), (10, 12)]
+    assert aligned(plain, ranges, [6, *whole], 7) == [(6, 8), (11, 13)]
+    assert aligned(plain, ranges, [1, 8, 9, 8, 6, 3, 4, 8, 9, 6, 3, 4], 7) == [(5, 7), (10, 12)]
+    assert aligned(plain, ranges, [1, 8, 9, 8, 2, 3, 4, 8, 9, 5, 3, 6], 7) == [(5, 7)], "the last answer is not there"
 
 
 def test_a_batch_without_pictures(collator: Collator) -> None:

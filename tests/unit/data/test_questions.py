@@ -13,12 +13,13 @@ from cotbal.data.questions import QuestionCollator, collator_for
 from cotbal.data.records import Record, Turn, default_cache, open_records
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
-from tiny_families import build
+from further_families import FURTHER
+from tiny_families import FAMILIES, build
 
 
 @pytest.fixture(scope="module")
 def processor(tmp_path_factory: pytest.TempPathFactory) -> object:
-    return vlm.load(str(build("paligemma", tmp_path_factory.mktemp("paligemma"))), "float32", False)[1]
+    return vlm.load(str(build(FAMILIES["paligemma"], tmp_path_factory.mktemp("paligemma"))), "float32", False)[1]
 
 
 def test_the_row_is_question_line_break_and_answer(processor: object, tmp_path: Path) -> None:
@@ -44,3 +45,31 @@ def test_conversations_are_refused_with_the_first_of_them(processor: object, tmp
     assert records.answers().tolist() == [1, 1, 2, 3]
     with pytest.raises(DataError, match=r"chat\.jsonl, record 3 \(r2\): PaliGemmaProcessor .* found 2 records"):
         collator_for(processor, tmp_path, 100, [records])
+
+
+def test_records_without_a_picture_are_refused_where_they_would_depend_on_others(tmp_path: Path) -> None:
+    mllama = vlm.load(str(build(FURTHER["mllama"], tmp_path / "mllama")), "float32", False)[1]
+    turns = [{"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "tree"}]
+    pictured = {"id": "a", "image": "a.png", "conversations": turns}
+    plain = {"id": "b", "conversations": [{"from": "human", "value": "What?"}, turns[1]]}
+    files = []
+    for name, rows in (("pictured", [pictured]), ("plain", [plain]), ("mixed", [pictured, plain])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        files.append(open_records(tmp_path / f"{name}.jsonl", default_cache()))
+    assert files[2].pictures().tolist() == [1, 0]
+    for whole in files[:2]:
+        collator_for(mllama, tmp_path, 100, [whole])
+    with pytest.raises(DataError, match=r"mixed\.jsonl, record 2 \(b\) has no picture: with MllamaProcessor the loss"):
+        collator_for(mllama, tmp_path, 100, [files[2]])
+    with pytest.raises(DataError, match=r"plain\.jsonl, record 1 \(b\) has no picture"):
+        collator_for(mllama, tmp_path, 100, files[:2])
+
+
+def test_processors_that_cannot_show_a_picture_are_refused(tmp_path: Path) -> None:
+    processor = vlm.load(str(build(FURTHER["llava_next"], tmp_path / "model")), "float32", False)[1]
+    row = Row(Record("r1", None, (), (Turn("user", "what?"), Turn("assistant", "<image> n")), ("n",), 1), "task", None)
+    with pytest.raises(DataError, match="LlavaNextProcessor makes no batch of rows with 0 pictures: "):
+        collator_for(processor, tmp_path, 100).training([row])
+    processor.image_token = None
+    with pytest.raises(DataError, match="LlavaNextProcessor knows no token that stands for a picture in the text"):
+        collator_for(processor, tmp_path, 100)

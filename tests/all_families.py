@@ -1,0 +1,12 @@
+"""All families that tests or `benchmarks/model_families.py` make checkpoints of, by the type in their configuration."""
+
+from __future__ import annotations
+
+from further_families import FURTHER
+from rare_families import RARE
+from tiny_families import FAMILIES
+
+ALL = FAMILIES | FURTHER | RARE
+# The whole contract for those that many people train or that are built in a way of their own, its heart for others.
+FULL = (*FAMILIES, "llava_next", "gemma4", "glm4v", "qwen3_vl_moe", "idefics2", "mllama")
+SHORT = tuple(name for name in FURTHER if name not in FULL)

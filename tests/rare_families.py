@@ -1,0 +1,631 @@
+"""Families that few people fine-tune, or whose processors need torchvision: for benchmarks/model_families.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from further_families import (
+    CLIP,
+    EXPERTS,
+    FURTHER,
+    LLAVA,
+    _gemma4,
+    _glm,
+    grid,
+    ids,
+    picture,
+    square,
+    turns,
+)
+from tiny_families import CHATML, FAMILIES, LINEAR, SIGLIP, WIDTH, Family, _qwen_vision, text, vision
+
+MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
+CHAT = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
+USER = turns("USER: ", "ASSISTANT:", "{{ eos_token }}", "<image>", "\n", "{{ bos_token }}")
+VQ = {
+    "embed_dim": 8, "num_embeddings": 16, "latent_channels": 8, "resolution": 16, "base_channels": 32,
+    "channel_multiplier": [1, 2], "num_res_blocks": 1, "codebook_size": 16,
+}  # fmt: skip
+SAM = {
+    "hidden_size": WIDTH, "output_channels": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64,
+    "patch_size": 4, "mlp_dim": 32, "window_size": 2, "global_attn_indexes": [1],
+}  # fmt: skip
+DEEPSEEK = FURTHER["deepseek_vl"]
+MLA = {
+    "kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8,
+    "n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1,
+    "head_dim": 4, **EXPERTS,
+}  # fmt: skip
+
+
+def _chat(**more: Any) -> dict[str, Any]:
+    """What most that were built on Qwen's chat format have in common."""
+    return {"tokens": CHAT, "template": CHATML.replace("PICTURE", "<image>"), "end": "<|im_end|>", **more}
+
+
+def _omni(model: str, processor: str, seen: dict[str, Any], **text_more: Any) -> Family:
+    names = {
+        "image_token": "<|IMAGE|>", "video_token": "<|VIDEO|>", "audio_token": "<|AUDIO|>",
+        "vision_bos_token": "<|vision_bos|>", "vision_eos_token": "<|vision_eos|>", "audio_bos_token": "<|audio_bos|>",
+        "audio_eos_token": "<|audio_eos|>",
+    }  # fmt: skip
+    sound = {
+        "d_model": WIDTH, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "num_mel_bins": 16,
+        "output_dim": WIDTH, "max_source_positions": 64, "n_window": 4, "downsample_hidden_size": 8,
+    }  # fmt: skip
+    kind = "index" if processor == "Qwen2_5Omni" else "id"
+    return Family(
+        processor=f"{processor}Processor",
+        model=f"{model}Config",
+        tokens={**CHAT, **names},
+        others=("<|im_start|>",),
+        config=lambda token, size: {
+            "text_config": text(size, **{"rope_parameters": MROPE, **text_more}),
+            "vision_config": seen,
+            "audio_config": sound,
+            **{f"{one}_token_{kind}": token(f"<|{one.upper()}|>") for one in ("image", "video", "audio")},
+            **ids(token, vision_start_token_id="<|vision_bos|>", vision_end_token_id="<|vision_eos|>"),
+            **ids(token, audio_start_token_id="<|audio_bos|>", audio_end_token_id="<|audio_eos|>"),
+        },
+        images=grid("Qwen2VLImageProcessor"),
+        template=CHATML.replace("PICTURE", "<|vision_bos|><|IMAGE|><|vision_eos|>"),
+        end="<|im_end|>",
+        videos="Qwen2VLVideoProcessor",
+        audio="WhisperFeatureExtractor",
+    )
+
+
+def _plain(model: str, images: dict[str, Any], config: Any, settings: dict[str, Any] | None = None) -> Family:
+    """Of the time before chat: no template, and a picture is no token of the text, or a fixed number of them."""
+    return Family(
+        processor=f"{model}Processor",
+        model=f"{model}Config",
+        tokens={"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"},
+        config=lambda _, size: config(size),
+        images=images,
+        template=None,
+        end="</s>",
+        settings=settings or {},
+    )
+
+
+RARE: dict[str, Family] = {
+    "llama4": Family(
+        processor="Llama4Processor",
+        model="Llama4Config",
+        tokens={"bos_token": "<|begin_of_text|>", "eos_token": "<|eot|>", "pad_token": "<|finetune_right_pad|>"},
+        others=(
+            "<|image|>",
+            "<|image_start|>",
+            "<|image_end|>",
+            "<|patch|>",
+            "<|tile_x_separator|>",
+            "<|tile_y_separator|>",
+            "<|header_start|>",
+            "<|header_end|>",
+        ),
+        config=lambda token, size: {
+            "text_config": text(
+                size,
+                head_dim=8,
+                num_local_experts=4,
+                num_experts_per_tok=1,
+                intermediate_size_mlp=32,
+                interleave_moe_layer_step=2,
+                attention_chunk_size=64,
+                no_rope_layer_interval=2,
+            ),
+            "vision_config": vision(
+                image_size=16,
+                patch_size=4,
+                vision_output_dim=WIDTH,
+                projector_input_dim=WIDTH,
+                projector_output_dim=WIDTH,
+                intermediate_size=4 * WIDTH,
+            ),
+            **ids(
+                token, image_token_index="<|patch|>", boi_token_index="<|image_start|>", eoi_token_index="<|image_end|>"
+            ),
+        },
+        images=square("Llama4ImageProcessor", max_patches=2),
+        template=turns(
+            "<|header_start|>user<|header_end|>\n",
+            "<|header_start|>assistant<|header_end|>\n",
+            "<|eot|>",
+            "<|image|>",
+            "<|eot|>",
+            "{{ bos_token }}",
+        ),
+        end="<|eot|>",
+        settings={"patch_size": 4},
+    ),
+    "lfm2_vl": Family(
+        processor="Lfm2VlProcessor",
+        model="Lfm2VlConfig",
+        tokens={
+            "bos_token": "<|startoftext|>",
+            "eos_token": "<|im_end|>",
+            "pad_token": "<|pad|>",
+            "image_token": "<image>",
+            "image_start_token": "<|image_start|>",
+            "image_end_token": "<|image_end|>",
+            "image_thumbnail_token": "<|img_thumbnail|>",
+        },
+        others=("<|im_start|>", *(f"<|img_row_{i}_col_{j}|>" for i in range(1, 4) for j in range(1, 4))),
+        config=lambda token, size: {
+            "text_config": {
+                "model_type": "lfm2",
+                **text(size, layer_types=["conv", "full_attention"], block_multiple_of=8),
+            },
+            "vision_config": {
+                "model_type": "siglip2_vision_model",
+                **vision(patch_size=4, num_patches=16, vision_use_head=False),
+            },
+            "image_token_id": token("<image>"),
+            "projector_hidden_size": WIDTH,
+        },
+        images=square(
+            "Lfm2VlImageProcessor",
+            encoder_patch_size=4,
+            tile_size=16,
+            max_tiles=4,
+            min_image_tokens=2,
+            max_image_tokens=4,
+            max_num_patches=64,
+        ),
+        template="{{ bos_token }}" + CHATML.replace("PICTURE", "<image>"),
+        end="<|im_end|>",
+    ),
+    "cohere2_vision": replace(
+        FURTHER["aya_vision"],
+        processor="Cohere2VisionProcessor",
+        model="Cohere2VisionConfig",
+        tokens={
+            **FURTHER["aya_vision"].tokens,
+            "image_token": "<|IMG_PATCH|>",
+            "boi_token": "<|START_OF_IMG|>",
+            "eoi_token": "<|END_OF_IMG|>",
+            "img_line_break_token": "<|IMG_LINE_BREAK|>",
+        },
+        others=FURTHER["aya_vision"].others[5:],
+        config=lambda token, size: {
+            "text_config": {"model_type": "cohere2", **text(size, head_dim=8, layer_types=["full_attention"] * 2)},
+            "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=4)},
+            "image_token_id": token("<|IMG_PATCH|>"),
+            "alignment_intermediate_size": 32,
+        },
+        images=square("Cohere2VisionImageProcessor", max_patches=4, patch_size=2, downsample_factor=2),
+        template=FURTHER["aya_vision"].template.replace("<image>", "<|IMG_PATCH|>"),
+        settings={},
+    ),
+    "kimi_k25": Family(
+        processor="Kimi_K25Processor",
+        model="Kimi_K25Config",
+        tokens={
+            "bos_token": "[BOS]",
+            "eos_token": "<|im_end|>",
+            "pad_token": "[PAD]",
+            "image_token": "<|media_pad|>",
+            "video_token": "<|video_pad|>",
+        },
+        others=(
+            "<|im_user|>",
+            "<|im_assistant|>",
+            "<|im_middle|>",
+            "<|media_begin|>",
+            "<|media_content|>",
+            "<|media_end|>",
+        ),
+        config=lambda token, size: {
+            "text_config": {"model_type": "deepseek_v3", **text(size, **{**MLA, "num_key_value_heads": 2})},
+            "vision_config": vision(patch_size=4, pos_emb_height=4, pos_emb_width=4),
+            "projection_hidden_size": WIDTH,
+            **ids(token, image_token_id="<|media_pad|>", video_token_id="<|video_pad|>"),
+        },
+        images=picture(
+            "Kimi_K25ImageProcessor", patch_size=4, max_patches=64, size={"max_height": 16, "max_width": 16}
+        ),
+        template=turns(
+            "<|im_user|>user<|im_middle|>",
+            "<|im_assistant|>assistant<|im_middle|>",
+            "<|im_end|>",
+            "<|media_begin|>image<|media_content|><|media_pad|><|media_end|>\n",
+            "<|im_end|>",
+        ),
+        end="<|im_end|>",
+        videos="Kimi_K25VideoProcessor",
+    ),
+    "molmo2": Family(
+        processor="Molmo2Processor",
+        model="Molmo2Config",
+        others=(
+            "<|im_start|>",
+            "<|image|>",
+            "<|video|>",
+            "<im_patch>",
+            "<im_col>",
+            "<im_start>",
+            "<low_res_im_start>",
+            "<frame_start>",
+            "<im_end>",
+            "<frame_end>",
+            "<im_low>",
+        ),
+        config=lambda token, size: {
+            "text_config": text(size, head_dim=8, additional_vocab_size=8),
+            "vision_config": vision(
+                image_size=[16, 16], patch_size=4, num_position_embeddings=16, head_dim=8, num_key_value_heads=2
+            ),
+            "adapter_config": {
+                "vision_feature_layer": [-1, -2],
+                "hidden_size": WIDTH,
+                "num_attention_heads": 2,
+                "num_key_value_heads": 2,
+                "head_dim": 8,
+                "intermediate_size": 32,
+                "text_hidden_size": WIDTH,
+            },
+            **ids(
+                token,
+                image_start_token_id="<im_start>",
+                low_res_image_start_token_id="<low_res_im_start>",
+                image_end_token_id="<im_end>",
+                image_patch_id="<im_patch>",
+                frame_start_token_id="<frame_start>",
+                frame_end_token_id="<frame_end>",
+            ),
+        },
+        images=square("Molmo2ImageProcessor", max_crops=2, overlap_margins=[1, 1], patch_size=4, pooling_size=[2, 2]),
+        videos="Molmo2VideoProcessor",
+        **_chat(template=CHATML.replace("PICTURE", "<|image|>")),
+    ),
+    "minicpmv4_6": Family(
+        processor="MiniCPMV4_6Processor",
+        model="MiniCPMV4_6Config",
+        tokens={
+            **CHAT,
+            "image_token": "<|image_pad|>",
+            "video_token": "<|video_pad|>",
+            "image_start_token": "<image>",
+            "image_end_token": "</image>",
+            "slice_start_token": "<slice>",
+            "slice_end_token": "</slice>",
+            "image_id_start_token": "<image_id>",
+            "image_id_end_token": "</image_id>",
+        },
+        others=("<|im_start|>",),
+        config=lambda token, size: {
+            "text_config": {
+                "model_type": "qwen3_5_text",
+                **text(
+                    size,
+                    head_dim=8,
+                    layer_types=["linear_attention", "full_attention"],
+                    rope_parameters={"rope_theta": 1e4, "mrope_section": [1, 1, 2], "partial_rotary_factor": 1.0},
+                    **{f"linear_{one}": number for one, number in LINEAR.items()},
+                ),
+            },
+            "vision_config": vision(image_size=32, patch_size=4, insert_layer_id=0),
+            "insert_layer_id": 0,
+            "patch_size": 4,
+            "image_size": 32,
+            **ids(token, image_token_id="<|image_pad|>", video_token_id="<|video_pad|>"),
+        },
+        images=picture("MiniCPMV4_6ImageProcessor", max_slice_nums=2, scale_resolution=16, patch_size=4),
+        template=CHATML.replace("PICTURE", "<|image_pad|>\n"),
+        end="<|im_end|>",
+        videos="MiniCPMV4_6VideoProcessor",
+    ),
+    "gemma4_unified": replace(
+        _gemma4(),
+        processor="Gemma4UnifiedProcessor",
+        model="Gemma4UnifiedConfig",
+        images=picture("Gemma4UnifiedImageProcessor", patch_size=4, max_soft_tokens=70, pooling_kernel_size=2),
+        videos="Gemma4UnifiedVideoProcessor",
+        audio="Gemma4UnifiedAudioFeatureExtractor",
+    ),
+    "deepseek_vl_hybrid": replace(
+        DEEPSEEK,
+        processor="DeepseekVLHybridProcessor",
+        model="DeepseekVLHybridConfig",
+        config=lambda token, size: {
+            **DEEPSEEK.config(token, size),
+            "high_res_vision_config": {"model_type": "sam_vision_model", **SAM, "num_pos_feats": 8},
+        },
+        images=square("DeepseekVLHybridImageProcessor", min_size=4, high_res_size={"height": 64, "width": 64}),
+    ),
+    "janus": replace(
+        DEEPSEEK,
+        processor="JanusProcessor",
+        model="JanusConfig",
+        tokens={
+            **DEEPSEEK.tokens,
+            "boi_token": "<begin_of_image>",
+            "eoi_token": "<end_of_image>",
+        },
+        config=lambda token, size: {
+            "text_config": {"model_type": "llama", **text(size)},
+            "vision_config": vision(
+                image_size=16, patch_size=8, projection_dim=WIDTH, mlp_ratio=2.0, num_image_tokens=4
+            ),
+            "vq_config": {
+                **VQ,
+                "num_patches": 2,
+                "projection_dim": WIDTH,
+                "image_token_embed_dim": WIDTH,
+                "out_channels": 3,
+            },
+            "image_token_id": token("<image_placeholder>"),
+        },
+        images=square("JanusImageProcessor", min_size=4),
+        packs=False,
+    ),
+    "chameleon": Family(
+        processor="ChameleonProcessor",
+        model="ChameleonConfig",
+        tokens={
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "pad_token": "<pad>",
+            "image_token": "<image>",
+            "boi_token": "<racm3:break>",
+            "eoi_token": "<eoss>",
+        },
+        others=tuple(f"IMGIMG{letter}Z" for letter in "ABCDEFGHIJKLMNOP"),
+        config=lambda token, size: {
+            **text(size),
+            "vq_config": VQ,
+            "vocabulary_map": {"<image>": token("<image>")}
+            | {f"IMGIMG{a}Z": token(f"IMGIMG{a}Z") for a in "ABCDEFGHIJKLMNOP"},
+        },
+        images=picture("ChameleonImageProcessor", size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
+        template=USER,
+        end="</s>",
+        settings={"image_seq_length": 64},
+    ),
+    "got_ocr2": Family(
+        processor="GotOcr2Processor",
+        model="GotOcr2Config",
+        tokens=CHAT,
+        others=("<|im_start|>", "<img>", "</img>", "<imgpad>"),
+        config=lambda token, size: {
+            "text_config": {"model_type": "qwen2", **text(size)},
+            "vision_config": SAM,
+            "image_token_index": token("<imgpad>"),
+            "image_seq_length": 16,
+        },
+        images=square("GotOcr2ImageProcessor", 64),
+        template=CHATML.replace("PICTURE", "<img><imgpad></img>\n"),
+        end="<|im_end|>",
+    ),
+    "video_llava": replace(
+        LLAVA,
+        processor="VideoLlavaProcessor",
+        model="VideoLlavaConfig",
+        others=("<image>", "<video>"),
+        config=lambda token, size: {
+            "text_config": {"model_type": "llama", **text(size)},
+            "vision_config": {**CLIP, **vision(image_size=16, patch_size=8)},
+            **ids(token, image_token_index="<image>", video_token_index="<video>"),
+            "image_seq_length": 4,
+        },
+        images=picture("VideoLlavaImageProcessor", size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
+        videos="VideoLlavaVideoProcessor",
+        packs=False,
+    ),
+    "llava_next_video": replace(
+        FURTHER["llava_next"],
+        processor="LlavaNextVideoProcessor",
+        model="LlavaNextVideoConfig",
+        others=("<image>", "<video>"),
+        config=lambda token, size: {
+            **FURTHER["llava_next"].config(token, size),
+            **ids(token, image_token_index="<image>", video_token_index="<video>"),
+        },
+        videos="LlavaNextVideoVideoProcessor",
+        packs=False,
+    ),
+    "lighton_ocr": Family(
+        processor="LightOnOcrProcessor",
+        model="LightOnOcrConfig",
+        tokens={
+            **CHAT,
+            "image_token": "<|image_pad|>",
+            "image_break_token": "<|vision_pad|>",
+            "image_end_token": "<|vision_end|>",
+        },
+        others=("<|im_start|>",),
+        config=lambda token, size: {
+            "text_config": {"model_type": "qwen3", **text(size, head_dim=8)},
+            "vision_config": {"model_type": "pixtral", **vision(image_size=32, patch_size=4, head_dim=8)},
+            "image_token_id": token("<|image_pad|>"),
+        },
+        images=picture("PixtralImageProcessor", size={"longest_edge": 32}, patch_size={"height": 8, "width": 8}),
+        template=CHATML.replace("PICTURE", "<|image_pad|>"),
+        end="<|im_end|>",
+        settings={"patch_size": 4, "spatial_merge_size": 2},
+    ),
+    "qianfan_ocr": replace(
+        FAMILIES["internvl"],
+        processor="QianfanOCRProcessor",
+        model="QianfanOCRConfig",
+        others=("<|im_start|>", "<image>"),
+        template=CHATML.replace("PICTURE", "<image>\n"),
+        videos="",
+        packs=False,
+    ),
+    "video_llama_3": Family(
+        processor="VideoLlama3Processor",
+        model="VideoLlama3Config",
+        others=("<|im_start|>", "<|image_pad|>", "<|video_pad|>"),
+        config=lambda token, size: {
+            "text_config": {"model_type": "qwen2", **text(size)},
+            "vision_config": vision(patch_size=4),
+            **ids(token, image_token_id="<|image_pad|>", video_token_id="<|video_pad|>"),
+        },
+        images=grid("VideoLlama3ImageProcessor"),
+        videos="VideoLlama3VideoProcessor",
+        **_chat(template=CHATML.replace("PICTURE", "<|image_pad|>\n")),
+    ),
+    "ernie4_5_vl_moe": replace(
+        FURTHER["paddleocr_vl"],
+        processor="Ernie4_5_VLMoeProcessor",
+        model="Ernie4_5_VLMoeConfig",
+        tokens={
+            **FURTHER["paddleocr_vl"].tokens,
+            "image_start_token": "<|IMAGE_START|>",
+            "image_end_token": "<|IMAGE_END|>",
+            "video_token": "<|video@placeholder|>",
+            "video_start_token": "<|VIDEO_START|>",
+            "video_end_token": "<|VIDEO_END|>",
+        },
+        others=("<|begin_of_sentence|>",),
+        config=lambda token, size: {
+            "text_config": text(
+                size,
+                moe_intermediate_size=[16, 16],
+                moe_k=2,
+                moe_num_experts=4,
+                moe_num_shared_experts=1,
+                mlp_layer_types=["dense", "sparse"],
+                rope_parameters={**MROPE, "mrope_section": [1, 1, 2]},
+            ),
+            "vision_config": _qwen_vision(intermediate_size=32, spatial_merge_size=2, temporal_merge_size=2),
+            **ids(
+                token,
+                image_token_id="<|IMAGE_PLACEHOLDER|>",
+                image_start_token_id="<|IMAGE_START|>",
+                image_end_token_id="<|IMAGE_END|>",
+                video_token_id="<|video@placeholder|>",
+                video_start_token_id="<|VIDEO_START|>",
+                video_end_token_id="<|VIDEO_END|>",
+            ),
+        },
+        images=grid("Ernie4_5_VLMoeImageProcessor"),
+        videos="Ernie4_5_VLMoeVideoProcessor",
+    ),
+    "qwen2_5_omni_thinker": _omni(
+        "Qwen2_5OmniThinker",
+        "Qwen2_5Omni",
+        _qwen_vision(intermediate_size=32, window_size=16, out_hidden_size=WIDTH, fullatt_block_indexes=[1]),
+    ),
+    "qwen3_omni_moe_thinker": _omni(
+        "Qwen3OmniMoeThinker",
+        "Qwen3OmniMoe",
+        _qwen_vision(
+            intermediate_size=32, out_hidden_size=WIDTH, num_position_embeddings=16, deepstack_visual_indexes=[0]
+        ),
+        head_dim=8,
+        num_experts=4,
+        **EXPERTS,
+    ),
+    "exaone4_5": replace(
+        FAMILIES["qwen2_5_vl"],
+        processor="Exaone4_5_Processor",
+        model="Exaone4_5_Config",
+        config=lambda token, size: {
+            "text_config": {"model_type": "exaone4", **text(size, head_dim=8, layer_types=["full_attention"] * 2)},
+            "vision_config": _qwen_vision(
+                intermediate_size=32,
+                window_size=16,
+                out_hidden_size=WIDTH,
+                fullatt_block_indexes=[1],
+                num_key_value_heads=1,
+            ),
+            **ids(token, image_token_id="<|image_pad|>", video_token_id="<|video_pad|>"),
+        },
+    ),
+    "cosmos3_omni": replace(
+        FAMILIES["qwen3_vl"],
+        model="Cosmos3OmniConfig",
+        config=lambda token, size: {
+            **(base := FAMILIES["qwen3_vl"].config(token, size)),
+            "text_config": {"model_type": "qwen3_vl_text", **base["text_config"]},
+            "vision_config": {"model_type": "qwen3_vl_vision", **base["vision_config"]},
+        },
+    ),
+    "glmga": replace(
+        _glm("Glm46V", "Glm46VVideoProcessor", "Glm46V"),
+        images=grid("GlmgaImageProcessor"),
+    ),
+    "aria": Family(
+        processor="AriaProcessor",
+        model="AriaConfig",
+        tokens={"bos_token": "<s>", "eos_token": "<|im_end|>", "pad_token": "<pad>", "image_token": "<|img|>"},
+        others=("<|im_start|>", "<fim_prefix>", "<fim_suffix>"),
+        config=lambda token, size: {
+            "text_config": text(
+                size, head_dim=8, intermediate_size=16, moe_num_experts=4, moe_topk=2, moe_num_shared_experts=1
+            ),
+            "vision_config": {"model_type": "idefics3_vision", **vision(image_size=490, patch_size=98)},
+            "projector_patch_to_query_dict": {25: 4, 100: 4},
+            "image_token_index": token("<|img|>"),
+        },
+        images=picture("AriaImageProcessor", max_image_size=490, min_image_size=14),
+        template=CHATML.replace("PICTURE", "<fim_prefix><|img|><fim_suffix>"),
+        end="<|im_end|>",
+        settings={"size_conversion": {"490": 4, "980": 4}},
+        bytes=False,
+    ),
+    "mistral_large4": replace(
+        FAMILIES["mistral3"],
+        model="MistralLarge4Config",
+    ),
+    "shieldgemma2": replace(FAMILIES["gemma3"], processor="ShieldGemma2Processor"),
+    "blip": _plain(
+        "Blip",
+        square("BlipImageProcessor"),
+        lambda size: {
+            "text_config": text(size, encoder_hidden_size=WIDTH, projection_dim=8),
+            "vision_config": vision(image_size=16, patch_size=8, projection_dim=8),
+            "projection_dim": 8,
+        },
+    ),
+    "blip-2": _plain(
+        "Blip2",
+        square("BlipImageProcessor"),
+        lambda size: {
+            "text_config": {"model_type": "opt", **text(size, ffn_dim=32, word_embed_proj_dim=WIDTH)},
+            "vision_config": vision(image_size=16, patch_size=8),
+            "qformer_config": vision(vocab_size=size, encoder_hidden_size=WIDTH),
+            "num_query_tokens": 4,
+        },
+        {"num_query_tokens": 4},
+    ),
+    "git": _plain(
+        "Git",
+        square("CLIPImageProcessor", crop_size={"height": 16, "width": 16}),
+        lambda size: {
+            **text(size),
+            "vision_config": vision(image_size=16, patch_size=8),
+        },
+    ),
+    "kosmos-2": _plain(
+        "Kosmos2",
+        square("CLIPImageProcessor", crop_size={"height": 16, "width": 16}),
+        lambda size: {
+            "text_config": {"vocab_size": size, "embed_dim": WIDTH, "layers": 1, "ffn_dim": 32, "attention_heads": 2},
+            "vision_config": vision(image_size=16, patch_size=8),
+            "latent_query_num": 4,
+        },
+    ),
+    "idefics": _plain(
+        "Idefics",
+        picture("IdeficsImageProcessor", image_size=16),
+        lambda size: {
+            **text(size),
+            "vision_config": {
+                "embed_dim": WIDTH,
+                "image_size": 16,
+                "patch_size": 8,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "intermediate_size": 32,
+            },
+            "perceiver_config": {"use_resampler": False},
+            "cross_layer_interval": 1,
+            "additional_vocab_size": 0,
+        },
+    ),
+}
