@@ -1,7 +1,11 @@
-# An image of cotbal from the constraints. It was written without a container engine at hand: it has not been built yet.
+# An image of cotbal from the constraints. What was built of it, and on what, says docs/machines.md.
 #
 #   docker build --tag cotbal .
-#   docker run --gpus all --shm-size 16g --volume "$PWD/runs:/runs" cotbal run /runs/recipe.yaml --out /runs/academic
+#   docker run --gpus all --shm-size 16g --user "$(id -u):$(id -g)" --volume "$PWD/runs:/runs" \
+#       cotbal run /runs/recipe.yaml --out /runs/academic
+#
+# The directory of runs is that of whom `--user` names, or of user 1000 without. Through the shared memory go
+# batches between processes, and what the GPUs of one run say to each other.
 #
 # On x86-64 the torch wheel that pip takes by default brings CUDA, and the image is then some 8 GB. For a small one
 # without it, give the address of PyTorch's index of CPU wheels, which its installation page names:
@@ -23,14 +27,20 @@ COPY src src
 RUN pip install --no-cache-dir -c constraints.txt ".[train,judge,pocket,ray]"
 
 FROM python:${PYTHON}-slim
-RUN useradd --create-home --uid 1000 cotbal && install --directory --owner cotbal /runs
+# The home is the volume, so that converted records, models from a hub and Ray's token outlive the container, and so that
+# `--user` may name somebody whom the image does not know.
+RUN useradd --no-create-home --home-dir /runs --uid 1000 cotbal \
+    && install --directory --owner cotbal --group cotbal /runs
 COPY --from=build /opt/cotbal /opt/cotbal
-# The variables of NVIDIA are read by its container runtime, which mounts the driver.
+# The variables of NVIDIA are read by its container runtime, which mounts the driver. None of them is a secret.
+# hadolint ignore=DL3064
 ENV PATH=/opt/cotbal/bin:$PATH \
+    HOME=/runs \
     TOKENIZERS_PARALLELISM=false \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility
-USER cotbal
+# By number, which is what Kubernetes can tell from root.
+USER 1000
 WORKDIR /runs
 VOLUME /runs
 ENTRYPOINT ["cotbal"]

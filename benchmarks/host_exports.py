@@ -1,12 +1,13 @@
 """Do exported weights act in the hosts as cotbal's loss says? Two steps of each host's own trainer, on a CPU.
 
-    python benchmarks/host_exports.py --swift PYTHON --llamafactory PYTHON --trl PYTHON [--keep DIRECTORY]
+    python benchmarks/host_exports.py --swift PYTHON --llamafactory PYTHON --trl PYTHON --axolotl PYTHON [--keep DIR]
 
-Each PYTHON is the interpreter of an environment with that host (ms-swift 4.6.0; llamafactory 0.9.5; trl 1.16.0); leave
-one out to leave it out. A LLaVA with a few thousand random weights is fine-tuned by plain SGD on the rows that `cotbal
-export` writes, every record in every step, in micro-batches of two. A recorder inside the host's process keeps the
-micro-batches that its trainer really sees; from them, the base and `cotbal.loss`, the update is predicted and held
-against the checkpoint that the host saved: `|host - predicted| / |predicted|`, over all trained parameters.
+Each PYTHON is the interpreter of an environment with that host (ms-swift 4.6.0; llamafactory 0.9.5; trl 1.16.0;
+axolotl 0.19.0); leave one out to leave it out. A LLaVA with a few thousand random weights is fine-tuned by plain SGD
+on the rows that `cotbal export` writes, every record in every step, in micro-batches of two. A recorder inside the
+host's process keeps the micro-batches that its trainer really sees; from them, the base and `cotbal.loss`, the update
+is predicted and held against the checkpoint that the host saved: `|host - predicted| / |predicted|`, over all trained
+parameters.
 """
 
 from __future__ import annotations
@@ -62,14 +63,14 @@ Trainer.compute_loss = compute_loss
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for host in ("swift", "llamafactory", "trl"):
+    for host in ("swift", "llamafactory", "trl", "axolotl"):
         parser.add_argument(f"--{host}")
     parser.add_argument("--keep")
     chosen = parser.parse_args()
     root = Path(chosen.keep or tempfile.mkdtemp()).resolve()
     bench = Bench(root, write_mixture(root / "mixture"))
     rows: list[str] = []
-    for host, run in (("swift", swift), ("trl", trl), ("llamafactory", llamafactory)):
+    for host, run in (("swift", swift), ("trl", trl), ("llamafactory", llamafactory), ("axolotl", axolotl)):
         if getattr(chosen, host):
             print(versions(getattr(chosen, host), host), flush=True)
             for line in run(bench, getattr(chosen, host)):
@@ -212,8 +213,7 @@ def run_swift(
 
 
 def yaml_weights(folder: Path) -> dict[str, float]:
-    rows = map(json.loads, (folder / "train.jsonl").read_text().splitlines())
-    return {row["channel"]: row["messages"][-1]["loss_scale"] for row in rows}
+    return {row["channel"]: row["messages"][-1]["loss_scale"] for row in rows_of(folder)}
 
 
 def ends(bench: Bench, scales: Mapping[str, float]) -> TokenWeights:
@@ -285,6 +285,90 @@ def llamafactory(bench: Bench, python: str) -> Iterator[str]:
     )
 
 
+REPAIR = """
+import axolotl.processing_strategies as strategies
+
+resolve = strategies._resolve_role_boundary_override
+strategies._resolve_role_boundary_override = lambda specs, tokenizer: resolve(list(map(dict, specs)), tokenizer)
+"""
+
+TEXT = """
+import json, sys
+from axolotl.prompt_strategies.chat_template import load
+from axolotl.utils.dict import DictDefault
+from transformers import AutoProcessor
+
+template = {"chat_template": "tokenizer_default"}
+tokenizer = AutoProcessor.from_pretrained(sys.argv[1]).tokenizer
+strategy = load(tokenizer, DictDefault({"sequence_len": 400, **template}), ds_cfg={"type": "chat_template", **template})
+
+def labels(**weight):
+    asked = {"role": "user", "content": [{"type": "text", "text": "Which color has hue 1?"}]}
+    said = {"role": "assistant", "content": [{"type": "text", "text": "green", **weight}]}
+    return strategy.tokenize_prompt({"messages": [asked, said]})["labels"]
+
+found = {str(w): "the same" if labels(weight=w) == labels() else "others" for w in (0.0, 0.5, 1.6)}
+json.dump(found, open("text.json", "w"))
+"""
+
+
+def axolotl(bench: Bench, python: str) -> Iterator[str]:
+    """axolotl: rows are repeated; and what a `weight` on them would do."""
+    pad_right(bench.base)
+    for name, weights in (("equal", ONES), ("weighted", WEIGHTS)):
+        folder = bench.exported("axolotl", f"axolotl_{name}", weights)
+        for answers in (False, True):
+            batches, trained = run_axolotl(bench, python, folder, answers)
+            with_loss = sum(int(predicting(batch["labels"]).sum()) for batch in batches) // STEPS
+            told = f"{len(rows_of(folder))} rows for {RECORDS * len(TASKS)} records, {with_loss} tokens"
+            told += " of answers, `role_boundaries` repaired" if answers else " of prompts and answers"
+            for what, weigh in (("tokens", None), ("micro-batches", micro_means(batches))):
+                found = difference(bench, batches, trained, ONES, weigh, frozen=False)
+                yield line("axolotl", told, f"equal weights on these rows, mean over {what}", found)
+    for weight in (0.0, 1.6):
+        folder = bench.exported("axolotl", f"axolotl_part_{weight}", ONES)
+        rows = rows_of(folder)
+        for row in rows:
+            row["messages"][-1]["content"][0]["weight"] = weight
+        (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        batches, trained = run_axolotl(bench, python, folder, answers=True)
+        found = difference(bench, batches, trained, ONES, micro_means(batches), frozen=False)
+        told = f"equal weights, and `weight: {weight}` on the last answer of every row, `role_boundaries` repaired"
+        yield line("axolotl", told, "equal weights on these rows, mean over micro-batches", found)
+    (bench.root / "text.py").write_text(TEXT)
+    call([python, "text.py", str(bench.base)], bench.root, bench.root / "unused.pt")
+    trained_on = json.loads((bench.root / "text.json").read_text())
+    for weight, same in trained_on.items():
+        yield line("axolotl", f"text alone, `weight: {weight}` on an answer", "labels without weight", same)
+
+
+def pad_right(base: Path) -> None:
+    """Beside a row with pictures, a shorter row's first token would be guessed from padding, which nothing defines."""
+    file = base / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": "right"}))
+
+
+def run_axolotl(bench: Bench, python: str, folder: Path, answers: bool) -> tuple[Batches, dict[str, Tensor]]:
+    """By the function of its own command; on answers alone only after a repair, since its 0.19.0 fails there."""
+    changes: dict[str, Any] = {
+        "chat_template": "tokenizer_default", "optimizer": "sgd", "max_steps": STEPS, "save_strategy": "no",
+        "gradient_accumulation_steps": -(-len(rows_of(folder)) // MICRO), "dataset_num_proc": 1,
+    }  # fmt: skip
+    if answers:
+        changes["role_boundaries"] = [{"role": "assistant", "start": "<|assistant|>", "end": "<|end|>"}]
+    (folder / "recorded.yaml").write_text(yaml.safe_dump(yaml.safe_load((folder / "train.yaml").read_text()) | changes))
+    recorder = RECORDER.format(module="axolotl.core.trainers.base", trainer="AxolotlTrainer")
+    entry = "\nfrom axolotl.cli.train import do_cli\n\ndo_cli(config='recorded.yaml')\n"
+    (folder / "recorded.py").write_text(recorder + (REPAIR if answers else "") + entry)
+    seen = bench.root / f"{folder.name}.pt"
+    call([python, "recorded.py"], folder, seen)
+    return outcome(seen, folder / "output")
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    return list(map(json.loads, (folder / "train.jsonl").read_text().splitlines()))
+
+
 def micro_means(batches: Batches) -> TokenWeights:
     """Weight of a token when every micro-batch of a step counts the same."""
     per_step = len(batches) // STEPS
@@ -304,6 +388,7 @@ def call(argv: list[str], folder: Path, seen: Path) -> None:
         "SEEN": str(seen),
         "CUDA_VISIBLE_DEVICES": "",
         "USE_HF": "1",
+        "AXOLOTL_DO_NOT_TRACK": "1",
     }
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | offline
     done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False)

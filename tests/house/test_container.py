@@ -18,7 +18,7 @@ SKY = yaml.safe_load((ROOT / "examples/sky.yaml").read_text(encoding="utf-8"))
 KUBERNETES = yaml.safe_load((ROOT / "examples/kubernetes-job.yaml").read_text(encoding="utf-8"))
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 CONTAINER = KUBERNETES["spec"]["template"]["spec"]["containers"][0]
-DOCKER_RUN = next(line for line in DOCKERFILE.splitlines() if "docker run" in line).partition('/runs" ')[2]
+(DOCKER_RUN,) = re.findall(r"docker run .*\\\n# +(cotbal .*)", DOCKERFILE)
 COMMANDS = {"sky": shlex.split(SKY["run"]), "kubernetes": CONTAINER["command"], "docker": shlex.split(DOCKER_RUN)}
 
 
@@ -52,8 +52,16 @@ def test_the_image_gets_what_it_copies_and_its_user_is_not_root() -> None:
     assert [name for name in copied if not (ROOT / name).exists()] == []
     kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert set(copied) == kept
-    assert re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE) == ["cotbal"]
-    assert "has not been built" in DOCKERFILE
+    (user,) = re.findall(r"^USER (.+)$", DOCKERFILE, re.MULTILINE)
+    assert f"--uid {user} " in DOCKERFILE
+    assert int(user) == KUBERNETES["spec"]["template"]["spec"]["securityContext"]["runAsUser"], "by number"
+
+
+def test_what_lies_in_the_home_of_the_image_outlives_the_container() -> None:
+    """Models from a hub, converted records and Ray's token; and a user without a name there has a home too."""
+    (volume,) = re.findall(r"^VOLUME (.+)$", DOCKERFILE, re.MULTILINE)
+    assert re.findall(r" HOME=(\S+)", DOCKERFILE) == [volume]
+    assert f"--home-dir {volume} " in DOCKERFILE
 
 
 def test_the_pod_writes_where_its_volume_is_and_no_failure_of_the_user_is_repeated() -> None:
@@ -62,4 +70,5 @@ def test_the_pod_writes_where_its_volume_is_and_no_failure_of_the_user_is_repeat
     assert mounts["runs"] == "/runs" == next(iter(SKY["volumes"]))
     first, second = KUBERNETES["spec"]["podFailurePolicy"]["rules"]
     assert (first["action"], second["action"], second["onExitCodes"]["values"]) == ("Ignore", "FailJob", [2])
+    assert first["onPodConditions"] == [{"type": "DisruptionTarget", "status": "True"}], "both asked for before 1.35"
     assert KUBERNETES["spec"]["template"]["spec"]["restartPolicy"] == "Never", "a failure policy asks for it"

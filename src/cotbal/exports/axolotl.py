@@ -1,9 +1,10 @@
 """axolotl: no weights; every task is shown as often as its weight says.
 
-Read in the sources of 0.19.0: the field `weight` of a text part is read as true or false
-(`prompt_strategies/chat_template.py`, `_convert_content_parts`), so 1.6 would be the same as 1; no other field of a
-row or data set weighs losses. Which tokens of a row with pictures carry loss follows from the name of the chat template
-(`processing_strategies.py`).
+Read in the sources of 0.19.0, and run (`benchmarks/host_exports.py`): the field `weight` of a text part is read as true
+or false (`prompt_strategies/chat_template.py`, `_convert_content_parts`), so 1.6 is the same as 1, and for models with
+pictures it is not read at all; no other field of a row or data set weighs losses. Which tokens of a row with pictures
+carry loss follows from the name of the chat template (`processing_strategies.py`), and nothing cuts such a row off
+(`utils/collators/mm_chat.py`).
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ def write(order: Order, out: Path) -> Guide:
             *remarks(order.recipe, freezes=False),
             "Set `chat_template` in train.yaml to the name that axolotl has for the model, such as qwen2_vl: by it "
             "axolotl tells answers from prompts. For models where it cannot, LLaVA-1.5 among them, it trains on the "
-            "prompt as well unless `role_boundaries` are declared; its log says so.",
+            "prompt as well, and its log says so. Its remedy, `role_boundaries`, ends in a TypeError in 0.19.0 (in "
+            "`_resolve_role_boundary_override`; the line still stands in 0.21.0).",
+            "For models with pictures axolotl does not cut conversations off at sequence_len.",
         ),
     )  # fmt: skip
 

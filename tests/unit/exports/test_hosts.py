@@ -129,7 +129,8 @@ def test_llamafactory(recipe: Path, tmp_path: Path) -> None:
 
 
 def test_axolotl(recipe: Path, tmp_path: Path) -> None:
-    exported("axolotl", recipe, tmp_path / "out", "model.language=lora")
+    guide = exported("axolotl", recipe, tmp_path / "out", "model.language=lora")
+    assert "prompt as well" in guide.text
     found = configuration(tmp_path / "out")
     assert found["datasets"] == [{"path": "train.jsonl", "ds_type": "json", "type": "chat_template"}]
     assert (found["skip_prepare_dataset"], found["remove_unused_columns"], found["sample_packing"]) == (
