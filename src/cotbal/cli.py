@@ -90,6 +90,7 @@ class _Stopped(BaseException):
 
 
 def _stop(number: int, _frame: object) -> None:
+    print("\nStopping: trainings save a checkpoint first; once more ends them at once.", file=sys.stderr)
     raise _Stopped(number)
 
 

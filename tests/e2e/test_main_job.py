@@ -142,6 +142,20 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(source: Path, tmp_path: Path
     assert states <= {"interrupted", "missing"}
 
 
+def test_ctrl_c_keeps_what_a_training_has_reached(source: Path, tmp_path: Path) -> None:
+    root = tmp_path / "saved"
+    endless = ("optimization.epochs=1000", "optimization.checkpoint_steps=100000")
+    process = subprocess.Popen(
+        command("balance", source / "recipe.yaml", *endless, "--out", root, "--workers", "1"), stderr=subprocess.PIPE
+    )
+    wait_for(process, lambda: any('"training"' in path.read_text() for path in root.glob("probes/*/progress.json")))
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=LIMIT)
+    assert b"Stopping: trainings save a checkpoint first; once more ends them at once." in told
+    assert len(list(root.glob("probes/*/partial/checkpoint-*/complete"))) == 1
+    assert "the same command goes on" in cotbal("status", root)
+
+
 def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Path) -> None:
     """A picture that is cut in half passes the quick look at start and fails in the runs that draw it."""
     recipe = copy(source, tmp_path / "broken")

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cotbal.executors import PARENT, log_tail
 
-GRACE_SECONDS = 10.0
+SAVE_SECONDS = 60.0  # for a worker to end its optimizer step and to save what it has reached
 
 
 def start(command: Sequence[str], directory: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -36,16 +37,18 @@ def start(command: Sequence[str], directory: Path, environment: Mapping[str, str
         )
 
 
-def stop(processes: Sequence[subprocess.Popen[bytes]], grace: float = GRACE_SECONDS) -> None:
-    """Ask every process to end, and kill those that have not after `grace` seconds."""
+def stop(processes: Sequence[subprocess.Popen[bytes]], grace: float = SAVE_SECONDS) -> None:
+    """Ask every process to end, and kill those that have not after `grace` seconds, or when this is interrupted."""
     for process in processes:
         process.terminate()
     deadline = time.monotonic() + grace
-    for process in processes:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
+    try:
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+    finally:
+        for process in processes:
+            process.kill()  # does nothing to those that have ended
             process.wait()
 
 

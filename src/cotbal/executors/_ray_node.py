@@ -9,11 +9,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cotbal.executors import PREEMPTIBLE
-from cotbal.executors._command import start, stop
+from cotbal.executors._command import SAVE_SECONDS, start, stop
 
 ADDRESS, PORT = "{address of node 0}", "{port of node 0}"  # filled in on the node
 NOT_STARTED = 127  # as a shell says it
-SAVE_SECONDS = 60.0  # for a command that is told to stop
 Ended = tuple[int, float, str]
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cotbal.errors import CotbalError
-from cotbal.executors import Job, Outcome, Resources, thread_environment
-from cotbal.executors._command import GRACE_SECONDS, failure, start, stop
+from cotbal.executors import PREEMPTIBLE, Job, Outcome, Resources, thread_environment
+from cotbal.executors._command import SAVE_SECONDS, failure, start, stop
 from cotbal.launching import launched
 
 CPU_WORKERS = 2  # two processes of half the cores each beat one with all of them for small models
@@ -63,7 +63,7 @@ def _run(jobs: Sequence[Job], resources: Resources, free: list[_Slot], most: int
             if not ended:
                 time.sleep(0.05)
     finally:
-        stop([r.process for r in running], GRACE_SECONDS)
+        stop([r.process for r in running], SAVE_SECONDS)
 
 
 def _places(jobs: Sequence[Job], resources: Resources) -> tuple[list[_Slot], int]:
@@ -120,7 +120,7 @@ def _start(job: Job, taken: list[_Slot], resources: Resources) -> _Running:
     threads = resources.threads or max(1, sum(slot.threads for slot in taken) // job.needs.processes)
     devices = [slot.device for slot in taken if slot.device is not None]
     chosen = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
-    environment = {**thread_environment(threads), **resources.environment, **chosen}
+    environment = {**thread_environment(threads), **resources.environment, **chosen, PREEMPTIBLE: "1"}
     process = start(launched(job.command, job.needs), job.directory, environment)
     return _Running(job, taken, process, time.monotonic())
 

@@ -23,8 +23,8 @@ from typing import Any
 from cotbal.errors import CotbalError, MissingDependency, RunsFailed
 from cotbal.executors import Job, Outcome, Resources, _ray_node, log_tail, passed_on, thread_environment
 from cotbal.executors._attempts import Attempts
-from cotbal.executors._command import failure
-from cotbal.executors._ray_node import ADDRESS, NOT_STARTED, PORT, SAVE_SECONDS
+from cotbal.executors._command import SAVE_SECONDS, failure
+from cotbal.executors._ray_node import ADDRESS, NOT_STARTED, PORT
 from cotbal.executors.processes import slots, visible_gpus
 from cotbal.launching import Node, launched
 

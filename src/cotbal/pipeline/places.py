@@ -17,7 +17,7 @@ from cotbal.executors import Place, Standing, forget_place, record_place, record
 from cotbal.pipeline.submission_paths import submissions
 from cotbal.rundir import RunDir, RunPaths, is_locked, read_json, write_json
 
-STOP_SECONDS = 60.0  # for a command to stop all that it started
+STOP_SECONDS = 90.0  # for a command to stop all that it started, which may save first
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ def test_how_a_job_failed(tmp_path: Path, code: str, how: str) -> None:
 
 
 def test_a_job_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(processes, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(processes, "SAVE_SECONDS", 0.3)
     code = (
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
     )
