@@ -20,18 +20,21 @@ from cotbal.executors import Job, Outcome
 
 
 class LiveDisplay:
-    """Shows jobs while they run; call it with (jobs to run, jobs already done) and use it as a context manager.
+    """Shows jobs while they run: a context manager, made of jobs to run, jobs already done and how many come after.
 
     It only reads the `progress.json` that workers write, so it shows any executor's jobs in the same way.
     """
 
-    def __init__(self, waiting: Sequence[Job], finished: Sequence[Job], console: Console | None = None) -> None:
+    def __init__(
+        self, waiting: Sequence[Job], finished: Sequence[Job], later: int = 0, console: Console | None = None
+    ) -> None:
         self.jobs = list(waiting)
         self.console = console or Console(stderr=True)
         self.started = time.time()
         self.begun: dict[str, float] = {}
         self.outcomes: dict[str, Outcome] = {}
         self.kept = len(finished)
+        self.then = f", {later} after them" if later else ""
         self.live = Live(
             console=self.console, get_renderable=self._table, refresh_per_second=4, transient=True,
             auto_refresh=self.console.is_terminal,
@@ -53,7 +56,7 @@ class LiveDisplay:
         mark = "[green]done[/]" if outcome.ok else "[red]failed[/]"
         left = len(self.jobs) - len(self.outcomes)
         eta = self._eta()
-        rest = f", {left} to go, about {duration(eta)}" if left and eta is not None else ""
+        rest = f", {left} to go, about {duration(eta)}{self.then}" if left and eta is not None else ""
         self.console.print(f"{mark}  {outcome.job.name}  {duration(outcome.seconds)}{rest}", highlight=False)
 
     def _table(self) -> RenderableType:
@@ -65,9 +68,9 @@ class LiveDisplay:
         eta = self._eta()
         left = "estimating" if eta is None else f"{duration(eta)} left"
         total = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        count = f"{len(self.outcomes)} of {len(self.jobs)} runs"
+        count = f"{len(self.outcomes)} of {len(self.jobs)} runs{self.then}"
         total.add_row(
-            Text("whole job", style="bold"), ProgressBar(100, 100 * share, width=24), f"{share:4.0%}", count, left
+            Text("together", style="bold"), ProgressBar(100, 100 * share, width=24), f"{share:4.0%}", count, left
         )
         return Group(table, total)
 

@@ -62,7 +62,7 @@ def test_duration(seconds: float, said: str) -> None:
 
 
 def test_a_run_shows_its_phase_its_step_and_its_loss(jobs: list[Job]) -> None:
-    display = LiveDisplay(jobs, [], screen())
+    display = LiveDisplay(jobs, [], console=screen())
     progress(jobs[0])
     shown = drawn(display)
     assert "mini" in shown
@@ -75,14 +75,18 @@ def test_a_run_shows_its_phase_its_step_and_its_loss(jobs: list[Job]) -> None:
 
 
 def test_the_whole_job_is_weighed_by_the_length_of_its_runs(jobs: list[Job]) -> None:
-    display = LiveDisplay(jobs, [], screen())
+    display = LiveDisplay(jobs, [], console=screen())
     progress(jobs[0], fraction=1.0)
     progress(jobs[1], fraction=0.5)
     assert "62%" in drawn(display)  # (10 + 15) of 40
 
 
+def test_runs_that_come_after_these_are_counted_apart(jobs: list[Job]) -> None:
+    assert "0 of 2 runs, 1 after them" in drawn(LiveDisplay(jobs, [], 1, screen()))
+
+
 def test_the_time_left(jobs: list[Job]) -> None:
-    display = LiveDisplay(jobs, [], screen())
+    display = LiveDisplay(jobs, [], console=screen())
     display.started -= 100
     display.begun["mini"] = time.time() - 30
     progress(jobs[0], fraction=0.5)
@@ -94,17 +98,17 @@ def test_the_time_left(jobs: list[Job]) -> None:
 
 def test_what_an_earlier_session_left_behind_is_not_shown(jobs: list[Job]) -> None:
     progress(jobs[0], time=time.time() - 3600)
-    assert "mini" not in drawn(LiveDisplay(jobs, [], screen()))
+    assert "mini" not in drawn(LiveDisplay(jobs, [], console=screen()))
 
 
 def test_a_progress_file_that_is_broken_is_no_fault(jobs: list[Job]) -> None:
     (jobs[0].directory / "progress.json").write_text('{"phase": "trai')
-    assert "0 of 2 runs" in drawn(LiveDisplay(jobs, [], screen()))
+    assert "0 of 2 runs" in drawn(LiveDisplay(jobs, [], console=screen()))
 
 
 def test_ends_are_told_as_they_come(jobs: list[Job]) -> None:
     console = screen()
-    with LiveDisplay(jobs, [], console) as ended:
+    with LiveDisplay(jobs, [], console=console) as ended:
         ended(Outcome(jobs[0], True, 75.0))
         ended(Outcome(jobs[1], False, 3.0, "boom"))
     first, second = text(console).splitlines()[:2]
@@ -115,7 +119,7 @@ def test_ends_are_told_as_they_come(jobs: list[Job]) -> None:
 
 def test_how_many_are_left_is_told_once_it_can_be_estimated(jobs: list[Job]) -> None:
     console = screen()
-    display = LiveDisplay(jobs, [], console)
+    display = LiveDisplay(jobs, [], console=console)
     display.started -= 20
     with display as ended:
         ended(Outcome(jobs[0], True, 20.0))
@@ -124,13 +128,13 @@ def test_how_many_are_left_is_told_once_it_can_be_estimated(jobs: list[Job]) -> 
 
 def test_what_was_done_before_is_counted(jobs: list[Job]) -> None:
     console = screen()
-    with LiveDisplay(jobs[:1], jobs[1:], console):
+    with LiveDisplay(jobs[:1], jobs[1:], console=console):
         pass
     assert "1 runs are already done and are kept" in text(console)
 
 
 def test_an_ended_run_leaves_the_live_view(jobs: list[Job]) -> None:
-    display = LiveDisplay(jobs, [], screen())
+    display = LiveDisplay(jobs, [], console=screen())
     progress(jobs[0])
     display._ended(Outcome(jobs[0], True, 1.0))
     shown = drawn(display)
@@ -140,5 +144,5 @@ def test_an_ended_run_leaves_the_live_view(jobs: list[Job]) -> None:
 
 
 def test_an_error_goes_through(jobs: list[Job]) -> None:
-    with pytest.raises(KeyboardInterrupt), LiveDisplay(jobs, [], screen()):
+    with pytest.raises(KeyboardInterrupt), LiveDisplay(jobs, [], console=screen()):
         raise KeyboardInterrupt

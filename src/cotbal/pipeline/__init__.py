@@ -135,10 +135,10 @@ def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> tupl
         finals = [prepared.plan.named(weighting) for weighting in dict.fromkeys(weightings)]
         early = [p for p in prepared.plan.runs if p.kind == "probe"]
         early += [final for final in finals if final.run.weighting != FIXED]
-        do(prepared, early, options)
+        late = [final for final in finals if final.run.weighting == FIXED]
+        do(prepared, early, replace(options, later=len(late)))
         need_scores(prepared, early)
         result = weigh(prepared)
-        late = [final for final in finals if final.run.weighting == FIXED]
         if late:
             # Alone on the machine: let it have all of it. The number of threads must not depend on what is left to
             # do, or a resumed job would round differently.

@@ -20,7 +20,7 @@ from cotbal.pipeline.submission_paths import submission_of
 from cotbal.rundir import RunPaths, is_locked, move_aside, now, read_json, write_json
 from cotbal.tracking import Tracking, need_trackers, tracking_id
 
-Watch = Callable[[Sequence[Job], Sequence[Job]], AbstractContextManager[Callable[[Outcome], None]]]
+Watch = Callable[[Sequence[Job], Sequence[Job], int], AbstractContextManager[Callable[[Outcome], None]]]
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,9 @@ class Options:
         resources: what the jobs may use.
         keep_checkpoints: keep the trained models of the probes (those of final runs are always kept).
         restart_changed: move runs aside that no longer fit the recipe, instead of stopping.
-        watch: shows the jobs while they run; called with (jobs to run, jobs already done).
+        watch: shows the jobs while they run; called with (jobs to run, jobs already done, number of jobs after them).
         trackers: where the runs report while they train, see `cotbal.tracking`.
+        later: how many jobs the same command will carry out after these.
     """
 
     executor: str = "processes"
@@ -42,6 +43,7 @@ class Options:
     restart_changed: bool = False
     watch: Watch | None = None
     trackers: tuple[str, ...] = ()
+    later: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
         return
     record_driver(prepared.root.driver, options.executor)
     try:
-        failures = consume(outcomes, waiting, finished, options.watch)
+        failures = consume(outcomes, waiting, finished, options)
     finally:
         prepared.root.driver.unlink(missing_ok=True)
     if failures:
@@ -174,10 +176,10 @@ def _job(prepared: Prepared, work: Work) -> Job:
     return Job(work.planned.label, work.paths.root, command, work.planned.work(prepared.plan.epochs), needs)
 
 
-def consume(outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], watch: Watch | None) -> list[Outcome]:
+def consume(outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], options: Options) -> list[Outcome]:
     """Follow jobs to their ends; gives those that failed, each with its `failure.json`."""
     failures = []
-    with (watch or _silent)(waiting, finished) as show:
+    with (options.watch or _silent)(waiting, finished, options.later) as show:
         try:
             for outcome in outcomes:
                 show(outcome)
@@ -189,7 +191,7 @@ def consume(outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], watc
     return failures
 
 
-def _silent(waiting: Sequence[Job], finished: Sequence[Job]) -> AbstractContextManager[Callable[[Outcome], None]]:  # noqa: ARG001
+def _silent(*_: object) -> AbstractContextManager[Callable[[Outcome], None]]:
     return nullcontext(lambda _: None)
 
 

@@ -125,7 +125,7 @@ def carry_out(candidates: Sequence[Candidate], questions: ServerQuestions, optio
             _settle(each, questions, each in complete)
         if outcomes is not None:
             finished = [_job(each, len(questions.asked)) for each in complete]
-            failures = consume(outcomes, todo, finished, options.watch)
+            failures = consume(outcomes, todo, finished, options)
             if failures:
                 raise RunsFailed(explain(failures, len(candidates), "models"))
         return [_written(each, questions) for each in candidates]

@@ -165,20 +165,23 @@ def test_a_watcher_sees_every_job(recipe_path: Path, monkeypatch: pytest.MonkeyP
     seen: list[Any] = []
 
     @contextmanager
-    def watch(waiting: Sequence[Job], finished: Sequence[Job]) -> Any:
-        seen.append(([j.name for j in waiting], [j.name for j in finished]))
+    def watch(waiting: Sequence[Job], finished: Sequence[Job], later: int) -> Any:
+        seen.append(([j.name for j in waiting], [j.name for j in finished], later))
         yield lambda outcome: seen.append((outcome.job.name, outcome.ok))
 
     options = Options(executor=EXECUTOR, watch=watch)
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "mini")
     with pytest.raises(RunsFailed):
         pipeline.balance(job(recipe_path), options)
-    assert seen[0] == (PROBES, [])
+    assert seen[0] == (PROBES, [], 0)
     assert ("mini", False) in seen[1:]
     seen.clear()
     monkeypatch.delenv("COTBAL_FAKE_FAIL")
     pipeline.balance(job(recipe_path), options)
-    assert seen == [(["mini"], PROBES[1:]), ("mini", True)]
+    assert seen == [(["mini"], PROBES[1:], 0), ("mini", True)]
+    seen.clear()
+    pipeline.run(job(recipe_path, weightings=("equal", "fixed")), ("equal", "fixed"), options)
+    assert [entry[2] for entry in seen if len(entry) == 3] == [1, 0], "CoTBal's final run waits for the weights"
 
 
 def test_plan_json(recipe_path: Path) -> None:
