@@ -156,7 +156,13 @@ RARE: dict[str, Family] = {
         config=lambda token, size: {
             "text_config": {
                 "model_type": "lfm2",
-                **text(size, layer_types=["conv", "full_attention"], block_multiple_of=8),
+                # With one layer of attention alone the answer hardly sees which of two pictures came first.
+                **text(
+                    size,
+                    num_hidden_layers=3,
+                    layer_types=["conv", "full_attention", "full_attention"],
+                    block_multiple_of=8,
+                ),
             },
             "vision_config": {
                 "model_type": "siglip2_vision_model",
@@ -571,6 +577,14 @@ RARE: dict[str, Family] = {
     "mistral_large4": replace(
         FAMILIES["mistral3"],
         model="MistralLarge4Config",
+        config=lambda token, size: {
+            **FAMILIES["mistral3"].config(token, size),
+            # As many heads for keys as for queries: the latent that is cached makes them all.
+            "text_config": text(
+                size, **{**MLA, "num_key_value_heads": 2}, index_head_dim=8, index_n_heads=2, index_topk=512
+            ),
+        },
+        packs=False,
     ),
     "shieldgemma2": replace(FAMILIES["gemma3"], processor="ShieldGemma2Processor"),
     "blip": _plain(
