@@ -642,7 +642,16 @@ RARE: dict[str, Family] = {
             *(f"<row_{i}_col_{j}>" for i in range(1, 4) for j in range(1, 4)),
         ),
         config=lambda token, size: {
-            "text_config": text(size, pad_token_id=token("<|pad|>")),
+            "text_config": text(
+                size,
+                pad_token_id=token("<|pad|>"),
+                **ids(token, bos_token_id="<|end_of_text|>", eos_token_id="<|end_of_text|>"),
+                # Scales that are made for widths of a thousand.
+                embedding_multiplier=1.0,
+                logits_scaling=1.0,
+                residual_multiplier=1.0,
+                attention_multiplier=0.35,
+            ),
             "vision_config": vision(
                 image_size=16,
                 patch_size=4,

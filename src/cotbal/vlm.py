@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 # Families differ in whether the projector stands inside the vision module or beside it.
 PROJECTOR = re.compile(
-    r"(^|\.)(multi_modal_projector|mm_projector|connector|merger|deepstack_merger_list|aligner|mlp1)\."
+    r"(^|\.)(multi_modal_projector|mm_projector|connector|merger|patch_merger|deepstack_merger_list|aligner|mlp1)\."
 )
 # Vision modules that `get_encoder` does not know.
 VISION = re.compile(r"(^|\.)(vision_tower|vision_model|visual|vision_encoder|image_encoder|vision)\.")
