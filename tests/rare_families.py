@@ -10,6 +10,7 @@ from further_families import (
     EXPERTS,
     FURTHER,
     LLAVA,
+    TILES,
     _gemma4,
     _glm,
     grid,
@@ -156,7 +157,13 @@ RARE: dict[str, Family] = {
         config=lambda token, size: {
             "text_config": {
                 "model_type": "lfm2",
-                **text(size, layer_types=["conv", "full_attention"], block_multiple_of=8),
+                # With one layer of attention alone the answer hardly sees which of two pictures came first.
+                **text(
+                    size,
+                    num_hidden_layers=3,
+                    layer_types=["conv", "full_attention", "full_attention"],
+                    block_multiple_of=8,
+                ),
             },
             "vision_config": {
                 "model_type": "siglip2_vision_model",
@@ -503,7 +510,8 @@ RARE: dict[str, Family] = {
             ),
         },
         images=grid("Ernie4_5_VLMoeImageProcessor"),
-        videos="Ernie4_5_VLMoeVideoProcessor",
+        # Published checkpoints bring the font that writes times on frames of videos.
+        settings={"video_processor": {"video_processor_type": "Ernie4_5_VLMoeVideoProcessor", "draw_on_frames": False}},
     ),
     "qwen2_5_omni_thinker": _omni(
         "Qwen2_5OmniThinker",
@@ -571,6 +579,199 @@ RARE: dict[str, Family] = {
     "mistral_large4": replace(
         FAMILIES["mistral3"],
         model="MistralLarge4Config",
+        config=lambda token, size: {
+            **FAMILIES["mistral3"].config(token, size),
+            # As many heads for keys as for queries: the latent that is cached makes them all.
+            "text_config": text(
+                size, **{**MLA, "num_key_value_heads": 2}, index_head_dim=8, index_n_heads=2, index_topk=512
+            ),
+        },
+        packs=False,
+    ),
+    "granite4_vision": Family(
+        processor="Granite4VisionProcessor",
+        model="Granite4VisionConfig",
+        tokens={"bos_token": "<|end_of_text|>", "eos_token": "<|end_of_text|>", "pad_token": "<|pad|>"},
+        others=("<|start_of_role|>", "<|end_of_role|>", "<image>"),
+        config=lambda token, size: {
+            # As many layers as there are groups of picture features beside the first.
+            "text_config": text(size, num_hidden_layers=4, pad_token_id=token("<|pad|>")),
+            # Heads of 64, which the configuration of the projector takes for granted.
+            "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=4, hidden_size=64)},
+            "qformer_config": {
+                "model_type": "blip_2_qformer",
+                "num_hidden_layers": 1,
+                "intermediate_size": 32,
+                "cross_attention_frequency": 1,
+                "use_qformer_text_input": False,
+            },
+            "image_token_index": token("<image>"),
+            "image_grid_pinpoints": TILES,
+            "image_seq_length": 4,
+            "vision_feature_select_strategy": "full",
+            "downsample_rate": "1/2",
+            "deepstack_layer_map": [[-2, 0]],
+            "spatial_target_layers": [0, 1, 2, 3],
+        },
+        images=picture(
+            "LlavaNextImageProcessor",
+            size={"shortest_edge": 16},
+            crop_size={"height": 16, "width": 16},
+            image_grid_pinpoints=TILES,
+        ),
+        template=turns(
+            "<|start_of_role|>user<|end_of_role|>",
+            "<|start_of_role|>assistant<|end_of_role|>",
+            "<|end_of_text|>\n",
+            "<image>\n",
+            "<|end_of_text|>\n",
+        ),
+        end="<|end_of_text|>",
+        settings={"patch_size": 4, "vision_feature_select_strategy": "full", "downsample_rate": "1/2"},
+    ),
+    "granite_docling": Family(
+        processor="GraniteDoclingProcessor",
+        model="GraniteDoclingConfig",
+        tokens={"bos_token": "<|end_of_text|>", "eos_token": "<|end_of_text|>", "pad_token": "<|pad|>"},
+        others=(
+            "<|start_of_role|>",
+            "<|end_of_role|>",
+            "<image>",
+            "<fake_token_around_image>",
+            "<global-img>",
+            *(f"<row_{i}_col_{j}>" for i in range(1, 4) for j in range(1, 4)),
+        ),
+        config=lambda token, size: {
+            "text_config": text(
+                size,
+                pad_token_id=token("<|pad|>"),
+                **ids(token, bos_token_id="<|end_of_text|>", eos_token_id="<|end_of_text|>"),
+                # Scales that are made for widths of a thousand.
+                embedding_multiplier=1.0,
+                logits_scaling=1.0,
+                residual_multiplier=1.0,
+                attention_multiplier=0.35,
+            ),
+            "vision_config": vision(
+                image_size=16,
+                patch_size=4,
+                out_hidden_size=WIDTH,
+                scale_factor=2,
+                deepstack_visual_indexes=[0],
+                use_fine_route=False,
+            ),
+            **ids(token, image_token_id="<image>", pad_token_id="<|pad|>"),
+        },
+        images=square("GraniteDoclingImageProcessor", max_patches=2),
+        template=turns(
+            "<|start_of_role|>user<|end_of_role|>",
+            "<|start_of_role|>assistant<|end_of_role|>",
+            "<|end_of_text|>\n",
+            "<image>",
+            "<|end_of_text|>\n",
+        ),
+        end="<|end_of_text|>",
+        settings={"image_seq_len": 4},
+    ),
+    "hunyuan_vl": Family(
+        processor="HunYuanVLProcessor",
+        model="HunYuanVLConfig",
+        tokens={
+            "bos_token": "<s>",
+            "eos_token": "<eos>",
+            "pad_token": "<pad>",
+            "image_token": "<image>",
+            "image_start_token": "<im_start>",
+            "image_end_token": "<im_end>",
+        },
+        others=("<user>", "<assistant>", "<newline>"),
+        config=lambda token, size: {
+            "text_config": text(
+                size,
+                head_dim=16,
+                pad_token_id=token("<pad>"),
+                rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2, 2]},
+            ),
+            "vision_config": vision(
+                patch_size=4, out_hidden_size=WIDTH, text_hidden_size=WIDTH, max_image_size=64, min_image_size=8
+            ),
+            **ids(token, image_token_id="<image>", im_start_id="<im_start>", im_end_id="<im_end>"),
+            "im_newline_id": token("<newline>"),
+        },
+        images=grid("HunYuanVLImageProcessor"),
+        template=turns("", "", "<assistant>", "<im_start><image><im_end>", "<user>", "{{ bos_token }}"),
+        end="<assistant>",
+    ),
+    "vision-encoder-decoder": _plain(
+        "VisionEncoderDecoder",
+        square("ViTImageProcessor"),
+        lambda size: {
+            "encoder": {"model_type": "vit", **vision(image_size=16, patch_size=8)},
+            "decoder": {
+                "model_type": "trocr",
+                "vocab_size": size,
+                "d_model": WIDTH,
+                "decoder_layers": 1,
+                "decoder_attention_heads": 2,
+                "decoder_ffn_dim": 32,
+                "cross_attention_hidden_size": WIDTH,
+                "is_decoder": True,
+                "add_cross_attention": True,
+            },
+        },
+    ),
+    "gemma3n": replace(
+        FAMILIES["gemma3"],
+        processor="Gemma3nProcessor",
+        model="Gemma3nConfig",
+        tokens={
+            **FAMILIES["gemma3"].tokens,
+            "audio_token": "<audio_soft_token>",
+            "boa_token": "<start_of_audio>",
+            "eoa_token": "<end_of_audio>",
+        },
+        config=lambda token, size: {
+            # timm's tower is the published one with a tenth of its channels; tokens of pictures and sounds come last.
+            "text_config": text(
+                size,
+                head_dim=8,
+                sliding_window=16,
+                layer_types=["sliding_attention", "full_attention"],
+                num_kv_shared_layers=0,
+                vocab_size_per_layer_input=size,
+                hidden_size_per_layer_input=4,
+                laurel_rank=4,
+                altup_num_inputs=2,
+                **ids(token, eos_token_id="<eos>", bos_token_id="<bos>", pad_token_id="<pad>"),
+            ),
+            "vision_config": {
+                "model_args": {"channel_multiplier": 0.1, "msfa_output_resolution": 2},
+                "vocab_size": 8,
+                "vocab_offset": size,
+            },
+            "audio_config": {
+                "vocab_size": 8,
+                "vocab_offset": size + 8,
+                "hidden_size": WIDTH,
+                "conf_num_attention_heads": 2,
+                "conf_num_hidden_layers": 1,
+                "sscp_conv_channel_size": [8, 8],
+                "input_feat_size": 16,
+            },
+            "vision_soft_tokens_per_image": 4,
+            **ids(
+                token,
+                boi_token_id="<start_of_image>",
+                eoi_token_id="<end_of_image>",
+                image_token_id="<image_soft_token>",
+                boa_token_id="<start_of_audio>",
+                eoa_token_id="<end_of_audio>",
+                audio_token_id="<audio_soft_token>",
+            ),
+        },
+        images=square("SiglipImageProcessor", 64),
+        template=FAMILIES["gemma3"].template.replace("<start_of_image>", "<image_soft_token>"),
+        audio="Gemma3nAudioFeatureExtractor",
     ),
     "shieldgemma2": replace(FAMILIES["gemma3"], processor="ShieldGemma2Processor"),
     "blip": _plain(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 # Families differ in whether the projector stands inside the vision module or beside it.
 PROJECTOR = re.compile(
-    r"(^|\.)(multi_modal_projector|mm_projector|connector|merger|deepstack_merger_list|aligner|mlp1)\."
+    r"(^|\.)(multi_modal_projector|mm_projector|connector|merger|patch_merger|deepstack_merger_list|aligner|mlp1)\."
 )
 # Vision modules that `get_encoder` does not know.
 VISION = re.compile(r"(^|\.)(vision_tower|vision_model|visual|vision_encoder|image_encoder|vision)\.")
@@ -195,17 +195,44 @@ def _linear_layers(model: PreTrainedModel, settings: ModelSection) -> list[str]:
     adapted = {part for part, way in _ways(settings).items() if way == "lora"}
     of, head, wanted = parts(model), model.get_output_embeddings(), settings.lora.targets
     _mention_experts(model, [name for name, part in of.items() if part in adapted], wanted)
-    targets = [
-        name
+    linear = {
+        name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module is not head
-        and of.get(f"{name}.weight") in adapted
-        and (wanted is None or name.rpartition(".")[2] in wanted)
-    ]
+        if isinstance(module, nn.Linear) and module is not head and of.get(f"{name}.weight") in adapted
+    }
+    others = [name for name, module in linear.items() if _computes_more(module)]
+    _mention_others(others, set(linear).difference(others), wanted)
+    targets = [n for n in linear if n not in others and (wanted is None or n.rpartition(".")[2] in wanted)]
     if not targets:
         raise CotbalError(f"model.lora.targets: no linear layer of {', '.join(sorted(adapted))} has one of these names")
     return targets
+
+
+def _computes_more(layer: nn.Linear) -> bool:
+    """Whether a layer does more than multiply and add, as the router of Llama 4 does, which answers scores and logits.
+
+    An adapter adds to what a layer returns, and merging adds to its weight: the two agree for linear layers alone.
+    Layers in four bits (whose weights are whole numbers) compute the same in a way of their own.
+    """
+    return type(layer).forward is not nn.Linear.forward and layer.weight.is_floating_point()
+
+
+def _mention_others(others: Sequence[str], linear: Collection[str], wanted: Sequence[str] | None) -> None:
+    """Say that layers which are linear by their class alone get no adapters.
+
+    Raises:
+        CotbalError: the recipe asks for them.
+    """
+    asked = set(wanted or ()) & {n.rpartition(".")[2] for n in others} - {n.rpartition(".")[2] for n in linear}
+    if asked:
+        raise CotbalError(
+            f"model.lora.targets: {min(asked)} computes more than a linear layer does, so it gets no adapters; leave "
+            "it out, or train the part in full"
+        )
+    if others:
+        logger.warning(
+            "LoRA leaves %d layers frozen that compute more than linear ones, among them %s", len(others), others[0]
+        )
 
 
 def _mention_experts(model: PreTrainedModel, names: list[str], wanted: Sequence[str] | None) -> None:
@@ -214,10 +241,9 @@ def _mention_experts(model: PreTrainedModel, names: list[str], wanted: Sequence[
     Raises:
         CotbalError: the recipe asks for them.
     """
-    fused = {name.rpartition(".")[2] for name in names if model.get_parameter(name).dim() == 3}
-    fused -= {name.split(".")[-2] for name in names if "." in name}  # also a layer of this name: no doubt what is meant
-    experts = [name for name in names if "experts" in name and name.rpartition(".")[2] in fused]
-    asked = sorted(set(wanted or ()) & {name.rpartition(".")[2] for name in experts})
+    experts = [name for name in names if "experts" in name and model.get_parameter(name).dim() == 3]
+    layers = {name.split(".")[-2] for name in names if "." in name}  # also a layer of this name: no doubt what is meant
+    asked = sorted(set(wanted or ()) & {name.rpartition(".")[2] for name in experts} - layers)
     if asked:
         raise CotbalError(
             f"model.lora.targets: {asked[0]} holds the matrices of all experts of a layer and is no linear layer, so "

@@ -9,13 +9,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import PI0Config, T5Gemma2Config
+from transformers import (
+    AutoModelForImageTextToText,
+    HunYuanVLConfig,
+    Llama4Config,
+    PI0Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+    T5Gemma2Config,
+)
 
 import tiny_families
 from cotbal import vlm
 from cotbal.errors import CotbalError, MissingDependency
 from cotbal.sections import Lora, ModelSection
 from further_families import FURTHER
+from rare_families import RARE
 from tiny_vlm import BASE, build
 
 
@@ -198,6 +207,36 @@ def test_fused_experts_get_no_adapters_and_that_is_said(tmp_path: Path, caplog: 
     prepared = vlm.prepare(model, ModelSection(checkpoint="x", language="lora"))
     assert "LoRA leaves 4 parameters of experts frozen" in caplog.text
     assert not any(p.requires_grad for name, p in prepared.named_parameters() if "experts" in name)
+
+
+def without_processor(name: str, kind: type[PreTrainedConfig]) -> PreTrainedModel:
+    """A tiny model of a family whose processor needs torchvision."""
+    words = tiny_families.tokenizer(RARE[name])
+    return AutoModelForImageTextToText.from_config(
+        kind(**RARE[name].config(words.convert_tokens_to_ids, len(words)), dtype="float32")
+    )
+
+
+def test_a_projector_inside_the_encoder_of_pictures_is_found() -> None:
+    of = vlm.parts(without_processor("hunyuan_vl", HunYuanVLConfig))
+    assert {name for name in of if of[name] == "projector"} == {name for name in of if ".patch_merger." in name}
+    assert set(of.values()) == {"vision", "projector", "language"}
+
+
+def test_routers_that_are_linear_by_class_alone_get_no_adapters(caplog: pytest.LogCaptureFixture) -> None:
+    """The router of Llama 4 answers two things: an adapter on it ends in the first forward pass."""
+    model = without_processor("llama4", Llama4Config)
+    asked = Lora(targets=("q_proj", "router"))
+    with pytest.raises(CotbalError, match=r"targets: router computes more than a linear layer does"):
+        vlm.prepare(model, ModelSection(checkpoint="x", language="lora", lora=asked))
+    prepared = vlm.prepare(model, ModelSection(checkpoint="x", language="lora", gradient_checkpointing=True)).train()
+    assert "LoRA leaves 1 layers frozen that compute more than linear ones" in caplog.text
+    assert "LoRA leaves 2 parameters of experts frozen" in caplog.text  # though a layer is called down_proj too
+    ids = torch.tensor([[5, 6, 7]])
+    prepared(input_ids=ids, labels=ids).loss.backward()
+    learnt = [name for name, p in prepared.named_parameters() if p.grad is not None and p.grad.norm() > 0]
+    assert any("shared_expert" in name for name in learnt)
+    assert not any("router" in name for name in learnt)
 
 
 def test_of_bitsandbytes_one_line_alone_is_hidden(caplog: pytest.LogCaptureFixture) -> None:
