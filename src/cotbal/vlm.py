@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -186,7 +187,10 @@ def _with_adapters(model: PreTrainedModel, settings: ModelSection) -> nn.Module:
         lora_dropout=settings.lora.dropout,
         target_modules=_linear_layers(model, settings),
     )
-    adapted: nn.Module = get_peft_model(model, config)
+    with warnings.catch_warnings():
+        # For families with experts peft notes ranks of their fused matrices by itself, and then finds no adapter there.
+        warnings.filterwarnings("ignore", r"The following (rank|alpha)_pattern keys did not match", RuntimeWarning)
+        adapted: nn.Module = get_peft_model(model, config)
     return adapted
 
 

@@ -25,7 +25,7 @@ rates = st.fractions(min_value=Fraction(1, 200), max_value=1, max_denominator=20
 
 @st.composite
 def portions(draw: st.DrawFn) -> Portions:
-    mini, large = sorted((draw(rates), draw(rates)))
+    mini, large = sorted(draw(st.lists(rates, min_size=2, max_size=2, unique=True)))
     return Portions(mini=mini, large=large, seed=draw(st.integers(0, 2**31)))
 
 
