@@ -41,7 +41,7 @@ class RayNodes:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.close()
-        self.process.wait(180)  # raylets end one after the other, slowly where the machine is busy
+        self.process.wait(60)
         self.process.stdout.close()
 
     def lose(self) -> None:

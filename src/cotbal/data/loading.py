@@ -31,11 +31,20 @@ def made(items: Sequence[Item], make: Callable[[Item], Batch], workers: int) -> 
     """`make(item)` for every item, in their order, `workers` of them ahead of whoever takes them.
 
     Raises:
-        CotbalError: that of `make`, see `sentence`.
+        CotbalError: that of `make`, in its own sentence.
     """
-    options: dict[str, Any] = {"num_workers": workers, "multiprocessing_context": START if workers else None}
+    if not workers:
+        yield from map(make, items)
+        return
+    options: dict[str, Any] = {"num_workers": workers, "multiprocessing_context": START}
     dataset: Any = items  # whatever has a length and places will do
-    yield from DataLoader(dataset, batch_size=None, collate_fn=steady(make), **options)
+    loader: Any = iter(DataLoader(dataset, batch_size=None, collate_fn=steady(make), **options))
+    try:
+        yield from loader
+    except CotbalError as error:
+        raise type(error)(sentence(error)) from None
+    finally:
+        loader._shutdown_workers()  # at once, and not when nobody holds on to the fault and its traceback any more
 
 
 def steady(make: Callable[[Any], Batch]) -> Callable[[Any], Batch]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -45,7 +46,14 @@ def test_a_fault_is_told_in_its_own_sentence_whoever_met_it(workers: int) -> Non
 
     with pytest.raises(DataError) as fault:
         list(made([5], make, workers))
-    assert sentence(fault.value) == "record 5 (r5): there is no picture cotbal.errors: a.png"
+    assert str(fault.value) == "record 5 (r5): there is no picture cotbal.errors: a.png"
+    assert multiprocessing.active_children() == [], "who holds on to the fault does not hold on to processes"
+
+
+def test_a_fault_of_somebody_else_s_loader_is_told_in_its_sentence() -> None:
+    """As the Trainer's, which hands over what the process wrote of it."""
+    told = "Caught DataError in DataLoader worker process 0.\nTraceback\n  ...\ncotbal.errors.DataError: no a.png\n"
+    assert sentence(DataError(told)) == "no a.png"
 
 
 def test_other_faults_are_told_as_they_are() -> None:
