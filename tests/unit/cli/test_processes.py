@@ -116,10 +116,14 @@ def test_weights_of_a_table_need_no_more_than_the_table(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-def test_help_starts_in_under_half_a_second(tmp_path: Path) -> None:
-    """In CPU time, so that a busy machine is no fault; the best of some, so that a cold cache is none."""
-    seconds = [cpu_seconds([sys.executable, "-c", COMMAND, "--help"], tmp_path) for _ in range(3)]
-    assert min(seconds) < 0.5
+def test_help_starts_quickly(tmp_path: Path) -> None:
+    """Against what any command line of these libraries costs, in CPU time: a slow or busy machine is no
+    fault. 0.18 s where it was first measured, a factor of two; one heavy import more would be a factor of three."""
+    bare, ours = (
+        [cpu_seconds([sys.executable, "-c", *code], tmp_path) for _ in range(3)]
+        for code in (("import typer, rich.table, rich.markdown",), (COMMAND, "--help"))
+    )
+    assert min(ours) < 3 * min(bare)
 
 
 def cpu_seconds(argv: list[str], directory: Path) -> float:
