@@ -90,7 +90,8 @@ class _Stopped(BaseException):
 
 
 def _stop(number: int, _frame: object) -> None:
-    print("\nStopping: trainings save a checkpoint first; once more ends them at once.", file=sys.stderr)
+    told = "Stopping; runs in processes of their own may save a checkpoint first. Once more ends them at once."
+    print(f"\n{told}", file=sys.stderr)
     raise _Stopped(number)
 
 

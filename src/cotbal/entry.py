@@ -11,13 +11,12 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from cotbal.data.loading import sentence
-from cotbal.executors import PREEMPTIBLE, STOPPED
+from cotbal.executors import STOPPED
 from cotbal.hosts.sharding import refuse_other_sharding
 from cotbal.ranks import Ranks, Stopped, is_of_another, join, leave_with_parent, stop_signal
 from cotbal.rundir import RunPaths, locked, now, write_json
 
-LOCK_SECONDS = 30.0  # an orphan of a killed driver leaves within a second or two
-QUEUE_LOCK_SECONDS = 300.0  # a job that is preempted may still be saving while its successor starts elsewhere
+LOCK_SECONDS = 300.0  # an orphan leaves within a second or two, but one that was told to stop may still be saving
 
 
 @contextmanager
@@ -36,8 +35,7 @@ def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
     try:
         ranks = join()
         refuse_other_sharding()
-        wait = QUEUE_LOCK_SECONDS if PREEMPTIBLE in os.environ else LOCK_SECONDS
-        with locked(paths.lock, wait) if ranks.main else nullcontext():
+        with locked(paths.lock, LOCK_SECONDS) if ranks.main else nullcontext():
             yield ranks, stop
             ranks.wait()
     except Stopped:

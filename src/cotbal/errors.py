@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
+
 
 class CotbalError(Exception):
     """A fault that the user can mend; the command line prints it without a traceback and exits with 2."""
@@ -32,3 +35,9 @@ class MissingDependency(CotbalError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f'{feature} needs packages that are not installed: pip install "cotbal[{extra}]"')
+
+
+def near(word: str, known: Sequence[str]) -> str:
+    """What to add to a message about a word that is not known: the one that was probably meant, or nothing."""
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import pkgutil
 from types import ModuleType
 
-from cotbal.errors import CotbalError
+from cotbal.errors import CotbalError, near
 
 
 def names(package: str) -> list[str]:
@@ -33,8 +32,7 @@ def load(package: str, name: str) -> ModuleType:
             if error.name is None or not f"{path}.".startswith(f"{error.name}."):
                 raise  # the module is there, but misses something itself
     kind, known = package.rpartition(".")[2], names(package)
-    close = difflib.get_close_matches(name, known, n=1)
     raise CotbalError(
         f"{kind}: expected one of {', '.join(known)}, or the dotted path of your own module; found {name!r}"
-        + (f"; did you mean {close[0]!r}?" if close else "")
+        + near(name, known)
     )

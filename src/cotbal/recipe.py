@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import re
@@ -15,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from cotbal import sections
-from cotbal.errors import RecipeError
+from cotbal.errors import RecipeError, near
 from cotbal.mixture import Mixture, Task
 from cotbal.sections import ModelSection, RecipeFile, ResourcesSection, TaskSection
 from cotbal.strict_yaml import apply_override, read_yaml
@@ -181,11 +180,11 @@ def _place(fault: Any) -> tuple[str, ...]:
 def _found(fault: Any) -> str:
     """What stood there, and the word that was probably meant."""
     if fault["type"] == "extra_forbidden":
-        return _guess(str(fault["loc"][-1]), _all_fields())
+        return near(str(fault["loc"][-1]), _all_fields())
     if fault["type"] in _SAID or isinstance(fault["input"], dict):
         return ""
     choices = re.findall("'(.*?)'", fault["ctx"]["expected"]) if fault["type"] == "literal_error" else []
-    return f"; found {fault['input']!r}{_guess(str(fault['input']), choices)}"
+    return f"; found {fault['input']!r}{near(str(fault['input']), choices)}"
 
 
 def _message(fault: Any) -> str:
@@ -202,11 +201,6 @@ def _message(fault: Any) -> str:
         return f"expected a text that matches {fault['ctx']['pattern']}"
     plain = next((word for start, word in _EXPECTED.items() if kind.startswith(start)), None)
     return f"expected {plain}" if plain else text.removeprefix("Value error, ")
-
-
-def _guess(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _all_fields() -> list[str]:

@@ -151,7 +151,7 @@ def test_ctrl_c_keeps_what_a_training_has_reached(source: Path, tmp_path: Path) 
     wait_for(process, lambda: any('"training"' in path.read_text() for path in root.glob("probes/*/progress.json")))
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=LIMIT)
-    assert b"Stopping: trainings save a checkpoint first; once more ends them at once." in told
+    assert b"may save a checkpoint first. Once more ends them at once." in told
     assert len(list(root.glob("probes/*/partial/checkpoint-*/complete"))) == 1
     assert "the same command goes on" in cotbal("status", root)
 

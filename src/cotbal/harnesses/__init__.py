@@ -6,10 +6,11 @@ whatever a reader of the numbers should know. It never rescales a number and nev
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 Row = Mapping[str, Any]
 
@@ -46,3 +47,8 @@ class Evaluation:
     directory: Path
     benchmarks: Mapping[str, Benchmark]
     warnings: tuple[str, ...] = field(default=())
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether JSON gave a number that a float can hold: no truth value, nothing infinite, not NaN."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from cotbal.errors import ScoresError
-from cotbal.harnesses import Benchmark, Evaluation, Row
+from cotbal.harnesses import Benchmark, Evaluation, Row, is_number
 
 # Not `*_results.json`: tasks write files of such names into `submissions/`.
 RESULTS = re.compile(r"\d{8}_\d{6}_results\.json")
@@ -96,7 +95,7 @@ def _metrics(path: Path, task: str, entries: Mapping[str, Any]) -> dict[str, flo
         metric, _, kept = key.partition(",")
         if "_stderr" in metric or isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if not abs(value) <= sys.float_info.max:  # nor is NaN
+        if not is_number(value):
             raise ScoresError(f"{path}: expected a finite number for {task}, {key}; found {value!s:.40}")
         metrics[metric if kept in ("none", "") else key] = float(value)
     return metrics

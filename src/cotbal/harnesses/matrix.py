@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 
 import numpy as np
 
 from cotbal.errors import ScoresError
-from cotbal.harnesses import Benchmark, Evaluation, Row
+from cotbal.harnesses import Benchmark, Evaluation, Row, is_number
 from cotbal.scores import Samples, ScoreMatrix
 
 ROUNDING = 1e-6  # relative difference between a score and the mean of its samples that is arithmetic
@@ -120,4 +119,4 @@ def _number(row: Row, metric: str) -> float | None:
     value = row.get(metric.partition(",")[0])
     if isinstance(value, dict):
         value = value.get("score")
-    return float(value) if isinstance(value, int | float) and abs(value) <= sys.float_info.max else None
+    return float(value) if isinstance(value, bool) or is_number(value) else None

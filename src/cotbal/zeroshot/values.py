@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cotbal.errors import ScoresError
-from cotbal.harnesses import Benchmark
+from cotbal.harnesses import Benchmark, is_number
 from cotbal.measure import measure
 
 
@@ -108,7 +107,7 @@ def _marks(found: Mapping[str, Any], benchmark: Benchmark) -> list[float]:
 
 
 def _mark(value: Any, benchmark: Benchmark) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+    if not is_number(value):
         raise ScoresError(f"{benchmark.name}: expected a number from the judge; found {value!r:.60}")
     return float(value)
 

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+import rank_cases
+from launched_ranks import Results, launch
 from rank_cases import PARTIAL, PICTURED, SEVERAL, masked, of_four, of_two, sensitive
 from trainer_cases import EQUAL, TASK_LEVEL, TASKS, distance, grouped, update, with_pictures
 
 from cotbal.weightings import random_loss
 
-HERE = Path(__file__).parent
-Results = dict[str, dict[str, Any]]
-
-
-def launch(count: int, checkpoint: Path, out: Path) -> list[Results]:
-    """What every rank found, from a single launch: it costs the import of transformers."""
-    command = [sys.executable, str(HERE / "rank_cases.py"), str(checkpoint), str(out), str(count)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(out / f"rank{number}.pt") for number in range(count)]
-
 
 @pytest.fixture(scope="module")
 def ranks(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
-    return launch(2, checkpoint, tmp_path_factory.mktemp("two"))
+    return launch(rank_cases.__file__, 2, checkpoint, tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="module")
 def four(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
-    return launch(4, checkpoint, tmp_path_factory.mktemp("four"))
+    return launch(rank_cases.__file__, 4, checkpoint, tmp_path_factory.mktemp("four"))
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import zero_cases
+from launched_ranks import Results, launch
 from rank_cases import PICTURED, SEVERAL, sensitive
 from trainer_cases import EQUAL, distance, update, with_pictures
 
@@ -22,26 +19,15 @@ from cotbal.hosts.zero import expect_zero, note_zero
 # Costly fixtures for all tests: they stay in one of the processes that share the tests out.
 pytestmark = pytest.mark.xdist_group("sharded")
 
-HERE = Path(__file__).parent
-Results = dict[str, dict[str, Any]]
-
-
-def launch(count: int, checkpoint: Path, out: Path) -> list[Results]:
-    command = [sys.executable, zero_cases.__file__, str(checkpoint), str(out), str(count)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parents[1])}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [torch.load(out / f"rank{number}.pt") for number in range(count)]
-
 
 @pytest.fixture(scope="module")
 def two(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
-    return launch(2, checkpoint, tmp_path_factory.mktemp("two"))
+    return launch(zero_cases.__file__, 2, checkpoint, tmp_path_factory.mktemp("two"))
 
 
 @pytest.fixture(scope="module")
 def one(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
-    return launch(1, checkpoint, tmp_path_factory.mktemp("one"))[0]
+    return launch(zero_cases.__file__, 1, checkpoint, tmp_path_factory.mktemp("one"))[0]
 
 
 @pytest.fixture(scope="module")
