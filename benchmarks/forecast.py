@@ -4,12 +4,13 @@
     python benchmarks/forecast.py RUN --samples 80
     python benchmarks/forecast.py RUN --samples 80 --experts full
 
-The forecast of a mixture is the model whose parameters are the weighted mean of other models' (linear merging of
-experts, arXiv 2602.04937): `sum_t s_t theta_t / sum_t s_t`, where `s_t` is the weight of task t times its number of
-training records. The experts are the single-task models, or with `--experts full` the full probes. Mixtures are those
-that the run has trained: EW and CoTBal, and every full probe where these are no experts; forecast and trained model are
-scored on the same validation samples. Adapters are merged into the checkpoints, so that averaging these
-averages what was learnt. Every score is kept in `RUN/forecasts`, and a stopped command goes on there.
+The forecast of a mixture is the model whose parameters are the weighted mean of other models'
+(linear merging of experts, arXiv 2602.04937): `sum_t s_t theta_t / sum_t s_t`, where `s_t` is the
+weight of task t times its number of training records. The experts are the single-task models, or
+with `--experts full` the full probes. Mixtures are those that the run has trained: EW and CoTBal,
+and every full probe where these are no experts; forecast and trained model are scored on the same
+validation samples. Adapters are merged into the checkpoints, so that averaging these averages what
+was learnt. Every score is kept in `RUN/forecasts`, and a stopped command goes on there.
 """
 
 from __future__ import annotations
@@ -39,23 +40,39 @@ Loaded = tuple[Any, Any]  # model, processor
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="run directory")
-    parser.add_argument("--samples", type=int, default=80, help="validation samples a task, the first ones")
-    parser.add_argument("--experts", choices=("solo", "full"), default="solo", help="runs that are averaged")
+    parser.add_argument(
+        "--samples", type=int, default=80, help="validation samples a task, the first ones"
+    )
+    parser.add_argument(
+        "--experts", choices=("solo", "full"), default="solo", help="runs that are averaged"
+    )
     given = parser.parse_args()
     contents = read_contents(given.run)
     assert contents.recipe is not None
     runs = contents.of_first_seed(contents.runs)
     kind = f"{given.experts}:"
-    experts = {run.name.removeprefix(kind): checkpoint(run) for run in runs if run.name.startswith(kind)}
-    mixtures = [run for run in runs if run.kind == "final" or (run.name.startswith("full:") and kind != "full:")]
+    experts = {
+        run.name.removeprefix(kind): checkpoint(run) for run in runs if run.name.startswith(kind)
+    }
+    mixtures = [
+        run
+        for run in runs
+        if run.kind == "final" or (run.name.startswith("full:") and kind != "full:")
+    ]
     forecasts, facts = {}, {}
     for run in mixtures:
         name, shares = run.name, shares_of(contents, run)
         title = f"{given.experts} merged {name}"
-        forecasts[name] = scored(contents, given.samples, title, lambda s=shares: average(experts, s))
-        facts[name] = scored(contents, given.samples, f"trained {name}", lambda r=run: load(checkpoint(r)))
+        forecasts[name] = scored(
+            contents, given.samples, title, lambda s=shares: average(experts, s)
+        )
+        facts[name] = scored(
+            contents, given.samples, f"trained {name}", lambda r=run: load(checkpoint(r))
+        )
     show(contents.balanced, forecasts, facts)
 
 
@@ -87,7 +104,9 @@ def scored(contents: Contents, samples: int, name: str, make: Callable[[], Loade
 
 
 def average(experts: Mapping[str, str], shares: Shares) -> Loaded:
-    """A model with `sum_t s_t theta_t / sum_t s_t`, and its processor; two models are in memory at a time."""
+    """A model with `sum_t s_t theta_t / sum_t s_t`, and its processor; two models are in memory at
+    a time.
+    """
     total = sum(shares.values())
     model: Any = None
     for task, share in shares.items():
@@ -113,25 +132,38 @@ def validation_scores(recipe: Recipe, model: Any, processor: Any, samples: int) 
     scores = {}
     for task in recipe.mixture.tasks:
         assert task.validation is not None
-        records = list(islice(open_records(task.validation, default_cache(), evaluation=True), samples))
+        records = list(
+            islice(open_records(task.validation, default_cache(), evaluation=True), samples)
+        )
         rows = [Row(record, task.name, task.instruction) for record in records]
         answers = evaluation.generate(model, collator, rows, recipe.file.generation, lambda _: None)
-        known = [{"images": list(record.images), "details": dict(record.details)} for record in records]
-        scores[task.name] = measure(task.metric, answers, [record.references for record in records], known).score
+        known = [
+            {"images": list(record.images), "details": dict(record.details)} for record in records
+        ]
+        scores[task.name] = measure(
+            task.metric, answers, [record.references for record in records], known
+        ).score
     return scores
 
 
-def show(tasks: tuple[str, ...], forecasts: Mapping[str, Scores], facts: Mapping[str, Scores]) -> None:
-    """Forecast and fact of every mixture, and how far they agree about the order of the mixtures."""
+def show(
+    tasks: tuple[str, ...], forecasts: Mapping[str, Scores], facts: Mapping[str, Scores]
+) -> None:
+    """Forecast and fact of every mixture, and how far they agree about the order of the
+    mixtures."""
     print(f"| mixture (forecast / fact) | {' | '.join(tasks)} |")
     print(f"| :-- | {' | '.join('--:' for _ in tasks)} |")
     for name, foretold in forecasts.items():
         cells = [f"{foretold[task]:.3f} / {facts[name][task]:.3f}" for task in tasks]
         print(f"| {method_label(name)} | {' | '.join(cells)} |")
     agreement = [
-        correlation(*([scores[task] for scores in found.values()] for found in (forecasts, facts))) for task in tasks
+        correlation(*([scores[task] for scores in found.values()] for found in (forecasts, facts)))
+        for task in tasks
     ]
-    print(f"| rank correlation over {len(facts)} mixtures | {' | '.join(f'{value:.2f}' for value in agreement)} |")
+    print(
+        f"| rank correlation over {len(facts)} mixtures |"
+        f" {' | '.join(f'{value:.2f}' for value in agreement)} |"
+    )
 
 
 def correlation(first: list[float], second: list[float]) -> float:

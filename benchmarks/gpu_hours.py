@@ -1,4 +1,5 @@
-"""What the paper's tables cost, in GPU-hours: arithmetic on tokens and FLOPs, nothing of it measured.
+"""What the paper's tables cost, in GPU-hours: arithmetic on tokens and FLOPs, nothing of it
+measured.
 
     python benchmarks/gpu_hours.py
 
@@ -6,9 +7,10 @@ The trainings of a table are those that cotbal plans (`cotbal.runs`). One traini
 
     6 N D + 2 V P   FLOPs at UTILISATION of the peak,
 
-N: parameters of language model and projector; D: tokens, 576 a picture among them; V: parameters of the vision tower,
-which is frozen; P: its patches. An answer costs 2 N a token of the prompt at the same utilisation, and 2 N a written
-token at the much lower one of DECODING. `docs/reproduce.md` shows the result (`benchmarks/reproduce_page.py`).
+N: parameters of language model and projector; D: tokens, 576 a picture among them; V: parameters of
+the vision tower, which is frozen; P: its patches. An answer costs 2 N a token of the prompt at the
+same utilisation, and 2 N a written token at the much lower one of DECODING. `docs/reproduce.md`
+shows the result (`benchmarks/reproduce_page.py`).
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ MODELS = {"7B": Model(6_738_415_616, 20_979_712), "13B": Model(13_015_864_320, 3
 
 @dataclass(frozen=True)
 class Data:
-    """One task: how many records, and how long they are in tokens (assumed, but for what a turn count says).
+    """One task: how many records, and how long they are in tokens (assumed, but for what a turn
+    count says).
 
     Attributes:
         records, turns: of training; turns in all.
@@ -98,9 +101,17 @@ CHAT = {
     "detail": Data(23_200, 23_200, 12, 150, 30, 15),
     "complex_reasoning": Data(76_600, 76_600, 20, 180, 30, 28),
 }
-ZERO_SHOT = {"TextVQA": 5_000, "POPE": 9_000, "MME": 2_374, "SQA": 4_241, "MMBench": 4_329, "SEED-IMG": 14_233}
+ZERO_SHOT = {
+    "TextVQA": 5_000,
+    "POPE": 9_000,
+    "MME": 2_374,
+    "SQA": 4_241,
+    "MMBench": 4_329,
+    "SEED-IMG": 14_233,
+}
 OPEN_ENDED = {"MM-Vet": 218, "LLaVA-W": 60}
-TEST_DEV = 107_394  # questions of VQAv2 that `cotbal submission` has a model answer, outside of every other line
+# questions of VQAv2 that `cotbal submission` has a model answer, outside of every other line
+TEST_DEV = 107_394
 SHORT_ANSWER, OPEN_ANSWER, ZERO_SHOT_QUESTION = 3, 200, 100  # tokens
 METHODS = ("equal", "task_level", "random_loss", "dynamic_average", "improvable_gap", "fixed")
 PARTS, TEMPERATURES, DIFFICULTIES = 4, 2, 1  # models of the ablation beside EW and CoTBal
@@ -116,9 +127,14 @@ def large() -> dict[str, Data]:
         if each.config == "coco":  # one sample a picture
             validation = test = 5_000
         found[each.name] = Data(
-            each.train, each.train, M3IT_INSTRUCTION + question // CHARACTERS, max(1, answer // CHARACTERS),
-            validation, test, group=each.group,
-        )  # fmt: skip
+            each.train,
+            each.train,
+            M3IT_INSTRUCTION + question // CHARACTERS,
+            max(1, answer // CHARACTERS),
+            validation,
+            test,
+            group=each.group,
+        )
     return found
 
 
@@ -127,7 +143,16 @@ def mixture(data: Mapping[str, Data]) -> Mixture:
     nowhere = Path()
     return Mixture(
         tuple(
-            Task(name, nowhere, nowhere, {"test": nowhere}, "exact_match", (), group=d.group, balanced=d.balanced)
+            Task(
+                name,
+                nowhere,
+                nowhere,
+                {"test": nowhere},
+                "exact_match",
+                (),
+                group=d.group,
+                balanced=d.balanced,
+            )
             for name, d in data.items()
         )
     )
@@ -155,7 +180,9 @@ class Cost:
         return self.training + self.evaluation
 
     def __add__(self, other: Cost) -> Cost:
-        return Cost(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+        return Cost(
+            *(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True))
+        )
 
 
 NOTHING = Cost(0, 0.0, 0, 0.0, 0.0)
@@ -166,7 +193,9 @@ def hours(flops: float, utilisation: float) -> float:
     return flops / (PEAK * utilisation) / 3600
 
 
-def trained(data: Mapping[str, Data], portions: Mapping[str, int], model: Model, epochs: int) -> Cost:
+def trained(
+    data: Mapping[str, Data], portions: Mapping[str, int], model: Model, epochs: int
+) -> Cost:
     """One training on so many records of every task: 6 N D + 2 V P."""
     tokens = epochs * sum(n * data[name].tokens for name, n in portions.items())
     pictures = epochs * sum(n * data[name].pictures for name, n in portions.items())
@@ -174,7 +203,9 @@ def trained(data: Mapping[str, Data], portions: Mapping[str, int], model: Model,
     return Cost(1, tokens, 0, hours(flops, UTILISATION), 0.0)
 
 
-def answered(number: int, question: float, answer: float, model: Model, decoding: float = DECODING) -> Cost:
+def answered(
+    number: int, question: float, answer: float, model: Model, decoding: float = DECODING
+) -> Cost:
     """So many answers to questions about one picture each: 2 N a token, and the vision tower."""
     prompt = 2 * model.parameters * (PICTURE + FRAME + question) + 2 * TOWER * PATCHES
     each = hours(prompt, UTILISATION) + hours(2 * model.parameters * answer, decoding)
@@ -182,13 +213,22 @@ def answered(number: int, question: float, answer: float, model: Model, decoding
 
 
 def of_runs(
-    runs: Sequence[Run], data: Mapping[str, Data], model: Model, *, large_portion: str = "1", epochs: int = 1
+    runs: Sequence[Run],
+    data: Mapping[str, Data],
+    model: Model,
+    *,
+    large_portion: str = "1",
+    epochs: int = 1,
 ) -> Cost:
-    """All of these runs: their trainings, and the answers to the validation and test sets that they are scored on."""
+    """All of these runs: their trainings, and the answers to the validation and test sets that they
+    are scored on.
+    """
     rates = {"mini": Fraction(1, 32), "large": Fraction(large_portion), "full": Fraction(1)}
     total = NOTHING
     for run in runs:
-        sizes = {n: {p: int(data[n].records * rate) for p, rate in rates.items()} for n in run.portions}
+        sizes = {
+            n: {p: int(data[n].records * rate) for p, rate in rates.items()} for n in run.portions
+        }
         if run.portions:
             records = {name: seen(sizes[name], portion) for name, portion in run.portions.items()}
             total += trained(data, records, model, epochs)
@@ -210,22 +250,37 @@ def zero_shot(models: int, model: Model) -> Cost:
 
 
 def test_dev(models: int, model: Model) -> Cost:
-    """The answers of so many models to VQAv2 test-dev, questions and answers as long as those of its training."""
+    """The answers of so many models to VQAv2 test-dev, questions and answers as long as those of
+    its training.
+    """
     vqa = ACADEMIC["VQAv2"]
     return answered(models * TEST_DEV, vqa.question, vqa.answer, model)
 
 
 def items() -> dict[str, Cost]:
-    """What every table costs by itself, under the names of the page; probes and models may be shared between tables."""
+    """What every table costs by itself, under the names of the page; probes and models may be
+    shared between tables.
+    """
     seven, thirteen = MODELS["7B"], MODELS["13B"]
     academic, chat, m3it = mixture(ACADEMIC), mixture(CHAT), mixture(large())
     probes, stl = list(plan_probes(academic).runs), list(single_task_runs(academic, whole=True))
     finals = [final_run(academic, method) for method in METHODS]
     compared = [*probes, *stl, *finals]
-    variants = [final_run(academic, "fixed", name=f"variant {i}") for i in range(PARTS + TEMPERATURES + DIFFICULTIES)]
-    alone = [run for run in plan_probes(academic, "standard", "precise").runs if run.name.startswith("solo-mini:")]
+    variants = [
+        final_run(academic, "fixed", name=f"variant {i}")
+        for i in range(PARTS + TEMPERATURES + DIFFICULTIES)
+    ]
+    alone = [
+        run
+        for run in plan_probes(academic, "standard", "precise").runs
+        if run.name.startswith("solo-mini:")
+    ]
     large_probes = list(plan_probes(m3it).runs)
-    large_all = [*large_probes, *single_task_runs(m3it, whole=False), *(final_run(m3it, m) for m in METHODS)]
+    large_all = [
+        *large_probes,
+        *single_task_runs(m3it, whole=False),
+        *(final_run(m3it, m) for m in METHODS),
+    ]
     chat_all = [*plan_probes(chat, "simple").runs, *(final_run(chat, m) for m in METHODS)]
     curve = curve_runs(academic, ("1/32", "1/16", "1/8", "1/4", "1/2", "1"), alone=True)
     return {
@@ -239,47 +294,70 @@ def items() -> dict[str, Cost]:
         "Tables 5 and 12: beyond Table 1, 7B": of_runs([*variants, *alone], ACADEMIC, seven),
         "Fig. 1b: score against amount, 7B": of_runs(curve, ACADEMIC, seven),
         "Chat Benchmark: seven methods, 7B": of_runs(chat_all, CHAT, seven, epochs=3),
-        "Table 11: probes and weights, Large, 7B": of_runs(large_probes, large(), seven, large_portion="1/4"),
-        "Large Benchmark: seven methods, 7B": of_runs(large_all, large(), seven, large_portion="1/4"),
+        "Table 11: probes and weights, Large, 7B": of_runs(
+            large_probes, large(), seven, large_portion="1/4"
+        ),
+        "Large Benchmark: seven methods, 7B": of_runs(
+            large_all, large(), seven, large_portion="1/4"
+        ),
     }
 
 
 def anchor() -> tuple[float, float]:
-    """GPU-hours of LLaVA-1.5's own tuning by this formula, and as its README has it (about 10 hours on 8 A100).
+    """GPU-hours of LLaVA-1.5's own tuning by this formula, and as its README has it (about 10 hours
+    on 8 A100).
 
-    665,298 records, 40,688 of them text; the length of those with pictures is assumed as for the others here.
+    665,298 records, 40,688 of them text; the length of those with pictures is assumed as for the
+    others here.
     """
     mix = {"pictures": Data(624_610, 624_610, 20, 170), "text": ACADEMIC["ShareGPT"]}
-    return trained(mix, {"pictures": 624_610, "text": 40_688}, MODELS["7B"], 1).training, 10.0 * GPUS
+    return (
+        trained(mix, {"pictures": 624_610, "text": 40_688}, MODELS["7B"], 1).training,
+        10.0 * GPUS,
+    )
 
 
 def memory(model: Model) -> float:
-    """GB that full training holds whatever the batch: parameters, gradients and Adam in float32, and the tower."""
+    """GB that full training holds whatever the batch: parameters, gradients and Adam in float32,
+    and the tower.
+    """
     return (OPTIMIZER_BYTES * model.parameters + 2 * TOWER) / 1e9
 
 
 def loading(model: Model) -> float:
-    """GB of CPU memory that a rank holds before the model is shared out: what is trained in float32, and the tower."""
+    """GB of CPU memory that a rank holds before the model is shared out: what is trained in
+    float32, and the tower.
+    """
     return (4 * model.parameters + 2 * TOWER) / 1e9
 
 
 def cost_table() -> list[str]:
     """The rows of the table in docs/reproduce.md."""
     rows = [
-        "| GPU-hours of | trainings | tokens, 10⁶ | training | answers | evaluation | sum | yours |",
+        (
+            "| GPU-hours of | trainings | tokens, 10⁶ | training | answers | evaluation | sum |"
+            " yours |"
+        ),
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, c in items().items():
         rows.append(
-            f"| {name} | {c.trainings} | {c.trained / 1e6:,.0f} | {c.training:,.0f} | {c.answers:,} | "
-            f"{c.evaluation:,.0f} | {c.total:,.0f} | |"
+            f"| {name} | {c.trainings} | {c.trained / 1e6:,.0f} | {c.training:,.0f} | {c.answers:,}"
+            f" | {c.evaluation:,.0f} | {c.total:,.0f} | |"
         )
     return rows
 
 
 if __name__ == "__main__":
     print("\n".join(cost_table()))
-    print("LLaVA-1.5-7B's own tuning, GPU-hours by this formula and as reported: {:.0f}, {:.0f}".format(*anchor()))
     print(
-        ", ".join(f"{name}: {memory(model):.0f} GB, {memory(model) / GPUS:.0f} a GPU" for name, model in MODELS.items())
+        "LLaVA-1.5-7B's tuning, GPU-hours by this formula and as reported: {:.0f}, {:.0f}".format(
+            *anchor()
+        )
+    )
+    print(
+        ", ".join(
+            f"{name}: {memory(model):.0f} GB, {memory(model) / GPUS:.0f} a GPU"
+            for name, model in MODELS.items()
+        )
     )

@@ -1,13 +1,15 @@
-"""Do exported weights act in the hosts as cotbal's loss says? Two steps of each host's own trainer, on a CPU.
+"""Do exported weights act in the hosts as cotbal's loss says? Two steps of each host's own trainer,
+on a CPU.
 
-    python benchmarks/host_exports.py --swift PYTHON --llamafactory PYTHON --trl PYTHON --axolotl PYTHON [--keep DIR]
+    python benchmarks/host_exports.py --swift PYTHON --llamafactory PYTHON --trl PYTHON --axolotl
+    PYTHON [--keep DIR]
 
-Each PYTHON is the interpreter of an environment with that host (ms-swift 4.6.0; llamafactory 0.9.5; trl 1.16.0;
-axolotl 0.19.0); leave one out to leave it out. A LLaVA with a few thousand random weights is fine-tuned by plain SGD
-on the rows that `cotbal export` writes, every record in every step, in micro-batches of two. A recorder inside the
-host's process keeps the micro-batches that its trainer really sees; from them, the base and `cotbal.loss`, the update
-is predicted and held against the checkpoint that the host saved: `|host - predicted| / |predicted|`, over all trained
-parameters.
+Each PYTHON is the interpreter of an environment with that host (ms-swift 4.6.0; llamafactory 0.9.5;
+trl 1.16.0; axolotl 0.19.0); leave one out to leave it out. A LLaVA with a few thousand random
+weights is fine-tuned by plain SGD on the rows that `cotbal export` writes, every record in every
+step, in micro-batches of two. A recorder inside the host's process keeps the micro-batches that its
+trainer really sees; from them, the base and `cotbal.loss`, the update is predicted and held against
+the checkpoint that the host saved: `|host - predicted| / |predicted|`, over all trained parameters.
 """
 
 from __future__ import annotations
@@ -28,11 +30,23 @@ import torch
 import yaml
 from PIL import Image
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
+from transformers import (
+    AutoConfig,
+    AutoModelForImageTextToText,
+    AutoProcessor,
+    LlavaForConditionalGeneration,
+)
 
 import cotbal.recipes.pocket
 from cotbal.exports import Order, export
-from cotbal.loss import predicting, token_counts, token_level, token_losses, token_tasks, weighted_sum
+from cotbal.loss import (
+    predicting,
+    token_counts,
+    token_level,
+    token_losses,
+    token_tasks,
+    weighted_sum,
+)
 from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir
 
@@ -70,13 +84,21 @@ def main() -> None:
     root = Path(chosen.keep or tempfile.mkdtemp()).resolve()
     bench = Bench(root, write_mixture(root / "mixture"))
     rows: list[str] = []
-    for host, run in (("swift", swift), ("trl", trl), ("llamafactory", llamafactory), ("axolotl", axolotl)):
+    for host, run in (
+        ("swift", swift),
+        ("trl", trl),
+        ("llamafactory", llamafactory),
+        ("axolotl", axolotl),
+    ):
         if getattr(chosen, host):
             print(versions(getattr(chosen, host), host), flush=True)
             for line in run(bench, getattr(chosen, host)):
                 print(line, flush=True)
                 rows.append(line)
-    print("\n| host | what it was given | compared with the update of | relative difference |\n|---|---|---|---|")
+    print(
+        "\n| host | what it was given | compared with the update of | relative difference"
+        " |\n|---|---|---|---|"
+    )
     print("\n".join(rows))
 
 
@@ -92,7 +114,9 @@ class Bench:
         file = self.root / f"{name}.json"
         file.write_text(json.dumps({"weights": weights}))
         out = self.root / name
-        export(Order(load_recipe(self.recipe, overrides), RunDir(self.root / "run"), file), host, out)
+        export(
+            Order(load_recipe(self.recipe, overrides), RunDir(self.root / "run"), file), host, out
+        )
         return out
 
     @property
@@ -101,7 +125,9 @@ class Bench:
 
 
 def write_mixture(folder: Path) -> Path:
-    """Three tasks: one word about a picture, three words about a picture, and two turns of text alone."""
+    """Three tasks: one word about a picture, three words about a picture, and two turns of text
+    alone.
+    """
     (folder / "images").mkdir(parents=True)
     colours = ("red", "green", "blue", "yellow")
     for colour in colours:
@@ -109,45 +135,70 @@ def write_mixture(folder: Path) -> Path:
     for task in TASKS:
         records = [json.dumps(record(task, i, colours[i % 4])) for i in range(RECORDS)]
         for split in ("train", "validation"):
-            (folder / f"{task}_{split}.jsonl").write_text("\n".join(records[: None if split == "train" else 1]) + "\n")
+            (folder / f"{task}_{split}.jsonl").write_text(
+                "\n".join(records[: None if split == "train" else 1]) + "\n"
+            )
     first_turn = json.dumps(record("hue", 0, "red"))
     (folder / "talk_validation.jsonl").write_text(first_turn + "\n")
     config = AutoConfig.from_pretrained(POCKET)
     for part in (config.text_config, config.vision_config):
-        part.hidden_size, part.intermediate_size, part.num_attention_heads, part.num_hidden_layers = 16, 32, 2, 2
+        (
+            part.hidden_size,
+            part.intermediate_size,
+            part.num_attention_heads,
+            part.num_hidden_layers,
+        ) = (16, 32, 2, 2)
     config.text_config.num_key_value_heads, config.text_config.head_dim = 2, 8
     torch.manual_seed(0)
     LlavaForConditionalGeneration(config).save_pretrained(folder / "base")
     AutoProcessor.from_pretrained(POCKET).save_pretrained(folder / "base")
     content = {
-        "name": "hosts", "images": "images",
-        "tasks": {t: {"train": f"{t}_train.jsonl", "validation": f"{t}_validation.jsonl"} for t in TASKS},
+        "name": "hosts",
+        "images": "images",
+        "tasks": {
+            t: {"train": f"{t}_train.jsonl", "validation": f"{t}_validation.jsonl"} for t in TASKS
+        },
         "model": {"checkpoint": "base", "dtype": "float32", "max_length": 400},
         "optimization": {
-            "epochs": STEPS, "batch_size": RECORDS * len(TASKS), "micro_batch_size": MICRO, "learning_rate": RATE,
-            "schedule": "constant", "warmup_ratio": 0.0, "max_grad_norm": 1e9,
+            "epochs": STEPS,
+            "batch_size": RECORDS * len(TASKS),
+            "micro_batch_size": MICRO,
+            "learning_rate": RATE,
+            "schedule": "constant",
+            "warmup_ratio": 0.0,
+            "max_grad_norm": 1e9,
         },
-    }  # fmt: skip
+    }
     (folder / "recipe.yaml").write_text(yaml.safe_dump(content, sort_keys=False))
     return folder / "recipe.yaml"
 
 
 def record(task: str, i: int, colour: str) -> dict[str, Any]:
-    asked, said = (f"Which color has {task} {i}?", " ".join([colour] * (3 if task == "paint" else 1)))
+    asked, said = (
+        f"Which color has {task} {i}?",
+        " ".join([colour] * (3 if task == "paint" else 1)),
+    )
     turns = [{"from": "human", "value": asked}, {"from": "gpt", "value": said}]
     if task == "talk":
-        turns += [{"from": "human", "value": f"And the next color {task}?"}, {"from": "gpt", "value": f"{colour} too"}]
+        turns += [
+            {"from": "human", "value": f"And the next color {task}?"},
+            {"from": "gpt", "value": f"{colour} too"},
+        ]
         return {"id": f"{task}{i}", "conversations": turns}
     turns[0]["value"] = f"<image>\n{asked}"
     return {"id": f"{task}{i}", "image": f"{colour}.png", "conversations": turns}
 
 
 def swift(bench: Bench, python: str) -> Iterator[str]:
-    """ms-swift: every message has its weight. One process for all cases, those without the plugin first."""
+    """ms-swift: every message has its weight. One process for all cases, those without the plugin
+    first.
+    """
     equal = bench.exported("ms-swift", "swift_equal", ONES)
     weighted = bench.exported("ms-swift", "swift_weighted", WEIGHTS)
     rows = (weighted / "train.jsonl").read_text().splitlines()
-    (weighted / "text.jsonl").write_text("".join(row + "\n" for row in rows if "<image>" not in row))
+    (weighted / "text.jsonl").write_text(
+        "".join(row + "\n" for row in rows if "<image>" not in row)
+    )
     (weighted / "nothing.py").touch()
     bare = ("--external_plugins", "nothing.py")
     text = ("--dataset", "text.jsonl", "--gradient_accumulation_steps", str(RECORDS // MICRO))
@@ -162,11 +213,22 @@ def swift(bench: Bench, python: str) -> Iterator[str]:
     found = run_swift(bench, python, cases)
     scales = yaml_weights(weighted)
     yield line("ms-swift", "weights 1", "weights 1", difference(bench, *found["equal"], ONES))
-    for name, what in (("weighted", "weights w"), ("no_flag", "weights w, `is_binary_loss_scale: true` (its default)")):
+    for name, what in (
+        ("weighted", "weights w"),
+        ("no_flag", "weights w, `is_binary_loss_scale: true` (its default)"),
+    ):
         for told, weights in (("weights w", scales), ("weights 1", ONES)):
             yield line("ms-swift", what, told, difference(bench, *found[name], weights))
-    yield line("ms-swift", "talk (text) alone, weight w", "weights w", difference(bench, *found["text"], scales))
-    for name, what in (("no_plugin", "weights w, no plugin"), ("text_no_plugin", "talk alone, weight w, no plugin")):
+    yield line(
+        "ms-swift",
+        "talk (text) alone, weight w",
+        "weights w",
+        difference(bench, *found["text"], scales),
+    )
+    for name, what in (
+        ("no_plugin", "weights w, no plugin"),
+        ("text_no_plugin", "talk alone, weight w, no plugin"),
+    ):
         yield line("ms-swift", what, "weights w", difference(bench, *found[name], scales))
         words = difference(bench, *found[name], scales, ends(bench, scales))
         yield line("ms-swift", what, "w on words, 1 on what ends a turn", words)
@@ -193,21 +255,45 @@ def run_swift(
 ) -> dict[str, tuple[Batches, dict[str, Tensor]]]:
     """The outcome of every case."""
     common = [
-        "--optim", "sgd", "--model_type", "llava1_5_hf", "--max_steps", STEPS, "--save_strategy", "steps",
-        "--save_steps", STEPS, "--add_version", "false", "--save_only_model", "true", "--report_to", "none",
-        "--dataloader_num_workers", 0, "--dataset_num_proc", 1, "--use_hf", "true",
-    ]  # fmt: skip
+        "--optim",
+        "sgd",
+        "--model_type",
+        "llava1_5_hf",
+        "--max_steps",
+        STEPS,
+        "--save_strategy",
+        "steps",
+        "--save_steps",
+        STEPS,
+        "--add_version",
+        "false",
+        "--save_only_model",
+        "true",
+        "--report_to",
+        "none",
+        "--dataloader_num_workers",
+        0,
+        "--dataset_num_proc",
+        1,
+        "--use_hf",
+        "true",
+    ]
     plan = []
     for name, (folder, argv) in cases.items():
         output = ("--output_dir", bench.root / f"swift-{name}")
         seen = str(bench.root / f"swift-{name}.pt")
-        plan.append({"folder": str(folder), "seen": seen, "argv": list(map(str, (*common, *output, *argv)))})
+        plan.append(
+            {"folder": str(folder), "seen": seen, "argv": list(map(str, (*common, *output, *argv)))}
+        )
     (bench.root / "cases.json").write_text(json.dumps(plan))
     recorder = RECORDER.format(module="swift.trainers", trainer="Seq2SeqTrainer")
     (bench.root / "swift_cases.py").write_text(recorder + SWIFT)
     call([python, "swift_cases.py", "cases.json"], bench.root, bench.root / "unused.pt")
     return {
-        name: outcome(bench.root / f"swift-{name}.pt", next((bench.root / f"swift-{name}").glob("checkpoint-*")))
+        name: outcome(
+            bench.root / f"swift-{name}.pt",
+            next((bench.root / f"swift-{name}").glob("checkpoint-*")),
+        )
         for name in cases
     }
 
@@ -217,7 +303,9 @@ def yaml_weights(folder: Path) -> dict[str, float]:
 
 
 def ends(bench: Bench, scales: Mapping[str, float]) -> TokenWeights:
-    """Weight of every supervised token when the words have the task's and the ends of turns (`</s>`) keep 1."""
+    """Weight of every supervised token when the words have the task's and the ends of turns
+    (`</s>`) keep 1.
+    """
     tokenizer = AutoProcessor.from_pretrained(bench.base).tokenizer
     end = tokenizer.encode("</s>", add_special_tokens=False)
 
@@ -239,7 +327,10 @@ def trl(bench: Bench, python: str) -> Iterator[str]:
     folder = bench.exported("trl", "trl_weighted", WEIGHTS)
     script = (folder / "train.py").read_text()
     rows = len((folder / "train.jsonl").read_text().splitlines())
-    changes = f"ARGUMENTS |= {{'optim': 'sgd', 'save_strategy': 'no', 'report_to': 'none', 'max_steps': {STEPS}, "
+    changes = (
+        "ARGUMENTS |= {'optim': 'sgd', 'save_strategy': 'no', 'report_to': 'none', 'max_steps':"
+        f" {STEPS}, "
+    )
     changes += f"'gradient_accumulation_steps': {-(-rows // MICRO)}}}\n\nrows ="
     recorder = RECORDER.format(module="trl", trainer="SFTTrainer")
     (folder / "recorded.py").write_text(recorder + script.replace("rows =", changes, 1))
@@ -260,13 +351,24 @@ def llamafactory(bench: Bench, python: str) -> Iterator[str]:
     folder = bench.exported("llamafactory", "llamafactory_weighted", WEIGHTS)
     rows = len((folder / "train.jsonl").read_text().splitlines())
     changes = {
-        "template": "llava", "optim": "sgd", "save_strategy": "no", "report_to": "none", "max_steps": STEPS,
-        "gradient_accumulation_steps": -(-rows // MICRO), "preprocessing_num_workers": 1,
-    }  # fmt: skip
-    (folder / "recorded.yaml").write_text(yaml.safe_dump(yaml.safe_load((folder / "train.yaml").read_text()) | changes))
+        "template": "llava",
+        "optim": "sgd",
+        "save_strategy": "no",
+        "report_to": "none",
+        "max_steps": STEPS,
+        "gradient_accumulation_steps": -(-rows // MICRO),
+        "preprocessing_num_workers": 1,
+    }
+    (folder / "recorded.yaml").write_text(
+        yaml.safe_dump(yaml.safe_load((folder / "train.yaml").read_text()) | changes)
+    )
     (folder / "torchaudio.py").touch()  # which LLaMA-Factory imports whether there is sound or not
-    recorder = RECORDER.format(module="llamafactory.train.sft.trainer", trainer="CustomSeq2SeqTrainer")
-    (folder / "recorded.py").write_text(f"{recorder}\nfrom llamafactory.train.tuner import run_exp\n\nrun_exp()\n")
+    recorder = RECORDER.format(
+        module="llamafactory.train.sft.trainer", trainer="CustomSeq2SeqTrainer"
+    )
+    (folder / "recorded.py").write_text(
+        f"{recorder}\nfrom llamafactory.train.tuner import run_exp\n\nrun_exp()\n"
+    )
     seen = bench.root / "llamafactory.pt"
     call([python, "recorded.py", "recorded.yaml"], folder, seen)
     batches, trained = outcome(seen, folder / "output")
@@ -320,8 +422,13 @@ def axolotl(bench: Bench, python: str) -> Iterator[str]:
         for answers in (False, True):
             batches, trained = run_axolotl(bench, python, folder, answers)
             with_loss = sum(int(predicting(batch["labels"]).sum()) for batch in batches) // STEPS
-            told = f"{len(rows_of(folder))} rows for {RECORDS * len(TASKS)} records, {with_loss} tokens"
-            told += " of answers, `role_boundaries` repaired" if answers else " of prompts and answers"
+            told = (
+                f"{len(rows_of(folder))} rows for {RECORDS * len(TASKS)} records, {with_loss}"
+                " tokens"
+            )
+            told += (
+                " of answers, `role_boundaries` repaired" if answers else " of prompts and answers"
+            )
             for what, weigh in (("tokens", None), ("micro-batches", micro_means(batches))):
                 found = difference(bench, batches, trained, ONES, weigh, frozen=False)
                 yield line("axolotl", told, f"equal weights on these rows, mean over {what}", found)
@@ -333,30 +440,49 @@ def axolotl(bench: Bench, python: str) -> Iterator[str]:
         (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         batches, trained = run_axolotl(bench, python, folder, answers=True)
         found = difference(bench, batches, trained, ONES, micro_means(batches), frozen=False)
-        told = f"equal weights, and `weight: {weight}` on the last answer of every row, `role_boundaries` repaired"
+        told = (
+            f"equal weights, and `weight: {weight}` on the last answer of every row,"
+            " `role_boundaries` repaired"
+        )
         yield line("axolotl", told, "equal weights on these rows, mean over micro-batches", found)
     (bench.root / "text.py").write_text(TEXT)
     call([python, "text.py", str(bench.base)], bench.root, bench.root / "unused.pt")
     trained_on = json.loads((bench.root / "text.json").read_text())
     for weight, same in trained_on.items():
-        yield line("axolotl", f"text alone, `weight: {weight}` on an answer", "labels without weight", same)
+        yield line(
+            "axolotl", f"text alone, `weight: {weight}` on an answer", "labels without weight", same
+        )
 
 
 def pad_right(base: Path) -> None:
-    """Beside a row with pictures, a shorter row's first token would be guessed from padding, which nothing defines."""
+    """Beside a row with pictures, a shorter row's first token would be guessed from padding, which
+    nothing defines.
+    """
     file = base / "tokenizer_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"padding_side": "right"}))
 
 
-def run_axolotl(bench: Bench, python: str, folder: Path, answers: bool) -> tuple[Batches, dict[str, Tensor]]:
-    """By the function of its own command; on answers alone only after a repair, since its 0.19.0 fails there."""
+def run_axolotl(
+    bench: Bench, python: str, folder: Path, answers: bool
+) -> tuple[Batches, dict[str, Tensor]]:
+    """By the function of its own command; on answers alone only after a repair, since its 0.19.0
+    fails there.
+    """
     changes: dict[str, Any] = {
-        "chat_template": "tokenizer_default", "optimizer": "sgd", "max_steps": STEPS, "save_strategy": "no",
-        "gradient_accumulation_steps": -(-len(rows_of(folder)) // MICRO), "dataset_num_proc": 1,
-    }  # fmt: skip
+        "chat_template": "tokenizer_default",
+        "optimizer": "sgd",
+        "max_steps": STEPS,
+        "save_strategy": "no",
+        "gradient_accumulation_steps": -(-len(rows_of(folder)) // MICRO),
+        "dataset_num_proc": 1,
+    }
     if answers:
-        changes["role_boundaries"] = [{"role": "assistant", "start": "<|assistant|>", "end": "<|end|>"}]
-    (folder / "recorded.yaml").write_text(yaml.safe_dump(yaml.safe_load((folder / "train.yaml").read_text()) | changes))
+        changes["role_boundaries"] = [
+            {"role": "assistant", "start": "<|assistant|>", "end": "<|end|>"}
+        ]
+    (folder / "recorded.yaml").write_text(
+        yaml.safe_dump(yaml.safe_load((folder / "train.yaml").read_text()) | changes)
+    )
     recorder = RECORDER.format(module="axolotl.core.trainers.base", trainer="AxolotlTrainer")
     entry = "\nfrom axolotl.cli.train import do_cli\n\ndo_cli(config='recorded.yaml')\n"
     (folder / "recorded.py").write_text(recorder + (REPAIR if answers else "") + entry)
@@ -391,7 +517,9 @@ def call(argv: list[str], folder: Path, seen: Path) -> None:
         "AXOLOTL_DO_NOT_TRACK": "1",
     }
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | offline
-    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        argv, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         sys.exit(f"{' '.join(argv)}\n{done.stdout[-1000:]}\n{done.stderr[-3000:]}")
 
@@ -403,10 +531,16 @@ def outcome(seen: Path, checkpoint: Path) -> tuple[Batches, dict[str, Tensor]]:
 
 
 def difference(
-    bench: Bench, batches: Batches, trained: Mapping[str, Tensor], weights: Mapping[str, float],
-    token_weights: TokenWeights | None = None, frozen: bool = True,
-) -> str:  # fmt: skip
-    """How far the host's update is from the one that `sum_t c_t S_t` predicts, with `c_t = w_t / sum n`."""
+    bench: Bench,
+    batches: Batches,
+    trained: Mapping[str, Tensor],
+    weights: Mapping[str, float],
+    token_weights: TokenWeights | None = None,
+    frozen: bool = True,
+) -> str:
+    """How far the host's update is from the one that `sum_t c_t S_t` predicts, with `c_t = w_t /
+    sum n`.
+    """
     model = AutoModelForImageTextToText.from_pretrained(bench.base, dtype=torch.float32).train()
     if frozen:
         model.model.vision_tower.requires_grad_(False)
@@ -423,14 +557,22 @@ def difference(
     return f"{float((host - ours).norm() / ours.norm()):.1e}"
 
 
-def descend(model: Any, batches: Batches, weights: Mapping[str, float], token_weights: TokenWeights | None) -> None:
+def descend(
+    model: Any, batches: Batches, weights: Mapping[str, float], token_weights: TokenWeights | None
+) -> None:
     """The gradient of one optimizer step, added up over its micro-batches."""
     values = torch.tensor([weights[task] for task in TASKS])
     tasks = [torch.tensor([TASKS.index(task) for task in names(model, batch)]) for batch in batches]
-    counts = sum(token_counts(b["labels"], t, len(TASKS)) for b, t in zip(batches, tasks, strict=True))
+    counts = sum(
+        token_counts(b["labels"], t, len(TASKS)) for b, t in zip(batches, tasks, strict=True)
+    )
     coefficients = token_level(counts, values, "tokens")
     for batch, task_ids in zip(batches, tasks, strict=True):
-        fields = {k: batch[k] for k in ("input_ids", "attention_mask", "pixel_values") if batch.get(k) is not None}
+        fields = {
+            k: batch[k]
+            for k in ("input_ids", "attention_mask", "pixel_values")
+            if batch.get(k) is not None
+        }
         logits = model(**fields).logits[:, -batch["labels"].shape[1] :][predicting(batch["labels"])]
         targets = batch["labels"][:, 1:][batch["labels"][:, 1:] != -100]
         losses = token_losses(logits, targets)
@@ -454,8 +596,13 @@ def line(*cells: str) -> str:
 def versions(python: str, host: str) -> str:
     package = {"swift": "ms-swift"}.get(host, host)
     names = (package, "transformers", "torch")
-    code = f"import importlib.metadata as m; print(', '.join(f'{{p}} {{m.version(p)}}' for p in {names}))"
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    code = (
+        "import importlib.metadata as m; print(', '.join(f'{p} {m.version(p)}' for p in"
+        f" {names}))"
+    )
+    return subprocess.run(
+        [python, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 if __name__ == "__main__":

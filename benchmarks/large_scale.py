@@ -1,12 +1,13 @@
 """Memory and time of `prepare large`, `check` and `plan` on synthetic rows in the sizes of M3IT.
 
-    python benchmarks/large_scale.py WORK --out benchmarks/results/large_scale_2-core-epyc_2026-11-24.md
+    python benchmarks/large_scale.py WORK --out
+    benchmarks/results/large_scale_2-core-epyc_2026-11-24.md
 
-WORK takes about 8 GB and is deleted at the end. Texts have about the lengths of M3IT's, and rows share pictures as
-M3IT's do; pictures are tiny, but for those of Mocheg, which have the size of photographs. A killed run goes on where it
-was.
-Peak memory is what the kernel says of each process when it ends (`ru_maxrss`: the files it maps count too). A process
-inherits the peak of the one that starts it, so the rows are written by a third one.
+WORK takes about 8 GB and is deleted at the end. Texts have about the lengths of M3IT's, and rows
+share pictures as M3IT's do; pictures are tiny, but for those of Mocheg, which have the size of
+photographs. A killed run goes on where it was. Peak memory is what the kernel says of each process
+when it ends (`ru_maxrss`: the files it maps count too). A process inherits the peak of the one that
+starts it, so the rows are written by a third one.
 """
 
 from __future__ import annotations
@@ -37,11 +38,24 @@ from cotbal.recipes.large.sets import DataSet, data_sets
 LIMIT = 1024  # MiB
 ROWS_A_PICTURE = {"coco": 5, "textcap": 5, "visual-dialog": 10, "multi30k": 3}
 LENGTHS = {  # characters of inputs and outputs
-    "coco": (0, 53), "textcap": (0, 64), "image-paragraph-captioning": (0, 310), "coco-goi": (420, 16),
-    "coco-text": (90, 8), "imagenet": (180, 18), "coco-itm": (330, 4), "snli-ve": (110, 6), "mocheg": (900, 10),
-    "shapes": (40, 4), "ocr-vqa": (60, 40), "gqa": (55, 30), "science-qa": (420, 12), "clevr": (110, 20),
-    "vcr": (330, 60), "visual-dialog": (450, 20), "multi30k": (65, 70),
-}  # fmt: skip
+    "coco": (0, 53),
+    "textcap": (0, 64),
+    "image-paragraph-captioning": (0, 310),
+    "coco-goi": (420, 16),
+    "coco-text": (90, 8),
+    "imagenet": (180, 18),
+    "coco-itm": (330, 4),
+    "snli-ve": (110, 6),
+    "mocheg": (900, 10),
+    "shapes": (40, 4),
+    "ocr-vqa": (60, 40),
+    "gqa": (55, 30),
+    "science-qa": (420, 12),
+    "clevr": (110, 20),
+    "vcr": (330, 60),
+    "visual-dialog": (450, 20),
+    "multi30k": (65, 70),
+}
 LARGE_PICTURE = 100_000  # bytes, of Mocheg's
 GROUP = 1000  # rows of a row group, as `datasets` writes them
 WORDS = (
@@ -74,12 +88,16 @@ class Step:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("work", type=Path)
     parser.add_argument("--out", type=Path, help="file of results; printed when there is none")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the rows")
     options = parser.parse_args()
-    writing = get_context("spawn").Process(target=write_rows, args=(options.work / "raw", options.scale))
+    writing = get_context("spawn").Process(
+        target=write_rows, args=(options.work / "raw", options.scale)
+    )
     writing.start()
     writing.join()
     if writing.exitcode:
@@ -96,7 +114,11 @@ def write_rows(raw: Path, scale: float) -> None:
     base = io.BytesIO()
     Image.new("RGB", (8, 8), "teal").save(base, "JPEG", quality=30)
     for data in data_sets():
-        for split, number in (("train", data.train), ("validation", data.validation), ("test", data.test)):
+        for split, number in (
+            ("train", data.train),
+            ("validation", data.validation),
+            ("test", data.test),
+        ):
             path = raw / "m3it" / data.config / f"{split}.parquet"
             if number and not path.exists():
                 write_table(path, data, split, max(4, int(number * scale)), base.getvalue())
@@ -107,21 +129,33 @@ def write_table(path: Path, data: DataSet, split: str, number: int, base: bytes)
     part = path.with_suffix(".part")
     picture = pa.list_(pa.string())
     schema = pa.schema(
-        {"instruction": pa.string(), "inputs": pa.string(), "image_base64_str": picture, "outputs": pa.string()}
+        {
+            "instruction": pa.string(),
+            "inputs": pa.string(),
+            "image_base64_str": picture,
+            "outputs": pa.string(),
+        }
     )
     with pq.ParquetWriter(part, schema) as writer:
         for start in range(0, number, GROUP):
             numbers = range(start, min(number, start + GROUP))
-            writer.write_table(pa.Table.from_pylist([row(data, split, n, base) for n in numbers], schema))
+            writer.write_table(
+                pa.Table.from_pylist([row(data, split, n, base) for n in numbers], schema)
+            )
     os.replace(part, path)
 
 
 def row(data: DataSet, split: str, number: int, base: bytes) -> dict[str, Any]:
     inputs, outputs = LENGTHS[data.config]
     picture = number // ROWS_A_PICTURE.get(data.config, 1)
-    content = jpeg(base, f"{data.config} {split} {picture}", LARGE_PICTURE if data.config == "mocheg" else 0)
+    content = jpeg(
+        base, f"{data.config} {split} {picture}", LARGE_PICTURE if data.config == "mocheg" else 0
+    )
     return {
-        "instruction": f"Look at the picture and say what it shows, in the way of {data.config}, number {number % 10}.",
+        "instruction": (
+            f"Look at the picture and say what it shows, in the way of {data.config}, number"
+            f" {number % 10}."
+        ),
         "inputs": text(number, inputs),
         "image_base64_str": [base64.b64encode(content).decode()],
         "outputs": text(number + 1, outputs),
@@ -130,15 +164,22 @@ def row(data: DataSet, split: str, number: int, base: bytes) -> dict[str, Any]:
 
 def jpeg(base: bytes, label: str, size: int) -> bytes:
     """The picture `base` with a comment in it, so that it has other bytes and the wanted size."""
-    comments = [label.encode(), *(os.urandom(min(60_000, size - start)) for start in range(0, size, 60_000))]
-    segments = (b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment for comment in comments)
+    comments = [
+        label.encode(),
+        *(os.urandom(min(60_000, size - start)) for start in range(0, size, 60_000)),
+    ]
+    segments = (
+        b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment for comment in comments
+    )
     return base[:2] + b"".join(segments) + base[2:]
 
 
 def text(number: int, length: int) -> str:
     if not length:
         return ""
-    return " ".join([str(number), *(WORDS[(number + i * i) % len(WORDS)] for i in range(length // 4))])[:length]
+    return " ".join(
+        [str(number), *(WORDS[(number + i * i) % len(WORDS)] for i in range(length // 4))]
+    )[:length]
 
 
 def measure(work: Path) -> list[Step]:
@@ -162,7 +203,9 @@ def run_steps(work: Path, commands: dict[str, list[str]]) -> Iterator[Step]:
             resumed = begun.exists()
             begun.touch()
             seconds, mebibytes = timed(work, name, arguments)
-            note.write_text(json.dumps({"seconds": seconds, "mebibytes": mebibytes, "resumed": resumed}))
+            note.write_text(
+                json.dumps({"seconds": seconds, "mebibytes": mebibytes, "resumed": resumed})
+            )
         yield Step(name, **json.loads(note.read_text()))
 
 
@@ -184,7 +227,8 @@ def results(steps: list[Step], work: Path, scale: float) -> str:
     notes = [json.loads(path.read_text()) for path in sorted((work / "out/data").glob("*.json"))]
     splits = [split for note in notes for split in note["splits"]]
     records, training = (
-        sum(split["records"] for split in splits if which in ("all", split["split"])) for which in ("all", "train")
+        sum(split["records"] for split in splits if which in ("all", split["split"]))
+        for which in ("all", "train")
     )
     pictures = sum(1 for _ in (work / "out/images").rglob("*.jpg"))
     highest = max(step.mebibytes for step in steps)
@@ -192,14 +236,25 @@ def results(steps: list[Step], work: Path, scale: float) -> str:
     lines = [
         "# Memory and time of the Large Benchmark's size",
         "",
-        f"Claim: {training:,} training records ({records:,} in all) on {pictures:,} pictures are prepared, checked and "
-        f"planned within {LIMIT:,} MiB a process on 2 cores. It {verdict}: the highest peak is {highest:,.0f} MiB.",
+        (
+            f"Claim: {training:,} training records ({records:,} in all) on {pictures:,} pictures"
+            f" are prepared, checked and planned within {LIMIT:,} MiB a process on 2 cores. It"
+            f" {verdict}: the highest peak is {highest:,.0f} MiB."
+        ),
         "",
-        f"- Hardware: {os.cpu_count()} cores, no GPU, {platform.machine()}. Other work ran at the same time: "
-        "time is an upper bound, memory is exact.",
-        f"- Versions: Python {platform.python_version()}, pyarrow {version('pyarrow')}, Pillow {version('pillow')}, "
-        f"ijson {version('ijson')}. One run, share of M3IT's rows {scale:g}.",
-        f"- Synthetic rows in parquet, {GROUP:,} a row group; tiny pictures, Mocheg's have {LARGE_PICTURE:,} bytes.",
+        (
+            f"- Hardware: {os.cpu_count()} cores, no GPU, {platform.machine()}. Other work ran at"
+            " the same time: time is an upper bound, memory is exact."
+        ),
+        (
+            f"- Versions: Python {platform.python_version()}, pyarrow {version('pyarrow')}, Pillow"
+            f" {version('pillow')}, ijson {version('ijson')}. One run, share of M3IT's rows"
+            f" {scale:g}."
+        ),
+        (
+            f"- Synthetic rows in parquet, {GROUP:,} a row group; tiny pictures, Mocheg's have"
+            f" {LARGE_PICTURE:,} bytes."
+        ),
         "- Command: `python benchmarks/large_scale.py WORK`.",
         "",
         "| step | peak memory | wall |",
@@ -207,7 +262,10 @@ def results(steps: list[Step], work: Path, scale: float) -> str:
     ]
     for step in steps:
         resumed = " (resumed after a kill: the last part)" if step.resumed else ""
-        lines.append(f"| `cotbal {step.name}` | {step.mebibytes:,.0f} MiB | {step.seconds / 60:.1f} min{resumed} |")
+        lines.append(
+            f"| `cotbal {step.name}` | {step.mebibytes:,.0f} MiB | {step.seconds / 60:.1f}"
+            f" min{resumed} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -1,10 +1,12 @@
-"""What cannot be run here, simulated: the probes of seventeen tasks on 64 GPUs, some of which are taken away.
+"""What cannot be run here, simulated: the probes of seventeen tasks on 64 GPUs, some of which are
+taken away.
 
     python benchmarks/makespan_simulation.py [--draws 1000]
 
-The plan is cotbal's own, of the sizes of the Large Benchmark; so is the schedule. A run's real length differs from the
-estimate that the order is made from by a log-normal factor of mean 1. A preempted run loses what it did since its last
-checkpoint, comes back after a delay, and is then the first in the queue.
+The plan is cotbal's own, of the sizes of the Large Benchmark; so is the schedule. A run's real
+length differs from the estimate that the order is made from by a log-normal factor of mean 1. A
+preempted run loses what it did since its last checkpoint, comes back after a delay, and is then the
+first in the queue.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ class World:
         pace: records that one GPU trains in an hour.
         scaling: speed of twice the GPUs over twice the speed.
         spread: standard deviation of the logarithm of real over estimated length.
-        preempted: share of the runs that are preempted once, at a moment that is uniform in their length.
+        preempted: share of the runs that are preempted once, at a moment that is uniform in their
+            length.
         checkpoint: between two checkpoints of a run.
         delay: between a preemption and the earliest new start, the loading of the model included.
     """
@@ -73,22 +76,35 @@ class Drawn:
 
 
 def plan(grouped: bool, seeds: Sequence[int] = (0,)) -> list[Planned]:
-    """The probes of the standard form over the Large Benchmark: a weight a group, as in the paper, or one a task."""
+    """The probes of the standard form over the Large Benchmark: a weight a group, as in the paper,
+    or one a task.
+    """
     sets = data_sets()
     portions = Portions(**yaml.safe_load(settings(next(iter(MODELS))))["portions"])
     rates = {"large": portions.large, "mini": portions.mini}
-    sizes = {d.name: {name: portion_size(d.train, rate) for name, rate in rates.items()} for d in sets}
+    sizes = {
+        d.name: {name: portion_size(d.train, rate) for name, rate in rates.items()} for d in sets
+    }
     answers = {d.name: d.validation // (2 if d.halved else 1) for d in sets}
-    tasks = [Task(d.name, Path(), Path(), {}, d.metric, (), group=d.group if grouped else None) for d in sets]
+    tasks = [
+        Task(d.name, Path(), Path(), {}, d.metric, (), group=d.group if grouped else None)
+        for d in sets
+    ]
     planned = []
     for run in plan_probes(Mixture(tuple(tasks)), "standard", seeds=seeds).runs:
         asked = sum(answers[task] for task in run.validation)
-        planned.append(Planned(run, "probe", RunPaths(Path()), run.name, cost(run, sizes), None, asked, 0.0, None))
+        planned.append(
+            Planned(
+                run, "probe", RunPaths(Path()), run.name, cost(run, sizes), None, asked, 0.0, None
+            )
+        )
     return planned
 
 
 def draw(estimates: Sequence[float], world: World, rng: np.random.Generator) -> Drawn:
-    """Real lengths and preemptions, and how long the runs then take in every order; `estimates` in hours."""
+    """Real lengths and preemptions, and how long the runs then take in every order; `estimates` in
+    hours.
+    """
     pieces = pieces_of(estimates, world, rng)
     left = list(range(len(estimates), len(pieces)))  # of preempted runs: first in the queue
     orders = (
@@ -96,12 +112,16 @@ def draw(estimates: Sequence[float], world: World, rng: np.random.Generator) -> 
         list(range(len(estimates))),
         rng.permutation(len(estimates)).tolist(),
     )
-    spans = {name: makespan(pieces, world.gpus, left + order) for name, order in zip(ORDERS, orders, strict=True)}
+    spans = {
+        name: makespan(pieces, world.gpus, left + order)
+        for name, order in zip(ORDERS, orders, strict=True)
+    }
     return Drawn(lower_bound(pieces, world.gpus), spans)
 
 
 def pieces_of(estimates: Sequence[float], world: World, rng: np.random.Generator) -> list[Piece]:
-    """The runs with their real lengths, and behind them what is left of those that are preempted."""
+    """The runs with their real lengths, and behind them what is left of those that are
+    preempted."""
     factors = rng.lognormal(-(world.spread**2) / 2, world.spread, len(estimates))
     pieces = [Piece(float(length), world.a_run) for length in np.asarray(estimates) * factors]
     taken, moments = rng.random(len(pieces)) < world.preempted, rng.random(len(pieces))
@@ -113,7 +133,9 @@ def pieces_of(estimates: Sequence[float], world: World, rng: np.random.Generator
 
 
 def cut(length: float, moment: float, checkpoint: float) -> tuple[float, float]:
-    """Hours until a preemption at the share `moment` of a run, and hours that are left from its last checkpoint."""
+    """Hours until a preemption at the share `moment` of a run, and hours that are left from its
+    last checkpoint.
+    """
     done = length * moment
     return done, length - done // checkpoint * checkpoint
 
@@ -137,12 +159,16 @@ def row(title: str, planned: Sequence[Planned], world: World, draws: int) -> str
     ours = ORDERS[0]
     hours = spread([one.spans[ours] for one in found])
     over = spread([one.spans[ours] / one.bound for one in found])
-    others = [longer([one.spans[name] / one.spans[ours] - 1 for one in found]) for name in ORDERS[1:]]
+    others = [
+        longer([one.spans[name] / one.spans[ours] - 1 for one in found]) for name in ORDERS[1:]
+    ]
     return f"| {title} | {len(planned)} | {world.a_run} | {hours} | {over} | {' | '.join(others)} |"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--draws", type=int, default=1000)
     draws = parser.parse_args().draws
     plans = {
@@ -152,11 +178,20 @@ def main() -> None:
     }
     for title, planned in plans.items():
         works = [p.work(1) for p in planned]
-        print(f"{title}: {len(planned)} runs, {sum(p.records for p in planned):,} records trained, ", end="")
-        print(f"{sum(p.answers for p in planned):,} answered, longest over mean {max(works) / np.mean(works):.2f}")
+        print(
+            f"{title}: {len(planned)} runs, {sum(p.records for p in planned):,} records trained, ",
+            end="",
+        )
+        print(
+            f"{sum(p.answers for p in planned):,} answered, longest over mean"
+            f" {max(works) / np.mean(works):.2f}"
+        )
     print(f"\nn = {draws} draws, seeds 0 to {draws - 1}; {World()}\n")
     others = " | ".join(f"{name}, longer by" for name in ORDERS[1:])
-    print(f"| plan | runs | GPUs a run | hours | over the bound | {others} |\n|---|---|---|---|---|---|---|")
+    print(
+        f"| plan | runs | GPUs a run | hours | over the bound | {others}"
+        " |\n|---|---|---|---|---|---|---|"
+    )
     for title, planned in plans.items():
         for a_run in (1, 2, 3, 4, 8, 16):
             print(row(title, planned, World(a_run=a_run), draws), flush=True)

@@ -1,11 +1,13 @@
-"""Do the metrics agree with implementations that others wrote? A table of the largest differences, for drawn answers.
+"""Do the metrics agree with implementations that others wrote? A table of the largest differences,
+for drawn answers.
 
     pip install cotbal nltk rapidfuzz scikit-learn loguru
     pip install --no-deps pycocoevalcap lmms-eval
     python benchmarks/metric_parity.py
 
-Only pycocoevalcap and nltk are part of the test extra (`tests/unit/metrics/test_agreement.py` holds CIDEr and GLEU
-against them); lmms-eval asks for fifty others. Golden values in `tests/unit/metrics` keep what was found here.
+Only pycocoevalcap and nltk are part of the test extra (`tests/unit/metrics/test_agreement.py` holds
+CIDEr and GLEU against them); lmms-eval asks for fifty others. Golden values in `tests/unit/metrics`
+keep what was found here.
 """
 
 from __future__ import annotations
@@ -30,8 +32,21 @@ WORDS = """
     1,000 . ? not No Yes [ größe ☃
 """
 NUMBERS = "0 0.0 14 14.7 14.71 -3 12% 0.12 0.125 1e3 1,000 nan inf % yes Yes yes. 14cm"
-CATEGORIES = ("existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR")
-Row = tuple[str, str, int, float, float]  # metric, other implementation, n, mean of ours, largest difference
+CATEGORIES = (
+    "existence",
+    "count",
+    "position",
+    "color",
+    "posters",
+    "celebrity",
+    "scene",
+    "landmark",
+    "artwork",
+    "OCR",
+)
+Row = tuple[
+    str, str, int, float, float
+]  # metric, other implementation, n, mean of ours, largest difference
 
 
 def main() -> None:
@@ -46,8 +61,13 @@ def main() -> None:
 def cider(draw: random.Random) -> Iterator[Row]:
     from pycocoevalcap.cider.cider import Cider
 
-    answers, references = texts(draw, 1, 12), [texts(draw, 1, 12, draw.randint(1, 5)) for _ in range(N)]
-    score, items = Cider().compute_score(dict(enumerate(references)), {i: [text] for i, text in enumerate(answers)})
+    answers, references = (
+        texts(draw, 1, 12),
+        [texts(draw, 1, 12, draw.randint(1, 5)) for _ in range(N)],
+    )
+    score, items = Cider().compute_score(
+        dict(enumerate(references)), {i: [text] for i, text in enumerate(answers)}
+    )
     ours = measure("cider", answers, references)
     yield items_of("cider", "pycocoevalcap, items", ours, items)
     yield total_of("cider", "pycocoevalcap, corpus", ours, score)
@@ -56,11 +76,22 @@ def cider(draw: random.Random) -> Iterator[Row]:
 def gleu(draw: random.Random) -> Iterator[Row]:
     from nltk.translate.gleu_score import corpus_gleu, sentence_gleu
 
-    answers, references = texts(draw, 0, 9), [texts(draw, 0, 9, draw.randint(1, 3)) for _ in range(N)]
-    said, true = [text.split() for text in answers], [[text.split() for text in accepted] for accepted in references]
+    answers, references = (
+        texts(draw, 0, 9),
+        [texts(draw, 0, 9, draw.randint(1, 3)) for _ in range(N)],
+    )
+    said, true = (
+        [text.split() for text in answers],
+        [[text.split() for text in accepted] for accepted in references],
+    )
     items = [sentence_gleu(accepted, text) for accepted, text in zip(true, said, strict=True)]
     yield items_of("gleu", "nltk, sentences", measure("gleu", answers, references), items)
-    yield total_of("gleu_corpus", "nltk, corpus", measure("gleu_corpus", answers, references), corpus_gleu(true, said))
+    yield total_of(
+        "gleu_corpus",
+        "nltk, corpus",
+        measure("gleu_corpus", answers, references),
+        corpus_gleu(true, said),
+    )
 
 
 def anls(draw: random.Random) -> Iterator[Row]:
@@ -83,15 +114,21 @@ def relaxed(draw: random.Random) -> Iterator[Row]:
     lmms = theirs("tasks/chartqa/utils.py").relaxed_correctness
     answers, truth = draw.choices(NUMBERS.split(), k=N), draw.choices(NUMBERS.split(), k=N)
     items = [float(lmms(answer, true)) for answer, true in zip(answers, truth, strict=True)]
-    yield items_of("relaxed_accuracy", "lmms-eval", measure("relaxed_accuracy", answers, each(truth)), items)
+    yield items_of(
+        "relaxed_accuracy", "lmms-eval", measure("relaxed_accuracy", answers, each(truth)), items
+    )
 
 
 def vqa(draw: random.Random) -> Iterator[Row]:
     server = theirs("tasks/_task_utils/vqa_eval_metric.py").EvalAIAnswerProcessor()
     known = [*server.CONTRACTIONS, *server.CONTRACTIONS.values(), *server.NUMBER_MAP]
-    odd = texts(draw, 0, 5) + [f"{sign}{x}{sign} {x}{sign}y" for sign in server.PUNCTUATIONS for x in "ab1"]
+    odd = texts(draw, 0, 5) + [
+        f"{sign}{x}{sign} {x}{sign}y" for sign in server.PUNCTUATIONS for x in "ab1"
+    ]
     same = Measured(np.array([float(normalise(text) == server(text)) for text in known + odd]))
-    yield items_of("vqa_soft", "lmms-eval, normalised texts that are the same", same, [1.0] * len(same.values))
+    yield items_of(
+        "vqa_soft", "lmms-eval, normalised texts that are the same", same, [1.0] * len(same.values)
+    )
     answers = texts(draw, 1, 1)
     references = [draw.choices(texts(draw, 1, 1, 4), k=10) for _ in answers]
     items = []
@@ -109,14 +146,22 @@ def pope(draw: random.Random) -> Iterator[Row]:
     names = draw.choices(("adversarial", "popular", "random"), weights=(1, 2, 3), k=N)
     said, true = draw.choices((0, 1), k=N), draw.choices((0, 1), k=N)
     places = [[i for i in range(N) if names[i] == name] for name in set(names)]
-    mean = np.mean([f1_score([true[i] for i in place], [said[i] for i in place]) for place in places])
+    mean = np.mean(
+        [f1_score([true[i] for i in place], [said[i] for i in place]) for place in places]
+    )
     answers, references = [("No", "Yes")[x] for x in said], each([("no", "yes")[x] for x in true])
     records = [{"details": {"category": name}} for name in names]
     yield total_of(
-        "pope_f1", "scikit-learn, mean over categories", measure("pope_f1", answers, references, records), mean
+        "pope_f1",
+        "scikit-learn, mean over categories",
+        measure("pope_f1", answers, references, records),
+        mean,
     )
     yield total_of(
-        "pope_f1", "scikit-learn, one category", measure("pope_f1", answers, references), f1_score(true, said)
+        "pope_f1",
+        "scikit-learn, one category",
+        measure("pope_f1", answers, references),
+        f1_score(true, said),
     )
 
 
@@ -125,12 +170,18 @@ def mme(draw: random.Random) -> Iterator[Row]:
     lmms.eval_logger.disable(lmms.__name__)
     docs = [
         {"category": name, "question_id": f"{name}/{i}", "answer": answer}
-        for name in CATEGORIES for i in range(draw.randint(5, 50)) for answer in ("Yes", "No")
-    ]  # fmt: skip
+        for name in CATEGORIES
+        for i in range(draw.randint(5, 50))
+        for answer in ("Yes", "No")
+    ]
     answers = draw.choices(("Yes", "No", "yes, it is", "no.", "Not at all", "maybe"), k=len(docs))
-    results = [lmms.mme_process_results(doc, [text]) for doc, text in zip(docs, answers, strict=True)]
+    results = [
+        lmms.mme_process_results(doc, [text]) for doc, text in zip(docs, answers, strict=True)
+    ]
     score = lmms.mme_aggregate_results([next(iter(result.values())) for result in results])
-    records = [{"images": [doc["question_id"]], "details": {"category": doc["category"]}} for doc in docs]
+    records = [
+        {"images": [doc["question_id"]], "details": {"category": doc["category"]}} for doc in docs
+    ]
     ours = measure("mme", answers, each([doc["answer"] for doc in docs]), records)
     yield total_of("mme", "lmms-eval, sum over ten categories", ours, score)
 
@@ -142,18 +193,39 @@ def choice(draw: random.Random) -> Iterator[Row]:
     docs = [{"answer": true, "data_type": "image", "question_id": 0} for true in truth]
     results = [lmms(doc, [answer])["seed_image"] for doc, answer in zip(docs, answers, strict=True)]
     items = [float(result["pred"] == result["answer"]) for result in results]
-    yield items_of("multiple_choice", "lmms-eval, SEED-Bench", measure("multiple_choice", answers, each(truth)), items)
+    yield items_of(
+        "multiple_choice",
+        "lmms-eval, SEED-Bench",
+        measure("multiple_choice", answers, each(truth)),
+        items,
+    )
     questions = [draw.randrange(N // 3) for _ in range(N)]
     hits: dict[int, list[float]] = defaultdict(list)
     for question, item in zip(questions, items, strict=True):
         hits[question].append(item)
-    ours = measure("multiple_choice", answers, each(truth), [{"details": {"rotation_of": q}} for q in questions])
+    ours = measure(
+        "multiple_choice",
+        answers,
+        each(truth),
+        [{"details": {"rotation_of": q}} for q in questions],
+    )
     # The evaluator of MMBench in lmms-eval cannot be called without a judge.
-    yield total_of("multiple_choice", "definition of the circular rule", ours, sum(map(all, hits.values())) / len(hits))
+    yield total_of(
+        "multiple_choice",
+        "definition of the circular rule",
+        ours,
+        sum(map(all, hits.values())) / len(hits),
+    )
 
 
 def items_of(metric: str, other: str, ours: Measured, items: Sequence[float]) -> Row:
-    return metric, other, len(items), ours.score, float(np.abs(ours.values - np.asarray(items, float)).max())
+    return (
+        metric,
+        other,
+        len(items),
+        ours.score,
+        float(np.abs(ours.values - np.asarray(items, float)).max()),
+    )
 
 
 def total_of(metric: str, other: str, ours: Measured, score: float) -> Row:
@@ -165,7 +237,9 @@ def each(references: Sequence[str]) -> list[list[str]]:
 
 
 def texts(draw: random.Random, shortest: int, longest: int, n: int = N) -> list[str]:
-    return [" ".join(draw.choices(WORDS.split(), k=draw.randint(shortest, longest))) for _ in range(n)]
+    return [
+        " ".join(draw.choices(WORDS.split(), k=draw.randint(shortest, longest))) for _ in range(n)
+    ]
 
 
 def theirs(path: str) -> ModuleType:

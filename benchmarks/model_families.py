@@ -1,12 +1,14 @@
-"""Every model type that AutoModelForImageTextToText knows: supported, refused with a sentence, or not tried and why.
+"""Every model type that AutoModelForImageTextToText knows: supported, refused with a sentence, or
+not tried and why.
 
     python benchmarks/model_families.py DIRECTORY [MODEL_TYPE ...]
 
-A type with a tiny random checkpoint (`tests/all_families.py`) that the suite does not test goes through the heart of
-the contract (`tests/contracts/test_model_families.py`), in a process of its own; of types without a checkpoint the
-configuration alone is offered, which is enough for what is refused before weights are read. Rows are kept in
-DIRECTORY/rows.jsonl, and a type that has one is not tried again. The table is printed at the end. Many of these
-processors need torchvision; rows say whether it was there.
+A type with a tiny random checkpoint (`tests/all_families.py`) that the suite does not test goes
+through the heart of the contract (`tests/contracts/test_model_families.py`), in a process of its
+own; of types without a checkpoint the configuration alone is offered, which is enough for what is
+refused before weights are read. Rows are kept in DIRECTORY/rows.jsonl, and a type that has one is
+not tried again. The table is printed at the end. Many of these processors need torchvision; rows
+say whether it was there.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ SECONDS = 300
 
 def main(directory: Path, wanted: list[str]) -> None:
     import test_model_families  # noqa: F401 - so that every process has it
-    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as KNOWN,
+    )
 
     warnings.simplefilter("ignore")
     file = directory / "rows.jsonl"
@@ -76,7 +80,9 @@ def outcome(name: str) -> dict[str, str]:
 
 
 def in_a_process(name: str) -> dict[str, str]:
-    """One type in a process that has everything imported already, so that the next begins anew and none hangs."""
+    """One type in a process that has everything imported already, so that the next begins anew and
+    none hangs.
+    """
     context = multiprocessing.get_context("fork")
     answers = context.SimpleQueue()
     child = context.Process(target=one, args=(name, answers))
@@ -85,7 +91,9 @@ def in_a_process(name: str) -> dict[str, str]:
     if child.is_alive():
         child.kill()
         return {"status": "not tried", "detail": f"not done in {SECONDS} s"}
-    found: dict[str, str] = {"status": "fails", "detail": "the process died"} if answers.empty() else answers.get()
+    found: dict[str, str] = (
+        {"status": "fails", "detail": "the process died"} if answers.empty() else answers.get()
+    )
     return found
 
 
@@ -94,7 +102,12 @@ def one(name: str, answers: Any) -> None:
         try:
             answers.put(tried(name, Path(scratch)))
         except Exception as error:  # whatever it is, it is the result
-            answers.put({"status": "fails", "detail": " ".join(f"{type(error).__name__} {error}".split())[:300]})
+            answers.put(
+                {
+                    "status": "fails",
+                    "detail": " ".join(f"{type(error).__name__} {error}".split())[:300],
+                }
+            )
 
 
 def tried(name: str, root: Path) -> dict[str, str]:
@@ -113,7 +126,10 @@ def tried(name: str, root: Path) -> dict[str, str]:
         return {"status": "refused", "detail": str(error).replace(str(root), "…")}
     checks = (
         ("labels", lambda: contract.test_the_loss_touches_answers_and_their_ends_alone(case)),
-        ("mixed batches", lambda: contract.test_a_row_has_the_losses_in_a_mixed_batch_that_it_has_alone(case)),
+        (
+            "mixed batches",
+            lambda: contract.test_a_row_has_the_losses_in_a_mixed_batch_that_it_has_alone(case),
+        ),
         ("pictures are not cut", lambda: contract.test_pictures_are_never_cut(case)),
         ("generation", lambda: contract.test_answers_do_not_depend_on_the_batch(case)),
         (
@@ -148,7 +164,9 @@ def packing(case: Any) -> str:
     from cotbal.hosts.packing_check import check_packing
     from cotbal.hosts.transformers import with_task_ids
 
-    collate = with_task_ids(lambda batch: case.collator.training([item["row"] for item in batch]), ["t"])
+    collate = with_task_ids(
+        lambda batch: case.collator.training([item["row"] for item in batch]), ["t"]
+    )
     items = [{"row": row, "task": "t"} for row in case.rows()]
     try:
         check_packing(case.model(), collate, items, case.processor.tokenizer.pad_token_id)
@@ -176,16 +194,22 @@ def offered(name: str, root: Path) -> dict[str, str]:
 
 
 def table(rows: list[dict[str, str]], known: list[str]) -> str:
-    counts = {status: sum(row["status"] == status for row in rows) for status in sorted({r["status"] for r in rows})}
+    counts = {
+        status: sum(row["status"] == status for row in rows)
+        for status in sorted({r["status"] for r in rows})
+    }
     lines = [
         ", ".join(f"{status}: {count}" for status, count in counts.items()),
         "",
         "| type | outcome | detail |",
         "|---|---|---|",
     ]
-    ordered = sorted(rows, key=lambda row: known.index(row["type"]) if row["type"] in known else len(known))
+    ordered = sorted(
+        rows, key=lambda row: known.index(row["type"]) if row["type"] in known else len(known)
+    )
     lines += [
-        f"| `{r['type']}` | {r['status']} | {' '.join(r['detail'].split()).replace('|', chr(92) + '|')} |"
+        f"| `{r['type']}` | {r['status']} |"
+        f" {' '.join(r['detail'].split()).replace('|', chr(92) + '|')} |"
         for r in ordered
     ]
     return "\n".join(lines)

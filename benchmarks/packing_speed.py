@@ -1,10 +1,12 @@
-"""What packing saves: forward and backward passes over the same micro-batches, padded and packed, side by side.
+"""What packing saves: forward and backward passes over the same micro-batches, padded and packed,
+side by side.
 
     python benchmarks/packing_speed.py recipe.yaml [micro-batches [setting=value ...]]
 
-Micro-batches are drawn from all training records of the recipe, as its trainings draw them. Every one goes through the
-model both ways, in turns first padded or first packed, so whatever else the machine does hits both alike. Only ratios
-are printed, of processor time and of wall time; collating is not part of them.
+Micro-batches are drawn from all training records of the recipe, as its trainings draw them. Every
+one goes through the model both ways, in turns first padded or first packed, so whatever else the
+machine does hits both alike. Only ratios are printed, of processor time and of wall time; collating
+is not part of them.
 """
 
 from __future__ import annotations
@@ -41,16 +43,24 @@ def main(path: Path, count: int, settings: tuple[str, ...]) -> None:
         order = sorted(ways, reverse=turn % 2 == 0)
         spent = {way: seconds(prepared, ways[way]) for way in order}
         ratios.append(spent["padded"] / spent["packed"])
-        places.append([ways[way]["input_ids"].numel() for way in ("padded", "packed")] + [tokens(batch)])
+        places.append(
+            [ways[way]["input_ids"].numel() for way in ("padded", "packed")] + [tokens(batch)]
+        )
     padded, packed, real = np.sum(places, axis=0)
     print(
-        f"{count} micro-batches of {recipe.file.optimization.micro_batch_size} records, {real / count:.0f} tokens each"
+        f"{count} micro-batches of {recipe.file.optimization.micro_batch_size} records,"
+        f" {real / count:.0f} tokens each"
     )
     print(f"rows of at most {length} tokens")
-    print(f"padding: {1 - real / padded:.1%} of the places when padded, {1 - real / packed:.1%} when packed")
+    print(
+        f"padding: {1 - real / padded:.1%} of the places when padded, {1 - real / packed:.1%} when"
+        " packed"
+    )
     for name, values in zip(("processor time", "wall time"), np.array(ratios).T, strict=True):
         low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-        print(f"{name}, padded over packed: median {middle:.3f} (quartiles {low:.3f} to {high:.3f})")
+        print(
+            f"{name}, padded over packed: median {middle:.3f} (quartiles {low:.3f} to {high:.3f})"
+        )
 
 
 def tokens(batch: Batch) -> int:

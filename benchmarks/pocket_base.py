@@ -1,11 +1,13 @@
-"""Makes the pretrained base of `pocket`: a vision tower that names and places things, then a language model on top.
+"""Makes the pretrained base of `pocket`: a vision tower that names and places things, then a
+language model on top.
 
     python benchmarks/pocket_base.py DIRECTORY [--tower-steps 3200] [--language-steps 1900]
 
-Stage 1 trains the CLIP tower alone: every patch says what covers it and where that thing's box lies. Stage 2 freezes
-the tower and trains projector and language model on short answers (`pocket_lessons.py`), none of them in the format
-of one of the benchmark's tasks. The pictures are drawn as they are needed, from random streams that no split of the
-benchmark uses. One core is enough; the result is a directory for `AutoModelForImageTextToText`.
+Stage 1 trains the CLIP tower alone: every patch says what covers it and where that thing's box
+lies. Stage 2 freezes the tower and trains projector and language model on short answers
+(`pocket_lessons.py`), none of them in the format of one of the benchmark's tasks. The pictures are
+drawn as they are needed, from random streams that no split of the benchmark uses. One core is
+enough; the result is a directory for `AutoModelForImageTextToText`.
 """
 
 from __future__ import annotations
@@ -21,7 +23,13 @@ import numpy as np
 import torch
 import typer
 from torch import Tensor, nn
-from transformers import CLIPVisionModel, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+from transformers import (
+    CLIPVisionModel,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+)
 
 from pocket_lessons import random_lesson, random_shown
 from pocket_packing import Words, lesson_loss, pack
@@ -37,15 +45,28 @@ def new_model(processor: LlavaProcessor) -> LlavaForConditionalGeneration:
     """A LLaVA of 1.5 M parameters with random weights."""
     tokenizer = processor.tokenizer
     text = LlamaConfig(
-        hidden_size=128, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4, intermediate_size=256,
-        vocab_size=len(tokenizer), max_position_embeddings=512, tie_word_embeddings=True, initializer_range=0.05,
-        pad_token_id=tokenizer.pad_token_id, bos_token_id=None, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
-    config = LlavaConfig(
-        vision_config=vision_config(), text_config=text, image_token_index=processor.image_token_id,
-        image_seq_length=GRID * GRID, vision_feature_layer=-1, vision_feature_select_strategy="default",
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        intermediate_size=256,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=512,
         tie_word_embeddings=True,
-    )  # fmt: skip
+        initializer_range=0.05,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    config = LlavaConfig(
+        vision_config=vision_config(),
+        text_config=text,
+        image_token_index=processor.image_token_id,
+        image_seq_length=GRID * GRID,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=True,
+    )
     return LlavaForConditionalGeneration(config)
 
 
@@ -55,14 +76,24 @@ def train_tower(steps: int) -> CLIPVisionModel:
 
     def loss() -> Tensor:
         shown = [random_shown(next(streams)) for _ in range(BATCH)]
-        targets = [np.stack(parts) for parts in zip(*(patch_targets(each) for each in shown), strict=True)]
-        return patch_loss(labels(pixels([each.picture for each in shown])), *map(torch.from_numpy, targets))
+        targets = [
+            np.stack(parts) for parts in zip(*(patch_targets(each) for each in shown), strict=True)
+        ]
+        return patch_loss(
+            labels(pixels([each.picture for each in shown])), *map(torch.from_numpy, targets)
+        )
 
-    _optimize(list(labels.parameters()), (loss() for _ in range(steps)), Pace(steps, peak=1.5e-3, decay=0.05))
+    _optimize(
+        list(labels.parameters()),
+        (loss() for _ in range(steps)),
+        Pace(steps, peak=1.5e-3, decay=0.05),
+    )
     return labels.tower
 
 
-def train_language(model: LlavaForConditionalGeneration, processor: LlavaProcessor, steps: int) -> None:
+def train_language(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, steps: int
+) -> None:
     """Stage 2."""
     model.model.vision_tower.requires_grad_(False)
     finder = nn.Linear(model.config.text_config.hidden_size, 4)
@@ -70,24 +101,41 @@ def train_language(model: LlavaForConditionalGeneration, processor: LlavaProcess
     words, streams = Words(processor), _streams("language")
 
     def loss() -> Tensor:
-        return lesson_loss(model, finder, [pack(random_lesson(next(streams)), words) for _ in range(ROWS)], words)
+        return lesson_loss(
+            model, finder, [pack(random_lesson(next(streams)), words) for _ in range(ROWS)], words
+        )
 
-    _optimize([*parameters, *finder.parameters()], (loss() for _ in range(steps)), Pace(steps, peak=2e-3, decay=0.01))
+    _optimize(
+        [*parameters, *finder.parameters()],
+        (loss() for _ in range(steps)),
+        Pace(steps, peak=2e-3, decay=0.01),
+    )
 
 
 @torch.no_grad()
-def exact_shares(model: LlavaForConditionalGeneration, processor: LlavaProcessor, lessons: int) -> dict[str, float]:
-    """Share of first facts of fresh lessons answered word for word by greedy generation, for each skill."""
+def exact_shares(
+    model: LlavaForConditionalGeneration, processor: LlavaProcessor, lessons: int
+) -> dict[str, float]:
+    """Share of first facts of fresh lessons answered word for word by greedy generation, for each
+    skill.
+    """
     right: dict[str, list[bool]] = {}
     for start in range(0, lessons, BATCH):
-        told = [random_lesson(Random(f"pocket base/{SEED}/check/{start + row}")) for row in range(BATCH)]
+        told = [
+            random_lesson(Random(f"pocket base/{SEED}/check/{start + row}")) for row in range(BATCH)
+        ]
         told = [lesson for lesson in told if lesson.shown is not None]
         prompts = [f"<|user|><image>{lesson.facts[0].text}<|assistant|>" for lesson in told]
         batch = processor(
-            images=[lesson.shown.picture for lesson in told], text=prompts, return_tensors="pt", padding=True
+            images=[lesson.shown.picture for lesson in told],
+            text=prompts,
+            return_tensors="pt",
+            padding=True,
         )
         tokens = model.generate(**batch, max_new_tokens=40, do_sample=False)
-        answers = processor.batch_decode(tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
+        answers = processor.batch_decode(
+            tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
+        )
         for answer, lesson in zip(answers, told, strict=True):
             right.setdefault(lesson.facts[0].skill, []).append(answer == lesson.facts[0].answer)
     return {skill: sum(each) / len(each) for skill, each in sorted(right.items())}
@@ -95,7 +143,9 @@ def exact_shares(model: LlavaForConditionalGeneration, processor: LlavaProcessor
 
 @dataclass(frozen=True)
 class Pace:
-    """A cosine from the peak to nearly zero over the steps, after 100 steps of warm-up; and the weight decay."""
+    """A cosine from the peak to nearly zero over the steps, after 100 steps of warm-up; and the
+    weight decay.
+    """
 
     steps: int
     peak: float
@@ -107,7 +157,9 @@ class Pace:
 
 
 def _optimize(parameters: list[nn.Parameter], losses: Iterator[Tensor], pace: Pace) -> None:
-    optimizer = torch.optim.AdamW(parameters, weight_decay=pace.decay, betas=(0.9, 0.98), fused=True)
+    optimizer = torch.optim.AdamW(
+        parameters, weight_decay=pace.decay, betas=(0.9, 0.98), fused=True
+    )
     start, total = time.process_time(), 0.0
     for step, loss in enumerate(losses):
         for group in optimizer.param_groups:
@@ -119,7 +171,9 @@ def _optimize(parameters: list[nn.Parameter], losses: Iterator[Tensor], pace: Pa
         total += loss.item()
         if (step + 1) % 100 == 0:
             seconds = time.process_time() - start
-            print(f"step {step + 1}/{pace.steps}  {seconds:.0f} s  loss {total / 100:.3f}", flush=True)
+            print(
+                f"step {step + 1}/{pace.steps}  {seconds:.0f} s  loss {total / 100:.3f}", flush=True
+            )
             total = 0.0
 
 

@@ -1,4 +1,5 @@
-"""Does `pocket` still measure what it should? Checks a finished run directory against its health criteria.
+"""Does `pocket` still measure what it should? Checks a finished run directory against its health
+criteria.
 
     python benchmarks/pocket_health.py runs/pocket
 
@@ -26,7 +27,9 @@ def main(directory: Path) -> int:
     root = RunDir(directory)
     tasks = load_recipe(root.recipe).mixture.balanced
     runs = [MINI, *(full_run(task.name) for task in tasks)]
-    matrix = score_matrix({run: root.probe(run) for run in runs}, {task.name: task.metric for task in tasks})
+    matrix = score_matrix(
+        {run: root.probe(run) for run in runs}, {task.name: task.metric for task in tasks}
+    )
     resampled = resample_scores([matrix], 2000, 0)
     failures = []
     print("| task | maximum | mini | own | gain | 95 % interval | constant answer |")
@@ -47,7 +50,11 @@ def main(directory: Path) -> int:
         }
         failures += [f"{task.name}: {name}" for name, met in checks.items() if not met]
     failures += _of_contributions(read_json(root.balance)) + _of_tests(root, tasks)
-    print("\nall criteria met" if not failures else "\nnot met:\n" + "\n".join(f"- {failure}" for failure in failures))
+    print(
+        "\nall criteria met"
+        if not failures
+        else "\nnot met:\n" + "\n".join(f"- {failure}" for failure in failures)
+    )
     return int(bool(failures))
 
 
@@ -55,9 +62,16 @@ def _of_contributions(balance: dict) -> list[str]:
     bounds = np.array(balance["intervals"]["contribution"], dtype=float)
     off = ~np.eye(len(bounds), dtype=bool)
     errors = (bounds[..., 1] - bounds[..., 0])[off] / (2 * 1.96)
-    print(f"\nstandard error of a contribution: median {np.nanmedian(errors):.3f}, largest {np.nanmax(errors):.3f}")
+    print(
+        f"\nstandard error of a contribution: median {np.nanmedian(errors):.3f}, largest"
+        f" {np.nanmax(errors):.3f}"
+    )
     print(f"flags: {json.dumps([flag['kind'] + ' ' + flag['task'] for flag in balance['flags']])}")
-    return [] if np.nanmedian(errors) <= STANDARD_ERROR else ["median standard error of a contribution at most 0.1"]
+    return (
+        []
+        if np.nanmedian(errors) <= STANDARD_ERROR
+        else ["median standard error of a contribution at most 0.1"]
+    )
 
 
 def _of_tests(root: RunDir, tasks: tuple) -> list[str]:
@@ -65,7 +79,11 @@ def _of_tests(root: RunDir, tasks: tuple) -> list[str]:
     for task in tasks:
         for split in task.test:
             count = read_json(root.final("equal").scores(task.name, split))["n"]
-            short += [f"{task.name}: {count} test records, fewer than {TEST_RECORDS}"] if count < TEST_RECORDS else []
+            short += (
+                [f"{task.name}: {count} test records, fewer than {TEST_RECORDS}"]
+                if count < TEST_RECORDS
+                else []
+            )
     return short
 
 

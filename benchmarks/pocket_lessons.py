@@ -1,4 +1,6 @@
-"""What the base of `pocket` is pretrained on: fresh pictures, and answers in none of the formats of the eight tasks."""
+"""What the base of `pocket` is pretrained on: fresh pictures, and answers in none of the formats of
+the eight tasks.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ from cotbal.recipes.pocket.drawings import BACKGROUNDS, DRAWINGS, KIND_OF, NAMES
 
 Box = tuple[int, int, int, int]
 LABELS: tuple[str, ...] = (*NAMES, *string.ascii_uppercase, *charts.BAR_COLOURS)
-# Words that questions are made of. Here they stand around prompts without a meaning: the base has seen them, and can
-# find what matters between them, but has not learnt what they ask for.
+# Words that questions are made of. Here they stand around prompts without a meaning: the base has
+# seen them, and can find what matters between them, but has not learnt what they ask for.
 _NOISE = """
     Describe the picture detail region Which What How many are is has does say Where highest lowest Answer with one word
     or number box capitals sign background
@@ -28,7 +30,9 @@ GROUNDS: tuple[str, ...] = tuple(BACKGROUNDS)
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture with everything that is on it: (label, box) of each drawing, letter or bar, and the ground."""
+    """A picture with everything that is on it: (label, box) of each drawing, letter or bar, and the
+    ground.
+    """
 
     picture: Image.Image
     items: tuple[tuple[str, Box], ...]
@@ -37,7 +41,8 @@ class Shown:
 
 @dataclass(frozen=True)
 class Fact:
-    """Something true of a picture, as prompt and answer; `share` is how often it is told, relative to others.
+    """Something true of a picture, as prompt and answer; `share` is how often it is told, relative
+    to others.
 
     `before` and `after` hold words that mean nothing here.
     """
@@ -66,7 +71,9 @@ class Lesson:
 
 
 def random_shown(rng: Random) -> Shown:
-    """What the vision tower learns from: a scene, a sign (nearly half of the time) or a chart, with labelled boxes."""
+    """What the vision tower learns from: a scene, a sign (nearly half of the time) or a chart, with
+    labelled boxes.
+    """
     which = rng.random()
     if which < 0.42:
         return _shown_scene(scenes.random_scene(rng))
@@ -76,7 +83,9 @@ def random_shown(rng: Random) -> Shown:
 
 
 def random_lesson(rng: Random) -> Lesson:
-    """A lesson of the language model: a scene, a sign, a chart or some chat, with all its facts shuffled by share."""
+    """A lesson of the language model: a scene, a sign, a chart or some chat, with all its facts
+    shuffled by share.
+    """
     return rng.choices((_scene_lesson, _sign_lesson, _chart_lesson, _talk), (58, 25, 12, 5))[0](rng)
 
 
@@ -91,7 +100,11 @@ def _whole(scene: scenes.Scene) -> Iterator[Fact]:
     rows = sorted(scene.objects, key=lambda placed: placed.center[1])
     yield Fact("tags", ", ".join(names), 1)
     yield Fact("column", ", ".join(placed.name for placed in rows), 1)
-    yield Fact("layout", "; ".join(f"{placed.name} {_corners(placed.box)}" for placed in scene.objects), 1.5)
+    yield Fact(
+        "layout",
+        "; ".join(f"{placed.name} {_corners(placed.box)}" for placed in scene.objects),
+        1.5,
+    )
     yield Fact("kinds", ", ".join(f"{name} {KIND_OF[name]}" for name in names), 0.7)
     yield Fact("caption", " and ".join(f"a {name}" for name in names) + f" in {scene.ground}", 0.7)
     yield Fact("color", scene.ground, 0.4)
@@ -102,10 +115,14 @@ def _each(scene: scenes.Scene, rng: Random) -> Iterator[Fact]:
         left, top, right, bottom = placed.box
         x, y = (round(middle) for middle in placed.center)
         yield Fact(f"point {placed.name}", f"{x},{y}", 1.5)
-        yield Fact(f"at {rng.randrange(left, right)},{rng.randrange(top, bottom)}", placed.name, 0.7)
+        yield Fact(
+            f"at {rng.randrange(left, right)},{rng.randrange(top, bottom)}", placed.name, 0.7
+        )
         # Many spellings of a box, so that the numbers matter and not what stands between them.
         gap = rng.choice(("-", ",", " ", "/", ";"))
-        yield Fact(f"in {rng.choice(('', '(', '{'))}{gap.join(map(str, placed.box))}", placed.name, 1.4)
+        yield Fact(
+            f"in {rng.choice(('', '(', '{'))}{gap.join(map(str, placed.box))}", placed.name, 1.4
+        )
         yield Fact(f"size {placed.name}", "big" if placed.big else "small", 0.7)
         yield Fact(f"place {placed.name}", scenes.corner(placed), 1)
 
@@ -116,7 +133,9 @@ def _pairs(scene: scenes.Scene) -> Iterator[Fact]:
 
 
 def _by_kind(scene: scenes.Scene, rng: Random) -> Iterator[Fact]:
-    for kind in dict.fromkeys([*(KIND_OF[placed.name] for placed in scene.objects), rng.choice(list(DRAWINGS))]):
+    for kind in dict.fromkeys(
+        [*(KIND_OF[placed.name] for placed in scene.objects), rng.choice(list(DRAWINGS))]
+    ):
         there = [placed.name for placed in scene.objects if KIND_OF[placed.name] == kind]
         yield Fact(f"only {kind}", ", ".join(there) or "none", 0.6)
 
@@ -147,18 +166,28 @@ def _chart_lesson(rng: Random) -> Lesson:
 
 def _talk(rng: Random) -> Lesson:
     asked = {chat(rng) for _ in range(8)}
-    return Lesson(None, tuple(sorted((Fact(each.question, each.answer, 1) for each in asked), key=lambda f: f.prompt)))
+    return Lesson(
+        None,
+        tuple(
+            sorted((Fact(each.question, each.answer, 1) for each in asked), key=lambda f: f.prompt)
+        ),
+    )
 
 
 def _shuffled(facts: list[Fact], rng: Random) -> tuple[Fact, ...]:
-    """A random order in which a fact of twice the share comes earlier twice as often; half of them among noise."""
+    """A random order in which a fact of twice the share comes earlier twice as often; half of them
+    among noise.
+    """
     ordered = sorted(facts, key=lambda fact: rng.expovariate(fact.share))
     return tuple(_among_noise(fact, rng) if rng.random() < 0.5 else fact for fact in ordered)
 
 
 def _among_noise(fact: Fact, rng: Random) -> Fact:
     before = "".join(f"{word} " for word in rng.choices(NOISE, k=rng.randint(0, 4)))
-    after = "".join(rng.choice((" ", ". ", "? ", "\n")) + word for word in rng.choices(NOISE, k=rng.randint(0, 4)))
+    after = "".join(
+        rng.choice((" ", ". ", "? ", "\n")) + word
+        for word in rng.choices(NOISE, k=rng.randint(0, 4))
+    )
     return replace(fact, before=before, after=after)
 
 
@@ -179,12 +208,16 @@ def _shown_sign(sign: signs.Sign) -> Shown:
 
 
 def _shown_chart(chart: charts.Chart) -> Shown:
-    items = tuple((bar.colour, box) for bar, box in zip(chart.bars, charts.bar_boxes(chart), strict=True))
+    items = tuple(
+        (bar.colour, box) for bar, box in zip(chart.bars, charts.bar_boxes(chart), strict=True)
+    )
     return Shown(charts.render_chart(chart), items, "white")
 
 
 def random_word(rng: Random) -> str:
-    """Letters without a meaning (mostly), so that reading is learnt letter by letter, or a word of the signs."""
+    """Letters without a meaning (mostly), so that reading is learnt letter by letter, or a word of
+    the signs.
+    """
     if rng.random() < 0.3:
         return rng.choice(signs.WORDS)
     return "".join(rng.choice(string.ascii_uppercase) for _ in range(rng.randint(2, 5)))

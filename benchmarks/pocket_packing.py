@@ -1,4 +1,5 @@
-"""Stage 2 of the base of `pocket`: many facts about one picture in one row, and the loss on them."""
+"""Stage 2 of the base of `pocket`: many facts about one picture in one row, and the loss on
+them."""
 
 from __future__ import annotations
 
@@ -21,11 +22,15 @@ NOWHERE = (0, 0, 0, 0)
 
 
 class Words:
-    """Token ids of texts, and of every label in its two spellings, without and with a space before it."""
+    """Token ids of texts, and of every label in its two spellings, without and with a space before
+    it.
+    """
 
     def __init__(self, processor: LlavaProcessor) -> None:
         self.encode = cache(lambda text: processor.tokenizer.encode(text, add_special_tokens=False))
-        self.spellings = torch.tensor([[self.encode(label)[0], self.encode(f" {label}")[-1]] for label in LABELS])
+        self.spellings = torch.tensor(
+            [[self.encode(label)[0], self.encode(f" {label}")[-1]] for label in LABELS]
+        )
         # Letters are left out: a word may hold one twice.
         self.label_of = {
             number: label
@@ -39,10 +44,11 @@ class Words:
 class Packed:
     """A picture and several facts in one row: one entry a token in each list.
 
-    ids: token ids. parts: 0 for the picture, then the fact's number; a fact sees the picture and itself only, at the
-    positions (`places`) it would have alone. So a row trains as many conversations as it has facts, and the
-    picture's 36 tokens are computed once. weights: 1 / length of the answer for its tokens, else 0. boxes: where
-    the thing is that the token names, else zeros.
+    ids: token ids. parts: 0 for the picture, then the fact's number; a fact sees the picture and
+    itself only, at the positions (`places`) it would have alone. So a row trains as many
+    conversations as it has facts, and the picture's 36 tokens are computed once. weights: 1 /
+    length of the answer for its tokens, else 0. boxes: where the thing is that the token names,
+    else zeros.
     """
 
     shown: Shown | None
@@ -58,10 +64,20 @@ def pack(lesson: Lesson, words: Words) -> Packed:
     image = "" if lesson.shown is None else "<image>" * (GRID * GRID)
     prefix = words.encode(f"<|user|>{image}")
     nothing = len(prefix)
-    packed = Packed(lesson.shown, [*prefix], [0] * nothing, [*range(nothing)], [0.0] * nothing, [NOWHERE] * nothing)
+    packed = Packed(
+        lesson.shown,
+        [*prefix],
+        [0] * nothing,
+        [*range(nothing)],
+        [0.0] * nothing,
+        [NOWHERE] * nothing,
+    )
     where = dict(lesson.shown.items) if lesson.shown else {}
     for part, fact in enumerate(lesson.facts, 1):
-        prompt, answer = words.encode(f"{fact.text}<|assistant|>"), words.encode(f"{fact.answer}<|end|>")
+        prompt, answer = (
+            words.encode(f"{fact.text}<|assistant|>"),
+            words.encode(f"{fact.answer}<|end|>"),
+        )
         ids = prompt + answer
         if len(packed.ids) + len(ids) > LENGTH:
             break
@@ -73,15 +89,21 @@ def pack(lesson: Lesson, words: Words) -> Packed:
     return packed
 
 
-def lesson_loss(model: LlavaForConditionalGeneration, finder: nn.Linear, rows: list[Packed], words: Words) -> Tensor:
-    """Loss of the answers, each answer with the same weight, and two helpers that make words and things meet.
+def lesson_loss(
+    model: LlavaForConditionalGeneration, finder: nn.Linear, rows: list[Packed], words: Words
+) -> Tensor:
+    """Loss of the answers, each answer with the same weight, and two helpers that make words and
+    things meet.
 
-    The first helper puts what the language model sees of a patch close to the word for what covers it. The second
-    asks every word for a thing, half-way up the model, where that thing is. Without them the model learns to list
-    what is there but not, in the same time, to look up a thing by its name.
+    The first helper puts what the language model sees of a patch close to the word for what covers
+    it. The second asks every word for a thing, half-way up the model, where that thing is. Without
+    them the model learns to list what is there but not, in the same time, to look up a thing by its
+    name.
     """
     shown = [row.shown for row in rows if row.shown is not None]
-    seen = model.model.get_image_features(pixels([each.picture for each in shown]), return_dict=True)
+    seen = model.model.get_image_features(
+        pixels([each.picture for each in shown]), return_dict=True
+    )
     patches = torch.stack(list(seen.pooler_output))
     named = name_loss(patches, model.get_input_embeddings().weight, shown, words.spellings)
     answered, middle = answer_loss(model, rows, seen)
@@ -92,30 +114,44 @@ def lesson_loss(model: LlavaForConditionalGeneration, finder: nn.Linear, rows: l
 
 
 def name_loss(patches: Tensor, embeddings: Tensor, shown: list[Shown], words: Tensor) -> Tensor:
-    """Cross-entropy of the word (either spelling, with or without a space before it) of each covered patch.
+    """Cross-entropy of the word (either spelling, with or without a space before it) of each
+    covered patch.
 
     patches: [pictures, 36, width]; embeddings: [vocabulary, width]; words: [labels, 2] token ids.
     """
     label = torch.from_numpy(np.stack([patch_targets(each)[0] for each in shown]))
     covered = label < len(LABELS)
-    alike = nn.functional.normalize(patches[covered], dim=-1) @ nn.functional.normalize(embeddings, dim=-1).T
+    alike = (
+        nn.functional.normalize(patches[covered], dim=-1)
+        @ nn.functional.normalize(embeddings, dim=-1).T
+    )
     likely = (16 * alike).log_softmax(-1)
     return -likely.gather(1, words[label[covered]]).mean()
 
 
-def answer_loss(model: LlavaForConditionalGeneration, rows: list[Packed], seen: Any) -> tuple[Tensor, Tensor]:
-    """Weighted cross-entropy of the answers' tokens, and the hidden states in the middle, [rows, tokens, width].
+def answer_loss(
+    model: LlavaForConditionalGeneration, rows: list[Packed], seen: Any
+) -> tuple[Tensor, Tensor]:
+    """Weighted cross-entropy of the answers' tokens, and the hidden states in the middle, [rows,
+    tokens, width].
 
     seen: what `get_image_features` returned for the rows with a picture.
     """
     ids, places = _padded([row.ids for row in rows]), _padded([row.places for row in rows])
-    parts, weights = _padded([row.parts for row in rows], -1), _padded([row.weights for row in rows])[:, 1:]
+    parts, weights = (
+        _padded([row.parts for row in rows], -1),
+        _padded([row.weights for row in rows])[:, 1:],
+    )
     # Every token sees the picture and the earlier tokens of its own part; padding sees padding.
     sees = ((parts[:, None] == parts[:, :, None]) | (parts[:, None] == 0)).tril()[:, None]
     output = model.model(
-        input_ids=ids, attention_mask=sees, position_ids=places, mm_encoder_outputs={"image": seen}, use_cache=False,
+        input_ids=ids,
+        attention_mask=sees,
+        position_ids=places,
+        mm_encoder_outputs={"image": seen},
+        use_cache=False,
         output_hidden_states=True,
-    )  # fmt: skip
+    )
     target = weights > 0
     logits = model.lm_head(output.last_hidden_state[:, :-1][target])
     losses = nn.functional.cross_entropy(logits, ids[:, 1:][target], reduction="none")
@@ -123,4 +159,6 @@ def answer_loss(model: LlavaForConditionalGeneration, rows: list[Packed], seen: 
 
 
 def _padded(rows: Sequence[Sequence[Any]], value: int = 0) -> Tensor:
-    return nn.utils.rnn.pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
+    return nn.utils.rnn.pad_sequence(
+        [torch.tensor(row) for row in rows], batch_first=True, padding_value=value
+    )

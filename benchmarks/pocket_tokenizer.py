@@ -1,4 +1,6 @@
-"""Tokenizer, chat template and processor of the base of `pocket`: one token a word, a number or a capital letter."""
+"""Tokenizer, chat template and processor of the base of `pocket`: one token a word, a number or a
+capital letter.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,19 @@ from cotbal.recipes.pocket.records import SOURCES
 from cotbal.recipes.pocket.tasks import VISUAL_TASKS
 from pocket_lessons import random_lesson
 
-# A word takes the space before it along; numbers and single capitals do not, so that "[12,20" and "frog 12" share "12".
+# A word takes the space before it along; numbers and single capitals do not, so that "[12,20" and
+# "frog 12" share "12".
 PIECE = r" ?[A-Z]?[a-z]+(?![a-z])|[0-9]+|[A-Z]|\s|[^\sA-Za-z0-9]"
 SPECIAL = ("<pad>", "<unk>", "<image>", "<|user|>", "<|assistant|>", "<|system|>", "<|end|>")
 ROLES = "{% if message['role'] == 'user' %}<|user|>{% else %}<|system|>{% endif %}"
 CONTENT = (
-    "{% if message['content'] is string %}{{ message['content'] | trim }}{% else %}{% for part in message['content'] %}"
-    "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] | trim }}{% endif %}{% endfor %}{% endif %}"
+    "{% if message['content'] is string %}{{ message['content'] | trim }}{% else %}{% for part in"
+    " message['content'] %}{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] | trim"
+    " }}{% endif %}{% endfor %}{% endif %}"
 )
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{% if message['role'] == 'assistant' %}<|assistant|>{% generation %}"
+    "{% for message in messages %}{% if message['role'] == 'assistant' %}<|assistant|>{%"
+    " generation %}"
     + CONTENT
     + "<|end|>{% endgeneration %}{% else %}"
     + ROLES
@@ -36,33 +41,51 @@ CHAT_TEMPLATE = (
 
 
 def vocabulary() -> list[str]:
-    """Specials, every printable ASCII character, the numbers 0 to 100 and every word of tasks and lessons."""
+    """Specials, every printable ASCII character, the numbers 0 to 100 and every word of tasks and
+    lessons.
+    """
     pieces = {piece for text in _texts() for piece in regex.findall(PIECE, text)}
     plain = [*string.printable[:95], "\n", *map(str, range(10, 101))]
     return [*SPECIAL, *plain, *sorted(pieces - set(plain))]
 
 
 def build_processor() -> LlavaProcessor:
-    """A `LlavaProcessor` whose `<image>` grows to 36 tokens; pictures of any size are resized to 48 x 48."""
+    """A `LlavaProcessor` whose `<image>` grows to 36 tokens; pictures of any size are resized to 48
+    x 48.
+    """
     words = {piece: number for number, piece in enumerate(vocabulary())}
-    # BPE without merges: a piece that is in the vocabulary is one token, any other falls apart into characters.
+    # BPE without merges: a piece that is in the vocabulary is one token, any other falls apart into
+    # characters.
     tokenizer = Tokenizer(models.BPE(words, [], ignore_merges=True, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PIECE), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens(list(SPECIAL))
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", unk_token="<unk>", eos_token="<|end|>",
-        extra_special_tokens={"image_token": "<image>"}, padding_side="left",
-        clean_up_tokenization_spaces=False, model_max_length=512,
-    )  # fmt: skip
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        eos_token="<|end|>",
+        extra_special_tokens={"image_token": "<image>"},
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=512,
+    )
     pictures = LlavaImageProcessorPil(
-        size={"height": SIDE, "width": SIDE}, do_center_crop=False, do_pad=False,
-        crop_size={"height": SIDE, "width": SIDE}, image_mean=[0.5] * 3, image_std=[0.5] * 3,
-    )  # fmt: skip
+        size={"height": SIDE, "width": SIDE},
+        do_center_crop=False,
+        do_pad=False,
+        crop_size={"height": SIDE, "width": SIDE},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
     return LlavaProcessor(
-        pictures, fast, patch_size=8, vision_feature_select_strategy="default", chat_template=CHAT_TEMPLATE,
+        pictures,
+        fast,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        chat_template=CHAT_TEMPLATE,
         num_additional_image_tokens=1,
-    )  # fmt: skip
+    )
 
 
 def save_processor(directory: Path) -> LlavaProcessor:
@@ -72,15 +95,22 @@ def save_processor(directory: Path) -> LlavaProcessor:
 
 
 def _texts() -> list[str]:
-    texts = [f"On {country} is {country}, {continent}?" for country, continent in continents().items()]
+    texts = [
+        f"On {country} is {country}, {continent}?" for country, continent in continents().items()
+    ]
     texts += [task.instruction for task in VISUAL_TASKS if task.instruction]
     for number in range(1500):
         rng = Random(f"vocabulary/{number}")
         lesson, asked = random_lesson(rng), chat(rng)
-        texts += [asked.question, asked.answer, *(text for fact in lesson.facts for text in (fact.text, fact.answer))]
+        texts += [
+            asked.question,
+            asked.answer,
+            *(text for fact in lesson.facts for text in (fact.text, fact.answer)),
+        ]
         for task in VISUAL_TASKS:
             question = task.ask(SOURCES[task.source][0](rng), rng)
             texts += [question.question, question.answer]
-    # A word that opens an answer has no space before it, in the middle of a text it has one: both are needed.
+    # A word that opens an answer has no space before it, in the middle of a text it has one: both
+    # are needed.
     words = {word for text in texts for word in regex.findall("[A-Za-z][a-z]+", text)}
     return [*texts, *words, *(f" {word}" for word in words)]

@@ -18,7 +18,9 @@ COVERED = 6
 
 
 class PatchLabels(nn.Module):
-    """The tower with a throw-away head: a patch's label, the box of what covers it most, and all that touches it."""
+    """The tower with a throw-away head: a patch's label, the box of what covers it most, and all
+    that touches it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,20 +30,29 @@ class PatchLabels(nn.Module):
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, sum(self.sizes)))
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
-        """Pixels [batch, 3, 48, 48] -> label logits, box logits, touch logits, each [batch, 36, its size]."""
+        """Pixels [batch, 3, 48, 48] -> label logits, box logits, touch logits, each [batch, 36, its
+        size].
+        """
         patches = self.tower(pixels).last_hidden_state[:, 1:]
         return self.head(patches).split(self.sizes, dim=-1)
 
 
 def vision_config() -> CLIPVisionConfig:
     return CLIPVisionConfig(
-        hidden_size=128, num_hidden_layers=4, num_attention_heads=4, intermediate_size=384, image_size=SIDE,
-        patch_size=PATCH, projection_dim=64,
-    )  # fmt: skip
+        hidden_size=128,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        intermediate_size=384,
+        image_size=SIDE,
+        patch_size=PATCH,
+        projection_dim=64,
+    )
 
 
 def patch_targets(shown: Shown) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Label [36], box [36, 4] as shares of the side, and touched labels [36, labels] of every patch."""
+    """Label [36], box [36, 4] as shares of the side, and touched labels [36, labels] of every
+    patch.
+    """
     label = np.full(GRID * GRID, len(LABELS) + GROUNDS.index(shown.ground))
     boxes = np.zeros((GRID * GRID, 4), np.float32)
     touched = np.zeros((GRID * GRID, len(LABELS)), np.float32)
@@ -58,8 +69,12 @@ def patch_targets(shown: Shown) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return label, boxes, touched
 
 
-def patch_loss(outputs: tuple[Tensor, ...], label: Tensor, boxes: Tensor, touched: Tensor) -> Tensor:
-    """Cross-entropy of the label, distance of the box where there is one, and binary loss of what touches."""
+def patch_loss(
+    outputs: tuple[Tensor, ...], label: Tensor, boxes: Tensor, touched: Tensor
+) -> Tensor:
+    """Cross-entropy of the label, distance of the box where there is one, and binary loss of what
+    touches.
+    """
     named = nn.functional.cross_entropy(outputs[0].flatten(0, 1), label.flatten())
     covered = label < len(LABELS)
     placed = (torch.sigmoid(outputs[1]) - boxes).abs()[covered].mean()

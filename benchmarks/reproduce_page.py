@@ -1,9 +1,10 @@
-"""Write the tables of docs/reproduce.md: published numbers, room for the reader's own, and the cost of `gpu_hours`.
+"""Write the tables of docs/reproduce.md: published numbers, room for the reader's own, and the cost
+of `gpu_hours`.
 
     python benchmarks/reproduce_page.py
 
-Text of the page stays; what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is written anew. Published
-numbers come from tests/golden/data, where tests compute them again.
+Text of the page stays; what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is written
+anew. Published numbers come from tests/golden/data, where tests compute them again.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 def beside(first: str, columns: Mapping[str, Sequence[str]], names: Sequence[str]) -> list[str]:
     """One row a name, one column a key, and beside each column an empty one."""
     head = [first, *(part for column in columns for part in (column, YOURS))]
-    rows = [[name, *(p for values in columns.values() for p in (values[i], ""))] for i, name in enumerate(names)]
+    rows = [
+        [name, *(p for values in columns.values() for p in (values[i], ""))]
+        for i, name in enumerate(names)
+    ]
     return table(head, rows)
 
 
@@ -47,37 +51,59 @@ def results(tables: Mapping[str, Any], name: str, rows: slice = slice(None)) -> 
 
 
 def _summary(row: Mapping[str, Any]) -> list[str]:
-    return [f"{row['printed'][key]:.2f}" if row["printed"] else "" for key in ("delta_I", "delta_E")]
+    return [
+        f"{row['printed'][key]:.2f}" if row["printed"] else "" for key in ("delta_I", "delta_E")
+    ]
 
 
 def later(tables: Mapping[str, Any], name: str, *, transposed: bool = False) -> list[str]:
-    """A table of the later version of the paper; `transposed`: a row a method, where there are few columns."""
+    """A table of the later version of the paper; `transposed`: a row a method, where there are few
+    columns.
+    """
     rows, columns = tables[name]["rows"], tables[name]["columns"]
     keys = [key for key in LATER_SUMMARY if any(key in (row["printed"] or {}) for row in rows)]
-    printed = [[*row["values_printed"], *((row["printed"] or {}).get(key, "") for key in keys)] for row in rows]
-    names, methods = [*columns, *(LATER_SUMMARY[key] for key in keys)], [row["method"] for row in rows]
+    printed = [
+        [*row["values_printed"], *((row["printed"] or {}).get(key, "") for key in keys)]
+        for row in rows
+    ]
+    names, methods = (
+        [*columns, *(LATER_SUMMARY[key] for key in keys)],
+        [row["method"] for row in rows],
+    )
     if transposed:
-        return beside("method", dict(zip(names, map(list, zip(*printed, strict=True)), strict=True)), methods)
+        return beside(
+            "method", dict(zip(names, map(list, zip(*printed, strict=True)), strict=True)), methods
+        )
     return beside("metric", dict(zip(methods, printed, strict=True)), names)
 
 
 def summary(tables: Mapping[str, Any]) -> list[str]:
     """Table 5."""
     rows = tables["table5"]["rows"]
-    columns = {"ΔI, %": [_summary(row)[0] for row in rows], "ΔE, %": [_summary(row)[1] for row in rows]}
+    columns = {
+        "ΔI, %": [_summary(row)[0] for row in rows],
+        "ΔE, %": [_summary(row)[1] for row in rows],
+    }
     return beside("weights", columns, [row["method"] for row in rows])
 
 
 def weights(tables: Mapping[str, Any], name: str) -> list[str]:
     """Tables 10 and 11: a row a unit, a column a part of the weights."""
     units = tables[name]["columns"]
-    columns = {row["strategy"]: [f"{row['weights'][unit]:.4f}" for unit in units] for row in tables[name]["rows"]}
+    columns = {
+        row["strategy"]: [f"{row['weights'][unit]:.4f}" for unit in units]
+        for row in tables[name]["rows"]
+    }
     return beside("unit", columns, units)
 
 
 def inputs(published: Mapping[str, Any]) -> list[str]:
     """What the weights of Table 10 were made of, from the published code."""
-    names = {"outward_contribution": "outward", "inward_contribution": "inward", "mini_over_full_ratio": "mini / full"}
+    names = {
+        "outward_contribution": "outward",
+        "inward_contribution": "inward",
+        "mini_over_full_ratio": "mini / full",
+    }
     columns = {shown: [f"{value:.4f}" for value in published[key]] for key, shown in names.items()}
     return beside("task", columns, published["tasks"])
 
@@ -95,22 +121,35 @@ def instructions(tables: Mapping[str, Any]) -> list[str]:
     """Table 9."""
     return table(
         ["benchmarks", "instruction"],
-        [[", ".join(row["tasks"]), row["instruction"] or "none"] for row in tables["table9"]["rows"]],
+        [
+            [", ".join(row["tasks"]), row["instruction"] or "none"]
+            for row in tables["table9"]["rows"]
+        ],
     )
 
 
 def assumed() -> list[str]:
-    """What the formula gives where somebody else reported a time, and what one training holds in memory."""
+    """What the formula gives where somebody else reported a time, and what one training holds in
+    memory.
+    """
     formula, reported = anchor()
     held = ", ".join(f"{name} {memory(model):.0f} GB" for name, model in MODELS.items())
     shared = ", ".join(f"{name} {memory(model) / GPUS:.0f} GB" for name, model in MODELS.items())
     loaded = ", ".join(f"{name} {GPUS * loading(model):.0f} GB" for name, model in MODELS.items())
     return [
-        f"- For LLaVA-1.5-7B's own tuning the formula gives {formula:.0f} GPU-hours; its README reports about "
-        f"{reported:.0f}.",
-        f"- Weights, gradients and Adam of full training in float32, computed: {held}, whatever the batch. Shared out "
-        f"over {GPUS} GPUs: {shared} each; activations and the layer at work come on top.",
-        f"- CPU memory of a node while {GPUS} ranks load the model, each of them all of it, computed: {loaded}.",
+        (
+            f"- For LLaVA-1.5-7B's own tuning the formula gives {formula:.0f} GPU-hours; its README"
+            f" reports about {reported:.0f}."
+        ),
+        (
+            f"- Weights, gradients and Adam of full training in float32, computed: {held}, whatever"
+            f" the batch. Shared out over {GPUS} GPUs: {shared} each; activations and the layer at"
+            " work come on top."
+        ),
+        (
+            f"- CPU memory of a node while {GPUS} ranks load the model, each of them all of it,"
+            f" computed: {loaded}."
+        ),
     ]
 
 
@@ -143,9 +182,13 @@ def blocks() -> dict[str, list[str]]:
 
 
 def written(page: str) -> str:
-    """The page with every part as it is computed now; raises ValueError for a part that the page does not have once."""
+    """The page with every part as it is computed now; raises ValueError for a part that the page
+    does not have once.
+    """
     for name, lines in blocks().items():
-        pattern = re.compile(rf"(<!-- begin {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL)
+        pattern = re.compile(
+            rf"(<!-- begin {re.escape(name)} -->\n).*?(<!-- end {re.escape(name)} -->)", re.DOTALL
+        )
         text = "\n".join(lines)
         page, found = pattern.subn(lambda match, text=text: f"{match[1]}{text}\n{match[2]}", page)
         if found != 1:

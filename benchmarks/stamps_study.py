@@ -1,10 +1,12 @@
-"""A part of the benchmark `stamps` that two cores can train several times: fewer tasks, fewer records a task.
+"""A part of the benchmark `stamps` that two cores can train several times: fewer tasks, fewer
+records a task.
 
     cotbal prepare stamps DIR && cotbal prepare stamps-base DIR
     python benchmarks/stamps_study.py DIR
     cotbal compare DIR/study.yaml --methods stl,ew,cotbal --seeds 0,1,2 --threads 1 --out RUN
 
-Writes `DIR/study.yaml` and the first records of every split as `DIR/study/<task>_<split>.jsonl`; nothing else changes.
+Writes `DIR/study.yaml` and the first records of every split as `DIR/study/<task>_<split>.jsonl`;
+nothing else changes.
 """
 
 from __future__ import annotations
@@ -22,11 +24,15 @@ MINI = "1/8"  # 32 records; the paper's 1/32 would be 8
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("directory", type=Path, help="what `cotbal prepare stamps` wrote")
     parser.add_argument("--tasks", default=",".join(TASKS))
     for split, records in RECORDS.items():
-        parser.add_argument(f"--{split}", type=int, default=records, help=f"records a task, {records} by default")
+        parser.add_argument(
+            f"--{split}", type=int, default=records, help=f"records a task, {records} by default"
+        )
     given = parser.parse_args()
     records = {split: getattr(given, split) for split in RECORDS}
     print(write_study(given.directory, given.tasks.split(","), records))

@@ -1,8 +1,11 @@
-"""A results file from a finished `cotbal compare` or `cotbal ablate`: what was measured, on what, and every table.
+"""A results file from a finished `cotbal compare` or `cotbal ablate`: what was measured, on what,
+and every table.
 
-    python benchmarks/study_results.py RUN --title "..." --claim claim.md > benchmarks/results/NAME.md
+    python benchmarks/study_results.py RUN --title "..." --claim claim.md >
+    benchmarks/results/NAME.md
 
-The claim is written by hand, because only a reader can say what the numbers show; everything below it is computed.
+The claim is written by hand, because only a reader can say what the numbers show; everything below
+it is computed.
 """
 
 from __future__ import annotations
@@ -24,17 +27,27 @@ from cotbal.report.tables import model_tables, variant_tables, weights_table
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument("--title", required=True)
-    parser.add_argument("--claim", type=Path, required=True, help="Markdown file that starts with 'Claim:'")
-    parser.add_argument("--methods", help="final models to tell of, such as ew,cotbal; all by default")
+    parser.add_argument(
+        "--claim", type=Path, required=True, help="Markdown file that starts with 'Claim:'"
+    )
+    parser.add_argument(
+        "--methods", help="final models to tell of, such as ew,cotbal; all by default"
+    )
     given = parser.parse_args()
     contents = read_contents(given.run)
     if given.methods:
         contents = only(contents, [SHORT.get(name, name) for name in given.methods.split(",")])
     found = compare_all(contents)
-    parts = [f"# {given.title}\n", given.claim.read_text(encoding="utf-8").strip() + "\n", facts(contents, found)]
+    parts = [
+        f"# {given.title}\n",
+        given.claim.read_text(encoding="utf-8").strip() + "\n",
+        facts(contents, found),
+    ]
     if contents.balance:
         parts.append(table(weights_table(contents.balance)))
     print("\n".join([*parts, *map(table, variant_tables(contents, found) + model_tables(found))]))
@@ -42,7 +55,11 @@ def main() -> None:
 
 def only(contents: Contents, methods: Sequence[str]) -> Contents:
     """The run directory as if no other final models had been trained in it."""
-    chosen = [run for run in contents.runs if run.kind != "final" or run.name in methods or run.name.startswith("stl:")]
+    chosen = [
+        run
+        for run in contents.runs
+        if run.kind != "final" or run.name in methods or run.name.startswith("stl:")
+    ]
     return replace(contents, runs=tuple(chosen))
 
 
@@ -57,12 +74,19 @@ def facts(contents: Contents, found: Comparison) -> str:
     lines = [
         f"Hardware: 2 cores of {processor()}, no GPU; one thread a run, two runs at a time.",
         "Versions: " + "; ".join(", ".join(f"{k} {v}" for k, v in each) for each in versions) + ".",
-        f"Training seeds of the models: {', '.join(map(str, found.seeds))} (n = {len(found.seeds)}); a seed changes "
-        "the order of the data, the same for every method; all start from the same checkpoint.",
-        f"Records a final training saw: {listed([str(n) for n in sorted(trained)])}; test samples a task: "
-        f"{listed([str(n) for n in counts])}.",
-        f"Cost: {len(done)} runs, {seconds / 3600:.1f} h of worker time; peak memory of a worker "
-        f"{max(run.outcome['peak_memory_mib'] for run in done)} MiB.",
+        (
+            f"Training seeds of the models: {', '.join(map(str, found.seeds))} (n ="
+            f" {len(found.seeds)}); a seed changes the order of the data, the same for every"
+            " method; all start from the same checkpoint."
+        ),
+        (
+            f"Records a final training saw: {listed([str(n) for n in sorted(trained)])}; test"
+            f" samples a task: {listed([str(n) for n in counts])}."
+        ),
+        (
+            f"Cost: {len(done)} runs, {seconds / 3600:.1f} h of worker time; peak memory of a"
+            f" worker {max(run.outcome['peak_memory_mib'] for run in done)} MiB."
+        ),
         *smallest(found),
     ]
     return "\n".join(f"- {line}" for line in lines) + "\n"
@@ -70,8 +94,14 @@ def facts(contents: Contents, found: Comparison) -> str:
 
 def smallest(found: Comparison) -> list[str]:
     """The smallest difference from EW that these seeds and samples could have shown, by method."""
-    halves = [f"{method_label(m)} {number((d.high - d.low) / 2, 2)}" for m, d in found.paired.items()]
-    return [f"Half-width of the 95 % interval of `improvement - EW`, in points: {', '.join(halves)}."] if halves else []
+    halves = [
+        f"{method_label(m)} {number((d.high - d.low) / 2, 2)}" for m, d in found.paired.items()
+    ]
+    return (
+        [f"Half-width of the 95 % interval of `improvement - EW`, in points: {', '.join(halves)}."]
+        if halves
+        else []
+    )
 
 
 def processor() -> str:

@@ -34,9 +34,13 @@ collator = Collator(
 
 trainer = TaskWeightedTrainer(
     model=AutoModelForImageTextToText.from_pretrained(checkpoint),
-    args=TrainingArguments(out, per_device_train_batch_size=4, gradient_accumulation_steps=4, report_to="none"),
+    args=TrainingArguments(
+        out, per_device_train_batch_size=4, gradient_accumulation_steps=4, report_to="none"
+    ),
     train_dataset=rows,
-    data_collator=with_task_ids(lambda batch: collator.training([item["row"] for item in batch]), tasks),
+    data_collator=with_task_ids(
+        lambda batch: collator.training([item["row"] for item in batch]), tasks
+    ),
     tasks=tasks,
     weighting=fixed.build(tasks, weights),
 )

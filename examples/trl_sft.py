@@ -2,8 +2,9 @@
 
     python examples/trl_sft.py CHECKPOINT ROWS.jsonl WEIGHTS.json OUT
 
-Rows are TRL's: `images` (paths beside the file), `prompt` and `completion` (messages), and `task`. Weights are what
-`cotbal balance` wrote. The checkpoint may be one of text alone; its rows have no `images`.
+Rows are TRL's: `images` (paths beside the file), `prompt` and `completion` (messages), and `task`.
+Weights are what `cotbal balance` wrote. The checkpoint may be one of text alone; its rows have no
+`images`.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ trainer = TaskWeightedSFTTrainer(
         per_device_train_batch_size=4,
         gradient_accumulation_steps=4,
         max_length=2048,
-        bf16=torch.cuda.is_available(),  # TRL's default is True, which a machine without a GPU refuses
+        # TRL's default is True, which a machine without a GPU refuses
+        bf16=torch.cuda.is_available(),
     ),
     train_dataset=dataset,
     processing_class=AutoProcessor.from_pretrained(checkpoint),

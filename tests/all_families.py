@@ -1,4 +1,6 @@
-"""All families that tests or `benchmarks/model_families.py` make checkpoints of, by the type in their configuration."""
+"""All families that tests or `benchmarks/model_families.py` make checkpoints of, by the type in
+their configuration.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from rare_families import RARE
 from tiny_families import FAMILIES
 
 ALL = FAMILIES | FURTHER | RARE
-# The whole contract for those that many people train or that are built in a way of their own, its heart for others.
+# The whole contract for those that many people train or that are built in a way of their own, its
+# heart for others.
 FULL = (*FAMILIES, "llava_next", "gemma4", "glm4v", "qwen3_vl_moe", "idefics2", "mllama")
 SHORT = tuple(name for name in FURTHER if name not in FULL)

@@ -1,4 +1,6 @@
-"""For all tests: shapes are checked, nothing reaches the network, and no cache outlives the session."""
+"""For all tests: shapes are checked, nothing reaches the network, and no cache outlives the
+session.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +20,14 @@ from jaxtyping import install_import_hook
 from ray_nodes import RayNodes
 from slurm_cluster import HERE, Cluster
 
-# Before the first import of these modules: every array that goes in or out is held against the shape in the signature.
+# Before the first import of these modules: every array that goes in or out is held against the
+# shape in the signature.
 install_import_hook(["cotbal.balance", "cotbal.improvement", "cotbal.loss"], "beartype.beartype")
 
 # The same examples every time, and no deadline: a busy machine is no fault of the code.
-settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=60)
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, database=None, max_examples=60
+)
 settings.load_profile("repeatable")
 
 
@@ -32,8 +37,12 @@ collect_ignore = [] if HERE else ["slurm"]
 
 @pytest.fixture(scope="session")
 def slurm_cluster() -> Iterator[Cluster]:
-    """A Slurm of one node; tests that use it belong to the group `slurm`, so that one process has it alone."""
-    directory = Path(tempfile.mkdtemp(prefix="slurm-"))  # short: the path of a socket has about 100 bytes
+    """A Slurm of one node; tests that use it belong to the group `slurm`, so that one process has
+    it alone.
+    """
+    directory = Path(
+        tempfile.mkdtemp(prefix="slurm-")
+    )  # short: the path of a socket has about 100 bytes
     cluster = Cluster(directory)
     before = os.environ.get("SLURM_CONF")
     os.environ["SLURM_CONF"] = str(cluster.configuration)
@@ -71,7 +80,9 @@ def no_network() -> Iterator[None]:
     connect = socket.socket.connect
 
     def refuse_strangers(self: socket.socket, address: Any) -> None:
-        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_this_machine(str(address[0])):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_this_machine(
+            str(address[0])
+        ):
             raise AssertionError(f"a test tried to reach {address}")
         connect(self, address)
 
@@ -81,7 +92,9 @@ def no_network() -> Iterator[None]:
 
 
 def _is_this_machine(host: str) -> bool:
-    """Loopback, or an address that this machine has itself, such as that of Ray's head: others cannot be bound."""
+    """Loopback, or an address that this machine has itself, such as that of Ray's head: others
+    cannot be bound.
+    """
     try:
         address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
@@ -96,7 +109,9 @@ def _is_this_machine(host: str) -> bool:
 
 @pytest.fixture(scope="session")
 def ray_nodes() -> Iterator[RayNodes]:
-    """Two nodes of Ray on this machine; tests that use them belong to the group `ray`, so that they start once."""
+    """Two nodes of Ray on this machine; tests that use them belong to the group `ray`, so that they
+    start once.
+    """
     with RayNodes() as nodes:
         yield nodes
 

@@ -6,7 +6,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tiny_families import CHATML, FAMILIES, LINEAR, SIGLIP, WIDTH, Family, _qwen, _qwen_vision, text, vision
+from tiny_families import (
+    CHATML,
+    FAMILIES,
+    LINEAR,
+    SIGLIP,
+    WIDTH,
+    Family,
+    _qwen,
+    _qwen_vision,
+    text,
+    vision,
+)
 
 Token = Callable[[str], int]
 TILES = [[16, 16], [16, 32], [32, 16], [32, 32]]
@@ -21,7 +32,13 @@ def square(kind: str, side: int = 16, **settings: Any) -> dict[str, Any]:
 
 
 def grid(kind: str, **settings: Any) -> dict[str, Any]:
-    return picture(kind, patch_size=4, merge_size=2, size={"shortest_edge": 64, "longest_edge": 512}, **settings)
+    return picture(
+        kind,
+        patch_size=4,
+        merge_size=2,
+        size={"shortest_edge": 64, "longest_edge": 512},
+        **settings,
+    )
 
 
 LLAVA = FAMILIES["llava"]
@@ -34,33 +51,67 @@ def ids(token: Token, **names: str) -> dict[str, int]:
 
 
 def turns(
-    user: str, assistant: str, end: str, picture: str, ask: str, start: str = "", prompt: str | None = None
+    user: str,
+    assistant: str,
+    end: str,
+    picture: str,
+    ask: str,
+    start: str = "",
+    prompt: str | None = None,
 ) -> str:
-    """A template of the plain kind: what stands before a user's turn, around pictures, before and behind an answer.
+    """A template of the plain kind: what stands before a user's turn, around pictures, before and
+    behind an answer.
 
     Args:
         ask: what stands behind a question.
         prompt: what asks for an answer, if it is not what stands before one.
     """
     return (
-        start + "{% for m in messages %}{% if m['role'] == 'user' %}" + user + "{% else %}" + assistant + "{% endif %}"
-        "{% for part in m['content'] %}{% if part['type'] == 'image' %}" + picture + "{% else %}{{ part['text'] }}"
-        "{% endif %}{% endfor %}{% if m['role'] == 'user' %}" + ask + "{% else %}" + end + "{% endif %}{% endfor %}"
-        "{% if add_generation_prompt %}" + (assistant if prompt is None else prompt) + "{% endif %}"
+        start
+        + "{% for m in messages %}{% if m['role'] == 'user' %}"
+        + user
+        + "{% else %}"
+        + assistant
+        + "{% endif %}{% for part in m['content'] %}{% if part['type'] == 'image' %}"
+        + picture
+        + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% if m['role'] == 'user' %}"
+        + ask
+        + "{% else %}"
+        + end
+        + "{% endif %}{% endfor %}{% if add_generation_prompt %}"
+        + (assistant if prompt is None else prompt)
+        + "{% endif %}"
     )
 
 
 def _glm(model: str, videos: str, processor: str, **text_more: Any) -> Family:
-    """Nothing ends a turn but the beginning of the next, and the template starts with two tokens of its own."""
+    """Nothing ends a turn but the beginning of the next, and the template starts with two tokens of
+    its own.
+    """
 
     def config(token: Token, size: int) -> dict[str, Any]:
         names = ids(
-            token, image_token_id="<|image|>", video_token_id="<|video|>", image_start_token_id="<|begin_of_image|>",
-            image_end_token_id="<|end_of_image|>", video_start_token_id="<|begin_of_video|>",
+            token,
+            image_token_id="<|image|>",
+            video_token_id="<|video|>",
+            image_start_token_id="<|begin_of_image|>",
+            image_end_token_id="<|end_of_image|>",
+            video_start_token_id="<|begin_of_video|>",
             video_end_token_id="<|end_of_video|>",
-        )  # fmt: skip
-        rotation = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2], "partial_rotary_factor": 1.0}
-        words = text(size, rope_parameters=rotation, head_dim=8, pad_token_id=token("<|endoftext|>"), **text_more)
+        )
+        rotation = {
+            "rope_type": "default",
+            "rope_theta": 1e4,
+            "mrope_section": [1, 1, 2],
+            "partial_rotary_factor": 1.0,
+        }
+        words = text(
+            size,
+            rope_parameters=rotation,
+            head_dim=8,
+            pad_token_id=token("<|endoftext|>"),
+            **text_more,
+        )
         seen = _qwen_vision(image_size=16, out_hidden_size=WIDTH, intermediate_size=2 * WIDTH)
         return {"text_config": words, "vision_config": seen, **names}
 
@@ -83,7 +134,12 @@ def _glm(model: str, videos: str, processor: str, **text_more: Any) -> Family:
         config=config,
         images=grid(f"{processor}ImageProcessor"),
         template=turns(
-            "<|user|>\n", "<|assistant|>\n", "", "<|begin_of_image|><|image|><|end_of_image|>", "", "[gMASK]<sop>"
+            "<|user|>\n",
+            "<|assistant|>\n",
+            "",
+            "<|begin_of_image|><|image|><|end_of_image|>",
+            "",
+            "[gMASK]<sop>",
         ),
         end="<|endoftext|>",
         videos=videos,
@@ -93,15 +149,34 @@ def _glm(model: str, videos: str, processor: str, **text_more: Any) -> Family:
 def _gemma4(**more: Any) -> Family:
     def config(token: Token, size: int) -> dict[str, Any]:
         words = text(
-            size, head_dim=8, global_head_dim=8, sliding_window=16, hidden_size_per_layer_input=4,
-            vocab_size_per_layer_input=size, layer_types=["sliding_attention", "full_attention"], **more,
-        )  # fmt: skip
-        seen = vision(
-            head_dim=8, num_key_value_heads=2, patch_size=4, pooling_kernel_size=2, position_embedding_size=64
+            size,
+            head_dim=8,
+            global_head_dim=8,
+            sliding_window=16,
+            hidden_size_per_layer_input=4,
+            vocab_size_per_layer_input=size,
+            layer_types=["sliding_attention", "full_attention"],
+            **more,
         )
-        names = ids(token, image_token_id="<|image|>", boi_token_id="<|image>", eoi_token_id="<image|>")
-        names |= ids(token, audio_token_id="<|audio|>", boa_token_id="<|audio>", eoa_token_index="<audio|>")
-        return {"text_config": words, "vision_config": seen, **names, "video_token_id": token("<|video|>")}
+        seen = vision(
+            head_dim=8,
+            num_key_value_heads=2,
+            patch_size=4,
+            pooling_kernel_size=2,
+            position_embedding_size=64,
+        )
+        names = ids(
+            token, image_token_id="<|image|>", boi_token_id="<|image>", eoi_token_id="<image|>"
+        )
+        names |= ids(
+            token, audio_token_id="<|audio|>", boa_token_id="<|audio>", eoa_token_index="<audio|>"
+        )
+        return {
+            "text_config": words,
+            "vision_config": seen,
+            **names,
+            "video_token_id": token("<|video|>"),
+        }
 
     return Family(
         processor="Gemma4Processor",
@@ -119,9 +194,16 @@ def _gemma4(**more: Any) -> Family:
         },
         others=("<|turn>", "<turn|>", "<|video|>"),
         config=config,
-        images=picture("Gemma4ImageProcessor", patch_size=4, max_soft_tokens=70, pooling_kernel_size=2),
+        images=picture(
+            "Gemma4ImageProcessor", patch_size=4, max_soft_tokens=70, pooling_kernel_size=2
+        ),
         template=turns(
-            "<|turn>user\n", "<|turn>model\n", "<turn|>\n", "\n\n<|image|>\n\n", "<turn|>\n", "{{ bos_token }}"
+            "<|turn>user\n",
+            "<|turn>model\n",
+            "<turn|>\n",
+            "\n\n<|image|>\n\n",
+            "<turn|>\n",
+            "{{ bos_token }}",
         ),
         end="<turn|>",
         videos="Gemma4VideoProcessor",
@@ -152,7 +234,11 @@ FURTHER: dict[str, Family] = {
         ),
         template=INST,
         end="</s>",
-        settings={"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1},
+        settings={
+            "patch_size": 8,
+            "vision_feature_select_strategy": "default",
+            "num_additional_image_tokens": 1,
+        },
         bytes=False,
         packs=True,
     ),
@@ -169,10 +255,17 @@ FURTHER: dict[str, Family] = {
         },
     ),
     "gemma4": _gemma4(),
-    "gemma4 (experts)": _gemma4(enable_moe_block=True, num_experts=4, top_k_experts=2, moe_intermediate_size=16),
+    "gemma4 (experts)": _gemma4(
+        enable_moe_block=True, num_experts=4, top_k_experts=2, moe_intermediate_size=16
+    ),
     "glm4v": _glm("Glm4v", "Glm4vVideoProcessor", "Glm4v"),
     "glm4v_moe": _glm(
-        "Glm4vMoe", "Glm4vVideoProcessor", "Glm4v", n_routed_experts=4, first_k_dense_replace=1, **EXPERTS
+        "Glm4vMoe",
+        "Glm4vVideoProcessor",
+        "Glm4v",
+        n_routed_experts=4,
+        first_k_dense_replace=1,
+        **EXPERTS,
     ),
     "glm46v": _glm("Glm46V", "Glm46VVideoProcessor", "Glm46V"),
     "glm_ocr": _glm("GlmOcr", "Glm46VVideoProcessor", "Glm46V"),
@@ -180,7 +273,10 @@ FURTHER: dict[str, Family] = {
         "Qwen3VLMoe",
         "Qwen3VLVideoProcessor",
         _qwen_vision(
-            intermediate_size=2 * WIDTH, out_hidden_size=WIDTH, num_position_embeddings=16, deepstack_visual_indexes=[0]
+            intermediate_size=2 * WIDTH,
+            out_hidden_size=WIDTH,
+            num_position_embeddings=16,
+            deepstack_visual_indexes=[0],
         ),
         "Qwen3VL",
         head_dim=8,
@@ -191,10 +287,16 @@ FURTHER: dict[str, Family] = {
     "qwen3_5_moe": _qwen(
         "Qwen3_5Moe",
         "Qwen3VLVideoProcessor",
-        _qwen_vision(intermediate_size=2 * WIDTH, out_hidden_size=WIDTH, num_position_embeddings=16),
+        _qwen_vision(
+            intermediate_size=2 * WIDTH, out_hidden_size=WIDTH, num_position_embeddings=16
+        ),
         "Qwen3VL",
         head_dim=8,
-        rope_parameters={"rope_theta": 1e4, "mrope_section": [1, 1, 2], "partial_rotary_factor": 1.0},
+        rope_parameters={
+            "rope_theta": 1e4,
+            "mrope_section": [1, 1, 2],
+            "partial_rotary_factor": 1.0,
+        },
         layer_types=["linear_attention", "full_attention"],
         num_experts=4,
         shared_expert_intermediate_size=16,
@@ -228,10 +330,16 @@ FURTHER: dict[str, Family] = {
     "mllama": Family(
         processor="MllamaProcessor",
         model="MllamaConfig",
-        tokens={"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>", "pad_token": "<|finetune_right_pad_id|>"},
+        tokens={
+            "bos_token": "<|begin_of_text|>",
+            "eos_token": "<|eot_id|>",
+            "pad_token": "<|finetune_right_pad_id|>",
+        },
         others=("<|start_header_id|>", "<|end_header_id|>", "<|python_tag|>", "<|image|>"),
         config=lambda token, size: {
-            "text_config": text(size, cross_attention_layers=[1], pad_token_id=token("<|finetune_right_pad_id|>")),
+            "text_config": text(
+                size, cross_attention_layers=[1], pad_token_id=token("<|finetune_right_pad_id|>")
+            ),
             "vision_config": {
                 "hidden_size": WIDTH,
                 "intermediate_size": 2 * WIDTH,
@@ -261,7 +369,11 @@ FURTHER: dict[str, Family] = {
     "aya_vision": Family(
         processor="AyaVisionProcessor",
         model="AyaVisionConfig",
-        tokens={"bos_token": "<BOS_TOKEN>", "eos_token": "<|END_OF_TURN_TOKEN|>", "pad_token": "<PAD>"},
+        tokens={
+            "bos_token": "<BOS_TOKEN>",
+            "eos_token": "<|END_OF_TURN_TOKEN|>",
+            "pad_token": "<PAD>",
+        },
         others=(
             "<image>",
             "<|START_OF_IMG|>",
@@ -277,7 +389,10 @@ FURTHER: dict[str, Family] = {
             "<|END_RESPONSE|>",
         ),
         config=lambda token, size: {
-            "text_config": {"model_type": "cohere2", **text(size, head_dim=8, layer_types=["full_attention"] * 2)},
+            "text_config": {
+                "model_type": "cohere2",
+                **text(size, head_dim=8, layer_types=["full_attention"] * 2),
+            },
             "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=4)},
             "image_token_index": token("<|IMG_PATCH|>"),
             "downsample_factor": 2,
@@ -313,7 +428,9 @@ FURTHER: dict[str, Family] = {
             "text_config": {"model_type": "qwen2", **text(size)},
             "vision_config": vision(image_size=16, patch_size=4, hidden_stride=2, vocab_size=32),
             "image_token_id": token("<IMG_ATOM>"),
-            "visual_indicator_token_ids": [token(f"<IMG_{one}>") for one in ("START", "GRID", "COL", "ROW", "END")],
+            "visual_indicator_token_ids": [
+                token(f"<IMG_{one}>") for one in ("START", "GRID", "COL", "ROW", "END")
+            ],
             "vocab_size": size,
             "hidden_size": WIDTH,
         },
@@ -338,7 +455,14 @@ FURTHER: dict[str, Family] = {
             "image_token_id": token("<image_placeholder>"),
         },
         images=square("DeepseekVLImageProcessor", min_size=4),
-        template=turns("User: ", "Assistant:", "{{ eos_token }}", "<image_placeholder>", "\n\n", "{{ bos_token }}"),
+        template=turns(
+            "User: ",
+            "Assistant:",
+            "{{ eos_token }}",
+            "<image_placeholder>",
+            "\n\n",
+            "{{ bos_token }}",
+        ),
         end="<｜end▁of▁sentence｜>",
         settings={"num_image_tokens": 4},
         packs=True,
@@ -357,11 +481,17 @@ FURTHER: dict[str, Family] = {
             "text_config": text(
                 size,
                 head_dim=8,
-                rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]},
+                rope_parameters={
+                    "rope_type": "default",
+                    "rope_theta": 1e4,
+                    "mrope_section": [1, 1, 2],
+                },
             ),
             "vision_config": vision(image_size=16, patch_size=4),
             **ids(token, image_token_id="<|IMAGE_PLACEHOLDER|>", video_token_id="<|video_pad|>"),
-            **ids(token, vision_start_token_id="<|IMAGE_START|>", vision_end_token_id="<|IMAGE_END|>"),
+            **ids(
+                token, vision_start_token_id="<|IMAGE_START|>", vision_end_token_id="<|IMAGE_END|>"
+            ),
         },
         images=grid("PaddleOCRVLImageProcessor"),
         template=turns(

@@ -1,4 +1,6 @@
-"""A judge on this machine: an OpenAI-compatible server that does what it is told, misbehaving included."""
+"""A judge on this machine: an OpenAI-compatible server that does what it is told, misbehaving
+included.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,16 @@ Action = Callable[["Handler"], None]
 def says(text: str | None, **changed: Any) -> Action:
     """A completion with this text."""
     content = {
-        "id": "1", "object": "chat.completion", "created": 1, "model": "judge-2026",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}, **changed,
-    }  # fmt: skip
+        "id": "1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "judge-2026",
+        "choices": [
+            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        ],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+        **changed,
+    }
     return lambda handler: handler.send(200, json.dumps(content))
 
 
@@ -30,7 +38,8 @@ def marks(mark: Callable[[str], float]) -> Action:
     def both(handler: Handler) -> None:
         question = handler.body["messages"][-1]["content"]
         first, second = (
-            question.partition(f"[Assistant {i}]\n")[2].partition(f"\n\n[End of Assistant {i}]")[0] for i in (1, 2)
+            question.partition(f"[Assistant {i}]\n")[2].partition(f"\n\n[End of Assistant {i}]")[0]
+            for i in (1, 2)
         )
         says(f"{mark(first):g} {mark(second):g}\nThat is why.")(handler)
 
@@ -39,7 +48,9 @@ def marks(mark: Callable[[str], float]) -> Action:
 
 def fails(status: int, message: str = "not today", **headers: str) -> Action:
     """An error as OpenAI words it."""
-    return lambda handler: handler.send(status, json.dumps({"error": {"message": message}}), headers)
+    return lambda handler: handler.send(
+        status, json.dumps({"error": {"message": message}}), headers
+    )
 
 
 def sends(body: str, kind: str = "application/json") -> Action:
@@ -86,9 +97,13 @@ class JudgeServer:
         self.running = 0
 
     def __enter__(self) -> JudgeServer:
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"judge": self}))
+        self.server = ThreadingHTTPServer(
+            ("127.0.0.1", 0), type("Bound", (Handler,), {"judge": self})
+        )
         self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         self.url = f"http://127.0.0.1:{self.server.server_port}/v1"
         return self
 
@@ -138,7 +153,11 @@ class Handler(BaseHTTPRequestHandler):
         """One whole response, unless the headers lie."""
         content = body.encode()
         self.send_response(status)
-        given = {"Content-Type": "application/json", "Content-Length": str(len(content)), **(headers or {})}
+        given = {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(content)),
+            **(headers or {}),
+        }
         for name, value in given.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()

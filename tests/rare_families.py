@@ -1,4 +1,6 @@
-"""Families that few people fine-tune, or whose processors need torchvision: for benchmarks/model_families.py."""
+"""Families that few people fine-tune, or whose processors need torchvision: for
+benchmarks/model_families.py.
+"""
 
 from __future__ import annotations
 
@@ -19,42 +21,90 @@ from further_families import (
     square,
     turns,
 )
-from tiny_families import CHATML, FAMILIES, LINEAR, SIGLIP, WIDTH, Family, _qwen_vision, text, vision
+from tiny_families import (
+    CHATML,
+    FAMILIES,
+    LINEAR,
+    SIGLIP,
+    WIDTH,
+    Family,
+    _qwen_vision,
+    text,
+    vision,
+)
 
 MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
 CHAT = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
 USER = turns("USER: ", "ASSISTANT:", "{{ eos_token }}", "<image>", "\n", "{{ bos_token }}")
 VQ = {
-    "embed_dim": 8, "num_embeddings": 16, "latent_channels": 8, "resolution": 16, "base_channels": 32,
-    "channel_multiplier": [1, 2], "num_res_blocks": 1, "codebook_size": 16,
-}  # fmt: skip
+    "embed_dim": 8,
+    "num_embeddings": 16,
+    "latent_channels": 8,
+    "resolution": 16,
+    "base_channels": 32,
+    "channel_multiplier": [1, 2],
+    "num_res_blocks": 1,
+    "codebook_size": 16,
+}
 SAM = {
-    "hidden_size": WIDTH, "output_channels": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 64,
-    "patch_size": 4, "mlp_dim": 32, "window_size": 2, "global_attn_indexes": [1],
-}  # fmt: skip
+    "hidden_size": WIDTH,
+    "output_channels": 8,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 64,
+    "patch_size": 4,
+    "mlp_dim": 32,
+    "window_size": 2,
+    "global_attn_indexes": [1],
+}
 DEEPSEEK = FURTHER["deepseek_vl"]
 MLA = {
-    "kv_lora_rank": 8, "q_lora_rank": 8, "qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8,
-    "n_routed_experts": 4, "n_shared_experts": 1, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1,
-    "head_dim": 4, **EXPERTS,
-}  # fmt: skip
+    "kv_lora_rank": 8,
+    "q_lora_rank": 8,
+    "qk_rope_head_dim": 4,
+    "qk_nope_head_dim": 4,
+    "v_head_dim": 8,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "n_group": 1,
+    "topk_group": 1,
+    "first_k_dense_replace": 1,
+    "head_dim": 4,
+    **EXPERTS,
+}
 
 
 def _chat(**more: Any) -> dict[str, Any]:
     """What most that were built on Qwen's chat format have in common."""
-    return {"tokens": CHAT, "template": CHATML.replace("PICTURE", "<image>"), "end": "<|im_end|>", **more}
+    return {
+        "tokens": CHAT,
+        "template": CHATML.replace("PICTURE", "<image>"),
+        "end": "<|im_end|>",
+        **more,
+    }
 
 
 def _omni(model: str, processor: str, seen: dict[str, Any], **text_more: Any) -> Family:
     names = {
-        "image_token": "<|IMAGE|>", "video_token": "<|VIDEO|>", "audio_token": "<|AUDIO|>",
-        "vision_bos_token": "<|vision_bos|>", "vision_eos_token": "<|vision_eos|>", "audio_bos_token": "<|audio_bos|>",
+        "image_token": "<|IMAGE|>",
+        "video_token": "<|VIDEO|>",
+        "audio_token": "<|AUDIO|>",
+        "vision_bos_token": "<|vision_bos|>",
+        "vision_eos_token": "<|vision_eos|>",
+        "audio_bos_token": "<|audio_bos|>",
         "audio_eos_token": "<|audio_eos|>",
-    }  # fmt: skip
+    }
     sound = {
-        "d_model": WIDTH, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32, "num_mel_bins": 16,
-        "output_dim": WIDTH, "max_source_positions": 64, "n_window": 4, "downsample_hidden_size": 8,
-    }  # fmt: skip
+        "d_model": WIDTH,
+        "encoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "encoder_ffn_dim": 32,
+        "num_mel_bins": 16,
+        "output_dim": WIDTH,
+        "max_source_positions": 64,
+        "n_window": 4,
+        "downsample_hidden_size": 8,
+    }
     kind = "index" if processor == "Qwen2_5Omni" else "id"
     return Family(
         processor=f"{processor}Processor",
@@ -65,8 +115,13 @@ def _omni(model: str, processor: str, seen: dict[str, Any], **text_more: Any) ->
             "text_config": text(size, **{"rope_parameters": MROPE, **text_more}),
             "vision_config": seen,
             "audio_config": sound,
-            **{f"{one}_token_{kind}": token(f"<|{one.upper()}|>") for one in ("image", "video", "audio")},
-            **ids(token, vision_start_token_id="<|vision_bos|>", vision_end_token_id="<|vision_eos|>"),
+            **{
+                f"{one}_token_{kind}": token(f"<|{one.upper()}|>")
+                for one in ("image", "video", "audio")
+            },
+            **ids(
+                token, vision_start_token_id="<|vision_bos|>", vision_end_token_id="<|vision_eos|>"
+            ),
             **ids(token, audio_start_token_id="<|audio_bos|>", audio_end_token_id="<|audio_eos|>"),
         },
         images=grid("Qwen2VLImageProcessor"),
@@ -77,8 +132,12 @@ def _omni(model: str, processor: str, seen: dict[str, Any], **text_more: Any) ->
     )
 
 
-def _plain(model: str, images: dict[str, Any], config: Any, settings: dict[str, Any] | None = None) -> Family:
-    """Of the time before chat: no template, and a picture is no token of the text, or a fixed number of them."""
+def _plain(
+    model: str, images: dict[str, Any], config: Any, settings: dict[str, Any] | None = None
+) -> Family:
+    """Of the time before chat: no template, and a picture is no token of the text, or a fixed
+    number of them.
+    """
     return Family(
         processor=f"{model}Processor",
         model=f"{model}Config",
@@ -95,7 +154,11 @@ RARE: dict[str, Family] = {
     "llama4": Family(
         processor="Llama4Processor",
         model="Llama4Config",
-        tokens={"bos_token": "<|begin_of_text|>", "eos_token": "<|eot|>", "pad_token": "<|finetune_right_pad|>"},
+        tokens={
+            "bos_token": "<|begin_of_text|>",
+            "eos_token": "<|eot|>",
+            "pad_token": "<|finetune_right_pad|>",
+        },
         others=(
             "<|image|>",
             "<|image_start|>",
@@ -126,7 +189,10 @@ RARE: dict[str, Family] = {
                 intermediate_size=4 * WIDTH,
             ),
             **ids(
-                token, image_token_index="<|patch|>", boi_token_index="<|image_start|>", eoi_token_index="<|image_end|>"
+                token,
+                image_token_index="<|patch|>",
+                boi_token_index="<|image_start|>",
+                eoi_token_index="<|image_end|>",
             ),
         },
         images=square("Llama4ImageProcessor", max_patches=2),
@@ -153,11 +219,15 @@ RARE: dict[str, Family] = {
             "image_end_token": "<|image_end|>",
             "image_thumbnail_token": "<|img_thumbnail|>",
         },
-        others=("<|im_start|>", *(f"<|img_row_{i}_col_{j}|>" for i in range(1, 4) for j in range(1, 4))),
+        others=(
+            "<|im_start|>",
+            *(f"<|img_row_{i}_col_{j}|>" for i in range(1, 4) for j in range(1, 4)),
+        ),
         config=lambda token, size: {
             "text_config": {
                 "model_type": "lfm2",
-                # With one layer of attention alone the answer hardly sees which of two pictures came first.
+                # With one layer of attention alone the answer hardly sees which of two pictures
+                # came first.
                 **text(
                     size,
                     num_hidden_layers=3,
@@ -197,12 +267,17 @@ RARE: dict[str, Family] = {
         },
         others=FURTHER["aya_vision"].others[5:],
         config=lambda token, size: {
-            "text_config": {"model_type": "cohere2", **text(size, head_dim=8, layer_types=["full_attention"] * 2)},
+            "text_config": {
+                "model_type": "cohere2",
+                **text(size, head_dim=8, layer_types=["full_attention"] * 2),
+            },
             "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=4)},
             "image_token_id": token("<|IMG_PATCH|>"),
             "alignment_intermediate_size": 32,
         },
-        images=square("Cohere2VisionImageProcessor", max_patches=4, patch_size=2, downsample_factor=2),
+        images=square(
+            "Cohere2VisionImageProcessor", max_patches=4, patch_size=2, downsample_factor=2
+        ),
         template=FURTHER["aya_vision"].template.replace("<image>", "<|IMG_PATCH|>"),
         settings={},
     ),
@@ -225,13 +300,19 @@ RARE: dict[str, Family] = {
             "<|media_end|>",
         ),
         config=lambda token, size: {
-            "text_config": {"model_type": "deepseek_v3", **text(size, **{**MLA, "num_key_value_heads": 2})},
+            "text_config": {
+                "model_type": "deepseek_v3",
+                **text(size, **{**MLA, "num_key_value_heads": 2}),
+            },
             "vision_config": vision(patch_size=4, pos_emb_height=4, pos_emb_width=4),
             "projection_hidden_size": WIDTH,
             **ids(token, image_token_id="<|media_pad|>", video_token_id="<|video_pad|>"),
         },
         images=picture(
-            "Kimi_K25ImageProcessor", patch_size=4, max_patches=64, size={"max_height": 16, "max_width": 16}
+            "Kimi_K25ImageProcessor",
+            patch_size=4,
+            max_patches=64,
+            size={"max_height": 16, "max_width": 16},
         ),
         template=turns(
             "<|im_user|>user<|im_middle|>",
@@ -262,7 +343,11 @@ RARE: dict[str, Family] = {
         config=lambda token, size: {
             "text_config": text(size, head_dim=8, additional_vocab_size=8),
             "vision_config": vision(
-                image_size=[16, 16], patch_size=4, num_position_embeddings=16, head_dim=8, num_key_value_heads=2
+                image_size=[16, 16],
+                patch_size=4,
+                num_position_embeddings=16,
+                head_dim=8,
+                num_key_value_heads=2,
             ),
             "adapter_config": {
                 "vision_feature_layer": [-1, -2],
@@ -283,7 +368,13 @@ RARE: dict[str, Family] = {
                 frame_end_token_id="<frame_end>",
             ),
         },
-        images=square("Molmo2ImageProcessor", max_crops=2, overlap_margins=[1, 1], patch_size=4, pooling_size=[2, 2]),
+        images=square(
+            "Molmo2ImageProcessor",
+            max_crops=2,
+            overlap_margins=[1, 1],
+            patch_size=4,
+            pooling_size=[2, 2],
+        ),
         videos="Molmo2VideoProcessor",
         **_chat(template=CHATML.replace("PICTURE", "<|image|>")),
     ),
@@ -309,7 +400,11 @@ RARE: dict[str, Family] = {
                     size,
                     head_dim=8,
                     layer_types=["linear_attention", "full_attention"],
-                    rope_parameters={"rope_theta": 1e4, "mrope_section": [1, 1, 2], "partial_rotary_factor": 1.0},
+                    rope_parameters={
+                        "rope_theta": 1e4,
+                        "mrope_section": [1, 1, 2],
+                        "partial_rotary_factor": 1.0,
+                    },
                     **{f"linear_{one}": number for one, number in LINEAR.items()},
                 ),
             },
@@ -319,7 +414,9 @@ RARE: dict[str, Family] = {
             "image_size": 32,
             **ids(token, image_token_id="<|image_pad|>", video_token_id="<|video_pad|>"),
         },
-        images=picture("MiniCPMV4_6ImageProcessor", max_slice_nums=2, scale_resolution=16, patch_size=4),
+        images=picture(
+            "MiniCPMV4_6ImageProcessor", max_slice_nums=2, scale_resolution=16, patch_size=4
+        ),
         template=CHATML.replace("PICTURE", "<|image_pad|>\n"),
         end="<|im_end|>",
         videos="MiniCPMV4_6VideoProcessor",
@@ -328,7 +425,9 @@ RARE: dict[str, Family] = {
         _gemma4(),
         processor="Gemma4UnifiedProcessor",
         model="Gemma4UnifiedConfig",
-        images=picture("Gemma4UnifiedImageProcessor", patch_size=4, max_soft_tokens=70, pooling_kernel_size=2),
+        images=picture(
+            "Gemma4UnifiedImageProcessor", patch_size=4, max_soft_tokens=70, pooling_kernel_size=2
+        ),
         videos="Gemma4UnifiedVideoProcessor",
         audio="Gemma4UnifiedAudioFeatureExtractor",
     ),
@@ -340,7 +439,9 @@ RARE: dict[str, Family] = {
             **DEEPSEEK.config(token, size),
             "high_res_vision_config": {"model_type": "sam_vision_model", **SAM, "num_pos_feats": 8},
         },
-        images=square("DeepseekVLHybridImageProcessor", min_size=4, high_res_size={"height": 64, "width": 64}),
+        images=square(
+            "DeepseekVLHybridImageProcessor", min_size=4, high_res_size={"height": 64, "width": 64}
+        ),
     ),
     "janus": replace(
         DEEPSEEK,
@@ -383,10 +484,16 @@ RARE: dict[str, Family] = {
         config=lambda token, size: {
             **text(size),
             "vq_config": VQ,
-            "vocabulary_map": {"<image>": token("<image>")}
-            | {f"IMGIMG{a}Z": token(f"IMGIMG{a}Z") for a in "ABCDEFGHIJKLMNOP"},
+            "vocabulary_map": (
+                {"<image>": token("<image>")}
+                | {f"IMGIMG{a}Z": token(f"IMGIMG{a}Z") for a in "ABCDEFGHIJKLMNOP"}
+            ),
         },
-        images=picture("ChameleonImageProcessor", size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
+        images=picture(
+            "ChameleonImageProcessor",
+            size={"shortest_edge": 16},
+            crop_size={"height": 16, "width": 16},
+        ),
         template=USER,
         end="</s>",
         settings={"image_seq_length": 64},
@@ -417,7 +524,11 @@ RARE: dict[str, Family] = {
             **ids(token, image_token_index="<image>", video_token_index="<video>"),
             "image_seq_length": 4,
         },
-        images=picture("VideoLlavaImageProcessor", size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
+        images=picture(
+            "VideoLlavaImageProcessor",
+            size={"shortest_edge": 16},
+            crop_size={"height": 16, "width": 16},
+        ),
         videos="VideoLlavaVideoProcessor",
         packs=False,
     ),
@@ -445,10 +556,15 @@ RARE: dict[str, Family] = {
         others=("<|im_start|>",),
         config=lambda token, size: {
             "text_config": {"model_type": "qwen3", **text(size, head_dim=8)},
-            "vision_config": {"model_type": "pixtral", **vision(image_size=32, patch_size=4, head_dim=8)},
+            "vision_config": {
+                "model_type": "pixtral",
+                **vision(image_size=32, patch_size=4, head_dim=8),
+            },
             "image_token_id": token("<|image_pad|>"),
         },
-        images=picture("PixtralImageProcessor", size={"longest_edge": 32}, patch_size={"height": 8, "width": 8}),
+        images=picture(
+            "PixtralImageProcessor", size={"longest_edge": 32}, patch_size={"height": 8, "width": 8}
+        ),
         template=CHATML.replace("PICTURE", "<|image_pad|>"),
         end="<|im_end|>",
         settings={"patch_size": 4, "spatial_merge_size": 2},
@@ -498,7 +614,9 @@ RARE: dict[str, Family] = {
                 mlp_layer_types=["dense", "sparse"],
                 rope_parameters={**MROPE, "mrope_section": [1, 1, 2]},
             ),
-            "vision_config": _qwen_vision(intermediate_size=32, spatial_merge_size=2, temporal_merge_size=2),
+            "vision_config": _qwen_vision(
+                intermediate_size=32, spatial_merge_size=2, temporal_merge_size=2
+            ),
             **ids(
                 token,
                 image_token_id="<|IMAGE_PLACEHOLDER|>",
@@ -511,18 +629,28 @@ RARE: dict[str, Family] = {
         },
         images=grid("Ernie4_5_VLMoeImageProcessor"),
         # Published checkpoints bring the font that writes times on frames of videos.
-        settings={"video_processor": {"video_processor_type": "Ernie4_5_VLMoeVideoProcessor", "draw_on_frames": False}},
+        settings={
+            "video_processor": {
+                "video_processor_type": "Ernie4_5_VLMoeVideoProcessor",
+                "draw_on_frames": False,
+            }
+        },
     ),
     "qwen2_5_omni_thinker": _omni(
         "Qwen2_5OmniThinker",
         "Qwen2_5Omni",
-        _qwen_vision(intermediate_size=32, window_size=16, out_hidden_size=WIDTH, fullatt_block_indexes=[1]),
+        _qwen_vision(
+            intermediate_size=32, window_size=16, out_hidden_size=WIDTH, fullatt_block_indexes=[1]
+        ),
     ),
     "qwen3_omni_moe_thinker": _omni(
         "Qwen3OmniMoeThinker",
         "Qwen3OmniMoe",
         _qwen_vision(
-            intermediate_size=32, out_hidden_size=WIDTH, num_position_embeddings=16, deepstack_visual_indexes=[0]
+            intermediate_size=32,
+            out_hidden_size=WIDTH,
+            num_position_embeddings=16,
+            deepstack_visual_indexes=[0],
         ),
         head_dim=8,
         num_experts=4,
@@ -533,7 +661,10 @@ RARE: dict[str, Family] = {
         processor="Exaone4_5_Processor",
         model="Exaone4_5_Config",
         config=lambda token, size: {
-            "text_config": {"model_type": "exaone4", **text(size, head_dim=8, layer_types=["full_attention"] * 2)},
+            "text_config": {
+                "model_type": "exaone4",
+                **text(size, head_dim=8, layer_types=["full_attention"] * 2),
+            },
             "vision_config": _qwen_vision(
                 intermediate_size=32,
                 window_size=16,
@@ -560,13 +691,26 @@ RARE: dict[str, Family] = {
     "aria": Family(
         processor="AriaProcessor",
         model="AriaConfig",
-        tokens={"bos_token": "<s>", "eos_token": "<|im_end|>", "pad_token": "<pad>", "image_token": "<|img|>"},
+        tokens={
+            "bos_token": "<s>",
+            "eos_token": "<|im_end|>",
+            "pad_token": "<pad>",
+            "image_token": "<|img|>",
+        },
         others=("<|im_start|>", "<fim_prefix>", "<fim_suffix>"),
         config=lambda token, size: {
             "text_config": text(
-                size, head_dim=8, intermediate_size=16, moe_num_experts=4, moe_topk=2, moe_num_shared_experts=1
+                size,
+                head_dim=8,
+                intermediate_size=16,
+                moe_num_experts=4,
+                moe_topk=2,
+                moe_num_shared_experts=1,
             ),
-            "vision_config": {"model_type": "idefics3_vision", **vision(image_size=490, patch_size=98)},
+            "vision_config": {
+                "model_type": "idefics3_vision",
+                **vision(image_size=490, patch_size=98),
+            },
             "projector_patch_to_query_dict": {25: 4, 100: 4},
             "image_token_index": token("<|img|>"),
         },
@@ -583,7 +727,11 @@ RARE: dict[str, Family] = {
             **FAMILIES["mistral3"].config(token, size),
             # As many heads for keys as for queries: the latent that is cached makes them all.
             "text_config": text(
-                size, **{**MLA, "num_key_value_heads": 2}, index_head_dim=8, index_n_heads=2, index_topk=512
+                size,
+                **{**MLA, "num_key_value_heads": 2},
+                index_head_dim=8,
+                index_n_heads=2,
+                index_topk=512,
             ),
         },
         packs=False,
@@ -591,7 +739,11 @@ RARE: dict[str, Family] = {
     "granite4_vision": Family(
         processor="Granite4VisionProcessor",
         model="Granite4VisionConfig",
-        tokens={"bos_token": "<|end_of_text|>", "eos_token": "<|end_of_text|>", "pad_token": "<|pad|>"},
+        tokens={
+            "bos_token": "<|end_of_text|>",
+            "eos_token": "<|end_of_text|>",
+            "pad_token": "<|pad|>",
+        },
         others=("<|start_of_role|>", "<|end_of_role|>", "<image>"),
         config=lambda token, size: {
             # As many layers as there are groups of picture features beside the first.
@@ -627,12 +779,20 @@ RARE: dict[str, Family] = {
             "<|end_of_text|>\n",
         ),
         end="<|end_of_text|>",
-        settings={"patch_size": 4, "vision_feature_select_strategy": "full", "downsample_rate": "1/2"},
+        settings={
+            "patch_size": 4,
+            "vision_feature_select_strategy": "full",
+            "downsample_rate": "1/2",
+        },
     ),
     "granite_docling": Family(
         processor="GraniteDoclingProcessor",
         model="GraniteDoclingConfig",
-        tokens={"bos_token": "<|end_of_text|>", "eos_token": "<|end_of_text|>", "pad_token": "<|pad|>"},
+        tokens={
+            "bos_token": "<|end_of_text|>",
+            "eos_token": "<|end_of_text|>",
+            "pad_token": "<|pad|>",
+        },
         others=(
             "<|start_of_role|>",
             "<|end_of_role|>",
@@ -690,16 +850,26 @@ RARE: dict[str, Family] = {
                 size,
                 head_dim=16,
                 pad_token_id=token("<pad>"),
-                rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 2, 2, 2]},
+                rope_parameters={
+                    "rope_type": "default",
+                    "rope_theta": 1e4,
+                    "mrope_section": [2, 2, 2, 2],
+                },
             ),
             "vision_config": vision(
-                patch_size=4, out_hidden_size=WIDTH, text_hidden_size=WIDTH, max_image_size=64, min_image_size=8
+                patch_size=4,
+                out_hidden_size=WIDTH,
+                text_hidden_size=WIDTH,
+                max_image_size=64,
+                min_image_size=8,
             ),
             **ids(token, image_token_id="<image>", im_start_id="<im_start>", im_end_id="<im_end>"),
             "im_newline_id": token("<newline>"),
         },
         images=grid("HunYuanVLImageProcessor"),
-        template=turns("", "", "<assistant>", "<im_start><image><im_end>", "<user>", "{{ bos_token }}"),
+        template=turns(
+            "", "", "<assistant>", "<im_start><image><im_end>", "<user>", "{{ bos_token }}"
+        ),
         end="<assistant>",
     ),
     "vision-encoder-decoder": _plain(
@@ -731,7 +901,8 @@ RARE: dict[str, Family] = {
             "eoa_token": "<end_of_audio>",
         },
         config=lambda token, size: {
-            # timm's tower is the published one with a tenth of its channels; tokens of pictures and sounds come last.
+            # timm's tower is the published one with a tenth of its channels; tokens of pictures and
+            # sounds come last.
             "text_config": text(
                 size,
                 head_dim=8,
@@ -787,7 +958,10 @@ RARE: dict[str, Family] = {
         "Blip2",
         square("BlipImageProcessor"),
         lambda size: {
-            "text_config": {"model_type": "opt", **text(size, ffn_dim=32, word_embed_proj_dim=WIDTH)},
+            "text_config": {
+                "model_type": "opt",
+                **text(size, ffn_dim=32, word_embed_proj_dim=WIDTH),
+            },
             "vision_config": vision(image_size=16, patch_size=8),
             "qformer_config": vision(vocab_size=size, encoder_hidden_size=WIDTH),
             "num_query_tokens": 4,
@@ -806,7 +980,13 @@ RARE: dict[str, Family] = {
         "Kosmos2",
         square("CLIPImageProcessor", crop_size={"height": 16, "width": 16}),
         lambda size: {
-            "text_config": {"vocab_size": size, "embed_dim": WIDTH, "layers": 1, "ffn_dim": 32, "attention_heads": 2},
+            "text_config": {
+                "vocab_size": size,
+                "embed_dim": WIDTH,
+                "layers": 1,
+                "ffn_dim": 32,
+                "attention_heads": 2,
+            },
             "vision_config": vision(image_size=16, patch_size=8),
             "latent_query_num": 4,
         },

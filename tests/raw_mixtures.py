@@ -1,4 +1,6 @@
-"""Small releases of the Chat and Large Benchmarks in their real formats, with texts of our own, and data of a user."""
+"""Small releases of the Chat and Large Benchmarks in their real formats, with texts of our own, and
+data of a user.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ from raw_releases import as_json, as_parquet, drawing, picture
 
 COLOURS = ("teal", "olive", "navy", "plum", "tan", "coral", "gold", "pink", "gray", "lime")
 CATEGORIES = ("conv", "detail", "complex")
-INSTRUCT = {"conversation_58k": 2, "detail_23k": 1, "complex_reasoning_77k": 1}  # file -> turns of a record
+INSTRUCT = {
+    "conversation_58k": 2,
+    "detail_23k": 1,
+    "complex_reasoning_77k": 1,
+}  # file -> turns of a record
 
 
 def as_lines(path: Path, rows: Iterable[Any]) -> Path:
@@ -25,16 +31,25 @@ def talk(turns: int, marker: str = "<image>\n{}") -> list[dict[str, str]]:
     said = []
     for turn in range(turns):
         question = "What stands there?" if turn else marker.format("Who waits at the pier?")
-        said += [{"from": "human", "value": question}, {"from": "gpt", "value": f"A heron, {turn}."}]
+        said += [
+            {"from": "human", "value": question},
+            {"from": "gpt", "value": f"A heron, {turn}."},
+        ]
     return said
 
 
 def chat(raw: Path) -> Path:
-    """LLaVA-Instruct, LLaVA-Bench on COCO, LLaVA-Bench in the wild; the marker stands at the head and at the tail."""
+    """LLaVA-Instruct, LLaVA-Bench on COCO, LLaVA-Bench in the wild; the marker stands at the head
+    and at the tail.
+    """
     for file, turns in INSTRUCT.items():
         rows = [
             {"id": "000000442786", "image": "000000442786.jpg", "conversations": talk(turns)},
-            {"id": "000000442786", "image": "000000442786.jpg", "conversations": talk(turns, "{}\n<image>")},
+            {
+                "id": "000000442786",
+                "image": "000000442786.jpg",
+                "conversations": talk(turns, "{}\n<image>"),
+            },
         ]
         as_json(raw / f"liuhaotian/LLaVA-Instruct-150K/{file}.json", rows)
     picture(raw, "coco/train2017/000000442786.jpg")
@@ -47,14 +62,30 @@ def chat(raw: Path) -> Path:
 def bench_coco(repository: Path) -> None:
     questions = repository / "playground/data/coco2014_val_qa_eval"
     asked = [
-        {"question_id": i, "image": "000000441147.jpg", "text": f"Ask {i}?\n<image>", "category": each}
+        {
+            "question_id": i,
+            "image": "000000441147.jpg",
+            "text": f"Ask {i}?\n<image>",
+            "category": each,
+        }
         for i, each in enumerate(CATEGORIES)
     ]
     as_lines(questions / "qa90_questions.jsonl", asked)
-    told = [{"question_id": i, "text": f"Told {i}.", "category": each} for i, each in enumerate(CATEGORIES)]
+    told = [
+        {"question_id": i, "text": f"Told {i}.", "category": each}
+        for i, each in enumerate(CATEGORIES)
+    ]
     as_lines(questions / "qa90_gpt4_answer.jsonl", told)
-    boxes = [{"category": "suitcase", "bbox": [0.25, 0.5, 0.75, 1.0]}, {"category": "cat", "bbox": [0, 0.1, 0.2, 0.3]}]
-    context = {"id": "441147", "image": "000000441147.jpg", "captions": ["Two cases.", "Old bags."], "instances": boxes}
+    boxes = [
+        {"category": "suitcase", "bbox": [0.25, 0.5, 0.75, 1.0]},
+        {"category": "cat", "bbox": [0, 0.1, 0.2, 0.3]},
+    ]
+    context = {
+        "id": "441147",
+        "image": "000000441147.jpg",
+        "captions": ["Two cases.", "Old bags."],
+        "instances": boxes,
+    }
     as_lines(repository / "llava/eval/table/caps_boxes_coco2014_val_80.jsonl", [context])
 
 
@@ -76,7 +107,9 @@ def bench_wild(folder: Path) -> None:
         for i in range(4)
     ]
     as_lines(folder / "answers_gpt4.jsonl", told)
-    as_lines(folder / "context.jsonl", [{"id": "001", "image": "001.jpg", "caption": "A beach at noon."}])
+    as_lines(
+        folder / "context.jsonl", [{"id": "001", "image": "001.jpg", "caption": "A beach at noon."}]
+    )
     (folder / "images").mkdir()
     (folder / "images/001.jpg").write_bytes(drawing("khaki"))
 
@@ -88,9 +121,11 @@ def encoded(colour: str, size: tuple[int, int] = (32, 24)) -> str:
 def unified(number: int, pictures: Iterable[str], inputs: str = "Is it?") -> dict[str, Any]:
     """A row of M3IT in the four columns of its loader."""
     return {
-        "instruction": " Look well. ", "inputs": inputs, "image_base64_str": [encoded(colour) for colour in pictures],
+        "instruction": " Look well. ",
+        "inputs": inputs,
+        "image_base64_str": [encoded(colour) for colour in pictures],
         "outputs": f"Yes {number}",
-    }  # fmt: skip
+    }
 
 
 def export(raw: Path, config: str, rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> Path:
@@ -104,13 +139,18 @@ def large(raw: Path, config: str, tested: bool) -> Path:
     """A data set with five rows in train and in validation, and three in test if it has one."""
     sizes = {"train": 5, "validation": 5, **({"test": 3} if tested else {})}
     return export(
-        raw, config, {split: [unified(n, [COLOURS[n]]) for n in range(size)] for split, size in sizes.items()}
+        raw,
+        config,
+        {split: [unified(n, [COLOURS[n]]) for n in range(size)] for split, size in sizes.items()},
     )
 
 
 def own_rows(number: int, turns: int = 1, per_picture: int = 2) -> list[dict[str, Any]]:
     """LLaVA records of a user; pictures `0.jpg`, `1.jpg`, ... are shared."""
-    return [{"id": n, "image": f"{n // per_picture}.jpg", "conversations": talk(turns)} for n in range(number)]
+    return [
+        {"id": n, "image": f"{n // per_picture}.jpg", "conversations": talk(turns)}
+        for n in range(number)
+    ]
 
 
 def own_pictures(folder: Path, number: int) -> None:

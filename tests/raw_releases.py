@@ -1,4 +1,6 @@
-"""Small releases in the real formats of the public data sets, with texts of our own, for the tests of `prepare`."""
+"""Small releases in the real formats of the public data sets, with texts of our own, for the tests
+of `prepare`.
+"""
 
 from __future__ import annotations
 
@@ -46,10 +48,16 @@ def picture(raw: Path, name: str, colour: str = "teal") -> None:
 
 def _annotation(question_id: int, answer: str, given: Iterable[str]) -> dict[str, Any]:
     return {
-        "question_type": "what", "answer_type": "other", "image_id": question_id // 1000, "question_id": question_id,
+        "question_type": "what",
+        "answer_type": "other",
+        "image_id": question_id // 1000,
+        "question_id": question_id,
         "multiple_choice_answer": answer,
-        "answers": [{"answer": a, "answer_confidence": "yes", "answer_id": i} for i, a in enumerate(given, 1)],
-    }  # fmt: skip
+        "answers": [
+            {"answer": a, "answer_confidence": "yes", "answer_id": i}
+            for i, a in enumerate(given, 1)
+        ],
+    }
 
 
 def vqav2_questions(subset: str) -> list[tuple[int, str, str]]:
@@ -59,13 +67,22 @@ def vqav2_questions(subset: str) -> list[tuple[int, str, str]]:
             (DARK * 1000, "Is it raining?", "no"),
             (LIGHT * 1000 + 1, "How many steps are there?", "3"),
         ]
-    return [(image * 1000 + k, f"Which shape is number {k} of {image}?", "round") for image in HELD for k in range(2)]
+    return [
+        (image * 1000 + k, f"Which shape is number {k} of {image}?", "round")
+        for image in HELD
+        for k in range(2)
+    ]
 
 
 def vqav2(raw: Path) -> None:
     for subset in ("train2014", "val2014"):
         asked = vqav2_questions(subset)
-        head = {"info": {"version": "2.0"}, "license": {}, "data_type": "mscoco", "data_subtype": subset}
+        head = {
+            "info": {"version": "2.0"},
+            "license": {},
+            "data_type": "mscoco",
+            "data_subtype": subset,
+        }
         questions = [{"image_id": i // 1000, "question": q, "question_id": i} for i, q, _ in asked]
         as_json(
             raw / f"vqav2/v2_OpenEnded_mscoco_{subset}_questions.json",
@@ -73,7 +90,9 @@ def vqav2(raw: Path) -> None:
         )
         given = [["lamp"] * 10, ["no"] * 6 + ["yes"] * 4, ["3"] * 10]
         notes = [_annotation(i, a, given[k % 3]) for k, (i, _, a) in enumerate(asked)]
-        as_json(raw / f"vqav2/v2_mscoco_{subset}_annotations.json", {**head, "annotations": notes[::-1]})
+        as_json(
+            raw / f"vqav2/v2_mscoco_{subset}_annotations.json", {**head, "annotations": notes[::-1]}
+        )
     picture(raw, f"coco/train2017/{LIGHT:012d}.jpg")
     picture(raw, f"coco/train2017/{DARK:012d}.jpg")
     picture(raw, f"coco/val2017/{HELD[0]:012d}.jpg")
@@ -83,7 +102,11 @@ def vqav2(raw: Path) -> None:
 
 def vqav2_hub(raw: Path) -> None:
     rows = [
-        {**_annotation(i, a, [a] * 10), "question": q, "image": {"bytes": drawing("navy"), "path": None}}
+        {
+            **_annotation(i, a, [a] * 10),
+            "question": q,
+            "image": {"bytes": drawing("navy"), "path": None},
+        }
         for i, q, a in vqav2_questions("val2014")
     ]
     folder = raw / "lmms-lab/VQAv2/data"
@@ -91,22 +114,40 @@ def vqav2_hub(raw: Path) -> None:
     as_parquet(folder / "validation-00001-of-00002.parquet", rows[4:])
 
 
-def vqav2_server(raw: Path, dev: Iterable[int] = (9001, 9000), whole: Iterable[int] = (9000, 12000, 9001)) -> None:
+def vqav2_server(
+    raw: Path, dev: Iterable[int] = (9001, 9000), whole: Iterable[int] = (9000, 12000, 9001)
+) -> None:
     """Questions without answers: those of test-dev, and those of all of test2015."""
     for subset, ids in (("test-dev2015", dev), ("test2015", whole)):
-        questions = [{"image_id": i // 1000, "question": f"Is it {i % 1000}?", "question_id": i} for i in ids]
-        head = {"info": {}, "license": {}, "data_type": "mscoco", "data_subtype": subset, "task_type": "Open-Ended"}
-        as_json(raw / f"vqav2/v2_OpenEnded_mscoco_{subset}_questions.json", {**head, "questions": questions})
+        questions = [
+            {"image_id": i // 1000, "question": f"Is it {i % 1000}?", "question_id": i} for i in ids
+        ]
+        head = {
+            "info": {},
+            "license": {},
+            "data_type": "mscoco",
+            "data_subtype": subset,
+            "task_type": "Open-Ended",
+        }
+        as_json(
+            raw / f"vqav2/v2_OpenEnded_mscoco_{subset}_questions.json",
+            {**head, "questions": questions},
+        )
 
 
 # GQA: a picture with two questions and one with one.
 
 _GQA_REST: dict[str, Any] = {
-    "isBalanced": True, "groups": {"global": "side", "local": "10-fork"}, "entailed": [], "equivalent": ["02930152"],
-    "types": {"detailed": "choose", "semantic": "rel", "structural": "choose"}, "semanticStr": "select: fork [0]",
-    "annotations": {"answer": {}, "question": {"4": "719642"}, "fullAnswer": {}}, "fullAnswer": "It is on the right.",
+    "isBalanced": True,
+    "groups": {"global": "side", "local": "10-fork"},
+    "entailed": [],
+    "equivalent": ["02930152"],
+    "types": {"detailed": "choose", "semantic": "rel", "structural": "choose"},
+    "semanticStr": "select: fork [0]",
+    "annotations": {"answer": {}, "question": {"4": "719642"}, "fullAnswer": {}},
+    "fullAnswer": "It is on the right.",
     "semantic": [{"operation": "select", "dependencies": [], "argument": "fork (719642)"}],
-}  # fmt: skip
+}
 
 
 def gqa_questions(subset: str) -> dict[str, tuple[str, str, str]]:
@@ -132,18 +173,41 @@ def gqa(raw: Path) -> None:
 def gqa_hub(raw: Path) -> None:
     for subset in ("train", "val", "testdev"):
         asked = gqa_questions(subset)
-        rest = {**_GQA_REST, "annotations": "{}", "entailed": "[]", "equivalent": "[]", "types": "{}"}
-        rows = [{"id": k, "imageId": i, "question": q, "answer": a, **rest} for k, (i, q, a) in asked.items()]
-        shown = [{"id": i, "image": {"bytes": drawing("olive"), "path": i}} for i in {i for i, _, _ in asked.values()}]
-        as_parquet(raw / f"lmms-lab/GQA/{subset}_balanced_instructions/{subset}-00000-of-00001.parquet", rows)
-        as_parquet(raw / f"lmms-lab/GQA/{subset}_balanced_images/{subset}-00000-of-00001.parquet", shown)
+        rest = {
+            **_GQA_REST,
+            "annotations": "{}",
+            "entailed": "[]",
+            "equivalent": "[]",
+            "types": "{}",
+        }
+        rows = [
+            {"id": k, "imageId": i, "question": q, "answer": a, **rest}
+            for k, (i, q, a) in asked.items()
+        ]
+        shown = [
+            {"id": i, "image": {"bytes": drawing("olive"), "path": i}}
+            for i in {i for i, _, _ in asked.values()}
+        ]
+        as_parquet(
+            raw / f"lmms-lab/GQA/{subset}_balanced_instructions/{subset}-00000-of-00001.parquet",
+            rows,
+        )
+        as_parquet(
+            raw / f"lmms-lab/GQA/{subset}_balanced_images/{subset}-00000-of-00001.parquet", shown
+        )
 
 
 # ChartQA: questions of people and others that share a chart.
 
 CHARTS = {
-    "human": [("41699.png", "Which bar is the tallest?", "blue"), ("00339.png", "How many lines are there?", "4")],
-    "augmented": [("41699.png", "What was sold in 2011?", "12.5"), ("two_col_7.png", "What is the peak?", "March")],
+    "human": [
+        ("41699.png", "Which bar is the tallest?", "blue"),
+        ("00339.png", "How many lines are there?", "4"),
+    ],
+    "augmented": [
+        ("41699.png", "What was sold in 2011?", "12.5"),
+        ("two_col_7.png", "What is the peak?", "March"),
+    ],
 }
 
 
@@ -166,11 +230,17 @@ def chartqa_hub(raw: Path) -> None:
         rows = [
             {
                 "image": {"bytes": drawing(colours[name], "PNG"), "path": None},
-                "query": q, "label": [a], "human_or_machine": machine,
+                "query": q,
+                "label": [a],
+                "human_or_machine": machine,
             }
-            for machine, kind in enumerate(CHARTS) for name, q, a in CHARTS[kind]
-        ]  # fmt: skip
-        as_parquet(raw / f"HuggingFaceM4/ChartQA/data/{subset}-00000-of-00001-49492f364babfa44.parquet", rows)
+            for machine, kind in enumerate(CHARTS)
+            for name, q, a in CHARTS[kind]
+        ]
+        as_parquet(
+            raw / f"HuggingFaceM4/ChartQA/data/{subset}-00000-of-00001-49492f364babfa44.parquet",
+            rows,
+        )
 
 
 # OCR-VQA: covers of all three splits, one with an empty answer.
@@ -190,11 +260,16 @@ def covers() -> dict[str, tuple[int, list[str], list[str]]]:
 def ocrvqa(raw: Path) -> None:
     rows = {
         key: {
-            "imageURL": f"http://example.invalid/{key}.jpg", "questions": q, "answers": a, "title": "T",
-            "authorName": "N", "genre": "G", "split": split,
+            "imageURL": f"http://example.invalid/{key}.jpg",
+            "questions": q,
+            "answers": a,
+            "title": "T",
+            "authorName": "N",
+            "genre": "G",
+            "split": split,
         }
         for key, (split, q, a) in covers().items()
-    }  # fmt: skip
+    }
     as_json(raw / "ocrvqa/dataset.json", rows)
     for key in rows:
         picture(raw, f"ocr_vqa/images/{key}.jpg")
@@ -204,17 +279,30 @@ def ocrvqa_hub(raw: Path) -> None:
     for number, split in enumerate(("train", "validation", "test"), 1):
         rows = [
             {
-                "image": {"bytes": drawing("plum"), "path": f"{key}.jpg"}, "image_id": key, "questions": q,
-                "answers": a, "ocr_tokens": ["T"], "ocr_info": [{"word": "T", "bounding_box": {"width": 0.1}}],
-                "title": "T", "authorName": "N", "genre": "G", "image_width": 32, "image_height": 24,
-                "image_url": "http://example.invalid", "set_name": split,
+                "image": {"bytes": drawing("plum"), "path": f"{key}.jpg"},
+                "image_id": key,
+                "questions": q,
+                "answers": a,
+                "ocr_tokens": ["T"],
+                "ocr_info": [{"word": "T", "bounding_box": {"width": 0.1}}],
+                "title": "T",
+                "authorName": "N",
+                "genre": "G",
+                "image_width": 32,
+                "image_height": 24,
+                "image_url": "http://example.invalid",
+                "set_name": split,
             }
-            for key, (which, q, a) in covers().items() if which == number
-        ]  # fmt: skip
-        as_parquet(raw / f"howard-hou/OCR-VQA/data/{split}-00000-of-00001-45d65f5057dd1a9e.parquet", rows)
+            for key, (which, q, a) in covers().items()
+            if which == number
+        ]
+        as_parquet(
+            raw / f"howard-hou/OCR-VQA/data/{split}-00000-of-00001-45d65f5057dd1a9e.parquet", rows
+        )
 
 
-# RefCOCO and RefCOCOg: a landscape and a portrait picture; the first has eleven sentences in training.
+# RefCOCO and RefCOCOg: a landscape and a portrait picture; the first has eleven sentences in
+# training.
 
 SIZES = {LIGHT: (640, 480), DARK: (400, 500), 700001: (200, 200)}
 SPLITS = {"refcoco": ("train", "val", "testA", "testB"), "refcocog": ("train", "val", "test")}
@@ -225,10 +313,14 @@ def refs(dataset: str) -> list[Ref]:
     """ref_id, picture, split and sentences; not in the order of their ids."""
     if dataset == "refcoco":
         many = [f"the lady number {k}" for k in range(8)]
-        found = [(7, LIGHT, "train", ["third person from right", "red hat"]), (2, LIGHT, "train", many)]
+        found = [
+            (7, LIGHT, "train", ["third person from right", "red hat"]),
+            (2, LIGHT, "train", many),
+        ]
         found.append((5, DARK, "train", ["tall vase"]))
         return found + [
-            (20 + k, 700001, s, [f"cat of {s}", "grey one"]) for k, s in enumerate(("val", "testA", "testB"))
+            (20 + k, 700001, s, [f"cat of {s}", "grey one"])
+            for k, s in enumerate(("val", "testA", "testB"))
         ]
     found = [(1, LIGHT, "train", ["a bench that stands in the sun"])]
     return found + [(30 + k, DARK, s, [f"a boat of {s}"]) for k, s in enumerate(("val", "test"))]
@@ -236,13 +328,19 @@ def refs(dataset: str) -> list[Ref]:
 
 def _ref(number: int, image: int, split: str, said: list[str]) -> dict[str, Any]:
     sentences = [
-        {"tokens": s.split(), "raw": s.upper(), "sent_id": number * 100 + k, "sent": s} for k, s in enumerate(said)
+        {"tokens": s.split(), "raw": s.upper(), "sent_id": number * 100 + k, "sent": s}
+        for k, s in enumerate(said)
     ]
     return {
-        "sent_ids": [s["sent_id"] for s in sentences], "file_name": f"COCO_train2014_{image:012d}_{number}.jpg",
-        "ann_id": 1700000 + number, "ref_id": number, "image_id": image, "split": split, "sentences": sentences,
+        "sent_ids": [s["sent_id"] for s in sentences],
+        "file_name": f"COCO_train2014_{image:012d}_{number}.jpg",
+        "ann_id": 1700000 + number,
+        "ref_id": number,
+        "image_id": image,
+        "split": split,
+        "sentences": sentences,
         "category_id": 1,
-    }  # fmt: skip
+    }
 
 
 def _box(number: int) -> list[float]:
@@ -296,7 +394,9 @@ def refcoco_hub(raw: Path) -> None:
         for split in splits:
             rows = [_hub_ref(ref) for ref in refs(dataset) if ref[2] == split]
             as_parquet(
-                raw / f"jxu124/{dataset}/data/{names.get(split, split)}-00000-of-00001-94431d5f4bd5.parquet", rows
+                raw
+                / f"jxu124/{dataset}/data/{names.get(split, split)}-00000-of-00001-94431d5f4bd5.parquet",
+                rows,
             )
     for image in SIZES:
         picture(raw, f"coco/train2014/COCO_train2014_{image:012d}.jpg")
@@ -306,10 +406,16 @@ def _hub_ref(ref: Ref) -> dict[str, Any]:
     number, image, _, said = ref
     x, y, w, h = _box(number)
     return {
-        **_ref(*ref), "raw_anns": json.dumps({"id": 1700000 + number, "bbox": [x, y, w, h]}),
-        "raw_image_info": json.dumps(_image(image)), "raw_sentences": "[]", "image_path": "coco/train2014/x.jpg",
-        "bbox": [x, y, x + w, y + h], "captions": said, "global_image_id": f"coco.{image}", "anns_id": f"coco.{number}",
-    }  # fmt: skip
+        **_ref(*ref),
+        "raw_anns": json.dumps({"id": 1700000 + number, "bbox": [x, y, w, h]}),
+        "raw_image_info": json.dumps(_image(image)),
+        "raw_sentences": "[]",
+        "image_path": "coco/train2014/x.jpg",
+        "bbox": [x, y, x + w, y + h],
+        "captions": said,
+        "global_image_id": f"coco.{image}",
+        "anns_id": f"coco.{number}",
+    }
 
 
 # ShareGPT4V, ShareGPT and LLaVA-1.5's mixture.
@@ -321,12 +427,20 @@ def talk(*texts: str, roles: tuple[str, str] = ("human", "gpt")) -> list[dict[st
 
 def sharegpt4v(raw: Path) -> None:
     names = [
-        "coco/train2017/000000000009.jpg", "sam/images/sa_545504.jpg", "llava/llava_pretrain/images/00453/00.jpg",
-        "share_textvqa/images/03e.jpg", "web-celebrity/images/1.jpg", "wikiart/images/2.jpg",
-    ]  # fmt: skip
+        "coco/train2017/000000000009.jpg",
+        "sam/images/sa_545504.jpg",
+        "llava/llava_pretrain/images/00453/00.jpg",
+        "share_textvqa/images/03e.jpg",
+        "web-celebrity/images/1.jpg",
+        "wikiart/images/2.jpg",
+    ]
     asked = ["<image>\nDescribe it.", "Describe it.\n<image>"]
     rows = [
-        {"id": Path(name).stem, "image": name, "conversations": talk(asked[k % 2], f"A scene with {k} birds.")}
+        {
+            "id": Path(name).stem,
+            "image": name,
+            "conversations": talk(asked[k % 2], f"A scene with {k} birds."),
+        }
         for k, name in enumerate(names)
     ]
     rows.append({**rows[0], "conversations": talk("What is there?\n<image>", "Some trees.")})
@@ -336,7 +450,9 @@ def sharegpt4v(raw: Path) -> None:
 
 
 def dump() -> list[dict[str, Any]]:
-    """Records of the ShareGPT dump that each meet one rule; only those whose id begins with `good` stay."""
+    """Records of the ShareGPT dump that each meet one rule; only those whose id begins with `good`
+    stay.
+    """
     hello = {"from": "gpt", "value": "Hello."}
     kind = {"from": "system", "value": "Be kind."}
     long = ("How do I tie a knot?", "Make a loop, and pull.")
@@ -344,19 +460,32 @@ def dump() -> list[dict[str, Any]]:
         {"id": "good_plain", "conversations": talk(*long)},
         {"id": "good_first_gpt", "conversations": [hello, *talk("Why is rain wet?", long[1])]},
         {"id": "blocked", "conversations": talk("Who made you?", "OpenAI did, of course.")},
-        {"id": "limited", "conversations": talk("Say more.", "Too many requests in 1 hour. Try again later.")},
+        {
+            "id": "limited",
+            "conversations": talk("Say more.", "Too many requests in 1 hour. Try again later."),
+        },
         {"id": "good_plain", "conversations": talk("Another text here", "under the same id")},
         {"id": "same_beginning", "conversations": talk(*long, "And then?", "Pull harder.")},
-        {"id": "good_odd", "conversations": talk("Name a tree, please.", "An oak.", "And one more?")},
+        {
+            "id": "good_odd",
+            "conversations": talk("Name a tree, please.", "An oak.", "And one more?"),
+        },
         {"id": "system_inside", "conversations": [*talk(*long), kind, *talk(*long)]},
-        {"id": "good_user", "conversations": talk("Count to three.", "One, two, three.", roles=("user", "bing"))},
+        {
+            "id": "good_user",
+            "conversations": talk("Count to three.", "One, two, three.", roles=("user", "bing")),
+        },
         {
             "id": "good_stops",
             "conversations": talk("Tell a tale.", "Once upon a time.", "Go on.", "", "Oh.", "No."),
         },
         {"id": "short", "conversations": talk("Hi", "Hello")},
         {"id": "single", "conversations": talk("Nobody answered this one.")},
-        {"id": "plugged", "conversations": talk("What is the weather?", "It is sunny today."), "plugins": ["w"]},
+        {
+            "id": "plugged",
+            "conversations": talk("What is the weather?", "It is sunny today."),
+            "plugins": ["w"],
+        },
     ]
 
 
@@ -368,9 +497,15 @@ def sharegpt(raw: Path) -> None:
 def mix665k(raw: Path) -> None:
     rows = [
         _mixed("000000033471", "coco/train2017/000000033471.jpg", "<image>\nWhat?", "A bus"),
-        _mixed("2354786", "gqa/images/2354786.jpg", "<image>\nWhere?\nAnswer.", "Left", "Who?", "Me"),
+        _mixed(
+            "2354786", "gqa/images/2354786.jpg", "<image>\nWhere?\nAnswer.", "Left", "Who?", "Me"
+        ),
         _mixed("0439136350", "ocr_vqa/images/0439136350.jpg", "<image>\nTitle?", "Lanterns"),
-        {"id": "wNBG8Gp_0", "model": "", "conversations": talk("How deep is a well?", "It depends.")},
+        {
+            "id": "wNBG8Gp_0",
+            "model": "",
+            "conversations": talk("How deep is a well?", "It depends."),
+        },
     ]
     as_json(raw / "liuhaotian/LLaVA-Instruct-150K/llava_v1_5_mix665k.json", rows)
 
@@ -380,13 +515,22 @@ def _mixed(identity: str, image: str, *texts: str) -> dict[str, Any]:
 
 
 ORIGINAL: dict[str, Callable[[Path], None]] = {
-    "VQAv2": vqav2, "GQA": gqa, "ChartQA": chartqa, "OCRVQA": ocrvqa, "RefCOCO-caption": refcoco,
-    "RefCOCO-bbox": refcoco, "ShareGPT4V": sharegpt4v, "ShareGPT": sharegpt,
-}  # fmt: skip
+    "VQAv2": vqav2,
+    "GQA": gqa,
+    "ChartQA": chartqa,
+    "OCRVQA": ocrvqa,
+    "RefCOCO-caption": refcoco,
+    "RefCOCO-bbox": refcoco,
+    "ShareGPT4V": sharegpt4v,
+    "ShareGPT": sharegpt,
+}
 HUB: dict[str, Callable[[Path], None]] = {
-    "GQA": gqa_hub, "ChartQA": chartqa_hub, "OCRVQA": ocrvqa_hub, "RefCOCO-caption": refcoco_hub,
+    "GQA": gqa_hub,
+    "ChartQA": chartqa_hub,
+    "OCRVQA": ocrvqa_hub,
+    "RefCOCO-caption": refcoco_hub,
     "RefCOCO-bbox": refcoco_hub,
-}  # fmt: skip
+}
 
 
 def everything(raw: Path) -> Path:

@@ -1,4 +1,6 @@
-"""A Ray cluster of two nodes on this machine, in a process that does what it is told on its standard input."""
+"""A Ray cluster of two nodes on this machine, in a process that does what it is told on its
+standard input.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,11 @@ from typing import Any
 
 import psutil
 
-QUICK = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+QUICK = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_failure_threshold": 4,
+}
 # The GPU is one in name only.
 NODE = {"num_cpus": 4, "num_gpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 ATTEMPTS = 3  # nodes have half a minute or two to start, which a busy machine may not have
@@ -21,7 +27,9 @@ class RayNodes:
     """The cluster, while the block runs: a head and a second node, which both can be lost."""
 
     def __enter__(self) -> RayNodes:
-        from cotbal.executors.ray import PATIENCE  # not before conftest has set up how modules are imported
+        from cotbal.executors.ray import (
+            PATIENCE,
+        )  # not before conftest has set up how modules are imported
 
         for _ in range(ATTEMPTS):
             self.process = subprocess.Popen(
@@ -29,7 +37,12 @@ class RayNodes:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
-                env={**os.environ, **PATIENCE, "RAY_USAGE_STATS_ENABLED": "0", "CUDA_VISIBLE_DEVICES": "0"},
+                env={
+                    **os.environ,
+                    **PATIENCE,
+                    "RAY_USAGE_STATS_ENABLED": "0",
+                    "CUDA_VISIBLE_DEVICES": "0",
+                },
             )
             self.address = self._told()
             if self.address:

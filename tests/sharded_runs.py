@@ -1,4 +1,5 @@
-"""Runs of a recipe on two ranks under FSDP2 or DeepSpeed, all in one launch, which is this file as a script.
+"""Runs of a recipe on two ranks under FSDP2 or DeepSpeed, all in one launch, which is this file as
+a script.
 
 python sharded_runs.py DIRECTORY LIST
 
@@ -35,7 +36,7 @@ LAUNCHED = {
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "true",
 }
 
-# And of one with `distributed_type: DEEPSPEED` and a `zero_stage`, with the defaults of `accelerate config`.
+# And of one with `distributed_type: DEEPSPEED` and a `zero_stage`, with accelerate's defaults.
 LAUNCHED_ZERO = {
     "ACCELERATE_USE_DEEPSPEED": "true",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
@@ -49,18 +50,25 @@ def environment(stage: int) -> dict[str, str]:
     """Of a rank, for a stage of ZeRO or for FSDP2 (0)."""
     if not stage:
         return {**LAUNCHED, "ACCELERATE_USE_DEEPSPEED": "false"}
-    return {**LAUNCHED_ZERO, "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage), "ACCELERATE_USE_FSDP": "false"}
+    return {
+        **LAUNCHED_ZERO,
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage),
+        "ACCELERATE_USE_FSDP": "false",
+    }
 
 
 def without_compiling() -> None:
-    """DeepSpeed would compile a faster sum over ranks of one machine; without it, it sums by gloo."""
+    """DeepSpeed would compile a faster sum over ranks of one machine; without it, it sums by
+    gloo."""
     import deepspeed
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 def on_gloo() -> None:
-    """accelerate turns FSDP on in launches on GPUs and the like only; gloo can shard over CPUs as well."""
+    """accelerate turns FSDP on in launches on GPUs and the like only; gloo can shard over CPUs as
+    well.
+    """
     create = training.TaskWeightedTrainer.create_accelerator_and_postprocess
 
     def created(self: Any) -> None:
@@ -115,10 +123,17 @@ def after(calls: int | None, rank: int) -> Callable[[], bool]:
 
 def rank(number: int, directory: Path, runs: list[tuple[str, int | None, int]]) -> None:
     """One of two ranks, with what a launcher would put into its environment."""
-    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    os.environ |= {
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+    }
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     warnings.simplefilter("ignore", FutureWarning)  # DeepSpeed calls torch by names of its past
-    torch.distributed.init_process_group("gloo", init_method=f"file://{directory}/store", rank=number, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{directory}/store", rank=number, world_size=2
+    )
     entry.join = lambda: Ranks(number, 2, None)
     on_gloo()
     small_ones_too()

@@ -16,6 +16,8 @@ def command(*arguments: str | Path) -> list[str]:
 
 def cotbal(*arguments: str | Path, code: int = 0) -> str:
     """Run it to its end; everything it printed."""
-    done = subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=LIMIT)
+    done = subprocess.run(
+        command(*arguments), capture_output=True, text=True, check=False, timeout=LIMIT
+    )
     assert done.returncode == code, f"{done.stdout}\n{done.stderr}"
     return done.stdout + done.stderr

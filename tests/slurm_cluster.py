@@ -1,4 +1,5 @@
-"""A real Slurm of one node on this machine's loopback: munged, slurmctld and slurmd, in a directory of its own.
+"""A real Slurm of one node on this machine's loopback: munged, slurmctld and slurmd, in a directory
+of its own.
 
     python tests/slurm_cluster.py     # exit code 0 if such a cluster comes up here and does a job
 
@@ -23,7 +24,9 @@ from pathlib import Path
 import psutil
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
-HERE = os.environ.get("COTBAL_TEST_SLURM") != "0" and all(shutil.which(program) for program in PROGRAMS)
+HERE = os.environ.get("COTBAL_TEST_SLURM") != "0" and all(
+    shutil.which(program) for program in PROGRAMS
+)
 ANSWER_SECONDS = 60  # for a command of Slurm
 PARTITION = "main"
 STEP = "slurmstepd"  # the process that Slurm has beside every step of a job
@@ -45,7 +48,9 @@ class Cluster:
         key.write_bytes(os.urandom(1024))
         self.configuration.write_text(_configuration(self.directory))
         munge = self.directory / "munge"
-        files = [f"--{name}={munge / name}" for name in ("socket", "pid-file", "log-file", "seed-file")]
+        files = [
+            f"--{name}={munge / name}" for name in ("socket", "pid-file", "log-file", "seed-file")
+        ]
         self._daemon("munged", "--foreground", "--force", f"--key-file={key}", *files)
         wait_for((munge / "socket").exists, "munged")
         self.start_controller()
@@ -65,14 +70,18 @@ class Cluster:
         return state in ("idle", "mixed", "allocated", "completing")
 
     def tend(self) -> None:
-        """What an administrator does after an accident, and what Slurm does by itself within minutes.
+        """What an administrator does after an accident, and what Slurm does by itself within
+        minutes.
 
-        A controller that was killed may forget that it started a job, start it twice, and then takes the node out of
-        service ("Duplicate jobid"). Jobs that were lost with a node may start again two minutes later (BeginTime).
+        A controller that was killed may forget that it started a job, start it twice, and then
+        takes the node out of service ("Duplicate jobid"). Jobs that were lost with a node may start
+        again two minutes later (BeginTime).
         """
         if "drain" in self._ask("sinfo", "--noheader", "--format=%T"):
             self._ask("scontrol", "update", f"NodeName={_host()}", "State=RESUME")
-        for line in self._ask("squeue", "--noheader", "--states=PENDING", "--format=%i %r").splitlines():
+        for line in self._ask(
+            "squeue", "--noheader", "--states=PENDING", "--format=%i %r"
+        ).splitlines():
             id, reason = line.split(maxsplit=1)
             if reason == "BeginTime":
                 self._ask("scontrol", "update", f"JobId={id}", "StartTime=now")
@@ -90,13 +99,18 @@ class Cluster:
 
     def steps(self) -> list[psutil.Process]:
         """The processes of this cluster that watch over the steps of jobs."""
-        return [p for p in psutil.process_iter(["name"]) if STEP in (p.info["name"] or "") and self._is_ours(p)]
+        return [
+            p
+            for p in psutil.process_iter(["name"])
+            if STEP in (p.info["name"] or "") and self._is_ours(p)
+        ]
 
     def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            return str(self.configuration) in (process.environ().get("SLURM_CONF"), *process.cmdline()) or (
-                process.cwd().startswith(str(self.directory))
-            )
+            return str(self.configuration) in (
+                process.environ().get("SLURM_CONF"),
+                *process.cmdline(),
+            ) or (process.cwd().startswith(str(self.directory)))
         except psutil.Error:
             return False
 
@@ -116,7 +130,11 @@ class Cluster:
         environment = {**os.environ, "SLURM_CONF": str(self.configuration)}
         with (self.directory / f"{name}.out").open("ab") as out:
             self.daemons[name] = subprocess.Popen(
-                [program, *map(str, arguments)], stdout=out, stderr=out, env=environment, start_new_session=True
+                [program, *map(str, arguments)],
+                stdout=out,
+                stderr=out,
+                env=environment,
+                start_new_session=True,
             )
 
     def _end(self, name: str, kill: bool) -> None:
@@ -132,7 +150,12 @@ class Cluster:
         environment = {**os.environ, "SLURM_CONF": str(self.configuration)}
         with contextlib.suppress(subprocess.TimeoutExpired):
             return subprocess.run(
-                argv, env=environment, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS
+                argv,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=ANSWER_SECONDS,
             ).stdout
         return ""
 
@@ -207,7 +230,12 @@ def main() -> None:
         works = cluster.does_a_job()
     except AssertionError as error:
         works = False
-        print(error, *(file.read_text() for file in directory.glob("*.out")), sep="\n", file=sys.stderr)
+        print(
+            error,
+            *(file.read_text() for file in directory.glob("*.out")),
+            sep="\n",
+            file=sys.stderr,
+        )
     finally:
         cluster.stop()
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,9 +1,10 @@
 """A checkpoint of some ten thousand random parameters for each family of vision-language models.
 
-The configuration, model and processor classes are the family's own; sizes are cut until a picture costs a few tokens.
-Tokenizers are trained here, of the family's kind (bytes, or words with a mark for the space), with its special tokens.
-Chat templates are written to have the traps of the published ones: what stands around a picture and a turn, who writes
-the start token, what the end of a turn is called, whether there are generation marks.
+The configuration, model and processor classes are the family's own; sizes are cut until a picture
+costs a few tokens. Tokenizers are trained here, of the family's kind (bytes, or words with a mark
+for the space), with its special tokens. Chat templates are written to have the traps of the
+published ones: what stands around a picture and a turn, who writes the start token, what the end of
+a turn is called, whether there are generation marks.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-from transformers.models.llava_onevision.image_processing_pil_llava_onevision import LlavaOnevisionImageProcessorPil
+from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
+    LlavaOnevisionImageProcessorPil,
+)
 from transformers.models.paligemma.processing_paligemma import EXTRA_TOKENS
 from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
@@ -30,15 +33,15 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
 TEXT = (
-    "which color has the bar? a big red drum stands left of the tree, what is right? blue green yellow answer in "
-    "one word. n e n e n e n e n e user assistant model system you are a helpful USER: ASSISTANT: User: Assistant: "
-    "\n\n\n question "
+    "which color has the bar? a big red drum stands left of the tree, what is right? blue green"
+    " yellow answer in one word. n e n e n e n e n e user assistant model system you are a helpful"
+    " USER: ASSISTANT: User: Assistant: \n\n\n question "
 )
 WIDTH = 16  # of every layer
 CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for part in m['content'] %}{% if part['type'] == 'image' %}"
-    "PICTURE{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for part in m['content'] %}{% if"
+    " part['type'] == 'image' %}PICTURE{% else %}{{ part['text'] }}{% endif %}{% endfor"
+    " %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
 
@@ -79,12 +82,28 @@ class Family:
 
 
 def text(vocabulary: int, **more: Any) -> dict[str, Any]:
-    sizes = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_attention_heads": 2, "num_key_value_heads": 1}
-    return {"vocab_size": vocabulary, "num_hidden_layers": 2, "max_position_embeddings": 512, **sizes, **more}
+    sizes = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    return {
+        "vocab_size": vocabulary,
+        "num_hidden_layers": 2,
+        "max_position_embeddings": 512,
+        **sizes,
+        **more,
+    }
 
 
 def vision(**more: Any) -> dict[str, Any]:
-    sizes = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_attention_heads": 2, "num_hidden_layers": 2}
+    sizes = {
+        "hidden_size": WIDTH,
+        "intermediate_size": 2 * WIDTH,
+        "num_attention_heads": 2,
+        "num_hidden_layers": 2,
+    }
     return {**sizes, **more}
 
 
@@ -92,28 +111,48 @@ def _qwen_vision(**more: Any) -> dict[str, Any]:
     return {"depth": 2, "hidden_size": WIDTH, "num_heads": 2, "patch_size": 4, **more}
 
 
-def _qwen(model: str, videos: str, vision_config: dict[str, Any], processor: str = "", **text_more: Any) -> Family:
-    """The generations differ in their vision tower, in how positions are rotated, and in the kinds of their layers."""
+def _qwen(
+    model: str, videos: str, vision_config: dict[str, Any], processor: str = "", **text_more: Any
+) -> Family:
+    """The generations differ in their vision tower, in how positions are rotated, and in the kinds
+    of their layers.
+    """
     rotation = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
 
     def config(token: Callable[[str], int], size: int) -> dict[str, Any]:
         names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
-        names |= {"vision_start_token_id": "<|vision_start|>", "vision_end_token_id": "<|vision_end|>"}
+        names |= {
+            "vision_start_token_id": "<|vision_start|>",
+            "vision_end_token_id": "<|vision_end|>",
+        }
         ends = {"eos_token_id": token("<|im_end|>"), "bos_token_id": None}
         words = text(size, **{"rope_parameters": rotation, **ends, **text_more})
-        return {"text_config": words, "vision_config": vision_config, **{k: token(v) for k, v in names.items()}}
+        return {
+            "text_config": words,
+            "vision_config": vision_config,
+            **{k: token(v) for k, v in names.items()},
+        }
 
     return Family(
         processor=f"{processor or model}Processor",
         model=f"{model}Config",
         tokens={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
-        others=("<|im_start|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"),
+        others=(
+            "<|im_start|>",
+            "<|vision_start|>",
+            "<|vision_end|>",
+            "<|image_pad|>",
+            "<|video_pad|>",
+        ),
         config=config,
         images=lambda: Qwen2VLImageProcessorPil(
             patch_size=4, merge_size=2, size={"shortest_edge": 64, "longest_edge": 512}
         ),
-        template="{% if messages[0]['role'] != 'system' %}<|im_start|>system\nyou are a helpful assistant<|im_end|>\n"
-        "{% endif %}" + CHATML.replace("PICTURE", "<|vision_start|><|image_pad|><|vision_end|>"),
+        template=(
+            "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nyou are a helpful"
+            " assistant<|im_end|>\n{% endif %}"
+        )
+        + CHATML.replace("PICTURE", "<|vision_start|><|image_pad|><|vision_end|>"),
         end="<|im_end|>",
         videos=videos,
     )
@@ -124,7 +163,11 @@ def _idefics(model: str, images: Any, videos: str) -> Family:
     return Family(
         processor=f"{model}Processor",
         model=f"{model}Config",
-        tokens={"bos_token": "<|im_start|>", "eos_token": "<end_of_utterance>", "pad_token": "<|im_end|>"},
+        tokens={
+            "bos_token": "<|im_start|>",
+            "eos_token": "<end_of_utterance>",
+            "pad_token": "<|im_end|>",
+        },
         others=("<image>", "<fake_token_around_image>", "<global-img>", *tiles),
         config=lambda token, size: {
             "text_config": {"model_type": "llama", **text(size, pad_token_id=token("<|im_end|>"))},
@@ -133,10 +176,12 @@ def _idefics(model: str, images: Any, videos: str) -> Family:
             "scale_factor": 2,
         },
         images=lambda: images(size={"longest_edge": 32}, max_image_size={"longest_edge": 16}),
-        template="<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}:"
-        "{% if m['content'][0]['type'] != 'image' %} {% endif %}{% for part in m['content'] %}"
-        "{% if part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
-        "<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}",
+        template=(
+            "<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}:{% if"
+            " m['content'][0]['type'] != 'image' %} {% endif %}{% for part in m['content'] %}{% if"
+            " part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor"
+            " %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
+        ),
         end="<end_of_utterance>",
         settings={"image_seq_len": 4},
         videos=videos,
@@ -144,25 +189,41 @@ def _idefics(model: str, images: Any, videos: str) -> Family:
 
 
 def _pixtral(model: str, picture: str, **more: Any) -> Family:
-    """Mistral's: rows of patches with a token at the end of each; `picture` is the name of the picture token's id."""
+    """Mistral's: rows of patches with a token at the end of each; `picture` is the name of the
+    picture token's id.
+    """
     merged = 2 if model == "Mistral3" else 1
     return Family(
         processor="PixtralProcessor",
         model=f"{model}Config",
-        tokens={"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"},
+        tokens={
+            "bos_token": "<s>",
+            "eos_token": "</s>",
+            "pad_token": "<pad>",
+            "unk_token": "<unk>",
+        },
         others=("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]"),
         config=lambda token, size: {
             "text_config": {"model_type": "mistral", **text(size, head_dim=8, sliding_window=None)},
-            "vision_config": {"model_type": "pixtral", **vision(image_size=32, patch_size=8 // merged, head_dim=8)},
+            "vision_config": {
+                "model_type": "pixtral",
+                **vision(image_size=32, patch_size=8 // merged, head_dim=8),
+            },
             picture: token("[IMG]"),
             "vision_feature_layer": -1,
             **more,
         },
-        images=lambda: PixtralImageProcessorPil(size={"longest_edge": 32}, patch_size={"height": 8, "width": 8}),
-        # Nothing stands between the question and the answer, and the template writes the start token.
-        template="{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST]{% endif %}"
-        "{% for part in m['content'] %}{% if part['type'] == 'image' %}[IMG]{% else %}{{ part['text'] }}{% endif %}"
-        "{% endfor %}{% if m['role'] == 'user' %}[/INST]{% else %}{{ eos_token }}{% endif %}{% endfor %}",
+        images=lambda: PixtralImageProcessorPil(
+            size={"longest_edge": 32}, patch_size={"height": 8, "width": 8}
+        ),
+        # Nothing stands between the question and the answer, and the template writes the start
+        # token.
+        template=(
+            "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST]{% endif %}{%"
+            " for part in m['content'] %}{% if part['type'] == 'image' %}[IMG]{% else %}{{"
+            " part['text'] }}{% endif %}{% endfor %}{% if m['role'] == 'user' %}[/INST]{% else %}{{"
+            " eos_token }}{% endif %}{% endfor %}"
+        ),
         end="</s>",
         settings={"patch_size": 8 // merged, "spatial_merge_size": merged},
         packs=True,
@@ -175,23 +236,35 @@ FAMILIES: dict[str, Family] = {
     "llava": Family(
         processor="LlavaProcessor",
         model="LlavaConfig",
-        # No padding token, and the space after `ASSISTANT:` belongs to the first token of the answer.
+        # No padding token, and the space after `ASSISTANT:` belongs to the first token of the
+        # answer.
         tokens={"bos_token": "<s>", "eos_token": "</s>"},
         others=("<image>",),
         config=lambda token, size: {
             "text_config": {"model_type": "llama", **text(size)},
-            "vision_config": {"model_type": "clip_vision_model", **vision(image_size=16, patch_size=8)},
+            "vision_config": {
+                "model_type": "clip_vision_model",
+                **vision(image_size=16, patch_size=8),
+            },
             "image_token_index": token("<image>"),
             "image_seq_length": 4,
         },
-        images=lambda: CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
-        template="{% for m in messages %}{{ m['role'] | upper }}: {% for part in m['content'] %}"
-        "{% if part['type'] == 'image' %}<image>\n{% endif %}{% endfor %}{% for part in m['content'] %}"
-        "{% if part['type'] == 'text' %}{% if m['role'] == 'assistant' %}{% generation %}{{ part['text'] }} "
-        "{% endgeneration %}{% else %}{{ part['text'] }} {% endif %}{% endif %}{% endfor %}{% endfor %}"
-        "{% if add_generation_prompt %}ASSISTANT:{% endif %}",
+        images=lambda: CLIPImageProcessorPil(
+            size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}
+        ),
+        template=(
+            "{% for m in messages %}{{ m['role'] | upper }}: {% for part in m['content'] %}{% if"
+            " part['type'] == 'image' %}<image>\n{% endif %}{% endfor %}{% for part in m['content']"
+            " %}{% if part['type'] == 'text' %}{% if m['role'] == 'assistant' %}{% generation %}{{"
+            " part['text'] }} {% endgeneration %}{% else %}{{ part['text'] }} {% endif %}{% endif"
+            " %}{% endfor %}{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+        ),
         end="</s>",
-        settings={"patch_size": 8, "vision_feature_select_strategy": "default", "num_additional_image_tokens": 1},
+        settings={
+            "patch_size": 8,
+            "vision_feature_select_strategy": "default",
+            "num_additional_image_tokens": 1,
+        },
         bytes=False,
         packs=True,
     ),
@@ -208,39 +281,62 @@ FAMILIES: dict[str, Family] = {
             "image_grid_pinpoints": [[16, 16], [16, 32], [32, 16], [32, 32]],
         },
         images=lambda: LlavaOnevisionImageProcessorPil(
-            size={"height": 16, "width": 16}, image_grid_pinpoints=[[16, 16], [16, 32], [32, 16], [32, 32]]
+            size={"height": 16, "width": 16},
+            image_grid_pinpoints=[[16, 16], [16, 32], [32, 16], [32, 32]],
         ),
-        # A space after the role of a finished turn, a line break in the prompt: only the marks tell what is learnt.
-        template="{% for m in messages %}<|im_start|>{{ m['role'] }} {% for part in m['content'] %}"
-        "{% if part['type'] == 'image' %}<image>{% endif %}{% endfor %}{% for part in m['content'] %}"
-        "{% if part['type'] == 'text' %}{% if m['role'] == 'assistant' %}{% generation %}\n{{ part['text'] }}"
-        "{% endgeneration %}{% else %}\n{{ part['text'] }}{% endif %}{% endif %}{% endfor %}<|im_end|>{% endfor %}"
-        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}",
+        # A space after the role of a finished turn, a line break in the prompt: only the marks tell
+        # what is learnt.
+        template=(
+            "{% for m in messages %}<|im_start|>{{ m['role'] }} {% for part in m['content'] %}{% if"
+            " part['type'] == 'image' %}<image>{% endif %}{% endfor %}{% for part in m['content']"
+            " %}{% if part['type'] == 'text' %}{% if m['role'] == 'assistant' %}{% generation"
+            " %}\n{{ part['text'] }}{% endgeneration %}{% else %}\n{{ part['text'] }}{% endif %}{%"
+            " endif %}{% endfor %}<|im_end|>{% endfor %}{% if add_generation_prompt"
+            " %}<|im_start|>assistant\n{% endif %}"
+        ),
         end="<|im_end|>",
         settings={"num_image_tokens": 4, "vision_feature_select_strategy": "full"},
         videos="LlavaOnevisionVideoProcessor",
     ),
-    "qwen2_vl": _qwen("Qwen2VL", "Qwen2VLVideoProcessor", {**_qwen_vision(embed_dim=WIDTH, mlp_ratio=2), "depth": 1}),
+    "qwen2_vl": _qwen(
+        "Qwen2VL",
+        "Qwen2VLVideoProcessor",
+        {**_qwen_vision(embed_dim=WIDTH, mlp_ratio=2), "depth": 1},
+    ),
     "qwen2_5_vl": _qwen(
         "Qwen2_5_VL",
         "Qwen2VLVideoProcessor",
-        _qwen_vision(intermediate_size=2 * WIDTH, window_size=16, out_hidden_size=WIDTH, fullatt_block_indexes=[1]),
+        _qwen_vision(
+            intermediate_size=2 * WIDTH,
+            window_size=16,
+            out_hidden_size=WIDTH,
+            fullatt_block_indexes=[1],
+        ),
     ),
     "qwen3_vl": _qwen(
         "Qwen3VL",
         "Qwen3VLVideoProcessor",
         _qwen_vision(
-            intermediate_size=2 * WIDTH, out_hidden_size=WIDTH, num_position_embeddings=16, deepstack_visual_indexes=[0]
+            intermediate_size=2 * WIDTH,
+            out_hidden_size=WIDTH,
+            num_position_embeddings=16,
+            deepstack_visual_indexes=[0],
         ),
         head_dim=8,
     ),
     "qwen3_5": _qwen(
         "Qwen3_5",
         "Qwen3VLVideoProcessor",
-        _qwen_vision(intermediate_size=2 * WIDTH, out_hidden_size=WIDTH, num_position_embeddings=16),
+        _qwen_vision(
+            intermediate_size=2 * WIDTH, out_hidden_size=WIDTH, num_position_embeddings=16
+        ),
         "Qwen3VL",
         head_dim=8,
-        rope_parameters={"rope_theta": 1e4, "mrope_section": [1, 1, 2], "partial_rotary_factor": 1.0},
+        rope_parameters={
+            "rope_theta": 1e4,
+            "mrope_section": [1, 1, 2],
+            "partial_rotary_factor": 1.0,
+        },
         layer_types=["linear_attention", "full_attention"],
         **{f"linear_{one}": size for one, size in LINEAR.items()},
     ),
@@ -305,11 +401,14 @@ FAMILIES: dict[str, Family] = {
             "image_token_index": token("<image_soft_token>"),
         },
         images=lambda: Gemma3ImageProcessorPil(size={"height": 16, "width": 16}),
-        template="{{ bos_token }}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
-        "{{ raise_exception('turns must alternate') }}{% endif %}<start_of_turn>"
-        "{{ 'model' if m['role'] == 'assistant' else m['role'] }}\n{% for part in m['content'] %}"
-        "{% if part['type'] == 'image' %}<start_of_image>{% else %}{{ part['text'] | trim }}{% endif %}{% endfor %}"
-        "<end_of_turn>\n{% endfor %}{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}",
+        template=(
+            "{{ bos_token }}{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2"
+            " == 0) %}{{ raise_exception('turns must alternate') }}{% endif %}<start_of_turn>{{"
+            " 'model' if m['role'] == 'assistant' else m['role'] }}\n{% for part in m['content']"
+            " %}{% if part['type'] == 'image' %}<start_of_image>{% else %}{{ part['text'] | trim"
+            " }}{% endif %}{% endfor %}<end_of_turn>\n{% endfor %}{% if add_generation_prompt"
+            " %}<start_of_turn>model\n{% endif %}"
+        ),
         end="<end_of_turn>",
         settings={"image_seq_length": 4},
         bytes=False,
@@ -317,7 +416,12 @@ FAMILIES: dict[str, Family] = {
     "paligemma": Family(
         processor="PaliGemmaProcessor",
         model="PaliGemmaConfig",
-        tokens={"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<pad>", "image_token": "<image>"},
+        tokens={
+            "bos_token": "<bos>",
+            "eos_token": "<eos>",
+            "pad_token": "<pad>",
+            "image_token": "<image>",
+        },
         others=tuple(EXTRA_TOKENS),
         config=lambda token, size: {
             "text_config": {"model_type": "gemma", **text(size, head_dim=8)},
@@ -343,26 +447,39 @@ def _sized(images: Any) -> Any:
 def tokenizer(family: Family) -> PreTrainedTokenizerFast:
     """Some three hundred tokens: all bytes or letters, a few words, and the special tokens."""
     special = [*family.tokens.values(), *family.others]
-    letters = pre_tokenizers.ByteLevel.alphabet() if family.bytes else sorted(set(TEXT) - {" "} | {"▁", "\n"})
+    letters = (
+        pre_tokenizers.ByteLevel.alphabet()
+        if family.bytes
+        else sorted(set(TEXT) - {" "} | {"▁", "\n"})
+    )
     core = Tokenizer(models.BPE(unk_token=None if family.bytes else "<unk>"))
     if family.bytes:
-        core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+        core.pre_tokenizer, core.decoder = (
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+            decoders.ByteLevel(),
+        )
     else:
         core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=True)
         core.decoder = decoders.Metaspace(prepend_scheme="first")
         special = ["<unk>", *special]
     trainer = trainers.BpeTrainer(
-        vocab_size=len(letters) + len(special) + 60, initial_alphabet=letters, special_tokens=special,
+        vocab_size=len(letters) + len(special) + 60,
+        initial_alphabet=letters,
+        special_tokens=special,
         show_progress=False,
-    )  # fmt: skip
+    )
     core.train_from_iterator([TEXT] * 4, trainer)
     named = dict(family.tokens) | ({} if family.bytes else {"unk_token": "<unk>"})
-    basic = {k: named.pop(k) for k in ("bos_token", "eos_token", "pad_token", "unk_token") if k in named}
+    basic = {
+        k: named.pop(k) for k in ("bos_token", "eos_token", "pad_token", "unk_token") if k in named
+    }
     return PreTrainedTokenizerFast(tokenizer_object=core, **basic, extra_special_tokens=named)
 
 
 def build(family: Family, directory: Path, seed: int = 0) -> Path:
-    """Write a checkpoint directory of the family with random weights, the processor as published ones are."""
+    """Write a checkpoint directory of the family with random weights, the processor as published
+    ones are.
+    """
     words = tokenizer(family)
     config = getattr(transformers, family.model)(
         **family.config(words.convert_tokens_to_ids, len(words)), dtype="float32"
@@ -370,12 +487,17 @@ def build(family: Family, directory: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     model = AutoModelForImageTextToText.from_config(config)
     for name, parameter in model.named_parameters():
-        # Far from zero, so that what a picture shows can be seen in the losses; Mllama's gates begin closed.
+        # Far from zero, so that what a picture shows can be seen in the losses; Mllama's gates
+        # begin closed.
         if parameter.dim() > 1 or name.endswith("_gate"):
             torch.nn.init.normal_(parameter, std=0.2)
     model.save_pretrained(directory)
     words.save_pretrained(directory)
-    halves = {"image_processor": family.images().to_dict() if callable(family.images) else dict(family.images)}
+    halves = {
+        "image_processor": (
+            family.images().to_dict() if callable(family.images) else dict(family.images)
+        )
+    }
     if family.videos:
         halves["video_processor"] = {"video_processor_type": family.videos, "fps": 2}
     if family.audio:

@@ -29,7 +29,9 @@ def build(directory: Path, seed: int = 0) -> Path:
 
 
 def mixture(directory: Path, tasks: dict[str, int], train: int = 24, answers: int = 8) -> Path:
-    """Write records, pictures and a recipe; `tasks` maps names to the number of words of their answers."""
+    """Write records, pictures and a recipe; `tasks` maps names to the number of words of their
+    answers.
+    """
     colours = ["red", "green", "blue", "yellow"]
     (directory / "images").mkdir(parents=True)
     for colour in colours:
@@ -41,16 +43,17 @@ def mixture(directory: Path, tasks: dict[str, int], train: int = 24, answers: in
             path = directory / "data" / f"{task}_{split}.jsonl"
             path.parent.mkdir(exist_ok=True)
             path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        files = "".join(f"    {s}: data/{task}_{s}.jsonl\n" for s in ("train", "validation", "test"))
+        files = "".join(
+            f"    {s}: data/{task}_{s}.jsonl\n" for s in ("train", "validation", "test")
+        )
         sections.append(f"  {task}:\n{files}")
     build(directory / "base")
     recipe = directory / "recipe.yaml"
     recipe.write_text(
-        f"name: tiny\nimages: images\ntasks:\n{''.join(sections)}"
-        "model: {checkpoint: base, dtype: float32, max_length: 120}\n"
-        "optimization: {epochs: 1, batch_size: 8, micro_batch_size: 4, learning_rate: 1.0e-2, checkpoint_steps: 2}\n"
-        "generation: {max_new_tokens: 4, batch_size: 8}\n"
-        "portions: {mini: 1/4}\nbalance: {bootstrap: 200}\n"
+        f"name: tiny\nimages: images\ntasks:\n{''.join(sections)}model: {{checkpoint: base, dtype:"
+        " float32, max_length: 120}\noptimization: {epochs: 1, batch_size: 8, micro_batch_size:"
+        " 4, learning_rate: 1.0e-2, checkpoint_steps: 2}\ngeneration: {max_new_tokens: 4,"
+        " batch_size: 8}\nportions: {mini: 1/4}\nbalance: {bootstrap: 200}\n"
     )
     return recipe
 

@@ -1,4 +1,6 @@
-"""What a configuration of accelerate may ask for in the runs of a recipe; read without torch, before any run starts."""
+"""What a configuration of accelerate may ask for in the runs of a recipe; read without torch,
+before any run starts.
+"""
 
 from __future__ import annotations
 
@@ -41,12 +43,18 @@ def of_file(path: Path) -> Sharing:
         RecipeError: there is no such file, or it is not YAML.
     """
     if not path.is_file():
-        raise RecipeError(f"{FIELD}: expected a file that `accelerate config` wrote; found no file {path}")
+        raise RecipeError(
+            f"{FIELD}: expected a file that `accelerate config` wrote; found no file {path}"
+        )
     content = read_yaml(path)
     kind = str(content.get("distributed_type", "NO")).upper()
     if kind == "FSDP":
         fsdp = content.get("fsdp_config") or {}
-        return Sharing("fsdp", str(fsdp.get("fsdp_version", 1)), offload=_is_true(fsdp.get("fsdp_offload_params")))
+        return Sharing(
+            "fsdp",
+            str(fsdp.get("fsdp_version", 1)),
+            offload=_is_true(fsdp.get("fsdp_offload_params")),
+        )
     if kind == "DEEPSPEED":
         zero = content.get("deepspeed_config") or {}
         stage, file = str(zero.get("zero_stage", "")), zero.get("deepspeed_config_file")
@@ -58,11 +66,20 @@ def of_file(path: Path) -> Sharing:
 def of_environment(found: Mapping[str, str]) -> Sharing:
     """What `accelerate launch` has put into the environment of its ranks."""
     if _is_true(found.get("ACCELERATE_USE_DEEPSPEED")):
-        stage, file = (found.get(f"ACCELERATE_DEEPSPEED_{what}", "") for what in ("ZERO_STAGE", "CONFIG_FILE"))
-        places = [found.get(f"ACCELERATE_DEEPSPEED_OFFLOAD_{what}_DEVICE") for what in ("OPTIMIZER", "PARAM")]
+        stage, file = (
+            found.get(f"ACCELERATE_DEEPSPEED_{what}", "") for what in ("ZERO_STAGE", "CONFIG_FILE")
+        )
+        places = [
+            found.get(f"ACCELERATE_DEEPSPEED_OFFLOAD_{what}_DEVICE")
+            for what in ("OPTIMIZER", "PARAM")
+        ]
         return Sharing("deepspeed", "", stage, any(map(_is_elsewhere, places)), _is_elsewhere(file))
     if _is_true(found.get("ACCELERATE_USE_FSDP")):
-        return Sharing("fsdp", found.get("FSDP_VERSION", "1"), offload=_is_true(found.get("FSDP_OFFLOAD_PARAMS")))
+        return Sharing(
+            "fsdp",
+            found.get("FSDP_VERSION", "1"),
+            offload=_is_true(found.get("FSDP_OFFLOAD_PARAMS")),
+        )
     return Sharing(None)
 
 
@@ -90,8 +107,8 @@ def fault_of(sharing: Sharing, quantized: bool = False) -> str | None:
 def _fault_of_fsdp(sharing: Sharing) -> str | None:
     if sharing.fsdp_version != "2":
         return (
-            f"{FIELD}: expected fsdp_version: 2 in fsdp_config; found the first version of FSDP, with which nobody "
-            "has tried the runs of a recipe"
+            f"{FIELD}: expected fsdp_version: 2 in fsdp_config; found the first version of FSDP,"
+            " with which nobody has tried the runs of a recipe"
         )
     if sharing.offload:
         return f"{FIELD}: expected fsdp_offload_params: false; parameters on CPUs are not supported"
@@ -101,16 +118,17 @@ def _fault_of_fsdp(sharing: Sharing) -> str | None:
 def _fault_of_deepspeed(sharing: Sharing) -> str | None:
     if sharing.config_file:
         return (
-            f"{FIELD}: expected zero_stage in deepspeed_config, and no deepspeed_config_file: batch, clipping, "
-            "precision, optimizer and schedule are those of the recipe, and such a file may say otherwise"
+            f"{FIELD}: expected zero_stage in deepspeed_config, and no deepspeed_config_file:"
+            " batch, clipping, precision, optimizer and schedule are those of the recipe, and such"
+            " a file may say otherwise"
         )
     if sharing.zero_stage not in STAGES:
         found = sharing.zero_stage or "none"
         return f"{FIELD}: expected zero_stage: 1, 2 or 3 in deepspeed_config; found {found}"
     if sharing.offload:
         return (
-            f"{FIELD}: expected offload_optimizer_device and offload_param_device: none; optimizer and parameters on "
-            "CPUs or disks are not supported"
+            f"{FIELD}: expected offload_optimizer_device and offload_param_device: none; optimizer"
+            " and parameters on CPUs or disks are not supported"
         )
     return None
 
@@ -126,14 +144,18 @@ def refuse(sharing: Sharing, quantized: bool = False) -> None:
 
 
 def faults(recipe: Recipe) -> list[tuple[Path, str]]:
-    """What is wrong with the configurations that probes and final runs of a recipe are started with, by file."""
+    """What is wrong with the configurations that probes and final runs of a recipe are started
+    with, by file.
+    """
     found: dict[tuple[Path, str], None] = {}
     for one in (recipe, recipe.for_probes):
         path = one.resources.accelerate_config
         if path is None:
             continue
         try:
-            fault = fault_of(of_file(path), one.file.model is not None and one.model.quantization is not None)
+            fault = fault_of(
+                of_file(path), one.file.model is not None and one.model.quantization is not None
+            )
         except RecipeError as error:
             fault = str(error)
         if fault:

@@ -1,8 +1,10 @@
-"""`python -m cotbal.answering JOB`: a finished model answers questions that nobody here knows the answers to.
+"""`python -m cotbal.answering JOB`: a finished model answers questions that nobody here knows the
+answers to.
 
-The job file names the recipe, the checkpoint, the pictures and a file of questions (`id`, `image`, `text` a line).
-Answers are kept in pieces, `generations/<first question>.jsonl`, each whole or absent, so that a job that was killed
-goes on with the next piece, and an executor sees that it comes further.
+The job file names the recipe, the checkpoint, the pictures and a file of questions (`id`, `image`,
+`text` a line). Answers are kept in pieces, `generations/<first question>.jsonl`, each whole or
+absent, so that a job that was killed goes on with the next piece, and an executor sees that it
+comes further.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from cotbal.rundir import RunPaths, now, read_json, read_jsonl, write_json, writ
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Answer what is not answered yet; where a launcher started several ranks, all of them come here."""
+    """Answer what is not answered yet; where a launcher started several ranks, all of them come
+    here.
+    """
     file = Path(arguments[0])
     with job_begun(RunPaths(file.parent)) as (ranks, stop):
         _answer(read_json(file), file.parent, ranks, stop)
@@ -35,11 +39,16 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
         Stopped: it was told to stop before the end.
     """
     asked, size = read_jsonl(Path(job["questions"])), int(job["piece"])
-    pieces = {start: directory / "generations" / f"{start:09d}.jsonl" for start in range(0, len(asked), size)}
+    pieces = {
+        start: directory / "generations" / f"{start:09d}.jsonl"
+        for start in range(0, len(asked), size)
+    }
     missing = ranks.agreed([start for start, path in pieces.items() if not path.exists()])
     if not missing:
         return
-    answer = evaluation.answerer(load_recipe(Path(job["recipe"])), job["checkpoint"], ranks, Path(job["images"]))
+    answer = evaluation.answerer(
+        load_recipe(Path(job["recipe"])), job["checkpoint"], ranks, Path(job["images"])
+    )
     for start in missing:
         piece = asked[start : start + size]
         rows = [_row(number, each, job) for number, each in enumerate(piece, start + 1)]
@@ -60,7 +69,12 @@ def _row(number: int, asked: dict[str, Any], job: dict[str, Any]) -> Row:
 def _progress(path: Path, before: int, total: int, ranks: Ranks) -> Callable[[int], None]:
     def report(given: int) -> None:
         done = before + given
-        entry = {"phase": "generating", "done": done, "total": total, "fraction": round(done / total, 4)}
+        entry = {
+            "phase": "generating",
+            "done": done,
+            "total": total,
+            "fraction": round(done / total, 4),
+        }
         if ranks.main:
             write_json(path, {**entry, "detail": "", "loss": None, "time": now()})
 

@@ -38,19 +38,27 @@ if TYPE_CHECKING:
 
 out = Console(highlight=False)
 if not out.is_terminal:
-    out = Console(highlight=False, width=160)  # a file or pipe has no width; do not cut columns to 80
+    out = Console(
+        highlight=False, width=160
+    )  # a file or pipe has no width; do not cut columns to 80
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
-    """A table whose first column is a name; others are numbers, and remarks where the header is empty."""
-    table = Table(box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", title_style="bold")
+    """A table whose first column is a name; others are numbers, and remarks where the header is
+    empty.
+    """
+    table = Table(
+        box=None, padding=(0, 2, 0, 0), title=title, title_justify="left", title_style="bold"
+    )
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i and column else "left", no_wrap=i == 0)
     return table
 
 
 def _show(table: Table) -> None:
-    """Print a table. Where the terminal is narrow words wrap, and no name or number is cut short: lines run over."""
+    """Print a table. Where the terminal is narrow words wrap, and no name or number is cut short:
+    lines run over.
+    """
     for column in table.columns:
         cells = [Text.from_markup(str(cell)).plain for cell in (column.header, *column.cells)]
         pieces = cells if column.no_wrap else " ".join(cells).split()
@@ -62,7 +70,9 @@ def _show(table: Table) -> None:
 
 def show_prepared(splits: Sequence[SplitSummary]) -> None:
     """What every split of a prepared benchmark holds, what it should hold, and every difference."""
-    table = _table("split", "form", "records", "turns", "pictures", "missing", "dropped", "expected")
+    table = _table(
+        "split", "form", "records", "turns", "pictures", "missing", "dropped", "expected"
+    )
     for s in splits:
         expected = "-" if s.expected.records is None else f"{s.expected.records:,}"
         numbers = (f"{count:,}" for count in (s.records, s.turns, s.found, s.missing, s.dropped))
@@ -71,20 +81,45 @@ def show_prepared(splits: Sequence[SplitSummary]) -> None:
     for s in splits:
         if s.differences:
             told = ", ".join(f"{value:+,} {what}" for what, value in s.differences.items())
-            out.print(f"[yellow]differs[/]  {escape(s.task)} {s.split}: {told} than expected", soft_wrap=True)
+            out.print(
+                f"[yellow]differs[/]  {escape(s.task)} {s.split}: {told} than expected",
+                soft_wrap=True,
+            )
     if any(s.expected != Expected() for s in splits):  # of data of the user's own nothing is
         total, right = len(splits), sum(not s.differences for s in splits)
-        out.print(f"\n{right} of {total} splits hold what is expected of them, as far as that is known")
+        out.print(
+            f"\n{right} of {total} splits hold what is expected of them, as far as that is known"
+        )
 
 
 def show_check(found: CheckReport) -> None:
     """Sizes of every split, then warnings and faults, every one of them."""
     table = _table(
-        "task", "split", "records", "turns", "pictures", "missing", "broken", "dropped", "valid tokens", "mini"
+        "task",
+        "split",
+        "records",
+        "turns",
+        "pictures",
+        "missing",
+        "broken",
+        "dropped",
+        "valid tokens",
+        "mini",
     )
     for s in found.tasks:
-        cells = (s.records, s.turns, s.pictures, s.missing, s.broken, s.dropped, s.valid_tokens, s.mini)
-        table.add_row(escape(s.task), s.split, *("-" if cell is None else str(cell) for cell in cells))
+        cells = (
+            s.records,
+            s.turns,
+            s.pictures,
+            s.missing,
+            s.broken,
+            s.dropped,
+            s.valid_tokens,
+            s.mini,
+        )
+        table.add_row(
+            escape(s.task), s.split, *("-" if cell is None else str(cell) for cell in cells)
+        )
     _show(table)
     for warning in found.warnings:
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
@@ -101,7 +136,9 @@ def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
         tokens = "-" if p.tokens is None else f"{p.tokens:.0f}"
         time = "-" if p.seconds is None else duration(p.seconds)
         kind = f"final {method_label(p.run.name)}" if p.kind == "final" else p.kind
-        table.add_row(escape(p.label), kind, str(p.records), tokens, str(p.answers), f"{p.share:.3f}", time)
+        table.add_row(
+            escape(p.label), kind, str(p.records), tokens, str(p.answers), f"{p.share:.3f}", time
+        )
     _show(table)
     out.print(f"\n{plan.sentence()}")
     for warning in warnings:
@@ -117,15 +154,17 @@ def show_forecast(found: Forecast, on: str) -> None:
         times = [f"{share:.2f} x one final run" for share in (found.makespan, found.bound)]
         work = f"{found.gpu_time:.2f} in GPU-time of final runs (nothing was timed here yet)"
     out.print(
-        f"{found.runs} runs on {found.gpus} GPUs ({on}): {times[0]}, {work}; no order of them ends before {times[1]}. "
-        "Waiting in a queue is not counted."
+        f"{found.runs} runs on {found.gpus} GPUs ({on}): {times[0]}, {work}; no order of them ends"
+        f" before {times[1]}. Waiting in a queue is not counted."
     )
 
 
 def show_mini(advice: MiniAdvice) -> None:
     """Where the losses bend, and the mini that holds every bend."""
     if advice.rate is None:
-        out.print("\nNo loss bends so far: let the training with equal weights go on, or log more often.")
+        out.print(
+            "\nNo loss bends so far: let the training with equal weights go on, or log more often."
+        )
         return
     table = _table("task", "loss bends at", "records in the mini", title="\nSuggested mini")
     for task, records in advice.records.items():
@@ -133,7 +172,8 @@ def show_mini(advice: MiniAdvice) -> None:
         table.add_row(escape(task), at, str(records))
     _show(table)
     out.print(
-        f"portions.mini={advice.rate} holds every bend (Appendix C of the paper; it advises 1000 records or more)"
+        f"portions.mini={advice.rate} holds every bend (Appendix C of the paper; it advises 1000"
+        " records or more)"
     )
 
 
@@ -148,7 +188,10 @@ def show_balance(result: Balance) -> None:
         cells = ("n/a" if math.isnan(number) else f"{number:.3f}" for number in numbers)
         table.add_row(escape(unit), f"{result.weights[unit]:.4f}", shown, *cells, verdict)
     _show(table)
-    out.print(f"{result.form} form, {result.difficulty_form} difficulty, temperature {result.temperature:g}")
+    out.print(
+        f"{result.form} form, {result.difficulty_form} difficulty, temperature"
+        f" {result.temperature:g}"
+    )
     for need in result.needs:
         if result.distinguishable(need.unit) is False:
             out.print(f"  {escape(need.sentence())}", soft_wrap=True)
@@ -160,10 +203,14 @@ def show_balance(result: Balance) -> None:
 
 def show_final(mixture: Mixture, paths: RunPaths) -> None:
     """Test scores of a final model."""
-    table = _table("task", "split", "metric", "score", title=f"{method_label(paths.root.name)} on test")
+    table = _table(
+        "task", "split", "metric", "score", title=f"{method_label(paths.root.name)} on test"
+    )
     for task in mixture.tasks:
         for split in task.test:
-            content: Mapping[str, Mapping[str, Mapping[str, float]]] = read_json(paths.scores(task.name, split))
+            content: Mapping[str, Mapping[str, Mapping[str, float]]] = read_json(
+                paths.scores(task.name, split)
+            )
             for metric, entry in content["metrics"].items():
                 table.add_row(escape(task.name), split, metric, f"{entry['score']:.4f}")
     _show(table)
@@ -172,7 +219,9 @@ def show_final(mixture: Mixture, paths: RunPaths) -> None:
 def show_overall(found: Mapping[str, Overall], baseline: str) -> None:
     """Eq. 12-14, one line a method."""
     tasks = list(next(iter(found.values())).tasks)
-    table = _table("method", "improvement", "error", *tasks, title=f"Relative change against {baseline}, in %")
+    table = _table(
+        "method", "improvement", "error", *tasks, title=f"Relative change against {baseline}, in %"
+    )
     for name, each in found.items():
         numbers = (each.improvement, each.error, *each.tasks.values())
         table.add_row(escape(name), *(f"{number:.2f}" for number in numbers))
@@ -195,32 +244,50 @@ def show_comparison(found: Comparison) -> None:
         out.print("No method to hold the others against: compare with stl or ew among the methods.")
         return
     reference = method_label(found.reference)
-    table = _table("method", "improvement", "error", "improvement - EW", "", title=f"Against {reference}, in %")
+    table = _table(
+        "method", "improvement", "error", "improvement - EW", "", title=f"Against {reference}, in %"
+    )
     for name, each in found.against.items():
         minus = found.paired.get(name)
-        clear = "" if minus is None else "distinguishable from EW" if minus.clear else "not distinguishable from EW"
+        clear = (
+            ""
+            if minus is None
+            else "distinguishable from EW"
+            if minus.clear
+            else "not distinguishable from EW"
+        )
         shown = (each.average, each.error) if minus is None else (each.average, each.error, minus)
         cells = [with_interval(d.value, d.bounds, 2, True) for d in shown]
         table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), clear)
     _show(table)
-    out.print(f"seeds: {', '.join(map(str, found.seeds))}; intervals: 95 %, over test samples and seeds")
+    out.print(
+        f"seeds: {', '.join(map(str, found.seeds))}; intervals: 95 %, over test samples and seeds"
+    )
 
 
 def show_curve(found: AmountCurves) -> None:
-    """Scores by amount with their intervals, and the share that the smallest amount reaches of every task."""
+    """Scores by amount with their intervals, and the share that the smallest amount reaches of
+    every task.
+    """
     for content in amount_views.tables(found):
         table = _table(*content.header)
         for row in content.rows:
             table.add_row(*map(escape, row))
-        out.print(f"[bold]{escape(content.title)}[/]", soft_wrap=True)  # longer than a table may be wide
+        out.print(
+            f"[bold]{escape(content.title)}[/]", soft_wrap=True
+        )  # longer than a table may be wide
         _show(table)
         out.print()
     for sentence in amount_views.sentences(found):
         out.print(escape(sentence), soft_wrap=True)
     noise = "samples and seeds" if len(found.matrices) > 1 else "samples"
-    out.print(f"seeds: {', '.join(map(str, found.matrices))}; intervals: 95 %, over validation {noise}")
+    out.print(
+        f"seeds: {', '.join(map(str, found.matrices))}; intervals: 95 %, over validation {noise}"
+    )
     if found.left_out:
-        out.print(f"not shown, because not every seed has them: {', '.join(map(escape, found.left_out))}")
+        out.print(
+            f"not shown, because not every seed has them: {', '.join(map(escape, found.left_out))}"
+        )
 
 
 def show_agreement(found: Agreement) -> None:
@@ -230,8 +297,12 @@ def show_agreement(found: Agreement) -> None:
         verdict = "distinguishable" if unit in found.clear() else ""
         table.add_row(escape(unit), f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}", verdict)
     _show(table)
-    correlation, largest = ("{:.2f} [{:.2f}, {:.2f}]".format(*three) for three in (found.correlation, found.largest))
-    out.print(f"rank correlation {correlation}, largest difference {largest}, {len(found.units)} units")
+    correlation, largest = (
+        "{:.2f} [{:.2f}, {:.2f}]".format(*three) for three in (found.correlation, found.largest)
+    )
+    out.print(
+        f"rank correlation {correlation}, largest difference {largest}, {len(found.units)} units"
+    )
 
 
 def show_status(states: Sequence[State]) -> None:
@@ -254,7 +325,10 @@ def show_status(states: Sequence[State]) -> None:
 def show_estimate(judging: Judging, prices: Prices | None) -> None:
     """What judging takes, before anything is asked."""
     found, judge = judging.estimate, judging.judge
-    out.print(f"Judge: {escape(judge.model)} at {escape(judge.base_url)}{', both orders' if judge.swap else ''}")
+    out.print(
+        f"Judge: {escape(judge.model)} at"
+        f" {escape(judge.base_url)}{', both orders' if judge.swap else ''}"
+    )
     out.print(f"{found.requests} requests to send, {found.settled} are settled already")
     if found.requests:
         expected, most = (_tokens(tokens, prices) for tokens in (found.expected, found.most))
@@ -272,7 +346,9 @@ def _tokens(tokens: Tokens, prices: Prices | None) -> str:
 
 def show_judged(found: Mapping[str, Judged], usd: float | None) -> None:
     """Relative scores, by category where there are several."""
-    table = _table("answers", "category", "pairs", "left out", "mark", "of reference", "relative score")
+    table = _table(
+        "answers", "category", "pairs", "left out", "mark", "of reference", "relative score"
+    )
     for name, each in found.items():
         for c in each.categories():
             marks = (f"{c.answers:.2f}", f"{c.references:.2f}", f"{c.score:.1f}")
@@ -280,7 +356,10 @@ def show_judged(found: Mapping[str, Judged], usd: float | None) -> None:
     _show(table)
     lost = sum(each.categories()[-1].left_out for each in found.values())
     if lost:
-        text = f"{lost} answers got no marks and count nothing; their ids are `left_out` in the files of scores"
+        text = (
+            f"{lost} answers got no marks and count nothing; their ids are `left_out` in the files"
+            " of scores"
+        )
         out.print(f"[yellow]warning[/]  {text}", soft_wrap=True)
     if usd is not None:
         out.print(f"spent here in all: ${usd:.4f}")

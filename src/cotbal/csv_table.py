@@ -1,4 +1,6 @@
-"""A table of numbers as CSV: one corner word, names along both sides, nothing that has to be guessed."""
+"""A table of numbers as CSV: one corner word, names along both sides, nothing that has to be
+guessed.
+"""
 
 from __future__ import annotations
 
@@ -50,27 +52,37 @@ def read_table(path: Path, kind: Kind) -> CsvTable:
     """Read a table; lines without any content are skipped.
 
     Raises:
-        ScoresError: no such file, a malformed header, a repeated name, a row of another length, or a cell that is not
-            a finite number (where gaps are allowed: nor empty); with the line.
+        ScoresError: no such file, a malformed header, a repeated name, a row of another length, or
+            a cell that is not a finite number (where gaps are allowed: nor empty); with the line.
     """
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except OSError as error:
         found = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
-        raise ScoresError(f"{path}: expected a CSV table of {kind.content}; found: {found}") from None
+        raise ScoresError(
+            f"{path}: expected a CSV table of {kind.content}; found: {found}"
+        ) from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ScoresError(f"{path}: expected a CSV table of {kind.content} in UTF-8; {error}") from None
-    numbered = [(number, line) for number, line in enumerate(lines, 1) if any(cell.strip() for cell in line)]
+        raise ScoresError(
+            f"{path}: expected a CSV table of {kind.content} in UTF-8; {error}"
+        ) from None
+    numbered = [
+        (number, line) for number, line in enumerate(lines, 1) if any(cell.strip() for cell in line)
+    ]
     if not numbered:
         raise ScoresError(f"{path}: expected a header {kind.header}; found an empty file")
     header = [cell.strip() for cell in numbered[0][1]]
     if header[0] != kind.corner or len(header) < 2 or "" in header:
         sign = next((sign for sign in ";\t|" if sign in header[0]), None)
         hint = f"; columns are parted by commas here, not by {sign!r}" if sign else ""
-        raise ScoresError(f"{path}: expected a header {kind.header}; found {','.join(header)!r}{hint}")
+        raise ScoresError(
+            f"{path}: expected a header {kind.header}; found {','.join(header)!r}{hint}"
+        )
     columns = _distinct(header[1:], path, re.sub("[<>]", "", kind.column))
     rows = _distinct([line[0].strip() for _, line in numbered[1:]], path, kind.corner)
-    values = [_numbers(line, columns, kind, f"{path}, line {number}") for number, line in numbered[1:]]
+    values = [
+        _numbers(line, columns, kind, f"{path}, line {number}") for number, line in numbered[1:]
+    ]
     return CsvTable(rows, columns, np.array(values, dtype=float).reshape(len(rows), len(columns)))
 
 
@@ -87,7 +99,10 @@ def to_csv(kind: Kind, table: CsvTable) -> str:
 def _distinct(names: Sequence[str], path: Path, kind: str) -> tuple[str, ...]:
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise ScoresError(f"{path}: expected every {kind} once; found {', '.join(map(repr, repeated))} more than once")
+        raise ScoresError(
+            f"{path}: expected every {kind} once; found {', '.join(map(repr, repeated))} more than"
+            " once"
+        )
     return tuple(names)
 
 
@@ -104,6 +119,8 @@ def _numbers(line: Sequence[str], columns: Sequence[str], kind: Kind, place: str
         except ValueError:
             number = float("nan")
         if not np.isfinite(number) and not (kind.gaps and not cell.strip()):
-            raise ScoresError(f"{place}, column {column!r}: expected a finite number; found {cell!r}")
+            raise ScoresError(
+                f"{place}, column {column!r}: expected a finite number; found {cell!r}"
+            )
         numbers.append(number)
     return numbers

@@ -1,4 +1,6 @@
-"""What moves on the screen: running jobs, each with its phase and ETA; a line for counted work; a bar."""
+"""What moves on the screen: running jobs, each with its phase and ETA; a line for counted work; a
+bar.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,19 @@ from cotbal.executors import Job, Outcome
 
 
 class LiveDisplay:
-    """Shows jobs while they run: a context manager, made of jobs to run, jobs already done and how many come after.
+    """Shows jobs while they run: a context manager, made of jobs to run, jobs already done and how
+    many come after.
 
-    It only reads the `progress.json` that workers write, so it shows any executor's jobs in the same way.
+    It only reads the `progress.json` that workers write, so it shows any executor's jobs in the
+    same way.
     """
 
     def __init__(
-        self, waiting: Sequence[Job], finished: Sequence[Job], later: int = 0, console: Console | None = None
+        self,
+        waiting: Sequence[Job],
+        finished: Sequence[Job],
+        later: int = 0,
+        console: Console | None = None,
     ) -> None:
         self.jobs = list(waiting)
         self.console = console or Console(stderr=True)
@@ -36,9 +44,12 @@ class LiveDisplay:
         self.kept = len(finished)
         self.then = f", {later} after them" if later else ""
         self.live = Live(
-            console=self.console, get_renderable=self._table, refresh_per_second=4, transient=True,
+            console=self.console,
+            get_renderable=self._table,
+            refresh_per_second=4,
+            transient=True,
             auto_refresh=self.console.is_terminal,
-        )  # fmt: skip
+        )
 
     def __enter__(self) -> Callable[[Outcome], None]:
         if self.kept:
@@ -47,7 +58,10 @@ class LiveDisplay:
         return self._ended
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.live.stop()
 
@@ -56,8 +70,12 @@ class LiveDisplay:
         mark = "[green]done[/]" if outcome.ok else "[red]failed[/]"
         left = len(self.jobs) - len(self.outcomes)
         eta = self._eta()
-        rest = f", {left} to go, about {duration(eta)}{self.then}" if left and eta is not None else ""
-        self.console.print(f"{mark}  {outcome.job.name}  {duration(outcome.seconds)}{rest}", highlight=False)
+        rest = (
+            f", {left} to go, about {duration(eta)}{self.then}" if left and eta is not None else ""
+        )
+        self.console.print(
+            f"{mark}  {outcome.job.name}  {duration(outcome.seconds)}{rest}", highlight=False
+        )
 
     def _table(self) -> RenderableType:
         table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
@@ -70,7 +88,11 @@ class LiveDisplay:
         total = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
         count = f"{len(self.outcomes)} of {len(self.jobs)} runs{self.then}"
         total.add_row(
-            Text("together", style="bold"), ProgressBar(100, 100 * share, width=24), f"{share:4.0%}", count, left
+            Text("together", style="bold"),
+            ProgressBar(100, 100 * share, width=24),
+            f"{share:4.0%}",
+            count,
+            left,
         )
         return Group(table, total)
 
@@ -83,13 +105,25 @@ class LiveDisplay:
         if progress.get("loss") is not None:
             detail += f"  loss {progress['loss']:.2f}"
         elapsed = time.time() - self.begun.setdefault(job.name, time.time())
-        left = f"{duration(elapsed * (1 - fraction) / fraction)} left" if fraction > 0.02 and elapsed > 2 else ""
-        return Text(job.name), ProgressBar(100, 100 * fraction, width=24), f"{fraction:4.0%}", detail, left
+        left = (
+            f"{duration(elapsed * (1 - fraction) / fraction)} left"
+            if fraction > 0.02 and elapsed > 2
+            else ""
+        )
+        return (
+            Text(job.name),
+            ProgressBar(100, 100 * fraction, width=24),
+            f"{fraction:4.0%}",
+            detail,
+            left,
+        )
 
     def _progress(self, job: Job) -> dict[str, object] | None:
         """Where a worker of this session is; what an earlier one left behind does not count."""
         try:
-            progress: dict[str, object] = json.loads((job.directory / "progress.json").read_text(encoding="utf-8"))
+            progress: dict[str, object] = json.loads(
+                (job.directory / "progress.json").read_text(encoding="utf-8")
+            )
         except (OSError, json.JSONDecodeError):
             return None
         return progress if float(str(progress["time"])) >= self.started - 1 else None
@@ -121,7 +155,9 @@ def bar() -> Iterator[Callable[[str, int, int], None]]:
     screen = Console(stderr=True)
     with Progress(console=screen, disable=not screen.is_terminal, transient=True) as progress:
         shown = progress.add_task("", total=None)
-        yield lambda what, done, total: progress.update(shown, description=escape(what), completed=done, total=total)
+        yield lambda what, done, total: progress.update(
+            shown, description=escape(what), completed=done, total=total
+        )
 
 
 def duration(seconds: float) -> str:

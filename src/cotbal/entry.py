@@ -1,4 +1,6 @@
-"""How a process of an executor begins and ends: one job file, one or several ranks, one place to tell of a fault."""
+"""How a process of an executor begins and ends: one job file, one or several ranks, one place to
+tell of a fault.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,17 @@ from cotbal.hosts.sharding import refuse_other_sharding
 from cotbal.ranks import Ranks, Stopped, is_of_another, join, leave_with_parent, stop_signal
 from cotbal.rundir import RunPaths, locked, now, write_json
 
-LOCK_SECONDS = 300.0  # an orphan leaves within a second or two, but one that was told to stop may still be saving
+# an orphan leaves within a second or two, but one that was told to stop may still be saving
+LOCK_SECONDS = 300.0
 
 
 @contextmanager
 def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
-    """The ranks of a job, and whether it is told to stop; the first rank holds the lock of its directory meanwhile.
+    """The ranks of a job, and whether it is told to stop; the first rank holds the lock of its
+    directory meanwhile.
 
-    A fault is written where the driver looks for it. Ends the process with the code STOPPED after `Stopped`.
+    A fault is written where the driver looks for it. Ends the process with the code STOPPED after
+    `Stopped`.
 
     Raises:
         CotbalError: the launcher shares models out in a way that is not supported.
@@ -42,5 +47,8 @@ def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
         sys.exit(STOPPED)
     except Exception as error:
         if not is_of_another(error):
-            write_json(paths.failure, {"message": f"{type(error).__name__}: {sentence(error)}", "time": now()})
+            write_json(
+                paths.failure,
+                {"message": f"{type(error).__name__}: {sentence(error)}", "time": now()},
+            )
         raise

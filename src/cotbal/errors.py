@@ -1,4 +1,6 @@
-"""What a user can cause, said in one clear sentence: what was expected, what was found, what to do next."""
+"""What a user can cause, said in one clear sentence: what was expected, what was found, what to do
+next.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from collections.abc import Sequence
 
 
 class CotbalError(Exception):
-    """A fault that the user can mend; the command line prints it without a traceback and exits with 2."""
+    """A fault that the user can mend; the command line prints it without a traceback and exits with
+    2.
+    """
 
 
 class RecipeError(CotbalError):
@@ -34,10 +38,14 @@ class MissingDependency(CotbalError):
     """An optional package is not installed."""
 
     def __init__(self, feature: str, extra: str) -> None:
-        super().__init__(f'{feature} needs packages that are not installed: pip install "cotbal[{extra}]"')
+        super().__init__(
+            f'{feature} needs packages that are not installed: pip install "cotbal[{extra}]"'
+        )
 
 
 def near(word: str, known: Sequence[str]) -> str:
-    """What to add to a message about a word that is not known: the one that was probably meant, or nothing."""
+    """What to add to a message about a word that is not known: the one that was probably meant, or
+    nothing.
+    """
     close = difflib.get_close_matches(word, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

@@ -47,24 +47,32 @@ def generate(
     ranks: Ranks = ALONE,
     workers: int = 0,
 ) -> list[str]:
-    """Greedy answers, in the order of `rows`; ranks take batches in turn, and all of them get all answers.
+    """Greedy answers, in the order of `rows`; ranks take batches in turn, and all of them get all
+    answers.
 
-    Rows of similar length share a batch, padded on the left, so that little is computed for nothing; a batch ends
-    when its last row has ended. `workers` processes a rank make the next batches meanwhile.
+    Rows of similar length share a batch, padded on the left, so that little is computed for
+    nothing; a batch ends when its last row has ended. `workers` processes a rank make the next
+    batches meanwhile.
     """
-    order = sorted(range(len(rows)), key=lambda i: sum(len(turn.text) for turn in rows[i].record.turns[:-1]))
+    order = sorted(
+        range(len(rows)), key=lambda i: sum(len(turn.text) for turn in rows[i].record.turns[:-1])
+    )
     answers: dict[int, str] = {}
     starts = range(0, len(rows), settings.batch_size)[ranks.rank :: ranks.size]
     shares = [order[start : start + settings.batch_size] for start in starts]
     batches = made(shares, lambda places: collator.prompts([rows[i] for i in places]), workers)
     for start, places, batch in zip(starts, shares, batches, strict=True):
-        answers |= zip(places, _answers(model, collator, batch, settings.max_new_tokens), strict=True)
+        answers |= zip(
+            places, _answers(model, collator, batch, settings.max_new_tokens), strict=True
+        )
         report(start + len(places))
     found = {place: answer for part in ranks.gathered(answers) for place, answer in part.items()}
     return [found[place] for place in range(len(rows))]
 
 
-def _answers(model: Any, collator: AnyCollator, batch: dict[str, Any], max_new_tokens: int) -> list[str]:
+def _answers(
+    model: Any, collator: AnyCollator, batch: dict[str, Any], max_new_tokens: int
+) -> list[str]:
     inputs = {key: _to(value, model) for key, value in batch.items()}
     with torch.inference_mode():
         tokens = model.generate(**inputs, max_new_tokens=max_new_tokens)
@@ -79,9 +87,11 @@ def _to(value: Any, model: Any) -> Any:
 
 
 def set_greedy(model: Any, collator: AnyCollator) -> None:
-    """One answer a prompt, the likeliest token each time; sampling settings of the checkpoint are dropped.
+    """One answer a prompt, the likeliest token each time; sampling settings of the checkpoint are
+    dropped.
 
-    An answer ends at the token that ended the turns of the training, beside those that the checkpoint names.
+    An answer ends at the token that ended the turns of the training, beside those that the
+    checkpoint names.
     """
     settings, tokenizer = model.generation_config, collator.tokenizer
     settings.do_sample, settings.num_beams = False, 1
@@ -95,7 +105,9 @@ def set_greedy(model: Any, collator: AnyCollator) -> None:
 def write_generations(
     paths: RunPaths, task: str, split: str, records: Sequence[Record], answers: Sequence[str]
 ) -> None:
-    """Keep every answer beside its question and references, so that scores can be computed again without a model."""
+    """Keep every answer beside its question and references, so that scores can be computed again
+    without a model.
+    """
     rows = (
         {
             "id": record.id,

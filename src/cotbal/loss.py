@@ -1,17 +1,19 @@
 """The loss of one optimizer step, Eq. 1, 2 and TLA: token sums, counts and one coefficient a task.
 
-With `S_t` the summed loss and `n_t` the number of valid tokens of task t **over one optimizer step** (all accumulation
-micro-batches, all ranks), every method of the paper is `loss = sum_t c_t * S_t`:
+With `S_t` the summed loss and `n_t` the number of valid tokens of task t **over one optimizer
+step** (all accumulation micro-batches, all ranks), every method of the paper is `loss = sum_t c_t *
+S_t`:
 
 | method | c_t |
 |---|---|
 | EW, Eq. 1 | `1 / sum n` |
-| VITW, Eq. 2 | `w_t / sum_s w_s n_s` (normalizer `weights`) or `w_t / sum n` (normalizer `tokens`) |
+| VITW, Eq. 2 | `w_t / sum_s w_s n_s` (`normalizer: weights`), `w_t / sum n` (`: tokens`) |
 | TLA | `1 / (K n_t)`, K = tasks present in the step |
 
-The counts need labels and task ids only, so the coefficients are known before the first forward pass and gradients
-accumulate exactly. Dividing inside each micro-batch instead would cancel the weight wherever a micro-batch holds a
-single task; the normalizer `per_device` does so, to compare with the published code.
+The counts need labels and task ids only, so the coefficients are known before the first forward
+pass and gradients accumulate exactly. Dividing inside each micro-batch instead would cancel the
+weight wherever a micro-batch holds a single task; the normalizer `per_device` does so, to compare
+with the published code.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ Normalizer = Literal["weights", "tokens", "per_device"]
 
 
 def predicting(labels: Int[Tensor, "row position"]) -> Bool[Tensor, "row position"]:
-    """True at the positions whose next token carries loss; a token is valid by its label alone, never by its loss."""
+    """True at the positions whose next token carries loss; a token is valid by its label alone,
+    never by its loss.
+    """
     mask = torch.zeros_like(labels, dtype=torch.bool)
     mask[:, :-1] = labels[:, 1:] != IGNORED
     return mask
@@ -43,33 +47,45 @@ def token_tasks(
         labels: as the model gets them.
         task_ids: one a row, or one a position where rows of several tasks are packed into one.
     """
-    assert task_ids.shape in (labels.shape[:1], labels.shape), f"{tuple(task_ids.shape)} for {tuple(labels.shape)}"
+    assert task_ids.shape in (
+        labels.shape[:1],
+        labels.shape,
+    ), f"{tuple(task_ids.shape)} for {tuple(labels.shape)}"
     per_position = task_ids if task_ids.dim() == 2 else task_ids[:, None].expand_as(labels)
     # Of the token that is predicted, not of the position that predicts it.
     return per_position[:, 1:][labels[:, 1:] != IGNORED]
 
 
 def token_counts(
-    labels: Int[Tensor, "row position"], task_ids: Int[Tensor, " row"] | Int[Tensor, "row position"], tasks: int
+    labels: Int[Tensor, "row position"],
+    task_ids: Int[Tensor, " row"] | Int[Tensor, "row position"],
+    tasks: int,
 ) -> Int[Tensor, " task"]:
     """`n_t`: number of valid tokens of every task in a batch."""
     found = token_tasks(labels, task_ids)
-    return torch.zeros(tasks, dtype=torch.long, device=labels.device).index_add_(0, found, torch.ones_like(found))
+    return torch.zeros(tasks, dtype=torch.long, device=labels.device).index_add_(
+        0, found, torch.ones_like(found)
+    )
 
 
-def token_losses(logits: Float[Tensor, "token word"], targets: Int[Tensor, " token"]) -> Float[Tensor, " token"]:
+def token_losses(
+    logits: Float[Tensor, "token word"], targets: Int[Tensor, " token"]
+) -> Float[Tensor, " token"]:
     """Negative log-likelihood of every valid token, in float32 whatever the model computes in."""
     return F.cross_entropy(logits.float(), targets, reduction="none")
 
 
 def token_level(
-    counts: Int[Tensor, " task"], weights: Float[Tensor, " task"], normalizer: Normalizer = "weights"
+    counts: Int[Tensor, " task"],
+    weights: Float[Tensor, " task"],
+    normalizer: Normalizer = "weights",
 ) -> Float[Tensor, " task"]:
     """Coefficients of VITW, Eq. 2; with equal weights those of EW, Eq. 1.
 
-    `weights` divides by the weighted count, which keeps the scale of EW whatever tasks a step holds; `tokens` divides
-    by the plain count, as most trainers do, so that the scale follows the step's mean weight. `per_device` is the
-    form of `weights` for counts of one micro-batch on one rank alone.
+    `weights` divides by the weighted count, which keeps the scale of EW whatever tasks a step
+    holds; `tokens` divides by the plain count, as most trainers do, so that the scale follows the
+    step's mean weight. `per_device` is the form of `weights` for counts of one micro-batch on one
+    rank alone.
     """
     counts = counts.to(weights.dtype)
     total = counts.sum() if normalizer == "tokens" else (weights * counts).sum()
@@ -83,12 +99,20 @@ def task_level(counts: Int[Tensor, " task"]) -> Float[Tensor, " task"]:
 
 
 def weighted_sum(
-    losses: Float[Tensor, " token"], tasks_of: Int[Tensor, " token"], coefficients: Float[Tensor, " task"]
+    losses: Float[Tensor, " token"],
+    tasks_of: Int[Tensor, " token"],
+    coefficients: Float[Tensor, " task"],
 ) -> Float[Tensor, ""]:
-    """`sum_t c_t S_t` over the tokens of one micro-batch; parts of a step add up to the loss of the step."""
+    """`sum_t c_t S_t` over the tokens of one micro-batch; parts of a step add up to the loss of the
+    step.
+    """
     return (losses * coefficients[tasks_of]).sum()
 
 
-def task_sums(losses: Float[Tensor, " token"], tasks_of: Int[Tensor, " token"], tasks: int) -> Float[Tensor, " task"]:
-    """`S_t`: summed, unweighted loss of every task, detached, for the curves and the dynamic methods."""
+def task_sums(
+    losses: Float[Tensor, " token"], tasks_of: Int[Tensor, " token"], tasks: int
+) -> Float[Tensor, " task"]:
+    """`S_t`: summed, unweighted loss of every task, detached, for the curves and the dynamic
+    methods.
+    """
     return torch.zeros(tasks, device=losses.device).index_add_(0, tasks_of, losses.detach())

@@ -1,4 +1,6 @@
-"""A metric at work: answers and references in, the score of every sample out (docs/metrics.md says what one is)."""
+"""A metric at work: answers and references in, the score of every sample out (docs/metrics.md says
+what one is).
+"""
 
 from __future__ import annotations
 
@@ -29,19 +31,20 @@ def load_metric(name: str) -> ModuleType:
     missing = [part for part in parts if not hasattr(module, part)]
     if missing:
         raise CotbalError(
-            f"metric {name}: expected a module with {', '.join(parts)}; found none called {', '.join(missing)} "
-            f"in {module.__file__}"
+            f"metric {name}: expected a module with {', '.join(parts)}; found none called"
+            f" {', '.join(missing)} in {module.__file__}"
         )
     if module.HIGHER_IS_BETTER is not True:
         raise CotbalError(
-            f"metric {name}: expected HIGHER_IS_BETTER = True, since the equations divide by gains; "
-            f"found {module.HIGHER_IS_BETTER!r}; turn it round, such as 1 - error"
+            f"metric {name}: expected HIGHER_IS_BETTER = True, since the equations divide by gains;"
+            f" found {module.HIGHER_IS_BETTER!r}; turn it round, such as 1 - error"
         )
     return module
 
 
 def given_by(name: str) -> str | None:
-    """The command that gives the scores of a metric which nothing here can compute, a judge's; None for all others.
+    """The command that gives the scores of a metric which nothing here can compute, a judge's; None
+    for all others.
 
     Raises:
         CotbalError: there is no such metric.
@@ -51,10 +54,11 @@ def given_by(name: str) -> str | None:
 
 
 def fault_finder(name: str) -> FindFault | None:
-    """What says which references the metric called `name` cannot score, before anything is spent on an answer.
+    """What says which references the metric called `name` cannot score, before anything is spent on
+    an answer.
 
-    It gives the fault in the references of one sample, or an empty text. None when the metric takes any reference:
-    one that does not offers `fault_of(references)`.
+    It gives the fault in the references of one sample, or an empty text. None when the metric takes
+    any reference: one that does not offers `fault_of(references)`.
 
     Raises:
         CotbalError: there is no such metric.
@@ -82,15 +86,19 @@ def measure(
         name: of the metric.
         predictions: one answer a sample.
         references: the right answers of every sample.
-        records: what else is known of every sample, for metrics that ask: `images`, and `details` such as a category.
+        records: what else is known of every sample, for metrics that ask: `images`, and `details`
+            such as a category.
 
     Raises:
-        CotbalError: there is no such metric, it cannot score these samples, or gives something else than one number
-            for each.
+        CotbalError: there is no such metric, it cannot score these samples, or gives something else
+            than one number for each.
     """
     metric = load_metric(name)
     if hasattr(metric, "GIVEN_BY"):
-        raise CotbalError(f"metric {name}: answers and references are not enough; `{metric.GIVEN_BY}` gives its scores")
+        raise CotbalError(
+            f"metric {name}: answers and references are not enough; `{metric.GIVEN_BY}` gives its"
+            " scores"
+        )
     known = [{}] * len(references) if records is None else records
     values = _numbers(name, metric.score, predictions, references, known)
     if not hasattr(metric, "weights"):
@@ -108,13 +116,17 @@ def _numbers(
     references: Sequence[Sequence[str]],
     records: Sequence[Mapping[str, Any]],
 ) -> np.ndarray:
-    """What a function of the metric gives, which takes the records only if it has a parameter of that name."""
+    """What a function of the metric gives, which takes the records only if it has a parameter of
+    that name.
+    """
     asks = "records" in inspect.signature(function).parameters
-    found = np.asarray(function(predictions, references, **({"records": records} if asks else {})), dtype=float)
+    found = np.asarray(
+        function(predictions, references, **({"records": records} if asks else {})), dtype=float
+    )
     if found.shape != (len(predictions),) or not np.isfinite(found).all():
         raise CotbalError(
-            f"metric {name}: expected of {function.__name__} one finite number for each of {len(predictions)} samples; "
-            f"found {_what(found, len(predictions))}"
+            f"metric {name}: expected of {function.__name__} one finite number for each of"
+            f" {len(predictions)} samples; found {_what(found, len(predictions))}"
         )
     return found
 

@@ -17,9 +17,11 @@ class Task:
         test: split name -> file of records; empty when the task has no test set.
         metric: name of the metric that feeds the equations (higher is better).
         test_metrics: names of the metrics reported on the test splits.
-        instruction: text appended to the first human turn, or None when the records already hold it.
+        instruction: text appended to the first human turn, or None when the records already hold
+            it.
         group: name of the group whose weight this task shares, or None.
-        balanced: False for a task that takes no part in the probes and trains with the mean weight, 1.
+        balanced: False for a task that takes no part in the probes and trains with the mean weight,
+            1.
     """
 
     name: str

@@ -1,4 +1,6 @@
-"""The file name is the registry: a name is a module of one of our packages, or a dotted path of the user's own."""
+"""The file name is the registry: a name is a module of one of our packages, or a dotted path of the
+user's own.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +13,15 @@ from cotbal.errors import CotbalError, near
 
 
 def names(package: str) -> list[str]:
-    """The names that a package of ours offers, sorted; `package` is a dotted name such as `cotbal.metrics`."""
+    """The names that a package of ours offers, sorted; `package` is a dotted name such as
+    `cotbal.metrics`.
+    """
     spec = importlib.util.find_spec(package)
     assert spec is not None
     assert spec.submodule_search_locations is not None
-    return sorted(m.name for m in pkgutil.iter_modules(spec.submodule_search_locations) if m.name[0] != "_")
+    return sorted(
+        m.name for m in pkgutil.iter_modules(spec.submodule_search_locations) if m.name[0] != "_"
+    )
 
 
 def load(package: str, name: str) -> ModuleType:
@@ -33,6 +39,6 @@ def load(package: str, name: str) -> ModuleType:
                 raise  # the module is there, but misses something itself
     kind, known = package.rpartition(".")[2], names(package)
     raise CotbalError(
-        f"{kind}: expected one of {', '.join(known)}, or the dotted path of your own module; found {name!r}"
-        + near(name, known)
+        f"{kind}: expected one of {', '.join(known)}, or the dotted path of your own module; found"
+        f" {name!r}" + near(name, known)
     )

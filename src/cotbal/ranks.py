@@ -16,7 +16,9 @@ from torch import distributed
 
 from cotbal.executors import PARENT, PREEMPTIBLE
 
-PATIENCE = timedelta(hours=2)  # ranks wait for the slowest answers, and for rank 0 while it writes a large model
+PATIENCE = timedelta(
+    hours=2
+)  # ranks wait for the slowest answers, and for rank 0 while it writes a large model
 
 T = TypeVar("T")
 
@@ -74,7 +76,9 @@ ALONE = Ranks()
 
 
 def join() -> Ranks:
-    """Meet the others, if a launcher says in the environment that there are any; each takes a GPU of its own."""
+    """Meet the others, if a launcher says in the environment that there are any; each takes a GPU
+    of its own.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     gpus = torch.cuda.is_available()
@@ -87,11 +91,15 @@ def join() -> Ranks:
 
 def is_of_another(error: BaseException) -> bool:
     """Whether an exception only says that another rank is gone; that one knows why."""
-    return isinstance(error, distributed.DistError) or any(word in str(error) for word in ("gloo", "NCCL"))
+    return isinstance(error, distributed.DistError) or any(
+        word in str(error) for word in ("gloo", "NCCL")
+    )
 
 
 def leave_with_parent() -> None:
-    """End when the driver is gone, or the launcher: nobody would read the result, and a successor needs the place."""
+    """End when the driver is gone, or the launcher: nobody would read the result, and a successor
+    needs the place.
+    """
     driver = os.environ.get(PARENT)
     if driver is None:
         return
@@ -114,7 +122,9 @@ def _is_there(process: int) -> bool:
 
 
 def stop_signal() -> Callable[[], bool]:
-    """Whether SIGTERM came, where the executor said that it means: save, and leave the place to somebody else."""
+    """Whether SIGTERM came, where the executor said that it means: save, and leave the place to
+    somebody else.
+    """
     asked = threading.Event()
     if PREEMPTIBLE in os.environ:
         signal.signal(signal.SIGTERM, lambda *_: asked.set())

@@ -1,4 +1,5 @@
-"""Recipe: everything that determines a result, and nothing that does not. Strict YAML in and out."""
+"""Recipe: everything that determines a result, and nothing that does not. Strict YAML in and
+out."""
 
 from __future__ import annotations
 
@@ -46,12 +47,16 @@ class Recipe:
             RecipeError: the recipe has none; it can plan and check, but not train.
         """
         if self.file.model is None:
-            raise RecipeError(f"{self.path}: expected a section `model` with a checkpoint to train; found none")
+            raise RecipeError(
+                f"{self.path}: expected a section `model` with a checkpoint to train; found none"
+            )
         return self.file.model
 
     @property
     def checkpoint(self) -> str:
-        """The base checkpoint: a directory if there is one beside the recipe, otherwise the name of a hub model."""
+        """The base checkpoint: a directory if there is one beside the recipe, otherwise the name of
+        a hub model.
+        """
         return self._located(self.model.checkpoint)
 
     def _located(self, checkpoint: str) -> str:
@@ -60,12 +65,15 @@ class Recipe:
 
     @property
     def for_probes(self) -> Recipe:
-        """The recipe that probes are trained by: this one, but for what the section `probes` changes."""
+        """The recipe that probes are trained by: this one, but for what the section `probes`
+        changes.
+        """
         return replace(self, file=self.file.with_probes())
 
     @property
     def probes_differ(self) -> bool:
-        """Whether probes are trained otherwise than final models; what they run on does not matter."""
+        """Whether probes are trained otherwise than final models; what they run on does not
+        matter."""
         probes = self.file.probes
         return probes is not None and bool(probes.model or probes.optimization)
 
@@ -86,13 +94,21 @@ class Recipe:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the settings (not of the data, nor of where it lies), for a reader to tell two recipes apart."""
+        """Hash of the settings (not of the data, nor of where it lies), for a reader to tell two
+        recipes apart.
+        """
         content = self.file.model_dump(
             mode="json", exclude={"images": True, "resources": True, "probes": {"resources"}}
         )
         for task in self.mixture.tasks:
-            content["tasks"][task.name] |= {"train": None, "validation": task.validation is not None}
-            content["tasks"][task.name] |= {"test": list(task.test), "test_metrics": list(task.test_metrics)}
+            content["tasks"][task.name] |= {
+                "train": None,
+                "validation": task.validation is not None,
+            }
+            content["tasks"][task.name] |= {
+                "test": list(task.test),
+                "test_metrics": list(task.test_metrics),
+            }
         if self.file.model is not None:
             content["model"]["checkpoint"] = Path(self.checkpoint).name
         text = json.dumps(content, sort_keys=True)
@@ -112,9 +128,13 @@ class Recipe:
         if self.file.model is not None:
             content["model"]["checkpoint"] = self.checkpoint
         if self.file.probes is not None and "checkpoint" in self.file.probes.model:
-            content["probes"]["model"]["checkpoint"] = self._located(self.file.probes.model["checkpoint"])
+            content["probes"]["model"]["checkpoint"] = self._located(
+                self.file.probes.model["checkpoint"]
+            )
         if self.file.probes is not None and self.file.probes.resources.get("accelerate_config"):
-            content["probes"]["resources"]["accelerate_config"] = str(self.for_probes.resources.accelerate_config)
+            content["probes"]["resources"]["accelerate_config"] = str(
+                self.for_probes.resources.accelerate_config
+            )
         return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
 
 
@@ -134,7 +154,9 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     root = path.resolve().parent
     tasks = tuple(_task(name, section, root) for name, section in file.tasks.items())
     if not any(task.balanced for task in tasks):
-        raise RecipeError(f"{path}: expected at least one balanced task; every task says balanced: false")
+        raise RecipeError(
+            f"{path}: expected at least one balanced task; every task says balanced: false"
+        )
     return Recipe(path.resolve(), file.name, Mixture(tasks), root / (file.images or "."), file)
 
 
@@ -155,12 +177,20 @@ _MEMBER = re.compile(r"\[.*\]|constrained-(float|str)|.*-or-.*\[.*|(dict|literal
 
 
 def _explain(error: ValidationError) -> str:
-    """Every fault once, one a line; where values of several kinds may stand, the kinds are joined by `or`."""
+    """Every fault once, one a line; where values of several kinds may stand, the kinds are joined
+    by `or`.
+    """
     told: dict[tuple[str, ...], list[Any]] = {}
     for fault in error.errors():
         told.setdefault(_place(fault), []).append(fault)
-    # Of a place and one inside it the inner one is at fault: the mapping itself was the right thing to write there.
-    outer = {place for place in told for other in told if len(place) < len(other) and other[: len(place)] == place}
+    # Of a place and one inside it the inner one is at fault: the mapping itself was the right thing
+    # to write there.
+    outer = {
+        place
+        for place in told
+        for other in told
+        if len(place) < len(other) and other[: len(place)] == place
+    }
     lines = []
     for place in [place for place in told if place not in outer]:
         texts = list(dict.fromkeys(map(_message, told[place])))
@@ -183,7 +213,9 @@ def _found(fault: Any) -> str:
         return near(str(fault["loc"][-1]), _all_fields())
     if fault["type"] in _SAID or isinstance(fault["input"], dict):
         return ""
-    choices = re.findall("'(.*?)'", fault["ctx"]["expected"]) if fault["type"] == "literal_error" else []
+    choices = (
+        re.findall("'(.*?)'", fault["ctx"]["expected"]) if fault["type"] == "literal_error" else []
+    )
     return f"; found {fault['input']!r}{near(str(fault['input']), choices)}"
 
 
@@ -204,12 +236,22 @@ def _message(fault: Any) -> str:
 
 
 def _all_fields() -> list[str]:
-    known = [each for each in vars(sections).values() if isinstance(each, type) and issubclass(each, BaseModel)]
+    known = [
+        each
+        for each in vars(sections).values()
+        if isinstance(each, type) and issubclass(each, BaseModel)
+    ]
     return [name for section in known for name in section.model_fields]
 
 
 def _task(name: str, section: TaskSection, root: Path) -> Task:
-    tests = {} if section.test is None else section.test if isinstance(section.test, dict) else {"test": section.test}
+    tests = (
+        {}
+        if section.test is None
+        else section.test
+        if isinstance(section.test, dict)
+        else {"test": section.test}
+    )
     return Task(
         name=name,
         train=root / section.train,

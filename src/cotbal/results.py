@@ -57,7 +57,9 @@ class Results:
             ScoresError: there is no such row.
         """
         if method not in self.methods:
-            raise ScoresError(f"expected one of the methods {', '.join(self.methods)}; found {method!r}")
+            raise ScoresError(
+                f"expected one of the methods {', '.join(self.methods)}; found {method!r}"
+            )
         return self.methods.index(method)
 
     def to_csv(self) -> str:
@@ -69,10 +71,15 @@ def read_results(path: Path) -> Results:
     """Read a table with header `method,<task>:<metric>,...` and one row a method.
 
     Raises:
-        ScoresError: no such file, a malformed header, a repeated method or metric, a cell that is not a finite number.
+        ScoresError: no such file, a malformed header, a repeated method or metric, a cell that is
+            not a finite number.
     """
     table = read_table(path, KIND)
     parts = [name.rpartition(":") for name in table.columns]
     if not all(task and metric for task, _, metric in parts):
-        raise ScoresError(f"{path}: expected a header {KIND.header}; found {','.join(table.columns)!r}")
-    return Results(table.rows, tuple(Column(task, metric) for task, _, metric in parts), table.values)
+        raise ScoresError(
+            f"{path}: expected a header {KIND.header}; found {','.join(table.columns)!r}"
+        )
+    return Results(
+        table.rows, tuple(Column(task, metric) for task, _, metric in parts), table.values
+    )

@@ -25,7 +25,9 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """A text file to write into piece by piece, which takes the place of `path` when the block ends well."""
+    """A text file to write into piece by piece, which takes the place of `path` when the block ends
+    well.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -58,12 +60,15 @@ def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file that was written by us. Raises RunError where something else has been written over it."""
+    """Read a JSON file that was written by us. Raises RunError where something else has been
+    written over it.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunError(
-            f"{path}: expected JSON as cotbal writes it, whole or not at all; found it broken ({error})"
+            f"{path}: expected JSON as cotbal writes it, whole or not at all; found it broken"
+            f" ({error})"
         ) from None
 
 
@@ -72,7 +77,8 @@ def read_jsonl(path: Path) -> list[Any]:
     if not path.exists():
         return []
     rows = []
-    # Not splitlines(): JSON may hold other line separators of Unicode inside a text. A cut may go through a character.
+    # Not splitlines(): JSON may hold other line separators of Unicode inside a text. A cut may go
+    # through a character.
     for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             rows.append(json.loads(line))
@@ -90,7 +96,8 @@ def append_jsonl(path: Path, row: Any) -> None:
 
 @contextmanager
 def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold `path` for this process alone; the system lets go when the process dies, however it dies.
+    """Hold `path` for this process alone; the system lets go when the process dies, however it
+    dies.
 
     Raises:
         RunError: another process still holds it after `wait` seconds.
@@ -101,7 +108,8 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
         lock.acquire(timeout=wait, poll_interval=0.05)
     except Timeout:
         raise RunError(
-            f"{path.parent}: another cotbal command works in this directory; wait for it, or give another --out"
+            f"{path.parent}: another cotbal command works in this directory; wait for it, or give"
+            " another --out"
         ) from None
     try:
         yield
@@ -110,7 +118,9 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds `path`; one on another machine is seen only where the file system shares locks."""
+    """Whether a process holds `path`; one on another machine is seen only where the file system
+    shares locks.
+    """
     if not path.exists():
         return False
     try:
@@ -260,7 +270,9 @@ class RunDir:
         return self.root / "portions" / f"{task}.csv"
 
     def probe(self, run: str) -> RunPaths:
-        """The files of one probe; `full:<unit>` becomes `full-<unit>`, which every file system accepts."""
+        """The files of one probe; `full:<unit>` becomes `full-<unit>`, which every file system
+        accepts.
+        """
         return RunPaths(self.root / "probes" / _folder(run))
 
     def final(self, run: str) -> RunPaths:
@@ -273,7 +285,9 @@ class RunDir:
 
 
 def _folder(run: str) -> str:
-    """Name of a run's directory. An amount is what follows the last `-`, so no two runs of a kind share one."""
+    """Name of a run's directory. An amount is what follows the last `-`, so no two runs of a kind
+    share one.
+    """
     return run.replace(":", "-").replace("/", "_")
 
 

@@ -1,4 +1,6 @@
-"""How long a set of runs takes on a number of GPUs: list scheduling, the longest run first unless told otherwise."""
+"""How long a set of runs takes on a number of GPUs: list scheduling, the longest run first unless
+told otherwise.
+"""
 
 from __future__ import annotations
 
@@ -28,10 +30,12 @@ class Piece:
 
 
 def schedule(pieces: Sequence[Piece], gpus: int, order: Sequence[int] | None = None) -> list[float]:
-    """When every piece starts, in their order, if each starts as soon as its GPUs are free and it is next in `order`.
+    """When every piece starts, in their order, if each starts as soon as its GPUs are free and it
+    is next in `order`.
 
-    A later piece passes an earlier one that still waits for more GPUs than are free. With one GPU a piece and the
-    longest first this is Graham's LPT rule, which ends within 4/3 - 1/(3 gpus) of the shortest possible time.
+    A later piece passes an earlier one that still waits for more GPUs than are free. With one GPU a
+    piece and the longest first this is Graham's LPT rule, which ends within 4/3 - 1/(3 gpus) of the
+    shortest possible time.
 
     Args:
         order: places of the pieces, those that go first in front; the longest first by default.
@@ -41,11 +45,19 @@ def schedule(pieces: Sequence[Piece], gpus: int, order: Sequence[int] | None = N
     """
     largest = max((piece.gpus for piece in pieces), default=0)
     if largest > gpus:
-        raise CotbalError(f"expected GPUs enough for every run: one needs {largest}, and there are {gpus}")
-    waiting = sorted(range(len(pieces)), key=lambda i: -pieces[i].seconds) if order is None else list(order)
+        raise CotbalError(
+            f"expected GPUs enough for every run: one needs {largest}, and there are {gpus}"
+        )
+    waiting = (
+        sorted(range(len(pieces)), key=lambda i: -pieces[i].seconds)
+        if order is None
+        else list(order)
+    )
     ready = [0.0 if piece.after is None else math.inf for piece in pieces]
     starts = [0.0] * len(pieces)
-    events: list[tuple[float, int]] = []  # moments to look again, and the GPUs that are free from then on
+    events: list[
+        tuple[float, int]
+    ] = []  # moments to look again, and the GPUs that are free from then on
     now, free = 0.0, gpus
     while waiting:
         for i in list(waiting):
@@ -67,10 +79,14 @@ def schedule(pieces: Sequence[Piece], gpus: int, order: Sequence[int] | None = N
 def makespan(pieces: Sequence[Piece], gpus: int, order: Sequence[int] | None = None) -> float:
     """When the last piece of `schedule` ends."""
     starts = schedule(pieces, gpus, order)
-    return max((start + piece.seconds for start, piece in zip(starts, pieces, strict=True)), default=0.0)
+    return max(
+        (start + piece.seconds for start, piece in zip(starts, pieces, strict=True)), default=0.0
+    )
 
 
 def lower_bound(pieces: Sequence[Piece], gpus: int) -> float:
-    """No schedule ends before this: all work spread evenly over the GPUs, or the longest chain of pieces alone."""
+    """No schedule ends before this: all work spread evenly over the GPUs, or the longest chain of
+    pieces alone.
+    """
     work = sum(piece.seconds * piece.gpus for piece in pieces)
     return max(work / gpus, makespan(pieces, sum(piece.gpus for piece in pieces)))

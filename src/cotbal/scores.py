@@ -1,4 +1,6 @@
-"""The score matrix: run x task, higher is better already applied, with the per-sample scores behind every cell."""
+"""The score matrix: run x task, higher is better already applied, with the per-sample scores behind
+every cell.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class Measured:
 
     Attributes:
         values: score of every sample.
-        weights: what every sample counts in the score, only their proportions matter; None: all the same.
+        weights: what every sample counts in the score, only their proportions matter; None: all the
+            same.
     """
 
     values: Float[np.ndarray, " sample"]
@@ -42,9 +45,9 @@ class Measured:
     def linear(self) -> Float[np.ndarray, " sample"]:
         """Numbers of equal say with the same mean: `score + w (value - score) / mean(w)`.
 
-        That is the score and the influence of each sample on it (Hampel 1974), so whatever takes plain means over
-        samples, the bootstrap above all, is right for a weighted mean too: its value exactly, its spread to first
-        order in 1/n.
+        That is the score and the influence of each sample on it (Hampel 1974), so whatever takes
+        plain means over samples, the bootstrap above all, is right for a weighted mean too: its
+        value exactly, its spread to first order in 1/n.
         """
         if self.weights is None:
             return self.values
@@ -71,15 +74,16 @@ class Samples:
     """What lies behind one column of the score matrix.
 
     Attributes:
-        values: score of every run on every validation sample, the same samples in the same order for every run; where
-            a metric weighs its samples, `Measured.linear`, so that a plain mean is always the score.
-        clusters: which samples belong together (several questions on one picture), numbered from 0; they are
-            resampled together, because their errors are not independent.
+        values: score of every run on every validation sample, the same samples in the same order
+            for every run; where a metric weighs its samples, `Measured.linear`, so that a plain
+            mean is always the score.
+        clusters: which samples belong together (several questions on one picture), numbered from 0;
+            they are resampled together, because their errors are not independent.
         maximum: the largest value that the metric can give.
         constant: the same for the best constant answer, or None when it is not known.
         constant_answer: that answer.
-        drawn_with: columns with the same name here answered the same samples, and are resampled together; by default
-            a column is resampled by its own name.
+        drawn_with: columns with the same name here answered the same samples, and are resampled
+            together; by default a column is resampled by its own name.
     """
 
     values: Float[np.ndarray, "run sample"]
@@ -113,23 +117,31 @@ class ScoreMatrix:
             ScoresError: there is no such row.
         """
         if run not in self.runs:
-            raise ScoresError(f"expected a row {run!r} in the table of scores; found {', '.join(self.runs)}")
+            raise ScoresError(
+                f"expected a row {run!r} in the table of scores; found {', '.join(self.runs)}"
+            )
         return self.runs.index(run)
 
     def rows(self, runs: Sequence[str]) -> ScoreMatrix:
         """The rows of these runs, in this order."""
         places = [self.row(run) for run in runs]
-        samples = {task: replace(each, values=each.values[places]) for task, each in self.samples.items()}
+        samples = {
+            task: replace(each, values=each.values[places]) for task, each in self.samples.items()
+        }
         return ScoreMatrix(tuple(runs), self.tasks, self.values[places], samples)
 
     def to_csv(self) -> str:
-        """The table with header `run,<task>,...`, numbers unrounded, a cell that is not known empty."""
+        """The table with header `run,<task>,...`, numbers unrounded, a cell that is not known
+        empty.
+        """
         return to_csv(KIND, CsvTable(self.runs, self.tasks, self.values))
 
     def to_json(self) -> dict[str, Any]:
-        """The table and the samples behind it, as `read_scores` reads them; what is not known is null.
+        """The table and the samples behind it, as `read_scores` reads them; what is not known is
+        null.
 
-        What the samples of a run directory know besides, constant answers and pairs of columns, is left out.
+        What the samples of a run directory know besides, constant answers and pairs of columns, is
+        left out.
         """
         samples = {
             task: {
@@ -140,8 +152,11 @@ class ScoreMatrix:
             for task, each in self.samples.items()
         }
         return {
-            "runs": list(self.runs), "tasks": list(self.tasks), "values": _nullable(self.values), "samples": samples
-        }  # fmt: skip
+            "runs": list(self.runs),
+            "tasks": list(self.tasks),
+            "values": _nullable(self.values),
+            "samples": samples,
+        }
 
 
 def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
@@ -153,22 +168,34 @@ def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
     first = matrices[0]
     for other in matrices[1:]:
         if (other.runs, other.tasks) != (first.runs, first.tasks):
-            raise ScoresError("expected the tables of all seeds to have the same runs and tasks; found others")
-        if any(not np.array_equal(first.samples[t].clusters, other.samples[t].clusters) for t in first.samples):
-            raise ScoresError("expected all seeds to have answered the same validation samples; found others")
+            raise ScoresError(
+                "expected the tables of all seeds to have the same runs and tasks; found others"
+            )
+        if any(
+            not np.array_equal(first.samples[t].clusters, other.samples[t].clusters)
+            for t in first.samples
+        ):
+            raise ScoresError(
+                "expected all seeds to have answered the same validation samples; found others"
+            )
     samples = {
-        task: replace(each, values=np.mean([matrix.samples[task].values for matrix in matrices], axis=0))
+        task: replace(
+            each, values=np.mean([matrix.samples[task].values for matrix in matrices], axis=0)
+        )
         for task, each in first.samples.items()
     }
-    return replace(first, values=np.mean([matrix.values for matrix in matrices], axis=0), samples=samples)
+    return replace(
+        first, values=np.mean([matrix.values for matrix in matrices], axis=0), samples=samples
+    )
 
 
 def read_scores(path: Path) -> ScoreMatrix:
-    """Read a table of scores: CSV with header `run,<task>,...` and one row a run, or what `ScoreMatrix.to_json` wrote.
+    """Read a table of scores: CSV with header `run,<task>,...` and one row a run, or what
+    `ScoreMatrix.to_json` wrote.
 
     Raises:
-        ScoresError: no such file, a malformed header, a repeated run or task, or a cell that is neither empty (the run
-            did not answer the task) nor a finite number.
+        ScoresError: no such file, a malformed header, a repeated run or task, or a cell that is
+            neither empty (the run did not answer the task) nor a finite number.
     """
     if path.suffix == ".json":
         return _read_json(path)
@@ -192,10 +219,17 @@ def _read_json(path: Path) -> ScoreMatrix:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ScoresError(
-            f"{path}: expected scores as `cotbal import` writes them (runs, tasks, values, samples); {error!r}"
+            f"{path}: expected scores as `cotbal import` writes them (runs, tasks, values,"
+            f" samples); {error!r}"
         ) from None
-    if len(set(runs)) < len(runs) or len(set(tasks)) < len(tasks) or set(matrix.samples) not in (set(), set(tasks)):
-        raise ScoresError(f"{path}: expected every run and task once, and samples of all tasks or of none")
+    if (
+        len(set(runs)) < len(runs)
+        or len(set(tasks)) < len(tasks)
+        or set(matrix.samples) not in (set(), set(tasks))
+    ):
+        raise ScoresError(
+            f"{path}: expected every run and task once, and samples of all tasks or of none"
+        )
     return matrix
 
 

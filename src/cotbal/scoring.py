@@ -1,4 +1,6 @@
-"""Answers kept on disk to per-sample scores to the score matrix; no model is needed, so scores can be made again."""
+"""Answers kept on disk to per-sample scores to the score matrix; no model is needed, so scores can
+be made again.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,19 @@ from cotbal.scores import CONSTANT, Samples, ScoreMatrix, read_measured
 
 
 def score_matrix(
-    probes: Mapping[str, RunPaths], metrics: Mapping[str, str], answered: Mapping[str, Collection[str]] | None = None
+    probes: Mapping[str, RunPaths],
+    metrics: Mapping[str, str],
+    answered: Mapping[str, Collection[str]] | None = None,
 ) -> ScoreMatrix:
-    """The score matrix of finished probes on their validation sets, with the samples behind every cell.
+    """The score matrix of finished probes on their validation sets, with the samples behind every
+    cell.
 
     Args:
         probes: name of the run -> its files; the order is that of the rows.
-        metrics: task -> metric; a run that was scored with another metric is scored again from its kept answers.
-        answered: name of the run -> the tasks that it answered, all by default; other cells are NaN.
+        metrics: task -> metric; a run that was scored with another metric is scored again from its
+            kept answers.
+        answered: name of the run -> the tasks that it answered, all by default; other cells are
+            NaN.
 
     Raises:
         RunError: two runs answered different samples, so that they cannot be compared.
@@ -40,7 +47,9 @@ def _column(probes: Mapping[str, RunPaths], rows: Sequence[str], task: str, metr
     return column_of(cells, rows, f"{task}, validation", metric)
 
 
-def column_of(cells: Mapping[str, Mapping[str, Any]], rows: Sequence[str], what: str, metric: str) -> Samples:
+def column_of(
+    cells: Mapping[str, Mapping[str, Any]], rows: Sequence[str], what: str, metric: str
+) -> Samples:
     """The samples of one metric from the score files of several runs; a row without a cell is NaN.
 
     Raises:
@@ -49,12 +58,16 @@ def column_of(cells: Mapping[str, Mapping[str, Any]], rows: Sequence[str], what:
     first_run, first = next(iter(cells.items()))
     for run, cell in cells.items():
         if cell["clusters"] != first["clusters"]:
-            raise RunError(f"{what}: {run} and {first_run} answered different samples; run them again")
+            raise RunError(
+                f"{what}: {run} and {first_run} answered different samples; run them again"
+            )
     entries = {run: cell["metrics"][metric] for run, cell in cells.items()}
     nothing = np.full(first["n"], np.nan)
     entry = entries[first_run]
     return Samples(
-        values=np.stack([read_measured(entries[run]).linear if run in entries else nothing for run in rows]),
+        values=np.stack(
+            [read_measured(entries[run]).linear if run in entries else nothing for run in rows]
+        ),
         clusters=np.array(first["clusters"]),
         maximum=entry["maximum"],
         constant=read_measured(entry, CONSTANT).linear if f"{CONSTANT}samples" in entry else None,
@@ -63,7 +76,8 @@ def column_of(cells: Mapping[str, Mapping[str, Any]], rows: Sequence[str], what:
 
 
 def scores_of(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> dict[str, Any]:
-    """The scores of one run on one split, made from the kept answers where a metric is still missing.
+    """The scores of one run on one split, made from the kept answers where a metric is still
+    missing.
 
     Raises:
         RunError: scores that only another command can give are missing.
@@ -76,21 +90,26 @@ def scores_of(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) ->
     for metric in metrics:
         if metric not in content["metrics"]:
             raise RunError(
-                f"{file}: expected scores of the metric {metric}; found none: run `{given_by(metric)}` on the run "
-                "directory, then this command again"
+                f"{file}: expected scores of the metric {metric}; found none: run"
+                f" `{given_by(metric)}` on the run directory, then this command again"
             )
     return content
 
 
 def write_scores(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> None:
-    """Score the kept answers: per-sample values, totals, and what the best constant answer would get.
+    """Score the kept answers: per-sample values, totals, and what the best constant answer would
+    get.
 
-    Scores that another command gives are kept where they are there, and left out where they are not.
+    Scores that another command gives are kept where they are there, and left out where they are
+    not.
     """
     file = paths.scores(task, split)
     rows = read_jsonl(paths.generations(task, split))
     given = read_json(file)["metrics"] if file.exists() else {}
-    here = {metric: given.get(metric) if given_by(metric) else _scored(metric, rows) for metric in metrics}
+    here = {
+        metric: given.get(metric) if given_by(metric) else _scored(metric, rows)
+        for metric in metrics
+    }
     entries = {metric: entry for metric, entry in here.items() if entry is not None}
     write_json(file, {"task": task, "split": split, **describe(rows), "metrics": entries})
 
@@ -125,6 +144,11 @@ def _scored(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def clusters(pictures: Sequence[Sequence[str]]) -> list[int]:
-    """Number of the cluster of every sample: samples on the same picture share one, a text-only sample has its own."""
+    """Number of the cluster of every sample: samples on the same picture share one, a text-only
+    sample has its own.
+    """
     numbers: dict[Any, int] = {}
-    return [numbers.setdefault(tuple(p) if p else ("text", i), len(numbers)) for i, p in enumerate(pictures)]
+    return [
+        numbers.setdefault(tuple(p) if p else ("text", i), len(numbers))
+        for i, p in enumerate(pictures)
+    ]

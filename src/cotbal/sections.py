@@ -1,4 +1,6 @@
-"""The sections of a recipe file, field by field: what may stand there, and what it is when nothing does."""
+"""The sections of a recipe file, field by field: what may stand there, and what it is when nothing
+does.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,9 @@ class TaskSection(_Section):
     @model_validator(mode="after")
     def _needs_validation(self) -> TaskSection:
         if self.balanced and self.validation is None:
-            raise ValueError("a balanced task needs a validation set; give one, or set balanced: false")
+            raise ValueError(
+                "a balanced task needs a validation set; give one, or set balanced: false"
+            )
         return self
 
     @model_validator(mode="after")
@@ -68,17 +72,23 @@ class TaskSection(_Section):
         # Answers and scores lie in files named after the split.
         taken = {"train", "validation"} & set(self.test if isinstance(self.test, dict) else ())
         if taken:
-            raise ValueError(f"a test split cannot be called {' or '.join(sorted(taken))}; give it another name")
+            raise ValueError(
+                f"a test split cannot be called {' or '.join(sorted(taken))}; give it another name"
+            )
         return self
 
 
 class Lora(_Section):
-    """Low-rank adapters (Hu et al. 2021) on the parts of the model that the recipe trains with `lora`."""
+    """Low-rank adapters (Hu et al. 2021) on the parts of the model that the recipe trains with
+    `lora`.
+    """
 
     rank: int = Field(16, ge=1)
     alpha: float = Field(32, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[str, ...] | None = None  # names of linear layers; None means every linear layer of the part
+    targets: tuple[str, ...] | None = (
+        None  # names of linear layers; None means every linear layer of the part
+    )
 
 
 class ModelSection(_Section):
@@ -93,22 +103,29 @@ class ModelSection(_Section):
     max_length: int = Field(2048, ge=8)  # tokens, pictures included
     remote_code: bool = False
     gradient_checkpointing: bool = False
-    quantization: Literal["nf4"] | None = None  # QLoRA: linear layers of the parts trained with lora, in four bits
+    quantization: Literal["nf4"] | None = (
+        None  # QLoRA: linear layers of the parts trained with lora, in four bits
+    )
 
     @model_validator(mode="after")
     def _quantized_parts_have_adapters(self) -> ModelSection:
         if self.quantization and "lora" not in (self.vision, self.projector, self.language):
             raise ValueError(
-                f"quantization: {self.quantization} holds the parts that are trained with lora in four bits, and no "
-                "part is; set language: lora, or leave quantization out"
+                f"quantization: {self.quantization} holds the parts that are trained with lora in"
+                " four bits, and no part is; set language: lora, or leave quantization out"
             )
         return self
 
     @model_serializer(mode="wrap")
     def _without_what_is_off(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Runs are identified by these fields: those of before there was quantization must keep their identity.
+        # Runs are identified by these fields: those of before there was quantization must keep
+        # their identity.
         fields: dict[str, Any] = serialize(self)
-        return {name: value for name, value in fields.items() if name != "quantization" or value is not None}
+        return {
+            name: value
+            for name, value in fields.items()
+            if name != "quantization" or value is not None
+        }
 
 
 class Optimization(_Section):
@@ -117,7 +134,9 @@ class Optimization(_Section):
     epochs: float = Field(1, gt=0)
     batch_size: int = Field(128, ge=1)  # records an optimizer step, over all devices
     micro_batch_size: int = Field(16, ge=1)  # records a device and a forward pass
-    packing: bool = False  # several records in one row of at most max_length tokens, instead of padding
+    packing: bool = (
+        False  # several records in one row of at most max_length tokens, instead of padding
+    )
     learning_rate: float = Field(2e-5, gt=0)
     schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
@@ -131,7 +150,8 @@ class Optimization(_Section):
     def _micro_batches_fit(self) -> Optimization:
         if self.batch_size % self.micro_batch_size:
             raise ValueError(
-                f"batch_size must be a multiple of micro_batch_size; found {self.batch_size}, {self.micro_batch_size}"
+                f"batch_size must be a multiple of micro_batch_size; found {self.batch_size},"
+                f" {self.micro_batch_size}"
             )
         return self
 
@@ -144,7 +164,9 @@ class Generation(_Section):
 
 
 class Portions(_Section):
-    """Share of a task's records in its portions; mini lies inside large and is less of it, large inside full."""
+    """Share of a task's records in its portions; mini lies inside large and is less of it, large
+    inside full.
+    """
 
     large: Rate = Fraction(1)
     mini: Rate = Fraction(1, 32)
@@ -152,7 +174,9 @@ class Portions(_Section):
 
     @model_validator(mode="after")
     def _nested(self) -> Portions:
-        if self.mini >= self.large:  # equal, every probe would be the same training and no gain could be seen
+        if (
+            self.mini >= self.large
+        ):  # equal, every probe would be the same training and no gain could be seen
             raise ValueError(f"mini must be smaller than large; found {self.mini} and {self.large}")
         return self
 
@@ -173,51 +197,80 @@ class BalanceSection(_Section):
     def _range_holds_one(self) -> BalanceSection:
         low, high = self.weight_range
         if not 0 < low < 1 < high:
-            raise ValueError(f"weight_range must hold the mean weight 1 inside it; found [{low}, {high}]")
+            raise ValueError(
+                f"weight_range must hold the mean weight 1 inside it; found [{low}, {high}]"
+            )
         return self
 
     @model_validator(mode="after")
     def _seeds_are_several(self) -> BalanceSection:
         if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
-            raise ValueError(f"seeds must be different numbers, at least one; found {list(self.seeds)}")
+            raise ValueError(
+                f"seeds must be different numbers, at least one; found {list(self.seeds)}"
+            )
         return self
 
 
 class ResourcesSection(_Section):
-    """What one run needs of the place that carries it out. It changes no result, so no run is identified by it."""
+    """What one run needs of the place that carries it out. It changes no result, so no run is
+    identified by it.
+    """
 
     gpus: int = Field(1, ge=0)  # of a run, over all its nodes; 0: CPUs alone
     nodes: int = Field(1, ge=1)
-    ranks: int | None = Field(None, ge=1)  # processes of a run without GPUs; with GPUs there is one a GPU
+    ranks: int | None = Field(
+        None, ge=1
+    )  # processes of a run without GPUs; with GPUs there is one a GPU
     cpus: int | None = Field(None, ge=1)  # cores on every node of the run
-    memory: str | None = Field(None, pattern=r"^[1-9]\d*[KMGT]?$")  # on every node of the run, such as 64G
-    hours: float | None = Field(None, gt=0)  # limit of a run's time; what is over goes on from its checkpoint
+    memory: str | None = Field(
+        None, pattern=r"^[1-9]\d*[KMGT]?$"
+    )  # on every node of the run, such as 64G
+    hours: float | None = Field(
+        None, gt=0
+    )  # limit of a run's time; what is over goes on from its checkpoint
     partition: str | None = Field(None, min_length=1)
-    directives: tuple[Annotated[str, Field(pattern=r"^--[^\n]+$")], ...] = ()  # more for sbatch, such as --account=lab
+    directives: tuple[
+        Annotated[str, Field(pattern=r"^--[^\n]+$")], ...
+    ] = ()  # more for sbatch, such as --account=lab
     setup: tuple[str, ...] = ()  # shell commands before the run, such as `module load cuda`
-    accelerate_config: Path | None = None  # start the ranks with `accelerate launch` and this file, not with torchrun
-    dataloader_workers: int | None = Field(None, ge=0)  # processes a rank that open pictures; 4 on a GPU, else none
-    retries: int = Field(3, ge=0)  # in a row without progress, after a run was killed or its node was lost
+    accelerate_config: Path | None = (
+        None  # start the ranks with `accelerate launch` and this file, not with torchrun
+    )
+    dataloader_workers: int | None = Field(
+        None, ge=0
+    )  # processes a rank that open pictures; 4 on a GPU, else none
+    retries: int = Field(
+        3, ge=0
+    )  # in a row without progress, after a run was killed or its node was lost
 
     @model_validator(mode="after")
     def _jobs_can_be_found_again(self) -> ResourcesSection:
-        """Options, written out or short, after which the queue no longer shows one job of our name."""
+        """Options, written out or short, after which the queue no longer shows one job of our
+        name."""
         for option in self.directives:
             name = option[2:].partition("=")[0]
-            if any(whole.startswith(name) for whole in ("array", "clusters", "job-name", "test-only", "wait")):
+            if any(
+                whole.startswith(name)
+                for whole in ("array", "clusters", "job-name", "test-only", "wait")
+            ):
                 raise ValueError(
-                    f"{option} is not for directives: every run is one job, found by its name in the queue of this "
-                    "cluster (another cluster: the variable SLURM_CLUSTERS)"
+                    f"{option} is not for directives: every run is one job, found by its name in"
+                    " the queue of this cluster (another cluster: the variable SLURM_CLUSTERS)"
                 )
         return self
 
     @model_validator(mode="after")
     def _nodes_are_alike(self) -> ResourcesSection:
         if self.gpus and self.ranks not in (None, self.gpus):
-            raise ValueError(f"there is one process a GPU; leave out ranks, or set gpus: 0; found {self.ranks} ranks")
+            raise ValueError(
+                f"there is one process a GPU; leave out ranks, or set gpus: 0; found {self.ranks}"
+                " ranks"
+            )
         for name, count in (("gpus", self.gpus), ("ranks", self.processes)):
             if count % self.nodes:
-                raise ValueError(f"{name} must be a multiple of nodes; found {count} on {self.nodes} nodes")
+                raise ValueError(
+                    f"{name} must be a multiple of nodes; found {count} on {self.nodes} nodes"
+                )
         return self
 
     @property
@@ -227,7 +280,9 @@ class ResourcesSection(_Section):
 
 
 class ProbesSection(_Section):
-    """Fields of other sections that probes have otherwise than final runs: cheaper probes, on fewer GPUs."""
+    """Fields of other sections that probes have otherwise than final runs: cheaper probes, on fewer
+    GPUs.
+    """
 
     model: dict[str, Any] = {}
     optimization: dict[str, Any] = {}
@@ -248,7 +303,9 @@ class RecipeFile(_Section):
     balance: BalanceSection = BalanceSection()
     probes: ProbesSection | None = None
     resources: ResourcesSection = ResourcesSection()
-    weightings: dict[str, dict[str, int | float]] = {}  # options of a weighting, such as dynamic_average: {window: 25}
+    weightings: dict[
+        str, dict[str, int | float]
+    ] = {}  # options of a weighting, such as dynamic_average: {window: 25}
 
     @model_validator(mode="after")
     def _probes_can_be_made(self) -> RecipeFile:
@@ -263,7 +320,9 @@ class RecipeFile(_Section):
         if self.probes.model and self.model is None:
             raise ValueError("probes.model changes a model, but there is no section model")
         changed = {"model": self.model and _changed("model", self.model, self.probes.model)}
-        changed["optimization"] = _changed("optimization", self.optimization, self.probes.optimization)
+        changed["optimization"] = _changed(
+            "optimization", self.optimization, self.probes.optimization
+        )
         changed["resources"] = _changed("resources", self.resources, self.probes.resources)
         return self.model_copy(update={**changed, "probes": None})
 
@@ -272,7 +331,10 @@ class RecipeFile(_Section):
         for name, task in self.tasks.items():
             other = self.tasks.get(task.group or "")
             if other is not None and other.group != task.group:
-                raise ValueError(f"tasks.{name}.group: {task.group!r} is a task outside that group; give another name")
+                raise ValueError(
+                    f"tasks.{name}.group: {task.group!r} is a task outside that group; give another"
+                    " name"
+                )
         return self
 
 

@@ -19,28 +19,40 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         found = "a directory" if path.is_dir() else "no such file"
-        raise RecipeError(f"{path}: expected a recipe, found {found}; `cotbal init` writes a starter")
+        raise RecipeError(
+            f"{path}: expected a recipe, found {found}; `cotbal init` writes a starter"
+        )
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{_place(path, error)}: not readable as YAML: {_reason(error)}") from None
+        raise RecipeError(
+            f"{_place(path, error)}: not readable as YAML: {_reason(error)}"
+        ) from None
     if not isinstance(content, dict):
         found = "an empty file" if content is None else type(content).__name__
-        raise RecipeError(f"{path}: expected a mapping of sections (name, tasks, model, ...); found {found}")
+        raise RecipeError(
+            f"{path}: expected a mapping of sections (name, tasks, model, ...); found {found}"
+        )
     return content
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets a repeated key win silently; a task that is lost so would never be missed, so refuse it."""
+    """YAML lets a repeated key win silently; a task that is lost so would never be missed, so
+    refuse it.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} cannot be a key", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key!r} cannot be a key", key_node.start_mark
+                )
             if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                )
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -60,7 +72,11 @@ def _reason(error: Exception) -> str:
         told = f"{error.context} (which began in line {error.context_mark.line + 1}), {told}"
     if "'\\t'" in told:
         return f"{told}: indent with spaces, not tabs"
-    return f"{told}: is a line indented otherwise than its neighbours?" if "block end" in told else told
+    return (
+        f"{told}: is a line indented otherwise than its neighbours?"
+        if "block end" in told
+        else told
+    )
 
 
 def apply_override(content: dict[str, Any], override: str) -> None:
@@ -71,7 +87,9 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     """
     key, sign, text = override.partition("=")
     if not sign or not key:
-        raise RecipeError(f"override: expected key=value such as optimization.epochs=2; found {override!r}")
+        raise RecipeError(
+            f"override: expected key=value such as optimization.epochs=2; found {override!r}"
+        )
     *sections, field = key.split(".")
     for section in sections:
         nested = content.setdefault(section, {})
@@ -81,4 +99,6 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     try:
         content[field] = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise RecipeError(f"override {override!r}: not readable as YAML: {_reason(error)}") from None
+        raise RecipeError(
+            f"override {override!r}: not readable as YAML: {_reason(error)}"
+        ) from None

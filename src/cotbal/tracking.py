@@ -1,12 +1,14 @@
-"""Experiment trackers: where a run reports its losses and weights while it trains. Never part of a run's identity.
+"""Experiment trackers: where a run reports its losses and weights while it trains. Never part of a
+run's identity.
 
-The Trainer reports by itself (`report_to`); here is what it must be told so that the runs of a job stand together:
+The Trainer reports by itself (`report_to`); here is what it must be told so that the runs of a job
+stand together:
 
 | tracker | project | group | run |
 |---|---|---|---|
 | `tensorboard` | | the run directory, `tensorboard --logdir` | `<run>/tensorboard` |
 | `wandb` | name of the recipe | run directory | its label, goes on where it was interrupted |
-| `trackio` | name of the recipe | first part of the run's name | its label, goes on where it was interrupted |
+| `trackio` | name of the recipe | first part of the run's name | its label; resumes there |
 """
 
 from __future__ import annotations
@@ -25,8 +27,16 @@ from typing import Any
 from cotbal.errors import CotbalError
 
 # Any one of the packages will do; the first is the one to name.
-PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "trackio": ("trackio",)}
-USERS = {"WANDB_DIR", "WANDB_PROJECT", "WANDB_RUN_GROUP"}  # variables that stay as they are where they are set
+PACKAGES = {
+    "tensorboard": ("tensorboard", "tensorboardX"),
+    "wandb": ("wandb",),
+    "trackio": ("trackio",),
+}
+USERS = {
+    "WANDB_DIR",
+    "WANDB_PROJECT",
+    "WANDB_RUN_GROUP",
+}  # variables that stay as they are where they are set
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,8 @@ class Tracking:
         group: the job.
         name: the run.
         kind: `probe`, `final` or `curve`.
-        id: the same for a run that goes on where it was interrupted, and another for one that is made anew.
+        id: the same for a run that goes on where it was interrupted, and another for one that is
+            made anew.
     """
 
     trackers: tuple[str, ...]
@@ -52,10 +63,16 @@ class Tracking:
     @property
     def arguments(self) -> dict[str, Any]:
         """For `TrainingArguments`."""
-        return {"report_to": list(self.trackers), "project": self.project, "run_name": f"{self.group}/{self.name}"}
+        return {
+            "report_to": list(self.trackers),
+            "project": self.project,
+            "run_name": f"{self.group}/{self.name}",
+        }
 
     def environment(self, directory: Path) -> dict[str, str]:
-        """Variables that the trackers read: what `TrainingArguments` has no field for; `directory` is the run's."""
+        """Variables that the trackers read: what `TrainingArguments` has no field for; `directory`
+        is the run's.
+        """
         return {
             "TENSORBOARD_LOGGING_DIR": str(directory / "tensorboard"),
             "WANDB_DIR": str(directory),
@@ -69,19 +86,24 @@ class Tracking:
 
 @contextmanager
 def reporting(tracking: Tracking | None, directory: Path) -> Iterator[None]:
-    """Make and train a trainer in here, and it reports as `tracking` says; `directory` is that of the run."""
+    """Make and train a trainer in here, and it reports as `tracking` says; `directory` is that of
+    the run.
+    """
     if tracking is None:
         yield
         return
     before = dict(os.environ)
     wanted = tracking.environment(directory)
-    os.environ |= {name: value for name, value in wanted.items() if not (name in USERS and name in before)}
+    os.environ |= {
+        name: value for name, value in wanted.items() if not (name in USERS and name in before)
+    }
     try:
         yield
     finally:
         if "wandb" in tracking.trackers and "wandb" in sys.modules:
-            # The Trainer leaves it open, and the next run in this process would go on in it. Finishing is not enough:
-            # W&B reads its variables once, and the next run would be this one again, in this one's directory.
+            # The Trainer leaves it open, and the next run in this process would go on in it.
+            # Finishing is not enough: W&B reads its variables once, and the next run would be this
+            # one again, in this one's directory.
             sys.modules["wandb"].finish()
             sys.modules["wandb"].teardown()
         os.environ.clear()
@@ -90,11 +112,14 @@ def reporting(tracking: Tracking | None, directory: Path) -> Iterator[None]:
 
 def tracking_id(directory: Path, identity: Mapping[str, Any]) -> str:
     """An id that follows from where a run lies and what determines it."""
-    return hashlib.sha256(f"{directory.resolve()}\n{json.dumps(identity, sort_keys=True)}".encode()).hexdigest()[:16]
+    return hashlib.sha256(
+        f"{directory.resolve()}\n{json.dumps(identity, sort_keys=True)}".encode()
+    ).hexdigest()[:16]
 
 
 def need_trackers(names: Sequence[str], here: bool) -> None:
-    """Say what is wrong before anything starts; what is installed matters where the runs are carried out `here`.
+    """Say what is wrong before anything starts; what is installed matters where the runs are
+    carried out `here`.
 
     Raises:
         CotbalError: a tracker that nobody knows, or one that is not installed.
@@ -103,9 +128,13 @@ def need_trackers(names: Sequence[str], here: bool) -> None:
         if name not in PACKAGES:
             raise CotbalError(f"--report-to: expected {', '.join(PACKAGES)}; found {name!r}")
         if here and not any(map(_installed, PACKAGES[name])):
-            raise CotbalError(f"--report-to {name}: it is not installed; pip install {PACKAGES[name][0]}")
+            raise CotbalError(
+                f"--report-to {name}: it is not installed; pip install {PACKAGES[name][0]}"
+            )
 
 
 def _installed(package: str) -> bool:
     spec = importlib.util.find_spec(package)
-    return spec is not None and spec.origin is not None  # a folder `wandb` of earlier runs is no package
+    return (
+        spec is not None and spec.origin is not None
+    )  # a folder `wandb` of earlier runs is no package

@@ -1,4 +1,6 @@
-"""Train the model of a recipe on the portions of a run: one checkpoint, resumable, unweighted losses logged by task."""
+"""Train the model of a recipe on the portions of a run: one checkpoint, resumable, unweighted
+losses logged by task.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,8 @@ class Trained:
         records: records seen, epochs counted.
         tokens: valid tokens seen.
         seconds: of the training loop, over all attempts.
-        self_check: see `cotbal.hosts.self_check`; None where a run holds a single task, or where it cannot be made
-            (`per_device`, sharded parameters).
+        self_check: see `cotbal.hosts.self_check`; None where a run holds a single task, or where it
+            cannot be made (`per_device`, sharded parameters).
     """
 
     steps: int
@@ -71,8 +73,8 @@ def train(
 ) -> Trained:
     """Train and write `paths.checkpoint`; go on from the last partial checkpoint if there is one.
 
-    The order of the data, adapters and dropout follow from `run.seed`, so a run that was interrupted ends with the
-    same weights as one that was not.
+    The order of the data, adapters and dropout follow from `run.seed`, so a run that was
+    interrupted ends with the same weights as one that was not.
 
     Args:
         ranks: the processes that share every optimizer step; rank 0 writes.
@@ -93,10 +95,17 @@ def train(
 
 
 def _trainer(
-    recipe: Recipe, run: Run, rows: Mixed, weights: Mapping[str, float] | None, log: _Log, tracking: Tracking | None
+    recipe: Recipe,
+    run: Run,
+    rows: Mixed,
+    weights: Mapping[str, float] | None,
+    log: _Log,
+    tracking: Tracking | None,
 ) -> tuple[TaskWeightedTrainer, Any]:
     """A trainer of the recipe's model on these rows, and the model's processor."""
-    model, processor = vlm.load(recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code, recipe.model)
+    model, processor = vlm.load(
+        recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code, recipe.model
+    )
     prepared = vlm.prepare(model, recipe.model)
     tasks = [task.name for task in recipe.mixture.tasks]
     padded = _collator(recipe, processor, tasks, rows)
@@ -104,21 +113,28 @@ def _trainer(
     ranks = log.ranks.size
     own = {name: value for name, value in vars(model.config).items() if name == "use_cache"}
     workers = processes(recipe.resources.dataloader_workers)
-    settings = arguments(wanted, recipe.model, len(rows), log.paths.partial, run.seed, ranks, tracking, workers)
+    settings = arguments(
+        wanted, recipe.model, len(rows), log.paths.partial, run.seed, ranks, tracking, workers
+    )
     trainer = TaskWeightedTrainer(
         model=prepared,
         args=settings,
-        train_dataset=Shuffled(rows, run.seed, settings.per_device_train_batch_size * ranks if ranks > 1 else 1),
+        train_dataset=Shuffled(
+            rows, run.seed, settings.per_device_train_batch_size * ranks if ranks > 1 else 1
+        ),
         data_collator=padded,
         tasks=tasks,
         weighting=_weighting(recipe, run, tasks, weights),
         normalizer=wanted.normalizer,
     )
-    # The Trainer switches the cache off for good; our batches do so themselves, and users generate with it.
+    # The Trainer switches the cache off for good; our batches do so themselves, and users generate
+    # with it.
     vars(model.config).pop("use_cache", None)
     vars(model.config).update(own)
     settle_sharding(trainer, recipe.model.dtype)
-    if (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and (example := rows.with_picture()):
+    if (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and (
+        example := rows.with_picture()
+    ):
         trainer.data_collator = padded = with_blank_picture(padded, example)
     if wanted.packing:
         _pack(trainer, padded, recipe.model.max_length, rows.spread(ROWS), padding)
@@ -128,9 +144,15 @@ def _trainer(
 
 
 def _pack(
-    trainer: TaskWeightedTrainer, padded: Callable[[list[Any]], Batch], length: int, rows: list[Any], padding: int
+    trainer: TaskWeightedTrainer,
+    padded: Callable[[list[Any]], Batch],
+    length: int,
+    rows: list[Any],
+    padding: int,
 ) -> None:
-    """Have the trainer pack its batches, once the model has shown on a few rows that it keeps them apart."""
+    """Have the trainer pack its batches, once the model has shown on a few rows that it keeps them
+    apart.
+    """
 
     def check(model: nn.Module) -> None:
         with trainer.accelerator.autocast():
@@ -140,8 +162,12 @@ def _pack(
     trainer.add_callback(PackingCallback(check))
 
 
-def _collator(recipe: Recipe, processor: Any, tasks: Sequence[str], rows: Mixed) -> Callable[[list[Any]], Batch]:
-    collator = collator_for(processor, recipe.images, recipe.model.max_length, [part[1] for part in rows.parts])
+def _collator(
+    recipe: Recipe, processor: Any, tasks: Sequence[str], rows: Mixed
+) -> Callable[[list[Any]], Batch]:
+    collator = collator_for(
+        processor, recipe.images, recipe.model.max_length, [part[1] for part in rows.parts]
+    )
 
     def collate(items: list[Any]) -> Batch:
         batch = collator.training([item["row"] for item in items])
@@ -151,9 +177,13 @@ def _collator(recipe: Recipe, processor: Any, tasks: Sequence[str], rows: Mixed)
     return with_task_ids(steady(collate), tasks)
 
 
-def _weighting(recipe: Recipe, run: Run, tasks: Sequence[str], weights: Mapping[str, float] | None) -> Weighting:
+def _weighting(
+    recipe: Recipe, run: Run, tasks: Sequence[str], weights: Mapping[str, float] | None
+) -> Weighting:
     options = recipe.file.weightings.get(run.weighting, {})
-    found: Weighting = plugins.load("cotbal.weightings", run.weighting).build(tasks, weights, seed=run.seed, **options)
+    found: Weighting = plugins.load("cotbal.weightings", run.weighting).build(
+        tasks, weights, seed=run.seed, **options
+    )
     return found
 
 
@@ -161,7 +191,12 @@ class _Log(TrainerCallback):
     """Writes losses and progress to disk, and marks partial checkpoints that are whole."""
 
     def __init__(
-        self, paths: RunPaths, report: Report, ranks: Ranks, stop: Callable[[], bool], resume: Path | None
+        self,
+        paths: RunPaths,
+        report: Report,
+        ranks: Ranks,
+        stop: Callable[[], bool],
+        resume: Path | None,
     ) -> None:
         self.paths = paths
         self.resume = resume
@@ -173,7 +208,9 @@ class _Log(TrainerCallback):
         self.started = time.monotonic()
         self.seconds_before = 0.0
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         """Forget the log lines of steps that will be made again."""
         step = step_of(self.resume) if self.resume else 0
         lines = [line for line in read_jsonl(self.paths.training) if line["step"] <= step]
@@ -183,8 +220,12 @@ class _Log(TrainerCallback):
             write_jsonl(self.paths.training, lines)
         self.started = time.monotonic()
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Report progress; log with every checkpoint and at the end, so that no step's losses are lost."""
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Report progress; log with every checkpoint and at the end, so that no step's losses are
+        lost.
+        """
         if self.ranks.main:
             self.report(state.global_step, state.max_steps, self.loss)
         if state.global_step < state.max_steps and self.ranks.any(self.stop()):
@@ -192,27 +233,51 @@ class _Log(TrainerCallback):
         if control.should_save or state.global_step == state.max_steps:
             control.should_log = True
 
-    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any], **_: Any) -> None:
+    def on_log(
+        self,
+        args: Any,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any],
+        **_: Any,
+    ) -> None:
         """One line of `training.jsonl`."""
         if "loss" not in logs or not self.ranks.main:
             return
         self.loss = float(logs["loss"])
         keys = (
-            "loss", "learning_rate", "grad_norm", "task_losses", "task_tokens", "weights", "mean_weight", "masked_rows",
-        )  # fmt: skip
+            "loss",
+            "learning_rate",
+            "grad_norm",
+            "task_losses",
+            "task_tokens",
+            "weights",
+            "mean_weight",
+            "masked_rows",
+        )
         seconds, found = self.seconds_before + time.monotonic() - self.started, by_task(logs)
-        line = {"step": state.global_step, "epoch": state.epoch, **{k: found[k] for k in keys if k in found}}
+        line = {
+            "step": state.global_step,
+            "epoch": state.epoch,
+            **{k: found[k] for k in keys if k in found},
+        }
         append_jsonl(self.paths.training, {**line, "seconds": round(seconds, 3)})
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Mark the checkpoint that all ranks have written; one without the mark was cut off and is not used."""
+        """Mark the checkpoint that all ranks have written; one without the mark was cut off and is
+        not used.
+        """
         self.ranks.wait()
         if self.ranks.main:
             mark_complete(self.paths.partial / f"checkpoint-{state.global_step}")
 
 
-def _save(trainer: TaskWeightedTrainer, processor: Any, recipe: Recipe, paths: RunPaths, ranks: Ranks) -> None:
-    """Write the checkpoint beside its place and rename it, so that a checkpoint directory is always whole."""
+def _save(
+    trainer: TaskWeightedTrainer, processor: Any, recipe: Recipe, paths: RunPaths, ranks: Ranks
+) -> None:
+    """Write the checkpoint beside its place and rename it, so that a checkpoint directory is always
+    whole.
+    """
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.sharded or trainer.is_deepspeed_enabled:
         model = _gathered(model, recipe, ranks)
@@ -229,14 +294,18 @@ def _save(trainer: TaskWeightedTrainer, processor: Any, recipe: Recipe, paths: R
 
 
 def _gathered(sharded: nn.Module, recipe: Recipe, ranks: Ranks) -> nn.Module | None:
-    """On rank 0 the trained model as a run that is not sharded would have it, in the memory of its CPU.
+    """On rank 0 the trained model as a run that is not sharded would have it, in the memory of its
+    CPU.
 
-    It is the base once more, into which what was trained is copied tensor by tensor: there is one copy of the model,
-    frozen parts, tied weights and adapters are as they were when the training began, and saving is the same for both.
+    It is the base once more, into which what was trained is copied tensor by tensor: there is one
+    copy of the model, frozen parts, tied weights and adapters are as they were when the training
+    began, and saving is the same for both.
     """
     whole = None
     if ranks.main:
-        model, _ = vlm.load(recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code, recipe.model)
+        model, _ = vlm.load(
+            recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code, recipe.model
+        )
         whole = vlm.prepare(model, recipe.model)
     gather_trained(sharded, whole)
     return whole

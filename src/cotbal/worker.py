@@ -1,4 +1,6 @@
-"""`python -m cotbal.worker JOB`: one run = train, then answer and score. Everything it needs stands in the job file."""
+"""`python -m cotbal.worker JOB`: one run = train, then answer and score. Everything it needs stands
+in the job file.
+"""
 
 from __future__ import annotations
 
@@ -31,13 +33,16 @@ from cotbal.scoring import write_scores
 from cotbal.tracking import Tracking, reporting
 
 PROGRESS_SECONDS = 0.3
-TRAINING_SHARE = 0.75  # guess of the share of a run's time before anything was timed, for the progress display
+TRAINING_SHARE = (
+    0.75  # guess of the share of a run's time before anything was timed, for the progress display
+)
 
 
 def main(arguments: Sequence[str]) -> None:
     """Do the run that the job file describes; skip what is already on disk.
 
-    Where a launcher started several ranks, all of them come here; the first holds the lock and writes.
+    Where a launcher started several ranks, all of them come here; the first holds the lock and
+    writes.
     """
     file = Path(arguments[0])
     job, paths = read_json(file), RunPaths(file.parent)
@@ -75,7 +80,9 @@ def _do(job: dict[str, Any], root: RunDir, paths: RunPaths, progress: _Progress)
         "peak_memory_mib": _peak_memory_mib(),
         "ranks": ranks.size,
         "threads": torch.get_num_threads(),
-        "versions": {name: importlib.metadata.version(name) for name in ("cotbal", "torch", "transformers")},
+        "versions": {
+            name: importlib.metadata.version(name) for name in ("cotbal", "torch", "transformers")
+        },
     }
     if not job["keep_checkpoint"]:
         shutil.rmtree(paths.checkpoint, ignore_errors=True)
@@ -84,7 +91,12 @@ def _do(job: dict[str, Any], root: RunDir, paths: RunPaths, progress: _Progress)
 
 
 def _train(
-    recipe: Recipe, run: Run, root: RunDir, job: dict[str, Any], paths: RunPaths, progress: _Progress
+    recipe: Recipe,
+    run: Run,
+    root: RunDir,
+    job: dict[str, Any],
+    paths: RunPaths,
+    progress: _Progress,
 ) -> training.Trained:
     """Train on the portions of the run; a run without any is the base checkpoint as it is."""
     if not run.portions:
@@ -125,10 +137,17 @@ def _evaluation_sets(recipe: Recipe, run: Run) -> list[_Set]:
     for name in run.validation:
         task = recipe.mixture[name]
         assert task.validation is not None  # checked with the recipe
-        sets.append(_Set(task, "validation", _records(recipe, task.validation), task.metrics_of("validation")))
+        sets.append(
+            _Set(
+                task, "validation", _records(recipe, task.validation), task.metrics_of("validation")
+            )
+        )
     for name in run.test:
         task = recipe.mixture[name]
-        sets += [_Set(task, split, _records(recipe, path), task.metrics_of(split)) for split, path in task.test.items()]
+        sets += [
+            _Set(task, split, _records(recipe, path), task.metrics_of(split))
+            for split, path in task.test.items()
+        ]
     return sets
 
 
@@ -141,16 +160,18 @@ def _records(recipe: Recipe, path: Path) -> list[Record]:
 def _free() -> None:
     """Give up what the training held on this rank's GPU: the answers need the place.
 
-    A model that is sharded could answer only with all ranks in step, a token of the longest answer at a time. So every
-    rank loads the checkpoint that was just written, whole and in `model.dtype` (7B in bfloat16: 14 GB), and answers its
-    share of the questions as in a run that is not sharded.
+    A model that is sharded could answer only with all ranks in step, a token of the longest answer
+    at a time. So every rank loads the checkpoint that was just written, whole and in `model.dtype`
+    (7B in bfloat16: 14 GB), and answers its share of the questions as in a run that is not sharded.
     """
     gc.collect()  # trainer, optimizer and model refer to each other
     torch.cuda.empty_cache()
 
 
 def _evaluate(recipe: Recipe, run: Run, paths: RunPaths, progress: _Progress) -> float:
-    """Answer and score every evaluation set of the run; sets that were already answered are left alone."""
+    """Answer and score every evaluation set of the run; sets that were already answered are left
+    alone.
+    """
     started = time.monotonic()
     ranks = progress.ranks
     sets = _evaluation_sets(recipe, run)
@@ -159,7 +180,9 @@ def _evaluate(recipe: Recipe, run: Run, paths: RunPaths, progress: _Progress) ->
     total = sum(len(s.records) for s in sets)
     done = total - sum(len(s.records) for s in waiting)
     if waiting:
-        answer = evaluation.answerer(recipe, str(paths.checkpoint) if run.portions else recipe.checkpoint, ranks)
+        answer = evaluation.answerer(
+            recipe, str(paths.checkpoint) if run.portions else recipe.checkpoint, ranks
+        )
     for s in waiting:
         rows = [Row(record, s.task.name, s.task.instruction) for record in s.records]
         answers = answer(rows, partial(progress.answers, done, total, s.task.name))
@@ -194,16 +217,34 @@ class _Progress:
         if self.stop():
             raise Stopped
         done = before + given
-        self.write("generating", done, total, self.share + (1 - self.share) * done / max(total, 1), detail=task)
+        self.write(
+            "generating",
+            done,
+            total,
+            self.share + (1 - self.share) * done / max(total, 1),
+            detail=task,
+        )
 
     def write(
-        self, phase: str, done: int, total: int, fraction: float, detail: str = "", loss: float | None = None
+        self,
+        phase: str,
+        done: int,
+        total: int,
+        fraction: float,
+        detail: str = "",
+        loss: float | None = None,
     ) -> None:
         """One progress file, whole; the last step of a phase is always written."""
         if not self.ranks.main or (now() - self.last < PROGRESS_SECONDS and done < total):
             return
         self.last = now()
-        entry = {"phase": phase, "done": done, "total": total, "fraction": round(fraction, 4), "detail": detail}
+        entry = {
+            "phase": phase,
+            "done": done,
+            "total": total,
+            "fraction": round(fraction, 4),
+            "detail": detail,
+        }
         write_json(self.path, {**entry, "loss": loss, "time": self.last})
 
 

@@ -1,4 +1,6 @@
-"""What every executor promises; a new file in `cotbal.executors` is found and tested without a line here."""
+"""What every executor promises; a new file in `cotbal.executors` is found and tested without a line
+here.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ from cotbal.sections import ResourcesSection
 from ray_nodes import RayNodes
 from slurm_cluster import HERE
 
-# Executors that need a service of their own, where that is installed; the group keeps it in one test process.
+# Executors that need a service of their own, where that is installed; the group keeps it in one
+# test process.
 SERVICES = {"ray": ("ray_address", True), "slurm": ("slurm_cluster", HERE)}
 EXECUTORS = [
     pytest.param(name, marks=pytest.mark.xdist_group(name)) if name in SERVICES else name
@@ -82,7 +85,9 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     name = f"some_work_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text(WORK)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv(
+        "PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    )
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     return name
 
@@ -96,7 +101,9 @@ def job(tmp_path: Path, work: str) -> MakeJob:
     return make
 
 
-def ran(executor: ModuleType, jobs: list[Job], resources: Resources | None = None) -> dict[str, Outcome]:
+def ran(
+    executor: ModuleType, jobs: list[Job], resources: Resources | None = None
+) -> dict[str, Outcome]:
     found = list(executor.run(jobs, resources or Resources(workers=2, threads=1)))
     assert len(found) == len(jobs)
     return {outcome.job.name: outcome for outcome in found}
@@ -125,7 +132,12 @@ def test_nothing_to_do(executor: ModuleType) -> None:
 
 def test_a_failure_leaves_the_others_running(executor: ModuleType, job: MakeJob) -> None:
     found = ran(executor, [job("a", "fail"), job("b"), job("c", "exit"), job("d")])
-    assert {name: outcome.ok for name, outcome in found.items()} == {"a": False, "b": True, "c": False, "d": True}
+    assert {name: outcome.ok for name, outcome in found.items()} == {
+        "a": False,
+        "b": True,
+        "c": False,
+        "d": True,
+    }
 
 
 def test_a_failure_is_told_with_the_tail_of_its_log(executor: ModuleType, job: MakeJob) -> None:
@@ -158,7 +170,9 @@ def test_a_job_finds_its_threads_and_its_environment(
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     before = dict(os.environ)
     each = job("a")
-    assert ran(executor, [each], Resources(threads=3, environment={"COTBAL_TEST_MARK": "frog"}))["a"].ok
+    assert ran(executor, [each], Resources(threads=3, environment={"COTBAL_TEST_MARK": "frog"}))[
+        "a"
+    ].ok
     found = (each.directory / "done").read_text()
     assert found == '{"OMP_NUM_THREADS": "3", "MKL_NUM_THREADS": "3", "COTBAL_TEST_MARK": "frog"}'
     assert dict(os.environ) == before
@@ -181,7 +195,9 @@ def test_closing_it_stops_what_runs(executor: ModuleType, job: MakeJob) -> None:
     assert not [each.name for each in slow if (each.directory / "done").exists()]
 
 
-def test_ctrl_c_leaves_no_orphan(executor: ModuleType, job: MakeJob, work: str, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_no_orphan(
+    executor: ModuleType, job: MakeJob, work: str, tmp_path: Path
+) -> None:
     first = job("one", "sleep")
     argv = [sys.executable, "-c", DRIVER, executor.__name__, str(first.directory.parent), work]
     with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as driver:
@@ -198,7 +214,9 @@ def alive(job: Job, driver: int | None = None) -> bool:
     """Whether the process of a job is there; `driver` is a process that may do the job itself."""
     try:
         pid = int((job.directory / "pid").read_text())
-        return pid == driver or (pid != os.getpid() and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+        return pid == driver or (
+            pid != os.getpid() and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        )
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return False
 

@@ -1,6 +1,8 @@
-"""What every metric promises; a new file in `cotbal.metrics` is found and tested without a line here.
+"""What every metric promises; a new file in `cotbal.metrics` is found and tested without a line
+here.
 
-A metric whose references are of a kind of their own (yes or no, letters, ...) gets one line in EXAMPLES.
+A metric whose references are of a kind of their own (yes or no, letters, ...) gets one line in
+EXAMPLES.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ METRICS = [name for name in NAMES if given_by(name) is None]
 
 @dataclass(frozen=True)
 class Example:
-    """References of three samples, the first of each being a perfect answer, the second another than those beside it.
+    """References of three samples, the first of each being a perfect answer, the second another
+    than those beside it.
 
     Attributes:
         garbage: the answer that whatever has no meaning is taken for; empty: for a wrong one.
@@ -46,7 +49,9 @@ TEXTS = (
     ["Behind: two Houses. [0.25, 0.35, 0.75, 0.85]"],
 )
 YES_NO = (["no"], ["Yes"], ["no"])
-NAMED = tuple({"images": [f"{c}.png"], "details": {"category": c}} for c in ("count", "color", "OCR"))
+NAMED = tuple(
+    {"images": [f"{c}.png"], "details": {"category": c}} for c in ("count", "color", "OCR")
+)
 COGNITION = ("code_reasoning", "text_translation", "")
 THOUGHT = tuple({"images": [f"{c}.png"], "details": {"category": c}} for c in COGNITION)
 ROTATED = tuple({"details": {"rotation_of": i}} for i in (7, 8, 9))
@@ -56,12 +61,33 @@ EXAMPLES = {
     "multiple_choice": Example((["A"], ["(C) a frog"], ["b."]), records=ROTATED),
     "pope_f1": Example(YES_NO, garbage="yes", records=NAMED),
     "relaxed_accuracy": Example((["12%"], ["-3.5"], ["0.5 metres"])),
-    "vqa_soft": Example((["left frog"] * 10, ["7"] * 6 + ["8"] * 4, ["A House"] * 5 + ["houses"] * 5)),
+    "vqa_soft": Example(
+        (["left frog"] * 10, ["7"] * 6 + ["8"] * 4, ["A House"] * 5 + ["houses"] * 5)
+    ),
 }
 GARBAGE = [
-    "", " ", "\n", "[", "[]", "[a,b]", "[1,2,3]", "[nan,nan,nan,nan]", "[inf,0,inf,0]", "nan", "inf", "-1e999", "%",
-    "\0", "☃ 🐸", "\u2028\u202e", "ﷺ" * 50, "." * 9, "q" * 20_000, "q " * 5_000, "answer" + " " * 20_000,
-]  # fmt: skip
+    "",
+    " ",
+    "\n",
+    "[",
+    "[]",
+    "[a,b]",
+    "[1,2,3]",
+    "[nan,nan,nan,nan]",
+    "[inf,0,inf,0]",
+    "nan",
+    "inf",
+    "-1e999",
+    "%",
+    "\0",
+    "☃ 🐸",
+    "\u2028\u202e",
+    "ﷺ" * 50,
+    "." * 9,
+    "q" * 20_000,
+    "q " * 5_000,
+    "answer" + " " * 20_000,
+]
 
 
 @pytest.fixture(params=METRICS)
@@ -86,7 +112,9 @@ def example_of(name: str) -> Example:
 def apply(name: str, answers: Sequence[str], order: Sequence[int] = (0, 1, 2)) -> Measured:
     """The measure of answers to the samples of these numbers."""
     example = example_of(name)
-    return measure(name, answers, [example.references[i] for i in order], [example.records[i] for i in order])
+    return measure(
+        name, answers, [example.references[i] for i in order], [example.records[i] for i in order]
+    )
 
 
 def perfect(example: Example) -> list[str]:
@@ -95,9 +123,18 @@ def perfect(example: Example) -> list[str]:
 
 def test_the_metrics_of_the_paper_are_found() -> None:
     assert {
-        "anls", "box_iou", "cider", "exact_match", "gleu", "gleu_corpus", "mme", "multiple_choice", "pope_f1",
-        "relaxed_accuracy", "vqa_soft",
-    } <= set(METRICS)  # fmt: skip
+        "anls",
+        "box_iou",
+        "cider",
+        "exact_match",
+        "gleu",
+        "gleu_corpus",
+        "mme",
+        "multiple_choice",
+        "pope_f1",
+        "relaxed_accuracy",
+        "vqa_soft",
+    } <= set(METRICS)
     assert set(EXAMPLES) <= set(METRICS)
 
 
@@ -118,7 +155,9 @@ def test_constants(metric: ModuleType) -> None:
     assert metric.__doc__
 
 
-def test_one_number_a_sample_within_the_range(name: str, metric: ModuleType, example: Example) -> None:
+def test_one_number_a_sample_within_the_range(
+    name: str, metric: ModuleType, example: Example
+) -> None:
     answers = [*perfect(example), "left frog", "seven [0.5, 0.6, 0.8, 0.9]", *GARBAGE]
     found = apply(name, answers, [place % 3 for place in range(len(answers))])
     assert found.values.shape == (len(answers),)
@@ -127,7 +166,9 @@ def test_one_number_a_sample_within_the_range(name: str, metric: ModuleType, exa
     assert 0 <= found.score <= metric.MAXIMUM
 
 
-def test_a_perfect_answer_scores_the_maximum(name: str, metric: ModuleType, example: Example) -> None:
+def test_a_perfect_answer_scores_the_maximum(
+    name: str, metric: ModuleType, example: Example
+) -> None:
     found = apply(name, perfect(example))
 
     np.testing.assert_allclose(found.values, metric.MAXIMUM, rtol=1e-12)
@@ -135,9 +176,13 @@ def test_a_perfect_answer_scores_the_maximum(name: str, metric: ModuleType, exam
 
 
 @pytest.mark.parametrize("answer", GARBAGE)
-def test_garbage_is_wrong_or_what_the_metric_takes_it_for(name: str, example: Example, answer: str) -> None:
+def test_garbage_is_wrong_or_what_the_metric_takes_it_for(
+    name: str, example: Example, answer: str
+) -> None:
     found = apply(name, [answer] * 3).values.tolist()
-    assert found == (apply(name, [example.garbage] * 3).values.tolist() if example.garbage else [0, 0, 0])
+    assert found == (
+        apply(name, [example.garbage] * 3).values.tolist() if example.garbage else [0, 0, 0]
+    )
 
 
 def test_garbage_leaves_the_others_alone(name: str, example: Example) -> None:
@@ -187,7 +232,16 @@ def test_constant_answer_is_a_legal_answer(name: str, metric: ModuleType, exampl
 
 
 def test_the_plain_mean_of_linear_values_is_the_score(name: str, example: Example) -> None:
-    answers = [*perfect(example), "no", "yes", "a", "left frog", "[0.1, 0.2, 0.5, 0.6]", "7", "12.1%"]
+    answers = [
+        *perfect(example),
+        "no",
+        "yes",
+        "a",
+        "left frog",
+        "[0.1, 0.2, 0.5, 0.6]",
+        "7",
+        "12.1%",
+    ]
     found = apply(name, answers, [place % 3 for place in range(len(answers))])
     assert found.linear.mean() == pytest.approx(found.score, rel=1e-12, abs=1e-12)
 

@@ -1,6 +1,8 @@
-"""What every family of models must do with our loading, batches, loss, training, generation and saving.
+"""What every family of models must do with our loading, batches, loss, training, generation and
+saving.
 
-Each runs as a tiny random checkpoint of its own classes (`tiny_families`), through the code that real ones run through.
+Each runs as a tiny random checkpoint of its own classes (`tiny_families`), through the code that
+real ones run through.
 """
 
 from __future__ import annotations
@@ -53,16 +55,24 @@ class Case:
     def model(self, dtype: str = "float32", **settings: Any) -> Any:
         """A fresh model, prepared as the settings say, or as it is without any."""
         model = vlm.load(str(self.checkpoint), dtype, False)[0]
-        return vlm.prepare(model, ModelSection(checkpoint="x", dtype=dtype, **settings)) if settings else model.eval()
+        return (
+            vlm.prepare(model, ModelSection(checkpoint="x", dtype=dtype, **settings))
+            if settings
+            else model.eval()
+        )
 
     def picture_tokens(self) -> Tensor:
         """Ids of the tokens that stand for pictures, from the processor and the configuration."""
         config = self.model().config
         named = [getattr(config, f"image_token_{kind}", None) for kind in ("id", "index")]
-        return torch.tensor([one for one in (*self.processor.image_token_ids, *named) if one is not None])
+        return torch.tensor(
+            [one for one in (*self.processor.image_token_ids, *named) if one is not None]
+        )
 
     def rows(self, word: str = "n") -> list[Row]:
-        """With one picture, none, and two; where the family takes conversations, several turns and a late picture."""
+        """With one picture, none, and two; where the family takes conversations, several turns and
+        a late picture.
+        """
         made = [
             row("<image>\nwhich color?", word, images=("red.png",)),
             row("what is a tree?", f"{word} {word}"),
@@ -73,7 +83,11 @@ class Case:
         if self.family.template is None:
             return made
         late = row("<image>\nwhat?", word, "<image>\nright?", word, images=("wide.png", "red.png"))
-        return [*made, row("<image>\nleft?", word, "right?", f"{word} {word}", images=("blue.png",)), late]
+        return [
+            *made,
+            row("<image>\nleft?", word, "right?", f"{word} {word}", images=("blue.png",)),
+            late,
+        ]
 
 
 def row(*texts: str, images: Sequence[str] = ()) -> Row:
@@ -90,7 +104,11 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def paint(folder: Path) -> None:
     (folder / "pictures").mkdir()
-    for name, size, color in (("red", (16, 16), "red"), ("blue", (16, 16), "blue"), ("wide", (32, 16), "green")):
+    for name, size, color in (
+        ("red", (16, 16), "red"),
+        ("blue", (16, 16), "blue"),
+        ("wide", (32, 16), "green"),
+    ):
         picture = Image.new("RGB", size, color)
         picture.putpixel((3, 5), (255, 255, 255))
         picture.save(folder / "pictures" / f"{name}.png")
@@ -113,7 +131,9 @@ def learnt(batch: dict[str, Tensor]) -> Tensor:
 
 
 def test_the_loss_touches_answers_and_their_ends_alone(case: Case) -> None:
-    """Where the answers are is found without any template: by asking which tokens move when the answers change."""
+    """Where the answers are is found without any template: by asking which tokens move when the
+    answers change.
+    """
     one, other = (case.collator.training(case.rows(word)) for word in WORDS)
     assert one["input_ids"].shape == other["input_ids"].shape
     expected = one["input_ids"] != other["input_ids"]
@@ -127,7 +147,9 @@ def test_the_loss_touches_answers_and_their_ends_alone(case: Case) -> None:
 
 
 def test_generation_marks_and_added_text_agree(case: Case) -> None:
-    """The marks of a template are used where it has them, else what it adds; one of them cannot do without marks."""
+    """The marks of a template are used where it has them, else what it adds; one of them cannot do
+    without marks.
+    """
     template = case.family.template
     if template is None:
         assert isinstance(case.collator, QuestionCollator)
@@ -135,7 +157,13 @@ def test_generation_marks_and_added_text_agree(case: Case) -> None:
     marks = "{% generation %}", "{% endgeneration %}"
     plain = template.replace(marks[0], "").replace(marks[1], "")
     text = r"(\{\{ part\['text'\][^}]*\}\})"
-    assistant = "{% if m['role'] == 'assistant' %}" + marks[0] + r"\1" + marks[1] + r"{% else %}\1{% endif %}"
+    assistant = (
+        "{% if m['role'] == 'assistant' %}"
+        + marks[0]
+        + r"\1"
+        + marks[1]
+        + r"{% else %}\1{% endif %}"
+    )
     marked = template if marks[0] in template else re.sub(text, assistant, template)
     batches = {}
     for name, one in (("marked", marked), ("plain", plain)):
@@ -153,7 +181,9 @@ def test_generation_marks_and_added_text_agree(case: Case) -> None:
 def test_task_ids_survive_the_expansion_of_pictures(case: Case) -> None:
     rows = case.rows()
     tasks = [f"t{i}" for i in range(len(rows))]
-    collate = with_task_ids(lambda batch: case.collator.training([item["row"] for item in batch]), tasks)
+    collate = with_task_ids(
+        lambda batch: case.collator.training([item["row"] for item in batch]), tasks
+    )
     batch = collate([{"row": one, "task": task} for one, task in zip(rows, tasks, strict=True)])
     counts = token_counts(batch["labels"], batch["task_ids"], len(tasks))
     assert counts.tolist() == [case.collator.valid_tokens(one) for one in rows]
@@ -166,7 +196,9 @@ def losses(model: Any, batch: dict[str, Any]) -> Tensor:
 
 
 def test_a_row_has_the_losses_in_a_mixed_batch_that_it_has_alone(case: Case) -> None:
-    """Pictures, their sizes and grids, kinds of tokens and padding all reach the model, each for its own row."""
+    """Pictures, their sizes and grids, kinds of tokens and padding all reach the model, each for
+    its own row.
+    """
     model = case.model()
     alone = [losses(model, case.collator.training([one])) for one in case.rows()]
     together = losses(model, case.collator.training(case.rows()))
@@ -184,7 +216,9 @@ def test_texts_alone_bring_no_pictures(case: Case) -> None:
 
 
 def test_pictures_are_never_cut(case: Case) -> None:
-    """Processors of Gemma and Ovis call another token their picture token than the one that they repeat."""
+    """Processors of Gemma and Ovis call another token their picture token than the one that they
+    repeat.
+    """
     ids = case.collator.training([case.rows()[0]])["input_ids"][0]
     pictures = torch.isin(ids, case.picture_tokens()).nonzero()
     with pytest.raises(DataError, match=r"record 7 \(r1\).*max_length"):
@@ -199,11 +233,15 @@ def test_answers_do_not_depend_on_the_batch(case: Case) -> None:
     stops = model.generation_config.eos_token_id
     assert case.processor.tokenizer.convert_tokens_to_ids(case.family.end) in stops
     settings = [Generation(max_new_tokens=4, batch_size=size) for size in (1, 5)]
-    one_by_one, together = (evaluation.generate(model, case.collator, case.rows(), s, lambda n: None) for s in settings)
+    one_by_one, together = (
+        evaluation.generate(model, case.collator, case.rows(), s, lambda n: None) for s in settings
+    )
     assert one_by_one == together
     prompt = case.collator.prompts([case.rows()[0]])["input_ids"][0]
     trained = case.collator.training([case.rows()[0]])["input_ids"][0]
-    if case.name != "llava_onevision":  # its template writes a space in one, and a line break in the other
+    if (
+        case.name != "llava_onevision"
+    ):  # its template writes a space in one, and a line break in the other
         assert trained[: len(prompt)].tolist() == prompt.tolist()
 
 
@@ -215,7 +253,16 @@ def test_every_part_is_found_and_frozen_by_itself(case: Case) -> None:
         trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
         assert trained == {name for name in of if of[name] == part}
         assert trained
-    assert of["lm_head.weight" if "lm_head.weight" in of else "model.language_model.embed_tokens.weight"] == "language"
+    assert (
+        of[
+            (
+                "lm_head.weight"
+                if "lm_head.weight" in of
+                else "model.language_model.embed_tokens.weight"
+            )
+        ]
+        == "language"
+    )
 
 
 def test_gradient_checkpointing_changes_no_gradient(case: Case) -> None:
@@ -224,7 +271,9 @@ def test_gradient_checkpointing_changes_no_gradient(case: Case) -> None:
     for on in (False, True):
         model = case.model(vision="full", gradient_checkpointing=on).train()
         valid_token_losses(model, batch, predicting(batch["labels"]))[1].sum().backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        )
     assert torch.allclose(*gradients, atol=1e-5)
     assert gradients[0].norm() > 0
 
@@ -242,13 +291,18 @@ def test_merged_adapters_and_processor_come_back_as_they_were(case: Case, tmp_pa
     collator = collator_for(processor, case.images, 400)
     assert torch.allclose(losses(again.eval(), collator.training(case.rows())), before, atol=1e-4)
     assert not torch.allclose(before, untouched, atol=1e-3)
-    settings = [json.loads((d / "processor_config.json").read_text()) for d in (case.checkpoint, tmp_path / "merged")]
+    settings = [
+        json.loads((d / "processor_config.json").read_text())
+        for d in (case.checkpoint, tmp_path / "merged")
+    ]
     assert settings[0].get("video_processor") == settings[1].get("video_processor")
 
 
 def test_packed_rows_have_the_losses_of_padded_ones_or_are_refused(case: Case) -> None:
     items = [{"row": one, "task": "t"} for one in case.rows()]
-    collate = with_task_ids(lambda batch: case.collator.training([item["row"] for item in batch]), ["t"])
+    collate = with_task_ids(
+        lambda batch: case.collator.training([item["row"] for item in batch]), ["t"]
+    )
     padding = case.processor.tokenizer.pad_token_id
     if case.family.packs:
         assert check_packing(case.model(), collate, items, padding) is not None
@@ -268,8 +322,12 @@ optimization: {{batch_size: 6, micro_batch_size: 3, learning_rate: 1.0e-2, warmu
 """
 
 
-def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(case: Case, root: Path, tmp_path: Path) -> None:
-    """Through `training.train`, in bfloat16 with adapters and gradient checkpointing: weighted, checked, saved."""
+def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(
+    case: Case, root: Path, tmp_path: Path
+) -> None:
+    """Through `training.train`, in bfloat16 with adapters and gradient checkpointing: weighted,
+    checked, saved.
+    """
     for task, word in zip(("one", "two"), WORDS, strict=True):
         kept = case.rows(word)[:3]
         (root / f"{task}.jsonl").write_text(
@@ -284,12 +342,19 @@ def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(case: Case, roo
     run = final_run(recipe.mixture, "fixed")
     weights = {"one": 0.5, "two": 1.5}
     done = training.train(
-        recipe, run, training.Mixed(parts), weights, RunPaths(tmp_path), lambda step, total, loss: None
+        recipe,
+        run,
+        training.Mixed(parts),
+        weights,
+        RunPaths(tmp_path),
+        lambda step, total, loss: None,
     )
     assert done.steps == 1
     assert done.tokens == 2 * sum(case.collator.valid_tokens(one) for one in case.rows()[:3])
     assert done.self_check is not None
-    before, after = (vlm.load(str(d), "bfloat16", False)[0] for d in (case.checkpoint, tmp_path / "checkpoint"))
+    before, after = (
+        vlm.load(str(d), "bfloat16", False)[0] for d in (case.checkpoint, tmp_path / "checkpoint")
+    )
     moved = dict.fromkeys(("vision", "projector", "language"), False)
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
         moved[vlm.parts(before)[name]] |= not torch.equal(old, new)

@@ -1,4 +1,6 @@
-"""What every weighting promises; a new file in `cotbal.weightings` is found and tested without a line here."""
+"""What every weighting promises; a new file in `cotbal.weightings` is found and tested without a
+line here.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def steps(count: int, seed: int = 0) -> Float[np.ndarray, "step task"]:
     return np.where(generator.random(falling.shape) < 0.3, np.nan, losses)
 
 
-def observe(weighting: Weighting, losses: Float[np.ndarray, "step task"]) -> Float[np.ndarray, "step task"]:
+def observe(
+    weighting: Weighting, losses: Float[np.ndarray, "step task"]
+) -> Float[np.ndarray, "step task"]:
     """Let it hear of these steps one by one; its weights before each."""
     seen = []
     for step, row in enumerate(losses):
@@ -111,7 +115,9 @@ def test_the_mean_weight_is_one_unless_weights_were_given(module: ModuleType) ->
     np.testing.assert_allclose(seen.mean(axis=1), 1)
 
 
-@pytest.mark.parametrize("hard", ["never there", "away for long", "no number", "solved", "spike", "all absent"])
+@pytest.mark.parametrize(
+    "hard", ["never there", "away for long", "no number", "solved", "spike", "all absent"]
+)
 def test_no_loss_makes_a_weight_that_is_no_positive_number(module: ModuleType, hard: str) -> None:
     weighting = build(module)
     losses = steps(3 * weighting.starts + LONGER)
@@ -135,12 +141,16 @@ def test_no_loss_makes_a_weight_that_is_no_positive_number(module: ModuleType, h
 
 
 def test_its_state_is_json_and_resuming_is_exact(module: ModuleType) -> None:
-    """At the start, inside the first window, just before and just after the weights begin to move, and late."""
+    """At the start, inside the first window, just before and just after the weights begin to move,
+    and late.
+    """
     reference = build(module)
     losses = steps(3 * reference.starts + LONGER)
     expected = observe(reference, losses)
     starts = reference.starts
-    for stop in {0, 1, starts // 3, starts - 1, starts, starts + 1, 2 * starts + 9} & set(range(len(losses))):
+    for stop in {0, 1, starts // 3, starts - 1, starts, starts + 1, 2 * starts + 9} & set(
+        range(len(losses))
+    ):
         before, after = build(module), build(module)
         observe(before, losses[:stop])
         after.load_state_dict(json.loads(json.dumps(before.state_dict(), allow_nan=False)))
@@ -161,7 +171,9 @@ def test_a_saved_state_does_not_change_afterwards(module: ModuleType) -> None:
 
 
 def test_it_has_a_name_of_its_own(module: ModuleType) -> None:
-    labels = [plugins.load("cotbal.weightings", name).LABEL for name in plugins.names("cotbal.weightings")]
+    labels = [
+        plugins.load("cotbal.weightings", name).LABEL for name in plugins.names("cotbal.weightings")
+    ]
     assert module.LABEL
     assert labels.count(module.LABEL) == 1
 

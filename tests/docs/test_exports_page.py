@@ -19,7 +19,13 @@ from pipeline_fakes import EXECUTOR, write_mixture  # noqa: E402 - found by the 
 
 PAGE = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (cotbal .*)$", PAGE, re.MULTILINE)
-SCORES = "run,ocr,vqa,count\nmini,0.2,0.3,0.2\nfull:ocr,0.7,0.4,0.2\nfull:vqa,0.3,0.8,0.3\nfull:count,0.2,0.3,0.6\n"
+SCORES = """\
+run,ocr,vqa,count
+mini,0.2,0.3,0.2
+full:ocr,0.7,0.4,0.2
+full:vqa,0.3,0.8,0.3
+full:count,0.2,0.3,0.6
+"""
 
 
 def test_every_command_of_the_page_works(
@@ -51,6 +57,10 @@ def test_the_page_shows_every_host() -> None:
 
 def test_versions_of_the_page_are_those_of_the_code() -> None:
     for name in plugins.names("cotbal.exports"):
-        version = getattr(plugins.load("cotbal.exports", name), "VERSION", "any").removeprefix("commit ")
-        (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{name.replace('_', '-')}` |")]
+        version = getattr(plugins.load("cotbal.exports", name), "VERSION", "any").removeprefix(
+            "commit "
+        )
+        (row,) = [
+            line for line in PAGE.splitlines() if line.startswith(f"| `{name.replace('_', '-')}` |")
+        ]
         assert version in row, name

@@ -1,4 +1,6 @@
-"""docs/reproduce.md and examples/academic.sh: commands parse, published numbers are the golden ones, costs computed."""
+"""docs/reproduce.md and examples/academic.sh: commands parse, published numbers are the golden
+ones, costs computed.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,13 @@ OWN = "yours"
 def dry_run(directory: Path, **variables: str) -> list[str]:
     environment = {**os.environ, "DRY_RUN": "1", "OPENAI_API_KEY": "", **variables}
     done = subprocess.run(
-        ["bash", str(SCRIPT)], cwd=directory, env=environment, capture_output=True, text=True, check=False, timeout=60
+        ["bash", str(SCRIPT)],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     assert not list(directory.iterdir())
@@ -82,20 +90,37 @@ def check_values(found: dict[str, Any], directory: Path) -> None:
         load_recipe(recipe, found["overrides"])
     for checkpoint in found.get("checkpoints") or ():
         method = Path(checkpoint.partition("=")[2]).parent.name
-        assert method.partition("-")[0] in gpu_hours.METHODS  # fixed-inward is a row of the ablation
+        assert (
+            method.partition("-")[0] in gpu_hours.METHODS
+        )  # fixed-inward is a row of the ablation
 
 
 def test_the_page_has_a_command_for_every_table() -> None:
     verbs = [parsed(command)[0] for command in shown(PAGE)]
-    assert {"balance", "compare", "ablate", "curve", "zeroshot", "judge", "prepare large", "prepare chat"} <= set(verbs)
+    assert {
+        "balance",
+        "compare",
+        "ablate",
+        "curve",
+        "zeroshot",
+        "judge",
+        "prepare large",
+        "prepare chat",
+    } <= set(verbs)
     for number in (1, 2, 5, 8, 9, 10, 11, 12):
         assert re.search(rf"^## .*\b{number}\b", PAGE, re.MULTILINE), number
     section = PAGE[PAGE.index("## Table 2") : PAGE.index("## Tables 5")]
-    assert [c.name for c in COLUMNS] == re.findall(r"^\| ([\w-]+) \| ?[^|]*\|$", section, re.MULTILINE)[1:]
+    assert [c.name for c in COLUMNS] == re.findall(
+        r"^\| ([\w-]+) \| ?[^|]*\|$", section, re.MULTILINE
+    )[1:]
 
 
 def test_no_command_of_the_page_is_unknown_to_the_parser() -> None:
-    for wrong in ("cotbal compare recipe.yaml --method stl", "cotbal prepare acedemic raw out", "cotbal curve"):
+    for wrong in (
+        "cotbal compare recipe.yaml --method stl",
+        "cotbal prepare acedemic raw out",
+        "cotbal curve",
+    ):
         with pytest.raises(Exception, match=r"No such|Missing|No such command"):
             parsed(wrong)
 
@@ -126,26 +151,36 @@ def test_published_results_are_the_golden_ones(names: tuple[str, ...], table: st
 @pytest.mark.parametrize(
     ("name", "table"),
     [
-        ("fine-tuned, 13B", "fine_tuned_13b"), ("zero-shot, 7B", "zero_shot_7b"), ("zero-shot, 13B", "zero_shot_13b"),
-        ("zero-shot, ablation", "zero_shot_ablation"), ("chat", "chat"), ("large", "large"),
+        ("fine-tuned, 13B", "fine_tuned_13b"),
+        ("zero-shot, 7B", "zero_shot_7b"),
+        ("zero-shot, 13B", "zero_shot_13b"),
+        ("zero-shot, ablation", "zero_shot_ablation"),
+        ("chat", "chat"),
+        ("large", "large"),
     ],
-)  # fmt: skip
+)
 def test_published_results_of_the_later_version_are_the_golden_ones(name: str, table: str) -> None:
     golden = LATER["tables"][table]
     wanted = {}
     for row in golden["rows"]:
         summary = {"ΔI, %": row["printed"]["delta_I"]} if row["printed"] else {}
-        summary |= {"ΔE, %": row["printed"]["delta_E"]} if "delta_E" in (row["printed"] or {}) else {}
+        summary |= (
+            {"ΔE, %": row["printed"]["delta_E"]} if "delta_E" in (row["printed"] or {}) else {}
+        )
         values = dict(zip(golden["columns"], row["values_printed"], strict=True)) | summary
         wanted |= {frozenset((row["method"], key)): value for key, value in values.items()}
-    assert {frozenset((row, column)): value for row, column, value in published(name) if value} == wanted
+    assert {
+        frozenset((row, column)): value for row, column, value in published(name) if value
+    } == wanted
 
 
 def test_settings_of_the_later_version_are_those_of_the_recipes_and_commands() -> None:
     told = LATER["settings"]
     written = {"academic": academic("7b"), "chat": chat("7b"), "large": large("7b")}
     for benchmark, text in written.items():
-        command = re.search(rf"cotbal compare {benchmark}/recipe.yaml.* balance.temperature=([\d.]+)", PAGE)
+        command = re.search(
+            rf"cotbal compare {benchmark}/recipe.yaml.* balance.temperature=([\d.]+)", PAGE
+        )
         used = command or re.search(r"temperature: ([\d.]+)", text)
         assert float(used.group(1)) == told["temperature"][benchmark], benchmark
     taus = re.search(r"--temperatures ([\d.,]+)", PAGE).group(1)
@@ -165,13 +200,23 @@ def test_published_summaries_are_the_golden_ones() -> None:
 @pytest.mark.parametrize(("name", "table"), [("table 10", "table10"), ("table 11", "table11")])
 def test_published_weights_are_the_golden_ones(name: str, table: str) -> None:
     found = {(row, column): float(value) for row, column, value in published(name)}
-    assert found == {(u, row["strategy"]): w for row in TABLES[table]["rows"] for u, w in row["weights"].items()}
+    assert found == {
+        (u, row["strategy"]): w for row in TABLES[table]["rows"] for u, w in row["weights"].items()
+    }
 
 
 def test_published_inputs_are_the_golden_ones() -> None:
     found = {(row, column): float(value) for row, column, value in published("inputs of table 10")}
-    keys = {"outward": "outward_contribution", "inward": "inward_contribution", "mini / full": "mini_over_full_ratio"}
-    wanted = {(t, c): v for c, key in keys.items() for t, v in zip(INPUTS["tasks"], INPUTS[key], strict=True)}
+    keys = {
+        "outward": "outward_contribution",
+        "inward": "inward_contribution",
+        "mini / full": "mini_over_full_ratio",
+    }
+    wanted = {
+        (t, c): v
+        for c, key in keys.items()
+        for t, v in zip(INPUTS["tasks"], INPUTS[key], strict=True)
+    }
     assert found == wanted
 
 
@@ -210,7 +255,8 @@ def test_costs_follow_from_the_plans() -> None:
     sizes = {name: d.records for name, d in gpu_hours.ACADEMIC.items() if d.balanced}
     probes = found["Table 10: probes and weights, 7B"]
     assert probes.trainings == len(sizes) + 1
-    # Every probe j sees all of j and 1/32 of the others, the first one 1/32 of everything: (1 + 7/32) of the mixture.
+    # Every probe j sees all of j and 1/32 of the others, the first one 1/32 of everything: (1 +
+    # 7/32) of the mixture.
     whole = sum(n * gpu_hours.ACADEMIC[name].tokens for name, n in sizes.items())
     assert probes.trained == pytest.approx((1 + 7 / 32) * whole, rel=1e-3)
     assert found["the same with 13B"].training > 1.9 * found["Table 1: seven methods, 7B"].training
@@ -223,7 +269,9 @@ def test_what_test_dev_costs_is_the_formula_of_the_page() -> None:
     prompt = (2 * n * (576 + 50 + 8) + 2 * 0.304e9 * 577) / (312e12 * 0.25 * 3600)
     each = prompt + 2 * n * 2 / (312e12 * 0.02 * 3600)
     found = gpu_hours.items()
-    of_table_1, of_table_12 = (found[f"VQAv2 test-dev: seven models of Table {number}, 7B"] for number in (1, 12))
+    of_table_1, of_table_12 = (
+        found[f"VQAv2 test-dev: seven models of Table {number}, 7B"] for number in (1, 12)
+    )
     assert (of_table_1.trainings, of_table_1.training, of_table_1.answers) == (0, 0, 7 * 107_394)
     assert of_table_1.evaluation == pytest.approx(7 * 107_394 * each)
     assert of_table_12 == of_table_1
@@ -237,7 +285,16 @@ def test_the_script_is_bash(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "variables",
-    [{}, {"SIZE": "13b", "SEEDS": "1,2", "RAW": "my data", "OPENAI_API_KEY": "x", "RESOURCES": "resources.gpus=8"}],
+    [
+        {},
+        {
+            "SIZE": "13b",
+            "SEEDS": "1,2",
+            "RAW": "my data",
+            "OPENAI_API_KEY": "x",
+            "RESOURCES": "resources.gpus=8",
+        },
+    ],
 )
 def test_every_command_of_the_script_parses(tmp_path: Path, variables: dict[str, str]) -> None:
     (tmp_path / "work").mkdir()
@@ -245,13 +302,23 @@ def test_every_command_of_the_script_parses(tmp_path: Path, variables: dict[str,
     own = [line for line in lines if line.startswith("cotbal ")]
     assert {line.split()[0] for line in lines} == {"hf", "cotbal", "python3", "lmms/bin/pip"}
     assert [parsed(line)[0] for line in own] == [
-        "prepare llava-base", "prepare academic", "check", "balance", "compare", "ablate", "curve", "zeroshot",
-    ]  # fmt: skip
+        "prepare llava-base",
+        "prepare academic",
+        "check",
+        "balance",
+        "compare",
+        "ablate",
+        "curve",
+        "zeroshot",
+    ]
     for number, line in enumerate(own):
         check_values(parsed(line)[1], tmp_path / str(number))
     if variables:
         assert str(parsed(own[1])[1]["raw"]) == "my data"
-        assert parsed(own[4])[1]["overrides"] == ["model.checkpoint=llava-1.5-13b-base", "resources.gpus=8"]
+        assert parsed(own[4])[1]["overrides"] == [
+            "model.checkpoint=llava-1.5-13b-base",
+            "resources.gpus=8",
+        ]
         assert "runs/academic-13b/seed-1/final/equal/checkpoint" in own[-1]
         assert parsed(own[-1])[1]["columns"] == "all"
 
@@ -267,23 +334,30 @@ def test_the_script_answers_test_dev_where_its_pictures_are(tmp_path: Path) -> N
 
 
 def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
-    """Stand-ins for every program: a second run does not fetch or assemble the base again, and a fault ends it."""
+    """Stand-ins for every program: a second run does not fetch or assemble the base again, and a
+    fault ends it.
+    """
     (tmp_path / "bin").mkdir()
     for name in ("cotbal", "hf", "python3"):
         stub = tmp_path / "bin" / name
         stub.write_text(
-            '#!/bin/bash\n[[ "$*" == *llava-base* ]] && mkdir -p academic/llava-1.5-7b-base\n'
-            'if [[ $1 == -m ]]; then mkdir -p lmms/bin; cp "$0" lmms/bin/pip; cp "$0" lmms/bin/python; fi\n'
-            '[[ "$1" != "${FAIL:-}" ]]\n'
+            '#!/bin/bash\n[[ "$*" == *llava-base* ]] && mkdir -p academic/llava-1.5-7b-base\nif [['
+            ' $1 == -m ]]; then mkdir -p lmms/bin; cp "$0" lmms/bin/pip; cp "$0" lmms/bin/python;'
+            ' fi\n[[ "$1" != "${FAIL:-}" ]]\n'
         )
         stub.chmod(0o755)
     environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "HOME": str(tmp_path)}
 
     def run(**more: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [shutil.which("bash") or "bash", str(SCRIPT)], cwd=tmp_path, env={**environment, **more},
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
+            [shutil.which("bash") or "bash", str(SCRIPT)],
+            cwd=tmp_path,
+            env={**environment, **more},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
 
     broken = run(FAIL="compare")
     assert broken.returncode != 0

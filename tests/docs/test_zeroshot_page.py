@@ -15,15 +15,20 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "unit" / "zeroshot"))
 
-from fake_lmms import RECORDED, interpreter, write_checkpoint  # noqa: E402 - found by the line above
+from fake_lmms import RECORDED, interpreter, write_checkpoint  # noqa: E402 - by the line above
 
 PAGE = (ROOT / "docs" / "zeroshot.md").read_text(encoding="utf-8")
-COMMANDS = [" ".join(line.split("\\\n")) for line in re.findall(r"^    (cotbal (?:.*\\\n)*.*)$", PAGE, re.MULTILINE)]
+COMMANDS = [
+    " ".join(line.split("\\\n"))
+    for line in re.findall(r"^    (cotbal (?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
+]
 RENAMED = {"cotbal_textvqa": "textvqa_val", "cotbal_scienceqa": "vqav2_val"}
 
 
 def harness_outputs(directory: Path) -> None:
-    """`out/<run>` of lmms-eval and `outputs/<model>` of VLMEvalKit, under the names that the page uses."""
+    """`out/<run>` of lmms-eval and `outputs/<model>` of VLMEvalKit, under the names that the page
+    uses.
+    """
     for run, model in (("mini", "EW"), ("ocr", "CoTBal"), ("vqa", "CoTBal")):
         shutil.copytree(RECORDED / model, directory / "out" / run)
         for path in list((directory / "out" / run).rglob("*.json*")):
@@ -40,7 +45,13 @@ def harness_outputs(directory: Path) -> None:
 
 
 def test_the_page_shows_commands() -> None:
-    assert [command.split()[1] for command in COMMANDS] == ["zeroshot", "prepare", "import", "weights", "import"]
+    assert [command.split()[1] for command in COMMANDS] == [
+        "zeroshot",
+        "prepare",
+        "import",
+        "weights",
+        "import",
+    ]
 
 
 def test_every_command_of_the_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,9 +65,14 @@ def test_every_command_of_the_page_works(tmp_path: Path, monkeypatch: pytest.Mon
     harness_outputs(tmp_path)
     for command in COMMANDS:
         done = subprocess.run(
-            [sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"},
-            capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
+            [sys.executable, "-m", *shlex.split(command)],
+            cwd=tmp_path,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     header = (tmp_path / "zeroshot" / "results.csv").read_text().splitlines()[0]
     assert header.startswith("method,TextVQA:accuracy,POPE:f1,")
@@ -67,6 +83,9 @@ def test_the_table_of_the_page_is_that_of_the_code() -> None:
 
     rows = re.findall(r"^\| ([\w-]+) \| (`.*?`[^|]*) \| ([^|]*) \|", PAGE, re.MULTILINE)
     shown = {
-        name: (tuple(re.findall(r"`(\w+)`", tasks)), tuple(map(int, re.findall(r"\d+", n)))) for name, tasks, n in rows
+        name: (tuple(re.findall(r"`(\w+)`", tasks)), tuple(map(int, re.findall(r"\d+", n))))
+        for name, tasks, n in rows
     }
-    assert shown == {column.name: (column.tasks, column.questions) for column in (*COLUMNS, *OTHERS)}
+    assert shown == {
+        column.name: (column.tasks, column.questions) for column in (*COLUMNS, *OTHERS)
+    }

@@ -1,4 +1,6 @@
-"""Methods side by side on a tiny mixture, by the real worker: the simple form, single-task models, cheaper probes."""
+"""Methods side by side on a tiny mixture, by the real worker: the simple form, single-task models,
+cheaper probes.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def test_the_base_is_scored_as_it_is(compared: Path) -> None:
     assert json.loads((compared / "balance.json").read_text())["form"] == "simple"
 
 
-def test_single_task_models_are_trained_like_final_ones_and_probes_as_they_are_told(compared: Path) -> None:
+def test_single_task_models_are_trained_like_final_ones_and_probes_as_they_are_told(
+    compared: Path,
+) -> None:
     """Probes have another learning rate here, so they cannot stand for STL."""
     rates = {}
     for run in ("probes/solo-color", "final/stl-color", "final/equal"):

@@ -22,7 +22,9 @@ TASKS = {"color": 1, "paint": 2}
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("curve")
     recipe = mixture(root / "data", TASKS)
-    cotbal("curve", recipe, "--amounts", "1/4,1", "--alone", "--out", root / "run", "--on", "inline")
+    cotbal(
+        "curve", recipe, "--amounts", "1/4,1", "--alone", "--out", root / "run", "--on", "inline"
+    )
     return root / "run"
 
 
@@ -34,22 +36,34 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_every_amount_is_trained_on_its_share_and_scored_on_the_validation_sets(drawn: Path) -> None:
-    records = {run.parent.name: read(run)["records"] for run in (drawn / "curve").glob("*/outcome.json")}
+def test_every_amount_is_trained_on_its_share_and_scored_on_the_validation_sets(
+    drawn: Path,
+) -> None:
+    records = {
+        run.parent.name: read(run)["records"] for run in (drawn / "curve").glob("*/outcome.json")
+    }
     assert records == {
-        "amount-1_4": 2 * 6, "amount-1": 2 * 24,
-        "alone-color-1_4": 6, "alone-color-1": 24, "alone-paint-1_4": 6, "alone-paint-1": 24,
-    }  # fmt: skip
+        "amount-1_4": 2 * 6,
+        "amount-1": 2 * 24,
+        "alone-color-1_4": 6,
+        "alone-color-1": 24,
+        "alone-paint-1_4": 6,
+        "alone-paint-1": 24,
+    }
     matrix = read_scores(drawn / "curve" / "scores.csv")
     assert matrix.tasks == tuple(TASKS)
     assert np.isnan(matrix.values).sum() == 4, "a task alone answers its own set"
-    assert {path.name for path in drawn.rglob("generations/*")} == {f"{task}.validation.jsonl" for task in TASKS}
+    assert {path.name for path in drawn.rglob("generations/*")} == {
+        f"{task}.validation.jsonl" for task in TASKS
+    }
     assert not list(drawn.rglob("checkpoint"))
     assert "Score against training amount" in (drawn / "report" / "index.html").read_text()
 
 
 def test_the_amount_of_the_mini_is_the_mini(drawn: Path, tmp_path: Path) -> None:
-    """The recipe's mini is 1/4. The probe of that name, done by the worker, is the same training to the last bit."""
+    """The recipe's mini is 1/4. The probe of that name, done by the worker, is the same training to
+    the last bit.
+    """
     manifest = read_manifest(drawn / "portions" / "color.csv")
     assert manifest.of("mini").tolist() == manifest.of("1/4").tolist()
     amount, mini = drawn / "curve" / "amount-1_4", tmp_path / "mini"
@@ -58,9 +72,13 @@ def test_the_amount_of_the_mini_is_the_mini(drawn: Path, tmp_path: Path) -> None
     mini.mkdir()
     (mini / "job.json").write_text(json.dumps({**job, "kind": "probe"}))
     worker.main([str(mini / "job.json")])
-    losses = [[step["task_losses"] for step in lines(run / "training.jsonl")] for run in (amount, mini)]
+    losses = [
+        [step["task_losses"] for step in lines(run / "training.jsonl")] for run in (amount, mini)
+    ]
     assert losses[0] == losses[1]
     assert losses[0]
     for task in TASKS:
-        answers = [lines(run / "generations" / f"{task}.validation.jsonl") for run in (amount, mini)]
+        answers = [
+            lines(run / "generations" / f"{task}.validation.jsonl") for run in (amount, mini)
+        ]
         assert answers[0] == answers[1]

@@ -1,4 +1,5 @@
-"""The whole job on a tiny mixture: it ends, it can be killed at any moment, and it ends the same."""
+"""The whole job on a tiny mixture: it ends, it can be killed at any moment, and it ends the
+same."""
 
 from __future__ import annotations
 
@@ -43,7 +44,16 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("runs") / "whole"
     cotbal(
-        "run", source / "recipe.yaml", "--out", root, "--on", "inline", "--weighting", "equal", "--weighting", "fixed"
+        "run",
+        source / "recipe.yaml",
+        "--out",
+        root,
+        "--on",
+        "inline",
+        "--weighting",
+        "equal",
+        "--weighting",
+        "fixed",
     )
     return root
 
@@ -52,7 +62,13 @@ def test_the_job_leaves_what_it_promises(undisturbed: Path) -> None:
     weights = json.loads((undisturbed / "weights.json").read_text())["tasks"]
     assert set(weights) == set(TASKS)
     assert sum(weights.values()) == pytest.approx(len(TASKS))
-    for run in ("probes/mini", "probes/full-color", "probes/full-paint", "final/equal", "final/fixed"):
+    for run in (
+        "probes/mini",
+        "probes/full-color",
+        "probes/full-paint",
+        "final/equal",
+        "final/fixed",
+    ):
         outcome = json.loads((undisturbed / run / "outcome.json").read_text())
         assert outcome["steps"] > 0
         assert outcome["tokens"] > 0
@@ -61,26 +77,41 @@ def test_the_job_leaves_what_it_promises(undisturbed: Path) -> None:
     assert not (undisturbed / "probes/mini/checkpoint").exists()
     assert (undisturbed / "final/fixed/checkpoint/model.safetensors").exists()
     assert (undisturbed / "report/index.html").stat().st_size > 10_000
-    first = json.loads((undisturbed / "probes/mini/generations/color.validation.jsonl").read_text().splitlines()[0])
+    first = json.loads(
+        (undisturbed / "probes/mini/generations/color.validation.jsonl").read_text().splitlines()[0]
+    )
     assert set(first) == {"id", "images", "question", "references", "details", "answer"}
 
 
 def test_a_finished_job_does_nothing_again(undisturbed: Path, source: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in undisturbed.rglob("outcome.json")}
-    cotbal("run", source / "recipe.yaml", "--out", undisturbed, "--weighting", "equal", "--weighting", "fixed")
+    cotbal(
+        "run",
+        source / "recipe.yaml",
+        "--out",
+        undisturbed,
+        "--weighting",
+        "equal",
+        "--weighting",
+        "fixed",
+    )
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("outcome.json")} == before
 
 
 def wait_for(process: subprocess.Popen, happened: Callable[[], bool]) -> None:
     deadline = time.monotonic() + LIMIT
     while not happened():
-        assert process.poll() is None, "the job ended before the moment at which it was to be killed"
+        assert process.poll() is None, (
+            "the job ended before the moment at which it was to be killed"
+        )
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
 
 def trained(root: Path) -> bool:
-    """Partial checkpoints go when a training ends; on a busy machine that may happen between two looks."""
+    """Partial checkpoints go when a training ends; on a busy machine that may happen between two
+    looks.
+    """
     return (root / "probes/full-color/trained.json").exists()
 
 
@@ -99,12 +130,27 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
 }
 
 
-def test_a_job_that_is_killed_again_and_again_ends_the_same(source: Path, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_job_that_is_killed_again_and_again_ends_the_same(
+    source: Path, undisturbed: Path, tmp_path: Path
+) -> None:
     root = tmp_path / "killed"
     recipe = copy(source, tmp_path / "moved")  # identity is content, so the data may lie elsewhere
-    arguments = ("run", recipe, "--out", root, "--on", "inline", "--weighting", "equal", "--weighting", "fixed")
+    arguments = (
+        "run",
+        recipe,
+        "--out",
+        root,
+        "--on",
+        "inline",
+        "--weighting",
+        "equal",
+        "--weighting",
+        "fixed",
+    )
     for happened in MOMENTS.values():
-        process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = subprocess.Popen(
+            command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         wait_for(process, lambda happened=happened: happened(root))
         process.kill()
         process.wait()
@@ -112,10 +158,23 @@ def test_a_job_that_is_killed_again_and_again_ends_the_same(source: Path, undist
     assert results(root) == results(undisturbed)
 
 
-def test_workers_leave_with_a_killed_driver_and_the_job_goes_on(source: Path, tmp_path: Path) -> None:
+def test_workers_leave_with_a_killed_driver_and_the_job_goes_on(
+    source: Path, tmp_path: Path
+) -> None:
     root = tmp_path / "processes"
-    arguments = ("balance", source / "recipe.yaml", "--out", root, "--workers", "2", "--threads", "1")
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    arguments = (
+        "balance",
+        source / "recipe.yaml",
+        "--out",
+        root,
+        "--workers",
+        "2",
+        "--threads",
+        "1",
+    )
+    process = subprocess.Popen(
+        command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     wait_for(process, lambda: len(list(root.glob("probes/*/progress.json"))) == 2)
     process.kill()
     process.wait()
@@ -146,9 +205,15 @@ def test_ctrl_c_keeps_what_a_training_has_reached(source: Path, tmp_path: Path) 
     root = tmp_path / "saved"
     endless = ("optimization.epochs=1000", "optimization.checkpoint_steps=100000")
     process = subprocess.Popen(
-        command("balance", source / "recipe.yaml", *endless, "--out", root, "--workers", "1"), stderr=subprocess.PIPE
+        command("balance", source / "recipe.yaml", *endless, "--out", root, "--workers", "1"),
+        stderr=subprocess.PIPE,
     )
-    wait_for(process, lambda: any('"training"' in path.read_text() for path in root.glob("probes/*/progress.json")))
+    wait_for(
+        process,
+        lambda: any(
+            '"training"' in path.read_text() for path in root.glob("probes/*/progress.json")
+        ),
+    )
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=LIMIT)
     assert b"may save a checkpoint first. Once more ends them at once." in told
@@ -157,24 +222,37 @@ def test_ctrl_c_keeps_what_a_training_has_reached(source: Path, tmp_path: Path) 
 
 
 def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Path) -> None:
-    """A picture that is cut in half passes the quick look at start and fails in the runs that draw it."""
+    """A picture that is cut in half passes the quick look at start and fails in the runs that draw
+    it.
+    """
     recipe = copy(source, tmp_path / "broken")
     whole = (recipe.parent / "images" / "red.png").read_bytes()
     (recipe.parent / "images" / "half.png").write_bytes(whole[: len(whole) // 2])
     records = recipe.parent / "data" / "color_train.jsonl"
     rows = [json.loads(line) for line in records.read_text().splitlines()]
-    mini = set(draw_portions(np.arange(len(rows)), "color", Portions(mini="1/24")).of("mini").tolist())
+    mini = set(
+        draw_portions(np.arange(len(rows)), "color", Portions(mini="1/24")).of("mini").tolist()
+    )
     for place, row in enumerate(rows):
         row["image"] = "red.png" if place in mini else "half.png"  # only the mini stays whole
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
     root = tmp_path / "run"
-    output = cotbal("balance", recipe, "portions.mini=1/24", "--out", root, "--on", "inline", code=2)
+    output = cotbal(
+        "balance", recipe, "portions.mini=1/24", "--out", root, "--on", "inline", code=2
+    )
     assert "1 of 3 runs failed" in output
     assert "half.png" in output
     assert "Resume with: cotbal balance" in output
     assert (root / "probes/full-color/failure.json").exists()
-    states = {state["run"]: state["state"] for state in json.loads(cotbal("status", root, "--json"))}
-    assert states == {"mini": "done", "full:color": "failed", "full:paint": "done", "fixed": "missing"}
+    states = {
+        state["run"]: state["state"] for state in json.loads(cotbal("status", root, "--json"))
+    }
+    assert states == {
+        "mini": "done",
+        "full:color": "failed",
+        "full:paint": "done",
+        "fixed": "missing",
+    }
 
 
 def test_a_changed_recipe_names_the_field(undisturbed: Path, source: Path, tmp_path: Path) -> None:
@@ -184,16 +262,24 @@ def test_a_changed_recipe_names_the_field(undisturbed: Path, source: Path, tmp_p
     output = cotbal(*faster, code=2)
     assert "optimization.learning_rate: was 0.01, is 0.02" in output
     assert "Traceback" not in output
-    cotbal("balance", source / "recipe.yaml", "balance.temperature=5", "--out", root)  # no probe depends on it
+    cotbal(
+        "balance", source / "recipe.yaml", "balance.temperature=5", "--out", root
+    )  # no probe depends on it
     assert json.loads((root / "balance.json").read_text())["temperature"] == 5
     cotbal(*faster, "--restart-changed", "--on", "inline")
-    assert {path.name for path in (root / "probes").iterdir()} >= {"mini", "mini.old-1", "full-color.old-1"}
+    assert {path.name for path in (root / "probes").iterdir()} >= {
+        "mini",
+        "mini.old-1",
+        "full-color.old-1",
+    }
 
 
 def test_two_commands_cannot_share_a_directory(source: Path, tmp_path: Path) -> None:
     root = tmp_path / "shared"
     arguments = ("balance", source / "recipe.yaml", "--out", root)
-    process = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     try:
         wait_for(process, lambda: any(root.glob("probes/*/progress.json")))
         assert "another cotbal command works in this directory" in cotbal(*arguments, code=2)

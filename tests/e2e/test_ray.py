@@ -1,4 +1,6 @@
-"""A job on two nodes of Ray: workers, a node and the driver are killed, and it ends as one that nobody disturbed."""
+"""A job on two nodes of Ray: workers, a node and the driver are killed, and it ends as one that
+nobody disturbed.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ PROBES = ("full-color", "full-paint", "mini")
 
 
 def bytes_of(root: Path) -> dict[str, bytes]:
-    """Everything that must not depend on where the runs were carried out, nor on what happened there."""
+    """Everything that must not depend on where the runs were carried out, nor on what happened
+    there.
+    """
     models = [root / "probes" / name / "checkpoint/model.safetensors" for name in PROBES]
     files = [root / "weights.json", root / "balance.json", *models]
     return {str(path.relative_to(root)): path.read_bytes() for path in files}
@@ -31,7 +35,11 @@ def workers(root: Path) -> dict[str, psutil.Process]:
     found = {}
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
-        if "cotbal.worker" in line and line[-1].startswith(str(root)) and process.status() != psutil.STATUS_ZOMBIE:
+        if (
+            "cotbal.worker" in line
+            and line[-1].startswith(str(root))
+            and process.status() != psutil.STATUS_ZOMBIE
+        ):
             found[Path(line[-1]).parent.name] = process
     return found
 
@@ -52,8 +60,12 @@ def in_training(root: Path) -> psutil.Process:
     found: list[psutil.Process] = []
 
     def look() -> bool:
-        assert not all((root / f"probes/{run}/outcome.json").exists() for run in PROBES), "the job ended too soon"
-        found[:] = [process for run, process in workers(root).items() if has_a_checkpoint(root, run)]
+        assert not all((root / f"probes/{run}/outcome.json").exists() for run in PROBES), (
+            "the job ended too soon"
+        )
+        found[:] = [
+            process for run, process in workers(root).items() if has_a_checkpoint(root, run)
+        ]
         return bool(found)
 
     wait_for(look)
@@ -64,11 +76,22 @@ def in_training(root: Path) -> psutil.Process:
 def common(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
     """The job, without where it is carried out."""
     recipe = mixture(tmp_path_factory.mktemp("mixture") / "a", {"color": 1, "paint": 2})
-    return ("balance", recipe, "optimization.epochs=12", "--workers", "2", "--threads", "1", "--keep-checkpoints")
+    return (
+        "balance",
+        recipe,
+        "optimization.epochs=12",
+        "--workers",
+        "2",
+        "--threads",
+        "1",
+        "--keep-checkpoints",
+    )
 
 
 @pytest.fixture(scope="module")
-def expected(common: tuple[str | Path, ...], tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+def expected(
+    common: tuple[str | Path, ...], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
     """What it ends with when nobody disturbs it."""
     root = tmp_path_factory.mktemp("whole")
     cotbal(*common, "--out", root, "--on", "processes")
@@ -80,7 +103,9 @@ def test_a_job_that_loses_workers_a_node_and_its_driver_ends_the_same(
 ) -> None:
     root = tmp_path / "disturbed"
     arguments = (*common, "--out", root, "--on", "ray", "--address", ray_nodes.address)
-    driver = subprocess.Popen(command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    driver = subprocess.Popen(
+        command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
 
     in_training(root).kill()
 
@@ -110,13 +135,18 @@ def test_a_job_that_loses_the_head_says_so_and_goes_on_with_another(
     arguments = (*common, "--out", root, "--on", "ray", "--address")
     with RayNodes() as lost:
         impatient = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "20"}
-        driver = subprocess.Popen(command(*arguments, lost.address), stderr=subprocess.PIPE, env=impatient, text=True)
+        driver = subprocess.Popen(
+            command(*arguments, lost.address), stderr=subprocess.PIPE, env=impatient, text=True
+        )
         in_training(root)
         lost.lose_head()
         told = driver.communicate(timeout=LIMIT)[1]
         wait_for(lambda: not workers(root))
     assert driver.returncode == 2, told
-    assert f"--on ray: the head of the cluster, {lost.address}, has not answered for 10 seconds." in told
+    assert (
+        f"--on ray: the head of the cluster, {lost.address}, has not answered for 10 seconds."
+        in told
+    )
     assert "Resume with: cotbal balance" in told
     assert "Traceback" not in told
     assert not all((root / f"probes/{run}/outcome.json").exists() for run in PROBES)

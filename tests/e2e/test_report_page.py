@@ -1,4 +1,6 @@
-"""The report in a real browser: nothing runs, nothing is fetched, nothing sticks out of a phone's screen."""
+"""The report in a real browser: nothing runs, nothing is fetched, nothing sticks out of a phone's
+screen.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,24 @@ from cotbal.report import write_report
 
 FAKE = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "report" / "fake_run.py"))
 HOSTILE = "</script><img src=x onerror=alert(1)>"
-LONG = ("a_task_with_a_name_that_is_much_longer_than_any_label_should_ever_be_allowed_to_grow", "x" * 70, "ocr")
+LONG = (
+    "a_task_with_a_name_that_is_much_longer_than_any_label_should_ever_be_allowed_to_grow",
+    "x" * 70,
+    "ocr",
+)
 PHONE, DESKTOP = 390, 1280
 FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
     "--force-device-scale-factor=1",
-)  # fmt: skip
+)
 # Measures the page from inside and hands the numbers to the page around it.
 PROBE = """<script>
 document.querySelectorAll("details").forEach(d => d.open = true);
@@ -44,24 +57,33 @@ parent.postMessage(JSON.stringify({
   page: getComputedStyle(document.body).backgroundColor,
 }), "*");
 </script>"""  # noqa: E501
-FRAME = """<!doctype html><body style="margin:0"><iframe style="border:0" width="{width}" height="3000" srcdoc="{page}">
+FRAME = """<!doctype html><body style="margin:0">
+<iframe style="border:0" width="{width}" height="3000" srcdoc="{page}">
 </iframe><pre id="found"></pre><script>onmessage = e => found.textContent = e.data</script>"""
 
 
 def browser() -> str:
-    """The browser's command; a missing browser is a failure, since nothing else would test the page."""
+    """The browser's command; a missing browser is a failure, since nothing else would test the
+    page.
+    """
     wanted = [os.environ.get("CHROMIUM", ""), "chromium", "chromium-browser", "google-chrome"]
     found = next((path for name in wanted if name and (path := shutil.which(name))), None)
     assert found, (
-        "this test opens the report in Chromium, and none was found: install it (Debian, Ubuntu: `apt-get install "
-        "chromium`), or set CHROMIUM to its path"
+        "this test opens the report in Chromium, and none was found: install it (Debian, Ubuntu:"
+        " `apt-get install chromium`), or set CHROMIUM to its path"
     )
     return found
 
 
 def run_browser(directory: Path, address: Path, *options: str) -> str:
     """What the browser prints for a page, with a profile of its own."""
-    command = [browser(), *FLAGS, f"--user-data-dir={directory / 'profile'}", *options, address.as_uri()]
+    command = [
+        browser(),
+        *FLAGS,
+        f"--user-data-dir={directory / 'profile'}",
+        *options,
+        address.as_uri(),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout
 
@@ -69,13 +91,15 @@ def run_browser(directory: Path, address: Path, *options: str) -> str:
 def measured(directory: Path, page: Path, width: int, *options: str) -> dict[str, Any]:
     """Facts about a page in a window of this width.
 
-    The page is put into a frame, because the browser makes no window narrower than 500 pixels, and a copy of it
-    loses its policy against scripts, because a script measures it.
+    The page is put into a frame, because the browser makes no window narrower than 500 pixels, and
+    a copy of it loses its policy against scripts, because a script measures it.
     """
     text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page.read_text())
     assert text != page.read_text()
     frame = directory / f"frame-{width}.html"
-    frame.write_text(FRAME.format(width=width, page=html.escape(text.replace("</body>", PROBE + "</body>"))))
+    frame.write_text(
+        FRAME.format(width=width, page=html.escape(text.replace("</body>", PROBE + "</body>")))
+    )
     dom = run_browser(directory, frame, "--dump-dom", "--virtual-time-budget=5000", *options)
     found = re.search(r'<pre id="found">(\{.*?\})</pre>', dom)
     assert found, "the page was not measured"
@@ -96,9 +120,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("width", [PHONE, DESKTOP])
 @pytest.mark.parametrize(
-    "tasks", [FAKE["TASKS"], tuple(f"classification_{i:02d}" for i in range(17)), LONG], ids=["pocket", "many", "long"]
+    "tasks",
+    [FAKE["TASKS"], tuple(f"classification_{i:02d}" for i in range(17)), LONG],
+    ids=["pocket", "many", "long"],
 )
-def test_page_fits_its_window(root: Path, tmp_path: Path, tasks: tuple[str, ...], width: int) -> None:
+def test_page_fits_its_window(
+    root: Path, tmp_path: Path, tasks: tuple[str, ...], width: int
+) -> None:
     page = _page(root / tasks[0][:20], tasks)
     facts = measured(tmp_path, page, width)
     assert facts["inner"] == width
@@ -124,7 +152,10 @@ def test_dark_scheme_and_pictures_of_the_page(root: Path, tmp_path: Path) -> Non
     brightness = {}
     for scheme, setting in (("light", 1), ("dark", 0)):
         target = tmp_path / f"{scheme}.png"
-        options = (f"--blink-settings=preferredColorScheme={setting}", f"--window-size={DESKTOP},1200")
+        options = (
+            f"--blink-settings=preferredColorScheme={setting}",
+            f"--window-size={DESKTOP},1200",
+        )
         run_browser(tmp_path, page, *options, f"--screenshot={target}")
         with Image.open(target) as picture:
             assert picture.size == (DESKTOP, 1200)

@@ -1,4 +1,6 @@
-"""One run in two processes, started by torchrun: it ends as in one, and what fails in one of them fails the run."""
+"""One run in two processes, started by torchrun: it ends as in one, and what fails in one of them
+fails the run.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ RANKS = "resources={gpus: 0, ranks: 2}"
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """54 records in batches of 8: the last batch of an epoch has fewer rows than ranks can share evenly."""
+    """54 records in batches of 8: the last batch of an epoch has fewer rows than ranks can share
+    evenly.
+    """
     recipe = mixture(tmp_path_factory.mktemp("mixture") / "a", {"color": 1, "paint": 2}, train=27)
     return recipe
 
@@ -42,14 +46,20 @@ def test_two_ranks_end_as_one(source: Path, tmp_path: Path) -> None:
     assert [outcome["ranks"] for outcome in outcomes] == [1, 2]
     for key in ("steps", "records", "tokens"):
         assert outcomes[0][key] == outcomes[1][key]
-    answers = [(path / "final/equal/generations/paint.test.jsonl").read_text() for path in (one, two)]
+    answers = [
+        (path / "final/equal/generations/paint.test.jsonl").read_text() for path in (one, two)
+    ]
     assert answers[0] == answers[1]
-    steps = [json.loads(line)["step"] for line in (two / "final/equal/training.jsonl").read_text().splitlines()]
+    steps = [
+        json.loads(line)["step"]
+        for line in (two / "final/equal/training.jsonl").read_text().splitlines()
+    ]
     assert steps == sorted(set(steps)), "one rank writes"
 
 
 def test_a_fault_in_one_rank_fails_the_run_and_is_told(source: Path, tmp_path: Path) -> None:
-    """The one half picture is met by a single rank; the other only hears that its fellow is gone."""
+    """The one half picture is met by a single rank; the other only hears that its fellow is
+    gone."""
     recipe = copy(source.parent, tmp_path / "broken")
     images = recipe.parent / "images"
     (images / "half.png").write_bytes((images / "red.png").read_bytes()[:80])
@@ -59,5 +69,7 @@ def test_a_fault_in_one_rank_fails_the_run_and_is_told(source: Path, tmp_path: P
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = train(recipe, tmp_path / "run", RANKS, code=2)
     assert "half.png" in output
-    assert "half.png" in json.loads((tmp_path / "run/final/equal/failure.json").read_text())["message"]
+    assert (
+        "half.png" in json.loads((tmp_path / "run/final/equal/failure.json").read_text())["message"]
+    )
     assert not (tmp_path / "run/final/equal/outcome.json").exists()

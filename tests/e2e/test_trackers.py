@@ -22,10 +22,14 @@ STAND_INS = Path(__file__).parents[1] / "stand_ins"
 def reported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("reported")
     recipe = mixture(root / "data", TASKS)
-    trackers = [word for name in ("tensorboard", "wandb", "trackio") for word in ("--report-to", name)]
+    trackers = [
+        word for name in ("tensorboard", "wandb", "trackio") for word in ("--report-to", name)
+    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRACKER_CALLS", str(root / "calls.jsonl"))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(STAND_INS), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv(
+            "PYTHONPATH", os.pathsep.join([str(STAND_INS), os.environ.get("PYTHONPATH", "")])
+        )
         cotbal("balance", recipe, "--out", root / "job", "--on", "inline", *trackers)
     return root
 
@@ -40,11 +44,17 @@ def test_tensorboard_holds_every_figure_of_every_probe(reported: Path) -> None:
         directory = reported / "job" / "probes" / probe
         events = EventAccumulator(str(directory / "tensorboard"))
         events.Reload()
-        lines = [json.loads(line) for line in (directory / "training.jsonl").read_text().splitlines()]
+        lines = [
+            json.loads(line) for line in (directory / "training.jsonl").read_text().splitlines()
+        ]
         for figure in ("task_losses", "task_tokens", "weights"):
             for task in TASKS:
-                seen = [(event.step, event.value) for event in events.Scalars(f"train/{figure}/{task}")]
-                logged = [(line["step"], line[figure][task]) for line in lines if task in line[figure]]
+                seen = [
+                    (event.step, event.value) for event in events.Scalars(f"train/{figure}/{task}")
+                ]
+                logged = [
+                    (line["step"], line[figure][task]) for line in lines if task in line[figure]
+                ]
                 assert logged
                 assert [step for step, _ in seen] == [step for step, _ in logged]
                 assert [value for _, value in seen] == pytest.approx([value for _, value in logged])
@@ -57,25 +67,31 @@ def test_probes_are_runs_of_one_project(reported: Path, tracker: str) -> None:
     assert sorted(line["name"] for line in begun) == sorted(f"job/{probe}" for probe in PROBES)
     assert len(calls(reported, tracker, "finish")) == 3
     values = calls(reported, tracker, "log")[0]["values"]
-    assert {f"train/{figure}/{task}" for figure in ("task_losses", "weights") for task in TASKS} <= values.keys()
+    assert {
+        f"train/{figure}/{task}" for figure in ("task_losses", "weights") for task in TASKS
+    } <= values.keys()
 
 
 def test_wandb_groups_them_and_would_go_on_with_each(reported: Path) -> None:
     found = [line["environment"] for line in calls(reported, "wandb", "init")]
-    assert {(line["WANDB_RUN_GROUP"], line["WANDB_JOB_TYPE"], line["WANDB_RESUME"]) for line in found} == {
-        ("job", "probe", "allow")
-    }
+    assert {
+        (line["WANDB_RUN_GROUP"], line["WANDB_JOB_TYPE"], line["WANDB_RESUME"]) for line in found
+    } == {("job", "probe", "allow")}
     assert len({line["WANDB_RUN_ID"] for line in found}) == 3
 
 
 def test_reporting_is_no_part_of_what_identifies_a_run(reported: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in reported.rglob("outcome.json")}
-    cotbal("balance", reported / "data" / "recipe.yaml", "--out", reported / "job", "--on", "inline")
+    cotbal(
+        "balance", reported / "data" / "recipe.yaml", "--out", reported / "job", "--on", "inline"
+    )
     assert {path: path.stat().st_mtime_ns for path in reported.rglob("outcome.json")} == before
     assert "tensorboard" not in (reported / "job" / "recipe.yaml").read_text()
 
 
-def test_an_unknown_tracker_is_refused_before_anything_starts(reported: Path, tmp_path: Path) -> None:
+def test_an_unknown_tracker_is_refused_before_anything_starts(
+    reported: Path, tmp_path: Path
+) -> None:
     recipe = reported / "data" / "recipe.yaml"
     said = cotbal("balance", recipe, "--out", tmp_path / "job", "--report-to", "diary", code=2)
     assert "--report-to: expected tensorboard, wandb, trackio; found 'diary'" in said

@@ -1,4 +1,6 @@
-"""The rules of the house for files that are no source: what they may name, and what must stand in them."""
+"""The rules of the house for files that are no source: what they may name, and what must stand in
+them.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +17,40 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 SETTINGS: dict[str, Any] = tomllib.loads(PROJECT)
-MACHINE_PATHS = (*(f"/{folder}/" for folder in ("work", "farm", "root", "home", "Users")), "C:\\Users")
+MACHINE_PATHS = (
+    *(f"/{folder}/" for folder in ("work", "farm", "root", "home", "Users")),
+    "C:\\Users",
+)
 INDEX_HOSTS = (
-    "pypi.org", "pythonhosted.org", "npmjs.org", "deb.debian.org", "index-url", "download.pytorch.org",
-)  # fmt: skip
+    "pypi.org",
+    "pythonhosted.org",
+    "npmjs.org",
+    "deb.debian.org",
+    "index-url",
+    "download.pytorch.org",
+)
 BINARY = {".safetensors", ".png", ".jpg", ".webp", ".parquet", ".woff2"}
 
 
 @cache
 def tracked() -> dict[Path, list[str]]:
-    """Lines of the text files that are, or would be, in the repository, save this one, which names what it seeks."""
+    """Lines of the text files that are, or would be, in the repository, save this one, which names
+    what it seeks.
+    """
     argv = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
-    paths = [ROOT / name for name in names if (ROOT / name).is_file() and (ROOT / name).suffix not in BINARY]
-    texts = {path: path.read_text(encoding="utf-8", errors="replace") for path in paths if path != Path(__file__)}
+    names = subprocess.run(
+        argv, cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    paths = [
+        ROOT / name
+        for name in names
+        if (ROOT / name).is_file() and (ROOT / name).suffix not in BINARY
+    ]
+    texts = {
+        path: path.read_text(encoding="utf-8", errors="replace")
+        for path in paths
+        if path != Path(__file__)
+    }
     return {path: text.splitlines() for path, text in texts.items()}
 
 
@@ -56,22 +78,32 @@ def test_no_file_is_heavier_than_it_must_be() -> None:
     names = subprocess.run(
         ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    heavy = [name for name in names if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 10 * 2**20]
+    heavy = [
+        name
+        for name in names
+        if (ROOT / name).is_file() and (ROOT / name).stat().st_size > 10 * 2**20
+    ]
     assert heavy == []
 
 
 def test_every_lower_bound_has_its_reason_beside_it() -> None:
     """Every line with a bound (`>=`) ends in a comment."""
-    bounds = [line for line in PROJECT.splitlines() if re.search(r">=\s*\d", line.partition("#")[0])]
+    bounds = [
+        line for line in PROJECT.splitlines() if re.search(r">=\s*\d", line.partition("#")[0])
+    ]
     assert len(bounds) > 10
     assert [line.strip() for line in bounds if not line.partition("#")[2].strip()] == []
 
 
 def test_every_requirement_has_a_lower_bound_or_says_why_not() -> None:
     project = SETTINGS["project"]
-    requirements = project["dependencies"] + [r for extra in project["optional-dependencies"].values() for r in extra]
+    requirements = project["dependencies"] + [
+        r for extra in project["optional-dependencies"].values() for r in extra
+    ]
     without = [requirement for requirement in requirements if ">=" not in requirement]
-    assert [name for name in without if not re.search(rf'"{re.escape(name)}",?\s*#\s*\w+', PROJECT)] == []
+    assert [
+        name for name in without if not re.search(rf'"{re.escape(name)}",?\s*#\s*\w+', PROJECT)
+    ] == []
 
 
 def test_the_lower_bound_of_python_is_that_of_the_makefile() -> None:
@@ -83,7 +115,9 @@ def test_the_version_stands_in_the_changelog_and_is_the_one_installed() -> None:
     version = SETTINGS["project"]["version"]
     assert importlib.metadata.version("cotbal") == version
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.search(rf"^## \[?{re.escape(version)}\b", changelog, re.MULTILINE), "the newest heading is this version"
+    assert re.search(rf"^## \[?{re.escape(version)}\b", changelog, re.MULTILINE), (
+        "the newest heading is this version"
+    )
 
 
 def test_warnings_are_errors() -> None:

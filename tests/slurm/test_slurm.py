@@ -1,4 +1,6 @@
-"""Jobs of a real Slurm on this machine. Whatever dies, the job ends with the weights of one that nothing disturbed."""
+"""Jobs of a real Slurm on this machine. Whatever dies, the job ends with the weights of one that
+nothing disturbed.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ def results(root: Path) -> dict[str, bytes]:
 
 
 class Driver:
-    """A command that is carried out in the background, on a cluster that somebody looks after meanwhile."""
+    """A command that is carried out in the background, on a cluster that somebody looks after
+    meanwhile.
+    """
 
     def __init__(self, argv: list[str], root: Path, cluster: Cluster) -> None:
         self.argv, self.root, self.cluster = argv, root, cluster
@@ -106,10 +110,19 @@ class Driver:
         return found
 
     def training(self) -> str | None:
-        """A probe whose process is there, with a checkpoint to go on from and a training that is not over."""
+        """A probe whose process is there, with a checkpoint to go on from and a training that is
+        not over.
+        """
         marks = self.root.glob("probes/*/partial/*/complete")
         runs = {mark.parents[2] for mark in marks}
-        return next((run.name for run in sorted(runs) if run.name in self.sent() and is_locked(run / "lock")), None)
+        return next(
+            (
+                run.name
+                for run in sorted(runs)
+                if run.name in self.sent() and is_locked(run / "lock")
+            ),
+            None,
+        )
 
 
 @pytest.fixture
@@ -119,7 +132,9 @@ def driver(source: Path, tmp_path: Path, slurm_cluster: Cluster) -> Iterator[Dri
     yield found
     found.process.kill()
     found.process.wait()
-    subprocess.run(["scancel", "--me"], check=False, timeout=LIMIT)  # so that one failure does not bring about the next
+    subprocess.run(
+        ["scancel", "--me"], check=False, timeout=LIMIT
+    )  # so that one failure does not bring about the next
 
 
 def alive() -> list[str]:
@@ -141,7 +156,10 @@ def disturb(driver: Driver, deed: Callable[[Driver, str, str], None]) -> None:
 
 
 def is_sent_again_or_done(driver: Driver, probe: str, id: str) -> bool:
-    return driver.sent().get(probe, id) != id or (driver.root / "probes" / probe / "outcome.json").exists()
+    return (
+        driver.sent().get(probe, id) != id
+        or (driver.root / "probes" / probe / "outcome.json").exists()
+    )
 
 
 def call_back(driver: Driver, probe: str, id: str) -> None:
@@ -167,7 +185,10 @@ def kill_driver(driver: Driver) -> None:
     driver.start()
     driver.wait_for((driver.root / "driver.json").exists)
     driver.wait_for(
-        lambda: all((driver.root / "probes" / p / "outcome.json").exists() or p in driver.sent() for p in PROBES)
+        lambda: all(
+            (driver.root / "probes" / p / "outcome.json").exists() or p in driver.sent()
+            for p in PROBES
+        )
     )
     there = alive()
     assert len(there) == len(set(there))
@@ -215,12 +236,24 @@ def test_whatever_dies_the_job_ends_the_same(
 def test_a_run_starts_whatever_stands_around_it(
     slurm_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A strange path, nothing of the environment let through, a command that is itself a job, odd neighbours."""
-    show = "import os; print(*(os.environ.get(name) for name in ('COTBAL_PREEMPTIBLE', 'HF_HOME', 'OMP_NUM_THREADS')))"
+    """A strange path, nothing of the environment let through, a command that is itself a job, odd
+    neighbours.
+    """
+    show = (
+        "import os; print(*(os.environ.get(name) for name in ('COTBAL_PREEMPTIBLE', 'HF_HOME',"
+        " 'OMP_NUM_THREADS')))"
+    )
     needs = ResourcesSection(gpus=0, memory="60M", directives=("--export=NONE",))
     one = Job("a", tmp_path / 'it\'s 50%j "é"', (sys.executable, "-c", show), 1.0, needs)
-    subprocess.run([b"sbatch", b"--hold", b"--job-name=\xe9l\xe8ve", b"--wrap=true"], check=True, timeout=LIMIT)
-    around = {"SLURM_MEM_PER_CPU": "100", "SLURM_NTASKS": "4", "SLURM_NNODES": "3", "SQUEUE_USERS": "nobody"}
+    subprocess.run(
+        [b"sbatch", b"--hold", b"--job-name=\xe9l\xe8ve", b"--wrap=true"], check=True, timeout=LIMIT
+    )
+    around = {
+        "SLURM_MEM_PER_CPU": "100",
+        "SLURM_NTASKS": "4",
+        "SLURM_NNODES": "3",
+        "SQUEUE_USERS": "nobody",
+    }
     for name, value in {**around, "HF_HOME": "/a b"}.items():
         monkeypatch.setenv(name, value)
     (outcome,) = slurm.run([one], Resources(threads=2))
@@ -232,8 +265,16 @@ def test_a_run_starts_whatever_stands_around_it(
 
 
 def test_two_jobs_of_one_run_do_not_work_at_once(slurm_cluster: Cluster, tmp_path: Path) -> None:
-    """The first was sent, but the answer came too late to be heard; it is not called back by its own id."""
-    one = Job("a", tmp_path, (sys.executable, "-c", "import time; time.sleep(60)"), 1.0, ResourcesSection(gpus=0))
+    """The first was sent, but the answer came too late to be heard; it is not called back by its
+    own id.
+    """
+    one = Job(
+        "a",
+        tmp_path,
+        (sys.executable, "-c", "import time; time.sleep(60)"),
+        1.0,
+        ResourcesSection(gpus=0),
+    )
     write_text(tmp_path / SCRIPT, script(one, {}))
     first, second = (send(options(one), tmp_path / SCRIPT) for _ in range(2))
     wait_for(lambda: {e.id: e.state for e in look()}[first] == "RUNNING", "the first job")
@@ -251,7 +292,9 @@ def test_cancel_stops_everything(driver: Driver) -> None:
     assert states <= {"missing", "interrupted"}
 
 
-def test_a_model_that_answers_is_seen_and_called_back(slurm_cluster: Cluster, tmp_path: Path) -> None:
+def test_a_model_that_answers_is_seen_and_called_back(
+    slurm_cluster: Cluster, tmp_path: Path
+) -> None:
     recipe = mixture(tmp_path / "runs", {"VQAv2": 1}, train=4, answers=2)
     run, root = recipe.parent / "final/fixed", RunDir(recipe.parent)
     shutil.copytree(recipe.parent / "base", run / "checkpoint")
@@ -282,9 +325,14 @@ def test_a_model_that_answers_is_seen_and_called_back(slurm_cluster: Cluster, tm
     assert recorded_place(answers.root) is None
 
 
-def test_a_run_that_slurm_refuses_is_told(source: Path, slurm_cluster: Cluster, tmp_path: Path) -> None:
+def test_a_run_that_slurm_refuses_is_told(
+    source: Path, slurm_cluster: Cluster, tmp_path: Path
+) -> None:
     refused = [*arguments(source, tmp_path / "run", "slurm"), "resources.partition=gpu"]
     output = cotbal(*refused, code=2)
     assert "3 of 3 runs failed" in output
-    assert "sbatch: error: invalid partition specified: gpu" in output.lower() or "invalid partition" in output.lower()
+    assert (
+        "sbatch: error: invalid partition specified: gpu" in output.lower()
+        or "invalid partition" in output.lower()
+    )
     assert os.environ["SLURM_CONF"] == str(slurm_cluster.configuration)

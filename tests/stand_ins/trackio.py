@@ -1,4 +1,6 @@
-"""In place of trackio: writes down what the Trainer's integration asks of it, one JSON object a line."""
+"""In place of trackio: writes down what the Trainer's integration asks of it, one JSON object a
+line.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a configuration of accelerate may ask for: told from its file, and in a rank from its environment."""
+"""What a configuration of accelerate may ask for: told from its file, and in a rank from its
+environment.
+"""
 
 from __future__ import annotations
 
@@ -25,15 +27,25 @@ from tiny_vlm import mixture
 FSDP: dict[str, Any] = yaml.safe_load(FSDP2)
 ZERO: dict[str, Any] = {
     "distributed_type": "DEEPSPEED",
-    "deepspeed_config": {"zero_stage": 2, "offload_optimizer_device": "none", "offload_param_device": "none"},
+    "deepspeed_config": {
+        "zero_stage": 2,
+        "offload_optimizer_device": "none",
+        "offload_param_device": "none",
+    },
 }
 REFUSED = {
-    "expected fsdp_version: 2 in fsdp_config": {**FSDP, "fsdp_config": {**FSDP["fsdp_config"], "fsdp_version": 1}},
+    "expected fsdp_version: 2 in fsdp_config": {
+        **FSDP,
+        "fsdp_config": {**FSDP["fsdp_config"], "fsdp_version": 1},
+    },
     "expected fsdp_offload_params: false": {
         **FSDP,
         "fsdp_config": {**FSDP["fsdp_config"], "fsdp_offload_params": True},
     },
-    "expected zero_stage: 1, 2 or 3 in deepspeed_config; found 0": {**ZERO, "deepspeed_config": {"zero_stage": 0}},
+    "expected zero_stage: 1, 2 or 3 in deepspeed_config; found 0": {
+        **ZERO,
+        "deepspeed_config": {"zero_stage": 0},
+    },
     "expected offload_optimizer_device and offload_param_device: none": {
         **ZERO,
         "deepspeed_config": {"zero_stage": 3, "offload_optimizer_device": "cpu"},
@@ -55,7 +67,9 @@ def in_a_rank(file: Path) -> dict[str, str]:
     _, _, _, *options = launched(
         ("python", "-m", "cotbal.worker", "job.json"), ResourcesSection(accelerate_config=file)
     )
-    chosen, defaults, _ = launch._validate_launch_command(launch.launch_command_parser().parse_args(options))
+    chosen, defaults, _ = launch._validate_launch_command(
+        launch.launch_command_parser().parse_args(options)
+    )
     if not chosen.use_deepspeed:
         found: dict[str, str] = prepare_multi_gpu_env(chosen)
         return found
@@ -67,7 +81,9 @@ def test_what_is_taken(tmp_path: Path) -> None:
     for content in (FSDP, ZERO, {"distributed_type": "MULTI_GPU"}):
         found = of_file(written(tmp_path / "accelerate.yaml", content))
         assert fault_of(found) is None
-        assert found.by == {"FSDP": "fsdp", "DEEPSPEED": "deepspeed"}.get(content["distributed_type"])
+        assert found.by == {"FSDP": "fsdp", "DEEPSPEED": "deepspeed"}.get(
+            content["distributed_type"]
+        )
 
 
 @pytest.mark.parametrize("told", REFUSED)
@@ -91,7 +107,9 @@ def test_a_rank_is_told_the_same(tmp_path: Path, content: dict[str, Any]) -> Non
 def test_four_bits_are_not_shared_out() -> None:
     assert fault_of(Sharing(None), quantized=True) is None
     for sharing in (Sharing("fsdp", "2"), Sharing("deepspeed", zero_stage="3")):
-        assert str(fault_of(sharing, quantized=True)).startswith("model.quantization: four bits are not shared out")
+        assert str(fault_of(sharing, quantized=True)).startswith(
+            "model.quantization: four bits are not shared out"
+        )
 
 
 def test_no_file(tmp_path: Path) -> None:
@@ -104,7 +122,10 @@ def recipe(tmp_path: Path) -> Recipe:
     """Its probes are started otherwise than its final runs, in a way that is refused."""
     path = mixture(tmp_path / "a", {"color": 1, "paint": 2})
     written(path.parent / "good.yaml", ZERO)
-    written(path.parent / "bad.yaml", REFUSED["expected zero_stage: 1, 2 or 3 in deepspeed_config; found 0"])
+    written(
+        path.parent / "bad.yaml",
+        REFUSED["expected zero_stage: 1, 2 or 3 in deepspeed_config; found 0"],
+    )
     probes = "probes={resources: {accelerate_config: bad.yaml}}"
     return load_recipe(path, ["resources={gpus: 2, accelerate_config: good.yaml}", probes])
 

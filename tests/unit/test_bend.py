@@ -34,7 +34,9 @@ def test_an_exponential_bends_early() -> None:
     assert fast < 0.25 < slow
 
 
-@pytest.mark.parametrize("losses", [2 + AMOUNTS, np.ones(50), hinge(0.3, -1, -4), hinge(0.3, 2, -1)])
+@pytest.mark.parametrize(
+    "losses", [2 + AMOUNTS, np.ones(50), hinge(0.3, -1, -4), hinge(0.3, 2, -1)]
+)
 def test_what_rises_stays_or_falls_faster_and_faster_has_no_bend(losses: np.ndarray) -> None:
     assert bend(AMOUNTS, losses) is None
 

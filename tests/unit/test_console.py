@@ -26,7 +26,11 @@ Shown = pytest.CaptureFixture[str]
 def matrix(samples: bool) -> ScoreMatrix:
     values = np.array([[0.2, 0.4], [0.7, 0.4], [0.3, 0.4]])
     rights = (np.arange(100) / 100 < values[..., None]).astype(float)
-    columns = {t: Samples(rights[:, j], np.arange(100), 1.0) for j, t in enumerate("ab")} if samples else {}
+    columns = (
+        {t: Samples(rights[:, j], np.arange(100), 1.0) for j, t in enumerate("ab")}
+        if samples
+        else {}
+    )
     return ScoreMatrix(("mini", "full:a", "full:b"), ("a", "b"), values, columns)
 
 
@@ -67,7 +71,10 @@ def test_balance_of_a_bare_table(capsys: Shown) -> None:
 
 def test_plan(capsys: Shown) -> None:
     paths = RunPaths(Path("x"))
-    own, again = Run("full:ocr", {}, "equal", ("ocr",), (), 0), Run("fixed", {}, "fixed", (), ("ocr",), 1)
+    own, again = (
+        Run("full:ocr", {}, "equal", ("ocr",), (), 0),
+        Run("fixed", {}, "fixed", (), ("ocr",), 1),
+    )
     probe = Planned(own, "probe", paths, "full:ocr", 320, 1234.4, 80, 0.25, 75.0)
     final = Planned(again, "final", paths, "fixed, seed 1", 1280, None, 40, 1.0, None)
     console.show_plan(Plan("standard", (probe, final), 1, 1280, 1280), ["few [records] here"])
@@ -89,26 +96,47 @@ def test_a_narrow_terminal_cuts_no_number_and_no_name(
     console.show_balance(result)
     run = Run("full:a-task-of-a-long-name", {}, "equal", ("ocr",), (), 0)
     planned = Planned(
-        run, "probe", RunPaths(Path("x")), "full:a-task-of-a-long-name, seed 1", 3200, 1234567.4, 80, 0.25, None
+        run,
+        "probe",
+        RunPaths(Path("x")),
+        "full:a-task-of-a-long-name, seed 1",
+        3200,
+        1234567.4,
+        80,
+        0.25,
+        None,
     )
     console.show_plan(Plan("standard", (planned,), 1, 1280, 1280), [])
     shown = capsys.readouterr().out
     assert "…" not in shown
-    for whole in (f"{result.weights['b']:.4f}", "difficulty", "full:a-task-of-a-long-name, seed 1", "1234567", "0.250"):
+    for whole in (
+        f"{result.weights['b']:.4f}",
+        "difficulty",
+        "full:a-task-of-a-long-name, seed 1",
+        "1234567",
+        "0.250",
+    ):
         assert whole in shown
 
 
 def test_remarks_of_a_status_begin_below_one_another(capsys: Shown) -> None:
-    states = [State("mini", "probe", "failed", "no space left on the device"), State("fixed", "final", "done", "3 s")]
+    states = [
+        State("mini", "probe", "failed", "no space left on the device"),
+        State("fixed", "final", "done", "3 s"),
+    ]
     console.show_status(states)
     _, first, second = capsys.readouterr().out.splitlines()
     assert first.index("no space") == second.index("3 s")
 
 
 @pytest.mark.parametrize(("expected", "said"), [(Expected(), False), (Expected(records=3), True)])
-def test_what_was_prepared_is_held_against_what_is_known(capsys: Shown, expected: Expected, said: bool) -> None:
+def test_what_was_prepared_is_held_against_what_is_known(
+    capsys: Shown, expected: Expected, said: bool
+) -> None:
     """Of data of the user's own nothing is expected, and nothing is said to be as expected."""
-    console.show_prepared([SplitSummary("vqa", "train", "own", "a.jsonl", 9, 3, 3, 3, 0, 0, expected, {})])
+    console.show_prepared(
+        [SplitSummary("vqa", "train", "own", "a.jsonl", 9, 3, 3, 3, 0, 0, expected, {})]
+    )
     assert ("1 of 1 splits hold what is expected" in capsys.readouterr().out) is said
 
 
@@ -121,7 +149,10 @@ def test_what_a_weight_would_need_is_said_where_it_is_not_distinguishable(capsys
         assert (need.sentence() in shown) is (result.distinguishable(need.unit) is False)
     assert "standard form, real difficulty, temperature 0.5" in shown
     hopeless = Need("ocr", 0.1, 0.2, 0.2, None, None)
-    assert hopeless.sentence() == "ocr: neither more samples nor more seeds alone would tell its weight from 1"
+    assert (
+        hopeless.sentence()
+        == "ocr: neither more samples nor more seeds alone would tell its weight from 1"
+    )
     costly = Need("ocr", 1.0, 1.0, 1.0, 4.0, 7)
     assert "about 4.0 times the validation samples, or 7 training seeds" in costly.sentence()
 
@@ -161,7 +192,14 @@ def test_check(capsys: Shown) -> None:
 
 
 def test_final(capsys: Shown, tmp_path: Path) -> None:
-    task = Task("ocr", Path("t"), Path("v"), {"A": Path("a"), "B": Path("b")}, "exact_match", ("exact_match", "cider"))
+    task = Task(
+        "ocr",
+        Path("t"),
+        Path("v"),
+        {"A": Path("a"), "B": Path("b")},
+        "exact_match",
+        ("exact_match", "cider"),
+    )
     paths = RunPaths(tmp_path / "fixed")
     for split in task.test:
         scores = {"exact_match": {"score": 0.5}, "cider": {"score": 1.23456}}
@@ -170,7 +208,9 @@ def test_final(capsys: Shown, tmp_path: Path) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "CoTBal on test"
     rows = [line.split() for line in lines if line.startswith("ocr")]
-    assert rows == [["ocr", s, m, n] for s in "AB" for m, n in (("exact_match", "0.5000"), ("cider", "1.2346"))]
+    assert rows == [
+        ["ocr", s, m, n] for s in "AB" for m, n in (("exact_match", "0.5000"), ("cider", "1.2346"))
+    ]
 
 
 def test_long_tables_are_not_cut_in_a_pipe(capsys: Shown) -> None:

@@ -31,14 +31,24 @@ def drawn(display: LiveDisplay) -> str:
 
 @pytest.fixture
 def jobs(tmp_path: Path) -> list[Job]:
-    found = [Job("mini", tmp_path / "mini", (), 10.0), Job("full:ocr", tmp_path / "full-ocr", (), 30.0)]
+    found = [
+        Job("mini", tmp_path / "mini", (), 10.0),
+        Job("full:ocr", tmp_path / "full-ocr", (), 30.0),
+    ]
     for job in found:
         job.directory.mkdir()
     return found
 
 
 def progress(job: Job, **changed: Any) -> None:
-    entry = {"phase": "training", "done": 31, "total": 100, "detail": "", "fraction": 0.31, "loss": 1.844}
+    entry = {
+        "phase": "training",
+        "done": 31,
+        "total": 100,
+        "detail": "",
+        "fraction": 0.31,
+        "loss": 1.844,
+    }
     write_json(job.directory / "progress.json", {**entry, "time": time.time(), **changed})
 
 

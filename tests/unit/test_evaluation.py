@@ -29,9 +29,12 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> tuple:
 
 def rows() -> list[Row]:
     questions = [
-        "What is left of the drum?", "<image>\nWhich color has the bar?", "<image>\nWhat does the sign say?", "Where?",
+        "What is left of the drum?",
+        "<image>\nWhich color has the bar?",
+        "<image>\nWhat does the sign say?",
+        "Where?",
         "<image>\nHow many fruits are in the picture with the big drum?",
-    ]  # fmt: skip
+    ]
     made = []
     for i, question in enumerate(questions):
         images = ("a.png",) if "<image>" in question else ()
@@ -45,7 +48,9 @@ def test_answers_do_not_depend_on_the_batch(setup: tuple) -> None:
     one_by_one = evaluation.generate(
         model, collator, rows(), Generation(max_new_tokens=6, batch_size=1), lambda n: None
     )
-    together = evaluation.generate(model, collator, rows(), Generation(max_new_tokens=6, batch_size=5), lambda n: None)
+    together = evaluation.generate(
+        model, collator, rows(), Generation(max_new_tokens=6, batch_size=5), lambda n: None
+    )
     assert together == one_by_one
     assert len(set(one_by_one)) > 1, "rows that all get one answer would prove nothing"
 
@@ -70,16 +75,24 @@ def test_the_checkpoint_cannot_bring_sampling_back(setup: tuple) -> None:
     torch.manual_seed(0)
     first = evaluation.generate(*setup, rows(), Generation(max_new_tokens=5), lambda n: None)
     torch.manual_seed(1)
-    assert evaluation.generate(*setup, rows(), Generation(max_new_tokens=5), lambda n: None) == first
+    assert (
+        evaluation.generate(*setup, rows(), Generation(max_new_tokens=5), lambda n: None) == first
+    )
 
 
 def test_answers_are_kept_beside_their_questions(tmp_path: Path) -> None:
     records = [row.record for row in rows()]
-    evaluation.write_generations(RunPaths(tmp_path), "task", "validation", records, ["a\u2028b", "", "c", "d", "e"])
+    evaluation.write_generations(
+        RunPaths(tmp_path), "task", "validation", records, ["a\u2028b", "", "c", "d", "e"]
+    )
     kept = read_jsonl(tmp_path / "generations" / "task.validation.jsonl")
     assert kept[0] == {
-        "id": "r0", "images": [], "question": "What is left of the drum?", "references": ["red"], "details": {},
+        "id": "r0",
+        "images": [],
+        "question": "What is left of the drum?",
+        "references": ["red"],
+        "details": {},
         "answer": "a\u2028b",
-    }  # fmt: skip
+    }
     assert kept[1]["question"] == "Which color has the bar?"
     assert len(kept) == 5

@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.errors import ScoresError
-from cotbal.improvement import Overall, error, improvement, overall, task_improvement, task_improvements
+from cotbal.improvement import (
+    Overall,
+    error,
+    improvement,
+    overall,
+    task_improvement,
+    task_improvements,
+)
 from cotbal.results import Column, Results
 
 PERCENTS = st.lists(st.floats(-100, 100), min_size=1, max_size=8)
@@ -39,7 +46,9 @@ def test_seeds_come_first() -> None:
 
 
 def test_a_baseline_of_zero_has_no_relative_change() -> None:
-    assert np.isnan(task_improvement(np.array([0.6, 0.1]), np.array([0.5, 0.0]), np.array([True, True])))
+    assert np.isnan(
+        task_improvement(np.array([0.6, 0.1]), np.array([0.5, 0.0]), np.array([True, True]))
+    )
     found = task_improvement(np.array([0.6, 0.0]), np.array([0.5, 0.0]), np.array([True, True]))
     assert float(found) == pytest.approx(10)
 
@@ -54,9 +63,13 @@ def test_improvement_is_what_was_won_less_what_was_lost(per_task: list[float]) -
     assert float(error(-values)) == pytest.approx(won, abs=1e-9)
 
 
-def table(*rows: tuple[str, list[float]], header: str = "vqa:em caption:cider caption:loss-") -> Results:
+def table(
+    *rows: tuple[str, list[float]], header: str = "vqa:em caption:cider caption:loss-"
+) -> Results:
     columns = tuple(Column(*name.split(":")) for name in header.split())
-    return Results(tuple(name for name, _ in rows), columns, np.array([values for _, values in rows]))
+    return Results(
+        tuple(name for name, _ in rows), columns, np.array([values for _, values in rows])
+    )
 
 
 def test_overall_by_hand() -> None:
@@ -85,6 +98,8 @@ def test_a_baseline_that_is_not_there() -> None:
 
 
 def test_draws_come_first() -> None:
-    values = np.array([[[1.0, 2.0], [1.1, 2.0]], [[1.0, 2.0], [0.9, 3.0]]])  # [draw, method, column]
+    values = np.array(
+        [[[1.0, 2.0], [1.1, 2.0]], [[1.0, 2.0], [0.9, 3.0]]]
+    )  # [draw, method, column]
     found = task_improvements(values, (Column("a", "m"), Column("b", "m")), 0)
     np.testing.assert_allclose(found, [[[0, 0], [10, 0]], [[0, 0], [-10, 50]]])

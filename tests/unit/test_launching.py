@@ -20,16 +20,26 @@ def test_one_process_needs_no_launcher() -> None:
 def test_several_gpus_of_one_node() -> None:
     found = launched(COMMAND, ResourcesSection(gpus=4))
     assert found == (
-        "/venv/bin/python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4",
-        "--module", "cotbal.worker", "/runs/a/job.json",
-    )  # fmt: skip
+        "/venv/bin/python",
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=4",
+        "--module",
+        "cotbal.worker",
+        "/runs/a/job.json",
+    )
 
 
 def test_several_nodes_meet_at_the_first() -> None:
     found = launched(COMMAND, ResourcesSection(gpus=16, nodes=2), NODE)
     assert found[3:8] == (
-        "--nnodes=2", "--nproc-per-node=8", "--node-rank=$SLURM_NODEID", "--master-addr=$MAIN", "--master-port=29400",
-    )  # fmt: skip
+        "--nnodes=2",
+        "--nproc-per-node=8",
+        "--node-rank=$SLURM_NODEID",
+        "--master-addr=$MAIN",
+        "--master-port=29400",
+    )
     assert found[8:] == ("--module", *COMMAND[2:])
 
 
@@ -38,7 +48,12 @@ def test_a_configuration_of_accelerate_is_taken(gpus: int) -> None:
     needs = ResourcesSection(gpus=gpus, accelerate_config=Path("/etc/fsdp.yaml"))
     assert is_launched(needs)
     found = launched(COMMAND, needs)
-    assert found[:4] == ("/venv/bin/python", "-m", "accelerate.commands.launch", "--config_file=/etc/fsdp.yaml")
+    assert found[:4] == (
+        "/venv/bin/python",
+        "-m",
+        "accelerate.commands.launch",
+        "--config_file=/etc/fsdp.yaml",
+    )
     assert f"--num_processes={gpus}" in found
     assert found[-3:] == ("--module", *COMMAND[2:])
 
@@ -48,4 +63,6 @@ def test_accelerate_on_several_nodes() -> None:
     found = launched(COMMAND, needs, NODE)
     assert {"--num_processes=16", "--num_machines=2", "--machine_rank=$SLURM_NODEID"} < set(found)
     assert {"--main_process_ip=$MAIN", "--main_process_port=29400"} < set(found)
-    assert "--deepspeed_multinode_launcher=standard" in found  # one command a node, and no logging in to the others
+    assert (
+        "--deepspeed_multinode_launcher=standard" in found
+    )  # one command a node, and no logging in to the others

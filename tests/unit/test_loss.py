@@ -54,7 +54,9 @@ def test_counts_and_sums_agree_with_loops(batch: dict[str, torch.Tensor]) -> Non
 
 
 def test_the_task_of_a_token_is_that_of_the_token_predicted() -> None:
-    """Two packed rows of the tasks 1 and 0: position 2 holds the last token of task 1 and predicts the first of 0."""
+    """Two packed rows of the tasks 1 and 0: position 2 holds the last token of task 1 and predicts
+    the first of 0.
+    """
     labels = torch.tensor([[IGNORED, 5, 6, 7, 8]])
     ids = torch.tensor([[1, 1, 1, 0, 0]])
     assert token_tasks(labels, ids).tolist() == [1, 1, 0, 0]
@@ -115,4 +117,6 @@ def test_a_confident_token_still_counts() -> None:
     logits = torch.tensor([[60.0, 0.0], [0.0, 0.0]])
     losses = token_losses(logits, torch.tensor([0, 0]))
     assert losses[0] == 0
-    assert weighted_sum(losses, torch.tensor([0, 0]), torch.tensor([0.5])) == pytest.approx(0.5 * losses[1].item())
+    assert weighted_sum(losses, torch.tensor([0, 0]), torch.tensor([0.5])) == pytest.approx(
+        0.5 * losses[1].item()
+    )

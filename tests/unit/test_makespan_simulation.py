@@ -42,7 +42,11 @@ def test_a_preemption_costs_what_was_not_saved_and_the_delay(simulation: ModuleT
 
 
 def test_the_plan_is_that_of_the_large_benchmark(simulation: ModuleType) -> None:
-    tasks, groups, seeds = (simulation.plan(False), simulation.plan(True), simulation.plan(False, (0, 1)))
+    tasks, groups, seeds = (
+        simulation.plan(False),
+        simulation.plan(True),
+        simulation.plan(False, (0, 1)),
+    )
     assert [len(planned) for planned in (tasks, groups, seeds)] == [18, 6, 36]
     coco = next(planned for planned in tasks if planned.run.name == "full:COCO")
     minis = next(planned for planned in tasks if planned.run.name == "mini").records
@@ -51,7 +55,9 @@ def test_the_plan_is_that_of_the_large_benchmark(simulation: ModuleType) -> None
 
 
 def test_it_prints_its_table() -> None:
-    done = subprocess.run([sys.executable, SCRIPT, "--draws", "2"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--draws", "2"], capture_output=True, text=True, check=True
+    )
     lines = [line for line in done.stdout.splitlines() if line.startswith("| a weight")]
     assert len(lines) == 3 * 6 + 5
     assert {line.count("|") for line in lines} == {8}

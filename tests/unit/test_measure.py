@@ -22,7 +22,9 @@ Write = Callable[[str], str]
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
-    """Writes a module and returns its dotted path; a fresh package each time, since modules are imported once."""
+    """Writes a module and returns its dotted path; a fresh package each time, since modules are
+    imported once.
+    """
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(source: str) -> str:
@@ -36,16 +38,26 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 def test_a_metric_of_answers_and_references(own: Write) -> None:
-    name = own(CONSTANTS + CONSTANT + SCORE.format("[float(p in r) for p, r in zip(predictions, references)]"))
+    name = own(
+        CONSTANTS
+        + CONSTANT
+        + SCORE.format("[float(p in r) for p, r in zip(predictions, references)]")
+    )
     found = measure(name, ["a", "b"], [["a"], ["c", "d"]])
     assert found.values.tolist() == [1, 0]
     assert found.weights is None
 
 
 def test_a_metric_that_asks_for_the_records(own: Write) -> None:
-    source = "def score(predictions, references, records):\n    return [r['details']['hard'] for r in records]\n"
+    source = (
+        "def score(predictions, references, records):\n    return [r['details']['hard'] for r in"
+        " records]\n"
+    )
     found = measure(
-        own(CONSTANTS + CONSTANT + source), ["a", "b"], [["a"]] * 2, [{"details": {"hard": i}} for i in (0, 1)]
+        own(CONSTANTS + CONSTANT + source),
+        ["a", "b"],
+        [["a"]] * 2,
+        [{"details": {"hard": i}} for i in (0, 1)],
     )
     assert found.values.tolist() == [0, 1]
 
@@ -73,11 +85,20 @@ def test_the_metric_of_the_page_works(own: Write) -> None:
             "MAXIMUM = 1.0\nHIGHER_IS_BETTER = False\n" + CONSTANT + SCORE.format("[1]"),
             "HIGHER_IS_BETTER = True.*False",
         ),
-        (CONSTANTS + CONSTANT + SCORE.format("[1, 2]"), r"for each of 1 samples; found an array of shape \(2,\)"),
-        (CONSTANTS + CONSTANT + SCORE.format("0.5"), r"found an array of shape \(\)"),
-        (CONSTANTS + CONSTANT + SCORE.format("[float('nan')]"), "of score one finite number .* found nan for sample 1"),
         (
-            CONSTANTS + CONSTANT + SCORE.format("[1]") + "def weights(predictions, references):\n    return [-1]\n",
+            CONSTANTS + CONSTANT + SCORE.format("[1, 2]"),
+            r"for each of 1 samples; found an array of shape \(2,\)",
+        ),
+        (CONSTANTS + CONSTANT + SCORE.format("0.5"), r"found an array of shape \(\)"),
+        (
+            CONSTANTS + CONSTANT + SCORE.format("[float('nan')]"),
+            "of score one finite number .* found nan for sample 1",
+        ),
+        (
+            CONSTANTS
+            + CONSTANT
+            + SCORE.format("[1]")
+            + "def weights(predictions, references):\n    return [-1]\n",
             "expected weights of 0 or more; found -1",
         ),
     ],

@@ -12,7 +12,13 @@ def task(name: str, group: str | None = None, balanced: bool = True) -> Task:
 
 
 MIXTURE = Mixture(
-    (task("vqa", "questions"), task("chat", balanced=False), task("caption"), task("gqa", "questions"), task("ocr"))
+    (
+        task("vqa", "questions"),
+        task("chat", balanced=False),
+        task("caption"),
+        task("gqa", "questions"),
+        task("ocr"),
+    )
 )
 
 

@@ -23,7 +23,9 @@ def test_the_file_name_is_the_registry(package: str) -> None:
         assert plugins.load(package, name).__name__ == f"{package}.{name}"
 
 
-def test_what_begins_with_an_underscore_is_no_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_begins_with_an_underscore_is_no_plugin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     package = tmp_path / "some_plugins"
     package.mkdir()
     for name in ("__init__", "_private", "public"):
@@ -43,7 +45,17 @@ def test_a_module_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(
     "name",
-    ["exact_mach", "own.nothing", "json.nothing", "", "./mine.py", "mine.py", "..metrics", "two words", "a/b"],
+    [
+        "exact_mach",
+        "own.nothing",
+        "json.nothing",
+        "",
+        "./mine.py",
+        "mine.py",
+        "..metrics",
+        "two words",
+        "a/b",
+    ],
 )
 def test_an_unknown_name_lists_what_there_is(name: str) -> None:
     with pytest.raises(CotbalError) as caught:
@@ -58,7 +70,8 @@ def test_an_unknown_name_lists_what_there_is(name: str) -> None:
 def test_a_module_that_misses_something_itself_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
-    """A user's module that is there, but needs a package that is not, must not be called unknown."""
+    """A user's module that is there, but needs a package that is not, must not be called
+    unknown."""
     package = tmp_path / f"own_metrics_without_{missing}"
     package.mkdir()
     (package / "__init__.py").write_text("")

@@ -70,7 +70,8 @@ def test_without_a_model_a_recipe_can_plan_but_not_train(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("key", "guess"), [("nmae", "name"), ("optimisation", "optimization"), ("tasks.vqa.metrics", "metric")]
+    ("key", "guess"),
+    [("nmae", "name"), ("optimisation", "optimization"), ("tasks.vqa.metrics", "metric")],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(tmp_path: Path, key: str, guess: str) -> None:
     assert f"{key}: unknown key; did you mean {guess!r}?" in faults(tmp_path, MINIMAL, f"{key}=1")
@@ -114,20 +115,32 @@ balance: {temperature: 0, weight_range: [1.5, 2]}
 
 WORDS = {
     "balance.temperature=hot": "balance.temperature: expected a number, or 'auto'; found 'hot'",
-    "balance.temperature=-1": "balance.temperature: expected a number greater than 0, or 'auto'; found -1",
+    "balance.temperature=-1": (
+        "balance.temperature: expected a number greater than 0, or 'auto'; found -1"
+    ),
     "tasks.vqa.test=3": "tasks.vqa.test: expected a path, or keys with values; found 3",
     "tasks.vqa.test={a: 3}": "tasks.vqa.test.a: expected a path; found 3",
-    "tasks.vqa.test={a b: x}": "tasks.vqa.test.a b: expected letters from A to Z, digits, `_`, `-` and `.`, the first",
+    "tasks.vqa.test={a b: x}": (
+        "tasks.vqa.test.a b: expected letters from A to Z, digits, `_`, `-` and `.`, the first"
+    ),
     "tasks.größe={train: t, validation: v}": "tasks.größe: expected letters from A to Z",
     "tasks.vqa=3": "tasks.vqa: expected a section: keys with values; found 3",
     "tasks={}": "tasks: expected at least one entry",
-    "tasks.vqa.test_metrics=cider": "tasks.vqa.test_metrics: expected a list such as [a, b]; found 'cider'",
+    "tasks.vqa.test_metrics=cider": (
+        "tasks.vqa.test_metrics: expected a list such as [a, b]; found 'cider'"
+    ),
     "tasks.vqa.balanced=maybe": "tasks.vqa.balanced: expected true or false; found 'maybe'",
-    "optimization.batch_size=many": "optimization.batch_size: expected a whole number; found 'many'",
+    "optimization.batch_size=many": (
+        "optimization.batch_size: expected a whole number; found 'many'"
+    ),
     "optimization.epochs=-1": "optimization.epochs: expected a number greater than 0; found -1",
-    "optimization.schedule=cosin": "or 'constant_with_warmup'; found 'cosin'; did you mean 'cosine'?",
+    "optimization.schedule=cosin": (
+        "or 'constant_with_warmup'; found 'cosin'; did you mean 'cosine'?"
+    ),
     "resources.memory=lots": "resources.memory: expected a text that matches ^[1-9]",
-    "weightings={a: {float: x}}": "weightings.a.float: expected a whole number, or a number; found 'x'",
+    "weightings={a: {float: x}}": (
+        "weightings.a.float: expected a whole number, or a number; found 'x'"
+    ),
     "name=3": "name: expected a text; found 3",
 }
 
@@ -137,13 +150,23 @@ def test_a_wrong_value_is_told_in_words_and_once(tmp_path: Path, override: str, 
     message = faults(tmp_path, MINIMAL, override)
     assert told in message
     assert len(message.splitlines()) == 2, message
-    for jargon in ("Input should", "constrained-", "literal[", "lax-or-strict", "[key]", "dictionary", "instance of"):
+    for jargon in (
+        "Input should",
+        "constrained-",
+        "literal[",
+        "lax-or-strict",
+        "[key]",
+        "dictionary",
+        "instance of",
+    ):
         assert jargon not in message
 
 
 def test_a_mini_as_large_as_the_large_portion_is_refused(tmp_path: Path) -> None:
     """All probes would be one and the same training."""
-    assert "mini must be smaller than large; found 1 and 1" in faults(tmp_path, MINIMAL, "portions.mini=1")
+    assert "mini must be smaller than large; found 1 and 1" in faults(
+        tmp_path, MINIMAL, "portions.mini=1"
+    )
 
 
 def test_a_micro_batch_must_divide_the_batch(tmp_path: Path) -> None:
@@ -153,7 +176,9 @@ def test_a_micro_batch_must_divide_the_batch(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bounds", ["[1.5, 2]", "[0.2, 0.9]", "[0, 2]", "[2, 0.5]", "[1, 2]"])
 def test_the_weight_range_holds_one(tmp_path: Path, bounds: str) -> None:
-    assert "weight_range must hold the mean weight 1" in faults(tmp_path, MINIMAL, f"balance.weight_range={bounds}")
+    assert "weight_range must hold the mean weight 1" in faults(
+        tmp_path, MINIMAL, f"balance.weight_range={bounds}"
+    )
 
 
 def test_an_unbalanced_task_needs_no_validation_set(tmp_path: Path) -> None:
@@ -166,13 +191,23 @@ def test_an_unbalanced_task_needs_no_validation_set(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("value", "rate"),
-    [("1/32", Fraction(1, 32)), ("0.25", Fraction(1, 4)), ("1", Fraction(1)), ("3/4", Fraction(3, 4))],
+    [
+        ("1/32", Fraction(1, 32)),
+        ("0.25", Fraction(1, 4)),
+        ("1", Fraction(1)),
+        ("3/4", Fraction(3, 4)),
+    ],
 )
 def test_rates(tmp_path: Path, value: str, rate: Fraction) -> None:
-    assert load(tmp_path, MINIMAL, f"portions.large={value}", "portions.mini=1/64").file.portions.large == rate
+    assert (
+        load(tmp_path, MINIMAL, f"portions.large={value}", "portions.mini=1/64").file.portions.large
+        == rate
+    )
 
 
-@pytest.mark.parametrize("value", ["0", "-1/2", "3/2", "half", "1/0", "[1]", "true", "null", ".nan", ".inf"])
+@pytest.mark.parametrize(
+    "value", ["0", "-1/2", "3/2", "half", "1/0", "[1]", "true", "null", ".nan", ".inf"]
+)
 def test_rates_that_are_none(tmp_path: Path, value: str) -> None:
     assert "portions.mini" in faults(tmp_path, MINIMAL, f"portions.mini={value}")
 
@@ -183,8 +218,14 @@ def test_rates_that_are_none(tmp_path: Path, value: str) -> None:
         ("optimization.epochs=2", lambda r: r.file.optimization.epochs == 2),
         ("balance.temperature=auto", lambda r: r.file.balance.temperature == "auto"),
         ("balance.weight_range=[0.7, 1.4]", lambda r: r.file.balance.weight_range == (0.7, 1.4)),
-        ("tasks.vqa.instruction=One word = one answer.", lambda r: "= one" in (r.mixture["vqa"].instruction or "")),
-        ("tasks.vqa.test={A: a.jsonl, B: b.jsonl}", lambda r: list(r.mixture["vqa"].test) == ["A", "B"]),
+        (
+            "tasks.vqa.instruction=One word = one answer.",
+            lambda r: "= one" in (r.mixture["vqa"].instruction or ""),
+        ),
+        (
+            "tasks.vqa.test={A: a.jsonl, B: b.jsonl}",
+            lambda r: list(r.mixture["vqa"].test) == ["A", "B"],
+        ),
         ("tasks.ocr={train: t, validation: v}", lambda r: "ocr" in r.mixture.units),
     ],
 )
@@ -260,7 +301,9 @@ def test_a_group_must_not_take_the_name_of_a_task_outside_it(tmp_path: Path) -> 
 
 def test_the_resolved_recipe_is_the_same_recipe(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
-    recipe = load_recipe(write(tmp_path, STARTER), ["portions.mini=1/7", "balance.temperature=auto"])
+    recipe = load_recipe(
+        write(tmp_path, STARTER), ["portions.mini=1/7", "balance.temperature=auto"]
+    )
     elsewhere = tmp_path / "run"
     elsewhere.mkdir()
     again = load_recipe(write(elsewhere, recipe.to_yaml()))
@@ -291,13 +334,17 @@ def test_the_starter_is_a_recipe(tmp_path: Path) -> None:
     assert recipe.model.vision == "frozen"
 
 
-PROBES = "probes: {model: {language: lora, checkpoint: small}, optimization: {learning_rate: 0.5}}\n"
+PROBES = (
+    "probes: {model: {language: lora, checkpoint: small}, optimization: {learning_rate: 0.5}}\n"
+)
 
 
 def test_probes_may_be_cheaper_than_final_runs(tmp_path: Path) -> None:
     for name in ("base", "small"):
         (tmp_path / name).mkdir()
-    recipe = load_recipe(write(tmp_path, MINIMAL + "model: {checkpoint: base, dtype: float32}\n" + PROBES))
+    recipe = load_recipe(
+        write(tmp_path, MINIMAL + "model: {checkpoint: base, dtype: float32}\n" + PROBES)
+    )
     probes = recipe.for_probes
     assert (probes.model.language, probes.model.dtype) == ("lora", "float32")
     assert probes.file.optimization.learning_rate == 0.5
@@ -336,4 +383,7 @@ def test_what_is_quantized_is_trained_with_adapters(tmp_path: Path) -> None:
         load(tmp_path, MINIMAL, "model={checkpoint: x, quantization: nf4}")
     chosen = load(tmp_path, MINIMAL, "model={checkpoint: x, quantization: nf4, language: lora}")
     assert "quantization: nf4" in chosen.to_yaml()
-    assert "quantization" not in load(tmp_path, MINIMAL, "model={checkpoint: x, language: lora}").to_yaml()
+    assert (
+        "quantization"
+        not in load(tmp_path, MINIMAL, "model={checkpoint: x, language: lora}").to_yaml()
+    )

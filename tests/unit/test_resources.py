@@ -17,8 +17,9 @@ tasks:
   vqa: {train: data/vqa_train.jsonl, validation: data/vqa_validation.jsonl}
 """
 NEEDS = (
-    "resources={gpus: 16, nodes: 2, cpus: 32, memory: 400G, hours: 12, partition: a100, "
-    "directives: [--account=lab, --constraint=nvlink], setup: [module load cuda], accelerate_config: fsdp.yaml}"
+    "resources={gpus: 16, nodes: 2, cpus: 32, memory: 400G, hours: 12, partition: a100, directives:"
+    " [--account=lab, --constraint=nvlink], setup: [module load cuda], accelerate_config:"
+    " fsdp.yaml}"
 )
 
 
@@ -35,14 +36,23 @@ def test_a_run_takes_one_gpu_unless_told_otherwise(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("section", "processes"),
-    [("{gpus: 4}", 4), ("{gpus: 0}", 1), ("{gpus: 0, ranks: 3}", 3), ("{gpus: 8, nodes: 2, ranks: 8}", 8)],
+    [
+        ("{gpus: 4}", 4),
+        ("{gpus: 0}", 1),
+        ("{gpus: 0, ranks: 3}", 3),
+        ("{gpus: 8, nodes: 2, ranks: 8}", 8),
+    ],
 )
 def test_there_is_one_process_a_gpu(tmp_path: Path, section: str, processes: int) -> None:
     assert load(tmp_path, f"resources={section}").resources.processes == processes
 
 
 def test_probes_may_take_less(tmp_path: Path) -> None:
-    recipe = load(tmp_path, NEEDS, "probes={resources: {gpus: 1, nodes: 1, hours: 2, accelerate_config: null}}")
+    recipe = load(
+        tmp_path,
+        NEEDS,
+        "probes={resources: {gpus: 1, nodes: 1, hours: 2, accelerate_config: null}}",
+    )
     assert (recipe.resources.gpus, recipe.for_probes.resources.gpus) == (16, 1)
     assert recipe.for_probes.resources.memory == "400G"
     assert recipe.for_probes.resources.accelerate_config is None
@@ -53,7 +63,11 @@ def test_two_recipes_that_differ_in_resources_alone_are_one(tmp_path: Path) -> N
     assert plain.fingerprint == rich.fingerprint
     probes = "probes={optimization: {epochs: 2}}"
     cheaper = "probes={optimization: {epochs: 2}, resources: {hours: 1}}"
-    assert load(tmp_path, probes).fingerprint == load(tmp_path, cheaper).fingerprint != plain.fingerprint
+    assert (
+        load(tmp_path, probes).fingerprint
+        == load(tmp_path, cheaper).fingerprint
+        != plain.fingerprint
+    )
 
 
 def test_the_resolved_recipe_holds_them_with_whole_paths(tmp_path: Path) -> None:
@@ -76,7 +90,10 @@ def test_the_resolved_recipe_holds_them_with_whole_paths(tmp_path: Path) -> None
         ({"gpus": 2, "ranks": 4}, "one process a GPU; leave out ranks, or set gpus: 0"),
         ({"memory": "64 GB"}, "resources.memory"),
         ({"directives": ["account=lab"]}, "resources.directives.0"),
-        ({"directives": ["--array=0-3"]}, "--array=0-3 is not for directives: every run is one job"),
+        (
+            {"directives": ["--array=0-3"]},
+            "--array=0-3 is not for directives: every run is one job",
+        ),
         ({"directives": ["--job=x"]}, "--job=x is not for directives"),
         ({"directives": ["--account=lab\n#SBATCH --nodes=9"]}, "resources.directives.0"),
         ({"hours": 0}, "resources.hours"),

@@ -28,7 +28,11 @@ def test_reading(tmp_path: Path) -> None:
     assert found.methods == ("STL", "EW")
     assert found.tasks == ("ocr", "grounding")
     assert [column.higher_is_better for column in found.columns] == [True, True, False]
-    assert [str(column) for column in found.columns] == ["ocr:em", "grounding:testA.iou", "grounding:error-"]
+    assert [str(column) for column in found.columns] == [
+        "ocr:em",
+        "grounding:testA.iou",
+        "grounding:error-",
+    ]
     np.testing.assert_array_equal(found.values, [[0.5, 61.2, 4], [0.6, 70, 3.5]])
 
 
@@ -45,7 +49,16 @@ def test_writing_and_reading_back_loses_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["run,ocr:em\n", "method\n", "method,ocr\n", "method,:em\n", "method,ocr:\n", "method,,ocr:em\n", "\n"]
+    "text",
+    [
+        "run,ocr:em\n",
+        "method\n",
+        "method,ocr\n",
+        "method,:em\n",
+        "method,ocr:\n",
+        "method,,ocr:em\n",
+        "\n",
+    ],
 )
 def test_a_header_that_is_not_one(tmp_path: Path, text: str) -> None:
     assert "expected a header `method,<task>:<metric>,...`" in fault(tmp_path, text)
@@ -53,11 +66,15 @@ def test_a_header_that_is_not_one(tmp_path: Path, text: str) -> None:
 
 def test_repeated_names(tmp_path: Path) -> None:
     assert "expected every method once; found 'EW'" in fault(tmp_path, TABLE + "EW,1,1,1\n")
-    assert "expected every task:metric once; found 'a:m'" in fault(tmp_path, "method,a:m,a:m\nx,1,2\n")
+    assert "expected every task:metric once; found 'a:m'" in fault(
+        tmp_path, "method,a:m,a:m\nx,1,2\n"
+    )
 
 
 def test_rows_that_are_too_short_or_hold_no_numbers(tmp_path: Path) -> None:
-    assert "line 4: expected 3 results after the name of the method; found 1" in fault(tmp_path, TABLE + "TLA,1\n")
+    assert "line 4: expected 3 results after the name of the method; found 1" in fault(
+        tmp_path, TABLE + "TLA,1\n"
+    )
     for cell in ("", "n/a", "nan", "inf"):
         message = fault(tmp_path, TABLE + f"TLA,1,{cell},2\n")
         assert "line 4, column 'grounding:testA.iou'" in message

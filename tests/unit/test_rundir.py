@@ -124,17 +124,24 @@ def test_a_last_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     first = whole.index(b"\n") + 1
     for length in range(first, len(whole) - 1):
         path.write_bytes(whole[:length])
-        assert read_jsonl(path) == (rows if whole[first:length].endswith(b"}") else rows[:1]), length
+        assert read_jsonl(path) == (rows if whole[first:length].endswith(b"}") else rows[:1]), (
+            length
+        )
 
 
 def test_a_lock_keeps_another_process_out(tmp_path: Path) -> None:
     path = tmp_path / "run" / "lock"
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+    )
     with holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         started = time.monotonic()
-        with pytest.raises(RunError, match="another cotbal command works in this directory"), locked(path):
+        with (
+            pytest.raises(RunError, match="another cotbal command works in this directory"),
+            locked(path),
+        ):
             pass
         assert time.monotonic() - started < 2
         # However the holder dies, the system lets go.
@@ -145,7 +152,9 @@ def test_a_lock_keeps_another_process_out(tmp_path: Path) -> None:
 
 def test_a_lock_can_be_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    holder = subprocess.Popen([sys.executable, "-c", HOLD.replace("60", "0.4"), str(path)], stdout=subprocess.PIPE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD.replace("60", "0.4"), str(path)], stdout=subprocess.PIPE
+    )
     with holder:
         assert holder.stdout is not None
         holder.stdout.readline()
@@ -190,7 +199,9 @@ def test_runs_of_the_curve_have_directories_of_their_own_on_every_file_system() 
     """Tasks may be called after numbers, with the signs that a name may hold."""
     amounts = ("1", "1/2", "1/12", "11/12", "2/3")
     tasks = ("ocr", "ocr-1", "ocr_1", "ocr-1_2", "1", "2-1")
-    names = [f"amount:{a}" for a in amounts] + [f"alone:{task}:{a}" for task in tasks for a in amounts]
+    names = [f"amount:{a}" for a in amounts] + [
+        f"alone:{task}:{a}" for task in tasks for a in amounts
+    ]
     folders = [RunDir(Path("run")).curve(name).root for name in names]
     assert len(set(folders)) == len(names)
     assert {folder.parent for folder in folders} == {Path("run/curve")}

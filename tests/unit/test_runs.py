@@ -22,11 +22,20 @@ from cotbal.runs import (
 
 
 def task(name: str, group: str | None = None, balanced: bool = True) -> Task:
-    return Task(name, Path(f"{name}.jsonl"), Path("v.jsonl"), {}, "exact_match", (), None, group, balanced)
+    return Task(
+        name, Path(f"{name}.jsonl"), Path("v.jsonl"), {}, "exact_match", (), None, group, balanced
+    )
 
 
 MIXTURE = Mixture((task("ocr"), task("vqa"), task("chat", balanced=False), task("caption")))
-GROUPED = Mixture((task("vqa", "questions"), task("caption"), task("gqa", "questions"), task("chat", balanced=False)))
+GROUPED = Mixture(
+    (
+        task("vqa", "questions"),
+        task("caption"),
+        task("gqa", "questions"),
+        task("chat", balanced=False),
+    )
+)
 
 
 def test_one_probe_on_minis_and_one_a_unit() -> None:
@@ -38,7 +47,12 @@ def test_one_probe_on_minis_and_one_a_unit() -> None:
 
 def test_probes_weigh_equally_and_look_at_the_validation_sets() -> None:
     for run in plan_probes(MIXTURE, seeds=(7,)).runs:
-        assert (run.weighting, run.validation, run.test, run.seed) == ("equal", ("ocr", "vqa", "caption"), (), 7)
+        assert (run.weighting, run.validation, run.test, run.seed) == (
+            "equal",
+            ("ocr", "vqa", "caption"),
+            (),
+            7,
+        )
 
 
 def test_a_task_that_is_not_balanced_takes_no_part() -> None:
@@ -49,7 +63,11 @@ def test_a_task_that_is_not_balanced_takes_no_part() -> None:
 def test_a_group_is_probed_as_one() -> None:
     plan = plan_probes(GROUPED)
     assert [run.name for run in plan.runs] == ["mini", "full:questions", "full:caption"]
-    assert plan.named("full:questions").portions == {"vqa": "large", "caption": "mini", "gqa": "large"}
+    assert plan.named("full:questions").portions == {
+        "vqa": "large",
+        "caption": "mini",
+        "gqa": "large",
+    }
 
 
 def test_final_run() -> None:
@@ -69,12 +87,17 @@ def test_named() -> None:
 
 
 @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 50), st.integers(1, 50))
-def test_probes_cost_large_plus_tasks_times_mini(tasks: int, size: int, first: int, second: int) -> None:
+def test_probes_cost_large_plus_tasks_times_mini(
+    tasks: int, size: int, first: int, second: int
+) -> None:
     """`r_large + T * r_mini` of a final run, where all tasks are balanced; sizes may differ."""
     mini, large = sorted((Fraction(first, 50), Fraction(second, 50)))
     mixture = Mixture(tuple(task(f"t{i}") for i in range(tasks)))
     full = {f"t{i}": 50 * size * (i + 1) for i in range(tasks)}
-    sizes = {t: {"none": 0, "mini": int(n * mini), "large": int(n * large), "full": n} for t, n in full.items()}
+    sizes = {
+        t: {"none": 0, "mini": int(n * mini), "large": int(n * large), "full": n}
+        for t, n in full.items()
+    }
     probes = sum(cost(run, sizes) for run in plan_probes(mixture).runs)
     assert Fraction(probes, cost(final_run(mixture, "equal"), sizes)) == large + tasks * mini
 
@@ -89,8 +112,12 @@ def test_what_is_not_seen_costs_nothing() -> None:
 def test_the_simple_form_looks_at_the_base_and_at_models_of_one_unit() -> None:
     plan = plan_probes(GROUPED, "simple")
     assert [run.name for run in plan.runs] == [
-        "base", "solo:questions", "solo-mini:questions", "solo:caption", "solo-mini:caption",
-    ]  # fmt: skip
+        "base",
+        "solo:questions",
+        "solo-mini:questions",
+        "solo:caption",
+        "solo-mini:caption",
+    ]
     base, solo, small = plan.runs[:3]
     assert (base.portions, base.validation) == ({}, ("vqa", "caption", "gqa"))
     assert solo.portions == {"vqa": "large", "gqa": "large"}
@@ -122,11 +149,17 @@ def test_single_task_models_are_those_of_the_probes_where_they_are_the_same_trai
     assert names == ["solo:ocr", "solo:vqa", "solo:caption"]
     assert single_task_runs(MIXTURE, True)[0] in plan_probes(MIXTURE, difficulty="precise").runs
     assert single_task_runs(MIXTURE, True, "simple")[0] in plan_probes(MIXTURE, "simple").runs
-    assert [run.name for run in single_task_runs(GROUPED, True)] == ["stl:vqa", "solo:caption", "stl:gqa"]
+    assert [run.name for run in single_task_runs(GROUPED, True)] == [
+        "stl:vqa",
+        "solo:caption",
+        "stl:gqa",
+    ]
 
 
 def test_single_task_models_see_all_of_their_task_and_answer_its_test() -> None:
-    for run, name in zip(single_task_runs(MIXTURE, whole=False), ("ocr", "vqa", "caption"), strict=True):
+    for run, name in zip(
+        single_task_runs(MIXTURE, whole=False), ("ocr", "vqa", "caption"), strict=True
+    ):
         assert run.name == f"stl:{name}"
         assert (run.portions, run.validation, run.test) == ({name: "full"}, (), (name,))
 
@@ -135,14 +168,23 @@ def test_an_amount_is_trained_on_all_balanced_tasks_alike() -> None:
     half, whole = curve_runs(MIXTURE, ("1/2", "1"), alone=False, seed=4)
     assert (half.name, whole.name) == ("amount:1/2", "amount:1")
     assert half.portions == dict.fromkeys(("ocr", "vqa", "caption"), "1/2")
-    assert (half.weighting, half.validation, half.test, half.seed) == ("equal", ("ocr", "vqa", "caption"), (), 4)
+    assert (half.weighting, half.validation, half.test, half.seed) == (
+        "equal",
+        ("ocr", "vqa", "caption"),
+        (),
+        4,
+    )
     assert half.by_amount
-    assert not any(run.by_amount for run in (*plan_probes(MIXTURE, "simple").runs, final_run(MIXTURE, "equal")))
+    assert not any(
+        run.by_amount for run in (*plan_probes(MIXTURE, "simple").runs, final_run(MIXTURE, "equal"))
+    )
 
 
 def test_alone_every_task_is_trained_on_every_amount_of_itself() -> None:
     runs = curve_runs(MIXTURE, ("1/2", "1"), alone=True)[2:]
-    assert [run.name for run in runs] == [f"alone:{t}:{a}" for t in ("ocr", "vqa", "caption") for a in ("1/2", "1")]
+    assert [run.name for run in runs] == [
+        f"alone:{t}:{a}" for t in ("ocr", "vqa", "caption") for a in ("1/2", "1")
+    ]
     assert (runs[0].portions, runs[0].validation, runs[0].test) == ({"ocr": "1/2"}, ("ocr",), ())
 
 

@@ -64,7 +64,15 @@ def test_round_trip_keeps_every_bit(
         TABLE.replace("0.1", '"0.1"').replace("full:a", '"full:a"'),
         TABLE.replace("0.1", "1e-1"),
     ],
-    ids=["byte order mark", "windows line ends", "spaces", "empty lines", "no last line end", "quotes", "exponent"],
+    ids=[
+        "byte order mark",
+        "windows line ends",
+        "spaces",
+        "empty lines",
+        "no last line end",
+        "quotes",
+        "exponent",
+    ],
 )
 def test_spreadsheets_write_it_in_their_own_way(tmp_path: Path, text: str) -> None:
     found = read_scores(write(tmp_path, text))
@@ -90,10 +98,14 @@ def test_a_repeated_run(tmp_path: Path) -> None:
 
 
 def test_a_repeated_task(tmp_path: Path) -> None:
-    assert "expected every task once; found 'a'" in fault(tmp_path, TABLE.replace("run,a,b", "run,a,a"))
+    assert "expected every task once; found 'a'" in fault(
+        tmp_path, TABLE.replace("run,a,b", "run,a,a")
+    )
 
 
-@pytest.mark.parametrize(("row", "found"), [("full:b,0.1", 1), ("full:b,0.1,0.2,0.3", 3), ("full:b", 0)])
+@pytest.mark.parametrize(
+    ("row", "found"), [("full:b,0.1", 1), ("full:b,0.1,0.2,0.3", 3), ("full:b", 0)]
+)
 def test_a_ragged_row(tmp_path: Path, row: str, found: int) -> None:
     message = fault(tmp_path, TABLE + row + "\n")
     assert "line 4" in message
@@ -181,7 +193,9 @@ def with_samples() -> ScoreMatrix:
         "a": Samples(np.array([[0.0, 1.0], [1.0, 1.0]]), np.array([0, 0]), 1.0),
         "b": Samples(np.array([[2.0], [np.nan]]), np.array([0]), float("inf")),
     }
-    return ScoreMatrix(("mini", "full:a"), ("a", "b"), np.array([[0.5, 2.0], [1.0, np.nan]]), samples)
+    return ScoreMatrix(
+        ("mini", "full:a"), ("a", "b"), np.array([[0.5, 2.0], [1.0, np.nan]]), samples
+    )
 
 
 def test_json_keeps_the_samples(tmp_path: Path) -> None:

@@ -49,7 +49,9 @@ def test_matrix(probes: dict[str, RunPaths]) -> None:
 def test_rows_and_columns_are_as_asked(probes: dict[str, RunPaths]) -> None:
     for paths in probes.values():
         answer(paths, TRUTH, "vqa")
-    found = score_matrix(dict(reversed(probes.items())), {"vqa": "exact_match", "ocr": "exact_match"})
+    found = score_matrix(
+        dict(reversed(probes.items())), {"vqa": "exact_match", "ocr": "exact_match"}
+    )
     assert found.runs == ("full:ocr", "mini")
     np.testing.assert_allclose(found.values, [[1, 0.8], [1, 0.2]])
 
@@ -69,9 +71,13 @@ def test_another_metric_needs_no_model(probes: dict[str, RunPaths]) -> None:
     assert found.values[1, 0] > found.values[0, 0]
 
 
-def test_runs_that_answered_different_samples_cannot_be_compared(probes: dict[str, RunPaths]) -> None:
+def test_runs_that_answered_different_samples_cannot_be_compared(
+    probes: dict[str, RunPaths],
+) -> None:
     answer(probes["full:ocr"], ["x"] * 5, pictures=[["1.png"], ["2.png"], ["2.png"], [], []])
-    with pytest.raises(RunError, match="ocr, validation: full:ocr and mini answered different samples"):
+    with pytest.raises(
+        RunError, match="ocr, validation: full:ocr and mini answered different samples"
+    ):
         score_matrix(probes, {"ocr": "exact_match"})
 
 
@@ -117,14 +123,20 @@ def test_scores_that_somebody_cleared_are_made_again(probes: dict[str, RunPaths]
 
 
 def yes_no(paths: RunPaths, answers: str) -> RunPaths:
-    """Five pictures with two questions each, the first true; the first six answers are of category `color`."""
+    """Five pictures with two questions each, the first true; the first six answers are of category
+    `color`.
+    """
     rows = [
         {
-            "id": f"{i}", "images": [f"{i // 2}.png"], "question": "?", "references": [("Yes", "No")[i % 2]],
-            "details": {"category": "color" if i < 6 else "count"}, "answer": {"y": "Yes", "n": "No"}[said],
+            "id": f"{i}",
+            "images": [f"{i // 2}.png"],
+            "question": "?",
+            "references": [("Yes", "No")[i % 2]],
+            "details": {"category": "color" if i < 6 else "count"},
+            "answer": {"y": "Yes", "n": "No"}[said],
         }
         for i, said in enumerate(answers)
-    ]  # fmt: skip
+    ]
     write_jsonl(paths.generations("vqa", "validation"), rows)
     return paths
 
@@ -144,7 +156,9 @@ def test_a_metric_that_weighs_its_samples_reaches_the_matrix_as_its_score(tmp_pa
     np.testing.assert_array_equal(samples.clusters, np.arange(10) // 2)
     entry = read_json(runs["full:vqa"].scores("vqa", "validation"))["metrics"]["pope_f1"]
     assert entry["samples"] == [1, 1, 1, 1, 1, 0, 1, 1, 0, 1]
-    np.testing.assert_allclose(entry["weights"], [2 / 7, 0, 2 / 7, 0, 2 / 7, 1 / 7, 2 / 3, 0, 1 / 3, 0])
+    np.testing.assert_allclose(
+        entry["weights"], [2 / 7, 0, 2 / 7, 0, 2 / 7, 1 / 7, 2 / 3, 0, 1 / 3, 0]
+    )
     assert entry["score"] == pytest.approx((6 / 7 + 2 / 3) / 2)
     assert len(entry["constant_weights"]) == 10
 
@@ -155,7 +169,12 @@ def test_answers_of_an_older_version_hold_no_details(probes: dict[str, RunPaths]
     assert score_matrix(probes, {"ocr": "pope_f1"}).values.tolist() == [[1.0], [1.0]]
 
 
-GIVEN = {"score": 75.0, "maximum": 125.0, "samples": [75.0] * 5, "weights": [8.0, 8.0, 0.0, 8.0, 8.0]}
+GIVEN = {
+    "score": 75.0,
+    "maximum": 125.0,
+    "samples": [75.0] * 5,
+    "weights": [8.0, 8.0, 0.0, 8.0, 8.0],
+}
 
 
 def give(paths: RunPaths) -> None:
@@ -170,7 +189,8 @@ def test_scores_that_a_command_gives_are_awaited_then_kept(probes: dict[str, Run
         write_scores(paths, "ocr", "validation", ("judge", "exact_match"))
         assert awaited(paths, "ocr", "validation", ("judge", "exact_match")) == ["judge"]
     with pytest.raises(
-        RunError, match=r"ocr.validation.json: expected scores of the metric judge; found none: run `cot"
+        RunError,
+        match=r"ocr.validation.json: expected scores of the metric judge; found none: run `cot",
     ):
         score_matrix(probes, {"ocr": "judge"})
     for paths in probes.values():

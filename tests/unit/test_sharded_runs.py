@@ -1,4 +1,6 @@
-"""A run under FSDP2 or DeepSpeed ends as one that is not sharded: scores, log and merged checkpoint."""
+"""A run under FSDP2 or DeepSpeed ends as one that is not sharded: scores, log and merged
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +34,16 @@ from tiny_vlm import mixture
 pytestmark = pytest.mark.xdist_group("sharded")
 
 MODEL = "checkpoint: base, max_length: 120"
-# Settings, and after how many questions of one rank whether to stop it says yes, if it does; then the run goes on.
+# Settings, and after how many questions of one rank whether to stop it says yes, if it does; then
+# the run goes on.
 CASES: dict[str, tuple[tuple[str, ...], int | None]] = {
     "full": ((), None),
     "lora": ((f"model={{{MODEL}, dtype: float32, language: lora, projector: full}}",), 3),
     # The last layer of the vision tower is never run, so no optimizer has a state of it.
-    "vision": ((f"model={{{MODEL}, dtype: float32, vision: full}}", "optimization.packing=true"), 3),
+    "vision": (
+        (f"model={{{MODEL}, dtype: float32, vision: full}}", "optimization.packing=true"),
+        3,
+    ),
     "bfloat16": ((f"model={{{MODEL}, dtype: bfloat16, gradient_checkpointing: true}}",), None),
 }
 # Case and stage of ZeRO, 0 for FSDP2.
@@ -62,7 +68,13 @@ def prepared(recipe_file: Path, root: Path, settings: tuple[str, ...]) -> Path:
         kept, _ = kept_records(records, recipe.images, "error")
         portioned = draw_portions(kept, task.name, recipe.file.portions)
         write_manifest(RunDir(root).portions(task.name), records.ids(portioned.indices), portioned)
-    job = {"root": str(root), "kind": "probe", "run": vars(run), "weights": None, "keep_checkpoint": True}
+    job = {
+        "root": str(root),
+        "kind": "probe",
+        "run": vars(run),
+        "weights": None,
+        "keep_checkpoint": True,
+    }
     write_json(paths.job, job)
     return paths.job
 
@@ -75,7 +87,9 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [json.loads(line) for line in records.read_text().splitlines()]
     for row in rows[8:]:
         del row["image"]
-        row["conversations"][0]["value"] = row["conversations"][0]["value"].removeprefix("<image>\n")
+        row["conversations"][0]["value"] = row["conversations"][0]["value"].removeprefix(
+            "<image>\n"
+        )
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return found
 
@@ -84,31 +98,42 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The runs in one process."""
     directory = tmp_path_factory.mktemp("alone")
-    jobs = {name: prepared(recipe, directory / name, settings) for name, (settings, _) in CASES.items()}
+    jobs = {
+        name: prepared(recipe, directory / name, settings) for name, (settings, _) in CASES.items()
+    }
     for job in jobs.values():
         worker.main([str(job)])
     return {name: job.parent for name, job in jobs.items()}
 
 
 @pytest.fixture(scope="module")
-def launched(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Path], list[dict[str, Any]]]:
+def launched(
+    recipe: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Path], list[dict[str, Any]]]:
     """The same on two ranks, and what each of them tells of it."""
     directory = tmp_path_factory.mktemp("sharded")
-    jobs = {name: prepared(recipe, directory / name, CASES[case][0]) for name, (case, _) in LAUNCHES.items()}
+    jobs = {
+        name: prepared(recipe, directory / name, CASES[case][0])
+        for name, (case, _) in LAUNCHES.items()
+    }
     listed = []
     for name, (case, stage) in LAUNCHES.items():
         calls, job = CASES[case][1], str(jobs[name])
         listed += ([] if calls is None else [(job, calls, stage)]) + [(job, None, stage)]
     command = [sys.executable, sharded_runs.__file__, str(directory), json.dumps(listed)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, timeout=900
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     told = [json.loads((directory / f"rank{number}.json").read_text()) for number in range(2)]
     return {name: job.parent for name, job in jobs.items()}, told
 
 
 def test_the_file_beside_the_paper_s_recipes_turns_it_on(tmp_path: Path) -> None:
-    """What `accelerate launch` makes of it is what the ranks of this test find in their environment."""
+    """What `accelerate launch` makes of it is what the ranks of this test find in their
+    environment.
+    """
     file = tmp_path / "accelerate.yaml"
     file.write_text(FSDP2)
     needs = ResourcesSection(gpus=8, accelerate_config=file)
@@ -116,12 +141,20 @@ def test_the_file_beside_the_paper_s_recipes_turns_it_on(tmp_path: Path) -> None
     assert launcher == "accelerate.commands.launch"
     chosen, *_ = launch._validate_launch_command(launch.launch_command_parser().parse_args(options))
     found = prepare_multi_gpu_env(chosen)
-    assert found.items() >= {**sharded_runs.LAUNCHED, "FSDP_CPU_RAM_EFFICIENT_LOADING": "false"}.items()
+    assert (
+        found.items()
+        >= {
+            **sharded_runs.LAUNCHED,
+            "FSDP_CPU_RAM_EFFICIENT_LOADING": "false",
+        }.items()
+    )
     assert (chosen.num_processes, chosen.num_machines) == (8, 1)
 
 
 @pytest.mark.parametrize("launch", LAUNCHES)
-def test_a_sharded_run_ends_as_a_whole_one(recipe: Path, alone: Any, launched: Any, launch: str) -> None:
+def test_a_sharded_run_ends_as_a_whole_one(
+    recipe: Path, alone: Any, launched: Any, launch: str
+) -> None:
     case, stage = LAUNCHES[launch]
     one, two = alone[case], launched[0][launch]
     models = [load_file(path / "checkpoint" / "model.safetensors") for path in (one, two)]
@@ -131,7 +164,9 @@ def test_a_sharded_run_ends_as_a_whole_one(recipe: Path, alone: Any, launched: A
         n: (v.dtype, v.shape) for n, v in models[1].items()
     }
     moved, apart = (
-        torch.cat([(values.float() - other[name].float()).flatten() for name, values in models[0].items()]).norm()
+        torch.cat(
+            [(values.float() - other[name].float()).flatten() for name, values in models[0].items()]
+        ).norm()
         for other in (base, models[1])
     )
     assert moved > 0.1
@@ -139,10 +174,15 @@ def test_a_sharded_run_ends_as_a_whole_one(recipe: Path, alone: Any, launched: A
     logs = [read_jsonl(path / "training.jsonl") for path in (one, two)]
     assert [line["step"] for line in logs[0]] == [line["step"] for line in logs[1]]
     for first, second in zip(*logs, strict=True):
-        assert second["task_losses"] == pytest.approx(first["task_losses"], rel=0.02 if case == "bfloat16" else 1e-4)
+        assert second["task_losses"] == pytest.approx(
+            first["task_losses"], rel=0.02 if case == "bfloat16" else 1e-4
+        )
         assert second["task_tokens"] == first["task_tokens"]
     checks = [json.loads((path / "outcome.json").read_text())["self_check"] for path in (one, two)]
-    assert checks[0]["task"] == checks[1]["task"] or stage in (1, 2)  # each rank checks its own rows
+    assert checks[0]["task"] == checks[1]["task"] or stage in (
+        1,
+        2,
+    )  # each rank checks its own rows
     assert checks[1]["predicted"] > 0.01
     assert checks[1]["error"] < (0.1 if case == "bfloat16" else 1e-3)
     for kind in ("generations", "scores") if case != "bfloat16" else ():
@@ -153,7 +193,9 @@ def test_a_sharded_run_ends_as_a_whole_one(recipe: Path, alone: Any, launched: A
 def test_parameters_are_shared_out(launched: Any) -> None:
     for told in launched[1]:
         found = dict(zip(LAUNCHES.items(), told["parts"], strict=True))
-        assert all((0.4 < part < 0.6) == (stage in (0, 3)) for (_, (_, stage)), part in found.items())
+        assert all(
+            (0.4 < part < 0.6) == (stage in (0, 3)) for (_, (_, stage)), part in found.items()
+        )
 
 
 def test_who_is_told_to_stop_saves_first_and_goes_on(launched: Any) -> None:

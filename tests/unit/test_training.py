@@ -57,9 +57,16 @@ def train(
     return training.train(recipe, run, Mixed(parts), weights, RunPaths(directory), **hooks)
 
 
-LORA = ("model={checkpoint: base, dtype: float32, max_length: 120, language: lora, projector: full}",)
+LORA = (
+    "model={checkpoint: base, dtype: float32, max_length: 120, language: lora, projector: full}",
+)
 # The base of pocket: bitsandbytes wants layers of some width.
-QLORA = (f"model={{checkpoint: {BASE}, dtype: bfloat16, max_length: 120, language: lora, quantization: nf4}}",)
+QLORA = (
+    (
+        f"model={{checkpoint: {BASE}, dtype: bfloat16, max_length: 120, language: lora,"
+        " quantization: nf4}"
+    ),
+)
 WINDOW = ("weightings.dynamic_average={window: 1, temperature: 0.5}",)
 PACKING = ("optimization.packing=true",)
 CASES = [
@@ -72,7 +79,9 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("weighting", "settings"), CASES, ids=["full", "LoRA", "DWA", "RLW", "packed", "QLoRA"])
+@pytest.mark.parametrize(
+    ("weighting", "settings"), CASES, ids=["full", "LoRA", "DWA", "RLW", "packed", "QLoRA"]
+)
 def test_resuming_in_the_middle_changes_nothing(
     recipe_file: Path, tmp_path: Path, weighting: str, settings: tuple[str, ...]
 ) -> None:
@@ -82,7 +91,9 @@ def test_resuming_in_the_middle_changes_nothing(
         train(recipe, weighting, tmp_path / "cut", stop_after=5)
     resumed = train(recipe, weighting, tmp_path / "cut")
     assert (resumed.steps, resumed.tokens) == (whole.steps, whole.tokens) == (STEPS, whole.tokens)
-    first, second = (load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("whole", "cut"))
+    first, second = (
+        load_file(tmp_path / name / "checkpoint" / "model.safetensors") for name in ("whole", "cut")
+    )
     assert first.keys() == second.keys()
     for name, values in first.items():
         assert torch.equal(values, second[name]), name
@@ -93,17 +104,38 @@ def test_resuming_in_the_middle_changes_nothing(
 
 
 def test_who_is_told_to_stop_saves_first(recipe_file: Path, tmp_path: Path) -> None:
-    """In the middle between two partial checkpoints; what is left to do ends with the weights of a whole training."""
+    """In the middle between two partial checkpoints; what is left to do ends with the weights of a
+    whole training.
+    """
     recipe = load_recipe(recipe_file, ("optimization.checkpoint_steps=4",))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(recipe, "fixed", whole)
     seen = []
     with pytest.raises(Stopped):
-        train(recipe, "fixed", cut, report=lambda *step: seen.append(step), stop=lambda: len(seen) == 3)
+        train(
+            recipe,
+            "fixed",
+            cut,
+            report=lambda *step: seen.append(step),
+            stop=lambda: len(seen) == 3,
+        )
     assert [path.parent.name for path in cut.glob("partial/*/complete")] == ["checkpoint-3"]
     assert not (cut / "checkpoint").exists()
-    train(recipe, "fixed", cut, report=lambda *step: seen.append(step), stop=lambda: len(seen) == STEPS)
-    assert [step[0] for step in seen] == [1, 2, 3, 4, 5, 6], "at the last step there is nothing to stop any more"
+    train(
+        recipe,
+        "fixed",
+        cut,
+        report=lambda *step: seen.append(step),
+        stop=lambda: len(seen) == STEPS,
+    )
+    assert [step[0] for step in seen] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+    ], "at the last step there is nothing to stop any more"
     files = [directory / "checkpoint" / "model.safetensors" for directory in (whole, cut)]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -119,18 +151,25 @@ def test_processes_that_make_the_batches_change_nothing(recipe_file: Path, tmp_p
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-@pytest.mark.parametrize(("ranks", "micro", "accumulation"), [(1, 4, 2), (2, 4, 1), (4, 2, 1), (8, 1, 1)])
+@pytest.mark.parametrize(
+    ("ranks", "micro", "accumulation"), [(1, 4, 2), (2, 4, 1), (4, 2, 1), (8, 1, 1)]
+)
 def test_the_batch_is_the_same_on_any_number_of_ranks(
     recipe_file: Path, tmp_path: Path, ranks: int, micro: int, accumulation: int
 ) -> None:
     recipe = load_recipe(recipe_file)
     found = arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, ranks)
-    assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == (micro, accumulation)
+    assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == (
+        micro,
+        accumulation,
+    )
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(recipe_file: Path, tmp_path: Path) -> None:
     recipe = load_recipe(recipe_file)
-    with pytest.raises(CotbalError, match="batch_size: expected a multiple of the 3 ranks of a run; found 8"):
+    with pytest.raises(
+        CotbalError, match="batch_size: expected a multiple of the 3 ranks of a run; found 8"
+    ):
         arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, 3)
 
 
@@ -139,7 +178,8 @@ def test_the_training_moved_the_model(recipe_file: Path, tmp_path: Path) -> None
     recipe = load_recipe(recipe_file)
     train(recipe, "equal", tmp_path)
     before, after = (
-        load_file(path / "model.safetensors") for path in (Path(recipe.checkpoint), tmp_path / "checkpoint")
+        load_file(path / "model.safetensors")
+        for path in (Path(recipe.checkpoint), tmp_path / "checkpoint")
     )
     assert any(not torch.equal(before[name], after[name]) for name in before.keys() & after.keys())
     caches = [
@@ -156,7 +196,9 @@ class Deaf(LlavaForConditionalGeneration):
         return super().forward(*args, **more)
 
 
-def test_packing_changes_nothing(recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packing_changes_nothing(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     padded, packing = load_recipe(recipe_file), load_recipe(recipe_file, PACKING)
     shapes = []
 
@@ -169,11 +211,15 @@ def test_packing_changes_nothing(recipe_file: Path, tmp_path: Path, monkeypatch:
         return collate
 
     monkeypatch.setattr(training, "packed", seen)
-    facts = [train(recipe, "fixed", tmp_path / name) for recipe, name in ((padded, "a"), (packing, "b"))]
+    facts = [
+        train(recipe, "fixed", tmp_path / name) for recipe, name in ((padded, "a"), (packing, "b"))
+    ]
     assert shapes
     assert all(rows == 4 and found <= 2 and length <= 120 for rows, found, length in shapes)
     assert facts[0].tokens == facts[1].tokens
-    moved, apart = distances(Path(padded.checkpoint), *(tmp_path / name / "checkpoint" for name in ("a", "b")))
+    moved, apart = distances(
+        Path(padded.checkpoint), *(tmp_path / name / "checkpoint" for name in ("a", "b"))
+    )
     assert moved > 0.1
     assert apart / moved < 1e-5
 
@@ -184,8 +230,14 @@ def test_a_training_may_go_on_with_another_layout(recipe_file: Path, tmp_path: P
     train(recipe, "fixed", tmp_path / "whole")
     with pytest.raises(Interrupted):
         train(recipe, "fixed", tmp_path / "cut", stop_after=5)
-    train(load_recipe(recipe_file, (*PACKING, "optimization.micro_batch_size=8")), "fixed", tmp_path / "cut")
-    moved, apart = distances(Path(recipe.checkpoint), *(tmp_path / name / "checkpoint" for name in ("whole", "cut")))
+    train(
+        load_recipe(recipe_file, (*PACKING, "optimization.micro_batch_size=8")),
+        "fixed",
+        tmp_path / "cut",
+    )
+    moved, apart = distances(
+        Path(recipe.checkpoint), *(tmp_path / name / "checkpoint" for name in ("whole", "cut"))
+    )
     assert moved > 0.1
     assert apart / moved < 1e-5
 
@@ -194,7 +246,9 @@ def distances(base: Path, one: Path, other: Path) -> tuple[float, float]:
     """How far `one` moved from the base, and how far it is from `other`."""
     first, second, third = (load_file(path / "model.safetensors") for path in (base, one, other))
     pairs = [(second[name] - first[name], second[name] - third[name]) for name in first]
-    moved, apart = (torch.cat([part.flatten() for part in parts]) for parts in zip(*pairs, strict=True))
+    moved, apart = (
+        torch.cat([part.flatten() for part in parts]) for parts in zip(*pairs, strict=True)
+    )
     return float(moved.norm()), float(apart.norm())
 
 
@@ -203,8 +257,12 @@ def test_a_model_that_cannot_be_packed_is_not_trained(
 ) -> None:
     recipe = load_recipe(recipe_file, PACKING)
     _, processor = vlm.load(recipe.checkpoint, "float32", False)
-    monkeypatch.setattr(vlm, "load", lambda *_: (Deaf.from_pretrained(recipe.checkpoint), processor))
-    with pytest.raises(CotbalError, match=r"Deaf does not keep packed rows apart.*optimization\.packing=false"):
+    monkeypatch.setattr(
+        vlm, "load", lambda *_: (Deaf.from_pretrained(recipe.checkpoint), processor)
+    )
+    with pytest.raises(
+        CotbalError, match=r"Deaf does not keep packed rows apart.*optimization\.packing=false"
+    ):
         train(recipe, "fixed", tmp_path)
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
     assert train(load_recipe(recipe_file), "fixed", tmp_path / "padded").steps == STEPS

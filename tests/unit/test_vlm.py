@@ -51,15 +51,23 @@ def test_each_part_is_trained_as_the_recipe_says(checkpoint: Path) -> None:
         "language": False,
     }
     assert trained(checkpoint, vision="lora", language="lora", projector="frozen") == {
-        "vision": True, "projector": False, "language": True,
-    }  # fmt: skip
+        "vision": True,
+        "projector": False,
+        "language": True,
+    }
 
 
 def test_lora_trains_adapters_of_its_part_alone(checkpoint: Path) -> None:
     model, _ = vlm.load(str(checkpoint), "float32", False)
-    prepared = vlm.prepare(model, ModelSection(checkpoint="x", language="lora", lora=Lora(targets=("q_proj",))))
+    prepared = vlm.prepare(
+        model, ModelSection(checkpoint="x", language="lora", lora=Lora(targets=("q_proj",)))
+    )
     of = vlm.parts(prepared)
-    names = [name for name, p in prepared.named_parameters() if p.requires_grad and of[name] == "language"]
+    names = [
+        name
+        for name, p in prepared.named_parameters()
+        if p.requires_grad and of[name] == "language"
+    ]
     assert names
     assert all("lora_" in name and "q_proj" in name for name in names)
 
@@ -95,17 +103,24 @@ def test_faults_have_one_clear_sentence(checkpoint: Path, tmp_path: Path) -> Non
     with pytest.raises(CotbalError, match="frozen"):
         vlm.prepare(model, ModelSection(checkpoint="x", projector="frozen", language="frozen"))
     with pytest.raises(CotbalError, match="targets"):
-        vlm.prepare(model, ModelSection(checkpoint="x", language="lora", lora=Lora(targets=("no_such_layer",))))
+        vlm.prepare(
+            model,
+            ModelSection(checkpoint="x", language="lora", lora=Lora(targets=("no_such_layer",))),
+        )
 
 
 def test_gradient_checkpointing_gives_the_same_gradient(checkpoint: Path) -> None:
     gradients = []
     for switched_on in (False, True):
         model, _ = vlm.load(str(checkpoint), "float32", False)
-        prepared = vlm.prepare(model, ModelSection(checkpoint="x", gradient_checkpointing=switched_on)).train()
+        prepared = vlm.prepare(
+            model, ModelSection(checkpoint="x", gradient_checkpointing=switched_on)
+        ).train()
         ids = torch.arange(30, 40)[None]
         prepared(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in prepared.parameters() if p.grad is not None]))
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in prepared.parameters() if p.grad is not None])
+        )
         assert model.is_activation_checkpointing == switched_on
     assert torch.allclose(*gradients, atol=1e-6)
 
@@ -120,7 +135,9 @@ def test_a_frozen_part_is_a_fixed_function_in_training_mode(checkpoint: Path) ->
     before = norm.running_mean.clone()
     assert torch.equal(
         norm(pixels),
-        torch.nn.functional.batch_norm(pixels, norm.running_mean, norm.running_var, norm.weight, norm.bias, False),
+        torch.nn.functional.batch_norm(
+            pixels, norm.running_mean, norm.running_var, norm.weight, norm.bias, False
+        ),
     )
     assert torch.equal(norm.running_mean, before)
     assert prepared.training
@@ -134,10 +151,18 @@ def test_activations_are_checkpointed_in_a_frozen_part_that_gradients_pass_throu
     model, _ = vlm.load(str(checkpoint), "float32", False)
     settings = ModelSection(checkpoint="x", language="frozen", gradient_checkpointing=True)
     prepared = vlm.prepare(model, settings).train()
-    layers = [m for name, m in prepared.named_modules() if re.search(r"language_model\.layers\.\d+$", name)]
+    layers = [
+        m
+        for name, m in prepared.named_modules()
+        if re.search(r"language_model\.layers\.\d+$", name)
+    ]
     calls: list[int] = []
     for layer in layers:
-        monkeypatch.setattr(layer, "_gradient_checkpointing_func", lambda forward, *a: calls.append(1) or forward(*a))
+        monkeypatch.setattr(
+            layer,
+            "_gradient_checkpointing_func",
+            lambda forward, *a: calls.append(1) or forward(*a),
+        )
     ids = torch.arange(30, 40)[None]
     prepared(input_ids=ids, use_cache=False)
     assert len(calls) == len(layers) == 2
@@ -147,7 +172,9 @@ def test_activations_are_checkpointed_in_a_frozen_part_that_gradients_pass_throu
 
 
 def quantized(**more: object) -> tuple[torch.nn.Module, object]:
-    settings = ModelSection(checkpoint="x", dtype="float32", language="lora", quantization="nf4", **more)
+    settings = ModelSection(
+        checkpoint="x", dtype="float32", language="lora", quantization="nf4", **more
+    )
     model, processor = vlm.load(str(BASE), "float32", False, settings)
     return vlm.prepare(model, settings), processor
 
@@ -155,21 +182,36 @@ def quantized(**more: object) -> tuple[torch.nn.Module, object]:
 def test_qlora_holds_the_layers_under_adapters_in_four_bits() -> None:
     prepared, _ = quantized(lora=Lora(targets=("q_proj", "v_proj")))
     of = vlm.parts(prepared)
-    four_bits = {name for name, p in prepared.named_parameters() if type(p).__name__ == "Params4bit"}
+    four_bits = {
+        name for name, p in prepared.named_parameters() if type(p).__name__ == "Params4bit"
+    }
     assert four_bits
-    assert all(of[name] == "language" and re.search(r"[qv]_proj\.base_layer\.weight$", name) for name in four_bits)
+    assert all(
+        of[name] == "language" and re.search(r"[qv]_proj\.base_layer\.weight$", name)
+        for name in four_bits
+    )
     assert {p.dtype for p in prepared.parameters() if p.requires_grad} == {torch.float32}
     ids = torch.arange(30, 40)[None]
     prepared(input_ids=ids, labels=ids, use_cache=False).loss.backward()
-    moved = {of[name] for name, p in prepared.named_parameters() if p.grad is not None and p.grad.norm() > 0}
+    moved = {
+        of[name]
+        for name, p in prepared.named_parameters()
+        if p.grad is not None and p.grad.norm() > 0
+    }
     assert moved == {"language"}, "the text shows no picture, so the projector has no gradient"
 
 
-@pytest.mark.parametrize(("asked", "tolerance"), [(False, 1e-4), (True, 0.2)], ids=["trained", "asked in between"])
-def test_a_merged_qlora_is_an_ordinary_checkpoint(tmp_path: Path, asked: bool, tolerance: float) -> None:
-    """Adapters go on top of what the four bits stand for, unrounded: the logits are those of the training.
+@pytest.mark.parametrize(
+    ("asked", "tolerance"), [(False, 1e-4), (True, 0.2)], ids=["trained", "asked in between"]
+)
+def test_a_merged_qlora_is_an_ordinary_checkpoint(
+    tmp_path: Path, asked: bool, tolerance: float
+) -> None:
+    """Adapters go on top of what the four bits stand for, unrounded: the logits are those of the
+    training.
 
-    On some CPUs bitsandbytes stores the weights in another order once the model was asked, with rounded constants.
+    On some CPUs bitsandbytes stores the weights in another order once the model was asked, with
+    rounded constants.
     """
     prepared, processor = quantized()
     torch.manual_seed(0)
@@ -193,16 +235,27 @@ def test_a_merged_qlora_is_an_ordinary_checkpoint(tmp_path: Path, asked: bool, t
 def test_what_does_not_write_answers_behind_questions_is_refused(tmp_path: Path) -> None:
     for name, config in (("t5", T5Gemma2Config()), ("pi0", PI0Config())):
         config.save_pretrained(tmp_path / name)
-    with pytest.raises(CotbalError, match="t5gemma2 is an encoder-decoder, which reads the question in one half"):
+    with pytest.raises(
+        CotbalError, match="t5gemma2 is an encoder-decoder, which reads the question in one half"
+    ):
         vlm.load(str(tmp_path / "t5"), "float32", False)
-    with pytest.raises(CotbalError, match="PI0ForConditionalGeneration takes no labels, so it does not learn to write"):
+    with pytest.raises(
+        CotbalError,
+        match="PI0ForConditionalGeneration takes no labels, so it does not learn to write",
+    ):
         vlm.load(str(tmp_path / "pi0"), "float32", False)
 
 
-def test_fused_experts_get_no_adapters_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    model, _ = vlm.load(str(tiny_families.build(FURTHER["qwen3_vl_moe"], tmp_path)), "float32", False)
+def test_fused_experts_get_no_adapters_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model, _ = vlm.load(
+        str(tiny_families.build(FURTHER["qwen3_vl_moe"], tmp_path)), "float32", False
+    )
     asked = Lora(targets=("q_proj", "gate_up_proj"))
-    with pytest.raises(CotbalError, match=r"targets: gate_up_proj holds the matrices of all experts of a layer"):
+    with pytest.raises(
+        CotbalError, match=r"targets: gate_up_proj holds the matrices of all experts of a layer"
+    ):
         vlm.prepare(model, ModelSection(checkpoint="x", language="lora", lora=asked))
     prepared = vlm.prepare(model, ModelSection(checkpoint="x", language="lora"))
     assert "LoRA leaves 4 parameters of experts frozen" in caplog.text
@@ -219,29 +272,44 @@ def without_processor(name: str, kind: type[PreTrainedConfig]) -> PreTrainedMode
 
 def test_a_projector_inside_the_encoder_of_pictures_is_found() -> None:
     of = vlm.parts(without_processor("hunyuan_vl", HunYuanVLConfig))
-    assert {name for name in of if of[name] == "projector"} == {name for name in of if ".patch_merger." in name}
+    assert {name for name in of if of[name] == "projector"} == {
+        name for name in of if ".patch_merger." in name
+    }
     assert set(of.values()) == {"vision", "projector", "language"}
 
 
-def test_routers_that_are_linear_by_class_alone_get_no_adapters(caplog: pytest.LogCaptureFixture) -> None:
+def test_routers_that_are_linear_by_class_alone_get_no_adapters(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """The router of Llama 4 answers two things: an adapter on it ends in the first forward pass."""
     model = without_processor("llama4", Llama4Config)
     asked = Lora(targets=("q_proj", "router"))
-    with pytest.raises(CotbalError, match=r"targets: router computes more than a linear layer does"):
+    with pytest.raises(
+        CotbalError, match=r"targets: router computes more than a linear layer does"
+    ):
         vlm.prepare(model, ModelSection(checkpoint="x", language="lora", lora=asked))
-    prepared = vlm.prepare(model, ModelSection(checkpoint="x", language="lora", gradient_checkpointing=True)).train()
+    prepared = vlm.prepare(
+        model, ModelSection(checkpoint="x", language="lora", gradient_checkpointing=True)
+    ).train()
     assert "LoRA leaves 1 layers frozen that compute more than linear ones" in caplog.text
-    assert "LoRA leaves 2 parameters of experts frozen" in caplog.text  # though a layer is called down_proj too
+    assert (
+        "LoRA leaves 2 parameters of experts frozen" in caplog.text
+    )  # though a layer is called down_proj too
     ids = torch.tensor([[5, 6, 7]])
     prepared(input_ids=ids, labels=ids).loss.backward()
-    learnt = [name for name, p in prepared.named_parameters() if p.grad is not None and p.grad.norm() > 0]
+    learnt = [
+        name for name, p in prepared.named_parameters() if p.grad is not None and p.grad.norm() > 0
+    ]
     assert any("shared_expert" in name for name in learnt)
     assert not any("router" in name for name in learnt)
 
 
 def test_of_bitsandbytes_one_line_alone_is_hidden(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("bitsandbytes.backends.cpu.ops")
-    logger.warning("Failed to load CPU gemm_4bit_forward from kernels-community: %s.", "no module named kernels")
+    logger.warning(
+        "Failed to load CPU gemm_4bit_forward from kernels-community: %s.",
+        "no module named kernels",
+    )
     logger.warning("something else")
     assert [record.getMessage() for record in caplog.records] == ["something else"]
 

@@ -23,7 +23,11 @@ def test_a_level_of_its_own_for_every_seed(sensitivity: ModuleType) -> None:
 
 
 def test_the_interval_is_that_of_least_squares(sensitivity: ModuleType) -> None:
-    """One seed, weights -1, 0, 0, 1 and a score that is off by +-1 in the middle: spread 1, slope 0 +- t / sqrt(2)."""
-    slope, half, spread = sensitivity.fit(np.array([-1.0, 0.0, 0.0, 1.0]), np.array([0.0, 1.0, -1.0, 0.0]), np.zeros(4))
+    """One seed, weights -1, 0, 0, 1 and a score that is off by +-1 in the middle: spread 1, slope 0
+    +- t / sqrt(2).
+    """
+    slope, half, spread = sensitivity.fit(
+        np.array([-1.0, 0.0, 0.0, 1.0]), np.array([0.0, 1.0, -1.0, 0.0]), np.zeros(4)
+    )
     assert (slope, spread) == pytest.approx((0.0, 1.0))
     assert half == pytest.approx(4.303 / np.sqrt(2))

@@ -1,4 +1,6 @@
-"""Section 3 of the paper: from the scores of the probes to one weight a unit, with intervals and a guard."""
+"""Section 3 of the paper: from the scores of the probes to one weight a unit, with intervals and a
+guard.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ def balance(
     """Weights of the units from the scores of the probes, Eq. 3-11 (15-17 by the settings).
 
     Args:
-        scores: the score matrix, or one a training seed; rows that the form does not read are ignored.
+        scores: the score matrix, or one a training seed; rows that the form does not read are
+            ignored.
         units: task -> unit; by default every task is its own unit.
 
     Raises:
@@ -45,15 +48,27 @@ def balance(
     tau = _temperature(point, case.settings)
     parts = _parts(point, tau)
     return Balance(
-        units=case.units, form=case.form,
+        units=case.units,
+        form=case.form,
         difficulty_form="simple" if case.form == "simple" else case.settings.difficulty,
-        temperature=tau, seeds=len(case.matrices), shrunk=case.settings.shrink, **vars(point), parts=parts,
-        intervals=None if drawn is None else {name: interval(values) for name, values in vars(drawn).items()},
-        part_intervals=None if drawn is None else {n: interval(v) for n, v in _parts(drawn, tau).items()},
+        temperature=tau,
+        seeds=len(case.matrices),
+        shrunk=case.settings.shrink,
+        **vars(point),
+        parts=parts,
+        intervals=(
+            None
+            if drawn is None
+            else {name: interval(values) for name, values in vars(drawn).items()}
+        ),
+        part_intervals=(
+            None if drawn is None else {n: interval(v) for n, v in _parts(drawn, tau).items()}
+        ),
         samples={task: samples.values.shape[1] for task, samples in case.mean.samples.items()},
         needs=() if drawn is None else _needs(case, known, tau, parts["all"]),
-        flags=tuple(flags), warnings=_warnings(case),
-    )  # fmt: skip
+        flags=tuple(flags),
+        warnings=_warnings(case),
+    )
 
 
 def weight_draws(
@@ -61,9 +76,11 @@ def weight_draws(
     units: Mapping[str, str] | None = None,
     settings: Settings | None = None,
 ) -> Float[np.ndarray, "draw unit"]:
-    """The weights that `balance` finds, then those of every resample, for comparing two ways to find them.
+    """The weights that `balance` finds, then those of every resample, for comparing two ways to
+    find them.
 
-    Two tables of scores on the same validation samples are resampled alike, so that their draws are pairs.
+    Two tables of scores on the same validation samples are resampled alike, so that their draws are
+    pairs.
 
     Raises:
         ScoresError: as in `balance`, or nothing is known about the noise of the scores.
@@ -71,7 +88,9 @@ def weight_draws(
     case = make_case(scores, units, settings or Settings())
     resampled = case.resampled()
     if resampled is None:
-        raise ScoresError("expected scores with their samples, or of several seeds; a bare table has no draws")
+        raise ScoresError(
+            "expected scores with their samples, or of several seeds; a bare table has no draws"
+        )
     _, known = guard(case.mean, case.places, resampled)
     point, drawn = _estimates(case, resampled, known)
     assert drawn is not None
@@ -88,7 +107,10 @@ def _estimates(
     if not case.settings.shrink:
         return point, drawn
     if drawn is None:
-        raise ScoresError("shrinking contributions needs to know their noise: scores with samples, or several seeds")
+        raise ScoresError(
+            "shrinking contributions needs to know their noise: scores with samples, or several"
+            " seeds"
+        )
     variances = np.var(drawn.contribution, axis=0)
     return _shrunk(point, variances), _shrunk(drawn, variances)
 
@@ -108,7 +130,9 @@ def _parts(found: Estimate, temperature: float) -> Parts:
     return weight_parts(found.outward, found.inward, found.difficulty, temperature)
 
 
-def _needs(case: Case, known: Identified, temperature: float, weights: Float[np.ndarray, " unit"]) -> tuple[Need, ...]:
+def _needs(
+    case: Case, known: Identified, temperature: float, weights: Float[np.ndarray, " unit"]
+) -> tuple[Need, ...]:
     def errors(source: str) -> Float[np.ndarray, " unit"]:
         _, drawn = _estimates(case, case.resampled((source,)), known)
         assert drawn is not None
@@ -123,18 +147,24 @@ def _needs(case: Case, known: Identified, temperature: float, weights: Float[np.
 def _warnings(case: Case) -> tuple[str, ...]:
     warnings = []
     if len(case.units) == 1:
-        warnings.append(f"{case.units[0]} is the only unit: there is nothing to balance, and its weight is 1")
+        warnings.append(
+            f"{case.units[0]} is the only unit: there is nothing to balance, and its weight is 1"
+        )
     if not case.mean.samples and len(case.matrices) == 1:
         warnings.append(
-            "the table holds scores without their samples, so nothing here has an interval and a gain that is only "
-            "noise cannot be told from a real one"
+            "the table holds scores without their samples, so nothing here has an interval and a"
+            " gain that is only noise cannot be told from a real one"
         )
     elif not case.mean.samples:
-        warnings.append("the tables hold scores without their samples: intervals hold the noise of the seeds alone")
+        warnings.append(
+            "the tables hold scores without their samples: intervals hold the noise of the seeds"
+            " alone"
+        )
     blind = [task for task, samples in case.mean.samples.items() if samples.constant is None]
     if blind:
         warnings.append(
-            f"{', '.join(blind)}: what one constant answer would score is not known (a judge or another program gave "
-            "the scores), so nobody has looked whether these probes learnt more than one answer to everything"
+            f"{', '.join(blind)}: what one constant answer would score is not known (a judge or"
+            " another program gave the scores), so nobody has looked whether these probes learnt"
+            " more than one answer to everything"
         )
     return tuple(warnings)

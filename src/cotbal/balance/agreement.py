@@ -29,11 +29,17 @@ class Agreement:
 
     def clear(self) -> tuple[str, ...]:
         """Units whose weights are distinguishable from each other."""
-        return tuple(u for u, (_, low, high) in zip(self.units, self.differences, strict=True) if low > 0 or high < 0)
+        return tuple(
+            u
+            for u, (_, low, high) in zip(self.units, self.differences, strict=True)
+            if low > 0 or high < 0
+        )
 
 
 def agreement(
-    first: Float[np.ndarray, "draw unit"], second: Float[np.ndarray, "draw unit"], units: Sequence[str]
+    first: Float[np.ndarray, "draw unit"],
+    second: Float[np.ndarray, "draw unit"],
+    units: Sequence[str],
 ) -> Agreement:
     """Compare draws of `cotbal.balance.weight_draws`; the first row of each is what was seen."""
     gaps = second - first
@@ -48,7 +54,9 @@ def agreement(
 def rank_correlation(
     first: Float[np.ndarray, "draw unit"], second: Float[np.ndarray, "draw unit"]
 ) -> Float[np.ndarray, " draw"]:
-    """Spearman's rank correlation of every draw; equal values share their mean rank, and a constant row gives 0."""
+    """Spearman's rank correlation of every draw; equal values share their mean rank, and a constant
+    row gives 0.
+    """
     a, b = (_centred(_ranks(values)) for values in (first, second))
     spread = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     return np.where(spread > 0, (a * b).sum(axis=1) / np.where(spread > 0, spread, 1.0), 0.0)

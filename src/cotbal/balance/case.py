@@ -1,4 +1,6 @@
-"""What the equations are applied to: the score matrices of the runs that a form reads, and where each score stands."""
+"""What the equations are applied to: the score matrices of the runs that a form reads, and where
+each score stands.
+"""
 
 from __future__ import annotations
 
@@ -37,14 +39,20 @@ class Case:
     mean: ScoreMatrix
     places: Places
 
-    def resampled(self, sources: Sequence[str] = ("samples", "seeds")) -> Float[np.ndarray, "resample run task"] | None:
-        """Score matrices as they could have come out; None where nothing is known about their noise."""
+    def resampled(
+        self, sources: Sequence[str] = ("samples", "seeds")
+    ) -> Float[np.ndarray, "resample run task"] | None:
+        """Score matrices as they could have come out; None where nothing is known about their
+        noise.
+        """
         if not self.mean.samples and len(self.matrices) == 1:
             return None
         return resample_scores(self.matrices, self.settings.resamples, self.settings.seed, sources)
 
 
-def make_case(scores: ScoreMatrix | Sequence[ScoreMatrix], units: Mapping[str, str] | None, settings: Settings) -> Case:
+def make_case(
+    scores: ScoreMatrix | Sequence[ScoreMatrix], units: Mapping[str, str] | None, settings: Settings
+) -> Case:
     """Find the rows of the form and the units of the tasks.
 
     Raises:
@@ -56,7 +64,9 @@ def make_case(scores: ScoreMatrix | Sequence[ScoreMatrix], units: Mapping[str, s
     form = settings.form or form_of(matrices[0].runs)
     rows = rows_of(form, settings.difficulty)
     read = tuple(_needed(matrix, rows.names(names)) for matrix in matrices)
-    return Case(names, form, settings, read, mean_matrix(read), _places(read[0], rows, names, unit_of_task))
+    return Case(
+        names, form, settings, read, mean_matrix(read), _places(read[0], rows, names, unit_of_task)
+    )
 
 
 def _needed(matrix: ScoreMatrix, runs: tuple[str, ...]) -> ScoreMatrix:
@@ -64,12 +74,15 @@ def _needed(matrix: ScoreMatrix, runs: tuple[str, ...]) -> ScoreMatrix:
     missing = [run for run in runs if run not in matrix.runs]
     if missing:
         raise ScoresError(
-            f"expected the rows {', '.join(runs)}; missing {', '.join(missing)} (found {', '.join(matrix.runs)})"
+            f"expected the rows {', '.join(runs)}; missing {', '.join(missing)} (found"
+            f" {', '.join(matrix.runs)})"
         )
     return matrix.rows(runs)
 
 
-def _places(matrix: ScoreMatrix, rows: Rows, units: tuple[str, ...], unit_of_task: Mapping[str, str]) -> Places:
+def _places(
+    matrix: ScoreMatrix, rows: Rows, units: tuple[str, ...], unit_of_task: Mapping[str, str]
+) -> Places:
     of_task = [unit_of_task[task] for task in matrix.tasks]
     places = Places(
         baseline=matrix.row(rows.baseline),
@@ -80,8 +93,18 @@ def _places(matrix: ScoreMatrix, rows: Rows, units: tuple[str, ...], unit_of_tas
     )
     tasks = np.arange(len(of_task))
     wanted = [(row, j) for row in (places.baseline, *places.givers) for j in tasks]
-    wanted += [(row, j) for column in (places.own, places.small) for row, j in zip(column, tasks, strict=True)]
-    empty = [f"{matrix.runs[row]} on {matrix.tasks[j]}" for row, j in wanted if np.isnan(matrix.values[row, j])]
+    wanted += [
+        (row, j)
+        for column in (places.own, places.small)
+        for row, j in zip(column, tasks, strict=True)
+    ]
+    empty = [
+        f"{matrix.runs[row]} on {matrix.tasks[j]}"
+        for row, j in wanted
+        if np.isnan(matrix.values[row, j])
+    ]
     if empty:
-        raise ScoresError(f"expected a score of {', '.join(dict.fromkeys(empty))}; found an empty cell")
+        raise ScoresError(
+            f"expected a score of {', '.join(dict.fromkeys(empty))}; found an empty cell"
+        )
     return places

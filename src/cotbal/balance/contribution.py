@@ -1,4 +1,6 @@
-"""Inter-task contribution: Eq. 3 (and 15, the same on other runs), and its outward and inward means, Eq. 4 and 6."""
+"""Inter-task contribution: Eq. 3 (and 15, the same on other runs), and its outward and inward
+means, Eq. 4 and 6.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,18 @@ def contribution(
     """`C[i->j] = (P[i,j] - P[mini,j]) / (P[own(j),j] - P[mini,j])`, Eq. 3.
 
     Args:
-        full: scores of the probes `full:<unit>`; in Eq. 15, of the single-task models `solo:<unit>`.
+        full: scores of the probes `full:<unit>`; in Eq. 15, of the single-task models
+            `solo:<unit>`.
         mini: scores of the probe `mini`; in Eq. 15, of the base checkpoint.
         own: for every task, the unit that it belongs to.
-        identified: False for a receiver whose denominator cannot be told from zero; its column is NaN.
+        identified: False for a receiver whose denominator cannot be told from zero; its column is
+            NaN.
     """
     gain = full[..., own, np.arange(len(own))] - mini
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = (full - mini[..., None, :]) / gain[..., None, :]
-    # A resample can still meet a zero denominator: keep it as an extreme value, so that intervals feel it.
+    # A resample can still meet a zero denominator: keep it as an extreme value, so that intervals
+    # feel it.
     ratio = np.nan_to_num(ratio, nan=0.0, posinf=1e6, neginf=-1e6)
     return np.where(identified, ratio, np.nan)
 
@@ -31,7 +36,9 @@ def contribution(
 def by_receiver(
     per_task: Float[np.ndarray, "*other task"], own: Int[np.ndarray, " task"], units: int
 ) -> Float[np.ndarray, "*other unit"]:
-    """Mean over the identified tasks of each unit; metrics of different scales never mix, since ratios are averaged."""
+    """Mean over the identified tasks of each unit; metrics of different scales never mix, since
+    ratios are averaged.
+    """
     columns = [nan_mean(per_task[..., own == unit]) for unit in range(units)]
     return np.stack(columns, axis=-1)
 
@@ -39,14 +46,18 @@ def by_receiver(
 def outward(
     contributions: Float[np.ndarray, "*resample giver receiver"],
 ) -> Float[np.ndarray, "*resample giver"]:
-    """`C_out[i]`: mean of what unit i gives to every other unit, Eq. 4; NaN when no other receiver is identified."""
+    """`C_out[i]`: mean of what unit i gives to every other unit, Eq. 4; NaN when no other receiver
+    is identified.
+    """
     return nan_mean(_without_diagonal(contributions))
 
 
 def inward(
     contributions: Float[np.ndarray, "*resample giver receiver"],
 ) -> Float[np.ndarray, "*resample receiver"]:
-    """`C_in[j]`: mean of what unit j receives from every other unit, Eq. 6; NaN when j is not identified."""
+    """`C_in[j]`: mean of what unit j receives from every other unit, Eq. 6; NaN when j is not
+    identified.
+    """
     return nan_mean(_without_diagonal(np.swapaxes(contributions, -1, -2)))
 
 
@@ -55,7 +66,9 @@ def _without_diagonal(matrix: np.ndarray) -> np.ndarray:
 
 
 def nan_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN; NaN where nothing is left (without numpy's warning)."""
+    """Mean over the last axis of what is not NaN; NaN where nothing is left (without numpy's
+    warning).
+    """
     present = ~np.isnan(values)
     count = present.sum(axis=-1)
     total = np.where(present, values, 0.0).sum(axis=-1)

@@ -1,4 +1,6 @@
-"""Intra-task difficulty, Eq. 9 (and 16, 17, the same on other runs): how much of a score needs the full data."""
+"""Intra-task difficulty, Eq. 9 (and 16, 17, the same on other runs): how much of a score needs the
+full data.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,12 @@ def difficulty(
     """`D[i] = (P[i,i] - P[mini,i]) / P[i,i]`, Eq. 9.
 
     Args:
-        own: score of every task after the run that saw its large portion: its probe, or in Eq. 16 and 17 the model
+        own: score of every task after the run that saw its large portion: its probe, or in Eq. 16
+            and 17 the model trained on it alone.
+        mini: score of every task after the run that saw its mini: the probe `mini`, or the model
             trained on it alone.
-        mini: score of every task after the run that saw its mini: the probe `mini`, or the model trained on it alone.
-        identified: False for a task whose own score cannot be told from zero; its difficulty is NaN.
+        identified: False for a task whose own score cannot be told from zero; its difficulty is
+            NaN.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = (own - mini) / own

@@ -1,4 +1,6 @@
-"""From scores to contribution and difficulty of the units, whatever the form: Eq. 3, 4, 6, 9 put together."""
+"""From scores to contribution and difficulty of the units, whatever the form: Eq. 3, 4, 6, 9 put
+together.
+"""
 
 from __future__ import annotations
 
@@ -47,8 +49,11 @@ class Estimate:
     difficulty: Float[np.ndarray, "*resample unit"]
 
 
-def estimate(scores: Float[np.ndarray, "*resample run task"], places: Places, identified: Identified) -> Estimate:
-    """Contribution and difficulty a task (Eq. 3, 9), averaged inside each unit, and the means over others (Eq. 4, 6).
+def estimate(
+    scores: Float[np.ndarray, "*resample run task"], places: Places, identified: Identified
+) -> Estimate:
+    """Contribution and difficulty a task (Eq. 3, 9), averaged inside each unit, and the means over
+    others (Eq. 4, 6).
 
     Args:
         scores: score matrices, the same rows in each.
@@ -56,7 +61,10 @@ def estimate(scores: Float[np.ndarray, "*resample run task"], places: Places, id
     """
     units, tasks = len(places.givers), np.arange(len(places.unit_of))
     per_task = contribution(
-        scores[..., places.givers, :], scores[..., places.baseline, :], places.unit_of, identified.contribution
+        scores[..., places.givers, :],
+        scores[..., places.baseline, :],
+        places.unit_of,
+        identified.contribution,
     )
     contributions = by_receiver(per_task, places.unit_of, units)
     own, small = scores[..., places.own, tasks], scores[..., places.small, tasks]
@@ -64,5 +72,7 @@ def estimate(scores: Float[np.ndarray, "*resample run task"], places: Places, id
         contribution=contributions,
         outward=outward(contributions),
         inward=inward(contributions),
-        difficulty=by_receiver(difficulty(own, small, identified.difficulty), places.unit_of, units),
+        difficulty=by_receiver(
+            difficulty(own, small, identified.difficulty), places.unit_of, units
+        ),
     )

@@ -20,10 +20,12 @@ class Need:
         unit: the unit.
         distance: weight minus 1.
         sample_error: standard error of the weight from the validation samples.
-        seed_error: standard error from the training seeds; None with a single seed, which says nothing about it.
-        samples: how many times the validation samples of today would do, with today's seeds; None where no number
-            would, because seed noise alone is too large.
-        seeds: how many seeds would do, with today's samples; None where no number would, or with a single seed.
+        seed_error: standard error from the training seeds; None with a single seed, which says
+            nothing about it.
+        samples: how many times the validation samples of today would do, with today's seeds; None
+            where no number would, because seed noise alone is too large.
+        seeds: how many seeds would do, with today's samples; None where no number would, or with a
+            single seed.
     """
 
     unit: str
@@ -41,8 +43,14 @@ class Need:
         if self.seeds is not None:
             ways.append(f"{self.seeds} training seeds")
         if not ways:
-            return f"{self.unit}: neither more samples nor more seeds alone would tell its weight from 1"
-        return f"{self.unit}: to tell its weight from 1 would take {', or '.join(ways)}, if it is where it seems to be"
+            return (
+                f"{self.unit}: neither more samples nor more seeds alone would tell its weight"
+                " from 1"
+            )
+        return (
+            f"{self.unit}: to tell its weight from 1 would take {', or '.join(ways)}, if it is"
+            " where it seems to be"
+        )
 
 
 def needs(
@@ -54,7 +62,8 @@ def needs(
 ) -> tuple[Need, ...]:
     """Evidence needed for every unit so that a 95 % interval of its weight would leave out 1.
 
-    Variances fall in proportion to the number of samples and of seeds. A weight of exactly 1 needs what nobody has.
+    Variances fall in proportion to the number of samples and of seeds. A weight of exactly 1 needs
+    what nobody has.
     """
     found = []
     for i, unit in enumerate(units):
@@ -68,7 +77,11 @@ def needs(
                 math.sqrt(of_samples),
                 None if of_seeds is None else math.sqrt(of_seeds),
                 _factor(of_samples, allowed - (of_seeds or 0.0)),
-                None if of_seeds is None else _seeds(_factor(of_seeds, allowed - of_samples), seeds),
+                (
+                    None
+                    if of_seeds is None
+                    else _seeds(_factor(of_seeds, allowed - of_samples), seeds)
+                ),
             )
         )
     return tuple(found)

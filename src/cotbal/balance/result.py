@@ -1,4 +1,5 @@
-"""The outcome of balancing: weights, what they are made of, how sure we are, and what was flagged."""
+"""The outcome of balancing: weights, what they are made of, how sure we are, and what was
+flagged."""
 
 from __future__ import annotations
 
@@ -18,12 +19,13 @@ from cotbal.runs import Form
 class Balance:
     """What the probes say, and the weights that follow.
 
-    Arrays are indexed `[giver, receiver]` or `[unit]`; the last axis of an interval is (low, high). NaN means "not
-    identified"; `flags` say why. Intervals are None for a bare table of scores.
+    Arrays are indexed `[giver, receiver]` or `[unit]`; the last axis of an interval is (low, high).
+    NaN means "not identified"; `flags` say why. Intervals are None for a bare table of scores.
 
     Attributes:
         units: names, in the order of every array below.
-        form: `standard` or `simple`; `difficulty_form`: `real` (Eq. 9), `precise` (17) or `simple` (16).
+        form: `standard` or `simple`; `difficulty_form`: `real` (Eq. 9), `precise` (17) or `simple`
+            (16).
         temperature: tau of Eq. 5, 7, 10.
         seeds: number of training seeds behind the scores.
         shrunk: whether contributions were pulled toward their mean (not part of the paper).
@@ -34,7 +36,8 @@ class Balance:
         intervals: of `contribution`, `outward`, `inward`, `difficulty`.
         part_intervals: of every entry of `parts`.
         samples: number of validation samples behind each task.
-        needs: how much more evidence would tell each weight from 1; empty for a bare table of scores.
+        needs: how much more evidence would tell each weight from 1; empty for a bare table of
+            scores.
         flags: quantities that are not what they seem, with the rule that was applied.
         warnings: remarks on the whole computation.
     """
@@ -60,7 +63,9 @@ class Balance:
     @property
     def weights(self) -> dict[str, float]:
         """Unit -> weight (Eq. 11), mean 1."""
-        return {unit: float(weight) for unit, weight in zip(self.units, self.parts["all"], strict=True)}
+        return {
+            unit: float(weight) for unit, weight in zip(self.units, self.parts["all"], strict=True)
+        }
 
     def weight_interval(self, unit: str) -> tuple[float, float] | None:
         """95 % interval of the weight of `unit`, or None for a bare table of scores."""
@@ -79,7 +84,9 @@ class Balance:
         weight, bounds = self.weights[unit], self.weight_interval(unit)
         if bounds is None:
             return f"{unit}: {weight:.3f}; no interval, because the table holds no samples"
-        verdict = "distinguishable from 1" if self.distinguishable(unit) else "not distinguishable from 1"
+        verdict = (
+            "distinguishable from 1" if self.distinguishable(unit) else "not distinguishable from 1"
+        )
         return f"{unit}: {weight:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}], {verdict}"
 
     def to_json(self) -> dict[str, Any]:

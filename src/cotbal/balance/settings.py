@@ -13,12 +13,15 @@ class Settings:
     """How scores become weights.
 
     Attributes:
-        form: `standard` (Eq. 3) or `simple` (Eq. 15); None takes the one that the table of scores was made for.
+        form: `standard` (Eq. 3) or `simple` (Eq. 15); None takes the one that the table of scores
+            was made for.
         difficulty: `real` (Eq. 9) or `precise` (Eq. 17); the simple form has its own (Eq. 16).
-        temperature: tau of Eq. 5, 7, 10, or `auto`: the smallest one that keeps every weight inside `weight_range`.
-            It is found once, so the intervals are those of the weights at this temperature.
+        temperature: tau of Eq. 5, 7, 10, or `auto`: the smallest one that keeps every weight inside
+            `weight_range`. It is found once, so the intervals are those of the weights at this
+            temperature.
         weight_range: smallest and largest weight for `auto`.
-        shrink: pull contributions toward their mean by their own noise (not part of the paper, see `shrinkage`).
+        shrink: pull contributions toward their mean by their own noise (not part of the paper, see
+            `shrinkage`).
         resamples: how many score matrices are drawn for the intervals.
         seed: of these draws.
     """

@@ -1,8 +1,9 @@
-"""Contributions pulled toward their mean by their own noise: empirical Bayes (Morris 1983), not part of the paper.
+"""Contributions pulled toward their mean by their own noise: empirical Bayes (Morris 1983), not
+part of the paper.
 
-A contribution with a small denominator is noisy, and the softmax takes its noise at full strength. With `C` the
-contributions between different units, `v` their sampling variances and `t` the variance of the true values, the best
-linear guess of a true value is `m + t / (t + v) (C - m)`.
+A contribution with a small denominator is noisy, and the softmax takes its noise at full strength.
+With `C` the contributions between different units, `v` their sampling variances and `t` the
+variance of the true values, the best linear guess of a true value is `m + t / (t + v) (C - m)`.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from jaxtyping import Float
 
 
 def shrink(
-    contributions: Float[np.ndarray, "*resample giver receiver"], variances: Float[np.ndarray, "giver receiver"]
+    contributions: Float[np.ndarray, "*resample giver receiver"],
+    variances: Float[np.ndarray, "giver receiver"],
 ) -> Float[np.ndarray, "*resample giver receiver"]:
-    """Contributions pulled toward their mean, each by its own share of noise; the diagonal and NaN stay.
+    """Contributions pulled toward their mean, each by its own share of noise; the diagonal and NaN
+    stay.
 
     Args:
         contributions: `C[giver, receiver]`, one matrix or one a resample.
@@ -28,7 +31,9 @@ def shrink(
     trust = signal / np.maximum(signal + noise, np.finfo(float).tiny)
     # Precise values say more about the common mean than noisy ones.
     precision = 1 / np.maximum(signal + noise, np.finfo(float).tiny)
-    center = (precision * values).sum(axis=-1, keepdims=True) / precision.sum(axis=-1, keepdims=True)
+    center = (precision * values).sum(axis=-1, keepdims=True) / precision.sum(
+        axis=-1, keepdims=True
+    )
     shrunk = contributions.copy()
     shrunk[..., between] = center + trust * (values - center)
     return shrunk

@@ -1,4 +1,6 @@
-"""Intervals: a bootstrap over validation samples (Efron 1979), paired over runs, joined with the noise of seeds."""
+"""Intervals: a bootstrap over validation samples (Efron 1979), paired over runs, joined with the
+noise of seeds.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,13 @@ CONFIDENCE = 0.95
 
 
 def resample_scores(
-    matrices: Sequence[ScoreMatrix], resamples: int, seed: int, sources: Sequence[str] = ("samples", "seeds")
+    matrices: Sequence[ScoreMatrix],
+    resamples: int,
+    seed: int,
+    sources: Sequence[str] = ("samples", "seeds"),
 ) -> Float[np.ndarray, "resample run task"]:
-    """Score matrices, averaged over seeds, as they could have come out with other samples and other seeds.
+    """Score matrices, averaged over seeds, as they could have come out with other samples and other
+    seeds.
 
     Args:
         matrices: one a training seed, the same runs, tasks and samples in each.
@@ -28,17 +34,24 @@ def resample_scores(
     center = np.mean(drawn, axis=0)
     if len(matrices) == 1 or "seeds" not in sources:
         return center
-    moves = seed_moves(len(matrices), resamples, np.random.default_rng([seed, zlib.crc32(b"seeds")]))
-    # The seeds as they were seen: what a seed's own luck with the samples adds is in their spread already.
+    moves = seed_moves(
+        len(matrices), resamples, np.random.default_rng([seed, zlib.crc32(b"seeds")])
+    )
+    # The seeds as they were seen: what a seed's own luck with the samples adds is in their spread
+    # already.
     seen = np.stack([matrix.values for matrix in matrices])
     return center + np.einsum("rs,sij->rij", moves, seen)
 
 
-def seed_moves(seeds: int, resamples: int, generator: np.random.Generator) -> Float[np.ndarray, "resample seed"]:
-    """Coefficients `m` so that `mean + sum_s m_s P_s` is a draw of where the mean over all seeds may lie.
+def seed_moves(
+    seeds: int, resamples: int, generator: np.random.Generator
+) -> Float[np.ndarray, "resample seed"]:
+    """Coefficients `m` so that `mean + sum_s m_s P_s` is a draw of where the mean over all seeds
+    may lie.
 
-    For normal noise of independent seeds that is Student's t with `seeds - 1` degrees of freedom around the mean, as
-    in the t-interval: few seeds give honestly wide intervals. One draw moves all cells of the score matrix together.
+    For normal noise of independent seeds that is Student's t with `seeds - 1` degrees of freedom
+    around the mean, as in the t-interval: few seeds give honestly wide intervals. One draw moves
+    all cells of the score matrix together.
     """
     normal = generator.standard_normal((resamples, seeds))
     spread = np.sqrt((seeds - 1) / generator.chisquare(seeds - 1, size=(resamples, 1)))
@@ -48,9 +61,11 @@ def seed_moves(seeds: int, resamples: int, generator: np.random.Generator) -> Fl
 def _draw_samples(
     matrix: ScoreMatrix, resamples: int, seed: int, noisy: bool
 ) -> Float[np.ndarray, "resample run task"]:
-    """Every run answered the same samples, so one draw serves all runs: what is common to them cancels in differences.
+    """Every run answered the same samples, so one draw serves all runs: what is common to them
+    cancels in differences.
 
-    Samples of one cluster (one picture) are drawn together. Tasks are drawn independently of each other.
+    Samples of one cluster (one picture) are drawn together. Tasks are drawn independently of each
+    other.
     """
     if not matrix.samples or not noisy:
         return np.broadcast_to(matrix.values, (resamples, *matrix.values.shape))

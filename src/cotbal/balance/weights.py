@@ -17,8 +17,8 @@ def softmax_weights(
 ) -> Float[np.ndarray, "*resample unit"]:
     """`T * softmax(x / tau)`, Eq. 5, 7, 10: positive, mean 1.
 
-    A unit whose value is NaN (not identified) takes the mean weight, 1; the softmax runs over the others, so that
-    the mean stays 1 and a number that could not be measured moves nobody's weight.
+    A unit whose value is NaN (not identified) takes the mean weight, 1; the softmax runs over the
+    others, so that the mean stays 1 and a number that could not be measured moves nobody's weight.
     """
     present = ~np.isnan(values)
     scaled = np.where(present, values / temperature, -np.inf)
@@ -37,8 +37,9 @@ def weight_parts(
 ) -> Parts:
     """The parts of the weights and their combination.
 
-    `outward` (Eq. 5) favours units that help others, `inward` (Eq. 7) units that others do not help; `inter` (Eq. 8)
-    is their mean. `intra` (Eq. 10) favours difficult units. `all` (Eq. 11) is the mean of `inter` and `intra`.
+    `outward` (Eq. 5) favours units that help others, `inward` (Eq. 7) units that others do not
+    help; `inter` (Eq. 8) is their mean. `intra` (Eq. 10) favours difficult units. `all` (Eq. 11) is
+    the mean of `inter` and `intra`.
     """
     parts = {
         "outward": softmax_weights(outward, temperature),
@@ -50,11 +51,13 @@ def weight_parts(
     return parts
 
 
-def smallest_temperature(weights_at: Callable[[float], Float[np.ndarray, " unit"]], low: float, high: float) -> float:
+def smallest_temperature(
+    weights_at: Callable[[float], Float[np.ndarray, " unit"]], low: float, high: float
+) -> float:
     """The smallest temperature from which on every weight stays inside [low, high].
 
-    `HIGHEST_TEMPERATURE` is returned where none does. Weights tend to 1 as the temperature grows, so walk down a
-    geometric grid until one leaves the range, then bisect.
+    `HIGHEST_TEMPERATURE` is returned where none does. Weights tend to 1 as the temperature grows,
+    so walk down a geometric grid until one leaves the range, then bisect.
     """
 
     def inside(temperature: float) -> bool:

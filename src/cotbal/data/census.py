@@ -51,7 +51,8 @@ class Census:
 
     Attributes:
         records, turns: conversations, and pairs of question and answer in them.
-        pictures, missing, broken: distinct pictures; those that are not there; those that cannot be read.
+        pictures, missing, broken: distinct pictures; those that are not there; those that cannot be
+            read.
         dropped: a line for each record that is left out because of its pictures.
         characters, tokens: length of all answers; tokens is None when nobody counts them.
         faults: by number of the record.
@@ -74,7 +75,9 @@ class Census:
 
 
 def take_census(task: Task, split: str, path: Path, settings: Settings) -> Census:
-    """Read every record and picture of one file of `task`; a split other than `train` holds evaluation records."""
+    """Read every record and picture of one file of `task`; a split other than `train` holds
+    evaluation records.
+    """
     faults: list[Fault] = []
     with sound_records(path, settings.cache, split != "train", faults.append) as records:
         census = Census(len(records), faults=faults)
@@ -88,7 +91,11 @@ def take_census(task: Task, split: str, path: Path, settings: Settings) -> Censu
                 settings.progress(f"{task.name} {split}: records", index, len(records))
             _count_record(census, record, settings.count_tokens)
             _judge_record(census, record, path, task, settings)
-            census.faults += [Fault(path, record.number, said) for find in finders if (said := find(record.references))]
+            census.faults += [
+                Fault(path, record.number, said)
+                for find in finders
+                if (said := find(record.references))
+            ]
         settings.progress(f"{task.name} {split}: records", len(records), len(records))
     faults.sort(key=lambda fault: fault.number)
     return census
@@ -96,7 +103,9 @@ def take_census(task: Task, split: str, path: Path, settings: Settings) -> Censu
 
 def _finders(metrics: Sequence[str]) -> Iterator[FindFault]:
     for metric in metrics:
-        with suppress(CotbalError):  # that there is no such metric is a fault of the recipe, and said there
+        with suppress(
+            CotbalError
+        ):  # that there is no such metric is a fault of the recipe, and said there
             find = fault_finder(metric)
             if find is not None:
                 yield find
@@ -127,7 +136,9 @@ def _hash_keys(census: Census, records: Records) -> None:
         asked = (turn.text for turn in record.turns if turn.role == "user")
         questions += [hash((record.images, text.replace(IMAGE, "").strip())) for text in asked]
         numbers.append(record.number)
-    census.ids, census.questions, census.numbers = (np.array(keys, np.int64) for keys in (ids, questions, numbers))
+    census.ids, census.questions, census.numbers = (
+        np.array(keys, np.int64) for keys in (ids, questions, numbers)
+    )
 
 
 def _count_record(census: Census, record: Record, count_tokens: CountTokens | None) -> None:
@@ -138,7 +149,9 @@ def _count_record(census: Census, record: Record, count_tokens: CountTokens | No
         census.tokens = (census.tokens or 0) + count_tokens(record)
 
 
-def _judge_record(census: Census, record: Record, path: Path, task: Task, settings: Settings) -> None:
+def _judge_record(
+    census: Census, record: Record, path: Path, task: Task, settings: Settings
+) -> None:
     if record.task is not None and record.task != task.name:
         message = f"task: expected {task.name!r}, as in the recipe; found {record.task!r}"
         census.faults.append(Fault(path, record.number, message))

@@ -1,4 +1,6 @@
-"""Conversations as the model's own chat template writes them, and which characters the model must learn to write."""
+"""Conversations as the model's own chat template writes them, and which characters the model must
+learn to write.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,19 @@ class Rendered:
 
 
 def messages(turns: Sequence[Turn], instruction: str | None = None) -> list[Message]:
-    """The turns in the form that chat templates read; `instruction` is appended to the first user turn."""
-    return [{"role": turn.role, "content": _parts(turn.text)} for turn in with_instruction(turns, instruction)]
+    """The turns in the form that chat templates read; `instruction` is appended to the first user
+    turn.
+    """
+    return [
+        {"role": turn.role, "content": _parts(turn.text)}
+        for turn in with_instruction(turns, instruction)
+    ]
 
 
 def _parts(text: str) -> list[Message]:
-    """Text and picture parts; the newline that LLaVA's data puts next to a marker is the template's business."""
+    """Text and picture parts; the newline that LLaVA's data puts next to a marker is the template's
+    business.
+    """
     first, *others = re.split(rf"\n?{PICTURE}\n?", text)
     parts: list[Message] = [{"type": "text", "text": first}] if first else []
     for piece in others:
@@ -53,10 +62,11 @@ class Frame:
     """What a template writes around the words of an assistant turn.
 
     Attributes:
-        lead: characters of white space between the prompt and the words. The prompt ends before them, so the model
-            has to write them itself (LLaVA-1.5: the prompt ends with `ASSISTANT:`, and a space follows).
-        end: token that ends the turn. It need not be the end token of the tokenizer (Gemma 3: `<end_of_turn>` and
-            `<eos>`), which serves where the template writes none (LLaVA-1.5).
+        lead: characters of white space between the prompt and the words. The prompt ends before
+            them, so the model has to write them itself (LLaVA-1.5: the prompt ends with
+            `ASSISTANT:`, and a space follows).
+        end: token that ends the turn. It need not be the end token of the tokenizer (Gemma 3:
+            `<end_of_turn>` and `<eos>`), which serves where the template writes none (LLaVA-1.5).
     """
 
     lead: int
@@ -78,8 +88,8 @@ def frame(template: str, tokenizer: Any) -> Frame:
     end: str | None = max(written, key=len, default=tokenizer.eos_token)
     if end is None:
         raise CotbalError(
-            "neither the chat template nor the tokenizer has a token that ends the assistant's turn, so a model would "
-            "never learn to stop; set eos_token in tokenizer_config.json"
+            "neither the chat template nor the tokenizer has a token that ends the assistant's"
+            " turn, so a model would never learn to stop; set eos_token in tokenizer_config.json"
         )
     return Frame(len(gap) if gap.isspace() else 0, end)
 
@@ -90,11 +100,12 @@ def render_prompt(conversation: list[Message], template: str, tokenizer: Any) ->
 
 
 def render(conversation: list[Message], template: str, tokenizer: Any, frame: Frame) -> Rendered:
-    """The whole conversation and its assistant spans, each closed by an end-of-turn token that carries loss too.
+    """The whole conversation and its assistant spans, each closed by an end-of-turn token that
+    carries loss too.
 
-    The template's own generation marks are used where it has them, together with the white space that leads to them;
-    otherwise a span is what the template adds when the assistant turn is added. Nothing behind the end of a turn
-    carries loss: the model never has to write it.
+    The template's own generation marks are used where it has them, together with the white space
+    that leads to them; otherwise a span is what the template adds when the assistant turn is added.
+    Nothing behind the end of a turn carries loss: the model never has to write it.
 
     Raises:
         CotbalError: the template rewrites earlier turns, so that spans cannot be found.
@@ -108,14 +119,18 @@ def render(conversation: list[Message], template: str, tokenizer: Any, frame: Fr
 
 
 def _render(conversation: list[Message], template: str, tokenizer: Any, **options: Any) -> str:
-    text: str = render_jinja_template([conversation], chat_template=template, **_special_tokens(tokenizer), **options)[
-        0
-    ][0]
+    text: str = render_jinja_template(
+        [conversation], chat_template=template, **_special_tokens(tokenizer), **options
+    )[0][0]
     return text
 
 
 def _special_tokens(tokenizer: Any) -> dict[str, str]:
-    return {name: value for name, value in tokenizer.special_tokens_map.items() if isinstance(value, str)}
+    return {
+        name: value
+        for name, value in tokenizer.special_tokens_map.items()
+        if isinstance(value, str)
+    }
 
 
 def _marked_spans(conversation: list[Message], template: str, tokenizer: Any) -> list[Span]:
@@ -138,15 +153,18 @@ def _added_spans(conversation: list[Message], template: str, tokenizer: Any) -> 
         after = _render(conversation[: i + 1], template, tokenizer)
         if not (text.startswith(before) and text.startswith(after)):
             raise CotbalError(
-                "the chat template writes earlier turns differently once a turn is added, so the assistant's words "
-                "cannot be told from the prompt; give the template {% generation %} marks, or use another one"
+                "the chat template writes earlier turns differently once a turn is added, so the"
+                " assistant's words cannot be told from the prompt; give the template {% generation"
+                " %} marks, or use another one"
             )
         spans.append((len(before), len(after)))
     return spans
 
 
 def _with_ends(text: str, spans: list[Span], end: str) -> Rendered:
-    """Let every span end with an end-of-turn token: take in one that follows it, or write one where there is none."""
+    """Let every span end with an end-of-turn token: take in one that follows it, or write one where
+    there is none.
+    """
     closed: list[Span] = []
     shift = 0
     for span in spans:

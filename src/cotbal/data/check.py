@@ -27,9 +27,11 @@ class SplitReport:
     """What one file of records holds; only records without a fault of their own are counted.
 
     Attributes:
-        task, split, file: whose file it is; split is `train`, `validation` or the name of a test split.
+        task, split, file: whose file it is; split is `train`, `validation` or the name of a test
+            split.
         records, turns: conversations, and pairs of question and answer in them.
-        pictures: distinct pictures, of which `found` are good, `missing` are not there and `broken` cannot be read.
+        pictures: distinct pictures, of which `found` are good, `missing` are not there and `broken`
+            cannot be read.
         dropped: records that `on_missing_image: drop` leaves out.
         answer_characters: characters in all answers.
         valid_tokens: tokens that carry loss, or None when nobody counted them.
@@ -53,15 +55,21 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The faults that keep a recipe from running, the warnings that do not, and the sizes of every split."""
+    """The faults that keep a recipe from running, the warnings that do not, and the sizes of every
+    split.
+    """
 
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
     tasks: tuple[SplitReport, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The report in plain types; a fault is `{file, number, message}`, number 0 being the file as a whole."""
-        faults = [{"file": str(f.file), "number": f.number, "message": f.message} for f in self.faults]
+        """The report in plain types; a fault is `{file, number, message}`, number 0 being the file
+        as a whole.
+        """
+        faults = [
+            {"file": str(f.file), "number": f.number, "message": f.message} for f in self.faults
+        ]
         return {
             "faults": faults,
             "warnings": list(self.warnings),
@@ -91,7 +99,9 @@ def check_mixture(
     reports: list[SplitReport] = []
     for task in recipe.mixture.tasks:
         files = dict(_files(task))
-        censuses = {split: take_census(task, split, path, settings) for split, path in files.items()}
+        censuses = {
+            split: take_census(task, split, path, settings) for split, path in files.items()
+        }
         faults += _faults_of_metrics(recipe, task)
         faults += [fault for census in censuses.values() for fault in census.faults]
         new = [_report(recipe, task, split, censuses[split]) for split in files]
@@ -136,7 +146,11 @@ def _report(recipe: Recipe, task: Task, split: str, census: Census) -> SplitRepo
         dropped=len(census.dropped),
         answer_characters=census.characters,
         valid_tokens=census.tokens,
-        mini=portion_size(kept, recipe.file.portions.mini) if split == "train" and task.balanced else None,
+        mini=(
+            portion_size(kept, recipe.file.portions.mini)
+            if split == "train" and task.balanced
+            else None
+        ),
     )
 
 
@@ -144,18 +158,37 @@ def _warnings_of_sizes(recipe: Recipe, task: Task, train: SplitReport) -> Iterat
     if task.validation is None:
         yield f"task {task.name}: no validation set; it can be trained, but not measured"
     kept = train.records - train.dropped
-    if train.mini is None or train.mini >= ADVISED_MINI or not kept:  # without records, a fault says why
+    if (
+        train.mini is None or train.mini >= ADVISED_MINI or not kept
+    ):  # without records, a fault says why
         return
-    few = f"task {task.name}: its mini portion has {train.mini:,} records ({recipe.file.portions.mini} of {kept:,})"
-    advised = f"the paper advises at least {ADVISED_MINI:,} (Appendix C), since the scores of a smaller one are noisy"
-    if kept < 2 * ADVISED_MINI:  # a mini that is the whole task would leave nothing to learn from the rest
-        yield f"{few}; {advised}, which takes a task of more than {ADVISED_MINI:,}: expect wide intervals"
+    few = (
+        f"task {task.name}: its mini portion has {train.mini:,} records"
+        f" ({recipe.file.portions.mini} of {kept:,})"
+    )
+    advised = (
+        f"the paper advises at least {ADVISED_MINI:,} (Appendix C), since the scores of a smaller"
+        " one are noisy"
+    )
+    if (
+        kept < 2 * ADVISED_MINI
+    ):  # a mini that is the whole task would leave nothing to learn from the rest
+        yield (
+            f"{few}; {advised}, which takes a task of more than {ADVISED_MINI:,}: expect wide"
+            " intervals"
+        )
     else:
-        yield f"{few}; {advised}; set portions.mini to 1/{kept // ADVISED_MINI} or more for this task"
+        yield (
+            f"{few}; {advised}; set portions.mini to 1/{kept // ADVISED_MINI} or more for this task"
+        )
 
 
-def _warnings_of_leaks(task: Task, files: Mapping[str, Path], censuses: Mapping[str, Census]) -> Iterator[str]:
-    """Records of a later split that an earlier one holds too: scores on them say nothing about new data."""
+def _warnings_of_leaks(
+    task: Task, files: Mapping[str, Path], censuses: Mapping[str, Census]
+) -> Iterator[str]:
+    """Records of a later split that an earlier one holds too: scores on them say nothing about new
+    data.
+    """
     for earlier, later in combinations(files, 2):
         seen, judged = censuses[earlier], censuses[later]
         for what, ours, theirs in (
@@ -165,6 +198,7 @@ def _warnings_of_leaks(task: Task, files: Mapping[str, Path], censuses: Mapping[
             shared = np.flatnonzero(np.isin(theirs, ours))
             if len(shared):
                 yield (
-                    f"task {task.name}: {len(shared):,} records of {later} have the {what} of a record of {earlier}; "
-                    f"the first is {files[later]}, record {judged.numbers[shared[0]]}"
+                    f"task {task.name}: {len(shared):,} records of {later} have the {what} of a"
+                    f" record of {earlier}; the first is {files[later]}, record"
+                    f" {judged.numbers[shared[0]]}"
                 )

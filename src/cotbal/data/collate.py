@@ -77,9 +77,13 @@ class Collator:
         return cut(batch, rows, ends, self.max_length)
 
     def prompts(self, rows: Sequence[Row]) -> Batch:
-        """Tensors for generation: the rows up to the point where the assistant answers, padded on the left."""
+        """Tensors for generation: the rows up to the point where the assistant answers, padded on
+        the left.
+        """
         texts = [
-            render_prompt(messages(_question(row.record), row.instruction), self.template, self.tokenizer)
+            render_prompt(
+                messages(_question(row.record), row.instruction), self.template, self.tokenizer
+            )
             for row in rows
         ]
         return self._tokens(texts, [open_pictures(self.images, row.record) for row in rows], "left")
@@ -89,7 +93,9 @@ class Collator:
         return sum(stop - start for start, stop in self._unexpanded(self._rendered(row))[1])
 
     def _rendered(self, row: Row) -> Rendered:
-        return render(messages(row.record.turns, row.instruction), self.template, self.tokenizer, self.frame)
+        return render(
+            messages(row.record.turns, row.instruction), self.template, self.tokenizer, self.frame
+        )
 
     def _tokens(self, texts: list[str], pictures: list[list[Image.Image]], side: str) -> Batch:
         try:
@@ -110,28 +116,38 @@ class Collator:
         return {key: value.float() if _is_float(value) else value for key, value in found.items()}
 
     def _adds_start(self, text: str) -> bool:
-        """A template that writes the start token itself must not get a second one from the tokenizer."""
+        """A template that writes the start token itself must not get a second one from the
+        tokenizer.
+        """
         bos = self.tokenizer.bos_token
         return not (bos and text.startswith(bos))
 
     def _unexpanded(self, text: Rendered) -> tuple[list[int], list[Range]]:
-        """Token ids of the text as it stands (one placeholder a picture) and the token ranges of the spans in it."""
-        found = self.tokenizer(text.text, add_special_tokens=self._adds_start(text.text), return_offsets_mapping=True)
+        """Token ids of the text as it stands (one placeholder a picture) and the token ranges of
+        the spans in it.
+        """
+        found = self.tokenizer(
+            text.text, add_special_tokens=self._adds_start(text.text), return_offsets_mapping=True
+        )
         return found["input_ids"], [_covering(span, found["offset_mapping"]) for span in text.spans]
 
     def _end_of_pictures(self, text: Rendered, length: int) -> int:
-        """Tokens of an expanded row up to the end of its last picture; nothing behind that is expanded."""
+        """Tokens of an expanded row up to the end of its last picture; nothing behind that is
+        expanded.
+        """
         plain, _ = self._unexpanded(text)
         return length - plain[::-1].index(self.placeholder) if self.placeholder in plain else 0
 
     def _assistant_positions(self, row: Row, text: Rendered, ids: Tensor) -> list[Range]:
         """Ranges of the assistant's tokens in the expanded row.
 
-        A processor replaces each placeholder by many tokens, so positions move, but nothing behind the last
-        placeholder changes: positions are counted from the end. Where a picture follows an assistant turn, the text
-        between pictures is looked for in the row.
+        A processor replaces each placeholder by many tokens, so positions move, but nothing behind
+        the last placeholder changes: positions are counted from the end. Where a picture follows an
+        assistant turn, the text between pictures is looked for in the row.
         """
-        first_answer = next(i for i, turn in enumerate(row.record.turns) if turn.role == "assistant")
+        first_answer = next(
+            i for i, turn in enumerate(row.record.turns) if turn.role == "assistant"
+        )
         plain, ranges = self._unexpanded(text)
         if any(PICTURE in turn.text for turn in row.record.turns[first_answer:]):
             found = aligned(plain, ranges, ids.tolist(), self.placeholder)
@@ -143,24 +159,34 @@ class Collator:
             ranges = [(start + shift, stop + shift) for start, stop in ranges if start < stop]
         if not agree:
             raise DataError(
-                f"record {row.record.number} ({row.record.id}): the processor changes the text behind the last "
-                "picture, so the assistant's words cannot be found"
+                f"record {row.record.number} ({row.record.id}): the processor changes the text"
+                " behind the last picture, so the assistant's words cannot be found"
             )
         return ranges
 
 
 def _covering(span: tuple[int, int], offsets: Sequence[Sequence[int]]) -> Range:
-    """The tokens that hold characters of the span: a word's first token may begin with the space before the word."""
-    inside = [i for i, (start, stop) in enumerate(offsets) if start < stop and start < span[1] and stop > span[0]]
+    """The tokens that hold characters of the span: a word's first token may begin with the space
+    before the word.
+    """
+    inside = [
+        i
+        for i, (start, stop) in enumerate(offsets)
+        if start < stop and start < span[1] and stop > span[0]
+    ]
     return (inside[0], inside[-1] + 1) if inside else (0, 0)
 
 
-def aligned(plain: list[int], ranges: Sequence[Range], ids: list[int], placeholder: int) -> list[Range]:
-    """Where ranges of tokens lie once each placeholder has become a picture; those that are not found are left out.
+def aligned(
+    plain: list[int], ranges: Sequence[Range], ids: list[int], placeholder: int
+) -> list[Range]:
+    """Where ranges of tokens lie once each placeholder has become a picture; those that are not
+    found are left out.
 
-    The text between two placeholders, up to its last range, is looked for behind the one before it. Little but pictures
-    lies between them, so the first place that fits is the right one. What stands next to a picture may have changed (a
-    space, joined to the first word), so some of the first tokens may be absent, though none from the first range on.
+    The text between two placeholders, up to its last range, is looked for behind the one before it.
+    Little but pictures lies between them, so the first place that fits is the right one. What
+    stands next to a picture may have changed (a space, joined to the first word), so some of the
+    first tokens may be absent, though none from the first range on.
 
     Args:
         plain: token ids with a placeholder a picture.
@@ -181,7 +207,9 @@ def aligned(plain: list[int], ranges: Sequence[Range], ids: list[int], placehold
 
 
 def _shift(plain: list[int], firsts: range, ids: list[int], place: int) -> int | None:
-    """How far the end of `plain`, from the earliest of `firsts` that fits, lies further on in `ids`, behind `place`."""
+    """How far the end of `plain`, from the earliest of `firsts` that fits, lies further on in
+    `ids`, behind `place`.
+    """
     for first in firsts:
         wanted = plain[first:]
         for at in range(place, len(ids) - len(wanted) + 1):
@@ -223,9 +251,13 @@ def cut(batch: Batch, rows: Sequence[Row], ends: Sequence[int], max_length: int)
     lost = [row.record for row, end in zip(rows, ends, strict=True) if end > max_length]
     if lost:
         raise DataError(
-            f"record {lost[0].number} ({lost[0].id}): its pictures need more than max_length = {max_length} tokens"
+            f"record {lost[0].number} ({lost[0].id}): its pictures need more than max_length ="
+            f" {max_length} tokens"
         )
-    return {key: value[:, :max_length] if _by_position(value, shape) else value for key, value in batch.items()}
+    return {
+        key: value[:, :max_length] if _by_position(value, shape) else value
+        for key, value in batch.items()
+    }
 
 
 def _is_float(value: Any) -> bool:
@@ -233,7 +265,9 @@ def _is_float(value: Any) -> bool:
 
 
 def _by_position(value: Any, shape: torch.Size) -> bool:
-    """Whether a field says something of every position: ids, kinds, masks, also which pictures a position may see."""
+    """Whether a field says something of every position: ids, kinds, masks, also which pictures a
+    position may see.
+    """
     if not isinstance(value, Tensor) or value.shape[:2] != shape:
         return False
     return value.dim() == 2 or not _is_float(value)
@@ -247,22 +281,27 @@ def chat_template(processor: Any) -> str:
     """
     if not isinstance(getattr(processor, "image_token", None), str):
         raise DataError(
-            f"{type(processor).__name__} knows no token that stands for a picture in the text; only models that see "
-            "pictures among their tokens can be trained"
+            f"{type(processor).__name__} knows no token that stands for a picture in the text; only"
+            " models that see pictures among their tokens can be trained"
         )
     template = processor.chat_template or processor.tokenizer.chat_template
     template = template.get("default") if isinstance(template, dict) else template
     if not isinstance(template, str):
-        raise DataError("the checkpoint has no chat template; put a chat_template.jinja beside its processor")
+        raise DataError(
+            "the checkpoint has no chat template; put a chat_template.jinja beside its processor"
+        )
     question = messages((Turn("user", f"{PICTURE}\nquestion"),))
     try:
         text = render_prompt(question, template, processor.tokenizer)
     except (TemplateError, TypeError) as error:
-        raise DataError(f"the checkpoint's chat template cannot write a question about a picture: {error}") from None
+        raise DataError(
+            f"the checkpoint's chat template cannot write a question about a picture: {error}"
+        ) from None
     if text.count(processor.image_token) != 1 or "question" not in text:
         raise DataError(
-            f"the checkpoint's chat template should write {processor.image_token} once and the question for a question "
-            f"about a picture; found {text!r}: put a chat_template.jinja for pictures beside its processor"
+            f"the checkpoint's chat template should write {processor.image_token} once and the"
+            f" question for a question about a picture; found {text!r}: put a chat_template.jinja"
+            " for pictures beside its processor"
         )
     return template
 

@@ -1,12 +1,13 @@
-"""One raw row, in the LLaVA form or the `messages` form of Hugging Face, becomes one Record; or its faults are named.
+"""One raw row, in the LLaVA form or the `messages` form of Hugging Face, becomes one Record; or its
+faults are named.
 
 The place of a picture is the marker `<image>` in a user's turn, in both forms:
 
-* a marker at the head or the tail of a turn that has only one is put at the head, on a line of its own
-  (`<image>\\nWhat is left of the frog?`), as LLaVA does; markers inside a sentence, and several markers in one
-  turn, stay where they are;
-* the parts of a `messages` turn are joined in order: a line break stands between a picture and its neighbour, and
-  nothing between two texts, as chat templates do;
+* a marker at the head or the tail of a turn that has only one is put at the head, on a line of its
+  own (`<image>\\nWhat is left of the frog?`), as LLaVA does; markers inside a sentence, and several
+  markers in one turn, stay where they are;
+* the parts of a `messages` turn are joined in order: a line break stands between a picture and its
+  neighbour, and nothing between two texts, as chat templates do;
 * one picture and no marker at all: the marker is put at the head of the first user turn.
 """
 
@@ -27,10 +28,15 @@ Keep = Callable[[bytes], str]
 Detail = str | int | float | bool
 
 _ROLES: dict[str, Role] = {
-    "human": "user", "user": "user",
-    "gpt": "assistant", "assistant": "assistant", "chatgpt": "assistant", "bard": "assistant", "bing": "assistant",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bard": "assistant",
+    "bing": "assistant",
     "system": "system",
-}  # fmt: skip
+}
 _FORMS = {"conversations": ("from", "value"), "messages": ("role", "content")}
 _PARTS = {"id", "task", "image", "images", *_FORMS}
 
@@ -50,12 +56,15 @@ class Record:
     Attributes:
         id: unique in its file.
         task: name of the task that the record itself states, or None.
-        images: names of its pictures, relative to the images of the recipe, in the order of the markers.
-        turns: an optional system turn, then user and assistant in turn; the last is the assistant's.
+        images: names of its pictures, relative to the images of the recipe, in the order of the
+            markers.
+        turns: an optional system turn, then user and assistant in turn; the last is the
+            assistant's.
         references: every right answer of the last turn; `turns[-1].text` is the first of them.
-        number: where it stands in its file: the line of JSONL, otherwise the record, counted from 1.
-        details: what else an evaluation record says in text, numbers and truth values, such as its category; empty
-            for a training record.
+        number: where it stands in its file: the line of JSONL, otherwise the record, counted from
+            1.
+        details: what else an evaluation record says in text, numbers and truth values, such as its
+            category; empty for a training record.
     """
 
     id: str
@@ -96,14 +105,19 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
     Args:
         raw: one row as JSON or parquet gives it.
         number: where it stands in its file.
-        evaluation: an evaluation record must have exactly one turn of each side (it is scored on one answer).
-        keep: stores the bytes of an embedded picture and returns the name for it; raises DataError if it is none.
+        evaluation: an evaluation record must have exactly one turn of each side (it is scored on
+            one answer).
+        keep: stores the bytes of an embedded picture and returns the name for it; raises DataError
+            if it is none.
     """
     if not isinstance(raw, dict):
         return [f"expected a mapping with `conversations` or `messages`; found {_show(raw)}"]
     form = next((key for key in _FORMS if raw.get(key) is not None), None)
     if form is None:
-        return [f"expected `conversations` or `messages`; found the keys {', '.join(map(str, raw)) or '(none)'}"]
+        return [
+            "expected `conversations` or `messages`; found the keys"
+            f" {', '.join(map(str, raw)) or '(none)'}"
+        ]
     faults: list[str] = []
     turns = _read_turns(raw[form], form, faults)
     images = _read_images(raw, turns, keep, faults)
@@ -115,7 +129,11 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
         faults += _place_markers(turns, len(images), form)
     if faults or images is None:
         return faults
-    said = tuple(Turn(turn.role, turn.text) for turn in turns if turn.role is not None and turn.text is not None)
+    said = tuple(
+        Turn(turn.role, turn.text)
+        for turn in turns
+        if turn.role is not None and turn.text is not None
+    )
     details = details_of(raw) if evaluation else {}
     return Record(identity or "", task, images, said, turns[-1].references, number, details)
 
@@ -133,12 +151,22 @@ def _read_name(raw: dict[str, Any], key: str, faults: list[str]) -> str | None:
 
 
 def details_of(raw: Mapping[str, Any]) -> dict[str, Detail]:
-    """What a metric may ask for; the parts of the record, and whatever JSON could not hold, are no details."""
-    return {key: value for key, value in raw.items() if key not in _PARTS and _is_text(key) and _is_detail(value)}
+    """What a metric may ask for; the parts of the record, and whatever JSON could not hold, are no
+    details.
+    """
+    return {
+        key: value
+        for key, value in raw.items()
+        if key not in _PARTS and _is_text(key) and _is_detail(value)
+    }
 
 
 def _is_detail(value: Any) -> bool:
-    return _is_text(value) or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value))
+    return (
+        _is_text(value)
+        or isinstance(value, bool | int)
+        or (isinstance(value, float) and math.isfinite(value))
+    )
 
 
 def _read_turns(value: Any, form: str, faults: list[str]) -> list[_Turn]:
@@ -151,12 +179,17 @@ def _read_turns(value: Any, form: str, faults: list[str]) -> list[_Turn]:
 def _read_turn(value: Any, form: str, place: str, faults: list[str]) -> _Turn:
     role_key, content_key = _FORMS[form]
     if not isinstance(value, dict):
-        faults.append(f"{place}: expected a mapping with `{role_key}` and `{content_key}`; found {_show(value)}")
+        faults.append(
+            f"{place}: expected a mapping with `{role_key}` and `{content_key}`; found"
+            f" {_show(value)}"
+        )
         return _Turn(None)
     spoken = value.get(role_key)
     role = _ROLES.get(spoken) if isinstance(spoken, str) else None
     if role is None:
-        faults.append(f"{place}.{role_key}: expected one of {', '.join(_ROLES)}; found {_show(spoken)}")
+        faults.append(
+            f"{place}.{role_key}: expected one of {', '.join(_ROLES)}; found {_show(spoken)}"
+        )
     turn = _Turn(role)
     _read_content(turn, value.get(content_key), f"{place}.{content_key}", faults)
     return turn
@@ -165,7 +198,12 @@ def _read_turn(value: Any, form: str, place: str, faults: list[str]) -> _Turn:
 def _read_content(turn: _Turn, content: Any, place: str, faults: list[str]) -> None:
     if isinstance(content, list) and content and all(isinstance(part, dict) for part in content):
         _read_parts(turn, content, place, faults)
-    elif isinstance(content, list) and content and turn.role == "assistant" and all(map(_is_text, content)):
+    elif (
+        isinstance(content, list)
+        and content
+        and turn.role == "assistant"
+        and all(map(_is_text, content))
+    ):
         turn.text, turn.references = content[0], tuple(content)
     elif _is_text(content):
         turn.text = content
@@ -190,7 +228,10 @@ def _read_parts(turn: _Turn, parts: list[dict[str, Any]], place: str, faults: li
             pictures.append(_picture_of(part))
             piece = IMAGE
         else:
-            faults.append(f"{place}[{index}]: expected a part of type text (with text) or image; found {_show(part)}")
+            faults.append(
+                f"{place}[{index}]: expected a part of type text (with text) or image; found"
+                f" {_show(part)}"
+            )
             return
         text += ("\n" if text and (IMAGE in (kind_before, piece)) else "") + piece
         kind_before = piece
@@ -206,14 +247,18 @@ def _picture_of(part: dict[str, Any]) -> Any:
     return None
 
 
-def _read_images(raw: dict[str, Any], turns: Sequence[_Turn], keep: Keep, faults: list[str]) -> tuple[str, ...] | None:
+def _read_images(
+    raw: dict[str, Any], turns: Sequence[_Turn], keep: Keep, faults: list[str]
+) -> tuple[str, ...] | None:
     key = "images" if raw.get("images") is not None else "image"
     column = raw.get(key)
     listed = [] if column is None else column if isinstance(column, list) else [column]
     named = [picture for turn in turns for picture in turn.pictures]
     own = [picture for picture in named if picture is not None]
     if own and (listed or len(own) < len(named)):
-        faults.append("expected pictures either in the parts or in the column `images`; found some in each")
+        faults.append(
+            "expected pictures either in the parts or in the column `images`; found some in each"
+        )
         return None
     names = [_image_name(picture, keep) for picture in own or listed]
     bad = [f"{key}: {name}" for name in names if isinstance(name, DataError)]
@@ -246,7 +291,10 @@ def _faults_of_order(turns: Sequence[_Turn], evaluation: bool) -> list[str]:
     if roles[-1] != "assistant":
         return ["expected the last turn to be the assistant's; found the user's"]
     if evaluation and len(roles) > 2:
-        return [f"expected one question and one answer in an evaluation record; found {len(roles) // 2} of each"]
+        return [
+            f"expected one question and one answer in an evaluation record; found {len(roles) // 2}"
+            " of each"
+        ]
     return []
 
 
@@ -254,7 +302,8 @@ def _place_markers(turns: Sequence[_Turn], pictures: int, form: str) -> list[str
     faults = [
         f"{form}[{index}]: expected {IMAGE} only in a user's turn; found it in the {turn.role}'s"
         for index, turn in enumerate(turns)
-        if turn.role != "user" and any(IMAGE in text for text in (turn.text or "", *turn.references))
+        if turn.role != "user"
+        and any(IMAGE in text for text in (turn.text or "", *turn.references))
     ]
     asked = [turn for turn in turns if turn.role == "user"]
     texts = [turn.text or "" for turn in asked]
@@ -262,7 +311,9 @@ def _place_markers(turns: Sequence[_Turn], pictures: int, form: str) -> list[str
     if pictures == 1 and markers == 0 and asked:
         texts[0] = f"{IMAGE}\n{texts[0]}"
     elif markers != pictures and asked:
-        faults.append(f"expected one {IMAGE} a picture; found {markers} {IMAGE} and {pictures} pictures")
+        faults.append(
+            f"expected one {IMAGE} a picture; found {markers} {IMAGE} and {pictures} pictures"
+        )
     for turn, text in zip(asked, texts, strict=True):
         turn.text = _marker_first(text)
     if not all(turn.text and turn.text.strip() for turn in asked):
@@ -281,7 +332,9 @@ def _marker_first(text: str) -> str:
 
 
 def _is_text(value: Any) -> bool:
-    """Whether `value` is text that can be stored: JSON can spell half a surrogate pair, which UTF-8 cannot hold."""
+    """Whether `value` is text that can be stored: JSON can spell half a surrogate pair, which UTF-8
+    cannot hold.
+    """
     if not isinstance(value, str):
         return False
     if value.isascii():

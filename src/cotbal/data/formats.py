@@ -1,4 +1,6 @@
-"""Streaming readers: a file of records becomes pairs of number and raw row, or faults; one row in memory at a time."""
+"""Streaming readers: a file of records becomes pairs of number and raw row, or faults; one row in
+memory at a time.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,11 @@ from cotbal.data.conversations import Fault
 # Embedded pictures make rows heavy; 64 of them stay below some hundred megabytes.
 _PARQUET_ROWS = 64
 _STEP = 500  # rows between two words of progress
-BROKEN = (pa.ArrowException, OSError, UnicodeDecodeError)  # what pyarrow raises on files that are not whole
+BROKEN = (
+    pa.ArrowException,
+    OSError,
+    UnicodeDecodeError,
+)  # what pyarrow raises on files that are not whole
 _MARK = b"\xef\xbb\xbf"  # byte order mark that some editors put before UTF-8
 
 Row = tuple[int, Any]
@@ -24,10 +30,17 @@ Told = Callable[[int, int], None]  # how much of how much has been read: bytes, 
 
 
 def read_rows(path: Path, told: Told | None = None) -> Iterator[Row | Fault]:
-    """The numbered rows of a `.jsonl`, `.json` (an array), `.parquet` or `.arrow` file; faults for broken ones."""
+    """The numbered rows of a `.jsonl`, `.json` (an array), `.parquet` or `.arrow` file; faults for
+    broken ones.
+    """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        yield Fault(path, 0, f"expected a file that ends in {', '.join(_READERS)}; found {path.suffix or 'no ending'}")
+        yield Fault(
+            path,
+            0,
+            f"expected a file that ends in {', '.join(_READERS)}; found"
+            f" {path.suffix or 'no ending'}",
+        )
     elif not path.is_file():
         yield Fault(path, 0, "expected a file of records; found no such file")
     else:
@@ -50,7 +63,9 @@ def _read_jsonl(path: Path, told: Told) -> Iterator[Row | Fault]:
             try:
                 yield number, json.loads(text.decode())
             except (ValueError, RecursionError) as error:
-                yield Fault(path, number, f"expected one JSON object a line; found broken JSON ({error})")
+                yield Fault(
+                    path, number, f"expected one JSON object a line; found broken JSON ({error})"
+                )
 
 
 def _read_json(path: Path, told: Told) -> Iterator[Row | Fault]:
@@ -61,7 +76,8 @@ def _read_json(path: Path, told: Told) -> Iterator[Row | Fault]:
             yield Fault(
                 path,
                 0,
-                "expected one JSON array of records; a file with one record a line must end in .jsonl",
+                "expected one JSON array of records; a file with one record a line must end in"
+                " .jsonl",
             )
             return
         file.seek(len(_MARK) if head.startswith(_MARK) else 0)
@@ -72,7 +88,11 @@ def _read_json(path: Path, told: Told) -> Iterator[Row | Fault]:
                 yield number, row
         except (ijson.JSONError, ValueError, RecursionError) as error:
             message = " ".join(str(error).split())
-            yield Fault(path, number + 1, f"broken JSON from this record on; the rest cannot be read ({message})")
+            yield Fault(
+                path,
+                number + 1,
+                f"broken JSON from this record on; the rest cannot be read ({message})",
+            )
 
 
 def _first_character(head: bytes) -> bytes:
@@ -80,9 +100,11 @@ def _first_character(head: bytes) -> bytes:
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
-    """A parquet file that is read piece by piece; by default pyarrow fetches whole row groups ahead.
+    """A parquet file that is read piece by piece; by default pyarrow fetches whole row groups
+    ahead.
 
-    Measured on 5,000 pictures of 100 kB in base64, 1,000 a row group: the peak is 0.42 GB instead of 1.03 GB.
+    Measured on 5,000 pictures of 100 kB in base64, 1,000 a row group: the peak is 0.42 GB instead
+    of 1.03 GB.
     """
     return pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
 
@@ -98,7 +120,11 @@ def _read_parquet(path: Path, told: Told) -> Iterator[Row | Fault]:
                     yield number, row
     except BROKEN as error:
         message = " ".join(str(error).split())
-        yield Fault(path, number + 1 if number else 0, f"expected a parquet file; found broken data ({message})")
+        yield Fault(
+            path,
+            number + 1 if number else 0,
+            f"expected a parquet file; found broken data ({message})",
+        )
 
 
 def _read_arrow(path: Path, told: Told) -> Iterator[Row | Fault]:
@@ -114,7 +140,11 @@ def _read_arrow(path: Path, told: Told) -> Iterator[Row | Fault]:
                         yield number, row
     except BROKEN as error:
         message = " ".join(str(error).split())
-        yield Fault(path, number + 1 if number else 0, f"expected an Arrow stream; found broken data ({message})")
+        yield Fault(
+            path,
+            number + 1 if number else 0,
+            f"expected an Arrow stream; found broken data ({message})",
+        )
 
 
 _READERS: dict[str, Callable[[Path, Told], Iterator[Row | Fault]]] = {

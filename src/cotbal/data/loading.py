@@ -1,7 +1,8 @@
-"""Batches are made by processes beside the one that trains or answers, so that a GPU need not wait for pictures.
+"""Batches are made by processes beside the one that trains or answers, so that a GPU need not wait
+for pictures.
 
-What a batch holds does not depend on who makes it, and batches come in the order in which they were asked for: the
-number of processes changes no result.
+What a batch holds does not depend on who makes it, and batches come in the order in which they were
+asked for: the number of processes changes no result.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Batch = TypeVar("Batch")
 
 
 def processes(wanted: int | None) -> int:
-    """How many a rank has: what the recipe says (`resources.dataloader_workers`), or some where there is a GPU."""
+    """How many a rank has: what the recipe says (`resources.dataloader_workers`), or some where
+    there is a GPU.
+    """
     return wanted if wanted is not None else BESIDE_A_GPU * torch.cuda.is_available()
 
 
@@ -44,14 +47,15 @@ def made(items: Sequence[Item], make: Callable[[Item], Batch], workers: int) -> 
     except CotbalError as error:
         raise type(error)(sentence(error)) from None
     finally:
-        loader._shutdown_workers()  # at once, and not when nobody holds on to the fault and its traceback any more
+        # at once, and not when nobody holds on to the fault and its traceback any more
+        loader._shutdown_workers()
 
 
 def steady(make: Callable[[Any], Batch]) -> Callable[[Any], Batch]:
     """`make` for a process of a loader, which a signal to the whole job must not end.
 
-    Where a scheduler tells a job to save and stop, every process of it gets the signal. Those of the loader leave with
-    the training; if they left first, it could not reach the end of its step.
+    Where a scheduler tells a job to save and stop, every process of it gets the signal. Those of
+    the loader leave with the training; if they left first, it could not reach the end of its step.
     """
 
     def steadily(item: Any) -> Batch:
@@ -63,6 +67,8 @@ def steady(make: Callable[[Any], Batch]) -> Callable[[Any], Batch]:
 
 
 def sentence(error: BaseException) -> str:
-    """What an exception says; of a fault in a process of a loader, which comes as a traceback, its end."""
+    """What an exception says; of a fault in a process of a loader, which comes as a traceback, its
+    end.
+    """
     name = f"{type(error).__module__}.{type(error).__name__}: "
     return str(error).rpartition(name)[2].strip() if isinstance(error, CotbalError) else str(error)

@@ -1,4 +1,6 @@
-"""The rows of a run and their order: shuffled anew every epoch, and the same on any number of ranks."""
+"""The rows of a run and their order: shuffled anew every epoch, and the same on any number of
+ranks.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from cotbal.data.records import Records, Turn
 FILLER = "filler"  # marks a row that is there for its shape alone
 SEEN = 64  # rows among which those for a check are chosen
 
-Part = tuple[str, Records, np.ndarray, str | None]  # task, its records, places of those that the run sees, instruction
+Part = tuple[
+    str, Records, np.ndarray, str | None
+]  # task, its records, places of those that the run sees, instruction
 
 
 class Rows(Protocol):
@@ -33,9 +37,9 @@ class Rows(Protocol):
 class Shuffled(Dataset[dict[str, Any]]):
     """The rows in the order of an epoch, for a loader that takes them one after another.
 
-    Ranks take micro-batches in turn, so the last round of an epoch may leave some of them with less. Loaders fill it up
-    with rows from the beginning, which then count twice. Here it is filled up with marked rows instead, whose labels
-    the collator has to mask.
+    Ranks take micro-batches in turn, so the last round of an epoch may leave some of them with
+    less. Loaders fill it up with rows from the beginning, which then count twice. Here it is filled
+    up with marked rows instead, whose labels the collator has to mask.
 
     Args:
         rows: of the run.
@@ -72,13 +76,17 @@ class Mixed(Dataset[dict[str, Any]]):
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = parts
-        self.places = [(part, int(index)) for part, (_, _, indices, _) in enumerate(parts) for index in indices]
+        self.places = [
+            (part, int(index)) for part, (_, _, indices, _) in enumerate(parts) for index in indices
+        ]
 
     def __len__(self) -> int:
         return len(self.places)
 
     def spread(self, count: int) -> list[dict[str, Any]]:
-        """About `count` rows from all over the run, one with pictures first and one without last, if there are any."""
+        """About `count` rows from all over the run, one with pictures first and one without last,
+        if there are any.
+        """
         seen = [self[int(i)] for i in np.unique(np.linspace(0, len(self) - 1, SEEN).astype(int))]
         seen.sort(key=lambda item: not item["row"].record.images)
         return [seen[int(i)] for i in np.unique(np.linspace(0, len(seen) - 1, count).astype(int))]

@@ -2,17 +2,19 @@
 
     collator = packed(with_task_ids(collator, tasks), length=4096, padding=tokenizer.pad_token_id)
 
-Rows in one packed row must not see each other. No attention mask is handed to the model; instead its `position_ids`
-start again at 0 with every row, from which transformers 5 makes a block-diagonal causal mask, for models that build
-their mask with `create_causal_mask`. It does so only without a cache of keys and values, and without a word, so a
-packed batch also says `use_cache=False`; and with flash attention only where the whole batch is one packed row
-(`length=None`). `cotbal.hosts.packing_check` finds out whether a model keeps to it. The first token of every row loses
-its label, so that nothing is predicted across a border; a padded row never predicts its first token either, so the loss
-is the same. Task ids become one a token, and the number of rows without a valid token, which can no longer be seen,
-stands beside them as `masked_rows`.
+Rows in one packed row must not see each other. No attention mask is handed to the model; instead
+its `position_ids` start again at 0 with every row, from which transformers 5 makes a block-diagonal
+causal mask, for models that build their mask with `create_causal_mask`. It does so only without a
+cache of keys and values, and without a word, so a packed batch also says `use_cache=False`; and
+with flash attention only where the whole batch is one packed row (`length=None`).
+`cotbal.hosts.packing_check` finds out whether a model keeps to it. The first token of every row
+loses its label, so that nothing is predicted across a border; a padded row never predicts its first
+token either, so the loss is the same. Task ids become one a token, and the number of rows without a
+valid token, which can no longer be seen, stands beside them as `masked_rows`.
 
-Shown to be exact by a test for LLaVA, with text and with pictures (eager and sdpa). Models with positions of several
-dimensions (Qwen2-VL and later) bring fields that cannot be packed like this, and are refused.
+Shown to be exact by a test for LLaVA, with text and with pictures (eager and sdpa). Models with
+positions of several dimensions (Qwen2-VL and later) bring fields that cannot be packed like this,
+and are refused.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ PICTURES = ("pixel_values", "image_sizes")
 MASKED_ROWS = "masked_rows"
 
 
-def packed(collator: Callable[[list[Any]], Batch], length: int | None, padding: int) -> Callable[[list[Any]], Batch]:
+def packed(
+    collator: Callable[[list[Any]], Batch], length: int | None, padding: int
+) -> Callable[[list[Any]], Batch]:
     """A collator that packs the batch of another one, see `pack`."""
     return lambda rows: pack(collator(rows), length, padding)
 
@@ -42,10 +46,10 @@ def pack(batch: Batch, length: int | None, padding: int) -> Batch:
     """Rows of a padded batch, packed in their order.
 
     Args:
-        batch: `input_ids`, `labels` and `attention_mask` of shape [row, position], and where there are any `task_ids`
-            [row] and pictures.
-        length: tokens of a packed row at most; a longer row stays alone. None puts the whole batch into one row,
-            without any padding.
+        batch: `input_ids`, `labels` and `attention_mask` of shape [row, position], and where there
+            are any `task_ids` [row] and pictures.
+        length: tokens of a packed row at most; a longer row stays alone. None puts the whole batch
+            into one row, without any padding.
         padding: id of the token that fills up shorter packed rows.
 
     Raises:
@@ -55,7 +59,11 @@ def pack(batch: Batch, length: int | None, padding: int) -> Batch:
     kept = batch.get("attention_mask", torch.ones(shape)).bool()
     _refuse(batch)
     groups = _groups(kept.sum(dim=1).tolist(), length)
-    tokens = {key: value for key, value in batch.items() if key not in ("attention_mask", "task_ids", *PICTURES)}
+    tokens = {
+        key: value
+        for key, value in batch.items()
+        if key not in ("attention_mask", "task_ids", *PICTURES)
+    }
     if "task_ids" in batch:
         tokens["task_ids"] = batch["task_ids"][:, None].expand(shape)
     fill = {"input_ids": padding, "labels": IGNORED}
@@ -71,18 +79,24 @@ def pack(batch: Batch, length: int | None, padding: int) -> Batch:
 def _refuse(batch: Batch) -> None:
     shape = batch["input_ids"].shape
     known = ("task_ids", *PICTURES)
-    unknown = [key for key, value in batch.items() if key not in known and getattr(value, "shape", None) != shape]
+    unknown = [
+        key
+        for key, value in batch.items()
+        if key not in known and getattr(value, "shape", None) != shape
+    ]
     if "position_ids" in batch:
         unknown.append("position_ids")
     if unknown:
         raise DataError(
-            f"packing knows fields of shape [row, position], {' and '.join(PICTURES)}; found {', '.join(unknown)}. "
-            "Train this model with padded batches (in a recipe: optimization.packing: false)"
+            f"packing knows fields of shape [row, position], {' and '.join(PICTURES)}; found"
+            f" {', '.join(unknown)}. Train this model with padded batches (in a recipe:"
+            " optimization.packing: false)"
         )
 
 
 def _groups(lengths: list[int], limit: int | None) -> list[list[int]]:
-    """Rows of every packed row: in order, so that pictures stay in the order of their placeholders."""
+    """Rows of every packed row: in order, so that pictures stay in the order of their
+    placeholders."""
     groups: list[list[int]] = [[]]
     used = 0
     for row, length in enumerate(lengths):
@@ -94,13 +108,19 @@ def _groups(lengths: list[int], limit: int | None) -> list[list[int]]:
     return groups
 
 
-def _join(values: Tensor, kept: Bool[Tensor, "row position"], groups: list[list[int]], fill: int) -> Tensor:
+def _join(
+    values: Tensor, kept: Bool[Tensor, "row position"], groups: list[list[int]], fill: int
+) -> Tensor:
     rows = [torch.cat([values[row][kept[row]] for row in group]) for group in groups]
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)
 
 
-def _starts(kept: Bool[Tensor, "row position"], groups: list[list[int]]) -> Bool[Tensor, "packed position"]:
-    """True at the first token of every row, and at every token of padding, so that it sees and is seen by nobody."""
+def _starts(
+    kept: Bool[Tensor, "row position"], groups: list[list[int]]
+) -> Bool[Tensor, "packed position"]:
+    """True at the first token of every row, and at every token of padding, so that it sees and is
+    seen by nobody.
+    """
     first = kept & (kept.cumsum(dim=1) == 1)
     return _join(first, kept, groups, fill=True)
 

@@ -46,7 +46,9 @@ def _on_white(picture: Image.Image) -> Image.Image:
 
 
 def fault_of(path: Path, decode: bool) -> str | None:
-    """What is wrong with the picture at `path`, or None; without `decode` only whether it exists is looked at."""
+    """What is wrong with the picture at `path`, or None; without `decode` only whether it exists is
+    looked at.
+    """
     if not os.path.isfile(path):
         return f"missing picture {path}"
     if not decode:
@@ -73,7 +75,11 @@ def faults_of_pictures(
         while chunk := list(islice(waiting, _CHUNK)):
             paths = [resolve(root, name) for name in chunk]
             faults = pool.map(partial(fault_of, decode=decode), paths)
-            found.update((name, fault) for name, fault in zip(chunk, faults, strict=True) if fault is not None)
+            found.update(
+                (name, fault)
+                for name, fault in zip(chunk, faults, strict=True)
+                if fault is not None
+            )
             done += len(chunk)
             if progress is not None:
                 progress(done)

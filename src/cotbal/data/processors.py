@@ -1,4 +1,5 @@
-"""The processor of a checkpoint: pictures and text into tensors, as the family's authors wrote it."""
+"""The processor of a checkpoint: pictures and text into tensors, as the family's authors wrote
+it."""
 
 from __future__ import annotations
 
@@ -7,7 +8,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from transformers import AutoFeatureExtractor, AutoImageProcessor, AutoProcessor, AutoTokenizer, ProcessorMixin
+from transformers import (
+    AutoFeatureExtractor,
+    AutoImageProcessor,
+    AutoProcessor,
+    AutoTokenizer,
+    ProcessorMixin,
+)
 from transformers.utils import is_torchvision_available
 from transformers.video_processing_utils import VideoProcessorMixin
 
@@ -19,41 +26,49 @@ VIDEOS = "video_processor"
 def load_processor(checkpoint: str, remote_code: bool) -> Any:
     """The processor of a checkpoint directory (or hub name), with a token to pad with.
 
-    Where torchvision is missing, processors whose half for videos needs it are loaded without that half: records hold
-    pictures only.
+    Where torchvision is missing, processors whose half for videos needs it are loaded without that
+    half: records hold pictures only.
 
     Raises:
-        CotbalError: a package that the processor needs is missing, or it does not take both pictures and text.
+        CotbalError: a package that the processor needs is missing, or it does not take both
+            pictures and text.
         OSError, ValueError, KeyError: the checkpoint has no processor, or a broken one.
     """
     try:
         processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=remote_code)
     except ImportError as error:
         processor = _for_pictures_only(checkpoint, error)
-    missing = [half for half in ("tokenizer", "image_processor") if getattr(processor, half, None) is None]
+    missing = [
+        half for half in ("tokenizer", "image_processor") if getattr(processor, half, None) is None
+    ]
     if missing:
         raise CotbalError(
-            f"checkpoint {checkpoint}: expected a processor of pictures and text, found {type(processor).__name__} "
-            f"without {' and '.join(missing)}; such a model cannot be trained on records"
+            f"checkpoint {checkpoint}: expected a processor of pictures and text, found"
+            f" {type(processor).__name__} without {' and '.join(missing)}; such a model cannot be"
+            " trained on records"
         )
     _let_pad(checkpoint, processor.tokenizer)
     return processor
 
 
 def _let_pad(checkpoint: str, tokenizer: Any) -> None:
-    """Pad with the end token where the checkpoint names no other: the attention mask hides padding, labels are kept."""
+    """Pad with the end token where the checkpoint names no other: the attention mask hides padding,
+    labels are kept.
+    """
     if tokenizer.pad_token is not None:
         return
     if tokenizer.eos_token is None:
         raise CotbalError(
-            f"checkpoint {checkpoint}: expected a tokenizer with a padding or an end token, found neither; set "
-            "pad_token in its tokenizer_config.json"
+            f"checkpoint {checkpoint}: expected a tokenizer with a padding or an end token, found"
+            " neither; set pad_token in its tokenizer_config.json"
         )
     tokenizer.pad_token = tokenizer.eos_token
 
 
 class _VideoSettings(VideoProcessorMixin):
-    """In the place of the half for videos: sees none, and keeps its settings for the next checkpoint."""
+    """In the place of the half for videos: sees none, and keeps its settings for the next
+    checkpoint.
+    """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
@@ -69,12 +84,16 @@ def _for_pictures_only(checkpoint: str, error: ImportError) -> Any:
     except ImportError as deeper:  # it lacks more than torchvision
         error, found = deeper, None
     if found is None:
-        raise CotbalError(f"checkpoint {checkpoint}: its processor needs a package: {str(error).strip()}")
+        raise CotbalError(
+            f"checkpoint {checkpoint}: its processor needs a package: {str(error).strip()}"
+        )
     return found
 
 
 def _without_torchvision(checkpoint: str) -> Any | None:
-    """The processor with its half for pictures in Pillow, videos left out; None where that changes nothing."""
+    """The processor with its half for pictures in Pillow, videos left out; None where that changes
+    nothing.
+    """
     settings, _ = ProcessorMixin.get_processor_dict(checkpoint)
     kind = ProcessorMixin.get_possibly_dynamic_module(settings["processor_class"])
     if not issubclass(kind, ProcessorMixin):
@@ -89,17 +108,23 @@ def _without_torchvision(checkpoint: str) -> Any | None:
         "feature_extractor": lambda: AutoFeatureExtractor.from_pretrained(checkpoint),
         VIDEOS: lambda: _VideoSettings(**videos),
     }
-    return _unchecked(kind).from_args_and_dict([halves[name]() for name in kind.get_attributes()], settings)
+    return _unchecked(kind).from_args_and_dict(
+        [halves[name]() for name in kind.get_attributes()], settings
+    )
 
 
 def _by_pillow(held_back: Any) -> Any | None:
-    """The class behind a placeholder that transformers has for a class whose file imports torchvision.
+    """The class behind a placeholder that transformers has for a class whose file imports
+    torchvision.
 
-    Pixtral's takes a function on sizes from the half for pictures in torchvision; the half in Pillow has the same one.
-    None where the family has no half in Pillow.
+    Pixtral's takes a function on sizes from the half for pictures in torchvision; the half in
+    Pillow has the same one. None where the family has no half in Pillow.
     """
     package, _, file = held_back.__module__.rpartition(".")
-    half, pillow = (f"{package}.image_processing_{name}{file.removeprefix('processing_')}" for name in ("", "pil_"))
+    half, pillow = (
+        f"{package}.image_processing_{name}{file.removeprefix('processing_')}"
+        for name in ("", "pil_")
+    )
     if importlib.util.find_spec(pillow) is None:
         return None
     sys.modules[half] = importlib.import_module(pillow)
@@ -111,9 +136,17 @@ def _by_pillow(held_back: Any) -> Any | None:
 
 
 def _unchecked(kind: Any) -> Any:
-    """The class of a processor that takes any half for videos; the usual check of its type imports torchvision."""
+    """The class of a processor that takes any half for videos; the usual check of its type imports
+    torchvision.
+    """
 
     def check(self: Any, name: str, half: Any) -> Any:
-        return type(half) if name == VIDEOS else kind.check_argument_for_proper_class(self, name, half)
+        return (
+            type(half) if name == VIDEOS else kind.check_argument_for_proper_class(self, name, half)
+        )
 
-    return type(kind.__name__, (kind,), {"check_argument_for_proper_class": check, "__module__": kind.__module__})
+    return type(
+        kind.__name__,
+        (kind,),
+        {"check_argument_for_proper_class": check, "__module__": kind.__module__},
+    )

@@ -1,9 +1,11 @@
-"""Batches for processors that take a question and its answer apart, without a chat template (PaliGemma).
+"""Batches for processors that take a question and its answer apart, without a chat template
+(PaliGemma).
 
-The form is the one that the model was pretrained on: pictures, start token, question and a line break see each other
-from both sides (the prefix), and the answer with its end token follows from left to right (the suffix). The processor
-marks the two by `token_type_ids`, and the model makes its mask from them. There is no place for a second question, so
-conversations of several are refused before training begins. Records without a picture do without the picture's tokens.
+The form is the one that the model was pretrained on: pictures, start token, question and a line
+break see each other from both sides (the prefix), and the answer with its end token follows from
+left to right (the suffix). The processor marks the two by `token_type_ids`, and the model makes its
+mask from them. There is no place for a second question, so conversations of several are refused
+before training begins. Records without a picture do without the picture's tokens.
 """
 
 from __future__ import annotations
@@ -32,8 +34,9 @@ def collator_for(
         files: the records that will be trained on.
 
     Raises:
-        DataError: the processor cannot be used, takes one question a record and `files` hold more, or the model looks
-            at pictures through layers of their own and `files` hold records without a picture beside others.
+        DataError: the processor cannot be used, takes one question a record and `files` hold more,
+            or the model looks at pictures through layers of their own and `files` hold records
+            without a picture beside others.
     """
     files = list(files)
     if "cross_attention_mask" in getattr(processor, "model_input_names", ()):
@@ -50,28 +53,33 @@ def _refuse_conversations(records: Records, processor: str) -> None:
     if len(several):
         first = records[int(several[0])]
         raise DataError(
-            f"{records.source}, record {first.number} ({first.id}): {processor} takes one question and one answer a "
-            f"record; found {len(several)} records with more. Cut them into records of one question each"
+            f"{records.source}, record {first.number} ({first.id}): {processor} takes one question"
+            f" and one answer a record; found {len(several)} records with more. Cut them into"
+            " records of one question each"
         )
 
 
 def _refuse_mixtures(files: Sequence[Records], processor: str) -> None:
-    """Layers that look at pictures are left out where a batch has none, and change rows of text alone where it has.
+    """Layers that look at pictures are left out where a batch has none, and change rows of text
+    alone where it has.
 
-    So the loss and the answer of a row without a picture would depend on the rows beside it (Mllama).
+    So the loss and the answer of a row without a picture would depend on the rows beside it
+    (Mllama).
     """
     counts = [records.pictures() for records in files]
     if any(each.any() for each in counts) and not all(each.all() for each in counts):
         records, each = next((r, c) for r, c in zip(files, counts, strict=True) if not c.all())
         first = records[int((each == 0).nonzero()[0][0])]
         raise DataError(
-            f"{records.source}, record {first.number} ({first.id}) has no picture: with {processor} the loss of "
-            "a record without a picture depends on its neighbours; train on pictures alone, or on texts alone"
+            f"{records.source}, record {first.number} ({first.id}) has no picture: with {processor}"
+            " the loss of a record without a picture depends on its neighbours; train on pictures"
+            " alone, or on texts alone"
         )
 
 
 class QuestionCollator:
-    """Turns rows of one question and answer into one padded batch; the arguments are those of `Collator`.
+    """Turns rows of one question and answer into one padded batch; the arguments are those of
+    `Collator`.
 
     Attributes:
         end: token that ends an answer.
@@ -86,8 +94,12 @@ class QuestionCollator:
         self.placeholder: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
 
     def training(self, rows: Sequence[Row]) -> Batch:
-        """Tensors for training, as `Collator.training` makes them, with `token_type_ids` 1 on the answers."""
-        batch = self._padded([self._tokens(row, row.record.turns[-1].text) for row in rows], "right")
+        """Tensors for training, as `Collator.training` makes them, with `token_type_ids` 1 on the
+        answers.
+        """
+        batch = self._padded(
+            [self._tokens(row, row.record.turns[-1].text) for row in rows], "right"
+        )
         answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1)
         batch["labels"] = batch["input_ids"].masked_fill(~answers, IGNORED)
         ends = (batch["input_ids"] == self.placeholder).sum(dim=1).tolist()  # pictures stand first
@@ -104,7 +116,9 @@ class QuestionCollator:
 
     def _tokens(self, row: Row, answer: str | None) -> Batch:
         """Token ids, their types, and the arrays of the pictures if there are any, in lists."""
-        words = [turn.text for turn in row.record.turns[:-1]] + ([row.instruction] if row.instruction else [])
+        words = [turn.text for turn in row.record.turns[:-1]] + (
+            [row.instruction] if row.instruction else []
+        )
         question = "\n".join(words).replace(PICTURE, "").strip()
         pictures = open_pictures(self.images, row.record)
         if not pictures:
@@ -122,4 +136,6 @@ class QuestionCollator:
         tokens = {key: [row[key][0] for row in rows] for key in fields}
         batch = dict(self.tokenizer.pad(tokens, padding_side=side, return_tensors="pt"))
         pictures = [picture for row in rows for picture in row.get("pixel_values", ())]
-        return {**batch, "pixel_values": torch.from_numpy(np.stack(pictures))} if pictures else batch
+        return (
+            {**batch, "pixel_values": torch.from_numpy(np.stack(pictures))} if pictures else batch
+        )

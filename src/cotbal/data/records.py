@@ -1,7 +1,8 @@
 """Records of one file, memory-mapped: any number of them, in the memory of one.
 
-The source is read once, checked, and written as an Arrow file whose name is the hash of the source's bytes; the
-same bytes are never converted twice, and a changed source never meets an old conversion.
+The source is read once, checked, and written as an Arrow file whose name is the hash of the
+source's bytes; the same bytes are never converted twice, and a changed source never meets an old
+conversion.
 """
 
 from __future__ import annotations
@@ -32,10 +33,16 @@ __all__ = ["Fault", "Record", "Records", "Turn", "default_cache", "open_records"
 SCHEMA_VERSION = 2
 _SCHEMA = pa.schema(
     {
-        "id": pa.string(),  # null when the source states none: a made-up id holds the file's name, which is no content
+        "id": (
+            pa.string()
+            # null when the source states none: a made-up id holds the file's name, which is no
+            # content
+        ),
         "task": pa.string(),
         "images": pa.list_(pa.string()),
-        "system": pa.bool_(),  # whether the first text is a system turn; the roles of the others follow
+        "system": (
+            pa.bool_()
+        ),  # whether the first text is a system turn; the roles of the others follow
         "texts": pa.list_(pa.string()),
         "references": pa.list_(pa.string()),  # null when the only one is the last text
         "number": pa.int64(),
@@ -43,7 +50,9 @@ _SCHEMA = pa.schema(
     }
 )
 _ROWS = 2048  # a batch
-_EMBEDDED = "embedded:"  # a picture that came inside the source and lies in the cache, wherever that is now
+_EMBEDDED = (  # a picture that came inside the source and lies in the cache, wherever that is now
+    "embedded:"
+)
 _SHOWN = 20
 
 
@@ -56,7 +65,8 @@ def default_cache() -> Path:
 
 
 class Records(Sequence[Record]):
-    """The sound records of one file; an item is read from the memory-mapped file when it is asked for.
+    """The sound records of one file; an item is read from the memory-mapped file when it is asked
+    for.
 
     Attributes:
         source: the file they came from.
@@ -108,7 +118,9 @@ class Records(Sequence[Record]):
 
     def answers(self) -> np.ndarray:
         """Number of assistant turns of every record, `[record]`."""
-        turns = pc.subtract(pc.list_value_length(self._columns["texts"]), self._columns["system"].cast(pa.int32()))
+        turns = pc.subtract(
+            pc.list_value_length(self._columns["texts"]), self._columns["system"].cast(pa.int32())
+        )
         return turns.to_numpy() // 2
 
     def pictures(self) -> np.ndarray:
@@ -138,7 +150,11 @@ class Records(Sequence[Record]):
 
     def _names(self, stored: list[str]) -> tuple[str, ...]:
         return tuple(
-            os.path.join(self._pictures, name.removeprefix(_EMBEDDED)) if name.startswith(_EMBEDDED) else name
+            (
+                os.path.join(self._pictures, name.removeprefix(_EMBEDDED))
+                if name.startswith(_EMBEDDED)
+                else name
+            )
             for name in stored
         )
 
@@ -171,16 +187,26 @@ def open_records(path: Path, cache: Path, evaluation: bool = False) -> Records:
     with sound_records(path, cache, evaluation, note) as records:
         if not total:
             return records
-    lines = [f"  {fault}" for fault in faults] + ([f"  ... and {total - _SHOWN} more"] if total > _SHOWN else [])
+    lines = [f"  {fault}" for fault in faults] + (
+        [f"  ... and {total - _SHOWN} more"] if total > _SHOWN else []
+    )
     count = "1 fault" if total == 1 else f"{total} faults"
-    raise DataError(f"{path}: {count}:\n" + "\n".join(lines) + "\n`cotbal check RECIPE` lists every fault of a recipe")
+    raise DataError(
+        f"{path}: {count}:\n"
+        + "\n".join(lines)
+        + "\n`cotbal check RECIPE` lists every fault of a recipe"
+    )
 
 
 @contextmanager
-def sound_records(path: Path, cache: Path, evaluation: bool, on_fault: Callable[[Fault], None]) -> Iterator[Records]:
-    """The records of `path` that have no fault; each fault goes to `on_fault` before the block starts.
+def sound_records(
+    path: Path, cache: Path, evaluation: bool, on_fault: Callable[[Fault], None]
+) -> Iterator[Records]:
+    """The records of `path` that have no fault; each fault goes to `on_fault` before the block
+    starts.
 
-    The conversion is kept only when there was no fault; otherwise the records live as long as the block.
+    The conversion is kept only when there was no fault; otherwise the records live as long as the
+    block.
     """
     digest = _digest(path)
     kept = cache / f"{digest}-{SCHEMA_VERSION}{'-evaluation' if evaluation else ''}.arrow"
@@ -188,7 +214,9 @@ def sound_records(path: Path, cache: Path, evaluation: bool, on_fault: Callable[
         yield Records(path, digest, kept, cache)
         return
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="converting-", ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(
+        dir=cache, prefix="converting-", ignore_cleanup_errors=True
+    ) as directory:
         arrow = Path(directory) / "records.arrow"
         faulty = False
         for fault in _convert(path, arrow, cache, evaluation):
@@ -257,7 +285,9 @@ def _keep_picture(content: bytes, cache: Path) -> str:
         with Image.open(io.BytesIO(content)) as picture:
             kind = str(picture.format).lower()
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
-        raise DataError(f"expected an embedded picture; found {len(content)} bytes that are none ({error})") from None
+        raise DataError(
+            f"expected an embedded picture; found {len(content)} bytes that are none ({error})"
+        ) from None
     name = f"{hashlib.sha256(content).hexdigest()}.{kind}"
     target = cache / "images" / name
     if not target.is_file():
@@ -269,7 +299,9 @@ def _keep_picture(content: bytes, cache: Path) -> str:
 
 
 def _repeated_ids(records: Records) -> Iterator[Fault]:
-    """A fault for every id that stood before, found by sorted hashes: eight bytes a record instead of its text."""
+    """A fault for every id that stood before, found by sorted hashes: eight bytes a record instead
+    of its text.
+    """
     hashes = np.fromiter(map(hash, records.ids()), np.int64, len(records))
     order = np.argsort(hashes, kind="stable")
     suspects = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
@@ -277,5 +309,9 @@ def _repeated_ids(records: Records) -> Iterator[Fault]:
     for index in np.unique(np.concatenate([order[suspects], order[suspects + 1]])):
         record = records[index]
         if record.id in first:
-            yield Fault(records.source, record.number, f"id {record.id!r} stands already at record {first[record.id]}")
+            yield Fault(
+                records.source,
+                record.number,
+                f"id {record.id!r} stands already at record {first[record.id]}",
+            )
         first.setdefault(record.id, record.number)

@@ -1,4 +1,6 @@
-"""Portions: mini lies inside large, large inside full, drawn once by seed and the same in every run."""
+"""Portions: mini lies inside large, large inside full, drawn once by seed and the same in every
+run.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,10 @@ class Portioned:
 
     Attributes:
         indices: places of the records in their Records, ascending; shape [n].
-        order: of each record, where it stands in the nested order, a permutation of 0, 1, ..., n - 1; shape [n].
-        sizes: number of records of every named portion; a portion of m records holds those with an order below m.
+        order: of each record, where it stands in the nested order, a permutation of 0, 1, ..., n -
+            1; shape [n].
+        sizes: number of records of every named portion; a portion of m records holds those with an
+            order below m.
     """
 
     indices: np.ndarray
@@ -37,7 +41,9 @@ class Portioned:
     sizes: Mapping[str, int]
 
     def of(self, portion: str) -> np.ndarray:
-        """Places in the Records of the records of a portion, or of an amount such as `1/8`, ascending."""
+        """Places in the Records of the records of a portion, or of an amount such as `1/8`,
+        ascending.
+        """
         chosen: np.ndarray = self.indices[self.order < seen(self.sizes, portion)]
         return chosen
 
@@ -51,22 +57,32 @@ class Portioned:
 
 
 def draw_portions(indices: np.ndarray, task: str, portions: Portions) -> Portioned:
-    """Put the n kept records of a task, at these places in its Records, into the order of its portions.
+    """Put the n kept records of a task, at these places in its Records, into the order of its
+    portions.
 
-    One permutation a task, from the seed and the name of the task alone: its first floor(n * mini) records are the
-    mini, its first floor(n * large) the large portion, each at least one. Every task keeps the same rates, so that
-    a group is stratified by task. An amount is cut off the same order.
+    One permutation a task, from the seed and the name of the task alone: its first floor(n * mini)
+    records are the mini, its first floor(n * large) the large portion, each at least one. Every
+    task keeps the same rates, so that a group is stratified by task. An amount is cut off the same
+    order.
     """
     n = len(indices)
     order = np.empty(n, np.int64)
     order[permutation(n, task, portions.seed)] = np.arange(n)
-    sizes = {"none": 0, "mini": portion_size(n, portions.mini), "large": portion_size(n, portions.large), "full": n}
+    sizes = {
+        "none": 0,
+        "mini": portion_size(n, portions.mini),
+        "large": portion_size(n, portions.large),
+        "full": n,
+    }
     return Portioned(indices, order, sizes)
 
 
 def permutation(n: int, name: str, seed: int) -> np.ndarray:
-    """A permutation of 0, 1, ..., n - 1 that follows from `name` and `seed` alone, on every machine; shape [n]."""
-    # The raw stream of PCG64 is guaranteed to stay as it is between versions of NumPy; Generator.permutation is not.
+    """A permutation of 0, 1, ..., n - 1 that follows from `name` and `seed` alone, on every
+    machine; shape [n].
+    """
+    # The raw stream of PCG64 is guaranteed to stay as it is between versions of NumPy;
+    # Generator.permutation is not.
     words = np.frombuffer(hashlib.sha256(f"{seed} {name}".encode()).digest(), np.dtype("<u4"))
     return np.argsort(np.random.PCG64(words.tolist()).random_raw(n), kind="stable")
 
@@ -74,15 +90,18 @@ def permutation(n: int, name: str, seed: int) -> np.ndarray:
 def kept_records(
     records: Records, root: Path, policy: Literal["error", "drop"], decode: bool = True
 ) -> tuple[np.ndarray, list[str]]:
-    """Places of the records whose pictures are there (int64, ascending), and a line for each that is dropped.
+    """Places of the records whose pictures are there (int64, ascending), and a line for each that
+    is dropped.
 
     Args:
         records: of one file.
         root: the images of the recipe.
-        policy: `error` looks only whether the pictures exist; `drop` also decodes them, if `decode`.
+        policy: `error` looks only whether the pictures exist; `drop` also decodes them, if
+            `decode`.
 
     Raises:
-        DataError: a picture is missing and the policy is `error`; names the first by file and record.
+        DataError: a picture is missing and the policy is `error`; names the first by file and
+            record.
     """
     distinct = dict.fromkeys(name for names in records.images() for name in names)
     faults = faults_of_pictures(root, distinct, decode and policy == "drop")
@@ -111,7 +130,8 @@ def _explain(source: Path, dropped: list[str]) -> str:
 
 
 def write_manifest(path: Path, ids: Iterable[str], portioned: Portioned) -> None:
-    """Write which record lies in which portion as CSV `index,id,portion,order`, whole or not at all.
+    """Write which record lies in which portion as CSV `index,id,portion,order`, whole or not at
+    all.
 
     Args:
         ids: of the kept records, such as `records.ids(portioned.indices)`.
@@ -128,7 +148,13 @@ def write_manifest(path: Path, ids: Iterable[str], portioned: Portioned) -> None
 def read_manifest(path: Path) -> Portioned:
     """What `write_manifest` wrote."""
     with path.open(encoding="utf-8", newline="") as file:
-        rows = [(int(row["index"]), int(row["order"]), LEVELS.index(row["portion"])) for row in csv.DictReader(file)]
+        rows = [
+            (int(row["index"]), int(row["order"]), LEVELS.index(row["portion"]))
+            for row in csv.DictReader(file)
+        ]
     indices, order, levels = np.array(rows, np.int64).reshape(-1, 3).T
-    sizes: dict[str, int] = {"none": 0, **{name: int((levels <= level).sum()) for level, name in enumerate(LEVELS)}}
+    sizes: dict[str, int] = {
+        "none": 0,
+        **{name: int((levels <= level).sum()) for level, name in enumerate(LEVELS)},
+    }
     return Portioned(indices, order, sizes)

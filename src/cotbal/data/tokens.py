@@ -1,4 +1,6 @@
-"""Valid tokens of a record, counted with the checkpoint's own tokenizer where it lies on disk; no torch needed."""
+"""Valid tokens of a record, counted with the checkpoint's own tokenizer where it lies on disk; no
+torch needed.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ END_OF_TURN = 1  # every answer is followed by one token that ends the turn
 
 
 def token_counter(recipe: Recipe) -> Callable[[Record], int] | None:
-    """A function that counts the tokens of a record's answers, or None without a checkpoint or tokenizer to ask."""
+    """A function that counts the tokens of a record's answers, or None without a checkpoint or
+    tokenizer to ask.
+    """
     if recipe.file.model is None:
         return None
     path = Path(recipe.checkpoint) / "tokenizer.json"
@@ -26,6 +30,9 @@ def token_counter(recipe: Recipe) -> Callable[[Record], int] | None:
 
     def count(record: Record) -> int:
         answers = [turn.text for turn in record.turns if turn.role == "assistant"]
-        return sum(len(tokenizer.encode(answer, add_special_tokens=False)) + END_OF_TURN for answer in answers)
+        return sum(
+            len(tokenizer.encode(answer, add_special_tokens=False)) + END_OF_TURN
+            for answer in answers
+        )
 
     return count

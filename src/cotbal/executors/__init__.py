@@ -1,12 +1,13 @@
 """Where work runs: one file a place, behind one contract.
 
-An executor module offers `run(jobs, resources) -> Iterator[Outcome]`: it starts every job's command, yields an outcome
-as each ends (in any order), never stops because one job failed, and stops all that it started when it is closed or
-interrupted. A job is a JSON file and an argv, so a place needs nothing but a shared directory.
+An executor module offers `run(jobs, resources) -> Iterator[Outcome]`: it starts every job's
+command, yields an outcome as each ends (in any order), never stops because one job failed, and
+stops all that it started when it is closed or interrupted. A job is a JSON file and an argv, so a
+place needs nothing but a shared directory.
 
-Where jobs outlive the process that started them (a queue of another program), the executor writes a `Place` into the
-directory of every job, goes on with jobs that it finds alive there, and offers two more functions: `standings(ids)
--> {id: Standing}` of those that are alive, and `cancel(ids)`.
+Where jobs outlive the process that started them (a queue of another program), the executor writes a
+`Place` into the directory of every job, goes on with jobs that it finds alive there, and offers two
+more functions: `standings(ids) -> {id: Standing}` of those that are alive, and `cancel(ids)`.
 """
 
 from __future__ import annotations
@@ -21,10 +22,17 @@ from cotbal.rundir import read_json, write_json
 from cotbal.sections import ResourcesSection
 
 PARENT = "COTBAL_PARENT"  # process that a worker must not outlive
-PREEMPTIBLE = "COTBAL_PREEMPTIBLE"  # set: at SIGTERM a worker saves a checkpoint and ends with the exit code STOPPED
+PREEMPTIBLE = (  # set: at SIGTERM a worker saves a checkpoint and ends with the exit code STOPPED
+    "COTBAL_PREEMPTIBLE"
+)
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h
 PLACE = "place.json"
-PASSED_ON = ("COTBAL_", "HF_", "PYTHONPATH", "TOKENIZERS_")  # variables of the driver that jobs on other machines get
+PASSED_ON = (
+    "COTBAL_",
+    "HF_",
+    "PYTHONPATH",
+    "TOKENIZERS_",
+)  # variables of the driver that jobs on other machines get
 
 
 @dataclass(frozen=True)
@@ -107,7 +115,8 @@ def recorded_place(directory: Path) -> Place | None:
 
 
 def forget_place(directory: Path) -> None:
-    """The job is over, or is called back; a driver that still waits for it does not send it again."""
+    """The job is over, or is called back; a driver that still waits for it does not send it
+    again."""
     (directory / PLACE).unlink(missing_ok=True)
 
 
@@ -118,13 +127,17 @@ def passed_on() -> dict[str, str]:
 
 def thread_environment(threads: int) -> dict[str, str]:
     """Variables that keep numerical libraries to `threads` threads."""
-    return {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    return {
+        name: str(threads)
+        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    }
 
 
 def log_tail(log: Path, lines: int = 15) -> str:
     """The last lines of a log, for an error message; what the worker says failed comes last.
 
-    A launcher of several ranks ends its log with a summary of its own, from which the reason has scrolled away.
+    A launcher of several ranks ends its log with a summary of its own, from which the reason has
+    scrolled away.
     """
     if not log.exists():
         return "(no log was written)"

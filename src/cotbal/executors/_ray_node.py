@@ -1,4 +1,6 @@
-"""What Ray does on a node for a job: start its command and watch over it. Texts and numbers go in and out."""
+"""What Ray does on a node for a job: start its command and watch over it. Texts and numbers go in
+and out.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ Ended = tuple[int, float, str]
 
 
 def meeting() -> tuple[str, str]:
-    """Address of this node, and a port of it that is free: where the ranks of a run find each other."""
+    """Address of this node, and a port of it that is free: where the ranks of a run find each
+    other.
+    """
     import ray
 
     with socket.socket() as one:
@@ -25,7 +29,9 @@ def meeting() -> tuple[str, str]:
         return ray.util.get_node_ip_address(), str(one.getsockname()[1])
 
 
-def do(argv: Sequence[str], directory: str, environment: Mapping[str, str], met: tuple[str, str] | None) -> Ended:
+def do(
+    argv: Sequence[str], directory: str, environment: Mapping[str, str], met: tuple[str, str] | None
+) -> Ended:
     """Carry out a command on this node.
 
     Args:

@@ -25,7 +25,8 @@ def end_of(directory: Path, job: str) -> End | None:
 
 
 def fault_of(entry: Entry | None, end: End | None) -> tuple[str, str] | None:
-    """Why a job is not to be sent again whatever the run has reached, and the log that says more."""
+    """Why a job is not to be sent again whatever the run has reached, and the log that says
+    more."""
     if end is not None and end[0] == SETUP:
         return f"failed in resources.setup with exit code {end[1]}", LOG
     if entry is not None and entry.state in OWN_FAULTS:

@@ -15,23 +15,48 @@ from cotbal.errors import CotbalError
 
 SECONDS = 60  # for a command; then the controller counts as silent
 FORMAT = "%i|%T|%N|%r|%j"  # a name may hold anything, so it comes last
-# By sbatch(1), squeue(1), "JOB STATE CODES"; every other state means that Slurm still has plans for the job.
+# By sbatch(1), squeue(1), "JOB STATE CODES"; every other state means that Slurm still has plans for
+# the job.
 ENDED = frozenset(
-    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
-     "TIMEOUT"}
-)  # fmt: skip
-WAITING = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
-# Why a job waits that Slurm could not start (its node died meanwhile, its prolog failed): until somebody releases it.
+    {
+        "BOOT_FAIL",
+        "CANCELLED",
+        "COMPLETED",
+        "DEADLINE",
+        "FAILED",
+        "NODE_FAIL",
+        "OUT_OF_MEMORY",
+        "PREEMPTED",
+        "REVOKED",
+        "TIMEOUT",
+    }
+)
+WAITING = frozenset(
+    {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"}
+)
+# Why a job waits that Slurm could not start (its node died meanwhile, its prolog failed): until
+# somebody releases it.
 GIVEN_UP = "launch failed requeued held"
-# What the commands say when the controller does not answer; whatever else sbatch refuses, it refuses for good.
+# What the commands say when the controller does not answer; whatever else sbatch refuses, it
+# refuses for good.
 AWAY = (
-    "contact slurm controller", "timed out", "refused", "zero bytes", "standby", "temporarily", "connection failure",
-    "resolve", "no route", "reset by peer", "transport endpoint",
-)  # fmt: skip
-# What it says to somebody who has as many jobs in the queue as he may have, in the words of old and new versions.
+    "contact slurm controller",
+    "timed out",
+    "refused",
+    "zero bytes",
+    "standby",
+    "temporarily",
+    "connection failure",
+    "resolve",
+    "no route",
+    "reset by peer",
+    "transport endpoint",
+)
+# What it says to somebody who has as many jobs in the queue as he may have, in the words of old and
+# new versions.
 FULL = ("submitjob", "job submit limit")
-# Variables that say which Slurm; the others of these names describe the job that we are in, if we are in one, or what
-# somebody wants to see of the queue, and would change what the programs do.
+# Variables that say which Slurm; the others of these names describe the job that we are in, if we
+# are in one, or what somebody wants to see of the queue, and would change what the programs do.
 KEPT = ("SLURM_CLUSTERS", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
 DROPPED = ("SLURM_", "SQUEUE_", "SCANCEL_", "SBATCH_ARRAY_INX", "SBATCH_WAIT")
 
@@ -69,7 +94,9 @@ class Entry:
 
     @property
     def given_up(self) -> bool:
-        """Whether Slurm failed to start it and holds it back; a job that a person holds is another matter."""
+        """Whether Slurm failed to start it and holds it back; a job that a person holds is another
+        matter.
+        """
         return self.alive and self.reason.strip("()").replace("_", " ").lower() == GIVEN_UP
 
 
@@ -79,9 +106,13 @@ def need_programs() -> None:
     Raises:
         CotbalError: one is not on this machine.
     """
-    missing = [program for program in ("sbatch", "squeue", "scancel") if shutil.which(program) is None]
+    missing = [
+        program for program in ("sbatch", "squeue", "scancel") if shutil.which(program) is None
+    ]
     if missing:
-        raise CotbalError(f"expected Slurm's program {missing[0]} on this machine; found none on the PATH")
+        raise CotbalError(
+            f"expected Slurm's program {missing[0]} on this machine; found none on the PATH"
+        )
 
 
 def parse(listing: str) -> list[Entry]:
@@ -90,7 +121,8 @@ def parse(listing: str) -> list[Entry]:
 
 
 def look() -> list[Entry]:
-    """All jobs of this user that the controller knows; those that ended a few minutes ago are among them.
+    """All jobs of this user that the controller knows; those that ended a few minutes ago are among
+    them.
 
     Raises:
         Silent: it does not answer.
@@ -129,12 +161,14 @@ def send(options: Sequence[str], script: Path) -> str:
     """Submit a batch script; the id of the job.
 
     Raises:
-        Silent: the controller did not answer, or the answer was lost: the job may be in the queue all the same.
+        Silent: the controller did not answer, or the answer was lost: the job may be in the queue
+            all the same.
         Full: there is no room for it among the jobs of this user.
         CotbalError: Slurm refused the job.
     """
     done = _ask(["sbatch", "--parsable", *options, str(script)])
-    # A site's own program in front of sbatch may say more than the id, and the name of the cluster may follow it.
+    # A site's own program in front of sbatch may say more than the id, and the name of the cluster
+    # may follow it.
     ids = re.findall(r"^(\d+)(?:;\S*)?$", done.stdout, re.MULTILINE)
     if done.returncode == 0 and ids:
         return str(ids[-1])
@@ -164,11 +198,19 @@ def stop(ids: Sequence[str]) -> None:
 def _ask(argv: list[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
-            argv, stdin=subprocess.DEVNULL, capture_output=True, encoding="utf-8", errors="replace", check=False,
-            timeout=SECONDS, env={k: v for k, v in os.environ.items() if k in KEPT or not k.startswith(DROPPED)},
-        )  # fmt: skip
+            argv,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+            timeout=SECONDS,
+            env={k: v for k, v in os.environ.items() if k in KEPT or not k.startswith(DROPPED)},
+        )
     except FileNotFoundError:
-        raise CotbalError(f"expected Slurm's program {argv[0]} on this machine; found none") from None
+        raise CotbalError(
+            f"expected Slurm's program {argv[0]} on this machine; found none"
+        ) from None
     except subprocess.TimeoutExpired:
         raise Silent(f"{argv[0]}: no answer in {SECONDS} s") from None
 

@@ -1,4 +1,6 @@
-"""What Slurm is given for one job: the options of sbatch and the batch script, as pure functions of the job."""
+"""What Slurm is given for one job: the options of sbatch and the batch script, as pure functions of
+the job.
+"""
 
 from __future__ import annotations
 
@@ -32,17 +34,24 @@ def name_of(job: Job) -> str:
 def options(job: Job) -> tuple[str, ...]:
     """Options of sbatch; those of the recipe come last, so that they win.
 
-    A job waits for others of its name (`singleton`): one may have been sent whose id never arrived here.
+    A job waits for others of its name (`singleton`): one may have been sent whose id never arrived
+    here.
 
     Raises:
         CotbalError: Slurm cannot write into the directory of the job.
     """
     needs, directory = job.needs, job.directory.resolve()
     found = [
-        f"--job-name={name_of(job)}", f"--chdir={directory}", f"--output={_pattern(directory / LOG)}",
-        "--open-mode=append", "--requeue", "--dependency=singleton", f"--nodes={needs.nodes}", "--ntasks-per-node=1",
+        f"--job-name={name_of(job)}",
+        f"--chdir={directory}",
+        f"--output={_pattern(directory / LOG)}",
+        "--open-mode=append",
+        "--requeue",
+        "--dependency=singleton",
+        f"--nodes={needs.nodes}",
+        "--ntasks-per-node=1",
         f"--signal=TERM@{_save_seconds(needs)}",
-    ]  # fmt: skip
+    ]
     if needs.gpus:
         found.append(f"--gres=gpu:{needs.gpus // needs.nodes}")
     if needs.cpus:
@@ -63,15 +72,19 @@ def _save_seconds(needs: ResourcesSection) -> int:
 def _pattern(path: Path) -> str:
     """A file name in which Slurm fills in nothing."""
     if "\\" in str(path):
-        raise CotbalError(f"{path}: expected a path without a backslash, which Slurm removes from the names of files")
+        raise CotbalError(
+            f"{path}: expected a path without a backslash, which Slurm removes from the names of"
+            " files"
+        )
     return str(path).replace("%", "%%")
 
 
 def script(job: Job, environment: Mapping[str, str]) -> str:
     """The batch script: set up, do the run on every node, and leave a note of how it ended.
 
-    What the driver passes on stands in it too, since the cluster may let nothing of the environment through. The run is
-    a step of its own (`srun`), because that is what Slurm signals before it takes the node away.
+    What the driver passes on stands in it too, since the cluster may let nothing of the environment
+    through. The run is a step of its own (`srun`), because that is what Slurm signals before it
+    takes the node away.
     """
     directory = job.directory.resolve()
     variables = {**environment, PREEMPTIBLE: "1"}
@@ -98,11 +111,23 @@ def _exports(variables: Mapping[str, str]) -> list[str]:
 
 def _steps(job: Job, log: Path) -> list[str]:
     needs = job.needs
-    cores = (f"--cpus-per-task={needs.cpus}",) if needs.cpus else ()  # srun does not take it from sbatch any more
+    cores = (
+        (f"--cpus-per-task={needs.cpus}",) if needs.cpus else ()
+    )  # srun does not take it from sbatch any more
     step = shlex.join(
-        ["srun", "--export=ALL", "--mpi=none", "--kill-on-bad-exit=1", "--input=none", f"--nodes={needs.nodes}",
-         f"--ntasks={needs.nodes}", *cores, f"--output={_pattern(log)}", "--open-mode=append"]
-    )  # fmt: skip
+        [
+            "srun",
+            "--export=ALL",
+            "--mpi=none",
+            "--kill-on-bad-exit=1",
+            "--input=none",
+            f"--nodes={needs.nodes}",
+            f"--ntasks={needs.nodes}",
+            *cores,
+            f"--output={_pattern(log)}",
+            "--open-mode=append",
+        ]
+    )
     if needs.nodes == 1:
         return [f"{step} {shlex.join(launched(job.command, needs))}"]
     return [
@@ -115,4 +140,6 @@ def _steps(job: Job, log: Path) -> list[str]:
 def _filled_in(words: tuple[str, ...]) -> str:
     """A command line in which only what stands for the node is filled in."""
     open_words = {MAIN.rank, MAIN.address, MAIN.port}
-    return " ".join(f'"{word}"' if word.partition("=")[2] in open_words else shlex.quote(word) for word in words)
+    return " ".join(
+        f'"{word}"' if word.partition("=")[2] in open_words else shlex.quote(word) for word in words
+    )

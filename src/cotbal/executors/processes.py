@@ -19,7 +19,9 @@ CPU_WORKERS = 2  # two processes of half the cores each beat one with all of the
 
 @dataclass(frozen=True)
 class _Slot:
-    """A place for one job at a time: a GPU, or a share of the cores; a job of several GPUs takes several."""
+    """A place for one job at a time: a GPU, or a share of the cores; a job of several GPUs takes
+    several.
+    """
 
     device: str | None
     threads: int
@@ -34,7 +36,8 @@ class _Running:
 
 
 def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
-    """Run the jobs, the longest first, as many at a time as there are slots; yield outcomes as they end.
+    """Run the jobs, the longest first, as many at a time as there are slots; yield outcomes as they
+    end.
 
     Raises:
         CotbalError: a job needs several nodes, or more GPUs than this machine has.
@@ -42,7 +45,9 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     return _run(jobs, resources, *_places(jobs, resources))
 
 
-def _run(jobs: Sequence[Job], resources: Resources, free: list[_Slot], most: int) -> Iterator[Outcome]:
+def _run(
+    jobs: Sequence[Job], resources: Resources, free: list[_Slot], most: int
+) -> Iterator[Outcome]:
     waiting = sorted(jobs, key=lambda job: -job.cost)
     running: list[_Running] = []
     try:
@@ -71,15 +76,18 @@ def _places(jobs: Sequence[Job], resources: Resources) -> tuple[list[_Slot], int
     largest = max(map(_slots_of, jobs), default=1)
     nodes = max((job.needs.nodes for job in jobs), default=1)
     if nodes > 1:
-        raise CotbalError(f"resources.nodes: expected 1 on this machine; found {nodes}: use --on slurm or --on ray")
+        raise CotbalError(
+            f"resources.nodes: expected 1 on this machine; found {nodes}: use --on slurm or"
+            " --on ray"
+        )
     if largest == 1:
         found = slots(resources, len(jobs))
         return found, len(found)
     gpus = visible_gpus()
     if largest > len(gpus):
         raise CotbalError(
-            f"resources.gpus: expected at most the {len(gpus)} GPUs of this machine; found {largest} "
-            "(several processes without GPUs: gpus: 0 and ranks)"
+            f"resources.gpus: expected at most the {len(gpus)} GPUs of this machine; found"
+            f" {largest} (several processes without GPUs: gpus: 0 and ranks)"
         )
     return slots(replace(resources, workers=None), len(gpus)), resources.workers or len(gpus)
 
@@ -95,7 +103,9 @@ def _next(waiting: Sequence[Job], free: int) -> Job | None:
 
 def slots(resources: Resources, jobs: int) -> list[_Slot]:
     """The places that jobs can run in: one a GPU, otherwise `workers` shares of the CPU cores."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     gpus = visible_gpus()
     count = resources.workers or len(gpus) or min(CPU_WORKERS, cores)
     threads = resources.threads or max(1, cores // count)
@@ -104,7 +114,9 @@ def slots(resources: Resources, jobs: int) -> list[_Slot]:
 
 
 def visible_gpus() -> list[str]:
-    """Ids of the NVIDIA GPUs that this process may use, asked from the driver so that torch need not be loaded."""
+    """Ids of the NVIDIA GPUs that this process may use, asked from the driver so that torch need
+    not be loaded.
+    """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [device for device in chosen.split(",") if device.strip() not in ("", "-1")]
@@ -117,10 +129,17 @@ def visible_gpus() -> list[str]:
 
 
 def _start(job: Job, taken: list[_Slot], resources: Resources) -> _Running:
-    threads = resources.threads or max(1, sum(slot.threads for slot in taken) // job.needs.processes)
+    threads = resources.threads or max(
+        1, sum(slot.threads for slot in taken) // job.needs.processes
+    )
     devices = [slot.device for slot in taken if slot.device is not None]
     chosen = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
-    environment = {**thread_environment(threads), **resources.environment, **chosen, PREEMPTIBLE: "1"}
+    environment = {
+        **thread_environment(threads),
+        **resources.environment,
+        **chosen,
+        PREEMPTIBLE: "1",
+    }
     process = start(launched(job.command, job.needs), job.directory, environment)
     return _Running(job, taken, process, time.monotonic())
 

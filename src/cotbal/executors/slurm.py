@@ -1,6 +1,8 @@
-"""One batch job of Slurm a run, through sbatch itself; what is known of it comes from squeue and from the run's files.
+"""One batch job of Slurm a run, through sbatch itself; what is known of it comes from squeue and
+from the run's files.
 
-Jobs outlive this process: whoever gives the same command again finds them in the queue by their names.
+Jobs outlive this process: whoever gives the same command again finds them in the queue by their
+names.
 """
 
 from __future__ import annotations
@@ -26,16 +28,31 @@ from cotbal.executors import (
 )
 from cotbal.executors._attempts import Attempts
 from cotbal.executors._slurm_ends import end_of, fault_of, how
-from cotbal.executors._slurm_queue import WAITING, Entry, Full, Silent, look, look_for, need_programs, send, stop
+from cotbal.executors._slurm_queue import (
+    WAITING,
+    Entry,
+    Full,
+    Silent,
+    look,
+    look_for,
+    need_programs,
+    send,
+    stop,
+)
 from cotbal.executors._slurm_script import END, LOG, SCRIPT, name_of, options, script
 from cotbal.rundir import write_text
 
 NAME = "slurm"
 TICK = 0.5  # seconds between looks at the files of the runs
 POLL, SLOWEST_POLL = 1.0, 30.0  # seconds between looks at the queue: more while nothing happens
-FIRST_ANSWER_SECONDS = 120.0  # that the controller may be away when a command starts; later it may be so for ever
-SETTLE_SECONDS = 5.0  # for files of another machine to be seen here after its job has left the queue
-LATE_SECONDS = 120.0  # for the note of a script that has ended well by the queue: file systems show it after a minute
+FIRST_ANSWER_SECONDS = (
+    120.0  # that the controller may be away when a command starts; later it may be so for ever
+)
+SETTLE_SECONDS = (
+    5.0  # for files of another machine to be seen here after its job has left the queue
+)
+# for the note of a script that has ended well by the queue: file systems show it after a minute
+LATE_SECONDS = 120.0
 STOP_SECONDS = 60.0  # for jobs that were called back to save and leave
 
 logger = logging.getLogger(__name__)
@@ -84,7 +101,9 @@ class _Queue:
 
     def named(self, name: str) -> Entry | None:
         """The job of this name that is alive."""
-        return next((entry for entry in self.entries.values() if entry.name == name and entry.alive), None)
+        return next(
+            (entry for entry in self.entries.values() if entry.name == name and entry.alive), None
+        )
 
     @property
     def holds_any(self) -> bool:
@@ -93,14 +112,16 @@ class _Queue:
 
 
 def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
-    """Send the jobs, the longest first, at most `workers` at a time; jobs of these runs in the queue are taken over.
+    """Send the jobs, the longest first, at most `workers` at a time; jobs of these runs in the
+    queue are taken over.
 
-    A job that was killed, preempted or lost with its node is sent again and goes on from its checkpoint, see
-    `cotbal.executors._attempts`. While the controller is away nothing is sent and nothing is given up.
+    A job that was killed, preempted or lost with its node is sent again and goes on from its
+    checkpoint, see `cotbal.executors._attempts`. While the controller is away nothing is sent and
+    nothing is given up.
 
     Raises:
-        CotbalError: there is no Slurm here, or, once it is iterated, its controller does not answer from the start, or
-            another user's jobs work on these runs.
+        CotbalError: there is no Slurm here, or, once it is iterated, its controller does not answer
+            from the start, or another user's jobs work on these runs.
     """
     if jobs:
         need_programs()
@@ -136,7 +157,10 @@ def _first_answer(queue: _Queue) -> None:
     deadline = time.monotonic() + FIRST_ANSWER_SECONDS
     while not queue.refresh():
         if time.monotonic() > deadline:
-            raise CotbalError(f"Slurm's controller has not answered for {FIRST_ANSWER_SECONDS:.0f} s; try again later")
+            raise CotbalError(
+                f"Slurm's controller has not answered for {FIRST_ANSWER_SECONDS:.0f} s; try again"
+                " later"
+            )
         time.sleep(TICK)
     queue.due = 0.0
 
@@ -148,12 +172,14 @@ def _need_none_of_others(jobs: Sequence[Job], queue: _Queue) -> None:
         job = places.get(entry.id)
         if job is not None and entry.alive and entry.name == name_of(job):
             raise CotbalError(
-                f"{job.directory}: this run is in the queue as job {entry.id} of another user; wait until "
-                "it has left, or have it called back"
+                f"{job.directory}: this run is in the queue as job {entry.id} of another user; wait"
+                " until it has left, or have it called back"
             )
 
 
-def _send_all(waiting: list[Attempts], sent: list[_Sent], queue: _Queue, resources: Resources) -> Iterator[Outcome]:
+def _send_all(
+    waiting: list[Attempts], sent: list[_Sent], queue: _Queue, resources: Resources
+) -> Iterator[Outcome]:
     """Send what may be sent; those that Slurm refuses have failed.
 
     Only after a fresh look at the queue, so that nothing is sent twice because an answer was lost.
@@ -190,7 +216,8 @@ def _send(job: Job, resources: Resources) -> str:
 
 
 def _look_at(one: _Sent, queue: _Queue, waiting: list[Attempts]) -> Outcome | None:
-    """How a job ended, if it did for good; one that has to be sent again is put among the waiting."""
+    """How a job ended, if it did for good; one that has to be sent again is put among the
+    waiting."""
     end, entry = end_of(one.job.directory, one.id), queue.entries.get(one.id)
     if end is not None and end[1] == 0:
         return _close(one, True, "")
@@ -220,7 +247,9 @@ def _taken_back(id: str) -> bool:
 
 
 def _is_over(one: _Sent, entry: Entry | None, answered: float, noted: bool) -> bool:
-    """Whether the job has left the queue, or is held back in it for good, and what it wrote can be seen here."""
+    """Whether the job has left the queue, or is held back in it for good, and what it wrote can be
+    seen here.
+    """
     if answered <= one.since:
         return False  # the queue was not looked at since
     if entry is not None and entry.alive and not entry.given_up:
@@ -242,8 +271,8 @@ def _close(one: _Sent, ok: bool, told: str, log: str = "log.txt") -> Outcome:
 def _call_back(jobs: Sequence[Job]) -> None:
     """Stop what is in the queue when the command is interrupted.
 
-    By name, since the interruption may have come before sbatch could tell the id; twice, since the controller may
-    still be about to take such a job in.
+    By name, since the interruption may have come before sbatch could tell the id; twice, since the
+    controller may still be about to take such a job in.
     """
     names = {name_of(job) for job in jobs}
     try:
@@ -252,7 +281,9 @@ def _call_back(jobs: Sequence[Job]) -> None:
             if ids := [entry.id for entry in look() if entry.alive and entry.name in names]:
                 cancel(ids)
     except CotbalError as error:
-        logger.warning("%s; the jobs stay in the queue, and the same command finds them there", error)
+        logger.warning(
+            "%s; the jobs stay in the queue, and the same command finds them there", error
+        )
         return
     for job in jobs:
         forget_place(job.directory)
@@ -273,18 +304,25 @@ def standings(ids: Sequence[str]) -> dict[str, Standing]:
 def _standing(entry: Entry) -> Standing:
     if entry.state in WAITING:
         return Standing("queued", f"waiting: {entry.reason}")
-    return Standing("running", f"on {entry.nodes}" + ("" if entry.state == "RUNNING" else f" ({entry.state})"))
+    return Standing(
+        "running", f"on {entry.nodes}" + ("" if entry.state == "RUNNING" else f" ({entry.state})")
+    )
 
 
 def cancel(ids: Sequence[str]) -> None:
-    """Call jobs back and wait until they have left; so do others of their names, whose ids were lost.
+    """Call jobs back and wait until they have left; so do others of their names, whose ids were
+    lost.
 
     Raises:
         CotbalError: the controller does not answer, or a job is another user's.
     """
     listed = look()
     names = {entry.name for entry in listed if entry.id in ids}
-    ids = list(dict.fromkeys([*ids, *(entry.id for entry in listed if entry.alive and entry.name in names)]))
+    ids = list(
+        dict.fromkeys(
+            [*ids, *(entry.id for entry in listed if entry.alive and entry.name in names)]
+        )
+    )
     stop(ids)
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:

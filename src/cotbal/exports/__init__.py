@@ -1,14 +1,15 @@
 """Weights for somebody else's trainer: one file a host, whose name is that of the module.
 
-A host module offers `write(order, out) -> Guide`: it writes the rows and the configuration that the host reads into
-the directory `out`, and says what the user must know to run it. Hosts differ in what they can carry, see
-docs/exports.md:
+A host module offers `write(order, out) -> Guide`: it writes the rows and the configuration that the
+host reads into the directory `out`, and says what the user must know to run it. Hosts differ in
+what they can carry, see docs/exports.md:
 
 * a weight a message, where the host multiplies losses by it;
-* otherwise the number of records: a task with the weight 1.6 is shown 1.6 times as often as with equal weights.
+* otherwise the number of records: a task with the weight 1.6 is shown 1.6 times as often as with
+  equal weights.
 
-Either way the numbers are scaled so that their mean over the mixture is 1 (`mean_one`), which keeps the length of
-training and the scale of the loss.
+Either way the numbers are scaled so that their mean over the mixture is 1 (`mean_one`), which keeps
+the length of training and the scale of the loss.
 """
 
 from __future__ import annotations
@@ -63,9 +64,15 @@ class Guide:
     def text(self) -> str:
         """The guide as Markdown."""
         parts = [
-            f"# Export for {self.host}", "\n".join(self.table), "## Run, in this directory", f"    {self.command}",
-            "## What the numbers do", _listed(self.meaning), "## What is not carried over", _listed(self.lost),
-        ]  # fmt: skip
+            f"# Export for {self.host}",
+            "\n".join(self.table),
+            "## Run, in this directory",
+            f"    {self.command}",
+            "## What the numbers do",
+            _listed(self.meaning),
+            "## What is not carried over",
+            _listed(self.lost),
+        ]
         return "\n\n".join(parts) + "\n"
 
 
@@ -80,14 +87,19 @@ def export(order: Order, host: str, out: Path) -> Guide:
         host: name of a module here, with `-` or `_`; or the dotted path of the user's own.
 
     Raises:
-        CotbalError: no such host, `out` holds something already, or the host cannot be served from this order.
+        CotbalError: no such host, `out` holds something already, or the host cannot be served from
+            this order.
     """
     module = plugins.load("cotbal.exports", host.replace("-", "_"))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise CotbalError(f"--out: {out} exists already and was left as it is; give another directory")
+        raise CotbalError(
+            f"--out: {out} exists already and was left as it is; give another directory"
+        )
     out = out.resolve()
     if out == Path.cwd():
-        raise CotbalError("--out: expected the name of a new directory; found the one that you are in")
+        raise CotbalError(
+            "--out: expected the name of a new directory; found the one that you are in"
+        )
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -102,11 +114,12 @@ def export(order: Order, host: str, out: Path) -> Guide:
 
 
 def mean_one(weights: Mapping[str, float], amounts: Mapping[str, float]) -> dict[str, float]:
-    """`w_t * sum_s a_s / sum_s (w_s a_s)`: the weights in proportion, their mean over the amounts 1.
+    """`w_t * sum_s a_s / sum_s (w_s a_s)`: the weights in proportion, their mean over the amounts
+    1.
 
-    With valid tokens as amounts, a host that divides the weighted sum of losses by the plain number of tokens keeps
-    the scale that it has without weights. With records as amounts, these are the times that every record of a task
-    is shown so that the number of records stays.
+    With valid tokens as amounts, a host that divides the weighted sum of losses by the plain number
+    of tokens keeps the scale that it has without weights. With records as amounts, these are the
+    times that every record of a task is shown so that the number of records stays.
     """
     factor = sum(amounts.values()) / sum(weight * amounts[task] for task, weight in weights.items())
     return {task: weight * factor for task, weight in weights.items()}

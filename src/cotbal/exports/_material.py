@@ -48,7 +48,8 @@ class Material:
     Attributes:
         recipe: where they stand.
         parts: the tasks, in the order of the recipe.
-        counted: `tokens` (valid ones), or `characters` where the recipe's model has no tokenizer here.
+        counted: `tokens` (valid ones), or `characters` where the recipe's model has no tokenizer
+            here.
         dropped: number of records left out because of their pictures.
     """
 
@@ -69,12 +70,16 @@ class Material:
 
     @property
     def copies(self) -> dict[str, float]:
-        """Task -> times that its records are shown, whose mean over the records of the mixture is 1."""
+        """Task -> times that its records are shown, whose mean over the records of the mixture is
+        1.
+        """
         return mean_one(self.weights, {part.name: float(part.size) for part in self.parts})
 
     def table(self, column: str, values: Mapping[str, float]) -> tuple[str, ...]:
         """A Markdown table of the tasks; `column` names `values`."""
-        rows = [f"| {p.name} | {p.size} | {p.weight:.4f} | {values[p.name]:.4f} |" for p in self.parts]
+        rows = [
+            f"| {p.name} | {p.size} | {p.weight:.4f} | {values[p.name]:.4f} |" for p in self.parts
+        ]
         return (f"| task | records | weight | {column} |", "|---|---|---|---|", *rows)
 
 
@@ -86,15 +91,21 @@ def open_material(order: Order) -> Material:
     """
     path = order.weights or order.run.weights
     if not path.exists():
-        raise CotbalError(f"{path}: expected weights, found none; run `cotbal balance` first, or give --weights")
+        raise CotbalError(
+            f"{path}: expected weights, found none; run `cotbal balance` first, or give --weights"
+        )
     weights = task_weights(order.recipe.mixture, read_weights(path))
     inputs = open_inputs(order.recipe)
     parts = []
     for task in order.recipe.mixture.tasks:
         records, portioned = open_records(task.train, default_cache()), inputs.portions[task.name]
-        length = inputs.tokens[task.name] if inputs.tokens else _characters(records, portioned.indices)
+        length = (
+            inputs.tokens[task.name] if inputs.tokens else _characters(records, portioned.indices)
+        )
         parts.append(Part(task.name, weights[task.name], records, portioned, length))
-    return Material(order.recipe, tuple(parts), "tokens" if inputs.tokens else "characters", len(inputs.dropped))
+    return Material(
+        order.recipe, tuple(parts), "tokens" if inputs.tokens else "characters", len(inputs.dropped)
+    )
 
 
 def _characters(records: Records, indices: np.ndarray) -> float:

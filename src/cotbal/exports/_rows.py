@@ -15,7 +15,9 @@ from cotbal.data.pictures import resolve
 from cotbal.data.sampling import permutation
 from cotbal.exports._material import Material, Part
 
-_MARKER = re.compile(rf"\n?{IMAGE}\n?")  # the line break beside a picture is the business of the host's template
+_MARKER = re.compile(
+    rf"\n?{IMAGE}\n?"
+)  # the line break beside a picture is the business of the host's template
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Row:
 
     Attributes:
         task: its name.
-        turns: with the task's instruction; the place of a picture is the marker `<image>`, without line breaks.
+        turns: with the task's instruction; the place of a picture is the marker `<image>`, without
+            line breaks.
         pictures: absolute paths, in the order of the markers.
     """
 
@@ -34,19 +37,27 @@ class Row:
 
 
 def rows(material: Material, copies: Mapping[str, float] | None = None) -> Iterator[Row]:
-    """Every kept record `copies[task]` times (once without), in an order that follows from the recipe's seed.
+    """Every kept record `copies[task]` times (once without), in an order that follows from the
+    recipe's seed.
 
-    A part of a time is the first records of the nested order, so that larger amounts hold smaller ones.
+    A part of a time is the first records of the nested order, so that larger amounts hold smaller
+    ones.
     """
-    picked = [_picked(part, 1.0 if copies is None else copies[part.name]) for part in material.parts]
+    picked = [
+        _picked(part, 1.0 if copies is None else copies[part.name]) for part in material.parts
+    ]
     part_of = np.repeat(np.arange(len(picked)), [len(indices) for indices in picked])
     indices = np.concatenate(picked)
     for place in permutation(len(indices), "export", material.recipe.file.optimization.seed):
         part = material.parts[part_of[place]]
         record = part.records[int(indices[place])]
         turns = with_instruction(record.turns, material.recipe.mixture[part.name].instruction)
-        pictures = tuple(str(resolve(material.recipe.images, name).resolve()) for name in record.images)
-        yield Row(part.name, tuple(Turn(t.role, _MARKER.sub(IMAGE, t.text)) for t in turns), pictures)
+        pictures = tuple(
+            str(resolve(material.recipe.images, name).resolve()) for name in record.images
+        )
+        yield Row(
+            part.name, tuple(Turn(t.role, _MARKER.sub(IMAGE, t.text)) for t in turns), pictures
+        )
 
 
 def count(part: Part, copies: float) -> int:
@@ -62,10 +73,14 @@ def _picked(part: Part, copies: float) -> np.ndarray:
 
 
 def parts_of(text: str, pictures: Iterator[str] | None = None) -> list[dict[str, Any]]:
-    """Text and picture parts of one turn, as chat templates read them; with `pictures`, a picture names its path."""
+    """Text and picture parts of one turn, as chat templates read them; with `pictures`, a picture
+    names its path.
+    """
     first, *others = text.split(IMAGE)
     found: list[dict[str, Any]] = [{"type": "text", "text": first}] if first else []
     for piece in others:
-        found.append({"type": "image"} if pictures is None else {"type": "image", "path": next(pictures)})
+        found.append(
+            {"type": "image"} if pictures is None else {"type": "image", "path": next(pictures)}
+        )
         found += [{"type": "text", "text": piece}] if piece else []
     return found

@@ -1,4 +1,6 @@
-"""The settings of a recipe in the words that the trainers of Hugging Face and those built on them share."""
+"""The settings of a recipe in the words that the trainers of Hugging Face and those built on them
+share.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,21 @@ NO_MODEL = "YOUR_MODEL"
 
 
 def model_of(recipe: Recipe) -> tuple[str, ModelSection]:
-    """The base checkpoint and the model section; a placeholder and defaults where the recipe trains nothing itself."""
+    """The base checkpoint and the model section; a placeholder and defaults where the recipe trains
+    nothing itself.
+    """
     section = recipe.file.model
-    return (NO_MODEL, ModelSection(checkpoint=NO_MODEL)) if section is None else (recipe.checkpoint, section)
+    return (
+        (NO_MODEL, ModelSection(checkpoint=NO_MODEL))
+        if section is None
+        else (recipe.checkpoint, section)
+    )
 
 
 def training_arguments(recipe: Recipe) -> dict[str, Any]:
-    """Fields of `transformers.TrainingArguments`, but for warm-up, whose field differs between versions."""
+    """Fields of `transformers.TrainingArguments`, but for warm-up, whose field differs between
+    versions.
+    """
     s = recipe.file.optimization
     return {
         "num_train_epochs": s.epochs,
@@ -32,13 +42,17 @@ def training_arguments(recipe: Recipe) -> dict[str, Any]:
 
 
 def tuned(section: ModelSection) -> str:
-    """`lora` where the language model is trained so, otherwise `full`; hosts have one answer for all parts."""
+    """`lora` where the language model is trained so, otherwise `full`; hosts have one answer for
+    all parts.
+    """
     return "lora" if section.language == "lora" else "full"
 
 
 def frozen(section: ModelSection) -> dict[str, bool]:
     """Part of the model -> whether it stays as it is."""
-    return {part: getattr(section, part) == "frozen" for part in ("vision", "projector", "language")}
+    return {
+        part: getattr(section, part) == "frozen" for part in ("vision", "projector", "language")
+    }
 
 
 def remarks(recipe: Recipe, freezes: bool) -> list[str]:
@@ -49,15 +63,24 @@ def remarks(recipe: Recipe, freezes: bool) -> list[str]:
     """
     checkpoint, section = model_of(recipe)
     found = [
-        "The batch size is that of one device: on k devices, divide gradient_accumulation_steps by k.",
-        "Pictures are named by absolute path and opened by the host, which may turn them or show transparency "
-        "otherwise than cotbal does.",
+        (
+            "The batch size is that of one device: on k devices, divide gradient_accumulation_steps"
+            " by k."
+        ),
+        (
+            "Pictures are named by absolute path and opened by the host, which may turn them or"
+            " show transparency otherwise than cotbal does."
+        ),
     ]
     if checkpoint == NO_MODEL:
         found.append(f"The recipe names no model: put yours in place of {NO_MODEL}.")
     ways = {part: getattr(section, part) for part in ("vision", "projector", "language")}
-    if len({way for way in ways.values() if way != "frozen"}) > 1 or (not freezes and "frozen" in ways.values()):
+    if len({way for way in ways.values() if way != "frozen"}) > 1 or (
+        not freezes and "frozen" in ways.values()
+    ):
         found.append(
-            "How the parts are trained: " + ", ".join(f"{part} {way}" for part, way in ways.items()) + " in the recipe."
+            "How the parts are trained: "
+            + ", ".join(f"{part} {way}" for part, way in ways.items())
+            + " in the recipe."
         )
     return found

@@ -2,11 +2,12 @@
 
 Read in the sources of 0.9.5:
 
-* the trainer that it starts by default has no field for a weight (`data/converter.py`), and probabilities of its own
-  (`mix_strategy`, `interleave_probs`) repeat or drop records by chance, so rows are repeated here instead;
-* the trainer behind `USE_V1=1` reads `loss_weight` of a message, but divides each micro-batch by its own sum of
-  weights (`v1/trainers/sft_trainer.py`): with one record a micro-batch weights cancel, and it reads no pictures
-  (`v1/core/utils/rendering.py`).
+* the trainer that it starts by default has no field for a weight (`data/converter.py`), and
+  probabilities of its own (`mix_strategy`, `interleave_probs`) repeat or drop records by chance, so
+  rows are repeated here instead;
+* the trainer behind `USE_V1=1` reads `loss_weight` of a message, but divides each micro-batch by
+  its own sum of weights (`v1/trainers/sft_trainer.py`): with one record a micro-batch weights
+  cancel, and it reads no pictures (`v1/core/utils/rendering.py`).
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ _ENTRY = {
     "formatting": "sharegpt",
     "columns": {"messages": "messages", "images": "images"},
     "tags": {
-        "role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant",
+        "role_tag": "role",
+        "content_tag": "content",
+        "user_tag": "user",
+        "assistant_tag": "assistant",
         "system_tag": "system",
     },
-}  # fmt: skip
+}
 
 
 def write(order: Order, out: Path) -> Guide:
@@ -44,19 +48,29 @@ def write(order: Order, out: Path) -> Guide:
     write_json(out / "dataset_info.json", {"cotbal": _ENTRY})
     write_text(out / "train.yaml", yaml.safe_dump(dict(_arguments(order.recipe)), sort_keys=False))
     return Guide(
-        f"LLaMA-Factory (format of {VERSION})", material.table("times shown", material.copies),
+        f"LLaMA-Factory (format of {VERSION})",
+        material.table("times shown", material.copies),
         "llamafactory-cli train train.yaml",
         (
-            "LLaMA-Factory has no weights that would act, so they are carried by the number of rows.",
+            (
+                "LLaMA-Factory has no weights that would act, so they are carried by the number of"
+                " rows."
+            ),
             *MEANING,
-            "Its loss is the mean over the tokens of a micro-batch, then the mean over the micro-batches of a step: "
-            "with small ones, tasks with short answers count for more than in cotbal.",
+            (
+                "Its loss is the mean over the tokens of a micro-batch, then the mean over the"
+                " micro-batches of a step: with small ones, tasks with short answers count for more"
+                " than in cotbal."
+            ),
         ),
         (
             *remarks(order.recipe, freezes=True),
-            "Set `template` in train.yaml to the name that LLaMA-Factory has for the model, such as qwen2_vl.",
+            (
+                "Set `template` in train.yaml to the name that LLaMA-Factory has for the model,"
+                " such as qwen2_vl."
+            ),
         ),
-    )  # fmt: skip
+    )
 
 
 def _message_row(row: Row) -> dict[str, Any]:
@@ -66,14 +80,27 @@ def _message_row(row: Row) -> dict[str, Any]:
 
 def _arguments(recipe: Recipe) -> Iterator[tuple[str, Any]]:
     checkpoint, section = model_of(recipe)
-    yield from {"model_name_or_path": checkpoint, "stage": "sft", "do_train": True, "template": "YOUR_TEMPLATE"}.items()
+    yield from {
+        "model_name_or_path": checkpoint,
+        "stage": "sft",
+        "do_train": True,
+        "template": "YOUR_TEMPLATE",
+    }.items()
     yield from {"dataset": "cotbal", "dataset_dir": ".", "cutoff_len": section.max_length}.items()
     yield "finetuning_type", tuned(section)
     if tuned(section) == "lora":
         lora = section.lora
-        yield from {"lora_rank": lora.rank, "lora_alpha": round(lora.alpha), "lora_dropout": lora.dropout}.items()
+        yield from {
+            "lora_rank": lora.rank,
+            "lora_alpha": round(lora.alpha),
+            "lora_dropout": lora.dropout,
+        }.items()
     else:
-        names = {"vision": "vision_tower", "projector": "multi_modal_projector", "language": "language_model"}
+        names = {
+            "vision": "vision_tower",
+            "projector": "multi_modal_projector",
+            "language": "language_model",
+        }
         yield from ((f"freeze_{names[part]}", still) for part, still in frozen(section).items())
     yield from {"bf16": section.dtype == "bfloat16", "output_dir": "output"}.items()
     yield from training_arguments(recipe).items()

@@ -2,14 +2,17 @@
 
 With `r_t` records and the weight `w_t` of every task:
 
-* `times = w_t sum_s r_s / sum_s w_s r_s`: how often each record is shown, so that the number of records stays;
-* `probability = w_t r_t / sum_s w_s r_s`: share of the task among the rows, for trainers that draw rows.
+* `times = w_t sum_s r_s / sum_s w_s r_s`: how often each record is shown, so that the number of
+  records stays;
+* `probability = w_t r_t / sum_s w_s r_s`: share of the task among the rows, for trainers that draw
+  rows.
 
-Why that does what a weight on the loss does, and how far: a trainer that takes the mean over the tokens of large
-steps has in expectation the gradient `sum_t T_t g_t / sum_t T_t`, with `T_t` tokens of task t shown and `g_t` the
-mean gradient of one of them. Showing a task `w_t` times turns `T_t` into `w_t T_t`: the expected gradient of the
-weighted loss, Eq. 2 (importance sampling, Kahn and Marshall 1953). What differs is its variance: rows that come
-several times, or not at all, instead of rows that weigh more or less.
+Why that does what a weight on the loss does, and how far: a trainer that takes the mean over the
+tokens of large steps has in expectation the gradient `sum_t T_t g_t / sum_t T_t`, with `T_t` tokens
+of task t shown and `g_t` the mean gradient of one of them. Showing a task `w_t` times turns `T_t`
+into `w_t T_t`: the expected gradient of the weighted loss, Eq. 2 (importance sampling, Kahn and
+Marshall 1953). What differs is its variance: rows that come several times, or not at all, instead
+of rows that weigh more or less.
 """
 
 from __future__ import annotations
@@ -27,9 +30,15 @@ from cotbal.rundir import write_text
 KIND = Kind("task", "<quantity>", "ratios")
 COLUMNS = ("weight", "records", "times", "rows", "probability")
 MEANING = (
-    "A task is shown in proportion to its weight: in expectation the gradient of the weighted loss, but another "
-    "variance, since rows come several times or not at all instead of weighing more or less.",
-    "Approximate: exact on average over many steps alone, where the trainer takes the mean over all tokens of a step.",
+    (
+        "A task is shown in proportion to its weight: in expectation the gradient of the weighted"
+        " loss, but another variance, since rows come several times or not at all instead of"
+        " weighing more or less."
+    ),
+    (
+        "Approximate: exact on average over many steps alone, where the trainer takes the mean over"
+        " all tokens of a step."
+    ),
 )
 
 
@@ -38,17 +47,25 @@ def write(order: Order, out: Path) -> Guide:
     material = open_material(order)
     write_text(out / "ratios.csv", to_csv(KIND, _table(material)))
     return Guide(
-        "sampling ratios", material.table("times shown", material.copies),
-        'python -c "import csv; print([float(row[\'probability\']) for row in csv.DictReader(open(\'ratios.csv\'))])"',
+        "sampling ratios",
+        material.table("times shown", material.copies),
+        "python -c \"import csv; print([float(row['probability']) for row in"
+        " csv.DictReader(open('ratios.csv'))])\"",
         (
-            "`times` is how often each record is to be shown, and `rows` how many that makes; `probability` is the "
-            "share of the task among the rows, in the order of the recipe, as `datasets.interleave_datasets` takes it.",
+            (
+                "`times` is how often each record is to be shown, and `rows` how many that makes;"
+                " `probability` is the share of the task among the rows, in the order of the"
+                " recipe, as `datasets.interleave_datasets` takes it."
+            ),
             *MEANING,
-            "Where rows are drawn until the first task runs out, the epoch ends early: draw until all have run out, or "
-            "repeat the rows beforehand, as `--to llamafactory`, `axolotl` and `trl` do.",
+            (
+                "Where rows are drawn until the first task runs out, the epoch ends early: draw"
+                " until all have run out, or repeat the rows beforehand, as `--to llamafactory`,"
+                " `axolotl` and `trl` do."
+            ),
         ),
         ("Rows and pictures: only the numbers are written.",),
-    )  # fmt: skip
+    )
 
 
 def _table(material: Material) -> CsvTable:

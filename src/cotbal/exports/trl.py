@@ -1,10 +1,11 @@
 """TRL's SFTTrainer: no weights; every task is shown as often as its weight says.
 
 Read in the sources of 1.16.0: no column of a row weighs its loss, and further columns are dropped
-(`trainer/sft_trainer.py`, `_set_signature_columns_if_needed` and the collators); `fraction` of a mixture takes the
-first rows and never repeats one (`scripts/utils.py`), so rows are repeated here instead. Rows are of prompt and
-completion, because rows of messages train on the prompt and the pictures' placeholders too. Where cotbal can be
-imported, `cotbal.hosts.trl.TaskWeightedSFTTrainer` trains with the weights themselves.
+(`trainer/sft_trainer.py`, `_set_signature_columns_if_needed` and the collators); `fraction` of a
+mixture takes the first rows and never repeats one (`scripts/utils.py`), so rows are repeated here
+instead. Rows are of prompt and completion, because rows of messages train on the prompt and the
+pictures' placeholders too. Where cotbal can be imported, `cotbal.hosts.trl.TaskWeightedSFTTrainer`
+trains with the weights themselves.
 """
 
 from __future__ import annotations
@@ -55,16 +56,27 @@ def write(order: Order, out: Path) -> Guide:
     write_jsonl(out / "train.jsonl", found)
     write_text(out / "train.py", _script(order.recipe))
     return Guide(
-        f"TRL (format of {VERSION})", material.table("times shown", material.copies), "python train.py",
+        f"TRL (format of {VERSION})",
+        material.table("times shown", material.copies),
+        "python train.py",
         (
-            "SFTTrainer has no weights, so they are carried by the number of rows. To train with the weights "
-            "themselves, take `cotbal.hosts.trl.TaskWeightedSFTTrainer` in its place.",
+            (
+                "SFTTrainer has no weights, so they are carried by the number of rows. To train"
+                " with the weights themselves, take `cotbal.hosts.trl.TaskWeightedSFTTrainer` in"
+                " its place."
+            ),
             *MEANING,
-            "Its loss is the mean over the completion tokens of the whole optimizer step, as cotbal's is.",
-            "A conversation of several turns becomes one row a turn: TRL trains on the last answer of a row alone.",
+            (
+                "Its loss is the mean over the completion tokens of the whole optimizer step, as"
+                " cotbal's is."
+            ),
+            (
+                "A conversation of several turns becomes one row a turn: TRL trains on the last"
+                " answer of a row alone."
+            ),
         ),
         tuple(remarks(order.recipe, freezes=False)),
-    )  # fmt: skip
+    )
 
 
 def _split(row: Row, pictured: bool) -> Iterator[dict[str, Any]]:
@@ -80,7 +92,11 @@ def _split(row: Row, pictured: bool) -> Iterator[dict[str, Any]]:
 
 def _script(recipe: Recipe) -> str:
     checkpoint, section = model_of(recipe)
-    lora = {"r": section.lora.rank, "lora_alpha": section.lora.alpha, "lora_dropout": section.lora.dropout}
+    lora = {
+        "r": section.lora.rank,
+        "lora_alpha": section.lora.alpha,
+        "lora_dropout": section.lora.dropout,
+    }
     arguments = {
         "output_dir": "output",
         **training_arguments(recipe),
@@ -91,4 +107,6 @@ def _script(recipe: Recipe) -> str:
         "gradient_checkpointing": section.gradient_checkpointing,
     }
     chosen = pformat(lora, sort_dicts=False) if tuned(section) == "lora" else None
-    return _SCRIPT.format(lora=chosen, arguments=pformat(arguments, sort_dicts=False, width=100), model=checkpoint)
+    return _SCRIPT.format(
+        lora=chosen, arguments=pformat(arguments, sort_dicts=False, width=100), model=checkpoint
+    )

@@ -1,7 +1,8 @@
 """Result files of evaluation harnesses: one file a harness, whose name is that of the module.
 
-A harness module offers `read(directory) -> Evaluation`: everything that a model scored, as the harness wrote it, with
-whatever a reader of the numbers should know. It never rescales a number and never picks one of several.
+A harness module offers `read(directory) -> Evaluation`: everything that a model scored, as the
+harness wrote it, with whatever a reader of the numbers should know. It never rescales a number and
+never picks one of several.
 """
 
 from __future__ import annotations
@@ -50,5 +51,10 @@ class Evaluation:
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether JSON gave a number that a float can hold: no truth value, nothing infinite, not NaN."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    """Whether JSON gave a number that a float can hold: no truth value, nothing infinite, not
+    NaN."""
+    return (
+        isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and abs(value) <= sys.float_info.max
+    )

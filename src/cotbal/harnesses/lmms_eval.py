@@ -1,4 +1,5 @@
-"""lmms-eval (0.7.x): `<date>_results.json` and, with --log_samples, `<date>_samples_<task>.jsonl`."""
+"""lmms-eval (0.7.x): `<date>_results.json` and, with --log_samples,
+`<date>_samples_<task>.jsonl`."""
 
 from __future__ import annotations
 
@@ -21,11 +22,14 @@ def read(directory: Path) -> Evaluation:
     Raises:
         ScoresError: no result file, or one that is not what lmms-eval writes.
     """
-    files = sorted(path for path in directory.rglob("*_results.json") if RESULTS.fullmatch(path.name))
+    files = sorted(
+        path for path in directory.rglob("*_results.json") if RESULTS.fullmatch(path.name)
+    )
     if not files:
         raise ScoresError(
-            f"{directory}: expected the result files of lmms-eval (<date>_results.json); found none; note that "
-            "lmms-eval ends without an error when an evaluation fails, so look into its log"
+            f"{directory}: expected the result files of lmms-eval (<date>_results.json); found"
+            " none; note that lmms-eval ends without an error when an evaluation fails, so look"
+            " into its log"
         )
     found: dict[str, Benchmark] = {}
     warnings: list[str] = []
@@ -35,7 +39,8 @@ def read(directory: Path) -> Evaluation:
         for name, benchmark in _benchmarks(path, content).items():
             if name in found and found[name].metrics != benchmark.metrics:
                 warnings.append(
-                    f"{directory}: {name} was evaluated more than once; {path.name} is the newest, and read"
+                    f"{directory}: {name} was evaluated more than once; {path.name} is the newest,"
+                    " and read"
                 )
             found[name] = benchmark
     return Evaluation(directory, found, tuple(warnings))
@@ -48,21 +53,31 @@ def _content(path: Path) -> dict[str, Any]:
         raise ScoresError(f"{path}: expected a result file of lmms-eval; {error}") from None
     kinds = dict.fromkeys(("results", "n-samples", "config"), dict) | {"date": str}
     wrong = [
-        key for key, kind in kinds.items() if not isinstance(content, dict) or not isinstance(content.get(key), kind)
+        key
+        for key, kind in kinds.items()
+        if not isinstance(content, dict) or not isinstance(content.get(key), kind)
     ]
     if wrong or not all(isinstance(entry, dict) for entry in content["results"].values()):
         raise ScoresError(
-            f"{path}: expected a result file of lmms-eval 0.7, with {', '.join(kinds)}; found it without "
-            f"{', '.join(wrong) or 'a mapping of metrics a task'}"
+            f"{path}: expected a result file of lmms-eval 0.7, with {', '.join(kinds)}; found it"
+            f" without {', '.join(wrong) or 'a mapping of metrics a task'}"
         )
     return content
 
 
 def _limits(path: Path, content: Mapping[str, Any]) -> list[str]:
     limit, offset = content["config"].get("limit"), content["config"].get("offset")
-    said = [f"limit {limit:g}" if isinstance(limit, float) else f"limit {limit}"] if limit not in (None, -1) else []
+    said = (
+        [f"limit {limit:g}" if isinstance(limit, float) else f"limit {limit}"]
+        if limit not in (None, -1)
+        else []
+    )
     said += [f"offset {offset}"] if offset else []
-    return [f"{path}: evaluated with {' and '.join(said)}, so on a part of every benchmark"] if said else []
+    return (
+        [f"{path}: evaluated with {' and '.join(said)}, so on a part of every benchmark"]
+        if said
+        else []
+    )
 
 
 def _benchmarks(path: Path, content: Mapping[str, Any]) -> dict[str, Benchmark]:
@@ -76,7 +91,9 @@ def _benchmarks(path: Path, content: Mapping[str, Any]) -> dict[str, Benchmark]:
         found[name] = Benchmark(
             name,
             metrics,
-            frozenset(metric for metric in metrics if better.get(metric.partition(",")[0]) is False),
+            frozenset(
+                metric for metric in metrics if better.get(metric.partition(",")[0]) is False
+            ),
             counted if isinstance(counted, int) else None,
             _rows(path, name),
         )
@@ -89,14 +106,18 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _metrics(path: Path, task: str, entries: Mapping[str, Any]) -> dict[str, float]:
-    """`exact_match,none` is called `exact_match`; standard errors and what is no number are left out."""
+    """`exact_match,none` is called `exact_match`; standard errors and what is no number are left
+    out.
+    """
     metrics = {}
     for key, value in entries.items():
         metric, _, kept = key.partition(",")
         if "_stderr" in metric or isinstance(value, bool) or not isinstance(value, int | float):
             continue
         if not is_number(value):
-            raise ScoresError(f"{path}: expected a finite number for {task}, {key}; found {value!s:.40}")
+            raise ScoresError(
+                f"{path}: expected a finite number for {task}, {key}; found {value!s:.40}"
+            )
         metrics[metric if kept in ("none", "") else key] = float(value)
     return metrics
 
@@ -121,5 +142,7 @@ def _row(line: str, place: str) -> dict[str, Any]:
     except ValueError as error:
         raise ScoresError(f"{place}: expected one JSON value; {error}") from None
     if not isinstance(row, dict) or not isinstance(row.get("doc_id"), int):
-        raise ScoresError(f"{place}: expected an answer with a doc_id, as lmms-eval writes it; found {line[:60]}")
+        raise ScoresError(
+            f"{place}: expected an answer with a doc_id, as lmms-eval writes it; found {line[:60]}"
+        )
     return row

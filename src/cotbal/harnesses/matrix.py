@@ -1,4 +1,6 @@
-"""Evaluations of several runs as one score matrix, with the samples behind it where every score is their mean."""
+"""Evaluations of several runs as one score matrix, with the samples behind it where every score is
+their mean.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +12,19 @@ from cotbal.errors import ScoresError
 from cotbal.harnesses import Benchmark, Evaluation, Row, is_number
 from cotbal.scores import Samples, ScoreMatrix
 
-ROUNDING = 1e-6  # relative difference between a score and the mean of its samples that is arithmetic
-IDENTITY = ("doc_id", "target", "input")  # what tells one question from another in a file of samples
+ROUNDING = (
+    1e-6  # relative difference between a score and the mean of its samples that is arithmetic
+)
+IDENTITY = (
+    "doc_id",
+    "target",
+    "input",
+)  # what tells one question from another in a file of samples
 
 
-def score_matrix(runs: Mapping[str, Evaluation], columns: Mapping[str, tuple[str, str]]) -> tuple[ScoreMatrix, str]:
+def score_matrix(
+    runs: Mapping[str, Evaluation], columns: Mapping[str, tuple[str, str]]
+) -> tuple[ScoreMatrix, str]:
     """The score matrix of evaluated runs.
 
     Args:
@@ -22,16 +32,24 @@ def score_matrix(runs: Mapping[str, Evaluation], columns: Mapping[str, tuple[str
         columns: task -> benchmark and metric, as the harness calls them.
 
     Returns:
-        The matrix, and why it has no samples; samples are all there, or none are. Every sample is its own cluster:
-        harnesses do not say which questions share a picture, so intervals may be too narrow where several do.
+        The matrix, and why it has no samples; samples are all there, or none are. Every sample is
+        its own cluster: harnesses do not say which questions share a picture, so intervals may be
+        too narrow where several do.
 
     Raises:
-        ScoresError: a run lacks a benchmark or metric, asked another number of questions, or other ones, or the
-            metric is better when lower.
+        ScoresError: a run lacks a benchmark or metric, asked another number of questions, or other
+            ones, or the metric is better when lower.
     """
-    cells = {task: [_benchmark(run, found, *column) for run, found in runs.items()] for task, column in columns.items()}
-    values = np.array([[cell.metrics[columns[task][1]] for task, cell in zip(columns, row, strict=True)]
-                       for row in zip(*cells.values(), strict=True)])  # fmt: skip
+    cells = {
+        task: [_benchmark(run, found, *column) for run, found in runs.items()]
+        for task, column in columns.items()
+    }
+    values = np.array(
+        [
+            [cell.metrics[columns[task][1]] for task, cell in zip(columns, row, strict=True)]
+            for row in zip(*cells.values(), strict=True)
+        ]
+    )
     samples: dict[str, Samples] = {}
     reasons = []
     for task, (name, metric) in columns.items():
@@ -44,14 +62,18 @@ def score_matrix(runs: Mapping[str, Evaluation], columns: Mapping[str, tuple[str
     return matrix, "; ".join(reasons)
 
 
-def columns_of(runs: Mapping[str, Evaluation], wanted: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+def columns_of(
+    runs: Mapping[str, Evaluation], wanted: Mapping[str, str]
+) -> dict[str, tuple[str, str]]:
     """Task -> benchmark and metric.
 
     Args:
-        wanted: task -> `<benchmark>` or `<benchmark>:<metric>`; empty for every benchmark under its own name.
+        wanted: task -> `<benchmark>` or `<benchmark>:<metric>`; empty for every benchmark under its
+            own name.
 
     Raises:
-        ScoresError: no such benchmark or metric, or a benchmark with several metrics and none chosen.
+        ScoresError: no such benchmark or metric, or a benchmark with several metrics and none
+            chosen.
     """
     first_run, first = next(iter(runs.items()))
     columns = {}
@@ -59,11 +81,14 @@ def columns_of(runs: Mapping[str, Evaluation], wanted: Mapping[str, str]) -> dic
         # Names of benchmarks hold no colon, those of metrics may.
         name, _, metric = text.partition(":")
         if name not in first.benchmarks:
-            raise ScoresError(f"{first_run}: expected one of {', '.join(first.benchmarks)}; found {name!r}")
+            raise ScoresError(
+                f"{first_run}: expected one of {', '.join(first.benchmarks)}; found {name!r}"
+            )
         there = first.benchmarks[name].metrics
         if not metric and len(there) > 1:
             raise ScoresError(
-                f"{name} has several metrics, so expected --task {task}={name}:METRIC with one of {', '.join(there)}"
+                f"{name} has several metrics, so expected --task {task}={name}:METRIC with one of"
+                f" {', '.join(there)}"
             )
         columns[task] = (name, metric or next(iter(there)))
     return columns
@@ -78,7 +103,8 @@ def _benchmark(run: str, evaluation: Evaluation, name: str, metric: str) -> Benc
         raise ScoresError(f"{where}, {name}: expected {metric!r}; found {', '.join(found.metrics)}")
     if metric in found.lower_is_better:
         raise ScoresError(
-            f"{where}, {name}: {metric} is better when lower; weights need one that is better when higher"
+            f"{where}, {name}: {metric} is better when lower; weights need one that is better when"
+            " higher"
         )
     return found
 
@@ -88,8 +114,12 @@ def _samples(cells: list[Benchmark], metric: str, runs: tuple[str, ...]) -> Samp
     name = cells[0].name
     logged = all(cell.rows for cell in cells)
     for run, cell in zip(runs, cells, strict=True):
-        if cell.questions != cells[0].questions or (logged and _questions(cell) != _questions(cells[0])):
-            raise ScoresError(f"{name}: {run} and {runs[0]} were asked different questions; evaluate them alike")
+        if cell.questions != cells[0].questions or (
+            logged and _questions(cell) != _questions(cells[0])
+        ):
+            raise ScoresError(
+                f"{name}: {run} and {runs[0]} were asked different questions; evaluate them alike"
+            )
     if not logged:
         return "no file of samples"
     values = [_values(cell, metric) for cell in cells]
@@ -98,7 +128,14 @@ def _samples(cells: list[Benchmark], metric: str, runs: tuple[str, ...]) -> Samp
     stacked = np.array(values, dtype=float)
     scores = np.array([cell.metrics[metric] for cell in cells])
     # A few harness metrics are percentages of the mean of fractions.
-    scale = next((s for s in (1.0, 100.0) if np.allclose(s * stacked.mean(axis=1), scores, ROUNDING, ROUNDING)), None)
+    scale = next(
+        (
+            s
+            for s in (1.0, 100.0)
+            if np.allclose(s * stacked.mean(axis=1), scores, ROUNDING, ROUNDING)
+        ),
+        None,
+    )
     if scale is None:
         return "not the mean of its samples"
     within = bool((stacked >= 0).all() and (stacked <= 1).all())

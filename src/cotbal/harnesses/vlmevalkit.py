@@ -1,10 +1,11 @@
-"""VLMEvalKit: `<model>_<dataset>_acc.csv` and `_score.csv`, or `.json`, in a folder named after the model.
+"""VLMEvalKit: `<model>_<dataset>_acc.csv` and `_score.csv`, or `.json`, in a folder named after the
+model.
 
-Files in a folder of their own a run (`T<date>_G<commit>`) are read there too. A table with one row gives one metric a
-column. In a table with several rows the first column says what a row is about, and a metric is called
-`<row>:<column>`, such as `Overall:acc` of MM-Vet or `dev:Overall` of MMBench. Accuracies of choices are fractions,
-those of free answers are percentages: numbers are kept as they stand. Answers and scores of single questions are in
-Excel files, which are not read.
+Files in a folder of their own a run (`T<date>_G<commit>`) are read there too. A table with one row
+gives one metric a column. In a table with several rows the first column says what a row is about,
+and a metric is called `<row>:<column>`, such as `Overall:acc` of MM-Vet or `dev:Overall` of
+MMBench. Accuracies of choices are fractions, those of free answers are percentages: numbers are
+kept as they stand. Answers and scores of single questions are in Excel files, which are not read.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def read(directory: Path) -> Evaluation:
     """Every score file of one model.
 
     Raises:
-        ScoresError: none is there, a file cannot be read, or one dataset was scored twice with different numbers.
+        ScoresError: none is there, a file cannot be read, or one dataset was scored twice with
+            different numbers.
     """
     found: dict[str, Benchmark] = {}
     sources: dict[str, Path] = {}
@@ -38,14 +40,14 @@ def read(directory: Path) -> Evaluation:
         benchmark = Benchmark(name, _metrics(path))
         if name in found and found[name].metrics != benchmark.metrics:
             raise ScoresError(
-                f"{directory}: {name} was scored twice, with different numbers: {sources[name]} and {path}; "
-                "give the folder of one run"
+                f"{directory}: {name} was scored twice, with different numbers: {sources[name]} and"
+                f" {path}; give the folder of one run"
             )
         found[name], sources[name] = benchmark, path
     if not found:
         raise ScoresError(
-            f"{directory}: expected score files of VLMEvalKit (<model>_<dataset>_acc.csv, _score.csv or .json); "
-            "found none"
+            f"{directory}: expected score files of VLMEvalKit (<model>_<dataset>_acc.csv,"
+            " _score.csv or .json); found none"
         )
     return Evaluation(directory, found)
 
@@ -55,7 +57,8 @@ def _dataset(path: Path) -> str:
     model = folder.parent.name if RUN_FOLDER.fullmatch(folder.name) else folder.name
     if not path.name.startswith(f"{model}_"):
         raise ScoresError(
-            f"{path}: expected a file named {model}_<dataset>..., after its folder, as VLMEvalKit names it"
+            f"{path}: expected a file named {model}_<dataset>..., after its folder, as VLMEvalKit"
+            " names it"
         )
     stem = path.name.removeprefix(f"{model}_")
     return next(stem.removesuffix(suffix) for suffix in SUFFIXES if stem.endswith(suffix))
@@ -64,18 +67,26 @@ def _dataset(path: Path) -> str:
 def _metrics(path: Path) -> dict[str, float]:
     try:
         text = path.read_text(encoding="utf-8-sig")
-        rows = [json.loads(text)] if path.suffix == ".json" else list(csv.DictReader(io.StringIO(text)))
+        rows = (
+            [json.loads(text)]
+            if path.suffix == ".json"
+            else list(csv.DictReader(io.StringIO(text)))
+        )
     except (OSError, ValueError, csv.Error) as error:
         raise ScoresError(f"{path}: expected a score file of VLMEvalKit; {error}") from None
     if not rows or not all(isinstance(row, dict) for row in rows):
-        raise ScoresError(f"{path}: expected a table of scores with a header and a row; found something else")
+        raise ScoresError(
+            f"{path}: expected a table of scores with a header and a row; found something else"
+        )
     metrics: dict[str, float] = {}
     for row in rows:
         label = next((str(row[key]) for key in LABELS if key in row), None)
         prefix = "" if label is None or (len(rows) == 1 and label == "none") else f"{label}:"
         metrics |= {f"{prefix}{key}": value for key, value in _numbers(row).items()}
     if not metrics:
-        raise ScoresError(f"{path}: expected numbers; found {', '.join(map(str, rows[0]))} without any")
+        raise ScoresError(
+            f"{path}: expected numbers; found {', '.join(map(str, rows[0]))} without any"
+        )
     return metrics
 
 

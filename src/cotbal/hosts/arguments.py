@@ -17,14 +17,16 @@ LOG_LINES = 100  # at most about this many points a loss curve
 
 
 def micro_batches(settings: Optimization, ranks: int) -> tuple[int, int]:
-    """Rows of a micro-batch and micro-batches of a step on each rank; a step has the same rows on any number of ranks.
+    """Rows of a micro-batch and micro-batches of a step on each rank; a step has the same rows on
+    any number of ranks.
 
     Raises:
         CotbalError: the batch cannot be shared out evenly.
     """
     if settings.batch_size % ranks:
         raise CotbalError(
-            f"optimization.batch_size: expected a multiple of the {ranks} ranks of a run; found {settings.batch_size}"
+            f"optimization.batch_size: expected a multiple of the {ranks} ranks of a run; found"
+            f" {settings.batch_size}"
         )
     share = settings.batch_size // ranks
     micro = max(n for n in range(1, settings.micro_batch_size + 1) if share % n == 0)

@@ -1,8 +1,9 @@
-"""A picture for micro-batches of text alone, where the parameters of the vision tower are sharded over ranks.
+"""A picture for micro-batches of text alone, where the parameters of the vision tower are sharded
+over ranks.
 
-Ranks that hold shards of a module must all run it, forward and backward. A rank whose micro-batch holds no picture
-would skip the vision tower while the others wait for it (FSDP, DeepSpeed ZeRO-3). Plain data parallelism needs no
-such help.
+Ranks that hold shards of a module must all run it, forward and backward. A rank whose micro-batch
+holds no picture would skip the vision tower while the others wait for it (FSDP, DeepSpeed ZeRO-3).
+Plain data parallelism needs no such help.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ def with_blank_picture(
 ) -> Callable[[list[Any]], Batch]:
     """A collator that adds a row without any label to batches without a picture.
 
-    Such a row has no valid token, so it changes neither loss nor gradient, and its task does not matter; the log
-    counts it among `masked_rows`. Rows are packed afterwards: `packed(with_blank_picture(...), ...)`.
+    Such a row has no valid token, so it changes neither loss nor gradient, and its task does not
+    matter; the log counts it among `masked_rows`. Rows are packed afterwards:
+    `packed(with_blank_picture(...), ...)`.
 
     Args:
         collator: the one to wrap, with `with_task_ids` already around it.
@@ -40,8 +42,9 @@ def with_blank_picture(
         batch = collator([*rows, example])
         if len(batch["labels"]) != len(rows) + 1:
             raise CotbalError(
-                f"expected {len(rows) + 1} rows from the collator, found {len(batch['labels'])}: pack rows after the "
-                "blank picture was added, `packed(with_blank_picture(...), ...)`"
+                f"expected {len(rows) + 1} rows from the collator, found {len(batch['labels'])}:"
+                " pack rows after the blank picture was added, `packed(with_blank_picture(...),"
+                " ...)`"
             )
         batch["labels"][-1] = IGNORED
         return batch

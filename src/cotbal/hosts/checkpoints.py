@@ -23,9 +23,9 @@ SCHEDULER = "scheduler.pt"  # as the Trainer calls it
 class ExactCheckpoints(Trainer):
     """A Trainer that keeps what it has trained in its own way (see `trained_weights` and `shards`).
 
-    Under FSDP2 that takes the place of accelerate's files, which with LoRA leave out the parts trained in full, and
-    otherwise hold the frozen ones too. DeepSpeed writes and reads its own files, which are exact; FSDP1 is left to the
-    Trainer.
+    Under FSDP2 that takes the place of accelerate's files, which with LoRA leave out the parts
+    trained in full, and otherwise hold the frozen ones too. DeepSpeed writes and reads its own
+    files, which are exact; FSDP1 is left to the Trainer.
     """
 
     @property
@@ -58,13 +58,17 @@ class ExactCheckpoints(Trainer):
             save_trained(self.model, checkpoint)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """As the Trainer's; but with a partial checkpoint of stage 3 it would have DeepSpeed write the same twice."""
+        """As the Trainer's; but with a partial checkpoint of stage 3 it would have DeepSpeed write
+        the same twice.
+        """
         if not (_internal_call and self.zero_stage == 3 and not gathers_to_save(self)):
             super().save_model(output_dir, _internal_call)
         elif self.args.should_save:
             Path(output_dir or self.args.output_dir).mkdir(parents=True, exist_ok=True)
 
-    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None
+    ) -> Any:
         if resume_from_checkpoint is not None and self.is_deepspeed_enabled:
             expect_zero(Path(resume_from_checkpoint), self.zero_stage, self.args.world_size)
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
@@ -77,7 +81,9 @@ class ExactCheckpoints(Trainer):
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
         if self.by_fsdp2:
             return  # comes with the optimizer
         if self.sharded:
@@ -90,7 +96,9 @@ class ExactCheckpoints(Trainer):
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         load_shards(self.model, self.optimizer, Path(checkpoint))
-        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
+        self.lr_scheduler.load_state_dict(
+            torch.load(Path(checkpoint) / SCHEDULER, weights_only=True)
+        )
 
     def _load_best_model(self) -> None:
         if self.by_fsdp2:

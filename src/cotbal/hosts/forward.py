@@ -22,7 +22,8 @@ OURS = ("labels", "task_ids", MASKED_ROWS)  # fields of a batch that the model n
 def valid_token_losses(
     model: nn.Module, inputs: Batch, mask: Bool[Tensor, "row position"], whole: bool = False
 ) -> tuple[Any, Float[Tensor, " token"]]:
-    """The model's outputs, and the losses; logits of other positions are not made, if the model can do without.
+    """The model's outputs, and the losses; logits of other positions are not made, if the model can
+    do without.
 
     Args:
         model: as the trainer hands it over.
@@ -51,25 +52,30 @@ def logits_of(model: nn.Module, outputs: Any) -> Tensor:
     logits = getattr(outputs, "logits", None)
     if not isinstance(logits, Tensor):
         raise CotbalError(
-            f"expected logits from {type(unwrapped(model)).__name__}, found none: a fused or chunked loss is switched "
-            "on, which would leave the weights out. Switch it off (Liger: fused_linear_cross_entropy; TRL: "
-            'loss_type="nll")'
+            f"expected logits from {type(unwrapped(model)).__name__}, found none: a fused or"
+            " chunked loss is switched on, which would leave the weights out. Switch it off"
+            ' (Liger: fused_linear_cross_entropy; TRL: loss_type="nll")'
         )
     return logits
 
 
 def for_model(inputs: Batch) -> Batch:
-    """The fields for the model's forward: without our own, and without labels, or it would make a loss of its own."""
+    """The fields for the model's forward: without our own, and without labels, or it would make a
+    loss of its own.
+    """
     return {key: value for key, value in inputs.items() if key not in OURS} | {"use_cache": False}
 
 
 def takes_logits_mask(model: nn.Module) -> bool:
-    """Whether the model's forward can be asked for some logits only (`logits_to_keep`, transformers 5)."""
+    """Whether the model's forward can be asked for some logits only (`logits_to_keep`, transformers
+    5).
+    """
     return "logits_to_keep" in inspect.signature(unwrapped(model).forward).parameters
 
 
 def refuse_added_tokens(model: nn.Module) -> None:
-    """Stop where an adapter puts tokens before those of a row; prefix tuning adds none to the logits.
+    """Stop where an adapter puts tokens before those of a row; prefix tuning adds none to the
+    logits.
 
     Raises:
         CotbalError: it does.
@@ -77,8 +83,8 @@ def refuse_added_tokens(model: nn.Module) -> None:
     adapter = getattr(model, "active_peft_config", None)
     if adapter is not None and adapter.is_prompt_learning and adapter.peft_type != "PREFIX_TUNING":
         raise CotbalError(
-            f"{type(adapter).__name__} puts tokens of its own before those of a row, so that labels and losses would "
-            "not line up; take LoRA or prefix tuning"
+            f"{type(adapter).__name__} puts tokens of its own before those of a row, so that labels"
+            " and losses would not line up; take LoRA or prefix tuning"
         )
 
 
@@ -92,17 +98,21 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def without_dropout(model: nn.Module) -> Iterator[None]:
-    """Make two passes comparable: every layer in evaluation mode, the model itself still in training mode.
+    """Make two passes comparable: every layer in evaluation mode, the model itself still in
+    training mode.
 
-    So are layers in four bits (weights in whole numbers): on CPUs bitsandbytes takes evaluation for inference, stores
-    their weights in another order and rounds; the training would go on with these. And so are layers that keep no
-    activations (gradient checkpointing), which they do in training mode alone: without it the pass may not fit.
+    So are layers in four bits (weights in whole numbers): on CPUs bitsandbytes takes evaluation for
+    inference, stores their weights in another order and rounds; the training would go on with
+    these. And so are layers that keep no activations (gradient checkpointing), which they do in
+    training mode alone: without it the pass may not fit.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     model.training = True
     for module, mode in modes:
-        four_bits = not all(parameter.is_floating_point() for parameter in module.parameters(recurse=False))
+        four_bits = not all(
+            parameter.is_floating_point() for parameter in module.parameters(recurse=False)
+        )
         if four_bits or getattr(module, "gradient_checkpointing", False):
             module.training = mode
     try:
@@ -113,6 +123,10 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
 
 
 def low_precision(model: nn.Module) -> bool:
-    """Whether the forward pass rounds more coarsely than float32, by its parameters or by autocast."""
+    """Whether the forward pass rounds more coarsely than float32, by its parameters or by
+    autocast."""
     autocast = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
-    return autocast or not {parameter.dtype for parameter in model.parameters()} <= {torch.float32, torch.float64}
+    return autocast or not {parameter.dtype for parameter in model.parameters()} <= {
+        torch.float32,
+        torch.float64,
+    }

@@ -1,4 +1,6 @@
-"""What a weighting hears of every finished optimizer step, and how its state travels with the checkpoint."""
+"""What a weighting hears of every finished optimizer step, and how its state travels with the
+checkpoint.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +17,34 @@ from cotbal.weightings import Weighting
 
 KEY = "cotbal_weighting"  # in `trainer_state.json`; must not be the name of a callback's class
 ENOUGH = 10  # steps of a single task at the start of a training, to say so before it is over
-Observation = tuple[Float[np.ndarray, " task"], Int[np.ndarray, " task"]]  # mean losses and counts of a step
+Observation = tuple[
+    Float[np.ndarray, " task"], Int[np.ndarray, " task"]
+]  # mean losses and counts of a step
 
 logger = logging.getLogger(__name__)
 
 
 class Observer(TrainerCallback):
-    """Tells the weighting about every optimizer step, and keeps its state in the state of the trainer.
+    """Tells the weighting about every optimizer step, and keeps its state in the state of the
+    trainer.
 
-    transformers writes `state.stateful_callbacks` into `trainer_state.json` and reads it before `on_train_begin`.
+    transformers writes `state.stateful_callbacks` into `trainer_state.json` and reads it before
+    `on_train_begin`.
 
     Args:
         weighting: the method.
         tasks: names, in the order of its weights.
         finish_step: called once an optimizer step; the step's losses over all ranks.
-        cancels: whether a step divides by its weighted count, so that the weights do nothing where it holds one task.
+        cancels: whether a step divides by its weighted count, so that the weights do nothing where
+            it holds one task.
     """
 
     def __init__(
-        self, weighting: Weighting, tasks: Sequence[str], finish_step: Callable[[], Observation], cancels: bool
+        self,
+        weighting: Weighting,
+        tasks: Sequence[str],
+        finish_step: Callable[[], Observation],
+        cancels: bool,
     ) -> None:
         self.weighting = weighting
         self.tasks = list(tasks)
@@ -42,19 +53,27 @@ class Observer(TrainerCallback):
         self._fresh = weighting.state_dict()
         self._steps = self._alone = 0  # that were seen, and those of them that held one task
 
-    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Go on from the checkpoint, or from the beginning when the same trainer trains once more."""
-        self.weighting.load_state_dict(self._saved(state) if state.global_step and self._fresh else self._fresh)
+    def on_train_begin(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
+        """Go on from the checkpoint, or from the beginning when the same trainer trains once
+        more."""
+        self.weighting.load_state_dict(
+            self._saved(state) if state.global_step and self._fresh else self._fresh
+        )
         self._steps = self._alone = 0
         if self.weighting.starts >= state.max_steps and state.is_world_process_zero:
             logger.warning(
-                "the weights of %s move from step %d on, but this training has %d steps: all weights stay at 1",
+                "the weights of %s move from step %d on, but this training has %d steps: all"
+                " weights stay at 1",
                 type(self.weighting).__name__,
                 self.weighting.starts,
                 state.max_steps,
             )
 
-    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_step_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         """Observe the step, and hand over the state before a checkpoint may be written."""
         losses, counts = self.finish_step()
         self.weighting.observe(losses, counts)
@@ -63,7 +82,9 @@ class Observer(TrainerCallback):
             self._warn(state)
         state.stateful_callbacks[KEY] = {"tasks": self.tasks, "state": self.weighting.state_dict()}
 
-    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+    def on_train_end(
+        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
+    ) -> None:
         """Say once more, at the end of the log, if the weights had little chance to act."""
         if 2 * self._alone > self._steps:
             self._warn(state)
@@ -72,8 +93,9 @@ class Observer(TrainerCallback):
         different = np.ptp(self.weighting.weights(state.global_step)) > 0
         if self.cancels and different and state.is_world_process_zero:
             logger.warning(
-                "%d of %d optimizer steps held the tokens of a single task, where the weights do nothing: take larger "
-                "steps (batch size, accumulation) or shuffle the rows, or set normalizer='tokens'",
+                "%d of %d optimizer steps held the tokens of a single task, where the weights do"
+                " nothing: take larger steps (batch size, accumulation) or shuffle the rows, or set"
+                " normalizer='tokens'",
                 self._alone,
                 self._steps,
             )
@@ -83,13 +105,14 @@ class Observer(TrainerCallback):
         found: dict[str, Any] = saved["state"]
         if found.keys() != self._fresh.keys():
             raise CotbalError(
-                f"the checkpoint of step {state.global_step} holds no state of {type(self.weighting).__name__}, so its "
-                "weights would not be those of an uninterrupted training; resume with the weighting that wrote the "
-                "checkpoint, or start anew"
+                f"the checkpoint of step {state.global_step} holds no state of"
+                f" {type(self.weighting).__name__}, so its weights would not be those of an"
+                " uninterrupted training; resume with the weighting that wrote the checkpoint, or"
+                " start anew"
             )
         if saved["tasks"] != self.tasks:
             raise CotbalError(
-                f"the checkpoint of step {state.global_step} was written for the tasks {', '.join(saved['tasks'])}; "
-                f"found {', '.join(self.tasks)}"
+                f"the checkpoint of step {state.global_step} was written for the tasks"
+                f" {', '.join(saved['tasks'])}; found {', '.join(self.tasks)}"
             )
         return found

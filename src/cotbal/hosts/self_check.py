@@ -1,8 +1,9 @@
 """Start-of-run self-check: a changed weight must change the gradient, and by the predicted amount.
 
-Hosts lose weights silently: a dropped column, a flag left at its default, a denominator that cancels them. The check
-runs the host's own loss twice on real rows, once with one task's weight changed, and compares the change of the
-gradient with the predicted one: the gradient of the change itself, computed without the host's loss.
+Hosts lose weights silently: a dropped column, a flag left at its default, a denominator that
+cancels them. The check runs the host's own loss twice on real rows, once with one task's weight
+changed, and compares the change of the gradient with the predicted one: the gradient of the change
+itself, computed without the host's loss.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ from cotbal.hosts.forward import for_model, logits_of, low_precision, without_dr
 from cotbal.hosts.zero import size_of
 from cotbal.loss import predicting, token_counts, token_losses, token_tasks
 
-FACTOR = 4.0  # by which one task's weight is changed: large, so that the change stands out from rounding
+FACTOR = (
+    4.0  # by which one task's weight is changed: large, so that the change stands out from rounding
+)
 TOLERANCE = 0.02  # relative, float32; lost weights give 1
-LOW_PRECISION_TOLERANCE = 0.25  # bfloat16: gradients agree to about 0.01, their difference to several times that
+LOW_PRECISION_TOLERANCE = (
+    0.25  # bfloat16: gradients agree to about 0.01, their difference to several times that
+)
 FLOOR = 0.05  # relative to the gradient: a smaller predicted change cannot be checked
 MICRO_BATCHES = 4  # at most, so that the check costs about as much as a step
 PROBED_VALUES = 2_000_000  # parameters whose gradient is compared, smallest tensors first
@@ -38,8 +43,8 @@ class SelfCheck:
     Attributes:
         task: the task whose weight was changed.
         predicted: norm of the predicted change of the gradient over the norm of the gradient.
-        error: norm of observed minus predicted change over the norm of the predicted change, or over `FLOOR` times
-            that of the gradient where the predicted change is smaller still.
+        error: norm of observed minus predicted change over the norm of the predicted change, or
+            over `FLOOR` times that of the gradient where the predicted change is smaller still.
     """
 
     task: str
@@ -55,15 +60,18 @@ def check_weights(
     tasks: Sequence[str],
     over_ranks: Callable[[Tensor], Tensor] | None = None,
 ) -> SelfCheck | None:
-    """Compare observed and predicted change of the gradient; None when the rows at hand hold a single task.
+    """Compare observed and predicted change of the gradient; None when the rows at hand hold a
+    single task.
 
     Args:
         model: the bare model, without the wrapper of a data-parallel launcher.
         batches: micro-batches on the model's device, with `labels` and `task_ids`.
         host_loss: (batch, coefficients a task) -> the loss that the host would send backward.
-        coefficients: (task, factor) -> coefficients `c_t` when this task's weight is multiplied by the factor.
-        over_ranks: sums over the ranks among which the parameters of the model are shared out (FSDP2, ZeRO-3); all of
-            them check together, on as many micro-batches each. None where this rank has all of the model.
+        coefficients: (task, factor) -> coefficients `c_t` when this task's weight is multiplied by
+            the factor.
+        over_ranks: sums over the ranks among which the parameters of the model are shared out
+            (FSDP2, ZeRO-3); all of them check together, on as many micro-batches each. None where
+            this rank has all of the model.
 
     Raises:
         CotbalError: the change is not the predicted one, so the weights would be lost.
@@ -79,14 +87,16 @@ def check_weights(
         predicted = gradient(lambda batch: _stock_loss(model, batch, after - before))
         plain = gradient(lambda batch: host_loss(batch, before))
         observed = gradient(lambda batch: host_loss(batch, after)) - plain
-    # Tasks whose gradients agree leave nothing to predict: what is then left is rounding, to be held against the whole.
+    # Tasks whose gradients agree leave nothing to predict: what is then left is rounding, to be
+    # held against the whole.
     scale = torch.maximum(predicted.norm(), FLOOR * plain.norm()).clamp_min(1e-30)
     error = float((observed - predicted).norm() / scale)
     if not error <= (LOW_PRECISION_TOLERANCE if low_precision(model) else TOLERANCE):
         raise CotbalError(
-            f"self-check: multiplying the weight of {tasks[changed]} by {FACTOR} should change the gradient by "
-            f"{float(predicted.norm()):.3g} (norm); the loss that is about to be trained differs from that by "
-            f"{error:.0%}. The weights would be lost or distorted, so the training was not started."
+            f"self-check: multiplying the weight of {tasks[changed]} by {FACTOR} should change the"
+            f" gradient by {float(predicted.norm()):.3g} (norm); the loss that is about to be"
+            f" trained differs from that by {error:.0%}. The weights would be lost or distorted, so"
+            " the training was not started."
         )
     return SelfCheck(tasks[changed], float(predicted.norm() / plain.norm().clamp_min(1e-30)), error)
 
@@ -96,17 +106,22 @@ def _present(batch: Batch) -> set[int]:
     return set(token_tasks(batch["labels"], batch["task_ids"]).tolist())
 
 
-def _tasks_of(batches: Sequence[Batch], tasks: int, over_ranks: Callable[[Tensor], Tensor] | None) -> list[int]:
+def _tasks_of(
+    batches: Sequence[Batch], tasks: int, over_ranks: Callable[[Tensor], Tensor] | None
+) -> list[int]:
     """Tasks with a valid token in some of the batches, on some rank if ranks check together."""
     if over_ranks is None:
         return sorted(set().union(*(_present(batch) for batch in batches)))
-    counts = torch.stack([token_counts(batch["labels"], batch["task_ids"], tasks) for batch in batches]).sum(dim=0)
+    counts = torch.stack(
+        [token_counts(batch["labels"], batch["task_ids"], tasks) for batch in batches]
+    ).sum(dim=0)
     found: list[int] = over_ranks(counts).nonzero()[:, 0].tolist()
     return found
 
 
 def _mixed(batches: Sequence[Batch]) -> list[Batch]:
-    """The first micro-batches that bring a new task; together they hold as many tasks as a few can."""
+    """The first micro-batches that bring a new task; together they hold as many tasks as a few
+    can."""
     chosen: list[Batch] = []
     seen: set[int] = set()
     for batch in batches:
@@ -130,7 +145,9 @@ def _probed(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _stock_loss(model: nn.Module, batch: Batch, coefficients: Tensor) -> Tensor:
-    """`sum_t c_t S_t` by the stock forward pass and full logits, without anything of the host's loss."""
+    """`sum_t c_t S_t` by the stock forward pass and full logits, without anything of the host's
+    loss.
+    """
     mask = predicting(batch["labels"])
     outputs = model(**for_model(batch))
     losses = token_losses(logits_of(model, outputs)[mask], batch["labels"][:, 1:][mask[:, :-1]])
@@ -141,15 +158,19 @@ def _stock_loss(model: nn.Module, batch: Batch, coefficients: Tensor) -> Tensor:
 def _gradient_of(
     model: nn.Module, batches: Sequence[Batch], over_ranks: Callable[[Tensor], Tensor] | None
 ) -> Callable[[Callable[[Batch], Tensor]], Tensor]:
-    """Turns a loss of a batch into its gradient over all batches, by the probed parameters, `[value]`.
+    """Turns a loss of a batch into its gradient over all batches, by the probed parameters,
+    `[value]`.
 
-    Parameters that FSDP2 has sharded get theirs from a backward pass alone, averaged over ranks. Those of ZeRO-3 are
-    whole while they are used, so every rank has the gradient of its own batches, to be summed.
+    Parameters that FSDP2 has sharded get theirs from a backward pass alone, averaged over ranks.
+    Those of ZeRO-3 are whole while they are used, so every rank has the gradient of its own
+    batches, to be summed.
     """
     parameters = _probed(model)
     if not any(isinstance(parameter, DTensor) for parameter in parameters):
         summed = over_ranks or (lambda values: values)
-        return lambda loss: summed(torch.stack([_flat(loss(batch), parameters) for batch in batches]).sum(dim=0))
+        return lambda loss: summed(
+            torch.stack([_flat(loss(batch), parameters) for batch in batches]).sum(dim=0)
+        )
 
     def gradient(loss: Callable[[Batch], Tensor]) -> Tensor:
         for batch in batches:

@@ -1,4 +1,6 @@
-"""What the runs of a recipe ask of a configuration of accelerate that shares the model out: FSDP2, DeepSpeed ZeRO."""
+"""What the runs of a recipe ask of a configuration of accelerate that shares the model out: FSDP2,
+DeepSpeed ZeRO.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,11 @@ from cotbal.accelerate_file import of_environment, refuse
 def refuse_other_sharding() -> None:
     """Look at what `accelerate launch` has put into the environment, before anything is loaded.
 
-    Also passes over what the recipe says itself: precision, accumulation and clipping. And has every rank load the
-    whole model, then and for the answers after the training. Otherwise ranks but the first would hold a model without
-    values (`fsdp_cpu_ram_efficient_loading`), nothing to answer with; and accelerate 1.15 tells parameters apart by
-    where they lie in memory, which such parameters do not.
+    Also passes over what the recipe says itself: precision, accumulation and clipping. And has
+    every rank load the whole model, then and for the answers after the training. Otherwise ranks
+    but the first would hold a model without values (`fsdp_cpu_ram_efficient_loading`), nothing to
+    answer with; and accelerate 1.15 tells parameters apart by where they lie in memory, which such
+    parameters do not.
 
     Raises:
         CotbalError: it shares models out in a way that is not supported.
@@ -34,7 +37,10 @@ def refuse_other_sharding() -> None:
     if sharing.by == "fsdp":
         os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
     else:
-        os.environ |= {"ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "auto", "ACCELERATE_GRADIENT_CLIPPING": "auto"}
+        os.environ |= {
+            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "auto",
+            "ACCELERATE_GRADIENT_CLIPPING": "auto",
+        }
 
 
 def by_deepspeed() -> bool:
@@ -56,7 +62,8 @@ def place() -> dict[str, Any]:
 
 
 def settle_sharding(trainer: Any, dtype: str) -> None:
-    """Fix what is left open, before the model is shared out; a run's result must not depend on where it runs.
+    """Fix what is left open, before the model is shared out; a run's result must not depend on
+    where it runs.
 
     Args:
         trainer: of transformers, with its model still whole.
@@ -84,13 +91,16 @@ def _settle_fsdp2(trainer: Any) -> None:
 
 
 def _compute_by_autocast(trainer: Any) -> None:
-    """Have the model compute as in a run that is not sharded: trained parameters in float32, the rest by autocast.
+    """Have the model compute as in a run that is not sharded: trained parameters in float32, the
+    rest by autocast.
 
-    accelerate has FSDP2 cast in its place: to bfloat16 everywhere, sums of gradients over ranks too.
+    accelerate has FSDP2 cast in its place: to bfloat16 everywhere, sums of gradients over ranks
+    too.
     """
     accelerator = trainer.accelerator
     accelerator.state.fsdp_plugin.mixed_precision_policy = None
-    # Autocast would otherwise keep a cast copy of every parameter of the model until the forward pass ends.
+    # Autocast would otherwise keep a cast copy of every parameter of the model until the forward
+    # pass ends.
     accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
     if accelerator.native_amp:
         cast = get_mixed_precision_context_manager(True, accelerator.autocast_handler)
@@ -98,21 +108,28 @@ def _compute_by_autocast(trainer: Any) -> None:
 
 
 def _settle_zero(trainer: Any, dtype: str) -> None:
-    """As `_compute_by_autocast`, for DeepSpeed, which in bfloat16 would cast all parameters; so it is told of float32.
+    """As `_compute_by_autocast`, for DeepSpeed, which in bfloat16 would cast all parameters; so it
+    is told of float32.
 
-    Inside its engine only an autocast of the model's own forward counts, and accelerate has none under DeepSpeed.
+    Inside its engine only an autocast of the model's own forward counts, and accelerate has none
+    under DeepSpeed.
     """
     if dtype == "bfloat16":
-        cast = partial(torch.autocast, trainer.accelerator.device.type, torch.bfloat16, cache_enabled=False)
+        cast = partial(
+            torch.autocast, trainer.accelerator.device.type, torch.bfloat16, cache_enabled=False
+        )
         trainer.model.forward = convert_outputs_to_fp32(cast()(trainer.model.forward))
         trainer.accelerator.autocast = cast  # for the checks before the training
-    unset_hf_deepspeed_config()  # or transformers would cut up the models that are loaded after the training, too
+    # or transformers would cut up the models that are loaded after the training, too
+    unset_hf_deepspeed_config()
 
 
 def layer_classes(model: nn.Module) -> list[str]:
-    """Names of the classes that the model says are to stay in one piece (its layers), as far as it has any of them.
+    """Names of the classes that the model says are to stay in one piece (its layers), as far as it
+    has any of them.
 
-    LLaVA-1.5 names layers of CLIP's text model too, which it does not have; accelerate would stop there.
+    LLaVA-1.5 names layers of CLIP's text model too, which it does not have; accelerate would stop
+    there.
     """
     present = {type(module).__name__ for module in model.modules()}
     return sorted(set(getattr(model, "_no_split_modules", None) or ()) & present)

@@ -1,4 +1,5 @@
-"""The books of the current optimizer step, and those of the steps since the last line of the log."""
+"""The books of the current optimizer step, and those of the steps since the last line of the
+log."""
 
 from __future__ import annotations
 
@@ -9,12 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BY_TASK = ("task_losses", "task_tokens", "weights")  # figures that a line of the log has for every task
+BY_TASK = (
+    "task_losses",
+    "task_tokens",
+    "weights",
+)  # figures that a line of the log has for every task
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is known of an optimizer step before its first forward pass, and the sums of its losses so far.
+    """What is known of an optimizer step before its first forward pass, and the sums of its losses
+    so far.
 
     Attributes:
         counts: valid tokens of every task, over all ranks and micro-batches.
@@ -64,7 +70,9 @@ class TaskLosses:
         self._masked_rows += masked_rows
 
     def take(self, weights: Tensor) -> dict[str, float]:
-        """The fields of the log, see `TaskWeightedTrainer.log`, and begin again; `weights` are the last step's."""
+        """The fields of the log, see `TaskWeightedTrainer.log`, and begin again; `weights` are the
+        last step's.
+        """
         line: dict[str, float] = {}
         for i, task in enumerate(self.tasks):
             if self._counts[i] > 0:
@@ -78,7 +86,9 @@ class TaskLosses:
 
 
 def by_task(logs: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the log with the figures of tasks together: `task_losses/vqa` stands under `task_losses`, by name."""
+    """A line of the log with the figures of tasks together: `task_losses/vqa` stands under
+    `task_losses`, by name.
+    """
     if "mean_weight" not in logs:
         return dict(logs)
     line: dict[str, Any] = {group: {} for group in BY_TASK}

@@ -1,8 +1,9 @@
-"""A training under DeepSpeed ZeRO: its partial checkpoints, and parameters of which a rank holds a part (stage 3).
+"""A training under DeepSpeed ZeRO: its partial checkpoints, and parameters of which a rank holds a
+part (stage 3).
 
-The update needs no help: DeepSpeed divides gradients by the number of ranks, as data parallelism does, and the Trainer
-has it not divide by the micro-batches of a step. So the coefficients of the whole step are right as they are, which
-`tests/unit/hosts/test_zero.py` holds to.
+The update needs no help: DeepSpeed divides gradients by the number of ranks, as data parallelism
+does, and the Trainer has it not divide by the micro-batches of a step. So the coefficients of the
+whole step are right as they are, which `tests/unit/hosts/test_zero.py` holds to.
 """
 
 from __future__ import annotations
@@ -16,16 +17,24 @@ from torch import Tensor
 from cotbal.errors import CotbalError
 from cotbal.rundir import read_json, write_json
 
-FILE = "zero.json"  # beside the files of DeepSpeed, which say it of themselves in ways that differ by stage
+FILE = (  # beside the files of DeepSpeed, which say it of themselves in ways that differ by stage
+    "zero.json"
+)
 
 
 def stage_of(trainer: Any) -> int:
     """Stage of ZeRO that a trainer of transformers uses, 0 without DeepSpeed."""
-    return int(trainer.accelerator.state.deepspeed_plugin.zero_stage) if trainer.is_deepspeed_enabled else 0
+    return (
+        int(trainer.accelerator.state.deepspeed_plugin.zero_stage)
+        if trainer.is_deepspeed_enabled
+        else 0
+    )
 
 
 def gathers_to_save(trainer: Any) -> bool:
-    """Whether stage 3 is to write an ordinary model file beside its parts (`zero3_save_16bit_model`)."""
+    """Whether stage 3 is to write an ordinary model file beside its parts
+    (`zero3_save_16bit_model`).
+    """
     return bool(trainer.accelerator.state.deepspeed_plugin.zero3_save_16bit_model)
 
 
@@ -42,14 +51,16 @@ def expect_zero(checkpoint: Path, stage: int, ranks: int) -> None:
     """
     if not (checkpoint / FILE).exists():
         raise CotbalError(
-            f"{checkpoint} holds no {FILE}: the part before was made without DeepSpeed, or was cut off; go on with the "
-            "configuration of accelerate that it began with, or start anew without this checkpoint"
+            f"{checkpoint} holds no {FILE}: the part before was made without DeepSpeed, or was cut"
+            " off; go on with the configuration of accelerate that it began with, or start anew"
+            " without this checkpoint"
         )
     found = read_json(checkpoint / FILE)
     if found != {"stage": stage, "ranks": ranks}:
         raise CotbalError(
-            f"{checkpoint}: expected a part made by ZeRO stage {stage} on {ranks} ranks; found stage {found['stage']} "
-            f"on {found['ranks']}. DeepSpeed goes on as it began, or start anew without this checkpoint"
+            f"{checkpoint}: expected a part made by ZeRO stage {stage} on {ranks} ranks; found"
+            f" stage {found['stage']} on {found['ranks']}. DeepSpeed goes on as it began, or start"
+            " anew without this checkpoint"
         )
 
 

@@ -1,1 +1,3 @@
-"""A judge: a language model behind an OpenAI-compatible endpoint that marks answers beside their references."""
+"""A judge: a language model behind an OpenAI-compatible endpoint that marks answers beside their
+references.
+"""

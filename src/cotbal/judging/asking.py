@@ -1,4 +1,6 @@
-"""Ask until every request is settled: a few at a time, again after what may pass, and never past the cap."""
+"""Ask until every request is settled: a few at a time, again after what may pass, and never past
+the cap.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,17 @@ LONGEST_PAUSE = 120.0
 Step = Callable[[int, int], None]  # requests settled, of how many
 
 
-def ask_all(asks: Sequence[Ask], kept: Kept, access: Access, budget: Budget, concurrency: int, step: Step) -> None:
+def ask_all(
+    asks: Sequence[Ask], kept: Kept, access: Access, budget: Budget, concurrency: int, step: Step
+) -> None:
     """Send what is not settled yet; every reply is written down as it comes.
 
     Args:
         concurrency: requests under way at the same time, at most.
 
     Raises:
-        RunError: the endpoint does not answer, denies access, or the cap is reached; what came until then is kept.
+        RunError: the endpoint does not answer, denies access, or the cap is reached; what came
+            until then is kept.
         MissingDependency: the package `openai` is not installed.
     """
     open_asks = list({ask.key: ask for ask in asks if not kept.settled(ask)}.values())
@@ -48,7 +53,9 @@ async def _ask_all(
 
 @dataclass
 class _Session:
-    """What the workers share. The first fault stops all of them, after the requests that are under way."""
+    """What the workers share. The first fault stops all of them, after the requests that are under
+    way.
+    """
 
     endpoint: Endpoint
     access: Access
@@ -75,7 +82,9 @@ class _Session:
             self.step(self.done, self.total)
 
     async def _try(self, ask: Ask) -> None:
-        """Send a request until something comes back; a fault that may pass is waited out, longer every time."""
+        """Send a request until something comes back; a fault that may pass is waited out, longer
+        every time.
+        """
         for retry in range(self.access.retries + 1):
             try:
                 return await self._once(ask)
@@ -88,8 +97,8 @@ class _Session:
             if self.fault is not None:
                 return None
         raise RunError(
-            f"{self.access.base_url}: no reply in {self.access.retries + 1} tries, at last {last}; what was judged is "
-            "kept, the same command goes on"
+            f"{self.access.base_url}: no reply in {self.access.retries + 1} tries, at last {last};"
+            " what was judged is kept, the same command goes on"
         )
 
     async def _once(self, ask: Ask) -> None:
@@ -108,22 +117,43 @@ class _Session:
             await self.budget.settle(ask.worst, used)
 
     def _turned_down(self, ask: Ask, why: NoReply) -> None:
-        """One request may be refused, for what it holds; before anything was answered, the fault is ours."""
+        """One request may be refused, for what it holds; before anything was answered, the fault is
+        ours.
+        """
         where = f"{self.access.base_url}, model {ask.request['model']}"
         if why.kind == "denied":
-            raise RunError(f"{where}: access denied ({why}); see to --model, --base-url and the key")
+            raise RunError(
+                f"{where}: access denied ({why}); see to --model, --base-url and the key"
+            )
         if self.kept.reply_length(ask.request["model"]) is None:
-            raise RunError(f"{where}: the first request was refused ({why}); --field changes what is sent")
+            raise RunError(
+                f"{where}: the first request was refused ({why}); --field changes what is sent"
+            )
         self._keep(ask, NONE, refused=str(why))
 
     def _keep(
-        self, ask: Ask, used: Tokens, text: str | None = None, lost: str = "", refused: str = "", **facts: Any
+        self,
+        ask: Ask,
+        used: Tokens,
+        text: str | None = None,
+        lost: str = "",
+        refused: str = "",
+        **facts: Any,
     ) -> None:
-        facts |= {"reference": "first" if ask.reference_first else "second", "time": round(time.time(), 3)}
-        self.kept.add(Reply(ask.key, ask.id, ask.request["model"], text, lost, refused, used, facts))
+        facts |= {
+            "reference": "first" if ask.reference_first else "second",
+            "time": round(time.time(), 3),
+        }
+        self.kept.add(
+            Reply(ask.key, ask.id, ask.request["model"], text, lost, refused, used, facts)
+        )
 
     async def _pause(self, asked: float | None, retry: int) -> None:
-        """As long as the server asks, otherwise twice as long every time, and not all workers at once."""
+        """As long as the server asks, otherwise twice as long every time, and not all workers at
+        once.
+        """
         own = self.access.pause * 2**retry * random.uniform(0.75, 1.0)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.stopped.wait(), min(own if asked is None else asked, LONGEST_PAUSE))
+            await asyncio.wait_for(
+                self.stopped.wait(), min(own if asked is None else asked, LONGEST_PAUSE)
+            )

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from cotbal.errors import RunError
 
-BYTES_A_TOKEN = 3  # English has more bytes a token, most other scripts about as many: the estimate is rather high
+# English has more bytes a token, most other scripts about as many: the estimate is rather high
+BYTES_A_TOKEN = 3
 REPLY = 256  # tokens of a reply, before any was seen: two marks and a few sentences
 
 
@@ -50,8 +51,9 @@ class Prices:
 class Budget:
     """Money that was spent and money that requests under way may still cost.
 
-    A request starts only when everything that is under way could cost its worst and the cap would still hold, so the
-    cap is never passed, unless a server charges more tokens than the prompt has bytes.
+    A request starts only when everything that is under way could cost its worst and the cap would
+    still hold, so the cap is never passed, unless a server charges more tokens than the prompt has
+    bytes.
     """
 
     def __init__(self, prices: Prices, cap: float = math.inf, spent: Tokens = NONE) -> None:
@@ -76,8 +78,8 @@ class Budget:
             while self.prices.of(sum([*self._open, worst], self.spent)) > self.cap:
                 if not self._open:
                     raise CapReached(
-                        f"--max-usd {self.cap:g} is reached: {self.cost:.4f} are spent, and the next request could "
-                        f"cost {self.prices.of(worst):.4f}"
+                        f"--max-usd {self.cap:g} is reached: {self.cost:.4f} are spent, and the"
+                        f" next request could cost {self.prices.of(worst):.4f}"
                     )
                 await self._changed.wait()
             self._open.append(worst)

@@ -49,7 +49,9 @@ class Access:
 
 @dataclass(frozen=True)
 class Answered:
-    """What came back: the text, the tokens as the server counted them (None where it did not say), and other facts."""
+    """What came back: the text, the tokens as the server counted them (None where it did not say),
+    and other facts.
+    """
 
     text: str
     used: Tokens | None
@@ -60,8 +62,8 @@ class NoReply(Exception):
     """Why there is no reply.
 
     Attributes:
-        kind: `later`: try again; `lost`: the same, but the server may have worked and charged; `refused`: this request
-            will never be answered; `denied`: none will be.
+        kind: `later`: try again; `lost`: the same, but the server may have worked and charged;
+            `refused`: this request will never be answered; `denied`: none will be.
         wait: seconds that the server asks to wait; None where it does not.
     """
 
@@ -82,9 +84,13 @@ def check_url(text: str) -> str:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise CotbalError(f"--base-url: expected an address such as https://host/v1; found {text!r}")
+        raise CotbalError(
+            f"--base-url: expected an address such as https://host/v1; found {text!r}"
+        )
     if parts.username or parts.password or parts.query:
-        raise CotbalError("--base-url: expected an address without name, password or query: it is written down")
+        raise CotbalError(
+            "--base-url: expected an address without name, password or query: it is written down"
+        )
     return text.rstrip("/")
 
 
@@ -97,11 +103,14 @@ def check_key(text: str | None, variable: str) -> str:
     key = (text or "").strip()
     if not key:
         raise CotbalError(
-            f"expected the key of the endpoint in the environment variable {variable}; found none (for a server that "
-            "needs none, set it to any word)"
+            f"expected the key of the endpoint in the environment variable {variable}; found none"
+            " (for a server that needs none, set it to any word)"
         )
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise CotbalError(f"expected a key of plain letters and signs in {variable}; found others, which are not shown")
+        raise CotbalError(
+            f"expected a key of plain letters and signs in {variable}; found others, which are not"
+            " shown"
+        )
     return key
 
 
@@ -114,14 +123,20 @@ class Endpoint:
         except ImportError:
             raise MissingDependency("judging", "judge") from None
         self._access = access
-        # Retries are ours, because a request that timed out may have to be paid for and counts against the cap.
-        self._client = AsyncOpenAI(base_url=access.base_url, api_key=access.key, timeout=access.timeout, max_retries=0)
+        # Retries are ours, because a request that timed out may have to be paid for and counts
+        # against the cap.
+        self._client = AsyncOpenAI(
+            base_url=access.base_url, api_key=access.key, timeout=access.timeout, max_retries=0
+        )
 
     async def __aenter__(self) -> Endpoint:
         return self
 
     async def __aexit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         await self._client.close()
 
@@ -133,10 +148,14 @@ class Endpoint:
         """
         from openai import APIConnectionError, APIStatusError, APITimeoutError
 
-        fields = {name: value for name, value in request.items() if name not in ("model", "messages")}
+        fields = {
+            name: value for name, value in request.items() if name not in ("model", "messages")
+        }
         create = self._client.chat.completions.with_raw_response.create
         try:
-            raw = await create(model=request["model"], messages=request["messages"], extra_body=fields)
+            raw = await create(
+                model=request["model"], messages=request["messages"], extra_body=fields
+            )
         except APIStatusError as error:
             raise self._of_status(error.status_code, error.response) from None
         except APITimeoutError as error:
@@ -144,7 +163,9 @@ class Endpoint:
             raise NoReply(kind, f"no reply within {self._access.timeout:g} s") from None
         except APIConnectionError as error:
             kind = "later" if _was_never_sent(error) else "lost"
-            raise NoReply(kind, self._shown(f"the connection failed ({error.__cause__ or error})")) from None
+            raise NoReply(
+                kind, self._shown(f"the connection failed ({error.__cause__ or error})")
+            ) from None
         return self._read(raw.http_response.text)
 
     def _of_status(self, status: int, response: Any) -> NoReply:
@@ -161,21 +182,29 @@ class Endpoint:
             facts = {"answered_by": content.get("model"), "ended": choice.get("finish_reason")}
             used = _used(content.get("usage"))
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            raise NoReply("lost", f"a reply that is no chat completion: {self._shown(body)}") from None
-        return Answered(self._clean(text) or "", used, {name: self._clean(fact) for name, fact in facts.items()})
+            raise NoReply(
+                "lost", f"a reply that is no chat completion: {self._shown(body)}"
+            ) from None
+        return Answered(
+            self._clean(text) or "", used, {name: self._clean(fact) for name, fact in facts.items()}
+        )
 
     def _clean(self, text: Any) -> str | None:
         """A text that may be written down; None for what is no text."""
         if not isinstance(text, str):
             return None
-        return self._without_key(text).encode("utf-8", "replace").decode("utf-8")  # half a surrogate is no UTF-8
+        return (
+            self._without_key(text).encode("utf-8", "replace").decode("utf-8")
+        )  # half a surrogate is no UTF-8
 
     def _shown(self, text: str) -> str:
         line = " ".join((self._clean(text) or "").split())
         return line if len(line) <= SHOWN else f"{line[: SHOWN - 3]}..."
 
     def _without_key(self, text: str) -> str:
-        """A server may send the key back. What is short stands for no key (`none`, `EMPTY`), and may be any word."""
+        """A server may send the key back. What is short stands for no key (`none`, `EMPTY`), and
+        may be any word.
+        """
         key = self._access.key
         return text.replace(key, "***") if len(key) >= SHORTEST_KEY else text
 

@@ -47,7 +47,8 @@ class Judge:
 
     Attributes:
         model: its name at the endpoint.
-        base_url: the endpoint; it is noted, but another address of the same model is no other judge.
+        base_url: the endpoint; it is noted, but another address of the same model is no other
+            judge.
         prompt: what it is asked.
         fields: further fields of a request; None stands for a field that is not sent.
         swap: whether every pair is judged in both orders.
@@ -69,17 +70,21 @@ class Judge:
         limits = [self.fields[name] for name in LIMITS if self.fields.get(name) is not None]
         if not limits or type(limits[0]) is not int or limits[0] < 1:
             raise CotbalError(
-                f"--field: expected {' or '.join(LIMITS)} with a whole number, or nobody knows what a reply may cost; "
-                f"found {limits[0] if limits else 'neither'}"
+                f"--field: expected {' or '.join(LIMITS)} with a whole number, or nobody knows what"
+                f" a reply may cost; found {limits[0] if limits else 'neither'}"
             )
         return int(limits[0])
 
     def asks(self, pair: Pair) -> tuple[Ask, ...]:
-        """The requests for one pair: the reference first, as in the protocol, and with `swap` the other way too."""
+        """The requests for one pair: the reference first, as in the protocol, and with `swap` the
+        other way too.
+        """
         return tuple(self._ask(pair, first) for first in ((True, False) if self.swap else (True,)))
 
     def _ask(self, pair: Pair, reference_first: bool) -> Ask:
-        first, second = (pair.reference, pair.answer) if reference_first else (pair.answer, pair.reference)
+        first, second = (
+            (pair.reference, pair.answer) if reference_first else (pair.answer, pair.reference)
+        )
         messages = self.prompt.messages(
             pair.rule, context=pair.context, question=pair.question, first=first, second=second
         )
@@ -93,11 +98,20 @@ class Judge:
     def to_json(self) -> dict[str, Any]:
         """What `settings.json` holds."""
         return {
-            "model": self.model, "base_url": self.base_url, "fields": dict(self.fields), "swap": self.swap,
+            "model": self.model,
+            "base_url": self.base_url,
+            "fields": dict(self.fields),
+            "swap": self.swap,
             "prompt": self.prompt.to_json(),
-        }  # fmt: skip
+        }
 
 
 def read_judge(content: Mapping[str, Any]) -> Judge:
     """The inverse of `Judge.to_json`."""
-    return Judge(content["model"], content["base_url"], Prompt(**content["prompt"]), content["fields"], content["swap"])
+    return Judge(
+        content["model"],
+        content["base_url"],
+        Prompt(**content["prompt"]),
+        content["fields"],
+        content["swap"],
+    )

@@ -1,4 +1,6 @@
-"""Everything that a judge replied, kept raw: one JSON line a reply, never changed, and read again on every start."""
+"""Everything that a judge replied, kept raw: one JSON line a reply, never changed, and read again
+on every start.
+"""
 
 from __future__ import annotations
 
@@ -40,10 +42,12 @@ class Reply:
         id: of the record.
         model: the name that was asked for.
         text: the reply; None where there is none.
-        lost: what became of a request that got no reply and may be charged all the same; empty otherwise.
+        lost: what became of a request that got no reply and may be charged all the same; empty
+            otherwise.
         refused: what the endpoint said when it would not answer this request; empty otherwise.
         used: tokens as the endpoint counted them, or the worst case where it did not say.
-        facts: what else is known: the model that answered, why the reply ended, where the reference stood, when.
+        facts: what else is known: the model that answered, why the reply ended, where the reference
+            stood, when.
     """
 
     key: str
@@ -58,21 +62,33 @@ class Reply:
     def to_json(self) -> dict[str, Any]:
         """The line."""
         usage = {"input": self.used.input, "output": self.used.output}
-        words = {name: text for name, text in (("lost", self.lost), ("refused", self.refused)) if text}
+        words = {
+            name: text for name, text in (("lost", self.lost), ("refused", self.refused)) if text
+        }
         return {
-            "key": self.key, "id": self.id, "model": self.model, "text": self.text, **words, "tokens": usage,
+            "key": self.key,
+            "id": self.id,
+            "model": self.model,
+            "text": self.text,
+            **words,
+            "tokens": usage,
             **self.facts,
-        }  # fmt: skip
+        }
 
 
 def read_reply(line: Mapping[str, Any]) -> Reply:
     """The inverse of `Reply.to_json`."""
     own = {"key", "id", "model", "text", "lost", "refused", "tokens"}
     return Reply(
-        line["key"], line["id"], line["model"], line["text"], line.get("lost", ""), line.get("refused", ""),
+        line["key"],
+        line["id"],
+        line["model"],
+        line["text"],
+        line.get("lost", ""),
+        line.get("refused", ""),
         Tokens(line["tokens"]["input"], line["tokens"]["output"]),
         {name: value for name, value in line.items() if name not in own},
-    )  # fmt: skip
+    )
 
 
 class Kept:
@@ -91,14 +107,24 @@ class Kept:
 
     def marks(self, ask: Ask) -> Marks | None:
         """What the first readable reply says; None without one."""
-        found = (read_marks(reply.text, ask.reference_first) for reply in self._of(ask) if reply.text is not None)
+        found = (
+            read_marks(reply.text, ask.reference_first)
+            for reply in self._of(ask)
+            if reply.text is not None
+        )
         return next((marks for marks in found if marks is not None), None)
 
     def settled(self, ask: Ask) -> bool:
-        """Whether a request need not be sent again: it has marks, was refused, or was tried often enough."""
+        """Whether a request need not be sent again: it has marks, was refused, or was tried often
+        enough.
+        """
         replies = self._of(ask)
         tries = sum(reply.text is not None for reply in replies)
-        return tries >= ATTEMPTS or any(reply.refused for reply in replies) or self.marks(ask) is not None
+        return (
+            tries >= ATTEMPTS
+            or any(reply.refused for reply in replies)
+            or self.marks(ask) is not None
+        )
 
     def used(self, model: str) -> Tokens:
         """Everything that was asked of a model so far."""
@@ -113,13 +139,17 @@ class Kept:
         return self._replies.get(ask.key, ())
 
     def _all(self, model: str) -> list[Reply]:
-        return [reply for replies in self._replies.values() for reply in replies if reply.model == model]
+        return [
+            reply for replies in self._replies.values() for reply in replies if reply.model == model
+        ]
 
 
 def read_marks(text: str, reference_first: bool) -> Marks | None:
-    """The marks in the first line of a reply that has any words: two numbers from 0 to 10, and nothing else.
+    """The marks in the first line of a reply that has any words: two numbers from 0 to 10, and
+    nothing else.
 
-    None when there are none, or when the reference gets less than 1, by which nothing can be divided.
+    None when there are none, or when the reference gets less than 1, by which nothing can be
+    divided.
     """
     first_line = next((line for line in text.splitlines() if line.strip()), "")
     found = _MARKS.fullmatch(first_line) if len(first_line) <= LONGEST_LINE else None

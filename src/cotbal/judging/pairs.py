@@ -49,10 +49,15 @@ def _pair(row: Any, source: Path, number: int) -> Pair:
         raise DataError(f"{source}, line {number}: expected a mapping; found {type(row).__name__}")
     for key in ("question", "answer"):
         if not isinstance(row.get(key), str):
-            raise DataError(f"{source}, line {number}: {key}: expected text; found {_shown(row.get(key))}")
+            raise DataError(
+                f"{source}, line {number}: {key}: expected text; found {_shown(row.get(key))}"
+            )
     references = row.get("references")
     if not isinstance(references, list) or not references or not isinstance(references[0], str):
-        raise DataError(f"{source}, line {number}: references: expected a list of texts; found {_shown(references)}")
+        raise DataError(
+            f"{source}, line {number}: references: expected a list of texts; found"
+            f" {_shown(references)}"
+        )
     details = row.get("details") or {}
     category = _detail(details, "category")
     return Pair(
@@ -72,7 +77,9 @@ def _detail(details: Mapping[str, Any], name: str) -> str:
 
 
 def _sendable(text: str) -> str:
-    """Half a pair of surrogates, which JSON lets through and UTF-8 does not, becomes a question mark."""
+    """Half a pair of surrogates, which JSON lets through and UTF-8 does not, becomes a question
+    mark.
+    """
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -1,4 +1,6 @@
-"""What a judge is asked: a system message, a user message with places to fill, and one rule a category."""
+"""What a judge is asked: a system message, a user message with places to fill, and one rule a
+category.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ class Prompt:
 
     Attributes:
         system: the system message; none is sent where it is empty.
-        user: the user message; `{context}`, `{question}`, `{first}`, `{second}` and `{rule}` are filled in.
+        user: the user message; `{context}`, `{question}`, `{first}`, `{second}` and `{rule}` are
+            filled in.
         rules: category -> text for `{rule}`; `default` is for all others.
     """
 
@@ -52,8 +55,8 @@ class Prompt:
         found = self.rules.get(category, self.rules.get(DEFAULT))
         if found is None:
             raise CotbalError(
-                f"the prompt of the judge: expected a rule for the category {category!r}, or one called {DEFAULT}; "
-                f"found {', '.join(self.rules) or 'none'}"
+                f"the prompt of the judge: expected a rule for the category {category!r}, or one"
+                f" called {DEFAULT}; found {', '.join(self.rules) or 'none'}"
             )
         return found
 
@@ -77,11 +80,15 @@ class _File(BaseModel):
 
 def own_prompt() -> Prompt:
     """The prompt that comes with cotbal."""
-    return _read(files("cotbal.judging").joinpath("prompt.yaml").read_text(encoding="utf-8"), Path("prompt.yaml"))
+    return _read(
+        files("cotbal.judging").joinpath("prompt.yaml").read_text(encoding="utf-8"),
+        Path("prompt.yaml"),
+    )
 
 
 def load_prompt(path: Path) -> Prompt:
-    """A user's prompt: YAML with `system`, `user` and `rules`, which may be the path of LLaVA's `rule.json`.
+    """A user's prompt: YAML with `system`, `user` and `rules`, which may be the path of LLaVA's
+    `rule.json`.
 
     Raises:
         CotbalError: the file is not that, or the user message lacks the question or an answer.
@@ -97,13 +104,19 @@ def _read(text: str, path: Path) -> Prompt:
         content = _File.model_validate(yaml.safe_load(text))
     except (yaml.YAMLError, ValidationError) as error:
         raise CotbalError(
-            f"{path}: expected the prompt of a judge as YAML with system, user and rules; {_one_line(error)}"
+            f"{path}: expected the prompt of a judge as YAML with system, user and rules;"
+            f" {_one_line(error)}"
         ) from None
-    rules = _read_rules(path.parent / content.rules) if isinstance(content.rules, str) else content.rules
+    rules = (
+        _read_rules(path.parent / content.rules)
+        if isinstance(content.rules, str)
+        else content.rules
+    )
     missing = [f"{{{place}}}" for place in NEEDED if f"{{{place}}}" not in content.user]
     if missing:
         raise CotbalError(
-            f"{path}: user: expected the places {{question}}, {{first}}, {{second}}; missing {missing[0]}"
+            f"{path}: user: expected the places {{question}}, {{first}}, {{second}}; missing"
+            f" {missing[0]}"
         )
     return Prompt(content.system, content.user, rules)
 

@@ -1,4 +1,6 @@
-"""From replies to scores: the marks of every pair, the relative score, and the same for every category."""
+"""From replies to scores: the marks of every pair, the relative score, and the same for every
+category.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class Judged:
     references: Float[np.ndarray, " pair"]
 
     def entry(self, judge: Judge) -> dict[str, Any]:
-        """What a file of scores holds of the metric; its maximum is the score of answers that all get a 10."""
+        """What a file of scores holds of the metric; its maximum is the score of answers that all
+        get a 10.
+        """
         known = ~np.isnan(self.answers)
         found = relative(self.answers, self.references)
         marks = {"answers": _list(self.answers), "references": _list(self.references)}
@@ -55,15 +59,23 @@ class Judged:
             "maximum": 100 * BEST / float(self.references[known].mean()),
             **found.to_json(),
             "marks": marks,
-            "left_out": [pair.id for pair, there in zip(self.pairs, known, strict=True) if not there],
+            "left_out": [
+                pair.id for pair, there in zip(self.pairs, known, strict=True) if not there
+            ],
             "judge": judge.model,
         }
 
     def categories(self) -> list[Category]:
-        """Every category in order of appearance, where there are several, then all of them together."""
+        """Every category in order of appearance, where there are several, then all of them
+        together.
+        """
         names = np.array([pair.category for pair in self.pairs], dtype=object)
         several = list(dict.fromkeys(names.tolist()))
-        found = [self._category(name or "(none)", names == name) for name in several] if len(several) > 1 else []
+        found = (
+            [self._category(name or "(none)", names == name) for name in several]
+            if len(several) > 1
+            else []
+        )
         return [*found, self._category(ALL, np.ones(len(names), dtype=bool))]
 
     def _category(self, name: str, chosen: np.ndarray) -> Category:
@@ -71,11 +83,13 @@ class Judged:
         known = ~np.isnan(answers)
         nothing = float("nan")
         return Category(
-            name, len(answers), int((~known).sum()),
+            name,
+            len(answers),
+            int((~known).sum()),
             float(answers[known].mean()) if known.any() else nothing,
             float(references[known].mean()) if known.any() else nothing,
             relative(answers, references).score if known.any() else nothing,
-        )  # fmt: skip
+        )
 
 
 def judged(pairs: Sequence[Pair], judge: Judge, kept: Kept, source: str) -> Judged:
@@ -93,15 +107,17 @@ def judged(pairs: Sequence[Pair], judge: Judge, kept: Kept, source: str) -> Judg
             references[place] = np.mean([marks.reference for marks in known])
     if np.isnan(answers).all():
         raise RunError(
-            f"{source}: expected marks from {judge.model}; found none in any of its replies: read {kept.path}, and "
-            "give another --model or --prompt"
+            f"{source}: expected marks from {judge.model}; found none in any of its replies: read"
+            f" {kept.path}, and give another --model or --prompt"
         )
     return Judged(tuple(pairs), answers, references)
 
 
 def summary(found: Mapping[str, Judged]) -> dict[str, list[dict[str, Any]]]:
     """Set of answers -> its categories, as `summary.json` holds them."""
-    return {name: [vars(category) for category in each.categories()] for name, each in found.items()}
+    return {
+        name: [vars(category) for category in each.categories()] for name, each in found.items()
+    }
 
 
 def _list(values: np.ndarray) -> list[float | None]:

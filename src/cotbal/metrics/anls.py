@@ -1,4 +1,6 @@
-"""ANLS (Biten et al. 2019, ST-VQA; DocVQA): how much of an answer is spelt right, nothing where less than half is."""
+"""ANLS (Biten et al. 2019, ST-VQA; DocVQA): how much of an answer is spelt right, nothing where
+less than half is.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ _THRESHOLD = 0.5  # a similarity of exactly one half counts, as in lmms-eval
 
 
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """1 - edit distance / length of the longer text, with the nearest reference; float64, shape [n].
+    """1 - edit distance / length of the longer text, with the nearest reference; float64, shape
+    [n].
 
     Case does not count, and white space is one blank. A similarity below one half is 0.
     """
@@ -39,7 +42,8 @@ def _best(answer: str, accepted: Sequence[str]) -> float:
 def _similarity(answer: str, reference: str) -> float:
     shorter, longer = sorted((answer, reference), key=len)
     if len(shorter) < _THRESHOLD * len(longer):
-        return 0.0  # every letter too many is an edit: the rest need not be looked at, however long it is
+        # every letter too many is an edit: the rest need not be looked at, however long it is
+        return 0.0
     found = 1 - _edits(shorter, longer) / len(longer) if longer else 1.0
     return found if found >= _THRESHOLD else 0.0
 

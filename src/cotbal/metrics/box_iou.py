@@ -1,4 +1,6 @@
-"""Box accuracy: right when the first `[x1,y1,x2,y2]` of the answer overlaps a reference box with an IoU above 0.5."""
+"""Box accuracy: right when the first `[x1,y1,x2,y2]` of the answer overlaps a reference box with an
+IoU above 0.5.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ Box = tuple[float, float, float, float]
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
     """1.0 for a right box, otherwise 0.0; float64, shape [n]. An answer that holds no box is wrong.
 
-    With several references any of them is right. Any unit will do, as long as answers and references share it.
+    With several references any of them is right. Any unit will do, as long as answers and
+    references share it.
     """
     pairs = zip(predictions, references, strict=True)
     return np.array([_is_right(answer, accepted) for answer, accepted in pairs], np.float64)
@@ -26,11 +29,17 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
 
 def fault_of(references: Sequence[str]) -> str:
     """What is wrong with the references of a sample; empty when nothing is."""
-    return "" if any(map(_parse, references)) else f"expected a box such as [0.1,0.2,0.5,0.6]; found {references[0]!r}"
+    return (
+        ""
+        if any(map(_parse, references))
+        else f"expected a box such as [0.1,0.2,0.5,0.6]; found {references[0]!r}"
+    )
 
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
-    """The box of the medians of every coordinate over all reference boxes; empty when there is no box."""
+    """The box of the medians of every coordinate over all reference boxes; empty when there is no
+    box.
+    """
     boxes = [box for accepted in references for box in map(_parse, accepted) if box is not None]
     if not boxes:
         return ""
@@ -40,7 +49,9 @@ def constant_answer(references: Sequence[Sequence[str]]) -> str:
 def _is_right(answer: str, accepted: Sequence[str]) -> bool:
     box = _parse(answer)
     boxes = (_parse(reference) for reference in accepted)
-    return box is not None and any(_iou(box, other) > _THRESHOLD for other in boxes if other is not None)
+    return box is not None and any(
+        _iou(box, other) > _THRESHOLD for other in boxes if other is not None
+    )
 
 
 def _parse(text: str) -> Box | None:

@@ -1,4 +1,6 @@
-"""Exact match: right when the answer equals a reference, but for case, outer spaces and one full stop at its end."""
+"""Exact match: right when the answer equals a reference, but for case, outer spaces and one full
+stop at its end.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ HIGHER_IS_BETTER = True
 
 
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """1.0 for a right answer, otherwise 0.0; float64, shape [n]. With several references any of them is right."""
+    """1.0 for a right answer, otherwise 0.0; float64, shape [n]. With several references any of
+    them is right.
+    """
     pairs = zip(predictions, references, strict=True)
     right = [_normalise(answer) in map(_normalise, accepted) for answer, accepted in pairs]
     return np.array(right, np.float64)

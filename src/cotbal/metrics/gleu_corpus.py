@@ -1,4 +1,6 @@
-"""GLEU of a corpus: shared n-grams of all sentences over n-grams of all sentences, that is `gleu` weighed by length."""
+"""GLEU of a corpus: shared n-grams of all sentences over n-grams of all sentences, that is `gleu`
+weighed by length.
+"""
 
 from __future__ import annotations
 
@@ -12,5 +14,6 @@ __all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "score", "weights"]
 
 
 def weights(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """The n-grams of every answer or of its best reference, whichever has more; float64, shape [n]."""
+    """The n-grams of every answer or of its best reference, whichever has more; float64, shape
+    [n]."""
     return counts(predictions, references)[1]

@@ -1,7 +1,8 @@
-"""Relative score of a judge (Liu et al. 2023, LLaVA): marks of the answers over marks of the references, in percent.
+"""Relative score of a judge (Liu et al. 2023, LLaVA): marks of the answers over marks of the
+references, in percent.
 
-A judge is a language model that somebody runs or pays for, so nothing is asked here: `cotbal judge` does that and gives
-the scores (docs/judge.md).
+A judge is a language model that somebody runs or pays for, so nothing is asked here: `cotbal judge`
+does that and gives the scores (docs/judge.md).
 """
 
 from __future__ import annotations
@@ -16,11 +17,15 @@ HIGHER_IS_BETTER = True
 GIVEN_BY = "cotbal judge"
 
 
-def relative(answers: Float[np.ndarray, " sample"], references: Float[np.ndarray, " sample"]) -> Measured:
-    """`100 * sum(answers) / sum(references)`, as quotients of samples that weigh what their reference got.
+def relative(
+    answers: Float[np.ndarray, " sample"], references: Float[np.ndarray, " sample"]
+) -> Measured:
+    """`100 * sum(answers) / sum(references)`, as quotients of samples that weigh what their
+    reference got.
 
     Args:
-        answers: mark of every answer, 0 to 10; NaN where the judge gave none, and the sample then counts nothing.
+        answers: mark of every answer, 0 to 10; NaN where the judge gave none, and the sample then
+            counts nothing.
         references: mark of every reference answer, 1 to 10, or NaN at the same places.
     """
     known = ~np.isnan(answers)

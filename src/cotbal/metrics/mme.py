@@ -1,7 +1,8 @@
-"""Perception score of MME (Fu et al. 2023): accuracy and accuracy+ in %, added up over ten categories, on 0-2000.
+"""Perception score of MME (Fu et al. 2023): accuracy and accuracy+ in %, added up over ten
+categories, on 0-2000.
 
-Accuracy+ is the share of pictures whose two questions are both answered right. The four categories of cognition are a
-score of their own (`mme_cognition`) and count nothing here.
+Accuracy+ is the share of pictures whose two questions are both answered right. The four categories
+of cognition are a score of their own (`mme_cognition`) and count nothing here.
 """
 
 from __future__ import annotations
@@ -20,20 +21,31 @@ _EACH = 1000.0  # ten categories of 100 % accuracy, and as much accuracy+
 COGNITION = {"commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"}
 
 
-def score(predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()) -> np.ndarray:
+def score(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
+) -> np.ndarray:
     """1000 for a right answer, and 1000 more when all of its picture are right; float64, shape [n].
 
-    The score is their mean under `weights`. Fewer categories than ten, as in a subset, are scaled up to ten.
+    The score is their mean under `weights`. Fewer categories than ten, as in a subset, are scaled
+    up to ten.
     """
     pairs = zip(predictions, references, strict=True)
-    right = np.array([_reads(answer) in map(_reads, accepted) and _reads(answer) != "" for answer, accepted in pairs])
+    right = np.array(
+        [
+            _reads(answer) in map(_reads, accepted) and _reads(answer) != ""
+            for answer, accepted in pairs
+        ]
+    )
     picture = _pictures(records, len(right))
     wrong = Counter(place for place, good in zip(picture, right, strict=True) if not good)
     return _EACH * (right.astype(np.float64) + [place not in wrong for place in picture])
 
 
-def weights(predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()) -> np.ndarray:
-    """The same for every category of perception, and inside it for every answer; float64, shape [n].
+def weights(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
+) -> np.ndarray:
+    """The same for every category of perception, and inside it for every answer; float64, shape
+    [n].
 
     Raises:
         CotbalError: there are categories of cognition alone.
@@ -55,7 +67,9 @@ def constant_answer(references: Sequence[Sequence[str]]) -> str:
 
 
 def _reads(text: str) -> str:
-    """`yes` or `no` when it stands in the first four letters, otherwise nothing: so the official program reads it."""
+    """`yes` or `no` when it stands in the first four letters, otherwise nothing: so the official
+    program reads it.
+    """
     start = text.lower().strip().replace(".", "")[:4]
     return next((word for word in ("yes", "no") if word in start), "")
 
@@ -65,5 +79,6 @@ def _pictures(records: Records, n: int) -> list[tuple[str, ...]]:
     names = categories(records, n)
     own = [tuple(record.get("images", ())) for record in records] or [()] * n
     return [
-        (name, *images) if images else (name, str(i)) for i, (name, images) in enumerate(zip(names, own, strict=True))
+        (name, *images) if images else (name, str(i))
+        for i, (name, images) in enumerate(zip(names, own, strict=True))
     ]

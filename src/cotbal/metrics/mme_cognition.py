@@ -1,6 +1,8 @@
-"""Cognition score of MME (Fu et al. 2023): accuracy and accuracy+ in %, added up over its four categories, on 0-800.
+"""Cognition score of MME (Fu et al. 2023): accuracy and accuracy+ in %, added up over its four
+categories, on 0-800.
 
-The paper reports perception (`mme`) alone; many others report both, and a file of all fourteen categories serves both.
+The paper reports perception (`mme`) alone; many others report both, and a file of all fourteen
+categories serves both.
 """
 
 from __future__ import annotations
@@ -18,16 +20,21 @@ __all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "fault_of", "score"
 MAXIMUM = 800.0
 
 
-def score(predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()) -> np.ndarray:
+def score(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
+) -> np.ndarray:
     """400 for a right answer, and 400 more when all of its picture are right; float64, shape [n].
 
-    The score is their mean under `weights`. Fewer categories than four, as in a subset, are scaled up to four.
+    The score is their mean under `weights`. Fewer categories than four, as in a subset, are scaled
+    up to four.
     """
     found: np.ndarray = mme.score(predictions, references, records) * (MAXIMUM / mme.MAXIMUM)
     return found
 
 
-def weights(predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()) -> np.ndarray:
+def weights(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
+) -> np.ndarray:
     """The same for every category of cognition, and inside it for every answer; float64, shape [n].
 
     Raises:

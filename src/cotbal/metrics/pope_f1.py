@@ -1,4 +1,6 @@
-"""F1 of "yes" on POPE (Li et al. 2023): the mean over its categories (adversarial, popular, random)."""
+"""F1 of "yes" on POPE (Li et al. 2023): the mean over its categories (adversarial, popular,
+random).
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,23 @@ _NO = {"No", "not", "no"}
 
 
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """1.0 for a right answer, otherwise 0.0; float64, shape [n]. The score is their mean under `weights`."""
+    """1.0 for a right answer, otherwise 0.0; float64, shape [n]. The score is their mean under
+    `weights`.
+    """
     pairs = zip(predictions, references, strict=True)
-    return np.array([_is_yes(answer) in map(_is_yes, accepted) for answer, accepted in pairs], np.float64)
+    return np.array(
+        [_is_yes(answer) in map(_is_yes, accepted) for answer, accepted in pairs], np.float64
+    )
 
 
-def weights(predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()) -> np.ndarray:
+def weights(
+    predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
+) -> np.ndarray:
     """What turns accuracy into F1 = 2 TP / (2 TP + FP + FN); float64, shape [n].
 
-    A right "yes" counts twice, a wrong answer once, a right "no" not at all; then every category counts the same.
-    Without a `category` in the records, all of them are one. A category where nobody says "yes" counts nothing.
+    A right "yes" counts twice, a wrong answer once, a right "no" not at all; then every category
+    counts the same. Without a `category` in the records, all of them are one. A category where
+    nobody says "yes" counts nothing.
     """
     right = score(predictions, references)
     said = np.array([_is_yes(answer) for answer in predictions], np.float64)
@@ -32,7 +41,9 @@ def weights(predictions: Sequence[str], references: Sequence[Sequence[str]], rec
 
 
 def fault_of(references: Sequence[str]) -> str:
-    """What is wrong with the references of a sample; empty when nothing is. Answers are read more kindly."""
+    """What is wrong with the references of a sample; empty when nothing is. Answers are read more
+    kindly.
+    """
     plain = {reference.strip().lower().rstrip(".") for reference in references}
     return "" if plain <= {"yes", "no"} else f"expected yes or no; found {references[0]!r}"
 
@@ -43,5 +54,7 @@ def constant_answer(references: Sequence[Sequence[str]]) -> str:
 
 
 def _is_yes(text: str) -> bool:
-    """Whatever does not deny in its first sentence is a yes, an empty answer too: so LLaVA's evaluation reads it."""
+    """Whatever does not deny in its first sentence is a yes, an empty answer too: so LLaVA's
+    evaluation reads it.
+    """
     return _NO.isdisjoint(text.partition(".")[0].replace(",", "").split(" "))

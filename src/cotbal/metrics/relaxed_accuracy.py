@@ -1,4 +1,6 @@
-"""Relaxed accuracy of ChartQA (Masry et al. 2022): a number may be off by 5 %, words must be equal but for case."""
+"""Relaxed accuracy of ChartQA (Masry et al. 2022): a number may be off by 5 %, words must be equal
+but for case.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,15 @@ _TOLERANCE = 0.05  # of the reference
 
 
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """1.0 for a right answer, otherwise 0.0; float64, shape [n]. With several references any of them is right.
+    """1.0 for a right answer, otherwise 0.0; float64, shape [n]. With several references any of
+    them is right.
 
     `12%` is the number 0.12. A reference of 0, or one that is no number, must be met as text.
     """
     pairs = zip(predictions, references, strict=True)
-    return np.array([any(_agree(answer, one) for one in accepted) for answer, accepted in pairs], np.float64)
+    return np.array(
+        [any(_agree(answer, one) for one in accepted) for answer, accepted in pairs], np.float64
+    )
 
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:

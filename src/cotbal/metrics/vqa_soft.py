@@ -1,7 +1,8 @@
-"""Accuracy of VQAv2 (Goyal et al. 2017): an answer is as right as people agree with it, three of ten being enough.
+"""Accuracy of VQAv2 (Goyal et al. 2017): an answer is as right as people agree with it, three of
+ten being enough.
 
-Answers are normalised as the challenge's server does: small letters, no punctuation, no articles, digits for number
-words, apostrophes in contractions.
+Answers are normalised as the challenge's server does: small letters, no punctuation, no articles,
+digits for number words, apostrophes in contractions.
 """
 
 from __future__ import annotations
@@ -20,9 +21,19 @@ HIGHER_IS_BETTER = True
 _ENOUGH = 3  # people who agree
 _SIGNS = ';/[]"{}()=+\\_-><@`!'
 _NUMBERS = {
-    "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5",
-    "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
-}  # fmt: skip
+    "none": "0",
+    "zero": "0",
+    "one": "1",
+    "two": "2",
+    "three": "3",
+    "four": "4",
+    "five": "5",
+    "six": "6",
+    "seven": "7",
+    "eight": "8",
+    "nine": "9",
+    "ten": "10",
+}
 _ARTICLES = {"a", "an", "the"}
 _FULL_STOP = re.compile(r"\.(?!\d)")  # not the point of a decimal
 _CONTRACTED = """
@@ -36,7 +47,10 @@ _CONTRACTED = """
 """
 # One apostrophe left out; and one word that the server's table has the wrong way round.
 _CONTRACTIONS = {
-    word[:i] + word[i + 1 :]: word for word in _CONTRACTED.split() for i, letter in enumerate(word) if letter == "'"
+    word[:i] + word[i + 1 :]: word
+    for word in _CONTRACTED.split()
+    for i, letter in enumerate(word)
+    if letter == "'"
 } | {"somebody'd": "somebodyd"}
 
 
@@ -46,17 +60,23 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     With ten references, k of which agree: 0, 0.3, 0.6, 0.9 for k = 0 to 3, and 1 from 4 on.
 
     Raises:
-        CotbalError: a sample has fewer than four references, so that no answer could be wholly right.
+        CotbalError: a sample has fewer than four references, so that no answer could be wholly
+            right.
     """
     pairs = zip(predictions, references, strict=True)
-    return np.array([_agreement(normalise(answer), _people(accepted)) for answer, accepted in pairs], np.float64)
+    return np.array(
+        [_agreement(normalise(answer), _people(accepted)) for answer, accepted in pairs], np.float64
+    )
 
 
 def fault_of(references: Sequence[str]) -> str:
     """What is wrong with the references of a sample; empty when nothing is."""
     if len(references) > _ENOUGH:
         return ""
-    return f"expected the answers of ten people, four at least; found {len(references)}; use exact_match for one answer"
+    return (
+        f"expected the answers of ten people, four at least; found {len(references)}; use"
+        " exact_match for one answer"
+    )
 
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
@@ -65,7 +85,9 @@ def constant_answer(references: Sequence[Sequence[str]]) -> str:
     for accepted in references:
         people = _people(accepted)
         for answer in dict.fromkeys(people):
-            total[answer] += round(_agreement(answer, people) * 1e9)  # whole numbers, so that equal is equal
+            total[answer] += round(
+                _agreement(answer, people) * 1e9
+            )  # whole numbers, so that equal is equal
     return max(total.items(), key=lambda pair: pair[1])[0]
 
 

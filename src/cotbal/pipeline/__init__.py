@@ -35,7 +35,9 @@ def plan(recipe: Recipe, root: RunDir, weightings: Sequence[str] = (FIXED,)) -> 
         CotbalError: the data is broken, or a weighting or metric does not exist.
     """
     seed = recipe.file.optimization.seed
-    finals: list[tuple[Run, Kind]] = [(final_run(recipe.mixture, name, seed), "final") for name in weightings]
+    finals: list[tuple[Run, Kind]] = [
+        (final_run(recipe.mixture, name, seed), "final") for name in weightings
+    ]
     return prepare(recipe, root, [*probes(recipe), *finals])
 
 
@@ -50,12 +52,15 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     """Open the data and plan these runs; nothing is written.
 
     Raises:
-        CotbalError: the data is broken, a weighting or metric does not exist, or the configuration of accelerate asks
-            for what runs cannot have.
+        CotbalError: the data is broken, a weighting or metric does not exist, or the configuration
+            of accelerate asks for what runs cannot have.
     """
     if faults := accelerate_file.faults(recipe):
         raise RecipeError("\n".join(fault for _, fault in faults))
-    methods = {name: _method(recipe, name) for name in {run.weighting for run, _ in runs} | set(recipe.file.weightings)}
+    methods = {
+        name: _method(recipe, name)
+        for name in {run.weighting for run, _ in runs} | set(recipe.file.weightings)
+    }
     for task in recipe.mixture.tasks:
         for metric in {task.metric, *task.test_metrics}:
             _need_metric(task.name, metric)
@@ -81,22 +86,29 @@ def _method(recipe: Recipe, name: str) -> Weighting:
     return found
 
 
-def _too_short(recipe: Recipe, planned: Sequence[Planned], methods: Mapping[str, Weighting]) -> list[str]:
+def _too_short(
+    recipe: Recipe, planned: Sequence[Planned], methods: Mapping[str, Weighting]
+) -> list[str]:
     """Dynamic methods whose weights would not move before the training ends."""
     settings = recipe.file.optimization
     remarks = {}
     for p in planned:
-        steps, starts = math.ceil(p.records * settings.epochs / settings.batch_size), methods[p.run.weighting].starts
+        steps, starts = (
+            math.ceil(p.records * settings.epochs / settings.batch_size),
+            methods[p.run.weighting].starts,
+        )
         if starts >= steps:
             remarks[p.run.weighting] = (
-                f"{method_label(p.run.weighting)} keeps equal weights for its first {starts} optimizer steps, and a "
-                f"final run has {steps}: give it smaller windows with weightings.{p.run.weighting}.window"
+                f"{method_label(p.run.weighting)} keeps equal weights for its first {starts}"
+                f" optimizer steps, and a final run has {steps}: give it smaller windows with"
+                f" weightings.{p.run.weighting}.window"
             )
     return [text for name, text in remarks.items() if methods[name].starts]
 
 
 def balance(prepared: Prepared, options: Options) -> Balance:
-    """Train and score the probes, then weigh (Eq. 3-11); writes scores.csv, balance.json and weights.json.
+    """Train and score the probes, then weigh (Eq. 3-11); writes scores.csv, balance.json and
+    weights.json.
 
     Raises:
         RunError: a task is scored by a judge, who has not been asked yet.
@@ -108,11 +120,14 @@ def balance(prepared: Prepared, options: Options) -> Balance:
         return weigh(prepared)
 
 
-def train(prepared: Prepared, weighting: str, options: Options, weights: Mapping[str, float] | None = None) -> RunPaths:
+def train(
+    prepared: Prepared, weighting: str, options: Options, weights: Mapping[str, float] | None = None
+) -> RunPaths:
     """The final training with one weighting, scored on the test splits.
 
     Args:
-        weights: unit -> weight for the weighting `fixed`, instead of those that `balance` left in the run directory.
+        weights: unit -> weight for the weighting `fixed`, instead of those that `balance` left in
+            the run directory.
 
     Raises:
         RunError: `fixed` was asked for before there are weights.
@@ -140,8 +155,8 @@ def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> tupl
         need_scores(prepared, early)
         result = weigh(prepared)
         if late:
-            # Alone on the machine: let it have all of it. The number of threads must not depend on what is left to
-            # do, or a resumed job would round differently.
+            # Alone on the machine: let it have all of it. The number of threads must not depend on
+            # what is left to do, or a resumed job would round differently.
             do(prepared, late, replace(options, resources=replace(options.resources, workers=1)))
             need_scores(prepared, late)
         return result, write_report(prepared.root.root)
@@ -160,7 +175,9 @@ def _write_plan(prepared: Prepared) -> None:
         entry["directory"] = str(planned.paths.root.relative_to(prepared.root.root))
     content["runs"] += _others(prepared, {entry["directory"] for entry in content["runs"]})
     # A command without probes must not make those of an earlier one free.
-    content["probe_share"] = sum(entry["share"] for entry in content["runs"] if entry["kind"] == "probe")
+    content["probe_share"] = sum(
+        entry["share"] for entry in content["runs"] if entry["kind"] == "probe"
+    )
     content["sizes"] = {task: dict(sizes) for task, sizes in prepared.inputs.sizes.items()}
     write_json(prepared.root.plan, content)
     write_portions(prepared.recipe, prepared.inputs, prepared.root)
@@ -171,7 +188,11 @@ def _others(prepared: Prepared, planned: set[str]) -> list[dict[str, Any]]:
     if not prepared.root.plan.exists():
         return []
     before = read_json(prepared.root.plan)["runs"]
-    return [e for e in before if e["directory"] not in planned and (prepared.root.root / e["directory"]).exists()]
+    return [
+        e
+        for e in before
+        if e["directory"] not in planned and (prepared.root.root / e["directory"]).exists()
+    ]
 
 
 def do(
@@ -183,7 +204,8 @@ def do(
     """Carry out planned runs, those that are done excepted.
 
     Args:
-        weights: name of a run -> task -> weight, for runs of the weighting `fixed` that take others than weights.json.
+        weights: name of a run -> task -> weight, for runs of the weighting `fixed` that take others
+            than weights.json.
     """
     works = [Work(p, (weights or {}).get(p.run.name) or _weights_for(prepared, p)) for p in planned]
     carry_out(prepared, works, options, lambda: _write_plan(prepared))
@@ -194,7 +216,8 @@ def _weights_for(prepared: Prepared, planned: Planned) -> dict[str, float] | Non
         return None
     if not prepared.root.weights.exists():
         raise RunError(
-            f"{prepared.root.weights}: expected weights, found none; run `cotbal balance` first, or give --weights"
+            f"{prepared.root.weights}: expected weights, found none; run `cotbal balance` first, or"
+            " give --weights"
         )
     weights: dict[str, float] = read_json(prepared.root.weights)["tasks"]
     return weights

@@ -73,11 +73,18 @@ def find_answers(where: Path) -> Place:
         return _of_file(where)
     root = RunDir(where)
     if not root.plan.exists():
-        raise RunError(f"{where}: expected a run directory with a plan.json, or a file of answers; found neither")
+        raise RunError(
+            f"{where}: expected a run directory with a plan.json, or a file of answers; found"
+            " neither"
+        )
     recipe = load_recipe(root.recipe)
     runs = [RunPaths(where / entry["directory"]) for entry in read_json(root.plan)["runs"]]
     done = [paths for paths in runs if paths.done]
-    sets = [each for paths in done for each in _of_run(where, paths, {t.name: t for t in recipe.mixture.tasks})]
+    sets = [
+        each
+        for paths in done
+        for each in _of_run(where, paths, {t.name: t for t in recipe.mixture.tasks})
+    ]
     if not sets:
         named = any(METRIC in (task.metric, *task.test_metrics) for task in recipe.mixture.tasks)
         why = "no run is done yet" if named else f"no task of the recipe has the metric {METRIC}"
@@ -90,7 +97,13 @@ def _of_run(root: Path, paths: RunPaths, tasks: Mapping[str, Task]) -> list[Answ
     for file in sorted(paths.root.glob("scores/*.json")):
         content = read_json(file)
         task = tasks.get(content["task"])
-        metrics = () if task is None else (task.metric,) if content["split"] == "validation" else task.test_metrics
+        metrics = (
+            ()
+            if task is None
+            else (task.metric,)
+            if content["split"] == "validation"
+            else task.test_metrics
+        )
         if METRIC in metrics:
             source = paths.generations(content["task"], content["split"])
             name = f"{paths.root.relative_to(root)}, {content['task']}, {content['split']}"
@@ -100,12 +113,23 @@ def _of_run(root: Path, paths: RunPaths, tasks: Mapping[str, Task]) -> list[Answ
 
 def _of_file(path: Path) -> Place:
     rows = read_jsonl(path)
-    lines = sum(bool(line.strip()) for line in path.read_text(encoding="utf-8", errors="replace").split("\n"))
+    lines = sum(
+        bool(line.strip())
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")
+    )
     if not rows or len(rows) < lines:
-        raise DataError(f"{path}, line {len(rows) + 1}: expected answers as JSON, one a line; found something else")
+        raise DataError(
+            f"{path}, line {len(rows) + 1}: expected answers as JSON, one a line; found something"
+            " else"
+        )
     pairs = read_pairs(rows, path)
     directory = path.with_name(f"{path.name}.{METRIC}")
-    scores = AnswerSet(path.name, pairs, directory / "scores.json", {**describe(_with_pictures(rows)), "metrics": {}})
+    scores = AnswerSet(
+        path.name,
+        pairs,
+        directory / "scores.json",
+        {**describe(_with_pictures(rows)), "metrics": {}},
+    )
     return Place(directory, directory / "lock", (scores,))
 
 
@@ -123,7 +147,11 @@ def need_scores(prepared: Prepared, planned: Sequence[Planned]) -> None:
     waiting: dict[str, str] = {}
     for p in planned:
         sets = [(name, "validation", (mixture[name].metric,)) for name in p.run.validation]
-        tests = [(name, split, mixture[name].test_metrics) for name in p.run.test for split in mixture[name].test]
+        tests = [
+            (name, split, mixture[name].test_metrics)
+            for name in p.run.test
+            for split in mixture[name].test
+        ]
         missing = [metric for each in (*sets, *tests) for metric in awaited(p.paths, *each)]
         if missing:
             waiting[p.label] = missing[0]

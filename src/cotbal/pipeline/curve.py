@@ -37,13 +37,15 @@ def amounts_of(text: str) -> tuple[str, ...]:
         or len(set(found)) < len(found)
     ):
         raise CotbalError(
-            "--amounts: expected different fractions above 0 and up to 1, separated by commas, such as 1/8,1/2,1; "
-            f"found {text!r}"
+            "--amounts: expected different fractions above 0 and up to 1, separated by commas,"
+            f" such as 1/8,1/2,1; found {text!r}"
         )
     return tuple(map(str, found))
 
 
-def plan_curve(recipe: Recipe, root: RunDir, amounts: Sequence[str], alone: bool, seeds: Sequence[int]) -> Prepared:
+def plan_curve(
+    recipe: Recipe, root: RunDir, amounts: Sequence[str], alone: bool, seeds: Sequence[int]
+) -> Prepared:
     """Every training of the curve, once a seed; nothing is written.
 
     Raises:
@@ -56,11 +58,17 @@ def plan_curve(recipe: Recipe, root: RunDir, amounts: Sequence[str], alone: bool
 
 
 def carry_out(prepared: Prepared, options: Options) -> tuple[AmountCurves, Path]:
-    """Train and score what is not done yet; writes `curve/` and the report, and returns the curves and its page."""
+    """Train and score what is not done yet; writes `curve/` and the report, and returns the curves
+    and its page.
+    """
     with locked(prepared.root.lock):
         do(prepared, prepared.plan.runs, options)
         need_scores(prepared, prepared.plan.runs)
         for planned in prepared.plan.runs:
-            for task in planned.run.validation:  # the metric may be another one than when the answers were made
-                scores_of(planned.paths, task, "validation", (prepared.recipe.mixture[task].metric,))
+            for task in (
+                planned.run.validation
+            ):  # the metric may be another one than when the answers were made
+                scores_of(
+                    planned.paths, task, "validation", (prepared.recipe.mixture[task].metric,)
+                )
         return write_curve(prepared.root.root), write_report(prepared.root.root)

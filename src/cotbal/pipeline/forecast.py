@@ -1,4 +1,6 @@
-"""How long the planned runs would take on a number of GPUs, from run times that were measured or are estimated."""
+"""How long the planned runs would take on a number of GPUs, from run times that were measured or
+are estimated.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,10 @@ class Forecast:
 
     Attributes:
         gpus: held at most at the same time.
-        timed: whether times are seconds; otherwise they are in units of one final run on the GPUs that it asks for.
-        makespan: from the first start to the last end. Waiting for other people's jobs is not in it.
+        timed: whether times are seconds; otherwise they are in units of one final run on the GPUs
+            that it asks for.
+        makespan: from the first start to the last end. Waiting for other people's jobs is not in
+            it.
         bound: no order of the runs ends before this.
         gpu_time: sum over the runs of time x GPUs.
         runs: how many are not done.
@@ -36,7 +40,8 @@ class Forecast:
 
 
 def forecast(prepared: Prepared, gpus: int) -> Forecast:
-    """List scheduling, the longest first; finals that wait for weights begin when all others have ended.
+    """List scheduling, the longest first; finals that wait for weights begin when all others have
+    ended.
 
     Raises:
         CotbalError: a run needs more GPUs than `gpus`.
@@ -44,7 +49,9 @@ def forecast(prepared: Prepared, gpus: int) -> Forecast:
     left = [p for p in prepared.plan.runs if not p.paths.done]
     timed = all(p.seconds is not None for p in left)
     late = [p for p in left if p.run.weighting == "fixed"]
-    stages = [_pieces(prepared, stage, timed) for stage in ([p for p in left if p not in late], late)]
+    stages = [
+        _pieces(prepared, stage, timed) for stage in ([p for p in left if p not in late], late)
+    ]
     pieces = [piece for stage in stages for piece in stage]
     return Forecast(
         gpus=gpus,

@@ -19,10 +19,12 @@ from cotbal.recipe import Recipe
 from cotbal.rundir import RunDir
 from cotbal.runs import Run
 
-# Raise it when a change of the code changes what a run results in; old runs are then not taken for new ones.
+# Raise it when a change of the code changes what a run results in; old runs are then not taken for
+# new ones.
 CODE_VERSION = 2  # 2: labels of words that begin with a space, ends of turns from the template
 TOKEN_SAMPLE = 500  # records a task whose tokens are counted for the plan
-FEW_RECORDS = 1000  # Appendix C of the paper: a mini below this is too small to teach a task's format reliably
+# Appendix C of the paper: a mini below this is too small to teach a task's format reliably
+FEW_RECORDS = 1000
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ def open_inputs(recipe: Recipe) -> Inputs:
     """Open every file of the mixture and draw the portions.
 
     Raises:
-        DataError: broken records, references that a metric cannot score, or missing pictures where the recipe says
-            `on_missing_image: error`.
+        DataError: broken records, references that a metric cannot score, or missing pictures where
+            the recipe says `on_missing_image: error`.
     """
     cache = default_cache()
     count = token_counter(recipe)
@@ -118,19 +120,24 @@ def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
     if few:
         listed = ", ".join(f"{name} {count}" for name, count in few.items())
         remarks.append(
-            f"minis under {FEW_RECORDS} records, which the paper advises against (Appendix C): {listed}; "
-            "more records in them (a larger portions.mini, more data) give steadier contributions"
+            f"minis under {FEW_RECORDS} records, which the paper advises against (Appendix C):"
+            f" {listed}; more records in them (a larger portions.mini, more data) give steadier"
+            " contributions"
         )
     if recipe.file.optimization.packing and recipe.file.optimization.micro_batch_size == 1:
         remarks.append(
-            "optimization.packing packs the records of a micro-batch: with micro_batch_size 1 it does nothing"
+            "optimization.packing packs the records of a micro-batch: with micro_batch_size 1 it"
+            " does nothing"
         )
     untested = [task.name for task in recipe.mixture.tasks if not task.test]
     if untested:
-        remarks.append(f"no test set for {', '.join(untested)}: the final models will not be scored on it")
+        remarks.append(
+            f"no test set for {', '.join(untested)}: the final models will not be scored on it"
+        )
     if inputs.dropped:
         remarks.append(
-            f"{len(inputs.dropped)} records left out because of their pictures, the first: {inputs.dropped[0]}"
+            f"{len(inputs.dropped)} records left out because of their pictures, the first:"
+            f" {inputs.dropped[0]}"
         )
     return remarks
 
@@ -138,21 +145,37 @@ def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
 def identity(
     recipe: Recipe, run: Run, inputs: Inputs, checkpoint: str, weights: Mapping[str, float] | None
 ) -> dict[str, Any]:
-    """Everything that determines the result of `run`, by content and never by path; `checkpoint` is its digest."""
+    """Everything that determines the result of `run`, by content and never by path; `checkpoint` is
+    its digest.
+    """
     file = recipe.file
     settings = {
-        "model": recipe.model.model_dump(mode="json", exclude={"checkpoint", "gradient_checkpointing"}),
+        "model": recipe.model.model_dump(
+            mode="json", exclude={"checkpoint", "gradient_checkpointing"}
+        ),
         "optimization": file.optimization.model_dump(
             mode="json", exclude={"micro_batch_size", "packing", "checkpoint_steps", "seed"}
         ),
         "generation": file.generation.model_dump(mode="json", exclude={"batch_size"}),
-        "portions": file.portions.model_dump(mode="json", include={"seed"} if run.by_amount else None),
+        "portions": file.portions.model_dump(
+            mode="json", include={"seed"} if run.by_amount else None
+        ),
     }
     entries: dict[str, Any] = {
-        f"{section}.{key}": value for section, fields in settings.items() for key, value in fields.items()
+        f"{section}.{key}": value
+        for section, fields in settings.items()
+        for key, value in fields.items()
     }
-    entries |= {"model.checkpoint": checkpoint, "on_missing_image": file.on_missing_image, "code": CODE_VERSION}
-    entries |= {"run.weighting": run.weighting, "run.seed": run.seed, "run.portions": dict(run.portions)}
+    entries |= {
+        "model.checkpoint": checkpoint,
+        "on_missing_image": file.on_missing_image,
+        "code": CODE_VERSION,
+    }
+    entries |= {
+        "run.weighting": run.weighting,
+        "run.seed": run.seed,
+        "run.portions": dict(run.portions),
+    }
     options = file.weightings.get(run.weighting)
     if options:
         entries[f"weightings.{run.weighting}"] = dict(options)
@@ -164,7 +187,9 @@ def identity(
         wanted |= ({"validation"} if name in run.validation else set()) | (
             set(recipe.mixture[name].test) if name in run.test else set()
         )
-        entries |= {f"tasks.{name}.{split}": inputs.digests[f"{name}.{split}"] for split in sorted(wanted)}
+        entries |= {
+            f"tasks.{name}.{split}": inputs.digests[f"{name}.{split}"] for split in sorted(wanted)
+        }
     return entries
 
 

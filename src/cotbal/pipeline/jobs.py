@@ -20,7 +20,9 @@ from cotbal.pipeline.submission_paths import submission_of
 from cotbal.rundir import RunPaths, is_locked, move_aside, now, read_json, write_json
 from cotbal.tracking import Tracking, need_trackers, tracking_id
 
-Watch = Callable[[Sequence[Job], Sequence[Job], int], AbstractContextManager[Callable[[Outcome], None]]]
+Watch = Callable[
+    [Sequence[Job], Sequence[Job], int], AbstractContextManager[Callable[[Outcome], None]]
+]
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,11 @@ class Options:
     Attributes:
         executor: a name of `cotbal.executors`.
         resources: what the jobs may use.
-        keep_checkpoints: keep the trained models of the probes (those of final runs are always kept).
+        keep_checkpoints: keep the trained models of the probes (those of final runs are always
+            kept).
         restart_changed: move runs aside that no longer fit the recipe, instead of stopping.
-        watch: shows the jobs while they run; called with (jobs to run, jobs already done, number of jobs after them).
+        watch: shows the jobs while they run; called with (jobs to run, jobs already done, number of
+            jobs after them).
         trackers: where the runs report while they train, see `cotbal.tracking`.
         later: how many jobs the same command will carry out after these.
     """
@@ -59,14 +63,17 @@ class Work:
         return self.planned.paths
 
 
-def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin: Callable[[], None]) -> None:
+def carry_out(
+    prepared: Prepared, works: Sequence[Work], options: Options, begin: Callable[[], None]
+) -> None:
     """Do the runs that are not done yet; a failure leaves the others running.
 
     Args:
         begin: writes what the runs read; called once nothing on disk speaks against them.
 
     Raises:
-        RunError: a run on disk does not fit the recipe, or is in another queue than that of the executor.
+        RunError: a run on disk does not fit the recipe, or is in another queue than that of the
+            executor.
         CotbalError: the runs would be carried out here, and torch or a tracker is not installed.
         RunsFailed: runs failed; every failure is named with the tail of its log.
     """
@@ -82,7 +89,9 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
         )
         for work in works
     ]
-    changed = [_changed(work, entries, options) for work, entries in zip(works, identities, strict=True)]
+    changed = [
+        _changed(work, entries, options) for work, entries in zip(works, identities, strict=True)
+    ]
     jobs = [_job(prepared, work) for work in works]
     done = [work.paths.done and not aside for work, aside in zip(works, changed, strict=True)]
     waiting = [job for job, is_done in zip(jobs, done, strict=True) if not is_done]
@@ -91,7 +100,9 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
     _need_no_answering(moved)
     call_back(sent(place for run in moved for place in (run, submission_of(run).root)))
     need_none_elsewhere((job.directory for job in waiting), options.executor)
-    outcomes = run(waiting, options.resources) if waiting else None  # what cannot be done here is refused now
+    outcomes = (
+        run(waiting, options.resources) if waiting else None
+    )  # what cannot be done here is refused now
     begin()
     for work, entries, aside in zip(works, identities, changed, strict=True):
         if aside:
@@ -109,18 +120,26 @@ def carry_out(prepared: Prepared, works: Sequence[Work], options: Options, begin
 
 
 def _need_packages(works: Sequence[Work], options: Options) -> None:
-    """Say what to install before anything starts, where the runs are carried out on this machine."""
-    here = options.executor in ("processes", "inline") and not all(work.paths.done for work in works)
+    """Say what to install before anything starts, where the runs are carried out on this
+    machine."""
+    here = options.executor in ("processes", "inline") and not all(
+        work.paths.done for work in works
+    )
     if here and importlib.util.find_spec("torch") is None:
         raise MissingDependency("training", "train")
     need_trackers(options.trackers, here)
 
 
 def _need_no_answering(moved: Sequence[Path]) -> None:
-    """A model is not moved aside while a command has it answer; its answers would be taken for those of the new one."""
+    """A model is not moved aside while a command has it answer; its answers would be taken for
+    those of the new one.
+    """
     for root in moved:
         if is_locked(submission_of(root).driver_lock):
-            raise RunError(f"{root}: `cotbal submission` has this model answer; wait for it, or stop it, then again")
+            raise RunError(
+                f"{root}: `cotbal submission` has this model answer; wait for it, or stop it, then"
+                " again"
+            )
 
 
 def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
@@ -148,7 +167,9 @@ def _settle(work: Work, prepared: Prepared, entries: Mapping[str, Any], options:
     work.paths.failure.unlink(missing_ok=True)
 
 
-def _content(work: Work, prepared: Prepared, keep: bool, entries: Mapping[str, Any]) -> dict[str, Any]:
+def _content(
+    work: Work, prepared: Prepared, keep: bool, entries: Mapping[str, Any]
+) -> dict[str, Any]:
     run = work.planned.run
     return {
         "root": str(prepared.root.root.resolve()),
@@ -162,21 +183,31 @@ def _content(work: Work, prepared: Prepared, keep: bool, entries: Mapping[str, A
     }
 
 
-def _tracking(work: Work, prepared: Prepared, entries: Mapping[str, Any], options: Options) -> dict[str, Any] | None:
+def _tracking(
+    work: Work, prepared: Prepared, entries: Mapping[str, Any], options: Options
+) -> dict[str, Any] | None:
     if not options.trackers:
         return None
     planned, root = work.planned, prepared.root.root.resolve()
     run_id = tracking_id(work.paths.root, entries)
-    return vars(Tracking(options.trackers, prepared.recipe.name, root.name, planned.label, planned.kind, run_id))
+    return vars(
+        Tracking(
+            options.trackers, prepared.recipe.name, root.name, planned.label, planned.kind, run_id
+        )
+    )
 
 
 def _job(prepared: Prepared, work: Work) -> Job:
     command = (sys.executable, "-m", "cotbal.worker", str(work.paths.job.resolve()))
     needs = prepared.recipe_of(work.planned).resources
-    return Job(work.planned.label, work.paths.root, command, work.planned.work(prepared.plan.epochs), needs)
+    return Job(
+        work.planned.label, work.paths.root, command, work.planned.work(prepared.plan.epochs), needs
+    )
 
 
-def consume(outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], options: Options) -> list[Outcome]:
+def consume(
+    outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], options: Options
+) -> list[Outcome]:
     """Follow jobs to their ends; gives those that failed, each with its `failure.json`."""
     failures = []
     with (options.watch or _silent)(waiting, finished, options.later) as show:
@@ -184,7 +215,10 @@ def consume(outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], opti
             for outcome in outcomes:
                 show(outcome)
                 if not outcome.ok:
-                    write_json(outcome.job.directory / "failure.json", {"message": outcome.message, "time": now()})
+                    write_json(
+                        outcome.job.directory / "failure.json",
+                        {"message": outcome.message, "time": now()},
+                    )
                     failures.append(outcome)
         finally:
             outcomes.close()  # stops what still runs when the user interrupts
@@ -205,4 +239,6 @@ def explain(failures: Sequence[Outcome], count: int, what: str = "runs") -> str:
         names = ", ".join(failure.job.name for failure in group)
         log = group[0].job.directory / "log.txt"
         parts.append(f"{names}\n{group[0].message.strip()}\n(whole log: {log})")
-    return f"{len(failures)} of {count} {what} failed; the others are kept.\n\n" + "\n\n".join(parts)
+    return f"{len(failures)} of {count} {what} failed; the others are kept.\n\n" + "\n\n".join(
+        parts
+    )

@@ -70,7 +70,9 @@ def plan_judging(place: Place, wishes: Wishes) -> Judging:
     expected = sum((ask.expected(reply) for ask in waiting), NONE)
     most = sum((ask.worst for ask in waiting), NONE)
     estimate = Estimate(len(waiting), len(asks) - len(waiting), expected, most)
-    return Judging(place, judge, tuple(asks.values()), estimate, kept.used(judge.model), _remarks(place))
+    return Judging(
+        place, judge, tuple(asks.values()), estimate, kept.used(judge.model), _remarks(place)
+    )
 
 
 def _judge(place: Place, wishes: Wishes) -> Judge:
@@ -78,7 +80,9 @@ def _judge(place: Place, wishes: Wishes) -> Judge:
     old = None if before is None else read_judge(before)
     model = wishes.model or (old.model if old else None)
     if model is None:
-        raise CotbalError("expected the name of a model to judge with; give --model, or set COTBAL_JUDGE_MODEL")
+        raise CotbalError(
+            "expected the name of a model to judge with; give --model, or set COTBAL_JUDGE_MODEL"
+        )
     prompt = load_prompt(wishes.prompt) if wishes.prompt else old.prompt if old else own_prompt()
     judge = Judge(
         model=model,
@@ -98,8 +102,8 @@ def _refuse_another(place: Place, before: Mapping[str, Any], now: Mapping[str, A
     if changed:
         listed = "\n".join(f"  {line}" for line in changed)
         raise RunError(
-            f"{place.settings}: another judge than before:\n{listed}\nundo the change, or have everything judged again "
-            "with --change-judge (what was replied before is kept)"
+            f"{place.settings}: another judge than before:\n{listed}\nundo the change, or have"
+            " everything judged again with --change-judge (what was replied before is kept)"
         )
 
 
@@ -109,16 +113,23 @@ def _remarks(place: Place) -> tuple[str, ...]:
     if blind:
         total = sum(len(each.pairs) for each in place.sets)
         remarks.append(
-            f"{blind} of {total} answers are about a picture and have no `context`: the judge, who sees text alone, "
-            "has nothing but the reference to go by"
+            f"{blind} of {total} answers are about a picture and have no `context`: the judge, who"
+            " sees text alone, has nothing but the reference to go by"
         )
     if place.unfinished:
-        remarks.append(f"{place.unfinished} planned runs are not done yet; their answers are left for the next time")
+        remarks.append(
+            f"{place.unfinished} planned runs are not done yet; their answers are left for the next"
+            " time"
+        )
     return tuple(remarks)
 
 
 def carry_out(
-    judging: Judging, access: Access, budget: Budget, concurrency: int, step: Callable[[int, int], None]
+    judging: Judging,
+    access: Access,
+    budget: Budget,
+    concurrency: int,
+    step: Callable[[int, int], None],
 ) -> dict[str, Judged]:
     """Ask what is not settled, and write the scores; name of the set -> its marks.
 
@@ -129,7 +140,9 @@ def carry_out(
     with locked(place.lock):
         _settle(place, judge)
         kept = Kept(place.judgements)
-        budget.spent = kept.used(judge.model)  # another command may have been at work since the plan was made
+        budget.spent = kept.used(
+            judge.model
+        )  # another command may have been at work since the plan was made
         ask_all(judging.asks, kept, access, budget, concurrency, step)
         found = {each.name: judged(each.pairs, judge, kept, each.name) for each in place.sets}
         for each in place.sets:

@@ -1,4 +1,6 @@
-"""Jobs of a run directory that are in the queue of another program: where they stand, and how they are called back."""
+"""Jobs of a run directory that are in the queue of another program: where they stand, and how they
+are called back.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,11 @@ def sent(directories: Iterable[Path]) -> list[Sent]:
     Raises:
         CotbalError: a queue cannot be asked.
     """
-    places = {directory: place for directory in directories if (place := recorded_place(directory)) is not None}
+    places = {
+        directory: place
+        for directory in directories
+        if (place := recorded_place(directory)) is not None
+    }
     alive: dict[Place, Standing] = {}
     for executor in dict.fromkeys(place.executor for place in places.values()):
         ids = [place.id for place in places.values() if place.executor == executor]
@@ -76,19 +82,27 @@ def need_none_elsewhere(directories: Iterable[Path], executor: str) -> None:
     Raises:
         RunError: a job is alive in another queue than that of `executor`.
     """
-    others = [directory for directory in directories if (p := recorded_place(directory)) and p.executor != executor]
+    others = [
+        directory
+        for directory in directories
+        if (p := recorded_place(directory)) and p.executor != executor
+    ]
     alive = [job for job in sent(others) if job.standing is not None]
     if alive:
         first = alive[0]
         raise RunError(
-            f"{first.directory}: this run is {_stands(first)} (job {first.place.id} of {first.place.executor}), and "
-            f"{len(alive) - 1} others like it; go on with --on {first.place.executor}, or call them back with "
-            "`cotbal cancel` and the run directory"
+            f"{first.directory}: this run is {_stands(first)} (job {first.place.id} of"
+            f" {first.place.executor}), and {len(alive) - 1} others like it; go on with --on"
+            f" {first.place.executor}, or call them back with `cotbal cancel` and the run directory"
         )
 
 
 def _stands(job: Sent) -> str:
-    return "running elsewhere" if job.standing and job.standing.state == "running" else "queued elsewhere"
+    return (
+        "running elsewhere"
+        if job.standing and job.standing.state == "running"
+        else "queued elsewhere"
+    )
 
 
 def record_driver(note: Path, executor: str) -> None:
@@ -97,11 +111,12 @@ def record_driver(note: Path, executor: str) -> None:
 
 
 def cancel(root: RunDir) -> tuple[list[str], list[str]]:
-    """Stop everything of a run directory: the commands that work there, and all jobs that queues were given.
+    """Stop everything of a run directory: the commands that work there, and all jobs that queues
+    were given.
 
     Returns:
-        Directories of the runs that were called back, and a remark about every command on another machine, which
-        cannot be stopped from here.
+        Directories of the runs that were called back, and a remark about every command on another
+        machine, which cannot be stopped from here.
 
     Raises:
         CotbalError: no run directory, or a queue cannot be asked.
@@ -109,17 +124,27 @@ def cancel(root: RunDir) -> tuple[list[str], list[str]]:
     if not root.plan.exists():
         raise RunError(f"{root.root}: expected a run directory with a plan.json, found none")
     asked = submissions(root)
-    remarks = _stop_drivers({root.driver: root.lock} | {paths.driver: paths.driver_lock for paths in asked})
+    remarks = _stop_drivers(
+        {root.driver: root.lock} | {paths.driver: paths.driver_lock for paths in asked}
+    )
     runs = [RunPaths(root.root / entry["directory"]) for entry in read_json(root.plan)["runs"]]
     jobs = sent(paths.root for paths in (*runs, *asked))
     call_back(jobs)
-    return [str(job.directory.relative_to(root.root)) for job in jobs if job.standing is not None], remarks
+    return [
+        str(job.directory.relative_to(root.root)) for job in jobs if job.standing is not None
+    ], remarks
 
 
 def _stop_drivers(notes: Mapping[Path, Path]) -> list[str]:
-    """Tell the commands of these notes to stop, each once, and wait until they hold none of the locks."""
+    """Tell the commands of these notes to stop, each once, and wait until they hold none of the
+    locks.
+    """
     drivers = {lock: read_json(note) for note, lock in notes.items() if note.exists()}
-    here = {lock: d["pid"] for lock, d in drivers.items() if d["host"] == socket.gethostname() and is_locked(lock)}
+    here = {
+        lock: d["pid"]
+        for lock, d in drivers.items()
+        if d["host"] == socket.gethostname() and is_locked(lock)
+    }
     for pid in dict.fromkeys(here.values()):
         with suppress(ProcessLookupError):  # it has just ended
             os.kill(pid, signal.SIGTERM)
@@ -127,9 +152,14 @@ def _stop_drivers(notes: Mapping[Path, Path]) -> list[str]:
     for lock, pid in here.items():
         while is_locked(lock):
             if time.monotonic() > deadline:
-                raise CotbalError(f"{lock.parent}: process {pid} was told to stop, and did not; end it, then again")
+                raise CotbalError(
+                    f"{lock.parent}: process {pid} was told to stop, and did not; end it, then"
+                    " again"
+                )
             time.sleep(0.1)
-    elsewhere = [(d["host"], d["pid"]) for d in drivers.values() if d["host"] != socket.gethostname()]
+    elsewhere = [
+        (d["host"], d["pid"]) for d in drivers.values() if d["host"] != socket.gethostname()
+    ]
     return [
         f"a command on {host} (process {pid}) may still work here; stop it there"
         for host, pid in dict.fromkeys(elsewhere)

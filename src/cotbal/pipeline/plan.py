@@ -1,4 +1,6 @@
-"""The plan of a job: every run with its records, valid tokens, share of the final run's cost, and seconds if known."""
+"""The plan of a job: every run with its records, valid tokens, share of the final run's cost, and
+seconds if known.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from cotbal.runs import Run, cost, final_run, seen
 
 Kind = Literal["probe", "final", "curve"]
 
-# An answered record against a trained one: measured at 0.58 of the time on a small model, about 1/3 by FLOPs.
+# An answered record against a trained one: measured at 0.58 of the time on a small model, about 1/3
+# by FLOPs.
 ANSWER_COST = 0.5
 
 
@@ -31,7 +34,8 @@ class Planned:
         tokens: valid tokens seen in one epoch, estimated from a sample; None without a tokenizer.
         answers: evaluation records to answer.
         share: its training records over those of a final run.
-        seconds: measured, or estimated from runs of this directory that were timed; None before that.
+        seconds: measured, or estimated from runs of this directory that were timed; None before
+            that.
     """
 
     run: Run
@@ -73,7 +77,9 @@ class Plan:
 
     @property
     def balanced_share(self) -> float:
-        """The same over the balanced tasks of the final run: `r_large + T * r_mini` for the standard form."""
+        """The same over the balanced tasks of the final run: `r_large + T * r_mini` for the
+        standard form.
+        """
         return self.probe_share * self.final_records / self.balanced_records
 
     def sentence(self) -> str:
@@ -141,26 +147,36 @@ class Prepared:
         return self._checkpoint if other == self.recipe.checkpoint else checkpoint_digest(other)
 
 
-def make_plan(recipe: Recipe, inputs: Inputs, runs: Sequence[tuple[Run, Kind]], root: RunDir) -> Plan:
+def make_plan(
+    recipe: Recipe, inputs: Inputs, runs: Sequence[tuple[Run, Kind]], root: RunDir
+) -> Plan:
     """These runs with their costs and files; a run that is named twice is planned once."""
     whole = cost(final_run(recipe.mixture, "equal"), inputs.sizes)
     own = recipe.file.optimization.seed
-    distinct = {(run.name, run.seed): (run, kind, paths_of(run, kind, root, own)) for run, kind in runs}.values()
+    distinct = {
+        (run.name, run.seed): (run, kind, paths_of(run, kind, root, own)) for run, kind in runs
+    }.values()
     pace = _pace([paths for _, _, paths in distinct])
     planned = []
     for run, kind, paths in distinct:
         label = run.name if run.seed == own else f"{run.name}, seed {run.seed}"
         records, answers = cost(run, inputs.sizes), _answers(recipe, run, inputs)
-        item = Planned(run, kind, paths, label, records, _tokens(run, inputs), answers, records / whole, None)
+        item = Planned(
+            run, kind, paths, label, records, _tokens(run, inputs), answers, records / whole, None
+        )
         processes = (recipe.for_probes if kind == "probe" else recipe).resources.processes
         estimate = pace * item.work(recipe.file.optimization.epochs) / processes if pace else None
         planned.append(replace(item, seconds=_seconds(paths) or estimate))
     balanced = sum(inputs.sizes[task.name]["full"] for task in recipe.mixture.balanced)
-    return Plan(recipe.file.balance.form, tuple(planned), recipe.file.optimization.epochs, whole, balanced)
+    return Plan(
+        recipe.file.balance.form, tuple(planned), recipe.file.optimization.epochs, whole, balanced
+    )
 
 
 def paths_of(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:
-    """The files of a run; runs of another training seed than the recipe's `own` have a folder of their own."""
+    """The files of a run; runs of another training seed than the recipe's `own` have a folder of
+    their own.
+    """
     home = root if run.seed == own else root.seeded(run.seed)
     folders = {"probe": home.probe, "final": home.final, "curve": home.curve}
     return folders[kind](run.name)
@@ -169,7 +185,10 @@ def paths_of(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:
 def _tokens(run: Run, inputs: Inputs) -> float | None:
     if not inputs.tokens:
         return None
-    return sum(seen(inputs.sizes[task], portion) * inputs.tokens[task] for task, portion in run.portions.items())
+    return sum(
+        seen(inputs.sizes[task], portion) * inputs.tokens[task]
+        for task, portion in run.portions.items()
+    )
 
 
 def _answers(recipe: Recipe, run: Run, inputs: Inputs) -> int:
@@ -183,17 +202,26 @@ def _seconds(paths: RunPaths) -> float | None:
 
 
 def _pace(runs: Sequence[RunPaths]) -> float | None:
-    """Seconds of a trained record in one process, from whatever was timed here; one logged step is enough.
+    """Seconds of a trained record in one process, from whatever was timed here; one logged step is
+    enough.
 
     Several processes are taken to be as many times as fast.
     """
     for paths in runs:
         facts: dict[str, Any] = read_json(paths.outcome) if paths.done else {"records": 0}
         if facts["records"]:
-            return float(facts["seconds"]["training"]) * facts.get("ranks", 1) / float(facts["records"])
+            return (
+                float(facts["seconds"]["training"])
+                * facts.get("ranks", 1)
+                / float(facts["records"])
+            )
     for paths in runs:
         lines = read_jsonl(paths.training)
         if lines and paths.job.exists():
             job = read_json(paths.job)
-            return float(lines[-1]["seconds"]) * job.get("ranks", 1) / max(job["records"] * lines[-1]["epoch"], 1)
+            return (
+                float(lines[-1]["seconds"])
+                * job.get("ranks", 1)
+                / max(job["records"] * lines[-1]["epoch"], 1)
+            )
     return None

@@ -28,26 +28,38 @@ class State:
 def status(root: RunDir) -> list[State]:
     """Every planned run of a directory: done, running, queued, failed, interrupted or missing.
 
-    After them the models that answer for a server (`cotbal submission`), named by their directories. Where a queue
-    does not answer, its runs are `unknown`.
+    After them the models that answer for a server (`cotbal submission`), named by their
+    directories. Where a queue does not answer, its runs are `unknown`.
 
     Raises:
         RunError: the directory holds no plan.
     """
     if not root.plan.exists():
         raise RunError(
-            f"{root.root}: expected a run directory with a plan.json, found none; start with `cotbal run RECIPE`"
+            f"{root.root}: expected a run directory with a plan.json, found none; start with"
+            " `cotbal run RECIPE`"
         )
-    runs = [(e["label"], e["kind"], RunPaths(root.root / e["directory"])) for e in read_json(root.plan)["runs"]]
-    asked = [(str(paths.root.relative_to(root.root)), "submission", paths) for paths in submissions(root)]
+    runs = [
+        (e["label"], e["kind"], RunPaths(root.root / e["directory"]))
+        for e in read_json(root.plan)["runs"]
+    ]
+    asked = [
+        (str(paths.root.relative_to(root.root)), "submission", paths) for paths in submissions(root)
+    ]
     entries: list[tuple[str, str, RunPaths]] = [*runs, *asked]
     jobs: dict[Path, Sent] = {}
     silent = None
     try:
-        jobs = {job.directory: job for job in sent(paths.root for _, _, paths in entries if not paths.done)}
+        jobs = {
+            job.directory: job
+            for job in sent(paths.root for _, _, paths in entries if not paths.done)
+        }
     except CotbalError as error:
         silent = str(error).splitlines()[0]
-    return [State(run, kind, *_standing(paths, jobs.get(paths.root), silent)) for run, kind, paths in entries]
+    return [
+        State(run, kind, *_standing(paths, jobs.get(paths.root), silent))
+        for run, kind, paths in entries
+    ]
 
 
 def _standing(paths: RunPaths, job: Sent | None, silent: str | None) -> tuple[Word, str]:
@@ -75,18 +87,28 @@ def _at_rest(paths: RunPaths) -> tuple[Word, str]:
         return "failed", read_json(paths.failure)["message"].strip().splitlines()[-1]
     if paths.progress.exists():
         fraction = read_json(paths.progress)["fraction"]
-        how = "the same command goes on" if _kept(paths) else "no checkpoint yet: the same command begins this run anew"
+        how = (
+            "the same command goes on"
+            if _kept(paths)
+            else "no checkpoint yet: the same command begins this run anew"
+        )
         return "interrupted", f"at {fraction:.0%}; {how}"
     return "missing", ""
 
 
 def _kept(paths: RunPaths) -> bool:
-    """Whether something of an interrupted run need not be done again; answers are kept piece by piece."""
+    """Whether something of an interrupted run need not be done again; answers are kept piece by
+    piece.
+    """
     # `complete`: see cotbal.hosts.checkpoints, which needs torch.
     whole = any(paths.partial.glob("checkpoint-*/complete"))
     return isinstance(paths, SubmissionPaths) or paths.trained.exists() or whole
 
 
 def _progress(paths: RunPaths) -> str:
-    progress = read_json(paths.progress) if paths.progress.exists() else {"phase": "starting", "fraction": 0.0}
+    progress = (
+        read_json(paths.progress)
+        if paths.progress.exists()
+        else {"phase": "starting", "fraction": 0.0}
+    )
     return f"{progress['phase']}, {progress['fraction']:.0%}"

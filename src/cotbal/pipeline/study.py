@@ -1,4 +1,6 @@
-"""`compare` and `ablate`: several methods and seeds through the same workers, reported side by side."""
+"""`compare` and `ablate`: several methods and seeds through the same workers, reported side by
+side.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,8 @@ class Study:
 
     Attributes:
         prepared: every run that it needs.
-        variants: name of a final run -> settings and part of its weights; empty for a comparison of methods.
+        variants: name of a final run -> settings and part of its weights; empty for a comparison of
+            methods.
     """
 
     prepared: Prepared
@@ -66,11 +69,15 @@ def method_names(names: Sequence[str]) -> tuple[str, ...]:
             try:
                 plugins.load("cotbal.weightings", name)
             except CotbalError as error:
-                raise CotbalError(f"{error}; the paper's names are {STL}, {', '.join(SHORT)}") from None
+                raise CotbalError(
+                    f"{error}; the paper's names are {STL}, {', '.join(SHORT)}"
+                ) from None
     return tuple(dict.fromkeys(STL if name.lower() == STL else name for name in found))
 
 
-def plan_comparison(recipe: Recipe, root: RunDir, methods: Sequence[str], seeds: Sequence[int]) -> Study:
+def plan_comparison(
+    recipe: Recipe, root: RunDir, methods: Sequence[str], seeds: Sequence[int]
+) -> Study:
     """Every run of a comparison: the probes where CoTBal is compared, and every method once a seed.
 
     Raises:
@@ -85,9 +92,11 @@ def plan_comparison(recipe: Recipe, root: RunDir, methods: Sequence[str], seeds:
 def plan_ablation(
     recipe: Recipe, root: RunDir, temperatures: Sequence[float], precise: bool, seeds: Sequence[int]
 ) -> Study:
-    """Every run of the paper's Table 5: EW, the parts alone, temperatures, and the other kind of difficulty.
+    """Every run of the paper's Table 5: EW, the parts alone, temperatures, and the other kind of
+    difficulty.
 
-    Probes are shared by all of them; precise difficulty needs models trained on one task alone, which are STL too.
+    Probes are shared by all of them; precise difficulty needs models trained on one task alone,
+    which are STL too.
 
     Raises:
         CotbalError: the data is broken.
@@ -95,7 +104,9 @@ def plan_ablation(
     base = settings(recipe)
     variants = {f"{FIXED}-{part}": Variant(base, part) for part in PARTS}
     others = [tau for tau in temperatures if tau != base.temperature]
-    variants |= {f"{FIXED}-temperature-{tau:g}": Variant(replace(base, temperature=tau)) for tau in others}
+    variants |= {
+        f"{FIXED}-temperature-{tau:g}": Variant(replace(base, temperature=tau)) for tau in others
+    }
     runs = probes(recipe)
     if precise and base.form == "standard":
         other: Difficulty = "real" if base.difficulty == "precise" else "precise"
@@ -123,8 +134,9 @@ def _models(recipe: Recipe, methods: Sequence[str], seed: int) -> list[tuple[Run
 def carry_out(study: Study, options: Options) -> Path:
     """Probes, weights, models, report; returns the report's page. What is done is kept.
 
-    Models whose weights come from the probes follow them; all others share the workers with the probes. Every model
-    has the same number of threads, so that two of one seed differ in their method alone.
+    Models whose weights come from the probes follow them; all others share the workers with the
+    probes. Every model has the same number of threads, so that two of one seed differ in their
+    method alone.
     """
     prepared = study.prepared
     planned = prepared.plan.runs
@@ -135,14 +147,21 @@ def carry_out(study: Study, options: Options) -> Path:
         need_scores(prepared, early)
         if late:
             result = weigh(prepared)
-            do(prepared, late, options, _weights(study, task_weights(prepared.recipe.mixture, result.weights)))
+            do(
+                prepared,
+                late,
+                options,
+                _weights(study, task_weights(prepared.recipe.mixture, result.weights)),
+            )
             need_scores(prepared, late)
         write_comparison(prepared.root.root)
         return write_report(prepared.root.root)
 
 
 def _weights(study: Study, main: Mapping[str, float]) -> dict[str, dict[str, float]]:
-    """Name of a final run -> task -> weight; those of an ablation are kept in `comparison/variants.json`."""
+    """Name of a final run -> task -> weight; those of an ablation are kept in
+    `comparison/variants.json`.
+    """
     prepared = study.prepared
     found = {FIXED: dict(main)}
     if not study.variants:

@@ -1,4 +1,6 @@
-"""`cotbal submission`: finished models answer VQAv2 test-dev, and their answers become files for its server."""
+"""`cotbal submission`: finished models answer VQAv2 test-dev, and their answers become files for
+its server.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,15 @@ from cotbal.pipeline.places import call_back, need_none_elsewhere, record_driver
 from cotbal.pipeline.submission_paths import SubmissionPaths, submission_of
 from cotbal.recipe import load_recipe
 from cotbal.recipes.academic.vqav2_server import ServerQuestions, write_submission
-from cotbal.rundir import RunPaths, locked, move_aside, read_json, read_jsonl, write_json, write_jsonl
+from cotbal.rundir import (
+    RunPaths,
+    locked,
+    move_aside,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_jsonl,
+)
 from cotbal.sections import ResourcesSection
 
 PIECE = 1024  # questions whose answers are kept together
@@ -63,7 +73,8 @@ def plan_submission(
     """Look through the runs and the pictures; nothing is written.
 
     Raises:
-        RunError: a directory is no finished run, or its answers were made otherwise and `restart_changed` is off.
+        RunError: a directory is no finished run, or its answers were made otherwise and
+            `restart_changed` is off.
         DataError: pictures of test2015 are missing.
         CotbalError: a recipe has no such task.
     """
@@ -71,22 +82,32 @@ def plan_submission(
     faults = faults_of_pictures(images, names, decode=False)
     if faults:
         raise DataError(
-            f"{len(faults):,} of {len(names):,} pictures of test2015 are not below {images}: "
-            f"{next(iter(faults.values()))}; get test2015.zip of COCO, or name their directory with --images"
+            f"{len(faults):,} of {len(names):,} pictures of test2015 are not below {images}:"
+            f" {next(iter(faults.values()))}; get test2015.zip of COCO, or name their directory"
+            " with --images"
         )
     distinct = {run.resolve(): run for run in runs}
     return [_candidate(run, questions, images, task, restart_changed) for run in distinct.values()]
 
 
-def _candidate(run: Path, questions: ServerQuestions, images: Path, task: str, restart_changed: bool) -> Candidate:
+def _candidate(
+    run: Path, questions: ServerQuestions, images: Path, task: str, restart_changed: bool
+) -> Candidate:
     paths = RunPaths(run.resolve())
     # A job of several seeds has the runs of the others in `seed-N`, below its recipe.
-    path = next((p for up in (1, 2) if (p := paths.root.parents[up] / "recipe.yaml").exists()), None)
+    path = next(
+        (p for up in (1, 2) if (p := paths.root.parents[up] / "recipe.yaml").exists()), None
+    )
     if path is None or not (paths.checkpoint / "config.json").exists():
-        raise RunError(f"{run}: expected the directory of a final model, such as runs/academic/final/fixed; found none")
+        raise RunError(
+            f"{run}: expected the directory of a final model, such as runs/academic/final/fixed;"
+            " found none"
+        )
     recipe = load_recipe(path)
     if task not in recipe.file.tasks:
-        raise CotbalError(f"--task: expected one of {', '.join(recipe.file.tasks)} as in {path}; found {task!r}")
+        raise CotbalError(
+            f"--task: expected one of {', '.join(recipe.file.tasks)} as in {path}; found {task!r}"
+        )
     instruction = recipe.mixture[task].instruction
     identity = {
         "checkpoint": checkpoint_digest(str(paths.checkpoint)),
@@ -95,19 +116,31 @@ def _candidate(run: Path, questions: ServerQuestions, images: Path, task: str, r
         "max_new_tokens": recipe.file.generation.max_new_tokens,
     }
     answers = submission_of(paths.root)
-    changed = differences(read_json(answers.job)["identity"], identity) if answers.job.exists() else []
+    changed = (
+        differences(read_json(answers.job)["identity"], identity) if answers.job.exists() else []
+    )
     if changed and not restart_changed:
-        raise RunError(f"{answers.root} was made otherwise ({'; '.join(changed)}); --restart-changed moves it aside")
+        raise RunError(
+            f"{answers.root} was made otherwise ({'; '.join(changed)}); --restart-changed moves it"
+            " aside"
+        )
     job = {
-        "recipe": str(recipe.path), "checkpoint": str(paths.checkpoint), "images": str(images.resolve()),
-        "questions": str(answers.questions), "task": task, "instruction": instruction, "identity": identity,
+        "recipe": str(recipe.path),
+        "checkpoint": str(paths.checkpoint),
+        "images": str(images.resolve()),
+        "questions": str(answers.questions),
+        "task": task,
+        "instruction": instruction,
+        "identity": identity,
         "piece": PIECE,
-    }  # fmt: skip
+    }
     name = paths.root.relative_to(path.parent.parent).as_posix()
     return Candidate(name, answers, job, recipe.resources, bool(changed))
 
 
-def carry_out(candidates: Sequence[Candidate], questions: ServerQuestions, options: Options) -> list[Written]:
+def carry_out(
+    candidates: Sequence[Candidate], questions: ServerQuestions, options: Options
+) -> list[Written]:
     """Have every model answer what it has not answered yet, then write the files for the server.
 
     Raises:
@@ -120,7 +153,9 @@ def carry_out(candidates: Sequence[Candidate], questions: ServerQuestions, optio
             held.enter_context(_desk(each, options.executor))
         complete = [each for each in candidates if len(each.answers()) >= len(questions.asked)]
         todo = [_job(each, len(questions.asked)) for each in candidates if each not in complete]
-        outcomes = run(todo, options.resources) if todo else None  # what cannot be done here is refused now
+        outcomes = (
+            run(todo, options.resources) if todo else None
+        )  # what cannot be done here is refused now
         for each in candidates:
             _settle(each, questions, each in complete)
         if outcomes is not None:
@@ -133,7 +168,9 @@ def carry_out(candidates: Sequence[Candidate], questions: ServerQuestions, optio
 
 @contextmanager
 def _desk(candidate: Candidate, executor: str) -> Iterator[None]:
-    """Be the only command that works on the answers of a model, and noted there; old answers move aside before."""
+    """Be the only command that works on the answers of a model, and noted there; old answers move
+    aside before.
+    """
     paths = candidate.paths
     if candidate.aside:
         with locked(paths.driver_lock):
@@ -166,6 +203,13 @@ def _job(candidate: Candidate, cost: int) -> Job:
 def _written(candidate: Candidate, questions: ServerQuestions) -> Written:
     rows = candidate.answers()
     if [row["id"] for row in rows] != [asked.id for asked in questions.asked]:
-        raise RunError(f"{candidate.paths.root}: expected an answer to every question of test-dev; found others")
+        raise RunError(
+            f"{candidate.paths.root}: expected an answer to every question of test-dev; found"
+            " others"
+        )
     path = candidate.paths.file
-    return Written(candidate.name, path, write_submission(path, questions, {row["id"]: row["answer"] for row in rows}))
+    return Written(
+        candidate.name,
+        path,
+        write_submission(path, questions, {row["id"]: row["answer"] for row in rows}),
+    )

@@ -1,4 +1,6 @@
-"""Where the answers of a trained model to VQAv2 test-dev lie: in a directory of their own, in that of its run."""
+"""Where the answers of a trained model to VQAv2 test-dev lie: in a directory of their own, in that
+of its run.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ FOLDER = "vqav2_testdev"
 
 
 class SubmissionPaths(RunPaths):
-    """The files of one model that answers; what has the same name as a file of a run means the same."""
+    """The files of one model that answers; what has the same name as a file of a run means the
+    same.
+    """
 
     @property
     def questions(self) -> Path:
@@ -50,5 +54,9 @@ def submission_of(run: Path) -> SubmissionPaths:
 
 def submissions(root: RunDir) -> list[SubmissionPaths]:
     """Those below a run directory that were begun and not moved aside, of the runs of all seeds."""
-    jobs = (path for up in ("*/*", "seed-*/*/*") for path in sorted(root.root.glob(f"{up}/{FOLDER}/job.json")))
+    jobs = (
+        path
+        for up in ("*/*", "seed-*/*/*")
+        for path in sorted(root.root.glob(f"{up}/{FOLDER}/job.json"))
+    )
     return [SubmissionPaths(path.parent) for path in jobs if ".old-" not in path.parent.parent.name]

@@ -1,4 +1,6 @@
-"""From finished probes to weights: score matrices, Eq. 3-11 by the recipe's settings, and what is written of them."""
+"""From finished probes to weights: score matrices, Eq. 3-11 by the recipe's settings, and what is
+written of them.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ AGREEMENT_DRAWS = 2000
 
 
 def weigh(prepared: Prepared) -> Balance:
-    """From the kept answers of the probes to weights; repeated on every call, since it takes a second."""
+    """From the kept answers of the probes to weights; repeated on every call, since it takes a
+    second.
+    """
     how = settings(prepared.recipe)
     names = rows_of(how.form or "standard", how.difficulty).names(prepared.recipe.mixture.units)
     matrices = [matrix.rows(names) for matrix in score_matrices(prepared)]
@@ -44,7 +48,8 @@ def score_matrices(prepared: Prepared) -> list[ScoreMatrix]:
 
 
 def matrices_of(root: RunDir) -> tuple[Recipe, list[ScoreMatrix]]:
-    """The recipe of a run directory, and the score matrix of the probes of its form, one a training seed.
+    """The recipe of a run directory, and the score matrix of the probes of its form, one a training
+    seed.
 
     Raises:
         RunError: the directory holds no recipe, or a probe is not done.
@@ -57,7 +62,9 @@ def matrices_of(root: RunDir) -> tuple[Recipe, list[ScoreMatrix]]:
     runs = [(run, paths_of(run, "probe", root, own)) for run in planned]
     missing = [run.name for run, paths in runs if not paths.done]
     if missing:
-        raise RunError(f"{root.root}: expected finished probes; not done: {', '.join(dict.fromkeys(missing))}")
+        raise RunError(
+            f"{root.root}: expected finished probes; not done: {', '.join(dict.fromkeys(missing))}"
+        )
     return recipe, _matrices(recipe, runs)
 
 
@@ -80,9 +87,14 @@ def settings(recipe: Recipe) -> Settings:
     """How the recipe turns scores into weights."""
     section = recipe.file.balance
     return Settings(
-        form=section.form, difficulty=section.difficulty, temperature=section.temperature,
-        weight_range=section.weight_range, shrink=section.shrink, resamples=section.bootstrap, seed=section.seed,
-    )  # fmt: skip
+        form=section.form,
+        difficulty=section.difficulty,
+        temperature=section.temperature,
+        weight_range=section.weight_range,
+        shrink=section.shrink,
+        resamples=section.bootstrap,
+        seed=section.seed,
+    )
 
 
 def write_balance(root: RunDir, matrix: ScoreMatrix, result: Balance) -> None:
@@ -99,7 +111,8 @@ def write_weights(prepared: Prepared, weights: Mapping[str, float]) -> None:
 
 
 def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, float]:
-    """Task -> weight from unit -> weight; a task that is not balanced trains with the mean weight, 1.
+    """Task -> weight from unit -> weight; a task that is not balanced trains with the mean weight,
+    1.
 
     Raises:
         CotbalError: a unit has no weight, or one that is not a positive number.
@@ -107,9 +120,12 @@ def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, fl
     missing = [unit for unit in mixture.units if unit not in weights]
     if missing:
         raise CotbalError(
-            f"weights: expected one for each of {', '.join(mixture.units)}; none for {', '.join(missing)}"
+            f"weights: expected one for each of {', '.join(mixture.units)}; none for"
+            f" {', '.join(missing)}"
         )
-    wrong = [f"{unit}: {weights[unit]}" for unit in mixture.units if not 0 < weights[unit] < float("inf")]
+    wrong = [
+        f"{unit}: {weights[unit]}" for unit in mixture.units if not 0 < weights[unit] < float("inf")
+    ]
     if wrong:
         raise CotbalError(f"weights: expected positive numbers; found {', '.join(wrong)}")
     return {task.name: weights[task.unit] if task.balanced else 1.0 for task in mixture.tasks}
@@ -126,13 +142,16 @@ def read_weights(path: Path) -> dict[str, float]:
     except (OSError, ValueError) as error:
         raise CotbalError(f"{path}: expected weights as JSON; {error}") from None
     found = content.get("weights", content) if isinstance(content, dict) else None
-    if not isinstance(found, dict) or not all(type(value) in (int, float) for value in found.values()):
+    if not isinstance(found, dict) or not all(
+        type(value) in (int, float) for value in found.values()
+    ):
         raise CotbalError(f'{path}: expected {{"weights": {{unit: number}}}}; found something else')
     return found
 
 
 def agree(first: RunDir, second: RunDir) -> Agreement:
-    """Do the weights of two run directories agree? For cheaper probes against those of the paper's form.
+    """Do the weights of two run directories agree? For cheaper probes against those of the paper's
+    form.
 
     Raises:
         CotbalError: a probe is not done, or the two balance other units.
@@ -145,5 +164,8 @@ def agree(first: RunDir, second: RunDir) -> Agreement:
         draws.append(weight_draws(matrices, units(recipe), how))
         names.append(recipe.mixture.units)
     if names[0] != names[1]:
-        raise CotbalError(f"expected the same units in both; found {', '.join(names[0])} and {', '.join(names[1])}")
+        raise CotbalError(
+            f"expected the same units in both; found {', '.join(names[0])} and"
+            f" {', '.join(names[1])}"
+        )
     return agreement(draws[0], draws[1], names[0])

@@ -1,7 +1,9 @@
-"""The base checkpoint of the paper: Vicuna-1.5, CLIP ViT-L/14-336 and the projector of LLaVA-1.5's first stage.
+"""The base checkpoint of the paper: Vicuna-1.5, CLIP ViT-L/14-336 and the projector of LLaVA-1.5's
+first stage.
 
-Nothing of it has been tuned on instructions about pictures yet. The published script gives the three parts to its
-trainer (`--model_name_or_path`, `--vision_tower`, `--pretrain_mm_mlp_adapter`); transformers wants them together.
+Nothing of it has been tuned on instructions about pictures yet. The published script gives the
+three parts to its trainer (`--model_name_or_path`, `--vision_tower`, `--pretrain_mm_mlp_adapter`);
+transformers wants them together.
 """
 
 from __future__ import annotations
@@ -18,24 +20,37 @@ from cotbal.errors import CotbalError, MissingDependency
 from cotbal.rundir import read_json, write_json
 
 IMAGE_TOKEN, PAD_TOKEN = "<image>", "<pad>"
-_PROJECTOR = {"0": "linear_1", "2": "linear_2"}  # a layer of LLaVA's two -> its name in transformers; 1 is the GELU
+_PROJECTOR = {
+    "0": "linear_1",
+    "2": "linear_2",
+}  # a layer of LLaVA's two -> its name in transformers; 1 is the GELU
 _LANGUAGE_HEAD = "lm_head.weight"
 _ROWS = 64  # the vocabulary is filled up to a multiple: matrices of other shapes are slow on GPUs
 _SHARD = "2GB"  # a shard is copied while it is written, so this bounds memory
-_BUFFERS = ("rotary_emb.inv_freq", "position_ids")  # older checkpoints hold them; they follow from the configuration
+_BUFFERS = (
+    "rotary_emb.inv_freq",
+    "position_ids",
+)  # older checkpoints hold them; they follow from the configuration
 _CONVERTERS = ("sentencepiece", "google.protobuf")
-_FILES = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+_FILES = (
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
 
 Tensors = dict[str, Any]
 Shapes = Mapping[str, Any]  # name -> torch.Size
 
 
 def assemble(language: Path, vision: Path, projector: Path, target: Path, template: str) -> Path:
-    """Write a `LlavaForConditionalGeneration` with processor, tokenizer and chat template; return its directory.
+    """Write a `LlavaForConditionalGeneration` with processor, tokenizer and chat template; return
+    its directory.
 
-    Weights keep their values and their dtypes. The vocabulary grows by `<image>` and `<pad>` and is filled up to a
-    multiple of 64; a new row is the mean of the old ones, so that new tokens together get at most their share of the
-    probability (Jensen), and in practice next to none. Files are mapped, not read: memory holds one shard of 2 GB.
+    Weights keep their values and their dtypes. The vocabulary grows by `<image>` and `<pad>` and is
+    filled up to a multiple of 64; a new row is the mean of the old ones, so that new tokens
+    together get at most their share of the probability (Jensen), and in practice next to none.
+    Files are mapped, not read: memory holds one shard of 2 GB.
 
     Args:
         language: directory of Vicuna-1.5, as on the hub.
@@ -45,11 +60,14 @@ def assemble(language: Path, vision: Path, projector: Path, target: Path, templa
         template: chat template.
 
     Raises:
-        CotbalError: something is at `target`; a part is absent, of another architecture, or its weights do not fit.
+        CotbalError: something is at `target`; a part is absent, of another architecture, or its
+            weights do not fit.
         MissingDependency: no torch or transformers, or nothing to convert a tokenizer.model with.
     """
     if target.exists():
-        raise CotbalError(f"{target} exists and was left as it is; remove it, or give another place")
+        raise CotbalError(
+            f"{target} exists and was left as it is; remove it, or give another place"
+        )
     if not (_installed("torch") and _installed("transformers")):
         raise MissingDependency("`cotbal prepare llava-base`", "train")
     from transformers import GenerationConfig
@@ -57,7 +75,10 @@ def assemble(language: Path, vision: Path, projector: Path, target: Path, templa
     processor = _processor(language, vision, template)
     config = _config(language, vision, processor)
     model = _filled(config, language, vision, projector)
-    ends = {key: getattr(processor.tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    ends = {
+        key: getattr(processor.tokenizer, key)
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
     model.generation_config = GenerationConfig(**ends)
     partial = target.with_name(f".{target.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
@@ -82,10 +103,13 @@ def _tokenizer(language: Path) -> Any:
         raise CotbalError(f"{language}: expected the tokenizer of Vicuna; {_line(error)}") from None
     if tokenizer.bos_token_id is None or tokenizer("a").input_ids[0] != tokenizer.bos_token_id:
         raise CotbalError(
-            f"{language}: expected a tokenizer that begins every text with {tokenizer.bos_token or '<s>'}, as Vicuna "
-            'was trained; found none; "add_bos_token": true belongs into its tokenizer_config.json'
+            f"{language}: expected a tokenizer that begins every text with"
+            f" {tokenizer.bos_token or '<s>'}, as Vicuna was trained; found none;"
+            ' "add_bos_token": true belongs into its tokenizer_config.json'
         )
-    tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True)
+    tokenizer.add_tokens(
+        [AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True
+    )
     tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
     return tokenizer
 
@@ -102,13 +126,18 @@ def _processor(language: Path, vision: Path, template: str) -> Any:
     side = images.crop_size["height"]
     if side != settings.image_size:
         raise CotbalError(
-            f"{vision}/preprocessor_config.json: expected pictures of {settings.image_size} pixels, as in config.json; "
-            f"found {side}"
+            f"{vision}/preprocessor_config.json: expected pictures of {settings.image_size} pixels,"
+            f" as in config.json; found {side}"
         )
     return LlavaProcessor(
-        images, tokenizer, patch_size=settings.patch_size, vision_feature_select_strategy="default",
-        num_additional_image_tokens=1, image_token=IMAGE_TOKEN, chat_template=template,
-    )  # fmt: skip
+        images,
+        tokenizer,
+        patch_size=settings.patch_size,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token=IMAGE_TOKEN,
+        chat_template=template,
+    )
 
 
 def _installed(module: str) -> bool:
@@ -124,7 +153,9 @@ def _vision_settings(vision: Path) -> Any:
     found = AutoConfig.from_pretrained(str(vision))
     found = getattr(found, "vision_config", found)
     if found.model_type != "clip_vision_model":
-        raise CotbalError(f"{vision}: expected a CLIP vision model; found model_type {found.model_type!r}")
+        raise CotbalError(
+            f"{vision}: expected a CLIP vision model; found model_type {found.model_type!r}"
+        )
     return found
 
 
@@ -133,7 +164,9 @@ def _config(language: Path, vision: Path, processor: Any) -> Any:
 
     text, seen = AutoConfig.from_pretrained(str(language)), _vision_settings(vision)
     if text.model_type != "llama":
-        raise CotbalError(f"{language}: expected Vicuna, whose model_type is llama; found {text.model_type!r}")
+        raise CotbalError(
+            f"{language}: expected Vicuna, whose model_type is llama; found {text.model_type!r}"
+        )
     tokens = len(processor.tokenizer)
     config = LlavaConfig(
         vision_config=seen.to_dict(),
@@ -181,15 +214,25 @@ def _fill(module: Any, weights: Tensors, source: str) -> None:
         CotbalError: they are not its weights exactly.
     """
     wanted: Shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    missing, strange = [n for n in wanted if n not in weights], [n for n in weights if n not in wanted]
+    missing, strange = (
+        [n for n in wanted if n not in weights],
+        [n for n in weights if n not in wanted],
+    )
     if missing or strange:
-        name, what = (missing[0], f"not found, nor {len(missing) - 1} others") if missing else (strange[0], "unknown")
-        raise CotbalError(f"{source}{name}: {what}; expected the weights that config.json describes, and no others")
+        name, what = (
+            (missing[0], f"not found, nor {len(missing) - 1} others")
+            if missing
+            else (strange[0], "unknown")
+        )
+        raise CotbalError(
+            f"{source}{name}: {what}; expected the weights that config.json describes, and no"
+            " others"
+        )
     for name, shape in wanted.items():
         if weights[name].shape != shape:
             raise CotbalError(
-                f"{source}{name}: expected the shape {list(shape)}; found {list(weights[name].shape)}; are all three "
-                "parts of the same size (7B or 13B)?"
+                f"{source}{name}: expected the shape {list(shape)}; found"
+                f" {list(weights[name].shape)}; are all three parts of the same size (7B or 13B)?"
             )
     module.load_state_dict(weights, assign=True)
 
@@ -214,7 +257,8 @@ def _below(weights: Tensors, prefix: str) -> Tensors:
 def _tower(weights: Tensors, wanted: Shapes) -> Tensors:
     """The vision tower of a whole CLIP or of a tower alone.
 
-    Versions of transformers differ in whether the names of a tower begin with `vision_model.`, on disk and in memory.
+    Versions of transformers differ in whether the names of a tower begin with `vision_model.`, on
+    disk and in memory.
     """
     prefix = "vision_model." if all(name.startswith("vision_model.") for name in wanted) else ""
     own = _below(weights, "vision_model.") or _below(weights, "")
@@ -224,15 +268,17 @@ def _tower(weights: Tensors, wanted: Shapes) -> Tensors:
 def _projector_weights(path: Path) -> Tensors:
     """`model.mm_projector.0.weight` and its like, under the names of transformers."""
     if not path.is_file():
-        raise CotbalError(f"{path}: expected mm_projector.bin of the first stage of LLaVA-1.5; found no such file")
+        raise CotbalError(
+            f"{path}: expected mm_projector.bin of the first stage of LLaVA-1.5; found no such file"
+        )
     found: Tensors = {}
     for name, weight in _load(path).items():
         before, middle, rest = name.partition("mm_projector.")
         layer, _, kind = rest.partition(".")
         if before not in ("", "model.") or not middle or layer not in _PROJECTOR:
             raise CotbalError(
-                f"{path}: expected the weights of two layers, model.mm_projector.0 and .2; found {name}, so this is "
-                "not the projector of LLaVA-1.5"
+                f"{path}: expected the weights of two layers, model.mm_projector.0 and .2; found"
+                f" {name}, so this is not the projector of LLaVA-1.5"
             )
         found[f"{_PROJECTOR[layer]}.{kind}"] = weight
     return found
@@ -242,7 +288,9 @@ def _read(directory: Path) -> Tensors:
     """All weights of a checkpoint, mapped; safetensors where there are both."""
     paths = [directory / name for name in _FILES if (directory / name).is_file()]
     if not paths:
-        raise CotbalError(f"{directory}: expected {_FILES[1]} or {_FILES[3]}, or their shards; found none of them")
+        raise CotbalError(
+            f"{directory}: expected {_FILES[1]} or {_FILES[3]}, or their shards; found none of them"
+        )
     return {name: weight for file in _shards(paths[0]) for name, weight in _load(file).items()}
 
 
@@ -253,15 +301,21 @@ def _shards(path: Path) -> Iterator[Path]:
     try:
         names = sorted({Path(name).name for name in read_json(path)["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise CotbalError(f"{path}: expected an index of shards, with a `weight_map`; found another file") from None
+        raise CotbalError(
+            f"{path}: expected an index of shards, with a `weight_map`; found another file"
+        ) from None
     for name in names:
         if not (path.parent / name).is_file():
-            raise CotbalError(f"{path}: expected {len(names)} shards beside it; {name} is not there")
+            raise CotbalError(
+                f"{path}: expected {len(names)} shards beside it; {name} is not there"
+            )
         yield path.parent / name
 
 
 def _load(path: Path) -> Tensors:
-    """The tensors of one file, mapped where its form allows; a pickle may hold tensors and nothing that runs."""
+    """The tensors of one file, mapped where its form allows; a pickle may hold tensors and nothing
+    that runs.
+    """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -269,18 +323,28 @@ def _load(path: Path) -> Tensors:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        found = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
     except SafetensorError as error:
-        raise CotbalError(f"{path}: expected safetensors; is it only half downloaded? ({_line(error)})") from None
+        raise CotbalError(
+            f"{path}: expected safetensors; is it only half downloaded? ({_line(error)})"
+        ) from None
     except Exception as error:  # a broken or hostile pickle raises errors of many kinds
-        raise CotbalError(f"{path}: expected a file of weights and nothing else; refused: {_line(error)}") from None
-    if not isinstance(found, dict) or not all(isinstance(each, torch.Tensor) for each in found.values()):
+        raise CotbalError(
+            f"{path}: expected a file of weights and nothing else; refused: {_line(error)}"
+        ) from None
+    if not isinstance(found, dict) or not all(
+        isinstance(each, torch.Tensor) for each in found.values()
+    ):
         raise CotbalError(f"{path}: expected tensors by name; found {type(found).__name__}")
     return found
 
 
 def _state_dtype(path: Path, dtype: Any) -> None:
-    """transformers writes the dtype of the first weight, which is the vision tower's; readers want the language's."""
+    """transformers writes the dtype of the first weight, which is the vision tower's; readers want
+    the language's.
+    """
     if dtype is not None:
         write_json(path, {**read_json(path), "dtype": str(dtype).removeprefix("torch.")})
 
@@ -288,7 +352,9 @@ def _state_dtype(path: Path, dtype: Any) -> None:
 def _demand(directory: Path, *names: str) -> None:
     for name in names:
         if not (directory / name).is_file():
-            raise CotbalError(f"{directory}: expected a checkpoint of Hugging Face; found no {name} in it")
+            raise CotbalError(
+                f"{directory}: expected a checkpoint of Hugging Face; found no {name} in it"
+            )
         try:
             json.loads((directory / name).read_text(encoding="utf-8"))
         except ValueError as error:

@@ -19,7 +19,8 @@ __all__ = ["write_comparison", "write_curve", "write_report"]
 
 
 def write_report(directory: Path) -> Path:
-    """Write `report/index.html` and `report/tables.md` from what the run directory holds; returns the page.
+    """Write `report/index.html` and `report/tables.md` from what the run directory holds; returns
+    the page.
 
     Raises:
         RunError: the directory holds nothing that could be reported.
@@ -33,24 +34,30 @@ def write_report(directory: Path) -> Path:
 
 
 def write_comparison(directory: Path) -> Comparison:
-    """Write `comparison/`: tables of the test results for `cotbal overall`, and every number with its interval.
+    """Write `comparison/`: tables of the test results for `cotbal overall`, and every number with
+    its interval.
 
-    `results.csv` holds means over the seeds that its methods share, `results-seed-<n>.csv` those of one seed, and
-    `comparison.json` improvement, error and paired differences.
+    `results.csv` holds means over the seeds that its methods share, `results-seed-<n>.csv` those of
+    one seed, and `comparison.json` improvement, error and paired differences.
     """
     contents = read_contents(directory)
     found = compare_all(contents)
     folder, models = RunDir(directory).comparison, models_of(contents)
     write_text(folder / "results.csv", results_table(found, contents).to_csv())
     for seed in found.seeds:
-        one = compare({name: {seed: models[name][seed]} for name in found.methods}, contents.tasks, contents.balanced)
+        one = compare(
+            {name: {seed: models[name][seed]} for name in found.methods},
+            contents.tasks,
+            contents.balanced,
+        )
         write_text(folder / f"results-seed-{seed}.csv", results_table(one, contents).to_csv())
     write_json(folder / "comparison.json", to_json(found))
     return found
 
 
 def write_curve(directory: Path) -> AmountCurves:
-    """Write `curve/scores.csv`, a score matrix with a row an amount (mean over seeds), and `curve/curve.json`.
+    """Write `curve/scores.csv`, a score matrix with a row an amount (mean over seeds), and
+    `curve/curve.json`.
 
     With several training seeds, `seed-<n>/curve/scores.csv` holds those of one.
 
@@ -59,7 +66,10 @@ def write_curve(directory: Path) -> AmountCurves:
     """
     found, files = amount_curves(read_contents(directory)), RunDir(directory)
     if found is None:
-        raise RunError(f"{directory}: expected finished runs of a curve; found none; `cotbal curve RECIPE` makes them")
+        raise RunError(
+            f"{directory}: expected finished runs of a curve; found none; `cotbal curve RECIPE`"
+            " makes them"
+        )
     write_text(files.curve_table, found.mean.to_csv())
     for seed, matrix in found.matrices.items() if len(found.matrices) > 1 else ():
         write_text(files.seeded(seed).curve_table, matrix.to_csv())

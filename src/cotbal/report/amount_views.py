@@ -1,4 +1,6 @@
-"""What a report shows of score against training amount: a panel, a row and a sentence for every task."""
+"""What a report shows of score against training amount: a panel, a row and a sentence for every
+task.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,18 @@ def panels(found: AmountCurves) -> list[Markup]:
 
 
 def _panel(found: AmountCurves, each: TaskCurve) -> Markup:
-    marks = tuple((math.log2(a), amount_text(a), _short(each.records.get(a))) for a in found.amounts)
+    marks = tuple(
+        (math.log2(a), amount_text(a), _short(each.records.get(a))) for a in found.amounts
+    )
     shift = SHIFT if each.mixture and each.alone else 0.0
     drawn = [
         _curve("all tasks together", "ours", each.mixture, -shift),
         _curve("this task alone", "baseline", each.alone, shift),
     ]
     scale = Scale(marks, each.maximum)
-    return panel(each.task, "Validation score against training amount", [c for c in drawn if c.points], scale)
+    return panel(
+        each.task, "Validation score against training amount", [c for c in drawn if c.points], scale
+    )
 
 
 def _curve(name: str, look: Look, scores: Mapping[Fraction, Measured], shift: float) -> Curve:
@@ -69,18 +75,25 @@ def _scores(found: AmountCurves) -> Table:
     several = len(found.amounts) > 1
     header = ("task", "metric", *map(amount_text, found.amounts), "smallest, % of largest")
     seeds = f", means over {len(found.matrices)} seeds" if len(found.matrices) > 1 else ""
-    title = f"Validation score of every task (row) by training amount (column), EW{seeds}; higher is better"
+    title = (
+        f"Validation score of every task (row) by training amount (column), EW{seeds}; higher is"
+        " better"
+    )
     cut = len(header) - (not several)
     return Table(title, header[:cut], tuple(row[:cut] for row in rows), words=frozenset({1}))
 
 
 def _cells(found: AmountCurves, scores: Mapping[Fraction, Measured]) -> list[str]:
     measured = [scores.get(amount) for amount in found.amounts]
-    return [DASH if score is None else with_interval(score.value, score.bounds) for score in measured]
+    return [
+        DASH if score is None else with_interval(score.value, score.bounds) for score in measured
+    ]
 
 
 def _reached(each: TaskCurve) -> str:
-    return DASH if each.reached is None else f"{_percent(each.reached.value)} {_range(each.reached)}"
+    return (
+        DASH if each.reached is None else f"{_percent(each.reached.value)} {_range(each.reached)}"
+    )
 
 
 def _percent(share: float) -> str:
@@ -97,7 +110,9 @@ def _records(found: AmountCurves) -> Table:
         for each in found.tasks
     )
     return Table(
-        "Training records of every task (row) by amount (column)", ("task", *map(amount_text, found.amounts)), rows
+        "Training records of every task (row) by amount (column)",
+        ("task", *map(amount_text, found.amounts)),
+        rows,
     )
 
 
@@ -110,9 +125,13 @@ def _sentence(each: TaskCurve) -> str:
     small, large = min(each.mixture), max(each.mixture)
     whole = "all of it" if large == 1 else f"{amount_text(large)} of it"
     if each.reached is None:
-        return f"{each.task}: no share can be given, because its score with the largest amount cannot be told from 0."
+        return (
+            f"{each.task}: no share can be given, because its score with the largest amount cannot"
+            " be told from 0."
+        )
     records = f" ({count(each.records[small])} records)" if small in each.records else ""
     return (
-        f"{each.task}: {amount_text(small)} of the data{records} reaches {_percent(each.reached.value)} % "
-        f"{_range(each.reached)} of the score that {whole} reaches."
+        f"{each.task}: {amount_text(small)} of the data{records} reaches"
+        f" {_percent(each.reached.value)} % {_range(each.reached)} of the score that {whole}"
+        " reaches."
     )

@@ -1,4 +1,6 @@
-"""Score against training amount (Fig. 1b): what a run directory holds of it, with joint intervals over all amounts."""
+"""Score against training amount (Fig. 1b): what a run directory holds of it, with joint intervals
+over all amounts.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,8 @@ class TaskCurve:
         records: amount -> training records of the task; empty where they are not known.
         mixture: amount -> score of the model that saw this amount of every balanced task.
         alone: amount -> score of the model that saw this amount of the task and nothing else.
-        reached: score at the smallest amount over that at the largest, in the mixture; None with a single amount, and
-            where the score at the largest cannot be told from 0.
+        reached: score at the smallest amount over that at the largest, in the mixture; None with a
+            single amount, and where the score at the largest cannot be told from 0.
     """
 
     task: str
@@ -78,7 +80,9 @@ class AmountCurves:
 
 
 def amount_curves(contents: Contents) -> AmountCurves | None:
-    """The curves of a run directory, on seeds that have the same runs; None where no run of them is done."""
+    """The curves of a run directory, on seeds that have the same runs; None where no run of them is
+    done.
+    """
     own = contents.plan.get("seed", 0)
     done: dict[int, dict[str, Scores]] = {}
     for run in contents.curve:
@@ -87,19 +91,36 @@ def amount_curves(contents: Contents) -> AmountCurves | None:
     if not done or not contents.balanced:
         return None
     seeds, names = _fullest(done, contents.balanced)
-    matrices = {seed: _matrix({name: done[seed][name] for name in names}, contents) for seed in seeds}
-    mean, drawn = mean_matrix(list(matrices.values())), resample_scores(list(matrices.values()), RESAMPLES, SEED)
+    matrices = {
+        seed: _matrix({name: done[seed][name] for name in names}, contents) for seed in seeds
+    }
+    mean, drawn = (
+        mean_matrix(list(matrices.values())),
+        resample_scores(list(matrices.values()), RESAMPLES, SEED),
+    )
     draws = np.concatenate([mean.values[None], drawn])  # the first is what was seen
     tasks = tuple(_task_curve(contents, mean, j, draws[..., j]) for j in range(len(mean.tasks)))
     shown = {(seed, name) for seed in seeds for name in names}
-    left_out = [f"{name}, seed {seed}" for seed, runs in done.items() for name in runs if (seed, name) not in shown]
+    left_out = [
+        f"{name}, seed {seed}"
+        for seed, runs in done.items()
+        for name in runs
+        if (seed, name) not in shown
+    ]
     amounts = tuple(sorted({place_on_curve(name)[1] for name in names}))
     return AmountCurves(amounts, tasks, matrices, tuple(left_out))
 
 
-def _fullest(done: Mapping[int, Mapping[str, Scores]], tasks: Sequence[str]) -> tuple[tuple[int, ...], tuple[str, ...]]:
-    """The runs of one seed, and every seed that has them all: as many seeds times runs as there are."""
-    groups = [(tuple(s for s in sorted(done) if _has(done[s], runs)), tuple(runs)) for runs in done.values()]
+def _fullest(
+    done: Mapping[int, Mapping[str, Scores]], tasks: Sequence[str]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """The runs of one seed, and every seed that has them all: as many seeds times runs as there
+    are.
+    """
+    groups = [
+        (tuple(s for s in sorted(done) if _has(done[s], runs)), tuple(runs))
+        for runs in done.values()
+    ]
     seeds, names = max(groups, key=lambda group: len(group[0]) * len(group[1]))
 
     def order(name: str) -> tuple[int, Fraction]:
@@ -111,7 +132,10 @@ def _fullest(done: Mapping[int, Mapping[str, Scores]], tasks: Sequence[str]) -> 
 
 def _has(other: Mapping[str, Scores], runs: Mapping[str, Scores]) -> bool:
     """Whether a seed has these runs, and each has answered the same samples."""
-    return all(name in other and _samples_of(other[name]) == _samples_of(each) for name, each in runs.items())
+    return all(
+        name in other and _samples_of(other[name]) == _samples_of(each)
+        for name, each in runs.items()
+    )
 
 
 def _samples_of(scores: Scores) -> dict[tuple[str, str], list[int]]:
@@ -119,7 +143,9 @@ def _samples_of(scores: Scores) -> dict[tuple[str, str], list[int]]:
 
 
 def _matrix(scores: Mapping[str, Scores], contents: Contents) -> ScoreMatrix:
-    """Run x task of one seed; NaN where a run did not answer, or answered other samples than the first that did."""
+    """Run x task of one seed; NaN where a run did not answer, or answered other samples than the
+    first that did.
+    """
     samples = {}
     for task in contents.balanced:
         cells = [each.get((task, SPLIT)) for each in scores.values()]
@@ -127,16 +153,28 @@ def _matrix(scores: Mapping[str, Scores], contents: Contents) -> ScoreMatrix:
         if first is None:
             continue
         metric, nothing = contents.metric_of(first), np.full(len(first.clusters), np.nan)
-        alike = [c is not None and metric in c.metrics and np.array_equal(c.clusters, first.clusters) for c in cells]
-        found = [c.metrics[metric] if c is not None and same else None for c, same in zip(cells, alike, strict=True)]
+        alike = [
+            c is not None and metric in c.metrics and np.array_equal(c.clusters, first.clusters)
+            for c in cells
+        ]
+        found = [
+            c.metrics[metric] if c is not None and same else None
+            for c, same in zip(cells, alike, strict=True)
+        ]
         values = np.stack([nothing if each is None else each.measured.linear for each in found])
         maximum = max((each.maximum for each in found if each is not None), default=1.0)
         samples[task] = Samples(values, first.clusters, maximum)
-    means = np.array([each.values.mean(axis=1) for each in samples.values()]).reshape(len(samples), len(scores)).T
+    means = (
+        np.array([each.values.mean(axis=1) for each in samples.values()])
+        .reshape(len(samples), len(scores))
+        .T
+    )
     return ScoreMatrix(tuple(scores), tuple(samples), means, samples)
 
 
-def _task_curve(contents: Contents, mean: ScoreMatrix, j: int, draws: Float[np.ndarray, "draw run"]) -> TaskCurve:
+def _task_curve(
+    contents: Contents, mean: ScoreMatrix, j: int, draws: Float[np.ndarray, "draw run"]
+) -> TaskCurve:
     task = mean.tasks[j]
     places = {name: i for i, name in enumerate(mean.runs) if not np.isnan(draws[0, i])}
     known = {place_on_curve(name): draws[:, i] for name, i in places.items()}
@@ -145,9 +183,17 @@ def _task_curve(contents: Contents, mean: ScoreMatrix, j: int, draws: Float[np.n
     whole = contents.plan.get("sizes", {}).get(task, {}).get("full")
     return TaskCurve(
         task=task,
-        metric=next(contents.metric_of(r.scores[task, SPLIT]) for r in contents.curve if (task, SPLIT) in r.scores),
+        metric=next(
+            contents.metric_of(r.scores[task, SPLIT])
+            for r in contents.curve
+            if (task, SPLIT) in r.scores
+        ),
         maximum=mean.samples[task].maximum,
-        records={amount: portion_size(whole, amount) for amount in sorted({*mixture, *alone})} if whole else {},
+        records=(
+            {amount: portion_size(whole, amount) for amount in sorted({*mixture, *alone})}
+            if whole
+            else {}
+        ),
         mixture={amount: _measured(found) for amount, found in mixture.items()},
         alone={amount: _measured(found) for amount, found in alone.items()},
         reached=_share(mixture[min(mixture)], mixture[max(mixture)]) if len(mixture) > 1 else None,
@@ -160,12 +206,16 @@ def _measured(draws: Float[np.ndarray, " draw"]) -> Measured:
 
 
 def _share(part: Float[np.ndarray, " draw"], whole: Float[np.ndarray, " draw"]) -> Measured | None:
-    """One score over another; a draw in which the other is not positive could be any multiple of it."""
+    """One score over another; a draw in which the other is not positive could be any multiple of
+    it.
+    """
     if whole[0] <= 0:
         return None
     ratio = np.divide(part, whole, out=np.full_like(part, np.inf), where=whole > 0)
     tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(ratio[1:], [tail, 100 - tail], method="inverted_cdf")  # takes infinity
+    low, high = np.percentile(
+        ratio[1:], [tail, 100 - tail], method="inverted_cdf"
+    )  # takes infinity
     return Measured(float(ratio[0]), float(low), float(high)) if np.isfinite(high) else None
 
 

@@ -24,7 +24,9 @@ Kind = Literal["probe", "final", "curve"]
 
 @dataclass(frozen=True)
 class MetricScores:
-    """One metric of one run on one split of one task; `constant` is the score of the best constant answer."""
+    """One metric of one run on one split of one task; `constant` is the score of the best constant
+    answer.
+    """
 
     score: float
     maximum: float
@@ -48,7 +50,8 @@ class RunContents:
     """One run: a probe, a final model, or an amount of the curve.
 
     Attributes:
-        name: that of the run, such as `mini`, `full:<unit>`, `amount:1/8`, or of the method for a final model.
+        name: that of the run, such as `mini`, `full:<unit>`, `amount:1/8`, or of the method for a
+            final model.
         seed: training seed; None where it is the recipe's.
         planned: its entry in `plan.json` (records, tokens, share), empty when it was not planned.
         weights: task -> weight that it trains with; empty where the method makes them itself.
@@ -86,7 +89,9 @@ class RunContents:
 
 @dataclass(frozen=True)
 class Contents:
-    """A run directory; `recipe`, `balance` and `matrix` are None, and the rest empty, where nothing exists yet."""
+    """A run directory; `recipe`, `balance` and `matrix` are None, and the rest empty, where nothing
+    exists yet.
+    """
 
     directory: Path
     recipe: Recipe | None
@@ -131,8 +136,11 @@ class Contents:
 
     @property
     def balanced(self) -> tuple[str, ...]:
-        """Names of the tasks that take part in the probes, and so in the averages of Eq. 13 and 14."""
-        return tuple(task.name for task in self.recipe.mixture.balanced) if self.recipe else self.tasks
+        """Names of the tasks that take part in the probes, and so in the averages of Eq. 13 and
+        14."""
+        return (
+            tuple(task.name for task in self.recipe.mixture.balanced) if self.recipe else self.tasks
+        )
 
     def unit_of(self, task: str) -> str:
         """The unit that gives `task` its weight."""
@@ -140,7 +148,9 @@ class Contents:
 
     def metric_of(self, scores: TaskScores) -> str:
         """The metric that feeds the equations."""
-        return self.recipe.mixture[scores.task].metric if self.recipe else next(iter(scores.metrics))
+        return (
+            self.recipe.mixture[scores.task].metric if self.recipe else next(iter(scores.metrics))
+        )
 
 
 def read_contents(directory: Path) -> Contents:
@@ -152,8 +162,9 @@ def read_contents(directory: Path) -> Contents:
     files = RunDir(directory)
     if not any(path.exists() for path in (files.balance, files.score_table, files.plan)):
         raise RunError(
-            f"{directory}: expected a run directory with {files.plan.name}, {files.score_table.name} or "
-            f"{files.balance.name}; found none of them; `cotbal balance RECIPE` makes one"
+            f"{directory}: expected a run directory with {files.plan.name},"
+            f" {files.score_table.name} or {files.balance.name}; found none of them; `cotbal"
+            " balance RECIPE` makes one"
         )
     recipe = load_recipe(files.recipe) if files.recipe.exists() else None
     plan = read_json(files.plan) if files.plan.exists() else {}
@@ -205,10 +216,18 @@ def _read_runs(directory: Path, plan: Mapping[str, Any]) -> list[RunContents]:
     planned = {directory / run["directory"]: run for run in plan.get("runs", [])}
     own = plan.get("seed", 0)
     runs = [_read_run(root, run["kind"], run, own) for root, run in planned.items()]
-    kinds: tuple[tuple[Kind, str], ...] = (("probe", "probes"), ("final", "final"), ("curve", "curve"))
+    kinds: tuple[tuple[Kind, str], ...] = (
+        ("probe", "probes"),
+        ("final", "final"),
+        ("curve", "curve"),
+    )
     for kind, folder in kinds:
         found = sorted((directory / folder).glob("*/"))
-        runs += [_read_run(root, kind, {}, own) for root in found if root not in planned and not _moved_aside(root)]
+        runs += [
+            _read_run(root, kind, {}, own)
+            for root in found
+            if root not in planned and not _moved_aside(root)
+        ]
     return runs
 
 
@@ -239,7 +258,9 @@ def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], own: int) -> R
 def _read_scores(path: Path) -> TaskScores:
     content = read_json(path)
     metrics = {name: _metric_scores(values) for name, values in content["metrics"].items()}
-    return TaskScores(content["task"], content["split"], np.array(content["clusters"], dtype=int), metrics)
+    return TaskScores(
+        content["task"], content["split"], np.array(content["clusters"], dtype=int), metrics
+    )
 
 
 def _metric_scores(content: Mapping[str, Any]) -> MetricScores:
@@ -255,6 +276,14 @@ def _metric_scores(content: Mapping[str, Any]) -> MetricScores:
 
 def _licences(recipe: Recipe) -> tuple[tuple[Path, str], ...]:
     """The licence texts beside the pictures and the records."""
-    folders = [recipe.images, recipe.images.parent, *(task.train.parent for task in recipe.mixture.tasks)]
+    folders = [
+        recipe.images,
+        recipe.images.parent,
+        *(task.train.parent for task in recipe.mixture.tasks),
+    ]
     files = dict.fromkeys(folder.resolve() / LICENCES for folder in folders)
-    return tuple((file, file.read_text(encoding="utf-8", errors="replace")) for file in files if file.is_file())
+    return tuple(
+        (file, file.read_text(encoding="utf-8", errors="replace"))
+        for file in files
+        if file.is_file()
+    )

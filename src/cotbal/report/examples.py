@@ -21,7 +21,9 @@ SPLIT = "validation"
 
 @dataclass(frozen=True)
 class Answer:
-    """One text and the probes that gave it; `verdict` is right, wrong, or the score of an answer in between."""
+    """One text and the probes that gave it; `verdict` is right, wrong, or the score of an answer in
+    between.
+    """
 
     text: str
     runs: tuple[str, ...]
@@ -54,7 +56,9 @@ def _of_task(contents: Contents, task: str) -> list[Example]:
     if not probes:
         return []
     metric = contents.metric_of(probes[0].scores[task, SPLIT])
-    probes = [run for run in probes if metric in run.scores[task, SPLIT].metrics]  # a judge may still have to be asked
+    probes = [
+        run for run in probes if metric in run.scores[task, SPLIT].metrics
+    ]  # a judge may still have to be asked
     if not probes:
         return []
     scores = [run.scores[task, SPLIT] for run in probes]
@@ -62,12 +66,20 @@ def _of_task(contents: Contents, task: str) -> list[Example]:
     records = [read_jsonl(run.paths.generations(task, SPLIT)) for run in probes]
     images = contents.recipe.images if contents.recipe else contents.directory
     return [
-        _example([rows[index] for rows in records], values[:, index], probes, scores[0].metrics[metric].maximum, images)
+        _example(
+            [rows[index] for rows in records],
+            values[:, index],
+            probes,
+            scores[0].metrics[metric].maximum,
+            images,
+        )
         for index in choose(values, scores[0].clusters, A_TASK)
     ]
 
 
-def choose(values: Float[np.ndarray, "run sample"], clusters: Int[np.ndarray, " sample"], count: int) -> list[int]:
+def choose(
+    values: Float[np.ndarray, "run sample"], clusters: Int[np.ndarray, " sample"], count: int
+) -> list[int]:
     """Samples on which the runs' scores differ most, each of another picture."""
     chosen: dict[int, int] = {}
     for index in np.argsort(-values.std(axis=0), kind="stable"):
@@ -78,7 +90,11 @@ def choose(values: Float[np.ndarray, "run sample"], clusters: Int[np.ndarray, " 
 
 
 def _example(
-    rows: Sequence[Any], values: np.ndarray, probes: Sequence[RunContents], maximum: float, images: Path
+    rows: Sequence[Any],
+    values: np.ndarray,
+    probes: Sequence[RunContents],
+    maximum: float,
+    images: Path,
 ) -> Example:
     record = rows[0]
     runs: dict[str, list[str]] = {}
@@ -86,7 +102,9 @@ def _example(
     for row, value, run in zip(rows, values, probes, strict=True):
         runs.setdefault(row["answer"], []).append(run.name)
         score[row["answer"]] = float(value)
-    answers = [Answer(text, tuple(names), _verdict(score[text], maximum)) for text, names in runs.items()]
+    answers = [
+        Answer(text, tuple(names), _verdict(score[text], maximum)) for text, names in runs.items()
+    ]
     return Example(
         id=str(record["id"]),
         pictures=tuple(data_uri(images / path) for path in record["images"]),

@@ -1,4 +1,5 @@
-"""How numbers are written in a report: one place, so that the page and the Markdown always agree."""
+"""How numbers are written in a report: one place, so that the page and the Markdown always
+agree."""
 
 from __future__ import annotations
 
@@ -33,7 +34,11 @@ def with_interval(
 
 def count(value: float | None) -> str:
     """A whole number with thousands separated by a narrow space, or a dash where there is none."""
-    return "\N{EN DASH}" if value is None else f"{round(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return (
+        "\N{EN DASH}"
+        if value is None
+        else f"{round(value):,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    )
 
 
 def listed(names: list[str]) -> str:

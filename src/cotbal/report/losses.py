@@ -1,4 +1,6 @@
-"""What happened during training: loss curves, one panel a task, and the weights of methods that move them."""
+"""What happened during training: loss curves, one panel a task, and the weights of methods that
+move them.
+"""
 
 from __future__ import annotations
 
@@ -26,8 +28,12 @@ def probe_panels(contents: Contents) -> list[Markup]:
 
 
 def final_panels(contents: Contents) -> list[Markup]:
-    """The losses of every task during the final trainings; the bend of EW's suggests the size of a mini."""
-    return _panels(contents, contents.of_first_seed(contents.finals), lambda run, _: _final_look(run))
+    """The losses of every task during the final trainings; the bend of EW's suggests the size of a
+    mini.
+    """
+    return _panels(
+        contents, contents.of_first_seed(contents.finals), lambda run, _: _final_look(run)
+    )
 
 
 def weight_panels(contents: Contents) -> list[Markup]:
@@ -49,7 +55,9 @@ def _probe_look(run: str, unit: str) -> Look:
     return "ours" if run == full_run(unit) else "baseline" if run == MINI else "other"
 
 
-def _panels(contents: Contents, runs: Sequence[RunContents], look: Callable[[str, str], Look]) -> list[Markup]:
+def _panels(
+    contents: Contents, runs: Sequence[RunContents], look: Callable[[str, str], Look]
+) -> list[Markup]:
     panels = []
     for task in contents.tasks:
         curves = [_loss_curve(run, task, look(run.name, task)) for run in runs]
@@ -62,25 +70,33 @@ def _panels(contents: Contents, runs: Sequence[RunContents], look: Callable[[str
 def _loss_curve(run: RunContents, task: str, look: Look) -> Curve:
     points = curve(run.losses, task)
     at = bend_of(run.losses, task) if run.kind == "final" and run.name == BASELINE else None
-    return Curve(method_label(run.name), look, points, None if at is None else (at, dict(points)[at]))
+    return Curve(
+        method_label(run.name), look, points, None if at is None else (at, dict(points)[at])
+    )
 
 
 def curve(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[tuple[float, float], ...]:
     """(epoch, loss) of one task, averaged by tokens so that at most `POINTS` points are left."""
     seen = [row for row in rows if task in row.get("task_losses", {})]
     size = -(-len(seen) // POINTS)
-    return tuple(_mean(seen[start : start + size], task) for start in range(0, len(seen), size or 1))
+    return tuple(
+        _mean(seen[start : start + size], task) for start in range(0, len(seen), size or 1)
+    )
 
 
 def _mean(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[float, float]:
     tokens = [row["task_tokens"][task] for row in rows]
-    loss = sum(row["task_losses"][task] * n for row, n in zip(rows, tokens, strict=True)) / sum(tokens)
+    loss = sum(row["task_losses"][task] * n for row, n in zip(rows, tokens, strict=True)) / sum(
+        tokens
+    )
     return sum(row["epoch"] for row in rows) / len(rows), loss
 
 
 def weights(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[tuple[float, float], ...]:
     """(epoch, weight) of one task at every logged step."""
-    return tuple((row["epoch"], row["weights"][task]) for row in rows if task in row.get("weights", {}))
+    return tuple(
+        (row["epoch"], row["weights"][task]) for row in rows if task in row.get("weights", {})
+    )
 
 
 def bend_of(rows: Sequence[Mapping[str, Any]], task: str) -> float | None:

@@ -19,9 +19,11 @@ def markdown(contents: Contents, found: Comparison, curves: AmountCurves | None)
     shown: list[Table] = []
     if balance:
         shown += [
-            tables.weights_table(balance), tables.parts_table(balance), tables.measures_table(balance),
+            tables.weights_table(balance),
+            tables.parts_table(balance),
+            tables.measures_table(balance),
             tables.contribution_table(balance),
-        ]  # fmt: skip
+        ]
     if contents.matrix:
         shown.append(tables.scores_table(contents))
     shown += tables.variant_tables(contents, found) + tables.model_tables(found)
@@ -36,7 +38,10 @@ def _flags(contents: Contents) -> list[str]:
     if not contents.balance or not (contents.balance.flags or contents.balance.warnings):
         return []
     messages = [flag.message for flag in contents.balance.flags] + list(contents.balance.warnings)
-    return ["## What was flagged\n", "\n".join(f"- {inert(message)}" for message in messages) + "\n"]
+    return [
+        "## What was flagged\n",
+        "\n".join(f"- {inert(message)}" for message in messages) + "\n",
+    ]
 
 
 def table(content: Table) -> str:
@@ -46,7 +51,14 @@ def table(content: Table) -> str:
     lines.append(_row([":--" if j == 0 or j in content.words else "--:" for j in range(last)]))
     for i, cells in enumerate(content.rows):
         texts = [inert(text) for text in cells]
-        lines.append(_row([f"**{text}**" if (i, j) in content.strong else text for j, text in enumerate(texts)]))
+        lines.append(
+            _row(
+                [
+                    f"**{text}**" if (i, j) in content.strong else text
+                    for j, text in enumerate(texts)
+                ]
+            )
+        )
     return "\n".join(lines) + "\n"
 
 

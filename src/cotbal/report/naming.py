@@ -1,4 +1,6 @@
-"""The names that a reader knows: EW for `equal`, CoTBal for `fixed`, STL for models of a single task."""
+"""The names that a reader knows: EW for `equal`, CoTBal for `fixed`, STL for models of a single
+task.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,18 @@ STL = "stl"  # method of the comparison: for every task a model trained on that 
 
 
 def method_label(name: str) -> str:
-    """The paper's name of a method; `fixed-inter` is a variant of `fixed` and becomes `CoTBal (inter)`."""
+    """The paper's name of a method; `fixed-inter` is a variant of `fixed` and becomes `CoTBal
+    (inter)`.
+    """
     if name == STL:
         return "STL"
     method, _, variant = name.partition("-")
     try:
         label: str = plugins.load("cotbal.weightings", method).LABEL
-    except (CotbalError, ImportError, AttributeError):  # a module of the user's own that is not here today
+    except (
+        CotbalError,
+        ImportError,
+        AttributeError,
+    ):  # a module of the user's own that is not here today
         return name
     return f"{label} ({variant.replace('-', ' ')})" if variant else label

@@ -41,7 +41,12 @@ TITLES = {
 }
 
 
-def page(contents: Contents, found: Comparison, curves: AmountCurves | None, examples: dict[str, list[Example]]) -> str:
+def page(
+    contents: Contents,
+    found: Comparison,
+    curves: AmountCurves | None,
+    examples: dict[str, list[Example]],
+) -> str:
     """The report as HTML; every text is escaped by the templates."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cotbal.report"),
@@ -53,15 +58,23 @@ def page(contents: Contents, found: Comparison, curves: AmountCurves | None, exa
     environment.filters |= {"cell": cell, "name": name, "prose": prose}
     parts = {**_parts(contents, found, examples), "amounts": _amounts(curves) if curves else None}
     return environment.get_template("page.html").render(
-        contents=contents, sections={id: title for id, title in TITLES.items() if parts[id]}, parts=parts,
-        sentences=summary(contents, found), missing=_missing(contents, found), found=found,
-    )  # fmt: skip
+        contents=contents,
+        sections={id: title for id, title in TITLES.items() if parts[id]},
+        parts=parts,
+        sentences=summary(contents, found),
+        missing=_missing(contents, found),
+        found=found,
+    )
 
 
 def cell(text: str) -> Markup:
     """A number with its interval below it in small print."""
     value, bracket, rest = text.partition(" [")
-    return Markup("{} <small>[{}</small>").format(value, rest) if bracket else Markup("{}").format(text)
+    return (
+        Markup("{} <small>[{}</small>").format(value, rest)
+        if bracket
+        else Markup("{}").format(text)
+    )
 
 
 def name(text: str) -> Markup:
@@ -75,13 +88,17 @@ def prose(text: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _parts(contents: Contents, found: Comparison, examples: dict[str, list[Example]]) -> dict[str, Any]:
+def _parts(
+    contents: Contents, found: Comparison, examples: dict[str, list[Example]]
+) -> dict[str, Any]:
     """What each section shows; a section without anything is left out."""
     balance = contents.balance
     return {
         "summary": True,
         "flags": _flags(contents) if balance or contents.plan else None,
-        "weights": balance and {"figure": _weights(balance), "table": tables.weights_table(balance)},
+        "weights": (
+            balance and {"figure": _weights(balance), "table": tables.weights_table(balance)}
+        ),
         "parts": balance and [tables.parts_table(balance), tables.measures_table(balance)],
         "contribution": balance and _contribution(balance),
         "difficulty": balance and _difficulty(balance),
@@ -97,14 +114,30 @@ def _parts(contents: Contents, found: Comparison, examples: dict[str, list[Examp
 
 def _flags(contents: Contents) -> dict[str, Any]:
     balance = contents.balance
-    failures = [f"{run.name} failed: {run.failure}" for run in contents.runs if run.status == "failed"]
-    warnings = [*(balance.warnings if balance else ()), *contents.plan.get("warnings", []), *failures]
-    return {"flags": balance.flags if balance else (), "warnings": warnings, "judged": balance is not None}
+    failures = [
+        f"{run.name} failed: {run.failure}" for run in contents.runs if run.status == "failed"
+    ]
+    warnings = [
+        *(balance.warnings if balance else ()),
+        *contents.plan.get("warnings", []),
+        *failures,
+    ]
+    return {
+        "flags": balance.flags if balance else (),
+        "warnings": warnings,
+        "judged": balance is not None,
+    }
 
 
 def _points(names: tuple[str, ...], values: np.ndarray, bounds: np.ndarray | None) -> list[Point]:
-    pairs = [None if bounds is None or np.isnan(b[0]) else (float(b[0]), float(b[1])) for b in _each(bounds, names)]
-    return [Point(name, float(value), pair) for name, value, pair in zip(names, values, pairs, strict=True)]
+    pairs = [
+        None if bounds is None or np.isnan(b[0]) else (float(b[0]), float(b[1]))
+        for b in _each(bounds, names)
+    ]
+    return [
+        Point(name, float(value), pair)
+        for name, value, pair in zip(names, values, pairs, strict=True)
+    ]
 
 
 def _each(bounds: np.ndarray | None, names: tuple[str, ...]) -> np.ndarray:
@@ -113,7 +146,9 @@ def _each(bounds: np.ndarray | None, names: tuple[str, ...]) -> np.ndarray:
 
 def _weights(balance: Balance) -> Markup:
     bounds = balance.part_intervals["all"] if balance.part_intervals else None
-    axis = Axis(f"Weights of {len(balance.units)} units with 95 % intervals; the line marks weight 1", 1.0)
+    axis = Axis(
+        f"Weights of {len(balance.units)} units with 95 % intervals; the line marks weight 1", 1.0
+    )
     return figures.dots(_points(balance.units, balance.parts["all"], bounds), axis)
 
 
@@ -133,7 +168,9 @@ def _difficulty(balance: Balance) -> Markup:
 
 
 def _finals(contents: Contents, found: Comparison) -> dict[str, Any]:
-    """Tables of the models, and one figure: every method's improvement, or with two methods their change by task."""
+    """Tables of the models, and one figure: every method's improvement, or with two methods their
+    change by task.
+    """
     return {
         "tables": tables.variant_tables(contents, found) + tables.model_tables(found),
         "figure": _changes(found) if found.against else None,
@@ -149,12 +186,19 @@ def _changes(found: Comparison) -> Markup:
     reference = method_label(found.reference)
     if len(found.against) > 1:
         axis = Axis(
-            f"Improvement of every method over {reference}, in percent, with 95 % intervals", 0.0, 2, True, " %"
+            f"Improvement of every method over {reference}, in percent, with 95 % intervals",
+            0.0,
+            2,
+            True,
+            " %",
         )
         averages = {method_label(name): each.average for name, each in found.against.items()}
         return figures.dots([Point(name, d.value, d.bounds) for name, d in averages.items()], axis)
     method, only = next(iter(found.against.items()))
-    aria = f"Relative change of {method_label(method)} against {reference} by task, in percent, with 95 % intervals"
+    aria = (
+        f"Relative change of {method_label(method)} against {reference} by task, in percent, with"
+        " 95 % intervals"
+    )
     points = [Point(task, d.value, d.bounds) for task, d in only.per_task.items()]
     points.append(Point("mean over tasks", only.average.value, only.average.bounds))
     return figures.dots(points, Axis(aria, 0.0, 1, True, " %"))
@@ -189,7 +233,9 @@ def _made(contents: Contents) -> dict[str, Any]:
 
 
 def _recipe_text(recipe: Recipe) -> str:
-    """The recipe without the folder that holds all data: where it lies on one machine is nobody else's business."""
+    """The recipe without the folder that holds all data: where it lies on one machine is nobody
+    else's business.
+    """
     folder = os.path.commonpath([recipe.images, *(task.train for task in recipe.mixture.tasks)])
     if folder == os.path.dirname(folder):  # the root of the file system: there is no such folder
         return recipe.to_yaml()
@@ -220,7 +266,9 @@ def _seeds(contents: Contents) -> dict[str, int]:
 def _missing(contents: Contents, found: Comparison) -> list[str]:
     """What this report does not show, and why."""
     reasons = {
-        "the weights and what they are made of, because there is no balance.json": not contents.balance,
+        "the weights and what they are made of, because there is no balance.json": (
+            not contents.balance
+        ),
         "the score matrix, because there is no scores.csv": not contents.matrix,
         "the final models, because none is done": not found.rows,
         "runs, examples and cost, because there are no runs": not contents.runs,

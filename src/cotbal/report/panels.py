@@ -1,4 +1,5 @@
-"""Small plots of something against the epoch, or against a scale of its own, one beside the other."""
+"""Small plots of something against the epoch, or against a scale of its own, one beside the
+other."""
 
 from __future__ import annotations
 
@@ -67,16 +68,28 @@ def panel(title: str, quantity: str, curves: Sequence[Curve], scale: Scale | Non
     # The runs that matter last, so that they lie on top.
     ordered = sorted(curves, key=lambda c: LAYERS.index(c.look))
     lines = [
-        element("polyline", element("title", _title(c)), points=place.points(c), class_=f"curve {c.look}")
+        element(
+            "polyline",
+            element("title", _title(c)),
+            points=place.points(c),
+            class_=f"curve {c.look}",
+        )
         for c in ordered
     ]
     marks = [place.mark(c) for c in ordered if c.bend is not None]
     measured = [place.measured(c, i) for c in ordered for i in range(len(c.intervals))]
     return element(
-        "svg", label(title, 34, x=LEFT, y=14, class_="strong"), *place.grid(), *lines, *marks, *measured,
-        role="img", aria_label=f"{quantity} of {title}, {len(curves)} curves; last values: {_lasts(ordered)}",
-        viewBox=f"0 0 {WIDTH} {place.height}", class_="panel",
-    )  # fmt: skip
+        "svg",
+        label(title, 34, x=LEFT, y=14, class_="strong"),
+        *place.grid(),
+        *lines,
+        *marks,
+        *measured,
+        role="img",
+        aria_label=f"{quantity} of {title}, {len(curves)} curves; last values: {_lasts(ordered)}",
+        viewBox=f"0 0 {WIDTH} {place.height}",
+        class_="panel",
+    )
 
 
 def _title(found: Curve) -> str:
@@ -97,7 +110,14 @@ def _place(curves: Sequence[Curve], scale: Scale | None) -> _Place:
     ends = [min(each.high, scale.limit) for c in curves for each in c.intervals]
     places = [place for place, _, _ in scale.marks]
     margin = 0.06 * (places[-1] - places[0]) or 1.0
-    return _Place(places[0] - margin, places[-1] + margin, low, max(*values, *ends) * 1.05 or 1.0, scale.marks, scale)
+    return _Place(
+        places[0] - margin,
+        places[-1] + margin,
+        low,
+        max(*values, *ends) * 1.05 or 1.0,
+        scale.marks,
+        scale,
+    )
 
 
 @dataclass(frozen=True)
@@ -126,7 +146,10 @@ class _Place:
         return self.bottom - (self.bottom - TOP) * (value - self.low) / (self.high - self.low)
 
     def points(self, found: Curve) -> str:
-        return " ".join(f"{self.x(epoch) + found.shift:.1f},{self.y(value):.1f}" for epoch, value in found.points)
+        return " ".join(
+            f"{self.x(epoch) + found.shift:.1f},{self.y(value):.1f}"
+            for epoch, value in found.points
+        )
 
     def mark(self, found: Curve) -> Markup:
         assert found.bend is not None
@@ -141,7 +164,9 @@ class _Place:
         x = self.x(at) + found.shift
         low, high = (self.y(min(max(y, self.low), self.scale.limit)) for y in (each.low, each.high))
         text = next((text for place, text, _ in self.marks if place == at), "")
-        title = element("title", f"{found.name}, {text}: {with_interval(value, (each.low, each.high))}")
+        title = element(
+            "title", f"{found.name}, {text}: {with_interval(value, (each.low, each.high))}"
+        )
         bar = element("line", x1=x, x2=x, y1=low, y2=high, class_=f"span {found.look}")
         dot = element("circle", cx=x, cy=self.y(value), r=2.5, class_=f"point {found.look}")
         return element("g", title, bar, dot)
@@ -149,11 +174,19 @@ class _Place:
     def grid(self) -> list[Markup]:
         rows = [
             element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=self.y(t), y2=self.y(t), class_="grid")
-            + element("text", tick_text(t), x=LEFT - 6, y=self.y(t), class_="end middle muted small")
+            + element(
+                "text", tick_text(t), x=LEFT - 6, y=self.y(t), class_="end middle muted small"
+            )
             for t in ticks(self.low, self.high, 5 if self.scale else 4)
         ]
         columns = [
-            element("text", text, x=self.x(place), y=HEIGHT - 8 + SECOND_LINE * line, class_="center muted small")
+            element(
+                "text",
+                text,
+                x=self.x(place),
+                y=HEIGHT - 8 + SECOND_LINE * line,
+                class_="center muted small",
+            )
             for place, *texts in self._readable()
             for line, text in enumerate(texts)
             if text

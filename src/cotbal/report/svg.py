@@ -1,4 +1,6 @@
-"""Small pieces of SVG: escaped elements, axes, labels. Colours are CSS variables, so figures follow dark mode."""
+"""Small pieces of SVG: escaped elements, axes, labels. Colours are CSS variables, so figures follow
+dark mode.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ NARROW, WIDE = "fijlrt.,:;|'!()[] ", "mwMW@%\N{HORIZONTAL ELLIPSIS}"
 
 
 def element(name: str, *children: str, **attributes: object) -> Markup:
-    """One element; texts that are not markup yet are escaped, `stroke_width=` becomes `stroke-width=`."""
+    """One element; texts that are not markup yet are escaped, `stroke_width=` becomes
+    `stroke-width=`.
+    """
     pairs = Markup("").join(
         Markup(' {}="{}"').format(Markup(key.rstrip("_").replace("_", "-")), _plain(value))
         for key, value in attributes.items()
@@ -33,9 +37,20 @@ def shortened(text: str, letters: int) -> str:
 
 
 def width(text: str) -> float:
-    """About how wide `text` is at the figures' size in a wide font, in pixels; only a browser could measure it."""
+    """About how wide `text` is at the figures' size in a wide font, in pixels; only a browser could
+    measure it.
+    """
     return sum(
-        5.3 if c in NARROW else 13.0 if c in WIDE or ord(c) > 0x2E80 else 9.5 if c.isupper() else 8.1 for c in text
+        (
+            5.3
+            if c in NARROW
+            else 13.0
+            if c in WIDE or ord(c) > 0x2E80
+            else 9.5
+            if c.isupper()
+            else 8.1
+        )
+        for c in text
     )
 
 

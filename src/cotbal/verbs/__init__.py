@@ -1,1 +1,3 @@
-"""The verbs of the command line, by what they need: data alone, a job, a table. Heavy imports stay inside them."""
+"""The verbs of the command line, by what they need: data alone, a job, a table. Heavy imports stay
+inside them.
+"""

@@ -33,7 +33,9 @@ def init(
 def check(
     recipe: RecipePath,
     overrides: Overrides = None,
-    decode: Annotated[bool, typer.Option(help="Decode every picture, to find truncated ones.")] = True,
+    decode: Annotated[
+        bool, typer.Option(help="Decode every picture, to find truncated ones.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Look through a mixture: records, pictures, splits, sizes, valid tokens.
@@ -49,7 +51,11 @@ def check(
     checked = load_recipe(recipe, overrides or ())
     with display.steps() as step:
         found = check_mixture(checked, default_cache(), decode, token_counter(checked), step)
-    print(json.dumps(found.to_json(), indent=1, ensure_ascii=False)) if as_json else console.show_check(found)
+    (
+        print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
+        if as_json
+        else console.show_check(found)
+    )
     if found.faults:
         raise typer.Exit(2)
 
@@ -60,15 +66,21 @@ def plan(
     out: Out = None,
     weighting: Annotated[list[str], typer.Option(help="Final trainings to plan.")] = ["fixed"],  # noqa: B006
     suggest_mini: Annotated[
-        bool, typer.Option("--suggest-mini", help="Read the size of a mini off the losses of a training so far.")
+        bool,
+        typer.Option(
+            "--suggest-mini", help="Read the size of a mini off the losses of a training so far."
+        ),
     ] = False,
     gpus: Annotated[
-        int | None, typer.Option("--gpus", min=1, help="Also predict how long the runs take on so many GPUs.")
+        int | None,
+        typer.Option("--gpus", min=1, help="Also predict how long the runs take on so many GPUs."),
     ] = None,
     on: On = "processes",
     as_json: AsJson = False,
 ) -> None:
-    """Show every run with its records, tokens and share of the final run's cost, before anything is spent."""
+    """Show every run with its records, tokens and share of the final run's cost, before anything is
+    spent.
+    """
     from cotbal import console, plugins
     from cotbal.pipeline.forecast import forecast
     from cotbal.pipeline.mini import suggest_mini as suggest
@@ -93,7 +105,9 @@ def plan(
         console.show_mini(advice)
 
 
-def open_recipe(recipe: Path, overrides: list[str] | None, out: Path | None, weightings: Sequence[str]) -> Prepared:
+def open_recipe(
+    recipe: Path, overrides: list[str] | None, out: Path | None, weightings: Sequence[str]
+) -> Prepared:
     """Read a recipe, open its data and plan its runs."""
     from cotbal import pipeline
     from cotbal.recipe import load_recipe

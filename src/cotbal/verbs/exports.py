@@ -14,18 +14,26 @@ def export(
     recipe: RecipePath,
     to: Annotated[
         str,
-        typer.Option("--to", help="ms-swift, llamafactory, axolotl, trl, ratios or olmix.", show_default=False),
+        typer.Option(
+            "--to",
+            help="ms-swift, llamafactory, axolotl, trl, ratios or olmix.",
+            show_default=False,
+        ),
     ],
     out: Annotated[Path, typer.Option("--out", help="A new directory.", show_default=False)],
     overrides: Overrides = None,
     weights: Annotated[
         Path | None, typer.Option(help="Weights to export instead of those of the run directory.")
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="Run directory; `runs/<recipe name>` by default.")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Run directory; `runs/<recipe name>` by default.")
+    ] = None,
 ) -> None:
-    """Rows, configuration and command of another trainer, with the weights in the form that it heeds; no torch needed.
+    """Rows, configuration and command of another trainer, with the weights in the form that it
+    heeds; no torch needed.
 
-    HOW_TO_RUN.md in the new directory says how exactly it heeds them, and what is not carried over (docs/exports.md).
+    HOW_TO_RUN.md in the new directory says how exactly it heeds them, and what is not carried over
+    (docs/exports.md).
     """
     from cotbal.exports import HOW_TO_RUN, Order
     from cotbal.exports import export as export_to

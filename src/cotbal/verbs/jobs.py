@@ -46,7 +46,8 @@ def balance(
 
     prepared = open_recipe(recipe, overrides, out, ("fixed",))
     result = pipeline.balance(
-        prepared, options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address)
+        prepared,
+        options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address),
     )
     show_balance(result, prepared.root, as_json)
 
@@ -55,10 +56,12 @@ def train(
     recipe: RecipePath,
     overrides: Overrides = None,
     weighting: Annotated[
-        str, typer.Option(help="equal (EW), fixed (the weights found by balance), task_level (TLA).")
+        str,
+        typer.Option(help="equal (EW), fixed (the weights found by balance), task_level (TLA)."),
     ] = "fixed",
     weights: Annotated[
-        Path | None, typer.Option(help="Weights to train with instead of those of the run directory.")
+        Path | None,
+        typer.Option(help="Weights to train with instead of those of the run directory."),
     ] = None,
     out: Out = None,
     on: On = "processes",
@@ -81,7 +84,9 @@ def train(
 def run(
     recipe: RecipePath,
     overrides: Overrides = None,
-    weighting: Annotated[list[str], typer.Option(help="Final trainings; give it twice to compare two.")] = ["fixed"],  # noqa: B006
+    weighting: Annotated[
+        list[str], typer.Option(help="Final trainings; give it twice to compare two.")
+    ] = ["fixed"],  # noqa: B006
     out: Out = None,
     on: On = "processes",
     workers: Workers = None,
@@ -92,12 +97,16 @@ def run(
     restart_changed: Restart = False,
 ) -> None:
     """The whole job: probes, weights, final training, report. Goes on where it was stopped."""
-    options = options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address)
+    options = options_of(
+        on, workers, threads, keep_checkpoints, restart_changed, report_to, address
+    )
     _run(recipe, overrides, tuple(weighting), out, options)
 
 
 def demo(
-    size: Annotated[str, typer.Option(help="demo (minutes) or tiny (seconds, for tests).")] = "demo",
+    size: Annotated[
+        str, typer.Option(help="demo (minutes) or tiny (seconds, for tests).")
+    ] = "demo",
     out: Annotated[Path, typer.Option("--out", help="Run directory.")] = Path("runs/pocket"),
     on: On = "processes",
     workers: Workers = None,
@@ -131,11 +140,17 @@ def options_of(
     if address and on in ("processes", "inline", "slurm"):
         raise CotbalError(f"--address: only --on ray takes one; found --on {on}")
     trackers = tuple(dict.fromkeys(report_to or ()))
-    return Options(on, Resources(workers, threads, address=address), keep, restart, LiveDisplay, trackers)
+    return Options(
+        on, Resources(workers, threads, address=address), keep, restart, LiveDisplay, trackers
+    )
 
 
 def _run(
-    recipe: Path, overrides: list[str] | None, weightings: tuple[str, ...], out: Path | None, options: Options
+    recipe: Path,
+    overrides: list[str] | None,
+    weightings: tuple[str, ...],
+    out: Path | None,
+    options: Options,
 ) -> None:
     from cotbal import console, pipeline
 

@@ -19,33 +19,49 @@ if TYPE_CHECKING:
     from cotbal.pipeline.judging import Judging
 
 
-Where = Annotated[Path, typer.Argument(help="A run directory, or a file of answers (JSON lines).", show_default=False)]
+Where = Annotated[
+    Path,
+    typer.Argument(help="A run directory, or a file of answers (JSON lines).", show_default=False),
+]
 Model = Annotated[
-    str | None, typer.Option(envvar="COTBAL_JUDGE_MODEL", help="Name of the model at the endpoint.", show_default=False)
+    str | None,
+    typer.Option(
+        envvar="COTBAL_JUDGE_MODEL", help="Name of the model at the endpoint.", show_default=False
+    ),
 ]
 Url = Annotated[
     str | None,
-    typer.Option(envvar="OPENAI_BASE_URL", help="Any OpenAI-compatible endpoint; that of OpenAI by default."),
+    typer.Option(
+        envvar="OPENAI_BASE_URL", help="Any OpenAI-compatible endpoint; that of OpenAI by default."
+    ),
 ]
 KeyEnv = Annotated[str, typer.Option(help="Environment variable that holds the key.")]
 PromptFile = Annotated[Path | None, typer.Option(help="Your own prompt, see docs/judge.md.")]
 Swap = Annotated[
-    bool | None, typer.Option("--swap/--no-swap", help="Judge every pair in both orders, and take the mean.")
+    bool | None,
+    typer.Option("--swap/--no-swap", help="Judge every pair in both orders, and take the mean."),
 ]
 Fields = Annotated[
     list[str] | None,
     typer.Option(
-        "--field", metavar="KEY=VALUE", help="A field of the request, such as temperature=0; null leaves it out."
+        "--field",
+        metavar="KEY=VALUE",
+        help="A field of the request, such as temperature=0; null leaves it out.",
     ),
 ]
 PriceIn = Annotated[float | None, typer.Option(min=0, help="US dollars a million tokens read.")]
 PriceOut = Annotated[float | None, typer.Option(min=0, help="US dollars a million tokens written.")]
-MaxUsd = Annotated[float | None, typer.Option(min=0, help="Cap on all that is spent here; needs both prices.")]
+MaxUsd = Annotated[
+    float | None, typer.Option(min=0, help="Cap on all that is spent here; needs both prices.")
+]
 NoCap = Annotated[bool, typer.Option("--no-cap", help="Ask without a cap.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at the same time.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that a reply may take.")]
 Change = Annotated[
-    bool, typer.Option("--change-judge", help="Have everything judged again, by another judge than before.")
+    bool,
+    typer.Option(
+        "--change-judge", help="Have everything judged again, by another judge than before."
+    ),
 ]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Show what it would cost, and stop.")]
 
@@ -70,7 +86,8 @@ def judge(
 ) -> None:
     """Have a language model mark answers beside their references: scores of the metric `judge`.
 
-    Shows what it costs before the first request. Every reply is kept; the same command goes on where it was stopped.
+    Shows what it costs before the first request. Every reply is kept; the same command goes on
+    where it was stopped.
     """
     from cotbal import console
     from cotbal.judging.endpoint import Access, check_key
@@ -91,15 +108,23 @@ def judge(
     _carry_out(judging, Access(judging.judge.base_url, key, timeout), budget, concurrency, as_json)
 
 
-def _carry_out(judging: Judging, access: Access, budget: Budget, concurrency: int, as_json: bool) -> None:
+def _carry_out(
+    judging: Judging, access: Access, budget: Budget, concurrency: int, as_json: bool
+) -> None:
     from cotbal import console, display
     from cotbal.judging.result import summary
     from cotbal.pipeline.judging import carry_out
 
     with display.steps() as step:
-        found = carry_out(judging, access, budget, concurrency, lambda done, total: step("judging", done, total))
+        found = carry_out(
+            judging, access, budget, concurrency, lambda done, total: step("judging", done, total)
+        )
     usd = budget.cost if budget.prices.known else None
-    print(json.dumps({"sets": summary(found), "usd": usd}, indent=1)) if as_json else console.show_judged(found, usd)
+    (
+        print(json.dumps({"sets": summary(found), "usd": usd}, indent=1))
+        if as_json
+        else console.show_judged(found, usd)
+    )
 
 
 def _fields(texts: list[str] | tuple[str, ...]) -> dict[str, Any]:
@@ -110,7 +135,9 @@ def _fields(texts: list[str] | tuple[str, ...]) -> dict[str, Any]:
         try:
             apply_override(found, text)
         except RecipeError:
-            raise CotbalError(f"--field: expected key=value such as temperature=0; found {text!r}") from None
+            raise CotbalError(
+                f"--field: expected key=value such as temperature=0; found {text!r}"
+            ) from None
     taken = {"model", "messages", "stream", "n"} & set(found)
     if taken:
         raise CotbalError(f"--field: {', '.join(sorted(taken))} cannot be changed")
@@ -144,17 +171,20 @@ def _budget(judging: Judging, prices: Prices | None, max_usd: float | None, no_c
         return Budget(prices or Prices(), spent=judging.spent)
     if no_cap == (max_usd is not None):
         raise CotbalError(
-            "expected a cap on what is spent, --max-usd with --price-in and --price-out, or --no-cap for an endpoint "
-            f"that costs nothing; found {'both' if no_cap else 'neither'}"
+            "expected a cap on what is spent, --max-usd with --price-in and --price-out, or"
+            f" --no-cap for an endpoint that costs nothing; found {'both' if no_cap else 'neither'}"
         )
     if no_cap or max_usd is None:
         return Budget(prices or Prices(), math.inf, judging.spent)
     if prices is None:
-        raise CotbalError("--max-usd: expected the prices of the endpoint too, --price-in and --price-out; found none")
+        raise CotbalError(
+            "--max-usd: expected the prices of the endpoint too, --price-in and --price-out; found"
+            " none"
+        )
     needed = prices.of(judging.spent + judging.estimate.expected)
     if needed > max_usd:
         raise CotbalError(
-            f"--max-usd {max_usd:g}: expected a cap above what judging will cost, about {needed:.4f} with what was "
-            "spent before; nothing was asked"
+            f"--max-usd {max_usd:g}: expected a cap above what judging will cost, about"
+            f" {needed:.4f} with what was spent before; nothing was asked"
         )
     return Budget(prices, max_usd, judging.spent)

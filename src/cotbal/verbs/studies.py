@@ -9,14 +9,28 @@ import typer
 
 from cotbal.errors import CotbalError
 from cotbal.verbs.jobs import options_of
-from cotbal.verbs.options import Address, Keep, On, Out, Overrides, RecipePath, ReportTo, Restart, Threads, Workers
+from cotbal.verbs.options import (
+    Address,
+    Keep,
+    On,
+    Out,
+    Overrides,
+    RecipePath,
+    ReportTo,
+    Restart,
+    Threads,
+    Workers,
+)
 
 if TYPE_CHECKING:
     from cotbal.pipeline.jobs import Options
     from cotbal.pipeline.study import Study
     from cotbal.rundir import RunDir
 
-Seeds = Annotated[str, typer.Option(help="Training seeds, separated by commas; every model is trained once a seed.")]
+Seeds = Annotated[
+    str,
+    typer.Option(help="Training seeds, separated by commas; every model is trained once a seed."),
+]
 Dry = Annotated[bool, typer.Option("--dry-run", help="Show every run and its cost, and stop.")]
 
 
@@ -24,7 +38,13 @@ def compare(
     recipe: RecipePath,
     overrides: Overrides = None,
     methods: Annotated[
-        str, typer.Option(help="Of stl, ew, tla, rlw, dwa, igb, cotbal and modules of your own, separated by commas.")
+        str,
+        typer.Option(
+            help=(
+                "Of stl, ew, tla, rlw, dwa, igb, cotbal and modules of your own, separated by"
+                " commas."
+            )
+        ),
     ] = "stl,ew,tla,rlw,dwa,igb,cotbal",
     seeds: Seeds = "0",
     out: Out = None,
@@ -37,23 +57,31 @@ def compare(
     keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
 ) -> None:
-    """Train and test several methods on the same seeds, and say which of them are distinguishable."""
+    """Train and test several methods on the same seeds, and say which of them are
+    distinguishable."""
     from cotbal.pipeline.study import method_names, plan_comparison
     from cotbal.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
     chosen = method_names([name for name in methods.split(",") if name.strip()])
     study = plan_comparison(loaded, _root(out, loaded.name), chosen, _seeds(seeds))
-    options = options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address)
+    options = options_of(
+        on, workers, threads, keep_checkpoints, restart_changed, report_to, address
+    )
     _carry_out(study, options, dry_run)
 
 
 def ablate(
     recipe: RecipePath,
     overrides: Overrides = None,
-    temperatures: Annotated[str, typer.Option(help="Temperatures, separated by commas.")] = "0.25,0.5,1",
+    temperatures: Annotated[
+        str, typer.Option(help="Temperatures, separated by commas.")
+    ] = "0.25,0.5,1",
     precise: Annotated[
-        bool, typer.Option(help="Also the other kind of difficulty (Eq. 17); needs models of one task alone.")
+        bool,
+        typer.Option(
+            help="Also the other kind of difficulty (Eq. 17); needs models of one task alone."
+        ),
     ] = True,
     seeds: Seeds = "0",
     out: Out = None,
@@ -66,14 +94,17 @@ def ablate(
     address: Address = None,
     restart_changed: Restart = False,
 ) -> None:
-    """The paper's Table 5: parts of the weights alone, temperatures, real and precise difficulty."""
+    """The paper's Table 5: parts of the weights alone, temperatures, real and precise
+    difficulty."""
     from cotbal.pipeline.study import plan_ablation
     from cotbal.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
     taus = _numbers(temperatures, "--temperatures")
     study = plan_ablation(loaded, _root(out, loaded.name), taus, precise, _seeds(seeds))
-    options = options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address)
+    options = options_of(
+        on, workers, threads, keep_checkpoints, restart_changed, report_to, address
+    )
     _carry_out(study, options, dry_run)
 
 
@@ -83,7 +114,9 @@ def curve(
     amounts: Annotated[
         str, typer.Option(help="Shares of every task's training records, separated by commas.")
     ] = "1/32,1/16,1/8,1/4,1/2,1",
-    alone: Annotated[bool, typer.Option("--alone", help="Also every task alone at every amount.")] = False,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Also every task alone at every amount.")
+    ] = False,
     seeds: Seeds = "0",
     out: Out = None,
     dry_run: Dry = False,
@@ -94,13 +127,18 @@ def curve(
     address: Address = None,
     restart_changed: Restart = False,
 ) -> None:
-    """The paper's Fig. 1b: validation score of every task against the amount of training data, equal weights."""
+    """The paper's Fig. 1b: validation score of every task against the amount of training data,
+    equal weights.
+    """
     from cotbal import console
     from cotbal.pipeline.curve import amounts_of, carry_out, plan_curve
     from cotbal.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides or ())
-    chosen, options = amounts_of(amounts), options_of(on, workers, threads, False, restart_changed, report_to, address)
+    chosen, options = (
+        amounts_of(amounts),
+        options_of(on, workers, threads, False, restart_changed, report_to, address),
+    )
     prepared = plan_curve(loaded, _root(out, loaded.name), chosen, alone, _seeds(seeds))
     console.show_plan(prepared.plan, prepared.warnings)
     if dry_run:
@@ -141,6 +179,12 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
         found = tuple(float(part) for part in text.split(","))
     except ValueError:
         found = ()
-    if not found or not all(0 <= number < float("inf") for number in found) or len(set(found)) < len(found):
-        raise CotbalError(f"{option}: expected different numbers, separated by commas; found {text!r}")
+    if (
+        not found
+        or not all(0 <= number < float("inf") for number in found)
+        or len(set(found)) < len(found)
+    ):
+        raise CotbalError(
+            f"{option}: expected different numbers, separated by commas; found {text!r}"
+        )
     return found

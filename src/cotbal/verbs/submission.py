@@ -16,20 +16,30 @@ from cotbal.verbs.options import Address, AsJson, On, Restart, Threads, Workers
 def submission(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Directories of final models: runs/academic/final/fixed ...", show_default=False),
+        typer.Argument(
+            help="Directories of final models: runs/academic/final/fixed ...", show_default=False
+        ),
     ],
-    raw: Annotated[Path, typer.Option(help="Where vqav2/ lies, with both files of questions of test2015.")],
-    images: Annotated[Path | None, typer.Option(help="Where coco/test2015 lies; RAW/images by default.")] = None,
+    raw: Annotated[
+        Path, typer.Option(help="Where vqav2/ lies, with both files of questions of test2015.")
+    ],
+    images: Annotated[
+        Path | None, typer.Option(help="Where coco/test2015 lies; RAW/images by default.")
+    ] = None,
     task: Annotated[str, typer.Option(help="Name of VQAv2 in the recipe.")] = "VQAv2",
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
     address: Address = None,
-    ignore_keys: Annotated[str, typer.Option(help="Unknown keys of the questions that you know to be harmless.")] = "",
+    ignore_keys: Annotated[
+        str, typer.Option(help="Unknown keys of the questions that you know to be harmless.")
+    ] = "",
     restart_changed: Restart = False,
     as_json: AsJson = False,
 ) -> None:
-    """VQAv2 test-dev (Tables 1 and 12): answers for the server of the challenge, which alone can score them."""
+    """VQAv2 test-dev (Tables 1 and 12): answers for the server of the challenge, which alone can
+    score them.
+    """
     from cotbal import display
     from cotbal.pipeline.submission import carry_out, plan_submission
     from cotbal.recipes.academic.vqav2_server import read_questions
@@ -44,11 +54,16 @@ def submission(
     candidates = plan_submission(runs, questions, pictures, task, restart_changed)
     written = carry_out(candidates, questions, options)
     if as_json:
-        files = [{"name": each.name, "file": str(each.path), "answered": each.answered} for each in written]
+        files = [
+            {"name": each.name, "file": str(each.path), "answered": each.answered}
+            for each in written
+        ]
         print(json.dumps({"files": files, "warnings": list(questions.remarks)}, indent=1))
         return
     for remark in questions.remarks:
         print(f"warning  {remark}")
     for each in written:
         print(f"{each.name}: {each.answered:,} answers of {len(questions.asked):,} in {each.path}")
-    print("Upload a file to the VQA challenge on EvalAI, phase test-dev; it gives back the accuracy.")
+    print(
+        "Upload a file to the VQA challenge on EvalAI, phase test-dev; it gives back the accuracy."
+    )

@@ -19,30 +19,55 @@ def zeroshot(
     out: Annotated[Path, typer.Option("--out", help="Where results are written, and kept.")],
     checkpoints: Annotated[
         list[str] | None,
-        typer.Argument(help="Checkpoints, DIRECTORY or NAME=DIRECTORY; none to show what --out holds."),
+        typer.Argument(
+            help="Checkpoints, DIRECTORY or NAME=DIRECTORY; none to show what --out holds."
+        ),
     ] = None,
-    python: Annotated[str, typer.Option(help="Interpreter of the environment that has lmms-eval.")] = "",
+    python: Annotated[
+        str, typer.Option(help="Interpreter of the environment that has lmms-eval.")
+    ] = "",
     columns: Annotated[str, typer.Option(help="Benchmarks, separated by commas, or all.")] = "all",
-    baseline: Annotated[str, typer.Option(help="The model that others are measured against.")] = "EW",
+    baseline: Annotated[
+        str, typer.Option(help="The model that others are measured against.")
+    ] = "EW",
     as_trained: Annotated[
-        bool, typer.Option("--as-trained", help="Keep processor and chat template, instead of those of LLaVA-1.5.")
+        bool,
+        typer.Option(
+            "--as-trained", help="Keep processor and chat template, instead of those of LLaVA-1.5."
+        ),
     ] = False,
     dtype: Annotated[str, typer.Option(help="Of the weights.")] = "bfloat16",
-    device: Annotated[str | None, typer.Option(help="cuda:0, or cpu where there is no GPU.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Questions a task, for a first try.")] = None,
-    model: Annotated[str, typer.Option(help="Another model of lmms-eval, whose checkpoint is not prepared.")] = "",
+    device: Annotated[
+        str | None, typer.Option(help="cuda:0, or cpu where there is no GPU.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Questions a task, for a first try.")
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="Another model of lmms-eval, whose checkpoint is not prepared.")
+    ] = "",
     model_args: Annotated[str, typer.Option(help="More arguments of the model.")] = "",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show every command, and stop.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show every command, and stop.")
+    ] = False,
     on: On = "processes",
     workers: Workers = None,
     threads: Threads = None,
     restart_changed: Restart = False,
     as_json: AsJson = False,
 ) -> None:
-    """The eight zero-shot columns of the paper's Table 2, through lmms-eval; improvement against EW (Eq. 12, 13)."""
+    """The eight zero-shot columns of the paper's Table 2, through lmms-eval; improvement against EW
+    (Eq. 12, 13).
+    """
     if checkpoints:
         plan = _plan(
-            out, checkpoints, python, columns, (dtype, device, limit, model, model_args), as_trained, restart_changed
+            out,
+            checkpoints,
+            python,
+            columns,
+            (dtype, device, limit, model, model_args),
+            as_trained,
+            restart_changed,
         )
         if not as_json:
             _show_plan(plan)
@@ -53,20 +78,30 @@ def zeroshot(
 
 
 def _plan(
-    out: Path, checkpoints: list[str], python: str, columns: str,
-    settings: tuple[str, str | None, int | None, str, str], as_trained: bool, restart_changed: bool,
-) -> Plan:  # fmt: skip
+    out: Path,
+    checkpoints: list[str],
+    python: str,
+    columns: str,
+    settings: tuple[str, str | None, int | None, str, str],
+    as_trained: bool,
+    restart_changed: bool,
+) -> Plan:
     from cotbal.executors.processes import visible_gpus
     from cotbal.zeroshot import command, study
     from cotbal.zeroshot.columns import columns_named
 
     if not python:
-        raise CotbalError(f"--python: expected the interpreter of an environment with lmms-eval: {command.INSTALL}")
+        raise CotbalError(
+            "--python: expected the interpreter of an environment with lmms-eval:"
+            f" {command.INSTALL}"
+        )
     dtype, device, limit, model, model_args = settings
     chosen = device or ("cuda:0" if visible_gpus() else "cpu")
     how = command.How(dtype, chosen, limit, model or command.MODEL, model_args)
     models, wanted = study.models_named(checkpoints), columns_named(columns)
-    return study.plan(out, models, wanted, command.find_environment(python), how, as_trained, restart_changed)
+    return study.plan(
+        out, models, wanted, command.find_environment(python), how, as_trained, restart_changed
+    )
 
 
 def _carry_out(plan: Plan, on: str, workers: int | None, threads: int | None, quiet: bool) -> None:
@@ -75,17 +110,24 @@ def _carry_out(plan: Plan, on: str, workers: int | None, threads: int | None, qu
     from cotbal.zeroshot import study
 
     with locked(plan.root / "lock"):
-        study.carry_out_plan(plan, on, Resources(workers, threads), (lambda _: None) if quiet else print)
+        study.carry_out_plan(
+            plan, on, Resources(workers, threads), (lambda _: None) if quiet else print
+        )
 
 
 def _show_plan(plan: Plan) -> None:
     from cotbal.zeroshot import command
 
-    changes = [f"{name}: {line}" for name, p in plan.preparations.items() if p for line in p.changes]
+    changes = [
+        f"{name}: {line}" for name, p in plan.preparations.items() if p for line in p.changes
+    ]
     for line in changes:
         print(line)
     if changes:
-        print("--as-trained leaves a checkpoint as it is: right for models that were trained with what is changed here")
+        print(
+            "--as-trained leaves a checkpoint as it is: right for models that were trained with"
+            " what is changed here"
+        )
     for line in plan.environment.warnings:
         print(f"warning  {line}")
     for cell in plan.kept:
@@ -103,7 +145,9 @@ def _show_table(out: Path, baseline: str, as_json: bool) -> None:
 
     table = read_table(out, baseline)
     if table.results is None:
-        raise CotbalError(f"{out}: expected evaluated models; found no column that all of them have")
+        raise CotbalError(
+            f"{out}: expected evaluated models; found no column that all of them have"
+        )
     write_text(out / "results.csv", table.results.to_csv())
     found = overall(table.results, baseline) if baseline in table.results.methods else {}
     if as_json:
@@ -120,5 +164,8 @@ def _show_table(out: Path, baseline: str, as_json: bool) -> None:
     if found:
         console.show_overall(found, baseline)
     else:
-        print(f"No model is called {baseline}, so that there is nothing to measure the others against (--baseline)")
+        print(
+            f"No model is called {baseline}, so that there is nothing to measure the others against"
+            " (--baseline)"
+        )
     print(f"\nTable: {out / 'results.csv'}")

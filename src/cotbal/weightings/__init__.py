@@ -3,8 +3,9 @@
 A module offers
 
 - `LABEL`: the name that the paper gives to the method;
-- `build(tasks, weights, *, seed=0, **options) -> Weighting`: `weights` maps tasks to fixed weights and is None for a
-  method that makes its own; `options` are settings of the method, and one that it does not have is an error.
+- `build(tasks, weights, *, seed=0, **options) -> Weighting`: `weights` maps tasks to fixed weights
+  and is None for a method that makes its own; `options` are settings of the method, and one that it
+  does not have is an error.
 """
 
 from __future__ import annotations
@@ -20,15 +21,18 @@ from cotbal.errors import CotbalError
 
 Average = Literal["token", "task"]
 State = dict[str, Any]  # what JSON can hold
-LARGEST_RATIO = 50.0  # of two losses: beyond it a softmax would leave the other tasks a weight of exactly 0 in float32
+# of two losses: beyond it a softmax would leave the other tasks a weight of exactly 0 in float32
+LARGEST_RATIO = 50.0
 
 
 class Weighting(Protocol):
     """What the trainer asks of a method, and tells it.
 
     Attributes:
-        average: `token` for a mean over all valid tokens, `task` for a mean over tasks of their token means.
-        starts: the first optimizer step at which a weight can differ from 1; 0 for a method that does not wait.
+        average: `token` for a mean over all valid tokens, `task` for a mean over tasks of their
+            token means.
+        starts: the first optimizer step at which a weight can differ from 1; 0 for a method that
+            does not wait.
     """
 
     @property
@@ -42,7 +46,8 @@ class Weighting(Protocol):
         ...
 
     def weights(self, step: int) -> Float[np.ndarray, " task"]:
-        """Weight of every task at optimizer step `step`: positive, mean 1, in the order of the tasks of `build`.
+        """Weight of every task at optimizer step `step`: positive, mean 1, in the order of the
+        tasks of `build`.
 
         Fixed weights are as they were given, so their mean may be another.
         """
@@ -52,13 +57,15 @@ class Weighting(Protocol):
         """Hear of a finished optimizer step, once a step and the same on every rank.
 
         Args:
-            losses: unweighted mean loss of every task over the valid tokens of the whole step; NaN where absent.
+            losses: unweighted mean loss of every task over the valid tokens of the whole step; NaN
+                where absent.
             counts: number of those tokens; 0 where the task was absent.
         """
         ...
 
     def state_dict(self) -> State:
-        """Everything observed that later weights depend on; empty for a method that does not look."""
+        """Everything observed that later weights depend on; empty for a method that does not
+        look."""
         ...
 
     def load_state_dict(self, state: State) -> None:
@@ -68,7 +75,9 @@ class Weighting(Protocol):
 
 @dataclass(frozen=True)
 class Static:
-    """A method that does not look at losses: the same weights at every step, and nothing to remember."""
+    """A method that does not look at losses: the same weights at every step, and nothing to
+    remember.
+    """
 
     values: tuple[float, ...]
     average: Average = "token"
@@ -90,9 +99,13 @@ class Static:
 
 
 def refuse_weights(method: str, weights: Mapping[str, float] | None) -> None:
-    """Stop where weights are given to a method that makes its own and would silently ignore them."""
+    """Stop where weights are given to a method that makes its own and would silently ignore
+    them."""
     if weights is not None:
-        raise CotbalError(f"weighting {method} takes no weights; use the weighting `fixed`, or leave the weights out")
+        raise CotbalError(
+            f"weighting {method} takes no weights; use the weighting `fixed`, or leave the"
+            " weights out"
+        )
 
 
 def refuse_options(method: str, unknown: Mapping[str, Any], known: Sequence[str] = ()) -> None:
@@ -105,20 +118,32 @@ def refuse_options(method: str, unknown: Mapping[str, Any], known: Sequence[str]
 def check_window(method: str, window: int) -> int:
     """The window as it is, if it is a number of steps."""
     if isinstance(window, bool) or not isinstance(window, int) or window < 1:
-        raise CotbalError(f"weighting {method}: expected a window of at least 1 optimizer step; found {window!r}")
+        raise CotbalError(
+            f"weighting {method}: expected a window of at least 1 optimizer step; found {window!r}"
+        )
     return window
 
 
-def observed(losses: Float[np.ndarray, " task"], counts: Int[np.ndarray, " task"]) -> Float[np.ndarray, " task"]:
-    """The losses with NaN wherever there is nothing to learn: the task was absent, or its loss is no number."""
+def observed(
+    losses: Float[np.ndarray, " task"], counts: Int[np.ndarray, " task"]
+) -> Float[np.ndarray, " task"]:
+    """The losses with NaN wherever there is nothing to learn: the task was absent, or its loss is
+    no number.
+    """
     return np.where((counts > 0) & np.isfinite(losses), losses, np.nan)
 
 
-def ratio(newer: Float[np.ndarray, " task"], older: Float[np.ndarray, " task"]) -> Float[np.ndarray, " task"]:
-    """`newer / older`, at most `LARGEST_RATIO`; NaN where one of them is missing, or where both are 0."""
+def ratio(
+    newer: Float[np.ndarray, " task"], older: Float[np.ndarray, " task"]
+) -> Float[np.ndarray, " task"]:
+    """`newer / older`, at most `LARGEST_RATIO`; NaN where one of them is missing, or where both are
+    0.
+    """
     known = ~np.isnan(newer) & ~np.isnan(older) & ((newer > 0) | (older > 0))
     high = newer >= LARGEST_RATIO * older  # also where `older` is 0, without dividing by it
-    return np.where(known, np.where(high, LARGEST_RATIO, newer / np.where(high, 1.0, older)), np.nan)
+    return np.where(
+        known, np.where(high, LARGEST_RATIO, newer / np.where(high, 1.0, older)), np.nan
+    )
 
 
 def to_json(values: Float[np.ndarray, "*step task"]) -> list[Any]:

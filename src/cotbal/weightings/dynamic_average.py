@@ -1,13 +1,15 @@
-"""DWA: more weight where the loss falls slowly (Liu et al. 2019, End-to-End Multi-Task Learning with Attention).
+"""DWA: more weight where the loss falls slowly (Liu et al. 2019, End-to-End Multi-Task Learning
+with Attention).
 
-Taken from the paper: `w_t = T * softmax(r_t / temperature)`, `r_t` the loss of the last period over that of the period
-before, temperature 2, equal weights until there are two periods.
+Taken from the paper: `w_t = T * softmax(r_t / temperature)`, `r_t` the loss of the last period over
+that of the period before, temperature 2, equal weights until there are two periods.
 
-The paper's period is an epoch, of which visual instruction tuning often has one; like the published code of CoTBal we
-take windows of 25 optimizer steps instead. Where we differ from that code: it fills the windows with ones, so that the
-first ratios compare losses with 1, ours waits until both windows are complete; it writes a loss of 0 where a task is
-absent, ours leaves the step out; it looks at one rank and at every forward pass, evaluation included, ours at the loss
-of the whole optimizer step; and it forgets its windows when a training is resumed, ours stand in the checkpoint.
+The paper's period is an epoch, of which visual instruction tuning often has one; like the published
+code of CoTBal we take windows of 25 optimizer steps instead. Where we differ from that code: it
+fills the windows with ones, so that the first ratios compare losses with 1, ours waits until both
+windows are complete; it writes a loss of 0 where a task is absent, ours leaves the step out; it
+looks at one rank and at every forward pass, evaluation included, ours at the loss of the whole
+optimizer step; and it forgets its windows when a training is resumed, ours stand in the checkpoint.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ WINDOW, TEMPERATURE = 25, 2.0
 class DynamicAverage:
     """Softmax over `mean loss of the newer window / mean loss of the older window`.
 
-    A task that was absent throughout one of the windows keeps its last ratio; before it ever had one, its weight is 1.
+    A task that was absent throughout one of the windows keeps its last ratio; before it ever had
+    one, its weight is 1.
 
     Args:
         tasks: number of tasks.
@@ -57,7 +60,9 @@ class DynamicAverage:
         self._ratios: Float[np.ndarray, " task"] = np.full(tasks, np.nan)
 
     def weights(self, step: int) -> Float[np.ndarray, " task"]:
-        """From the last ratios, whatever the step: 1 for every task until both windows are complete."""
+        """From the last ratios, whatever the step: 1 for every task until both windows are
+        complete.
+        """
         return softmax_weights(self._ratios, self.temperature)
 
     def observe(self, losses: Float[np.ndarray, " task"], counts: Int[np.ndarray, " task"]) -> None:
@@ -75,14 +80,18 @@ class DynamicAverage:
     def load_state_dict(self, state: State) -> None:
         """Go on with these windows and ratios."""
         self._ratios = from_json(state["ratios"])
-        self._losses = from_json(state["losses"]).reshape(-1, len(self._ratios))  # no steps are still so many tasks
+        self._losses = from_json(state["losses"]).reshape(
+            -1, len(self._ratios)
+        )  # no steps are still so many tasks
 
 
 def _mean(losses: Float[np.ndarray, "step task"]) -> Float[np.ndarray, " task"]:
     """Mean over the steps that held the task; NaN without one."""
     present = ~np.isnan(losses)
     steps = present.sum(axis=0)
-    return np.where(steps > 0, np.where(present, losses, 0.0).sum(axis=0) / np.maximum(steps, 1), np.nan)
+    return np.where(
+        steps > 0, np.where(present, losses, 0.0).sum(axis=0) / np.maximum(steps, 1), np.nan
+    )
 
 
 def build(
@@ -97,10 +106,13 @@ def build(
     """DWA for these tasks, with two windows of `window` optimizer steps.
 
     Raises:
-        CotbalError: weights were given, which DWA would overwrite, or an option that it does not have.
+        CotbalError: weights were given, which DWA would overwrite, or an option that it does not
+            have.
     """
     refuse_weights("dynamic_average", weights)
     refuse_options("dynamic_average", options, ("window", "temperature"))
     if not 0 < temperature < float("inf"):
-        raise CotbalError(f"weighting dynamic_average: expected a positive temperature; found {temperature}")
+        raise CotbalError(
+            f"weighting dynamic_average: expected a positive temperature; found {temperature}"
+        )
     return DynamicAverage(len(tasks), check_window("dynamic_average", window), float(temperature))

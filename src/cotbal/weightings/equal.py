@@ -10,7 +10,9 @@ from cotbal.weightings import Static, refuse_options, refuse_weights
 LABEL = "EW"
 
 
-def build(tasks: Sequence[str], weights: Mapping[str, float] | None, *, seed: int = 0, **options: Any) -> Static:
+def build(
+    tasks: Sequence[str], weights: Mapping[str, float] | None, *, seed: int = 0, **options: Any
+) -> Static:
     """EW for these tasks.
 
     Raises:

@@ -1,12 +1,15 @@
-"""RLW: random weights at every step (Lin et al. 2021, A Closer Look at Loss Weighting in Multi-Task Learning).
+"""RLW: random weights at every step (Lin et al. 2021, A Closer Look at Loss Weighting in Multi-Task
+Learning).
 
-Taken from the paper: the weights of a step are the softmax of standard normal draws. Ours is times the number of
-tasks, so that the mean weight is 1 as everywhere in this library; the default normalizer makes that factor drop out.
+Taken from the paper: the weights of a step are the softmax of standard normal draws. Ours is times
+the number of tasks, so that the mean weight is 1 as everywhere in this library; the default
+normalizer makes that factor drop out.
 
-Where we differ from the published code of CoTBal: it draws at every forward pass from the generator of the process, so
-that micro-batches and, where random streams part, ranks train with different weights. We draw from (seed, step) alone:
-one draw an optimizer step, the same on all ranks, and nothing to remember for a resumed training. A task's draw goes
-with its name, so the order of the tasks does not matter.
+Where we differ from the published code of CoTBal: it draws at every forward pass from the generator
+of the process, so that micro-batches and, where random streams part, ranks train with different
+weights. We draw from (seed, step) alone: one draw an optimizer step, the same on all ranks, and
+nothing to remember for a resumed training. A task's draw goes with its name, so the order of the
+tasks does not matter.
 """
 
 from __future__ import annotations
@@ -50,7 +53,9 @@ class RandomLoss:
         """Nothing to restore."""
 
 
-def build(tasks: Sequence[str], weights: Mapping[str, float] | None, *, seed: int = 0, **options: Any) -> RandomLoss:
+def build(
+    tasks: Sequence[str], weights: Mapping[str, float] | None, *, seed: int = 0, **options: Any
+) -> RandomLoss:
     """RLW for these tasks; the seed is that of the run.
 
     Raises:

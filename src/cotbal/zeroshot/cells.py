@@ -1,4 +1,5 @@
-"""What lies on disk: one directory a model and column, done once `done.json` is written; and the table of all of them.
+"""What lies on disk: one directory a model and column, done once `done.json` is written; and the
+table of all of them.
 
 OUT/<model>/checkpoint/        prepared copy, links to the weights
 OUT/<model>/<column>/output/   what lmms-eval wrote
@@ -67,10 +68,14 @@ def finish(cell: Cell, identity: dict[str, Any], whole: bool) -> dict[str, Any]:
     missing = [task for task in cell.column.tasks if task not in evaluation.benchmarks]
     if missing:
         there = ", ".join(evaluation.benchmarks)
-        raise ScoresError(f"{cell.output}: expected results of {', '.join(missing)}; found {there or 'none'}")
+        raise ScoresError(
+            f"{cell.output}: expected results of {', '.join(missing)}; found {there or 'none'}"
+        )
     benchmarks = [evaluation.benchmarks[task] for task in cell.column.tasks]
     reading = cell.column.read(benchmarks)
-    said = [line for b in benchmarks for line in remarks(b, cell.column.questions if whole else None)]
+    said = [
+        line for b in benchmarks for line in remarks(b, cell.column.questions if whole else None)
+    ]
     content = {
         "value": reading.value,
         "warnings": [*evaluation.warnings, *said, *reading.warnings],
@@ -100,20 +105,26 @@ def read_table(root: Path, baseline: str) -> Table:
     known = (*COLUMNS, *OTHERS)
     cells = [Cell(root, path.name, column) for path in sorted(_folders(root)) for column in known]
     found = {(cell.model, cell.column.name): cell.done for cell in cells}
-    models = [m for m in dict.fromkeys(c.model for c in cells) if any(found[m, c.name] for c in known)]
+    models = [
+        m for m in dict.fromkeys(c.model for c in cells) if any(found[m, c.name] for c in known)
+    ]
     models.sort(key=lambda model: model != baseline)
     begun = [column for column in known if any(found[model, column.name] for model in models)]
     columns = [column for column in begun if all(found[model, column.name] for model in models)]
     warnings = [
         f"{model}: not evaluated on {column.name}, so that this column is left out of the table"
-        for column in begun for model in models if not found[model, column.name]
-    ]  # fmt: skip
+        for column in begun
+        for model in models
+        if not found[model, column.name]
+    ]
     for (model, column), done in found.items():
         warnings += [f"{model}, {column}: {line}" for line in (done or {}).get("warnings", ())]
     warnings += _unlike([(m, c, found[m, c.name] or {}) for c in columns for m in models])
     if not columns:
         return Table(None, tuple(warnings))
-    values = np.array([[(found[model, column.name] or {})["value"] for column in columns] for model in models])
+    values = np.array(
+        [[(found[model, column.name] or {})["value"] for column in columns] for model in models]
+    )
     named = tuple(Column(column.name, column.metric) for column in columns)
     return Table(Results(tuple(models), named, values), tuple(warnings))
 
@@ -131,7 +142,8 @@ def _unlike(cells: Sequence[tuple[str, ZeroShot, dict[str, Any]]]) -> list[str]:
         other, before = first.setdefault(column.name, (model, how))
         differing = [key for key in {**before, **how} if before.get(key) != how.get(key)]
         said += [
-            f"{column.name}: {model} and {other} were evaluated differently ({key}: {how.get(key)}, {before.get(key)})"
+            f"{column.name}: {model} and {other} were evaluated differently ({key}: {how.get(key)},"
+            f" {before.get(key)})"
             for key in differing
         ]
     return said

@@ -1,4 +1,6 @@
-"""A copy of a LLaVA checkpoint that reads pictures and questions as LLaVA-1.5 does; its weights are links."""
+"""A copy of a LLaVA checkpoint that reads pictures and questions as LLaVA-1.5 does; its weights are
+links.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ from typing import Any
 from cotbal.errors import CotbalError
 from cotbal.rundir import write_json, write_text
 
-PROCESSOR, IMAGES, TOKENIZER = "processor_config.json", "preprocessor_config.json", "tokenizer_config.json"
+PROCESSOR, IMAGES, TOKENIZER = (
+    "processor_config.json",
+    "preprocessor_config.json",
+    "tokenizer_config.json",
+)
 TEMPLATE = "chat_template.jinja"
 OLD_TEMPLATES = ("chat_template.json", "additional_chat_templates")
 FAMILIES = ("CLIPImageProcessor", "LlavaImageProcessor")  # the latter is the former, and can pad
@@ -36,7 +42,8 @@ class Preparation:
 
 
 def plan_preparation(checkpoint: Path, as_trained: bool) -> Preparation:
-    """What has to change: pictures padded to squares, and the conversation of LLaVA-1.5 (`vicuna_v1`).
+    """What has to change: pictures padded to squares, and the conversation of LLaVA-1.5
+    (`vicuna_v1`).
 
     Args:
         as_trained: change nothing, and only look whether lmms-eval can work with it.
@@ -53,7 +60,10 @@ def plan_preparation(checkpoint: Path, as_trained: bool) -> Preparation:
     own = template_of(checkpoint)
     if as_trained:
         if own is None:
-            raise CotbalError(f"{checkpoint}: expected a chat template; found none, so it cannot be asked --as-trained")
+            raise CotbalError(
+                f"{checkpoint}: expected a chat template; found none, so it cannot be asked"
+                " --as-trained"
+            )
         return Preparation(checkpoint, {}, (), ())
     pictures, changes = _padding(checkpoint)
     ours = vicuna_template()
@@ -61,10 +71,16 @@ def plan_preparation(checkpoint: Path, as_trained: bool) -> Preparation:
         return Preparation(checkpoint, pictures, (), changes)
     written = pictures | {TEMPLATE: ours}
     for name in (TOKENIZER, PROCESSOR):
-        content = written.get(name, _json(checkpoint / name) if (checkpoint / name).exists() else {})
+        content = written.get(
+            name, _json(checkpoint / name) if (checkpoint / name).exists() else {}
+        )
         if "chat_template" in content:
             written[name] = {key: value for key, value in content.items() if key != "chat_template"}
-    said = "chat template: none before, now vicuna_v1" if own is None else "chat template: its own, now vicuna_v1"
+    said = (
+        "chat template: none before, now vicuna_v1"
+        if own is None
+        else "chat template: its own, now vicuna_v1"
+    )
     return Preparation(checkpoint, written, OLD_TEMPLATES, (*changes, said))
 
 
@@ -77,7 +93,10 @@ def carry_out(preparation: Preparation, target: Path) -> Path:
     mark = target / ".cotbal-prepared"
     if target.exists():
         if not mark.exists():
-            raise CotbalError(f"{target} exists, was not written by cotbal and was left as it is; give another place")
+            raise CotbalError(
+                f"{target} exists, was not written by cotbal and was left as it is; give another"
+                " place"
+            )
         shutil.rmtree(target)
     target.mkdir(parents=True)
     mark.touch()
@@ -90,8 +109,15 @@ def carry_out(preparation: Preparation, target: Path) -> Path:
 
 
 def vicuna_template() -> str:
-    """The conversation of LLaVA-1.5 as a chat template, for texts and for parts, with its system sentence."""
-    return files("cotbal.zeroshot").joinpath("vicuna_v1.jinja").read_text(encoding="utf-8").rstrip("\n")
+    """The conversation of LLaVA-1.5 as a chat template, for texts and for parts, with its system
+    sentence.
+    """
+    return (
+        files("cotbal.zeroshot")
+        .joinpath("vicuna_v1.jinja")
+        .read_text(encoding="utf-8")
+        .rstrip("\n")
+    )
 
 
 def template_of(checkpoint: Path) -> str | None:
@@ -99,23 +125,28 @@ def template_of(checkpoint: Path) -> str | None:
     if (checkpoint / TEMPLATE).exists():
         return (checkpoint / TEMPLATE).read_text(encoding="utf-8")
     for name in (PROCESSOR, "chat_template.json", TOKENIZER):
-        if (checkpoint / name).exists() and (found := _json(checkpoint / name).get("chat_template")):
+        if (checkpoint / name).exists() and (
+            found := _json(checkpoint / name).get("chat_template")
+        ):
             return str(found)
     return None
 
 
 def _padding(checkpoint: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The file that the image processor is read from, changed so that it pads, and the changes in words."""
+    """The file that the image processor is read from, changed so that it pads, and the changes in
+    words.
+    """
     whole = _json(checkpoint / PROCESSOR) if (checkpoint / PROCESSOR).exists() else {}
     nested = whole.get("image_processor")
-    # Where both files describe it, transformers reads this one: do_pad in the other alone would do nothing.
+    # Where both files describe it, transformers reads this one: do_pad in the other alone would do
+    # nothing.
     name = PROCESSOR if isinstance(nested, dict) else IMAGES
     settings = nested if isinstance(nested, dict) else _json(checkpoint / IMAGES)
     kind, padded = str(settings.get("image_processor_type")), settings.get("do_pad", False)
     if not kind.startswith(FAMILIES):
         raise CotbalError(
-            f"{checkpoint / name}: expected {' or '.join(FAMILIES)}, which can be made to pad; found {kind}; "
-            "--as-trained leaves it as it is"
+            f"{checkpoint / name}: expected {' or '.join(FAMILIES)}, which can be made to pad;"
+            f" found {kind}; --as-trained leaves it as it is"
         )
     able = kind if kind.startswith(FAMILIES[1]) else FAMILIES[1]
     changes = [] if able == kind else [f"image processor: {kind}, now {able}"]
@@ -123,7 +154,9 @@ def _padding(checkpoint: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     if not changes:
         return {}, ()
     padding = settings | {"do_pad": True, "image_processor_type": able}
-    return {name: whole | {"image_processor": padding} if name == PROCESSOR else padding}, tuple(changes)
+    return {name: whole | {"image_processor": padding} if name == PROCESSOR else padding}, tuple(
+        changes
+    )
 
 
 def _json(path: Path) -> dict[str, Any]:

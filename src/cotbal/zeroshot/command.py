@@ -1,4 +1,6 @@
-"""lmms-eval as a command: what the environment that it runs in must hold, what it is given, and its argv."""
+"""lmms-eval as a command: what the environment that it runs in must hold, what it is given, and its
+argv.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,13 @@ import importlib.metadata as m, importlib.util as u, json, os
 there = lambda name: (u.find_spec(name) or 0) and m.version(name)
 found = u.find_spec("lmms_eval")
 tasks = found and os.path.join(os.path.dirname(found.origin), "tasks")
-print(json.dumps({"tasks": tasks, "version": found and m.version("lmms_eval"), "decord": bool(u.find_spec("decord")),
+version, decord = found and m.version("lmms_eval"), bool(u.find_spec("decord"))
+print(json.dumps({"tasks": tasks, "version": version, "decord": decord,
                   "transformers": there("transformers"), "torch": there("torch")}))
 """
-SPECIAL = set(",\"'{}[]= \t")  # what the parser of --model_args may read as something else than a path
+SPECIAL = set(
+    ",\"'{}[]= \t"
+)  # what the parser of --model_args may read as something else than a path
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,10 @@ class Environment:
         if version == VERSION:
             return ()
         return (
-            f"{self.python} has lmms-eval {version}; tasks, prompts and numbers of questions are known of {VERSION}",
+            (
+                f"{self.python} has lmms-eval {version}; tasks, prompts and numbers of questions"
+                f" are known of {VERSION}"
+            ),
         )
 
 
@@ -74,24 +82,42 @@ def find_environment(python: str) -> Environment:
         CotbalError: it cannot be run, or lacks lmms-eval or decord.
     """
     try:
-        done = subprocess.run([python, "-c", PROBE], capture_output=True, text=True, check=True, timeout=120)
+        done = subprocess.run(
+            [python, "-c", PROBE], capture_output=True, text=True, check=True, timeout=120
+        )
         found = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         said = getattr(error, "stderr", None) or str(error)
-        raise CotbalError(f"--python {python}: expected an interpreter; {said.strip().splitlines()[-1]}") from None
+        raise CotbalError(
+            f"--python {python}: expected an interpreter; {said.strip().splitlines()[-1]}"
+        ) from None
     if not found["tasks"]:
-        raise CotbalError(f"--python {python}: expected lmms-eval; make an environment of its own for it: {INSTALL}")
+        raise CotbalError(
+            f"--python {python}: expected lmms-eval; make an environment of its own for it:"
+            f" {INSTALL}"
+        )
     if not found["decord"]:
-        raise CotbalError(f"--python {python}: lmms-eval is there, but its model llava_hf imports decord: {INSTALL}")
-    versions = {"lmms_eval": found["version"], "transformers": found["transformers"], "torch": found["torch"]}
+        raise CotbalError(
+            f"--python {python}: lmms-eval is there, but its model llava_hf imports decord:"
+            f" {INSTALL}"
+        )
+    versions = {
+        "lmms_eval": found["version"],
+        "transformers": found["transformers"],
+        "torch": found["torch"],
+    }
     return Environment(python, Path(found["tasks"]), versions)
 
 
 def write_files(environment: Environment, target: Path) -> None:
-    """Write the task files and the model that lmms-eval is given, with the paths of its environment."""
+    """Write the task files and the model that lmms-eval is given, with the paths of its
+    environment.
+    """
     _write(files("cotbal.zeroshot").joinpath("lmms"), target, str(environment.tasks))
     package = target / "plugin" / f"cotbal_lmms-{VERSION}.dist-info"
-    write_text(package / "METADATA", f"Metadata-Version: 2.1\nName: cotbal-lmms\nVersion: {VERSION}\n")
+    write_text(
+        package / "METADATA", f"Metadata-Version: 2.1\nName: cotbal-lmms\nVersion: {VERSION}\n"
+    )
     write_text(package / "entry_points.txt", "[lmms_eval.models]\ncotbal = cotbal_llava:manifest\n")
 
 
@@ -100,7 +126,9 @@ def _write(source: Traversable, target: Path, tasks: str) -> None:
         if entry.is_dir() and entry.name != "__pycache__":
             _write(entry, target / entry.name, tasks)
         elif entry.name.endswith((".yaml", ".py")):
-            write_text(target / entry.name, entry.read_text(encoding="utf-8").replace("@TASKS@", tasks))
+            write_text(
+                target / entry.name, entry.read_text(encoding="utf-8").replace("@TASKS@", tasks)
+            )
 
 
 def argv(
@@ -113,7 +141,9 @@ def argv(
     """
     for path in (checkpoint.resolve(), out.resolve()):
         if SPECIAL & set(str(path)):
-            raise CotbalError(f"{path}: lmms-eval reads paths without spaces, commas, quotes and brackets only")
+            raise CotbalError(
+                f"{path}: lmms-eval reads paths without spaces, commas, quotes and brackets only"
+            )
     arguments = f"pretrained={checkpoint.resolve()}"
     if how.model == MODEL:
         # Without a device map, LLaVA of lmms-eval 0.7.3 does not load under transformers 5.
@@ -121,11 +151,28 @@ def argv(
     arguments += f",{how.model_args}" if how.model_args else ""
     limit = () if how.limit is None else ("--limit", str(how.limit))
     return (
-        environment.python, "-m", "lmms_eval", "--model", how.model, "--model_args", arguments,
-        "--tasks", ",".join(column.tasks), "--include_path", str((lmms / "tasks").resolve()), "--batch_size", "1",
-        "--device", how.device, "--log_samples", "--output_path", str(out.resolve()), *limit,
-        "--verbosity", "DEBUG",  # otherwise an evaluation that failed ends like one that did not
-    )  # fmt: skip
+        environment.python,
+        "-m",
+        "lmms_eval",
+        "--model",
+        how.model,
+        "--model_args",
+        arguments,
+        "--tasks",
+        ",".join(column.tasks),
+        "--include_path",
+        str((lmms / "tasks").resolve()),
+        "--batch_size",
+        "1",
+        "--device",
+        how.device,
+        "--log_samples",
+        "--output_path",
+        str(out.resolve()),
+        *limit,
+        "--verbosity",
+        "DEBUG",  # otherwise an evaluation that failed ends like one that did not
+    )
 
 
 def variables(lmms: Path) -> dict[str, str]:
@@ -137,4 +184,9 @@ def variables(lmms: Path) -> dict[str, str]:
 
 def shown(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
     """The command as a shell would take it."""
-    return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in environment.items()), shlex.join(command)])
+    return " ".join(
+        [
+            *(f"{name}={shlex.quote(value)}" for name, value in environment.items()),
+            shlex.join(command),
+        ]
+    )

@@ -51,7 +51,8 @@ class Plan:
         root: where everything is written.
         environment: the one that lmms-eval runs in.
         how: settings of the evaluation.
-        preparations: name of the model -> what its copy differs in; None where the checkpoint is used itself.
+        preparations: name of the model -> what its copy differs in; None where the checkpoint is
+            used itself.
         works: cells that are not done.
         kept: cells that are.
         aside: directories whose result was made otherwise, and that move aside.
@@ -72,7 +73,8 @@ class Plan:
 
 
 def models_named(texts: Sequence[str]) -> tuple[Model, ...]:
-    """Checkpoints given as `NAME=DIRECTORY` or `DIRECTORY`; the name is then that of the folder, or of the method.
+    """Checkpoints given as `NAME=DIRECTORY` or `DIRECTORY`; the name is then that of the folder, or
+    of the method.
 
     Raises:
         CotbalError: no such directory, or a name that stands twice or is no name of a folder.
@@ -83,13 +85,21 @@ def models_named(texts: Sequence[str]) -> tuple[Model, ...]:
         directory = Path(path if sign else text)
         if not (directory / "config.json").exists():
             raise CotbalError(
-                f"{text}: expected the directory of a checkpoint, or NAME=DIRECTORY; found no config.json"
+                f"{text}: expected the directory of a checkpoint, or NAME=DIRECTORY; found no"
+                " config.json"
             )
         models.append(Model(name if sign else _name(directory.resolve()), directory))
     names = [model.name for model in models]
-    wrong = [name for name in names if names.count(name) > 1 or not name or name[0] == "." or set(name) & set("/\\")]
+    wrong = [
+        name
+        for name in names
+        if names.count(name) > 1 or not name or name[0] == "." or set(name) & set("/\\")
+    ]
     if wrong or "lmms" in names:
-        raise CotbalError(f"expected different names, fit for folders; found {', '.join(names)}; give NAME=DIRECTORY")
+        raise CotbalError(
+            f"expected different names, fit for folders; found {', '.join(names)}; give"
+            " NAME=DIRECTORY"
+        )
     return tuple(models)
 
 
@@ -98,9 +108,14 @@ def _name(directory: Path) -> str:
 
 
 def plan(
-    root: Path, models: Sequence[Model], columns: Sequence[ZeroShot], environment: command.Environment,
-    how: command.How, as_trained: bool, restart_changed: bool,
-) -> Plan:  # fmt: skip
+    root: Path,
+    models: Sequence[Model],
+    columns: Sequence[ZeroShot],
+    environment: command.Environment,
+    how: command.How,
+    as_trained: bool,
+    restart_changed: bool,
+) -> Plan:
     """Look through the checkpoints and what is done already; writes nothing.
 
     Raises:
@@ -108,7 +123,9 @@ def plan(
         RunError: a result on disk was made otherwise, and `restart_changed` is off.
     """
     ours = how.model == command.MODEL
-    preparations = {m.name: plan_preparation(m.checkpoint, as_trained) if ours else None for m in models}
+    preparations = {
+        m.name: plan_preparation(m.checkpoint, as_trained) if ours else None for m in models
+    }
     works, kept, aside = [], [], []
     for model in models:
         preparation = preparations[model.name]
@@ -121,7 +138,8 @@ def plan(
             if (done := cell.done) and (changed := differences(done["identity"], identity)):
                 if not restart_changed:
                     raise RunError(
-                        f"{cell.path} was evaluated otherwise ({'; '.join(changed)}); --restart-changed moves it aside"
+                        f"{cell.path} was evaluated otherwise ({'; '.join(changed)});"
+                        " --restart-changed moves it aside"
                     )
                 aside.append(cell.path)
             elif done:
@@ -133,8 +151,15 @@ def plan(
     return Plan(root, environment, how, changed_only, tuple(works), tuple(kept), tuple(aside))
 
 
-def _identity(environment: command.Environment, how: command.How, column: ZeroShot, as_trained: bool) -> dict[str, Any]:
-    given = {"dtype": how.dtype, "limit": how.limit, "model": how.model, "model_args": how.model_args}
+def _identity(
+    environment: command.Environment, how: command.How, column: ZeroShot, as_trained: bool
+) -> dict[str, Any]:
+    given = {
+        "dtype": how.dtype,
+        "limit": how.limit,
+        "model": how.model,
+        "model_args": how.model_args,
+    }
     judge = {"judge": os.environ.get("MODEL_VERSION", "that of lmms-eval")} if column.judged else {}
     known = {"tasks": list(column.tasks), "files": _files(), "as_trained": as_trained}
     return {**known, **given, **judge, **environment.versions}
@@ -155,17 +180,27 @@ def _files() -> str:
 def _digest(checkpoint: Path, preparation: Preparation | None) -> str:
     """Of the content: a model that was trained anew in the same place is another one."""
     written = {} if preparation is None else preparation.written
-    return hashlib.sha256(f"{checkpoint_digest(str(checkpoint))}{json.dumps(written)}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{checkpoint_digest(str(checkpoint))}{json.dumps(written)}".encode()
+    ).hexdigest()
 
 
 def _need_judge(columns: Sequence[ZeroShot]) -> None:
     judged = dict.fromkeys(column.name for column in columns if column.judged)
-    if judged and os.environ.get("API_TYPE", "openai") == "openai" and not os.environ.get("OPENAI_API_KEY"):
+    if (
+        judged
+        and os.environ.get("API_TYPE", "openai") == "openai"
+        and not os.environ.get("OPENAI_API_KEY")
+    ):
         named = " and ".join(judged)
-        raise CotbalError(f"{named}: expected OPENAI_API_KEY for the judge; set it, or choose other --columns")
+        raise CotbalError(
+            f"{named}: expected OPENAI_API_KEY for the judge; set it, or choose other --columns"
+        )
 
 
-def carry_out_plan(todo: Plan, executor: str, resources: Resources, say: Callable[[str], None]) -> None:
+def carry_out_plan(
+    todo: Plan, executor: str, resources: Resources, say: Callable[[str], None]
+) -> None:
     """Run the commands; a failure leaves the others running.
 
     Raises:
@@ -174,7 +209,8 @@ def carry_out_plan(todo: Plan, executor: str, resources: Resources, say: Callabl
     """
     if executor == "inline":
         raise CotbalError(
-            "--on inline: expected an executor that starts processes: lmms-eval has an interpreter of its own"
+            "--on inline: expected an executor that starts processes: lmms-eval has an interpreter"
+            " of its own"
         )
     if not todo.works:
         return
@@ -188,13 +224,22 @@ def carry_out_plan(todo: Plan, executor: str, resources: Resources, say: Callabl
             carry_out(preparation, todo.root / name / CHECKPOINT)
     for work in todo.works:
         shutil.rmtree(work.cell.output, ignore_errors=True)  # of an attempt that was never done
-    jobs = [Job(_title(w.cell), w.cell.path, w.argv, max(w.cell.column.questions)) for w in todo.works]
+    jobs = [
+        Job(_title(w.cell), w.cell.path, w.argv, max(w.cell.column.questions)) for w in todo.works
+    ]
     works = {_title(work.cell): work for work in todo.works}
-    given = Resources(resources.workers, resources.threads, {**resources.environment, **command.variables(todo.lmms)})
-    failures = [fault for outcome in run(jobs, given) if (fault := _ended(outcome, works, todo, say))]
+    given = Resources(
+        resources.workers,
+        resources.threads,
+        {**resources.environment, **command.variables(todo.lmms)},
+    )
+    failures = [
+        fault for outcome in run(jobs, given) if (fault := _ended(outcome, works, todo, say))
+    ]
     if failures:
         raise RunsFailed(
-            f"{len(failures)} of {len(jobs)} evaluations failed; the others are kept\n" + "\n".join(failures)
+            f"{len(failures)} of {len(jobs)} evaluations failed; the others are kept\n"
+            + "\n".join(failures)
         )
 
 
@@ -202,7 +247,9 @@ def _title(cell: Cell) -> str:
     return f"{cell.model}, {cell.column.name}"
 
 
-def _ended(outcome: Outcome, works: dict[str, Work], todo: Plan, say: Callable[[str], None]) -> str | None:
+def _ended(
+    outcome: Outcome, works: dict[str, Work], todo: Plan, say: Callable[[str], None]
+) -> str | None:
     """What failed; None when the number is there."""
     if not outcome.ok:
         return outcome.message

@@ -1,4 +1,6 @@
-"""Score matrices for the tests of balancing, and Eq. 3-11 written a second time, as plain loops over plain lists."""
+"""Score matrices for the tests of balancing, and Eq. 3-11 written a second time, as plain loops
+over plain lists.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,15 @@ LETTERS = "abcdefghij"
 def table(values: Sequence[Sequence[float]], tasks: Sequence[str] | None = None) -> ScoreMatrix:
     """A bare table: the first row is `mini`, row 1 + i is `full:<task i>`."""
     names = tuple(tasks or LETTERS[: len(values[0])])
-    return ScoreMatrix(("mini", *(f"full:{name}" for name in names)), names, np.array(values, dtype=float))
+    return ScoreMatrix(
+        ("mini", *(f"full:{name}" for name in names)), names, np.array(values, dtype=float)
+    )
 
 
 def with_samples(columns: Mapping[str, np.ndarray], **more: Mapping[str, object]) -> ScoreMatrix:
-    """A matrix from the samples of every task `[run, sample]`; `clusters`, `maximum` and `constant` by task."""
+    """A matrix from the samples of every task `[run, sample]`; `clusters`, `maximum` and `constant`
+    by task.
+    """
     samples = {
         task: Samples(
             values=values,
@@ -31,17 +37,26 @@ def with_samples(columns: Mapping[str, np.ndarray], **more: Mapping[str, object]
         for task, values in columns.items()
     }
     means = np.stack([values.mean(axis=1) for values in columns.values()], axis=1)
-    return ScoreMatrix(("mini", *(f"full:{task}" for task in columns)), tuple(columns), means, samples)
+    return ScoreMatrix(
+        ("mini", *(f"full:{task}" for task in columns)), tuple(columns), means, samples
+    )
 
 
-def right_or_wrong(levels: Sequence[float], samples: int, seed: int, common: float = 1.0) -> np.ndarray:
+def right_or_wrong(
+    levels: Sequence[float], samples: int, seed: int, common: float = 1.0
+) -> np.ndarray:
     """Scores 0 or 1 `[run, sample]` that are right with chance `levels[run]`.
 
-    `common` is the share of samples whose luck is one for all runs, so that the runs get the same ones right.
+    `common` is the share of samples whose luck is one for all runs, so that the runs get the same
+    ones right.
     """
     generator = np.random.default_rng(seed)
     shared = generator.uniform(size=samples)
-    luck = np.where(generator.uniform(size=samples) < common, shared, generator.uniform(size=(len(levels), samples)))
+    luck = np.where(
+        generator.uniform(size=samples) < common,
+        shared,
+        generator.uniform(size=(len(levels), samples)),
+    )
     return (luck < np.array(levels)[:, None]).astype(float)
 
 
@@ -54,7 +69,9 @@ def healthy(draw: st.DrawFn, least: int = 2, most: int = 6) -> list[list[float]]
     share = draw(st.lists(st.floats(-0.5, 1.2), min_size=tasks * tasks, max_size=tasks * tasks))
     rows = [mini]
     for i in range(tasks):
-        rows.append([mini[j] + gain[j] * (1.0 if i == j else share[i * tasks + j]) for j in range(tasks)])
+        rows.append(
+            [mini[j] + gain[j] * (1.0 if i == j else share[i * tasks + j]) for j in range(tasks)]
+        )
     return rows
 
 

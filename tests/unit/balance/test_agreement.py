@@ -14,7 +14,9 @@ FEW = Settings(resamples=300)
 
 
 def sampled(samples: int = 200, seed: int = 0) -> ScoreMatrix:
-    return with_samples({t: right_or_wrong(row, samples, seed + i) for i, (t, row) in enumerate(LEVELS.items())})
+    return with_samples(
+        {t: right_or_wrong(row, samples, seed + i) for i, (t, row) in enumerate(LEVELS.items())}
+    )
 
 
 def test_rank_correlation_by_hand() -> None:
@@ -28,7 +30,9 @@ def test_draws_begin_with_the_weights_and_scatter_like_their_intervals() -> None
     assert draws.shape == (301, 3)
     np.testing.assert_array_equal(draws[0], result.parts["all"])
     assert result.part_intervals is not None
-    np.testing.assert_allclose(np.percentile(draws[1:], (2.5, 97.5), axis=0).T, result.part_intervals["all"])
+    np.testing.assert_allclose(
+        np.percentile(draws[1:], (2.5, 97.5), axis=0).T, result.part_intervals["all"]
+    )
 
 
 def test_the_same_scores_agree_fully() -> None:
@@ -41,7 +45,10 @@ def test_the_same_scores_agree_fully() -> None:
 
 def test_the_same_samples_make_pairs() -> None:
     """Two temperatures move the same weights: their difference is sharper than either."""
-    mild, sharp = (weight_draws(sampled(), settings=Settings(resamples=300, temperature=t)) for t in (0.5, 0.45))
+    mild, sharp = (
+        weight_draws(sampled(), settings=Settings(resamples=300, temperature=t))
+        for t in (0.5, 0.45)
+    )
     found = agreement(mild, sharp, ("a", "b", "c"))
     width = found.differences[0][2] - found.differences[0][1]
     assert width < 0.3 * np.ptp(np.percentile(mild[1:, 0], (2.5, 97.5)))
@@ -53,7 +60,11 @@ def test_other_weights_are_told_apart() -> None:
         {
             t: right_or_wrong(row, 2000, i)
             for i, (t, row) in enumerate(
-                {"a": [0.6, 0.7, 0.62, 0.61], "b": [0.3, 0.4, 0.8, 0.35], "c": [0.5, 0.52, 0.55, 0.6]}.items()
+                {
+                    "a": [0.6, 0.7, 0.62, 0.61],
+                    "b": [0.3, 0.4, 0.8, 0.35],
+                    "c": [0.5, 0.52, 0.55, 0.6],
+                }.items()
             )
         }
     )

@@ -20,7 +20,9 @@ TEMPERATURES = st.floats(0.2, 10)
 
 def sampled(seed: int = 0) -> ScoreMatrix:
     levels = {"a": [0.2, 0.7, 0.3, 0.4], "b": [0.3, 0.4, 0.8, 0.35], "c": [0.1, 0.2, 0.15, 0.6]}
-    return with_samples({task: right_or_wrong(row, 200, seed + i) for i, (task, row) in enumerate(levels.items())})
+    return with_samples(
+        {task: right_or_wrong(row, 200, seed + i) for i, (task, row) in enumerate(levels.items())}
+    )
 
 
 def shuffled(matrix: ScoreMatrix, columns: list[int], rows: list[int]) -> ScoreMatrix:
@@ -49,13 +51,17 @@ def test_equals_loops(rows: list[list[float]], temperature: float) -> None:
 
 @given(healthy(), TEMPERATURES)
 def test_weights_are_positive_with_mean_one(rows: list[list[float]], temperature: float) -> None:
-    weights = np.array(list(balance(table(rows), settings=Settings(temperature=temperature)).weights.values()))
+    weights = np.array(
+        list(balance(table(rows), settings=Settings(temperature=temperature)).weights.values())
+    )
     assert (weights > 0).all()
     assert weights.mean() == pytest.approx(1)
 
 
 @given(healthy(), st.floats(0.01, 100), st.integers(0, 5))
-def test_the_scale_of_a_metric_does_not_matter(rows: list[list[float]], factor: float, task: int) -> None:
+def test_the_scale_of_a_metric_does_not_matter(
+    rows: list[list[float]], factor: float, task: int
+) -> None:
     scaled = np.array(rows)
     scaled[:, task % len(rows[0])] *= factor
     expected = balance(table(rows)).weights
@@ -63,7 +69,9 @@ def test_the_scale_of_a_metric_does_not_matter(rows: list[list[float]], factor: 
 
 
 @given(healthy(least=3), st.randoms(use_true_random=False))
-def test_the_order_of_tasks_and_runs_does_not_matter(rows: list[list[float]], random: object) -> None:
+def test_the_order_of_tasks_and_runs_does_not_matter(
+    rows: list[list[float]], random: object
+) -> None:
     matrix, tasks = table(rows), list(range(len(rows[0])))
     runs = list(range(len(rows)))
     random.shuffle(tasks)  # type: ignore[attr-defined]
@@ -105,7 +113,10 @@ def test_other_rows_are_ignored() -> None:
     rows = [[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]]
     matrix = table(rows)
     more = ScoreMatrix(
-        ("base", *matrix.runs, "solo:a"), matrix.tasks, np.vstack([[0, 0], matrix.values, [0.9, 0.1]]), {}
+        ("base", *matrix.runs, "solo:a"),
+        matrix.tasks,
+        np.vstack([[0, 0], matrix.values, [0.9, 0.1]]),
+        {},
     )
     assert balance(more).weights == balance(matrix).weights
 
@@ -146,12 +157,15 @@ def test_temperature_auto_keeps_weights_in_range() -> None:
     assert weights.min() >= 0.8
     assert weights.max() <= 1.3
     assert weights.min() == pytest.approx(0.8) or weights.max() == pytest.approx(1.3)
-    sharper = balance(table(rows), settings=Settings(temperature=0.99 * found.temperature)).weights.values()
+    sharper = balance(
+        table(rows), settings=Settings(temperature=0.99 * found.temperature)
+    ).weights.values()
     assert min(sharper) < 0.8 or max(sharper) > 1.3
 
 
 def test_a_table_that_no_temperature_can_tame_never_passes_in_silence() -> None:
-    """A gain of 1e-7 makes contributions of a million: either the range holds, or somebody is told."""
+    """A gain of 1e-7 makes contributions of a million: either the range holds, or somebody is
+    told."""
     rows = [[0.2, 0.4, 0.1], [0.7, 0.8, 0.2], [0.3, 0.4 + 1e-7, 0.1], [0.4, 0.4, 0.6]]
     try:
         found = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.5, 2.0)))
@@ -162,7 +176,9 @@ def test_a_table_that_no_temperature_can_tame_never_passes_in_silence() -> None:
 
 
 def test_resamples_and_seed_are_what_intervals_depend_on() -> None:
-    first, again, other = (balance(sampled(), settings=Settings(resamples=150, seed=seed)) for seed in (1, 1, 2))
+    first, again, other = (
+        balance(sampled(), settings=Settings(resamples=150, seed=seed)) for seed in (1, 1, 2)
+    )
     assert first.to_json() == again.to_json()
     assert first.weights == other.weights
     assert first.weight_interval("a") != other.weight_interval("a")
@@ -182,8 +198,14 @@ def test_intervals_hold_the_point_estimate() -> None:
 
 
 def test_more_samples_give_narrower_intervals() -> None:
-    few, many = sampled(), with_samples({t: np.tile(s.values, 9) for t, s in sampled().samples.items()})
-    widths = [np.ptp(balance(m, settings=Settings(resamples=400)).weight_interval("a") or ()) for m in (few, many)]
+    few, many = (
+        sampled(),
+        with_samples({t: np.tile(s.values, 9) for t, s in sampled().samples.items()}),
+    )
+    widths = [
+        np.ptp(balance(m, settings=Settings(resamples=400)).weight_interval("a") or ())
+        for m in (few, many)
+    ]
     assert widths[1] == pytest.approx(widths[0] / 3, rel=0.2)
 
 
@@ -194,9 +216,18 @@ def test_sentences() -> None:
         sure = not low <= 1 <= high
         assert result.distinguishable(unit) is sure
         verdict = "distinguishable from 1" if sure else "not distinguishable from 1"
-        assert result.sentence(unit) == f"{unit}: {result.weights[unit]:.3f} [{low:.3f}, {high:.3f}], {verdict}"
-    noise = with_samples({task: right_or_wrong([0.4, 0.5, 0.5], 12, i, 0.0) for i, task in enumerate("ab")})
-    assert balance(noise, settings=Settings(resamples=200)).sentence("a").endswith("not distinguishable from 1")
+        assert (
+            result.sentence(unit)
+            == f"{unit}: {result.weights[unit]:.3f} [{low:.3f}, {high:.3f}], {verdict}"
+        )
+    noise = with_samples(
+        {task: right_or_wrong([0.4, 0.5, 0.5], 12, i, 0.0) for i, task in enumerate("ab")}
+    )
+    assert (
+        balance(noise, settings=Settings(resamples=200))
+        .sentence("a")
+        .endswith("not distinguishable from 1")
+    )
 
 
 def test_a_bare_table_has_no_intervals_to_speak_of() -> None:
@@ -210,12 +241,18 @@ def test_json_holds_everything_in_plain_numbers() -> None:
     result = balance(sampled(), settings=Settings(resamples=150))
     found = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert found["weights"] == pytest.approx(result.weights)
-    assert set(found["parts"]) == set(found["part_intervals"]) == {"outward", "inward", "inter", "intra", "all"}
+    assert (
+        set(found["parts"])
+        == set(found["part_intervals"])
+        == {"outward", "inward", "inter", "intra", "all"}
+    )
     assert set(found["intervals"]) == {"contribution", "outward", "inward", "difficulty"}
     assert np.array(found["intervals"]["contribution"]).shape == (3, 3, 2)
     assert found["samples"] == {"a": 200, "b": 200, "c": 200}
     assert found["sentences"] == [result.sentence(unit) for unit in result.units]
     assert found["weight_intervals"]["b"] == pytest.approx(result.weight_interval("b"))
-    bare = json.loads(json.dumps(balance(table([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]])).to_json(), allow_nan=False))
+    bare = json.loads(
+        json.dumps(balance(table([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]])).to_json(), allow_nan=False)
+    )
     assert bare["intervals"] is None
     assert bare["weight_intervals"] == {"a": None, "b": None}

@@ -56,7 +56,9 @@ def test_an_unidentified_receiver_has_no_column_and_is_left_out_of_means() -> No
     assert np.isnan(found[:, 1]).all()
     assert not np.isnan(found[:, [0, 2]]).any()
     given_by_each = outward(found)
-    np.testing.assert_allclose(given_by_each, [found[0, 2], (found[1, 0] + found[1, 2]) / 2, found[2, 0]])
+    np.testing.assert_allclose(
+        given_by_each, [found[0, 2], (found[1, 0] + found[1, 2]) / 2, found[2, 0]]
+    )
     received = inward(found)
     assert np.isnan(received[1])
     assert not np.isnan(received[[0, 2]]).any()
@@ -71,7 +73,9 @@ def test_nobody_else_identified_means_nothing_to_give() -> None:
 @pytest.mark.filterwarnings("error")
 def test_a_resample_without_gain_stays_extreme_and_finite() -> None:
     mini = np.array([[0.2, 0.4]])
-    full = np.array([[[0.2, 0.5], [0.3, 0.8]]])  # the first task gains nothing, the second run still changes it
+    full = np.array(
+        [[[0.2, 0.5], [0.3, 0.8]]]
+    )  # the first task gains nothing, the second run still changes it
     found = contribution(full, mini, np.arange(2), np.array([True, True]))
     assert np.isfinite(found).all()
     assert found[0, 1, 0] >= 1e5

@@ -12,14 +12,18 @@ from cotbal.balance.difficulty import difficulty
 def test_equals_loops(rows: list[list[float]]) -> None:
     values = np.array(rows)
     known = np.ones(len(rows[0]), dtype=bool)
-    np.testing.assert_allclose(difficulty(np.diag(values[1:]), values[0], known), plain_difficulty(rows), rtol=1e-9)
+    np.testing.assert_allclose(
+        difficulty(np.diag(values[1:]), values[0], known), plain_difficulty(rows), rtol=1e-9
+    )
 
 
 @given(healthy())
 def test_is_one_minus_the_easiness(rows: list[list[float]]) -> None:
     values = np.array(rows)
     own, mini = np.diag(values[1:]), values[0]
-    np.testing.assert_allclose(difficulty(own, mini, np.ones(len(mini), dtype=bool)), 1 - mini / own, atol=1e-12)
+    np.testing.assert_allclose(
+        difficulty(own, mini, np.ones(len(mini), dtype=bool)), 1 - mini / own, atol=1e-12
+    )
 
 
 def test_range() -> None:
@@ -33,4 +37,6 @@ def test_an_own_score_of_zero() -> None:
     own, mini = np.array([0.0, 0.5]), np.array([0.0, 0.1])
     assert np.isnan(difficulty(own, mini, np.array([False, True]))[0])
     # A resample may meet zero in a task whose score is known to be more: it stays finite.
-    assert np.isfinite(difficulty(np.zeros((2, 2)), np.array([[0.0, 0.1], [0.2, 0.0]]), np.array([True, True]))).all()
+    assert np.isfinite(
+        difficulty(np.zeros((2, 2)), np.array([[0.0, 0.1], [0.2, 0.0]]), np.array([True, True]))
+    ).all()

@@ -10,7 +10,13 @@ from cotbal.balance.estimate import Identified, Places, estimate
 def standard(unit_of: list[int]) -> Places:
     """Row 0 is the mini probe, row 1 + u the probe of unit u."""
     rows = np.array(unit_of) + 1
-    return Places(0, np.arange(1, max(unit_of) + 2), rows, np.zeros(len(unit_of), dtype=int), np.array(unit_of))
+    return Places(
+        0,
+        np.arange(1, max(unit_of) + 2),
+        rows,
+        np.zeros(len(unit_of), dtype=int),
+        np.array(unit_of),
+    )
 
 
 def known(tasks: int) -> Identified:

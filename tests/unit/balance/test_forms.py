@@ -1,4 +1,6 @@
-"""Which runs feed the equations: standard, precise difficulty (Eq. 17), simple (Eq. 15, 16), groups."""
+"""Which runs feed the equations: standard, precise difficulty (Eq. 17), simple (Eq. 15, 16),
+groups.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from cotbal.runs import plan_probes
 from cotbal.scores import ScoreMatrix
 
 NAN = float("nan")
-# base, then a alone, b alone (scored on everything), then their minis (scored on their own task alone).
+# base, then a alone, b alone (scored on everything), then their minis (scored on their own task
+# alone).
 SIMPLE = ScoreMatrix(
     ("base", "solo:a", "solo:b", "solo-mini:a", "solo-mini:b"),
     ("a", "b"),
@@ -36,8 +39,12 @@ def test_simple_form_by_hand() -> None:
 
 
 def test_real_and_precise_difficulty_by_hand() -> None:
-    """Eq. 9 reads the probes, Eq. 17 models trained on one task alone; contributions stay those of the probes."""
-    real, precise = (balance(STANDARD, settings=Settings(difficulty=kind)) for kind in ("real", "precise"))
+    """Eq. 9 reads the probes, Eq. 17 models trained on one task alone; contributions stay those of
+    the probes.
+    """
+    real, precise = (
+        balance(STANDARD, settings=Settings(difficulty=kind)) for kind in ("real", "precise")
+    )
     np.testing.assert_allclose(real.difficulty, [5 / 7, 0.5])
     np.testing.assert_allclose(precise.difficulty, [0.8, 1 / 3])
     np.testing.assert_array_equal(real.contribution, precise.contribution)
@@ -51,8 +58,12 @@ def test_the_form_is_read_off_the_rows() -> None:
     assert form_of(("full:a",)) == "standard", "so that the message names the row `mini`"
 
 
-@pytest.mark.parametrize(("form", "difficulty"), [("standard", "real"), ("standard", "precise"), ("simple", "real")])
-def test_a_form_reads_exactly_the_planned_probes(form: str, difficulty: str, grouped: Mixture) -> None:
+@pytest.mark.parametrize(
+    ("form", "difficulty"), [("standard", "real"), ("standard", "precise"), ("simple", "real")]
+)
+def test_a_form_reads_exactly_the_planned_probes(
+    form: str, difficulty: str, grouped: Mixture
+) -> None:
     planned = [run.name for run in plan_probes(grouped, form, difficulty).runs]  # type: ignore[arg-type]
     read = rows_of(form, difficulty).names(grouped.units)  # type: ignore[arg-type]
     assert sorted(read) == sorted(planned)
@@ -67,7 +78,9 @@ def test_an_empty_cell_that_is_read_is_named() -> None:
 
 def test_a_missing_row_is_named() -> None:
     with pytest.raises(ScoresError, match="missing solo:a, solo:b, solo-mini:a, solo-mini:b"):
-        balance(STANDARD.rows(("mini", "full:a", "full:b")), settings=Settings(difficulty="precise"))
+        balance(
+            STANDARD.rows(("mini", "full:a", "full:b")), settings=Settings(difficulty="precise")
+        )
 
 
 def test_the_guard_reads_the_runs_of_the_form() -> None:
@@ -79,10 +92,14 @@ def test_the_guard_reads_the_runs_of_the_form() -> None:
 
 
 def test_precise_difficulty_has_its_own_denominator() -> None:
-    """A model trained on `a` alone that knows nothing spoils the difficulty of `a`, not its contributions."""
+    """A model trained on `a` alone that knows nothing spoils the difficulty of `a`, not its
+    contributions.
+    """
     values = STANDARD.values.copy()
     values[3, 0] = 0.0
-    result = balance(ScoreMatrix(STANDARD.runs, STANDARD.tasks, values), settings=Settings(difficulty="precise"))
+    result = balance(
+        ScoreMatrix(STANDARD.runs, STANDARD.tasks, values), settings=Settings(difficulty="precise")
+    )
     assert [(flag.task, flag.kind) for flag in result.flags] == [("a", "no_score")]
     assert np.isnan(result.difficulty[0])
     assert result.parts["intra"][0] == 1
@@ -90,9 +107,13 @@ def test_precise_difficulty_has_its_own_denominator() -> None:
 
 
 def test_a_group_gives_and_receives_as_one() -> None:
-    """Contribution and difficulty a task, averaged inside the group, so that metrics of two scales never mix."""
+    """Contribution and difficulty a task, averaged inside the group, so that metrics of two scales
+    never mix.
+    """
     matrix = ScoreMatrix(
-        ("mini", "full:ab", "full:c"), ("a", "b", "c"), np.array([[0.1, 10, 0.2], [0.3, 30, 0.3], [0.2, 15, 0.6]])
+        ("mini", "full:ab", "full:c"),
+        ("a", "b", "c"),
+        np.array([[0.1, 10, 0.2], [0.3, 30, 0.3], [0.2, 15, 0.6]]),
     )
     result = balance(matrix, {"a": "ab", "b": "ab"})
     assert result.units == ("ab", "c")

@@ -1,4 +1,6 @@
-"""A denominator that says nothing is flagged and never turned into a plain number (issue 2, part 7)."""
+"""A denominator that says nothing is flagged and never turned into a plain number (issue 2, part
+7).
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,13 @@ HEALTHY = {"a": [0.2, 0.7, 0.3, 0.4], "b": [0.3, 0.4, 0.8, 0.35], "c": [0.1, 0.2
 
 
 def columns(**changed: list[float]) -> dict[str, np.ndarray]:
-    """Samples of three healthy tasks, some of them with other levels (rows mini, full:a, full:b, full:c)."""
+    """Samples of three healthy tasks, some of them with other levels (rows mini, full:a, full:b,
+    full:c).
+    """
     levels = {**HEALTHY, **changed}
-    return {task: right_or_wrong(row, SAMPLES, seed) for seed, (task, row) in enumerate(levels.items())}
+    return {
+        task: right_or_wrong(row, SAMPLES, seed) for seed, (task, row) in enumerate(levels.items())
+    }
 
 
 def kinds(result: Balance) -> list[tuple[str, str]]:
@@ -56,7 +62,9 @@ def test_a_task_whose_constant_answer_nobody_scored_is_named() -> None:
     result = balance(with_samples(columns(), constant=known), settings=Settings(resamples=500))
     assert result.flags == ()
     (warning,) = result.warnings
-    assert warning.startswith(f"{next(iter(columns()))}: what one constant answer would score is not known")
+    assert warning.startswith(
+        f"{next(iter(columns()))}: what one constant answer would score is not known"
+    )
 
 
 def test_no_gain() -> None:
@@ -68,7 +76,9 @@ def test_no_gain() -> None:
 
 
 def test_negative_gain() -> None:
-    result = balance(with_samples(columns(b=[0.6, 0.5, 0.3, 0.5])), settings=Settings(resamples=500))
+    result = balance(
+        with_samples(columns(b=[0.6, 0.5, 0.3, 0.5])), settings=Settings(resamples=500)
+    )
     assert kinds(result) == [("b", "no_gain")]
     expect_left_out(result, 1, intra_too=False)
     assert result.difficulty[1] < 0
@@ -91,7 +101,8 @@ def test_every_probe_at_the_top() -> None:
 
 def test_one_probe_at_the_top_is_what_one_hopes_for() -> None:
     result = balance(
-        with_samples(columns(b=[0.3, 0.4, 0.99, 0.98]), maximum={"b": 1.0}), settings=Settings(resamples=500)
+        with_samples(columns(b=[0.3, 0.4, 0.99, 0.98]), maximum={"b": 1.0}),
+        settings=Settings(resamples=500),
     )
     assert result.flags == ()
 
@@ -99,20 +110,27 @@ def test_one_probe_at_the_top_is_what_one_hopes_for() -> None:
 def test_the_top_is_that_of_the_metric() -> None:
     values = {**columns(), "b": 5 * right_or_wrong(HEALTHY["b"], SAMPLES, 1)}
     for maximum, saturated in ((10.0, False), (1.5, True)):
-        result = balance(with_samples(values, maximum={"b": maximum}), settings=Settings(resamples=300))
+        result = balance(
+            with_samples(values, maximum={"b": maximum}), settings=Settings(resamples=300)
+        )
         assert (("b", "saturated") in kinds(result)) is saturated
 
 
 def test_a_task_that_learnt_only_its_majority_answer() -> None:
-    """The prototype's yes/no task: 'received' 0.97 from everyone, since every probe ends at the prior."""
+    """The prototype's yes/no task: 'received' 0.97 from everyone, since every probe ends at the
+    prior.
+    """
     truth = np.random.default_rng(5).uniform(size=SAMPLES) < 0.6
     says_yes = truth.astype(float)
     gibberish = np.where(np.arange(SAMPLES) % 3 == 0, says_yes, 0.0)
     values = np.stack([gibberish, says_yes, says_yes, says_yes])
     found = balance(with_samples({**columns(), "b": values}), settings=Settings(resamples=500))
-    assert found.contribution[0, 1] == pytest.approx(1), "without its constant answer the task looks helped by all"
+    assert found.contribution[0, 1] == pytest.approx(1), (
+        "without its constant answer the task looks helped by all"
+    )
     result = balance(
-        with_samples({**columns(), "b": values}, constant={"b": says_yes}), settings=Settings(resamples=500)
+        with_samples({**columns(), "b": values}, constant={"b": says_yes}),
+        settings=Settings(resamples=500),
     )
     assert kinds(result) == [("b", "constant_answer")]
     expect_left_out(result, 1, intra_too=True)
@@ -121,12 +139,17 @@ def test_a_task_that_learnt_only_its_majority_answer() -> None:
 
 def test_well_above_the_majority_answer_is_no_fault() -> None:
     constant = {task: right_or_wrong([0.15], SAMPLES, 7)[0] for task in HEALTHY}
-    assert balance(with_samples(columns(), constant=constant), settings=Settings(resamples=300)).flags == ()
+    assert (
+        balance(with_samples(columns(), constant=constant), settings=Settings(resamples=300)).flags
+        == ()
+    )
 
 
 @pytest.mark.filterwarnings("error")
 def test_own_score_of_zero() -> None:
-    result = balance(with_samples(columns(b=[0.0, 0.0, 0.0, 0.0])), settings=Settings(resamples=500))
+    result = balance(
+        with_samples(columns(b=[0.0, 0.0, 0.0, 0.0])), settings=Settings(resamples=500)
+    )
     assert ("b", "no_score") in kinds(result)
     expect_left_out(result, 1, intra_too=True)
 
@@ -141,7 +164,9 @@ def test_own_score_that_may_be_zero() -> None:
 
 
 def test_a_flag_names_both_runs_both_scores_and_their_intervals() -> None:
-    result = balance(with_samples(columns(b=[0.6, 0.5, 0.3, 0.5])), settings=Settings(resamples=500))
+    result = balance(
+        with_samples(columns(b=[0.6, 0.5, 0.3, 0.5])), settings=Settings(resamples=500)
+    )
     message = result.flags[0].message
     assert message.startswith("b: ")
     interval = r"\[-?\d\.\d{3}, -?\d\.\d{3}\]"
@@ -158,11 +183,16 @@ def result_scores(task: str) -> tuple[float, float]:
 
 
 def test_every_task_flagged_means_equal_weights() -> None:
-    flat = {task: np.tile(right_or_wrong([0.5], SAMPLES, seed), (4, 1)) for seed, task in enumerate("abc")}
+    flat = {
+        task: np.tile(right_or_wrong([0.5], SAMPLES, seed), (4, 1))
+        for seed, task in enumerate("abc")
+    }
     result = balance(with_samples(flat), settings=Settings(resamples=300))
     assert {kind for _, kind in kinds(result)} == {"no_gain"}
     np.testing.assert_array_equal(result.parts["inter"], np.ones(3))
-    nothing = balance(with_samples({task: np.zeros((4, 50)) for task in "abc"}), settings=Settings(resamples=300))
+    nothing = balance(
+        with_samples({task: np.zeros((4, 50)) for task in "abc"}), settings=Settings(resamples=300)
+    )
     assert nothing.weights == {"a": 1.0, "b": 1.0, "c": 1.0}
 
 

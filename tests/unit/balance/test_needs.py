@@ -34,24 +34,32 @@ def test_what_more_of_one_thing_cannot_do() -> None:
 
 def sampled(samples: int, seed: int) -> ScoreMatrix:
     levels = {"a": [0.2, 0.7, 0.3, 0.4], "b": [0.3, 0.4, 0.8, 0.35], "c": [0.1, 0.2, 0.15, 0.6]}
-    return with_samples({t: right_or_wrong(row, samples, seed + i) for i, (t, row) in enumerate(levels.items())})
+    return with_samples(
+        {t: right_or_wrong(row, samples, seed + i) for i, (t, row) in enumerate(levels.items())}
+    )
 
 
 def test_the_advice_holds() -> None:
-    """With as many samples as a weight was said to need, the half-width is about its distance from 1."""
+    """With as many samples as a weight was said to need, the half-width is about its distance from
+    1.
+    """
     few = balance(sampled(60, 5), settings=Settings(resamples=3000))
     need = max(few.needs, key=lambda each: abs(each.distance))
     assert need.samples is not None
     widths = []
     for seed in range(8):
-        many = balance(sampled(round(60 * need.samples), 100 * seed), settings=Settings(resamples=500))
+        many = balance(
+            sampled(round(60 * need.samples), 100 * seed), settings=Settings(resamples=500)
+        )
         low, high = many.weight_interval(need.unit) or (0, 0)
         widths.append((high - low) / 2)
     assert np.mean(widths) == pytest.approx(abs(need.distance), rel=0.35)
 
 
 def test_a_bare_table_has_no_advice_and_seeds_add_their_own() -> None:
-    bare = ScoreMatrix(("mini", "full:a", "full:b"), ("a", "b"), np.array([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]]))
+    bare = ScoreMatrix(
+        ("mini", "full:a", "full:b"), ("a", "b"), np.array([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]])
+    )
     assert balance(bare).needs == ()
     single, double = balance(sampled(100, 0)), balance([sampled(100, 0), sampled(100, 50)])
     assert all(need.seed_error is None for need in single.needs)

@@ -60,12 +60,18 @@ def test_unknown_columns_stay_unknown_and_resamples_are_shrunk_one_by_one() -> N
 
 def test_balance_with_shrinking_has_milder_weights_and_says_so() -> None:
     levels = {"a": [0.2, 0.5, 0.3, 0.2], "b": [0.3, 0.4, 0.6, 0.2], "c": [0.1, 0.3, 0.15, 0.4]}
-    matrix = with_samples({t: right_or_wrong(row, 80, s, common=0.3) for s, (t, row) in enumerate(levels.items())})
-    plain, shrunk = (balance(matrix, settings=Settings(shrink=each, resamples=400)) for each in (False, True))
+    matrix = with_samples(
+        {t: right_or_wrong(row, 80, s, common=0.3) for s, (t, row) in enumerate(levels.items())}
+    )
+    plain, shrunk = (
+        balance(matrix, settings=Settings(shrink=each, resamples=400)) for each in (False, True)
+    )
     off = ~np.eye(3, dtype=bool)
     assert np.ptp(shrunk.contribution[off]) < np.ptp(plain.contribution[off])
     assert (shrunk.shrunk, plain.shrunk) == (True, False)
-    np.testing.assert_allclose(shrunk.outward, [shrunk.contribution[i, off[i]].mean() for i in range(3)])
+    np.testing.assert_allclose(
+        shrunk.outward, [shrunk.contribution[i, off[i]].mean() for i in range(3)]
+    )
     np.testing.assert_array_equal(shrunk.difficulty, plain.difficulty)
 
 

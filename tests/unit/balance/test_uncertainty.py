@@ -15,7 +15,10 @@ LEVELS = {"a": [0.2, 0.7, 0.4], "b": [0.3, 0.4, 0.8]}
 
 def matrix(samples: int = 200, seed: int = 0, common: float = 1.0) -> ScoreMatrix:
     return with_samples(
-        {task: right_or_wrong(levels, samples, seed + i, common) for i, (task, levels) in enumerate(LEVELS.items())}
+        {
+            task: right_or_wrong(levels, samples, seed + i, common)
+            for i, (task, levels) in enumerate(LEVELS.items())
+        }
     )
 
 
@@ -37,7 +40,9 @@ def test_resampled_scores_scatter_around_the_scores() -> None:
 
 
 def test_intervals_cover_the_truth() -> None:
-    """95 % intervals of contributions, over many small experiments whose true contributions are known."""
+    """95 % intervals of contributions, over many small experiments whose true contributions are
+    known.
+    """
     covered: list[bool] = []
     for seed in range(200):
         result = balance(matrix(150, seed=10 * seed, common=0.5), settings=Settings(resamples=150))
@@ -51,7 +56,9 @@ def test_intervals_cover_the_truth() -> None:
 
 
 def test_runs_are_resampled_together() -> None:
-    """What is common to the runs cancels: pairs that were torn apart give wider intervals at the same scores."""
+    """What is common to the runs cancels: pairs that were torn apart give wider intervals at the
+    same scores.
+    """
     paired = matrix()
     generator = np.random.default_rng(1)
     torn = {task: generator.permuted(s.values, axis=1) for task, s in paired.samples.items()}
@@ -79,9 +86,14 @@ def test_the_same_seed_gives_the_same_numbers() -> None:
 def test_the_order_of_the_columns_does_not_matter() -> None:
     found = matrix()
     swapped = replace(
-        found, tasks=found.tasks[::-1], values=found.values[:, ::-1], samples=dict(reversed(found.samples.items()))
+        found,
+        tasks=found.tasks[::-1],
+        values=found.values[:, ::-1],
+        samples=dict(reversed(found.samples.items())),
     )
-    np.testing.assert_array_equal(resample_scores([swapped], 50, 0), resample_scores([found], 50, 0)[..., ::-1])
+    np.testing.assert_array_equal(
+        resample_scores([swapped], 50, 0), resample_scores([found], 50, 0)[..., ::-1]
+    )
 
 
 def test_tasks_are_drawn_independently() -> None:
@@ -116,11 +128,16 @@ class TestSeeds:
         rows = np.array([[0.2, 0.3], [0.7, 0.4], [0.4, 0.8]])
         generator = np.random.default_rng(first)
         runs = ("mini", "full:a", "full:b")
-        return [ScoreMatrix(runs, ("a", "b"), rows + noise * generator.standard_normal((3, 2))) for _ in range(seeds)]
+        return [
+            ScoreMatrix(runs, ("a", "b"), rows + noise * generator.standard_normal((3, 2)))
+            for _ in range(seeds)
+        ]
 
     @pytest.mark.parametrize("seeds", [2, 3, 8])
     def test_moves_are_student_s_t(self, seeds: int) -> None:
-        """The 95 % interval of a mean is that of the t-interval; quantiles of t from a table of the distribution."""
+        """The 95 % interval of a mean is that of the t-interval; quantiles of t from a table of the
+        distribution.
+        """
         quantile = {2: 12.706, 3: 4.303, 8: 2.365}[seeds]
         values = np.random.default_rng(seeds).standard_normal(seeds)
         moves = seed_moves(seeds, 60_000, np.random.default_rng(1))
@@ -140,7 +157,10 @@ class TestSeeds:
 
     def test_one_draw_moves_all_cells_together(self) -> None:
         """Noise that is common to two runs cancels in their difference."""
-        common = [replace(m, values=self.tables(1, 0)[0].values + k * 0.05) for k, m in enumerate(self.tables(3, 0))]
+        common = [
+            replace(m, values=self.tables(1, 0)[0].values + k * 0.05)
+            for k, m in enumerate(self.tables(3, 0))
+        ]
         drawn = resample_scores(common, 500, 0)
         assert drawn[:, 0, 0].std() > 0.02
         np.testing.assert_allclose(drawn[:, 1, 0] - drawn[:, 0, 0], 0.5)
@@ -160,33 +180,53 @@ class TestSeeds:
         assert result.seeds == 3
         assert result.part_intervals is not None
         assert "the noise of the seeds alone" in result.warnings[0]
-        np.testing.assert_allclose(result.contribution, balance(mean_matrix(self.tables(3, 0.01))).contribution)
+        np.testing.assert_allclose(
+            result.contribution, balance(mean_matrix(self.tables(3, 0.01))).contribution
+        )
 
 
 class TestWeightedMeans:
-    """A metric that weighs its samples, such as F1, reaches the bootstrap as plain means (`Measured.linear`)."""
+    """A metric that weighs its samples, such as F1, reaches the bootstrap as plain means
+    (`Measured.linear`).
+    """
 
     def runs(self, n: int = 300) -> tuple[list[Measured], np.ndarray]:
-        """Yes-or-no answers of two runs, five questions a picture: right or not, and their weights in F1."""
+        """Yes-or-no answers of two runs, five questions a picture: right or not, and their weights
+        in F1.
+        """
         random = np.random.default_rng(1)
         truth = random.random(n) < 0.3
         found = []
         for skill in (0.7, 0.85):
             said = np.where(random.random(n) < skill, truth, ~truth)
-            found.append(Measured((said == truth).astype(float), np.where(said == truth, 2.0 * said, 1.0)))
+            found.append(
+                Measured((said == truth).astype(float), np.where(said == truth, 2.0 * said, 1.0))
+            )
         return found, np.arange(n) // 5
 
     def test_the_interval_is_that_of_a_bootstrap_of_the_ratio(self) -> None:
-        """Each resample computes F1 anew; bounds agree within a twentieth of the interval's width."""
+        """Each resample computes F1 anew; bounds agree within a twentieth of the interval's
+        width."""
         found, clusters = self.runs()
         values = np.stack([each.linear for each in found])
-        table = ScoreMatrix(("a", "b"), ("vqa",), values.mean(axis=1)[:, None], {"vqa": Samples(values, clusters, 1.0)})
+        table = ScoreMatrix(
+            ("a", "b"),
+            ("vqa",),
+            values.mean(axis=1)[:, None],
+            {"vqa": Samples(values, clusters, 1.0)},
+        )
         drawn = resample_scores([table], 4000, 0)[..., 0]
         picks = np.random.default_rng(0).integers(0, 60, size=(4000, 60))
         rows = (picks[..., None] * 5 + np.arange(5)).reshape(4000, -1)
-        ratio = np.stack([(e.values * e.weights)[rows].sum(1) / e.weights[rows].sum(1) for e in found], axis=1)
-        expected = np.array([interval(ratio[:, 0]), interval(ratio[:, 1]), interval(ratio[:, 1] - ratio[:, 0])])
-        seen = np.array([interval(drawn[:, 0]), interval(drawn[:, 1]), interval(drawn[:, 1] - drawn[:, 0])])
+        ratio = np.stack(
+            [(e.values * e.weights)[rows].sum(1) / e.weights[rows].sum(1) for e in found], axis=1
+        )
+        expected = np.array(
+            [interval(ratio[:, 0]), interval(ratio[:, 1]), interval(ratio[:, 1] - ratio[:, 0])]
+        )
+        seen = np.array(
+            [interval(drawn[:, 0]), interval(drawn[:, 1]), interval(drawn[:, 1] - drawn[:, 0])]
+        )
         width = np.ptp(expected, axis=1, keepdims=True)
         assert np.abs(seen - expected).max() < 0.05 * width.max()
         assert width.min() > 0.05
@@ -197,14 +237,18 @@ class TestWeightedMeans:
         assert found[0].linear.std() > 1.2 * found[0].values.std()
 
     def test_categories_of_fixed_size_make_single_scores_wide_and_differences_not(self) -> None:
-        """Means over ten unequal categories, against a bootstrap inside each category; two samples a picture."""
+        """Means over ten unequal categories, against a bootstrap inside each category; two samples
+        a picture.
+        """
         random = np.random.default_rng(0)
         sizes = np.array([30, 30, 30, 30, 147, 170, 200, 200, 200, 20])
         category = np.repeat(np.arange(10), sizes)
         level = random.uniform(0.6, 0.95, 10)[category]
         luck = random.random((len(category), 2))
         other = np.where(random.random(luck.shape) < 0.8, luck, random.random(luck.shape))
-        runs = np.stack([(u < (level + gain)[:, None]).ravel() for u, gain in ((luck, 0), (other, 0.03))]).astype(float)
+        runs = np.stack(
+            [(u < (level + gain)[:, None]).ravel() for u, gain in ((luck, 0), (other, 0.03))]
+        ).astype(float)
         weights = np.repeat(1 / sizes[category], 2)
         values = np.stack([Measured(run, weights).linear for run in runs])
         samples = Samples(values, np.arange(len(weights)) // 2, 1.0)

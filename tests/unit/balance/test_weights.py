@@ -17,11 +17,15 @@ PARTS = {"outward", "inward", "inter", "intra", "all"}
 @given(VALUES, st.floats(0.2, 50))
 def test_softmax_equals_loops(values: list[float], temperature: float) -> None:
     expected = plain_softmax(values, temperature)
-    np.testing.assert_allclose(softmax_weights(np.array(values), temperature), expected, rtol=1e-9, atol=1e-300)
+    np.testing.assert_allclose(
+        softmax_weights(np.array(values), temperature), expected, rtol=1e-9, atol=1e-300
+    )
 
 
 @given(VALUES, TEMPERATURES)
-def test_softmax_is_positive_with_mean_one_and_keeps_the_order(values: list[float], temperature: float) -> None:
+def test_softmax_is_positive_with_mean_one_and_keeps_the_order(
+    values: list[float], temperature: float
+) -> None:
     found = softmax_weights(np.array(values), temperature)
     assert (found > 0).all()
     assert found.mean() == pytest.approx(1)
@@ -29,9 +33,13 @@ def test_softmax_is_positive_with_mean_one_and_keeps_the_order(values: list[floa
 
 
 @given(VALUES, TEMPERATURES, st.floats(-100, 100))
-def test_softmax_does_not_mind_a_common_shift(values: list[float], temperature: float, shift: float) -> None:
+def test_softmax_does_not_mind_a_common_shift(
+    values: list[float], temperature: float, shift: float
+) -> None:
     found = softmax_weights(np.array(values), temperature)
-    np.testing.assert_allclose(softmax_weights(np.array(values) + shift, temperature), found, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(
+        softmax_weights(np.array(values) + shift, temperature), found, rtol=1e-6, atol=1e-12
+    )
 
 
 @pytest.mark.filterwarnings("error")
@@ -71,8 +79,13 @@ def test_parts_by_hand() -> None:
     np.testing.assert_allclose(parts["all"], [(high + 1) / 2, (low + 1) / 2])
 
 
-@given(st.lists(st.tuples(*[st.floats(-2, 2) | st.just(NAN)] * 3), min_size=1, max_size=7), TEMPERATURES)
-def test_every_part_is_positive_with_mean_one(rows: list[tuple[float, float, float]], temperature: float) -> None:
+@given(
+    st.lists(st.tuples(*[st.floats(-2, 2) | st.just(NAN)] * 3), min_size=1, max_size=7),
+    TEMPERATURES,
+)
+def test_every_part_is_positive_with_mean_one(
+    rows: list[tuple[float, float, float]], temperature: float
+) -> None:
     parts = weight_parts(*np.array(rows).T, temperature)
     assert set(parts) == PARTS
     for weights in parts.values():
@@ -84,7 +97,9 @@ RANGES = st.tuples(st.floats(0.05, 0.95), st.floats(1.05, 5))
 
 
 @given(st.lists(st.floats(-2, 2), min_size=2, max_size=7), RANGES)
-def test_the_temperature_found_is_the_smallest(values: list[float], bounds: tuple[float, float]) -> None:
+def test_the_temperature_found_is_the_smallest(
+    values: list[float], bounds: tuple[float, float]
+) -> None:
     low, high = bounds
     weights_at = lambda tau: softmax_weights(np.array(values), tau)  # noqa: E731
     found = smallest_temperature(weights_at, low, high)
@@ -98,7 +113,9 @@ def test_the_temperature_found_is_the_smallest(values: list[float], bounds: tupl
 def test_a_narrower_range_needs_a_higher_temperature() -> None:
     values = np.array([0.9, 0.1, -0.4])
     ranges = [(0.1, 5.0), (0.4, 2.0), (0.6, 1.5), (0.9, 1.1)]
-    found = [smallest_temperature(lambda tau: softmax_weights(values, tau), *bounds) for bounds in ranges]
+    found = [
+        smallest_temperature(lambda tau: softmax_weights(values, tau), *bounds) for bounds in ranges
+    ]
     assert found == sorted(found)
     assert len(set(found)) == len(found)
 

@@ -34,7 +34,9 @@ def recipe_path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cotbal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Command]:
+def cotbal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Command]:
     """`cotbal(*arguments)` in this process, in a directory of its own."""
     from cotbal.cli import main
 

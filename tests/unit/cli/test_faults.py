@@ -33,11 +33,15 @@ def bad_inputs(tmp_path: Path, recipe_path: Path) -> None:
     (recipe_path.parent / "bad_data.yaml").write_text(good.replace("vqa_train", "vqa_trian"))
     (recipe_path.parent / "bad_metric.yaml").write_text(
         good.replace(
-            "model:", "  extra: {train: vqa_train.jsonl, validation: vqa_validation.jsonl, metric: exact}\nmodel:"
+            "model:",
+            "  extra: {train: vqa_train.jsonl, validation: vqa_validation.jsonl, metric:"
+            " exact}\nmodel:",
         )
     )
     lines = (recipe_path.parent / "ocr_train.jsonl").read_text().splitlines(keepends=True)
-    (recipe_path.parent / "ocr_damaged.jsonl").write_text("".join([*lines[:5], "{broken\n", *lines[5:]]))
+    (recipe_path.parent / "ocr_damaged.jsonl").write_text(
+        "".join([*lines[:5], "{broken\n", *lines[5:]])
+    )
     (recipe_path.parent / "damaged.yaml").write_text(good.replace("ocr_train", "ocr_damaged"))
     (tmp_path / "empty").mkdir()
 
@@ -46,7 +50,10 @@ RECIPE = "mixture/recipe.yaml"
 FAULTS = [
     ("overall --results none.csv", "expected a CSV table of results"),
     ("overall --results good.csv", "expected a header `method,<task>:<metric>,...`"),
-    ("overall --results results.csv --baseline TLA", "expected one of the methods STL, EW; found 'TLA'"),
+    (
+        "overall --results results.csv --baseline TLA",
+        "expected one of the methods STL, EW; found 'TLA'",
+    ),
     ("overall --results zero.csv", "STL has 0 in a:em"),
     ("weights --scores good.csv --difficulty precise", "missing solo:a, solo:b"),
     ("weights --scores good.csv --form simple", "expected the rows base, solo:a"),
@@ -54,10 +61,16 @@ FAULTS = [
     (f"compare {RECIPE} --methods ew,gradnorm", "found 'gradnorm'; the paper's names are stl, ew"),
     (f"compare {RECIPE} --seeds 0,0", "--seeds: expected different numbers"),
     (f"compare {RECIPE} --seeds 1.5", "--seeds: expected whole numbers"),
-    (f"compare {RECIPE} --methods ew weightings.random_loss.window=3", "random_loss: expected no options"),
+    (
+        f"compare {RECIPE} --methods ew weightings.random_loss.window=3",
+        "random_loss: expected no options",
+    ),
     (f"plan {RECIPE} weightings.dynamic_average.window=0", "dynamic_average: expected a window"),
     (f"plan {RECIPE} weightings.gradnorm.window=3", "found 'gradnorm'"),
-    (f"curve {RECIPE} --amounts 1/8,half", "--amounts: expected different fractions above 0 and up to 1"),
+    (
+        f"curve {RECIPE} --amounts 1/8,half",
+        "--amounts: expected different fractions above 0 and up to 1",
+    ),
     (f"curve {RECIPE} --amounts 1/8,3/2", "found '1/8,3/2'"),
     (f"curve {RECIPE} --amounts 1/2,0.5", "--amounts: expected different fractions"),
     (f"curve {RECIPE} --amounts=-1/2", "--amounts: expected different fractions"),
@@ -73,10 +86,16 @@ FAULTS = [
     ("plan mixture", "found a directory"),
     ("plan empty.csv", "found an empty file"),
     (f"plan {RECIPE} tasks.ocr.metric=exactmatch", "task ocr: metrics: expected one of"),
-    (f"plan {RECIPE} tasks.ocr.metric=exactmatch", "found 'exactmatch'; did you mean 'exact_match'?"),
+    (
+        f"plan {RECIPE} tasks.ocr.metric=exactmatch",
+        "found 'exactmatch'; did you mean 'exact_match'?",
+    ),
     ("weights --scores empty.csv", "found an empty file"),
     ("weights --scores semicolons.csv", "columns are parted by commas here, not by ';'"),
-    ("weights --scores good.csv --out good.csv", "good.csv: File exists; expected a directory there"),
+    (
+        "weights --scores good.csv --out good.csv",
+        "good.csv: File exists; expected a directory there",
+    ),
     ("weights --scores good.csv --out good.csv/deeper", "good.csv/deeper: Not a directory"),
     ("weights --scores empty", "empty: expected a CSV table of scores; found: Is a directory"),
     ("init exists.yaml", "exists already"),
@@ -111,8 +130,14 @@ FAULTS = [
     ("weights --scores none.csv", "expected a CSV table of scores"),
     ("weights --scores no_mini.csv", "missing mini"),
     ("weights --scores broken.csv", "expected a finite number; found 'high'"),
-    ("weights --scores good.csv --temperature warm", "--temperature: expected a positive number or auto"),
-    ("weights --scores good.csv --temperature 0", "--temperature: expected a positive number or auto"),
+    (
+        "weights --scores good.csv --temperature warm",
+        "--temperature: expected a positive number or auto",
+    ),
+    (
+        "weights --scores good.csv --temperature 0",
+        "--temperature: expected a positive number or auto",
+    ),
     ("weights --scores good.csv --temperature auto --low 2", "0 < low < 1 < high"),
     ("status empty", "plan.json"),
     ("status none", "plan.json"),
@@ -142,11 +167,16 @@ def test_a_fault_is_one_clear_message(cotbal: object, line: str, message: str) -
 
 
 @pytest.mark.parametrize(
-    "line", [line for line, _ in FAULTS if line.startswith(("balance", "train", "run", "plan", "curve"))]
+    "line",
+    [line for line, _ in FAULTS if line.startswith(("balance", "train", "run", "plan", "curve"))],
 )
 def test_a_fault_leaves_no_run_behind(cotbal: object, tmp_path: Path, line: str) -> None:
     cotbal(*line.split())  # type: ignore[operator]
-    runs = [path for path in (tmp_path / "runs").rglob("*.json") if path.name in ("job.json", "weights.json")]
+    runs = [
+        path
+        for path in (tmp_path / "runs").rglob("*.json")
+        if path.name in ("job.json", "weights.json")
+    ]
     assert runs == []
 
 

@@ -42,18 +42,27 @@ def answers(path: Path, count: int = 6, **details: str) -> Path:
     """Answers to questions of three categories in turn; every other one is right."""
     rows = [
         {
-            "id": f"q{i}", "images": [f"{i // 2}.png"], "question": f"What is on head {i}?", "references": ["A hat."],
+            "id": f"q{i}",
+            "images": [f"{i // 2}.png"],
+            "question": f"What is on head {i}?",
+            "references": ["A hat."],
             "answer": "A cat." if i % 2 else "A hat, I think.",
-            "details": {"category": ("conv", "detail", "complex")[i % 3], "context": "A man with a hat.", **details},
+            "details": {
+                "category": ("conv", "detail", "complex")[i % 3],
+                "context": "A man with a hat.",
+                **details,
+            },
         }
         for i in range(count)
-    ]  # fmt: skip
+    ]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 def written(folder: Path) -> dict[str, str]:
-    return {str(p.relative_to(folder)): p.read_text() for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        str(p.relative_to(folder)): p.read_text() for p in sorted(folder.rglob("*")) if p.is_file()
+    }
 
 
 def test_a_file_of_answers(cotbal: Any, server: JudgeServer, tmp_path: Path) -> None:
@@ -66,7 +75,11 @@ def test_a_file_of_answers(cotbal: Any, server: JudgeServer, tmp_path: Path) -> 
     assert ["a.jsonl", "all", "6", "0", "5.00", "8.00", "62.5"] in lines
     content = json.loads((tmp_path / "a.jsonl.judge/scores.json").read_text())
     assert (content["n"], content["clusters"]) == (6, [0, 0, 1, 1, 2, 2])
-    assert read_measured(content["metrics"]["judge"]).score == content["metrics"]["judge"]["score"] == 62.5
+    assert (
+        read_measured(content["metrics"]["judge"]).score
+        == content["metrics"]["judge"]["score"]
+        == 62.5
+    )
     assert len((tmp_path / "a.jsonl.judge/judgements.jsonl").read_text().splitlines()) == 6
 
 
@@ -100,7 +113,9 @@ def test_dry_run_shows_the_cost_and_does_nothing(
     monkeypatch.delenv("OPENAI_API_KEY")
     path = answers(tmp_path / "a.jsonl")
     before = written(tmp_path)
-    shown = cotbal("judge", path, "--model", "m", "--dry-run", "--price-in", 10, "--price-out", 30, "--json")
+    shown = cotbal(
+        "judge", path, "--model", "m", "--dry-run", "--price-in", 10, "--price-out", 30, "--json"
+    )
     found = json.loads(shown.out)
     assert found["requests"] == 6
     assert found["expected"]["output"] == 6 * 256
@@ -119,22 +134,31 @@ def test_both_orders(cotbal: Any, server: JudgeServer, tmp_path: Path) -> None:
     """This judge gives whoever comes first two marks more."""
     server.usual = says("9 7")
     path = answers(tmp_path / "a.jsonl")
-    assert json.loads(cotbal("judge", path, "--model", "m", "--no-cap", "--json").out)["sets"]["a.jsonl"][-1][
-        "score"
-    ] == pytest.approx(700 / 9)
+    assert json.loads(cotbal("judge", path, "--model", "m", "--no-cap", "--json").out)["sets"][
+        "a.jsonl"
+    ][-1]["score"] == pytest.approx(700 / 9)
     refused = cotbal("judge", path, "--swap", "--no-cap")
     assert refused.code == 2
     assert "another judge than before:\n  swap: was False, is True" in refused.err
-    found = json.loads(cotbal("judge", path, "--swap", "--change-judge", "--no-cap", "--json").out)["sets"]["a.jsonl"]
+    found = json.loads(cotbal("judge", path, "--swap", "--change-judge", "--no-cap", "--json").out)[
+        "sets"
+    ]["a.jsonl"]
     assert found[-1]["score"] == 100
     assert len(server.asked) == 12
 
 
-def test_another_judge_leaves_the_replies_of_the_first(cotbal: Any, server: JudgeServer, tmp_path: Path) -> None:
+def test_another_judge_leaves_the_replies_of_the_first(
+    cotbal: Any, server: JudgeServer, tmp_path: Path
+) -> None:
     path = answers(tmp_path / "a.jsonl")
     for model, change in (("one", ()), ("two", ("--change-judge",)), ("one", ("--change-judge",))):
         assert cotbal("judge", path, "--model", model, "--no-cap", *change).code == 0
-        assert json.loads((tmp_path / "a.jsonl.judge/scores.json").read_text())["metrics"]["judge"]["judge"] == model
+        assert (
+            json.loads((tmp_path / "a.jsonl.judge/scores.json").read_text())["metrics"]["judge"][
+                "judge"
+            ]
+            == model
+        )
     assert len(server.asked) == 12
 
 
@@ -153,7 +177,9 @@ def test_scores_of_the_judge_before_go_before_another_is_asked(
 
 def test_the_prompt_of_the_user_is_kept(cotbal: Any, server: JudgeServer, tmp_path: Path) -> None:
     prompt = tmp_path / "prompt.yaml"
-    prompt.write_text('user: "Rate: {question} {first} / {second} {rule}"\nrules: {default: In two numbers.}\n')
+    prompt.write_text(
+        'user: "Rate: {question} {first} / {second} {rule}"\nrules: {default: In two numbers.}\n'
+    )
     path = answers(tmp_path / "a.jsonl", 1)
     server.usual = says("8 4")
     assert cotbal("judge", path, "--model", "m", "--prompt", prompt, "--no-cap").code == 0
@@ -167,15 +193,36 @@ def test_the_prompt_of_the_user_is_kept(cotbal: Any, server: JudgeServer, tmp_pa
     [
         ((), "expected the name of a model to judge with; give --model, or set COTBAL_JUDGE_MODEL"),
         (("--model", "m"), "expected a cap on what is spent, .* found neither"),
-        (("--model", "m", "--no-cap", "--max-usd", 1), "expected a cap on what is spent, .* found both"),
+        (
+            ("--model", "m", "--no-cap", "--max-usd", 1),
+            "expected a cap on what is spent, .* found both",
+        ),
         (("--model", "m", "--max-usd", 1), "--max-usd: expected the prices of the endpoint too"),
-        (("--model", "m", "--price-in", 1), "expected both prices, --price-in and --price-out; found one"),
-        (("--model", "m", *CHEAP[:4], "--max-usd", 0.0001), "expected a cap above what judging will cost, about 0.00"),
-        (("--model", "m", "--no-cap", "--key-env", "MINE"), "in the environment variable MINE; found none"),
-        (("--model", "m", "--no-cap", "--base-url", "x"), "--base-url: expected an address such as"),
-        (("--model", "m", "--no-cap", "--field", "x"), "--field: expected key=value such as temperature=0; found 'x'"),
+        (
+            ("--model", "m", "--price-in", 1),
+            "expected both prices, --price-in and --price-out; found one",
+        ),
+        (
+            ("--model", "m", *CHEAP[:4], "--max-usd", 0.0001),
+            "expected a cap above what judging will cost, about 0.00",
+        ),
+        (
+            ("--model", "m", "--no-cap", "--key-env", "MINE"),
+            "in the environment variable MINE; found none",
+        ),
+        (
+            ("--model", "m", "--no-cap", "--base-url", "x"),
+            "--base-url: expected an address such as",
+        ),
+        (
+            ("--model", "m", "--no-cap", "--field", "x"),
+            "--field: expected key=value such as temperature=0; found 'x'",
+        ),
         (("--model", "m", "--no-cap", "--field", "n=2"), "--field: n cannot be changed"),
-        (("--model", "m", "--no-cap", "--field", "max_tokens=null"), "nobody knows what a reply may cost"),
+        (
+            ("--model", "m", "--no-cap", "--field", "max_tokens=null"),
+            "nobody knows what a reply may cost",
+        ),
     ],
 )
 def test_what_is_said_before_anything_is_spent(
@@ -194,7 +241,10 @@ def test_what_is_said_before_anything_is_spent(
     ("text", "message"),
     [
         ("", "a.jsonl, line 1: expected answers as JSON, one a line"),
-        ('{"question": "", "references": ["a"], "answer": "b"}\nnonsense\n', "a.jsonl, line 2: expected answers"),
+        (
+            '{"question": "", "references": ["a"], "answer": "b"}\nnonsense\n',
+            "a.jsonl, line 2: expected answers",
+        ),
         ('{"question": ""}\n', "a.jsonl, line 1: answer: expected text"),
     ],
 )
@@ -204,16 +254,21 @@ def test_what_is_no_file_of_answers(cotbal: Any, tmp_path: Path, text: str, mess
     assert (ended.code, message in ended.err) == (2, True), ended.err
 
 
-def test_a_judge_who_sees_nothing_is_remarked_on(cotbal: Any, server: JudgeServer, tmp_path: Path) -> None:
+def test_a_judge_who_sees_nothing_is_remarked_on(
+    cotbal: Any, server: JudgeServer, tmp_path: Path
+) -> None:
     path = answers(tmp_path / "a.jsonl", context="")
-    assert "6 of 6 answers are about a picture and have no `context`" in cotbal(
-        "judge", path, "--model", "m", "--dry-run"
-    ).out  # fmt: skip
+    assert (
+        "6 of 6 answers are about a picture and have no `context`"
+        in cotbal("judge", path, "--model", "m", "--dry-run").out
+    )
 
 
 def test_what_was_left_out_is_counted(cotbal: Any, server: JudgeServer, tmp_path: Path) -> None:
     server.queue += [says("no")] * 4
-    ended = cotbal("judge", answers(tmp_path / "a.jsonl"), "--model", "m", "--no-cap", "--concurrency", 1)
+    ended = cotbal(
+        "judge", answers(tmp_path / "a.jsonl"), "--model", "m", "--no-cap", "--concurrency", 1
+    )
     assert ended.code == 0
     assert "1 answers got no marks and count nothing" in ended.out
     entry = json.loads((tmp_path / "a.jsonl.judge/scores.json").read_text())["metrics"]["judge"]
@@ -225,7 +280,11 @@ def test_what_was_left_out_is_counted(cotbal: Any, server: JudgeServer, tmp_path
 def process(*arguments: object, **environment: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "cotbal", *map(str, arguments)]
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
     )
 
 
@@ -252,12 +311,22 @@ def test_killed_in_the_middle_it_goes_on_and_asks_nothing_twice(
     assert "62.5" in out
 
 
-def test_the_key_is_in_no_file_and_in_nothing_that_is_shown(server: JudgeServer, tmp_path: Path) -> None:
+def test_the_key_is_in_no_file_and_in_nothing_that_is_shown(
+    server: JudgeServer, tmp_path: Path
+) -> None:
     """A server that sends the key back whenever it can, and a client that logs all it may."""
     path = answers(tmp_path / "a.jsonl")
-    server.queue += [says(f"8 8\n{KEY}", model=KEY), fails(500, KEY), says(KEY), breaks_off, fails(400, KEY)]
+    server.queue += [
+        says(f"8 8\n{KEY}", model=KEY),
+        fails(500, KEY),
+        says(KEY),
+        breaks_off,
+        fails(400, KEY),
+    ]
     server.usual = fails(401, f"Incorrect key {KEY}")
-    ended = process("judge", path, "--model", "m", "--no-cap", "--concurrency", 1, OPENAI_LOG="debug")
+    ended = process(
+        "judge", path, "--model", "m", "--no-cap", "--concurrency", 1, OPENAI_LOG="debug"
+    )
     out, err = ended.communicate(timeout=60)
     assert ended.returncode == 2
     assert "access denied (401: Incorrect key ***)" in err
@@ -268,28 +337,37 @@ def test_the_key_is_in_no_file_and_in_nothing_that_is_shown(server: JudgeServer,
 
 
 def test_in_the_middle_of_a_job(cotbal: Any, server: JudgeServer, tmp_path: Path) -> None:
-    """`balance` stops after the probes, `judge` judges them, and the same `balance` goes on to weights."""
+    """`balance` stops after the probes, `judge` judges them, and the same `balance` goes on to
+    weights.
+    """
     recipe = write_mixture(tmp_path / "mixture", unbalanced=False)
     recipe.write_text(recipe.read_text().replace("  ocr:\n", "  ocr:\n    metric: judge\n"))
     server.usual = marks(lambda answer: 1 if "no idea" in answer else 8)
     stopped = cotbal("balance", recipe, *ON)
     assert stopped.code == 2
-    assert stopped.err.strip().splitlines()[-1] == (
-        "cotbal: runs/small: the runs are done and wait for scores (mini, full:ocr, full:vqa, full:count): "
-        "`cotbal judge runs/small` gives them, then the same command goes on"
+    assert (
+        stopped.err.strip().splitlines()[-1]
+        == "cotbal: runs/small: the runs are done and wait for scores (mini, full:ocr, full:vqa,"
+        " full:count): `cotbal judge runs/small` gives them, then the same command goes on"
     )
     assert cotbal("report", "runs/small").code == 0
     done = cotbal("judge", "runs/small", "--model", "m", "--no-cap", "--json")
     assert done.code == 0, done.err
     sets = json.loads(done.out)["sets"]
-    assert list(sets) == [f"probes/{run}, ocr, validation" for run in ("mini", "full-ocr", "full-vqa", "full-count")]
+    assert list(sets) == [
+        f"probes/{run}, ocr, validation" for run in ("mini", "full-ocr", "full-vqa", "full-count")
+    ]
     balanced = cotbal("balance", recipe, "--json", *ON)
     assert balanced.code == 0, balanced.err
     assert set(json.loads(balanced.out)["weights"]) == {"ocr", "vqa", "count"}
     root = tmp_path / "runs/small"
     rows = dict(line.split(",")[:2] for line in (root / "scores.csv").read_text().splitlines())
-    assert float(rows["full:ocr"]) == pytest.approx(sets["probes/full-ocr, ocr, validation"][0]["score"])
-    found = json.loads((root / "probes/full-ocr/scores/ocr.validation.json").read_text())["metrics"]["judge"]
+    assert float(rows["full:ocr"]) == pytest.approx(
+        sets["probes/full-ocr, ocr, validation"][0]["score"]
+    )
+    found = json.loads((root / "probes/full-ocr/scores/ocr.validation.json").read_text())[
+        "metrics"
+    ]["judge"]
     assert read_measured(found).linear.mean() == pytest.approx(found["score"])
     assert json.loads((root / "balance.json").read_text())["intervals"] is not None
     # An answer that several probes gave is judged once.
@@ -297,9 +375,13 @@ def test_in_the_middle_of_a_job(cotbal: Any, server: JudgeServer, tmp_path: Path
     assert asked == len(set(server.questions)) < 4 * 80
 
 
-def test_final_models_wait_for_the_judge_too(cotbal: Any, server: JudgeServer, tmp_path: Path) -> None:
+def test_final_models_wait_for_the_judge_too(
+    cotbal: Any, server: JudgeServer, tmp_path: Path
+) -> None:
     recipe = write_mixture(tmp_path / "mixture", unbalanced=False)
-    recipe.write_text(recipe.read_text().replace("  ocr:\n", "  ocr:\n    test_metrics: [exact_match, judge]\n"))
+    recipe.write_text(
+        recipe.read_text().replace("  ocr:\n", "  ocr:\n    test_metrics: [exact_match, judge]\n")
+    )
     server.usual = marks(lambda answer: 1 if "no idea" in answer else 8)
     options = (recipe, "--methods", "ew,cotbal", *ON)
     stopped = cotbal("compare", *options)
@@ -321,7 +403,10 @@ def test_final_models_wait_for_the_judge_too(cotbal: Any, server: JudgeServer, t
 def test_a_directory_without_anything_to_judge(cotbal: Any, tmp_path: Path) -> None:
     recipe = write_mixture(tmp_path / "mixture", unbalanced=False)
     missing = cotbal("judge", "runs/small", "--model", "m", "--no-cap")
-    assert "expected a run directory with a plan.json, or a file of answers; found neither" in missing.err
+    assert (
+        "expected a run directory with a plan.json, or a file of answers; found neither"
+        in missing.err
+    )
     assert cotbal("balance", recipe, *ON).code == 0
     ended = cotbal("judge", "runs/small", "--model", "m", "--no-cap")
     assert "found none, since no task of the recipe has the metric judge" in ended.err

@@ -47,20 +47,45 @@ for name, line in json.loads(sys.argv[1]).items():
 print(json.dumps(found))
 """
 VERBS = (
-    "init", "check", "plan", "balance", "train", "run", "weights", "status", "report", "export", "export olmix",
-    "import lmms-eval", "weights of lmms-eval", "import vlmevalkit", "weights of vlmevalkit",
-)  # fmt: skip
+    "init",
+    "check",
+    "plan",
+    "balance",
+    "train",
+    "run",
+    "weights",
+    "status",
+    "report",
+    "export",
+    "export olmix",
+    "import lmms-eval",
+    "weights of lmms-eval",
+    "import vlmevalkit",
+    "weights of vlmevalkit",
+)
 RECORDED = Path(__file__).parents[1] / "harnesses" / "recorded"
 LMMS = [
-    *(f"{run}={RECORDED}/lmms_eval/{model}" for run, model in (("mini", "EW"), ("full:ocr", "CoTBal"))),
-    f"full:science={RECORDED}/lmms_eval/CoTBal", "--task", "ocr=cotbal_textvqa:exact_match",
-    "--task", "science=cotbal_scienceqa",
-]  # fmt: skip
+    *(
+        f"{run}={RECORDED}/lmms_eval/{model}"
+        for run, model in (("mini", "EW"), ("full:ocr", "CoTBal"))
+    ),
+    f"full:science={RECORDED}/lmms_eval/CoTBal",
+    "--task",
+    "ocr=cotbal_textvqa:exact_match",
+    "--task",
+    "science=cotbal_scienceqa",
+]
 KIT = [
-    *(f"{run}={RECORDED}/vlmevalkit/{model}" for run, model in (("mini", "LLaVA-mini"), ("full:ocr", "LLaVA-EW"))),
-    f"full:vet={RECORDED}/vlmevalkit/LLaVA-EW", "--task", "ocr=TextVQA_VAL",
-    "--task", "vet=MMVet_gpt-4-turbo:Overall:acc",
-]  # fmt: skip
+    *(
+        f"{run}={RECORDED}/vlmevalkit/{model}"
+        for run, model in (("mini", "LLaVA-mini"), ("full:ocr", "LLaVA-EW"))
+    ),
+    f"full:vet={RECORDED}/vlmevalkit/LLaVA-EW",
+    "--task",
+    "ocr=TextVQA_VAL",
+    "--task",
+    "vet=MMVet_gpt-4-turbo:Overall:acc",
+]
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +114,9 @@ def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "weights of vlmevalkit": ["weights", "--scores", "kit.csv"],
     }
     argv = [sys.executable, "-c", WITHOUT_TORCH, json.dumps(lines)]
-    done = subprocess.run(argv, cwd=directory, env=environment(), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        argv, cwd=directory, env=environment(), capture_output=True, text=True, check=True
+    )
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
@@ -117,8 +144,10 @@ def test_weights_of_a_table_need_no_more_than_the_table(tmp_path: Path) -> None:
 
 
 def test_help_starts_quickly(tmp_path: Path) -> None:
-    """Against what any command line of these libraries costs, in CPU time: a slow or busy machine is no
-    fault. 0.18 s where it was first measured, a factor of two; one heavy import more would be a factor of three."""
+    """Against what any command line of these libraries costs, in CPU time: a slow or busy machine
+    is no fault. 0.18 s where it was first measured, a factor of two; one heavy import more would be
+    a factor of three.
+    """
     bare, ours = (
         [cpu_seconds([sys.executable, "-c", *code], tmp_path) for _ in range(3)]
         for code in (("import typer, rich.table, rich.markdown",), (COMMAND, "--help"))
@@ -151,8 +180,13 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
         "        pathlib.Path('closed').touch()\n"
     )
     argv = [sys.executable, "-c", COMMAND, "balance", str(recipe_path), "--on", "slow.executor"]
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
-    with subprocess.Popen(argv, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True) as process:
+    env = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]),
+    }
+    with subprocess.Popen(
+        argv, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True
+    ) as process:
         deadline = time.monotonic() + 30
         while not (tmp_path / "begun").exists():
             assert time.monotonic() < deadline
@@ -170,10 +204,12 @@ def test_a_full_disk_is_a_message_that_says_how_to_go_on(tmp_path: Path) -> None
     (tmp_path / "scores.csv").write_text(SCORES)
     argv = [sys.executable, "-c", COMMAND, "weights", "--scores", "scores.csv"]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(argv, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            argv, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.returncode == 2
-    assert done.stderr == (
-        "cotbal: No space left on device; make room, then the same command goes on: "
+    assert (
+        done.stderr == "cotbal: No space left on device; make room, then the same command goes on: "
         "cotbal weights --scores scores.csv\n"
     )
 
@@ -188,5 +224,7 @@ def test_a_command_that_is_not_on_the_path_is_named_by_the_way_to_it(tmp_path: P
     argv = ["bin/cotbal", "weights", "--scores", "scores.csv"]
     with Path("/dev/full").open("w") as full:
         env = {**os.environ, "PATH": "/usr/bin:/bin"}
-        done = subprocess.run(argv, cwd=tmp_path, env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            argv, cwd=tmp_path, env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert done.stderr.endswith("goes on: bin/cotbal weights --scores scores.csv\n")

@@ -1,4 +1,6 @@
-"""`cotbal submission`: a trained model answers VQAv2 test-dev; nothing is answered twice, nothing is mixed up."""
+"""`cotbal submission`: a trained model answers VQAv2 test-dev; nothing is answered twice, nothing
+is mixed up.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Setup:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Setup:
-    """A run directory whose final model is an untrained one, the questions and one picture; not to be changed."""
+    """A run directory whose final model is an untrained one, the questions and one picture; not to
+    be changed.
+    """
     root = tmp_path_factory.mktemp("submission")
     tiny_vlm.mixture(root / "runs", {"VQAv2": 1}, train=4, answers=2)
     shutil.copytree(root / "runs/base", root / "runs/final/fixed/checkpoint")
@@ -65,7 +69,9 @@ def test_answers_become_the_file_for_the_server(setup: Setup, cotbal: Command) -
     assert sent[1]["answer"] == ""
 
 
-def test_a_stopped_command_goes_on_where_it_was(setup: Setup, cotbal: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_command_goes_on_where_it_was(
+    setup: Setup, cotbal: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cotbal.pipeline.submission.PIECE", 1)
     pieces = setup.directory / "generations"
     pieces.mkdir(parents=True)
@@ -79,7 +85,9 @@ def test_a_stopped_command_goes_on_where_it_was(setup: Setup, cotbal: Command, m
     assert {"question_id": 9001, "answer": "2 cats"} in json.loads(Path(file["file"]).read_text())
 
 
-def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(setup: Setup, cotbal: Command) -> None:
+def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(
+    setup: Setup, cotbal: Command
+) -> None:
     weights = setup.run / "checkpoint/model.safetensors"
     whole = weights.read_bytes()
     weights.write_bytes(whole[:100])
@@ -93,7 +101,9 @@ def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(setup: Setup, cot
     assert not (setup.directory / "failure.json").exists()
 
 
-def test_answers_of_another_model_are_not_passed_off_as_its_own(setup: Setup, cotbal: Command) -> None:
+def test_answers_of_another_model_are_not_passed_off_as_its_own(
+    setup: Setup, cotbal: Command
+) -> None:
     arguments = ("submission", setup.run, "--raw", setup.raw, "--on", "inline")
     assert cotbal(*arguments).code == 0
     shutil.rmtree(setup.run / "checkpoint")
@@ -159,7 +169,9 @@ def test_answers_of_another_model_are_called_back_before_they_move(
     assert queue.read_text() == "{}"
 
 
-def test_unknown_keys_of_questions_are_refused_or_ignored_as_the_user_says(setup: Setup, cotbal: Command) -> None:
+def test_unknown_keys_of_questions_are_refused_or_ignored_as_the_user_says(
+    setup: Setup, cotbal: Command
+) -> None:
     for file in setup.raw.rglob("*_questions.json"):
         content = json.loads(file.read_text())
         content["questions"][0]["source"] = "v2"

@@ -18,7 +18,9 @@ SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
 ON = ("--on", EXECUTOR)
 
 
-def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(cotbal: object, tmp_path: Path) -> None:
+def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(
+    cotbal: object, tmp_path: Path
+) -> None:
     from cotbal.recipe import load_recipe
 
     ended = cotbal("init")  # type: ignore[operator]
@@ -40,7 +42,12 @@ def test_version(cotbal: object) -> None:
 
 def helps(node: Any, *verbs: str) -> Iterator[tuple[tuple[str, ...], str]]:
     """Every verb, and all that its page says of its parameters as they stand in the source."""
-    yield verbs, " ".join(str(parameter.help) for parameter in node.params if getattr(parameter, "help", None))
+    yield (
+        verbs,
+        " ".join(
+            str(parameter.help) for parameter in node.params if getattr(parameter, "help", None)
+        ),
+    )
     for name, inner in getattr(node, "commands", {}).items():
         yield from helps(inner, *verbs, name)
 
@@ -49,8 +56,12 @@ HELPS = {verbs: text for verbs, text in helps(typer.main.get_command(app)) if "<
 
 
 @pytest.mark.parametrize("verbs", HELPS, ids=" ".join)
-def test_a_help_page_shows_what_stands_in_angles(cotbal: object, monkeypatch: Any, verbs: tuple[str, ...]) -> None:
-    monkeypatch.setenv("COLUMNS", "400")  # Markdown takes <task> for HTML and leaves it out, if not in backquotes
+def test_a_help_page_shows_what_stands_in_angles(
+    cotbal: object, monkeypatch: Any, verbs: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv(
+        "COLUMNS", "400"
+    )  # Markdown takes <task> for HTML and leaves it out, if not in backquotes
     shown = cotbal(*verbs, "--help").out  # type: ignore[operator]
     for word in re.findall(r"\S*<[^>]*>\S*", HELPS[verbs].replace("`", "")):
         assert word in shown
@@ -81,7 +92,13 @@ def test_plan(cotbal: object, recipe_path: Path) -> None:
     ended = cotbal("plan", recipe_path, "portions.mini=1/4", "--json", "--weighting", "equal")  # type: ignore[operator]
     assert ended.code == 0
     found = json.loads(ended.out)
-    assert [r["name"] for r in found["runs"]] == ["mini", "full:ocr", "full:vqa", "full:count", "equal"]
+    assert [r["name"] for r in found["runs"]] == [
+        "mini",
+        "full:ocr",
+        "full:vqa",
+        "full:count",
+        "equal",
+    ]
     assert found["probe_share"] == pytest.approx((1 + 3 / 4) * 3 / 4)
     assert any("minis under 1000" in line for line in found["warnings"])
     assert "x the final run" in cotbal("plan", recipe_path).out  # type: ignore[operator]
@@ -131,7 +148,9 @@ def test_run(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
     assert (tmp_path / "here" / "final" / "equal" / "outcome.json").exists()
 
 
-def test_a_place_that_takes_no_files_is_told_in_one_sentence(cotbal: object, tmp_path: Path) -> None:
+def test_a_place_that_takes_no_files_is_told_in_one_sentence(
+    cotbal: object, tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "scores.csv").write_text(SCORES)
     for out in ("file", "file/below"):
@@ -142,7 +161,9 @@ def test_a_place_that_takes_no_files_is_told_in_one_sentence(cotbal: object, tmp
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_a_full_disk_leaves_no_half_file(cotbal: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_no_half_file(
+    cotbal: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -159,18 +180,25 @@ def test_a_full_disk_leaves_no_half_file(cotbal: object, tmp_path: Path, monkeyp
     assert cotbal("weights", "--scores", table, "--out", "report").code == 0
 
 
-def test_a_failed_run_says_how_to_resume(cotbal: object, recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_run_says_how_to_resume(
+    cotbal: object, recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "full:vqa")
     ended = cotbal("balance", recipe_path, "balance.temperature=0.7", *ON)  # type: ignore[operator]
     assert ended.code == 2
     assert "1 of 4 runs failed; the others are kept" in ended.err
     assert "RuntimeError: out of frogs" in ended.err
-    assert f"Resume with: cotbal balance {recipe_path} balance.temperature=0.7 --on {EXECUTOR}" in ended.err
+    assert (
+        f"Resume with: cotbal balance {recipe_path} balance.temperature=0.7 --on {EXECUTOR}"
+        in ended.err
+    )
     monkeypatch.delenv("COTBAL_FAKE_FAIL")
     assert cotbal("balance", recipe_path, "balance.temperature=0.7", *ON).code == 0  # type: ignore[operator]
 
 
-def test_a_changed_recipe_is_refused_until_asked_for(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
+def test_a_changed_recipe_is_refused_until_asked_for(
+    cotbal: object, recipe_path: Path, tmp_path: Path
+) -> None:
     assert cotbal("balance", recipe_path, *ON).code == 0  # type: ignore[operator]
     refused = cotbal("balance", recipe_path, "optimization.epochs=2", *ON)  # type: ignore[operator]
     assert refused.code == 2
@@ -199,7 +227,20 @@ def test_weights_from_a_table(cotbal: object, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    ["init", "check", "plan", "balance", "train", "run", "curve", "weights", "status", "cancel", "report", "demo"],
+    [
+        "init",
+        "check",
+        "plan",
+        "balance",
+        "train",
+        "run",
+        "curve",
+        "weights",
+        "status",
+        "cancel",
+        "report",
+        "demo",
+    ],
 )
 def test_every_verb_explains_itself(cotbal: object, verb: str) -> None:
     ended = cotbal(verb, "--help")  # type: ignore[operator]
@@ -214,7 +255,9 @@ def test_without_arguments_it_helps(cotbal: object) -> None:
     assert "cotbal demo" in " ".join((ended.out + ended.err).split())
 
 
-def test_a_table_gets_a_report_but_never_in_the_directory_of_a_recipe(cotbal: object, tmp_path: Path) -> None:
+def test_a_table_gets_a_report_but_never_in_the_directory_of_a_recipe(
+    cotbal: object, tmp_path: Path
+) -> None:
     table = tmp_path / "scores.csv"
     table.write_text("run,a,b\nmini,0.2,0.3\nfull:a,0.6,0.4\nfull:b,0.3,0.8\n")
     out = tmp_path / "weighed"
@@ -245,7 +288,9 @@ def test_overall_from_any_table(cotbal: object, tmp_path: Path) -> None:
     assert "-16.67" in shown
 
 
-SIMPLE = "run,a,b\nbase,0.1,0.2\nsolo:a,0.6,0.3\nsolo:b,0.2,0.8\nsolo-mini:a,0.3,\nsolo-mini:b,,0.6\n"
+SIMPLE = (
+    "run,a,b\nbase,0.1,0.2\nsolo:a,0.6,0.3\nsolo:b,0.2,0.8\nsolo-mini:a,0.3,\nsolo-mini:b,,0.6\n"
+)
 
 
 def test_weights_of_the_simple_form_and_of_several_seeds(cotbal: object, tmp_path: Path) -> None:
@@ -261,7 +306,16 @@ def test_weights_of_the_simple_form_and_of_several_seeds(cotbal: object, tmp_pat
 
 
 def test_compare_and_ablate(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
-    arguments = ("compare", recipe_path, "--methods", "stl,ew,cotbal", "--seeds", "0,1", "--out", "run")
+    arguments = (
+        "compare",
+        recipe_path,
+        "--methods",
+        "stl,ew,cotbal",
+        "--seeds",
+        "0,1",
+        "--out",
+        "run",
+    )
     planned = cotbal(*arguments, "--dry-run")  # type: ignore[operator]
     assert planned.code == 0
     assert "solo:ocr, seed 1" in planned.out
@@ -273,7 +327,9 @@ def test_compare_and_ablate(cotbal: object, recipe_path: Path, tmp_path: Path) -
     assert "seeds: 0, 1" in ended.out
     table = cotbal("overall", "--results", "run/comparison/results.csv", "--json")  # type: ignore[operator]
     assert set(json.loads(table.out)["methods"]) == {"STL", "EW", "CoTBal"}
-    ended = cotbal("ablate", recipe_path, "--temperatures", "1", "--no-precise", "--out", "run", *ON)  # type: ignore[operator]
+    ended = cotbal(
+        "ablate", recipe_path, "--temperatures", "1", "--no-precise", "--out", "run", *ON
+    )  # type: ignore[operator]
     assert ended.code == 0, ended.err
     assert "CoTBal (temperature 1)" in ended.out
     states = json.loads(cotbal("status", "run", "--json").out)  # type: ignore[operator]
@@ -296,7 +352,10 @@ def test_agree(cotbal: object, recipe_path: Path) -> None:
     assert found["units"] == ["ocr", "vqa", "count"]
     assert -1 <= found["correlation"][1] <= found["correlation"][0] <= found["correlation"][2] <= 1
     same = cotbal("agree", "full", "full")  # type: ignore[operator]
-    assert "rank correlation 1.00 [1.00, 1.00], largest difference 0.00 [0.00, 0.00], 3 units" in same.out
+    assert (
+        "rank correlation 1.00 [1.00, 1.00], largest difference 0.00 [0.00, 0.00], 3 units"
+        in same.out
+    )
     assert cotbal("agree", "full", "nowhere").code == 2  # type: ignore[operator]
     grouped = ("tasks.ocr.group=reading", "tasks.vqa.group=reading")
     assert cotbal("balance", recipe_path, *grouped, "--out", "grouped", *ON).code == 0  # type: ignore[operator]
@@ -306,7 +365,17 @@ def test_agree(cotbal: object, recipe_path: Path) -> None:
 
 
 def test_curve(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
-    arguments = ("curve", recipe_path, "--amounts", "1,0.5,1/8", "--alone", "--seeds", "0,1", "--out", "run")
+    arguments = (
+        "curve",
+        recipe_path,
+        "--amounts",
+        "1,0.5,1/8",
+        "--alone",
+        "--seeds",
+        "0,1",
+        "--out",
+        "run",
+    )
     dry = cotbal(*arguments, "--dry-run")  # type: ignore[operator]
     assert dry.code == 0
     assert "alone:ocr:1/8, seed 1" in dry.out
@@ -314,11 +383,19 @@ def test_curve(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     ended = cotbal(*arguments, *ON)  # type: ignore[operator]
     assert ended.code == 0, ended.err
-    for words in ("1/8", "ocr, alone", "of the score that all of it reaches", "seeds: 0, 1", "Report: run/report"):
+    for words in (
+        "1/8",
+        "ocr, alone",
+        "of the score that all of it reaches",
+        "seeds: 0, 1",
+        "Report: run/report",
+    ):
         assert words in ended.out
     states = json.loads(cotbal("status", "run", "--json").out)  # type: ignore[operator]
     assert {(state["kind"], state["state"]) for state in states} == {("curve", "done")}
-    assert "test" not in {path.name.split(".")[1] for path in (tmp_path / "run").rglob("generations/*")}
+    assert "test" not in {
+        path.name.split(".")[1] for path in (tmp_path / "run").rglob("generations/*")
+    }
     reported = (tmp_path / "run" / "report" / "index.html").read_text()
     assert cotbal("report", "run").code == 0  # type: ignore[operator]
     assert (tmp_path / "run" / "report" / "index.html").read_text() == reported
@@ -335,8 +412,17 @@ def test_suggest_mini(cotbal: object, recipe_path: Path, tmp_path: Path) -> None
     assert "cotbal train RECIPE --weighting equal" in refused.err
     for step in range(1, 41):  # ocr bends at an eighth of its data, vqa at a quarter, count never
         at = step / 40
-        losses = {"ocr": 1 + 16 * max(0, 0.125 - at), "vqa": 2 + 4 * max(0, 0.25 - at), "count": 1 + at}
-        line = {"step": step, "epoch": at, "task_losses": losses, "task_tokens": dict.fromkeys(losses, 5)}
+        losses = {
+            "ocr": 1 + 16 * max(0, 0.125 - at),
+            "vqa": 2 + 4 * max(0, 0.25 - at),
+            "count": 1 + at,
+        }
+        line = {
+            "step": step,
+            "epoch": at,
+            "task_losses": losses,
+            "task_tokens": dict.fromkeys(losses, 5),
+        }
         append_jsonl(RunDir(tmp_path / "run").final("equal").training, line)
     found = json.loads(cotbal(*arguments, "--json").out)["mini"]  # type: ignore[operator]
     assert found["bends"] == pytest.approx({"ocr": 0.125, "vqa": 0.25}, abs=0.03)

@@ -1,4 +1,6 @@
-"""Lets the tests of this directory import `record_rows`: pytest's importlib mode adds no directory by itself."""
+"""Lets the tests of this directory import `record_rows`: pytest's importlib mode adds no directory
+by itself.
+"""
 
 from __future__ import annotations
 

@@ -12,13 +12,20 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 
-def llava(identity: str | None = "a", question: str = "<image>\nWhat?", answer: Any = "a frog", **more: Any) -> Any:
+def llava(
+    identity: str | None = "a",
+    question: str = "<image>\nWhat?",
+    answer: Any = "a frog",
+    **more: Any,
+) -> Any:
     row: dict[str, Any] = {"image": "a.png", "conversations": talk(question, answer), **more}
     return row if identity is None else {"id": identity, **row}
 
 
 def talk(*texts: Any) -> list[dict[str, Any]]:
-    return [{"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)]
+    return [
+        {"from": ("human", "gpt")[place % 2], "value": text} for place, text in enumerate(texts)
+    ]
 
 
 def write(path: Path, rows: Iterable[Any]) -> Path:

@@ -14,7 +14,9 @@ from cotbal.errors import CotbalError
 TOKENIZER = SimpleNamespace(
     eos_token="</s>",
     special_tokens_map={"eos_token": "</s>", "bos_token": "<s>"},
-    added_tokens_decoder={i: AddedToken(text, special=True) for i, text in enumerate(("<s>", "</s>", "<end>"))},
+    added_tokens_decoder={
+        i: AddedToken(text, special=True) for i, text in enumerate(("<s>", "</s>", "<end>"))
+    },
 )
 TURNS = (
     Turn("user", "<image>\nWhat is it?"),
@@ -27,9 +29,13 @@ BODY = (
     "{% else %}{{ part['text'] }}{% endif %}{% endfor %}"
 )
 MARKED = (
-    "{% for m in messages %}{% if m['role'] == 'user' %}USER: " + BODY + " {% else %}ASSISTANT: {% generation %}"
-    + BODY + "{% endgeneration %}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT: {% endif %}"
-)  # fmt: skip
+    "{% for m in messages %}{% if m['role'] == 'user' %}USER: "
+    + BODY
+    + " {% else %}ASSISTANT: {% generation %}"
+    + BODY
+    + "{% endgeneration %}</s>{% endif %}{% endfor %}{% if add_generation_prompt %}ASSISTANT: {%"
+    " endif %}"
+)
 PLAIN = MARKED.replace("{% generation %}", "").replace("{% endgeneration %}", "")
 NO_END = PLAIN.replace("</s>", " ")
 
@@ -42,18 +48,23 @@ def learnt(template: str) -> list[str]:
 @pytest.mark.parametrize("template", [MARKED, PLAIN], ids=["marked", "plain"])
 def test_spans_are_the_answers_and_their_end(template: str) -> None:
     assert learnt(template) == ["A dog.</s>", "Left.</s>"]
-    assert render(messages(TURNS), template, TOKENIZER, Frame(0, "</s>")).text == (
-        "USER: <image>\nWhat is it? ASSISTANT: A dog.</s>USER: Where? ASSISTANT: Left.</s>"
+    assert (
+        render(messages(TURNS), template, TOKENIZER, Frame(0, "</s>")).text
+        == "USER: <image>\nWhat is it? ASSISTANT: A dog.</s>USER: Where? ASSISTANT: Left.</s>"
     )
 
 
 def test_a_template_without_end_of_turn_gets_one() -> None:
-    """LLaVA-1.5's own template ends turns with a space; without an end the model would never learn to stop."""
+    """LLaVA-1.5's own template ends turns with a space; without an end the model would never learn
+    to stop.
+    """
     assert learnt(NO_END) == ["A dog. </s>", "Left. </s>"]
 
 
 def test_a_turn_ends_with_the_token_that_the_template_writes() -> None:
-    """Gemma's turns end with another token than its tokenizer's end; what follows it is never learnt."""
+    """Gemma's turns end with another token than its tokenizer's end; what follows it is never
+    learnt.
+    """
     own_end = PLAIN.replace("</s>", "<end>\n")
     assert frame(own_end, TOKENIZER) == Frame(0, "<end>")
     assert learnt(own_end) == ["A dog.<end>", "Left.<end>"]
@@ -61,7 +72,9 @@ def test_a_turn_ends_with_the_token_that_the_template_writes() -> None:
 
 
 def test_white_space_that_the_prompt_leaves_out_is_learnt() -> None:
-    """LLaVA-1.5's prompt ends before the space that leads to the answer, and its marks begin behind it."""
+    """LLaVA-1.5's prompt ends before the space that leads to the answer, and its marks begin behind
+    it.
+    """
     short_prompt = MARKED.replace("%}ASSISTANT: {% endif", "%}ASSISTANT:{% endif")
     assert frame(short_prompt, TOKENIZER) == Frame(1, "</s>")
     assert learnt(short_prompt) == [" A dog.</s>", " Left.</s>"]
@@ -75,7 +88,9 @@ def test_a_turn_without_any_end_is_refused() -> None:
 
 def test_the_prompt_is_a_prefix_of_what_was_trained() -> None:
     prompt = render_prompt(messages(TURNS[:1]), PLAIN, TOKENIZER)
-    assert render(messages(TURNS), PLAIN, TOKENIZER, Frame(0, "</s>")).text.startswith(prompt + "A dog.")
+    assert render(messages(TURNS), PLAIN, TOKENIZER, Frame(0, "</s>")).text.startswith(
+        prompt + "A dog."
+    )
 
 
 def test_the_instruction_stands_on_the_first_question_only() -> None:
@@ -91,7 +106,9 @@ def test_a_template_that_rewrites_the_past_is_refused() -> None:
 
 
 def test_parts_keep_text_and_pictures_in_order() -> None:
-    found = messages((Turn("user", "Compare <image> and\n<image>\nplease"), Turn("assistant", "Same.")))
+    found = messages(
+        (Turn("user", "Compare <image> and\n<image>\nplease"), Turn("assistant", "Same."))
+    )
     assert found[0]["content"] == [
         {"type": "text", "text": "Compare "},
         {"type": "image"},

@@ -16,7 +16,10 @@ from cotbal.recipe import Recipe, load_recipe
 
 
 def rows(split: str, n: int = 3) -> list[dict[str, Any]]:
-    return [llava(f"{split}{i}", f"<image>\nWhat is {split} {i}?", image=f"{split}.png", task="vqa") for i in range(n)]
+    return [
+        llava(f"{split}{i}", f"<image>\nWhat is {split} {i}?", image=f"{split}.png", task="vqa")
+        for i in range(n)
+    ]
 
 
 class Lab:
@@ -24,7 +27,11 @@ class Lab:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.settings: dict[str, Any] = {"name": "lab", "images": "images", "portions": {"mini": "99/100"}}
+        self.settings: dict[str, Any] = {
+            "name": "lab",
+            "images": "images",
+            "portions": {"mini": "99/100"},
+        }
         self.task: dict[str, Any] = {"metric": "exact_match"}
         self.tasks = {"vqa": self.task}
         for split in ("train", "validation", "test"):
@@ -50,7 +57,10 @@ def lab(tmp_path: Path) -> Lab:
 
 
 def test_sizes_of_a_sound_mixture(lab: Lab) -> None:
-    train = [*rows("train", 1100), llava("t", conversations=talk("<image>\nA?", "four", "B?", "five"), image="x.png")]
+    train = [
+        *rows("train", 1100),
+        llava("t", conversations=talk("<image>\nA?", "four", "B?", "five"), image="x.png"),
+    ]
     lab.write("train", train)
     picture(lab.root / "images" / "x.png")
     report = lab.check(count_tokens=lambda record: 2 * len(record.references))
@@ -59,7 +69,13 @@ def test_sizes_of_a_sound_mixture(lab: Lab) -> None:
     assert [size.split for size in report.tasks] == ["train", "validation", "test"]
     size = report.tasks[0]
     assert (size.task, size.file) == ("vqa", str(lab.root / "train.jsonl"))
-    assert (size.records, size.turns, size.pictures, size.found, size.mini) == (1101, 1102, 2, 2, 1089)
+    assert (size.records, size.turns, size.pictures, size.found, size.mini) == (
+        1101,
+        1102,
+        2,
+        2,
+        1089,
+    )
     assert size.answer_characters == 1100 * len("a frog") + 8
     assert size.valid_tokens == 2202
     assert report.tasks[1].mini is None
@@ -78,7 +94,9 @@ def test_every_fault_is_listed_at_once(lab: Lab) -> None:
     train[7]["id"] = "train0"
     path = lab.write("train", train)
     path.write_text(path.read_text() + "{broken\n")
-    lab.write("validation", [llava(conversations=talk("<image>", "b", "c", "d"), image="validation.png")])
+    lab.write(
+        "validation", [llava(conversations=talk("<image>", "b", "c", "d"), image="validation.png")]
+    )
     lab.task["test"] = "nowhere.jsonl"
     lab.task["test_metrics"] = ["exact_match", "bleurt"]
     report = lab.check()
@@ -105,16 +123,25 @@ def test_references_that_a_metric_cannot_score_are_faults(lab: Lab) -> None:
     """Of the splits that it scores: the test split has a metric of its own."""
     lab.task |= {"metric": "multiple_choice", "test_metrics": ["exact_match", "vqa_soft"]}
     answers = [["A"], ["frog", "B"], ["frog"], ["(C) toad"]]
-    lab.write("validation", [llava(f"v{i}", answer=a, image="validation.png") for i, a in enumerate(answers)])
-    lab.write("test", [llava("t0", answer=["frog"] * 10, image="test.png"), llava("t1", image="test.png")])
+    lab.write(
+        "validation",
+        [llava(f"v{i}", answer=a, image="validation.png") for i, a in enumerate(answers)],
+    )
+    lab.write(
+        "test", [llava("t0", answer=["frog"] * 10, image="test.png"), llava("t1", image="test.png")]
+    )
     found = [(Path(fault.file).name, fault.number, fault.message) for fault in lab.check().faults]
     assert found == [
         ("validation.jsonl", 3, "multiple_choice: expected the letter of an option; found 'frog'"),
         (
-            "test.jsonl", 2,
-            "vqa_soft: expected the answers of ten people, four at least; found 1; use exact_match for one answer",
+            "test.jsonl",
+            2,
+            (
+                "vqa_soft: expected the answers of ten people, four at least; found 1; use"
+                " exact_match for one answer"
+            ),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def test_faults_are_found_again_the_second_time(lab: Lab) -> None:
@@ -131,12 +158,20 @@ def test_without_decoding_only_missing_pictures_are_faults(lab: Lab) -> None:
 
 def test_dropped_records_are_counted_and_named(lab: Lab) -> None:
     lab.settings["on_missing_image"] = "drop"
-    lab.write("train", [*rows("train", 1200), llava("x", image="gone.png"), llava("y", image="gone.png")])
+    lab.write(
+        "train", [*rows("train", 1200), llava("x", image="gone.png"), llava("y", image="gone.png")]
+    )
     report = lab.check()
     assert report.faults == ()
     gone = f"missing picture {lab.root / 'images' / 'gone.png'}"
-    assert list(report.warnings) == [f"dropped: {lab.root / 'train.jsonl'}, record {i}: {gone}" for i in (1201, 1202)]
-    assert (report.tasks[0].records, report.tasks[0].dropped, report.tasks[0].mini) == (1202, 2, 1188)
+    assert list(report.warnings) == [
+        f"dropped: {lab.root / 'train.jsonl'}, record {i}: {gone}" for i in (1201, 1202)
+    ]
+    assert (report.tasks[0].records, report.tasks[0].dropped, report.tasks[0].mini) == (
+        1202,
+        2,
+        1188,
+    )
 
 
 def test_leaks_between_splits(lab: Lab) -> None:
@@ -148,23 +183,34 @@ def test_leaks_between_splits(lab: Lab) -> None:
     tested[2]["id"] = "train7"
     lab.write("test", tested)
     assert list(lab.check().warnings) == [
-        "task vqa: 1 records of validation have the pictures and question of a record of train; "
-        f"the first is {lab.root / 'validation.jsonl'}, record 2",
-        "task vqa: 1 records of test have the id of a record of train; "
-        f"the first is {lab.root / 'test.jsonl'}, record 3",
+        (
+            "task vqa: 1 records of validation have the pictures and question of a record of"
+            f" train; the first is {lab.root / 'validation.jsonl'}, record 2"
+        ),
+        (
+            "task vqa: 1 records of test have the id of a record of train; "
+            f"the first is {lab.root / 'test.jsonl'}, record 3"
+        ),
     ]
 
 
 def test_a_later_turn_leaks_too(lab: Lab) -> None:
-    lab.write("train", [llava("m", conversations=talk("<image>\nA?", "a", "What?", "b"), image="same.png")] * 1)
+    lab.write(
+        "train",
+        [llava("m", conversations=talk("<image>\nA?", "a", "What?", "b"), image="same.png")] * 1,
+    )
     lab.write("validation", [llava("v", "<image>\nWhat?", image="same.png")])
     picture(lab.root / "images" / "same.png")
-    assert any("pictures and question of a record of train" in warning for warning in lab.check().warnings)
+    assert any(
+        "pictures and question of a record of train" in warning for warning in lab.check().warnings
+    )
 
 
 def test_made_up_ids_are_no_leak(lab: Lab) -> None:
     for split in ("train", "validation"):
-        without = [{key: value for key, value in row.items() if key != "id"} for row in rows(split, 1100)]
+        without = [
+            {key: value for key, value in row.items() if key != "id"} for row in rows(split, 1100)
+        ]
         lab.write(split, without, f"{split}/vqa.jsonl")
     assert lab.check().warnings == ()
 
@@ -178,7 +224,9 @@ def test_a_small_mini_portion_is_warned_of(lab: Lab) -> None:
     assert "set portions.mini to 1/3 or more for this task" in warning
 
 
-def test_a_task_too_small_for_the_advised_mini_is_not_told_to_make_all_of_it_the_mini(lab: Lab) -> None:
+def test_a_task_too_small_for_the_advised_mini_is_not_told_to_make_all_of_it_the_mini(
+    lab: Lab,
+) -> None:
     lab.write("train", rows("train", 97))
     (warning,) = lab.check().warnings
     assert "its mini portion has 96 records (99/100 of 97)" in warning
@@ -198,9 +246,13 @@ def test_an_unbalanced_task_needs_no_mini_but_is_not_measured(lab: Lab) -> None:
     lab.task.update(balanced=False)
     del lab.task["validation"]
     for name in ("train", "validation", "test"):
-        untitled = [{key: value for key, value in row.items() if key != "task"} for row in rows(name, 1100)]
+        untitled = [
+            {key: value for key, value in row.items() if key != "task"} for row in rows(name, 1100)
+        ]
         write(lab.root / f"{name}.jsonl", untitled)
-    assert list(lab.check().warnings) == ["task vqa: no validation set; it can be trained, but not measured"]
+    assert list(lab.check().warnings) == [
+        "task vqa: no validation set; it can be trained, but not measured"
+    ]
 
 
 def test_progress_reaches_its_end(lab: Lab) -> None:
@@ -222,7 +274,9 @@ def test_what_check_passes_can_be_opened_and_the_rest_cannot(lab: Lab) -> None:
     """The two must judge alike, or a checked recipe would fail after hours."""
     cache = lab.root / "cache"
     assert lab.check().faults == ()
-    assert isinstance(open_records(lab.root / "validation.jsonl", cache, evaluation=True)[0], Record)
+    assert isinstance(
+        open_records(lab.root / "validation.jsonl", cache, evaluation=True)[0], Record
+    )
     lab.write("validation", [llava(answer="")])
     assert lab.check().faults
     with pytest.raises(DataError):

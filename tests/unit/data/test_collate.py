@@ -1,4 +1,6 @@
-"""Batches for a real processor: labels on the assistant's words alone, whatever the layout of the row."""
+"""Batches for a real processor: labels on the assistant's words alone, whatever the layout of the
+row.
+"""
 
 from __future__ import annotations
 
@@ -37,21 +39,33 @@ PICTURE = row("<image>\nWhich color has the bar?", "blue", images=("a.png",))
 TEXT = row("What is a drum?", "a big drum")
 TURNS = row("<image>\nWhat is left?", "drum", "What is right?", "tree", images=("a.png",))
 TWO = row("<image>\n<image>\nWhat is left?", "a big tree", images=("a.png", "b.png"))
-LATE = row("<image>\nWhat is left?", "drum", "<image>\nWhat is right?", "a big tree", images=("a.png", "b.png"))
+LATE = row(
+    "<image>\nWhat is left?",
+    "drum",
+    "<image>\nWhat is right?",
+    "a big tree",
+    images=("a.png", "b.png"),
+)
 
 
 def learnt(collator: Collator, rows: list[Row]) -> list[str]:
     batch = collator.training(rows)
     tokenizer = collator.tokenizer
-    return [tokenizer.decode(labels[labels != IGNORED]).replace(" ", "") for labels in batch["labels"]]
+    return [
+        tokenizer.decode(labels[labels != IGNORED]).replace(" ", "") for labels in batch["labels"]
+    ]
 
 
 def test_only_answers_and_their_ends_carry_loss(collator: Collator) -> None:
     found = learnt(collator, [PICTURE, TEXT, TURNS, TWO, LATE])
     end = collator.tokenizer.eos_token
     assert found == [
-        f"blue{end}", f"abigdrum{end}", f"drum{end}tree{end}", f"abigtree{end}", f"drum{end}abigtree{end}",
-    ]  # fmt: skip
+        f"blue{end}",
+        f"abigdrum{end}",
+        f"drum{end}tree{end}",
+        f"abigtree{end}",
+        f"drum{end}abigtree{end}",
+    ]
 
 
 def test_labels_are_the_tokens_at_their_own_places(collator: Collator) -> None:
@@ -63,13 +77,17 @@ def test_labels_are_the_tokens_at_their_own_places(collator: Collator) -> None:
 
 
 def test_answers_are_found_between_pictures() -> None:
-    """7 is the placeholder, 8 and 9 the picture; a processor may put a token first and change what is next to it."""
+    """7 is the placeholder, 8 and 9 the picture; a processor may put a token first and change what
+    is next to it.
+    """
     plain, ranges = [1, 7, 2, 3, 4, 7, 5, 3, 4], [(3, 5), (7, 9)]
     whole = [1, 8, 9, 8, 2, 3, 4, 8, 9, 5, 3, 4]
     assert aligned(plain, ranges, whole, 7) == [(5, 7), (10, 12)]
     assert aligned(plain, ranges, [6, *whole], 7) == [(6, 8), (11, 13)]
     assert aligned(plain, ranges, [1, 8, 9, 8, 6, 3, 4, 8, 9, 6, 3, 4], 7) == [(5, 7), (10, 12)]
-    assert aligned(plain, ranges, [1, 8, 9, 8, 2, 3, 4, 8, 9, 5, 3, 6], 7) == [(5, 7)], "the last answer is not there"
+    assert aligned(plain, ranges, [1, 8, 9, 8, 2, 3, 4, 8, 9, 5, 3, 6], 7) == [(5, 7)], (
+        "the last answer is not there"
+    )
 
 
 def test_a_batch_without_pictures(collator: Collator) -> None:
@@ -94,7 +112,12 @@ def test_prompts_are_padded_on_the_left_and_end_where_the_answer_starts(collator
 
 def test_the_instruction_reaches_the_prompt(collator: Collator) -> None:
     plain = collator.prompts([PICTURE])["input_ids"].shape[1]
-    told = row("<image>\nWhich color has the bar?", "blue", images=("a.png",), instruction="Answer with one word.")
+    told = row(
+        "<image>\nWhich color has the bar?",
+        "blue",
+        images=("a.png",),
+        instruction="Answer with one word.",
+    )
     assert collator.prompts([told])["input_ids"].shape[1] > plain
 
 
@@ -126,13 +149,21 @@ def test_a_checkpoint_without_chat_template_is_refused(images: Path) -> None:
 @pytest.mark.parametrize(
     ("template", "said"),
     [
-        ("{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}", "cannot write a question"),
+        (
+            "{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}",
+            "cannot write a question",
+        ),
         ("{% for m in messages %}{{ raise_exception('no pictures') }}{% endfor %}", "no pictures"),
-        ("{% for m in messages %}{{ m['content'][1]['text'] }}{% endfor %}", "should write <image> once"),
+        (
+            "{% for m in messages %}{{ m['content'][1]['text'] }}{% endfor %}",
+            "should write <image> once",
+        ),
     ],
     ids=["text alone", "refuses", "leaves the picture out"],
 )
-def test_a_template_that_cannot_write_pictures_is_refused(images: Path, template: str, said: str) -> None:
+def test_a_template_that_cannot_write_pictures_is_refused(
+    images: Path, template: str, said: str
+) -> None:
     processor = AutoProcessor.from_pretrained(BASE)
     processor.chat_template = template
     with pytest.raises(DataError, match=said):

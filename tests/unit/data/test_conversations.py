@@ -30,7 +30,10 @@ def faults(raw: Any, evaluation: bool = False) -> list[str]:
 
 def parts(*content: Any, **columns: Any) -> dict[str, Any]:
     return {
-        "messages": [{"role": "user", "content": list(content)}, {"role": "assistant", "content": "yes"}],
+        "messages": [
+            {"role": "user", "content": list(content)},
+            {"role": "assistant", "content": "yes"},
+        ],
         **columns,
     }
 
@@ -42,13 +45,22 @@ def text_of(raw: Any) -> str:
 def test_llava_row() -> None:
     record = read(llava("a", task="vqa"))
     assert record == Record(
-        "a", "vqa", ("a.png",), (Turn("user", "<image>\nWhat?"), Turn("assistant", "a frog")), ("a frog",), 7
+        "a",
+        "vqa",
+        ("a.png",),
+        (Turn("user", "<image>\nWhat?"), Turn("assistant", "a frog")),
+        ("a frog",),
+        7,
     )
 
 
 def test_what_json_could_not_hold_is_no_detail() -> None:
-    """Half a surrogate pair, which UTF-8 cannot hold, bytes and empty cells; a record is whole without them."""
-    raw = llava("a", category="x", half="\ud800", data=b"\0", missing=None, blank=float("nan"), task="vqa")
+    """Half a surrogate pair, which UTF-8 cannot hold, bytes and empty cells; a record is whole
+    without them.
+    """
+    raw = llava(
+        "a", category="x", half="\ud800", data=b"\0", missing=None, blank=float("nan"), task="vqa"
+    )
     assert read(raw, evaluation=True).details == {"category": "x"}
     assert read(raw).details == {}
 
@@ -69,14 +81,22 @@ def test_messages_row_is_the_same_record_as_a_llava_row() -> None:
 
 
 def test_messages_with_plain_texts() -> None:
-    raw = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], "image": None}
+    raw = {
+        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}],
+        "image": None,
+    }
     assert read(raw).turns == (Turn("user", "Hi"), Turn("assistant", "Hello"))
     assert read(raw).images == ()
 
 
 @pytest.mark.parametrize(
     "part",
-    [{"image": "b.png"}, {"path": "b.png"}, {"url": "b.png"}, {"image": {"bytes": None, "path": "b.png"}}],
+    [
+        {"image": "b.png"},
+        {"path": "b.png"},
+        {"url": "b.png"},
+        {"image": {"bytes": None, "path": "b.png"}},
+    ],
 )
 def test_a_picture_part_may_name_its_file(part: dict[str, Any]) -> None:
     record = read(parts({"type": "image", "text": None, **part}, {"type": "text", "text": "What?"}))
@@ -90,7 +110,10 @@ def test_image_url_parts_name_their_file() -> None:
 def test_embedded_pictures_are_kept() -> None:
     assert read(llava(image={"bytes": b"1234", "path": None})).images == ("kept-4",)
     assert read(llava(image=[{"bytes": None, "path": "x.png"}])).images == ("x.png",)
-    assert "expected an embedded picture" in faults(llava(image={"bytes": b"broken", "path": "x.png"}))[0]
+    assert (
+        "expected an embedded picture"
+        in faults(llava(image={"bytes": b"broken", "path": "x.png"}))[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +133,10 @@ def test_place_of_one_marker(question: str, expected: str) -> None:
 
 
 def test_several_markers_stay_where_they_are() -> None:
-    assert text_of(llava(question="Is <image> like <image>?", image=["a.png", "b.png"])) == "Is <image> like <image>?"
+    assert (
+        text_of(llava(question="Is <image> like <image>?", image=["a.png", "b.png"]))
+        == "Is <image> like <image>?"
+    )
 
 
 def test_a_marker_in_a_later_turn() -> None:
@@ -144,22 +170,40 @@ BAD: dict[str, tuple[Any, str]] = {
     "no turns": (llava(conversations=[]), "expected a list of turns"),
     "turns are text": (llava(conversations="hi"), "expected a list of turns; found str 'hi'"),
     "turn is text": (llava(conversations=["hi"]), "conversations[0]: expected a mapping"),
-    "role": (llava(conversations=[{"from": "robot", "value": "a"}]), "conversations[0].from: expected one of human"),
+    "role": (
+        llava(conversations=[{"from": "robot", "value": "a"}]),
+        "conversations[0].from: expected one of human",
+    ),
     "role type": (llava(conversations=[{"from": 3, "value": "a"}]), "found int 3"),
-    "answer first": (llava(conversations=talk("a", "b")[1:]), "expected the first turn to be the user's"),
-    "only system": ({"conversations": [{"from": "system", "value": "a"}]}, "expected the first turn to be the user's"),
+    "answer first": (
+        llava(conversations=talk("a", "b")[1:]),
+        "expected the first turn to be the user's",
+    ),
+    "only system": (
+        {"conversations": [{"from": "system", "value": "a"}]},
+        "expected the first turn to be the user's",
+    ),
     "two questions": (llava(conversations=[*talk("a"), *talk("a", "b")]), "found user after user"),
     "late system": (
         {"conversations": [*talk("a", "b"), {"from": "system", "value": "x"}]},
         "found system after assistant",
     ),
-    "question last": (llava(conversations=talk("a", "b", "c")), "expected the last turn to be the assistant's"),
+    "question last": (
+        llava(conversations=talk("a", "b", "c")),
+        "expected the last turn to be the assistant's",
+    ),
     "marker missing": (llava(question="What?", image=["a", "b"]), "found 0 <image> and 2 pictures"),
     "marker too many": (llava(question="<image><image>"), "found 2 <image> and 1 pictures"),
     "marker without picture": (llava(image=None), "found 1 <image> and 0 pictures"),
-    "marker in answer": (llava(answer="an <image>"), "conversations[1]: expected <image> only in a user's turn"),
+    "marker in answer": (
+        llava(answer="an <image>"),
+        "conversations[1]: expected <image> only in a user's turn",
+    ),
     "marker in reference": (llava(answer=["a", "an <image>"]), "only in a user's turn"),
-    "empty answer": (llava(answer="  "), "conversations[1].value: expected an answer; found an empty one"),
+    "empty answer": (
+        llava(answer="  "),
+        "conversations[1].value: expected an answer; found an empty one",
+    ),
     "one empty answer": (llava(answer=["a", ""]), "expected an answer; found an empty one"),
     "no answers": (llava(answer=[]), "expected text, or a list of right answers"),
     "empty question": (llava(question=" ", image=None), "expected a question or a picture"),
@@ -172,10 +216,19 @@ BAD: dict[str, tuple[Any, str]] = {
     "id bool": (llava(id=True), "id: expected text; found bool True"),
     "task type": (llava(task={}), "task: expected text"),
     "half a surrogate pair": (llava(answer="\ud800"), "conversations[1].value: expected text"),
-    "part type": (parts({"type": "video", "path": "a"}), "messages[0].content[0]: expected a part of type text"),
+    "part type": (
+        parts({"type": "video", "path": "a"}),
+        "messages[0].content[0]: expected a part of type text",
+    ),
     "part text": (parts({"type": "text", "text": 3}), "expected a part of type text"),
-    "pictures twice": (parts({"type": "image", "path": "a"}, images=["a"]), "either in the parts or in the column"),
-    "pictures in part named": (parts({"type": "image", "path": "a"}, {"type": "image"}), "found some in each"),
+    "pictures twice": (
+        parts({"type": "image", "path": "a"}, images=["a"]),
+        "either in the parts or in the column",
+    ),
+    "pictures in part named": (
+        parts({"type": "image", "path": "a"}, {"type": "image"}),
+        "found some in each",
+    ),
 }
 
 
@@ -189,7 +242,12 @@ def test_fault(name: str) -> None:
 
 def test_every_fault_of_a_record_is_named() -> None:
     found = faults(llava(id=[1], task={}, image=4, answer=""))
-    assert [fault.split(":")[0] for fault in found] == ["conversations[1].value", "image", "id", "task"]
+    assert [fault.split(":")[0] for fault in found] == [
+        "conversations[1].value",
+        "image",
+        "id",
+        "task",
+    ]
 
 
 def test_an_evaluation_record_has_one_question() -> None:

@@ -23,7 +23,11 @@ def test_lines_are_numbered_as_an_editor_does(tmp_path: Path) -> None:
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n{"a": 2}\nnot json\n\xff\n{"a": 3}')
     found = list(read_rows(path))
     faults = [row for row in found if isinstance(row, Fault)]
-    assert [row for row in found if not isinstance(row, Fault)] == [(1, {"a": 1}), (3, {"a": 2}), (6, {"a": 3})]
+    assert [row for row in found if not isinstance(row, Fault)] == [
+        (1, {"a": 1}),
+        (3, {"a": 2}),
+        (6, {"a": 3}),
+    ]
     assert [fault.number for fault in faults] == [4, 5]
     assert "broken JSON" in faults[0].message
 
@@ -49,7 +53,11 @@ def test_json_array_with_a_mark_and_floats(tmp_path: Path) -> None:
     [
         ("a.json", b'{"id": 1}\n{"id": 2}', "must end in .jsonl"),
         ("a.json", b"", "expected one JSON array"),
-        ("a.csv", b"a,b", "expected a file that ends in .jsonl, .json, .parquet, .arrow; found .csv"),
+        (
+            "a.csv",
+            b"a,b",
+            "expected a file that ends in .jsonl, .json, .parquet, .arrow; found .csv",
+        ),
         ("a.parquet", b"no parquet", "expected a parquet file"),
     ],
 )

@@ -27,7 +27,9 @@ def test_without_processes_they_are_made_here() -> None:
 
 
 def test_a_signal_to_the_whole_job_does_not_end_them(tmp_path: Path) -> None:
-    """A scheduler tells every process of a job to stop; the training still needs the batches of its step."""
+    """A scheduler tells every process of a job to stop; the training still needs the batches of its
+    step.
+    """
 
     def make(item: int) -> int:
         if item == 0:
@@ -47,12 +49,17 @@ def test_a_fault_is_told_in_its_own_sentence_whoever_met_it(workers: int) -> Non
     with pytest.raises(DataError) as fault:
         list(made([5], make, workers))
     assert str(fault.value) == "record 5 (r5): there is no picture cotbal.errors: a.png"
-    assert multiprocessing.active_children() == [], "who holds on to the fault does not hold on to processes"
+    assert multiprocessing.active_children() == [], (
+        "who holds on to the fault does not hold on to processes"
+    )
 
 
 def test_a_fault_of_somebody_else_s_loader_is_told_in_its_sentence() -> None:
     """As the Trainer's, which hands over what the process wrote of it."""
-    told = "Caught DataError in DataLoader worker process 0.\nTraceback\n  ...\ncotbal.errors.DataError: no a.png\n"
+    told = (
+        "Caught DataError in DataLoader worker process 0.\nTraceback\n "
+        " ...\ncotbal.errors.DataError: no a.png\n"
+    )
     assert sentence(DataError(told)) == "no a.png"
 
 

@@ -1,4 +1,6 @@
-"""Rows in the order that the loaders of transformers and accelerate give one process, on any number of ranks."""
+"""Rows in the order that the loaders of transformers and accelerate give one process, on any number
+of ranks.
+"""
 
 from __future__ import annotations
 
@@ -36,9 +38,13 @@ def test_the_order_is_that_of_one_process(at_once: int, epoch: int) -> None:
     assert order(rows) == list(sampler)
 
 
-@pytest.mark.parametrize(("count", "at_once", "length"), [(50, 1, 50), (50, 8, 56), (48, 8, 48), (3, 16, 16)])
+@pytest.mark.parametrize(
+    ("count", "at_once", "length"), [(50, 1, 50), (50, 8, 56), (48, 8, 48), (3, 16, 16)]
+)
 def test_an_epoch_is_filled_up_to_whole_rounds(count: int, at_once: int, length: int) -> None:
     rows = Shuffled(Rows(count), 0, at_once)
     assert len(rows) == length
-    assert [FILLER in rows[place] for place in range(length)] == [False] * count + [True] * (length - count)
+    assert [FILLER in rows[place] for place in range(length)] == [False] * count + [True] * (
+        length - count
+    )
     assert sorted(order(rows)) == list(range(count))

@@ -38,8 +38,13 @@ def batch_of(lengths: list[int], **more: Any) -> dict[str, Any]:
 
 
 def from_the_first_token(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows with a label on every token of text, the first included, which a padded row never predicts."""
-    return [{**row, "labels": torch.where(row["input_ids"] == PICTURE, IGNORED, row["input_ids"])} for row in data]
+    """The rows with a label on every token of text, the first included, which a padded row never
+    predicts.
+    """
+    return [
+        {**row, "labels": torch.where(row["input_ids"] == PICTURE, IGNORED, row["input_ids"])}
+        for row in data
+    ]
 
 
 def test_rows_stand_one_behind_the_other() -> None:
@@ -75,11 +80,15 @@ def test_rows_that_were_padded_on_the_left_are_the_same() -> None:
     for key in ("input_ids", "labels", "attention_mask"):
         left[key][1] = left[key][1].roll(1)
     found, expected = pack(left, 5, PADDING), pack(right, 5, PADDING)
-    assert all(torch.equal(torch.as_tensor(found[key]), torch.as_tensor(expected[key])) for key in expected)
+    assert all(
+        torch.equal(torch.as_tensor(found[key]), torch.as_tensor(expected[key])) for key in expected
+    )
 
 
 def test_masked_rows_are_counted_where_they_can_no_longer_be_seen() -> None:
-    batch = batch_of([3, 2, 4, 1])  # the last one has a label on its first token alone, which nothing predicts
+    batch = batch_of(
+        [3, 2, 4, 1]
+    )  # the last one has a label on its first token alone, which nothing predicts
     batch["labels"][1] = IGNORED
     assert pack(batch, None, PADDING)["masked_rows"] == 2
     del batch["task_ids"]
@@ -90,12 +99,18 @@ def test_counts_by_task_do_not_change() -> None:
     padded = with_task_ids(pad, TASKS)(rows())
     found = pack(padded, 40, PADDING)
     assert torch.equal(
-        token_counts(found["labels"], found["task_ids"], 3), token_counts(padded["labels"], padded["task_ids"], 3)
+        token_counts(found["labels"], found["task_ids"], 3),
+        token_counts(padded["labels"], padded["task_ids"], 3),
     )
 
 
 @pytest.mark.parametrize(
-    "field", [{"image_grid_thw": torch.ones(1, 3)}, {"position_ids": torch.zeros(2, 3)}, {"names": ["a", "b"]}]
+    "field",
+    [
+        {"image_grid_thw": torch.ones(1, 3)},
+        {"position_ids": torch.zeros(2, 3)},
+        {"names": ["a", "b"]},
+    ],
 )
 def test_fields_that_it_does_not_know_are_refused(field: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=next(iter(field))):
@@ -104,11 +119,15 @@ def test_fields_that_it_does_not_know_are_refused(field: dict[str, Any]) -> None
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("length", [45, 100, None])
-@pytest.mark.parametrize("data", [from_the_first_token(rows()), with_pictures(MIXED)], ids=["text", "pictures"])
+@pytest.mark.parametrize(
+    "data", [from_the_first_token(rows()), with_pictures(MIXED)], ids=["text", "pictures"]
+)
 def test_packed_is_padded(
     checkpoint: Path, tmp_path: Path, data: list[dict[str, Any]], length: int | None, attention: str
 ) -> None:
-    """Rows of different tasks in one; the gradient is that of padded rows, and so are the losses by task."""
+    """Rows of different tasks in one; the gradient is that of padded rows, and so are the losses by
+    task.
+    """
     loading = {"attn_implementation": attention}
     collator = packed(with_task_ids(pad, TASKS), length, PADDING)
     shapes = {tuple(collator(data[start : start + 8])["input_ids"].shape) for start in (0, 8)}
@@ -116,7 +135,9 @@ def test_packed_is_padded(
     found = update(checkpoint, tmp_path, 8, 2, data=data, collator=collator, loading=dict(loading))
     expected = update(checkpoint, tmp_path, 8, 2, data=data, loading=dict(loading))
     assert distance(found, expected) < 1e-5
-    assert found["log"][0]["task_losses"] == pytest.approx(expected["log"][0]["task_losses"], rel=1e-5)
+    assert found["log"][0]["task_losses"] == pytest.approx(
+        expected["log"][0]["task_losses"], rel=1e-5
+    )
     assert found["log"][0]["task_tokens"] == expected["log"][0]["task_tokens"]
     assert found["log"][0]["masked_rows"] == expected["log"][0]["masked_rows"]
     assert found["check"].error < 1e-3
@@ -124,7 +145,9 @@ def test_packed_is_padded(
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_a_row_does_not_see_its_neighbour(checkpoint: Path, attention: str) -> None:
-    model = AutoModelForImageTextToText.from_pretrained(checkpoint, attn_implementation=attention).eval()
+    model = AutoModelForImageTextToText.from_pretrained(
+        checkpoint, attn_implementation=attention
+    ).eval()
     first, second = pack(batch_of([3, 4]), None, PADDING), pack(batch_of([3, 4]), None, PADDING)
     second["input_ids"][0, :3] = torch.tensor([30, 31, 32])
     for batch in (first, second):

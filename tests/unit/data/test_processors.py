@@ -16,11 +16,18 @@ from tiny_vlm import BASE
 
 def copied(tmp_path: Path, **changes: Any) -> Path:
     """Pocket's processor with other settings of its tokenizer; None takes one away."""
-    for name in ("processor_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+    for name in (
+        "processor_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    ):
         shutil.copy(BASE / name, tmp_path / name)
     path = tmp_path / "tokenizer_config.json"
     settings = {**json.loads(path.read_text()), **changes}
-    path.write_text(json.dumps({name: value for name, value in settings.items() if value is not None}))
+    path.write_text(
+        json.dumps({name: value for name, value in settings.items() if value is not None})
+    )
     return tmp_path
 
 
@@ -36,16 +43,24 @@ def test_nothing_to_pad_with_is_refused(tmp_path: Path) -> None:
 
 def test_text_alone_is_refused(tmp_path: Path) -> None:
     (copied(tmp_path, processor_class=None) / "processor_config.json").unlink()
-    with pytest.raises(CotbalError, match=r"pictures and text, found \w+ without tokenizer and image_processor"):
+    with pytest.raises(
+        CotbalError, match=r"pictures and text, found \w+ without tokenizer and image_processor"
+    ):
         load_processor(str(tmp_path), False)
 
 
-def test_a_package_that_the_processor_needs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_the_processor_needs_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = copied(tmp_path) / "processor_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "processor_class": "OmDetTurboProcessor"}))
+    path.write_text(
+        json.dumps({**json.loads(path.read_text()), "processor_class": "OmDetTurboProcessor"})
+    )
     monkeypatch.setattr("cotbal.data.processors.is_torchvision_available", lambda: False)
     monkeypatch.setattr("cotbal.data.processors.AutoProcessor.from_pretrained", needs_a_package)
-    with pytest.raises(CotbalError, match="its processor needs a package: OmDetTurboProcessor requires"):
+    with pytest.raises(
+        CotbalError, match="its processor needs a package: OmDetTurboProcessor requires"
+    ):
         load_processor(str(tmp_path), False)
 
 

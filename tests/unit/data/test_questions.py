@@ -19,7 +19,9 @@ from tiny_families import FAMILIES, build
 
 @pytest.fixture(scope="module")
 def processor(tmp_path_factory: pytest.TempPathFactory) -> object:
-    return vlm.load(str(build(FAMILIES["paligemma"], tmp_path_factory.mktemp("paligemma"))), "float32", False)[1]
+    return vlm.load(
+        str(build(FAMILIES["paligemma"], tmp_path_factory.mktemp("paligemma"))), "float32", False
+    )[1]
 
 
 def test_the_row_is_question_line_break_and_answer(processor: object, tmp_path: Path) -> None:
@@ -35,19 +37,34 @@ def test_the_row_is_question_line_break_and_answer(processor: object, tmp_path: 
     assert ids[: len(prompt)].tolist() == prompt.tolist()
 
 
-def test_conversations_are_refused_with_the_first_of_them(processor: object, tmp_path: Path) -> None:
+def test_conversations_are_refused_with_the_first_of_them(
+    processor: object, tmp_path: Path
+) -> None:
     asked, answered = {"from": "human", "value": "What?"}, {"from": "gpt", "value": "tree"}
     system = {"from": "system", "value": "Be brief."}
-    rows = [[asked, answered], [system, asked, answered], [asked, answered] * 2, [system, *[asked, answered] * 3]]
+    rows = [
+        [asked, answered],
+        [system, asked, answered],
+        [asked, answered] * 2,
+        [system, *[asked, answered] * 3],
+    ]
     path = tmp_path / "chat.jsonl"
-    path.write_text("".join(json.dumps({"id": f"r{i}", "conversations": row}) + "\n" for i, row in enumerate(rows)))
+    path.write_text(
+        "".join(
+            json.dumps({"id": f"r{i}", "conversations": row}) + "\n" for i, row in enumerate(rows)
+        )
+    )
     records = open_records(path, default_cache())
     assert records.answers().tolist() == [1, 1, 2, 3]
-    with pytest.raises(DataError, match=r"chat\.jsonl, record 3 \(r2\): PaliGemmaProcessor .* found 2 records"):
+    with pytest.raises(
+        DataError, match=r"chat\.jsonl, record 3 \(r2\): PaliGemmaProcessor .* found 2 records"
+    ):
         collator_for(processor, tmp_path, 100, [records])
 
 
-def test_records_without_a_picture_are_refused_where_they_would_depend_on_others(tmp_path: Path) -> None:
+def test_records_without_a_picture_are_refused_where_they_would_depend_on_others(
+    tmp_path: Path,
+) -> None:
     mllama = vlm.load(str(build(FURTHER["mllama"], tmp_path / "mllama")), "float32", False)[1]
     turns = [{"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "tree"}]
     pictured = {"id": "a", "image": "a.png", "conversations": turns}
@@ -59,7 +76,10 @@ def test_records_without_a_picture_are_refused_where_they_would_depend_on_others
     assert files[2].pictures().tolist() == [1, 0]
     for whole in files[:2]:
         collator_for(mllama, tmp_path, 100, [whole])
-    with pytest.raises(DataError, match=r"mixed\.jsonl, record 2 \(b\) has no picture: with MllamaProcessor the loss"):
+    with pytest.raises(
+        DataError,
+        match=r"mixed\.jsonl, record 2 \(b\) has no picture: with MllamaProcessor the loss",
+    ):
         collator_for(mllama, tmp_path, 100, [files[2]])
     with pytest.raises(DataError, match=r"plain\.jsonl, record 1 \(b\) has no picture"):
         collator_for(mllama, tmp_path, 100, files[:2])
@@ -67,9 +87,17 @@ def test_records_without_a_picture_are_refused_where_they_would_depend_on_others
 
 def test_processors_that_cannot_show_a_picture_are_refused(tmp_path: Path) -> None:
     processor = vlm.load(str(build(FURTHER["llava_next"], tmp_path / "model")), "float32", False)[1]
-    row = Row(Record("r1", None, (), (Turn("user", "what?"), Turn("assistant", "<image> n")), ("n",), 1), "task", None)
-    with pytest.raises(DataError, match="LlavaNextProcessor makes no batch of rows with 0 pictures: "):
+    row = Row(
+        Record("r1", None, (), (Turn("user", "what?"), Turn("assistant", "<image> n")), ("n",), 1),
+        "task",
+        None,
+    )
+    with pytest.raises(
+        DataError, match="LlavaNextProcessor makes no batch of rows with 0 pictures: "
+    ):
         collator_for(processor, tmp_path, 100).training([row])
     processor.image_token = None
-    with pytest.raises(DataError, match="LlavaNextProcessor knows no token that stands for a picture in the text"):
+    with pytest.raises(
+        DataError, match="LlavaNextProcessor knows no token that stands for a picture in the text"
+    ):
         collator_for(processor, tmp_path, 100)

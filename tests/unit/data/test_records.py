@@ -13,7 +13,15 @@ import pytest
 from PIL import Image
 from record_rows import llava, picture, talk, write
 
-from cotbal.data.records import Fault, Record, Records, Turn, default_cache, open_records, sound_records
+from cotbal.data.records import (
+    Fault,
+    Record,
+    Records,
+    Turn,
+    default_cache,
+    open_records,
+    sound_records,
+)
 from cotbal.errors import DataError
 
 
@@ -24,9 +32,19 @@ def test_a_record_survives_the_way_to_disk(tmp_path: Path, suffix: str) -> None:
     records = open_records(write(tmp_path / f"data.{suffix}", rows), tmp_path / "cache")
     assert len(records) == 2
     assert records[0] == Record(
-        "a", "vqa", ("a.png",), (Turn("user", "<image>\nWhat?"), Turn("assistant", "a frog")), ("a frog",), 1
+        "a",
+        "vqa",
+        ("a.png",),
+        (Turn("user", "<image>\nWhat?"), Turn("assistant", "a frog")),
+        ("a frog",),
+        1,
     )
-    assert [turn.text for turn in records[1].turns] == ["<image>\nWhat?", "a frog", "Where?", "there – ✓"]
+    assert [turn.text for turn in records[1].turns] == [
+        "<image>\nWhat?",
+        "a frog",
+        "Where?",
+        "there – ✓",
+    ]
     assert records[1].references == ("there – ✓",)
     assert list(records) == [records[0], records[1]] == records[:2]
     assert records[-1] == records[1]
@@ -42,9 +60,13 @@ def test_text_only_system_and_references_survive_too(tmp_path: Path) -> None:
     assert record.references == ("Hello", "Hi")
 
 
-def test_details_of_evaluation_records_survive_and_those_of_training_records_are_left_out(tmp_path: Path) -> None:
+def test_details_of_evaluation_records_survive_and_those_of_training_records_are_left_out(
+    tmp_path: Path,
+) -> None:
     details = {"category": "Straße ✓", "rotation_of": 7, "hard": True, "share": 0.5}
-    path = write(tmp_path / "a.jsonl", [llava("a", **details, boxes=[1, 2], nothing=None), llava("b")])
+    path = write(
+        tmp_path / "a.jsonl", [llava("a", **details, boxes=[1, 2], nothing=None), llava("b")]
+    )
     first, second = open_records(path, tmp_path / "cache", evaluation=True)
     assert first.details == details
     assert second.details == {}
@@ -100,8 +122,13 @@ def test_faults_name_file_and_record(tmp_path: Path) -> None:
             open_records(path, cache)
         lines = str(error.value).splitlines()
         assert lines[0] == f"{path}: 30 faults:"
-        assert lines[1].startswith(f"  {path}, record 2: conversations[1].value: expected an answer")
-        assert lines[21:] == ["  ... and 10 more", "`cotbal check RECIPE` lists every fault of a recipe"]
+        assert lines[1].startswith(
+            f"  {path}, record 2: conversations[1].value: expected an answer"
+        )
+        assert lines[21:] == [
+            "  ... and 10 more",
+            "`cotbal check RECIPE` lists every fault of a recipe",
+        ]
         assert list(cache.iterdir()) == []
 
 
@@ -153,7 +180,9 @@ def test_embedded_pictures_lie_in_the_cache(tmp_path: Path) -> None:
 def test_an_embedded_picture_follows_its_cache(tmp_path: Path) -> None:
     memory = io.BytesIO()
     Image.new("RGB", (4, 4)).save(memory, "JPEG")
-    path = write(tmp_path / "a.parquet", [llava(image={"bytes": memory.getvalue(), "path": "x.jpg"})])
+    path = write(
+        tmp_path / "a.parquet", [llava(image={"bytes": memory.getvalue(), "path": "x.jpg"})]
+    )
     open_records(path, tmp_path / "cache")
     (tmp_path / "cache").rename(tmp_path / "moved")
     (name,) = open_records(path, tmp_path / "moved")[0].images
@@ -162,7 +191,9 @@ def test_an_embedded_picture_follows_its_cache(tmp_path: Path) -> None:
 
 def test_embedded_bytes_that_are_no_picture(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [llava(image={"bytes": b"none", "path": None})])
-    with pytest.raises(DataError, match="record 1: image: expected an embedded picture; found 4 bytes"):
+    with pytest.raises(
+        DataError, match="record 1: image: expected an embedded picture; found 4 bytes"
+    ):
         open_records(path, tmp_path / "cache")
 
 
@@ -192,26 +223,40 @@ def test_two_processes_may_convert_at_once(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """Five times the records, 56 MB more of text, must not raise a peak of about 140 MB."""
     program = (
-        "import resource, sys; from pathlib import Path; from cotbal.data.records import open_records;"
-        "open_records(Path(sys.argv[1]), Path(sys.argv[2]));"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import resource, sys; from pathlib import Path; from cotbal.data.records import"
+        " open_records;open_records(Path(sys.argv[1]),"
+        " Path(sys.argv[2]));print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    # The peak of a process starts at the size of the one that started it, so let a small one do that.
+    # The peak of a process starts at the size of the one that started it, so let a small one do
+    # that.
     starter = "import subprocess, sys; sys.exit(subprocess.call(sys.argv[1:]))"
     peaks = []
     for n in (10_000, 50_000):
         path = tmp_path / f"{n}.jsonl"
         line = json.dumps({"conversations": talk("Why? " + "w " * 700, "Because.")})
         path.write_text(f"{line}\n" * n)
-        command = [sys.executable, "-c", starter, sys.executable, "-c", program, str(path), str(tmp_path / "cache")]
-        peaks.append(int(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+        command = [
+            sys.executable,
+            "-c",
+            starter,
+            sys.executable,
+            "-c",
+            program,
+            str(path),
+            str(tmp_path / "cache"),
+        ]
+        peaks.append(
+            int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        )
     assert peaks[1] < 1.15 * peaks[0]
 
 
 def test_reading_one_record_does_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
     """A ratio of two sizes side by side, so that a busy machine slows both."""
     few, many = (
-        open_records(write(tmp_path / f"{n}.jsonl", [llava(str(i)) for i in range(n)]), tmp_path / "cache")
+        open_records(
+            write(tmp_path / f"{n}.jsonl", [llava(str(i)) for i in range(n)]), tmp_path / "cache"
+        )
         for n in (100, 10_000)
     )
 
@@ -226,7 +271,9 @@ def test_reading_one_record_does_not_depend_on_how_many_there_are(tmp_path: Path
 
 
 def test_the_hugging_face_form_in_parquet(tmp_path: Path) -> None:
-    """Parquet has one type a column: every part carries every key, null where it has nothing to say."""
+    """Parquet has one type a column: every part carries every key, null where it has nothing to
+    say.
+    """
     content = picture(tmp_path / "a.png").read_bytes()
     shown = [{"type": "image", "text": None}, {"type": "text", "text": "What?"}]
     said = [{"type": "text", "text": "a frog"}]
@@ -234,6 +281,8 @@ def test_the_hugging_face_form_in_parquet(tmp_path: Path) -> None:
         "messages": [{"role": "user", "content": shown}, {"role": "assistant", "content": said}],
         "images": [{"bytes": content, "path": None}],
     }
-    record = open_records(write(tmp_path / "hf.parquet", [row]), tmp_path / "cache", evaluation=True)[0]
+    record = open_records(
+        write(tmp_path / "hf.parquet", [row]), tmp_path / "cache", evaluation=True
+    )[0]
     assert record.turns == (Turn("user", "<image>\nWhat?"), Turn("assistant", "a frog"))
     assert Path(record.images[0]).read_bytes() == content

@@ -41,7 +41,9 @@ def test_portions_are_nested_exact_and_repeatable(n: int, task: str, rule: Porti
     assert len(mini) == max(1, n * rule.mini.numerator // rule.mini.denominator)
     assert len(large) == max(1, n * rule.large.numerator // rule.large.denominator)
     assert np.array_equal(drawn.order, again.order)
-    assert drawn.sizes == again.sizes == {"none": 0, "mini": len(mini), "large": len(large), "full": n}
+    assert (
+        drawn.sizes == again.sizes == {"none": 0, "mini": len(mini), "large": len(large), "full": n}
+    )
     assert len(drawn.of("none")) == 0
 
 
@@ -73,7 +75,9 @@ def test_the_draw_is_fixed_for_ever() -> None:
 
 def test_seed_and_task_matter() -> None:
     drawn = {
-        tuple(draw(1000, task, Portions(seed=seed)).of("mini").tolist()) for task in ("vqa", "ocr") for seed in (0, 1)
+        tuple(draw(1000, task, Portions(seed=seed)).of("mini").tolist())
+        for task in ("vqa", "ocr")
+        for seed in (0, 1)
     }
     assert len(drawn) == 4
 
@@ -86,7 +90,9 @@ def test_the_global_random_state_does_not_matter() -> None:
 
 
 def test_the_draw_is_uniform() -> None:
-    """Taking the first rows, or favouring some, would show: 400 draws of 1/10, so each record about 40 times."""
+    """Taking the first rows, or favouring some, would show: 400 draws of 1/10, so each record about
+    40 times.
+    """
     counts = np.zeros(50, int)
     for seed in range(400):
         counts[draw(50, "vqa", Portions(mini=Fraction(1, 10), seed=seed)).of("mini")] += 1
@@ -94,11 +100,15 @@ def test_the_draw_is_uniform() -> None:
     assert np.max(counts) < 70
 
 
-PORTIONED = Portioned(np.array([2, 5, 7, 9]), np.array([3, 0, 1, 2]), {"none": 0, "mini": 1, "large": 2, "full": 4})
+PORTIONED = Portioned(
+    np.array([2, 5, 7, 9]), np.array([3, 0, 1, 2]), {"none": 0, "mini": 1, "large": 2, "full": 4}
+)
 
 
 def test_portioned() -> None:
-    """The records of dropped pictures are left out of the places, so places and order are not the same."""
+    """The records of dropped pictures are left out of the places, so places and order are not the
+    same.
+    """
     assert PORTIONED.of("mini").tolist() == [5]
     assert PORTIONED.of("large").tolist() == [5, 7]
     assert PORTIONED.of("full").tolist() == [2, 5, 7, 9]
@@ -111,7 +121,13 @@ def test_portioned() -> None:
 def test_manifest(tmp_path: Path) -> None:
     path = tmp_path / "vqa.csv"
     write_manifest(path, iter(["a,b", 'c"', "d", "e"]), PORTIONED)
-    lines = ["index,id,portion,order", '2,"a,b",full,3', '5,"c""",mini,0', "7,d,large,1", "9,e,full,2"]
+    lines = [
+        "index,id,portion,order",
+        '2,"a,b",full,3',
+        '5,"c""",mini,0',
+        "7,d,large,1",
+        "9,e,full,2",
+    ]
     assert path.read_text().splitlines() == lines
     read = read_manifest(path)
     assert np.array_equal(read.indices, PORTIONED.indices)

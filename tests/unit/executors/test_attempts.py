@@ -58,7 +58,9 @@ def test_behind_a_launcher_only_the_worker_can_say_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", [None, -9, 137, 143, STOPPED])
-def test_what_was_stopped_from_outside_goes_on_a_bounded_number_of_times(tmp_path: Path, code: int | None) -> None:
+def test_what_was_stopped_from_outside_goes_on_a_bounded_number_of_times(
+    tmp_path: Path, code: int | None
+) -> None:
     one = attempts(tmp_path, retries=2)
     assert [one.verdict(code) for _ in range(3)] == ["again", "again", "failed"]
 

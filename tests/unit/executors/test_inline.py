@@ -15,7 +15,9 @@ def job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> object:
     def make(name: str, code: str, cost: float = 1.0) -> Job:
         module = f"inline_{name}_{tmp_path.name}"
         (tmp_path / f"{module}.py").write_text(code)
-        return Job(name, tmp_path / "runs" / name, (sys.executable, "-m", module, "an argument"), cost)
+        return Job(
+            name, tmp_path / "runs" / name, (sys.executable, "-m", module, "an argument"), cost
+        )
 
     return make
 
@@ -36,7 +38,9 @@ def test_a_module_runs_as_the_main_one_with_its_arguments(job: object) -> None:
     assert (each.directory / "log.txt").read_text() == f"__main__ ['an argument'] {os.getpid()}\n"
 
 
-@pytest.mark.parametrize(("code", "ok"), [("sys.exit()", True), ("sys.exit(0)", True), ("sys.exit(4)", False)])
+@pytest.mark.parametrize(
+    ("code", "ok"), [("sys.exit()", True), ("sys.exit(0)", True), ("sys.exit(4)", False)]
+)
 def test_exit_codes(job: object, code: str, ok: bool) -> None:
     (outcome,) = inline.run([job("a", f"import sys\n{code}")], Resources())  # type: ignore[operator]
     assert outcome.ok is ok

@@ -24,8 +24,18 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
 
 
-def job(directory: Path, name: str, cost: float = 1.0, seconds: float = 0.0, code: str = NOTE_TIMES) -> Job:
-    command = (sys.executable, "-I", "-S", "-c", code, str(directory / f"{name}.times"), str(seconds))
+def job(
+    directory: Path, name: str, cost: float = 1.0, seconds: float = 0.0, code: str = NOTE_TIMES
+) -> Job:
+    command = (
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        code,
+        str(directory / f"{name}.times"),
+        str(seconds),
+    )
     return Job(name, directory / name, command, cost)
 
 
@@ -47,14 +57,20 @@ def test_no_more_at_a_time_than_workers(tmp_path: Path) -> None:
     spans = [times(tmp_path, each.name) for each in jobs]
     for started, _ in spans:
         assert sum(begin <= started < end for begin, end in spans) <= 2
-    assert any(a[0] < b[0] < a[1] for a in spans for b in spans), "two workers work at the same time"
+    assert any(a[0] < b[0] < a[1] for a in spans for b in spans), (
+        "two workers work at the same time"
+    )
 
 
 def test_a_job_knows_its_driver_and_has_no_input(tmp_path: Path) -> None:
     code = f"import os, sys; print(os.environ[{PARENT!r}], os.getppid(), repr(sys.stdin.read()))"
     each = job(tmp_path, "a", code=code)
     assert [outcome.ok for outcome in processes.run([each], Resources())] == [True]
-    assert (each.directory / "log.txt").read_text().split() == [str(os.getpid()), str(os.getpid()), "''"]
+    assert (each.directory / "log.txt").read_text().split() == [
+        str(os.getpid()),
+        str(os.getpid()),
+        "''",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +89,8 @@ def test_how_a_job_failed(tmp_path: Path, code: str, how: str) -> None:
 def test_a_job_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "SAVE_SECONDS", 0.3)
     code = (
-        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(60)"
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf',"
+        " flush=True); time.sleep(60)"
     )
     deaf = job(tmp_path, "deaf", 2.0, code=code)
     outcomes = processes.run([deaf, job(tmp_path, "quick", seconds=0.5)], Resources(workers=2))
@@ -85,7 +102,9 @@ def test_a_job_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_command_that_cannot_start_leaves_the_others_running(tmp_path: Path) -> None:
     broken = Job("broken", tmp_path / "broken", (str(tmp_path / "no-such-program"),), 9.0)
-    found = {o.job.name: o for o in processes.run([broken, job(tmp_path, "b")], Resources(workers=1))}
+    found = {
+        o.job.name: o for o in processes.run([broken, job(tmp_path, "b")], Resources(workers=1))
+    }
     assert found["b"].ok
     assert not found["broken"].ok
     assert "no-such-program" in found["broken"].message
@@ -93,14 +112,19 @@ def test_a_command_that_cannot_start_leaves_the_others_running(tmp_path: Path) -
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert [(s.device, s.threads) for s in processes.slots(Resources(), 5)] == [(None, 4), (None, 4)]
+    assert [(s.device, s.threads) for s in processes.slots(Resources(), 5)] == [
+        (None, 4),
+        (None, 4),
+    ]
     assert [s.threads for s in processes.slots(Resources(workers=3), 5)] == [2, 2, 2]
     assert [s.threads for s in processes.slots(Resources(workers=20), 50)] == [1] * 20
     assert [s.threads for s in processes.slots(Resources(workers=2, threads=6), 5)] == [6, 6]
     assert [s.threads for s in processes.slots(Resources(workers=1), 5)] == [8]
 
 
-def test_the_threads_of_a_run_do_not_depend_on_how_many_runs_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_threads_of_a_run_do_not_depend_on_how_many_runs_are_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A resumed job must round as the first one did."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     assert len({processes.slots(Resources(), jobs)[0].threads for jobs in range(1, 6)}) == 1
@@ -114,7 +138,9 @@ def test_one_worker_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [s.device for s in processes.slots(Resources(workers=3), 9)] == ["3", "5", "3"]
 
 
-def test_a_run_of_several_gpus_takes_them_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_several_gpus_takes_them_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The large one gets two at once; the small ones share what is left."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5,8")
     seen = tmp_path / "torch" / "distributed" / "run.py"  # stands in for torchrun
@@ -127,7 +153,13 @@ def test_a_run_of_several_gpus_takes_them_together(tmp_path: Path, monkeypatch: 
     (tmp_path / "alone.py").write_text(note)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     jobs = [
-        Job(name, tmp_path / name, (sys.executable, "-m", "alone", str(tmp_path / f"{name}.seen")), cost, needs)
+        Job(
+            name,
+            tmp_path / name,
+            (sys.executable, "-m", "alone", str(tmp_path / f"{name}.seen")),
+            cost,
+            needs,
+        )
         for name, cost, needs in (
             ("small", 1.0, ResourcesSection()),
             ("large", 9.0, ResourcesSection(gpus=2)),
@@ -139,15 +171,24 @@ def test_a_run_of_several_gpus_takes_them_together(tmp_path: Path, monkeypatch: 
     assert small[0] == "8"
 
 
-def test_what_this_machine_has_not_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_this_machine_has_not_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    for needs, told in ((ResourcesSection(gpus=2), "at most the 1 GPUs"), (ResourcesSection(gpus=2, nodes=2), "slurm")):
+    for needs, told in (
+        (ResourcesSection(gpus=2), "at most the 1 GPUs"),
+        (ResourcesSection(gpus=2, nodes=2), "slurm"),
+    ):
         with pytest.raises(CotbalError, match=told):
             processes.run([Job("a", tmp_path, ("python", "-m", "x"), needs=needs)], Resources())
 
 
-@pytest.mark.parametrize(("chosen", "found"), [("", []), ("-1", []), ("0", ["0"]), ("1, 2", ["1", "2"])])
-def test_the_gpus_that_the_user_chose(monkeypatch: pytest.MonkeyPatch, chosen: str, found: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("chosen", "found"), [("", []), ("-1", []), ("0", ["0"]), ("1, 2", ["1", "2"])]
+)
+def test_the_gpus_that_the_user_chose(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, found: list[str]
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
     assert [device.strip() for device in processes.visible_gpus()] == found
 

@@ -1,4 +1,6 @@
-"""What Ray adds to the contract of executors: retries, room, several nodes, and how it leaves this process."""
+"""What Ray adds to the contract of executors: retries, room, several nodes, and how it leaves this
+process.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ pytestmark = pytest.mark.xdist_group("ray")
 ONE = ResourcesSection(gpus=0, retries=1)
 
 
-def job(directory: Path, name: str, code: str, cost: float = 1.0, needs: ResourcesSection = ONE) -> Job:
+def job(
+    directory: Path, name: str, code: str, cost: float = 1.0, needs: ResourcesSection = ONE
+) -> Job:
     return Job(name, directory / name, (sys.executable, "-I", "-S", "-c", code), cost, needs)
 
 
@@ -30,7 +34,9 @@ def outcome(one: Job) -> Outcome:
 
 
 @pytest.mark.parametrize(
-    ("whom", "how"), [("getpid", "was killed by signal SIGKILL"), ("getppid", "was lost: ")], ids=["command", "task"]
+    ("whom", "how"),
+    [("getpid", "was killed by signal SIGKILL"), ("getppid", "was lost: ")],
+    ids=["command", "task"],
 )
 def test_what_was_killed_is_sent_again_until_it_was_too_often(
     connected_to_ray: RayNodes, tmp_path: Path, whom: str, how: str
@@ -46,8 +52,8 @@ def test_what_was_killed_is_sent_again_until_it_was_too_often(
 
 def test_what_was_killed_once_ends_well(connected_to_ray: RayNodes, tmp_path: Path) -> None:
     code = (
-        f"import os, signal; from pathlib import Path; mark = Path({str(tmp_path / 'mark')!r}); again = mark.exists()\n"
-        "mark.touch(); again or os.kill(os.getpid(), signal.SIGKILL)"
+        f"import os, signal; from pathlib import Path; mark = Path({str(tmp_path / 'mark')!r});"
+        " again = mark.exists()\nmark.touch(); again or os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert outcome(job(tmp_path, "a", code)).ok
 
@@ -64,7 +70,10 @@ def test_a_command_that_a_node_does_not_have(connected_to_ray: RayNodes, tmp_pat
 
 
 def test_the_longest_first(connected_to_ray: RayNodes, tmp_path: Path) -> None:
-    jobs = [job(tmp_path, name, "", cost) for name, cost in (("short", 1.0), ("long", 50.0), ("middle", 7.0))]
+    jobs = [
+        job(tmp_path, name, "", cost)
+        for name, cost in (("short", 1.0), ("long", 50.0), ("middle", 7.0))
+    ]
     found = [one.job.name for one in ray.run(jobs, Resources(workers=1))]
     assert found == ["long", "middle", "short"]
 
@@ -80,19 +89,30 @@ def test_a_node_is_given_what_steers_the_program_and_no_more(
     assert json.loads((tmp_path / "a" / "log.txt").read_text()) == ["frog", "frog", None, "1"]
 
 
-def test_what_no_node_can_hold_is_said_and_waits(connected_to_ray: RayNodes, tmp_path: Path) -> None:
+def test_what_no_node_can_hold_is_said_and_waits(
+    connected_to_ray: RayNodes, tmp_path: Path
+) -> None:
     needs = ResourcesSection(gpus=0, cpus=9, memory="2G")
-    outcomes: Any = ray.run([job(tmp_path, "a", "", 2.0, needs), job(tmp_path, "b", "")], Resources())
-    said = r"needs 9 CPU, 2 GiB of memory on 1 node\(s\) of Ray; found 2 nodes of at most 4 CPU, 1 GPU, .* it waits"
+    outcomes: Any = ray.run(
+        [job(tmp_path, "a", "", 2.0, needs), job(tmp_path, "b", "")], Resources()
+    )
+    said = (
+        r"needs 9 CPU, 2 GiB of memory on 1 node\(s\) of Ray; found 2 nodes of at most 4 CPU, 1"
+        r" GPU, .* it waits"
+    )
     with pytest.warns(UserWarning, match=said):
         assert next(outcomes).job.name == "b"
     outcomes.close()
 
 
 @pytest.mark.parametrize("memory", ["3072", "3072M", "3G"])
-def test_memory_is_counted_as_slurm_does(connected_to_ray: RayNodes, tmp_path: Path, memory: str) -> None:
+def test_memory_is_counted_as_slurm_does(
+    connected_to_ray: RayNodes, tmp_path: Path, memory: str
+) -> None:
     needs = ResourcesSection(gpus=0, cpus=99, memory=memory)
-    outcomes: Any = ray.run([job(tmp_path, "a", "", 2.0, needs), job(tmp_path, "b", "")], Resources())
+    outcomes: Any = ray.run(
+        [job(tmp_path, "a", "", 2.0, needs), job(tmp_path, "b", "")], Resources()
+    )
     with pytest.warns(UserWarning, match="99 CPU, 3 GiB of memory"):
         next(outcomes)
     outcomes.close()
@@ -112,12 +132,26 @@ if not again.exists():
 """
 
 
-def test_one_run_on_two_nodes(connected_to_ray: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One rank on each, which know where to meet; when one fails the other is stopped, and both start again."""
+def test_one_run_on_two_nodes(
+    connected_to_ray: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One rank on each, which know where to meet; when one fails the other is stopped, and both
+    start again.
+    """
     (tmp_path / "rank_work.py").write_text(RANK_WORK)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    needs = ResourcesSection(gpus=0, nodes=2, ranks=2, cpus=3, retries=1)  # two do not fit on one node
-    found = outcome(Job("a", tmp_path / "a", (sys.executable, "-m", "rank_work", str(tmp_path / "again")), 1.0, needs))
+    needs = ResourcesSection(
+        gpus=0, nodes=2, ranks=2, cpus=3, retries=1
+    )  # two do not fit on one node
+    found = outcome(
+        Job(
+            "a",
+            tmp_path / "a",
+            (sys.executable, "-m", "rank_work", str(tmp_path / "again")),
+            1.0,
+            needs,
+        )
+    )
     assert found.ok, found.message
     lines = (tmp_path / "a" / "log.txt").read_text().splitlines()
     assert "no frog" in lines
@@ -133,10 +167,14 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "frog", "ray://127.0.0.1:10001"])
-def test_an_address_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str) -> None:
+def test_an_address_that_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, address: str
+) -> None:
     import ray as library
 
-    monkeypatch.setattr(library, "is_initialized", lambda: False)  # as if the tests before had made no connection
+    monkeypatch.setattr(
+        library, "is_initialized", lambda: False
+    )  # as if the tests before had made no connection
     monkeypatch.setattr(library, "shutdown", lambda: None)
     with pytest.raises(CotbalError, match=rf"expected host:port .* found {address} \("):
         list(ray.run([job(tmp_path, "a", "")], Resources(address=address)))
@@ -170,14 +208,21 @@ def test_without_an_address_it_makes_a_cluster_and_leaves_no_trace(tmp_path: Pat
     for _ in range(ATTEMPTS):
         done = subprocess.run(
             [sys.executable, "-W", "error", "-c", OWN_CLUSTER, tmp_path],
-            env={**environment, "CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+            env={**environment, "CUDA_VISIBLE_DEVICES": ""},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         if "did not start" not in done.stdout:
             break
     said = done.stdout.splitlines()
     assert said[0] == "a True"
-    assert said[1].startswith("a run needs 6 CPU, 2 GPU on 1 node(s) of Ray; found 1 nodes of at most ")
-    assert said[1].endswith("lower `resources` in the recipe, or give the --address of a larger cluster")
+    assert said[1].startswith(
+        "a run needs 6 CPU, 2 GPU on 1 node(s) of Ray; found 1 nodes of at most "
+    )
+    assert said[1].endswith(
+        "lower `resources` in the recipe, or give the --address of a larger cluster"
+    )
     assert said[2:] == ["True"]
     assert done.stderr == ""
     assert (tmp_path / "a" / "log.txt").read_text() == "3\n"

@@ -1,4 +1,6 @@
-"""What the executor makes of what Slurm says, with stand-ins for its programs; tests/slurm has the real ones."""
+"""What the executor makes of what Slurm says, with stand-ins for its programs; tests/slurm has the
+real ones.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,25 @@ from pathlib import Path
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.executors import Job, Outcome, Place, Resources, forget_place, record_place, recorded_place, slurm
+from cotbal.executors import (
+    Job,
+    Outcome,
+    Place,
+    Resources,
+    forget_place,
+    record_place,
+    recorded_place,
+    slurm,
+)
 from cotbal.executors._slurm_script import name_of
 from cotbal.pipeline.places import call_back, sent
 from cotbal.sections import ResourcesSection
 
-# Every sbatch takes the next line of `plan`: state of its job, exit code that it notes (or `-`), and at which stage.
+# Every sbatch takes the next line of `plan`: state of its job, exit code that it notes (or `-`),
+# and at which stage.
 PROGRAMS = {
-    "sbatch": """
+    "sbatch": (
+        """
         for word; do case $word in --chdir=*) to=${word#*=};; --job-name=*) name=${word#*=};;
             --partition=none) echo "sbatch: error: invalid partition specified: none" >&2; exit 1;; esac; done
         if [ -e limit ] && cat jobs/* 2>/dev/null | grep -q RUNNING; then
@@ -33,17 +46,22 @@ PROGRAMS = {
         reason=None; if [ "$1" = HELD ]; then reason="launch failed requeued held"; set -- PENDING; fi
         echo "$n|$1|node1|$reason|$name" >jobs/$n
         if [ -e banner ]; then cat banner; fi
-        if [ -e mute ]; then rm mute; else echo "$n$(cat suffix 2>/dev/null)"; fi""",
-    "squeue": """
+        if [ -e mute ]; then rm mute; else echo "$n$(cat suffix 2>/dev/null)"; fi"""
+    ),
+    "squeue": (
+        """
         env >environment
         for word; do case $word in --jobs=*)
             cat jobs/* others/* 2>/dev/null | grep "^${word#*=}|" && exit
             echo "slurm_load_jobs error: Invalid job id specified" >&2; exit 1;; esac; done
-        cat jobs/* 2>/dev/null || true""",
-    "scancel": """
+        cat jobs/* 2>/dev/null || true"""
+    ),
+    "scancel": (
+        """
         for id; do if [ -e others/$id ]; then
             echo "scancel: error: Kill job error on job id $id: Access/permission denied" >&2; exit 1; fi; done
-        for id; do sed -i 's/|[A-Z]*|/|CANCELLED|/' jobs/$id; done""",
+        for id; do sed -i 's/|[A-Z]*|/|CANCELLED|/' jobs/$id; done"""
+    ),
 }
 
 
@@ -53,7 +71,10 @@ class FakeSlurm:
         (directory / "jobs").mkdir(parents=True)
         (directory / "others").mkdir()
         for name, deed in PROGRAMS.items():
-            away = f'if [ -e away ]; then echo "{name}: error: Unable to contact slurm controller" >&2; exit 1; fi'
+            away = (
+                f'if [ -e away ]; then echo "{name}: error: Unable to contact slurm controller"'
+                " >&2; exit 1; fi"
+            )
             (directory / name).write_text(f"#!/bin/sh\ncd {directory}\n{away}\n{deed}\n")
             (directory / name).chmod(0o755)
 
@@ -61,7 +82,9 @@ class FakeSlurm:
         (self.directory / "plan").write_text("".join(f"{line}\n" for line in lines))
 
     def put(self, id: str, state: str, name: str, whose: str = "jobs") -> None:
-        (self.directory / whose / id).write_text(f"{id}|{state}|node1|Priority|{name}\n", encoding="latin-1")
+        (self.directory / whose / id).write_text(
+            f"{id}|{state}|node1|Priority|{name}\n", encoding="latin-1"
+        )
 
     def make(self, file: str, text: str = "") -> None:
         """A file that one of the programs heeds."""
@@ -81,14 +104,21 @@ class FakeSlurm:
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     found = FakeSlurm(tmp_path / "slurm")
     monkeypatch.setenv("PATH", f"{found.directory}:/usr/bin:/bin")
-    for name, seconds in {"TICK": 0.01, "POLL": 0.02, "SLOWEST_POLL": 0.05, "SETTLE_SECONDS": 0.05}.items():
+    for name, seconds in {
+        "TICK": 0.01,
+        "POLL": 0.02,
+        "SLOWEST_POLL": 0.05,
+        "SETTLE_SECONDS": 0.05,
+    }.items():
         monkeypatch.setattr(slurm, name, seconds)
     return found
 
 
 def job(directory: Path, name: str = "mini", cost: float = 1.0, **needs: object) -> Job:
     command = (sys.executable, "-m", "cotbal.worker", "job.json")
-    return Job(name, directory / name, command, cost, ResourcesSection.model_validate({"gpus": 0, **needs}))
+    return Job(
+        name, directory / name, command, cost, ResourcesSection.model_validate({"gpus": 0, **needs})
+    )
 
 
 def only(outcomes: Iterator[Outcome]) -> Outcome:
@@ -112,8 +142,12 @@ def test_what_slurm_took_away_is_sent_again(fake: FakeSlurm, tmp_path: Path, sta
     assert fake.states == [state, state, "COMPLETED"]
 
 
-def test_what_slurm_could_not_start_is_taken_back_and_sent_again(fake: FakeSlurm, tmp_path: Path) -> None:
-    """Slurm requeues a job whose node dies while it is launched, and holds it until somebody releases it."""
+def test_what_slurm_could_not_start_is_taken_back_and_sent_again(
+    fake: FakeSlurm, tmp_path: Path
+) -> None:
+    """Slurm requeues a job whose node dies while it is launched, and holds it until somebody
+    releases it.
+    """
     fake.plan("HELD -", "COMPLETED 0")
     assert only(slurm.run([job(tmp_path)], Resources())).ok
     assert fake.states == ["CANCELLED", "COMPLETED"]
@@ -123,7 +157,9 @@ def test_what_is_held_back_is_found_by_the_next_command(fake: FakeSlurm, tmp_pat
     """The driver was gone when Slurm gave up: nothing of it stays in the queue."""
     fake.plan("", "COMPLETED 0")
     held = job(tmp_path)
-    (fake.directory / "jobs" / "1").write_text(f"1|PENDING|node1|launch failed requeued held|{name_of(held)}\n")
+    (fake.directory / "jobs" / "1").write_text(
+        f"1|PENDING|node1|launch failed requeued held|{name_of(held)}\n"
+    )
     record_place(held.directory, Place("slurm", "1"))
     assert {id: s.state for id, s in slurm.standings(["1"]).items()} == {"1": "queued"}
     assert only(slurm.run([held], Resources())).ok
@@ -148,9 +184,14 @@ def test_but_not_for_ever(fake: FakeSlurm, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "told"),
-    [("FAILED 3", "ended with exit code 3 (FAILED), job 1"), ("OUT_OF_MEMORY 137", "ran out of memory")],
+    [
+        ("FAILED 3", "ended with exit code 3 (FAILED), job 1"),
+        ("OUT_OF_MEMORY 137", "ran out of memory"),
+    ],
 )
-def test_a_fault_of_its_own_is_told_and_not_tried_again(fake: FakeSlurm, tmp_path: Path, line: str, told: str) -> None:
+def test_a_fault_of_its_own_is_told_and_not_tried_again(
+    fake: FakeSlurm, tmp_path: Path, line: str, told: str
+) -> None:
     fake.plan(*[line] * 2)
     (tmp_path / "mini").mkdir()
     (tmp_path / "mini" / "log.txt").write_text("loading\nValueError: no frog\n")
@@ -166,7 +207,10 @@ def test_a_fault_of_the_setup_shows_what_the_setup_said(fake: FakeSlurm, tmp_pat
     one.directory.mkdir()
     (one.directory / "slurm.txt").write_text("module: cuda is not here\n")
     outcome = only(slurm.run([one], Resources()))
-    assert outcome.message == "mini failed in resources.setup with exit code 1\nmodule: cuda is not here"
+    assert (
+        outcome.message
+        == "mini failed in resources.setup with exit code 1\nmodule: cuda is not here"
+    )
     assert len(fake.states) == 1
 
 
@@ -182,7 +226,9 @@ def test_jobs_in_the_queue_are_found_by_their_names(fake: FakeSlurm, tmp_path: P
 
 
 def test_a_note_that_is_seen_late_is_waited_for(fake: FakeSlurm, tmp_path: Path) -> None:
-    """A file system of many machines may show a file a minute after it was written; the queue knows better."""
+    """A file system of many machines may show a file a minute after it was written; the queue knows
+    better.
+    """
     fake.plan("COMPLETED -", "COMPLETED 0")
     one = job(tmp_path)
     outcomes = slurm.run([one], Resources())
@@ -232,7 +278,9 @@ def test_while_the_controller_is_away_nothing_is_given_up(fake: FakeSlurm, tmp_p
     assert len(fake.states) == 3
 
 
-def test_a_controller_that_never_answers(fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_controller_that_never_answers(
+    fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(slurm, "FIRST_ANSWER_SECONDS", 0.1)
     fake.away(True)
     with pytest.raises(CotbalError, match="controller has not answered"):
@@ -248,12 +296,16 @@ def test_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_job_that_is_refused(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan("COMPLETED 0")
     found = {
-        o.job.name: o for o in slurm.run([job(tmp_path, "a", 9, partition="none"), job(tmp_path, "b")], Resources())
+        o.job.name: o
+        for o in slurm.run(
+            [job(tmp_path, "a", 9, partition="none"), job(tmp_path, "b")], Resources()
+        )
     }
     assert found["b"].ok
     assert found["a"].message.splitlines() == [
-        "a was refused by Slurm", "sbatch: sbatch: error: invalid partition specified: none",
-    ]  # fmt: skip
+        "a was refused by Slurm",
+        "sbatch: sbatch: error: invalid partition specified: none",
+    ]
 
 
 def test_a_job_that_was_called_back_is_not_sent_again(fake: FakeSlurm, tmp_path: Path) -> None:
@@ -272,7 +324,11 @@ def test_closing_it_calls_the_rest_back(fake: FakeSlurm, tmp_path: Path) -> None
     jobs = [job(tmp_path, "a", 9), job(tmp_path, "b", 5), job(tmp_path, "c")]
     outcomes = slurm.run(jobs, Resources())
     assert next(outcomes).ok
-    assert {recorded_place(each.directory) for each in jobs} == {None, Place("slurm", "2"), Place("slurm", "3")}
+    assert {recorded_place(each.directory) for each in jobs} == {
+        None,
+        Place("slurm", "2"),
+        Place("slurm", "3"),
+    }
     outcomes.close()
     assert fake.states == ["COMPLETED", "CANCELLED", "CANCELLED"]
     assert not [each for each in jobs if recorded_place(each.directory)]
@@ -281,7 +337,9 @@ def test_closing_it_calls_the_rest_back(fake: FakeSlurm, tmp_path: Path) -> None
 def test_a_job_that_was_just_being_sent_is_called_back(
     fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C or `cotbal cancel` between the moment when Slurm has the job and the one when we hear its id."""
+    """Ctrl-C or `cotbal cancel` between the moment when Slurm has the job and the one when we hear
+    its id.
+    """
     one = job(tmp_path)
 
     def interrupted(*_: object) -> str:
@@ -320,13 +378,23 @@ def test_standings(fake: FakeSlurm) -> None:
 def test_neither_the_job_that_we_are_in_nor_what_somebody_likes_to_see_changes_anything(
     fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A command may itself be a job of Slurm, whose variables sbatch and srun would take for options."""
-    gone = ("SLURM_MEM_PER_CPU", "SLURM_JOB_ID", "SQUEUE_PARTITION", "SCANCEL_INTERACTIVE", "SBATCH_ARRAY_INX")
+    """A command may itself be a job of Slurm, whose variables sbatch and srun would take for
+    options.
+    """
+    gone = (
+        "SLURM_MEM_PER_CPU",
+        "SLURM_JOB_ID",
+        "SQUEUE_PARTITION",
+        "SCANCEL_INTERACTIVE",
+        "SBATCH_ARRAY_INX",
+    )
     for name in (*gone, "SLURM_CONF", "SBATCH_ACCOUNT"):
         monkeypatch.setenv(name, "7")
     fake.plan("COMPLETED 0")
     assert only(slurm.run([job(tmp_path)], Resources())).ok
-    seen = {line.partition("=")[0] for line in (fake.directory / "environment").read_text().splitlines()}
+    seen = {
+        line.partition("=")[0] for line in (fake.directory / "environment").read_text().splitlines()
+    }
     assert not seen & set(gone)
     assert {"SLURM_CONF", "SBATCH_ACCOUNT"} <= seen
 
@@ -376,16 +444,23 @@ def test_a_limit_of_jobs_is_waited_for(fake: FakeSlurm, tmp_path: Path) -> None:
 
     timer = threading.Thread(target=end)
     timer.start()
-    assert [(outcome.job.name, outcome.ok) for outcome in slurm.run([first, second], Resources())] == [
-        ("a", True), ("b", True),
-    ]  # fmt: skip
+    assert [
+        (outcome.job.name, outcome.ok) for outcome in slurm.run([first, second], Resources())
+    ] == [
+        ("a", True),
+        ("b", True),
+    ]
     timer.join()
 
 
 def test_a_limit_of_one_s_own_is_a_refusal(fake: FakeSlurm, tmp_path: Path) -> None:
     """Where no job is in the queue, waiting would help nothing."""
-    (fake.directory / "sbatch").write_text('#!/bin/sh\necho "Job violates policy (job submit limit)" >&2\nexit 1\n')
-    assert only(slurm.run([job(tmp_path)], Resources())).message.startswith("mini was refused by Slurm")
+    (fake.directory / "sbatch").write_text(
+        '#!/bin/sh\necho "Job violates policy (job submit limit)" >&2\nexit 1\n'
+    )
+    assert only(slurm.run([job(tmp_path)], Resources())).message.startswith(
+        "mini was refused by Slurm"
+    )
 
 
 def test_a_run_of_another_user_is_left_alone(fake: FakeSlurm, tmp_path: Path) -> None:
@@ -395,7 +470,9 @@ def test_a_run_of_another_user_is_left_alone(fake: FakeSlurm, tmp_path: Path) ->
     fake.put("70", "RUNNING", name_of(one), "others")
     record_place(one.directory, Place("slurm", "70"))
     assert slurm.standings(["70", "71"])["70"].state == "running"
-    with pytest.raises(CotbalError, match=r"mini: this run is in the queue as job 70 of another user"):
+    with pytest.raises(
+        CotbalError, match=r"mini: this run is in the queue as job 70 of another user"
+    ):
         list(slurm.run([one], Resources()))
     with pytest.raises(CotbalError, match="permission denied"):
         slurm.cancel(["70"])
@@ -430,7 +507,9 @@ def test_a_full_disk_stops_one_run_and_not_those_that_work(
 
     monkeypatch.setattr(slurm, "write_text", full)
     fake.plan("COMPLETED 0")
-    found = {o.job.name: o for o in slurm.run([job(tmp_path, "a"), job(tmp_path, "b", 9)], Resources())}
+    found = {
+        o.job.name: o for o in slurm.run([job(tmp_path, "a"), job(tmp_path, "b", 9)], Resources())
+    }
     assert found["a"].ok
     assert found["b"].message.splitlines()[0] == "b could not be sent"
     assert found["b"].message.endswith("No space left on device")

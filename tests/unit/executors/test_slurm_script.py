@@ -23,12 +23,30 @@ def job(directory: Path, name: str = "full:ocr", **needs: object) -> Job:
 def test_the_options_say_what_a_run_needs(tmp_path: Path) -> None:
     found = options(
         job(
-            tmp_path, gpus=8, nodes=2, cpus=16, memory="200G", hours=1.5, partition="a100",
+            tmp_path,
+            gpus=8,
+            nodes=2,
+            cpus=16,
+            memory="200G",
+            hours=1.5,
+            partition="a100",
             directives=["--account=lab", "--gres=gpu:a100:4"],
         )
-    )  # fmt: skip
-    wanted = {"--nodes=2", "--ntasks-per-node=1", "--gres=gpu:4", "--cpus-per-task=16", "--mem=200G", "--time=90"}
-    assert wanted | {"--partition=a100", "--requeue", "--signal=TERM@120", "--dependency=singleton"} < set(found)
+    )
+    wanted = {
+        "--nodes=2",
+        "--ntasks-per-node=1",
+        "--gres=gpu:4",
+        "--cpus-per-task=16",
+        "--mem=200G",
+        "--time=90",
+    }
+    assert wanted | {
+        "--partition=a100",
+        "--requeue",
+        "--signal=TERM@120",
+        "--dependency=singleton",
+    } < set(found)
     assert found[-2:] == ("--account=lab", "--gres=gpu:a100:4"), "what the recipe adds wins"
 
 
@@ -64,7 +82,9 @@ def test_a_backslash_in_a_path_is_refused(tmp_path: Path) -> None:
 def test_what_the_driver_passes_on_does_not_need_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cluster may let nothing through (SBATCH_EXPORT=NONE); secrets are not written down, and setup wins."""
+    """A cluster may let nothing through (SBATCH_EXPORT=NONE); secrets are not written down, and
+    setup wins.
+    """
     for name, value in {"HF_HOME": "/a b", "HF_TOKEN": "frog", "COTBAL_CACHE": "/c"}.items():
         monkeypatch.setenv(name, value)
     text = script(job(tmp_path, gpus=0, setup=["export COTBAL_CACHE=/fast"]), {})
@@ -82,15 +102,23 @@ def run(text: str, directory: Path, *programs: str) -> int:
         name, _, deed = program.partition(": ")
         (directory / "bin" / name).write_text(f"#!/bin/bash\n{deed}\n")
         (directory / "bin" / name).chmod(0o755)
-    environment = {"PATH": f"{directory / 'bin'}:/usr/bin:/bin", "SLURM_JOB_ID": "41", "SLURM_JOB_NODELIST": "n[1-2]"}
-    return subprocess.run(["/bin/bash", "-c", text], env=environment, cwd=directory, check=False).returncode
+    environment = {
+        "PATH": f"{directory / 'bin'}:/usr/bin:/bin",
+        "SLURM_JOB_ID": "41",
+        "SLURM_JOB_NODELIST": "n[1-2]",
+    }
+    return subprocess.run(
+        ["/bin/bash", "-c", text], env=environment, cwd=directory, check=False
+    ).returncode
 
 
 def test_the_script_sets_up_and_notes_how_it_ended(tmp_path: Path) -> None:
     directory = tmp_path / "a run's place"
     one = job(directory, gpus=0, setup=["mark='a frog'", "export mark"])
     text = script(one, {"OMP_NUM_THREADS": "4", "WORDS": "it's $HOME"})
-    srun = 'srun: printf "%s\\n" "$mark" "$WORDS" "$OMP_NUM_THREADS" "$COTBAL_PREEMPTIBLE" "$@" >seen'
+    srun = (
+        'srun: printf "%s\\n" "$mark" "$WORDS" "$OMP_NUM_THREADS" "$COTBAL_PREEMPTIBLE" "$@" >seen'
+    )
     assert run(text, directory, srun) == 0
     assert (directory / END).read_text() == "41 run 0\n"
     seen = (directory / "seen").read_text().splitlines()
@@ -114,7 +142,9 @@ def test_a_fault_of_the_setup_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_script_that_is_stopped_does_not_say_that_all_is_well(tmp_path: Path) -> None:
-    assert run(script(job(tmp_path, gpus=0), {}), tmp_path, "srun: kill -TERM $PPID; sleep 0.2") == 143
+    assert (
+        run(script(job(tmp_path, gpus=0), {}), tmp_path, "srun: kill -TERM $PPID; sleep 0.2") == 143
+    )
     assert (tmp_path / END).read_text() == "41 run 143\n"
 
 
@@ -122,27 +152,39 @@ def test_several_gpus_of_a_node_are_one_step(tmp_path: Path) -> None:
     text = script(job(tmp_path, gpus=4, cpus=8), {})
     step = next(line for line in text.splitlines() if line.startswith("srun"))
     assert "--nodes=1 --ntasks=1 --cpus-per-task=8" in step
-    assert f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node=4 --module cotbal.worker" in step
+    assert (
+        f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node=4 --module"
+        " cotbal.worker" in step
+    )
 
 
 def test_several_nodes_meet_at_the_first_one(tmp_path: Path) -> None:
     """Every node fills in its own number; nothing else is filled in."""
     directory = tmp_path / "$HOME"
     text = script(job(directory, gpus=4, nodes=2), {})
-    # srun -> bash -c COMMAND on every node; here on the second alone. The command starts with `exec PYTHON`.
+    # srun -> bash -c COMMAND on every node; here on the second alone. The command starts with `exec
+    # PYTHON`.
     printed = "exec printf '%s\\\\n' ${last#* }"
-    srun = f'srun: for last; do :; done; export SLURM_NODEID=1; bash -c "${{last/exec */{printed}}}" >seen'
+    srun = (
+        f'srun: for last; do :; done; export SLURM_NODEID=1; bash -c "${{last/exec */{printed}}}"'
+        " >seen"
+    )
     assert run(text, directory, "scontrol: printf 'n1\\nn2\\n'", srun) == 0
     seen = (directory / "seen").read_text().splitlines()
     assert seen[3:8] == [
-        "--nnodes=2", "--nproc-per-node=2", "--node-rank=1", "--master-addr=n1", "--master-port=20041",
-    ]  # fmt: skip
+        "--nnodes=2",
+        "--nproc-per-node=2",
+        "--node-rank=1",
+        "--master-addr=n1",
+        "--master-port=20041",
+    ]
     assert seen[-1] == str(directory / "job.json")
 
 
 def test_the_queue_is_read() -> None:
     listing = (
-        "12|RUNNING|n[1-2]|None|cotbal-a|b\n\n13|PENDING||Resources|other\nsqueue: a remark\n14|NODE_FAIL|n1|None|x\n"
+        "12|RUNNING|n[1-2]|None|cotbal-a|b\n\n13|PENDING||Resources|other\nsqueue: a"
+        " remark\n14|NODE_FAIL|n1|None|x\n"
     )
     found = parse(listing)
     assert [(e.id, e.nodes, e.reason, e.name, e.alive) for e in found] == [

@@ -44,7 +44,9 @@ def test_more_weight_shows_the_same_rows_and_more(tmp_path: Path) -> None:
     talk.write_text("".join(json.dumps(line) + "\n" for line in lines))
     shown = {}
     for weight in (0.001, 0.5, 1.0):
-        (recipe.parent / "weights.json").write_text(json.dumps({"short": 2 - weight, "talk": weight}))
+        (recipe.parent / "weights.json").write_text(
+            json.dumps({"short": 2 - weight, "talk": weight})
+        )
         exported("llamafactory", recipe, tmp_path / str(weight))
         texts = [row["messages"][-1]["content"] for row in rows_of(tmp_path / str(weight))]
         shown[weight] = {text for text in texts if text.startswith("answer")}
@@ -56,7 +58,9 @@ def test_without_a_tokenizer_lengths_are_characters(recipe: Path, tmp_path: Path
     guide = exported("ms-swift", recipe, tmp_path / "out", "model.checkpoint=llava-1.5-7b")
     assert "over the characters of the mixture" in guide.text
     assert configuration(tmp_path / "out")["model"] == "llava-1.5-7b"
-    scales = {row["channel"]: row["messages"][-1]["loss_scale"] for row in rows_of(tmp_path / "out")}
+    scales = {
+        row["channel"]: row["messages"][-1]["loss_scale"] for row in rows_of(tmp_path / "out")
+    }
     letters = {"short": 3 * 10, "talk": (9 + 26) * 6, "extra": 10 * 4}
     assert sum(scales[t] * letters[t] for t in letters) == pytest.approx(sum(letters.values()))
 
@@ -88,16 +92,22 @@ def test_nothing_is_written_over(recipe: Path, tmp_path: Path) -> None:
 def test_the_directory_that_one_is_in_is_no_new_one(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An export takes the place of an empty directory, and the shell would stay in one that is gone."""
+    """An export takes the place of an empty directory, and the shell would stay in one that is
+    gone.
+    """
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(CotbalError, match="expected the name of a new directory; found the one that you are in"):
+    with pytest.raises(
+        CotbalError, match="expected the name of a new directory; found the one that you are in"
+    ):
         exported("ratios", recipe, Path("."))
     exported("ratios", recipe, Path("../empty/new"))
     assert (tmp_path / "empty" / "new" / "ratios.csv").exists()
 
 
-def test_a_failed_export_leaves_nothing(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_export_leaves_nothing(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "hosts_of_mine").mkdir()
     code = "def write(order, out):\n    (out / 'half').touch()\n    raise OSError('disk is full')\n"
     (tmp_path / "hosts_of_mine" / "broken.py").write_text(code)
@@ -109,7 +119,9 @@ def test_a_failed_export_leaves_nothing(recipe: Path, tmp_path: Path, monkeypatc
 
 
 def test_refusals(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(CotbalError, match="expected one of axolotl, llamafactory, ms_swift, olmix, ratios, trl"):
+    with pytest.raises(
+        CotbalError, match="expected one of axolotl, llamafactory, ms_swift, olmix, ratios, trl"
+    ):
         exported("deepspeed", recipe, tmp_path / "out")
     (recipe.parent / "weights.json").write_text('{"weights": {"short": 1.0}}')
     with pytest.raises(CotbalError, match="none for talk"):

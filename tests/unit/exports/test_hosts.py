@@ -41,16 +41,26 @@ def test_ms_swift_weighs_every_answer(recipe: Path, tmp_path: Path) -> None:
 
 
 def test_ms_swift_is_told_what_makes_weights_act(recipe: Path, tmp_path: Path) -> None:
-    guide = exported("ms-swift", recipe, tmp_path / "out", "optimization.schedule=constant", "model.vision=full")
+    guide = exported(
+        "ms-swift", recipe, tmp_path / "out", "optimization.schedule=constant", "model.vision=full"
+    )
     found = configuration(tmp_path / "out")
     assert found["is_binary_loss_scale"] is False
     assert found["loss_scale"] == "default"
     assert found["external_plugins"] == ["cotbal_weights.py"]
     assert (tmp_path / "out" / "cotbal_weights.py").is_file()
     assert found["model"] == str(POCKET)
-    assert (found["freeze_vit"], found["freeze_aligner"], found["freeze_llm"]) == (False, False, False)
+    assert (found["freeze_vit"], found["freeze_aligner"], found["freeze_llm"]) == (
+        False,
+        False,
+        False,
+    )
     assert (found["per_device_train_batch_size"], found["gradient_accumulation_steps"]) == (2, 4)
-    assert (found["lr_scheduler_type"], found["warmup_ratio"], found["learning_rate"]) == ("constant", 0.03, 1e-4)
+    assert (found["lr_scheduler_type"], found["warmup_ratio"], found["learning_rate"]) == (
+        "constant",
+        0.03,
+        1e-4,
+    )
     assert guide.command == "swift sft train.yaml"
     assert "normalizer: tokens" in guide.text
 
@@ -60,9 +70,12 @@ def test_conversations_are_brought_over(recipe: Path, tmp_path: Path) -> None:
     rows = {row["channel"]: row for row in rows_of(tmp_path / "out")}
     said = [(m["role"], m["content"]) for m in rows["talk"]["messages"]]
     assert said == [
-        ("system", "Be brief."), ("user", "Hello."), ("assistant", "Good day."),
-        ("user", "Compare <image>and <image>."), ("assistant", "Both are red, one more so."),
-    ]  # fmt: skip
+        ("system", "Be brief."),
+        ("user", "Hello."),
+        ("assistant", "Good day."),
+        ("user", "Compare <image>and <image>."),
+        ("assistant", "Both are red, one more so."),
+    ]
     assert rows["short"]["messages"][0]["content"] == "<image>Which color?\nAnswer in one word."
     assert rows["extra"]["images"] == []
     pictures = rows["talk"]["images"]
@@ -71,27 +84,38 @@ def test_conversations_are_brought_over(recipe: Path, tmp_path: Path) -> None:
 
 
 def swift_plugin(monkeypatch: pytest.MonkeyPatch, out: Path, encoded: Any) -> Any:
-    """The exported plugin, loaded beside a stand-in for the one class of ms-swift that it touches."""
+    """The exported plugin, loaded beside a stand-in for the one class of ms-swift that it
+    touches."""
     template = type("Template", (), {"encode": lambda self, row: encoded})
     module: Any = ModuleType("swift.template")
     module.Template = template
     monkeypatch.setitem(sys.modules, "swift", SimpleNamespace(template=module))
     monkeypatch.setitem(sys.modules, "swift.template", module)
-    exec(compile((out / "cotbal_weights.py").read_text(), "cotbal_weights.py", "exec"), {"__name__": "plugin"})
+    exec(
+        compile((out / "cotbal_weights.py").read_text(), "cotbal_weights.py", "exec"),
+        {"__name__": "plugin"},
+    )
     return template().encode({})
 
 
 @pytest.mark.parametrize(
     ("scale", "laid"),
     [
-        ([0, 0, 1.6, 1, 0, 1.6, 1], [0, 0, 0, 1.6, 1.6, 0, 1.6, 1.6]),  # ends of turns get the weight; a token longer
+        (
+            [0, 0, 1.6, 1, 0, 1.6, 1],
+            [0, 0, 0, 1.6, 1.6, 0, 1.6, 1.6],
+        ),  # ends of turns get the weight; a token longer
         ([0, 0, 1, 1, 0, 1, 1], [0, 0, 0, 1, 1, 0, 1, 1]),  # a weight of 1
         ([0, 0, 1.6, 1, 0, 0.4, 1], [0, 0, 1.6, 1, 0, 0.4, 1]),  # not ours
         (None, None),
     ],
 )
 def test_the_plugin_lays_weights_along_the_labels(
-    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: list[float] | None, laid: list[float] | None
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scale: list[float] | None,
+    laid: list[float] | None,
 ) -> None:
     exported("ms-swift", recipe, tmp_path / "out")
     row = {"labels": [-100, -100, -100, 5, 6, -100, 5, 6], "loss_scale": scale}
@@ -101,12 +125,16 @@ def test_the_plugin_lays_weights_along_the_labels(
 
 
 @pytest.mark.parametrize("host", REPEATING)
-def test_hosts_without_weights_see_rows_more_or_less_often(recipe: Path, tmp_path: Path, host: str) -> None:
+def test_hosts_without_weights_see_rows_more_or_less_often(
+    recipe: Path, tmp_path: Path, host: str
+) -> None:
     guide = exported(host, recipe, tmp_path / "out")
     asked = Counter(json.dumps(row)[:400] for row in rows_of(tmp_path / "out"))
     total = sum(WEIGHTS[t] * SIZES[t] for t in WEIGHTS) + SIZES["extra"]
     times = {task: weight * RECORDS / total for task, weight in (WEIGHTS | {"extra": 1.0}).items()}
-    seen = {task: sum(n for text, n in asked.items() if mark in text) for task, mark in MARKS.items()}
+    seen = {
+        task: sum(n for text, n in asked.items() if mark in text) for task, mark in MARKS.items()
+    }
     turns = {"short": 1, "talk": 2 if host == "trl" else 1, "extra": 1}
     assert seen == {task: round(times[task] * SIZES[task]) * turns[task] for task in SIZES}
     assert "Approximate" in guide.text
@@ -116,11 +144,20 @@ MARKS = {"short": "Which color", "talk": "Hello", "extra": "Say something"}
 
 
 def test_llamafactory(recipe: Path, tmp_path: Path) -> None:
-    exported("llamafactory", recipe, tmp_path / "out", "model.language=lora", "model.projector=lora")
+    exported(
+        "llamafactory", recipe, tmp_path / "out", "model.language=lora", "model.projector=lora"
+    )
     entry = json.loads((tmp_path / "out" / "dataset_info.json").read_text())["cotbal"]
     found = configuration(tmp_path / "out")
-    assert (found["dataset"], found["dataset_dir"], entry["file_name"]) == ("cotbal", ".", "train.jsonl")
-    assert (entry["formatting"], entry["columns"]) == ("sharegpt", {"messages": "messages", "images": "images"})
+    assert (found["dataset"], found["dataset_dir"], entry["file_name"]) == (
+        "cotbal",
+        ".",
+        "train.jsonl",
+    )
+    assert (entry["formatting"], entry["columns"]) == (
+        "sharegpt",
+        {"messages": "messages", "images": "images"},
+    )
     assert (found["finetuning_type"], found["lora_rank"], found["lora_alpha"]) == ("lora", 16, 32)
     for row in rows_of(tmp_path / "out"):
         text = "".join(message[entry["tags"]["content_tag"]] for message in row["messages"])
@@ -132,12 +169,22 @@ def test_axolotl(recipe: Path, tmp_path: Path) -> None:
     guide = exported("axolotl", recipe, tmp_path / "out", "model.language=lora")
     assert "prompt as well" in guide.text
     found = configuration(tmp_path / "out")
-    assert found["datasets"] == [{"path": "train.jsonl", "ds_type": "json", "type": "chat_template"}]
-    assert (found["skip_prepare_dataset"], found["remove_unused_columns"], found["sample_packing"]) == (
-        True, False, False,
-    )  # fmt: skip
+    assert found["datasets"] == [
+        {"path": "train.jsonl", "ds_type": "json", "type": "chat_template"}
+    ]
+    assert (
+        found["skip_prepare_dataset"],
+        found["remove_unused_columns"],
+        found["sample_packing"],
+    ) == (
+        True,
+        False,
+        False,
+    )
     assert (found["adapter"], found["lora_r"], found["bf16"]) == ("lora", 16, True)
-    parts = [part for row in rows_of(tmp_path / "out") for m in row["messages"] for part in m["content"]]
+    parts = [
+        part for row in rows_of(tmp_path / "out") for m in row["messages"] for part in m["content"]
+    ]
     assert {part["type"] for part in parts} == {"text", "image"}
     assert all(Path(part["path"]).is_file() for part in parts if part["type"] == "image")
     assert not any("<image>" in part.get("text", "") for part in parts)
@@ -149,7 +196,12 @@ def test_trl_gets_an_answer_a_row(recipe: Path, tmp_path: Path) -> None:
     for row in rows:
         assert [message["role"] for message in row["completion"]] == ["assistant"]
         assert row["prompt"][-1]["role"] == "user"
-        shown = [part for message in row["prompt"] for part in message["content"] if part["type"] == "image"]
+        shown = [
+            part
+            for message in row["prompt"]
+            for part in message["content"]
+            if part["type"] == "image"
+        ]
         assert len(shown) == len(row["images"])
     answers = Counter(row["completion"][0]["content"][0]["text"] for row in rows)
     assert answers["Good day."] == answers["Both are red, one more so."] > 0
@@ -163,9 +215,17 @@ def test_the_script_for_trl(recipe: Path, tmp_path: Path) -> None:
         tree = ast.parse((tmp_path / name / "train.py").read_text())
         values[name] = {n.targets[0].id: n.value for n in tree.body if isinstance(n, ast.Assign)}
     arguments = ast.literal_eval(values["plain"]["ARGUMENTS"])
-    assert (arguments["max_length"], arguments["bf16"], arguments["warmup_steps"]) == (512, True, 0.03)
+    assert (arguments["max_length"], arguments["bf16"], arguments["warmup_steps"]) == (
+        512,
+        True,
+        0.03,
+    )
     assert ast.literal_eval(values["plain"]["LORA"]) is None
-    assert ast.literal_eval(values["lora"]["LORA"]) == {"r": 16, "lora_alpha": 32.0, "lora_dropout": 0.0}
+    assert ast.literal_eval(values["lora"]["LORA"]) == {
+        "r": 16,
+        "lora_alpha": 32.0,
+        "lora_dropout": 0.0,
+    }
 
 
 def test_a_mixture_of_text_has_no_pictures_for_trl(recipe: Path, tmp_path: Path) -> None:
@@ -182,7 +242,9 @@ def test_ratios(recipe: Path, tmp_path: Path) -> None:
     assert [row["task"] for row in rows] == list(SIZES)
     numbers = {row["task"]: {k: float(v) for k, v in row.items() if k != "task"} for row in rows}
     assert sum(each["probability"] for each in numbers.values()) == pytest.approx(1)
-    assert sum(each["times"] * each["records"] for each in numbers.values()) == pytest.approx(RECORDS)
+    assert sum(each["times"] * each["records"] for each in numbers.values()) == pytest.approx(
+        RECORDS
+    )
     for each in numbers.values():
         assert each["probability"] == pytest.approx(each["times"] * each["records"] / RECORDS)
         assert each["rows"] == round(each["times"] * each["records"])

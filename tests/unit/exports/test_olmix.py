@@ -1,4 +1,6 @@
-"""`ratios.csv`, `metrics.csv` and `fit.yaml` as olmix reads them, from the probes of a run directory."""
+"""`ratios.csv`, `metrics.csv` and `fit.yaml` as olmix reads them, from the probes of a run
+directory.
+"""
 
 from __future__ import annotations
 
@@ -31,12 +33,17 @@ class Swarm:
 
     def table(self, name: str) -> Table:
         lines = (self.out / name).read_text().splitlines()
-        return {row.pop("run_id"): {k: float(v) for k, v in row.items()} for row in csv.DictReader(lines)}
+        return {
+            row.pop("run_id"): {k: float(v) for k, v in row.items()}
+            for row in csv.DictReader(lines)
+        }
 
 
 def swarm(directory: Path, **balance: object) -> Swarm:
     """The probes of a small mixture, scored by chance, and their export."""
-    recipe = load_recipe(write_mixture(directory / "mixture", balance={"bootstrap": 200, **balance}))
+    recipe = load_recipe(
+        write_mixture(directory / "mixture", balance={"bootstrap": 200, **balance})
+    )
     root = RunDir(directory / "run")
     pipeline.balance(pipeline.plan(recipe, root), Options(EXECUTOR))
     out = directory / "out"
@@ -54,7 +61,9 @@ def test_ratios_are_shares_of_the_records_of_a_run(standard: Swarm) -> None:
     assert ratios["mini@0"] == pytest.approx(dict.fromkeys(TASKS, 1 / 3))
     large, mini = TRAIN, TRAIN // 8
     for task in TASKS:
-        expected = {other: (large if other == task else mini) / (large + 2 * mini) for other in TASKS}
+        expected = {
+            other: (large if other == task else mini) / (large + 2 * mini) for other in TASKS
+        }
         assert ratios[f"full:{task}@0"] == pytest.approx(expected)
 
 
@@ -64,7 +73,9 @@ def test_metrics_are_what_is_missing_to_a_perfect_score(standard: Swarm) -> None
     _, (matrix,) = matrices_of(standard.root)
     for run, errors in metrics.items():
         scores = matrix.values[matrix.row(run.partition("@")[0])]
-        assert errors == pytest.approx({f"{t}:error": 1 - s for t, s in zip(matrix.tasks, scores, strict=True)})
+        assert errors == pytest.approx(
+            {f"{t}:error": 1 - s for t, s in zip(matrix.tasks, scores, strict=True)}
+        )
         assert min(errors.values()) >= 0
 
 

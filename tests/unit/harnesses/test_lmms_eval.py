@@ -1,4 +1,6 @@
-"""Files of lmms-eval 0.7.3, recorded from its own code with scripted answers (`recorded/lmms_eval`)."""
+"""Files of lmms-eval 0.7.3, recorded from its own code with scripted answers
+(`recorded/lmms_eval`).
+"""
 
 from __future__ import annotations
 
@@ -48,24 +50,39 @@ def test_every_task_metric_and_answer_is_read() -> None:
     assert textvqa.metrics == pytest.approx({"exact_match": 0.725})
     assert textvqa.questions == len(textvqa.rows) == 4
     assert [row["filtered_resps"] for row in textvqa.rows] == ["Nokia", "no", "wrong", "nokia"]
-    assert found.benchmarks["mme"].metrics == {"mme_perception_score": 2000, "mme_cognition_score": 200}
+    assert found.benchmarks["mme"].metrics == {
+        "mme_perception_score": 2000,
+        "mme_cognition_score": 200,
+    }
     assert not any(benchmark.lower_is_better for benchmark in found.benchmarks.values())
 
 
 def test_the_orientation_is_that_of_the_harness(copy: Path) -> None:
-    change(results_of(copy), lambda c: c["higher_is_better"]["cotbal_textvqa"].update(exact_match=False))
+    change(
+        results_of(copy),
+        lambda c: c["higher_is_better"]["cotbal_textvqa"].update(exact_match=False),
+    )
     found = read(copy)
     assert found.benchmarks["cotbal_textvqa"].lower_is_better == {"exact_match"}
     assert not found.benchmarks["mme"].lower_is_better
 
 
 def test_filters_other_than_none_keep_their_name(copy: Path) -> None:
-    change(results_of(copy), lambda c: c["results"]["cotbal_textvqa"].update({"exact_match,strict": 0.5}))
-    assert read(copy).benchmarks["cotbal_textvqa"].metrics == {"exact_match": 0.725, "exact_match,strict": 0.5}
+    change(
+        results_of(copy),
+        lambda c: c["results"]["cotbal_textvqa"].update({"exact_match,strict": 0.5}),
+    )
+    assert read(copy).benchmarks["cotbal_textvqa"].metrics == {
+        "exact_match": 0.725,
+        "exact_match,strict": 0.5,
+    }
 
 
 def test_a_group_without_numbers_is_no_benchmark(copy: Path) -> None:
-    change(results_of(copy), lambda c: c["results"].update({"pope_full": {" ": " ", "alias": "pope_full"}}))
+    change(
+        results_of(copy),
+        lambda c: c["results"].update({"pope_full": {" ": " ", "alias": "pope_full"}}),
+    )
     assert "pope_full" not in read(copy).benchmarks
 
 
@@ -78,7 +95,11 @@ def test_the_newest_result_counts_and_is_named(copy: Path) -> None:
     found = read(copy)
     assert found.benchmarks["mme"].metrics["mme_perception_score"] == 1000
     assert found.benchmarks["mme"].rows == ()
-    assert [line for line in found.warnings if "mme was evaluated more than once" in line and new.name in line]
+    assert [
+        line
+        for line in found.warnings
+        if "mme was evaluated more than once" in line and new.name in line
+    ]
     assert len(found.warnings) == 1
 
 
@@ -94,7 +115,9 @@ def test_no_results(tmp_path: Path) -> None:
     assert "found none; note that lmms-eval ends without an error" in fault(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"results": {}}', WRONG, WRONG.replace("[1]", '{"mme": 1}')])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"results": {}}', WRONG, WRONG.replace("[1]", '{"mme": 1}')]
+)
 def test_not_a_result_file(copy: Path, text: str) -> None:
     path = results_of(copy)
     path.write_text(text)
@@ -102,7 +125,10 @@ def test_not_a_result_file(copy: Path, text: str) -> None:
 
 
 def test_a_number_that_is_none(copy: Path) -> None:
-    change(results_of(copy), lambda c: c["results"]["mme"].update({"mme_perception_score,none": float("nan")}))
+    change(
+        results_of(copy),
+        lambda c: c["results"]["mme"].update({"mme_perception_score,none": float("nan")}),
+    )
     assert "expected a finite number for mme, mme_perception_score,none; found nan" in fault(copy)
 
 
@@ -123,7 +149,10 @@ def test_what_may_be_left_out_may_be_anything(copy: Path, changed: dict[str, Any
 
 
 def test_a_number_that_no_table_could_hold(copy: Path) -> None:
-    change(results_of(copy), lambda content: content["results"]["mme"].update({"mme_perception_score,none": 10**400}))
+    change(
+        results_of(copy),
+        lambda content: content["results"]["mme"].update({"mme_perception_score,none": 10**400}),
+    )
     assert "expected a finite number for mme, mme_perception_score,none; found 1000" in fault(copy)
 
 

@@ -16,7 +16,10 @@ TEXT = {"ocr": ("cotbal_textvqa", "exact_match")}
 
 
 def recorded() -> dict[str, Evaluation]:
-    return {"mini": lmms_eval.read(RECORDED / "EW"), "full:ocr": lmms_eval.read(RECORDED / "CoTBal")}
+    return {
+        "mini": lmms_eval.read(RECORDED / "EW"),
+        "full:ocr": lmms_eval.read(RECORDED / "CoTBal"),
+    }
 
 
 def evaluation(benchmark: Benchmark) -> Evaluation:
@@ -24,12 +27,17 @@ def evaluation(benchmark: Benchmark) -> Evaluation:
 
 
 def bench(value: float, scores: list[float], **other: object) -> Benchmark:
-    rows = tuple({"doc_id": i, "target": "A", "input": f"q{i}", "em": score} for i, score in enumerate(scores))
+    rows = tuple(
+        {"doc_id": i, "target": "A", "input": f"q{i}", "em": score}
+        for i, score in enumerate(scores)
+    )
     return replace(Benchmark("b", {"em": value}, questions=len(scores), rows=rows), **other)  # type: ignore[arg-type]
 
 
 def matrix_of(**benchmarks: Benchmark):  # type: ignore[no-untyped-def]
-    return score_matrix({run: evaluation(b) for run, b in benchmarks.items()}, {"task": ("b", "em")})
+    return score_matrix(
+        {run: evaluation(b) for run, b in benchmarks.items()}, {"task": ("b", "em")}
+    )
 
 
 def test_scores_and_samples_of_recorded_runs() -> None:
@@ -80,7 +88,11 @@ def test_values_beyond_one_have_no_known_maximum() -> None:
     [
         bench(0.5, [0, 1], questions=3),
         bench(1 / 3, [0, 1, 0]),
-        bench(0.5, [0, 1], rows=tuple({"doc_id": i, "target": "B", "input": f"q{i}", "em": i} for i in range(2))),
+        bench(
+            0.5,
+            [0, 1],
+            rows=tuple({"doc_id": i, "target": "B", "input": f"q{i}", "em": i} for i in range(2)),
+        ),
     ],
     ids=["number", "rows", "target"],
 )
@@ -95,7 +107,10 @@ def test_lower_is_better_is_refused() -> None:
 
 
 def test_a_missing_benchmark_or_metric_names_the_run() -> None:
-    runs = {"mini": evaluation(bench(0.5, [0, 1])), "full": evaluation(replace(bench(0.5, [0, 1]), name="c"))}
+    runs = {
+        "mini": evaluation(bench(0.5, [0, 1])),
+        "full": evaluation(replace(bench(0.5, [0, 1]), name="c")),
+    }
     with pytest.raises(ScoresError, match=r"full \(out\): expected b; found c"):
         score_matrix(runs, {"task": ("b", "em")})
     with pytest.raises(ScoresError, match=r"mini \(out\), b: expected 'f1'; found em"):
@@ -116,7 +131,10 @@ def test_columns() -> None:
 
 @pytest.mark.parametrize(
     ("wanted", "why"),
-    [({"t": "three"}, "expected one of one, two; found 'three'"), ({}, "two=two:METRIC with one of a:x, b")],
+    [
+        ({"t": "three"}, "expected one of one, two; found 'three'"),
+        ({}, "two=two:METRIC with one of a:x, b"),
+    ],
 )
 def test_columns_that_cannot_be_told(wanted: Mapping[str, str], why: str) -> None:
     with pytest.raises(ScoresError, match=why):

@@ -1,4 +1,5 @@
-"""Score files in the layout and with the columns that VLMEvalKit writes; the numbers are made up."""
+"""Score files in the layout and with the columns that VLMEvalKit writes; the numbers are made
+up."""
 
 from __future__ import annotations
 
@@ -46,7 +47,10 @@ def test_numbers_are_kept_as_they_stand(dataset: str, metric: str, value: float)
 
 
 def test_the_folder_of_one_run_can_be_given() -> None:
-    assert read(RECORDED / "LLaVA-EW" / RUN).benchmarks.keys() == read(RECORDED / "LLaVA-EW").benchmarks.keys()
+    assert (
+        read(RECORDED / "LLaVA-EW" / RUN).benchmarks.keys()
+        == read(RECORDED / "LLaVA-EW").benchmarks.keys()
+    )
 
 
 def test_two_runs_with_different_numbers_are_refused(copy: Path) -> None:
@@ -71,9 +75,17 @@ def test_nothing_there(tmp_path: Path) -> None:
     [
         ("LLaVA-EW_MME_score.csv", "", "a table of scores"),
         ("LLaVA-EW_MME_score.csv", "perception\n", "a table of scores"),
-        ("LLaVA-EW_MME_score.csv", "split,text\nnone,much\n", "expected numbers; found split, text"),
+        (
+            "LLaVA-EW_MME_score.csv",
+            "split,text\nnone,much\n",
+            "expected numbers; found split, text",
+        ),
         ("LLaVA-EW_MME_score.csv", "perception\nnan\n", "expected numbers"),
-        ("LLaVA-EW_OCRBench_score.json", f'{{"all": 1{"0" * 400}}}', "expected numbers; found all without any"),
+        (
+            "LLaVA-EW_OCRBench_score.json",
+            f'{{"all": 1{"0" * 400}}}',
+            "expected numbers; found all without any",
+        ),
         ("LLaVA-EW_OCRBench_score.json", "[1, 2]", "a table of scores"),
         ("LLaVA-EW_OCRBench_score.json", "{", "expected a score file of VLMEvalKit"),
     ],

@@ -35,10 +35,23 @@ from cotbal.hosts.transformers import with_task_ids
 from cotbal.loss import IGNORED
 from cotbal.weightings import Weighting, dynamic_average, random_loss
 
-PICTURED = [0, 1, 2, 3, 8, 9, 10, 11]  # in micro-batches of 4 on two ranks: all of rank 0, none of rank 1
+PICTURED = [
+    0,
+    1,
+    2,
+    3,
+    8,
+    9,
+    10,
+    11,
+]  # in micro-batches of 4 on two ranks: all of rank 0, none of rank 1
 ALL = list(range(16))
 SEVERAL = {"max_steps": 4}
-PARTIAL = {"data": rows()[:12], "max_steps": -1, "num_train_epochs": 1}  # of windows of 8: the second holds 4
+PARTIAL = {
+    "data": rows()[:12],
+    "max_steps": -1,
+    "num_train_epochs": 1,
+}  # of windows of 8: the second holds 4
 
 
 def sensitive() -> Weighting:
@@ -47,8 +60,12 @@ def sensitive() -> Weighting:
 
 
 def sharded() -> dict[str, Any]:
-    """FSDP2 with a unit a layer, by the loader of transformers; accelerate's own plugin needs a GPU."""
-    plan = dict.fromkeys(("model.language_model.layers.*", "model.vision_tower.encoder.layers.*"), "free_full_weight")
+    """FSDP2 with a unit a layer, by the loader of transformers; accelerate's own plugin needs a
+    GPU.
+    """
+    plan = dict.fromkeys(
+        ("model.language_model.layers.*", "model.vision_tower.encoder.layers.*"), "free_full_weight"
+    )
     return {"loading": {"distributed_config": DistributedConfig(fsdp_size=2, fsdp_plan=plan)}}
 
 
@@ -57,7 +74,9 @@ def cases(ranks: int) -> dict[str, dict[str, Any]]:
 
 
 def of_four() -> dict[str, dict[str, Any]]:
-    """With every rank a micro-batch of the step; the masked rows are the whole micro-batch of rank 1."""
+    """With every rank a micro-batch of the step; the masked rows are the whole micro-batch of rank
+    1.
+    """
     cut = {"micro": 4, "accumulation": 1}
     return {
         "fixed": {**cut, "weighting": WEIGHTS},
@@ -70,7 +89,8 @@ def of_four() -> dict[str, dict[str, Any]]:
 def masked(places: range) -> list[dict[str, Any]]:
     """The rows, those at `places` without a label."""
     labels = [
-        {"labels": torch.full_like(row["labels"], IGNORED)} if i in places else {} for i, row in enumerate(rows())
+        {"labels": torch.full_like(row["labels"], IGNORED)} if i in places else {}
+        for i, row in enumerate(rows())
     ]
     return [{**row, **one} for row, one in zip(rows(), labels, strict=True)]
 
@@ -89,7 +109,12 @@ def of_two() -> dict[str, dict[str, Any]]:
     made["grouped"] = {**cut, "data": grouped()}
     made["pictures"] = {**cut, "data": with_pictures(PICTURED)}
     blank = with_blank_picture(with_task_ids(pad, TASKS), with_pictures([0])[0])
-    made["pictures sharded"] = {**cut, "data": with_pictures(PICTURED), "collator": blank, **sharded()}
+    made["pictures sharded"] = {
+        **cut,
+        "data": with_pictures(PICTURED),
+        "collator": blank,
+        **sharded(),
+    }
     made["per_device"] = {**cut, "normalizer": "per_device"}
     made["random"] = {**cut, "weighting": random_loss.build(TASKS, None, seed=5), **SEVERAL}
     made["partial"] = {"micro": 2, "accumulation": 2, **PARTIAL}
@@ -97,7 +122,9 @@ def of_two() -> dict[str, dict[str, Any]]:
 
 
 class Sharding(InOrder):
-    """accelerate turns FSDP on in launches on GPUs and the like only; gloo can shard over CPUs as well."""
+    """accelerate turns FSDP on in launches on GPUs and the like only; gloo can shard over CPUs as
+    well.
+    """
 
     def create_accelerator_and_postprocess(self) -> None:
         if self.args.fsdp:
@@ -106,19 +133,36 @@ class Sharding(InOrder):
 
 
 def resumed(checkpoint: Path, directory: Path, **sharding: Any) -> dict[str, dict[str, Any]]:
-    """Four steps with a momentum and with DWA in motion: in one go, and the last two again from the checkpoint."""
-    settings = {"save_strategy": "steps", "save_steps": 2, "optim_args": "momentum=0.9", "learning_rate": 0.2}
+    """Four steps with a momentum and with DWA in motion: in one go, and the last two again from the
+    checkpoint.
+    """
+    settings = {
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "optim_args": "momentum=0.9",
+        "learning_rate": 0.2,
+    }
     found = {}
     for way in ("straight", "resumed"):
         model = AutoModelForImageTextToText.from_pretrained(checkpoint)
-        model.model.vision_tower.requires_grad_(False)  # its last layer is never run, so there would be no state of it
+        model.model.vision_tower.requires_grad_(
+            False
+        )  # its last layer is never run, so there would be no state of it
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         more = {**SEVERAL, **settings, **sharding}
-        trainer = trainer_of(model, directory, 4, 2, sensitive(), data=with_pictures(ALL), kind=Sharding, **more)
-        trainer.train(resume_from_checkpoint=str(directory / "checkpoint-2") if way == "resumed" else None)
+        trainer = trainer_of(
+            model, directory, 4, 2, sensitive(), data=with_pictures(ALL), kind=Sharding, **more
+        )
+        trainer.train(
+            resume_from_checkpoint=str(directory / "checkpoint-2") if way == "resumed" else None
+        )
         change = {name: before[name] - whole(p) for name, p in trainer.model.named_parameters()}
         split = any(isinstance(p, DTensor) for p in trainer.model.parameters())
-        found[way] = {"change": change, "log": [by_task(line) for line in trainer.state.log_history], "sharded": split}
+        found[way] = {
+            "change": change,
+            "log": [by_task(line) for line in trainer.state.log_history],
+            "sharded": split,
+        }
     return found
 
 
@@ -131,12 +175,18 @@ def rank(number: int, count: int, checkpoint: Path, out: Path) -> None:
     """One of `count` ranks, with what a launcher would put into its environment."""
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count)}
     os.environ |= {"LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1"}
-    torch.distributed.init_process_group("gloo", init_method=f"file://{out}/store", rank=number, world_size=count)
-    found: dict[str, Any] = {name: update(checkpoint, out / "out", **case) for name, case in cases(count).items()}
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{out}/store", rank=number, world_size=count
+    )
+    found: dict[str, Any] = {
+        name: update(checkpoint, out / "out", **case) for name, case in cases(count).items()
+    }
     if count == 2:
         found["resuming"] = resumed(checkpoint, out / "parallel")
         found["resuming sharded"] = resumed(checkpoint, out / "sharded", **by_accelerate())
-    torch.save({name: {**one, "check": None} for name, one in found.items()}, out / f"rank{number}.pt")
+    torch.save(
+        {name: {**one, "check": None} for name, one in found.items()}, out / f"rank{number}.pt"
+    )
     torch.distributed.destroy_process_group()
 
 

@@ -26,13 +26,25 @@ def model_of(checkpoint: Path) -> Any:
 
 
 @pytest.mark.parametrize(("micro", "accumulation"), [(16, 1), (4, 4), (1, 16)])
-def test_it_hears_of_every_optimizer_step_once(checkpoint: Path, tmp_path: Path, micro: int, accumulation: int) -> None:
-    """Not of micro-batches, not of the self-check and not of evaluations; the losses are unweighted means."""
+def test_it_hears_of_every_optimizer_step_once(
+    checkpoint: Path, tmp_path: Path, micro: int, accumulation: int
+) -> None:
+    """Not of micro-batches, not of the self-check and not of evaluations; the losses are unweighted
+    means.
+    """
     spy = Spy()
     result = update(
-        checkpoint, tmp_path, micro, accumulation, spy, eval_dataset=rows(), eval_strategy="steps", eval_steps=1,
-        eval_on_start=True, **STEPS,
-    )  # fmt: skip
+        checkpoint,
+        tmp_path,
+        micro,
+        accumulation,
+        spy,
+        eval_dataset=rows(),
+        eval_strategy="steps",
+        eval_steps=1,
+        eval_on_start=True,
+        **STEPS,
+    )
     assert result["check"] is not None
     assert len(spy.heard) == 3
     lines = [line for line in result["log"] if "task_losses" in line]
@@ -40,7 +52,9 @@ def test_it_hears_of_every_optimizer_step_once(checkpoint: Path, tmp_path: Path,
         np.testing.assert_allclose(losses, [line["task_losses"][task] for task in TASKS], rtol=1e-6)
         assert counts.tolist() == [40, 51, 37]
     first = update(checkpoint, tmp_path, 16, 1, EQUAL)["log"][0]
-    np.testing.assert_allclose(spy.heard[0][0], [first["task_losses"][task] for task in TASKS], rtol=1e-5)
+    np.testing.assert_allclose(
+        spy.heard[0][0], [first["task_losses"][task] for task in TASKS], rtol=1e-5
+    )
 
 
 ALONE = "optimizer steps held the tokens of a single task, where the weights do nothing"
@@ -58,10 +72,15 @@ ALONE = "optimizer steps held the tokens of a single task, where the weights do 
     ids=["long", "short", "tokens", "equal", "task_level"],
 )
 def test_steps_of_a_single_task_are_told(
-    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, weighting: Any, more: dict[str, Any],
+    checkpoint: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    weighting: Any,
+    more: dict[str, Any],
     told: list[str],
-) -> None:  # fmt: skip
-    """One row a step, as of many who fine-tune on a small GPU: the update is that without weights."""
+) -> None:
+    """One row a step, as of many who fine-tune on a small GPU: the update is that without
+    weights."""
     steps = {"learning_rate": 0.1, **more}
     weighted = update(checkpoint, tmp_path, 1, 1, weighting, **steps)
     assert [line.split(f" {ALONE}")[0] for line in caplog.messages if ALONE in line] == told
@@ -69,7 +88,9 @@ def test_steps_of_a_single_task_are_told(
         assert distance(weighted, update(checkpoint, tmp_path, 1, 1, EQUAL, **steps)) < 1e-5
 
 
-def test_steps_of_several_tasks_are_not(checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_steps_of_several_tasks_are_not(
+    checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     update(checkpoint, tmp_path, 4, 4, max_steps=2)
     assert ALONE not in caplog.text
 
@@ -86,7 +107,9 @@ def test_the_log_shows_the_weights_that_a_step_used(checkpoint: Path, tmp_path: 
     """And over several steps the mean weight of a token, and the losses of all of them."""
     lines = update(checkpoint, tmp_path, 4, 4, Spy(), **STEPS)["log"][:-1]
     assert [line["weights"]["a"] for line in lines] == [1, 2, 3]
-    assert [line["mean_weight"] for line in lines] == pytest.approx([1, (2 * 40 + 88) / 128, (3 * 40 + 88) / 128])
+    assert [line["mean_weight"] for line in lines] == pytest.approx(
+        [1, (2 * 40 + 88) / 128, (3 * 40 + 88) / 128]
+    )
     rare = update(checkpoint, tmp_path, 4, 4, Spy(), logging_steps=3, **STEPS)["log"][0]
     assert rare["weights"]["a"] == 3
     assert rare["mean_weight"] == pytest.approx((6 * 40 + 3 * 88) / (3 * 128))
@@ -129,13 +152,17 @@ def test_resuming_is_exact(checkpoint: Path, tmp_path: Path, name: str, stop: in
     used = [weights_of(trainer) for trainer in (straight, resumed)]
     assert used[0] == used[1]
     assert len({json.dumps(weights) for weights in used[0][stop:]}) > 2
-    for (key, a), b in zip(straight.model.state_dict().items(), resumed.model.state_dict().values(), strict=True):
+    for (key, a), b in zip(
+        straight.model.state_dict().items(), resumed.model.state_dict().values(), strict=True
+    ):
         assert torch.equal(a, b), key
 
 
 def weights_of(trainer: Any) -> list[dict[str, float]]:
     """Of every line of its log."""
-    return [line["weights"] for line in map(by_task, trainer.state.log_history) if "weights" in line]
+    return [
+        line["weights"] for line in map(by_task, trainer.state.log_history) if "weights" in line
+    ]
 
 
 def saved(checkpoint: Path, directory: Path, weighting: Any) -> str:
@@ -157,7 +184,9 @@ def test_a_checkpoint_without_the_state_is_refused(checkpoint: Path, tmp_path: P
         trainer_of(model_of(checkpoint), tmp_path, 4, 4, dynamic("IGBv1"), max_steps=2).train(
             resume_from_checkpoint=source
         )
-    trainer_of(model_of(checkpoint), tmp_path, 4, 4, EQUAL, max_steps=2).train(resume_from_checkpoint=source)
+    trainer_of(model_of(checkpoint), tmp_path, 4, 4, EQUAL, max_steps=2).train(
+        resume_from_checkpoint=source
+    )
 
 
 def test_a_checkpoint_of_other_tasks_is_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -184,9 +213,14 @@ def test_a_training_that_is_too_short_for_the_method_warns_once(
     checkpoint: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, steps: int, warned: int
 ) -> None:
     update(checkpoint, tmp_path, 4, 4, dynamic("DWA"), max_steps=steps)
-    messages = [record.getMessage() for record in caplog.records if record.name.startswith("cotbal")]
+    messages = [
+        record.getMessage() for record in caplog.records if record.name.startswith("cotbal")
+    ]
     assert len(messages) == warned
-    assert all("DynamicAverage move from step 4 on, but this training has 4 steps" in text for text in messages)
+    assert all(
+        "DynamicAverage move from step 4 on, but this training has 4 steps" in text
+        for text in messages
+    )
 
 
 def test_the_observed_step_does_not_change_the_update(checkpoint: Path, tmp_path: Path) -> None:
@@ -198,7 +232,9 @@ def test_the_observed_step_does_not_change_the_update(checkpoint: Path, tmp_path
 def test_trackers_see_plain_numbers_of_every_step(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Read back from TensorBoard's own files; the weights of a dynamic method change with every step."""
+    """Read back from TensorBoard's own files; the weights of a dynamic method change with every
+    step.
+    """
     monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "events"))
     result = update(checkpoint, tmp_path, 4, 4, Spy(), report_to=["tensorboard"], **STEPS)
     events = EventAccumulator(str(tmp_path / "events"))

@@ -1,4 +1,6 @@
-"""Models that do not keep packed rows apart are found before a training starts, and others are not accused."""
+"""Models that do not keep packed rows apart are found before a training starts, and others are not
+accused.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,14 @@ class Deaf(LlavaForConditionalGeneration):
 
 
 class OnlyFlat(LlavaForConditionalGeneration):
-    """Keeps rows apart in a batch of one packed row alone, as transformers does with flash attention."""
+    """Keeps rows apart in a batch of one packed row alone, as transformers does with flash
+    attention.
+    """
 
     def forward(self, input_ids: Tensor, position_ids: Tensor | None = None, **more: Any) -> Any:
-        return super().forward(input_ids, position_ids=position_ids if len(input_ids) == 1 else None, **more)
+        return super().forward(
+            input_ids, position_ids=position_ids if len(input_ids) == 1 else None, **more
+        )
 
 
 class OnlyPlaces(LlavaForConditionalGeneration):
@@ -49,7 +55,10 @@ def load(checkpoint: Path, kind: type[LlavaForConditionalGeneration], **more: An
 
 
 def check(
-    model: nn.Module, data: list[dict[str, Any]], collator: Callable[[list[Any]], Any] = pad, dtype: str = "float32"
+    model: nn.Module,
+    data: list[dict[str, Any]],
+    collator: Callable[[list[Any]], Any] = pad,
+    dtype: str = "float32",
 ) -> PackingCheck | None:
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
         return check_packing(model, with_task_ids(collator, TASKS), data, padding=7)
@@ -62,7 +71,9 @@ contents = pytest.mark.parametrize("data", [TEXT, PICTURED], ids=["text", "pictu
 @dtypes
 @contents
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
-def test_llava_keeps_rows_apart(checkpoint: Path, data: list[dict[str, Any]], dtype: str, attention: str) -> None:
+def test_llava_keeps_rows_apart(
+    checkpoint: Path, data: list[dict[str, Any]], dtype: str, attention: str
+) -> None:
     model = load(checkpoint, LlavaForConditionalGeneration, attn_implementation=attention)
     found = check(model, data, dtype=dtype)
     assert found is not None
@@ -75,7 +86,10 @@ def test_llava_keeps_rows_apart(checkpoint: Path, data: list[dict[str, Any]], dt
 @contents
 @pytest.mark.parametrize("kind", [Deaf, OnlyFlat, OnlyPlaces])
 def test_a_model_that_lets_rows_see_each_other_is_caught(
-    checkpoint: Path, kind: type[LlavaForConditionalGeneration], data: list[dict[str, Any]], dtype: str
+    checkpoint: Path,
+    kind: type[LlavaForConditionalGeneration],
+    data: list[dict[str, Any]],
+    dtype: str,
 ) -> None:
     message = rf"{kind.__name__} does not keep packed rows apart.*set optimization\.packing=false"
     with pytest.raises(CotbalError, match=message):
@@ -95,7 +109,9 @@ def test_a_model_without_positions_is_refused() -> None:
         def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> None:
             raise AssertionError("nothing to compute")
 
-    with pytest.raises(CotbalError, match=r"Convolution takes no position_ids.*set optimization\.packing=false"):
+    with pytest.raises(
+        CotbalError, match=r"Convolution takes no position_ids.*set optimization\.packing=false"
+    ):
         check(Convolution(), TEXT)
 
 
@@ -111,9 +127,16 @@ def test_one_row_has_no_neighbour(checkpoint: Path) -> None:
     assert check(load(checkpoint, Deaf), TEXT[:1]) is None
 
 
-def test_rows_on_which_nothing_can_be_seen_are_reported(checkpoint: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a valid token behind another row there is nothing to compare, and so nothing to accuse."""
-    silent = [TEXT[0], *({**row, "labels": torch.full_like(row["labels"], IGNORED)} for row in TEXT[1:])]
+def test_rows_on_which_nothing_can_be_seen_are_reported(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a valid token behind another row there is nothing to compare, and so nothing to
+    accuse.
+    """
+    silent = [
+        TEXT[0],
+        *({**row, "labels": torch.full_like(row["labels"], IGNORED)} for row in TEXT[1:]),
+    ]
     with caplog.at_level(logging.WARNING):
         found = check(load(checkpoint, Deaf), silent)
     assert found is not None

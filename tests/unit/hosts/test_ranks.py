@@ -1,4 +1,6 @@
-"""The update of a step is the same on several ranks, with data parallelism and with sharded parameters (FSDP2)."""
+"""The update of a step is the same on several ranks, with data parallelism and with sharded
+parameters (FSDP2).
+"""
 
 from __future__ import annotations
 
@@ -65,11 +67,15 @@ def test_four_ranks_make_the_same_update(four: list[Results], alone: Results, ca
 
 @pytest.mark.parametrize("case", ["resuming", "resuming sharded"])
 def test_resuming_on_two_ranks_is_exact(ranks: list[Results], case: str) -> None:
-    """With data parallelism and with accelerate's FSDP2: weights, momentum and the windows of DWA all come back."""
+    """With data parallelism and with accelerate's FSDP2: weights, momentum and the windows of DWA
+    all come back.
+    """
     straight, resumed = ranks[0][case]["straight"], ranks[0][case]["resumed"]
     assert straight["sharded"] == resumed["sharded"] == ("sharded" in case)
     assert distance(resumed, straight) < 1e-6
-    used = [[line["weights"] for line in one["log"] if "weights" in line] for one in (straight, resumed)]
+    used = [
+        [line["weights"] for line in one["log"] if "weights" in line] for one in (straight, resumed)
+    ]
     assert used[0] == used[1]
     assert used[0][-1] != used[0][-2]
 
@@ -79,8 +85,12 @@ def test_accelerate_s_fsdp2_makes_the_same_update(ranks: list[Results]) -> None:
     assert distance(sharded, parallel) < 1e-5
 
 
-def test_the_cases_could_tell_a_wrong_update(checkpoint: Path, tmp_path: Path, alone: Results) -> None:
-    """Weights move each of the updates by far more than the tolerance, and DWA has moved its weights."""
+def test_the_cases_could_tell_a_wrong_update(
+    checkpoint: Path, tmp_path: Path, alone: Results
+) -> None:
+    """Weights move each of the updates by far more than the tolerance, and DWA has moved its
+    weights.
+    """
     assert distance(alone["fixed"], update(checkpoint, tmp_path, 16, 1, EQUAL)) > 0.05
     assert distance(alone["fixed"], alone["per_device"]) > 0.05
     assert distance(alone["fixed"], alone["task_level"]) > 0.05

@@ -21,7 +21,9 @@ from cotbal.hosts.shards import gather_trained, load_shards
 def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "1")
-    with pytest.raises(CotbalError, match="accelerate_config: expected fsdp_version: 2 in fsdp_config"):
+    with pytest.raises(
+        CotbalError, match="accelerate_config: expected fsdp_version: 2 in fsdp_config"
+    ):
         refuse_other_sharding()
     monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
     monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "0")
@@ -31,7 +33,11 @@ def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_recipe_says_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """And clipping and precision; `accelerate config` writes values of its own for all of them."""
-    passed_over = {"GRADIENT_ACCUMULATION_STEPS": "auto", "GRADIENT_CLIPPING": "auto", "MIXED_PRECISION": "no"}
+    passed_over = {
+        "GRADIENT_ACCUMULATION_STEPS": "auto",
+        "GRADIENT_CLIPPING": "auto",
+        "MIXED_PRECISION": "no",
+    }
     for name, value in {
         "USE_DEEPSPEED": "true",
         "DEEPSPEED_ZERO_STAGE": "3",
@@ -71,7 +77,9 @@ def test_another_model_is_not_filled() -> None:
 
 
 def test_a_check_keeps_no_more_activations_than_the_training(checkpoint: Path) -> None:
-    """Layers are run again in the backward pass of a check too, or it would not fit where the training does."""
+    """Layers are run again in the backward pass of a check too, or it would not fit where the
+    training does.
+    """
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     model.activation_checkpointing_enable({"use_reentrant": False})
     model.train()
@@ -86,5 +94,7 @@ def test_a_check_keeps_no_more_activations_than_the_training(checkpoint: Path) -
 def test_a_model_in_four_bits_is_not_shared_out(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     for name, value in {f"ACCELERATE_USE_{way}": "true", "FSDP_VERSION": "2"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(CotbalError, match=re.escape("model.quantization: four bits are not shared out")):
+    with pytest.raises(
+        CotbalError, match=re.escape("model.quantization: four bits are not shared out")
+    ):
         settle_sharding(SimpleNamespace(model=SimpleNamespace(is_quantized=True)), "bfloat16")

@@ -1,4 +1,6 @@
-"""A resumed training goes on from the trained weights, whatever names and parts the Trainer itself keeps."""
+"""A resumed training goes on from the trained weights, whatever names and parts the Trainer itself
+keeps.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ def half_frozen(checkpoint: Path) -> Any:
 
 
 def adapters_and_projector(checkpoint: Path) -> Any:
-    """LoRA on the language model; the norms beside it are trained in full, as a projector would be."""
+    """LoRA on the language model; the norms beside it are trained in full, as a projector would
+    be."""
     torch.manual_seed(0)
     model = get_peft_model(full(checkpoint), LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
     for name, parameter in model.named_parameters():
@@ -37,7 +40,9 @@ def adapters_and_projector(checkpoint: Path) -> Any:
 
 
 @pytest.mark.parametrize("build", [full, half_frozen, adapters_and_projector])
-def test_resuming_goes_on_from_the_trained_weights(checkpoint: Path, tmp_path: Path, build: Any) -> None:
+def test_resuming_goes_on_from_the_trained_weights(
+    checkpoint: Path, tmp_path: Path, build: Any
+) -> None:
     straight = trainer_of(build(checkpoint), tmp_path, 4, 4, **SETTINGS)
     straight.train()
     resumed = trainer_of(build(checkpoint), tmp_path, 4, 4, **SETTINGS)
@@ -45,13 +50,20 @@ def test_resuming_goes_on_from_the_trained_weights(checkpoint: Path, tmp_path: P
     base = build(checkpoint).state_dict()
     for key, tensor in straight.model.state_dict().items():
         assert torch.equal(tensor, resumed.model.state_dict()[key]), key
-    moved = {"change": {key: tensor - base[key] for key, tensor in straight.model.state_dict().items()}}
+    moved = {
+        "change": {key: tensor - base[key] for key, tensor in straight.model.state_dict().items()}
+    }
     assert flat(moved).norm() > 0.1
 
 
 def test_the_best_model_is_loaded_at_the_end(checkpoint: Path, tmp_path: Path) -> None:
     """With a step size that makes every step after the first one worse."""
-    settings = {"eval_strategy": "steps", "eval_steps": 1, "load_best_model_at_end": True, "eval_dataset": rows()}
+    settings = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "load_best_model_at_end": True,
+        "eval_dataset": rows(),
+    }
     settings |= {"save_steps": 1, "learning_rate": 20.0}
     trainer = trainer_of(full(checkpoint), tmp_path, 4, 4, **{**SETTINGS, **settings})
     trainer.train()

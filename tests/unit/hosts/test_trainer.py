@@ -1,4 +1,6 @@
-"""The update of one optimizer step must not depend on how its batch is cut, and must follow the weights."""
+"""The update of one optimizer step must not depend on how its batch is cut, and must follow the
+weights.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ from cotbal.weightings import Static
 
 
 @pytest.mark.parametrize(("micro", "accumulation"), [(4, 4), (1, 16), (2, 8)])
-@pytest.mark.parametrize("weighting", [WEIGHTS, TASK_LEVEL, EQUAL], ids=["fixed", "task_level", "equal"])
+@pytest.mark.parametrize(
+    "weighting", [WEIGHTS, TASK_LEVEL, EQUAL], ids=["fixed", "task_level", "equal"]
+)
 def test_the_update_does_not_depend_on_micro_batches(
     checkpoint: Path, tmp_path: Path, micro: int, accumulation: int, weighting: Any
 ) -> None:
@@ -50,11 +54,21 @@ def test_the_update_does_not_depend_on_micro_batches(
 def test_the_last_partial_window_is_exact(checkpoint: Path, tmp_path: Path) -> None:
     """Ten rows in windows of eight: the second step holds two rows, whatever the micro-batch."""
     two = {"max_steps": -1, "num_train_epochs": 1, "data": rows()[:10]}
-    assert distance(update(checkpoint, tmp_path, 1, 8, **two), update(checkpoint, tmp_path, 8, 1, **two)) < 1e-5
+    assert (
+        distance(
+            update(checkpoint, tmp_path, 1, 8, **two), update(checkpoint, tmp_path, 8, 1, **two)
+        )
+        < 1e-5
+    )
 
 
-def test_weights_move_the_update_even_where_a_micro_batch_holds_one_task(checkpoint: Path, tmp_path: Path) -> None:
-    assert distance(update(checkpoint, tmp_path, 1, 16), update(checkpoint, tmp_path, 1, 16, EQUAL)) > 0.05
+def test_weights_move_the_update_even_where_a_micro_batch_holds_one_task(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    assert (
+        distance(update(checkpoint, tmp_path, 1, 16), update(checkpoint, tmp_path, 1, 16, EQUAL))
+        > 0.05
+    )
 
 
 @pytest.mark.parametrize(("micro", "accumulation"), [(8, 1), (4, 2), (1, 8)])
@@ -62,7 +76,9 @@ def test_weights_move_the_update_even_where_a_micro_batch_holds_one_task(checkpo
 def test_equal_weights_are_the_stock_trainer(
     checkpoint: Path, tmp_path: Path, micro: int, accumulation: int, count: int
 ) -> None:
-    """Loss and gradient; with ten rows also of a last window of two, with (1, 8) of a micro-batch without a label."""
+    """Loss and gradient; with ten rows also of a last window of two, with (1, 8) of a micro-batch
+    without a label.
+    """
     data, epoch = rows()[:count], {"max_steps": -1, "num_train_epochs": 1}
     ours = update(checkpoint, tmp_path, micro, accumulation, EQUAL, data=data, **epoch)
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
@@ -78,7 +94,10 @@ def test_equal_weights_are_the_stock_trainer(
     stock.train()
     change = {name: before[name] - p.detach() for name, p in model.named_parameters()}
     assert distance(ours, {"change": change}) < 1e-6
-    losses = [[line["loss"] for line in log if "loss" in line] for log in (ours["log"], stock.state.log_history)]
+    losses = [
+        [line["loss"] for line in log if "loss" in line]
+        for log in (ours["log"], stock.state.log_history)
+    ]
     assert len(losses[0]) == (2 if count == 10 else 1)
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
@@ -87,38 +106,62 @@ def test_equal_weights_are_the_stock_trainer(
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("logits", ["kept", "full"])
 def test_the_gradient_is_that_of_the_equation(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, logits: str, attention: str, form: str
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    logits: str,
+    attention: str,
+    form: str,
 ) -> None:
-    """Eq. 2 and TLA by a loop over rows with stock forward passes, for every way in which logits are made."""
+    """Eq. 2 and TLA by a loop over rows with stock forward passes, for every way in which logits
+    are made.
+    """
     loading = {"attn_implementation": attention}
     weighting, normalizer = (TASK_LEVEL, "weights") if form == "task_level" else (WEIGHTS, form)
     if logits == "full":
         monkeypatch.setattr(forward, "takes_logits_mask", lambda model: False)
-    found = update(checkpoint, tmp_path, 4, 4, weighting, loading=dict(loading), normalizer=normalizer)
+    found = update(
+        checkpoint, tmp_path, 4, 4, weighting, loading=dict(loading), normalizer=normalizer
+    )
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, **loading)
     sums, counts = [torch.zeros(()) for _ in TASKS], [0, 0, 0]
     for row in rows():
         targets = row["labels"][1:]
         losses = model(input_ids=row["input_ids"][None]).logits[0, :-1].log_softmax(-1)
-        chosen = [-losses[place, word] for place, word in enumerate(targets.tolist()) if word != IGNORED]
+        chosen = [
+            -losses[place, word] for place, word in enumerate(targets.tolist()) if word != IGNORED
+        ]
         task = TASKS.index(row["task"])
         sums[task], counts[task] = sums[task] + sum(chosen), counts[task] + len(chosen)
     weights = WEIGHTS.values
     if form == "task_level":
         loss = sum(s / n for s, n in zip(sums, counts, strict=True)) / 3
     else:
-        total = sum(counts) if form == "tokens" else sum(w * n for w, n in zip(weights, counts, strict=True))
+        total = (
+            sum(counts)
+            if form == "tokens"
+            else sum(w * n for w, n in zip(weights, counts, strict=True))
+        )
         loss = sum(w * s for w, s in zip(weights, sums, strict=True)) / total
     loss.backward()
-    change = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()}
+    change = {
+        n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()
+    }
     assert distance(found, {"change": change}) < 1e-5
     assert found["log"][0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
 
 
-def test_scaling_all_weights_changes_nothing_with_the_default_normalizer(checkpoint: Path, tmp_path: Path) -> None:
+def test_scaling_all_weights_changes_nothing_with_the_default_normalizer(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     scaled = Static(tuple(10 * w for w in WEIGHTS.values))
-    assert distance(update(checkpoint, tmp_path, 4, 4, scaled), update(checkpoint, tmp_path, 4, 4)) < 1e-5
-    by_tokens = [update(checkpoint, tmp_path, 4, 4, w, normalizer="tokens") for w in (scaled, WEIGHTS)]
+    assert (
+        distance(update(checkpoint, tmp_path, 4, 4, scaled), update(checkpoint, tmp_path, 4, 4))
+        < 1e-5
+    )
+    by_tokens = [
+        update(checkpoint, tmp_path, 4, 4, w, normalizer="tokens") for w in (scaled, WEIGHTS)
+    ]
     assert distance(*by_tokens) == pytest.approx(9, rel=1e-3)
 
 
@@ -126,12 +169,16 @@ def test_logged_task_losses_are_unweighted_means(checkpoint: Path, tmp_path: Pat
     log = update(checkpoint, tmp_path, 4, 4)["log"][0]
     plain = update(checkpoint, tmp_path, 16, 1, EQUAL)["log"][0]
     assert log["task_losses"] == pytest.approx(plain["task_losses"], rel=1e-5)
-    total = sum(log["task_losses"][t] * log["task_tokens"][t] for t in TASKS) / sum(log["task_tokens"].values())
+    total = sum(log["task_losses"][t] * log["task_tokens"][t] for t in TASKS) / sum(
+        log["task_tokens"].values()
+    )
     assert total == pytest.approx(plain["loss"], rel=1e-5)
     assert log["weights"] == pytest.approx(dict(zip(TASKS, WEIGHTS.values, strict=True)))
 
 
-def test_the_self_check_sees_the_predicted_change_and_leaves_no_trace(checkpoint: Path, tmp_path: Path) -> None:
+def test_the_self_check_sees_the_predicted_change_and_leaves_no_trace(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     result = update(checkpoint, tmp_path, 4, 4)
     assert result["check"].error < 1e-3
     assert result["check"].predicted > 0.01
@@ -143,26 +190,36 @@ def test_the_self_check_sees_the_predicted_change_and_leaves_no_trace(checkpoint
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     Unchecked(
-        model=model, args=arguments(tmp_path, 4, 4), train_dataset=rows(), data_collator=with_task_ids(pad, TASKS),
-        tasks=TASKS, weighting=WEIGHTS,
-    ).train()  # fmt: skip
+        model=model,
+        args=arguments(tmp_path, 4, 4),
+        train_dataset=rows(),
+        data_collator=with_task_ids(pad, TASKS),
+        tasks=TASKS,
+        weighting=WEIGHTS,
+    ).train()
     change = {name: before[name] - p.detach() for name, p in model.named_parameters()}
     assert torch.equal(flat(result), flat({"change": change}))
 
 
 @pytest.mark.parametrize("how", ["dropped", "cancelled"])
-def test_the_self_check_stops_a_host_that_loses_the_weights(checkpoint: Path, tmp_path: Path, how: str) -> None:
+def test_the_self_check_stops_a_host_that_loses_the_weights(
+    checkpoint: Path, tmp_path: Path, how: str
+) -> None:
     class Lossy(InOrder):
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
             kept = self._step
             counts = torch.bincount(inputs["task_ids"], minlength=3).float()
             cancelled = kept.coefficients / (kept.coefficients * counts).sum() / 10
-            self._step = replace(kept, coefficients=torch.ones(3) / 100 if how == "dropped" else cancelled)
+            self._step = replace(
+                kept, coefficients=torch.ones(3) / 100 if how == "dropped" else cancelled
+            )
             loss = super().compute_loss(model, inputs, *args, **kwargs)
             self._step = kept
             return loss
 
-    trainer = trainer_of(AutoModelForImageTextToText.from_pretrained(checkpoint), tmp_path, 2, 8, kind=Lossy)
+    trainer = trainer_of(
+        AutoModelForImageTextToText.from_pretrained(checkpoint), tmp_path, 2, 8, kind=Lossy
+    )
     with pytest.raises(CotbalError, match="self-check"):
         trainer.train()
 
@@ -205,9 +262,15 @@ def test_rows_without_a_task_are_refused(checkpoint: Path, tmp_path: Path) -> No
         update(checkpoint, tmp_path, 16, 1, data=data)
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     bare = InOrder(
-        model=model, args=arguments(tmp_path, 4, 4), train_dataset=rows(), tasks=TASKS, weighting=WEIGHTS,
-        data_collator=lambda batch: pad([{k: v for k, v in row.items() if k != "task"} for row in batch]),
-    )  # fmt: skip
+        model=model,
+        args=arguments(tmp_path, 4, 4),
+        train_dataset=rows(),
+        tasks=TASKS,
+        weighting=WEIGHTS,
+        data_collator=lambda batch: pad(
+            [{k: v for k, v in row.items() if k != "task"} for row in batch]
+        ),
+    )
     with pytest.raises(CotbalError, match="with_task_ids"):
         bare.train()
     none = [{key: value for key, value in row.items() if key != "task"} for row in rows()]
@@ -215,13 +278,17 @@ def test_rows_without_a_task_are_refused(checkpoint: Path, tmp_path: Path) -> No
         update(checkpoint, tmp_path, 4, 4, data=none)
 
 
-def test_arguments_that_would_replace_the_loss_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_arguments_that_would_replace_the_loss_are_refused(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     common = {"model": model, "train_dataset": rows(), "tasks": TASKS, "weighting": WEIGHTS}
     with pytest.raises(CotbalError, match="label smoothing"):
         TaskWeightedTrainer(args=arguments(tmp_path, 4, 4, label_smoothing_factor=0.1), **common)
     with pytest.raises(CotbalError, match="compute_loss_func"):
-        TaskWeightedTrainer(args=arguments(tmp_path, 4, 4), compute_loss_func=lambda *_: None, **common)
+        TaskWeightedTrainer(
+            args=arguments(tmp_path, 4, 4), compute_loss_func=lambda *_: None, **common
+        )
 
 
 def test_they_are_refused_wherever_they_stand(checkpoint: Path, tmp_path: Path) -> None:
@@ -240,7 +307,8 @@ def test_they_are_refused_wherever_they_stand(checkpoint: Path, tmp_path: Path) 
 
 
 class NoLogits(LlavaForConditionalGeneration):
-    """As with a fused or chunked loss: the head is run inside the loss, and its outputs are gone."""
+    """As with a fused or chunked loss: the head is run inside the loss, and its outputs are
+    gone."""
 
     def forward(self, *args: Any, **more: Any) -> Any:
         return replace(super().forward(*args, **more), logits=None)
@@ -261,14 +329,19 @@ def test_a_model_without_logits_is_refused(
     """Its loss cannot be weighted token by token."""
     normalizer = "weights" if checked else "per_device"
     trainer = trainer_of(kind.from_pretrained(checkpoint), tmp_path, 4, 4, normalizer=normalizer)
-    with pytest.raises(CotbalError, match=f"expected logits from {kind.__name__}, found none: a fused or chunked loss"):
+    with pytest.raises(
+        CotbalError,
+        match=f"expected logits from {kind.__name__}, found none: a fused or chunked loss",
+    ):
         trainer.train()
 
 
 def test_a_fused_loss_of_the_host_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     for config in (None, {"rope": True}, {"fused_linear_cross_entropy": True}):
-        with pytest.raises(CotbalError, match=r'liger_kernel_config=\{"fused_linear_cross_entropy": False\}'):
+        with pytest.raises(
+            CotbalError, match=r'liger_kernel_config=\{"fused_linear_cross_entropy": False\}'
+        ):
             trainer_of(model, tmp_path, 4, 4, use_liger_kernel=True, liger_kernel_config=config)
 
 
@@ -280,7 +353,9 @@ def test_a_fused_loss_that_forgets_the_weights_is_stopped(checkpoint: Path, tmp_
             plain = {key: value for key, value in inputs.items() if key != "task_ids"}
             return model(**plain).loss / 4
 
-    trainer = trainer_of(AutoModelForImageTextToText.from_pretrained(checkpoint), tmp_path, 4, 4, kind=Fused)
+    trainer = trainer_of(
+        AutoModelForImageTextToText.from_pretrained(checkpoint), tmp_path, 4, 4, kind=Fused
+    )
     with pytest.raises(CotbalError, match="self-check"):
         trainer.train()
 
@@ -289,9 +364,14 @@ def test_evaluation_reports_the_plain_loss(checkpoint: Path, tmp_path: Path) -> 
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     data = [row for i, row in enumerate(rows()) if i != 5]
     trainer = TaskWeightedTrainer(
-        model=model, args=arguments(tmp_path, 4, 4, per_device_eval_batch_size=15), train_dataset=data,
-        eval_dataset=data, data_collator=with_task_ids(pad, TASKS), tasks=TASKS, weighting=WEIGHTS,
-    )  # fmt: skip
+        model=model,
+        args=arguments(tmp_path, 4, 4, per_device_eval_batch_size=15),
+        train_dataset=data,
+        eval_dataset=data,
+        data_collator=with_task_ids(pad, TASKS),
+        tasks=TASKS,
+        weighting=WEIGHTS,
+    )
     found = trainer.evaluate()["eval_loss"]
     batch = pad([{k: v for k, v in row.items() if k != "task"} for row in data])
     with torch.no_grad():
@@ -309,9 +389,15 @@ def test_predictions_are_logits_of_all_positions(checkpoint: Path, tmp_path: Pat
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     data = [{key: value for key, value in row.items() if key != "task"} for row in rows()]
     trainer = TaskWeightedTrainer(
-        model=model, args=arguments(tmp_path, 4, 4), train_dataset=rows(), eval_dataset=data, tasks=TASKS,
-        data_collator=with_task_ids(pad, TASKS), weighting=WEIGHTS, compute_metrics=metrics,
-    )  # fmt: skip
+        model=model,
+        args=arguments(tmp_path, 4, 4),
+        train_dataset=rows(),
+        eval_dataset=data,
+        tasks=TASKS,
+        data_collator=with_task_ids(pad, TASKS),
+        weighting=WEIGHTS,
+        compute_metrics=metrics,
+    )
     batch = pad(data)
     rows_and_positions = tuple(batch["labels"].shape)
     assert trainer.evaluate()["eval_accuracy"] == 0.5
@@ -320,14 +406,18 @@ def test_predictions_are_logits_of_all_positions(checkpoint: Path, tmp_path: Pat
     with torch.no_grad():
         logits = model(**batch).logits
     found = torch.as_tensor(trainer.predict(data).predictions)
-    torch.testing.assert_close(found[batch["attention_mask"] > 0], logits[batch["attention_mask"] > 0])
+    torch.testing.assert_close(
+        found[batch["attention_mask"] > 0], logits[batch["attention_mask"] > 0]
+    )
 
 
 def test_adapters_that_lengthen_rows_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     size = {"token_dim": 16, "num_layers": 2, "num_attention_heads": 2, "num_virtual_tokens": 4}
     adapter = PromptTuningConfig(task_type="CAUSAL_LM", **size)
     model = get_peft_model(AutoModelForImageTextToText.from_pretrained(checkpoint), adapter)
-    with pytest.raises(CotbalError, match="PromptTuningConfig puts tokens of its own before those of a row"):
+    with pytest.raises(
+        CotbalError, match="PromptTuningConfig puts tokens of its own before those of a row"
+    ):
         trainer_of(model, tmp_path, 4, 4)
 
 
@@ -337,9 +427,19 @@ def test_rows_grouped_by_length_are_still_weighted(checkpoint: Path, tmp_path: P
     assert distance(update(checkpoint, tmp_path, 2, 8, EQUAL, data=grouped()), whole) > 0.05
 
 
-def test_the_host_s_own_grouping_by_length_changes_only_the_order(checkpoint: Path, tmp_path: Path) -> None:
-    """With its sampler, which sorts by length within some batches; the same order for every cut of the batch."""
-    kind, by_length = TaskWeightedTrainer, {"train_sampling_strategy": "group_by_length", "max_steps": 2}
+def test_the_host_s_own_grouping_by_length_changes_only_the_order(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """With its sampler, which sorts by length within some batches; the same order for every cut of
+    the batch.
+    """
+    kind, by_length = (
+        TaskWeightedTrainer,
+        {
+            "train_sampling_strategy": "group_by_length",
+            "max_steps": 2,
+        },
+    )
     whole = update(checkpoint, tmp_path, 8, 1, kind=kind, **by_length)
     cut = update(checkpoint, tmp_path, 2, 4, kind=kind, **by_length)
     assert distance(cut, whole) < 1e-5
@@ -360,7 +460,9 @@ def test_per_device_is_the_published_form(checkpoint: Path, tmp_path: Path) -> N
         losses = token_losses(logits[mask], batch["labels"][:, 1:][mask[:, :-1]])
         weights = torch.tensor(WEIGHTS.values)[token_tasks(batch["labels"], batch["task_ids"])]
         ((losses * weights).sum() / weights.sum() / 4).backward()
-    change = {n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()}
+    change = {
+        n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()
+    }
     assert distance(found, {"change": change}) < 1e-5
 
 
@@ -369,11 +471,16 @@ def test_per_device_loses_the_weights_where_a_micro_batch_holds_one_task(
 ) -> None:
     """The defect that it is there to show; so the self-check must be left out, and says so once."""
     lost = update(checkpoint, tmp_path, 1, 16, normalizer="per_device", max_steps=2)
-    assert distance(lost, update(checkpoint, tmp_path, 1, 16, EQUAL, normalizer="per_device", max_steps=2)) < 1e-6
+    assert (
+        distance(
+            lost, update(checkpoint, tmp_path, 1, 16, EQUAL, normalizer="per_device", max_steps=2)
+        )
+        < 1e-6
+    )
     assert lost["check"] is None
     assert [r.getMessage() for r in caplog.records].count(
-        "the self-check of the weights is left out: with the normalizer per_device the effect of a weight depends on "
-        "the micro-batch"
+        "the self-check of the weights is left out: with the normalizer per_device the effect of a"
+        " weight depends on the micro-batch"
     ) == 2
 
 
@@ -401,7 +508,13 @@ def test_a_blank_picture_row_changes_nothing(checkpoint: Path, tmp_path: Path) -
     assert "pixel_values" in collator(rows()[:2])
     assert (collator(rows()[:2])["labels"][2] == IGNORED).all()
     assert len(collator(with_pictures([0])[:2])["labels"]) == 2
-    assert distance(update(checkpoint, tmp_path, 4, 4, collator=collator), update(checkpoint, tmp_path, 4, 4)) < 1e-5
+    assert (
+        distance(
+            update(checkpoint, tmp_path, 4, 4, collator=collator),
+            update(checkpoint, tmp_path, 4, 4),
+        )
+        < 1e-5
+    )
 
 
 def test_task_ids_may_stand_for_every_token(checkpoint: Path, tmp_path: Path) -> None:
@@ -409,7 +522,13 @@ def test_task_ids_may_stand_for_every_token(checkpoint: Path, tmp_path: Path) ->
         found = with_task_ids(pad, TASKS)(batch)
         return {**found, "task_ids": found["task_ids"][:, None].expand(found["labels"].shape)}
 
-    assert distance(update(checkpoint, tmp_path, 4, 4, collator=per_token), update(checkpoint, tmp_path, 4, 4)) < 1e-6
+    assert (
+        distance(
+            update(checkpoint, tmp_path, 4, 4, collator=per_token),
+            update(checkpoint, tmp_path, 4, 4),
+        )
+        < 1e-6
+    )
 
 
 def test_task_ids_of_another_shape_are_refused(checkpoint: Path, tmp_path: Path) -> None:
@@ -417,7 +536,9 @@ def test_task_ids_of_another_shape_are_refused(checkpoint: Path, tmp_path: Path)
         found = with_task_ids(pad, TASKS)(batch)
         return {**found, "task_ids": found["task_ids"][:-1]}
 
-    with pytest.raises(CotbalError, match=r"'task_ids' of shape \[4\] \(one a row\) or \[4, \d+\].*found \[3\]"):
+    with pytest.raises(
+        CotbalError, match=r"'task_ids' of shape \[4\] \(one a row\) or \[4, \d+\].*found \[3\]"
+    ):
         update(checkpoint, tmp_path, 4, 4, collator=too_few)
 
 
@@ -436,8 +557,12 @@ def test_the_order_of_the_tasks_does_not_matter(checkpoint: Path, tmp_path: Path
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     turned = TASKS[::-1]
     InOrder(
-        model=model, args=arguments(tmp_path, 4, 4), train_dataset=rows(), data_collator=with_task_ids(pad, turned),
-        tasks=turned, weighting=Static(WEIGHTS.values[::-1]),
-    ).train()  # fmt: skip
+        model=model,
+        args=arguments(tmp_path, 4, 4),
+        train_dataset=rows(),
+        data_collator=with_task_ids(pad, turned),
+        tasks=turned,
+        weighting=Static(WEIGHTS.values[::-1]),
+    ).train()
     change = {name: before[name] - p.detach() for name, p in model.named_parameters()}
     assert distance({"change": change}, update(checkpoint, tmp_path, 4, 4)) < 1e-6

@@ -1,4 +1,6 @@
-"""TRL's SFTTrainer with task weights: everything of TRL's stays, and the loss is that of TaskWeightedTrainer."""
+"""TRL's SFTTrainer with task weights: everything of TRL's stays, and the loss is that of
+TaskWeightedTrainer.
+"""
 
 from __future__ import annotations
 
@@ -51,9 +53,13 @@ class Stock(SFTTrainer):
 
 
 def conversation(i: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Question and answer of a row; answers have very different lengths, neighbours share a task."""
+    """Question and answer of a row; answers have very different lengths, neighbours share a
+    task."""
     answer = " ".join([COLOURS[i % 3]] * (1 + (5 * i) % 7))
-    return {"role": "user", "content": f"Which color has number {i}?"}, {"role": "assistant", "content": answer}
+    return {"role": "user", "content": f"Which color has number {i}?"}, {
+        "role": "assistant",
+        "content": answer,
+    }
 
 
 def rows(form: str) -> Dataset:
@@ -81,37 +87,83 @@ def model_for(form: str, checkpoint: Path) -> Any:
     if form.startswith("picture"):
         return AutoModelForImageTextToText.from_pretrained(checkpoint)
     torch.manual_seed(0)
-    size = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    size = {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+    }
     size |= {"vocab_size": 2048, "num_key_value_heads": 2}
     if form == "experts":
-        experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "head_dim": 8}
+        experts = {
+            "num_experts": 4,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "head_dim": 8,
+        }
         return Qwen3MoeForCausalLM(Qwen3MoeConfig(**size, **experts, router_aux_loss_coef=1.0))
     return LlamaForCausalLM(LlamaConfig(**size))
 
 
 def trained(
-    form: str, checkpoint: Path, directory: Path, micro: int, accumulation: int, weighting: Any = WEIGHTS, **more: Any
+    form: str,
+    checkpoint: Path,
+    directory: Path,
+    micro: int,
+    accumulation: int,
+    weighting: Any = WEIGHTS,
+    **more: Any,
 ) -> dict[str, Any]:
-    """What SGD with learning rate 1 subtracts, by our trainer, or by the stock one for `weighting=None`."""
+    """What SGD with learning rate 1 subtracts, by our trainer, or by the stock one for
+    `weighting=None`.
+    """
     model, processor = model_for(form, checkpoint), AutoProcessor.from_pretrained(checkpoint)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    own = {key: more.pop(key) for key in ("compute_loss_func", "eval_dataset", "peft_config") if key in more}
+    own = {
+        key: more.pop(key)
+        for key in ("compute_loss_func", "eval_dataset", "peft_config")
+        if key in more
+    }
     data = more.pop("data", None) or rows(form)
     if form.endswith("messages"):
         more["assistant_only_loss"] = True
     # TRL's default, by the name that transformers wants to hear.
     settings = arguments(
-        directory, micro, accumulation, config=SFTConfig, bf16=False, activation_checkpointing=True, **more
+        directory,
+        micro,
+        accumulation,
+        config=SFTConfig,
+        bf16=False,
+        activation_checkpointing=True,
+        **more,
     )
     processing = processor if form.startswith("picture") else processor.tokenizer
-    common = {"model": model, "args": settings, "train_dataset": data, "processing_class": processing, **own}
-    trainer = Stock(**common) if weighting is None else Weighted(**common, tasks=TASKS, weighting=weighting)
+    common = {
+        "model": model,
+        "args": settings,
+        "train_dataset": data,
+        "processing_class": processing,
+        **own,
+    }
+    trainer = (
+        Stock(**common)
+        if weighting is None
+        else Weighted(**common, tasks=TASKS, weighting=weighting)
+    )
     trainer.train()
-    change = {name: before[name] - p.detach() for name, p in model.named_parameters() if name in before}
-    return {"change": change, "log": [by_task(line) for line in trainer.state.log_history], "trainer": trainer}
+    change = {
+        name: before[name] - p.detach() for name, p in model.named_parameters() if name in before
+    }
+    return {
+        "change": change,
+        "log": [by_task(line) for line in trainer.state.log_history],
+        "trainer": trainer,
+    }
 
 
-@pytest.mark.parametrize("form", ["plain", "prompt", "messages", "picture", "picture messages", "experts"])
+@pytest.mark.parametrize(
+    "form", ["plain", "prompt", "messages", "picture", "picture messages", "experts"]
+)
 def test_equal_weights_are_the_stock_trainer(checkpoint: Path, tmp_path: Path, form: str) -> None:
     stock = trained(form, checkpoint, tmp_path, 3, 4, None)
     ours = trained(form, checkpoint, tmp_path, 3, 4, EQUAL)
@@ -123,16 +175,24 @@ def test_equal_weights_are_the_stock_trainer(checkpoint: Path, tmp_path: Path, f
 def test_the_metrics_of_an_evaluation_are_trl_s(checkpoint: Path, tmp_path: Path) -> None:
     found = []
     for weighting in (EQUAL, None):
-        trainer = trained("picture", checkpoint, tmp_path, 3, 4, weighting, eval_dataset=rows("picture"))["trainer"]
-        found.append({name: value for name, value in trainer.evaluate().items() if "_per_" not in name})
+        trainer = trained(
+            "picture", checkpoint, tmp_path, 3, 4, weighting, eval_dataset=rows("picture")
+        )["trainer"]
+        found.append(
+            {name: value for name, value in trainer.evaluate().items() if "_per_" not in name}
+        )
     for line in found:
         line.pop("eval_runtime")
     assert {"eval_loss", "eval_entropy", "eval_mean_token_accuracy"} <= found[0].keys()
-    assert found[0] == pytest.approx({**found[1], "eval_num_tokens": found[0]["eval_num_tokens"]}, rel=1e-5)
+    assert found[0] == pytest.approx(
+        {**found[1], "eval_num_tokens": found[0]["eval_num_tokens"]}, rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("form", ["prompt", "picture"])
-def test_the_update_depends_on_weights_and_not_on_micro_batches(checkpoint: Path, tmp_path: Path, form: str) -> None:
+def test_the_update_depends_on_weights_and_not_on_micro_batches(
+    checkpoint: Path, tmp_path: Path, form: str
+) -> None:
     whole = trained(form, checkpoint, tmp_path, 12, 1)
     for micro, accumulation in ((4, 3), (1, 12)):
         assert distance(trained(form, checkpoint, tmp_path, micro, accumulation), whole) < 1e-5
@@ -143,29 +203,45 @@ def test_the_update_depends_on_weights_and_not_on_micro_batches(checkpoint: Path
     assert set(whole["log"][0]["task_losses"]) == set(TASKS)
 
 
-def test_pictures_become_many_tokens_and_the_update_is_that_of_the_other_host(checkpoint: Path, tmp_path: Path) -> None:
-    """TaskWeightedTrainer with TRL's collator: it makes logits and looks them up by labels and task ids of its own."""
+def test_pictures_become_many_tokens_and_the_update_is_that_of_the_other_host(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    """TaskWeightedTrainer with TRL's collator: it makes logits and looks them up by labels and task
+    ids of its own.
+    """
     ours = trained("picture", checkpoint, tmp_path, 4, 3)
     processor = AutoProcessor.from_pretrained(checkpoint)
-    collator = DataCollatorForVisionLanguageModeling(processor, max_length=1024, completion_only_loss=True)
+    collator = DataCollatorForVisionLanguageModeling(
+        processor, max_length=1024, completion_only_loss=True
+    )
     batch = with_task_ids(collator, TASKS)([rows("picture")[i] for i in (0, 1, 11)])
     assert (batch["input_ids"] == processor.image_token_id).sum(dim=1).tolist() == [36, 0, 36]
     assert batch["task_ids"].tolist() == [0, 0, 2]
     model = model_for("picture", checkpoint)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     InOrder(
-        model=model, args=arguments(tmp_path, 4, 3), train_dataset=rows("picture"),
-        data_collator=with_task_ids(collator, TASKS), tasks=TASKS, weighting=WEIGHTS,
-    ).train()  # fmt: skip
+        model=model,
+        args=arguments(tmp_path, 4, 3),
+        train_dataset=rows("picture"),
+        data_collator=with_task_ids(collator, TASKS),
+        tasks=TASKS,
+        weighting=WEIGHTS,
+    ).train()
     change = {name: before[name] - p.detach() for name, p in model.named_parameters()}
     assert distance(ours, {"change": change}) < 1e-5
 
 
-@pytest.mark.parametrize(("joined", "micro"), [("packing", 4), ("padding_free", 4), ("padding_free", 12)])
-def test_joined_rows_keep_their_tasks(checkpoint: Path, tmp_path: Path, joined: str, micro: int) -> None:
+@pytest.mark.parametrize(
+    ("joined", "micro"), [("packing", 4), ("padding_free", 4), ("padding_free", 12)]
+)
+def test_joined_rows_keep_their_tasks(
+    checkpoint: Path, tmp_path: Path, joined: str, micro: int
+) -> None:
     """One step over all rows, so that their order does not matter."""
     padded = trained("prompt", checkpoint, tmp_path, 12, 1)
-    layout: dict[str, Any] = {"packing": True, "max_length": 64} if joined == "packing" else {"max_length": None}
+    layout: dict[str, Any] = (
+        {"packing": True, "max_length": 64} if joined == "packing" else {"max_length": None}
+    )
     found = trained(
         "prompt",
         checkpoint,
@@ -187,19 +263,28 @@ def test_joined_rows_keep_their_tasks(checkpoint: Path, tmp_path: Path, joined: 
 
 def test_the_task_survives_the_removal_of_unused_columns(checkpoint: Path, tmp_path: Path) -> None:
     kept = trained("prompt", checkpoint, tmp_path, 3, 4)
-    assert distance(trained("prompt", checkpoint, tmp_path, 3, 4, remove_unused_columns=True), kept) < 1e-6
+    assert (
+        distance(trained("prompt", checkpoint, tmp_path, 3, 4, remove_unused_columns=True), kept)
+        < 1e-6
+    )
 
 
 def test_a_training_goes_on_from_its_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     steps = {"max_steps": 3, "save_strategy": "steps", "save_steps": 2, "learning_rate": 0.1}
     straight = trained("picture", checkpoint, tmp_path, 2, 2, **steps)
     model = model_for("picture", checkpoint)
-    settings = arguments(tmp_path, 2, 2, config=SFTConfig, bf16=False, activation_checkpointing=True, **steps)
+    settings = arguments(
+        tmp_path, 2, 2, config=SFTConfig, bf16=False, activation_checkpointing=True, **steps
+    )
     processor = AutoProcessor.from_pretrained(checkpoint)
     again = Weighted(
-        model=model, args=settings, train_dataset=rows("picture"), processing_class=processor, tasks=TASKS,
+        model=model,
+        args=settings,
+        train_dataset=rows("picture"),
+        processing_class=processor,
+        tasks=TASKS,
         weighting=WEIGHTS,
-    )  # fmt: skip
+    )
     again.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
     end = dict(straight["trainer"].model.named_parameters())
     for name, parameter in model.named_parameters():
@@ -208,16 +293,27 @@ def test_a_training_goes_on_from_its_checkpoint(checkpoint: Path, tmp_path: Path
 
 REFUSED = {
     "dft": ({"loss_type": "dft"}, r"loss_type='dft' is another loss.*set loss_type='nll'"),
-    "wrapped": ({"packing": True, "packing_strategy": "wrapped"}, r"packing_strategy='wrapped' cuts rows apart"),
-    "split": ({"packing": True, "packing_strategy": "bfd_split"}, r"packing_strategy='bfd_split' cuts rows apart"),
+    "wrapped": (
+        {"packing": True, "packing_strategy": "wrapped"},
+        r"packing_strategy='wrapped' cuts rows apart",
+    ),
+    "split": (
+        {"packing": True, "packing_strategy": "bfd_split"},
+        r"packing_strategy='bfd_split' cuts rows apart",
+    ),
     "smoothing": ({"label_smoothing_factor": 0.1}, "label smoothing is not defined"),
     "liger": ({"use_liger_kernel": True}, "use_liger_kernel replaces the forward pass"),
-    "function": ({"compute_loss_func": lambda *_: None}, "compute_loss_func would replace the weighted loss"),
+    "function": (
+        {"compute_loss_func": lambda *_: None},
+        "compute_loss_func would replace the weighted loss",
+    ),
 }
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_what_would_lose_the_weights_is_refused(checkpoint: Path, tmp_path: Path, what: str) -> None:
+def test_what_would_lose_the_weights_is_refused(
+    checkpoint: Path, tmp_path: Path, what: str
+) -> None:
     options, sentence = REFUSED[what]
     with pytest.raises(CotbalError, match=sentence):
         trained("prompt", checkpoint, tmp_path, 3, 4, **options)
@@ -225,10 +321,18 @@ def test_what_would_lose_the_weights_is_refused(checkpoint: Path, tmp_path: Path
 
 def test_it_is_refused_wherever_it_stands(checkpoint: Path, tmp_path: Path) -> None:
     settings = arguments(
-        tmp_path, 3, 4, config=SFTConfig, bf16=False, activation_checkpointing=True, label_smoothing_factor=0.1
+        tmp_path,
+        3,
+        4,
+        config=SFTConfig,
+        bf16=False,
+        activation_checkpointing=True,
+        label_smoothing_factor=0.1,
     )
     with pytest.raises(CotbalError, match="label smoothing is not defined"):
-        TaskWeightedSFTTrainer(model_for("prompt", checkpoint), settings, tasks=TASKS, weighting=WEIGHTS)
+        TaskWeightedSFTTrainer(
+            model_for("prompt", checkpoint), settings, tasks=TASKS, weighting=WEIGHTS
+        )
 
 
 def test_without_trl_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +346,9 @@ def test_adapters_are_trained_as_by_the_stock_trainer(checkpoint: Path, tmp_path
     found = []
     for weighting in (EQUAL, None):
         lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-        trainer = trained("picture", checkpoint, tmp_path, 3, 4, weighting, peft_config=lora)["trainer"]
+        trainer = trained("picture", checkpoint, tmp_path, 3, 4, weighting, peft_config=lora)[
+            "trainer"
+        ]
         found.append({name: p for name, p in trainer.model.named_parameters() if p.requires_grad})
     assert found[0].keys() == found[1].keys()
     assert any(p.abs().max() > 1e-3 for name, p in found[0].items() if "lora_B" in name)
@@ -253,11 +359,15 @@ def test_adapters_are_trained_as_by_the_stock_trainer(checkpoint: Path, tmp_path
 def test_losses_on_placeholders_of_pictures_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     data = rows("picture messages")
     for options in ({"data": data}, {"completion_only_loss": False}):
-        with pytest.raises(CotbalError, match=r"placeholders of pictures.*`prompt` and `completion`"):
+        with pytest.raises(
+            CotbalError, match=r"placeholders of pictures.*`prompt` and `completion`"
+        ):
             trained("picture", checkpoint, tmp_path, 3, 4, **options)
 
 
-def test_a_template_that_does_not_mark_the_assistant_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_template_that_does_not_mark_the_assistant_is_refused(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     """By TRL itself, before the first step."""
     template = tmp_path / "plain.jinja"
     template.write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
@@ -283,34 +393,54 @@ def test_tasks_are_looked_at_before_anything_is_prepared(
     """A row at the end of a mixture must not end a training of many hours."""
     monkeypatch.setattr(SFTTrainer, "_prepare_dataset", None)
     numbered = rows("prompt").cast_column("task", ClassLabel(names=list(TASKS)))
-    with pytest.raises(CotbalError, match=r"one of a, b, c; found 0 \(put the names .* of a ClassLabel\)"):
+    with pytest.raises(
+        CotbalError, match=r"one of a, b, c; found 0 \(put the names .* of a ClassLabel\)"
+    ):
         trained("prompt", checkpoint, tmp_path, 3, 4, data=numbered)
 
 
-@pytest.mark.parametrize("options", [{}, {"packing": True, "max_length": 64}, {"padding_free": True}])
-def test_rows_to_evaluate_need_no_task(checkpoint: Path, tmp_path: Path, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"packing": True, "max_length": 64}, {"padding_free": True}]
+)
+def test_rows_to_evaluate_need_no_task(
+    checkpoint: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
     """Their loss has no weights, and a training must not end at its first evaluation."""
     bare = rows("prompt").remove_columns("task")
     more = {"max_length": None, "eval_strategy": "steps", "eval_steps": 1, **options}
-    log = trained("prompt", checkpoint, tmp_path, 12, 1, eval_dataset={"one": bare, "two": bare}, **more)["log"]
+    log = trained(
+        "prompt", checkpoint, tmp_path, 12, 1, eval_dataset={"one": bare, "two": bare}, **more
+    )["log"]
     found = [line[key] for line in log for key in ("eval_one_loss", "eval_two_loss") if key in line]
     assert len(found) == 2
-    with_tasks = trained("prompt", checkpoint, tmp_path, 12, 1, eval_dataset=rows("prompt"), **more)["log"]
-    assert found == pytest.approx([line["eval_loss"] for line in with_tasks if "eval_loss" in line] * 2, rel=1e-5)
+    with_tasks = trained(
+        "prompt", checkpoint, tmp_path, 12, 1, eval_dataset=rows("prompt"), **more
+    )["log"]
+    assert found == pytest.approx(
+        [line["eval_loss"] for line in with_tasks if "eval_loss" in line] * 2, rel=1e-5
+    )
 
 
 def test_rows_that_are_not_prepared_may_be_joined(checkpoint: Path, tmp_path: Path) -> None:
     whole = trained("prompt", checkpoint, tmp_path, 12, 1)
     ready = whole["trainer"].train_dataset.select_columns(["input_ids", "labels", "task"])
-    options = {"padding_free": True, "max_length": None, "dataset_kwargs": {"skip_prepare_dataset": True}}
-    assert distance(trained("prompt", checkpoint, tmp_path, 4, 3, data=ready, **options), whole) < 1e-4
+    options = {
+        "padding_free": True,
+        "max_length": None,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+    }
+    assert (
+        distance(trained("prompt", checkpoint, tmp_path, 4, 3, data=ready, **options), whole) < 1e-4
+    )
 
 
 @pytest.mark.parametrize("form", ["prompt", "picture"])
 def test_the_collator_may_be_sent_to_workers(checkpoint: Path, tmp_path: Path, form: str) -> None:
     """Where they are not forked: on macOS, and from Python 3.14 on."""
     trainer = trained(form, checkpoint, tmp_path, 12, 1)["trainer"]
-    batch = pickle.loads(pickle.dumps(trainer.data_collator))([trainer.train_dataset[i] for i in (0, 11)])
+    batch = pickle.loads(pickle.dumps(trainer.data_collator))(
+        [trainer.train_dataset[i] for i in (0, 11)]
+    )
     assert batch["task_ids"].tolist() == [0, 2]
 
 

@@ -53,7 +53,8 @@ def is_the_update(found: dict[str, Any], expected: dict[str, Any], blanks: int =
 
 @pytest.mark.parametrize("case", zero_cases.of_two())
 def test_two_ranks_make_the_same_update(two: list[Results], plain: Results, case: str) -> None:
-    """Whatever DeepSpeed divides by, and with its own clipping; `pictures`: rank 1 has text alone."""
+    """Whatever DeepSpeed divides by, and with its own clipping; `pictures`: rank 1 has text
+    alone."""
     blanks = 2 if case.startswith("pictures") else 0
     is_the_update(two[0][case], plain[case.split(maxsplit=1)[0]], blanks)
     assert distance(two[1][case], two[0][case]) < 1e-6
@@ -64,14 +65,18 @@ def test_one_rank_makes_the_same_update(one: Results, plain: Results, case: str)
     is_the_update(one[case], plain[case.split(maxsplit=1)[0]])
 
 
-def test_the_cases_could_tell_a_wrong_update(checkpoint: Path, tmp_path: Path, plain: Results) -> None:
+def test_the_cases_could_tell_a_wrong_update(
+    checkpoint: Path, tmp_path: Path, plain: Results
+) -> None:
     assert distance(plain["fixed"], update(checkpoint, tmp_path, 16, 1, EQUAL)) > 0.05
     assert distance(plain["clipped"], plain["fixed"]) > 0.5
 
 
 @pytest.mark.parametrize("case", zero_cases.of_two())
 def test_the_weights_are_checked_first(two: list[Results], case: str) -> None:
-    """By each rank alone, and in stage 3, where all ranks must run the same modules, by all together."""
+    """By each rank alone, and in stage 3, where all ranks must run the same modules, by all
+    together.
+    """
     checks = [rank[case]["check"] for rank in two]
     assert all(check["error"] < 1e-3 for check in checks)
     assert all(check["predicted"] > 0.01 for check in checks)
@@ -85,11 +90,15 @@ def test_stage_3_shares_parameters_out(two: list[Results]) -> None:
 
 
 @pytest.mark.parametrize("stage", zero_cases.STAGES)
-def test_resuming_is_exact(two: list[Results], checkpoint: Path, tmp_path: Path, stage: int) -> None:
+def test_resuming_is_exact(
+    two: list[Results], checkpoint: Path, tmp_path: Path, stage: int
+) -> None:
     """Weights, momentum and the windows of DWA all come back, beside a frozen vision tower."""
     straight, resumed = (two[0][f"resuming {stage}"][way] for way in ("straight", "resumed"))
     assert distance(resumed, straight) < 1e-6
-    used = [[line["weights"] for line in one["log"] if "weights" in line] for one in (straight, resumed)]
+    used = [
+        [line["weights"] for line in one["log"] if "weights" in line] for one in (straight, resumed)
+    ]
     assert used[0] == used[1]
     assert used[0][-1] != used[0][-2]
     assert len(used[0]) == SEVERAL["max_steps"]
@@ -97,11 +106,17 @@ def test_resuming_is_exact(two: list[Results], checkpoint: Path, tmp_path: Path,
 
 
 def test_files_of_another_launch_are_not_read(tmp_path: Path) -> None:
-    with pytest.raises(CotbalError, match=re.escape("holds no zero.json: the part before was made without DeepSpeed")):
+    with pytest.raises(
+        CotbalError,
+        match=re.escape("holds no zero.json: the part before was made without DeepSpeed"),
+    ):
         expect_zero(tmp_path, 2, 8)
     note_zero(tmp_path, 3, 4)
     assert json.loads((tmp_path / "zero.json").read_text()) == {"stage": 3, "ranks": 4}
     expect_zero(tmp_path, 3, 4)
     for stage, ranks in ((2, 4), (3, 8)):
-        with pytest.raises(CotbalError, match=re.escape(f"made by ZeRO stage {stage} on {ranks} ranks; found stage 3")):
+        with pytest.raises(
+            CotbalError,
+            match=re.escape(f"made by ZeRO stage {stage} on {ranks} ranks; found stage 3"),
+        ):
             expect_zero(tmp_path, stage, ranks)

@@ -23,7 +23,9 @@ SIZE = 48  # of pocket's pictures
 
 
 def rows(count: int = 16) -> list[dict[str, Any]]:
-    """Rows of very different lengths; neighbours share a task, so that small micro-batches hold one task."""
+    """Rows of very different lengths; neighbours share a task, so that small micro-batches hold one
+    task.
+    """
     generator = torch.Generator().manual_seed(1)
     made = []
     for i in range(count):
@@ -38,7 +40,9 @@ def rows(count: int = 16) -> list[dict[str, Any]]:
 
 
 def grouped(count: int = 16) -> list[dict[str, Any]]:
-    """The rows sorted by length, with a task for every third: what a length-grouped sampler makes of a mixture."""
+    """The rows sorted by length, with a task for every third: what a length-grouped sampler makes
+    of a mixture.
+    """
     made = sorted(rows(count), key=lambda row: len(row["input_ids"]))
     return [{**row, "task": TASKS[(i * 3) // count]} for i, row in enumerate(made)]
 
@@ -62,7 +66,10 @@ def pad(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     fill = {"input_ids": 0, "labels": IGNORED}
     out = {
         key: torch.stack(
-            [torch.nn.functional.pad(row[key], (0, longest - len(row[key])), value=value) for row in batch]
+            [
+                torch.nn.functional.pad(row[key], (0, longest - len(row[key])), value=value)
+                for row in batch
+            ]
         )
         for key, value in fill.items()
     }
@@ -105,24 +112,48 @@ class Spy:
 
 def arguments(directory: Path, micro: int, accumulation: int, **more: Any) -> Any:
     settings: dict[str, Any] = {
-        "per_device_train_batch_size": micro, "gradient_accumulation_steps": accumulation, "max_steps": 1,
-        "learning_rate": 1.0, "optim": "sgd", "max_grad_norm": 0.0, "lr_scheduler_type": "constant",
-        "report_to": "none", "use_cpu": True, "disable_tqdm": True, "save_strategy": "no", "logging_steps": 1,
-        "remove_unused_columns": False, "dataloader_pin_memory": False,
-    }  # fmt: skip
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": accumulation,
+        "max_steps": 1,
+        "learning_rate": 1.0,
+        "optim": "sgd",
+        "max_grad_norm": 0.0,
+        "lr_scheduler_type": "constant",
+        "report_to": "none",
+        "use_cpu": True,
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "logging_steps": 1,
+        "remove_unused_columns": False,
+        "dataloader_pin_memory": False,
+    }
     return more.pop("config", TrainingArguments)(str(directory), **{**settings, **more})
 
 
 def trainer_of(
-    model: Any, directory: Path, micro: int, accumulation: int, weighting: Any = WEIGHTS, **more: Any
+    model: Any,
+    directory: Path,
+    micro: int,
+    accumulation: int,
+    weighting: Any = WEIGHTS,
+    **more: Any,
 ) -> InOrder:
-    """A trainer; what is in `more` goes to it where it is its own, and to the arguments otherwise."""
+    """A trainer; what is in `more` goes to it where it is its own, and to the arguments
+    otherwise."""
     own = {key: more.pop(key) for key in ("normalizer", "eval_dataset", "callbacks") if key in more}
-    data, collator = more.pop("data", None) or rows(), more.pop("collator", None) or with_task_ids(pad, TASKS)
+    data, collator = (
+        more.pop("data", None) or rows(),
+        more.pop("collator", None) or with_task_ids(pad, TASKS),
+    )
     return more.pop("kind", InOrder)(
-        model=model, args=arguments(directory, micro, accumulation, **more), train_dataset=data,
-        data_collator=collator, tasks=TASKS, weighting=weighting, **own,
-    )  # fmt: skip
+        model=model,
+        args=arguments(directory, micro, accumulation, **more),
+        train_dataset=data,
+        data_collator=collator,
+        tasks=TASKS,
+        weighting=weighting,
+        **own,
+    )
 
 
 def whole(parameter: torch.Tensor) -> torch.Tensor:
@@ -132,7 +163,12 @@ def whole(parameter: torch.Tensor) -> torch.Tensor:
 
 
 def update(
-    checkpoint: Path, directory: Path, micro: int, accumulation: int, weighting: Any = WEIGHTS, **more: Any
+    checkpoint: Path,
+    directory: Path,
+    micro: int,
+    accumulation: int,
+    weighting: Any = WEIGHTS,
+    **more: Any,
 ) -> dict[str, Any]:
     """What SGD with learning rate 1 subtracts in its steps: after one step, the gradient."""
     model = AutoModelForImageTextToText.from_pretrained(checkpoint, **more.pop("loading", {}))

@@ -1,4 +1,6 @@
-"""Trainings under DeepSpeed ZeRO, all in one launch, which is this file as a script: CHECKPOINT DIRECTORY RANKS."""
+"""Trainings under DeepSpeed ZeRO, all in one launch, which is this file as a script: CHECKPOINT
+DIRECTORY RANKS.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,17 @@ CLIP = 0.05  # a fraction of the norm of the gradient
 
 
 def without_compiling() -> None:
-    """DeepSpeed would compile a faster sum over ranks of one machine; without it, it sums by gloo."""
+    """DeepSpeed would compile a faster sum over ranks of one machine; without it, it sums by
+    gloo."""
     import deepspeed
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class Zero(InOrder):
-    """On CPUs, and with small parameters shared out too: all of a tiny model are below the threshold of stage 3."""
+    """On CPUs, and with small parameters shared out too: all of a tiny model are below the
+    threshold of stage 3.
+    """
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
@@ -42,14 +47,19 @@ class Zero(InOrder):
 
 def launched(stage: int) -> None:
     """What `accelerate launch` puts into the environment for this stage."""
-    os.environ |= {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage)}
+    os.environ |= {
+        "ACCELERATE_USE_DEEPSPEED": "true",
+        "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage),
+    }
 
 
 def whole(parameter: torch.Tensor) -> torch.Tensor:
     return gathered(parameter) if is_partitioned(parameter) else parameter.detach().clone()
 
 
-def trained(checkpoint: Path, directory: Path, stage: int, resume: Path | None = None, **case: Any) -> dict[str, Any]:
+def trained(
+    checkpoint: Path, directory: Path, stage: int, resume: Path | None = None, **case: Any
+) -> dict[str, Any]:
     """As `trainer_cases.update`."""
     launched(stage)
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
@@ -57,7 +67,9 @@ def trained(checkpoint: Path, directory: Path, stage: int, resume: Path | None =
         model.model.vision_tower.requires_grad_(False)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     on_cpus = {"kind": Zero, "use_cpu": False, "ddp_backend": "gloo"}
-    trainer = trainer_of(model, directory, case.pop("micro"), case.pop("accumulation"), **on_cpus, **case)
+    trainer = trainer_of(
+        model, directory, case.pop("micro"), case.pop("accumulation"), **on_cpus, **case
+    )
     trainer.train(resume_from_checkpoint=None if resume is None else str(resume))
     split = sum(is_partitioned(p) and p.ds_tensor.numel() < p.ds_numel for p in model.parameters())
     change = {name: before[name] - whole(p) for name, p in model.named_parameters()}
@@ -75,7 +87,12 @@ def of_two() -> dict[str, dict[str, Any]]:
     blank = with_blank_picture(with_task_ids(pad, TASKS), with_pictures([0])[0])
     for stage in STAGES:
         made[f"fixed {stage} by 1"] = {"stage": stage, "micro": 8, "accumulation": 1}
-        made[f"clipped {stage} by 2"] = {"stage": stage, "micro": 4, "accumulation": 2, "max_grad_norm": CLIP}
+        made[f"clipped {stage} by 2"] = {
+            "stage": stage,
+            "micro": 4,
+            "accumulation": 2,
+            "max_grad_norm": CLIP,
+        }
         if stage == 1:  # reduces gradients at the end of a step only
             continue
         made[f"fixed {stage} by 4"] = {"stage": stage, "micro": 2, "accumulation": 4}
@@ -85,15 +102,34 @@ def of_two() -> dict[str, dict[str, Any]]:
 
 
 def of_one() -> dict[str, dict[str, Any]]:
-    return {f"clipped {s} by 4": {"stage": s, "micro": 4, "accumulation": 4, "max_grad_norm": CLIP} for s in STAGES}
+    return {
+        f"clipped {s} by 4": {"stage": s, "micro": 4, "accumulation": 4, "max_grad_norm": CLIP}
+        for s in STAGES
+    }
 
 
 def resumed(checkpoint: Path, directory: Path, stage: int) -> dict[str, dict[str, Any]]:
-    """As `rank_cases.resumed`: four steps in one go, and the last two again from the partial checkpoint."""
-    settings = {"save_strategy": "steps", "save_steps": 2, "optim_args": "momentum=0.9", "learning_rate": 0.2}
-    cut = {"micro": 4, "accumulation": 2, "data": with_pictures(ALL), "frozen": True, **SEVERAL, **settings}
+    """As `rank_cases.resumed`: four steps in one go, and the last two again from the partial
+    checkpoint.
+    """
+    settings = {
+        "save_strategy": "steps",
+        "save_steps": 2,
+        "optim_args": "momentum=0.9",
+        "learning_rate": 0.2,
+    }
+    cut = {
+        "micro": 4,
+        "accumulation": 2,
+        "data": with_pictures(ALL),
+        "frozen": True,
+        **SEVERAL,
+        **settings,
+    }
     straight = trained(checkpoint, directory, stage, weighting=sensitive(), **cut)
-    again = trained(checkpoint, directory, stage, directory / "checkpoint-2", weighting=sensitive(), **cut)
+    again = trained(
+        checkpoint, directory, stage, directory / "checkpoint-2", weighting=sensitive(), **cut
+    )
     return {"straight": straight, "resumed": again}
 
 
@@ -101,13 +137,24 @@ def rank(number: int, count: int, checkpoint: Path, out: Path) -> None:
     """One of `count` ranks, with what a launcher would put into its environment."""
     warnings.simplefilter("ignore", FutureWarning)  # DeepSpeed calls torch by names of its past
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(count)}
-    os.environ |= {"LOCAL_WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
-    torch.distributed.init_process_group("gloo", init_method=f"file://{out}/store", rank=number, world_size=count)
+    os.environ |= {
+        "LOCAL_WORLD_SIZE": str(count),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+    }
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{out}/store", rank=number, world_size=count
+    )
     without_compiling()
     cases = of_two() if count == 2 else of_one()
-    found: dict[str, Any] = {name: trained(checkpoint, out / "out", **case) for name, case in cases.items()}
+    found: dict[str, Any] = {
+        name: trained(checkpoint, out / "out", **case) for name, case in cases.items()
+    }
     if count == 2:
-        found |= {f"resuming {stage}": resumed(checkpoint, out / f"resumed{stage}", stage) for stage in STAGES}
+        found |= {
+            f"resuming {stage}": resumed(checkpoint, out / f"resumed{stage}", stage)
+            for stage in STAGES
+        }
     torch.save(found, out / f"rank{number}.pt")
     torch.distributed.destroy_process_group()
 

@@ -43,7 +43,10 @@ def kept(tmp_path: Path) -> Kept:
 
 def asks(count: int, **fields: Any) -> list[Ask]:
     judge = Judge("gpt-judge", "", own_prompt(), {**FIELDS, **fields}, False)
-    pairs = [Pair(str(i), f"What is {i}?", f"cat {i}", "A hat.", "A man.", "conv", "conv", True) for i in range(count)]
+    pairs = [
+        Pair(str(i), f"What is {i}?", f"cat {i}", "A hat.", "A man.", "conv", "conv", True)
+        for i in range(count)
+    ]
     return [ask for pair in pairs for ask in judge.asks(pair)]
 
 
@@ -52,11 +55,17 @@ def settle(server: JudgeServer, kept: Kept) -> Ask_:
     """Ask so many things, one after the other unless told otherwise; what was spent."""
 
     def run(
-        count: int, concurrency: int = 1, cap: float = math.inf, requests: list[Ask] | None = None, **how: Any
+        count: int,
+        concurrency: int = 1,
+        cap: float = math.inf,
+        requests: list[Ask] | None = None,
+        **how: Any,
     ) -> Budget:
         access = Access(server.url, KEY, **{"timeout": 20.0, "retries": 3, "pause": 0.01, **how})
         budget = Budget(Prices(1e6, 1e6), cap, kept.used("gpt-judge"))  # a dollar a token
-        ask_all(requests or asks(count), kept, access, budget, concurrency, lambda done, total: None)
+        ask_all(
+            requests or asks(count), kept, access, budget, concurrency, lambda done, total: None
+        )
         return budget
 
     return run
@@ -72,25 +81,45 @@ def test_what_is_sent_and_what_is_kept(server: JudgeServer, kept: Kept, settle: 
     assert first["path"] == "/v1/chat/completions"
     assert first["key"] == f"Bearer {KEY}"
     assert {name: first[name] for name in ("model", "temperature", "max_tokens")} == {
-        "model": "gpt-judge", "temperature": 0.2, "max_tokens": 1024,
-    }  # fmt: skip
+        "model": "gpt-judge",
+        "temperature": 0.2,
+        "max_tokens": 1024,
+    }
     assert [message["role"] for message in first["messages"]] == ["system", "user"]
     assert "[Assistant 1]\nA hat." in server.questions[0]
     line = lines(kept)[0]
     assert line.pop("time") == pytest.approx(time.time(), abs=600)
     assert line == {
-        "key": asks(1)[0].key, "id": "0", "model": "gpt-judge", "text": "8 6\nThe second misses the hat.",
-        "tokens": {"input": 100, "output": 10}, "answered_by": "judge-2026", "ended": "stop", "reference": "first",
-    }  # fmt: skip
+        "key": asks(1)[0].key,
+        "id": "0",
+        "model": "gpt-judge",
+        "text": "8 6\nThe second misses the hat.",
+        "tokens": {"input": 100, "output": 10},
+        "answered_by": "judge-2026",
+        "ended": "stop",
+        "reference": "first",
+    }
     assert budget.spent == Tokens(200, 20)
 
 
-def test_fields_that_are_null_are_not_sent_and_others_are(server: JudgeServer, settle: Ask_) -> None:
+def test_fields_that_are_null_are_not_sent_and_others_are(
+    server: JudgeServer, settle: Ask_
+) -> None:
     settle(
-        1, requests=asks(1, temperature=None, max_tokens=None, max_completion_tokens=99, reasoning={"effort": "low"})
+        1,
+        requests=asks(
+            1,
+            temperature=None,
+            max_tokens=None,
+            max_completion_tokens=99,
+            reasoning={"effort": "low"},
+        ),
     )
     assert {"temperature", "max_tokens"}.isdisjoint(server.asked[0])
-    assert (server.asked[0]["max_completion_tokens"], server.asked[0]["reasoning"]) == (99, {"effort": "low"})
+    assert (server.asked[0]["max_completion_tokens"], server.asked[0]["reasoning"]) == (
+        99,
+        {"effort": "low"},
+    )
 
 
 @pytest.mark.parametrize(
@@ -135,7 +164,9 @@ def test_a_fault_that_passes_is_waited_out(
     (ask,) = asks(1)
     assert len(server.asked) == 3
     assert kept.marks(ask) is not None
-    assert [bool(line.get("lost")) for line in lines(kept)] == ([True, True, False] if charged else [False])
+    assert [bool(line.get("lost")) for line in lines(kept)] == (
+        [True, True, False] if charged else [False]
+    )
     assert budget.spent.output == 10 + (2 * ask.worst.output if charged else 0)
     assert Kept(kept.path).used("gpt-judge") == budget.spent
 
@@ -151,7 +182,9 @@ def test_a_fault_that_does_not_pass_stops_and_the_next_time_goes_on(
     server: JudgeServer, kept: Kept, settle: Ask_
 ) -> None:
     server.queue += [says("8 6"), *[fails(500, "out of frogs")] * 4]
-    with pytest.raises(RunError, match=r"no reply in 4 tries, at last 500: out of frogs; what was judged is kept"):
+    with pytest.raises(
+        RunError, match=r"no reply in 4 tries, at last 500: out of frogs; what was judged is kept"
+    ):
         settle(3)
     assert len(server.asked) == 5
     settle(3)
@@ -168,8 +201,17 @@ def test_one_fault_stops_all_and_nobody_sleeps_on(server: JudgeServer, settle: A
     assert len(server.asked) == 2
 
 
-def test_nonsense_is_asked_again_then_left_out(server: JudgeServer, kept: Kept, settle: Ask_) -> None:
-    server.queue += [says("I would rather not."), says(None), says(""), says("8 7 6"), says("bad"), says("9 5")]
+def test_nonsense_is_asked_again_then_left_out(
+    server: JudgeServer, kept: Kept, settle: Ask_
+) -> None:
+    server.queue += [
+        says("I would rather not."),
+        says(None),
+        says(""),
+        says("8 7 6"),
+        says("bad"),
+        says("9 5"),
+    ]
     settle(2)
     first, second = asks(2)
     assert kept.settled(first)
@@ -193,7 +235,10 @@ def test_tries_are_counted_over_all_starts(server: JudgeServer, kept: Kept, sett
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_denied_is_said_at_once(server: JudgeServer, settle: Ask_, status: int) -> None:
     server.usual = fails(status, f"no such thing, you with your {KEY}")
-    with pytest.raises(RunError, match=rf"gpt-judge: access denied \({status}: no such thing, you with your \*\*\*\)"):
+    with pytest.raises(
+        RunError,
+        match=rf"gpt-judge: access denied \({status}: no such thing, you with your \*\*\*\)",
+    ):
         settle(3)
     assert len(server.asked) == 1
 
@@ -203,7 +248,8 @@ def test_the_first_request_refused_is_our_fault_and_a_later_one_is_left_out(
 ) -> None:
     server.queue += [fails(400, "unknown field temperature")]
     with pytest.raises(
-        RunError, match=r"first request was refused \(400: unknown field temperature\); --field changes"
+        RunError,
+        match=r"first request was refused \(400: unknown field temperature\); --field changes",
     ):
         settle(3)
     server.queue += [says("8 6"), fails(400, f"improper content {KEY}")]
@@ -218,7 +264,9 @@ def test_the_first_request_refused_is_our_fault_and_a_later_one_is_left_out(
 def test_nobody_there(kept: Kept, settle: Ask_, server: JudgeServer) -> None:
     """A connection that was never made costs nothing."""
     server.url = "http://127.0.0.1:9/v1"
-    with pytest.raises(RunError, match=r"127.0.0.1:9/v1: no reply in 4 tries, at last the connection failed"):
+    with pytest.raises(
+        RunError, match=r"127.0.0.1:9/v1: no reply in 4 tries, at last the connection failed"
+    ):
         settle(1)
     assert not kept.path.exists()
 
@@ -230,8 +278,11 @@ def test_concurrency_is_used_and_bounded(server: JudgeServer, settle: Ask_) -> N
     assert len(server.asked) == 12
 
 
-def test_the_cap_stops_before_it_could_be_passed(server: JudgeServer, kept: Kept, settle: Ask_) -> None:
-    """The server counts more than was expected; what is judged is kept, and a higher cap goes on."""
+def test_the_cap_stops_before_it_could_be_passed(
+    server: JudgeServer, kept: Kept, settle: Ask_
+) -> None:
+    """The server counts more than was expected; what is judged is kept, and a higher cap goes
+    on."""
     server.usual = says("8 6", usage={"prompt_tokens": 700, "completion_tokens": 300})
     worst = asks(1)[0].worst
     cap = 3000 + worst.input + worst.output
@@ -244,8 +295,13 @@ def test_the_cap_stops_before_it_could_be_passed(server: JudgeServer, kept: Kept
     assert settle(9, cap=1e9).cost == 9000
 
 
-def test_a_server_that_counts_no_tokens_is_charged_with_the_worst(server: JudgeServer, settle: Ask_) -> None:
-    server.queue += [says("8 6", usage=None), says("8 6", usage={"prompt_tokens": -1, "completion_tokens": "x"})]
+def test_a_server_that_counts_no_tokens_is_charged_with_the_worst(
+    server: JudgeServer, settle: Ask_
+) -> None:
+    server.queue += [
+        says("8 6", usage=None),
+        says("8 6", usage={"prompt_tokens": -1, "completion_tokens": "x"}),
+    ]
     found, (one, two) = settle(2), asks(2)
     assert found.spent == one.worst + two.worst
 
@@ -261,14 +317,29 @@ def test_a_reply_may_hold_anything(server: JudgeServer, kept: Kept, settle: Ask_
     assert lines(kept)[0]["text"] == "8 6\n? \x00 \u2028 ***"
 
 
-def test_the_key_is_nowhere(server: JudgeServer, kept: Kept, settle: Ask_, caplog: pytest.LogCaptureFixture) -> None:
-    """Not in a file, not in a message, not in the text of an object, even if the server sends it back."""
+def test_the_key_is_nowhere(
+    server: JudgeServer, kept: Kept, settle: Ask_, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in a file, not in a message, not in the text of an object, even if the server sends it
+    back.
+    """
     caplog.set_level(0)
-    server.queue += [sends(f'{{"error": "{KEY}"}}'), says(f"8 {KEY}"), says("8 6", model=KEY), fails(500, KEY)]
+    server.queue += [
+        sends(f'{{"error": "{KEY}"}}'),
+        says(f"8 {KEY}"),
+        says("8 6", model=KEY),
+        fails(500, KEY),
+    ]
     server.usual = fails(500, KEY)
     with pytest.raises(RunError) as caught:
         settle(2)
-    texts = [kept.path.read_text(), str(caught.value), repr(caught.value), caplog.text, repr(Access(server.url, KEY))]
+    texts = [
+        kept.path.read_text(),
+        str(caught.value),
+        repr(caught.value),
+        caplog.text,
+        repr(Access(server.url, KEY)),
+    ]
     assert [KEY in text for text in texts] == [False] * len(texts)
     assert lines(kept)[-1]["answered_by"] == "***"
     assert {request["key"] for request in server.asked} == {f"Bearer {KEY}"}
@@ -305,6 +376,8 @@ def test_keys() -> None:
         with pytest.raises(CotbalError, match="in the environment variable MY_KEY; found none"):
             check_key(missing, "MY_KEY")
     for wrong in ("sk hush", "hushé", "hush\x00hush"):
-        with pytest.raises(CotbalError, match="expected a key of plain letters and signs in MY_KEY") as caught:
+        with pytest.raises(
+            CotbalError, match="expected a key of plain letters and signs in MY_KEY"
+        ) as caught:
             check_key(wrong, "MY_KEY")
         assert "hush" not in str(caught.value)

@@ -38,5 +38,7 @@ def test_a_request_waits_for_those_under_way_and_the_cap_holds() -> None:
 
 def test_a_request_that_cannot_fit_is_refused() -> None:
     budget = Budget(PRICES, 0.005, spent=Tokens(2000, 0))
-    with pytest.raises(CapReached, match=r"--max-usd 0.005 is reached: 0.0020 are spent, .* could cost 0.0040"):
+    with pytest.raises(
+        CapReached, match=r"--max-usd 0.005 is reached: 0.0020 are spent, .* could cost 0.0040"
+    ):
         asyncio.run(budget.reserve(WORST))

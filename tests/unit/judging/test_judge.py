@@ -1,4 +1,6 @@
-"""Who judges: the requests, the names under which their replies are kept, and what comes of the marks."""
+"""Who judges: the requests, the names under which their replies are kept, and what comes of the
+marks.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +26,22 @@ PAIR = Pair("7", "What?", "A cat.", "A hat.", "A man.", "conv", "conv", True)
 def test_the_key_is_that_of_everything_that_is_sent() -> None:
     (ask,) = JUDGE.asks(PAIR)
     changes: list[dict[str, Any]] = [
-        {"answer": "A bat."}, {"reference": "Hat."}, {"question": "Why?"}, {"context": ""}, {"rule": "detail"},
-    ]  # fmt: skip
+        {"answer": "A bat."},
+        {"reference": "Hat."},
+        {"question": "Why?"},
+        {"context": ""},
+        {"rule": "detail"},
+    ]
     others = [JUDGE.asks(replace(PAIR, **change))[0] for change in changes]
     others += replace(JUDGE, model="n").asks(PAIR)
     others += replace(JUDGE, fields={**FIELDS, "temperature": 0}).asks(PAIR)
     others += replace(JUDGE, prompt=replace(JUDGE.prompt, system="Be good.")).asks(PAIR)
     others += replace(JUDGE, swap=True).asks(PAIR)[1:]
     assert len({ask.key, *(other.key for other in others)}) == 1 + len(others)
-    same = [JUDGE.asks(replace(PAIR, id="8", category="x"))[0], replace(JUDGE, base_url="").asks(PAIR)[0]]
+    same = [
+        JUDGE.asks(replace(PAIR, id="8", category="x"))[0],
+        replace(JUDGE, base_url="").asks(PAIR)[0],
+    ]
     assert {other.key for other in same} == {ask.key}
 
 
@@ -57,9 +66,14 @@ def test_a_prompt_cannot_have_more_tokens_than_bytes() -> None:
     assert 0 < bare.expected(50).input < bare.worst.input
 
 
-@pytest.mark.parametrize("fields", [{}, {"max_tokens": None}, {"max_tokens": "many"}, {"max_tokens": 0}])
+@pytest.mark.parametrize(
+    "fields", [{}, {"max_tokens": None}, {"max_tokens": "many"}, {"max_tokens": 0}]
+)
 def test_how_long_a_reply_may_be_must_be_known(fields: dict[str, Any]) -> None:
-    with pytest.raises(CotbalError, match="--field: expected max_completion_tokens or max_tokens with a whole number"):
+    with pytest.raises(
+        CotbalError,
+        match="--field: expected max_completion_tokens or max_tokens with a whole number",
+    ):
         replace(JUDGE, fields=fields).asks(PAIR)
     assert replace(JUDGE, fields={"max_tokens": None, "max_completion_tokens": 9}).longest == 9
 
@@ -70,7 +84,10 @@ def keep(kept: Kept, judge: Judge, pair: Pair, *texts: str) -> None:
 
 
 def pairs(*categories: str) -> list[Pair]:
-    return [replace(PAIR, id=str(i), question=str(i), category=c, rule="") for i, c in enumerate(categories)]
+    return [
+        replace(PAIR, id=str(i), question=str(i), category=c, rule="")
+        for i, c in enumerate(categories)
+    ]
 
 
 def test_marks_become_scores(tmp_path: Path) -> None:
@@ -85,7 +102,13 @@ def test_marks_become_scores(tmp_path: Path) -> None:
     assert entry["marks"] == {"answers": [4, None, 9], "references": [8, None, 10]}
     assert (entry["left_out"], entry["judge"]) == (["1"], "m")
     conv, detail, everything = found.categories()
-    assert (conv.name, conv.pairs, conv.left_out, conv.answers, conv.references) == ("conv", 2, 0, 6.5, 9)
+    assert (conv.name, conv.pairs, conv.left_out, conv.answers, conv.references) == (
+        "conv",
+        2,
+        0,
+        6.5,
+        9,
+    )
     assert (detail.pairs, detail.left_out, np.isnan(detail.score)) == (1, 1, True)
     assert (everything.name, everything.pairs, everything.left_out) == ("all", 3, 1)
     assert everything.score == conv.score == entry["score"]
@@ -112,5 +135,8 @@ def test_one_category_is_all_there_is(tmp_path: Path) -> None:
 def test_a_judge_that_never_gives_marks_is_no_judge(tmp_path: Path) -> None:
     kept, one = Kept(tmp_path / "j"), pairs("conv")
     keep(kept, JUDGE, one[0], "I am a parrot.")
-    with pytest.raises(RunError, match=r"here: expected marks from m; found none in any of its replies: read .*j, and"):
+    with pytest.raises(
+        RunError,
+        match=r"here: expected marks from m; found none in any of its replies: read .*j, and",
+    ):
         judged(one, JUDGE, kept, "here")

@@ -17,17 +17,36 @@ def ask(key: str = "k", reference_first: bool = True) -> Ask:
 
 
 def reply(text: str | None, key: str = "k", **changed: Any) -> Reply:
-    values = {"lost": "", "refused": "", "used": Tokens(100, 10), "facts": {"ended": "stop"}, **changed}
+    values = {
+        "lost": "",
+        "refused": "",
+        "used": Tokens(100, 10),
+        "facts": {"ended": "stop"},
+        **changed,
+    }
     return Reply(key, "7", values.pop("model", "m"), text, **values)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "8 7", "8 7\nbecause", "\n \n8 7", "8,7", "8, 7", "8; 7", "8.0 7.0", "**8 7**", "**8** **7**", "[8, 7]", "8\t7",
-        "(8, 7)", " 8  7. ", "`8 7`\r\nx", "8 7\u2028x",
+        "8 7",
+        "8 7\nbecause",
+        "\n \n8 7",
+        "8,7",
+        "8, 7",
+        "8; 7",
+        "8.0 7.0",
+        "**8 7**",
+        "**8** **7**",
+        "[8, 7]",
+        "8\t7",
+        "(8, 7)",
+        " 8  7. ",
+        "`8 7`\r\nx",
+        "8 7\u2028x",
     ],
-)  # fmt: skip
+)
 def test_marks_are_two_numbers_in_the_first_line(text: str) -> None:
     assert read_marks(text, True) == Marks(answer=7, reference=8)
     assert read_marks(text, False) == Marks(answer=8, reference=7)
@@ -36,10 +55,27 @@ def test_marks_are_two_numbers_in_the_first_line(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "bad", "8", "8 7 6", "8/10 7/10", "-8 7", "8 -7", "8 7 because", "Assistant 1: 8\nAssistant 2: 7",
-        "11 7", "8 10.5", "80 70", "0 7", "1e1 7", "87", "nan inf", "because\n8 7", "8" + " " * 100_000 + "x",
+        "",
+        " ",
+        "bad",
+        "8",
+        "8 7 6",
+        "8/10 7/10",
+        "-8 7",
+        "8 -7",
+        "8 7 because",
+        "Assistant 1: 8\nAssistant 2: 7",
+        "11 7",
+        "8 10.5",
+        "80 70",
+        "0 7",
+        "1e1 7",
+        "87",
+        "nan inf",
+        "because\n8 7",
+        "8" + " " * 100_000 + "x",
     ],
-)  # fmt: skip
+)
 def test_anything_else_is_no_marks(text: str) -> None:
     assert read_marks(text, True) is None
 
@@ -60,7 +96,9 @@ def test_replies_are_found_again(tmp_path: Path) -> None:
         assert again.used("m") == Tokens(205, 26)
         assert again.reply_length("m") == 10
         assert again.reply_length("x") is None
-    assert len(kept.path.read_text().splitlines()) == 4 + 1  # the line separator of Unicode ends no line of the file
+    assert (
+        len(kept.path.read_text().splitlines()) == 4 + 1
+    )  # the line separator of Unicode ends no line of the file
 
 
 def test_what_is_settled(tmp_path: Path) -> None:

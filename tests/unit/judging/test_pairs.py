@@ -8,21 +8,47 @@ import pytest
 from cotbal.errors import DataError
 from cotbal.judging.pairs import read_pairs
 
-ROW = {"id": "7", "images": ["a.png"], "question": "What?", "references": ["A hat.", "hat"], "answer": "A cat."}
+ROW = {
+    "id": "7",
+    "images": ["a.png"],
+    "question": "What?",
+    "references": ["A hat.", "hat"],
+    "answer": "A cat.",
+}
 
 
 def test_a_line_of_answers() -> None:
     details = {"category": "conv", "context": "A man.", "rule": "llava_bench_conv"}
     (pair,) = read_pairs([{**ROW, "details": details}], Path("a.jsonl"))
-    assert (pair.id, pair.question, pair.answer, pair.reference) == ("7", "What?", "A cat.", "A hat.")
-    assert (pair.context, pair.category, pair.rule, pair.pictures) == ("A man.", "conv", "llava_bench_conv", True)
+    assert (pair.id, pair.question, pair.answer, pair.reference) == (
+        "7",
+        "What?",
+        "A cat.",
+        "A hat.",
+    )
+    assert (pair.context, pair.category, pair.rule, pair.pictures) == (
+        "A man.",
+        "conv",
+        "llava_bench_conv",
+        True,
+    )
 
 
 def test_what_a_line_may_leave_out() -> None:
     bare, named = read_pairs(
-        [{"question": "", "references": ["a"], "answer": ""}, {**ROW, "details": {"category": "conv"}}], Path("a.jsonl")
+        [
+            {"question": "", "references": ["a"], "answer": ""},
+            {**ROW, "details": {"category": "conv"}},
+        ],
+        Path("a.jsonl"),
     )
-    assert (bare.id, bare.context, bare.category, bare.rule, bare.pictures) == ("1", "", "", "", False)
+    assert (bare.id, bare.context, bare.category, bare.rule, bare.pictures) == (
+        "1",
+        "",
+        "",
+        "",
+        False,
+    )
     assert named.rule == "conv"
 
 

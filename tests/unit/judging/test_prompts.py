@@ -12,40 +12,56 @@ from cotbal.judging.pairs import read_pairs
 from cotbal.judging.prompts import Prompt, load_prompt, own_prompt
 
 PAGE = Path(__file__).parents[3] / "docs" / "judge.md"
-PLACES = {"context": "A man.", "question": "What?", "first": "A {second} hat.", "second": "{rule} \\1 {}"}
+PLACES = {
+    "context": "A man.",
+    "question": "What?",
+    "first": "A {second} hat.",
+    "second": "{rule} \\1 {}",
+}
 
 
 def test_the_prompt_of_the_house_has_the_layout_of_the_protocol() -> None:
     system, user = own_prompt().messages("conv", **PLACES)
     assert system["role"] == "system"
     expected = (
-        "[Context]\nA man.\n\n[Question]\nWhat?\n\n[Assistant 1]\nA {second} hat.\n\n[End of Assistant 1]\n\n"
-        "[Assistant 2]\n{rule} \\1 {}\n\n[End of Assistant 2]\n\n[System]\n"
+        "[Context]\nA man.\n\n[Question]\nWhat?\n\n[Assistant 1]\nA {second} hat.\n\n[End of"
+        " Assistant 1]\n\n[Assistant 2]\n{rule} \\1 {}\n\n[End of Assistant 2]\n\n[System]\n"
     )
     assert user["content"].startswith(expected)
     assert user["role"] == "user"
 
 
 def test_every_category_of_the_protocol_has_a_rule_and_all_others_share_one() -> None:
-    texts = [own_prompt().messages(name, **PLACES)[1]["content"] for name in ("conv", "detail", "complex", "", "x")]
+    texts = [
+        own_prompt().messages(name, **PLACES)[1]["content"]
+        for name in ("conv", "detail", "complex", "", "x")
+    ]
     assert len(set(texts)) == 4
     assert texts[3] == texts[4]
 
 
 def test_a_prompt_of_the_users_own(tmp_path: Path) -> None:
     path = tmp_path / "prompt.yaml"
-    path.write_text("user: |\n  {question} {first} {second} {rule} {other}\nrules: {conv: be kind}\n")
+    path.write_text(
+        "user: |\n  {question} {first} {second} {rule} {other}\nrules: {conv: be kind}\n"
+    )
     prompt = load_prompt(path)
     assert prompt.messages("conv", **PLACES) == [
         {"role": "user", "content": "What? A {second} hat. {rule} \\1 {} be kind {other}\n"}
     ]
-    with pytest.raises(CotbalError, match="expected a rule for the category 'detail', or one called default; found c"):
+    with pytest.raises(
+        CotbalError,
+        match="expected a rule for the category 'detail', or one called default; found c",
+    ):
         prompt.messages("detail", **PLACES)
     assert Prompt(**prompt.to_json()) == prompt
 
 
 def test_rules_in_the_form_of_llava(tmp_path: Path) -> None:
-    rules = {"conv": {"role": "Assistant", "prompt": "Rate."}, "llava_bench_conv": {"prompt": "Rate too."}}
+    rules = {
+        "conv": {"role": "Assistant", "prompt": "Rate."},
+        "llava_bench_conv": {"prompt": "Rate too."},
+    }
     (tmp_path / "rule.json").write_text(json.dumps(rules))
     path = tmp_path / "prompt.yaml"
     path.write_text('system: be good\nuser: "{question}{first}{second}|{rule}"\nrules: rule.json\n')
@@ -62,11 +78,19 @@ def test_rules_in_the_form_of_llava(tmp_path: Path) -> None:
         ("system: x", "user: Field required"),
         ("user: '{question}{first}{second}'\nrule: x", "rule: Extra inputs are not permitted"),
         ("user: '{question} {first}'", r"missing \{second\}"),
-        ("user: '{question}{first}{second}'\nrules: none.json", "none.json: expected rules as JSON"),
-        ("user: '{question}{first}{second}'\nrules: prompt.yaml", "prompt.yaml: expected rules as JSON"),
+        (
+            "user: '{question}{first}{second}'\nrules: none.json",
+            "none.json: expected rules as JSON",
+        ),
+        (
+            "user: '{question}{first}{second}'\nrules: prompt.yaml",
+            "prompt.yaml: expected rules as JSON",
+        ),
     ],
 )
-def test_what_is_no_prompt_is_refused_in_one_sentence(tmp_path: Path, text: str, message: str) -> None:
+def test_what_is_no_prompt_is_refused_in_one_sentence(
+    tmp_path: Path, text: str, message: str
+) -> None:
     path = tmp_path / "prompt.yaml"
     path.write_text(text)
     with pytest.raises(CotbalError, match=message) as caught:

@@ -1,4 +1,6 @@
-"""CIDEr and GLEU against implementations that others wrote: a few dozen drawn answers, one to five references each."""
+"""CIDEr and GLEU against implementations that others wrote: a few dozen drawn answers, one to five
+references each.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ References = list[list[str]]
 
 
 def drawn(seed: int, shortest: int) -> tuple[list[str], References]:
-    """Answers that share words with their references: copies, beginnings, the same words shuffled, and others."""
+    """Answers that share words with their references: copies, beginnings, the same words shuffled,
+    and others.
+    """
     draw = random.Random(seed)
 
     def text() -> str:
@@ -47,7 +51,9 @@ def split(texts: Sequence[str]) -> list[list[str]]:
 def test_cider_is_that_of_pycocoevalcap(seed: int, several: bool) -> None:
     answers, references = drawn(seed, 1)
     references = references if several else alone(references)
-    score, items = Cider().compute_score(dict(enumerate(references)), {i: [text] for i, text in enumerate(answers)})
+    score, items = Cider().compute_score(
+        dict(enumerate(references)), {i: [text] for i, text in enumerate(answers)}
+    )
     ours = measure("cider", answers, references)
     np.testing.assert_allclose(ours.values, items, rtol=0, atol=1e-10)
     assert ours.score == pytest.approx(score, abs=1e-10)
@@ -61,6 +67,10 @@ def test_gleu_is_that_of_nltk(seed: int, several: bool) -> None:
     references = references if several else alone(references)
     said, true = split(answers), [split(accepted) for accepted in references]
     items = [sentence_gleu(accepted, text) for accepted, text in zip(true, said, strict=True)]
-    np.testing.assert_allclose(measure("gleu", answers, references).values, items, rtol=0, atol=1e-12)
-    assert measure("gleu_corpus", answers, references).score == pytest.approx(corpus_gleu(true, said), abs=1e-12)
+    np.testing.assert_allclose(
+        measure("gleu", answers, references).values, items, rtol=0, atol=1e-12
+    )
+    assert measure("gleu_corpus", answers, references).score == pytest.approx(
+        corpus_gleu(true, said), abs=1e-12
+    )
     assert 0.1 < np.mean(items) < 0.95

@@ -34,7 +34,9 @@ def test_distance_is_that_of_its_definition() -> None:
     def edits(a: str, b: str) -> int:
         if not a or not b:
             return len(a) + len(b)
-        return min(edits(a[:-1], b) + 1, edits(a, b[:-1]) + 1, edits(a[:-1], b[:-1]) + (a[-1] != b[-1]))
+        return min(
+            edits(a[:-1], b) + 1, edits(a, b[:-1]) + 1, edits(a[:-1], b[:-1]) + (a[-1] != b[-1])
+        )
 
     draw = random.Random(0)
     for _ in range(60):

@@ -48,7 +48,9 @@ def test_constant_answer_is_the_box_of_medians() -> None:
 
 
 def test_references_that_it_cannot_score_are_named() -> None:
-    assert [fault_of(references) for references in (["[0,0,1,1]"], ["none", "[0,0,1,1]"])] == [""] * 2
+    assert [fault_of(references) for references in (["[0,0,1,1]"], ["none", "[0,0,1,1]"])] == [
+        ""
+    ] * 2
     assert all(
         fault_of(references)
         for references in (

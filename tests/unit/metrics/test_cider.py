@@ -14,18 +14,26 @@ REFERENCES = [
     ["two dogs play in the snow", "a pair of dogs in snow"],
     ["A plate of food on a wooden table."],
 ]
-CAPTIONS = ["a man riding a bike on the street", "two dogs in the snow", "a plate of food on a table"]
+CAPTIONS = [
+    "a man riding a bike on the street",
+    "two dogs in the snow",
+    "a plate of food on a table",
+]
 
 
 def test_golden_values_of_pycocoevalcap() -> None:
     scores = score(CAPTIONS, REFERENCES)
-    np.testing.assert_allclose(scores, [4.345406234594301, 3.4588635943847312, 5.5096195676654], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        scores, [4.345406234594301, 3.4588635943847312, 5.5096195676654], rtol=0, atol=1e-12
+    )
     assert scores.mean() == pytest.approx(4.4379631322148105, abs=1e-12)
 
 
 def test_golden_values_with_one_reference() -> None:
     scores = score(CAPTIONS, [accepted[:1] for accepted in REFERENCES])
-    np.testing.assert_allclose(scores, [4.402223270988844, 4.578177721668483, 5.5959668767898325], rtol=0, atol=1e-12)
+    np.testing.assert_allclose(
+        scores, [4.402223270988844, 4.578177721668483, 5.5959668767898325], rtol=0, atol=1e-12
+    )
     assert scores.mean() == pytest.approx(4.85878928981572, abs=1e-12)
 
 
@@ -50,7 +58,10 @@ def test_one_item_alone_is_zero() -> None:
 
 
 def test_case_and_punctuation_count() -> None:
-    low, high = score(["A plate.", "x"], [["a plate"], ["x"]])[0], score(["a plate", "x"], [["a plate"], ["x"]])[0]
+    low, high = (
+        score(["A plate.", "x"], [["a plate"], ["x"]])[0],
+        score(["a plate", "x"], [["a plate"], ["x"]])[0],
+    )
     assert low == 0 < high
 
 
@@ -62,7 +73,9 @@ def test_a_difference_in_length_costs() -> None:
 
 
 def test_the_time_grows_with_the_items_and_no_faster() -> None:
-    """Ten times the items in at most twenty times the processor time: waiting for a busy machine does not count."""
+    """Ten times the items in at most twenty times the processor time: waiting for a busy machine
+    does not count.
+    """
     draw = random.Random(0)
     texts = [" ".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=12)) for _ in range(2000)]
 

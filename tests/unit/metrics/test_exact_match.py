@@ -8,10 +8,18 @@ from cotbal.metrics.exact_match import constant_answer, score
 @pytest.mark.parametrize(
     ("answer", "right"),
     [
-        ("Yes", True), (" yes \n", True), ("yes.", True), ("YES.", True),
-        ("yes..", False), ("yes!", False), ("a yes", False), ("", False), ("yes .", False), (".", False),
+        ("Yes", True),
+        (" yes \n", True),
+        ("yes.", True),
+        ("YES.", True),
+        ("yes..", False),
+        ("yes!", False),
+        ("a yes", False),
+        ("", False),
+        ("yes .", False),
+        (".", False),
     ],
-)  # fmt: skip
+)
 def test_normalisation(answer: str, right: bool) -> None:
     assert score([answer], [["yes"]]).tolist() == [float(right)]
 

@@ -11,12 +11,18 @@ ANSWERS = ["ein mann fährt ein rotes fahrrad", "zwei hunde im schnee"]
 
 
 def test_golden_values_of_nltk() -> None:
-    np.testing.assert_allclose(score(ANSWERS, REFERENCES), [0.3181818181818182, 0.42857142857142855], rtol=1e-15)
+    np.testing.assert_allclose(
+        score(ANSWERS, REFERENCES), [0.3181818181818182, 0.42857142857142855], rtol=1e-15
+    )
 
 
 def test_golden_value_of_nltk_for_a_corpus() -> None:
-    assert measure("gleu_corpus", ANSWERS, REFERENCES).score == pytest.approx(0.3611111111111111, rel=1e-15)
-    assert measure("gleu", ANSWERS, REFERENCES).score == pytest.approx((0.3181818181818182 + 0.42857142857142855) / 2)
+    assert measure("gleu_corpus", ANSWERS, REFERENCES).score == pytest.approx(
+        0.3611111111111111, rel=1e-15
+    )
+    assert measure("gleu", ANSWERS, REFERENCES).score == pytest.approx(
+        (0.3181818181818182 + 0.42857142857142855) / 2
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,8 @@ def test_the_score_is_the_quotient_of_the_sums() -> None:
 
 
 def test_a_pair_without_marks_counts_nothing() -> None:
-    """The score is that of the others, and the pair is an average one where plain means are taken."""
+    """The score is that of the others, and the pair is an average one where plain means are
+    taken."""
     found = relative(np.array([4.0, NAN, 9.0]), np.array([8.0, NAN, 10.0]))
     assert found.score == pytest.approx(100 * 13 / 18)
     assert found.linear[1] == pytest.approx(found.score)
@@ -30,5 +31,7 @@ def test_it_cannot_be_computed_here() -> None:
     assert given_by("judge") == "cotbal judge"
     assert given_by("exact_match") is None
     assert relative(np.array([10.0]), np.array([1.0])).score == load_metric("judge").MAXIMUM
-    with pytest.raises(CotbalError, match="answers and references are not enough; `cotbal judge` gives its scores"):
+    with pytest.raises(
+        CotbalError, match="answers and references are not enough; `cotbal judge` gives its scores"
+    ):
         measure("judge", ["a"], [["b"]])

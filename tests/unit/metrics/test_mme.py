@@ -10,34 +10,61 @@ from cotbal.errors import CotbalError
 from cotbal.measure import measure
 from cotbal.metrics.mme import constant_answer, fault_of, score
 
-PERCEPTION = ("existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR")
+PERCEPTION = (
+    "existence",
+    "count",
+    "position",
+    "color",
+    "posters",
+    "celebrity",
+    "scene",
+    "landmark",
+    "artwork",
+    "OCR",
+)
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 
 
 def records(category: str, pictures: int) -> list[dict[str, Any]]:
     """Two questions a picture; pictures of different categories have the same names."""
-    return [{"images": [f"{i // 2}.jpg"], "details": {"category": category}} for i in range(2 * pictures)]
+    return [
+        {"images": [f"{i // 2}.jpg"], "details": {"category": category}}
+        for i in range(2 * pictures)
+    ]
 
 
 def official(right: list[bool], about: list[dict[str, Any]]) -> float:
-    """Accuracy in % over questions, plus the same over pictures with both right, added up over categories."""
+    """Accuracy in % over questions, plus the same over pictures with both right, added up over
+    categories.
+    """
     pairs: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for good, record in zip(right, about, strict=True):
         pairs[record["details"]["category"]][record["images"][0]].append(good)
     total = 0.0
     for pictures in pairs.values():
         answers = [good for pair in pictures.values() for good in pair]
-        total += 100 * sum(answers) / len(answers) + 100 * sum(map(all, pictures.values())) / len(pictures)
+        total += 100 * sum(answers) / len(answers) + 100 * sum(map(all, pictures.values())) / len(
+            pictures
+        )
     return total
 
 
 @pytest.mark.parametrize(
     ("answer", "reads"),
     [
-        ("Yes", "yes"), ("YES.", "yes"), ("yes, it is", "yes"), ("No", "no"), ("no.", "no"), (" \nYes", "yes"),
-        ("not sure", "no"), ("y", ""), ("It is yes", ""), ("maybe", ""), ("", ""),
+        ("Yes", "yes"),
+        ("YES.", "yes"),
+        ("yes, it is", "yes"),
+        ("No", "no"),
+        ("no.", "no"),
+        (" \nYes", "yes"),
+        ("not sure", "no"),
+        ("y", ""),
+        ("It is yes", ""),
+        ("maybe", ""),
+        ("", ""),
     ],
-)  # fmt: skip
+)
 def test_reading(answer: str, reads: str) -> None:
     assert score([answer], [["Yes"]]).tolist() == [2000.0 * (reads == "yes")]
     assert score([answer], [["No"]]).tolist() == [2000.0 * (reads == "no")]
@@ -54,7 +81,12 @@ def test_score_is_the_official_sum_over_ten_categories() -> None:
 
 
 def test_one_wrong_answer_costs_the_picture_its_accuracy_plus() -> None:
-    found = measure("mme", ["Yes", "No", "Yes", "Yes"], [["Yes"], ["Yes"], ["Yes"], ["Yes"]], records("count", 2))
+    found = measure(
+        "mme",
+        ["Yes", "No", "Yes", "Yes"],
+        [["Yes"], ["Yes"], ["Yes"], ["Yes"]],
+        records("count", 2),
+    )
     assert found.values.tolist() == [1000, 0, 2000, 2000]
     assert found.score == 10 * (75 + 50)
 
@@ -65,19 +97,30 @@ def test_cognition_counts_nothing_beside_perception() -> None:
 
 
 def test_cognition_is_a_score_of_its_own() -> None:
-    about = [record for i, name in enumerate((*PERCEPTION, *COGNITION)) for record in records(name, 3 + i)]
+    about = [
+        record
+        for i, name in enumerate((*PERCEPTION, *COGNITION))
+        for record in records(name, 3 + i)
+    ]
     draw = random.Random(1)
     right = [draw.random() < 0.7 for _ in about]
     answers = ["Yes" if good else "No" for good in right]
     own = [i for i, record in enumerate(about) if record["details"]["category"] in COGNITION]
     wanted = official([right[i] for i in own], [about[i] for i in own])
-    assert measure("mme_cognition", answers, [["Yes"]] * len(about), about).score == pytest.approx(wanted, rel=1e-12)
+    assert measure("mme_cognition", answers, [["Yes"]] * len(about), about).score == pytest.approx(
+        wanted, rel=1e-12
+    )
 
 
 def test_a_file_without_the_categories_of_a_score_is_refused() -> None:
-    with pytest.raises(CotbalError, match=r"mme: expected .* perception; found only code_reasoning, which mme_cog"):
+    with pytest.raises(
+        CotbalError, match=r"mme: expected .* perception; found only code_reasoning, which mme_cog"
+    ):
         measure("mme", ["Yes"] * 2, [["Yes"]] * 2, records("code_reasoning", 1))
-    with pytest.raises(CotbalError, match=r"mme_cognition: expected .* cognition; found only count, which mme scores"):
+    with pytest.raises(
+        CotbalError,
+        match=r"mme_cognition: expected .* cognition; found only count, which mme scores",
+    ):
         measure("mme_cognition", ["Yes"] * 2, [["Yes"]] * 2, records("count", 1))
 
 

@@ -11,14 +11,34 @@ from cotbal.metrics.multiple_choice import constant_answer, fault_of, score
 @pytest.mark.parametrize(
     ("answer", "right"),
     [
-        ("B", True), ("b", True), (" B\n", True), ("B.", True), ("(B)", True), ("[B]", True), ("B)", True),
+        ("B", True),
+        ("b", True),
+        (" B\n", True),
+        ("B.", True),
+        ("(B)", True),
+        ("[B]", True),
+        ("B)", True),
         ("*B*", True),
-        ("B. A dog", True), ("(b) a dog", True), ("B: a dog", True), ("The answer is B.", True), ("Answer: B", True),
-        ("Because of the light, option (B)", True), ("The correct answer is B\nIt barks.", True),
-        ("A", False), ("BC", False), ("Bees", False), ("B or C", False), ("B, C", False), ("A. B", False),
-        ("the answer is b", False), ("The answer is Bees", False), ("", False), ("(", False), ("2", False),
+        ("B. A dog", True),
+        ("(b) a dog", True),
+        ("B: a dog", True),
+        ("The answer is B.", True),
+        ("Answer: B", True),
+        ("Because of the light, option (B)", True),
+        ("The correct answer is B\nIt barks.", True),
+        ("A", False),
+        ("BC", False),
+        ("Bees", False),
+        ("B or C", False),
+        ("B, C", False),
+        ("A. B", False),
+        ("the answer is b", False),
+        ("The answer is Bees", False),
+        ("", False),
+        ("(", False),
+        ("2", False),
     ],
-)  # fmt: skip
+)
 def test_letter(answer: str, right: bool) -> None:
     assert score([answer], [["B"]]).tolist() == [float(right)]
 
@@ -40,9 +60,13 @@ def rotation(*of: int | None) -> list[dict[str, Any]]:
 
 
 def test_all_rotations_of_a_question_must_be_right() -> None:
-    """Three questions, of four, two and one rotations, as MMBench counts them: one of three is right."""
+    """Three questions, of four, two and one rotations, as MMBench counts them: one of three is
+    right.
+    """
     about = rotation(1, 2, 1, 1, 2, 1, 3)
-    found = measure("multiple_choice", ["A", "B", "B", "C", "C", "D", "A"], [[x] for x in "ABBCCAB"], about)
+    found = measure(
+        "multiple_choice", ["A", "B", "B", "C", "C", "D", "A"], [[x] for x in "ABBCCAB"], about
+    )
     assert found.values.tolist() == [0, 1, 0, 0, 1, 0, 0]
     assert found.score == pytest.approx(1 / 3)
 

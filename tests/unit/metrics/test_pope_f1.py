@@ -46,11 +46,13 @@ def test_score_is_the_mean_of_the_f1_of_the_categories() -> None:
     words = {True: "Yes", False: "No"}
     found = measure("pope_f1", [words[s] for s in said], [[words[t]] for t in true], records)
     places = {name: [i for i, other in enumerate(names) if other == name] for name in sizes}
-    by_category = [f1([said[i] for i in place], [true[i] for i in place]) for place in places.values()]
+    by_category = [
+        f1([said[i] for i in place], [true[i] for i in place]) for place in places.values()
+    ]
     assert found.score == pytest.approx(np.mean(by_category), rel=1e-12)
-    assert measure("pope_f1", [words[s] for s in said], [[words[t]] for t in true]).score == pytest.approx(
-        f1(said, true)
-    )
+    assert measure(
+        "pope_f1", [words[s] for s in said], [[words[t]] for t in true]
+    ).score == pytest.approx(f1(said, true))
 
 
 def test_never_yes_scores_zero() -> None:

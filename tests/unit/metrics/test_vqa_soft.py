@@ -6,7 +6,9 @@ from cotbal.errors import CotbalError
 from cotbal.metrics.vqa_soft import constant_answer, fault_of, normalise, score
 
 
-@pytest.mark.parametrize(("k", "expected"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (7, 1.0), (10, 1.0)])
+@pytest.mark.parametrize(
+    ("k", "expected"), [(0, 0.0), (1, 0.3), (2, 0.6), (3, 0.9), (4, 1.0), (7, 1.0), (10, 1.0)]
+)
 def test_k_of_ten_people_agree(k: int, expected: float) -> None:
     accepted = ["red"] * k + [f"other {i}" for i in range(10 - k)]
     assert score(["red"], [accepted]) == pytest.approx([expected])
@@ -51,7 +53,9 @@ def test_normalisation_of_the_server(answer: str, expected: str) -> None:
 
 
 def test_too_few_people_are_refused() -> None:
-    message = "vqa_soft: expected the answers of ten people, four at least; found 1; use exact_match"
+    message = (
+        "vqa_soft: expected the answers of ten people, four at least; found 1; use exact_match"
+    )
     with pytest.raises(CotbalError, match=message):
         score(["red"], [["red"]])
 

@@ -1,4 +1,6 @@
-"""Lets the tests of this directory import `pipeline_fakes`: pytest's importlib mode adds no directory by itself."""
+"""Lets the tests of this directory import `pipeline_fakes`: pytest's importlib mode adds no
+directory by itself.
+"""
 
 from __future__ import annotations
 

@@ -33,30 +33,46 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def planned(
-    path: Path, *overrides: str, amounts: tuple[str, ...] = AMOUNTS, alone: bool = False, seeds: tuple[int, ...] = (0,)
+    path: Path,
+    *overrides: str,
+    amounts: tuple[str, ...] = AMOUNTS,
+    alone: bool = False,
+    seeds: tuple[int, ...] = (0,),
 ) -> Prepared:
-    return plan_curve(load_recipe(path, overrides), RunDir(path.parent / "run"), amounts, alone, seeds)
+    return plan_curve(
+        load_recipe(path, overrides), RunDir(path.parent / "run"), amounts, alone, seeds
+    )
 
 
 def test_amounts_are_put_into_order_and_lowest_terms() -> None:
     assert amounts_of("1,0.5, 2/16,1e-2") == ("1/100", "1/8", "1/2", "1")
 
 
-@pytest.mark.parametrize("text", ["", "half", "0,1", "-1/2", "1/2,3/2", "1/2,0.5", "1/0", "1/2,,1", "nan", "1e-40"])
+@pytest.mark.parametrize(
+    "text", ["", "half", "0,1", "-1/2", "1/2,3/2", "1/2,0.5", "1/0", "1/2,,1", "nan", "1e-40"]
+)
 def test_what_is_no_amount_is_refused(text: str) -> None:
-    with pytest.raises(CotbalError, match="--amounts: expected different fractions above 0 and up to 1"):
+    with pytest.raises(
+        CotbalError, match="--amounts: expected different fractions above 0 and up to 1"
+    ):
         amounts_of(text)
 
 
 def test_every_amount_is_planned_with_its_cost(recipe_path: Path) -> None:
     plan = planned(recipe_path, alone=True, seeds=(0, 3)).plan
-    first = [*(f"amount:{a}" for a in AMOUNTS), *(f"alone:{task}:{a}" for task in TASKS for a in AMOUNTS)]
+    first = [
+        *(f"amount:{a}" for a in AMOUNTS),
+        *(f"alone:{task}:{a}" for task in TASKS for a in AMOUNTS),
+    ]
     assert [p.label for p in plan.runs] == [*first, *(f"{name}, seed 3" for name in first)]
     assert [p.records for p in plan.runs[:6]] == [3 * 8, 3 * 32, 3 * 64, 8, 32, 64]
     assert [p.answers for p in plan.runs[2:4]] == [3 * VALIDATION, VALIDATION]
     assert plan.runs[2].share == pytest.approx(3 / 4), "the task that is not balanced takes no part"
     cost = 2 * (8 + 32 + 64) * 6 / (4 * TRAIN)
-    assert plan.sentence() == f"all amounts together cost {cost:.2f} x the final run (in training records)"
+    assert (
+        plan.sentence()
+        == f"all amounts together cost {cost:.2f} x the final run (in training records)"
+    )
     assert not (recipe_path.parent / "run").exists()
 
 
@@ -106,9 +122,13 @@ def test_several_seeds_are_averaged_and_widen_the_intervals(recipe_path: Path) -
         assert widths[0] < widths[1]
 
 
-def test_an_amount_is_trained_once_and_the_mini_may_be_set_after_it(recipe_path: Path, log: Path) -> None:
+def test_an_amount_is_trained_once_and_the_mini_may_be_set_after_it(
+    recipe_path: Path, log: Path
+) -> None:
     carry_out(planned(recipe_path), OPTIONS)
-    carry_out(planned(recipe_path, "portions.mini=1/2", amounts=("1/8", "1/4", "1"), alone=True), OPTIONS)
+    carry_out(
+        planned(recipe_path, "portions.mini=1/2", amounts=("1/8", "1/4", "1"), alone=True), OPTIONS
+    )
     done = [str(entry) for entry in read_jsonl(log)]
     assert sorted(set(done)) == sorted(done)
     assert len(done) == 4 + 3 * 3
@@ -117,7 +137,9 @@ def test_an_amount_is_trained_once_and_the_mini_may_be_set_after_it(recipe_path:
 
 
 def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
-    """They share a directory: the cost of the probes is still known, and no amount is taken for a probe or a model."""
+    """They share a directory: the cost of the probes is still known, and no amount is taken for a
+    probe or a model.
+    """
     recipe = load_recipe(recipe_path, ("probes.optimization={learning_rate: 3.0e-3}",))
     prepared = pipeline.plan(recipe, RunDir(recipe_path.parent / "run"), ("equal", "fixed"))
     root = prepared.root
@@ -126,7 +148,10 @@ def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
     carry_out(plan_curve(recipe, root, AMOUNTS, True, (0,)), OPTIONS)
     assert read_json(root.plan)["probe_share"] == pytest.approx(before) == prepared.plan.probe_share
     assert {state.run for state in status(root)} >= {"mini", "fixed", "amount:1", "alone:ocr:1"}
-    rates = {p: read_json(root.root / p / "job.json")["identity"] for p in ("probes/mini", "curve/amount-1_8")}
+    rates = {
+        p: read_json(root.root / p / "job.json")["identity"]
+        for p in ("probes/mini", "curve/amount-1_8")
+    }
     assert rates["probes/mini"]["optimization.learning_rate"] == 3e-3
     assert rates["curve/amount-1_8"]["optimization.learning_rate"] == 2e-5, "amounts are no probes"
     again = pipeline.balance(pipeline.plan(recipe, root), OPTIONS)
@@ -135,26 +160,44 @@ def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
 
 
 SECTIONS = (
-    "summary", "flags", "weights", "parts", "contribution", "difficulty", "scores", "final", "amounts", "losses",
-    "examples", "cost", "made",
-)  # fmt: skip
+    "summary",
+    "flags",
+    "weights",
+    "parts",
+    "contribution",
+    "difficulty",
+    "scores",
+    "final",
+    "amounts",
+    "losses",
+    "examples",
+    "cost",
+    "made",
+)
 
 
-def test_another_metric_is_scored_from_the_answers_that_are_there(recipe_path: Path, log: Path) -> None:
+def test_another_metric_is_scored_from_the_answers_that_are_there(
+    recipe_path: Path, log: Path
+) -> None:
     carry_out(planned(recipe_path), OPTIONS)
     found, _ = carry_out(planned(recipe_path, "tasks.vqa.metric=cider"), OPTIONS)
     assert [each.metric for each in found.tasks] == ["exact_match", "cider", "exact_match"]
     assert len(read_jsonl(log)) == 3
 
 
-def test_after_a_failure_the_rest_is_kept_and_shown(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_after_a_failure_the_rest_is_kept_and_shown(
+    recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "amount:1/2")
     with pytest.raises(CotbalError, match="1 of 3 runs failed"):
         carry_out(planned(recipe_path), OPTIONS)
     root = RunDir(recipe_path.parent / "run")
     assert {state.run: state.state for state in status(root)}["amount:1/2"] == "failed"
     page = write_report(root.root).read_text()
-    assert "Score against training amount was measured with 2 trainings of 3 that were planned." in page
+    assert (
+        "Score against training amount was measured with 2 trainings of 3 that were planned."
+        in page
+    )
     monkeypatch.delenv("COTBAL_FAKE_FAIL")
     found, _ = carry_out(planned(recipe_path), OPTIONS)
     assert len(found.amounts) == 3

@@ -10,7 +10,8 @@ from cotbal.pipeline.forecast import Forecast, forecast
 from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir, write_json
 
-# Of the recipe: three probes of 64 + 2 * 8 records, one of 24; a final run of 256. Answers count half a record.
+# Of the recipe: three probes of 64 + 2 * 8 records, one of 24; a final run of 256. Answers count
+# half a record.
 MINI, FULL, FINAL = 24 + 120, 80 + 120, 256 + 80
 
 
@@ -22,14 +23,18 @@ def test_before_anything_was_timed_the_unit_is_a_final_run(recipe_path: Path) ->
     found = predicted(recipe_path, 2)
     assert not found.timed
     assert found.runs == 5
-    assert found.makespan == pytest.approx((2 * FULL + FINAL) / 256)  # full, full | full, mini | fixed
+    assert found.makespan == pytest.approx(
+        (2 * FULL + FINAL) / 256
+    )  # full, full | full, mini | fixed
     assert found.gpu_time == pytest.approx((3 * FULL + MINI + FINAL) / 256)
     assert found.bound == pytest.approx(((3 * FULL + MINI) / 2 + FINAL) / 256)
 
 
 def test_seconds_once_a_run_was_timed(recipe_path: Path) -> None:
     root = RunDir(recipe_path.parent / "run")
-    write_json(root.probe("mini").outcome, {"seconds": {"total": 40.0, "training": 48.0}, "records": 24})
+    write_json(
+        root.probe("mini").outcome, {"seconds": {"total": 40.0, "training": 48.0}, "records": 24}
+    )
     found = predicted(recipe_path, 4)
     assert found.timed
     assert found.runs == 4

@@ -10,7 +10,14 @@ import yaml
 
 from cotbal.data.sampling import read_manifest
 from cotbal.errors import DataError
-from cotbal.pipeline.inputs import checkpoint_digest, differences, identity, open_inputs, warnings, write_portions
+from cotbal.pipeline.inputs import (
+    checkpoint_digest,
+    differences,
+    identity,
+    open_inputs,
+    warnings,
+    write_portions,
+)
 from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunDir
 from cotbal.runs import Run, curve_runs, final_run, plan_probes
@@ -20,10 +27,14 @@ def recipe(path: Path, *overrides: str) -> Recipe:
     return load_recipe(path, overrides)
 
 
-def of(path: Path, *overrides: str, final: bool = False, weights: dict[str, float] | None = None) -> dict[str, Any]:
+def of(
+    path: Path, *overrides: str, final: bool = False, weights: dict[str, float] | None = None
+) -> dict[str, Any]:
     """Identity of the probe `full:ocr`, or of the final run."""
     read = recipe(path, *overrides)
-    run: Run = final_run(read.mixture, "fixed") if final else plan_probes(read.mixture).named("full:ocr")
+    run: Run = (
+        final_run(read.mixture, "fixed") if final else plan_probes(read.mixture).named("full:ocr")
+    )
     return identity(read, run, open_inputs(read), checkpoint_digest(read.checkpoint), weights)
 
 
@@ -42,7 +53,9 @@ def of(path: Path, *overrides: str, final: bool = False, weights: dict[str, floa
         ("tasks.vqa.instruction=Be brief.", "tasks.vqa.instruction: was None, is 'Be brief.'"),
     ],
 )
-def test_what_determines_a_run_is_named_when_it_changes(recipe_path: Path, override: str, entry: str) -> None:
+def test_what_determines_a_run_is_named_when_it_changes(
+    recipe_path: Path, override: str, entry: str
+) -> None:
     assert differences(of(recipe_path), of(recipe_path, override)) == [entry]
 
 
@@ -72,7 +85,9 @@ def test_changed_bytes_of_a_file_are_noticed(recipe_path: Path) -> None:
     file.write_text(file.read_text().replace("answer 3", "answer 33", 1))
     (line,) = differences(before, of(recipe_path))
     assert line.startswith("tasks.vqa.validation: was ")
-    assert differences(final, of(recipe_path, final=True)) == [], "a final run does not look at validation sets"
+    assert differences(final, of(recipe_path, final=True)) == [], (
+        "a final run does not look at validation sets"
+    )
 
 
 def test_a_probe_does_not_depend_on_what_it_does_not_see(recipe_path: Path) -> None:
@@ -110,7 +125,9 @@ def test_data_and_runs_may_move(recipe_path: Path, tmp_path: Path) -> None:
 
 
 def test_another_order_of_the_tasks_is_another_training(recipe_path: Path) -> None:
-    """Their rows would be shuffled from another order on, so a training that was interrupted must not go on with it."""
+    """Their rows would be shuffled from another order on, so a training that was interrupted must
+    not go on with it.
+    """
     text = recipe_path.read_text()
     turned = recipe_path.with_name("turned.yaml")
     read = yaml.safe_load(text)
@@ -123,7 +140,10 @@ def test_another_order_of_the_tasks_is_another_training(recipe_path: Path) -> No
 def test_the_seed_of_the_training_is_that_of_the_run(recipe_path: Path) -> None:
     read = recipe(recipe_path)
     inputs = open_inputs(read)
-    one, other = (identity(read, plan_probes(read.mixture, seeds=(s,)).runs[0], inputs, "digest", None) for s in (0, 1))
+    one, other = (
+        identity(read, plan_probes(read.mixture, seeds=(s,)).runs[0], inputs, "digest", None)
+        for s in (0, 1)
+    )
     assert differences(one, other) == ["run.seed: was 0, is 1"]
 
 
@@ -203,14 +223,20 @@ def test_records_left_out_are_counted(recipe_path: Path) -> None:
 def test_a_task_of_which_nothing_is_left_is_an_error(recipe_path: Path) -> None:
     """Better now than a score of nothing at the end."""
     path = recipe_path.parent / "ocr_validation.jsonl"
-    path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "b.png" in line))
+    path.write_text(
+        "".join(line for line in path.read_text().splitlines(keepends=True) if "b.png" in line)
+    )
     (recipe_path.parent / "images" / "b.png").unlink()
     with pytest.raises(DataError, match=r"ocr_validation\.jsonl"):
         open_inputs(recipe(recipe_path, "on_missing_image=drop"))
 
 
-def test_references_that_a_metric_cannot_score_stop_the_job_before_it_starts(recipe_path: Path) -> None:
-    with pytest.raises(DataError, match=r"jsonl, record 1: vqa_soft: expected the answers of ten people"):
+def test_references_that_a_metric_cannot_score_stop_the_job_before_it_starts(
+    recipe_path: Path,
+) -> None:
+    with pytest.raises(
+        DataError, match=r"jsonl, record 1: vqa_soft: expected the answers of ten people"
+    ):
         open_inputs(recipe(recipe_path, "tasks.ocr.metric=vqa_soft"))
 
 

@@ -80,8 +80,12 @@ def test_a_failure_keeps_the_others_and_is_told_with_its_log(
     assert not root.probe("mini").failure.exists()
 
 
-@pytest.mark.parametrize("setting", ["optimization.learning_rate=0.001", "portions.mini=1/4", "model.language=lora"])
-def test_a_changed_recipe_is_refused_and_says_what_changed(recipe_path: Path, log: Path, setting: str) -> None:
+@pytest.mark.parametrize(
+    "setting", ["optimization.learning_rate=0.001", "portions.mini=1/4", "model.language=lora"]
+)
+def test_a_changed_recipe_is_refused_and_says_what_changed(
+    recipe_path: Path, log: Path, setting: str
+) -> None:
     pipeline.balance(job(recipe_path), OPTIONS)
     with pytest.raises(RunError) as caught:
         pipeline.balance(job(recipe_path, setting), OPTIONS)
@@ -181,7 +185,10 @@ def test_a_watcher_sees_every_job(recipe_path: Path, monkeypatch: pytest.MonkeyP
     assert seen == [(["mini"], PROBES[1:], 0), ("mini", True)]
     seen.clear()
     pipeline.run(job(recipe_path, weightings=("equal", "fixed")), ("equal", "fixed"), options)
-    assert [entry[2] for entry in seen if len(entry) == 3] == [1, 0], "CoTBal's final run waits for the weights"
+    assert [entry[2] for entry in seen if len(entry) == 3] == [
+        1,
+        0,
+    ], "CoTBal's final run waits for the weights"
 
 
 def test_plan_json(recipe_path: Path) -> None:
@@ -205,14 +212,20 @@ def test_a_tracker_that_is_not_installed_is_said_before_anything_starts(
 ) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "wandb" else found(name, *more)
+        importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "wandb" else found(name, *more),
     )
-    with pytest.raises(CotbalError, match="--report-to wandb: it is not installed; pip install wandb"):
+    with pytest.raises(
+        CotbalError, match="--report-to wandb: it is not installed; pip install wandb"
+    ):
         pipeline.balance(job(recipe_path), Options(executor="processes", trackers=("wandb",)))
     assert not (recipe_path.parent / "run" / "probes").exists(), "nothing was started"
 
 
-def test_trackers_change_no_identity_and_an_id_lasts_as_long_as_a_run(recipe_path: Path, log: Path) -> None:
+def test_trackers_change_no_identity_and_an_id_lasts_as_long_as_a_run(
+    recipe_path: Path, log: Path
+) -> None:
     told = Options(executor=EXECUTOR, trackers=("wandb",), restart_changed=True)
     root = RunDir(recipe_path.parent / "run")
 
@@ -222,25 +235,39 @@ def test_trackers_change_no_identity_and_an_id_lasts_as_long_as_a_run(recipe_pat
 
     first = mini()
     assert first["tracking"] == {
-        "trackers": ["wandb"], "project": load_recipe(recipe_path).name, "group": "run", "name": "mini",
-        "kind": "probe", "id": first["tracking"]["id"],
-    }  # fmt: skip
+        "trackers": ["wandb"],
+        "project": load_recipe(recipe_path).name,
+        "group": "run",
+        "name": "mini",
+        "kind": "probe",
+        "id": first["tracking"]["id"],
+    }
     root.probe("mini").outcome.unlink()  # interrupted
     assert mini()["tracking"]["id"] == first["tracking"]["id"]
     assert mini("optimization.learning_rate=1")["tracking"]["id"] != first["tracking"]["id"]
     root.probe("mini").outcome.unlink()
-    pipeline.balance(job(recipe_path, "optimization.learning_rate=1"), OPTIONS)  # the same runs, without a tracker
+    pipeline.balance(
+        job(recipe_path, "optimization.learning_rate=1"), OPTIONS
+    )  # the same runs, without a tracker
     assert read_json(root.probe("mini").job)["tracking"] is None
     assert read_jsonl(log).count("mini") == 4
 
 
-def test_without_torch_it_is_said_what_to_install(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torch_it_is_said_what_to_install(
+    recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *more: None if name == "torch" else found(name, *more)
+        importlib.util,
+        "find_spec",
+        lambda name, *more: None if name == "torch" else found(name, *more),
     )
-    with pytest.raises(MissingDependency, match=r'training needs packages .* pip install "cotbal\[train\]"'):
+    with pytest.raises(
+        MissingDependency, match=r'training needs packages .* pip install "cotbal\[train\]"'
+    ):
         pipeline.balance(job(recipe_path), Options(executor="processes"))
     assert not (recipe_path.parent / "run" / "probes").exists(), "nothing was started"
-    pipeline.balance(job(recipe_path), OPTIONS)  # an executor that works elsewhere needs nothing here
+    pipeline.balance(
+        job(recipe_path), OPTIONS
+    )  # an executor that works elsewhere needs nothing here
     pipeline.balance(job(recipe_path), Options(executor="processes"))  # and nothing is left to do

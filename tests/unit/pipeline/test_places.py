@@ -1,4 +1,6 @@
-"""Jobs in the queue of another program: where they stand, calling them back, and drivers that come back."""
+"""Jobs in the queue of another program: where they stand, calling them back, and drivers that come
+back.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ QUEUE = "pipeline_fakes.queue"
 @pytest.fixture
 def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "queue.json"
-    path.write_text(json.dumps({"1": ["running", "on node7"], "2": ["queued", "waiting: Priority"]}))
+    path.write_text(
+        json.dumps({"1": ["running", "on node7"], "2": ["queued", "waiting: Priority"]})
+    )
     monkeypatch.setenv("COTBAL_FAKE_QUEUE", str(path))
     return path
 
@@ -67,7 +71,11 @@ def test_a_queue_that_does_not_answer(root: RunDir, queue: Path) -> None:
 def test_cancel_calls_everything_back(root: RunDir, queue: Path) -> None:
     assert cancel(root) == (["probes/full-ocr", "probes/full-vqa"], [])
     assert json.loads(queue.read_text()) == {}
-    assert not [run for run in ("full:ocr", "full:vqa", "full:count") if recorded_place(root.probe(run).root)]
+    assert not [
+        run
+        for run in ("full:ocr", "full:vqa", "full:count")
+        if recorded_place(root.probe(run).root)
+    ]
     assert cancel(root) == ([], [])
 
 
@@ -90,7 +98,10 @@ def test_cancel_stops_the_command_that_works_there(root: RunDir, queue: Path) ->
 
 
 def test_a_command_on_another_machine_is_named(root: RunDir, queue: Path) -> None:
-    write_json(root.driver, {"host": f"not-{socket.gethostname()}", "pid": os.getpid(), "executor": "slurm"})
+    write_json(
+        root.driver,
+        {"host": f"not-{socket.gethostname()}", "pid": os.getpid(), "executor": "slurm"},
+    )
     _, remarks = cancel(root)
     assert len(remarks) == 1
     assert f"not-{socket.gethostname()} (process {os.getpid()})" in remarks[0]
@@ -98,20 +109,26 @@ def test_a_command_on_another_machine_is_named(root: RunDir, queue: Path) -> Non
 
 def test_no_run_is_done_twice_at_a_time(root: RunDir, recipe_path: Path, queue: Path) -> None:
     prepared = pipeline.plan(load_recipe(recipe_path), root)
-    with pytest.raises(RunError, match=r"running elsewhere \(job 1 of pipeline_fakes\.queue\), and 1 others"):
+    with pytest.raises(
+        RunError, match=r"running elsewhere \(job 1 of pipeline_fakes\.queue\), and 1 others"
+    ):
         pipeline.balance(prepared, Options(executor=EXECUTOR))
     queue.write_text("{}")
     pipeline.balance(prepared, Options(executor=EXECUTOR))
 
 
-def test_a_changed_run_is_called_back_before_it_is_moved_aside(root: RunDir, recipe_path: Path, queue: Path) -> None:
+def test_a_changed_run_is_called_back_before_it_is_moved_aside(
+    root: RunDir, recipe_path: Path, queue: Path
+) -> None:
     changed = pipeline.plan(load_recipe(recipe_path, ["optimization.epochs=2"]), root)
     pipeline.balance(changed, Options(executor=EXECUTOR, restart_changed=True))
     assert json.loads(queue.read_text()) == {}
     assert root.probe("full:ocr").done
 
 
-def test_a_driver_notes_itself_while_it_works(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_driver_notes_itself_while_it_works(
+    recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from pipeline_fakes import executor
 
     root = RunDir(recipe_path.parent / "run")

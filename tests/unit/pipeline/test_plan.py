@@ -20,7 +20,9 @@ def planned(path: Path, *overrides: str, weightings: tuple[str, ...] = ("fixed",
 
 def test_the_probes_of_the_paper_cost_1_22_times_the_final_run(tmp_path: Path) -> None:
     """Seven balanced tasks, large 1, mini 1/32: `r_large + T * r_mini` = 1 + 7/32."""
-    path = write_mixture(tmp_path / "m", SEVEN, train=96, unbalanced=False, portions={"large": 1, "mini": "1/32"})
+    path = write_mixture(
+        tmp_path / "m", SEVEN, train=96, unbalanced=False, portions={"large": 1, "mini": "1/32"}
+    )
     plan = planned(path).plan
     assert plan.probe_share == pytest.approx(1 + 7 / 32)
     assert plan.balanced_share == pytest.approx(1 + 7 / 32)
@@ -33,7 +35,9 @@ def test_the_share_is_large_plus_tasks_times_mini(recipe_path: Path, large: str,
     plan = planned(recipe_path, f"portions.large={large}", f"portions.mini={mini}").plan
     identity = Fraction(large) + 3 * Fraction(mini)
     assert plan.balanced_share == pytest.approx(float(identity))
-    assert plan.probe_share == pytest.approx(float(identity) * 3 / 4)  # the unbalanced task is in the final run alone
+    assert plan.probe_share == pytest.approx(
+        float(identity) * 3 / 4
+    )  # the unbalanced task is in the final run alone
     assert f"{float(identity):.2f} x of its balanced tasks" in plan.sentence()
 
 
@@ -56,7 +60,9 @@ def test_every_run_has_its_records_and_answers(recipe_path: Path) -> None:
 
 
 def test_answers_of_several_splits_are_counted_whatever_they_are_called(recipe_path: Path) -> None:
-    plan = planned(recipe_path, "tasks.ocr.test={testA: ocr_test.jsonl, refcoco.B: ocr_validation.jsonl}").plan
+    plan = planned(
+        recipe_path, "tasks.ocr.test={testA: ocr_test.jsonl, refcoco.B: ocr_validation.jsonl}"
+    ).plan
     assert plan.runs[-1].answers == 4 * TEST + VALIDATION
     assert plan.runs[0].answers == 3 * VALIDATION
 
@@ -71,7 +77,9 @@ def test_tokens_are_counted_where_there_is_a_tokenizer(recipe_path: Path) -> Non
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.save(str(recipe_path.parent / "base" / "tokenizer.json"))
     plan = planned(recipe_path).plan
-    assert [p.tokens for p in plan.runs] == [3 * p.records for p in plan.runs]  # two words, and the end of the turn
+    assert [p.tokens for p in plan.runs] == [
+        3 * p.records for p in plan.runs
+    ]  # two words, and the end of the turn
 
 
 def test_seconds_are_known_once_something_was_timed(recipe_path: Path) -> None:
@@ -94,7 +102,9 @@ def test_seconds_are_known_once_something_was_timed(recipe_path: Path) -> None:
 def test_json(recipe_path: Path) -> None:
     found = planned(recipe_path).plan.to_json()
     assert found["form"] == "standard"
-    assert found["probe_share"] == pytest.approx(sum(r["share"] for r in found["runs"] if r["kind"] == "probe"))
+    assert found["probe_share"] == pytest.approx(
+        sum(r["share"] for r in found["runs"] if r["kind"] == "probe")
+    )
     entry = found["runs"][1]
     assert entry["name"] == "full:ocr"
     assert entry["weighting"] == "equal"

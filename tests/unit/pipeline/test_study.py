@@ -13,7 +13,14 @@ from cotbal.errors import CotbalError
 from cotbal.improvement import overall
 from cotbal.pipeline.jobs import Options
 from cotbal.pipeline.status import status
-from cotbal.pipeline.study import SHORT, Study, carry_out, method_names, plan_ablation, plan_comparison
+from cotbal.pipeline.study import (
+    SHORT,
+    Study,
+    carry_out,
+    method_names,
+    plan_ablation,
+    plan_comparison,
+)
 from cotbal.recipe import load_recipe
 from cotbal.report import write_comparison
 from cotbal.results import read_results
@@ -30,12 +37,20 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "log.jsonl"
 
 
-def comparison(path: Path, *overrides: str, methods: tuple[str, ...] = SEVEN, seeds: tuple[int, ...] = (0,)) -> Study:
-    return plan_comparison(load_recipe(path, overrides), RunDir(path.parent / "run"), method_names(methods), seeds)
+def comparison(
+    path: Path, *overrides: str, methods: tuple[str, ...] = SEVEN, seeds: tuple[int, ...] = (0,)
+) -> Study:
+    return plan_comparison(
+        load_recipe(path, overrides), RunDir(path.parent / "run"), method_names(methods), seeds
+    )
 
 
-def ablation(path: Path, *overrides: str, precise: bool = True, seeds: tuple[int, ...] = (0,)) -> Study:
-    return plan_ablation(load_recipe(path, overrides), RunDir(path.parent / "run"), (0.25, 0.5, 1), precise, seeds)
+def ablation(
+    path: Path, *overrides: str, precise: bool = True, seeds: tuple[int, ...] = (0,)
+) -> Study:
+    return plan_ablation(
+        load_recipe(path, overrides), RunDir(path.parent / "run"), (0.25, 0.5, 1), precise, seeds
+    )
 
 
 def names(study: Study) -> list[str]:
@@ -43,7 +58,12 @@ def names(study: Study) -> list[str]:
 
 
 def test_methods_by_the_names_of_the_paper() -> None:
-    assert method_names(["EW", " cotbal", "STL", "equal", "task_level"]) == ("equal", "fixed", "stl", "task_level")
+    assert method_names(["EW", " cotbal", "STL", "equal", "task_level"]) == (
+        "equal",
+        "fixed",
+        "stl",
+        "task_level",
+    )
     assert set(SHORT) | {"stl"} == set(SEVEN)
     with pytest.raises(CotbalError, match="found 'gradnorm'; the paper's names are stl, ew"):
         method_names(["ew", "gradnorm"])
@@ -60,7 +80,9 @@ def test_without_cotbal_no_probe_is_needed(recipe_path: Path) -> None:
     assert names(comparison(recipe_path, methods=("ew", "tla"))) == ["equal", "task_level"]
 
 
-def test_single_task_models_are_the_paper_s_even_where_probes_are_cheaper(recipe_path: Path) -> None:
+def test_single_task_models_are_the_paper_s_even_where_probes_are_cheaper(
+    recipe_path: Path,
+) -> None:
     """STL sees all of its task and the model of the recipe; cheaper probes are other trainings."""
     for change in ("portions.large=1/2", "probes.model={language: lora}"):
         found = names(comparison(recipe_path, change, methods=("stl", "ew")))
@@ -91,7 +113,11 @@ def test_a_comparison_leaves_tables_that_overall_reads(recipe_path: Path, log: P
 
 
 def test_nothing_is_trained_twice(recipe_path: Path, log: Path) -> None:
-    pipeline.run(pipeline.plan(load_recipe(recipe_path), RunDir(recipe_path.parent / "run")), ("fixed",), OPTIONS)
+    pipeline.run(
+        pipeline.plan(load_recipe(recipe_path), RunDir(recipe_path.parent / "run")),
+        ("fixed",),
+        OPTIONS,
+    )
     carry_out(comparison(recipe_path, methods=("ew", "cotbal")), OPTIONS)
     carry_out(ablation(recipe_path), OPTIONS)
     carry_out(comparison(recipe_path, methods=("stl", "ew", "cotbal"), seeds=(0, 1)), OPTIONS)
@@ -100,12 +126,19 @@ def test_nothing_is_trained_twice(recipe_path: Path, log: Path) -> None:
     assert done.count("fixed") == done.count("equal") == done.count("solo:ocr") == 2, "once a seed"
 
 
-def test_an_interrupted_comparison_shows_what_is_there(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_comparison_shows_what_is_there(
+    recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "task_level, seed 1")
     with pytest.raises(CotbalError, match="task_level, seed 1"):
         carry_out(comparison(recipe_path, methods=("ew", "tla"), seeds=(0, 1)), OPTIONS)
     states = {state.run: state.state for state in status(RunDir(recipe_path.parent / "run"))}
-    assert states == {"equal": "done", "task_level": "done", "equal, seed 1": "done", "task_level, seed 1": "failed"}
+    assert states == {
+        "equal": "done",
+        "task_level": "done",
+        "equal, seed 1": "done",
+        "task_level, seed 1": "failed",
+    }
     found = write_comparison(recipe_path.parent / "run")
     assert found.seeds == (0,)
 
@@ -114,10 +147,21 @@ def test_ablation_plans_the_rows_of_table_5(recipe_path: Path) -> None:
     found = names(ablation(recipe_path))
     alone = [f"{kind}:{task}" for task in TASKS for kind in ("solo", "solo-mini")]
     assert found == [
-        "mini", "full:ocr", "full:vqa", "full:count", *alone, "equal", "fixed",
-        "fixed-outward", "fixed-inward", "fixed-inter", "fixed-intra",
-        "fixed-temperature-0.25", "fixed-temperature-1", "fixed-precise-difficulty",
-    ]  # fmt: skip
+        "mini",
+        "full:ocr",
+        "full:vqa",
+        "full:count",
+        *alone,
+        "equal",
+        "fixed",
+        "fixed-outward",
+        "fixed-inward",
+        "fixed-inter",
+        "fixed-intra",
+        "fixed-temperature-0.25",
+        "fixed-temperature-1",
+        "fixed-precise-difficulty",
+    ]
     assert "solo:ocr" not in names(ablation(recipe_path, precise=False))
 
 
@@ -125,12 +169,16 @@ def test_every_variant_trains_with_its_own_weights(recipe_path: Path) -> None:
     study = ablation(recipe_path)
     carry_out(study, OPTIONS)
     root = study.prepared.root
-    weights = {name: read_json(root.final(name).job)["weights"] for name in ("fixed", *study.variants)}
+    weights = {
+        name: read_json(root.final(name).job)["weights"] for name in ("fixed", *study.variants)
+    }
     parts = read_json(root.balance)["parts"]
     for part in ("outward", "inward", "inter", "intra"):
         assert list(weights[f"fixed-{part}"].values())[:3] == pytest.approx(parts[part])
     assert list(weights["fixed"].values())[:3] == pytest.approx(parts["all"])
-    mild, sharp = (np.ptp(list(weights[f"fixed-temperature-{tau}"].values())) for tau in ("1", "0.25"))
+    mild, sharp = (
+        np.ptp(list(weights[f"fixed-temperature-{tau}"].values())) for tau in ("1", "0.25")
+    )
     assert mild < np.ptp(list(weights["fixed"].values())) < sharp
     assert weights["fixed-precise-difficulty"] != weights["fixed"]
     assert all(each["chat"] == 1 for each in weights.values())
@@ -138,10 +186,16 @@ def test_every_variant_trains_with_its_own_weights(recipe_path: Path) -> None:
     assert kept["fixed-inter"]["part"] == "inter"
     methods = read_results(root.comparison / "results.csv").methods
     assert {"STL", "EW", "CoTBal", "CoTBal (inter)", "CoTBal (temperature 0.25)"} <= set(methods)
-    shown = (root.report / "tables.md").read_text().partition("Weights that models were trained with")[2]
+    shown = (
+        (root.report / "tables.md")
+        .read_text()
+        .partition("Weights that models were trained with")[2]
+    )
     header, _, *rows = shown.strip().splitlines()
     column = header.split(" | ").index("CoTBal (inter)")
-    assert float(rows[0].split(" | ")[column]) == pytest.approx(weights["fixed-inter"][rows[0].split()[1]], abs=6e-4)
+    assert float(rows[0].split(" | ")[column]) == pytest.approx(
+        weights["fixed-inter"][rows[0].split()[1]], abs=6e-4
+    )
 
 
 def test_the_simple_form_shares_its_single_task_models(recipe_path: Path, log: Path) -> None:
@@ -150,7 +204,11 @@ def test_the_simple_form_shares_its_single_task_models(recipe_path: Path, log: P
     done = [str(entry) for entry in read_jsonl(log)]
     assert done.count("solo:ocr") == 1
     assert read_json(study.prepared.root.balance)["form"] == "simple"
-    assert read_results(study.prepared.root.comparison / "results.csv").methods == ("STL", "EW", "CoTBal")
+    assert read_results(study.prepared.root.comparison / "results.csv").methods == (
+        "STL",
+        "EW",
+        "CoTBal",
+    )
 
 
 def test_probes_over_several_seeds_join_their_noise(recipe_path: Path) -> None:
@@ -158,9 +216,15 @@ def test_probes_over_several_seeds_join_their_noise(recipe_path: Path) -> None:
     carry_out(study, OPTIONS)
     root = study.prepared.root
     assert read_json(root.balance)["seeds"] == 3
-    assert {path.parent.name for path in root.root.glob("*/scores.csv")} == {"seed-0", "seed-1", "seed-2"}
+    assert {path.parent.name for path in root.root.glob("*/scores.csv")} == {
+        "seed-0",
+        "seed-1",
+        "seed-2",
+    }
     assert (root.seeded(1).probe("mini").outcome).exists()
-    assert not root.seeded(0).probe("mini").outcome.exists(), "the recipe's seed lies where it always does"
+    assert not root.seeded(0).probe("mini").outcome.exists(), (
+        "the recipe's seed lies where it always does"
+    )
     needs = read_json(root.balance)["needs"]
     assert all(need["seed_error"] is not None for need in needs)
 
@@ -168,7 +232,9 @@ def test_probes_over_several_seeds_join_their_noise(recipe_path: Path) -> None:
 def test_groups_at_a_quarter_of_the_data(tmp_path: Path) -> None:
     """The Large Benchmark: groups of tasks, with 1/4 as the large-enough portion."""
     path = write_mixture(tmp_path / "large", portions={"large": "1/4", "mini": "1/32"})
-    study = comparison(path, "tasks.ocr.group=reading", "tasks.vqa.group=reading", methods=("stl", "ew", "cotbal"))
+    study = comparison(
+        path, "tasks.ocr.group=reading", "tasks.vqa.group=reading", methods=("stl", "ew", "cotbal")
+    )
     assert names(study)[:3] == ["mini", "full:reading", "full:count"]
     assert [p.records for p in study.prepared.plan.runs[:3]] == [3 * 2, 2 * 16 + 2, 16 + 4]
     carry_out(study, OPTIONS)
@@ -182,6 +248,13 @@ def test_a_method_that_would_never_start_is_told_before_it_is_paid_for(recipe_pa
     found = comparison(recipe_path, methods=("dwa", "igb", "rlw")).prepared.warnings
     short = [line for line in found if "keeps equal weights" in line]
     assert len(short) == 2
-    assert "DWA keeps equal weights for its first 50 optimizer steps, and a final run has 16" in short[0]
+    assert (
+        "DWA keeps equal weights for its first 50 optimizer steps, and a final run has 16"
+        in short[0]
+    )
     smaller = ("weightings.dynamic_average.window=4", "weightings.improvable_gap.window=3")
-    assert not [line for line in comparison(recipe_path, *smaller).prepared.warnings if "keeps equal weights" in line]
+    assert not [
+        line
+        for line in comparison(recipe_path, *smaller).prepared.warnings
+        if "keeps equal weights" in line
+    ]

@@ -1,4 +1,6 @@
-"""Models that answer for a server, as `cotbal status` and `cancel` know them, and commands in each other's way."""
+"""Models that answer for a server, as `cotbal status` and `cancel` know them, and commands in each
+other's way.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +50,9 @@ with ExitStack() as held:
 @pytest.fixture
 def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "queue.json"
-    path.write_text(json.dumps({"7": ["running", "on node7"], "8": ["queued", "waiting: Priority"]}))
+    path.write_text(
+        json.dumps({"7": ["running", "on node7"], "8": ["queued", "waiting: Priority"]})
+    )
     monkeypatch.setenv("COTBAL_FAKE_QUEUE", str(path))
     return path
 
@@ -58,7 +62,11 @@ def root(recipe_path: Path) -> RunDir:
     """A run directory with its probes done, and three models that answer or did."""
     found = RunDir(recipe_path.parent / "run")
     pipeline.balance(pipeline.plan(load_recipe(recipe_path), found), Options(executor=EXECUTOR))
-    for paths in (answering(found, "fixed"), answering(found, "equal"), answering(found.seeded(1), "fixed")):
+    for paths in (
+        answering(found, "fixed"),
+        answering(found, "equal"),
+        answering(found.seeded(1), "fixed"),
+    ):
         write_json(paths.job, {})
     record_place(answering(found, "equal").root, Place(QUEUE, "7"))
     record_place(answering(found.seeded(1), "fixed").root, Place(QUEUE, "8"))
@@ -70,7 +78,9 @@ def answering(root: RunDir, method: str) -> SubmissionPaths:
 
 
 def states(root: RunDir) -> dict[str, tuple[str, str]]:
-    return {each.run: (each.state, each.detail) for each in status(root) if each.kind == "submission"}
+    return {
+        each.run: (each.state, each.detail) for each in status(root) if each.kind == "submission"
+    }
 
 
 def test_status_knows_models_that_answer(root: RunDir, queue: Path) -> None:
@@ -84,12 +94,17 @@ def test_status_knows_models_that_answer(root: RunDir, queue: Path) -> None:
     write_json(answering(root, "fixed").file, [])
     assert states(root)["final/fixed/vqav2_testdev"] == ("done", "submission.json")
     queue.unlink()
-    assert states(root)["final/equal/vqav2_testdev"] == ("unknown", f"{QUEUE} 7; the queue does not answer")
+    assert states(root)["final/equal/vqav2_testdev"] == (
+        "unknown",
+        f"{QUEUE} 7; the queue does not answer",
+    )
 
 
 def test_status_tells_why_answering_stopped(root: RunDir, queue: Path) -> None:
     queue.write_text("{}")
-    write_json(answering(root, "fixed").failure, {"message": "fixed failed\nOSError: no model", "time": 0})
+    write_json(
+        answering(root, "fixed").failure, {"message": "fixed failed\nOSError: no model", "time": 0}
+    )
     write_json(answering(root, "equal").progress, {"phase": "generating", "fraction": 0.5})
     found = states(root)
     assert found["final/fixed/vqav2_testdev"] == ("failed", "OSError: no model")
@@ -102,7 +117,9 @@ def test_cancel_calls_answering_back(root: RunDir, queue: Path) -> None:
     assert recorded_place(answering(root, "equal").root) is None
 
 
-def test_cancel_stops_the_command_once_and_waits_for_all_it_holds(root: RunDir, queue: Path) -> None:
+def test_cancel_stops_the_command_once_and_waits_for_all_it_holds(
+    root: RunDir, queue: Path
+) -> None:
     held = (answering(root, "fixed"), answering(root, "equal"))
     argv = [sys.executable, "-c", DRIVER, *(str(paths.root) for paths in held)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
@@ -115,15 +132,22 @@ def test_cancel_stops_the_command_once_and_waits_for_all_it_holds(root: RunDir, 
         assert driver.stdout.read() == ""
 
 
-def test_a_command_of_several_models_on_another_machine_is_named_once(root: RunDir, queue: Path) -> None:
+def test_a_command_of_several_models_on_another_machine_is_named_once(
+    root: RunDir, queue: Path
+) -> None:
     for method in ("fixed", "equal"):
-        write_json(answering(root, method).driver, {"host": f"not-{socket.gethostname()}", "pid": 1, "executor": "x"})
+        write_json(
+            answering(root, method).driver,
+            {"host": f"not-{socket.gethostname()}", "pid": 1, "executor": "x"},
+        )
     _, remarks = cancel(root)
     assert len(remarks) == 1
     assert f"not-{socket.gethostname()} (process 1)" in remarks[0]
 
 
-def test_a_model_is_not_moved_aside_while_it_answers(root: RunDir, recipe_path: Path, queue: Path) -> None:
+def test_a_model_is_not_moved_aside_while_it_answers(
+    root: RunDir, recipe_path: Path, queue: Path
+) -> None:
     changed = pipeline.plan(load_recipe(recipe_path, ["optimization.epochs=2"]), root)
     options = Options(executor=EXECUTOR, restart_changed=True)
     paths = submission_of(root.probe("full:ocr").root)  # a probe whose model was kept

@@ -42,7 +42,11 @@ def test_balance_writes_scores_balance_and_weights(recipe_path: Path) -> None:
 
 
 def test_the_settings_of_the_recipe_reach_the_balance(recipe_path: Path) -> None:
-    settings = ("balance.temperature=auto", "balance.weight_range=[0.9, 1.1]", "balance.bootstrap=150")
+    settings = (
+        "balance.temperature=auto",
+        "balance.weight_range=[0.9, 1.1]",
+        "balance.bootstrap=150",
+    )
     result = pipeline.balance(job(recipe_path, *settings), OPTIONS)
     assert all(0.9 <= weight <= 1.1 for weight in result.weights.values())
     assert result.part_intervals is not None
@@ -68,7 +72,10 @@ def test_train_with_the_weights_found(recipe_path: Path) -> None:
     assert paths.root == recipe_path.parent / "run" / "final" / "fixed"
     found = read_json(paths.job)
     assert found["weights"] == {**result.weights, "chat": 1.0}
-    assert (found["run"]["validation"], found["run"]["test"]) == ([], ["ocr", "vqa", "count", "chat"])
+    assert (found["run"]["validation"], found["run"]["test"]) == (
+        [],
+        ["ocr", "vqa", "count", "chat"],
+    )
     assert found["keep_checkpoint"] is True
     assert paths.scores("chat", "test").exists()
 
@@ -81,10 +88,16 @@ def test_train_with_weights_of_ones_own(recipe_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "weights",
-    [{"ocr": 1.0}, {"ocr": 1.0, "vqa": -1.0, "count": 1.0}, {"ocr": 1.0, "vqa": float("nan"), "count": 1.0}],
+    [
+        {"ocr": 1.0},
+        {"ocr": 1.0, "vqa": -1.0, "count": 1.0},
+        {"ocr": 1.0, "vqa": float("nan"), "count": 1.0},
+    ],
     ids=["missing", "negative", "not a number"],
 )
-def test_weights_that_cannot_be_are_refused_before_anything_runs(recipe_path: Path, weights: dict[str, float]) -> None:
+def test_weights_that_cannot_be_are_refused_before_anything_runs(
+    recipe_path: Path, weights: dict[str, float]
+) -> None:
     with pytest.raises(CotbalError, match="weights: expected"):
         pipeline.train(job(recipe_path), "fixed", OPTIONS, weights)
     assert not (recipe_path.parent / "run" / "weights.json").exists()
@@ -96,7 +109,9 @@ def test_train_with_another_weighting_needs_no_weights(recipe_path: Path) -> Non
     assert read_json(paths.job)["weights"] is None
 
 
-def test_run_does_it_all(recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_does_it_all(
+    recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
     both = ("equal", "fixed")
     result, page = pipeline.run(job(recipe_path, weightings=both), both, OPTIONS)
@@ -106,7 +121,10 @@ def test_run_does_it_all(recipe_path: Path, tmp_path: Path, monkeypatch: pytest.
     assert page == recipe_path.parent / "run" / "report" / "index.html"
     assert page.stat().st_size > 1000
     assert set(states(recipe_path).values()) == {"done"}
-    assert read_json(RunDir(recipe_path.parent / "run").final("fixed").job)["weights"]["ocr"] == result.weights["ocr"]
+    assert (
+        read_json(RunDir(recipe_path.parent / "run").final("fixed").job)["weights"]["ocr"]
+        == result.weights["ocr"]
+    )
     again, _ = pipeline.run(job(recipe_path, weightings=both), both, OPTIONS)
     assert again.weights == result.weights
     assert read_jsonl(tmp_path / "log.jsonl") == done
@@ -135,7 +153,9 @@ def test_two_commands_do_not_work_in_one_directory(recipe_path: Path) -> None:
 
 
 def test_plan_refuses_what_does_not_exist(recipe_path: Path) -> None:
-    with pytest.raises(CotbalError, match="weightings: expected one of dynamic_average, equal, fixed"):
+    with pytest.raises(
+        CotbalError, match="weightings: expected one of dynamic_average, equal, fixed"
+    ):
         job(recipe_path, weightings=("fixd",))
     with pytest.raises(CotbalError, match="metrics: expected one of anls, box_iou, cider"):
         job(recipe_path, "tasks.vqa.metric=exact")
@@ -148,7 +168,13 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RunsFailed):
         pipeline.balance(job(recipe_path), OPTIONS)
     root = RunDir(recipe_path.parent / "run")
-    expected = {"mini": "done", "full:ocr": "done", "full:vqa": "failed", "full:count": "failed", "fixed": "missing"}
+    expected = {
+        "mini": "done",
+        "full:ocr": "done",
+        "full:vqa": "failed",
+        "full:count": "failed",
+        "fixed": "missing",
+    }
     assert states(recipe_path) == expected
     details = {state.run: state.detail for state in status(root)}
     assert details["mini"] == "3 s"
@@ -166,7 +192,10 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = next(state for state in status(root) if state.run == "full:count")
     assert found.detail == "at 31%; no checkpoint yet: the same command begins this run anew"
     mark_complete(count.partial / "checkpoint-20")
-    assert next(s for s in status(root) if s.run == "full:count").detail == "at 31%; the same command goes on"
+    assert (
+        next(s for s in status(root) if s.run == "full:count").detail
+        == "at 31%; the same command goes on"
+    )
 
 
 def test_status_of_no_run_directory(tmp_path: Path) -> None:
@@ -189,7 +218,10 @@ class TestReadWeights:
         return read_weights(directory / "w.json")
 
     def test_as_balance_writes_them(self, tmp_path: Path) -> None:
-        assert self.read(tmp_path, '{"weights": {"a": 1.5, "b": 0.5}, "tasks": {}}') == {"a": 1.5, "b": 0.5}
+        assert self.read(tmp_path, '{"weights": {"a": 1.5, "b": 0.5}, "tasks": {}}') == {
+            "a": 1.5,
+            "b": 0.5,
+        }
 
     def test_a_plain_mapping(self, tmp_path: Path) -> None:
         assert self.read(tmp_path, '{"a": 2, "b": 0.5}') == {"a": 2, "b": 0.5}

@@ -1,4 +1,6 @@
-"""`cotbal prepare academic`: whole tasks or none, nothing made twice, every difference told, every fault named."""
+"""`cotbal prepare academic`: whole tasks or none, nothing made twice, every difference told, every
+fault named.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,16 @@ from cotbal.recipes.releases.benchmark import Prepared
 from cotbal.recipes.releases.paper import FSDP2
 from shell import cotbal
 
-TASKS = ["ShareGPT4V", "RefCOCO-caption", "VQAv2", "GQA", "ChartQA", "OCRVQA", "RefCOCO-bbox", "ShareGPT"]
+TASKS = [
+    "ShareGPT4V",
+    "RefCOCO-caption",
+    "VQAv2",
+    "GQA",
+    "ChartQA",
+    "OCRVQA",
+    "RefCOCO-bbox",
+    "ShareGPT",
+]
 Prepare = Callable[..., Prepared]
 
 
@@ -42,7 +53,9 @@ def prepare(tmp_path: Path, raw: Path) -> Prepare:
 
     def made(*tasks: str, model: str = "7b", source: Path = raw, **choices: Any) -> Prepared:
         places = academic.Places(source, tmp_path / "out")
-        return academic.prepare(places, academic.Choices(**choices), silent, tasks=tasks or None, model=model)
+        return academic.prepare(
+            places, academic.Choices(**choices), silent, tasks=tasks or None, model=model
+        )
 
     return made
 
@@ -64,8 +77,17 @@ def test_the_recipe_carries_the_settings_of_the_paper(prepare: Prepare) -> None:
     assert [task.name for task in recipe.mixture.tasks] == TASKS
     assert [task.name for task in recipe.mixture.tasks if not task.balanced] == ["ShareGPT"]
     made = recipe.file.optimization
-    assert (made.epochs, made.batch_size, made.learning_rate, made.schedule) == (1, 128, 2e-5, "cosine")
-    assert (made.warmup_ratio, recipe.model.dtype, recipe.model.max_length) == (0.03, "bfloat16", 2048)
+    assert (made.epochs, made.batch_size, made.learning_rate, made.schedule) == (
+        1,
+        128,
+        2e-5,
+        "cosine",
+    )
+    assert (made.warmup_ratio, recipe.model.dtype, recipe.model.max_length) == (
+        0.03,
+        "bfloat16",
+        2048,
+    )
     assert (str(recipe.file.portions.mini), recipe.file.portions.large) == ("1/32", 1)
     assert (recipe.file.balance.form, recipe.file.balance.temperature) == ("standard", 0.5)
     assert recipe.resources.gpus == 8
@@ -73,14 +95,26 @@ def test_the_recipe_carries_the_settings_of_the_paper(prepare: Prepare) -> None:
     assert recipe.resources.accelerate_config.read_text().endswith(FSDP2)
     metrics = {task.name: task.metric for task in recipe.mixture.tasks if task.balanced}
     assert metrics == {
-        "ShareGPT4V": "cider", "RefCOCO-caption": "cider", "VQAv2": "exact_match", "GQA": "exact_match",
-        "ChartQA": "exact_match", "OCRVQA": "exact_match", "RefCOCO-bbox": "box_iou",
-    }  # fmt: skip
-    assert list(recipe.mixture["RefCOCO-bbox"].test) == ["RefCOCO_testA", "RefCOCO_testB", "RefCOCOg_test"]
+        "ShareGPT4V": "cider",
+        "RefCOCO-caption": "cider",
+        "VQAv2": "exact_match",
+        "GQA": "exact_match",
+        "ChartQA": "exact_match",
+        "OCRVQA": "exact_match",
+        "RefCOCO-bbox": "box_iou",
+    }
+    assert list(recipe.mixture["RefCOCO-bbox"].test) == [
+        "RefCOCO_testA",
+        "RefCOCO_testB",
+        "RefCOCOg_test",
+    ]
 
 
 def test_the_larger_model_is_named(prepare: Prepare) -> None:
-    assert load_recipe(prepare("ShareGPT4V", model="13b").recipe).model.checkpoint == "llava-1.5-13b-base"
+    assert (
+        load_recipe(prepare("ShareGPT4V", model="13b").recipe).model.checkpoint
+        == "llava-1.5-13b-base"
+    )
     with pytest.raises(CotbalError, match="--model: expected one of 7b, 13b; found '34b'"):
         prepare("ShareGPT4V", model="34b")
 
@@ -144,7 +178,9 @@ def test_files_of_others_are_not_written_over(prepare: Prepare, tmp_path: Path) 
     theirs.write_text("mine")
     with pytest.raises(DataError, match=r"GQA_train\.jsonl: it is there, and not of cotbal"):
         prepare("GQA")
-    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["GQA_train.jsonl"]
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == [
+        "GQA_train.jsonl"
+    ]
     assert theirs.read_text() == "mine"
     theirs.unlink()
     prepare("GQA")
@@ -152,12 +188,16 @@ def test_files_of_others_are_not_written_over(prepare: Prepare, tmp_path: Path) 
     prepare("GQA")
 
 
-@pytest.mark.parametrize("note", ["{", "[]", '{"version": 1}', '{"version": 1, "choices": {}, "splits": [{}]}'])
+@pytest.mark.parametrize(
+    "note", ["{", "[]", '{"version": 1}', '{"version": 1, "choices": {}, "splits": [{}]}']
+)
 def test_a_broken_note_is_named(prepare: Prepare, tmp_path: Path, note: str) -> None:
     prepare("GQA")
     path = tmp_path / "out/data/GQA.json"
     path.write_text(note)
-    with pytest.raises(DataError, match=r"GQA\.json: expected the note of a prepared task; delete this file"):
+    with pytest.raises(
+        DataError, match=r"GQA\.json: expected the note of a prepared task; delete this file"
+    ):
         prepare("GQA")
     path.unlink()
     prepare("GQA")
@@ -165,11 +205,16 @@ def test_a_broken_note_is_named(prepare: Prepare, tmp_path: Path, note: str) -> 
 
 def test_other_choices_are_refused_and_named(prepare: Prepare) -> None:
     prepare("GQA")
-    with pytest.raises(DataError, match=r"GQA was prepared with seed: 0, now 1; capitalize: True, now False\. Prepare"):
+    with pytest.raises(
+        DataError,
+        match=r"GQA was prepared with seed: 0, now 1; capitalize: True, now False\. Prepare",
+    ):
         prepare("VQAv2", seed=1, capitalize=False)
 
 
-def test_all_that_is_absent_is_named_at_once_and_what_is_there_too(prepare: Prepare, tmp_path: Path) -> None:
+def test_all_that_is_absent_is_named_at_once_and_what_is_there_too(
+    prepare: Prepare, tmp_path: Path
+) -> None:
     raw_files.gqa(tmp_path / "few")
     raw_files.vqav2_hub(tmp_path / "few")
     with pytest.raises(DataError) as caught:
@@ -178,7 +223,9 @@ def test_all_that_is_absent_is_named_at_once_and_what_is_there_too(prepare: Prep
     assert f"not found in {tmp_path / 'few'}: VQAv2 train\n" in message
     assert "visualqa.org" in message
     assert "VQAv2 validation" not in message
-    assert f"not found in {tmp_path / 'few'}: ShareGPT train\n  mix665k: needs liuhaotian/" in message
+    assert (
+        f"not found in {tmp_path / 'few'}: ShareGPT train\n  mix665k: needs liuhaotian/" in message
+    )
     assert "hf download anon8231489123/ShareGPT_Vicuna_unfiltered" in message
     assert message.endswith("--tasks GQA")
     assert not list((tmp_path / "out").rglob("*.jsonl"))
@@ -187,13 +234,24 @@ def test_all_that_is_absent_is_named_at_once_and_what_is_there_too(prepare: Prep
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"on_missing_image": "skip"}, "--on-missing-image: expected one of error, drop, keep; found 'skip'"),
-        ({"prefer": "torrent"}, "--prefer: expected one of original, visatb, hub, lmms, mix665k; found 'torrent'"),
+        (
+            {"on_missing_image": "skip"},
+            "--on-missing-image: expected one of error, drop, keep; found 'skip'",
+        ),
+        (
+            {"prefer": "torrent"},
+            "--prefer: expected one of original, visatb, hub, lmms, mix665k; found 'torrent'",
+        ),
         ({"max_tokens": 10}, "--max-tokens and --tokenizer: expected both or none"),
-        ({"max_tokens": 10, "tokenizer": "nowhere"}, "expected a tokenizer.json or the directory of one"),
+        (
+            {"max_tokens": 10, "tokenizer": "nowhere"},
+            "expected a tokenizer.json or the directory of one",
+        ),
     ],
 )
-def test_choices_that_there_are_not_are_refused(prepare: Prepare, choices: dict[str, Any], message: str) -> None:
+def test_choices_that_there_are_not_are_refused(
+    prepare: Prepare, choices: dict[str, Any], message: str
+) -> None:
     with pytest.raises(CotbalError, match=message):
         prepare("GQA", **choices)
 
@@ -214,14 +272,24 @@ def test_missing_pictures_stop_a_task_or_drop_records_or_are_kept(tmp_path: Path
 
     def made(policy: str) -> Prepared:
         places = academic.Places(tmp_path / "raw", tmp_path / policy)
-        return academic.prepare(places, academic.Choices(on_missing_image=policy), silent, tasks=["OCRVQA"])
+        return academic.prepare(
+            places, academic.Choices(on_missing_image=policy), silent, tasks=["OCRVQA"]
+        )
 
-    with pytest.raises(DataError, match=r"OCRVQA train: 1 of 2 pictures are missing .*0439136350\.jpg; put them"):
+    with pytest.raises(
+        DataError, match=r"OCRVQA train: 1 of 2 pictures are missing .*0439136350\.jpg; put them"
+    ):
         made("error")
     assert not list((tmp_path / "error").rglob("OCRVQA_train*"))
     dropped, kept = made("drop"), made("keep")
     train = dropped.splits[0]
-    assert (train.records, train.turns, train.found, train.missing, train.dropped) == (1, 2, 1, 1, 1)
+    assert (train.records, train.turns, train.found, train.missing, train.dropped) == (
+        1,
+        2,
+        1,
+        1,
+        1,
+    )
     assert (kept.splits[0].records, kept.splits[0].missing, kept.splits[0].dropped) == (2, 1, 0)
     policies = [load_recipe(each.recipe).file.on_missing_image for each in (dropped, kept)]
     assert policies == ["drop", "error"]
@@ -243,19 +311,39 @@ def test_an_unknown_key_is_refused_unless_the_user_vouches_for_it(tmp_path: Path
     path.write_text(json.dumps(content))
     arguments = ("prepare", "academic", tmp_path / "raw", tmp_path / "out", "--tasks", "GQA")
     told = cotbal(*arguments, code=2)
-    assert "val_balanced_questions.json, question 03930152: found the unknown key 'difficulty'" in told
+    assert (
+        "val_balanced_questions.json, question 03930152: found the unknown key 'difficulty'" in told
+    )
     assert "Traceback" not in told
     assert not (tmp_path / "out/data/GQA.json").exists()
     assert "GQA" in cotbal(*arguments, "--ignore-keys", "difficulty")
 
 
-def test_conversations_end_before_the_turn_that_is_too_long(prepare: Prepare, tmp_path: Path) -> None:
+def test_conversations_end_before_the_turn_that_is_too_long(
+    prepare: Prepare, tmp_path: Path
+) -> None:
     """One word is one token here, and the end of a turn is one more."""
     tokenizer = Tokenizer(models.WordLevel({"?": 0}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     whole = lines(tmp_path / "out" / prepare("RefCOCO-bbox").splits[0].file)
-    turn = len(["USER:", "Please", "provide", "the", "bounding", "box", "coordinate", "of", "the", "region"]) + 1
+    turn = (
+        len(
+            [
+                "USER:",
+                "Please",
+                "provide",
+                "the",
+                "bounding",
+                "box",
+                "coordinate",
+                "of",
+                "the",
+                "region",
+            ]
+        )
+        + 1
+    )
     turn += len(
         [
             "this",
@@ -283,7 +371,9 @@ def test_conversations_end_before_the_turn_that_is_too_long(prepare: Prepare, tm
 
 def test_a_hub_command_puts_its_files_where_they_are_sought_and_the_guide_shows_it() -> None:
     guide = (Path(__file__).parents[3] / "docs/benchmarks.md").read_text()
-    sources = [source for plan in academic.plans() for split in plan.splits for source in split.sources]
+    sources = [
+        source for plan in academic.plans() for split in plan.splits for source in split.sources
+    ]
     commands = [source for source in sources if source.get.startswith("hf download")]
     assert len(commands) > 15
     for source in commands:
@@ -309,9 +399,13 @@ academic.prepare(places, academic.Choices(), progress, tasks=["VQAv2", "GQA"])
 """
 
 
-def test_a_killed_preparation_goes_on_and_leaves_nothing_half(raw: Path, prepare: Prepare, tmp_path: Path) -> None:
+def test_a_killed_preparation_goes_on_and_leaves_nothing_half(
+    raw: Path, prepare: Prepare, tmp_path: Path
+) -> None:
     data = tmp_path / "out/data"
-    done = subprocess.run([sys.executable, "-c", KILLED, raw, tmp_path / "out"], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, raw, tmp_path / "out"], capture_output=True, check=False
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert list(data.glob(".GQA_testdev*")), "it died in the middle of this file"
     assert not (data / "GQA_testdev.jsonl").exists()

@@ -27,8 +27,13 @@ def silent(what: str, done: int, total: int) -> None:
 
 def prepared(raw: Path, out: Path, task: str, **choices: Any) -> Splits:
     """The records of every split of one task, by split."""
-    made = academic.prepare(academic.Places(raw, out), academic.Choices(**choices), silent, tasks=[task])
-    return {s.split: [json.loads(line) for line in (out / s.file).read_text().splitlines()] for s in made.splits}
+    made = academic.prepare(
+        academic.Places(raw, out), academic.Choices(**choices), silent, tasks=[task]
+    )
+    return {
+        s.split: [json.loads(line) for line in (out / s.file).read_text().splitlines()]
+        for s in made.splits
+    }
 
 
 @pytest.fixture
@@ -54,24 +59,35 @@ def test_vqav2_merges_by_picture_in_the_order_of_the_questions(make: Make) -> No
     splits = make("VQAv2", raw_files.vqav2)
     first, second = splits["train"]
     stem = f"{raw_files.LIGHT:012d}"
-    assert (first["id"], first["image"], first["task"]) == (stem, f"coco/train2017/{stem}.jpg", "VQAv2")
+    assert (first["id"], first["image"], first["task"]) == (
+        stem,
+        f"coco/train2017/{stem}.jpg",
+        "VQAv2",
+    )
     assert said(first) == [
-        f"<image>\nWhat hangs over the door?{ONE_WORD}", "Lamp", "How many steps are there?", "3",
-    ]  # fmt: skip
+        f"<image>\nWhat hangs over the door?{ONE_WORD}",
+        "Lamp",
+        "How many steps are there?",
+        "3",
+    ]
     assert said(second) == [f"<image>\nIs it raining?{ONE_WORD}", "No"]
 
 
 def test_vqav2_evaluates_on_two_draws_without_a_common_question(make: Make) -> None:
     splits = make("VQAv2", raw_files.vqav2)
-    ids = [{record["id"].rpartition("_")[2] for record in splits[name]} for name in ("validation", "val2014_rest")]
+    ids = [
+        {record["id"].rpartition("_")[2] for record in splits[name]}
+        for name in ("validation", "val2014_rest")
+    ]
     assert ids[0] | ids[1] == {str(number) for number, _, _ in raw_files.vqav2_questions("val2014")}
     assert not ids[0] & ids[1]
     images = {record["image"] for name in ("validation", "val2014_rest") for record in splits[name]}
     first, second, third = raw_files.HELD
     assert images == {
-        f"coco/val2017/{first:012d}.jpg", f"coco/train2017/{second:012d}.jpg",
+        f"coco/val2017/{first:012d}.jpg",
+        f"coco/train2017/{second:012d}.jpg",
         f"coco/val2014/COCO_val2014_{third:012d}.jpg",
-    }  # fmt: skip
+    }
 
 
 def test_vqav2_of_the_hub_gives_the_same_evaluation(make: Make, tmp_path: Path) -> None:
@@ -80,10 +96,19 @@ def test_vqav2_of_the_hub_gives_the_same_evaluation(make: Make, tmp_path: Path) 
         shutil.rmtree(tmp_path / "raw/images/coco" / folder)
     hub = prepared(tmp_path / "raw", tmp_path / "hub", "VQAv2", prefer="hub")
     for name in ("validation", "val2014_rest"):
-        assert [(r["id"], said(r)) for r in hub[name]] == [(r["id"], said(r)) for r in original[name]]
-    kept = {r["image"] for name in ("validation", "val2014_rest") for r in hub[name] if "val2014" in r["image"]}
+        assert [(r["id"], said(r)) for r in hub[name]] == [
+            (r["id"], said(r)) for r in original[name]
+        ]
+    kept = {
+        r["image"]
+        for name in ("validation", "val2014_rest")
+        for r in hub[name]
+        if "val2014" in r["image"]
+    }
     assert len(kept) == 2
-    assert all((tmp_path / "hub/images" / name).read_bytes() == raw_files.drawing("navy") for name in kept)
+    assert all(
+        (tmp_path / "hub/images" / name).read_bytes() == raw_files.drawing("navy") for name in kept
+    )
 
 
 def test_vqav2_refuses_files_that_do_not_belong_together(make: Make, tmp_path: Path) -> None:
@@ -92,7 +117,9 @@ def test_vqav2_refuses_files_that_do_not_belong_together(make: Make, tmp_path: P
     content = json.loads(path.read_text())
     dropped = content["annotations"].pop()
     path.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=f"record 1: expected an annotation of question {dropped['question_id']}"):
+    with pytest.raises(
+        DataError, match=f"record 1: expected an annotation of question {dropped['question_id']}"
+    ):
         make("VQAv2")
     content["annotations"] += [dropped, {**dropped, "question_id": 99}]
     path.write_text(json.dumps(content))
@@ -101,14 +128,24 @@ def test_vqav2_refuses_files_that_do_not_belong_together(make: Make, tmp_path: P
 
 
 @pytest.mark.parametrize("form", [raw_files.gqa, raw_files.gqa_hub])
-def test_gqa_takes_the_short_answer_and_merges_by_picture(make: Make, form: Callable[[Path], None]) -> None:
+def test_gqa_takes_the_short_answer_and_merges_by_picture(
+    make: Make, form: Callable[[Path], None]
+) -> None:
     splits = make("GQA", form)
     first, second = splits["train"]
     assert (first["id"], first["image"]) == ("2354786", "gqa/images/2354786.jpg")
-    assert said(first) == [f"<image>\nOn which side is the fork?{ONE_WORD}", "Right", "Is the cup full?", "No"]
+    assert said(first) == [
+        f"<image>\nOn which side is the fork?{ONE_WORD}",
+        "Right",
+        "Is the cup full?",
+        "No",
+    ]
     assert said(second) == [f"<image>\nWhat is above the shelf?{ONE_WORD}", "Clock"]
     assert [len(splits[name]) for name in ("validation", "testdev")] == [3, 3]
-    assert {record["image"] for record in splits["testdev"]} == {"gqa/images/n161786.jpg", "gqa/images/n161787.jpg"}
+    assert {record["image"] for record in splits["testdev"]} == {
+        "gqa/images/n161786.jpg",
+        "gqa/images/n161787.jpg",
+    }
     assert all(len(record["conversations"]) == 2 for record in splits["testdev"])
 
 
@@ -116,8 +153,11 @@ def test_chartqa_merges_people_and_machines_by_chart(make: Make, tmp_path: Path)
     splits = make("ChartQA", raw_files.chartqa)
     assert [record["id"] for record in splits["train"]] == ["41699", "00339", "two_col_7"]
     assert said(splits["train"][0]) == [
-        f"<image>\nWhich bar is the tallest?{ONE_WORD}", "Blue", "What was sold in 2011?", "12.5",
-    ]  # fmt: skip
+        f"<image>\nWhich bar is the tallest?{ONE_WORD}",
+        "Blue",
+        "What was sold in 2011?",
+        "12.5",
+    ]
     assert [record["id"] for record in splits["test"]][::2] == ["test_human_0", "test_augmented_0"]
     assert (tmp_path / "out/images/chartqa/val/png").is_symlink()
 
@@ -125,7 +165,9 @@ def test_chartqa_merges_people_and_machines_by_chart(make: Make, tmp_path: Path)
 def test_chartqa_of_the_hub_knows_a_chart_by_its_bytes(make: Make, tmp_path: Path) -> None:
     splits = make("ChartQA", raw_files.chartqa_hub)
     original = prepared_original(tmp_path)
-    assert [said(record) for record in splits["train"]] == [said(record) for record in original["train"]]
+    assert [said(record) for record in splits["train"]] == [
+        said(record) for record in original["train"]
+    ]
     shared = tmp_path / "out/images" / splits["train"][0]["image"]
     assert shared.read_bytes() == raw_files.drawing("gold", "PNG")
 
@@ -143,7 +185,10 @@ def test_ocrvqa_drops_a_cover_with_an_empty_answer_and_keeps_its_splits(
     assert [record["id"] for record in splits["train"]] == ["0761183272", "0439136350"]
     assert splits["train"][0]["image"] == "ocr_vqa/images/0761183272.jpg"
     assert said(splits["train"][0])[:2] == [f"<image>\nWho wrote it?{ONE_WORD}", "Ada Quill"]
-    assert [record["id"] for record in splits["validation"]] == ["validation_0393062252_0", "validation_0393062252_1"]
+    assert [record["id"] for record in splits["validation"]] == [
+        "validation_0393062252_0",
+        "validation_0393062252_1",
+    ]
     assert [said(record)[1] for record in splits["test"]] == ["Cy Vale"]
 
 
@@ -166,7 +211,9 @@ def test_ocrvqa_refuses_a_split_that_it_does_not_know(make: Make, tmp_path: Path
         ((101, 200), True, 2, "[0.56, 0.24, 1.21, 0.72]"),
     ],
 )
-def test_boxes_are_parts_of_the_padded_square(size: tuple[int, int], pad: bool, decimals: int, text: str) -> None:
+def test_boxes_are_parts_of_the_padded_square(
+    size: tuple[int, int], pad: bool, decimals: int, text: str
+) -> None:
     """640 x 480: 80 pixels above; (48 + 80) / 640 = 0.2, and so on by hand."""
     box = {
         (640, 480): (64.0, 64.0 if pad else 48.0, 128.0, 96.0),
@@ -177,25 +224,35 @@ def test_boxes_are_parts_of_the_padded_square(size: tuple[int, int], pad: bool, 
 
 
 @pytest.mark.parametrize("form", [raw_files.refcoco, raw_files.refcoco_hub])
-def test_refcoco_caption_merges_both_sets_by_picture_in_segments(make: Make, form: Callable[[Path], None]) -> None:
+def test_refcoco_caption_merges_both_sets_by_picture_in_segments(
+    make: Make, form: Callable[[Path], None]
+) -> None:
     splits = make("RefCOCO-caption", form)
     light, dark = f"{raw_files.LIGHT:012d}", f"{raw_files.DARK:012d}"
     assert [(r["id"], len(r["conversations"]) // 2) for r in splits["train"]] == [
-        (f"{light}_0", 9), (f"{light}_1", 2), (f"{dark}_0", 1),
-    ]  # fmt: skip
+        (f"{light}_0", 9),
+        (f"{light}_1", 2),
+        (f"{dark}_0", 1),
+    ]
     first, rest, _ = splits["train"]
     assert said(first)[:2] == [
-        "<image>\nPlease provide a short description for this region: [0.1, 0.2, 0.3, 0.35].", "The lady number 0.",
-    ]  # fmt: skip
+        "<image>\nPlease provide a short description for this region: [0.1, 0.2, 0.3, 0.35].",
+        "The lady number 0.",
+    ]
     assert said(first)[-1] == "Third person from right.", "region 2 before region 7"
     assert said(rest)[0].startswith("<image>\nPlease provide a short description")
     assert said(rest)[1::2] == ["Red hat.", "A bench that stands in the sun."]
 
 
 @pytest.mark.parametrize("form", [raw_files.refcoco, raw_files.refcoco_hub])
-def test_refcoco_caption_evaluates_regions_with_all_their_sentences(make: Make, form: Callable[[Path], None]) -> None:
+def test_refcoco_caption_evaluates_regions_with_all_their_sentences(
+    make: Make, form: Callable[[Path], None]
+) -> None:
     splits = make("RefCOCO-caption", form)
-    assert [said(r)[1] for r in splits["validation"]] == [["Cat of val.", "Grey one."], ["A boat of val."]]
+    assert [said(r)[1] for r in splits["validation"]] == [
+        ["Cat of val.", "Grey one."],
+        ["A boat of val."],
+    ]
     assert [said(r)[1] for r in splits["RefCOCO_testB"]] == [["Cat of testB.", "Grey one."]]
     assert [r["id"] for r in splits["RefCOCOg_test"]] == ["RefCOCOg_test_refcocog_31"]
 
@@ -215,7 +272,9 @@ def test_refcoco_bbox_asks_for_every_sentence(make: Make, form: Callable[[Path],
 def test_pictures_of_evaluation_can_be_left_out_of_training(make: Make) -> None:
     """The portrait picture is in training of RefCOCO and in validation of RefCOCOg."""
     splits = make("RefCOCO-bbox", raw_files.refcoco, drop_eval_images=True)
-    assert {record["image"] for record in splits["train"]} == {f"coco/train2017/{raw_files.LIGHT:012d}.jpg"}
+    assert {record["image"] for record in splits["train"]} == {
+        f"coco/train2017/{raw_files.LIGHT:012d}.jpg"
+    }
 
 
 def test_boxes_can_be_written_otherwise(make: Make) -> None:
@@ -226,16 +285,22 @@ def test_boxes_can_be_written_otherwise(make: Make) -> None:
 def test_a_malicious_pickle_stops_the_task(make: Make, tmp_path: Path) -> None:
     raw_files.refcoco(tmp_path / "raw")
     mark = tmp_path / "was_run"
-    (tmp_path / "raw/refcocog/refs(umd).p").write_bytes(b"cos\nmkdir\n(V" + str(mark).encode() + b"\ntR.")
+    (tmp_path / "raw/refcocog/refs(umd).p").write_bytes(
+        b"cos\nmkdir\n(V" + str(mark).encode() + b"\ntR."
+    )
     with pytest.raises(DataError, match=r"refs\(umd\)\.p: .*refused: it names os\.mkdir"):
         make("RefCOCO-bbox")
     assert not mark.exists()
     assert not (tmp_path / "out/data/RefCOCO-bbox_train.jsonl").exists()
 
 
-def test_refcoco_of_the_hub_must_agree_about_its_boxes(make: Make, tmp_path: Path, monkeypatch: Any) -> None:
+def test_refcoco_of_the_hub_must_agree_about_its_boxes(
+    make: Make, tmp_path: Path, monkeypatch: Any
+) -> None:
     honest = raw_files._hub_ref
-    monkeypatch.setattr(raw_files, "_hub_ref", lambda ref: {**honest(ref), "bbox": raw_files._box(ref[0])})
+    monkeypatch.setattr(
+        raw_files, "_hub_ref", lambda ref: {**honest(ref), "bbox": raw_files._box(ref[0])}
+    )
     with pytest.raises(DataError, match="row 1: expected bbox to hold the corners of the box"):
         make("RefCOCO-bbox", raw_files.refcoco_hub)
 
@@ -254,8 +319,12 @@ def test_sharegpt4v_holds_pictures_out_and_puts_the_marker_first(make: Make) -> 
 def test_sharegpt_keeps_what_every_rule_keeps(make: Make) -> None:
     records = make("ShareGPT", raw_files.sharegpt)["train"]
     assert [record["id"] for record in records] == [
-        "good_plain", "good_first_gpt", "good_odd", "good_user", "good_stops",
-    ]  # fmt: skip
+        "good_plain",
+        "good_first_gpt",
+        "good_odd",
+        "good_user",
+        "good_stops",
+    ]
     assert all("image" not in record for record in records)
     by_id = {record["id"]: said(record) for record in records}
     assert by_id["good_first_gpt"] == ["Why is rain wet?", "Make a loop, and pull."]
@@ -275,19 +344,25 @@ def test_sharegpt_keeps_what_every_rule_keeps(make: Make) -> None:
         ([], []),
     ],
 )
-def test_a_conversation_is_cleaned(spoken: list[tuple[str, str]], kept: list[tuple[str, str]]) -> None:
+def test_a_conversation_is_cleaned(
+    spoken: list[tuple[str, str]], kept: list[tuple[str, str]]
+) -> None:
     assert cleaned(spoken) == tuple(Asked(question, answer) for question, answer in kept)
 
 
 @pytest.mark.parametrize("task", ["ShareGPT", "ShareGPT4V"])
-def test_unknown_keys_of_turns_are_refused_or_ignored_as_the_user_says(make: Make, tmp_path: Path, task: str) -> None:
+def test_unknown_keys_of_turns_are_refused_or_ignored_as_the_user_says(
+    make: Make, tmp_path: Path, task: str
+) -> None:
     release = {"ShareGPT": raw_files.sharegpt, "ShareGPT4V": raw_files.sharegpt4v}[task]
     release(tmp_path / "raw")
     (file,) = (tmp_path / "raw").rglob("*.json")
     rows = json.loads(file.read_text())
     rows[0]["conversations"][0]["markdown"] = None
     file.write_text(json.dumps(rows))
-    with pytest.raises(DataError, match=r"record 1.*found the unknown key 'markdown'.*--ignore-keys markdown"):
+    with pytest.raises(
+        DataError, match=r"record 1.*found the unknown key 'markdown'.*--ignore-keys markdown"
+    ):
         make(task)
     assert make(task, ignore_keys=("markdown",))["train"]
 
@@ -317,25 +392,41 @@ def test_refcoco_refuses_boxes_and_sizes_of_no_picture(
 
 
 def test_sharegpt_refuses_a_dump_of_html(make: Make, tmp_path: Path) -> None:
-    file = tmp_path / "raw/anon8231489123/ShareGPT_Vicuna_unfiltered/ShareGPT_V3_unfiltered_cleaned_split.json"
+    file = (
+        tmp_path
+        / "raw/anon8231489123/ShareGPT_Vicuna_unfiltered/ShareGPT_V3_unfiltered_cleaned_split.json"
+    )
     page = "<div class='a'>My page has a heading</div>"
     answers = [page, f" {page}", "# Markdown"]
-    rows = [{"id": str(i), "conversations": raw_files.talk(f"Why {i}?", text)} for i, text in enumerate(answers)]
+    rows = [
+        {"id": str(i), "conversations": raw_files.talk(f"Why {i}?", text)}
+        for i, text in enumerate(answers)
+    ]
     raw_files.as_json(file, rows)
     with pytest.raises(DataError, match="expected Markdown; found HTML in 2 of 3 answers"):
         make("ShareGPT")
-    raw_files.as_json(file, [*rows, {"id": "3", "conversations": raw_files.talk(page, "What is wrong with it?")}])
+    raw_files.as_json(
+        file, [*rows, {"id": "3", "conversations": raw_files.talk(page, "What is wrong with it?")}]
+    )
     assert len(make("ShareGPT")["train"]) == 4  # people who ask about web pages are no dump of HTML
 
 
 @pytest.mark.parametrize(
     ("turn", "message"),
     [
-        ({"from": "oracle", "value": "x"}, r"conversations\[0\]: from: expected one of .*; found 'oracle'"),
-        ({"from": "human", "value": "x", "weight": 0}, r"conversations\[0\]: found the unknown key 'weight'"),
+        (
+            {"from": "oracle", "value": "x"},
+            r"conversations\[0\]: from: expected one of .*; found 'oracle'",
+        ),
+        (
+            {"from": "human", "value": "x", "weight": 0},
+            r"conversations\[0\]: found the unknown key 'weight'",
+        ),
     ],
 )
-def test_sharegpt_refuses_what_it_does_not_know(make: Make, tmp_path: Path, turn: dict[str, Any], message: str) -> None:
+def test_sharegpt_refuses_what_it_does_not_know(
+    make: Make, tmp_path: Path, turn: dict[str, Any], message: str
+) -> None:
     folder = tmp_path / "raw/anon8231489123/ShareGPT_Vicuna_unfiltered"
     rows = [{"id": "a", "conversations": [turn, {"from": "gpt", "value": "y"}]}]
     raw_files.as_json(folder / "ShareGPT_V3_unfiltered_cleaned_split.json", rows)
@@ -343,7 +434,9 @@ def test_sharegpt_refuses_what_it_does_not_know(make: Make, tmp_path: Path, turn
         make("ShareGPT")
 
 
-def test_the_mixture_of_llava_is_read_by_the_folder_of_its_pictures(make: Make, tmp_path: Path) -> None:
+def test_the_mixture_of_llava_is_read_by_the_folder_of_its_pictures(
+    make: Make, tmp_path: Path
+) -> None:
     assert [said(r) for r in make("ShareGPT", raw_files.sharegpt, raw_files.mix665k)["train"]] == [
         ["How deep is a well?", "It depends."]
     ]
@@ -362,7 +455,10 @@ def test_answers_can_stay_as_they_are(make: Make) -> None:
 def test_another_seed_draws_others(make: Make, tmp_path: Path) -> None:
     make("ShareGPT4V", raw_files.sharegpt4v)
     draws = {
-        tuple(r["image"] for r in prepared(tmp_path / "raw", tmp_path / str(k), "ShareGPT4V", seed=k)["test"])
+        tuple(
+            r["image"]
+            for r in prepared(tmp_path / "raw", tmp_path / str(k), "ShareGPT4V", seed=k)["test"]
+        )
         for k in range(6)
     }
     assert len(draws) > 1

@@ -36,7 +36,10 @@ def made(raw: Path, *tasks: str, **choices: Any) -> Prepared:
 
 
 def lines(raw: Path, split: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (raw.parent / f"out/data/{split}.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (raw.parent / f"out/data/{split}.jsonl").read_text().splitlines()
+    ]
 
 
 def test_the_command_makes_the_benchmark(raw: Path) -> None:
@@ -48,7 +51,9 @@ def test_the_command_makes_the_benchmark(raw: Path) -> None:
 
 def test_the_recipe_carries_the_settings_of_the_paper(raw: Path) -> None:
     recipe = load_recipe(made(raw).recipe)
-    assert [(task.name, task.metric) for task in recipe.mixture.tasks] == [(name, "judge") for name in TASKS]
+    assert [(task.name, task.metric) for task in recipe.mixture.tasks] == [
+        (name, "judge") for name in TASKS
+    ]
     assert (recipe.file.optimization.epochs, recipe.file.optimization.batch_size) == (3, 128)
     assert (recipe.file.balance.form, recipe.file.balance.temperature) == ("simple", 0.5)
     assert (str(recipe.file.portions.mini), recipe.file.portions.large) == ("1/32", 1)
@@ -62,14 +67,20 @@ def test_instructions_are_whole_conversations_with_the_picture_at_the_head(raw: 
     assert first["image"] == "coco/train2017/000000442786.jpg"
     assert first["conversations"] == second["conversations"]
     assert [turn["value"] for turn in first["conversations"]] == [
-        "<image>\nWho waits at the pier?", "A heron, 0.", "What stands there?", "A heron, 1.",
-    ]  # fmt: skip
+        "<image>\nWho waits at the pier?",
+        "A heron, 0.",
+        "What stands there?",
+        "A heron, 1.",
+    ]
 
 
 def test_a_judge_is_told_captions_and_boxes_on_coco(raw: Path) -> None:
     made(raw)
     (record,) = lines(raw, "detail_validation")
-    assert record["context"] == "Two cases.\nOld bags.\n\nsuitcase: [0.25, 0.5, 0.75, 1.0]\ncat: [0, 0.1, 0.2, 0.3]"
+    assert (
+        record["context"]
+        == "Two cases.\nOld bags.\n\nsuitcase: [0.25, 0.5, 0.75, 1.0]\ncat: [0, 0.1, 0.2, 0.3]"
+    )
     assert (record["category"], record["rule"]) == ("detail", "detail")
     assert record["image"] == "coco/val2014/COCO_val2014_000000441147.jpg"
     assert [turn["value"] for turn in record["conversations"]] == ["<image>\nAsk 1?", "Told 1."]
@@ -85,13 +96,17 @@ def test_a_judge_is_told_a_caption_in_the_wild(raw: Path) -> None:
 
 def test_a_metric_is_given_what_the_judge_is_told(raw: Path) -> None:
     made(raw)
-    (record,) = open_records(raw.parent / "out/data/detail_validation.jsonl", raw.parent / "cache", evaluation=True)
+    (record,) = open_records(
+        raw.parent / "out/data/detail_validation.jsonl", raw.parent / "cache", evaluation=True
+    )
     assert set(record.details) == {"category", "rule", "context"}
 
 
 def test_what_is_absent_is_named_with_where_to_get_it(raw: Path) -> None:
     (raw / "liuhaotian/LLaVA-Instruct-150K/detail_23k.json").unlink()
-    with pytest.raises(DataError, match=r"hf download \S+/LLaVA-Instruct-150K detail_23k\.json") as caught:
+    with pytest.raises(
+        DataError, match=r"hf download \S+/LLaVA-Instruct-150K detail_23k\.json"
+    ) as caught:
         made(raw)
     assert "can be prepared with --tasks conversation,complex_reasoning" in str(caught.value)
 
@@ -102,12 +117,22 @@ def test_what_is_absent_is_named_with_where_to_get_it(raw: Path) -> None:
         ("qa90_questions", {**ASKED, "category": "poem"}, "poem"),
         ("qa90_questions", {**ASKED, "question_id": 9}, "answer to question 9"),
         ("qa90_questions", {**ASKED, "image": "000000000001.jpg"}, "found it not"),
-        ("qa90_questions", {"question_id": 0, "image": "000000441147.jpg"}, "text, category not found"),
+        (
+            "qa90_questions",
+            {"question_id": 0, "image": "000000441147.jpg"},
+            "text, category not found",
+        ),
         ("qa90_gpt4_answer", {"question_id": 0, "text": "!", "score": 3}, "unknown key 'score'"),
-        ("qa90_gpt4_answer", {"question_id": 0, "text": " "}, "line 1: text: expected GPT-4's answer"),
+        (
+            "qa90_gpt4_answer",
+            {"question_id": 0, "text": " "},
+            "line 1: text: expected GPT-4's answer",
+        ),
     ],
 )
-def test_a_question_that_does_not_fit_is_refused(raw: Path, file: str, row: dict[str, Any], message: str) -> None:
+def test_a_question_that_does_not_fit_is_refused(
+    raw: Path, file: str, row: dict[str, Any], message: str
+) -> None:
     as_lines(raw / f"llava/playground/data/coco2014_val_qa_eval/{file}.jsonl", [row])
     with pytest.raises(DataError, match=f"{file}.jsonl.*{message}"):
         made(raw, "conversation")
@@ -117,12 +142,16 @@ def test_a_question_that_does_not_fit_is_refused(raw: Path, file: str, row: dict
 def test_a_question_or_answer_that_comes_twice_is_refused(raw: Path, file: str) -> None:
     path = raw / f"llava/playground/data/coco2014_val_qa_eval/{file}.jsonl"
     path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
-    with pytest.raises(DataError, match=f"{file}.jsonl, line 4: expected every question_id once; found 0 again"):
+    with pytest.raises(
+        DataError, match=f"{file}.jsonl, line 4: expected every question_id once; found 0 again"
+    ):
         made(raw, "conversation")
 
 
 def test_a_picture_that_is_none_of_coco_is_refused(raw: Path) -> None:
     rows = [{"id": "1", "image": "cat.jpg", "conversations": raw_files.talk(1)}]
     raw_files.as_json(raw / "liuhaotian/LLaVA-Instruct-150K/detail_23k.json", rows)
-    with pytest.raises(DataError, match=r"detail_23k.json, record 1: image: expected the name of a COCO picture"):
+    with pytest.raises(
+        DataError, match=r"detail_23k.json, record 1: image: expected the name of a COCO picture"
+    ):
         made(raw, "detail")

@@ -1,4 +1,6 @@
-"""`cotbal prepare custom`: whatever form the data has, no picture is in two splits, and nothing is guessed silently."""
+"""`cotbal prepare custom`: whatever form the data has, no picture is in two splits, and nothing is
+guessed silently.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,12 @@ def raw(tmp_path: Path) -> Path:
 
 
 def made(
-    raw: Path, *tasks: str, out: str = "out", images: Path | None = None, metrics: Any = None, **choices: Any
+    raw: Path,
+    *tasks: str,
+    out: str = "out",
+    images: Path | None = None,
+    metrics: Any = None,
+    **choices: Any,
 ) -> Prepared:
     places = custom.Places(raw, raw.parent / out, images)
     known = custom.Choices(**{"validation": 0.2, "test": 0.1, **choices})
@@ -45,7 +52,10 @@ def made(
 
 
 def lines(raw: Path, split: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (raw.parent / f"out/data/{split}.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (raw.parent / f"out/data/{split}.jsonl").read_text().splitlines()
+    ]
 
 
 def splits(raw: Path, task: str) -> dict[str, list[dict[str, Any]]]:
@@ -53,17 +63,26 @@ def splits(raw: Path, task: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def disjoint(records: dict[str, list[dict[str, Any]]]) -> bool:
-    pictures = {split: {name for each in found for name in each.get("images", ())} for split, found in records.items()}
+    pictures = {
+        split: {name for each in found for name in each.get("images", ())}
+        for split, found in records.items()
+    }
     return not any(pictures[one] & pictures[other] for one, other in combinations(pictures, 2))
 
 
 def test_the_command_makes_splits_and_a_recipe_that_check_accepts(raw: Path) -> None:
     as_json(raw / "vqa.json", own_rows(40))
-    told = cotbal("prepare", "custom", raw, raw.parent / "out", "--validation", "0.2", "--test", "4")
+    told = cotbal(
+        "prepare", "custom", raw, raw.parent / "out", "--validation", "0.2", "--test", "4"
+    )
     assert "hold what is expected" not in told
     cotbal("check", raw.parent / "out/recipe.yaml")
     records = splits(raw, "vqa")
-    assert {split: len(found) for split, found in records.items()} == {"train": 28, "validation": 8, "test": 4}
+    assert {split: len(found) for split, found in records.items()} == {
+        "train": 28,
+        "validation": 8,
+        "test": 4,
+    }
     assert disjoint(records)
     recipe = load_recipe(raw.parent / "out/recipe.yaml")
     assert (recipe.name, str(recipe.file.portions.mini)) == ("birds", "1/2")
@@ -82,7 +101,11 @@ def test_another_seed_draws_others_and_the_same_seed_the_same(raw: Path) -> None
 
 def test_evaluation_asks_the_first_question_of_a_conversation(raw: Path) -> None:
     as_json(raw / "vqa.json", own_rows(20, turns=3))
-    assert {s.split: s.turns // s.records for s in made(raw).splits} == {"train": 3, "validation": 1, "test": 1}
+    assert {s.split: s.turns // s.records for s in made(raw).splits} == {
+        "train": 3,
+        "validation": 1,
+        "test": 1,
+    }
     assert lines(raw, "vqa_test")[0]["conversations"] == talk(1)
 
 
@@ -111,7 +134,10 @@ def test_a_folder_of_splits_alone_is_one_task_of_its_name(raw: Path) -> None:
 
 
 def test_what_datasets_saved_is_read(raw: Path) -> None:
-    row = {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me"}], "images": []}
+    row = {
+        "messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me"}],
+        "images": [],
+    }
     row["images"] = [{"bytes": drawing("teal"), "path": None}]
     table = pa.Table.from_pylist([row] * 3)
     for split in ("train", "validation"):
@@ -127,9 +153,15 @@ def test_what_datasets_saved_is_read(raw: Path) -> None:
 
 
 def test_question_and_answer_are_read_by_the_keys_that_the_user_names(raw: Path) -> None:
-    as_json(raw / "ask.json", [{"image": f"{n}.jpg", "q": f"Who {n}?", "a": f"Bird {n}", "level": 2} for n in range(9)])
+    as_json(
+        raw / "ask.json",
+        [{"image": f"{n}.jpg", "q": f"Who {n}?", "a": f"Bird {n}", "level": 2} for n in range(9)],
+    )
     as_json(raw / "vqa.json", own_rows(9))
-    with pytest.raises(DataError, match=r"ask.json, record 1: .* keys image, q, a, level; name the keys .*--question"):
+    with pytest.raises(
+        DataError,
+        match=r"ask.json, record 1: .* keys image, q, a, level; name the keys .*--question",
+    ):
         made(raw)
     made(raw, question="q", answer="a")
     first = lines(raw, "ask_train")[0]
@@ -142,10 +174,14 @@ def test_question_and_answer_are_read_by_the_keys_that_the_user_names(raw: Path)
 def test_pictures_are_found_beside_the_file_and_elsewhere(raw: Path, tmp_path: Path) -> None:
     own_pictures(tmp_path / "elsewhere", 3)
     own_pictures(raw / "vqa/photos", 2)
-    rows = [{"image": name, "conversations": talk(1)} for name in ("0.jpg", "2.jpg", "photos/1.jpg")]
+    rows = [
+        {"image": name, "conversations": talk(1)} for name in ("0.jpg", "2.jpg", "photos/1.jpg")
+    ]
     as_json(raw / "vqa/rows.json", rows)
     made(raw, images=tmp_path / "elsewhere", validation=1, test=1)
-    found = {name for each in splits(raw, "vqa").values() for record in each for name in record["images"]}
+    found = {
+        name for each in splits(raw, "vqa").values() for record in each for name in record["images"]
+    }
     assert found == {"given/0.jpg", "given/2.jpg", "raw/vqa/photos/1.jpg"}
     assert all((raw.parent / "out/images" / name).is_file() for name in found)
 
@@ -154,13 +190,19 @@ def test_ids_that_repeat_over_files_are_made_different(raw: Path) -> None:
     for part in "ab":
         as_json(raw / f"vqa/{part}.json", own_rows(4))
     made(raw, test=0)
-    ids = [record["id"] for split in ("train", "validation") for record in lines(raw, f"vqa_{split}")]
+    ids = [
+        record["id"] for split in ("train", "validation") for record in lines(raw, f"vqa_{split}")
+    ]
     assert len(set(ids)) == 8
 
 
 @pytest.mark.parametrize(
     ("answer", "metric"),
-    [("Two", "exact_match"), ("[0.1, 0.2, 0.3, 0.4]", "box_iou"), ("A heron waits at the old pier.", "cider")],
+    [
+        ("Two", "exact_match"),
+        ("[0.1, 0.2, 0.3, 0.4]", "box_iou"),
+        ("A heron waits at the old pier.", "cider"),
+    ],
 )
 def test_the_metric_suits_the_answers(raw: Path, answer: str, metric: str) -> None:
     turns = [{"from": "human", "value": "?"}, {"from": "gpt", "value": answer}]
@@ -191,12 +233,23 @@ def test_data_that_has_changed_is_not_taken_for_what_was_prepared(raw: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"validation": 9}, "expected records left to train on; of its 9 on 5 groups of pictures all are held out"),
-        ({"validation": 0}, "--validation: expected a share or a number of records, since vqa has no such file"),
-        ({"validation": 2.5}, "--validation: expected a share below 1 or a whole number of records; found 2.5"),
+        (
+            {"validation": 9},
+            "expected records left to train on; of its 9 on 5 groups of pictures all are held out",
+        ),
+        (
+            {"validation": 0},
+            "--validation: expected a share or a number of records, since vqa has no such file",
+        ),
+        (
+            {"validation": 2.5},
+            "--validation: expected a share below 1 or a whole number of records; found 2.5",
+        ),
     ],
 )
-def test_a_rule_that_makes_no_sense_is_refused(raw: Path, changes: dict[str, Any], message: str) -> None:
+def test_a_rule_that_makes_no_sense_is_refused(
+    raw: Path, changes: dict[str, Any], message: str
+) -> None:
     as_json(raw / "vqa.json", own_rows(9))
     with pytest.raises(CotbalError, match=message):
         made(raw, **changes)
@@ -205,14 +258,26 @@ def test_a_rule_that_makes_no_sense_is_refused(raw: Path, changes: dict[str, Any
 @pytest.mark.parametrize(
     ("name", "rows", "message"),
     [
-        ("vqa.json", [{"conversations": []}], "vqa.json, record 1: conversations: expected a list of turns"),
-        ("vqa.json", [{"image": "../x.jpg", "conversations": talk(1)}], "expected the name of a picture"),
-        ("vqa.json", [{"task": n, "conversations": talk(1, "{}")} for n in (1, 2)], "record 2: states the task '2'"),
+        (
+            "vqa.json",
+            [{"conversations": []}],
+            "vqa.json, record 1: conversations: expected a list of turns",
+        ),
+        (
+            "vqa.json",
+            [{"image": "../x.jpg", "conversations": talk(1)}],
+            "expected the name of a picture",
+        ),
+        (
+            "vqa.json",
+            [{"task": n, "conversations": talk(1, "{}")} for n in (1, 2)],
+            "record 2: states the task '2'",
+        ),
         ("my task.json", [], "a task is called so; expected letters"),
         ("vqa.json", [], "vqa: expected at least one record; found none"),
         ("vqa/test.json", [], "vqa has files for test; expected some to train on"),
     ],
-)  # fmt: skip
+)
 def test_faults_are_named(raw: Path, name: str, rows: list[Any], message: str) -> None:
     as_json(raw / name, rows)
     with pytest.raises(CotbalError, match=message):
@@ -243,7 +308,9 @@ def test_files_are_grouped_by_what_is_left_of_their_names(raw: Path) -> None:
 def test_files_of_which_only_some_are_splits_are_refused(raw: Path) -> None:
     for name in ("train", "more"):
         as_json(raw / f"vqa/{name}.json", own_rows(2))
-    with pytest.raises(DataError, match=r"some files of vqa are named after splits, vqa/more.json is not"):
+    with pytest.raises(
+        DataError, match=r"some files of vqa are named after splits, vqa/more.json is not"
+    ):
         made(raw)
 
 
@@ -254,7 +321,9 @@ def test_an_empty_folder_and_one_inside_the_data_are_refused(raw: Path) -> None:
         custom.prepare(custom.Places(raw, raw / "out"), custom.Choices(validation=1), silent)
 
 
-@given(st.lists(st.lists(st.integers(0, 12), max_size=3), min_size=3, max_size=40), st.integers(0, 5))
+@given(
+    st.lists(st.lists(st.integers(0, 12), max_size=3), min_size=3, max_size=40), st.integers(0, 5)
+)
 def test_records_that_share_pictures_stay_together(shown: list[list[int]], seed: int) -> None:
     """Whatever stands together, through whatever chain of records."""
     question = (Turn("user", "Who?"), Turn("assistant", "Me"))
@@ -268,10 +337,15 @@ def test_records_that_share_pictures_stay_together(shown: list[list[int]], seed:
 
     division = Division({"test": 1, "validation": 1}, seed, "birds")
     try:
-        parts = {split: list(division.part(split, rows)) for split in ("train", "validation", "test")}
+        parts = {
+            split: list(division.part(split, rows)) for split in ("train", "validation", "test")
+        }
     except CotbalError:
         return  # too few groups
     pictures = [{each.images or "text" for each in found} for found in parts.values()]
-    flat = [{name for names in group for name in (names if names != "text" else ("text",))} for group in pictures]
+    flat = [
+        {name for names in group for name in (names if names != "text" else ("text",))}
+        for group in pictures
+    ]
     assert sum(map(len, parts.values())) == len(records)
     assert not any(one & other for one, other in combinations(flat, 2))

@@ -1,4 +1,6 @@
-"""Forms that hold a part of a benchmark: the authors' own annotations (VisATB), and copies of lmms-lab for testing."""
+"""Forms that hold a part of a benchmark: the authors' own annotations (VisATB), and copies of
+lmms-lab for testing.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,17 @@ def silent(what: str, done: int, total: int) -> None:
 
 def made(raw: Path, task: str, **choices: Any) -> dict[str, Records]:
     places = academic.Places(raw, raw.parent / "out")
-    return records(academic.prepare(places, academic.Choices(**choices), silent, tasks=[task]), raw.parent / "out")
+    return records(
+        academic.prepare(places, academic.Choices(**choices), silent, tasks=[task]),
+        raw.parent / "out",
+    )
 
 
 def records(found: Prepared, out: Path) -> dict[str, Records]:
-    return {s.split: [json.loads(line) for line in (out / s.file).read_text().splitlines()] for s in found.splits}
+    return {
+        s.split: [json.loads(line) for line in (out / s.file).read_text().splitlines()]
+        for s in found.splits
+    }
 
 
 def split_of(task: str, split: str) -> SplitPlan:
@@ -75,15 +83,27 @@ def test_the_authors_records_are_read_as_they_are(raw: Path) -> None:
     )
     raw_releases.picture(raw, "gqa/images/2354786.jpg")
     splits = made(raw, "GQA", prefer="visatb")
-    assert said(splits["train"][0]) == [f"<image>\nWhere is the fork?{ONE_WORD}", "Right", "Is it full?", "No"]
-    assert (splits["train"][0]["id"], splits["train"][0]["image"]) == ("2354786", "gqa/images/2354786.jpg")
+    assert said(splits["train"][0]) == [
+        f"<image>\nWhere is the fork?{ONE_WORD}",
+        "Right",
+        "Is it full?",
+        "No",
+    ]
+    assert (splits["train"][0]["id"], splits["train"][0]["image"]) == (
+        "2354786",
+        "gqa/images/2354786.jpg",
+    )
     assert [said(r) for r in splits["validation"]] == [["<image>\nIs it red?", "Yes"]]
     assert splits["testdev"][0]["id"].startswith("test_")
 
 
 def test_the_original_release_comes_first(raw: Path) -> None:
     raw_releases.gqa(raw)
-    visatb(raw, "Academic", {"train/GQA_train-72k.json": visatb_records("GQA", "gqa/images/1.jpg", ("a", "b"))})
+    visatb(
+        raw,
+        "Academic",
+        {"train/GQA_train-72k.json": visatb_records("GQA", "gqa/images/1.jpg", ("a", "b"))},
+    )
     assert len(made(raw, "GQA")["train"]) == 2
 
 
@@ -97,7 +117,9 @@ def test_the_original_release_comes_first(raw: Path) -> None:
         ({"task": None}, "task: expected text"),
     ],
 )
-def test_the_authors_records_of_another_kind_are_refused(raw: Path, row: dict[str, Any], message: str) -> None:
+def test_the_authors_records_of_another_kind_are_refused(
+    raw: Path, row: dict[str, Any], message: str
+) -> None:
     (good,) = visatb_records("GQA", "gqa/images/1.jpg", ("a", "b"))
     visatb(raw, "Academic", {"train/GQA_train-72k.json": [{**good, **row}]})
     with pytest.raises(DataError, match=message):
@@ -120,10 +142,19 @@ def test_several_right_answers_stay_several(raw: Path) -> None:
 
 def test_sharegpt_is_found_among_all_tasks(raw: Path) -> None:
     rows = visatb_records("GQA", "gqa/images/1.jpg", ("Is it red?", "Yes"))
-    rows += visatb_records("ShareGPT", None, ("How deep is a well?", "It depends."), ("Sing.", "La."))
-    visatb(raw, "Academic", {"train/Academic_train-475k.json": rows, "train/Academic-mini_train-14k.json": []})
+    rows += visatb_records(
+        "ShareGPT", None, ("How deep is a well?", "It depends."), ("Sing.", "La.")
+    )
+    visatb(
+        raw,
+        "Academic",
+        {"train/Academic_train-475k.json": rows, "train/Academic-mini_train-14k.json": []},
+    )
     splits = made(raw, "ShareGPT", prefer="visatb")
-    assert [said(r) for r in splits["train"]] == [["How deep is a well?", "It depends."], ["Sing.", "La."]]
+    assert [said(r) for r in splits["train"]] == [
+        ["How deep is a well?", "It depends."],
+        ["Sing.", "La."],
+    ]
 
 
 def test_the_authors_draw_of_sharegpt4v_is_taken_whole_or_not_at_all(raw: Path) -> None:
@@ -142,7 +173,9 @@ def test_splits_whose_counterpart_would_overlap_or_is_unknown_have_no_such_form(
     forms = {(task, s.name): {source.form for source in s.sources} for task, s in every_split()}
     assert all("visatb" in found for (_, split), found in forms.items() if split == "train")
     for task in ("VQAv2", "RefCOCO-caption", "RefCOCO-bbox"):
-        assert not any("visatb" in found for (name, s), found in forms.items() if name == task and s != "train")
+        assert not any(
+            "visatb" in found for (name, s), found in forms.items() if name == task and s != "train"
+        )
 
 
 def every_split() -> Iterator[tuple[str, SplitPlan]]:
@@ -155,53 +188,80 @@ def test_the_authors_chat_records_are_read_by_task(raw: Path) -> None:
     raw_mixtures.chat(raw)
     for name, task in (("complex-reasoning", "complex_reasoning"), ("detail", "detail")):
         rows = visatb_records(task, "coco/train2017/000000442786.jpg", ("Why?", f"For {task}."))
-        visatb(raw, "Chat", {f"train/{name}_train-77k.json": rows, f"train/{name}-mini_train-2k.json": []})
+        visatb(
+            raw,
+            "Chat",
+            {f"train/{name}_train-77k.json": rows, f"train/{name}-mini_train-2k.json": []},
+        )
     places = chat.Places(raw, raw.parent / "out")
-    found = chat.prepare(places, chat.Choices(prefer="visatb"), silent, tasks=["detail", "complex_reasoning"])
+    found = chat.prepare(
+        places, chat.Choices(prefer="visatb"), silent, tasks=["detail", "complex_reasoning"]
+    )
     assert [(s.task, s.form) for s in found.splits if s.split == "train"] == [
-        ("detail", "visatb"), ("complex_reasoning", "visatb"),
-    ]  # fmt: skip
-    assert [t.name for t in load_recipe(found.recipe).mixture.tasks] == ["detail", "complex_reasoning"]
+        ("detail", "visatb"),
+        ("complex_reasoning", "visatb"),
+    ]
+    assert [t.name for t in load_recipe(found.recipe).mixture.tasks] == [
+        "detail",
+        "complex_reasoning",
+    ]
 
 
 def test_why_the_authors_large_files_are_not_read_is_told(raw: Path) -> None:
     visatb(raw, "Large", {"train/captioning_train-679k.json": []})
-    with pytest.raises(DataError, match="VisATB is not read for this benchmark: its records name their group"):
-        large.prepare(large.Places(raw, raw.parent / "out"), large.Choices(), silent, tasks=["COCO"])
+    with pytest.raises(
+        DataError, match="VisATB is not read for this benchmark: its records name their group"
+    ):
+        large.prepare(
+            large.Places(raw, raw.parent / "out"), large.Choices(), silent, tasks=["COCO"]
+        )
 
 
 @pytest.mark.parametrize("coco", [True, False])
 @pytest.mark.parametrize("split", ["RefCOCO_testA", "RefCOCO_testB", "RefCOCOg_test"])
-def test_test_regions_of_lmms_lab_are_those_of_the_release(raw: Path, split: str, coco: bool) -> None:
+def test_test_regions_of_lmms_lab_are_those_of_the_release(
+    raw: Path, split: str, coco: bool
+) -> None:
     raw_hub.lmms_refcoco(raw, coco)
     original = raw.parent / "original"
     raw_releases.refcoco(original)
     for task in ("RefCOCO-caption", "RefCOCO-bbox"):
         ours, theirs = read(raw, task, split, "lmms"), read(original, task, split, "original")
         assert [r["image"] for r in ours] == [r["image"] for r in theirs] != []
-        place = 1 if task == "RefCOCO-caption" else 0  # the other text is the box, which the copy has made smaller
+        place = (
+            1 if task == "RefCOCO-caption" else 0
+        )  # the other text is the box, which the copy has made smaller
         assert [said(r)[place] for r in ours] == [said(r)[place] for r in theirs]
 
 
 def test_the_box_of_lmms_lab_is_measured_in_its_picture(raw: Path) -> None:
-    """The portrait picture of 400 x 500: 50 pixels left and right of it; by hand (64 + 31 + 50) / 500 = 0.29."""
+    """The portrait picture of 400 x 500: 50 pixels left and right of it; by hand (64 + 31 + 50) /
+    500 = 0.29.
+    """
     raw_hub.lmms_refcoco(raw)
     (record,) = read(raw, "RefCOCO-bbox", "RefCOCOg_test", "lmms")
     assert said(record)[1] == "[0.29, 0.1, 0.49, 0.29]"
-    assert (raw.parent / "images" / record["image"]).read_bytes() == raw_releases.drawing("navy", size=(400, 500))
+    assert (raw.parent / "images" / record["image"]).read_bytes() == raw_releases.drawing(
+        "navy", size=(400, 500)
+    )
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"bbox": [64.0, 48.5, 400.0, 96.0]}, "expected x, y, width and height inside a picture of 200 x 200 pixels"),
+        (
+            {"bbox": [64.0, 48.5, 400.0, 96.0]},
+            "expected x, y, width and height inside a picture of 200 x 200 pixels",
+        ),
         ({"bbox": [0.1, 0.2, 0.3]}, "bbox: expected four numbers"),
         ({"file_name": "000000700001.jpg"}, "file_name: expected a picture such as"),
         ({"image": {"bytes": b"none", "path": None}}, "found none that opens"),
         ({"mood": "sad"}, "unknown key 'mood'"),
     ],
 )
-def test_other_regions_of_lmms_lab_are_refused(raw: Path, changed: dict[str, Any], message: str) -> None:
+def test_other_regions_of_lmms_lab_are_refused(
+    raw: Path, changed: dict[str, Any], message: str
+) -> None:
     row = raw_hub.lmms_region(1, 700001, ["a cat"], **changed)
     raw_releases.as_parquet(raw / "lmms-lab/RefCOCO/data/testA-00000-of-00001.parquet", [row])
     with pytest.raises(DataError, match=message):
@@ -217,9 +277,21 @@ def test_chartqa_of_lmms_lab_is_tested_on_like_the_release(raw: Path) -> None:
     raw_hub.lmms_chartqa(raw)
     original = raw.parent / "original"
     raw_releases.chartqa(original)
-    ours, theirs = read(raw, "ChartQA", "test", "lmms"), read(original, "ChartQA", "test", "original")
+    ours, theirs = (
+        read(raw, "ChartQA", "test", "lmms"),
+        read(original, "ChartQA", "test", "original"),
+    )
     assert [said(r) for r in ours] == [said(r) for r in theirs]
-    rows = [{"type": "robot_test", "question": "q", "answer": "a", "image": {"bytes": b"", "path": None}}]
+    rows = [
+        {
+            "type": "robot_test",
+            "question": "q",
+            "answer": "a",
+            "image": {"bytes": b"", "path": None},
+        }
+    ]
     raw_releases.as_parquet(raw / "lmms-lab/ChartQA/data/test-00000-of-00001.parquet", rows)
-    with pytest.raises(DataError, match="type: expected human_test or augmented_test; found 'robot_test'"):
+    with pytest.raises(
+        DataError, match="type: expected human_test or augmented_test; found 'robot_test'"
+    ):
         read(raw, "ChartQA", "test", "lmms")

@@ -1,4 +1,6 @@
-"""`cotbal prepare large`: M3IT's rows become records, halves where a test split is missing, pictures by content."""
+"""`cotbal prepare large`: M3IT's rows become records, halves where a test split is missing,
+pictures by content.
+"""
 
 from __future__ import annotations
 
@@ -29,13 +31,20 @@ def raw(tmp_path: Path) -> Path:
     return tmp_path / "raw"
 
 
-def made(raw: Path, *tasks: str, nlvr: bool = False, raw_files: bool = False, **choices: Any) -> Prepared:
+def made(
+    raw: Path, *tasks: str, nlvr: bool = False, raw_files: bool = False, **choices: Any
+) -> Prepared:
     places = large.Places(raw, raw.parent / "out")
-    return large.prepare(places, large.Choices(**choices), silent, tasks=tasks or None, nlvr=nlvr, raw=raw_files)
+    return large.prepare(
+        places, large.Choices(**choices), silent, tasks=tasks or None, nlvr=nlvr, raw=raw_files
+    )
 
 
 def lines(raw: Path, split: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (raw.parent / f"out/data/{split}.jsonl").read_text().splitlines()]
+    return [
+        json.loads(line)
+        for line in (raw.parent / f"out/data/{split}.jsonl").read_text().splitlines()
+    ]
 
 
 def thrice(rows: list[Any], validation: str = "validation") -> dict[str, list[Any]]:
@@ -48,18 +57,38 @@ def texts(record: dict[str, Any]) -> list[Any]:
 
 
 def test_the_sizes_are_those_of_the_paper() -> None:
-    """The released training file holds 1,169k, and its groups 679k, 233k and 140k (captions, classes, generation)."""
+    """The released training file holds 1,169k, and its groups 679k, 233k and 140k (captions,
+    classes, generation).
+    """
     sizes: dict[str, int] = {}
     for data in data_sets():
         sizes[data.group] = sizes.get(data.group, 0) + data.train
     assert sum(sizes.values()) == 1_168_591
-    assert (sizes["captioning"], sizes["classification"], sizes["generation"]) == (679_087, 233_303, 140_000)
+    assert (sizes["captioning"], sizes["classification"], sizes["generation"]) == (
+        679_087,
+        233_303,
+        140_000,
+    )
     tests = {plan.name: plan.splits[2].expected.records for plan in large.plans()}
     assert tests == {
-        "COCO": 5000, "TextCap": 6982, "ParaCap": 2489, "C-GOI": 1000, "C-Text": 13_775, "ImageNet": 25_000,
-        "C-ITM": 5000, "SNLI-VE": 14_740, "Mocheg": 466, "Shapes": 1024, "OCRVQA": 2470, "GQA": 2500, "SQA": 2017,
-        "CLEVR": 1000, "VCR": 5000, "VisDial": 1000, "Multi30k": 12_000,
-    }  # fmt: skip
+        "COCO": 5000,
+        "TextCap": 6982,
+        "ParaCap": 2489,
+        "C-GOI": 1000,
+        "C-Text": 13_775,
+        "ImageNet": 25_000,
+        "C-ITM": 5000,
+        "SNLI-VE": 14_740,
+        "Mocheg": 466,
+        "Shapes": 1024,
+        "OCRVQA": 2470,
+        "GQA": 2500,
+        "SQA": 2017,
+        "CLEVR": 1000,
+        "VCR": 5000,
+        "VisDial": 1000,
+        "Multi30k": 12_000,
+    }
 
 
 def test_the_command_makes_the_benchmark_of_what_is_there(raw: Path) -> None:
@@ -72,13 +101,20 @@ def test_the_command_makes_the_benchmark_of_what_is_there(raw: Path) -> None:
     assert (len(recipe.mixture.tasks), list(recipe.mixture.units)) == (17, groups)
     assert (str(recipe.file.portions.large), str(recipe.file.portions.mini)) == ("1/4", "1/32")
     assert (recipe.file.optimization.epochs, recipe.file.balance.form) == (1, "standard")
-    metrics = {task.name: task.metric for task in recipe.mixture.tasks if task.metric != "exact_match"}
+    metrics = {
+        task.name: task.metric for task in recipe.mixture.tasks if task.metric != "exact_match"
+    }
     assert metrics == {"COCO": "cider", "TextCap": "cider", "ParaCap": "cider", "Multi30k": "gleu"}
     cotbal("check", raw.parent / "out/recipe.yaml")
 
 
 def test_a_row_is_instruction_and_inputs_about_one_picture(raw: Path) -> None:
-    rows = [unified(0, ["teal"]), unified(1, ["teal"], " "), unified(2, []), {**unified(3, ["navy"]), "outputs": " "}]
+    rows = [
+        unified(0, ["teal"]),
+        unified(1, ["teal"], " "),
+        unified(2, []),
+        {**unified(3, ["navy"]), "outputs": " "},
+    ]
     export(raw, "shapes", thrice(rows))
     splits = made(raw, "Shapes").splits
     assert [split.records for split in splits] == [2, 2, 2]
@@ -100,8 +136,12 @@ def test_validation_is_halved_where_there_is_no_test(raw: Path) -> None:
 
 
 def test_captions_of_one_coco_picture_are_one_sample(raw: Path) -> None:
-    rows = [{**unified(n, [raw_files.COLOURS[n // 3]]), "outputs": f"Yes {n % 5}"} for n in range(6)]
-    rows[2]["outputs"] = "Yes 0"  # two people wrote the same: it counts twice, as in the reference implementation
+    rows = [
+        {**unified(n, [raw_files.COLOURS[n // 3]]), "outputs": f"Yes {n % 5}"} for n in range(6)
+    ]
+    rows[2]["outputs"] = (
+        "Yes 0"  # two people wrote the same: it counts twice, as in the reference implementation
+    )
     export(raw, "coco", thrice(rows))
     made(raw, "COCO")
     found = [texts(record)[1] for record in lines(raw, "COCO_test")]
@@ -116,13 +156,19 @@ def test_or_every_caption_by_itself(raw: Path) -> None:
 
 
 def test_two_pictures_stand_side_by_side(raw: Path) -> None:
-    row = {**unified(0, []), "image_base64_str": [encoded("teal", (20, 10)), encoded("plum", (40, 40))]}
+    row = {
+        **unified(0, []),
+        "image_base64_str": [encoded("teal", (20, 10)), encoded("plum", (40, 40))],
+    }
     export(raw, "nlvr", {"train": [row], "validation": [unified(n, ["tan"]) for n in range(2)]})
     made(raw, "NLVR", nlvr=True)
     (record,) = lines(raw, "NLVR_train")
     with Image.open(raw.parent / "out/images" / record["image"]) as whole:
         assert whole.size == (120, 40)
-        left, right = whole.convert("RGB").getpixel((20, 20)), whole.convert("RGB").getpixel((100, 20))
+        left, right = (
+            whole.convert("RGB").getpixel((20, 20)),
+            whole.convert("RGB").getpixel((100, 20)),
+        )
     assert left[0] < 40
     assert right[0] > 180
 
@@ -140,7 +186,10 @@ def test_lines_serve_as_well_as_parquet(raw: Path) -> None:
         ({**unified(0, ["teal"]), "mood": "sad"}, "unknown key 'mood'"),
         ({**unified(0, []), "image_base64_str": ["no picture!"]}, "expected a picture in base64"),
         ({**unified(0, []), "image_base64_str": ["BÄR="]}, "expected a picture in base64"),
-        ({**unified(0, []), "image_base64_str": "abcd"}, "image_base64_str: expected a list of texts"),
+        (
+            {**unified(0, []), "image_base64_str": "abcd"},
+            "image_base64_str: expected a list of texts",
+        ),
         (unified(0, ["teal", "navy", "plum"]), "at most two pictures; found 3"),
     ],
 )
@@ -168,13 +217,17 @@ def test_a_half_downloaded_export_is_refused(raw: Path, split: str) -> None:
     raw_files.large(raw, "gqa", tested=False)
     path = raw / f"m3it/gqa/{split}.parquet"
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(DataError, match=rf"{split}.parquet: expected a parquet file; is it only half downloaded\?"):
+    with pytest.raises(
+        DataError, match=rf"{split}.parquet: expected a parquet file; is it only half downloaded\?"
+    ):
         made(raw, "GQA")
 
 
 def test_rephrased_rows_are_told_from_others_in_parquet_too(raw: Path) -> None:
     export(raw, "shapes", thrice([{"answer": "Yes", "meta": {"instruction": "Look."}}]))
-    with pytest.raises(DataError, match=r"train.parquet, columns: found `answer` and `meta`.*older revision"):
+    with pytest.raises(
+        DataError, match=r"train.parquet, columns: found `answer` and `meta`.*older revision"
+    ):
         made(raw, "Shapes")
 
 
@@ -183,7 +236,11 @@ def test_a_broken_picture_is_a_missing_one(raw: Path) -> None:
     export(raw, "shapes", thrice([good, bad]))
     with pytest.raises(DataError, match="1 of 2 pictures are missing"):
         made(raw, "Shapes")
-    assert [split.dropped for split in made(raw, "Shapes", on_missing_image="drop").splits] == [1, 1, 1]
+    assert [split.dropped for split in made(raw, "Shapes", on_missing_image="drop").splits] == [
+        1,
+        1,
+        1,
+    ]
 
 
 def test_what_is_absent_is_told_with_the_way_to_export_it(raw: Path) -> None:
@@ -192,7 +249,9 @@ def test_what_is_absent_is_told_with_the_way_to_export_it(raw: Path) -> None:
         made(raw, "CLEVR")
 
 
-def m3it(raw: Path, folder: str, rows: dict[str, list[Any]], instructions: Any = ("Look.", "See.")) -> None:
+def m3it(
+    raw: Path, folder: str, rows: dict[str, list[Any]], instructions: Any = ("Look.", "See.")
+) -> None:
     """Files of M3IT itself."""
     for split, content in rows.items():
         as_lines(raw / f"MMInstruction/M3IT/data/{folder}/{split}.jsonl", content)
@@ -217,7 +276,11 @@ def test_raw_imagenet_has_ten_candidates(raw: Path) -> None:
 
 def test_raw_coco_goi_shuffles_its_options(raw: Path) -> None:
     names = [f"item {i}" for i in range(30)]
-    row = {"input": "\n".join(["Which one?", *names]), "outputs": "item 7", "image_str": encoded("teal")}
+    row = {
+        "input": "\n".join(["Which one?", *names]),
+        "outputs": "item 7",
+        "image_str": encoded("teal"),
+    }
     m3it(raw, "classification/coco-goi", {"train": [row], "val": [row, row]})
     made(raw, "C-GOI", raw_files=True)
     (record,) = lines(raw, "C-GOI_train")
@@ -236,13 +299,17 @@ def test_raw_coco_has_a_row_a_caption(raw: Path) -> None:
     row = {"image": encoded("teal"), "meta": {"targets": [f"Caption {i}." for i in range(6)]}}
     m3it(raw, "captioning/coco", thrice([row], "val"))
     made(raw, "COCO", raw_files=True)
-    assert [texts(record)[1] for record in lines(raw, "COCO_train")] == [f"Caption {i}." for i in range(6)]
+    assert [texts(record)[1] for record in lines(raw, "COCO_train")] == [
+        f"Caption {i}." for i in range(6)
+    ]
     assert len(lines(raw, "COCO_validation")) == 1
 
 
 def test_raw_coco_text_is_true_or_false(raw: Path) -> None:
     """The folder of M3IT calls its instructions `instructions.json`."""
-    rows = [{"answer": answer, "image_str": [encoded("teal")]} for answer in ("(A) True", "(B) False")]
+    rows = [
+        {"answer": answer, "image_str": [encoded("teal")]} for answer in ("(A) True", "(B) False")
+    ]
     m3it(raw, "classification/coco-text", {"train": rows, "val": rows})
     folder = raw / "MMInstruction/M3IT/data/classification/coco-text"
     (folder / "instruction.json").rename(folder / "instructions.json")
@@ -260,7 +327,9 @@ def test_raw_coco_text_is_true_or_false(raw: Path) -> None:
         ({"answer": "(A) True", "question": "Is it?"}, "question: expected none, since"),
     ],
 )
-def test_raw_coco_text_of_another_kind_is_refused(raw: Path, row: dict[str, Any], message: str) -> None:
+def test_raw_coco_text_of_another_kind_is_refused(
+    raw: Path, row: dict[str, Any], message: str
+) -> None:
     rows = [{**row, "image_str": [encoded("teal")]}]
     m3it(raw, "classification/coco-text", {"train": rows, "val": rows})
     with pytest.raises(DataError, match=rf"train.jsonl, line 1: .*{message}"):
@@ -269,13 +338,20 @@ def test_raw_coco_text_of_another_kind_is_refused(raw: Path, row: dict[str, Any]
 
 def test_raw_mocheg_is_as_it_stands(raw: Path) -> None:
     row = {"question": "True or false?", "answer": "False", "image_str": [encoded("teal")]}
-    m3it(raw, "classification/mocheg", {f"mocheg_{split}": [row] for split in ("train", "val", "test")})
+    m3it(
+        raw,
+        "classification/mocheg",
+        {f"mocheg_{split}": [row] for split in ("train", "val", "test")},
+    )
     made(raw, "Mocheg", raw_files=True)
     assert texts(lines(raw, "Mocheg_test")[0])[1] == "False"
 
 
 def test_raw_shapes_says_yes_or_no(raw: Path) -> None:
-    rows = [{"question": "Is a cube left", "answer": say, "image_str": encoded("teal")} for say in ("true", "false")]
+    rows = [
+        {"question": "Is a cube left", "answer": say, "image_str": encoded("teal")}
+        for say in ("true", "false")
+    ]
     m3it(raw, "vqa/shapes", dict.fromkeys(("train.large", "val", "test"), rows))
     made(raw, "Shapes", raw_files=True)
     first, second = lines(raw, "Shapes_train")
@@ -283,7 +359,9 @@ def test_raw_shapes_says_yes_or_no(raw: Path) -> None:
     assert (texts(first)[1], texts(second)[1]) == ("The answer is yes.", "The answer is no.")
     m3it(raw, "vqa/shapes", {"val": [{**rows[0], "answer": "maybe"}]})
     (raw.parent / "out/data/Shapes.json").unlink()
-    with pytest.raises(DataError, match=r"val.jsonl, line 1: answer: expected true or false; found 'maybe'"):
+    with pytest.raises(
+        DataError, match=r"val.jsonl, line 1: answer: expected true or false; found 'maybe'"
+    ):
         made(raw, "Shapes", raw_files=True)
 
 
@@ -296,7 +374,9 @@ def test_what_was_read_from_an_export_does_not_pass_for_raw(raw: Path) -> None:
 
 def test_raw_files_of_unknown_keys_are_refused(raw: Path) -> None:
     raw.mkdir()
-    with pytest.raises(CotbalError, match=r"--raw: .* for TextCap export the unified rows") as caught:
+    with pytest.raises(
+        CotbalError, match=r"--raw: .* for TextCap export the unified rows"
+    ) as caught:
         made(raw, "TextCap", "COCO", raw_files=True)
     assert "--tasks COCO,C-GOI,C-Text,ImageNet,Mocheg,Shapes" in str(caught.value)
 
@@ -304,7 +384,9 @@ def test_raw_files_of_unknown_keys_are_refused(raw: Path) -> None:
 def test_an_unknown_list_of_instructions_is_refused(raw: Path) -> None:
     row = {"image": encoded("teal"), "meta": {"targets": ["One."] * 5}}
     m3it(raw, "captioning/coco", thrice([row], "val"), {"en": ["Look."]})
-    with pytest.raises(DataError, match=r"instruction.json: expected a JSON list of instructions; found dict"):
+    with pytest.raises(
+        DataError, match=r"instruction.json: expected a JSON list of instructions; found dict"
+    ):
         made(raw, "COCO", raw_files=True)
 
 

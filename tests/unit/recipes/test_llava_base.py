@@ -1,4 +1,6 @@
-"""`cotbal prepare llava-base`: Vicuna, CLIP and a projector of the same architectures become one LLaVA, tiny here."""
+"""`cotbal prepare llava-base`: Vicuna, CLIP and a projector of the same architectures become one
+LLaVA, tiny here.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,12 @@ from cotbal.zeroshot.checkpoint import plan_preparation, vicuna_template
 from shell import cotbal
 
 WORDS = ["<unk>", "<s>", "</s>", *map(chr, range(32, 127))]
-SMALL = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2}
+SMALL = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+}
 SIDE, PATCH = 28, 14
 
 Parts = tuple[Path, Path, Path]  # Vicuna, CLIP, projector
@@ -38,25 +45,40 @@ Spoil = Callable[[Parts], Any]
 
 
 def vicuna(directory: Path) -> LlamaForCausalLM:
-    """As on the hub: weights as pickles in shards, with buffers of an older transformers among them."""
+    """As on the hub: weights as pickles in shards, with buffers of an older transformers among
+    them.
+    """
     torch.manual_seed(1)
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(WORDS), pad_token_id=0, **{**SMALL, "hidden_size": 24}))
+    model = LlamaForCausalLM(
+        LlamaConfig(vocab_size=len(WORDS), pad_token_id=0, **{**SMALL, "hidden_size": 24})
+    )
     model.half().config.save_pretrained(directory)
     described = json.loads((directory / "config.json").read_text())
     (directory / "config.json").write_text(json.dumps({**described, "dtype": "float16"}))
     weights = dict(model.state_dict())
     weights |= {f"model.layers.{i}.self_attn.rotary_emb.inv_freq": torch.ones(6) for i in range(3)}
     names = list(weights)
-    shards = {"pytorch_model-00001-of-00002.bin": names[:7], "pytorch_model-00002-of-00002.bin": names[7:]}
+    shards = {
+        "pytorch_model-00001-of-00002.bin": names[:7],
+        "pytorch_model-00002-of-00002.bin": names[7:],
+    }
     for file, own in shards.items():
         torch.save({name: weights[name] for name in own}, directory / file)
     places = {name: file for file, own in shards.items() for name in own}
     (directory / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
-    tokens = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokens = Tokenizer(
+        models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>")
+    )
     tokens.pre_tokenizer, tokens.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
-    tokens.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    tokens.post_processor = processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 1)]
+    )
     PreTrainedTokenizerFast(
-        tokenizer_object=tokens, bos_token="<s>", eos_token="</s>", unk_token="<unk>", pad_token="<unk>"
+        tokenizer_object=tokens,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        pad_token="<unk>",
     ).save_pretrained(directory)
     return model.float()
 
@@ -76,11 +98,21 @@ def clip(directory: Path, kind: str = "whole, pickled") -> CLIPModel:
     return model
 
 
-def two_layers(path: Path, vision: int = 16, language: int = 24, prefix: str = "model.mm_projector.") -> dict[str, Any]:
+def two_layers(
+    path: Path, vision: int = 16, language: int = 24, prefix: str = "model.mm_projector."
+) -> dict[str, Any]:
     torch.manual_seed(3)
     out = (language,)
-    shapes = {"0.weight": (language, vision), "0.bias": out, "2.weight": (language, language), "2.bias": out}
-    weights = {f"{prefix}{name}": torch.randn(shape, dtype=torch.bfloat16) for name, shape in shapes.items()}
+    shapes = {
+        "0.weight": (language, vision),
+        "0.bias": out,
+        "2.weight": (language, language),
+        "2.bias": out,
+    }
+    weights = {
+        f"{prefix}{name}": torch.randn(shape, dtype=torch.bfloat16)
+        for name, shape in shapes.items()
+    }
     torch.save(weights, path)
     return weights
 
@@ -90,14 +122,22 @@ def parts(tmp_path: Path) -> Parts:
     return tmp_path / "vicuna", tmp_path / "clip", tmp_path / "mm_projector.bin"
 
 
-def build(parts: Parts, kind: str = "whole, pickled") -> tuple[LlamaForCausalLM, CLIPModel, dict[str, Any]]:
+def build(
+    parts: Parts, kind: str = "whole, pickled"
+) -> tuple[LlamaForCausalLM, CLIPModel, dict[str, Any]]:
     return vicuna(parts[0]), clip(parts[1], kind), two_layers(parts[2])
 
 
-def by_hand(language: Any, tower: Any, layers: dict[str, Any], ids: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
-    """Logits of the parts: the layer of CLIP before its last, without the class token, through the two layers."""
+def by_hand(
+    language: Any, tower: Any, layers: dict[str, Any], ids: torch.Tensor, pixels: torch.Tensor
+) -> torch.Tensor:
+    """Logits of the parts: the layer of CLIP before its last, without the class token, through the
+    two layers.
+    """
     seen = tower.vision_model(pixels, output_hidden_states=True).hidden_states[-2][:, 1:]
-    w = {name.removeprefix("model.mm_projector."): weight.float() for name, weight in layers.items()}
+    w = {
+        name.removeprefix("model.mm_projector."): weight.float() for name, weight in layers.items()
+    }
     hidden = torch.nn.functional.gelu(seen @ w["0.weight"].T + w["0.bias"])
     pictures = hidden @ w["2.weight"].T + w["2.bias"]
     words = language.get_input_embeddings()(ids.clamp(max=len(WORDS) - 1))
@@ -109,12 +149,18 @@ def by_hand(language: Any, tower: Any, layers: dict[str, Any], ids: torch.Tensor
 def test_the_whole_computes_what_its_parts_compute(parts: Parts, tmp_path: Path, kind: str) -> None:
     language, tower, layers = build(parts, kind)
     made = assemble(*parts, tmp_path / "base", vicuna_template())
-    model, told = AutoModelForImageTextToText.from_pretrained(made, dtype=torch.float32, output_loading_info=True)
+    model, told = AutoModelForImageTextToText.from_pretrained(
+        made, dtype=torch.float32, output_loading_info=True
+    )
     assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     processor = AutoProcessor.from_pretrained(made)
-    talk = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Who waits?"}]}]
+    talk = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Who waits?"}]}
+    ]
     text = processor.apply_chat_template(talk, add_generation_prompt=True)
-    inputs = processor(images=[Image.new("RGB", (60, 30), "teal")], text=[text], return_tensors="pt")
+    inputs = processor(
+        images=[Image.new("RGB", (60, 30), "teal")], text=[text], return_tensors="pt"
+    )
     assert (inputs["input_ids"] == len(WORDS)).sum() == (SIDE // PATCH) ** 2
     with torch.no_grad():
         found = model(**inputs).logits
@@ -123,7 +169,9 @@ def test_the_whole_computes_what_its_parts_compute(parts: Parts, tmp_path: Path,
     assert wanted.std() > 0.01
 
 
-def test_new_tokens_are_no_more_likely_than_the_old_ones_on_average(parts: Parts, tmp_path: Path) -> None:
+def test_new_tokens_are_no_more_likely_than_the_old_ones_on_average(
+    parts: Parts, tmp_path: Path
+) -> None:
     build(parts)
     model = AutoModelForImageTextToText.from_pretrained(
         assemble(*parts, tmp_path / "base", vicuna_template()), dtype=torch.float32
@@ -135,16 +183,33 @@ def test_new_tokens_are_no_more_likely_than_the_old_ones_on_average(parts: Parts
     assert (chances[:, old:].mean(-1) <= chances[:, :old].mean(-1)).all()
 
 
-def test_the_checkpoint_is_as_it_should_be_for_training_and_evaluation(parts: Parts, tmp_path: Path) -> None:
+def test_the_checkpoint_is_as_it_should_be_for_training_and_evaluation(
+    parts: Parts, tmp_path: Path
+) -> None:
     build(parts)
     made = tmp_path / "base"
     assert str(made) in cotbal("prepare", "llava-base", *parts, made)
     assert plan_preparation(made, as_trained=False).changes == ()
-    processor, config = AutoProcessor.from_pretrained(made), json.loads((made / "config.json").read_text())
-    assert processor.tokenizer.convert_tokens_to_ids(["<image>", "<pad>"]) == [len(WORDS), len(WORDS) + 1]
+    processor, config = (
+        AutoProcessor.from_pretrained(made),
+        json.loads((made / "config.json").read_text()),
+    )
+    assert processor.tokenizer.convert_tokens_to_ids(["<image>", "<pad>"]) == [
+        len(WORDS),
+        len(WORDS) + 1,
+    ]
     assert processor.tokenizer.pad_token == "<pad>"
-    assert (config["dtype"], config["vision_feature_layer"], config["image_token_index"]) == ("float16", -2, len(WORDS))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "clip", "mm_projector.bin", "vicuna"]
+    assert (config["dtype"], config["vision_feature_layer"], config["image_token_index"]) == (
+        "float16",
+        -2,
+        len(WORDS),
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "base",
+        "clip",
+        "mm_projector.bin",
+        "vicuna",
+    ]
 
 
 def test_weights_keep_their_dtypes(parts: Parts, tmp_path: Path) -> None:
@@ -152,29 +217,51 @@ def test_weights_keep_their_dtypes(parts: Parts, tmp_path: Path) -> None:
 
     build(parts)
     found = load_file(assemble(*parts, tmp_path / "base", vicuna_template()) / "model.safetensors")
-    for part, dtype in (("lm_head", torch.float16), ("projector", torch.bfloat16), ("vision_tower", torch.float32)):
+    for part, dtype in (
+        ("lm_head", torch.float16),
+        ("projector", torch.bfloat16),
+        ("vision_tower", torch.float32),
+    ):
         assert {weight.dtype for name, weight in found.items() if part in name} == {dtype}
 
 
 def sentence_pieces(directory: Path) -> None:
-    """The tokenizer as Vicuna's is published: tokenizer.model and its description, without tokenizer.json."""
+    """The tokenizer as Vicuna's is published: tokenizer.model and its description, without
+    tokenizer.json.
+    """
     import sentencepiece
 
     (directory / "tokenizer.json").unlink()
     text = directory.parent / "text.txt"
-    text.write_text("\n".join(f"Heron {i} waits at pier {7 * i}, by the old boats." for i in range(200)))
+    text.write_text(
+        "\n".join(f"Heron {i} waits at pier {7 * i}, by the old boats." for i in range(200))
+    )
     sentencepiece.SentencePieceTrainer.train(
-        input=str(text), model_prefix=str(directory / "tokenizer"), vocab_size=len(WORDS), model_type="bpe",
-        character_coverage=1.0, minloglevel=2,
-    )  # fmt: skip
-    told = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True, "legacy": False}
-    (directory / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "LlamaTokenizer", **told}))
+        input=str(text),
+        model_prefix=str(directory / "tokenizer"),
+        vocab_size=len(WORDS),
+        model_type="bpe",
+        character_coverage=1.0,
+        minloglevel=2,
+    )
+    told = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "unk_token": "<unk>",
+        "add_bos_token": True,
+        "legacy": False,
+    }
+    (directory / "tokenizer_config.json").write_text(
+        json.dumps({"tokenizer_class": "LlamaTokenizer", **told})
+    )
 
 
 def test_a_tokenizer_of_sentence_pieces_is_converted(parts: Parts, tmp_path: Path) -> None:
     build(parts)
     sentence_pieces(parts[0])
-    tokenizer = AutoProcessor.from_pretrained(assemble(*parts, tmp_path / "base", vicuna_template())).tokenizer
+    tokenizer = AutoProcessor.from_pretrained(
+        assemble(*parts, tmp_path / "base", vicuna_template())
+    ).tokenizer
     ids = tokenizer("Heron waits at the pier. <image></s>").input_ids
     assert (ids[0], ids[-2:]) == (1, [len(WORDS), 2])
     assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "Heron waits at the pier."
@@ -188,10 +275,14 @@ def test_a_tokenizer_that_forgets_the_first_token_is_refused(parts: Parts, tmp_p
         assemble(*parts, tmp_path / "base", vicuna_template())
 
 
-def test_what_converts_it_is_named(parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_converts_it_is_named(
+    parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build(parts)
     (parts[0] / "tokenizer.json").unlink()
-    monkeypatch.setattr(llava_base, "find_spec", lambda name: None if name == "sentencepiece" else find_spec(name))
+    monkeypatch.setattr(
+        llava_base, "find_spec", lambda name: None if name == "sentencepiece" else find_spec(name)
+    )
     with pytest.raises(CotbalError, match=r'tokenizer.model .* pip install "cotbal\[llava\]"'):
         assemble(*parts, tmp_path / "base", vicuna_template())
 
@@ -203,7 +294,9 @@ class _Spy:
 
 def _without_head(parts: Parts) -> None:
     shard = parts[0] / "pytorch_model-00002-of-00002.bin"
-    torch.save({name: w for name, w in torch.load(shard).items() if name != "lm_head.weight"}, shard)
+    torch.save(
+        {name: w for name, w in torch.load(shard).items() if name != "lm_head.weight"}, shard
+    )
 
 
 def _with(name: str, content: str) -> Spoil:
@@ -239,17 +332,29 @@ SPOILT: list[tuple[Spoil, str]] = [
     (_removed(2), r"mm_projector.bin of the first stage.*found no such file"),
     (_without_head, "vicuna: lm_head.weight: not found, nor 0 others"),
     (_removed(0, "pytorch_model-00002-of-00002.bin"), "expected 2 shards beside it"),
-    (lambda parts: (parts[0] / "pytorch_model.bin.index.json").write_text("[]"), "expected an index of shards"),
+    (
+        lambda parts: (parts[0] / "pytorch_model.bin.index.json").write_text("[]"),
+        "expected an index of shards",
+    ),
     (_removed(1, "pytorch_model.bin"), "expected model.safetensors or pytorch_model.bin"),
-    (lambda parts: (parts[1] / "model.safetensors").write_bytes(b"x" * 40), "expected safetensors; is it only"),
+    (
+        lambda parts: (parts[1] / "model.safetensors").write_bytes(b"x" * 40),
+        "expected safetensors; is it only",
+    ),
     (_removed(1, "preprocessor_config.json"), "found no preprocessor_config.json"),
     (lambda parts: (parts[0] / "config.json").write_text("{"), "config.json: expected JSON"),
-    (_with("vicuna/config.json", '{"model_type": "mistral"}'), "whose model_type is llama; found 'mistral'"),
+    (
+        _with("vicuna/config.json", '{"model_type": "mistral"}'),
+        "whose model_type is llama; found 'mistral'",
+    ),
     (
         _with("vicuna/config.json", '{"num_hidden_layers": 2}'),
         "vicuna: model.layers.2.self_attn.q_proj.weight: unknown",
     ),
-    (_with("clip/preprocessor_config.json", '{"crop_size": 224}'), r"expected pictures of 28 pixels.*found 224"),
+    (
+        _with("clip/preprocessor_config.json", '{"crop_size": 224}'),
+        r"expected pictures of 28 pixels.*found 224",
+    ),
 ]
 
 
@@ -268,7 +373,9 @@ def test_parts_that_do_not_fit_are_refused(
 def test_a_vision_model_of_another_kind_is_refused(parts: Parts, tmp_path: Path) -> None:
     build(parts)
     (parts[1] / "config.json").write_text('{"model_type": "siglip_vision_model"}')
-    with pytest.raises(CotbalError, match="expected a CLIP vision model; found model_type 'siglip_vision_model'"):
+    with pytest.raises(
+        CotbalError, match="expected a CLIP vision model; found model_type 'siglip_vision_model'"
+    ):
         assemble(*parts, tmp_path / "base", vicuna_template())
 
 

@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cotbal.recipes.pocket.charts import BAR_COLOURS, Chart, bar_boxes, gapminder_rows, random_chart, render_chart
+from cotbal.recipes.pocket.charts import (
+    BAR_COLOURS,
+    Chart,
+    bar_boxes,
+    gapminder_rows,
+    random_chart,
+    render_chart,
+)
 from cotbal.recipes.pocket.drawings import DRAWINGS, KIND_OF, NAMES, Placed, drawing
 from cotbal.recipes.pocket.scenes import Scene, direction, random_scene, render_scene
 from cotbal.recipes.pocket.signs import INKS, WORDS, random_sign, render_sign
@@ -92,11 +99,15 @@ def test_bars_are_real_numbers_that_can_be_told_apart(seed: int) -> None:
 
 
 def found_in_table(chart: Chart, country: str, value: float) -> bool:
-    column, unit = {"life expectancy": ("lifeExp", 1), "population": ("pop", 1e6), "income": ("gdpPercap", 100)}[
-        chart.measure
-    ]
+    column, unit = {
+        "life expectancy": ("lifeExp", 1),
+        "population": ("pop", 1e6),
+        "income": ("gdpPercap", 100),
+    }[chart.measure]
     return any(
-        row["country"] == country and int(row["year"]) == chart.year and float(row[column]) / unit == value
+        row["country"] == country
+        and int(row["year"]) == chart.year
+        and float(row[column]) / unit == value
         for row in gapminder_rows()
     )
 

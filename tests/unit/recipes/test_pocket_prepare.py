@@ -1,4 +1,6 @@
-"""`prepare()` writes a complete benchmark: records, pictures, base, licences and a recipe that fits them."""
+"""`prepare()` writes a complete benchmark: records, pictures, base, licences and a recipe that fits
+them.
+"""
 
 from __future__ import annotations
 
@@ -74,17 +76,28 @@ def test_splits_share_no_record_id_and_no_chat_question(prepared: Path) -> None:
         ids = [record["id"] for split in SPLITS for record in records(prepared, task, split)]
         assert len(set(ids)) == sum(SPLITS.values())
     questions = {
-        split: {record["conversations"][0]["value"] for record in records(prepared, "chat", split)} for split in SPLITS
+        split: {record["conversations"][0]["value"] for record in records(prepared, "chat", split)}
+        for split in SPLITS
     }
     assert len(set.union(*questions.values())) == sum(len(each) for each in questions.values())
 
 
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(prepared: Path, tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(
+    prepared: Path, tmp_path: Path
+) -> None:
     again = pocket.prepare(tmp_path / "again", size="tiny", report=lambda line: None)
     other = pocket.prepare(tmp_path / "other", size="tiny", seed=1, report=lambda line: None)
-    relative = sorted(path.relative_to(prepared.parent) for path in prepared.parent.rglob("*") if path.is_file())
-    assert [digest(again.parent / path) for path in relative] == [digest(prepared.parent / path) for path in relative]
-    for name in ("data/ocr_train.jsonl", "data/chat_test.jsonl", "images/validation/chart_000000.png"):
+    relative = sorted(
+        path.relative_to(prepared.parent) for path in prepared.parent.rglob("*") if path.is_file()
+    )
+    assert [digest(again.parent / path) for path in relative] == [
+        digest(prepared.parent / path) for path in relative
+    ]
+    for name in (
+        "data/ocr_train.jsonl",
+        "data/chat_test.jsonl",
+        "images/validation/chart_000000.png",
+    ):
         assert digest(other.parent / name) != digest(prepared.parent / name)
 
 
@@ -103,7 +116,9 @@ def test_an_interrupted_preparation_is_done_again(prepared: Path, tmp_path: Path
     recipe.unlink()
     (tmp_path / "data" / "vqa_test.jsonl").write_text("half a line")
     assert pocket.prepare(tmp_path, size="tiny", report=lambda line: None) == recipe
-    assert digest(tmp_path / "data" / "vqa_test.jsonl") == digest(prepared.parent / "data" / "vqa_test.jsonl")
+    assert digest(tmp_path / "data" / "vqa_test.jsonl") == digest(
+        prepared.parent / "data" / "vqa_test.jsonl"
+    )
 
 
 def test_base_loads_expands_the_picture_and_masks_all_but_the_answer(prepared: Path) -> None:
@@ -115,7 +130,13 @@ def test_base_loads_expands_the_picture_and_masks_all_but_the_answer(prepared: P
     record = records(prepared, "grounding", "train")[0]
     question, answer = (turn["value"] for turn in record["conversations"])
     messages = [
-        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question.removeprefix("<image>\n")}]},
+        {
+            "role": "user",
+            "content": [
+                {"type": "image"},
+                {"type": "text", "text": question.removeprefix("<image>\n")},
+            ],
+        },
         {"role": "assistant", "content": [{"type": "text", "text": answer}]},
     ]
     text = processor.apply_chat_template(messages, tokenize=False)
@@ -134,12 +155,18 @@ def test_base_loads_expands_the_picture_and_masks_all_but_the_answer(prepared: P
         return_dict=True,
         return_assistant_tokens_mask=True,
     )
-    kept = [token for token, mask in zip(masked["input_ids"], masked["assistant_masks"], strict=True) if mask]
+    kept = [
+        token
+        for token, mask in zip(masked["input_ids"], masked["assistant_masks"], strict=True)
+        if mask
+    ]
     assert processor.tokenizer.decode(kept) == f"{answer}<|end|>"
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_word_of_the_records_is_one_token_or_falls_apart_into_known_characters(prepared: Path, task: str) -> None:
+def test_every_word_of_the_records_is_one_token_or_falls_apart_into_known_characters(
+    prepared: Path, task: str
+) -> None:
     tokenizer = AutoProcessor.from_pretrained(prepared.parent / "base").tokenizer
     for record in records(prepared, task, "test"):
         for turn in record["conversations"]:

@@ -27,7 +27,9 @@ def by_name(scene: Scene) -> dict[str, Placed]:
 
 def test_caption_names_size_place_and_ground() -> None:
     asked = tasks.caption(SCENE, Random(0))
-    assert asked.answer == "a big frog left, a small bell top right, a small pig bottom right, on blue"
+    assert (
+        asked.answer == "a big frog left, a small bell top right, a small pig bottom right, on blue"
+    )
 
 
 def test_region_caption_describes_the_drawing_in_the_box() -> None:
@@ -61,18 +63,26 @@ def test_relation_has_exactly_one_answer(seed: int) -> None:
     asked = tasks.relation(scene, Random(seed))
     sides = "left of|right of|above|below"
     found = re.fullmatch(
-        rf"What is (?:(?P<side>{sides}) )?the (?P<anchor>\w+)(?: (?P<from>{sides}))?\?", asked.question
+        rf"What is (?:(?P<side>{sides}) )?the (?P<anchor>\w+)(?: (?P<from>{sides}))?\?",
+        asked.question,
     )
     assert found is not None
     assert (found["side"] is None) != (found["from"] is None)
-    told = [placed for placed in scene.objects if found["anchor"] in (placed.name, KIND_OF[placed.name])]
+    told = [
+        placed for placed in scene.objects if found["anchor"] in (placed.name, KIND_OF[placed.name])
+    ]
     assert len(told) == 1, "a kind names the drawing only where no other drawing is of it"
     anchor = told[0]
     kinds = [KIND_OF[placed.name] for placed in scene.objects]
     assert (found["anchor"] in DRAWINGS) == (kinds.count(KIND_OF[anchor.name]) == 1)
     others = [other for other in scene.objects if other is not anchor]
-    seen = {other.name: direction(*((other, anchor) if found["side"] else (anchor, other))) for other in others}
-    assert [name for name, side in seen.items() if side == (found["side"] or found["from"])] == [asked.answer]
+    seen = {
+        other.name: direction(*((other, anchor) if found["side"] else (anchor, other)))
+        for other in others
+    }
+    assert [name for name, side in seen.items() if side == (found["side"] or found["from"])] == [
+        asked.answer
+    ]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -84,9 +94,17 @@ def test_grounding_gives_the_box_of_the_named_drawing(seed: int) -> None:
 
 
 def test_chart_answers_are_a_colour_or_a_value_to_the_nearest_ten() -> None:
-    bars = (Bar("red", "A", 41.2), Bar("blue", "B", 78.0), Bar("green", "C", 12.9), Bar("black", "D", 60.0))
+    bars = (
+        Bar("red", "A", 41.2),
+        Bar("blue", "B", 78.0),
+        Bar("green", "C", 12.9),
+        Bar("black", "D", 60.0),
+    )
     chart = Chart("income", 1952, bars, 250, 4)
-    answers = {asked.question: asked.answer for asked in (tasks.chart_qa(chart, Random(seed)) for seed in range(60))}
+    answers = {
+        asked.question: asked.answer
+        for asked in (tasks.chart_qa(chart, Random(seed)) for seed in range(60))
+    }
     assert answers == {
         "Which bar has the highest income?": "blue",
         "Which bar has the lowest income?": "green",
@@ -110,7 +128,10 @@ def test_chat_tells_facts(seed: int) -> None:
     asked = chat(Random(seed))
     words = re.findall(r"\w+", asked.question)
     if words[0] == "On":
-        assert continents()[asked.question.removeprefix("On which continent is ").removesuffix("?")] == asked.answer
+        assert (
+            continents()[asked.question.removeprefix("On which continent is ").removesuffix("?")]
+            == asked.answer
+        )
     elif words[0] == "Write":
         assert asked.answer == words[3].upper()
     elif words[1] == "kind":

@@ -41,10 +41,15 @@ def test_the_first_form_that_is_whole_is_chosen_unless_another_is_preferred(tmp_
 
 def test_what_is_absent_is_named_with_what_is_needed_it(tmp_path: Path) -> None:
     touch(tmp_path, "a/q.json")
-    told = what_is_needed([source("original", q="a/q.json", a="a/a.json"), source("hub", r="b/*")], tmp_path)
+    told = what_is_needed(
+        [source("original", q="a/q.json", a="a/a.json"), source("hub", r="b/*")], tmp_path
+    )
     assert told.splitlines() == [
-        "  original: needs a/a.json", "    get original there", "  hub: needs b/*", "    get hub there",
-    ]  # fmt: skip
+        "  original: needs a/a.json",
+        "    get original there",
+        "  hub: needs b/*",
+        "    get hub there",
+    ]
 
 
 def test_an_optional_file_may_be_missing(tmp_path: Path) -> None:
@@ -59,7 +64,12 @@ SHARDS = [f"d/train-0000{k}-of-00003-abc.parquet" for k in range(3)]
 
 @pytest.mark.parametrize(
     "names",
-    [SHARDS[:2], SHARDS[1:], [*SHARDS, "d/train-00000-of-00001-old.parquet"], [*SHARDS, "d/train-x.parquet"]],
+    [
+        SHARDS[:2],
+        SHARDS[1:],
+        [*SHARDS, "d/train-00000-of-00001-old.parquet"],
+        [*SHARDS, "d/train-x.parquet"],
+    ],
 )
 def test_missing_shards_and_second_copies_are_refused(tmp_path: Path, names: list[str]) -> None:
     touch(tmp_path, *names)
@@ -69,7 +79,9 @@ def test_missing_shards_and_second_copies_are_refused(tmp_path: Path, names: lis
 
 def test_all_shards_are_found_in_order(tmp_path: Path) -> None:
     touch(tmp_path, *reversed(SHARDS))
-    assert source("hub", r="d/train-*.parquet").find(tmp_path)["r"] == [tmp_path / name for name in SHARDS]
+    assert source("hub", r="d/train-*.parquet").find(tmp_path)["r"] == [
+        tmp_path / name for name in SHARDS
+    ]
 
 
 def test_pictures_of_the_user_are_linked_and_nothing_is_written_among_them(tmp_path: Path) -> None:
@@ -140,7 +152,17 @@ def test_a_coco_picture_is_found_in_whichever_release_is_there(
     assert coco_2014(Gallery(tmp_path, None), 42, split) == (name or there[0])
 
 
-NO_NAMES = ["", "/etc/passwd", "../a.jpg", "a/../../b.jpg", "a//b.jpg", "C:/a.jpg", "..\\a.jpg", "a\0.jpg", "ä" * 130]
+NO_NAMES = [
+    "",
+    "/etc/passwd",
+    "../a.jpg",
+    "a/../../b.jpg",
+    "a//b.jpg",
+    "C:/a.jpg",
+    "..\\a.jpg",
+    "a\0.jpg",
+    "ä" * 130,
+]
 
 
 @pytest.mark.parametrize("name", NO_NAMES)

@@ -21,7 +21,9 @@ def silent(what: str, done: int, total: int) -> None:
 
 
 def test_a_list_inside_a_mapping_is_read_in_order_with_its_place(tmp_path: Path) -> None:
-    path = as_json(tmp_path / "a.json", {"info": {"year": 2017}, "questions": [{"a": 1}, {"a": 2.5}]})
+    path = as_json(
+        tmp_path / "a.json", {"info": {"year": 2017}, "questions": [{"a": 1}, {"a": 2.5}]}
+    )
     rows = list(json_list(path, "questions.item", silent))
     assert rows == [(f"{path}, record 1", {"a": 1}), (f"{path}, record 2", {"a": 2.5})]
 
@@ -95,8 +97,12 @@ def test_nested_rows_know_their_place() -> None:
         row.rows("turns", ("from",))
 
 
-def test_a_parquet_file_is_checked_by_its_columns_and_only_the_required_are_read(tmp_path: Path) -> None:
-    path = as_parquet(tmp_path / "a.parquet", [{"id": k, "image": {"bytes": b"x"}} for k in range(200)])
+def test_a_parquet_file_is_checked_by_its_columns_and_only_the_required_are_read(
+    tmp_path: Path,
+) -> None:
+    path = as_parquet(
+        tmp_path / "a.parquet", [{"id": k, "image": {"bytes": b"x"}} for k in range(200)]
+    )
     rows = list(parquet_rows([path, path], ["id"], ["image"], silent))
     assert [row.number("id") for row in rows] == [*range(200), *range(200)]
     assert rows[0].fields == {"id": 0}

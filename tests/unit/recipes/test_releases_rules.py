@@ -27,10 +27,15 @@ def turns(count: int) -> tuple[Asked, ...]:
 
 def test_questions_about_one_picture_come_together_in_the_order_of_the_file() -> None:
     items = [("b", Asked("1", "x")), ("a", Asked("2", "y")), ("b", Asked("3", "z"))]
-    assert list(merge_by_image(items)) == [("b", (Asked("1", "x"), Asked("3", "z"))), ("a", (Asked("2", "y"),))]
+    assert list(merge_by_image(items)) == [
+        ("b", (Asked("1", "x"), Asked("3", "z"))),
+        ("a", (Asked("2", "y"),)),
+    ]
 
 
-@pytest.mark.parametrize(("count", "lengths"), [(1, [1]), (9, [9]), (10, [9, 1]), (11, [9, 2]), (27, [9, 9, 9])])
+@pytest.mark.parametrize(
+    ("count", "lengths"), [(1, [1]), (9, [9]), (10, [9, 1]), (11, [9, 2]), (27, [9, 9, 9])]
+)
 def test_segments_have_fewer_than_ten_turns(count: int, lengths: list[int]) -> None:
     pieces = list(segment(turns(count)))
     assert [len(piece) for piece in pieces] == lengths
@@ -68,7 +73,10 @@ def test_the_marker_stands_once_at_the_head_of_a_record_with_a_picture() -> None
 def test_a_record_of_text_names_no_picture_and_several_answers_are_a_list() -> None:
     record = Conversation("7", None, (Asked("q", ("a", "b")),)).record("ShareGPT")
     assert "image" not in record
-    assert record["conversations"] == [{"from": "human", "value": "q"}, {"from": "gpt", "value": ["a", "b"]}]
+    assert record["conversations"] == [
+        {"from": "human", "value": "q"},
+        {"from": "gpt", "value": ["a", "b"]},
+    ]
 
 
 def test_a_capital_is_all_that_changes() -> None:
@@ -85,7 +93,9 @@ IDS = st.lists(st.text(max_size=6), unique=True, max_size=40)
 
 
 @given(IDS, st.integers(0, 50), st.integers(0, 3), st.randoms())
-def test_a_draw_depends_on_seed_and_ids_alone(ids: list[str], count: int, seed: int, random: object) -> None:
+def test_a_draw_depends_on_seed_and_ids_alone(
+    ids: list[str], count: int, seed: int, random: object
+) -> None:
     shuffled = list(ids)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     found = drawn(shuffled, count, seed)
@@ -95,7 +105,9 @@ def test_a_draw_depends_on_seed_and_ids_alone(ids: list[str], count: int, seed: 
 
 
 @given(IDS, st.integers(0, 20), st.integers(0, 20))
-def test_a_smaller_draw_is_the_beginning_of_a_larger_one(ids: list[str], small: int, more: int) -> None:
+def test_a_smaller_draw_is_the_beginning_of_a_larger_one(
+    ids: list[str], small: int, more: int
+) -> None:
     assert drawn(ids, small, 0) == drawn(ids, small + more, 0)[:small]
 
 
@@ -120,5 +132,7 @@ def length(asked: Asked) -> int:
 
 
 @pytest.mark.parametrize(("longest", "kept"), [(4, 2), (5, 2), (6, 3), (100, 4), (1, 1), (2, 1)])
-def test_turns_beyond_the_longest_are_dropped_whole_and_the_first_stays(longest: int, kept: int) -> None:
+def test_turns_beyond_the_longest_are_dropped_whole_and_the_first_stays(
+    longest: int, kept: int
+) -> None:
     assert len(truncated([Asked("q", "aa")] * 4, length, longest)) == kept

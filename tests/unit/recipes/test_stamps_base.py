@@ -47,13 +47,17 @@ WRITTEN = (
 
 
 def test_chat_template_marks_what_the_assistant_says() -> None:
-    texts, spans = render_jinja_template([CONVERSATION], chat_template=CHAT_TEMPLATE, return_assistant_tokens_mask=True)
+    texts, spans = render_jinja_template(
+        [CONVERSATION], chat_template=CHAT_TEMPLATE, return_assistant_tokens_mask=True
+    )
     assert texts == [WRITTEN]
     assert [WRITTEN[start:end] for start, end in spans[0]] == ["a crow<|im_end|>", "yes<|im_end|>"]
 
 
 def test_chat_template_opens_the_answer() -> None:
-    texts, _ = render_jinja_template([CONVERSATION[:1]], chat_template=CHAT_TEMPLATE, add_generation_prompt=True)
+    texts, _ = render_jinja_template(
+        [CONVERSATION[:1]], chat_template=CHAT_TEMPLATE, add_generation_prompt=True
+    )
     assert texts == ["<|im_start|>user\n<image>\nWhat is it?<|im_end|>\n<|im_start|>assistant\n"]
 
 

@@ -1,4 +1,6 @@
-"""Scenes, charts and splits of the benchmark `stamps`: what is written in a record is what the picture shows."""
+"""Scenes, charts and splits of the benchmark `stamps`: what is written in a record is what the
+picture shows.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from cotbal.recipes.stamps.scenes import SIDE, Placed, box_text, fitted, hundred
 from cotbal.recipes.stamps.things import SPLITS, Thing, split_by_name
 
 
-def thing_on_disk(directory: Path, name: str, category: str, size: tuple[int, int] = (60, 40)) -> Thing:
+def thing_on_disk(
+    directory: Path, name: str, category: str, size: tuple[int, int] = (60, 40)
+) -> Thing:
     """A black rectangle in the middle of a transparent picture."""
     picture = Image.new("RGBA", (size[0] + 50, size[1] + 30), (0, 0, 0, 0))
     picture.paste(Image.new("RGBA", size, (0, 0, 0, 255)), (20, 10))
@@ -49,7 +53,11 @@ def test_fitting_keeps_the_shape() -> None:
 
 
 def test_splits_share_no_name() -> None:
-    things = [Thing(f"{c}{i % 20}", c, "", c, Path(f"{c}{i}"), True) for c in ("bird", "fish") for i in range(40)]
+    things = [
+        Thing(f"{c}{i % 20}", c, "", c, Path(f"{c}{i}"), True)
+        for c in ("bird", "fish")
+        for i in range(40)
+    ]
     by_split = split_by_name(things, seed=3)
     names = [{thing.name for thing in by_split[split]} for split in SPLITS]
     assert sum(len(part) for part in names) == len(set.union(*names)) == 40
@@ -60,7 +68,11 @@ def test_splits_share_no_name() -> None:
 
 
 def test_a_name_of_two_categories_has_one_home() -> None:
-    things = [Thing(f"n{i}", category, "", "", Path("x"), True) for i in range(30) for category in ("bird", "mammal")]
+    things = [
+        Thing(f"n{i}", category, "", "", Path("x"), True)
+        for i in range(30)
+        for category in ("bird", "mammal")
+    ]
     by_split = split_by_name(things, seed=0)
     homes = [{thing.name for thing in by_split[split]} for split in SPLITS]
     assert not homes[0] & homes[1]
@@ -68,7 +80,9 @@ def test_a_name_of_two_categories_has_one_home() -> None:
     assert not homes[1] & homes[2]
 
 
-CHART = charts.Chart("life expectancy", ("A", "B", "C"), (44.9, 71.0, 55.0), ("red", "blue", "green"), 100.0)
+CHART = charts.Chart(
+    "life expectancy", ("A", "B", "C"), (44.9, 71.0, 55.0), ("red", "blue", "green"), 100.0
+)
 
 
 def test_chart_answers_follow_from_the_numbers() -> None:
@@ -99,21 +113,32 @@ def test_drawn_numbers_can_be_told_apart() -> None:
 def test_no_table_is_in_two_splits() -> None:
     tables: list[charts.Table] = [(f"m{n}", {}) for n in range(12)]
     by_split = charts.split_tables(tables)
-    assert sorted(name for part in by_split.values() for name, _ in part) == sorted(name for name, _ in tables)
+    assert sorted(name for part in by_split.values() for name, _ in part) == sorted(
+        name for name, _ in tables
+    )
 
 
 @pytest.mark.parametrize(
     ("cells", "first"), [(("top left", "top right"), "bird"), (("bottom left", "top left"), "fish")]
 )
-def test_relation_answers(monkeypatch: pytest.MonkeyPatch, cells: tuple[str, str], first: str) -> None:
+def test_relation_answers(
+    monkeypatch: pytest.MonkeyPatch, cells: tuple[str, str], first: str
+) -> None:
     """`first` is the category that is left or above."""
     one, other = (Thing(c, c, "", c, Path(c), True) for c in ("bird", "fish"))
     placed = [Placed(one, (0, 0, 1, 1), cells[0]), Placed(other, (0, 0, 1, 1), cells[1])]
     monkeypatch.setattr(tasks, "two_things", lambda *_: (None, placed))
     world = tasks.World({"test": []}, [], {"test": []}, {}, [], [])
-    said = {e.question: e.answer for e in (tasks.relation_vqa(world, "test", random.Random(n)) for n in range(80))}
+    said = {
+        e.question: e.answer
+        for e in (tasks.relation_vqa(world, "test", random.Random(n)) for n in range(80))
+    }
     last = {"bird": "fish", "fish": "bird"}[first]
     for question, answer in said.items():
-        near = "right of" in question or "below" in question or question.endswith(("on the right?", "at the bottom?"))
+        near = (
+            "right of" in question
+            or "below" in question
+            or question.endswith(("on the right?", "at the bottom?"))
+        )
         assert answer == (last if near else first)
     assert len(said) == 4

@@ -20,7 +20,9 @@ SIZES = {"train": 3, "validation": 2, "test": 1}
 
 def test_records_are_conversations_with_their_picture(tmp_path: Path) -> None:
     picture = Image.new("RGB", (8, 8), "red")
-    stamps.write_task(tmp_path, "vqa", SIZES, lambda split, at: tasks.Example(f"What {at}?", split, picture))
+    stamps.write_task(
+        tmp_path, "vqa", SIZES, lambda split, at: tasks.Example(f"What {at}?", split, picture)
+    )
     lines = (tmp_path / "data/vqa_train.jsonl").read_text().splitlines()
     assert len(lines) == 3
     record = json.loads(lines[2])
@@ -36,8 +38,12 @@ def test_records_are_conversations_with_their_picture(tmp_path: Path) -> None:
 
 
 def test_records_without_picture_end_where_the_source_ends(tmp_path: Path) -> None:
-    stamps.write_task(tmp_path, "text", SIZES, lambda _, at: tasks.Example("Why?", "so", None) if at < 2 else None)
-    records = [json.loads(line) for line in (tmp_path / "data/text_train.jsonl").read_text().splitlines()]
+    stamps.write_task(
+        tmp_path, "text", SIZES, lambda _, at: tasks.Example("Why?", "so", None) if at < 2 else None
+    )
+    records = [
+        json.loads(line) for line in (tmp_path / "data/text_train.jsonl").read_text().splitlines()
+    ]
     assert len(records) == 2
     assert all("image" not in record for record in records)
     assert records[0]["conversations"][0]["value"] == "Why?"
@@ -73,7 +79,11 @@ def test_everything_is_kept_when_it_exists(tmp_path: Path, monkeypatch: pytest.M
 def test_chat_is_split_without_overlap() -> None:
     pairs = [(f"q{n}", f"a{n}") for n in range(50)]
     shares = chat.split_chat(pairs, {"train": 60, "validation": 20, "test": 20}, seed=1)
-    assert {split: len(part) for split, part in shares.items()} == {"train": 30, "validation": 10, "test": 10}
+    assert {split: len(part) for split, part in shares.items()} == {
+        "train": 30,
+        "validation": 10,
+        "test": 10,
+    }
     assert len({pair for part in shares.values() for pair in part}) == 50
 
 
@@ -81,7 +91,10 @@ def test_signs_show_single_words() -> None:
     from cotbal.recipes.stamps.signs import lexicon
 
     names = ["cow", "red panda", "ox", "hippopotamus", "tiger"]
-    assert lexicon([Thing(n, "x", "", "x", Path("x"), True) for n in names], seed=0) == ["cow", "tiger"]
+    assert lexicon([Thing(n, "x", "", "x", Path("x"), True) for n in names], seed=0) == [
+        "cow",
+        "tiger",
+    ]
 
 
 def test_an_unknown_size_is_refused(tmp_path: Path) -> None:

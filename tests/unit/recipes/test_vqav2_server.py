@@ -24,7 +24,10 @@ def test_the_questions_are_those_of_test_dev_as_in_training(tmp_path: Path) -> N
     assert found.asked[0].image == "coco/test2015/COCO_test2015_000000000009.jpg"
     assert found.asked[0].text == "Is it 1?\nAnswer the question using a single word or phrase."
     assert found.ids == (9000, 12000, 9001)
-    assert found.remarks == ("test-dev: 2 questions, 107,394 expected", "test2015: 3 questions, 447,793 expected")
+    assert found.remarks == (
+        "test-dev: 2 questions, 107,394 expected",
+        "test2015: 3 questions, 447,793 expected",
+    )
 
 
 def test_the_file_has_an_answer_to_everything_that_is_asked_of_test2015(tmp_path: Path) -> None:
@@ -43,8 +46,16 @@ def test_the_file_has_an_answer_to_everything_that_is_asked_of_test2015(tmp_path
 @pytest.mark.parametrize(
     ("dev", "whole", "message"),
     [
-        ([9000, 9000], [9000], r"test-dev2015_questions.json: expected every question_id once; found 1 again"),
-        ([9000], [12000], "test2015_questions.json: expected question 9000 of test-dev; found it not"),
+        (
+            [9000, 9000],
+            [9000],
+            r"test-dev2015_questions.json: expected every question_id once; found 1 again",
+        ),
+        (
+            [9000],
+            [12000],
+            "test2015_questions.json: expected question 9000 of test-dev; found it not",
+        ),
     ],
 )
 def test_files_that_do_not_belong_together_are_refused(
@@ -56,7 +67,10 @@ def test_files_that_do_not_belong_together_are_refused(
 
 
 def test_an_unknown_key_is_refused_and_what_is_absent_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"needs vqav2/.*test-dev2015_questions.json, vqav2/.*test2015_questions.json"):
+    with pytest.raises(
+        DataError,
+        match=r"needs vqav2/.*test-dev2015_questions.json, vqav2/.*test2015_questions.json",
+    ):
         read_questions(tmp_path, silent)
     vqav2_server(tmp_path)
     path = tmp_path / "vqav2/v2_OpenEnded_mscoco_test2015_questions.json"

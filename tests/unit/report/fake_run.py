@@ -1,4 +1,6 @@
-"""A run directory as a real job leaves it, made of random numbers: seven balanced tasks and one that is not."""
+"""A run directory as a real job leaves it, made of random numbers: seven balanced tasks and one
+that is not.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,10 @@ def fake_run(directory: Path, tasks: Sequence[str] = TASKS, seed: int = 0) -> Ru
     for run, seen in _amounts(tasks).items():
         _write_amount(files.curve(run), run, float(Fraction(run.rpartition(":")[2])), seen, tasks)
     matrix = ScoreMatrix(
-        tuple(probes), tuple(tasks), np.stack([s.values.mean(axis=1) for s in samples.values()], axis=1), samples
+        tuple(probes),
+        tuple(tasks),
+        np.stack([s.values.mean(axis=1) for s in samples.values()], axis=1),
+        samples,
     )
     write_text(files.score_table, matrix.to_csv())
     result = balance(matrix, settings=Settings(resamples=300))
@@ -52,7 +57,9 @@ def fake_run(directory: Path, tasks: Sequence[str] = TASKS, seed: int = 0) -> Ru
 
 def _recipe(data: Path, tasks: Sequence[str]) -> dict[str, Any]:
     def entry(task: str) -> dict[str, Any]:
-        paths = {split: str(data / f"{task}_{split}.jsonl") for split in ("train", "validation", "test")}
+        paths = {
+            split: str(data / f"{task}_{split}.jsonl") for split in ("train", "validation", "test")
+        }
         return {**paths, "metric": METRICS.get(task, "exact_match"), "balanced": task != "chat"}
 
     return {
@@ -65,28 +72,47 @@ def _recipe(data: Path, tasks: Sequence[str]) -> dict[str, Any]:
 
 def _plan(probes: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
     names = [(run, "probe", "probes/" + run.replace(":", "-"), "equal") for run in probes]
-    names += [(weighting, "final", f"final/{weighting}", weighting) for weighting in ("equal", "fixed")]
-    names += [(run, "curve", f"curve/{run.replace(':', '-').replace('/', '_')}", "equal") for run in _amounts(tasks)]
+    names += [
+        (weighting, "final", f"final/{weighting}", weighting) for weighting in ("equal", "fixed")
+    ]
+    names += [
+        (run, "curve", f"curve/{run.replace(':', '-').replace('/', '_')}", "equal")
+        for run in _amounts(tasks)
+    ]
     runs = [
         {
-            "name": name, "directory": folder, "kind": kind, "weighting": weighting, "seed": 0, "portions": {},
-            "records": 1937, "tokens": 40210, "share": 1.0 if kind == "final" else 0.15,
+            "name": name,
+            "directory": folder,
+            "kind": kind,
+            "weighting": weighting,
+            "seed": 0,
+            "portions": {},
+            "records": 1937,
+            "tokens": 40210,
+            "share": 1.0 if kind == "final" else 0.15,
         }
         for name, kind, folder, weighting in names
-    ]  # fmt: skip
+    ]
     return {
-        "form": "standard", "fingerprint": "abc", "versions": {"cotbal": "0.1.0"}, "runs": runs,
+        "form": "standard",
+        "fingerprint": "abc",
+        "versions": {"cotbal": "0.1.0"},
+        "runs": runs,
         "probe_share": 0.15 * len(probes),
         "sizes": {task: {"full": RECORDS - 1000 * place} for place, task in enumerate(tasks)},
-        "warnings": [f"{tasks[0]}: its mini portion holds 600 records; the paper advises 1,000 or more"],
-    }  # fmt: skip
+        "warnings": [
+            f"{tasks[0]}: its mini portion holds 600 records; the paper advises 1,000 or more"
+        ],
+    }
 
 
 def _pictures(folder: Path, random: np.random.Generator) -> None:
     """Eight small pictures; the records also name two that are missing or broken."""
     folder.mkdir(parents=True)
     for number in range(8):
-        picture = Image.new("RGB", (96, 72 if number % 2 else 96), tuple(random.integers(150, 255, 3).tolist()))
+        picture = Image.new(
+            "RGB", (96, 72 if number % 2 else 96), tuple(random.integers(150, 255, 3).tolist())
+        )
         draw = ImageDraw.Draw(picture)
         for _ in range(4):
             x, y = random.integers(0, 70, 2).tolist()
@@ -96,13 +122,16 @@ def _pictures(folder: Path, random: np.random.Generator) -> None:
 
 
 def _samples(task: str, tasks: Sequence[str], random: np.random.Generator) -> Samples:
-    """A task of which the mini probe knows some, its own probe much, and others a little more than mini."""
+    """A task of which the mini probe knows some, its own probe much, and others a little more than
+    mini.
+    """
     place = tasks.index(task)
     mini, own = 0.15 + 0.05 * (place % 4), 0.55 + 0.06 * (place % 6)
     if task == "relation_vqa":
         own = mini + 0.005  # its own data teach it nothing: it will be flagged
     levels = [mini] + [
-        own if i == place else mini + random.uniform(-0.1, 0.45) * (own - mini) for i in range(len(tasks))
+        own if i == place else mini + random.uniform(-0.1, 0.45) * (own - mini)
+        for i in range(len(tasks))
     ]
     luck = random.uniform(size=SAMPLES)
     values = np.stack([(luck < level).astype(float) for level in levels])
@@ -113,7 +142,9 @@ def _samples(task: str, tasks: Sequence[str], random: np.random.Generator) -> Sa
     return Samples(values, clusters, 10.0 if METRICS.get(task) == "cider" else 1.0, constant, "two")
 
 
-def _write_probe(paths: RunPaths, run: str, row: int, samples: dict[str, Samples], random: np.random.Generator) -> None:
+def _write_probe(
+    paths: RunPaths, run: str, row: int, samples: dict[str, Samples], random: np.random.Generator
+) -> None:
     write_json(paths.job, {"run": run})
     _write_training(paths, list(samples), run.removeprefix("full:"), random)
     for task, column in samples.items():
@@ -131,7 +162,11 @@ def _write_final(paths: RunPaths, weighting: str, tasks: Sequence[str], seed: in
         luck = np.random.default_rng([seed, place]).uniform(size=TEST_SAMPLES)
         level = 0.6 + (0.03 * (place - 2) if weighting == "fixed" else 0.0)
         scores = (luck < level).astype(float) * (4.0 if METRICS.get(task) == "cider" else 1.0)
-        column = Samples(scores[None], np.arange(TEST_SAMPLES) // 2, 10.0 if METRICS.get(task) == "cider" else 1.0)
+        column = Samples(
+            scores[None],
+            np.arange(TEST_SAMPLES) // 2,
+            10.0 if METRICS.get(task) == "cider" else 1.0,
+        )
         write_json(paths.scores(task, "test"), _scores(task, "test", scores, column))
     _write_outcome(paths, weighting)
 
@@ -139,47 +174,72 @@ def _write_final(paths: RunPaths, weighting: str, tasks: Sequence[str], seed: in
 def _amounts(tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Every run of the curve, and the tasks that it was trained on."""
     mixture = {f"amount:{amount}": tuple(tasks) for amount in AMOUNTS}
-    return mixture | {f"alone:{task}:{amount}": (task,) for task in tasks for amount in AMOUNTS_ALONE}
+    return mixture | {
+        f"alone:{task}:{amount}": (task,) for task in tasks for amount in AMOUNTS_ALONE
+    }
 
 
-def _write_amount(paths: RunPaths, run: str, amount: float, seen: Sequence[str], tasks: Sequence[str]) -> None:
-    """A score that grows with the logarithm of the amount; other tasks help a little, most where there is little."""
+def _write_amount(
+    paths: RunPaths, run: str, amount: float, seen: Sequence[str], tasks: Sequence[str]
+) -> None:
+    """A score that grows with the logarithm of the amount; other tasks help a little, most where
+    there is little.
+    """
     write_json(paths.job, {"run": run})
     for task in seen:
         place = tasks.index(task)
-        luck = np.random.default_rng([7, place]).uniform(size=SAMPLES)  # the same samples are easy in every run
+        luck = np.random.default_rng([7, place]).uniform(
+            size=SAMPLES
+        )  # the same samples are easy in every run
         level = 0.75 - 0.02 * place + (0.03 + 0.02 * (place % 3)) * np.log2(amount)
         level += 0.0 if len(seen) == 1 else 0.04 - 0.02 * amount
         scores = (luck < level).astype(float) * (4.0 if METRICS.get(task) == "cider" else 1.0)
-        column = Samples(scores[None], np.arange(SAMPLES) // 2, 10.0 if METRICS.get(task) == "cider" else 1.0)
+        column = Samples(
+            scores[None], np.arange(SAMPLES) // 2, 10.0 if METRICS.get(task) == "cider" else 1.0
+        )
         write_json(paths.scores(task, "validation"), _scores(task, "validation", scores, column))
     _write_outcome(paths, run)
 
 
-def _write_training(paths: RunPaths, tasks: list[str], unit: str, random: np.random.Generator) -> None:
+def _write_training(
+    paths: RunPaths, tasks: list[str], unit: str, random: np.random.Generator
+) -> None:
     for step in range(1, STEPS + 1):
         depth = {task: 1.6 if unit in (task, "") else 0.9 for task in tasks}
-        losses = {t: 2.6 - depth[t] * (1 - np.exp(-step / 12)) + 0.05 * random.normal() for t in tasks}
+        losses = {
+            t: 2.6 - depth[t] * (1 - np.exp(-step / 12)) + 0.05 * random.normal() for t in tasks
+        }
         append_jsonl(
             paths.training,
             {
-                "step": 5 * step, "epoch": step / STEPS, "learning_rate": 1e-3, "loss": losses[tasks[0]],
-                "task_losses": losses, "task_tokens": dict.fromkeys(tasks, 480), "weights": dict.fromkeys(tasks, 1.0),
+                "step": 5 * step,
+                "epoch": step / STEPS,
+                "learning_rate": 1e-3,
+                "loss": losses[tasks[0]],
+                "task_losses": losses,
+                "task_tokens": dict.fromkeys(tasks, 480),
+                "weights": dict.fromkeys(tasks, 1.0),
             },
-        )  # fmt: skip
+        )
 
 
 def _scores(task: str, split: str, scores: np.ndarray, samples: Samples) -> dict[str, Any]:
     constant = samples.constant if samples.constant is not None else np.zeros_like(scores)
     entry = {
-        "score": float(scores.mean()), "maximum": samples.maximum, "samples": scores.tolist(),
-        "constant_answer": samples.constant_answer, "constant_samples": constant.tolist(),
-    }  # fmt: skip
+        "score": float(scores.mean()),
+        "maximum": samples.maximum,
+        "samples": scores.tolist(),
+        "constant_answer": samples.constant_answer,
+        "constant_samples": constant.tolist(),
+    }
     metric = METRICS.get(task, "exact_match")
     return {
-        "task": task, "split": split, "n": len(scores), "clusters": samples.clusters.tolist(),
+        "task": task,
+        "split": split,
+        "n": len(scores),
+        "clusters": samples.clusters.tolist(),
         "metrics": {metric: entry},
-    }  # fmt: skip
+    }
 
 
 def _answers(task: str, run: str, scores: np.ndarray) -> list[dict[str, Any]]:
@@ -200,8 +260,14 @@ def _write_outcome(paths: RunPaths, run: str) -> None:
     write_json(
         paths.outcome,
         {
-            "run": run, "seconds": {"loading": 3.1, "training": 21.0, "generating": 9.2, "total": 33.9}, "steps": 200,
-            "records": 3012, "tokens": 40210, "peak_memory_mib": 812, "threads": 1, "versions": {"torch": "2.13.0"},
+            "run": run,
+            "seconds": {"loading": 3.1, "training": 21.0, "generating": 9.2, "total": 33.9},
+            "steps": 200,
+            "records": 3012,
+            "tokens": 40210,
+            "peak_memory_mib": 812,
+            "threads": 1,
+            "versions": {"torch": "2.13.0"},
             "self_check": {"unit": "ocr", "predicted": 0.12, "observed": 0.12},
         },
-    )  # fmt: skip
+    )

@@ -29,13 +29,18 @@ def of(files: RunDir) -> AmountCurves:
     return found
 
 
-def rescore(files: RunDir, run: str, task: str, samples: np.ndarray, clusters: np.ndarray | None = None) -> None:
+def rescore(
+    files: RunDir, run: str, task: str, samples: np.ndarray, clusters: np.ndarray | None = None
+) -> None:
     """Give the answers of one run to one task other scores."""
     path = files.curve(run).scores(task, "validation")
     content = read_json(path)
     (metric,) = content["metrics"].values()
     metric |= {"samples": samples.tolist(), "score": float(samples.mean())}
-    content |= {"n": len(samples), "clusters": content["clusters"] if clusters is None else clusters.tolist()}
+    content |= {
+        "n": len(samples),
+        "clusters": content["clusters"] if clusters is None else clusters.tolist(),
+    }
     write_json(path, content)
 
 
@@ -60,7 +65,9 @@ def test_every_number_is_the_mean_of_its_samples(finished: RunDir) -> None:
     for each in found.tasks:
         for amount, measured in each.mixture.items():
             content = read_json(finished.curve(f"amount:{amount}").scores(each.task, "validation"))
-            assert measured.value == pytest.approx(np.mean(content["metrics"][each.metric]["samples"]))
+            assert measured.value == pytest.approx(
+                np.mean(content["metrics"][each.metric]["samples"])
+            )
             assert measured.low < measured.value < measured.high
         assert tuple(each.alone) == (SMALL, Fraction(1, 4), WHOLE)
     assert found.tasks[1].records[Fraction(1, 8)] == 47_000 // 8
@@ -70,19 +77,30 @@ def test_the_share_is_paired(finished: RunDir) -> None:
     """All amounts answer the same samples, so what is common to them cancels in the share."""
     for each in of(finished).tasks:
         assert each.reached is not None
-        assert each.reached.value == pytest.approx(each.mixture[SMALL].value / each.mixture[WHOLE].value)
+        assert each.reached.value == pytest.approx(
+            each.mixture[SMALL].value / each.mixture[WHOLE].value
+        )
         assert each.reached.low < each.reached.value < each.reached.high < 1
-        apart = each.mixture[SMALL].high / each.mixture[WHOLE].low - each.mixture[SMALL].low / each.mixture[WHOLE].high
+        apart = (
+            each.mixture[SMALL].high / each.mixture[WHOLE].low
+            - each.mixture[SMALL].low / each.mixture[WHOLE].high
+        )
         assert np.ptp(each.reached.bounds) < 0.8 * apart
 
 
 def test_a_share_of_nothing_is_not_given(job: RunDir) -> None:
     rescore(job, "amount:1", "ocr", np.zeros(120))
-    rescore(job, "amount:1", "vqa", np.eye(120)[0])  # one right answer of 120: some draws hold it not at all
+    rescore(
+        job, "amount:1", "vqa", np.eye(120)[0]
+    )  # one right answer of 120: some draws hold it not at all
     found = of(job)
     assert {each.task for each in found.tasks if each.reached is None} == {"ocr", "vqa"}
     said = next(sentence for sentence in sentences(found) if sentence.startswith("ocr"))
-    assert said == "ocr: no share can be given, because its score with the largest amount cannot be told from 0."
+    assert (
+        said
+        == "ocr: no share can be given, because its score with the largest amount cannot be told"
+        " from 0."
+    )
 
 
 def test_seeds_are_averaged_and_their_noise_is_joined(job: RunDir) -> None:
@@ -96,7 +114,9 @@ def test_seeds_are_averaged_and_their_noise_is_joined(job: RunDir) -> None:
     for one, two in zip(before.tasks, found.tasks, strict=True):
         assert two.mixture[SMALL].value == pytest.approx(one.mixture[SMALL].value - 0.05)
         assert np.ptp(two.mixture[SMALL].bounds) > np.ptp(one.mixture[SMALL].bounds)
-        assert two.reached is not None, "two seeds give wide intervals, and the share has one nevertheless"
+        assert two.reached is not None, (
+            "two seeds give wide intervals, and the share has one nevertheless"
+        )
         assert np.ptp(two.reached.bounds) > np.ptp(one.reached.bounds if one.reached else (0, 0))
     write_curve(job.root)
     each = [read_scores(job.seeded(seed).curve_table).values for seed in (0, 1)]
@@ -108,7 +128,10 @@ def test_what_not_every_seed_has_is_named(job: RunDir) -> None:
     found = of(job)
     assert tuple(found.matrices) == (0,), "six amounts of one seed say more than two of two seeds"
     assert set(found.left_out) == {"amount:1, seed 1", "amount:1/2, seed 1"}
-    assert "Not shown, because not every seed has them: amount:1, seed 1" in write_report(job.root).read_text()
+    assert (
+        "Not shown, because not every seed has them: amount:1, seed 1"
+        in write_report(job.root).read_text()
+    )
     for run in found.mean.runs:
         if run not in ("amount:1", "amount:1/2", "amount:1/4"):
             shutil.rmtree(job.curve(run).root)
@@ -188,7 +211,9 @@ def test_what_is_written_for_scripts(job: RunDir) -> None:
     np.testing.assert_array_equal(read_scores(job.curve_table).values, found.mean.values)
 
 
-@pytest.mark.parametrize(("amount", "text"), [("1", "1"), ("0.125", "1/8"), ("3/7", "3/7"), ("0.3333333333", "0.333")])
+@pytest.mark.parametrize(
+    ("amount", "text"), [("1", "1"), ("0.125", "1/8"), ("3/7", "3/7"), ("0.3333333333", "0.333")]
+)
 def test_amounts_are_written_as_people_write_them(amount: str, text: str) -> None:
     assert amount_text(Fraction(amount)) == text
 

@@ -14,13 +14,18 @@ from cotbal.scores import Measured
 
 
 def model(picture: int = 1, **tasks: dict[str, list[float]]) -> Scores:
-    """What a model scored: a task to its metrics, a metric to its samples, `picture` of them on one picture."""
+    """What a model scored: a task to its metrics, a metric to its samples, `picture` of them on one
+    picture.
+    """
     return {
         (task, "test"): TaskScores(
             task,
             "test",
             np.arange(len(next(iter(metrics.values())))) // picture,
-            {m: MetricScores(float(np.mean(v)), 1.0, Measured(np.array(v)), None, "") for m, v in metrics.items()},
+            {
+                m: MetricScores(float(np.mean(v)), 1.0, Measured(np.array(v)), None, "")
+                for m, v in metrics.items()
+            },
         )
         for task, metrics in tasks.items()
     }
@@ -56,7 +61,11 @@ def test_pairing_narrows_the_interval() -> None:
     baseline, ours = (luck < 0.5).astype(float), (luck < 0.56).astype(float)
     paired = paired_difference(baseline, ours, np.arange(400))
     shuffled = paired_difference(baseline, random.permutation(ours), np.arange(400))
-    assert paired.value == pytest.approx(shuffled.value) == pytest.approx(np.mean(ours) - np.mean(baseline))
+    assert (
+        paired.value
+        == pytest.approx(shuffled.value)
+        == pytest.approx(np.mean(ours) - np.mean(baseline))
+    )
     assert paired.clear
     assert shuffled.high - shuffled.low > 2 * (paired.high - paired.low)
 
@@ -82,7 +91,8 @@ def test_relative_change_is_the_mean_over_metrics_then_tasks() -> None:
 
 def test_zero_baseline_is_left_out_and_named() -> None:
     found = pair(
-        model(ocr={"em": [0.0] * 9}, vqa={"em": [0.5] * 9}), model(ocr={"em": [1.0] * 9}, vqa={"em": [0.6] * 9})
+        model(ocr={"em": [0.0] * 9}, vqa={"em": [0.5] * 9}),
+        model(ocr={"em": [1.0] * 9}, vqa={"em": [0.6] * 9}),
     )
     assert found.left_out == ("ocr",)
     assert change(found).value == pytest.approx(20.0)
@@ -90,7 +100,9 @@ def test_zero_baseline_is_left_out_and_named() -> None:
 
 
 def test_a_baseline_that_is_zero_in_a_resample_has_no_interval() -> None:
-    found = pair(model(ocr={"em": [1.0] + [0.0] * 8}), model(ocr={"em": [1.0] * 2 + [0.0] * 7}), "ocr")
+    found = pair(
+        model(ocr={"em": [1.0] + [0.0] * 8}), model(ocr={"em": [1.0] * 2 + [0.0] * 7}), "ocr"
+    )
     assert change(found, "ocr").value == pytest.approx(100.0)
     assert np.isnan(change(found, "ocr").low)
     assert not change(found, "ocr").clear
@@ -110,32 +122,47 @@ def test_intervals_of_a_comparison_are_by_picture() -> None:
     values = np.repeat(np.random.default_rng(1).integers(0, 2, 40), 10).astype(float).tolist()
     widths = {}
     for picture in (1, 10):
-        found = pair(model(picture, ocr={"em": [0.5] * 400}), model(picture, ocr={"em": values}), "ocr")
-        widths[picture] = [np.ptp(found.rows[0].differences["fixed"].bounds), np.ptp(change(found).bounds)]
+        found = pair(
+            model(picture, ocr={"em": [0.5] * 400}), model(picture, ocr={"em": values}), "ocr"
+        )
+        widths[picture] = [
+            np.ptp(found.rows[0].differences["fixed"].bounds),
+            np.ptp(change(found).bounds),
+        ]
     assert widths[10][0] > 2 * widths[1][0]
     assert widths[10][1] > 2 * widths[1][1]
 
 
 def test_a_task_that_is_not_balanced_is_shown_but_not_averaged() -> None:
-    equal, fixed = ({0: model(ocr={"em": [a] * 4}, chat={"em": [b] * 4})} for a, b in ((0.5, 0.5), (1.0, 0.0)))
+    equal, fixed = (
+        {0: model(ocr={"em": [a] * 4}, chat={"em": [b] * 4})} for a, b in ((0.5, 0.5), (1.0, 0.0))
+    )
     found = compare({"equal": equal, "fixed": fixed}, ["ocr", "chat"], ["ocr"])
     assert [row.task for row in found.rows] == ["ocr", "chat"]
     assert change(found).value == pytest.approx(100)
 
 
 def right(level: float, seed: int, samples: int = 300) -> list[float]:
-    """Answers that are right with a chance; the samples are equally easy for every model and seed."""
+    """Answers that are right with a chance; the samples are equally easy for every model and
+    seed."""
     easy = np.random.default_rng(7).uniform(size=samples)
     own = np.random.default_rng(seed).normal(scale=0.05, size=samples)
     return (easy + own < level).astype(float).tolist()
 
 
 def several(seeds: int, gap: float, wobble: float) -> Comparison:
-    """STL, EW and CoTBal over seeds; EW and CoTBal share the luck of a seed, `wobble` is the size of it."""
+    """STL, EW and CoTBal over seeds; EW and CoTBal share the luck of a seed, `wobble` is the size
+    of it.
+    """
     luck = wobble * np.random.default_rng(3).standard_normal(seeds)
-    levels = {"stl": lambda s: 0.5, "equal": lambda s: 0.55 + luck[s], "fixed": lambda s: 0.55 + gap + luck[s]}
+    levels = {
+        "stl": lambda s: 0.5,
+        "equal": lambda s: 0.55 + luck[s],
+        "fixed": lambda s: 0.55 + gap + luck[s],
+    }
     models = {
-        name: {s: model(ocr={"em": right(level(s), 10 * s)}) for s in range(seeds)} for name, level in levels.items()
+        name: {s: model(ocr={"em": right(level(s), 10 * s)}) for s in range(seeds)}
+        for name, level in levels.items()
     }
     return compare(models, ["ocr"], ["ocr"], reference="stl")
 
@@ -144,17 +171,28 @@ def test_pairing_by_seed_cancels_what_the_seeds_share() -> None:
     found = several(5, gap=0.04, wobble=0.05)
     assert found.reference == "stl"
     assert found.seeds == (0, 1, 2, 3, 4)
-    alone, pairs = np.ptp(found.against["fixed"].average.bounds), np.ptp(found.paired["fixed"].bounds)
+    alone, pairs = (
+        np.ptp(found.against["fixed"].average.bounds),
+        np.ptp(found.paired["fixed"].bounds),
+    )
     assert alone > 2 * pairs
     improvements = {name: each.average.value for name, each in found.against.items()}
-    assert found.paired["fixed"].value == pytest.approx(improvements["fixed"] - improvements["equal"])
+    assert found.paired["fixed"].value == pytest.approx(
+        improvements["fixed"] - improvements["equal"]
+    )
     assert found.paired["fixed"].clear
     assert set(found.paired) == {"fixed"}
 
 
 def test_improvement_in_every_seed() -> None:
-    levels = {"stl": [[0.5] * 4, [0.5] * 4], "equal": [[0.55] * 4, [0.45] * 4], "fixed": [[0.6] * 4, [0.6] * 4]}
-    models = {name: {s: model(ocr={"em": rows[s]}) for s in range(2)} for name, rows in levels.items()}
+    levels = {
+        "stl": [[0.5] * 4, [0.5] * 4],
+        "equal": [[0.55] * 4, [0.45] * 4],
+        "fixed": [[0.6] * 4, [0.6] * 4],
+    }
+    models = {
+        name: {s: model(ocr={"em": rows[s]}) for s in range(2)} for name, rows in levels.items()
+    }
     found = compare(models, ["ocr"], ["ocr"], "stl")
     assert found.by_seed["equal"] == pytest.approx((10, -10))
     assert found.by_seed["fixed"] == pytest.approx((20, 20))
@@ -164,7 +202,9 @@ def test_improvement_in_every_seed() -> None:
     assert table.rows[-1] == (f"CoTBal {MINUS} EW", "+10.00", "+30.00", "+20.00", "14.14")
     assert table.footer == 1
     assert seed_table(found) in model_tables(found)
-    assert all("every training seed" not in each.title for each in model_tables(several(1, 0.02, 0.0)))
+    assert all(
+        "every training seed" not in each.title for each in model_tables(several(1, 0.02, 0.0))
+    )
 
 
 def test_few_seeds_give_wide_intervals() -> None:
@@ -183,9 +223,15 @@ def test_a_method_with_fewer_seeds_does_not_take_them_from_the_others() -> None:
     seeds = {"stl": (0, 1, 2), "equal": (0, 1, 2), "random_loss": (0,), "fixed": (0, 1, 2, 3)}
     models = {name: dict.fromkeys(of, model(ocr={"em": [0.5] * 4})) for name, of in seeds.items()}
     assert list(fullest(models)) == ["stl", "equal", "fixed"]
-    assert list(fullest({name: models[name] for name in ("equal", "random_loss")})) == ["equal", "random_loss"]
+    assert list(fullest({name: models[name] for name in ("equal", "random_loss")})) == [
+        "equal",
+        "random_loss",
+    ]
     one = model(ocr={"em": [0.5] * 4})
-    assert list(fullest({"equal": {0: one, 1: one}, "fixed": {1: one, 2: one}})) == ["equal", "fixed"]
+    assert list(fullest({"equal": {0: one, 1: one}, "fixed": {1: one, 2: one}})) == [
+        "equal",
+        "fixed",
+    ]
     assert fullest({}) == {}
 
 
@@ -202,10 +248,20 @@ def test_a_task_that_one_method_did_not_answer_is_shown_for_the_others() -> None
 
 
 def test_a_metric_that_weighs_its_samples_is_compared_as_it_is_scored() -> None:
-    """Values 1, 0, 1 that count 2, 1 and 0 make two thirds, and a table of plain means must say the same."""
+    """Values 1, 0, 1 that count 2, 1 and 0 make two thirds, and a table of plain means must say the
+    same.
+    """
     weights = np.array([2.0, 1.0, 0.0])
-    equal = {("vqa", "test"): TaskScores("vqa", "test", np.arange(3), {"f1": weighed([1, 0, 1], weights)})}
-    fixed = {("vqa", "test"): TaskScores("vqa", "test", np.arange(3), {"f1": weighed([1, 1, 0], weights)})}
+    equal = {
+        ("vqa", "test"): TaskScores(
+            "vqa", "test", np.arange(3), {"f1": weighed([1, 0, 1], weights)}
+        )
+    }
+    fixed = {
+        ("vqa", "test"): TaskScores(
+            "vqa", "test", np.arange(3), {"f1": weighed([1, 1, 0], weights)}
+        )
+    }
     row = pair(equal, fixed, "vqa").rows[0]
     assert row.scores == pytest.approx({"equal": 2 / 3, "fixed": 1})
     assert row.differences["fixed"].value == pytest.approx(1 / 3)

@@ -20,7 +20,15 @@ def test_samples_where_runs_disagree_come_first_and_share_no_picture() -> None:
 
 def test_answers_are_grouped_and_judged(finished: RunDir) -> None:
     found = examples(read_contents(finished.root))
-    assert list(found) == ["caption", "region_caption", "vqa", "relation_vqa", "chart_qa", "ocr", "grounding"]
+    assert list(found) == [
+        "caption",
+        "region_caption",
+        "vqa",
+        "relation_vqa",
+        "chart_qa",
+        "ocr",
+        "grounding",
+    ]
     for example in found["ocr"]:
         runs = [run for answer in example.answers for run in answer.runs]
         assert len(runs) == len(set(runs)) == 8

@@ -53,19 +53,33 @@ def test_heat_map_colour_follows_sign_and_size() -> None:
 
 
 def test_dots_tell_clear_from_unclear() -> None:
-    points = [Point("up", 1.2, (1.1, 1.3)), Point("same", 1.1, (0.9, 1.3)), Point("none", 0.9, None)]
+    points = [
+        Point("up", 1.2, (1.1, 1.3)),
+        Point("same", 1.1, (0.9, 1.3)),
+        Point("none", 0.9, None),
+    ]
     tree = ElementTree.fromstring(dots(points, Axis("weights", 1.0)))
-    assert [node.get("class") for node in tree.iter("circle")] == ["dot", "dot hollow", "dot hollow"]
+    assert [node.get("class") for node in tree.iter("circle")] == [
+        "dot",
+        "dot hollow",
+        "dot hollow",
+    ]
     places = [float(node.get("cx", "").rstrip("%")) for node in tree.iter("circle")]
     assert places[0] > places[1] > places[2]
     assert "up: 1.200 [1.100, 1.300]" in texts(dots(points, Axis("weights", 1.0)), "title")
 
 
 def test_bars_start_at_the_reference_and_say_what_is_unknown() -> None:
-    points = [Point("half", 0.5, (0.4, 1.0)), Point("minus", -0.25, None), Point("unknown", float("nan"), None)]
+    points = [
+        Point("half", 0.5, (0.4, 1.0)),
+        Point("minus", -0.25, None),
+        Point("unknown", float("nan"), None),
+    ]
     figure = bars(points, Axis("difficulty", 0.0))
     tree = ElementTree.fromstring(figure)
-    widths = [float(n.get("width", "").rstrip("%")) for n in tree.iter("rect") if n.get("class") == "bar"]
+    widths = [
+        float(n.get("width", "").rstrip("%")) for n in tree.iter("rect") if n.get("class") == "bar"
+    ]
     assert widths[0] == pytest.approx(2 * widths[1], abs=0.02)
     assert "n/i" in texts(figure)
     assert "unknown: not identified" in texts(figure, "title")
@@ -73,7 +87,11 @@ def test_bars_start_at_the_reference_and_say_what_is_unknown() -> None:
 
 def test_curve_is_thinned_and_weighted_by_tokens() -> None:
     rows = [
-        {"epoch": k / 600, "task_losses": {"ocr": float(k % 2)}, "task_tokens": {"ocr": 1 + 2 * (k % 2)}}
+        {
+            "epoch": k / 600,
+            "task_losses": {"ocr": float(k % 2)},
+            "task_tokens": {"ocr": 1 + 2 * (k % 2)},
+        }
         for k in range(600)
     ]
     points = curve(rows, "ocr")
@@ -100,16 +118,26 @@ def test_panel_on_a_scale_has_a_dot_and_an_interval_at_every_place() -> None:
     assert steps[0] == pytest.approx(2 * steps[1], rel=0.01)
     lengths = [abs(float(n.get("y2", "")) - float(n.get("y1", ""))) for n in bars]
     assert lengths[0] == pytest.approx(lengths[1], abs=0.02)
-    assert lengths[2] == pytest.approx(4 * lengths[0], abs=0.1), "cut off at the largest possible value"
-    assert "together, 1: 0.800 [0.200, 1.400]" in ["".join(node.itertext()) for node in tree.iter("title")]
+    assert lengths[2] == pytest.approx(4 * lengths[0], abs=0.1), (
+        "cut off at the largest possible value"
+    )
+    assert "together, 1: 0.800 [0.200, 1.400]" in [
+        "".join(node.itertext()) for node in tree.iter("title")
+    ]
     assert {"1/8", "120", "1/2", "480", "1", "960"} <= {node.text for node in tree.iter("text")}
 
 
 def test_texts_below_a_panel_leave_room_for_each_other() -> None:
     marks = tuple((float(k), f"1/{2 ** (20 - k)}", "") for k in range(21))
     points = tuple((float(k), 0.5) for k in range(21))
-    tree = ElementTree.fromstring(panel("ocr", "Score", [Curve("a", "ours", points)], Scale(marks, 1.0)))
-    below = [(float(n.get("x", "")), n.text) for n in tree.iter("text") if (n.text or "").startswith("1/")]
+    tree = ElementTree.fromstring(
+        panel("ocr", "Score", [Curve("a", "ours", points)], Scale(marks, 1.0))
+    )
+    below = [
+        (float(n.get("x", "")), n.text)
+        for n in tree.iter("text")
+        if (n.text or "").startswith("1/")
+    ]
     assert below[-1][1] == "1/1"
     assert np.min(np.diff([x for x, _ in below])) >= 38
 
@@ -148,7 +176,10 @@ def contrast(one: np.ndarray, other: np.ndarray) -> float:
 
 @pytest.mark.parametrize("scheme", schemes(), ids=["light", "dark"])
 def test_contrast_is_readable_in_both_schemes(scheme: dict[str, str]) -> None:
-    colour = {name: np.array([int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]) for name, code in scheme.items()}
+    colour = {
+        name: np.array([int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+        for name, code in scheme.items()
+    }
     for ink in ("text", "muted", "accent"):
         assert contrast(colour[ink], colour["page"]) >= 4.5
     for ink in ("text", "muted", "good", "bad"):

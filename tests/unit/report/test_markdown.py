@@ -26,9 +26,16 @@ def test_texts_stay_texts(text: str, expected: str) -> None:
 
 def test_table() -> None:
     content = Table(
-        "Title", ("unit", "weight", "in words"), (("a", "1.0", "b"),), frozenset({(0, 1)}), words=frozenset({2})
+        "Title",
+        ("unit", "weight", "in words"),
+        (("a", "1.0", "b"),),
+        frozenset({(0, 1)}),
+        words=frozenset({2}),
     )
-    assert table(content) == "## Title\n\n| unit | weight | in words |\n| :-- | --: | :-- |\n| a | **1.0** | b |\n"
+    assert (
+        table(content)
+        == "## Title\n\n| unit | weight | in words |\n| :-- | --: | :-- |\n| a | **1.0** | b |\n"
+    )
 
 
 def test_every_row_has_as_many_cells_as_its_header(finished: RunDir) -> None:

@@ -1,4 +1,6 @@
-"""The report as a whole: what is in it, what must never be in it, and what happens when something is missing."""
+"""The report as a whole: what is in it, what must never be in it, and what happens when something
+is missing.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ VOID = {"meta", "img", "br", "wbr", "link", "input"}
 
 
 class Outline(HTMLParser):
-    """Elements, attributes and identifiers of a page; complains about elements that are not closed in order."""
+    """Elements, attributes and identifiers of a page; complains about elements that are not closed
+    in order.
+    """
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -51,7 +55,9 @@ def shown(number: float, digits: int = 3) -> str:
 
 
 def text_of(page: str) -> str:
-    return html.unescape(re.sub(r"<[^>]*>", "", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)))
+    return html.unescape(
+        re.sub(r"<[^>]*>", "", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
+    )
 
 
 def test_every_section_in_order_and_well_formed(page: str) -> None:
@@ -87,7 +93,11 @@ def test_hostile_names_are_shown_as_text(job: RunDir) -> None:
     Outline(page)
     markdown = (job.report / "tables.md").read_text()
     assert "<b>" not in markdown
-    rows = [line for line in markdown.splitlines() if "&lt;b&gt;\\|x" in line and line.startswith("| &lt;b&gt;")]
+    rows = [
+        line
+        for line in markdown.splitlines()
+        if "&lt;b&gt;\\|x" in line and line.startswith("| &lt;b&gt;")
+    ]
     assert rows
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows[:1]} == {5}
 
@@ -131,7 +141,9 @@ def test_missing_and_broken_pictures_are_named(page: str) -> None:
     answered = [row for row in Outline(page).elements if row[1].get("class") == "no-picture"]
     pictures = [row for row in Outline(page).elements if row[0] == "img"]
     assert answered
-    assert len(answered) + len(pictures) == 4 * 6  # four examples of each of the six tasks with pictures
+    assert (
+        len(answered) + len(pictures) == 4 * 6
+    )  # four examples of each of the six tasks with pictures
 
 
 def test_only_balance(job: RunDir, tmp_path: Path) -> None:
@@ -139,7 +151,14 @@ def test_only_balance(job: RunDir, tmp_path: Path) -> None:
     alone.mkdir()
     shutil.copy(job.balance, alone)
     page = write_report(alone).read_text()
-    assert Outline(page).sections() == ["summary", "flags", "weights", "parts", "contribution", "difficulty"]
+    assert Outline(page).sections() == [
+        "summary",
+        "flags",
+        "weights",
+        "parts",
+        "contribution",
+        "difficulty",
+    ]
     assert "there is no scores.csv" in page
 
 
@@ -149,7 +168,15 @@ def test_only_scores_and_balance(job: RunDir, tmp_path: Path) -> None:
     shutil.copy(job.balance, alone)
     shutil.copy(job.score_table, alone)
     sections = Outline(write_report(alone).read_text()).sections()
-    assert sections == ["summary", "flags", "weights", "parts", "contribution", "difficulty", "scores"]
+    assert sections == [
+        "summary",
+        "flags",
+        "weights",
+        "parts",
+        "contribution",
+        "difficulty",
+        "scores",
+    ]
 
 
 def test_bare_table_has_no_intervals(job: RunDir, tmp_path: Path) -> None:
@@ -162,7 +189,9 @@ def test_bare_table_has_no_intervals(job: RunDir, tmp_path: Path) -> None:
     assert "not distinguishable" not in page
 
 
-@pytest.mark.parametrize("removed", ["final", "final/fixed", "probes/full-ocr", "plan.json", "recipe.yaml", "probes"])
+@pytest.mark.parametrize(
+    "removed", ["final", "final/fixed", "probes/full-ocr", "plan.json", "recipe.yaml", "probes"]
+)
 def test_whatever_is_missing_the_rest_is_shown(job: RunDir, removed: str) -> None:
     path = job.root / removed
     shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -16,7 +16,9 @@ NAN = float("nan")
 
 
 def watched(rows: list[list[float]], **options: Any) -> DynamicAverage:
-    weighting = dynamic_average.build(("a", "b", "c")[: len(rows[0])], None, **{"window": 2, **options})
+    weighting = dynamic_average.build(
+        ("a", "b", "c")[: len(rows[0])], None, **{"window": 2, **options}
+    )
     for row in rows:
         weighting.observe(np.array(row), np.array([0 if np.isnan(loss) else 5 for loss in row]))
     return weighting
@@ -29,13 +31,20 @@ def by_formula(ratios: list[float], temperature: float = 2.0) -> np.ndarray:
 
 def test_the_defaults_are_those_of_the_papers() -> None:
     weighting = dynamic_average.build(TASKS, None)
-    assert (weighting.window, weighting.temperature, weighting.starts, weighting.average) == (25, 2.0, 50, "token")
+    assert (weighting.window, weighting.temperature, weighting.starts, weighting.average) == (
+        25,
+        2.0,
+        50,
+        "token",
+    )
 
 
 def test_weights_follow_the_ratio_of_the_windows() -> None:
     rows = [[4.0, 1.0], [2.0, 1.0], [1.0, 1.0], [2.0, 0.5]]
     np.testing.assert_allclose(watched(rows).weights(4), by_formula([0.5, 0.75]))
-    np.testing.assert_allclose(watched(rows, temperature=0.5).weights(4), by_formula([0.5, 0.75], 0.5))
+    np.testing.assert_allclose(
+        watched(rows, temperature=0.5).weights(4), by_formula([0.5, 0.75], 0.5)
+    )
 
 
 def test_the_windows_move_on_with_every_step() -> None:
@@ -53,8 +62,19 @@ def test_an_absent_task_is_absent_and_not_zero() -> None:
 
 
 def test_without_observations_in_a_window_the_last_ratio_stays() -> None:
-    rows = [[4.0, 1.0], [2.0, 1.0], [1.0, 1.0], [2.0, 0.5], [NAN, 0.5], [NAN, 0.5], [NAN, 0.5], [NAN, 0.5]]
-    assert np.isnan([row[0] for row in rows[-4:]]).all()  # when it was last seen, its windows held (2, 1) and (2, -)
+    rows = [
+        [4.0, 1.0],
+        [2.0, 1.0],
+        [1.0, 1.0],
+        [2.0, 0.5],
+        [NAN, 0.5],
+        [NAN, 0.5],
+        [NAN, 0.5],
+        [NAN, 0.5],
+    ]
+    assert np.isnan(
+        [row[0] for row in rows[-4:]]
+    ).all()  # when it was last seen, its windows held (2, 1) and (2, -)
     np.testing.assert_allclose(watched(rows).weights(8), by_formula([4 / 3, 1.0]))
 
 

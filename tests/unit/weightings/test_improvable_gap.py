@@ -12,7 +12,12 @@ from cotbal.weightings import improvable_gap
 from cotbal.weightings.improvable_gap import ImprovableGap
 
 NAN = float("nan")
-BASE = [[50.0, 50.0], [60.0, 60.0], [4.0, 1.0], [2.0, 3.0]]  # window 2: the base is the mean of the last two, (3, 2)
+BASE = [
+    [50.0, 50.0],
+    [60.0, 60.0],
+    [4.0, 1.0],
+    [2.0, 3.0],
+]  # window 2: the base is the mean of the last two, (3, 2)
 
 
 def watched(rows: list[list[float]]) -> ImprovableGap:
@@ -34,8 +39,12 @@ def test_the_window_is_of_a_hundred_steps() -> None:
 
 def test_weights_follow_the_share_of_the_base_that_is_left() -> None:
     np.testing.assert_allclose(watched(BASE).weights(4), by_formula(2 / 3, 3 / 2))
-    np.testing.assert_allclose(watched([*BASE, [1.5, 1.0]]).weights(5), by_formula(1.5 / 3, 1.0 / 2))
-    np.testing.assert_allclose(watched([*BASE, [9.0, 9.0], [1.5, 1.0]]).weights(6), by_formula(1.5 / 3, 1.0 / 2))
+    np.testing.assert_allclose(
+        watched([*BASE, [1.5, 1.0]]).weights(5), by_formula(1.5 / 3, 1.0 / 2)
+    )
+    np.testing.assert_allclose(
+        watched([*BASE, [9.0, 9.0], [1.5, 1.0]]).weights(6), by_formula(1.5 / 3, 1.0 / 2)
+    )
 
 
 def test_weights_stay_equal_until_the_base_is_known() -> None:

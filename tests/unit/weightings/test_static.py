@@ -38,7 +38,10 @@ def test_fixed_looks_weights_up_by_name() -> None:
         ({"ocr": 1.0, "vqa": 1.0, "chat": 1.0, "caption": 1.0}, "no task caption"),
         ({"ocr": 1.0, "chat": 1.0, "caption": 1.0}, "no weight for vqa and no task caption"),
         ({"ocr": 0.0, "vqa": 1.0, "chat": 1.0}, "expected positive numbers; found ocr: 0.0"),
-        ({"ocr": -1.0, "vqa": float("nan"), "chat": float("inf")}, "found ocr: -1.0, vqa: nan, chat: inf"),
+        (
+            {"ocr": -1.0, "vqa": float("nan"), "chat": float("inf")},
+            "found ocr: -1.0, vqa: nan, chat: inf",
+        ),
     ],
 )
 def test_fixed_refuses_what_it_cannot_use(weights: dict[str, float] | None, message: str) -> None:
@@ -47,11 +50,15 @@ def test_fixed_refuses_what_it_cannot_use(weights: dict[str, float] | None, mess
 
 
 def test_fixed_has_no_options() -> None:
-    with pytest.raises(CotbalError, match="weighting fixed: expected no options; found temperature"):
+    with pytest.raises(
+        CotbalError, match="weighting fixed: expected no options; found temperature"
+    ):
         fixed.build(TASKS, dict.fromkeys(TASKS, 1.0), temperature=2)
 
 
-@pytest.mark.parametrize("module", [equal, task_level, random_loss, dynamic_average, improvable_gap])
+@pytest.mark.parametrize(
+    "module", [equal, task_level, random_loss, dynamic_average, improvable_gap]
+)
 def test_a_method_that_makes_its_own_weights_refuses_others(module: object) -> None:
     with pytest.raises(CotbalError, match="takes no weights"):
         module.build(TASKS, {"ocr": 1.0})  # type: ignore[attr-defined]

@@ -1,4 +1,5 @@
-"""Fixtures of the zero-shot tests; the stand-in for the environment of lmms-eval is in `fake_lmms`."""
+"""Fixtures of the zero-shot tests; the stand-in for the environment of lmms-eval is in
+`fake_lmms`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""A stand-in for the environment of lmms-eval: it answers as the real one did when `recorded/lmms_eval` was made."""
+"""A stand-in for the environment of lmms-eval: it answers as the real one did when
+`recorded/lmms_eval` was made.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,13 @@ import sys
 from pathlib import Path
 
 RECORDED = Path(__file__).parents[1] / "harnesses" / "recorded" / "lmms_eval"
-FOUND = {"tasks": "/opt/lmms/tasks", "version": "0.7.3", "decord": True, "transformers": "5.24.0", "torch": "2.13.0"}
+FOUND = {
+    "tasks": "/opt/lmms/tasks",
+    "version": "0.7.3",
+    "decord": True,
+    "transformers": "5.24.0",
+    "torch": "2.13.0",
+}
 # A failing evaluation of the real one prints a traceback and may end with code 0.
 PROGRAM = """#!{python}
 import json, os, shutil, sys
@@ -24,7 +32,11 @@ if fault and given["--tasks"].startswith(fault):
     sys.exit(int(os.environ["FAKE_CODE"]))
 shutil.copytree(os.path.join({recorded!r}, model), given["--output_path"])
 """
-IMAGES = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 336}, "image_mean": [0.5, 0.5, 0.5]}
+IMAGES = {
+    "image_processor_type": "CLIPImageProcessor",
+    "size": {"shortest_edge": 336},
+    "image_mean": [0.5, 0.5, 0.5],
+}
 
 
 def interpreter(directory: Path, **found: object) -> str:

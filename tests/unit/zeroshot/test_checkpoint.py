@@ -47,8 +47,13 @@ def test_pictures_are_padded_and_the_template_is_that_of_llava(tmp_path: Path) -
 
 
 def test_the_file_that_transformers_reads_is_changed(tmp_path: Path) -> None:
-    """With a processor in both files, the nested one wins; `do_pad` in the other alone would do nothing."""
-    nested = {"patch_size": 14, "image_processor": IMAGES | {"image_processor_type": "LlavaImageProcessor"}}
+    """With a processor in both files, the nested one wins; `do_pad` in the other alone would do
+    nothing.
+    """
+    nested = {
+        "patch_size": 14,
+        "image_processor": IMAGES | {"image_processor_type": "LlavaImageProcessor"},
+    }
     source = write_checkpoint(tmp_path / "source", processor_config=nested)
     copy = prepared(source, tmp_path / "copy")
     assert read(copy / "processor_config.json")["image_processor"]["do_pad"] is True
@@ -61,8 +66,11 @@ def test_transformers_loads_the_copy_and_pads(tmp_path: Path) -> None:
 
     copy = prepared(BASE, tmp_path / "copy")
     processor = AutoProcessor.from_pretrained(copy)
-    # Half as high as wide: padding leaves rows of the mean colour above and below, squashing leaves none.
-    pixels = processor.image_processor(Image.new("RGB", (80, 40), (255, 0, 0)), return_tensors="pt")["pixel_values"]
+    # Half as high as wide: padding leaves rows of the mean colour above and below, squashing leaves
+    # none.
+    pixels = processor.image_processor(
+        Image.new("RGB", (80, 40), (255, 0, 0)), return_tensors="pt"
+    )["pixel_values"]
     assert abs(float(pixels[0, 0, 2, 24])) < 0.01
     assert float(pixels[0, 0, 24, 24]) == pytest.approx(1)
     assert processor.chat_template == processor.tokenizer.chat_template == vicuna_template()
@@ -75,19 +83,36 @@ def test_transformers_loads_the_copy_and_pads(tmp_path: Path) -> None:
 def test_the_prompt_of_llava() -> None:
     tokenizer = AutoTokenizer.from_pretrained(BASE)
     end = tokenizer.eos_token
-    turns = [Turn("user", "<image>\nWhat is it?"), Turn("assistant", "A cat."), Turn("user", "Why?")]
+    turns = [
+        Turn("user", "<image>\nWhat is it?"),
+        Turn("assistant", "A cat."),
+        Turn("user", "Why?"),
+    ]
     shown = render_prompt(messages(turns), vicuna_template(), tokenizer)
-    assert shown == f"{SYSTEM}USER: <image>\nWhat is it? ASSISTANT: A cat.{end}USER: Why? ASSISTANT:"
+    assert (
+        shown == f"{SYSTEM}USER: <image>\nWhat is it? ASSISTANT: A cat.{end}USER: Why? ASSISTANT:"
+    )
     as_text = [{"role": "user", "content": "<image>\nWhat is it?"}]
-    assert tokenizer.apply_chat_template(
-        as_text, chat_template=vicuna_template(), tokenize=False, add_generation_prompt=True
-    ) == f"{SYSTEM}USER: <image>\nWhat is it? ASSISTANT:"  # fmt: skip
-    assert render_prompt(messages(turns[2:]), vicuna_template(), tokenizer) == f"{SYSTEM}USER: Why? ASSISTANT:"
+    assert (
+        tokenizer.apply_chat_template(
+            as_text, chat_template=vicuna_template(), tokenize=False, add_generation_prompt=True
+        )
+        == f"{SYSTEM}USER: <image>\nWhat is it? ASSISTANT:"
+    )
+    assert (
+        render_prompt(messages(turns[2:]), vicuna_template(), tokenizer)
+        == f"{SYSTEM}USER: Why? ASSISTANT:"
+    )
 
 
 def test_a_base_that_was_prepared_can_be_trained() -> None:
     tokenizer = AutoTokenizer.from_pretrained(BASE)
-    turns = [Turn("user", "Hi"), Turn("assistant", "A cat."), Turn("user", "Why?"), Turn("assistant", "Fur.")]
+    turns = [
+        Turn("user", "Hi"),
+        Turn("assistant", "A cat."),
+        Turn("user", "Why?"),
+        Turn("assistant", "Fur."),
+    ]
     template = vicuna_template()
     found = render(messages(turns), template, tokenizer, frame(template, tokenizer))
     answers = [found.text[start:stop] for start, stop in found.spans]
@@ -99,19 +124,25 @@ def test_a_system_turn_takes_the_place_of_the_sentence() -> None:
     from transformers.utils.chat_template_utils import render_jinja_template
 
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
-    shown = render_jinja_template([turns], chat_template=vicuna_template(), add_generation_prompt=True)[0][0]
+    shown = render_jinja_template(
+        [turns], chat_template=vicuna_template(), add_generation_prompt=True
+    )[0][0]
     assert shown == "Be brief. USER: Hi ASSISTANT:"
 
 
 def test_a_checkpoint_that_is_as_it_should_be_is_left_alone(tmp_path: Path) -> None:
     right = IMAGES | {"do_pad": True, "image_processor_type": "LlavaImageProcessorFast"}
-    source = write_checkpoint(tmp_path / "source", template=vicuna_template(), preprocessor_config=right)
+    source = write_checkpoint(
+        tmp_path / "source", template=vicuna_template(), preprocessor_config=right
+    )
     assert plan_preparation(source, as_trained=False).changes == ()
 
 
 @pytest.mark.parametrize("name", ["chat_template", "tokenizer_config", "processor_config"])
 def test_no_other_template_is_left_in_the_copy(tmp_path: Path, name: str) -> None:
-    source = write_checkpoint(tmp_path / "source", template=None, **{name: {"chat_template": "other", "kept": 1}})
+    source = write_checkpoint(
+        tmp_path / "source", template=None, **{name: {"chat_template": "other", "kept": 1}}
+    )
     assert template_of(source) == "other"
     copy = prepared(source, tmp_path / "copy")
     assert not [path.name for path in copy.glob("*.json") if "chat_template" in read(path)]
@@ -128,10 +159,16 @@ def test_as_trained_changes_nothing_but_needs_a_template(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("files", "why"),
     [
-        ({"config": {"model_type": "qwen2_vl"}}, "expected a checkpoint of Hugging Face with model_type llava"),
+        (
+            {"config": {"model_type": "qwen2_vl"}},
+            "expected a checkpoint of Hugging Face with model_type llava",
+        ),
         ({"config": None}, "expected a JSON file of a checkpoint"),
         ({"config": [1]}, "expected a JSON mapping; found list"),
-        ({"preprocessor_config": {"image_processor_type": "SiglipImageProcessor"}}, "which can be made to pad"),
+        (
+            {"preprocessor_config": {"image_processor_type": "SiglipImageProcessor"}},
+            "which can be made to pad",
+        ),
         ({"preprocessor_config": None}, "preprocessor_config.json: expected a JSON file"),
     ],
 )

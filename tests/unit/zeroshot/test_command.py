@@ -35,9 +35,12 @@ def test_another_version_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "why"), [({"tasks": None}, "expected lmms-eval; make an environment"), ({"decord": False}, "decord")]
+    ("found", "why"),
+    [({"tasks": None}, "expected lmms-eval; make an environment"), ({"decord": False}, "decord")],
 )
-def test_an_environment_that_lacks_something(tmp_path: Path, found: dict[str, Any], why: str) -> None:
+def test_an_environment_that_lacks_something(
+    tmp_path: Path, found: dict[str, Any], why: str
+) -> None:
     with pytest.raises(CotbalError, match=why) as caught:
         command.find_environment(interpreter(tmp_path, **found))
     assert 'pip install "lmms-eval[video-legacy]==0.7.3"' in str(caught.value)
@@ -55,7 +58,10 @@ def test_no_interpreter(tmp_path: Path) -> None:
 
 def test_the_files_name_the_tasks_of_the_environment(python: str, tmp_path: Path) -> None:
     command.write_files(command.find_environment(python), tmp_path / "lmms")
-    tasks = {p.stem: yaml.load(p.read_text(), Loader) for p in (tmp_path / "lmms" / "tasks").glob("*.yaml")}
+    tasks = {
+        p.stem: yaml.load(p.read_text(), Loader)
+        for p in (tmp_path / "lmms" / "tasks").glob("*.yaml")
+    }
     assert {name: task["task"] for name, task in tasks.items()} == {name: name for name in tasks}
     included = {name: task["include"] for name, task in tasks.items()}
     assert included["cotbal_mmvet"] == "/opt/lmms/tasks/mmvet/mmvet.yaml"
@@ -63,7 +69,10 @@ def test_the_files_name_the_tasks_of_the_environment(python: str, tmp_path: Path
     assert tasks["cotbal_textvqa"]["lmms_eval_specific_kwargs"]["default"]["ocr"] is True
     assert tasks["cotbal_mmvet"]["lmms_eval_specific_kwargs"]["default"]["pre_prompt"] == ""
     module = loaded(tmp_path / "lmms" / "tasks" / "cotbal_documents.py")
-    for name in (tasks["cotbal_seed_image"]["process_docs"], tasks["cotbal_scienceqa"]["doc_to_text"]):
+    for name in (
+        tasks["cotbal_seed_image"]["process_docs"],
+        tasks["cotbal_scienceqa"]["doc_to_text"],
+    ):
         file, _, function = name.partition(".")
         assert file == "cotbal_documents"
         assert callable(getattr(module, function))
@@ -89,7 +98,9 @@ def test_functions_of_the_task_files() -> None:
 def argv(python: str, tmp_path: Path, how: command.How, column: str = "POPE") -> tuple[str, ...]:
     environment = command.find_environment(python)
     (chosen,) = columns_named(column)
-    return command.argv(environment, how, tmp_path / "model", chosen, tmp_path / "lmms", tmp_path / "out")
+    return command.argv(
+        environment, how, tmp_path / "model", chosen, tmp_path / "lmms", tmp_path / "out"
+    )
 
 
 def test_the_command(python: str, tmp_path: Path) -> None:
@@ -98,7 +109,10 @@ def test_the_command(python: str, tmp_path: Path) -> None:
     given = dict(itertools.pairwise(line))
     assert given["--model_args"] == f"pretrained={tmp_path}/model,dtype=bfloat16,device_map=cuda:0"
     assert given["--tasks"] == "pope_adv,pope_pop,pope_random"
-    assert (given["--include_path"], given["--output_path"]) == (f"{tmp_path}/lmms/tasks", f"{tmp_path}/out")
+    assert (given["--include_path"], given["--output_path"]) == (
+        f"{tmp_path}/lmms/tasks",
+        f"{tmp_path}/out",
+    )
     assert given["--batch_size"] == "1"
     assert "--log_samples" in line
     assert line[line.index("--limit") + 1] == "8"
@@ -109,7 +123,9 @@ def test_the_command(python: str, tmp_path: Path) -> None:
 
 def test_another_model_of_the_harness(python: str, tmp_path: Path) -> None:
     line = argv(python, tmp_path, command.How(model="qwen2_5_vl", model_args="max_pixels=12845056"))
-    assert line[line.index("--model_args") + 1] == f"pretrained={tmp_path}/model,max_pixels=12845056"
+    assert (
+        line[line.index("--model_args") + 1] == f"pretrained={tmp_path}/model,max_pixels=12845056"
+    )
 
 
 @pytest.mark.parametrize("name", ["a,b", "a b", "a=b", "[a]"])

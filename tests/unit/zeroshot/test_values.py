@@ -60,7 +60,9 @@ def test_f1_without_any_yes_is_zero() -> None:
 
 def test_the_f1_of_the_harness_is_another() -> None:
     pooled = benchmarks(columns_named("POPE")[0])
-    assert pooled[0].metrics["pope_f1_score"] == pytest.approx(2 / 3)  # "yes, there is." is no yes to it
+    assert pooled[0].metrics["pope_f1_score"] == pytest.approx(
+        2 / 3
+    )  # "yes, there is." is no yes to it
 
 
 def graded_rows(*grades: tuple[float, str]) -> Benchmark:
@@ -74,8 +76,12 @@ def test_answers_that_the_judge_did_not_grade_are_left_out_and_counted() -> None
     assert found.warnings == ("the judge graded 2 of 3 answers; the others are left out",)
     column = columns_named("LLaVA-W")[0]
     (benchmark,) = benchmarks(column)
-    assert benchmark.metrics["gpt_eval_llava_all"] == 73.9  # lmms-eval takes the failure for -1 point each
-    assert column.read([benchmark]).warnings == ("the judge graded 3 of 4 answers; the others are left out",)
+    assert (
+        benchmark.metrics["gpt_eval_llava_all"] == 73.9
+    )  # lmms-eval takes the failure for -1 point each
+    assert column.read([benchmark]).warnings == (
+        "the judge graded 3 of 4 answers; the others are left out",
+    )
 
 
 def test_a_judge_that_graded_nothing_is_no_score() -> None:
@@ -89,7 +95,9 @@ def test_a_judge_that_graded_nothing_is_no_score() -> None:
 def test_what_is_missing_is_named() -> None:
     with pytest.raises(ScoresError, match="b: expected em in the results of lmms-eval; found f1"):
         plain("em", 1)([Benchmark("b", {"f1": 1.0})])
-    with pytest.raises(ScoresError, match=r"b: expected the answers beside the results \(--log_samples\)"):
+    with pytest.raises(
+        ScoresError, match=r"b: expected the answers beside the results \(--log_samples\)"
+    ):
         graded("g")([Benchmark("b", {})])
     with pytest.raises(ScoresError, match="b: expected g with every answer; found doc_id"):
         graded("g")([Benchmark("b", {}, rows=({"doc_id": 0},))])
@@ -110,20 +118,39 @@ def test_what_is_missing_is_named() -> None:
             {"gpt_eval_score": {"score": "1", "eval_model": "m"}},
             "expected a number from the judge; found '1'",
         ),
-        ("MM-Vet", {"gpt_eval_score": 1}, "expected a mapping at gpt_eval_score of every answer; found 1"),
-        ("LLaVA-W", {"gpt_eval_llava_all": {}}, "llava_in_the_wild: expected scores with every answer; found "),
+        (
+            "MM-Vet",
+            {"gpt_eval_score": 1},
+            "expected a mapping at gpt_eval_score of every answer; found 1",
+        ),
+        (
+            "LLaVA-W",
+            {"gpt_eval_llava_all": {}},
+            "llava_in_the_wild: expected scores with every answer; found ",
+        ),
         (
             "LLaVA-W",
             {"gpt_eval_llava_all": {"scores": [8]}},
             r"expected the points of reference and model; found \[8\]",
         ),
-        ("LLaVA-W", {"gpt_eval_llava_all": {"scores": [0, 8]}}, "expected points for some reference"),
+        (
+            "LLaVA-W",
+            {"gpt_eval_llava_all": {"scores": [0, 8]}},
+            "expected points for some reference",
+        ),
     ],
 )
-def test_answers_of_another_version_are_refused(column: str, change: dict[str, object], message: str) -> None:
+def test_answers_of_another_version_are_refused(
+    column: str, change: dict[str, object], message: str
+) -> None:
     (chosen,) = columns_named(column)
     found = [
-        replace(each, rows=tuple({k: v for k, v in {**row, **change}.items() if v is not None} for row in each.rows))
+        replace(
+            each,
+            rows=tuple(
+                {k: v for k, v in {**row, **change}.items() if v is not None} for row in each.rows
+            ),
+        )
         for each in benchmarks(chosen)
     ]
     with pytest.raises(ScoresError, match=message):
@@ -139,5 +166,10 @@ def test_remarks() -> None:
 
 def test_every_task_file_is_that_of_a_column() -> None:
     folder = Path(__file__).parents[3] / "src" / "cotbal" / "zeroshot" / "lmms" / "tasks"
-    ours = {task for column in (*COLUMNS, *OTHERS) for task in column.tasks if task.startswith("cotbal_")}
+    ours = {
+        task
+        for column in (*COLUMNS, *OTHERS)
+        for task in column.tasks
+        if task.startswith("cotbal_")
+    }
     assert {path.stem for path in folder.glob("*.yaml")} == ours

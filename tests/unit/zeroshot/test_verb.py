@@ -1,4 +1,5 @@
-"""`cotbal zeroshot` with the stand-in of `conftest.py`; what it shows, keeps, refuses and writes."""
+"""`cotbal zeroshot` with the stand-in of `conftest.py`; what it shows, keeps, refuses and
+writes."""
 
 from __future__ import annotations
 
@@ -47,7 +48,9 @@ def run_well(zeroshot: Command, checkpoints: tuple[Path, Path], *options: object
     return shown
 
 
-def test_eight_columns_and_the_improvement(zeroshot: Command, checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+def test_eight_columns_and_the_improvement(
+    zeroshot: Command, checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
     shown = run_well(zeroshot, checkpoints)
     for words in (
         "EW: do_pad: false, now true",
@@ -63,7 +66,11 @@ def test_eight_columns_and_the_improvement(zeroshot: Command, checkpoints: tuple
         assert words in shown
     table = read_results(tmp_path / "out" / "results.csv")
     assert table.methods == ("EW", "CoTBal")
-    assert [str(column) for column in table.columns][:3] == ["TextVQA:accuracy", "POPE:f1", "MME:perception"]
+    assert [str(column) for column in table.columns][:3] == [
+        "TextVQA:accuracy",
+        "POPE:f1",
+        "MME:perception",
+    ]
     found = overall(table, "EW")["CoTBal"]
     gains = {
         "TextVQA": 100 * 0.025 / 0.725,
@@ -77,19 +84,25 @@ def test_eight_columns_and_the_improvement(zeroshot: Command, checkpoints: tuple
     assert found.improvement == pytest.approx(sum(found.tasks.values()) / 8)
 
 
-def test_the_command_is_what_runs(zeroshot: Command, checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+def test_the_command_is_what_runs(
+    zeroshot: Command, checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
     run_well(zeroshot, checkpoints, "--columns", "MME")
     log = (tmp_path / "out" / "EW" / "MME" / "log.txt").read_text()
     assert f"evaluating EW on mme {tmp_path}/out/lmms/plugin" in log
 
 
-def test_a_dry_run_writes_nothing(zeroshot: Command, checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+def test_a_dry_run_writes_nothing(
+    zeroshot: Command, checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
     shown = run_well(zeroshot, checkpoints, "--dry-run")
     assert shown.count("-m lmms_eval") == 16
     assert not (tmp_path / "out").exists()
 
 
-def test_what_is_done_is_kept(zeroshot: Command, checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
+def test_what_is_done_is_kept(
+    zeroshot: Command, checkpoints: tuple[Path, Path], tmp_path: Path
+) -> None:
     run_well(zeroshot, checkpoints, "--columns", "MME,SQA")
     done = tmp_path / "out" / "EW" / "MME" / "done.json"
     before = done.stat().st_mtime_ns
@@ -102,7 +115,11 @@ def test_what_is_done_is_kept(zeroshot: Command, checkpoints: tuple[Path, Path],
 
 @pytest.mark.parametrize("code", [0, 1])
 def test_a_failure_leaves_the_others(
-    zeroshot: Command, checkpoints: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, code: int, tmp_path: Path
+    zeroshot: Command,
+    checkpoints: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    code: int,
+    tmp_path: Path,
 ) -> None:
     """Also one that ends with code 0, as lmms-eval does."""
     monkeypatch.setenv("FAKE_FAULT", "mme")
@@ -117,16 +134,22 @@ def test_a_failure_leaves_the_others(
     assert run_well(zeroshot, checkpoints, "--columns", "MME,SQA").count("done before, kept") == 2
 
 
-def test_a_model_that_was_trained_anew_is_another(zeroshot: Command, checkpoints: tuple[Path, Path]) -> None:
+def test_a_model_that_was_trained_anew_is_another(
+    zeroshot: Command, checkpoints: tuple[Path, Path]
+) -> None:
     run_well(zeroshot, checkpoints, "--columns", "MME")
     (checkpoints[0] / "model.safetensors").write_bytes(b"other weights")
     code, shown = zeroshot(*checkpoints, "--columns", "MME")
     assert code == 2
     assert "out/EW/MME was evaluated otherwise (checkpoint: was" in shown
-    assert "moved aside: out/EW/MME.old-1" in run_well(zeroshot, checkpoints, "--columns", "MME", "--restart-changed")
+    assert "moved aside: out/EW/MME.old-1" in run_well(
+        zeroshot, checkpoints, "--columns", "MME", "--restart-changed"
+    )
 
 
-def test_models_that_were_evaluated_differently_are_named(zeroshot: Command, checkpoints: tuple[Path, Path]) -> None:
+def test_models_that_were_evaluated_differently_are_named(
+    zeroshot: Command, checkpoints: tuple[Path, Path]
+) -> None:
     first, second = checkpoints
     zeroshot(first, "--columns", "MME,SQA")
     code, shown = zeroshot(second, "--columns", "MME", "--limit", "8")
@@ -135,7 +158,9 @@ def test_models_that_were_evaluated_differently_are_named(zeroshot: Command, che
     assert "CoTBal: not evaluated on SQA, so that this column is left out of the table" in shown
 
 
-def test_what_is_there_can_be_shown_again(zeroshot: Command, checkpoints: tuple[Path, Path]) -> None:
+def test_what_is_there_can_be_shown_again(
+    zeroshot: Command, checkpoints: tuple[Path, Path]
+) -> None:
     run_well(zeroshot, checkpoints, "--columns", "MME,SQA")
     code, shown = zeroshot("--json", "--baseline", "CoTBal")
     assert code == 0
@@ -154,7 +179,10 @@ def test_nothing_to_show(zeroshot: Command) -> None:
 
 
 def test_a_judge_is_needed(
-    zeroshot: Command, checkpoints: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    zeroshot: Command,
+    checkpoints: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY")
     code, shown = zeroshot(*checkpoints)
@@ -195,12 +223,17 @@ def test_an_executor_of_this_process_and_a_missing_interpreter(
 
 
 def test_a_base_can_be_prepared_before_it_is_trained(
-    checkpoints: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    checkpoints: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     from cotbal.cli import main
     from cotbal.zeroshot.checkpoint import plan_preparation
 
-    monkeypatch.setattr(sys, "argv", ["cotbal", "prepare", "llava", str(checkpoints[0]), str(tmp_path / "base")])
+    monkeypatch.setattr(
+        sys, "argv", ["cotbal", "prepare", "llava", str(checkpoints[0]), str(tmp_path / "base")]
+    )
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code
@@ -209,7 +242,10 @@ def test_a_base_can_be_prepared_before_it_is_trained(
 
 
 def test_import_and_weigh(
-    zeroshot: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    zeroshot: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     """From recorded runs to weights, with samples and without."""
     from fake_lmms import RECORDED
@@ -242,10 +278,20 @@ def test_import_and_weigh(
     kit = RECORDED.parent / "vlmevalkit"
     runs = [
         f"{run}={kit / model}"
-        for run, model in (("mini", "LLaVA-mini"), ("full:ocr", "LLaVA-EW"), ("full:vet", "LLaVA-EW"))
+        for run, model in (
+            ("mini", "LLaVA-mini"),
+            ("full:ocr", "LLaVA-EW"),
+            ("full:vet", "LLaVA-EW"),
+        )
     ]
     chosen = ("--task", "ocr=TextVQA_VAL", "--task", "vet=MMVet_gpt-4-turbo:Overall:acc")
     said = cotbal("import", "vlmevalkit", *runs, *chosen, "--out", "kit.csv")
-    assert "without samples, so that weights get no intervals: TextVQA_VAL, Overall: no file of samples" in said
+    assert (
+        "without samples, so that weights get no intervals: TextVQA_VAL, Overall: no file of"
+        " samples" in said
+    )
     assert (tmp_path / "kit.csv").read_text().splitlines()[:2] == ["run,ocr,vet", "mini,55.02,30.1"]
-    assert set(json.loads(cotbal("weights", "--scores", "kit.csv", "--json"))["weights"]) == {"ocr", "vet"}
+    assert set(json.loads(cotbal("weights", "--scores", "kit.csv", "--json"))["weights"]) == {
+        "ocr",
+        "vet",
+    }

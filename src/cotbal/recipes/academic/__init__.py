@@ -1,4 +1,5 @@
-"""The Academic Benchmark of CoTBal / VisATB (Table 8): eight tasks, built from the public releases."""
+"""The Academic Benchmark of CoTBal / VisATB (Table 8): eight tasks, built from the public
+releases."""
 
 from __future__ import annotations
 
@@ -45,7 +46,8 @@ def prepare(
         model: key of MODELS.
 
     Raises:
-        CotbalError: an unknown task or model, files that are absent, broken or of another version, missing pictures.
+        CotbalError: an unknown task or model, files that are absent, broken or of another version,
+            missing pictures.
     """
     known = plans()
     size = settings(model)
@@ -53,4 +55,6 @@ def prepare(
     def text(ready: Sequence[TaskPlan]) -> str:
         return head(choices) + "".join(task_yaml(plan) for plan in ready) + size
 
-    return benchmark.prepare(known, chosen_tasks(known, tasks), places, choices, text, progress, {ACCELERATE: FSDP2})
+    return benchmark.prepare(
+        known, chosen_tasks(known, tasks), places, choices, text, progress, {ACCELERATE: FSDP2}
+    )

@@ -1,4 +1,6 @@
-"""ChartQA (Masry et al. 2022): questions that people asked about charts, and questions made from their summaries."""
+"""ChartQA (Masry et al. 2022): questions that people asked about charts, and questions made from
+their summaries.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +20,15 @@ NAME = "ChartQA"
 _KEYS = ("imgname", "query", "label")
 _HUB = ("query", "label")
 _KINDS = ("human", "augmented")
-_GET = "git clone https://github.com/vis-nlp/ChartQA RAW/chartqa (or the files of ahmed-masry/ChartQA on the hub)"
+_GET = (
+    "git clone https://github.com/vis-nlp/ChartQA RAW/chartqa (or the files of ahmed-masry/ChartQA"
+    " on the hub)"
+)
 _LMMS = ("type", "question", "answer", "image")
 _GET_LMMS = "hf download lmms-lab/ChartQA --repo-type dataset --local-dir RAW/lmms-lab/ChartQA"
-_GET_HUB = "hf download HuggingFaceM4/ChartQA --repo-type dataset --local-dir RAW/HuggingFaceM4/ChartQA"
+_GET_HUB = (
+    "hf download HuggingFaceM4/ChartQA --repo-type dataset --local-dir RAW/HuggingFaceM4/ChartQA"
+)
 
 
 def plan() -> TaskPlan:
@@ -32,7 +39,11 @@ def plan() -> TaskPlan:
         "exact_match",
         (
             SplitPlan("train", _sources("train", merged), Expected(18_317, 28_299)),
-            SplitPlan("validation", _sources("val", partial(single, split="validation")), Expected(1_920, 1_920)),
+            SplitPlan(
+                "validation",
+                _sources("val", partial(single, split="validation")),
+                Expected(1_920, 1_920),
+            ),
             SplitPlan("test", (*_sources("test", tested), _lmms(tested)), Expected(2_500, 2_500)),
         ),
         folders=("chartqa/train/png", "chartqa/val/png", "chartqa/test/png"),
@@ -51,7 +62,9 @@ def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, ...]:
 
 def _lmms(made: Callable[[Reader], Read]) -> Source:
     """The test set as lmms-eval has it; the other splits are not there."""
-    return Source("lmms", {"questions": "lmms-lab*/ChartQA/data/test-*.parquet"}, _GET_LMMS, made(_read_lmms))
+    return Source(
+        "lmms", {"questions": "lmms-lab*/ChartQA/data/test-*.parquet"}, _GET_LMMS, made(_read_lmms)
+    )
 
 
 def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
@@ -69,9 +82,13 @@ def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iter
 
 def _read_lmms(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
     kinds = tuple(f"{kind}_test" for kind in _KINDS)
-    for number, row in enumerate(parquet_rows(files["questions"], _LMMS, job.choices.ignore_keys, job.progress)):
+    for number, row in enumerate(
+        parquet_rows(files["questions"], _LMMS, job.choices.ignore_keys, job.progress)
+    ):
         if row.text("type") not in kinds:
-            raise row.refuse(f"type: expected {' or '.join(kinds)}; found {row.text('type')[:40]!r}")
+            raise row.refuse(
+                f"type: expected {' or '.join(kinds)}; found {row.text('type')[:40]!r}"
+            )
         content = row.picture("image")
         asked = short_answer(row.text("question"), row.text("answer"), job.choices)
         yield Question(str(number), _named(content, "test"), asked, content)
@@ -87,7 +104,9 @@ def _read_hub(subset: str, files: Files, job: Job, _pictures: bool) -> Iterator[
     for number, row in enumerate(parquet_rows(files["questions"], columns, others, job.progress)):
         content = row.picture("image")
         name = _named(content, subset)
-        yield Question(str(number), name, short_answer(row.text("query"), _only(row), job.choices), content)
+        yield Question(
+            str(number), name, short_answer(row.text("query"), _only(row), job.choices), content
+        )
 
 
 def _only(row: Row) -> str:

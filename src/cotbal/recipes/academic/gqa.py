@@ -21,8 +21,16 @@ NAME = "GQA"
 VALIDATION = 20_000
 _KEYS = ("question", "imageId", "answer")
 _OTHERS = (
-    "semantic", "entailed", "equivalent", "isBalanced", "groups", "semanticStr", "annotations", "types", "fullAnswer",
-)  # fmt: skip
+    "semantic",
+    "entailed",
+    "equivalent",
+    "isBalanced",
+    "groups",
+    "semanticStr",
+    "annotations",
+    "types",
+    "fullAnswer",
+)
 _GET = "questions1.2.zip and images.zip from cs.stanford.edu/people/dorarad/gqa/download.html"
 
 
@@ -33,9 +41,15 @@ def plan() -> TaskPlan:
         NAME,
         "exact_match",
         (
-            SplitPlan("train", (*_sources("train", merged), mix_source("gqa/")), Expected(72_140, 943_000)),
+            SplitPlan(
+                "train", (*_sources("train", merged), mix_source("gqa/")), Expected(72_140, 943_000)
+            ),
             SplitPlan("validation", _sources("val", drawn), Expected(VALIDATION, VALIDATION)),
-            SplitPlan("testdev", _sources("testdev", partial(single, split="testdev")), Expected(12_578, 12_578)),
+            SplitPlan(
+                "testdev",
+                _sources("testdev", partial(single, split="testdev")),
+                Expected(12_578, 12_578),
+            ),
         ),
         folders=("gqa/images",),
     )
@@ -48,8 +62,8 @@ def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, ...]:
         "images?": f"lmms-lab*/GQA/{subset}_balanced_images/*.parquet",
     }
     get = (
-        f"hf download lmms-lab/GQA --repo-type dataset --include '{subset}_balanced_instructions/*' "
-        f"'{subset}_balanced_images/*' --local-dir RAW/lmms-lab/GQA"
+        f"hf download lmms-lab/GQA --repo-type dataset --include '{subset}_balanced_instructions/*'"
+        f" '{subset}_balanced_images/*' --local-dir RAW/lmms-lab/GQA"
     )
     return (
         Source("original", original, _GET, made(_read_original)),
@@ -61,7 +75,9 @@ def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, ...]:
 def _read_original(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
     (path,) = files["questions"]
     for identity, raw in json_mapping(path, "", job.progress):
-        row = known(raw, f"{path}, question {identity}", _KEYS, (*_OTHERS, *job.choices.ignore_keys))
+        row = known(
+            raw, f"{path}, question {identity}", _KEYS, (*_OTHERS, *job.choices.ignore_keys)
+        )
         yield _question(identity, row, job)
 
 
@@ -73,7 +89,11 @@ def _read_hub(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
 
 def _question(identity: str, row: Row, job: Job) -> Question:
     asked = short_answer(row.text("question"), row.text("answer"), job.choices)
-    return Question(identity, _picture_name(row, "imageId"), replace(asked, answer=sys.intern(str(asked.answer))))
+    return Question(
+        identity,
+        _picture_name(row, "imageId"),
+        replace(asked, answer=sys.intern(str(asked.answer))),
+    )
 
 
 def _picture_name(row: Row, key: str) -> str:

@@ -1,6 +1,8 @@
-"""LLaVA-1.5's own mixture (`llava_v1_5_mix665k.json`, Liu et al. 2023), which holds some tasks in their final form.
+"""LLaVA-1.5's own mixture (`llava_v1_5_mix665k.json`, Liu et al. 2023), which holds some tasks in
+their final form.
 
-Conversations are told apart by the folder of their picture. Those on COCO pictures are not: five tasks share them.
+Conversations are told apart by the folder of their picture. Those on COCO pictures are not: five
+tasks share them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _GET = (
 
 
 def mix_source(folder: str | None) -> Source:
-    """The conversations of LLaVA-1.5's mixture whose pictures lie in `folder`, or those without a picture."""
+    """The conversations of LLaVA-1.5's mixture whose pictures lie in `folder`, or those without a
+    picture.
+    """
     files = {"mixture": "liuhaotian/LLaVA-Instruct-150K/llava_v1_5_mix665k.json"}
     return Source("mix665k", files, _GET, partial(_read, folder))
 
@@ -39,6 +43,8 @@ def _chosen(folder: str | None, files: Files, job: Job) -> Iterator[Conversation
         row = known(raw, place, ("id", "conversations"), others)
         image = inside(row.text("image"), row.place) if "image" in row.fields else None
         if image is not None and not image.startswith(_FOLDERS):
-            raise row.refuse(f"image: expected a picture in one of {', '.join(_FOLDERS)}; found {image!r}")
+            raise row.refuse(
+                f"image: expected a picture in one of {', '.join(_FOLDERS)}; found {image!r}"
+            )
         if (image is None) if folder is None else (image or "").startswith(folder):
             yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))

@@ -1,4 +1,6 @@
-"""OCR-VQA (Mishra et al. 2019): questions about the covers of books; the release has all of a cover together."""
+"""OCR-VQA (Mishra et al. 2019): questions about the covers of books; the release has all of a cover
+together.
+"""
 
 from __future__ import annotations
 
@@ -25,10 +27,21 @@ _KEYS = ("questions", "answers", "split")
 _OTHERS = ("imageURL", "title", "authorName", "genre")
 _HUB = ("image_id", "questions", "answers")
 _HUB_OTHERS = (
-    "image", "ocr_tokens", "ocr_info", "title", "authorName", "genre", "image_width", "image_height", "image_url",
+    "image",
+    "ocr_tokens",
+    "ocr_info",
+    "title",
+    "authorName",
+    "genre",
+    "image_width",
+    "image_height",
+    "image_url",
     "set_name",
-)  # fmt: skip
-_GET = "dataset.json from ocr-vqa.github.io; pictures by its script, all saved as ocr_vqa/images/<key>.jpg"
+)
+_GET = (
+    "dataset.json from ocr-vqa.github.io; pictures by its script, all saved as"
+    " ocr_vqa/images/<key>.jpg"
+)
 _GET_HUB = "hf download howard-hou/OCR-VQA --repo-type dataset --local-dir RAW/howard-hou/OCR-VQA"
 
 
@@ -54,12 +67,25 @@ def plan() -> TaskPlan:
         NAME,
         "exact_match",
         (
-            SplitPlan("train", (*_sources("train", _conversations), mix_source("ocr_vqa/")), Expected(TRAIN)),
-            SplitPlan("validation", _sources("validation", drawn_questions), Expected(VALIDATION, VALIDATION)),
+            SplitPlan(
+                "train",
+                (*_sources("train", _conversations), mix_source("ocr_vqa/")),
+                Expected(TRAIN),
+            ),
+            SplitPlan(
+                "validation",
+                _sources("validation", drawn_questions),
+                Expected(VALIDATION, VALIDATION),
+            ),
             SplitPlan("test", _sources("test", partial(_single, split="test")), Expected()),
         ),
         folders=("ocr_vqa/images",),
-        remarks=("OCRVQA: which 80,000 of about 166,000 covers is not published; they are drawn by the seed.",),
+        remarks=(
+            (
+                "OCRVQA: which 80,000 of about 166,000 covers is not published; they are drawn by"
+                " the seed."
+            ),
+        ),
     )
 
 
@@ -74,7 +100,9 @@ def _sources(split: str, made: Callable[[_Reader], Read]) -> tuple[Source, ...]:
 
 
 def _conversations(reader: _Reader) -> Read:
-    """The training split: 80,000 of the covers whose questions all have an answer, in the order of the file."""
+    """The training split: 80,000 of the covers whose questions all have an answer, in the order of
+    the file.
+    """
 
     def read(files: Files, job: Job) -> Iterator[Conversation]:
         whole = (cover.key for cover in reader(files, job, False) if cover.answered)
@@ -105,20 +133,27 @@ def _read_original(split: str, files: Files, job: Job, _pictures: bool) -> Itera
         row = known(raw, f"{path}, cover {key}", _KEYS, (*_OTHERS, *job.choices.ignore_keys))
         number = row.number("split")
         if number not in _SPLITS:
-            raise row.refuse(f"split: expected 1 (train), 2 (validation) or 3 (test); found {number}")
+            raise row.refuse(
+                f"split: expected 1 (train), 2 (validation) or 3 (test); found {number}"
+            )
         if _SPLITS[number] == split:
             yield _cover(key, row, job)
 
 
 def _read_hub(files: Files, job: Job, pictures: bool) -> Iterator[_Cover]:
     columns = (*_HUB, "image") if pictures else _HUB
-    for row in parquet_rows(files["covers"], columns, (*_HUB_OTHERS, *job.choices.ignore_keys), job.progress):
+    for row in parquet_rows(
+        files["covers"], columns, (*_HUB_OTHERS, *job.choices.ignore_keys), job.progress
+    ):
         yield _cover(row.text("image_id"), row, job, row.picture("image") if pictures else None)
 
 
 def _cover(key: str, row: Row, job: Job, content: bytes | None = None) -> _Cover:
     questions, answers = row.texts("questions"), row.texts("answers")
     if len(questions) != len(answers):
-        raise row.refuse(f"expected an answer a question; found {len(questions)} questions, {len(answers)} answers")
+        raise row.refuse(
+            f"expected an answer a question; found {len(questions)} questions, {len(answers)}"
+            " answers"
+        )
     turns = tuple(short_answer(q, a, job.choices) for q, a in zip(questions, answers, strict=True))
     return _Cover(key, inside(f"ocr_vqa/images/{key}.jpg", row.place), turns, content)

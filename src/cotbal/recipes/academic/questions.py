@@ -1,4 +1,6 @@
-"""The four question-answering tasks: a reader gives questions, and these rules make the splits of them."""
+"""The four question-answering tasks: a reader gives questions, and these rules make the splits of
+them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,13 @@ from dataclasses import dataclass
 
 from cotbal.recipes.releases.conversation import Asked, Conversation
 from cotbal.recipes.releases.gallery import picture_id
-from cotbal.recipes.releases.rules import ONE_WORD, capitalized, drawn, merge_by_image, with_instruction
+from cotbal.recipes.releases.rules import (
+    ONE_WORD,
+    capitalized,
+    drawn,
+    merge_by_image,
+    with_instruction,
+)
 from cotbal.recipes.releases.sources import Choices, Files, Job, Read
 
 
@@ -33,24 +41,33 @@ Reader = Callable[[Files, Job, bool], Iterator[Question]]
 
 
 def short_answer(question: str, answer: str, choices: Choices) -> Asked:
-    """Question and answer without space around them, the answer capitalized unless the user chose otherwise."""
+    """Question and answer without space around them, the answer capitalized unless the user chose
+    otherwise.
+    """
     answer = answer.strip()
     return Asked(question.strip(), capitalized(answer) if choices.capitalize else answer)
 
 
 def merged(reader: Reader) -> Read:
-    """A training split: all questions about one picture in one conversation, the instruction behind the first."""
+    """A training split: all questions about one picture in one conversation, the instruction behind
+    the first.
+    """
 
     def read(files: Files, job: Job) -> Iterator[Conversation]:
-        asked = ((each.image, each.asked) for each in _kept(_answered(reader(files, job, True)), job))
+        asked = (
+            (each.image, each.asked) for each in _kept(_answered(reader(files, job, True)), job)
+        )
         for image, turns in merge_by_image(asked):
             yield Conversation(picture_id(image), image, with_instruction(turns, ONE_WORD))
 
     return read
 
 
-def single(reader: Reader, split: str, limit: int | None = None, part: int = 0, parts: int = 1) -> Read:
-    """An evaluation split: every question by itself, or a draw of them; ids begin with the name of the split.
+def single(
+    reader: Reader, split: str, limit: int | None = None, part: int = 0, parts: int = 1
+) -> Read:
+    """An evaluation split: every question by itself, or a draw of them; ids begin with the name of
+    the split.
 
     Args:
         limit: questions to draw, or as many as there are for every part; None takes all.
@@ -59,14 +76,20 @@ def single(reader: Reader, split: str, limit: int | None = None, part: int = 0, 
 
     def read(files: Files, job: Job) -> Iterator[Conversation]:
         wanted = None if limit is None else _draw(reader, files, job, limit, part, parts)
-        chosen = (q for q in _answered(reader(files, job, True)) if wanted is None or q.id in wanted)
+        chosen = (
+            q for q in _answered(reader(files, job, True)) if wanted is None or q.id in wanted
+        )
         for each in _kept(chosen, job):
-            yield Conversation(f"{split}_{each.id}", each.image, with_instruction([each.asked], ONE_WORD))
+            yield Conversation(
+                f"{split}_{each.id}", each.image, with_instruction([each.asked], ONE_WORD)
+            )
 
     return read
 
 
-def _draw(reader: Reader, files: Files, job: Job, limit: int, part: int, parts: int) -> frozenset[str]:
+def _draw(
+    reader: Reader, files: Files, job: Job, limit: int, part: int, parts: int
+) -> frozenset[str]:
     ids = [question.id for question in _answered(reader(files, job, False))]
     size = min(limit, len(ids) // parts)
     order = drawn(ids, size * parts, job.choices.seed, "questions")

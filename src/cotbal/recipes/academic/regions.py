@@ -1,4 +1,6 @@
-"""The regions of RefCOCO and RefCOCOg: boxes and the sentences about them, from the release or from the hub."""
+"""The regions of RefCOCO and RefCOCOg: boxes and the sentences about them, from the release or from
+the hub.
+"""
 
 from __future__ import annotations
 
@@ -15,16 +17,32 @@ FOLDERS = ("coco/train2017", "coco/train2014")
 _LONGEST = 1_000_000  # pixels; a longer side is no picture's
 _SPLIT_BY = {"refcoco": "unc", "refcocog": "umd"}
 _SPLITS = {"refcoco": ("train", "val", "testA", "testB"), "refcocog": ("train", "val", "test")}
-_HUB_FILE = {"train": "train", "val": "validation", "testA": "test", "testB": "testB", "test": "test"}
-_HUB_WORDS = {"val": ("val", "validation"), "testA": ("testA", "test")}  # what a row of the snapshot may call its split
+_HUB_FILE = {
+    "train": "train",
+    "val": "validation",
+    "testA": "test",
+    "testB": "testB",
+    "test": "test",
+}
+_HUB_WORDS = {
+    "val": ("val", "validation"),
+    "testA": ("testA", "test"),
+}  # what a row of the snapshot may call its split
 _REF = ("ann_id", "ref_id", "image_id", "split", "sentences")
 _REF_OTHERS = ("sent_ids", "file_name", "category_id")
 _SENTENCE, _SENTENCE_OTHERS = ("sent", "sent_id"), ("tokens", "raw")
 _HUB = (*_REF, "raw_anns", "raw_image_info", "bbox")
-_HUB_OTHERS = (*_REF_OTHERS, "raw_sentences", "image_path", "captions", "global_image_id", "anns_id")
+_HUB_OTHERS = (
+    *_REF_OTHERS,
+    "raw_sentences",
+    "image_path",
+    "captions",
+    "global_image_id",
+    "anns_id",
+)
 _GET = (
-    "refcoco.zip and refcocog.zip of github.com/lichengunc/refer; its server is gone, other links are in its issue 14; "
-    "pictures: train2017 or train2014 of COCO"
+    "refcoco.zip and refcocog.zip of github.com/lichengunc/refer; its server is gone, other links"
+    " are in its issue 14; pictures: train2017 or train2014 of COCO"
 )
 _GET_HUB = (
     "hf download jxu124/refcoco --repo-type dataset --local-dir RAW/jxu124/refcoco, "
@@ -54,11 +72,17 @@ class Region:
 
     def box(self, choices: Choices) -> str:
         """The box as text, see `box_text`."""
-        return box_text(self.corner_and_size, self.width, self.height, choices.box_decimals, choices.pad_boxes)
+        return box_text(
+            self.corner_and_size, self.width, self.height, choices.box_decimals, choices.pad_boxes
+        )
 
 
 def box_text(
-    corner_and_size: tuple[float, float, float, float], width: int, height: int, decimals: int = 2, pad: bool = True
+    corner_and_size: tuple[float, float, float, float],
+    width: int,
+    height: int,
+    decimals: int = 2,
+    pad: bool = True,
 ) -> str:
     """A box `[x1, y1, x2, y2]` in parts of the picture's sides, as LLaVA-1.5 writes it.
 
@@ -66,14 +90,20 @@ def box_text(
         corner_and_size: x, y, width, height in pixels.
         width, height: of the picture in pixels.
         decimals: digits behind the point; zeros at the end are not written.
-        pad: parts of the square that the picture is padded to, in its middle, instead of its own sides.
+        pad: parts of the square that the picture is padded to, in its middle, instead of its own
+            sides.
     """
     x, y, w, h = corner_and_size
     side_x, side_y, left, top = width, height, 0, 0
     if pad:
         side_x = side_y = max(width, height)
         left, top = (side_x - width) // 2, (side_y - height) // 2
-    edges = ((x + left) / side_x, (y + top) / side_y, (x + w + left) / side_x, (y + h + top) / side_y)
+    edges = (
+        (x + left) / side_x,
+        (y + top) / side_y,
+        (x + w + left) / side_x,
+        (y + h + top) / side_y,
+    )
     return "[" + ", ".join(str(round(edge, decimals)) for edge in edges) + "]"
 
 
@@ -84,7 +114,8 @@ Reader = Callable[[str, str, Files, Job], Iterator[Region]]
 def forms(pairs: Iterable[Pair]) -> Iterator[tuple[str, dict[str, str], str, Reader]]:
     """Name, files, origin and reader of both forms of the data sets in `pairs`.
 
-    All splits of the snapshots are asked for, since the training split may have to leave pictures of the others out.
+    All splits of the snapshots are asked for, since the training split may have to leave pictures
+    of the others out.
     """
     names = list(dict.fromkeys(dataset for dataset, _ in pairs))
     original = {f"{name} refs": f"{name}/refs({_SPLIT_BY[name]}).p" for name in names}
@@ -105,7 +136,9 @@ def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator
         row = known(raw, place, _REF, (*_REF_OTHERS, *job.choices.ignore_keys))
         found = row.text("split")
         if found not in _SPLITS[dataset]:
-            raise row.refuse(f"split: expected one of {', '.join(_SPLITS[dataset])}; found {found!r}")
+            raise row.refuse(
+                f"split: expected one of {', '.join(_SPLITS[dataset])}; found {found!r}"
+            )
         if found == split:
             refs.append(row)
     (path,) = files[f"{dataset} instances"]
@@ -115,12 +148,15 @@ def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator
         image_id, box = boxes.get(row.number("ann_id"), (None, None))
         if box is None or image_id != row.number("image_id") or image_id not in sizes:
             raise row.refuse(
-                f"expected annotation {row.number('ann_id')} and its picture in {path}; found another or none"
+                f"expected annotation {row.number('ann_id')} and its picture in {path}; found"
+                " another or none"
             )
         yield _region(dataset, row, box, *sizes[image_id], job)
 
 
-def _boxes(files: Files, dataset: str, wanted: set[int], job: Job) -> Iterator[tuple[int, tuple[int, Any]]]:
+def _boxes(
+    files: Files, dataset: str, wanted: set[int], job: Job
+) -> Iterator[tuple[int, tuple[int, Any]]]:
     (path,) = files[f"{dataset} instances"]
     for place, raw in json_list(path, "annotations.item", job.progress):
         row = mapping(raw, place)  # COCO's own table: only the keys of the join are of interest
@@ -128,7 +164,9 @@ def _boxes(files: Files, dataset: str, wanted: set[int], job: Job) -> Iterator[t
             yield row.number("id"), (row.number("image_id"), four(row, "bbox"))
 
 
-def _sizes(files: Files, dataset: str, wanted: set[int], job: Job) -> Iterator[tuple[int, tuple[int, int]]]:
+def _sizes(
+    files: Files, dataset: str, wanted: set[int], job: Job
+) -> Iterator[tuple[int, tuple[int, int]]]:
     (path,) = files[f"{dataset} instances"]
     for place, raw in json_list(path, "images.item", job.progress):
         row = mapping(raw, place)
@@ -160,10 +198,15 @@ def _nested(row: Row, key: str) -> Row:
 
 
 def _compare(row: Row, box: tuple[float, float, float, float]) -> None:
-    """The column `bbox` holds the corners of the same box; another meaning would be another version."""
+    """The column `bbox` holds the corners of the same box; another meaning would be another
+    version.
+    """
     x1, y1, x2, y2 = four(row, "bbox")
     if abs(x2 - x1 - box[2]) > 1 or abs(y2 - y1 - box[3]) > 1:
-        raise row.refuse(f"expected bbox to hold the corners of the box {box} in raw_anns; found {(x1, y1, x2, y2)}")
+        raise row.refuse(
+            f"expected bbox to hold the corners of the box {box} in raw_anns; found"
+            f" {(x1, y1, x2, y2)}"
+        )
 
 
 def four(row: Row, key: str) -> tuple[float, float, float, float]:
@@ -181,8 +224,16 @@ def _is_length(value: Any) -> bool:
 
 def _region(dataset: str, row: Row, box: Any, width: int, height: int, job: Job) -> Region:
     if not (0 < width < _LONGEST and 0 < height < _LONGEST):
-        raise DataError(f"{row.place}: expected a picture with an area, and no side of a million pixels; found another")
+        raise DataError(
+            f"{row.place}: expected a picture with an area, and no side of a million pixels; found"
+            " another"
+        )
     others = (*_SENTENCE_OTHERS, *job.choices.ignore_keys)
-    said = [(s.number("sent_id"), s.text("sent").strip()) for s in row.rows("sentences", _SENTENCE, others)]
+    said = [
+        (s.number("sent_id"), s.text("sent").strip())
+        for s in row.rows("sentences", _SENTENCE, others)
+    ]
     sentences = tuple(sorted((number, text) for number, text in said if text))
-    return Region(dataset, row.number("ref_id"), row.number("image_id"), box, width, height, sentences)
+    return Region(
+        dataset, row.number("ref_id"), row.number("image_id"), box, width, height, sentences
+    )

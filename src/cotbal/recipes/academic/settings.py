@@ -31,12 +31,21 @@ def head(choices: Choices) -> str:
     """The top of the recipe, with what was chosen."""
     return _HEAD.format(
         seed=choices.seed,
-        capitals="begin with a capital" if choices.capitalize else "are as in the releases, not capitalized",
+        capitals=(
+            "begin with a capital"
+            if choices.capitalize
+            else "are as in the releases, not capitalized"
+        ),
         decimals=choices.box_decimals,
         box="the picture padded to a square" if choices.pad_boxes else "the picture itself",
-        leaks="Pictures of evaluation splits are left out of RefCOCO's training."
-        if choices.drop_eval_images
-        else "Pictures of RefCOCO's evaluation splits occur in RefCOCOg's training; the paper is silent.",
+        leaks=(
+            "Pictures of evaluation splits are left out of RefCOCO's training."
+            if choices.drop_eval_images
+            else (
+                "Pictures of RefCOCO's evaluation splits occur in RefCOCOg's training; the paper is"
+                " silent."
+            )
+        ),
         policy="drop" if choices.on_missing_image == "drop" else "error",
         tokens=paper.told_tokens(choices),
     )

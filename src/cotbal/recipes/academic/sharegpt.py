@@ -1,4 +1,6 @@
-"""ShareGPT: conversations of people with ChatGPT, filtered as for Vicuna (Zheng et al. 2023, FastChat's cleaning)."""
+"""ShareGPT: conversations of people with ChatGPT, filtered as for Vicuna (Zheng et al. 2023,
+FastChat's cleaning).
+"""
 
 from __future__ import annotations
 
@@ -20,15 +22,22 @@ from cotbal.recipes.releases.writing import Expected
 NAME = "ShareGPT"
 TRAIN = 41_000  # Table 8
 _ROLES = {
-    "human": "human", "user": "human", "gpt": "gpt", "chatgpt": "gpt", "bing": "gpt", "bard": "gpt", "system": "system",
-}  # fmt: skip
+    "human": "human",
+    "user": "human",
+    "gpt": "gpt",
+    "chatgpt": "gpt",
+    "bing": "gpt",
+    "bard": "gpt",
+    "system": "system",
+}
 _BLOCKED = ("openai", "chatgpt")
 _LIMITED = "Too many requests in 1 hour. Try again later."
 _SHORTEST = 16  # characters
 _HTML = re.compile(r"^\s*<(div|p|span)\b")
 _GET = (
-    "hf download anon8231489123/ShareGPT_Vicuna_unfiltered ShareGPT_V3_unfiltered_cleaned_split.json "
-    "--repo-type dataset --local-dir RAW/anon8231489123/ShareGPT_Vicuna_unfiltered"
+    "hf download anon8231489123/ShareGPT_Vicuna_unfiltered"
+    " ShareGPT_V3_unfiltered_cleaned_split.json --repo-type dataset --local-dir"
+    " RAW/anon8231489123/ShareGPT_Vicuna_unfiltered"
 )
 
 Spoken = tuple[str, str]  # role and text of one turn
@@ -36,7 +45,11 @@ Spoken = tuple[str, str]  # role and text of one turn
 
 def plan() -> TaskPlan:
     """Where ShareGPT comes from and how much of it is taken (Table 8: 41k conversations)."""
-    files = {"dump": "anon8231489123/ShareGPT_Vicuna_unfiltered/ShareGPT_V3_unfiltered_cleaned_split*.json"}
+    files = {
+        "dump": (
+            "anon8231489123/ShareGPT_Vicuna_unfiltered/ShareGPT_V3_unfiltered_cleaned_split*.json"
+        )
+    }
     released = visatb_source("Academic", NAME, file="Academic")
     sources = (mix_source(None), Source("original", files, _GET, _read), released)
     return TaskPlan(
@@ -44,7 +57,10 @@ def plan() -> TaskPlan:
         None,
         (SplitPlan("train", sources, Expected(TRAIN, rounded_to=1000)),),
         remarks=(
-            "ShareGPT: the paper says 41k, filtered as for Vicuna, and not which. LLaVA-1.5's own (mix665k) are read",
+            (
+                "ShareGPT: the paper says 41k, filtered as for Vicuna, and not which. LLaVA-1.5's"
+                " own (mix665k) are read"
+            ),
             "if they are there; otherwise 41,000 of the filtered dump are drawn by the seed.",
         ),
         balanced=False,
@@ -62,7 +78,9 @@ def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
     """What is left of the dump; of several with one id or one beginning, the first."""
     seen: set[int] = set()
     for row in _rows(files, job):
-        turns = cleaned(_spoken(row, job.choices.ignore_keys)) if not row.fields.get("plugins") else ()
+        turns = (
+            cleaned(_spoken(row, job.choices.ignore_keys)) if not row.fields.get("plugins") else ()
+        )
         if not turns:
             continue
         keys = {hash(("id", identity(row))), hash(turns[0])}
@@ -74,13 +92,16 @@ def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
 def _rows(files: Files, job: Job) -> Iterator[Row]:
     (path,) = files["dump"]
     for place, raw in json_list(path, "item", job.progress):
-        yield known(raw, place, ("id", "conversations"), ("plugins", "model", *job.choices.ignore_keys))
+        yield known(
+            raw, place, ("id", "conversations"), ("plugins", "model", *job.choices.ignore_keys)
+        )
 
 
 def _refuse_html(files: Files, job: Job) -> None:
     """Refuse a dump that was not converted: there, nearly every answer is HTML.
 
-    Some texts of a converted one begin like that, too, where people and models write about web pages.
+    Some texts of a converted one begin like that, too, where people and models write about web
+    pages.
     """
     answers = html = 0
     for row in _rows(files, job):
@@ -89,8 +110,8 @@ def _refuse_html(files: Files, job: Job) -> None:
             html += role == "gpt" and _HTML.match(text) is not None
     if 2 * html > answers:
         raise DataError(
-            f"{files['dump'][0]}: expected Markdown; found HTML in {html:,} of {answers:,} answers; take the V3 "
-            "dump, which has been converted"
+            f"{files['dump'][0]}: expected Markdown; found HTML in {html:,} of {answers:,} answers;"
+            " take the V3 dump, which has been converted"
         )
 
 
@@ -107,9 +128,10 @@ def _spoken(row: Row, ignored: Collection[str]) -> list[Spoken]:
 def cleaned(spoken: Sequence[Spoken]) -> tuple[Asked, ...]:
     """The questions and answers that are left of a conversation, or none when it is to be dropped.
 
-    In this order, as FastChat does it: a first turn that is not the human's and a last one that is go; roles must
-    alternate; blocked words and refusals of the service drop the whole; it ends before the first turn that is empty or
-    begins unprintably; a question without an answer goes; very short ones are dropped.
+    In this order, as FastChat does it: a first turn that is not the human's and a last one that is
+    go; roles must alternate; blocked words and refusals of the service drop the whole; it ends
+    before the first turn that is empty or begins unprintably; a question without an answer goes;
+    very short ones are dropped.
     """
     turns = list(spoken)
     if turns and turns[0][0] != "human":
@@ -124,7 +146,9 @@ def cleaned(spoken: Sequence[Spoken]) -> tuple[Asked, ...]:
     texts = texts[: len(texts) // 2 * 2]
     if sum(map(len, texts)) < _SHORTEST:
         return ()
-    return tuple(Asked(question, answer) for question, answer in zip(texts[::2], texts[1::2], strict=True))
+    return tuple(
+        Asked(question, answer) for question, answer in zip(texts[::2], texts[1::2], strict=True)
+    )
 
 
 def _is_blocked(role: str, text: str) -> bool:

@@ -18,14 +18,19 @@ from cotbal.recipes.releases.writing import Expected
 NAME = "ShareGPT4V"
 HELD_OUT = 2_000  # in validation, and again in test
 _FOLDERS = (
-    "coco/train2017", "sam/images", "llava/llava_pretrain/images", "share_textvqa/images", "web-celebrity/images",
-    "web-landmark/images", "wikiart/images",
-)  # fmt: skip
+    "coco/train2017",
+    "sam/images",
+    "llava/llava_pretrain/images",
+    "share_textvqa/images",
+    "web-celebrity/images",
+    "web-landmark/images",
+    "wikiart/images",
+)
 _FILES = {"captions": "Lin-Chen/ShareGPT4V/sharegpt4v_instruct_gpt4-vision_cap100k.json"}
 _RELEASED = {"train": "train", "validation": "val", "test": "test"}
 _GET = (
-    "hf download Lin-Chen/ShareGPT4V sharegpt4v_instruct_gpt4-vision_cap100k.json --repo-type dataset "
-    "--local-dir RAW/Lin-Chen/ShareGPT4V"
+    "hf download Lin-Chen/ShareGPT4V sharegpt4v_instruct_gpt4-vision_cap100k.json --repo-type"
+    " dataset --local-dir RAW/Lin-Chen/ShareGPT4V"
 )
 
 
@@ -33,8 +38,12 @@ def plan() -> TaskPlan:
     """Where ShareGPT4V comes from and what its splits hold (Table 8: 98k conversations)."""
 
     def split(name: str, expected: Expected) -> SplitPlan:
-        released = visatb_source("Academic", NAME, _RELEASED[name], together=tuple(_RELEASED.values()))
-        return SplitPlan(name, (Source("original", _FILES, _GET, partial(_read, name)), released), expected)
+        released = visatb_source(
+            "Academic", NAME, _RELEASED[name], together=tuple(_RELEASED.values())
+        )
+        return SplitPlan(
+            name, (Source("original", _FILES, _GET, partial(_read, name)), released), expected
+        )
 
     return TaskPlan(
         NAME,
@@ -45,7 +54,12 @@ def plan() -> TaskPlan:
             split("test", Expected(HELD_OUT, HELD_OUT)),
         ),
         folders=_FOLDERS,
-        remarks=("ShareGPT4V: which 2,000 pictures are validation and which test is not published; the seed draws.",),
+        remarks=(
+            (
+                "ShareGPT4V: which 2,000 pictures are validation and which test is not published;"
+                " the seed draws."
+            ),
+        ),
     )
 
 
@@ -61,7 +75,9 @@ def _read(split: str, files: Files, job: Job) -> Iterator[Conversation]:
     return with_unique_ids(_one_each(_all(files, job), mine, split))
 
 
-def _one_each(conversations: Iterator[Conversation], images: list[str], split: str) -> Iterator[Conversation]:
+def _one_each(
+    conversations: Iterator[Conversation], images: list[str], split: str
+) -> Iterator[Conversation]:
     """The first description of every picture."""
     waiting = set(images)
     for each in conversations:
@@ -76,5 +92,7 @@ def _all(files: Files, job: Job) -> Iterator[Conversation]:
         row = known(raw, place, ("id", "image", "conversations"), job.choices.ignore_keys)
         turns = paired(row, job.choices.ignore_keys)
         if len(turns) != 1:
-            raise row.refuse(f"conversations: expected one question and its answer; found {len(turns)} of each")
+            raise row.refuse(
+                f"conversations: expected one question and its answer; found {len(turns)} of each"
+            )
         yield Conversation(identity(row), inside(row.text("image"), place), turns)

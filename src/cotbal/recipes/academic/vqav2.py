@@ -1,4 +1,6 @@
-"""VQAv2 (Goyal et al. 2017): questions about COCO 2014 pictures; the answer is the most common of ten."""
+"""VQAv2 (Goyal et al. 2017): questions about COCO 2014 pictures; the answer is the most common of
+ten.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,14 @@ _QUESTION = ("image_id", "question", "question_id")
 _ANNOTATION = ("image_id", "question_id", "multiple_choice_answer")
 _ANNOTATION_OTHERS = ("question_type", "answers", "answer_type")
 _HUB = (*_ANNOTATION, "question")
-_GET = "the Download page of visualqa.org, version 2.0: training and validation annotations and questions"
-_GET_HUB = "hf download lmms-lab/VQAv2 --repo-type dataset --include 'data/validation*' --local-dir RAW/lmms-lab/VQAv2"
+_GET = (
+    "the Download page of visualqa.org, version 2.0: training and validation annotations and"
+    " questions"
+)
+_GET_HUB = (
+    "hf download lmms-lab/VQAv2 --repo-type dataset --include 'data/validation*' --local-dir"
+    " RAW/lmms-lab/VQAv2"
+)
 
 
 def plan() -> TaskPlan:
@@ -50,8 +58,14 @@ def plan() -> TaskPlan:
         ),
         folders=("coco/train2017", "coco/val2017", "coco/train2014", "coco/val2014"),
         remarks=(
-            "VQAv2: the paper reports test-dev, whose answers only the EvalAI server knows. val2014_rest is a draw",
-            "from val2014 that shares no question with the validation set; name it so when you report it. For test-dev",
+            (
+                "VQAv2: the paper reports test-dev, whose answers only the EvalAI server knows."
+                " val2014_rest is a draw"
+            ),
+            (
+                "from val2014 that shares no question with the validation set; name it so when you"
+                " report it. For test-dev"
+            ),
             "itself `cotbal submission` writes the file that the server takes.",
         ),
     )
@@ -65,7 +79,8 @@ def _original(subset: str) -> dict[str, str]:
 
 
 def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
-    """Questions in the order of their file, each with the answer of the annotation that has its id."""
+    """Questions in the order of their file, each with the answer of the annotation that has its
+    id."""
     answers = _answers(files, job)
     (path,) = files["questions"]
     for place, raw in json_list(path, "questions.item", job.progress):
@@ -74,17 +89,22 @@ def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iter
         image_of_answer, answer = answers.pop(identity, (None, ""))
         if image_of_answer != image_id:
             raise row.refuse(
-                f"expected an annotation of question {identity} about picture {image_id} in {files['annotations'][0]}; "
-                f"found {'none' if image_of_answer is None else f'picture {image_of_answer}'}"
+                f"expected an annotation of question {identity} about picture {image_id} in"
+                f" {files['annotations'][0]}; found"
+                f" {'none' if image_of_answer is None else f'picture {image_of_answer}'}"
             )
         asked = short_answer(row.text("question"), answer, job.choices)
         yield Question(str(identity), coco_2014(job.gallery, image_id, subset), asked)
     if answers:
-        raise DataError(f"{files['annotations'][0]}: {len(answers):,} annotations have no question in {path}")
+        raise DataError(
+            f"{files['annotations'][0]}: {len(answers):,} annotations have no question in {path}"
+        )
 
 
 def _answers(files: Files, job: Job) -> dict[int, tuple[int, str]]:
-    """Question id -> picture and answer; a few thousand answers serve nearly all questions, so each is kept once."""
+    """Question id -> picture and answer; a few thousand answers serve nearly all questions, so each
+    is kept once.
+    """
     found = {}
     (path,) = files["annotations"]
     others = (*_ANNOTATION_OTHERS, *job.choices.ignore_keys)
@@ -101,4 +121,6 @@ def _read_hub(files: Files, job: Job, pictures: bool) -> Iterator[Question]:
     for row in parquet_rows(files["validation"], columns, others, job.progress):
         asked = short_answer(row.text("question"), row.text("multiple_choice_answer"), job.choices)
         image = coco_2014(job.gallery, row.number("image_id"), "val2014")
-        yield Question(str(row.number("question_id")), image, asked, row.picture("image") if pictures else None)
+        yield Question(
+            str(row.number("question_id")), image, asked, row.picture("image") if pictures else None
+        )

@@ -1,4 +1,5 @@
-"""The Chat Benchmark of CoTBal / VisATB: three kinds of LLaVA's instructions, judged against GPT-4."""
+"""The Chat Benchmark of CoTBal / VisATB: three kinds of LLaVA's instructions, judged against
+GPT-4."""
 
 from __future__ import annotations
 
@@ -9,7 +10,14 @@ from cotbal.recipes.chat.bench import WILD_FOLDER, coco_source, wild_source
 from cotbal.recipes.chat.instruct import train_source
 from cotbal.recipes.chat.settings import head, settings
 from cotbal.recipes.releases import benchmark
-from cotbal.recipes.releases.benchmark import Places, Prepared, SplitPlan, TaskPlan, chosen_tasks, task_yaml
+from cotbal.recipes.releases.benchmark import (
+    Places,
+    Prepared,
+    SplitPlan,
+    TaskPlan,
+    chosen_tasks,
+    task_yaml,
+)
 from cotbal.recipes.releases.paper import ACCELERATE, FSDP2
 from cotbal.recipes.releases.sources import Choices
 from cotbal.recipes.releases.visatb import visatb_source
@@ -44,7 +52,12 @@ def _plan(name: str, file: str, size: int, category: str, tests: int) -> TaskPla
 
 
 def prepare(
-    places: Places, choices: Choices, progress: Progress, *, tasks: Sequence[str] | None = None, model: str = "7b"
+    places: Places,
+    choices: Choices,
+    progress: Progress,
+    *,
+    tasks: Sequence[str] | None = None,
+    model: str = "7b",
 ) -> Prepared:
     """Build the benchmark, or some of its tasks; what is there and whole is not made again.
 
@@ -54,11 +67,14 @@ def prepare(
         model: key of `cotbal.recipes.releases.paper.MODELS`.
 
     Raises:
-        CotbalError: an unknown task or model, files that are absent, broken or of another version, missing pictures.
+        CotbalError: an unknown task or model, files that are absent, broken or of another version,
+            missing pictures.
     """
     known, size = plans(), settings(model)
 
     def text(ready: Sequence[TaskPlan]) -> str:
         return head(choices) + "".join(map(task_yaml, ready)) + size
 
-    return benchmark.prepare(known, chosen_tasks(known, tasks), places, choices, text, progress, {ACCELERATE: FSDP2})
+    return benchmark.prepare(
+        known, chosen_tasks(known, tasks), places, choices, text, progress, {ACCELERATE: FSDP2}
+    )

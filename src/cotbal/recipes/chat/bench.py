@@ -1,7 +1,9 @@
-"""LLaVA-Bench: questions with GPT-4's own answers and what a judge is told of the picture, for the metric `judge`.
+"""LLaVA-Bench: questions with GPT-4's own answers and what a judge is told of the picture, for the
+metric `judge`.
 
-On COCO (validation, 90 questions) a judge sees five captions and the boxes; in the wild (test, 60 questions) a caption.
-A record says so in `context`; `rule` is the rule of LLaVA's judge that applies, `category` the kind of question.
+On COCO (validation, 90 questions) a judge sees five captions and the boxes; in the wild (test, 60
+questions) a caption. A record says so in `context`; `rule` is the rule of LLaVA's judge that
+applies, `category` the kind of question.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ def _read_coco(category: str, files: Files, job: Job) -> Iterator[Conversation]:
     contexts = _contexts(files, job, ("id", "image", "captions", "instances"), told)
     for row, answer, context in _joined(category, files, job, contexts):
         image = coco_2014(job.gallery, coco_id(row), "val2014")
-        yield _question(row, image, answer, context, f"validation_{row.number('question_id')}", category)
+        yield _question(
+            row, image, answer, context, f"validation_{row.number('question_id')}", category
+        )
 
 
 def _read_wild(category: str, files: Files, job: Job) -> Iterator[Conversation]:
@@ -64,15 +68,23 @@ def _read_wild(category: str, files: Files, job: Job) -> Iterator[Conversation]:
     for row, answer, context in _joined(category, files, job, contexts):
         image = inside(f"{WILD_FOLDER}/{row.text('image')}", row.place)
         rule = f"llava_bench_{category}"
-        yield _question(row, image, answer, context, f"in_the_wild_{row.number('question_id')}", rule)
+        yield _question(
+            row, image, answer, context, f"in_the_wild_{row.number('question_id')}", rule
+        )
 
 
-def _question(row: Row, image: str, answer: str, context: str, identity: str, rule: str) -> Conversation:
+def _question(
+    row: Row, image: str, answer: str, context: str, identity: str, rule: str
+) -> Conversation:
     details = {"category": row.text("category"), "rule": rule, "context": context}
-    return Conversation(identity, image, (Asked(without_marker(row.text("text")), answer),), details)
+    return Conversation(
+        identity, image, (Asked(without_marker(row.text("text")), answer),), details
+    )
 
 
-def _joined(category: str, files: Files, job: Job, contexts: Mapping[str, str]) -> Iterator[tuple[Row, str, str]]:
+def _joined(
+    category: str, files: Files, job: Job, contexts: Mapping[str, str]
+) -> Iterator[tuple[Row, str, str]]:
     """The questions of the category, each with GPT-4's answer and the context of its picture."""
     answers = _answers(files, job)
     asked: set[int] = set()
@@ -83,9 +95,13 @@ def _joined(category: str, files: Files, job: Job, contexts: Mapping[str, str]) 
         if found not in _CATEGORIES:
             raise row.refuse(f"category: expected one of {', '.join(_CATEGORIES)}; found {found!r}")
         if number not in answers:
-            raise row.refuse(f"expected an answer to question {number} in {files['answers'][0]}; found none")
+            raise row.refuse(
+                f"expected an answer to question {number} in {files['answers'][0]}; found none"
+            )
         if image not in contexts:
-            raise row.refuse(f"expected the picture {image} in {files['contexts'][0]}; found it not")
+            raise row.refuse(
+                f"expected the picture {image} in {files['contexts'][0]}; found it not"
+            )
         if found == category:
             yield row, answers[number], contexts[image]
 
@@ -96,7 +112,9 @@ def _answers(files: Files, job: Job) -> dict[int, str]:
         number, text = row.number("question_id"), row.text("text").strip()
         _demand_new(row, number, found)
         if not text:
-            raise row.refuse("text: expected GPT-4's answer, which a judge compares with; found an empty one")
+            raise row.refuse(
+                "text: expected GPT-4's answer, which a judge compares with; found an empty one"
+            )
         found[number] = text
     return found
 
@@ -112,14 +130,20 @@ def _contexts(files: Files, job: Job, keys: tuple[str, ...], told: _Told) -> dic
 
 
 def _captions_and_boxes(row: Row, ignored: tuple[str, ...]) -> str:
-    """Captions a line each, an empty line, then `category: [x1, y1, x2, y2]` a line each, as LLaVA's judge reads it."""
+    """Captions a line each, an empty line, then `category: [x1, y1, x2, y2]` a line each, as
+    LLaVA's judge reads it.
+    """
     boxes = [_box(each) for each in row.rows("instances", ("category", "bbox"), ignored)]
     return "\n".join(row.texts("captions")) + "\n\n" + "\n".join(boxes)
 
 
 def _box(row: Row) -> str:
     box = row.fields["bbox"]
-    good = isinstance(box, list) and len(box) == 4 and all(isinstance(each, int | float) for each in box)
+    good = (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(isinstance(each, int | float) for each in box)
+    )
     if not good:
         raise row.refuse(f"bbox: expected four numbers; found {ascii(box)[:60]}")
     return f"{row.text('category')}: {box}"

@@ -1,4 +1,6 @@
-"""LLaVA-Instruct-150K (Liu et al. 2023): conversations, descriptions and reasoning about COCO pictures, by GPT-4."""
+"""LLaVA-Instruct-150K (Liu et al. 2023): conversations, descriptions and reasoning about COCO
+pictures, by GPT-4.
+"""
 
 from __future__ import annotations
 
@@ -40,5 +42,8 @@ def coco_id(row: Row) -> int:
     """
     stem, _, ending = row.text("image").partition(".")
     if ending != "jpg" or not (stem.isdecimal() and stem.isascii()):
-        raise row.refuse(f"image: expected the name of a COCO picture such as 000000442786.jpg; found {stem[:60]!r}")
+        raise row.refuse(
+            "image: expected the name of a COCO picture such as 000000442786.jpg; found"
+            f" {stem[:60]!r}"
+        )
     return int(stem)

@@ -30,10 +30,14 @@ _TUNED = "it was trained on these conversations already."
 def head(choices: Choices) -> str:
     """The top of the recipe, with what was chosen."""
     return _HEAD.format(
-        policy="drop" if choices.on_missing_image == "drop" else "error", tokens=paper.told_tokens(choices)
+        policy="drop" if choices.on_missing_image == "drop" else "error",
+        tokens=paper.told_tokens(choices),
     )
 
 
 def settings(model: str) -> str:
     """Everything behind the tasks. Raises CotbalError for an unknown model."""
-    return paper.settings(model, epochs=3, script="scripts_visatb/finetune_chat.sh", tuned=_TUNED) + _REST
+    return (
+        paper.settings(model, epochs=3, script="scripts_visatb/finetune_chat.sh", tuned=_TUNED)
+        + _REST
+    )

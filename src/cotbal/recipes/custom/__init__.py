@@ -1,4 +1,6 @@
-"""A benchmark of the user's own data: a folder of files, one task each, cut into splits and written with a recipe."""
+"""A benchmark of the user's own data: a folder of files, one task each, cut into splits and written
+with a recipe.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ from cotbal.recipes.custom.folder import WHOLE, Found, find_tasks
 from cotbal.recipes.custom.rows import GIVEN, RAW, Own, own_conversations
 from cotbal.recipes.custom.settings import head, settings, with_metric
 from cotbal.recipes.releases import benchmark
-from cotbal.recipes.releases.benchmark import Places, Prepared, SplitPlan, TaskPlan, chosen_tasks, task_yaml
+from cotbal.recipes.releases.benchmark import (
+    Places,
+    Prepared,
+    SplitPlan,
+    TaskPlan,
+    chosen_tasks,
+    task_yaml,
+)
 from cotbal.recipes.releases.sources import Choices, Files, Job, Source
 from cotbal.recipes.releases.writing import Expected, done_splits
 
@@ -33,26 +42,43 @@ def plans(places: Places, choices: Choices) -> tuple[TaskPlan, ...]:
         CotbalError: no tasks, or a split rule that makes no sense.
     """
     if not places.raw.is_dir():
-        raise DataError(f"{places.raw}: expected the directory of your dataset; found no such directory")
+        raise DataError(
+            f"{places.raw}: expected the directory of your dataset; found no such directory"
+        )
     if places.out.resolve().is_relative_to(places.raw.resolve()):
-        raise CotbalError(f"{places.out}: expected a directory outside {places.raw}, which is searched for data")
+        raise CotbalError(
+            f"{places.out}: expected a directory outside {places.raw}, which is searched for data"
+        )
     return tuple(_plan(found, places, choices) for found in find_tasks(places.raw))
 
 
 def _plan(found: Found, places: Places, choices: Choices) -> TaskPlan:
     wanted = {"test": choices.test or 0.0, "validation": choices.validation or 0.0}
-    drawn = {split: _sound(split, size) for split, size in wanted.items() if split not in found.patterns and size}
+    drawn = {
+        split: _sound(split, size)
+        for split, size in wanted.items()
+        if split not in found.patterns and size
+    }
     if "validation" not in found.patterns and "validation" not in drawn:
-        raise CotbalError(f"--validation: expected a share or a number of records, since {found.name} has no such file")
+        raise CotbalError(
+            f"--validation: expected a share or a number of records, since {found.name} has no such"
+            " file"
+        )
     division = Division(drawn, choices.seed, found.name)
-    splits = [name for name in ("train", "validation", "test") if name in drawn or name in found.patterns]
-    made = tuple(SplitPlan(name, (_source(name, found, places, division),), Expected()) for name in splits)
+    splits = [
+        name for name in ("train", "validation", "test") if name in drawn or name in found.patterns
+    ]
+    made = tuple(
+        SplitPlan(name, (_source(name, found, places, division),), Expected()) for name in splits
+    )
     return TaskPlan(found.name, None, made, version=_version(found, places.raw))
 
 
 def _sound(split: str, size: float) -> float:
     if size < 0 or (size >= 1 and size != int(size)):
-        raise CotbalError(f"--{split}: expected a share below 1 or a whole number of records; found {size:g}")
+        raise CotbalError(
+            f"--{split}: expected a share below 1 or a whole number of records; found {size:g}"
+        )
     return size
 
 
@@ -60,10 +86,14 @@ def _source(split: str, found: Found, places: Places, division: Division) -> Sou
     drawn = split not in found.patterns or split == WHOLE
     patterns = found.patterns[WHOLE if drawn else split]
     files = {str(number): pattern for number, pattern in enumerate(patterns)}
-    return Source("own", files, _GET, partial(_read, split, found.name, places, division if drawn else None))
+    return Source(
+        "own", files, _GET, partial(_read, split, found.name, places, division if drawn else None)
+    )
 
 
-def _read(split: str, task: str, places: Places, division: Division | None, files: Files, job: Job) -> Iterator[Own]:
+def _read(
+    split: str, task: str, places: Places, division: Division | None, files: Files, job: Job
+) -> Iterator[Own]:
     given = places.images or places.raw / "images"
     if given.is_dir():
         job.gallery.link(GIVEN, given)
@@ -79,7 +109,12 @@ def _read(split: str, task: str, places: Places, division: Division | None, file
 
 def _version(found: Found, raw: Path) -> str:
     """Changes with every file of the task: its name, size and time."""
-    paths = (path for patterns in found.patterns.values() for pattern in patterns for path in sorted(raw.glob(pattern)))
+    paths = (
+        path
+        for patterns in found.patterns.values()
+        for pattern in patterns
+        for path in sorted(raw.glob(pattern))
+    )
     known = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths]
     return f"{_VERSION}, files {hashlib.sha256(' '.join(known).encode()).hexdigest()[:12]}"
 
@@ -93,7 +128,8 @@ def prepare(
     model: str = "llava-1.5-7b-base",
     metrics: Mapping[str, str] | None = None,
 ) -> Prepared:
-    """Cut the user's data into splits, or some of its tasks; what is there and whole is not made again.
+    """Cut the user's data into splits, or some of its tasks; what is there and whole is not made
+    again.
 
     Args:
         places: where the data lies, and where the benchmark goes.
@@ -112,8 +148,14 @@ def prepare(
         measured = [with_metric(plan, places.out, chosen) for plan in ready]
         sizes = [_training_records(plan, places.out, choices) for plan in ready]
         long = any(plan.metric == "cider" for plan in measured)
-        name = re.sub(r"[^A-Za-z0-9_.\-]+", "_", places.raw.resolve().name).lstrip("_.-") or "custom"
-        return head(name, choices) + "".join(map(task_yaml, measured)) + settings(model, min(sizes), long)
+        name = (
+            re.sub(r"[^A-Za-z0-9_.\-]+", "_", places.raw.resolve().name).lstrip("_.-") or "custom"
+        )
+        return (
+            head(name, choices)
+            + "".join(map(task_yaml, measured))
+            + settings(model, min(sizes), long)
+        )
 
     return benchmark.prepare(known, chosen_tasks(known, tasks), places, choices, text, progress)
 
@@ -121,7 +163,10 @@ def prepare(
 def _check_metrics(chosen: Mapping[str, str], known: Sequence[TaskPlan]) -> None:
     strange = [name for name in chosen if name not in {plan.name for plan in known}]
     if strange:
-        raise CotbalError(f"--metric: expected {', '.join(plan.name for plan in known)}; found {', '.join(strange)}")
+        raise CotbalError(
+            f"--metric: expected {', '.join(plan.name for plan in known)}; found"
+            f" {', '.join(strange)}"
+        )
     for metric in chosen.values():
         plugins.load("cotbal.metrics", metric)
 

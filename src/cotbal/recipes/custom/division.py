@@ -1,4 +1,6 @@
-"""Which records are held out for validation and test: by picture, so that no picture is in two splits."""
+"""Which records are held out for validation and test: by picture, so that no picture is in two
+splits.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ class Division:
             CotbalError: so much is to be held out that nothing is left to train on.
         """
         linked = self._linked or self._draw(conversations)
-        return (each for each in conversations(True) if self._held.get(linked.root(_key(each)), "train") == split)
+        return (
+            each
+            for each in conversations(True)
+            if self._held.get(linked.root(_key(each)), "train") == split
+        )
 
     def _draw(self, conversations: Conversations) -> _Linked:
         linked, sizes = _Linked(), Counter[int]()
@@ -53,7 +59,9 @@ class Division:
         total = sum(sizes.values())
         if self._wanted and not total:
             raise CotbalError(f"{self._task}: expected at least one record; found none")
-        order = iter(sorted(sizes, key=lambda key: hashlib.sha256(f"{self._seed} {key}".encode()).digest()))
+        order = iter(
+            sorted(sizes, key=lambda key: hashlib.sha256(f"{self._seed} {key}".encode()).digest())
+        )
         left = total
         for split, wanted in self._wanted.items():
             number = max(1, round(wanted * total)) if wanted < 1 else int(wanted)
@@ -66,8 +74,9 @@ class Division:
         if self._wanted and not left:
             told = ", ".join(f"{wanted:g} for {split}" for split, wanted in self._wanted.items())
             raise CotbalError(
-                f"{self._task}: expected records left to train on; of its {total:,} on {len(sizes):,} groups of "
-                f"pictures all are held out ({told}); hold out fewer with --validation and --test"
+                f"{self._task}: expected records left to train on; of its {total:,} on"
+                f" {len(sizes):,} groups of pictures all are held out ({told}); hold out fewer with"
+                " --validation and --test"
             )
 
 

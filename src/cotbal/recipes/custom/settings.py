@@ -1,4 +1,6 @@
-"""The recipe of a dataset of the user's own: a metric that suits the answers, a mini that is large enough."""
+"""The recipe of a dataset of the user's own: a metric that suits the answers, a mini that is large
+enough.
+"""
 
 from __future__ import annotations
 
@@ -42,11 +44,16 @@ balance:
 
 
 def with_metric(plan: TaskPlan, out: Path, chosen: Mapping[str, str]) -> TaskPlan:
-    """The plan with the metric that the user names for the task, or one that suits its answers, with a remark."""
+    """The plan with the metric that the user names for the task, or one that suits its answers,
+    with a remark.
+    """
     if plan.name in chosen:
         return replace(plan, metric=chosen[plan.name])
     metric, why = _suited(_answers(out / "data" / f"{plan.name}_validation.jsonl"))
-    told = f"{plan.name}: the metric is cotbal's choice: {why}. `--metric {plan.name}=...` sets another."
+    told = (
+        f"{plan.name}: the metric is cotbal's choice: {why}. `--metric {plan.name}=...` sets"
+        " another."
+    )
     return replace(plan, metric=metric, remarks=(told,))
 
 
@@ -83,7 +90,8 @@ def settings(checkpoint: str, smallest: int, longest: bool) -> str:
     advice = "paper"
     if parts < 32:
         advice = (
-            f"the paper takes 1/32, and advises {ADVISED_MINI:,} records or more; the smallest task has {smallest:,}"
+            f"the paper takes 1/32, and advises {ADVISED_MINI:,} records or more; the smallest task"
+            f" has {smallest:,}"
         )
     tokens, why = (256, "some answers are long") if longest else (32, "answers are short")
     rest = _REST.format(tokens=tokens, why=why, mini=f"1/{parts}", advice=advice)

@@ -1,4 +1,6 @@
-"""The Large Benchmark of CoTBal / VisATB: seventeen data sets of M3IT (Li et al. 2023) in five groups."""
+"""The Large Benchmark of CoTBal / VisATB: seventeen data sets of M3IT (Li et al. 2023) in five
+groups.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,14 @@ from cotbal.recipes.large.raw import known_configs, raw_sources
 from cotbal.recipes.large.sets import DataSet, data_sets
 from cotbal.recipes.large.settings import head, settings
 from cotbal.recipes.releases import benchmark
-from cotbal.recipes.releases.benchmark import Places, Prepared, SplitPlan, TaskPlan, chosen_tasks, task_yaml
+from cotbal.recipes.releases.benchmark import (
+    Places,
+    Prepared,
+    SplitPlan,
+    TaskPlan,
+    chosen_tasks,
+    task_yaml,
+)
 from cotbal.recipes.releases.paper import ACCELERATE, FSDP2
 from cotbal.recipes.releases.sources import Choices
 from cotbal.recipes.releases.writing import Expected
@@ -22,7 +31,9 @@ _VERSION = 2  # repeated captions of COCO stay
 _COCO_PICTURES = 5_000  # in validation, and again in test
 
 
-def plans(nlvr: bool = False, raw: bool = False, single_reference: bool = False) -> tuple[TaskPlan, ...]:
+def plans(
+    nlvr: bool = False, raw: bool = False, single_reference: bool = False
+) -> tuple[TaskPlan, ...]:
     """The seventeen tasks, group by group.
 
     Args:
@@ -35,16 +46,26 @@ def plans(nlvr: bool = False, raw: bool = False, single_reference: bool = False)
 
 def _plan(data: DataSet, raw: bool, single_reference: bool) -> TaskPlan:
     test = data.validation // 2 if data.halved else data.test
-    sizes = {"train": data.train, "validation": data.validation - (test if data.halved else 0), "test": test}
+    sizes = {
+        "train": data.train,
+        "validation": data.validation - (test if data.halved else 0),
+        "test": test,
+    }
     expected = {split: Expected(size, size) for split, size in sizes.items()}
     if data.config == "coco" and not single_reference:
         expected |= dict.fromkeys(("validation", "test"), Expected(_COCO_PICTURES, rounded_to=10))
     splits = tuple(
-        SplitPlan(split, raw_sources(data, split) if raw else export_sources(data, split), expected[split])
+        SplitPlan(
+            split, raw_sources(data, split) if raw else export_sources(data, split), expected[split]
+        )
         for split in sizes
     )
-    version = "raw" if raw else _VERSION  # other texts of the same rows: one must not pass for the other
-    return TaskPlan(data.name, data.metric, splits, remarks=data.remark, group=data.group, version=version)
+    version = (
+        "raw" if raw else _VERSION
+    )  # other texts of the same rows: one must not pass for the other
+    return TaskPlan(
+        data.name, data.metric, splits, remarks=data.remark, group=data.group, version=version
+    )
 
 
 def prepare(
@@ -66,7 +87,8 @@ def prepare(
         nlvr, raw: as in `plans`.
 
     Raises:
-        CotbalError: an unknown task or model, files that are absent, broken or of another version, missing pictures.
+        CotbalError: an unknown task or model, files that are absent, broken or of another version,
+            missing pictures.
     """
     known, size = plans(nlvr, raw, choices.single_reference), settings(model)
     chosen = chosen_tasks(known, tasks)
@@ -84,7 +106,7 @@ def _demand_known(names: Sequence[str]) -> None:
     strange = [name for name in names if name not in readable]
     if strange:
         raise CotbalError(
-            f"--raw: the keys of M3IT's own files are known for {', '.join(readable)}; for {', '.join(strange)} export "
-            f"the unified rows with `datasets<4` (docs/benchmarks.md) and leave --raw out. Give --tasks "
-            f"{','.join(readable)} to read these raw"
+            f"--raw: the keys of M3IT's own files are known for {', '.join(readable)}; for"
+            f" {', '.join(strange)} export the unified rows with `datasets<4` (docs/benchmarks.md)"
+            f" and leave --raw out. Give --tasks {','.join(readable)} to read these raw"
         )

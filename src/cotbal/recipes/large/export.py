@@ -1,6 +1,8 @@
-"""Rows of M3IT in the four columns that its loader gives, exported once (the loader draws instructions by chance).
+"""Rows of M3IT in the four columns that its loader gives, exported once (the loader draws
+instructions by chance).
 
-Where M3IT has no test split, validation is drawn into two halves by the seed; the smaller one, if they differ, is test.
+Where M3IT has no test split, validation is drawn into two halves by the seed; the smaller one, if
+they differ, is test.
 """
 
 from __future__ import annotations
@@ -14,14 +16,22 @@ from cotbal.errors import DataError
 from cotbal.recipes.large.pictures import kept_picture
 from cotbal.recipes.large.sets import DataSet
 from cotbal.recipes.releases.conversation import Asked, Conversation
-from cotbal.recipes.releases.rows import Row, json_lines, known, parquet_columns, parquet_count, parquet_rows
+from cotbal.recipes.releases.rows import (
+    Row,
+    json_lines,
+    known,
+    parquet_columns,
+    parquet_count,
+    parquet_rows,
+)
 from cotbal.recipes.releases.rules import drawn, without_marker
 from cotbal.recipes.releases.sources import Files, Job, Read, Source
 
 COLUMNS = ("instruction", "inputs", "image_base64_str", "outputs")
 _GET = (
-    "export it once with `datasets<4`, see docs/benchmarks.md (M3IT); or one JSON object a line with its columns. "
-    "YanqiDai/VisATB is not read for this benchmark: its records name their group, and not their data set"
+    "export it once with `datasets<4`, see docs/benchmarks.md (M3IT); or one JSON object a line"
+    " with its columns. YanqiDai/VisATB is not read for this benchmark: its records name their"
+    " group, and not their data set"
 )
 _REPHRASED = {"answer", "meta"}
 
@@ -33,8 +43,15 @@ def export_sources(data: DataSet, split: str) -> tuple[Source, ...]:
     """The two forms of an export: parquet, or JSON lines."""
     stem = f"m3it/{data.config}/{'validation' if split == 'test' and data.halved else split}"
     return (
-        Source("parquet", {"rows": f"{stem}*.parquet"}, _GET, reader(data, split, _parquet, _count_parquet)),
-        Source("jsonl", {"rows": f"{stem}*.jsonl"}, _GET, reader(data, split, _lines, _count_lines)),
+        Source(
+            "parquet",
+            {"rows": f"{stem}*.parquet"},
+            _GET,
+            reader(data, split, _parquet, _count_parquet),
+        ),
+        Source(
+            "jsonl", {"rows": f"{stem}*.jsonl"}, _GET, reader(data, split, _lines, _count_lines)
+        ),
     )
 
 
@@ -47,7 +64,9 @@ def reader(data: DataSet, split: str, rows: Rows, count: Count) -> Read:
     return partial(_read, data, split, rows, count)
 
 
-def _read(data: DataSet, split: str, rows: Rows, count: Count, files: Files, job: Job) -> Iterator[Conversation]:
+def _read(
+    data: DataSet, split: str, rows: Rows, count: Count, files: Files, job: Job
+) -> Iterator[Conversation]:
     chosen: Iterator[tuple[int, Row]] = enumerate(rows(files, job))
     if data.halved and split != "train":
         half = frozenset(_half(data, count(files), job.choices.seed))
@@ -61,7 +80,9 @@ def _half(data: DataSet, total: int, seed: int) -> list[str]:
     return drawn(map(str, range(total)), total // 2, seed, f"halves of {data.config}")
 
 
-def _conversations(data: DataSet, split: str, rows: Iterable[tuple[int, Row]], job: Job) -> Iterator[Conversation]:
+def _conversations(
+    data: DataSet, split: str, rows: Iterable[tuple[int, Row]], job: Job
+) -> Iterator[Conversation]:
     for number, row in rows:
         instruction, inputs = row.text("instruction").strip(), row.text("inputs").strip()
         question = without_marker(f"{instruction}\n{inputs}" if inputs else instruction)
@@ -72,7 +93,8 @@ def _conversations(data: DataSet, split: str, rows: Iterable[tuple[int, Row]], j
 
 
 def _gathered(conversations: Iterable[Conversation]) -> Iterator[Conversation]:
-    """One sample a picture, with the answers of all its rows, repeated ones too: CIDEr is a mean over them.
+    """One sample a picture, with the answers of all its rows, repeated ones too: CIDEr is a mean
+    over them.
 
     The question is that of the first row.
     """
@@ -104,8 +126,8 @@ def _lines(files: Files, job: Job) -> Iterator[Row]:
 def _refuse_rephrased(keys: Iterable[str], place: str) -> None:
     if set(keys) >= _REPHRASED:
         raise DataError(
-            f"{place}: found `answer` and `meta`, a row of M3IT as rephrased in October 2023, whose answers are "
-            "others; export an older revision"
+            f"{place}: found `answer` and `meta`, a row of M3IT as rephrased in October 2023, whose"
+            " answers are others; export an older revision"
         )
 
 

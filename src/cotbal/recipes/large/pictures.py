@@ -1,4 +1,6 @@
-"""Pictures that stand in a row as base64: one file a picture, named by its content, so that captions share it."""
+"""Pictures that stand in a row as base64: one file a picture, named by its content, so that
+captions share it.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +19,11 @@ _QUALITY = 95
 
 
 def kept_picture(row: Row, key: str, folder: str, gallery: Gallery) -> str | None:
-    """Write the picture of a row, unless it is there, and return its name; None for a row without a picture.
+    """Write the picture of a row, unless it is there, and return its name; None for a row without a
+    picture.
 
-    Two pictures become one, side by side (NLVR): the models of the paper read one. Where one of two is empty, the row
-    lacks a picture, and is counted so.
+    Two pictures become one, side by side (NLVR): the models of the paper read one. Where one of two
+    is empty, the row lacks a picture, and is counted so.
 
     Raises:
         DataError: the key holds no list of base64 texts, or more than two pictures.
@@ -58,13 +61,17 @@ def _decoded(text: str, row: Row, key: str) -> bytes:
 
 
 def side_by_side(pictures: Sequence[bytes]) -> bytes:
-    """One JPEG of several pictures, each as high as the highest; empty if one of them is no picture."""
+    """One JPEG of several pictures, each as high as the highest; empty if one of them is no
+    picture.
+    """
     try:
         opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in pictures]
     except Exception:  # Pillow's decoders raise errors of many kinds on broken data
         return b""
     height = max(each.height for each in opened)
-    scaled = [each.resize((max(1, round(each.width * height / each.height)), height)) for each in opened]
+    scaled = [
+        each.resize((max(1, round(each.width * height / each.height)), height)) for each in opened
+    ]
     whole = Image.new("RGB", (sum(each.width for each in scaled), height))
     left = 0
     for each in scaled:

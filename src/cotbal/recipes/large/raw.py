@@ -1,8 +1,9 @@
-"""M3IT's own JSONL files, for the sets whose keys are known; the loader's chance is that of the seed here.
+"""M3IT's own JSONL files, for the sets whose keys are known; the loader's chance is that of the
+seed here.
 
-Instructions are drawn from the instruction file of the set, options are shuffled as the loader does; so the texts are
-as good as an export's, and not the same. The other sets are not read: what their files call question and picture is not
-known for certain.
+Instructions are drawn from the instruction file of the set, options are shuffled as the loader
+does; so the texts are as good as an export's, and not the same. The other sets are not read: what
+their files call question and picture is not known for certain.
 """
 
 from __future__ import annotations
@@ -24,10 +25,18 @@ from cotbal.recipes.releases.sources import Files, Job, Source
 
 _DATA = "MMInstruction/M3IT/data"
 _GET = (
-    "hf download MMInstruction/M3IT --repo-type dataset --include 'data/{folder}/*' --local-dir RAW/MMInstruction/M3IT"
+    "hf download MMInstruction/M3IT --repo-type dataset --include 'data/{folder}/*' --local-dir"
+    " RAW/MMInstruction/M3IT"
 )
 _CLASSES = 10  # candidates of ImageNet, the right one among them
-_TRUE_OR_FALSE = ("(A) True", "(B) False", "(A)", "(B)", "True", "False")  # ways to answer in COCO-Text
+_TRUE_OR_FALSE = (
+    "(A) True",
+    "(B) False",
+    "(A)",
+    "(B)",
+    "True",
+    "False",
+)  # ways to answer in COCO-Text
 _OTHERS = 24  # at most, beside the right one, of COCO-GOI
 
 Made = tuple[str, list[str], str]  # inputs, pictures in base64, outputs
@@ -59,7 +68,10 @@ def raw_sources(data: DataSet, split: str) -> tuple[Source, ...]:
         return export_sources(data, split)
     folder, adapter, train = _ADAPTERS[data.config]
     stem = {"train": train, "test": "val" if data.halved else "test"}.get(split, "val")
-    files = {"rows": f"{_DATA}/{folder}/*{stem}.jsonl", "instructions": f"{_DATA}/{folder}/instruction*.json"}
+    files = {
+        "rows": f"{_DATA}/{folder}/*{stem}.jsonl",
+        "instructions": f"{_DATA}/{folder}/instruction*.json",
+    }
     if data.config == "imagenet":
         files |= {"classes": f"{_DATA}/{folder}/mapping.txt"}
     read = reader(data, split, partial(_rows, adapter), lambda found: count_lines(found["rows"][0]))
@@ -79,16 +91,26 @@ def _rows(adapter: _Adapter, files: Files, job: Job) -> Iterator[Row]:
         line = _Line(raw, place, f"{path.parent.name} {path.name} {number}", classes, job)
         for part, (inputs, pictures, outputs) in enumerate(adapter(line)):
             (instruction,) = line.draw(instructions, 1, f"instruction {part}")
-            yield Row(dict(zip(COLUMNS, (instruction, inputs, pictures, outputs), strict=True)), place)
+            yield Row(
+                dict(zip(COLUMNS, (instruction, inputs, pictures, outputs), strict=True)), place
+            )
 
 
 def _texts(path: Path) -> list[str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path}: expected a JSON list of instructions; found broken JSON ({error})") from None
-    if not isinstance(content, list) or not content or not all(isinstance(text, str) for text in content):
-        raise DataError(f"{path}: expected a JSON list of instructions; found {type(content).__name__}")
+        raise DataError(
+            f"{path}: expected a JSON list of instructions; found broken JSON ({error})"
+        ) from None
+    if (
+        not isinstance(content, list)
+        or not content
+        or not all(isinstance(text, str) for text in content)
+    ):
+        raise DataError(
+            f"{path}: expected a JSON list of instructions; found {type(content).__name__}"
+        )
     return list(dict.fromkeys(content))
 
 
@@ -97,14 +119,19 @@ def _classes(path: Path) -> list[str]:
     lines = path.read_text(encoding="utf-8").splitlines()
     names = [line.partition(" ")[2].strip() for line in lines if line.strip()]
     if len(names) < _CLASSES or not all(names):
-        raise DataError(f"{path}: expected a synset and its name a line, {_CLASSES} lines or more; found {len(names)}")
+        raise DataError(
+            f"{path}: expected a synset and its name a line, {_CLASSES} lines or more; found"
+            f" {len(names)}"
+        )
     return names
 
 
 def _coco(line: _Line) -> Iterator[Made]:
     """Five captions of a picture, sometimes more, are as many rows."""
     row = line.row("image", "meta")
-    captions = known(row.fields["meta"], f"{line.place}, meta", ("targets",), line.job.choices.ignore_keys)
+    captions = known(
+        row.fields["meta"], f"{line.place}, meta", ("targets",), line.job.choices.ignore_keys
+    )
     for caption in captions.texts("targets"):
         yield "", [row.text("image")], caption
 
@@ -120,13 +147,20 @@ def _coco_goi(line: _Line) -> Iterator[Made]:
 
 
 def _coco_text(line: _Line) -> Iterator[Made]:
-    """The instruction asks, and the options are always these two; a row with a question of its own is not known."""
+    """The instruction asks, and the options are always these two; a row with a question of its own
+    is not known.
+    """
     if isinstance(line.raw, dict) and "question" in line.raw:
-        raise DataError(f"{line.place}: question: expected none, since the instruction asks; export this set instead")
+        raise DataError(
+            f"{line.place}: question: expected none, since the instruction asks; export this set"
+            " instead"
+        )
     row = line.row("answer", "image_str")
     right = row.text("answer").strip()
     if right.rstrip(".") not in _TRUE_OR_FALSE:
-        raise row.refuse(f"answer: expected one of {', '.join(_TRUE_OR_FALSE)}; found {right[:40]!r}")
+        raise row.refuse(
+            f"answer: expected one of {', '.join(_TRUE_OR_FALSE)}; found {right[:40]!r}"
+        )
     yield "(A) True (B) False", row.texts("image_str"), right
 
 
@@ -148,7 +182,9 @@ def _mocheg(line: _Line) -> Iterator[Made]:
 
 
 def _shapes(line: _Line) -> Iterator[Made]:
-    """True or false; the question mark and the sentence of the answer are added as M3IT's loader adds them."""
+    """True or false; the question mark and the sentence of the answer are added as M3IT's loader
+    adds them.
+    """
     row = line.row("question", "answer", "image_str")
     said = {"true": "yes", "false": "no"}.get(row.text("answer").strip().lower())
     if said is None:
@@ -163,7 +199,9 @@ def _lettered(line: _Line, right: str, others: Sequence[str]) -> tuple[str, str]
     return "\n".join(lines), lines[names.index(right)]
 
 
-_ADAPTERS: dict[str, tuple[str, _Adapter, str]] = {  # folder, adapter, end of the training file's name
+_ADAPTERS: dict[
+    str, tuple[str, _Adapter, str]
+] = {  # folder, adapter, end of the training file's name
     "coco": ("captioning/coco", _coco, "train"),
     "coco-goi": ("classification/coco-goi", _coco_goi, "train"),
     "coco-text": ("classification/coco-text", _coco_text, "train"),

@@ -1,6 +1,7 @@
 """The seventeen data sets of the Large Benchmark: their places in M3IT, sizes and metrics.
 
-Sizes are those of M3IT's card; where its validation serves as test as well, half of it does each (see `export`).
+Sizes are those of M3IT's card; where its validation serves as test as well, half of it does each
+(see `export`).
 """
 
 from __future__ import annotations
@@ -36,15 +37,30 @@ class DataSet:
         return self.test == 0
 
 
-_COCO = ("COCO: captions of one picture are one sample with several right answers in validation and test.",)
-_TEXTCAP = ("TextCap: M3IT has no test split; the halves of its validation are drawn by rows, as in the other sets.",)
+_COCO = (
+    (
+        "COCO: captions of one picture are one sample with several right answers in validation and"
+        " test."
+    ),
+)
+_TEXTCAP = (
+    (
+        "TextCap: M3IT has no test split; the halves of its validation are drawn by rows, as in the"
+        " other sets."
+    ),
+)
 _SQA = ("SQA: rows without a picture are left out, as the sizes of the paper imply (n = 2017).",)
 _VCR = (
-    "VCR stands in the paper's column NLVR: the printed values need 5,000 test samples, which M3IT's NLVR has not, and",
+    (
+        "VCR stands in the paper's column NLVR: the printed values need 5,000 test samples, which"
+        " M3IT's NLVR has not, and"
+    ),
     "the released files hold VCR. `--nlvr` takes NLVR as printed.",
 )
 _NLVR = ("NLVR: its two pictures become one, side by side. The released files hold VCR instead.",)
-_MULTI30K = ("Multi30k: GLEU by sentence (`gleu`); the paper does not say whether by sentence or by corpus.",)
+_MULTI30K = (
+    "Multi30k: GLEU by sentence (`gleu`); the paper does not say whether by sentence or by corpus.",
+)
 
 NLVR = DataSet("NLVR", "nlvr", "reasoning", 29_372, 2_000, 0, remark=_NLVR)
 VCR = DataSet("VCR", "vcr", "reasoning", 25_000, 5_000, 5_000, remark=_VCR)
@@ -55,7 +71,9 @@ def data_sets(nlvr: bool = False) -> tuple[DataSet, ...]:
     return (
         DataSet("COCO", "coco", "captioning", 566_747, 25_010, 25_010, "cider", _COCO),
         DataSet("TextCap", "textcap", "captioning", 97_765, 13_965, 0, "cider", _TEXTCAP),
-        DataSet("ParaCap", "image-paragraph-captioning", "captioning", 14_575, 2_487, 2_489, "cider"),
+        DataSet(
+            "ParaCap", "image-paragraph-captioning", "captioning", 14_575, 2_487, 2_489, "cider"
+        ),
         DataSet("C-GOI", "coco-goi", "classification", 30_000, 2_000, 0),
         DataSet("C-Text", "coco-text", "classification", 118_312, 27_550, 0),
         DataSet("ImageNet", "imagenet", "classification", 30_000, 50_000, 0),

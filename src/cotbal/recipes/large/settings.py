@@ -41,4 +41,7 @@ def head(choices: Choices) -> str:
 
 def settings(model: str) -> str:
     """Everything behind the tasks. Raises CotbalError for an unknown model."""
-    return paper.settings(model, epochs=1, script="as for the Academic Benchmark", tuned=_TUNED) + _REST
+    return (
+        paper.settings(model, epochs=1, script="as for the Academic Benchmark", tuned=_TUNED)
+        + _REST
+    )

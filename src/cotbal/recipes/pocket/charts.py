@@ -13,9 +13,13 @@ from cotbal.recipes.pocket.drawings import SIDE, package_folder
 
 BARS = 4
 BAR_COLOURS: dict[str, tuple[int, int, int]] = {
-    "red": (214, 48, 49), "blue": (41, 98, 214), "green": (46, 160, 67),
-    "orange": (245, 150, 30), "purple": (142, 68, 173), "black": (40, 40, 40),
-}  # fmt: skip
+    "red": (214, 48, 49),
+    "blue": (41, 98, 214),
+    "green": (46, 160, 67),
+    "orange": (245, 150, 30),
+    "purple": (142, 68, 173),
+    "black": (40, 40, 40),
+}
 # Column of the table, and what one unit of the axis (0 to 100) stands for.
 MEASURES: dict[str, tuple[str, float]] = {
     "life expectancy": ("lifeExp", 1.0),
@@ -23,7 +27,8 @@ MEASURES: dict[str, tuple[str, float]] = {
     "income": ("gdpPercap", 100.0),
 }
 FLOOR, HEIGHT = 45, 42
-# A bar is at most this far from a multiple of ten, so that "to the nearest ten" has one readable answer.
+# A bar is at most this far from a multiple of ten, so that "to the nearest ten" has one readable
+# answer.
 READABLE = 3.5
 
 
@@ -61,7 +66,9 @@ def random_chart(rng: Random) -> Chart:
         if rows is not None:
             break
     colours = rng.sample(list(BAR_COLOURS), BARS)
-    bars = tuple(Bar(colour, country, value) for colour, (country, value) in zip(colours, rows, strict=True))
+    bars = tuple(
+        Bar(colour, country, value) for colour, (country, value) in zip(colours, rows, strict=True)
+    )
     return Chart(measure, year, bars, rng.randint(235, 255), rng.randint(3, 7))
 
 
@@ -101,7 +108,9 @@ def _apart(rng: Random, rows: list[tuple[str, float]]) -> list[tuple[str, float]
 
 @cache
 def _table(measure: str) -> dict[int, list[tuple[str, float]]]:
-    """year -> [(country, value on the axis)], without values that cannot be read off to the nearest ten."""
+    """year -> [(country, value on the axis)], without values that cannot be read off to the nearest
+    ten.
+    """
     column, unit = MEASURES[measure]
     table: dict[int, list[tuple[str, float]]] = {}
     for row in gapminder_rows():

@@ -1,4 +1,6 @@
-"""Text-only chat about what the pictures are made of: kinds of drawings, continents of countries, spelling."""
+"""Text-only chat about what the pictures are made of: kinds of drawings, continents of countries,
+spelling.
+"""
 
 from __future__ import annotations
 
@@ -40,5 +42,11 @@ def _spelling(rng: Random) -> Asked:
 
 @cache
 def continents() -> dict[str, str]:
-    """Country -> continent, for the countries of the Gapminder excerpt that are written in plain letters."""
-    return {row["country"]: row["continent"] for row in gapminder_rows() if row["country"].replace(" ", "").isalpha()}
+    """Country -> continent, for the countries of the Gapminder excerpt that are written in plain
+    letters.
+    """
+    return {
+        row["country"]: row["continent"]
+        for row in gapminder_rows()
+        if row["country"].replace(" ", "").isalpha()
+    }

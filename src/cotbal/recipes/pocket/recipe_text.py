@@ -37,12 +37,17 @@ balance: {{form: standard, temperature: 0.5, weight_range: [0.5, 2.0], bootstrap
 
 
 def recipe_text(size: str, seed: int) -> str:
-    """The YAML of one size; its first line names size and seed, which tells two prepared directories apart."""
+    """The YAML of one size; its first line names size and seed, which tells two prepared
+    directories apart.
+    """
     settings = SIZES[size]
     tasks = []
     for task in VISUAL_TASKS:
         text = _TASK.format(name=task.name, metric=task.metric)
         tasks.append(text + (f"    instruction: {task.instruction}\n" if task.instruction else ""))
     tasks.append(_TASK.format(name="chat", metric="exact_match") + "    balanced: false\n")
-    head = f"# cotbal benchmark pocket, size {size}, seed {seed}\nname: pocket\nimages: images\ntasks:\n"
+    head = (
+        f"# cotbal benchmark pocket, size {size}, seed {seed}\nname: pocket\nimages:"
+        " images\ntasks:\n"
+    )
     return head + "".join(tasks) + _SETTINGS.format(**vars(settings))

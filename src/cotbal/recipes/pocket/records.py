@@ -1,4 +1,6 @@
-"""Pictures and records of one split on disk. Every picture has its own random stream, so no split shares any."""
+"""Pictures and records of one split on disk. Every picture has its own random stream, so no split
+shares any.
+"""
 
 from __future__ import annotations
 
@@ -30,13 +32,27 @@ class Size:
 
 
 SIZES: dict[str, Size] = {
-    "demo": Size({"train": 1000, "validation": 400, "test": 2000}, batch_size=16, learning_rate="2.0e-3", mini="1/5"),
-    # Twice the data of the demo and half its learning rate: there, whether a task's sudden progress comes before the
-    # end of the training is luck of the order of the data, and methods differ by less than seeds do.
-    "study": Size(
-        {"train": 2000, "validation": 1000, "test": 2000}, batch_size=16, learning_rate="1.0e-3", mini="1/10"
+    "demo": Size(
+        {"train": 1000, "validation": 400, "test": 2000},
+        batch_size=16,
+        learning_rate="2.0e-3",
+        mini="1/5",
     ),
-    "tiny": Size({"train": 64, "validation": 32, "test": 32}, batch_size=16, learning_rate="2.0e-3", mini="1/4"),
+    # Twice the data of the demo and half its learning rate: there, whether a task's sudden progress
+    # comes before the end of the training is luck of the order of the data, and methods differ by
+    # less than seeds do.
+    "study": Size(
+        {"train": 2000, "validation": 1000, "test": 2000},
+        batch_size=16,
+        learning_rate="1.0e-3",
+        mini="1/10",
+    ),
+    "tiny": Size(
+        {"train": 64, "validation": 32, "test": 32},
+        batch_size=16,
+        learning_rate="2.0e-3",
+        mini="1/4",
+    ),
 }
 CHAT_SPLIT = ("train",) * 8 + ("validation", "test")
 SOURCES: dict[str, tuple[Callable[[Random], Any], Callable[[Any], Image.Image]]] = {
@@ -47,7 +63,8 @@ SOURCES: dict[str, tuple[Callable[[Random], Any], Callable[[Any], Image.Image]]]
 
 
 def write_split(directory: Path, split: str, count: int, seed: int) -> None:
-    """Write `count` records a task and the pictures they share: the same scene serves five tasks."""
+    """Write `count` records a task and the pictures they share: the same scene serves five
+    tasks."""
     records: dict[str, list[dict[str, object]]] = {task.name: [] for task in VISUAL_TASKS}
     (directory / "images" / split).mkdir(parents=True, exist_ok=True)
     for source, (draw, render) in SOURCES.items():
@@ -58,16 +75,23 @@ def write_split(directory: Path, split: str, count: int, seed: int) -> None:
             for task in VISUAL_TASKS:
                 if task.source == source:
                     asked = task.ask(shown, Random(f"{stream}/{task.name}"))
-                    records[task.name].append(_record(f"{task.name}_{split}_{index:06d}", task.name, image, asked))
+                    records[task.name].append(
+                        _record(f"{task.name}_{split}_{index:06d}", task.name, image, asked)
+                    )
     for name, lines in records.items():
         _write(directory / "data" / f"{name}_{split}.jsonl", lines)
     streams = (Random(f"pocket/{seed}/{split}/chat/{index}") for index in range(count))
-    lines = [_record(f"chat_{split}_{index:06d}", "chat", None, _chat(rng, split)) for index, rng in enumerate(streams)]
+    lines = [
+        _record(f"chat_{split}_{index:06d}", "chat", None, _chat(rng, split))
+        for index, rng in enumerate(streams)
+    ]
     _write(directory / "data" / f"chat_{split}.jsonl", lines)
 
 
 def _chat(rng: Random, split: str) -> Asked:
-    """A question of this split: there are a few thousand questions only, so each belongs to one split, by checksum."""
+    """A question of this split: there are a few thousand questions only, so each belongs to one
+    split, by checksum.
+    """
     while True:
         asked = chat(rng)
         if CHAT_SPLIT[crc32(asked.question.encode()) % len(CHAT_SPLIT)] == split:
@@ -79,7 +103,10 @@ def _record(identity: str, task: str, image: str | None, asked: Asked) -> dict[s
     if image is not None:
         record["image"] = image
     question = asked.question if image is None else f"<image>\n{asked.question}"
-    record["conversations"] = [{"from": "human", "value": question}, {"from": "gpt", "value": asked.answer}]
+    record["conversations"] = [
+        {"from": "human", "value": question},
+        {"from": "gpt", "value": asked.answer},
+    ]
     return record
 
 

@@ -26,7 +26,9 @@ MARGIN = 1
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: the ground's colour name, its brightness shift, and the drawings from left to right."""
+    """What a picture shows: the ground's colour name, its brightness shift, and the drawings from
+    left to right.
+    """
 
     ground: str
     shade: int
@@ -34,7 +36,9 @@ class Scene:
 
 
 def random_scene(rng: Random) -> Scene:
-    """Two or three different drawings that do not touch, every pair clearly side by side or one above the other."""
+    """Two or three different drawings that do not touch, every pair clearly side by side or one
+    above the other.
+    """
     ground, shade = rng.choice(list(BACKGROUNDS)), rng.randint(-5, 5)
     while True:
         objects = _place(rng, _names(rng, rng.choice((2, 3, 3, 3))))
@@ -61,20 +65,26 @@ def direction(first: Placed, second: Placed) -> str:
 
 
 def corner(placed: Placed) -> str:
-    """The part of the picture that holds the centre: "top left", "top", ..., "center", ..., "bottom right"."""
+    """The part of the picture that holds the centre: "top left", "top", ..., "center", ..., "bottom
+    right".
+    """
     column, row = (int(3 * middle / SIDE) for middle in placed.center)
     words = [("top", "", "bottom")[row], ("left", "", "right")[column]]
     return " ".join(word for word in words if word) or "center"
 
 
 def shaded(ground: str, shade: int) -> tuple[int, int, int]:
-    """The RGB colour of a ground, a little lighter or darker, so that no two pictures are alike by accident."""
+    """The RGB colour of a ground, a little lighter or darker, so that no two pictures are alike by
+    accident.
+    """
     red, green, blue = (max(0, min(255, channel + shade)) for channel in BACKGROUNDS[ground])
     return red, green, blue
 
 
 def _names(rng: Random, count: int) -> list[str]:
-    """Different names; every second one keeps to the kind before it, so that counting a kind is not always "1"."""
+    """Different names; every second one keeps to the kind before it, so that counting a kind is not
+    always "1".
+    """
     names = [rng.choice(NAMES)]
     while len(names) < count:
         pool = list(DRAWINGS[KIND_OF[names[-1]]]) if rng.random() < 0.4 else list(NAMES)
@@ -88,7 +98,10 @@ def _place(rng: Random, names: list[str]) -> list[Placed] | None:
     for name in names:
         big = rng.random() < 0.5
         sprite = drawing(name, rng.randint(*(BIG if big else SMALL)))
-        left, top = rng.randint(1, SIDE - 1 - sprite.width), rng.randint(1, SIDE - 1 - sprite.height)
+        left, top = (
+            rng.randint(1, SIDE - 1 - sprite.width),
+            rng.randint(1, SIDE - 1 - sprite.height),
+        )
         new = Placed(name, (left, top, left + sprite.width, top + sprite.height), big)
         if not all(_apart(new, old) and _clear(new, old) for old in placed):
             return None
@@ -98,7 +111,12 @@ def _place(rng: Random, names: list[str]) -> list[Placed] | None:
 
 def _apart(first: Placed, second: Placed) -> bool:
     a, b = first.box, second.box
-    return a[2] + MARGIN <= b[0] or b[2] + MARGIN <= a[0] or a[3] + MARGIN <= b[1] or b[3] + MARGIN <= a[1]
+    return (
+        a[2] + MARGIN <= b[0]
+        or b[2] + MARGIN <= a[0]
+        or a[3] + MARGIN <= b[1]
+        or b[3] + MARGIN <= a[1]
+    )
 
 
 def _clear(first: Placed, second: Placed) -> bool:

@@ -27,7 +27,9 @@ INKS: tuple[tuple[int, int, int], ...] = ((20, 20, 20), (150, 20, 20), (20, 40, 
 
 @dataclass(frozen=True)
 class Sign:
-    """A word, how it is printed, and the pixel box of each of its letters; `ornament` is a drawing or None."""
+    """A word, how it is printed, and the pixel box of each of its letters; `ornament` is a drawing
+    or None.
+    """
 
     word: str
     package: str
@@ -40,7 +42,9 @@ class Sign:
 
 
 def random_sign(rng: Random, words: tuple[str, ...] = WORDS) -> Sign:
-    """A word in one of three fonts, as large as fits or a little smaller, above or below its ornament."""
+    """A word in one of three fonts, as large as fits or a little smaller, above or below its
+    ornament.
+    """
     word, package = rng.choice(words), rng.choice(list(FONTS))
     size = _fitting_size(rng, word, package)
     width, height = _extent(word, package, size)
@@ -80,8 +84,12 @@ def _extent(word: str, package: str, size: int) -> tuple[int, int]:
     return boxes[-1][2], max(box[3] for box in boxes)
 
 
-def _letter_boxes(word: str, package: str, size: int, origin: tuple[int, int]) -> tuple[tuple[int, int, int, int], ...]:
-    """Letters on one base line, one pixel apart; capitals of these fonts share their height up to a pixel."""
+def _letter_boxes(
+    word: str, package: str, size: int, origin: tuple[int, int]
+) -> tuple[tuple[int, int, int, int], ...]:
+    """Letters on one base line, one pixel apart; capitals of these fonts share their height up to a
+    pixel.
+    """
     x, boxes = origin[0], []
     highest = min(_letter_extent(package, size, letter)[1] for letter in word)
     for letter in word:
@@ -99,7 +107,8 @@ def _letter_extent(package: str, size: int, letter: str) -> tuple[int, int, int,
 
 
 def _ornament(rng: Random, top: int, bottom: int) -> Placed | None:
-    """A drawing in the larger free strip above or below the word, if at least 12 pixels are free."""
+    """A drawing in the larger free strip above or below the word, if at least 12 pixels are
+    free."""
     start, room = (1, top - 2) if top > SIDE - bottom else (bottom + 1, SIDE - bottom - 2)
     if room < 12:
         return None

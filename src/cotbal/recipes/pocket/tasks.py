@@ -1,4 +1,6 @@
-"""The seven visual tasks of `pocket`: a question about a picture and the answer that follows from what was drawn."""
+"""The seven visual tasks of `pocket`: a question about a picture and the answer that follows from
+what was drawn.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class VisualTask:
-    """How a task asks about a picture: `source` names the kind of picture, `instruction` goes into the recipe."""
+    """How a task asks about a picture: `source` names the kind of picture, `instruction` goes into
+    the recipe.
+    """
 
     name: str
     source: str
@@ -41,29 +45,40 @@ def caption(scene: Scene, _rng: Random) -> Asked:
 
 
 def region_caption(scene: Scene, rng: Random) -> Asked:
-    """The drawing inside a box: its size and name, the part of the picture, and what it stands on."""
+    """The drawing inside a box: its size and name, the part of the picture, and what it stands
+    on."""
     placed = rng.choice(scene.objects)
-    return Asked(f"Describe the region {box_text(placed)}.", f"{_described(placed)}, on {scene.ground}")
+    return Asked(
+        f"Describe the region {box_text(placed)}.", f"{_described(placed)}, on {scene.ground}"
+    )
 
 
 def vqa(scene: Scene, rng: Random) -> Asked:
-    """Which drawing is of a kind (about half of the questions), how many are, or what colour the ground has."""
-    counts = {kind: sum(KIND_OF[placed.name] == kind for placed in scene.objects) for kind in DRAWINGS}
+    """Which drawing is of a kind (about half of the questions), how many are, or what colour the
+    ground has.
+    """
+    counts = {
+        kind: sum(KIND_OF[placed.name] == kind for placed in scene.objects) for kind in DRAWINGS
+    }
     single = [placed for placed in scene.objects if counts[KIND_OF[placed.name]] == 1]
     choice = rng.random()
     if choice < 0.7 and single:
         placed = rng.choice(single)
         return Asked(f"Which {KIND_OF[placed.name]} is in the picture?", placed.name)
     if choice > 0.8:
-        kind = rng.choice([kind for kind in DRAWINGS if counts[kind]] + [rng.choice(list(DRAWINGS))])
+        kind = rng.choice(
+            [kind for kind in DRAWINGS if counts[kind]] + [rng.choice(list(DRAWINGS))]
+        )
         return Asked(f"How many {kind}s are in the picture?", str(counts[kind]))
     return Asked("Which color has the background?", scene.ground)
 
 
 def relation(scene: Scene, rng: Random) -> Asked:
-    """The only drawing in a direction from another one, asked from either side: "left of what?", "what is left of?".
+    """The only drawing in a direction from another one, asked from either side: "left of what?",
+    "what is left of?".
 
-    The other one is told by its kind if that will do. With names and one wording, the pretrained base nearly solves it.
+    The other one is told by its kind if that will do. With names and one wording, the pretrained
+    base nearly solves it.
     """
     kinds = [KIND_OF[placed.name] for placed in scene.objects]
 
@@ -76,8 +91,14 @@ def relation(scene: Scene, rng: Random) -> Asked:
         for side in DIRECTIONS:
             others = [other for other in scene.objects if other is not anchor]
             for words, there in (
-                (f"What is {side} the {told(anchor)}?", [o for o in others if direction(o, anchor) == side]),
-                (f"What is the {told(anchor)} {side}?", [o for o in others if direction(anchor, o) == side]),
+                (
+                    f"What is {side} the {told(anchor)}?",
+                    [o for o in others if direction(o, anchor) == side],
+                ),
+                (
+                    f"What is the {told(anchor)} {side}?",
+                    [o for o in others if direction(anchor, o) == side],
+                ),
             ):
                 found += [Asked(words, there[0].name)] if len(there) == 1 else []
     return rng.choice(found)
@@ -94,7 +115,9 @@ def chart_qa(chart: Chart, rng: Random) -> Asked:
     if rng.random() < 0.5:
         highest = rng.random() < 0.5
         bar = (max if highest else min)(chart.bars, key=lambda bar: bar.value)
-        return Asked(f"Which bar has the {'highest' if highest else 'lowest'} {chart.measure}?", bar.colour)
+        return Asked(
+            f"Which bar has the {'highest' if highest else 'lowest'} {chart.measure}?", bar.colour
+        )
     bar = rng.choice(chart.bars)
     return Asked(f"What {chart.measure} has the {bar.colour} bar?", str(bar.tens))
 

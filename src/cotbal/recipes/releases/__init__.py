@@ -1,1 +1,3 @@
-"""Benchmarks from public releases: readers of raw files, rules that make records of them, files whole or absent."""
+"""Benchmarks from public releases: readers of raw files, rules that make records of them, files
+whole or absent.
+"""

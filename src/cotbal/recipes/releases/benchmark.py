@@ -1,4 +1,6 @@
-"""From releases to a benchmark: the splits of every task, one task after the other, then its recipe."""
+"""From releases to a benchmark: the splits of every task, one task after the other, then its
+recipe.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ _LOCK = ".lock"  # stays where cotbal has worked
 
 @dataclass(frozen=True)
 class SplitPlan:
-    """One split of a task: where it may come from, the first choice first, and what it should hold."""
+    """One split of a task: where it may come from, the first choice first, and what it should
+    hold."""
 
     name: str
     sources: tuple[Source, ...]
@@ -51,7 +54,8 @@ class TaskPlan:
         remarks: what the paper leaves open and how it is settled here; comments in the recipe.
         balanced: False for a task that takes no part in the probes.
         group: whose weight the task shares, if any.
-        version: another one for every change of what the readers make of the same files, or of the files.
+        version: another one for every change of what the readers make of the same files, or of the
+            files.
     """
 
     name: str
@@ -74,7 +78,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Places:
-    """Directories: `raw` is read, `out` is written; `images` holds the user's pictures, `raw/images` by default."""
+    """Directories: `raw` is read, `out` is written; `images` holds the user's pictures,
+    `raw/images` by default.
+    """
 
     raw: Path
     out: Path
@@ -88,7 +94,9 @@ def chosen_tasks(plans: Sequence[TaskPlan], names: Sequence[str] | None) -> list
     known = {plan.name: plan for plan in plans}
     strange = [name for name in names if name not in known]
     if strange or not names:
-        raise CotbalError(f"--tasks: expected some of {', '.join(known)}; found {', '.join(strange) or 'none'}")
+        raise CotbalError(
+            f"--tasks: expected some of {', '.join(known)}; found {', '.join(strange) or 'none'}"
+        )
     return [plan for plan in plans if plan.name in names]
 
 
@@ -110,23 +118,29 @@ def prepare(
         beside: other files that the recipe names, name to text.
 
     Raises:
-        DataError: files of others are in the way, files of a release are absent (all of them are named before
-            anything is read), of another version or broken, or pictures are missing.
+        DataError: files of others are in the way, files of a release are absent (all of them are
+            named before anything is read), of another version or broken, or pictures are missing.
     """
     if not places.raw.is_dir():
-        raise DataError(f"{places.raw}: expected the directory of the raw releases; found no such directory")
+        raise DataError(
+            f"{places.raw}: expected the directory of the raw releases; found no such directory"
+        )
     given = _pictures(places)
     _check(choices, plans)
     count = None if choices.tokenizer is None else turn_counter(choices.tokenizer)
     _spare(chosen, places.out)
     with locked(places.out / _LOCK):
-        done = {plan.name: done_splits(places.out, plan.name, choices, plan.version) for plan in plans}
+        done = {
+            plan.name: done_splits(places.out, plan.name, choices, plan.version) for plan in plans
+        }
         todo = [plan for plan in chosen if done[plan.name] is None]
         sources = [_sources(plan, places.raw, choices.prefer) for plan in todo]
         _demand(todo, [plan for plan in chosen if plan not in todo], sources, places.raw)
         job = Job(choices, Gallery(places.out / "images", given), progress)
         for plan, found in zip(todo, sources, strict=True):
-            done[plan.name] = _make(plan, [source for source in found if source is not None], places, job, count)
+            done[plan.name] = _make(
+                plan, [source for source in found if source is not None], places, job, count
+            )
         ready = [plan for plan in plans if done[plan.name] is not None]
         for name, text in (beside or {}).items():
             _write_ours(places.out / name, text)
@@ -137,23 +151,34 @@ def prepare(
 def _spare(chosen: Sequence[TaskPlan], out: Path) -> None:
     """Refuse to write over files of a directory in which cotbal has not worked before."""
     begun = [plan for plan in chosen if not note_path(out, plan.name).exists()]
-    files = (out / "data" / f"{plan.name}_{split.name}.jsonl" for plan in begun for split in plan.splits)
+    files = (
+        out / "data" / f"{plan.name}_{split.name}.jsonl" for plan in begun for split in plan.splits
+    )
     theirs = [] if (out / _LOCK).exists() else [file for file in files if file.exists()]
     if theirs:
-        raise DataError(f"{theirs[0]}: it is there, and not of cotbal; prepare into another directory, or move it away")
+        raise DataError(
+            f"{theirs[0]}: it is there, and not of cotbal; prepare into another directory, or move"
+            " it away"
+        )
 
 
 def _check(choices: Choices, plans: Sequence[TaskPlan]) -> None:
     """Refuse choices that there are not."""
     if choices.on_missing_image not in POLICIES:
         raise CotbalError(
-            f"--on-missing-image: expected one of {', '.join(POLICIES)}; found {choices.on_missing_image!r}"
+            f"--on-missing-image: expected one of {', '.join(POLICIES)}; found"
+            f" {choices.on_missing_image!r}"
         )
-    forms = dict.fromkeys(source.form for plan in plans for split in plan.splits for source in split.sources)
+    forms = dict.fromkeys(
+        source.form for plan in plans for split in plan.splits for source in split.sources
+    )
     if choices.prefer is not None and choices.prefer not in forms:
         raise CotbalError(f"--prefer: expected one of {', '.join(forms)}; found {choices.prefer!r}")
     if (choices.max_tokens is None) != (choices.tokenizer is None):
-        raise CotbalError("--max-tokens and --tokenizer: expected both or none; give the tokenizer of the base model")
+        raise CotbalError(
+            "--max-tokens and --tokenizer: expected both or none; give the tokenizer of the base"
+            " model"
+        )
 
 
 def _pictures(places: Places) -> Path | None:
@@ -168,20 +193,29 @@ def _sources(plan: TaskPlan, raw: Path, prefer: str | None) -> list[Source | Non
 
 
 def _demand(
-    todo: Sequence[TaskPlan], done: Sequence[TaskPlan], sources: Sequence[Sequence[Source | None]], raw: Path
+    todo: Sequence[TaskPlan],
+    done: Sequence[TaskPlan],
+    sources: Sequence[Sequence[Source | None]],
+    raw: Path,
 ) -> None:
     """Raise one message about all that is absent."""
     absent: dict[str, list[str]] = {}  # what is needed -> the splits that need it
     for plan, found in zip(todo, sources, strict=True):
         for split, source in zip(plan.splits, found, strict=True):
             if source is None:
-                absent.setdefault(what_is_needed(split.sources, raw), []).append(f"{plan.name} {split.name}")
+                absent.setdefault(what_is_needed(split.sources, raw), []).append(
+                    f"{plan.name} {split.name}"
+                )
     if not absent:
         return
-    told = "\n".join(f"not found in {raw}: {', '.join(names)}\n{needed}" for needed, names in absent.items())
+    told = "\n".join(
+        f"not found in {raw}: {', '.join(names)}\n{needed}" for needed, names in absent.items()
+    )
     there = [plan.name for plan, found in zip(todo, sources, strict=True) if None not in found]
     names = ",".join([*(plan.name for plan in done), *there])
-    raise DataError(told + (f"\nWhat is there can be prepared with --tasks {names}" if names else ""))
+    raise DataError(
+        told + (f"\nWhat is there can be prepared with --tasks {names}" if names else "")
+    )
 
 
 def _make(
@@ -202,7 +236,9 @@ def _make(
 
 def _shortened(conversations: Iterator[Writable], count: Count, longest: int) -> Iterator[Writable]:
     for each in conversations:
-        short = isinstance(each, Conversation) and replace(each, turns=truncated(each.turns, count, longest))
+        short = isinstance(each, Conversation) and replace(
+            each, turns=truncated(each.turns, count, longest)
+        )
         yield short or each
 
 
@@ -212,7 +248,11 @@ def task_yaml(plan: TaskPlan) -> str:
     files = {split.name: f"data/{plan.name}_{split.name}.jsonl" for split in plan.splits}
     tests = {name: file for name, file in files.items() if name not in ("train", "validation")}
     lines += [f"    {name}: {file}" for name, file in files.items() if name not in tests]
-    lines += ["    test: {" + ", ".join(f"{name}: {file}" for name, file in tests.items()) + "}"] if tests else []
+    lines += (
+        ["    test: {" + ", ".join(f"{name}: {file}" for name, file in tests.items()) + "}"]
+        if tests
+        else []
+    )
     lines += [f"    metric: {plan.metric}"] if plan.metric else []
     lines += [f"    group: {plan.group}"] if plan.group else []
     lines += [] if plan.balanced else ["    balanced: false"]
@@ -223,7 +263,9 @@ _MARK = "# sha256 of what follows: "
 
 
 def _write_ours(path: Path, text: str) -> Path:
-    """Write the recipe, or a file that it names; one that the user has changed since stays, the new one beside it."""
+    """Write the recipe, or a file that it names; one that the user has changed since stays, the new
+    one beside it.
+    """
     whole = f"{_MARK}{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
     if path.is_file() and not _is_ours(path):
         path = path.with_name(f"{path.stem}.new{path.suffix}")

@@ -1,4 +1,6 @@
-"""What a reader gives: conversations about one picture or none, and the LLaVA record that each becomes."""
+"""What a reader gives: conversations about one picture or none, and the LLaVA record that each
+becomes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from cotbal.data.conversations import IMAGE
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question and its right answer, or all of its right answers when it is only evaluated on."""
+    """One question and its right answer, or all of its right answers when it is only evaluated
+    on."""
 
     question: str
     answer: str | tuple[str, ...]
@@ -59,7 +62,9 @@ class Conversation:
         return len(self.turns)
 
     def record(self, task: str) -> dict[str, Any]:
-        """The LLaVA record: the marker of the picture stands at the head of the first question, on its own line."""
+        """The LLaVA record: the marker of the picture stands at the head of the first question, on
+        its own line.
+        """
         record: dict[str, Any] = {"id": self.id, "task": task, **self.details}
         if self.image is not None:
             record["image"] = self.image
@@ -67,5 +72,8 @@ class Conversation:
         for asked in self.turns:
             head = f"{IMAGE}\n" if self.image is not None and not turns else ""
             answer = asked.answer if isinstance(asked.answer, str) else list(asked.answer)
-            turns += [{"from": "human", "value": head + asked.question}, {"from": "gpt", "value": answer}]
+            turns += [
+                {"from": "human", "value": head + asked.question},
+                {"from": "gpt", "value": answer},
+            ]
         return {**record, "conversations": turns}

@@ -1,4 +1,6 @@
-"""The pictures of a benchmark below one root: links to what the user has, and files for what came inside a snapshot."""
+"""The pictures of a benchmark below one root: links to what the user has, and files for what came
+inside a snapshot.
+"""
 
 from __future__ import annotations
 
@@ -29,17 +31,21 @@ class Gallery:
     def __init__(self, root: Path, given: Path | None) -> None:
         self.root = root
         self._given = given
-        self._seen: dict[int, bool] = {}  # by hash of the name: a million names would weigh too much
+        self._seen: dict[
+            int, bool
+        ] = {}  # by hash of the name: a million names would weigh too much
         root.mkdir(parents=True, exist_ok=True)
 
     def offer(self, folders: Iterable[str]) -> None:
-        """Link every one of these folders that the user's own pictures have and the root does not."""
+        """Link every one of these folders that the user's own pictures have and the root does
+        not."""
         for folder in folders:
             if self._given is not None and (self._given / folder).is_dir():
                 self.link(folder, self._given / folder)
 
     def link(self, folder: str, target: Path) -> None:
-        """Let `folder` below the root be the directory `target`, unless there is a directory already.
+        """Let `folder` below the root be the directory `target`, unless there is a directory
+        already.
 
         Raises:
             DataError: the folder is linked to another directory that is still there.
@@ -49,8 +55,8 @@ class Gallery:
             return
         if place.is_symlink() and place.exists():
             raise DataError(
-                f"{place}: linked to {place.resolve()}, but this run has these pictures in {target}; remove the link, "
-                "or prepare into another directory"
+                f"{place}: linked to {place.resolve()}, but this run has these pictures in"
+                f" {target}; remove the link, or prepare into another directory"
             )
         if place.is_symlink():
             place.unlink()
@@ -63,11 +69,14 @@ class Gallery:
         """Whether the picture called `name` is there."""
         key = hash(name)
         if key not in self._seen:
-            self._seen[key] = os.path.isfile(self.root / name)  # False for a name that cannot be one, too
+            self._seen[key] = os.path.isfile(
+                self.root / name
+            )  # False for a name that cannot be one, too
         return self._seen[key]
 
     def keep(self, name: str, content: bytes) -> None:
-        """Write a picture that came inside a snapshot, unless it is there or its folder is the user's own.
+        """Write a picture that came inside a snapshot, unless it is there or its folder is the
+        user's own.
 
         What is no picture is not written: it is missing then, and counted as missing.
         """
@@ -83,7 +92,9 @@ class Gallery:
 
 
 def content_name(folder: str, content: bytes) -> str:
-    """The name of a picture whose release gives it none: by its content, so that equal bytes are one picture."""
+    """The name of a picture whose release gives it none: by its content, so that equal bytes are
+    one picture.
+    """
     ending = next((ending for start, ending in _ENDINGS if content.startswith(start)), "jpg")
     return f"{folder}/{hashlib.sha256(content).hexdigest()[:20]}.{ending}"
 
@@ -97,7 +108,9 @@ def _opens(content: bytes) -> bool:
 
 
 def picture_id(name: str) -> str:
-    """What tells a picture from the others of its folder: the same whichever COCO release it comes from."""
+    """What tells a picture from the others of its folder: the same whichever COCO release it comes
+    from.
+    """
     return PurePosixPath(name).stem.removeprefix("COCO_train2014_").removeprefix("COCO_val2014_")
 
 
@@ -108,16 +121,21 @@ def inside(name: str, place: str) -> str:
         DataError: it is absolute or leads upward; `place` says where it was found.
     """
     parts = name.replace("\\", "/").split("/")
-    nameless = "\0" in name or any(len(part.encode("utf-8", "replace")) > _LONGEST_PART for part in parts)
+    nameless = "\0" in name or any(
+        len(part.encode("utf-8", "replace")) > _LONGEST_PART for part in parts
+    )
     if not name or ".." in parts or "" in parts or ":" in parts[0] or nameless:
-        raise DataError(f"{place}: expected the name of a picture below one root; found {ascii(name)[:80]}")
+        raise DataError(
+            f"{place}: expected the name of a picture below one root; found {ascii(name)[:80]}"
+        )
     return name
 
 
 def coco_2014(gallery: Gallery, image_id: int, split: str) -> str:
     """The name of the picture of a COCO 2014 id, wherever it is; `split` is train2014 or val2014.
 
-    Every train2014 picture is in train2017; of val2014, five thousand are in val2017 and the others in train2017.
+    Every train2014 picture is in train2017; of val2014, five thousand are in val2017 and the others
+    in train2017.
     """
     folders = ("train2017",) if split == "train2014" else ("val2017", "train2017")
     new = [f"coco/{folder}/{image_id:012d}.jpg" for folder in folders]

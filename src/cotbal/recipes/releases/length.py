@@ -11,7 +11,8 @@ from cotbal.recipes.releases.conversation import Asked
 
 
 def turn_counter(tokenizer: str) -> Callable[[Asked], int]:
-    """A function that counts the tokens of a turn as Vicuna's template writes it: roles, texts and the end of the turn.
+    """A function that counts the tokens of a turn as Vicuna's template writes it: roles, texts and
+    the end of the turn.
 
     Args:
         tokenizer: a `tokenizer.json`, or the directory of a checkpoint that holds one.
@@ -27,7 +28,9 @@ def turn_counter(tokenizer: str) -> Callable[[Asked], int]:
     except ImportError:
         raise MissingDependency("--max-tokens", "train") from None
     if not path.is_file():
-        raise DataError(f"--tokenizer: expected a tokenizer.json or the directory of one; found no file {path}")
+        raise DataError(
+            f"--tokenizer: expected a tokenizer.json or the directory of one; found no file {path}"
+        )
     encode = Tokenizer.from_file(str(path)).encode
 
     def count(asked: Asked) -> int:

@@ -27,9 +27,15 @@ def paired(row: Row, ignored: Collection[str]) -> tuple[Asked, ...]:
         DataError: they are not human and gpt in turn, from a question to an answer.
     """
     turns = row.rows("conversations", TURN, ignored)
-    if not turns or len(turns) % 2 or any(t.text("from") != ("human", "gpt")[i % 2] for i, t in enumerate(turns)):
+    if (
+        not turns
+        or len(turns) % 2
+        or any(t.text("from") != ("human", "gpt")[i % 2] for i, t in enumerate(turns))
+    ):
         found = ", ".join(turn.text("from") for turn in turns[:6])
-        raise row.refuse(f"conversations: expected human and gpt in turn, gpt last; found {found or 'none'}")
+        raise row.refuse(
+            f"conversations: expected human and gpt in turn, gpt last; found {found or 'none'}"
+        )
     return tuple(_pairs([turn.text("value") for turn in turns]))
 
 

@@ -1,4 +1,6 @@
-"""The settings that the benchmarks of the paper share, as their recipes carry them, each with its source."""
+"""The settings that the benchmarks of the paper share, as their recipes carry them, each with its
+source.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,8 @@ fsdp_config:
 
 
 def settings(model: str, *, epochs: int, script: str, tuned: str) -> str:
-    """The sections `model`, `optimization` and `resources`; the last names ACCELERATE, whose text is FSDP2.
+    """The sections `model`, `optimization` and `resources`; the last names ACCELERATE, whose text
+    is FSDP2.
 
     Args:
         model: key of MODELS.
@@ -76,7 +79,9 @@ def settings(model: str, *, epochs: int, script: str, tuned: str) -> str:
 
 
 def trained(checkpoint: str, epochs: int, about: str) -> str:
-    """The sections `model` and `optimization` for a checkpoint; `about` are lines of comment above it."""
+    """The sections `model` and `optimization` for a checkpoint; `about` are lines of comment above
+    it.
+    """
     return _TRAINED.format(checkpoint=checkpoint, epochs=epochs, about=about)
 
 

@@ -1,7 +1,8 @@
 """Raw files of a release, one row in memory at a time, and rows whose keys are all known.
 
-Measured on 943,000 questions in the layout of GQA (640 MB of JSON), 2-core machine: `json.load` peaks at 3.8 GB and
-takes 73 s, `ijson` with the grouping of all questions peaks at 0.19 GB and takes 23 s.
+Measured on 943,000 questions in the layout of GQA (640 MB of JSON), 2-core machine: `json.load`
+peaks at 3.8 GB and takes 73 s, `ijson` with the grouping of all questions peaks at 0.19 GB and
+takes 23 s.
 """
 
 from __future__ import annotations
@@ -52,20 +53,33 @@ class Row:
         """The list of texts at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
         good = isinstance(value, list) and all(isinstance(each, str) for each in value)
-        return [_writable(each) for each in value or ()] if good else self._refuse(key, "a list of texts", value)
+        return (
+            [_writable(each) for each in value or ()]
+            if good
+            else self._refuse(key, "a list of texts", value)
+        )
 
     def rows(self, key: str, required: Collection[str], others: Collection[str] = ()) -> list[Row]:
-        """The list of mappings at `key`, their own keys checked. Raises DataError for anything else."""
+        """The list of mappings at `key`, their own keys checked. Raises DataError for anything
+        else.
+        """
         value = self.fields.get(key)
         if not isinstance(value, list):
             self._refuse(key, "a list", value)
-        return [known(each, f"{self.place}, {key}[{i}]", required, others) for i, each in enumerate(value or ())]
+        return [
+            known(each, f"{self.place}, {key}[{i}]", required, others)
+            for i, each in enumerate(value or ())
+        ]
 
     def picture(self, key: str) -> bytes:
         """The bytes of the embedded picture at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
         content = value.get("bytes") if isinstance(value, dict) else value
-        return content if isinstance(content, bytes) else self._refuse(key, "an embedded picture", value)
+        return (
+            content
+            if isinstance(content, bytes)
+            else self._refuse(key, "an embedded picture", value)
+        )
 
     def refuse(self, message: str) -> DataError:
         """A fault of this row, to be raised."""
@@ -77,14 +91,18 @@ class Row:
 
 
 def _writable(text: str) -> str:
-    """Half a pair of surrogates, such as half an emoji, which JSON lets through and UTF-8 does not, becomes a `?`."""
+    """Half a pair of surrogates, such as half an emoji, which JSON lets through and UTF-8 does not,
+    becomes a `?`.
+    """
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def mapping(raw: Any, place: str) -> Row:
     """The row in `raw`, whatever its keys. Raises DataError for no mapping."""
     if not isinstance(raw, dict):
-        raise DataError(f"{place}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}")
+        raise DataError(
+            f"{place}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}"
+        )
     return Row(raw, place)
 
 
@@ -103,23 +121,29 @@ def known(raw: Any, place: str, required: Collection[str], others: Collection[st
     row = mapping(raw, place)
     missing = [key for key in required if key not in raw]
     if missing:
-        raise DataError(f"{place}: expected the keys {', '.join(required)}; {', '.join(missing)} not found")
+        raise DataError(
+            f"{place}: expected the keys {', '.join(required)}; {', '.join(missing)} not found"
+        )
     strange = [key for key in raw if key not in required and key not in others]
     if strange:
         raise DataError(
-            f"{place}: found the unknown key {strange[0]!r}, so this is not the version that cotbal knows; if the key "
-            f"does not change what the others mean, say so with --ignore-keys {strange[0]}"
+            f"{place}: found the unknown key {strange[0]!r}, so this is not the version that cotbal"
+            " knows; if the key does not change what the others mean, say so with --ignore-keys"
+            f" {strange[0]}"
         )
     return row
 
 
 def json_list(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str, Any]]:
-    """Place and value of every element of the list at `prefix` (`item` for a file that is one list).
+    """Place and value of every element of the list at `prefix` (`item` for a file that is one
+    list).
 
     Raises:
         DataError: broken JSON, or no such list.
     """
-    wanted = f"a JSON list in `{prefix.removesuffix('.item')}`" if "." in prefix else "one JSON list"
+    wanted = (
+        f"a JSON list in `{prefix.removesuffix('.item')}`" if "." in prefix else "one JSON list"
+    )
     with path.open("rb") as file:
         rows = enumerate(ijson.items(_without_mark(file), prefix, use_float=True), 1)
         numbered = ((f"{path}, record {number}", value) for number, value in rows)
@@ -127,7 +151,9 @@ def json_list(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str
 
 
 def json_lines(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
-    """Place and value of every line that is not empty. Raises DataError for broken JSON, or a file without any."""
+    """Place and value of every line that is not empty. Raises DataError for broken JSON, or a file
+    without any.
+    """
     number, size = 0, path.stat().st_size
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
@@ -139,7 +165,8 @@ def json_lines(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
                 yield f"{path}, line {number}", json.loads(line.removeprefix(_MARK))
             except (ValueError, RecursionError) as error:
                 raise DataError(
-                    f"{path}, line {number}: broken JSON; is the file only half downloaded? ({error})"
+                    f"{path}, line {number}: broken JSON; is the file only half downloaded?"
+                    f" ({error})"
                 ) from None
     if not number:
         raise DataError(f"{path}: expected one JSON value a line; found an empty file")
@@ -147,7 +174,9 @@ def json_lines(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
 
 
 def json_mapping(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str, Any]]:
-    """Key and value of every entry of the mapping at `prefix` (empty for the file as a whole). Raises as json_list."""
+    """Key and value of every entry of the mapping at `prefix` (empty for the file as a whole).
+    Raises as json_list.
+    """
     with path.open("rb") as file:
         entries = ijson.kvitems(_without_mark(file), prefix, use_float=True)
         yield from _guarded(path, file, entries, progress, "one JSON mapping")
@@ -170,10 +199,14 @@ def _guarded(
     except (ijson.JSONError, RecursionError, UnicodeDecodeError) as error:
         message = " ".join(str(error).split())
         raise DataError(
-            f"{path}: broken JSON behind record {number}; is the file only half downloaded? ({message})"
+            f"{path}: broken JSON behind record {number}; is the file only half downloaded?"
+            f" ({message})"
         ) from None
     if not number:
-        raise DataError(f"{path}: expected {wanted} with records; found none, so this is another file or version")
+        raise DataError(
+            f"{path}: expected {wanted} with records; found none, so this is another file or"
+            " version"
+        )
     progress(path.name, size, size)
 
 
@@ -216,11 +249,14 @@ def _parquet(path: Path) -> Iterator[Any]:
             yield file
     except BROKEN as error:
         message = " ".join(str(error).split())
-        raise DataError(f"{path}: expected a parquet file; is it only half downloaded? ({message})") from None
+        raise DataError(
+            f"{path}: expected a parquet file; is it only half downloaded? ({message})"
+        ) from None
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads numbers, texts, lists and mappings; whatever names code is refused before it can run."""
+    """Reads numbers, texts, lists and mappings; whatever names code is refused before it can
+    run."""
 
     def find_class(self, module: str, name: str) -> Any:
         raise pickle.UnpicklingError(f"it names {module}.{name}")
@@ -236,7 +272,9 @@ def pickled_list(path: Path) -> Iterator[tuple[str, Any]]:
         with path.open("rb") as file:
             content = _PlainUnpickler(file, encoding="latin1").load()
     except Exception as error:  # a broken pickle raises errors of many kinds
-        raise DataError(f"{path}: expected a pickle of plain lists and texts; refused: {error}") from None
+        raise DataError(
+            f"{path}: expected a pickle of plain lists and texts; refused: {error}"
+        ) from None
     if not isinstance(content, list) or not content:
         raise DataError(f"{path}: expected a pickled list; found {type(content).__name__}")
     for number, value in enumerate(content, 1):

@@ -1,7 +1,8 @@
 """The rules of Appendix A: pure functions from questions and answers to conversations.
 
-Everything that is drawn by chance is drawn by the hash of seed and id, so that a draw depends neither on the order of
-the file nor on the version of Python, and one record more or less changes at most one place of it.
+Everything that is drawn by chance is drawn by the hash of seed and id, so that a draw depends
+neither on the order of the file nor on the version of Python, and one record more or less changes
+at most one place of it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ LONGEST_SEGMENT = 9  # "fewer than 10 turns" (Appendix A)
 
 
 def merge_by_image(items: Iterable[tuple[str, Asked]]) -> Iterator[tuple[str, tuple[Asked, ...]]]:
-    """All questions about one picture together, pictures and questions in the order of their first appearance."""
+    """All questions about one picture together, pictures and questions in the order of their first
+    appearance.
+    """
     groups: dict[str, list[Asked]] = {}
     for image, asked in items:
         groups.setdefault(image, []).append(asked)
@@ -35,7 +38,9 @@ def segment(turns: Sequence[Asked], longest: int = LONGEST_SEGMENT) -> Iterator[
 
 
 def with_instruction(turns: Sequence[Asked], instruction: str) -> tuple[Asked, ...]:
-    """The turns with the instruction on a line of its own behind the first question, where LLaVA-1.5 has it."""
+    """The turns with the instruction on a line of its own behind the first question, where
+    LLaVA-1.5 has it.
+    """
     first, *others = turns
     return (replace(first, question=f"{first.question}\n{instruction}"), *others)
 
@@ -46,14 +51,18 @@ def capitalized(text: str) -> str:
 
 
 def without_marker(text: str) -> str:
-    """A question without the marker of its picture, wherever the release put it, and without the space around it."""
+    """A question without the marker of its picture, wherever the release put it, and without the
+    space around it.
+    """
     return text.replace(IMAGE, "").strip()
 
 
 def drawn(ids: Iterable[str], count: int, seed: int, purpose: str = "") -> list[str]:
-    """`count` of the ids by chance, or all of them if there are no more; their order is part of the draw.
+    """`count` of the ids by chance, or all of them if there are no more; their order is part of the
+    draw.
 
-    The first n of a draw of m are the draw of n, so that two disjoint sets are the two ends of one draw.
+    The first n of a draw of m are the draw of n, so that two disjoint sets are the two ends of one
+    draw.
 
     Args:
         ids: each one once.
@@ -75,8 +84,11 @@ def with_unique_ids(conversations: Iterable[Conversation]) -> Iterator[Conversat
         yield conversation if times == 1 else replace(conversation, id=f"{conversation.id}_{times}")
 
 
-def truncated(turns: Sequence[Asked], count: Callable[[Asked], int], longest: int) -> tuple[Asked, ...]:
-    """The first turns that fit into `longest` tokens together; the first one stays even if it does not fit.
+def truncated(
+    turns: Sequence[Asked], count: Callable[[Asked], int], longest: int
+) -> tuple[Asked, ...]:
+    """The first turns that fit into `longest` tokens together; the first one stays even if it does
+    not fit.
 
     What is left of a single turn that is too long is cut by the collator of the training.
     """

@@ -1,4 +1,6 @@
-"""Where the files of a release lie below RAW, which of its forms is there, and what to do when none is."""
+"""Where the files of a release lie below RAW, which of its forms is there, and what to do when none
+is.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ POLICIES = ("error", "drop", "keep")
 
 @dataclass(frozen=True)
 class Choices:
-    """What the paper leaves open and a user may choose otherwise; part of the identity of what is prepared.
+    """What the paper leaves open and a user may choose otherwise; part of the identity of what is
+    prepared.
 
     Attributes:
         seed: of everything that is drawn.
@@ -28,14 +31,19 @@ class Choices:
         capitalize: whether short answers begin with a capital, as in LLaVA-1.5's mixture.
         box_decimals: digits behind the point of a box.
         pad_boxes: whether boxes are those of the picture padded to a square, as the model sees it.
-        drop_eval_images: whether pictures of RefCOCO's evaluation splits are left out of its training.
+        drop_eval_images: whether pictures of RefCOCO's evaluation splits are left out of its
+            training.
         max_tokens: longest conversation, in tokens of `tokenizer`; None leaves conversations whole.
         tokenizer: a `tokenizer.json`, or the directory of a checkpoint that holds one.
         ignore_keys: unknown keys that the user knows to be harmless.
-        prefer: form that is read where a split can be had in several, such as hub; None: the first choice.
-        single_reference: whether every caption of a COCO picture is a sample of its own (Large Benchmark).
-        validation, test: share (below 1) or number of records held out of a dataset of the user's own.
-        question, answer: keys of question and answer in a dataset of the user's own that has no conversations.
+        prefer: form that is read where a split can be had in several, such as hub; None: the first
+            choice.
+        single_reference: whether every caption of a COCO picture is a sample of its own (Large
+            Benchmark).
+        validation, test: share (below 1) or number of records held out of a dataset of the user's
+            own.
+        question, answer: keys of question and answer in a dataset of the user's own that has no
+            conversations.
     """
 
     seed: int = 0
@@ -57,7 +65,9 @@ class Choices:
 
 @dataclass(frozen=True)
 class Job:
-    """What every reader is given besides its files: choices, pictures, and whom to tell how far it is."""
+    """What every reader is given besides its files: choices, pictures, and whom to tell how far it
+    is.
+    """
 
     choices: Choices
     gallery: Gallery
@@ -117,12 +127,14 @@ def _matches(raw: Path, pattern: str) -> list[Path]:
     paths = sorted(path for path in raw.glob(pattern) if path.is_file())
     if len(paths) <= 1 and not any(_SHARD.search(path.name) for path in paths):
         return paths
-    shards = [(int(found[1]), int(found[2])) for path in paths if (found := _SHARD.search(path.name))]
+    shards = [
+        (int(found[1]), int(found[2])) for path in paths if (found := _SHARD.search(path.name))
+    ]
     whole = bool(shards) and [place for place, _ in shards] == list(range(shards[0][1]))
     if len(shards) != len(paths) or not whole:
         listed = "".join(f"\n  {path}" for path in paths[:10])
         raise DataError(
-            f"{raw / pattern}: expected one file, or every shard of it once; found {len(paths)}:{listed}\n"
-            "Remove second copies, or fetch the missing shards."
+            f"{raw / pattern}: expected one file, or every shard of it once; found"
+            f" {len(paths)}:{listed}\nRemove second copies, or fetch the missing shards."
         )
     return paths

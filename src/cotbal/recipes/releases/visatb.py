@@ -1,8 +1,10 @@
-"""The annotations that the authors of the paper released (hub: YanqiDai/VisATB), in their final form.
+"""The annotations that the authors of the paper released (hub: YanqiDai/VisATB), in their final
+form.
 
-A record is LLaVA's with the name of its task. An evaluation record has one question; its answer is a text, or a list of
-texts where several are right. The files are named `<task>_<split>-<size>.json`, as their README says. Pictures are not
-among them: they are sought in the layout of LLaVA, as for the other forms.
+A record is LLaVA's with the name of its task. An evaluation record has one question; its answer is
+a text, or a list of texts where several are right. The files are named
+`<task>_<split>-<size>.json`, as their README says. Pictures are not among them: they are sought in
+the layout of LLaVA, as for the other forms.
 """
 
 from __future__ import annotations
@@ -24,7 +26,12 @@ _SPLITS = ("train", "val", "test")
 
 
 def visatb_source(
-    benchmark: str, task: str, split: str = "train", *, file: str | None = None, together: Sequence[str] = ()
+    benchmark: str,
+    task: str,
+    split: str = "train",
+    *,
+    file: str | None = None,
+    together: Sequence[str] = (),
 ) -> Source:
     """The records of one split of one task.
 
@@ -32,15 +39,21 @@ def visatb_source(
         benchmark: folder of the release: Academic or Chat.
         task: what the records call their task; a hyphen in it may stand for an underscore.
         split: train, val or test.
-        file: beginning of the file's name, where it is not the task; a file that begins with the name of the benchmark
-            holds other tasks too, and their records are passed over.
-        together: other splits that must be there, for a task whose splits the authors drew by chance: with splits of
-            another draw, pictures of evaluation would be trained on.
+        file: beginning of the file's name, where it is not the task; a file that begins with the
+            name of the benchmark holds other tasks too, and their records are passed over.
+        together: other splits that must be there, for a task whose splits the authors drew by
+            chance: with splits of another draw, pictures of evaluation would be trained on.
     """
     assert {split, *together} <= set(_SPLITS)
     name, mixed = file or task, file == benchmark
-    patterns = {s: f"{_REPOSITORY}/{benchmark}/{s}/{name}_{s}*.json" for s in dict.fromkeys((split, *together))}
-    get = f"hf download {_REPOSITORY} --repo-type dataset --include '{benchmark}/*' --local-dir RAW/{_REPOSITORY}"
+    patterns = {
+        s: f"{_REPOSITORY}/{benchmark}/{s}/{name}_{s}*.json"
+        for s in dict.fromkeys((split, *together))
+    }
+    get = (
+        f"hf download {_REPOSITORY} --repo-type dataset --include '{benchmark}/*' --local-dir"
+        f" RAW/{_REPOSITORY}"
+    )
     return Source(FORM, patterns, get, partial(_read, task, split, mixed))
 
 
@@ -71,10 +84,14 @@ def _question(row: Row, ignored: Sequence[str]) -> Asked:
     """The one question of an evaluation record, with its answer or all of its right answers."""
     turns = row.rows("conversations", TURN, ignored)
     if [turn.fields["from"] for turn in turns] != ["human", "gpt"]:
-        raise row.refuse(f"conversations: expected one question and its answer; found {len(turns)} turns")
+        raise row.refuse(
+            f"conversations: expected one question and its answer; found {len(turns)} turns"
+        )
     asked, answer = turns
     several = isinstance(answer.fields["value"], list)
-    right = tuple(t.strip() for t in answer.texts("value")) if several else answer.text("value").strip()
+    right = (
+        tuple(t.strip() for t in answer.texts("value")) if several else answer.text("value").strip()
+    )
     if not right:
         raise row.refuse("conversations[1]: value: expected a right answer; found none")
     return Asked(without_marker(asked.text("value")), right)

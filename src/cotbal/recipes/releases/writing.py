@@ -1,4 +1,6 @@
-"""Records on disk: a split is written whole or not at all, and a task is done when its note lies beside its splits."""
+"""Records on disk: a split is written whole or not at all, and a task is done when its note lies
+beside its splits.
+"""
 
 from __future__ import annotations
 
@@ -74,7 +76,9 @@ class SplitWriter:
         self._gallery = gallery
         self._policy = choices.on_missing_image
 
-    def write(self, split: str, form: str, conversations: Iterable[Writable], expected: Expected) -> SplitSummary:
+    def write(
+        self, split: str, form: str, conversations: Iterable[Writable], expected: Expected
+    ) -> SplitSummary:
         """Write one split as JSONL.
 
         Raises:
@@ -87,10 +91,19 @@ class SplitWriter:
                 file.write(json.dumps(conversation.record(self.task), ensure_ascii=False) + "\n")
             self._judge(split, counts)
         return SplitSummary(
-            self.task, split, form, path.relative_to(self.out).as_posix(), path.stat().st_size,
-            counts.records, counts.turns, len(counts.found), len(counts.missing), counts.dropped,
-            expected, expected.differences(counts.records, counts.turns),
-        )  # fmt: skip
+            self.task,
+            split,
+            form,
+            path.relative_to(self.out).as_posix(),
+            path.stat().st_size,
+            counts.records,
+            counts.turns,
+            len(counts.found),
+            len(counts.missing),
+            counts.dropped,
+            expected,
+            expected.differences(counts.records, counts.turns),
+        )
 
     def _counted(self, conversations: Iterable[Writable], counts: _Counts) -> Iterator[Writable]:
         for conversation in conversations:
@@ -108,12 +121,16 @@ class SplitWriter:
     def _judge(self, split: str, counts: _Counts) -> None:
         if counts.missing and self._policy == "error":
             raise DataError(
-                f"{self.task} {split}: {len(counts.missing):,} of {len(counts.missing) + len(counts.found):,} pictures "
-                f"are missing below {self._gallery.root}, such as {counts.example}; put them there or name their "
-                "directory with --images, or choose --on-missing-image drop or keep"
+                f"{self.task} {split}: {len(counts.missing):,} of"
+                f" {len(counts.missing) + len(counts.found):,} pictures are missing below"
+                f" {self._gallery.root}, such as {counts.example}; put them there or name their"
+                " directory with --images, or choose --on-missing-image drop or keep"
             )
         if not counts.records:
-            raise DataError(f"{self.task} {split}: no record is left ({counts.dropped} dropped for want of a picture)")
+            raise DataError(
+                f"{self.task} {split}: no record is left ({counts.dropped} dropped for want of a"
+                " picture)"
+            )
 
 
 class _Counts:
@@ -129,17 +146,26 @@ def note_path(out: Path, task: str) -> Path:
     return out / "data" / f"{task}.json"
 
 
-def write_note(out: Path, task: str, choices: Choices, version: int | str, splits: Iterable[SplitSummary]) -> None:
+def write_note(
+    out: Path, task: str, choices: Choices, version: int | str, splits: Iterable[SplitSummary]
+) -> None:
     """Write the note of a task whose splits are all there."""
-    content = {"version": version, "choices": asdict(choices), "splits": [asdict(split) for split in splits]}
+    content = {
+        "version": version,
+        "choices": asdict(choices),
+        "splits": [asdict(split) for split in splits],
+    }
     write_json(note_path(out, task), content)
 
 
-def done_splits(out: Path, task: str, choices: Choices, version: int | str) -> list[SplitSummary] | None:
+def done_splits(
+    out: Path, task: str, choices: Choices, version: int | str
+) -> list[SplitSummary] | None:
     """What is known of a task that is done and whole, or None if it must be made.
 
     Raises:
-        DataError: it was made by other choices or another version, or the note is broken; nothing is overwritten.
+        DataError: it was made by other choices or another version, or the note is broken; nothing
+            is overwritten.
     """
     path = note_path(out, task)
     if not path.is_file():
@@ -148,16 +174,27 @@ def done_splits(out: Path, task: str, choices: Choices, version: int | str) -> l
     try:
         note = read_json(path)
         then = {"version": note["version"], **note["choices"]}
-        splits = [SplitSummary(**{**split, "expected": Expected(**split["expected"])}) for split in note["splits"]]
+        splits = [
+            SplitSummary(**{**split, "expected": Expected(**split["expected"])})
+            for split in note["splits"]
+        ]
     except (CotbalError, KeyError, TypeError):
-        raise DataError(f"{path}: expected the note of a prepared task; delete this file to make it anew") from None
-    changed = [f"{key}: {then.get(key)!r}, now {value!r}" for key, value in now.items() if then.get(key) != value]
+        raise DataError(
+            f"{path}: expected the note of a prepared task; delete this file to make it anew"
+        ) from None
+    changed = [
+        f"{key}: {then.get(key)!r}, now {value!r}"
+        for key, value in now.items()
+        if then.get(key) != value
+    ]
     if changed:
         raise DataError(
-            f"{path}: {task} was prepared with {'; '.join(changed)}. Prepare into another directory, or delete this "
-            "file to make the task anew"
+            f"{path}: {task} was prepared with {'; '.join(changed)}. Prepare into another"
+            " directory, or delete this file to make the task anew"
         )
-    whole = all((out / s.file).is_file() and (out / s.file).stat().st_size == s.size for s in splits)
+    whole = all(
+        (out / s.file).is_file() and (out / s.file).stat().st_size == s.size for s in splits
+    )
     return splits if whole else None
 
 

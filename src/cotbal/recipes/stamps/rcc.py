@@ -13,7 +13,9 @@ COMPRESSED, DIRECTORY, ZSTANDARD = 1, 2, 4
 
 
 def read_rcc(path: Path) -> dict[str, bytes]:
-    """All files of a bundle, by their path inside it; CotbalError if it is no bundle this reader knows."""
+    """All files of a bundle, by their path inside it; CotbalError if it is no bundle this reader
+    knows.
+    """
     data = path.read_bytes()
     if data[:4] != b"qres":
         raise CotbalError(f"expected a Qt resource bundle, found something else: {path}")
@@ -23,10 +25,18 @@ def read_rcc(path: Path) -> dict[str, bytes]:
 
 
 class Layout:
-    """The three tables of a bundle: a tree of fixed-size entries, names and contents (offsets in bytes)."""
+    """The three tables of a bundle: a tree of fixed-size entries, names and contents (offsets in
+    bytes).
+    """
 
     def __init__(self, data: bytes, tree: int, contents: int, names: int, *, entry: int) -> None:
-        self.data, self.tree, self.contents, self.names, self.entry = data, tree, contents, names, entry
+        self.data, self.tree, self.contents, self.names, self.entry = (
+            data,
+            tree,
+            contents,
+            names,
+            entry,
+        )
 
     def walk(self, index: int, folder: str) -> Iterator[tuple[str, bytes]]:
         """Yield (path, bytes) of every file under the entry `index`."""

@@ -18,7 +18,9 @@ CELLS = {"top left": (0, 0), "top right": (1, 0), "bottom left": (0, 1), "bottom
 
 @dataclass(frozen=True)
 class Placed:
-    """A thing in a scene: its box [x1, y1, x2, y2] in hundredths of the side, and its cell in words."""
+    """A thing in a scene: its box [x1, y1, x2, y2] in hundredths of the side, and its cell in
+    words.
+    """
 
     thing: Thing
     box: Box
@@ -26,7 +28,9 @@ class Placed:
 
 
 def ground_picture(path: Path, rng: random.Random) -> Image.Image:
-    """A quiet ground: a square of a photograph, blurred and made paler so that it does not hide what is pasted."""
+    """A quiet ground: a square of a photograph, blurred and made paler so that it does not hide
+    what is pasted.
+    """
     photo = cached(path).convert("RGB")
     side = int(min(photo.size) * rng.uniform(0.6, 1.0))
     left, top = rng.randint(0, photo.width - side), rng.randint(0, photo.height - side)
@@ -51,7 +55,9 @@ def scene_of(
 ) -> tuple[Image.Image, list[Placed]]:
     """A scene with one thing a cell; returns the picture and what stands where."""
     scene = ground_picture(ground, rng)
-    return scene, [paste(scene, thing, cell, rng) for thing, cell in zip(things, cells, strict=True)]
+    return scene, [
+        paste(scene, thing, cell, rng) for thing, cell in zip(things, cells, strict=True)
+    ]
 
 
 def portrait(thing: Thing, ground: Path, rng: random.Random) -> Image.Image:
@@ -87,7 +93,9 @@ def box_text(box: Box) -> str:
 
 @lru_cache(maxsize=1024)
 def cached(path: Path) -> Image.Image:
-    """An opened picture, at most 400 pixels wide: thousands of scenes use the same few hundred pictures."""
+    """An opened picture, at most 400 pixels wide: thousands of scenes use the same few hundred
+    pictures.
+    """
     picture = open_picture(path)
     picture.thumbnail((400, 400))
     return picture

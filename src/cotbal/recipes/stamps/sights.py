@@ -1,4 +1,6 @@
-"""Scenes for the alignment of the base checkpoint: drawn, described, and seen once by the frozen vision model."""
+"""Scenes for the alignment of the base checkpoint: drawn, described, and seen once by the frozen
+vision model.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ SECONDS_BETWEEN_LINES = 20
 
 @dataclass(frozen=True)
 class Shown:
-    """A scene as the alignment needs it: its features [tokens, channels], what stands where, and its caption."""
+    """A scene as the alignment needs it: its features [tokens, channels], what stands where, and
+    its caption.
+    """
 
     features: Tensor
     names: tuple[tuple[str, Box], ...]
@@ -42,7 +46,9 @@ class Draft:
     caption: str
 
 
-def drafts(world: World, split: str, count: int, seed: int, kinds: Sequence[str]) -> Iterator[Draft]:
+def drafts(
+    world: World, split: str, count: int, seed: int, kinds: Sequence[str]
+) -> Iterator[Draft]:
     """Captioned pictures on the grounds of a split, their kinds drawn from a list."""
     for at in range(count):
         rng = random.Random(f"{seed}/align/{split}/{at}")
@@ -52,7 +58,9 @@ def drafts(world: World, split: str, count: int, seed: int, kinds: Sequence[str]
 def draft_portrait(world: World, split: str, rng: random.Random) -> Draft:
     """One known thing, large."""
     thing = pick(world.known, rng)
-    return Draft(portrait(thing, rng.choice(world.grounds[split]), rng), ((thing.name, WHOLE),), named(thing))
+    return Draft(
+        portrait(thing, rng.choice(world.grounds[split]), rng), ((thing.name, WHOLE),), named(thing)
+    )
 
 
 def draft_pair(world: World, split: str, rng: random.Random) -> Draft:
@@ -68,7 +76,11 @@ def draft_chart(world: World, split: str, rng: random.Random) -> Draft:
     places = [hundredths(bar) for bar in charts.bars(chart)]
     highest = chart.colours[chart.values.index(max(chart.values))]
     caption = f"bars in {', '.join(chart.colours)}, and {highest} is the highest"
-    return Draft(charts.draw_chart(chart, world.fonts[0], rng), tuple(zip(chart.colours, places, strict=True)), caption)
+    return Draft(
+        charts.draw_chart(chart, world.fonts[0], rng),
+        tuple(zip(chart.colours, places, strict=True)),
+        caption,
+    )
 
 
 def draft_sign(world: World, split: str, rng: random.Random) -> Draft:
@@ -82,14 +94,21 @@ DRAWN = {"portrait": draft_portrait, "pair": draft_pair, "chart": draft_chart, "
 
 
 @torch.no_grad()
-def look(model: Any, processor: Any, scenes: Iterator[Draft], report: Callable[[str], None]) -> list[Shown]:
+def look(
+    model: Any, processor: Any, scenes: Iterator[Draft], report: Callable[[str], None]
+) -> list[Shown]:
     """The features that the frozen vision model has for scenes, computed once."""
     shown: list[Shown] = []
     told = time.monotonic()
     while batch := list(islice(scenes, VISION_BATCH)):
-        pixels = processor.image_processor([one.picture for one in batch], return_tensors="pt")["pixel_values"]
+        pixels = processor.image_processor([one.picture for one in batch], return_tensors="pt")[
+            "pixel_values"
+        ]
         features = model.model.vision_tower(pixels).last_hidden_state.flatten(2).mT
-        shown += [Shown(row.contiguous(), one.names, one.caption) for row, one in zip(features, batch, strict=True)]
+        shown += [
+            Shown(row.contiguous(), one.names, one.caption)
+            for row, one in zip(features, batch, strict=True)
+        ]
         if time.monotonic() - told > SECONDS_BETWEEN_LINES:
             told = time.monotonic()
             report(f"pictures: {len(shown)} seen")

@@ -1,4 +1,6 @@
-"""The tasks: what is shown, what is asked, what is right. Every maker is a function of (world, split, rng)."""
+"""The tasks: what is shown, what is asked, what is right. Every maker is a function of (world,
+split, rng).
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,9 @@ RELATIONS = (("left of", "right of"), ("above", "below"))
 class World:
     """Everything that pictures are made of; the dictionaries are by split.
 
-    `known` are the training things: tasks that ask for a name show them in every split, on other grounds.
-    `things` are disjoint by name: tasks that ask for a category show things in validation that training never had.
+    `known` are the training things: tasks that ask for a name show them in every split, on other
+    grounds. `things` are disjoint by name: tasks that ask for a category show things in validation
+    that training never had.
     """
 
     things: dict[str, list[Thing]]
@@ -50,7 +53,9 @@ def detail_caption(world: World, split: str, rng: random.Random) -> Example:
     """One known thing, large: its name and the more general noun of WordNet."""
     thing = pick(world.known, rng)
     text = f"{article(thing.name)} {thing.name}, a kind of {thing.kind}"
-    return Example("Describe the image.", text, portrait(thing, rng.choice(world.grounds[split]), rng))
+    return Example(
+        "Describe the image.", text, portrait(thing, rng.choice(world.grounds[split]), rng)
+    )
 
 
 def region_caption(world: World, split: str, rng: random.Random) -> Example:
@@ -58,7 +63,9 @@ def region_caption(world: World, split: str, rng: random.Random) -> Example:
     picture, placed = two_things(world.known, world.grounds[split], rng)
     asked = rng.choice(placed)
     question = f"Describe the region {box_text(asked.box)}."
-    return Example(question, f"{article(asked.thing.name)} {asked.thing.name} at the {asked.cell}", picture)
+    return Example(
+        question, f"{article(asked.thing.name)} {asked.thing.name} at the {asked.cell}", picture
+    )
 
 
 def grounding(world: World, split: str, rng: random.Random) -> Example:
@@ -73,16 +80,21 @@ def general_vqa(world: World, split: str, rng: random.Random) -> Example:
     if rng.random() < 0.3:
         count = rng.randint(1, len(CELLS))
         shown = [pick([t for t in world.things[split] if t.cutout], rng)] * count
-        picture, _ = scene_of(shown, rng.sample(sorted(CELLS), count), rng.choice(world.grounds[split]), rng)
+        picture, _ = scene_of(
+            shown, rng.sample(sorted(CELLS), count), rng.choice(world.grounds[split]), rng
+        )
         return Example("How many things are there?", str(count), picture)
     thing = pick(world.things[split], rng)
     return Example(
-        "What kind of thing is this?", thing.category, portrait(thing, rng.choice(world.grounds[split]), rng)
+        "What kind of thing is this?",
+        thing.category,
+        portrait(thing, rng.choice(world.grounds[split]), rng),
     )
 
 
 def relation_vqa(world: World, split: str, rng: random.Random) -> Example:
-    """Two things of unseen names: the category on one side of the picture, or beside the other one."""
+    """Two things of unseen names: the category on one side of the picture, or beside the other
+    one."""
     picture, placed = two_things(world.things[split], world.grounds[split], rng)
     one, other = placed if rng.random() < 0.5 else placed[::-1]
     where = [CELLS[one.cell], CELLS[other.cell]]
@@ -92,7 +104,9 @@ def relation_vqa(world: World, split: str, rng: random.Random) -> Example:
         side = SIDES[axis][0 if first else 1]
         return Example(f"What kind of thing is {side}?", one.thing.category, picture)
     relation = RELATIONS[axis][0 if first else 1]
-    return Example(f"What kind of thing is {relation} the {other.thing.category}?", one.thing.category, picture)
+    return Example(
+        f"What kind of thing is {relation} the {other.thing.category}?", one.thing.category, picture
+    )
 
 
 def chart_qa(world: World, split: str, rng: random.Random) -> Example:
@@ -110,12 +124,16 @@ def ocr_qa(world: World, split: str, rng: random.Random) -> Example:
 
 
 def pick(things: list[Thing], rng: random.Random) -> Thing:
-    """A thing of a random category: the large categories (birds, mammals) must not be the answer most of the time."""
+    """A thing of a random category: the large categories (birds, mammals) must not be the answer
+    most of the time.
+    """
     category = rng.choice(sorted({thing.category for thing in things}))
     return rng.choice([thing for thing in things if thing.category == category])
 
 
-def two_things(things: list[Thing], grounds: list[Path], rng: random.Random) -> tuple[Image.Image, list[Placed]]:
+def two_things(
+    things: list[Thing], grounds: list[Path], rng: random.Random
+) -> tuple[Image.Image, list[Placed]]:
     """Two cut-outs of different categories in two quarters of a scene."""
     cutouts = [thing for thing in things if thing.cutout]
     first = pick(cutouts, rng)

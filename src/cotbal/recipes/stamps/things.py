@@ -1,4 +1,5 @@
-"""The things in the pictures: stamps and photographs with a name, a category and a human caption."""
+"""The things in the pictures: stamps and photographs with a name, a category and a human
+caption."""
 
 from __future__ import annotations
 
@@ -41,13 +42,23 @@ PHOTO_FOLDERS = {
     "explore_monuments/resource": "building",
 }
 # folders of mixed content: WordNet says what the file name means
-NAMED_FOLDERS = ("erase/resource", "explore_farm_animals/resource", "explore_world_animals/resource")
+NAMED_FOLDERS = (
+    "erase/resource",
+    "explore_farm_animals/resource",
+    "explore_world_animals/resource",
+)
 GROUND_FOLDERS = (
     "categorization/resource/images/renewable",
     "explore_monuments/resource",
     "images/monuments",
 )
-BUNDLES = ("categorization", "erase", "explore_farm_animals", "explore_world_animals", "explore_monuments")
+BUNDLES = (
+    "categorization",
+    "erase",
+    "explore_farm_animals",
+    "explore_world_animals",
+    "explore_monuments",
+)
 ANIMALS = ("mammal", "bird", "fish", "insect")
 # words of WordNet that must stand above a name for the meaning to be the pictured one
 ROOTS = {
@@ -78,7 +89,9 @@ MAX_WORDS = 3
 
 @dataclass(frozen=True)
 class Thing:
-    """One pictured thing: `kind` is the more general noun of WordNet, `cutout` says that its ground is transparent."""
+    """One pictured thing: `kind` is the more general noun of WordNet, `cutout` says that its ground
+    is transparent.
+    """
 
     name: str
     category: str
@@ -104,12 +117,16 @@ def stamp_things(stamps: Path, wordnet: WordNet) -> list[Thing]:
         caption = text.read_text(encoding="utf-8", errors="replace").split("\n")[0].strip()
         name = name_in(caption)
         if name:
-            found.append(Thing(name, category, caption, kind_of(name, category, wordnet), picture, True))
+            found.append(
+                Thing(name, category, caption, kind_of(name, category, wordnet), picture, True)
+            )
     return found
 
 
 def photo_things(photos: Path, wordnet: WordNet) -> list[Thing]:
-    """The photographs of gcompris, named by their files; WordNet finds the category where the folder is mixed."""
+    """The photographs of gcompris, named by their files; WordNet finds the category where the
+    folder is mixed.
+    """
     found = []
     for picture in sorted(photos.rglob("*.webp")):
         place = picture.relative_to(photos).as_posix()
@@ -118,20 +135,28 @@ def photo_things(photos: Path, wordnet: WordNet) -> list[Thing]:
             continue
         category = category_of_folder(place, PHOTO_FOLDERS)
         if category is None and place.startswith(NAMED_FOLDERS):
-            category = next((a for a in ANIMALS if wordnet.sense_under(name, ROOTS.get(a, (a,)))), None)
+            category = next(
+                (a for a in ANIMALS if wordnet.sense_under(name, ROOTS.get(a, (a,)))), None
+            )
         if category and len(name.split()) <= MAX_WORDS:
             caption = f"{article(name)} {name}.".capitalize()
-            found.append(Thing(name, category, caption, kind_of(name, category, wordnet), picture, False))
+            found.append(
+                Thing(name, category, caption, kind_of(name, category, wordnet), picture, False)
+            )
     return found
 
 
 def category_of_folder(place: str, folders: dict[str, str]) -> str | None:
     """The category of the folder that a relative path starts with."""
-    return next((category for folder, category in folders.items() if place.startswith(folder + "/")), None)
+    return next(
+        (category for folder, category in folders.items() if place.startswith(folder + "/")), None
+    )
 
 
 def name_in(caption: str) -> str | None:
-    """The bare name in a caption such as "A red kangaroo."; None where the caption is a whole story."""
+    """The bare name in a caption such as "A red kangaroo."; None where the caption is a whole
+    story.
+    """
     plain = re.sub(r"\(.*?\)|[“”\"]", "", caption).strip()
     match = re.fullmatch(r"(?:An?|The|Some|Two)\s+([^,.!?:;—–]+?)[.!]*", plain)
     words = match[1].lower().split() if match else []
@@ -140,13 +165,17 @@ def name_in(caption: str) -> str | None:
 
 
 def words_of(stem: str) -> str:
-    """A file stem as words: "hawaMahal", "red_panda", "hammer12" become "hawa mahal", "red panda", "hammer"."""
+    """A file stem as words: "hawaMahal", "red_panda", "hammer12" become "hawa mahal", "red panda",
+    "hammer".
+    """
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])|_|\d+", " ", stem)
     return " ".join(spaced.lower().split())
 
 
 def kind_of(name: str, category: str, wordnet: WordNet) -> str:
-    """The noun directly above the pictured meaning of a name, the category where WordNet does not know it."""
+    """The noun directly above the pictured meaning of a name, the category where WordNet does not
+    know it.
+    """
     sense = wordnet.sense_under(name, ROOTS.get(category, (category,)))
     return wordnet.synsets[wordnet.chain(sense)[0]].words[0].lower() if sense else category
 
@@ -172,13 +201,17 @@ def extract_photos(gcompris: Path, target: Path) -> Path:
 
 
 def split_by_name(things: Iterable[Thing], seed: int) -> dict[str, list[Thing]]:
-    """Split so that a name is in one split only: of every category 60 % train, 20 % validation, 20 % test."""
+    """Split so that a name is in one split only: of every category 60 % train, 20 % validation, 20
+    % test.
+    """
     names: dict[str, set[str]] = {}
     for thing in things:
         names.setdefault(thing.category, set()).add(thing.name)
     home: dict[str, str] = {}
     for category in sorted(names):
-        for name, split in zip(shuffled(names[category] - home.keys(), seed), cycle_of_splits(), strict=False):
+        for name, split in zip(
+            shuffled(names[category] - home.keys(), seed), cycle_of_splits(), strict=False
+        ):
             home[name] = split
     return {split: [thing for thing in things if home[thing.name] == split] for split in SPLITS}
 

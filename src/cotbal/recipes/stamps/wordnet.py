@@ -16,18 +16,25 @@ class Synset:
 
 
 def parse_synset(line: str) -> tuple[str, Synset]:
-    """A line of data.noun: offset, file number, type, word count (hex), words, pointer count, pointers | gloss."""
+    """A line of data.noun: offset, file number, type, word count (hex), words, pointer count,
+    pointers | gloss.
+    """
     head, _, gloss = line.partition(" | ")
     fields = head.split()
     words_end = 4 + 2 * int(fields[3], 16)
     words = tuple(word.replace("_", " ") for word in fields[4:words_end:2])
     pointers = fields[words_end + 1 :]
-    above = tuple(pointers[i + 1] for i in range(0, 4 * int(fields[words_end]), 4) if pointers[i] in ("@", "@i"))
+    above = tuple(
+        pointers[i + 1]
+        for i in range(0, 4 * int(fields[words_end]), 4)
+        if pointers[i] in ("@", "@i")
+    )
     return fields[0], Synset(words, above, gloss.strip().split(";")[0])
 
 
 def parse_index(line: str) -> tuple[str, tuple[str, ...]]:
-    """A line of index.noun: the word, then among other things its synset offsets, commonest first."""
+    """A line of index.noun: the word, then among other things its synset offsets, commonest
+    first."""
     fields = line.split()
     return fields[0].replace("_", " "), tuple(fields[-int(fields[2]) :])
 
@@ -48,7 +55,9 @@ class WordNet:
         return found
 
     def sense_under(self, noun: str, roots: tuple[str, ...]) -> str | None:
-        """The commonest meaning of a noun (or of its last word) that lies under one of the root words."""
+        """The commonest meaning of a noun (or of its last word) that lies under one of the root
+        words.
+        """
         for word in (noun, noun.rsplit(maxsplit=1)[-1]):
             for offset in self.index.get(word, ()):
                 words = {word for above in self.chain(offset) for word in self.synsets[above].words}
@@ -59,4 +68,6 @@ class WordNet:
 
 def entries(path: Path) -> list[str]:
     """The lines of a WordNet file without the licence text, whose lines start with a blank."""
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(" ")]
+    return [
+        line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(" ")
+    ]

@@ -27,7 +27,9 @@ def recipe_text(visual_tasks: list[str], text_task: str) -> str:
     lines = ["name: stamps", "images: images", "tasks:"]
     for name in [*visual_tasks, text_task]:
         lines.append(f"  {name}:")
-        lines += [f"    {split}: data/{name}_{split}.jsonl" for split in ("train", "validation", "test")]
+        lines += [
+            f"    {split}: data/{name}_{split}.jsonl" for split in ("train", "validation", "test")
+        ]
         lines.append(f"    metric: {METRICS.get(name, 'exact_match')}")
         if name == text_task:
             lines.append("    balanced: false")
@@ -37,13 +39,13 @@ def recipe_text(visual_tasks: list[str], text_task: str) -> str:
 def licences_text() -> str:
     """Where everything came from, who made it and under which licence."""
     head = (
-        "# Sources and licences\n\n"
-        "The records and pictures in this directory were made from the public packages below, on this machine.\n"
-        "Pictures that hold a stamp are derived from a GPL-2+ work: keep them with this file, and think before you\n"
-        "publish them. Things were cropped, scaled and pasted; grounds were cropped, blurred and made paler.\n"
-        "The copyright files of every author are in `cache/unpacked`,\n"
-        "the README files of the photographs in `cache/photos`.\n\n"
-        "| package | version | from | content | licence and authors | sha256 |\n|---|---|---|---|---|---|\n"
+        "# Sources and licences\n\nThe records and pictures in this directory were made from the"
+        " public packages below, on this machine.\nPictures that hold a stamp are derived from a"
+        " GPL-2+ work: keep them with this file, and think before you\npublish them. Things were"
+        " cropped, scaled and pasted; grounds were cropped, blurred and made paler.\nThe copyright"
+        " files of every author are in `cache/unpacked`,\nthe README files of the photographs in"
+        " `cache/photos`.\n\n| package | version | from | content | licence and authors | sha256"
+        " |\n|---|---|---|---|---|---|\n"
     )
     rows = [
         f"| {p.name} | {p.version} | {p.client} | {p.content} | {p.licence} | `{p.sha256}` |"

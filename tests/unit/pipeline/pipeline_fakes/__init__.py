@@ -1,4 +1,5 @@
-"""A small mixture on disk, and an executor that writes what a worker would write, without a model."""
+"""A small mixture on disk, and an executor that writes what a worker would write, without a
+model."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ TRAIN, VALIDATION, TEST = 64, 80, 40
 
 
 def write_mixture(
-    directory: Path, tasks: Sequence[str] = TASKS, train: int = TRAIN, unbalanced: bool = True, **sections: Any
+    directory: Path,
+    tasks: Sequence[str] = TASKS,
+    train: int = TRAIN,
+    unbalanced: bool = True,
+    **sections: Any,
 ) -> Path:
     """Records, two pictures, a checkpoint of one file, and the recipe, whose path is returned."""
     (directory / "images").mkdir(parents=True)
@@ -46,7 +51,9 @@ def _task(directory: Path, task: str, train: int) -> dict[str, Any]:
     sizes = {"train": train, "validation": VALIDATION, "test": TEST}
     for split, size in sizes.items():
         rows = [record(task, split, number) for number in range(size)]
-        (directory / f"{task}_{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        (directory / f"{task}_{split}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows)
+        )
     return {split: f"{task}_{split}.jsonl" for split in sizes}
 
 
@@ -55,5 +62,7 @@ def record(task: str, split: str, number: int) -> dict[str, Any]:
     picture = {"image": "ab"[number % 2] + ".png"} if number % 3 == 0 else {}
     mark = "<image>\n" if picture else ""
     turns = [f"{mark}What is {task} {split} {number}?", f"answer {number % 5}"]
-    conversation = [{"from": who, "value": text} for who, text in zip(("human", "gpt"), turns, strict=True)]
+    conversation = [
+        {"from": who, "value": text} for who, text in zip(("human", "gpt"), turns, strict=True)
+    ]
     return {"id": f"{task}_{split}_{number}", **picture, "conversations": conversation}

@@ -1,6 +1,8 @@
-"""An executor, given by its dotted path, whose jobs do what `cotbal.worker` does, with answers made of chance.
+"""An executor, given by its dotted path, whose jobs do what `cotbal.worker` does, with answers made
+of chance.
 
-`COTBAL_FAKE_FAIL` names runs that fail, separated by semicolons; every run that was done is added to `COTBAL_FAKE_LOG`.
+`COTBAL_FAKE_FAIL` names runs that fail, separated by semicolons; every run that was done is added
+to `COTBAL_FAKE_LOG`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,12 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     for job in sorted(jobs, key=lambda job: -job.cost):
         if job.name in os.environ.get("COTBAL_FAKE_FAIL", "").split(";"):
             (job.directory / "log.txt").write_text("loading\nRuntimeError: out of frogs\n")
-            yield Outcome(job, False, 0.1, f"{job.name} ended with exit code 1\n{log_tail(job.directory / 'log.txt')}")
+            yield Outcome(
+                job,
+                False,
+                0.1,
+                f"{job.name} ended with exit code 1\n{log_tail(job.directory / 'log.txt')}",
+            )
         else:
             _work(Path(job.command[-1]))
             yield Outcome(job, True, 0.1)
@@ -44,14 +51,25 @@ def _work(file: Path) -> None:
     for name, portion in run["portions"].items():
         records += len(read_manifest(root.portions(name)).of(portion))
     sets = [(recipe.mixture[name], "validation") for name in run["validation"]]
-    sets += [(recipe.mixture[name], split) for name in run["test"] for split in recipe.mixture[name].test]
+    sets += [
+        (recipe.mixture[name], split) for name in run["test"] for split in recipe.mixture[name].test
+    ]
     for task, split in sets:
         _answer(paths, task, split, run["portions"].get(task.name, "none"), _luck(run))
     assert records == job["records"], "the manifest holds what was planned"
     weights = job["weights"] or dict.fromkeys(run["portions"], 1.0)
-    append_jsonl(paths.training, {"step": 1, "epoch": 1.0, "loss": 1.0, "seconds": 2.0, **_losses(weights)})
+    append_jsonl(
+        paths.training, {"step": 1, "epoch": 1.0, "loss": 1.0, "seconds": 2.0, **_losses(weights)}
+    )
     seconds = {"training": 2.0, "generating": 1.0, "total": 3.0}
-    facts = {"run": run["name"], "seconds": seconds, "steps": 1, "records": records, "tokens": records, "threads": 1}
+    facts = {
+        "run": run["name"],
+        "seconds": seconds,
+        "steps": 1,
+        "records": records,
+        "tokens": records,
+        "threads": 1,
+    }
     more = {"peak_memory_mib": 100, "versions": {"torch": "0"}, "self_check": None}
     write_json(paths.outcome, {**facts, **more})
     if log := os.environ.get("COTBAL_FAKE_LOG"):
@@ -59,7 +77,11 @@ def _work(file: Path) -> None:
 
 
 def _losses(weights: dict[str, float]) -> dict[str, Any]:
-    return {"task_losses": dict.fromkeys(weights, 1.0), "task_tokens": dict.fromkeys(weights, 9), "weights": weights}
+    return {
+        "task_losses": dict.fromkeys(weights, 1.0),
+        "task_tokens": dict.fromkeys(weights, 9),
+        "weights": weights,
+    }
 
 
 def _luck(run: dict[str, Any]) -> float:
@@ -72,7 +94,9 @@ def _level(portion: str) -> float:
 
 
 def _answer(paths: RunPaths, task: Task, split: str, portion: str, luck: float) -> None:
-    """Answers that are right as often as the portion makes likely; the same questions are easy in every run."""
+    """Answers that are right as often as the portion makes likely; the same questions are easy in
+    every run.
+    """
     path = task.validation if split == "validation" else task.test[split]
     assert path is not None
     rows = []
@@ -83,9 +107,14 @@ def _answer(paths: RunPaths, task: Task, split: str, portion: str, luck: float) 
         question = record.turns[0].text
         rows.append(
             {
-                "id": record.id, "images": list(record.images), "question": question,
-                "references": list(record.references), "answer": answer,
+                "id": record.id,
+                "images": list(record.images),
+                "question": question,
+                "references": list(record.references),
+                "answer": answer,
             }
-        )  # fmt: skip
+        )
     write_jsonl(paths.generations(task.name, split), rows)
-    write_scores(paths, task.name, split, (task.metric,) if split == "validation" else task.test_metrics)
+    write_scores(
+        paths, task.name, split, (task.metric,) if split == "validation" else task.test_metrics
+    )

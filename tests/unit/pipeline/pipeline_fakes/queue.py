@@ -1,4 +1,6 @@
-"""An executor of a queue that outlives its drivers: `COTBAL_FAKE_QUEUE` is a JSON file, id -> [state, where]."""
+"""An executor of a queue that outlives its drivers: `COTBAL_FAKE_QUEUE` is a JSON file, id ->
+[state, where].
+"""
 
 from __future__ import annotations
 

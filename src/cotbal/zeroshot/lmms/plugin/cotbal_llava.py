@@ -1,7 +1,9 @@
-"""A model for lmms-eval 0.7.3, run in its environment: `llava_hf` that reads text-only questions and fails aloud.
+"""A model for lmms-eval 0.7.3, run in its environment: `llava_hf` that reads text-only questions
+and fails aloud.
 
-The model of lmms-eval answers a question without a picture with what it had asked before, or not at all, and turns
-every fault of generation into an empty answer that is then scored as wrong. Neither is said in its results.
+The model of lmms-eval answers a question without a picture with what it had asked before, or not at
+all, and turns every fault of generation into an empty answer that is then scored as wrong. Neither
+is said in its results.
 """
 
 from __future__ import annotations
