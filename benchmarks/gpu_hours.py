@@ -3,7 +3,7 @@ measured.
 
     python benchmarks/gpu_hours.py
 
-The trainings of a table are those that cotbal plans (`cotbal.runs`). One training costs
+The trainings of a table are those that cotbal plans (`cotbal.recipe.runs`). One training costs
 
     6 N D + 2 V P   FLOPs at UTILISATION of the peak,
 
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from cotbal.mixture import Mixture, Task
-from cotbal.recipes.large.sets import data_sets
-from cotbal.runs import Run, curve_runs, final_run, plan_probes, seen, single_task_runs
+from cotbal.benchmarks.large.sets import data_sets
+from cotbal.recipe.mixture import Mixture, Task
+from cotbal.recipe.runs import Run, curve_runs, final_run, plan_probes, seen, single_task_runs
 from large_scale import LENGTHS
 
 PEAK = 312e12  # FLOP/s of an A100 in bfloat16, dense (NVIDIA's data sheet)

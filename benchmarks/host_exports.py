@@ -37,8 +37,9 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-import cotbal.recipes.pocket
-from cotbal.exports import Order, export
+import cotbal.benchmarks.pocket
+from cotbal.export import Order, export
+from cotbal.jobs.rundir import RunDir
 from cotbal.loss import (
     predicting,
     token_counts,
@@ -47,10 +48,9 @@ from cotbal.loss import (
     token_tasks,
     weighted_sum,
 )
-from cotbal.recipe import load_recipe
-from cotbal.rundir import RunDir
+from cotbal.recipe.recipe import load_recipe
 
-POCKET = Path(cotbal.recipes.pocket.__file__).parent / "base"
+POCKET = Path(cotbal.benchmarks.pocket.__file__).parent / "base"
 WEIGHTS = {"hue": 0.5, "paint": 0.9, "talk": 1.6}
 RECORDS, MICRO, STEPS, RATE = 8, 2, 2, 0.05
 TASKS = list(WEIGHTS)

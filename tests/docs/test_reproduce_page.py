@@ -21,12 +21,12 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import gpu_hours  # noqa: E402 - found by the line above
 import reproduce_page  # noqa: E402
-from cotbal.pipeline.study import method_names  # noqa: E402
-from cotbal.recipe import load_recipe  # noqa: E402
-from cotbal.recipes.academic.settings import settings as academic  # noqa: E402
-from cotbal.recipes.chat.settings import settings as chat  # noqa: E402
-from cotbal.recipes.large.settings import settings as large  # noqa: E402
-from cotbal.zeroshot.columns import COLUMNS, columns_named  # noqa: E402
+from cotbal.benchmarks.academic.settings import settings as academic  # noqa: E402
+from cotbal.benchmarks.chat.settings import settings as chat  # noqa: E402
+from cotbal.benchmarks.large.settings import settings as large  # noqa: E402
+from cotbal.benchmarks.zeroshot.columns import COLUMNS, columns_named  # noqa: E402
+from cotbal.jobs.compare import method_names  # noqa: E402
+from cotbal.recipe.recipe import load_recipe  # noqa: E402
 from parsing import parsed, shown  # noqa: E402
 from tiny_vlm import mixture  # noqa: E402
 

@@ -79,7 +79,7 @@ def test_every_command_of_the_page_works(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_the_table_of_the_page_is_that_of_the_code() -> None:
-    from cotbal.zeroshot.columns import COLUMNS, OTHERS
+    from cotbal.benchmarks.zeroshot.columns import COLUMNS, OTHERS
 
     rows = re.findall(r"^\| ([\w-]+) \| (`.*?`[^|]*) \| ([^|]*) \|", PAGE, re.MULTILINE)
     shown = {

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.results import read_results
-from cotbal.scores import read_scores
+from cotbal.scores.matrix import read_scores
+from cotbal.scores.results import read_results
 from shell import cotbal
 from tiny_vlm import mixture
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cotbal.data.sampling import draw_portions
-from cotbal.sections import Portions
+from cotbal.recipe.schema import Portions
 from shell import LIMIT, command, cotbal
 from tiny_vlm import copy, mixture
 

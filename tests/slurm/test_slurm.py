@@ -19,14 +19,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cotbal.executors import Job, Resources, recorded_place, slurm
-from cotbal.executors._slurm_queue import look, send
-from cotbal.executors._slurm_script import SCRIPT, options, script
-from cotbal.pipeline.places import cancel
-from cotbal.pipeline.status import status
-from cotbal.pipeline.submission_paths import submission_of
-from cotbal.rundir import RunDir, is_locked, write_json, write_text
-from cotbal.sections import ResourcesSection
+from cotbal.jobs.executors import Job, Resources, recorded_place, slurm
+from cotbal.jobs.executors._slurm_queue import look, send
+from cotbal.jobs.executors._slurm_script import SCRIPT, options, script
+from cotbal.jobs.queue import cancel
+from cotbal.jobs.rundir import RunDir, is_locked, write_json, write_text
+from cotbal.jobs.status import status
+from cotbal.jobs.submission_paths import submission_of
+from cotbal.recipe.schema import ResourcesSection
 from raw_releases import drawing, vqav2_server
 from shell import LIMIT, command, cotbal
 from slurm_cluster import Cluster, wait_for
@@ -169,7 +169,7 @@ def call_back(driver: Driver, probe: str, id: str) -> None:
 
 def kill(driver: Driver, probe: str, id: str) -> None:
     """The process of a run dies at once."""
-    worker = ["-m", "cotbal.worker", str(driver.root / "probes" / probe / "job.json")]
+    worker = ["-m", "cotbal.jobs.worker", str(driver.root / "probes" / probe / "job.json")]
     for process in psutil.process_iter(["name", "cmdline"]):
         if (process.info["cmdline"] or [])[1:] == worker:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cotbal import console
 from cotbal.balance import Need, Settings, balance
+from cotbal.balance.improvement import Overall
+from cotbal.benchmarks.releases.writing import Expected, SplitSummary
+from cotbal.cli import console
 from cotbal.data.check import CheckReport, SplitReport
 from cotbal.data.conversations import Fault
-from cotbal.improvement import Overall
-from cotbal.mixture import Mixture, Task
-from cotbal.pipeline.plan import Plan, Planned
-from cotbal.pipeline.status import State
-from cotbal.recipes.releases.writing import Expected, SplitSummary
+from cotbal.jobs.plan import Plan, Planned
+from cotbal.jobs.rundir import RunPaths, write_json
+from cotbal.jobs.status import State
+from cotbal.recipe.mixture import Mixture, Task
+from cotbal.recipe.runs import Run
 from cotbal.report.comparison import Comparison
-from cotbal.rundir import RunPaths, write_json
-from cotbal.runs import Run
-from cotbal.scores import Samples, ScoreMatrix
+from cotbal.scores.matrix import Samples, ScoreMatrix
 
 Shown = pytest.CaptureFixture[str]
 

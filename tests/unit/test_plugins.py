@@ -10,7 +10,7 @@ from cotbal.errors import CotbalError
 PACKAGES = {
     "cotbal.metrics": {"exact_match", "cider", "box_iou"},
     "cotbal.weightings": {"equal", "fixed", "task_level"},
-    "cotbal.executors": {"inline", "processes"},
+    "cotbal.jobs.executors": {"inline", "processes"},
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cotbal.errors import RunError
-from cotbal.rundir import (
+from cotbal.jobs.rundir import (
     RunDir,
     append_jsonl,
     locked,
@@ -29,7 +29,7 @@ from cotbal.rundir import (
 HOLD = """
 import sys, time
 from pathlib import Path
-from cotbal.rundir import locked
+from cotbal.jobs.rundir import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotbal.mixture import Mixture, Task
-from cotbal.runs import (
+from cotbal.recipe.mixture import Mixture, Task
+from cotbal.recipe.runs import (
     cost,
     curve_runs,
     final_run,

@@ -12,17 +12,18 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
 
-from cotbal import training, vlm
 from cotbal.data.collate import Collator
 from cotbal.data.order import Mixed
 from cotbal.data.packing import packed
 from cotbal.data.records import default_cache, open_records
 from cotbal.errors import CotbalError, DataError
-from cotbal.hosts.arguments import arguments
-from cotbal.ranks import Stopped
-from cotbal.recipe import Recipe, load_recipe
-from cotbal.rundir import RunPaths, read_jsonl
-from cotbal.runs import final_run
+from cotbal.jobs.rundir import RunPaths, read_jsonl
+from cotbal.recipe.recipe import Recipe, load_recipe
+from cotbal.recipe.runs import final_run
+from cotbal.training import train as training
+from cotbal.training import vlm
+from cotbal.training.ranks import Stopped
+from cotbal.training.trainers.arguments import arguments
 from tiny_vlm import BASE, mixture
 
 STEPS = 6  # of 48 records in batches of 8; a partial checkpoint is written every 2

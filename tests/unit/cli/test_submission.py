@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import tiny_vlm
-from cotbal.executors import Place, record_place
-from cotbal.rundir import locked
+from cotbal.jobs.executors import Place, record_place
+from cotbal.jobs.rundir import locked
 from raw_releases import drawing, vqav2_server
 
 Command = Callable[..., Any]
@@ -72,7 +72,7 @@ def test_answers_become_the_file_for_the_server(setup: Setup, cotbal: Command) -
 def test_a_stopped_command_goes_on_where_it_was(
     setup: Setup, cotbal: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cotbal.pipeline.submission.PIECE", 1)
+    monkeypatch.setattr("cotbal.benchmarks.submission.command.PIECE", 1)
     pieces = setup.directory / "generations"
     pieces.mkdir(parents=True)
     (pieces / "000000000.jsonl").write_text('{"id": 9001, "answer": "Two Cats"}\n')

@@ -12,7 +12,7 @@ import pytest
 import typer
 from pipeline_fakes import EXECUTOR
 
-from cotbal.cli import app
+from cotbal.cli.app import app
 
 SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
 ON = ("--on", EXECUTOR)
@@ -21,7 +21,7 @@ ON = ("--on", EXECUTOR)
 def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(
     cotbal: object, tmp_path: Path
 ) -> None:
-    from cotbal.recipe import load_recipe
+    from cotbal.recipe.recipe import load_recipe
 
     ended = cotbal("init")  # type: ignore[operator]
     assert ended.code == 0
@@ -210,7 +210,7 @@ def test_a_changed_recipe_is_refused_until_asked_for(
 
 def test_weights_from_a_table(cotbal: object, tmp_path: Path) -> None:
     from cotbal.balance import balance
-    from cotbal.scores import read_scores
+    from cotbal.scores.matrix import read_scores
 
     table = tmp_path / "scores.csv"
     table.write_text(SCORES)
@@ -404,7 +404,7 @@ def test_curve(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
 
 
 def test_suggest_mini(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
-    from cotbal.rundir import RunDir, append_jsonl
+    from cotbal.jobs.rundir import RunDir, append_jsonl
 
     arguments = ("plan", recipe_path, "--suggest-mini", "--out", "run")
     refused = cotbal(*arguments)  # type: ignore[operator]

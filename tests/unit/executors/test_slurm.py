@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.executors import (
+from cotbal.jobs.executors import (
     Job,
     Outcome,
     Place,
@@ -25,9 +25,9 @@ from cotbal.executors import (
     recorded_place,
     slurm,
 )
-from cotbal.executors._slurm_script import name_of
-from cotbal.pipeline.places import call_back, sent
-from cotbal.sections import ResourcesSection
+from cotbal.jobs.executors._slurm_script import name_of
+from cotbal.jobs.queue import call_back, sent
+from cotbal.recipe.schema import ResourcesSection
 
 # Every sbatch takes the next line of `plan`: state of its job, exit code that it notes (or `-`),
 # and at which stage.
@@ -115,7 +115,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
 
 
 def job(directory: Path, name: str = "mini", cost: float = 1.0, **needs: object) -> Job:
-    command = (sys.executable, "-m", "cotbal.worker", "job.json")
+    command = (sys.executable, "-m", "cotbal.jobs.worker", "job.json")
     return Job(
         name, directory / name, command, cost, ResourcesSection.model_validate({"gpus": 0, **needs})
     )

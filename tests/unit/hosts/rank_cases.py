@@ -29,10 +29,10 @@ from trainer_cases import (
 from transformers import AutoModelForImageTextToText
 from transformers.distributed import DistributedConfig
 
-from cotbal.hosts.blank_picture import with_blank_picture
-from cotbal.hosts.step import by_task
-from cotbal.hosts.transformers import with_task_ids
 from cotbal.loss import IGNORED
+from cotbal.training.trainers.blank_picture import with_blank_picture
+from cotbal.training.trainers.hf import with_task_ids
+from cotbal.training.trainers.step import by_task
 from cotbal.weightings import Weighting, dynamic_average, random_loss
 
 PICTURED = [

@@ -14,8 +14,8 @@ from trainer_cases import EQUAL, TASK_LEVEL, TASKS, WEIGHTS, Spy, distance, rows
 from transformers import AutoModelForImageTextToText, TrainerCallback
 
 from cotbal.errors import CotbalError
-from cotbal.hosts.observer import KEY
-from cotbal.hosts.step import by_task
+from cotbal.training.trainers.observer import KEY
+from cotbal.training.trainers.step import by_task
 from cotbal.weightings import Weighting, dynamic_average, improvable_gap, random_loss
 
 STEPS = {"max_steps": 3, "learning_rate": 0.5}

@@ -31,10 +31,10 @@ from transformers import AutoModelForImageTextToText, LlavaForConditionalGenerat
 
 from cotbal.data.packing import packed
 from cotbal.errors import CotbalError
-from cotbal.hosts import forward, self_check
-from cotbal.hosts.blank_picture import with_blank_picture
-from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
 from cotbal.loss import IGNORED, predicting, token_losses, token_tasks
+from cotbal.training.trainers import forward, self_check
+from cotbal.training.trainers.blank_picture import with_blank_picture
+from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
 from cotbal.weightings import Static
 
 

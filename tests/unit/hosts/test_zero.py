@@ -14,7 +14,7 @@ from rank_cases import PICTURED, SEVERAL, sensitive
 from trainer_cases import EQUAL, distance, update, with_pictures
 
 from cotbal.errors import CotbalError
-from cotbal.hosts.zero import expect_zero, note_zero
+from cotbal.training.trainers.zero import expect_zero, note_zero
 
 # Costly fixtures for all tests: they stay in one of the processes that share the tests out.
 pytestmark = pytest.mark.xdist_group("sharded")

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
 
-from cotbal import pipeline
 from cotbal.data.sampling import read_manifest
 from cotbal.errors import CotbalError, RunError
-from cotbal.pipeline.curve import amounts_of, carry_out, plan_curve
-from cotbal.pipeline.jobs import Options
-from cotbal.pipeline.plan import Prepared
-from cotbal.pipeline.status import status
-from cotbal.recipe import load_recipe
+from cotbal.jobs import pipeline
+from cotbal.jobs.curve import amounts_of, carry_out, plan_curve
+from cotbal.jobs.execute import Options
+from cotbal.jobs.plan import Prepared
+from cotbal.jobs.rundir import RunDir, read_json, read_jsonl
+from cotbal.jobs.status import status
+from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_report
-from cotbal.rundir import RunDir, read_json, read_jsonl
-from cotbal.scores import read_scores
+from cotbal.scores.matrix import read_scores
 
 OPTIONS = Options(executor=EXECUTOR)
 AMOUNTS = ("1/8", "1/2", "1")

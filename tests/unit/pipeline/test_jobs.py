@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from pipeline_fakes import EXECUTOR, executor
 
-from cotbal import pipeline
 from cotbal.errors import CotbalError, MissingDependency, RunError, RunsFailed
-from cotbal.executors import Job
-from cotbal.pipeline.jobs import Options
-from cotbal.recipe import load_recipe
-from cotbal.rundir import RunDir, read_json, read_jsonl
+from cotbal.jobs import pipeline
+from cotbal.jobs.execute import Options
+from cotbal.jobs.executors import Job
+from cotbal.jobs.rundir import RunDir, read_json, read_jsonl
+from cotbal.recipe.recipe import load_recipe
 
 OPTIONS = Options(executor=EXECUTOR)
 PROBES = ["mini", "full:ocr", "full:vqa", "full:count"]

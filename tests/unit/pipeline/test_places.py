@@ -15,14 +15,14 @@ from pathlib import Path
 import pytest
 from pipeline_fakes import EXECUTOR
 
-from cotbal import pipeline
 from cotbal.errors import RunError
-from cotbal.executors import Place, record_place, recorded_place
-from cotbal.pipeline.jobs import Options
-from cotbal.pipeline.places import cancel
-from cotbal.pipeline.status import status
-from cotbal.recipe import load_recipe
-from cotbal.rundir import RunDir, is_locked, read_json, write_json
+from cotbal.jobs import pipeline
+from cotbal.jobs.execute import Options
+from cotbal.jobs.executors import Place, record_place, recorded_place
+from cotbal.jobs.queue import cancel
+from cotbal.jobs.rundir import RunDir, is_locked, read_json, write_json
+from cotbal.jobs.status import status
+from cotbal.recipe.recipe import load_recipe
 
 QUEUE = "pipeline_fakes.queue"
 
@@ -81,8 +81,8 @@ def test_cancel_calls_everything_back(root: RunDir, queue: Path) -> None:
 
 def test_cancel_stops_the_command_that_works_there(root: RunDir, queue: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from cotbal.rundir import RunDir, locked\n"
-        "from cotbal.pipeline.places import record_driver\n"
+        "import sys; from pathlib import Path; from cotbal.jobs.rundir import RunDir, locked\n"
+        "from cotbal.jobs.queue import record_driver\n"
         "root = RunDir(Path(sys.argv[1]))\n"
         "with locked(root.lock):\n"
         "    record_driver(root.driver, 'processes'); print('here', flush=True); sys.stdin.read()"

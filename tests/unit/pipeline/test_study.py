@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from pipeline_fakes import EXECUTOR, TASKS, write_mixture
 
-from cotbal import pipeline
+from cotbal.balance.improvement import overall
 from cotbal.errors import CotbalError
-from cotbal.improvement import overall
-from cotbal.pipeline.jobs import Options
-from cotbal.pipeline.status import status
-from cotbal.pipeline.study import (
+from cotbal.jobs import pipeline
+from cotbal.jobs.compare import (
     SHORT,
     Study,
     carry_out,
@@ -21,10 +19,12 @@ from cotbal.pipeline.study import (
     plan_ablation,
     plan_comparison,
 )
-from cotbal.recipe import load_recipe
+from cotbal.jobs.execute import Options
+from cotbal.jobs.rundir import RunDir, read_json, read_jsonl
+from cotbal.jobs.status import status
+from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_comparison
-from cotbal.results import read_results
-from cotbal.rundir import RunDir, read_json, read_jsonl
+from cotbal.scores.results import read_results
 
 OPTIONS = Options(executor=EXECUTOR)
 SEVEN = ("stl", "ew", "tla", "rlw", "dwa", "igb", "cotbal")

@@ -13,24 +13,24 @@ from pathlib import Path
 import pytest
 from pipeline_fakes import EXECUTOR
 
-from cotbal import pipeline
 from cotbal.errors import RunError
-from cotbal.executors import Place, record_place, recorded_place
-from cotbal.pipeline.jobs import Options
-from cotbal.pipeline.places import cancel
-from cotbal.pipeline.status import status
-from cotbal.pipeline.submission_paths import SubmissionPaths, submission_of
-from cotbal.recipe import load_recipe
-from cotbal.rundir import RunDir, is_locked, write_json
+from cotbal.jobs import pipeline
+from cotbal.jobs.execute import Options
+from cotbal.jobs.executors import Place, record_place, recorded_place
+from cotbal.jobs.queue import cancel
+from cotbal.jobs.rundir import RunDir, is_locked, write_json
+from cotbal.jobs.status import status
+from cotbal.jobs.submission_paths import SubmissionPaths, submission_of
+from cotbal.recipe.recipe import load_recipe
 
 QUEUE = "pipeline_fakes.queue"
 DRIVER = """
 import signal, sys, time
 from contextlib import ExitStack
 from pathlib import Path
-from cotbal.pipeline.places import record_driver
-from cotbal.pipeline.submission_paths import SubmissionPaths
-from cotbal.rundir import locked
+from cotbal.jobs.queue import record_driver
+from cotbal.jobs.submission_paths import SubmissionPaths
+from cotbal.jobs.rundir import locked
 
 def leave(*_):
     signal.signal(signal.SIGTERM, lambda *_: (print("told twice", flush=True), sys.exit(3)))

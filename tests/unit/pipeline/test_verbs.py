@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 from pipeline_fakes import EXECUTOR, TASKS
 
-from cotbal import pipeline
 from cotbal.errors import CotbalError, RunError, RunsFailed
-from cotbal.hosts.checkpoints import mark_complete
-from cotbal.pipeline.jobs import Options
-from cotbal.pipeline.status import status
-from cotbal.pipeline.weighing import read_weights
-from cotbal.recipe import load_recipe
-from cotbal.rundir import RunDir, append_jsonl, locked, read_json, read_jsonl, write_json
-from cotbal.scores import read_scores
+from cotbal.jobs import pipeline
+from cotbal.jobs.execute import Options
+from cotbal.jobs.rundir import RunDir, append_jsonl, locked, read_json, read_jsonl, write_json
+from cotbal.jobs.status import status
+from cotbal.jobs.weigh import read_weights
+from cotbal.recipe.recipe import load_recipe
+from cotbal.scores.matrix import read_scores
+from cotbal.training.trainers.checkpoints import mark_complete
 
 OPTIONS = Options(executor=EXECUTOR)
 

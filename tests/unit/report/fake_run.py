@@ -14,8 +14,8 @@ import yaml
 from PIL import Image, ImageDraw
 
 from cotbal.balance import Settings, balance
-from cotbal.rundir import RunDir, RunPaths, append_jsonl, write_json, write_jsonl, write_text
-from cotbal.scores import Samples, ScoreMatrix
+from cotbal.jobs.rundir import RunDir, RunPaths, append_jsonl, write_json, write_jsonl, write_text
+from cotbal.scores.matrix import Samples, ScoreMatrix
 
 TASKS = ("caption", "region_caption", "vqa", "relation_vqa", "chart_qa", "ocr", "grounding")
 METRICS = {"caption": "cider", "region_caption": "cider", "grounding": "box_iou"}

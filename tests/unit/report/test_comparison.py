@@ -10,7 +10,7 @@ from cotbal.report.contents import MetricScores, TaskScores
 from cotbal.report.formatting import MINUS
 from cotbal.report.models import fullest
 from cotbal.report.tables import model_tables, seed_table
-from cotbal.scores import Measured
+from cotbal.scores.matrix import Measured
 
 
 def model(picture: int = 1, **tasks: dict[str, list[float]]) -> Scores:

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from cotbal.errors import RunError
+from cotbal.jobs.rundir import RunDir, read_json, write_json, write_text
 from cotbal.report import write_report
 from cotbal.report.page import TITLES
-from cotbal.rundir import RunDir, read_json, write_json, write_text
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 MEGABYTE = 2**20

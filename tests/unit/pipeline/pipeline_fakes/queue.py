@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cotbal.errors import CotbalError
-from cotbal.executors import Job, Outcome, Resources, Standing
+from cotbal.jobs.executors import Job, Outcome, Resources, Standing
 
 
 def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
