@@ -25,14 +25,14 @@ import numpy as np
 
 from cotbal.balance.agreement import rank_correlation
 from cotbal.data.collate import Row
+from cotbal.data.files import read_json, write_json
 from cotbal.data.questions import collator_for
 from cotbal.data.records import default_cache, open_records
-from cotbal.jobs.rundir import read_json, write_json
 from cotbal.recipe.recipe import Recipe
 from cotbal.report.contents import Contents, RunContents, read_contents
-from cotbal.report.naming import method_label
 from cotbal.scores.measure import measure
 from cotbal.training import evaluation, vlm
+from cotbal.weightings import method_label
 
 Shares = Mapping[str, float]
 Scores = dict[str, float]

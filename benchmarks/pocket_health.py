@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from cotbal.balance.forms import MINI, full_run
 from cotbal.balance.uncertainty import interval, resample_scores
-from cotbal.jobs.rundir import RunDir, read_json
+from cotbal.data.files import read_json
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import score_matrix
 from cotbal.recipe.recipe import load_recipe
-from cotbal.recipe.runs import MINI, full_run
 
 GAIN, SATURATED, WEAK, STANDARD_ERROR, TEST_RECORDS = 0.10, 0.95, 0.40, 0.10, 2000
 

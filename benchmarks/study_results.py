@@ -22,8 +22,8 @@ from cotbal.report.contents import Contents, read_contents
 from cotbal.report.formatting import listed, number
 from cotbal.report.markdown import table
 from cotbal.report.models import compare_all
-from cotbal.report.naming import method_label
 from cotbal.report.tables import model_tables, variant_tables, weights_table
+from cotbal.weightings import method_label
 
 
 def main() -> None:

@@ -24,13 +24,13 @@ from cotbal.data.collate import Collator, Row
 from cotbal.data.questions import QuestionCollator, collator_for
 from cotbal.data.records import Record, Turn, default_cache, open_records
 from cotbal.errors import CotbalError, DataError
-from cotbal.jobs.rundir import RunPaths
 from cotbal.loss import IGNORED, predicting, token_counts
 from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.runs import final_run
 from cotbal.recipe.schema import Generation, ModelSection
 from cotbal.training import evaluation, vlm
 from cotbal.training import train as training
+from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.forward import valid_token_losses
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.packing_check import check_packing

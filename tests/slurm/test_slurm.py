@@ -19,11 +19,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cotbal.data.files import is_locked, write_json, write_text
 from cotbal.jobs.executors import Job, Resources, recorded_place, slurm
 from cotbal.jobs.executors._slurm_queue import look, send
 from cotbal.jobs.executors._slurm_script import SCRIPT, options, script
 from cotbal.jobs.queue import cancel
-from cotbal.jobs.rundir import RunDir, is_locked, write_json, write_text
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.jobs.submission_paths import submission_of
 from cotbal.recipe.schema import ResourcesSection

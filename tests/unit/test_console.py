@@ -12,13 +12,14 @@ from cotbal.benchmarks.releases.writing import Expected, SplitSummary
 from cotbal.cli import console
 from cotbal.data.check import CheckReport, SplitReport
 from cotbal.data.conversations import Fault
+from cotbal.data.files import write_json
 from cotbal.jobs.plan import Plan, Planned
-from cotbal.jobs.rundir import RunPaths, write_json
 from cotbal.jobs.status import State
 from cotbal.recipe.mixture import Mixture, Task
 from cotbal.recipe.runs import Run
 from cotbal.report.comparison import Comparison
 from cotbal.scores.matrix import Samples, ScoreMatrix
+from cotbal.training.run_paths import RunPaths
 
 Shown = pytest.CaptureFixture[str]
 

@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 
 from cotbal.data.collate import Collator, Row
+from cotbal.data.files import read_jsonl
 from cotbal.data.records import Record, Turn
-from cotbal.jobs.rundir import RunPaths, read_jsonl
 from cotbal.recipe.schema import Generation
 from cotbal.training import evaluation, vlm
+from cotbal.training.run_paths import RunPaths
 from tiny_vlm import BASE
 
 

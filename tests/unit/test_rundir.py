@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.errors import RunError
-from cotbal.jobs.rundir import (
-    RunDir,
+from cotbal.data.files import (
     append_jsonl,
     locked,
     move_aside,
@@ -25,11 +23,13 @@ from cotbal.jobs.rundir import (
     write_jsonl,
     write_text,
 )
+from cotbal.errors import RunError
+from cotbal.jobs.rundir import RunDir
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from cotbal.jobs.rundir import locked
+from cotbal.data.files import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

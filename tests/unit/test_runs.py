@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cotbal.balance.forms import full_run
 from cotbal.recipe.mixture import Mixture, Task
 from cotbal.recipe.runs import (
     cost,
     curve_runs,
     final_run,
-    full_run,
     place_on_curve,
     plan_probes,
     portion_size,

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cotbal.data.files import read_json, write_json, write_jsonl
 from cotbal.errors import RunError
-from cotbal.jobs.rundir import RunDir, RunPaths, read_json, write_json, write_jsonl
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import awaited, clusters, score_matrix, scores_of, write_scores
+from cotbal.training.run_paths import RunPaths
 
 TRUTH = ["school", "frog", "frog", "bank", "frog"]
 PICTURES = [["1.png"], ["1.png"], ["2.png"], [], []]

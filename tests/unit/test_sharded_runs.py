@@ -19,12 +19,13 @@ from safetensors.torch import load_file
 
 import sharded_runs
 from cotbal.benchmarks.releases.paper import FSDP2
+from cotbal.data.files import read_jsonl, write_json
 from cotbal.data.records import default_cache, open_records
 from cotbal.data.sampling import draw_portions, kept_records, write_manifest
 from cotbal.jobs import worker
 from cotbal.jobs.executors import STOPPED
 from cotbal.jobs.launching import launched as launched_by
-from cotbal.jobs.rundir import RunDir, read_jsonl, write_json
+from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.runs import plan_probes
 from cotbal.recipe.schema import ResourcesSection

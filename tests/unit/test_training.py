@@ -13,16 +13,17 @@ from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
 
 from cotbal.data.collate import Collator
+from cotbal.data.files import read_jsonl
 from cotbal.data.order import Mixed
 from cotbal.data.packing import packed
 from cotbal.data.records import default_cache, open_records
 from cotbal.errors import CotbalError, DataError
-from cotbal.jobs.rundir import RunPaths, read_jsonl
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import final_run
 from cotbal.training import train as training
 from cotbal.training import vlm
 from cotbal.training.ranks import Stopped
+from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.arguments import arguments
 from tiny_vlm import BASE, mixture
 

@@ -11,11 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from cotbal.balance.estimate import Places
-from cotbal.balance.forms import Rows, form_of, rows_of
+from cotbal.balance.forms import Form, Rows, form_of, rows_of
 from cotbal.balance.settings import Settings
 from cotbal.balance.uncertainty import resample_scores
 from cotbal.errors import ScoresError
-from cotbal.recipe.runs import Form
 from cotbal.scores.matrix import ScoreMatrix, mean_matrix
 
 

@@ -10,8 +10,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from cotbal.recipe.runs import BASE, MINI, Difficulty, Form, full_run, solo_mini_run, solo_run
+Form = Literal["standard", "simple"]
+Difficulty = Literal["real", "precise"]
+MINI, BASE = "mini", "base"  # names of runs
+
+
+def full_run(unit: str) -> str:
+    """Name of the probe that sees the large portion of `unit` and the minis of all others."""
+    return f"full:{unit}"
+
+
+def solo_run(unit: str) -> str:
+    """Name of the run that sees the large portion of `unit` and nothing else."""
+    return f"solo:{unit}"
+
+
+def solo_mini_run(unit: str) -> str:
+    """Name of the run that sees the mini of `unit` and nothing else."""
+    return f"solo-mini:{unit}"
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from cotbal.balance.forms import Form
 from cotbal.balance.guards import Flag
 from cotbal.balance.needs import Need
-from cotbal.recipe.runs import Form
 
 
 @dataclass(frozen=True)

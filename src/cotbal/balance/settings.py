@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cotbal.recipe.runs import Difficulty, Form
+from cotbal.balance.forms import Difficulty, Form
 
 
 @dataclass(frozen=True)

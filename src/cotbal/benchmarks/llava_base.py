@@ -16,8 +16,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cotbal.data.files import read_json, write_json
 from cotbal.errors import CotbalError, MissingDependency
-from cotbal.jobs.rundir import read_json, write_json
 
 IMAGE_TOKEN, PAD_TOKEN = "<image>", "<pad>"
 _PROJECTOR = {

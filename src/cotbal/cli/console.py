@@ -17,19 +17,20 @@ from cotbal.balance.agreement import Agreement
 from cotbal.balance.improvement import Overall
 from cotbal.benchmarks.releases.writing import Expected, SplitSummary
 from cotbal.data.check import CheckReport
+from cotbal.data.files import read_json
 from cotbal.jobs.display import duration
 from cotbal.jobs.forecast import Forecast
 from cotbal.jobs.mini import MiniAdvice
 from cotbal.jobs.plan import Plan
-from cotbal.jobs.rundir import RunPaths, read_json
 from cotbal.jobs.status import State
 from cotbal.recipe.mixture import Mixture
 from cotbal.report import amount_views
 from cotbal.report.amounts import AmountCurves
 from cotbal.report.comparison import Comparison
 from cotbal.report.formatting import with_interval
-from cotbal.report.naming import method_label
 from cotbal.scores.results import Results
+from cotbal.training.run_paths import RunPaths
+from cotbal.weightings import method_label
 
 if TYPE_CHECKING:
     from cotbal.benchmarks.judge.budget import Prices, Tokens

@@ -59,7 +59,7 @@ def import_vlmevalkit(runs: Runs, out: Out, task: Tasks = None) -> None:
 def _import(
     read: Callable[[Path], Evaluation], runs: list[str], out: Path, tasks: list[str]
 ) -> None:
-    from cotbal.jobs.rundir import write_json, write_text
+    from cotbal.data.files import write_json, write_text
     from cotbal.scores.harnesses.matrix import columns_of, score_matrix
 
     if out.suffix not in (".csv", ".json"):

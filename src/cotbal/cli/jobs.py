@@ -155,10 +155,12 @@ def _run(
 ) -> None:
     from cotbal.cli import console
     from cotbal.jobs import pipeline
+    from cotbal.report import write_report
 
     prepared = open_recipe(recipe, overrides, out, weightings)
     console.show_plan(prepared.plan, prepared.warnings)
-    result, page = pipeline.run(prepared, weightings, options)
+    result = pipeline.run(prepared, weightings, options)
+    page = write_report(prepared.root.root)
     show_balance(result, prepared.root, False)
     for weighting in weightings:
         console.show_final(prepared.recipe.mixture, prepared.root.final(weighting))

@@ -89,10 +89,10 @@ def judge(
     Shows what it costs before the first request. Every reply is kept; the same command goes on
     where it was stopped.
     """
+    from cotbal.benchmarks.judge.answers import find_answers
     from cotbal.benchmarks.judge.command import Wishes, plan_judging
     from cotbal.benchmarks.judge.endpoint import Access, check_key
     from cotbal.cli import console
-    from cotbal.jobs.answers import find_answers
 
     prices = _prices(price_in, price_out)
     wishes = Wishes(model, base_url, prompt, _fields(fields or ()), swap, change_judge)

@@ -133,6 +133,7 @@ def curve(
     from cotbal.cli import console
     from cotbal.jobs.curve import amounts_of, carry_out, plan_curve
     from cotbal.recipe.recipe import load_recipe
+    from cotbal.report import write_curve, write_report
 
     loaded = load_recipe(recipe, overrides or ())
     chosen, options = (
@@ -143,9 +144,9 @@ def curve(
     console.show_plan(prepared.plan, prepared.warnings)
     if dry_run:
         return
-    found, page = carry_out(prepared, options)
-    console.show_curve(found)
-    print(f"\nReport: {page}")
+    carry_out(prepared, options)
+    console.show_curve(write_curve(prepared.root.root))
+    print(f"\nReport: {write_report(prepared.root.root)}")
 
 
 def _root(out: Path | None, name: str) -> RunDir:
@@ -157,14 +158,14 @@ def _root(out: Path | None, name: str) -> RunDir:
 def _carry_out(study: Study, options: Options, dry_run: bool) -> None:
     from cotbal.cli import console
     from cotbal.jobs.compare import carry_out
-    from cotbal.report import write_comparison
+    from cotbal.report import write_comparison, write_report
 
     console.show_plan(study.prepared.plan, study.prepared.warnings)
     if dry_run:
         return
-    page = carry_out(study, options)
+    carry_out(study, options)
     console.show_comparison(write_comparison(study.prepared.root.root))
-    print(f"\nReport: {page}")
+    print(f"\nReport: {write_report(study.prepared.root.root)}")
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -14,8 +14,8 @@ from cotbal.errors import CotbalError
 
 if TYPE_CHECKING:
     from cotbal.balance import Balance
+    from cotbal.balance.forms import Form
     from cotbal.jobs.rundir import RunDir
-    from cotbal.recipe.runs import Form
     from cotbal.scores.matrix import ScoreMatrix
 
 

@@ -106,8 +106,8 @@ def _plan(
 
 def _carry_out(plan: Plan, on: str, workers: int | None, threads: int | None, quiet: bool) -> None:
     from cotbal.benchmarks.zeroshot import study
+    from cotbal.data.files import locked
     from cotbal.jobs.executors import Resources
-    from cotbal.jobs.rundir import locked
 
     with locked(plan.root / "lock"):
         study.carry_out_plan(
@@ -141,7 +141,7 @@ def _show_table(out: Path, baseline: str, as_json: bool) -> None:
     from cotbal.balance.improvement import overall
     from cotbal.benchmarks.zeroshot.cells import read_table
     from cotbal.cli import console
-    from cotbal.jobs.rundir import write_text
+    from cotbal.data.files import write_text
 
     table = read_table(out, baseline)
     if table.results is None:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cotbal import plugins
+from cotbal.data.files import write_text
 from cotbal.errors import CotbalError
-from cotbal.jobs.rundir import RunDir, write_text
+from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe
 
 HOW_TO_RUN = "HOW_TO_RUN.md"

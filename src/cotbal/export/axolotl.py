@@ -16,12 +16,12 @@ from typing import Any
 
 import yaml
 
+from cotbal.data.files import write_jsonl, write_text
 from cotbal.export import Guide, Order
 from cotbal.export._material import open_material
 from cotbal.export._rows import Row, parts_of, rows
 from cotbal.export._settings import model_of, remarks, tuned
 from cotbal.export.ratios import MEANING
-from cotbal.jobs.rundir import write_jsonl, write_text
 from cotbal.recipe.recipe import Recipe
 
 VERSION = "0.19.0"

@@ -18,12 +18,12 @@ from typing import Any
 
 import yaml
 
+from cotbal.data.files import write_json, write_jsonl, write_text
 from cotbal.export import Guide, Order
 from cotbal.export._material import open_material
 from cotbal.export._rows import Row, rows
 from cotbal.export._settings import frozen, model_of, remarks, training_arguments, tuned
 from cotbal.export.ratios import MEANING
-from cotbal.jobs.rundir import write_json, write_jsonl, write_text
 from cotbal.recipe.recipe import Recipe
 
 VERSION = "0.9.5"

@@ -21,11 +21,11 @@ from typing import Any
 
 import yaml
 
+from cotbal.data.files import write_jsonl, write_text
 from cotbal.export import Guide, Order
 from cotbal.export._material import Material, open_material
 from cotbal.export._rows import Row, rows
 from cotbal.export._settings import frozen, model_of, remarks, training_arguments, tuned
-from cotbal.jobs.rundir import write_jsonl, write_text
 
 VERSION = "4.6.0"
 PLUGIN = "cotbal_weights.py"

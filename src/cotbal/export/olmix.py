@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import yaml
 
+from cotbal.data.files import read_json, write_text
 from cotbal.errors import CotbalError
 from cotbal.export import Guide, Order
-from cotbal.jobs.rundir import read_json, write_text
 from cotbal.jobs.weigh import matrices_of
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, plan_probes, seen

@@ -21,10 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
+from cotbal.data.files import write_text
 from cotbal.export import Guide, Order
 from cotbal.export._material import Material, open_material
 from cotbal.export._rows import count
-from cotbal.jobs.rundir import write_text
 from cotbal.scores.csv_table import CsvTable, Kind, to_csv
 
 KIND = Kind("task", "<quantity>", "ratios")

@@ -16,12 +16,12 @@ from pprint import pformat
 from typing import Any
 
 from cotbal.data.conversations import IMAGE
+from cotbal.data.files import write_jsonl, write_text
 from cotbal.export import Guide, Order
 from cotbal.export._material import open_material
 from cotbal.export._rows import Row, parts_of, rows
 from cotbal.export._settings import model_of, remarks, training_arguments, tuned
 from cotbal.export.ratios import MEANING
-from cotbal.jobs.rundir import write_jsonl, write_text
 from cotbal.recipe.recipe import Recipe
 
 VERSION = "1.16.0"
@@ -62,8 +62,8 @@ def write(order: Order, out: Path) -> Guide:
         (
             (
                 "SFTTrainer has no weights, so they are carried by the number of rows. To train"
-                " with the weights themselves, take `cotbal.training.trainers.trl.TaskWeightedSFTTrainer` in"
-                " its place."
+                " with the weights themselves, take `TaskWeightedSFTTrainer` of"
+                " `cotbal.training.trainers.trl` in its place."
             ),
             *MEANING,
             (

@@ -1,0 +1,1 @@
+"""Jobs: plan runs, run them anywhere, resume, weigh, compare; everything about a run directory."""

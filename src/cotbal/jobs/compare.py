@@ -6,22 +6,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from cotbal import plugins
 from cotbal.balance import Settings
 from cotbal.balance import balance as balance_scores
+from cotbal.balance.forms import Difficulty
+from cotbal.data.files import locked, write_json
 from cotbal.errors import CotbalError
-from cotbal.jobs.answers import need_scores
+from cotbal.jobs.await_scores import need_scores
 from cotbal.jobs.execute import Options
 from cotbal.jobs.pipeline import FIXED, do, prepare, probes
 from cotbal.jobs.plan import Kind, Prepared
-from cotbal.jobs.rundir import RunDir, locked, write_json
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import score_matrices, settings, task_weights, units, weigh
 from cotbal.recipe.recipe import Recipe
-from cotbal.recipe.runs import Difficulty, Run, final_run, plan_probes, single_task_runs
-from cotbal.report import write_comparison, write_report
-from cotbal.report.naming import STL
+from cotbal.recipe.runs import Run, final_run, plan_probes, single_task_runs
+from cotbal.weightings import STL
 
 # The paper's names; the file names of `cotbal.weightings` and dotted paths are taken as they are.
 SHORT = {
@@ -131,8 +131,8 @@ def _models(recipe: Recipe, methods: Sequence[str], seed: int) -> list[tuple[Run
     return runs
 
 
-def carry_out(study: Study, options: Options) -> Path:
-    """Probes, weights, models, report; returns the report's page. What is done is kept.
+def carry_out(study: Study, options: Options) -> None:
+    """Probes, weights, models; what is done is kept.
 
     Models whose weights come from the probes follow them; all others share the workers with the
     probes. Every model has the same number of threads, so that two of one seed differ in their
@@ -154,8 +154,6 @@ def carry_out(study: Study, options: Options) -> Path:
                 _weights(study, task_weights(prepared.recipe.mixture, result.weights)),
             )
             need_scores(prepared, late)
-        write_comparison(prepared.root.root)
-        return write_report(prepared.root.root)
 
 
 def _weights(study: Study, main: Mapping[str, float]) -> dict[str, dict[str, float]]:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 
+from cotbal.data.files import locked
 from cotbal.errors import CotbalError
-from cotbal.jobs.answers import need_scores
+from cotbal.jobs.await_scores import need_scores
 from cotbal.jobs.execute import Options
 from cotbal.jobs.pipeline import do, prepare
 from cotbal.jobs.plan import Kind, Prepared
-from cotbal.jobs.rundir import RunDir, locked
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import scores_of
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, curve_runs
-from cotbal.report import write_curve, write_report
-from cotbal.report.amounts import AmountCurves
 
 FINEST = 10**15  # directories are named after amounts
 
@@ -57,10 +55,8 @@ def plan_curve(
     return prepare(recipe, root, runs)
 
 
-def carry_out(prepared: Prepared, options: Options) -> tuple[AmountCurves, Path]:
-    """Train and score what is not done yet; writes `curve/` and the report, and returns the curves
-    and its page.
-    """
+def carry_out(prepared: Prepared, options: Options) -> None:
+    """Train and score what is not done yet."""
     with locked(prepared.root.lock):
         do(prepared, prepared.plan.runs, options)
         need_scores(prepared, prepared.plan.runs)
@@ -71,4 +67,3 @@ def carry_out(prepared: Prepared, options: Options) -> tuple[AmountCurves, Path]
                 scores_of(
                     planned.paths, task, "validation", (prepared.recipe.mixture[task].metric,)
                 )
-        return write_curve(prepared.root.root), write_report(prepared.root.root)

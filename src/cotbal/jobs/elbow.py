@@ -7,11 +7,14 @@ data teaches.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+POINTS = 60  # of a curve: more would overlap in a small panel
 FEWEST = 6  # points; fewer have no bend worth the name
 ROUNDING = 1e-9  # relative: a fall below this is arithmetic
 SIDE = 2  # points on each side of a bend at least
@@ -56,3 +59,29 @@ def mini_rate(bends: list[float]) -> Fraction:
     """The portion 1/k that holds the latest bend of all tasks; `bends` are shares of a task's
     data."""
     return Fraction(1, max(1, int(1 / max(bends))))
+
+
+def curve(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[tuple[float, float], ...]:
+    """(epoch, loss) of one task, averaged by tokens so that at most `POINTS` points are left."""
+    seen = [row for row in rows if task in row.get("task_losses", {})]
+    size = -(-len(seen) // POINTS)
+    return tuple(
+        _mean(seen[start : start + size], task) for start in range(0, len(seen), size or 1)
+    )
+
+
+def _mean(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[float, float]:
+    tokens = [row["task_tokens"][task] for row in rows]
+    loss = sum(row["task_losses"][task] * n for row, n in zip(rows, tokens, strict=True)) / sum(
+        tokens
+    )
+    return sum(row["epoch"] for row in rows) / len(rows), loss
+
+
+def bend_of(rows: Sequence[Mapping[str, Any]], task: str) -> float | None:
+    """The epoch at which the loss of a task bends, within the first epoch."""
+    points = [(x, y) for x, y in curve(rows, task) if x <= 1.0]
+    if not points:
+        return None
+    amounts, losses = np.array(points).T
+    return bend(amounts, losses)

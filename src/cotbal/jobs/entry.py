@@ -12,9 +12,9 @@ from contextlib import contextmanager, nullcontext
 import torch
 from transformers.utils import logging as transformers_logging
 
+from cotbal.data.files import locked, now, write_json
 from cotbal.data.loading import sentence
 from cotbal.jobs.executors import STOPPED
-from cotbal.jobs.rundir import RunPaths, locked, now, write_json
 from cotbal.training.ranks import (
     Ranks,
     Stopped,
@@ -23,6 +23,7 @@ from cotbal.training.ranks import (
     leave_with_parent,
     stop_signal,
 )
+from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.sharding import refuse_other_sharding
 
 # an orphan leaves within a second or two, but one that was told to stop may still be saving

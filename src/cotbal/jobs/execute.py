@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from cotbal import plugins
+from cotbal.data.files import is_locked, move_aside, now, read_json, write_json
 from cotbal.errors import MissingDependency, RunError, RunsFailed
 from cotbal.jobs.executors import Job, Outcome, Resources, forget_place
 from cotbal.jobs.inputs import differences, identity
 from cotbal.jobs.plan import Planned, Prepared
 from cotbal.jobs.queue import call_back, need_none_elsewhere, record_driver, sent
-from cotbal.jobs.rundir import RunPaths, is_locked, move_aside, now, read_json, write_json
 from cotbal.jobs.submission_paths import submission_of
+from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking, need_trackers, tracking_id
 
 Watch = Callable[

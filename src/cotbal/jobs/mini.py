@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+from cotbal.data.files import read_jsonl
 from cotbal.errors import RunError
-from cotbal.jobs.elbow import mini_rate
+from cotbal.jobs.elbow import bend_of, mini_rate
 from cotbal.jobs.plan import Prepared
-from cotbal.jobs.rundir import read_jsonl
-from cotbal.report.losses import bend_of
 
 EQUAL = "equal"
 

@@ -6,25 +6,24 @@ import importlib.metadata
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from cotbal import plugins
 from cotbal.balance import Balance
+from cotbal.data.files import locked, read_json, write_json, write_text
 from cotbal.errors import CotbalError, RecipeError, RunError
-from cotbal.jobs.answers import need_scores
+from cotbal.jobs.await_scores import need_scores
 from cotbal.jobs.execute import Options, Work, carry_out
 from cotbal.jobs.inputs import open_inputs, warnings, write_portions
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
-from cotbal.jobs.rundir import RunDir, RunPaths, locked, read_json, write_json, write_text
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import weigh, write_weights
 from cotbal.recipe import accelerate_file
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, final_run, plan_probes
-from cotbal.report import write_report
-from cotbal.report.naming import method_label
 from cotbal.scores.measure import load_metric
-from cotbal.weightings import Weighting
+from cotbal.training.run_paths import RunPaths
+from cotbal.weightings import Weighting, method_label
 
 FIXED = "fixed"  # the weighting that trains with the weights of Eq. 11
 
@@ -142,8 +141,8 @@ def train(
         return prepared.root.final(weighting)
 
 
-def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> tuple[Balance, Path]:
-    """Probes, weights, final trainings and report; returns the weights and the report's page.
+def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> Balance:
+    """Probes, weights, final trainings; returns the weights.
 
     Finals that need no weights share the workers with the probes; those that do come after.
     """
@@ -160,7 +159,7 @@ def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> tupl
             # what is left to do, or a resumed job would round differently.
             do(prepared, late, replace(options, resources=replace(options.resources, workers=1)))
             need_scores(prepared, late)
-        return result, write_report(prepared.root.root)
+        return result
 
 
 def _write_plan(prepared: Prepared) -> None:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
+from cotbal.data.files import read_json, read_jsonl
 from cotbal.jobs.inputs import Inputs, checkpoint_digest
-from cotbal.jobs.rundir import RunDir, RunPaths, read_json, read_jsonl
+from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, cost, final_run, seen
+from cotbal.training.run_paths import RunPaths
 
 Kind = Literal["probe", "final", "curve"]
 

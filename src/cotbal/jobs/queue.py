@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cotbal import plugins
+from cotbal.data.files import is_locked, read_json, write_json
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.executors import Place, Standing, forget_place, record_place, recorded_place
-from cotbal.jobs.rundir import RunDir, RunPaths, is_locked, read_json, write_json
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.submission_paths import submissions
+from cotbal.training.run_paths import RunPaths
 
 STOP_SECONDS = 90.0  # for a command to stop all that it started, which may save first
 

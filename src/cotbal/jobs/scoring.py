@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from cotbal.data.files import read_json, read_jsonl, write_json
 from cotbal.errors import RunError
-from cotbal.jobs.rundir import RunPaths, read_json, read_jsonl, write_json
 from cotbal.scores.matrix import CONSTANT, Samples, ScoreMatrix, read_measured
 from cotbal.scores.measure import given_by, load_metric, measure
+from cotbal.training.run_paths import RunPaths
 
 
 def score_matrix(

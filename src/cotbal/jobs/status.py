@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cotbal.data.files import is_locked, read_json
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.executors import recorded_place
 from cotbal.jobs.queue import Sent, sent
-from cotbal.jobs.rundir import RunDir, RunPaths, is_locked, read_json
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.submission_paths import SubmissionPaths, submissions
+from cotbal.training.run_paths import RunPaths
 
 Word = Literal["done", "running", "queued", "unknown", "failed", "interrupted", "missing"]
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cotbal.jobs.rundir import RunDir, RunPaths
+from cotbal.jobs.rundir import RunDir
+from cotbal.training.run_paths import RunPaths
 
 FOLDER = "vqav2_testdev"
 

@@ -13,14 +13,16 @@ from cotbal.balance import Balance, Settings, weight_draws
 from cotbal.balance import balance as balance_scores
 from cotbal.balance.agreement import Agreement, agreement
 from cotbal.balance.forms import rows_of
+from cotbal.data.files import write_json, write_text
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.plan import Prepared, paths_of
-from cotbal.jobs.rundir import RunDir, RunPaths, write_json, write_text
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import score_matrix
 from cotbal.recipe.mixture import Mixture
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run, plan_probes
 from cotbal.scores.matrix import ScoreMatrix, mean_matrix
+from cotbal.training.run_paths import RunPaths
 
 AGREEMENT_DRAWS = 2000
 

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 
 from cotbal.data.collate import Row
+from cotbal.data.files import now, read_json, write_json
 from cotbal.data.order import Mixed, Part
 from cotbal.data.records import Record, default_cache, open_records
 from cotbal.data.sampling import kept_records, read_manifest
 from cotbal.jobs.entry import job_begun
-from cotbal.jobs.rundir import RunDir, RunPaths, now, read_json, write_json
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
 from cotbal.recipe.mixture import Task
 from cotbal.recipe.recipe import Recipe, load_recipe
@@ -31,6 +32,7 @@ from cotbal.recipe.runs import Run
 from cotbal.training import evaluation
 from cotbal.training import train as training
 from cotbal.training.ranks import Ranks, Stopped
+from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking, reporting
 
 PROGRESS_SECONDS = 0.3

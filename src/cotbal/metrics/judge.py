@@ -10,8 +10,6 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from cotbal.scores.matrix import Measured
-
 MAXIMUM = 1000.0  # a mark of 10 for every answer and of 1 for every reference
 HIGHER_IS_BETTER = True
 GIVEN_BY = "cotbal judge"
@@ -19,7 +17,7 @@ GIVEN_BY = "cotbal judge"
 
 def relative(
     answers: Float[np.ndarray, " sample"], references: Float[np.ndarray, " sample"]
-) -> Measured:
+) -> tuple[Float[np.ndarray, " sample"], Float[np.ndarray, " sample"]]:
     """`100 * sum(answers) / sum(references)`, as quotients of samples that weigh what their
     reference got.
 
@@ -27,8 +25,11 @@ def relative(
         answers: mark of every answer, 0 to 10; NaN where the judge gave none, and the sample then
             counts nothing.
         references: mark of every reference answer, 1 to 10, or NaN at the same places.
+
+    Returns:
+        value and weight of every sample.
     """
     known = ~np.isnan(answers)
     weights = np.where(known, references, 0.0)
     values = np.divide(100 * answers, references, out=np.zeros(len(answers)), where=known)
-    return Measured(values, weights)
+    return values, weights

@@ -1,0 +1,1 @@
+"""Recipes: what determines a result, read from strict YAML."""

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
+from cotbal.balance.forms import BASE, MINI, Difficulty, Form, full_run, solo_mini_run, solo_run
 from cotbal.recipe.mixture import Mixture, Task
 
 Portion = Literal["none", "mini", "large", "full"]
-Form = Literal["standard", "simple"]
-Difficulty = Literal["real", "precise"]
-MINI, BASE = "mini", "base"
 AMOUNT, ALONE = "amount", "alone"  # runs of the curve, see `curve_runs`
 
 
@@ -65,21 +63,6 @@ class ProbePlan:
     def named(self, name: str) -> Run:
         """The probe called `name`, of the first seed."""
         return next(run for run in self.runs if run.name == name)
-
-
-def full_run(unit: str) -> str:
-    """Name of the probe that sees the large portion of `unit` and the minis of all others."""
-    return f"full:{unit}"
-
-
-def solo_run(unit: str) -> str:
-    """Name of the run that sees the large portion of `unit` and nothing else."""
-    return f"solo:{unit}"
-
-
-def solo_mini_run(unit: str) -> str:
-    """Name of the run that sees the mini of `unit` and nothing else."""
-    return f"solo-mini:{unit}"
 
 
 def plan_probes(

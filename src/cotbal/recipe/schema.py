@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from cotbal.recipe.runs import Difficulty, Form
+from cotbal.balance.forms import Difficulty, Form
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 Name = Annotated[str, Field(pattern=NAME)]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from cotbal.data.files import write_json, write_text
 from cotbal.errors import RunError
-from cotbal.jobs.rundir import RunDir, write_json, write_text
+from cotbal.jobs.rundir import RunDir
 from cotbal.report.amounts import AmountCurves, amount_curves
 from cotbal.report.amounts import to_json as curves_to_json
 from cotbal.report.comparison import Comparison, compare

@@ -12,10 +12,12 @@ import numpy as np
 from jaxtyping import Int
 
 from cotbal.balance import Balance, Flag, Need
+from cotbal.data.files import read_json, read_jsonl
 from cotbal.errors import RunError
-from cotbal.jobs.rundir import RunDir, RunPaths, read_json, read_jsonl
+from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.scores.matrix import CONSTANT, Measured, ScoreMatrix, read_measured, read_scores
+from cotbal.training.run_paths import RunPaths
 
 LICENCES = "LICENCES.md"
 Status = Literal["done", "failed", "not finished", "not started"]

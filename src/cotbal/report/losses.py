@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from cotbal.jobs.elbow import bend
-from cotbal.recipe.runs import MINI, full_run
+from cotbal.balance.forms import MINI, full_run
+from cotbal.jobs.elbow import bend_of, curve
 from cotbal.report.comparison import BASELINE, OURS
 from cotbal.report.contents import Contents, RunContents
-from cotbal.report.naming import method_label
 from cotbal.report.panels import Curve, Look, panel
+from cotbal.weightings import method_label
 
-POINTS = 60  # a curve; more could not be told apart in a small panel
 STILL = 1e-9  # weights that move less than this are fixed
 
 
@@ -75,35 +74,8 @@ def _loss_curve(run: RunContents, task: str, look: Look) -> Curve:
     )
 
 
-def curve(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[tuple[float, float], ...]:
-    """(epoch, loss) of one task, averaged by tokens so that at most `POINTS` points are left."""
-    seen = [row for row in rows if task in row.get("task_losses", {})]
-    size = -(-len(seen) // POINTS)
-    return tuple(
-        _mean(seen[start : start + size], task) for start in range(0, len(seen), size or 1)
-    )
-
-
-def _mean(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[float, float]:
-    tokens = [row["task_tokens"][task] for row in rows]
-    loss = sum(row["task_losses"][task] * n for row, n in zip(rows, tokens, strict=True)) / sum(
-        tokens
-    )
-    return sum(row["epoch"] for row in rows) / len(rows), loss
-
-
 def weights(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[tuple[float, float], ...]:
     """(epoch, weight) of one task at every logged step."""
     return tuple(
         (row["epoch"], row["weights"][task]) for row in rows if task in row.get("weights", {})
     )
-
-
-def bend_of(rows: Sequence[Mapping[str, Any]], task: str) -> float | None:
-    """The epoch at which the loss of a task bends, within the first epoch; see
-    `cotbal.jobs.elbow`."""
-    points = [(x, y) for x, y in curve(rows, task) if x <= 1.0]
-    if not points:
-        return None
-    amounts, losses = np.array(points).T
-    return bend(amounts, losses)

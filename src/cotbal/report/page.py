@@ -20,8 +20,8 @@ from cotbal.report.examples import Example
 from cotbal.report.figures import Axis, Point
 from cotbal.report.formatting import listed
 from cotbal.report.models import models_of
-from cotbal.report.naming import method_label
 from cotbal.report.summary import summary
+from cotbal.weightings import method_label
 
 TITLES = {
     "summary": "Summary",

@@ -8,7 +8,7 @@ from cotbal.balance import Balance
 from cotbal.report.comparison import BASELINE, OURS, Comparison
 from cotbal.report.contents import Contents
 from cotbal.report.formatting import bracket, listed, number, plural
-from cotbal.report.naming import method_label
+from cotbal.weightings import method_label
 
 NAMED = 6  # more names than these make a sentence that nobody reads
 

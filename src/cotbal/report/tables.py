@@ -11,7 +11,7 @@ from cotbal.balance.forms import form_of, rows_of
 from cotbal.report.comparison import BASELINE, Comparison, Row
 from cotbal.report.contents import Contents, RunContents, TaskScores
 from cotbal.report.formatting import MINUS, count, number, with_interval
-from cotbal.report.naming import method_label
+from cotbal.weightings import method_label
 
 DASH = "\N{EN DASH}"
 

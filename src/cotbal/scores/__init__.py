@@ -1,0 +1,1 @@
+"""Scores: matrices of runs and tasks, tables and files of them, metrics at work."""

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 
 from cotbal.data.collate import Collator, Row
+from cotbal.data.files import write_jsonl
 from cotbal.data.loading import made, processes
 from cotbal.data.questions import QuestionCollator, collator_for
 from cotbal.data.records import Record
-from cotbal.jobs.rundir import RunPaths, write_jsonl
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.schema import Generation
 from cotbal.training import vlm
 from cotbal.training.ranks import ALONE, Ranks
+from cotbal.training.run_paths import RunPaths
 
 AnyCollator = Collator | QuestionCollator
 Report = Callable[[int], None]  # number of answers given so far

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import distributed
 
-from cotbal.jobs.executors import PARENT, PREEMPTIBLE
+from cotbal.training.environment import PARENT, PREEMPTIBLE
 
 PATIENCE = timedelta(
     hours=2

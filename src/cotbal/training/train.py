@@ -17,16 +17,17 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 
 from cotbal import plugins
 from cotbal.data.collate import Batch
+from cotbal.data.files import append_jsonl, read_jsonl, write_jsonl
 from cotbal.data.loading import processes, steady
 from cotbal.data.order import FILLER, Mixed, Shuffled
 from cotbal.data.packing import packed
 from cotbal.data.questions import collator_for
-from cotbal.jobs.rundir import RunPaths, append_jsonl, read_jsonl, write_jsonl
 from cotbal.loss import IGNORED
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run
 from cotbal.training import vlm
 from cotbal.training.ranks import ALONE, Ranks, Stopped
+from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking
 from cotbal.training.trainers.arguments import arguments
 from cotbal.training.trainers.blank_picture import with_blank_picture

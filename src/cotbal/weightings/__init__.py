@@ -17,8 +17,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from jaxtyping import Float, Int
 
+from cotbal import plugins
 from cotbal.errors import CotbalError
 
+STL = "stl"  # method of the comparison: for every task a model trained on that task alone
 Average = Literal["token", "task"]
 State = dict[str, Any]  # what JSON can hold
 # of two losses: beyond it a softmax would leave the other tasks a weight of exactly 0 in float32
@@ -156,3 +158,21 @@ def to_json(values: Float[np.ndarray, "*step task"]) -> list[Any]:
 def from_json(values: Sequence[Any]) -> Float[np.ndarray, "*step task"]:
     """The array that `to_json` wrote."""
     return np.array(values, dtype=float)
+
+
+def method_label(name: str) -> str:
+    """The paper's name of a method; `fixed-inter` is a variant of `fixed` and becomes `CoTBal
+    (inter)`.
+    """
+    if name == STL:
+        return "STL"
+    method, _, variant = name.partition("-")
+    try:
+        label: str = plugins.load("cotbal.weightings", method).LABEL
+    except (
+        CotbalError,
+        ImportError,
+        AttributeError,
+    ):  # a module of the user's own that is not here today
+        return name
+    return f"{label} ({variant.replace('-', ' ')})" if variant else label

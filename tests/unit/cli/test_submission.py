@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import tiny_vlm
+from cotbal.data.files import locked
 from cotbal.jobs.executors import Place, record_place
-from cotbal.jobs.rundir import locked
 from raw_releases import drawing, vqav2_server
 
 Command = Callable[..., Any]

@@ -404,7 +404,8 @@ def test_curve(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
 
 
 def test_suggest_mini(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
-    from cotbal.jobs.rundir import RunDir, append_jsonl
+    from cotbal.data.files import append_jsonl
+    from cotbal.jobs.rundir import RunDir
 
     arguments = ("plan", recipe_path, "--suggest-mini", "--out", "run")
     refused = cotbal(*arguments)  # type: ignore[operator]

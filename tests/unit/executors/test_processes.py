@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.jobs.executors import PARENT, Job, Resources, log_tail, processes
+from cotbal.jobs.executors import Job, Resources, log_tail, processes
 from cotbal.recipe.schema import ResourcesSection
+from cotbal.training.environment import PARENT
 
 NOTE_TIMES = """
 import sys, time

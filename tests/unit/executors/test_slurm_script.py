@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.jobs.executors import PREEMPTIBLE, Job
+from cotbal.jobs.executors import Job
 from cotbal.jobs.executors._slurm_queue import parse
 from cotbal.jobs.executors._slurm_script import END, name_of, options, script
 from cotbal.recipe.schema import ResourcesSection
+from cotbal.training.environment import PREEMPTIBLE
 
 
 def job(directory: Path, name: str = "full:ocr", **needs: object) -> Job:

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 from pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
 
+from cotbal.data.files import read_json, read_jsonl
 from cotbal.data.sampling import read_manifest
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs import pipeline
 from cotbal.jobs.curve import amounts_of, carry_out, plan_curve
 from cotbal.jobs.execute import Options
 from cotbal.jobs.plan import Prepared
-from cotbal.jobs.rundir import RunDir, read_json, read_jsonl
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
-from cotbal.report import write_report
+from cotbal.report import write_curve, write_report
+from cotbal.report.amounts import AmountCurves
 from cotbal.scores.matrix import read_scores
 
 OPTIONS = Options(executor=EXECUTOR)
@@ -42,6 +44,15 @@ def planned(
     return plan_curve(
         load_recipe(path, overrides), RunDir(path.parent / "run"), amounts, alone, seeds
     )
+
+
+def curves(prepared: Prepared, options: Options) -> AmountCurves:
+    carry_out(prepared, options)
+    return write_curve(prepared.root.root)
+
+
+def reported(prepared: Prepared, options: Options) -> tuple[AmountCurves, Path]:
+    return curves(prepared, options), write_report(prepared.root.root)
 
 
 def test_amounts_are_put_into_order_and_lowest_terms() -> None:
@@ -88,7 +99,7 @@ def test_the_runs_see_nested_records_and_the_mini_is_one_of_them(recipe_path: Pa
 
 def test_what_it_leaves_on_disk(recipe_path: Path) -> None:
     prepared = planned(recipe_path, alone=True)
-    found, page = carry_out(prepared, OPTIONS)
+    found, page = reported(prepared, OPTIONS)
     root = prepared.root
     matrix = read_scores(root.curve_table)
     assert matrix.runs[:4] == ("amount:1/8", "amount:1/2", "amount:1", "alone:ocr:1/8")
@@ -108,9 +119,9 @@ def test_what_it_leaves_on_disk(recipe_path: Path) -> None:
 
 
 def test_several_seeds_are_averaged_and_widen_the_intervals(recipe_path: Path) -> None:
-    one, _ = carry_out(planned(recipe_path), OPTIONS)
+    one = curves(planned(recipe_path), OPTIONS)
     prepared = planned(recipe_path, seeds=(0, 1, 2))
-    found, _ = carry_out(prepared, OPTIONS)
+    found = curves(prepared, OPTIONS)
     root = prepared.root
     each = [read_scores(root.seeded(seed).curve_table).values for seed in (0, 1, 2)]
     np.testing.assert_allclose(read_scores(root.curve_table).values, np.mean(each, axis=0))
@@ -143,7 +154,7 @@ def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
     recipe = load_recipe(recipe_path, ("probes.optimization={learning_rate: 3.0e-3}",))
     prepared = pipeline.plan(recipe, RunDir(recipe_path.parent / "run"), ("equal", "fixed"))
     root = prepared.root
-    result, _ = pipeline.run(prepared, ("equal", "fixed"), OPTIONS)
+    result = pipeline.run(prepared, ("equal", "fixed"), OPTIONS)
     before = read_json(root.plan)["probe_share"]
     carry_out(plan_curve(recipe, root, AMOUNTS, True, (0,)), OPTIONS)
     assert read_json(root.plan)["probe_share"] == pytest.approx(before) == prepared.plan.probe_share
@@ -180,7 +191,7 @@ def test_another_metric_is_scored_from_the_answers_that_are_there(
     recipe_path: Path, log: Path
 ) -> None:
     carry_out(planned(recipe_path), OPTIONS)
-    found, _ = carry_out(planned(recipe_path, "tasks.vqa.metric=cider"), OPTIONS)
+    found = curves(planned(recipe_path, "tasks.vqa.metric=cider"), OPTIONS)
     assert [each.metric for each in found.tasks] == ["exact_match", "cider", "exact_match"]
     assert len(read_jsonl(log)) == 3
 
@@ -199,5 +210,5 @@ def test_after_a_failure_the_rest_is_kept_and_shown(
         in page
     )
     monkeypatch.delenv("COTBAL_FAKE_FAIL")
-    found, _ = carry_out(planned(recipe_path), OPTIONS)
+    found = curves(planned(recipe_path), OPTIONS)
     assert len(found.amounts) == 3

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from pipeline_fakes import EXECUTOR, executor
 
+from cotbal.data.files import read_json, read_jsonl
 from cotbal.errors import CotbalError, MissingDependency, RunError, RunsFailed
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
 from cotbal.jobs.executors import Job
-from cotbal.jobs.rundir import RunDir, read_json, read_jsonl
+from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
 
 OPTIONS = Options(executor=EXECUTOR)

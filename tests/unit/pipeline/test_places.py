@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 from pipeline_fakes import EXECUTOR
 
+from cotbal.data.files import is_locked, read_json, write_json
 from cotbal.errors import RunError
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
 from cotbal.jobs.executors import Place, record_place, recorded_place
 from cotbal.jobs.queue import cancel
-from cotbal.jobs.rundir import RunDir, is_locked, read_json, write_json
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
 
@@ -81,7 +82,7 @@ def test_cancel_calls_everything_back(root: RunDir, queue: Path) -> None:
 
 def test_cancel_stops_the_command_that_works_there(root: RunDir, queue: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from cotbal.jobs.rundir import RunDir, locked\n"
+        "import sys; from pathlib import Path; from cotbal.data.files import locked; from cotbal.jobs.rundir import RunDir\n"
         "from cotbal.jobs.queue import record_driver\n"
         "root = RunDir(Path(sys.argv[1]))\n"
         "with locked(root.lock):\n"

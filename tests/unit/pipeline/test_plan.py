@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
 
+from cotbal.data.files import append_jsonl, write_json
 from cotbal.jobs import pipeline
 from cotbal.jobs.plan import ANSWER_COST
-from cotbal.jobs.rundir import RunDir, append_jsonl, write_json
+from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
 
 SEVEN = ("a", "b", "c", "d", "e", "f", "g")

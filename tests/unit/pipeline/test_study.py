@@ -9,6 +9,7 @@ import pytest
 from pipeline_fakes import EXECUTOR, TASKS, write_mixture
 
 from cotbal.balance.improvement import overall
+from cotbal.data.files import read_json, read_jsonl
 from cotbal.errors import CotbalError
 from cotbal.jobs import pipeline
 from cotbal.jobs.compare import (
@@ -20,10 +21,10 @@ from cotbal.jobs.compare import (
     plan_comparison,
 )
 from cotbal.jobs.execute import Options
-from cotbal.jobs.rundir import RunDir, read_json, read_jsonl
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
-from cotbal.report import write_comparison
+from cotbal.report import write_comparison, write_report
 from cotbal.scores.results import read_results
 
 OPTIONS = Options(executor=EXECUTOR)
@@ -93,7 +94,9 @@ def test_single_task_models_are_the_paper_s_even_where_probes_are_cheaper(
 
 def test_a_comparison_leaves_tables_that_overall_reads(recipe_path: Path, log: Path) -> None:
     study = comparison(recipe_path, seeds=(0, 1, 2))
-    page = carry_out(study, OPTIONS)
+    carry_out(study, OPTIONS)
+    write_comparison(study.prepared.root.root)
+    page = write_report(study.prepared.root.root)
     folder = study.prepared.root.comparison
     results = read_results(folder / "results.csv")
     assert results.methods == ("STL", "EW", "DWA", "IGBv1", "RLW", "TLA", "CoTBal")
@@ -169,6 +172,7 @@ def test_every_variant_trains_with_its_own_weights(recipe_path: Path) -> None:
     study = ablation(recipe_path)
     carry_out(study, OPTIONS)
     root = study.prepared.root
+    write_comparison(root.root)
     weights = {
         name: read_json(root.final(name).job)["weights"] for name in ("fixed", *study.variants)
     }
@@ -204,6 +208,7 @@ def test_the_simple_form_shares_its_single_task_models(recipe_path: Path, log: P
     done = [str(entry) for entry in read_jsonl(log)]
     assert done.count("solo:ocr") == 1
     assert read_json(study.prepared.root.balance)["form"] == "simple"
+    write_comparison(study.prepared.root.root)
     assert read_results(study.prepared.root.comparison / "results.csv").methods == (
         "STL",
         "EW",

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 from pipeline_fakes import EXECUTOR
 
+from cotbal.data.files import is_locked, write_json
 from cotbal.errors import RunError
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
 from cotbal.jobs.executors import Place, record_place, recorded_place
 from cotbal.jobs.queue import cancel
-from cotbal.jobs.rundir import RunDir, is_locked, write_json
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.jobs.submission_paths import SubmissionPaths, submission_of
 from cotbal.recipe.recipe import load_recipe
@@ -30,7 +31,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from cotbal.jobs.queue import record_driver
 from cotbal.jobs.submission_paths import SubmissionPaths
-from cotbal.jobs.rundir import locked
+from cotbal.data.files import locked
 
 def leave(*_):
     signal.signal(signal.SIGTERM, lambda *_: (print("told twice", flush=True), sys.exit(3)))

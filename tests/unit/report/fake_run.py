@@ -14,8 +14,10 @@ import yaml
 from PIL import Image, ImageDraw
 
 from cotbal.balance import Settings, balance
-from cotbal.jobs.rundir import RunDir, RunPaths, append_jsonl, write_json, write_jsonl, write_text
+from cotbal.data.files import append_jsonl, write_json, write_jsonl, write_text
+from cotbal.jobs.rundir import RunDir
 from cotbal.scores.matrix import Samples, ScoreMatrix
+from cotbal.training.run_paths import RunPaths
 
 TASKS = ("caption", "region_caption", "vqa", "relation_vqa", "chart_qa", "ocr", "grounding")
 METRICS = {"caption": "cider", "region_caption": "cider", "grounding": "box_iou"}

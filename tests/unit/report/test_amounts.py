@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cotbal.data.files import read_json, write_json
 from cotbal.errors import RunError
-from cotbal.jobs.rundir import RunDir, read_json, write_json
+from cotbal.jobs.rundir import RunDir
 from cotbal.report import write_curve, write_report
 from cotbal.report.amount_views import amount_text, sentences, tables
 from cotbal.report.amounts import AmountCurves, amount_curves

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from cotbal.data.files import read_json, write_json, write_text
 from cotbal.errors import RunError
-from cotbal.jobs.rundir import RunDir, read_json, write_json, write_text
+from cotbal.jobs.rundir import RunDir
 from cotbal.report import write_report
 from cotbal.report.page import TITLES
 

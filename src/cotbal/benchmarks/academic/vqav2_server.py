@@ -18,8 +18,8 @@ from cotbal.benchmarks.releases.rows import Row, json_list, known
 from cotbal.benchmarks.releases.rules import ONE_WORD
 from cotbal.benchmarks.releases.sources import Files, Job, Source, what_is_needed
 from cotbal.data.census import Progress
+from cotbal.data.files import whole_file
 from cotbal.errors import DataError
-from cotbal.jobs.rundir import whole_file
 from cotbal.metrics.vqa_soft import normalise
 
 DEV, WHOLE = 107_394, 447_793  # questions of test-dev and of test2015, as published

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cotbal.benchmarks.judge.answers import METRIC, Place
 from cotbal.benchmarks.judge.asking import ask_all
 from cotbal.benchmarks.judge.budget import NONE, REPLY, Budget, Tokens
 from cotbal.benchmarks.judge.endpoint import Access, check_url
@@ -14,10 +15,9 @@ from cotbal.benchmarks.judge.judge import FIELDS, Ask, Judge, read_judge
 from cotbal.benchmarks.judge.kept import Kept
 from cotbal.benchmarks.judge.prompts import load_prompt, own_prompt
 from cotbal.benchmarks.judge.result import Judged, judged, summary
+from cotbal.data.files import locked, read_json, write_json
 from cotbal.errors import CotbalError, RunError
-from cotbal.jobs.answers import METRIC, Place
 from cotbal.jobs.inputs import differences
-from cotbal.jobs.rundir import locked, read_json, write_json
 
 OPENAI = "https://api.openai.com/v1"
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from cotbal.benchmarks.judge.budget import NONE, Tokens
 from cotbal.benchmarks.judge.judge import Ask
-from cotbal.jobs.rundir import append_jsonl
+from cotbal.data.files import append_jsonl
 
 ATTEMPTS = 4  # replies without marks before a pair is left out: the first, and three more
 BEST = 10.0

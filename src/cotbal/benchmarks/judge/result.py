@@ -16,6 +16,7 @@ from cotbal.benchmarks.judge.kept import BEST, Kept
 from cotbal.benchmarks.judge.pairs import Pair
 from cotbal.errors import RunError
 from cotbal.metrics.judge import relative
+from cotbal.scores.matrix import Measured
 
 ALL = "all"
 
@@ -52,7 +53,7 @@ class Judged:
         get a 10.
         """
         known = ~np.isnan(self.answers)
-        found = relative(self.answers, self.references)
+        found = Measured(*relative(self.answers, self.references))
         marks = {"answers": _list(self.answers), "references": _list(self.references)}
         return {
             "score": found.score,
@@ -88,7 +89,7 @@ class Judged:
             int((~known).sum()),
             float(answers[known].mean()) if known.any() else nothing,
             float(references[known].mean()) if known.any() else nothing,
-            relative(answers, references).score if known.any() else nothing,
+            Measured(*relative(answers, references)).score if known.any() else nothing,
         )
 
 

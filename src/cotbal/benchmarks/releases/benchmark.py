@@ -32,8 +32,8 @@ from cotbal.benchmarks.releases.writing import (
     write_note,
 )
 from cotbal.data.census import Progress
+from cotbal.data.files import locked, write_text
 from cotbal.errors import CotbalError, DataError
-from cotbal.jobs.rundir import locked, write_text
 
 Count = Callable[[Asked], int]  # tokens of a turn
 _LOCK = ".lock"  # stays where cotbal has worked

@@ -12,8 +12,8 @@ from pathlib import Path
 from cotbal.benchmarks.releases.conversation import Writable
 from cotbal.benchmarks.releases.gallery import Gallery
 from cotbal.benchmarks.releases.sources import Choices
+from cotbal.data.files import read_json, whole_file, write_json
 from cotbal.errors import CotbalError, DataError
-from cotbal.jobs.rundir import read_json, whole_file, write_json
 
 
 @dataclass(frozen=True)

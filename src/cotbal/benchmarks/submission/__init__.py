@@ -1,0 +1,1 @@
+"""Answers of finished models for servers that score them."""

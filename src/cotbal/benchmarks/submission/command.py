@@ -13,24 +13,17 @@ from typing import Any
 
 from cotbal import plugins
 from cotbal.benchmarks.academic.vqav2_server import ServerQuestions, write_submission
+from cotbal.data.files import locked, move_aside, read_json, read_jsonl, write_json, write_jsonl
 from cotbal.data.pictures import faults_of_pictures
 from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
 from cotbal.jobs.execute import Options, consume, explain
 from cotbal.jobs.executors import Job, forget_place
 from cotbal.jobs.inputs import checkpoint_digest, differences
 from cotbal.jobs.queue import call_back, need_none_elsewhere, record_driver, sent
-from cotbal.jobs.rundir import (
-    RunPaths,
-    locked,
-    move_aside,
-    read_json,
-    read_jsonl,
-    write_json,
-    write_jsonl,
-)
 from cotbal.jobs.submission_paths import SubmissionPaths, submission_of
 from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.schema import ResourcesSection
+from cotbal.training.run_paths import RunPaths
 
 PIECE = 1024  # questions whose answers are kept together
 

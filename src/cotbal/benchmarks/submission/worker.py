@@ -16,11 +16,12 @@ from typing import Any
 
 from cotbal.data.collate import Row
 from cotbal.data.conversations import IMAGE, Record, Turn
+from cotbal.data.files import now, read_json, read_jsonl, write_json, write_jsonl
 from cotbal.jobs.entry import job_begun
-from cotbal.jobs.rundir import RunPaths, now, read_json, read_jsonl, write_json, write_jsonl
 from cotbal.recipe.recipe import load_recipe
 from cotbal.training import evaluation
 from cotbal.training.ranks import Ranks, Stopped
+from cotbal.training.run_paths import RunPaths
 
 
 def main(arguments: Sequence[str]) -> None:

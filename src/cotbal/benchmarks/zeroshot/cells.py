@@ -19,8 +19,8 @@ import numpy as np
 
 from cotbal.benchmarks.zeroshot.columns import COLUMNS, OTHERS, ZeroShot
 from cotbal.benchmarks.zeroshot.values import remarks
+from cotbal.data.files import read_json, write_json
 from cotbal.errors import ScoresError
-from cotbal.jobs.rundir import read_json, write_json
 from cotbal.scores.harnesses import lmms_eval
 from cotbal.scores.results import Column, Results
 

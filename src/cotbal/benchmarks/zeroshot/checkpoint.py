@@ -11,8 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from cotbal.data.files import write_json, write_text
 from cotbal.errors import CotbalError
-from cotbal.jobs.rundir import write_json, write_text
 
 PROCESSOR, IMAGES, TOKENIZER = (
     "processor_config.json",

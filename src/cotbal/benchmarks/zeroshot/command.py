@@ -15,8 +15,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from cotbal.benchmarks.zeroshot.columns import ZeroShot
+from cotbal.data.files import write_text
 from cotbal.errors import CotbalError
-from cotbal.jobs.rundir import write_text
 
 VERSION = "0.7.3"
 INSTALL = f'pip install "lmms-eval[video-legacy]=={VERSION}"'

@@ -17,11 +17,11 @@ from cotbal.benchmarks.zeroshot import command
 from cotbal.benchmarks.zeroshot.cells import Cell, finish
 from cotbal.benchmarks.zeroshot.checkpoint import Preparation, carry_out, plan_preparation
 from cotbal.benchmarks.zeroshot.columns import ZeroShot
+from cotbal.data.files import move_aside
 from cotbal.errors import CotbalError, RunError, RunsFailed
 from cotbal.jobs.executors import Job, Outcome, Resources, log_tail
 from cotbal.jobs.inputs import checkpoint_digest, differences
-from cotbal.jobs.rundir import move_aside
-from cotbal.report.naming import method_label
+from cotbal.weightings import method_label
 
 CHECKPOINT = "checkpoint"  # name of the folder in a run directory
 

@@ -18,13 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cotbal.jobs.rundir import read_json, write_json
+from cotbal.data.files import read_json, write_json
 from cotbal.recipe.schema import ResourcesSection
 
-PARENT = "COTBAL_PARENT"  # process that a worker must not outlive
-PREEMPTIBLE = (  # set: at SIGTERM a worker saves a checkpoint and ends with the exit code STOPPED
-    "COTBAL_PREEMPTIBLE"
-)
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h
 PLACE = "place.json"
 PASSED_ON = (

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cotbal.jobs.executors import PARENT, log_tail
+from cotbal.jobs.executors import log_tail
+from cotbal.training.environment import PARENT
 
 SAVE_SECONDS = 60.0  # for a worker to end its optimizer step and to save what it has reached
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cotbal.jobs.executors import PREEMPTIBLE
 from cotbal.jobs.executors._command import SAVE_SECONDS, start, stop
+from cotbal.training.environment import PREEMPTIBLE
 
 ADDRESS, PORT = "{address of node 0}", "{port of node 0}"  # filled in on the node
 NOT_STARTED = 127  # as a shell says it

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from cotbal.errors import CotbalError
-from cotbal.jobs.executors import PREEMPTIBLE, Job, passed_on
+from cotbal.jobs.executors import Job, passed_on
 from cotbal.jobs.launching import Node, launched
 from cotbal.recipe.schema import ResourcesSection
+from cotbal.training.environment import PREEMPTIBLE
 
 SCRIPT = "slurm.sh"
 LOG = "slurm.txt"  # what Slurm itself and the setup commands say; the run writes into log.txt

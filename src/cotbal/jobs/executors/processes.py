@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cotbal.errors import CotbalError
-from cotbal.jobs.executors import PREEMPTIBLE, Job, Outcome, Resources, thread_environment
+from cotbal.jobs.executors import Job, Outcome, Resources, thread_environment
 from cotbal.jobs.executors._command import SAVE_SECONDS, failure, start, stop
 from cotbal.jobs.launching import launched
+from cotbal.training.environment import PREEMPTIBLE
 
 CPU_WORKERS = 2  # two processes of half the cores each beat one with all of them for small models
 

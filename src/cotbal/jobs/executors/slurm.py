@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from cotbal.data.files import write_text
 from cotbal.errors import CotbalError
 from cotbal.jobs.executors import (
     Job,
@@ -40,7 +41,6 @@ from cotbal.jobs.executors._slurm_queue import (
     stop,
 )
 from cotbal.jobs.executors._slurm_script import END, LOG, SCRIPT, name_of, options, script
-from cotbal.jobs.rundir import write_text
 
 NAME = "slurm"
 TICK = 0.5  # seconds between looks at the files of the runs

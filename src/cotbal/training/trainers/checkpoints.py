@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from transformers import Trainer
 
-from cotbal.jobs.rundir import write_json
+from cotbal.data.files import write_json
 from cotbal.training.trainers.shards import load_shards, save_shards
 from cotbal.training.trainers.trained_weights import load_trained, save_trained
 from cotbal.training.trainers.zero import expect_zero, gathers_to_save, note_zero, stage_of

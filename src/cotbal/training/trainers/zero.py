@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cotbal.data.files import read_json, write_json
 from cotbal.errors import CotbalError
-from cotbal.jobs.rundir import read_json, write_json
 
 FILE = (  # beside the files of DeepSpeed, which say it of themselves in ways that differ by stage
     "zero.json"

@@ -14,13 +14,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from cotbal.data.files import append_jsonl, read_json, write_json, write_jsonl
 from cotbal.data.records import default_cache, open_records
 from cotbal.data.sampling import read_manifest
 from cotbal.jobs.executors import Job, Outcome, Resources, log_tail
-from cotbal.jobs.rundir import RunDir, RunPaths, append_jsonl, read_json, write_json, write_jsonl
+from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
 from cotbal.recipe.mixture import Task
 from cotbal.recipe.recipe import load_recipe
+from cotbal.training.run_paths import RunPaths
 
 LEVELS = {"none": 0.1, "mini": 0.25, "large": 0.8, "full": 0.85}
 SMALLEST, GROWTH = 0.2, 0.6  # of an amount: the level of none, and what all records add to it

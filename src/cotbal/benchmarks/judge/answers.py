@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from cotbal.benchmarks.judge.pairs import Pair, read_pairs
+from cotbal.data.files import read_json, read_jsonl
 from cotbal.errors import DataError, RunError
-from cotbal.jobs.plan import Planned, Prepared
-from cotbal.jobs.rundir import RunDir, RunPaths, read_json, read_jsonl
-from cotbal.jobs.scoring import awaited, describe
+from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.scoring import describe
 from cotbal.recipe.mixture import Task
 from cotbal.recipe.recipe import load_recipe
-from cotbal.scores.measure import given_by
+from cotbal.training.run_paths import RunPaths
 
 METRIC = "judge"
 
@@ -135,29 +135,3 @@ def _of_file(path: Path) -> Place:
 
 def _with_pictures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{"images": row.get("images") or []} for row in rows]
-
-
-def need_scores(prepared: Prepared, planned: Sequence[Planned]) -> None:
-    """Stop where finished runs wait for a judge.
-
-    Raises:
-        RunError: it says how many, and what to do.
-    """
-    mixture = prepared.recipe.mixture
-    waiting: dict[str, str] = {}
-    for p in planned:
-        sets = [(name, "validation", (mixture[name].metric,)) for name in p.run.validation]
-        tests = [
-            (name, split, mixture[name].test_metrics)
-            for name in p.run.test
-            for split in mixture[name].test
-        ]
-        missing = [metric for each in (*sets, *tests) for metric in awaited(p.paths, *each)]
-        if missing:
-            waiting[p.label] = missing[0]
-    if waiting:
-        command = given_by(next(iter(waiting.values())))
-        raise RunError(
-            f"{prepared.root.root}: the runs are done and wait for scores ({', '.join(waiting)}): "
-            f"`{command} {prepared.root.root}` gives them, then the same command goes on"
-        )

@@ -1,0 +1,143 @@
+"""Files that are whole or absent: text, JSON and JSON lines written by rename, locks, archives."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+from filelock import FileLock, Timeout
+
+from cotbal.errors import RunError
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is either whole or absent, whatever happens in between."""
+    with whole_file(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[TextIO]:
+    """A text file to write into piece by piece, which takes the place of `path` when the block ends
+    well.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically."""
+    write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
+    """Write one JSON value a line, atomically."""
+    with whole_file(path) as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file that was written by us. Raises RunError where something else has been
+    written over it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(
+            f"{path}: expected JSON as cotbal writes it, whole or not at all; found it broken"
+            f" ({error})"
+        ) from None
+
+
+def read_jsonl(path: Path) -> list[Any]:
+    """Read a file of JSON lines; a last line that was cut off by a kill is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    # Not splitlines(): JSON may hold other line separators of Unicode inside a text. A cut may go
+    # through a character.
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def append_jsonl(path: Path, row: Any) -> None:
+    """Add one line; the only kind of file that grows in place."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
+    """Hold `path` for this process alone; the system lets go when the process dies, however it
+    dies.
+
+    Raises:
+        RunError: another process still holds it after `wait` seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=wait, poll_interval=0.05)
+    except Timeout:
+        raise RunError(
+            f"{path.parent}: another cotbal command works in this directory; wait for it, or give"
+            " another --out"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds `path`; one on another machine is seen only where the file system
+    shares locks.
+    """
+    if not path.exists():
+        return False
+    try:
+        with locked(path):
+            return False
+    except RunError:
+        return True
+
+
+def move_aside(directory: Path) -> Path:
+    """Rename a directory to the first free `<name>.old-<n>`, so that nothing a user had is lost."""
+    number = 1
+    while (aside := directory.with_name(f"{directory.name}.old-{number}")).exists():
+        number += 1
+    directory.rename(aside)
+    return aside
+
+
+def now() -> float:
+    """Seconds since the epoch, as written into progress files."""
+    return time.time()

@@ -1,0 +1,36 @@
+"""Runs whose scores another command gives: which of them still wait for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cotbal.errors import RunError
+from cotbal.jobs.plan import Planned, Prepared
+from cotbal.jobs.scoring import awaited
+from cotbal.scores.measure import given_by
+
+
+def need_scores(prepared: Prepared, planned: Sequence[Planned]) -> None:
+    """Stop where finished runs wait for a judge.
+
+    Raises:
+        RunError: it says how many, and what to do.
+    """
+    mixture = prepared.recipe.mixture
+    waiting: dict[str, str] = {}
+    for p in planned:
+        sets = [(name, "validation", (mixture[name].metric,)) for name in p.run.validation]
+        tests = [
+            (name, split, mixture[name].test_metrics)
+            for name in p.run.test
+            for split in mixture[name].test
+        ]
+        missing = [metric for each in (*sets, *tests) for metric in awaited(p.paths, *each)]
+        if missing:
+            waiting[p.label] = missing[0]
+    if waiting:
+        command = given_by(next(iter(waiting.values())))
+        raise RunError(
+            f"{prepared.root.root}: the runs are done and wait for scores ({', '.join(waiting)}): "
+            f"`{command} {prepared.root.root}` gives them, then the same command goes on"
+        )
