@@ -173,6 +173,7 @@ def test_every_variant_trains_with_its_own_weights(recipe_path: Path) -> None:
     carry_out(study, OPTIONS)
     root = study.prepared.root
     write_comparison(root.root)
+    write_report(root.root)
     weights = {
         name: read_json(root.final(name).job)["weights"] for name in ("fixed", *study.variants)
     }
