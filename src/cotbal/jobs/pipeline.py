@@ -56,10 +56,8 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     """
     if faults := accelerate_file.faults(recipe):
         raise RecipeError("\n".join(fault for _, fault in faults))
-    methods = {
-        name: _method(recipe, name)
-        for name in {run.weighting for run, _ in runs} | set(recipe.file.weightings)
-    }
+    names = {run.weighting for run, _ in runs} | set(recipe.file.weightings)
+    methods = {name: _method(recipe, name) for name in names}
     for task in recipe.mixture.tasks:
         for metric in {task.metric, *task.test_metrics}:
             _need_metric(task.name, metric)

@@ -296,17 +296,17 @@ def statuses(ids: Sequence[str]) -> dict[str, JobStatus]:
         CotbalError: the controller does not answer.
     """
     listed = {entry.id: entry for entry in look()}
-    listed |= {entry.id: entry for entry in look_for([id for id in ids if id not in listed])}
+    missing = [id for id in ids if id not in listed]
+    listed |= {entry.id: entry for entry in look_for(missing)}
     alive = {id: entry for id, entry in listed.items() if entry.alive}
-    return {id: _standing(alive[id]) for id in ids if id in alive}
+    return {id: _status(alive[id]) for id in ids if id in alive}
 
 
-def _standing(entry: Entry) -> JobStatus:
+def _status(entry: Entry) -> JobStatus:
     if entry.state in WAITING:
         return JobStatus("queued", f"waiting: {entry.reason}")
-    return JobStatus(
-        "running", f"on {entry.nodes}" + ("" if entry.state == "RUNNING" else f" ({entry.state})")
-    )
+    state = "" if entry.state == "RUNNING" else f" ({entry.state})"
+    return JobStatus("running", f"on {entry.nodes}{state}")
 
 
 def cancel(ids: Sequence[str]) -> None:
