@@ -1,4 +1,4 @@
-"""The files of a trained model's answers to VQAv2 test-dev: in a directory below that of its run."""
+"""The files of a model's answers to VQAv2 test-dev: in a directory below that of its run."""
 
 from __future__ import annotations
 
