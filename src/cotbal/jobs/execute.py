@@ -84,11 +84,9 @@ def execute(
     run = plugins.load("cotbal.jobs.executors", options.executor).run
     _need_packages(works, options)
     entries = [_entry(prepared, work, options) for work in works]
-    stale = [entry.work.paths.root for entry in entries if entry.stale]
     waiting = [entry.job for entry in entries if not entry.done]
-    _need_no_answering(stale)
-    cancel_jobs(queued(path for root in stale for path in (root, submission_of(root).root)))
-    need_none_elsewhere((job.directory for job in waiting), options.executor)
+    _release([entry.work.paths.root for entry in entries if entry.stale])
+    need_none_elsewhere([job.directory for job in waiting], options.executor)
     outcomes = run(waiting, options.resources) if waiting else None  # rejects what cannot run here
     begin()
     for entry in entries:
@@ -98,8 +96,8 @@ def execute(
     if outcomes is None:
         return
     record_driver(prepared.root.driver, options.executor)
+    finished = [entry.job for entry in entries if entry.done]
     try:
-        finished = [entry.job for entry in entries if entry.done]
         failures = consume(outcomes, waiting, finished, options)
     finally:
         prepared.root.driver.unlink(missing_ok=True)
@@ -143,16 +141,20 @@ def _need_packages(works: Sequence[Work], options: Options) -> None:
     need_trackers(options.trackers, here)
 
 
-def _need_no_answering(moved: Sequence[Path]) -> None:
-    """A model is not moved aside while a command has it answer; its answers would be taken for
-    those of the new one.
+def _release(stale: Sequence[Path]) -> None:
+    """Cancel the jobs of runs that are about to be archived.
+
+    Raises:
+        RunError: a command has the model of such a run answer; its answers would be taken for those
+            of the new model.
     """
-    for root in moved:
+    for root in stale:
         if is_locked(submission_of(root).driver_lock):
             raise RunError(
                 f"{root}: `cotbal submission` has this model answer; wait for it, or stop it, then"
-                " again"
+                " run this command again"
             )
+    cancel_jobs(queued([*stale, *(submission_of(root).root for root in stale)]))
 
 
 def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:

@@ -107,9 +107,9 @@ def _train(
         return training.Trained(steps=0, records=0, tokens=0, seconds=0.0, self_check=None)
     rows = Mixed(_parts(recipe, run, root))
     tracking = Tracking(**job["tracking"]) if job.get("tracking") and progress.ranks.main else None
-    told, ranks, stop = progress.training, progress.ranks, progress.stop
+    session = training.Session(progress.training, progress.ranks, progress.stop, tracking)
     with reporting(tracking, paths.root):
-        return training.train(recipe, run, rows, job["weights"], paths, told, ranks, stop, tracking)
+        return training.train(recipe, run, rows, job["weights"], paths, session)
 
 
 def _parts(recipe: Recipe, run: Run, root: RunDir) -> list[Part]:

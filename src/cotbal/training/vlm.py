@@ -234,10 +234,9 @@ def _linear_layers(model: PreTrainedModel, settings: ModelSection) -> list[str]:
     plain: list[str] = []
     others: list[str] = []  # linear by class, but they compute more
     for name, module in model.named_modules():
-        if not isinstance(module, nn.Linear) or module is head:
-            continue
-        if part_of.get(f"{name}.weight") in adapted:
+        if isinstance(module, nn.Linear) and part_of.get(f"{name}.weight") in adapted:
             (others if _computes_more(module) else plain).append(name)
+    plain = [name for name in plain if model.get_submodule(name) is not head]
     _mention_others(others, plain, wanted)
     targets = [name for name in plain if wanted is None or name.rpartition(".")[2] in wanted]
     if not targets:
