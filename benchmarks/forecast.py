@@ -23,16 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from cotbal import evaluation, vlm
 from cotbal.balance.agreement import rank_correlation
 from cotbal.data.collate import Row
 from cotbal.data.questions import collator_for
 from cotbal.data.records import default_cache, open_records
-from cotbal.measure import measure
-from cotbal.recipe import Recipe
+from cotbal.jobs.rundir import read_json, write_json
+from cotbal.recipe.recipe import Recipe
 from cotbal.report.contents import Contents, RunContents, read_contents
 from cotbal.report.naming import method_label
-from cotbal.rundir import read_json, write_json
+from cotbal.scores.measure import measure
+from cotbal.training import evaluation, vlm
 
 Shares = Mapping[str, float]
 Scores = dict[str, float]

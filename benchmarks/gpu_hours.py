@@ -3,7 +3,7 @@ measured.
 
     python benchmarks/gpu_hours.py
 
-The trainings of a table are those that cotbal plans (`cotbal.runs`). One training costs
+The trainings of a table are those that cotbal plans (`cotbal.recipe.runs`). One training costs
 
     6 N D + 2 V P   FLOPs at UTILISATION of the peak,
 
@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from cotbal.mixture import Mixture, Task
-from cotbal.recipes.large.sets import data_sets
-from cotbal.runs import Run, curve_runs, final_run, plan_probes, seen, single_task_runs
+from cotbal.benchmarks.large.sets import data_sets
+from cotbal.recipe.mixture import Mixture, Task
+from cotbal.recipe.runs import Run, curve_runs, final_run, plan_probes, seen, single_task_runs
 from large_scale import LENGTHS
 
 PEAK = 312e12  # FLOP/s of an A100 in bfloat16, dense (NVIDIA's data sheet)
@@ -113,7 +113,7 @@ OPEN_ENDED = {"MM-Vet": 218, "LLaVA-W": 60}
 # questions of VQAv2 that `cotbal submission` has a model answer, outside of every other line
 TEST_DEV = 107_394
 SHORT_ANSWER, OPEN_ANSWER, ZERO_SHOT_QUESTION = 3, 200, 100  # tokens
-METHODS = ("equal", "task_level", "random_loss", "dynamic_average", "improvable_gap", "fixed")
+METHODS = ("ew", "tla", "rlw", "dwa", "igbv1", "cotbal")
 PARTS, TEMPERATURES, DIFFICULTIES = 4, 2, 1  # models of the ablation beside EW and CoTBal
 
 
@@ -267,7 +267,7 @@ def items() -> dict[str, Cost]:
     finals = [final_run(academic, method) for method in METHODS]
     compared = [*probes, *stl, *finals]
     variants = [
-        final_run(academic, "fixed", name=f"variant {i}")
+        final_run(academic, "cotbal", name=f"variant {i}")
         for i in range(PARTS + TEMPERATURES + DIFFICULTIES)
     ]
     alone = [

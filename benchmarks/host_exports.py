@@ -37,8 +37,9 @@ from transformers import (
     LlavaForConditionalGeneration,
 )
 
-import cotbal.recipes.pocket
-from cotbal.exports import Order, export
+import cotbal.benchmarks.pocket
+from cotbal.export import Order, export
+from cotbal.jobs.rundir import RunDir
 from cotbal.loss import (
     predicting,
     token_counts,
@@ -47,10 +48,9 @@ from cotbal.loss import (
     token_tasks,
     weighted_sum,
 )
-from cotbal.recipe import load_recipe
-from cotbal.rundir import RunDir
+from cotbal.recipe.recipe import load_recipe
 
-POCKET = Path(cotbal.recipes.pocket.__file__).parent / "base"
+POCKET = Path(cotbal.benchmarks.pocket.__file__).parent / "base"
 WEIGHTS = {"hue": 0.5, "paint": 0.9, "talk": 1.6}
 RECORDS, MICRO, STEPS, RATE = 8, 2, 2, 0.05
 TASKS = list(WEIGHTS)
@@ -206,13 +206,13 @@ def swift(bench: Bench, python: str) -> Iterator[str]:
         "no_plugin": (weighted, bare),
         "text_no_plugin": (weighted, (*text, *bare)),
         "no_flag": (weighted, ("--is_binary_loss_scale", "true")),
-        "equal": (equal, ()),
+        "ew": (equal, ()),
         "weighted": (weighted, ()),
         "text": (weighted, text),
     }
     found = run_swift(bench, python, cases)
     scales = yaml_weights(weighted)
-    yield line("ms-swift", "weights 1", "weights 1", difference(bench, *found["equal"], ONES))
+    yield line("ms-swift", "weights 1", "weights 1", difference(bench, *found["ew"], ONES))
     for name, what in (
         ("weighted", "weights w"),
         ("no_flag", "weights w, `is_binary_loss_scale: true` (its default)"),
@@ -417,7 +417,7 @@ json.dump(found, open("text.json", "w"))
 def axolotl(bench: Bench, python: str) -> Iterator[str]:
     """axolotl: rows are repeated; and what a `weight` on them would do."""
     pad_right(bench.base)
-    for name, weights in (("equal", ONES), ("weighted", WEIGHTS)):
+    for name, weights in (("ew", ONES), ("weighted", WEIGHTS)):
         folder = bench.exported("axolotl", f"axolotl_{name}", weights)
         for answers in (False, True):
             batches, trained = run_axolotl(bench, python, folder, answers)

@@ -33,7 +33,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from cotbal.recipes.large.sets import DataSet, data_sets
+from cotbal.benchmarks.large.sets import DataSet, data_sets
 
 LIMIT = 1024  # MiB
 ROWS_A_PICTURE = {"coco": 5, "textcap": 5, "visual-dialog": 10, "multi30k": 3}

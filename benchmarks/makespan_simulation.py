@@ -19,15 +19,15 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from cotbal.mixture import Mixture, Task
-from cotbal.pipeline.plan import Planned
-from cotbal.recipes.large.sets import data_sets
-from cotbal.recipes.large.settings import settings
-from cotbal.recipes.releases.paper import MODELS
-from cotbal.rundir import RunPaths
-from cotbal.runs import cost, plan_probes, portion_size
-from cotbal.schedule import Piece, lower_bound, makespan
-from cotbal.sections import Portions
+from cotbal.benchmarks.large.sets import data_sets
+from cotbal.benchmarks.large.settings import settings
+from cotbal.benchmarks.releases.paper import MODELS
+from cotbal.jobs.plan import Planned
+from cotbal.jobs.rundir import RunPaths
+from cotbal.jobs.schedule import Piece, lower_bound, makespan
+from cotbal.recipe.mixture import Mixture, Task
+from cotbal.recipe.runs import cost, plan_probes, portion_size
+from cotbal.recipe.schema import Portions
 
 ORDERS = ("longest first", "as planned", "by chance")
 

@@ -22,9 +22,9 @@ from types import ModuleType
 
 import numpy as np
 
-from cotbal.measure import measure
 from cotbal.metrics.vqa_soft import normalise
-from cotbal.scores import Measured
+from cotbal.scores.matrix import Measured
+from cotbal.scores.measure import measure
 
 N = 2000
 WORDS = """

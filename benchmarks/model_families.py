@@ -161,8 +161,8 @@ def fault_of(check: Any) -> str:
 
 def packing(case: Any) -> str:
     from cotbal.errors import CotbalError
-    from cotbal.hosts.packing_check import check_packing
-    from cotbal.hosts.transformers import with_task_ids
+    from cotbal.training.trainers.hf import with_task_ids
+    from cotbal.training.trainers.packing_check import check_packing
 
     collate = with_task_ids(
         lambda batch: case.collator.training([item["row"] for item in batch]), ["t"]
@@ -178,8 +178,8 @@ def packing(case: Any) -> str:
 def offered(name: str, root: Path) -> dict[str, str]:
     from transformers import AutoConfig
 
-    from cotbal import vlm
     from cotbal.errors import CotbalError
+    from cotbal.training import vlm
 
     try:
         AutoConfig.for_model(name).save_pretrained(root)

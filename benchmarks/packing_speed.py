@@ -20,13 +20,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from cotbal import vlm
 from cotbal.data.collate import Batch, Collator, Row
 from cotbal.data.packing import pack
 from cotbal.data.records import default_cache, open_records
-from cotbal.hosts.forward import valid_token_losses
 from cotbal.loss import predicting
-from cotbal.recipe import Recipe, load_recipe
+from cotbal.recipe.recipe import Recipe, load_recipe
+from cotbal.training import vlm
+from cotbal.training.trainers.forward import valid_token_losses
 
 
 def main(path: Path, count: int, settings: tuple[str, ...]) -> None:

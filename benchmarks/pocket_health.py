@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from cotbal.balance.uncertainty import interval, resample_scores
-from cotbal.recipe import load_recipe
-from cotbal.rundir import RunDir, read_json
-from cotbal.runs import MINI, full_run
-from cotbal.scoring import score_matrix
+from cotbal.jobs.rundir import RunDir, read_json
+from cotbal.jobs.scoring import score_matrix
+from cotbal.recipe.recipe import load_recipe
+from cotbal.recipe.runs import MINI, full_run
 
 GAIN, SATURATED, WEAK, STANDARD_ERROR, TEST_RECORDS = 0.10, 0.95, 0.40, 0.10, 2000
 
@@ -78,7 +78,7 @@ def _of_tests(root: RunDir, tasks: tuple) -> list[str]:
     short = []
     for task in tasks:
         for split in task.test:
-            count = read_json(root.final("equal").scores(task.name, split))["n"]
+            count = read_json(root.final("ew").scores(task.name, split))["n"]
             short += (
                 [f"{task.name}: {count} test records, fewer than {TEST_RECORDS}"]
                 if count < TEST_RECORDS

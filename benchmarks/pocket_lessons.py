@@ -12,9 +12,9 @@ from random import Random
 
 from PIL import Image
 
-from cotbal.recipes.pocket import charts, scenes, signs
-from cotbal.recipes.pocket.chat import chat
-from cotbal.recipes.pocket.drawings import BACKGROUNDS, DRAWINGS, KIND_OF, NAMES
+from cotbal.benchmarks.pocket import charts, scenes, signs
+from cotbal.benchmarks.pocket.chat import chat
+from cotbal.benchmarks.pocket.drawings import BACKGROUNDS, DRAWINGS, KIND_OF, NAMES
 
 Box = tuple[int, int, int, int]
 LABELS: tuple[str, ...] = (*NAMES, *string.ascii_uppercase, *charts.BAR_COLOURS)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
-from cotbal.recipes.pocket.drawings import SIDE
+from cotbal.benchmarks.pocket.drawings import SIDE
 from pocket_lessons import LABELS, Box, Lesson, Shown
 from pocket_tower import GRID, patch_targets, pixels
 

@@ -13,10 +13,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlavaProcessor, PreTrainedTokenizerFast
 from transformers.models.llava.image_processing_pil_llava import LlavaImageProcessorPil
 
-from cotbal.recipes.pocket.chat import chat, continents
-from cotbal.recipes.pocket.drawings import SIDE
-from cotbal.recipes.pocket.records import SOURCES
-from cotbal.recipes.pocket.tasks import VISUAL_TASKS
+from cotbal.benchmarks.pocket.chat import chat, continents
+from cotbal.benchmarks.pocket.drawings import SIDE
+from cotbal.benchmarks.pocket.records import SOURCES
+from cotbal.benchmarks.pocket.tasks import VISUAL_TASKS
 from pocket_lessons import random_lesson
 
 # A word takes the space before it along; numbers and single capitals do not, so that "[12,20" and

@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from cotbal.recipes.pocket.drawings import SIDE
+from cotbal.benchmarks.pocket.drawings import SIDE
 from pocket_lessons import GROUNDS, LABELS, Shown
 
 PATCH = 8

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from cotbal.pipeline.study import SHORT
+from cotbal.jobs.compare import SHORT
 from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents, read_contents
 from cotbal.report.formatting import listed, number

@@ -15,8 +15,8 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, TrainingArg
 
 from cotbal.data.collate import Collator, Row
 from cotbal.data.records import default_cache, open_records
-from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
-from cotbal.pipeline.weighing import read_weights
+from cotbal.jobs.weigh import read_weights
+from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
 from cotbal.weightings import fixed
 
 checkpoint, records, pictures, weights_file, out = sys.argv[1:]

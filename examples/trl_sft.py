@@ -18,8 +18,8 @@ from datasets import Dataset, Image, List
 from transformers import AutoProcessor
 from trl import SFTConfig
 
-from cotbal.hosts.trl import TaskWeightedSFTTrainer
-from cotbal.pipeline.weighing import read_weights
+from cotbal.jobs.weigh import read_weights
+from cotbal.training.trainers.trl import TaskWeightedSFTTrainer
 from cotbal.weightings import fixed
 
 checkpoint, rows_file, weights_file, out = sys.argv[1:]

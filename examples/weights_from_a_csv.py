@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from cotbal.balance import Settings, balance
-from cotbal.scores import read_scores
+from cotbal.scores.matrix import read_scores
 
 result = balance(read_scores(Path(sys.argv[1])), settings=Settings(temperature=0.5))
 for unit in result.units:

@@ -22,7 +22,9 @@ from slurm_cluster import HERE, Cluster
 
 # Before the first import of these modules: every array that goes in or out is held against the
 # shape in the signature.
-install_import_hook(["cotbal.balance", "cotbal.improvement", "cotbal.loss"], "beartype.beartype")
+install_import_hook(
+    ["cotbal.balance", "cotbal.balance.improvement", "cotbal.loss"], "beartype.beartype"
+)
 
 # The same examples every time, and no deadline: a busy machine is no fault of the code.
 settings.register_profile(

@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from cotbal.cli import app
+from cotbal.cli.app import app
 
 
 def shown(text: str) -> list[str]:

@@ -27,7 +27,7 @@ class RayNodes:
     """The cluster, while the block runs: a head and a second node, which both can be lost."""
 
     def __enter__(self) -> RayNodes:
-        from cotbal.executors.ray import (
+        from cotbal.jobs.executors.ray import (
             PATIENCE,
         )  # not before conftest has set up how modules are imported
 

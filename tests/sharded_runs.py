@@ -21,9 +21,10 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
 
-from cotbal import entry, training, worker
-from cotbal.hosts.zero import is_partitioned, size_of
-from cotbal.ranks import Ranks
+from cotbal.jobs import entry, worker
+from cotbal.training import train as training
+from cotbal.training.ranks import Ranks
+from cotbal.training.trainers.zero import is_partitioned, size_of
 
 # What `accelerate launch` makes of the accelerate.yaml that `cotbal prepare academic` writes.
 LAUNCHED = {

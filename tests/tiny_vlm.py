@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from transformers import AutoConfig, AutoProcessor, LlavaForConditionalGeneration
 
-import cotbal.recipes.pocket
+import cotbal.benchmarks.pocket
 
-BASE = Path(cotbal.recipes.pocket.__file__).parent / "base"
+BASE = Path(cotbal.benchmarks.pocket.__file__).parent / "base"
 
 
 def build(directory: Path, seed: int = 0) -> Path:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from cotbal.cli import main
+from cotbal.cli.app import main
 
 main()

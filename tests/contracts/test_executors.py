@@ -1,5 +1,5 @@
-"""What every executor promises; a new file in `cotbal.executors` is found and tested without a line
-here.
+"""What every executor promises; a new file in `cotbal.jobs.executors` is found and tested without a
+line here.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from cotbal import plugins
-from cotbal.executors import Job, Outcome, Resources
-from cotbal.sections import ResourcesSection
+from cotbal.jobs.executors import Job, Outcome, Resources
+from cotbal.recipe.schema import ResourcesSection
 from ray_nodes import RayNodes
 from slurm_cluster import HERE
 
@@ -28,7 +28,7 @@ from slurm_cluster import HERE
 SERVICES = {"ray": ("ray_address", True), "slurm": ("slurm_cluster", HERE)}
 EXECUTORS = [
     pytest.param(name, marks=pytest.mark.xdist_group(name)) if name in SERVICES else name
-    for name in plugins.names("cotbal.executors")
+    for name in plugins.names("cotbal.jobs.executors")
     if SERVICES.get(name, ("", True))[1]
 ]
 NEEDS = ResourcesSection(gpus=0)
@@ -53,8 +53,8 @@ names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "COTBAL_TEST_MARK")
 DRIVER = """
 import importlib, sys
 from pathlib import Path
-from cotbal.executors import Job, Resources
-from cotbal.sections import ResourcesSection
+from cotbal.jobs.executors import Job, Resources
+from cotbal.recipe.schema import ResourcesSection
 
 executor, directory, module = importlib.import_module(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 needs = ResourcesSection(gpus=0)
@@ -70,7 +70,7 @@ MakeJob = Callable[..., Job]
 def executor(request: pytest.FixtureRequest) -> ModuleType:
     if request.param in SERVICES:
         request.getfixturevalue(SERVICES[request.param][0])
-    return plugins.load("cotbal.executors", request.param)
+    return plugins.load("cotbal.jobs.executors", request.param)
 
 
 @pytest.fixture

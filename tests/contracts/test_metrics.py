@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from cotbal import plugins
 from cotbal.errors import CotbalError
-from cotbal.measure import given_by, load_metric, measure
-from cotbal.scores import Measured
+from cotbal.scores.matrix import Measured
+from cotbal.scores.measure import given_by, load_metric, measure
 
 NAMES = plugins.names("cotbal.metrics")
 METRICS = [name for name in NAMES if given_by(name) is None]

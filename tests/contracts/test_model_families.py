@@ -20,19 +20,20 @@ from PIL import Image
 from torch import Tensor
 
 from all_families import ALL, FULL, SHORT
-from cotbal import evaluation, training, vlm
 from cotbal.data.collate import Collator, Row
 from cotbal.data.questions import QuestionCollator, collator_for
 from cotbal.data.records import Record, Turn, default_cache, open_records
 from cotbal.errors import CotbalError, DataError
-from cotbal.hosts.forward import valid_token_losses
-from cotbal.hosts.packing_check import check_packing
-from cotbal.hosts.transformers import with_task_ids
+from cotbal.jobs.rundir import RunPaths
 from cotbal.loss import IGNORED, predicting, token_counts
-from cotbal.recipe import load_recipe
-from cotbal.rundir import RunPaths
-from cotbal.runs import final_run
-from cotbal.sections import Generation, ModelSection
+from cotbal.recipe.recipe import load_recipe
+from cotbal.recipe.runs import final_run
+from cotbal.recipe.schema import Generation, ModelSection
+from cotbal.training import evaluation, vlm
+from cotbal.training import train as training
+from cotbal.training.trainers.forward import valid_token_losses
+from cotbal.training.trainers.hf import with_task_ids
+from cotbal.training.trainers.packing_check import check_packing
 from tiny_families import Family, build
 
 WORDS = ("n", "e")  # one token each in every tokenizer, whatever stands before them
@@ -339,7 +340,7 @@ def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(
     for task in recipe.mixture.tasks:
         records = open_records(task.train, default_cache())
         parts.append((task.name, records, np.arange(len(records)), None))
-    run = final_run(recipe.mixture, "fixed")
+    run = final_run(recipe.mixture, "cotbal")
     weights = {"one": 0.5, "two": 1.5}
     done = training.train(
         recipe,

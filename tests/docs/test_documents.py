@@ -68,7 +68,7 @@ def test_every_verb_of_the_table_exists() -> None:
 def test_the_snippet_of_the_readme_trains(tmp_path: Path) -> None:
     import torch
 
-    from cotbal.hosts.self_check import SelfCheck
+    from cotbal.training.trainers.self_check import SelfCheck
 
     scope: dict = {}
     exec(re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1), scope)

@@ -31,7 +31,7 @@ full:count,0.2,0.3,0.6
 def test_every_command_of_the_page_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cotbal.cli import main
+    from cotbal.cli.app import main
 
     write_mixture(tmp_path)
     (tmp_path / "scores.csv").write_text(SCORES)
@@ -49,15 +49,15 @@ def test_every_command_of_the_page_works(
 
 
 def test_the_page_shows_every_host() -> None:
-    hosts = {name.replace("_", "-") for name in plugins.names("cotbal.exports")}
+    hosts = {name.replace("_", "-") for name in plugins.names("cotbal.export")}
     shown = {host for command in COMMANDS for host in re.findall(r"--to (\S+)", command)}
     assert shown == hosts
     assert set(re.findall(r"^\| `(\w[\w-]*)` \|", PAGE, re.MULTILINE)) == hosts
 
 
 def test_versions_of_the_page_are_those_of_the_code() -> None:
-    for name in plugins.names("cotbal.exports"):
-        version = getattr(plugins.load("cotbal.exports", name), "VERSION", "any").removeprefix(
+    for name in plugins.names("cotbal.export"):
+        version = getattr(plugins.load("cotbal.export", name), "VERSION", "any").removeprefix(
             "commit "
         )
         (row,) = [

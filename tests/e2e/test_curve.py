@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cotbal import worker
 from cotbal.data.sampling import read_manifest
-from cotbal.scores import read_scores
+from cotbal.jobs import worker
+from cotbal.scores.matrix import read_scores
 from shell import cotbal
 from tiny_vlm import mixture
 

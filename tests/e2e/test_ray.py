@@ -36,7 +36,7 @@ def workers(root: Path) -> dict[str, psutil.Process]:
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
         if (
-            "cotbal.worker" in line
+            "cotbal.jobs.worker" in line
             and line[-1].startswith(str(root))
             and process.status() != psutil.STATUS_ZOMBIE
         ):

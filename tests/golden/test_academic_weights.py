@@ -14,7 +14,7 @@ import pytest
 from cotbal.balance import Settings, balance
 from cotbal.balance.contribution import inward, outward
 from cotbal.balance.weights import softmax_weights, weight_parts
-from cotbal.scores import ScoreMatrix
+from cotbal.scores.matrix import ScoreMatrix
 
 GOLDEN: dict[str, Any] = json.loads(
     (Path(__file__).parent / "data" / "academic_7b_weights.json").read_text()

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cotbal.balance.improvement import Overall, overall
 from cotbal.balance.weights import weight_parts
-from cotbal.improvement import Overall, overall
-from cotbal.results import Column, Results
+from cotbal.scores.results import Column, Results
 
 DATA = Path(__file__).parent / "data"
 TABLES: dict[str, Any] = json.loads((DATA / "paper_tables.json").read_text())["tables"]

@@ -11,7 +11,7 @@ import pytest
 import typer
 import yaml
 
-from cotbal.cli import app
+from cotbal.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 SKY = yaml.safe_load((ROOT / "examples/sky.yaml").read_text(encoding="utf-8"))

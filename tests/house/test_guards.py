@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cotbal.balance.contribution import contribution, outward
-from cotbal.improvement import improvement
+from cotbal.balance.improvement import improvement
 
 
 def test_a_wrong_shape_is_noticed() -> None:

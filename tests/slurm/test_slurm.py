@@ -19,14 +19,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cotbal.executors import Job, Resources, recorded_place, slurm
-from cotbal.executors._slurm_queue import look, send
-from cotbal.executors._slurm_script import SCRIPT, options, script
-from cotbal.pipeline.places import cancel
-from cotbal.pipeline.status import status
-from cotbal.pipeline.submission_paths import submission_of
-from cotbal.rundir import RunDir, is_locked, write_json, write_text
-from cotbal.sections import ResourcesSection
+from cotbal.jobs.executors import Job, Resources, recorded_handle, slurm
+from cotbal.jobs.executors._slurm_queue import look, send
+from cotbal.jobs.executors._slurm_script import SCRIPT, options, script
+from cotbal.jobs.queue import cancel
+from cotbal.jobs.rundir import RunDir, is_locked, write_json, write_text
+from cotbal.jobs.status import status
+from cotbal.jobs.submission_paths import submission_of
+from cotbal.recipe.schema import ResourcesSection
 from raw_releases import drawing, vqav2_server
 from shell import LIMIT, command, cotbal
 from slurm_cluster import Cluster, wait_for
@@ -104,7 +104,7 @@ class Driver:
         """Probe -> id of its job, of those that are in the queue."""
         found = {}
         for probe in PROBES:
-            path = self.root / "probes" / probe / "place.json"
+            path = self.root / "probes" / probe / "handle.json"
             if path.exists():
                 found[probe] = json.loads(path.read_text())["id"]
         return found
@@ -169,7 +169,7 @@ def call_back(driver: Driver, probe: str, id: str) -> None:
 
 def kill(driver: Driver, probe: str, id: str) -> None:
     """The process of a run dies at once."""
-    worker = ["-m", "cotbal.worker", str(driver.root / "probes" / probe / "job.json")]
+    worker = ["-m", "cotbal.jobs.worker", str(driver.root / "probes" / probe / "job.json")]
     for process in psutil.process_iter(["name", "cmdline"]):
         if (process.info["cmdline"] or [])[1:] == worker:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -230,7 +230,7 @@ def test_whatever_dies_the_job_ends_the_same(
     whole = tmp_path / "whole"
     cotbal(*arguments(source, whole, "processes"))
     assert results(driver.root) == results(whole)
-    assert not list(driver.root.rglob("place.json"))
+    assert not list(driver.root.rglob("handle.json"))
 
 
 def test_a_run_starts_whatever_stands_around_it(
@@ -296,7 +296,7 @@ def test_a_model_that_answers_is_seen_and_called_back(
     slurm_cluster: Cluster, tmp_path: Path
 ) -> None:
     recipe = mixture(tmp_path / "runs", {"VQAv2": 1}, train=4, answers=2)
-    run, root = recipe.parent / "final/fixed", RunDir(recipe.parent)
+    run, root = recipe.parent / "final/cotbal", RunDir(recipe.parent)
     shutil.copytree(recipe.parent / "base", run / "checkpoint")
     write_json(root.plan, {"runs": []})
     text = recipe.read_text()
@@ -309,20 +309,20 @@ def test_a_model_that_answers_is_seen_and_called_back(
     answers = submission_of(run)
     with subprocess.Popen(command(*asked, "--on", "slurm"), stdout=subprocess.DEVNULL) as driver:
         deadline = time.monotonic() + LIMIT
-        while recorded_place(answers.root) is None:
+        while recorded_handle(answers.root) is None:
             assert driver.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
         driver.kill()
     (state,) = status(root)
-    assert (state.run, state.state) == ("final/fixed/vqav2_testdev", "queued")
+    assert (state.run, state.state) == ("final/cotbal/vqav2_testdev", "queued")
     assert "queued elsewhere" in cotbal(*asked, code=2)
-    assert cancel(root) == (["final/fixed/vqav2_testdev"], [])
+    assert cancel(root) == (["final/cotbal/vqav2_testdev"], [])
     assert alive() == []
     recipe.write_text(f"{text}resources: {{gpus: 0}}\n")
     cotbal(*asked, "--on", "slurm")
     assert status(root)[0].state == "done"
-    assert recorded_place(answers.root) is None
+    assert recorded_handle(answers.root) is None
 
 
 def test_a_run_that_slurm_refuses_is_told(

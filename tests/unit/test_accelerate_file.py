@@ -13,15 +13,15 @@ import yaml
 from accelerate.commands import launch
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
-from cotbal.accelerate_file import Sharing, fault_of, of_environment, of_file
+from cotbal.benchmarks.releases.paper import FSDP2
 from cotbal.data.check import check_mixture
 from cotbal.errors import RecipeError
-from cotbal.launching import launched
-from cotbal.pipeline import plan
-from cotbal.recipe import Recipe, load_recipe
-from cotbal.recipes.releases.paper import FSDP2
-from cotbal.rundir import RunDir
-from cotbal.sections import ResourcesSection
+from cotbal.jobs import plan
+from cotbal.jobs.launching import launched
+from cotbal.jobs.rundir import RunDir
+from cotbal.recipe.accelerate_file import Sharing, fault_of, of_environment, of_file
+from cotbal.recipe.recipe import Recipe, load_recipe
+from cotbal.recipe.schema import ResourcesSection
 from tiny_vlm import mixture
 
 FSDP: dict[str, Any] = yaml.safe_load(FSDP2)
@@ -65,7 +65,7 @@ def written(path: Path, content: dict[str, Any]) -> Path:
 def in_a_rank(file: Path) -> dict[str, str]:
     """The environment that `accelerate launch` makes of a file."""
     _, _, _, *options = launched(
-        ("python", "-m", "cotbal.worker", "job.json"), ResourcesSection(accelerate_config=file)
+        ("python", "-m", "cotbal.jobs.worker", "job.json"), ResourcesSection(accelerate_config=file)
     )
     chosen, defaults, _ = launch._validate_launch_command(
         launch.launch_command_parser().parse_args(options)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotbal.bend import FEWEST, bend, mini_rate
+from cotbal.jobs.elbow import FEWEST, bend, mini_rate
 
 AMOUNTS = np.linspace(0.02, 1, 50)
 

@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cotbal import console
 from cotbal.balance import Need, Settings, balance
+from cotbal.balance.improvement import Overall
+from cotbal.benchmarks.releases.writing import Expected, SplitSummary
+from cotbal.cli import console
 from cotbal.data.check import CheckReport, SplitReport
 from cotbal.data.conversations import Fault
-from cotbal.improvement import Overall
-from cotbal.mixture import Mixture, Task
-from cotbal.pipeline.plan import Plan, Planned
-from cotbal.pipeline.status import State
-from cotbal.recipes.releases.writing import Expected, SplitSummary
+from cotbal.jobs.plan import Plan, Planned
+from cotbal.jobs.rundir import RunPaths, write_json
+from cotbal.jobs.status import State
+from cotbal.recipe.mixture import Mixture, Task
+from cotbal.recipe.runs import Run
 from cotbal.report.comparison import Comparison
-from cotbal.rundir import RunPaths, write_json
-from cotbal.runs import Run
-from cotbal.scores import Samples, ScoreMatrix
+from cotbal.scores.matrix import Samples, ScoreMatrix
 
 Shown = pytest.CaptureFixture[str]
 
@@ -72,16 +72,16 @@ def test_balance_of_a_bare_table(capsys: Shown) -> None:
 def test_plan(capsys: Shown) -> None:
     paths = RunPaths(Path("x"))
     own, again = (
-        Run("full:ocr", {}, "equal", ("ocr",), (), 0),
-        Run("fixed", {}, "fixed", (), ("ocr",), 1),
+        Run("full:ocr", {}, "ew", ("ocr",), (), 0),
+        Run("cotbal", {}, "cotbal", (), ("ocr",), 1),
     )
     probe = Planned(own, "probe", paths, "full:ocr", 320, 1234.4, 80, 0.25, 75.0)
-    final = Planned(again, "final", paths, "fixed, seed 1", 1280, None, 40, 1.0, None)
+    final = Planned(again, "final", paths, "cotbal, seed 1", 1280, None, 40, 1.0, None)
     console.show_plan(Plan("standard", (probe, final), 1, 1280, 1280), ["few [records] here"])
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if line.startswith("full:ocr"))
     assert row.split() == ["full:ocr", "probe", "320", "1234", "80", "0.250", "1", "min", "15", "s"]
-    assert "fixed, seed 1" in shown
+    assert "cotbal, seed 1" in shown
     assert "final CoTBal" in shown
     assert "probes cost 0.25 x the final run" in shown
     assert "few [records] here" in shown
@@ -94,7 +94,7 @@ def test_a_narrow_terminal_cuts_no_number_and_no_name(
     monkeypatch.setattr(console, "out", Console(highlight=False, width=width))
     result = balance(matrix(True), settings=Settings(resamples=200))
     console.show_balance(result)
-    run = Run("full:a-task-of-a-long-name", {}, "equal", ("ocr",), (), 0)
+    run = Run("full:a-task-of-a-long-name", {}, "ew", ("ocr",), (), 0)
     planned = Planned(
         run,
         "probe",
@@ -122,7 +122,7 @@ def test_a_narrow_terminal_cuts_no_number_and_no_name(
 def test_remarks_of_a_status_begin_below_one_another(capsys: Shown) -> None:
     states = [
         State("mini", "probe", "failed", "no space left on the device"),
-        State("fixed", "final", "done", "3 s"),
+        State("cotbal", "final", "done", "3 s"),
     ]
     console.show_status(states)
     _, first, second = capsys.readouterr().out.splitlines()
@@ -164,7 +164,7 @@ def test_overall(capsys: Shown) -> None:
 
 
 def test_comparison_without_a_reference(capsys: Shown) -> None:
-    console.show_comparison(Comparison(("fixed",), (0,), None, (), {}, {}, {}, ()))
+    console.show_comparison(Comparison(("cotbal",), (0,), None, (), {}, {}, {}, ()))
     assert "compare with stl or ew" in capsys.readouterr().out
 
 
@@ -200,7 +200,7 @@ def test_final(capsys: Shown, tmp_path: Path) -> None:
         "exact_match",
         ("exact_match", "cider"),
     )
-    paths = RunPaths(tmp_path / "fixed")
+    paths = RunPaths(tmp_path / "cotbal")
     for split in task.test:
         scores = {"exact_match": {"score": 0.5}, "cider": {"score": 1.23456}}
         write_json(paths.scores("ocr", split), {"metrics": scores})

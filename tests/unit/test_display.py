@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cotbal.display import LiveDisplay, duration
-from cotbal.executors import Job, Outcome
-from cotbal.rundir import write_json
+from cotbal.jobs.display import LiveDisplay, duration
+from cotbal.jobs.executors import Job, Outcome
+from cotbal.jobs.rundir import write_json
 
 
 def screen() -> Console:

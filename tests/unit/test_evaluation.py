@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from cotbal import evaluation, vlm
 from cotbal.data.collate import Collator, Row
 from cotbal.data.records import Record, Turn
-from cotbal.rundir import RunPaths, read_jsonl
-from cotbal.sections import Generation
+from cotbal.jobs.rundir import RunPaths, read_jsonl
+from cotbal.recipe.schema import Generation
+from cotbal.training import evaluation, vlm
 from tiny_vlm import BASE
 
 

@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotbal.errors import ScoresError
-from cotbal.improvement import (
+from cotbal.balance.improvement import (
     Overall,
     error,
     improvement,
@@ -14,7 +13,8 @@ from cotbal.improvement import (
     task_improvement,
     task_improvements,
 )
-from cotbal.results import Column, Results
+from cotbal.errors import ScoresError
+from cotbal.scores.results import Column, Results
 
 PERCENTS = st.lists(st.floats(-100, 100), min_size=1, max_size=8)
 UP = np.array([True])

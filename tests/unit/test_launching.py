@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.launching import Node, is_launched, launched
-from cotbal.sections import ResourcesSection
+from cotbal.jobs.launching import Node, is_launched, launched
+from cotbal.recipe.schema import ResourcesSection
 
-COMMAND = ("/venv/bin/python", "-m", "cotbal.worker", "/runs/a/job.json")
+COMMAND = ("/venv/bin/python", "-m", "cotbal.jobs.worker", "/runs/a/job.json")
 NODE = Node("$SLURM_NODEID", "$MAIN", "29400")
 
 
@@ -26,7 +26,7 @@ def test_several_gpus_of_one_node() -> None:
         "--standalone",
         "--nproc-per-node=4",
         "--module",
-        "cotbal.worker",
+        "cotbal.jobs.worker",
         "/runs/a/job.json",
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.measure import load_metric, measure
+from cotbal.scores.measure import load_metric, measure
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 CONSTANTS = "MAXIMUM = 1.0\nHIGHER_IS_BETTER = True\n"

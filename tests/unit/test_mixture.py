@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.mixture import Mixture, Task
+from cotbal.recipe.mixture import Mixture, Task
 
 
 def task(name: str, group: str | None = None, balanced: bool = True) -> Task:

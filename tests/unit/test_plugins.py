@@ -9,8 +9,8 @@ from cotbal.errors import CotbalError
 
 PACKAGES = {
     "cotbal.metrics": {"exact_match", "cider", "box_iou"},
-    "cotbal.weightings": {"equal", "fixed", "task_level"},
-    "cotbal.executors": {"inline", "processes"},
+    "cotbal.weightings": {"ew", "cotbal", "tla"},
+    "cotbal.jobs.executors": {"inline", "processes"},
 }
 
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from cotbal.errors import RecipeError
-from cotbal.recipe import Recipe, load_recipe
-from cotbal.recipes.starter import STARTER
+from cotbal.recipe.recipe import Recipe, load_recipe
+from cotbal.recipe.starter import STARTER
 
 MINIMAL = """\
 name: pocket

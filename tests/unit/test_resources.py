@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cotbal.errors import RecipeError
-from cotbal.recipe import Recipe, load_recipe
+from cotbal.recipe.recipe import Recipe, load_recipe
 
 MINIMAL = """\
 name: pocket

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cotbal.errors import ScoresError
-from cotbal.results import Column, Results, read_results
+from cotbal.scores.results import Column, Results, read_results
 
 TABLE = "method,ocr:em,grounding:testA.iou,grounding:error-\nSTL,0.5,61.2,4\nEW,0.6,70,3.5\n"
 

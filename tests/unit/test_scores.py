@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.errors import ScoresError
-from cotbal.scores import Measured, Samples, ScoreMatrix, read_measured, read_scores
+from cotbal.scores.matrix import Measured, Samples, ScoreMatrix, read_measured, read_scores
 
 NAMES = st.text("abcXYZ019_.- ,\"'äß", min_size=1, max_size=8).map(str.strip).filter(bool)
 TABLE = "run,a,b\nmini,0.1,0.2\nfull:a,0.5,0.3\n"

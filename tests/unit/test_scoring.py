@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from cotbal.errors import RunError
-from cotbal.rundir import RunDir, RunPaths, read_json, write_json, write_jsonl
-from cotbal.scoring import awaited, clusters, score_matrix, scores_of, write_scores
+from cotbal.jobs.rundir import RunDir, RunPaths, read_json, write_json, write_jsonl
+from cotbal.jobs.scoring import awaited, clusters, score_matrix, scores_of, write_scores
 
 TRUTH = ["school", "frog", "frog", "bank", "frog"]
 PICTURES = [["1.png"], ["1.png"], ["2.png"], [], []]

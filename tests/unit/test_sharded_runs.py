@@ -18,16 +18,16 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
 import sharded_runs
-from cotbal import worker
+from cotbal.benchmarks.releases.paper import FSDP2
 from cotbal.data.records import default_cache, open_records
 from cotbal.data.sampling import draw_portions, kept_records, write_manifest
-from cotbal.executors import STOPPED
-from cotbal.launching import launched as launched_by
-from cotbal.recipe import load_recipe
-from cotbal.recipes.releases.paper import FSDP2
-from cotbal.rundir import RunDir, read_jsonl, write_json
-from cotbal.runs import plan_probes
-from cotbal.sections import ResourcesSection
+from cotbal.jobs import worker
+from cotbal.jobs.executors import STOPPED
+from cotbal.jobs.launching import launched as launched_by
+from cotbal.jobs.rundir import RunDir, read_jsonl, write_json
+from cotbal.recipe.recipe import load_recipe
+from cotbal.recipe.runs import plan_probes
+from cotbal.recipe.schema import ResourcesSection
 from tiny_vlm import mixture
 
 # Two costly fixtures for all tests: they stay in one of the processes that share the tests out.
@@ -137,7 +137,9 @@ def test_the_file_beside_the_paper_s_recipes_turns_it_on(tmp_path: Path) -> None
     file = tmp_path / "accelerate.yaml"
     file.write_text(FSDP2)
     needs = ResourcesSection(gpus=8, accelerate_config=file)
-    _, _, launcher, *options = launched_by(("python", "-m", "cotbal.worker", "job.json"), needs)
+    _, _, launcher, *options = launched_by(
+        ("python", "-m", "cotbal.jobs.worker", "job.json"), needs
+    )
     assert launcher == "accelerate.commands.launch"
     chosen, *_ = launch._validate_launch_command(launch.launch_command_parser().parse_args(options))
     found = prepare_multi_gpu_env(chosen)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cotbal import vlm
-from cotbal.recipe import load_recipe
-from cotbal.recipes.stamps import written
+from cotbal.benchmarks.stamps import written
+from cotbal.recipe.recipe import load_recipe
+from cotbal.training import vlm
 from scripts import BENCHMARKS, loaded
 
 

@@ -20,9 +20,9 @@ from transformers import (
 )
 
 import tiny_families
-from cotbal import vlm
 from cotbal.errors import CotbalError, MissingDependency
-from cotbal.sections import Lora, ModelSection
+from cotbal.recipe.schema import Lora, ModelSection
+from cotbal.training import vlm
 from further_families import FURTHER
 from rare_families import RARE
 from tiny_vlm import BASE, build

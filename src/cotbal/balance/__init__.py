@@ -21,7 +21,7 @@ from cotbal.balance.shrinkage import shrink
 from cotbal.balance.uncertainty import interval
 from cotbal.balance.weights import Parts, smallest_temperature, weight_parts
 from cotbal.errors import ScoresError
-from cotbal.scores import ScoreMatrix
+from cotbal.scores.matrix import ScoreMatrix
 
 __all__ = ["Balance", "Flag", "Need", "Settings", "balance", "weight_draws"]
 

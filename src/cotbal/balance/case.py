@@ -15,8 +15,8 @@ from cotbal.balance.forms import Rows, form_of, rows_of
 from cotbal.balance.settings import Settings
 from cotbal.balance.uncertainty import resample_scores
 from cotbal.errors import ScoresError
-from cotbal.runs import Form
-from cotbal.scores import ScoreMatrix, mean_matrix
+from cotbal.recipe.runs import Form
+from cotbal.scores.matrix import ScoreMatrix, mean_matrix
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cotbal.runs import BASE, MINI, Difficulty, Form, full_run, solo_mini_run, solo_run
+from cotbal.recipe.runs import BASE, MINI, Difficulty, Form, full_run, solo_mini_run, solo_run
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from cotbal.balance.estimate import Identified, Places
 from cotbal.balance.uncertainty import cluster_sums, interval
-from cotbal.scores import ScoreMatrix
+from cotbal.scores.matrix import ScoreMatrix
 
 SATURATED = 0.95  # share of the metric's maximum
 ROUNDING = 1e-9  # relative: a difference below this is arithmetic, not learning

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from cotbal.balance.guards import Flag
 from cotbal.balance.needs import Need
-from cotbal.runs import Form
+from cotbal.recipe.runs import Form
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from cotbal.runs import Difficulty, Form
+from cotbal.recipe.runs import Difficulty, Form
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from cotbal.scores import Samples, ScoreMatrix
+from cotbal.scores.matrix import Samples, ScoreMatrix
 
 CONFIDENCE = 0.95
 

@@ -13,8 +13,8 @@ from cotbal.data.conversations import IMAGE, Fault, Record
 from cotbal.data.pictures import faults_of_pictures
 from cotbal.data.records import Records, sound_records
 from cotbal.errors import CotbalError
-from cotbal.measure import FindFault, fault_finder
-from cotbal.mixture import Task
+from cotbal.recipe.mixture import Task
+from cotbal.scores.measure import FindFault, fault_finder
 
 Progress = Callable[[str, int, int], None]
 CountTokens = Callable[[Record], int]

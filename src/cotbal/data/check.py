@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from cotbal import accelerate_file
 from cotbal.data.census import Census, CountTokens, Progress, Settings, take_census
 from cotbal.data.conversations import Fault
 from cotbal.errors import CotbalError
-from cotbal.measure import load_metric
-from cotbal.mixture import Task
-from cotbal.recipe import Recipe
-from cotbal.runs import portion_size
+from cotbal.recipe import accelerate_file
+from cotbal.recipe.mixture import Task
+from cotbal.recipe.recipe import Recipe
+from cotbal.recipe.runs import portion_size
+from cotbal.scores.measure import load_metric
 
 ADVISED_MINI = 1000  # records; Appendix C of the paper
 

@@ -17,8 +17,8 @@ import numpy as np
 from cotbal.data.pictures import faults_of_pictures
 from cotbal.data.records import Records
 from cotbal.errors import DataError
-from cotbal.runs import Portion, portion_size, seen
-from cotbal.sections import Portions
+from cotbal.recipe.runs import Portion, portion_size, seen
+from cotbal.recipe.schema import Portions
 
 LEVELS: tuple[Portion, ...] = ("mini", "large", "full")  # each lies inside the next
 _SHOWN = 20

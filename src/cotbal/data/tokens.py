@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cotbal.data.records import Record
-from cotbal.recipe import Recipe
+from cotbal.recipe.recipe import Recipe
 
 END_OF_TURN = 1  # every answer is followed by one token that ends the turn
 

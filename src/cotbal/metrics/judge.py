@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from cotbal.scores import Measured
+from cotbal.scores.matrix import Measured
 
 MAXIMUM = 1000.0  # a mark of 10 for every answer and of 1 for every reference
 HIGHER_IS_BETTER = True

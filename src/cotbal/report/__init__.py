@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cotbal.errors import RunError
+from cotbal.jobs.rundir import RunDir, write_json, write_text
 from cotbal.report.amounts import AmountCurves, amount_curves
 from cotbal.report.amounts import to_json as curves_to_json
 from cotbal.report.comparison import Comparison, compare
@@ -13,7 +14,6 @@ from cotbal.report.examples import examples
 from cotbal.report.markdown import markdown
 from cotbal.report.models import compare_all, models_of, results_table, to_json
 from cotbal.report.page import page
-from cotbal.rundir import RunDir, write_json, write_text
 
 __all__ = ["write_comparison", "write_curve", "write_report"]
 

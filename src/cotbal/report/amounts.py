@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float
 
 from cotbal.balance.uncertainty import CONFIDENCE, interval, resample_scores
+from cotbal.recipe.runs import place_on_curve, portion_size
 from cotbal.report.comparison import RESAMPLES, SEED, Scores
 from cotbal.report.contents import Contents
-from cotbal.runs import place_on_curve, portion_size
-from cotbal.scores import Samples, ScoreMatrix, mean_matrix
+from cotbal.scores.matrix import Samples, ScoreMatrix, mean_matrix
 
 SPLIT = "validation"
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from cotbal.balance.improvement import error, improvement, task_improvements
 from cotbal.balance.uncertainty import interval, resample_scores
-from cotbal.improvement import error, improvement, task_improvements
 from cotbal.report.contents import TaskScores
-from cotbal.results import Column
-from cotbal.scores import Samples, ScoreMatrix, mean_matrix
+from cotbal.scores.matrix import Samples, ScoreMatrix, mean_matrix
+from cotbal.scores.results import Column
 
-BASELINE, OURS = "equal", "fixed"
+BASELINE, OURS = "ew", "cotbal"
 RESAMPLES, SEED = 1000, 0
 Scores = Mapping[tuple[str, str], TaskScores]  # (task, split) -> what one model scored
 Models = Mapping[str, Mapping[int, Scores]]  # method -> training seed -> scores

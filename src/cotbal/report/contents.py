@@ -13,9 +13,9 @@ from jaxtyping import Int
 
 from cotbal.balance import Balance, Flag, Need
 from cotbal.errors import RunError
-from cotbal.recipe import Recipe, load_recipe
-from cotbal.rundir import RunDir, RunPaths, read_json, read_jsonl
-from cotbal.scores import CONSTANT, Measured, ScoreMatrix, read_measured, read_scores
+from cotbal.jobs.rundir import RunDir, RunPaths, read_json, read_jsonl
+from cotbal.recipe.recipe import Recipe, load_recipe
+from cotbal.scores.matrix import CONSTANT, Measured, ScoreMatrix, read_measured, read_scores
 
 LICENCES = "LICENCES.md"
 Status = Literal["done", "failed", "not finished", "not started"]

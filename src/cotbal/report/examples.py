@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from cotbal.jobs.rundir import read_jsonl
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import number
 from cotbal.report.pictures import data_uri
-from cotbal.rundir import read_jsonl
 
 A_TASK = 4
 SPLIT = "validation"

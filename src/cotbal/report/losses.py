@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from cotbal.bend import bend
+from cotbal.jobs.elbow import bend
+from cotbal.recipe.runs import MINI, full_run
 from cotbal.report.comparison import BASELINE, OURS
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.naming import method_label
 from cotbal.report.panels import Curve, Look, panel
-from cotbal.runs import MINI, full_run
 
 POINTS = 60  # a curve; more could not be told apart in a small panel
 STILL = 1e-9  # weights that move less than this are fixed
@@ -100,7 +100,8 @@ def weights(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[tuple[float, 
 
 
 def bend_of(rows: Sequence[Mapping[str, Any]], task: str) -> float | None:
-    """The epoch at which the loss of a task bends, within the first epoch; see `cotbal.bend`."""
+    """The epoch at which the loss of a task bends, within the first epoch; see
+    `cotbal.jobs.elbow`."""
     points = [(x, y) for x, y in curve(rows, task) if x <= 1.0]
     if not points:
         return None

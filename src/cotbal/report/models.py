@@ -12,7 +12,7 @@ import numpy as np
 from cotbal.report.comparison import BASELINE, OURS, Comparison, Difference, Models, Scores, compare
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.naming import STL, method_label
-from cotbal.results import Column, Results
+from cotbal.scores.results import Column, Results
 
 OWN = -1  # stands for the recipe's training seed until its number is known
 FIRST = (STL, BASELINE)  # methods that others are held against come first, CoTBal comes last

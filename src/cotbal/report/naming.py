@@ -1,4 +1,4 @@
-"""The names that a reader knows: EW for `equal`, CoTBal for `fixed`, STL for models of a single
+"""The names that a reader knows: EW for `ew`, CoTBal for `cotbal`, STL for models of a single
 task.
 """
 
@@ -11,7 +11,7 @@ STL = "stl"  # method of the comparison: for every task a model trained on that 
 
 
 def method_label(name: str) -> str:
-    """The paper's name of a method; `fixed-inter` is a variant of `fixed` and becomes `CoTBal
+    """The paper's name of a method; `cotbal-inter` is a variant of `cotbal` and becomes `CoTBal
     (inter)`.
     """
     if name == STL:

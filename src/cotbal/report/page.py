@@ -11,7 +11,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from cotbal.balance import Balance
-from cotbal.recipe import Recipe
+from cotbal.recipe.recipe import Recipe
 from cotbal.report import amount_views, figures, losses, tables
 from cotbal.report.amounts import AmountCurves
 from cotbal.report.comparison import Comparison

@@ -36,7 +36,7 @@ class Curve:
         name: whose it is.
         look: a class of the style sheet.
         points: (epoch, value); instead of the epoch, the place on a scale.
-        bend: (epoch, value) to mark, see `cotbal.bend`.
+        bend: (epoch, value) to mark, see `cotbal.jobs.elbow`.
         intervals: of points that were measured one by one; each such point gets a dot.
         shift: pixels to the right, so that intervals at one place can be told apart.
     """

@@ -103,7 +103,7 @@ def refuse_weights(method: str, weights: Mapping[str, float] | None) -> None:
     them."""
     if weights is not None:
         raise CotbalError(
-            f"weighting {method} takes no weights; use the weighting `fixed`, or leave the"
+            f"weighting {method} takes no weights; use the weighting `cotbal`, or leave the"
             " weights out"
         )
 

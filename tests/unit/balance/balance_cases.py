@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from cotbal.scores import Samples, ScoreMatrix
+from cotbal.scores.matrix import Samples, ScoreMatrix
 
 LETTERS = "abcdefghij"
 

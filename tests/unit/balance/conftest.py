@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.mixture import Mixture, Task
+from cotbal.recipe.mixture import Mixture, Task
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from cotbal.balance import Settings, balance
 from cotbal.errors import ScoresError
-from cotbal.scores import ScoreMatrix
+from cotbal.scores.matrix import ScoreMatrix
 
 TEMPERATURES = st.floats(0.2, 10)
 

@@ -10,9 +10,9 @@ import pytest
 from cotbal.balance import Settings, balance
 from cotbal.balance.forms import form_of, rows_of
 from cotbal.errors import ScoresError
-from cotbal.mixture import Mixture
-from cotbal.runs import plan_probes
-from cotbal.scores import ScoreMatrix
+from cotbal.recipe.mixture import Mixture
+from cotbal.recipe.runs import plan_probes
+from cotbal.scores.matrix import ScoreMatrix
 
 NAN = float("nan")
 # base, then a alone, b alone (scored on everything), then their minis (scored on their own task

@@ -6,7 +6,7 @@ from balance_cases import right_or_wrong, with_samples
 
 from cotbal.balance import Settings, balance
 from cotbal.balance.needs import needs
-from cotbal.scores import ScoreMatrix
+from cotbal.scores.matrix import ScoreMatrix
 
 
 def one(weight: float, of_samples: float, of_seeds: float | None, seeds: int = 3):  # type: ignore[no-untyped-def]

@@ -38,7 +38,7 @@ def cotbal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Command]:
     """`cotbal(*arguments)` in this process, in a directory of its own."""
-    from cotbal.cli import main
+    from cotbal.cli.app import main
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)

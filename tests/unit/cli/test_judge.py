@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from pipeline_fakes import EXECUTOR, write_mixture
 
-from cotbal.scores import read_measured
+from cotbal.scores.matrix import read_measured
 from judge_server import KEY, JudgeServer, breaks_off, fails, hangs, marks, says
 
 ON = ("--on", EXECUTOR)

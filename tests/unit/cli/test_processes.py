@@ -17,7 +17,7 @@ from pipeline_fakes import EXECUTOR
 
 SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
 FAKES = str(Path(__file__).parents[1] / "pipeline")
-COMMAND = "from cotbal.cli import main; main()"
+COMMAND = "from cotbal.cli.app import main; main()"
 # Every import of a heavy package fails; then one verb after the other, as main() does them.
 WITHOUT_TORCH = """
 import contextlib, io, json, sys, traceback
@@ -30,7 +30,7 @@ class Refuse:
             raise ImportError(f"{name} must not be imported here")
 
 sys.meta_path.insert(0, Refuse())
-from cotbal.cli import main
+from cotbal.cli.app import main
 
 found = {}
 for name, line in json.loads(sys.argv[1]).items():

@@ -12,7 +12,7 @@ import pytest
 import typer
 from pipeline_fakes import EXECUTOR
 
-from cotbal.cli import app
+from cotbal.cli.app import app
 
 SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
 ON = ("--on", EXECUTOR)
@@ -21,7 +21,7 @@ ON = ("--on", EXECUTOR)
 def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(
     cotbal: object, tmp_path: Path
 ) -> None:
-    from cotbal.recipe import load_recipe
+    from cotbal.recipe.recipe import load_recipe
 
     ended = cotbal("init")  # type: ignore[operator]
     assert ended.code == 0
@@ -89,7 +89,7 @@ def test_check_lists_every_fault_and_fails(cotbal: object, recipe_path: Path) ->
 
 
 def test_plan(cotbal: object, recipe_path: Path) -> None:
-    ended = cotbal("plan", recipe_path, "portions.mini=1/4", "--json", "--weighting", "equal")  # type: ignore[operator]
+    ended = cotbal("plan", recipe_path, "portions.mini=1/4", "--json", "--weighting", "ew")  # type: ignore[operator]
     assert ended.code == 0
     found = json.loads(ended.out)
     assert [r["name"] for r in found["runs"]] == [
@@ -97,7 +97,7 @@ def test_plan(cotbal: object, recipe_path: Path) -> None:
         "full:ocr",
         "full:vqa",
         "full:count",
-        "equal",
+        "ew",
     ]
     assert found["probe_share"] == pytest.approx((1 + 3 / 4) * 3 / 4)
     assert any("minis under 1000" in line for line in found["warnings"])
@@ -140,12 +140,12 @@ def test_balance_train_status_report(cotbal: object, recipe_path: Path, tmp_path
 
 
 def test_run(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
-    options = ("--weighting", "equal", "--weighting", "fixed", "--out", "here", *ON)
+    options = ("--weighting", "ew", "--weighting", "cotbal", "--out", "here", *ON)
     ended = cotbal("run", recipe_path, "balance.temperature=auto", *options)  # type: ignore[operator]
     assert ended.code == 0, ended.err
     for words in ("probes cost", "EW on test", "CoTBal on test", "Report: here/report/index.html"):
         assert words in ended.out
-    assert (tmp_path / "here" / "final" / "equal" / "outcome.json").exists()
+    assert (tmp_path / "here" / "final" / "ew" / "outcome.json").exists()
 
 
 def test_a_place_that_takes_no_files_is_told_in_one_sentence(
@@ -210,7 +210,7 @@ def test_a_changed_recipe_is_refused_until_asked_for(
 
 def test_weights_from_a_table(cotbal: object, tmp_path: Path) -> None:
     from cotbal.balance import balance
-    from cotbal.scores import read_scores
+    from cotbal.scores.matrix import read_scores
 
     table = tmp_path / "scores.csv"
     table.write_text(SCORES)
@@ -334,7 +334,7 @@ def test_compare_and_ablate(cotbal: object, recipe_path: Path, tmp_path: Path) -
     assert "CoTBal (temperature 1)" in ended.out
     states = json.loads(cotbal("status", "run", "--json").out)  # type: ignore[operator]
     assert {state["state"] for state in states} == {"done"}
-    assert {"fixed-inter", "fixed, seed 1"} <= {state["run"] for state in states}
+    assert {"cotbal-inter", "cotbal, seed 1"} <= {state["run"] for state in states}
 
 
 def test_agree(cotbal: object, recipe_path: Path) -> None:
@@ -404,12 +404,12 @@ def test_curve(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
 
 
 def test_suggest_mini(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
-    from cotbal.rundir import RunDir, append_jsonl
+    from cotbal.jobs.rundir import RunDir, append_jsonl
 
     arguments = ("plan", recipe_path, "--suggest-mini", "--out", "run")
     refused = cotbal(*arguments)  # type: ignore[operator]
     assert refused.code == 2
-    assert "cotbal train RECIPE --weighting equal" in refused.err
+    assert "cotbal train RECIPE --weighting ew" in refused.err
     for step in range(1, 41):  # ocr bends at an eighth of its data, vqa at a quarter, count never
         at = step / 40
         losses = {
@@ -423,7 +423,7 @@ def test_suggest_mini(cotbal: object, recipe_path: Path, tmp_path: Path) -> None
             "task_losses": losses,
             "task_tokens": dict.fromkeys(losses, 5),
         }
-        append_jsonl(RunDir(tmp_path / "run").final("equal").training, line)
+        append_jsonl(RunDir(tmp_path / "run").final("ew").training, line)
     found = json.loads(cotbal(*arguments, "--json").out)["mini"]  # type: ignore[operator]
     assert found["bends"] == pytest.approx({"ocr": 0.125, "vqa": 0.25}, abs=0.03)
     assert found["rate"] in ("1/4", "1/3")

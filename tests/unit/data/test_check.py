@@ -12,7 +12,7 @@ from cotbal.data.check import CheckReport, check_mixture
 from cotbal.data.conversations import Record
 from cotbal.data.records import open_records
 from cotbal.errors import DataError
-from cotbal.recipe import Recipe, load_recipe
+from cotbal.recipe.recipe import Recipe, load_recipe
 
 
 def rows(split: str, n: int = 3) -> list[dict[str, Any]]:

@@ -16,9 +16,9 @@ from transformers import AutoModelForImageTextToText
 
 from cotbal.data.packing import pack, packed
 from cotbal.errors import DataError
-from cotbal.hosts.forward import for_model
-from cotbal.hosts.transformers import with_task_ids
 from cotbal.loss import IGNORED, token_counts
+from cotbal.training.trainers.forward import for_model
+from cotbal.training.trainers.hf import with_task_ids
 from tiny_vlm import build
 
 PADDING = 7

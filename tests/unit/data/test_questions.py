@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from cotbal import vlm
 from cotbal.data.collate import Row
 from cotbal.data.questions import QuestionCollator, collator_for
 from cotbal.data.records import Record, Turn, default_cache, open_records
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
+from cotbal.training import vlm
 from further_families import FURTHER
 from tiny_families import FAMILIES, build
 

@@ -18,7 +18,7 @@ from cotbal.data.sampling import (
     write_manifest,
 )
 from cotbal.errors import DataError
-from cotbal.sections import Portions
+from cotbal.recipe.schema import Portions
 
 rates = st.fractions(min_value=Fraction(1, 200), max_value=1, max_denominator=200)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.executors import STOPPED, Job
-from cotbal.executors._attempts import Attempts, progress_of
-from cotbal.sections import ResourcesSection
+from cotbal.jobs.executors import STOPPED, Job
+from cotbal.jobs.executors._attempts import Attempts, progress_of
+from cotbal.recipe.schema import ResourcesSection
 
-COMMAND = (sys.executable, "-m", "cotbal.worker", "job.json")
+COMMAND = (sys.executable, "-m", "cotbal.jobs.worker", "job.json")
 
 
 def attempts(directory: Path, **needs: int) -> Attempts:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.executors import Job, Resources, inline
+from cotbal.jobs.executors import Job, Resources, inline
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.executors import PARENT, Job, Resources, log_tail, processes
-from cotbal.sections import ResourcesSection
+from cotbal.jobs.executors import PARENT, Job, Resources, log_tail, processes
+from cotbal.recipe.schema import ResourcesSection
 
 NOTE_TIMES = """
 import sys, time

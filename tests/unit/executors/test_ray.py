@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from cotbal.errors import CotbalError, MissingDependency
-from cotbal.executors import Job, Outcome, Resources, ray
-from cotbal.sections import ResourcesSection
+from cotbal.jobs.executors import Job, Outcome, Resources, ray
+from cotbal.recipe.schema import ResourcesSection
 from ray_nodes import ATTEMPTS, RayNodes
 
 pytestmark = pytest.mark.xdist_group("ray")
@@ -184,8 +184,8 @@ OWN_CLUSTER = """
 import os, signal, sys
 from pathlib import Path
 from cotbal.errors import CotbalError
-from cotbal.executors import Job, Resources, ray
-from cotbal.sections import ResourcesSection
+from cotbal.jobs.executors import Job, Resources, ray
+from cotbal.recipe.schema import ResourcesSection
 
 code = "import os; print(os.environ['OMP_NUM_THREADS'])"
 needs = ResourcesSection(), ResourcesSection(gpus=2)

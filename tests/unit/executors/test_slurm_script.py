@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.executors import PREEMPTIBLE, Job
-from cotbal.executors._slurm_queue import parse
-from cotbal.executors._slurm_script import END, name_of, options, script
-from cotbal.sections import ResourcesSection
+from cotbal.jobs.executors import PREEMPTIBLE, Job
+from cotbal.jobs.executors._slurm_queue import parse
+from cotbal.jobs.executors._slurm_script import END, name_of, options, script
+from cotbal.recipe.schema import ResourcesSection
 
 
 def job(directory: Path, name: str = "full:ocr", **needs: object) -> Job:
-    command = (sys.executable, "-m", "cotbal.worker", str(directory / "job.json"))
+    command = (sys.executable, "-m", "cotbal.jobs.worker", str(directory / "job.json"))
     return Job(name, directory, command, needs=ResourcesSection.model_validate(needs))
 
 
@@ -154,7 +154,7 @@ def test_several_gpus_of_a_node_are_one_step(tmp_path: Path) -> None:
     assert "--nodes=1 --ntasks=1 --cpus-per-task=8" in step
     assert (
         f"{sys.executable} -m torch.distributed.run --standalone --nproc-per-node=4 --module"
-        " cotbal.worker" in step
+        " cotbal.jobs.worker" in step
     )
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import yaml
 from PIL import Image
 
-import cotbal.recipes.pocket
-from cotbal.exports import Guide, Order, export
-from cotbal.recipe import load_recipe
-from cotbal.rundir import RunDir
+import cotbal.benchmarks.pocket
+from cotbal.export import Guide, Order, export
+from cotbal.jobs.rundir import RunDir
+from cotbal.recipe.recipe import load_recipe
 
-POCKET = Path(cotbal.recipes.pocket.__file__).parent / "base"  # a tokenizer to count with
+POCKET = Path(cotbal.benchmarks.pocket.__file__).parent / "base"  # a tokenizer to count with
 WEIGHTS = {"short": 1.6, "talk": 0.4}
 SIZES = {"short": 10, "talk": 6, "extra": 4}
 

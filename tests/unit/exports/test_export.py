@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.errors import CotbalError
-from cotbal.exports import mean_one
+from cotbal.export import mean_one
 
 NUMBERS = st.floats(0.01, 100)
 

@@ -12,13 +12,13 @@ import pytest
 import yaml
 from pipeline_fakes import EXECUTOR, TASKS, TRAIN, write_mixture
 
-from cotbal import pipeline
 from cotbal.errors import CotbalError
-from cotbal.exports import Guide, Order, export
-from cotbal.pipeline.jobs import Options
-from cotbal.pipeline.weighing import matrices_of
-from cotbal.recipe import load_recipe
-from cotbal.rundir import RunDir
+from cotbal.export import Guide, Order, export
+from cotbal.jobs import pipeline
+from cotbal.jobs.execute import Options
+from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.weigh import matrices_of
+from cotbal.recipe.recipe import load_recipe
 
 Table = dict[str, dict[str, float]]
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from cotbal.errors import ScoresError
-from cotbal.harnesses.lmms_eval import read
+from cotbal.scores.harnesses.lmms_eval import read
 
 RECORDED = Path(__file__).parent / "recorded" / "lmms_eval"
 WRONG = '{"results": [1], "config": {}, "n-samples": {}, "date": "20261125_020805"}'

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cotbal.errors import ScoresError
-from cotbal.harnesses import Benchmark, Evaluation, lmms_eval
-from cotbal.harnesses.matrix import columns_of, score_matrix
+from cotbal.scores.harnesses import Benchmark, Evaluation, lmms_eval
+from cotbal.scores.harnesses.matrix import columns_of, score_matrix
 
 RECORDED = Path(__file__).parent / "recorded" / "lmms_eval"
 TEXT = {"ocr": ("cotbal_textvqa", "exact_match")}

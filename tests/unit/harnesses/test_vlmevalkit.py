@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cotbal.errors import ScoresError
-from cotbal.harnesses.vlmevalkit import read
+from cotbal.scores.harnesses.vlmevalkit import read
 
 RECORDED = Path(__file__).parent / "recorded" / "vlmevalkit"
 RUN = "T20261124_G1a2b3c4d"

@@ -17,9 +17,9 @@ from trainer_cases import TASKS, pad, rows, with_pictures
 from transformers import LlavaForConditionalGeneration
 
 from cotbal.errors import CotbalError, DataError
-from cotbal.hosts.packing_check import PackingCheck, check_packing
-from cotbal.hosts.transformers import with_task_ids
 from cotbal.loss import IGNORED
+from cotbal.training.trainers.hf import with_task_ids
+from cotbal.training.trainers.packing_check import PackingCheck, check_packing
 
 TEXT, PICTURED = rows()[:4], with_pictures([0, 3])[:4]
 

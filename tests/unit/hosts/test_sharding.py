@@ -13,9 +13,9 @@ from torch import nn
 from transformers import AutoModelForImageTextToText
 
 from cotbal.errors import CotbalError
-from cotbal.hosts.forward import without_dropout
-from cotbal.hosts.sharding import layer_classes, refuse_other_sharding, settle_sharding
-from cotbal.hosts.shards import gather_trained, load_shards
+from cotbal.training.trainers.forward import without_dropout
+from cotbal.training.trainers.sharding import layer_classes, refuse_other_sharding, settle_sharding
+from cotbal.training.trainers.shards import gather_trained, load_shards
 
 
 def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from trainer_cases import flat, rows, trainer_of
 from transformers import AutoModelForImageTextToText
 
 from cotbal.errors import CotbalError
-from cotbal.hosts.trained_weights import FILE, load_trained, save_trained
+from cotbal.training.trainers.trained_weights import FILE, load_trained, save_trained
 
 SETTINGS = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "learning_rate": 0.5}
 

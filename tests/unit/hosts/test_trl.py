@@ -29,9 +29,9 @@ from trl import SFTConfig, SFTTrainer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from cotbal.errors import CotbalError, MissingDependency
-from cotbal.hosts.step import by_task
-from cotbal.hosts.transformers import with_task_ids
-from cotbal.hosts.trl import TaskWeightedSFTTrainer
+from cotbal.training.trainers.hf import with_task_ids
+from cotbal.training.trainers.step import by_task
+from cotbal.training.trainers.trl import TaskWeightedSFTTrainer
 from cotbal.weightings import Static
 
 COUNT = 12
@@ -337,9 +337,9 @@ def test_it_is_refused_wherever_it_stands(checkpoint: Path, tmp_path: Path) -> N
 
 def test_without_trl_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "trl", None)
-    monkeypatch.delitem(sys.modules, "cotbal.hosts.trl")
+    monkeypatch.delitem(sys.modules, "cotbal.training.trainers.trl")
     with pytest.raises(MissingDependency, match=r'pip install "cotbal\[trl\]"'):
-        importlib.import_module("cotbal.hosts.trl")
+        importlib.import_module("cotbal.training.trainers.trl")
 
 
 def test_adapters_are_trained_as_by_the_stock_trainer(checkpoint: Path, tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, TrainingArguments
 
-from cotbal.hosts.step import by_task
-from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
 from cotbal.loss import IGNORED
+from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
+from cotbal.training.trainers.step import by_task
 from cotbal.weightings import Static
 
 TASKS = ("a", "b", "c")

@@ -17,10 +17,10 @@ from trainer_cases import TASKS, InOrder, pad, trainer_of, with_pictures
 from transformers import AutoModelForImageTextToText
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from cotbal.hosts.blank_picture import with_blank_picture
-from cotbal.hosts.step import by_task
-from cotbal.hosts.transformers import with_task_ids
-from cotbal.hosts.zero import gathered, is_partitioned
+from cotbal.training.trainers.blank_picture import with_blank_picture
+from cotbal.training.trainers.hf import with_task_ids
+from cotbal.training.trainers.step import by_task
+from cotbal.training.trainers.zero import gathered, is_partitioned
 
 STAGES = (1, 2, 3)
 CLIP = 0.05  # a fraction of the norm of the gradient

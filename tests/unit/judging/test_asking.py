@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from cotbal.benchmarks.judge.asking import ask_all
+from cotbal.benchmarks.judge.budget import Budget, CapReached, Prices, Tokens
+from cotbal.benchmarks.judge.endpoint import Access, check_key, check_url
+from cotbal.benchmarks.judge.judge import FIELDS, Ask, Judge
+from cotbal.benchmarks.judge.kept import ATTEMPTS, Kept
+from cotbal.benchmarks.judge.pairs import Pair
+from cotbal.benchmarks.judge.prompts import own_prompt
 from cotbal.errors import CotbalError, MissingDependency, RunError
-from cotbal.judging.asking import ask_all
-from cotbal.judging.budget import Budget, CapReached, Prices, Tokens
-from cotbal.judging.endpoint import Access, check_key, check_url
-from cotbal.judging.judge import FIELDS, Ask, Judge
-from cotbal.judging.kept import ATTEMPTS, Kept
-from cotbal.judging.pairs import Pair
-from cotbal.judging.prompts import own_prompt
 from judge_server import KEY, Action, JudgeServer, breaks_off, fails, hangs, says, sends
 
 Ask_ = Callable[..., Budget]

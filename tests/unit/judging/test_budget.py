@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from cotbal.judging.budget import Budget, CapReached, Prices, Tokens
+from cotbal.benchmarks.judge.budget import Budget, CapReached, Prices, Tokens
 
 WORST, USED = Tokens(1000, 1000), Tokens(100, 100)
 PRICES = Prices(1.0, 3.0)  # a worst request costs 0.004 $, a usual one 0.0004 $

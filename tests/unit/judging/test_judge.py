@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cotbal.benchmarks.judge.budget import Tokens
+from cotbal.benchmarks.judge.judge import FIELDS, Judge, read_judge
+from cotbal.benchmarks.judge.kept import Kept, Reply
+from cotbal.benchmarks.judge.pairs import Pair
+from cotbal.benchmarks.judge.prompts import own_prompt
+from cotbal.benchmarks.judge.result import judged
 from cotbal.errors import CotbalError, RunError
-from cotbal.judging.budget import Tokens
-from cotbal.judging.judge import FIELDS, Judge, read_judge
-from cotbal.judging.kept import Kept, Reply
-from cotbal.judging.pairs import Pair
-from cotbal.judging.prompts import own_prompt
-from cotbal.judging.result import judged
 
 JUDGE = Judge("m", "https://host/v1", own_prompt(), FIELDS, False)
 PAIR = Pair("7", "What?", "A cat.", "A hat.", "A man.", "conv", "conv", True)

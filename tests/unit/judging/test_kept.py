@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cotbal.judging.budget import Tokens
-from cotbal.judging.judge import Ask
-from cotbal.judging.kept import ATTEMPTS, Kept, Marks, Reply, read_marks
+from cotbal.benchmarks.judge.budget import Tokens
+from cotbal.benchmarks.judge.judge import Ask
+from cotbal.benchmarks.judge.kept import ATTEMPTS, Kept, Marks, Reply, read_marks
 
 
 def ask(key: str = "k", reference_first: bool = True) -> Ask:

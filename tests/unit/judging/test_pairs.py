@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from cotbal.benchmarks.judge.pairs import read_pairs
 from cotbal.errors import DataError
-from cotbal.judging.pairs import read_pairs
 
 ROW = {
     "id": "7",

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from cotbal.benchmarks.judge.pairs import read_pairs
+from cotbal.benchmarks.judge.prompts import Prompt, load_prompt, own_prompt
 from cotbal.data.records import open_records
 from cotbal.errors import CotbalError
-from cotbal.judging.pairs import read_pairs
-from cotbal.judging.prompts import Prompt, load_prompt, own_prompt
 
 PAGE = Path(__file__).parents[3] / "docs" / "judge.md"
 PLACES = {

@@ -12,7 +12,7 @@ import pytest
 from nltk.translate.gleu_score import corpus_gleu, sentence_gleu
 from pycocoevalcap.cider.cider import Cider
 
-from cotbal.measure import measure
+from cotbal.scores.measure import measure
 
 N = 48
 WORDS = "a the A frog Frog frogs, two 2 don't red/blue e.g. 3.5 . ? größe ☃ on under of in"

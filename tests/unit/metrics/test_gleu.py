@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cotbal.measure import measure
 from cotbal.metrics.gleu import constant_answer, score
+from cotbal.scores.measure import measure
 
 REFERENCES = [["ein mann fährt fahrrad auf der straße"], ["zwei hunde spielen im schnee"]]
 ANSWERS = ["ein mann fährt ein rotes fahrrad", "zwei hunde im schnee"]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.measure import given_by, load_metric, measure
 from cotbal.metrics.judge import relative
+from cotbal.scores.measure import given_by, load_metric, measure
 
 NAN = float("nan")
 

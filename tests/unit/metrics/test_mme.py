@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.measure import measure
 from cotbal.metrics.mme import constant_answer, fault_of, score
+from cotbal.scores.measure import measure
 
 PERCEPTION = (
     "existence",

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from cotbal.measure import measure
 from cotbal.metrics.multiple_choice import constant_answer, fault_of, score
+from cotbal.scores.measure import measure
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import random
 import numpy as np
 import pytest
 
-from cotbal.measure import measure
 from cotbal.metrics.pope_f1 import fault_of, score
+from cotbal.scores.measure import measure
 
 
 def f1(said: list[bool], true: list[bool]) -> float:

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
 
-from cotbal import pipeline
 from cotbal.data.sampling import read_manifest
 from cotbal.errors import CotbalError, RunError
-from cotbal.pipeline.curve import amounts_of, carry_out, plan_curve
-from cotbal.pipeline.jobs import Options
-from cotbal.pipeline.plan import Prepared
-from cotbal.pipeline.status import status
-from cotbal.recipe import load_recipe
+from cotbal.jobs import pipeline
+from cotbal.jobs.curve import amounts_of, plan_curve, run_curve
+from cotbal.jobs.execute import Options
+from cotbal.jobs.plan import Prepared
+from cotbal.jobs.rundir import RunDir, read_json, read_jsonl
+from cotbal.jobs.status import status
+from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_report
-from cotbal.rundir import RunDir, read_json, read_jsonl
-from cotbal.scores import read_scores
+from cotbal.scores.matrix import read_scores
 
 OPTIONS = Options(executor=EXECUTOR)
 AMOUNTS = ("1/8", "1/2", "1")
@@ -78,7 +78,7 @@ def test_every_amount_is_planned_with_its_cost(recipe_path: Path) -> None:
 
 def test_the_runs_see_nested_records_and_the_mini_is_one_of_them(recipe_path: Path) -> None:
     prepared = planned(recipe_path)
-    carry_out(prepared, OPTIONS)
+    run_curve(prepared, OPTIONS)
     for task in TASKS:
         manifest = read_manifest(prepared.root.portions(task))
         small, half, whole = (set(manifest.of(amount).tolist()) for amount in AMOUNTS)
@@ -88,7 +88,7 @@ def test_the_runs_see_nested_records_and_the_mini_is_one_of_them(recipe_path: Pa
 
 def test_what_it_leaves_on_disk(recipe_path: Path) -> None:
     prepared = planned(recipe_path, alone=True)
-    found, page = carry_out(prepared, OPTIONS)
+    found, page = run_curve(prepared, OPTIONS)
     root = prepared.root
     matrix = read_scores(root.curve_table)
     assert matrix.runs[:4] == ("amount:1/8", "amount:1/2", "amount:1", "alone:ocr:1/8")
@@ -108,9 +108,9 @@ def test_what_it_leaves_on_disk(recipe_path: Path) -> None:
 
 
 def test_several_seeds_are_averaged_and_widen_the_intervals(recipe_path: Path) -> None:
-    one, _ = carry_out(planned(recipe_path), OPTIONS)
+    one, _ = run_curve(planned(recipe_path), OPTIONS)
     prepared = planned(recipe_path, seeds=(0, 1, 2))
-    found, _ = carry_out(prepared, OPTIONS)
+    found, _ = run_curve(prepared, OPTIONS)
     root = prepared.root
     each = [read_scores(root.seeded(seed).curve_table).values for seed in (0, 1, 2)]
     np.testing.assert_allclose(read_scores(root.curve_table).values, np.mean(each, axis=0))
@@ -125,15 +125,15 @@ def test_several_seeds_are_averaged_and_widen_the_intervals(recipe_path: Path) -
 def test_an_amount_is_trained_once_and_the_mini_may_be_set_after_it(
     recipe_path: Path, log: Path
 ) -> None:
-    carry_out(planned(recipe_path), OPTIONS)
-    carry_out(
+    run_curve(planned(recipe_path), OPTIONS)
+    run_curve(
         planned(recipe_path, "portions.mini=1/2", amounts=("1/8", "1/4", "1"), alone=True), OPTIONS
     )
     done = [str(entry) for entry in read_jsonl(log)]
     assert sorted(set(done)) == sorted(done)
     assert len(done) == 4 + 3 * 3
     with pytest.raises(RunError, match=r"optimization\.epochs: was 1\.0, is 2\.0"):
-        carry_out(planned(recipe_path, "optimization.epochs=2"), OPTIONS)
+        run_curve(planned(recipe_path, "optimization.epochs=2"), OPTIONS)
 
 
 def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
@@ -141,13 +141,13 @@ def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
     probe or a model.
     """
     recipe = load_recipe(recipe_path, ("probes.optimization={learning_rate: 3.0e-3}",))
-    prepared = pipeline.plan(recipe, RunDir(recipe_path.parent / "run"), ("equal", "fixed"))
+    prepared = pipeline.plan(recipe, RunDir(recipe_path.parent / "run"), ("ew", "cotbal"))
     root = prepared.root
-    result, _ = pipeline.run(prepared, ("equal", "fixed"), OPTIONS)
+    result, _ = pipeline.run(prepared, ("ew", "cotbal"), OPTIONS)
     before = read_json(root.plan)["probe_share"]
-    carry_out(plan_curve(recipe, root, AMOUNTS, True, (0,)), OPTIONS)
+    run_curve(plan_curve(recipe, root, AMOUNTS, True, (0,)), OPTIONS)
     assert read_json(root.plan)["probe_share"] == pytest.approx(before) == prepared.plan.probe_share
-    assert {state.run for state in status(root)} >= {"mini", "fixed", "amount:1", "alone:ocr:1"}
+    assert {state.run for state in status(root)} >= {"mini", "cotbal", "amount:1", "alone:ocr:1"}
     rates = {
         p: read_json(root.root / p / "job.json")["identity"]
         for p in ("probes/mini", "curve/amount-1_8")
@@ -179,8 +179,8 @@ SECTIONS = (
 def test_another_metric_is_scored_from_the_answers_that_are_there(
     recipe_path: Path, log: Path
 ) -> None:
-    carry_out(planned(recipe_path), OPTIONS)
-    found, _ = carry_out(planned(recipe_path, "tasks.vqa.metric=cider"), OPTIONS)
+    run_curve(planned(recipe_path), OPTIONS)
+    found, _ = run_curve(planned(recipe_path, "tasks.vqa.metric=cider"), OPTIONS)
     assert [each.metric for each in found.tasks] == ["exact_match", "cider", "exact_match"]
     assert len(read_jsonl(log)) == 3
 
@@ -190,7 +190,7 @@ def test_after_a_failure_the_rest_is_kept_and_shown(
 ) -> None:
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "amount:1/2")
     with pytest.raises(CotbalError, match="1 of 3 runs failed"):
-        carry_out(planned(recipe_path), OPTIONS)
+        run_curve(planned(recipe_path), OPTIONS)
     root = RunDir(recipe_path.parent / "run")
     assert {state.run: state.state for state in status(root)}["amount:1/2"] == "failed"
     page = write_report(root.root).read_text()
@@ -199,5 +199,5 @@ def test_after_a_failure_the_rest_is_kept_and_shown(
         in page
     )
     monkeypatch.delenv("COTBAL_FAKE_FAIL")
-    found, _ = carry_out(planned(recipe_path), OPTIONS)
+    found, _ = run_curve(planned(recipe_path), OPTIONS)
     assert len(found.amounts) == 3

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from cotbal import pipeline
 from cotbal.errors import CotbalError
-from cotbal.pipeline.forecast import Forecast, forecast
-from cotbal.recipe import load_recipe
-from cotbal.rundir import RunDir, write_json
+from cotbal.jobs import pipeline
+from cotbal.jobs.forecast import Forecast, forecast
+from cotbal.jobs.rundir import RunDir, write_json
+from cotbal.recipe.recipe import load_recipe
 
 # Of the recipe: three probes of 64 + 2 * 8 records, one of 24; a final run of 256. Answers count
 # half a record.

@@ -10,7 +10,7 @@ import yaml
 
 from cotbal.data.sampling import read_manifest
 from cotbal.errors import DataError
-from cotbal.pipeline.inputs import (
+from cotbal.jobs.inputs import (
     checkpoint_digest,
     differences,
     identity,
@@ -18,9 +18,9 @@ from cotbal.pipeline.inputs import (
     warnings,
     write_portions,
 )
-from cotbal.recipe import Recipe, load_recipe
-from cotbal.rundir import RunDir
-from cotbal.runs import Run, curve_runs, final_run, plan_probes
+from cotbal.jobs.rundir import RunDir
+from cotbal.recipe.recipe import Recipe, load_recipe
+from cotbal.recipe.runs import Run, curve_runs, final_run, plan_probes
 
 
 def recipe(path: Path, *overrides: str) -> Recipe:
@@ -33,7 +33,7 @@ def of(
     """Identity of the probe `full:ocr`, or of the final run."""
     read = recipe(path, *overrides)
     run: Run = (
-        final_run(read.mixture, "fixed") if final else plan_probes(read.mixture).named("full:ocr")
+        final_run(read.mixture, "cotbal") if final else plan_probes(read.mixture).named("full:ocr")
     )
     return identity(read, run, open_inputs(read), checkpoint_digest(read.checkpoint), weights)
 

@@ -16,12 +16,12 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 import raw_releases as raw_files
+from cotbal.benchmarks import academic
+from cotbal.benchmarks.releases.benchmark import Prepared
+from cotbal.benchmarks.releases.paper import FSDP2
 from cotbal.data.check import check_mixture
 from cotbal.errors import CotbalError, DataError
-from cotbal.recipe import load_recipe
-from cotbal.recipes import academic
-from cotbal.recipes.releases.benchmark import Prepared
-from cotbal.recipes.releases.paper import FSDP2
+from cotbal.recipe.recipe import load_recipe
 from shell import cotbal
 
 TASKS = [
@@ -388,7 +388,7 @@ def test_a_hub_command_puts_its_files_where_they_are_sought_and_the_guide_shows_
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from cotbal.recipes import academic
+from cotbal.benchmarks import academic
 
 def progress(what, done, total):
     if what.startswith("testdev"):

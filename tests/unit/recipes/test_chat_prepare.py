@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import raw_mixtures as raw_files
+from cotbal.benchmarks import chat
+from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.data.records import open_records
 from cotbal.errors import DataError
-from cotbal.recipe import load_recipe
-from cotbal.recipes import chat
-from cotbal.recipes.releases.benchmark import Prepared
+from cotbal.recipe.recipe import load_recipe
 from raw_mixtures import as_lines
 from shell import cotbal
 

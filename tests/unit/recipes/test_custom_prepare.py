@@ -15,13 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cotbal.benchmarks import custom
+from cotbal.benchmarks.custom.division import Division
+from cotbal.benchmarks.custom.rows import Own
+from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.data.conversations import Record, Turn
 from cotbal.errors import CotbalError, DataError
-from cotbal.recipe import load_recipe
-from cotbal.recipes import custom
-from cotbal.recipes.custom.division import Division
-from cotbal.recipes.custom.rows import Own
-from cotbal.recipes.releases.benchmark import Prepared
+from cotbal.recipe.recipe import load_recipe
 from raw_mixtures import as_lines, own_pictures, own_rows, talk
 from raw_releases import as_json, as_parquet, drawing
 from shell import cotbal

@@ -14,12 +14,12 @@ import pytest
 import raw_hub
 import raw_mixtures
 import raw_releases
+from cotbal.benchmarks import academic, chat, large
+from cotbal.benchmarks.releases.benchmark import Prepared, SplitPlan
+from cotbal.benchmarks.releases.gallery import Gallery
+from cotbal.benchmarks.releases.sources import Choices, Job
 from cotbal.errors import DataError
-from cotbal.recipe import load_recipe
-from cotbal.recipes import academic, chat, large
-from cotbal.recipes.releases.benchmark import Prepared, SplitPlan
-from cotbal.recipes.releases.gallery import Gallery
-from cotbal.recipes.releases.sources import Choices, Job
+from cotbal.recipe.recipe import load_recipe
 from raw_hub import visatb, visatb_records
 
 ONE_WORD = "\nAnswer the question using a single word or phrase."

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 
 import raw_mixtures as raw_files
+from cotbal.benchmarks import large
+from cotbal.benchmarks.large.sets import data_sets
+from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.errors import CotbalError, DataError
-from cotbal.recipe import load_recipe
-from cotbal.recipes import large
-from cotbal.recipes.large.sets import data_sets
-from cotbal.recipes.releases.benchmark import Prepared
+from cotbal.recipe.recipe import load_recipe
 from raw_mixtures import as_lines, encoded, export, unified
 from shell import cotbal
 

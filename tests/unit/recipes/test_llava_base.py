@@ -25,10 +25,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from cotbal.benchmarks import llava_base
+from cotbal.benchmarks.llava_base import assemble
+from cotbal.benchmarks.zeroshot.checkpoint import plan_preparation, vicuna_template
 from cotbal.errors import CotbalError
-from cotbal.recipes import llava_base
-from cotbal.recipes.llava_base import assemble
-from cotbal.zeroshot.checkpoint import plan_preparation, vicuna_template
 from shell import cotbal
 
 WORDS = ["<unk>", "<s>", "</s>", *map(chr, range(32, 127))]

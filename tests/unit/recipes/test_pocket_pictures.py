@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cotbal.recipes.pocket.charts import (
+from cotbal.benchmarks.pocket.charts import (
     BAR_COLOURS,
     Chart,
     bar_boxes,
@@ -16,9 +16,9 @@ from cotbal.recipes.pocket.charts import (
     random_chart,
     render_chart,
 )
-from cotbal.recipes.pocket.drawings import DRAWINGS, KIND_OF, NAMES, Placed, drawing
-from cotbal.recipes.pocket.scenes import Scene, direction, random_scene, render_scene
-from cotbal.recipes.pocket.signs import INKS, WORDS, random_sign, render_sign
+from cotbal.benchmarks.pocket.drawings import DRAWINGS, KIND_OF, NAMES, Placed, drawing
+from cotbal.benchmarks.pocket.scenes import Scene, direction, random_scene, render_scene
+from cotbal.benchmarks.pocket.signs import INKS, WORDS, random_sign, render_sign
 
 SEEDS = range(25)
 

@@ -15,8 +15,8 @@ import yaml
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from cotbal.benchmarks import pocket
 from cotbal.errors import CotbalError
-from cotbal.recipes import pocket
 
 TASKS = ["caption", "region_caption", "vqa", "relation", "chart", "ocr", "grounding", "chat"]
 SPLITS = {"train": 64, "validation": 32, "test": 32}

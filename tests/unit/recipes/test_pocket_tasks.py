@@ -7,12 +7,12 @@ from random import Random
 
 import pytest
 
-from cotbal.recipes.pocket import tasks
-from cotbal.recipes.pocket.charts import Bar, Chart, random_chart
-from cotbal.recipes.pocket.chat import chat, continents
-from cotbal.recipes.pocket.drawings import DRAWINGS, KIND_OF, NAMES, Placed
-from cotbal.recipes.pocket.scenes import Scene, direction, random_scene
-from cotbal.recipes.pocket.signs import random_sign
+from cotbal.benchmarks.pocket import tasks
+from cotbal.benchmarks.pocket.charts import Bar, Chart, random_chart
+from cotbal.benchmarks.pocket.chat import chat, continents
+from cotbal.benchmarks.pocket.drawings import DRAWINGS, KIND_OF, NAMES, Placed
+from cotbal.benchmarks.pocket.scenes import Scene, direction, random_scene
+from cotbal.benchmarks.pocket.signs import random_sign
 
 SEEDS = range(25)
 FROG = Placed("frog", (2, 20, 22, 40), big=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from cotbal.benchmarks.releases.conversation import Conversation
+from cotbal.benchmarks.releases.gallery import Gallery, coco_2014, inside
+from cotbal.benchmarks.releases.sources import Files, Job, Source, choose, what_is_needed
+from cotbal.benchmarks.releases.writing import Expected
 from cotbal.errors import DataError
-from cotbal.recipes.releases.conversation import Conversation
-from cotbal.recipes.releases.gallery import Gallery, coco_2014, inside
-from cotbal.recipes.releases.sources import Files, Job, Source, choose, what_is_needed
-from cotbal.recipes.releases.writing import Expected
 from raw_releases import drawing
 
 

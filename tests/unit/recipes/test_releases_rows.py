@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 
+from cotbal.benchmarks.releases.rows import (
+    json_list,
+    json_mapping,
+    known,
+    parquet_rows,
+    pickled_list,
+)
 from cotbal.data.conversations import Fault
 from cotbal.data.formats import read_rows
 from cotbal.errors import DataError
-from cotbal.recipes.releases.rows import json_list, json_mapping, known, parquet_rows, pickled_list
 from raw_releases import as_json, as_parquet
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotbal.recipes.releases.conversation import Asked, Conversation
-from cotbal.recipes.releases.rules import (
+from cotbal.benchmarks.releases.conversation import Asked, Conversation
+from cotbal.benchmarks.releases.rules import (
     capitalized,
     drawn,
     merge_by_image,

@@ -9,8 +9,8 @@ import pytest
 import torch
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from cotbal.recipes.stamps.align import centre_in, keep, restore
-from cotbal.recipes.stamps.base import CHAT_TEMPLATE, lite_vision, vision_name
+from cotbal.benchmarks.stamps.align import centre_in, keep, restore
+from cotbal.benchmarks.stamps.base import CHAT_TEMPLATE, lite_vision, vision_name
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

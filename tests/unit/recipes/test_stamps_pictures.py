@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from cotbal.recipes.stamps import charts, tasks
-from cotbal.recipes.stamps.scenes import SIDE, Placed, box_text, fitted, hundredths, paste
-from cotbal.recipes.stamps.things import SPLITS, Thing, split_by_name
+from cotbal.benchmarks.stamps import charts, tasks
+from cotbal.benchmarks.stamps.scenes import SIDE, Placed, box_text, fitted, hundredths, paste
+from cotbal.benchmarks.stamps.things import SPLITS, Thing, split_by_name
 
 
 def thing_on_disk(

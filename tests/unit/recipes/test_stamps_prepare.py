@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cotbal.benchmarks import stamps
+from cotbal.benchmarks.stamps import chat, tasks, written
+from cotbal.benchmarks.stamps.packages import MIXTURE_PACKAGES, MODEL_PACKAGES
+from cotbal.benchmarks.stamps.things import Thing
 from cotbal.errors import CotbalError
-from cotbal.recipe import load_recipe
-from cotbal.recipes import stamps
-from cotbal.recipes.stamps import chat, tasks, written
-from cotbal.recipes.stamps.packages import MIXTURE_PACKAGES, MODEL_PACKAGES
-from cotbal.recipes.stamps.things import Thing
+from cotbal.recipe.recipe import load_recipe
 
 SIZES = {"train": 3, "validation": 2, "test": 1}
 
@@ -88,7 +88,7 @@ def test_chat_is_split_without_overlap() -> None:
 
 
 def test_signs_show_single_words() -> None:
-    from cotbal.recipes.stamps.signs import lexicon
+    from cotbal.benchmarks.stamps.signs import lexicon
 
     names = ["cow", "red panda", "ox", "hippopotamus", "tiger"]
     assert lexicon([Thing(n, "x", "", "x", Path("x"), True) for n in names], seed=0) == [

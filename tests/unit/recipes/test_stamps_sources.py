@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from cotbal.benchmarks.stamps import packages
+from cotbal.benchmarks.stamps.packages import CHATTERBOT, Package, check_hash, find_archive, provide
+from cotbal.benchmarks.stamps.rcc import read_rcc
+from cotbal.benchmarks.stamps.things import name_in, words_of
+from cotbal.benchmarks.stamps.wordnet import WordNet, parse_index, parse_synset
 from cotbal.errors import CotbalError
-from cotbal.recipes.stamps import packages
-from cotbal.recipes.stamps.packages import CHATTERBOT, Package, check_hash, find_archive, provide
-from cotbal.recipes.stamps.rcc import read_rcc
-from cotbal.recipes.stamps.things import name_in, words_of
-from cotbal.recipes.stamps.wordnet import WordNet, parse_index, parse_synset
 
 HASH_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 

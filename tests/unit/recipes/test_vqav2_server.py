@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from cotbal.benchmarks.academic.vqav2_server import read_questions, write_submission
 from cotbal.errors import DataError
-from cotbal.recipes.academic.vqav2_server import read_questions, write_submission
 from raw_releases import vqav2_server
 
 

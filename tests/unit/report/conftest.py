@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cotbal.jobs.rundir import RunDir
 from cotbal.report import write_report
-from cotbal.rundir import RunDir
 
 FAKE = runpy.run_path(str(Path(__file__).with_name("fake_run.py")))
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from cotbal.errors import RunError
+from cotbal.jobs.rundir import RunDir, read_json, write_json
 from cotbal.report import write_curve, write_report
 from cotbal.report.amount_views import amount_text, sentences, tables
 from cotbal.report.amounts import AmountCurves, amount_curves
 from cotbal.report.contents import read_contents
 from cotbal.report.markdown import inert
-from cotbal.rundir import RunDir, read_json, write_json
-from cotbal.scores import read_scores
+from cotbal.scores.matrix import read_scores
 
 SMALL, WHOLE = Fraction(1, 32), Fraction(1)
 

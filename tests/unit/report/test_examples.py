@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cotbal.jobs.rundir import RunDir
 from cotbal.report.contents import read_contents
 from cotbal.report.examples import choose, examples
 from cotbal.report.pictures import LIMIT, SIDE, data_uri
-from cotbal.rundir import RunDir
 
 
 def test_samples_where_runs_disagree_come_first_and_share_no_picture() -> None:

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import pytest
 
+from cotbal.jobs.rundir import RunDir
 from cotbal.report import write_report
 from cotbal.report.markdown import inert, table
 from cotbal.report.tables import Table
-from cotbal.rundir import RunDir
 
 
 @pytest.mark.parametrize(

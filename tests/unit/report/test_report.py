@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from cotbal.errors import RunError
+from cotbal.jobs.rundir import RunDir, read_json, write_json, write_text
 from cotbal.report import write_report
 from cotbal.report.page import TITLES
-from cotbal.rundir import RunDir, read_json, write_json, write_text
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 MEGABYTE = 2**20
@@ -190,7 +190,7 @@ def test_bare_table_has_no_intervals(job: RunDir, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "removed", ["final", "final/fixed", "probes/full-ocr", "plan.json", "recipe.yaml", "probes"]
+    "removed", ["final", "final/cotbal", "probes/full-ocr", "plan.json", "recipe.yaml", "probes"]
 )
 def test_whatever_is_missing_the_rest_is_shown(job: RunDir, removed: str) -> None:
     path = job.root / removed

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.weightings import dynamic_average, equal, fixed, improvable_gap, random_loss, task_level
+from cotbal.weightings import dwa, equal, fixed, igbv1, rlw, task_level
 
 TASKS = ("ocr", "vqa", "chat")
 
@@ -51,14 +51,12 @@ def test_fixed_refuses_what_it_cannot_use(weights: dict[str, float] | None, mess
 
 def test_fixed_has_no_options() -> None:
     with pytest.raises(
-        CotbalError, match="weighting fixed: expected no options; found temperature"
+        CotbalError, match="weighting cotbal: expected no options; found temperature"
     ):
         fixed.build(TASKS, dict.fromkeys(TASKS, 1.0), temperature=2)
 
 
-@pytest.mark.parametrize(
-    "module", [equal, task_level, random_loss, dynamic_average, improvable_gap]
-)
+@pytest.mark.parametrize("module", [equal, task_level, rlw, dwa, igbv1])
 def test_a_method_that_makes_its_own_weights_refuses_others(module: object) -> None:
     with pytest.raises(CotbalError, match="takes no weights"):
         module.build(TASKS, {"ocr": 1.0})  # type: ignore[attr-defined]

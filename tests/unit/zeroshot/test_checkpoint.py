@@ -7,11 +7,16 @@ import pytest
 from fake_lmms import IMAGES, write_checkpoint
 from transformers import AutoProcessor, AutoTokenizer
 
+from cotbal.benchmarks import pocket
+from cotbal.benchmarks.zeroshot.checkpoint import (
+    carry_out,
+    plan_preparation,
+    template_of,
+    vicuna_template,
+)
 from cotbal.data.chat import frame, messages, render, render_prompt
 from cotbal.data.records import Turn
 from cotbal.errors import CotbalError
-from cotbal.recipes import pocket
-from cotbal.zeroshot.checkpoint import carry_out, plan_preparation, template_of, vicuna_template
 
 BASE = Path(pocket.__file__).parent / "base"
 SYSTEM = (

@@ -9,9 +9,9 @@ import pytest
 import yaml
 from fake_lmms import interpreter
 
+from cotbal.benchmarks.zeroshot import command
+from cotbal.benchmarks.zeroshot.columns import columns_named
 from cotbal.errors import CotbalError
-from cotbal.zeroshot import command
-from cotbal.zeroshot.columns import columns_named
 from scripts import loaded
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from fake_lmms import RECORDED
 
+from cotbal.benchmarks.zeroshot.columns import COLUMNS, OTHERS, ZeroShot, columns_named
+from cotbal.benchmarks.zeroshot.values import graded, mean_f1, plain, relative, remarks
 from cotbal.errors import CotbalError, ScoresError
-from cotbal.harnesses import Benchmark, lmms_eval
-from cotbal.zeroshot.columns import COLUMNS, OTHERS, ZeroShot, columns_named
-from cotbal.zeroshot.values import graded, mean_f1, plain, relative, remarks
+from cotbal.scores.harnesses import Benchmark, lmms_eval
 
 EW = {
     "TextVQA": 72.5,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.improvement import overall
-from cotbal.results import read_results
+from cotbal.balance.improvement import overall
+from cotbal.scores.results import read_results
 
 Command = Callable[..., tuple[int, str]]
 
@@ -22,7 +22,7 @@ def zeroshot(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, python: str
 ) -> Iterator[Command]:
     """`zeroshot(*arguments)` in this process: exit code, and everything that was printed."""
-    from cotbal.cli import main
+    from cotbal.cli.app import main
 
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.chdir(tmp_path)
@@ -193,7 +193,7 @@ def test_a_judge_is_needed(
 
 
 def test_names(zeroshot: Command, checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
-    run = tmp_path / "final" / "equal" / "checkpoint"
+    run = tmp_path / "final" / "ew" / "checkpoint"
     run.parent.mkdir(parents=True)
     checkpoints[0].rename(run)
     shown = run_well(zeroshot, (run, checkpoints[1]), "--columns", "MME", "--dry-run")
@@ -214,7 +214,7 @@ def test_an_executor_of_this_process_and_a_missing_interpreter(
     code, shown = zeroshot(*checkpoints, "--columns", "MME", "--on", "inline")
     assert code == 2
     assert "--on inline: expected an executor that starts processes" in shown
-    from cotbal.cli import main
+    from cotbal.cli.app import main
 
     monkeypatch.setattr(sys, "argv", ["cotbal", "zeroshot", str(checkpoints[0]), "--out", "out"])
     with pytest.raises(SystemExit) as ended:
@@ -228,8 +228,8 @@ def test_a_base_can_be_prepared_before_it_is_trained(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    from cotbal.cli import main
-    from cotbal.zeroshot.checkpoint import plan_preparation
+    from cotbal.benchmarks.zeroshot.checkpoint import plan_preparation
+    from cotbal.cli.app import main
 
     monkeypatch.setattr(
         sys, "argv", ["cotbal", "prepare", "llava", str(checkpoints[0]), str(tmp_path / "base")]
@@ -251,7 +251,7 @@ def test_import_and_weigh(
     from fake_lmms import RECORDED
 
     def cotbal(*arguments: object) -> str:
-        from cotbal.cli import main
+        from cotbal.cli.app import main
 
         monkeypatch.setattr(sys, "argv", ["cotbal", *map(str, arguments)])
         capsys.readouterr()

@@ -1,5 +1,5 @@
-"""An executor, given by its dotted path, whose jobs do what `cotbal.worker` does, with answers made
-of chance.
+"""An executor, given by its dotted path, whose jobs do what `cotbal.jobs.worker` does, with answers
+made of chance.
 
 `COTBAL_FAKE_FAIL` names runs that fail, separated by semicolons; every run that was done is added
 to `COTBAL_FAKE_LOG`.
@@ -16,11 +16,11 @@ from typing import Any
 
 from cotbal.data.records import default_cache, open_records
 from cotbal.data.sampling import read_manifest
-from cotbal.executors import Job, Outcome, Resources, log_tail
-from cotbal.mixture import Task
-from cotbal.recipe import load_recipe
-from cotbal.rundir import RunDir, RunPaths, append_jsonl, read_json, write_json, write_jsonl
-from cotbal.scoring import write_scores
+from cotbal.jobs.executors import Job, Outcome, Resources, log_tail
+from cotbal.jobs.rundir import RunDir, RunPaths, append_jsonl, read_json, write_json, write_jsonl
+from cotbal.jobs.scoring import write_scores
+from cotbal.recipe.mixture import Task
+from cotbal.recipe.recipe import load_recipe
 
 LEVELS = {"none": 0.1, "mini": 0.25, "large": 0.8, "full": 0.85}
 SMALLEST, GROWTH = 0.2, 0.6  # of an amount: the level of none, and what all records add to it

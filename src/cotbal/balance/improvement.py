@@ -1,0 +1,104 @@
+"""Improvement and error over a baseline, Eq. 12-14."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from cotbal.errors import ScoresError
+from cotbal.scores.results import Column, Results
+
+
+def relative_change(
+    scores: Float[np.ndarray, "*draw metric"],
+    baseline: Float[np.ndarray, "*draw metric"],
+    higher_is_better: Bool[np.ndarray, " metric"],
+) -> Float[np.ndarray, "*draw metric"]:
+    """Change of every metric against the baseline, in % of the baseline; a gain is positive.
+
+    A metric that did not change has change 0 even where the baseline is 0; any other change of 0 is
+    NaN.
+    """
+    sign = np.where(higher_is_better, 1.0, -1.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        change = 100 * sign * (scores - baseline) / baseline
+    return np.where(scores == baseline, 0.0, np.where(baseline == 0, np.nan, change))
+
+
+def task_improvement(
+    scores: Float[np.ndarray, "*draw metric"],
+    baseline: Float[np.ndarray, "*draw metric"],
+    higher_is_better: Bool[np.ndarray, " metric"],
+) -> Float[np.ndarray, "*draw"]:
+    """Mean relative change of a task's metrics against the baseline, in %, Eq. 12; NaN where one
+    has no meaning.
+    """
+    return np.asarray(np.mean(relative_change(scores, baseline, higher_is_better), axis=-1))
+
+
+def improvement(per_task: Float[np.ndarray, "*draw task"]) -> Float[np.ndarray, "*draw"]:
+    """Mean of the tasks' improvements, in %, Eq. 13."""
+    return np.asarray(np.mean(per_task, axis=-1))
+
+
+def error(per_task: Float[np.ndarray, "*draw task"]) -> Float[np.ndarray, "*draw"]:
+    """Mean over tasks of `max(0, -improvement)`, in %, Eq. 14: what tasks lost, gains of others
+    left out.
+    """
+    return np.asarray(np.mean(np.maximum(0.0, -per_task), axis=-1))
+
+
+def task_improvements(
+    values: Float[np.ndarray, "*draw method column"], columns: tuple[Column, ...], baseline: int
+) -> Float[np.ndarray, "*draw method task"]:
+    """Eq. 12 of every method and task; the tasks are in order of first appearance among the
+    columns.
+    """
+    better = np.array([column.higher_is_better for column in columns])
+    theirs = np.broadcast_to(values[..., baseline : baseline + 1, :], values.shape)
+    found = []
+    for task in dict.fromkeys(column.task for column in columns):
+        chosen = np.array([column.task == task for column in columns])
+        found.append(task_improvement(values[..., chosen], theirs[..., chosen], better[chosen]))
+    return np.stack(found, axis=-1)
+
+
+@dataclass(frozen=True)
+class Overall:
+    """One method against the baseline, in %: Eq. 13, Eq. 14, and Eq. 12 of every task."""
+
+    improvement: float
+    error: float
+    tasks: Mapping[str, float]
+
+
+def overall(results: Results, baseline: str) -> dict[str, Overall]:
+    """Eq. 12-14 for every method of a table of results, the baseline included.
+
+    Raises:
+        ScoresError: the baseline is not in the table, or one of its metrics is 0 where another
+            method's is not.
+    """
+    row = results.row(baseline)
+    changes = task_improvements(results.values, results.columns, row)
+    if np.isnan(changes).any():
+        columns = [
+            str(c)
+            for c, value in zip(results.columns, results.values[row], strict=True)
+            if value == 0
+        ]
+        raise ScoresError(
+            f"{baseline} has 0 in {', '.join(columns)}, and a relative change against 0 has no"
+            " meaning: leave these columns out, or take another baseline"
+        )
+    return {
+        method: Overall(
+            float(improvement(changes[i])),
+            float(error(changes[i])),
+            dict(zip(results.tasks, changes[i].tolist(), strict=True)),
+        )
+        for i, method in enumerate(results.methods)
+    }

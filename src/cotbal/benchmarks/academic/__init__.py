@@ -1,0 +1,60 @@
+"""The Academic Benchmark of CoTBal / VisATB (Table 8): eight tasks, built from the public
+releases."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cotbal.benchmarks.academic import chartqa, gqa, ocrvqa, refcoco, sharegpt, sharegpt4v, vqav2
+from cotbal.benchmarks.academic.settings import head, settings
+from cotbal.benchmarks.releases import benchmark
+from cotbal.benchmarks.releases.benchmark import Places, Prepared, TaskPlan, chosen_tasks, task_yaml
+from cotbal.benchmarks.releases.paper import ACCELERATE, FSDP2, MODELS
+from cotbal.benchmarks.releases.sources import Choices
+from cotbal.data.census import Progress
+
+__all__ = ["MODELS", "Choices", "Places", "plans", "prepare"]
+
+
+def plans() -> tuple[TaskPlan, ...]:
+    """The eight tasks, in the order of the published task ids 0 to 7."""
+    return (
+        sharegpt4v.plan(),
+        refcoco.caption_plan(),
+        vqav2.plan(),
+        gqa.plan(),
+        chartqa.plan(),
+        ocrvqa.plan(),
+        refcoco.bbox_plan(),
+        sharegpt.plan(),
+    )
+
+
+def prepare(
+    places: Places,
+    choices: Choices,
+    progress: Progress,
+    *,
+    tasks: Sequence[str] | None = None,
+    model: str = "7b",
+) -> Prepared:
+    """Build the benchmark, or some of its tasks; what is there and whole is not made again.
+
+    Args:
+        places: where the releases lie, and where the benchmark goes.
+        tasks: names of tasks; None means all.
+        model: key of MODELS.
+
+    Raises:
+        CotbalError: an unknown task or model, files that are absent, broken or of another version,
+            missing pictures.
+    """
+    known = plans()
+    size = settings(model)
+
+    def text(ready: Sequence[TaskPlan]) -> str:
+        return head(choices) + "".join(task_yaml(plan) for plan in ready) + size
+
+    return benchmark.prepare(
+        known, chosen_tasks(known, tasks), places, choices, text, progress, {ACCELERATE: FSDP2}
+    )

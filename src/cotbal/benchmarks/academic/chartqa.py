@@ -1,0 +1,116 @@
+"""ChartQA (Masry et al. 2022): questions that people asked about charts, and questions made from
+their summaries.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from cotbal.benchmarks.academic.questions import Question, Reader, merged, short_answer, single
+from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
+from cotbal.benchmarks.releases.gallery import inside
+from cotbal.benchmarks.releases.rows import Row, json_list, known, parquet_rows
+from cotbal.benchmarks.releases.sources import Files, Job, Read, Source
+from cotbal.benchmarks.releases.visatb import visatb_source
+from cotbal.benchmarks.releases.writing import Expected
+
+NAME = "ChartQA"
+_KEYS = ("imgname", "query", "label")
+_HUB = ("query", "label")
+_KINDS = ("human", "augmented")
+_GET = (
+    "git clone https://github.com/vis-nlp/ChartQA RAW/chartqa (or the files of ahmed-masry/ChartQA"
+    " on the hub)"
+)
+_LMMS = ("type", "question", "answer", "image")
+_GET_LMMS = "hf download lmms-lab/ChartQA --repo-type dataset --local-dir RAW/lmms-lab/ChartQA"
+_GET_HUB = (
+    "hf download HuggingFaceM4/ChartQA --repo-type dataset --local-dir RAW/HuggingFaceM4/ChartQA"
+)
+
+
+def plan() -> TaskPlan:
+    """Where ChartQA comes from and what its splits hold (Table 8: 18k conversations)."""
+    tested = partial(single, split="test")
+    return TaskPlan(
+        NAME,
+        "exact_match",
+        (
+            SplitPlan("train", _sources("train", merged), Expected(18_317, 28_299)),
+            SplitPlan(
+                "validation",
+                _sources("val", partial(single, split="validation")),
+                Expected(1_920, 1_920),
+            ),
+            SplitPlan("test", (*_sources("test", tested), _lmms(tested)), Expected(2_500, 2_500)),
+        ),
+        folders=("chartqa/train/png", "chartqa/val/png", "chartqa/test/png"),
+    )
+
+
+def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, ...]:
+    original = {kind: f"chartqa/**/{subset}/{subset}_{kind}.json" for kind in _KINDS}
+    hub = {"questions": f"HuggingFaceM4/ChartQA/data/{subset}-*.parquet"}
+    return (
+        Source("original", original, _GET, made(partial(_read_original, subset))),
+        Source("hub", hub, _GET_HUB, made(partial(_read_hub, subset))),
+        visatb_source("Academic", NAME, subset),
+    )
+
+
+def _lmms(made: Callable[[Reader], Read]) -> Source:
+    """The test set as lmms-eval has it; the other splits are not there."""
+    return Source(
+        "lmms", {"questions": "lmms-lab*/ChartQA/data/test-*.parquet"}, _GET_LMMS, made(_read_lmms)
+    )
+
+
+def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
+    """The questions of people first, then the others; the pictures lie beside them."""
+    for kind in _KINDS:
+        (path,) = files[kind]
+        if (path.parent / "png").is_dir():
+            job.gallery.link(f"chartqa/{subset}/png", path.parent / "png")
+        for number, (place, raw) in enumerate(json_list(path, "item", job.progress)):
+            row = known(raw, place, _KEYS, job.choices.ignore_keys)
+            image = inside(f"chartqa/{subset}/png/{row.text('imgname')}", place)
+            asked = short_answer(row.text("query"), row.text("label"), job.choices)
+            yield Question(f"{kind}_{number}", image, asked)
+
+
+def _read_lmms(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
+    kinds = tuple(f"{kind}_test" for kind in _KINDS)
+    for number, row in enumerate(
+        parquet_rows(files["questions"], _LMMS, job.choices.ignore_keys, job.progress)
+    ):
+        if row.text("type") not in kinds:
+            raise row.refuse(
+                f"type: expected {' or '.join(kinds)}; found {row.text('type')[:40]!r}"
+            )
+        content = row.picture("image")
+        asked = short_answer(row.text("question"), row.text("answer"), job.choices)
+        yield Question(str(number), _named(content, "test"), asked, content)
+
+
+def _named(content: bytes, subset: str) -> str:
+    """A snapshot names no pictures, so the same bytes are the same picture."""
+    return f"chartqa/{subset}/png/{hashlib.sha256(content).hexdigest()[:20]}.png"
+
+
+def _read_hub(subset: str, files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
+    columns, others = (*_HUB, "image"), ("human_or_machine", *job.choices.ignore_keys)
+    for number, row in enumerate(parquet_rows(files["questions"], columns, others, job.progress)):
+        content = row.picture("image")
+        name = _named(content, subset)
+        yield Question(
+            str(number), name, short_answer(row.text("query"), _only(row), job.choices), content
+        )
+
+
+def _only(row: Row) -> str:
+    labels = row.texts("label")
+    if len(labels) != 1:
+        raise row.refuse(f"label: expected one answer; found {len(labels)}")
+    return labels[0]

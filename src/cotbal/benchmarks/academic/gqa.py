@@ -1,0 +1,113 @@
+"""GQA (Hudson and Manning 2019), the balanced questions; the answer is the short one."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+
+from cotbal.benchmarks.academic.mix665k import mix_source
+from cotbal.benchmarks.academic.questions import Question, Reader, merged, short_answer, single
+from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
+from cotbal.benchmarks.releases.conversation import Conversation
+from cotbal.benchmarks.releases.gallery import inside
+from cotbal.benchmarks.releases.rows import Row, json_mapping, known, parquet_rows
+from cotbal.benchmarks.releases.sources import Files, Job, Read, Source
+from cotbal.benchmarks.releases.visatb import visatb_source
+from cotbal.benchmarks.releases.writing import Expected
+
+NAME = "GQA"
+VALIDATION = 20_000
+_KEYS = ("question", "imageId", "answer")
+_OTHERS = (
+    "semantic",
+    "entailed",
+    "equivalent",
+    "isBalanced",
+    "groups",
+    "semanticStr",
+    "annotations",
+    "types",
+    "fullAnswer",
+)
+_GET = "questions1.2.zip and images.zip from cs.stanford.edu/people/dorarad/gqa/download.html"
+
+
+def plan() -> TaskPlan:
+    """Where GQA comes from and what its splits hold (Table 8: 72k conversations)."""
+    drawn = partial(single, split="validation", limit=VALIDATION)
+    return TaskPlan(
+        NAME,
+        "exact_match",
+        (
+            SplitPlan(
+                "train", (*_sources("train", merged), mix_source("gqa/")), Expected(72_140, 943_000)
+            ),
+            SplitPlan("validation", _sources("val", drawn), Expected(VALIDATION, VALIDATION)),
+            SplitPlan(
+                "testdev",
+                _sources("testdev", partial(single, split="testdev")),
+                Expected(12_578, 12_578),
+            ),
+        ),
+        folders=("gqa/images",),
+    )
+
+
+def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, ...]:
+    original = {"questions": f"gqa/**/{subset}_balanced_questions.json"}
+    hub = {
+        "questions": f"lmms-lab*/GQA/{subset}_balanced_instructions/*.parquet",
+        "images?": f"lmms-lab*/GQA/{subset}_balanced_images/*.parquet",
+    }
+    get = (
+        f"hf download lmms-lab/GQA --repo-type dataset --include '{subset}_balanced_instructions/*'"
+        f" '{subset}_balanced_images/*' --local-dir RAW/lmms-lab/GQA"
+    )
+    return (
+        Source("original", original, _GET, made(_read_original)),
+        Source("hub", hub, get, _with_pictures(made(_read_hub))),
+        visatb_source("Academic", NAME, {"testdev": "test"}.get(subset, subset)),
+    )
+
+
+def _read_original(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
+    (path,) = files["questions"]
+    for identity, raw in json_mapping(path, "", job.progress):
+        row = known(
+            raw, f"{path}, question {identity}", _KEYS, (*_OTHERS, *job.choices.ignore_keys)
+        )
+        yield _question(identity, row, job)
+
+
+def _read_hub(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
+    others = (*_OTHERS, *job.choices.ignore_keys)
+    for row in parquet_rows(files["questions"], ("id", *_KEYS), others, job.progress):
+        yield _question(row.text("id"), row, job)
+
+
+def _question(identity: str, row: Row, job: Job) -> Question:
+    asked = short_answer(row.text("question"), row.text("answer"), job.choices)
+    return Question(
+        identity,
+        _picture_name(row, "imageId"),
+        replace(asked, answer=sys.intern(str(asked.answer))),
+    )
+
+
+def _picture_name(row: Row, key: str) -> str:
+    """The name of the picture whose id stands at `key`."""
+    return inside(f"gqa/images/{row.text(key)}.jpg", row.place)
+
+
+def _with_pictures(read: Read) -> Read:
+    """Read after the pictures of the snapshot, if they were fetched, have been written out."""
+
+    def reading(files: Files, job: Job) -> Iterator[Conversation]:
+        others = job.choices.ignore_keys
+        for row in parquet_rows(files.get("images", ()), ("id", "image"), others, job.progress):
+            job.gallery.keep(_picture_name(row, "id"), row.picture("image"))
+        yield from read(files, job)
+
+    return reading

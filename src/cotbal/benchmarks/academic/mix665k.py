@@ -1,0 +1,50 @@
+"""LLaVA-1.5's own mixture (`llava_v1_5_mix665k.json`, Liu et al. 2023), which holds some tasks in
+their final form.
+
+Conversations are told apart by the folder of their picture. Those on COCO pictures are not: five
+tasks share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+from cotbal.benchmarks.releases.conversation import Conversation
+from cotbal.benchmarks.releases.gallery import inside
+from cotbal.benchmarks.releases.llava import identity, paired
+from cotbal.benchmarks.releases.rows import json_list, known
+from cotbal.benchmarks.releases.rules import with_unique_ids
+from cotbal.benchmarks.releases.sources import Files, Job, Source
+
+_FOLDERS = ("coco/", "gqa/", "ocr_vqa/", "textvqa/", "vg/")
+_GET = (
+    "hf download liuhaotian/LLaVA-Instruct-150K llava_v1_5_mix665k.json --repo-type dataset "
+    "--local-dir RAW/liuhaotian/LLaVA-Instruct-150K"
+)
+
+
+def mix_source(folder: str | None) -> Source:
+    """The conversations of LLaVA-1.5's mixture whose pictures lie in `folder`, or those without a
+    picture.
+    """
+    files = {"mixture": "liuhaotian/LLaVA-Instruct-150K/llava_v1_5_mix665k.json"}
+    return Source("mix665k", files, _GET, partial(_read, folder))
+
+
+def _read(folder: str | None, files: Files, job: Job) -> Iterator[Conversation]:
+    return with_unique_ids(_chosen(folder, files, job))
+
+
+def _chosen(folder: str | None, files: Files, job: Job) -> Iterator[Conversation]:
+    (path,) = files["mixture"]
+    others = ("image", "model", *job.choices.ignore_keys)
+    for place, raw in json_list(path, "item", job.progress):
+        row = known(raw, place, ("id", "conversations"), others)
+        image = inside(row.text("image"), row.place) if "image" in row.fields else None
+        if image is not None and not image.startswith(_FOLDERS):
+            raise row.refuse(
+                f"image: expected a picture in one of {', '.join(_FOLDERS)}; found {image!r}"
+            )
+        if (image is None) if folder is None else (image or "").startswith(folder):
+            yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))

@@ -1,0 +1,108 @@
+"""The four question-answering tasks: a reader gives questions, and these rules make the splits of
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from cotbal.benchmarks.releases.conversation import Asked, Conversation
+from cotbal.benchmarks.releases.gallery import picture_id
+from cotbal.benchmarks.releases.rules import (
+    ONE_WORD,
+    capitalized,
+    drawn,
+    merge_by_image,
+    with_instruction,
+)
+from cotbal.benchmarks.releases.sources import Choices, Files, Job, Read
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question of a release.
+
+    Attributes:
+        id: unique in its split.
+        image: name of its picture below the root.
+        asked: question and answer.
+        content: the picture itself, where the release holds it beside the question.
+    """
+
+    id: str
+    image: str
+    asked: Asked
+    content: bytes | None = None
+
+
+Reader = Callable[[Files, Job, bool], Iterator[Question]]
+"""Gives every question of a split; the last argument says whether pictures inside the release are read too."""
+
+
+def short_answer(question: str, answer: str, choices: Choices) -> Asked:
+    """Question and answer without space around them, the answer capitalized unless the user chose
+    otherwise.
+    """
+    answer = answer.strip()
+    return Asked(question.strip(), capitalized(answer) if choices.capitalize else answer)
+
+
+def merged(reader: Reader) -> Read:
+    """A training split: all questions about one picture in one conversation, the instruction behind
+    the first.
+    """
+
+    def read(files: Files, job: Job) -> Iterator[Conversation]:
+        asked = (
+            (each.image, each.asked) for each in _kept(_answered(reader(files, job, True)), job)
+        )
+        for image, turns in merge_by_image(asked):
+            yield Conversation(picture_id(image), image, with_instruction(turns, ONE_WORD))
+
+    return read
+
+
+def single(
+    reader: Reader, split: str, limit: int | None = None, part: int = 0, parts: int = 1
+) -> Read:
+    """An evaluation split: every question by itself, or a draw of them; ids begin with the name of
+    the split.
+
+    Args:
+        limit: questions to draw, or as many as there are for every part; None takes all.
+        part, parts: which of several disjoint draws from the same questions this is.
+    """
+
+    def read(files: Files, job: Job) -> Iterator[Conversation]:
+        wanted = None if limit is None else _draw(reader, files, job, limit, part, parts)
+        chosen = (
+            q for q in _answered(reader(files, job, True)) if wanted is None or q.id in wanted
+        )
+        for each in _kept(chosen, job):
+            yield Conversation(
+                f"{split}_{each.id}", each.image, with_instruction([each.asked], ONE_WORD)
+            )
+
+    return read
+
+
+def _draw(
+    reader: Reader, files: Files, job: Job, limit: int, part: int, parts: int
+) -> frozenset[str]:
+    ids = [question.id for question in _answered(reader(files, job, False))]
+    size = min(limit, len(ids) // parts)
+    order = drawn(ids, size * parts, job.choices.seed, "questions")
+    return frozenset(order[part * size : (part + 1) * size])
+
+
+def _answered(questions: Iterable[Question]) -> Iterator[Question]:
+    """Those that have an answer; the count of turns in the summary shows the others."""
+    return (each for each in questions if each.asked.answer and each.asked.question)
+
+
+def _kept(questions: Iterable[Question], job: Job) -> Iterator[Question]:
+    for each in questions:
+        if each.content is not None:
+            job.gallery.keep(each.image, each.content)
+        yield each

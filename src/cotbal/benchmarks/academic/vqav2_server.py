@@ -1,0 +1,137 @@
+"""VQAv2 test-dev: the questions, whose answers only the server of the challenge knows, and what it
+takes for an answer.
+
+The server takes one file with an answer to every question of test2015, of which test-dev is a part;
+those that were not asked are answered by an empty text, and it then scores test-dev alone. Answers
+are normalised as it compares them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cotbal.benchmarks.releases.conversation import Conversation
+from cotbal.benchmarks.releases.rows import Row, json_list, known
+from cotbal.benchmarks.releases.rules import ONE_WORD
+from cotbal.benchmarks.releases.sources import Files, Job, Source, what_is_needed
+from cotbal.data.census import Progress
+from cotbal.errors import DataError
+from cotbal.jobs.rundir import whole_file
+from cotbal.metrics.vqa_soft import normalise
+
+DEV, WHOLE = 107_394, 447_793  # questions of test-dev and of test2015, as published
+_KEYS = ("image_id", "question", "question_id")
+_GET = (
+    "the questions of test2015 from the Download page of visualqa.org, version 2.0 (one archive"
+    " holds both files)"
+)
+_FILES = {
+    "dev": "vqav2/**/v2_OpenEnded_mscoco_test-dev2015_questions.json",
+    "whole": "vqav2/**/v2_OpenEnded_mscoco_test2015_questions.json",
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question as it is put to a model: id, name of its picture below the root of pictures,
+    text.
+    """
+
+    id: int
+    image: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ServerQuestions:
+    """What the server asks.
+
+    Attributes:
+        asked: the questions of test-dev, in the order of their file.
+        ids: those of all of test2015, in the order of theirs.
+        remarks: where their numbers are not the published ones.
+    """
+
+    asked: tuple[Asked, ...]
+    ids: tuple[int, ...]
+    remarks: tuple[str, ...]
+
+
+def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ()) -> ServerQuestions:
+    """Both files of questions, which lie in `raw/vqav2`.
+
+    Args:
+        ignored: unknown keys that the user knows to be harmless.
+
+    Raises:
+        DataError: a file is absent, broken or of another form, a question comes twice, or one of
+            test-dev is not in test2015.
+    """
+    source = Source("original", _FILES, _GET, _read_nothing)
+    if source.missing(raw):
+        raise DataError(
+            f"not found in {raw}: questions of VQAv2 test-dev\n{what_is_needed((source,), raw)}"
+        )
+    files = source.find(raw)
+    asked = tuple(_asked(row) for row in _rows(files["dev"][0], progress, ignored))
+    ids = tuple(row.number("question_id") for row in _rows(files["whole"][0], progress, ignored))
+    known_ids = frozenset(ids)
+    for path, found in ((files["dev"][0], [each.id for each in asked]), (files["whole"][0], ids)):
+        if len(set(found)) < len(found):
+            raise DataError(
+                f"{path}: expected every question_id once; found {len(found) - len(set(found)):,}"
+                " again"
+            )
+    strange = next((each.id for each in asked if each.id not in known_ids), None)
+    if strange is not None:
+        raise DataError(
+            f"{files['whole'][0]}: expected question {strange} of test-dev; found it not"
+        )
+    counts = (("test-dev", len(asked), DEV), ("test2015", len(ids), WHOLE))
+    remarks = tuple(
+        f"{name}: {found:,} questions, {wanted:,} expected"
+        for name, found, wanted in counts
+        if found != wanted
+    )
+    return ServerQuestions(asked, ids, remarks)
+
+
+def _read_nothing(_files: Files, _job: Job) -> Iterator[Conversation]:
+    """These files hold no answers, so nothing is trained or scored with them."""
+    return iter(())
+
+
+def _rows(path: Path, progress: Progress, ignored: Collection[str]) -> list[Row]:
+    return [
+        known(raw, place, _KEYS, ignored)
+        for place, raw in json_list(path, "questions.item", progress)
+    ]
+
+
+def _asked(row: Row) -> Asked:
+    """With the instruction of the training, and the picture where COCO's archive of test2015 has
+    it.
+    """
+    image = f"coco/test2015/COCO_test2015_{row.number('image_id'):012d}.jpg"
+    return Asked(row.number("question_id"), image, f"{row.text('question').strip()}\n{ONE_WORD}")
+
+
+def write_submission(path: Path, questions: ServerQuestions, answers: Mapping[int, str]) -> int:
+    """Write the file that the server takes, whole or not at all; returns the number of answers that
+    are not empty.
+
+    Args:
+        answers: question id -> what the model said, for every question of test-dev.
+    """
+    answered = 0
+    with whole_file(path) as file:
+        for place, identity in enumerate(questions.ids):
+            answer = normalise(answers.get(identity, ""))
+            answered += bool(answer)
+            entry = json.dumps({"question_id": identity, "answer": answer}, ensure_ascii=False)
+            file.write(f"{',' if place else '['}\n{entry}")
+        file.write("\n]\n")
+    return answered

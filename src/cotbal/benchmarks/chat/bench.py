@@ -1,0 +1,154 @@
+"""LLaVA-Bench: questions with GPT-4's own answers and what a judge is told of the picture, for the
+metric `judge`.
+
+On COCO (validation, 90 questions) a judge sees five captions and the boxes; in the wild (test, 60
+questions) a caption. A record says so in `context`; `rule` is the rule of LLaVA's judge that
+applies, `category` the kind of question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+from cotbal.benchmarks.chat.instruct import coco_id
+from cotbal.benchmarks.releases.conversation import Asked, Conversation
+from cotbal.benchmarks.releases.gallery import coco_2014, inside
+from cotbal.benchmarks.releases.rows import Row, json_lines, known
+from cotbal.benchmarks.releases.rules import without_marker
+from cotbal.benchmarks.releases.sources import Files, Job, Source
+
+WILD_FOLDER = "llava_bench_in_the_wild"
+_CATEGORIES = ("conv", "detail", "complex")
+_QUESTION = ("question_id", "image", "text", "category")
+_ANSWER_OTHERS = ("category", "prompt", "answer_id", "model_id", "metadata")
+_COCO = {
+    "questions": "llava/**/qa90_questions.jsonl",
+    "answers": "llava/**/qa90_gpt4_answer.jsonl",
+    "contexts": "llava/**/caps_boxes_coco2014_val_80.jsonl",
+}
+_GET_COCO = "git clone https://github.com/haotian-liu/LLaVA RAW/llava"
+_WILD_HUB = "liuhaotian/llava-bench-in-the-wild"
+_WILD = {
+    "questions": f"{_WILD_HUB}/questions.jsonl",
+    "answers": f"{_WILD_HUB}/answers_gpt4.jsonl",
+    "contexts": f"{_WILD_HUB}/context.jsonl",
+}
+_GET_WILD = f"hf download {_WILD_HUB} --repo-type dataset --local-dir RAW/{_WILD_HUB}"
+
+_Told = Callable[[Row], str]
+
+
+def coco_source(category: str) -> Source:
+    """The questions of one category on COCO pictures."""
+    return Source("original", _COCO, _GET_COCO, partial(_read_coco, category))
+
+
+def wild_source(category: str) -> Source:
+    """The questions of one category in the wild."""
+    return Source("original", _WILD, _GET_WILD, partial(_read_wild, category))
+
+
+def _read_coco(category: str, files: Files, job: Job) -> Iterator[Conversation]:
+    told = partial(_captions_and_boxes, ignored=job.choices.ignore_keys)
+    contexts = _contexts(files, job, ("id", "image", "captions", "instances"), told)
+    for row, answer, context in _joined(category, files, job, contexts):
+        image = coco_2014(job.gallery, coco_id(row), "val2014")
+        yield _question(
+            row, image, answer, context, f"validation_{row.number('question_id')}", category
+        )
+
+
+def _read_wild(category: str, files: Files, job: Job) -> Iterator[Conversation]:
+    pictures = files["questions"][0].parent / "images"
+    if pictures.is_dir():
+        job.gallery.link(WILD_FOLDER, pictures)
+    contexts = _contexts(files, job, ("id", "image", "caption"), lambda row: row.text("caption"))
+    for row, answer, context in _joined(category, files, job, contexts):
+        image = inside(f"{WILD_FOLDER}/{row.text('image')}", row.place)
+        rule = f"llava_bench_{category}"
+        yield _question(
+            row, image, answer, context, f"in_the_wild_{row.number('question_id')}", rule
+        )
+
+
+def _question(
+    row: Row, image: str, answer: str, context: str, identity: str, rule: str
+) -> Conversation:
+    details = {"category": row.text("category"), "rule": rule, "context": context}
+    return Conversation(
+        identity, image, (Asked(without_marker(row.text("text")), answer),), details
+    )
+
+
+def _joined(
+    category: str, files: Files, job: Job, contexts: Mapping[str, str]
+) -> Iterator[tuple[Row, str, str]]:
+    """The questions of the category, each with GPT-4's answer and the context of its picture."""
+    answers = _answers(files, job)
+    asked: set[int] = set()
+    for row in _rows(files["questions"][0], _QUESTION, (), job):
+        number, image, found = row.number("question_id"), row.text("image"), row.text("category")
+        _demand_new(row, number, asked)
+        asked.add(number)
+        if found not in _CATEGORIES:
+            raise row.refuse(f"category: expected one of {', '.join(_CATEGORIES)}; found {found!r}")
+        if number not in answers:
+            raise row.refuse(
+                f"expected an answer to question {number} in {files['answers'][0]}; found none"
+            )
+        if image not in contexts:
+            raise row.refuse(
+                f"expected the picture {image} in {files['contexts'][0]}; found it not"
+            )
+        if found == category:
+            yield row, answers[number], contexts[image]
+
+
+def _answers(files: Files, job: Job) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for row in _rows(files["answers"][0], ("question_id", "text"), _ANSWER_OTHERS, job):
+        number, text = row.number("question_id"), row.text("text").strip()
+        _demand_new(row, number, found)
+        if not text:
+            raise row.refuse(
+                "text: expected GPT-4's answer, which a judge compares with; found an empty one"
+            )
+        found[number] = text
+    return found
+
+
+def _demand_new(row: Row, number: int, known_numbers: Container[int]) -> None:
+    """Two answers to one question, or a question twice, would count one of them silently."""
+    if number in known_numbers:
+        raise row.refuse(f"expected every question_id once; found {number} again")
+
+
+def _contexts(files: Files, job: Job, keys: tuple[str, ...], told: _Told) -> dict[str, str]:
+    return {row.text("image"): told(row) for row in _rows(files["contexts"][0], keys, (), job)}
+
+
+def _captions_and_boxes(row: Row, ignored: tuple[str, ...]) -> str:
+    """Captions a line each, an empty line, then `category: [x1, y1, x2, y2]` a line each, as
+    LLaVA's judge reads it.
+    """
+    boxes = [_box(each) for each in row.rows("instances", ("category", "bbox"), ignored)]
+    return "\n".join(row.texts("captions")) + "\n\n" + "\n".join(boxes)
+
+
+def _box(row: Row) -> str:
+    box = row.fields["bbox"]
+    good = (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(isinstance(each, int | float) for each in box)
+    )
+    if not good:
+        raise row.refuse(f"bbox: expected four numbers; found {ascii(box)[:60]}")
+    return f"{row.text('category')}: {box}"
+
+
+def _rows(path: Path, keys: tuple[str, ...], others: tuple[str, ...], job: Job) -> Iterator[Row]:
+    for place, raw in json_lines(path, job.progress):
+        yield known(raw, place, keys, (*others, *job.choices.ignore_keys))

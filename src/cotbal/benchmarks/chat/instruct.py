@@ -1,0 +1,49 @@
+"""LLaVA-Instruct-150K (Liu et al. 2023): conversations, descriptions and reasoning about COCO
+pictures, by GPT-4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from cotbal.benchmarks.releases.conversation import Conversation
+from cotbal.benchmarks.releases.gallery import coco_2014
+from cotbal.benchmarks.releases.llava import identity, paired
+from cotbal.benchmarks.releases.rows import Row, json_list, known
+from cotbal.benchmarks.releases.rules import with_unique_ids
+from cotbal.benchmarks.releases.sources import Files, Job, Source
+
+_HUB = "liuhaotian/LLaVA-Instruct-150K"
+
+
+def train_source(file: str) -> Source:
+    """The training conversations of one task, in the file that LLaVA released on the hub."""
+    get = f"hf download {_HUB} {file} --repo-type dataset --local-dir RAW/{_HUB}"
+    return Source("original", {"conversations": f"{_HUB}/{file}"}, get, _read)
+
+
+def _read(files: Files, job: Job) -> Iterator[Conversation]:
+    return with_unique_ids(_all(files, job))
+
+
+def _all(files: Files, job: Job) -> Iterator[Conversation]:
+    (path,) = files["conversations"]
+    for place, raw in json_list(path, "item", job.progress):
+        row = known(raw, place, ("id", "image", "conversations"), job.choices.ignore_keys)
+        image = coco_2014(job.gallery, coco_id(row), "train2014")
+        yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))
+
+
+def coco_id(row: Row) -> int:
+    """The number of the COCO picture that a row names by file alone, such as `000000442786.jpg`.
+
+    Raises:
+        DataError: the name is of another form.
+    """
+    stem, _, ending = row.text("image").partition(".")
+    if ending != "jpg" or not (stem.isdecimal() and stem.isascii()):
+        raise row.refuse(
+            "image: expected the name of a COCO picture such as 000000442786.jpg; found"
+            f" {stem[:60]!r}"
+        )
+    return int(stem)

@@ -1,0 +1,176 @@
+"""A benchmark of the user's own data: a folder of files, one task each, cut into splits and written
+with a recipe.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from cotbal import plugins
+from cotbal.benchmarks.custom.division import Division
+from cotbal.benchmarks.custom.folder import WHOLE, Found, find_tasks
+from cotbal.benchmarks.custom.rows import GIVEN, RAW, Own, own_conversations
+from cotbal.benchmarks.custom.settings import head, settings, with_metric
+from cotbal.benchmarks.releases import benchmark
+from cotbal.benchmarks.releases.benchmark import (
+    Places,
+    Prepared,
+    SplitPlan,
+    TaskPlan,
+    chosen_tasks,
+    task_yaml,
+)
+from cotbal.benchmarks.releases.sources import Choices, Files, Job, Source
+from cotbal.benchmarks.releases.writing import Expected, done_splits
+from cotbal.data.census import Progress
+from cotbal.errors import CotbalError, DataError
+
+__all__ = ["Choices", "Places", "plans", "prepare"]
+
+_VERSION = 1  # raise it with every change of what is made of the same files
+_GET = "the files were there a moment ago"
+
+
+def plans(places: Places, choices: Choices) -> tuple[TaskPlan, ...]:
+    """A plan for every task that lies in the folder; metrics are chosen later, by the answers.
+
+    Raises:
+        CotbalError: no tasks, or a split rule that makes no sense.
+    """
+    if not places.raw.is_dir():
+        raise DataError(
+            f"{places.raw}: expected the directory of your dataset; found no such directory"
+        )
+    if places.out.resolve().is_relative_to(places.raw.resolve()):
+        raise CotbalError(
+            f"{places.out}: expected a directory outside {places.raw}, which is searched for data"
+        )
+    return tuple(_plan(found, places, choices) for found in find_tasks(places.raw))
+
+
+def _plan(found: Found, places: Places, choices: Choices) -> TaskPlan:
+    wanted = {"test": choices.test or 0.0, "validation": choices.validation or 0.0}
+    drawn = {
+        split: _sound(split, size)
+        for split, size in wanted.items()
+        if split not in found.patterns and size
+    }
+    if "validation" not in found.patterns and "validation" not in drawn:
+        raise CotbalError(
+            f"--validation: expected a share or a number of records, since {found.name} has no such"
+            " file"
+        )
+    division = Division(drawn, choices.seed, found.name)
+    splits = [
+        name for name in ("train", "validation", "test") if name in drawn or name in found.patterns
+    ]
+    made = tuple(
+        SplitPlan(name, (_source(name, found, places, division),), Expected()) for name in splits
+    )
+    return TaskPlan(found.name, None, made, version=_version(found, places.raw))
+
+
+def _sound(split: str, size: float) -> float:
+    if size < 0 or (size >= 1 and size != int(size)):
+        raise CotbalError(
+            f"--{split}: expected a share below 1 or a whole number of records; found {size:g}"
+        )
+    return size
+
+
+def _source(split: str, found: Found, places: Places, division: Division) -> Source:
+    drawn = split not in found.patterns or split == WHOLE
+    patterns = found.patterns[WHOLE if drawn else split]
+    files = {str(number): pattern for number, pattern in enumerate(patterns)}
+    return Source(
+        "own", files, _GET, partial(_read, split, found.name, places, division if drawn else None)
+    )
+
+
+def _read(
+    split: str, task: str, places: Places, division: Division | None, files: Files, job: Job
+) -> Iterator[Own]:
+    given = places.images or places.raw / "images"
+    if given.is_dir():
+        job.gallery.link(GIVEN, given)
+    job.gallery.link(RAW, places.raw)
+
+    def rows(write: bool) -> Iterator[Own]:
+        return own_conversations(files, job, task, places.raw, write)
+
+    chosen = rows(True) if division is None else division.part(split, rows)
+    for each in chosen:
+        yield each if split == "train" else each.asked_once()
+
+
+def _version(found: Found, raw: Path) -> str:
+    """Changes with every file of the task: its name, size and time."""
+    paths = (
+        path
+        for patterns in found.patterns.values()
+        for pattern in patterns
+        for path in sorted(raw.glob(pattern))
+    )
+    known = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths]
+    return f"{_VERSION}, files {hashlib.sha256(' '.join(known).encode()).hexdigest()[:12]}"
+
+
+def prepare(
+    places: Places,
+    choices: Choices,
+    progress: Progress,
+    *,
+    tasks: Sequence[str] | None = None,
+    model: str = "llava-1.5-7b-base",
+    metrics: Mapping[str, str] | None = None,
+) -> Prepared:
+    """Cut the user's data into splits, or some of its tasks; what is there and whole is not made
+    again.
+
+    Args:
+        places: where the data lies, and where the benchmark goes.
+        choices: `validation` and `test` say what is held out where no file is given.
+        tasks: names of tasks; None means all.
+        model: checkpoint of the recipe.
+        metrics: task -> metric; others are chosen by the answers.
+
+    Raises:
+        CotbalError: unknown tasks or metrics, data that is broken, missing pictures.
+    """
+    known, chosen = plans(places, choices), metrics or {}
+    _check_metrics(chosen, known)
+
+    def text(ready: Sequence[TaskPlan]) -> str:
+        measured = [with_metric(plan, places.out, chosen) for plan in ready]
+        sizes = [_training_records(plan, places.out, choices) for plan in ready]
+        long = any(plan.metric == "cider" for plan in measured)
+        name = (
+            re.sub(r"[^A-Za-z0-9_.\-]+", "_", places.raw.resolve().name).lstrip("_.-") or "custom"
+        )
+        return (
+            head(name, choices)
+            + "".join(map(task_yaml, measured))
+            + settings(model, min(sizes), long)
+        )
+
+    return benchmark.prepare(known, chosen_tasks(known, tasks), places, choices, text, progress)
+
+
+def _check_metrics(chosen: Mapping[str, str], known: Sequence[TaskPlan]) -> None:
+    strange = [name for name in chosen if name not in {plan.name for plan in known}]
+    if strange:
+        raise CotbalError(
+            f"--metric: expected {', '.join(plan.name for plan in known)}; found"
+            f" {', '.join(strange)}"
+        )
+    for metric in chosen.values():
+        plugins.load("cotbal.metrics", metric)
+
+
+def _training_records(plan: TaskPlan, out: Path, choices: Choices) -> int:
+    splits = done_splits(out, plan.name, choices, plan.version) or []
+    return next(split.records for split in splits if split.split == "train")

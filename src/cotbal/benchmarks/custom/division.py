@@ -1,0 +1,110 @@
+"""Which records are held out for validation and test: by picture, so that no picture is in two
+splits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+from cotbal.benchmarks.custom.rows import Own
+from cotbal.errors import CotbalError
+
+Conversations = Callable[[bool], Iterable[Own]]  # whether embedded pictures are written
+
+
+class Division:
+    """Draws the held-out records of one task once, when they are first asked for.
+
+    Args:
+        wanted: split -> share (below 1) or number of records to hold out.
+        seed: of the draw.
+        task: its name, for messages.
+    """
+
+    def __init__(self, wanted: Mapping[str, float], seed: int, task: str) -> None:
+        self._wanted = wanted
+        self._seed = seed
+        self._task = task
+        self._linked: _Linked | None = None
+        self._held: dict[int, str] = {}
+
+    def part(self, split: str, conversations: Conversations) -> Iterator[Own]:
+        """The conversations of a split: `train`, or one that is held out.
+
+        Raises:
+            CotbalError: so much is to be held out that nothing is left to train on.
+        """
+        linked = self._linked or self._draw(conversations)
+        return (
+            each
+            for each in conversations(True)
+            if self._held.get(linked.root(_key(each)), "train") == split
+        )
+
+    def _draw(self, conversations: Conversations) -> _Linked:
+        linked, sizes = _Linked(), Counter[int]()
+        for each in conversations(False) if self._wanted else ():
+            sizes[linked.join(map(_stable, each.images or (_text(each),)))] += 1
+        together = Counter[int]()
+        for key, size in sizes.items():
+            together[linked.root(key)] += size
+        self._hold(together)
+        self._linked = linked
+        return linked
+
+    def _hold(self, sizes: Mapping[int, int]) -> None:
+        """Whole groups, in an order by chance, until every split has what it wants."""
+        total = sum(sizes.values())
+        if self._wanted and not total:
+            raise CotbalError(f"{self._task}: expected at least one record; found none")
+        order = iter(
+            sorted(sizes, key=lambda key: hashlib.sha256(f"{self._seed} {key}".encode()).digest())
+        )
+        left = total
+        for split, wanted in self._wanted.items():
+            number = max(1, round(wanted * total)) if wanted < 1 else int(wanted)
+            held = 0
+            while held < number and left:
+                group = next(order)
+                self._held[group] = split
+                held += sizes[group]
+                left -= sizes[group]
+        if self._wanted and not left:
+            told = ", ".join(f"{wanted:g} for {split}" for split, wanted in self._wanted.items())
+            raise CotbalError(
+                f"{self._task}: expected records left to train on; of its {total:,} on"
+                f" {len(sizes):,} groups of pictures all are held out ({told}); hold out fewer with"
+                " --validation and --test"
+            )
+
+
+class _Linked:
+    """Pictures that stand together in a record belong together: a forest of their keys."""
+
+    def __init__(self) -> None:
+        self._above: dict[int, int] = {}  # only of keys that are not their own root
+
+    def root(self, key: int) -> int:
+        while key in self._above:
+            key = self._above[key]
+        return key
+
+    def join(self, keys: Iterable[int]) -> int:
+        first, *others = dict.fromkeys(self.root(key) for key in keys)
+        self._above.update(dict.fromkeys(others, first))
+        return first
+
+
+def _key(own: Own) -> int:
+    return _stable(own.images[0] if own.images else _text(own))
+
+
+def _text(own: Own) -> str:
+    """What stands for the picture in a record of text: its first question."""
+    return "text: " + next(turn.text for turn in own.made.turns if turn.role == "user")
+
+
+def _stable(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())

@@ -1,0 +1,173 @@
+"""Rows of the user's own files as conversations: in the LLaVA or the `messages` form, or with
+question and answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cotbal.benchmarks.releases.gallery import Gallery, content_name, inside
+from cotbal.benchmarks.releases.sources import Files, Job
+from cotbal.data.conversations import IMAGE, Fault, Record, details_of, normalise
+from cotbal.data.formats import read_rows
+from cotbal.errors import DataError
+
+GIVEN, RAW = (
+    "given",
+    "raw",
+)  # folders below the root of pictures: those of --images, and of the dataset
+_PARTS = {"id", "task", "image", "images", "conversations", "messages"}
+_SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
+
+
+@dataclass(frozen=True)
+class Own:
+    """A conversation of the user's own.
+
+    Attributes:
+        made: it as a record, its pictures named below the root of pictures.
+        details: what else the row says, in texts, numbers and truth values.
+    """
+
+    made: Record
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Names of its pictures."""
+        return self.made.images
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of question and answer."""
+        return sum(turn.role == "assistant" for turn in self.made.turns)
+
+    def record(self, task: str) -> dict[str, Any]:
+        """The record in LLaVA's form, with everything that the row said."""
+        record: dict[str, Any] = {**self.details, "id": self.made.id, "task": task}
+        record |= {"images": list(self.images)} if self.images else {}
+        said: list[dict[str, Any]] = [
+            {"from": _SPEAKERS[t.role], "value": t.text} for t in self.made.turns
+        ]
+        if len(self.made.references) > 1:
+            said[-1]["value"] = list(self.made.references)
+        return {**record, "conversations": said}
+
+    def asked_once(self) -> Own:
+        """Its first question and answer, with the pictures of that question; later ones may lean on
+        earlier ones.
+        """
+        end = 1 + next(i for i, turn in enumerate(self.made.turns) if turn.role == "assistant")
+        if end == len(self.made.turns):
+            return self
+        turns = self.made.turns[:end]
+        shown = sum(turn.text.count(IMAGE) for turn in turns)
+        first = replace(
+            self.made, turns=turns, images=self.images[:shown], references=(turns[-1].text,)
+        )
+        return replace(self, made=first)
+
+
+def own_conversations(files: Files, job: Job, task: str, raw: Path, write: bool) -> Iterator[Own]:
+    """Every conversation of these files, in their order.
+
+    Args:
+        task: name of the task, and of the folder of its embedded pictures.
+        raw: the dataset's folder.
+        write: whether embedded pictures are written out, instead of only named.
+
+    Raises:
+        DataError: a row is broken, of an unknown form, or says that it belongs to another task than
+            the rows before.
+    """
+    seen: set[int] = set()
+    stated: str | None = None
+    for path in (path for paths in files.values() for path in paths):
+        keep = partial(_kept, job.gallery, task, write)
+        for number, row in _rows(path, job):
+            made = _normalised(row, number, path, job, keep)
+            if made.task is not None and made.task != (stated := stated or made.task):
+                raise DataError(
+                    f"{path}, record {number}: states the task {made.task!r}, earlier records state"
+                    f" {stated!r}; give each task a file or folder of its own"
+                )
+            identity = made.id or f"{path.stem}_{number}"
+            identity = f"{identity}_{path.stem}_{number}" if hash(identity) in seen else identity
+            seen.add(hash(identity))
+            images = tuple(_located(name, path, raw, job.gallery, number) for name in made.images)
+            yield Own(replace(made, id=identity, images=images), _details(row, job))
+
+
+def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
+    for item in read_rows(path, partial(job.progress, path.name)):
+        if isinstance(item, Fault):
+            raise DataError(str(item))
+        yield item
+
+
+def _normalised(
+    row: Any, number: int, path: Path, job: Job, keep: Callable[[bytes], str]
+) -> Record:
+    made = normalise(_with_turns(row, number, path, job), number, False, keep)
+    if isinstance(made, Record):
+        return made
+    more = f" (and {len(made) - 1} more)" if len(made) > 1 else ""
+    hint = (
+        "; name the keys of question and answer with --question and --answer"
+        if "`messages`" in made[0]
+        else ""
+    )
+    raise DataError(f"{path}, record {number}: {made[0]}{more}{hint}")
+
+
+def _with_turns(row: Any, number: int, path: Path, job: Job) -> Any:
+    """The row with question and answer as a conversation, where it has none and the user has named
+    their keys.
+    """
+    question, answer = job.choices.question, job.choices.answer
+    talks = not isinstance(row, dict) or any(
+        row.get(form) is not None for form in ("conversations", "messages")
+    )
+    if question is None or answer is None or talks:
+        return row
+    lost = [key for key in (question, answer) if row.get(key) is None]
+    if lost:
+        raise DataError(
+            f"{path}, record {number}: expected the key {lost[0]!r}; found {', '.join(row)}"
+        )
+    turns = [{"from": "human", "value": row[question]}, {"from": "gpt", "value": row[answer]}]
+    return {key: row[key] for key in row if key not in (question, answer)} | {
+        "conversations": turns
+    }
+
+
+def _kept(gallery: Gallery, task: str, write: bool, content: bytes) -> str:
+    name = content_name(f"embedded/{task}", content)
+    if write:
+        gallery.keep(name, content)
+    return name
+
+
+def _located(name: str, path: Path, raw: Path, gallery: Gallery, number: int) -> str:
+    """The name below the root of pictures: of --images, beside the file, or in the dataset's
+    folder.
+    """
+    if name.startswith("embedded/") or Path(name).is_absolute():
+        return name
+    name = inside(name, f"{path}, record {number}")
+    beside = path.parent.relative_to(raw).as_posix()
+    places = [
+        f"{GIVEN}/{name}",
+        f"{RAW}/{beside}/{name}" if beside != "." else f"{RAW}/{name}",
+        f"{RAW}/{name}",
+    ]
+    return next((place for place in places if gallery.has(place)), places[0])
+
+
+def _details(row: Mapping[str, Any], job: Job) -> dict[str, Any]:
+    known = {*_PARTS, job.choices.question, job.choices.answer}
+    return {key: value for key, value in details_of(row).items() if key not in known}

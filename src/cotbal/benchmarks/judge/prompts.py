@@ -1,0 +1,139 @@
+"""What a judge is asked: a system message, a user message with places to fill, and one rule a
+category.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from cotbal.errors import CotbalError
+
+DEFAULT = "default"  # the rule of a category that has none of its own
+PLACES = ("context", "question", "first", "second", "rule")
+NEEDED = ("question", "first", "second")
+_PLACE = re.compile("{(" + "|".join(PLACES) + ")}")
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """The texts of a judge.
+
+    Attributes:
+        system: the system message; none is sent where it is empty.
+        user: the user message; `{context}`, `{question}`, `{first}`, `{second}` and `{rule}` are
+            filled in.
+        rules: category -> text for `{rule}`; `default` is for all others.
+    """
+
+    system: str
+    user: str
+    rules: Mapping[str, str]
+
+    def messages(self, category: str, **places: str) -> list[dict[str, str]]:
+        """The conversation that is sent; what is filled in is never searched for places again.
+
+        Raises:
+            CotbalError: there is no rule for the category.
+        """
+        filled = {**places, "rule": self._rule(category)}
+        user = _PLACE.sub(lambda found: filled[found[1]], self.user)
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": user}]
+
+    def _rule(self, category: str) -> str:
+        if "{rule}" not in self.user:
+            return ""
+        found = self.rules.get(category, self.rules.get(DEFAULT))
+        if found is None:
+            raise CotbalError(
+                f"the prompt of the judge: expected a rule for the category {category!r}, or one"
+                f" called {DEFAULT}; found {', '.join(self.rules) or 'none'}"
+            )
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """The three texts."""
+        return {"system": self.system, "user": self.user, "rules": dict(self.rules)}
+
+
+class _LlavaRule(BaseModel):
+    """One entry of LLaVA's `rule.json`, which also says how it calls the two sides."""
+
+    prompt: str
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    system: str = ""
+    user: str
+    rules: dict[str, str] | str = {}
+
+
+def own_prompt() -> Prompt:
+    """The prompt that comes with cotbal."""
+    return _read(
+        files("cotbal.benchmarks.judge").joinpath("prompt.yaml").read_text(encoding="utf-8"),
+        Path("prompt.yaml"),
+    )
+
+
+def load_prompt(path: Path) -> Prompt:
+    """A user's prompt: YAML with `system`, `user` and `rules`, which may be the path of LLaVA's
+    `rule.json`.
+
+    Raises:
+        CotbalError: the file is not that, or the user message lacks the question or an answer.
+    """
+    try:
+        return _read(path.read_text(encoding="utf-8"), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise CotbalError(f"{path}: expected the prompt of a judge as YAML; {error}") from None
+
+
+def _read(text: str, path: Path) -> Prompt:
+    try:
+        content = _File.model_validate(yaml.safe_load(text))
+    except (yaml.YAMLError, ValidationError) as error:
+        raise CotbalError(
+            f"{path}: expected the prompt of a judge as YAML with system, user and rules;"
+            f" {_one_line(error)}"
+        ) from None
+    rules = (
+        _read_rules(path.parent / content.rules)
+        if isinstance(content.rules, str)
+        else content.rules
+    )
+    missing = [f"{{{place}}}" for place in NEEDED if f"{{{place}}}" not in content.user]
+    if missing:
+        raise CotbalError(
+            f"{path}: user: expected the places {{question}}, {{first}}, {{second}}; missing"
+            f" {missing[0]}"
+        )
+    return Prompt(content.system, content.user, rules)
+
+
+def _read_rules(path: Path) -> dict[str, str]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        entries = {name: _LlavaRule.model_validate(entry) for name, entry in content.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise CotbalError(
+            f'{path}: expected rules as JSON, {{category: {{"prompt": text}}}}; {_one_line(error)}'
+        ) from None
+    return {name: entry.prompt for name, entry in entries.items()}
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        fault = error.errors()[0]
+        return f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}"
+    return " ".join(str(error).split())

@@ -1,0 +1,211 @@
+"""M3IT's own JSONL files, for the sets whose keys are known; the loader's chance is that of the
+seed here.
+
+Instructions are drawn from the instruction file of the set, options are shuffled as the loader
+does; so the texts are as good as an export's, and not the same. The other sets are not read: what
+their files call question and picture is not known for certain.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Any
+
+from cotbal.benchmarks.large.export import COLUMNS, count_lines, export_sources, reader
+from cotbal.benchmarks.large.sets import DataSet
+from cotbal.benchmarks.releases.rows import Row, json_lines, known
+from cotbal.benchmarks.releases.rules import drawn
+from cotbal.benchmarks.releases.sources import Files, Job, Source
+from cotbal.errors import DataError
+
+_DATA = "MMInstruction/M3IT/data"
+_GET = (
+    "hf download MMInstruction/M3IT --repo-type dataset --include 'data/{folder}/*' --local-dir"
+    " RAW/MMInstruction/M3IT"
+)
+_CLASSES = 10  # candidates of ImageNet, the right one among them
+_TRUE_OR_FALSE = (
+    "(A) True",
+    "(B) False",
+    "(A)",
+    "(B)",
+    "True",
+    "False",
+)  # ways to answer in COCO-Text
+_OTHERS = 24  # at most, beside the right one, of COCO-GOI
+
+Made = tuple[str, list[str], str]  # inputs, pictures in base64, outputs
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line of a file, and the chance that belongs to it."""
+
+    raw: Any
+    place: str
+    key: str
+    classes: Sequence[str]
+    job: Job
+
+    def row(self, *keys: str) -> Row:
+        return known(self.raw, self.place, keys, self.job.choices.ignore_keys)
+
+    def draw(self, names: Iterable[str], number: int, what: str) -> list[str]:
+        return drawn(names, number, self.job.choices.seed, f"{what} {self.key}")
+
+
+_Adapter = Callable[[_Line], Iterator[Made]]
+
+
+def raw_sources(data: DataSet, split: str) -> tuple[Source, ...]:
+    """The one raw form of a set whose keys are known; an export for the others."""
+    if data.config not in _ADAPTERS:
+        return export_sources(data, split)
+    folder, adapter, train = _ADAPTERS[data.config]
+    stem = {"train": train, "test": "val" if data.halved else "test"}.get(split, "val")
+    files = {
+        "rows": f"{_DATA}/{folder}/*{stem}.jsonl",
+        "instructions": f"{_DATA}/{folder}/instruction*.json",
+    }
+    if data.config == "imagenet":
+        files |= {"classes": f"{_DATA}/{folder}/mapping.txt"}
+    read = reader(data, split, partial(_rows, adapter), lambda found: count_lines(found["rows"][0]))
+    return (Source("raw", files, _GET.format(folder=folder), read),)
+
+
+def known_configs() -> tuple[str, ...]:
+    """The sets that can be read raw."""
+    return tuple(_ADAPTERS)
+
+
+def _rows(adapter: _Adapter, files: Files, job: Job) -> Iterator[Row]:
+    (path,) = files["rows"]
+    instructions = _texts(files["instructions"][0])
+    classes = _classes(files["classes"][0]) if "classes" in files else ()
+    for number, (place, raw) in enumerate(json_lines(path, job.progress)):
+        line = _Line(raw, place, f"{path.parent.name} {path.name} {number}", classes, job)
+        for part, (inputs, pictures, outputs) in enumerate(adapter(line)):
+            (instruction,) = line.draw(instructions, 1, f"instruction {part}")
+            yield Row(
+                dict(zip(COLUMNS, (instruction, inputs, pictures, outputs), strict=True)), place
+            )
+
+
+def _texts(path: Path) -> list[str]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(
+            f"{path}: expected a JSON list of instructions; found broken JSON ({error})"
+        ) from None
+    if (
+        not isinstance(content, list)
+        or not content
+        or not all(isinstance(text, str) for text in content)
+    ):
+        raise DataError(
+            f"{path}: expected a JSON list of instructions; found {type(content).__name__}"
+        )
+    return list(dict.fromkeys(content))
+
+
+def _classes(path: Path) -> list[str]:
+    """Name of every class, in the order of their numbers; a line is the synset and its name."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    names = [line.partition(" ")[2].strip() for line in lines if line.strip()]
+    if len(names) < _CLASSES or not all(names):
+        raise DataError(
+            f"{path}: expected a synset and its name a line, {_CLASSES} lines or more; found"
+            f" {len(names)}"
+        )
+    return names
+
+
+def _coco(line: _Line) -> Iterator[Made]:
+    """Five captions of a picture, sometimes more, are as many rows."""
+    row = line.row("image", "meta")
+    captions = known(
+        row.fields["meta"], f"{line.place}, meta", ("targets",), line.job.choices.ignore_keys
+    )
+    for caption in captions.texts("targets"):
+        yield "", [row.text("image")], caption
+
+
+def _coco_goi(line: _Line) -> Iterator[Made]:
+    """The question stands in the first line of the input, an option in each of the others."""
+    row = line.row("input", "outputs", "image_str")
+    question, *names = (text.strip() for text in row.text("input").strip().splitlines())
+    right = row.text("outputs").strip().removesuffix(".")
+    others = {name for name in names if name and name != right}
+    options, answer = _lettered(line, right, line.draw(others, _OTHERS, "options"))
+    yield f"{question}\nOptions:\n{options}", [row.text("image_str")], f"{answer}."
+
+
+def _coco_text(line: _Line) -> Iterator[Made]:
+    """The instruction asks, and the options are always these two; a row with a question of its own
+    is not known.
+    """
+    if isinstance(line.raw, dict) and "question" in line.raw:
+        raise DataError(
+            f"{line.place}: question: expected none, since the instruction asks; export this set"
+            " instead"
+        )
+    row = line.row("answer", "image_str")
+    right = row.text("answer").strip()
+    if right.rstrip(".") not in _TRUE_OR_FALSE:
+        raise row.refuse(
+            f"answer: expected one of {', '.join(_TRUE_OR_FALSE)}; found {right[:40]!r}"
+        )
+    yield "(A) True (B) False", row.texts("image_str"), right
+
+
+def _imagenet(line: _Line) -> Iterator[Made]:
+    """The right class among nine others by chance."""
+    row = line.row("img_str", "label")
+    number = row.number("label")
+    if not 0 <= number < len(line.classes):
+        raise row.refuse(f"label: expected a number below {len(line.classes)}; found {number}")
+    right = line.classes[number]
+    others = {name for name in line.classes if name != right}
+    options, answer = _lettered(line, right, line.draw(others, _CLASSES - 1, "options"))
+    yield options, [row.text("img_str")], answer
+
+
+def _mocheg(line: _Line) -> Iterator[Made]:
+    row = line.row("question", "answer", "image_str")
+    yield row.text("question"), row.texts("image_str"), row.text("answer")
+
+
+def _shapes(line: _Line) -> Iterator[Made]:
+    """True or false; the question mark and the sentence of the answer are added as M3IT's loader
+    adds them.
+    """
+    row = line.row("question", "answer", "image_str")
+    said = {"true": "yes", "false": "no"}.get(row.text("answer").strip().lower())
+    if said is None:
+        raise row.refuse(f"answer: expected true or false; found {row.text('answer')[:40]!r}")
+    yield f"{row.text('question').strip()}?", [row.text("image_str")], f"The answer is {said}."
+
+
+def _lettered(line: _Line, right: str, others: Sequence[str]) -> tuple[str, str]:
+    """The options in an order by chance, a line each, and the right one with its letter."""
+    names = line.draw([right, *others], len(others) + 1, "order")
+    lines = [f"({letter}) {name}" for letter, name in zip(ascii_uppercase, names, strict=False)]
+    return "\n".join(lines), lines[names.index(right)]
+
+
+_ADAPTERS: dict[
+    str, tuple[str, _Adapter, str]
+] = {  # folder, adapter, end of the training file's name
+    "coco": ("captioning/coco", _coco, "train"),
+    "coco-goi": ("classification/coco-goi", _coco_goi, "train"),
+    "coco-text": ("classification/coco-text", _coco_text, "train"),
+    "imagenet": ("classification/imagenet", _imagenet, "train"),
+    "mocheg": ("classification/mocheg", _mocheg, "train"),
+    "shapes": ("vqa/shapes", _shapes, "train.large"),
+}

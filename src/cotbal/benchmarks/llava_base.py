@@ -1,0 +1,365 @@
+"""The base checkpoint of the paper: Vicuna-1.5, CLIP ViT-L/14-336 and the projector of LLaVA-1.5's
+first stage.
+
+Nothing of it has been tuned on instructions about pictures yet. The published script gives the
+three parts to its trainer (`--model_name_or_path`, `--vision_tower`, `--pretrain_mm_mlp_adapter`);
+transformers wants them together.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from cotbal.errors import CotbalError, MissingDependency
+from cotbal.jobs.rundir import read_json, write_json
+
+IMAGE_TOKEN, PAD_TOKEN = "<image>", "<pad>"
+_PROJECTOR = {
+    "0": "linear_1",
+    "2": "linear_2",
+}  # a layer of LLaVA's two -> its name in transformers; 1 is the GELU
+_LANGUAGE_HEAD = "lm_head.weight"
+_ROWS = 64  # the vocabulary is filled up to a multiple: matrices of other shapes are slow on GPUs
+_SHARD = "2GB"  # a shard is copied while it is written, so this bounds memory
+_BUFFERS = (
+    "rotary_emb.inv_freq",
+    "position_ids",
+)  # older checkpoints hold them; they follow from the configuration
+_CONVERTERS = ("sentencepiece", "google.protobuf")
+_FILES = (
+    "model.safetensors.index.json",
+    "model.safetensors",
+    "pytorch_model.bin.index.json",
+    "pytorch_model.bin",
+)
+
+Tensors = dict[str, Any]
+Shapes = Mapping[str, Any]  # name -> torch.Size
+
+
+def assemble(language: Path, vision: Path, projector: Path, target: Path, template: str) -> Path:
+    """Write a `LlavaForConditionalGeneration` with processor, tokenizer and chat template; return
+    its directory.
+
+    Weights keep their values and their dtypes. The vocabulary grows by `<image>` and `<pad>` and is
+    filled up to a multiple of 64; a new row is the mean of the old ones, so that new tokens
+    together get at most their share of the probability (Jensen), and in practice next to none.
+    Files are mapped, not read: memory holds one shard of 2 GB.
+
+    Args:
+        language: directory of Vicuna-1.5, as on the hub.
+        vision: directory of CLIP ViT-L/14-336, as on the hub.
+        projector: `mm_projector.bin` of the first stage of LLaVA-1.5.
+        target: where to write; it must not exist, and exists only when it is whole.
+        template: chat template.
+
+    Raises:
+        CotbalError: something is at `target`; a part is absent, of another architecture, or its
+            weights do not fit.
+        MissingDependency: no torch or transformers, or nothing to convert a tokenizer.model with.
+    """
+    if target.exists():
+        raise CotbalError(
+            f"{target} exists and was left as it is; remove it, or give another place"
+        )
+    if not (_installed("torch") and _installed("transformers")):
+        raise MissingDependency("`cotbal prepare llava-base`", "train")
+    from transformers import GenerationConfig
+
+    processor = _processor(language, vision, template)
+    config = _config(language, vision, processor)
+    model = _filled(config, language, vision, projector)
+    ends = {
+        key: getattr(processor.tokenizer, key)
+        for key in ("bos_token_id", "eos_token_id", "pad_token_id")
+    }
+    model.generation_config = GenerationConfig(**ends)
+    partial = target.with_name(f".{target.name}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial, max_shard_size=_SHARD)
+    processor.save_pretrained(partial)
+    _state_dtype(partial / "config.json", config.text_config.dtype)
+    partial.rename(target)
+    return target
+
+
+def _tokenizer(language: Path) -> Any:
+    """The tokenizer with its two new tokens."""
+    from tokenizers import AddedToken
+    from transformers import AutoTokenizer
+
+    if not (language / "tokenizer.json").exists() and not all(map(_installed, _CONVERTERS)):
+        # without them transformers takes the file for one of another kind, and says so
+        raise MissingDependency("a tokenizer.model without tokenizer.json", "llava")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(language))
+    except (OSError, ValueError) as error:
+        raise CotbalError(f"{language}: expected the tokenizer of Vicuna; {_line(error)}") from None
+    if tokenizer.bos_token_id is None or tokenizer("a").input_ids[0] != tokenizer.bos_token_id:
+        raise CotbalError(
+            f"{language}: expected a tokenizer that begins every text with"
+            f" {tokenizer.bos_token or '<s>'}, as Vicuna was trained; found none;"
+            ' "add_bos_token": true belongs into its tokenizer_config.json'
+        )
+    tokenizer.add_tokens(
+        [AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True
+    )
+    tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+    return tokenizer
+
+
+def _processor(language: Path, vision: Path, template: str) -> Any:
+    """The tokenizer, and pictures padded to squares."""
+    from transformers import LlavaImageProcessorPil, LlavaProcessor
+
+    _demand(language, "config.json", "tokenizer_config.json")
+    _demand(vision, "config.json", "preprocessor_config.json")
+    tokenizer = _tokenizer(language)
+    settings = _vision_settings(vision)
+    images = LlavaImageProcessorPil.from_pretrained(str(vision), do_pad=True)
+    side = images.crop_size["height"]
+    if side != settings.image_size:
+        raise CotbalError(
+            f"{vision}/preprocessor_config.json: expected pictures of {settings.image_size} pixels,"
+            f" as in config.json; found {side}"
+        )
+    return LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=settings.patch_size,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        image_token=IMAGE_TOKEN,
+        chat_template=template,
+    )
+
+
+def _installed(module: str) -> bool:
+    try:
+        return find_spec(module) is not None
+    except ModuleNotFoundError:  # of the package around it
+        return False
+
+
+def _vision_settings(vision: Path) -> Any:
+    from transformers import AutoConfig
+
+    found = AutoConfig.from_pretrained(str(vision))
+    found = getattr(found, "vision_config", found)
+    if found.model_type != "clip_vision_model":
+        raise CotbalError(
+            f"{vision}: expected a CLIP vision model; found model_type {found.model_type!r}"
+        )
+    return found
+
+
+def _config(language: Path, vision: Path, processor: Any) -> Any:
+    from transformers import AutoConfig, LlavaConfig
+
+    text, seen = AutoConfig.from_pretrained(str(language)), _vision_settings(vision)
+    if text.model_type != "llama":
+        raise CotbalError(
+            f"{language}: expected Vicuna, whose model_type is llama; found {text.model_type!r}"
+        )
+    tokens = len(processor.tokenizer)
+    config = LlavaConfig(
+        vision_config=seen.to_dict(),
+        text_config=text.to_dict(),
+        image_token_index=processor.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_seq_length=(seen.image_size // seen.patch_size) ** 2,
+        vision_feature_layer=-2,
+        vision_feature_select_strategy="default",
+        projector_hidden_act="gelu",
+        tie_word_embeddings=False,
+    )
+    config.text_config.vocab_size = max(text.vocab_size, -(-tokens // _ROWS) * _ROWS)
+    config.text_config.pad_token_id = processor.tokenizer.pad_token_id
+    return config
+
+
+def _filled(config: Any, language: Path, vision: Path, projector: Path) -> Any:
+    """The model with the weights of the parts in place, mapped from their files."""
+    import torch
+    from transformers import LlavaForConditionalGeneration
+
+    with torch.device("meta"):  # shapes only
+        model = LlavaForConditionalGeneration(config).eval()
+    inner = model.model
+    words, head = inner.language_model.embed_tokens, model.lm_head
+    found = _read(language)
+    for name in ("model.embed_tokens.weight", _LANGUAGE_HEAD):
+        if name in found and found[name].shape[1:] == words.weight.shape[1:]:
+            found[name] = _widened(found[name], config.text_config.vocab_size)
+    head_alone = {_LANGUAGE_HEAD: found.pop(_LANGUAGE_HEAD)} if _LANGUAGE_HEAD in found else {}
+    _fill(inner.language_model, _below(found, "model."), f"{language}: model.")
+    _fill(head, _below(head_alone, "lm_head."), f"{language}: lm_head.")
+    _fill(inner.vision_tower, _tower(_read(vision), inner.vision_tower.state_dict()), f"{vision}: ")
+    _fill(inner.multi_modal_projector, _projector_weights(projector), f"{projector}: ")
+    return model
+
+
+def _fill(module: Any, weights: Tensors, source: str) -> None:
+    """Give a module these weights, without a copy.
+
+    Args:
+        source: where they are from, and how their names begin there.
+
+    Raises:
+        CotbalError: they are not its weights exactly.
+    """
+    wanted: Shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    missing, strange = (
+        [n for n in wanted if n not in weights],
+        [n for n in weights if n not in wanted],
+    )
+    if missing or strange:
+        name, what = (
+            (missing[0], f"not found, nor {len(missing) - 1} others")
+            if missing
+            else (strange[0], "unknown")
+        )
+        raise CotbalError(
+            f"{source}{name}: {what}; expected the weights that config.json describes, and no"
+            " others"
+        )
+    for name, shape in wanted.items():
+        if weights[name].shape != shape:
+            raise CotbalError(
+                f"{source}{name}: expected the shape {list(shape)}; found"
+                f" {list(weights[name].shape)}; are all three parts of the same size (7B or 13B)?"
+            )
+    module.load_state_dict(weights, assign=True)
+
+
+def _widened(weight: Any, rows: int) -> Any:
+    """The matrix with as many rows as wanted; each new one is the mean of the old ones."""
+    import torch
+
+    new = weight.mean(0, keepdim=True, dtype=torch.float32).to(weight.dtype)
+    return torch.cat([weight, new.expand(max(0, rows - len(weight)), -1)])
+
+
+def _below(weights: Tensors, prefix: str) -> Tensors:
+    """The weights whose names begin with the prefix, without it, and without buffers."""
+    return {
+        name.removeprefix(prefix): weight
+        for name, weight in weights.items()
+        if name.startswith(prefix) and not name.endswith(_BUFFERS)
+    }
+
+
+def _tower(weights: Tensors, wanted: Shapes) -> Tensors:
+    """The vision tower of a whole CLIP or of a tower alone.
+
+    Versions of transformers differ in whether the names of a tower begin with `vision_model.`, on
+    disk and in memory.
+    """
+    prefix = "vision_model." if all(name.startswith("vision_model.") for name in wanted) else ""
+    own = _below(weights, "vision_model.") or _below(weights, "")
+    return {prefix + name: weight for name, weight in own.items()}
+
+
+def _projector_weights(path: Path) -> Tensors:
+    """`model.mm_projector.0.weight` and its like, under the names of transformers."""
+    if not path.is_file():
+        raise CotbalError(
+            f"{path}: expected mm_projector.bin of the first stage of LLaVA-1.5; found no such file"
+        )
+    found: Tensors = {}
+    for name, weight in _load(path).items():
+        before, middle, rest = name.partition("mm_projector.")
+        layer, _, kind = rest.partition(".")
+        if before not in ("", "model.") or not middle or layer not in _PROJECTOR:
+            raise CotbalError(
+                f"{path}: expected the weights of two layers, model.mm_projector.0 and .2; found"
+                f" {name}, so this is not the projector of LLaVA-1.5"
+            )
+        found[f"{_PROJECTOR[layer]}.{kind}"] = weight
+    return found
+
+
+def _read(directory: Path) -> Tensors:
+    """All weights of a checkpoint, mapped; safetensors where there are both."""
+    paths = [directory / name for name in _FILES if (directory / name).is_file()]
+    if not paths:
+        raise CotbalError(
+            f"{directory}: expected {_FILES[1]} or {_FILES[3]}, or their shards; found none of them"
+        )
+    return {name: weight for file in _shards(paths[0]) for name, weight in _load(file).items()}
+
+
+def _shards(path: Path) -> Iterator[Path]:
+    if path.suffix != ".json":
+        yield path
+        return
+    try:
+        names = sorted({Path(name).name for name in read_json(path)["weight_map"].values()})
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CotbalError(
+            f"{path}: expected an index of shards, with a `weight_map`; found another file"
+        ) from None
+    for name in names:
+        if not (path.parent / name).is_file():
+            raise CotbalError(
+                f"{path}: expected {len(names)} shards beside it; {name} is not there"
+            )
+        yield path.parent / name
+
+
+def _load(path: Path) -> Tensors:
+    """The tensors of one file, mapped where its form allows; a pickle may hold tensors and nothing
+    that runs.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        found = torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except SafetensorError as error:
+        raise CotbalError(
+            f"{path}: expected safetensors; is it only half downloaded? ({_line(error)})"
+        ) from None
+    except Exception as error:  # a broken or hostile pickle raises errors of many kinds
+        raise CotbalError(
+            f"{path}: expected a file of weights and nothing else; refused: {_line(error)}"
+        ) from None
+    if not isinstance(found, dict) or not all(
+        isinstance(each, torch.Tensor) for each in found.values()
+    ):
+        raise CotbalError(f"{path}: expected tensors by name; found {type(found).__name__}")
+    return found
+
+
+def _state_dtype(path: Path, dtype: Any) -> None:
+    """transformers writes the dtype of the first weight, which is the vision tower's; readers want
+    the language's.
+    """
+    if dtype is not None:
+        write_json(path, {**read_json(path), "dtype": str(dtype).removeprefix("torch.")})
+
+
+def _demand(directory: Path, *names: str) -> None:
+    for name in names:
+        if not (directory / name).is_file():
+            raise CotbalError(
+                f"{directory}: expected a checkpoint of Hugging Face; found no {name} in it"
+            )
+        try:
+            json.loads((directory / name).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CotbalError(f"{directory / name}: expected JSON; {error}") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

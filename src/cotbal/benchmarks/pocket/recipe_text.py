@@ -1,0 +1,53 @@
+"""The recipe file of `pocket`, with the settings its health criteria were measured with."""
+
+from __future__ import annotations
+
+from cotbal.benchmarks.pocket.records import SIZES
+from cotbal.benchmarks.pocket.tasks import VISUAL_TASKS
+
+_TASK = """\
+  {name}:
+    train: data/{name}_train.jsonl
+    validation: data/{name}_validation.jsonl
+    test: data/{name}_test.jsonl
+    metric: {metric}
+"""
+_SETTINGS = """\
+model:
+  checkpoint: base
+  vision: frozen
+  projector: full
+  language: full
+  dtype: float32
+  max_length: 160
+optimization:
+  epochs: 1
+  batch_size: {batch_size}
+  micro_batch_size: {batch_size}
+  learning_rate: {learning_rate}
+  schedule: cosine
+  warmup_ratio: 0.05
+  weight_decay: 0.0
+  max_grad_norm: 1.0
+  seed: 0
+generation: {{max_new_tokens: 40, batch_size: 64}}
+portions: {{large: 1, mini: {mini}, seed: 0}}
+balance: {{form: standard, temperature: 0.5, weight_range: [0.5, 2.0], bootstrap: 1000}}
+"""
+
+
+def recipe_text(size: str, seed: int) -> str:
+    """The YAML of one size; its first line names size and seed, which tells two prepared
+    directories apart.
+    """
+    settings = SIZES[size]
+    tasks = []
+    for task in VISUAL_TASKS:
+        text = _TASK.format(name=task.name, metric=task.metric)
+        tasks.append(text + (f"    instruction: {task.instruction}\n" if task.instruction else ""))
+    tasks.append(_TASK.format(name="chat", metric="exact_match") + "    balanced: false\n")
+    head = (
+        f"# cotbal benchmark pocket, size {size}, seed {seed}\nname: pocket\nimages:"
+        " images\ntasks:\n"
+    )
+    return head + "".join(tasks) + _SETTINGS.format(**vars(settings))

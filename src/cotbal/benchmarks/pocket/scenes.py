@@ -1,0 +1,124 @@
+"""Scenes: two or three drawings on a coloured ground, and what can be said about where they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from PIL import Image
+
+from cotbal.benchmarks.pocket.drawings import (
+    BACKGROUNDS,
+    DRAWINGS,
+    KIND_OF,
+    NAMES,
+    SIDE,
+    Placed,
+    drawing,
+)
+
+BIG = (18, 22)
+SMALL = (11, 14)
+# Two drawings count as "left of" or "above" each other only when one direction clearly wins.
+CLEAR = 1.25
+MARGIN = 1
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows: the ground's colour name, its brightness shift, and the drawings from
+    left to right.
+    """
+
+    ground: str
+    shade: int
+    objects: tuple[Placed, ...]
+
+
+def random_scene(rng: Random) -> Scene:
+    """Two or three different drawings that do not touch, every pair clearly side by side or one
+    above the other.
+    """
+    ground, shade = rng.choice(list(BACKGROUNDS)), rng.randint(-5, 5)
+    while True:
+        objects = _place(rng, _names(rng, rng.choice((2, 3, 3, 3))))
+        if objects is not None:
+            return Scene(ground, shade, tuple(sorted(objects, key=lambda placed: placed.center)))
+
+
+def render_scene(scene: Scene) -> Image.Image:
+    """The picture of a scene, RGB, 48 x 48."""
+    picture = Image.new("RGB", (SIDE, SIDE), shaded(scene.ground, scene.shade))
+    for placed in scene.objects:
+        left, top, right, bottom = placed.box
+        sprite = drawing(placed.name, max(right - left, bottom - top))
+        picture.paste(sprite, (left, top), sprite)
+    return picture
+
+
+def direction(first: Placed, second: Placed) -> str:
+    """Where `first` lies as seen from `second`: "left of", "right of", "above" or "below"."""
+    dx, dy = first.center[0] - second.center[0], first.center[1] - second.center[1]
+    if abs(dx) > abs(dy):
+        return "left of" if dx < 0 else "right of"
+    return "above" if dy < 0 else "below"
+
+
+def corner(placed: Placed) -> str:
+    """The part of the picture that holds the centre: "top left", "top", ..., "center", ..., "bottom
+    right".
+    """
+    column, row = (int(3 * middle / SIDE) for middle in placed.center)
+    words = [("top", "", "bottom")[row], ("left", "", "right")[column]]
+    return " ".join(word for word in words if word) or "center"
+
+
+def shaded(ground: str, shade: int) -> tuple[int, int, int]:
+    """The RGB colour of a ground, a little lighter or darker, so that no two pictures are alike by
+    accident.
+    """
+    red, green, blue = (max(0, min(255, channel + shade)) for channel in BACKGROUNDS[ground])
+    return red, green, blue
+
+
+def _names(rng: Random, count: int) -> list[str]:
+    """Different names; every second one keeps to the kind before it, so that counting a kind is not
+    always "1".
+    """
+    names = [rng.choice(NAMES)]
+    while len(names) < count:
+        pool = list(DRAWINGS[KIND_OF[names[-1]]]) if rng.random() < 0.4 else list(NAMES)
+        names.append(rng.choice([name for name in pool if name not in names]))
+    return names
+
+
+def _place(rng: Random, names: list[str]) -> list[Placed] | None:
+    """A random place for every name, or None when this draw leaves no clear arrangement."""
+    placed: list[Placed] = []
+    for name in names:
+        big = rng.random() < 0.5
+        sprite = drawing(name, rng.randint(*(BIG if big else SMALL)))
+        left, top = (
+            rng.randint(1, SIDE - 1 - sprite.width),
+            rng.randint(1, SIDE - 1 - sprite.height),
+        )
+        new = Placed(name, (left, top, left + sprite.width, top + sprite.height), big)
+        if not all(_apart(new, old) and _clear(new, old) for old in placed):
+            return None
+        placed.append(new)
+    return placed
+
+
+def _apart(first: Placed, second: Placed) -> bool:
+    a, b = first.box, second.box
+    return (
+        a[2] + MARGIN <= b[0]
+        or b[2] + MARGIN <= a[0]
+        or a[3] + MARGIN <= b[1]
+        or b[3] + MARGIN <= a[1]
+    )
+
+
+def _clear(first: Placed, second: Placed) -> bool:
+    dx, dy = abs(first.center[0] - second.center[0]), abs(first.center[1] - second.center[1])
+    return max(dx, dy) > CLEAR * min(dx, dy)

@@ -1,0 +1,41 @@
+"""How long a conversation is in tokens, for `--max-tokens`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from cotbal.benchmarks.releases.conversation import Asked
+from cotbal.data.conversations import IMAGE
+from cotbal.errors import DataError, MissingDependency
+
+
+def turn_counter(tokenizer: str) -> Callable[[Asked], int]:
+    """A function that counts the tokens of a turn as Vicuna's template writes it: roles, texts and
+    the end of the turn.
+
+    Args:
+        tokenizer: a `tokenizer.json`, or the directory of a checkpoint that holds one.
+
+    Raises:
+        MissingDependency: no package `tokenizers`.
+        DataError: no such file.
+    """
+    path = Path(tokenizer)
+    path = path / "tokenizer.json" if path.is_dir() else path
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise MissingDependency("--max-tokens", "train") from None
+    if not path.is_file():
+        raise DataError(
+            f"--tokenizer: expected a tokenizer.json or the directory of one; found no file {path}"
+        )
+    encode = Tokenizer.from_file(str(path)).encode
+
+    def count(asked: Asked) -> int:
+        answer = asked.answer if isinstance(asked.answer, str) else asked.answer[0]
+        text = f"USER: {asked.question.replace(IMAGE, '')} ASSISTANT: {answer}"
+        return len(encode(text, add_special_tokens=False)) + 1
+
+    return count

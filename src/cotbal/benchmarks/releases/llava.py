@@ -1,0 +1,44 @@
+"""Records in the layout of LLaVA's own files: an id, and turns of human and gpt."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+from cotbal.benchmarks.releases.conversation import Asked
+from cotbal.benchmarks.releases.rows import Row
+from cotbal.benchmarks.releases.rules import without_marker
+
+TURN = ("from", "value")
+
+
+def identity(row: Row) -> str:
+    """The id of a record, a text or a number."""
+    value = row.fields.get("id")
+    return str(value) if isinstance(value, int) else row.text("id")
+
+
+def paired(row: Row, ignored: Collection[str]) -> tuple[Asked, ...]:
+    """The turns of a record as questions and answers, without the marker of its picture.
+
+    Args:
+        ignored: keys of a turn that the user knows to be harmless.
+
+    Raises:
+        DataError: they are not human and gpt in turn, from a question to an answer.
+    """
+    turns = row.rows("conversations", TURN, ignored)
+    if (
+        not turns
+        or len(turns) % 2
+        or any(t.text("from") != ("human", "gpt")[i % 2] for i, t in enumerate(turns))
+    ):
+        found = ", ".join(turn.text("from") for turn in turns[:6])
+        raise row.refuse(
+            f"conversations: expected human and gpt in turn, gpt last; found {found or 'none'}"
+        )
+    return tuple(_pairs([turn.text("value") for turn in turns]))
+
+
+def _pairs(texts: Sequence[str]) -> Iterator[Asked]:
+    for question, answer in zip(texts[::2], texts[1::2], strict=True):
+        yield Asked(without_marker(question), answer.strip())

@@ -1,0 +1,92 @@
+"""The settings that the benchmarks of the paper share, as their recipes carry them, each with its
+source.
+"""
+
+from __future__ import annotations
+
+from cotbal.benchmarks.releases.sources import Choices
+from cotbal.errors import CotbalError
+
+MODELS = {"7b": "llava-1.5-7b-base", "13b": "llava-1.5-13b-base"}
+
+_ABOUT = """\
+  # The paper tunes Vicuna-1.5 with the projector of LLaVA-1.5's first stage ({script}):
+  # `cotbal prepare llava-base` makes such a checkpoint; let this directory beside the recipe be it. Not the tuned
+  # llava-1.5 of the hub: {tuned}
+"""
+_TRAINED = """\
+model:
+{about}\
+  checkpoint: {checkpoint}
+  vision: frozen                 # LLaVA-1.5
+  projector: full
+  language: full
+  dtype: bfloat16                # paper
+  max_length: 2048               # paper (Appendix A); here pictures are counted in, in the published code they are not
+  gradient_checkpointing: true   # published script; changes memory only
+optimization:
+  epochs: {epochs}                      # paper
+  batch_size: 128                # paper
+  micro_batch_size: 16           # published script; changes memory only
+  learning_rate: 2.0e-5          # paper
+  schedule: cosine               # paper
+  warmup_ratio: 0.03             # paper
+  weight_decay: 0.0              # published script
+  seed: 0                        # the paper names none
+"""
+
+
+_RESOURCES = """\
+resources:
+  # Every training is shared out over 8 GPUs (FSDP2): weights, gradients and Adam of 7B take 109 GB, of 13B 209 GB, in
+  # computed figures. None of it changes a result; see docs/machines.md for other machines.
+  gpus: 8                        # published script
+  accelerate_config: accelerate.yaml
+"""
+ACCELERATE = "accelerate.yaml"  # beside the recipe
+FSDP2 = """\
+# For `accelerate launch`, named by resources.accelerate_config of the recipe: shares a model, its gradients and its
+# optimizer out over the GPUs of a run, layer by layer. How many there are, the recipe says.
+compute_environment: LOCAL_MACHINE
+distributed_type: FSDP
+num_machines: 1
+num_processes: 8
+fsdp_config:
+  fsdp_version: 2
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_reshard_after_forward: true
+  fsdp_offload_params: false
+  fsdp_state_dict_type: SHARDED_STATE_DICT
+  fsdp_cpu_ram_efficient_loading: false
+"""
+
+
+def settings(model: str, *, epochs: int, script: str, tuned: str) -> str:
+    """The sections `model`, `optimization` and `resources`; the last names ACCELERATE, whose text
+    is FSDP2.
+
+    Args:
+        model: key of MODELS.
+        script: the published script that says so.
+        tuned: why the tuned checkpoint is not the one to start from.
+
+    Raises:
+        CotbalError: an unknown model.
+    """
+    if model not in MODELS:
+        raise CotbalError(f"--model: expected one of {', '.join(MODELS)}; found {model!r}")
+    return trained(MODELS[model], epochs, _ABOUT.format(script=script, tuned=tuned)) + _RESOURCES
+
+
+def trained(checkpoint: str, epochs: int, about: str) -> str:
+    """The sections `model` and `optimization` for a checkpoint; `about` are lines of comment above
+    it.
+    """
+    return _TRAINED.format(checkpoint=checkpoint, epochs=epochs, about=about)
+
+
+def told_tokens(choices: Choices) -> str:
+    """What happens to long conversations, in words."""
+    if choices.max_tokens is None:
+        return "conversations are whole; the trainer cuts them at max_length."
+    return f"conversations end before the turn that would exceed {choices.max_tokens} tokens."

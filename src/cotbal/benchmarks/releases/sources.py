@@ -1,0 +1,140 @@
+"""Where the files of a release lie below RAW, which of its forms is there, and what to do when none
+is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cotbal.benchmarks.releases.conversation import Conversation, Writable
+from cotbal.benchmarks.releases.gallery import Gallery
+from cotbal.data.census import Progress
+from cotbal.errors import DataError
+
+_SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
+
+Files = Mapping[str, Sequence[Path]]  # what a source calls a file -> the file, or the shards of it
+POLICIES = ("error", "drop", "keep")
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the paper leaves open and a user may choose otherwise; part of the identity of what is
+    prepared.
+
+    Attributes:
+        seed: of everything that is drawn.
+        on_missing_image: `error`, `drop` (leave the record out) or `keep` (write it all the same).
+        capitalize: whether short answers begin with a capital, as in LLaVA-1.5's mixture.
+        box_decimals: digits behind the point of a box.
+        pad_boxes: whether boxes are those of the picture padded to a square, as the model sees it.
+        drop_eval_images: whether pictures of RefCOCO's evaluation splits are left out of its
+            training.
+        max_tokens: longest conversation, in tokens of `tokenizer`; None leaves conversations whole.
+        tokenizer: a `tokenizer.json`, or the directory of a checkpoint that holds one.
+        ignore_keys: unknown keys that the user knows to be harmless.
+        prefer: form that is read where a split can be had in several, such as hub; None: the first
+            choice.
+        single_reference: whether every caption of a COCO picture is a sample of its own (Large
+            Benchmark).
+        validation, test: share (below 1) or number of records held out of a dataset of the user's
+            own.
+        question, answer: keys of question and answer in a dataset of the user's own that has no
+            conversations.
+    """
+
+    seed: int = 0
+    on_missing_image: str = "error"
+    capitalize: bool = True
+    box_decimals: int = 2
+    pad_boxes: bool = True
+    drop_eval_images: bool = False
+    max_tokens: int | None = None
+    tokenizer: str | None = None
+    ignore_keys: tuple[str, ...] = ()
+    prefer: str | None = None
+    single_reference: bool = False
+    validation: float | None = None
+    test: float | None = None
+    question: str | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every reader is given besides its files: choices, pictures, and whom to tell how far it
+    is.
+    """
+
+    choices: Choices
+    gallery: Gallery
+    progress: Progress
+
+
+Read = Callable[[Files, Job], Iterator[Conversation]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """One form in which a split can be had.
+
+    Attributes:
+        form: what the form is called in the summary: original, hub, mix665k.
+        files: name -> pattern below RAW; a name that ends in `?` may be missing.
+        get: where to get it.
+        read: gives the conversations of the split.
+    """
+
+    form: str
+    files: Mapping[str, str]
+    get: str
+    read: Callable[[Files, Job], Iterator[Writable]]
+
+    def find(self, raw: Path) -> dict[str, list[Path]]:
+        """The files that are there, by name.
+
+        Raises:
+            DataError: two copies of a file, or a shard is missing.
+        """
+        found = {name.rstrip("?"): _matches(raw, pattern) for name, pattern in self.files.items()}
+        return {name: paths for name, paths in found.items() if paths}
+
+    def missing(self, raw: Path) -> list[str]:
+        """Patterns of the files that are not there."""
+        found = self.find(raw)
+        return [p for name, p in self.files.items() if not name.endswith("?") and name not in found]
+
+
+def choose(sources: Sequence[Source], raw: Path, prefer: str | None = None) -> Source | None:
+    """The preferred form, or the first one, of which every file is there; None if there is none."""
+    ordered = sorted(sources, key=lambda source: source.form != prefer)
+    return next((source for source in ordered if not source.missing(raw)), None)
+
+
+def what_is_needed(sources: Sequence[Source], raw: Path) -> str:
+    """The files that are missing of every form of a split, and where to get them."""
+    lines = []
+    for source in sources:
+        lines += [f"  {source.form}: needs {', '.join(source.missing(raw))}", f"    {source.get}"]
+    return "\n".join(lines)
+
+
+def _matches(raw: Path, pattern: str) -> list[Path]:
+    """The one file that matches, or all shards of it."""
+    paths = sorted(path for path in raw.glob(pattern) if path.is_file())
+    if len(paths) <= 1 and not any(_SHARD.search(path.name) for path in paths):
+        return paths
+    shards = [
+        (int(found[1]), int(found[2])) for path in paths if (found := _SHARD.search(path.name))
+    ]
+    whole = bool(shards) and [place for place, _ in shards] == list(range(shards[0][1]))
+    if len(shards) != len(paths) or not whole:
+        listed = "".join(f"\n  {path}" for path in paths[:10])
+        raise DataError(
+            f"{raw / pattern}: expected one file, or every shard of it once; found"
+            f" {len(paths)}:{listed}\nRemove second copies, or fetch the missing shards."
+        )
+    return paths

@@ -1,0 +1,97 @@
+"""The annotations that the authors of the paper released (hub: YanqiDai/VisATB), in their final
+form.
+
+A record is LLaVA's with the name of its task. An evaluation record has one question; its answer is
+a text, or a list of texts where several are right. The files are named
+`<task>_<split>-<size>.json`, as their README says. Pictures are not among them: they are sought in
+the layout of LLaVA, as for the other forms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import PurePosixPath
+
+from cotbal.benchmarks.releases.conversation import Asked, Conversation
+from cotbal.benchmarks.releases.gallery import inside
+from cotbal.benchmarks.releases.llava import TURN, identity, paired
+from cotbal.benchmarks.releases.rows import Row, json_list, known
+from cotbal.benchmarks.releases.rules import with_unique_ids, without_marker
+from cotbal.benchmarks.releases.sources import Files, Job, Source
+
+FORM = "visatb"
+_REPOSITORY = "YanqiDai/VisATB"
+_SPLITS = ("train", "val", "test")
+
+
+def visatb_source(
+    benchmark: str,
+    task: str,
+    split: str = "train",
+    *,
+    file: str | None = None,
+    together: Sequence[str] = (),
+) -> Source:
+    """The records of one split of one task.
+
+    Args:
+        benchmark: folder of the release: Academic or Chat.
+        task: what the records call their task; a hyphen in it may stand for an underscore.
+        split: train, val or test.
+        file: beginning of the file's name, where it is not the task; a file that begins with the
+            name of the benchmark holds other tasks too, and their records are passed over.
+        together: other splits that must be there, for a task whose splits the authors drew by
+            chance: with splits of another draw, pictures of evaluation would be trained on.
+    """
+    assert {split, *together} <= set(_SPLITS)
+    name, mixed = file or task, file == benchmark
+    patterns = {
+        s: f"{_REPOSITORY}/{benchmark}/{s}/{name}_{s}*.json"
+        for s in dict.fromkeys((split, *together))
+    }
+    get = (
+        f"hf download {_REPOSITORY} --repo-type dataset --include '{benchmark}/*' --local-dir"
+        f" RAW/{_REPOSITORY}"
+    )
+    return Source(FORM, patterns, get, partial(_read, task, split, mixed))
+
+
+def _read(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iterator[Conversation]:
+    return with_unique_ids(_records(task, split, mixed, files, job))
+
+
+def _records(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iterator[Conversation]:
+    (path,) = files[split]
+    offered: set[str] = set()
+    ignored = job.choices.ignore_keys
+    for number, (place, raw) in enumerate(json_list(path, "item", job.progress)):
+        row = known(raw, place, ("task", "conversations"), ("id", "image", *ignored))
+        if row.text("task").replace("-", "_") != task.replace("-", "_"):
+            if mixed:
+                continue
+            raise row.refuse(f"task: expected {task}; found {row.text('task')[:60]!r}")
+        image = None if row.fields.get("image") is None else inside(row.text("image"), place)
+        if image is not None and (folder := str(PurePosixPath(image).parent)) not in offered:
+            offered.add(folder)
+            job.gallery.offer([folder])
+        turns = paired(row, ignored) if split == "train" else (_question(row, ignored),)
+        name = identity(row) if "id" in row.fields else str(number)
+        yield Conversation(name if split == "train" else f"{split}_{name}", image, turns)
+
+
+def _question(row: Row, ignored: Sequence[str]) -> Asked:
+    """The one question of an evaluation record, with its answer or all of its right answers."""
+    turns = row.rows("conversations", TURN, ignored)
+    if [turn.fields["from"] for turn in turns] != ["human", "gpt"]:
+        raise row.refuse(
+            f"conversations: expected one question and its answer; found {len(turns)} turns"
+        )
+    asked, answer = turns
+    several = isinstance(answer.fields["value"], list)
+    right = (
+        tuple(t.strip() for t in answer.texts("value")) if several else answer.text("value").strip()
+    )
+    if not right:
+        raise row.refuse("conversations[1]: value: expected a right answer; found none")
+    return Asked(without_marker(asked.text("value")), right)

@@ -1,0 +1,204 @@
+"""Records on disk: a split is written whole or not at all, and a task is done when its note lies
+beside its splits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from cotbal.benchmarks.releases.conversation import Writable
+from cotbal.benchmarks.releases.gallery import Gallery
+from cotbal.benchmarks.releases.sources import Choices
+from cotbal.errors import CotbalError, DataError
+from cotbal.jobs.rundir import read_json, whole_file, write_json
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a split should hold by the paper or the release; None where neither says.
+
+    Attributes:
+        records, turns: conversations, and pairs of question and answer.
+        rounded_to: `records` is known only to this multiple: 1000 for "83k".
+    """
+
+    records: int | None = None
+    turns: int | None = None
+    rounded_to: int = 1
+
+    def differences(self, records: int, turns: int) -> dict[str, int]:
+        """By how much each known number is missed, beyond its rounding; empty when all fit."""
+        found = {}
+        if self.records is not None and 2 * abs(records - self.records) > self.rounded_to:
+            found["records"] = records - self.records
+        if self.turns is not None and turns != self.turns:
+            found["turns"] = turns - self.turns
+        return found
+
+
+@dataclass(frozen=True)
+class SplitSummary:
+    """What was written of one split.
+
+    Attributes:
+        task, split, form: whose it is, and the form of the release that was read.
+        file, size: name below the benchmark's directory, and bytes.
+        records, turns: what was written.
+        found, missing: distinct pictures.
+        dropped: records that were left out for want of their picture.
+        expected: what should be there.
+        differences: by how much that is missed; empty when all is well.
+    """
+
+    task: str
+    split: str
+    form: str
+    file: str
+    size: int
+    records: int
+    turns: int
+    found: int
+    missing: int
+    dropped: int
+    expected: Expected
+    differences: dict[str, int]
+
+
+class SplitWriter:
+    """Writes the splits of one task below `out/data`."""
+
+    def __init__(self, out: Path, task: str, gallery: Gallery, choices: Choices) -> None:
+        self.out = out
+        self.task = task
+        self._gallery = gallery
+        self._policy = choices.on_missing_image
+
+    def write(
+        self, split: str, form: str, conversations: Iterable[Writable], expected: Expected
+    ) -> SplitSummary:
+        """Write one split as JSONL.
+
+        Raises:
+            DataError: pictures are missing and the choice is `error`; or there is no record at all.
+        """
+        path = self.out / "data" / f"{self.task}_{split}.jsonl"
+        counts = _Counts()
+        with whole_file(path) as file:
+            for conversation in self._counted(conversations, counts):
+                file.write(json.dumps(conversation.record(self.task), ensure_ascii=False) + "\n")
+            self._judge(split, counts)
+        return SplitSummary(
+            self.task,
+            split,
+            form,
+            path.relative_to(self.out).as_posix(),
+            path.stat().st_size,
+            counts.records,
+            counts.turns,
+            len(counts.found),
+            len(counts.missing),
+            counts.dropped,
+            expected,
+            expected.differences(counts.records, counts.turns),
+        )
+
+    def _counted(self, conversations: Iterable[Writable], counts: _Counts) -> Iterator[Writable]:
+        for conversation in conversations:
+            absent = [name for name in conversation.images if not self._gallery.has(name)]
+            for name in conversation.images:
+                (counts.missing if name in absent else counts.found).add(hash(name))
+            counts.example = counts.example or next(iter(absent), None)
+            if absent and self._policy == "drop":
+                counts.dropped += 1
+                continue
+            counts.records += 1
+            counts.turns += conversation.pairs
+            yield conversation
+
+    def _judge(self, split: str, counts: _Counts) -> None:
+        if counts.missing and self._policy == "error":
+            raise DataError(
+                f"{self.task} {split}: {len(counts.missing):,} of"
+                f" {len(counts.missing) + len(counts.found):,} pictures are missing below"
+                f" {self._gallery.root}, such as {counts.example}; put them there or name their"
+                " directory with --images, or choose --on-missing-image drop or keep"
+            )
+        if not counts.records:
+            raise DataError(
+                f"{self.task} {split}: no record is left ({counts.dropped} dropped for want of a"
+                " picture)"
+            )
+
+
+class _Counts:
+    def __init__(self) -> None:
+        self.records = self.turns = self.dropped = 0
+        self.found: set[int] = set()
+        self.missing: set[int] = set()
+        self.example: str | None = None
+
+
+def note_path(out: Path, task: str) -> Path:
+    """Where the note lies that makes a task done."""
+    return out / "data" / f"{task}.json"
+
+
+def write_note(
+    out: Path, task: str, choices: Choices, version: int | str, splits: Iterable[SplitSummary]
+) -> None:
+    """Write the note of a task whose splits are all there."""
+    content = {
+        "version": version,
+        "choices": asdict(choices),
+        "splits": [asdict(split) for split in splits],
+    }
+    write_json(note_path(out, task), content)
+
+
+def done_splits(
+    out: Path, task: str, choices: Choices, version: int | str
+) -> list[SplitSummary] | None:
+    """What is known of a task that is done and whole, or None if it must be made.
+
+    Raises:
+        DataError: it was made by other choices or another version, or the note is broken; nothing
+            is overwritten.
+    """
+    path = note_path(out, task)
+    if not path.is_file():
+        return None
+    now = {"version": version, **json.loads(json.dumps(asdict(choices)))}
+    try:
+        note = read_json(path)
+        then = {"version": note["version"], **note["choices"]}
+        splits = [
+            SplitSummary(**{**split, "expected": Expected(**split["expected"])})
+            for split in note["splits"]
+        ]
+    except (CotbalError, KeyError, TypeError):
+        raise DataError(
+            f"{path}: expected the note of a prepared task; delete this file to make it anew"
+        ) from None
+    changed = [
+        f"{key}: {then.get(key)!r}, now {value!r}"
+        for key, value in now.items()
+        if then.get(key) != value
+    ]
+    if changed:
+        raise DataError(
+            f"{path}: {task} was prepared with {'; '.join(changed)}. Prepare into another"
+            " directory, or delete this file to make the task anew"
+        )
+    whole = all(
+        (out / s.file).is_file() and (out / s.file).stat().st_size == s.size for s in splits
+    )
+    return splits if whole else None
+
+
+def remove_unfinished(out: Path, task: str) -> None:
+    """Remove what a killed run left of the splits of a task."""
+    for path in (out / "data").glob(f".{task}_*"):
+        path.unlink()

@@ -1,0 +1,157 @@
+"""The benchmark `stamps`: real photographs and drawings with human captions, made from public
+packages.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from cotbal.benchmarks.stamps import charts, chat, signs
+from cotbal.benchmarks.stamps.packages import (
+    CHATTERBOT,
+    DEJAVU,
+    GCOMPRIS,
+    MIXTURE_PACKAGES,
+    STAMPS,
+    VEGA,
+    WORDNET,
+    provide,
+)
+from cotbal.benchmarks.stamps.tasks import MAKERS, Example, World
+from cotbal.benchmarks.stamps.things import (
+    SPLITS,
+    collect_things,
+    extract_photos,
+    grounds,
+    split_by_name,
+)
+from cotbal.benchmarks.stamps.wordnet import WordNet
+from cotbal.benchmarks.stamps.written import licences_text, recipe_text
+from cotbal.errors import CotbalError
+
+TEXT_TASK = "text_chat"
+# records a task; the test set is large because what is compared there are differences of a few
+# points
+RECORDS = {
+    "full": {"train": 800, "validation": 400, "test": 800},
+    "small": {"train": 80, "validation": 20, "test": 20},
+}
+
+
+def prepare(
+    directory: Path, *, size: str = "full", seed: int = 0, report: Callable[[str], None] = print
+) -> Path:
+    """Write the mixture, `full` or `small` (see RECORDS), its LICENCES.md and recipe.yaml; return
+    the recipe.
+
+    Downloads and unpacked packages stay in `directory/cache`; what exists is not made again.
+    Raises CotbalError when a client (apt-get, npm, pip) is missing or a package is not the pinned
+    one.
+    """
+    if size not in RECORDS:
+        raise CotbalError(f"size: expected one of {', '.join(RECORDS)}; found {size!r}")
+    sizes = RECORDS[size]
+    directory.mkdir(parents=True, exist_ok=True)
+    recipe = directory / "recipe.yaml"
+    missing = [name for name in (*MAKERS, TEXT_TASK) if not is_written(directory, name, sizes)]
+    if missing:
+        sources = {
+            package.name: provide(package, directory / "cache", report)
+            for package in MIXTURE_PACKAGES
+        }
+        world, pairs = build_world(sources, directory / "cache" / "photos", seed)
+        for name in missing:
+            report(f"making {name}: {sum(sizes.values())} records")
+            write_task(directory, name, sizes, examples_of(name, world, pairs, sizes, seed))
+    (directory / "LICENCES.md").write_text(licences_text(), encoding="utf-8")
+    if not recipe.exists():
+        recipe.write_text(recipe_text(list(MAKERS), TEXT_TASK), encoding="utf-8")
+    return recipe
+
+
+def build_world(
+    sources: dict[str, Path], photos: Path, seed: int
+) -> tuple[World, list[tuple[str, str]]]:
+    """Everything the makers need, and the question-answer pairs of the text task."""
+    share = "usr/share"
+    extract_photos(sources[GCOMPRIS.name] / share / "gcompris-qt", photos)
+    wordnet = WordNet(sources[WORDNET.name] / share / "wordnet")
+    things = collect_things(sources[STAMPS.name] / share / "tuxpaint/stamps", photos, wordnet)
+    by_split = split_by_name(things, seed)
+    known = by_split["train"]
+    world = World(
+        things=by_split,
+        known=known,
+        grounds=grounds(photos, seed),
+        tables=charts.split_tables(charts.read_tables(sources[VEGA.name] / "package/data")),
+        words=signs.lexicon(known, seed),
+        fonts=[
+            sources[DEJAVU.name] / share / "fonts/truetype/dejavu" / name for name in signs.FONTS
+        ],
+    )
+    return world, chat.corpus_pairs(sources[CHATTERBOT.name]) + chat.word_pairs(things, wordnet)
+
+
+def examples_of(
+    name: str, world: World, pairs: list[tuple[str, str]], sizes: dict[str, int], seed: int
+) -> Callable[[str, int], Example | None]:
+    """A function (split, number) -> example of one task; None past the end of the text task."""
+    if name == TEXT_TASK:
+        shares = chat.split_chat(pairs, sizes, seed)
+        return lambda split, at: (
+            Example(*shares[split][at], None) if at < len(shares[split]) else None
+        )
+    return lambda split, at: MAKERS[name](
+        world, split, random.Random(f"{seed}/{name}/{split}/{at}")
+    )
+
+
+def write_task(
+    directory: Path, name: str, sizes: dict[str, int], example: Callable[[str, int], Example | None]
+) -> None:
+    """Write pictures, then the records of each split by rename: a records file that exists is
+    complete.
+    """
+    for split in SPLITS:
+        made = ((at, example(split, at)) for at in range(sizes[split]))
+        lines = [json.dumps(record(directory, name, split, at, one)) for at, one in made if one]
+        target = records_path(directory, name, split)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_suffix(".partial")
+        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        partial.rename(target)
+
+
+def record(directory: Path, name: str, split: str, at: int, example: Example) -> dict[str, object]:
+    """One example as a LLaVA conversation; its picture is saved beside."""
+    content: dict[str, object] = {"id": f"{name}_{split}_{at:05d}", "task": name}
+    question = example.question
+    if example.picture is not None:
+        place = Path(split) / f"{name}_{at:05d}.jpg"
+        (directory / "images" / split).mkdir(parents=True, exist_ok=True)
+        example.picture.save(directory / "images" / place, quality=92)
+        content["image"] = place.as_posix()
+        question = f"<image>\n{question}"
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": example.answer}]
+    return {**content, "conversations": turns}
+
+
+def records_path(directory: Path, name: str, split: str) -> Path:
+    """Where the records of a task and split lie."""
+    return directory / "data" / f"{name}_{split}.jsonl"
+
+
+def is_written(directory: Path, name: str, sizes: dict[str, int]) -> bool:
+    """Whether the records of a task exist at this size (the text task may be smaller: its sources
+    end).
+    """
+    for split in SPLITS:
+        path = records_path(directory, name, split)
+        if not path.exists():
+            return False
+        if name != TEXT_TASK and len(path.read_text(encoding="utf-8").splitlines()) != sizes[split]:
+            return False
+    return True

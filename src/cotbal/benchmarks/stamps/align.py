@@ -1,0 +1,296 @@
+"""Alignment of the fresh projector: vision and language stay frozen, so the picture features are
+computed once.
+
+First every picture token of a thing is drawn to the word embeddings of its name (no language model
+needed, seconds); then the projector learns to make the language model say captions.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cotbal.benchmarks.stamps import build_world
+from cotbal.benchmarks.stamps.base import IMAGE_TOKEN, PICTURE_TOKENS, STRIDE
+from cotbal.benchmarks.stamps.packages import MIXTURE_PACKAGES, provide
+from cotbal.benchmarks.stamps.scenes import SIDE, Box
+from cotbal.benchmarks.stamps.sights import SECONDS_BETWEEN_LINES, Shown, drafts, look
+from cotbal.benchmarks.stamps.tasks import World
+
+Report = Callable[[str], None]
+QUESTION = "What is in the picture?"
+WORD_EPOCHS, WORD_BATCH, WORD_RATE = 8, 576, 1e-3
+CAPTION_BATCH, CAPTION_RATE = 16, 1e-3
+TEMPERATURE = 0.07
+PROBES = 100
+# how often each kind of picture is shown
+KINDS = ("portrait",) * 4 + ("pair",) * 3 + ("chart",) * 2 + ("sign",) * 2
+KEEP_EVERY = 25
+
+
+def align(
+    assembled: Path, target: Path, cache: Path, *, captions: int, seed: int, report: Report
+) -> None:
+    """Train the projector of the checkpoint `assembled` and write the whole checkpoint to
+    `target`."""
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    torch.manual_seed(seed)
+    processor = AutoProcessor.from_pretrained(assembled)
+    model = AutoModelForImageTextToText.from_pretrained(assembled, dtype=torch.float32).eval()
+    model.requires_grad_(False)
+    world = align_world(cache, seed, report)
+    train = look(model, processor, drafts(world, "train", captions, seed, KINDS), report)
+    held_out = look(
+        model, processor, drafts(world, "validation", PROBES, seed, ("portrait",)), report
+    )
+    projector = model.model.multi_modal_projector.float().requires_grad_(True)
+    whiten(projector, train)
+    scores = {"fresh projector": names_right(model, processor, held_out)}
+    report(f"names right on held-out grounds, fresh projector: {scores['fresh projector']:.3f}")
+    learn_words(model, processor, train, report)
+    scores["after words"] = names_right(model, processor, held_out)
+    report(f"names right after words: {scores['after words']:.3f}")
+    learn_captions(model, processor, train, seed=seed, state=cache / "alignment.pt", report=report)
+    scores["after captions"] = names_right(model, processor, held_out)
+    report(f"names right after captions: {scores['after captions']:.3f}")
+    write_checkpoint(assembled, target, projector, scores)
+    (cache / "alignment.pt").unlink(missing_ok=True)
+
+
+def align_world(cache: Path, seed: int, report: Report) -> World:
+    """The pictures of the mixture; only its training things and grounds are used for learning."""
+    sources = {package.name: provide(package, cache, report) for package in MIXTURE_PACKAGES}
+    return build_world(sources, cache / "photos", seed)[0]
+
+
+def whiten(projector: nn.Module, train: list[Shown]) -> None:
+    """Fold the mean and spread of every feature channel into the first layer: ReLU6 features are
+    mostly zero.
+    """
+    features = torch.stack([shown.features.float() for shown in train[:500]]).flatten(0, 1)
+    mean, spread = features.mean(0), features.std(0) + 0.05
+    first: Any = projector.linear_1
+    with torch.no_grad():
+        first.weight.normal_(0.0, features.shape[1] ** -0.5)
+        first.weight /= spread
+        first.bias.copy_(-(first.weight @ mean))
+
+
+def learn_words(model: Any, processor: Any, train: list[Shown], report: Report) -> None:
+    """Draw the picture tokens inside the box of a thing to the mean word embedding of its name.
+
+    The loss is a classification over all names (by cosine) plus the squared distance, which sets
+    the length right.
+    """
+    names = sorted({name for shown in train for name, _ in shown.names})
+    words = name_embeddings(model, processor, names)
+    tokens, targets = covered_tokens(train, names)
+    projector = model.model.multi_modal_projector
+    optimizer = torch.optim.AdamW(projector.parameters(), lr=WORD_RATE, weight_decay=0.05)
+    for epoch in range(WORD_EPOCHS):
+        total = 0.0
+        for rows in torch.split(torch.randperm(len(tokens)), WORD_BATCH):
+            loss = word_loss(projector(tokens[rows].float()), words, targets[rows])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += float(loss.detach()) * len(rows)
+        for group in optimizer.param_groups:
+            group["lr"] = WORD_RATE * (1 - (epoch + 1) / WORD_EPOCHS)
+        report(f"words: epoch {epoch + 1} of {WORD_EPOCHS}, loss {total / len(tokens):.3f}")
+
+
+def word_loss(projected: Tensor, words: Tensor, targets: Tensor) -> Any:
+    """Cross-entropy over names by cosine similarity, plus the mean squared distance in units of the
+    words' variance.
+    """
+    cosine = functional.normalize(projected, dim=-1) @ functional.normalize(words, dim=-1).T
+    distance = functional.mse_loss(projected, words[targets]) / words.var()
+    return functional.cross_entropy(cosine / TEMPERATURE, targets) + distance
+
+
+def name_embeddings(model: Any, processor: Any, names: list[str]) -> Tensor:
+    """The mean input embedding of the tokens of each name, [names, hidden]."""
+    table = model.get_input_embeddings().weight.float()
+    rows = [
+        processor.tokenizer(" " + name, add_special_tokens=False)["input_ids"] for name in names
+    ]
+    return torch.stack([table[row].mean(0) for row in rows]).detach()
+
+
+def covered_tokens(train: list[Shown], names: list[str]) -> tuple[Tensor, Tensor]:
+    """The features of all picture tokens whose centre lies in the box of a thing, and the index of
+    its name.
+    """
+    number = {name: at for at, name in enumerate(names)}
+    tokens, targets = [], []
+    for shown in train:
+        for name, box in shown.names:
+            inside = [at for at in range(PICTURE_TOKENS) if centre_in(at, box)]
+            tokens.append(shown.features[inside])
+            targets += [number[name]] * len(inside)
+    return torch.cat(tokens), torch.tensor(targets)
+
+
+def centre_in(token: int, box: Box) -> bool:
+    """Whether the centre of a picture token (counted row by row) lies in a box of hundredths."""
+    across = SIDE // STRIDE
+    x, y = (100 * (token % across + 0.5) / across, 100 * (token // across + 0.5) / across)
+    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
+
+
+def learn_captions(
+    model: Any, processor: Any, train: list[Shown], *, seed: int, state: Path, report: Report
+) -> None:
+    """One pass over the scenes: next-token loss of the caption after the projected picture.
+
+    Every so many steps everything is kept in the file `state`, so that an interrupted alignment
+    goes on there.
+    """
+    order = list(range(len(train)))
+    random.Random(seed).shuffle(order)
+    batches = [
+        order[start : start + CAPTION_BATCH] for start in range(0, len(order), CAPTION_BATCH)
+    ]
+    projector = model.model.multi_modal_projector
+    optimizer = torch.optim.AdamW(projector.parameters(), lr=CAPTION_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, CAPTION_RATE, total_steps=len(batches)
+    )
+    parts = {"projector": projector, "optimizer": optimizer, "schedule": schedule}
+    first = restore(parts, state, len(batches))
+    started = told = time.monotonic()
+    for step in range(first, len(batches)):
+        loss = caption_loss(model, processor, [train[row] for row in batches[step]])
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(projector.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if (step + 1) % KEEP_EVERY == 0:
+            keep(parts, state, len(batches), step + 1)
+        if time.monotonic() - told > SECONDS_BETWEEN_LINES:
+            told = time.monotonic()
+            left = (told - started) / (step + 1 - first) * (len(batches) - step - 1)
+            report(
+                f"captions: step {step + 1} of {len(batches)}, loss {float(loss.detach()):.3f},"
+                f" {left:.0f} s left"
+            )
+
+
+def keep(parts: dict[str, Any], state: Path, steps: int, done: int) -> None:
+    """Write the state of the alignment beside, then rename it into place."""
+    partial = state.with_suffix(".partial")
+    torch.save(
+        {"steps": steps, "done": done, **{name: part.state_dict() for name, part in parts.items()}},
+        partial,
+    )
+    partial.rename(state)
+
+
+def restore(parts: dict[str, Any], state: Path, steps: int) -> int:
+    """Load a kept state of an alignment of the same length; return how many steps it had done, 0
+    without one.
+    """
+    kept: dict[str, Any] = (
+        torch.load(state, weights_only=True) if state.exists() else {"steps": None}
+    )
+    if kept["steps"] != steps:
+        return 0
+    for name, part in parts.items():
+        part.load_state_dict(kept[name])
+    return int(kept["done"])
+
+
+def caption_loss(model: Any, processor: Any, batch: list[Shown]) -> Any:
+    """The mean loss over the caption tokens of a batch; the large output layer sees these positions
+    only.
+    """
+    tokenizer = processor.tokenizer
+    prompts = [prompt(processor)] * len(batch)
+    texts = [one + shown.caption + "<|im_end|>" for one, shown in zip(prompts, batch, strict=True)]
+    tokenizer.padding_side = "right"
+    encoded = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+    start = len(tokenizer(prompts[0], add_special_tokens=False)["input_ids"])
+    embedded = embed(model, encoded["input_ids"], batch)
+    hidden = model.model.language_model(
+        inputs_embeds=embedded, attention_mask=encoded["attention_mask"]
+    )[0]
+    answer = encoded["attention_mask"].bool()
+    answer[:, :start] = False
+    logits = model.lm_head(hidden[:, :-1][answer[:, 1:]])
+    return functional.cross_entropy(logits.float(), encoded["input_ids"][answer])
+
+
+def prompt(processor: Any) -> str:
+    """The chat prompt with one placeholder a picture token."""
+    content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
+    text = processor.apply_chat_template(
+        [{"role": "user", "content": content}], add_generation_prompt=True
+    )
+    return str(text).replace(IMAGE_TOKEN, IMAGE_TOKEN * PICTURE_TOKENS)
+
+
+def embed(model: Any, tokens: Tensor, batch: list[Shown]) -> Any:
+    """Word embeddings with the projected pictures in place of their placeholders."""
+    words = model.get_input_embeddings()(tokens)
+    features = torch.stack([shown.features for shown in batch]).float()
+    pictures = model.model.multi_modal_projector(features).to(words.dtype)
+    mask = (tokens == model.config.image_token_id).unsqueeze(-1)
+    return words.masked_scatter(mask, pictures)
+
+
+@torch.no_grad()
+def names_right(model: Any, processor: Any, held_out: list[Shown]) -> float:
+    """The share of held-out portraits whose greedy caption is the name (with its article) and
+    nothing else.
+    """
+    right = 0
+    for start in range(0, len(held_out), CAPTION_BATCH):
+        batch = held_out[start : start + CAPTION_BATCH]
+        encoded = processor.tokenizer(
+            [prompt(processor)] * len(batch), return_tensors="pt", add_special_tokens=False
+        )
+        embedded = embed(model, encoded["input_ids"], batch)
+        answers = generate(model, embedded)
+        texts = processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
+        right += sum(
+            text.strip().lower() == shown.caption for text, shown in zip(texts, batch, strict=True)
+        )
+    return right / len(held_out)
+
+
+def generate(model: Any, embedded: Tensor) -> Any:
+    """Greedy answers of the whole model to prompts that are already embedded."""
+    mask = torch.ones(embedded.shape[:2], dtype=torch.long)
+    return model.generate(inputs_embeds=embedded, attention_mask=mask, max_new_tokens=12)
+
+
+def write_checkpoint(
+    assembled: Path, target: Path, projector: nn.Module, scores: dict[str, float]
+) -> None:
+    """The assembled checkpoint in float32 with the aligned projector, written beside and renamed
+    into place.
+    """
+    from transformers import AutoModelForImageTextToText
+
+    model = AutoModelForImageTextToText.from_pretrained(assembled)
+    model.model.multi_modal_projector.load_state_dict(projector.state_dict())
+    partial = target.with_name(target.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(assembled, partial)
+    model.save_pretrained(partial)
+    (partial / "alignment.json").write_text(
+        json.dumps({"names_right": scores}, indent=2) + "\n", encoding="utf-8"
+    )
+    partial.rename(target)

@@ -1,0 +1,101 @@
+"""Scenes: things pasted on photographs, with exact boxes in integers 0-99."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from PIL import Image, ImageEnhance, ImageFilter
+
+from cotbal.benchmarks.stamps.things import Thing, open_picture
+
+SIDE = 192
+Box = tuple[int, int, int, int]
+CELLS = {"top left": (0, 0), "top right": (1, 0), "bottom left": (0, 1), "bottom right": (1, 1)}
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A thing in a scene: its box [x1, y1, x2, y2] in hundredths of the side, and its cell in
+    words.
+    """
+
+    thing: Thing
+    box: Box
+    cell: str
+
+
+def ground_picture(path: Path, rng: random.Random) -> Image.Image:
+    """A quiet ground: a square of a photograph, blurred and made paler so that it does not hide
+    what is pasted.
+    """
+    photo = cached(path).convert("RGB")
+    side = int(min(photo.size) * rng.uniform(0.6, 1.0))
+    left, top = rng.randint(0, photo.width - side), rng.randint(0, photo.height - side)
+    square = photo.crop((left, top, left + side, top + side)).resize((SIDE, SIDE))
+    pale = Image.blend(square, Image.new("RGB", (SIDE, SIDE), "white"), 0.45)
+    return ImageEnhance.Color(pale.filter(ImageFilter.GaussianBlur(2))).enhance(0.6)
+
+
+def paste(scene: Image.Image, thing: Thing, cell: str, rng: random.Random) -> Placed:
+    """Paste a thing into one quarter of the scene, with some play in size and place."""
+    column, row = CELLS[cell]
+    half = SIDE // 2
+    shape = fitted(cached(thing.picture), int(half * rng.uniform(0.86, 0.98)))
+    x = column * half + rng.randint(0, half - shape.width)
+    y = row * half + rng.randint(0, half - shape.height)
+    scene.paste(shape, (x, y), shape)
+    return Placed(thing, hundredths((x, y, x + shape.width, y + shape.height)), cell)
+
+
+def scene_of(
+    things: list[Thing], cells: list[str], ground: Path, rng: random.Random
+) -> tuple[Image.Image, list[Placed]]:
+    """A scene with one thing a cell; returns the picture and what stands where."""
+    scene = ground_picture(ground, rng)
+    return scene, [
+        paste(scene, thing, cell, rng) for thing, cell in zip(things, cells, strict=True)
+    ]
+
+
+def portrait(thing: Thing, ground: Path, rng: random.Random) -> Image.Image:
+    """One thing, large: a photograph as it is (a random crop), a stamp pasted on a ground."""
+    shape = cached(thing.picture)
+    if not thing.cutout:
+        side = int(min(shape.size) * rng.uniform(0.85, 1.0))
+        left, top = rng.randint(0, shape.width - side), rng.randint(0, shape.height - side)
+        return shape.crop((left, top, left + side, top + side)).resize((SIDE, SIDE)).convert("RGB")
+    scene = ground_picture(ground, rng)
+    large = fitted(shape, int(SIDE * rng.uniform(0.7, 0.95)))
+    where = rng.randint(0, SIDE - large.width), rng.randint(0, SIDE - large.height)
+    scene.paste(large, where, large)
+    return scene
+
+
+def fitted(shape: Image.Image, longest: int) -> Image.Image:
+    """A picture scaled so that its longest side has so many pixels."""
+    scale = longest / max(shape.size)
+    return shape.resize((max(1, round(shape.width * scale)), max(1, round(shape.height * scale))))
+
+
+def hundredths(pixels: Box) -> Box:
+    """Pixel edges as integers 0-99 of the side."""
+    left, top, right, bottom = (min(99, edge * 100 // SIDE) for edge in pixels)
+    return left, top, right, bottom
+
+
+def box_text(box: Box) -> str:
+    """A box as the model reads and writes it, without blanks: "[12,40,55,88]"."""
+    return "[" + ",".join(str(edge) for edge in box) + "]"
+
+
+@lru_cache(maxsize=1024)
+def cached(path: Path) -> Image.Image:
+    """An opened picture, at most 400 pixels wide: thousands of scenes use the same few hundred
+    pictures.
+    """
+    picture = open_picture(path)
+    picture.thumbnail((400, 400))
+    return picture

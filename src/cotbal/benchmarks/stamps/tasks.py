@@ -1,0 +1,153 @@
+"""The tasks: what is shown, what is asked, what is right. Every maker is a function of (world,
+split, rng).
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from cotbal.benchmarks.stamps import charts, signs
+from cotbal.benchmarks.stamps.scenes import CELLS, Placed, box_text, portrait, scene_of
+from cotbal.benchmarks.stamps.things import Thing, article
+
+# words for the lower and the higher place, along the columns and along the rows
+SIDES = (("on the left", "on the right"), ("at the top", "at the bottom"))
+RELATIONS = (("left of", "right of"), ("above", "below"))
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that pictures are made of; the dictionaries are by split.
+
+    `known` are the training things: tasks that ask for a name show them in every split, on other
+    grounds. `things` are disjoint by name: tasks that ask for a category show things in validation
+    that training never had.
+    """
+
+    things: dict[str, list[Thing]]
+    known: list[Thing]
+    grounds: dict[str, list[Path]]
+    tables: dict[str, list[charts.Table]]
+    words: list[str]
+    fonts: list[Path]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question with its answer (several for cider) and its picture, None for text only."""
+
+    question: str
+    answer: str | list[str]
+    picture: Image.Image | None
+
+
+Maker = Callable[[World, str, random.Random], Example]
+
+
+def detail_caption(world: World, split: str, rng: random.Random) -> Example:
+    """One known thing, large: its name and the more general noun of WordNet."""
+    thing = pick(world.known, rng)
+    text = f"{article(thing.name)} {thing.name}, a kind of {thing.kind}"
+    return Example(
+        "Describe the image.", text, portrait(thing, rng.choice(world.grounds[split]), rng)
+    )
+
+
+def region_caption(world: World, split: str, rng: random.Random) -> Example:
+    """Two known things: name the one in the given box, and where it is."""
+    picture, placed = two_things(world.known, world.grounds[split], rng)
+    asked = rng.choice(placed)
+    question = f"Describe the region {box_text(asked.box)}."
+    return Example(
+        question, f"{article(asked.thing.name)} {asked.thing.name} at the {asked.cell}", picture
+    )
+
+
+def grounding(world: World, split: str, rng: random.Random) -> Example:
+    """The inverse of region_caption: the box of the named thing."""
+    picture, placed = two_things(world.known, world.grounds[split], rng)
+    asked = rng.choice(placed)
+    return Example(f"Give the box of the {asked.thing.name}.", box_text(asked.box), picture)
+
+
+def general_vqa(world: World, split: str, rng: random.Random) -> Example:
+    """The category of one thing whose name training never had, or how many things there are."""
+    if rng.random() < 0.3:
+        count = rng.randint(1, len(CELLS))
+        shown = [pick([t for t in world.things[split] if t.cutout], rng)] * count
+        picture, _ = scene_of(
+            shown, rng.sample(sorted(CELLS), count), rng.choice(world.grounds[split]), rng
+        )
+        return Example("How many things are there?", str(count), picture)
+    thing = pick(world.things[split], rng)
+    return Example(
+        "What kind of thing is this?",
+        thing.category,
+        portrait(thing, rng.choice(world.grounds[split]), rng),
+    )
+
+
+def relation_vqa(world: World, split: str, rng: random.Random) -> Example:
+    """Two things of unseen names: the category on one side of the picture, or beside the other
+    one."""
+    picture, placed = two_things(world.things[split], world.grounds[split], rng)
+    one, other = placed if rng.random() < 0.5 else placed[::-1]
+    where = [CELLS[one.cell], CELLS[other.cell]]
+    axis = rng.choice([axis for axis in (0, 1) if where[0][axis] != where[1][axis]])
+    first = where[0][axis] < where[1][axis]
+    if rng.random() < 0.5:
+        side = SIDES[axis][0 if first else 1]
+        return Example(f"What kind of thing is {side}?", one.thing.category, picture)
+    relation = RELATIONS[axis][0 if first else 1]
+    return Example(
+        f"What kind of thing is {relation} the {other.thing.category}?", one.thing.category, picture
+    )
+
+
+def chart_qa(world: World, split: str, rng: random.Random) -> Example:
+    """A question about four bars of real numbers."""
+    chart = charts.draw_numbers(world.tables[split], rng)
+    question, answer = charts.ask(chart, rng)
+    return Example(question, answer, charts.draw_chart(chart, world.fonts[0], rng))
+
+
+def ocr_qa(world: World, split: str, rng: random.Random) -> Example:
+    """The word on a sign."""
+    word = rng.choice(world.words)
+    picture = signs.draw_sign(word, rng.choice(world.grounds[split]), world.fonts, rng)
+    return Example("What does the sign say?", word, picture)
+
+
+def pick(things: list[Thing], rng: random.Random) -> Thing:
+    """A thing of a random category: the large categories (birds, mammals) must not be the answer
+    most of the time.
+    """
+    category = rng.choice(sorted({thing.category for thing in things}))
+    return rng.choice([thing for thing in things if thing.category == category])
+
+
+def two_things(
+    things: list[Thing], grounds: list[Path], rng: random.Random
+) -> tuple[Image.Image, list[Placed]]:
+    """Two cut-outs of different categories in two quarters of a scene."""
+    cutouts = [thing for thing in things if thing.cutout]
+    first = pick(cutouts, rng)
+    second = pick([thing for thing in cutouts if thing.category != first.category], rng)
+    return scene_of([first, second], rng.sample(sorted(CELLS), 2), rng.choice(grounds), rng)
+
+
+MAKERS: dict[str, Maker] = {
+    "detail_caption": detail_caption,
+    "region_caption": region_caption,
+    "general_vqa": general_vqa,
+    "relation_vqa": relation_vqa,
+    "chart_qa": chart_qa,
+    "ocr_qa": ocr_qa,
+    "grounding": grounding,
+}
+METRICS = {"detail_caption": "cider", "region_caption": "cider", "grounding": "box_iou"}

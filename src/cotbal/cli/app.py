@@ -1,0 +1,177 @@
+"""The command line: which verbs there are, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import os
+import shlex
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cotbal.cli import (
+    data,
+    exports,
+    imports,
+    jobs,
+    judging,
+    prepare,
+    studies,
+    submission,
+    tables,
+    zeroshot,
+)
+from cotbal.errors import CotbalError, RunsFailed
+
+app = typer.Typer(
+    name="cotbal",
+    help=(
+        "Balance the tasks of a vision-language fine-tuning mixture: measure how tasks help each"
+        " other and how hard they are, and turn that into one weight a task, with"
+        " intervals.\n\nStart with `cotbal demo`, or `cotbal init` for a recipe of your own."
+    ),
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"cotbal {importlib.metadata.version('cotbal')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """What stands before the verb."""
+
+
+for verb in (
+    data.init,
+    data.check,
+    data.plan,
+    jobs.balance,
+    jobs.train,
+    jobs.run,
+    studies.compare,
+    studies.ablate,
+    studies.curve,
+    exports.export,
+    judging.judge,
+    jobs.demo,
+):
+    app.command()(verb)
+for reader in (
+    tables.weights,
+    tables.overall,
+    tables.agree,
+    tables.status,
+    tables.cancel,
+    tables.report,
+    zeroshot.zeroshot,
+    submission.submission,
+):
+    app.command()(reader)
+app.add_typer(imports.app, name="import")
+app.add_typer(prepare.app, name="prepare")
+
+
+# What the place that a user named may say to whoever writes there; all else that goes wrong with a
+# file is our fault.
+_OF_THE_DISK = {
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.EEXIST,
+    errno.EIO,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ESTALE,
+}
+
+
+class _Stopped(BaseException):
+    """Ctrl-C or SIGTERM; our own, because the command-line library turns KeyboardInterrupt into
+    exit code 1.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+def _stop(number: int, _frame: object) -> None:
+    told = (
+        "Stopping; runs in processes of their own may save a checkpoint first. Once more ends them"
+        " at once."
+    )
+    print(f"\n{told}", file=sys.stderr)
+    raise _Stopped(number)
+
+
+def main() -> None:
+    """Run the command line; a user's fault, or a disk's, is one message and exit code 2, Ctrl-C is
+    130.
+    """
+    signal.signal(signal.SIGINT, _stop)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        app()
+    except CotbalError as error:
+        print(f"cotbal: {error}", file=sys.stderr)
+        if isinstance(error, RunsFailed):
+            print(f"Resume with: {_command()}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in _OF_THE_DISK and not isinstance(error, shutil.Error):
+            raise
+        print(f"cotbal: {_refusal(error)}", file=sys.stderr)
+        sys.exit(2)
+    except _Stopped as stopped:
+        print(
+            f"\nStopped; finished runs and checkpoints are kept. Go on with: {_command()}",
+            file=sys.stderr,
+        )
+        sys.exit(stopped.exit_code)
+
+
+def _refusal(error: OSError) -> str:
+    """What the system refused, and what to do: a full disk, a directory that may not be written, a
+    file in the way.
+    """
+    what = (
+        f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)
+    )
+    if isinstance(
+        error, shutil.Error
+    ):  # of a copied tree: (from, to, why) for every file that could not be copied
+        what = str(error.args[0][0][2])
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in what:
+        return f"{what}; make room, then the same command goes on: {_command()}"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return f"{what}; expected a directory there, give another place"
+    return what
+
+
+def _command() -> str:
+    """The command as it can be given again: by its path where it was called so, as from a
+    Makefile."""
+    by_path = Path(sys.argv[0]).name == "cotbal" and shutil.which("cotbal") is None
+    return shlex.join([sys.argv[0] if by_path else "cotbal", *sys.argv[1:]])

@@ -1,0 +1,46 @@
+"""The verb that hands weights to somebody else's trainer: `export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cotbal.cli.options import Overrides, RecipePath
+
+
+def export(
+    recipe: RecipePath,
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="ms-swift, llamafactory, axolotl, trl, ratios or olmix.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="A new directory.", show_default=False)],
+    overrides: Overrides = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights to export instead of those of the run directory.")
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Run directory; `runs/<recipe name>` by default.")
+    ] = None,
+) -> None:
+    """Rows, configuration and command of another trainer, with the weights in the form that it
+    heeds; no torch needed.
+
+    HOW_TO_RUN.md in the new directory says how exactly it heeds them, and what is not carried over
+    (docs/exports.md).
+    """
+    from cotbal.export import HOW_TO_RUN, Order
+    from cotbal.export import export as export_to
+    from cotbal.jobs.rundir import RunDir
+    from cotbal.recipe.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or ())
+    guide = export_to(Order(loaded, RunDir(run or Path("runs") / loaded.name), weights), to, out)
+    print(guide.text)
+    print(f"Written to {out}, this text as {HOW_TO_RUN}")

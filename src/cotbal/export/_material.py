@@ -1,0 +1,117 @@
+"""What hosts are given weights for: the tasks of a recipe, opened, with their weights and sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from cotbal.data.records import Record, Records, default_cache, open_records
+from cotbal.data.sampling import Portioned
+from cotbal.errors import CotbalError
+from cotbal.export import Order, mean_one
+from cotbal.jobs.inputs import TOKEN_SAMPLE, open_inputs
+from cotbal.jobs.weigh import read_weights, task_weights
+from cotbal.recipe.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Part:
+    """One task of the mixture.
+
+    Attributes:
+        name: of the task.
+        weight: as it was found; the mean over the units is 1.
+        records: its training file.
+        portioned: the kept records, in the order of the portions.
+        length: mean length of a record's answers, in what `Material.counted` says.
+    """
+
+    name: str
+    weight: float
+    records: Records
+    portioned: Portioned
+    length: float
+
+    @property
+    def size(self) -> int:
+        """Number of kept records."""
+        return len(self.portioned.indices)
+
+
+@dataclass(frozen=True)
+class Material:
+    """All tasks of a recipe.
+
+    Attributes:
+        recipe: where they stand.
+        parts: the tasks, in the order of the recipe.
+        counted: `tokens` (valid ones), or `characters` where the recipe's model has no tokenizer
+            here.
+        dropped: number of records left out because of their pictures.
+    """
+
+    recipe: Recipe
+    parts: tuple[Part, ...]
+    counted: Literal["tokens", "characters"]
+    dropped: int
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Task -> weight as it was found."""
+        return {part.name: part.weight for part in self.parts}
+
+    @property
+    def loss_weights(self) -> dict[str, float]:
+        """Task -> weight whose mean over the answers of the mixture is 1."""
+        return mean_one(self.weights, {part.name: part.size * part.length for part in self.parts})
+
+    @property
+    def copies(self) -> dict[str, float]:
+        """Task -> times that its records are shown, whose mean over the records of the mixture is
+        1.
+        """
+        return mean_one(self.weights, {part.name: float(part.size) for part in self.parts})
+
+    def table(self, column: str, values: Mapping[str, float]) -> tuple[str, ...]:
+        """A Markdown table of the tasks; `column` names `values`."""
+        rows = [
+            f"| {p.name} | {p.size} | {p.weight:.4f} | {values[p.name]:.4f} |" for p in self.parts
+        ]
+        return (f"| task | records | weight | {column} |", "|---|---|---|---|", *rows)
+
+
+def open_material(order: Order) -> Material:
+    """The tasks of an order with their weights, records and lengths.
+
+    Raises:
+        CotbalError: there are no weights, they do not fit the recipe, or the data is broken.
+    """
+    path = order.weights or order.run.weights
+    if not path.exists():
+        raise CotbalError(
+            f"{path}: expected weights, found none; run `cotbal balance` first, or give --weights"
+        )
+    weights = task_weights(order.recipe.mixture, read_weights(path))
+    inputs = open_inputs(order.recipe)
+    parts = []
+    for task in order.recipe.mixture.tasks:
+        records, portioned = open_records(task.train, default_cache()), inputs.portions[task.name]
+        length = (
+            inputs.tokens[task.name] if inputs.tokens else _characters(records, portioned.indices)
+        )
+        parts.append(Part(task.name, weights[task.name], records, portioned, length))
+    return Material(
+        order.recipe, tuple(parts), "tokens" if inputs.tokens else "characters", len(inputs.dropped)
+    )
+
+
+def _characters(records: Records, indices: np.ndarray) -> float:
+    sample = indices[:: max(1, len(indices) // TOKEN_SAMPLE)]
+    return float(np.mean([_length(records[int(i)]) for i in sample]))
+
+
+def _length(record: Record) -> int:
+    return sum(len(turn.text) for turn in record.turns if turn.role == "assistant")

@@ -1,0 +1,86 @@
+"""The rows of a mixture in one shuffled order, each as often as its task is to be shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cotbal.data.conversations import IMAGE, Turn
+from cotbal.data.instruction import with_instruction
+from cotbal.data.pictures import resolve
+from cotbal.data.sampling import permutation
+from cotbal.export._material import Material, Part
+
+_MARKER = re.compile(
+    rf"\n?{IMAGE}\n?"
+)  # the line break beside a picture is the business of the host's template
+
+
+@dataclass(frozen=True)
+class Row:
+    """One conversation as hosts get it.
+
+    Attributes:
+        task: its name.
+        turns: with the task's instruction; the place of a picture is the marker `<image>`, without
+            line breaks.
+        pictures: absolute paths, in the order of the markers.
+    """
+
+    task: str
+    turns: tuple[Turn, ...]
+    pictures: tuple[str, ...]
+
+
+def rows(material: Material, copies: Mapping[str, float] | None = None) -> Iterator[Row]:
+    """Every kept record `copies[task]` times (once without), in an order that follows from the
+    recipe's seed.
+
+    A part of a time is the first records of the nested order, so that larger amounts hold smaller
+    ones.
+    """
+    picked = [
+        _picked(part, 1.0 if copies is None else copies[part.name]) for part in material.parts
+    ]
+    part_of = np.repeat(np.arange(len(picked)), [len(indices) for indices in picked])
+    indices = np.concatenate(picked)
+    for place in permutation(len(indices), "export", material.recipe.file.optimization.seed):
+        part = material.parts[part_of[place]]
+        record = part.records[int(indices[place])]
+        turns = with_instruction(record.turns, material.recipe.mixture[part.name].instruction)
+        pictures = tuple(
+            str(resolve(material.recipe.images, name).resolve()) for name in record.images
+        )
+        yield Row(
+            part.name, tuple(Turn(t.role, _MARKER.sub(IMAGE, t.text)) for t in turns), pictures
+        )
+
+
+def count(part: Part, copies: float) -> int:
+    """Number of rows of a task that is shown `copies` times."""
+    return len(_picked(part, copies))
+
+
+def _picked(part: Part, copies: float) -> np.ndarray:
+    """Places in the records, ascending; at least one, so that no task vanishes."""
+    whole, rest = divmod(max(copies * part.size, 1.0), part.size)
+    times = int(whole) + (part.portioned.order < round(rest))
+    return np.repeat(part.portioned.indices, times)
+
+
+def parts_of(text: str, pictures: Iterator[str] | None = None) -> list[dict[str, Any]]:
+    """Text and picture parts of one turn, as chat templates read them; with `pictures`, a picture
+    names its path.
+    """
+    first, *others = text.split(IMAGE)
+    found: list[dict[str, Any]] = [{"type": "text", "text": first}] if first else []
+    for piece in others:
+        found.append(
+            {"type": "image"} if pictures is None else {"type": "image", "path": next(pictures)}
+        )
+        found += [{"type": "text", "text": piece}] if piece else []
+    return found

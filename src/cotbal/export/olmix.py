@@ -1,0 +1,163 @@
+"""olmix: the probes as a swarm, `ratios.csv` and `metrics.csv`, on which `olmix fit` fits its
+regression.
+
+Format as in the README of github.com/allenai/olmix at commit 0cf8997 and read there by
+`load_from_csv` (`olmix/fit/loaders.py` at f6e1131): one row a run, joined on `run_id`, an optional
+`name`, one column a domain whose shares sum to 1, and one column a metric, lower is better;
+`FitConfig` (`olmix/fit/config.py` at 094a3b3) is the YAML. Every task is a domain. A metric is
+`maximum - score`, because olmix minimises and its log-linear law needs numbers that are not
+negative; for a metric without a maximum, the best score of any run stands for it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from cotbal.errors import CotbalError
+from cotbal.export import Guide, Order
+from cotbal.jobs.rundir import read_json, write_text
+from cotbal.jobs.weigh import matrices_of
+from cotbal.recipe.recipe import Recipe
+from cotbal.recipe.runs import Run, plan_probes, seen
+from cotbal.scores.matrix import ScoreMatrix
+from cotbal.scores.measure import load_metric
+
+VERSION = "commit 0cf8997"
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One probe of one training seed: its share of every task, and what it lost to a perfect score
+    on each.
+    """
+
+    name: str
+    ratios: Mapping[str, float]
+    metrics: Mapping[str, float]
+
+
+def write(order: Order, out: Path) -> Guide:
+    """Write `ratios.csv`, `metrics.csv` and `fit.yaml` from the probes of the order's run
+    directory.
+    """
+    if order.weights is not None:
+        raise CotbalError(
+            "--weights: olmix fits mixtures to scores and reads no weights; leave the option out"
+        )
+    recipe, matrices = matrices_of(order.run)
+    if recipe.mixture.units != order.recipe.mixture.units:
+        raise CotbalError(
+            f"--run: {order.run.root} holds probes of other tasks than those of {order.recipe.path}"
+        )
+    sizes = read_json(order.run.plan)["sizes"]
+    best = _best(recipe, matrices)
+    rows = [
+        row
+        for seed, matrix in zip(recipe.seeds, matrices, strict=True)
+        for row in _rows(recipe, seed, matrix, best, sizes)
+    ]
+    write_text(out / "ratios.csv", _table([(row.name, row.ratios) for row in rows]))
+    write_text(out / "metrics.csv", _table([(row.name, row.metrics) for row in rows]))
+    write_text(out / "fit.yaml", yaml.safe_dump(_fit(recipe, sizes), sort_keys=False))
+    shares = [
+        f"| {row.name} | {' | '.join(f'{share:.3f}' for share in row.ratios.values())} |"
+        for row in rows
+    ]
+    tasks = list(rows[0].ratios)
+    return Guide(
+        f"olmix (format of {VERSION})",
+        (f"| run | {' | '.join(tasks)} |", f"|{'---|' * (len(tasks) + 1)}", *shares),
+        "olmix fit --config fit.yaml --output-dir fitted",
+        (
+            (
+                "A ratio is the task's share of the records of the run; a metric is its maximum"
+                " minus the score on the validation set, lower is better."
+            ),
+            (
+                "The proposal is a mixture, to be trained by sampling: it is no set of weights of"
+                " the loss."
+            ),
+            (
+                "olmix compares mixtures of one size, but probes differ in size too: a probe on a"
+                " large portion saw more records, which the ratios do not tell. Read the fit with"
+                " that in mind."
+            ),
+        ),
+        ("Runs that train on nothing, such as `base`, have no ratios and are left out.",),
+    )
+
+
+def _rows(
+    recipe: Recipe,
+    seed: int,
+    matrix: ScoreMatrix,
+    best: np.ndarray,
+    sizes: Mapping[str, Mapping[str, int]],
+) -> list[_Row]:
+    section = recipe.file.balance
+    found = []
+    for run in plan_probes(recipe.mixture, section.form, section.difficulty, (seed,)).runs:
+        if run.portions and set(matrix.tasks) <= set(run.validation):
+            lost = best - matrix.values[matrix.row(run.name)]
+            metrics = {
+                f"{task}:error": float(value)
+                for task, value in zip(matrix.tasks, lost, strict=True)
+            }
+            found.append(_Row(f"{run.name}@{seed}", _ratios(run, matrix.tasks, sizes), metrics))
+    return found
+
+
+def _ratios(
+    run: Run, tasks: Sequence[str], sizes: Mapping[str, Mapping[str, int]]
+) -> dict[str, float]:
+    records = {task: seen(sizes[task], run.portions.get(task, "none")) for task in tasks}
+    return {task: count / sum(records.values()) for task, count in records.items()}
+
+
+def _best(recipe: Recipe, matrices: Sequence[ScoreMatrix]) -> np.ndarray:
+    """The largest score that every task's metric can give; shape [task]."""
+    maxima = np.array(
+        [load_metric(recipe.mixture[task].metric).MAXIMUM for task in matrices[0].tasks], float
+    )
+    reached = np.nanmax([matrix.values for matrix in matrices], axis=(0, 1))
+    return np.where(np.isfinite(maxima), maxima, reached)
+
+
+def _table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run_id", *rows[0][1]])
+    writer.writerows([name, *map(repr, values.values())] for name, values in rows)
+    return text.getvalue()
+
+
+def _fit(recipe: Recipe, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+    """The least that `olmix fit` needs; records stand for tokens, in which it counts the natural
+    mixture.
+    """
+    units = recipe.mixture.units
+    return {
+        "swarm": {"ratios": "ratios.csv", "metrics": "metrics.csv"},
+        "priors": {
+            "token_counts": {
+                task.name: sizes[task.name]["full"] for task in recipe.mixture.balanced
+            }
+        },
+        "eval": {
+            "type": "offline",
+            "tasks": {
+                unit: [f"{task.name}:error" for task in recipe.mixture.members(unit)]
+                for unit in units
+            },
+        },
+        "regression": {"type": "log_linear"},
+        "proposer": {"type": "exact", "kl_reg": 0.1},
+    }

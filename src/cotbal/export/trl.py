@@ -1,0 +1,112 @@
+"""TRL's SFTTrainer: no weights; every task is shown as often as its weight says.
+
+Read in the sources of 1.16.0: no column of a row weighs its loss, and further columns are dropped
+(`trainer/sft_trainer.py`, `_set_signature_columns_if_needed` and the collators); `fraction` of a
+mixture takes the first rows and never repeats one (`scripts/utils.py`), so rows are repeated here
+instead. Rows are of prompt and completion, because rows of messages train on the prompt and the
+pictures' placeholders too. Where cotbal can be imported,
+`cotbal.training.trainers.trl.TaskWeightedSFTTrainer` trains with the weights themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from pprint import pformat
+from typing import Any
+
+from cotbal.data.conversations import IMAGE
+from cotbal.export import Guide, Order
+from cotbal.export._material import open_material
+from cotbal.export._rows import Row, parts_of, rows
+from cotbal.export._settings import model_of, remarks, training_arguments, tuned
+from cotbal.export.ratios import MEANING
+from cotbal.jobs.rundir import write_jsonl, write_text
+from cotbal.recipe.recipe import Recipe
+
+VERSION = "1.16.0"
+_SCRIPT = '''"""Fine-tune with TRL on rows that cotbal exported; start it in this directory."""
+
+from datasets import Image, List, load_dataset
+from peft import LoraConfig
+from trl import SFTConfig, SFTTrainer
+
+LORA = {lora}
+ARGUMENTS = {arguments}
+
+rows = load_dataset("json", data_files="train.jsonl", split="train")
+if "images" in rows.column_names:
+    rows = rows.cast_column("images", List(Image()))
+trainer = SFTTrainer(
+    {model!r},
+    args=SFTConfig(**ARGUMENTS),
+    train_dataset=rows,
+    peft_config=None if LORA is None else LoraConfig(**LORA, target_modules="all-linear"),
+)
+trainer.train()
+trainer.save_model()
+'''
+
+
+def write(order: Order, out: Path) -> Guide:
+    """Write `train.jsonl` and `train.py`."""
+    material = open_material(order)
+    pictured = any(names for part in material.parts for names in part.records.images())
+    found = (split for row in rows(material, material.copies) for split in _split(row, pictured))
+    write_jsonl(out / "train.jsonl", found)
+    write_text(out / "train.py", _script(order.recipe))
+    return Guide(
+        f"TRL (format of {VERSION})",
+        material.table("times shown", material.copies),
+        "python train.py",
+        (
+            (
+                "SFTTrainer has no weights, so they are carried by the number of rows. To train"
+                " with the weights themselves, take `cotbal.training.trainers.trl.TaskWeightedSFTTrainer` in"
+                " its place."
+            ),
+            *MEANING,
+            (
+                "Its loss is the mean over the completion tokens of the whole optimizer step, as"
+                " cotbal's is."
+            ),
+            (
+                "A conversation of several turns becomes one row a turn: TRL trains on the last"
+                " answer of a row alone."
+            ),
+        ),
+        tuple(remarks(order.recipe, freezes=False)),
+    )
+
+
+def _split(row: Row, pictured: bool) -> Iterator[dict[str, Any]]:
+    """One row for every answer, with all that was said before it as the prompt."""
+    said = [{"role": turn.role, "content": parts_of(turn.text)} for turn in row.turns]
+    shown = 0
+    for place, turn in enumerate(row.turns):
+        shown += turn.text.count(IMAGE)
+        if turn.role == "assistant":
+            pictures = {"images": list(row.pictures[:shown])} if pictured else {}
+            yield {"prompt": said[:place], "completion": [said[place]], **pictures}
+
+
+def _script(recipe: Recipe) -> str:
+    checkpoint, section = model_of(recipe)
+    lora = {
+        "r": section.lora.rank,
+        "lora_alpha": section.lora.alpha,
+        "lora_dropout": section.lora.dropout,
+    }
+    arguments = {
+        "output_dir": "output",
+        **training_arguments(recipe),
+        "warmup_steps": recipe.file.optimization.warmup_ratio,  # below 1 it is a ratio
+        "max_length": section.max_length,
+        "bf16": section.dtype == "bfloat16",
+        "model_init_kwargs": {"dtype": section.dtype},
+        "gradient_checkpointing": section.gradient_checkpointing,
+    }
+    chosen = pformat(lora, sort_dicts=False) if tuned(section) == "lora" else None
+    return _SCRIPT.format(
+        lora=chosen, arguments=pformat(arguments, sort_dicts=False, width=100), model=checkpoint
+    )

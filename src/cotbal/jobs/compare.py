@@ -1,0 +1,177 @@
+"""`compare` and `ablate`: several methods and seeds through the same workers, reported side by
+side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cotbal import plugins
+from cotbal.balance import Settings
+from cotbal.balance import balance as balance_scores
+from cotbal.errors import CotbalError
+from cotbal.jobs.answers import need_scores
+from cotbal.jobs.execute import Options
+from cotbal.jobs.pipeline import FIXED, do, prepare, probes
+from cotbal.jobs.plan import Kind, Prepared
+from cotbal.jobs.rundir import RunDir, locked, write_json
+from cotbal.jobs.weigh import score_matrices, settings, task_weights, units, weigh
+from cotbal.recipe.recipe import Recipe
+from cotbal.recipe.runs import Difficulty, Run, final_run, plan_probes, single_task_runs
+from cotbal.report import write_comparison, write_report
+from cotbal.report.naming import STL
+
+# The paper's names; the file names of `cotbal.weightings` and dotted paths are taken as they are.
+SHORT = {
+    "ew": "ew",
+    "tla": "tla",
+    "rlw": "rlw",
+    "dwa": "dwa",
+    "igb": "igbv1",
+    "cotbal": FIXED,
+}
+PARTS = ("outward", "inward", "inter", "intra")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Weights other than those of the recipe: a part of them alone, or other settings."""
+
+    settings: Settings
+    part: str = "all"
+
+
+@dataclass(frozen=True)
+class Study:
+    """A prepared comparison.
+
+    Attributes:
+        prepared: every run that it needs.
+        variants: name of a final run -> settings and part of its weights; empty for a comparison of
+            methods.
+    """
+
+    prepared: Prepared
+    variants: Mapping[str, Variant]
+
+
+def method_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Methods by their module names (and `stl`), each once; the paper's short names are understood.
+
+    Raises:
+        CotbalError: no such method.
+    """
+    found = [SHORT.get(name.strip().lower(), name.strip()) for name in names]
+    for name in found:
+        if name.lower() != STL:
+            try:
+                plugins.load("cotbal.weightings", name)
+            except CotbalError as error:
+                raise CotbalError(
+                    f"{error}; the paper's names are {STL}, {', '.join(SHORT)}"
+                ) from None
+    return tuple(dict.fromkeys(STL if name.lower() == STL else name for name in found))
+
+
+def plan_comparison(
+    recipe: Recipe, root: RunDir, methods: Sequence[str], seeds: Sequence[int]
+) -> Study:
+    """Every run of a comparison: the probes where CoTBal is compared, and every method once a seed.
+
+    Raises:
+        CotbalError: the data is broken, or a method does not exist.
+    """
+    runs = probes(recipe) if FIXED in methods else []
+    for seed in seeds:
+        runs += _models(recipe, methods, seed)
+    return Study(prepare(recipe, root, runs), {})
+
+
+def plan_ablation(
+    recipe: Recipe, root: RunDir, temperatures: Sequence[float], precise: bool, seeds: Sequence[int]
+) -> Study:
+    """Every run of the paper's Table 5: EW, the parts alone, temperatures, and the other kind of
+    difficulty.
+
+    Probes are shared by all of them; precise difficulty needs models trained on one task alone,
+    which are STL too.
+
+    Raises:
+        CotbalError: the data is broken.
+    """
+    base = settings(recipe)
+    variants = {f"{FIXED}-{part}": Variant(base, part) for part in PARTS}
+    others = [tau for tau in temperatures if tau != base.temperature]
+    variants |= {
+        f"{FIXED}-temperature-{tau:g}": Variant(replace(base, temperature=tau)) for tau in others
+    }
+    runs = probes(recipe)
+    if precise and base.form == "standard":
+        other: Difficulty = "real" if base.difficulty == "precise" else "precise"
+        variants[f"{FIXED}-{other}-difficulty"] = Variant(replace(base, difficulty=other))
+        both = plan_probes(recipe.mixture, "standard", "precise", recipe.seeds)
+        runs += [(run, "probe") for run in both.runs]
+    for seed in seeds:
+        runs += _models(recipe, (STL, "ew", FIXED) if precise else ("ew", FIXED), seed)
+        runs += [(final_run(recipe.mixture, FIXED, seed, name), "final") for name in variants]
+    return Study(prepare(recipe, root, runs), variants)
+
+
+def _models(recipe: Recipe, methods: Sequence[str], seed: int) -> list[tuple[Run, Kind]]:
+    runs: list[tuple[Run, Kind]] = []
+    for method in methods:
+        if method == STL:
+            whole = recipe.file.portions.large == 1 and not recipe.probes_differ
+            alone = single_task_runs(recipe.mixture, whole, recipe.file.balance.form, seed)
+            runs += [(run, "probe" if run.name.startswith("solo:") else "final") for run in alone]
+        else:
+            runs.append((final_run(recipe.mixture, method, seed), "final"))
+    return runs
+
+
+def run_comparison(study: Study, options: Options) -> Path:
+    """Probes, weights, models, report; returns the report's page. What is done is kept.
+
+    Models whose weights come from the probes follow them; all others share the workers with the
+    probes. Every model has the same number of threads, so that two of one seed differ in their
+    method alone.
+    """
+    prepared = study.prepared
+    planned = prepared.plan.runs
+    late = [p for p in planned if p.kind == "final" and p.run.weighting == FIXED]
+    with locked(prepared.root.lock):
+        early = [p for p in planned if p not in late]
+        do(prepared, early, options)
+        need_scores(prepared, early)
+        if late:
+            result = weigh(prepared)
+            do(
+                prepared,
+                late,
+                options,
+                _weights(study, task_weights(prepared.recipe.mixture, result.weights)),
+            )
+            need_scores(prepared, late)
+        write_comparison(prepared.root.root)
+        return write_report(prepared.root.root)
+
+
+def _weights(study: Study, main: Mapping[str, float]) -> dict[str, dict[str, float]]:
+    """Name of a final run -> task -> weight; those of an ablation are kept in
+    `comparison/variants.json`.
+    """
+    prepared = study.prepared
+    found = {FIXED: dict(main)}
+    if not study.variants:
+        return found
+    matrices = score_matrices(prepared)
+    kept = {}
+    for name, variant in study.variants.items():
+        result = balance_scores(matrices, units(prepared.recipe), variant.settings)
+        weights = dict(zip(result.units, result.parts[variant.part].tolist(), strict=True))
+        found[name] = task_weights(prepared.recipe.mixture, weights)
+        kept[name] = {"weights": weights, "part": variant.part, "settings": vars(variant.settings)}
+    write_json(prepared.root.comparison / "variants.json", kept)
+    return found

@@ -1,0 +1,74 @@
+"""`curve`: score against training amount (Fig. 1b), through the same workers as every other run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+from cotbal.errors import CotbalError
+from cotbal.jobs.answers import need_scores
+from cotbal.jobs.execute import Options
+from cotbal.jobs.pipeline import do, prepare
+from cotbal.jobs.plan import Kind, Prepared
+from cotbal.jobs.rundir import RunDir, locked
+from cotbal.jobs.scoring import scores_of
+from cotbal.recipe.recipe import Recipe
+from cotbal.recipe.runs import Run, curve_runs
+from cotbal.report import write_curve, write_report
+from cotbal.report.amounts import AmountCurves
+
+FINEST = 10**15  # directories are named after amounts
+
+
+def amounts_of(text: str) -> tuple[str, ...]:
+    """Amounts from a list such as `1/8,0.5,1`, ascending, in lowest terms.
+
+    Raises:
+        CotbalError: one is no number above 0 and up to 1, or two are the same.
+    """
+    try:
+        found = sorted(Fraction(part) for part in text.split(","))
+    except (ValueError, ZeroDivisionError):
+        found = []
+    if (
+        not found
+        or not all(0 < amount <= 1 and amount.denominator <= FINEST for amount in found)
+        or len(set(found)) < len(found)
+    ):
+        raise CotbalError(
+            "--amounts: expected different fractions above 0 and up to 1, separated by commas,"
+            f" such as 1/8,1/2,1; found {text!r}"
+        )
+    return tuple(map(str, found))
+
+
+def plan_curve(
+    recipe: Recipe, root: RunDir, amounts: Sequence[str], alone: bool, seeds: Sequence[int]
+) -> Prepared:
+    """Every training of the curve, once a seed; nothing is written.
+
+    Raises:
+        CotbalError: the data is broken.
+    """
+    runs: list[tuple[Run, Kind]] = [
+        (run, "curve") for seed in seeds for run in curve_runs(recipe.mixture, amounts, alone, seed)
+    ]
+    return prepare(recipe, root, runs)
+
+
+def run_curve(prepared: Prepared, options: Options) -> tuple[AmountCurves, Path]:
+    """Train and score what is not done yet; writes `curve/` and the report, and returns the curves
+    and its page.
+    """
+    with locked(prepared.root.lock):
+        do(prepared, prepared.plan.runs, options)
+        need_scores(prepared, prepared.plan.runs)
+        for planned in prepared.plan.runs:
+            for task in (
+                planned.run.validation
+            ):  # the metric may be another one than when the answers were made
+                scores_of(
+                    planned.paths, task, "validation", (prepared.recipe.mixture[task].metric,)
+                )
+        return write_curve(prepared.root.root), write_report(prepared.root.root)

@@ -1,0 +1,244 @@
+"""From planned runs to finished runs: job files, an executor, and what to say when one fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cotbal import plugins
+from cotbal.errors import MissingDependency, RunError, RunsFailed
+from cotbal.jobs.executors import Job, Outcome, Resources, forget_handle
+from cotbal.jobs.inputs import differences, identity
+from cotbal.jobs.plan import Planned, Prepared
+from cotbal.jobs.queue import cancel_jobs, need_none_elsewhere, record_driver, sent
+from cotbal.jobs.rundir import RunPaths, is_locked, move_aside, now, read_json, write_json
+from cotbal.jobs.submission_paths import submission_of
+from cotbal.training.tracking import Tracking, need_trackers, tracking_id
+
+Watch = Callable[
+    [Sequence[Job], Sequence[Job], int], AbstractContextManager[Callable[[Outcome], None]]
+]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a job is carried out; nothing here changes a result.
+
+    Attributes:
+        executor: a name of `cotbal.jobs.executors`.
+        resources: what the jobs may use.
+        keep_checkpoints: keep the trained models of the probes (those of final runs are always
+            kept).
+        restart_changed: move runs aside that no longer fit the recipe, instead of stopping.
+        watch: shows the jobs while they run; called with (jobs to run, jobs already done, number of
+            jobs after them).
+        trackers: where the runs report while they train, see `cotbal.training.tracking`.
+        later: how many jobs the same command will carry out after these.
+    """
+
+    executor: str = "processes"
+    resources: Resources = field(default_factory=Resources)
+    keep_checkpoints: bool = False
+    restart_changed: bool = False
+    watch: Watch | None = None
+    trackers: tuple[str, ...] = ()
+    later: int = 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """One planned run and the weights it trains with."""
+
+    planned: Planned
+    weights: Mapping[str, float] | None = None
+
+    @property
+    def paths(self) -> RunPaths:
+        """Its files."""
+        return self.planned.paths
+
+
+def carry_out(
+    prepared: Prepared, works: Sequence[Work], options: Options, begin: Callable[[], None]
+) -> None:
+    """Do the runs that are not done yet; a failure leaves the others running.
+
+    Args:
+        begin: writes what the runs read; called once nothing on disk speaks against them.
+
+    Raises:
+        RunError: a run on disk does not fit the recipe, or is in another queue than that of the
+            executor.
+        CotbalError: the runs would be carried out here, and torch or a tracker is not installed.
+        RunsFailed: runs failed; every failure is named with the tail of its log.
+    """
+    run = plugins.load("cotbal.jobs.executors", options.executor).run
+    _need_packages(works, options)
+    identities = [
+        identity(
+            prepared.recipe_of(work.planned),
+            work.planned.run,
+            prepared.inputs,
+            prepared.checkpoint_of(work.planned),
+            work.weights,
+        )
+        for work in works
+    ]
+    changed = [
+        _changed(work, entries, options) for work, entries in zip(works, identities, strict=True)
+    ]
+    jobs = [_job(prepared, work) for work in works]
+    done = [work.paths.done and not aside for work, aside in zip(works, changed, strict=True)]
+    waiting = [job for job, is_done in zip(jobs, done, strict=True) if not is_done]
+    finished = [job for job, is_done in zip(jobs, done, strict=True) if is_done]
+    moved = [work.paths.root for work, aside in zip(works, changed, strict=True) if aside]
+    _need_no_answering(moved)
+    cancel_jobs(sent(place for run in moved for place in (run, submission_of(run).root)))
+    need_none_elsewhere((job.directory for job in waiting), options.executor)
+    outcomes = (
+        run(waiting, options.resources) if waiting else None
+    )  # what cannot be done here is refused now
+    begin()
+    for work, entries, aside in zip(works, identities, changed, strict=True):
+        if aside:
+            move_aside(work.paths.root)
+        _settle(work, prepared, entries, options)
+    if outcomes is None:
+        return
+    record_driver(prepared.root.driver, options.executor)
+    try:
+        failures = consume(outcomes, waiting, finished, options)
+    finally:
+        prepared.root.driver.unlink(missing_ok=True)
+    if failures:
+        raise RunsFailed(explain(failures, len(works)))
+
+
+def _need_packages(works: Sequence[Work], options: Options) -> None:
+    """Say what to install before anything starts, where the runs are carried out on this
+    machine."""
+    here = options.executor in ("processes", "inline") and not all(
+        work.paths.done for work in works
+    )
+    if here and importlib.util.find_spec("torch") is None:
+        raise MissingDependency("training", "train")
+    need_trackers(options.trackers, here)
+
+
+def _need_no_answering(moved: Sequence[Path]) -> None:
+    """A model is not moved aside while a command has it answer; its answers would be taken for
+    those of the new one.
+    """
+    for root in moved:
+        if is_locked(submission_of(root).driver_lock):
+            raise RunError(
+                f"{root}: `cotbal submission` has this model answer; wait for it, or stop it, then"
+                " again"
+            )
+
+
+def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
+    """Whether what is on disk belongs to another run, and is to be moved aside."""
+    if not work.paths.job.exists():
+        return False
+    changed = differences(read_json(work.paths.job)["identity"], entries)
+    if changed and not options.restart_changed:
+        listed = "\n".join(f"  {line}" for line in changed)
+        raise RunError(
+            f"{work.paths.root}: this run was made from something else:\n{listed}\n"
+            "undo the change, give another --out, or move such runs aside with --restart-changed"
+        )
+    return bool(changed)
+
+
+def _settle(work: Work, prepared: Prepared, entries: Mapping[str, Any], options: Options) -> None:
+    """Write the job file of a run that is not done."""
+    if work.paths.done:
+        forget_handle(work.paths.root)  # it ended while no driver was there
+        return
+    keep = options.keep_checkpoints or work.planned.kind == "final"
+    content = _content(work, prepared, keep, entries)
+    write_json(work.paths.job, {**content, "tracking": _tracking(work, prepared, entries, options)})
+    work.paths.failure.unlink(missing_ok=True)
+
+
+def _content(
+    work: Work, prepared: Prepared, keep: bool, entries: Mapping[str, Any]
+) -> dict[str, Any]:
+    run = work.planned.run
+    return {
+        "root": str(prepared.root.root.resolve()),
+        "run": {**vars(run), "portions": dict(run.portions)},
+        "kind": work.planned.kind,
+        "records": work.planned.records,
+        "weights": None if work.weights is None else dict(work.weights),
+        "keep_checkpoint": keep,
+        "ranks": prepared.recipe_of(work.planned).resources.processes,
+        "identity": dict(entries),
+    }
+
+
+def _tracking(
+    work: Work, prepared: Prepared, entries: Mapping[str, Any], options: Options
+) -> dict[str, Any] | None:
+    if not options.trackers:
+        return None
+    planned, root = work.planned, prepared.root.root.resolve()
+    run_id = tracking_id(work.paths.root, entries)
+    return vars(
+        Tracking(
+            options.trackers, prepared.recipe.name, root.name, planned.label, planned.kind, run_id
+        )
+    )
+
+
+def _job(prepared: Prepared, work: Work) -> Job:
+    command = (sys.executable, "-m", "cotbal.jobs.worker", str(work.paths.job.resolve()))
+    needs = prepared.recipe_of(work.planned).resources
+    return Job(
+        work.planned.label, work.paths.root, command, work.planned.work(prepared.plan.epochs), needs
+    )
+
+
+def consume(
+    outcomes: Any, waiting: Sequence[Job], finished: Sequence[Job], options: Options
+) -> list[Outcome]:
+    """Follow jobs to their ends; gives those that failed, each with its `failure.json`."""
+    failures = []
+    with (options.watch or _silent)(waiting, finished, options.later) as show:
+        try:
+            for outcome in outcomes:
+                show(outcome)
+                if not outcome.ok:
+                    write_json(
+                        outcome.job.directory / "failure.json",
+                        {"message": outcome.message, "time": now()},
+                    )
+                    failures.append(outcome)
+        finally:
+            outcomes.close()  # stops what still runs when the user interrupts
+    return failures
+
+
+def _silent(*_: object) -> AbstractContextManager[Callable[[Outcome], None]]:
+    return nullcontext(lambda _: None)
+
+
+def explain(failures: Sequence[Outcome], count: int, what: str = "runs") -> str:
+    """Every failed run by name; runs that failed in the same way share one tail of a log."""
+    alike: dict[str, list[Outcome]] = {}
+    for failure in failures:
+        alike.setdefault(failure.message.strip().splitlines()[-1], []).append(failure)
+    parts = []
+    for group in alike.values():
+        names = ", ".join(failure.job.name for failure in group)
+        log = group[0].job.directory / "log.txt"
+        parts.append(f"{names}\n{group[0].message.strip()}\n(whole log: {log})")
+    return f"{len(failures)} of {count} {what} failed; the others are kept.\n\n" + "\n\n".join(
+        parts
+    )

@@ -1,0 +1,222 @@
+"""What a job starts from: records, portions, digests of content, and the identity of every run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cotbal.data.records import Records, default_cache, open_records
+from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
+from cotbal.data.tokens import token_counter
+from cotbal.errors import DataError
+from cotbal.jobs.rundir import RunDir
+from cotbal.recipe.recipe import Recipe
+from cotbal.recipe.runs import Run
+from cotbal.scores.measure import fault_finder
+
+# Raise it when a change of the code changes what a run results in; old runs are then not taken for
+# new ones.
+CODE_VERSION = 2  # 2: labels of words that begin with a space, ends of turns from the template
+TOKEN_SAMPLE = 500  # records a task whose tokens are counted for the plan
+# Appendix C of the paper: a mini below this is too small to teach a task's format reliably
+FEW_RECORDS = 1000
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The data of a mixture, opened and cut into portions.
+
+    Attributes:
+        portions: task -> its kept training records in the order of its portions.
+        digests: `<task>.<split>` -> SHA-256 of the file's bytes.
+        evaluation: `<task>.<split>` -> number of records.
+        dropped: descriptions of records left out because of their pictures.
+        tokens: task -> valid tokens of a record, a mean over a sample; empty without a tokenizer.
+    """
+
+    portions: Mapping[str, Portioned]
+    digests: Mapping[str, str]
+    evaluation: Mapping[str, int]
+    dropped: tuple[str, ...]
+    tokens: Mapping[str, float]
+
+    @property
+    def sizes(self) -> dict[str, Mapping[str, int]]:
+        """Number of training records of every task and named portion."""
+        return {task: portioned.sizes for task, portioned in self.portions.items()}
+
+
+def open_inputs(recipe: Recipe) -> Inputs:
+    """Open every file of the mixture and draw the portions.
+
+    Raises:
+        DataError: broken records, references that a metric cannot score, or missing pictures where
+            the recipe says `on_missing_image: error`.
+    """
+    cache = default_cache()
+    count = token_counter(recipe)
+    portions: dict[str, Portioned] = {}
+    digests: dict[str, str] = {}
+    evaluation: dict[str, int] = {}
+    tokens: dict[str, float] = {}
+    dropped: list[str] = []
+    for task in recipe.mixture.tasks:
+        records = open_records(task.train, cache)
+        kept, lost = _kept(records, recipe)
+        portions[task.name] = draw_portions(kept, task.name, recipe.file.portions)
+        digests[f"{task.name}.train"] = records.digest
+        if count is not None:
+            sample = kept[:: max(1, len(kept) // TOKEN_SAMPLE)]
+            tokens[task.name] = float(np.mean([count(records[int(i)]) for i in sample]))
+        dropped += lost
+        splits = {"validation": task.validation} if task.validation else {}
+        for split, path in {**splits, **task.test}.items():
+            answers = open_records(path, cache, evaluation=True)
+            _can_be_scored(answers, task.metrics_of(split))
+            kept, lost = _kept(answers, recipe)
+            digests[f"{task.name}.{split}"] = answers.digest
+            evaluation[f"{task.name}.{split}"] = len(kept)
+            dropped += lost
+    return Inputs(portions, digests, evaluation, tuple(dropped), tokens)
+
+
+def _can_be_scored(records: Records, metrics: Sequence[str]) -> None:
+    finders = [find for find in map(fault_finder, metrics) if find is not None]
+    for record in records if finders else ():
+        for find in finders:
+            fault = find(record.references)
+            if fault:
+                raise DataError(f"{records.source}, record {record.number}: {fault}")
+
+
+def _kept(records: Records, recipe: Recipe) -> tuple[np.ndarray, list[str]]:
+    kept, lost = kept_records(records, recipe.images, recipe.file.on_missing_image)
+    if not len(kept):
+        found = f"; all {len(lost)} were left out, the first: {lost[0]}" if lost else ""
+        raise DataError(f"{records.source}: expected at least one record{found}")
+    return kept, lost
+
+
+def write_portions(recipe: Recipe, inputs: Inputs, root: RunDir) -> None:
+    """Write the manifest of record ids of every task; the runs read their portions from it."""
+    for task in recipe.mixture.tasks:
+        portioned = inputs.portions[task.name]
+        ids = open_records(task.train, default_cache()).ids(portioned.indices)
+        path = root.portions(task.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_manifest(path, ids, portioned)
+
+
+def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
+    """Remarks on the data that a user should see before paying for the probes."""
+    remarks = []
+    few = {t.name: inputs.sizes[t.name]["mini"] for t in recipe.mixture.balanced}
+    few = {name: count for name, count in few.items() if count < FEW_RECORDS}
+    if few:
+        listed = ", ".join(f"{name} {count}" for name, count in few.items())
+        remarks.append(
+            f"minis under {FEW_RECORDS} records, which the paper advises against (Appendix C):"
+            f" {listed}; more records in them (a larger portions.mini, more data) give steadier"
+            " contributions"
+        )
+    if recipe.file.optimization.packing and recipe.file.optimization.micro_batch_size == 1:
+        remarks.append(
+            "optimization.packing packs the records of a micro-batch: with micro_batch_size 1 it"
+            " does nothing"
+        )
+    untested = [task.name for task in recipe.mixture.tasks if not task.test]
+    if untested:
+        remarks.append(
+            f"no test set for {', '.join(untested)}: the final models will not be scored on it"
+        )
+    if inputs.dropped:
+        remarks.append(
+            f"{len(inputs.dropped)} records left out because of their pictures, the first:"
+            f" {inputs.dropped[0]}"
+        )
+    return remarks
+
+
+def identity(
+    recipe: Recipe, run: Run, inputs: Inputs, checkpoint: str, weights: Mapping[str, float] | None
+) -> dict[str, Any]:
+    """Everything that determines the result of `run`, by content and never by path; `checkpoint` is
+    its digest.
+    """
+    file = recipe.file
+    settings = {
+        "model": recipe.model.model_dump(
+            mode="json", exclude={"checkpoint", "gradient_checkpointing"}
+        ),
+        "optimization": file.optimization.model_dump(
+            mode="json", exclude={"micro_batch_size", "packing", "checkpoint_steps", "seed"}
+        ),
+        "generation": file.generation.model_dump(mode="json", exclude={"batch_size"}),
+        "portions": file.portions.model_dump(
+            mode="json", include={"seed"} if run.by_amount else None
+        ),
+    }
+    entries: dict[str, Any] = {
+        f"{section}.{key}": value
+        for section, fields in settings.items()
+        for key, value in fields.items()
+    }
+    entries |= {
+        "model.checkpoint": checkpoint,
+        "on_missing_image": file.on_missing_image,
+        "code": CODE_VERSION,
+    }
+    entries |= {
+        "run.weighting": run.weighting,
+        "run.seed": run.seed,
+        "run.portions": dict(run.portions),
+    }
+    options = file.weightings.get(run.weighting)
+    if options:
+        entries[f"weightings.{run.weighting}"] = dict(options)
+    if weights is not None:
+        entries["weights"] = dict(weights)
+    for name in run.tasks:
+        entries[f"tasks.{name}.instruction"] = recipe.mixture[name].instruction
+        wanted = {"train"} if name in run.portions else set()
+        wanted |= ({"validation"} if name in run.validation else set()) | (
+            set(recipe.mixture[name].test) if name in run.test else set()
+        )
+        entries |= {
+            f"tasks.{name}.{split}": inputs.digests[f"{name}.{split}"] for split in sorted(wanted)
+        }
+    return entries
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """One line for each entry of two identities that differs."""
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    lines = [f"{key}: was {_short(before.get(key))}, is {_short(now.get(key))}" for key in changed]
+    # Rows are shuffled from the order of the tasks on, so another order is another training.
+    first, second = (list(identity.get("run.portions") or ()) for identity in (before, now))
+    if first != second and sorted(first) == sorted(second):
+        lines.append(f"order of the tasks: was {_short(first)}, is {_short(second)}")
+    return lines
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def checkpoint_digest(checkpoint: str) -> str:
+    """Hash of all files of a checkpoint directory; a hub name stands for itself."""
+    directory = Path(checkpoint)
+    if not directory.is_dir():
+        return checkpoint
+    digest = hashlib.sha256()
+    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+        digest.update(f"{path.relative_to(directory).as_posix()} {path.stat().st_size}\n".encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()

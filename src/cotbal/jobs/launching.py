@@ -1,0 +1,89 @@
+"""The command of a run that has several processes: one command a node, which starts the ranks on
+it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cotbal.recipe.schema import ResourcesSection
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a run that spans several; texts, so that a shell may fill them in.
+
+    Attributes:
+        rank: its number, from 0.
+        address: host name or address of node 0.
+        port: a free port there.
+    """
+
+    rank: str
+    address: str
+    port: str
+
+
+def is_launched(needs: ResourcesSection) -> bool:
+    """Whether a launcher stands between the command and its ranks."""
+    return needs.processes > 1 or needs.accelerate_config is not None
+
+
+def launched(
+    command: Sequence[str], needs: ResourcesSection, node: Node | None = None
+) -> tuple[str, ...]:
+    """The command that does `command` in all its ranks on one node.
+
+    With a configuration of the user's the launcher is `accelerate launch`, otherwise torchrun; both
+    run in the Python of `command`. A run of one process is left as it is.
+
+    Args:
+        command: `python -m module arguments`.
+        node: which node it is for; None where the run has one.
+    """
+    if not is_launched(needs):
+        return tuple(command)
+    python, flag, *module = command
+    assert flag == "-m", "a job's command is `python -m module arguments`"
+    assert (node is None) == (needs.nodes == 1), "a node has a number where there are several"
+    if needs.accelerate_config is not None:
+        return (
+            python,
+            "-m",
+            "accelerate.commands.launch",
+            *_accelerate(needs, node),
+            "--module",
+            *module,
+        )
+    return (python, "-m", "torch.distributed.run", *_torchrun(needs, node), "--module", *module)
+
+
+def _torchrun(needs: ResourcesSection, node: Node | None) -> tuple[str, ...]:
+    here = f"--nproc-per-node={needs.processes // needs.nodes}"
+    if node is None:
+        return ("--standalone", here)  # takes a free port
+    meeting = (
+        f"--node-rank={node.rank}",
+        f"--master-addr={node.address}",
+        f"--master-port={node.port}",
+    )
+    return (f"--nnodes={needs.nodes}", here, *meeting)
+
+
+def _accelerate(needs: ResourcesSection, node: Node | None) -> tuple[str, ...]:
+    """These options go before what the file says of the same things."""
+    options = (f"--config_file={needs.accelerate_config}", f"--num_processes={needs.processes}")
+    if node is None:
+        return (*options, "--num_machines=1", "--main_process_port=0")  # 0: takes a free port
+    meeting = (f"--main_process_ip={node.address}", f"--main_process_port={node.port}")
+    # Where the file asks for DeepSpeed, accelerate would otherwise log in to the other nodes by
+    # itself.
+    each = "--deepspeed_multinode_launcher=standard"
+    return (
+        *options,
+        f"--num_machines={needs.nodes}",
+        f"--machine_rank={node.rank}",
+        *meeting,
+        each,
+    )

@@ -1,0 +1,58 @@
+"""`cotbal plan --suggest-mini`: how large a mini should be, from where the loss curves bend
+(Appendix C).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from cotbal.errors import RunError
+from cotbal.jobs.elbow import mini_rate
+from cotbal.jobs.plan import Prepared
+from cotbal.jobs.rundir import read_jsonl
+from cotbal.report.losses import bend_of
+
+EQUAL = "ew"
+
+
+@dataclass(frozen=True)
+class MiniAdvice:
+    """Advice for `portions.mini`.
+
+    Attributes:
+        bends: task -> share of its data after which its loss falls slowly; tasks without a bend are
+            left out.
+        rate: the portion that holds the latest bend; None where no task has one.
+        records: task -> records in a mini of that rate.
+    """
+
+    bends: Mapping[str, float]
+    rate: Fraction | None
+    records: Mapping[str, int]
+
+
+def suggest_mini(prepared: Prepared) -> MiniAdvice:
+    """Read the losses of a training on all data with equal weights, finished or not.
+
+    Raises:
+        RunError: there is none in the run directory.
+    """
+    rows = read_jsonl(prepared.root.final(EQUAL).training)
+    if not rows:
+        raise RunError(
+            f"{prepared.root.root}: the size of a mini is read off the losses of a training with"
+            " equal weights; found none; start with `cotbal train RECIPE --weighting ew`, a"
+            " part of it will do"
+        )
+    names = [task.name for task in prepared.recipe.mixture.balanced]
+    found = {name: bend_of(rows, name) for name in names}
+    bends = {name: at for name, at in found.items() if at is not None}
+    rate = mini_rate(list(bends.values())) if bends else None
+    sizes = {name: prepared.inputs.sizes[name]["full"] for name in names}
+    return MiniAdvice(
+        bends,
+        rate,
+        {} if rate is None else {name: int(size * rate) for name, size in sizes.items()},
+    )

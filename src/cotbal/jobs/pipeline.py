@@ -1,0 +1,224 @@
+"""The verbs: plan, balance, train, run. Each skips what is done and never imports torch."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cotbal import plugins
+from cotbal.balance import Balance
+from cotbal.errors import CotbalError, RecipeError, RunError
+from cotbal.jobs.answers import need_scores
+from cotbal.jobs.execute import Options, Work, carry_out
+from cotbal.jobs.inputs import open_inputs, warnings, write_portions
+from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
+from cotbal.jobs.rundir import RunDir, RunPaths, locked, read_json, write_json, write_text
+from cotbal.jobs.weigh import weigh, write_weights
+from cotbal.recipe import accelerate_file
+from cotbal.recipe.recipe import Recipe
+from cotbal.recipe.runs import Run, final_run, plan_probes
+from cotbal.report import write_report
+from cotbal.report.naming import method_label
+from cotbal.scores.measure import load_metric
+from cotbal.weightings import Weighting
+
+FIXED = "cotbal"  # the weighting that trains with the weights of Eq. 11
+
+
+def plan(recipe: Recipe, root: RunDir, weightings: Sequence[str] = (FIXED,)) -> Prepared:
+    """Open the data and plan the probes and one final run a weighting; nothing is written.
+
+    Raises:
+        CotbalError: the data is broken, or a weighting or metric does not exist.
+    """
+    seed = recipe.file.optimization.seed
+    finals: list[tuple[Run, Kind]] = [
+        (final_run(recipe.mixture, name, seed), "final") for name in weightings
+    ]
+    return prepare(recipe, root, [*probes(recipe), *finals])
+
+
+def probes(recipe: Recipe) -> list[tuple[Run, Kind]]:
+    """The probes that the recipe asks for."""
+    settings = recipe.file.balance
+    planned = plan_probes(recipe.mixture, settings.form, settings.difficulty, recipe.seeds)
+    return [(run, "probe") for run in planned.runs]
+
+
+def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> Prepared:
+    """Open the data and plan these runs; nothing is written.
+
+    Raises:
+        CotbalError: the data is broken, a weighting or metric does not exist, or the configuration
+            of accelerate asks for what runs cannot have.
+    """
+    if faults := accelerate_file.faults(recipe):
+        raise RecipeError("\n".join(fault for _, fault in faults))
+    methods = {
+        name: _method(recipe, name)
+        for name in {run.weighting for run, _ in runs} | set(recipe.file.weightings)
+    }
+    for task in recipe.mixture.tasks:
+        for metric in {task.metric, *task.test_metrics}:
+            _need_metric(task.name, metric)
+    inputs = open_inputs(recipe)
+    planned = make_plan(recipe, inputs, runs, root)
+    remarks = [*warnings(recipe, inputs), *_too_short(recipe, planned.runs, methods)]
+    return Prepared(recipe, inputs, planned, root, tuple(remarks))
+
+
+def _need_metric(task: str, metric: str) -> None:
+    try:
+        load_metric(metric)
+    except CotbalError as error:
+        raise CotbalError(f"task {task}: {error}") from None
+
+
+def _method(recipe: Recipe, name: str) -> Weighting:
+    """A method with the options of the recipe, built before anything is spent on it."""
+    names = [task.name for task in recipe.mixture.tasks]
+    given = dict.fromkeys(names, 1.0) if name == FIXED else None
+    options = recipe.file.weightings.get(name, {})
+    found: Weighting = plugins.load("cotbal.weightings", name).build(names, given, **options)
+    return found
+
+
+def _too_short(
+    recipe: Recipe, planned: Sequence[Planned], methods: Mapping[str, Weighting]
+) -> list[str]:
+    """Dynamic methods whose weights would not move before the training ends."""
+    settings = recipe.file.optimization
+    remarks = {}
+    for p in planned:
+        steps, starts = (
+            math.ceil(p.records * settings.epochs / settings.batch_size),
+            methods[p.run.weighting].starts,
+        )
+        if starts >= steps:
+            remarks[p.run.weighting] = (
+                f"{method_label(p.run.weighting)} keeps equal weights for its first {starts}"
+                f" optimizer steps, and a final run has {steps}: give it smaller windows with"
+                f" weightings.{p.run.weighting}.window"
+            )
+    return [text for name, text in remarks.items() if methods[name].starts]
+
+
+def balance(prepared: Prepared, options: Options) -> Balance:
+    """Train and score the probes, then weigh (Eq. 3-11); writes scores.csv, balance.json and
+    weights.json.
+
+    Raises:
+        RunError: a task is scored by a judge, who has not been asked yet.
+    """
+    with locked(prepared.root.lock):
+        planned = [p for p in prepared.plan.runs if p.kind == "probe"]
+        do(prepared, planned, options)
+        need_scores(prepared, planned)
+        return weigh(prepared)
+
+
+def train(
+    prepared: Prepared, weighting: str, options: Options, weights: Mapping[str, float] | None = None
+) -> RunPaths:
+    """The final training with one weighting, scored on the test splits.
+
+    Args:
+        weights: unit -> weight for the weighting `cotbal`, instead of those that `balance` left in
+            the run directory.
+
+    Raises:
+        RunError: `cotbal` was asked for before there are weights.
+    """
+    with locked(prepared.root.lock):
+        if weights is not None:
+            write_weights(prepared, weights)
+        planned = [prepared.plan.named(weighting)]
+        do(prepared, planned, options)
+        need_scores(prepared, planned)
+        return prepared.root.final(weighting)
+
+
+def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> tuple[Balance, Path]:
+    """Probes, weights, final trainings and report; returns the weights and the report's page.
+
+    Finals that need no weights share the workers with the probes; those that do come after.
+    """
+    with locked(prepared.root.lock):
+        finals = [prepared.plan.named(weighting) for weighting in dict.fromkeys(weightings)]
+        early = [p for p in prepared.plan.runs if p.kind == "probe"]
+        early += [final for final in finals if final.run.weighting != FIXED]
+        late = [final for final in finals if final.run.weighting == FIXED]
+        do(prepared, early, replace(options, later=len(late)))
+        need_scores(prepared, early)
+        result = weigh(prepared)
+        if late:
+            # Alone on the machine: let it have all of it. The number of threads must not depend on
+            # what is left to do, or a resumed job would round differently.
+            do(prepared, late, replace(options, resources=replace(options.resources, workers=1)))
+            need_scores(prepared, late)
+        return result, write_report(prepared.root.root)
+
+
+def _write_plan(prepared: Prepared) -> None:
+    write_text(prepared.root.recipe, prepared.recipe.to_yaml())
+    content = {
+        "fingerprint": prepared.recipe.fingerprint,
+        "versions": {"cotbal": importlib.metadata.version("cotbal")},
+        "seed": prepared.recipe.file.optimization.seed,
+        **prepared.plan.to_json(),
+    }
+    content["warnings"] = list(prepared.warnings)
+    for entry, planned in zip(content["runs"], prepared.plan.runs, strict=True):
+        entry["directory"] = str(planned.paths.root.relative_to(prepared.root.root))
+    content["runs"] += _others(prepared, {entry["directory"] for entry in content["runs"]})
+    # A command without probes must not make those of an earlier one free.
+    content["probe_share"] = sum(
+        entry["share"] for entry in content["runs"] if entry["kind"] == "probe"
+    )
+    content["sizes"] = {task: dict(sizes) for task, sizes in prepared.inputs.sizes.items()}
+    write_json(prepared.root.plan, content)
+    write_portions(prepared.recipe, prepared.inputs, prepared.root)
+
+
+def _others(prepared: Prepared, planned: set[str]) -> list[dict[str, Any]]:
+    """Runs of an earlier command that are on disk and that this one does not plan."""
+    if not prepared.root.plan.exists():
+        return []
+    before = read_json(prepared.root.plan)["runs"]
+    return [
+        e
+        for e in before
+        if e["directory"] not in planned and (prepared.root.root / e["directory"]).exists()
+    ]
+
+
+def do(
+    prepared: Prepared,
+    planned: Sequence[Planned],
+    options: Options,
+    weights: Mapping[str, Mapping[str, float]] | None = None,
+) -> None:
+    """Carry out planned runs, those that are done excepted.
+
+    Args:
+        weights: name of a run -> task -> weight, for runs of the weighting `cotbal` that take
+            others than weights.json.
+    """
+    works = [Work(p, (weights or {}).get(p.run.name) or _weights_for(prepared, p)) for p in planned]
+    carry_out(prepared, works, options, lambda: _write_plan(prepared))
+
+
+def _weights_for(prepared: Prepared, planned: Planned) -> dict[str, float] | None:
+    if planned.run.weighting != FIXED:
+        return None
+    if not prepared.root.weights.exists():
+        raise RunError(
+            f"{prepared.root.weights}: expected weights, found none; run `cotbal balance` first, or"
+            " give --weights"
+        )
+    weights: dict[str, float] = read_json(prepared.root.weights)["tasks"]
+    return weights

@@ -1,0 +1,227 @@
+"""The plan of a job: every run with its records, valid tokens, share of the final run's cost, and
+seconds if known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from cotbal.jobs.inputs import Inputs, checkpoint_digest
+from cotbal.jobs.rundir import RunDir, RunPaths, read_json, read_jsonl
+from cotbal.recipe.recipe import Recipe
+from cotbal.recipe.runs import Run, cost, final_run, seen
+
+Kind = Literal["probe", "final", "curve"]
+
+# An answered record against a trained one: measured at 0.58 of the time on a small model, about 1/3
+# by FLOPs.
+ANSWER_COST = 0.5
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of the plan.
+
+    Attributes:
+        run: what it is.
+        kind: `probe`, `final`, or `curve` (score against training amount).
+        paths: its files.
+        label: its name, with the seed where that is not the recipe's.
+        records: training records seen in one epoch.
+        tokens: valid tokens seen in one epoch, estimated from a sample; None without a tokenizer.
+        answers: evaluation records to answer.
+        share: its training records over those of a final run.
+        seconds: measured, or estimated from runs of this directory that were timed; None before
+            that.
+    """
+
+    run: Run
+    kind: Kind
+    paths: RunPaths
+    label: str
+    records: int
+    tokens: float | None
+    answers: int
+    share: float
+    seconds: float | None
+
+    def work(self, epochs: float) -> float:
+        """Relative length of the run, in trained records."""
+        return self.records * epochs + ANSWER_COST * self.answers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All runs of a job, and what the probes cost together."""
+
+    form: str
+    runs: tuple[Planned, ...]
+    epochs: float
+    final_records: int
+    balanced_records: int
+
+    @property
+    def probe_share(self) -> float:
+        """Training records of all probes over those of the final run."""
+        return self._share("probe")
+
+    def _share(self, kind: Kind) -> float:
+        return sum(p.share for p in self.runs if p.kind == kind)
+
+    def named(self, name: str) -> Planned:
+        """The run called `name`, of the first seed that it is planned for."""
+        return next(p for p in self.runs if p.run.name == name)
+
+    @property
+    def balanced_share(self) -> float:
+        """The same over the balanced tasks of the final run: `r_large + T * r_mini` for the
+        standard form.
+        """
+        return self.probe_share * self.final_records / self.balanced_records
+
+    def sentence(self) -> str:
+        """The cost in plain words."""
+        curve = self._share("curve")
+        what, share = ("all amounts together", curve) if curve else ("probes", self.probe_share)
+        text = f"{what} cost {share:.2f} x the final run (in training records)"
+        if abs(self.balanced_share - self.probe_share) > 0.005:
+            text += f", {self.balanced_share:.2f} x of its balanced tasks"
+        known = [p.seconds for p in self.runs if p.seconds is not None]
+        if len(known) == len(self.runs):
+            text += f"; measured speed says {sum(known):.0f} s of worker time in all"
+        return text
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as `plan.json` holds it."""
+        return {
+            "form": self.form,
+            "probe_share": self.probe_share,
+            "sentence": self.sentence(),
+            "runs": [
+                {
+                    "name": p.run.name,
+                    "label": p.label,
+                    "kind": p.kind,
+                    "weighting": p.run.weighting,
+                    "seed": p.run.seed,
+                    "portions": dict(p.run.portions),
+                    "records": p.records,
+                    "tokens": None if p.tokens is None else round(p.tokens),
+                    "answers": p.answers,
+                    "share": p.share,
+                    "seconds": p.seconds,
+                }
+                for p in self.runs
+            ],
+        }
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A recipe whose data was opened, with its plan and its run directory."""
+
+    recipe: Recipe
+    inputs: Inputs
+    plan: Plan
+    root: RunDir
+    warnings: tuple[str, ...]
+
+    def recipe_of(self, planned: Planned) -> Recipe:
+        """What a run is trained by; probes may have settings of their own."""
+        return self.recipe.for_probes if planned.kind == "probe" else self.recipe
+
+    def checkpoint_of(self, planned: Planned) -> str:
+        """Digest of the checkpoint that a run starts from."""
+        return self._probe_checkpoint if planned.kind == "probe" else self._checkpoint
+
+    @cached_property
+    def _checkpoint(self) -> str:
+        return checkpoint_digest(self.recipe.checkpoint)  # reads all of its bytes: once is enough
+
+    @cached_property
+    def _probe_checkpoint(self) -> str:
+        other = self.recipe.for_probes.checkpoint
+        return self._checkpoint if other == self.recipe.checkpoint else checkpoint_digest(other)
+
+
+def make_plan(
+    recipe: Recipe, inputs: Inputs, runs: Sequence[tuple[Run, Kind]], root: RunDir
+) -> Plan:
+    """These runs with their costs and files; a run that is named twice is planned once."""
+    whole = cost(final_run(recipe.mixture, "ew"), inputs.sizes)
+    own = recipe.file.optimization.seed
+    distinct = {
+        (run.name, run.seed): (run, kind, paths_of(run, kind, root, own)) for run, kind in runs
+    }.values()
+    pace = _pace([paths for _, _, paths in distinct])
+    planned = []
+    for run, kind, paths in distinct:
+        label = run.name if run.seed == own else f"{run.name}, seed {run.seed}"
+        records, answers = cost(run, inputs.sizes), _answers(recipe, run, inputs)
+        item = Planned(
+            run, kind, paths, label, records, _tokens(run, inputs), answers, records / whole, None
+        )
+        processes = (recipe.for_probes if kind == "probe" else recipe).resources.processes
+        estimate = pace * item.work(recipe.file.optimization.epochs) / processes if pace else None
+        planned.append(replace(item, seconds=_seconds(paths) or estimate))
+    balanced = sum(inputs.sizes[task.name]["full"] for task in recipe.mixture.balanced)
+    return Plan(
+        recipe.file.balance.form, tuple(planned), recipe.file.optimization.epochs, whole, balanced
+    )
+
+
+def paths_of(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:
+    """The files of a run; runs of another training seed than the recipe's `own` have a folder of
+    their own.
+    """
+    home = root if run.seed == own else root.seeded(run.seed)
+    folders = {"probe": home.probe, "final": home.final, "curve": home.curve}
+    return folders[kind](run.name)
+
+
+def _tokens(run: Run, inputs: Inputs) -> float | None:
+    if not inputs.tokens:
+        return None
+    return sum(
+        seen(inputs.sizes[task], portion) * inputs.tokens[task]
+        for task, portion in run.portions.items()
+    )
+
+
+def _answers(recipe: Recipe, run: Run, inputs: Inputs) -> int:
+    validation = sum(inputs.evaluation[f"{task}.validation"] for task in run.validation)
+    tests = (f"{task}.{split}" for task in run.test for split in recipe.mixture[task].test)
+    return validation + sum(inputs.evaluation[name] for name in tests)
+
+
+def _seconds(paths: RunPaths) -> float | None:
+    return float(read_json(paths.outcome)["seconds"]["total"]) if paths.done else None
+
+
+def _pace(runs: Sequence[RunPaths]) -> float | None:
+    """Seconds of a trained record in one process, from whatever was timed here; one logged step is
+    enough.
+
+    Several processes are taken to be as many times as fast.
+    """
+    for paths in runs:
+        facts: dict[str, Any] = read_json(paths.outcome) if paths.done else {"records": 0}
+        if facts["records"]:
+            return (
+                float(facts["seconds"]["training"])
+                * facts.get("ranks", 1)
+                / float(facts["records"])
+            )
+    for paths in runs:
+        lines = read_jsonl(paths.training)
+        if lines and paths.job.exists():
+            job = read_json(paths.job)
+            return (
+                float(lines[-1]["seconds"])
+                * job.get("ranks", 1)
+                / max(job["records"] * lines[-1]["epoch"], 1)
+            )
+    return None

@@ -1,0 +1,163 @@
+"""What a configuration of accelerate may ask for in the runs of a recipe; read without torch,
+before any run starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from cotbal.errors import CotbalError, RecipeError
+from cotbal.recipe.recipe import Recipe
+from cotbal.recipe.strict_yaml import read_yaml
+
+FIELD = "resources.accelerate_config"
+STAGES = ("1", "2", "3")
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """How a launch shares models out over its ranks.
+
+    Attributes:
+        by: None for plain data parallelism.
+        fsdp_version: as it is written, `1` where nothing is.
+        zero_stage: as it is written.
+        offload: whether parameters or the optimizer are to lie in the memory of CPUs, or on disks.
+        config_file: whether DeepSpeed has a file of its own.
+    """
+
+    by: Literal["fsdp", "deepspeed"] | None
+    fsdp_version: str = "1"
+    zero_stage: str = ""
+    offload: bool = False
+    config_file: bool = False
+
+
+def of_file(path: Path) -> Sharing:
+    """What a file that `accelerate config` wrote asks for.
+
+    Raises:
+        RecipeError: there is no such file, or it is not YAML.
+    """
+    if not path.is_file():
+        raise RecipeError(
+            f"{FIELD}: expected a file that `accelerate config` wrote; found no file {path}"
+        )
+    content = read_yaml(path)
+    kind = str(content.get("distributed_type", "NO")).upper()
+    if kind == "FSDP":
+        fsdp = content.get("fsdp_config") or {}
+        return Sharing(
+            "fsdp",
+            str(fsdp.get("fsdp_version", 1)),
+            offload=_is_true(fsdp.get("fsdp_offload_params")),
+        )
+    if kind == "DEEPSPEED":
+        zero = content.get("deepspeed_config") or {}
+        stage, file = str(zero.get("zero_stage", "")), zero.get("deepspeed_config_file")
+        places = [zero.get(f"offload_{what}_device") for what in ("optimizer", "param")]
+        return Sharing("deepspeed", "", stage, any(map(_is_elsewhere, places)), _is_elsewhere(file))
+    return Sharing(None)
+
+
+def of_environment(found: Mapping[str, str]) -> Sharing:
+    """What `accelerate launch` has put into the environment of its ranks."""
+    if _is_true(found.get("ACCELERATE_USE_DEEPSPEED")):
+        stage, file = (
+            found.get(f"ACCELERATE_DEEPSPEED_{what}", "") for what in ("ZERO_STAGE", "CONFIG_FILE")
+        )
+        places = [
+            found.get(f"ACCELERATE_DEEPSPEED_OFFLOAD_{what}_DEVICE")
+            for what in ("OPTIMIZER", "PARAM")
+        ]
+        return Sharing("deepspeed", "", stage, any(map(_is_elsewhere, places)), _is_elsewhere(file))
+    if _is_true(found.get("ACCELERATE_USE_FSDP")):
+        return Sharing(
+            "fsdp",
+            found.get("FSDP_VERSION", "1"),
+            offload=_is_true(found.get("FSDP_OFFLOAD_PARAMS")),
+        )
+    return Sharing(None)
+
+
+def _is_true(value: Any) -> bool:
+    return str(value).lower() in ("true", "1")
+
+
+def _is_elsewhere(value: Any) -> bool:
+    return str(value).lower() not in ("none", "")
+
+
+def fault_of(sharing: Sharing, quantized: bool = False) -> str | None:
+    """Why the runs of a recipe cannot be shared out like this, in one sentence; None if they can.
+
+    Args:
+        quantized: whether the recipe holds layers in four bits.
+    """
+    if sharing.by is None:
+        return None
+    if quantized:
+        return f"model.quantization: four bits are not shared out over ranks; leave {FIELD} out"
+    return _fault_of_fsdp(sharing) if sharing.by == "fsdp" else _fault_of_deepspeed(sharing)
+
+
+def _fault_of_fsdp(sharing: Sharing) -> str | None:
+    if sharing.fsdp_version != "2":
+        return (
+            f"{FIELD}: expected fsdp_version: 2 in fsdp_config; found the first version of FSDP,"
+            " with which nobody has tried the runs of a recipe"
+        )
+    if sharing.offload:
+        return f"{FIELD}: expected fsdp_offload_params: false; parameters on CPUs are not supported"
+    return None
+
+
+def _fault_of_deepspeed(sharing: Sharing) -> str | None:
+    if sharing.config_file:
+        return (
+            f"{FIELD}: expected zero_stage in deepspeed_config, and no deepspeed_config_file:"
+            " batch, clipping, precision, optimizer and schedule are those of the recipe, and such"
+            " a file may say otherwise"
+        )
+    if sharing.zero_stage not in STAGES:
+        found = sharing.zero_stage or "none"
+        return f"{FIELD}: expected zero_stage: 1, 2 or 3 in deepspeed_config; found {found}"
+    if sharing.offload:
+        return (
+            f"{FIELD}: expected offload_optimizer_device and offload_param_device: none; optimizer"
+            " and parameters on CPUs or disks are not supported"
+        )
+    return None
+
+
+def refuse(sharing: Sharing, quantized: bool = False) -> None:
+    """Raise what `fault_of` says.
+
+    Raises:
+        CotbalError: the runs of a recipe cannot be shared out like this.
+    """
+    if fault := fault_of(sharing, quantized):
+        raise CotbalError(fault)
+
+
+def faults(recipe: Recipe) -> list[tuple[Path, str]]:
+    """What is wrong with the configurations that probes and final runs of a recipe are started
+    with, by file.
+    """
+    found: dict[tuple[Path, str], None] = {}
+    for one in (recipe, recipe.for_probes):
+        path = one.resources.accelerate_config
+        if path is None:
+            continue
+        try:
+            fault = fault_of(
+                of_file(path), one.file.model is not None and one.model.quantization is not None
+            )
+        except RecipeError as error:
+            fault = str(error)
+        if fault:
+            found[path, fault] = None
+    return list(found)

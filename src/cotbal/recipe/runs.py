@@ -1,0 +1,225 @@
+"""Runs and probe plans: which trainings feed the equations, and what they cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal, get_args
+
+from cotbal.recipe.mixture import Mixture, Task
+
+Portion = Literal["none", "mini", "large", "full"]
+Form = Literal["standard", "simple"]
+Difficulty = Literal["real", "precise"]
+MINI, BASE = "mini", "base"
+AMOUNT, ALONE = "amount", "alone"  # runs of the curve, see `curve_runs`
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train on these portions with this weighting, then answer these validation and test sets.
+
+    Attributes:
+        name: `mini`, `full:<unit>`, `base`, `solo:<unit>`, `solo-mini:<unit>`, `stl:<task>`,
+            `amount:<amount>`, `alone:<task>:<amount>`, or a final run's name.
+        portions: task -> portion, or an amount as the text of a fraction such as `1/8`; a task that
+            is not named sees `none`. Without any, the base checkpoint answers.
+        weighting: `ew`, or a method of `cotbal.weightings`.
+        validation: tasks whose validation set it answers.
+        test: tasks whose test splits it answers.
+        seed: seed of the order of the data and of every random draw.
+    """
+
+    name: str
+    portions: Mapping[str, str]
+    weighting: str
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    seed: int
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Every task that it trains on or answers."""
+        return tuple(dict.fromkeys((*self.portions, *self.validation, *self.test)))
+
+    @property
+    def by_amount(self) -> bool:
+        """Whether it sees amounts alone, so that the sizes of mini and large do not matter to
+        it."""
+        return bool(self.portions) and not set(self.portions.values()) & set(get_args(Portion))
+
+
+@dataclass(frozen=True)
+class ProbePlan:
+    """The runs whose scores feed the equations.
+
+    Attributes:
+        form: how contribution is measured: `standard` (Eq. 3) or `simple` (Eq. 15).
+        runs: every probe of the first seed, then those of the second, and so on.
+    """
+
+    form: Form
+    runs: tuple[Run, ...]
+
+    def named(self, name: str) -> Run:
+        """The probe called `name`, of the first seed."""
+        return next(run for run in self.runs if run.name == name)
+
+
+def full_run(unit: str) -> str:
+    """Name of the probe that sees the large portion of `unit` and the minis of all others."""
+    return f"full:{unit}"
+
+
+def solo_run(unit: str) -> str:
+    """Name of the run that sees the large portion of `unit` and nothing else."""
+    return f"solo:{unit}"
+
+
+def solo_mini_run(unit: str) -> str:
+    """Name of the run that sees the mini of `unit` and nothing else."""
+    return f"solo-mini:{unit}"
+
+
+def plan_probes(
+    mixture: Mixture,
+    form: Form = "standard",
+    difficulty: Difficulty = "real",
+    seeds: Sequence[int] = (0,),
+) -> ProbePlan:
+    """The probes of a form, once a seed.
+
+    `standard` (Section 3.2): one on all minis, and for each unit one on its large portion plus the
+    minis of all others, T+1 runs. With `precise` difficulty (Eq. 17), also each unit alone on its
+    large portion and on its mini. `simple` (Eq. 15, 16): the base checkpoint, which is not trained,
+    and each unit alone on its large portion and mini.
+
+    Probes weigh all tokens equally (EW): the weights are what they are made to find.
+    """
+    runs: list[Run] = []
+    for seed in seeds:
+        runs += _simple(mixture, seed) if form == "simple" else _standard(mixture, seed)
+        if form == "standard" and difficulty == "precise":
+            runs += [
+                run
+                for unit in mixture.units
+                for run in _alone(mixture, unit, _names(mixture.members(unit)), seed)
+            ]
+    return ProbePlan(form, tuple(runs))
+
+
+def _standard(mixture: Mixture, seed: int) -> list[Run]:
+    return [
+        _probe(mixture, MINI, None, seed),
+        *(_probe(mixture, full_run(u), u, seed) for u in mixture.units),
+    ]
+
+
+def _simple(mixture: Mixture, seed: int) -> list[Run]:
+    everything = _names(mixture.balanced)
+    base = Run(BASE, {}, "ew", everything, (), seed)
+    return [
+        base,
+        *(run for unit in mixture.units for run in _alone(mixture, unit, everything, seed)),
+    ]
+
+
+def _probe(mixture: Mixture, name: str, unit: str | None, seed: int) -> Run:
+    portions: dict[str, str] = {
+        task.name: "large" if task.unit == unit else "mini" for task in mixture.balanced
+    }
+    return Run(name, portions, "ew", tuple(portions), (), seed)
+
+
+def _alone(mixture: Mixture, unit: str, validation: tuple[str, ...], seed: int) -> list[Run]:
+    members = _names(mixture.members(unit))
+    return [
+        # Its test sets too: where the unit is one task and large is all of it, this is the
+        # single-task baseline (STL).
+        Run(solo_run(unit), dict.fromkeys(members, "large"), "ew", validation, members, seed),
+        Run(solo_mini_run(unit), dict.fromkeys(members, "mini"), "ew", members, (), seed),
+    ]
+
+
+def single_task_runs(
+    mixture: Mixture, whole: bool, form: Form = "standard", seed: int = 0
+) -> tuple[Run, ...]:
+    """STL: for every balanced task one model trained on all of that task alone, scored on its test
+    splits.
+
+    Args:
+        whole: the large portion is all of a task; then the run `solo:<task>` of the simple form and
+            of the precise difficulty is the same training, and is taken.
+    """
+    everything = _names(mixture.balanced)
+    runs = []
+    for task in mixture.balanced:
+        if whole and mixture.members(task.unit) == (task,):
+            validation = everything if form == "simple" else (task.name,)
+            runs.append(_alone(mixture, task.unit, validation, seed)[0])
+        else:
+            runs.append(Run(f"stl:{task.name}", {task.name: "full"}, "ew", (), (task.name,), seed))
+    return tuple(runs)
+
+
+def final_run(mixture: Mixture, weighting: str, seed: int = 0, name: str | None = None) -> Run:
+    """The training that the weights are for: every task in full, scored on the test splits."""
+    tasks = _names(mixture.tasks)
+    return Run(name or weighting, dict.fromkeys(tasks, "full"), weighting, (), tasks, seed)
+
+
+def curve_runs(
+    mixture: Mixture, amounts: Sequence[str], alone: bool, seed: int = 0
+) -> tuple[Run, ...]:
+    """Score against training amount (Fig. 1b): for every amount one training with equal weights
+    (EW).
+
+    It sees the same share of every balanced task, the first records of the nested order of the
+    portions, so that a smaller amount lies inside a larger one and the amount `portions.mini` is
+    the mini; scored on the validation sets.
+
+    Args:
+        amounts: texts of fractions, as `str(Fraction)` writes them.
+        alone: also, for every task and amount, a training on that task alone, scored on its own
+            validation set.
+    """
+    names = _names(mixture.balanced)
+    runs = [Run(f"{AMOUNT}:{a}", dict.fromkeys(names, a), "ew", names, (), seed) for a in amounts]
+    if alone:
+        runs += [
+            Run(f"{ALONE}:{n}:{a}", {n: a}, "ew", (n,), (), seed) for n in names for a in amounts
+        ]
+    return tuple(runs)
+
+
+def place_on_curve(name: str) -> tuple[str | None, Fraction]:
+    """The task that a run of the curve was trained on alone (None: all of them), and the amount,
+    from its name.
+    """
+    kind, *task, amount = name.split(":")
+    return (task[0] if kind == ALONE else None), Fraction(amount)
+
+
+def portion_size(n: int, rate: Fraction) -> int:
+    """Number of records in a portion of `n` records: floor(n * rate), but at least one."""
+    return min(n, max(1, int(n * rate)))
+
+
+def seen(sizes: Mapping[str, int], portion: str) -> int:
+    """Number of a task's records in a portion or an amount; `sizes` holds those of the named
+    portions.
+    """
+    return sizes[portion] if portion in sizes else portion_size(sizes["full"], Fraction(portion))
+
+
+def cost(run: Run, sizes: Mapping[str, Mapping[str, int]]) -> int:
+    """Training records that `run` sees in an epoch; `sizes[task][portion]` are those of every
+    task."""
+    return sum(
+        seen(sizes[task], portion) for task, portion in run.portions.items() if portion != "none"
+    )
+
+
+def _names(tasks: Sequence[Task]) -> tuple[str, ...]:
+    return tuple(task.name for task in tasks)

@@ -1,0 +1,346 @@
+"""The sections of a recipe file, field by field: what may stand there, and what it is when nothing
+does.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+
+from cotbal.recipe.runs import Difficulty, Form
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
+Name = Annotated[str, Field(pattern=NAME)]
+
+
+def _fraction(value: object) -> Fraction:
+    """YAML reads `1/32` as text; a float such as 0.03125 is accepted too."""
+    try:
+        return Fraction(str(value))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("expected a fraction such as 1/32, or a number") from None
+
+
+Rate = Annotated[
+    Fraction,
+    BeforeValidator(_fraction),
+    PlainSerializer(str, return_type=str),
+    Field(gt=0, le=1),
+]
+Training = Literal["frozen", "full", "lora"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TaskSection(_Section):
+    """One task as written in the recipe; paths are relative to the recipe file."""
+
+    train: Path
+    validation: Path | None = None
+    test: Path | dict[Name, Path] | None = None
+    metric: str = "exact_match"
+    test_metrics: tuple[str, ...] | None = None
+    instruction: str | None = None
+    group: Name | None = None
+    balanced: bool = True
+
+    @model_validator(mode="after")
+    def _needs_validation(self) -> TaskSection:
+        if self.balanced and self.validation is None:
+            raise ValueError(
+                "a balanced task needs a validation set; give one, or set balanced: false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _splits_have_names_of_their_own(self) -> TaskSection:
+        # Answers and scores lie in files named after the split.
+        taken = {"train", "validation"} & set(self.test if isinstance(self.test, dict) else ())
+        if taken:
+            raise ValueError(
+                f"a test split cannot be called {' or '.join(sorted(taken))}; give it another name"
+            )
+        return self
+
+
+class Lora(_Section):
+    """Low-rank adapters (Hu et al. 2021) on the parts of the model that the recipe trains with
+    `lora`.
+    """
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32, gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    targets: tuple[str, ...] | None = (
+        None  # names of linear layers; None means every linear layer of the part
+    )
+
+
+class ModelSection(_Section):
+    """The base checkpoint and which of its parts are trained."""
+
+    checkpoint: str
+    vision: Training = "frozen"
+    projector: Training = "full"
+    language: Training = "full"
+    lora: Lora = Lora()
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    max_length: int = Field(2048, ge=8)  # tokens, pictures included
+    remote_code: bool = False
+    gradient_checkpointing: bool = False
+    quantization: Literal["nf4"] | None = (
+        None  # QLoRA: linear layers of the parts trained with lora, in four bits
+    )
+
+    @model_validator(mode="after")
+    def _quantized_parts_have_adapters(self) -> ModelSection:
+        if self.quantization and "lora" not in (self.vision, self.projector, self.language):
+            raise ValueError(
+                f"quantization: {self.quantization} holds the parts that are trained with lora in"
+                " four bits, and no part is; set language: lora, or leave quantization out"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_off(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Runs are identified by these fields: those of before there was quantization must keep
+        # their identity.
+        fields: dict[str, Any] = serialize(self)
+        return {
+            name: value
+            for name, value in fields.items()
+            if name != "quantization" or value is not None
+        }
+
+
+class Optimization(_Section):
+    """How every run is trained; the defaults are those of the paper (Academic Benchmark)."""
+
+    epochs: float = Field(1, gt=0)
+    batch_size: int = Field(128, ge=1)  # records an optimizer step, over all devices
+    micro_batch_size: int = Field(16, ge=1)  # records a device and a forward pass
+    packing: bool = (
+        False  # several records in one row of at most max_length tokens, instead of padding
+    )
+    learning_rate: float = Field(2e-5, gt=0)
+    schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    warmup_ratio: float = Field(0.03, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    normalizer: Literal["weights", "tokens", "per_device"] = "weights"
+    checkpoint_steps: int = Field(500, ge=1)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _micro_batches_fit(self) -> Optimization:
+        if self.batch_size % self.micro_batch_size:
+            raise ValueError(
+                f"batch_size must be a multiple of micro_batch_size; found {self.batch_size},"
+                f" {self.micro_batch_size}"
+            )
+        return self
+
+
+class Generation(_Section):
+    """Greedy generation of the answers that are scored."""
+
+    max_new_tokens: int = Field(64, ge=1)
+    batch_size: int = Field(32, ge=1)
+
+
+class Portions(_Section):
+    """Share of a task's records in its portions; mini lies inside large and is less of it, large
+    inside full.
+    """
+
+    large: Rate = Fraction(1)
+    mini: Rate = Fraction(1, 32)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _nested(self) -> Portions:
+        if (
+            self.mini >= self.large
+        ):  # equal, every probe would be the same training and no gain could be seen
+            raise ValueError(f"mini must be smaller than large; found {self.mini} and {self.large}")
+        return self
+
+
+class BalanceSection(_Section):
+    """How scores become weights (Eq. 3-11, 15-17)."""
+
+    form: Form = "standard"
+    difficulty: Difficulty = "real"
+    shrink: bool = False  # not part of the paper, see `cotbal.balance.shrinkage`
+    seeds: tuple[int, ...] | None = None  # training seeds of the probes; None: that of optimization
+    temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = 0.5
+    weight_range: tuple[float, float] = (0.5, 2.0)  # used by temperature: auto
+    bootstrap: int = Field(2000, ge=100)  # resamples of the validation sets
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _range_holds_one(self) -> BalanceSection:
+        low, high = self.weight_range
+        if not 0 < low < 1 < high:
+            raise ValueError(
+                f"weight_range must hold the mean weight 1 inside it; found [{low}, {high}]"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _seeds_are_several(self) -> BalanceSection:
+        if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
+            raise ValueError(
+                f"seeds must be different numbers, at least one; found {list(self.seeds)}"
+            )
+        return self
+
+
+class ResourcesSection(_Section):
+    """What one run needs of the place that carries it out. It changes no result, so no run is
+    identified by it.
+    """
+
+    gpus: int = Field(1, ge=0)  # of a run, over all its nodes; 0: CPUs alone
+    nodes: int = Field(1, ge=1)
+    ranks: int | None = Field(
+        None, ge=1
+    )  # processes of a run without GPUs; with GPUs there is one a GPU
+    cpus: int | None = Field(None, ge=1)  # cores on every node of the run
+    memory: str | None = Field(
+        None, pattern=r"^[1-9]\d*[KMGT]?$"
+    )  # on every node of the run, such as 64G
+    hours: float | None = Field(
+        None, gt=0
+    )  # limit of a run's time; what is over goes on from its checkpoint
+    partition: str | None = Field(None, min_length=1)
+    directives: tuple[
+        Annotated[str, Field(pattern=r"^--[^\n]+$")], ...
+    ] = ()  # more for sbatch, such as --account=lab
+    setup: tuple[str, ...] = ()  # shell commands before the run, such as `module load cuda`
+    accelerate_config: Path | None = (
+        None  # start the ranks with `accelerate launch` and this file, not with torchrun
+    )
+    dataloader_workers: int | None = Field(
+        None, ge=0
+    )  # processes a rank that open pictures; 4 on a GPU, else none
+    retries: int = Field(
+        3, ge=0
+    )  # in a row without progress, after a run was killed or its node was lost
+
+    @model_validator(mode="after")
+    def _jobs_can_be_found_again(self) -> ResourcesSection:
+        """Options, written out or short, after which the queue no longer shows one job of our
+        name."""
+        for option in self.directives:
+            name = option[2:].partition("=")[0]
+            if any(
+                whole.startswith(name)
+                for whole in ("array", "clusters", "job-name", "test-only", "wait")
+            ):
+                raise ValueError(
+                    f"{option} is not for directives: every run is one job, found by its name in"
+                    " the queue of this cluster (another cluster: the variable SLURM_CLUSTERS)"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _nodes_are_alike(self) -> ResourcesSection:
+        if self.gpus and self.ranks not in (None, self.gpus):
+            raise ValueError(
+                f"there is one process a GPU; leave out ranks, or set gpus: 0; found {self.ranks}"
+                " ranks"
+            )
+        for name, count in (("gpus", self.gpus), ("ranks", self.processes)):
+            if count % self.nodes:
+                raise ValueError(
+                    f"{name} must be a multiple of nodes; found {count} on {self.nodes} nodes"
+                )
+        return self
+
+    @property
+    def processes(self) -> int:
+        """Processes of a run: one a GPU, or as many as `ranks` says."""
+        return self.gpus or self.ranks or self.nodes
+
+
+class ProbesSection(_Section):
+    """Fields of other sections that probes have otherwise than final runs: cheaper probes, on fewer
+    GPUs.
+    """
+
+    model: dict[str, Any] = {}
+    optimization: dict[str, Any] = {}
+    resources: dict[str, Any] = {}
+
+
+class RecipeFile(_Section):
+    """The YAML file, field by field."""
+
+    name: Name
+    images: Path | None = None
+    on_missing_image: Literal["error", "drop"] = "error"
+    tasks: dict[Name, TaskSection] = Field(min_length=1)
+    model: ModelSection | None = None
+    optimization: Optimization = Optimization()
+    generation: Generation = Generation()
+    portions: Portions = Portions()
+    balance: BalanceSection = BalanceSection()
+    probes: ProbesSection | None = None
+    resources: ResourcesSection = ResourcesSection()
+    weightings: dict[
+        str, dict[str, int | float]
+    ] = {}  # options of a weighting, such as dwa: {window: 25}
+
+    @model_validator(mode="after")
+    def _probes_can_be_made(self) -> RecipeFile:
+        if self.probes is not None:
+            self.with_probes()
+        return self
+
+    def with_probes(self) -> RecipeFile:
+        """The file as the probes see it."""
+        if self.probes is None:
+            return self
+        if self.probes.model and self.model is None:
+            raise ValueError("probes.model changes a model, but there is no section model")
+        changed = {"model": self.model and _changed("model", self.model, self.probes.model)}
+        changed["optimization"] = _changed(
+            "optimization", self.optimization, self.probes.optimization
+        )
+        changed["resources"] = _changed("resources", self.resources, self.probes.resources)
+        return self.model_copy(update={**changed, "probes": None})
+
+    @model_validator(mode="after")
+    def _groups_have_names_of_their_own(self) -> RecipeFile:
+        for name, task in self.tasks.items():
+            other = self.tasks.get(task.group or "")
+            if other is not None and other.group != task.group:
+                raise ValueError(
+                    f"tasks.{name}.group: {task.group!r} is a task outside that group; give another"
+                    " name"
+                )
+        return self
+
+
+def _changed(name: str, section: _Section, changes: dict[str, Any]) -> Any:
+    try:
+        return type(section).model_validate({**section.model_dump(), **changes})
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+        raise ValueError(f"probes.{name}.{'; '.join(faults)}") from None

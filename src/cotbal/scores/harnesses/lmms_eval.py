@@ -1,0 +1,148 @@
+"""lmms-eval (0.7.x): `<date>_results.json` and, with --log_samples,
+`<date>_samples_<task>.jsonl`."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cotbal.errors import ScoresError
+from cotbal.scores.harnesses import Benchmark, Evaluation, Row, is_number
+
+# Not `*_results.json`: tasks write files of such names into `submissions/`.
+RESULTS = re.compile(r"\d{8}_\d{6}_results\.json")
+
+
+def read(directory: Path) -> Evaluation:
+    """The newest result of every task below `directory`.
+
+    Raises:
+        ScoresError: no result file, or one that is not what lmms-eval writes.
+    """
+    files = sorted(
+        path for path in directory.rglob("*_results.json") if RESULTS.fullmatch(path.name)
+    )
+    if not files:
+        raise ScoresError(
+            f"{directory}: expected the result files of lmms-eval (<date>_results.json); found"
+            " none; note that lmms-eval ends without an error when an evaluation fails, so look"
+            " into its log"
+        )
+    found: dict[str, Benchmark] = {}
+    warnings: list[str] = []
+    for path in sorted(files, key=lambda path: path.name):
+        content = _content(path)
+        warnings += _limits(path, content)
+        for name, benchmark in _benchmarks(path, content).items():
+            if name in found and found[name].metrics != benchmark.metrics:
+                warnings.append(
+                    f"{directory}: {name} was evaluated more than once; {path.name} is the newest,"
+                    " and read"
+                )
+            found[name] = benchmark
+    return Evaluation(directory, found, tuple(warnings))
+
+
+def _content(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ScoresError(f"{path}: expected a result file of lmms-eval; {error}") from None
+    kinds = dict.fromkeys(("results", "n-samples", "config"), dict) | {"date": str}
+    wrong = [
+        key
+        for key, kind in kinds.items()
+        if not isinstance(content, dict) or not isinstance(content.get(key), kind)
+    ]
+    if wrong or not all(isinstance(entry, dict) for entry in content["results"].values()):
+        raise ScoresError(
+            f"{path}: expected a result file of lmms-eval 0.7, with {', '.join(kinds)}; found it"
+            f" without {', '.join(wrong) or 'a mapping of metrics a task'}"
+        )
+    return content
+
+
+def _limits(path: Path, content: Mapping[str, Any]) -> list[str]:
+    limit, offset = content["config"].get("limit"), content["config"].get("offset")
+    said = (
+        [f"limit {limit:g}" if isinstance(limit, float) else f"limit {limit}"]
+        if limit not in (None, -1)
+        else []
+    )
+    said += [f"offset {offset}"] if offset else []
+    return (
+        [f"{path}: evaluated with {' and '.join(said)}, so on a part of every benchmark"]
+        if said
+        else []
+    )
+
+
+def _benchmarks(path: Path, content: Mapping[str, Any]) -> dict[str, Benchmark]:
+    found = {}
+    for name, entries in content["results"].items():
+        metrics = _metrics(path, name, entries)
+        if not metrics:  # a group that only holds other tasks
+            continue
+        better = _mapping(_mapping(content.get("higher_is_better")).get(name))
+        counted = _mapping(content["n-samples"].get(name)).get("effective")
+        found[name] = Benchmark(
+            name,
+            metrics,
+            frozenset(
+                metric for metric in metrics if better.get(metric.partition(",")[0]) is False
+            ),
+            counted if isinstance(counted, int) else None,
+            _rows(path, name),
+        )
+    return found
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    """What may be left out is as good as left out where it is of another kind."""
+    return value if isinstance(value, dict) else {}
+
+
+def _metrics(path: Path, task: str, entries: Mapping[str, Any]) -> dict[str, float]:
+    """`exact_match,none` is called `exact_match`; standard errors and what is no number are left
+    out.
+    """
+    metrics = {}
+    for key, value in entries.items():
+        metric, _, kept = key.partition(",")
+        if "_stderr" in metric or isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if not is_number(value):
+            raise ScoresError(
+                f"{path}: expected a finite number for {task}, {key}; found {value!s:.40}"
+            )
+        metrics[metric if kept in ("none", "") else key] = float(value)
+    return metrics
+
+
+def _rows(results: Path, task: str) -> tuple[Row, ...]:
+    path = results.with_name(results.name.replace("_results.json", f"_samples_{task}.jsonl"))
+    if not path.exists():
+        return ()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScoresError(f"{path}: expected the answers that lmms-eval wrote; {error}") from None
+    # Not splitlines(): JSON may hold other line separators of Unicode inside a text.
+    lines = enumerate(text.split("\n"), 1)
+    rows = [_row(line, f"{path}, line {number}") for number, line in lines if line]
+    return tuple(sorted(rows, key=lambda row: row["doc_id"]))
+
+
+def _row(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError as error:
+        raise ScoresError(f"{place}: expected one JSON value; {error}") from None
+    if not isinstance(row, dict) or not isinstance(row.get("doc_id"), int):
+        raise ScoresError(
+            f"{place}: expected an answer with a doc_id, as lmms-eval writes it; found {line[:60]}"
+        )
+    return row

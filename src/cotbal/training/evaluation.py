@@ -1,0 +1,127 @@
+"""Evaluate a checkpoint: greedy answers, kept as text beside their references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cotbal.data.collate import Collator, Row
+from cotbal.data.loading import made, processes
+from cotbal.data.questions import QuestionCollator, collator_for
+from cotbal.data.records import Record
+from cotbal.jobs.rundir import RunPaths, write_jsonl
+from cotbal.recipe.recipe import Recipe
+from cotbal.recipe.schema import Generation
+from cotbal.training import vlm
+from cotbal.training.ranks import ALONE, Ranks
+
+AnyCollator = Collator | QuestionCollator
+Report = Callable[[int], None]  # number of answers given so far
+
+Answer = Callable[[Sequence[Row], Report], list[str]]
+
+
+def answerer(recipe: Recipe, checkpoint: str, ranks: Ranks, images: Path | None = None) -> Answer:
+    """Load a checkpoint; the function that is returned answers rows with it as the recipe says.
+
+    Args:
+        images: root of the names of pictures, that of the recipe by default.
+    """
+    model, processor = vlm.load(checkpoint, recipe.model.dtype, recipe.model.remote_code)
+    device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")
+    collator = collator_for(processor, images or recipe.images, recipe.model.max_length)
+    set_greedy(device_model.eval(), collator)
+    how, workers = recipe.file.generation, processes(recipe.resources.dataloader_workers)
+    return lambda rows, report: generate(device_model, collator, rows, how, report, ranks, workers)
+
+
+def generate(
+    model: Any,
+    collator: AnyCollator,
+    rows: Sequence[Row],
+    settings: Generation,
+    report: Report,
+    ranks: Ranks = ALONE,
+    workers: int = 0,
+) -> list[str]:
+    """Greedy answers, in the order of `rows`; ranks take batches in turn, and all of them get all
+    answers.
+
+    Rows of similar length share a batch, padded on the left, so that little is computed for
+    nothing; a batch ends when its last row has ended. `workers` processes a rank make the next
+    batches meanwhile.
+    """
+    order = sorted(
+        range(len(rows)), key=lambda i: sum(len(turn.text) for turn in rows[i].record.turns[:-1])
+    )
+    answers: dict[int, str] = {}
+    starts = range(0, len(rows), settings.batch_size)[ranks.rank :: ranks.size]
+    shares = [order[start : start + settings.batch_size] for start in starts]
+    batches = made(shares, lambda places: collator.prompts([rows[i] for i in places]), workers)
+    for start, places, batch in zip(starts, shares, batches, strict=True):
+        answers |= zip(
+            places, _answers(model, collator, batch, settings.max_new_tokens), strict=True
+        )
+        report(start + len(places))
+    found = {place: answer for part in ranks.gathered(answers) for place, answer in part.items()}
+    return [found[place] for place in range(len(rows))]
+
+
+def _answers(
+    model: Any, collator: AnyCollator, batch: dict[str, Any], max_new_tokens: int
+) -> list[str]:
+    inputs = {key: _to(value, model) for key, value in batch.items()}
+    with torch.inference_mode():
+        tokens = model.generate(**inputs, max_new_tokens=max_new_tokens)
+    new = tokens[:, inputs["input_ids"].shape[1] :]
+    return [text.strip() for text in collator.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+def _to(value: Any, model: Any) -> Any:
+    if not isinstance(value, torch.Tensor):
+        return value
+    return value.to(model.device, model.dtype if value.is_floating_point() else None)
+
+
+def set_greedy(model: Any, collator: AnyCollator) -> None:
+    """One answer a prompt, the likeliest token each time; sampling settings of the checkpoint are
+    dropped.
+
+    An answer ends at the token that ended the turns of the training, beside those that the
+    checkpoint names.
+    """
+    settings, tokenizer = model.generation_config, collator.tokenizer
+    settings.do_sample, settings.num_beams = False, 1
+    settings.temperature = settings.top_p = settings.top_k = None
+    named = settings.eos_token_id
+    ends = named if isinstance(named, list) else [] if named is None else [named]
+    settings.eos_token_id = sorted({*ends, tokenizer.convert_tokens_to_ids(collator.end)})
+    settings.pad_token_id = tokenizer.pad_token_id
+
+
+def write_generations(
+    paths: RunPaths, task: str, split: str, records: Sequence[Record], answers: Sequence[str]
+) -> None:
+    """Keep every answer beside its question and references, so that scores can be computed again
+    without a model.
+    """
+    rows = (
+        {
+            "id": record.id,
+            "images": list(record.images),
+            "question": question(record),
+            "references": list(record.references),
+            "details": dict(record.details),
+            "answer": answer,
+        }
+        for record, answer in zip(records, answers, strict=True)
+    )
+    write_jsonl(paths.generations(task, split), rows)
+
+
+def question(record: Record) -> str:
+    """What was asked, without picture markers."""
+    return "\n".join(turn.text for turn in record.turns[:-1]).replace("<image>", "").strip()

@@ -1,0 +1,73 @@
+"""A recipe's optimization in the words of the Hugging Face Trainer."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from transformers import TrainingArguments
+
+from cotbal.data.loading import START
+from cotbal.errors import CotbalError
+from cotbal.recipe.schema import ModelSection, Optimization
+from cotbal.training.tracking import Tracking
+from cotbal.training.trainers.sharding import by_deepspeed, place
+
+LOG_LINES = 100  # at most about this many points a loss curve
+
+
+def micro_batches(settings: Optimization, ranks: int) -> tuple[int, int]:
+    """Rows of a micro-batch and micro-batches of a step on each rank; a step has the same rows on
+    any number of ranks.
+
+    Raises:
+        CotbalError: the batch cannot be shared out evenly.
+    """
+    if settings.batch_size % ranks:
+        raise CotbalError(
+            f"optimization.batch_size: expected a multiple of the {ranks} ranks of a run; found"
+            f" {settings.batch_size}"
+        )
+    share = settings.batch_size // ranks
+    micro = max(n for n in range(1, settings.micro_batch_size + 1) if share % n == 0)
+    return micro, share // micro
+
+
+def arguments(
+    settings: Optimization,
+    model: ModelSection,
+    rows: int,
+    directory: Path,
+    seed: int,
+    ranks: int = 1,
+    tracking: Tracking | None = None,
+    workers: int = 0,
+) -> TrainingArguments:
+    """The recipe's optimization in the words of the Trainer."""
+    micro, accumulation = micro_batches(settings, ranks)
+    steps = math.ceil(rows * settings.epochs / settings.batch_size)
+    return TrainingArguments(
+        output_dir=str(directory),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=accumulation,
+        num_train_epochs=settings.epochs,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type=settings.schedule,
+        warmup_steps=settings.warmup_ratio,  # a number below 1 is a ratio
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        bf16=model.dtype == "bfloat16" and not by_deepspeed(),  # see `settle_sharding`
+        logging_steps=max(1, steps // LOG_LINES),
+        save_strategy="steps",
+        save_steps=settings.checkpoint_steps,
+        save_total_limit=2,
+        seed=seed,
+        data_seed=seed,
+        train_sampling_strategy="sequential",  # the rows come shuffled
+        remove_unused_columns=False,
+        **(tracking.arguments if tracking else {"report_to": "none"}),
+        disable_tqdm=True,
+        **place(),
+        dataloader_num_workers=workers,
+        dataloader_multiprocessing_context=START if workers else None,
+    )

@@ -1,0 +1,130 @@
+"""Partial checkpoints from which a training goes on exactly, whole or sharded."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor
+from transformers import Trainer
+
+from cotbal.jobs.rundir import write_json
+from cotbal.training.trainers.shards import load_shards, save_shards
+from cotbal.training.trainers.trained_weights import load_trained, save_trained
+from cotbal.training.trainers.zero import expect_zero, gathers_to_save, note_zero, stage_of
+
+COMPLETE = "complete"  # marks a partial checkpoint that was written to its end
+SCHEDULER = "scheduler.pt"  # as the Trainer calls it
+
+
+class ExactCheckpoints(Trainer):
+    """A Trainer that keeps what it has trained in its own way (see `trained_weights` and `shards`).
+
+    Under FSDP2 that takes the place of accelerate's files, which with LoRA leave out the parts
+    trained in full, and otherwise hold the frozen ones too. DeepSpeed writes and reads its own
+    files, which are exact; FSDP1 is left to the Trainer.
+    """
+
+    @property
+    def sharded(self) -> bool:
+        """Whether a rank holds a part of the parameters only."""
+        return (
+            self.is_fsdp_enabled
+            or self.zero_stage == 3
+            or any(isinstance(parameter, DTensor) for parameter in self.model.parameters())
+        )
+
+    @property
+    def zero_stage(self) -> int:
+        """Stage of DeepSpeed ZeRO, 0 without it."""
+        return stage_of(self)
+
+    @property
+    def by_fsdp2(self) -> bool:
+        """Whether accelerate has shared them out, by FSDP2."""
+        return bool(self.is_fsdp_enabled and self.accelerator.is_fsdp2)
+
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        if not self.args.should_save or self.args.save_only_model:
+            return
+        checkpoint = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+        if self.is_deepspeed_enabled:
+            note_zero(checkpoint, self.zero_stage, self.args.world_size)
+        elif not self.sharded:
+            save_trained(self.model, checkpoint)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the Trainer's; but with a partial checkpoint of stage 3 it would have DeepSpeed write
+        the same twice.
+        """
+        if not (_internal_call and self.zero_stage == 3 and not gathers_to_save(self)):
+            super().save_model(output_dir, _internal_call)
+        elif self.args.should_save:
+            Path(output_dir or self.args.output_dir).mkdir(parents=True, exist_ok=True)
+
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None
+    ) -> Any:
+        if resume_from_checkpoint is not None and self.is_deepspeed_enabled:
+            expect_zero(Path(resume_from_checkpoint), self.zero_stage, self.args.world_size)
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.by_fsdp2:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        save_shards(self.model, self.optimizer, Path(output_dir))
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+
+    def _load_from_checkpoint(
+        self, resume_from_checkpoint: str, model: nn.Module | None = None
+    ) -> None:
+        if self.by_fsdp2:
+            return  # comes with the optimizer
+        if self.sharded:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        else:
+            load_trained(self.model, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if not self.by_fsdp2 or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        load_shards(self.model, self.optimizer, Path(checkpoint))
+        self.lr_scheduler.load_state_dict(
+            torch.load(Path(checkpoint) / SCHEDULER, weights_only=True)
+        )
+
+    def _load_best_model(self) -> None:
+        if self.by_fsdp2:
+            load_shards(self.model, None, Path(self.state.best_model_checkpoint))
+        elif self.sharded or self.is_deepspeed_enabled or self.args.save_only_model:
+            super()._load_best_model()
+        else:
+            load_trained(self.model, Path(self.state.best_model_checkpoint))
+
+
+def mark_complete(checkpoint: Path) -> None:
+    """Say that a partial checkpoint was written to its end, by all ranks."""
+    write_json(checkpoint / COMPLETE, {"step": step_of(checkpoint)})
+
+
+def last_complete(directory: Path) -> Path | None:
+    """The newest partial checkpoint that was written to its end; those cut off are removed."""
+    whole = []
+    for checkpoint in directory.glob("checkpoint-*"):
+        if (checkpoint / COMPLETE).exists():
+            whole.append(checkpoint)
+        else:
+            shutil.rmtree(checkpoint)
+    return max(whole, key=step_of, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The optimizer step after which a partial checkpoint was written."""
+    return int(checkpoint.name.rpartition("-")[2])

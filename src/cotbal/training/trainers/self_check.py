@@ -1,0 +1,199 @@
+"""Start-of-run self-check: a changed weight must change the gradient, and by the predicted amount.
+
+Hosts lose weights silently: a dropped column, a flag left at its default, a denominator that
+cancels them. The check runs the host's own loss twice on real rows, once with one task's weight
+changed, and compares the change of the gradient with the predicted one: the gradient of the change
+itself, computed without the host's loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from cotbal.errors import CotbalError
+from cotbal.loss import predicting, token_counts, token_losses, token_tasks
+from cotbal.training.trainers.forward import for_model, logits_of, low_precision, without_dropout
+from cotbal.training.trainers.zero import size_of
+
+FACTOR = (
+    4.0  # by which one task's weight is changed: large, so that the change stands out from rounding
+)
+TOLERANCE = 0.02  # relative, float32; lost weights give 1
+LOW_PRECISION_TOLERANCE = (
+    0.25  # bfloat16: gradients agree to about 0.01, their difference to several times that
+)
+FLOOR = 0.05  # relative to the gradient: a smaller predicted change cannot be checked
+MICRO_BATCHES = 4  # at most, so that the check costs about as much as a step
+PROBED_VALUES = 2_000_000  # parameters whose gradient is compared, smallest tensors first
+
+Batch = dict[str, Any]
+HostLoss = Callable[[Batch, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class SelfCheck:
+    """What the check saw.
+
+    Attributes:
+        task: the task whose weight was changed.
+        predicted: norm of the predicted change of the gradient over the norm of the gradient.
+        error: norm of observed minus predicted change over the norm of the predicted change, or
+            over `FLOOR` times that of the gradient where the predicted change is smaller still.
+    """
+
+    task: str
+    predicted: float
+    error: float
+
+
+def check_weights(
+    model: nn.Module,
+    batches: Sequence[Batch],
+    host_loss: HostLoss,
+    coefficients: Callable[[int, float], Tensor],
+    tasks: Sequence[str],
+    over_ranks: Callable[[Tensor], Tensor] | None = None,
+) -> SelfCheck | None:
+    """Compare observed and predicted change of the gradient; None when the rows at hand hold a
+    single task.
+
+    Args:
+        model: the bare model, without the wrapper of a data-parallel launcher.
+        batches: micro-batches on the model's device, with `labels` and `task_ids`.
+        host_loss: (batch, coefficients a task) -> the loss that the host would send backward.
+        coefficients: (task, factor) -> coefficients `c_t` when this task's weight is multiplied by
+            the factor.
+        over_ranks: sums over the ranks among which the parameters of the model are shared out
+            (FSDP2, ZeRO-3); all of them check together, on as many micro-batches each. None where
+            this rank has all of the model.
+
+    Raises:
+        CotbalError: the change is not the predicted one, so the weights would be lost.
+    """
+    chosen = _mixed(batches) if over_ranks is None else batches[:MICRO_BATCHES]
+    present = _tasks_of(chosen, len(tasks), over_ranks)
+    if len(present) < 2:
+        return None
+    changed = present[0]
+    before, after = coefficients(changed, 1.0), coefficients(changed, FACTOR)
+    with without_dropout(model):
+        gradient = _gradient_of(model, chosen, over_ranks)
+        predicted = gradient(lambda batch: _stock_loss(model, batch, after - before))
+        plain = gradient(lambda batch: host_loss(batch, before))
+        observed = gradient(lambda batch: host_loss(batch, after)) - plain
+    # Tasks whose gradients agree leave nothing to predict: what is then left is rounding, to be
+    # held against the whole.
+    scale = torch.maximum(predicted.norm(), FLOOR * plain.norm()).clamp_min(1e-30)
+    error = float((observed - predicted).norm() / scale)
+    if not error <= (LOW_PRECISION_TOLERANCE if low_precision(model) else TOLERANCE):
+        raise CotbalError(
+            f"self-check: multiplying the weight of {tasks[changed]} by {FACTOR} should change the"
+            f" gradient by {float(predicted.norm()):.3g} (norm); the loss that is about to be"
+            f" trained differs from that by {error:.0%}. The weights would be lost or distorted, so"
+            " the training was not started."
+        )
+    return SelfCheck(tasks[changed], float(predicted.norm() / plain.norm().clamp_min(1e-30)), error)
+
+
+def _present(batch: Batch) -> set[int]:
+    """Tasks with a valid token in the batch: no weight of another task can move the gradient."""
+    return set(token_tasks(batch["labels"], batch["task_ids"]).tolist())
+
+
+def _tasks_of(
+    batches: Sequence[Batch], tasks: int, over_ranks: Callable[[Tensor], Tensor] | None
+) -> list[int]:
+    """Tasks with a valid token in some of the batches, on some rank if ranks check together."""
+    if over_ranks is None:
+        return sorted(set().union(*(_present(batch) for batch in batches)))
+    counts = torch.stack(
+        [token_counts(batch["labels"], batch["task_ids"], tasks) for batch in batches]
+    ).sum(dim=0)
+    found: list[int] = over_ranks(counts).nonzero()[:, 0].tolist()
+    return found
+
+
+def _mixed(batches: Sequence[Batch]) -> list[Batch]:
+    """The first micro-batches that bring a new task; together they hold as many tasks as a few
+    can."""
+    chosen: list[Batch] = []
+    seen: set[int] = set()
+    for batch in batches:
+        tasks = _present(batch)
+        if tasks - seen and len(chosen) < MICRO_BATCHES:
+            chosen.append(batch)
+            seen |= tasks
+    return chosen
+
+
+def _probed(model: nn.Module) -> list[nn.Parameter]:
+    trainable = sorted((p for p in model.parameters() if p.requires_grad), key=size_of)
+    total = 0
+    chosen: list[nn.Parameter] = []
+    for parameter in trainable:
+        total += size_of(parameter)
+        if chosen and total > PROBED_VALUES:
+            break
+        chosen.append(parameter)
+    return chosen
+
+
+def _stock_loss(model: nn.Module, batch: Batch, coefficients: Tensor) -> Tensor:
+    """`sum_t c_t S_t` by the stock forward pass and full logits, without anything of the host's
+    loss.
+    """
+    mask = predicting(batch["labels"])
+    outputs = model(**for_model(batch))
+    losses = token_losses(logits_of(model, outputs)[mask], batch["labels"][:, 1:][mask[:, :-1]])
+    tasks_of = token_tasks(batch["labels"], batch["task_ids"])
+    return (losses * coefficients.to(losses)[tasks_of]).sum()
+
+
+def _gradient_of(
+    model: nn.Module, batches: Sequence[Batch], over_ranks: Callable[[Tensor], Tensor] | None
+) -> Callable[[Callable[[Batch], Tensor]], Tensor]:
+    """Turns a loss of a batch into its gradient over all batches, by the probed parameters,
+    `[value]`.
+
+    Parameters that FSDP2 has sharded get theirs from a backward pass alone, averaged over ranks.
+    Those of ZeRO-3 are whole while they are used, so every rank has the gradient of its own
+    batches, to be summed.
+    """
+    parameters = _probed(model)
+    if not any(isinstance(parameter, DTensor) for parameter in parameters):
+        summed = over_ranks or (lambda values: values)
+        return lambda loss: summed(
+            torch.stack([_flat(loss(batch), parameters) for batch in batches]).sum(dim=0)
+        )
+
+    def gradient(loss: Callable[[Batch], Tensor]) -> Tensor:
+        for batch in batches:
+            torch.autograd.backward(loss(batch))
+        parts = [_whole(parameter) for parameter in parameters]
+        model.zero_grad(set_to_none=True)
+        return torch.cat(parts)
+
+    return gradient
+
+
+def _flat(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
+    gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+    parts = [
+        torch.zeros(size_of(p), device=p.device) if g is None else g.flatten().float()
+        for g, p in zip(gradients, parameters, strict=True)
+    ]
+    return torch.cat(parts)
+
+
+def _whole(parameter: nn.Parameter) -> Tensor:
+    """All of the gradient of a parameter of which this rank may hold a part, `[value]`."""
+    found = parameter.grad
+    if found is None:
+        return torch.zeros(parameter.numel(), device=parameter.device)
+    return (found.full_tensor() if isinstance(found, DTensor) else found).flatten().float()

@@ -1,0 +1,201 @@
+"""TaskWeightedSFTTrainer: TRL's SFTTrainer with the weighted loss of TaskWeightedTrainer.
+
+    trainer = TaskWeightedSFTTrainer(
+        model=model, args=SFTConfig(...), train_dataset=rows, processing_class=processor,
+        tasks=tasks, weighting=fixed.build(tasks, weights),
+    )
+
+Rows are whatever SFTTrainer takes, with the name of their task in the column `task`. TRL prepares
+and collates them; the task ids come back after its collator, one a row, or one a token where rows
+are packed.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from cotbal.errors import CotbalError, MissingDependency
+from cotbal.loss import Normalizer
+from cotbal.training.trainers.forward import OURS, for_model
+from cotbal.training.trainers.hf import TASK, TASK_IDS, Batch, TaskWeightedTrainer, with_task_ids
+from cotbal.weightings import Weighting
+
+try:
+    from trl import SFTTrainer, pack_dataset
+except ImportError as error:
+    raise MissingDependency("the host TRL", "trl") from error
+
+
+class TaskWeightedSFTTrainer(TaskWeightedTrainer, SFTTrainer):
+    """An SFTTrainer whose loss is that of `TaskWeightedTrainer`: same coefficients, same
+    self-check, same log.
+
+    It takes the arguments of `trl.SFTTrainer`, and `tasks`, `weighting` and `normalizer` of
+    `TaskWeightedTrainer`. Datasets, chat templates, collators, packing, adapters and the head that
+    makes no logits are TRL's. Evaluation is TRL's too, unweighted. TRL's entropy and token accuracy
+    are logged in evaluation only.
+
+    Raises:
+        CotbalError: the rows have no column `task`, or the arguments would lose or change the
+            weights (see `docs/hosts.md` for the list).
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        tasks: Sequence[str],
+        weighting: Weighting,
+        normalizer: Normalizer = "weights",
+        **kwargs: Any,
+    ) -> None:
+        given = (
+            inspect.signature(SFTTrainer).bind_partial(*args, **kwargs).arguments
+        )  # what to refuse, by name
+        _refuse(given.get("args"))
+        _need_tasks(given.get("train_dataset"), tasks)
+        self._names = list(tasks)  # the rows are prepared while the trainer is made
+        super().__init__(tasks=tasks, weighting=weighting, normalizer=normalizer, **given)
+        picture = getattr(self.processing_class, "image_token_id", None)
+        self.data_collator: Any = _WithIds(
+            self.data_collator, tuple(tasks), self.padding_free, picture
+        )
+
+    def _prepare_dataset(
+        self, dataset: Any, processing_class: Any, args: Any, packing: bool, *more: Any
+    ) -> Any:
+        """Rows as TRL prepares them; where they will be joined, with a task id beside every
+        token."""
+        if more[-1] != "train" or not (packing or self.padding_free):
+            return super()._prepare_dataset(dataset, processing_class, args, packing, *more)
+        if packing and args.max_length is None:
+            raise CotbalError("packing needs to know how long a packed row may be; set max_length")
+        # TRL's packing keeps token ids and labels alone, so the rows get their ids between
+        # preparing and packing.
+        rows = super()._prepare_dataset(dataset, processing_class, args, False, *more)
+        rows = rows.map(_ids_of_tokens, fn_kwargs={"tasks": self._names})
+        rows = rows.select_columns(["input_ids", "labels", TASK_IDS])
+        return pack_dataset(rows, args.max_length, args.packing_strategy) if packing else rows
+
+    def _token_losses(self, model: nn.Module, inputs: Batch) -> tuple[Any, Tensor]:
+        """By TRL's head, which makes the losses chunk by chunk, without logits."""
+        extra = {"output_router_logits": True} if self.aux_loss_enabled else {}
+        outputs = model(**for_model(inputs), **extra, labels=inputs["labels"], fused_lm_head=True)
+        return outputs, -outputs.log_probs[outputs.label_mask]
+
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: Batch,
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """The weighted loss; outside a training step, TRL's own."""
+        if not model.training:
+            plain = {
+                key: value for key, value in inputs.items() if key == "labels" or key not in OURS
+            }
+            return SFTTrainer.compute_loss(self, model, plain, return_outputs)
+        loss, outputs = super().compute_loss(model, inputs, True)
+        if (
+            self.aux_loss_enabled
+        ):  # balances experts, not tasks: the mean over micro-batches, as TRL has it
+            loss = loss + self.router_aux_loss_coef * outputs.aux_loss / self._step.micro_batches
+        return (loss, outputs) if return_outputs else loss
+
+
+def _refuse(args: Any) -> None:
+    loss = getattr(args, "loss_type", "nll")
+    if loss not in ("nll", "chunked_nll"):
+        raise CotbalError(
+            f"loss_type={loss!r} is another loss than the one that is weighted; set loss_type='nll'"
+        )
+    strategy = getattr(args, "packing_strategy", "bfd")
+    if getattr(args, "packing", False) and strategy != "bfd":
+        raise CotbalError(
+            f"packing_strategy={strategy!r} cuts rows apart, so that parts would count as rows of"
+            " their own; set packing_strategy='bfd'"
+        )
+
+
+def _need_tasks(rows: Any, tasks: Sequence[str]) -> None:
+    """Before anything is prepared; rows that are streamed are looked at one by one, later."""
+    columns = getattr(rows, "column_names", None)
+    if columns is not None and TASK not in columns:
+        raise CotbalError(
+            f"expected a column {TASK!r} with the name of every row's task in train_dataset; found"
+            f" {', '.join(columns)}"
+        )
+    if hasattr(rows, "unique"):
+        for name in rows.unique(TASK):
+            _need_known(name, tasks)
+
+
+def _need_known(name: Any, tasks: Collection[str]) -> None:
+    if name not in tasks:
+        numbered = (
+            " (put the names in place of the numbers of a ClassLabel)"
+            if isinstance(name, int)
+            else ""
+        )
+        raise CotbalError(
+            f"every row needs a column {TASK!r} with one of {', '.join(tasks)}; found"
+            f" {name}{numbered}"
+        )
+
+
+def _ids_of_tokens(row: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, list[int]]:
+    _need_known(row.get(TASK), tasks)
+    return {TASK_IDS: [tasks.index(row[TASK])] * len(row["input_ids"])}
+
+
+@dataclass(frozen=True)
+class _WithIds:
+    """TRL's collator, with task ids after it; no closure, since workers of a data loader may be
+    sent it.
+
+    Attributes:
+        collator: TRL's.
+        tasks: names, in the order of their ids.
+        flat: whether the collator joins its rows.
+        picture: id of the placeholder of pictures, where there are any.
+    """
+
+    collator: Callable[[list[Any]], Batch]
+    tasks: tuple[str, ...]
+    flat: bool
+    picture: int | None
+
+    def __call__(self, rows: list[Any]) -> Batch:
+        by_token = TASK_IDS in rows[0] or (self.flat and TASK in rows[0])
+        batch = self._by_token(rows) if by_token else with_task_ids(self.collator, self.tasks)(rows)
+        if self.picture is not None and bool((batch["labels"] == self.picture).any()):
+            raise CotbalError(
+                "the labels hold placeholders of pictures, so tasks would weigh by the size of"
+                " their pictures: give the rows as `prompt` and `completion`, or set"
+                " assistant_only_loss=True with a chat template that marks the assistant's words"
+            )
+        return batch
+
+    def _by_token(self, rows: list[Any]) -> Batch:
+        if TASK_IDS not in rows[0]:  # TRL was told not to prepare them
+            rows = [{**row, **_ids_of_tokens(row, self.tasks)} for row in rows]
+        batch = self.collator(
+            [
+                {key: value for key, value in row.items() if key not in (TASK, TASK_IDS)}
+                for row in rows
+            ]
+        )
+        parts = [torch.as_tensor(row[TASK_IDS]) for row in rows]
+        parts = [torch.cat(parts)] if self.flat else parts
+        length = batch["labels"].shape[1]
+        return {
+            **batch,
+            TASK_IDS: torch.stack([pad(part, (0, length - len(part))) for part in parts]),
+        }

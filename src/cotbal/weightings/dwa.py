@@ -1,0 +1,116 @@
+"""DWA: more weight where the loss falls slowly (Liu et al. 2019, End-to-End Multi-Task Learning
+with Attention).
+
+Taken from the paper: `w_t = T * softmax(r_t / temperature)`, `r_t` the loss of the last period over
+that of the period before, temperature 2, equal weights until there are two periods.
+
+The paper's period is an epoch, of which visual instruction tuning often has one; like the published
+code of CoTBal we take windows of 25 optimizer steps instead. Where we differ from that code: it
+fills the windows with ones, so that the first ratios compare losses with 1, ours waits until both
+windows are complete; it writes a loss of 0 where a task is absent, ours leaves the step out; it
+looks at one rank and at every forward pass, evaluation included, ours at the loss of the whole
+optimizer step; and it forgets its windows when a training is resumed, ours stand in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cotbal.balance.weights import softmax_weights
+from cotbal.errors import CotbalError
+from cotbal.weightings import (
+    Average,
+    State,
+    check_window,
+    from_json,
+    observed,
+    ratio,
+    refuse_options,
+    refuse_weights,
+    to_json,
+)
+
+LABEL = "DWA"
+WINDOW, TEMPERATURE = 25, 2.0
+
+
+class DWA:
+    """Softmax over `mean loss of the newer window / mean loss of the older window`.
+
+    A task that was absent throughout one of the windows keeps its last ratio; before it ever had
+    one, its weight is 1.
+
+    Args:
+        tasks: number of tasks.
+        window: optimizer steps in each of the two windows.
+        temperature: the higher, the closer to equal weights.
+    """
+
+    average: Average = "token"
+
+    def __init__(self, tasks: int, window: int, temperature: float) -> None:
+        self.window = window
+        self.temperature = temperature
+        self.starts = 2 * window
+        self._losses: Float[np.ndarray, "step task"] = np.empty((0, tasks))
+        self._ratios: Float[np.ndarray, " task"] = np.full(tasks, np.nan)
+
+    def weights(self, step: int) -> Float[np.ndarray, " task"]:
+        """From the last ratios, whatever the step: 1 for every task until both windows are
+        complete.
+        """
+        return softmax_weights(self._ratios, self.temperature)
+
+    def observe(self, losses: Float[np.ndarray, " task"], counts: Int[np.ndarray, " task"]) -> None:
+        """Move both windows on by a step."""
+        self._losses = np.vstack([self._losses, observed(losses, counts)])[-2 * self.window :]
+        if len(self._losses) == 2 * self.window:
+            older, newer = _mean(self._losses[: self.window]), _mean(self._losses[self.window :])
+            found = ratio(newer, older)
+            self._ratios = np.where(np.isnan(found), self._ratios, found)
+
+    def state_dict(self) -> State:
+        """The losses in the windows, and the last ratios."""
+        return {"losses": to_json(self._losses), "ratios": to_json(self._ratios)}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on with these windows and ratios."""
+        self._ratios = from_json(state["ratios"])
+        self._losses = from_json(state["losses"]).reshape(
+            -1, len(self._ratios)
+        )  # no steps are still so many tasks
+
+
+def _mean(losses: Float[np.ndarray, "step task"]) -> Float[np.ndarray, " task"]:
+    """Mean over the steps that held the task; NaN without one."""
+    present = ~np.isnan(losses)
+    steps = present.sum(axis=0)
+    return np.where(
+        steps > 0, np.where(present, losses, 0.0).sum(axis=0) / np.maximum(steps, 1), np.nan
+    )
+
+
+def build(
+    tasks: Sequence[str],
+    weights: Mapping[str, float] | None,
+    *,
+    seed: int = 0,
+    window: int = WINDOW,
+    temperature: float = TEMPERATURE,
+    **options: Any,
+) -> DWA:
+    """DWA for these tasks, with two windows of `window` optimizer steps.
+
+    Raises:
+        CotbalError: weights were given, which DWA would overwrite, or an option that it does not
+            have.
+    """
+    refuse_weights("dwa", weights)
+    refuse_options("dwa", options, ("window", "temperature"))
+    if not 0 < temperature < float("inf"):
+        raise CotbalError(f"weighting dwa: expected a positive temperature; found {temperature}")
+    return DWA(len(tasks), check_window("dwa", window), float(temperature))

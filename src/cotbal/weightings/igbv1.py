@@ -1,0 +1,120 @@
+"""IGBv1: more weight where much of the loss is left (Dai et al. 2023, Improvable Gap Balancing,
+arXiv 2307.15429).
+
+Taken from the paper: `w_t = T * softmax(L_t / B_t)`, `L_t` the current loss of a task and `B_t` its
+base, the mean loss over an early epoch.
+
+An epoch is often all that visual instruction tuning has, so the base is the mean over the second
+window of 100 optimizer steps, steps 100 to 199, and weights are 1 until it is known. Our
+coefficients must stand before the forward pass of a step, so `L_t` is the loss of the last finished
+step and not that of the step which is weighted. The authors' own code of IGB gives the weights to
+the logarithms of the losses; here they go to the losses, as with every method.
+
+Where we differ from the published code of CoTBal: it writes a loss of 0 where a task is absent,
+ours keeps the loss last seen; it looks at one rank and at every forward pass, evaluation included,
+ours at the loss of the whole optimizer step; and it forgets its base when a training is resumed,
+ours stands in the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from cotbal.balance.weights import softmax_weights
+from cotbal.weightings import (
+    Average,
+    State,
+    check_window,
+    from_json,
+    observed,
+    ratio,
+    refuse_options,
+    refuse_weights,
+    to_json,
+)
+
+LABEL = "IGBv1"
+WINDOW = 100
+
+
+class IGBv1:
+    """Softmax over `loss last observed / base loss`.
+
+    A task that never appeared in the window of the base has none; its weight stays 1.
+
+    Args:
+        tasks: number of tasks.
+        window: optimizer steps that are let pass, and then optimizer steps over which the base is
+            the mean.
+    """
+
+    average: Average = "token"
+
+    def __init__(self, tasks: int, window: int) -> None:
+        self.window = window
+        self.starts = 2 * window
+        self._steps = 0
+        self._base: Float[np.ndarray, " task"] = np.full(
+            tasks, np.nan
+        )  # mean over the steps of the window so far
+        self._base_steps: Int[np.ndarray, " task"] = np.zeros(tasks, dtype=int)
+        self._current: Float[np.ndarray, " task"] = np.full(tasks, np.nan)
+
+    def weights(self, step: int) -> Float[np.ndarray, " task"]:
+        """From the loss last observed, whatever the step: 1 for every task until the base is
+        known."""
+        if self._steps < self.starts:
+            return np.ones(len(self._base))
+        return softmax_weights(ratio(self._current, self._base), 1.0)
+
+    def observe(self, losses: Float[np.ndarray, " task"], counts: Int[np.ndarray, " task"]) -> None:
+        """Keep the loss of the tasks in this step; within the second window, add it to the base."""
+        found = observed(losses, counts)
+        seen = ~np.isnan(found)
+        self._current = np.where(seen, found, self._current)
+        if self.window <= self._steps < self.starts:
+            self._base_steps = self._base_steps + seen
+            before = np.where(np.isnan(self._base), 0.0, self._base)
+            self._base = np.where(
+                seen, before + (found - before) / np.maximum(self._base_steps, 1), self._base
+            )
+        self._steps += 1
+
+    def state_dict(self) -> State:
+        """Steps seen, the base as far as it is known, and the losses last seen."""
+        return {
+            "steps": self._steps,
+            "base": to_json(self._base),
+            "base_steps": self._base_steps.tolist(),
+            "current": to_json(self._current),
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from this base and these losses."""
+        self._steps = int(state["steps"])
+        self._base = from_json(state["base"])
+        self._base_steps = np.array(state["base_steps"], dtype=int)
+        self._current = from_json(state["current"])
+
+
+def build(
+    tasks: Sequence[str],
+    weights: Mapping[str, float] | None,
+    *,
+    seed: int = 0,
+    window: int = WINDOW,
+    **options: Any,
+) -> IGBv1:
+    """IGBv1 for these tasks, with a base over the second `window` optimizer steps.
+
+    Raises:
+        CotbalError: weights were given, which IGBv1 would overwrite, or an option that it does not
+            have.
+    """
+    refuse_weights("igbv1", weights)
+    refuse_options("igbv1", options, ("window",))
+    return IGBv1(len(tasks), check_window("igbv1", window))
