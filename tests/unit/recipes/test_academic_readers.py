@@ -377,12 +377,14 @@ def test_sharegpt_is_filtered_as_fastchat_does_it(
     folder = tmp_path / "raw/anon8231489123/ShareGPT_Vicuna_unfiltered"
     anchor = {"id": "anchor", "conversations": raw_files.talk("Is anybody there?", "I am here.")}
     written = [
-        {"id": name, "conversations": raw_files.talk(*texts, roles=more.pop("roles", ASKED)), **more}
+        {
+            "id": name,
+            "conversations": raw_files.talk(*texts, roles=more.pop("roles", ASKED)),
+            **more,
+        }
         for name, texts, more in rows
     ]
-    raw_files.as_json(
-        folder / "ShareGPT_V3_unfiltered_cleaned_split.json", [anchor, *written]
-    )
+    raw_files.as_json(folder / "ShareGPT_V3_unfiltered_cleaned_split.json", [anchor, *written])
     _, *found = make("ShareGPT")["train"]
     assert [(record["id"], tuple(said(record))) for record in found] == kept
 

@@ -84,6 +84,26 @@ def test_all_shards_are_found_in_order(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("pattern", ["llava/**/q.jsonl", "LLaVA/deep/*/q.jsonl"])
+def test_files_behind_linked_directories_are_found(tmp_path: Path, pattern: str) -> None:
+    touch(tmp_path, "elsewhere/data/q.jsonl")
+    touch(tmp_path, "raw/llava/deep/readme")
+    (tmp_path / "raw/llava/deep/data").symlink_to(tmp_path / "elsewhere/data")
+    (tmp_path / "raw/llava/deep/again").symlink_to(tmp_path / "elsewhere/data")
+    (tmp_path / "raw/llava/deep/up").symlink_to(tmp_path / "raw")
+    (tmp_path / "raw/llava/up").symlink_to("..")
+    (path,) = source("original", q=pattern).find(tmp_path / "raw")["q"]
+    assert path == tmp_path / "raw/llava/deep/again/q.jsonl"
+
+
+def test_letter_case_counts_only_where_both_are_there(tmp_path: Path) -> None:
+    form = source("original", q="chartqa/**/train_*.json")
+    touch(tmp_path, "ChartQA/Train/Train_human.JSON")
+    assert form.find(tmp_path)["q"] == [tmp_path / "ChartQA/Train/Train_human.JSON"]
+    touch(tmp_path, "chartqa/train/train_human.json")
+    assert form.find(tmp_path)["q"] == [tmp_path / "chartqa/train/train_human.json"]
+
+
 def test_pictures_of_the_user_are_linked_and_nothing_is_written_among_them(tmp_path: Path) -> None:
     given = tmp_path / "given"
     touch(given, "gqa/images/1.jpg")

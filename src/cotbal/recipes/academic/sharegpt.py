@@ -1,5 +1,5 @@
-"""ShareGPT: conversations of people with ChatGPT, filtered as for Vicuna (Zheng et al. 2023): by the
-rules of FastChat's `clean_sharegpt`.
+"""ShareGPT: conversations of people with ChatGPT, filtered as for Vicuna (Zheng et al. 2023): by
+the rules of FastChat's `clean_sharegpt`.
 
 Not applied: its conversion of HTML, since the dump that is read was converted (one that was not is
 rejected), and FastChat's further scripts, which filter languages and lists and split conversations.
@@ -72,8 +72,8 @@ def _read(files: Files, job: Job) -> Iterator[Conversation]:
 
 
 def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
-    """What is left of the dump, without what used plugins; of several records with one id, or with one
-    first question and answer, the first that is left.
+    """What is left of the dump, without what used plugins; of several records with one id, or with
+    one first question and answer, the first that is left.
     """
     seen: set[int] = set()
     for row in _rows(files, job):
@@ -125,11 +125,11 @@ def _spoken(row: Row, ignored: Collection[str]) -> list[Spoken]:
 def cleaned(spoken: Sequence[Spoken]) -> tuple[Asked, ...]:
     """The questions and answers that are left of a conversation, or none when it is dropped.
 
-    As FastChat does it: a first turn that is not the human's is removed, and a last one that is. Then
-    turn by turn: any other role than human and gpt in turn drops the whole, and so does a blocked word
-    or an answer that is the rate limit of the service; an empty turn, or one that begins unprintably,
-    ends the conversation, and nothing behind it is looked at. What is shorter than 16 characters is
-    dropped, and a question without an answer removed.
+    As FastChat does it: a first turn that is not the human's is removed, and a last one that is.
+    Then turn by turn: any other role than human and gpt in turn drops the whole, and so does a
+    blocked word or an answer that is the rate limit of the service; an empty turn, or one that
+    begins unprintably, ends the conversation, and nothing behind it is looked at. What is shorter
+    than 16 characters is dropped, and a question without an answer removed.
     """
     turns = list(spoken)
     if turns and turns[0][0] != _ASKS:

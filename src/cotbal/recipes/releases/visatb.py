@@ -50,9 +50,9 @@ def visatb_source(
         s: f"{_REPOSITORY}/{benchmark}/{s}/{name}_{s}*.json"
         for s in dict.fromkeys((split, *together))
     }
-    get = (
-        f"hf download {_REPOSITORY} --repo-type dataset --include '{benchmark}/*' --local-dir"
-        f" RAW/{_REPOSITORY}"
+    get = (  # its minis are drawn again here
+        f"hf download {_REPOSITORY} --repo-type dataset --include '{benchmark}/*'"
+        f" --exclude '*-mini_*' --local-dir RAW/{_REPOSITORY}"
     )
     return Source(FORM, patterns, get, partial(_read, task, split, mixed))
 
