@@ -263,7 +263,7 @@ def test_unknown_tasks_and_directories_are_refused(prepare: Prepare, tmp_path: P
     with pytest.raises(DataError, match="expected the directory of the raw releases"):
         prepare("GQA", source=tmp_path / "nowhere")
     places = academic.Places(empty(tmp_path), tmp_path / "out", tmp_path / "nowhere")
-    with pytest.raises(DataError, match="--images: expected a directory of pictures"):
+    with pytest.raises(DataError, match="--images: expected a directory of images"):
         academic.prepare(places, academic.Choices(), silent)
 
 

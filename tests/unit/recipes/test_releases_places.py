@@ -96,6 +96,10 @@ def test_files_behind_linked_directories_are_found(tmp_path: Path, pattern: str)
     assert path == tmp_path / "raw/llava/deep/again/q.jsonl"
 
 
+def test_nothing_is_found_below_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    assert source("original", q="a/**/q.json").find(tmp_path / "nowhere") == {}
+
+
 def test_letter_case_counts_only_where_both_are_there(tmp_path: Path) -> None:
     form = source("original", q="chartqa/**/train_*.json")
     touch(tmp_path, "ChartQA/Train/Train_human.JSON")
@@ -207,3 +211,13 @@ def test_a_difference_is_what_rounding_does_not_explain(
     expected: Expected, records: int, turns: int, differences: dict[str, int]
 ) -> None:
     assert expected.differences(records, turns) == differences
+
+
+def test_a_folder_of_images_is_found_in_other_letter_case_and_behind_links(tmp_path: Path) -> None:
+    touch(tmp_path, "store/1.jpg", "given/COCO/Val2017/2.jpg")
+    (tmp_path / "given/COCO/Train2017").symlink_to(tmp_path / "store")
+    gallery = Gallery(tmp_path / "out", tmp_path / "given")
+    gallery.offer(["coco/train2017", "coco/val2017", "coco/val2014"])
+    assert gallery.has("coco/train2017/1.jpg")
+    assert gallery.has("coco/val2017/2.jpg")
+    assert not (tmp_path / "out/coco/val2014").exists()

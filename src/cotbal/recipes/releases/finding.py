@@ -6,7 +6,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 _Part = re.Pattern[str] | None  # None stands for any number of directories
@@ -27,10 +27,20 @@ def matching(folder: Path, pattern: str) -> list[Path]:
             None if part == "**" else re.compile(fnmatch.translate(part), flag)
             for part in pattern.split("/")
         ]
-        if paths := sorted(map(Path, _below(str(folder), parts, ()))):
+        if paths := once(map(Path, _below(str(folder), parts, ()))):
             break
-    unique = {(os.path.realpath(path.parent), path.name): path for path in reversed(paths)}
-    return sorted(unique.values())
+    return paths
+
+
+def once(paths: Iterable[Path]) -> list[Path]:
+    """The paths by name; of those that are one entry of one directory, behind links, the first."""
+    ordered = sorted(paths, reverse=True)
+    return sorted({(os.path.realpath(path.parent), path.name): path for path in ordered}.values())
+
+
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below `folder` that is not hidden, in no order; linked directories are entered."""
+    return map(Path, _below(str(folder), (None, re.compile("")), ()))
 
 
 def _below(folder: str, parts: Sequence[_Part], above: tuple[str, ...]) -> Iterator[str]:
@@ -39,13 +49,25 @@ def _below(folder: str, parts: Sequence[_Part], above: tuple[str, ...]) -> Itera
     above = (*above, os.path.realpath(folder))
     if part is None:
         yield from _below(folder, rest, above)
-    for entry in os.scandir(folder):
-        wanted = not entry.name.startswith(".") and (part is None or part.match(entry.name))
-        if not wanted:
-            continue
-        if part is not None and not rest and entry.is_file():
-            yield entry.path
-        elif (
-            (part is None or rest) and entry.is_dir() and os.path.realpath(entry.path) not in above
-        ):
-            yield from _below(entry.path, parts if part is None else rest, above)
+    try:
+        entries = os.scandir(folder)
+    except OSError:  # not there, or not ours to read: nothing is found below it
+        return
+    with entries:
+        for entry in entries:
+            if entry.name.startswith(".") or not (part is None or part.match(entry.name)):
+                continue
+            deeper = parts if part is None else rest
+            if not deeper and entry.is_file():
+                yield entry.path
+            elif deeper and entry.is_dir() and os.path.realpath(entry.path) not in above:
+                yield from _below(entry.path, deeper, above)
+
+
+def directory(folder: Path, name: str) -> Path | None:
+    """The directory of this name below `folder`; letter case does not count where none is exact."""
+    for part in name.split("/"):
+        names = sorted(os.listdir(folder)) if folder.is_dir() else ()
+        alike = (each for each in names if each.lower() == part.lower())
+        folder /= part if (folder / part).is_dir() else next(alike, part)
+    return folder if folder.is_dir() else None

@@ -45,6 +45,7 @@ class Choices:
             own.
         question, answer: keys of question and answer in a dataset of the user's own that has no
             conversations.
+        image: key of the image in a dataset of the user's own whose rows name it elsewhere.
     """
 
     seed: int = 0
@@ -62,6 +63,7 @@ class Choices:
     test: float | None = None
     question: str | None = None
     answer: str | None = None
+    image: str | None = None
 
 
 @dataclass(frozen=True)

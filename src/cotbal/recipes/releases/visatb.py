@@ -71,6 +71,8 @@ def _records(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iter
             if mixed:
                 continue
             raise row.refuse(f"task: expected {task}; found {row.text('task')[:60]!r}")
+        if row.fields.get("image") is None and not mixed:
+            raise row.refuse("image: expected the name of an image; found none")
         image = None if row.fields.get("image") is None else inside(row.text("image"), place)
         if image is not None and (folder := str(PurePosixPath(image).parent)) not in offered:
             offered.add(folder)
