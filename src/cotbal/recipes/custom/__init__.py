@@ -31,7 +31,7 @@ from cotbal.recipes.releases.writing import Expected, done_splits
 
 __all__ = ["Choices", "Places", "plans", "prepare"]
 
-_VERSION = 1  # raise it with every change of what is made of the same files
+_VERSION = 2  # raise it with every change of what is made of the same files
 _GET = "the files were there a moment ago"
 
 
@@ -102,7 +102,7 @@ def _read(
     def rows(write: bool) -> Iterator[Own]:
         return own_conversations(files, job, task, places.raw, write)
 
-    chosen = rows(True) if division is None else division.part(split, rows)
+    chosen = rows(True) if division is None else division.part(split, rows, job.gallery.root)
     for each in chosen:
         yield each if split == "train" else each.asked_once()
 
