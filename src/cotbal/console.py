@@ -15,6 +15,7 @@ from rich.text import Text
 from cotbal.balance import Balance
 from cotbal.balance.agreement import Agreement
 from cotbal.data.check import CheckReport
+from cotbal.data.condensed import condensed
 from cotbal.display import duration
 from cotbal.improvement import Overall
 from cotbal.mixture import Mixture
@@ -93,7 +94,7 @@ def show_prepared(splits: Sequence[SplitSummary]) -> None:
 
 
 def show_check(found: CheckReport) -> None:
-    """Sizes of every split, then warnings and faults, every one of them."""
+    """Sizes of every split, then warnings and faults; of many of one kind the first few."""
     table = _table(
         "task",
         "split",
@@ -102,8 +103,10 @@ def show_check(found: CheckReport) -> None:
         "pictures",
         "missing",
         "broken",
+        "rejected",
         "dropped",
         "valid tokens",
+        "trained tokens",
         "mini",
     )
     for s in found.tasks:
@@ -113,18 +116,20 @@ def show_check(found: CheckReport) -> None:
             s.pictures,
             s.missing,
             s.broken,
+            s.rejected,
             s.dropped,
             s.valid_tokens,
+            s.trained_tokens,
             s.mini,
         )
         table.add_row(
             escape(s.task), s.split, *("-" if cell is None else str(cell) for cell in cells)
         )
     _show(table)
-    for warning in found.warnings:
+    for warning in condensed(found.warnings):
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
-    for fault in found.faults:
-        out.print(f"[red]fault[/]  {escape(str(fault))}", soft_wrap=True)
+    for fault in condensed([str(fault) for fault in found.faults]):
+        out.print(f"[red]fault[/]  {escape(fault)}", soft_wrap=True)
     verdict = f"{len(found.faults)} faults" if found.faults else "no faults"
     out.print(f"\n{verdict}, {len(found.warnings)} warnings")
 

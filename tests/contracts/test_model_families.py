@@ -22,8 +22,10 @@ from torch import Tensor
 from all_families import ALL, FULL, SHORT
 from cotbal import evaluation, training, vlm
 from cotbal.data.collate import Collator, Row
+from cotbal.data.lengths import Length
 from cotbal.data.questions import QuestionCollator, collator_for
 from cotbal.data.records import Record, Turn, default_cache, open_records
+from cotbal.data.row_lengths import RowLengths
 from cotbal.errors import CotbalError, DataError
 from cotbal.hosts.forward import valid_token_losses
 from cotbal.hosts.packing_check import check_packing
@@ -188,6 +190,27 @@ def test_task_ids_survive_the_expansion_of_pictures(case: Case) -> None:
     counts = token_counts(batch["labels"], batch["task_ids"], len(tasks))
     assert counts.tolist() == [case.collator.valid_tokens(one) for one in rows]
     assert counts.tolist() == learnt(batch).sum(dim=1).tolist()
+
+
+def test_measured_lengths_are_those_of_training(case: Case) -> None:
+    """Without making the row, whatever its images grow to, and where `max_length` cuts it."""
+    for one in case.rows("n e n"):
+        item = (one.record, one.instruction)
+        whole = case.collator.training([one])
+        (length,) = RowLengths(case.collator).lengths([item])
+        assert isinstance(length, Length)
+        size = whole["input_ids"].shape[1]
+        assert length.tokens == pytest.approx(size, abs=len(one.record.images))
+        assert length.valid == length.kept == int(learnt(whole).sum())
+        for lost in (1, 2, 5):
+            collator = case.collate_with(size - lost)
+            (cut,) = RowLengths(collator).lengths([item])
+            if isinstance(cut, str):
+                with pytest.raises(DataError, match=re.escape(cut)):
+                    collator.training([one])
+            else:
+                kept = int(learnt(collator.training([one])).sum())
+                assert cut == Length(length.valid, kept, size)
 
 
 def losses(model: Any, batch: dict[str, Any]) -> Tensor:
