@@ -227,7 +227,7 @@ def test_data_that_has_changed_is_not_taken_for_what_was_prepared(raw: Path) -> 
     first = made(raw)
     assert made(raw).splits == first.splits
     as_json(raw / "vqa.json", own_rows(12))
-    with pytest.raises(DataError, match="vqa was prepared with version: '1, files"):
+    with pytest.raises(DataError, match="vqa was prepared with version: '2, files"):
         made(raw)
 
 
