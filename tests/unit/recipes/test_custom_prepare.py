@@ -274,7 +274,7 @@ def test_a_rule_that_makes_no_sense_is_refused(
             [{"task": n, "conversations": talk(1, "{}")} for n in (1, 2)],
             "record 2: states the task '2'",
         ),
-        ("my task.json", [], "a task is called so; expected letters"),
+        ("鳥.json", [], "a task is called so; expected some letters"),
         ("vqa.json", [], "vqa: expected at least one record; found none"),
         ("vqa/test.json", [], "vqa has files for test; expected some to train on"),
     ],
