@@ -1,7 +1,7 @@
 """YAML read strictly: the types of YAML 1.2, no repeated keys, and errors in one sentence.
 
-PyYAML reads YAML 1.1, where `12:00:00` is 43200, `no` is false and `0777` is 511. The core schema of
-YAML 1.2.2 (section 10.3.2) has none of these: what is not null, a boolean or a number is text.
+PyYAML reads YAML 1.1, where `12:00:00` is 43200, `no` is false and `0777` is 511. The core schema
+of YAML 1.2.2 (section 10.3.2) has none of these: what is not null, a boolean or a number is text.
 """
 
 from __future__ import annotations
@@ -98,21 +98,24 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 class _CoreLoader(_UniqueKeyLoader):
     """The core schema of YAML 1.2, and merges."""
 
-    yaml_implicit_resolvers = {None: _CORE_SCHEMA}
-
 
 def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
     text: str = loader.construct_scalar(node)
     return int(text, 0 if text.startswith(("0o", "0x")) else 10)
 
 
+_CoreLoader.yaml_implicit_resolvers = {None: _CORE_SCHEMA}
 _CoreLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 
 
 class _QuotingDumper(yaml.SafeDumper):
     """Quotes what either version would read as something else than text."""
 
-    yaml_implicit_resolvers = {**yaml.SafeDumper.yaml_implicit_resolvers, None: _CORE_SCHEMA}
+
+_QuotingDumper.yaml_implicit_resolvers = {
+    **yaml.SafeDumper.yaml_implicit_resolvers,
+    None: _CORE_SCHEMA,
+}
 
 
 def _place(path: Path, error: Exception) -> str:

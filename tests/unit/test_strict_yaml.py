@@ -86,7 +86,7 @@ def test_an_error_names_line_and_column(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match=r"recipe.yaml, line 4, column 3: .*key 'b' stands twice"):
         read_yaml(path)
     path.write_text("name: !!int x\n")
-    with pytest.raises(RecipeError, match="recipe.yaml: not readable as YAML"):
+    with pytest.raises(RecipeError, match=r"recipe\.yaml: not readable as YAML"):
         read_yaml(path)
 
 
