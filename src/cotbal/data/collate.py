@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import compress, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,20 @@ class Collator:
         return sum(stop - start for start, stop in self._unexpanded(self._rendered(row))[1])
 
     def _rendered(self, row: Row) -> Rendered:
-        return render(
+        """The conversation, with the spans of the answers that carry loss."""
+        rendered = render(
             messages(row.record.turns, row.instruction), self.template, self.tokenizer, self.frame
         )
+        marks = [turn.loss for turn in row.record.turns if turn.role == "assistant"]
+        if all(marks):
+            return rendered
+        if len(marks) != len(rendered.spans):
+            raise DataError(
+                f"record {row.record.number} ({row.record.id}): the chat template marks"
+                f" {len(rendered.spans)} spans of {len(marks)} answers, so single answers cannot be"
+                " left without loss"
+            )
+        return replace(rendered, spans=tuple(compress(rendered.spans, marks)))
 
     def _tokens(self, texts: list[str], pictures: list[list[Image.Image]], side: str) -> Batch:
         try:

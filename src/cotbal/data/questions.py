@@ -20,6 +20,7 @@ import torch
 
 from cotbal.data.chat import PICTURE
 from cotbal.data.collate import Batch, Collator, Row, cut, open_pictures
+from cotbal.data.instruction import with_instruction
 from cotbal.data.records import Records
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
@@ -100,7 +101,8 @@ class QuestionCollator:
         batch = self._padded(
             [self._tokens(row, row.record.turns[-1].text) for row in rows], "right"
         )
-        answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1)
+        learnt = torch.tensor([[row.record.turns[-1].loss] for row in rows])
+        answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1) & learnt
         batch["labels"] = batch["input_ids"].masked_fill(~answers, IGNORED)
         ends = (batch["input_ids"] == self.placeholder).sum(dim=1).tolist()  # pictures stand first
         return cut(batch, rows, ends, self.max_length)
@@ -111,15 +113,15 @@ class QuestionCollator:
 
     def valid_tokens(self, row: Row) -> int:
         """Number of tokens of a row that carry loss."""
-        answer = row.record.turns[-1].text + self.end
-        return len(self.tokenizer(answer, add_special_tokens=False)["input_ids"])
+        return sum(
+            len(self.tokenizer(answer + self.end, add_special_tokens=False)["input_ids"])
+            for answer in row.record.learnt
+        )
 
     def _tokens(self, row: Row, answer: str | None) -> Batch:
         """Token ids, their types, and the arrays of the pictures if there are any, in lists."""
-        words = [turn.text for turn in row.record.turns[:-1]] + (
-            [row.instruction] if row.instruction else []
-        )
-        question = "\n".join(words).replace(PICTURE, "").strip()
+        asked = with_instruction(row.record.turns[:-1], row.instruction)
+        question = "\n".join(turn.text for turn in asked).replace(PICTURE, "").strip()
         pictures = open_pictures(self.images, row.record)
         if not pictures:
             pair = None if answer is None else [answer + self.end]

@@ -51,7 +51,8 @@ class Own:
         record: dict[str, Any] = {**self.details, "id": self.made.id, "task": task}
         record |= {"images": list(self.images)} if self.images else {}
         said: list[dict[str, Any]] = [
-            {"from": _SPEAKERS[t.role], "value": t.text} for t in self.made.turns
+            {"from": _SPEAKERS[t.role], "value": t.text} | ({} if t.loss else {"loss": False})
+            for t in self.made.turns
         ]
         if len(self.made.references) > 1:
             said[-1]["value"] = list(self.made.references)
