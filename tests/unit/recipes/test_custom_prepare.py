@@ -109,6 +109,19 @@ def test_evaluation_asks_the_first_question_of_a_conversation(raw: Path) -> None
     assert lines(raw, "vqa_test")[0]["conversations"] == talk(1)
 
 
+def test_marks_for_loss_and_the_system_prompt_are_kept(raw: Path) -> None:
+    rows = own_rows(20, turns=2)
+    for row in rows:
+        row["system"] = "Be short."
+        row["conversations"][1]["loss"] = False
+    as_json(raw / "vqa.json", rows)
+    made(raw)
+    for record in lines(raw, "vqa_train"):
+        system, *turns = record["conversations"]
+        assert system == {"from": "system", "value": "Be short."}
+        assert [turn.get("loss") for turn in turns] == [None, False, None, None]
+
+
 def test_files_named_after_splits_are_those_splits(raw: Path) -> None:
     rows = own_rows(6)
     as_parquet(raw / "vqa/data/train-00000-of-00002.parquet", rows[:2])
