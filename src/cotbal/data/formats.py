@@ -6,16 +6,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from decimal import Decimal
-from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import ijson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cotbal.data.conversations import Fault
+from cotbal.data.json_array import json_items
 
 # Embedded pictures make rows heavy; 64 of them stay below some hundred megabytes.
 _PARQUET_ROWS = 64
@@ -84,7 +83,7 @@ def _read_json(path: Path, told: Told) -> Iterator[Row | Fault]:
             return
         file.seek(len(_MARK) if head.startswith(_MARK) else 0)
         try:
-            for number, row in enumerate(_json_items(file), 1):
+            for number, row in enumerate(json_items(file), 1):
                 if number % _STEP == 1:
                     told(file.tell(), size)
                 yield number, row
@@ -95,32 +94,6 @@ def _read_json(path: Path, told: Told) -> Iterator[Row | Fault]:
                 number + 1,
                 f"broken JSON from this record on; the rest cannot be read ({message})",
             )
-
-
-def _json_items(file: BinaryIO) -> Iterator[Any]:
-    """The elements of an array. Numbers are read as 64 bits, twice as fast as exact ones, up to the
-    first integer that does not fit.
-    """
-    start, done = file.tell(), 0
-    try:
-        for row in ijson.items(file, "item", use_float=True):
-            done += 1
-            yield row
-        return
-    except ijson.JSONError as error:
-        if "integer overflow" not in str(error):
-            raise
-    file.seek(start)
-    for row in islice(ijson.items(file, "item"), done, None):
-        yield _with_floats(row)
-
-
-def _with_floats(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _with_floats(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_with_floats(inner) for inner in value]
-    return float(value) if isinstance(value, Decimal) else value
 
 
 def _first_character(head: bytes) -> bytes:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from record_rows import llava, write
 
 from cotbal.data.conversations import Fault
 from cotbal.data.formats import read_rows
+from cotbal.data.json_array import json_items
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
@@ -105,6 +107,15 @@ def test_integers_of_any_size(tmp_path: Path, suffix: str) -> None:
     found = list(read_rows(write(tmp_path / f"a.{suffix}", rows)))
     assert found == list(enumerate(rows, 1))
     assert {type(row["share"]) for _, row in found} == {float}
+
+
+def test_large_integers_of_a_stream_that_cannot_seek() -> None:
+    class Stream(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    rows = [{"id": 1, "share": 0.5}, {"id": 2**64}]
+    assert list(json_items(Stream(json.dumps(rows).encode()))) == rows
 
 
 def test_broken_json_behind_a_large_integer(tmp_path: Path) -> None:
