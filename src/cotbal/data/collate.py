@@ -13,7 +13,15 @@ from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
-from cotbal.data.chat import PICTURE, Rendered, frame, messages, render, render_prompt
+from cotbal.data.chat import (
+    PICTURE,
+    Rendered,
+    breaks_behind_images,
+    frame,
+    messages,
+    render,
+    render_prompt,
+)
 from cotbal.data.pictures import open_picture, resolve
 from cotbal.data.records import Record, Turn
 from cotbal.errors import DataError
@@ -45,6 +53,7 @@ class Collator:
 
     Attributes:
         end: token that ends a turn, and with it the generation of an answer.
+        broken: whether the template writes a line break behind every image.
         placeholder: id of the token that the template writes for a picture.
     """
 
@@ -55,6 +64,7 @@ class Collator:
         self.max_length = max_length
         self.template = chat_template(processor)
         self.frame = frame(self.template, self.tokenizer)
+        self.broken = breaks_behind_images(self.template, self.tokenizer)
         self.end = self.frame.end
         self.placeholder: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
 
@@ -82,7 +92,9 @@ class Collator:
         """
         texts = [
             render_prompt(
-                messages(_question(row.record), row.instruction), self.template, self.tokenizer
+                messages(_question(row.record), row.instruction, self.broken),
+                self.template,
+                self.tokenizer,
             )
             for row in rows
         ]
@@ -94,9 +106,8 @@ class Collator:
 
     def _rendered(self, row: Row) -> Rendered:
         """The conversation, with the spans of the answers that carry loss."""
-        rendered = render(
-            messages(row.record.turns, row.instruction), self.template, self.tokenizer, self.frame
-        )
+        said = messages(row.record.turns, row.instruction, self.broken)
+        rendered = render(said, self.template, self.tokenizer, self.frame)
         marks = [turn.loss for turn in row.record.turns if turn.role == "assistant"]
         if all(marks):
             return rendered

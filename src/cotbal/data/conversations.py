@@ -6,8 +6,8 @@ The place of a picture is the marker `<image>` in a user's turn, in both forms:
 * a marker at the head or the tail of a turn that has only one is put at the head, on a line of its
   own (`<image>\\nWhat is left of the frog?`), as LLaVA does; markers inside a sentence, and several
   markers in one turn, stay where they are;
-* the parts of a `messages` turn are joined in order: a line break stands between a picture and its
-  neighbour, and nothing between two texts, as chat templates do;
+* the parts of a `messages` turn are joined in order, as chat templates do: images at the head of a
+  turn are each followed by a line break, and nothing is put between other parts;
 * one picture and no marker at all: the marker is put at the head of the first user turn.
 
 A key `system` beside the turns is the system prompt. Marks such as `loss: false` leave turns

@@ -11,6 +11,7 @@ before training begins. Records without a picture do without the picture's token
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from cotbal.data.instruction import with_instruction
 from cotbal.data.records import Records
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
+
+# An image goes to the front; the words on its two sides stay apart.
+_BETWEEN_WORDS = re.compile(rf"(?<=\S){PICTURE}(?=\S)")
 
 
 def collator_for(
@@ -121,7 +125,8 @@ class QuestionCollator:
     def _tokens(self, row: Row, answer: str | None) -> Batch:
         """Token ids, their types, and the arrays of the pictures if there are any, in lists."""
         asked = with_instruction(row.record.turns[:-1], row.instruction)
-        question = "\n".join(turn.text for turn in asked).replace(PICTURE, "").strip()
+        question = "\n".join(turn.text for turn in asked)
+        question = _BETWEEN_WORDS.sub("\n", question).replace(PICTURE, "").strip()
         pictures = open_pictures(self.images, row.record)
         if not pictures:
             pair = None if answer is None else [answer + self.end]

@@ -114,7 +114,7 @@ def _read_parts(
     place = f"{turn.place}.{key.rpartition('.')[2]}"
     pictures: list[Any] = []
     marks: list[bool | None] = []
-    text, kind_before = "", ""
+    text = ""
     for index, part in enumerate(parts):
         kind, read = part.get("type"), ["type", *MARKS, *SPANS]
         if kind == "text" and is_text(part.get("text")):
@@ -133,8 +133,8 @@ def _read_parts(
             )
             return []
         notes.unread.update(dict.fromkeys(unread(part, read, f"{key}[].")))
-        text += ("\n" if text and (IMAGE in (kind_before, piece)) else "") + piece
-        kind_before = piece
+        at_head = text and not text.replace(IMAGE, "").strip()
+        text += ("\n" if at_head else "") + piece
     turn.text, turn.pictures = text, tuple(pictures)
     return marks
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,13 +10,10 @@ import numpy as np
 
 from cotbal.data.conversations import IMAGE, Turn
 from cotbal.data.instruction import with_instruction
+from cotbal.data.markers import between_markers
 from cotbal.data.pictures import resolve
 from cotbal.data.sampling import permutation
 from cotbal.exports._material import Material, Part
-
-_MARKER = re.compile(
-    rf"\n?{IMAGE}\n?"
-)  # the line break beside a picture is the business of the host's template
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class Row:
     Attributes:
         task: its name.
         turns: with the task's instruction; the place of a picture is the marker `<image>`, without
-            line breaks.
+            the line break at the head, which is the business of the host's template.
         pictures: absolute paths, in the order of the markers.
     """
 
@@ -58,7 +54,9 @@ def rows(material: Material, copies: Mapping[str, float] | None = None) -> Itera
             str(resolve(material.recipe.images, name).resolve()) for name in record.images
         )
         yield Row(
-            part.name, tuple(replace(t, text=_MARKER.sub(IMAGE, t.text)) for t in turns), pictures
+            part.name,
+            tuple(replace(t, text=IMAGE.join(between_markers(t.text))) for t in turns),
+            pictures,
         )
 
 

@@ -149,7 +149,8 @@ def test_lines_between_parts() -> None:
     image, a, b = {"type": "image"}, {"type": "text", "text": "A"}, {"type": "text", "text": "B"}
     assert text_of(parts(image, a, b, images=["1"])) == "<image>\nAB"
     assert text_of(parts(a, image, images=["1"])) == "<image>\nA"
-    assert text_of(parts(a, image, b, images=["1"])) == "A\n<image>\nB"
+    assert text_of(parts(a, image, b, images=["1"])) == "A<image>B"
+    assert text_of(parts(a, image, b, image, images=["1", "2"])) == "A<image>B<image>"
     assert text_of(parts(image, image, a, images=["1", "2"])) == "<image>\n<image>\nA"
 
 

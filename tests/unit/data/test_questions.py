@@ -37,6 +37,9 @@ def test_the_row_is_question_line_break_and_answer(processor: object, tmp_path: 
     asked = replace(row.record, turns=(Turn("user", "what?\none word."), turns[2]))
     once = collator.training([replace(row, record=asked)])["input_ids"][0]
     assert tokenizer.decode(once).replace(" ", "") == "<bos>what?\noneword.\natree<eos>"
+    apart = replace(row.record, turns=(Turn("user", "what<image>is <image>it"), turns[2]))
+    split = collator.training([replace(row, record=apart)])["input_ids"][0]
+    assert tokenizer.decode(split).replace(" ", "") == "<bos>what\nisit\noneword.\natree<eos>"
     unlearnt = replace(row.record, turns=(*turns[:2], replace(turns[2], loss=False)))
     silent = replace(row, record=unlearnt)
     labels = collator.training([row, silent])["labels"]

@@ -75,7 +75,7 @@ def test_conversations_are_brought_over(recipe: Path, tmp_path: Path) -> None:
         ("system", "Be brief."),
         ("user", "Hello."),
         ("assistant", "Good day."),
-        ("user", "Compare <image>and <image>."),
+        ("user", "Compare <image>\nand <image>."),
         ("assistant", "Both are red, one more so."),
     ]
     assert rows["short"]["messages"][0]["content"] == "<image>Which color?\nAnswer in one word."
