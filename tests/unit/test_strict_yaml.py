@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 import string
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cotbal import strict_yaml
 from cotbal.errors import RecipeError
 from cotbal.strict_yaml import apply_override, dump_yaml, load_yaml, read_yaml
 
@@ -114,3 +116,12 @@ def test_what_is_written_is_read_alike_by_both_versions(content: dict[str, Any])
     written = dump_yaml(content)
     assert load_yaml(written) == content
     assert load_yaml(written, version="1.1") == content
+
+
+def test_all_yaml_is_read_here() -> None:
+    readers = [
+        path.name
+        for path in Path(strict_yaml.__file__).parent.rglob("*.py")
+        if re.search(r"yaml\.(safe_|full_|unsafe_)?load", path.read_text(encoding="utf-8"))
+    ]
+    assert readers == ["strict_yaml.py"]

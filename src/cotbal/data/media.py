@@ -35,6 +35,8 @@ def fault_of_markers(text: str) -> str | None:
 
     Inside a line, or with `</video>`, it is a word about HTML.
     """
+    if "<video>" not in text and "<audio>" not in text:
+        return None
     kinds = [kind for groups in _MARKER.findall(text) for kind in groups if kind]
     kind = next((kind for kind in kinds if f"</{kind}>" not in text), None)
     if kind is None:

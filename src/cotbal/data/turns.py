@@ -69,11 +69,14 @@ def _read_turn(value: Any, form: str, place: str, notes: Notes) -> RawTurn:
         notes.faults.append(
             f"{place}.{role_key}: expected one of {', '.join(_ROLES)}; found {show(spoken)}"
         )
-    read = (role_key, content_key, *MARKS, *SPANS)
-    notes.unread.update(dict.fromkeys(unread(value, read, f"{form}[].")))
     turn = RawTurn(role, place)
-    mark = read_mark(value, place, notes.faults)
     part_marks = _read_content(turn, value.get(content_key), f"{form}[].{content_key}", notes)
+    if len(value) == 2 and not part_marks:  # nothing but role and content
+        return turn
+    notes.unread.update(
+        dict.fromkeys(unread(value, (role_key, content_key, *MARKS, *SPANS), f"{form}[]."))
+    )
+    mark = read_mark(value, place, notes.faults)
     mark = joined_marks(mark, part_marks, place, notes.faults)
     if mark and role in ("user", "system"):
         notes.faults.append(

@@ -1,8 +1,9 @@
 """Keys of a record that nothing reads: which of them may change what the record was meant to say.
 
-A plain annotation says where a record is from or what kind it is, and is left alone. What counts as
-one was decided on the public files of LLaVA, LLaVA-OneVision, ShareGPT, InternVL, ALLaVA, M3IT,
-ms-swift, LLaMA-Factory and axolotl:
+A plain annotation says where a record is from or what kind it is, and is left alone. The rules were
+chosen so that the keys of LLaVA's mixtures, LLaVA-OneVision, M4-Instruct, InternVL, ALLaVA,
+Cambrian and OpenHermes are annotations, and those by which ms-swift, LLaMA-Factory and axolotl
+change a conversation are not:
 
 * null and empty values;
 * a number or a truth value, unless its name says that it steers loss or the size of images;

@@ -321,3 +321,22 @@ def test_answers_without_loss_are_not_counted(lab: Lab) -> None:
     lab.write("train", train)
     counted = lab.check(count_tokens=lambda record: len(record.learnt)).tasks[0]
     assert (counted.turns, counted.valid_tokens) == (2, 1)
+
+
+def test_records_that_would_change_meaning_are_named_with_file_and_record(lab: Lab) -> None:
+    train = rows("train", 7)
+    train[0]["images"] = ["validation.png"]
+    train[1]["videos"] = ["a.mp4"]
+    train[2]["conversations"][0]["value"] = "<image>\n<audio>\nWhat?"
+    train[3]["messages"] = [{"role": "user", "content": "What?"}]
+    train[4]["conversations"][1]["loss_scale"] = 0.5
+    train[5]["system"] = ["Be brief."]
+    train[6]["image"] = "iVBORw0KGgo/" * 4500
+    path = lab.write("train", train)
+    faults = lab.check().faults
+    assert [(fault.file, fault.number) for fault in faults] == [(path, i) for i in range(1, 8)]
+    named = ["`images`", "videos", "<audio>", "both", "loss_scale", "system", "base64"]
+    assert all(key in fault.message for key, fault in zip(named, faults, strict=True))
+    assert all(len(str(fault)) < 400 for fault in faults)
+    with pytest.raises(DataError, match="7 faults"):
+        open_records(path, lab.root / "cache")
