@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -242,7 +242,7 @@ def sound_records(
             faulty = True
             on_fault(fault)
         records = Records(path, digest, arrow, cache)
-        for fault in _repeated_ids(records):
+        for fault in chain(_repeated_ids(records), _nothing_learnt(records)):
             faulty = True
             on_fault(fault)
         if not faulty:
@@ -317,6 +317,17 @@ def _keep_picture(content: bytes, cache: Path) -> str:
         part.write_bytes(content)
         os.replace(part, target)
     return _EMBEDDED + name
+
+
+def _nothing_learnt(records: Records) -> Iterator[Fault]:
+    """An error of a file whose every answer is marked to carry no loss."""
+    marked = sum(1 for _ in records.silent())
+    if marked and marked == len(records) and not any(record.learnt for record in records):
+        yield Fault(
+            records.source,
+            0,
+            "expected at least one answer that carries loss; found marks such as loss: false in all",
+        )
 
 
 def _repeated_ids(records: Records) -> Iterator[Fault]:
