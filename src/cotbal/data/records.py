@@ -326,7 +326,7 @@ def _nothing_learnt(records: Records) -> Iterator[Fault]:
         yield Fault(
             records.source,
             0,
-            "expected at least one answer that carries loss; found marks such as loss: false in all",
+            "expected at least one answer that carries loss; all are marked, such as loss: false",
         )
 
 
