@@ -18,7 +18,6 @@ that differ, turns in both forms. Keys that nothing reads are listed with the re
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -35,10 +34,21 @@ from cotbal.data.media import (
 )
 from cotbal.data.turns import FORMS, IMAGE, Notes, RawTurn, Role, read_system, read_turns
 from cotbal.data.unread_keys import unread
-from cotbal.data.values import is_filled, is_text, show
+from cotbal.data.values import is_filled, is_json, is_text, show
 from cotbal.errors import DataError
 
-__all__ = ["IMAGE", "Detail", "Fault", "Keep", "Record", "Role", "Turn", "details_of", "normalise"]
+__all__ = [
+    "IMAGE",
+    "Detail",
+    "Fault",
+    "Keep",
+    "Record",
+    "Role",
+    "Turn",
+    "beside",
+    "details_of",
+    "normalise",
+]
 
 Detail = str | int | float | bool
 
@@ -174,22 +184,21 @@ def _read_name(raw: dict[str, Any], key: str, faults: list[str]) -> str | None:
 
 
 def details_of(raw: Mapping[str, Any]) -> dict[str, Detail]:
-    """What a metric may ask for; the parts of the record, and whatever JSON could not hold, are no
-    details.
-    """
+    """What a metric may ask for: texts, numbers and truth values beside the parts of the record."""
     return {
         key: value
-        for key, value in raw.items()
-        if key not in _PARTS and is_text(key) and _is_detail(value)
+        for key, value in beside(raw).items()
+        if isinstance(value, str | bool | int | float)
     }
 
 
-def _is_detail(value: Any) -> bool:
-    return (
-        is_text(value)
-        or isinstance(value, bool | int)
-        or (isinstance(value, float) and math.isfinite(value))
-    )
+def beside(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says beside its parts, as far as JSON can hold it."""
+    return {
+        key: value
+        for key, value in raw.items()
+        if key not in _PARTS and value is not None and is_text(key) and is_json(value)
+    }
 
 
 def _read_images(

@@ -4,6 +4,7 @@ them.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -20,6 +21,17 @@ def is_text(value: Any) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_json(value: Any) -> bool:
+    """Whether JSON in UTF-8 can hold `value`: no bytes, no NaN, no half of a surrogate pair."""
+    if isinstance(value, list):
+        return all(map(is_json, value))
+    if isinstance(value, dict):
+        return all(map(is_text, value)) and all(map(is_json, value.values()))
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return value is None or isinstance(value, bool | int) or is_text(value)
 
 
 def is_filled(value: Any) -> bool:
