@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -15,6 +15,7 @@ from cotbal.data.lengths import Meter
 from cotbal.data.pictures import faults_of_images
 from cotbal.data.records import sound_records
 from cotbal.data.truncation import Truncation
+from cotbal.data.unread_report import Unread, unread_in
 from cotbal.errors import CotbalError
 from cotbal.measure import FindFault, fault_finder
 from cotbal.mixture import Task
@@ -63,6 +64,7 @@ class Census:
             nothing measures them.
         faults: by number of the record.
         keys: what identifies the records; None when there are none.
+        unread: keys that nothing reads.
     """
 
     records: int
@@ -76,6 +78,7 @@ class Census:
     dropped: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
     keys: Keys | None = None
+    unread: Mapping[str, Unread] = field(default_factory=dict)
 
 
 def take_census(task: Task, split: str, path: Path, settings: Settings) -> Census:
@@ -84,7 +87,7 @@ def take_census(task: Task, split: str, path: Path, settings: Settings) -> Censu
     """
     faults: list[Fault] = []
     with sound_records(path, settings.cache, split != "train", faults.append) as records:
-        census = Census(len(records), faults=faults)
+        census = Census(len(records), faults=faults, unread=unread_in(records, task, split))
         names = dict.fromkeys(name for images in records.images() for name in images)
         _look_at_pictures(names, f"{task.name} {split}: pictures", settings)
         _count_pictures(census, names, settings)

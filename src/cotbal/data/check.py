@@ -13,6 +13,7 @@ from cotbal.data.conversations import Fault
 from cotbal.data.leaks import TRAIN, FileKeys, leaks
 from cotbal.data.lengths import Meter
 from cotbal.data.same_images import same_images
+from cotbal.data.unread_report import warnings_of_unread
 from cotbal.errors import CotbalError
 from cotbal.measure import load_metric
 from cotbal.mixture import Task
@@ -127,6 +128,8 @@ def check_mixture(
         warnings += _warnings_of_truncation(recipe, task, censuses[TRAIN])
         warnings += [f"dropped: {line}" for census in censuses.values() for line in census.dropped]
         files += _keys(task, censuses)
+        unread = {split: census.unread for split, census in censuses.items()}
+        warnings += warnings_of_unread(task, dict(_files(task)), unread)
         reports += new
     warnings += _warnings_of_leaks(files, settings)
     warnings += _warnings_of_meter(meter)

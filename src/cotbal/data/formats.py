@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cotbal.data.conversations import Fault
+from cotbal.data.json_array import json_items
 
 # Embedded pictures make rows heavy; 64 of them stay below some hundred megabytes.
 _PARQUET_ROWS = 64
@@ -150,7 +151,7 @@ def _parsed(path: Path, number: int, line: bytes) -> Row | Fault:
 def _read_array(path: Path, file: BinaryIO, report: Callable[[], None]) -> Iterator[Row | Fault]:
     number = 0
     try:
-        for number, row in enumerate(ijson.items(file, "item", use_float=True), 1):
+        for number, row in enumerate(json_items(file), 1):
             if number % _STEP == 1:
                 report()
             yield number, row

@@ -93,8 +93,10 @@ class _TokenizerMeter:
         return [self._length(record) for record, _ in items]
 
     def _length(self, record: Record) -> Length:
-        answers = [turn.text for turn in record.turns if turn.role == "assistant"]
-        valid = sum(len(self._encode(a, add_special_tokens=False)) + END_OF_TURN for a in answers)
+        valid = sum(
+            len(self._encode(answer, add_special_tokens=False)) + END_OF_TURN
+            for answer in record.learnt
+        )
         return Length(valid, valid, None)
 
     def rejected(self, _names: Sequence[str], /) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ before training begins. Records without a picture do without the picture's token
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,13 @@ from cotbal.data.collate import (
     open_pictures,
     rejection,
 )
+from cotbal.data.instruction import with_instruction
 from cotbal.data.records import Records
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
+
+# An image goes to the front; the words on its two sides stay apart.
+_BETWEEN_WORDS = re.compile(rf"(?<=\S){PICTURE}(?=\S)")
 
 
 def collator_for(
@@ -109,7 +114,8 @@ class QuestionCollator:
         batch = self._padded(
             [self._tokens(row, row.record.turns[-1].text) for row in rows], "right"
         )
-        answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1)
+        learnt = torch.tensor([[row.record.turns[-1].loss] for row in rows])
+        answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1) & learnt
         batch["labels"] = batch["input_ids"].masked_fill(~answers, IGNORED)
         ends = (batch["input_ids"] == self.placeholder).sum(dim=1).tolist()  # pictures stand first
         return cut(batch, rows, ends, self.max_length)
@@ -130,7 +136,7 @@ class QuestionCollator:
         )
         asked, answer = (self.tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts)
         ids = [self.placeholder] * len(row.record.images) + asked + answer
-        return ids, [(len(ids) - len(answer), len(ids))]
+        return ids, [(len(ids) - len(answer), len(ids))] if row.record.turns[-1].loss else []
 
     def _tokens(self, row: Row, answer: str | None) -> Batch:
         """Token ids, their types, and the arrays of the pictures if there are any, in lists."""
@@ -161,6 +167,6 @@ class QuestionCollator:
 
 def _question(row: Row) -> str:
     """What is asked, without image markers, with the instruction of the task."""
-    words = [turn.text for turn in row.record.turns[:-1]]
-    words += [row.instruction] if row.instruction else []
-    return "\n".join(words).replace(PICTURE, "").strip()
+    asked = with_instruction(row.record.turns[:-1], row.instruction)
+    text = "\n".join(turn.text for turn in asked)
+    return _BETWEEN_WORDS.sub("\n", text).replace(PICTURE, "").strip()
