@@ -22,6 +22,7 @@ from torch import Tensor
 from all_families import ALL, FULL, SHORT
 from cotbal import evaluation, training, vlm
 from cotbal.data.collate import Collator, Row
+from cotbal.data.order import Part
 from cotbal.data.questions import QuestionCollator, collator_for
 from cotbal.data.records import Record, Turn, default_cache, open_records
 from cotbal.errors import CotbalError, DataError
@@ -335,7 +336,7 @@ def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(
         )
     (root / f"{case.name}.yaml").write_text(RECIPE.format(name=case.name))
     recipe = load_recipe(root / f"{case.name}.yaml")
-    parts: list[training.Part] = []
+    parts: list[Part] = []
     for task in recipe.mixture.tasks:
         records = open_records(task.train, default_cache())
         parts.append((task.name, records, np.arange(len(records)), None))
