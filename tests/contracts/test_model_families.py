@@ -23,6 +23,7 @@ from all_families import ALL, FULL, SHORT
 from cotbal import evaluation, training, vlm
 from cotbal.data.collate import Collator, Row
 from cotbal.data.lengths import Length
+from cotbal.data.order import Part
 from cotbal.data.questions import QuestionCollator, collator_for
 from cotbal.data.records import Record, Turn, default_cache, open_records
 from cotbal.data.row_lengths import RowLengths
@@ -358,7 +359,7 @@ def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(
         )
     (root / f"{case.name}.yaml").write_text(RECIPE.format(name=case.name))
     recipe = load_recipe(root / f"{case.name}.yaml")
-    parts: list[training.Part] = []
+    parts: list[Part] = []
     for task in recipe.mixture.tasks:
         records = open_records(task.train, default_cache())
         parts.append((task.name, records, np.arange(len(records)), None))

@@ -81,7 +81,7 @@ KINDS = (
     Kind("missing", "missing picture", asked(image="missing.png")),
     Kind("truncated", "broken picture", asked(image="truncated.png"), image=truncated),
     Kind("narrow", "rejects 2000 x 8 pixels", asked(image="narrow.png"), image=narrow),
-    Kind("address", "expected the name of a local picture file", asked(image="https://x.org/a")),
+    Kind("address", "expected the name of a local image file", asked(image="https://x.org/a")),
     Kind(
         "cut off",
         "model.max_length = 60 cuts off",

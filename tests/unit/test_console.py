@@ -145,6 +145,7 @@ def test_what_a_weight_would_need_is_said_where_it_is_not_distinguishable(capsys
     result = balance(luck, settings=Settings(resamples=200))
     console.show_balance(result)
     shown = capsys.readouterr().out
+    assert len(result.needs) == len(result.units)
     for need in result.needs:
         assert (need.sentence() in shown) is (result.distinguishable(need.unit) is False)
     assert "standard form, real difficulty, temperature 0.5" in shown

@@ -4,10 +4,8 @@ written of them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from cotbal.balance import Balance, Settings, weight_draws
 from cotbal.balance import balance as balance_scores
@@ -115,7 +113,8 @@ def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, fl
     1.
 
     Raises:
-        CotbalError: a unit has no weight, or one that is not a positive number.
+        CotbalError: a unit has no weight, or one that is not a positive number, or a weight belongs
+            to no unit.
     """
     missing = [unit for unit in mixture.units if unit not in weights]
     if missing:
@@ -123,30 +122,18 @@ def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, fl
             f"weights: expected one for each of {', '.join(mixture.units)}; none for"
             f" {', '.join(missing)}"
         )
+    unknown = [unit for unit in weights if unit not in mixture.units]
+    if unknown:
+        raise CotbalError(
+            f"weights: expected one for each of {', '.join(mixture.units)}; found one for"
+            f" {', '.join(unknown)}, which is no unit of the recipe"
+        )
     wrong = [
         f"{unit}: {weights[unit]}" for unit in mixture.units if not 0 < weights[unit] < float("inf")
     ]
     if wrong:
         raise CotbalError(f"weights: expected positive numbers; found {', '.join(wrong)}")
     return {task.name: weights[task.unit] if task.balanced else 1.0 for task in mixture.tasks}
-
-
-def read_weights(path: Path) -> dict[str, float]:
-    """Unit -> weight from a weights.json, or from any JSON mapping of names to numbers.
-
-    Raises:
-        CotbalError: the file is not that.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CotbalError(f"{path}: expected weights as JSON; {error}") from None
-    found = content.get("weights", content) if isinstance(content, dict) else None
-    if not isinstance(found, dict) or not all(
-        type(value) in (int, float) for value in found.values()
-    ):
-        raise CotbalError(f'{path}: expected {{"weights": {{unit: number}}}}; found something else')
-    return found
 
 
 def agree(first: RunDir, second: RunDir) -> Agreement:

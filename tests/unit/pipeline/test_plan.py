@@ -7,14 +7,14 @@ import pytest
 from pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
 
 from cotbal import pipeline
-from cotbal.pipeline.plan import ANSWER_COST
+from cotbal.pipeline.plan import ANSWER_COST, Prepared
 from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir, append_jsonl, write_json
 
 SEVEN = ("a", "b", "c", "d", "e", "f", "g")
 
 
-def planned(path: Path, *overrides: str, weightings: tuple[str, ...] = ("fixed",)) -> pipeline.Job:
+def planned(path: Path, *overrides: str, weightings: tuple[str, ...] = ("fixed",)) -> Prepared:
     return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
 
 
