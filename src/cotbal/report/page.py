@@ -228,8 +228,16 @@ def _made(contents: Contents) -> dict[str, Any]:
     return {
         "versions": _versions(contents),
         "seeds": _seeds(contents),
+        "ignored": _ignored_settings(contents),
         "recipe": _recipe_text(contents.recipe) if contents.recipe else "",
     }
+
+
+def _ignored_settings(contents: Contents) -> str:
+    """Generation settings of the checkpoint that the runs left out, in the order of first use."""
+    ignored = [run.outcome.get("ignored_generation_settings", {}) for run in contents.runs]
+    listed = (f"{name}={value}" for settings in ignored for name, value in settings.items())
+    return ", ".join(dict.fromkeys(listed))
 
 
 def _recipe_text(recipe: Recipe) -> str:
