@@ -21,6 +21,7 @@ from cotbal.report.figures import Axis, Point
 from cotbal.report.formatting import listed
 from cotbal.report.models import models_of
 from cotbal.report.naming import method_label
+from cotbal.report.stale import stale_scores
 from cotbal.report.summary import summary
 
 TITLES = {
@@ -120,6 +121,7 @@ def _flags(contents: Contents) -> dict[str, Any]:
     warnings = [
         *(balance.warnings if balance else ()),
         *contents.plan.get("warnings", []),
+        *stale_scores(contents),
         *failures,
     ]
     return {
