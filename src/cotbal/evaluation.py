@@ -11,6 +11,7 @@ import torch
 from transformers import AutoConfig, GenerationConfig
 
 from cotbal import vlm
+from cotbal.data.answer_path import answer_row
 from cotbal.data.collate import Collator, Row
 from cotbal.data.loading import made, processes
 from cotbal.data.questions import QuestionCollator, collator_for
@@ -143,20 +144,5 @@ def write_generations(
     """Keep every answer beside its question and references, so that scores can be computed again
     without a model.
     """
-    rows = (
-        {
-            "id": record.id,
-            "images": list(record.images),
-            "question": question(record),
-            "references": list(record.references),
-            "details": dict(record.details),
-            "answer": answer,
-        }
-        for record, answer in zip(records, answers, strict=True)
-    )
+    rows = (answer_row(*pair) for pair in zip(records, answers, strict=True))
     write_jsonl(paths.generations(task, split), rows)
-
-
-def question(record: Record) -> str:
-    """What was asked, without picture markers."""
-    return "\n".join(turn.text for turn in record.turns[:-1]).replace("<image>", "").strip()

@@ -13,6 +13,7 @@ import numpy as np
 from cotbal import accelerate_file
 from cotbal.data.census import Census, CountTokens, Progress, Settings, take_census
 from cotbal.data.conversations import Fault
+from cotbal.data.texts import check_texts
 from cotbal.errors import CotbalError
 from cotbal.measure import load_metric
 from cotbal.mixture import Task
@@ -109,6 +110,8 @@ def check_mixture(
         warnings += [f"dropped: {line}" for census in censuses.values() for line in census.dropped]
         warnings += _warnings_of_leaks(task, files, censuses)
         reports += new
+    texts = check_texts(recipe, cache)
+    faults, warnings = faults + texts.faults, warnings + texts.warnings
     return CheckReport(tuple(faults), tuple(warnings), tuple(reports))
 
 

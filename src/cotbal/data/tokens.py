@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cotbal.data.records import Record
+from cotbal.errors import MissingDependency
 from cotbal.recipe import Recipe
 
 END_OF_TURN = 1  # every answer is followed by one token that ends the turn
@@ -36,3 +38,22 @@ def token_counter(recipe: Recipe) -> Callable[[Record], int] | None:
         )
 
     return count
+
+
+def open_tokenizer(path: Path, what: str) -> Any:
+    """The tokenizer in a `tokenizer.json`; it neither pads nor truncates.
+
+    Args:
+        what: the feature that needs it, for the message.
+
+    Raises:
+        MissingDependency: no package `tokenizers`.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise MissingDependency(what, "train") from None
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

@@ -15,6 +15,7 @@ import numpy as np
 
 MAXIMUM = 10.0
 HIGHER_IS_BETTER = True
+PARTIAL_REFERENCES = True  # each reference is compared with all others
 
 _ORDERS = 4
 _SIGMA = 6.0

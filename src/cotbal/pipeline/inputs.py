@@ -12,6 +12,7 @@ import numpy as np
 
 from cotbal.data.records import Records, default_cache, open_records
 from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
+from cotbal.data.texts import need_sound_texts
 from cotbal.data.tokens import token_counter
 from cotbal.errors import DataError
 from cotbal.measure import fault_finder
@@ -39,6 +40,7 @@ class Inputs:
         evaluation: `<task>.<split>` -> number of records.
         dropped: descriptions of records left out because of their pictures.
         tokens: task -> valid tokens of a record, a mean over a sample; empty without a tokenizer.
+        remarks: warnings about texts.
     """
 
     portions: Mapping[str, Portioned]
@@ -46,6 +48,7 @@ class Inputs:
     evaluation: Mapping[str, int]
     dropped: tuple[str, ...]
     tokens: Mapping[str, float]
+    remarks: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> dict[str, Mapping[str, int]]:
@@ -57,8 +60,9 @@ def open_inputs(recipe: Recipe) -> Inputs:
     """Open every file of the mixture and draw the portions.
 
     Raises:
-        DataError: broken records, references that a metric cannot score, or missing pictures where
-            the recipe says `on_missing_image: error`.
+        DataError: broken records, references that a metric cannot score or no answer can match,
+            special tokens in texts, or missing pictures where the recipe says
+            `on_missing_image: error`.
     """
     cache = default_cache()
     count = token_counter(recipe)
@@ -84,7 +88,8 @@ def open_inputs(recipe: Recipe) -> Inputs:
             digests[f"{task.name}.{split}"] = answers.digest
             evaluation[f"{task.name}.{split}"] = len(kept)
             dropped += lost
-    return Inputs(portions, digests, evaluation, tuple(dropped), tokens)
+    remarks = need_sound_texts(recipe, cache)
+    return Inputs(portions, digests, evaluation, tuple(dropped), tokens, remarks)
 
 
 def _can_be_scored(records: Records, metrics: Sequence[str]) -> None:
@@ -116,7 +121,7 @@ def write_portions(recipe: Recipe, inputs: Inputs, root: RunDir) -> None:
 
 def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
     """Remarks on the data that a user should see before paying for the probes."""
-    remarks = []
+    remarks = [*inputs.remarks]
     few = {t.name: inputs.sizes[t.name]["mini"] for t in recipe.mixture.balanced}
     few = {name: count for name, count in few.items() if count < FEW_RECORDS}
     if few:

@@ -72,7 +72,7 @@ def rescore(root: RunDir, step: Callable[[str, int, int], None]) -> Rescoring:
 
 def _weigh(root: RunDir, recipe: Recipe, before: dict[str, float]) -> None:
     """Weights from the new scores; those that a user gave with `--weights` stay as they are."""
-    given = before != read_json(root.balance)["weights"]
+    given = bool(before) and before != read_json(root.balance)["weights"]
     weigh_again(root)
     if given:
         write_weights(root, recipe.mixture, before)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,3 +249,16 @@ def test_quantization_is_part_of_the_identity_only_when_set(recipe_path: Path) -
 
 
 QLORA = ("model.language=lora", "model.quantization=nf4")
+
+
+def test_references_that_no_answer_can_match_stop_the_job_before_it_starts(
+    recipe_path: Path,
+) -> None:
+    """And what a metric of a user's own says of its references is a remark of the plan."""
+    path = recipe_path.parent / "ocr_validation.jsonl"
+    path.write_text(path.read_text().replace('"answer 1"', '"12% "', 1))
+    read = recipe(recipe_path, "tasks.ocr.metric=relaxed_accuracy")
+    with pytest.raises(DataError, match=r"ocr_validation\.jsonl, record 2: .* which scores 0"):
+        open_inputs(read)
+    inputs = replace(open_inputs(recipe(recipe_path)), remarks=("a remark",))
+    assert warnings(read, inputs)[0] == "a remark"
