@@ -58,14 +58,24 @@ class AnswerPath:
         decoded = self.tokenizer.decode_batch(ids, skip_special_tokens=True)
         return {text: back.strip() for text, back in zip(different, decoded, strict=True)}
 
+    def tokens(self, text: str) -> int:
+        """Tokens of a text; 0 without a tokenizer."""
+        if self.tokenizer is None:
+            return 0
+        return len(self.tokenizer.encode(text, add_special_tokens=False).ids)
+
+    def is_cut(self, text: str) -> bool:
+        """Whether a text has more tokens than an answer can have."""
+        return self.tokens(text) > self.max_new_tokens
+
     def change(self, text: str) -> str:
         """What changes a text on its way: its length, its ends, or the tokenizer."""
         back = self.texts([text])[text]
         if back == text.strip():
             return "starts or ends with white space, which is removed from answers"
-        count = len(self.tokenizer.encode(text, add_special_tokens=False).ids)  # type: ignore[union-attr]
-        if count > self.max_new_tokens:
-            return f"has {count} tokens, and generation.max_new_tokens is {self.max_new_tokens}"
+        if self.is_cut(text):
+            limit = self.max_new_tokens
+            return f"has {self.tokens(text)} tokens, and generation.max_new_tokens is {limit}"
         same = unicodedata.normalize("NFC", text) == unicodedata.normalize("NFC", back)
         remark = ", the same characters in another Unicode form," if same else ""
         return f"becomes {back!r}{remark} when the tokenizer of the checkpoint has written it"

@@ -3,6 +3,9 @@
 "Given as the answer" is what a model would have to do: write it within `max_new_tokens`, and have
 it decoded. Metrics that average over references (`PARTIAL_REFERENCES = True`) do not give their
 maximum to each of them; for these the way through the tokenizer must cost nothing.
+
+An error is a reference that scores 0, or less than before when the tokenizer has written it. A
+reference that scores less only because it is cut off, or by the nature of the metric, is a warning.
 """
 
 from __future__ import annotations
@@ -96,23 +99,27 @@ class _Case:
         """Errors and warnings; whatever the metric raises is raised here."""
         everyone = range(len(self.records))
         self._scores([self.metric.constant_answer(self.references)] * len(everyone), everyone)
-        found = list(self._self_scores())
-        lost = [each for each in found if each.back < each.plain]
-        short = [each for each in found if each.back >= each.plain]
-        wrong = [each for each in short if each.plain <= 0 < self.maximum]
-        few = [each for each in short if not each.plain <= 0 < self.maximum and not self.partial]
-        expected = f"{self.name}: expected references that score their maximum as the answer; found"
-        faults = [
-            f"{expected} {_short(each.text)}, which scores {each.back:g} instead of "
-            f"{each.plain:g}: it {path.change(each.text)}"
-            for each in lost
-        ]
-        faults += [
-            f"{expected} {_short(each.text)}, which scores {each.plain:g} of {self.maximum:g}"
-            for each in wrong
-        ]
-        numbers = [each.number for each in (*lost, *wrong)]
-        return Findings(tuple(zip(numbers, faults, strict=True)), tuple(self._warnings(few)))
+        faults: list[tuple[int, str]] = []
+        cut: list[_SelfScore] = []
+        below: list[_SelfScore] = []
+        for each in self._self_scores():
+            if each.back < each.plain and each.back > 0 and path.is_cut(each.text):
+                cut.append(each)
+            elif each.back < each.plain:
+                change = f"{each.back:g} instead of {each.plain:g}: it {path.change(each.text)}"
+                faults.append((each.number, self._expected(each, change)))
+            elif each.plain <= 0 < self.maximum:
+                message = f"{each.plain:g} of {self.maximum:g}"
+                faults.append((each.number, self._expected(each, message)))
+            elif not self.partial:
+                below.append(each)
+        return Findings(tuple(faults), (*self._cut(cut, path), *self._below(below)))
+
+    def _expected(self, each: _SelfScore, score: str) -> str:
+        return (
+            f"{self.name}: expected references that score their maximum as the answer; found"
+            f" {_short(each.text)}, which scores {score}"
+        )
 
     def _self_scores(self) -> Iterator[_SelfScore]:
         """The references that score less than the maximum, or less than before on their way.
@@ -142,12 +149,22 @@ class _Case:
         found: list[float] = measure(self.name, answers, references, rows).values.tolist()
         return found
 
-    def _warnings(self, few: Sequence[_SelfScore]) -> Iterator[str]:
-        if few:
-            first = few[0]
+    def _cut(self, cut: Sequence[_SelfScore], path: AnswerPath) -> Iterator[str]:
+        if cut:
+            first = cut[0]
             yield (
-                f"{self.name}: {len(few):,} references of {len(self.records):,} records score less"
-                f" than the maximum {self.maximum:g} as the answer; the first is"
+                f"{self.name}: {len(cut):,} references have more tokens than"
+                f" generation.max_new_tokens = {path.max_new_tokens}; answers like them are cut off"
+                f" and score less, as in record {first.number} ({path.tokens(first.text)} tokens:"
+                f" {first.back:g} instead of {first.plain:g})"
+            )
+
+    def _below(self, below: Sequence[_SelfScore]) -> Iterator[str]:
+        if below:
+            first = below[0]
+            yield (
+                f"{self.name}: {len(below):,} references of {len(self.records):,} records score"
+                f" less than the maximum {self.maximum:g} as the answer; the first is"
                 f" {_short(first.text)} in record {first.number} ({first.plain:g}). If the metric"
                 " means it so, set PARTIAL_REFERENCES = True in its module"
             )
