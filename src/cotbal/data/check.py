@@ -110,7 +110,7 @@ def check_mixture(
         warnings += [f"dropped: {line}" for census in censuses.values() for line in census.dropped]
         warnings += _warnings_of_leaks(task, files, censuses)
         reports += new
-    texts = check_texts(recipe, cache)
+    texts = check_texts(recipe, cache, progress)
     faults, warnings = faults + texts.faults, warnings + texts.warnings
     return CheckReport(tuple(faults), tuple(warnings), tuple(reports))
 

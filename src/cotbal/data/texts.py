@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -38,13 +38,16 @@ class TextReport:
     warnings: list[str] = field(default_factory=list)
 
 
-def check_texts(recipe: Recipe, cache: Path) -> TextReport:
+def check_texts(
+    recipe: Recipe, cache: Path, progress: Callable[[str, int, int], None] | None = None
+) -> TextReport:
     """Special tokens in records and instructions, and references that no answer can match.
 
     Without a checkpoint on disk no special tokens are known, and answers lose white space alone.
 
     Args:
         cache: directory of converted records; records that have errors of their own are left out.
+        progress: called with what is being read, how much of it is done, and how much there is.
     """
     report = TextReport()
     known = recipe.file.model is not None
@@ -55,6 +58,8 @@ def check_texts(recipe: Recipe, cache: Path) -> TextReport:
         for split, file in _files(task):
             elsewhere: list[Fault] = []  # reported by those who read the records first
             with sound_records(file, cache, split != "train", elsewhere.append) as records:
+                if progress is not None:
+                    progress(f"{task.name} {split}: texts of records", 0, len(records))
                 broken = list(faults_of_texts(records, tokens))
                 report.faults += broken
                 report.warnings += warnings_of_texts(records, tokens)
