@@ -83,15 +83,16 @@ def test_everything_is_reported_with_its_file_and_record(lab: Lab) -> None:
 
 def test_without_a_checkpoint_what_needs_none_is_checked(lab: Lab) -> None:
     lab.write("train", "a frog</s>and more")
-    lab.write("validation", "far more than nine tokens", "12% ")
-    lab.task["metric"] = "relaxed_accuracy"
+    lab.write("validation", "A. far more than nine tokens", ["B", "a frog"])
+    lab.task |= {"metric": "multiple_choice", "test_metrics": ["exact_match"]}
+    expected = [("validation.jsonl", 2, "multiple_choice: expected")]
     del lab.more["model"]
-    assert lab.starts() == [("validation.jsonl", 2, "relaxed_accuracy: expecte")]
+    assert lab.starts() == expected
     lab.more["model"] = {"checkpoint": "nobody/nothing"}
-    assert lab.starts() == [("validation.jsonl", 2, "relaxed_accuracy: expecte")]
+    assert lab.starts() == expected
     (lab.root / "base" / "tokenizer.json").unlink()
     lab.more["model"] = {"checkpoint": "base"}
-    assert lab.starts() == [("validation.jsonl", 2, "relaxed_accuracy: expecte")]
+    assert lab.starts() == expected
 
 
 def test_findings_are_kept_until_something_changes(
