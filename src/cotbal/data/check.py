@@ -14,6 +14,7 @@ from cotbal import accelerate_file
 from cotbal.data.census import Census, CountTokens, Progress, Settings, take_census
 from cotbal.data.conversations import Fault
 from cotbal.data.texts import check_texts
+from cotbal.data.unread_report import warnings_of_unread
 from cotbal.errors import CotbalError
 from cotbal.measure import load_metric
 from cotbal.mixture import Task
@@ -109,6 +110,8 @@ def check_mixture(
         warnings += _warnings_of_sizes(recipe, task, new[0])
         warnings += [f"dropped: {line}" for census in censuses.values() for line in census.dropped]
         warnings += _warnings_of_leaks(task, files, censuses)
+        unread = {split: census.unread for split, census in censuses.items()}
+        warnings += warnings_of_unread(task, files, unread)
         reports += new
     texts = check_texts(recipe, cache, progress)
     faults, warnings = faults + texts.faults, warnings + texts.warnings
