@@ -22,6 +22,7 @@ from cotbal.mixture import Mixture
 from cotbal.pipeline.forecast import Forecast
 from cotbal.pipeline.mini import MiniAdvice
 from cotbal.pipeline.plan import Plan
+from cotbal.pipeline.rescoring import Rescoring
 from cotbal.pipeline.status import State
 from cotbal.recipes.releases.writing import Expected, SplitSummary
 from cotbal.report import amount_views
@@ -219,6 +220,23 @@ def show_final(mixture: Mixture, paths: RunPaths) -> None:
             for metric, entry in content["metrics"].items():
                 table.add_row(escape(task.name), split, metric, f"{entry['score']:.4f}")
     _show(table)
+
+
+def show_rescoring(found: Rescoring) -> None:
+    """Scores and weights that differ from those before."""
+    changed = [each for each in found.scores if each.before != each.after]
+    if changed:
+        table = _table("run", "task", "split", "metric", "before", "after", title="Changed scores")
+        for each in changed:
+            before = "" if each.before is None else f"{each.before:.4f}"
+            names = map(escape, (each.run, each.task, each.split, each.metric))
+            table.add_row(*names, before, f"{each.after:.4f}")
+        _show(table)
+    print(f"{len(found.scores)} scores made again, {len(changed)} changed")
+    for unit, weight in found.after.items():
+        if weight != found.before.get(unit):
+            print(f"weight of {unit}: {found.before.get(unit, float('nan')):.4f} -> {weight:.4f}")
+    print(f"Report: {found.page}")
 
 
 def show_overall(found: Mapping[str, Overall], baseline: str) -> None:

@@ -80,6 +80,9 @@ def _do(job: dict[str, Any], root: RunDir, paths: RunPaths, progress: _Progress)
             "total": round(time.monotonic() - started, 3),
         },
         **{key: trained_facts[key] for key in ("steps", "records", "tokens", "self_check")},
+        "ignored_generation_settings": evaluation.ignored_settings(
+            recipe.checkpoint, recipe.model.remote_code
+        ),
         "peak_memory_mib": _peak_memory_mib(),
         "ranks": ranks.size,
         "threads": torch.get_num_threads(),

@@ -27,6 +27,7 @@ from cotbal.data.order import Part
 from cotbal.data.questions import QuestionCollator, collator_for
 from cotbal.data.records import Record, Turn, default_cache, open_records
 from cotbal.data.row_lengths import RowLengths
+from cotbal.data.special_tokens import read_special_tokens
 from cotbal.errors import CotbalError, DataError
 from cotbal.hosts.forward import valid_token_losses
 from cotbal.hosts.packing_check import check_packing
@@ -267,6 +268,12 @@ def test_answers_do_not_depend_on_the_batch(case: Case) -> None:
         case.name != "llava_onevision"
     ):  # its template writes a space in one, and a line break in the other
         assert trained[: len(prompt)].tolist() == prompt.tolist()
+
+
+def test_its_tokens_are_found_in_texts(case: Case) -> None:
+    """A record with the text of one would have an image too many, or end too early."""
+    found = read_special_tokens(case.checkpoint).structure | {"<image>"}
+    assert {case.processor.image_token, case.family.end, case.collator.end} <= found
 
 
 def test_every_part_is_found_and_frozen_by_itself(case: Case) -> None:

@@ -13,6 +13,7 @@ from cotbal.data.conversations import Fault
 from cotbal.data.leaks import TRAIN, FileKeys, leaks
 from cotbal.data.lengths import Meter
 from cotbal.data.same_images import same_images
+from cotbal.data.texts import check_texts
 from cotbal.data.unread_report import warnings_of_unread
 from cotbal.errors import CotbalError
 from cotbal.measure import load_metric
@@ -133,6 +134,8 @@ def check_mixture(
         reports += new
     warnings += _warnings_of_leaks(files, settings)
     warnings += _warnings_of_meter(meter)
+    texts = check_texts(recipe, cache, progress)
+    faults, warnings = faults + texts.faults, warnings + texts.warnings
     return CheckReport(tuple(faults), tuple(warnings), tuple(reports))
 
 

@@ -152,6 +152,19 @@ class Records(Sequence[Record]):
         paths = (path for name in embedded for path in self._names([name.as_py()]))
         return all(os.path.isfile(path) and os.path.getsize(path) for path in paths)
 
+    def containing(self, pattern: str) -> np.ndarray:
+        """Indices of the records with a turn or reference in which a regular expression (RE2)
+        matches, ascending.
+        """
+        places: list[np.ndarray] = []
+        for name in ("texts", "references"):
+            start = 0
+            for chunk in self._columns[name].chunks:
+                hit = pc.match_substring_regex(pc.list_flatten(chunk), pattern)
+                places.append(start + pc.list_parent_indices(chunk).filter(hit).to_numpy())
+                start += len(chunk)
+        return np.unique(np.concatenate(places)) if places else np.zeros(0, np.int64)
+
     def _batches(self, columns: list[Any]) -> Iterator[Iterator[tuple[Any, ...]]]:
         for start in range(0, len(columns[0]), _ROWS):
             yield zip(*(column.slice(start, _ROWS).to_pylist() for column in columns), strict=True)

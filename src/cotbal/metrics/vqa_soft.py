@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from cotbal.errors import CotbalError
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
+PARTIAL_REFERENCES = True  # people disagree
 
 _ENOUGH = 3  # people who agree
 _SIGNS = ';/[]"{}()=+\\_-><@`!'
@@ -91,6 +93,7 @@ def constant_answer(references: Sequence[Sequence[str]]) -> str:
     return max(total.items(), key=lambda pair: pair[1])[0]
 
 
+@lru_cache(maxsize=1 << 16)  # people give the same short answers
 def normalise(answer: str) -> str:
     """The form in which answers are compared, and in which LLaVA's submissions to the VQA server are
     written.

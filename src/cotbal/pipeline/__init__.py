@@ -135,7 +135,7 @@ def train(
     """
     with locked(prepared.root.lock):
         if weights is not None:
-            write_weights(prepared, weights)
+            write_weights(prepared.root, prepared.recipe.mixture, weights)
         planned = [prepared.plan.named(weighting)]
         do(prepared, planned, options)
         need_scores(prepared, planned)

@@ -14,6 +14,7 @@ from cotbal.data.lengths import Meter, open_meter
 from cotbal.data.records import Records, default_cache, open_records
 from cotbal.data.sampled_lengths import sampled_lengths
 from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
+from cotbal.data.texts import need_sound_texts
 from cotbal.errors import DataError
 from cotbal.measure import fault_finder
 from cotbal.mixture import Task
@@ -23,7 +24,9 @@ from cotbal.runs import Run
 
 # Raise it when a change of the code changes what a run results in; old runs are then not taken for
 # new ones.
-CODE_VERSION = 2  # 2: labels of words that begin with a space, ends of turns from the template
+# 2: labels of words that begin with a space, ends of turns from the template; 3: answers are greedy
+# whatever the checkpoint's generation settings are.
+CODE_VERSION = 3
 TOKEN_SAMPLE = 500  # records a task whose tokens are counted for the plan
 # Appendix C of the paper: a mini below this is too small to teach a task's format reliably
 FEW_RECORDS = 1000
@@ -41,6 +44,7 @@ class Inputs:
         tokens: task -> valid tokens of a record that `model.max_length` leaves, a mean over a
             sample; empty without a tokenizer.
         truncated: a sentence for every task of whose sample `model.max_length` cuts something off.
+        remarks: warnings about texts.
     """
 
     portions: Mapping[str, Portioned]
@@ -49,6 +53,7 @@ class Inputs:
     dropped: tuple[str, ...]
     tokens: Mapping[str, float]
     truncated: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> dict[str, Mapping[str, int]]:
@@ -60,8 +65,9 @@ def open_inputs(recipe: Recipe) -> Inputs:
     """Open every file of the mixture and draw the portions.
 
     Raises:
-        DataError: broken records, references that a metric cannot score, or missing pictures where
-            the recipe says `on_missing_image: error`.
+        DataError: broken records, references that a metric cannot score or no answer can match,
+            special tokens in texts, or missing pictures where the recipe says
+            `on_missing_image: error`.
     """
     with open_meter(recipe) as meter:
         inputs = _opened(recipe, meter, default_cache())
@@ -107,7 +113,15 @@ def _opened(recipe: Recipe, meter: Meter | None, cache: Path) -> Inputs:
             digests[f"{task.name}.{split}"] = answers.digest
             evaluation[f"{task.name}.{split}"] = len(kept)
             dropped += lost
-    return Inputs(portions, digests, evaluation, tuple(dropped), tokens, tuple(remarks))
+    return Inputs(
+        portions,
+        digests,
+        evaluation,
+        tuple(dropped),
+        tokens,
+        tuple(remarks),
+        need_sound_texts(recipe, cache),
+    )
 
 
 def _trained_tokens(
@@ -157,7 +171,7 @@ def write_portions(recipe: Recipe, inputs: Inputs, root: RunDir) -> None:
 
 def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
     """Remarks on the data that a user should see before paying for the probes."""
-    remarks = []
+    remarks = [*inputs.remarks]
     few = {t.name: inputs.sizes[t.name]["mini"] for t in recipe.mixture.balanced}
     few = {name: count for name, count in few.items() if count < FEW_RECORDS}
     if few:

@@ -27,15 +27,28 @@ def weigh(prepared: Prepared) -> Balance:
     """From the kept answers of the probes to weights; repeated on every call, since it takes a
     second.
     """
-    how = settings(prepared.recipe)
-    names = rows_of(how.form or "standard", how.difficulty).names(prepared.recipe.mixture.units)
-    matrices = [matrix.rows(names) for matrix in score_matrices(prepared)]
-    result = balance_scores(matrices, units(prepared.recipe), how)
-    write_balance(prepared.root, mean_matrix(matrices), result)
-    if len(matrices) > 1:
-        for seed, matrix in zip(prepared.recipe.seeds, matrices, strict=True):
-            write_text(prepared.root.seeded(seed).score_table, matrix.to_csv())
-    write_weights(prepared, result.weights)
+    return _weigh(prepared.root, prepared.recipe, score_matrices(prepared))
+
+
+def weigh_again(root: RunDir) -> Balance:
+    """The same for a run directory alone, without the data of its recipe.
+
+    Raises:
+        RunError: the directory holds no recipe, or a probe is not done.
+    """
+    return _weigh(root, *matrices_of(root))
+
+
+def _weigh(root: RunDir, recipe: Recipe, matrices: Sequence[ScoreMatrix]) -> Balance:
+    how = settings(recipe)
+    names = rows_of(how.form or "standard", how.difficulty).names(recipe.mixture.units)
+    chosen = [matrix.rows(names) for matrix in matrices]
+    result = balance_scores(chosen, units(recipe), how)
+    write_balance(root, mean_matrix(chosen), result)
+    if len(chosen) > 1:
+        for seed, matrix in zip(recipe.seeds, chosen, strict=True):
+            write_text(root.seeded(seed).score_table, matrix.to_csv())
+    write_weights(root, recipe.mixture, result.weights)
     return result
 
 
@@ -102,10 +115,10 @@ def write_balance(root: RunDir, matrix: ScoreMatrix, result: Balance) -> None:
     write_json(root.weights, {"weights": result.weights, "tasks": result.weights})
 
 
-def write_weights(prepared: Prepared, weights: Mapping[str, float]) -> None:
+def write_weights(root: RunDir, mixture: Mixture, weights: Mapping[str, float]) -> None:
     """Write unit -> weight and task -> weight."""
-    content = {"weights": dict(weights), "tasks": task_weights(prepared.recipe.mixture, weights)}
-    write_json(prepared.root.weights, content)
+    content = {"weights": dict(weights), "tasks": task_weights(mixture, weights)}
+    write_json(root.weights, content)
 
 
 def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, float]:

@@ -171,6 +171,14 @@ def test_references_that_a_metric_cannot_score_are_faults(lab: Lab) -> None:
                 " exact_match for one answer"
             ),
         ),
+        (
+            "validation.jsonl",
+            2,
+            (
+                "multiple_choice: expected references that score their maximum as the answer; found"
+                " 'frog', which scores 0 of 1"
+            ),
+        ),
     ]
 
 
