@@ -12,7 +12,6 @@ from cotbal.jobs.execute import Options
 from cotbal.jobs.pipeline import do, prepare
 from cotbal.jobs.plan import Kind, Prepared
 from cotbal.jobs.rundir import RunDir, locked
-from cotbal.jobs.scoring import scores_of
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, curve_runs
 from cotbal.report import write_curve, write_report
@@ -64,11 +63,4 @@ def run_curve(prepared: Prepared, options: Options) -> tuple[AmountCurves, Path]
     with locked(prepared.root.lock):
         do(prepared, prepared.plan.runs, options)
         need_scores(prepared, prepared.plan.runs)
-        for planned in prepared.plan.runs:
-            for task in (
-                planned.run.validation
-            ):  # the metric may be another one than when the answers were made
-                scores_of(
-                    planned.paths, task, "validation", (prepared.recipe.mixture[task].metric,)
-                )
         return write_curve(prepared.root.root), write_report(prepared.root.root)

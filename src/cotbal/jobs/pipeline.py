@@ -25,6 +25,7 @@ from cotbal.report import write_report
 from cotbal.report.naming import method_label
 from cotbal.scores.measure import load_metric
 from cotbal.weightings import Weighting
+from cotbal.weights_file import read_task_weights
 
 FIXED = "cotbal"  # the weighting that trains with the weights of Eq. 11
 
@@ -135,7 +136,7 @@ def train(
     """
     with locked(prepared.root.lock):
         if weights is not None:
-            write_weights(prepared, weights)
+            write_weights(prepared.root, prepared.recipe.mixture, weights)
         planned = [prepared.plan.named(weighting)]
         do(prepared, planned, options)
         need_scores(prepared, planned)
@@ -220,5 +221,4 @@ def _weights_for(prepared: Prepared, planned: Planned) -> dict[str, float] | Non
             f"{prepared.root.weights}: expected weights, found none; run `cotbal balance` first, or"
             " give --weights"
         )
-    weights: dict[str, float] = read_json(prepared.root.weights)["tasks"]
-    return weights
+    return read_task_weights(prepared.root.weights)
