@@ -29,9 +29,7 @@ class Rescored:
 
 @dataclass(frozen=True)
 class Rescoring:
-    """All scores that were recomputed, and the weights (unit -> weight) before and after; empty where
-    there are none.
-    """
+    """All scores that were recomputed, and the weights (unit -> weight) before and after, if any."""
 
     scores: tuple[Rescored, ...]
     before: dict[str, float]
