@@ -79,7 +79,7 @@ def _of_tests(root: RunDir, tasks: tuple) -> list[str]:
     short = []
     for task in tasks:
         for split in task.test:
-            count = read_json(root.final("equal").scores(task.name, split))["n"]
+            count = read_json(root.final("ew").scores(task.name, split))["n"]
             short += (
                 [f"{task.name}: {count} test records, fewer than {TEST_RECORDS}"]
                 if count < TEST_RECORDS

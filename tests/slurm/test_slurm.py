@@ -297,7 +297,7 @@ def test_a_model_that_answers_is_seen_and_called_back(
     slurm_cluster: Cluster, tmp_path: Path
 ) -> None:
     recipe = mixture(tmp_path / "runs", {"VQAv2": 1}, train=4, answers=2)
-    run, root = recipe.parent / "final/fixed", RunDir(recipe.parent)
+    run, root = recipe.parent / "final/cotbal", RunDir(recipe.parent)
     shutil.copytree(recipe.parent / "base", run / "checkpoint")
     write_json(root.plan, {"runs": []})
     text = recipe.read_text()
@@ -316,9 +316,9 @@ def test_a_model_that_answers_is_seen_and_called_back(
             time.sleep(0.05)
         driver.kill()
     (state,) = status(root)
-    assert (state.run, state.state) == ("final/fixed/vqav2_testdev", "queued")
+    assert (state.run, state.state) == ("final/cotbal/vqav2_testdev", "queued")
     assert "queued elsewhere" in cotbal(*asked, code=2)
-    assert cancel(root) == (["final/fixed/vqav2_testdev"], [])
+    assert cancel(root) == (["final/cotbal/vqav2_testdev"], [])
     assert alive() == []
     recipe.write_text(f"{text}resources: {{gpus: 0}}\n")
     cotbal(*asked, "--on", "slurm")

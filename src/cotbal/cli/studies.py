@@ -41,11 +41,11 @@ def compare(
         str,
         typer.Option(
             help=(
-                "Of stl, ew, tla, rlw, dwa, igb, cotbal and modules of your own, separated by"
-                " commas."
+                "Methods separated by commas: stl, ew, tla, rlw, dwa, igbv1, cotbal, or dotted"
+                " paths of your own modules."
             )
         ),
-    ] = "stl,ew,tla,rlw,dwa,igb,cotbal",
+    ] = "stl,ew,tla,rlw,dwa,igbv1,cotbal",
     seeds: Seeds = "0",
     out: Out = None,
     dry_run: Dry = False,

@@ -48,7 +48,7 @@ def forecast(prepared: Prepared, gpus: int) -> Forecast:
     """
     left = [p for p in prepared.plan.runs if not p.paths.done]
     timed = all(p.seconds is not None for p in left)
-    late = [p for p in left if p.run.weighting == "fixed"]
+    late = [p for p in left if p.run.weighting == "cotbal"]
     stages = [
         _pieces(prepared, stage, timed) for stage in ([p for p in left if p not in late], late)
     ]

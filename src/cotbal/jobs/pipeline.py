@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cotbal import plugins
 from cotbal.balance import Balance
 from cotbal.data.files import locked, read_json, write_json, write_text
 from cotbal.errors import CotbalError, RecipeError, RunError
@@ -23,9 +22,9 @@ from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, final_run, plan_probes
 from cotbal.scores.measure import load_metric
 from cotbal.training.run_paths import RunPaths
-from cotbal.weightings import Weighting, method_label
+from cotbal.weightings import Weighting, build_weighting, method_label, takes_weights
 
-FIXED = "fixed"  # the weighting that trains with the weights of Eq. 11
+FIXED = "cotbal"  # the weighting that trains with the weights of Eq. 11
 
 
 def plan(recipe: Recipe, root: RunDir, weightings: Sequence[str] = (FIXED,)) -> Prepared:
@@ -80,10 +79,8 @@ def _need_metric(task: str, metric: str) -> None:
 def _method(recipe: Recipe, name: str) -> Weighting:
     """A method with the options of the recipe, built before anything is spent on it."""
     names = [task.name for task in recipe.mixture.tasks]
-    given = dict.fromkeys(names, 1.0) if name == FIXED else None
-    options = recipe.file.weightings.get(name, {})
-    found: Weighting = plugins.load("cotbal.weightings", name).build(names, given, **options)
-    return found
+    given = dict.fromkeys(names, 1.0) if takes_weights(name) else None
+    return build_weighting(name, names, given, options=recipe.file.weightings.get(name))
 
 
 def _too_short(
@@ -126,11 +123,11 @@ def train(
     """The final training with one weighting, scored on the test splits.
 
     Args:
-        weights: unit -> weight for the weighting `fixed`, instead of those that `balance` left in
+        weights: unit -> weight for the weighting `cotbal`, instead of those that `balance` left in
             the run directory.
 
     Raises:
-        RunError: `fixed` was asked for before there are weights.
+        RunError: `cotbal` was asked for before there are weights.
     """
     with locked(prepared.root.lock):
         if weights is not None:
@@ -204,8 +201,8 @@ def do(
     """Carry out planned runs, those that are done excepted.
 
     Args:
-        weights: name of a run -> task -> weight, for runs of the weighting `fixed` that take others
-            than weights.json.
+        weights: name of a run -> task -> weight, for runs of the weighting `cotbal` that take
+            others than weights.json.
     """
     works = [Work(p, (weights or {}).get(p.run.name) or _weights_for(prepared, p)) for p in planned]
     carry_out(prepared, works, options, lambda: _write_plan(prepared))

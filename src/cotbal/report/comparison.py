@@ -16,7 +16,7 @@ from cotbal.report.contents import TaskScores
 from cotbal.scores.matrix import Samples, ScoreMatrix, mean_matrix
 from cotbal.scores.results import Column
 
-BASELINE, OURS = "equal", "fixed"
+BASELINE, OURS = "ew", "cotbal"
 RESAMPLES, SEED = 1000, 0
 Scores = Mapping[tuple[str, str], TaskScores]  # (task, split) -> what one model scored
 Models = Mapping[str, Mapping[int, Scores]]  # method -> training seed -> scores

@@ -15,7 +15,6 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, set_seed
 
-from cotbal import plugins
 from cotbal.data.collate import Batch
 from cotbal.data.files import append_jsonl, read_jsonl, write_jsonl
 from cotbal.data.loading import processes, steady
@@ -37,7 +36,7 @@ from cotbal.training.trainers.packing_check import ROWS, PackingCallback, check_
 from cotbal.training.trainers.sharding import settle_sharding
 from cotbal.training.trainers.shards import gather_trained
 from cotbal.training.trainers.step import by_task
-from cotbal.weightings import Weighting
+from cotbal.weightings import build_weighting
 
 Report = Callable[[int, int, float | None], None]  # steps done, steps in all, loss
 
@@ -126,7 +125,13 @@ def _trainer(
         ),
         data_collator=padded,
         tasks=tasks,
-        weighting=_weighting(recipe, run, tasks, weights),
+        weighting=build_weighting(
+            run.weighting,
+            tasks,
+            weights,
+            seed=run.seed,
+            options=recipe.file.weightings.get(run.weighting),
+        ),
         normalizer=wanted.normalizer,
     )
     # The Trainer switches the cache off for good; our batches do so themselves, and users generate
@@ -177,16 +182,6 @@ def _collator(
         return {**batch, "labels": batch["labels"].masked_fill(fillers[:, None], IGNORED)}
 
     return with_task_ids(steady(collate), tasks)
-
-
-def _weighting(
-    recipe: Recipe, run: Run, tasks: Sequence[str], weights: Mapping[str, float] | None
-) -> Weighting:
-    options = recipe.file.weightings.get(run.weighting, {})
-    found: Weighting = plugins.load("cotbal.weightings", run.weighting).build(
-        tasks, weights, seed=run.seed, **options
-    )
-    return found
 
 
 class _Log(TrainerCallback):

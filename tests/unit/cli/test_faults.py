@@ -62,10 +62,10 @@ FAULTS = [
     (f"compare {RECIPE} --seeds 0,0", "--seeds: expected different numbers"),
     (f"compare {RECIPE} --seeds 1.5", "--seeds: expected whole numbers"),
     (
-        f"compare {RECIPE} --methods ew weightings.random_loss.window=3",
-        "random_loss: expected no options",
+        f"compare {RECIPE} --methods ew weightings.rlw.window=3",
+        "rlw: expected no options",
     ),
-    (f"plan {RECIPE} weightings.dynamic_average.window=0", "dynamic_average: expected a window"),
+    (f"plan {RECIPE} weightings.dwa.window=0", "dwa: expected a window"),
     (f"plan {RECIPE} weightings.gradnorm.window=3", "found 'gradnorm'"),
     (
         f"curve {RECIPE} --amounts 1/8,half",

@@ -42,19 +42,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     """
     root = tmp_path_factory.mktemp("submission")
     tiny_vlm.mixture(root / "runs", {"VQAv2": 1}, train=4, answers=2)
-    shutil.copytree(root / "runs/base", root / "runs/final/fixed/checkpoint")
+    shutil.copytree(root / "runs/base", root / "runs/final/cotbal/checkpoint")
     vqav2_server(root / "raw")
     picture = root / "raw/images/coco/test2015/COCO_test2015_000000000009.jpg"
     picture.parent.mkdir(parents=True)
     picture.write_bytes(drawing("teal"))
-    return Setup(root / "raw", root / "runs/final/fixed")
+    return Setup(root / "raw", root / "runs/final/cotbal")
 
 
 @pytest.fixture
 def setup(made: Setup, tmp_path: Path) -> Setup:
     """The same, to be changed."""
     shutil.copytree(made.raw.parent, tmp_path / "copy")
-    return Setup(tmp_path / "copy/raw", tmp_path / "copy/runs/final/fixed")
+    return Setup(tmp_path / "copy/raw", tmp_path / "copy/runs/final/cotbal")
 
 
 def test_answers_become_the_file_for_the_server(setup: Setup, cotbal: Command) -> None:

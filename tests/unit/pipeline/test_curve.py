@@ -152,13 +152,13 @@ def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
     probe or a model.
     """
     recipe = load_recipe(recipe_path, ("probes.optimization={learning_rate: 3.0e-3}",))
-    prepared = pipeline.plan(recipe, RunDir(recipe_path.parent / "run"), ("equal", "fixed"))
+    prepared = pipeline.plan(recipe, RunDir(recipe_path.parent / "run"), ("ew", "cotbal"))
     root = prepared.root
-    result = pipeline.run(prepared, ("equal", "fixed"), OPTIONS)
+    result = pipeline.run(prepared, ("ew", "cotbal"), OPTIONS)
     before = read_json(root.plan)["probe_share"]
     carry_out(plan_curve(recipe, root, AMOUNTS, True, (0,)), OPTIONS)
     assert read_json(root.plan)["probe_share"] == pytest.approx(before) == prepared.plan.probe_share
-    assert {state.run for state in status(root)} >= {"mini", "fixed", "amount:1", "alone:ocr:1"}
+    assert {state.run for state in status(root)} >= {"mini", "cotbal", "amount:1", "alone:ocr:1"}
     rates = {
         p: read_json(root.root / p / "job.json")["identity"]
         for p in ("probes/mini", "curve/amount-1_8")

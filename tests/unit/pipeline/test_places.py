@@ -82,7 +82,8 @@ def test_cancel_calls_everything_back(root: RunDir, queue: Path) -> None:
 
 def test_cancel_stops_the_command_that_works_there(root: RunDir, queue: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from cotbal.data.files import locked; from cotbal.jobs.rundir import RunDir\n"
+        "import sys; from pathlib import Path; from cotbal.data.files import locked\n"
+        "from cotbal.jobs.rundir import RunDir\n"
         "from cotbal.jobs.queue import record_driver\n"
         "root = RunDir(Path(sys.argv[1]))\n"
         "with locked(root.lock):\n"

@@ -7,9 +7,8 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from cotbal.jobs.elbow import curve
+from cotbal.jobs.elbow import POINTS, curve
 from cotbal.report.figures import STRONGEST, Axis, Point, bars, dots, heat_map
-from cotbal.jobs.elbow import POINTS
 from cotbal.report.panels import Curve, Interval, Scale, panel
 from cotbal.report.svg import shortened, ticks
 

@@ -2,7 +2,7 @@
 
     trainer = TaskWeightedSFTTrainer(
         model=model, args=SFTConfig(...), train_dataset=rows, processing_class=processor,
-        tasks=tasks, weighting=fixed.build(tasks, weights),
+        tasks=tasks, weighting=weights,
     )
 
 Rows are whatever SFTTrainer takes, with the name of their task in the column `task`. TRL prepares
@@ -51,7 +51,7 @@ class TaskWeightedSFTTrainer(TaskWeightedTrainer, SFTTrainer):
         self,
         *args: Any,
         tasks: Sequence[str],
-        weighting: Weighting,
+        weighting: Weighting | Mapping[str, float],
         normalizer: Normalizer = "weights",
         **kwargs: Any,
     ) -> None:
