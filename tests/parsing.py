@@ -1,5 +1,5 @@
-"""Command lines of documents and scripts, parsed as the program parses them, without running
-anything.
+"""Commands and snippets of documents, and command lines parsed as the program parses them, without
+running anything.
 """
 
 from __future__ import annotations
@@ -13,12 +13,22 @@ import typer
 from cotbal.cli.app import app
 
 
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a Markdown page in a language, without their indentation."""
+    fence = re.compile(rf"^( *)```{language}[^\n]*\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+    return [
+        re.sub(rf"^{indent}", "", body, flags=re.MULTILINE) for indent, body in fence.findall(text)
+    ]
+
+
 def shown(text: str) -> list[str]:
-    """The indented `cotbal ...` lines of a page in Markdown, continued lines joined, remarks left
-    out.
-    """
-    found = re.findall(r"^    (cotbal (?:.*\\\n)*.*)$", text, re.MULTILINE)
-    return [" ".join(re.sub(r"\s+#.*", "", command).split("\\\n")) for command in found]
+    """The `cotbal ...` lines of a page's bash blocks, continued lines joined, remarks left out."""
+    commands = []
+    for block in blocks(text, "bash"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.startswith("cotbal "):
+                commands.append(re.sub(r"\s+#.*", "", line))
+    return commands
 
 
 def parsed(command: str) -> tuple[str, dict[str, Any]]:

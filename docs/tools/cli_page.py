@@ -1,6 +1,6 @@
 """The reference page of the command line, written from the Typer app: every command, every option.
 
-    python docs/tools/cli_page.py > cli.md
+python docs/tools/cli_page.py > cli.md
 """
 
 from __future__ import annotations
@@ -43,12 +43,14 @@ def _section(name: str, command: Any) -> str:
     parts = [f"## {name}", command.help.strip(), f"```text\n{usage}\n```"]
     if arguments or options:
         rows = [_row(parameter) for parameter in (*arguments, *options)]
-        parts.append("\n".join(["| argument or option | meaning | default |", "|---|---|---|", *rows]))
+        parts.append(
+            "\n".join(["| argument or option | meaning | default |", "|---|---|---|", *rows])
+        )
     return "\n\n".join(parts) + "\n"
 
 
 def _placeholder(argument: Any) -> str:
-    name = argument.human_readable_name.upper()
+    name = argument.name.upper()
     name = name if argument.nargs == 1 else f"{name}..."
     return name if argument.required else f"[{name}]"
 
@@ -57,7 +59,9 @@ def _row(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
         spelling = f"`{_placeholder(parameter)}`"
     else:
-        spelling = ", ".join(f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts))
+        spelling = ", ".join(
+            f"`{option}`" for option in (*parameter.opts, *parameter.secondary_opts)
+        )
     meaning = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
     return f"| {spelling} | {meaning} | {_default(parameter)} |"
 

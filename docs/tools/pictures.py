@@ -21,16 +21,21 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parents[1]
-CELL, TOP, LEFT = 26, 74, 118  # pixels: side of a cell, upper edge of the panels, width of the names
+CELL, TOP, LEFT = (
+    26,
+    74,
+    118,
+)  # pixels: side of a cell, upper edge of the panels, width of the names
 STYLE = """
 .page { fill: #ffffff } .text { fill: #1f2328 } .faint { fill: #59636e } .cell { fill: #eff2f5 }
 .blue { fill: #3b6fd4 } .orange { fill: #d9822b } .line { stroke: #59636e }
 .value { fill: #1f2328 }
 @media (prefers-color-scheme: dark) {
   .page { fill: #0d1117 } .text { fill: #e6edf3 } .faint { fill: #9198a1 } .cell { fill: #21262d }
-  .blue { fill: #5b8def } .orange { fill: #e0913f } .line { stroke: #9198a1 } .value { fill: #e6edf3 }
+  .blue { fill: #5b8def } .orange { fill: #e0913f } .line { stroke: #9198a1 }
+  .value { fill: #e6edf3 }
 }
-text { font-family: system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; font-size: 12px }
+text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif }
 .head { font-size: 14px; font-weight: 600 } .small { font-size: 10px }
 """
 
@@ -49,7 +54,9 @@ def overview(balance: dict[str, Any]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img">\n<title>From probes to task weights</title>\n'
         f"<style>{STYLE}</style>\n"
-        f'<rect class="page" width="{width}" height="{height}" rx="8"/>\n' + "\n".join(parts) + "\n</svg>\n"
+        f'<rect class="page" width="{width}" height="{height}" rx="8"/>\n'
+        + "\n".join(parts)
+        + "\n</svg>\n"
     )
 
 
@@ -68,7 +75,9 @@ def _probes(units: Sequence[str], x: float) -> Iterator[str]:
     yield _text(x + LEFT, bottom + 32, "small: a mini of the task", "faint small")
 
 
-def _heat_map(units: Sequence[str], contribution: Sequence[Sequence[float | None]], x: float) -> Iterator[str]:
+def _heat_map(
+    units: Sequence[str], contribution: Sequence[Sequence[float | None]], x: float
+) -> Iterator[str]:
     bottom = TOP + CELL * len(units)
     yield _text(x, 26, "2. Contribution", "text head")
     yield _text(x, 44, "rows give, columns receive", "faint")
@@ -79,7 +88,9 @@ def _heat_map(units: Sequence[str], contribution: Sequence[Sequence[float | None
             yield from _heat_cell(x + LEFT + CELL * column, y, None if row == column else value)
     for column, receiver in enumerate(units):
         place = f"rotate(-35 {x + LEFT + CELL * column + 16} {bottom + 14})"
-        yield _text(x + LEFT + CELL * column + 16, bottom + 14, receiver, "text small", "end", place)
+        yield _text(
+            x + LEFT + CELL * column + 16, bottom + 14, receiver, "text small", "end", place
+        )
 
 
 def _heat_cell(x: float, y: float, value: float | None) -> Iterator[str]:
@@ -97,7 +108,10 @@ def _weights(units: Sequence[str], balance: dict[str, Any], x: float) -> Iterato
     bottom = TOP + CELL * len(units)
     yield _text(zero, 26, "3. Weights", "text head")
     yield _text(zero, 44, "multiply the loss of the final training", "faint")
-    yield f'<line class="line" x1="{zero + scale}" y1="{TOP - 6}" x2="{zero + scale}" y2="{bottom}" stroke-dasharray="3 3"/>'
+    yield (
+        f'<line class="line" x1="{zero + scale}" y1="{TOP - 6}" x2="{zero + scale}" y2="{bottom}" '
+        'stroke-dasharray="3 3"/>'
+    )
     yield _text(zero + scale, bottom + 16, "1", "faint small", "middle")
     intervals = balance["weight_intervals"] or {}
     for row, unit in enumerate(units):
@@ -115,9 +129,13 @@ def _weights(units: Sequence[str], balance: dict[str, Any], x: float) -> Iterato
     yield _text(zero, bottom + 48, "measured on the embedded benchmark", "faint small")
 
 
-def _text(x: float, y: float, text: str, kind: str, anchor: str = "start", transform: str = "") -> str:
+def _text(
+    x: float, y: float, text: str, kind: str, anchor: str = "start", transform: str = ""
+) -> str:
     turned = f' transform="{transform}"' if transform else ""
-    return f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}"{turned}>{escape(text)}</text>'
+    return (
+        f'<text class="{kind}" x="{x}" y="{y}" text-anchor="{anchor}"{turned}>{escape(text)}</text>'
+    )
 
 
 def _rect(x: float, y: float, width: float, height: float, kind: str, opacity: float = 1) -> str:
@@ -153,7 +171,9 @@ def photograph(page: Path, out: Path, width: int, height: int, heading: str | No
 
 def main() -> None:
     """Write the pictures that the run directory has material for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("run", type=Path, help="a finished run directory")
     run = parser.parse_args().run
     balance = json.loads((run / "balance.json").read_text(encoding="utf-8"))

@@ -1,5 +1,5 @@
-"""What the documents show must work: every command parses, every snippet runs, every named function
-exists.
+"""What the documents show works: every command parses, commands of the README and the tutorials
+run, every snippet runs, every named function, field and file exists.
 """
 
 from __future__ import annotations
@@ -14,11 +14,22 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from tiny_vlm import build, mixture
+import yaml
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tests" / "unit" / "pipeline"))
+
+from pipeline_fakes import EXECUTOR, write_mixture  # noqa: E402
+
+from parsing import blocks, parsed, shown  # noqa: E402 - found by the line above
+from tiny_vlm import build, mixture  # noqa: E402
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md", "CHANGELOG.md")),
+    *sorted(DOCS.rglob("*.md")),
+]
 TABLE = """\
 run,vqa,ocr,chart
 mini,0.3,0.2,0.1
@@ -26,6 +37,14 @@ full:vqa,0.6,0.25,0.2
 full:ocr,0.33,0.7,0.15
 full:chart,0.36,0.3,0.5
 """
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def text_of(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -41,52 +60,185 @@ def run(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def commands() -> list[str]:
-    return re.findall(r"^    (cotbal [^#\n]+?)\s*(?:#.*)?$", README, re.MULTILINE)
-
-
-@pytest.mark.parametrize("command", commands())
-def test_every_command_of_the_readme_works(command: str, tmp_path: Path) -> None:
-    if "init" not in command:
-        mixture(tmp_path, {"color": 1, "paint": 2})
-    (tmp_path / "scores.csv").write_text(TABLE)
-    (tmp_path / "results.csv").write_text(
-        "method,ocr:exact_match,caption:cider\nSTL,0.5,1.2\nEW,0.6,1.1\n"
+def run_shell(script: str, cwd: Path) -> None:
+    """A bash block as a reader runs it, with `cotbal` on the path."""
+    program = cwd / "bin" / "cotbal"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m cotbal "$@"\n')
+    program.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["bash", "-e", "-c", script],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=240,
     )
-    done = run("-m", *shlex.split(command), cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
 
 
-def test_every_verb_of_the_table_exists() -> None:
-    rows = re.findall(r"^\| ((?:`[^`]+`(?:, )?)+) \|", README, re.MULTILINE)
-    verbs = {word.split()[0] for row in rows for word in re.findall(r"`([^`]+)`", row)}
-    listed = run("-m", "cotbal", "--help", cwd=ROOT).stdout
-    shown = set(re.findall(r"^│ (\w+) ", listed, re.MULTILINE))
-    assert shown == verbs | {"prepare"} - {"stamps", "stamps-base"} or shown <= verbs
+def call(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command in this process; those that train do it with an executor that needs no model."""
+    from cotbal.cli.app import main
+
+    trains = command.split()[1] in ("run", "compare", "balance", "train")
+    words = [*shlex.split(command), *(["--on", EXECUTOR] if trains else [])]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert not ended.value.code, command
 
 
-def test_the_snippet_of_the_readme_trains(tmp_path: Path) -> None:
+def test_the_readme_is_one_screen_and_its_quick_start_short() -> None:
+    assert len(README.splitlines()) <= 130
+    start = README[README.index("## Quick start") : README.index("## How it works")]
+    quick = [*blocks(start, "bash"), *blocks(start, "diff")]
+    assert len(quick) == 3
+    assert [len(block.splitlines()) for block in quick if len(block.splitlines()) > 8] == []
+
+
+@pytest.mark.parametrize(
+    ("page", "command"),
+    [(name_of(page), command) for page in PAGES for command in shown(page.read_text())],
+)
+def test_every_command_parses(page: str, command: str) -> None:
+    parsed(command)
+
+
+@pytest.mark.parametrize("page", [name_of(page) for page in PAGES])
+def test_commands_are_where_the_tests_find_them(page: str) -> None:
+    """In bash blocks, not in indented ones."""
+    text = re.sub(r"^ *```.*?^ *```$", "", text_of(page), flags=re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^    (?:cotbal|pip|python|make) .*", text, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("page", [name_of(page) for page in PAGES])
+def test_yaml_and_json_blocks_are_valid(page: str) -> None:
+    from cotbal.recipe.schema import ResourcesSection
+
+    for block in blocks(text_of(page), "json"):
+        json.loads(block)
+    for block in blocks(text_of(page), "yaml"):
+        content = yaml.safe_load(block)
+        if "resources" in content:
+            ResourcesSection.model_validate(content["resources"])
+
+
+@pytest.mark.parametrize("page", [name_of(page) for page in PAGES])
+def test_every_make_target_exists(page: str) -> None:
+    makefile = text_of("Makefile")
+    for target in re.findall(r"`?make ([a-z-]+)`|^make ([a-z-]+)", text_of(page), re.MULTILINE):
+        name = target[0] or target[1]
+        assert re.search(rf"^{name}:", makefile, re.MULTILINE), f"make {name}"
+
+
+def test_the_quick_start_from_a_table_runs(tmp_path: Path) -> None:
+    start = README[README.index("## Quick start") :]
+    run_shell(blocks(start, "bash")[0], tmp_path)
+
+
+def test_the_quick_start_from_data_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = README[README.index("## Quick start") :]
+    init, *others = shown(f"```bash\n{blocks(start, 'bash')[1]}```\n")
+    monkeypatch.chdir(tmp_path)
+    call(init, monkeypatch)
+    (tmp_path / "recipe.yaml").unlink()
+    write_mixture(tmp_path)
+    assert [command.split()[1] for command in others] == ["check", "plan", "run"]
+    for command in others:
+        call(command, monkeypatch)
+    (page,) = tmp_path.glob("runs/*/report/index.html")
+    assert page.stat().st_size > 0
+
+
+def collator(batch: list[dict]) -> dict:
     import torch
 
+    ids = torch.stack([row["input_ids"] for row in batch])
+    return {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def token_rows() -> list[dict]:
+    import torch
+
+    return [{"input_ids": torch.arange(30, 40), "task": "ab"[i % 2]} for i in range(8)]
+
+
+def test_the_quick_start_with_a_trainer_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines of the diff after the change, with a real model."""
+    from transformers import AutoModelForImageTextToText, TrainingArguments
+
+    monkeypatch.chdir(tmp_path)
+    weights = tmp_path / "runs" / "my-mixture" / "weights.json"
+    weights.parent.mkdir(parents=True)
+    weights.write_text(json.dumps({"weights": {"g": 1.0}, "tasks": {"a": 0.5, "b": 1.5}}))
+    (diff,) = blocks(README, "diff")
+    after = "\n".join(line[1:] for line in diff.splitlines() if not line.startswith("-"))
+    scope = {
+        "model": AutoModelForImageTextToText.from_pretrained(build(tmp_path / "vlm")),
+        "args": TrainingArguments(str(tmp_path / "out"), max_steps=1, report_to="none"),
+        "rows": token_rows(),
+        "collator": collator,
+    }
+    exec(after, scope)
+    assert scope["trainer"].state.global_step == 1
+    assert scope["trainer"].self_check is not None
+
+
+def test_the_tutorial_from_a_table_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = text_of("docs/tutorials/weights-from-a-table.md")
+    run_shell("\n".join(blocks(page, "bash")), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (snippet,) = blocks(page, "python")
+    exec(snippet, {})
+    assert "'ocr': " in capsys.readouterr().out
+
+
+def test_the_tutorial_of_a_first_mixture_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands = shown(text_of("docs/tutorials/first-mixture.md"))
+    monkeypatch.chdir(tmp_path)
+    call(commands[0], monkeypatch)
+    (tmp_path / "recipe.yaml").unlink()
+    write_mixture(tmp_path)
+    for command in commands[1:]:
+        call(command, monkeypatch)
+    assert list(tmp_path.glob("runs/*/comparison/comparison.json"))
+
+
+def test_the_tutorial_of_an_own_trainer_runs(tmp_path: Path) -> None:
     from cotbal.training.trainers.self_check import SelfCheck
 
+    rows, snippet = blocks(text_of("docs/tutorials/own-trainer.md"), "python")
     scope: dict = {}
-    exec(re.search(r"```python\n(.*?)```", README, re.DOTALL).group(1), scope)
+    exec(rows, scope)
+    assert {row["task"] for row in scope["rows"]} == {"vqa", "ocr"}
+    exec(snippet, scope)
     (tmp_path / "weights.json").write_text(json.dumps({"tasks": {"a": 0.5, "b": 1.5}}))
-    rows = [{"input_ids": torch.arange(30, 40), "task": "ab"[i % 2]} for i in range(8)]
-
-    def collator(batch: list[dict]) -> dict:
-        ids = torch.stack([row["input_ids"] for row in batch])
-        return {"input_ids": ids, "labels": ids, "attention_mask": torch.ones_like(ids)}
-
-    found = scope["train"](
+    checked = scope["train"](
         str(build(tmp_path / "vlm")),
-        rows,
+        token_rows(),
         collator,
         tmp_path / "weights.json",
         str(tmp_path / "out"),
     )
-    assert isinstance(found, SelfCheck)
+    assert isinstance(checked, SelfCheck)
+
+
+def test_the_metric_of_the_metrics_page_is_one() -> None:
+    (snippet,) = blocks(text_of("docs/metrics.md"), "python")
+    scope: dict = {}
+    exec(snippet, scope)
+    scores = scope["score"](["four 4", "", "about 3"], [["4"], ["4"], ["4"]])
+    assert scores.tolist() == [1.0, 0.0, 0.75]
+    assert scope["constant_answer"]([["1"], ["3"], ["8"]]) == "3"
 
 
 def test_the_examples_run(tmp_path: Path) -> None:
@@ -153,16 +305,12 @@ def test_the_example_of_trl_runs(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_the_snippet_of_the_hosts_page_trains(tmp_path: Path) -> None:
+def test_the_snippet_of_the_trainers_page_trains(tmp_path: Path) -> None:
     from datasets import Dataset
 
     scope: dict = {}
-    exec(
-        re.search(
-            r"```python\n(.*?)```", (ROOT / "docs" / "hosts.md").read_text(), re.DOTALL
-        ).group(1),
-        scope,
-    )
+    (snippet,) = blocks(text_of("docs/trainers.md"), "python")
+    exec(snippet, scope)
     recipe = mixture(tmp_path / "data", {"color": 1, "paint": 2})
     rows = Dataset.from_list([{**row, "images": []} for row in chat_rows(recipe)])
     trainer = scope["train"](
@@ -172,31 +320,106 @@ def test_the_snippet_of_the_hosts_page_trains(tmp_path: Path) -> None:
     assert trainer.self_check is not None
 
 
-def test_every_function_of_the_equations_page_exists() -> None:
-    names = re.findall(r"`(cotbal\.[\w.]+)`", (ROOT / "docs" / "equations.md").read_text())
-    assert len(names) >= 12
-    for name in names:
-        module, _, function = name.rpartition(".")
-        assert callable(getattr(importlib.import_module(module), function)), name
+@pytest.mark.parametrize("page", [name_of(page) for page in PAGES])
+def test_every_named_function_exists(page: str) -> None:
+    for name in re.findall(r"`(cotbal\.[\w.]+)(?:\([^`]*)?`", text_of(page)):
+        assert exists(name), name
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module or something in one."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        module, _, attribute = name.rpartition(".")
+        return hasattr(importlib.import_module(module), attribute)
+    return True
+
+
+def test_the_equations_page_names_a_function_for_each() -> None:
+    assert len(re.findall(r"`(cotbal\.[\w.]+)`", text_of("docs/equations.md"))) >= 12
+
+
+def test_the_recipe_page_has_every_field_and_default() -> None:
+    from cotbal.recipe.schema import (
+        BalanceSection,
+        Generation,
+        ModelSection,
+        Optimization,
+        Portions,
+        RecipeFile,
+        ResourcesSection,
+        TaskSection,
+    )
+
+    page = text_of("docs/recipe.md")
+    sections = {
+        "## Top level": RecipeFile,
+        "## `tasks.<name>`": TaskSection,
+        "## `model`": ModelSection,
+        "## `optimization`": Optimization,
+        "## `generation`": Generation,
+        "## `portions`": Portions,
+        "## `balance`": BalanceSection,
+        "## `resources`": ResourcesSection,
+    }
+    for heading, section in sections.items():
+        body = page[page.index(heading) :].split("\n## ")[0]
+        first_cells = re.findall(r"^\| ([^|]*) \|", body, re.MULTILINE)
+        named = set(re.findall(r"`(\w+)`", " ".join(first_cells)))
+        assert named == set(section.model_fields), heading
 
 
 def test_the_tree_of_the_architecture_page_is_the_tree() -> None:
-    tree = re.search(
-        r"    src/cotbal/\n(.*?)\n\n", (ROOT / "docs" / "architecture.md").read_text(), re.DOTALL
-    ).group(1)
-    listed = set(re.findall(r"^      (\w+(?:\.py|/))", tree, re.MULTILINE))
+    tree = re.search(r"^src/cotbal/\n(.*?)```", text_of("docs/architecture.md"), re.M | re.S).group(
+        1
+    )
+    listed = set(re.findall(r"^  (\w+(?:\.py|/))", tree, re.MULTILINE))
     package = ROOT / "src" / "cotbal"
-    there = {p.name for p in package.glob("*.py")} | {
-        f"{p.name}/" for p in package.iterdir() if p.is_dir()
-    }
-    assert listed == there - {"__init__.py", "__main__.py", "__pycache__/", "py.typed"}
+    files = {path.name for path in package.glob("*.py")}
+    folders = {f"{path.name}/" for path in package.iterdir() if list(path.glob("*.py"))}
+    assert listed == (files - {"__init__.py", "__main__.py"}) | folders
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
-)
+def test_the_floors_of_the_architecture_page_are_those_that_are_checked() -> None:
+    import tomllib
+
+    project = tomllib.loads(text_of("pyproject.toml"))
+    contract = project["tool"]["importlinter"]["contracts"][0]
+    page = text_of("docs/architecture.md")
+    floors = re.search(r"^```text\n(__main__.*?)```", page, re.M | re.S).group(1).splitlines()
+    assert floors == contract["layers"]
+
+
+def test_the_page_of_the_command_line_has_every_command_and_option() -> None:
+    import typer
+
+    from cotbal.cli.app import app
+
+    sys.path.insert(0, str(DOCS / "tools"))
+    import cli_page
+
+    page = cli_page.page()
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if not hasattr(command, "commands"):
+            assert f"## cotbal {name}\n" in page
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                assert all(f"`{option}`" in page for option in parameter.opts)
+    assert "## cotbal prepare pocket\n" in page
+
+
+@pytest.mark.parametrize("page", [name_of(page) for page in PAGES])
 def test_links_lead_somewhere(page: str) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", (ROOT / page).read_text()):
-        if target.startswith("https://"):
+    for target in re.findall(r"\]\(([^)#]+)\)", text_of(page)):
+        if target.startswith("https://") or target == "cli.md":  # that page is generated
             continue
         assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    import cotbal
+
+    listed = re.findall(r"^::: ([\w.]+)$", text_of("docs/api.md"), re.MULTILINE)
+    assert set(cotbal.__all__) <= {name.rpartition(".")[2] for name in listed}
