@@ -1,17 +1,17 @@
 """The pictures of the README, made from a finished run directory.
 
     cotbal demo
-    cotbal compare runs/pocket/recipe.yaml --methods ew,cotbal --seeds 0,1 --out runs/pocket
     python docs/tools/pictures.py runs/pocket
 
-Writes docs/overview.svg (from balance.json), and with Chromium docs/report.png and
-docs/comparison.png (from report/index.html).
+Writes docs/overview.svg (from balance.json), docs/report.png (from report/index.html, with
+Chromium), and docs/comparison.svg (from the published study of seven methods).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import tempfile
@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parents[1]
+RESULTS = DOCS.parent / "benchmarks" / "results"
+STUDY = RESULTS / "pocket_methods_study_2-core-epyc_2026-11-24.md"
 CELL, TOP, LEFT = (
     26,
     74,
@@ -49,10 +51,14 @@ def overview(balance: dict[str, Any]) -> str:
         *_heat_map(units, balance["contribution"], 24 + LEFT + size + 40),
         *_weights(units, balance, 24 + 2 * (LEFT + size + 40) - LEFT + 10),
     ]
-    width, height = 24 + 2 * (LEFT + size + 40) + 250, TOP + CELL * (len(units) + 1) + 62
+    width, height = 24 + 2 * (LEFT + size + 40) + 280, TOP + CELL * (len(units) + 1) + 62
+    return _svg(width, height, "From probes to task weights", parts)
+
+
+def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-        f'height="{height}" role="img">\n<title>From probes to task weights</title>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" role="img">\n<title>{escape(title)}</title>\n'
         f"<style>{STYLE}</style>\n"
         f'<rect class="page" width="{width}" height="{height}" rx="8"/>\n'
         + "\n".join(parts)
@@ -122,7 +128,7 @@ def _weights(units: Sequence[str], balance: dict[str, Any], x: float) -> Iterato
             f'<line class="line" x1="{zero + scale * low:.1f}" y1="{y + CELL / 2}" '
             f'x2="{zero + scale * high:.1f}" y2="{y + CELL / 2}" stroke-width="1.5"/>'
         )
-        yield _text(zero + scale * high + 6, y + 17, f"{weight:.2f}", "text")
+        yield _text(zero + scale * 2.2, y + 17, f"{weight:.2f}", "text", "end")
     seeds = balance["seeds"]
     noise = "sampling error only, one training seed" if seeds == 1 else f"{seeds} training seeds"
     yield _text(zero, bottom + 34, f"whiskers: {noise}", "faint small")
@@ -145,12 +151,60 @@ def _rect(x: float, y: float, width: float, height: float, kind: str, opacity: f
     )
 
 
-def photograph(page: Path, out: Path, width: int, height: int, heading: str | None = None) -> None:
-    """A picture of `page` in headless Chromium, from `heading` (an id in the page) on."""
+def comparison(result: str) -> str:
+    """Improvement of every method minus that of EW, with intervals, from a published result."""
+    rows = sorted(_differences(result), key=lambda row: -row[1])
+    scale, zero, width = 20, 440, 660  # pixels per point, place of 0
+    height = TOP + CELL * len(rows) + 46
+    parts = [
+        _text(24, 26, "Improvement minus that of equal weights, in points", "text head"),
+        _text(24, 44, "pocket, size study, 5 training seeds, 95 % intervals", "faint"),
+        f'<line class="line" x1="{zero}" y1="{TOP - 8}" x2="{zero}" y2="{height - 36}"/>',
+    ]
+    for row, (method, value, low, high) in enumerate(rows):
+        y = TOP + CELL * row + CELL / 2
+        parts.append(_text(96, y + 4, method, "text", "end"))
+        parts.append(
+            f'<line class="line" x1="{zero + scale * low:.1f}" y1="{y}" '
+            f'x2="{zero + scale * high:.1f}" y2="{y}" stroke-width="1.5"/>'
+        )
+        parts.append(f'<circle class="blue" cx="{zero + scale * value:.1f}" cy="{y}" r="4.5"/>')
+        parts.append(
+            _text(width - 24, y + 4, f"{value:+.2f} [{low:+.2f}, {high:+.2f}]", "text", "end")
+        )
+    for tick in (-15, -10, -5, 0):
+        parts.append(_text(zero + scale * tick, height - 18, f"{tick}", "faint small", "middle"))
+    return _svg(width, height, "Differences from equal weights", parts)
+
+
+def _differences(result: str) -> Iterator[tuple[str, float, float, float]]:
+    """Method, difference and interval, from the table of relative changes."""
+    table = result[result.index("## Relative change against STL") :]
+    (head,) = re.findall(r"^\| task \|(.*)\|$", table, re.MULTILINE)
+    (last,) = re.findall(r"^\| improvement minus that of EW.*?\|(.*)\|$", table, re.MULTILINE)
+    methods = [cell.strip() for cell in head.split("|")]
+    for method, cell in zip(methods, last.replace("\N{MINUS SIGN}", "-").split("|"), strict=True):
+        numbers = [float(number) for number in re.findall(r"[-+]?\d+\.\d+", cell)]
+        if numbers:
+            value, low, high = numbers
+            yield method, value, low, high
+
+
+def photograph(page: Path, sections: Sequence[str], out: Path, width: int, height: int) -> None:
+    """A picture of some sections of a report, in headless Chromium."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
         raise SystemExit("Chromium is needed for pictures of the report; install chromium")
-    with tempfile.TemporaryDirectory() as profile:
+    text = page.read_text(encoding="utf-8")
+    bodies = [
+        re.findall(rf'<section id="{section}">.*?</section>', text, re.DOTALL)[0]
+        for section in sections
+    ]
+    head = text[: text.index("</head>")]
+    with tempfile.TemporaryDirectory() as work:
+        part = Path(work) / "part.html"
+        body = f"<body><main style='margin: 1rem 2rem'>{''.join(bodies)}</main></body>"
+        part.write_text(f"{head}</head>{body}</html>", encoding="utf-8")
         subprocess.run(
             [
                 browser,
@@ -158,10 +212,10 @@ def photograph(page: Path, out: Path, width: int, height: int, heading: str | No
                 "--no-sandbox",
                 "--hide-scrollbars",
                 "--force-device-scale-factor=1.5",
-                f"--user-data-dir={profile}",
+                f"--user-data-dir={work}/profile",
                 f"--window-size={width},{height}",
                 f"--screenshot={out}",
-                page.resolve().as_uri() + (f"#{heading}" if heading else ""),
+                part.as_uri(),
             ],
             check=True,
             capture_output=True,
@@ -170,7 +224,7 @@ def photograph(page: Path, out: Path, width: int, height: int, heading: str | No
 
 
 def main() -> None:
-    """Write the pictures that the run directory has material for."""
+    """Write the pictures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -178,10 +232,11 @@ def main() -> None:
     run = parser.parse_args().run
     balance = json.loads((run / "balance.json").read_text(encoding="utf-8"))
     (DOCS / "overview.svg").write_text(overview(balance), encoding="utf-8")
+    (DOCS / "comparison.svg").write_text(
+        comparison(STUDY.read_text(encoding="utf-8")), encoding="utf-8"
+    )
     report = run / "report" / "index.html"
-    photograph(report, DOCS / "report.png", 1100, 1250)
-    if (run / "comparison").is_dir():
-        photograph(report, DOCS / "comparison.png", 1100, 620, "comparison")
+    photograph(report, ("contribution", "difficulty"), DOCS / "report.png", 1000, 1180)
 
 
 if __name__ == "__main__":
