@@ -72,6 +72,8 @@ def _default(parameter: Any) -> str:
     default = parameter.default
     if default is None or default is False or default in ((), []):
         return ""
+    if default is True and parameter.param_type_name == "option":
+        return f"`{parameter.opts[0]}`"
     return f"`{getattr(default, 'value', default)}`"
 
 

@@ -1,7 +1,7 @@
-"""The pictures of the README, made from a finished run directory.
+"""The figures of README and docs, made from a finished run directory.
 
     cotbal demo
-    python docs/tools/pictures.py runs/pocket
+    python docs/tools/figures.py runs/pocket
 
 Writes docs/overview.svg (from balance.json), docs/report.png (from report/index.html, with
 Chromium), and docs/comparison.svg (from the published study of seven methods).
@@ -191,10 +191,10 @@ def _differences(result: str) -> Iterator[tuple[str, float, float, float]]:
 
 
 def photograph(page: Path, sections: Sequence[str], out: Path, width: int, height: int) -> None:
-    """A picture of some sections of a report, in headless Chromium."""
+    """An image of some sections of a report, in headless Chromium."""
     browser = shutil.which("chromium") or shutil.which("google-chrome")
     if browser is None:
-        raise SystemExit("Chromium is needed for pictures of the report; install chromium")
+        raise SystemExit("Chromium is needed for the image of the report; install chromium")
     text = page.read_text(encoding="utf-8")
     bodies = [
         re.findall(rf'<section id="{section}">.*?</section>', text, re.DOTALL)[0]
@@ -224,7 +224,7 @@ def photograph(page: Path, sections: Sequence[str], out: Path, width: int, heigh
 
 
 def main() -> None:
-    """Write the pictures."""
+    """Write the figures."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
