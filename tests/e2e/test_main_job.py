@@ -218,7 +218,7 @@ def test_ctrl_c_keeps_what_a_training_has_reached(source: Path, tmp_path: Path) 
     _, told = process.communicate(timeout=LIMIT)
     assert b"may save a checkpoint first. Once more ends them at once." in told
     assert len(list(root.glob("probes/*/partial/checkpoint-*/complete"))) == 1
-    assert "the same command goes on" in cotbal("status", root)
+    assert "rerun the command to resume" in cotbal("status", root)
 
 
 def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Path) -> None:

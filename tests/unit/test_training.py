@@ -55,8 +55,8 @@ def train(
         parts.append((task.name, records, np.arange(len(records)), task.instruction))
     weights = {"color": 0.5, "paint": 1.5} if weighting == "cotbal" else None
     run = final_run(recipe.mixture, weighting)
-    hooks = {"report": report, **hooks}
-    return training.train(recipe, run, Mixed(parts), weights, RunPaths(directory), **hooks)
+    session = training.Session(**{"report": report, **hooks})
+    return training.train(recipe, run, Mixed(parts), weights, RunPaths(directory), session)
 
 
 LORA = (
@@ -160,7 +160,7 @@ def test_the_batch_is_the_same_on_any_number_of_ranks(
     recipe_file: Path, tmp_path: Path, ranks: int, micro: int, accumulation: int
 ) -> None:
     recipe = load_recipe(recipe_file)
-    found = arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, ranks)
+    found = arguments(recipe, 48, tmp_path, 0, ranks)
     assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == (
         micro,
         accumulation,
@@ -172,7 +172,7 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(recipe_file: Path, tmp_pat
     with pytest.raises(
         CotbalError, match="batch_size: expected a multiple of the 3 ranks of a run; found 8"
     ):
-        arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, 3)
+        arguments(recipe, 48, tmp_path, 0, 3)
 
 
 def test_the_training_moved_the_model(recipe_file: Path, tmp_path: Path) -> None:

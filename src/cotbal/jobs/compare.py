@@ -125,7 +125,7 @@ def _models(recipe: Recipe, methods: Sequence[str], seed: int) -> list[tuple[Run
     return runs
 
 
-def carry_out(study: Study, options: Options) -> None:
+def run_comparison(study: Study, options: Options) -> None:
     """Probes, weights, models; what is done is kept.
 
     Models whose weights come from the probes follow them; all others share the workers with the

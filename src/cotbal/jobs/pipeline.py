@@ -12,7 +12,7 @@ from cotbal.balance import Balance
 from cotbal.data.files import locked, read_json, write_json, write_text
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.await_scores import need_scores
-from cotbal.jobs.execute import Options, Work, carry_out
+from cotbal.jobs.execute import Options, Work, execute
 from cotbal.jobs.inputs import open_inputs, warnings, write_portions
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
 from cotbal.jobs.rundir import RunDir
@@ -56,10 +56,8 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     """
     if faults := accelerate_file.faults(recipe):
         raise RecipeError("\n".join(fault for _, fault in faults))
-    methods = {
-        name: _method(recipe, name)
-        for name in {run.weighting for run, _ in runs} | set(recipe.file.weightings)
-    }
+    names = {run.weighting for run, _ in runs} | set(recipe.file.weightings)
+    methods = {name: _method(recipe, name) for name in names}
     for task in recipe.mixture.tasks:
         for metric in {task.metric, *task.test_metrics}:
             _need_metric(task.name, metric)
@@ -198,14 +196,14 @@ def do(
     options: Options,
     weights: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Carry out planned runs, those that are done excepted.
+    """Run what is planned and not done.
 
     Args:
         weights: name of a run -> task -> weight, for runs of the weighting `cotbal` that take
             others than weights.json.
     """
     works = [Work(p, (weights or {}).get(p.run.name) or _weights_for(prepared, p)) for p in planned]
-    carry_out(prepared, works, options, lambda: _write_plan(prepared))
+    execute(prepared, works, options, lambda: _write_plan(prepared))
 
 
 def _weights_for(prepared: Prepared, planned: Planned) -> dict[str, float] | None:

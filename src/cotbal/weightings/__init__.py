@@ -144,26 +144,42 @@ def build_weighting(
     """
     build = plugins.load("cotbal.weightings", name).build
     takes = inspect.signature(build).parameters
-    open_ended = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    arguments = dict(options or {})
+    _check_options(name, takes, arguments)
+    _check_weights(name, takes, weights)
+    if "weights" in takes:
+        arguments["weights"] = weights
+    if "seed" in takes:
+        arguments["seed"] = seed
+    weighting: Weighting = build(tasks, **arguments)
+    return weighting
+
+
+def _check_options(
+    name: str, takes: Mapping[str, inspect.Parameter], options: Mapping[str, Any]
+) -> None:
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        return
     known = [option for option in takes if option not in ("tasks", "weights", "seed")]
-    unknown = [option for option in options or {} if option not in known]
-    if unknown and not open_ended:
+    unknown = [option for option in options if option not in known]
+    if unknown:
         expected = f"only {', '.join(known)}" if known else "no options"
         raise CotbalError(f"weighting {name}: expected {expected}; found {', '.join(unknown)}")
-    if "weights" not in takes and weights is not None:
-        raise CotbalError(
-            f"weighting {name} takes no weights; use the weighting `cotbal`, or leave the weights"
-            " out"
-        )
-    if "weights" in takes and takes["weights"].default is inspect.Parameter.empty and not weights:
+
+
+def _check_weights(
+    name: str, takes: Mapping[str, inspect.Parameter], weights: Mapping[str, float] | None
+) -> None:
+    if "weights" not in takes:
+        if weights is not None:
+            raise CotbalError(
+                f"weighting {name} takes no weights; use the weighting `cotbal`, or leave the"
+                " weights out"
+            )
+    elif weights is None and takes["weights"].default is inspect.Parameter.empty:
         raise CotbalError(
             f"weighting {name} needs weights: run `cotbal balance`, or give a file with --weights"
         )
-    given = {"weights": weights, "seed": seed}
-    built: Weighting = build(
-        tasks, **{key: value for key, value in given.items() if key in takes}, **(options or {})
-    )
-    return built
 
 
 def takes_weights(name: str) -> bool:

@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_no_half_file(
         ended = cotbal("weights", "--scores", table, "--out", "report")
     assert ended.code == 2
     assert ended.err.startswith(
-        "cotbal: No space left on device; make room, then the same command goes on: cotbal weights"
+        "cotbal: No space left on device; make room, then rerun the command to resume: "
     )
     assert [path for path in (tmp_path / "report").rglob("*") if path.is_file()] == []
     assert cotbal("weights", "--scores", table, "--out", "report").code == 0

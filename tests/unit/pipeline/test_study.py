@@ -15,10 +15,10 @@ from cotbal.jobs import pipeline
 from cotbal.jobs.compare import (
     Study,
     all_methods,
-    carry_out,
     method_names,
     plan_ablation,
     plan_comparison,
+    run_comparison,
 )
 from cotbal.jobs.execute import Options
 from cotbal.jobs.rundir import RunDir
@@ -94,7 +94,7 @@ def test_single_task_models_are_the_paper_s_even_where_probes_are_cheaper(
 
 def test_a_comparison_leaves_tables_that_overall_reads(recipe_path: Path, log: Path) -> None:
     study = comparison(recipe_path, seeds=(0, 1, 2))
-    carry_out(study, OPTIONS)
+    run_comparison(study, OPTIONS)
     write_comparison(study.prepared.root.root)
     page = write_report(study.prepared.root.root)
     folder = study.prepared.root.comparison
@@ -121,9 +121,9 @@ def test_nothing_is_trained_twice(recipe_path: Path, log: Path) -> None:
         ("cotbal",),
         OPTIONS,
     )
-    carry_out(comparison(recipe_path, methods=("ew", "cotbal")), OPTIONS)
-    carry_out(ablation(recipe_path), OPTIONS)
-    carry_out(comparison(recipe_path, methods=("stl", "ew", "cotbal"), seeds=(0, 1)), OPTIONS)
+    run_comparison(comparison(recipe_path, methods=("ew", "cotbal")), OPTIONS)
+    run_comparison(ablation(recipe_path), OPTIONS)
+    run_comparison(comparison(recipe_path, methods=("stl", "ew", "cotbal"), seeds=(0, 1)), OPTIONS)
     done = [str(entry) for entry in read_jsonl(log)]
     assert done.count("mini") == done.count("full:ocr") == done.count("solo-mini:ocr") == 1
     assert done.count("cotbal") == done.count("ew") == done.count("solo:ocr") == 2, "once a seed"
@@ -134,7 +134,7 @@ def test_an_interrupted_comparison_shows_what_is_there(
 ) -> None:
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "tla, seed 1")
     with pytest.raises(CotbalError, match="tla, seed 1"):
-        carry_out(comparison(recipe_path, methods=("ew", "tla"), seeds=(0, 1)), OPTIONS)
+        run_comparison(comparison(recipe_path, methods=("ew", "tla"), seeds=(0, 1)), OPTIONS)
     states = {state.run: state.state for state in status(RunDir(recipe_path.parent / "run"))}
     assert states == {
         "ew": "done",
@@ -170,7 +170,7 @@ def test_ablation_plans_the_rows_of_table_5(recipe_path: Path) -> None:
 
 def test_every_variant_trains_with_its_own_weights(recipe_path: Path) -> None:
     study = ablation(recipe_path)
-    carry_out(study, OPTIONS)
+    run_comparison(study, OPTIONS)
     root = study.prepared.root
     write_comparison(root.root)
     write_report(root.root)
@@ -205,7 +205,7 @@ def test_every_variant_trains_with_its_own_weights(recipe_path: Path) -> None:
 
 def test_the_simple_form_shares_its_single_task_models(recipe_path: Path, log: Path) -> None:
     study = comparison(recipe_path, "balance.form=simple", methods=("stl", "ew", "cotbal"))
-    carry_out(study, OPTIONS)
+    run_comparison(study, OPTIONS)
     done = [str(entry) for entry in read_jsonl(log)]
     assert done.count("solo:ocr") == 1
     assert read_json(study.prepared.root.balance)["form"] == "simple"
@@ -219,7 +219,7 @@ def test_the_simple_form_shares_its_single_task_models(recipe_path: Path, log: P
 
 def test_probes_over_several_seeds_join_their_noise(recipe_path: Path) -> None:
     study = comparison(recipe_path, "balance.seeds=[0, 1, 2]", methods=("cotbal",))
-    carry_out(study, OPTIONS)
+    run_comparison(study, OPTIONS)
     root = study.prepared.root
     assert read_json(root.balance)["seeds"] == 3
     assert {path.parent.name for path in root.root.glob("*/scores.csv")} == {
@@ -243,7 +243,7 @@ def test_groups_at_a_quarter_of_the_data(tmp_path: Path) -> None:
     )
     assert names(study)[:3] == ["mini", "full:reading", "full:count"]
     assert [p.records for p in study.prepared.plan.runs[:3]] == [3 * 2, 2 * 16 + 2, 16 + 4]
-    carry_out(study, OPTIONS)
+    run_comparison(study, OPTIONS)
     weights = read_json(study.prepared.root.weights)
     assert list(weights["weights"]) == ["reading", "count"]
     assert weights["tasks"]["ocr"] == weights["tasks"]["vqa"]

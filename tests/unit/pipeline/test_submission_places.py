@@ -17,7 +17,7 @@ from cotbal.data.files import is_locked, write_json
 from cotbal.errors import RunError
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
-from cotbal.jobs.executors import Place, record_place, recorded_place
+from cotbal.jobs.executors import JobHandle, record_handle, recorded_handle
 from cotbal.jobs.queue import cancel
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
@@ -69,8 +69,8 @@ def root(recipe_path: Path) -> RunDir:
         answering(found.seeded(1), "cotbal"),
     ):
         write_json(paths.job, {})
-    record_place(answering(found, "ew").root, Place(QUEUE, "7"))
-    record_place(answering(found.seeded(1), "cotbal").root, Place(QUEUE, "8"))
+    record_handle(answering(found, "ew").root, JobHandle(QUEUE, "7"))
+    record_handle(answering(found.seeded(1), "cotbal").root, JobHandle(QUEUE, "8"))
     return found
 
 
@@ -109,13 +109,13 @@ def test_status_tells_why_answering_stopped(root: RunDir, queue: Path) -> None:
     write_json(answering(root, "ew").progress, {"phase": "generating", "fraction": 0.5})
     found = states(root)
     assert found["final/cotbal/vqav2_testdev"] == ("failed", "OSError: no model")
-    assert found["final/ew/vqav2_testdev"] == ("interrupted", "at 50%; the same command goes on")
+    assert found["final/ew/vqav2_testdev"] == ("interrupted", "at 50%; rerun the command to resume")
 
 
 def test_cancel_calls_answering_back(root: RunDir, queue: Path) -> None:
     assert cancel(root) == (["final/ew/vqav2_testdev", "seed-1/final/cotbal/vqav2_testdev"], [])
     assert json.loads(queue.read_text()) == {}
-    assert recorded_place(answering(root, "ew").root) is None
+    assert recorded_handle(answering(root, "ew").root) is None
 
 
 def test_cancel_stops_the_command_once_and_waits_for_all_it_holds(
@@ -153,7 +153,7 @@ def test_a_model_is_not_moved_aside_while_it_answers(
     options = Options(executor=EXECUTOR, restart_changed=True)
     paths = submission_of(root.probe("full:ocr").root)  # a probe whose model was kept
     write_json(paths.job, {})
-    record_place(paths.root, Place(QUEUE, "8"))
+    record_handle(paths.root, JobHandle(QUEUE, "8"))
     argv = [sys.executable, "-c", DRIVER, str(paths.root)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None

@@ -191,11 +191,11 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Killed.
     assert states(recipe_path)["full:count"] == "interrupted"
     found = next(state for state in status(root) if state.run == "full:count")
-    assert found.detail == "at 31%; no checkpoint yet: the same command begins this run anew"
+    assert found.detail == "at 31%; no checkpoint yet: rerunning the command restarts this run"
     mark_complete(count.partial / "checkpoint-20")
     assert (
         next(s for s in status(root) if s.run == "full:count").detail
-        == "at 31%; the same command goes on"
+        == "at 31%; rerun the command to resume"
     )
 
 

@@ -78,8 +78,13 @@ def _collate(
             f"every row needs a field `task` with one of {', '.join(tasks)}; found"
             f" {', '.join(unknown)}"
         )
-    batch = collator([{key: value for key, value in row.items() if key != TASK} for row in rows])
+    batch = collator([without(row, TASK) for row in rows])
     return {**batch, TASK_IDS: torch.tensor([tasks.index(name) for name in names])}
+
+
+def without(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """The row without these fields."""
+    return {key: value for key, value in row.items() if key not in keys}
 
 
 class TaskWeightedTrainer(ExactCheckpoints):
