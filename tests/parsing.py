@@ -6,11 +6,28 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 import typer
 
 from cotbal.cli.app import app
+
+ROOT = Path(__file__).parents[1]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "AGENTS.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+
+
+def name_of(page: Path) -> str:
+    """Path of a page inside the repository."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def text_of(page: str) -> str:
+    """Text of a file of the repository."""
+    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def blocks(text: str, language: str) -> list[str]:
