@@ -217,6 +217,22 @@ def test_the_tutorial_of_an_own_trainer_runs(tmp_path: Path) -> None:
     assert isinstance(checked, SelfCheck)
 
 
+def test_the_constant_answer_of_the_judge_page_is_written(tmp_path: Path) -> None:
+    page = text_of("docs/judge.md")
+    (line,) = [
+        line
+        for block in blocks(page, "bash")
+        for line in block.splitlines()
+        if line.startswith("python ")
+    ]
+    answers = tmp_path / "runs/chat/probes/mini/generations/conversation.validation.jsonl"
+    answers.parent.mkdir(parents=True)
+    answers.write_text('{"id": "0", "answer": "A cat."}\n{"id": "1", "answer": ""}\n')
+    run_shell(line, tmp_path)
+    rows = [json.loads(row) for row in (tmp_path / "constant.jsonl").read_text().splitlines()]
+    assert rows == [{"id": number, "answer": "It is a photo."} for number in ("0", "1")]
+
+
 def test_the_metric_of_the_metrics_page_is_one() -> None:
     (snippet,) = blocks(text_of("docs/metrics.md"), "python")
     scope: dict = {}

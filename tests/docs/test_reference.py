@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import tomllib
 
 import pytest
 
@@ -75,8 +76,6 @@ def test_the_tree_of_the_architecture_page_is_the_tree() -> None:
 
 
 def test_the_floors_of_the_architecture_page_are_those_that_are_checked() -> None:
-    import tomllib
-
     project = tomllib.loads(text_of("pyproject.toml"))
     contract = project["tool"]["importlinter"]["contracts"][0]
     page = text_of("docs/architecture.md")
@@ -143,3 +142,12 @@ def test_the_overview_figure_shows_what_is_known() -> None:
     assert drawn.count(">.5<") == 1
     assert "sampling error only" in drawn
     assert "3 training seeds" in figures.overview({**balance, "seeds": 3})
+
+
+@pytest.mark.parametrize("page", [name_of(page) for page in PAGES])
+def test_every_named_extra_and_script_exists(page: str) -> None:
+    extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
+    named = re.findall(r'pip install "(?:cotbal|\.)\[([\w,]+)\]"', text_of(page))
+    assert set(",".join(named).split(",")) - {""} <= set(extras)
+    scripts = re.findall(r"\b((?:docs|benchmarks|examples|tests)/[\w/]+\.(?:py|sh))", text_of(page))
+    assert [script for script in scripts if not (ROOT / script).is_file()] == []
