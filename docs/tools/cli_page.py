@@ -74,7 +74,8 @@ def _default(parameter: Any) -> str:
         return ""
     if default is True and parameter.param_type_name == "option":
         return f"`{parameter.opts[0]}`"
-    return f"`{getattr(default, 'value', default)}`"
+    values = default if isinstance(default, list | tuple) else [default]
+    return ", ".join(f"`{getattr(value, 'value', value)}`" for value in values)
 
 
 if __name__ == "__main__":

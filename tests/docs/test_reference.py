@@ -149,5 +149,7 @@ def test_every_named_extra_and_script_exists(page: str) -> None:
     extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
     named = re.findall(r'pip install "(?:cotbal|\.)\[([\w,]+)\]"', text_of(page))
     assert set(",".join(named).split(",")) - {""} <= set(extras)
-    scripts = re.findall(r"\b((?:docs|benchmarks|examples|tests)/[\w/]+\.(?:py|sh))", text_of(page))
+    scripts = re.findall(
+        r"(?<![/\w])((?:docs|benchmarks|examples|tests)/[\w/]+\.(?:py|sh))", text_of(page)
+    )
     assert [script for script in scripts if not (ROOT / script).is_file()] == []
