@@ -57,7 +57,7 @@ def train(
     overrides: Overrides = None,
     weighting: Annotated[
         str,
-        typer.Option(help="equal (EW), fixed (the weights found by balance), task_level (TLA)."),
+        typer.Option(help="cotbal (the weights of `balance`), ew, tla, rlw, dwa, igbv1."),
     ] = "cotbal",
     weights: Annotated[
         Path | None,

@@ -29,7 +29,7 @@ class Rescored:
 
 @dataclass(frozen=True)
 class Rescoring:
-    """All scores that were recomputed, and the weights (unit -> weight) before and after, if any."""
+    """Recomputed scores, and the weights (unit -> weight) before and after, if there are any."""
 
     scores: tuple[Rescored, ...]
     before: dict[str, float]
