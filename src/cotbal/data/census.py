@@ -172,7 +172,8 @@ def _measure(
     """Tokens of the records whose images are sound; `max_length` cuts training records alone."""
     if settings.meter is None:
         return
-    sound = [r for r in chunk if not any(name in settings.image_faults for name in r.images)]
+    broken = settings.image_faults.keys()
+    sound = [record for record in chunk if broken.isdisjoint(record.images)]
     items = [(record, task.instruction) for record in sound]
     lengths = settings.meter.lengths(items, split == TRAIN)
     for record, length in zip(sound, lengths, strict=True):

@@ -109,25 +109,21 @@ def check_mixture(
     """
     drop = recipe.file.on_missing_image == "drop"
     faults = [Fault(path, 0, message) for path, message in accelerate_file.faults(recipe)]
-    if meter is not None:
-        try:
-            meter.rejected(())
-        except CotbalError as error:
-            faults.append(Fault(recipe.path, 0, f"model: {error}"))
-            meter = None
+    if error := _error_of(meter):
+        faults.append(Fault(recipe.path, 0, f"model: {error}"))
+        meter = None
     settings = Settings(recipe.images, cache, drop, decode, meter, progress or _be_silent)
     warnings: list[str] = []
     reports: list[SplitReport] = []
     files: list[FileKeys] = []
     for task in recipe.mixture.tasks:
         censuses = {split: take_census(task, split, path, settings) for split, path in _files(task)}
-        faults += _faults_of_metrics(recipe, task)
-        faults += [fault for census in censuses.values() for fault in census.faults]
-        faults += _nothing_trained(recipe, task, censuses[TRAIN])
+        faults += _faults_of_task(recipe, task, censuses)
         new = [_report(recipe, task, split, census) for split, census in censuses.items()]
         warnings += _warnings_of_sizes(recipe, task, new[0])
         warnings += _warnings_of_truncation(recipe, task, censuses[TRAIN])
-        warnings += [f"dropped: {line}" for census in censuses.values() for line in census.dropped]
+        for census in censuses.values():
+            warnings += [f"dropped: {line}" for line in census.dropped]
         files += _keys(task, censuses)
         unread = {split: census.unread for split, census in censuses.items()}
         warnings += warnings_of_unread(task, dict(_files(task)), unread)
@@ -137,6 +133,23 @@ def check_mixture(
     texts = check_texts(recipe, cache, progress)
     faults, warnings = faults + texts.faults, warnings + texts.warnings
     return CheckReport(tuple(faults), tuple(warnings), tuple(reports))
+
+
+def _error_of(meter: Meter | None) -> str | None:
+    """Why the processor of the model cannot be used, if it cannot."""
+    try:
+        if meter is not None:
+            meter.rejected(())
+    except CotbalError as error:
+        return str(error)
+    return None
+
+
+def _faults_of_task(recipe: Recipe, task: Task, censuses: Mapping[str, Census]) -> Iterator[Fault]:
+    yield from _faults_of_metrics(recipe, task)
+    for census in censuses.values():
+        yield from census.faults
+    yield from _nothing_trained(recipe, task, censuses[TRAIN])
 
 
 def _be_silent(what: str, done: int, total: int) -> None:

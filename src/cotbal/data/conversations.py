@@ -141,25 +141,27 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
     faults += faults_of_columns(raw)
     if turns and all(turn.role for turn in turns):
         faults += _faults_of_order(turns, evaluation)
-    if images is not None and turns and all(turn.role and turn.text is not None for turn in turns):
+    texts = [turn.text for turn in turns if turn.role]
+    if images is not None and texts and None not in texts and len(texts) == len(turns):
         faults += _place_markers(turns, len(images))
     if faults or images is None:
         return faults
-    said = tuple(
-        Turn(turn.role, turn.text, turn.loss or evaluation)
-        for turn in turns
-        if turn.role is not None and turn.text is not None
-    )
     return Record(
         identity or "",
         task,
         images,
-        said,
+        tuple(_sound_turn(turn, evaluation) for turn in turns),
         turns[-1].references,
         number,
         details_of(raw) if evaluation else {},
         tuple(notes.unread),
     )
+
+
+def _sound_turn(turn: RawTurn, evaluation: bool) -> Turn:
+    assert turn.role is not None  # otherwise an error was noted
+    assert turn.text is not None
+    return Turn(turn.role, turn.text, turn.loss or evaluation)
 
 
 def _form(raw: Mapping[str, Any]) -> str:
@@ -209,17 +211,23 @@ def _read_images(
     except DataError as error:
         faults.append(str(error))
         return None
-    named = [picture for turn in turns for picture in turn.pictures]
-    own = [picture for picture in named if picture is not None]
-    if own and (listed or len(own) < len(named)):
+    parts = [picture for turn in turns for picture in turn.pictures]
+    named = [picture for picture in parts if picture is not None]
+    if named and (listed or len(named) < len(parts)):
         faults.append(
             "expected pictures either in the parts or in the column `images`; found some in each"
         )
         return None
-    names = [image_name(picture, keep) for picture in own or listed]
-    bad = [f"{key}: {name}" for name in names if isinstance(name, DataError)]
-    faults += bad
-    return None if bad else tuple(map(str, names))
+    return _names(named or listed, key, keep, faults)
+
+
+def _names(
+    pictures: Sequence[Any], key: str, keep: Keep, faults: list[str]
+) -> tuple[str, ...] | None:
+    names = [image_name(picture, keep) for picture in pictures]
+    errors = [f"{key}: {name}" for name in names if isinstance(name, DataError)]
+    faults += errors
+    return None if errors else tuple(map(str, names))
 
 
 def _faults_of_order(turns: Sequence[RawTurn], evaluation: bool) -> list[str]:
@@ -241,31 +249,35 @@ def _faults_of_order(turns: Sequence[RawTurn], evaluation: bool) -> list[str]:
 
 
 def _place_markers(turns: Sequence[RawTurn], pictures: int) -> list[str]:
-    faults = [
-        f"{turn.place}: expected {IMAGE} only in a user's turn; found it in the {turn.role}'s"
-        for turn in turns
-        if turn.role != "user"
-        and any(IMAGE in text for text in (turn.text or "", *turn.references))
-    ]
+    """Put the marker of a single picture at the head; what is wrong with the markers."""
+    faults = [fault for turn in turns if (fault := _misplaced(turn))]
     asked = [turn for turn in turns if turn.role == "user"]
-    texts = [turn.text or "" for turn in asked]
-    faults += [
-        f"{turn.place}: {fault}"
-        for turn, text in zip(asked, texts, strict=True)
-        if (fault := fault_of_markers(text))
-    ]
-    markers = sum(text.count(IMAGE) for text in texts)
-    if pictures == 1 and markers == 0 and asked:
-        texts[0] = f"{IMAGE}\n{texts[0]}"
-    elif markers != pictures and asked:
+    if not asked:
+        return faults
+    markers = sum((turn.text or "").count(IMAGE) for turn in asked)
+    if pictures == 1 and markers == 0:
+        asked[0].text = f"{IMAGE}\n{asked[0].text or ''}"
+    elif markers != pictures:
         faults.append(
             f"expected one {IMAGE} a picture; found {markers} {IMAGE} and {pictures} pictures"
         )
-    for turn, text in zip(asked, texts, strict=True):
-        turn.text = _marker_first(text)
-    if not all(turn.text and turn.text.strip() for turn in asked):
+    for turn in asked:
+        turn.text = _marker_first(turn.text or "")
+    if not all(turn.text.strip() for turn in asked if turn.text is not None):
         faults.append("expected a question or a picture in every user's turn; found an empty one")
     return faults
+
+
+def _misplaced(turn: RawTurn) -> str | None:
+    """What is wrong with the markers of one turn, if anything."""
+    if turn.role == "user":
+        fault = fault_of_markers(turn.text or "")
+        return f"{turn.place}: {fault}" if fault else None
+    if any(IMAGE in text for text in (turn.text or "", *turn.references)):
+        return (
+            f"{turn.place}: expected {IMAGE} only in a user's turn; found it in the {turn.role}'s"
+        )
+    return None
 
 
 def _marker_first(text: str) -> str:

@@ -32,22 +32,22 @@ def read_mark(fields: Mapping[str, Any], place: str, faults: list[str]) -> bool 
     Returns:
         None where there is no mark.
     """
-    faults += [
-        f"{place}.{key}: expected a mark for the whole answer, such as loss: false; marks on parts"
-        " of an answer are not supported"
-        for key in SPANS
-        if is_filled(fields.get(key))
-    ]
+    for key in SPANS:
+        if is_filled(fields.get(key)):
+            faults.append(
+                f"{place}.{key}: expected a mark for the whole answer, such as loss: false; marks"
+                " on parts of an answer are not supported"
+            )
     marks = {key: fields[key] for key in MARKS if fields.get(key) is not None}
     wrong = [key for key, value in marks.items() if not _is_mark(value)]
-    faults += [
-        f"{place}.{key}: expected true or false, 1 or 0; found {show(marks[key])}. Other weights"
-        " belong to tasks, not to turns"
-        for key in wrong
-    ]
+    for key in wrong:
+        faults.append(
+            f"{place}.{key}: expected true or false, 1 or 0; found {show(marks[key])}. Other"
+            " weights belong to tasks, not to turns"
+        )
     if wrong or not marks:
         return None
-    if len({bool(value) for value in marks.values()}) > 1:
+    if len(set(map(bool, marks.values()))) > 1:
         found = ", ".join(f"{key}: {value}" for key, value in marks.items())
         faults.append(f"{place}: expected marks that agree; found {found}")
     return bool(next(iter(marks.values())))

@@ -111,7 +111,9 @@ def _groups(lengths: list[int], limit: int | None) -> list[list[int]]:
 def _join(
     values: Tensor, kept: Bool[Tensor, "row position"], groups: list[list[int]], fill: int
 ) -> Tensor:
-    rows = [torch.cat([values[row][kept[row]] for row in group]) for group in groups]
+    rows = []
+    for group in groups:
+        rows.append(torch.cat([values[row][kept[row]] for row in group]))
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)
 
 

@@ -157,7 +157,9 @@ class QuestionCollator:
 
     def _padded(self, rows: list[Batch], side: str) -> Batch:
         fields = ("input_ids", "attention_mask", "token_type_ids")
-        tokens = {key: [row[key][0] for row in rows] for key in fields}
+        tokens: dict[str, list[Any]] = {}
+        for key in fields:
+            tokens[key] = [row[key][0] for row in rows]
         batch = dict(self.tokenizer.pad(tokens, padding_side=side, return_tensors="pt"))
         pictures = [picture for row in rows for picture in row.get("pixel_values", ())]
         return (

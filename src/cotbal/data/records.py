@@ -202,7 +202,9 @@ class Records(Sequence[Record]):
 
 def _role(place: int) -> Role:
     """Role of the turn at `place`, counted from the first user turn."""
-    return "system" if place < 0 else "assistant" if place % 2 else "user"
+    if place < 0:
+        return "system"
+    return "assistant" if place % 2 else "user"
 
 
 def open_records(path: Path, cache: Path, evaluation: bool = False) -> Records:
@@ -324,20 +326,24 @@ def _judged(path: Path, cache: Path, evaluation: bool) -> Iterator[Record | Faul
 
 
 def _to_arrow(records: Sequence[Record]) -> Any:
-    columns: list[list[Any]] = [
-        [record.id or None for record in records],
-        [record.task for record in records],
-        [record.images for record in records],
-        [record.turns[0].role == "system" for record in records],
-        [[turn.text for turn in record.turns] for record in records],
-        [[i for i, turn in enumerate(r.turns) if not turn.loss] or None for r in records],
-        [record.references if len(record.references) > 1 else None for record in records],
-        [record.number for record in records],
-        [json.dumps(record.details) if record.details else None for record in records],
-        [record.unread or None for record in records],
-    ]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
-    return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
+    return pa.RecordBatch.from_pylist(list(map(_row, records)), schema=_SCHEMA)
+
+
+def _row(record: Record) -> dict[str, Any]:
+    """The columns of one record; None where the usual needs no room."""
+    silent = [index for index, turn in enumerate(record.turns) if not turn.loss]
+    return {
+        "id": record.id or None,
+        "task": record.task,
+        "images": list(record.images),
+        "system": record.turns[0].role == "system",
+        "texts": [turn.text for turn in record.turns],
+        "silent": silent or None,
+        "references": list(record.references) if len(record.references) > 1 else None,
+        "number": record.number,
+        "details": json.dumps(record.details) if record.details else None,
+        "unread": list(record.unread) or None,
+    }
 
 
 def _keep_picture(content: bytes, cache: Path) -> str:

@@ -130,16 +130,16 @@ class _Case:
         near = _CLOSE * abs(self.maximum)
         different = [list(dict.fromkeys(each)) for each in self.references]
         for place in range(max(map(len, different))):
-            chosen = [i for i, each in enumerate(different) if place < len(each)]
+            chosen = [i for i in range(len(different)) if place < len(different[i])]
             said = [different[i][place] for i in chosen]
-            back_said = [self.given[text] for text in said]
+            back_said = list(map(self.given.__getitem__, said))
             if place and self.partial and said == back_said:
                 continue
             plain = self._scores(said, chosen)
             back = plain if said == back_said else self._scores(back_said, chosen)
-            kept = [text == given for text, given in zip(said, back_said, strict=True)]
-            for i, text, same, one, other in zip(chosen, said, kept, plain, back, strict=True):
-                lost = not same and other < one - near
+            rows = zip(chosen, said, back_said, plain, back, strict=True)
+            for i, text, back_text, one, other in rows:
+                lost = text != back_text and other < one - near
                 if lost or one < self.maximum - near:
                     yield _SelfScore(self.records[i].number, text, one, other if lost else one)
 

@@ -54,13 +54,21 @@ def read_special_tokens(checkpoint: Path) -> SpecialTokens:
         _read(checkpoint / "special_tokens_map.json"),
         _read(checkpoint / "processor_config.json"),
     )
-    roles = {token for each in settings for token in _roles(each)}
-    listed = {token for each in settings for token in _listed(each)}
+    roles: set[str] = set()
+    listed: set[str] = set()
+    for content in settings:
+        roles.update(_roles(content))
+        listed.update(_listed(content))
     numbers = set(_numbers(_read(checkpoint / "config.json")))
     template = "\n".join(_templates(checkpoint, config))
-    named = {token for token, entry in added.items() if token in roles or entry["id"] in numbers}
-    special = named | {t for t, entry in added.items() if entry.get("special") or t in listed}
-    structure = named | {token for token in special if token in template}
+    structure: set[str] = set()
+    special: set[str] = set()
+    for token, entry in added.items():
+        named = token in roles or entry["id"] in numbers
+        if named or entry.get("special") or token in listed:
+            special.add(token)
+            if named or token in template:
+                structure.add(token)
     return SpecialTokens(frozenset(structure - {IMAGE}), frozenset(special - structure - {IMAGE}))
 
 

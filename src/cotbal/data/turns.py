@@ -90,7 +90,7 @@ def _read_turn(value: Any, form: str, place: str, notes: Notes) -> RawTurn:
 def _read_content(turn: RawTurn, content: Any, key: str, notes: Notes) -> list[bool | None]:
     """Read the content of a turn into it; the marks of its text parts, if it has parts."""
     place, marks = f"{turn.place}.{key.rpartition('.')[2]}", []
-    if isinstance(content, list) and content and all(isinstance(part, dict) for part in content):
+    if _are_parts(content):
         marks = _read_parts(turn, content, key, notes)
     elif _is_answers(content) and turn.role == "assistant":
         turn.text, turn.references = content[0], tuple(content)
@@ -102,9 +102,13 @@ def _read_content(turn: RawTurn, content: Any, key: str, notes: Notes) -> list[b
         return []
     if turn.role == "assistant" and turn.text is not None:
         turn.references = turn.references or (turn.text,)
-        if not all(answer.strip() for answer in turn.references):
+        if not all(map(str.strip, turn.references)):
             notes.faults.append(f"{place}: expected an answer; found an empty one")
     return marks
+
+
+def _are_parts(content: Any) -> bool:
+    return isinstance(content, list) and bool(content) and all(isinstance(p, dict) for p in content)
 
 
 def _is_answers(content: Any) -> bool:

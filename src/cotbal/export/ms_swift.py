@@ -94,14 +94,12 @@ def write(order: Order, out: Path) -> Guide:
 
 def _message_row(row: Row, weight: float) -> dict[str, Any]:
     weight = nextafter(1, 2) if weight == 1 else weight  # 1 is what tokens without a message have
-    messages = [
-        {
-            "role": turn.role,
-            "content": turn.text,
-            **({"loss_scale": weight if turn.loss else 0.0} if turn.role == "assistant" else {}),
-        }
-        for turn in row.turns
-    ]
+    messages = []
+    for turn in row.turns:
+        message: dict[str, Any] = {"role": turn.role, "content": turn.text}
+        if turn.role == "assistant":
+            message["loss_scale"] = weight if turn.loss else 0.0
+        messages.append(message)
     return {"messages": messages, "images": list(row.pictures), "channel": row.task}
 
 

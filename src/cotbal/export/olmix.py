@@ -65,7 +65,7 @@ def write(order: Order, out: Path) -> Guide:
     write_text(out / "ratios.csv", _table([(row.name, row.ratios) for row in rows]))
     write_text(out / "metrics.csv", _table([(row.name, row.metrics) for row in rows]))
     write_text(out / "fit.yaml", yaml.safe_dump(_fit(recipe, sizes), sort_keys=False))
-    shares = [_line(row.name, [f"{share:.3f}" for share in row.ratios.values()]) for row in rows]
+    shares = [_line(row.name, list(map("{:.3f}".format, row.ratios.values()))) for row in rows]
     tasks = list(rows[0].ratios)
     return Guide(
         f"olmix (format of {VERSION})",

@@ -85,18 +85,16 @@ def execute(
     _need_packages(works, options)
     entries = [_entry(prepared, work, options) for work in works]
     waiting = [entry.job for entry in entries if not entry.done]
+    finished = [entry.job for entry in entries if entry.done]
     _release([entry.work.paths.root for entry in entries if entry.stale])
     need_none_elsewhere([job.directory for job in waiting], options.executor)
     outcomes = run(waiting, options.resources) if waiting else None  # rejects what cannot run here
     begin()
     for entry in entries:
-        if entry.stale:
-            move_aside(entry.work.paths.root)
         _settle(entry, prepared, options)
     if outcomes is None:
         return
     record_driver(prepared.root.driver, options.executor)
-    finished = [entry.job for entry in entries if entry.done]
     try:
         failures = consume(outcomes, waiting, finished, options)
     finally:
@@ -172,8 +170,10 @@ def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
 
 
 def _settle(entry: _Entry, prepared: Prepared, options: Options) -> None:
-    """Write the job file of a run that is not done."""
+    """Write the job file of a run that is not done; archive what was made from something else."""
     work = entry.work
+    if entry.stale:
+        move_aside(work.paths.root)
     if work.paths.done:
         forget_handle(work.paths.root)  # it ended while no driver was there
         return

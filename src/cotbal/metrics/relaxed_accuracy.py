@@ -24,15 +24,17 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     text. Blanks around an answer or a reference do not count.
     """
     pairs = zip(predictions, references, strict=True)
-    return np.array(
-        [any(_agree(answer, one) for one in accepted) for answer, accepted in pairs], np.float64
-    )
+    return np.array([_agrees_with_any(answer, accepted) for answer, accepted in pairs], np.float64)
 
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """The most frequent reference, in small letters; the first to appear when several are."""
     accepted = (answer for item in references for answer in dict.fromkeys(map(_text, item)))
     return max(Counter(accepted).items(), key=lambda pair: pair[1])[0]
+
+
+def _agrees_with_any(answer: str, accepted: Sequence[str]) -> bool:
+    return any(_agree(answer, reference) for reference in accepted)
 
 
 def _agree(answer: str, reference: str) -> bool:

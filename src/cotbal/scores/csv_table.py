@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +55,17 @@ def read_table(path: Path, kind: Kind) -> CsvTable:
         ScoresError: no such file, a malformed header, a repeated name, a row of another length, or
             a cell that is not a finite number (where gaps are allowed: nor empty); with the line.
     """
+    lines = [(number, line) for number, line in _lines(path, kind) if "".join(line).strip()]
+    if not lines:
+        raise ScoresError(f"{path}: expected a header {kind.header}; found an empty file")
+    (_, header), *body = lines
+    columns = _distinct(_columns(header, path, kind), path, re.sub("[<>]", "", kind.column))
+    rows = _distinct([line[0].strip() for _, line in body], path, kind.corner)
+    values = [_numbers(line, columns, kind, f"{path}, line {number}") for number, line in body]
+    return CsvTable(rows, columns, np.array(values, dtype=float).reshape(len(rows), len(columns)))
+
+
+def _lines(path: Path, kind: Kind) -> Iterator[tuple[int, list[str]]]:
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except OSError as error:
@@ -66,24 +77,17 @@ def read_table(path: Path, kind: Kind) -> CsvTable:
         raise ScoresError(
             f"{path}: expected a CSV table of {kind.content} in UTF-8; {error}"
         ) from None
-    numbered = [
-        (number, line) for number, line in enumerate(lines, 1) if any(cell.strip() for cell in line)
-    ]
-    if not numbered:
-        raise ScoresError(f"{path}: expected a header {kind.header}; found an empty file")
-    header = [cell.strip() for cell in numbered[0][1]]
-    if header[0] != kind.corner or len(header) < 2 or "" in header:
-        sign = next((sign for sign in ";\t|" if sign in header[0]), None)
-        hint = f"; columns are parted by commas here, not by {sign!r}" if sign else ""
-        raise ScoresError(
-            f"{path}: expected a header {kind.header}; found {','.join(header)!r}{hint}"
-        )
-    columns = _distinct(header[1:], path, re.sub("[<>]", "", kind.column))
-    rows = _distinct([line[0].strip() for _, line in numbered[1:]], path, kind.corner)
-    values = [
-        _numbers(line, columns, kind, f"{path}, line {number}") for number, line in numbered[1:]
-    ]
-    return CsvTable(rows, columns, np.array(values, dtype=float).reshape(len(rows), len(columns)))
+    yield from enumerate(lines, 1)
+
+
+def _columns(header: Sequence[str], path: Path, kind: Kind) -> list[str]:
+    corner, *columns = map(str.strip, header)
+    if corner == kind.corner and columns and "" not in columns:
+        return columns
+    sign = next((sign for sign in ";\t|" if sign in corner), None)
+    hint = f"; columns are separated by commas here, not by {sign!r}" if sign else ""
+    found = ",".join([corner, *columns])
+    raise ScoresError(f"{path}: expected a header {kind.header}; found {found!r}{hint}")
 
 
 def to_csv(kind: Kind, table: CsvTable) -> str:

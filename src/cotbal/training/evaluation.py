@@ -110,11 +110,11 @@ def set_greedy(model: Any, collator: AnyCollator) -> None:
     """
     stored, tokenizer = model.generation_config, collator.tokenizer
     named = stored.eos_token_id
-    ends = named if isinstance(named, list) else [] if named is None else [named]
+    ends = named if isinstance(named, list) else [named]
     model.generation_config = GenerationConfig(
         **GREEDY,
         **{name: getattr(stored, name) for name in _IDS},
-        eos_token_id=sorted({*ends, tokenizer.convert_tokens_to_ids(collator.end)}),
+        eos_token_id=sorted({*ends, tokenizer.convert_tokens_to_ids(collator.end)} - {None}),
         pad_token_id=tokenizer.pad_token_id,
     )
 

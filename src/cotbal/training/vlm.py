@@ -229,16 +229,18 @@ def _linear_layers(model: PreTrainedModel, settings: ModelSection) -> list[str]:
     out.
     """
     adapted = {part for part, way in _ways(settings).items() if way == "lora"}
-    part_of, head, wanted = parts(model), model.get_output_embeddings(), settings.lora.targets
-    _mention_experts(model, [name for name, part in part_of.items() if part in adapted], wanted)
+    head, wanted = model.get_output_embeddings(), settings.lora.targets
+    part_of = {name: part for name, part in parts(model).items() if part in adapted}
+    _mention_experts(model, list(part_of), wanted)
     plain: list[str] = []
     others: list[str] = []  # linear by class, but they compute more
     for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and part_of.get(f"{name}.weight") in adapted:
+        if not isinstance(module, nn.Linear) or module is head:
+            continue
+        if f"{name}.weight" in part_of:
             (others if _computes_more(module) else plain).append(name)
-    plain = [name for name in plain if model.get_submodule(name) is not head]
     _mention_others(others, plain, wanted)
-    targets = [name for name in plain if wanted is None or name.rpartition(".")[2] in wanted]
+    targets = plain if wanted is None else [n for n in plain if n.rpartition(".")[2] in wanted]
     if not targets:
         raise CotbalError(
             f"model.lora.targets: no linear layer of {', '.join(sorted(adapted))} has one of these"

@@ -38,12 +38,15 @@ def lay_along_labels(encoded: dict[str, Any]) -> None:
     weight = weights.pop() if weights else 1.0
     weighed = [weight in run for run in _runs(scale, 0)]
     supervised = [label != -100 for label in labels]
-    if not all(weighed) and len(weighed) != len(_runs(supervised, False)):
+    if all(weighed):
+        encoded["loss_scale"] = [weight if kept else 0.0 for kept in supervised]
+        return
+    if len(weighed) != len(_runs(supervised, False)):
         raise ValueError("cotbal_weights: answers without loss cannot be matched with the labels")
-    encoded["loss_scale"] = [
-        weight if kept and (all(weighed) or weighed[run]) else 0.0
-        for kept, run in zip(supervised, _run_of_each(supervised), strict=True)
-    ]
+    scales = []
+    for kept, run in zip(supervised, _run_of_each(supervised), strict=True):
+        scales.append(weight if kept and weighed[run] else 0.0)
+    encoded["loss_scale"] = scales
 
 
 def _runs(values: list[Any], gap: Any) -> list[list[Any]]:

@@ -125,7 +125,11 @@ def _table(path: Path, text: str) -> list[list[str]]:
 
 def _of_table(table: Sequence[Sequence[str]]) -> Iterator[tuple[str, str]]:
     header, *rows = table
-    label = next((i for i in range(len(header)) if all(_is_text(row[i]) for row in rows)), None)
+    label = None
+    for i in range(len(header)):
+        if all(_is_text(row[i]) for row in rows):
+            label = i
+            break
     for row in rows:
         alone = label is None or (len(rows) == 1 and row[label] == "none")
         prefix = "" if alone else f"{row[label or 0]}:"
