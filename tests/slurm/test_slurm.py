@@ -32,7 +32,11 @@ from shell import LIMIT, command, cotbal
 from slurm_cluster import Cluster, wait_for
 from tiny_vlm import mixture
 
-pytestmark = pytest.mark.xdist_group("slurm")
+pytestmark = [
+    pytest.mark.needs("slurm"),
+    pytest.mark.xdist_group("slurm"),
+    pytest.mark.extended,
+]
 PROBES = ("mini", "full-color", "full-paint")
 
 

@@ -18,7 +18,7 @@ from cotbal.executors import Job, Outcome, Resources, ray
 from cotbal.sections import ResourcesSection
 from ray_nodes import ATTEMPTS, RayNodes
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.needs("ray"), pytest.mark.xdist_group("ray")]
 ONE = ResourcesSection(gpus=0, retries=1)
 
 
