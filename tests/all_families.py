@@ -13,3 +13,6 @@ ALL = FAMILIES | FURTHER | RARE
 # heart for others.
 FULL = (*FAMILIES, "llava_next", "gemma4", "glm4v", "qwen3_vl_moe", "idefics2", "mllama")
 SHORT = tuple(name for name in FURTHER if name not in FULL)
+# A projector before the decoder, grids of varying size, no chat template, cross-attention: these
+# guard every change, the others belong to `make test-all`.
+ARCHETYPES = ("llava", "qwen2_5_vl", "paligemma", "mllama")

@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from all_families import ALL, FULL, SHORT
+from all_families import ALL, ARCHETYPES, FULL, SHORT
 from cotbal import evaluation, training, vlm
 from cotbal.data.collate import Collator, Row
 from cotbal.data.questions import QuestionCollator, collator_for
@@ -114,7 +114,12 @@ def paint(folder: Path) -> None:
         picture.save(folder / "pictures" / f"{name}.png")
 
 
-@pytest.fixture(scope="module", params=FULL)
+FAMILIES = [
+    pytest.param(name, marks=() if name in ARCHETYPES else pytest.mark.extended) for name in FULL
+]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def case(request: pytest.FixtureRequest, root: Path) -> Iterator[Case]:
     yield from one_thread(request.param, root)
 
@@ -361,7 +366,7 @@ def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(
     assert moved == {"vision": False, "projector": True, "language": True}
 
 
-@pytest.fixture(params=SHORT)
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.extended) for name in SHORT])
 def short_case(request: pytest.FixtureRequest, root: Path) -> Iterator[Case]:
     yield from one_thread(request.param, root)
 

@@ -17,7 +17,7 @@ from ray_nodes import RayNodes
 from shell import LIMIT, command, cotbal
 from tiny_vlm import mixture
 
-pytestmark = [pytest.mark.needs("ray"), pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.needs("ray"), pytest.mark.xdist_group("ray"), pytest.mark.extended]
 PROBES = ("full-color", "full-paint", "mini")
 
 

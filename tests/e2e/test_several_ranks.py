@@ -57,6 +57,7 @@ def test_two_ranks_end_as_one(source: Path, tmp_path: Path) -> None:
     assert steps == sorted(set(steps)), "one rank writes"
 
 
+@pytest.mark.extended
 def test_a_fault_in_one_rank_fails_the_run_and_is_told(source: Path, tmp_path: Path) -> None:
     """The one half picture is met by a single rank; the other only hears that its fellow is
     gone."""
