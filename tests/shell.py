@@ -9,7 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import multiprocessing.forkserver
 import os
-import runpy
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -22,7 +21,7 @@ LIMIT = 600  # seconds; for a machine that others use, too
 
 _forked = multiprocessing.get_context("forkserver")
 _forked.set_forkserver_preload(
-    ["cotbal.cli", "cotbal.training", "cotbal.evaluation", "torch.optim"]
+    ["transformers.trainer", "transformers.models.llava.modeling_llava", "peft", "cotbal.cli"]
 )
 
 
@@ -33,39 +32,30 @@ def command(*arguments: str | Path) -> list[str]:
 
 def start(output: Path, *arguments: str | Path, cwd: Path | None = None) -> BaseProcess:
     """Start a command that adds everything that it prints to the file `output`."""
-    return _start(["cotbal", *map(str, arguments)], output, cwd or Path.cwd())
-
-
-def _start(argv: list[str], output: Path, cwd: Path) -> BaseProcess:
-    process = _forked.Process(target=_main, args=(argv, output, cwd, dict(os.environ)))
+    argv = ["cotbal", *map(str, arguments)]
+    where = cwd or Path.cwd()
+    process = _forked.Process(target=_main, args=(argv, output, where, dict(os.environ)))
     process.start()
-    count_children_of(multiprocessing.forkserver._forkserver._forkserver_pid)  # type: ignore[attr-defined]
+    server = multiprocessing.forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+    count_children_of(server)
     return process
 
 
 def cotbal(*arguments: str | Path, code: int = 0, cwd: Path | None = None) -> str:
     """Run a command to its end; everything that it printed."""
-    return _ended(["cotbal", *map(str, arguments)], code, cwd or Path.cwd())
-
-
-def script(path: Path, *arguments: str | Path, cwd: Path) -> str:
-    """Run a script of Python to its end; everything that it printed."""
-    return _ended([str(path), *map(str, arguments)], 0, cwd)
-
-
-def _ended(argv: list[str], code: int, cwd: Path) -> str:
     with tempfile.NamedTemporaryFile(prefix="cotbal-", suffix=".txt") as output:
-        process = _start(argv, Path(output.name), cwd)
+        process = start(Path(output.name), *arguments, cwd=cwd)
         process.join(LIMIT)
         if process.is_alive():
             process.kill()
+            process.join()
         printed = output.read().decode()
     assert process.exitcode == code, printed
     return printed
 
 
 def _main(argv: list[str], output: Path, where: Path, environment: Mapping[str, str]) -> None:
-    """In the forked process, whose files, directory and environment are its own."""
+    """The command, in the forked process: its files, directory and environment are its own."""
     with output.open("ab") as printed, open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
         os.dup2(printed.fileno(), 1)
@@ -76,9 +66,7 @@ def _main(argv: list[str], output: Path, where: Path, environment: Mapping[str, 
     folders = filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))
     sys.path[:0] = [folder for folder in folders if folder not in sys.path]
     sys.argv = argv
-    if argv[0] != "cotbal":
-        runpy.run_path(argv[0], run_name="__main__")
-        return
+
     from cotbal.cli import main
 
     main()
