@@ -10,12 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cotbal.data.formats import read_rows
 from cotbal.data.pictures import open_picture
 from cotbal.recipes.large.pictures import side_by_side
+from cotbal.recipes.releases.rows import json_lines
 
 pytestmark = pytest.mark.needs("real_data")
 WIDTH, HEIGHT = 400, 100
+
+
+def rows_of(real: Path) -> list[Any]:
+    path = real / "nlvr/dev_excerpt.json"
+    return [row for _, row in json_lines(path, lambda what, done, total: None)]
 
 
 def images_of(real: Path, row: Any) -> list[Path]:
@@ -24,15 +29,14 @@ def images_of(real: Path, row: Any) -> list[Path]:
 
 
 def test_every_sentence_and_its_images_are_read(real: Path) -> None:
-    rows = [row for _, row in read_rows(real / "nlvr/dev_excerpt.json")]
+    rows = rows_of(real)
     assert len(rows) == 20
     assert {row["label"] for row in rows} == {"true", "false"}
     assert sum(len(images_of(real, row)) for row in rows) == 60
 
 
 def test_two_images_become_one_side_by_side(real: Path) -> None:
-    (_, row), *_ = read_rows(real / "nlvr/dev_excerpt.json")
-    paths = images_of(real, row)[:2]
+    paths = images_of(real, rows_of(real)[0])[:2]
     joined = Image.open(io.BytesIO(side_by_side([path.read_bytes() for path in paths])))
     assert (joined.size, joined.mode) == ((2 * WIDTH, HEIGHT), "RGB")
     expected = np.hstack([np.asarray(open_picture(path), dtype=int) for path in paths])

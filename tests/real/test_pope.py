@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cotbal.data.formats import read_rows
 from cotbal.measure import measure
+from cotbal.recipes.releases.rows import json_lines
 
 pytestmark = pytest.mark.needs("real_data")
 CATEGORIES = ("adversarial", "popular", "random")
@@ -23,7 +23,7 @@ GOLDEN = {
 
 
 def rows_of(path: Path) -> list[Any]:
-    return [row for _, row in read_rows(path)]
+    return [row for _, row in json_lines(path, lambda what, done, total: None)]
 
 
 @pytest.mark.parametrize("model", GOLDEN)
