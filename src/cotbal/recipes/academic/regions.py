@@ -11,7 +11,7 @@ from typing import Any
 
 from cotbal.errors import DataError
 from cotbal.recipes.releases.rows import Row, json_list, known, mapping, parquet_rows, pickled_list
-from cotbal.recipes.releases.sources import Choices, Files, Job
+from cotbal.recipes.releases.sources import Choices, Files, Job, download
 
 FOLDERS = ("coco/train2017", "coco/train2014")
 _LONGEST = 1_000_000  # pixels; a longer side is no picture's
@@ -45,7 +45,7 @@ _GET = (
     " are in its issue 14; pictures: train2017 or train2014 of COCO"
 )
 _GET_HUB = (
-    "hf download jxu124/refcoco --repo-type dataset --local-dir RAW/jxu124/refcoco, "
+    f"{download('jxu124/refcoco')}, "
     "and the same with refcocog; pictures: train2017 or train2014 of COCO"
 )
 

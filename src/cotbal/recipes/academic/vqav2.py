@@ -13,7 +13,7 @@ from cotbal.recipes.academic.questions import Question, merged, short_answer, si
 from cotbal.recipes.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.recipes.releases.gallery import coco_2014
 from cotbal.recipes.releases.rows import json_list, known, parquet_rows
-from cotbal.recipes.releases.sources import Files, Job, Source
+from cotbal.recipes.releases.sources import Files, Job, Source, download
 from cotbal.recipes.releases.visatb import visatb_source
 from cotbal.recipes.releases.writing import Expected
 
@@ -27,10 +27,6 @@ _GET = (
     "the Download page of visualqa.org, version 2.0: training and validation annotations and"
     " questions"
 )
-_GET_HUB = (
-    "hf download lmms-lab/VQAv2 --repo-type dataset --include 'data/validation*' --local-dir"
-    " RAW/lmms-lab/VQAv2"
-)
 
 
 def plan() -> TaskPlan:
@@ -38,11 +34,12 @@ def plan() -> TaskPlan:
     train, held_out = _original("train2014"), _original("val2014")
     questions = partial(_read_original, "val2014")
     hub = {"validation": "lmms-lab*/VQAv2/data/validation-*.parquet"}
+    get = download("lmms-lab/VQAv2", *hub.values())
 
     def evaluation(split: str, part: int) -> SplitPlan:
         sources = (
             Source("original", held_out, _GET, single(questions, split, VALIDATION, part, 2)),
-            Source("hub", hub, _GET_HUB, single(_read_hub, split, VALIDATION, part, 2)),
+            Source("hub", hub, get, single(_read_hub, split, VALIDATION, part, 2)),
         )
         return SplitPlan(split, sources, Expected(VALIDATION, VALIDATION))
 
