@@ -20,7 +20,7 @@ import pytest
 from cotbal import plugins
 from cotbal.executors import Job, Outcome, Resources
 from cotbal.sections import ResourcesSection
-from ray_nodes import RayNodes
+from helpers.ray_nodes import RayNodes
 
 # Executors that need a service of their own, and the fixture that starts it; the group keeps it in
 # one test process.

@@ -19,7 +19,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from all_families import ALL, ARCHETYPES, FULL, SHORT
 from cotbal import evaluation, training, vlm
 from cotbal.data.collate import Collator, Row
 from cotbal.data.questions import QuestionCollator, collator_for
@@ -33,7 +32,8 @@ from cotbal.recipe import load_recipe
 from cotbal.rundir import RunPaths
 from cotbal.runs import final_run
 from cotbal.sections import Generation, ModelSection
-from tiny_families import Family, build
+from helpers.all_families import ALL, ARCHETYPES, FULL, SHORT
+from helpers.tiny_families import Family, build
 
 WORDS = ("n", "e")  # one token each in every tokenizer, whatever stands before them
 

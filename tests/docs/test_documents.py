@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from shell import cotbal
-from tiny_vlm import build, mixture
+from helpers.shell import cotbal
+from helpers.tiny_vlm import build, mixture
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,8 +11,8 @@ import pytest
 
 from cotbal.results import read_results
 from cotbal.scores import read_scores
-from shell import cotbal
-from tiny_vlm import mixture
+from helpers.shell import cotbal
+from helpers.tiny_vlm import mixture
 
 TASKS = {"color": 1, "paint": 2}
 

@@ -16,8 +16,8 @@ import pytest
 
 from cotbal.data.sampling import draw_portions
 from cotbal.sections import Portions
-from shell import LIMIT, command, cotbal, start
-from tiny_vlm import copy, mixture
+from helpers.shell import LIMIT, command, cotbal, start
+from helpers.tiny_vlm import copy, mixture
 
 TASKS = {"color": 1, "paint": 2}
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import runpy
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ import pytest
 from PIL import Image
 
 from cotbal.report import write_report
+from helpers.fake_run import TASKS, fake_run
 from helpers.needs import browser, leave_out
 
 pytestmark = pytest.mark.needs("browser")
-FAKE = runpy.run_path(str(Path(__file__).parents[1] / "unit" / "report" / "fake_run.py"))
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 LONG = (
     "a_task_with_a_name_that_is_much_longer_than_any_label_should_ever_be_allowed_to_grow",
@@ -28,7 +27,7 @@ LONG = (
     "ocr",
 )
 MIXTURES = {
-    "pocket": FAKE["TASKS"],
+    "pocket": TASKS,
     "many": tuple(f"classification_{i:02d}" for i in range(17)),
     "long": LONG,
 }
@@ -89,7 +88,7 @@ def run_browser(directory: Path, address: Path, *options: str) -> str:
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The report of a job on every mixture."""
     root = tmp_path_factory.mktemp("report")
-    jobs = {name: FAKE["fake_run"](root / name, tasks) for name, tasks in MIXTURES.items()}
+    jobs = {name: fake_run(root / name, tasks) for name, tasks in MIXTURES.items()}
     return {name: write_report(files.root) for name, files in jobs.items()}
 
 

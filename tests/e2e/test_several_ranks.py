@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from shell import cotbal
-from tiny_vlm import copy, mixture
+from helpers.shell import cotbal
+from helpers.tiny_vlm import copy, mixture
 
 RANKS = "resources={gpus: 0, ranks: 2}"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from helpers.needs import leave_out
-from ray_nodes import RayDidNotStart, RayNodes
-from slurm_cluster import Cluster
+from helpers.ray_nodes import RayDidNotStart, RayNodes
+from helpers.slurm_cluster import Cluster
 
 
 @pytest.fixture(scope="session")

@@ -132,6 +132,15 @@ def test_no_test_is_skipped_or_expected_to_fail() -> None:
     assert [place for place in inside if not place.startswith("tests/helpers/needs.py:")] == []
 
 
+def test_helpers_of_tests_are_in_their_package() -> None:
+    """Beside tests and fixtures nothing is elsewhere, and nothing changes where modules are found."""
+    modules = [path.relative_to(ROOT) for path in tracked() if path.suffix == ".py"]
+    beside = [path for path in modules if path.parts[0] == "tests" and path.parts[1] != "helpers"]
+    assert [path for path in beside if not re.match(r"test_|conftest", path.name)] == []
+    places = [place for place in mentions("sys.path") if place.startswith("tests/")]
+    assert [place for place in places if not place.startswith("tests/helpers/shell.py:")] == []
+
+
 def test_development_wheels_are_pinned() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines if "==" in line}

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-import raw_mixtures
 from cotbal.data.records import Record, open_records
 from cotbal.judging.judge import Judge
 from cotbal.judging.pairs import read_pairs
 from cotbal.judging.prompts import load_prompt
 from cotbal.recipes import chat
+from helpers import raw_mixtures
 
 pytestmark = pytest.mark.needs("real_data")
 TASKS = ("conversation", "detail", "complex_reasoning")

@@ -27,10 +27,10 @@ from cotbal.pipeline.status import status
 from cotbal.pipeline.submission_paths import submission_of
 from cotbal.rundir import RunDir, is_locked, write_json, write_text
 from cotbal.sections import ResourcesSection
-from raw_releases import drawing, vqav2_server
-from shell import LIMIT, command, cotbal
-from slurm_cluster import Cluster, wait_for
-from tiny_vlm import mixture
+from helpers.raw_releases import drawing, vqav2_server
+from helpers.shell import LIMIT, command, cotbal
+from helpers.slurm_cluster import Cluster, wait_for
+from helpers.tiny_vlm import mixture
 
 pytestmark = [
     pytest.mark.needs("slurm"),

@@ -22,7 +22,7 @@ from cotbal.recipe import Recipe, load_recipe
 from cotbal.recipes.releases.paper import FSDP2
 from cotbal.rundir import RunDir
 from cotbal.sections import ResourcesSection
-from tiny_vlm import mixture
+from helpers.tiny_vlm import mixture
 
 FSDP: dict[str, Any] = yaml.safe_load(FSDP2)
 ZERO: dict[str, Any] = {

@@ -13,7 +13,7 @@ from cotbal.data.collate import Collator, Row
 from cotbal.data.records import Record, Turn
 from cotbal.rundir import RunPaths, read_jsonl
 from cotbal.sections import Generation
-from tiny_vlm import BASE
+from helpers.tiny_vlm import BASE
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from accelerate.commands import launch
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
-import sharded_runs
 from cotbal import worker
 from cotbal.data.records import default_cache, open_records
 from cotbal.data.sampling import draw_portions, kept_records, write_manifest
@@ -31,7 +30,8 @@ from cotbal.recipes.releases.paper import FSDP2
 from cotbal.rundir import RunDir, read_jsonl, write_json
 from cotbal.runs import plan_probes
 from cotbal.sections import ResourcesSection
-from tiny_vlm import mixture
+from helpers import sharded_runs
+from helpers.tiny_vlm import mixture
 
 # Two costly fixtures for all tests: they stay in one of the processes that share the tests out.
 pytestmark = pytest.mark.xdist_group("sharded")

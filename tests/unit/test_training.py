@@ -23,7 +23,7 @@ from cotbal.ranks import Stopped
 from cotbal.recipe import Recipe, load_recipe
 from cotbal.rundir import RunPaths, read_jsonl
 from cotbal.runs import final_run
-from tiny_vlm import BASE, mixture
+from helpers.tiny_vlm import BASE, mixture
 
 STEPS = 6  # of 48 records in batches of 8; a partial checkpoint is written every 2
 

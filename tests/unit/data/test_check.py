@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import yaml
-from record_rows import llava, picture, talk, write
 
 from cotbal.data.check import CheckReport, check_mixture
 from cotbal.data.conversations import Record
 from cotbal.data.records import open_records
 from cotbal.errors import DataError
 from cotbal.recipe import Recipe, load_recipe
+from helpers.record_rows import llava, picture, talk, write
 
 
 def rows(split: str, n: int = 3) -> list[dict[str, Any]]:

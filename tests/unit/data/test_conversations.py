@@ -3,10 +3,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from record_rows import llava, talk
 
 from cotbal.data.conversations import Record, Turn, normalise
 from cotbal.errors import DataError
+from helpers.record_rows import llava, talk
 
 
 def keep(content: bytes) -> str:

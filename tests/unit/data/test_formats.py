@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from record_rows import llava, write
 
 from cotbal.data.conversations import Fault
 from cotbal.data.formats import read_rows
+from helpers.record_rows import llava, write
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])

@@ -16,7 +16,7 @@ import pytest
 from cotbal.errors import CotbalError, MissingDependency
 from cotbal.executors import Job, Outcome, Resources, ray
 from cotbal.sections import ResourcesSection
-from ray_nodes import ATTEMPTS, RayNodes
+from helpers.ray_nodes import ATTEMPTS, RayNodes
 
 pytestmark = [pytest.mark.needs("ray"), pytest.mark.xdist_group("ray")]
 ONE = ResourcesSection(gpus=0, retries=1)

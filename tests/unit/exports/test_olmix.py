@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pipeline_fakes import EXECUTOR, TASKS, TRAIN, write_mixture
 
 from cotbal import pipeline
 from cotbal.errors import CotbalError
@@ -19,6 +18,7 @@ from cotbal.pipeline.jobs import Options
 from cotbal.pipeline.weighing import matrices_of
 from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir
+from helpers.pipeline_fakes import EXECUTOR, TASKS, TRAIN, write_mixture
 
 Table = dict[str, dict[str, float]]
 

@@ -10,13 +10,23 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trainer_cases import EQUAL, TASK_LEVEL, TASKS, WEIGHTS, Spy, distance, rows, trainer_of, update
 from transformers import AutoModelForImageTextToText, TrainerCallback
 
 from cotbal.errors import CotbalError
 from cotbal.hosts.observer import KEY
 from cotbal.hosts.step import by_task
 from cotbal.weightings import Weighting, dynamic_average, improvable_gap, random_loss
+from helpers.trainer_cases import (
+    EQUAL,
+    TASK_LEVEL,
+    TASKS,
+    WEIGHTS,
+    Spy,
+    distance,
+    rows,
+    trainer_of,
+    update,
+)
 
 STEPS = {"max_steps": 3, "learning_rate": 0.5}
 

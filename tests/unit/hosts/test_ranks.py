@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rank_cases
-from launched_ranks import Results, launch
-from rank_cases import PARTIAL, PICTURED, SEVERAL, masked, of_four, of_two, sensitive
-from trainer_cases import EQUAL, TASK_LEVEL, TASKS, distance, grouped, update, with_pictures
 
 from cotbal.weightings import random_loss
+from helpers import rank_cases
+from helpers.launched_ranks import Results, launch
+from helpers.rank_cases import PARTIAL, PICTURED, SEVERAL, masked, of_four, of_two, sensitive
+from helpers.trainer_cases import EQUAL, TASK_LEVEL, TASKS, distance, grouped, update, with_pictures
 
 
 @pytest.fixture(scope="module")

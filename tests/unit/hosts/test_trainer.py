@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
-from trainer_cases import (
+from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, Trainer
+
+from cotbal.data.packing import packed
+from cotbal.errors import CotbalError
+from cotbal.hosts import forward, self_check
+from cotbal.hosts.blank_picture import with_blank_picture
+from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
+from cotbal.loss import IGNORED, predicting, token_losses, token_tasks
+from cotbal.weightings import Static
+from helpers.trainer_cases import (
     EQUAL,
     TASK_LEVEL,
     TASKS,
@@ -29,15 +38,6 @@ from trainer_cases import (
     update,
     with_pictures,
 )
-from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, Trainer
-
-from cotbal.data.packing import packed
-from cotbal.errors import CotbalError
-from cotbal.hosts import forward, self_check
-from cotbal.hosts.blank_picture import with_blank_picture
-from cotbal.hosts.transformers import TaskWeightedTrainer, with_task_ids
-from cotbal.loss import IGNORED, predicting, token_losses, token_tasks
-from cotbal.weightings import Static
 
 
 @pytest.mark.parametrize(("micro", "accumulation"), [(4, 4), (1, 16), (2, 8)])

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zero_cases
-from launched_ranks import Results, launch
-from rank_cases import PICTURED, SEVERAL, sensitive
-from trainer_cases import EQUAL, distance, update, with_pictures
 
 from cotbal.errors import CotbalError
 from cotbal.hosts.zero import expect_zero, note_zero
+from helpers import zero_cases
+from helpers.launched_ranks import Results, launch
+from helpers.rank_cases import PICTURED, SEVERAL, sensitive
+from helpers.trainer_cases import EQUAL, distance, update, with_pictures
 
 # Costly fixtures for all tests: they stay in one of the processes that share the tests out.
 pytestmark = pytest.mark.xdist_group("sharded")

@@ -20,7 +20,7 @@ from cotbal.judging.judge import FIELDS, Ask, Judge
 from cotbal.judging.kept import ATTEMPTS, Kept
 from cotbal.judging.pairs import Pair
 from cotbal.judging.prompts import own_prompt
-from judge_server import KEY, Action, JudgeServer, breaks_off, fails, hangs, says, sends
+from helpers.judge_server import KEY, Action, JudgeServer, breaks_off, fails, hangs, says, sends
 
 Ask_ = Callable[..., Budget]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
 
 from cotbal import pipeline
 from cotbal.data.sampling import read_manifest
@@ -20,6 +19,7 @@ from cotbal.recipe import load_recipe
 from cotbal.report import write_report
 from cotbal.rundir import RunDir, read_json, read_jsonl
 from cotbal.scores import read_scores
+from helpers.pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
 
 OPTIONS = Options(executor=EXECUTOR)
 AMOUNTS = ("1/8", "1/2", "1")

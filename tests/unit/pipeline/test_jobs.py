@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline_fakes import EXECUTOR, executor
 
 from cotbal import pipeline
 from cotbal.errors import CotbalError, MissingDependency, RunError, RunsFailed
@@ -16,6 +15,7 @@ from cotbal.executors import Job
 from cotbal.pipeline.jobs import Options
 from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir, read_json, read_jsonl
+from helpers.pipeline_fakes import EXECUTOR, executor
 
 OPTIONS = Options(executor=EXECUTOR)
 PROBES = ["mini", "full:ocr", "full:vqa", "full:count"]

@@ -4,12 +4,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
 
 from cotbal import pipeline
 from cotbal.pipeline.plan import ANSWER_COST
 from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir, append_jsonl, write_json
+from helpers.pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
 
 SEVEN = ("a", "b", "c", "d", "e", "f", "g")
 

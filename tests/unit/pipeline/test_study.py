@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline_fakes import EXECUTOR, TASKS, write_mixture
 
 from cotbal import pipeline
 from cotbal.errors import CotbalError
@@ -25,6 +24,7 @@ from cotbal.recipe import load_recipe
 from cotbal.report import write_comparison
 from cotbal.results import read_results
 from cotbal.rundir import RunDir, read_json, read_jsonl
+from helpers.pipeline_fakes import EXECUTOR, TASKS, write_mixture
 
 OPTIONS = Options(executor=EXECUTOR)
 SEVEN = ("stl", "ew", "tla", "rlw", "dwa", "igb", "cotbal")

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from pipeline_fakes import EXECUTOR, TASKS
 
 from cotbal import pipeline
 from cotbal.errors import CotbalError, RunError, RunsFailed
@@ -15,6 +14,7 @@ from cotbal.pipeline.weighing import read_weights
 from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir, append_jsonl, locked, read_json, read_jsonl, write_json
 from cotbal.scores import read_scores
+from helpers.pipeline_fakes import EXECUTOR, TASKS
 
 OPTIONS = Options(executor=EXECUTOR)
 

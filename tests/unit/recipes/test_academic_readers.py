@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-import raw_releases as raw_files
 from cotbal.errors import DataError
 from cotbal.recipes import academic
 from cotbal.recipes.academic.regions import box_text
 from cotbal.recipes.academic.sharegpt import cleaned
 from cotbal.recipes.releases.conversation import Asked
+from helpers import raw_releases as raw_files
 
 ONE_WORD = "\nAnswer the question using a single word or phrase."
 Splits = Mapping[str, list[dict[str, Any]]]

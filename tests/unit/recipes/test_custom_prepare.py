@@ -22,9 +22,9 @@ from cotbal.recipes import custom
 from cotbal.recipes.custom.division import Division
 from cotbal.recipes.custom.rows import Own
 from cotbal.recipes.releases.benchmark import Prepared
-from raw_mixtures import as_lines, own_pictures, own_rows, talk
-from raw_releases import as_json, as_parquet, drawing
-from shell import cotbal
+from helpers.raw_mixtures import as_lines, own_pictures, own_rows, talk
+from helpers.raw_releases import as_json, as_parquet, drawing
+from helpers.shell import cotbal
 
 
 def silent(what: str, done: int, total: int) -> None:

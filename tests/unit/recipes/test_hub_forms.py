@@ -11,16 +11,14 @@ from typing import Any
 
 import pytest
 
-import raw_hub
-import raw_mixtures
-import raw_releases
 from cotbal.errors import DataError
 from cotbal.recipe import load_recipe
 from cotbal.recipes import academic, chat, large
 from cotbal.recipes.releases.benchmark import Prepared, SplitPlan
 from cotbal.recipes.releases.gallery import Gallery
 from cotbal.recipes.releases.sources import Choices, Job
-from raw_hub import visatb, visatb_records
+from helpers import raw_hub, raw_mixtures, raw_releases
+from helpers.raw_hub import visatb, visatb_records
 
 ONE_WORD = "\nAnswer the question using a single word or phrase."
 Records = list[dict[str, Any]]

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import raw_mixtures as raw_files
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe import load_recipe
 from cotbal.recipes import large
 from cotbal.recipes.large.sets import data_sets
 from cotbal.recipes.releases.benchmark import Prepared
-from raw_mixtures import as_lines, encoded, export, unified
-from shell import cotbal
+from helpers import raw_mixtures as raw_files
+from helpers.raw_mixtures import as_lines, encoded, export, unified
+from helpers.shell import cotbal
 
 
 def silent(what: str, done: int, total: int) -> None:

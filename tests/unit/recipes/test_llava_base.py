@@ -29,7 +29,7 @@ from cotbal.errors import CotbalError
 from cotbal.recipes import llava_base
 from cotbal.recipes.llava_base import assemble
 from cotbal.zeroshot.checkpoint import plan_preparation, vicuna_template
-from shell import cotbal
+from helpers.shell import cotbal
 
 WORDS = ["<unk>", "<s>", "</s>", *map(chr, range(32, 127))]
 SMALL = {

@@ -12,7 +12,7 @@ from cotbal.recipes.releases.conversation import Conversation
 from cotbal.recipes.releases.gallery import Gallery, coco_2014, inside
 from cotbal.recipes.releases.sources import Files, Job, Source, choose, what_is_needed
 from cotbal.recipes.releases.writing import Expected
-from raw_releases import drawing
+from helpers.raw_releases import drawing
 
 
 def nothing(files: Files, job: Job) -> Iterator[Conversation]:

@@ -13,7 +13,7 @@ from cotbal.data.conversations import Fault
 from cotbal.data.formats import read_rows
 from cotbal.errors import DataError
 from cotbal.recipes.releases.rows import json_list, json_mapping, known, parquet_rows, pickled_list
-from raw_releases import as_json, as_parquet
+from helpers.raw_releases import as_json, as_parquet
 
 
 def silent(what: str, done: int, total: int) -> None:

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_lmms import IMAGES, write_checkpoint
 from transformers import AutoProcessor, AutoTokenizer
 
 from cotbal.data.chat import frame, messages, render, render_prompt
@@ -12,6 +11,7 @@ from cotbal.data.records import Turn
 from cotbal.errors import CotbalError
 from cotbal.recipes import pocket
 from cotbal.zeroshot.checkpoint import carry_out, plan_preparation, template_of, vicuna_template
+from helpers.fake_lmms import IMAGES, write_checkpoint
 
 BASE = Path(pocket.__file__).parent / "base"
 SYSTEM = (

@@ -1,7 +1,7 @@
 """A real Slurm of one node on this machine's loopback: munged, slurmctld and slurmd, in a directory
 of its own.
 
-    python tests/slurm_cluster.py     # exit code 0 if such a cluster comes up here and does a job
+    python tests/helpers/slurm_cluster.py     # exit code 0 if such a cluster comes up here and does a job
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ their configuration.
 
 from __future__ import annotations
 
-from further_families import FURTHER
-from rare_families import RARE
-from tiny_families import FAMILIES
+from helpers.further_families import FURTHER
+from helpers.rare_families import RARE
+from helpers.tiny_families import FAMILIES
 
 ALL = FAMILIES | FURTHER | RARE
 # The whole contract for those that many people train or that are built in a way of their own, its
