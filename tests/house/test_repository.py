@@ -133,7 +133,7 @@ def test_no_test_is_skipped_or_expected_to_fail() -> None:
 
 
 def test_helpers_of_tests_are_in_their_package() -> None:
-    """Beside tests and fixtures nothing is elsewhere, and nothing changes where modules are found."""
+    """Nothing but tests and fixtures is beside it, and no test changes `sys.path`."""
     modules = [path.relative_to(ROOT) for path in tracked() if path.suffix == ".py"]
     beside = [path for path in modules if path.parts[0] == "tests" and path.parts[1] != "helpers"]
     assert [path for path in beside if not re.match(r"test_|conftest", path.name)] == []
