@@ -59,6 +59,7 @@ def test_two_ranks_make_the_same_update(ranks: list[Results], alone: Results, ca
     is_the_update(ranks[0][case], alone[case.split(maxsplit=1)[0]], blanks)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("case", of_four())
 def test_four_ranks_make_the_same_update(four: list[Results], alone: Results, case: str) -> None:
     """One rank holds the row without labels, in `masked` nothing but such rows."""
