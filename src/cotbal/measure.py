@@ -53,6 +53,21 @@ def given_by(name: str) -> str | None:
     return command
 
 
+def reads_details(name: str) -> bool:
+    """Whether the metric called `name` is given what else a record says of a sample.
+
+    Raises:
+        CotbalError: there is no such metric.
+    """
+    metric = load_metric(name)
+    functions = [getattr(metric, part, None) for part in ("score", "weights")]
+    return hasattr(metric, "GIVEN_BY") or any(map(_takes_records, filter(None, functions)))
+
+
+def _takes_records(function: Callable[..., Any]) -> bool:
+    return "records" in inspect.signature(function).parameters
+
+
 def fault_finder(name: str) -> FindFault | None:
     """What says which references the metric called `name` cannot score, before anything is spent on
     an answer.
@@ -119,10 +134,8 @@ def _numbers(
     """What a function of the metric gives, which takes the records only if it has a parameter of
     that name.
     """
-    asks = "records" in inspect.signature(function).parameters
-    found = np.asarray(
-        function(predictions, references, **({"records": records} if asks else {})), dtype=float
-    )
+    known = {"records": records} if _takes_records(function) else {}
+    found = np.asarray(function(predictions, references, **known), dtype=float)
     if found.shape != (len(predictions),) or not np.isfinite(found).all():
         raise CotbalError(
             f"metric {name}: expected of {function.__name__} one finite number for each of"

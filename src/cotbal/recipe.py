@@ -11,14 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from cotbal import sections
 from cotbal.errors import RecipeError, near
 from cotbal.mixture import Mixture, Task
 from cotbal.sections import ModelSection, RecipeFile, ResourcesSection, TaskSection
-from cotbal.strict_yaml import apply_override, read_yaml
+from cotbal.strict_yaml import apply_override, dump_yaml, read_yaml
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ class Recipe:
             content["probes"]["resources"]["accelerate_config"] = str(
                 self.for_probes.resources.accelerate_config
             )
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        return dump_yaml(content)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

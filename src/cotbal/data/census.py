@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from cotbal.data.conversations import IMAGE, Fault, Record
 from cotbal.data.pictures import faults_of_pictures
 from cotbal.data.records import Records, sound_records
+from cotbal.data.unread_report import Unread, unread_in
 from cotbal.errors import CotbalError
 from cotbal.measure import FindFault, fault_finder
 from cotbal.mixture import Task
@@ -58,6 +59,7 @@ class Census:
         faults: by number of the record.
         ids, questions: a hash for each record, and for each question together with its pictures.
         numbers: number of each record.
+        unread: keys that nothing reads.
     """
 
     records: int
@@ -72,6 +74,7 @@ class Census:
     ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     questions: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     numbers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    unread: Mapping[str, Unread] = field(default_factory=dict)
 
 
 def take_census(task: Task, split: str, path: Path, settings: Settings) -> Census:
@@ -80,7 +83,7 @@ def take_census(task: Task, split: str, path: Path, settings: Settings) -> Censu
     """
     faults: list[Fault] = []
     with sound_records(path, settings.cache, split != "train", faults.append) as records:
-        census = Census(len(records), faults=faults)
+        census = Census(len(records), faults=faults, unread=unread_in(records, task, split))
         names = dict.fromkeys(name for images in records.images() for name in images)
         _look_at_pictures(names, f"{task.name} {split}: pictures", settings)
         _count_pictures(census, names, settings)

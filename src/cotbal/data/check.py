@@ -13,6 +13,7 @@ import numpy as np
 from cotbal import accelerate_file
 from cotbal.data.census import Census, CountTokens, Progress, Settings, take_census
 from cotbal.data.conversations import Fault
+from cotbal.data.unread_report import warnings_of_unread
 from cotbal.errors import CotbalError
 from cotbal.measure import load_metric
 from cotbal.mixture import Task
@@ -108,6 +109,8 @@ def check_mixture(
         warnings += _warnings_of_sizes(recipe, task, new[0])
         warnings += [f"dropped: {line}" for census in censuses.values() for line in census.dropped]
         warnings += _warnings_of_leaks(task, files, censuses)
+        unread = {split: census.unread for split, census in censuses.items()}
+        warnings += warnings_of_unread(task, files, unread)
         reports += new
     return CheckReport(tuple(faults), tuple(warnings), tuple(reports))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import compress, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,15 @@ from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
-from cotbal.data.chat import PICTURE, Rendered, frame, messages, render, render_prompt
+from cotbal.data.chat import (
+    PICTURE,
+    Rendered,
+    breaks_behind_images,
+    frame,
+    messages,
+    render,
+    render_prompt,
+)
 from cotbal.data.pictures import open_picture, resolve
 from cotbal.data.records import Record, Turn
 from cotbal.errors import DataError
@@ -45,6 +53,7 @@ class Collator:
 
     Attributes:
         end: token that ends a turn, and with it the generation of an answer.
+        broken: whether the template writes a line break behind every image.
         placeholder: id of the token that the template writes for a picture.
     """
 
@@ -55,6 +64,7 @@ class Collator:
         self.max_length = max_length
         self.template = chat_template(processor)
         self.frame = frame(self.template, self.tokenizer)
+        self.broken = breaks_behind_images(self.template, self.tokenizer)
         self.end = self.frame.end
         self.placeholder: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
 
@@ -82,7 +92,9 @@ class Collator:
         """
         texts = [
             render_prompt(
-                messages(_question(row.record), row.instruction), self.template, self.tokenizer
+                messages(_question(row.record), row.instruction, self.broken),
+                self.template,
+                self.tokenizer,
             )
             for row in rows
         ]
@@ -93,9 +105,19 @@ class Collator:
         return sum(stop - start for start, stop in self._unexpanded(self._rendered(row))[1])
 
     def _rendered(self, row: Row) -> Rendered:
-        return render(
-            messages(row.record.turns, row.instruction), self.template, self.tokenizer, self.frame
-        )
+        """The conversation, with the spans of the answers that carry loss."""
+        said = messages(row.record.turns, row.instruction, self.broken)
+        rendered = render(said, self.template, self.tokenizer, self.frame)
+        marks = [turn.loss for turn in row.record.turns if turn.role == "assistant"]
+        if all(marks):
+            return rendered
+        if len(marks) != len(rendered.spans):
+            raise DataError(
+                f"record {row.record.number} ({row.record.id}): the chat template marks"
+                f" {len(rendered.spans)} spans of {len(marks)} answers, so single answers cannot be"
+                " left without loss"
+            )
+        return replace(rendered, spans=tuple(compress(rendered.spans, marks)))
 
     def _tokens(self, texts: list[str], pictures: list[list[Image.Image]], side: str) -> Batch:
         try:

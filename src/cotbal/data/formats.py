@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cotbal.data.conversations import Fault
+from cotbal.data.json_array import json_items
 
 # Embedded pictures make rows heavy; 64 of them stay below some hundred megabytes.
 _PARQUET_ROWS = 64
@@ -82,7 +83,7 @@ def _read_json(path: Path, told: Told) -> Iterator[Row | Fault]:
             return
         file.seek(len(_MARK) if head.startswith(_MARK) else 0)
         try:
-            for number, row in enumerate(ijson.items(file, "item", use_float=True), 1):
+            for number, row in enumerate(json_items(file), 1):
                 if number % _STEP == 1:
                     told(file.tell(), size)
                 yield number, row

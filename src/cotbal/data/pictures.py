@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from cotbal.errors import DataError
@@ -22,20 +24,43 @@ def resolve(root: Path, name: str) -> Path:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The picture at `path` in RGB, upright, on white where it is transparent.
-
-    Drawings are often black lines on nothing; on the usual black ground they would be invisible.
+    """The image at `path` as `decode` gives it.
 
     Raises:
-        DataError: the file is missing, truncated or not a picture.
+        DataError: the file is missing, truncated or not an image.
     """
     try:
-        with Image.open(path) as picture:
-            return _on_white(ImageOps.exif_transpose(picture))
+        return decode(path)
     except FileNotFoundError:
         raise DataError(f"missing picture {path}") from None
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
         raise DataError(f"broken picture {path}: {error}") from None
+
+
+def decode(source: Path | BinaryIO) -> Image.Image:
+    """An image in RGB with 8 bits per channel, upright, on white where it is transparent.
+
+    Drawings are often black lines on nothing; on the usual black ground they would be invisible.
+    Gray images of 16 or 32 bits or of floats (X-rays, depth maps) are scaled so that the smallest
+    value of the image is black and the largest is white: their files do not say which part of the
+    range they use (12 bits in 16, millimetres, 0 to 1), and Pillow would clip all values to 0..255.
+
+    Raises:
+        Exception: of many kinds, by Pillow's decoders.
+    """
+    with Image.open(source) as image:
+        upright = ImageOps.exif_transpose(image)
+        return _scaled(upright) if upright.mode[0] in "IF" else _on_white(upright)
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    values = np.asarray(image, np.float64)
+    transparent = values == image.info.get("transparency")
+    used = np.isfinite(values) & ~transparent
+    low, high = (values[used].min(), values[used].max()) if used.any() else (0.0, 0.0)
+    levels = np.where(used, (values - low) * (255 / ((high - low) or 1)), 0)
+    levels[transparent] = 255
+    return Image.fromarray(levels.round().astype(np.uint8)).convert("RGB")
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

@@ -11,6 +11,7 @@ before training begins. Records without a picture do without the picture's token
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,13 @@ import torch
 
 from cotbal.data.chat import PICTURE
 from cotbal.data.collate import Batch, Collator, Row, cut, open_pictures
+from cotbal.data.instruction import with_instruction
 from cotbal.data.records import Records
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
+
+# An image goes to the front; the words on its two sides stay apart.
+_BETWEEN_WORDS = re.compile(rf"(?<=\S){PICTURE}(?=\S)")
 
 
 def collator_for(
@@ -100,7 +105,8 @@ class QuestionCollator:
         batch = self._padded(
             [self._tokens(row, row.record.turns[-1].text) for row in rows], "right"
         )
-        answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1)
+        learnt = torch.tensor([[row.record.turns[-1].loss] for row in rows])
+        answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1) & learnt
         batch["labels"] = batch["input_ids"].masked_fill(~answers, IGNORED)
         ends = (batch["input_ids"] == self.placeholder).sum(dim=1).tolist()  # pictures stand first
         return cut(batch, rows, ends, self.max_length)
@@ -111,15 +117,16 @@ class QuestionCollator:
 
     def valid_tokens(self, row: Row) -> int:
         """Number of tokens of a row that carry loss."""
-        answer = row.record.turns[-1].text + self.end
-        return len(self.tokenizer(answer, add_special_tokens=False)["input_ids"])
+        return sum(
+            len(self.tokenizer(answer + self.end, add_special_tokens=False)["input_ids"])
+            for answer in row.record.learnt
+        )
 
     def _tokens(self, row: Row, answer: str | None) -> Batch:
         """Token ids, their types, and the arrays of the pictures if there are any, in lists."""
-        words = [turn.text for turn in row.record.turns[:-1]] + (
-            [row.instruction] if row.instruction else []
-        )
-        question = "\n".join(words).replace(PICTURE, "").strip()
+        asked = with_instruction(row.record.turns[:-1], row.instruction)
+        question = "\n".join(turn.text for turn in asked)
+        question = _BETWEEN_WORDS.sub("\n", question).replace(PICTURE, "").strip()
         pictures = open_pictures(self.images, row.record)
         if not pictures:
             pair = None if answer is None else [answer + self.end]

@@ -12,9 +12,9 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -30,7 +30,7 @@ from cotbal.errors import DataError
 __all__ = ["Fault", "Record", "Records", "Turn", "default_cache", "open_records", "sound_records"]
 
 # Raise it with every change of the schema or of the rules of normalisation.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = pa.schema(
     {
         "id": (
@@ -44,9 +44,11 @@ _SCHEMA = pa.schema(
             pa.bool_()
         ),  # whether the first text is a system turn; the roles of the others follow
         "texts": pa.list_(pa.string()),
+        "silent": pa.list_(pa.int32()),  # places of answers without loss in the texts, or null
         "references": pa.list_(pa.string()),  # null when the only one is the last text
         "number": pa.int64(),
         "details": pa.string(),  # JSON, null when there are none
+        "unread": pa.list_(pa.string()),  # keys that nothing reads, or null
     }
 )
 _ROWS = 2048  # a batch
@@ -116,6 +118,19 @@ class Records(Sequence[Record]):
             for (names,) in rows:
                 yield self._names(names)
 
+    def silent(self) -> Iterator[int]:
+        """Number of every record in which an answer is marked to carry no loss."""
+        marked = pc.is_valid(self._columns["silent"])
+        yield from self._columns["number"].filter(marked).to_pylist()
+
+    def unread(self) -> Iterator[tuple[int, list[str], Mapping[str, Any]]]:
+        """Number, keys that nothing reads, and details of every record that has such keys."""
+        having = pa.array(np.flatnonzero(pc.is_valid(self._columns["unread"])))
+        columns = [self._columns[name].take(having) for name in ("number", "unread", "details")]
+        for rows in self._batches(columns):
+            for number, keys, details in rows:
+                yield number, keys, json.loads(details) if details else {}
+
     def answers(self) -> np.ndarray:
         """Number of assistant turns of every record, `[record]`."""
         turns = pc.subtract(
@@ -133,8 +148,11 @@ class Records(Sequence[Record]):
             yield zip(*(column.slice(start, _ROWS).to_pylist() for column in columns), strict=True)
 
     def _record(self, values: Sequence[Any]) -> Record:
-        identity, task, images, system, texts, references, number, details = values
-        turns = tuple(Turn(_role(place - system), text) for place, text in enumerate(texts))
+        identity, task, images, system, texts, silent, references, number, details, unread = values
+        turns = tuple(
+            Turn(_role(place - system), text, place not in (silent or ()))
+            for place, text in enumerate(texts)
+        )
         return Record(
             identity or self._made_up_id(number),
             task,
@@ -143,6 +161,7 @@ class Records(Sequence[Record]):
             tuple(references) if references else (texts[-1],),
             number,
             json.loads(details) if details else {},
+            tuple(unread or ()),
         )
 
     def _made_up_id(self, number: int) -> str:
@@ -223,7 +242,7 @@ def sound_records(
             faulty = True
             on_fault(fault)
         records = Records(path, digest, arrow, cache)
-        for fault in _repeated_ids(records):
+        for fault in chain(_repeated_ids(records), _nothing_learnt(records)):
             faulty = True
             on_fault(fault)
         if not faulty:
@@ -271,9 +290,11 @@ def _to_arrow(records: Sequence[Record]) -> Any:
         [record.images for record in records],
         [record.turns[0].role == "system" for record in records],
         [[turn.text for turn in record.turns] for record in records],
+        [[i for i, turn in enumerate(r.turns) if not turn.loss] or None for r in records],
         [record.references if len(record.references) > 1 else None for record in records],
         [record.number for record in records],
         [json.dumps(record.details) if record.details else None for record in records],
+        [record.unread or None for record in records],
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
@@ -296,6 +317,17 @@ def _keep_picture(content: bytes, cache: Path) -> str:
         part.write_bytes(content)
         os.replace(part, target)
     return _EMBEDDED + name
+
+
+def _nothing_learnt(records: Records) -> Iterator[Fault]:
+    """An error of a file whose every answer is marked to carry no loss."""
+    marked = sum(1 for _ in records.silent())
+    if marked and marked == len(records) and not any(record.learnt for record in records):
+        yield Fault(
+            records.source,
+            0,
+            "expected at least one answer that carries loss; all are marked, such as loss: false",
+        )
 
 
 def _repeated_ids(records: Records) -> Iterator[Fault]:

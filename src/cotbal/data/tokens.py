@@ -29,10 +29,9 @@ def token_counter(recipe: Recipe) -> Callable[[Record], int] | None:
     tokenizer = Tokenizer.from_file(str(path))
 
     def count(record: Record) -> int:
-        answers = [turn.text for turn in record.turns if turn.role == "assistant"]
         return sum(
             len(tokenizer.encode(answer, add_special_tokens=False)) + END_OF_TURN
-            for answer in answers
+            for answer in record.learnt
         )
 
     return count

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from cotbal.errors import CotbalError
 from cotbal.exports import Guide, Order
 from cotbal.exports._material import open_material
 from cotbal.exports._rows import Row, parts_of, rows
@@ -30,6 +31,12 @@ VERSION = "0.19.0"
 def write(order: Order, out: Path) -> Guide:
     """Write `train.jsonl` and `train.yaml`."""
     material = open_material(order)
+    if marked := material.marked():
+        raise CotbalError(
+            f"{marked}: an answer is marked to carry no loss, which axolotl does not support for"
+            " models with images; export to trl, ms-swift or llamafactory, or leave such records"
+            " out"
+        )
     write_jsonl(out / "train.jsonl", map(_message_row, rows(material, material.copies)))
     write_text(
         out / "train.yaml", yaml.safe_dump(dict(_configuration(order.recipe)), sort_keys=False)

@@ -281,3 +281,62 @@ def test_what_check_passes_can_be_opened_and_the_rest_cannot(lab: Lab) -> None:
     assert lab.check().faults
     with pytest.raises(DataError):
         open_records(lab.root / "validation.jsonl", cache, evaluation=True)
+
+
+def test_keys_that_nothing_reads_are_a_warning_once_per_key_and_task(lab: Lab) -> None:
+    lab.settings["portions"] = {"mini": "1/2"}
+    train = rows("train", 3)
+    train[1]["hint"] = train[2]["hint"] = "Count."
+    train[2]["conversations"][1]["reasoning"] = "Hm."
+    path = lab.write("train", train)
+    validation = rows("validation")
+    validation[0] |= {"hint": "Look.", "source": "web", "boxes": [1]}
+    lab.write("validation", validation)
+    report = lab.check()
+    assert report.faults == ()
+    unread = [warning for warning in report.warnings if "nothing reads" in warning]
+    assert [warning.partition(". ")[0] for warning in unread] == [
+        f"task vqa: nothing reads the key `hint` of 3 records; the first is {path}, record 2",
+        f"task vqa: nothing reads the key `conversations[].reasoning` of 1 records; the first is"
+        f" {path}, record 3",
+        "task vqa: nothing reads the key `boxes` of 1 records; the first is"
+        f" {lab.root / 'validation.jsonl'}, record 1",
+    ]
+    assert [warning for warning in lab.check().warnings if "nothing reads" in warning] == unread
+
+
+def test_a_metric_that_is_given_details_reads_them(lab: Lab) -> None:
+    validation = rows("validation")
+    validation[0] |= {"hint": "Look.", "boxes": [1]}
+    validation[0]["conversations"][1]["value"] = "yes"
+    lab.write("validation", validation)
+    lab.task["metric"] = "mme"
+    unread = [warning for warning in lab.check().warnings if "nothing reads" in warning]
+    assert ["`boxes`" in warning for warning in unread] == [True]
+
+
+def test_answers_without_loss_are_not_counted(lab: Lab) -> None:
+    train = rows("train", 2)
+    train[0]["conversations"][1]["weight"] = 0
+    lab.write("train", train)
+    counted = lab.check(count_tokens=lambda record: len(record.learnt)).tasks[0]
+    assert (counted.turns, counted.valid_tokens) == (2, 1)
+
+
+def test_records_that_would_change_meaning_are_named_with_file_and_record(lab: Lab) -> None:
+    train = rows("train", 7)
+    train[0]["images"] = ["validation.png"]
+    train[1]["videos"] = ["a.mp4"]
+    train[2]["conversations"][0]["value"] = "<image>\n<audio>\nWhat?"
+    train[3]["messages"] = [{"role": "user", "content": "What?"}]
+    train[4]["conversations"][1]["loss_scale"] = 0.5
+    train[5]["system"] = ["Be brief."]
+    train[6]["image"] = "iVBORw0KGgo/" * 4500
+    path = lab.write("train", train)
+    faults = lab.check().faults
+    assert [(fault.file, fault.number) for fault in faults] == [(path, i) for i in range(1, 8)]
+    named = ["`images`", "videos", "<audio>", "both", "loss_scale", "system", "base64"]
+    assert all(key in fault.message for key, fault in zip(named, faults, strict=True))
+    assert all(len(str(fault)) < 400 for fault in faults)
+    with pytest.raises(DataError, match="7 faults"):
+        open_records(path, lab.root / "cache")

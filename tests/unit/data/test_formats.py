@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from cotbal.data.conversations import Fault
 from cotbal.data.formats import read_rows
+from cotbal.data.json_array import json_items
 from helpers.record_rows import llava, write
 
 
@@ -97,3 +99,28 @@ def test_an_arrow_stream_that_breaks_off(tmp_path: Path) -> None:
     assert len(rows) == 100
     assert isinstance(fault, Fault)
     assert (fault.number, "broken data" in fault.message) == (101, True)
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_integers_of_any_size(tmp_path: Path, suffix: str) -> None:
+    rows = [{"id": i, "share": 0.5} for i in (1, 2**63 - 1, 2**64 + 1, -(2**70), 5)]
+    found = list(read_rows(write(tmp_path / f"a.{suffix}", rows)))
+    assert found == list(enumerate(rows, 1))
+    assert {type(row["share"]) for _, row in found} == {float}
+
+
+def test_large_integers_of_a_stream_that_cannot_seek() -> None:
+    class Stream(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    rows = [{"id": 1, "share": 0.5}, {"id": 2**64}]
+    assert list(json_items(Stream(json.dumps(rows).encode()))) == rows
+
+
+def test_broken_json_behind_a_large_integer(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(f'[{{"id": 1}}, {{"id": {2**64}}}, {{"id": }}]')
+    *found, fault = read_rows(path)
+    assert found == [(1, {"id": 1}), (2, {"id": 2**64})]
+    assert "record 3: broken JSON from this record on" in str(fault)

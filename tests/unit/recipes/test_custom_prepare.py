@@ -109,6 +109,19 @@ def test_evaluation_asks_the_first_question_of_a_conversation(raw: Path) -> None
     assert lines(raw, "vqa_test")[0]["conversations"] == talk(1)
 
 
+def test_marks_for_loss_and_the_system_prompt_are_kept(raw: Path) -> None:
+    rows = own_rows(20, turns=2)
+    for row in rows:
+        row["system"] = "Be short."
+        row["conversations"][1]["loss"] = False
+    as_json(raw / "vqa.json", rows)
+    made(raw)
+    for record in lines(raw, "vqa_train"):
+        system, *turns = record["conversations"]
+        assert system == {"from": "system", "value": "Be short."}
+        assert [turn.get("loss") for turn in turns] == [None, False, None, None]
+
+
 def test_files_named_after_splits_are_those_splits(raw: Path) -> None:
     rows = own_rows(6)
     as_parquet(raw / "vqa/data/train-00000-of-00002.parquet", rows[:2])
@@ -287,10 +300,12 @@ def test_faults_are_named(raw: Path, name: str, rows: list[Any], message: str) -
 def test_what_a_row_says_beside_is_kept_if_a_file_can_hold_it(raw: Path) -> None:
     rows = own_rows(20)
     rows[0] |= {"kind": "bird", "cut": "\ud83d", "\udc00": "x", "share": float("nan"), "boxes": [1]}
+    rows[0] |= {"objects": {"bbox": [[1, 2]]}, "half": ["\ud83d"], "rate": [float("inf")]}
     as_lines(raw / "birds.jsonl", rows)
     made(raw)
     (kept,) = (r for each in splits(raw, "birds").values() for r in each if r["id"] == "0")
-    assert {"kind", "cut", "\udc00", "share", "boxes"} & kept.keys() == {"kind"}
+    assert kept.keys() - {"id", "task", "images", "conversations"} == {"kind", "boxes", "objects"}
+    assert kept["objects"] == {"bbox": [[1, 2]]}
 
 
 def test_files_are_grouped_by_what_is_left_of_their_names(raw: Path) -> None:

@@ -51,6 +51,14 @@ def test_pictures_are_small(tmp_path: Path) -> None:
         assert max(picture.size) == SIDE
 
 
+def test_images_of_16_bits_are_scaled(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 4095]], np.uint16)).save(tmp_path / "depth.png")
+    address = data_uri(tmp_path / "depth.png")
+    assert address is not None
+    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
+        assert [image.convert("L").getpixel((x, 0)) for x in (0, 1)] == [0, 255]
+
+
 def test_transparent_drawings_lie_on_white(tmp_path: Path) -> None:
     Image.new("LA", (20, 20), (0, 0)).save(tmp_path / "clear.png")
     address = data_uri(tmp_path / "clear.png")

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from PIL import Image
 
+from cotbal.data.pictures import decode
 from cotbal.recipes.releases.gallery import Gallery, content_name
 from cotbal.recipes.releases.rows import Row
 
@@ -65,7 +66,7 @@ def side_by_side(pictures: Sequence[bytes]) -> bytes:
     picture.
     """
     try:
-        opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in pictures]
+        opened = [decode(io.BytesIO(content)) for content in pictures]
     except Exception:  # Pillow's decoders raise errors of many kinds on broken data
         return b""
     height = max(each.height for each in opened)
