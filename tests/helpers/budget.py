@@ -57,8 +57,10 @@ class Budget:
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Fail the run, or record what it took."""
-        if session.config.getoption("record_durations"):
-            write(RECORDED, self.recorded, self.spent)
+        options = session.config.option
+        if options.record_durations:
+            partial = bool(options.markexpr or options.keyword)
+            write(RECORDED, self.recorded, self.spent, partial)
         elif self.over() and not session.exitstatus:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -98,9 +100,17 @@ def budget(recorded: Mapping[str, float], file: str) -> float:
     return FLOOR + FACTOR * recorded.get(file, 0.0)
 
 
-def write(path: Path, recorded: Mapping[str, float], spent: Mapping[str, float]) -> None:
-    """Replace what is known of the files that ran, without quick files and files that are gone."""
-    known = {**recorded, **{file: round(seconds, 1) for file, seconds in spent.items()}}
+def write(
+    path: Path, recorded: Mapping[str, float], spent: Mapping[str, float], partial: bool
+) -> None:
+    """Record the files that ran, without quick files and files that are gone.
+
+    Where only some tests of a file ran (`-m`, `-k`), what is recorded of it can only grow.
+    """
+    known = dict(recorded)
+    for file, seconds in spent.items():
+        least = known.get(file, 0.0) if partial else 0.0
+        known[file] = max(round(seconds, 1), least)
     root = path.parents[1]
     kept = {
         file: known[file]
