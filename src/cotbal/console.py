@@ -15,12 +15,14 @@ from rich.text import Text
 from cotbal.balance import Balance
 from cotbal.balance.agreement import Agreement
 from cotbal.data.check import CheckReport
+from cotbal.data.condensed import condensed
 from cotbal.display import duration
 from cotbal.improvement import Overall
 from cotbal.mixture import Mixture
 from cotbal.pipeline.forecast import Forecast
 from cotbal.pipeline.mini import MiniAdvice
 from cotbal.pipeline.plan import Plan
+from cotbal.pipeline.rescoring import Rescoring
 from cotbal.pipeline.status import State
 from cotbal.recipes.releases.writing import Expected, SplitSummary
 from cotbal.report import amount_views
@@ -93,7 +95,7 @@ def show_prepared(splits: Sequence[SplitSummary]) -> None:
 
 
 def show_check(found: CheckReport) -> None:
-    """Sizes of every split, then warnings and faults, every one of them."""
+    """Sizes of every split, then warnings and faults; of many of one kind the first few."""
     table = _table(
         "task",
         "split",
@@ -102,8 +104,10 @@ def show_check(found: CheckReport) -> None:
         "pictures",
         "missing",
         "broken",
+        "rejected",
         "dropped",
         "valid tokens",
+        "trained tokens",
         "mini",
     )
     for s in found.tasks:
@@ -113,18 +117,20 @@ def show_check(found: CheckReport) -> None:
             s.pictures,
             s.missing,
             s.broken,
+            s.rejected,
             s.dropped,
             s.valid_tokens,
+            s.trained_tokens,
             s.mini,
         )
         table.add_row(
             escape(s.task), s.split, *("-" if cell is None else str(cell) for cell in cells)
         )
     _show(table)
-    for warning in found.warnings:
+    for warning in condensed(found.warnings):
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
-    for fault in found.faults:
-        out.print(f"[red]fault[/]  {escape(str(fault))}", soft_wrap=True)
+    for fault in condensed([str(fault) for fault in found.faults]):
+        out.print(f"[red]fault[/]  {escape(fault)}", soft_wrap=True)
     verdict = f"{len(found.faults)} faults" if found.faults else "no faults"
     out.print(f"\n{verdict}, {len(found.warnings)} warnings")
 
@@ -214,6 +220,23 @@ def show_final(mixture: Mixture, paths: RunPaths) -> None:
             for metric, entry in content["metrics"].items():
                 table.add_row(escape(task.name), split, metric, f"{entry['score']:.4f}")
     _show(table)
+
+
+def show_rescoring(found: Rescoring) -> None:
+    """Scores and weights that differ from those before."""
+    changed = [each for each in found.scores if each.before != each.after]
+    if changed:
+        table = _table("run", "task", "split", "metric", "before", "after", title="Changed scores")
+        for each in changed:
+            before = "" if each.before is None else f"{each.before:.4f}"
+            names = map(escape, (each.run, each.task, each.split, each.metric))
+            table.add_row(*names, before, f"{each.after:.4f}")
+        _show(table)
+    print(f"{len(found.scores)} scores made again, {len(changed)} changed")
+    for unit, weight in found.after.items():
+        if weight != found.before.get(unit):
+            print(f"weight of {unit}: {found.before.get(unit, float('nan')):.4f} -> {weight:.4f}")
+    print(f"Report: {found.page}")
 
 
 def show_overall(found: Mapping[str, Overall], baseline: str) -> None:

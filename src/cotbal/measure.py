@@ -5,6 +5,7 @@ what one is).
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cotbal import plugins
+from cotbal.code_digest import code_digest
 from cotbal.errors import CotbalError
 from cotbal.scores import Measured
 
@@ -51,6 +53,27 @@ def given_by(name: str) -> str | None:
     """
     command: str | None = getattr(load_metric(name), "GIVEN_BY", None)
     return command
+
+
+def source_of(name: str) -> str:
+    """Digest of the code that makes the scores of the metric called `name`, with all it imports.
+
+    Raises:
+        CotbalError: there is no such metric.
+    """
+    return code_digest(load_metric(name), sys.modules[__name__])
+
+
+def is_stale(name: str, source: str | None) -> bool:
+    """Whether scores whose `source_of` was `source` have to be made again; None: there are none, or
+    nobody knows what made them.
+
+    Scores that another command gives are never stale here.
+
+    Raises:
+        CotbalError: there is no such metric.
+    """
+    return given_by(name) is None and source != source_of(name)
 
 
 def reads_details(name: str) -> bool:

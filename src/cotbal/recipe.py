@@ -77,6 +77,11 @@ class Recipe:
         return probes is not None and bool(probes.model or probes.optimization)
 
     @property
+    def probes_have_a_model(self) -> bool:
+        """Whether the model of the probes has another checkpoint or other settings."""
+        return self.file.probes is not None and bool(self.file.probes.model)
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """Training seeds of the probes."""
         return self.file.balance.seeds or (self.file.optimization.seed,)

@@ -29,6 +29,8 @@ from cotbal.loss import IGNORED
 
 Batch = dict[str, Any]
 Range = tuple[int, int]  # first and last (exclusive) token
+# What processors raise on images or texts that they cannot process.
+REJECTIONS = (ValueError, TypeError, IndexError, ArithmeticError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,19 @@ class Row:
     record: Record
     task: str
     instruction: str | None
+
+
+class RejectedImages(DataError):
+    """The processor cannot process the images of a record."""
+
+
+def rejection(
+    record: Record, processor: Any, images: Sequence[Image.Image], error: Exception
+) -> RejectedImages:
+    """The error that names the record, the sizes of its images and what the processor reports."""
+    sizes = ", ".join(f"{image.width} x {image.height} pixels" for image in images) or "the text"
+    reason = f"{type(processor).__name__} rejects {sizes} ({error})"
+    return RejectedImages(f"record {record.number} ({record.id}): {reason}")
 
 
 class Collator:
@@ -76,7 +91,7 @@ class Collator:
         """
         rendered = [self._rendered(row) for row in rows]
         pictures = [open_pictures(self.images, row.record) for row in rows]
-        batch = self._tokens([r.text for r in rendered], pictures, "right")
+        batch = self._tokens(rows, [r.text for r in rendered], pictures, "right")
         labels, ends = torch.full_like(batch["input_ids"], IGNORED), []
         for i, (row, text) in enumerate(zip(rows, rendered, strict=True)):
             ids = batch["input_ids"][i][batch["attention_mask"][i].bool()]
@@ -98,11 +113,12 @@ class Collator:
             )
             for row in rows
         ]
-        return self._tokens(texts, [open_pictures(self.images, row.record) for row in rows], "left")
+        pictures = [open_pictures(self.images, row.record) for row in rows]
+        return self._tokens(rows, texts, pictures, "left")
 
     def valid_tokens(self, row: Row) -> int:
         """Number of tokens of a row that carry loss, found without opening its pictures."""
-        return sum(stop - start for start, stop in self._unexpanded(self._rendered(row))[1])
+        return sum(stop - start for start, stop in self.plain(row)[1])
 
     def _rendered(self, row: Row) -> Rendered:
         """The conversation, with the spans of the answers that carry loss."""
@@ -119,21 +135,39 @@ class Collator:
             )
         return replace(rendered, spans=tuple(compress(rendered.spans, marks)))
 
-    def _tokens(self, texts: list[str], pictures: list[list[Image.Image]], side: str) -> Batch:
+    def plain(self, row: Row) -> tuple[list[int], list[Range]]:
+        """Token ids of a row with one placeholder per image, and the ranges that carry loss."""
+        return self._unexpanded(self._rendered(row))
+
+    def _tokens(
+        self, rows: Sequence[Row], texts: list[str], pictures: list[list[Image.Image]], side: str
+    ) -> Batch:
+        """
+        Raises:
+            RejectedImages: the processor cannot process the images of a row.
+            DataError: it cannot process these rows together.
+        """
         try:
-            found = self.processor(
-                text=texts,
-                images=pictures if any(pictures) else None,
-                padding=True,
-                padding_side=side,
-                add_special_tokens=self._adds_start(texts[0]),
-                return_tensors="pt",
-            )
-        except (ValueError, TypeError, IndexError) as error:
+            return self._processed(texts, pictures, side)
+        except REJECTIONS as error:
+            if len(rows) == 1:
+                raise rejection(rows[0].record, self.processor, pictures[0], error) from error
+            for row, text, images in zip(rows, texts, pictures, strict=True):
+                self._tokens([row], [text], [images], side)
             raise DataError(
                 f"{type(self.processor).__name__} makes no batch of rows with "
-                f"{', '.join(str(len(one)) for one in pictures)} pictures: {error}"
+                f"{', '.join(str(len(one)) for one in pictures)} images: {error}"
             ) from error
+
+    def _processed(self, texts: list[str], pictures: list[list[Image.Image]], side: str) -> Batch:
+        found = self.processor(
+            text=texts,
+            images=pictures if any(pictures) else None,
+            padding=True,
+            padding_side=side,
+            add_special_tokens=self._adds_start(texts[0]),
+            return_tensors="pt",
+        )
         # Llama 4's processor has them in bfloat16 whatever the model computes in.
         return {key: value.float() if _is_float(value) else value for key, value in found.items()}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
@@ -16,6 +16,9 @@ from PIL import Image, ImageOps
 from cotbal.errors import DataError
 
 _CHUNK = 256
+_ORIENTATION = 0x0112  # tag of EXIF; from 5 on, width and height are exchanged
+Size = tuple[int, int]  # width and height in pixels
+Rejected = Callable[[Sequence[str]], Mapping[str, str]]
 
 
 def resolve(root: Path, name: str) -> Path:
@@ -35,6 +38,22 @@ def open_picture(path: Path) -> Image.Image:
         raise DataError(f"missing picture {path}") from None
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
         raise DataError(f"broken picture {path}: {error}") from None
+
+
+def size_of(path: Path) -> Size:
+    """Width and height of an image as `open_picture` gives it, from its header alone.
+
+    Raises:
+        DataError: the file is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            # Pillow reads whole PNG files in search of EXIF behind the image.
+            known = image.format != "PNG" or "exif" in image.info
+            turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
+            return (image.height, image.width) if turned else image.size
+    except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
+        raise DataError(f"broken image {path}: {error}") from None
 
 
 def decode(source: Path | BinaryIO) -> Image.Image:
@@ -108,4 +127,26 @@ def faults_of_pictures(
             done += len(chunk)
             if progress is not None:
                 progress(done)
+    return found
+
+
+def faults_of_images(
+    root: Path,
+    names: Sequence[str],
+    decode: bool,
+    rejected: Rejected | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, str]:
+    """The fault of every name that has one: missing, broken, or rejected by the model's processor.
+
+    Args:
+        rejected: of sound images, those that the processor cannot process, with the reason.
+        progress: called now and then with the number of images that are done.
+    """
+    found = faults_of_pictures(root, names, decode, progress)
+    if rejected is not None:
+        sound = [name for name in names if name not in found]
+        for start in range(0, len(sound), _CHUNK):
+            reasons = rejected(sound[start : start + _CHUNK]).items()
+            found.update((n, f"rejected image {resolve(root, n)}: {why}") for n, why in reasons)
     return found

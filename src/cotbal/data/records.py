@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from cotbal.data.conversations import Fault, Record, Role, Turn, normalise
-from cotbal.data.formats import read_rows
+from cotbal.data.formats import BROKEN, read_rows
 from cotbal.errors import DataError
 
 __all__ = ["Fault", "Record", "Records", "Turn", "default_cache", "open_records", "sound_records"]
@@ -143,6 +143,28 @@ class Records(Sequence[Record]):
         counts: np.ndarray = pc.list_value_length(self._columns["images"]).to_numpy()
         return counts
 
+    def complete(self) -> bool:
+        """Whether the embedded images are in the cache, and the columns are sound."""
+        for column in self._columns.values():
+            column.validate(full=True)
+        names = pc.list_flatten(self._columns["images"])
+        embedded = names.filter(pc.starts_with(names, _EMBEDDED))
+        paths = (path for name in embedded for path in self._names([name.as_py()]))
+        return all(os.path.isfile(path) and os.path.getsize(path) for path in paths)
+
+    def containing(self, pattern: str) -> np.ndarray:
+        """Indices of the records with a turn or reference in which a regular expression (RE2)
+        matches, ascending.
+        """
+        places: list[np.ndarray] = []
+        for name in ("texts", "references"):
+            start = 0
+            for chunk in self._columns[name].chunks:
+                hit = pc.match_substring_regex(pc.list_flatten(chunk), pattern)
+                places.append(start + pc.list_parent_indices(chunk).filter(hit).to_numpy())
+                start += len(chunk)
+        return np.unique(np.concatenate(places)) if places else np.zeros(0, np.int64)
+
     def _batches(self, columns: list[Any]) -> Iterator[Iterator[tuple[Any, ...]]]:
         for start in range(0, len(columns[0]), _ROWS):
             yield zip(*(column.slice(start, _ROWS).to_pylist() for column in columns), strict=True)
@@ -229,8 +251,8 @@ def sound_records(
     """
     digest = _digest(path)
     kept = cache / f"{digest}-{SCHEMA_VERSION}{'-evaluation' if evaluation else ''}.arrow"
-    if kept.is_file():
-        yield Records(path, digest, kept, cache)
+    if (whole := _kept_records(path, digest, kept, cache)) is not None:
+        yield whole
         return
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
@@ -246,8 +268,26 @@ def sound_records(
             faulty = True
             on_fault(fault)
         if not faulty:
+            _sync(arrow)
             os.replace(arrow, kept)
         yield records
+
+
+def _kept_records(path: Path, digest: str, kept: Path, cache: Path) -> Records | None:
+    """The converted records; None where there are none or files of the cache are damaged."""
+    if not kept.is_file():
+        return None
+    try:
+        records = Records(path, digest, kept, cache)
+        return records if records.complete() else None
+    except BROKEN:
+        return None
+
+
+def _sync(path: Path) -> None:
+    """Have the bytes of a file on disk before its name is: a crash must not leave an empty one."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _digest(path: Path) -> str:
@@ -311,10 +351,11 @@ def _keep_picture(content: bytes, cache: Path) -> str:
         ) from None
     name = f"{hashlib.sha256(content).hexdigest()}.{kind}"
     target = cache / "images" / name
-    if not target.is_file():
+    if not target.is_file() or target.stat().st_size != len(content):
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(f".{os.getpid()}.part")
         part.write_bytes(content)
+        _sync(part)
         os.replace(part, target)
     return _EMBEDDED + name
 

@@ -13,8 +13,9 @@ from cotbal.data.sampling import Portioned
 from cotbal.errors import CotbalError
 from cotbal.exports import Order, mean_one
 from cotbal.pipeline.inputs import TOKEN_SAMPLE, open_inputs
-from cotbal.pipeline.weighing import read_weights, task_weights
+from cotbal.pipeline.weighing import task_weights
 from cotbal.recipe import Recipe
+from cotbal.weights_file import read_weights
 
 
 @dataclass(frozen=True)

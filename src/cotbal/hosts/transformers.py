@@ -42,7 +42,7 @@ from cotbal.loss import (
     token_tasks,
     weighted_sum,
 )
-from cotbal.weightings import Weighting
+from cotbal.weightings import Weighting, checked
 
 TASK, TASK_IDS = "task", "task_ids"  # of a row, of a batch
 Batch = dict[str, Any]
@@ -237,7 +237,8 @@ class TaskWeightedTrainer(ExactCheckpoints):
 
     def current_weights(self) -> Tensor:
         """Weight of every task at this optimizer step, float32."""
-        return torch.as_tensor(self.weighting.weights(self.state.global_step), dtype=torch.float32)
+        weights = checked(self.weighting.weights(self.state.global_step), len(self.tasks))
+        return torch.as_tensor(weights, dtype=torch.float32)
 
     def coefficients(self, counts: Tensor, weights: Tensor) -> Tensor:
         """`c_t` for these counts of valid tokens, see `cotbal.loss`."""

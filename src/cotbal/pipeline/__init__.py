@@ -24,6 +24,7 @@ from cotbal.report.naming import method_label
 from cotbal.rundir import RunDir, RunPaths, locked, read_json, write_json, write_text
 from cotbal.runs import Run, final_run, plan_probes
 from cotbal.weightings import Weighting
+from cotbal.weights_file import read_task_weights
 
 FIXED = "fixed"  # the weighting that trains with the weights of Eq. 11
 
@@ -134,7 +135,7 @@ def train(
     """
     with locked(prepared.root.lock):
         if weights is not None:
-            write_weights(prepared, weights)
+            write_weights(prepared.root, prepared.recipe.mixture, weights)
         planned = [prepared.plan.named(weighting)]
         do(prepared, planned, options)
         need_scores(prepared, planned)
@@ -219,5 +220,4 @@ def _weights_for(prepared: Prepared, planned: Planned) -> dict[str, float] | Non
             f"{prepared.root.weights}: expected weights, found none; run `cotbal balance` first, or"
             " give --weights"
         )
-    weights: dict[str, float] = read_json(prepared.root.weights)["tasks"]
-    return weights
+    return read_task_weights(prepared.root.weights)

@@ -16,7 +16,6 @@ from cotbal.report import write_curve, write_report
 from cotbal.report.amounts import AmountCurves
 from cotbal.rundir import RunDir, locked
 from cotbal.runs import Run, curve_runs
-from cotbal.scoring import scores_of
 
 FINEST = 10**15  # directories are named after amounts
 
@@ -64,11 +63,4 @@ def carry_out(prepared: Prepared, options: Options) -> tuple[AmountCurves, Path]
     with locked(prepared.root.lock):
         do(prepared, prepared.plan.runs, options)
         need_scores(prepared, prepared.plan.runs)
-        for planned in prepared.plan.runs:
-            for task in (
-                planned.run.validation
-            ):  # the metric may be another one than when the answers were made
-                scores_of(
-                    planned.paths, task, "validation", (prepared.recipe.mixture[task].metric,)
-                )
         return write_curve(prepared.root.root), write_report(prepared.root.root)

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cotbal import plugins
+from cotbal.data.conversations import IMAGE
 from cotbal.data.pictures import faults_of_pictures
+from cotbal.data.special_tokens import read_special_tokens
 from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
 from cotbal.executors import Job, forget_place
-from cotbal.pipeline.inputs import checkpoint_digest, differences
+from cotbal.pipeline.inputs import CODE_VERSION, checkpoint_digest, differences
 from cotbal.pipeline.jobs import Options, consume, explain
 from cotbal.pipeline.places import call_back, need_none_elsewhere, record_driver, sent
 from cotbal.pipeline.submission_paths import SubmissionPaths, submission_of
@@ -75,7 +77,7 @@ def plan_submission(
     Raises:
         RunError: a directory is no finished run, or its answers were made otherwise and
             `restart_changed` is off.
-        DataError: pictures of test2015 are missing.
+        DataError: pictures of test2015 are missing, or a question holds a special token.
         CotbalError: a recipe has no such task.
     """
     names = dict.fromkeys(each.image for each in questions.asked)
@@ -88,6 +90,18 @@ def plan_submission(
         )
     distinct = {run.resolve(): run for run in runs}
     return [_candidate(run, questions, images, task, restart_changed) for run in distinct.values()]
+
+
+def _need_plain_texts(questions: ServerQuestions, checkpoint: Path) -> None:
+    """A question must not hold what the model of a checkpoint reads as something else than text."""
+    tokens = read_special_tokens(checkpoint)
+    for asked in questions.asked:
+        token = next((token for token in tokens.of(asked.text) if token in tokens.structure), IMAGE)
+        if token in asked.text:
+            raise DataError(
+                f"question {asked.id} of test-dev: expected text without special tokens of"
+                f" {checkpoint} and without {IMAGE}; found {token!r} in {asked.text!r}"
+            )
 
 
 def _candidate(
@@ -108,8 +122,10 @@ def _candidate(
         raise CotbalError(
             f"--task: expected one of {', '.join(recipe.file.tasks)} as in {path}; found {task!r}"
         )
+    _need_plain_texts(questions, paths.checkpoint)
     instruction = recipe.mixture[task].instruction
     identity = {
+        "code": CODE_VERSION,
         "checkpoint": checkpoint_digest(str(paths.checkpoint)),
         "questions": len(questions.asked),
         "instruction": instruction,

@@ -73,7 +73,7 @@ def train(
 ) -> None:
     """The final training with one weighting, scored on the test splits."""
     from cotbal import console, pipeline
-    from cotbal.pipeline.weighing import read_weights
+    from cotbal.weights_file import read_weights
 
     prepared = open_recipe(recipe, overrides, out, (weighting,))
     options = options_of(on, workers or 1, threads, True, restart_changed, report_to, address)

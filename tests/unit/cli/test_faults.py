@@ -29,6 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "broken.csv": SCORES.replace("0.7", "high"),
         "results.csv": "method,a:em\nSTL,0.5\nEW,0.6\n",
         "zero.csv": "method,a:em\nSTL,0\nEW,0.6\n",
+        "negative.csv": "method,a:em\nSTL,-2\nEW,-1\n",
         "weights.json": '{"ocr": 1.0}',
         "broken.json": "{",
     }
@@ -59,7 +60,8 @@ FAULTS = [
         "overall --results results.csv --baseline TLA",
         "expected one of the methods STL, EW; found 'TLA'",
     ),
-    ("overall --results zero.csv", "STL has 0 in a:em"),
+    ("overall --results zero.csv", "STL: expected scores above 0"),
+    ("overall --results negative.csv", "found a:em (-2); leave these columns out"),
     ("weights --scores good.csv --difficulty precise", "missing solo:a, solo:b"),
     ("weights --scores good.csv --form simple", "expected the rows base, solo:a"),
     ("weights --scores good.csv --scores no_mini.csv", "expected the rows mini"),

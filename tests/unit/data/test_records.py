@@ -133,6 +133,42 @@ def test_a_conversion_is_used_again_until_the_source_changes(tmp_path: Path) -> 
     assert open_records(path, cache)[0].id == "b"
 
 
+@pytest.mark.parametrize("damage", ["empty", "half", "zeros", "no end"])
+def test_a_damaged_conversion_is_made_again(tmp_path: Path, damage: str) -> None:
+    rows = [llava(str(place), answer=f"frog {place}") for place in range(50)]
+    path, cache = write(tmp_path / "a.jsonl", rows), tmp_path / "cache"
+    before = list(open_records(path, cache))
+    (arrow,) = cache.iterdir()
+    content = arrow.read_bytes()
+    size = len(content)
+    arrow.write_bytes(
+        {
+            "empty": b"",
+            "half": content[: size // 2],
+            "zeros": bytes(size),
+            "no end": content[:-10],
+        }[damage]
+    )
+    assert list(open_records(path, cache)) == before
+    assert arrow.read_bytes() == content
+
+
+@pytest.mark.parametrize("left", [None, b"", b"half"])
+def test_a_damaged_embedded_image_is_written_again(tmp_path: Path, left: bytes | None) -> None:
+    content = picture(tmp_path / "red.png").read_bytes()
+    path = write(tmp_path / "a.parquet", [llava("a", image={"bytes": content, "path": None})])
+    cache = tmp_path / "cache"
+    (name,) = open_records(path, cache)[0].images
+    if left is None:
+        Path(name).unlink()
+    else:
+        Path(name).write_bytes(left)
+    if left == b"half":  # seen when the records are converted again
+        next(cache.glob("*.arrow")).unlink()
+    assert open_records(path, cache)[0].images == (name,)
+    assert Path(name).read_bytes() == content
+
+
 def test_a_train_file_is_judged_anew_for_evaluation(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [llava(conversations=talk("<image>", "b", "c", "d"))])
     assert len(open_records(path, tmp_path)) == 1

@@ -13,6 +13,7 @@ from cotbal import pipeline
 from cotbal.errors import CotbalError, MissingDependency, RunError, RunsFailed
 from cotbal.executors import Job
 from cotbal.pipeline.jobs import Options
+from cotbal.pipeline.plan import Prepared
 from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir, read_json, read_jsonl
 from helpers.pipeline_fakes import EXECUTOR, executor
@@ -28,7 +29,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "done.jsonl"
 
 
-def job(path: Path, *overrides: str, weightings: Sequence[str] = ("fixed",)) -> pipeline.Job:
+def job(path: Path, *overrides: str, weightings: Sequence[str] = ("fixed",)) -> Prepared:
     return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cotbal import pipeline
-from cotbal.pipeline.plan import ANSWER_COST
+from cotbal.pipeline.plan import ANSWER_COST, Prepared
 from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir, append_jsonl, write_json
 from helpers.pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
@@ -14,7 +14,7 @@ from helpers.pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
 SEVEN = ("a", "b", "c", "d", "e", "f", "g")
 
 
-def planned(path: Path, *overrides: str, weightings: tuple[str, ...] = ("fixed",)) -> pipeline.Job:
+def planned(path: Path, *overrides: str, weightings: tuple[str, ...] = ("fixed",)) -> Prepared:
     return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
 
 
@@ -73,7 +73,8 @@ def test_tokens_are_counted_where_there_is_a_tokenizer(recipe_path: Path) -> Non
     from tokenizers.pre_tokenizers import Whitespace
 
     assert all(p.tokens is None for p in planned(recipe_path).plan.runs)
-    tokenizer = Tokenizer(WordLevel({"answer": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    words = ("answer", "[UNK]", *"01234")
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.save(str(recipe_path.parent / "base" / "tokenizer.json"))
     plan = planned(recipe_path).plan

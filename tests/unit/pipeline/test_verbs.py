@@ -9,8 +9,8 @@ from cotbal import pipeline
 from cotbal.errors import CotbalError, RunError, RunsFailed
 from cotbal.hosts.checkpoints import mark_complete
 from cotbal.pipeline.jobs import Options
+from cotbal.pipeline.plan import Prepared
 from cotbal.pipeline.status import status
-from cotbal.pipeline.weighing import read_weights
 from cotbal.recipe import load_recipe
 from cotbal.rundir import RunDir, append_jsonl, locked, read_json, read_jsonl, write_json
 from cotbal.scores import read_scores
@@ -19,7 +19,7 @@ from helpers.pipeline_fakes import EXECUTOR, TASKS
 OPTIONS = Options(executor=EXECUTOR)
 
 
-def job(path: Path, *overrides: str, weightings: tuple[str, ...] = ("fixed",)) -> pipeline.Job:
+def job(path: Path, *overrides: str, weightings: tuple[str, ...] = ("fixed",)) -> Prepared:
     return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
 
 
@@ -210,32 +210,6 @@ def test_looking_changes_nothing(recipe_path: Path) -> None:
     before = sorted(root.rglob("*"))
     status(RunDir(root))
     assert sorted(root.rglob("*")) == before
-
-
-class TestReadWeights:
-    def read(self, directory: Path, text: str) -> dict[str, float]:
-        (directory / "w.json").write_text(text)
-        return read_weights(directory / "w.json")
-
-    def test_as_balance_writes_them(self, tmp_path: Path) -> None:
-        assert self.read(tmp_path, '{"weights": {"a": 1.5, "b": 0.5}, "tasks": {}}') == {
-            "a": 1.5,
-            "b": 0.5,
-        }
-
-    def test_a_plain_mapping(self, tmp_path: Path) -> None:
-        assert self.read(tmp_path, '{"a": 2, "b": 0.5}') == {"a": 2, "b": 0.5}
-
-    @pytest.mark.parametrize(
-        "text", ["", "[1]", "3", '{"a": "1"}', '{"weights": [1]}', '{"a": {"b": 1}}', '{"a": true}']
-    )
-    def test_anything_else(self, tmp_path: Path, text: str) -> None:
-        with pytest.raises(CotbalError, match=r"w\.json: expected"):
-            self.read(tmp_path, text)
-
-    def test_no_such_file(self, tmp_path: Path) -> None:
-        with pytest.raises(CotbalError, match="expected weights as JSON"):
-            read_weights(tmp_path / "none.json")
 
 
 def test_losses_of_a_killed_run_do_not_spoil_the_next_plan(recipe_path: Path) -> None:

@@ -4,6 +4,7 @@ guessed silently.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from itertools import combinations
@@ -353,7 +354,8 @@ def test_records_that_share_pictures_stay_together(shown: list[list[int]], seed:
     division = Division({"test": 1, "validation": 1}, seed, "birds")
     try:
         parts = {
-            split: list(division.part(split, rows)) for split in ("train", "validation", "test")
+            split: list(division.part(split, rows, Path("nowhere")))
+            for split in ("train", "validation", "test")
         }
     except CotbalError:
         return  # too few groups
@@ -364,3 +366,30 @@ def test_records_that_share_pictures_stay_together(shown: list[list[int]], seed:
     ]
     assert sum(map(len, parts.values())) == len(records)
     assert not any(one & other for one, other in combinations(flat, 2))
+
+
+def test_one_image_under_several_names_is_in_one_split(raw: Path) -> None:
+    """Another spelling, a link, and a copy of the bytes."""
+    rows = own_rows(20)
+    names = [row["image"] for row in rows]
+    for number, name in enumerate(sorted(set(names))):
+        image = raw / "images" / name
+        (raw / "images" / f"copy{number}.png").write_bytes(image.read_bytes())
+        (raw / "images" / f"link{number}.png").symlink_to(image)
+        same = (f"./{name}", f"copy{number}.png", f"link{number}.png")
+        rows += [
+            {**rows[names.index(name)], "id": f"{number}{i}", "image": other}
+            for i, other in enumerate(same)
+        ]
+    as_json(raw / "vqa.json", rows)
+    made(raw)
+    seen = {
+        split: {
+            hashlib.sha256((raw.parent / "out/images" / name).read_bytes()).digest()
+            for row in found
+            for name in row["images"]
+        }
+        for split, found in splits(raw, "vqa").items()
+    }
+    assert all(seen.values())
+    assert not any(seen[one] & seen[other] for one, other in combinations(seen, 2))

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.weightings import dynamic_average, equal, fixed, improvable_gap, random_loss, task_level
+from cotbal.weightings import (
+    checked,
+    dynamic_average,
+    equal,
+    fixed,
+    improvable_gap,
+    random_loss,
+    task_level,
+)
 
 TASKS = ("ocr", "vqa", "chat")
 
@@ -62,3 +70,23 @@ def test_fixed_has_no_options() -> None:
 def test_a_method_that_makes_its_own_weights_refuses_others(module: object) -> None:
     with pytest.raises(CotbalError, match="takes no weights"):
         module.build(TASKS, {"ocr": 1.0})  # type: ignore[attr-defined]
+
+
+def test_weights_that_can_weigh_losses_pass_as_they_are() -> None:
+    values = np.array([0.0, 1.5, 2.0])
+    assert checked(values, 3) is values
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [([1.0, -0.5], "-0.5"), ([1.0, float("nan")], "nan"), ([1.0, float("inf")], "inf")],
+)
+def test_a_weighting_of_a_user_must_give_numbers_that_are_not_negative(
+    values: list[float], found: str
+) -> None:
+    with pytest.raises(
+        CotbalError, match=f"expected 2 finite weights of 0 or more; found .*{found}"
+    ):
+        checked(np.array(values), 2)
+    with pytest.raises(CotbalError, match=r"expected 3 finite weights of 0 or more"):
+        checked(np.ones(2), 3)
