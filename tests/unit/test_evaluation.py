@@ -16,7 +16,7 @@ from cotbal.data.records import Record, Turn
 from cotbal.jobs.rundir import RunPaths, read_jsonl
 from cotbal.recipe.schema import Generation
 from cotbal.training import evaluation, vlm
-from tiny_vlm import BASE
+from helpers.tiny_vlm import BASE
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
 
 from cotbal.jobs import pipeline
 from cotbal.jobs.plan import ANSWER_COST, Prepared
 from cotbal.jobs.rundir import RunDir, append_jsonl, write_json
 from cotbal.recipe.recipe import load_recipe
+from helpers.pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
 
 SEVEN = ("a", "b", "c", "d", "e", "f", "g")
 

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from pipeline_fakes import EXECUTOR, TASKS
 
 from cotbal.errors import CotbalError, RunError, RunsFailed
 from cotbal.jobs import pipeline
@@ -15,6 +14,7 @@ from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
 from cotbal.scores.matrix import read_scores
 from cotbal.training.trainers.checkpoints import mark_complete
+from helpers.pipeline_fakes import EXECUTOR, TASKS
 
 OPTIONS = Options(executor=EXECUTOR)
 
