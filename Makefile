@@ -1,19 +1,27 @@
-# Two commands for a fresh clone; both make .venv first. Nothing but Python >= 3.11 and a package index is needed.
+# `make demo` and `make test` are for a fresh clone; both make .venv first. They need Python >= 3.11 and a package index.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 export TOKENIZERS_PARALLELISM = false
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test test-all lint docs clean
 
 demo: $(VENV)/.demo
 	@echo "The demo itself: 5 to 8 minutes on 2 CPU cores. Ctrl-C stops it; rerun the command to resume."
 	@$(BIN)/cotbal demo
 
-# One thread a process: two test processes and those they start would otherwise wait for each other's threads.
+# One thread per process: two test processes and those that they start would otherwise wait for each
+# other's threads.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# What guards a change: under 10 minutes on 2 cores.
 test: $(VENV)/.test lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(PYTEST) -m "not extended"
+
+# The rest: further model families, the matrix of sharded runs, a real Slurm, losses of Ray's nodes.
+test-all: $(VENV)/.test
+	$(PYTEST) -m extended
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check src tests benchmarks examples docs

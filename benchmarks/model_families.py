@@ -3,9 +3,9 @@ not tried and why.
 
     python benchmarks/model_families.py DIRECTORY [MODEL_TYPE ...]
 
-A type with a tiny random checkpoint (`tests/all_families.py`) that the suite does not test goes
-through the heart of the contract (`tests/contracts/test_model_families.py`), in a process of its
-own; of types without a checkpoint the configuration alone is offered, which is enough for what is
+A type with a tiny random checkpoint (`tests/helpers/all_families.py`) that the suite does not test
+goes through the heart of the contract (`tests/contracts/test_model_families.py`), in a process of
+its own; of types without a checkpoint the configuration alone is offered, enough for what is
 refused before weights are read. Rows are kept in DIRECTORY/rows.jsonl, and a type that has one is
 not tried again. The table is printed at the end. Many of these processors need torchvision; rows
 say whether it was there.
@@ -66,7 +66,7 @@ def main(directory: Path, wanted: list[str]) -> None:
 def outcome(name: str) -> dict[str, str]:
     from transformers.utils import is_timm_available
 
-    from all_families import ALL, FULL, SHORT
+    from helpers.all_families import ALL, FULL, SHORT
 
     if name in FULL or name in SHORT:
         return {

@@ -6,19 +6,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-from ray_nodes import RayNodes
-from slurm_cluster import HERE, Cluster
+pytest_plugins = ["helpers.needs", "helpers.budget", "helpers.services"]
 
 # Before the first import of these modules: every array that goes in or out is held against the
 # shape in the signature.
@@ -31,32 +27,6 @@ settings.register_profile(
     "repeatable", derandomize=True, deadline=None, database=None, max_examples=60
 )
 settings.load_profile("repeatable")
-
-
-# Jobs of a real Slurm: where its programs are installed.
-collect_ignore = [] if HERE else ["slurm"]
-
-
-@pytest.fixture(scope="session")
-def slurm_cluster() -> Iterator[Cluster]:
-    """A Slurm of one node; tests that use it belong to the group `slurm`, so that one process has
-    it alone.
-    """
-    directory = Path(
-        tempfile.mkdtemp(prefix="slurm-")
-    )  # short: the path of a socket has about 100 bytes
-    cluster = Cluster(directory)
-    before = os.environ.get("SLURM_CONF")
-    os.environ["SLURM_CONF"] = str(cluster.configuration)
-    try:
-        cluster.start()
-        yield cluster
-    finally:
-        cluster.stop()
-        os.environ.pop("SLURM_CONF")
-        if before is not None:
-            os.environ["SLURM_CONF"] = before
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -107,22 +77,3 @@ def _is_this_machine(host: str) -> bool:
         except OSError:
             return address.is_loopback
     return True
-
-
-@pytest.fixture(scope="session")
-def ray_nodes() -> Iterator[RayNodes]:
-    """Two nodes of Ray on this machine; tests that use them belong to the group `ray`, so that they
-    start once.
-    """
-    with RayNodes() as nodes:
-        yield nodes
-
-
-@pytest.fixture(scope="session")
-def connected_to_ray(ray_nodes: RayNodes) -> Iterator[RayNodes]:
-    """One connection of this process for many tests, which the executor finds and leaves alone."""
-    import ray
-
-    ray.init(ray_nodes.address, log_to_driver=False)
-    yield ray_nodes
-    ray.shutdown()

@@ -20,16 +20,17 @@ import pytest
 from cotbal import plugins
 from cotbal.jobs.executors import Job, Outcome, Resources
 from cotbal.recipe.schema import ResourcesSection
-from ray_nodes import RayNodes
-from slurm_cluster import HERE
+from helpers.ray_nodes import RayNodes
 
-# Executors that need a service of their own, where that is installed; the group keeps it in one
-# test process.
-SERVICES = {"ray": ("ray_address", True), "slurm": ("slurm_cluster", HERE)}
+# Executors that need a service of their own, and the fixture that starts it; the group keeps it in
+# one test process.
+SERVICES = {"ray": "ray_address", "slurm": "slurm_cluster"}
+MARKS = {
+    "ray": (pytest.mark.needs("ray"), pytest.mark.xdist_group("ray")),
+    "slurm": (pytest.mark.needs("slurm"), pytest.mark.xdist_group("slurm"), pytest.mark.extended),
+}
 EXECUTORS = [
-    pytest.param(name, marks=pytest.mark.xdist_group(name)) if name in SERVICES else name
-    for name in plugins.names("cotbal.jobs.executors")
-    if SERVICES.get(name, ("", True))[1]
+    pytest.param(name, marks=MARKS.get(name, ())) for name in plugins.names("cotbal.jobs.executors")
 ]
 NEEDS = ResourcesSection(gpus=0)
 # A job as a worker is: a module, and everything it needs to know in its arguments.
@@ -69,7 +70,7 @@ MakeJob = Callable[..., Job]
 @pytest.fixture(params=EXECUTORS)
 def executor(request: pytest.FixtureRequest) -> ModuleType:
     if request.param in SERVICES:
-        request.getfixturevalue(SERVICES[request.param][0])
+        request.getfixturevalue(SERVICES[request.param])
     return plugins.load("cotbal.jobs.executors", request.param)
 
 

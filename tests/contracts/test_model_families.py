@@ -19,7 +19,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from all_families import ALL, FULL, SHORT
 from cotbal.data.collate import Collator, Row
 from cotbal.data.lengths import Length
 from cotbal.data.order import Part
@@ -38,7 +37,8 @@ from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.forward import valid_token_losses
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.packing_check import check_packing
-from tiny_families import Family, build
+from helpers.all_families import ALL, ARCHETYPES, FULL, SHORT
+from helpers.tiny_families import Family, build
 
 WORDS = ("n", "e")  # one token each in every tokenizer, whatever stands before them
 
@@ -119,7 +119,12 @@ def paint(folder: Path) -> None:
         picture.save(folder / "pictures" / f"{name}.png")
 
 
-@pytest.fixture(scope="module", params=FULL)
+FAMILIES = [
+    pytest.param(name, marks=() if name in ARCHETYPES else pytest.mark.extended) for name in FULL
+]
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
 def case(request: pytest.FixtureRequest, root: Path) -> Iterator[Case]:
     yield from one_thread(request.param, root)
 
@@ -393,7 +398,7 @@ def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(
     assert moved == {"vision": False, "projector": True, "language": True}
 
 
-@pytest.fixture(params=SHORT)
+@pytest.fixture(params=[pytest.param(name, marks=pytest.mark.extended) for name in SHORT])
 def short_case(request: pytest.FixtureRequest, root: Path) -> Iterator[Case]:
     yield from one_thread(request.param, root)
 

@@ -15,12 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "pipeline"))
-
-from pipeline_fakes import EXECUTOR, write_mixture
-
-from parsing import PAGES, ROOT, blocks, name_of, parsed, shown, text_of
-from tiny_vlm import build, mixture
+from helpers.parsing import PAGES, ROOT, blocks, name_of, parsed, shown, text_of
+from helpers.pipeline_fakes import EXECUTOR, write_mixture
+from helpers.tiny_vlm import build, mixture
 
 README = text_of("README.md")
 TABLE = """\

@@ -11,14 +11,9 @@ from pathlib import Path
 import pytest
 
 from cotbal import plugins
+from helpers.pipeline_fakes import EXECUTOR, write_mixture
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "unit" / "pipeline"))
-
-from pipeline_fakes import EXECUTOR, write_mixture  # noqa: E402 - found by the line above
-
-from parsing import shown  # noqa: E402 - found by the line above
-
 PAGE = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
 COMMANDS = shown(PAGE)
 SCORES = """\

@@ -9,7 +9,7 @@ import tomllib
 
 import pytest
 
-from parsing import PAGES, ROOT, name_of, text_of
+from helpers.parsing import PAGES, ROOT, name_of, text_of
 
 DOCS = ROOT / "docs"
 

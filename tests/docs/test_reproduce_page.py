@@ -9,27 +9,24 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import gpu_hours
+import reproduce_page
+from cotbal.benchmarks.academic.settings import settings as academic
+from cotbal.benchmarks.chat.settings import settings as chat
+from cotbal.benchmarks.large.settings import settings as large
+from cotbal.benchmarks.zeroshot.columns import COLUMNS, columns_named
+from cotbal.jobs.compare import method_names
+from cotbal.recipe.recipe import load_recipe
+from helpers.parsing import parsed, shown
+from helpers.tiny_vlm import mixture
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks"))
-
-import gpu_hours  # noqa: E402 - found by the line above
-import reproduce_page  # noqa: E402
-from cotbal.benchmarks.academic.settings import settings as academic  # noqa: E402
-from cotbal.benchmarks.chat.settings import settings as chat  # noqa: E402
-from cotbal.benchmarks.large.settings import settings as large  # noqa: E402
-from cotbal.benchmarks.zeroshot.columns import COLUMNS, columns_named  # noqa: E402
-from cotbal.jobs.compare import method_names  # noqa: E402
-from cotbal.recipe.recipe import load_recipe  # noqa: E402
-from parsing import parsed, shown  # noqa: E402
-from tiny_vlm import mixture  # noqa: E402
-
 PAGE = (ROOT / "docs" / "reproduce.md").read_text(encoding="utf-8")
 SCRIPT = ROOT / "examples" / "academic.sh"
 GOLDEN = ROOT / "tests" / "golden" / "data"

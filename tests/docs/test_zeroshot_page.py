@@ -12,13 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.fake_lmms import RECORDED, interpreter, write_checkpoint
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests" / "unit" / "zeroshot"))
-
-from fake_lmms import RECORDED, interpreter, write_checkpoint  # noqa: E402 - by the line above
-
-from parsing import shown  # noqa: E402 - by the line above
-
 PAGE = (ROOT / "docs" / "zeroshot.md").read_text(encoding="utf-8")
 COMMANDS = shown(PAGE)
 RENAMED = {"cotbal_textvqa": "textvqa_val", "cotbal_scienceqa": "vqav2_val"}

@@ -11,8 +11,8 @@ import pytest
 
 from cotbal.scores.matrix import read_scores
 from cotbal.scores.results import read_results
-from shell import cotbal
-from tiny_vlm import mixture
+from helpers.shell import cotbal
+from helpers.tiny_vlm import mixture
 
 TASKS = {"color": 1, "paint": 2}
 

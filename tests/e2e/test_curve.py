@@ -12,8 +12,8 @@ import pytest
 from cotbal.data.sampling import read_manifest
 from cotbal.jobs import worker
 from cotbal.scores.matrix import read_scores
-from shell import cotbal
-from tiny_vlm import mixture
+from helpers.shell import cotbal
+from helpers.tiny_vlm import mixture
 
 TASKS = {"color": 1, "paint": 2}
 

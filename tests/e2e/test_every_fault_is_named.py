@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from shell import cotbal
-from tiny_families import FAMILIES, build
+from helpers.shell import cotbal
+from helpers.tiny_families import FAMILIES, build
 
 Row = dict[str, Any]
 

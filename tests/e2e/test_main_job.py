@@ -18,9 +18,9 @@ import pytest
 
 from cotbal.data.sampling import draw_portions
 from cotbal.recipe.schema import Portions
-from run_directory_page import PAGE, differences, example, tree
-from shell import LIMIT, command, cotbal
-from tiny_vlm import copy, mixture
+from helpers.run_directory_page import PAGE, differences, example, tree
+from helpers.shell import LIMIT, command, cotbal, start
+from helpers.tiny_vlm import copy, mixture
 
 TASKS = {"color": 1, "paint": 2}
 
@@ -146,12 +146,11 @@ def test_a_finished_job_does_nothing_again(undisturbed: Path, source: Path) -> N
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("outcome.json")} == before
 
 
-def wait_for(process: subprocess.Popen, happened: Callable[[], bool]) -> None:
+def wait_for(ended: Callable[[], int | None], happened: Callable[[], bool]) -> None:
+    """Until it happened; `ended` gives the exit code of a job that has ended too soon."""
     deadline = time.monotonic() + LIMIT
     while not happened():
-        assert process.poll() is None, (
-            "the job ended before the moment at which it was to be killed"
-        )
+        assert ended() is None, "the job ended before the moment at which it was to be stopped"
         assert time.monotonic() < deadline
         time.sleep(0.002)
 
@@ -196,12 +195,10 @@ def test_a_job_that_is_killed_again_and_again_ends_the_same(
         "cotbal",
     )
     for happened in MOMENTS.values():
-        process = subprocess.Popen(
-            command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        wait_for(process, lambda happened=happened: happened(root))
+        process = start(tmp_path / "printed.txt", *arguments)
+        wait_for(lambda job=process: job.exitcode, lambda happened=happened: happened(root))
         process.kill()
-        process.wait()
+        process.join()
     cotbal(*arguments)
     assert results(root) == results(undisturbed)
 
@@ -223,7 +220,7 @@ def test_workers_leave_with_a_killed_driver_and_the_job_goes_on(
     process = subprocess.Popen(
         command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    wait_for(process, lambda: len(list(root.glob("probes/*/progress.json"))) == 2)
+    wait_for(process.poll, lambda: len(list(root.glob("probes/*/progress.json"))) == 2)
     process.kill()
     process.wait()
     assert "lock" not in cotbal(*arguments)
@@ -231,42 +228,33 @@ def test_workers_leave_with_a_killed_driver_and_the_job_goes_on(
     assert len(list(root.glob("probes/*/outcome.json"))) == 3
 
 
-def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(source: Path, tmp_path: Path) -> None:
-    root = tmp_path / "stopped"
-    process = subprocess.Popen(
-        command("balance", source / "recipe.yaml", "--out", root),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    wait_for(process, lambda: any(root.glob("probes/*/progress.json")))
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=LIMIT)
-    assert process.returncode == 130
-    assert "Go on with: cotbal balance" in output
-    assert "Traceback" not in output
-    states = {state["state"] for state in json.loads(cotbal("status", root, "--json"))}
-    assert states <= {"interrupted", "missing"}
-
-
-def test_ctrl_c_keeps_what_a_training_has_reached(source: Path, tmp_path: Path) -> None:
+def test_ctrl_c_stops_cleanly_and_keeps_what_a_training_has_reached(
+    source: Path, tmp_path: Path
+) -> None:
     root = tmp_path / "saved"
     endless = ("optimization.epochs=1000", "optimization.checkpoint_steps=100000")
     process = subprocess.Popen(
         command("balance", source / "recipe.yaml", *endless, "--out", root, "--workers", "1"),
-        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     wait_for(
-        process,
+        process.poll,
         lambda: any(
             '"training"' in path.read_text() for path in root.glob("probes/*/progress.json")
         ),
     )
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=LIMIT)
-    assert b"may save a checkpoint first. Once more ends them at once." in told
+    output, _ = process.communicate(timeout=LIMIT)
+    assert process.returncode == 130
+    assert "may save a checkpoint first. Once more ends them at once." in output
+    assert "Go on with: cotbal balance" in output
+    assert "Traceback" not in output
     assert len(list(root.glob("probes/*/partial/checkpoint-*/complete"))) == 1
     assert "rerun the command to resume" in cotbal("status", root)
+    states = {state["state"] for state in json.loads(cotbal("status", root, "--json"))}
+    assert states == {"interrupted", "missing"}
 
 
 def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Path) -> None:
@@ -324,18 +312,16 @@ def test_a_changed_recipe_names_the_field(undisturbed: Path, source: Path, tmp_p
 
 def test_two_commands_cannot_share_a_directory(source: Path, tmp_path: Path) -> None:
     root = tmp_path / "shared"
-    arguments = ("balance", source / "recipe.yaml", "--out", root)
-    process = subprocess.Popen(
-        command(*arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        wait_for(process, lambda: any(root.glob("probes/*/progress.json")))
-        assert "another cotbal command works in this directory" in cotbal(*arguments, code=2)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(LIMIT)
+    endless = ("balance", source / "recipe.yaml", "optimization.epochs=1000", "--out", root)
+    process = start(tmp_path / "printed.txt", *endless, "--on", "inline")
+    wait_for(lambda: process.exitcode, lambda: any(root.glob("probes/*/progress.json")))
+    assert "another cotbal command works in this directory" in cotbal(*endless, code=2)
+    process.terminate()
+    process.join(LIMIT)
+    assert process.exitcode == 128 + signal.SIGTERM
 
 
+@pytest.mark.extended
 def test_the_demo_runs_in_its_small_size(tmp_path: Path) -> None:
     root = tmp_path / "pocket"
     output = cotbal("demo", "--size", "tiny", "--out", root, "--on", "inline")

@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ray_nodes import RayNodes
-from shell import LIMIT, command, cotbal
-from tiny_vlm import mixture
+from helpers.ray_nodes import RayNodes
+from helpers.shell import LIMIT, command, cotbal
+from helpers.tiny_vlm import mixture
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.needs("ray"), pytest.mark.xdist_group("ray"), pytest.mark.extended]
 PROBES = ("full-color", "full-paint", "mini")
 
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from shell import cotbal
-from tiny_vlm import copy, mixture
+from helpers.shell import cotbal
+from helpers.tiny_vlm import copy, mixture
 
 RANKS = "resources={gpus: 0, ranks: 2}"
 
@@ -55,6 +55,7 @@ def test_two_ranks_end_as_one(source: Path, tmp_path: Path) -> None:
     assert steps == sorted(set(steps)), "one rank writes"
 
 
+@pytest.mark.extended
 def test_a_fault_in_one_rank_fails_the_run_and_is_told(source: Path, tmp_path: Path) -> None:
     """The one half picture is met by a single rank; the other only hears that its fellow is
     gone."""

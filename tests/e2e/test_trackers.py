@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from shell import cotbal
-from tiny_vlm import mixture
+from helpers.shell import cotbal
+from helpers.tiny_vlm import mixture
 
 TASKS = {"color": 1, "paint": 2}
 PROBES = ("mini", "full:color", "full:paint")
-STAND_INS = Path(__file__).parents[1] / "stand_ins"
+STAND_INS = Path(__file__).parents[1] / "helpers" / "stand_ins"
 
 
 @pytest.fixture(scope="module")

@@ -125,8 +125,20 @@ def test_warnings_are_errors() -> None:
 
 
 def test_no_test_is_skipped_or_expected_to_fail() -> None:
-    marks = ("mark.skip", "mark.xfail", "pytest.skip(", "pytest.xfail(")
-    assert [place for mark in marks for place in mentions(mark) if place.startswith("tests/")] == []
+    """The one way to leave a test out is `mark.needs`, which the closing summary reports."""
+    marks = ("mark.skip", "mark.xfail", "pytest.skip(", "pytest.xfail(", "importorskip(")
+    places = [place for mark in (*marks, "collect_ignore") for place in mentions(mark)]
+    inside = [place for place in places if place.startswith("tests/")]
+    assert [place for place in inside if not place.startswith("tests/helpers/needs.py:")] == []
+
+
+def test_helpers_of_tests_are_in_their_package() -> None:
+    """Nothing but tests and fixtures is beside it, and no test changes `sys.path`."""
+    modules = [path.relative_to(ROOT) for path in tracked() if path.suffix == ".py"]
+    beside = [path for path in modules if path.parts[0] == "tests" and path.parts[1] != "helpers"]
+    assert [path for path in beside if not re.match(r"test_|conftest", path.name)] == []
+    places = [place for place in mentions("sys.path") if place.startswith("tests/")]
+    assert [place for place in places if not place.startswith("tests/helpers/shell.py:")] == []
 
 
 def test_development_wheels_are_pinned() -> None:

@@ -27,12 +27,16 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.jobs.submission_paths import submission_of
 from cotbal.recipe.schema import ResourcesSection
-from raw_releases import drawing, vqav2_server
-from shell import LIMIT, command, cotbal
-from slurm_cluster import Cluster, wait_for
-from tiny_vlm import mixture
+from helpers.raw_releases import drawing, vqav2_server
+from helpers.shell import LIMIT, command, cotbal
+from helpers.slurm_cluster import Cluster, wait_for
+from helpers.tiny_vlm import mixture
 
-pytestmark = pytest.mark.xdist_group("slurm")
+pytestmark = [
+    pytest.mark.needs("slurm"),
+    pytest.mark.xdist_group("slurm"),
+    pytest.mark.extended,
+]
 PROBES = ("mini", "full-color", "full-paint")
 
 

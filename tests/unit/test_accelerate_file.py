@@ -22,7 +22,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.accelerate_file import Sharing, fault_of, of_environment, of_file
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.schema import ResourcesSection
-from tiny_vlm import mixture
+from helpers.tiny_vlm import mixture
 
 FSDP: dict[str, Any] = yaml.safe_load(FSDP2)
 ZERO: dict[str, Any] = {

@@ -17,7 +17,7 @@ from cotbal.data.records import Record, Turn
 from cotbal.recipe.schema import Generation
 from cotbal.training import evaluation, vlm
 from cotbal.training.run_paths import RunPaths
-from tiny_vlm import BASE
+from helpers.tiny_vlm import BASE
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from scripts import BENCHMARKS, loaded
+from helpers.scripts import BENCHMARKS, loaded
 
 SCRIPT = BENCHMARKS / "makespan_simulation.py"
 

@@ -8,6 +8,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,6 @@ from accelerate.commands import launch
 from accelerate.utils.launch import prepare_multi_gpu_env
 from safetensors.torch import load_file
 
-import sharded_runs
 from cotbal.benchmarks.releases.paper import FSDP2
 from cotbal.data.files import read_jsonl, write_json
 from cotbal.data.records import default_cache, open_records
@@ -29,7 +31,8 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.runs import plan_probes
 from cotbal.recipe.schema import ResourcesSection
-from tiny_vlm import mixture
+from helpers import sharded_runs
+from helpers.tiny_vlm import mixture
 
 # Two costly fixtures for all tests: they stay in one of the processes that share the tests out.
 pytestmark = pytest.mark.xdist_group("sharded")
@@ -54,6 +57,14 @@ LAUNCHES = {f"{case} fsdp2": (case, 0) for case in CASES} | {
     "lora zero3": ("lora", 3),
     "bfloat16 zero3": ("bfloat16", 3),
 }
+# What guards every change: both ways to shard, weights in full and adapters, text alone, a stop.
+GUARDS = ("full fsdp2", "lora zero3")
+REST = tuple(name for name in LAUNCHES if name not in GUARDS)
+SETS = [
+    pytest.param(GUARDS, id="guards"),
+    pytest.param(REST, id="rest", marks=pytest.mark.extended),
+]
+BLANKS = 6  # rows of a blank picture in the case `full`
 
 
 def prepared(recipe_file: Path, root: Path, settings: tuple[str, ...]) -> Path:
@@ -96,29 +107,40 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def alone(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The runs in one process."""
+def alone(recipe: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The run of a case in one process."""
     directory = tmp_path_factory.mktemp("alone")
-    jobs = {
-        name: prepared(recipe, directory / name, settings) for name, (settings, _) in CASES.items()
-    }
-    for job in jobs.values():
+
+    @cache
+    def run(case: str) -> Path:
+        job = prepared(recipe, directory / case, CASES[case][0])
         worker.main([str(job)])
-    return {name: job.parent for name, job in jobs.items()}
+        return job.parent
+
+    return run
+
+
+@dataclass(frozen=True)
+class Launched:
+    """Runs on two ranks: the directories by the name of the launch, and what each rank wrote."""
+
+    runs: dict[str, Path]
+    ranks: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def launched(
+def launch_all(
     recipe: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[dict[str, Path], list[dict[str, Any]]]:
-    """The same on two ranks, and what each of them tells of it."""
-    directory = tmp_path_factory.mktemp("sharded")
-    jobs = {
-        name: prepared(recipe, directory / name, CASES[case][0])
-        for name, (case, _) in LAUNCHES.items()
-    }
+) -> Callable[[tuple[str, ...]], Launched]:
+    """Some of the launches, all in one pair of processes, once."""
+    return cache(lambda names: _launched(names, recipe, tmp_path_factory.mktemp("sharded")))
+
+
+def _launched(names: tuple[str, ...], recipe: Path, directory: Path) -> Launched:
+    jobs = {name: prepared(recipe, directory / name, CASES[LAUNCHES[name][0]][0]) for name in names}
     listed = []
-    for name, (case, stage) in LAUNCHES.items():
+    for name in names:
+        case, stage = LAUNCHES[name]
         calls, job = CASES[case][1], str(jobs[name])
         listed += ([] if calls is None else [(job, calls, stage)]) + [(job, None, stage)]
     command = [sys.executable, sharded_runs.__file__, str(directory), json.dumps(listed)]
@@ -127,8 +149,8 @@ def launched(
         command, env=environment, capture_output=True, text=True, check=False, timeout=900
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    told = [json.loads((directory / f"rank{number}.json").read_text()) for number in range(2)]
-    return {name: job.parent for name, job in jobs.items()}, told
+    ranks = [json.loads((directory / f"rank{number}.json").read_text()) for number in range(2)]
+    return Launched({name: job.parent for name, job in jobs.items()}, ranks)
 
 
 def test_the_file_beside_the_paper_s_recipes_turns_it_on(tmp_path: Path) -> None:
@@ -154,12 +176,20 @@ def test_the_file_beside_the_paper_s_recipes_turns_it_on(tmp_path: Path) -> None
     assert (chosen.num_processes, chosen.num_machines) == (8, 1)
 
 
-@pytest.mark.parametrize("launch", LAUNCHES)
+@pytest.mark.parametrize("names", SETS)
 def test_a_sharded_run_ends_as_a_whole_one(
-    recipe: Path, alone: Any, launched: Any, launch: str
+    recipe: Path,
+    alone: Callable[[str], Path],
+    launch_all: Callable[[tuple[str, ...]], Launched],
+    names: tuple[str, ...],
 ) -> None:
-    case, stage = LAUNCHES[launch]
-    one, two = alone[case], launched[0][launch]
+    for name, sharded in launch_all(names).runs.items():
+        case, stage = LAUNCHES[name]
+        assert_ends_the_same(recipe, alone(case), sharded, case, stage)
+
+
+def assert_ends_the_same(recipe: Path, one: Path, two: Path, case: str, stage: int) -> None:
+    """The runs of a case in one process and on two ranks."""
     models = [load_file(path / "checkpoint" / "model.safetensors") for path in (one, two)]
     base = load_file(recipe.parent / "base" / "model.safetensors")
     assert models[0].keys() == models[1].keys() == base.keys()
@@ -193,26 +223,43 @@ def test_a_sharded_run_ends_as_a_whole_one(
             assert file.read_bytes() == (two / kind / file.name).read_bytes()
 
 
-def test_parameters_are_shared_out(launched: Any) -> None:
-    for told in launched[1]:
-        found = dict(zip(LAUNCHES.items(), told["parts"], strict=True))
-        assert all(
-            (0.4 < part < 0.6) == (stage in (0, 3)) for (_, (_, stage)), part in found.items()
-        )
+@pytest.mark.parametrize("names", SETS)
+def test_parameters_are_shared_out(
+    launch_all: Callable[[tuple[str, ...]], Launched], names: tuple[str, ...]
+) -> None:
+    launched = launch_all(names)
+    for rank in launched.ranks:
+        for name, part in zip(launched.runs, rank["parts"], strict=True):
+            _, stage = LAUNCHES[name]
+            assert (0.4 < part < 0.6) == (stage in (0, 3)), name
 
 
-def test_who_is_told_to_stop_saves_first_and_goes_on(launched: Any) -> None:
+@pytest.mark.parametrize("names", SETS)
+def test_who_is_told_to_stop_saves_first_and_goes_on(
+    launch_all: Callable[[tuple[str, ...]], Launched], names: tuple[str, ...]
+) -> None:
     """One rank is told; both stop, with a partial checkpoint of that step."""
-    stopped = [CASES[case][1] is not None for case, _ in LAUNCHES.values()]
-    expected = [step for stops in stopped for step in ((STOPPED, "done") if stops else ("done",))]
-    assert [told["ended"] for told in launched[1]] == [expected, expected]
+    launched = launch_all(names)
+    expected: list[Any] = []
+    for name in launched.runs:
+        case, _ = LAUNCHES[name]
+        expected += ["done"] if CASES[case][1] is None else [STOPPED, "done"]
+    assert [rank["ended"] for rank in launched.ranks] == [expected, expected]
 
 
-def test_micro_batches_of_text_get_a_blank_picture(alone: Any, launched: Any) -> None:
+@pytest.mark.parametrize("names", SETS)
+def test_micro_batches_of_text_get_a_blank_picture(
+    alone: Callable[[str], Path],
+    launch_all: Callable[[tuple[str, ...]], Launched],
+    names: tuple[str, ...],
+) -> None:
     """Without it one rank would wait forever for the other at the vision tower."""
-    rows = [
-        sum(line["masked_rows"] for line in read_jsonl(path / "training.jsonl"))
-        for path in (alone["full"], launched[0]["full fsdp2"], launched[0]["full zero3"])
-    ]
-    assert rows[0] == 0
-    assert rows[1] == rows[2] > 0
+    runs = {
+        name: path for name, path in launch_all(names).runs.items() if LAUNCHES[name][0] == "full"
+    }
+    assert masked_rows(alone("full")) == 0
+    assert [masked_rows(path) for path in runs.values()] == [BLANKS]
+
+
+def masked_rows(run: Path) -> int:
+    return sum(line["masked_rows"] for line in read_jsonl(run / "training.jsonl"))

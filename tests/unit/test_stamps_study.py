@@ -12,7 +12,7 @@ import torch
 from cotbal.benchmarks.stamps import written
 from cotbal.recipe.recipe import load_recipe
 from cotbal.training import vlm
-from scripts import BENCHMARKS, loaded
+from helpers.scripts import BENCHMARKS, loaded
 
 
 def test_the_study_is_the_start_of_every_file(tmp_path: Path) -> None:

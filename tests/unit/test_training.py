@@ -25,7 +25,7 @@ from cotbal.training import vlm
 from cotbal.training.ranks import Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.arguments import arguments
-from tiny_vlm import BASE, mixture
+from helpers.tiny_vlm import BASE, mixture
 
 STEPS = 6  # of 48 records in batches of 8; a partial checkpoint is written every 2
 

@@ -19,13 +19,13 @@ from transformers import (
     T5Gemma2Config,
 )
 
-import tiny_families
 from cotbal.errors import CotbalError, MissingDependency
 from cotbal.recipe.schema import Lora, ModelSection
 from cotbal.training import vlm
-from further_families import FURTHER
-from rare_families import RARE
-from tiny_vlm import BASE, build
+from helpers import tiny_families
+from helpers.further_families import FURTHER
+from helpers.rare_families import RARE
+from helpers.tiny_vlm import BASE, build
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from balance_cases import right_or_wrong, table, with_samples
 
 from cotbal.balance import Settings, balance, weight_draws
 from cotbal.balance.agreement import agreement, rank_correlation
 from cotbal.errors import ScoresError
 from cotbal.scores.matrix import ScoreMatrix
+from helpers.balance_cases import right_or_wrong, table, with_samples
 
 LEVELS = {"a": [0.2, 0.7, 0.3, 0.4], "b": [0.3, 0.4, 0.8, 0.35], "c": [0.1, 0.2, 0.15, 0.6]}
 FEW = Settings(resamples=300)

@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from balance_cases import healthy, plain_parts, right_or_wrong, table, with_samples
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.balance import Settings, balance
 from cotbal.errors import CotbalError, ScoresError
 from cotbal.scores.matrix import ScoreMatrix
+from helpers.balance_cases import healthy, plain_parts, right_or_wrong, table, with_samples
 
 TEMPERATURES = st.floats(0.2, 10)
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from balance_cases import healthy, plain_contribution, plain_inward, plain_outward
 from hypothesis import given
 
 from cotbal.balance.contribution import by_receiver, contribution, inward, nan_mean, outward
+from helpers.balance_cases import healthy, plain_contribution, plain_inward, plain_outward
 
 NAN = float("nan")
 

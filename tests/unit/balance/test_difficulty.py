@@ -2,10 +2,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from balance_cases import healthy, plain_difficulty
 from hypothesis import given
 
 from cotbal.balance.difficulty import difficulty
+from helpers.balance_cases import healthy, plain_difficulty
 
 
 @given(healthy())

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import numpy as np
-from balance_cases import healthy, plain_contribution, plain_difficulty, plain_inward, plain_outward
 from hypothesis import given
 
 from cotbal.balance.estimate import Identified, Places, estimate
+from helpers.balance_cases import (
+    healthy,
+    plain_contribution,
+    plain_difficulty,
+    plain_inward,
+    plain_outward,
+)
 
 
 def standard(unit_of: list[int]) -> Places:

@@ -9,9 +9,9 @@ import re
 
 import numpy as np
 import pytest
-from balance_cases import right_or_wrong, table, with_samples
 
 from cotbal.balance import Balance, Settings, balance
+from helpers.balance_cases import right_or_wrong, table, with_samples
 
 SAMPLES = 300
 HEALTHY = {"a": [0.2, 0.7, 0.3, 0.4], "b": [0.3, 0.4, 0.8, 0.35], "c": [0.1, 0.2, 0.15, 0.6]}

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from balance_cases import right_or_wrong, with_samples
 
 from cotbal.balance import Settings, balance
 from cotbal.balance.needs import needs
 from cotbal.scores.matrix import ScoreMatrix
+from helpers.balance_cases import right_or_wrong, with_samples
 
 
 def one(weight: float, of_samples: float, of_seeds: float | None, seeds: int = 3):  # type: ignore[no-untyped-def]

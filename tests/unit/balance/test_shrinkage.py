@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from balance_cases import right_or_wrong, table, with_samples
 
 from cotbal.balance import Settings, balance
 from cotbal.balance.shrinkage import shrink
 from cotbal.errors import ScoresError
+from helpers.balance_cases import right_or_wrong, table, with_samples
 
 
 def square(tasks: int, true: float, noise: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

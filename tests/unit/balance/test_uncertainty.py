@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from balance_cases import right_or_wrong, with_samples
 
 from cotbal.balance import Settings, balance
 from cotbal.balance.uncertainty import cluster_sums, interval, resample_scores, seed_moves
 from cotbal.scores.matrix import Measured, Samples, ScoreMatrix, mean_matrix
+from helpers.balance_cases import right_or_wrong, with_samples
 
 LEVELS = {"a": [0.2, 0.7, 0.4], "b": [0.3, 0.4, 0.8]}
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from balance_cases import plain_softmax
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cotbal.balance.weights import smallest_temperature, softmax_weights, weight_parts
+from helpers.balance_cases import plain_softmax
 
 NAN = float("nan")
 VALUES = st.lists(st.floats(-3, 3), min_size=1, max_size=8)

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: the stand-ins of `tests/unit/pipeline` serve here too."""
+"""The command line as a user meets it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ Command = Callable[..., Ended]
 @pytest.fixture
 def recipe_path(tmp_path: Path) -> Path:
     """A small mixture on disk: three balanced tasks and one that is not."""
-    from pipeline_fakes import write_mixture
+    from helpers.pipeline_fakes import write_mixture
 
     return write_mixture(tmp_path / "mixture")
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pipeline_fakes import EXECUTOR, write_mixture
 
 from cotbal.scores.matrix import read_measured
-from judge_server import KEY, JudgeServer, breaks_off, fails, hangs, marks, says
-from run_directory_page import differences, example
+from helpers.judge_server import KEY, JudgeServer, breaks_off, fails, hangs, marks, says
+from helpers.pipeline_fakes import EXECUTOR, write_mixture
+from helpers.run_directory_page import differences, example
 
 ON = ("--on", EXECUTOR)
 CHEAP = ("--price-in", 1, "--price-out", 2, "--max-usd", 1)

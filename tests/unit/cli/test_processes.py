@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline_fakes import EXECUTOR
+
+from helpers.pipeline_fakes import EXECUTOR
 
 SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
-FAKES = str(Path(__file__).parents[1] / "pipeline")
+TESTS = str(Path(__file__).parents[2])
 COMMAND = "from cotbal.cli.app import main; main()"
 # Every import of a heavy package fails; then one verb after the other, as main() does them.
 WITHOUT_TORCH = """
@@ -91,7 +92,7 @@ KIT = [
 @pytest.fixture(scope="module")
 def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Verb -> exit code, output, and the heavy packages that were imported."""
-    from pipeline_fakes import write_mixture
+    from helpers.pipeline_fakes import write_mixture
 
     directory = tmp_path_factory.mktemp("without-torch")
     recipe = str(write_mixture(directory / "mixture"))
@@ -122,7 +123,7 @@ def without_torch(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def environment() -> dict[str, str]:
-    paths = [FAKES, *filter(None, [os.environ.get("PYTHONPATH")])]
+    paths = [TESTS, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-import tiny_vlm
 from cotbal.data.files import locked
 from cotbal.jobs.executors import JobHandle, record_handle
-from raw_releases import drawing, vqav2_server
+from helpers import tiny_vlm
+from helpers.raw_releases import drawing, vqav2_server
 
 Command = Callable[..., Any]
 
@@ -141,11 +141,10 @@ def test_one_model_is_asked_by_one_command_at_a_time(
     queue = tmp_path / "queue.json"
     queue.write_text('{"3": ["queued", "waiting: Priority"]}')
     monkeypatch.setenv("COTBAL_FAKE_QUEUE", str(queue))
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "pipeline")
-    record_handle(setup.directory, JobHandle("pipeline_fakes.queue", "3"))
+    record_handle(setup.directory, JobHandle("helpers.pipeline_fakes.queue", "3"))
     ended = cotbal(*arguments)
     assert ended.code == 2
-    assert "this run is queued elsewhere (job 3 of pipeline_fakes.queue)" in ended.err
+    assert "this run is queued elsewhere (job 3 of helpers.pipeline_fakes.queue)" in ended.err
     assert not (setup.directory / "job.json").exists()
     queue.write_text("{}")
     ended = cotbal(*arguments)
@@ -162,8 +161,7 @@ def test_answers_of_another_model_are_called_back_before_they_move(
     queue = tmp_path / "queue.json"
     queue.write_text('{"3": ["running", "on node7"]}')
     monkeypatch.setenv("COTBAL_FAKE_QUEUE", str(queue))
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "pipeline")
-    record_handle(setup.directory, JobHandle("pipeline_fakes.queue", "3"))
+    record_handle(setup.directory, JobHandle("helpers.pipeline_fakes.queue", "3"))
     tiny_vlm.build(setup.run / "checkpoint", seed=1)
     assert cotbal(*arguments, "--restart-changed").code == 0
     assert queue.read_text() == "{}"

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 import typer
-from pipeline_fakes import EXECUTOR
 
 from cotbal.cli.app import app
+from helpers.pipeline_fakes import EXECUTOR
 
 SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
 ON = ("--on", EXECUTOR)

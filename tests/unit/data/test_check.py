@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import yaml
-from record_rows import llava, picture, talk, write
 
 from cotbal.data.check import CheckReport, check_mixture
 from cotbal.data.conversations import Record
@@ -15,6 +14,7 @@ from cotbal.data.lengths import Item, Length
 from cotbal.data.records import open_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import Recipe, load_recipe
+from helpers.record_rows import llava, picture, talk, write
 
 
 def rows(split: str, n: int = 3) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from cotbal.data.collate import Collator, Row, aligned
 from cotbal.data.records import Record, Turn
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
-from tiny_vlm import BASE
+from helpers.tiny_vlm import BASE
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from record_rows import llava, talk
 
 from cotbal.data.conversations import Record, Turn, normalise
 from cotbal.data.loss_marks import MARKS
 from cotbal.errors import DataError
+from helpers.record_rows import llava, talk
 
 
 def keep(content: bytes) -> str:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from record_rows import llava, write
 
 from cotbal.data.conversations import Fault
 from cotbal.data.formats import read_rows
 from cotbal.data.json_array import json_items
+from helpers.record_rows import llava, write
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])

@@ -26,8 +26,8 @@ from cotbal.jobs import worker
 from cotbal.jobs.inputs import open_inputs, warnings
 from cotbal.loss import IGNORED
 from cotbal.recipe.recipe import Recipe, load_recipe
-from tiny_families import FAMILIES, build
-from tiny_vlm import mixture
+from helpers.tiny_families import FAMILIES, build
+from helpers.tiny_vlm import mixture
 
 
 @pytest.fixture

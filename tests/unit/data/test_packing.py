@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "hosts"))  # trainer_cases
-
-from trainer_cases import PICTURE, TASKS, distance, pad, rows, update, with_pictures
 from transformers import AutoModelForImageTextToText
 
 from cotbal.data.packing import pack, packed
@@ -19,7 +14,8 @@ from cotbal.errors import DataError
 from cotbal.loss import IGNORED, token_counts
 from cotbal.training.trainers.forward import for_model
 from cotbal.training.trainers.hf import with_task_ids
-from tiny_vlm import build
+from helpers.tiny_vlm import build
+from helpers.trainer_cases import PICTURE, TASKS, distance, pad, rows, update, with_pictures
 
 PADDING = 7
 MIXED = [0, 3, 4, 9, 15]

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from record_rows import picture
 
 from cotbal.data.pictures import fault_of, faults_of_pictures, open_picture, resolve
 from cotbal.errors import DataError
+from helpers.record_rows import picture
 
 
 def truncated(path: Path) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from cotbal.data.processors import load_processor
 from cotbal.errors import CotbalError
-from tiny_vlm import BASE
+from helpers.tiny_vlm import BASE
 
 
 def copied(tmp_path: Path, **changes: Any) -> Path:

@@ -14,8 +14,8 @@ from cotbal.data.records import Record, Turn, default_cache, open_records
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
 from cotbal.training import vlm
-from further_families import FURTHER
-from tiny_families import FAMILIES, build
+from helpers.further_families import FURTHER
+from helpers.tiny_families import FAMILIES, build
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from record_rows import llava, picture, talk, write
 
 from cotbal.data.records import (
     Fault,
@@ -23,6 +22,7 @@ from cotbal.data.records import (
     sound_records,
 )
 from cotbal.errors import DataError
+from helpers.record_rows import llava, picture, talk, write
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import byte_checkpoint
 import pytest
 
 from cotbal.data.answer_path import AnswerPath
 from cotbal.data.records import Record, Turn
 from cotbal.data.references import check_references
 from cotbal.data.tokens import open_tokenizer
+from helpers import byte_checkpoint
 
 NFD = unicodedata.normalize("NFD", "café")
 

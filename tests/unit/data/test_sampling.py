@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from record_rows import llava, picture, write
 
 from cotbal.data.records import Records, open_records
 from cotbal.data.sampling import (
@@ -19,6 +18,7 @@ from cotbal.data.sampling import (
 )
 from cotbal.errors import DataError
 from cotbal.recipe.schema import Portions
+from helpers.record_rows import llava, picture, write
 
 rates = st.fractions(min_value=Fraction(1, 200), max_value=1, max_denominator=200)
 

@@ -4,9 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-import byte_checkpoint
 import pytest
-from record_rows import llava, talk, write
 
 import cotbal.benchmarks.pocket
 from cotbal.data.records import Records, open_records
@@ -18,6 +16,8 @@ from cotbal.data.special_tokens import (
     warnings_of_texts,
 )
 from cotbal.recipe.mixture import Task
+from helpers import byte_checkpoint
+from helpers.record_rows import llava, talk, write
 
 TOKENS = SpecialTokens(frozenset({"</s>", "<|end|>", "[a|b]"}), frozenset({"<|box|>"}))
 

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import byte_checkpoint
 import pytest
 import yaml
-from record_rows import llava, write
 
 from cotbal.data import texts
 from cotbal.data.texts import check_texts, need_sound_texts
 from cotbal.errors import DataError
 from cotbal.recipe.recipe import load_recipe
+from helpers import byte_checkpoint
+from helpers.record_rows import llava, write
 
 
 class Lab:

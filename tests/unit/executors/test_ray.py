@@ -16,9 +16,9 @@ import pytest
 from cotbal.errors import CotbalError, MissingDependency
 from cotbal.jobs.executors import Job, Outcome, Resources, ray
 from cotbal.recipe.schema import ResourcesSection
-from ray_nodes import ATTEMPTS, RayNodes
+from helpers.ray_nodes import ATTEMPTS, RayNodes
 
-pytestmark = pytest.mark.xdist_group("ray")
+pytestmark = [pytest.mark.needs("ray"), pytest.mark.xdist_group("ray")]
 ONE = ResourcesSection(gpus=0, retries=1)
 
 

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from export_cases import SIZES, configuration, exported, rows_of, write_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.errors import CotbalError
 from cotbal.export import mean_one
+from helpers.export_cases import SIZES, configuration, exported, rows_of, write_recipe
 
 NUMBERS = st.floats(0.01, 100)
 

@@ -12,9 +12,9 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-from export_cases import POCKET, SIZES, WEIGHTS, configuration, exported, rows_of
 
 from cotbal.errors import CotbalError
+from helpers.export_cases import POCKET, SIZES, WEIGHTS, configuration, exported, rows_of
 
 RECORDS = sum(SIZES.values())
 REPEATING = ("llamafactory", "axolotl", "trl")

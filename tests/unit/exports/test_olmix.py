@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pipeline_fakes import EXECUTOR, TASKS, TRAIN, write_mixture
 
 from cotbal.errors import CotbalError
 from cotbal.export import Guide, Order, export
@@ -19,6 +18,7 @@ from cotbal.jobs.execute import Options
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import matrices_of
 from cotbal.recipe.recipe import load_recipe
+from helpers.pipeline_fakes import EXECUTOR, TASKS, TRAIN, write_mixture
 
 Table = dict[str, dict[str, float]]
 

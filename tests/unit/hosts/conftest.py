@@ -1,13 +1,10 @@
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # trainer_cases
-
-from tiny_vlm import build
+from helpers.tiny_vlm import build
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,23 @@ import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from trainer_cases import EQUAL, TASK_LEVEL, TASKS, WEIGHTS, Spy, distance, rows, trainer_of, update
 from transformers import AutoModelForImageTextToText, TrainerCallback
 
 from cotbal.errors import CotbalError
 from cotbal.training.trainers.observer import KEY
 from cotbal.training.trainers.step import by_task
 from cotbal.weightings import Weighting, dwa, igbv1, rlw
+from helpers.trainer_cases import (
+    EQUAL,
+    TASK_LEVEL,
+    TASKS,
+    WEIGHTS,
+    Spy,
+    distance,
+    rows,
+    trainer_of,
+    update,
+)
 
 STEPS = {"max_steps": 3, "learning_rate": 0.5}
 

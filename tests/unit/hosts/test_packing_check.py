@@ -13,13 +13,13 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
-from trainer_cases import TASKS, pad, rows, with_pictures
 from transformers import LlavaForConditionalGeneration
 
 from cotbal.errors import CotbalError, DataError
 from cotbal.loss import IGNORED
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.packing_check import PackingCheck, check_packing
+from helpers.trainer_cases import TASKS, pad, rows, with_pictures
 
 TEXT, PICTURED = rows()[:4], with_pictures([0, 3])[:4]
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rank_cases
-from launched_ranks import Results, launch
-from rank_cases import PARTIAL, PICTURED, SEVERAL, masked, of_four, of_two, sensitive
-from trainer_cases import EQUAL, TASK_LEVEL, TASKS, distance, grouped, update, with_pictures
 
 from cotbal.weightings import rlw
+from helpers import rank_cases
+from helpers.launched_ranks import Results, launch
+from helpers.rank_cases import PARTIAL, PICTURED, SEVERAL, masked, of_four, of_two, sensitive
+from helpers.trainer_cases import EQUAL, TASK_LEVEL, TASKS, distance, grouped, update, with_pictures
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,7 @@ def test_two_ranks_make_the_same_update(ranks: list[Results], alone: Results, ca
     is_the_update(ranks[0][case], alone[case.split(maxsplit=1)[0]], blanks)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("case", of_four())
 def test_four_ranks_make_the_same_update(four: list[Results], alone: Results, case: str) -> None:
     """One rank holds the row without labels, in `masked` nothing but such rows."""

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from trainer_cases import flat, rows, trainer_of
 from transformers import AutoModelForImageTextToText
 
 from cotbal.errors import CotbalError
 from cotbal.training.trainers.trained_weights import FILE, load_trained, save_trained
+from helpers.trainer_cases import flat, rows, trainer_of
 
 SETTINGS = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "learning_rate": 0.5}
 

@@ -5,13 +5,23 @@ weights.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from peft import PromptTuningConfig, get_peft_model
-from trainer_cases import (
+from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, Trainer
+
+from cotbal.data.packing import packed
+from cotbal.errors import CotbalError
+from cotbal.loss import IGNORED, predicting, token_losses, token_tasks
+from cotbal.training.trainers import forward, self_check
+from cotbal.training.trainers.blank_picture import with_blank_picture
+from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
+from cotbal.weightings import Static
+from helpers.trainer_cases import (
     EQUAL,
     TASK_LEVEL,
     TASKS,
@@ -22,20 +32,12 @@ from trainer_cases import (
     flat,
     grouped,
     pad,
+    plain,
     rows,
     trainer_of,
     update,
     with_pictures,
 )
-from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, Trainer
-
-from cotbal.data.packing import packed
-from cotbal.errors import CotbalError
-from cotbal.loss import IGNORED, predicting, token_losses, token_tasks
-from cotbal.training.trainers import forward, self_check
-from cotbal.training.trainers.blank_picture import with_blank_picture
-from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
-from cotbal.weightings import Static
 
 
 @pytest.mark.parametrize(("micro", "accumulation"), [(4, 4), (1, 16), (2, 8)])
@@ -43,8 +45,8 @@ from cotbal.weightings import Static
 def test_the_update_does_not_depend_on_micro_batches(
     checkpoint: Path, tmp_path: Path, micro: int, accumulation: int, weighting: Any
 ) -> None:
-    whole = update(checkpoint, tmp_path, 16, 1, weighting)
-    cut = update(checkpoint, tmp_path, micro, accumulation, weighting)
+    whole = plain(checkpoint, 16, 1, weighting)
+    cut = plain(checkpoint, micro, accumulation, weighting)
     assert distance(cut, whole) < 1e-5
     assert cut["log"][0]["loss"] == pytest.approx(whole["log"][0]["loss"], rel=1e-5)
 
@@ -63,10 +65,7 @@ def test_the_last_partial_window_is_exact(checkpoint: Path, tmp_path: Path) -> N
 def test_weights_move_the_update_even_where_a_micro_batch_holds_one_task(
     checkpoint: Path, tmp_path: Path
 ) -> None:
-    assert (
-        distance(update(checkpoint, tmp_path, 1, 16), update(checkpoint, tmp_path, 1, 16, EQUAL))
-        > 0.05
-    )
+    assert distance(plain(checkpoint, 1, 16), plain(checkpoint, 1, 16, EQUAL)) > 0.05
 
 
 @pytest.mark.parametrize(("micro", "accumulation"), [(8, 1), (4, 2), (1, 8)])
@@ -111,17 +110,23 @@ def test_the_gradient_is_that_of_the_equation(
     attention: str,
     form: str,
 ) -> None:
-    """Eq. 2 and TLA by a loop over rows with stock forward passes, for every way in which logits
-    are made.
-    """
+    """For every way in which logits are made."""
     loading = {"attn_implementation": attention}
     weighting, normalizer = (TASK_LEVEL, "weights") if form == "tla" else (WEIGHTS, form)
     if logits == "full":
         monkeypatch.setattr(forward, "takes_logits_mask", lambda model: False)
-    found = update(
-        checkpoint, tmp_path, 4, 4, weighting, loading=dict(loading), normalizer=normalizer
-    )
-    model = AutoModelForImageTextToText.from_pretrained(checkpoint, **loading)
+    found = update(checkpoint, tmp_path, 4, 4, weighting, loading=loading, normalizer=normalizer)
+    gradient, loss = by_the_equation(checkpoint, attention, form)
+    assert distance(found, {"change": gradient}) < 1e-5
+    assert found["log"][0]["loss"] == pytest.approx(loss, rel=1e-5)
+
+
+@cache
+def by_the_equation(
+    checkpoint: Path, attention: str, form: str
+) -> tuple[dict[str, torch.Tensor], float]:
+    """Gradient and loss of Eq. 2 or TLA by a loop over rows with stock forward passes."""
+    model = AutoModelForImageTextToText.from_pretrained(checkpoint, attn_implementation=attention)
     sums, counts = [torch.zeros(()) for _ in TASKS], [0, 0, 0]
     for row in rows():
         targets = row["labels"][1:]
@@ -131,32 +136,28 @@ def test_the_gradient_is_that_of_the_equation(
         ]
         task = TASKS.index(row["task"])
         sums[task], counts[task] = sums[task] + sum(chosen), counts[task] + len(chosen)
-    weights = WEIGHTS.values
-    if form == "tla":
-        loss = sum(s / n for s, n in zip(sums, counts, strict=True)) / 3
-    else:
-        total = (
-            sum(counts)
-            if form == "tokens"
-            else sum(w * n for w, n in zip(weights, counts, strict=True))
-        )
-        loss = sum(w * s for w, s in zip(weights, sums, strict=True)) / total
+    loss = loss_of_the_equation(sums, counts, form)
     loss.backward()
-    change = {
+    gradient = {
         n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()
     }
-    assert distance(found, {"change": change}) < 1e-5
-    assert found["log"][0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    return gradient, loss.item()
+
+
+def loss_of_the_equation(sums: list[torch.Tensor], counts: list[int], form: str) -> torch.Tensor:
+    if form == "tla":
+        return torch.stack([s / n for s, n in zip(sums, counts, strict=True)]).mean()
+    weights = WEIGHTS.values
+    weighted = sum(w * n for w, n in zip(weights, counts, strict=True))
+    total = sum(counts) if form == "tokens" else weighted
+    return torch.stack([w * s for w, s in zip(weights, sums, strict=True)]).sum() / total
 
 
 def test_scaling_all_weights_changes_nothing_with_the_default_normalizer(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     scaled = Static(tuple(10 * w for w in WEIGHTS.values))
-    assert (
-        distance(update(checkpoint, tmp_path, 4, 4, scaled), update(checkpoint, tmp_path, 4, 4))
-        < 1e-5
-    )
+    assert distance(plain(checkpoint, 4, 4, scaled), plain(checkpoint, 4, 4)) < 1e-5
     by_tokens = [
         update(checkpoint, tmp_path, 4, 4, w, normalizer="tokens") for w in (scaled, WEIGHTS)
     ]
@@ -164,20 +165,20 @@ def test_scaling_all_weights_changes_nothing_with_the_default_normalizer(
 
 
 def test_logged_task_losses_are_unweighted_means(checkpoint: Path, tmp_path: Path) -> None:
-    log = update(checkpoint, tmp_path, 4, 4)["log"][0]
-    plain = update(checkpoint, tmp_path, 16, 1, EQUAL)["log"][0]
-    assert log["task_losses"] == pytest.approx(plain["task_losses"], rel=1e-5)
+    log = plain(checkpoint, 4, 4)["log"][0]
+    whole = plain(checkpoint, 16, 1, EQUAL)["log"][0]
+    assert log["task_losses"] == pytest.approx(whole["task_losses"], rel=1e-5)
     total = sum(log["task_losses"][t] * log["task_tokens"][t] for t in TASKS) / sum(
         log["task_tokens"].values()
     )
-    assert total == pytest.approx(plain["loss"], rel=1e-5)
+    assert total == pytest.approx(whole["loss"], rel=1e-5)
     assert log["weights"] == pytest.approx(dict(zip(TASKS, WEIGHTS.values, strict=True)))
 
 
 def test_the_self_check_sees_the_predicted_change_and_leaves_no_trace(
     checkpoint: Path, tmp_path: Path
 ) -> None:
-    result = update(checkpoint, tmp_path, 4, 4)
+    result = plain(checkpoint, 4, 4)
     assert result["check"].error < 1e-3
     assert result["check"].predicted > 0.01
 
@@ -509,7 +510,7 @@ def test_a_blank_picture_row_changes_nothing(checkpoint: Path, tmp_path: Path) -
     assert (
         distance(
             update(checkpoint, tmp_path, 4, 4, collator=collator),
-            update(checkpoint, tmp_path, 4, 4),
+            plain(checkpoint, 4, 4),
         )
         < 1e-5
     )
@@ -523,7 +524,7 @@ def test_task_ids_may_stand_for_every_token(checkpoint: Path, tmp_path: Path) ->
     assert (
         distance(
             update(checkpoint, tmp_path, 4, 4, collator=per_token),
-            update(checkpoint, tmp_path, 4, 4),
+            plain(checkpoint, 4, 4),
         )
         < 1e-6
     )
@@ -563,4 +564,4 @@ def test_the_order_of_the_tasks_does_not_matter(checkpoint: Path, tmp_path: Path
         weighting=Static(WEIGHTS.values[::-1]),
     ).train()
     change = {name: before[name] - p.detach() for name, p in model.named_parameters()}
-    assert distance({"change": change}, update(checkpoint, tmp_path, 4, 4)) < 1e-6
+    assert distance({"change": change}, plain(checkpoint, 4, 4)) < 1e-6

@@ -16,7 +16,6 @@ from datasets import ClassLabel, Dataset
 from peft import LoraConfig
 from PIL import Image
 from torch.utils.data import SequentialSampler
-from trainer_cases import EQUAL, TASKS, WEIGHTS, InOrder, arguments, distance, flat
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -33,6 +32,7 @@ from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.step import by_task
 from cotbal.training.trainers.trl import TaskWeightedSFTTrainer
 from cotbal.weightings import Static
+from helpers.trainer_cases import EQUAL, TASKS, WEIGHTS, InOrder, arguments, distance, flat
 
 COUNT = 12
 COLOURS = ("red", "green", "blue")

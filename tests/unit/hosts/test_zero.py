@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import zero_cases
-from launched_ranks import Results, launch
-from rank_cases import PICTURED, SEVERAL, sensitive
-from trainer_cases import EQUAL, distance, update, with_pictures
 
 from cotbal.errors import CotbalError
 from cotbal.training.trainers.zero import expect_zero, note_zero
+from helpers import zero_cases
+from helpers.launched_ranks import Results, launch
+from helpers.rank_cases import PICTURED, SEVERAL, sensitive
+from helpers.trainer_cases import EQUAL, distance, update, with_pictures
 
 # Costly fixtures for all tests: they stay in one of the processes that share the tests out.
 pytestmark = pytest.mark.xdist_group("sharded")
@@ -51,6 +51,7 @@ def is_the_update(found: dict[str, Any], expected: dict[str, Any], blanks: int =
         assert line["masked_rows"] == single["masked_rows"] + blanks
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("case", zero_cases.of_two())
 def test_two_ranks_make_the_same_update(two: list[Results], plain: Results, case: str) -> None:
     """Whatever DeepSpeed divides by, and with its own clipping; `pictures`: rank 1 has text
@@ -60,11 +61,13 @@ def test_two_ranks_make_the_same_update(two: list[Results], plain: Results, case
     assert distance(two[1][case], two[0][case]) < 1e-6
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("case", zero_cases.of_one())
 def test_one_rank_makes_the_same_update(one: Results, plain: Results, case: str) -> None:
     is_the_update(one[case], plain[case.split(maxsplit=1)[0]])
 
 
+@pytest.mark.extended
 def test_the_cases_could_tell_a_wrong_update(
     checkpoint: Path, tmp_path: Path, plain: Results
 ) -> None:
@@ -72,6 +75,7 @@ def test_the_cases_could_tell_a_wrong_update(
     assert distance(plain["clipped"], plain["cotbal"]) > 0.5
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("case", zero_cases.of_two())
 def test_the_weights_are_checked_first(two: list[Results], case: str) -> None:
     """By each rank alone, and in stage 3, where all ranks must run the same modules, by all
@@ -83,12 +87,14 @@ def test_the_weights_are_checked_first(two: list[Results], case: str) -> None:
     assert checks[0] == checks[1] or " 3 " not in case
 
 
+@pytest.mark.extended
 def test_stage_3_shares_parameters_out(two: list[Results]) -> None:
     for case, found in two[0].items():
         if case.startswith("cotbal"):
             assert (found["split"] > 0.9) == (" 3 " in case)
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("stage", zero_cases.STAGES)
 def test_resuming_is_exact(
     two: list[Results], checkpoint: Path, tmp_path: Path, stage: int

@@ -20,7 +20,7 @@ from cotbal.benchmarks.judge.kept import ATTEMPTS, Kept
 from cotbal.benchmarks.judge.pairs import Pair
 from cotbal.benchmarks.judge.prompts import own_prompt
 from cotbal.errors import CotbalError, MissingDependency, RunError
-from judge_server import KEY, Action, JudgeServer, breaks_off, fails, hangs, says, sends
+from helpers.judge_server import KEY, Action, JudgeServer, breaks_off, fails, hangs, says, sends
 
 Ask_ = Callable[..., Budget]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
 
 from cotbal.data.files import read_json, read_jsonl
 from cotbal.data.sampling import read_manifest
@@ -22,6 +21,7 @@ from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_curve, write_report
 from cotbal.report.amounts import AmountCurves
 from cotbal.scores.matrix import read_scores
+from helpers.pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
 
 OPTIONS = Options(executor=EXECUTOR)
 AMOUNTS = ("1/8", "1/2", "1")

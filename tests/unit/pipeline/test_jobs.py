@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pipeline_fakes import EXECUTOR, executor
 
 from cotbal.data.files import read_json, read_jsonl
 from cotbal.errors import CotbalError, MissingDependency, RunError, RunsFailed
@@ -18,6 +17,7 @@ from cotbal.jobs.executors import Job
 from cotbal.jobs.plan import Prepared
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
+from helpers.pipeline_fakes import EXECUTOR, executor
 
 OPTIONS = Options(executor=EXECUTOR)
 PROBES = ["mini", "full:ocr", "full:vqa", "full:count"]

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pipeline_fakes import EXECUTOR
 
 from cotbal.data.files import is_locked, read_json, write_json
 from cotbal.errors import RunError
@@ -24,8 +23,9 @@ from cotbal.jobs.queue import cancel
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
+from helpers.pipeline_fakes import EXECUTOR
 
-QUEUE = "pipeline_fakes.queue"
+QUEUE = "helpers.pipeline_fakes.queue"
 
 
 @pytest.fixture
@@ -112,7 +112,8 @@ def test_a_command_on_another_machine_is_named(root: RunDir, queue: Path) -> Non
 def test_no_run_is_done_twice_at_a_time(root: RunDir, recipe_path: Path, queue: Path) -> None:
     prepared = pipeline.plan(load_recipe(recipe_path), root)
     with pytest.raises(
-        RunError, match=r"running elsewhere \(job 1 of pipeline_fakes\.queue\), and 1 others"
+        RunError,
+        match=r"running elsewhere \(job 1 of helpers\.pipeline_fakes\.queue\), and 1 others",
     ):
         pipeline.balance(prepared, Options(executor=EXECUTOR))
     queue.write_text("{}")
@@ -131,7 +132,7 @@ def test_a_changed_run_is_called_back_before_it_is_moved_aside(
 def test_a_driver_notes_itself_while_it_works(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipeline_fakes import executor
+    from helpers.pipeline_fakes import executor
 
     root = RunDir(recipe_path.parent / "run")
     noted, work = [], executor.run

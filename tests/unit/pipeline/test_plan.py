@@ -4,13 +4,13 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
 
 from cotbal.data.files import append_jsonl, write_json
 from cotbal.jobs import pipeline
 from cotbal.jobs.plan import ANSWER_COST, Prepared
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
+from helpers.pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
 
 SEVEN = ("a", "b", "c", "d", "e", "f", "g")
 

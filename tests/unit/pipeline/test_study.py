@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pipeline_fakes import EXECUTOR, TASKS, write_mixture
 
 from cotbal.balance.improvement import overall
 from cotbal.data.files import read_json, read_jsonl
@@ -26,6 +25,7 @@ from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_comparison, write_report
 from cotbal.scores.results import read_results
+from helpers.pipeline_fakes import EXECUTOR, TASKS, write_mixture
 
 OPTIONS = Options(executor=EXECUTOR)
 SEVEN = ("stl", "ew", "tla", "rlw", "dwa", "igbv1", "cotbal")

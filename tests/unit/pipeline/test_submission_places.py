@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from pipeline_fakes import EXECUTOR
 
 from cotbal.data.files import is_locked, write_json
 from cotbal.errors import RunError
@@ -23,8 +22,9 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.jobs.submission_paths import SubmissionPaths, submission_of
 from cotbal.recipe.recipe import load_recipe
+from helpers.pipeline_fakes import EXECUTOR
 
-QUEUE = "pipeline_fakes.queue"
+QUEUE = "helpers.pipeline_fakes.queue"
 DRIVER = """
 import signal, sys, time
 from contextlib import ExitStack

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from pipeline_fakes import EXECUTOR, TASKS
 
 from cotbal.data.files import append_jsonl, locked, read_json, read_jsonl, write_json
 from cotbal.errors import CotbalError, RunError, RunsFailed
@@ -17,6 +16,7 @@ from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_report
 from cotbal.scores.matrix import read_scores
 from cotbal.training.trainers.checkpoints import mark_complete
+from helpers.pipeline_fakes import EXECUTOR, TASKS
 
 OPTIONS = Options(executor=EXECUTOR)
 

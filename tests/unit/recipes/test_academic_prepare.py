@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-import raw_releases as raw_files
 from cotbal.benchmarks import academic
 from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.benchmarks.releases.paper import FSDP2
 from cotbal.data.check import check_mixture
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import load_recipe
-from shell import cotbal
+from helpers import raw_releases as raw_files
+from helpers.shell import cotbal
 
 TASKS = [
     "ShareGPT4V",

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-import raw_releases as raw_files
 from cotbal.benchmarks import academic
 from cotbal.benchmarks.academic.regions import box_text
 from cotbal.benchmarks.academic.sharegpt import cleaned
 from cotbal.benchmarks.releases.conversation import Asked
 from cotbal.errors import DataError
+from helpers import raw_releases as raw_files
 
 ONE_WORD = "\nAnswer the question using a single word or phrase."
 Splits = Mapping[str, list[dict[str, Any]]]

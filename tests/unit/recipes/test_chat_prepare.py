@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-import raw_mixtures as raw_files
 from cotbal.benchmarks import chat
 from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.data.records import open_records
 from cotbal.errors import DataError
 from cotbal.recipe.recipe import load_recipe
-from raw_mixtures import as_lines
-from shell import cotbal
+from helpers import raw_mixtures as raw_files
+from helpers.raw_mixtures import as_lines
+from helpers.shell import cotbal
 
 ASKED = {"question_id": 0, "image": "000000441147.jpg", "text": "Who?", "category": "conv"}
 TASKS = ["conversation", "detail", "complex_reasoning"]

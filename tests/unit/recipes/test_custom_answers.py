@@ -12,9 +12,9 @@ from cotbal.benchmarks import custom
 from cotbal.benchmarks.custom.answers import suited
 from cotbal.errors import DataError
 from cotbal.recipe.recipe import load_recipe
-from raw_mixtures import own_pictures
-from raw_releases import as_json
-from shell import cotbal
+from helpers.raw_mixtures import own_pictures
+from helpers.raw_releases import as_json
+from helpers.shell import cotbal
 
 
 def silent(what: str, done: int, total: int) -> None:

@@ -23,9 +23,9 @@ from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.data.conversations import Record, Turn
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import load_recipe
-from raw_mixtures import as_lines, own_pictures, own_rows, talk
-from raw_releases import as_json, as_parquet, drawing
-from shell import cotbal
+from helpers.raw_mixtures import as_lines, own_pictures, own_rows, talk
+from helpers.raw_releases import as_json, as_parquet, drawing
+from helpers.shell import cotbal
 
 
 def silent(what: str, done: int, total: int) -> None:

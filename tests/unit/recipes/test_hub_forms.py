@@ -11,16 +11,14 @@ from typing import Any
 
 import pytest
 
-import raw_hub
-import raw_mixtures
-import raw_releases
 from cotbal.benchmarks import academic, chat, large
 from cotbal.benchmarks.releases.benchmark import Prepared, SplitPlan
 from cotbal.benchmarks.releases.gallery import Gallery
 from cotbal.benchmarks.releases.sources import Choices, Job
 from cotbal.errors import DataError
 from cotbal.recipe.recipe import load_recipe
-from raw_hub import visatb, visatb_records
+from helpers import raw_hub, raw_mixtures, raw_releases
+from helpers.raw_hub import visatb, visatb_records
 
 ONE_WORD = "\nAnswer the question using a single word or phrase."
 Records = list[dict[str, Any]]

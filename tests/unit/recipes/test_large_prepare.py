@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import raw_mixtures as raw_files
 from cotbal.benchmarks import large
 from cotbal.benchmarks.large.pictures import side_by_side
 from cotbal.benchmarks.large.sets import data_sets
 from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import load_recipe
-from raw_mixtures import as_lines, encoded, export, unified
-from shell import cotbal
+from helpers import raw_mixtures as raw_files
+from helpers.raw_mixtures import as_lines, encoded, export, unified
+from helpers.shell import cotbal
 
 
 def silent(what: str, done: int, total: int) -> None:

@@ -29,7 +29,7 @@ from cotbal.benchmarks import llava_base
 from cotbal.benchmarks.llava_base import assemble
 from cotbal.benchmarks.zeroshot.checkpoint import plan_preparation, vicuna_template
 from cotbal.errors import CotbalError
-from shell import cotbal
+from helpers.shell import cotbal
 
 WORDS = ["<unk>", "<s>", "</s>", *map(chr, range(32, 127))]
 SMALL = {

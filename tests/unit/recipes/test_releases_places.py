@@ -12,7 +12,7 @@ from cotbal.benchmarks.releases.gallery import Gallery, coco_2014, inside
 from cotbal.benchmarks.releases.sources import Files, Job, Source, choose, what_is_needed
 from cotbal.benchmarks.releases.writing import Expected
 from cotbal.errors import DataError
-from raw_releases import drawing
+from helpers.raw_releases import drawing
 
 
 def nothing(files: Files, job: Job) -> Iterator[Conversation]:

@@ -19,7 +19,7 @@ from cotbal.benchmarks.releases.rows import (
 from cotbal.data.conversations import Fault
 from cotbal.data.formats import read_rows
 from cotbal.errors import DataError
-from raw_releases import as_json, as_parquet
+from helpers.raw_releases import as_json, as_parquet
 
 
 def silent(what: str, done: int, total: int) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from cotbal.benchmarks.academic.vqav2_server import read_questions, write_submission
 from cotbal.errors import DataError
-from raw_releases import vqav2_server
+from helpers.raw_releases import vqav2_server
 
 
 def silent(what: str, done: int, total: int) -> None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import runpy
 import shutil
 from pathlib import Path
 
@@ -8,15 +7,13 @@ import pytest
 
 from cotbal.jobs.rundir import RunDir
 from cotbal.report import write_report
-
-FAKE = runpy.run_path(str(Path(__file__).with_name("fake_run.py")))
+from helpers.fake_run import fake_run
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A finished job; tests only read it."""
-    files: RunDir = FAKE["fake_run"](tmp_path_factory.mktemp("finished"))
-    return files
+    return fake_run(tmp_path_factory.mktemp("finished"))
 
 
 @pytest.fixture(scope="session")

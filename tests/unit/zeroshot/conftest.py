@@ -1,16 +1,10 @@
-"""Fixtures of the zero-shot tests; the stand-in for the environment of lmms-eval is in
-`fake_lmms`."""
-
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from fake_lmms import interpreter, write_checkpoint
+from helpers.fake_lmms import interpreter, write_checkpoint
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import pytest
-from fake_lmms import IMAGES, write_checkpoint
 from transformers import AutoProcessor, AutoTokenizer
 
 from cotbal.benchmarks import pocket
@@ -17,6 +16,7 @@ from cotbal.benchmarks.zeroshot.checkpoint import (
 from cotbal.data.chat import frame, messages, render, render_prompt
 from cotbal.data.records import Turn
 from cotbal.errors import CotbalError
+from helpers.fake_lmms import IMAGES, write_checkpoint
 
 BASE = Path(pocket.__file__).parent / "base"
 SYSTEM = (

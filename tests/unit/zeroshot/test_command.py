@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from fake_lmms import interpreter
 
 from cotbal.benchmarks.zeroshot import command
 from cotbal.benchmarks.zeroshot.columns import columns_named
 from cotbal.errors import CotbalError
-from scripts import loaded
+from helpers.fake_lmms import interpreter
+from helpers.scripts import loaded
 
 
 class Loader(yaml.SafeLoader):

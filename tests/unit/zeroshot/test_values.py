@@ -4,12 +4,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fake_lmms import RECORDED
 
 from cotbal.benchmarks.zeroshot.columns import COLUMNS, OTHERS, ZeroShot, columns_named
 from cotbal.benchmarks.zeroshot.values import graded, mean_f1, plain, relative, remarks
 from cotbal.errors import CotbalError, ScoresError
 from cotbal.scores.harnesses import Benchmark, lmms_eval
+from helpers.fake_lmms import RECORDED
 
 EW = {
     "TextVQA": 72.5,

@@ -248,7 +248,7 @@ def test_import_and_weigh(
     tmp_path: Path,
 ) -> None:
     """From recorded runs to weights, with samples and without."""
-    from fake_lmms import RECORDED
+    from helpers.fake_lmms import RECORDED
 
     def cotbal(*arguments: object) -> str:
         from cotbal.cli.app import main

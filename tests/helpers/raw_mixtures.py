@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from raw_releases import as_json, as_parquet, drawing, picture
+from helpers.raw_releases import as_json, as_parquet, drawing, picture
 
 COLOURS = ("teal", "olive", "navy", "plum", "tan", "coral", "gold", "pink", "gray", "lime")
 CATEGORIES = ("conv", "detail", "complex")

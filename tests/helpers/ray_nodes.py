@@ -23,6 +23,10 @@ NODE = {"num_cpus": 4, "num_gpus": 1, "object_store_memory": 80 * 2**20, "includ
 ATTEMPTS = 3  # nodes have half a minute or two to start, which a busy machine may not have
 
 
+class RayDidNotStart(Exception):
+    """On this machine, or not in time."""
+
+
 class RayNodes:
     """The cluster, while the block runs: a head and a second node, which both can be lost."""
 
@@ -48,7 +52,7 @@ class RayNodes:
             if self.address:
                 return self
             self.__exit__()
-        raise AssertionError("Ray did not start")
+        raise RayDidNotStart(f"it did not start in {ATTEMPTS} attempts")
 
     def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
         assert self.process.stdin is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +180,15 @@ def update(
     change = {name: before[name] - whole(p) for name, p in model.named_parameters()}
     log = [by_task(line) for line in trainer.state.log_history]
     return {"change": change, "log": log, "check": trainer.self_check}
+
+
+@cache
+def plain(
+    checkpoint: Path, micro: int, accumulation: int, weighting: Any = WEIGHTS
+) -> dict[str, Any]:
+    """The update without any other setting, computed once; not to be changed."""
+    with tempfile.TemporaryDirectory() as directory:
+        return update(checkpoint, Path(directory), micro, accumulation, weighting)
 
 
 def flat(result: dict[str, Any]) -> torch.Tensor:

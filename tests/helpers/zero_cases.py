@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState
-from rank_cases import ALL, PICTURED, SEVERAL, sensitive
-from trainer_cases import TASKS, InOrder, pad, trainer_of, with_pictures
 from transformers import AutoModelForImageTextToText
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
@@ -21,6 +19,8 @@ from cotbal.training.trainers.blank_picture import with_blank_picture
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.step import by_task
 from cotbal.training.trainers.zero import gathered, is_partitioned
+from helpers.rank_cases import ALL, PICTURED, SEVERAL, sensitive
+from helpers.trainer_cases import TASKS, InOrder, pad, trainer_of, with_pictures
 
 STAGES = (1, 2, 3)
 CLIP = 0.05  # a fraction of the norm of the gradient

@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from further_families import (
+from helpers.further_families import (
     CLIP,
     EXPERTS,
     FURTHER,
@@ -21,7 +21,7 @@ from further_families import (
     square,
     turns,
 )
-from tiny_families import (
+from helpers.tiny_families import (
     CHATML,
     FAMILIES,
     LINEAR,

@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-RECORDED = Path(__file__).parents[1] / "harnesses" / "recorded" / "lmms_eval"
+RECORDED = Path(__file__).parents[1] / "unit" / "harnesses" / "recorded" / "lmms_eval"
 FOUND = {
     "tasks": "/opt/lmms/tasks",
     "version": "0.7.3",

@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 TASKS = ("ocr", "vqa", "count")
-EXECUTOR = "pipeline_fakes.executor"
+EXECUTOR = "helpers.pipeline_fakes.executor"
 TRAIN, VALIDATION, TEST = 64, 80, 40
 
 

@@ -1,9 +1,8 @@
 """A real Slurm of one node on this machine's loopback: munged, slurmctld and slurmd, in a directory
 of its own.
 
-    python tests/slurm_cluster.py     # exit code 0 if such a cluster comes up here and does a job
-
-With COTBAL_TEST_SLURM=0 no test uses Slurm, though its programs are installed.
+    python tests/helpers/slurm_cluster.py     # exit code 0 if such a cluster comes up here and does
+    a job
 """
 
 from __future__ import annotations
@@ -23,10 +22,6 @@ from pathlib import Path
 
 import psutil
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel")
-HERE = os.environ.get("COTBAL_TEST_SLURM") != "0" and all(
-    shutil.which(program) for program in PROGRAMS
-)
 ANSWER_SECONDS = 60  # for a command of Slurm
 PARTITION = "main"
 STEP = "slurmstepd"  # the process that Slurm has beside every step of a job

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-TESTS = Path(__file__).parents[2]
+TESTS = Path(__file__).parents[1]
 Results = dict[str, dict[str, Any]]  # of every case
 
 
@@ -21,7 +21,8 @@ def launch(cases: str, count: int, checkpoint: Path, out: Path) -> list[Results]
     `out`.
     """
     command = [sys.executable, cases, str(checkpoint), str(out), str(count)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
+    paths = os.pathsep.join([str(TESTS), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths}
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, timeout=600
     )

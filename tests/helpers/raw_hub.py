@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from raw_releases import (
+from helpers.raw_releases import (
     CHARTS,
     DARK,
     LIGHT,

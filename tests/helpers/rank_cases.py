@@ -13,7 +13,15 @@ from typing import Any
 import torch
 from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor
-from trainer_cases import (
+from transformers import AutoModelForImageTextToText
+from transformers.distributed import DistributedConfig
+
+from cotbal.loss import IGNORED
+from cotbal.training.trainers.blank_picture import with_blank_picture
+from cotbal.training.trainers.hf import with_task_ids
+from cotbal.training.trainers.step import by_task
+from cotbal.weightings import Weighting, dwa, rlw
+from helpers.trainer_cases import (
     TASK_LEVEL,
     TASKS,
     WEIGHTS,
@@ -26,14 +34,6 @@ from trainer_cases import (
     whole,
     with_pictures,
 )
-from transformers import AutoModelForImageTextToText
-from transformers.distributed import DistributedConfig
-
-from cotbal.loss import IGNORED
-from cotbal.training.trainers.blank_picture import with_blank_picture
-from cotbal.training.trainers.hf import with_task_ids
-from cotbal.training.trainers.step import by_task
-from cotbal.weightings import Weighting, dwa, rlw
 
 PICTURED = [
     0,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from tiny_families import (
+from helpers.tiny_families import (
     CHATML,
     FAMILIES,
     LINEAR,

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-PAGE = (Path(__file__).parents[1] / "docs" / "run_directory.md").read_text(encoding="utf-8")
-NAMES = {"ocr", "vqa", "exact_match", "category"}  # of tasks, metrics and fields; a user has others
+PAGE = (Path(__file__).parents[2] / "docs" / "run_directory.md").read_text(encoding="utf-8")
+# Of tasks, metrics, fields and generation settings; a user has others.
+NAMES = {"ocr", "vqa", "exact_match", "category", "repetition_penalty", "do_sample"}
 
 
 def tree() -> str:
