@@ -36,7 +36,7 @@ def matrix(samples: bool) -> ScoreMatrix:
 
 
 def test_balance_with_intervals(capsys: Shown) -> None:
-    result = balance(matrix(True), settings=Settings(resamples=200))
+    result = balance(matrix(True), settings=Settings(bootstrap=200))
     console.show_balance(result)
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if line.startswith("b "))
@@ -57,7 +57,7 @@ def test_balance_says_what_cannot_be_told_from_one(capsys: Shown) -> None:
         np.full((3, 2), 0.5),
         {t: Samples(same, np.arange(60), 1.0) for t in "ab"},
     )
-    console.show_balance(balance(luck, settings=Settings(resamples=150)))
+    console.show_balance(balance(luck, settings=Settings(bootstrap=150)))
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith(("a ", "b "))]
     assert all("not distinguishable from 1" in row for row in rows)
 
@@ -93,7 +93,7 @@ def test_a_narrow_terminal_cuts_no_number_and_no_name(
     capsys: Shown, monkeypatch: pytest.MonkeyPatch, width: int
 ) -> None:
     monkeypatch.setattr(console, "out", Console(highlight=False, width=width))
-    result = balance(matrix(True), settings=Settings(resamples=200))
+    result = balance(matrix(True), settings=Settings(bootstrap=200))
     console.show_balance(result)
     run = Run("full:a-task-of-a-long-name", {}, "equal", ("ocr",), (), 0)
     planned = Planned(
@@ -143,7 +143,7 @@ def test_what_was_prepared_is_held_against_what_is_known(
 
 def test_what_a_weight_would_need_is_said_where_it_is_not_distinguishable(capsys: Shown) -> None:
     luck = matrix(True)
-    result = balance(luck, settings=Settings(resamples=200))
+    result = balance(luck, settings=Settings(bootstrap=200))
     console.show_balance(result)
     shown = capsys.readouterr().out
     for need in result.needs:

@@ -12,23 +12,22 @@ from jaxtyping import Float
 
 from cotbal.scores.matrix import Samples, ScoreMatrix
 
-CONFIDENCE = 0.95
+SOURCES = ("samples", "seeds")  # of the noise in a score
 
 
 def resample_scores(
     matrices: Sequence[ScoreMatrix],
     resamples: int,
     seed: int,
-    sources: Sequence[str] = ("samples", "seeds"),
+    sources: Sequence[str] = SOURCES,
 ) -> Float[np.ndarray, "resample run task"]:
-    """Score matrices, averaged over seeds, as they could have come out with other samples and other
-    seeds.
+    """Score matrices, averaged over seeds, as other samples and other seeds could have given them.
 
     Args:
-        matrices: one a training seed, the same runs, tasks and samples in each.
+        matrices: one per training seed, with the same runs, tasks and samples.
         resamples: how many to draw.
         seed: of the draws.
-        sources: which noise to draw; without its source, a quantity stays at what was seen.
+        sources: which noise to draw.
     """
     drawn = [_draw_samples(matrix, resamples, seed, "samples" in sources) for matrix in matrices]
     center = np.mean(drawn, axis=0)
@@ -37,10 +36,10 @@ def resample_scores(
     moves = seed_moves(
         len(matrices), resamples, np.random.default_rng([seed, zlib.crc32(b"seeds")])
     )
-    # The seeds as they were seen: what a seed's own luck with the samples adds is in their spread
-    # already.
-    seen = np.stack([matrix.values for matrix in matrices])
-    return center + np.einsum("rs,sij->rij", moves, seen)
+    # The scores as measured: their spread over seeds already holds each seed's luck with the
+    # samples.
+    measured = np.stack([matrix.values for matrix in matrices])
+    return center + np.einsum("rs,sij->rij", moves, measured)
 
 
 def seed_moves(
@@ -61,10 +60,10 @@ def seed_moves(
 def _draw_samples(
     matrix: ScoreMatrix, resamples: int, seed: int, noisy: bool
 ) -> Float[np.ndarray, "resample run task"]:
-    """Every run answered the same samples, so one draw serves all runs: what is common to them
+    """Every run answered the same samples, so one draw serves all runs: what they have in common
     cancels in differences.
 
-    Samples of one cluster (one picture) are drawn together. Tasks are drawn independently of each
+    Samples of one cluster (one image) are drawn together. Tasks are drawn independently of each
     other.
     """
     if not matrix.samples or not noisy:
@@ -91,11 +90,3 @@ def cluster_sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, 
     sizes = np.bincount(clusters)
     sums = np.stack([np.bincount(clusters, weights=row) for row in values])
     return sums[:, sizes > 0], sizes[sizes > 0]
-
-
-def interval(resampled: Float[np.ndarray, "resample *shape"]) -> Float[np.ndarray, "*shape 2"]:
-    """Percentile interval (95 %) over the first axis; NaN where the quantity is not identified."""
-    tail = 100 * (1 - CONFIDENCE) / 2
-    missing = np.isnan(resampled).any(axis=0)
-    bounds = np.percentile(np.where(missing, 0.0, resampled), [tail, 100 - tail], axis=0)
-    return np.where(missing[..., None], np.nan, np.moveaxis(bounds, 0, -1))

@@ -14,7 +14,7 @@ from cotbal.errors import CotbalError
 
 if TYPE_CHECKING:
     from cotbal.balance import Balance
-    from cotbal.balance.forms import Form
+    from cotbal.balance.probes import Form
     from cotbal.jobs.rundir import RunDir
     from cotbal.scores.matrix import ScoreMatrix
 

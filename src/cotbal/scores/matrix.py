@@ -17,7 +17,6 @@ from cotbal.errors import ScoresError
 from cotbal.scores.csv_table import CsvTable, Kind, read_table, to_csv
 
 KIND = Kind("run", "<task>", "scores", gaps=True)
-CONSTANT = "constant_"  # marks what the best constant answer gets, in files of scores
 
 
 @dataclass(frozen=True)
@@ -157,6 +156,14 @@ class ScoreMatrix:
             "values": _nullable(self.values),
             "samples": samples,
         }
+
+
+def matrix_of_samples(runs: Sequence[str], samples: Mapping[str, Samples]) -> ScoreMatrix:
+    """The score matrix of columns of samples: every score is the mean of its samples."""
+    values = np.empty((len(runs), len(samples)))
+    for j, column in enumerate(samples.values()):
+        values[:, j] = column.values.mean(axis=1)
+    return ScoreMatrix(tuple(runs), tuple(samples), values, samples)
 
 
 def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
@@ -11,8 +11,9 @@ from balance_cases import healthy, plain_parts, right_or_wrong, table, with_samp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotbal.balance import Settings, balance
+from cotbal.balance import Balance, Settings, balance
 from cotbal.errors import ScoresError
+from cotbal.scores.interval import significance
 from cotbal.scores.matrix import ScoreMatrix
 
 TEMPERATURES = st.floats(0.2, 10)
@@ -83,13 +84,14 @@ def test_the_order_of_tasks_and_runs_does_not_matter(
 def test_the_order_does_not_matter_for_intervals_either() -> None:
     matrix = sampled()
     one, other = (
-        balance(matrix, settings=Settings(resamples=200)),
-        balance(shuffled(matrix, [2, 0, 1], [1, 3, 0, 2]), settings=Settings(resamples=200)),
+        balance(matrix, settings=Settings(bootstrap=200)),
+        balance(shuffled(matrix, [2, 0, 1], [1, 3, 0, 2]), settings=Settings(bootstrap=200)),
     )
     assert one.part_intervals is not None
     assert one.intervals is not None
     for unit in one.units:
-        assert one.weight_interval(unit) == pytest.approx(other.weight_interval(unit), rel=1e-9)
+        first, second = one.weight(unit), other.weight(unit)
+        assert astuple(first) == pytest.approx(astuple(second), rel=1e-9)
 
 
 def test_alike_tasks_have_equal_weights() -> None:
@@ -177,15 +179,15 @@ def test_a_table_that_no_temperature_can_tame_never_passes_in_silence() -> None:
 
 def test_resamples_and_seed_are_what_intervals_depend_on() -> None:
     first, again, other = (
-        balance(sampled(), settings=Settings(resamples=150, seed=seed)) for seed in (1, 1, 2)
+        balance(sampled(), settings=Settings(bootstrap=150, seed=seed)) for seed in (1, 1, 2)
     )
     assert first.to_json() == again.to_json()
     assert first.weights == other.weights
-    assert first.weight_interval("a") != other.weight_interval("a")
+    assert first.weight("a").low != other.weight("a").low
 
 
 def test_intervals_hold_the_point_estimate() -> None:
-    result = balance(sampled(), settings=Settings(resamples=400))
+    result = balance(sampled(), settings=Settings(bootstrap=400))
     assert result.intervals is not None
     assert result.part_intervals is not None
     for name, bounds in result.intervals.items():
@@ -203,42 +205,35 @@ def test_more_samples_give_narrower_intervals() -> None:
         with_samples({t: np.tile(s.values, 9) for t, s in sampled().samples.items()}),
     )
     widths = [
-        np.ptp(balance(m, settings=Settings(resamples=400)).weight_interval("a") or ())
-        for m in (few, many)
+        balance(m, settings=Settings(bootstrap=400)).weight("a").half_width for m in (few, many)
     ]
     assert widths[1] == pytest.approx(widths[0] / 3, rel=0.2)
 
 
 def test_sentences() -> None:
-    result = balance(sampled(), settings=Settings(resamples=200))
+    result = balance(sampled(), settings=Settings(bootstrap=200))
     for unit in result.units:
-        low, high = result.weight_interval(unit) or (0, 0)
-        sure = not low <= 1 <= high
-        assert result.distinguishable(unit) is sure
-        verdict = "distinguishable from 1" if sure else "not distinguishable from 1"
-        assert (
-            result.sentence(unit)
-            == f"{unit}: {result.weights[unit]:.3f} [{low:.3f}, {high:.3f}], {verdict}"
-        )
+        weight = result.weight(unit)
+        assert result.verdict(unit) == significance(weight.low > 1 or weight.high < 1, "1")
+        numbers = f"{result.weights[unit]:.3f} [{weight.low:.3f}, {weight.high:.3f}]"
+        assert result.sentence(unit) == f"{unit}: {numbers}, {result.verdict(unit)}"
     noise = with_samples(
         {task: right_or_wrong([0.4, 0.5, 0.5], 12, i, 0.0) for i, task in enumerate("ab")}
     )
-    assert (
-        balance(noise, settings=Settings(resamples=200))
-        .sentence("a")
-        .endswith("not distinguishable from 1")
-    )
+    result = balance(noise, settings=Settings(bootstrap=200))
+    assert result.verdict("a") == significance(False, "1")
 
 
 def test_a_bare_table_has_no_intervals_to_speak_of() -> None:
     result = balance(table([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]]))
-    assert result.weight_interval("a") is None
-    assert result.distinguishable("a") is None
+    assert not result.has_intervals
+    assert not result.weight("a").has_bounds
+    assert not result.weight("a").excludes(1)
     assert "no interval" in result.sentence("a")
 
 
 def test_json_holds_everything_in_plain_numbers() -> None:
-    result = balance(sampled(), settings=Settings(resamples=150))
+    result = balance(sampled(), settings=Settings(bootstrap=150))
     found = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert found["weights"] == pytest.approx(result.weights)
     assert (
@@ -250,7 +245,9 @@ def test_json_holds_everything_in_plain_numbers() -> None:
     assert np.array(found["intervals"]["contribution"]).shape == (3, 3, 2)
     assert found["samples"] == {"a": 200, "b": 200, "c": 200}
     assert found["sentences"] == [result.sentence(unit) for unit in result.units]
-    assert found["weight_intervals"]["b"] == pytest.approx(result.weight_interval("b"))
+    weight = result.weight("b")
+    assert found["weight_intervals"]["b"] == pytest.approx([weight.low, weight.high])
+    assert Balance.from_json(found).to_json() == found
     bare = json.loads(
         json.dumps(balance(table([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]])).to_json(), allow_nan=False)
     )

@@ -43,16 +43,15 @@ def test_the_advice_holds() -> None:
     """With as many samples as a weight was said to need, the half-width is about its distance from
     1.
     """
-    few = balance(sampled(60, 5), settings=Settings(resamples=3000))
+    few = balance(sampled(60, 5), settings=Settings(bootstrap=3000))
     need = max(few.needs, key=lambda each: abs(each.distance))
     assert need.samples is not None
     widths = []
     for seed in range(8):
         many = balance(
-            sampled(round(60 * need.samples), 100 * seed), settings=Settings(resamples=500)
+            sampled(round(60 * need.samples), 100 * seed), settings=Settings(bootstrap=500)
         )
-        low, high = many.weight_interval(need.unit) or (0, 0)
-        widths.append((high - low) / 2)
+        widths.append(many.weight(need.unit).half_width)
     assert np.mean(widths) == pytest.approx(abs(need.distance), rel=0.35)
 
 

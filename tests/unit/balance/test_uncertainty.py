@@ -7,7 +7,8 @@ import pytest
 from balance_cases import right_or_wrong, with_samples
 
 from cotbal.balance import Settings, balance
-from cotbal.balance.uncertainty import cluster_sums, interval, resample_scores, seed_moves
+from cotbal.balance.uncertainty import cluster_sums, resample_scores, seed_moves
+from cotbal.scores.interval import percentile_bounds
 from cotbal.scores.matrix import Measured, Samples, ScoreMatrix, mean_matrix
 
 LEVELS = {"a": [0.2, 0.7, 0.4], "b": [0.3, 0.4, 0.8]}
@@ -24,7 +25,7 @@ def matrix(samples: int = 200, seed: int = 0, common: float = 1.0) -> ScoreMatri
 
 def widths(found: ScoreMatrix, resamples: int = 600) -> np.ndarray:
     """Widths of the intervals of the two contributions between different tasks."""
-    result = balance(found, settings=Settings(resamples=resamples))
+    result = balance(found, settings=Settings(bootstrap=resamples))
     assert result.intervals is not None
     bounds = result.intervals["contribution"]
     return np.array([np.ptp(bounds[0, 1]), np.ptp(bounds[1, 0])])
@@ -45,7 +46,7 @@ def test_intervals_cover_the_truth() -> None:
     """
     covered: list[bool] = []
     for seed in range(200):
-        result = balance(matrix(150, seed=10 * seed, common=0.5), settings=Settings(resamples=150))
+        result = balance(matrix(150, seed=10 * seed, common=0.5), settings=Settings(bootstrap=150))
         if result.flags or result.intervals is None:
             continue
         for giver, receiver, truth in ((0, 1, (0.4 - 0.3) / 0.5), (1, 0, (0.4 - 0.2) / 0.5)):
@@ -114,12 +115,6 @@ def test_cluster_sums() -> None:
     np.testing.assert_array_equal(sizes, [2, 2])
 
 
-@pytest.mark.filterwarnings("error")
-def test_interval() -> None:
-    values = np.stack([np.arange(1001.0), np.full(1001, np.nan), np.zeros(1001)], axis=1)
-    np.testing.assert_allclose(interval(values), [[25, 975], [np.nan, np.nan], [0, 0]])
-
-
 class TestSeeds:
     """The noise of training seeds joins that of the samples."""
 
@@ -143,7 +138,7 @@ class TestSeeds:
         moves = seed_moves(seeds, 60_000, np.random.default_rng(1))
         np.testing.assert_allclose(moves.sum(axis=1), 0, atol=1e-9 * np.abs(moves).max())
         half = quantile * values.std(ddof=1) / np.sqrt(seeds)
-        low, high = interval(moves @ values)
+        low, high = percentile_bounds(moves @ values)
         assert high == pytest.approx(half, rel=0.1)
         assert low == pytest.approx(-half, rel=0.1)
 
@@ -151,7 +146,7 @@ class TestSeeds:
         covered = []
         for first in range(300):
             drawn = resample_scores(self.tables(4, 0.03, first), 400, 0)
-            low, high = interval(drawn[:, 1, 0])
+            low, high = percentile_bounds(drawn[:, 1, 0])
             covered.append(bool(low <= 0.7 <= high))
         assert 0.92 <= np.mean(covered) <= 0.98
 
@@ -222,10 +217,18 @@ class TestWeightedMeans:
             [(e.values * e.weights)[rows].sum(1) / e.weights[rows].sum(1) for e in found], axis=1
         )
         expected = np.array(
-            [interval(ratio[:, 0]), interval(ratio[:, 1]), interval(ratio[:, 1] - ratio[:, 0])]
+            [
+                percentile_bounds(ratio[:, 0]),
+                percentile_bounds(ratio[:, 1]),
+                percentile_bounds(ratio[:, 1] - ratio[:, 0]),
+            ]
         )
         seen = np.array(
-            [interval(drawn[:, 0]), interval(drawn[:, 1]), interval(drawn[:, 1] - drawn[:, 0])]
+            [
+                percentile_bounds(drawn[:, 0]),
+                percentile_bounds(drawn[:, 1]),
+                percentile_bounds(drawn[:, 1] - drawn[:, 0]),
+            ]
         )
         width = np.ptp(expected, axis=1, keepdims=True)
         assert np.abs(seen - expected).max() < 0.05 * width.max()

@@ -51,7 +51,7 @@ def fake_run(directory: Path, tasks: Sequence[str] = TASKS, seed: int = 0) -> Ru
         samples,
     )
     write_text(files.score_table, matrix.to_csv())
-    result = balance(matrix, settings=Settings(resamples=300))
+    result = balance(matrix, settings=Settings(bootstrap=300))
     write_json(files.balance, result.to_json())
     write_json(files.weights, {"weights": result.weights, "tasks": {**result.weights, "chat": 1.0}})
     return files

@@ -10,7 +10,8 @@ import numpy as np
 
 from cotbal.errors import ScoresError
 from cotbal.scores.harnesses import Benchmark, Evaluation, Row, is_number
-from cotbal.scores.matrix import Samples, ScoreMatrix
+from cotbal.scores.matrix import Measured, Samples, ScoreMatrix
+from cotbal.scores.task_scores import MetricScores, sample_column
 
 ROUNDING = (
     1e-6  # relative difference between a score and the mean of its samples that is arithmetic
@@ -139,7 +140,9 @@ def _samples(cells: list[Benchmark], metric: str, runs: tuple[str, ...]) -> Samp
     if scale is None:
         return "not the mean of its samples"
     within = bool((stacked >= 0).all() and (stacked <= 1).all())
-    return Samples(scale * stacked, np.arange(stacked.shape[1]), scale if within else float("inf"))
+    maximum = scale if within else float("inf")
+    column = [MetricScores(Measured(scale * row), maximum) for row in stacked]
+    return sample_column(column, np.arange(stacked.shape[1]))
 
 
 def _questions(cell: Benchmark) -> list[tuple[str, ...]]:

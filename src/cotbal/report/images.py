@@ -1,4 +1,4 @@
-"""Pictures of the examples, small enough to live inside the page."""
+"""Images of the examples, small enough to be part of the page."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ LIMIT = 20_000  # bytes of one picture
 
 
 def data_uri(path: Path) -> str | None:
-    """A thumbnail as a `data:` address, or None where there is no readable picture.
+    """A thumbnail as a `data:` address, or None where there is no readable image.
 
-    A report is also read when something went wrong, so a broken picture is no reason to fail.
+    A report is also read after a failure, so a broken image does not raise an error.
     """
     try:
         with Image.open(path) as picture:
