@@ -112,14 +112,17 @@ def compare(
     draws = np.concatenate([mean.values[None], resample_scores(matrices, RESAMPLES, SEED)])
     rows = tuple(_row(metric, mean.runs, draws[..., j]) for j, metric in enumerate(metrics))
     comparison = replace(comparison, rows=rows)
+    if reference not in models:
+        return comparison
+    comparison = replace(comparison, reference=reference)
     chosen = [j for j, metric in enumerate(metrics) if metric.task in balanced]
-    if reference not in models or not chosen:
-        return replace(comparison, reference=reference if reference in models else None)
+    if not chosen:
+        return comparison
     columns = tuple(metrics[j].column for j in chosen)
     position = comparison.methods.index(reference)
     by_seed = np.stack([matrix.values for matrix in matrices])[..., chosen]
     return _against(
-        replace(comparison, reference=reference),
+        comparison,
         tuple(dict.fromkeys(column.task for column in columns)),
         task_improvements(draws[..., chosen], columns, position),
         task_improvements(by_seed, columns, position),
@@ -133,10 +136,11 @@ def _shared_seeds(models: Models) -> tuple[int, ...]:
 
 def _metrics(models: Models, seeds: Sequence[int], tasks: Sequence[str]) -> list[_Metric]:
     """Every metric of every split that some model has, ordered by task."""
-    scores = [s for by_seed in models.values() for seed in seeds for s in by_seed[seed].values()]
-    metrics = dict.fromkeys(
-        _Metric(s.task, s.split, name) for s in scores if s.task in tasks for name in s.metrics
-    )
+    scores = [by_seed[seed] for by_seed in models.values() for seed in seeds]
+    splits = [split for model in scores for split in model.values() if split.task in tasks]
+    metrics: dict[_Metric, None] = {}
+    for split in splits:
+        metrics |= dict.fromkeys([_Metric(split.task, split.split, m) for m in split.metrics])
     return sorted(metrics, key=lambda metric: tasks.index(metric.task))
 
 
@@ -235,14 +239,13 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     """Improvement, error and paired differences with their intervals, with the paper's names of the
     methods.
     """
-    against = {
-        method_label(name): {
+    against = {}
+    for name, changes in comparison.against.items():
+        against[method_label(name)] = {
             "improvement": _change(changes.average),
             "error": _change(changes.error),
             "tasks": {task: _change(change) for task, change in changes.per_task.items()},
         }
-        for name, changes in comparison.against.items()
-    }
     scores = [
         {
             "task": row.task,

@@ -96,14 +96,13 @@ def _share(curve: TaskCurve) -> str:
 
 
 def _records(curves: DataCurves) -> Table:
-    rows = tuple(
-        (curve.task, *(count(curve.records.get(fraction)) for fraction in curves.fractions))
-        for curve in curves.tasks
-    )
+    rows = []
+    for curve in curves.tasks:
+        rows.append((curve.task, *map(count, map(curve.records.get, curves.fractions))))
     return Table(
         "Training records of every task (row) by fraction (column)",
         ("task", *map(fraction_text, curves.fractions)),
-        rows,
+        tuple(rows),
     )
 
 

@@ -78,9 +78,9 @@ def data_curves(contents: Contents) -> DataCurves | None:
     if not done or not contents.balanced:
         return None
     seeds, names = _fullest(done, contents.balanced)
-    matrices = {
-        seed: _matrix({name: done[seed][name] for name in names}, contents) for seed in seeds
-    }
+    matrices = {}
+    for seed in seeds:
+        matrices[seed] = _matrix({name: done[seed][name] for name in names}, contents)
     of_seeds = list(matrices.values())
     mean = mean_matrix(of_seeds)
     # The first draw is the estimate.
@@ -89,13 +89,18 @@ def data_curves(contents: Contents) -> DataCurves | None:
         fractions=tuple(sorted({place_on_curve(name)[1] for name in names})),
         tasks=tuple(_task_curve(contents, mean, j, draws[..., j]) for j in range(len(mean.tasks))),
         matrices=matrices,
-        left_out=tuple(
-            f"{name}, seed {seed}"
-            for seed, runs in done.items()
-            for name in runs
-            if seed not in seeds or name not in names
-        ),
+        left_out=_left_out(done, seeds, names),
     )
+
+
+def _left_out(
+    done: Mapping[int, Mapping[str, Scores]], seeds: Sequence[int], names: Sequence[str]
+) -> tuple[str, ...]:
+    left_out = []
+    for seed, runs in done.items():
+        shown = names if seed in seeds else ()
+        left_out += [f"{name}, seed {seed}" for name in runs if name not in shown]
+    return tuple(left_out)
 
 
 def _fullest(
@@ -152,14 +157,7 @@ def _task_curve(
     contents: Contents, mean: ScoreMatrix, j: int, draws: Float[np.ndarray, "draw run"]
 ) -> TaskCurve:
     task = mean.tasks[j]
-    mixture: dict[Fraction, Float[np.ndarray, " draw"]] = {}
-    alone: dict[Fraction, Float[np.ndarray, " draw"]] = {}
-    for name, values in zip(mean.runs, draws.T, strict=True):
-        trained_on, fraction = place_on_curve(name)
-        if trained_on is None and not np.isnan(values[0]):
-            mixture[fraction] = values
-        elif trained_on == task and not np.isnan(values[0]):
-            alone[fraction] = values
+    mixture, alone = _by_fraction(mean.runs, draws, None), _by_fraction(mean.runs, draws, task)
     scores = (run.scores.get((task, SPLIT)) for run in contents.curve)
     return TaskCurve(
         task=task,
@@ -170,6 +168,20 @@ def _task_curve(
         alone={fraction: interval_of_draws(values) for fraction, values in alone.items()},
         reached=_share(mixture[min(mixture)], mixture[max(mixture)]) if len(mixture) > 1 else None,
     )
+
+
+def _by_fraction(
+    runs: Sequence[str], draws: Float[np.ndarray, "draw run"], trained_on: str | None
+) -> dict[Fraction, Float[np.ndarray, " draw"]]:
+    """Draws of the runs on one task, or on the mixture (None); runs without a score are left
+    out.
+    """
+    by_fraction = {}
+    for run, values in zip(runs, draws.T, strict=True):
+        task, fraction = place_on_curve(run)
+        if task == trained_on and not np.isnan(values[0]):
+            by_fraction[fraction] = values
+    return by_fraction
 
 
 def _records(contents: Contents, task: str, fractions: Sequence[Fraction]) -> dict[Fraction, int]:
@@ -196,19 +208,16 @@ def to_json(curves: DataCurves) -> dict[str, Any]:
     return {
         "fractions": [str(fraction) for fraction in curves.fractions],
         "seeds": list(curves.matrices),
-        "tasks": {
-            curve.task: {
-                "metric": curve.metric,
-                "records": {str(fraction): count for fraction, count in curve.records.items()},
-                "mixture": _numbers(curve.mixture),
-                "alone": _numbers(curve.alone),
-                "reached": None if curve.reached is None else curve.reached.to_json(),
-            }
-            for curve in curves.tasks
-        },
+        "tasks": {curve.task: _task_json(curve) for curve in curves.tasks},
         "left_out": list(curves.left_out),
     }
 
 
-def _numbers(scores: Mapping[Fraction, Interval]) -> dict[str, Any]:
-    return {str(fraction): score.to_json() for fraction, score in scores.items()}
+def _task_json(curve: TaskCurve) -> dict[str, Any]:
+    return {
+        "metric": curve.metric,
+        "records": {str(fraction): count for fraction, count in curve.records.items()},
+        "mixture": {str(fraction): score.to_json() for fraction, score in curve.mixture.items()},
+        "alone": {str(fraction): score.to_json() for fraction, score in curve.alone.items()},
+        "reached": None if curve.reached is None else curve.reached.to_json(),
+    }

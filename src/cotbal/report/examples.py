@@ -60,13 +60,12 @@ def _of_task(contents: Contents, task: str) -> list[Example]:
     values = np.stack([metric.measured.values for metric in metrics])
     records = [read_jsonl(run.paths.generations(task, SPLIT)) for run in probes]
     folder = contents.recipe.images if contents.recipe else contents.directory
-    chosen = choose(values, scores[0].clusters, PER_TASK)
-    return [
-        _example(
-            [rows[index] for rows in records], values[:, index], probes, metrics[0].maximum, folder
-        )
-        for index in chosen
-    ]
+    maximum = metrics[0].maximum
+    chosen = []
+    for index in choose(values, scores[0].clusters, PER_TASK):
+        rows = [of_run[index] for of_run in records]
+        chosen.append(_example(rows, values[:, index], probes, maximum, folder))
+    return chosen
 
 
 def _has_answers(contents: Contents, run: RunContents, task: str) -> bool:

@@ -83,9 +83,11 @@ def _limit(cells: Cells) -> float:
     """End of the symmetric colour scale: the strongest contribution between two units, at most 1,
     at least 0.1.
     """
-    strengths = np.abs([[cell.value for cell in row] for row in cells])
-    between = strengths[~np.eye(len(cells), dtype=bool)]
-    return float(np.clip(between[~np.isnan(between)].max(initial=0.0), 0.1, 1.0))
+    strongest = 0.1
+    for i, j in np.ndindex(len(cells), len(cells)):
+        if i != j and not np.isnan(cells[i][j].value):
+            strongest = max(strongest, abs(cells[i][j].value))
+    return min(strongest, 1.0)
 
 
 def _cell(cell: Interval, limit: float, is_diagonal: bool, size: tuple[int, int]) -> Markup:

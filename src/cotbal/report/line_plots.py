@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from markupsafe import Markup
 
 from cotbal.report.formatting import number, with_interval
@@ -76,16 +77,16 @@ def line_plot(
 
 
 def _frame(lines: Sequence[Line], scale: Scale | None) -> _Frame:
-    values = [value for line in lines for _, value in line.points]
+    epochs, values = zip(*(point for line in lines for point in line.points), strict=True)
     low = min(0.0, *values)
     if scale is None:
-        last = max(epoch for line in lines for epoch, _ in line.points) or 1.0
+        last = max(epochs) or 1.0
         marks = tuple((tick, tick_text(tick), "") for tick in ticks(0, last, 3))
         return _Frame(0.0, last, low, max(values) * 1.05 or 1.0, marks)
-    ends = [min(interval.high, scale.limit) for line in lines for interval in line.intervals]
+    highest = [interval.high for line in lines for interval in line.intervals]
+    high = max(*values, *np.minimum(highest, scale.limit)) * 1.05 or 1.0
     first, last = scale.marks[0][0], scale.marks[-1][0]
     margin = 0.06 * (last - first) or 1.0
-    high = max(*values, *ends) * 1.05 or 1.0
     return _Frame(first - margin, last + margin, low, high, scale.marks, scale.limit)
 
 

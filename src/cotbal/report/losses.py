@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from cotbal.balance.probes import MINI, full_run
@@ -38,9 +37,14 @@ def weight_panels(contents: Contents) -> list[Markup]:
     for run in contents.of_first_seed(contents.finals):
         lines = [Line(task, "other", weights(run.losses, task)) for task in contents.tasks]
         drawn = [line for line in lines if line.points]
-        if any(np.ptp([weight for _, weight in line.points]) > CONSTANT for line in drawn):
+        if any(map(_changes, drawn)):
             panels.append(line_plot(method_label(run.name), "Weights", drawn))
     return panels
+
+
+def _changes(line: Line) -> bool:
+    values = [value for _, value in line.points]
+    return max(values) - min(values) > CONSTANT
 
 
 def _final_look(run: str) -> Look:

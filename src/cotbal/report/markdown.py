@@ -12,7 +12,7 @@ from cotbal.report.contents import Contents
 from cotbal.report.curves import DataCurves
 from cotbal.report.model_tables import cost_table, model_tables, variant_tables
 from cotbal.report.summary import summary
-from cotbal.report.tables import Table, balance_tables, scores_table
+from cotbal.report.tables import Strong, Table, balance_tables, scores_table
 
 
 def markdown(contents: Contents, comparison: Comparison, curves: DataCurves | None) -> str:
@@ -43,14 +43,12 @@ def table(content: Table) -> str:
     columns = range(len(content.header))
     alignment = [":--" if j == 0 or j in content.words else "--:" for j in columns]
     lines = [f"## {inert(content.title)}\n", _row(map(inert, content.header)), _row(alignment)]
-    for i, row in enumerate(content.rows):
-        cells = map(inert, row)
-        lines.append(_row(_bold(text, (i, j) in content.strong) for j, text in enumerate(cells)))
+    lines += [_row(map(_cell, row)) for row in content.rows]
     return "\n".join(lines) + "\n"
 
 
-def _bold(text: str, strong: bool) -> str:
-    return f"**{text}**" if strong else text
+def _cell(text: str) -> str:
+    return f"**{inert(text)}**" if isinstance(text, Strong) else inert(text)
 
 
 def _row(cells: Iterable[str]) -> str:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from cotbal.report.comparison import BASELINE, Comparison, Row
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import DASH, MINUS, count, number, with_interval
-from cotbal.report.tables import Table
+from cotbal.report.tables import Strong, Table
 from cotbal.scores.interval import Interval
 from cotbal.weightings import method_label
 
 NAMES = ("task", "split", "metric")  # first columns of a table of test scores
 WORDS = frozenset({1, 2})
+TIMES = ("total", "training", "generating")
 
 
 def model_tables(comparison: Comparison) -> list[Table]:
@@ -39,33 +40,34 @@ def variant_tables(contents: Contents, comparison: Comparison) -> list[Table]:
     shown = [name for name in comparison.methods if name in trained]
     if len(shown) < 2:
         return []
-    rows = tuple(
-        (task, *(number(trained[name][task]) for name in shown)) for task in contents.tasks
-    )
+    rows = []
+    for task in contents.tasks:
+        rows.append((task, *(number(trained[name][task]) for name in shown)))
     header = ("task", *map(method_label, shown))
-    return [Table("Weights that models were trained with", header, rows)]
+    return [Table("Weights that models were trained with", header, tuple(rows))]
 
 
 def final_table(comparison: Comparison) -> Table:
-    """Test scores of the models, means over seeds."""
+    """Test scores of the models, means over seeds; of more than two, the best of a row is bold."""
     methods = comparison.methods
-    rows = tuple(
-        (row.task, row.split, row.metric, *(_score(row, name) for name in methods))
+    mark_best = len(methods) > 2  # of two, their differences are more informative
+    rows = [
+        (row.task, row.split, row.metric, *_scores(row, methods, mark_best))
         for row in comparison.rows
-    )
+    ]
     title = f"Test scores{_over(comparison)}; higher is better"
-    header = (*NAMES, *map(method_label, methods))
-    if len(methods) <= 2:  # their differences are more informative than the best of a row
-        return Table(title, header, rows, words=WORDS)
-    best = set()
-    for i, row in enumerate(comparison.rows):
-        highest = max(row.scores.values())
-        best |= {(i, 3 + j) for j, name in enumerate(methods) if row.scores.get(name) == highest}
-    return Table(f"{title}, the best of a row is bold", header, rows, frozenset(best), words=WORDS)
+    if mark_best:
+        title += ", the best of a row is bold"
+    return Table(title, (*NAMES, *map(method_label, methods)), tuple(rows), words=WORDS)
 
 
-def _score(row: Row, method: str) -> str:
-    return number(row.scores[method]) if method in row.scores else DASH
+def _scores(row: Row, methods: Sequence[str], mark_best: bool) -> list[str]:
+    best = max(row.scores.values())
+    cells = []
+    for method in methods:
+        cell = number(row.scores[method]) if method in row.scores else DASH
+        cells.append(Strong(cell) if mark_best and row.scores.get(method) == best else cell)
+    return cells
 
 
 def _over(comparison: Comparison) -> str:
@@ -75,62 +77,49 @@ def _over(comparison: Comparison) -> str:
 def difference_table(comparison: Comparison) -> Table:
     """Test scores minus those of EW, on the same samples and seeds."""
     methods = [name for name in comparison.methods if name != BASELINE]
-    differences = [[row.differences.get(name) for name in methods] for row in comparison.rows]
-    rows = tuple(
-        (row.task, row.split, row.metric, *(_change(change, 3) for change in changes))
-        for row, changes in zip(comparison.rows, differences, strict=True)
-    )
+    rows = []
+    for row in comparison.rows:
+        changes = [_change(row.differences.get(name), 3) for name in methods]
+        rows.append((row.task, row.split, row.metric, *changes))
     header = (*NAMES, *(f"{method_label(name)} {MINUS} EW" for name in methods))
     title = (
         f"Differences from EW on the same test samples{_over(comparison)}; bold: the 95 % interval"
         " excludes 0"
     )
-    return Table(title, header, rows, _excluding_zero(differences, len(NAMES)), words=WORDS)
+    return Table(title, header, tuple(rows), words=WORDS)
 
 
 def change_table(comparison: Comparison) -> Table:
     """Relative change of every method against the reference: by task, improvement and error."""
     assert comparison.reference is not None
-    against = comparison.against
-    tasks = list(next(iter(against.values())).per_task)
-    lines: list[tuple[str, Sequence[Interval | None]]] = [
-        (task, [changes.per_task[task] for changes in against.values()]) for task in tasks
-    ]
-    averages = [changes.average for changes in against.values()]
-    lines.append(("improvement: mean over tasks (Eq. 13)", averages))
-    errors = [changes.error for changes in against.values()]
-    lines.append(("error: mean of what tasks lost (Eq. 14)", errors))
+    against = comparison.against.values()
+    rows = []
+    tasks = list(next(iter(against)).per_task)
+    for task in tasks:
+        rows.append((task, *(_change(changes.per_task[task]) for changes in against)))
+    averages = (_change(changes.average) for changes in against)
+    rows.append(("improvement: mean over tasks (Eq. 13)", *averages))
+    # Never negative, so that its interval says nothing about 0.
+    errors = (with_interval(changes.error, 2, signed=True) for changes in against)
+    rows.append(("error: mean of what tasks lost (Eq. 14)", *errors))
     if comparison.paired:
-        paired = [comparison.paired.get(name) for name in against]
-        lines.append(("improvement minus that of EW, seed by seed", paired))
-    # An error is never negative, so that its interval says nothing about 0.
-    tested = [() if changes is errors else changes for _, changes in lines]
+        paired = (_change(comparison.paired.get(name)) for name in comparison.against)
+        rows.append(("improvement minus that of EW, seed by seed", *paired))
+    title = f"Relative change against {method_label(comparison.reference)}, in % (Eq. 12)"
     return Table(
-        f"Relative change against {method_label(comparison.reference)}, in % (Eq. 12)"
-        f"{_over(comparison)}",
-        ("task", *map(method_label, against)),
-        tuple((name, *(_change(change, 2) for change in changes)) for name, changes in lines),
-        _excluding_zero(tested, 1),
-        footer=len(lines) - len(tasks),
+        title + _over(comparison),
+        ("task", *map(method_label, comparison.against)),
+        tuple(rows),
+        footer=len(rows) - len(tasks),
     )
 
 
-def _change(change: Interval | None, digits: int) -> str:
-    return DASH if change is None else with_interval(change, digits, signed=True)
-
-
-def _excluding_zero(
-    rows: Sequence[Sequence[Interval | None]], first: int
-) -> frozenset[tuple[int, int]]:
-    """(row, column) of the changes whose interval excludes 0; `first` is the column of the
-    first change.
-    """
-    cells = set()
-    for i, changes in enumerate(rows):
-        for j, change in enumerate(changes, first):
-            if change is not None and change.excludes():
-                cells.add((i, j))
-    return frozenset(cells)
+def _change(change: Interval | None, digits: int = 2) -> str:
+    """Bold where the interval excludes 0."""
+    if change is None:
+        return DASH
+    text = with_interval(change, digits, signed=True)
+    return Strong(text) if change.excludes(0) else text
 
 
 def seed_table(comparison: Comparison) -> Table:
@@ -191,7 +180,7 @@ def _cost(run: RunContents) -> tuple[str, ...]:
     if run.kind == "final":
         name = f"final: {run.label.replace(run.name, method_label(run.name), 1)}"
     seconds: Mapping[str, float] = run.outcome.get("seconds", {})
-    times = [_seconds(seconds.get(key)) for key in ("total", "training", "generating")]
+    times = [_seconds(seconds.get(key)) for key in TIMES]
     records, tokens = count(_size(run, "records")), count(_size(run, "tokens"))
     memory = count(run.outcome.get("peak_memory_mib"))
     share = DASH if "share" not in run.planned else f"{run.planned['share']:.2f}"
@@ -199,19 +188,16 @@ def _cost(run: RunContents) -> tuple[str, ...]:
 
 
 def _total(name: str, runs: Sequence[RunContents]) -> tuple[str, ...]:
-    seconds = [run.outcome.get("seconds", {}) for run in runs]
-    times = [
-        _seconds(float(np.sum([of_run.get(key, 0) for of_run in seconds])))
-        for key in ("total", "training", "generating")
-    ]
-    records, tokens = (_sum(_size(run, key) for run in runs) for key in ("records", "tokens"))
+    times = [_seconds(_total_time(runs, key)) for key in TIMES]
+    records = sum(_size(run, "records") or 0 for run in runs)
+    tokens = sum(_size(run, "tokens") or 0 for run in runs)
     shares = [run.planned["share"] for run in runs if "share" in run.planned]
     share = f"{sum(shares):.2f}" if shares else DASH
-    return (name, "", *times, records, tokens, share, "")
+    return (name, "", *times, count(records), count(tokens), share, "")
 
 
-def _sum(sizes: Iterable[float | None]) -> str:
-    return count(sum(size or 0 for size in sizes))
+def _total_time(runs: Sequence[RunContents], key: str) -> float:
+    return sum(float(run.outcome.get("seconds", {}).get(key, 0)) for run in runs)
 
 
 def _size(run: RunContents, key: str) -> float | None:

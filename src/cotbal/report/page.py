@@ -22,6 +22,7 @@ from cotbal.report.model_tables import cost_table, model_tables, variant_tables
 from cotbal.report.models import models_of
 from cotbal.report.summary import summary
 from cotbal.report.tables import (
+    Strong,
     contribution_table,
     measures_table,
     parts_table,
@@ -63,6 +64,7 @@ def page(
         lstrip_blocks=True,
     )
     environment.filters |= {"cell": cell, "name": name, "prose": prose}
+    environment.tests["strong"] = lambda text: isinstance(text, Strong)
     parts = {
         **dict.fromkeys(TITLES),
         "summary": True,

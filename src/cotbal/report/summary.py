@@ -58,22 +58,31 @@ def _no_weights(contents: Contents) -> str:
 def _weights(balance: Balance) -> list[str]:
     if not balance.has_intervals:
         return ["The weights have no intervals, because the table of scores holds no samples."]
-    weights = sorted(balance.weights.items(), key=lambda item: -item[1])
-    clear = [(unit, weight) for unit, weight in weights if balance.weight(unit).excludes(1)]
-    more = [f"{unit} ({number(weight, 2)})" for unit, weight in clear if weight > 1]
-    less = [f"{unit} ({number(weight, 2)})" for unit, weight in clear if weight <= 1]
-    sentences = []
-    if more:
-        sentences.append(f"By the weights, the tokens of {listed(more)} count more than average.")
-    if less:
-        sentences.append(f"By the weights, the tokens of {listed(less)} count less than average.")
-    unclear = [unit for unit in balance.units if not balance.weight(unit).excludes(1)]
-    if len(unclear) == 1:
-        sentences.append(f"The weight of {unclear[0]} {significance(False, '1')}.")
-    elif unclear:
-        units = listed(unclear) if len(unclear) <= NAMED else f"{len(unclear)} tasks"
-        sentences.append(f"The weights of {units} {significance(False, '1', plural=True)}.")
-    return sentences
+    clear = [unit for unit in balance.units if balance.weight(unit).excludes(1)]
+    unclear = [unit for unit in balance.units if unit not in clear]
+    clear.sort(key=lambda unit: -balance.weights[unit])
+    sentences = [
+        _direction(balance, [unit for unit in clear if balance.weights[unit] > 1], "more"),
+        _direction(balance, [unit for unit in clear if balance.weights[unit] < 1], "less"),
+        _unclear(unclear),
+    ]
+    return [sentence for sentence in sentences if sentence]
+
+
+def _unclear(units: Sequence[str]) -> str:
+    if not units:
+        return ""
+    if len(units) == 1:
+        return f"The weight of {units[0]} {significance(False, '1')}."
+    names = listed(list(units)) if len(units) <= NAMED else f"{len(units)} tasks"
+    return f"The weights of {names} {significance(False, '1', plural=True)}."
+
+
+def _direction(balance: Balance, units: Sequence[str], direction: str) -> str:
+    if not units:
+        return ""
+    names = [f"{unit} ({number(balance.weights[unit], 2)})" for unit in units]
+    return f"By the weights, the tokens of {listed(names)} count {direction} than average."
 
 
 def _flags(balance: Balance) -> list[str]:
@@ -96,16 +105,22 @@ def _finals(comparison: Comparison) -> list[str]:
     lost = ""
     if comparison.left_out:
         lost = f" (without {listed(list(comparison.left_out))}, where {reference} scored 0)"
-    rows = [row.differences[OURS] for row in comparison.rows if OURS in row.differences]
-    better, worse = sum(row.low > 0 for row in rows), sum(row.high < 0 for row in rows)
     return [
         "Against equal weights (EW), the final model trained with these weights (CoTBal) changed"
         f" the {scores} by {number(change.value, 2, signed=True)} % on average"
         f" {bracket(change, 2, signed=True)}, {training}; this change"
-        f" {significance(change.excludes(), '0')}{lost}. Of"
-        f" {plural(len(rows), 'test score')}, {better} clearly rose and {worse} clearly"
-        " fell."
+        f" {significance(change.excludes(), '0')}{lost}.",
+        _rows(comparison),
     ]
+
+
+def _rows(comparison: Comparison) -> str:
+    changes = [row.differences[OURS] for row in comparison.rows if OURS in row.differences]
+    better = sum(change.low > 0 for change in changes)
+    worse = sum(change.high < 0 for change in changes)
+    return (
+        f"Of {plural(len(changes), 'test score')}, {better} clearly rose and {worse} clearly fell."
+    )
 
 
 def _change(comparison: Comparison) -> Interval | None:

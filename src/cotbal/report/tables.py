@@ -16,6 +16,12 @@ from cotbal.scores.matrix import ScoreMatrix
 from cotbal.scores.task_scores import MetricScores
 
 
+class Strong(str):
+    """The text of a bold cell."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Table:
     """Cells as texts.
@@ -23,8 +29,7 @@ class Table:
     Attributes:
         title: what the table shows, with equation numbers.
         header: of every column; the first column names the rows.
-        rows: the cells.
-        strong: (row, column) of bold cells.
+        rows: the cells; those of class `Strong` are bold.
         footer: number of rows at the end that summarise the others.
         words: columns that hold words rather than numbers.
     """
@@ -32,7 +37,6 @@ class Table:
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    strong: frozenset[tuple[int, int]] = frozenset()
     footer: int = 0
     words: frozenset[int] = frozenset()
 
@@ -70,42 +74,35 @@ def verdict(balance: Balance, unit: str) -> str:
 def parts_table(balance: Balance) -> Table:
     """The parts of the weights."""
     columns = {
-        "outward (Eq. 5)": balance.part("outward"),
-        "inward (Eq. 7)": balance.part("inward"),
-        "inter (Eq. 8)": balance.part("inter"),
-        "intra (Eq. 10)": balance.part("intra"),
-        "all (Eq. 11)": balance.part("all"),
+        "outward (Eq. 5)": _cells(balance.part("outward")),
+        "inward (Eq. 7)": _cells(balance.part("inward")),
+        "inter (Eq. 8)": _cells(balance.part("inter")),
+        "intra (Eq. 10)": _cells(balance.part("intra")),
+        "all (Eq. 11)": list(map(Strong, _cells(balance.part("all")))),
     }
-    rows = _rows(balance.units, list(columns.values()))
-    strong = frozenset((i, len(columns)) for i in range(len(rows)))
-    return Table("Parts of the weights", ("unit", *columns), rows, strong)
+    rows = tuple(zip(balance.units, *columns.values(), strict=True))
+    return Table("Parts of the weights", ("unit", *columns), rows)
 
 
 def measures_table(balance: Balance) -> Table:
     """The three numbers per unit that the parts are computed from."""
     columns = {
-        "outward contribution (Eq. 4)": balance.measure("outward"),
-        "inward contribution (Eq. 6)": balance.measure("inward"),
-        "difficulty (Eq. 9)": balance.measure("difficulty"),
+        "outward contribution (Eq. 4)": _cells(balance.measure("outward")),
+        "inward contribution (Eq. 6)": _cells(balance.measure("inward")),
+        "difficulty (Eq. 9)": _cells(balance.measure("difficulty")),
     }
-    rows = _rows(balance.units, list(columns.values()))
+    rows = tuple(zip(balance.units, *columns.values(), strict=True))
     return Table("What was measured", ("unit", *columns), rows)
 
 
-def _rows(
-    names: Sequence[str], columns: Sequence[Sequence[Interval]]
-) -> tuple[tuple[str, ...], ...]:
-    """One row per name, with a number and its interval from every column."""
-    return tuple(
-        (name, *map(with_interval, intervals))
-        for name, *intervals in zip(names, *columns, strict=True)
-    )
+def _cells(intervals: Sequence[Interval]) -> list[str]:
+    return [with_interval(interval) for interval in intervals]
 
 
 def contribution_table(balance: Balance) -> Table:
     """Contribution, giver by receiver."""
     rows = tuple(
-        (giver, *map(with_interval, row))
+        (giver, *_cells(row))
         for giver, row in zip(balance.units, balance.contributions(), strict=True)
     )
     title = "Contribution of a giver (row) to a receiver (column), Eq. 3"
@@ -113,28 +110,23 @@ def contribution_table(balance: Balance) -> Table:
 
 
 def scores_table(contents: Contents, matrix: ScoreMatrix) -> Table:
-    """The score matrix, with the maximum of each metric and the score of a constant answer."""
+    """The score matrix, with the maximum of each metric and the score of a constant answer.
+
+    The score of each task in the run that saw the large portion of its unit is bold.
+    """
+    units = [contents.unit_of(task) for task in matrix.tasks]
+    giver = form_runs(form_of(matrix.runs), "real", units).giver
     rows = []
     for run, scores in zip(matrix.runs, matrix.values, strict=True):
-        rows.append((run, *(DASH if np.isnan(score) else number(score) for score in scores)))
+        cells = [DASH if np.isnan(score) else number(score) for score in scores]
+        row = zip(units, cells, strict=True)
+        rows.append((run, *(Strong(cell) if giver[unit] == run else cell for unit, cell in row)))
     footer = _metric_rows(contents, matrix.tasks)
     return Table(
         "Score matrix: run (row) by task (column), on the validation sets; higher is better",
         ("run", *matrix.tasks),
         (*rows, *footer),
-        _own_cells(contents, matrix),
         footer=len(footer),
-    )
-
-
-def _own_cells(contents: Contents, matrix: ScoreMatrix) -> frozenset[tuple[int, int]]:
-    """(row, column) of the tasks in the run that saw the large portion of their unit."""
-    units = [contents.unit_of(task) for task in matrix.tasks]
-    giver = form_runs(form_of(matrix.runs), "real", units).giver
-    return frozenset(
-        (matrix.runs.index(giver[unit]), column)
-        for column, unit in enumerate(units, start=1)
-        if giver[unit] in matrix.runs
     )
 
 

@@ -55,35 +55,39 @@ def read_table(path: Path, kind: Kind) -> CsvTable:
         ScoresError: no such file, a malformed header, a repeated name, a row of another length, or
             a cell that is not a finite number (where gaps are allowed: nor empty); with the line.
     """
+    lines = _lines(path, kind)
+    if not lines:
+        raise ScoresError(f"{path}: expected a header {kind.header}; found an empty file")
+    _, header = lines.pop(0)
+    header = [cell.strip() for cell in header]
+    if header[0] != kind.corner or len(header) < 2 or "" in header:
+        separator = next((sign for sign in ";\t|" if sign in header[0]), None)
+        hint = f"; columns are parted by commas here, not by {separator!r}" if separator else ""
+        raise ScoresError(
+            f"{path}: expected a header {kind.header}; found {','.join(header)!r}{hint}"
+        )
+    columns = _distinct(header[1:], path, re.sub("[<>]", "", kind.column))
+    rows = _distinct([line[0].strip() for _, line in lines], path, kind.corner)
+    values = np.empty((len(rows), len(columns)))
+    for i, (number, line) in enumerate(lines):
+        values[i] = _numbers(line, columns, kind, f"{path}, line {number}")
+    return CsvTable(rows, columns, values)
+
+
+def _lines(path: Path, kind: Kind) -> list[tuple[int, list[str]]]:
+    """The lines with content, each with its number."""
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except OSError as error:
-        found = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
         raise ScoresError(
-            f"{path}: expected a CSV table of {kind.content}; found: {found}"
+            f"{path}: expected a CSV table of {kind.content}; found: {reason}"
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ScoresError(
             f"{path}: expected a CSV table of {kind.content} in UTF-8; {error}"
         ) from None
-    numbered = [
-        (number, line) for number, line in enumerate(lines, 1) if any(cell.strip() for cell in line)
-    ]
-    if not numbered:
-        raise ScoresError(f"{path}: expected a header {kind.header}; found an empty file")
-    header = [cell.strip() for cell in numbered[0][1]]
-    if header[0] != kind.corner or len(header) < 2 or "" in header:
-        sign = next((sign for sign in ";\t|" if sign in header[0]), None)
-        hint = f"; columns are parted by commas here, not by {sign!r}" if sign else ""
-        raise ScoresError(
-            f"{path}: expected a header {kind.header}; found {','.join(header)!r}{hint}"
-        )
-    columns = _distinct(header[1:], path, re.sub("[<>]", "", kind.column))
-    rows = _distinct([line[0].strip() for _, line in numbered[1:]], path, kind.corner)
-    values = [
-        _numbers(line, columns, kind, f"{path}, line {number}") for number, line in numbered[1:]
-    ]
-    return CsvTable(rows, columns, np.array(values, dtype=float).reshape(len(rows), len(columns)))
+    return [(number, line) for number, line in enumerate(lines, 1) if "".join(line).strip()]
 
 
 def to_csv(kind: Kind, table: CsvTable) -> str:

@@ -62,9 +62,8 @@ def test_a_task_whose_constant_answer_nobody_scored_is_named() -> None:
     result = balance(with_samples(columns(), constant=known), settings=Settings(bootstrap=500))
     assert result.flags == ()
     (warning,) = result.warnings
-    assert warning.startswith(
-        f"{next(iter(columns()))}: what one constant answer would score is not known"
-    )
+    assert warning.startswith(f"{next(iter(columns()))}: ")
+    assert "constant answer" in warning
 
 
 def test_no_gain() -> None:

@@ -323,7 +323,7 @@ def test_compare_and_ablate(cotbal: object, recipe_path: Path, tmp_path: Path) -
     ended = cotbal(*arguments, *ON)  # type: ignore[operator]
     assert ended.code == 0, ended.err
     assert "Against STL, in %" in ended.out
-    assert "distinguishable from EW" in ended.out
+    assert "significantly from EW" in ended.out
     assert "seeds: 0, 1" in ended.out
     table = cotbal("overall", "--results", "run/comparison/results.csv", "--json")  # type: ignore[operator]
     assert set(json.loads(table.out)["methods"]) == {"STL", "EW", "CoTBal"}

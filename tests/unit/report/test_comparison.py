@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from cotbal.report.comparison import Comparison, Difference, Scores, compare
-from cotbal.report.contents import MetricScores, TaskScores
+from cotbal.report.comparison import Comparison, Scores, compare
 from cotbal.report.formatting import MINUS
+from cotbal.report.model_tables import model_tables, seed_table
 from cotbal.report.models import fullest
-from cotbal.report.tables import model_tables, seed_table
+from cotbal.scores.interval import Interval
 from cotbal.scores.matrix import Measured
+from cotbal.scores.task_scores import MetricScores, TaskScores
 
 
 def model(picture: int = 1, **tasks: dict[str, list[float]]) -> Scores:
@@ -23,8 +24,8 @@ def model(picture: int = 1, **tasks: dict[str, list[float]]) -> Scores:
             "test",
             np.arange(len(next(iter(metrics.values())))) // picture,
             {
-                m: MetricScores(float(np.mean(v)), 1.0, Measured(np.array(v)), None, "")
-                for m, v in metrics.items()
+                name: MetricScores(Measured(np.array(values)), 1.0)
+                for name, values in metrics.items()
             },
         )
         for task, metrics in tasks.items()
@@ -36,14 +37,14 @@ def pair(equal: Scores, fixed: Scores, tasks: str = "ocr vqa") -> Comparison:
     return compare({"equal": {0: equal}, "fixed": {0: fixed}}, tasks.split(), tasks.split())
 
 
-def change(found: Comparison, task: str | None = None) -> Difference:
+def change(found: Comparison, task: str | None = None) -> Interval:
     against = found.against["fixed"]
     return against.average if task is None else against.per_task[task]
 
 
-def paired_difference(baseline: np.ndarray, ours: np.ndarray, clusters: np.ndarray) -> Difference:
+def paired_difference(baseline: np.ndarray, ours: np.ndarray, clusters: np.ndarray) -> Interval:
     def scores(values: np.ndarray) -> Scores:
-        found = MetricScores(0, 1.0, Measured(values), None, "")
+        found = MetricScores(Measured(values), 1.0)
         return {("ocr", "test"): TaskScores("ocr", "test", clusters, {"em": found})}
 
     return pair(scores(baseline), scores(ours), "ocr").rows[0].differences["fixed"]
@@ -52,7 +53,7 @@ def paired_difference(baseline: np.ndarray, ours: np.ndarray, clusters: np.ndarr
 def test_difference_of_equal_models_is_exactly_zero() -> None:
     values = np.array([0.0, 1.0, 1.0, 0.0])
     found = paired_difference(values, values, np.arange(4))
-    assert (found.value, found.low, found.high, found.clear) == (0.0, 0.0, 0.0, False)
+    assert (found.value, found.low, found.high, found.excludes()) == (0.0, 0.0, 0.0, False)
 
 
 def test_pairing_narrows_the_interval() -> None:
@@ -66,7 +67,7 @@ def test_pairing_narrows_the_interval() -> None:
         == pytest.approx(shuffled.value)
         == pytest.approx(np.mean(ours) - np.mean(baseline))
     )
-    assert paired.clear
+    assert paired.excludes()
     assert shuffled.high - shuffled.low > 2 * (paired.high - paired.low)
 
 
@@ -85,7 +86,9 @@ def test_relative_change_is_the_mean_over_metrics_then_tasks() -> None:
     assert change(found, "ocr").value == pytest.approx(10.0)  # (20 + 0) / 2, Eq. 12
     assert change(found, "vqa").value == pytest.approx(-25.0)
     assert change(found).value == pytest.approx(-7.5)  # Eq. 13
-    assert change(found).bounds == pytest.approx((-7.5, -7.5))  # no sample differs from another
+    assert (change(found).low, change(found).high) == pytest.approx(
+        (-7.5, -7.5)
+    )  # no sample differs from another
     assert found.against["fixed"].error.value == pytest.approx(12.5)  # Eq. 14
 
 
@@ -104,8 +107,8 @@ def test_a_baseline_that_is_zero_in_a_resample_has_no_interval() -> None:
         model(ocr={"em": [1.0] + [0.0] * 8}), model(ocr={"em": [1.0] * 2 + [0.0] * 7}), "ocr"
     )
     assert change(found, "ocr").value == pytest.approx(100.0)
-    assert np.isnan(change(found, "ocr").low)
-    assert not change(found, "ocr").clear
+    assert not change(found, "ocr").has_bounds
+    assert not change(found, "ocr").excludes()
 
 
 def test_one_model_alone_is_shown_without_a_comparison() -> None:
@@ -126,8 +129,8 @@ def test_intervals_of_a_comparison_are_by_picture() -> None:
             model(picture, ocr={"em": [0.5] * 400}), model(picture, ocr={"em": values}), "ocr"
         )
         widths[picture] = [
-            np.ptp(found.rows[0].differences["fixed"].bounds),
-            np.ptp(change(found).bounds),
+            found.rows[0].differences["fixed"].half_width,
+            change(found).half_width,
         ]
     assert widths[10][0] > 2 * widths[1][0]
     assert widths[10][1] > 2 * widths[1][1]
@@ -172,15 +175,15 @@ def test_pairing_by_seed_cancels_what_the_seeds_share() -> None:
     assert found.reference == "stl"
     assert found.seeds == (0, 1, 2, 3, 4)
     alone, pairs = (
-        np.ptp(found.against["fixed"].average.bounds),
-        np.ptp(found.paired["fixed"].bounds),
+        found.against["fixed"].average.half_width,
+        found.paired["fixed"].half_width,
     )
     assert alone > 2 * pairs
     improvements = {name: each.average.value for name, each in found.against.items()}
     assert found.paired["fixed"].value == pytest.approx(
         improvements["fixed"] - improvements["equal"]
     )
-    assert found.paired["fixed"].clear
+    assert found.paired["fixed"].excludes()
     assert set(found.paired) == {"fixed"}
 
 
@@ -208,7 +211,7 @@ def test_improvement_in_every_seed() -> None:
 
 
 def test_few_seeds_give_wide_intervals() -> None:
-    widths = [np.ptp(several(n, 0.02, 0.03).against["equal"].average.bounds) for n in (2, 8)]
+    widths = [several(n, 0.02, 0.03).against["equal"].average.half_width for n in (2, 8)]
     assert widths[0] > 2.5 * widths[1]
 
 
@@ -268,5 +271,4 @@ def test_a_metric_that_weighs_its_samples_is_compared_as_it_is_scored() -> None:
 
 
 def weighed(values: list[float], weights: np.ndarray) -> MetricScores:
-    found = Measured(np.array(values, float), weights)
-    return MetricScores(found.score, 1.0, found, None, "")
+    return MetricScores(Measured(np.array(values, float), weights), 1.0)

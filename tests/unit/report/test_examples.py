@@ -10,7 +10,7 @@ from PIL import Image
 from cotbal.jobs.rundir import RunDir
 from cotbal.report.contents import read_contents
 from cotbal.report.examples import choose, examples
-from cotbal.report.pictures import LIMIT, SIDE, data_uri
+from cotbal.report.images import LIMIT, SIDE, data_uri
 
 
 def test_samples_where_runs_disagree_come_first_and_share_no_picture() -> None:
@@ -37,7 +37,7 @@ def test_answers_are_grouped_and_judged(finished: RunDir) -> None:
         assert len(example.answers) > 1
     assert found["caption"][0].answers[0].verdict.endswith("of 10")
     assert found["caption"][0].references == ("school", "a school")
-    assert all(example.pictures == () for example in found["chart_qa"])
+    assert all(example.images == () for example in found["chart_qa"])
 
 
 def test_pictures_are_small(tmp_path: Path) -> None:
