@@ -140,5 +140,5 @@ def _gain_reasons(gain: Interval, score: Interval, small: Interval) -> dict[str,
 
 
 def _consequence(kind: str) -> str:
-    rule = "nobody is credited for helping it and its inward part takes the mean weight, 1"
-    return f"{rule}, and so does its intra part" if kind in SPOILS_SCORE else rule
+    rule = "no unit gets credit for helping it, and its inward part takes the mean weight, 1"
+    return f"{rule}; so does its intra part" if kind in SPOILS_SCORE else rule

@@ -24,6 +24,9 @@ class Settings(BaseModel):
         weight_range: smallest and largest weight for `auto`.
         bootstrap: number of resampled score matrices behind every interval.
         seed: of the resampling.
+
+    Raises:
+        pydantic.ValidationError: a value is out of range, or there is no such setting.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -42,16 +42,16 @@ def write_comparison(directory: Path) -> Comparison:
     one seed, and `comparison.json` improvement, error and paired differences.
     """
     contents = read_contents(directory)
-    found, models = compare_all(contents), models_of(contents)
+    models, methods = models_of(contents), compare_all(contents)
     folder = RunDir(directory).comparison
-    write_text(folder / "results.csv", results_table(found, contents.balanced).to_csv())
-    for seed in found.seeds:
-        one_seed = {name: {seed: models[name][seed]} for name in found.methods}
+    write_text(folder / "results.csv", results_table(methods, contents.balanced).to_csv())
+    for seed in methods.seeds:
+        one_seed = {name: {seed: models[name][seed]} for name in methods.methods}
         alone = compare(one_seed, contents.tasks, contents.balanced)
         table = results_table(alone, contents.balanced).to_csv()
         write_text(folder / f"results-seed-{seed}.csv", table)
-    write_json(folder / "comparison.json", comparison.to_json(found))
-    return found
+    write_json(folder / "comparison.json", comparison.to_json(methods))
+    return methods
 
 
 def write_curve(directory: Path) -> DataCurves:
@@ -63,15 +63,15 @@ def write_curve(directory: Path) -> DataCurves:
     Raises:
         RunError: no run of the curve is done.
     """
-    found, files = data_curves(read_contents(directory)), RunDir(directory)
-    if found is None:
+    shown, files = data_curves(read_contents(directory)), RunDir(directory)
+    if shown is None:
         raise RunError(
             f"{directory}: expected finished runs of a curve; found none; `cotbal curve RECIPE`"
             " makes them"
         )
-    write_text(files.curve_table, found.mean.to_csv())
-    if len(found.matrices) > 1:
-        for seed, matrix in found.matrices.items():
+    write_text(files.curve_table, shown.mean.to_csv())
+    if len(shown.matrices) > 1:
+        for seed, matrix in shown.matrices.items():
             write_text(files.seeded(seed).curve_table, matrix.to_csv())
-    write_json(files.curve_numbers, curves.to_json(found))
-    return found
+    write_json(files.curve_numbers, curves.to_json(shown))
+    return shown

@@ -138,9 +138,10 @@ def _metrics(models: Models, seeds: Sequence[int], tasks: Sequence[str]) -> list
     """Every metric of every split that some model has, ordered by task."""
     scores = [by_seed[seed] for by_seed in models.values() for seed in seeds]
     splits = [split for model in scores for split in model.values() if split.task in tasks]
-    metrics: dict[_Metric, None] = {}
+    metrics: dict[_Metric, None] = {}  # an ordered set
     for split in splits:
-        metrics |= dict.fromkeys([_Metric(split.task, split.split, m) for m in split.metrics])
+        for name in split.metrics:
+            metrics[_Metric(split.task, split.split, name)] = None
     return sorted(metrics, key=lambda metric: tasks.index(metric.task))
 
 

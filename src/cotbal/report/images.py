@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 SIDE = 224  # pixels
-LIMIT = 20_000  # bytes of one picture
+LIMIT = 20_000  # bytes of one image
 
 
 def data_uri(path: Path) -> str | None:
@@ -18,34 +18,34 @@ def data_uri(path: Path) -> str | None:
     A report is also read after a failure, so a broken image does not raise an error.
     """
     try:
-        with Image.open(path) as picture:
-            small = _thumbnail(picture)
+        with Image.open(path) as image:
+            small = _thumbnail(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     kind, content = _encode(small)
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _thumbnail(picture: Image.Image) -> Image.Image:
-    upright = ImageOps.exif_transpose(picture).convert("RGBA")
+def _thumbnail(image: Image.Image) -> Image.Image:
+    upright = ImageOps.exif_transpose(image).convert("RGBA")
     upright.thumbnail((SIDE, SIDE))
     white = Image.new("RGBA", upright.size, "white")
     return Image.alpha_composite(white, upright).convert("RGB")
 
 
-def _encode(picture: Image.Image) -> tuple[str, bytes]:
+def _encode(image: Image.Image) -> tuple[str, bytes]:
     """Lossless for drawings, which stay small so; JPEG for what does not fit."""
-    content = _saved(picture, "PNG", optimize=True)
+    content = _saved(image, "PNG", optimize=True)
     if len(content) <= LIMIT:
         return "png", content
     for quality in (80, 60, 40):
-        content = _saved(picture, "JPEG", quality=quality)
+        content = _saved(image, "JPEG", quality=quality)
         if len(content) <= LIMIT:
             break
     return "jpeg", content
 
 
-def _saved(picture: Image.Image, kind: str, **options: int) -> bytes:
+def _saved(image: Image.Image, kind: str, **options: int) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()
