@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM = false
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.demo
-	@echo "The demo itself: 5 to 8 minutes on 2 CPU cores. Ctrl-C stops it; the same command goes on."
+	@echo "The demo itself: 5 to 8 minutes on 2 CPU cores. Ctrl-C stops it; rerun the command to resume."
 	@$(BIN)/cotbal demo
 
 # One thread a process: two test processes and those they start would otherwise wait for each other's threads.

@@ -113,7 +113,7 @@ OPEN_ENDED = {"MM-Vet": 218, "LLaVA-W": 60}
 # questions of VQAv2 that `cotbal submission` has a model answer, outside of every other line
 TEST_DEV = 107_394
 SHORT_ANSWER, OPEN_ANSWER, ZERO_SHOT_QUESTION = 3, 200, 100  # tokens
-METHODS = ("equal", "task_level", "random_loss", "dynamic_average", "improvable_gap", "fixed")
+METHODS = ("ew", "tla", "rlw", "dwa", "igbv1", "cotbal")
 PARTS, TEMPERATURES, DIFFICULTIES = 4, 2, 1  # models of the ablation beside EW and CoTBal
 
 
@@ -267,7 +267,7 @@ def items() -> dict[str, Cost]:
     finals = [final_run(academic, method) for method in METHODS]
     compared = [*probes, *stl, *finals]
     variants = [
-        final_run(academic, "fixed", name=f"variant {i}")
+        final_run(academic, "cotbal", name=f"variant {i}")
         for i in range(PARTS + TEMPERATURES + DIFFICULTIES)
     ]
     alone = [

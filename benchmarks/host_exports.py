@@ -206,13 +206,13 @@ def swift(bench: Bench, python: str) -> Iterator[str]:
         "no_plugin": (weighted, bare),
         "text_no_plugin": (weighted, (*text, *bare)),
         "no_flag": (weighted, ("--is_binary_loss_scale", "true")),
-        "equal": (equal, ()),
+        "ew": (equal, ()),
         "weighted": (weighted, ()),
         "text": (weighted, text),
     }
     found = run_swift(bench, python, cases)
     scales = yaml_weights(weighted)
-    yield line("ms-swift", "weights 1", "weights 1", difference(bench, *found["equal"], ONES))
+    yield line("ms-swift", "weights 1", "weights 1", difference(bench, *found["ew"], ONES))
     for name, what in (
         ("weighted", "weights w"),
         ("no_flag", "weights w, `is_binary_loss_scale: true` (its default)"),
@@ -417,7 +417,7 @@ json.dump(found, open("text.json", "w"))
 def axolotl(bench: Bench, python: str) -> Iterator[str]:
     """axolotl: rows are repeated; and what a `weight` on them would do."""
     pad_right(bench.base)
-    for name, weights in (("equal", ONES), ("weighted", WEIGHTS)):
+    for name, weights in (("ew", ONES), ("weighted", WEIGHTS)):
         folder = bench.exported("axolotl", f"axolotl_{name}", weights)
         for answers in (False, True):
             batches, trained = run_axolotl(bench, python, folder, answers)

@@ -23,11 +23,11 @@ from cotbal.benchmarks.large.sets import data_sets
 from cotbal.benchmarks.large.settings import settings
 from cotbal.benchmarks.releases.paper import MODELS
 from cotbal.jobs.plan import Planned
-from cotbal.jobs.schedule import Piece, lower_bound, makespan
 from cotbal.recipe.mixture import Mixture, Task
 from cotbal.recipe.runs import cost, plan_probes, portion_size
 from cotbal.recipe.schema import Portions
 from cotbal.training.run_paths import RunPaths
+from list_scheduling import Piece, lower_bound, makespan
 
 ORDERS = ("longest first", "as planned", "by chance")
 

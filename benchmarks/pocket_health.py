@@ -16,11 +16,11 @@ import numpy as np
 
 from cotbal.balance.probes import MINI, full_run
 from cotbal.balance.uncertainty import resample_scores
-from cotbal.scores.interval import percentile_bounds
 from cotbal.data.files import read_json
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import score_matrix
 from cotbal.recipe.recipe import load_recipe
+from cotbal.scores.interval import percentile_bounds
 
 GAIN, SATURATED, WEAK, STANDARD_ERROR, TEST_RECORDS = 0.10, 0.95, 0.40, 0.10, 2000
 
@@ -80,7 +80,7 @@ def _of_tests(root: RunDir, tasks: tuple) -> list[str]:
     short = []
     for task in tasks:
         for split in task.test:
-            count = read_json(root.final("equal").scores(task.name, split))["n"]
+            count = read_json(root.final("ew").scores(task.name, split))["n"]
             short += (
                 [f"{task.name}: {count} test records, fewer than {TEST_RECORDS}"]
                 if count < TEST_RECORDS

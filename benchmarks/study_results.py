@@ -21,8 +21,8 @@ from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents, read_contents
 from cotbal.report.formatting import listed, number
 from cotbal.report.markdown import table
-from cotbal.report.models import compare_all
 from cotbal.report.model_tables import model_tables, variant_tables
+from cotbal.report.models import compare_all
 from cotbal.report.tables import weights_table
 from cotbal.weightings import method_label
 

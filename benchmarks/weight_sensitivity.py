@@ -64,7 +64,7 @@ def main() -> None:
 
 def weights_of(contents: Contents) -> dict[str, dict[str, float]]:
     """Final run with weights that do not change -> task -> weight."""
-    equal = {"equal": dict.fromkeys(contents.balanced, 1.0)}
+    equal = {"ew": dict.fromkeys(contents.balanced, 1.0)}
     return equal | {
         run.name: dict(run.weights)
         for run in contents.finals
@@ -83,7 +83,7 @@ def points(
         for name in trials
         for seed, cells in models[name].items()
     }
-    level = np.mean([score for (name, _), score in scores.items() if name == "equal"])
+    level = np.mean([score for (name, _), score in scores.items() if name == "ew"])
     doubled = [np.log2(trials[name][task]) for name, _ in scores]
     return (
         np.array(doubled),

@@ -47,7 +47,7 @@ step cotbal check "$DATA/recipe.yaml"
 
 # Probes and weights (Table 10), then every method (Table 1), the ablation (Tables 5 and 12) and the curve (Fig. 1b).
 step cotbal balance "$DATA/recipe.yaml" "${fields[@]}" --out "$RUNS"
-step cotbal compare "$DATA/recipe.yaml" "${fields[@]}" --methods stl,ew,tla,rlw,dwa,igb,cotbal --seeds "$SEEDS" --out "$RUNS"
+step cotbal compare "$DATA/recipe.yaml" "${fields[@]}" --methods stl,ew,tla,rlw,dwa,igbv1,cotbal --seeds "$SEEDS" --out "$RUNS"
 step cotbal ablate "$DATA/recipe.yaml" "${fields[@]}" --temperatures 0.5,1,2 --seeds "$SEEDS" --out "$RUNS"
 step cotbal curve "$DATA/recipe.yaml" "${fields[@]}" --alone --seeds "$SEEDS" --out "$RUNS"
 
@@ -56,7 +56,7 @@ if [[ ${SEEDS%%,*} != 0 ]]; then final=$RUNS/seed-${SEEDS%%,*}/final; fi # the r
 
 # VQAv2 test-dev (a row of Tables 1 and 12) is scored by a server: the files for it, where the pictures are.
 if [[ -d $RAW/images/coco/test2015 ]]; then
-  step cotbal submission "$final"/{equal,task_level,random_loss,dynamic_average,improvable_gap,fixed} --raw "$RAW"
+  step cotbal submission "$final"/{ew,tla,rlw,dwa,igbv1,cotbal} --raw "$RAW"
   step cotbal submission "$final"/fixed-{outward,inward,intra,inter,temperature-2,temperature-1,precise-difficulty} --raw "$RAW"
 fi
 
@@ -67,6 +67,6 @@ if [[ ! -x $LMMS/bin/python ]]; then
   step python3 -m venv "$LMMS"
 fi
 step "$LMMS/bin/pip" install --quiet "lmms-eval[video-legacy]==0.7.3"
-step cotbal zeroshot "EW=$final/equal/checkpoint" "TLA=$final/task_level/checkpoint" "RLW=$final/random_loss/checkpoint" \
-  "DWA=$final/dynamic_average/checkpoint" "IGBv1=$final/improvable_gap/checkpoint" "CoTBal=$final/fixed/checkpoint" \
+step cotbal zeroshot "EW=$final/ew/checkpoint" "TLA=$final/tla/checkpoint" "RLW=$final/rlw/checkpoint" \
+  "DWA=$final/dwa/checkpoint" "IGBv1=$final/igbv1/checkpoint" "CoTBal=$final/cotbal/checkpoint" \
   --python "$LMMS/bin/python" --columns "$columns" --out "$ZERO_SHOT"

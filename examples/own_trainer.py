@@ -17,7 +17,6 @@ from cotbal.data.collate import Collator, Row
 from cotbal.data.records import default_cache, open_records
 from cotbal.jobs.weigh import read_weights
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
-from cotbal.weightings import fixed
 
 checkpoint, records, pictures, weights_file, out = sys.argv[1:]
 weights = read_weights(Path(weights_file))
@@ -42,7 +41,7 @@ trainer = TaskWeightedTrainer(
         lambda batch: collator.training([item["row"] for item in batch]), tasks
     ),
     tasks=tasks,
-    weighting=fixed.build(tasks, weights),
+    weighting=weights,
 )
 trainer.train()
 trainer.save_model(out)

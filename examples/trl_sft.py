@@ -20,7 +20,6 @@ from trl import SFTConfig
 
 from cotbal.jobs.weigh import read_weights
 from cotbal.training.trainers.trl import TaskWeightedSFTTrainer
-from cotbal.weightings import fixed
 
 checkpoint, rows_file, weights_file, out = sys.argv[1:]
 weights = read_weights(Path(weights_file))
@@ -47,7 +46,7 @@ trainer = TaskWeightedSFTTrainer(
     train_dataset=dataset,
     processing_class=AutoProcessor.from_pretrained(checkpoint),
     tasks=tasks,
-    weighting=fixed.build(tasks, weights),
+    weighting=weights,
 )
 trainer.train()
 trainer.save_model(out)

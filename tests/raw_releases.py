@@ -472,7 +472,7 @@ def dump() -> list[dict[str, Any]]:
         },
         {"id": "system_inside", "conversations": [*talk(*long), kind, *talk(*long)]},
         {
-            "id": "good_user",
+            "id": "other_roles",
             "conversations": talk("Count to three.", "One, two, three.", roles=("user", "bing")),
         },
         {

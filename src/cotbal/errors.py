@@ -31,7 +31,7 @@ class RunError(CotbalError):
 
 
 class RunsFailed(RunError):
-    """Some runs failed and the others are kept, so that the same command goes on."""
+    """Some runs failed and the others are kept, so that rerunning the command resumes."""
 
 
 class MissingDependency(CotbalError):

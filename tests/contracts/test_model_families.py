@@ -340,7 +340,7 @@ def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(
     for task in recipe.mixture.tasks:
         records = open_records(task.train, default_cache())
         parts.append((task.name, records, np.arange(len(records)), None))
-    run = final_run(recipe.mixture, "fixed")
+    run = final_run(recipe.mixture, "cotbal")
     weights = {"one": 0.5, "two": 1.5}
     done = training.train(
         recipe,

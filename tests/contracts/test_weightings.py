@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from cotbal import plugins
 from cotbal.errors import CotbalError
-from cotbal.weightings import Weighting
+from cotbal.weightings import Weighting, build_weighting, takes_weights
 
 TASKS = ("ocr", "vqa", "caption")
 WEIGHTS = {"vqa": 0.7, "caption": 1.2, "ocr": 1.1}
@@ -27,12 +27,13 @@ def module(request: pytest.FixtureRequest) -> ModuleType:
 
 
 def build(module: ModuleType, tasks: tuple[str, ...] = TASKS) -> Weighting:
-    """With weights where the method needs them, without where it makes its own."""
-    try:
-        found: Weighting = module.build(tasks, None)
-    except CotbalError:
-        found = module.build(tasks, {task: WEIGHTS[task] for task in tasks})
-    return found
+    """With weights where the method takes them, without where it makes its own."""
+    name = module.__name__.rpartition(".")[2]
+    return build_weighting(name, tasks, given(name, tasks))
+
+
+def given(name: str, tasks: tuple[str, ...] = TASKS) -> dict[str, float] | None:
+    return {task: WEIGHTS[task] for task in tasks} if takes_weights(name) else None
 
 
 def steps(count: int, seed: int = 0) -> Float[np.ndarray, "step task"]:
@@ -84,19 +85,19 @@ def test_one_task(module: ModuleType) -> None:
 
 def test_it_takes_weights_or_says_why_not(module: ModuleType) -> None:
     """Either way: weights that have no effect would never be noticed."""
-    try:
-        weights = module.build(TASKS, WEIGHTS).weights(0)
-    except CotbalError:
-        with pytest.raises(CotbalError, match="takes no weights"):
-            module.build(TASKS, WEIGHTS)
-    else:
+    name = module.__name__.rpartition(".")[2]
+    if takes_weights(name):
+        weights = build_weighting(name, TASKS, WEIGHTS).weights(0)
         np.testing.assert_allclose(weights, [WEIGHTS[task] for task in TASKS])
+    else:
+        with pytest.raises(CotbalError, match="takes no weights"):
+            build_weighting(name, TASKS, WEIGHTS)
 
 
 def test_it_refuses_options_that_it_does_not_have(module: ModuleType) -> None:
-    weights = WEIGHTS if module.LABEL == "CoTBal" else None
+    name = module.__name__.rpartition(".")[2]
     with pytest.raises(CotbalError, match=r"expected .* found halflife"):
-        module.build(TASKS, weights, halflife=3)
+        build_weighting(name, TASKS, given(name), options={"halflife": 3})
 
 
 def test_weights_are_equal_until_it_starts_and_may_differ_from_then_on(module: ModuleType) -> None:

@@ -319,7 +319,7 @@ def test_every_command_of_the_script_parses(tmp_path: Path, variables: dict[str,
             "model.checkpoint=llava-1.5-13b-base",
             "resources.gpus=8",
         ]
-        assert "runs/academic-13b/seed-1/final/equal/checkpoint" in own[-1]
+        assert "runs/academic-13b/seed-1/final/ew/checkpoint" in own[-1]
         assert parsed(own[-1])[1]["columns"] == "all"
 
 
@@ -329,7 +329,7 @@ def test_the_script_answers_test_dev_where_its_pictures_are(tmp_path: Path) -> N
     lines = dry_run(tmp_path / "work", RAW=str(tmp_path / "raw"))
     verb, found = parsed(next(line for line in lines if line.startswith("cotbal submission")))
     assert verb == "submission"
-    methods = {"equal", "task_level", "random_loss", "dynamic_average", "improvable_gap", "fixed"}
+    methods = {"ew", "tla", "rlw", "dwa", "igbv1", "cotbal"}
     assert {Path(run).name for run in found["runs"]} == methods
 
 

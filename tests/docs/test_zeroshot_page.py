@@ -58,7 +58,7 @@ def test_every_command_of_the_page_works(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("OPENAI_API_KEY", "none")
     (tmp_path / "lmms" / "bin").mkdir(parents=True)
     interpreter(tmp_path / "lmms" / "bin")
-    for method, model in (("equal", "EW"), ("fixed", "CoTBal")):
+    for method, model in (("ew", "EW"), ("cotbal", "CoTBal")):
         write_checkpoint(tmp_path / "runs" / "academic" / "final" / method / "checkpoint")
         assert f"{model}=runs/academic/final/{method}/checkpoint" in COMMANDS[0]
     write_checkpoint(tmp_path / "llava-1.5-7b-hf")

@@ -18,7 +18,7 @@ TASKS = {"color": 1, "paint": 2}
 
 SETTINGS = (
     "balance.form=simple",
-    "weightings.dynamic_average={window: 1, temperature: 0.5}",
+    "weightings.dwa={window: 1, temperature: 0.5}",
     "probes.optimization={learning_rate: 3.0e-3}",
 )
 
@@ -46,15 +46,15 @@ def test_single_task_models_are_trained_like_final_ones_and_probes_as_they_are_t
 ) -> None:
     """Probes have another learning rate here, so they cannot stand for STL."""
     rates = {}
-    for run in ("probes/solo-color", "final/stl-color", "final/equal"):
+    for run in ("probes/solo-color", "final/stl-color", "final/ew"):
         identity = json.loads((compared / run / "job.json").read_text())["identity"]
         rates[run] = identity["optimization.learning_rate"]
         assert (compared / run / "outcome.json").exists()
-    assert rates == {"probes/solo-color": 0.003, "final/stl-color": 0.01, "final/equal": 0.01}
+    assert rates == {"probes/solo-color": 0.003, "final/stl-color": 0.01, "final/ew": 0.01}
 
 
 def test_dynamic_weights_move_and_are_logged(compared: Path) -> None:
-    lines = (compared / "final/dynamic_average/training.jsonl").read_text().splitlines()
+    lines = (compared / "final/dwa/training.jsonl").read_text().splitlines()
     weights = [json.loads(line)["weights"] for line in lines]
     assert weights[0] == {"color": 1.0, "paint": 1.0}
     assert weights[-1] != weights[0]

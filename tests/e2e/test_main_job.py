@@ -51,9 +51,9 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--on",
         "inline",
         "--weighting",
-        "equal",
+        "ew",
         "--weighting",
-        "fixed",
+        "cotbal",
     )
     return root
 
@@ -66,8 +66,8 @@ def test_the_job_leaves_what_it_promises(undisturbed: Path) -> None:
         "probes/mini",
         "probes/full-color",
         "probes/full-paint",
-        "final/equal",
-        "final/fixed",
+        "final/ew",
+        "final/cotbal",
     ):
         outcome = json.loads((undisturbed / run / "outcome.json").read_text())
         assert outcome["steps"] > 0
@@ -75,7 +75,7 @@ def test_the_job_leaves_what_it_promises(undisturbed: Path) -> None:
         assert outcome["self_check"]["error"] < 1e-3
         assert not (undisturbed / run / "partial").exists()
     assert not (undisturbed / "probes/mini/checkpoint").exists()
-    assert (undisturbed / "final/fixed/checkpoint/model.safetensors").exists()
+    assert (undisturbed / "final/cotbal/checkpoint/model.safetensors").exists()
     assert (undisturbed / "report/index.html").stat().st_size > 10_000
     first = json.loads(
         (undisturbed / "probes/mini/generations/color.validation.jsonl").read_text().splitlines()[0]
@@ -91,9 +91,9 @@ def test_a_finished_job_does_nothing_again(undisturbed: Path, source: Path) -> N
         "--out",
         undisturbed,
         "--weighting",
-        "equal",
+        "ew",
         "--weighting",
-        "fixed",
+        "cotbal",
     )
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("outcome.json")} == before
 
@@ -126,7 +126,7 @@ MOMENTS: dict[str, Callable[[Path], bool]] = {
     "between training and answers": lambda root: (root / "probes/full-color/trained.json").exists(),
     "between two tasks": lambda root: any(root.glob("probes/full-paint/generations/*.jsonl")),
     "between two runs": lambda root: (root / "probes/full-paint/outcome.json").exists(),
-    "in the final training": lambda root: (root / "final/fixed/training.jsonl").exists(),
+    "in the final training": lambda root: (root / "final/cotbal/training.jsonl").exists(),
 }
 
 
@@ -143,9 +143,9 @@ def test_a_job_that_is_killed_again_and_again_ends_the_same(
         "--on",
         "inline",
         "--weighting",
-        "equal",
+        "ew",
         "--weighting",
-        "fixed",
+        "cotbal",
     )
     for happened in MOMENTS.values():
         process = subprocess.Popen(
@@ -218,7 +218,7 @@ def test_ctrl_c_keeps_what_a_training_has_reached(source: Path, tmp_path: Path) 
     _, told = process.communicate(timeout=LIMIT)
     assert b"may save a checkpoint first. Once more ends them at once." in told
     assert len(list(root.glob("probes/*/partial/checkpoint-*/complete"))) == 1
-    assert "the same command goes on" in cotbal("status", root)
+    assert "rerun the command to resume" in cotbal("status", root)
 
 
 def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Path) -> None:
@@ -251,7 +251,7 @@ def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Pa
         "mini": "done",
         "full:color": "failed",
         "full:paint": "done",
-        "fixed": "missing",
+        "cotbal": "missing",
     }
 
 
@@ -298,5 +298,5 @@ def test_the_demo_runs_in_its_small_size(tmp_path: Path) -> None:
     weights = json.loads((root / "weights.json").read_text())
     assert len(weights["weights"]) == 7
     assert weights["tasks"]["chat"] == 1
-    for weighting in ("equal", "fixed"):
+    for weighting in ("ew", "cotbal"):
         assert len(list((root / "final" / weighting / "scores").glob("*.test.json"))) == 8

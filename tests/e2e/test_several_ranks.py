@@ -27,14 +27,14 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def train(recipe: Path, root: Path, *more: str, code: int = 0) -> str:
-    return cotbal("train", recipe, *more, "--weighting", "equal", "--out", root, code=code)
+    return cotbal("train", recipe, *more, "--weighting", "ew", "--out", root, code=code)
 
 
 def test_two_ranks_end_as_one(source: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     train(source, one, "optimization.epochs=2", "--on", "inline")
     train(source, two, "optimization.epochs=2", RANKS, "optimization.packing=true")
-    models = [load_file(path / "final/equal/checkpoint/model.safetensors") for path in (one, two)]
+    models = [load_file(path / "final/ew/checkpoint/model.safetensors") for path in (one, two)]
     base = load_file(source.parent / "base" / "model.safetensors")
     moved, apart = (
         torch.cat([(values - other[name]).flatten() for name, values in models[0].items()]).norm()
@@ -42,17 +42,15 @@ def test_two_ranks_end_as_one(source: Path, tmp_path: Path) -> None:
     )
     assert moved > 0.1
     assert apart / moved < 1e-5
-    outcomes = [json.loads((path / "final/equal/outcome.json").read_text()) for path in (one, two)]
+    outcomes = [json.loads((path / "final/ew/outcome.json").read_text()) for path in (one, two)]
     assert [outcome["ranks"] for outcome in outcomes] == [1, 2]
     for key in ("steps", "records", "tokens"):
         assert outcomes[0][key] == outcomes[1][key]
-    answers = [
-        (path / "final/equal/generations/paint.test.jsonl").read_text() for path in (one, two)
-    ]
+    answers = [(path / "final/ew/generations/paint.test.jsonl").read_text() for path in (one, two)]
     assert answers[0] == answers[1]
     steps = [
         json.loads(line)["step"]
-        for line in (two / "final/equal/training.jsonl").read_text().splitlines()
+        for line in (two / "final/ew/training.jsonl").read_text().splitlines()
     ]
     assert steps == sorted(set(steps)), "one rank writes"
 
@@ -69,7 +67,5 @@ def test_a_fault_in_one_rank_fails_the_run_and_is_told(source: Path, tmp_path: P
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
     output = train(recipe, tmp_path / "run", RANKS, code=2)
     assert "half.png" in output
-    assert (
-        "half.png" in json.loads((tmp_path / "run/final/equal/failure.json").read_text())["message"]
-    )
-    assert not (tmp_path / "run/final/equal/outcome.json").exists()
+    assert "half.png" in json.loads((tmp_path / "run/final/ew/failure.json").read_text())["message"]
+    assert not (tmp_path / "run/final/ew/outcome.json").exists()

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from cotbal.data.files import is_locked, write_json, write_text
-from cotbal.jobs.executors import Job, Resources, recorded_place, slurm
+from cotbal.jobs.executors import Job, Resources, recorded_handle, slurm
 from cotbal.jobs.executors._slurm_queue import look, send
 from cotbal.jobs.executors._slurm_script import SCRIPT, options, script
 from cotbal.jobs.queue import cancel
@@ -105,7 +105,7 @@ class Driver:
         """Probe -> id of its job, of those that are in the queue."""
         found = {}
         for probe in PROBES:
-            path = self.root / "probes" / probe / "place.json"
+            path = self.root / "probes" / probe / "handle.json"
             if path.exists():
                 found[probe] = json.loads(path.read_text())["id"]
         return found
@@ -231,7 +231,7 @@ def test_whatever_dies_the_job_ends_the_same(
     whole = tmp_path / "whole"
     cotbal(*arguments(source, whole, "processes"))
     assert results(driver.root) == results(whole)
-    assert not list(driver.root.rglob("place.json"))
+    assert not list(driver.root.rglob("handle.json"))
 
 
 def test_a_run_starts_whatever_stands_around_it(
@@ -297,7 +297,7 @@ def test_a_model_that_answers_is_seen_and_called_back(
     slurm_cluster: Cluster, tmp_path: Path
 ) -> None:
     recipe = mixture(tmp_path / "runs", {"VQAv2": 1}, train=4, answers=2)
-    run, root = recipe.parent / "final/fixed", RunDir(recipe.parent)
+    run, root = recipe.parent / "final/cotbal", RunDir(recipe.parent)
     shutil.copytree(recipe.parent / "base", run / "checkpoint")
     write_json(root.plan, {"runs": []})
     text = recipe.read_text()
@@ -310,20 +310,20 @@ def test_a_model_that_answers_is_seen_and_called_back(
     answers = submission_of(run)
     with subprocess.Popen(command(*asked, "--on", "slurm"), stdout=subprocess.DEVNULL) as driver:
         deadline = time.monotonic() + LIMIT
-        while recorded_place(answers.root) is None:
+        while recorded_handle(answers.root) is None:
             assert driver.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
         driver.kill()
     (state,) = status(root)
-    assert (state.run, state.state) == ("final/fixed/vqav2_testdev", "queued")
+    assert (state.run, state.state) == ("final/cotbal/vqav2_testdev", "queued")
     assert "queued elsewhere" in cotbal(*asked, code=2)
-    assert cancel(root) == (["final/fixed/vqav2_testdev"], [])
+    assert cancel(root) == (["final/cotbal/vqav2_testdev"], [])
     assert alive() == []
     recipe.write_text(f"{text}resources: {{gpus: 0}}\n")
     cotbal(*asked, "--on", "slurm")
     assert status(root)[0].state == "done"
-    assert recorded_place(answers.root) is None
+    assert recorded_handle(answers.root) is None
 
 
 def test_a_run_that_slurm_refuses_is_told(

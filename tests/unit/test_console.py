@@ -74,16 +74,16 @@ def test_balance_of_a_bare_table(capsys: Shown) -> None:
 def test_plan(capsys: Shown) -> None:
     paths = RunPaths(Path("x"))
     own, again = (
-        Run("full:ocr", {}, "equal", ("ocr",), (), 0),
-        Run("fixed", {}, "fixed", (), ("ocr",), 1),
+        Run("full:ocr", {}, "ew", ("ocr",), (), 0),
+        Run("cotbal", {}, "cotbal", (), ("ocr",), 1),
     )
     probe = Planned(own, "probe", paths, "full:ocr", 320, 1234.4, 80, 0.25, 75.0)
-    final = Planned(again, "final", paths, "fixed, seed 1", 1280, None, 40, 1.0, None)
+    final = Planned(again, "final", paths, "cotbal, seed 1", 1280, None, 40, 1.0, None)
     console.show_plan(Plan("standard", (probe, final), 1, 1280, 1280), ["few [records] here"])
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if line.startswith("full:ocr"))
     assert row.split() == ["full:ocr", "probe", "320", "1234", "80", "0.250", "1", "min", "15", "s"]
-    assert "fixed, seed 1" in shown
+    assert "cotbal, seed 1" in shown
     assert "final CoTBal" in shown
     assert "probes cost 0.25 x the final run" in shown
     assert "few [records] here" in shown
@@ -96,7 +96,7 @@ def test_a_narrow_terminal_cuts_no_number_and_no_name(
     monkeypatch.setattr(console, "out", Console(highlight=False, width=width))
     result = balance(matrix(True), settings=Settings(bootstrap=200))
     console.show_balance(result)
-    run = Run("full:a-task-of-a-long-name", {}, "equal", ("ocr",), (), 0)
+    run = Run("full:a-task-of-a-long-name", {}, "ew", ("ocr",), (), 0)
     planned = Planned(
         run,
         "probe",
@@ -124,7 +124,7 @@ def test_a_narrow_terminal_cuts_no_number_and_no_name(
 def test_remarks_of_a_status_begin_below_one_another(capsys: Shown) -> None:
     states = [
         State("mini", "probe", "failed", "no space left on the device"),
-        State("fixed", "final", "done", "3 s"),
+        State("cotbal", "final", "done", "3 s"),
     ]
     console.show_status(states)
     _, first, second = capsys.readouterr().out.splitlines()
@@ -163,7 +163,7 @@ def test_overall(capsys: Shown) -> None:
 
 
 def test_comparison_without_a_reference(capsys: Shown) -> None:
-    console.show_comparison(Comparison(("fixed",), (0,), None, (), {}, {}, {}, ()))
+    console.show_comparison(Comparison(("cotbal",), (0,), None, (), {}, {}, {}, ()))
     assert "compare with stl or ew" in capsys.readouterr().out
 
 
@@ -199,7 +199,7 @@ def test_final(capsys: Shown, tmp_path: Path) -> None:
         "exact_match",
         ("exact_match", "cider"),
     )
-    paths = RunPaths(tmp_path / "fixed")
+    paths = RunPaths(tmp_path / "cotbal")
     for split in task.test:
         scores = {"exact_match": {"score": 0.5}, "cider": {"score": 1.23456}}
         write_json(paths.scores("ocr", split), {"metrics": scores})

@@ -9,7 +9,7 @@ from cotbal.errors import CotbalError
 
 PACKAGES = {
     "cotbal.metrics": {"exact_match", "cider", "box_iou"},
-    "cotbal.weightings": {"equal", "fixed", "task_level"},
+    "cotbal.weightings": {"ew", "cotbal", "tla"},
     "cotbal.jobs.executors": {"inline", "processes"},
 }
 

@@ -189,7 +189,7 @@ def test_where_everything_lies() -> None:
     run = root.probe("full:ocr")
     assert run.root == Path("runs/pocket/probes/full-ocr")
     assert root.probe("mini").root == Path("runs/pocket/probes/mini")
-    assert root.final("fixed").root == Path("runs/pocket/final/fixed")
+    assert root.final("cotbal").root == Path("runs/pocket/final/cotbal")
     assert run.generations("ocr", "validation") == run.root / "generations/ocr.validation.jsonl"
     assert run.scores("ocr", "testA") == run.root / "scores/ocr.testA.json"
     assert root.portions("ocr") == Path("runs/pocket/portions/ocr.csv")

@@ -48,7 +48,7 @@ def test_one_probe_on_minis_and_one_a_unit() -> None:
 def test_probes_weigh_equally_and_look_at_the_validation_sets() -> None:
     for run in plan_probes(MIXTURE, seeds=(7,)).runs:
         assert (run.weighting, run.validation, run.test, run.seed) == (
-            "equal",
+            "ew",
             ("ocr", "vqa", "caption"),
             (),
             7,
@@ -57,7 +57,7 @@ def test_probes_weigh_equally_and_look_at_the_validation_sets() -> None:
 
 def test_a_task_that_is_not_balanced_takes_no_part() -> None:
     assert all("chat" not in run.portions for run in plan_probes(MIXTURE).runs)
-    assert final_run(MIXTURE, "fixed").portions["chat"] == "full"
+    assert final_run(MIXTURE, "cotbal").portions["chat"] == "full"
 
 
 def test_a_group_is_probed_as_one() -> None:
@@ -71,11 +71,11 @@ def test_a_group_is_probed_as_one() -> None:
 
 
 def test_final_run() -> None:
-    run = final_run(MIXTURE, "task_level", seed=3)
-    assert (run.name, run.weighting, run.seed) == ("task_level", "task_level", 3)
+    run = final_run(MIXTURE, "tla", seed=3)
+    assert (run.name, run.weighting, run.seed) == ("tla", "tla", 3)
     assert (run.validation, run.test) == ((), ("ocr", "vqa", "chat", "caption"))
     assert run.portions == dict.fromkeys(("ocr", "vqa", "chat", "caption"), "full")
-    assert final_run(MIXTURE, "fixed", name="fixed-inter").name == "fixed-inter"
+    assert final_run(MIXTURE, "cotbal", name="cotbal-inter").name == "cotbal-inter"
 
 
 def test_named() -> None:
@@ -99,14 +99,14 @@ def test_probes_cost_large_plus_tasks_times_mini(
         for t, n in full.items()
     }
     probes = sum(cost(run, sizes) for run in plan_probes(mixture).runs)
-    assert Fraction(probes, cost(final_run(mixture, "equal"), sizes)) == large + tasks * mini
+    assert Fraction(probes, cost(final_run(mixture, "ew"), sizes)) == large + tasks * mini
 
 
 def test_what_is_not_seen_costs_nothing() -> None:
     sizes = {"ocr": {"none": 0, "mini": 1, "large": 5, "full": 9}}
-    run = final_run(Mixture((task("ocr"),)), "equal")
+    run = final_run(Mixture((task("ocr"),)), "ew")
     assert cost(run, sizes) == 9
-    assert cost(type(run)("x", {"ocr": "none"}, "equal", (), ("ocr",), 0), {"ocr": {}}) == 0
+    assert cost(type(run)("x", {"ocr": "none"}, "ew", (), ("ocr",), 0), {"ocr": {}}) == 0
 
 
 def test_the_simple_form_looks_at_the_base_and_at_models_of_one_unit() -> None:
@@ -169,14 +169,14 @@ def test_an_amount_is_trained_on_all_balanced_tasks_alike() -> None:
     assert (half.name, whole.name) == ("amount:1/2", "amount:1")
     assert half.portions == dict.fromkeys(("ocr", "vqa", "caption"), "1/2")
     assert (half.weighting, half.validation, half.test, half.seed) == (
-        "equal",
+        "ew",
         ("ocr", "vqa", "caption"),
         (),
         4,
     )
     assert half.by_amount
     assert not any(
-        run.by_amount for run in (*plan_probes(MIXTURE, "simple").runs, final_run(MIXTURE, "equal"))
+        run.by_amount for run in (*plan_probes(MIXTURE, "simple").runs, final_run(MIXTURE, "ew"))
     )
 
 

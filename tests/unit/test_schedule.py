@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.errors import CotbalError
-from cotbal.jobs.schedule import Piece, lower_bound, makespan, schedule
+from list_scheduling import Piece, lower_bound, makespan, schedule
 
 PIECES = st.lists(st.builds(Piece, st.floats(0.1, 100), st.integers(1, 4)), max_size=12)
 

@@ -53,10 +53,10 @@ def train(
     for task in recipe.mixture.tasks:
         records = open_records(task.train, default_cache())
         parts.append((task.name, records, np.arange(len(records)), task.instruction))
-    weights = {"color": 0.5, "paint": 1.5} if weighting == "fixed" else None
+    weights = {"color": 0.5, "paint": 1.5} if weighting == "cotbal" else None
     run = final_run(recipe.mixture, weighting)
-    hooks = {"report": report, **hooks}
-    return training.train(recipe, run, Mixed(parts), weights, RunPaths(directory), **hooks)
+    session = training.Session(**{"report": report, **hooks})
+    return training.train(recipe, run, Mixed(parts), weights, RunPaths(directory), session)
 
 
 LORA = (
@@ -69,15 +69,15 @@ QLORA = (
         " quantization: nf4}"
     ),
 )
-WINDOW = ("weightings.dynamic_average={window: 1, temperature: 0.5}",)
+WINDOW = ("weightings.dwa={window: 1, temperature: 0.5}",)
 PACKING = ("optimization.packing=true",)
 CASES = [
-    ("fixed", ()),
-    ("fixed", LORA),
-    ("dynamic_average", WINDOW),
-    ("random_loss", ()),
-    ("fixed", PACKING),
-    ("fixed", QLORA),
+    ("cotbal", ()),
+    ("cotbal", LORA),
+    ("dwa", WINDOW),
+    ("rlw", ()),
+    ("cotbal", PACKING),
+    ("cotbal", QLORA),
 ]
 
 
@@ -111,12 +111,12 @@ def test_who_is_told_to_stop_saves_first(recipe_file: Path, tmp_path: Path) -> N
     """
     recipe = load_recipe(recipe_file, ("optimization.checkpoint_steps=4",))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train(recipe, "fixed", whole)
+    train(recipe, "cotbal", whole)
     seen = []
     with pytest.raises(Stopped):
         train(
             recipe,
-            "fixed",
+            "cotbal",
             cut,
             report=lambda *step: seen.append(step),
             stop=lambda: len(seen) == 3,
@@ -125,7 +125,7 @@ def test_who_is_told_to_stop_saves_first(recipe_file: Path, tmp_path: Path) -> N
     assert not (cut / "checkpoint").exists()
     train(
         recipe,
-        "fixed",
+        "cotbal",
         cut,
         report=lambda *step: seen.append(step),
         stop=lambda: len(seen) == STEPS,
@@ -145,10 +145,10 @@ def test_who_is_told_to_stop_saves_first(recipe_file: Path, tmp_path: Path) -> N
 def test_processes_that_make_the_batches_change_nothing(recipe_file: Path, tmp_path: Path) -> None:
     """Neither in one go nor resumed in the middle."""
     beside = load_recipe(recipe_file, ("resources.dataloader_workers=2",))
-    train(load_recipe(recipe_file), "fixed", tmp_path / "none")
+    train(load_recipe(recipe_file), "cotbal", tmp_path / "none")
     with pytest.raises(Interrupted):
-        train(beside, "fixed", tmp_path / "two", stop_after=3)
-    train(beside, "fixed", tmp_path / "two")
+        train(beside, "cotbal", tmp_path / "two", stop_after=3)
+    train(beside, "cotbal", tmp_path / "two")
     files = [tmp_path / name / "checkpoint" / "model.safetensors" for name in ("none", "two")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -160,7 +160,7 @@ def test_the_batch_is_the_same_on_any_number_of_ranks(
     recipe_file: Path, tmp_path: Path, ranks: int, micro: int, accumulation: int
 ) -> None:
     recipe = load_recipe(recipe_file)
-    found = arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, ranks)
+    found = arguments(recipe, 48, tmp_path, 0, ranks)
     assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == (
         micro,
         accumulation,
@@ -172,13 +172,13 @@ def test_a_batch_that_cannot_be_shared_out_is_refused(recipe_file: Path, tmp_pat
     with pytest.raises(
         CotbalError, match="batch_size: expected a multiple of the 3 ranks of a run; found 8"
     ):
-        arguments(recipe.file.optimization, recipe.model, 48, tmp_path, 0, 3)
+        arguments(recipe, 48, tmp_path, 0, 3)
 
 
 def test_the_training_moved_the_model(recipe_file: Path, tmp_path: Path) -> None:
     """So that the test above compares more than two copies of the base."""
     recipe = load_recipe(recipe_file)
-    train(recipe, "equal", tmp_path)
+    train(recipe, "ew", tmp_path)
     before, after = (
         load_file(path / "model.safetensors")
         for path in (Path(recipe.checkpoint), tmp_path / "checkpoint")
@@ -214,7 +214,7 @@ def test_packing_changes_nothing(
 
     monkeypatch.setattr(training, "packed", seen)
     facts = [
-        train(recipe, "fixed", tmp_path / name) for recipe, name in ((padded, "a"), (packing, "b"))
+        train(recipe, "cotbal", tmp_path / name) for recipe, name in ((padded, "a"), (packing, "b"))
     ]
     assert shapes
     assert all(rows == 4 and found <= 2 and length <= 120 for rows, found, length in shapes)
@@ -229,12 +229,12 @@ def test_packing_changes_nothing(
 def test_a_training_may_go_on_with_another_layout(recipe_file: Path, tmp_path: Path) -> None:
     """Micro-batches and packing are no part of what identifies a run."""
     recipe = load_recipe(recipe_file)
-    train(recipe, "fixed", tmp_path / "whole")
+    train(recipe, "cotbal", tmp_path / "whole")
     with pytest.raises(Interrupted):
-        train(recipe, "fixed", tmp_path / "cut", stop_after=5)
+        train(recipe, "cotbal", tmp_path / "cut", stop_after=5)
     train(
         load_recipe(recipe_file, (*PACKING, "optimization.micro_batch_size=8")),
-        "fixed",
+        "cotbal",
         tmp_path / "cut",
     )
     moved, apart = distances(
@@ -265,9 +265,9 @@ def test_a_model_that_cannot_be_packed_is_not_trained(
     with pytest.raises(
         CotbalError, match=r"Deaf does not keep packed rows apart.*optimization\.packing=false"
     ):
-        train(recipe, "fixed", tmp_path)
+        train(recipe, "cotbal", tmp_path)
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
-    assert train(load_recipe(recipe_file), "fixed", tmp_path / "padded").steps == STEPS
+    assert train(load_recipe(recipe_file), "cotbal", tmp_path / "padded").steps == STEPS
 
 
 def test_a_family_that_brings_other_fields_is_not_trained(
@@ -277,5 +277,5 @@ def test_a_family_that_brings_other_fields_is_not_trained(
     grid = {"image_grid_thw": torch.ones(1, 3, dtype=torch.long)}
     monkeypatch.setattr(Collator, "_tokens", lambda *args: {**tokens(*args), **grid})
     with pytest.raises(DataError, match=r"found image_grid_thw\..*optimization\.packing: false"):
-        train(load_recipe(recipe_file, PACKING), "fixed", tmp_path)
+        train(load_recipe(recipe_file, PACKING), "cotbal", tmp_path)
     assert not any(path.is_file() for path in tmp_path.rglob("*"))

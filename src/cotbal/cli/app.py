@@ -164,7 +164,7 @@ def _refusal(error: OSError) -> str:
     ):  # of a copied tree: (from, to, why) for every file that could not be copied
         what = str(error.args[0][0][2])
     if error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in what:
-        return f"{what}; make room, then the same command goes on: {_command()}"
+        return f"{what}; make room, then rerun the command to resume: {_command()}"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         return f"{what}; expected a directory there, give another place"
     return what

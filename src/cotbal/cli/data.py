@@ -65,7 +65,7 @@ def plan(
     recipe: RecipePath,
     overrides: Overrides = None,
     out: Out = None,
-    weighting: Annotated[list[str], typer.Option(help="Final trainings to plan.")] = ["fixed"],  # noqa: B006
+    weighting: Annotated[list[str], typer.Option(help="Final trainings to plan.")] = ["cotbal"],  # noqa: B006
     suggest_mini: Annotated[
         bool,
         typer.Option(

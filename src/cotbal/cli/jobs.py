@@ -44,7 +44,7 @@ def balance(
     """Train and score the probes, then weigh: writes weights.json. Goes on where it was stopped."""
     from cotbal.jobs import pipeline
 
-    prepared = open_recipe(recipe, overrides, out, ("fixed",))
+    prepared = open_recipe(recipe, overrides, out, ("cotbal",))
     result = pipeline.balance(
         prepared,
         options_of(on, workers, threads, keep_checkpoints, restart_changed, report_to, address),
@@ -58,7 +58,7 @@ def train(
     weighting: Annotated[
         str,
         typer.Option(help="equal (EW), fixed (the weights found by balance), task_level (TLA)."),
-    ] = "fixed",
+    ] = "cotbal",
     weights: Annotated[
         Path | None,
         typer.Option(help="Weights to train with instead of those of the run directory."),
@@ -87,7 +87,7 @@ def run(
     overrides: Overrides = None,
     weighting: Annotated[
         list[str], typer.Option(help="Final trainings; give it twice to compare two.")
-    ] = ["fixed"],  # noqa: B006
+    ] = ["cotbal"],  # noqa: B006
     out: Out = None,
     on: On = "processes",
     workers: Workers = None,
@@ -117,7 +117,7 @@ def demo(
 
     print("Drawing the pictures of the benchmark `pocket` ...", flush=True)
     recipe = pocket.prepare(out / "data", size=size)
-    _run(recipe, None, ("equal", "fixed"), out, options_of(on, workers, None, False, False))
+    _run(recipe, None, ("ew", "cotbal"), out, options_of(on, workers, None, False, False))
 
 
 def options_of(

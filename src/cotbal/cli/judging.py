@@ -86,7 +86,7 @@ def judge(
 ) -> None:
     """Have a language model mark answers beside their references: scores of the metric `judge`.
 
-    Shows what it costs before the first request. Every reply is kept; the same command goes on
+    Shows what it costs before the first request. Every reply is kept; rerun the command to resume
     where it was stopped.
     """
     from cotbal.benchmarks.judge.answers import find_answers

@@ -252,6 +252,9 @@ def prepare_custom(
         str | None, typer.Option(help="Key of the question, in rows without conversations.")
     ] = None,
     answer: Annotated[str | None, typer.Option(help="Key of the answer, in such rows.")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="Key of the image; usual ones such as imgname are known.")
+    ] = None,
     model: Annotated[str, typer.Option(help="Checkpoint of the recipe.")] = "llava-1.5-7b-base",
     seed: Seed = 0,
 ) -> None:
@@ -262,7 +265,13 @@ def prepare_custom(
     from cotbal.jobs import display
 
     choices = custom.Choices(
-        seed, on_missing_image, validation=validation, test=test, question=question, answer=answer
+        seed,
+        on_missing_image,
+        validation=validation,
+        test=test,
+        question=question,
+        answer=answer,
+        image=image,
     )
     names = None if tasks is None else _listed(tasks)
     places, metrics = custom.Places(raw, out, images), _pairs(metric)

@@ -41,11 +41,11 @@ def compare(
         str,
         typer.Option(
             help=(
-                "Of stl, ew, tla, rlw, dwa, igb, cotbal and modules of your own, separated by"
-                " commas."
+                "Methods separated by commas: stl, ew, tla, rlw, dwa, igbv1, cotbal, or dotted"
+                " paths of your own modules."
             )
         ),
-    ] = "stl,ew,tla,rlw,dwa,igb,cotbal",
+    ] = "stl,ew,tla,rlw,dwa,igbv1,cotbal",
     seeds: Seeds = "0",
     out: Out = None,
     dry_run: Dry = False,
@@ -68,7 +68,7 @@ def compare(
     options = options_of(
         on, workers, threads, keep_checkpoints, restart_changed, report_to, address
     )
-    _carry_out(study, options, dry_run)
+    _run(study, options, dry_run)
 
 
 def ablate(
@@ -105,7 +105,7 @@ def ablate(
     options = options_of(
         on, workers, threads, keep_checkpoints, restart_changed, report_to, address
     )
-    _carry_out(study, options, dry_run)
+    _run(study, options, dry_run)
 
 
 def curve(
@@ -131,7 +131,7 @@ def curve(
     equal weights.
     """
     from cotbal.cli import console
-    from cotbal.jobs.curve import amounts_of, carry_out, plan_curve
+    from cotbal.jobs.curve import amounts_of, plan_curve, run_curve
     from cotbal.recipe.recipe import load_recipe
     from cotbal.report import write_curve, write_report
 
@@ -144,7 +144,7 @@ def curve(
     console.show_plan(prepared.plan, prepared.warnings)
     if dry_run:
         return
-    carry_out(prepared, options)
+    run_curve(prepared, options)
     console.show_curve(write_curve(prepared.root.root))
     print(f"\nReport: {write_report(prepared.root.root)}")
 
@@ -155,15 +155,15 @@ def _root(out: Path | None, name: str) -> RunDir:
     return RunDir(out or Path("runs") / name)
 
 
-def _carry_out(study: Study, options: Options, dry_run: bool) -> None:
+def _run(study: Study, options: Options, dry_run: bool) -> None:
     from cotbal.cli import console
-    from cotbal.jobs.compare import carry_out
+    from cotbal.jobs.compare import run_comparison
     from cotbal.report import write_comparison, write_report
 
     console.show_plan(study.prepared.plan, study.prepared.warnings)
     if dry_run:
         return
-    carry_out(study, options)
+    run_comparison(study, options)
     console.show_comparison(write_comparison(study.prepared.root.root))
     print(f"\nReport: {write_report(study.prepared.root.root)}")
 

@@ -17,7 +17,7 @@ def submission(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            help="Directories of final models: runs/academic/final/fixed ...", show_default=False
+            help="Directories of final models: runs/academic/final/cotbal ...", show_default=False
         ),
     ],
     raw: Annotated[

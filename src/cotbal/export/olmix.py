@@ -59,22 +59,17 @@ def write(order: Order, out: Path) -> Guide:
         )
     sizes = read_json(order.run.plan)["sizes"]
     best = _best(recipe, matrices)
-    rows = [
-        row
-        for seed, matrix in zip(recipe.seeds, matrices, strict=True)
-        for row in _rows(recipe, seed, matrix, best, sizes)
-    ]
+    rows = []
+    for seed, matrix in zip(recipe.seeds, matrices, strict=True):
+        rows += _rows(recipe, seed, matrix, best, sizes)
     write_text(out / "ratios.csv", _table([(row.name, row.ratios) for row in rows]))
     write_text(out / "metrics.csv", _table([(row.name, row.metrics) for row in rows]))
     write_text(out / "fit.yaml", yaml.safe_dump(_fit(recipe, sizes), sort_keys=False))
-    shares = [
-        f"| {row.name} | {' | '.join(f'{share:.3f}' for share in row.ratios.values())} |"
-        for row in rows
-    ]
+    shares = [_line(row.name, [f"{share:.3f}" for share in row.ratios.values()]) for row in rows]
     tasks = list(rows[0].ratios)
     return Guide(
         f"olmix (format of {VERSION})",
-        (f"| run | {' | '.join(tasks)} |", f"|{'---|' * (len(tasks) + 1)}", *shares),
+        (_line("run", tasks), f"|{'---|' * (len(tasks) + 1)}", *shares),
         "olmix fit --config fit.yaml --output-dir fitted",
         (
             (
@@ -143,21 +138,21 @@ def _fit(recipe: Recipe, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, An
     """The least that `olmix fit` needs; records stand for tokens, in which it counts the natural
     mixture.
     """
-    units = recipe.mixture.units
+    balanced = recipe.mixture.balanced
+    errors: dict[str, list[str]] = {}
+    for task in balanced:
+        errors.setdefault(task.unit, []).append(f"{task.name}:error")
     return {
         "swarm": {"ratios": "ratios.csv", "metrics": "metrics.csv"},
-        "priors": {
-            "token_counts": {
-                task.name: sizes[task.name]["full"] for task in recipe.mixture.balanced
-            }
-        },
+        "priors": {"token_counts": {task.name: sizes[task.name]["full"] for task in balanced}},
         "eval": {
             "type": "offline",
-            "tasks": {
-                unit: [f"{task.name}:error" for task in recipe.mixture.members(unit)]
-                for unit in units
-            },
+            "tasks": errors,
         },
         "regression": {"type": "log_linear"},
         "proposer": {"type": "exact", "kl_reg": 0.1},
     }
+
+
+def _line(name: str, cells: Sequence[str]) -> str:
+    return f"| {name} | {' | '.join(cells)} |"

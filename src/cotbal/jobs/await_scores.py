@@ -32,5 +32,5 @@ def need_scores(prepared: Prepared, planned: Sequence[Planned]) -> None:
         command = given_by(next(iter(waiting.values())))
         raise RunError(
             f"{prepared.root.root}: the runs are done and wait for scores ({', '.join(waiting)}): "
-            f"`{command} {prepared.root.root}` gives them, then the same command goes on"
+            f"`{command} {prepared.root.root}` gives them; then rerun the command to resume"
         )

@@ -12,7 +12,7 @@ from cotbal.balance import Settings
 from cotbal.balance import balance as balance_scores
 from cotbal.balance.probes import Difficulty
 from cotbal.data.files import locked, write_json
-from cotbal.errors import CotbalError
+from cotbal.errors import CotbalError, near
 from cotbal.jobs.await_scores import need_scores
 from cotbal.jobs.execute import Options
 from cotbal.jobs.pipeline import FIXED, do, prepare, probes
@@ -23,15 +23,6 @@ from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, final_run, plan_probes, single_task_runs
 from cotbal.weightings import STL
 
-# The paper's names; the file names of `cotbal.weightings` and dotted paths are taken as they are.
-SHORT = {
-    "ew": "equal",
-    "tla": "task_level",
-    "rlw": "random_loss",
-    "dwa": "dynamic_average",
-    "igb": "improvable_gap",
-    "cotbal": FIXED,
-}
 PARTS = ("outward", "inward", "inter", "intra")
 
 
@@ -57,22 +48,25 @@ class Study:
     variants: Mapping[str, Variant]
 
 
+def all_methods() -> tuple[str, ...]:
+    """Every method that can be compared: STL, and a file of `cotbal.weightings` each."""
+    return (STL, *plugins.names("cotbal.weightings"))
+
+
 def method_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Methods by their module names (and `stl`), each once; the paper's short names are understood.
+    """Methods by name (a file of `cotbal.weightings`, a dotted path, or `stl`), each once.
 
     Raises:
         CotbalError: no such method.
     """
-    found = [SHORT.get(name.strip().lower(), name.strip()) for name in names]
-    for name in found:
-        if name.lower() != STL:
-            try:
-                plugins.load("cotbal.weightings", name)
-            except CotbalError as error:
-                raise CotbalError(
-                    f"{error}; the paper's names are {STL}, {', '.join(SHORT)}"
-                ) from None
-    return tuple(dict.fromkeys(STL if name.lower() == STL else name for name in found))
+    methods = [name.strip() if "." in name else name.strip().lower() for name in names]
+    unknown = [name for name in methods if "." not in name and name not in all_methods()]
+    if unknown:
+        raise CotbalError(
+            f"methods: expected one of {', '.join(all_methods())}, or the dotted path of your own"
+            f" module; found {unknown[0]!r}" + near(unknown[0], all_methods())
+        )
+    return tuple(dict.fromkeys(methods))
 
 
 def plan_comparison(
@@ -114,7 +108,7 @@ def plan_ablation(
         both = plan_probes(recipe.mixture, "standard", "precise", recipe.seeds)
         runs += [(run, "probe") for run in both.runs]
     for seed in seeds:
-        runs += _models(recipe, (STL, "equal", FIXED) if precise else ("equal", FIXED), seed)
+        runs += _models(recipe, (STL, "ew", FIXED) if precise else ("ew", FIXED), seed)
         runs += [(final_run(recipe.mixture, FIXED, seed, name), "final") for name in variants]
     return Study(prepare(recipe, root, runs), variants)
 
@@ -131,7 +125,7 @@ def _models(recipe: Recipe, methods: Sequence[str], seed: int) -> list[tuple[Run
     return runs
 
 
-def carry_out(study: Study, options: Options) -> None:
+def run_comparison(study: Study, options: Options) -> None:
     """Probes, weights, models; what is done is kept.
 
     Models whose weights come from the probes follow them; all others share the workers with the

@@ -55,7 +55,7 @@ def plan_curve(
     return prepare(recipe, root, runs)
 
 
-def carry_out(prepared: Prepared, options: Options) -> None:
+def run_curve(prepared: Prepared, options: Options) -> None:
     """Train and score what is not done yet."""
     with locked(prepared.root.lock):
         do(prepared, prepared.plan.runs, options)

@@ -13,10 +13,10 @@ from typing import Any
 from cotbal import plugins
 from cotbal.data.files import is_locked, move_aside, now, read_json, write_json
 from cotbal.errors import MissingDependency, RunError, RunsFailed
-from cotbal.jobs.executors import Job, Outcome, Resources, forget_place
+from cotbal.jobs.executors import Job, Outcome, Resources, forget_handle
 from cotbal.jobs.inputs import differences, identity
 from cotbal.jobs.plan import Planned, Prepared
-from cotbal.jobs.queue import call_back, need_none_elsewhere, record_driver, sent
+from cotbal.jobs.queue import cancel_jobs, need_none_elsewhere, queued, record_driver
 from cotbal.jobs.submission_paths import submission_of
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking, need_trackers, tracking_id
@@ -64,10 +64,13 @@ class Work:
         return self.planned.paths
 
 
-def carry_out(
+def execute(
     prepared: Prepared, works: Sequence[Work], options: Options, begin: Callable[[], None]
 ) -> None:
-    """Do the runs that are not done yet; a failure leaves the others running.
+    """Run what is not done yet; a failure leaves the others running.
+
+    This is where a job resumes: a run whose `outcome.json` exists is done, and its worker resumes
+    from the last partial checkpoint otherwise.
 
     Args:
         begin: writes what the runs read; called once nothing on disk speaks against them.
@@ -75,49 +78,56 @@ def carry_out(
     Raises:
         RunError: a run on disk does not fit the recipe, or is in another queue than that of the
             executor.
-        CotbalError: the runs would be carried out here, and torch or a tracker is not installed.
+        CotbalError: the runs would run here, and torch or a tracker is not installed.
         RunsFailed: runs failed; every failure is named with the tail of its log.
     """
     run = plugins.load("cotbal.jobs.executors", options.executor).run
     _need_packages(works, options)
-    identities = [
-        identity(
-            prepared.recipe_of(work.planned),
-            work.planned.run,
-            prepared.inputs,
-            prepared.checkpoint_of(work.planned),
-            work.weights,
-        )
-        for work in works
-    ]
-    changed = [
-        _changed(work, entries, options) for work, entries in zip(works, identities, strict=True)
-    ]
-    jobs = [_job(prepared, work) for work in works]
-    done = [work.paths.done and not aside for work, aside in zip(works, changed, strict=True)]
-    waiting = [job for job, is_done in zip(jobs, done, strict=True) if not is_done]
-    finished = [job for job, is_done in zip(jobs, done, strict=True) if is_done]
-    moved = [work.paths.root for work, aside in zip(works, changed, strict=True) if aside]
-    _need_no_answering(moved)
-    call_back(sent(place for run in moved for place in (run, submission_of(run).root)))
-    need_none_elsewhere((job.directory for job in waiting), options.executor)
-    outcomes = (
-        run(waiting, options.resources) if waiting else None
-    )  # what cannot be done here is refused now
+    entries = [_entry(prepared, work, options) for work in works]
+    waiting = [entry.job for entry in entries if not entry.done]
+    _release([entry.work.paths.root for entry in entries if entry.stale])
+    need_none_elsewhere([job.directory for job in waiting], options.executor)
+    outcomes = run(waiting, options.resources) if waiting else None  # rejects what cannot run here
     begin()
-    for work, entries, aside in zip(works, identities, changed, strict=True):
-        if aside:
-            move_aside(work.paths.root)
-        _settle(work, prepared, entries, options)
+    for entry in entries:
+        if entry.stale:
+            move_aside(entry.work.paths.root)
+        _settle(entry, prepared, options)
     if outcomes is None:
         return
     record_driver(prepared.root.driver, options.executor)
+    finished = [entry.job for entry in entries if entry.done]
     try:
         failures = consume(outcomes, waiting, finished, options)
     finally:
         prepared.root.driver.unlink(missing_ok=True)
     if failures:
         raise RunsFailed(explain(failures, len(works)))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One run of a command: `stale` if what is on disk was made from something else."""
+
+    work: Work
+    identity: Mapping[str, Any]
+    job: Job
+    stale: bool
+
+    @property
+    def done(self) -> bool:
+        return self.work.paths.done and not self.stale
+
+
+def _entry(prepared: Prepared, work: Work, options: Options) -> _Entry:
+    recipe = prepared.recipe_of(work.planned)
+    checkpoint = prepared.checkpoint_of(work.planned)
+    content = identity(recipe, work.planned.run, prepared.inputs, checkpoint, work.weights)
+    stale = _changed(work, content, options)
+    command = (sys.executable, "-m", "cotbal.jobs.worker", str(work.paths.job.resolve()))
+    length = work.planned.work(prepared.plan.epochs)
+    job = Job(work.planned.label, work.paths.root, command, length, recipe.resources)
+    return _Entry(work, content, job, stale)
 
 
 def _need_packages(works: Sequence[Work], options: Options) -> None:
@@ -131,16 +141,20 @@ def _need_packages(works: Sequence[Work], options: Options) -> None:
     need_trackers(options.trackers, here)
 
 
-def _need_no_answering(moved: Sequence[Path]) -> None:
-    """A model is not moved aside while a command has it answer; its answers would be taken for
-    those of the new one.
+def _release(stale: Sequence[Path]) -> None:
+    """Cancel the jobs of runs that are about to be archived.
+
+    Raises:
+        RunError: a command has the model of such a run answer; its answers would be taken for those
+            of the new model.
     """
-    for root in moved:
+    for root in stale:
         if is_locked(submission_of(root).driver_lock):
             raise RunError(
                 f"{root}: `cotbal submission` has this model answer; wait for it, or stop it, then"
-                " again"
+                " run this command again"
             )
+    cancel_jobs(queued([*stale, *(submission_of(root).root for root in stale)]))
 
 
 def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
@@ -157,31 +171,26 @@ def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
     return bool(changed)
 
 
-def _settle(work: Work, prepared: Prepared, entries: Mapping[str, Any], options: Options) -> None:
+def _settle(entry: _Entry, prepared: Prepared, options: Options) -> None:
     """Write the job file of a run that is not done."""
+    work = entry.work
     if work.paths.done:
-        forget_place(work.paths.root)  # it ended while no driver was there
+        forget_handle(work.paths.root)  # it ended while no driver was there
         return
-    keep = options.keep_checkpoints or work.planned.kind == "final"
-    content = _content(work, prepared, keep, entries)
-    write_json(work.paths.job, {**content, "tracking": _tracking(work, prepared, entries, options)})
-    work.paths.failure.unlink(missing_ok=True)
-
-
-def _content(
-    work: Work, prepared: Prepared, keep: bool, entries: Mapping[str, Any]
-) -> dict[str, Any]:
     run = work.planned.run
-    return {
+    content = {
         "root": str(prepared.root.root.resolve()),
         "run": {**vars(run), "portions": dict(run.portions)},
         "kind": work.planned.kind,
         "records": work.planned.records,
         "weights": None if work.weights is None else dict(work.weights),
-        "keep_checkpoint": keep,
+        "keep_checkpoint": options.keep_checkpoints or work.planned.kind == "final",
         "ranks": prepared.recipe_of(work.planned).resources.processes,
-        "identity": dict(entries),
+        "identity": dict(entry.identity),
+        "tracking": _tracking(work, prepared, entry.identity, options),
     }
+    write_json(work.paths.job, content)
+    work.paths.failure.unlink(missing_ok=True)
 
 
 def _tracking(
@@ -195,14 +204,6 @@ def _tracking(
         Tracking(
             options.trackers, prepared.recipe.name, root.name, planned.label, planned.kind, run_id
         )
-    )
-
-
-def _job(prepared: Prepared, work: Work) -> Job:
-    command = (sys.executable, "-m", "cotbal.jobs.worker", str(work.paths.job.resolve()))
-    needs = prepared.recipe_of(work.planned).resources
-    return Job(
-        work.planned.label, work.paths.root, command, work.planned.work(prepared.plan.epochs), needs
     )
 
 

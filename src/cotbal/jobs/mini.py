@@ -13,7 +13,7 @@ from cotbal.errors import RunError
 from cotbal.jobs.elbow import bend_of, mini_rate
 from cotbal.jobs.plan import Prepared
 
-EQUAL = "equal"
+EQUAL = "ew"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def suggest_mini(prepared: Prepared) -> MiniAdvice:
     if not rows:
         raise RunError(
             f"{prepared.root.root}: the size of a mini is read off the losses of a training with"
-            " equal weights; found none; start with `cotbal train RECIPE --weighting equal`, a"
+            " equal weights; found none; start with `cotbal train RECIPE --weighting ew`, a"
             " part of it will do"
         )
     names = [task.name for task in prepared.recipe.mixture.balanced]

@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cotbal import plugins
 from cotbal.balance import Balance
 from cotbal.data.files import locked, read_json, write_json, write_text
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.await_scores import need_scores
-from cotbal.jobs.execute import Options, Work, carry_out
+from cotbal.jobs.execute import Options, Work, execute
 from cotbal.jobs.inputs import open_inputs, warnings, write_portions
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
 from cotbal.jobs.rundir import RunDir
@@ -23,9 +22,9 @@ from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, final_run, plan_probes
 from cotbal.scores.measure import load_metric
 from cotbal.training.run_paths import RunPaths
-from cotbal.weightings import Weighting, method_label
+from cotbal.weightings import Weighting, build_weighting, method_label, takes_weights
 
-FIXED = "fixed"  # the weighting that trains with the weights of Eq. 11
+FIXED = "cotbal"  # the weighting that trains with the weights of Eq. 11
 
 
 def plan(recipe: Recipe, root: RunDir, weightings: Sequence[str] = (FIXED,)) -> Prepared:
@@ -57,10 +56,8 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     """
     if faults := accelerate_file.faults(recipe):
         raise RecipeError("\n".join(fault for _, fault in faults))
-    methods = {
-        name: _method(recipe, name)
-        for name in {run.weighting for run, _ in runs} | set(recipe.file.weightings)
-    }
+    names = {run.weighting for run, _ in runs} | set(recipe.file.weightings)
+    methods = {name: _method(recipe, name) for name in names}
     for task in recipe.mixture.tasks:
         for metric in {task.metric, *task.test_metrics}:
             _need_metric(task.name, metric)
@@ -80,10 +77,8 @@ def _need_metric(task: str, metric: str) -> None:
 def _method(recipe: Recipe, name: str) -> Weighting:
     """A method with the options of the recipe, built before anything is spent on it."""
     names = [task.name for task in recipe.mixture.tasks]
-    given = dict.fromkeys(names, 1.0) if name == FIXED else None
-    options = recipe.file.weightings.get(name, {})
-    found: Weighting = plugins.load("cotbal.weightings", name).build(names, given, **options)
-    return found
+    given = dict.fromkeys(names, 1.0) if takes_weights(name) else None
+    return build_weighting(name, names, given, options=recipe.file.weightings.get(name))
 
 
 def _too_short(
@@ -126,11 +121,11 @@ def train(
     """The final training with one weighting, scored on the test splits.
 
     Args:
-        weights: unit -> weight for the weighting `fixed`, instead of those that `balance` left in
+        weights: unit -> weight for the weighting `cotbal`, instead of those that `balance` left in
             the run directory.
 
     Raises:
-        RunError: `fixed` was asked for before there are weights.
+        RunError: `cotbal` was asked for before there are weights.
     """
     with locked(prepared.root.lock):
         if weights is not None:
@@ -201,14 +196,14 @@ def do(
     options: Options,
     weights: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Carry out planned runs, those that are done excepted.
+    """Run what is planned and not done.
 
     Args:
-        weights: name of a run -> task -> weight, for runs of the weighting `fixed` that take others
-            than weights.json.
+        weights: name of a run -> task -> weight, for runs of the weighting `cotbal` that take
+            others than weights.json.
     """
     works = [Work(p, (weights or {}).get(p.run.name) or _weights_for(prepared, p)) for p in planned]
-    carry_out(prepared, works, options, lambda: _write_plan(prepared))
+    execute(prepared, works, options, lambda: _write_plan(prepared))
 
 
 def _weights_for(prepared: Prepared, planned: Planned) -> dict[str, float] | None:

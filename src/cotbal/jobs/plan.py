@@ -153,7 +153,7 @@ def make_plan(
     recipe: Recipe, inputs: Inputs, runs: Sequence[tuple[Run, Kind]], root: RunDir
 ) -> Plan:
     """These runs with their costs and files; a run that is named twice is planned once."""
-    whole = cost(final_run(recipe.mixture, "equal"), inputs.sizes)
+    whole = cost(final_run(recipe.mixture, "ew"), inputs.sizes)
     own = recipe.file.optimization.seed
     distinct = {
         (run.name, run.seed): (run, kind, paths_of(run, kind, root, own)) for run, kind in runs

@@ -1,5 +1,5 @@
-"""Jobs of a run directory that are in the queue of another program: where they stand, and how they
-are called back.
+"""Jobs of a run directory that are in a queue (Slurm, Ray), and the commands that work there: their
+status, and how to cancel them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from pathlib import Path
 from cotbal import plugins
 from cotbal.data.files import is_locked, read_json, write_json
 from cotbal.errors import CotbalError, RunError
-from cotbal.jobs.executors import Place, Standing, forget_place, record_place, recorded_place
+from cotbal.jobs.executors import (
+    JobHandle,
+    JobStatus,
+    forget_handle,
+    record_handle,
+    recorded_handle,
+)
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.submission_paths import submissions
 from cotbal.training.run_paths import RunPaths
@@ -25,56 +31,49 @@ STOP_SECONDS = 90.0  # for a command to stop all that it started, which may save
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A job that some queue was given.
-
-    Attributes:
-        directory: of its run.
-        place: executor and id.
-        standing: None where the queue no longer knows it.
-    """
+class QueuedJob:
+    """A job that was submitted to a queue; `status` is None where the queue no longer knows it."""
 
     directory: Path
-    place: Place
-    standing: Standing | None
+    handle: JobHandle
+    status: JobStatus | None
 
 
-def sent(directories: Iterable[Path]) -> list[Sent]:
-    """Every job of these runs that was recorded, and where it stands.
+def queued(directories: Iterable[Path]) -> list[QueuedJob]:
+    """Every job of these runs that was recorded, with its status.
 
     Raises:
-        CotbalError: a queue cannot be asked.
+        CotbalError: a queue does not answer.
     """
-    places = {
-        directory: place
-        for directory in directories
-        if (place := recorded_place(directory)) is not None
-    }
-    alive: dict[Place, Standing] = {}
-    for executor in dict.fromkeys(place.executor for place in places.values()):
-        ids = [place.id for place in places.values() if place.executor == executor]
-        found = plugins.load("cotbal.jobs.executors", executor).standings(ids)
-        alive |= {Place(executor, id): standing for id, standing in found.items()}
-    return [Sent(directory, place, alive.get(place)) for directory, place in places.items()]
+    handles: dict[Path, JobHandle] = {}
+    for directory in directories:
+        handle = recorded_handle(directory)
+        if handle is not None:
+            handles[directory] = handle
+    known: dict[JobHandle, JobStatus] = {}
+    for executor in dict.fromkeys(handle.executor for handle in handles.values()):
+        ids = [handle.id for handle in handles.values() if handle.executor == executor]
+        statuses = plugins.load("cotbal.jobs.executors", executor).statuses(ids)
+        known |= {JobHandle(executor, id): status for id, status in statuses.items()}
+    return [QueuedJob(path, handle, known.get(handle)) for path, handle in handles.items()]
 
 
-def call_back(jobs: Sequence[Sent]) -> None:
-    """Stop jobs wherever they are; the records go first, so that no driver sends them again.
+def cancel_jobs(jobs: Sequence[QueuedJob]) -> None:
+    """Cancel jobs; their records are removed first, so that no driver submits them again.
 
     Raises:
-        CotbalError: a queue does not do it; the records are there again.
+        CotbalError: a queue does not cancel them; the records are back.
     """
     for job in jobs:
-        forget_place(job.directory)
-    for executor in dict.fromkeys(job.place.executor for job in jobs):
-        alive = [job for job in jobs if job.place.executor == executor and job.standing is not None]
-        if not alive:
-            continue
+        forget_handle(job.directory)
+    alive = [job for job in jobs if job.status is not None]
+    for executor in dict.fromkeys(job.handle.executor for job in alive):
+        group = [job for job in alive if job.handle.executor == executor]
         try:
-            plugins.load("cotbal.jobs.executors", executor).cancel([job.place.id for job in alive])
+            plugins.load("cotbal.jobs.executors", executor).cancel([j.handle.id for j in group])
         except CotbalError:
-            for job in alive:
-                record_place(job.directory, job.place)
+            for job in group:
+                record_handle(job.directory, job.handle)
             raise
 
 
@@ -84,27 +83,22 @@ def need_none_elsewhere(directories: Iterable[Path], executor: str) -> None:
     Raises:
         RunError: a job is alive in another queue than that of `executor`.
     """
-    others = [
-        directory
-        for directory in directories
-        if (p := recorded_place(directory)) and p.executor != executor
-    ]
-    alive = [job for job in sent(others) if job.standing is not None]
-    if alive:
-        first = alive[0]
-        raise RunError(
-            f"{first.directory}: this run is {_stands(first)} (job {first.place.id} of"
-            f" {first.place.executor}), and {len(alive) - 1} others like it; go on with --on"
-            f" {first.place.executor}, or call them back with `cotbal cancel` and the run directory"
-        )
-
-
-def _stands(job: Sent) -> str:
-    return (
-        "running elsewhere"
-        if job.standing and job.standing.state == "running"
-        else "queued elsewhere"
+    jobs = queued(path for path in directories if _is_elsewhere(path, executor))
+    alive = [job for job in jobs if job.status is not None]
+    if not alive:
+        return
+    first = alive[0]
+    state = "running" if first.status and first.status.state == "running" else "queued"
+    raise RunError(
+        f"{first.directory}: this run is {state} elsewhere (job {first.handle.id} of"
+        f" {first.handle.executor}), and {len(alive) - 1} others like it; continue with --on"
+        f" {first.handle.executor}, or cancel them with `cotbal cancel` and the run directory"
     )
+
+
+def _is_elsewhere(directory: Path, executor: str) -> bool:
+    handle = recorded_handle(directory)
+    return handle is not None and handle.executor != executor
 
 
 def record_driver(note: Path, executor: str) -> None:
@@ -113,56 +107,58 @@ def record_driver(note: Path, executor: str) -> None:
 
 
 def cancel(root: RunDir) -> tuple[list[str], list[str]]:
-    """Stop everything of a run directory: the commands that work there, and all jobs that queues
-    were given.
+    """Stop the commands that work in a run directory, and all its jobs in queues.
 
     Returns:
-        Directories of the runs that were called back, and a remark about every command on another
+        Directories of the runs that were cancelled, and a remark about every command on another
         machine, which cannot be stopped from here.
 
     Raises:
-        CotbalError: no run directory, or a queue cannot be asked.
+        CotbalError: no run directory, or a queue does not answer.
     """
     if not root.plan.exists():
         raise RunError(f"{root.root}: expected a run directory with a plan.json, found none")
-    asked = submissions(root)
-    remarks = _stop_drivers(
-        {root.driver: root.lock} | {paths.driver: paths.driver_lock for paths in asked}
-    )
+    answering = submissions(root)
+    locks = {paths.driver: paths.driver_lock for paths in answering}
+    remarks = _stop_drivers({root.driver: root.lock} | locks)
     runs = [RunPaths(root.root / entry["directory"]) for entry in read_json(root.plan)["runs"]]
-    jobs = sent(paths.root for paths in (*runs, *asked))
-    call_back(jobs)
-    return [
-        str(job.directory.relative_to(root.root)) for job in jobs if job.standing is not None
-    ], remarks
+    jobs = queued(paths.root for paths in (*runs, *answering))
+    cancel_jobs(jobs)
+    alive = [job.directory for job in jobs if job.status is not None]
+    return [str(path.relative_to(root.root)) for path in alive], remarks
 
 
 def _stop_drivers(notes: Mapping[Path, Path]) -> list[str]:
-    """Tell the commands of these notes to stop, each once, and wait until they hold none of the
+    """Stop the commands of these notes (note -> lock), each once, and wait until they release their
     locks.
     """
-    drivers = {lock: read_json(note) for note, lock in notes.items() if note.exists()}
-    here = {
-        lock: d["pid"]
-        for lock, d in drivers.items()
-        if d["host"] == socket.gethostname() and is_locked(lock)
-    }
+    here: dict[Path, int] = {}
+    elsewhere: dict[tuple[str, int], None] = {}
+    for note, lock in notes.items():
+        driver = read_json(note) if note.exists() else None
+        if driver is None:
+            continue
+        if driver["host"] != socket.gethostname():
+            elsewhere[driver["host"], driver["pid"]] = None
+        elif is_locked(lock):
+            here[lock] = driver["pid"]
     for pid in dict.fromkeys(here.values()):
         with suppress(ProcessLookupError):  # it has just ended
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
     for lock, pid in here.items():
-        while is_locked(lock):
-            if time.monotonic() > deadline:
-                raise CotbalError(
-                    f"{lock.parent}: process {pid} was told to stop, and did not; end it, then"
-                    " again"
-                )
-            time.sleep(0.1)
-    elsewhere = [
-        (d["host"], d["pid"]) for d in drivers.values() if d["host"] != socket.gethostname()
-    ]
+        _wait_for(lock, pid, deadline)
     return [
         f"a command on {host} (process {pid}) may still work here; stop it there"
-        for host, pid in dict.fromkeys(elsewhere)
+        for host, pid in elsewhere
     ]
+
+
+def _wait_for(lock: Path, pid: int, deadline: float) -> None:
+    while is_locked(lock):
+        if time.monotonic() > deadline:
+            raise CotbalError(
+                f"{lock.parent}: process {pid} did not stop within {STOP_SECONDS:.0f} s; end it,"
+                " then run this command again"
+            )
+        time.sleep(0.1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cotbal.training.run_paths import RunPaths
+from cotbal.training.run_paths import Below, RunPaths
 
 
 @dataclass(frozen=True)
@@ -14,60 +14,17 @@ class RunDir:
 
     root: Path
 
-    @property
-    def recipe(self) -> Path:
-        """The resolved recipe."""
-        return self.root / "recipe.yaml"
-
-    @property
-    def plan(self) -> Path:
-        """Every run with its cost."""
-        return self.root / "plan.json"
-
-    @property
-    def lock(self) -> Path:
-        """Held while a command works here."""
-        return self.root / "lock"
-
-    @property
-    def driver(self) -> Path:
-        """Which process holds the lock."""
-        return self.root / "driver.json"
-
-    @property
-    def score_table(self) -> Path:
-        """The score matrix."""
-        return self.root / "scores.csv"
-
-    @property
-    def balance(self) -> Path:
-        """Contribution, difficulty, weights, intervals, flags."""
-        return self.root / "balance.json"
-
-    @property
-    def weights(self) -> Path:
-        """Unit and task -> weight."""
-        return self.root / "weights.json"
-
-    @property
-    def report(self) -> Path:
-        """The report's directory."""
-        return self.root / "report"
-
-    @property
-    def comparison(self) -> Path:
-        """Tables and page of `compare` and `ablate`."""
-        return self.root / "comparison"
-
-    @property
-    def curve_table(self) -> Path:
-        """Scores of every amount, as a score matrix."""
-        return self.root / "curve" / "scores.csv"
-
-    @property
-    def curve_numbers(self) -> Path:
-        """The same with intervals, records and shares."""
-        return self.root / "curve" / "curve.json"
+    recipe = Below("recipe.yaml")  # the resolved recipe
+    plan = Below("plan.json")  # every run with its cost
+    lock = Below("lock")  # held while a command works here
+    driver = Below("driver.json")  # which process holds the lock
+    score_table = Below("scores.csv")  # the score matrix
+    balance = Below("balance.json")  # contribution, difficulty, weights, intervals, flags
+    weights = Below("weights.json")  # unit -> weight, and task -> weight
+    report = Below("report")
+    comparison = Below("comparison")  # tables and numbers of `compare` and `ablate`
+    curve_table = Below("curve/scores.csv")  # scores of every fraction, as a score matrix
+    curve_numbers = Below("curve/curve.json")  # the same with intervals, records and shares
 
     def seeded(self, seed: int) -> RunDir:
         """The same files for the runs of another training seed than that of the recipe."""
@@ -78,9 +35,7 @@ class RunDir:
         return self.root / "portions" / f"{task}.csv"
 
     def probe(self, run: str) -> RunPaths:
-        """The files of one probe; `full:<unit>` becomes `full-<unit>`, which every file system
-        accepts.
-        """
+        """The files of one probe; `full:<unit>` is in `full-<unit>`."""
         return RunPaths(self.root / "probes" / _folder(run))
 
     def final(self, run: str) -> RunPaths:
@@ -88,12 +43,10 @@ class RunDir:
         return RunPaths(self.root / "final" / _folder(run))
 
     def curve(self, run: str) -> RunPaths:
-        """The files of one training on an amount; `alone:<task>:1/8` becomes `alone-<task>-1_8`."""
+        """The files of one training of the curve; `alone:<task>:1/8` is in `alone-<task>-1_8`."""
         return RunPaths(self.root / "curve" / _folder(run))
 
 
 def _folder(run: str) -> str:
-    """Name of a run's directory. An amount is what follows the last `-`, so no two runs of a kind
-    share one.
-    """
+    # A fraction is what follows the last `-`, so no two runs of a kind share a folder.
     return run.replace(":", "-").replace("/", "_")

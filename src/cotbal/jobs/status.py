@@ -1,4 +1,4 @@
-"""`cotbal status`: where every run of a directory stands."""
+"""`cotbal status`: the state of every run of a directory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Literal
 
 from cotbal.data.files import is_locked, read_json
 from cotbal.errors import CotbalError, RunError
-from cotbal.jobs.executors import recorded_place
-from cotbal.jobs.queue import Sent, sent
+from cotbal.jobs.executors import recorded_handle
+from cotbal.jobs.queue import QueuedJob, queued
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.submission_paths import SubmissionPaths, submissions
 from cotbal.training.run_paths import RunPaths
@@ -19,7 +19,7 @@ Word = Literal["done", "running", "queued", "unknown", "failed", "interrupted", 
 
 @dataclass(frozen=True)
 class State:
-    """Where one run of a directory stands."""
+    """The state of one run of a directory."""
 
     run: str
     kind: str
@@ -41,40 +41,36 @@ def status(root: RunDir) -> list[State]:
             f"{root.root}: expected a run directory with a plan.json, found none; start with"
             " `cotbal run RECIPE`"
         )
-    runs = [
-        (e["label"], e["kind"], RunPaths(root.root / e["directory"]))
-        for e in read_json(root.plan)["runs"]
-    ]
-    asked = [
-        (str(paths.root.relative_to(root.root)), "submission", paths) for paths in submissions(root)
-    ]
-    entries: list[tuple[str, str, RunPaths]] = [*runs, *asked]
-    jobs: dict[Path, Sent] = {}
+    entries: list[tuple[str, str, RunPaths]] = []
+    for entry in read_json(root.plan)["runs"]:
+        entries.append((entry["label"], entry["kind"], RunPaths(root.root / entry["directory"])))
+    for paths in submissions(root):
+        entries.append((str(paths.root.relative_to(root.root)), "submission", paths))
+    open_runs = [paths.root for _, _, paths in entries if not paths.done]
+    jobs: dict[Path, QueuedJob] = {}
     silent = None
     try:
-        jobs = {
-            job.directory: job
-            for job in sent(paths.root for _, _, paths in entries if not paths.done)
-        }
+        jobs = {job.directory: job for job in queued(open_runs)}
     except CotbalError as error:
         silent = str(error).splitlines()[0]
     return [
-        State(run, kind, *_standing(paths, jobs.get(paths.root), silent))
+        State(run, kind, *_state(paths, jobs.get(paths.root), silent))
         for run, kind, paths in entries
     ]
 
 
-def _standing(paths: RunPaths, job: Sent | None, silent: str | None) -> tuple[Word, str]:
+def _state(paths: RunPaths, job: QueuedJob | None, silent: str | None) -> tuple[Word, str]:
     if paths.done:
         return "done", _result(paths)
-    if job is not None and job.standing is not None:
-        where = f"{job.place.executor} {job.place.id}, {job.standing.where}"
-        running = job.standing.state == "running"
-        return ("running", f"{_progress(paths)}; {where}") if running else ("queued", where)
+    if job is not None and job.status is not None:
+        where = f"{job.handle.executor} {job.handle.id}, {job.status.where}"
+        if job.status.state == "running":
+            return "running", f"{_progress(paths)}; {where}"
+        return "queued", where
     if is_locked(paths.lock):
         return "running", _progress(paths)
-    if silent is not None and (place := recorded_place(paths.root)) is not None:
-        return "unknown", f"{place.executor} {place.id}; {silent}"
+    if silent is not None and (handle := recorded_handle(paths.root)) is not None:
+        return "unknown", f"{handle.executor} {handle.id}; {silent}"
     return _at_rest(paths)
 
 
@@ -90,9 +86,9 @@ def _at_rest(paths: RunPaths) -> tuple[Word, str]:
     if paths.progress.exists():
         fraction = read_json(paths.progress)["fraction"]
         how = (
-            "the same command goes on"
+            "rerun the command to resume"
             if _kept(paths)
-            else "no checkpoint yet: the same command begins this run anew"
+            else "no checkpoint yet: rerunning the command restarts this run"
         )
         return "interrupted", f"at {fraction:.0%}; {how}"
     return "missing", ""

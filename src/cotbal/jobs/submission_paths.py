@@ -1,46 +1,27 @@
-"""Where the answers of a trained model to VQAv2 test-dev lie: in a directory of their own, in that
-of its run.
-"""
+"""The files of a model's answers to VQAv2 test-dev: in a directory below that of its run."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from cotbal.jobs.rundir import RunDir
-from cotbal.training.run_paths import RunPaths
+from cotbal.training.run_paths import Below, RunPaths
 
 FOLDER = "vqav2_testdev"
 
 
 class SubmissionPaths(RunPaths):
-    """The files of one model that answers; what has the same name as a file of a run means the
-    same.
-    """
+    """The files of one model that answers for a server; names shared with a run mean the same."""
 
-    @property
-    def questions(self) -> Path:
-        """What is asked."""
-        return self.root / "questions.jsonl"
+    questions = Below("questions.jsonl")
+    driver_lock = Below("driver.lock")  # held while a command works here
+    driver = Below("driver.json")  # which process holds that lock
+    file = Below("submission.json")  # for the server; written last
 
     @property
     def pieces(self) -> list[Path]:
         """Files of answers, in the order of the questions."""
         return sorted(self.root.glob("generations/*.jsonl"))
-
-    @property
-    def driver_lock(self) -> Path:
-        """Held while a command works here."""
-        return self.root / "driver.lock"
-
-    @property
-    def driver(self) -> Path:
-        """Which process holds that lock."""
-        return self.root / "driver.json"
-
-    @property
-    def file(self) -> Path:
-        """What the server takes; written last."""
-        return self.root / "submission.json"
 
     @property
     def done(self) -> bool:

@@ -107,9 +107,9 @@ def _train(
         return training.Trained(steps=0, records=0, tokens=0, seconds=0.0, self_check=None)
     rows = Mixed(_parts(recipe, run, root))
     tracking = Tracking(**job["tracking"]) if job.get("tracking") and progress.ranks.main else None
-    told, ranks, stop = progress.training, progress.ranks, progress.stop
+    session = training.Session(progress.training, progress.ranks, progress.stop, tracking)
     with reporting(tracking, paths.root):
-        return training.train(recipe, run, rows, job["weights"], paths, told, ranks, stop, tracking)
+        return training.train(recipe, run, rows, job["weights"], paths, session)
 
 
 def _parts(recipe: Recipe, run: Run, root: RunDir) -> list[Part]:
@@ -180,21 +180,31 @@ def _evaluate(recipe: Recipe, run: Run, paths: RunPaths, progress: _Progress) ->
     sets = _evaluation_sets(recipe, run)
     missing = ranks.agreed([not paths.generations(s.task.name, s.split).exists() for s in sets])
     waiting = [s for s, absent in zip(sets, missing, strict=True) if absent]
-    total = sum(len(s.records) for s in sets)
-    done = total - sum(len(s.records) for s in waiting)
     if waiting:
-        answer = evaluation.answerer(
-            recipe, str(paths.checkpoint) if run.portions else recipe.checkpoint, ranks
-        )
-    for s in waiting:
+        checkpoint = str(paths.checkpoint) if run.portions else recipe.checkpoint
+        answer = evaluation.answerer(recipe, checkpoint, ranks)
+        _answer(waiting, sum(len(s.records) for s in sets), answer, paths, progress)
+    if ranks.main:
+        for s in sets:
+            write_scores(paths, s.task.name, s.split, s.metrics)
+    return time.monotonic() - started
+
+
+def _answer(
+    sets: Sequence[_Set],
+    total: int,
+    answer: evaluation.Answer,
+    paths: RunPaths,
+    progress: _Progress,
+) -> None:
+    """Answer these sets and keep the answers; `total` is the number of records of all sets."""
+    done = total - sum(len(s.records) for s in sets)
+    for s in sets:
         rows = [Row(record, s.task.name, s.task.instruction) for record in s.records]
         answers = answer(rows, partial(progress.answers, done, total, s.task.name))
-        if ranks.main:
+        if progress.ranks.main:
             evaluation.write_generations(paths, s.task.name, s.split, s.records, answers)
         done += len(rows)
-    for s in sets if ranks.main else ():
-        write_scores(paths, s.task.name, s.split, s.metrics)
-    return time.monotonic() - started
 
 
 class _Progress:

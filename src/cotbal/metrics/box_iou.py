@@ -4,6 +4,7 @@ IoU above 0.5.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -28,11 +29,18 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
 
 
 def fault_of(references: Sequence[str]) -> str:
-    """What is wrong with the references of a sample; empty when nothing is."""
+    """What is wrong with the references of a sample, such as a box that no answer could overlap;
+    empty when nothing is.
+    """
+    boxes = {text: box for text in references if (box := _parse(text)) is not None}
+    if not boxes:
+        return f"expected a box such as [0.1,0.2,0.5,0.6]; found {references[0]!r}"
+    wrong = next((text for text, box in boxes.items() if not _has_area(box)), None)
+    if wrong is None:
+        return ""
     return (
-        ""
-        if any(map(_parse, references))
-        else f"expected a box such as [0.1,0.2,0.5,0.6]; found {references[0]!r}"
+        f"expected a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2; found {wrong!r}; if it is x, y,"
+        " width and height, the form of COCO, write [x, y, x + width, y + height]"
     )
 
 
@@ -72,6 +80,11 @@ def _iou(a: Box, b: Box) -> float:
     overlap = max(0.0, width) * max(0.0, height)
     union = _area(a) + _area(b) - overlap
     return overlap / union if union > 0 else 0.0
+
+
+def _has_area(box: Box) -> bool:
+    x1, y1, x2, y2 = box
+    return x1 < x2 and y1 < y2 and all(map(math.isfinite, box))
 
 
 def _area(box: Box) -> float:

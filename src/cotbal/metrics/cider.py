@@ -2,7 +2,7 @@
 n-grams, on 0-10.
 
 The words are what `str.split` gives: case and punctuation count, as in the published evaluation of
-CoTBal.
+CoTBal. In scripts without spaces, such as Chinese, Japanese and Thai, each character is a word.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+
+from cotbal.metrics._words import split_words
 
 MAXIMUM = 10.0
 HIGHER_IS_BETTER = True
@@ -57,7 +59,7 @@ def _grams(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     the n-gram.
     """
     vocabulary: dict[str, int] = {}
-    split = [text.split() for text in texts]
+    split = [split_words(text) for text in texts]
     word = np.array(
         [vocabulary.setdefault(w, len(vocabulary)) for words in split for w in words], np.int64
     )

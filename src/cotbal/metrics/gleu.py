@@ -1,8 +1,8 @@
 """GLEU (Wu et al. 2016): the share of n-grams, of 1 to 4 words, that answer and reference have in
 common, by sentence.
 
-The words are what `str.split` gives. The value of a whole corpus, which weighs long sentences more,
-is `gleu_corpus`.
+The words are what is between spaces, and each character of scripts without spaces. The value of a
+whole corpus, which weighs long sentences more, is `gleu_corpus`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+
+from cotbal.metrics._words import split_words
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
@@ -60,5 +62,5 @@ def _best(answer: str, accepted: Sequence[str]) -> tuple[int, int]:
 
 
 def _grams(text: str) -> Counter[tuple[str, ...]]:
-    words = text.split()
+    words = split_words(text)
     return Counter(tuple(words[i : i + n]) for n in _ORDERS for i in range(len(words) - n + 1))

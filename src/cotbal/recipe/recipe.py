@@ -5,17 +5,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from cotbal.errors import RecipeError, near
-from cotbal.recipe import schema as sections
+from cotbal.errors import RecipeError
+from cotbal.recipe.explain import explain
 from cotbal.recipe.mixture import Mixture, Task
 from cotbal.recipe.schema import ModelSection, RecipeFile, ResourcesSection, TaskSection
 from cotbal.recipe.strict_yaml import apply_override, read_yaml
@@ -150,7 +148,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         file = RecipeFile.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{path}: the recipe is not valid:\n{_explain(error)}") from None
+        raise RecipeError(f"{path}: the recipe is not valid:\n{explain(error)}") from None
     root = path.resolve().parent
     tasks = tuple(_task(name, section, root) for name, section in file.tasks.items())
     if not any(task.balanced for task in tasks):
@@ -160,98 +158,10 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     return Recipe(path.resolve(), file.name, Mixture(tasks), root / (file.images or "."), file)
 
 
-# Kinds of faults, by how pydantic begins their names, and what a person would say was expected.
-_EXPECTED = {
-    "bool": "true or false",
-    "int": "a whole number",
-    "float": "a number",
-    "string": "a text",
-    "path": "a path",
-    "tuple": "a list such as [a, b]",
-    "dict": "keys with values",
-    "model": "a section: keys with values",
-    "too_short": "at least one entry",
-}
-_SAID = {"extra_forbidden": "unknown key", "missing": "this key is required"}
-_MEMBER = re.compile(r"\[.*\]|constrained-(float|str)|.*-or-.*\[.*|(dict|literal)\[.*")
-
-
-def _explain(error: ValidationError) -> str:
-    """Every fault once, one a line; where values of several kinds may stand, the kinds are joined
-    by `or`.
-    """
-    told: dict[tuple[str, ...], list[Any]] = {}
-    for fault in error.errors():
-        told.setdefault(_place(fault), []).append(fault)
-    # Of a place and one inside it the inner one is at fault: the mapping itself was the right thing
-    # to write there.
-    outer = {
-        place
-        for place in told
-        for other in told
-        if len(place) < len(other) and other[: len(place)] == place
-    }
-    lines = []
-    for place in [place for place in told if place not in outer]:
-        texts = list(dict.fromkeys(map(_message, told[place])))
-        joined = ", or ".join([texts[0], *(text.removeprefix("expected ") for text in texts[1:])])
-        lines.append(f"  {'.'.join(place) or 'recipe'}: {joined}{_found(told[place][-1])}")
-    return "\n".join(lines)
-
-
-def _place(fault: Any) -> tuple[str, ...]:
-    """Keys down to the fault, without the members of a union that pydantic names among them."""
-    kind, parts = fault["type"].partition("_")[0], [str(part) for part in fault["loc"]]
-    if parts and parts[-1] == kind and kind in ("int", "float"):
-        parts.pop()
-    return tuple(part for part in parts if not _MEMBER.fullmatch(part))
-
-
-def _found(fault: Any) -> str:
-    """What stood there, and the word that was probably meant."""
-    if fault["type"] == "extra_forbidden":
-        return near(str(fault["loc"][-1]), _all_fields())
-    if fault["type"] in _SAID or isinstance(fault["input"], dict):
-        return ""
-    choices = (
-        re.findall("'(.*?)'", fault["ctx"]["expected"]) if fault["type"] == "literal_error" else []
-    )
-    return f"; found {fault['input']!r}{near(str(fault['input']), choices)}"
-
-
-def _message(fault: Any) -> str:
-    kind, text = fault["type"], fault["msg"]
-    if kind in _SAID:
-        return _SAID[kind]
-    if kind == "string_pattern_mismatch" and fault["ctx"]["pattern"] == sections.NAME:
-        return "expected letters from A to Z, digits, `_`, `-` and `.`, the first a letter or digit"
-    if kind == "literal_error":
-        return f"expected {fault['ctx']['expected']}"
-    if text.startswith(("Input should be greater", "Input should be less")):
-        return f"expected a number {text.removeprefix('Input should be ')}"
-    if kind == "string_pattern_mismatch":
-        return f"expected a text that matches {fault['ctx']['pattern']}"
-    plain = next((word for start, word in _EXPECTED.items() if kind.startswith(start)), None)
-    return f"expected {plain}" if plain else text.removeprefix("Value error, ")
-
-
-def _all_fields() -> list[str]:
-    known = [
-        each
-        for each in vars(sections).values()
-        if isinstance(each, type) and issubclass(each, BaseModel)
-    ]
-    return [name for section in known for name in section.model_fields]
-
-
 def _task(name: str, section: TaskSection, root: Path) -> Task:
-    tests = (
-        {}
-        if section.test is None
-        else section.test
-        if isinstance(section.test, dict)
-        else {"test": section.test}
-    )
+    tests = section.test or {}
+    if not isinstance(tests, dict):
+        tests = {"test": tests}
     return Task(
         name=name,
         train=root / section.train,

@@ -23,7 +23,7 @@ class Run:
             `amount:<amount>`, `alone:<task>:<amount>`, or a final run's name.
         portions: task -> portion, or an amount as the text of a fraction such as `1/8`; a task that
             is not named sees `none`. Without any, the base checkpoint answers.
-        weighting: `equal`, or a method of `cotbal.weightings`.
+        weighting: `ew`, or a method of `cotbal.weightings`.
         validation: tasks whose validation set it answers.
         test: tasks whose test splits it answers.
         seed: seed of the order of the data and of every random draw.
@@ -101,7 +101,7 @@ def _standard(mixture: Mixture, seed: int) -> list[Run]:
 
 def _simple(mixture: Mixture, seed: int) -> list[Run]:
     everything = _names(mixture.balanced)
-    base = Run(BASE, {}, "equal", everything, (), seed)
+    base = Run(BASE, {}, "ew", everything, (), seed)
     return [
         base,
         *(run for unit in mixture.units for run in _alone(mixture, unit, everything, seed)),
@@ -112,7 +112,7 @@ def _probe(mixture: Mixture, name: str, unit: str | None, seed: int) -> Run:
     portions: dict[str, str] = {
         task.name: "large" if task.unit == unit else "mini" for task in mixture.balanced
     }
-    return Run(name, portions, "equal", tuple(portions), (), seed)
+    return Run(name, portions, "ew", tuple(portions), (), seed)
 
 
 def _alone(mixture: Mixture, unit: str, validation: tuple[str, ...], seed: int) -> list[Run]:
@@ -120,8 +120,8 @@ def _alone(mixture: Mixture, unit: str, validation: tuple[str, ...], seed: int) 
     return [
         # Its test sets too: where the unit is one task and large is all of it, this is the
         # single-task baseline (STL).
-        Run(solo_run(unit), dict.fromkeys(members, "large"), "equal", validation, members, seed),
-        Run(solo_mini_run(unit), dict.fromkeys(members, "mini"), "equal", members, (), seed),
+        Run(solo_run(unit), dict.fromkeys(members, "large"), "ew", validation, members, seed),
+        Run(solo_mini_run(unit), dict.fromkeys(members, "mini"), "ew", members, (), seed),
     ]
 
 
@@ -142,9 +142,7 @@ def single_task_runs(
             validation = everything if form == "simple" else (task.name,)
             runs.append(_alone(mixture, task.unit, validation, seed)[0])
         else:
-            runs.append(
-                Run(f"stl:{task.name}", {task.name: "full"}, "equal", (), (task.name,), seed)
-            )
+            runs.append(Run(f"stl:{task.name}", {task.name: "full"}, "ew", (), (task.name,), seed))
     return tuple(runs)
 
 
@@ -170,12 +168,10 @@ def curve_runs(
             validation set.
     """
     names = _names(mixture.balanced)
-    runs = [
-        Run(f"{AMOUNT}:{a}", dict.fromkeys(names, a), "equal", names, (), seed) for a in amounts
-    ]
+    runs = [Run(f"{AMOUNT}:{a}", dict.fromkeys(names, a), "ew", names, (), seed) for a in amounts]
     if alone:
         runs += [
-            Run(f"{ALONE}:{n}:{a}", {n: a}, "equal", (n,), (), seed) for n in names for a in amounts
+            Run(f"{ALONE}:{n}:{a}", {n: a}, "ew", (n,), (), seed) for n in names for a in amounts
         ]
     return tuple(runs)
 

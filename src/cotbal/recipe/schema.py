@@ -291,7 +291,7 @@ class RecipeFile(_Section):
     resources: ResourcesSection = ResourcesSection()
     weightings: dict[
         str, dict[str, int | float]
-    ] = {}  # options of a weighting, such as dynamic_average: {window: 25}
+    ] = {}  # options of a weighting, such as dwa: {window: 25}
 
     @model_validator(mode="after")
     def _probes_can_be_made(self) -> RecipeFile:

@@ -61,5 +61,5 @@ balance:
 
 # probes: {model: {language: lora}, optimization: {learning_rate: 2.0e-4}}   # cheaper probes; check with cotbal agree
 # resources: {gpus: 8, hours: 12, partition: gpu}                            # of a run; see docs/machines.md
-# weightings: {dynamic_average: {window: 25}}                                # options of the methods of cotbal compare
+# weightings: {dwa: {window: 25}}                                # options of the methods of cotbal compare
 """

@@ -19,7 +19,7 @@ from cotbal.scores.results import Column, Results
 from cotbal.scores.task_scores import TaskScores, sample_column
 from cotbal.weightings import method_label
 
-BASELINE, OURS = "equal", "fixed"
+BASELINE, OURS = "ew", "cotbal"
 RESAMPLES, SEED = 1000, 0
 Scores = Mapping[tuple[str, str], TaskScores]  # (task, split) -> scores of one model
 Models = Mapping[str, Mapping[int, Scores]]  # method -> training seed -> scores

@@ -4,63 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+
+class Below:
+    """A path below the `root` of the object that it is an attribute of."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type) -> Path:
+        path: Path = instance.root / self.name
+        return path
 
 
 @dataclass(frozen=True)
 class RunPaths:
-    """The files of one run (a probe, a final training, or an amount of the curve)."""
+    """The files of one run (a probe, a final training, or a fraction of the curve)."""
 
     root: Path
 
-    @property
-    def job(self) -> Path:
-        """What to do, and the identity of the run."""
-        return self.root / "job.json"
-
-    @property
-    def log(self) -> Path:
-        """Everything the worker printed."""
-        return self.root / "log.txt"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the worker of this run."""
-        return self.root / "lock"
-
-    @property
-    def progress(self) -> Path:
-        """Where the worker is now."""
-        return self.root / "progress.json"
-
-    @property
-    def training(self) -> Path:
-        """Losses, one line every few optimizer steps."""
-        return self.root / "training.jsonl"
-
-    @property
-    def checkpoint(self) -> Path:
-        """The trained model."""
-        return self.root / "checkpoint"
-
-    @property
-    def partial(self) -> Path:
-        """Checkpoints inside the training, to go on from."""
-        return self.root / "partial"
-
-    @property
-    def trained(self) -> Path:
-        """Written after the trained model is on disk."""
-        return self.root / "trained.json"
-
-    @property
-    def outcome(self) -> Path:
-        """Written last: its existence means that the run is done."""
-        return self.root / "outcome.json"
-
-    @property
-    def failure(self) -> Path:
-        """Written when the run failed; removed when it is tried again."""
-        return self.root / "failure.json"
+    job = Below("job.json")  # what to do, and the identity of the run
+    log = Below("log.txt")  # everything the worker printed
+    lock = Below("lock")  # held by the worker of this run
+    progress = Below("progress.json")  # where the worker is now
+    training = Below("training.jsonl")  # losses, one line every few optimizer steps
+    checkpoint = Below("checkpoint")  # the trained model
+    partial = Below("partial")  # checkpoints inside the training, to resume from
+    trained = Below("trained.json")  # written after the trained model is on disk
+    outcome = Below("outcome.json")  # written last: its existence means that the run is done
+    failure = Below("failure.json")  # why the run failed; removed when it is retried
 
     def generations(self, task: str, split: str) -> Path:
         """Answers of the trained model on one split of one task."""

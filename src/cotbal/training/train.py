@@ -15,10 +15,9 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, set_seed
 
-from cotbal import plugins
 from cotbal.data.collate import Batch
 from cotbal.data.files import append_jsonl, read_jsonl, write_jsonl
-from cotbal.data.loading import processes, steady
+from cotbal.data.loading import steady
 from cotbal.data.order import FILLER, Mixed, Shuffled
 from cotbal.data.packing import packed
 from cotbal.data.questions import collator_for
@@ -37,7 +36,7 @@ from cotbal.training.trainers.packing_check import ROWS, PackingCallback, check_
 from cotbal.training.trainers.sharding import settle_sharding
 from cotbal.training.trainers.shards import gather_trained
 from cotbal.training.trainers.step import by_task
-from cotbal.weightings import Weighting
+from cotbal.weightings import build_weighting
 
 Report = Callable[[int, int, float | None], None]  # steps done, steps in all, loss
 
@@ -62,33 +61,45 @@ class Trained:
     self_check: dict[str, Any] | None
 
 
+@dataclass(frozen=True)
+class Session:
+    """How a training is observed and stopped; nothing here changes its result.
+
+    Attributes:
+        report: called with (steps done, steps in all, last loss) after every optimizer step.
+        ranks: the processes that share every optimizer step; rank 0 writes.
+        stop: called after every optimizer step: whether to save and stop.
+        tracking: experiment trackers, if any.
+    """
+
+    report: Report
+    ranks: Ranks = ALONE
+    stop: Callable[[], bool] = lambda: False
+    tracking: Tracking | None = None
+
+
 def train(
     recipe: Recipe,
     run: Run,
     rows: Mixed,
     weights: Mapping[str, float] | None,
     paths: RunPaths,
-    report: Report,
-    ranks: Ranks = ALONE,
-    stop: Callable[[], bool] = lambda: False,
-    tracking: Tracking | None = None,
+    session: Session,
 ) -> Trained:
-    """Train and write `paths.checkpoint`; go on from the last partial checkpoint if there is one.
+    """Train and write `paths.checkpoint`; resumes from the last partial checkpoint if there is one.
 
     The order of the data, adapters and dropout follow from `run.seed`, so a run that was
     interrupted ends with the same weights as one that was not.
 
-    Args:
-        ranks: the processes that share every optimizer step; rank 0 writes.
-        stop: asked after every optimizer step: whether to save and stop.
-
     Raises:
-        Stopped: `stop` said so on some rank, and a partial checkpoint of that step is on disk.
+        Stopped: `session.stop` returned True on some rank; a partial checkpoint of that step is on
+            disk.
     """
     set_seed(run.seed)
+    ranks = session.ranks
     resume = ranks.agreed(last_complete(paths.partial) if ranks.main else None)
-    log = _Log(paths, report, ranks, stop, resume)
-    trainer, processor = _trainer(recipe, run, rows, weights, log, tracking)
+    log = _Log(paths, session, resume)
+    trainer, processor = _trainer(recipe, run, rows, weights, log)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if log.stopped:
         raise Stopped
@@ -102,7 +113,6 @@ def _trainer(
     rows: Mixed,
     weights: Mapping[str, float] | None,
     log: _Log,
-    tracking: Tracking | None,
 ) -> tuple[TaskWeightedTrainer, Any]:
     """A trainer of the recipe's model on these rows, and the model's processor."""
     model, processor = vlm.load(
@@ -114,9 +124,8 @@ def _trainer(
     wanted, padding = recipe.file.optimization, processor.tokenizer.pad_token_id
     ranks = log.ranks.size
     own = {name: value for name, value in vars(model.config).items() if name == "use_cache"}
-    workers = processes(recipe.resources.dataloader_workers)
     settings = arguments(
-        wanted, recipe.model, len(rows), log.paths.partial, run.seed, ranks, tracking, workers
+        recipe, len(rows), log.paths.partial, run.seed, ranks, log.session.tracking
     )
     trainer = TaskWeightedTrainer(
         model=prepared,
@@ -126,7 +135,13 @@ def _trainer(
         ),
         data_collator=padded,
         tasks=tasks,
-        weighting=_weighting(recipe, run, tasks, weights),
+        weighting=build_weighting(
+            run.weighting,
+            tasks,
+            weights,
+            seed=run.seed,
+            options=recipe.file.weightings.get(run.weighting),
+        ),
         normalizer=wanted.normalizer,
     )
     # The Trainer switches the cache off for good; our batches do so themselves, and users generate
@@ -179,32 +194,19 @@ def _collator(
     return with_task_ids(steady(collate), tasks)
 
 
-def _weighting(
-    recipe: Recipe, run: Run, tasks: Sequence[str], weights: Mapping[str, float] | None
-) -> Weighting:
-    options = recipe.file.weightings.get(run.weighting, {})
-    found: Weighting = plugins.load("cotbal.weightings", run.weighting).build(
-        tasks, weights, seed=run.seed, **options
-    )
-    return found
-
-
 class _Log(TrainerCallback):
     """Writes losses and progress to disk, and marks partial checkpoints that are whole."""
 
     def __init__(
         self,
         paths: RunPaths,
-        report: Report,
-        ranks: Ranks,
-        stop: Callable[[], bool],
+        session: Session,
         resume: Path | None,
     ) -> None:
         self.paths = paths
         self.resume = resume
-        self.report = report
-        self.ranks = ranks
-        self.stop = stop
+        self.session = session
+        self.ranks = session.ranks
         self.stopped = False
         self.loss: float | None = None
         self.started = time.monotonic()
@@ -229,8 +231,8 @@ class _Log(TrainerCallback):
         lost.
         """
         if self.ranks.main:
-            self.report(state.global_step, state.max_steps, self.loss)
-        if state.global_step < state.max_steps and self.ranks.any(self.stop()):
+            self.session.report(state.global_step, state.max_steps, self.loss)
+        if state.global_step < state.max_steps and self.ranks.any(self.session.stop()):
             self.stopped = control.should_save = control.should_training_stop = True
         if control.should_save or state.global_step == state.max_steps:
             control.should_log = True

@@ -229,20 +229,16 @@ def _linear_layers(model: PreTrainedModel, settings: ModelSection) -> list[str]:
     out.
     """
     adapted = {part for part, way in _ways(settings).items() if way == "lora"}
-    of, head, wanted = parts(model), model.get_output_embeddings(), settings.lora.targets
-    _mention_experts(model, [name for name, part in of.items() if part in adapted], wanted)
-    linear = {
-        name: module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and module is not head
-        and of.get(f"{name}.weight") in adapted
-    }
-    others = [name for name, module in linear.items() if _computes_more(module)]
-    _mention_others(others, set(linear).difference(others), wanted)
-    targets = [
-        n for n in linear if n not in others and (wanted is None or n.rpartition(".")[2] in wanted)
-    ]
+    part_of, head, wanted = parts(model), model.get_output_embeddings(), settings.lora.targets
+    _mention_experts(model, [name for name, part in part_of.items() if part in adapted], wanted)
+    plain: list[str] = []
+    others: list[str] = []  # linear by class, but they compute more
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and part_of.get(f"{name}.weight") in adapted:
+            (others if _computes_more(module) else plain).append(name)
+    plain = [name for name in plain if model.get_submodule(name) is not head]
+    _mention_others(others, plain, wanted)
+    targets = [name for name in plain if wanted is None or name.rpartition(".")[2] in wanted]
     if not targets:
         raise CotbalError(
             f"model.lora.targets: no linear layer of {', '.join(sorted(adapted))} has one of these"

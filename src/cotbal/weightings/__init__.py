@@ -1,15 +1,17 @@
 """Weightings: the method that says what the weights are at this optimizer step. One file a method.
 
-A module offers
+The name of the file is the name of the method in recipes, on the command line and in run
+directories. A module offers
 
 - `LABEL`: the name that the paper gives to the method;
-- `build(tasks, weights, *, seed=0, **options) -> Weighting`: `weights` maps tasks to fixed weights
-  and is None for a method that makes its own; `options` are settings of the method, and one that it
-  does not have is an error.
+- `build(tasks, ...) -> Weighting`. Its other parameters say what the method takes: `weights` for a
+  method with fixed weights (task -> weight), `seed` for one that draws at random, and any keyword
+  parameter with a default is an option of the recipe (`weightings.dwa.window`).
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -100,21 +102,89 @@ class Static:
         """Nothing to restore."""
 
 
-def refuse_weights(method: str, weights: Mapping[str, float] | None) -> None:
-    """Stop where weights are given to a method that makes its own and would silently ignore
-    them."""
-    if weights is not None:
+def fixed_weights(tasks: Sequence[str], weights: Mapping[str, float]) -> Static:
+    """Weights fixed before the training, looked up by name and never by position.
+
+    Raises:
+        CotbalError: a task has no weight, a weight belongs to no task, or a weight is not a
+            positive number.
+    """
+    missing = [task for task in tasks if task not in weights]
+    unknown = [name for name in weights if name not in tasks]
+    wrong = [task for task in tasks if not 0 < weights.get(task, 1.0) < float("inf")]
+    errors = [f"no weight for {', '.join(missing)}"] if missing else []
+    errors += [f"no task {', '.join(unknown)}"] if unknown else []
+    errors += [f"{task}: {weights[task]}" for task in wrong]
+    if errors:
         raise CotbalError(
-            f"weighting {method} takes no weights; use the weighting `fixed`, or leave the"
-            " weights out"
+            f"weights: expected one positive number for each of {', '.join(tasks)}; found"
+            f" {', '.join(errors)}"
+        )
+    return Static(tuple(float(weights[task]) for task in tasks))
+
+
+def build_weighting(
+    name: str,
+    tasks: Sequence[str],
+    weights: Mapping[str, float] | None = None,
+    *,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> Weighting:
+    """The method called `name` (a file of this package, or a dotted path), for these tasks.
+
+    Args:
+        weights: task -> weight, for a method with fixed weights.
+        seed: of the run, for a method that draws at random.
+        options: settings of the method.
+
+    Raises:
+        CotbalError: no such method, weights or options that it does not take, or weights that it
+            lacks.
+    """
+    build = plugins.load("cotbal.weightings", name).build
+    takes = inspect.signature(build).parameters
+    arguments = dict(options or {})
+    _check_options(name, takes, arguments)
+    _check_weights(name, takes, weights)
+    if "weights" in takes:
+        arguments["weights"] = weights
+    if "seed" in takes:
+        arguments["seed"] = seed
+    weighting: Weighting = build(tasks, **arguments)
+    return weighting
+
+
+def _check_options(
+    name: str, takes: Mapping[str, inspect.Parameter], options: Mapping[str, Any]
+) -> None:
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes.values()):
+        return
+    known = [option for option in takes if option not in ("tasks", "weights", "seed")]
+    unknown = [option for option in options if option not in known]
+    if unknown:
+        expected = f"only {', '.join(known)}" if known else "no options"
+        raise CotbalError(f"weighting {name}: expected {expected}; found {', '.join(unknown)}")
+
+
+def _check_weights(
+    name: str, takes: Mapping[str, inspect.Parameter], weights: Mapping[str, float] | None
+) -> None:
+    if "weights" not in takes:
+        if weights is not None:
+            raise CotbalError(
+                f"weighting {name} takes no weights; use the weighting `cotbal`, or leave the"
+                " weights out"
+            )
+    elif weights is None and takes["weights"].default is inspect.Parameter.empty:
+        raise CotbalError(
+            f"weighting {name} needs weights: run `cotbal balance`, or give a file with --weights"
         )
 
 
-def refuse_options(method: str, unknown: Mapping[str, Any], known: Sequence[str] = ()) -> None:
-    """Stop at settings that the method does not have."""
-    if unknown:
-        expected = f"only {', '.join(known)}" if known else "no options"
-        raise CotbalError(f"weighting {method}: expected {expected}; found {', '.join(unknown)}")
+def takes_weights(name: str) -> bool:
+    """Whether the method called `name` trains with weights that were fixed before."""
+    return "weights" in inspect.signature(plugins.load("cotbal.weightings", name).build).parameters
 
 
 def check_window(method: str, window: int) -> int:
@@ -161,7 +231,7 @@ def from_json(values: Sequence[Any]) -> Float[np.ndarray, "*step task"]:
 
 
 def method_label(name: str) -> str:
-    """The paper's name of a method; `fixed-inter` is a variant of `fixed` and becomes `CoTBal
+    """The paper's name of a method; `cotbal-inter` is a variant of `cotbal` and becomes `CoTBal
     (inter)`.
     """
     if name == STL:

@@ -58,14 +58,14 @@ FAULTS = [
     ("weights --scores good.csv --difficulty precise", "missing solo:a, solo:b"),
     ("weights --scores good.csv --form simple", "expected the rows base, solo:a"),
     ("weights --scores good.csv --scores no_mini.csv", "expected the rows mini"),
-    (f"compare {RECIPE} --methods ew,gradnorm", "found 'gradnorm'; the paper's names are stl, ew"),
+    (f"compare {RECIPE} --methods ew,gradnorm", "found 'gradnorm'"),
     (f"compare {RECIPE} --seeds 0,0", "--seeds: expected different numbers"),
     (f"compare {RECIPE} --seeds 1.5", "--seeds: expected whole numbers"),
     (
-        f"compare {RECIPE} --methods ew weightings.random_loss.window=3",
-        "random_loss: expected no options",
+        f"compare {RECIPE} --methods ew weightings.rlw.window=3",
+        "rlw: expected no options",
     ),
-    (f"plan {RECIPE} weightings.dynamic_average.window=0", "dynamic_average: expected a window"),
+    (f"plan {RECIPE} weightings.dwa.window=0", "dwa: expected a window"),
     (f"plan {RECIPE} weightings.gradnorm.window=3", "found 'gradnorm'"),
     (
         f"curve {RECIPE} --amounts 1/8,half",

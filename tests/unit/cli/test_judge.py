@@ -348,7 +348,7 @@ def test_in_the_middle_of_a_job(cotbal: Any, server: JudgeServer, tmp_path: Path
     assert (
         stopped.err.strip().splitlines()[-1]
         == "cotbal: runs/small: the runs are done and wait for scores (mini, full:ocr, full:vqa,"
-        " full:count): `cotbal judge runs/small` gives them, then the same command goes on"
+        " full:count): `cotbal judge runs/small` gives them; then rerun the command to resume"
     )
     assert cotbal("report", "runs/small").code == 0
     done = cotbal("judge", "runs/small", "--model", "m", "--no-cap", "--json")

@@ -209,7 +209,8 @@ def test_a_full_disk_is_a_message_that_says_how_to_go_on(tmp_path: Path) -> None
         )
     assert done.returncode == 2
     assert (
-        done.stderr == "cotbal: No space left on device; make room, then the same command goes on: "
+        done.stderr
+        == "cotbal: No space left on device; make room, then rerun the command to resume: "
         "cotbal weights --scores scores.csv\n"
     )
 

@@ -15,7 +15,7 @@ import pytest
 
 import tiny_vlm
 from cotbal.data.files import locked
-from cotbal.jobs.executors import Place, record_place
+from cotbal.jobs.executors import JobHandle, record_handle
 from raw_releases import drawing, vqav2_server
 
 Command = Callable[..., Any]
@@ -42,19 +42,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     """
     root = tmp_path_factory.mktemp("submission")
     tiny_vlm.mixture(root / "runs", {"VQAv2": 1}, train=4, answers=2)
-    shutil.copytree(root / "runs/base", root / "runs/final/fixed/checkpoint")
+    shutil.copytree(root / "runs/base", root / "runs/final/cotbal/checkpoint")
     vqav2_server(root / "raw")
     picture = root / "raw/images/coco/test2015/COCO_test2015_000000000009.jpg"
     picture.parent.mkdir(parents=True)
     picture.write_bytes(drawing("teal"))
-    return Setup(root / "raw", root / "runs/final/fixed")
+    return Setup(root / "raw", root / "runs/final/cotbal")
 
 
 @pytest.fixture
 def setup(made: Setup, tmp_path: Path) -> Setup:
     """The same, to be changed."""
     shutil.copytree(made.raw.parent, tmp_path / "copy")
-    return Setup(tmp_path / "copy/raw", tmp_path / "copy/runs/final/fixed")
+    return Setup(tmp_path / "copy/raw", tmp_path / "copy/runs/final/cotbal")
 
 
 def test_answers_become_the_file_for_the_server(setup: Setup, cotbal: Command) -> None:
@@ -142,7 +142,7 @@ def test_one_model_is_asked_by_one_command_at_a_time(
     queue.write_text('{"3": ["queued", "waiting: Priority"]}')
     monkeypatch.setenv("COTBAL_FAKE_QUEUE", str(queue))
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "pipeline")
-    record_place(setup.directory, Place("pipeline_fakes.queue", "3"))
+    record_handle(setup.directory, JobHandle("pipeline_fakes.queue", "3"))
     ended = cotbal(*arguments)
     assert ended.code == 2
     assert "this run is queued elsewhere (job 3 of pipeline_fakes.queue)" in ended.err
@@ -163,7 +163,7 @@ def test_answers_of_another_model_are_called_back_before_they_move(
     queue.write_text('{"3": ["running", "on node7"]}')
     monkeypatch.setenv("COTBAL_FAKE_QUEUE", str(queue))
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "pipeline")
-    record_place(setup.directory, Place("pipeline_fakes.queue", "3"))
+    record_handle(setup.directory, JobHandle("pipeline_fakes.queue", "3"))
     tiny_vlm.build(setup.run / "checkpoint", seed=1)
     assert cotbal(*arguments, "--restart-changed").code == 0
     assert queue.read_text() == "{}"

@@ -89,7 +89,7 @@ def test_check_lists_every_fault_and_fails(cotbal: object, recipe_path: Path) ->
 
 
 def test_plan(cotbal: object, recipe_path: Path) -> None:
-    ended = cotbal("plan", recipe_path, "portions.mini=1/4", "--json", "--weighting", "equal")  # type: ignore[operator]
+    ended = cotbal("plan", recipe_path, "portions.mini=1/4", "--json", "--weighting", "ew")  # type: ignore[operator]
     assert ended.code == 0
     found = json.loads(ended.out)
     assert [r["name"] for r in found["runs"]] == [
@@ -97,7 +97,7 @@ def test_plan(cotbal: object, recipe_path: Path) -> None:
         "full:ocr",
         "full:vqa",
         "full:count",
-        "equal",
+        "ew",
     ]
     assert found["probe_share"] == pytest.approx((1 + 3 / 4) * 3 / 4)
     assert any("minis under 1000" in line for line in found["warnings"])
@@ -140,12 +140,12 @@ def test_balance_train_status_report(cotbal: object, recipe_path: Path, tmp_path
 
 
 def test_run(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
-    options = ("--weighting", "equal", "--weighting", "fixed", "--out", "here", *ON)
+    options = ("--weighting", "ew", "--weighting", "cotbal", "--out", "here", *ON)
     ended = cotbal("run", recipe_path, "balance.temperature=auto", *options)  # type: ignore[operator]
     assert ended.code == 0, ended.err
     for words in ("probes cost", "EW on test", "CoTBal on test", "Report: here/report/index.html"):
         assert words in ended.out
-    assert (tmp_path / "here" / "final" / "equal" / "outcome.json").exists()
+    assert (tmp_path / "here" / "final" / "ew" / "outcome.json").exists()
 
 
 def test_a_place_that_takes_no_files_is_told_in_one_sentence(
@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_no_half_file(
         ended = cotbal("weights", "--scores", table, "--out", "report")
     assert ended.code == 2
     assert ended.err.startswith(
-        "cotbal: No space left on device; make room, then the same command goes on: cotbal weights"
+        "cotbal: No space left on device; make room, then rerun the command to resume: "
     )
     assert [path for path in (tmp_path / "report").rglob("*") if path.is_file()] == []
     assert cotbal("weights", "--scores", table, "--out", "report").code == 0
@@ -334,7 +334,7 @@ def test_compare_and_ablate(cotbal: object, recipe_path: Path, tmp_path: Path) -
     assert "CoTBal (temperature 1)" in ended.out
     states = json.loads(cotbal("status", "run", "--json").out)  # type: ignore[operator]
     assert {state["state"] for state in states} == {"done"}
-    assert {"fixed-inter", "fixed, seed 1"} <= {state["run"] for state in states}
+    assert {"cotbal-inter", "cotbal, seed 1"} <= {state["run"] for state in states}
 
 
 def test_agree(cotbal: object, recipe_path: Path) -> None:
@@ -410,7 +410,7 @@ def test_suggest_mini(cotbal: object, recipe_path: Path, tmp_path: Path) -> None
     arguments = ("plan", recipe_path, "--suggest-mini", "--out", "run")
     refused = cotbal(*arguments)  # type: ignore[operator]
     assert refused.code == 2
-    assert "cotbal train RECIPE --weighting equal" in refused.err
+    assert "cotbal train RECIPE --weighting ew" in refused.err
     for step in range(1, 41):  # ocr bends at an eighth of its data, vqa at a quarter, count never
         at = step / 40
         losses = {
@@ -424,7 +424,7 @@ def test_suggest_mini(cotbal: object, recipe_path: Path, tmp_path: Path) -> None
             "task_losses": losses,
             "task_tokens": dict.fromkeys(losses, 5),
         }
-        append_jsonl(RunDir(tmp_path / "run").final("equal").training, line)
+        append_jsonl(RunDir(tmp_path / "run").final("ew").training, line)
     found = json.loads(cotbal(*arguments, "--json").out)["mini"]  # type: ignore[operator]
     assert found["bends"] == pytest.approx({"ocr": 0.125, "vqa": 0.25}, abs=0.03)
     assert found["rate"] in ("1/4", "1/3")

@@ -17,16 +17,16 @@ import pytest
 from cotbal.errors import CotbalError
 from cotbal.jobs.executors import (
     Job,
+    JobHandle,
     Outcome,
-    Place,
     Resources,
-    forget_place,
-    record_place,
-    recorded_place,
+    forget_handle,
+    record_handle,
+    recorded_handle,
     slurm,
 )
 from cotbal.jobs.executors._slurm_script import name_of
-from cotbal.jobs.queue import call_back, sent
+from cotbal.jobs.queue import cancel_jobs, queued
 from cotbal.recipe.schema import ResourcesSection
 
 # Every sbatch takes the next line of `plan`: state of its job, exit code that it notes (or `-`),
@@ -132,7 +132,7 @@ def test_the_longest_is_sent_first(fake: FakeSlurm, tmp_path: Path) -> None:
     assert all(outcome.ok for outcome in slurm.run(jobs, Resources()))
     names = [(fake.directory / "jobs" / id).read_text().strip().split("|")[-1] for id in "123"]
     assert names == [name_of(jobs[i]) for i in (1, 2, 0)]
-    assert not [each for each in jobs if recorded_place(each.directory)]
+    assert not [each for each in jobs if recorded_handle(each.directory)]
 
 
 @pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED", "TIMEOUT", "CANCELLED", "BOOT_FAIL"])
@@ -160,8 +160,8 @@ def test_what_is_held_back_is_found_by_the_next_command(fake: FakeSlurm, tmp_pat
     (fake.directory / "jobs" / "1").write_text(
         f"1|PENDING|node1|launch failed requeued held|{name_of(held)}\n"
     )
-    record_place(held.directory, Place("slurm", "1"))
-    assert {id: s.state for id, s in slurm.standings(["1"]).items()} == {"1": "queued"}
+    record_handle(held.directory, JobHandle("slurm", "1"))
+    assert {id: s.state for id, s in slurm.statuses(["1"]).items()} == {"1": "queued"}
     assert only(slurm.run([held], Resources())).ok
     assert fake.states == ["CANCELLED", "COMPLETED"]
 
@@ -234,7 +234,7 @@ def test_a_note_that_is_seen_late_is_waited_for(fake: FakeSlurm, tmp_path: Path)
     outcomes = slurm.run([one], Resources())
 
     def show() -> None:
-        while recorded_place(one.directory) is None:
+        while recorded_handle(one.directory) is None:
             time.sleep(0.01)
         time.sleep(0.4)
         (one.directory / "slurm.end").write_text("1 run 0\n")
@@ -267,7 +267,7 @@ def test_while_the_controller_is_away_nothing_is_given_up(fake: FakeSlurm, tmp_p
     def back() -> None:
         fake.away(False)
         time.sleep(0.3)
-        id = json.loads((tmp_path / "c" / "place.json").read_text())["id"]
+        id = json.loads((tmp_path / "c" / "handle.json").read_text())["id"]
         (tmp_path / "c" / "slurm.end").write_text(f"{id} run 0\n")
 
     timer = threading.Timer(0.3, back)
@@ -312,7 +312,7 @@ def test_a_job_that_was_called_back_is_not_sent_again(fake: FakeSlurm, tmp_path:
     fake.plan("COMPLETED 0", "RUNNING -")
     outcomes = slurm.run([job(tmp_path, "a", 9), job(tmp_path, "b")], Resources())
     assert next(outcomes).ok
-    forget_place(tmp_path / "b")
+    forget_handle(tmp_path / "b")
     slurm.cancel(["2"])
     outcome = next(outcomes)
     assert outcome.message.splitlines()[0] == "b was called back"
@@ -324,14 +324,14 @@ def test_closing_it_calls_the_rest_back(fake: FakeSlurm, tmp_path: Path) -> None
     jobs = [job(tmp_path, "a", 9), job(tmp_path, "b", 5), job(tmp_path, "c")]
     outcomes = slurm.run(jobs, Resources())
     assert next(outcomes).ok
-    assert {recorded_place(each.directory) for each in jobs} == {
+    assert {recorded_handle(each.directory) for each in jobs} == {
         None,
-        Place("slurm", "2"),
-        Place("slurm", "3"),
+        JobHandle("slurm", "2"),
+        JobHandle("slurm", "3"),
     }
     outcomes.close()
     assert fake.states == ["COMPLETED", "CANCELLED", "CANCELLED"]
-    assert not [each for each in jobs if recorded_place(each.directory)]
+    assert not [each for each in jobs if recorded_handle(each.directory)]
 
 
 def test_a_job_that_was_just_being_sent_is_called_back(
@@ -358,13 +358,13 @@ def test_what_stays_in_the_queue_can_be_found_again(fake: FakeSlurm, tmp_path: P
     next(outcomes)
     fake.away(True)
     outcomes.close()
-    assert recorded_place(tmp_path / "b") == Place("slurm", "2")
+    assert recorded_handle(tmp_path / "b") == JobHandle("slurm", "2")
 
 
 def test_standings(fake: FakeSlurm) -> None:
     for id, state in (("1", "RUNNING"), ("2", "PENDING"), ("3", "COMPLETED"), ("4", "COMPLETING")):
         fake.put(id, state, "x")
-    found = slurm.standings(["1", "2", "3", "4", "9"])
+    found = slurm.statuses(["1", "2", "3", "4", "9"])
     assert {id: (s.state, s.where) for id, s in found.items()} == {
         "1": ("running", "on node1"),
         "2": ("queued", "waiting: Priority"),
@@ -372,7 +372,7 @@ def test_standings(fake: FakeSlurm) -> None:
     }
     fake.away(True)
     with pytest.raises(CotbalError, match="contact slurm controller"):
-        slurm.standings(["1"])
+        slurm.statuses(["1"])
 
 
 def test_neither_the_job_that_we_are_in_nor_what_somebody_likes_to_see_changes_anything(
@@ -419,7 +419,7 @@ def test_a_job_whose_id_was_not_told_is_found_by_its_name(fake: FakeSlurm, tmp_p
     one = job(tmp_path)
 
     def end() -> None:
-        while recorded_place(one.directory) is None:
+        while recorded_handle(one.directory) is None:
             time.sleep(0.01)
         (one.directory / "slurm.end").write_text("1 run 0\n")
 
@@ -468,8 +468,8 @@ def test_a_run_of_another_user_is_left_alone(fake: FakeSlurm, tmp_path: Path) ->
     one = job(tmp_path)
     fake.plan(*["COMPLETED 0"] * 2)
     fake.put("70", "RUNNING", name_of(one), "others")
-    record_place(one.directory, Place("slurm", "70"))
-    assert slurm.standings(["70", "71"])["70"].state == "running"
+    record_handle(one.directory, JobHandle("slurm", "70"))
+    assert slurm.statuses(["70", "71"])["70"].state == "running"
     with pytest.raises(
         CotbalError, match=r"mini: this run is in the queue as job 70 of another user"
     ):
@@ -482,10 +482,10 @@ def test_a_run_of_another_user_is_left_alone(fake: FakeSlurm, tmp_path: Path) ->
 
 def test_what_cannot_be_called_back_stays_on_record(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.put("70", "RUNNING", "x", "others")
-    record_place(tmp_path, Place("slurm", "70"))
+    record_handle(tmp_path, JobHandle("slurm", "70"))
     with pytest.raises(CotbalError, match="permission denied"):
-        call_back(sent([tmp_path]))
-    assert recorded_place(tmp_path) == Place("slurm", "70")
+        cancel_jobs(queued([tmp_path]))
+    assert recorded_handle(tmp_path) == JobHandle("slurm", "70")
 
 
 def test_a_second_job_of_the_same_run_is_called_back_too(fake: FakeSlurm) -> None:
@@ -525,9 +525,9 @@ def test_without_a_log_the_error_shows_what_slurm_said(fake: FakeSlurm, tmp_path
 
 
 def test_a_place_is_kept_in_the_directory(tmp_path: Path) -> None:
-    assert recorded_place(tmp_path) is None
-    record_place(tmp_path, Place("slurm", "12"))
-    assert recorded_place(tmp_path) == Place("slurm", "12")
-    forget_place(tmp_path)
-    forget_place(tmp_path)
-    assert recorded_place(tmp_path) is None
+    assert recorded_handle(tmp_path) is None
+    record_handle(tmp_path, JobHandle("slurm", "12"))
+    assert recorded_handle(tmp_path) == JobHandle("slurm", "12")
+    forget_handle(tmp_path)
+    forget_handle(tmp_path)
+    assert recorded_handle(tmp_path) is None

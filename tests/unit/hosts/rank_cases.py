@@ -33,7 +33,7 @@ from cotbal.loss import IGNORED
 from cotbal.training.trainers.blank_picture import with_blank_picture
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.step import by_task
-from cotbal.weightings import Weighting, dynamic_average, random_loss
+from cotbal.weightings import Weighting, dwa, rlw
 
 PICTURED = [
     0,
@@ -56,7 +56,7 @@ PARTIAL = {
 
 def sensitive() -> Weighting:
     """DWA that starts at step 2 and answers to small changes of the losses."""
-    return dynamic_average.build(TASKS, None, window=1, temperature=0.005)
+    return dwa.build(TASKS, window=1, temperature=0.005)
 
 
 def sharded() -> dict[str, Any]:
@@ -79,8 +79,8 @@ def of_four() -> dict[str, dict[str, Any]]:
     """
     cut = {"micro": 4, "accumulation": 1}
     return {
-        "fixed": {**cut, "weighting": WEIGHTS},
-        "task_level": {**cut, "weighting": TASK_LEVEL},
+        "cotbal": {**cut, "weighting": WEIGHTS},
+        "tla": {**cut, "weighting": TASK_LEVEL},
         "masked": {**cut, "data": masked(range(4, 8))},
         "partial": {"micro": 1, "accumulation": 2, **PARTIAL},
     }
@@ -100,11 +100,11 @@ def of_two() -> dict[str, dict[str, Any]]:
     for micro, accumulation in ((8, 1), (4, 2)):
         cut = {"micro": micro, "accumulation": accumulation}
         made[f"fixed {micro} {accumulation}"] = {**cut, "weighting": WEIGHTS}
-        made[f"task_level {micro} {accumulation}"] = {**cut, "weighting": TASK_LEVEL}
+        made[f"tla {micro} {accumulation}"] = {**cut, "weighting": TASK_LEVEL}
         made[f"dynamic {micro} {accumulation}"] = {**cut, "weighting": sensitive(), **SEVERAL}
         made[f"fixed {micro} {accumulation} sharded"] = {**cut, "weighting": WEIGHTS, **sharded()}
     cut = {"micro": 4, "accumulation": 2}
-    made["task_level 4 2 sharded"] = {**cut, "weighting": TASK_LEVEL, **sharded()}
+    made["tla 4 2 sharded"] = {**cut, "weighting": TASK_LEVEL, **sharded()}
     made["dynamic 4 2 sharded"] = {**cut, "weighting": sensitive(), **SEVERAL, **sharded()}
     made["grouped"] = {**cut, "data": grouped()}
     made["pictures"] = {**cut, "data": with_pictures(PICTURED)}
@@ -116,7 +116,7 @@ def of_two() -> dict[str, dict[str, Any]]:
         **sharded(),
     }
     made["per_device"] = {**cut, "normalizer": "per_device"}
-    made["random"] = {**cut, "weighting": random_loss.build(TASKS, None, seed=5), **SEVERAL}
+    made["random"] = {**cut, "weighting": rlw.build(TASKS, seed=5), **SEVERAL}
     made["partial"] = {"micro": 2, "accumulation": 2, **PARTIAL}
     return made
 

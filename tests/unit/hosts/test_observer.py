@@ -16,7 +16,7 @@ from transformers import AutoModelForImageTextToText, TrainerCallback
 from cotbal.errors import CotbalError
 from cotbal.training.trainers.observer import KEY
 from cotbal.training.trainers.step import by_task
-from cotbal.weightings import Weighting, dynamic_average, improvable_gap, random_loss
+from cotbal.weightings import Weighting, dwa, igbv1, rlw
 
 STEPS = {"max_steps": 3, "learning_rate": 0.5}
 
@@ -69,7 +69,7 @@ ALONE = "optimizer steps held the tokens of a single task, where the weights do 
         (EQUAL, {"max_steps": 12}, []),
         (TASK_LEVEL, {"max_steps": 12}, []),
     ],
-    ids=["long", "short", "tokens", "equal", "task_level"],
+    ids=["long", "short", "tokens", "ew", "tla"],
 )
 def test_steps_of_a_single_task_are_told(
     checkpoint: Path,
@@ -134,10 +134,10 @@ def test_callbacks_of_the_caller_find_the_step_observed(checkpoint: Path, tmp_pa
 def dynamic(name: str, tasks: tuple[str, ...] = TASKS) -> Weighting:
     """Methods that are in motion after a few steps."""
     if name == "RLW":
-        return random_loss.build(tasks, None, seed=2)
+        return rlw.build(tasks, seed=2)
     if name == "DWA":
-        return dynamic_average.build(tasks, None, window=2, temperature=0.005)
-    return improvable_gap.build(tasks, None, window=2)
+        return dwa.build(tasks, window=2, temperature=0.005)
+    return igbv1.build(tasks, window=2)
 
 
 @pytest.mark.parametrize("stop", [3, 6])
@@ -174,13 +174,13 @@ def saved(checkpoint: Path, directory: Path, weighting: Any) -> str:
 def test_a_checkpoint_without_the_state_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     source = saved(checkpoint, tmp_path, EQUAL)
     trainer = trainer_of(model_of(checkpoint), tmp_path, 4, 4, dynamic("DWA"), max_steps=2)
-    with pytest.raises(CotbalError, match="step 1 holds no state of DynamicAverage"):
+    with pytest.raises(CotbalError, match="step 1 holds no state of DWA"):
         trainer.train(resume_from_checkpoint=source)
     path = Path(source) / "trainer_state.json"
     state = json.loads(path.read_text())
     del state["stateful_callbacks"][KEY]  # as a stock Trainer leaves it
     path.write_text(json.dumps(state))
-    with pytest.raises(CotbalError, match="holds no state of ImprovableGap"):
+    with pytest.raises(CotbalError, match="holds no state of IGBv1"):
         trainer_of(model_of(checkpoint), tmp_path, 4, 4, dynamic("IGBv1"), max_steps=2).train(
             resume_from_checkpoint=source
         )
@@ -218,14 +218,13 @@ def test_a_training_that_is_too_short_for_the_method_warns_once(
     ]
     assert len(messages) == warned
     assert all(
-        "DynamicAverage move from step 4 on, but this training has 4 steps" in text
-        for text in messages
+        "DWA move from step 4 on, but this training has 4 steps" in text for text in messages
     )
 
 
 def test_the_observed_step_does_not_change_the_update(checkpoint: Path, tmp_path: Path) -> None:
     """DWA before it starts is EW."""
-    waiting = update(checkpoint, tmp_path, 4, 4, dynamic_average.build(TASKS, None), **STEPS)
+    waiting = update(checkpoint, tmp_path, 4, 4, dwa.build(TASKS), **STEPS)
     assert distance(waiting, update(checkpoint, tmp_path, 4, 4, EQUAL, **STEPS)) == 0
 
 

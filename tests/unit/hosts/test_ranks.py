@@ -13,7 +13,7 @@ from launched_ranks import Results, launch
 from rank_cases import PARTIAL, PICTURED, SEVERAL, masked, of_four, of_two, sensitive
 from trainer_cases import EQUAL, TASK_LEVEL, TASKS, distance, grouped, update, with_pictures
 
-from cotbal.weightings import random_loss
+from cotbal.weightings import rlw
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +31,13 @@ def alone(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Results
     """The same steps in one process and one micro-batch."""
     out = tmp_path_factory.mktemp("alone")
     return {
-        "fixed": update(checkpoint, out, 16, 1),
-        "task_level": update(checkpoint, out, 16, 1, TASK_LEVEL),
+        "cotbal": update(checkpoint, out, 16, 1),
+        "tla": update(checkpoint, out, 16, 1, TASK_LEVEL),
         "dynamic": update(checkpoint, out, 16, 1, sensitive(), **SEVERAL),
         "grouped": update(checkpoint, out, 16, 1, data=grouped()),
         "pictures": update(checkpoint, out, 16, 1, data=with_pictures(PICTURED)),
         "per_device": update(checkpoint, out, 4, 4, normalizer="per_device"),
-        "random": update(checkpoint, out, 16, 1, random_loss.build(TASKS, None, seed=5), **SEVERAL),
+        "random": update(checkpoint, out, 16, 1, rlw.build(TASKS, seed=5), **SEVERAL),
         "partial": update(checkpoint, out, 8, 1, **PARTIAL),
         "masked": update(checkpoint, out, 16, 1, data=masked(range(4, 8))),
     }
@@ -91,11 +91,11 @@ def test_the_cases_could_tell_a_wrong_update(
     """Weights move each of the updates by far more than the tolerance, and DWA has moved its
     weights.
     """
-    assert distance(alone["fixed"], update(checkpoint, tmp_path, 16, 1, EQUAL)) > 0.05
-    assert distance(alone["fixed"], alone["per_device"]) > 0.05
-    assert distance(alone["fixed"], alone["task_level"]) > 0.05
+    assert distance(alone["cotbal"], update(checkpoint, tmp_path, 16, 1, EQUAL)) > 0.05
+    assert distance(alone["cotbal"], alone["per_device"]) > 0.05
+    assert distance(alone["cotbal"], alone["tla"]) > 0.05
     assert distance(alone["dynamic"], update(checkpoint, tmp_path, 16, 1, EQUAL, **SEVERAL)) > 0.01
-    assert any(line["masked_rows"] for line in alone["fixed"]["log"][:-1])
+    assert any(line["masked_rows"] for line in alone["cotbal"]["log"][:-1])
     lines = alone["dynamic"]["log"][:-1]
     assert [set(line["weights"].values()) == {1.0} for line in lines] == [True, True, False, False]
 

@@ -39,9 +39,7 @@ from cotbal.weightings import Static
 
 
 @pytest.mark.parametrize(("micro", "accumulation"), [(4, 4), (1, 16), (2, 8)])
-@pytest.mark.parametrize(
-    "weighting", [WEIGHTS, TASK_LEVEL, EQUAL], ids=["fixed", "task_level", "equal"]
-)
+@pytest.mark.parametrize("weighting", [WEIGHTS, TASK_LEVEL, EQUAL], ids=["cotbal", "tla", "ew"])
 def test_the_update_does_not_depend_on_micro_batches(
     checkpoint: Path, tmp_path: Path, micro: int, accumulation: int, weighting: Any
 ) -> None:
@@ -102,7 +100,7 @@ def test_equal_weights_are_the_stock_trainer(
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
-@pytest.mark.parametrize("form", ["weights", "tokens", "task_level"])
+@pytest.mark.parametrize("form", ["weights", "tokens", "tla"])
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("logits", ["kept", "full"])
 def test_the_gradient_is_that_of_the_equation(
@@ -117,7 +115,7 @@ def test_the_gradient_is_that_of_the_equation(
     are made.
     """
     loading = {"attn_implementation": attention}
-    weighting, normalizer = (TASK_LEVEL, "weights") if form == "task_level" else (WEIGHTS, form)
+    weighting, normalizer = (TASK_LEVEL, "weights") if form == "tla" else (WEIGHTS, form)
     if logits == "full":
         monkeypatch.setattr(forward, "takes_logits_mask", lambda model: False)
     found = update(
@@ -134,7 +132,7 @@ def test_the_gradient_is_that_of_the_equation(
         task = TASKS.index(row["task"])
         sums[task], counts[task] = sums[task] + sum(chosen), counts[task] + len(chosen)
     weights = WEIGHTS.values
-    if form == "task_level":
+    if form == "tla":
         loss = sum(s / n for s, n in zip(sums, counts, strict=True)) / 3
     else:
         total = (

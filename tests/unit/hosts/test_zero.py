@@ -35,7 +35,7 @@ def plain(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Results
     """The same steps in one process without DeepSpeed, and in one micro-batch."""
     out = tmp_path_factory.mktemp("plain")
     return {
-        "fixed": update(checkpoint, out, 16, 1),
+        "cotbal": update(checkpoint, out, 16, 1),
         "clipped": update(checkpoint, out, 16, 1, max_grad_norm=zero_cases.CLIP),
         "pictures": update(checkpoint, out, 16, 1, data=with_pictures(PICTURED)),
     }
@@ -68,8 +68,8 @@ def test_one_rank_makes_the_same_update(one: Results, plain: Results, case: str)
 def test_the_cases_could_tell_a_wrong_update(
     checkpoint: Path, tmp_path: Path, plain: Results
 ) -> None:
-    assert distance(plain["fixed"], update(checkpoint, tmp_path, 16, 1, EQUAL)) > 0.05
-    assert distance(plain["clipped"], plain["fixed"]) > 0.5
+    assert distance(plain["cotbal"], update(checkpoint, tmp_path, 16, 1, EQUAL)) > 0.05
+    assert distance(plain["clipped"], plain["cotbal"]) > 0.5
 
 
 @pytest.mark.parametrize("case", zero_cases.of_two())
@@ -85,7 +85,7 @@ def test_the_weights_are_checked_first(two: list[Results], case: str) -> None:
 
 def test_stage_3_shares_parameters_out(two: list[Results]) -> None:
     for case, found in two[0].items():
-        if case.startswith("fixed"):
+        if case.startswith("cotbal"):
             assert (found["split"] > 0.9) == (" 3 " in case)
 
 

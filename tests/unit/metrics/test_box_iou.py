@@ -58,3 +58,21 @@ def test_references_that_it_cannot_score_are_named() -> None:
             ["[0,0,1]"],
         )
     )
+
+
+@pytest.mark.parametrize(
+    "box", ["[300,20,40,50]", "[20,300,50,40]", "[1,1,1,2]", "[0,0,inf,1]", "[0,0,nan,1]"]
+)
+def test_a_reference_that_no_answer_can_meet_is_an_error(box: str) -> None:
+    assert score([box], [[box]]).tolist() == [0]
+    for references in ([box], ["[0,0,1,1]", box]):
+        fault = fault_of(references)
+        assert fault.startswith("expected a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2; found")
+        assert repr(box) in fault
+        assert fault.endswith("the form of COCO, write [x, y, x + width, y + height]")
+
+
+@pytest.mark.parametrize("box", ["[100,200,300,400]", "[0.1,0.2,0.3,0.4]", "[-5,0,999,1000]"])
+def test_any_unit_will_do(box: str) -> None:
+    assert fault_of([box]) == ""
+    assert score([box], [[box]]).tolist() == [1]

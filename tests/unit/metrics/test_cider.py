@@ -91,3 +91,14 @@ def test_the_time_grows_with_the_items_and_no_faster() -> None:
 def test_constant_answer_is_the_most_frequent_reference() -> None:
     assert constant_answer([["a", "b"], ["c", "b"]]) == "b"
     assert constant_answer([["z"], ["a"]]) == "z"
+
+
+def test_scripts_without_spaces_are_scored_by_their_characters() -> None:
+    references = [["红 色 的 苹 果"], ["一 个 男 人 骑 马"], ["桟 橋 で 待 つ"]]
+    answers = ["红 色 的 梨", "一 个 女 人 骑 马", "桟 橋 で 待 つ"]
+    spaced = score(answers, references)
+    assert spaced[2] == pytest.approx(10)
+    written = [text.replace(" ", "") for text in answers]
+    assert score(written, [[text.replace(" ", "")] for (text,) in references]) == (
+        pytest.approx(spaced)
+    )

@@ -49,3 +49,9 @@ def test_a_corpus_without_a_word_scores_zero() -> None:
 
 def test_constant_answer_is_the_most_frequent_reference() -> None:
     assert constant_answer([["a", "b"], ["c", "b"]]) == "b"
+
+
+def test_scripts_without_spaces_are_scored_by_their_characters() -> None:
+    (value,) = score(["一个女人骑马"], [["一个男人骑马"]])
+    assert value == score(["一 个 女 人 骑 马"], [["一 个 男 人 骑 马"]])
+    assert 0 < value < 1

@@ -13,7 +13,7 @@ from cotbal.data.files import read_json, read_jsonl
 from cotbal.data.sampling import read_manifest
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs import pipeline
-from cotbal.jobs.curve import amounts_of, carry_out, plan_curve
+from cotbal.jobs.curve import amounts_of, plan_curve, run_curve
 from cotbal.jobs.execute import Options
 from cotbal.jobs.plan import Prepared
 from cotbal.jobs.rundir import RunDir
@@ -47,7 +47,7 @@ def planned(
 
 
 def curves(prepared: Prepared, options: Options) -> DataCurves:
-    carry_out(prepared, options)
+    run_curve(prepared, options)
     return write_curve(prepared.root.root)
 
 
@@ -89,7 +89,7 @@ def test_every_amount_is_planned_with_its_cost(recipe_path: Path) -> None:
 
 def test_the_runs_see_nested_records_and_the_mini_is_one_of_them(recipe_path: Path) -> None:
     prepared = planned(recipe_path)
-    carry_out(prepared, OPTIONS)
+    run_curve(prepared, OPTIONS)
     for task in TASKS:
         manifest = read_manifest(prepared.root.portions(task))
         small, half, whole = (set(manifest.of(amount).tolist()) for amount in AMOUNTS)
@@ -136,15 +136,15 @@ def test_several_seeds_are_averaged_and_widen_the_intervals(recipe_path: Path) -
 def test_an_amount_is_trained_once_and_the_mini_may_be_set_after_it(
     recipe_path: Path, log: Path
 ) -> None:
-    carry_out(planned(recipe_path), OPTIONS)
-    carry_out(
+    run_curve(planned(recipe_path), OPTIONS)
+    run_curve(
         planned(recipe_path, "portions.mini=1/2", amounts=("1/8", "1/4", "1"), alone=True), OPTIONS
     )
     done = [str(entry) for entry in read_jsonl(log)]
     assert sorted(set(done)) == sorted(done)
     assert len(done) == 4 + 3 * 3
     with pytest.raises(RunError, match=r"optimization\.epochs: was 1\.0, is 2\.0"):
-        carry_out(planned(recipe_path, "optimization.epochs=2"), OPTIONS)
+        run_curve(planned(recipe_path, "optimization.epochs=2"), OPTIONS)
 
 
 def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
@@ -152,13 +152,13 @@ def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
     probe or a model.
     """
     recipe = load_recipe(recipe_path, ("probes.optimization={learning_rate: 3.0e-3}",))
-    prepared = pipeline.plan(recipe, RunDir(recipe_path.parent / "run"), ("equal", "fixed"))
+    prepared = pipeline.plan(recipe, RunDir(recipe_path.parent / "run"), ("ew", "cotbal"))
     root = prepared.root
-    result = pipeline.run(prepared, ("equal", "fixed"), OPTIONS)
+    result = pipeline.run(prepared, ("ew", "cotbal"), OPTIONS)
     before = read_json(root.plan)["probe_share"]
-    carry_out(plan_curve(recipe, root, AMOUNTS, True, (0,)), OPTIONS)
+    run_curve(plan_curve(recipe, root, AMOUNTS, True, (0,)), OPTIONS)
     assert read_json(root.plan)["probe_share"] == pytest.approx(before) == prepared.plan.probe_share
-    assert {state.run for state in status(root)} >= {"mini", "fixed", "amount:1", "alone:ocr:1"}
+    assert {state.run for state in status(root)} >= {"mini", "cotbal", "amount:1", "alone:ocr:1"}
     rates = {
         p: read_json(root.root / p / "job.json")["identity"]
         for p in ("probes/mini", "curve/amount-1_8")
@@ -190,7 +190,7 @@ SECTIONS = (
 def test_another_metric_is_scored_from_the_answers_that_are_there(
     recipe_path: Path, log: Path
 ) -> None:
-    carry_out(planned(recipe_path), OPTIONS)
+    run_curve(planned(recipe_path), OPTIONS)
     found = curves(planned(recipe_path, "tasks.vqa.metric=cider"), OPTIONS)
     assert [each.metric for each in found.tasks] == ["exact_match", "cider", "exact_match"]
     assert len(read_jsonl(log)) == 3
@@ -201,13 +201,13 @@ def test_after_a_failure_the_rest_is_kept_and_shown(
 ) -> None:
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "amount:1/2")
     with pytest.raises(CotbalError, match="1 of 3 runs failed"):
-        carry_out(planned(recipe_path), OPTIONS)
+        run_curve(planned(recipe_path), OPTIONS)
     root = RunDir(recipe_path.parent / "run")
     assert {state.run: state.state for state in status(root)}["amount:1/2"] == "failed"
     page = write_report(root.root).read_text()
     assert (
-        "Score against the fraction of the data was measured with 2 trainings of 3 that were planned."
-        in page
+        "Score against the fraction of the data was measured with 2 trainings"
+        " of 3 that were planned." in page
     )
     monkeypatch.delenv("COTBAL_FAKE_FAIL")
     found = curves(planned(recipe_path), OPTIONS)

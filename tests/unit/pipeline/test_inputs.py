@@ -33,7 +33,7 @@ def of(
     """Identity of the probe `full:ocr`, or of the final run."""
     read = recipe(path, *overrides)
     run: Run = (
-        final_run(read.mixture, "fixed") if final else plan_probes(read.mixture).named("full:ocr")
+        final_run(read.mixture, "cotbal") if final else plan_probes(read.mixture).named("full:ocr")
     )
     return identity(read, run, open_inputs(read), checkpoint_digest(read.checkpoint), weights)
 

@@ -29,7 +29,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "done.jsonl"
 
 
-def job(path: Path, *overrides: str, weightings: Sequence[str] = ("fixed",)) -> pipeline.Job:
+def job(path: Path, *overrides: str, weightings: Sequence[str] = ("cotbal",)) -> pipeline.Job:
     return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
 
 
@@ -48,7 +48,7 @@ def test_a_job_file_says_everything(recipe_path: Path) -> None:
     assert found["run"] == {
         "name": "full:ocr",
         "portions": {"ocr": "large", "vqa": "mini", "count": "mini"},
-        "weighting": "equal",
+        "weighting": "ew",
         "validation": ["ocr", "vqa", "count"],
         "test": [],
         "seed": 0,
@@ -123,12 +123,12 @@ def test_changed_runs_are_moved_aside(recipe_path: Path, log: Path) -> None:
 
 
 def test_only_what_changed_is_made_again(recipe_path: Path, log: Path) -> None:
-    pipeline.run(job(recipe_path), ("fixed",), OPTIONS)
+    pipeline.run(job(recipe_path), ("cotbal",), OPTIONS)
     log.unlink()
     file = recipe_path.parent / "chat_train.jsonl"
     file.write_text(file.read_text().replace("answer 3", "answer 33", 1))
-    pipeline.run(job(recipe_path), ("fixed",), Options(executor=EXECUTOR, restart_changed=True))
-    assert read_jsonl(log) == ["fixed"]
+    pipeline.run(job(recipe_path), ("cotbal",), Options(executor=EXECUTOR, restart_changed=True))
+    assert read_jsonl(log) == ["cotbal"]
 
 
 def test_the_temperature_may_change_freely(recipe_path: Path, log: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_watcher_sees_every_job(recipe_path: Path, monkeypatch: pytest.MonkeyP
     pipeline.balance(job(recipe_path), options)
     assert seen == [(["mini"], PROBES[1:], 0), ("mini", True)]
     seen.clear()
-    pipeline.run(job(recipe_path, weightings=("equal", "fixed")), ("equal", "fixed"), options)
+    pipeline.run(job(recipe_path, weightings=("ew", "cotbal")), ("ew", "cotbal"), options)
     assert [entry[2] for entry in seen if len(entry) == 3] == [
         1,
         0,
@@ -193,7 +193,7 @@ def test_a_watcher_sees_every_job(recipe_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_plan_json(recipe_path: Path) -> None:
-    pipeline.balance(job(recipe_path, weightings=("equal", "fixed")), OPTIONS)
+    pipeline.balance(job(recipe_path, weightings=("ew", "cotbal")), OPTIONS)
     root = recipe_path.parent / "run"
     found = json.loads((root / "plan.json").read_text())
     assert [(r["name"], r["directory"]) for r in found["runs"]] == [
@@ -201,8 +201,8 @@ def test_plan_json(recipe_path: Path) -> None:
         ("full:ocr", "probes/full-ocr"),
         ("full:vqa", "probes/full-vqa"),
         ("full:count", "probes/full-count"),
-        ("equal", "final/equal"),
-        ("fixed", "final/fixed"),
+        ("ew", "final/ew"),
+        ("cotbal", "final/cotbal"),
     ]
     assert found["fingerprint"] == load_recipe(recipe_path).fingerprint
     assert any("minis under 1000" in line for line in found["warnings"])

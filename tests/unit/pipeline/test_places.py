@@ -19,7 +19,7 @@ from cotbal.data.files import is_locked, read_json, write_json
 from cotbal.errors import RunError
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
-from cotbal.jobs.executors import Place, record_place, recorded_place
+from cotbal.jobs.executors import JobHandle, record_handle, recorded_handle
 from cotbal.jobs.queue import cancel
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
@@ -45,7 +45,7 @@ def root(recipe_path: Path) -> RunDir:
     pipeline.balance(pipeline.plan(load_recipe(recipe_path), found), Options(executor=EXECUTOR))
     for id, run in (("1", "full:ocr"), ("2", "full:vqa"), ("3", "full:count")):
         found.probe(run).outcome.unlink()
-        record_place(found.probe(run).root, Place(QUEUE, id))
+        record_handle(found.probe(run).root, JobHandle(QUEUE, id))
     return found
 
 
@@ -75,14 +75,15 @@ def test_cancel_calls_everything_back(root: RunDir, queue: Path) -> None:
     assert not [
         run
         for run in ("full:ocr", "full:vqa", "full:count")
-        if recorded_place(root.probe(run).root)
+        if recorded_handle(root.probe(run).root)
     ]
     assert cancel(root) == ([], [])
 
 
 def test_cancel_stops_the_command_that_works_there(root: RunDir, queue: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from cotbal.data.files import locked; from cotbal.jobs.rundir import RunDir\n"
+        "import sys; from pathlib import Path; from cotbal.data.files import locked\n"
+        "from cotbal.jobs.rundir import RunDir\n"
         "from cotbal.jobs.queue import record_driver\n"
         "root = RunDir(Path(sys.argv[1]))\n"
         "with locked(root.lock):\n"

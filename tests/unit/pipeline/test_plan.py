@@ -15,7 +15,7 @@ from cotbal.recipe.recipe import load_recipe
 SEVEN = ("a", "b", "c", "d", "e", "f", "g")
 
 
-def planned(path: Path, *overrides: str, weightings: tuple[str, ...] = ("fixed",)) -> pipeline.Job:
+def planned(path: Path, *overrides: str, weightings: tuple[str, ...] = ("cotbal",)) -> pipeline.Job:
     return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
 
 
@@ -43,7 +43,7 @@ def test_the_share_is_large_plus_tasks_times_mini(recipe_path: Path, large: str,
 
 
 def test_every_run_has_its_records_and_answers(recipe_path: Path) -> None:
-    plan = planned(recipe_path, weightings=("equal", "fixed")).plan
+    plan = planned(recipe_path, weightings=("ew", "cotbal")).plan
     mini = TRAIN // 8
     found = {p.run.name: (p.kind, p.records, p.answers) for p in plan.runs}
     probe = ("probe", TRAIN + 2 * mini, 3 * VALIDATION)
@@ -52,8 +52,8 @@ def test_every_run_has_its_records_and_answers(recipe_path: Path) -> None:
         "full:ocr": probe,
         "full:vqa": probe,
         "full:count": probe,
-        "equal": ("final", 4 * TRAIN, 4 * TEST),
-        "fixed": ("final", 4 * TRAIN, 4 * TEST),
+        "ew": ("final", 4 * TRAIN, 4 * TEST),
+        "cotbal": ("final", 4 * TRAIN, 4 * TEST),
     }
     final = plan.runs[-1]
     assert final.share == 1
@@ -108,7 +108,7 @@ def test_json(recipe_path: Path) -> None:
     )
     entry = found["runs"][1]
     assert entry["name"] == "full:ocr"
-    assert entry["weighting"] == "equal"
+    assert entry["weighting"] == "ew"
     assert entry["portions"] == {"ocr": "large", "vqa": "mini", "count": "mini"}
 
 

@@ -13,12 +13,12 @@ from cotbal.data.files import read_json, read_jsonl
 from cotbal.errors import CotbalError
 from cotbal.jobs import pipeline
 from cotbal.jobs.compare import (
-    SHORT,
     Study,
-    carry_out,
+    all_methods,
     method_names,
     plan_ablation,
     plan_comparison,
+    run_comparison,
 )
 from cotbal.jobs.execute import Options
 from cotbal.jobs.rundir import RunDir
@@ -28,7 +28,7 @@ from cotbal.report import write_comparison, write_report
 from cotbal.scores.results import read_results
 
 OPTIONS = Options(executor=EXECUTOR)
-SEVEN = ("stl", "ew", "tla", "rlw", "dwa", "igb", "cotbal")
+SEVEN = ("stl", "ew", "tla", "rlw", "dwa", "igbv1", "cotbal")
 
 
 @pytest.fixture
@@ -59,26 +59,26 @@ def names(study: Study) -> list[str]:
 
 
 def test_methods_by_the_names_of_the_paper() -> None:
-    assert method_names(["EW", " cotbal", "STL", "equal", "task_level"]) == (
-        "equal",
-        "fixed",
+    assert method_names(["EW", " cotbal", "STL", "ew", "tla"]) == (
+        "ew",
+        "cotbal",
         "stl",
-        "task_level",
+        "tla",
     )
-    assert set(SHORT) | {"stl"} == set(SEVEN)
-    with pytest.raises(CotbalError, match="found 'gradnorm'; the paper's names are stl, ew"):
+    assert set(all_methods()) == set(SEVEN)
+    with pytest.raises(CotbalError, match=r"expected one of stl, cotbal, .* found 'gradnorm'"):
         method_names(["ew", "gradnorm"])
 
 
 def test_every_method_is_planned_once_a_seed_and_the_probes_once(recipe_path: Path) -> None:
     found = names(comparison(recipe_path, seeds=(0, 2)))
     probes = ["mini", "full:ocr", "full:vqa", "full:count"]
-    first = ["solo:ocr", "solo:vqa", "solo:count", *(SHORT[name] for name in SEVEN[1:])]
+    first = ["solo:ocr", "solo:vqa", "solo:count", *SEVEN[1:]]
     assert found == [*probes, *first, *(f"{name}, seed 2" for name in first)]
 
 
 def test_without_cotbal_no_probe_is_needed(recipe_path: Path) -> None:
-    assert names(comparison(recipe_path, methods=("ew", "tla"))) == ["equal", "task_level"]
+    assert names(comparison(recipe_path, methods=("ew", "tla"))) == ["ew", "tla"]
 
 
 def test_single_task_models_are_the_paper_s_even_where_probes_are_cheaper(
@@ -87,14 +87,14 @@ def test_single_task_models_are_the_paper_s_even_where_probes_are_cheaper(
     """STL sees all of its task and the model of the recipe; cheaper probes are other trainings."""
     for change in ("portions.large=1/2", "probes.model={language: lora}"):
         found = names(comparison(recipe_path, change, methods=("stl", "ew")))
-        assert found == ["stl:ocr", "stl:vqa", "stl:count", "equal"]
+        assert found == ["stl:ocr", "stl:vqa", "stl:count", "ew"]
     elsewhere = names(comparison(recipe_path, "probes.resources={cpus: 2}", methods=("stl", "ew")))
-    assert elsewhere == ["solo:ocr", "solo:vqa", "solo:count", "equal"]
+    assert elsewhere == ["solo:ocr", "solo:vqa", "solo:count", "ew"]
 
 
 def test_a_comparison_leaves_tables_that_overall_reads(recipe_path: Path, log: Path) -> None:
     study = comparison(recipe_path, seeds=(0, 1, 2))
-    carry_out(study, OPTIONS)
+    run_comparison(study, OPTIONS)
     write_comparison(study.prepared.root.root)
     page = write_report(study.prepared.root.root)
     folder = study.prepared.root.comparison
@@ -118,29 +118,29 @@ def test_a_comparison_leaves_tables_that_overall_reads(recipe_path: Path, log: P
 def test_nothing_is_trained_twice(recipe_path: Path, log: Path) -> None:
     pipeline.run(
         pipeline.plan(load_recipe(recipe_path), RunDir(recipe_path.parent / "run")),
-        ("fixed",),
+        ("cotbal",),
         OPTIONS,
     )
-    carry_out(comparison(recipe_path, methods=("ew", "cotbal")), OPTIONS)
-    carry_out(ablation(recipe_path), OPTIONS)
-    carry_out(comparison(recipe_path, methods=("stl", "ew", "cotbal"), seeds=(0, 1)), OPTIONS)
+    run_comparison(comparison(recipe_path, methods=("ew", "cotbal")), OPTIONS)
+    run_comparison(ablation(recipe_path), OPTIONS)
+    run_comparison(comparison(recipe_path, methods=("stl", "ew", "cotbal"), seeds=(0, 1)), OPTIONS)
     done = [str(entry) for entry in read_jsonl(log)]
     assert done.count("mini") == done.count("full:ocr") == done.count("solo-mini:ocr") == 1
-    assert done.count("fixed") == done.count("equal") == done.count("solo:ocr") == 2, "once a seed"
+    assert done.count("cotbal") == done.count("ew") == done.count("solo:ocr") == 2, "once a seed"
 
 
 def test_an_interrupted_comparison_shows_what_is_there(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COTBAL_FAKE_FAIL", "task_level, seed 1")
-    with pytest.raises(CotbalError, match="task_level, seed 1"):
-        carry_out(comparison(recipe_path, methods=("ew", "tla"), seeds=(0, 1)), OPTIONS)
+    monkeypatch.setenv("COTBAL_FAKE_FAIL", "tla, seed 1")
+    with pytest.raises(CotbalError, match="tla, seed 1"):
+        run_comparison(comparison(recipe_path, methods=("ew", "tla"), seeds=(0, 1)), OPTIONS)
     states = {state.run: state.state for state in status(RunDir(recipe_path.parent / "run"))}
     assert states == {
-        "equal": "done",
-        "task_level": "done",
-        "equal, seed 1": "done",
-        "task_level, seed 1": "failed",
+        "ew": "done",
+        "tla": "done",
+        "ew, seed 1": "done",
+        "tla, seed 1": "failed",
     }
     found = write_comparison(recipe_path.parent / "run")
     assert found.seeds == (0,)
@@ -155,40 +155,40 @@ def test_ablation_plans_the_rows_of_table_5(recipe_path: Path) -> None:
         "full:vqa",
         "full:count",
         *alone,
-        "equal",
-        "fixed",
-        "fixed-outward",
-        "fixed-inward",
-        "fixed-inter",
-        "fixed-intra",
-        "fixed-temperature-0.25",
-        "fixed-temperature-1",
-        "fixed-precise-difficulty",
+        "ew",
+        "cotbal",
+        "cotbal-outward",
+        "cotbal-inward",
+        "cotbal-inter",
+        "cotbal-intra",
+        "cotbal-temperature-0.25",
+        "cotbal-temperature-1",
+        "cotbal-precise-difficulty",
     ]
     assert "solo:ocr" not in names(ablation(recipe_path, precise=False))
 
 
 def test_every_variant_trains_with_its_own_weights(recipe_path: Path) -> None:
     study = ablation(recipe_path)
-    carry_out(study, OPTIONS)
+    run_comparison(study, OPTIONS)
     root = study.prepared.root
     write_comparison(root.root)
     write_report(root.root)
     weights = {
-        name: read_json(root.final(name).job)["weights"] for name in ("fixed", *study.variants)
+        name: read_json(root.final(name).job)["weights"] for name in ("cotbal", *study.variants)
     }
     parts = read_json(root.balance)["parts"]
     for part in ("outward", "inward", "inter", "intra"):
-        assert list(weights[f"fixed-{part}"].values())[:3] == pytest.approx(parts[part])
-    assert list(weights["fixed"].values())[:3] == pytest.approx(parts["all"])
+        assert list(weights[f"cotbal-{part}"].values())[:3] == pytest.approx(parts[part])
+    assert list(weights["cotbal"].values())[:3] == pytest.approx(parts["all"])
     mild, sharp = (
-        np.ptp(list(weights[f"fixed-temperature-{tau}"].values())) for tau in ("1", "0.25")
+        np.ptp(list(weights[f"cotbal-temperature-{tau}"].values())) for tau in ("1", "0.25")
     )
-    assert mild < np.ptp(list(weights["fixed"].values())) < sharp
-    assert weights["fixed-precise-difficulty"] != weights["fixed"]
+    assert mild < np.ptp(list(weights["cotbal"].values())) < sharp
+    assert weights["cotbal-precise-difficulty"] != weights["cotbal"]
     assert all(each["chat"] == 1 for each in weights.values())
     kept = read_json(root.comparison / "variants.json")
-    assert kept["fixed-inter"]["part"] == "inter"
+    assert kept["cotbal-inter"]["part"] == "inter"
     methods = read_results(root.comparison / "results.csv").methods
     assert {"STL", "EW", "CoTBal", "CoTBal (inter)", "CoTBal (temperature 0.25)"} <= set(methods)
     shown = (
@@ -199,13 +199,13 @@ def test_every_variant_trains_with_its_own_weights(recipe_path: Path) -> None:
     header, _, *rows = shown.strip().splitlines()
     column = header.split(" | ").index("CoTBal (inter)")
     assert float(rows[0].split(" | ")[column]) == pytest.approx(
-        weights["fixed-inter"][rows[0].split()[1]], abs=6e-4
+        weights["cotbal-inter"][rows[0].split()[1]], abs=6e-4
     )
 
 
 def test_the_simple_form_shares_its_single_task_models(recipe_path: Path, log: Path) -> None:
     study = comparison(recipe_path, "balance.form=simple", methods=("stl", "ew", "cotbal"))
-    carry_out(study, OPTIONS)
+    run_comparison(study, OPTIONS)
     done = [str(entry) for entry in read_jsonl(log)]
     assert done.count("solo:ocr") == 1
     assert read_json(study.prepared.root.balance)["form"] == "simple"
@@ -219,7 +219,7 @@ def test_the_simple_form_shares_its_single_task_models(recipe_path: Path, log: P
 
 def test_probes_over_several_seeds_join_their_noise(recipe_path: Path) -> None:
     study = comparison(recipe_path, "balance.seeds=[0, 1, 2]", methods=("cotbal",))
-    carry_out(study, OPTIONS)
+    run_comparison(study, OPTIONS)
     root = study.prepared.root
     assert read_json(root.balance)["seeds"] == 3
     assert {path.parent.name for path in root.root.glob("*/scores.csv")} == {
@@ -243,7 +243,7 @@ def test_groups_at_a_quarter_of_the_data(tmp_path: Path) -> None:
     )
     assert names(study)[:3] == ["mini", "full:reading", "full:count"]
     assert [p.records for p in study.prepared.plan.runs[:3]] == [3 * 2, 2 * 16 + 2, 16 + 4]
-    carry_out(study, OPTIONS)
+    run_comparison(study, OPTIONS)
     weights = read_json(study.prepared.root.weights)
     assert list(weights["weights"]) == ["reading", "count"]
     assert weights["tasks"]["ocr"] == weights["tasks"]["vqa"]
@@ -251,14 +251,14 @@ def test_groups_at_a_quarter_of_the_data(tmp_path: Path) -> None:
 
 def test_a_method_that_would_never_start_is_told_before_it_is_paid_for(recipe_path: Path) -> None:
     """256 records in batches of 16 are 16 steps."""
-    found = comparison(recipe_path, methods=("dwa", "igb", "rlw")).prepared.warnings
+    found = comparison(recipe_path, methods=("dwa", "igbv1", "rlw")).prepared.warnings
     short = [line for line in found if "keeps equal weights" in line]
     assert len(short) == 2
     assert (
         "DWA keeps equal weights for its first 50 optimizer steps, and a final run has 16"
         in short[0]
     )
-    smaller = ("weightings.dynamic_average.window=4", "weightings.improvable_gap.window=3")
+    smaller = ("weightings.dwa.window=4", "weightings.igbv1.window=3")
     assert not [
         line
         for line in comparison(recipe_path, *smaller).prepared.warnings

@@ -17,7 +17,7 @@ from cotbal.data.files import is_locked, write_json
 from cotbal.errors import RunError
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
-from cotbal.jobs.executors import Place, record_place, recorded_place
+from cotbal.jobs.executors import JobHandle, record_handle, recorded_handle
 from cotbal.jobs.queue import cancel
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
@@ -64,13 +64,13 @@ def root(recipe_path: Path) -> RunDir:
     found = RunDir(recipe_path.parent / "run")
     pipeline.balance(pipeline.plan(load_recipe(recipe_path), found), Options(executor=EXECUTOR))
     for paths in (
-        answering(found, "fixed"),
-        answering(found, "equal"),
-        answering(found.seeded(1), "fixed"),
+        answering(found, "cotbal"),
+        answering(found, "ew"),
+        answering(found.seeded(1), "cotbal"),
     ):
         write_json(paths.job, {})
-    record_place(answering(found, "equal").root, Place(QUEUE, "7"))
-    record_place(answering(found.seeded(1), "fixed").root, Place(QUEUE, "8"))
+    record_handle(answering(found, "ew").root, JobHandle(QUEUE, "7"))
+    record_handle(answering(found.seeded(1), "cotbal").root, JobHandle(QUEUE, "8"))
     return found
 
 
@@ -85,17 +85,17 @@ def states(root: RunDir) -> dict[str, tuple[str, str]]:
 
 
 def test_status_knows_models_that_answer(root: RunDir, queue: Path) -> None:
-    write_json(answering(root, "equal").progress, {"phase": "generating", "fraction": 0.25})
+    write_json(answering(root, "ew").progress, {"phase": "generating", "fraction": 0.25})
     write_json(answering(root, "fixed.old-1").job, {})  # with the run that was moved aside
     assert states(root) == {
-        "final/equal/vqav2_testdev": ("running", f"generating, 25%; {QUEUE} 7, on node7"),
-        "final/fixed/vqav2_testdev": ("missing", ""),
-        "seed-1/final/fixed/vqav2_testdev": ("queued", f"{QUEUE} 8, waiting: Priority"),
+        "final/ew/vqav2_testdev": ("running", f"generating, 25%; {QUEUE} 7, on node7"),
+        "final/cotbal/vqav2_testdev": ("missing", ""),
+        "seed-1/final/cotbal/vqav2_testdev": ("queued", f"{QUEUE} 8, waiting: Priority"),
     }
-    write_json(answering(root, "fixed").file, [])
-    assert states(root)["final/fixed/vqav2_testdev"] == ("done", "submission.json")
+    write_json(answering(root, "cotbal").file, [])
+    assert states(root)["final/cotbal/vqav2_testdev"] == ("done", "submission.json")
     queue.unlink()
-    assert states(root)["final/equal/vqav2_testdev"] == (
+    assert states(root)["final/ew/vqav2_testdev"] == (
         "unknown",
         f"{QUEUE} 7; the queue does not answer",
     )
@@ -104,29 +104,29 @@ def test_status_knows_models_that_answer(root: RunDir, queue: Path) -> None:
 def test_status_tells_why_answering_stopped(root: RunDir, queue: Path) -> None:
     queue.write_text("{}")
     write_json(
-        answering(root, "fixed").failure, {"message": "fixed failed\nOSError: no model", "time": 0}
+        answering(root, "cotbal").failure, {"message": "fixed failed\nOSError: no model", "time": 0}
     )
-    write_json(answering(root, "equal").progress, {"phase": "generating", "fraction": 0.5})
+    write_json(answering(root, "ew").progress, {"phase": "generating", "fraction": 0.5})
     found = states(root)
-    assert found["final/fixed/vqav2_testdev"] == ("failed", "OSError: no model")
-    assert found["final/equal/vqav2_testdev"] == ("interrupted", "at 50%; the same command goes on")
+    assert found["final/cotbal/vqav2_testdev"] == ("failed", "OSError: no model")
+    assert found["final/ew/vqav2_testdev"] == ("interrupted", "at 50%; rerun the command to resume")
 
 
 def test_cancel_calls_answering_back(root: RunDir, queue: Path) -> None:
-    assert cancel(root) == (["final/equal/vqav2_testdev", "seed-1/final/fixed/vqav2_testdev"], [])
+    assert cancel(root) == (["final/ew/vqav2_testdev", "seed-1/final/cotbal/vqav2_testdev"], [])
     assert json.loads(queue.read_text()) == {}
-    assert recorded_place(answering(root, "equal").root) is None
+    assert recorded_handle(answering(root, "ew").root) is None
 
 
 def test_cancel_stops_the_command_once_and_waits_for_all_it_holds(
     root: RunDir, queue: Path
 ) -> None:
-    held = (answering(root, "fixed"), answering(root, "equal"))
+    held = (answering(root, "cotbal"), answering(root, "ew"))
     argv = [sys.executable, "-c", DRIVER, *(str(paths.root) for paths in held)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None
         assert driver.stdout.readline() == "here\n"
-        assert states(root)["final/fixed/vqav2_testdev"][0] == "missing"
+        assert states(root)["final/cotbal/vqav2_testdev"][0] == "missing"
         cancel(root)
         assert not any(is_locked(paths.driver_lock) for paths in held)
         assert driver.wait(10) == 0
@@ -136,7 +136,7 @@ def test_cancel_stops_the_command_once_and_waits_for_all_it_holds(
 def test_a_command_of_several_models_on_another_machine_is_named_once(
     root: RunDir, queue: Path
 ) -> None:
-    for method in ("fixed", "equal"):
+    for method in ("cotbal", "ew"):
         write_json(
             answering(root, method).driver,
             {"host": f"not-{socket.gethostname()}", "pid": 1, "executor": "x"},
@@ -153,7 +153,7 @@ def test_a_model_is_not_moved_aside_while_it_answers(
     options = Options(executor=EXECUTOR, restart_changed=True)
     paths = submission_of(root.probe("full:ocr").root)  # a probe whose model was kept
     write_json(paths.job, {})
-    record_place(paths.root, Place(QUEUE, "8"))
+    record_handle(paths.root, JobHandle(QUEUE, "8"))
     argv = [sys.executable, "-c", DRIVER, str(paths.root)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None

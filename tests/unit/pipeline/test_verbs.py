@@ -21,7 +21,7 @@ from cotbal.training.trainers.checkpoints import mark_complete
 OPTIONS = Options(executor=EXECUTOR)
 
 
-def job(path: Path, *overrides: str, weightings: tuple[str, ...] = ("fixed",)) -> pipeline.Job:
+def job(path: Path, *overrides: str, weightings: tuple[str, ...] = ("cotbal",)) -> pipeline.Job:
     return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
 
 
@@ -65,13 +65,13 @@ def test_a_group_shares_a_weight(recipe_path: Path) -> None:
 
 def test_train_before_there_are_weights(recipe_path: Path) -> None:
     with pytest.raises(RunError, match="run `cotbal balance` first, or give --weights"):
-        pipeline.train(job(recipe_path), "fixed", OPTIONS)
+        pipeline.train(job(recipe_path), "cotbal", OPTIONS)
 
 
 def test_train_with_the_weights_found(recipe_path: Path) -> None:
     result = pipeline.balance(job(recipe_path), OPTIONS)
-    paths = pipeline.train(job(recipe_path), "fixed", OPTIONS)
-    assert paths.root == recipe_path.parent / "run" / "final" / "fixed"
+    paths = pipeline.train(job(recipe_path), "cotbal", OPTIONS)
+    assert paths.root == recipe_path.parent / "run" / "final" / "cotbal"
     found = read_json(paths.job)
     assert found["weights"] == {**result.weights, "chat": 1.0}
     assert (found["run"]["validation"], found["run"]["test"]) == (
@@ -84,7 +84,7 @@ def test_train_with_the_weights_found(recipe_path: Path) -> None:
 
 def test_train_with_weights_of_ones_own(recipe_path: Path) -> None:
     weights = {"ocr": 1.5, "vqa": 0.5, "count": 1.0}
-    paths = pipeline.train(job(recipe_path), "fixed", OPTIONS, weights)
+    paths = pipeline.train(job(recipe_path), "cotbal", OPTIONS, weights)
     assert read_json(paths.job)["weights"] == {**weights, "chat": 1.0}
 
 
@@ -101,13 +101,13 @@ def test_weights_that_cannot_be_are_refused_before_anything_runs(
     recipe_path: Path, weights: dict[str, float]
 ) -> None:
     with pytest.raises(CotbalError, match="weights: expected"):
-        pipeline.train(job(recipe_path), "fixed", OPTIONS, weights)
+        pipeline.train(job(recipe_path), "cotbal", OPTIONS, weights)
     assert not (recipe_path.parent / "run" / "weights.json").exists()
     assert not (recipe_path.parent / "run" / "final").exists()
 
 
 def test_train_with_another_weighting_needs_no_weights(recipe_path: Path) -> None:
-    paths = pipeline.train(job(recipe_path, weightings=("equal",)), "equal", OPTIONS)
+    paths = pipeline.train(job(recipe_path, weightings=("ew",)), "ew", OPTIONS)
     assert read_json(paths.job)["weights"] is None
 
 
@@ -115,17 +115,17 @@ def test_run_does_it_all(
     recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
-    both = ("equal", "fixed")
+    both = ("ew", "cotbal")
     result = pipeline.run(job(recipe_path, weightings=both), both, OPTIONS)
     page = write_report(recipe_path.parent / "run")
     done = read_jsonl(tmp_path / "log.jsonl")
-    assert sorted(done) == sorted(["mini", "full:ocr", "full:vqa", "full:count", "equal", "fixed"])
-    assert done[-1] == "fixed", "it needs the weights of the others"
+    assert sorted(done) == sorted(["mini", "full:ocr", "full:vqa", "full:count", "ew", "cotbal"])
+    assert done[-1] == "cotbal", "it needs the weights of the others"
     assert page == recipe_path.parent / "run" / "report" / "index.html"
     assert page.stat().st_size > 1000
     assert set(states(recipe_path).values()) == {"done"}
     assert (
-        read_json(RunDir(recipe_path.parent / "run").final("fixed").job)["weights"]["ocr"]
+        read_json(RunDir(recipe_path.parent / "run").final("cotbal").job)["weights"]["ocr"]
         == result.weights["ocr"]
     )
     again = pipeline.run(job(recipe_path, weightings=both), both, OPTIONS)
@@ -137,16 +137,16 @@ def test_the_same_weighting_twice_is_trained_once(
     recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "log.jsonl"))
-    twice = ("equal", "equal")
+    twice = ("ew", "ew")
     pipeline.run(job(recipe_path, weightings=twice), twice, OPTIONS)
-    assert read_jsonl(tmp_path / "log.jsonl").count("equal") == 1
+    assert read_jsonl(tmp_path / "log.jsonl").count("ew") == 1
 
 
 def test_a_second_final_training_does_not_hide_the_first(recipe_path: Path) -> None:
-    pipeline.run(job(recipe_path), ("fixed",), OPTIONS)
-    pipeline.train(job(recipe_path, weightings=("task_level",)), "task_level", OPTIONS)
-    assert states(recipe_path)["task_level"] == "done"
-    assert states(recipe_path)["fixed"] == "done"
+    pipeline.run(job(recipe_path), ("cotbal",), OPTIONS)
+    pipeline.train(job(recipe_path, weightings=("tla",)), "tla", OPTIONS)
+    assert states(recipe_path)["tla"] == "done"
+    assert states(recipe_path)["cotbal"] == "done"
 
 
 def test_two_commands_do_not_work_in_one_directory(recipe_path: Path) -> None:
@@ -156,9 +156,7 @@ def test_two_commands_do_not_work_in_one_directory(recipe_path: Path) -> None:
 
 
 def test_plan_refuses_what_does_not_exist(recipe_path: Path) -> None:
-    with pytest.raises(
-        CotbalError, match="weightings: expected one of dynamic_average, equal, fixed"
-    ):
+    with pytest.raises(CotbalError, match="weightings: expected one of cotbal, dwa, ew, igbv1"):
         job(recipe_path, weightings=("fixd",))
     with pytest.raises(CotbalError, match="metrics: expected one of anls, box_iou, cider"):
         job(recipe_path, "tasks.vqa.metric=exact")
@@ -176,7 +174,7 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "full:ocr": "done",
         "full:vqa": "failed",
         "full:count": "failed",
-        "fixed": "missing",
+        "cotbal": "missing",
     }
     assert states(recipe_path) == expected
     details = {state.run: state.detail for state in status(root)}
@@ -193,11 +191,11 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Killed.
     assert states(recipe_path)["full:count"] == "interrupted"
     found = next(state for state in status(root) if state.run == "full:count")
-    assert found.detail == "at 31%; no checkpoint yet: the same command begins this run anew"
+    assert found.detail == "at 31%; no checkpoint yet: rerunning the command restarts this run"
     mark_complete(count.partial / "checkpoint-20")
     assert (
         next(s for s in status(root) if s.run == "full:count").detail
-        == "at 31%; the same command goes on"
+        == "at 31%; rerun the command to resume"
     )
 
 

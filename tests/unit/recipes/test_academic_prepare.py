@@ -5,6 +5,7 @@ fault named.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -262,7 +263,7 @@ def test_unknown_tasks_and_directories_are_refused(prepare: Prepare, tmp_path: P
     with pytest.raises(DataError, match="expected the directory of the raw releases"):
         prepare("GQA", source=tmp_path / "nowhere")
     places = academic.Places(empty(tmp_path), tmp_path / "out", tmp_path / "nowhere")
-    with pytest.raises(DataError, match="--images: expected a directory of pictures"):
+    with pytest.raises(DataError, match="--images: expected a directory of images"):
         academic.prepare(places, academic.Choices(), silent)
 
 
@@ -379,6 +380,7 @@ def test_a_hub_command_puts_its_files_where_they_are_sought_and_the_guide_shows_
     for source in commands:
         repository, *_ = source.get.removeprefix("hf download ").split()
         assert f"--local-dir RAW/{repository}" in source.get
+        assert not re.search(r"--include '[^']*' '", source.get), "hf takes one pattern an option"
         owner, name = repository.split("/")
         for pattern in source.files.values():
             assert pattern.startswith((f"{owner}/{name}", f"{owner}*/{name}/")), source.get

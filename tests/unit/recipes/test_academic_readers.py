@@ -322,7 +322,6 @@ def test_sharegpt_keeps_what_every_rule_keeps(make: Make) -> None:
         "good_plain",
         "good_first_gpt",
         "good_odd",
-        "good_user",
         "good_stops",
     ]
     assert all("image" not in record for record in records)
@@ -348,6 +347,46 @@ def test_a_conversation_is_cleaned(
     spoken: list[tuple[str, str]], kept: list[tuple[str, str]]
 ) -> None:
     assert cleaned(spoken) == tuple(Asked(question, answer) for question, answer in kept)
+
+
+ASKED = ("human", "gpt")
+LONG = ("How do I tie a knot?", "Make a loop, and pull.")
+LIMITED = "Too many requests in 1 hour. Try again later."
+
+
+@pytest.mark.parametrize(
+    ("rows", "kept"),
+    [
+        ([("a", (*LONG, "More.", f"!{LIMITED}"), {})], []),
+        ([("a", (*LONG, "More.", f"  {LIMITED}"), {})], []),
+        ([("a", (*LONG, "More.", " ", "Ask", "ChatGPT did."), {})], [("a", LONG)]),
+        ([("a", ("0123456789", "0123", "456", ""), {})], [("a", ("0123456789", "0123"))]),
+        ([("a", LONG, {"plugins": []})], []),
+        ([("a", LONG, {"plugins": None})], [("a", LONG)]),
+        (
+            [("a", LONG, {}), ("a", LONG[::-1], {}), ("b", LONG[::-1], {})],
+            [("a", LONG), ("b", LONG[::-1])],
+        ),
+        ([("a", LONG, {"roles": ("user", "chatgpt")})], []),
+    ],
+)
+def test_sharegpt_is_filtered_as_fastchat_does_it(
+    make: Make, tmp_path: Path, rows: list[Any], kept: list[Any]
+) -> None:
+    """Every value is what `clean_html_all` of FastChat makes of the same rows."""
+    folder = tmp_path / "raw/anon8231489123/ShareGPT_Vicuna_unfiltered"
+    anchor = {"id": "anchor", "conversations": raw_files.talk("Is anybody there?", "I am here.")}
+    written = [
+        {
+            "id": name,
+            "conversations": raw_files.talk(*texts, roles=more.pop("roles", ASKED)),
+            **more,
+        }
+        for name, texts, more in rows
+    ]
+    raw_files.as_json(folder / "ShareGPT_V3_unfiltered_cleaned_split.json", [anchor, *written])
+    _, *found = make("ShareGPT")["train"]
+    assert [(record["id"], tuple(said(record))) for record in found] == kept
 
 
 @pytest.mark.parametrize("task", ["ShareGPT", "ShareGPT4V"])

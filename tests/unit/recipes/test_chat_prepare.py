@@ -116,7 +116,11 @@ def test_what_is_absent_is_named_with_where_to_get_it(raw: Path) -> None:
     [
         ("qa90_questions", {**ASKED, "category": "poem"}, "poem"),
         ("qa90_questions", {**ASKED, "question_id": 9}, "answer to question 9"),
-        ("qa90_questions", {**ASKED, "image": "000000000001.jpg"}, "found it not"),
+        (
+            "qa90_questions",
+            {**ASKED, "image": "000000000001.jpg"},
+            "expected the image 000000000001.jpg in .*; not found",
+        ),
         (
             "qa90_questions",
             {"question_id": 0, "image": "000000441147.jpg"},
@@ -152,6 +156,33 @@ def test_a_picture_that_is_none_of_coco_is_refused(raw: Path) -> None:
     rows = [{"id": "1", "image": "cat.jpg", "conversations": raw_files.talk(1)}]
     raw_files.as_json(raw / "liuhaotian/LLaVA-Instruct-150K/detail_23k.json", rows)
     with pytest.raises(
-        DataError, match=r"detail_23k.json, record 1: image: expected the name of a COCO picture"
+        DataError, match=r"detail_23k.json, record 1: image: expected the name of a COCO image"
     ):
         made(raw, "detail")
+
+
+COCO = ("qa90_questions", "caps_boxes_coco2014_val_80")
+
+
+@pytest.mark.parametrize("files", [COCO, COCO[:1]])
+def test_names_of_coco_2014_are_the_same_images(raw: Path, files: tuple[str, ...]) -> None:
+    """As the copy in the repository of VisATB names them; a context may name its image either
+    way."""
+    made(raw)
+    plain = {path.name: path.read_bytes() for path in (raw.parent / "out/data").glob("*.jsonl")}
+    for name in files:
+        (path,) = (raw / "llava").rglob(f"{name}.jsonl")
+        text = path.read_text().replace('"image": "', '"image": "COCO_val2014_')
+        assert text.count("COCO_val2014_") == len(text.splitlines())
+        path.write_text(text)
+    places = chat.Places(raw, raw.parent / "again")
+    chat.prepare(places, chat.Choices(), silent)
+    again = {path.name: path.read_bytes() for path in (places.out / "data").glob("*.jsonl")}
+    assert again == plain
+
+
+def test_an_image_of_the_other_coco_split_is_an_error(raw: Path) -> None:
+    path = raw / "llava/playground/data/coco2014_val_qa_eval/qa90_questions.jsonl"
+    as_lines(path, [{**ASKED, "image": "COCO_train2014_000000441147.jpg"}])
+    with pytest.raises(DataError, match=r"line 1: image: expected .* COCO_val2014_000000442786"):
+        made(raw, "conversation")

@@ -226,7 +226,7 @@ def test_data_that_has_changed_is_not_taken_for_what_was_prepared(raw: Path) -> 
     first = made(raw)
     assert made(raw).splits == first.splits
     as_json(raw / "vqa.json", own_rows(12))
-    with pytest.raises(DataError, match="vqa was prepared with version: '1, files"):
+    with pytest.raises(DataError, match="vqa was prepared with version: '2, files"):
         made(raw)
 
 
@@ -273,7 +273,7 @@ def test_a_rule_that_makes_no_sense_is_refused(
             [{"task": n, "conversations": talk(1, "{}")} for n in (1, 2)],
             "record 2: states the task '2'",
         ),
-        ("my task.json", [], "a task is called so; expected letters"),
+        ("鳥.json", [], "a task is called so; expected some letters"),
         ("vqa.json", [], "vqa: expected at least one record; found none"),
         ("vqa/test.json", [], "vqa has files for test; expected some to train on"),
     ],

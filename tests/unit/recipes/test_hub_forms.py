@@ -115,6 +115,7 @@ def test_the_original_release_comes_first(raw: Path) -> None:
         ({"conversations": [{"from": "human", "value": "x"}]}, "expected human and gpt in turn"),
         ({"image": "../../etc/passwd"}, "expected the name of a picture below one root"),
         ({"task": None}, "task: expected text"),
+        ({"image": None}, "image: expected the name of an image; found none"),
     ],
 )
 def test_the_authors_records_of_another_kind_are_refused(

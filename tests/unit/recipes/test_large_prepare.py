@@ -5,6 +5,7 @@ pictures by content.
 from __future__ import annotations
 
 import json
+import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -399,3 +400,21 @@ def test_the_same_seed_draws_the_same_halves(raw: Path) -> None:
         found.append((places.out / "data/GQA_test.jsonl").read_text())
     assert found[0] == found[1]
     assert any(one != other for one, other in pairwise(found[1:]))
+
+
+def test_the_command_for_files_of_m3it_fetches_those_that_are_read_and_no_others() -> None:
+    plans = {plan.name: plan for plan in large.plans(raw=True)}
+    shapes = {split.name: split.sources[0] for split in plans["Shapes"].splits}
+    wanted = re.findall("--include '([^']*)'", shapes["train"].get)
+    assert wanted == [
+        "data/vqa/shapes/*train.large.jsonl",
+        "data/vqa/shapes/*val.jsonl",
+        "data/vqa/shapes/*test.jsonl",
+        "data/vqa/shapes/instruction*.json",
+    ]
+    assert {split.get for split in shapes.values()} == {shapes["train"].get}
+    read = {pattern for split in shapes.values() for pattern in split.files.values()}
+    assert {pattern.removeprefix("MMInstruction/M3IT/") for pattern in read} == set(wanted)
+    (imagenet,) = (split.sources[0] for split in plans["ImageNet"].splits if split.name == "test")
+    assert "--include 'data/classification/imagenet/mapping.txt'" in imagenet.get
+    assert "test.jsonl" not in imagenet.get

@@ -84,6 +84,30 @@ def test_all_shards_are_found_in_order(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("pattern", ["llava/**/q.jsonl", "LLaVA/deep/*/q.jsonl"])
+def test_files_behind_linked_directories_are_found(tmp_path: Path, pattern: str) -> None:
+    touch(tmp_path, "elsewhere/data/q.jsonl")
+    touch(tmp_path, "raw/llava/deep/readme")
+    (tmp_path / "raw/llava/deep/data").symlink_to(tmp_path / "elsewhere/data")
+    (tmp_path / "raw/llava/deep/again").symlink_to(tmp_path / "elsewhere/data")
+    (tmp_path / "raw/llava/deep/up").symlink_to(tmp_path / "raw")
+    (tmp_path / "raw/llava/up").symlink_to("..")
+    (path,) = source("original", q=pattern).find(tmp_path / "raw")["q"]
+    assert path == tmp_path / "raw/llava/deep/again/q.jsonl"
+
+
+def test_nothing_is_found_below_a_directory_that_is_not_there(tmp_path: Path) -> None:
+    assert source("original", q="a/**/q.json").find(tmp_path / "nowhere") == {}
+
+
+def test_letter_case_counts_only_where_both_are_there(tmp_path: Path) -> None:
+    form = source("original", q="chartqa/**/train_*.json")
+    touch(tmp_path, "ChartQA/Train/Train_human.JSON")
+    assert form.find(tmp_path)["q"] == [tmp_path / "ChartQA/Train/Train_human.JSON"]
+    touch(tmp_path, "chartqa/train/train_human.json")
+    assert form.find(tmp_path)["q"] == [tmp_path / "chartqa/train/train_human.json"]
+
+
 def test_pictures_of_the_user_are_linked_and_nothing_is_written_among_them(tmp_path: Path) -> None:
     given = tmp_path / "given"
     touch(given, "gqa/images/1.jpg")
@@ -187,3 +211,13 @@ def test_a_difference_is_what_rounding_does_not_explain(
     expected: Expected, records: int, turns: int, differences: dict[str, int]
 ) -> None:
     assert expected.differences(records, turns) == differences
+
+
+def test_a_folder_of_images_is_found_in_other_letter_case_and_behind_links(tmp_path: Path) -> None:
+    touch(tmp_path, "store/1.jpg", "given/COCO/Val2017/2.jpg")
+    (tmp_path / "given/COCO/Train2017").symlink_to(tmp_path / "store")
+    gallery = Gallery(tmp_path / "out", tmp_path / "given")
+    gallery.offer(["coco/train2017", "coco/val2017", "coco/val2014"])
+    assert gallery.has("coco/train2017/1.jpg")
+    assert gallery.has("coco/val2017/2.jpg")
+    assert not (tmp_path / "out/coco/val2014").exists()

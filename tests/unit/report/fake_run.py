@@ -40,7 +40,7 @@ def fake_run(directory: Path, tasks: Sequence[str] = TASKS, seed: int = 0) -> Ru
     samples = {task: _samples(task, tasks, random) for task in tasks}
     for row, run in enumerate(probes):
         _write_probe(files.probe(run), run, row, samples, random)
-    for weighting in ("equal", "fixed"):
+    for weighting in ("ew", "cotbal"):
         _write_final(files.final(weighting), weighting, (*tasks, "chat"), seed)
     for run, seen in _amounts(tasks).items():
         _write_amount(files.curve(run), run, float(Fraction(run.rpartition(":")[2])), seen, tasks)
@@ -68,12 +68,12 @@ def _recipe(data: Path, tasks: Sequence[str]) -> dict[str, Any]:
 
 
 def _plan(probes: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
-    names = [(run, "probe", "probes/" + run.replace(":", "-"), "equal") for run in probes]
+    names = [(run, "probe", "probes/" + run.replace(":", "-"), "ew") for run in probes]
     names += [
-        (weighting, "final", f"final/{weighting}", weighting) for weighting in ("equal", "fixed")
+        (weighting, "final", f"final/{weighting}", weighting) for weighting in ("ew", "cotbal")
     ]
     names += [
-        (run, "curve", f"curve/{run.replace(':', '-').replace('/', '_')}", "equal")
+        (run, "curve", f"curve/{run.replace(':', '-').replace('/', '_')}", "ew")
         for run in _amounts(tasks)
     ]
     runs = [
@@ -153,11 +153,11 @@ def _write_probe(
 
 def _write_final(paths: RunPaths, weighting: str, tasks: Sequence[str], seed: int) -> None:
     write_json(paths.job, {"run": weighting})
-    _write_training(paths, list(tasks), "", np.random.default_rng([seed, weighting == "fixed"]))
+    _write_training(paths, list(tasks), "", np.random.default_rng([seed, weighting == "cotbal"]))
     for place, task in enumerate(tasks):
         # The same luck for both models, so that their difference is paired.
         luck = np.random.default_rng([seed, place]).uniform(size=TEST_SAMPLES)
-        level = 0.6 + (0.03 * (place - 2) if weighting == "fixed" else 0.0)
+        level = 0.6 + (0.03 * (place - 2) if weighting == "cotbal" else 0.0)
         scores = (luck < level).astype(float) * (4.0 if METRICS.get(task) == "cider" else 1.0)
         column = Samples(
             scores[None],

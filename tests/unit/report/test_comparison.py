@@ -34,11 +34,11 @@ def model(picture: int = 1, **tasks: dict[str, list[float]]) -> Scores:
 
 def pair(equal: Scores, fixed: Scores, tasks: str = "ocr vqa") -> Comparison:
     """One seed of both methods."""
-    return compare({"equal": {0: equal}, "fixed": {0: fixed}}, tasks.split(), tasks.split())
+    return compare({"ew": {0: equal}, "cotbal": {0: fixed}}, tasks.split(), tasks.split())
 
 
 def change(found: Comparison, task: str | None = None) -> Interval:
-    against = found.against["fixed"]
+    against = found.against["cotbal"]
     return against.average if task is None else against.per_task[task]
 
 
@@ -47,7 +47,7 @@ def paired_difference(baseline: np.ndarray, ours: np.ndarray, clusters: np.ndarr
         found = MetricScores(Measured(values), 1.0)
         return {("ocr", "test"): TaskScores("ocr", "test", clusters, {"em": found})}
 
-    return pair(scores(baseline), scores(ours), "ocr").rows[0].differences["fixed"]
+    return pair(scores(baseline), scores(ours), "ocr").rows[0].differences["cotbal"]
 
 
 def test_difference_of_equal_models_is_exactly_zero() -> None:
@@ -82,14 +82,14 @@ def test_relative_change_is_the_mean_over_metrics_then_tasks() -> None:
     equal = model(ocr={"em": [0.5] * 20, "soft": [0.4] * 20}, vqa={"em": [0.8] * 20})
     fixed = model(ocr={"em": [0.6] * 20, "soft": [0.4] * 20}, vqa={"em": [0.6] * 20})
     found = pair(equal, fixed)
-    assert found.methods == ("equal", "fixed")
+    assert found.methods == ("ew", "cotbal")
     assert change(found, "ocr").value == pytest.approx(10.0)  # (20 + 0) / 2, Eq. 12
     assert change(found, "vqa").value == pytest.approx(-25.0)
     assert change(found).value == pytest.approx(-7.5)  # Eq. 13
     assert (change(found).low, change(found).high) == pytest.approx(
         (-7.5, -7.5)
     )  # no sample differs from another
-    assert found.against["fixed"].error.value == pytest.approx(12.5)  # Eq. 14
+    assert found.against["cotbal"].error.value == pytest.approx(12.5)  # Eq. 14
 
 
 def test_zero_baseline_is_left_out_and_named() -> None:
@@ -99,7 +99,7 @@ def test_zero_baseline_is_left_out_and_named() -> None:
     )
     assert found.left_out == ("ocr",)
     assert change(found).value == pytest.approx(20.0)
-    assert [row.differences["fixed"].value for row in found.rows] == pytest.approx([1.0, 0.1])
+    assert [row.differences["cotbal"].value for row in found.rows] == pytest.approx([1.0, 0.1])
 
 
 def test_a_baseline_that_is_zero_in_a_resample_has_no_interval() -> None:
@@ -112,11 +112,11 @@ def test_a_baseline_that_is_zero_in_a_resample_has_no_interval() -> None:
 
 
 def test_one_model_alone_is_shown_without_a_comparison() -> None:
-    found = compare({"equal": {0: model(ocr={"em": [0.5] * 4})}}, ["ocr"], ["ocr"])
+    found = compare({"ew": {0: model(ocr={"em": [0.5] * 4})}}, ["ocr"], ["ocr"])
     assert found.against == {}
-    assert json.dumps([row.scores for row in found.rows]) == '[{"equal": 0.5}]'
+    assert json.dumps([row.scores for row in found.rows]) == '[{"ew": 0.5}]'
     assert found.rows[0].differences == {}
-    other = compare({"fixed": {0: model(ocr={"em": [0.5] * 4})}}, ["ocr"], ["ocr"])
+    other = compare({"cotbal": {0: model(ocr={"em": [0.5] * 4})}}, ["ocr"], ["ocr"])
     assert other.reference is None
     assert compare({}, ["ocr"], ["ocr"]).rows == ()
 
@@ -129,7 +129,7 @@ def test_intervals_of_a_comparison_are_by_picture() -> None:
             model(picture, ocr={"em": [0.5] * 400}), model(picture, ocr={"em": values}), "ocr"
         )
         widths[picture] = [
-            found.rows[0].differences["fixed"].half_width,
+            found.rows[0].differences["cotbal"].half_width,
             change(found).half_width,
         ]
     assert widths[10][0] > 2 * widths[1][0]
@@ -140,7 +140,7 @@ def test_a_task_that_is_not_balanced_is_shown_but_not_averaged() -> None:
     equal, fixed = (
         {0: model(ocr={"em": [a] * 4}, chat={"em": [b] * 4})} for a, b in ((0.5, 0.5), (1.0, 0.0))
     )
-    found = compare({"equal": equal, "fixed": fixed}, ["ocr", "chat"], ["ocr"])
+    found = compare({"ew": equal, "cotbal": fixed}, ["ocr", "chat"], ["ocr"])
     assert [row.task for row in found.rows] == ["ocr", "chat"]
     assert change(found).value == pytest.approx(100)
 
@@ -160,8 +160,8 @@ def several(seeds: int, gap: float, wobble: float) -> Comparison:
     luck = wobble * np.random.default_rng(3).standard_normal(seeds)
     levels = {
         "stl": lambda s: 0.5,
-        "equal": lambda s: 0.55 + luck[s],
-        "fixed": lambda s: 0.55 + gap + luck[s],
+        "ew": lambda s: 0.55 + luck[s],
+        "cotbal": lambda s: 0.55 + gap + luck[s],
     }
     models = {
         name: {s: model(ocr={"em": right(level(s), 10 * s)}) for s in range(seeds)}
@@ -175,30 +175,30 @@ def test_pairing_by_seed_cancels_what_the_seeds_share() -> None:
     assert found.reference == "stl"
     assert found.seeds == (0, 1, 2, 3, 4)
     alone, pairs = (
-        found.against["fixed"].average.half_width,
-        found.paired["fixed"].half_width,
+        found.against["cotbal"].average.half_width,
+        found.paired["cotbal"].half_width,
     )
     assert alone > 2 * pairs
     improvements = {name: each.average.value for name, each in found.against.items()}
-    assert found.paired["fixed"].value == pytest.approx(
-        improvements["fixed"] - improvements["equal"]
+    assert found.paired["cotbal"].value == pytest.approx(
+        improvements["cotbal"] - improvements["ew"]
     )
-    assert found.paired["fixed"].excludes()
-    assert set(found.paired) == {"fixed"}
+    assert found.paired["cotbal"].excludes()
+    assert set(found.paired) == {"cotbal"}
 
 
 def test_improvement_in_every_seed() -> None:
     levels = {
         "stl": [[0.5] * 4, [0.5] * 4],
-        "equal": [[0.55] * 4, [0.45] * 4],
-        "fixed": [[0.6] * 4, [0.6] * 4],
+        "ew": [[0.55] * 4, [0.45] * 4],
+        "cotbal": [[0.6] * 4, [0.6] * 4],
     }
     models = {
         name: {s: model(ocr={"em": rows[s]}) for s in range(2)} for name, rows in levels.items()
     }
     found = compare(models, ["ocr"], ["ocr"], "stl")
-    assert found.by_seed["equal"] == pytest.approx((10, -10))
-    assert found.by_seed["fixed"] == pytest.approx((20, 20))
+    assert found.by_seed["ew"] == pytest.approx((10, -10))
+    assert found.by_seed["cotbal"] == pytest.approx((20, 20))
     table = seed_table(found)
     assert table.header == ("method", "seed 0", "seed 1", "mean", "standard deviation")
     assert table.rows[0] == ("EW", "+10.00", f"{MINUS}10.00", "+0.00", "14.14")
@@ -211,29 +211,29 @@ def test_improvement_in_every_seed() -> None:
 
 
 def test_few_seeds_give_wide_intervals() -> None:
-    widths = [several(n, 0.02, 0.03).against["equal"].average.half_width for n in (2, 8)]
+    widths = [several(n, 0.02, 0.03).against["ew"].average.half_width for n in (2, 8)]
     assert widths[0] > 2.5 * widths[1]
 
 
 def test_only_seeds_that_every_method_has_are_compared() -> None:
     one, two = model(ocr={"em": [0.5] * 4}), model(ocr={"em": [1.0] * 4})
-    found = compare({"equal": {0: one, 1: one}, "fixed": {1: two, 2: one}}, ["ocr"], ["ocr"])
+    found = compare({"ew": {0: one, 1: one}, "cotbal": {1: two, 2: one}}, ["ocr"], ["ocr"])
     assert found.seeds == (1,)
     assert change(found).value == pytest.approx(100)
 
 
 def test_a_method_with_fewer_seeds_does_not_take_them_from_the_others() -> None:
-    seeds = {"stl": (0, 1, 2), "equal": (0, 1, 2), "random_loss": (0,), "fixed": (0, 1, 2, 3)}
+    seeds = {"stl": (0, 1, 2), "ew": (0, 1, 2), "rlw": (0,), "cotbal": (0, 1, 2, 3)}
     models = {name: dict.fromkeys(of, model(ocr={"em": [0.5] * 4})) for name, of in seeds.items()}
-    assert list(fullest(models)) == ["stl", "equal", "fixed"]
-    assert list(fullest({name: models[name] for name in ("equal", "random_loss")})) == [
-        "equal",
-        "random_loss",
+    assert list(fullest(models)) == ["stl", "ew", "cotbal"]
+    assert list(fullest({name: models[name] for name in ("ew", "rlw")})) == [
+        "ew",
+        "rlw",
     ]
     one = model(ocr={"em": [0.5] * 4})
-    assert list(fullest({"equal": {0: one, 1: one}, "fixed": {1: one, 2: one}})) == [
-        "equal",
-        "fixed",
+    assert list(fullest({"ew": {0: one, 1: one}, "cotbal": {1: one, 2: one}})) == [
+        "ew",
+        "cotbal",
     ]
     assert fullest({}) == {}
 
@@ -242,11 +242,11 @@ def test_a_task_that_one_method_did_not_answer_is_shown_for_the_others() -> None
     """Single-task models of the balanced tasks say nothing about text-only chat."""
     both = {0: model(ocr={"em": [0.5] * 4}, chat={"em": [0.5] * 4})}
     alone = {0: model(ocr={"em": [0.4] * 4})}
-    found = compare({"stl": alone, "equal": both, "fixed": both}, ["ocr", "chat"], ["ocr"], "stl")
+    found = compare({"stl": alone, "ew": both, "cotbal": both}, ["ocr", "chat"], ["ocr"], "stl")
     chat = found.rows[1]
-    assert set(chat.scores) == {"equal", "fixed"}
-    assert set(chat.differences) == {"fixed"}
-    assert found.against["equal"].average.value == pytest.approx(25)
+    assert set(chat.scores) == {"ew", "cotbal"}
+    assert set(chat.differences) == {"cotbal"}
+    assert found.against["ew"].average.value == pytest.approx(25)
     assert found.left_out == ()
 
 
@@ -266,8 +266,8 @@ def test_a_metric_that_weighs_its_samples_is_compared_as_it_is_scored() -> None:
         )
     }
     row = pair(equal, fixed, "vqa").rows[0]
-    assert row.scores == pytest.approx({"equal": 2 / 3, "fixed": 1})
-    assert row.differences["fixed"].value == pytest.approx(1 / 3)
+    assert row.scores == pytest.approx({"ew": 2 / 3, "cotbal": 1})
+    assert row.differences["cotbal"].value == pytest.approx(1 / 3)
 
 
 def weighed(values: list[float], weights: np.ndarray) -> MetricScores:

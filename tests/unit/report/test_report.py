@@ -192,7 +192,7 @@ def test_bare_table_has_no_intervals(job: RunDir, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "removed", ["final", "final/fixed", "probes/full-ocr", "plan.json", "recipe.yaml", "probes"]
+    "removed", ["final", "final/cotbal", "probes/full-ocr", "plan.json", "recipe.yaml", "probes"]
 )
 def test_whatever_is_missing_the_rest_is_shown(job: RunDir, removed: str) -> None:
     path = job.root / removed

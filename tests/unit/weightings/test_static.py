@@ -1,33 +1,36 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.weightings import dynamic_average, equal, fixed, improvable_gap, random_loss, task_level
+from cotbal.weightings import build_weighting, takes_weights
 
 TASKS = ("ocr", "vqa", "chat")
+OWN_WEIGHTS = ("ew", "tla", "rlw", "dwa", "igbv1")  # methods that make their own
 
 
 @pytest.mark.parametrize("step", [0, 1, 999])
-def test_equal(step: int) -> None:
-    found = equal.build(TASKS, None)
-    assert found.average == "token"
-    np.testing.assert_array_equal(found.weights(step), [1, 1, 1])
+def test_ew(step: int) -> None:
+    weighting = build_weighting("ew", TASKS)
+    assert weighting.average == "token"
+    np.testing.assert_array_equal(weighting.weights(step), [1, 1, 1])
 
 
 @pytest.mark.parametrize("step", [0, 1, 999])
-def test_task_level(step: int) -> None:
-    found = task_level.build(TASKS, None)
-    assert found.average == "task"
-    np.testing.assert_array_equal(found.weights(step), [1, 1, 1])
+def test_tla(step: int) -> None:
+    weighting = build_weighting("tla", TASKS)
+    assert weighting.average == "task"
+    np.testing.assert_array_equal(weighting.weights(step), [1, 1, 1])
 
 
-def test_fixed_looks_weights_up_by_name() -> None:
-    found = fixed.build(TASKS, {"chat": 1.0, "vqa": 0.5, "ocr": 1.5})
-    assert found.average == "token"
-    np.testing.assert_array_equal(found.weights(0), [1.5, 0.5, 1.0])
-    np.testing.assert_array_equal(found.weights(0), found.weights(10_000))
+def test_fixed_weights_are_looked_up_by_name() -> None:
+    weighting = build_weighting("cotbal", TASKS, {"chat": 1.0, "vqa": 0.5, "ocr": 1.5})
+    assert weighting.average == "token"
+    np.testing.assert_array_equal(weighting.weights(0), [1.5, 0.5, 1.0])
+    np.testing.assert_array_equal(weighting.weights(0), weighting.weights(10_000))
 
 
 @pytest.mark.parametrize(
@@ -36,29 +39,49 @@ def test_fixed_looks_weights_up_by_name() -> None:
         (None, "cotbal balance"),
         ({"ocr": 1.0, "vqa": 1.0}, "no weight for chat"),
         ({"ocr": 1.0, "vqa": 1.0, "chat": 1.0, "caption": 1.0}, "no task caption"),
-        ({"ocr": 1.0, "chat": 1.0, "caption": 1.0}, "no weight for vqa and no task caption"),
-        ({"ocr": 0.0, "vqa": 1.0, "chat": 1.0}, "expected positive numbers; found ocr: 0.0"),
+        ({"ocr": 1.0, "chat": 1.0, "caption": 1.0}, "no weight for vqa, no task caption"),
+        ({"ocr": 0.0, "vqa": 1.0, "chat": 1.0}, "expected one positive number .* found ocr: 0.0"),
         (
             {"ocr": -1.0, "vqa": float("nan"), "chat": float("inf")},
             "found ocr: -1.0, vqa: nan, chat: inf",
         ),
     ],
 )
-def test_fixed_refuses_what_it_cannot_use(weights: dict[str, float] | None, message: str) -> None:
+def test_fixed_weights_that_do_not_fit_are_rejected(
+    weights: dict[str, float] | None, message: str
+) -> None:
     with pytest.raises(CotbalError, match=message):
-        fixed.build(TASKS, weights)
+        build_weighting("cotbal", TASKS, weights)
 
 
-def test_fixed_has_no_options() -> None:
-    with pytest.raises(
-        CotbalError, match="weighting fixed: expected no options; found temperature"
-    ):
-        fixed.build(TASKS, dict.fromkeys(TASKS, 1.0), temperature=2)
+def test_fixed_weights_have_no_options() -> None:
+    with pytest.raises(CotbalError, match="cotbal: expected no options; found temperature"):
+        build_weighting("cotbal", TASKS, dict.fromkeys(TASKS, 1.0), options={"temperature": 2})
+
+
+@pytest.mark.parametrize("name", OWN_WEIGHTS)
+def test_a_method_that_makes_its_own_weights_rejects_others(name: str) -> None:
+    assert not takes_weights(name)
+    with pytest.raises(CotbalError, match="takes no weights"):
+        build_weighting(name, TASKS, {"ocr": 1.0})
 
 
 @pytest.mark.parametrize(
-    "module", [equal, task_level, random_loss, dynamic_average, improvable_gap]
+    ("name", "options", "message"),
+    [
+        ("dwa", {"alpha": 1}, "expected only window, temperature; found alpha"),
+        ("igbv1", {"temperature": 2}, "expected only window; found temperature"),
+        ("rlw", {"seed": 3}, "expected no options; found seed"),
+        ("tla", {"window": 3}, "expected no options; found window"),
+    ],
 )
-def test_a_method_that_makes_its_own_weights_refuses_others(module: object) -> None:
-    with pytest.raises(CotbalError, match="takes no weights"):
-        module.build(TASKS, {"ocr": 1.0})  # type: ignore[attr-defined]
+def test_options_are_checked_against_the_signature(
+    name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CotbalError, match=message):
+        build_weighting(name, TASKS, options=options)
+
+
+def test_the_seed_reaches_a_method_that_draws_at_random() -> None:
+    one, two = (build_weighting("rlw", TASKS, seed=seed).weights(0) for seed in (1, 2))
+    assert not np.allclose(one, two)

@@ -193,7 +193,7 @@ def test_a_judge_is_needed(
 
 
 def test_names(zeroshot: Command, checkpoints: tuple[Path, Path], tmp_path: Path) -> None:
-    run = tmp_path / "final" / "equal" / "checkpoint"
+    run = tmp_path / "final" / "ew" / "checkpoint"
     run.parent.mkdir(parents=True)
     checkpoints[0].rename(run)
     shown = run_well(zeroshot, (run, checkpoints[1]), "--columns", "MME", "--dry-run")

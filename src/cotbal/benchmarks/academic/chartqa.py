@@ -12,7 +12,7 @@ from cotbal.benchmarks.academic.questions import Question, Reader, merged, short
 from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.benchmarks.releases.gallery import inside
 from cotbal.benchmarks.releases.rows import Row, json_list, known, parquet_rows
-from cotbal.benchmarks.releases.sources import Files, Job, Read, Source
+from cotbal.benchmarks.releases.sources import Files, Job, Read, Source, download
 from cotbal.benchmarks.releases.visatb import visatb_source
 from cotbal.benchmarks.releases.writing import Expected
 
@@ -25,10 +25,8 @@ _GET = (
     " on the hub)"
 )
 _LMMS = ("type", "question", "answer", "image")
-_GET_LMMS = "hf download lmms-lab/ChartQA --repo-type dataset --local-dir RAW/lmms-lab/ChartQA"
-_GET_HUB = (
-    "hf download HuggingFaceM4/ChartQA --repo-type dataset --local-dir RAW/HuggingFaceM4/ChartQA"
-)
+_GET_LMMS = download("lmms-lab/ChartQA")
+_GET_HUB = download("HuggingFaceM4/ChartQA")
 
 
 def plan() -> TaskPlan:

@@ -13,7 +13,7 @@ from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.benchmarks.releases.conversation import Conversation
 from cotbal.benchmarks.releases.gallery import inside
 from cotbal.benchmarks.releases.rows import Row, json_mapping, known, parquet_rows
-from cotbal.benchmarks.releases.sources import Files, Job, Read, Source
+from cotbal.benchmarks.releases.sources import Files, Job, Read, Source, download
 from cotbal.benchmarks.releases.visatb import visatb_source
 from cotbal.benchmarks.releases.writing import Expected
 
@@ -61,10 +61,7 @@ def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, ...]:
         "questions": f"lmms-lab*/GQA/{subset}_balanced_instructions/*.parquet",
         "images?": f"lmms-lab*/GQA/{subset}_balanced_images/*.parquet",
     }
-    get = (
-        f"hf download lmms-lab/GQA --repo-type dataset --include '{subset}_balanced_instructions/*'"
-        f" '{subset}_balanced_images/*' --local-dir RAW/lmms-lab/GQA"
-    )
+    get = download("lmms-lab/GQA", *hub.values())
     return (
         Source("original", original, _GET, made(_read_original)),
         Source("hub", hub, get, _with_pictures(made(_read_hub))),

@@ -17,7 +17,7 @@ from PIL import Image
 from cotbal.benchmarks.academic.regions import Pair, Reader, Region, four
 from cotbal.benchmarks.releases.gallery import coco_2014
 from cotbal.benchmarks.releases.rows import Row, parquet_rows
-from cotbal.benchmarks.releases.sources import Files, Job
+from cotbal.benchmarks.releases.sources import Files, Job, download
 
 _NAMES = {"refcoco": "RefCOCO", "refcocog": "RefCOCOg"}
 _TESTS = (("refcoco", "testA"), ("refcoco", "testB"), ("refcocog", "test"))
@@ -42,7 +42,7 @@ def lmms_form(pairs: Sequence[Pair]) -> Iterator[tuple[str, dict[str, str], str,
     yield (
         "lmms",
         files,
-        f"hf download lmms-lab/{name} --repo-type dataset --local-dir RAW/lmms-lab/{name}",
+        download(f"lmms-lab/{name}", *files.values()),
         _read,
     )
 

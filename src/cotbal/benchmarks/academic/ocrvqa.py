@@ -15,7 +15,7 @@ from cotbal.benchmarks.releases.conversation import Asked, Conversation
 from cotbal.benchmarks.releases.gallery import inside
 from cotbal.benchmarks.releases.rows import Row, json_mapping, known, parquet_rows
 from cotbal.benchmarks.releases.rules import ONE_WORD, drawn, with_instruction
-from cotbal.benchmarks.releases.sources import Files, Job, Read, Source
+from cotbal.benchmarks.releases.sources import Files, Job, Read, Source, download
 from cotbal.benchmarks.releases.visatb import visatb_source
 from cotbal.benchmarks.releases.writing import Expected
 
@@ -42,7 +42,7 @@ _GET = (
     "dataset.json from ocr-vqa.github.io; pictures by its script, all saved as"
     " ocr_vqa/images/<key>.jpg"
 )
-_GET_HUB = "hf download howard-hou/OCR-VQA --repo-type dataset --local-dir RAW/howard-hou/OCR-VQA"
+_GET_HUB = download("howard-hou/OCR-VQA")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from cotbal.benchmarks.releases.rows import (
     parquet_rows,
     pickled_list,
 )
-from cotbal.benchmarks.releases.sources import Choices, Files, Job
+from cotbal.benchmarks.releases.sources import Choices, Files, Job, download
 from cotbal.errors import DataError
 
 FOLDERS = ("coco/train2017", "coco/train2014")
@@ -52,7 +52,7 @@ _GET = (
     " are in its issue 14; pictures: train2017 or train2014 of COCO"
 )
 _GET_HUB = (
-    "hf download jxu124/refcoco --repo-type dataset --local-dir RAW/jxu124/refcoco, "
+    f"{download('jxu124/refcoco')}, "
     "and the same with refcocog; pictures: train2017 or train2014 of COCO"
 )
 

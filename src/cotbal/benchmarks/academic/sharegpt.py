@@ -1,12 +1,14 @@
-"""ShareGPT: conversations of people with ChatGPT, filtered as for Vicuna (Zheng et al. 2023,
-FastChat's cleaning).
+"""ShareGPT: conversations of people with ChatGPT, filtered as for Vicuna (Zheng et al. 2023): by
+the rules of FastChat's `clean_sharegpt`.
+
+Not applied: its conversion of HTML, since the dump that is read was converted (one that was not is
+rejected), and FastChat's further scripts, which filter languages and lists and split conversations.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from itertools import takewhile
 
 from cotbal.benchmarks.academic.mix665k import mix_source
 from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
@@ -21,15 +23,9 @@ from cotbal.errors import DataError
 
 NAME = "ShareGPT"
 TRAIN = 41_000  # Table 8
-_ROLES = {
-    "human": "human",
-    "user": "human",
-    "gpt": "gpt",
-    "chatgpt": "gpt",
-    "bing": "gpt",
-    "bard": "gpt",
-    "system": "system",
-}
+_ASKS, _ANSWERS = "human", "gpt"
+_ROLES = (_ASKS, _ANSWERS, "user", "chatgpt", "bing", "bard", "system")
+_PEOPLE = (_ASKS, "user", "system")
 _BLOCKED = ("openai", "chatgpt")
 _LIMITED = "Too many requests in 1 hour. Try again later."
 _SHORTEST = 16  # characters
@@ -64,6 +60,7 @@ def plan() -> TaskPlan:
             "if they are there; otherwise 41,000 of the filtered dump are drawn by the seed.",
         ),
         balanced=False,
+        version=2,  # the rules of FastChat where they differed
     )
 
 
@@ -75,18 +72,18 @@ def _read(files: Files, job: Job) -> Iterator[Conversation]:
 
 
 def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
-    """What is left of the dump; of several with one id or one beginning, the first."""
+    """What is left of the dump, without what used plugins; of several records with one id, or with
+    one first question and answer, the first that is left.
+    """
     seen: set[int] = set()
     for row in _rows(files, job):
-        turns = (
-            cleaned(_spoken(row, job.choices.ignore_keys)) if not row.fields.get("plugins") else ()
-        )
-        if not turns:
+        turns = cleaned(_spoken(row, job.choices.ignore_keys))
+        if not turns or row.fields.get("plugins") is not None:
             continue
         keys = {hash(("id", identity(row))), hash(turns[0])}
         if not keys & seen:
+            seen |= keys
             yield Conversation(identity(row), None, turns)
-        seen |= keys
 
 
 def _rows(files: Files, job: Job) -> Iterator[Row]:
@@ -106,8 +103,8 @@ def _refuse_html(files: Files, job: Job) -> None:
     answers = html = 0
     for row in _rows(files, job):
         for role, text in _spoken(row, job.choices.ignore_keys):
-            answers += role == "gpt"
-            html += role == "gpt" and _HTML.match(text) is not None
+            answers += role not in _PEOPLE
+            html += role not in _PEOPLE and _HTML.match(text) is not None
     if 2 * html > answers:
         raise DataError(
             f"{files['dump'][0]}: expected Markdown; found HTML in {html:,} of {answers:,} answers;"
@@ -121,41 +118,38 @@ def _spoken(row: Row, ignored: Collection[str]) -> list[Spoken]:
         role, text = turn.text("from"), turn.text("value")
         if role not in _ROLES:
             raise turn.refuse(f"from: expected one of {', '.join(_ROLES)}; found {role!r}")
-        found.append((_ROLES[role], text))
+        found.append((role, text))
     return found
 
 
 def cleaned(spoken: Sequence[Spoken]) -> tuple[Asked, ...]:
-    """The questions and answers that are left of a conversation, or none when it is to be dropped.
+    """The questions and answers that are left of a conversation, or none when it is dropped.
 
-    In this order, as FastChat does it: a first turn that is not the human's and a last one that is
-    go; roles must alternate; blocked words and refusals of the service drop the whole; it ends
-    before the first turn that is empty or begins unprintably; a question without an answer goes;
-    very short ones are dropped.
+    As FastChat does it: a first turn that is not the human's is removed, and a last one that is.
+    Then turn by turn: any other role than human and gpt in turn drops the whole, and so does a
+    blocked word or an answer that is the rate limit of the service; an empty turn, or one that
+    begins unprintably, ends the conversation, and nothing behind it is looked at. What is shorter
+    than 16 characters is dropped, and a question without an answer removed.
     """
     turns = list(spoken)
-    if turns and turns[0][0] != "human":
+    if turns and turns[0][0] != _ASKS:
         del turns[0]
-    if turns and turns[-1][0] == "human":
+    if turns and turns[-1][0] == _ASKS:
         del turns[-1]
-    if len(turns) < 2 or any(role != ("human", "gpt")[i % 2] for i, (role, _) in enumerate(turns)):
-        return ()
-    if any(_is_blocked(role, text) for role, text in turns):
-        return ()
-    texts = [text.strip() for text in takewhile(_is_sound, (text for _, text in turns))]
-    texts = texts[: len(texts) // 2 * 2]
+    texts: list[str] = []
+    for number, (role, said) in enumerate(turns):
+        text = said.strip()
+        if role != (_ASKS, _ANSWERS)[number % 2] or _is_blocked(role, text):
+            return ()
+        if not text or not text[0].isprintable():
+            break
+        texts.append(text)
     if sum(map(len, texts)) < _SHORTEST:
         return ()
-    return tuple(
-        Asked(question, answer) for question, answer in zip(texts[::2], texts[1::2], strict=True)
-    )
+    return tuple(map(Asked, texts[::2], texts[1::2]))
 
 
 def _is_blocked(role: str, text: str) -> bool:
     lower = text.lower()
-    return any(word in lower for word in _BLOCKED) or (role == "gpt" and text.startswith(_LIMITED))
-
-
-def _is_sound(text: str) -> bool:
-    stripped = text.strip()
-    return bool(stripped) and stripped[0].isprintable()
+    limited = role == _ANSWERS and text.removeprefix("!").startswith(_LIMITED)
+    return limited or any(word in lower for word in _BLOCKED)

@@ -12,7 +12,7 @@ from cotbal.benchmarks.academic.questions import Question, merged, short_answer,
 from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.benchmarks.releases.gallery import coco_2014
 from cotbal.benchmarks.releases.rows import json_list, known, parquet_rows
-from cotbal.benchmarks.releases.sources import Files, Job, Source
+from cotbal.benchmarks.releases.sources import Files, Job, Source, download
 from cotbal.benchmarks.releases.visatb import visatb_source
 from cotbal.benchmarks.releases.writing import Expected
 from cotbal.errors import DataError
@@ -27,10 +27,6 @@ _GET = (
     "the Download page of visualqa.org, version 2.0: training and validation annotations and"
     " questions"
 )
-_GET_HUB = (
-    "hf download lmms-lab/VQAv2 --repo-type dataset --include 'data/validation*' --local-dir"
-    " RAW/lmms-lab/VQAv2"
-)
 
 
 def plan() -> TaskPlan:
@@ -38,11 +34,12 @@ def plan() -> TaskPlan:
     train, held_out = _original("train2014"), _original("val2014")
     questions = partial(_read_original, "val2014")
     hub = {"validation": "lmms-lab*/VQAv2/data/validation-*.parquet"}
+    get = download("lmms-lab/VQAv2", *hub.values())
 
     def evaluation(split: str, part: int) -> SplitPlan:
         sources = (
             Source("original", held_out, _GET, single(questions, split, VALIDATION, part, 2)),
-            Source("hub", hub, _GET_HUB, single(_read_hub, split, VALIDATION, part, 2)),
+            Source("hub", hub, get, single(_read_hub, split, VALIDATION, part, 2)),
         )
         return SplitPlan(split, sources, Expected(VALIDATION, VALIDATION))
 

@@ -17,7 +17,7 @@ from cotbal.benchmarks.releases.conversation import Asked, Conversation
 from cotbal.benchmarks.releases.gallery import coco_2014, inside
 from cotbal.benchmarks.releases.rows import Row, json_lines, known
 from cotbal.benchmarks.releases.rules import without_marker
-from cotbal.benchmarks.releases.sources import Files, Job, Source
+from cotbal.benchmarks.releases.sources import Files, Job, Source, download
 
 WILD_FOLDER = "llava_bench_in_the_wild"
 _CATEGORIES = ("conv", "detail", "complex")
@@ -35,9 +35,10 @@ _WILD = {
     "answers": f"{_WILD_HUB}/answers_gpt4.jsonl",
     "contexts": f"{_WILD_HUB}/context.jsonl",
 }
-_GET_WILD = f"hf download {_WILD_HUB} --repo-type dataset --local-dir RAW/{_WILD_HUB}"
+_GET_WILD = download(_WILD_HUB)
 
 _Told = Callable[[Row], str]
+_Shown = Callable[[Row], str | int]  # the image of a row, alike in questions and contexts
 
 
 def coco_source(category: str) -> Source:
@@ -52,9 +53,10 @@ def wild_source(category: str) -> Source:
 
 def _read_coco(category: str, files: Files, job: Job) -> Iterator[Conversation]:
     told = partial(_captions_and_boxes, ignored=job.choices.ignore_keys)
-    contexts = _contexts(files, job, ("id", "image", "captions", "instances"), told)
-    for row, answer, context in _joined(category, files, job, contexts):
-        image = coco_2014(job.gallery, coco_id(row), "val2014")
+    shown = partial(coco_id, split="val2014")
+    contexts = _contexts(files, job, ("id", "image", "captions", "instances"), told, shown)
+    for row, answer, context in _joined(category, files, job, contexts, shown):
+        image = coco_2014(job.gallery, shown(row), "val2014")
         yield _question(
             row, image, answer, context, f"validation_{row.number('question_id')}", category
         )
@@ -64,8 +66,9 @@ def _read_wild(category: str, files: Files, job: Job) -> Iterator[Conversation]:
     pictures = files["questions"][0].parent / "images"
     if pictures.is_dir():
         job.gallery.link(WILD_FOLDER, pictures)
-    contexts = _contexts(files, job, ("id", "image", "caption"), lambda row: row.text("caption"))
-    for row, answer, context in _joined(category, files, job, contexts):
+    caption, shown = (partial(Row.text, key=key) for key in ("caption", "image"))
+    contexts = _contexts(files, job, ("id", "image", "caption"), caption, shown)
+    for row, answer, context in _joined(category, files, job, contexts, shown):
         image = inside(f"{WILD_FOLDER}/{row.text('image')}", row.place)
         rule = f"llava_bench_{category}"
         yield _question(
@@ -83,13 +86,13 @@ def _question(
 
 
 def _joined(
-    category: str, files: Files, job: Job, contexts: Mapping[str, str]
+    category: str, files: Files, job: Job, contexts: Mapping[str | int, str], shown: _Shown
 ) -> Iterator[tuple[Row, str, str]]:
     """The questions of the category, each with GPT-4's answer and the context of its picture."""
     answers = _answers(files, job)
     asked: set[int] = set()
     for row in _rows(files["questions"][0], _QUESTION, (), job):
-        number, image, found = row.number("question_id"), row.text("image"), row.text("category")
+        number, image, found = row.number("question_id"), shown(row), row.text("category")
         _demand_new(row, number, asked)
         asked.add(number)
         if found not in _CATEGORIES:
@@ -100,7 +103,7 @@ def _joined(
             )
         if image not in contexts:
             raise row.refuse(
-                f"expected the picture {image} in {files['contexts'][0]}; found it not"
+                f"expected the image {row.text('image')} in {files['contexts'][0]}; not found"
             )
         if found == category:
             yield row, answers[number], contexts[image]
@@ -125,8 +128,10 @@ def _demand_new(row: Row, number: int, known_numbers: Container[int]) -> None:
         raise row.refuse(f"expected every question_id once; found {number} again")
 
 
-def _contexts(files: Files, job: Job, keys: tuple[str, ...], told: _Told) -> dict[str, str]:
-    return {row.text("image"): told(row) for row in _rows(files["contexts"][0], keys, (), job)}
+def _contexts(
+    files: Files, job: Job, keys: tuple[str, ...], told: _Told, shown: _Shown
+) -> dict[str | int, str]:
+    return {shown(row): told(row) for row in _rows(files["contexts"][0], keys, (), job)}
 
 
 def _captions_and_boxes(row: Row, ignored: tuple[str, ...]) -> str:

@@ -4,6 +4,7 @@ pictures, by GPT-4.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from cotbal.benchmarks.releases.conversation import Conversation
@@ -30,20 +31,24 @@ def _all(files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files["conversations"]
     for place, raw in json_list(path, "item", job.progress):
         row = known(raw, place, ("id", "image", "conversations"), job.choices.ignore_keys)
-        image = coco_2014(job.gallery, coco_id(row), "train2014")
+        image = coco_2014(job.gallery, coco_id(row, "train2014"), "train2014")
         yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))
 
 
-def coco_id(row: Row) -> int:
-    """The number of the COCO picture that a row names by file alone, such as `000000442786.jpg`.
+def coco_id(row: Row, split: str) -> int:
+    """The number of the COCO image that a row names by file alone: `000000442786.jpg`, or as COCO
+    2014 names it, `COCO_val2014_000000441147.jpg`.
+
+    Args:
+        split: train2014 or val2014, which the image is of.
 
     Raises:
-        DataError: the name is of another form.
+        DataError: the name is of another form, or of the other split.
     """
-    stem, _, ending = row.text("image").partition(".")
-    if ending != "jpg" or not (stem.isdecimal() and stem.isascii()):
+    named = re.fullmatch(rf"(?:COCO_{split}_)?([0-9]+)\.jpg", row.text("image"))
+    if named is None:
         raise row.refuse(
-            "image: expected the name of a COCO picture such as 000000442786.jpg; found"
-            f" {stem[:60]!r}"
+            "image: expected the name of a COCO image such as 000000442786.jpg or"
+            f" COCO_{split}_000000442786.jpg; found {row.text('image')[:60]!r}"
         )
-    return int(stem)
+    return int(named[1])

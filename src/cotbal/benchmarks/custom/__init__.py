@@ -5,16 +5,18 @@ with a recipe.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from cotbal import plugins
+from cotbal.benchmarks.custom.answers import demand_corners
 from cotbal.benchmarks.custom.division import Division
-from cotbal.benchmarks.custom.folder import WHOLE, Found, find_tasks
-from cotbal.benchmarks.custom.rows import GIVEN, RAW, Own, own_conversations
-from cotbal.benchmarks.custom.settings import head, settings, with_metric
+from cotbal.benchmarks.custom.folder import WHOLE, Found, find_tasks, task_name
+from cotbal.benchmarks.custom.guard import Guard
+from cotbal.benchmarks.custom.images import GIVEN, RAW
+from cotbal.benchmarks.custom.rows import Own, own_conversations
+from cotbal.benchmarks.custom.settings import head, longest_answer, settings, with_metric
 from cotbal.benchmarks.releases import benchmark
 from cotbal.benchmarks.releases.benchmark import (
     Places,
@@ -24,6 +26,7 @@ from cotbal.benchmarks.releases.benchmark import (
     chosen_tasks,
     task_yaml,
 )
+from cotbal.benchmarks.releases.finding import directory, matching
 from cotbal.benchmarks.releases.sources import Choices, Files, Job, Source
 from cotbal.benchmarks.releases.writing import Expected, done_splits
 from cotbal.data.census import Progress
@@ -31,7 +34,7 @@ from cotbal.errors import CotbalError, DataError
 
 __all__ = ["Choices", "Places", "plans", "prepare"]
 
-_VERSION = 1  # raise it with every change of what is made of the same files
+_VERSION = 2  # raise it with every change of what is made of the same files
 _GET = "the files were there a moment ago"
 
 
@@ -49,10 +52,11 @@ def plans(places: Places, choices: Choices) -> tuple[TaskPlan, ...]:
         raise CotbalError(
             f"{places.out}: expected a directory outside {places.raw}, which is searched for data"
         )
-    return tuple(_plan(found, places, choices) for found in find_tasks(places.raw))
+    guard = Guard(places, tuple(find_tasks(places.raw)))
+    return tuple(_plan(found, guard, choices) for found in guard.tasks)
 
 
-def _plan(found: Found, places: Places, choices: Choices) -> TaskPlan:
+def _plan(found: Found, guard: Guard, choices: Choices) -> TaskPlan:
     wanted = {"test": choices.test or 0.0, "validation": choices.validation or 0.0}
     drawn = {
         split: _sound(split, size)
@@ -69,9 +73,9 @@ def _plan(found: Found, places: Places, choices: Choices) -> TaskPlan:
         name for name in ("train", "validation", "test") if name in drawn or name in found.patterns
     ]
     made = tuple(
-        SplitPlan(name, (_source(name, found, places, division),), Expected()) for name in splits
+        SplitPlan(name, (_source(name, found, guard, division),), Expected()) for name in splits
     )
-    return TaskPlan(found.name, None, made, version=_version(found, places.raw))
+    return TaskPlan(found.name, None, made, version=_version(found, guard.places.raw))
 
 
 def _sound(split: str, size: float) -> float:
@@ -82,25 +86,27 @@ def _sound(split: str, size: float) -> float:
     return size
 
 
-def _source(split: str, found: Found, places: Places, division: Division) -> Source:
+def _source(split: str, found: Found, guard: Guard, division: Division) -> Source:
     drawn = split not in found.patterns or split == WHOLE
     patterns = found.patterns[WHOLE if drawn else split]
     files = {str(number): pattern for number, pattern in enumerate(patterns)}
     return Source(
-        "own", files, _GET, partial(_read, split, found.name, places, division if drawn else None)
+        "own", files, _GET, partial(_read, split, found, guard, division if drawn else None)
     )
 
 
 def _read(
-    split: str, task: str, places: Places, division: Division | None, files: Files, job: Job
+    split: str, task: Found, guard: Guard, division: Division | None, files: Files, job: Job
 ) -> Iterator[Own]:
-    given = places.images or places.raw / "images"
-    if given.is_dir():
+    places = guard.places
+    given = places.images or directory(places.raw, "images")
+    if given is not None:
         job.gallery.link(GIVEN, given)
     job.gallery.link(RAW, places.raw)
 
     def rows(write: bool) -> Iterator[Own]:
-        return own_conversations(files, job, task, places.raw, write)
+        read = own_conversations(files, job, task.name, places.raw, write)
+        return guard.guarded(task, read, job)
 
     chosen = rows(True) if division is None else division.part(split, rows)
     for each in chosen:
@@ -113,7 +119,7 @@ def _version(found: Found, raw: Path) -> str:
         path
         for patterns in found.patterns.values()
         for pattern in patterns
-        for path in sorted(raw.glob(pattern))
+        for path in matching(raw, pattern)
     )
     known = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths]
     return f"{_VERSION}, files {hashlib.sha256(' '.join(known).encode()).hexdigest()[:12]}"
@@ -147,15 +153,13 @@ def prepare(
     def text(ready: Sequence[TaskPlan]) -> str:
         measured = [with_metric(plan, places.out, chosen) for plan in ready]
         sizes = [_training_records(plan, places.out, choices) for plan in ready]
-        long = any(plan.metric == "cider" for plan in measured)
-        name = (
-            re.sub(r"[^A-Za-z0-9_.\-]+", "_", places.raw.resolve().name).lstrip("_.-") or "custom"
-        )
-        return (
-            head(name, choices)
-            + "".join(map(task_yaml, measured))
-            + settings(model, min(sizes), long)
-        )
+        for plan in measured:
+            if plan.metric == "box_iou":
+                demand_corners(plan, places.out)
+        longest = max(longest_answer(plan, places.out) for plan in measured)
+        name = task_name(places.raw.resolve().name) or "custom"
+        tasks_text = "".join(map(task_yaml, measured))
+        return head(name, choices) + tasks_text + settings(model, min(sizes), longest)
 
     return benchmark.prepare(known, chosen_tasks(known, tasks), places, choices, text, progress)
 

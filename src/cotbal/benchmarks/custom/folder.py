@@ -5,8 +5,9 @@
 * Where the names of files or of their folders hold `train`, `validation` (`val`, `valid`, `dev`) or
   `test`, as `data/train-00000-of-00002.parquet` does, they are these splits; otherwise the files
   together are one whole.
-* Files `ocr_train.json` and `ocr_val.json` beside each other are a task `ocr`; `train.json` and
-  `val.json` are a task that is called as the folder is.
+* Files or folders `ocr_train` and `ocr_val` beside each other are a task `ocr`; `train` and `val`
+  alone are a task that is called as the folder is.
+* In the name of a task, `_` replaces what a recipe does not take, such as blanks.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cotbal.benchmarks.releases.finding import files_below, once
 from cotbal.errors import DataError
-from cotbal.recipe.schema import NAME
 
 WHOLE = "train"  # what is not named after a split is drawn from
 _ENDINGS = (".json", ".jsonl", ".parquet", ".arrow")
-_PICTURES = "images"
+_IMAGES = "images"
 _ABOUT = {
     "dataset_info.json",
     "dataset_dict.json",
@@ -44,50 +45,95 @@ _SHARD = re.compile(r"-\d{5}-of-(\d{5})")
 
 @dataclass(frozen=True)
 class Found:
-    """A task of the folder: split -> patterns of its files below the folder; `train` is there for
-    certain.
+    """A task of the folder.
+
+    Attributes:
+        name: of the task.
+        patterns: split -> patterns of its files below the folder; `train` is there for certain.
+        folder: the one folder that holds all its files and no other task's, or None.
     """
 
     name: str
     patterns: Mapping[str, tuple[str, ...]]
+    folder: Path | None
+
+
+@dataclass(frozen=True)
+class _File:
+    """A data file below the folder.
+
+    Attributes:
+        path: where it is.
+        telling: the part of its name that may tell its split.
+    """
+
+    path: Path
+    telling: str
 
 
 def find_tasks(raw: Path) -> list[Found]:
     """The tasks that lie in `raw`, by name.
 
     Raises:
-        DataError: there is none, a name cannot stand in a recipe, or only some files of a task are
-            named after splits.
+        DataError: there is none, a name cannot be made one of a recipe, or only some files of a
+            task are named after splits.
     """
-    found: dict[str, list[Path]] = {}
-    for path in _data_files(raw.iterdir()):
-        found.setdefault(_base(path) or raw.resolve().name, []).append(path)
-    for folder in sorted(
-        path for path in raw.iterdir() if path.is_dir() and path.name != _PICTURES
-    ):
-        if files := _data_files(folder.rglob("*")):
-            found.setdefault(folder.name, []).extend(files)
+    found: dict[str, list[_File]] = {}
+    for path in _data_files(path for path in raw.iterdir() if path.is_file()):
+        found.setdefault(_base(path.stem), []).append(_File(path, path.name))
+    folders = {
+        folder: files
+        for folder in sorted(raw.iterdir())
+        if folder.is_dir() and folder.name.lower() != _IMAGES and folder.name[0] != "."
+        if (files := _data_files(files_below(folder)))
+    }
+    for folder, files in folders.items():
+        parted = _is_part(folder, folders)
+        above = raw if parted else folder
+        found.setdefault(_base(folder.name) if parted else folder.name, []).extend(
+            _File(path, path.relative_to(above).as_posix()) for path in files
+        )
     if not found:
         raise DataError(
             f"{raw}: expected files that end in {', '.join(_ENDINGS)}, one a task; found none"
         )
-    return [_task(name, files, raw) for name, files in sorted(found.items())]
+    tasks = [_task(name or raw.resolve().name, files, raw) for name, files in found.items()]
+    _demand_different([task.name for task in tasks], raw)
+    return sorted(tasks, key=lambda task: task.name)
+
+
+def _is_part(folder: Path, folders: Iterable[Path]) -> bool:
+    """Whether a folder is one split of a task: its name says which, and no more or as others do."""
+    base = _base(folder.name)
+    alike = {_split(other.name) for other in folders if _base(other.name) == base}
+    return not base or len(alike) > 1
+
+
+def _demand_different(names: list[str], raw: Path) -> None:
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise DataError(f"{raw}: two tasks are called {twice[0]}; rename a file or folder of one")
+
+
+def task_name(text: str) -> str:
+    """`text` with `_` for what the name of a task or recipe does not take; empty if nothing is
+    left."""
+    return re.sub(r"[^A-Za-z0-9_.\-]+", "_", text).strip("_.-")
 
 
 def _data_files(paths: Iterable[Path]) -> list[Path]:
-    return sorted(
-        p for p in paths if p.suffix.lower() in _ENDINGS and p.name not in _ABOUT and p.is_file()
-    )
+    return once(p for p in paths if p.suffix.lower() in _ENDINGS and p.name not in _ABOUT)
 
 
-def _task(name: str, files: list[Path], raw: Path) -> Found:
-    if not re.match(NAME, name):
+def _task(called: str, files: list[_File], raw: Path) -> Found:
+    name = task_name(called)
+    if not name:
         raise DataError(
-            f"{raw / name}: a task is called so; expected letters from A to Z, digits, `_`, `-` and"
-            " `.`: rename it"
+            f"{raw / called}: a task is called so; expected some letters from A to Z or digits:"
+            " rename it"
         )
-    names = [path.relative_to(raw).as_posix() for path in files]
-    splits = [_split(each.removeprefix(f"{name}/")) for each in names]
+    names = [file.path.relative_to(raw).as_posix() for file in files]
+    splits = [_split(file.telling) for file in files]
     if any(splits) and not all(splits):
         lost = names[splits.index(None)]
         raise DataError(
@@ -103,12 +149,14 @@ def _task(name: str, files: list[Path], raw: Path) -> Found:
         raise DataError(
             f"{raw}: {name} has files for {', '.join(patterns)}; expected some to train on as well"
         )
-    return Found(name, {split: tuple(dict.fromkeys(each)) for split, each in patterns.items()})
+    folders = {each.partition("/")[0] for each in names}
+    own = raw / folders.pop() if len(folders) == 1 and "/" in names[0] else None
+    return Found(name, {split: tuple(dict.fromkeys(each)) for split, each in patterns.items()}, own)
 
 
-def _base(path: Path) -> str:
-    """The name of a file without the split in it."""
-    parts = re.split(r"([^A-Za-z0-9]+)", _SHARD.sub("", path.stem))
+def _base(name: str) -> str:
+    """The name of a file, without its ending, or of a folder, without the split in it."""
+    parts = re.split(r"([^A-Za-z0-9]+)", _SHARD.sub("", name))
     words, breaks = parts[::2], ["", *parts[1::2]]
     kept = [
         (space, word)

@@ -10,17 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cotbal.benchmarks.releases.gallery import Gallery, content_name, inside
+from cotbal.benchmarks.custom.images import Finder, with_image
+from cotbal.benchmarks.releases.gallery import Gallery, content_name
 from cotbal.benchmarks.releases.sources import Files, Job
 from cotbal.data.conversations import IMAGE, Fault, Record, details_of, normalise
 from cotbal.data.formats import read_rows
 from cotbal.errors import DataError
 
-GIVEN, RAW = (
-    "given",
-    "raw",
-)  # folders below the root of pictures: those of --images, and of the dataset
-_PARTS = {"id", "task", "image", "images", "conversations", "messages"}
 _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 
 
@@ -88,18 +84,21 @@ def own_conversations(files: Files, job: Job, task: str, raw: Path, write: bool)
     stated: str | None = None
     for path in (path for paths in files.values() for path in paths):
         keep = partial(_kept, job.gallery, task, write)
-        for number, row in _rows(path, job):
-            made = _normalised(row, number, path, job, keep)
+        for number, given in _rows(path, job):
+            finder = Finder(path, raw, job.gallery, f"{path}, record {number}")
+            asked = _with_turns(given, finder.place, job)
+            row = with_image(asked, job.choices.image, finder)
+            made = _normalised(row, number, finder.place, keep)
             if made.task is not None and made.task != (stated := stated or made.task):
                 raise DataError(
-                    f"{path}, record {number}: states the task {made.task!r}, earlier records state"
+                    f"{finder.place}: states the task {made.task!r}, earlier records state"
                     f" {stated!r}; give each task a file or folder of its own"
                 )
             identity = made.id or f"{path.stem}_{number}"
             identity = f"{identity}_{path.stem}_{number}" if hash(identity) in seen else identity
             seen.add(hash(identity))
-            images = tuple(_located(name, path, raw, job.gallery, number) for name in made.images)
-            yield Own(replace(made, id=identity, images=images), _details(row, job))
+            images = tuple(map(finder.located, made.images))
+            yield Own(replace(made, id=identity, images=images), details_of(row))
 
 
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
@@ -109,10 +108,8 @@ def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
         yield item
 
 
-def _normalised(
-    row: Any, number: int, path: Path, job: Job, keep: Callable[[bytes], str]
-) -> Record:
-    made = normalise(_with_turns(row, number, path, job), number, False, keep)
+def _normalised(row: Any, number: int, place: str, keep: Callable[[bytes], str]) -> Record:
+    made = normalise(row, number, False, keep)
     if isinstance(made, Record):
         return made
     more = f" (and {len(made) - 1} more)" if len(made) > 1 else ""
@@ -121,10 +118,10 @@ def _normalised(
         if "`messages`" in made[0]
         else ""
     )
-    raise DataError(f"{path}, record {number}: {made[0]}{more}{hint}")
+    raise DataError(f"{place}: {made[0]}{more}{hint}")
 
 
-def _with_turns(row: Any, number: int, path: Path, job: Job) -> Any:
+def _with_turns(row: Any, place: str, job: Job) -> Any:
     """The row with question and answer as a conversation, where it has none and the user has named
     their keys.
     """
@@ -136,13 +133,10 @@ def _with_turns(row: Any, number: int, path: Path, job: Job) -> Any:
         return row
     lost = [key for key in (question, answer) if row.get(key) is None]
     if lost:
-        raise DataError(
-            f"{path}, record {number}: expected the key {lost[0]!r}; found {', '.join(row)}"
-        )
+        raise DataError(f"{place}: expected the key {lost[0]!r}; found {', '.join(row)}")
     turns = [{"from": "human", "value": row[question]}, {"from": "gpt", "value": row[answer]}]
-    return {key: row[key] for key in row if key not in (question, answer)} | {
-        "conversations": turns
-    }
+    others = {key: row[key] for key in row if key not in (question, answer)}
+    return others | {"conversations": turns}
 
 
 def _kept(gallery: Gallery, task: str, write: bool, content: bytes) -> str:
@@ -150,24 +144,3 @@ def _kept(gallery: Gallery, task: str, write: bool, content: bytes) -> str:
     if write:
         gallery.keep(name, content)
     return name
-
-
-def _located(name: str, path: Path, raw: Path, gallery: Gallery, number: int) -> str:
-    """The name below the root of pictures: of --images, beside the file, or in the dataset's
-    folder.
-    """
-    if name.startswith("embedded/") or Path(name).is_absolute():
-        return name
-    name = inside(name, f"{path}, record {number}")
-    beside = path.parent.relative_to(raw).as_posix()
-    places = [
-        f"{GIVEN}/{name}",
-        f"{RAW}/{beside}/{name}" if beside != "." else f"{RAW}/{name}",
-        f"{RAW}/{name}",
-    ]
-    return next((place for place in places if gallery.has(place)), places[0])
-
-
-def _details(row: Mapping[str, Any], job: Job) -> dict[str, Any]:
-    known = {*_PARTS, job.choices.question, job.choices.answer}
-    return {key: value for key, value in details_of(row).items() if key not in known}

@@ -4,21 +4,17 @@ enough.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
+from cotbal.benchmarks.custom.answers import right_answers, suited
 from cotbal.benchmarks.releases import paper
 from cotbal.benchmarks.releases.benchmark import TaskPlan
 from cotbal.benchmarks.releases.sources import Choices
-from cotbal.data.formats import read_rows
 
 ADVISED_MINI = 1000  # records; Appendix C of the paper
-_SAMPLE = 1000  # answers that a metric is chosen by
-_FEW_WORDS = 5
-_BOX = re.compile(r"^\s*\[\s*[\d.]+\s*(,\s*[\d.]+\s*){3}\]\s*$")
+_SHORT, _LONG = 32, 600  # bytes of an answer that fit in 32 tokens for certain, in 256 most likely
 
 _HEAD = """\
 # {name}: written by `cotbal prepare custom`. Settings are those of the paper (arXiv 2403.04343) unless a comment says
@@ -46,10 +42,13 @@ balance:
 def with_metric(plan: TaskPlan, out: Path, chosen: Mapping[str, str]) -> TaskPlan:
     """The plan with the metric that the user names for the task, or one that suits its answers,
     with a remark.
+
+    Raises:
+        DataError: the answers are boxes in a form that the metric does not read.
     """
     if plan.name in chosen:
         return replace(plan, metric=chosen[plan.name])
-    metric, why = _suited(_answers(out / "data" / f"{plan.name}_validation.jsonl"))
+    metric, why = suited([text for _, text in right_answers(_validation(plan, out))], plan.name)
     told = (
         f"{plan.name}: the metric is cotbal's choice: {why}. `--metric {plan.name}=...` sets"
         " another."
@@ -57,20 +56,14 @@ def with_metric(plan: TaskPlan, out: Path, chosen: Mapping[str, str]) -> TaskPla
     return replace(plan, metric=metric, remarks=(told,))
 
 
-def _suited(answers: Sequence[str]) -> tuple[str, str]:
-    boxes = sum(bool(_BOX.match(answer)) for answer in answers) / len(answers)
-    short = sum(len(answer.split()) <= _FEW_WORDS for answer in answers) / len(answers)
-    if boxes > 0.9:
-        return "box_iou", f"{boxes:.0%} of the right answers are boxes [x1, y1, x2, y2]"
-    if short > 0.5:
-        return "exact_match", f"{short:.0%} of the right answers have at most {_FEW_WORDS} words"
-    return "cider", f"{1 - short:.0%} of the right answers have more than {_FEW_WORDS} words"
+def longest_answer(plan: TaskPlan, out: Path) -> int:
+    """Bytes of the longest of the first right answers of a task; sentences count as long ones."""
+    sizes = [len(text.encode()) for _, text in right_answers(_validation(plan, out))]
+    return max(*sizes, _SHORT + 1 if plan.metric == "cider" else 0)
 
 
-def _answers(path: Path) -> list[str]:
-    rows = [row for row in islice(read_rows(path), _SAMPLE) if isinstance(row, tuple)]
-    answers = [content["conversations"][-1]["value"] for _, content in rows]
-    return [answer if isinstance(answer, str) else answer[0] for answer in answers]
+def _validation(plan: TaskPlan, out: Path) -> Path:
+    return out / "data" / f"{plan.name}_validation.jsonl"
 
 
 def head(name: str, choices: Choices) -> str:
@@ -79,12 +72,12 @@ def head(name: str, choices: Choices) -> str:
     return _HEAD.format(name=name, seed=choices.seed, policy=policy)
 
 
-def settings(checkpoint: str, smallest: int, longest: bool) -> str:
+def settings(checkpoint: str, smallest: int, longest: int) -> str:
     """Everything behind the tasks.
 
     Args:
         smallest: training records of the smallest task.
-        longest: whether some answers have more than a few words.
+        longest: bytes of the longest answer; a token has one or more.
     """
     parts = max(2, min(32, smallest // ADVISED_MINI))
     advice = "paper"
@@ -93,6 +86,8 @@ def settings(checkpoint: str, smallest: int, longest: bool) -> str:
             f"the paper takes 1/32, and advises {ADVISED_MINI:,} records or more; the smallest task"
             f" has {smallest:,}"
         )
-    tokens, why = (256, "some answers are long") if longest else (32, "answers are short")
+    tokens, why = 1024, "some answers are very long"
+    if longest <= _LONG:
+        tokens, why = (256, "some answers are long") if longest > _SHORT else (32, "all are short")
     rest = _REST.format(tokens=tokens, why=why, mini=f"1/{parts}", advice=advice)
     return paper.trained(checkpoint, 1, _MODEL) + rest

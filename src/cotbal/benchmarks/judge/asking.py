@@ -98,7 +98,7 @@ class _Session:
                 return None
         raise RunError(
             f"{self.access.base_url}: no reply in {self.access.retries + 1} tries, at last {last};"
-            " what was judged is kept, the same command goes on"
+            " what was judged is kept; rerun the command to resume"
         )
 
     async def _once(self, ask: Ask) -> None:

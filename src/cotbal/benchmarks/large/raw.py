@@ -20,14 +20,11 @@ from cotbal.benchmarks.large.export import COLUMNS, count_lines, export_sources,
 from cotbal.benchmarks.large.sets import DataSet
 from cotbal.benchmarks.releases.rows import Row, json_lines, known
 from cotbal.benchmarks.releases.rules import drawn
-from cotbal.benchmarks.releases.sources import Files, Job, Source
+from cotbal.benchmarks.releases.sources import Files, Job, Source, download
 from cotbal.errors import DataError
 
-_DATA = "MMInstruction/M3IT/data"
-_GET = (
-    "hf download MMInstruction/M3IT --repo-type dataset --include 'data/{folder}/*' --local-dir"
-    " RAW/MMInstruction/M3IT"
-)
+_HUB = "MMInstruction/M3IT"
+_DATA = f"{_HUB}/data"
 _CLASSES = 10  # candidates of ImageNet, the right one among them
 _TRUE_OR_FALSE = (
     "(A) True",
@@ -67,15 +64,15 @@ def raw_sources(data: DataSet, split: str) -> tuple[Source, ...]:
     if data.config not in _ADAPTERS:
         return export_sources(data, split)
     folder, adapter, train = _ADAPTERS[data.config]
-    stem = {"train": train, "test": "val" if data.halved else "test"}.get(split, "val")
-    files = {
-        "rows": f"{_DATA}/{folder}/*{stem}.jsonl",
-        "instructions": f"{_DATA}/{folder}/instruction*.json",
-    }
+    whole = f"{_DATA}/{folder}"
+    others = {"instructions": f"{whole}/instruction*.json"}
     if data.config == "imagenet":
-        files |= {"classes": f"{_DATA}/{folder}/mapping.txt"}
+        others |= {"classes": f"{whole}/mapping.txt"}
+    stems = {"train": train, "validation": "val", "test": "val" if data.halved else "test"}
+    rows = {name: f"{whole}/*{stem}.jsonl" for name, stem in stems.items()}
+    get = download(_HUB, *dict.fromkeys(rows.values()), *others.values())
     read = reader(data, split, partial(_rows, adapter), lambda found: count_lines(found["rows"][0]))
-    return (Source("raw", files, _GET.format(folder=folder), read),)
+    return (Source("raw", {"rows": rows[split], **others}, get, read),)
 
 
 def known_configs() -> tuple[str, ...]:

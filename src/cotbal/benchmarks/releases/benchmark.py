@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cotbal.benchmarks.releases.conversation import Asked, Conversation, Writable
+from cotbal.benchmarks.releases.finding import directory
 from cotbal.benchmarks.releases.gallery import Gallery
 from cotbal.benchmarks.releases.length import turn_counter
 from cotbal.benchmarks.releases.rules import truncated
@@ -189,10 +190,11 @@ def _check(choices: Choices, plans: Sequence[TaskPlan]) -> None:
 
 
 def _pictures(places: Places) -> Path | None:
-    given = places.images or places.raw / "images"
-    if places.images is not None and not given.is_dir():
-        raise DataError(f"--images: expected a directory of pictures; found no directory {given}")
-    return given if given.is_dir() else None
+    if places.images is not None and not places.images.is_dir():
+        raise DataError(
+            f"--images: expected a directory of images; found no directory {places.images}"
+        )
+    return places.images or directory(places.raw, "images")
 
 
 def _sources(plan: TaskPlan, raw: Path, prefer: str | None) -> list[Source | None]:

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from cotbal.benchmarks.releases.finding import directory
 from cotbal.errors import DataError
 
 _ENDINGS = ((b"\x89PNG", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"), (b"BM", "bmp"))
@@ -31,6 +32,7 @@ class Gallery:
     def __init__(self, root: Path, given: Path | None) -> None:
         self.root = root
         self._given = given
+        self._folders: dict[str, tuple[str, ...]] = {}
         self._seen: dict[
             int, bool
         ] = {}  # by hash of the name: a million names would weigh too much
@@ -40,8 +42,9 @@ class Gallery:
         """Link every one of these folders that the user's own pictures have and the root does
         not."""
         for folder in folders:
-            if self._given is not None and (self._given / folder).is_dir():
-                self.link(folder, self._given / folder)
+            target = None if self._given is None else directory(self._given, folder)
+            if target is not None:
+                self.link(folder, target)
 
     def link(self, folder: str, target: Path) -> None:
         """Let `folder` below the root be the directory `target`, unless there is a directory
@@ -64,6 +67,7 @@ class Gallery:
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(target.resolve(), target_is_directory=True)
             self._seen.clear()
+            self._folders.clear()
 
     def has(self, name: str) -> bool:
         """Whether the picture called `name` is there."""
@@ -73,6 +77,13 @@ class Gallery:
                 self.root / name
             )  # False for a name that cannot be one, too
         return self._seen[key]
+
+    def folders(self, name: str) -> tuple[str, ...]:
+        """Names of the folders in a folder, in order; none if there is no such folder."""
+        if name not in self._folders:
+            entries = os.scandir(self.root / name) if (self.root / name).is_dir() else ()
+            self._folders[name] = tuple(sorted(e.name for e in entries if e.is_dir()))
+        return self._folders[name]
 
     def keep(self, name: str, content: bytes) -> None:
         """Write a picture that came inside a snapshot, unless it is there or its folder is the

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cotbal.benchmarks.releases.conversation import Conversation, Writable
+from cotbal.benchmarks.releases.finding import matching
 from cotbal.benchmarks.releases.gallery import Gallery
 from cotbal.data.census import Progress
 from cotbal.errors import DataError
@@ -44,6 +45,7 @@ class Choices:
             own.
         question, answer: keys of question and answer in a dataset of the user's own that has no
             conversations.
+        image: key of the image in a dataset of the user's own whose rows name it elsewhere.
     """
 
     seed: int = 0
@@ -61,6 +63,7 @@ class Choices:
     test: float | None = None
     question: str | None = None
     answer: str | None = None
+    image: str | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,17 @@ class Source:
         return [p for name, p in self.files.items() if not name.endswith("?") and name not in found]
 
 
+def download(repository: str, *patterns: str) -> str:
+    """The command that fetches a data set of the hub to where its files are sought.
+
+    Args:
+        patterns: of the files, as a source names them; all files if there are none.
+    """
+    inside = f"/{repository.split('/')[1]}/"
+    wanted = "".join(f" --include '{each.partition(inside)[2]}'" for each in patterns)
+    return f"hf download {repository} --repo-type dataset{wanted} --local-dir RAW/{repository}"
+
+
 def choose(sources: Sequence[Source], raw: Path, prefer: str | None = None) -> Source | None:
     """The preferred form, or the first one, of which every file is there; None if there is none."""
     ordered = sorted(sources, key=lambda source: source.form != prefer)
@@ -124,7 +138,7 @@ def what_is_needed(sources: Sequence[Source], raw: Path) -> str:
 
 def _matches(raw: Path, pattern: str) -> list[Path]:
     """The one file that matches, or all shards of it."""
-    paths = sorted(path for path in raw.glob(pattern) if path.is_file())
+    paths = matching(raw, pattern)
     if len(paths) <= 1 and not any(_SHARD.search(path.name) for path in paths):
         return paths
     shards = [

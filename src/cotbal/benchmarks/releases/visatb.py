@@ -50,9 +50,9 @@ def visatb_source(
         s: f"{_REPOSITORY}/{benchmark}/{s}/{name}_{s}*.json"
         for s in dict.fromkeys((split, *together))
     }
-    get = (
-        f"hf download {_REPOSITORY} --repo-type dataset --include '{benchmark}/*' --local-dir"
-        f" RAW/{_REPOSITORY}"
+    get = (  # its minis are drawn again here
+        f"hf download {_REPOSITORY} --repo-type dataset --include '{benchmark}/*'"
+        f" --exclude '*-mini_*' --local-dir RAW/{_REPOSITORY}"
     )
     return Source(FORM, patterns, get, partial(_read, task, split, mixed))
 
@@ -71,6 +71,8 @@ def _records(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iter
             if mixed:
                 continue
             raise row.refuse(f"task: expected {task}; found {row.text('task')[:60]!r}")
+        if row.fields.get("image") is None and not mixed:
+            raise row.refuse("image: expected the name of an image; found none")
         image = None if row.fields.get("image") is None else inside(row.text("image"), place)
         if image is not None and (folder := str(PurePosixPath(image).parent)) not in offered:
             offered.add(folder)

@@ -17,9 +17,9 @@ from cotbal.data.files import locked, move_aside, read_json, read_jsonl, write_j
 from cotbal.data.pictures import faults_of_pictures
 from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
 from cotbal.jobs.execute import Options, consume, explain
-from cotbal.jobs.executors import Job, forget_place
+from cotbal.jobs.executors import Job, forget_handle
 from cotbal.jobs.inputs import checkpoint_digest, differences
-from cotbal.jobs.queue import call_back, need_none_elsewhere, record_driver, sent
+from cotbal.jobs.queue import cancel_jobs, need_none_elsewhere, queued, record_driver
 from cotbal.jobs.submission_paths import SubmissionPaths, submission_of
 from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.schema import ResourcesSection
@@ -167,7 +167,7 @@ def _desk(candidate: Candidate, executor: str) -> Iterator[None]:
     paths = candidate.paths
     if candidate.aside:
         with locked(paths.driver_lock):
-            call_back(sent([paths.root]))
+            cancel_jobs(queued([paths.root]))
             move_aside(paths.root)
     with locked(paths.driver_lock):
         need_none_elsewhere([paths.root], executor)
@@ -185,7 +185,7 @@ def _settle(candidate: Candidate, questions: ServerQuestions, complete: bool) ->
     write_json(paths.job, dict(candidate.job))
     paths.failure.unlink(missing_ok=True)
     if complete:
-        forget_place(paths.root)  # it ended while no driver was there
+        forget_handle(paths.root)  # it ended while no driver was there
 
 
 def _job(candidate: Candidate, cost: int) -> Job:

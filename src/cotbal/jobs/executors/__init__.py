@@ -1,13 +1,13 @@
-"""Where work runs: one file a place, behind one contract.
+"""Where jobs run: one file per executor, behind one contract.
 
 An executor module offers `run(jobs, resources) -> Iterator[Outcome]`: it starts every job's
 command, yields an outcome as each ends (in any order), never stops because one job failed, and
-stops all that it started when it is closed or interrupted. A job is a JSON file and an argv, so a
-place needs nothing but a shared directory.
+stops all that it started when it is closed or interrupted. A job is a JSON file and an argv, so an
+executor needs nothing but a shared directory.
 
-Where jobs outlive the process that started them (a queue of another program), the executor writes a
-`Place` into the directory of every job, goes on with jobs that it finds alive there, and offers two
-more functions: `standings(ids) -> {id: Standing}` of those that are alive, and `cancel(ids)`.
+Where jobs outlive the process that started them (a queue), the executor writes a `JobHandle` into
+the directory of every job, waits for jobs that are alive already, and offers two more functions:
+`statuses(ids) -> {id: JobStatus}` of those that are alive, and `cancel(ids)`.
 """
 
 from __future__ import annotations
@@ -22,13 +22,9 @@ from cotbal.data.files import read_json, write_json
 from cotbal.recipe.schema import ResourcesSection
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h
-PLACE = "place.json"
-PASSED_ON = (
-    "COTBAL_",
-    "HF_",
-    "PYTHONPATH",
-    "TOKENIZERS_",
-)  # variables of the driver that jobs on other machines get
+HANDLE = "handle.json"
+# Prefixes of the variables that jobs on other machines get.
+PASSED_ON = ("COTBAL_", "HF_", "PYTHONPATH", "TOKENIZERS_")
 
 
 @dataclass(frozen=True)
@@ -79,8 +75,8 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a job was sent, kept in its directory: whoever comes later finds it there.
+class JobHandle:
+    """A submitted job, recorded in its directory for the commands that come later.
 
     Attributes:
         executor: a name of `cotbal.jobs.executors`.
@@ -92,32 +88,31 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Standing:
+class JobStatus:
     """A job that a queue knows: waiting or running, and where or why."""
 
     state: Literal["queued", "running"]
     where: str
 
 
-def record_place(directory: Path, place: Place) -> None:
-    """Write where a job was sent."""
-    write_json(directory / PLACE, vars(place))
+def record_handle(directory: Path, handle: JobHandle) -> None:
+    """Record a submitted job."""
+    write_json(directory / HANDLE, vars(handle))
 
 
-def recorded_place(directory: Path) -> Place | None:
-    """Where the job of this directory was sent; None if nowhere, or if it was called back."""
-    path = directory / PLACE
-    return Place(**read_json(path)) if path.exists() else None
+def recorded_handle(directory: Path) -> JobHandle | None:
+    """The submitted job of this directory; None if there is none, or if it was cancelled."""
+    path = directory / HANDLE
+    return JobHandle(**read_json(path)) if path.exists() else None
 
 
-def forget_place(directory: Path) -> None:
-    """The job is over, or is called back; a driver that still waits for it does not send it
-    again."""
-    (directory / PLACE).unlink(missing_ok=True)
+def forget_handle(directory: Path) -> None:
+    """Remove the record of a job that ended or was cancelled; no driver submits it again."""
+    (directory / HANDLE).unlink(missing_ok=True)
 
 
 def passed_on() -> dict[str, str]:
-    """What a job on another machine is told of this process's environment."""
+    """Variables of this process that a job on another machine gets."""
     return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
 
 

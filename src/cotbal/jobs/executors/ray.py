@@ -17,7 +17,7 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -338,38 +338,40 @@ class _Cluster:
             "GPU": float(gpus),
         }
         if needs.memory is not None:
-            number, unit = (
-                (needs.memory[:-1], needs.memory[-1])
-                if needs.memory[-1] in UNITS
-                else (needs.memory, "M")
-            )
-            room["memory"] = float(int(number) * UNITS[unit])
+            unit = needs.memory[-1] if needs.memory[-1] in UNITS else "M"
+            room["memory"] = float(int(needs.memory.removesuffix(unit)) * UNITS[unit])
         return room
 
     def _look_for_room(self, room: dict[str, float], count: int) -> None:
         """Say what no node can hold, of which Ray itself would say nothing."""
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        fitting = [
-            node
-            for node in nodes
-            if all(node.get(kind, 0.0) >= amount for kind, amount in room.items())
-        ]
-        if len(fitting) >= count:
+        if sum(_holds(node, room) for node in nodes) >= count:
             return
-        most = {kind: max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in room}
-        said = (
-            f"a run needs {_said(room)} on {count} node(s) of Ray; found {len(nodes)} nodes of at"
-            f" most {_said(most)}"
+        shortage = (
+            f"a run needs {_in_words(room)} on {count} node(s) of Ray; found {len(nodes)} nodes of"
+            f" at most {_in_words(_largest(nodes, room))}"
         )
         if self.own:
             raise CotbalError(
-                f"{said}: lower `resources` in the recipe, or give the --address of a larger"
+                f"{shortage}: lower `resources` in the recipe, or give the --address of a larger"
                 " cluster"
             )
-        warnings.warn(f"{said}: it waits for nodes that can hold it", stacklevel=2)
+        warnings.warn(f"{shortage}: the run waits for nodes that can hold it", stacklevel=2)
 
 
-def _said(room: dict[str, float]) -> str:
+def _holds(node: dict[str, float], room: dict[str, float]) -> bool:
+    return all(node.get(kind, 0.0) >= amount for kind, amount in room.items())
+
+
+def _largest(nodes: list[dict[str, float]], kinds: Iterable[str]) -> dict[str, float]:
+    largest = dict.fromkeys(kinds, 0.0)
+    for node in nodes:
+        for kind in largest:
+            largest[kind] = max(largest[kind], node.get(kind, 0.0))
+    return largest
+
+
+def _in_words(room: dict[str, float]) -> str:
     amounts = {
         "CPU": room["CPU"],
         "GPU": room["GPU"],

@@ -17,14 +17,14 @@ from cotbal.data.files import write_text
 from cotbal.errors import CotbalError
 from cotbal.jobs.executors import (
     Job,
+    JobHandle,
+    JobStatus,
     Outcome,
-    Place,
     Resources,
-    Standing,
-    forget_place,
+    forget_handle,
     log_tail,
-    record_place,
-    recorded_place,
+    record_handle,
+    recorded_handle,
     thread_environment,
 )
 from cotbal.jobs.executors._attempts import Attempts
@@ -167,7 +167,7 @@ def _first_answer(queue: _Queue) -> None:
 
 def _need_none_of_others(jobs: Sequence[Job], queue: _Queue) -> None:
     """A run whose job is in the queue, but not among those of this user, is somebody else's."""
-    places = {p.id: job for job in jobs if (p := recorded_place(job.directory)) is not None}
+    places = {p.id: job for job in jobs if (p := recorded_handle(job.directory)) is not None}
     for entry in look_for([id for id in places if id not in queue.entries]):
         job = places.get(entry.id)
         if job is not None and entry.alive and entry.name == name_of(job):
@@ -191,7 +191,7 @@ def _send_all(
         there = queue.named(name_of(job))
         try:
             id = there.id if there is not None else _send(job, resources)
-            record_place(job.directory, Place(NAME, id))
+            record_handle(job.directory, JobHandle(NAME, id))
         except Silent:
             return
         except (CotbalError, OSError) as error:
@@ -223,7 +223,7 @@ def _look_at(one: _Sent, queue: _Queue, waiting: list[Attempts]) -> Outcome | No
         return _close(one, True, "")
     if not _is_over(one, entry, queue.answered, end is not None):
         return None
-    called_back = recorded_place(one.job.directory) != Place(NAME, one.id)
+    called_back = recorded_handle(one.job.directory) != JobHandle(NAME, one.id)
     if fault := ("was called back", "log.txt") if called_back else fault_of(entry, end):
         return _close(one, False, *fault)
     if entry is not None and entry.given_up and not _taken_back(one.id):
@@ -261,7 +261,7 @@ def _is_over(one: _Sent, entry: Entry | None, answered: float, noted: bool) -> b
 
 
 def _close(one: _Sent, ok: bool, told: str, log: str = "log.txt") -> Outcome:
-    forget_place(one.job.directory)
+    forget_handle(one.job.directory)
     if not (one.job.directory / log).exists():
         log = LOG  # the run has not begun
     message = "" if ok else f"{one.job.name} {told}\n{log_tail(one.job.directory / log)}"
@@ -286,27 +286,27 @@ def _call_back(jobs: Sequence[Job]) -> None:
         )
         return
     for job in jobs:
-        forget_place(job.directory)
+        forget_handle(job.directory)
 
 
-def standings(ids: Sequence[str]) -> dict[str, Standing]:
+def statuses(ids: Sequence[str]) -> dict[str, JobStatus]:
     """Those of these jobs that wait or run.
 
     Raises:
         CotbalError: the controller does not answer.
     """
     listed = {entry.id: entry for entry in look()}
-    listed |= {entry.id: entry for entry in look_for([id for id in ids if id not in listed])}
+    missing = [id for id in ids if id not in listed]
+    listed |= {entry.id: entry for entry in look_for(missing)}
     alive = {id: entry for id, entry in listed.items() if entry.alive}
-    return {id: _standing(alive[id]) for id in ids if id in alive}
+    return {id: _status(alive[id]) for id in ids if id in alive}
 
 
-def _standing(entry: Entry) -> Standing:
+def _status(entry: Entry) -> JobStatus:
     if entry.state in WAITING:
-        return Standing("queued", f"waiting: {entry.reason}")
-    return Standing(
-        "running", f"on {entry.nodes}" + ("" if entry.state == "RUNNING" else f" ({entry.state})")
-    )
+        return JobStatus("queued", f"waiting: {entry.reason}")
+    state = "" if entry.state == "RUNNING" else f" ({entry.state})"
+    return JobStatus("running", f"on {entry.nodes}{state}")
 
 
 def cancel(ids: Sequence[str]) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from cotbal.data.loading import START
+from cotbal.data.loading import START, processes
 from cotbal.errors import CotbalError
-from cotbal.recipe.schema import ModelSection, Optimization
+from cotbal.recipe.recipe import Recipe
+from cotbal.recipe.schema import Optimization
 from cotbal.training.tracking import Tracking
 from cotbal.training.trainers.sharding import by_deepspeed, place
 
@@ -34,16 +35,21 @@ def micro_batches(settings: Optimization, ranks: int) -> tuple[int, int]:
 
 
 def arguments(
-    settings: Optimization,
-    model: ModelSection,
+    recipe: Recipe,
     rows: int,
     directory: Path,
     seed: int,
     ranks: int = 1,
     tracking: Tracking | None = None,
-    workers: int = 0,
 ) -> TrainingArguments:
-    """The recipe's optimization in the words of the Trainer."""
+    """The recipe's optimization in the words of the Trainer.
+
+    Args:
+        rows: training records of one epoch.
+        directory: for partial checkpoints.
+    """
+    settings = recipe.file.optimization
+    workers = processes(recipe.resources.dataloader_workers)
     micro, accumulation = micro_batches(settings, ranks)
     steps = math.ceil(rows * settings.epochs / settings.batch_size)
     return TrainingArguments(
@@ -56,7 +62,7 @@ def arguments(
         warmup_steps=settings.warmup_ratio,  # a number below 1 is a ratio
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        bf16=model.dtype == "bfloat16" and not by_deepspeed(),  # see `settle_sharding`
+        bf16=recipe.model.dtype == "bfloat16" and not by_deepspeed(),  # see `settle_sharding`
         logging_steps=max(1, steps // LOG_LINES),
         save_strategy="steps",
         save_steps=settings.checkpoint_steps,

@@ -3,8 +3,7 @@ can change.
 
     trainer = TaskWeightedTrainer(
         model=model, args=args, train_dataset=rows,
-        data_collator=with_task_ids(collator, tasks), tasks=tasks, weighting=fixed.build(tasks,
-        weights),
+        data_collator=with_task_ids(collator, tasks), tasks=tasks, weighting=weights,
     )
 
 Every row carries the name of its task in the field `task`; `with_task_ids` turns the names into ids
@@ -42,7 +41,7 @@ from cotbal.training.trainers.forward import OURS, refuse_added_tokens, valid_to
 from cotbal.training.trainers.observer import Observation, Observer
 from cotbal.training.trainers.self_check import SelfCheck, check_weights
 from cotbal.training.trainers.step import Step, TaskLosses
-from cotbal.weightings import Weighting
+from cotbal.weightings import Weighting, fixed_weights
 
 TASK, TASK_IDS = "task", "task_ids"  # of a row, of a batch
 Batch = dict[str, Any]
@@ -79,8 +78,13 @@ def _collate(
             f"every row needs a field `task` with one of {', '.join(tasks)}; found"
             f" {', '.join(unknown)}"
         )
-    batch = collator([{key: value for key, value in row.items() if key != TASK} for row in rows])
+    batch = collator([without(row, TASK) for row in rows])
     return {**batch, TASK_IDS: torch.tensor([tasks.index(name) for name in names])}
+
+
+def without(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
+    """The row without these fields."""
+    return {key: value for key, value in row.items() if key not in keys}
 
 
 class TaskWeightedTrainer(ExactCheckpoints):
@@ -89,8 +93,9 @@ class TaskWeightedTrainer(ExactCheckpoints):
 
     Args beyond those of `transformers.Trainer`:
         tasks: names of the tasks, in the order of the task ids.
-        weighting: a `cotbal.weightings.Weighting`. It hears of the unweighted losses of every
-            optimizer step, over all ranks, and its state is part of the checkpoint.
+        weighting: task -> weight, or a `cotbal.weightings.Weighting`, which receives the unweighted
+            losses of every optimizer step, over all ranks, and whose state is part of the
+            checkpoint.
         normalizer: `weights` or `tokens`, see `cotbal.loss.token_level`: with the first the weights
             do nothing in a step that holds a single task, and a training of such steps says so in
             its log. Or `per_device`, which divides inside each micro-batch on each rank and
@@ -113,10 +118,12 @@ class TaskWeightedTrainer(ExactCheckpoints):
         self,
         *args: Any,
         tasks: Sequence[str],
-        weighting: Weighting,
+        weighting: Weighting | Mapping[str, float],
         normalizer: Normalizer = "weights",
         **kwargs: Any,
     ) -> None:
+        if isinstance(weighting, Mapping):
+            weighting = fixed_weights(tasks, weighting)
         _refuse(
             {**inspect.signature(Trainer).bind_partial(*args).arguments, **kwargs}
         )  # by name, wherever they stand

@@ -2,7 +2,7 @@
 
     trainer = TaskWeightedSFTTrainer(
         model=model, args=SFTConfig(...), train_dataset=rows, processing_class=processor,
-        tasks=tasks, weighting=fixed.build(tasks, weights),
+        tasks=tasks, weighting=weights,
     )
 
 Rows are whatever SFTTrainer takes, with the name of their task in the column `task`. TRL prepares
@@ -24,7 +24,14 @@ from torch.nn.functional import pad
 from cotbal.errors import CotbalError, MissingDependency
 from cotbal.loss import Normalizer
 from cotbal.training.trainers.forward import OURS, for_model
-from cotbal.training.trainers.hf import TASK, TASK_IDS, Batch, TaskWeightedTrainer, with_task_ids
+from cotbal.training.trainers.hf import (
+    TASK,
+    TASK_IDS,
+    Batch,
+    TaskWeightedTrainer,
+    with_task_ids,
+    without,
+)
 from cotbal.weightings import Weighting
 
 try:
@@ -51,7 +58,7 @@ class TaskWeightedSFTTrainer(TaskWeightedTrainer, SFTTrainer):
         self,
         *args: Any,
         tasks: Sequence[str],
-        weighting: Weighting,
+        weighting: Weighting | Mapping[str, float],
         normalizer: Normalizer = "weights",
         **kwargs: Any,
     ) -> None:
@@ -186,12 +193,7 @@ class _WithIds:
     def _by_token(self, rows: list[Any]) -> Batch:
         if TASK_IDS not in rows[0]:  # TRL was told not to prepare them
             rows = [{**row, **_ids_of_tokens(row, self.tasks)} for row in rows]
-        batch = self.collator(
-            [
-                {key: value for key, value in row.items() if key not in (TASK, TASK_IDS)}
-                for row in rows
-            ]
-        )
+        batch = self.collator([without(row, TASK, TASK_IDS) for row in rows])
         parts = [torch.as_tensor(row[TASK_IDS]) for row in rows]
         parts = [torch.cat(parts)] if self.flat else parts
         length = batch["labels"].shape[1]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cotbal.errors import CotbalError
-from cotbal.jobs.executors import Job, Outcome, Resources, Standing
+from cotbal.jobs.executors import Job, JobStatus, Outcome, Resources
 
 
 def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
@@ -26,10 +26,10 @@ def _queue() -> Path:
     return path
 
 
-def standings(ids: Sequence[str]) -> dict[str, Standing]:
+def statuses(ids: Sequence[str]) -> dict[str, JobStatus]:
     """What the file says."""
     found = json.loads(_queue().read_text())
-    return {id: Standing(*found[id]) for id in ids if id in found}
+    return {id: JobStatus(*found[id]) for id in ids if id in found}
 
 
 def cancel(ids: Sequence[str]) -> None:

@@ -8,17 +8,15 @@ import numpy as np
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.weightings import dynamic_average
-from cotbal.weightings.dynamic_average import DynamicAverage
+from cotbal.weightings import dwa
+from cotbal.weightings.dwa import DWA
 
 TASKS = ("a", "b")
 NAN = float("nan")
 
 
-def watched(rows: list[list[float]], **options: Any) -> DynamicAverage:
-    weighting = dynamic_average.build(
-        ("a", "b", "c")[: len(rows[0])], None, **{"window": 2, **options}
-    )
+def watched(rows: list[list[float]], **options: Any) -> DWA:
+    weighting = dwa.build(("a", "b", "c")[: len(rows[0])], **{"window": 2, **options})
     for row in rows:
         weighting.observe(np.array(row), np.array([0 if np.isnan(loss) else 5 for loss in row]))
     return weighting
@@ -30,7 +28,7 @@ def by_formula(ratios: list[float], temperature: float = 2.0) -> np.ndarray:
 
 
 def test_the_defaults_are_those_of_the_papers() -> None:
-    weighting = dynamic_average.build(TASKS, None)
+    weighting = dwa.build(TASKS)
     assert (weighting.window, weighting.temperature, weighting.starts, weighting.average) == (
         25,
         2.0,
@@ -92,9 +90,8 @@ def test_before_its_first_ratio_a_task_has_the_mean_weight() -> None:
         ({"window": 2.5}, "found 2.5"),
         ({"temperature": 0}, "expected a positive temperature; found 0"),
         ({"temperature": NAN}, "found nan"),
-        ({"alpha": 1}, "expected only window, temperature; found alpha"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(CotbalError, match=message):
-        dynamic_average.build(TASKS, None, **options)
+        dwa.build(TASKS, **options)

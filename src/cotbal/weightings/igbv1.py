@@ -18,8 +18,7 @@ ours stands in the checkpoint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -32,8 +31,6 @@ from cotbal.weightings import (
     from_json,
     observed,
     ratio,
-    refuse_options,
-    refuse_weights,
     to_json,
 )
 
@@ -41,7 +38,7 @@ LABEL = "IGBv1"
 WINDOW = 100
 
 
-class ImprovableGap:
+class IGBv1:
     """Softmax over `loss last observed / base loss`.
 
     A task that never appeared in the window of the base has none; its weight stays 1.
@@ -101,20 +98,10 @@ class ImprovableGap:
         self._current = from_json(state["current"])
 
 
-def build(
-    tasks: Sequence[str],
-    weights: Mapping[str, float] | None,
-    *,
-    seed: int = 0,
-    window: int = WINDOW,
-    **options: Any,
-) -> ImprovableGap:
+def build(tasks: Sequence[str], *, window: int = WINDOW) -> IGBv1:
     """IGBv1 for these tasks, with a base over the second `window` optimizer steps.
 
     Raises:
-        CotbalError: weights were given, which IGBv1 would overwrite, or an option that it does not
-            have.
+        CotbalError: the window is not a number of steps.
     """
-    refuse_weights("improvable_gap", weights)
-    refuse_options("improvable_gap", options, ("window",))
-    return ImprovableGap(len(tasks), check_window("improvable_gap", window))
+    return IGBv1(len(tasks), check_window("igbv1", window))

@@ -14,21 +14,20 @@ tasks does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from cotbal.balance.weights import softmax_weights
-from cotbal.weightings import Average, State, refuse_options, refuse_weights
+from cotbal.weightings import Average, State
 
 LABEL = "RLW"
 
 
 @dataclass(frozen=True)
-class RandomLoss:
+class RLW:
     """`T * softmax(z)` with `z` from N(0, 1), drawn anew at every optimizer step."""
 
     tasks: tuple[str, ...]
@@ -53,14 +52,6 @@ class RandomLoss:
         """Nothing to restore."""
 
 
-def build(
-    tasks: Sequence[str], weights: Mapping[str, float] | None, *, seed: int = 0, **options: Any
-) -> RandomLoss:
-    """RLW for these tasks; the seed is that of the run.
-
-    Raises:
-        CotbalError: weights or options were given, which RLW would silently ignore.
-    """
-    refuse_weights("random_loss", weights)
-    refuse_options("random_loss", options)
-    return RandomLoss(tuple(tasks), seed)
+def build(tasks: Sequence[str], *, seed: int = 0) -> RLW:
+    """RLW for these tasks; the seed is that of the run."""
+    return RLW(tuple(tasks), seed)

@@ -14,8 +14,7 @@ optimizer step; and it forgets its windows when a training is resumed, ours stan
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -29,8 +28,6 @@ from cotbal.weightings import (
     from_json,
     observed,
     ratio,
-    refuse_options,
-    refuse_weights,
     to_json,
 )
 
@@ -38,7 +35,7 @@ LABEL = "DWA"
 WINDOW, TEMPERATURE = 25, 2.0
 
 
-class DynamicAverage:
+class DWA:
     """Softmax over `mean loss of the newer window / mean loss of the older window`.
 
     A task that was absent throughout one of the windows keeps its last ratio; before it ever had
@@ -94,25 +91,12 @@ def _mean(losses: Float[np.ndarray, "step task"]) -> Float[np.ndarray, " task"]:
     )
 
 
-def build(
-    tasks: Sequence[str],
-    weights: Mapping[str, float] | None,
-    *,
-    seed: int = 0,
-    window: int = WINDOW,
-    temperature: float = TEMPERATURE,
-    **options: Any,
-) -> DynamicAverage:
+def build(tasks: Sequence[str], *, window: int = WINDOW, temperature: float = TEMPERATURE) -> DWA:
     """DWA for these tasks, with two windows of `window` optimizer steps.
 
     Raises:
-        CotbalError: weights were given, which DWA would overwrite, or an option that it does not
-            have.
+        CotbalError: the window is not a number of steps, or the temperature is not positive.
     """
-    refuse_weights("dynamic_average", weights)
-    refuse_options("dynamic_average", options, ("window", "temperature"))
     if not 0 < temperature < float("inf"):
-        raise CotbalError(
-            f"weighting dynamic_average: expected a positive temperature; found {temperature}"
-        )
-    return DynamicAverage(len(tasks), check_window("dynamic_average", window), float(temperature))
+        raise CotbalError(f"weighting dwa: expected a positive temperature; found {temperature}")
+    return DWA(len(tasks), check_window("dwa", window), float(temperature))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.weightings import improvable_gap
-from cotbal.weightings.improvable_gap import ImprovableGap
+from cotbal.weightings import igbv1
+from cotbal.weightings.igbv1 import IGBv1
 
 NAN = float("nan")
 BASE = [
@@ -20,8 +20,8 @@ BASE = [
 ]  # window 2: the base is the mean of the last two, (3, 2)
 
 
-def watched(rows: list[list[float]]) -> ImprovableGap:
-    weighting = improvable_gap.build(("a", "b"), None, window=2)
+def watched(rows: list[list[float]]) -> IGBv1:
+    weighting = igbv1.build(("a", "b"), window=2)
     for row in rows:
         weighting.observe(np.array(row), np.array([0 if np.isnan(loss) else 5 for loss in row]))
     return weighting
@@ -33,7 +33,7 @@ def by_formula(a: float, b: float) -> np.ndarray:
 
 
 def test_the_window_is_of_a_hundred_steps() -> None:
-    weighting = improvable_gap.build(("a", "b"), None)
+    weighting = igbv1.build(("a", "b"))
     assert (weighting.window, weighting.starts, weighting.average) == (100, 200, "token")
 
 
@@ -64,9 +64,4 @@ def test_a_task_without_a_base_has_the_mean_weight() -> None:
 @pytest.mark.parametrize("window", [0, -3, True, "2"])
 def test_a_window_is_a_number_of_steps(window: Any) -> None:
     with pytest.raises(CotbalError, match="expected a window of at least 1 optimizer step; found"):
-        improvable_gap.build(("a", "b"), None, window=window)
-
-
-def test_it_has_no_temperature() -> None:
-    with pytest.raises(CotbalError, match="expected only window; found temperature"):
-        improvable_gap.build(("a", "b"), None, temperature=2)
+        igbv1.build(("a", "b"), window=window)

@@ -1,0 +1,84 @@
+"""What the right answers of a task are: boxes, a few words or sentences; and the metric for
+them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from cotbal.benchmarks.releases.benchmark import TaskPlan
+from cotbal.data.formats import read_rows
+from cotbal.errors import DataError
+from cotbal.metrics import box_iou
+from cotbal.metrics._words import word_count
+
+_SAMPLE = 1000  # answers that a metric is chosen by
+_FEW_WORDS = 5
+_MOSTLY = 0.9
+_NUMBER = r"\s*-?\d+(?:\.\d+)?\s*"
+_FOUR = ",".join([_NUMBER] * 4)
+_TWO = rf"\({_NUMBER},{_NUMBER}\)"
+_BOX = re.compile(rf"\s*\[{_FOUR}\]\s*")
+_OTHER_BOX = re.compile(  # with tags around it, such as <box>
+    rf"\s*(?:<[^<>]*>\s*)*(?:{_FOUR}|\({_FOUR}\)|\[\s*\[{_FOUR}\]\s*\]|\[{_FOUR}\]"
+    rf"|\[?{_TWO}\s*,?\s*{_TWO}\]?|(?:<loc\d+>\s*){{4}})\s*(?:<[^<>]*>\s*)*"
+)
+
+
+def right_answers(path: Path, most: int | None = _SAMPLE) -> Iterator[tuple[int, str]]:
+    """Number and text of the answers in a prepared file, of its first `most` records."""
+    rows = (row for row in islice(read_rows(path), most) if isinstance(row, tuple))
+    for number, content in rows:
+        for turn in content["conversations"]:
+            said = turn["value"] if isinstance(turn["value"], list) else [turn["value"]]
+            yield from ((number, text) for text in said if turn["from"] == "gpt")
+
+
+def suited(answers: Sequence[str], task: str) -> tuple[str, str]:
+    """The metric that suits the answers, and why.
+
+    Raises:
+        DataError: they are boxes in another form than that of the metric for boxes.
+    """
+    boxes = _share(bool(_BOX.fullmatch(answer)) for answer in answers)
+    if boxes > _MOSTLY:
+        return "box_iou", f"{boxes:.0%} of the right answers are boxes [x1, y1, x2, y2]"
+    if _share(bool(_OTHER_BOX.fullmatch(answer)) for answer in answers) > _MOSTLY:
+        raise DataError(
+            f"{task}: the right answers are boxes such as {answers[0][:60]!r}; `box_iou` reads"
+            f" [x1, y1, x2, y2], in any unit: write them so, or choose with --metric {task}=..."
+        )
+    short = _share(word_count(answer) <= _FEW_WORDS for answer in answers)
+    if short > 0.5:
+        return "exact_match", f"{short:.0%} of the right answers have at most {_FEW_WORDS} words"
+    return "cider", f"{1 - short:.0%} of the right answers have more than {_FEW_WORDS} words"
+
+
+def _share(right: Iterator[bool]) -> float:
+    answers = list(right)
+    return sum(answers) / len(answers)
+
+
+def demand_corners(plan: TaskPlan, out: Path) -> None:
+    """Check every answer of a task that is a box, those that are trained on too.
+
+    Raises:
+        DataError: one is no box of corners, so the others are probably none either. In training, a
+            box whose edges meet is one: a small box may be so by rounding.
+    """
+    for split in plan.splits:
+        path = out / "data" / f"{plan.name}_{split.name}.jsonl"
+        for number, answer in right_answers(path, None):
+            suspect = _is_turned(answer) if split.name == "train" else _BOX.fullmatch(answer)
+            fault = box_iou.fault_of([answer]) if suspect else ""
+            if fault:
+                raise DataError(f"{path}, record {number}: {fault}")
+
+
+def _is_turned(answer: str) -> bool:
+    if not _BOX.fullmatch(answer):
+        return False
+    x1, y1, x2, y2 = map(float, answer.strip(" \n[]").split(","))
+    return x2 < x1 or y2 < y1

@@ -1,0 +1,128 @@
+"""Gates on the shape of the code: complexity, nesting, parameters, density, size, entries."""
+
+from __future__ import annotations
+
+import ast
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src" / "cotbal"
+MODULES = sorted(SOURCE.rglob("*.py"))
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+BRANCHES = (ast.If, ast.IfExp, ast.For, ast.While, ast.ExceptHandler, ast.Assert, ast.match_case)
+
+MOST_COMPLEX = 12
+MOST_PARAMETERS = 6
+MOST_NODES_PER_LINE = 8.0
+MOST_ENTRIES = 16
+# Commands of the command line have one parameter per flag.
+MANY_PARAMETERS = ("cli",)
+
+by_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(SOURCE)))
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def functions(path: Path) -> Iterator[Function]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, Function):
+            yield node
+
+
+def own_nodes(function: Function) -> Iterator[ast.AST]:
+    """The nodes of a function without those of functions and classes inside it."""
+    waiting = list(ast.iter_child_nodes(function))
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, Function | ast.ClassDef):
+            yield node
+            waiting += ast.iter_child_nodes(node)
+
+
+def complexity(function: Function) -> int:
+    """McCabe's number, with boolean operators, conditional expressions and comprehensions."""
+    count = 1
+    for node in own_nodes(function):
+        if isinstance(node, BRANCHES):
+            count += 1
+        elif isinstance(node, ast.BoolOp):
+            count += len(node.values) - 1
+        elif isinstance(node, ast.comprehension):
+            count += 1 + len(node.ifs)
+    return count
+
+
+def parameters(function: Function) -> int:
+    arguments = function.args
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    return len([name for name in names if name not in ("self", "cls")])
+
+
+def inside(node: ast.AST, kinds: tuple[type[ast.AST], ...]) -> bool:
+    return any(isinstance(other, kinds) for other in ast.walk(node) if other is not node)
+
+
+@by_module
+def test_functions_are_simple(path: Path) -> None:
+    measured = {f"{f.name}, line {f.lineno}": complexity(f) for f in functions(path)}
+    assert {name: count for name, count in measured.items() if count > MOST_COMPLEX} == {}
+
+
+@by_module
+def test_functions_have_few_parameters(path: Path) -> None:
+    if path.relative_to(SOURCE).parts[0] in MANY_PARAMETERS:
+        return
+    measured = {f"{f.name}, line {f.lineno}": parameters(f) for f in functions(path)}
+    assert {name: count for name, count in measured.items() if count > MOST_PARAMETERS} == {}
+
+
+@by_module
+def test_no_conditional_expression_inside_another(path: Path) -> None:
+    lines = [
+        node.lineno
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.IfExp) and inside(node, (ast.IfExp,))
+    ]
+    assert lines == []
+
+
+@by_module
+def test_no_comprehension_inside_another(path: Path) -> None:
+    lines = [
+        node.lineno
+        for node in ast.walk(tree(path))
+        if isinstance(node, COMPREHENSIONS) and inside(node, COMPREHENSIONS)
+    ]
+    assert lines == []
+
+
+def test_lines_are_not_packed() -> None:
+    nodes = lines = 0
+    for path in MODULES:
+        nodes += sum(1 for _ in ast.walk(tree(path)))
+        lines += len(code_lines(path))
+    assert nodes / lines <= MOST_NODES_PER_LINE
+
+
+def code_lines(path: Path) -> set[int]:
+    """Lines that hold code: neither empty nor part of a comment or docstring."""
+    lines: set[int] = set()
+    with tokenize.open(path) as file:
+        for token in tokenize.generate_tokens(file.readline):
+            if token.type in (tokenize.NAME, tokenize.OP, tokenize.NUMBER):
+                lines.add(token.start[0])
+            elif token.type == tokenize.STRING and token.line.lstrip()[:3] not in ('"""', 'r""'):
+                lines.update(range(token.start[0], token.end[0] + 1))
+    return lines
+
+
+def test_the_top_has_few_entries() -> None:
+    entries = [p.name for p in SOURCE.iterdir() if not p.name.startswith(("_", "."))]
+    assert len([name for name in entries if name != "py.typed"]) <= MOST_ENTRIES, entries
