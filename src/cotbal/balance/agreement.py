@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -28,6 +29,16 @@ class Agreement:
     correlation: Interval
     differences: tuple[Interval, ...]
     largest: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        """Every number with its interval, differences by unit."""
+        differences = zip(self.units, self.differences, strict=True)
+        return {
+            "units": list(self.units),
+            "correlation": self.correlation.to_json(),
+            "differences": {unit: difference.to_json() for unit, difference in differences},
+            "largest": self.largest.to_json(),
+        }
 
 
 def agreement(

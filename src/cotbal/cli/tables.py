@@ -170,7 +170,10 @@ def agree(
     from cotbal.jobs.weigh import agree as agreement_of
 
     found = agreement_of(RunDir(first), RunDir(second))
-    print(json.dumps(vars(found), indent=1)) if as_json else console.show_agreement(found)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        console.show_agreement(found)
 
 
 def report(run_directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:

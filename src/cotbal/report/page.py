@@ -244,6 +244,6 @@ def _missing(contents: Contents, comparison: Comparison) -> list[str]:
         "the score matrix, because there is no scores.csv": not contents.matrix,
         "the final models, because none is done": not comparison.rows,
         "runs, examples and cost, because there are no runs": not contents.runs,
-        f"{listed(waiting)}, because other training seeds of them are done": bool(waiting),
+        f"{listed(waiting)}, trained with other seeds only": bool(waiting),
     }
     return [reason for reason, holds in reasons.items() if holds]

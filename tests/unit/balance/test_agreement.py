@@ -38,10 +38,10 @@ def test_draws_begin_with_the_weights_and_scatter_like_their_intervals() -> None
 
 def test_the_same_scores_agree_fully() -> None:
     draws = weight_draws(sampled(), settings=FEW)
-    found = agreement(draws, draws, ("a", "b", "c"))
-    assert found.correlation.value == found.correlation.low == pytest.approx(1)
-    assert found.largest == Interval(0, 0, 0)
-    assert not any(gap.excludes() for gap in found.differences)
+    result = agreement(draws, draws, ("a", "b", "c"))
+    assert result.correlation.value == result.correlation.low == pytest.approx(1)
+    assert result.largest == Interval(0, 0, 0)
+    assert not any(gap.excludes() for gap in result.differences)
 
 
 def test_the_same_samples_make_pairs() -> None:
@@ -50,12 +50,12 @@ def test_the_same_samples_make_pairs() -> None:
         weight_draws(sampled(), settings=Settings(bootstrap=300, temperature=t))
         for t in (0.5, 0.45)
     )
-    found = agreement(mild, sharp, ("a", "b", "c"))
-    width = found.differences[0].high - found.differences[0].low
+    result = agreement(mild, sharp, ("a", "b", "c"))
+    width = result.differences[0].high - result.differences[0].low
     assert width < 0.3 * np.ptp(np.percentile(mild[1:, 0], (2.5, 97.5)))
 
 
-def test_other_weights_are_told_apart() -> None:
+def test_other_weights_differ() -> None:
     first = weight_draws(sampled(2000), settings=FEW)
     turned = with_samples(
         {
@@ -69,9 +69,9 @@ def test_other_weights_are_told_apart() -> None:
             )
         }
     )
-    found = agreement(first, weight_draws(turned, settings=FEW), ("a", "b", "c"))
-    assert found.differences[0].excludes()
-    assert found.largest.value == max(abs(gap.value) for gap in found.differences)
+    result = agreement(first, weight_draws(turned, settings=FEW), ("a", "b", "c"))
+    assert result.differences[0].excludes()
+    assert result.largest.value == max(abs(gap.value) for gap in result.differences)
 
 
 def test_a_bare_table_has_no_draws() -> None:

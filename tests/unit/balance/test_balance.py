@@ -165,9 +165,9 @@ def test_temperature_auto_keeps_weights_in_range() -> None:
     assert min(sharper) < 0.8 or max(sharper) > 1.3
 
 
-def test_a_table_that_no_temperature_can_tame_never_passes_in_silence() -> None:
-    """A gain of 1e-7 makes contributions of a million: either the range holds, or somebody is
-    told."""
+def test_weights_that_no_temperature_brings_into_the_range_are_reported() -> None:
+    """A gain of 1e-7 makes contributions of a million: either the range holds, or an
+    error is raised."""
     rows = [[0.2, 0.4, 0.1], [0.7, 0.8, 0.2], [0.3, 0.4 + 1e-7, 0.1], [0.4, 0.4, 0.6]]
     try:
         found = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.5, 2.0)))

@@ -56,7 +56,7 @@ def test_healthy_probes_are_not_flagged() -> None:
     assert not np.isnan(result.contribution).any()
 
 
-def test_a_task_whose_constant_answer_nobody_scored_is_named() -> None:
+def test_a_task_without_scores_of_a_constant_answer_is_named() -> None:
     """As where a judge gave the scores: the comparison is left out, and that is said."""
     known = {task: np.zeros(SAMPLES) for task in list(columns())[1:]}
     result = balance(with_samples(columns(), constant=known), settings=Settings(bootstrap=500))
@@ -98,7 +98,7 @@ def test_every_probe_at_the_top() -> None:
     expect_left_out(result, 1, intra_too=False)
 
 
-def test_one_probe_at_the_top_is_what_one_hopes_for() -> None:
+def test_one_saturated_probe_is_not_flagged() -> None:
     result = balance(
         with_samples(columns(b=[0.3, 0.4, 0.99, 0.98]), maximum={"b": 1.0}),
         settings=Settings(bootstrap=500),
@@ -123,8 +123,8 @@ def test_a_task_that_learnt_only_its_majority_answer() -> None:
     says_yes = truth.astype(float)
     gibberish = np.where(np.arange(SAMPLES) % 3 == 0, says_yes, 0.0)
     values = np.stack([gibberish, says_yes, says_yes, says_yes])
-    found = balance(with_samples({**columns(), "b": values}), settings=Settings(bootstrap=500))
-    assert found.contribution[0, 1] == pytest.approx(1), (
+    without = balance(with_samples({**columns(), "b": values}), settings=Settings(bootstrap=500))
+    assert without.contribution[0, 1] == pytest.approx(1), (
         "without its constant answer the task looks helped by all"
     )
     result = balance(
@@ -228,7 +228,7 @@ class TestBareTable:
         assert ("b", "no_score") in kinds(result)
         expect_left_out(result, 1, intra_too=True)
 
-    def test_a_small_gain_is_taken_at_its_word(self) -> None:
+    def test_a_small_gain_is_not_flagged(self) -> None:
         result = self.changed(2, 1, 0.31)
         assert result.flags == ()
         assert result.contribution[0, 1] == pytest.approx(10)

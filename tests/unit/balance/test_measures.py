@@ -22,12 +22,12 @@ def measured(scores: np.ndarray, unit_of_task: list[int]) -> Measures:
 @given(healthy())
 def test_equals_loops(rows: list[list[float]]) -> None:
     values, tasks = np.array(rows), len(rows[0])
-    found = measured(values, [*range(tasks)])
+    measures = measured(values, [*range(tasks)])
     c = plain_contribution(rows)
-    np.testing.assert_allclose(found.contribution, c, rtol=1e-8, atol=1e-9)
-    np.testing.assert_allclose(found.outward, plain_outward(c), rtol=1e-8, atol=1e-9)
-    np.testing.assert_allclose(found.inward, plain_inward(c), rtol=1e-8, atol=1e-9)
-    np.testing.assert_allclose(found.difficulty, plain_difficulty(rows), rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(measures.contribution, c, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(measures.outward, plain_outward(c), rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(measures.inward, plain_inward(c), rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(measures.difficulty, plain_difficulty(rows), rtol=1e-8, atol=1e-9)
 
 
 def test_resamples_are_measured_one_by_one() -> None:
@@ -45,11 +45,11 @@ def test_a_group_is_averaged_inside_and_is_no_other_to_itself() -> None:
     # Unit 0 is the tasks a and b, unit 1 is c; the metric of b has another scale.
     mini = np.array([0.1, 10.0, 0.2])
     full = np.array([[0.3, 30.0, 0.3], [0.2, 15.0, 0.6]])
-    found = measured(np.vstack([mini, full]), [0, 0, 1])
-    np.testing.assert_allclose(found.contribution, [[1, 0.25], [0.375, 1]])
-    np.testing.assert_allclose(found.outward, [0.25, 0.375])
-    np.testing.assert_allclose(found.inward, [0.375, 0.25])
-    np.testing.assert_allclose(found.difficulty, [2 / 3, 2 / 3])
+    measures = measured(np.vstack([mini, full]), [0, 0, 1])
+    np.testing.assert_allclose(measures.contribution, [[1, 0.25], [0.375, 1]])
+    np.testing.assert_allclose(measures.outward, [0.25, 0.375])
+    np.testing.assert_allclose(measures.inward, [0.375, 0.25])
+    np.testing.assert_allclose(measures.difficulty, [2 / 3, 2 / 3])
 
 
 def test_the_scale_of_one_tasks_metric_cancels() -> None:

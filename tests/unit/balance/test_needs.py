@@ -15,7 +15,7 @@ def one(weight: float, of_samples: float, of_seeds: float | None, seeds: int = 3
 
 
 def test_by_hand() -> None:
-    """0.196 from 1 is told apart at a standard error of 0.1."""
+    """An interval excludes 1 at a distance of 0.196 and a standard error of 0.1."""
     need = one(1.196, 0.2, None)
     assert need.samples == pytest.approx(4)
     assert need.seeds is None

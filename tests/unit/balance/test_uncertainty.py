@@ -68,8 +68,8 @@ def test_runs_are_resampled_together() -> None:
     assert (widths(unpaired) > 1.2 * widths(paired)).all()
 
 
-def test_answers_on_one_picture_count_once() -> None:
-    """Four equal answers on each picture carry the information of one."""
+def test_answers_on_one_image_count_once() -> None:
+    """Four equal answers on each image carry the information of one."""
     one = matrix(100)
     four = {task: np.repeat(s.values, 4, axis=1) for task, s in one.samples.items()}
     alone = with_samples(four)
@@ -186,7 +186,7 @@ class TestWeightedMeans:
     """
 
     def runs(self, n: int = 300) -> tuple[list[Measured], np.ndarray]:
-        """Yes-or-no answers of two runs, five questions a picture: right or not, and their weights
+        """Yes-or-no answers of two runs, five questions per image: right or not, and their weights
         in F1.
         """
         random = np.random.default_rng(1)

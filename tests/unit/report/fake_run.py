@@ -104,7 +104,7 @@ def _plan(probes: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
 
 
 def _pictures(folder: Path, random: np.random.Generator) -> None:
-    """Eight small pictures; the records also name two that are missing or broken."""
+    """Eight small images; the records also name two that are missing or broken."""
     folder.mkdir(parents=True)
     for number in range(8):
         picture = Image.new(

@@ -25,9 +25,9 @@ SMALL, WHOLE = Fraction(1, 32), Fraction(1)
 
 
 def of(files: RunDir) -> DataCurves:
-    found = data_curves(read_contents(files.root))
-    assert found is not None
-    return found
+    curves = data_curves(read_contents(files.root))
+    assert curves is not None
+    return curves
 
 
 def rescore(
@@ -61,9 +61,9 @@ def second_seed(files: RunDir, *runs: str, change: float = 0.0) -> None:
 
 
 def test_every_number_is_the_mean_of_its_samples(finished: RunDir) -> None:
-    found = of(finished)
-    assert found.fractions == tuple(Fraction(1, n) for n in (32, 16, 8, 4, 2, 1))
-    for each in found.tasks:
+    curves = of(finished)
+    assert curves.fractions == tuple(Fraction(1, n) for n in (32, 16, 8, 4, 2, 1))
+    for each in curves.tasks:
         for fraction, measured in each.mixture.items():
             content = read_json(
                 finished.curve(f"amount:{fraction}").scores(each.task, "validation")
@@ -73,7 +73,7 @@ def test_every_number_is_the_mean_of_its_samples(finished: RunDir) -> None:
             )
             assert measured.low < measured.value < measured.high
         assert tuple(each.alone) == (SMALL, Fraction(1, 4), WHOLE)
-    assert found.tasks[1].records[Fraction(1, 8)] == 47_000 // 8
+    assert curves.tasks[1].records[Fraction(1, 8)] == 47_000 // 8
 
 
 def test_the_share_is_paired(finished: RunDir) -> None:
@@ -96,9 +96,9 @@ def test_a_share_of_nothing_is_not_given(job: RunDir) -> None:
     rescore(
         job, "amount:1", "vqa", np.eye(120)[0]
     )  # one right answer of 120: some draws hold it not at all
-    found = of(job)
-    assert {each.task for each in found.tasks if each.reached is None} == {"ocr", "vqa"}
-    sentence = next(sentence for sentence in sentences(found) if sentence.startswith("ocr"))
+    curves = of(job)
+    assert {each.task for each in curves.tasks if each.reached is None} == {"ocr", "vqa"}
+    sentence = next(sentence for sentence in sentences(curves) if sentence.startswith("ocr"))
     assert "no share" in sentence
 
 
@@ -108,9 +108,9 @@ def test_seeds_are_averaged_and_their_noise_is_joined(job: RunDir) -> None:
     second_seed(job, *runs, change=0.1)
     for path in (job.root / "curve").glob("alone-*"):
         shutil.rmtree(path)
-    found = of(job)
-    assert tuple(found.matrices) == (0, 1)
-    for one, two in zip(before.tasks, found.tasks, strict=True):
+    curves = of(job)
+    assert tuple(curves.matrices) == (0, 1)
+    for one, two in zip(before.tasks, curves.tasks, strict=True):
         assert two.mixture[SMALL].value == pytest.approx(one.mixture[SMALL].value - 0.05)
         assert two.mixture[SMALL].half_width > one.mixture[SMALL].half_width
         assert two.reached is not None, (
@@ -124,20 +124,22 @@ def test_seeds_are_averaged_and_their_noise_is_joined(job: RunDir) -> None:
 
 def test_what_not_every_seed_has_is_named(job: RunDir) -> None:
     second_seed(job, "amount:1", "amount:1/2")
-    found = of(job)
-    assert tuple(found.matrices) == (0,), "six fractions of one seed are more than two of two seeds"
-    assert set(found.left_out) == {"amount:1, seed 1", "amount:1/2, seed 1"}
+    curves = of(job)
+    assert tuple(curves.matrices) == (0,), (
+        "six fractions of one seed are more than two of two seeds"
+    )
+    assert set(curves.left_out) == {"amount:1, seed 1", "amount:1/2, seed 1"}
     assert (
         "Not shown, because not every seed has them: amount:1, seed 1"
         in write_report(job.root).read_text()
     )
-    for run in found.mean.runs:
+    for run in curves.mean.runs:
         if run not in ("amount:1", "amount:1/2", "amount:1/4"):
             shutil.rmtree(job.curve(run).root)
-    found = of(job)
-    assert tuple(found.matrices) == (0, 1)
-    assert found.fractions == (Fraction(1, 2), WHOLE)
-    assert found.left_out == ("amount:1/4, seed 0",)
+    curves = of(job)
+    assert tuple(curves.matrices) == (0, 1)
+    assert curves.fractions == (Fraction(1, 2), WHOLE)
+    assert curves.left_out == ("amount:1/4, seed 0",)
 
 
 def test_answers_to_other_samples_are_not_mixed_in(job: RunDir) -> None:
@@ -145,11 +147,11 @@ def test_answers_to_other_samples_are_not_mixed_in(job: RunDir) -> None:
     rescore(job, "amount:1", "ocr", np.ones(50), np.arange(50))
     second_seed(job, *(run for run in of(job).mean.runs if run != "amount:1"))
     rescore(job, "amount:1/32", "vqa", np.ones(50), np.arange(50))
-    found = of(job)
-    ocr = next(each for each in found.tasks if each.task == "ocr")
+    curves = of(job)
+    ocr = next(each for each in curves.tasks if each.task == "ocr")
     assert WHOLE not in ocr.mixture
-    assert tuple(found.matrices) == (0,)
-    cells = next(row for row in tables(found)[0].rows if row[0] == "ocr")
+    assert tuple(curves.matrices) == (0,)
+    cells = next(row for row in tables(curves)[0].rows if row[0] == "ocr")
     assert cells[7] == "\N{EN DASH}"
 
 
@@ -165,32 +167,32 @@ def test_without_a_curve_there_is_no_section(job: RunDir) -> None:
 def test_without_recipe_or_plan_the_curves_are_still_there(job: RunDir) -> None:
     job.recipe.unlink()
     job.plan.unlink()
-    found = of(job)
-    assert len(found.fractions) == 6
-    assert {each.metric for each in found.tasks} == {"cider", "exact_match", "box_iou"}
-    assert all(each.records == {} for each in found.tasks)
-    assert len(tables(found)) == 1
+    curves = of(job)
+    assert len(curves.fractions) == 6
+    assert {each.metric for each in curves.tasks} == {"cider", "exact_match", "box_iou"}
+    assert all(each.records == {} for each in curves.tasks)
+    assert len(tables(curves)) == 1
 
 
 def test_one_fraction_has_no_share(job: RunDir) -> None:
     for path in (job.root / "curve").iterdir():
         if path.name != "amount-1":
             shutil.rmtree(path)
-    found = of(job)
-    assert sentences(found) == []
-    assert tables(found)[0].header == ("task", "metric", "1")
+    curves = of(job)
+    assert sentences(curves) == []
+    assert tables(curves)[0].header == ("task", "metric", "1")
     write_report(job.root)
 
 
 def test_page_and_tables_show_the_same_numbers(finished: RunDir, page: str) -> None:
     markdown = (finished.report / "tables.md").read_text()
     text = html.unescape(re.sub(r"<[^>]*>", "", page))
-    found = of(finished)
-    for content in tables(found):
+    curves = of(finished)
+    for content in tables(curves):
         for row in content.rows:
             assert f"| {' | '.join(map(inert, row))} |" in markdown
             assert all(cell in text for cell in row)
-    for sentence in sentences(found):
+    for sentence in sentences(curves):
         assert sentence in text
     assert "ocr: 1/32 of the data (1\N{NARROW NO-BREAK SPACE}343 records) reaches 49 % [" in text
     assert page.count('class="span ours"') == 7 * 6
@@ -198,14 +200,14 @@ def test_page_and_tables_show_the_same_numbers(finished: RunDir, page: str) -> N
 
 
 def test_what_is_written_for_scripts(job: RunDir) -> None:
-    found = write_curve(job.root)
+    curves = write_curve(job.root)
     kept = read_json(job.curve_numbers)
     assert (kept["fractions"], kept["seeds"]) == (["1/32", "1/16", "1/8", "1/4", "1/2", "1"], [0])
-    for each in found.tasks:
+    for each in curves.tasks:
         entry = kept["tasks"][each.task]["mixture"]["1/8"]
         score = each.mixture[Fraction(1, 8)]
         assert entry == {"value": score.value, "interval": [score.low, score.high]}
-    np.testing.assert_array_equal(read_scores(job.curve_table).values, found.mean.values)
+    np.testing.assert_array_equal(read_scores(job.curve_table).values, curves.mean.values)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +217,7 @@ def test_fractions_are_written_as_people_write_them(fraction: str, text: str) ->
     assert fraction_text(Fraction(fraction)) == text
 
 
-def test_a_directory_of_a_curve_alone_says_what_it_is(job: RunDir, tmp_path: Path) -> None:
+def test_a_directory_of_a_curve_alone_is_described(job: RunDir, tmp_path: Path) -> None:
     alone = RunDir(tmp_path / "alone")
     shutil.copytree(job.root / "curve", alone.root / "curve")
     shutil.copy(job.recipe, alone.recipe)

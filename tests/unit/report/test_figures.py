@@ -54,7 +54,7 @@ def test_heat_map_colour_follows_sign_and_size() -> None:
     assert any(kind == "negative" and 0 < value < STRONGEST for kind, value in opacity)
 
 
-def test_dots_tell_clear_from_unclear() -> None:
+def test_dots_are_filled_where_the_interval_excludes_the_reference() -> None:
     points = [
         Point("up", Interval(1.2, 1.1, 1.3)),
         Point("same", Interval(1.1, 0.9, 1.3)),
@@ -108,7 +108,7 @@ def test_panel_of_a_single_point() -> None:
     assert "mini 0.00" in ElementTree.fromstring(figure).get("aria-label", "")
 
 
-def test_panel_on_a_scale_has_a_dot_and_an_interval_at_every_place() -> None:
+def test_a_plot_on_a_scale_has_a_dot_and_an_interval_at_every_mark() -> None:
     marks = ((-3.0, "1/8", "120"), (-1.0, "1/2", "480"), (0.0, "1", "960"))
     intervals = (Interval(0.2, 0.1, 0.3), Interval(0.6, 0.5, 0.7), Interval(0.8, 0.2, 1.4))
     drawn = Line("together", "ours", ((-3.0, 0.2), (-1.0, 0.6), (0.0, 0.8)), intervals=intervals)

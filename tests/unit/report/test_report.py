@@ -138,7 +138,7 @@ def test_flags_and_sentences(finished: RunDir, page: str) -> None:
     assert 0 < unclear < len(content["units"])
 
 
-def test_missing_and_broken_pictures_are_named(page: str) -> None:
+def test_missing_and_broken_images_are_named(page: str) -> None:
     assert "data:image/png;base64," in page
     answered = [row for row in Outline(page).elements if row[1].get("class") == "no-image"]
     pictures = [row for row in Outline(page).elements if row[0] == "img"]
@@ -215,14 +215,14 @@ def test_before_any_run(job: RunDir) -> None:
     assert "not started" in page
 
 
-def test_failed_run_is_told(job: RunDir) -> None:
+def test_a_failed_run_is_shown(job: RunDir) -> None:
     probe = job.probe("full:ocr")
     probe.outcome.unlink()
     write_json(probe.failure, {"message": "out of <memory>", "log": ""})
     assert "full:ocr failed: out of &lt;memory&gt;" in write_report(job.root).read_text()
 
 
-def test_runs_that_were_moved_aside_are_not_shown(job: RunDir) -> None:
+def test_archived_runs_are_not_shown(job: RunDir) -> None:
     shutil.copytree(job.probe("mini").root, job.root / "probes" / "mini.old-1")
     assert "old-1" not in write_report(job.root).read_text()
 
