@@ -28,6 +28,7 @@ def test_the_first_draw_is_the_estimate() -> None:
     interval = interval_of_draws(np.array([7.0, *np.arange(1001.0)]))
     assert (interval.value, interval.low, interval.high) == pytest.approx((7, 25, 975))
     assert interval.half_width == pytest.approx(475)
+    assert not interval_of_draws(np.array([7.0])).has_bounds
 
 
 @pytest.mark.parametrize(

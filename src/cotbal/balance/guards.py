@@ -17,7 +17,7 @@ from jaxtyping import Float
 
 from cotbal.balance.probes import Probes
 from cotbal.balance.uncertainty import cluster_sums
-from cotbal.scores.interval import HALF_WIDTH, Interval, percentile_bounds
+from cotbal.scores.interval import HALF_WIDTH, Interval, interval_of_draws
 from cotbal.scores.matrix import Samples, ScoreMatrix
 
 SATURATED = 0.95  # share of the metric's maximum
@@ -45,6 +45,8 @@ def guard(
     probes: Probes, draws: Float[np.ndarray, "resample run task"] | None
 ) -> tuple[tuple[Flag, ...], Probes]:
     """The flags, and the probes with the tasks that Eq. 3 and 9 may use."""
+    estimate = probes.mean.values[None]
+    draws = estimate if draws is None else np.concatenate([estimate, draws])
     flags: dict[tuple[str, str], Flag] = {}
     has_gain, has_score = probes.has_gain.copy(), probes.has_score.copy()
     for j in range(len(probes.mean.tasks)):
@@ -61,23 +63,22 @@ def guard(
 
 def _check(
     matrix: ScoreMatrix,
-    draws: Float[np.ndarray, "resample run task"] | None,
+    draws: Float[np.ndarray, "draw run task"],
     task: int,
     full: int,
     mini: int,
 ) -> list[Flag]:
-    """Everything that spoils the gain of a task from run `mini` to run `full`."""
-    name, column = matrix.tasks[task], matrix.values[:, task]
-    score = _interval(column[full], None if draws is None else draws[:, full, task])
-    small = _interval(column[mini], None if draws is None else draws[:, mini, task])
-    gain = _interval(
-        column[full] - column[mini],
-        None if draws is None else draws[:, full, task] - draws[:, mini, task],
-    )
+    """Everything that spoils the gain of a task from run `mini` to run `full`; the first draw is
+    the estimate.
+    """
+    name = matrix.tasks[task]
     samples = matrix.samples.get(name)
+    score = interval_of_draws(draws[:, full, task])
+    small = interval_of_draws(draws[:, mini, task])
+    gain = interval_of_draws(draws[:, full, task] - draws[:, mini, task])
     reasons = {
         **_score_reasons(score, samples, full),
-        **_saturation(column, samples),
+        **_saturation(matrix.values[:, task], samples),
         **_gain_reasons(gain, score, small),
     }
     scores = f"`{matrix.runs[full]}` scored {score} and `{matrix.runs[mini]}` {small}, gain {gain}"
@@ -85,13 +86,6 @@ def _check(
         Flag(name, kind, f"{name}: {reason}: {scores}; {_consequence(kind)}.")
         for kind, reason in reasons.items()
     ]
-
-
-def _interval(value: float, draws: Float[np.ndarray, " resample"] | None) -> Interval:
-    if draws is None:
-        return Interval(float(value))
-    low, high = percentile_bounds(draws)
-    return Interval(float(value), float(low), float(high))
 
 
 def _score_reasons(score: Interval, samples: Samples | None, run: int) -> dict[str, str]:

@@ -130,8 +130,11 @@ def compare(
 
 
 def _shared_seeds(models: Models) -> tuple[int, ...]:
-    first = next(iter(models.values()), {})
-    return tuple(seed for seed in first if all(seed in seeds for seeds in models.values()))
+    if not models:
+        return ()
+    first, *others = models.values()
+    shared = set(first).intersection(*others)
+    return tuple(seed for seed in first if seed in shared)
 
 
 def _metrics(models: Models, seeds: Sequence[int], tasks: Sequence[str]) -> list[_Metric]:

@@ -52,7 +52,11 @@ class Interval:
 
 
 def interval_of_draws(draws: Float[np.ndarray, " draw"]) -> Interval:
-    """The first draw is the estimate, the others are its resamples."""
+    """The first draw is the estimate, the others are its resamples; without them it has no
+    bounds.
+    """
+    if len(draws) == 1:
+        return Interval(float(draws[0]))
     low, high = percentile_bounds(draws[1:])
     return Interval(float(draws[0]), float(low), float(high))
 
