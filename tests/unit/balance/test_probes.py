@@ -76,6 +76,13 @@ def test_an_empty_cell_that_is_read_is_named() -> None:
         balance(ScoreMatrix(SIMPLE.runs, SIMPLE.tasks, values))
 
 
+def test_an_empty_cell_of_another_seed_is_named() -> None:
+    values = SIMPLE.values.copy()
+    values[2, 0] = NAN
+    with pytest.raises(ScoresError, match="expected a score of solo:b on a"):
+        balance([SIMPLE, ScoreMatrix(SIMPLE.runs, SIMPLE.tasks, values)])
+
+
 def test_a_missing_row_is_named() -> None:
     with pytest.raises(ScoresError, match="missing solo:a, solo:b, solo-mini:a, solo-mini:b"):
         balance(

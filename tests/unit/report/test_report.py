@@ -18,7 +18,7 @@ import pytest
 from cotbal.data.files import read_json, write_json, write_text
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
-from cotbal.report import write_report
+from cotbal.report import write_comparison, write_report
 from cotbal.report.page import TITLES
 from cotbal.scores.interval import significance
 
@@ -225,6 +225,12 @@ def test_a_failed_run_is_shown(job: RunDir) -> None:
 def test_archived_runs_are_not_shown(job: RunDir) -> None:
     shutil.copytree(job.probe("mini").root, job.root / "probes" / "mini.old-1")
     assert "old-1" not in write_report(job.root).read_text()
+
+
+def test_without_a_seed_in_the_plan_the_seed_is_that_of_the_recipe(job: RunDir) -> None:
+    assert write_comparison(job.root).seeds == (0,)
+    job.plan.unlink()
+    assert write_comparison(job.root).seeds == (0,)
 
 
 def test_empty_directory(tmp_path: Path) -> None:
