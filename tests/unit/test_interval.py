@@ -24,6 +24,16 @@ def test_bounds_are_percentiles_of_the_resamples() -> None:
     np.testing.assert_allclose(percentile_bounds(values), [[25, 975], [np.nan, np.nan], [0, 0]])
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_draw_without_a_value_lies_beyond_both_ends() -> None:
+    """A ratio whose denominator is not positive in a draw could be anything there."""
+    values = np.tile(np.arange(1001.0)[:, None], 3)
+    values[500, 1] = np.nan
+    values[:30, 2] = np.nan
+    bounds = percentile_bounds(values)
+    np.testing.assert_allclose(bounds, [[25, 975], [25, 976], [np.nan, np.nan]])
+
+
 def test_the_first_draw_is_the_estimate() -> None:
     interval = interval_of_draws(np.array([7.0, *np.arange(1001.0)]))
     assert (interval.value, interval.low, interval.high) == pytest.approx((7, 25, 975))

@@ -14,14 +14,14 @@ WEIGHTED = Measured(np.array([1.0, 0.0, 1.0]), np.array([2.0, 1.0, 0.0]))
 
 def test_an_entry_is_read_as_it_was_written() -> None:
     constant = Measured(np.array([1.0, 1.0, 0.0]))
-    written = MetricScores(WEIGHTED, 1.0, constant, "yes").to_json()
+    written = MetricScores(WEIGHTED, 1.0, constant, "yes", "digest").to_json()
     content = {"task": "vqa", "split": "test", "clusters": [0, 0, 1], "metrics": {"f1": written}}
     scores = task_scores(json.loads(json.dumps(content)))
     read = scores.metrics["f1"]
     assert written["score"] == read.measured.score == 2 / 3
     assert read.constant is not None
     assert read.constant.score == 2 / 3
-    assert (read.maximum, read.constant_answer) == (1.0, "yes")
+    assert (read.maximum, read.constant_answer, read.source) == (1.0, "yes", "digest")
     np.testing.assert_array_equal(scores.clusters, [0, 0, 1])
 
 

@@ -34,7 +34,7 @@ class Settings(BaseModel):
     form: Form | None = None
     difficulty: Difficulty = "real"
     shrink: bool = False
-    temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = 0.5
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = 0.5
     weight_range: tuple[float, float] = (0.5, 2.0)
     bootstrap: int = Field(2000, ge=100)
     seed: int = 0

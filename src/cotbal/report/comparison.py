@@ -64,7 +64,8 @@ class Comparison:
         paired: method -> its improvement (Eq. 13) minus that of EW, seed by seed; empty where EW is
             the reference.
         by_seed: method -> its improvement (Eq. 13) in each of `seeds`.
-        left_out: tasks where the reference scored 0, so that a relative change has no meaning.
+        left_out: tasks where the reference did not score above 0, so that a relative change has no
+            meaning.
     """
 
     methods: tuple[str, ...]
@@ -259,7 +260,9 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
         }
         for row in comparison.rows
     ]
-    by_seed = {method_label(name): list(values) for name, values in comparison.by_seed.items()}
+    by_seed = {}
+    for name, values in comparison.by_seed.items():
+        by_seed[method_label(name)] = [None if np.isnan(value) else value for value in values]
     return {
         "methods": [method_label(name) for name in comparison.methods],
         "seeds": list(comparison.seeds),

@@ -16,7 +16,7 @@ from cotbal.balance.uncertainty import resample_scores
 from cotbal.recipe.runs import place_on_curve, portion_size
 from cotbal.report.comparison import RESAMPLES, SEED, Scores
 from cotbal.report.contents import Contents
-from cotbal.scores.interval import TAIL, Interval, interval_of_draws
+from cotbal.scores.interval import Interval, interval_of_draws
 from cotbal.scores.matrix import ScoreMatrix, matrix_of_samples, mean_matrix
 from cotbal.scores.task_scores import TaskScores, sample_column
 
@@ -192,15 +192,12 @@ def _records(contents: Contents, task: str, fractions: Sequence[Fraction]) -> di
 
 
 def _share(part: Float[np.ndarray, " draw"], whole: Float[np.ndarray, " draw"]) -> Interval | None:
-    """One score over another; a draw in which the other is not positive could be any multiple of
-    it.
-    """
+    """One score over another; None where the other may be 0."""
     if whole[0] <= 0:
         return None
-    ratio = np.divide(part, whole, out=np.full_like(part, np.inf), where=whole > 0)
-    # This method, unlike the default, takes infinite values.
-    low, high = np.percentile(ratio[1:], [TAIL, 100 - TAIL], method="inverted_cdf")
-    return Interval(float(ratio[0]), float(low), float(high)) if np.isfinite(high) else None
+    ratio = np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
+    share = interval_of_draws(ratio)
+    return share if share.has_bounds else None
 
 
 def to_json(curves: DataCurves) -> dict[str, Any]:

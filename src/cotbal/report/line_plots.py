@@ -78,15 +78,16 @@ def line_plot(
 
 def _frame(lines: Sequence[Line], scale: Scale | None) -> _Frame:
     epochs, values = zip(*(point for line in lines for point in line.points), strict=True)
-    low = min(0.0, *values)
+    low, high = min(0.0, *values), 1.05 * max(0.0, *values)
     if scale is None:
         last = max(epochs) or 1.0
         marks = tuple((tick, tick_text(tick), "") for tick in ticks(0, last, 3))
-        return _Frame(0.0, last, low, max(values) * 1.05 or 1.0, marks)
+        return _Frame(0.0, last, low, high if high > low else 1.0, marks)
     highest = [interval.high for line in lines for interval in line.intervals]
-    high = max(*values, *np.minimum(highest, scale.limit)) * 1.05 or 1.0
+    high = max([high, *(1.05 * np.minimum(highest, scale.limit))])
     first, last = scale.marks[0][0], scale.marks[-1][0]
     margin = 0.06 * (last - first) or 1.0
+    high = high if high > low else 1.0
     return _Frame(first - margin, last + margin, low, high, scale.marks, scale.limit)
 
 

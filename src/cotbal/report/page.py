@@ -201,8 +201,18 @@ def _made(contents: Contents) -> dict[str, Any]:
     return {
         "versions": _versions(contents),
         "seeds": _seeds(contents),
+        "ignored": _ignored_settings(contents),
         "recipe": _recipe_text(contents.recipe) if contents.recipe else "",
     }
+
+
+def _ignored_settings(contents: Contents) -> str:
+    """Generation settings of the checkpoint that the runs left out, in the order of first use."""
+    ignored: dict[str, None] = {}  # an ordered set
+    for run in contents.runs:
+        for name, value in run.outcome.get("ignored_generation_settings", {}).items():
+            ignored[f"{name}={value}"] = None
+    return ", ".join(ignored)
 
 
 def _recipe_text(recipe: Recipe) -> str:

@@ -104,7 +104,8 @@ def _finals(comparison: Comparison) -> list[str]:
     training = f"over {seeds} training seeds" if seeds > 1 else "one training seed"
     lost = ""
     if comparison.left_out:
-        lost = f" (without {listed(list(comparison.left_out))}, where {reference} scored 0)"
+        tasks = listed(list(comparison.left_out))
+        lost = f" (without {tasks}, where {reference} did not score above 0)"
     return [
         "Against equal weights (EW), the final model trained with these weights (CoTBal) changed"
         f" the {scores} by {number(change.value, 2, signed=True)} % on average"

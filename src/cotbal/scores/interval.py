@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -64,10 +64,31 @@ def interval_of_draws(draws: Float[np.ndarray, " draw"]) -> Interval:
 def percentile_bounds(
     resampled: Float[np.ndarray, "resample *shape"],
 ) -> Float[np.ndarray, "*shape 2"]:
-    """Bounds of the 95 % interval over the first axis; NaN where a resample is NaN."""
-    missing = np.isnan(resampled).any(axis=0)
-    bounds = np.percentile(np.where(missing, 0.0, resampled), [TAIL, 100 - TAIL], axis=0)
-    return np.where(missing[..., None], np.nan, np.moveaxis(bounds, 0, -1))
+    """Bounds of the 95 % interval over the first axis; NaN where the quantity is not identified.
+
+    A draw that is NaN, such as a ratio whose denominator is not positive in it, could be anything
+    and so lies beyond both ends; with more than 2.5 % of such draws there is no interval.
+    """
+    low = _bound(resampled, TAIL, -np.inf, "higher")
+    high = _bound(resampled, 100 - TAIL, np.inf, "lower")
+    bounds = np.stack([low, high], axis=-1)
+    return np.where(np.isfinite(bounds).all(axis=-1, keepdims=True), bounds, np.nan)
+
+
+def _bound(
+    resampled: Float[np.ndarray, "resample *shape"],
+    percent: float,
+    beyond: float,
+    inward: Literal["higher", "lower"],
+) -> Float[np.ndarray, "*shape"]:
+    """A percentile; where draws are missing, the draw next to it, since there is no mean of a
+    number and infinity.
+    """
+    missing = np.isnan(resampled)
+    plain = np.percentile(np.where(missing, 0.0, resampled), percent, axis=0)
+    filled = np.where(missing, beyond, resampled)
+    nearest = np.percentile(filled, percent, axis=0, method=inward)
+    return np.where(missing.any(axis=0), nearest, plain)
 
 
 def with_bounds(

@@ -23,19 +23,23 @@ class MetricScores:
         maximum: the largest value that the metric can give.
         constant: the same for the best constant answer; None where it is not known.
         constant_answer: that answer.
+        source: digest of the code that computed the scores; None where it is not known.
     """
 
     measured: Measured
     maximum: float
     constant: Measured | None = None
     constant_answer: str = ""
+    source: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The entry of the metric in the file."""
         constant = {} if self.constant is None else self.constant.to_json(CONSTANT)
+        source = {} if self.source is None else {"source": self.source}
         return {
             "score": self.measured.score,
             "maximum": self.maximum,
+            **source,
             **self.measured.to_json(),
             "constant_answer": self.constant_answer,
             **constant,
@@ -74,6 +78,7 @@ def _metric_scores(entry: Mapping[str, Any]) -> MetricScores:
         maximum=entry["maximum"],
         constant=read_measured(entry, CONSTANT) if has_constant else None,
         constant_answer=entry.get("constant_answer") or "",
+        source=entry.get("source"),
     )
 
 

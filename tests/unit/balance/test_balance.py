@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import astuple, replace
+from typing import Any
 
 import numpy as np
 import pytest
 from balance_cases import healthy, plain_parts, right_or_wrong, table, with_samples
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from cotbal.balance import Balance, Settings, balance
 from cotbal.errors import ScoresError
@@ -152,6 +154,19 @@ def test_one_unit_has_weight_one_and_a_warning() -> None:
     assert any("only unit" in warning for warning in result.warnings)
 
 
+@pytest.mark.parametrize("temperature", [0, 0.0, -0.5, float("nan"), float("inf"), "automatic"])
+def test_a_temperature_that_is_not_positive_is_rejected(temperature: Any) -> None:
+    """Eq. 5, 7 and 10 divide by it: a negative one would reverse the order of the weights."""
+    with pytest.raises(ValidationError, match="temperature"):
+        Settings(temperature=temperature)
+
+
+def test_a_changed_copy_is_validated() -> None:
+    assert Settings(seed=3).changed(temperature="auto") == Settings(seed=3, temperature="auto")
+    with pytest.raises(ValidationError, match="weight_range must hold the mean weight 1"):
+        Settings().changed(weight_range=(1.5, 2.0))
+
+
 def test_temperature_auto_keeps_weights_in_range() -> None:
     rows = [[0.05, 0.6, 0.3], [0.9, 0.7, 0.4], [0.06, 0.9, 0.3], [0.1, 0.65, 0.8]]
     found = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.8, 1.3)))
@@ -165,16 +180,22 @@ def test_temperature_auto_keeps_weights_in_range() -> None:
     assert min(sharper) < 0.8 or max(sharper) > 1.3
 
 
-def test_weights_that_no_temperature_brings_into_the_range_are_reported() -> None:
-    """A gain of 1e-7 makes contributions of a million: either the range holds, or an
-    error is raised."""
+def test_a_gain_that_is_nearly_nothing_is_flagged_and_the_range_holds() -> None:
+    """A gain of 1e-7 would make contributions of a million."""
     rows = [[0.2, 0.4, 0.1], [0.7, 0.8, 0.2], [0.3, 0.4 + 1e-7, 0.1], [0.4, 0.4, 0.6]]
-    try:
-        found = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.5, 2.0)))
-    except ScoresError:
-        return
-    inside = all(0.5 <= weight <= 2.0 for weight in found.weights.values())
-    assert inside or found.flags or any("0.5" in warning for warning in found.warnings)
+    result = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.5, 2.0)))
+    assert [(flag.task, flag.kind) for flag in result.flags] == [("b", "unclear_gain")]
+    assert np.isnan(result.contribution[:, 1]).all()
+    weights = np.array(list(result.weights.values()))
+    assert weights.min() >= 0.5 - 1e-9
+    assert weights.max() <= 2.0
+
+
+def test_a_table_that_no_temperature_brings_into_the_range_is_rejected() -> None:
+    """One task harms another by ten million times the gain of its own data."""
+    rows = [[0.5, 0.5, 0.5], [0.6, -1e6, 0.5], [0.5, 0.6, 0.5], [0.5, 0.5, 0.6]]
+    with pytest.raises(ScoresError, match=r"no temperature up to 10000 .* between 0\.9 and 1\.1"):
+        balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.9, 1.1)))
 
 
 def test_resamples_and_seed_are_what_intervals_depend_on() -> None:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cotbal.report.comparison import Comparison, Scores, compare
+from cotbal.report.comparison import Comparison, Scores, compare, to_json
 from cotbal.report.formatting import MINUS
 from cotbal.report.model_tables import model_tables, seed_table
 from cotbal.report.models import fullest
@@ -112,6 +112,44 @@ def test_a_baseline_that_is_zero_in_a_resample_has_no_interval() -> None:
     assert change(comparison, "ocr").value == pytest.approx(100.0)
     assert not change(comparison, "ocr").has_bounds
     assert not change(comparison, "ocr").excludes()
+
+
+def test_a_negative_baseline_is_left_out_and_named() -> None:
+    """From -0.5 to -0.4 is a gain; relative to -0.5 it would be a loss."""
+    comparison = pair(
+        model(ocr={"em": [-0.5] * 9}, vqa={"em": [0.5] * 9}),
+        model(ocr={"em": [-0.4] * 9}, vqa={"em": [0.6] * 9}),
+    )
+    assert comparison.left_out == ("ocr",)
+    assert change(comparison).value == pytest.approx(20.0)
+
+
+def test_a_baseline_that_is_negative_in_a_few_draws_keeps_an_interval() -> None:
+    """Of two seeds that differ little, Student's t with one degree of freedom goes far."""
+    near = {
+        "ew": {0: model(ocr={"em": [0.50] * 9}), 1: model(ocr={"em": [0.51] * 9})},
+        "cotbal": {0: model(ocr={"em": [0.60] * 9}), 1: model(ocr={"em": [0.62] * 9})},
+    }
+    narrow = change(compare(near, ["ocr"], ["ocr"]))
+    assert 0 < narrow.low < narrow.value < narrow.high < 30
+    far = {
+        "ew": {0: model(ocr={"em": [0.1] * 9}), 1: model(ocr={"em": [0.9] * 9})},
+        "cotbal": {0: model(ocr={"em": [0.6] * 9}), 1: model(ocr={"em": [0.6] * 9})},
+    }
+    unknown = change(compare(far, ["ocr"], ["ocr"]))
+    assert unknown.value == pytest.approx(20)
+    assert not unknown.has_bounds
+    assert not unknown.excludes()
+
+
+def test_a_seed_without_a_baseline_is_null_in_json() -> None:
+    runs = {
+        "ew": {0: model(ocr={"em": [0.0] * 9}), 1: model(ocr={"em": [0.5] * 9})},
+        "cotbal": {0: model(ocr={"em": [0.5] * 9}), 1: model(ocr={"em": [0.6] * 9})},
+    }
+    content = to_json(compare(runs, ["ocr"], ["ocr"]))
+    assert content["improvement_by_seed"]["CoTBal"] == [None, pytest.approx(20.0)]
+    json.dumps(content, allow_nan=False)
 
 
 def test_one_model_alone_is_shown_without_a_comparison() -> None:
