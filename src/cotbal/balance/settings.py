@@ -33,7 +33,7 @@ class Settings(BaseModel):
 
     form: Form | None = None
     difficulty: Difficulty = "real"
-    shrink: bool = False
+    shrink: bool = Field(False, strict=True)
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = 0.5
     weight_range: tuple[float, float] = (0.5, 2.0)
     bootstrap: int = Field(2000, ge=100)

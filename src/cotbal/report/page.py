@@ -20,6 +20,7 @@ from cotbal.report.figures import Axis, Point
 from cotbal.report.formatting import listed
 from cotbal.report.model_tables import cost_table, model_tables, variant_tables
 from cotbal.report.models import models_of
+from cotbal.report.stale import stale_scores
 from cotbal.report.summary import summary
 from cotbal.report.tables import (
     Strong,
@@ -117,7 +118,7 @@ def _flags(contents: Contents) -> dict[str, Any] | None:
     failures = [
         f"{run.name} failed: {run.failure}" for run in contents.runs if run.status == "failed"
     ]
-    warnings = [*contents.plan.get("warnings", []), *failures]
+    warnings = [*contents.plan.get("warnings", []), *stale_scores(contents), *failures]
     if balance is None:
         return {"flags": (), "warnings": warnings, "checked": False}
     return {"flags": balance.flags, "warnings": [*balance.warnings, *warnings], "checked": True}

@@ -183,6 +183,20 @@ def test_unknown_keys_of_questions_are_refused_or_ignored_as_the_user_says(
     assert cotbal(*arguments, "--ignore-keys", "source").code == 0
 
 
+@pytest.mark.parametrize("token", ["<|end|>", "<image>"])
+def test_a_question_with_a_special_token_is_an_error(
+    setup: Setup, cotbal: Command, token: str
+) -> None:
+    for file in setup.raw.rglob("*_questions.json"):
+        content = json.loads(file.read_text())
+        for question in content["questions"]:
+            question["question"] = f"What is {token} here?"
+        file.write_text(json.dumps(content))
+    ended = cotbal("submission", setup.run, "--raw", setup.raw, "--on", "inline")
+    assert ended.code == 2
+    assert f"found {token!r} in 'What is {token} here?" in ended.err
+
+
 def test_an_address_is_for_ray_alone(setup: Setup, cotbal: Command) -> None:
     ended = cotbal("submission", setup.run, "--raw", setup.raw, "--address", "10.0.0.1:6379")
     assert ended.code == 2

@@ -108,7 +108,7 @@ def _read(
         read = own_conversations(files, job, task.name, places.raw, write)
         return guard.guarded(task, read, job)
 
-    chosen = rows(True) if division is None else division.part(split, rows)
+    chosen = rows(True) if division is None else division.part(split, rows, job.gallery.root)
     for each in chosen:
         yield each if split == "train" else each.asked_once()
 

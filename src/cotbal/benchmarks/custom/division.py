@@ -1,5 +1,5 @@
-"""Which records are held out for validation and test: by picture, so that no picture is in two
-splits.
+"""Which records are held out for validation and test: by image, so that no image is in two splits,
+under whichever names and in however many copies.
 """
 
 from __future__ import annotations
@@ -7,8 +7,10 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from cotbal.benchmarks.custom.rows import Own
+from cotbal.data.same_images import same_images
 from cotbal.errors import CotbalError
 
 Conversations = Callable[[bool], Iterable[Own]]  # whether embedded pictures are written
@@ -30,23 +32,30 @@ class Division:
         self._linked: _Linked | None = None
         self._held: dict[int, str] = {}
 
-    def part(self, split: str, conversations: Conversations) -> Iterator[Own]:
+    def part(self, split: str, conversations: Conversations, images: Path) -> Iterator[Own]:
         """The conversations of a split: `train`, or one that is held out.
+
+        Args:
+            images: root of the names of images.
 
         Raises:
             CotbalError: so much is to be held out that nothing is left to train on.
         """
-        linked = self._linked or self._draw(conversations)
+        linked = self._linked or self._draw(conversations, images)
         return (
             each
             for each in conversations(True)
             if self._held.get(linked.root(_key(each)), "train") == split
         )
 
-    def _draw(self, conversations: Conversations) -> _Linked:
-        linked, sizes = _Linked(), Counter[int]()
+    def _draw(self, conversations: Conversations, images: Path) -> _Linked:
+        linked, sizes, names = _Linked(), Counter[int](), dict[str, None]()
         for each in conversations(False) if self._wanted else ():
             sizes[linked.join(map(_stable, each.images or (_text(each),)))] += 1
+            names.update(dict.fromkeys(each.images))
+        known = [*names]
+        for name, first in zip(known, same_images(images, known), strict=True):
+            linked.join(map(_stable, (known[first], name)))
         together = Counter[int]()
         for key, size in sizes.items():
             together[linked.root(key)] += size

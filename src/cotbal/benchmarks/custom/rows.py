@@ -13,7 +13,7 @@ from typing import Any
 from cotbal.benchmarks.custom.images import Finder, with_image
 from cotbal.benchmarks.releases.gallery import Gallery, content_name
 from cotbal.benchmarks.releases.sources import Files, Job
-from cotbal.data.conversations import IMAGE, Fault, Record, details_of, normalise
+from cotbal.data.conversations import IMAGE, Fault, Record, beside, normalise
 from cotbal.data.formats import read_rows
 from cotbal.errors import DataError
 
@@ -26,7 +26,7 @@ class Own:
 
     Attributes:
         made: it as a record, its pictures named below the root of pictures.
-        details: what else the row says, in texts, numbers and truth values.
+        details: what else the row says, as far as JSON can hold it.
     """
 
     made: Record
@@ -47,7 +47,8 @@ class Own:
         record: dict[str, Any] = {**self.details, "id": self.made.id, "task": task}
         record |= {"images": list(self.images)} if self.images else {}
         said: list[dict[str, Any]] = [
-            {"from": _SPEAKERS[t.role], "value": t.text} for t in self.made.turns
+            {"from": _SPEAKERS[t.role], "value": t.text} | ({} if t.loss else {"loss": False})
+            for t in self.made.turns
         ]
         if len(self.made.references) > 1:
             said[-1]["value"] = list(self.made.references)
@@ -98,7 +99,7 @@ def own_conversations(files: Files, job: Job, task: str, raw: Path, write: bool)
             identity = f"{identity}_{path.stem}_{number}" if hash(identity) in seen else identity
             seen.add(hash(identity))
             images = tuple(map(finder.located, made.images))
-            yield Own(replace(made, id=identity, images=images), details_of(row))
+            yield Own(replace(made, id=identity, images=images), beside(row))
 
 
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cotbal.benchmarks.releases.gallery import Gallery, content_name
 from cotbal.benchmarks.releases.rows import Row
+from cotbal.data.pictures import decode
 
 _QUALITY = 95
 
@@ -65,7 +66,7 @@ def side_by_side(pictures: Sequence[bytes]) -> bytes:
     picture.
     """
     try:
-        opened = [Image.open(io.BytesIO(content)).convert("RGB") for content in pictures]
+        opened = [decode(io.BytesIO(content)) for content in pictures]
     except Exception:  # Pillow's decoders raise errors of many kinds on broken data
         return b""
     height = max(each.height for each in opened)
