@@ -77,17 +77,14 @@ def _model(path: Path, content: Mapping[str, Any]) -> str:
 
 def _limits(path: Path, content: Mapping[str, Any]) -> list[str]:
     limit, offset = content["config"].get("limit"), content["config"].get("offset")
-    said = (
-        [f"limit {limit:g}" if isinstance(limit, float) else f"limit {limit}"]
-        if limit not in (None, -1)
-        else []
-    )
-    said += [f"offset {offset}"] if offset else []
-    return (
-        [f"{path}: evaluated with {' and '.join(said)}, so on a part of every benchmark"]
-        if said
-        else []
-    )
+    limits = []
+    if limit not in (None, -1):
+        limits.append(f"limit {limit:g}" if isinstance(limit, float) else f"limit {limit}")
+    if offset:
+        limits.append(f"offset {offset}")
+    if not limits:
+        return []
+    return [f"{path}: evaluated with {' and '.join(limits)}, so on a part of every benchmark"]
 
 
 def _benchmarks(path: Path, content: Mapping[str, Any]) -> dict[str, Benchmark]:
