@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cotbal.balance.forms import MINI, full_run
-from cotbal.balance.uncertainty import interval, resample_scores
+from cotbal.balance.probes import MINI, full_run
+from cotbal.balance.uncertainty import resample_scores
 from cotbal.data.files import read_json
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import score_matrix
 from cotbal.recipe.recipe import load_recipe
+from cotbal.scores.interval import percentile_bounds
 
 GAIN, SATURATED, WEAK, STANDARD_ERROR, TEST_RECORDS = 0.10, 0.95, 0.40, 0.10, 2000
 
@@ -37,7 +38,7 @@ def main(directory: Path) -> int:
     print("|---|---|---|---|---|---|---|")
     for j, task in enumerate(tasks):
         own, maximum = matrix.row(full_run(task.name)), matrix.samples[task.name].maximum
-        low, high = interval(resampled[:, own, j] - resampled[:, 0, j])
+        low, high = percentile_bounds(resampled[:, own, j] - resampled[:, 0, j])
         mini, full = matrix.values[0, j], matrix.values[own, j]
         constant = float(np.mean(matrix.samples[task.name].constant))
         gain = f"{full - mini:.3f} | {low:.3f} to {high:.3f}"

@@ -21,8 +21,9 @@ from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents, read_contents
 from cotbal.report.formatting import listed, number
 from cotbal.report.markdown import table
+from cotbal.report.model_tables import model_tables, variant_tables
 from cotbal.report.models import compare_all
-from cotbal.report.tables import model_tables, variant_tables, weights_table
+from cotbal.report.tables import weights_table
 from cotbal.weightings import method_label
 
 
@@ -95,7 +96,8 @@ def facts(contents: Contents, found: Comparison) -> str:
 def smallest(found: Comparison) -> list[str]:
     """The smallest difference from EW that these seeds and samples could have shown, by method."""
     halves = [
-        f"{method_label(m)} {number((d.high - d.low) / 2, 2)}" for m, d in found.paired.items()
+        f"{method_label(name)} {number(change.half_width, 2)}"
+        for name, change in found.paired.items()
     ]
     return (
         [f"Half-width of the 95 % interval of `improvement - EW`, in points: {', '.join(halves)}."]

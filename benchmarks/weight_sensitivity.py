@@ -79,7 +79,7 @@ def points(
     assert contents.recipe is not None
     metric = contents.recipe.mixture[task].metric
     scores = {
-        (name, seed): cells[task, "test"].metrics[metric].score
+        (name, seed): cells[task, "test"].metrics[metric].measured.score
         for name in trials
         for seed, cells in models[name].items()
     }

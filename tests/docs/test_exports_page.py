@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cotbal import plugins
+from helpers.parsing import shown
 from helpers.pipeline_fakes import EXECUTOR, write_mixture
 
 ROOT = Path(__file__).parents[2]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from helpers.fake_lmms import RECORDED, interpreter, write_checkpoint
+from helpers.parsing import shown
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "zeroshot.md").read_text(encoding="utf-8")

@@ -57,7 +57,7 @@ def test_every_amount_is_trained_on_its_share_and_scored_on_the_validation_sets(
         f"{task}.validation.jsonl" for task in TASKS
     }
     assert not list(drawn.rglob("checkpoint"))
-    assert "Score against training amount" in (drawn / "report" / "index.html").read_text()
+    assert "Score against fraction of the data" in (drawn / "report" / "index.html").read_text()
 
 
 def test_the_amount_of_the_mini_is_the_mini(drawn: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from hypothesis import strategies as st
 
-from cotbal.scores.matrix import Samples, ScoreMatrix
+from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples
 
 LETTERS = "abcdefghij"
 
@@ -36,10 +36,7 @@ def with_samples(columns: Mapping[str, np.ndarray], **more: Mapping[str, object]
         )
         for task, values in columns.items()
     }
-    means = np.stack([values.mean(axis=1) for values in columns.values()], axis=1)
-    return ScoreMatrix(
-        ("mini", *(f"full:{task}" for task in columns)), tuple(columns), means, samples
-    )
+    return matrix_of_samples(("mini", *(f"full:{task}" for task in columns)), samples)
 
 
 def right_or_wrong(

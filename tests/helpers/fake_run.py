@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from cotbal.balance import Settings, balance
 from cotbal.data.files import append_jsonl, write_json, write_jsonl, write_text
 from cotbal.jobs.rundir import RunDir
-from cotbal.scores.matrix import Samples, ScoreMatrix
+from cotbal.scores.matrix import Samples, matrix_of_samples
 from cotbal.training.run_paths import RunPaths
 
 TASKS = ("caption", "region_caption", "vqa", "relation_vqa", "chart_qa", "ocr", "grounding")
@@ -44,14 +44,9 @@ def fake_run(directory: Path, tasks: Sequence[str] = TASKS, seed: int = 0) -> Ru
         _write_final(files.final(weighting), weighting, (*tasks, "chat"), seed)
     for run, seen in _amounts(tasks).items():
         _write_amount(files.curve(run), run, float(Fraction(run.rpartition(":")[2])), seen, tasks)
-    matrix = ScoreMatrix(
-        tuple(probes),
-        tuple(tasks),
-        np.stack([s.values.mean(axis=1) for s in samples.values()], axis=1),
-        samples,
-    )
+    matrix = matrix_of_samples(probes, samples)
     write_text(files.score_table, matrix.to_csv())
-    result = balance(matrix, settings=Settings(resamples=300))
+    result = balance(matrix, settings=Settings(bootstrap=300))
     write_json(files.balance, result.to_json())
     write_json(files.weights, {"weights": result.weights, "tasks": {**result.weights, "chat": 1.0}})
     return files
@@ -109,7 +104,7 @@ def _plan(probes: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
 
 
 def _pictures(folder: Path, random: np.random.Generator) -> None:
-    """Eight small pictures; the records also name two that are missing or broken."""
+    """Eight small images; the records also name two that are missing or broken."""
     folder.mkdir(parents=True)
     for number in range(8):
         picture = Image.new(

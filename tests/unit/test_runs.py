@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotbal.balance.forms import full_run
+from cotbal.balance.probes import full_run
 from cotbal.recipe.mixture import Mixture, Task
 from cotbal.recipe.runs import (
     cost,

@@ -1,4 +1,4 @@
-"""Inter-task contribution: Eq. 3 (and 15, the same on other runs), and its outward and inward
+"""Inter-task contribution: Eq. 3 (Eq. 15 is the same on other runs), and its outward and inward
 means, Eq. 4 and 6.
 """
 
@@ -11,35 +11,36 @@ from jaxtyping import Bool, Float, Int
 def contribution(
     full: Float[np.ndarray, "*resample unit task"],
     mini: Float[np.ndarray, "*resample task"],
-    own: Int[np.ndarray, " task"],
+    unit_of_task: Int[np.ndarray, " task"],
     identified: Bool[np.ndarray, " task"],
 ) -> Float[np.ndarray, "*resample unit task"]:
-    """`C[i->j] = (P[i,j] - P[mini,j]) / (P[own(j),j] - P[mini,j])`, Eq. 3.
+    """`C[i->j] = (P[i,j] - P[mini,j]) / (P[unit(j),j] - P[mini,j])`, Eq. 3.
 
     Args:
         full: scores of the probes `full:<unit>`; in Eq. 15, of the single-task models
             `solo:<unit>`.
         mini: scores of the probe `mini`; in Eq. 15, of the base checkpoint.
-        own: for every task, the unit that it belongs to.
-        identified: False for a receiver whose denominator cannot be told from zero; its column is
-            NaN.
+        unit_of_task: index of the unit that each task belongs to.
+        identified: False where the gain of a task, its denominator, may be zero; the column of
+            this receiver is NaN.
     """
-    gain = full[..., own, np.arange(len(own))] - mini
+    gain = full[..., unit_of_task, np.arange(len(unit_of_task))] - mini
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = (full - mini[..., None, :]) / gain[..., None, :]
-    # A resample can still meet a zero denominator: keep it as an extreme value, so that intervals
-    # feel it.
+    # A resample can still have a gain of zero: it stays an extreme value, so that it widens the
+    # interval.
     ratio = np.nan_to_num(ratio, nan=0.0, posinf=1e6, neginf=-1e6)
     return np.where(identified, ratio, np.nan)
 
 
-def by_receiver(
-    per_task: Float[np.ndarray, "*other task"], own: Int[np.ndarray, " task"], units: int
+def mean_per_unit(
+    per_task: Float[np.ndarray, "*other task"], unit_of_task: Int[np.ndarray, " task"], units: int
 ) -> Float[np.ndarray, "*other unit"]:
-    """Mean over the identified tasks of each unit; metrics of different scales never mix, since
-    ratios are averaged.
+    """Mean over the identified tasks of each unit.
+
+    The values are ratios, so metrics of different scales never mix.
     """
-    columns = [nan_mean(per_task[..., own == unit]) for unit in range(units)]
+    columns = [nan_mean(per_task[..., unit_of_task == unit]) for unit in range(units)]
     return np.stack(columns, axis=-1)
 
 
@@ -66,9 +67,7 @@ def _without_diagonal(matrix: np.ndarray) -> np.ndarray:
 
 
 def nan_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is not NaN; NaN where nothing is left (without numpy's
-    warning).
-    """
+    """Mean over the last axis without NaN; NaN where nothing is left (no warning from numpy)."""
     present = ~np.isnan(values)
     count = present.sum(axis=-1)
     total = np.where(present, values, 0.0).sum(axis=-1)

@@ -45,8 +45,8 @@ def improvement(per_task: Float[np.ndarray, "*draw task"]) -> Float[np.ndarray, 
 
 
 def error(per_task: Float[np.ndarray, "*draw task"]) -> Float[np.ndarray, "*draw"]:
-    """Mean over tasks of `max(0, -improvement)`, in %, Eq. 14: what tasks lost, gains of others
-    left out.
+    """Mean over tasks of `max(0, -improvement)`, in %, Eq. 14: losses of tasks, without the
+    gains of others.
     """
     return np.asarray(np.mean(np.maximum(0.0, -per_task), axis=-1))
 
@@ -58,12 +58,14 @@ def task_improvements(
     columns.
     """
     better = np.array([column.higher_is_better for column in columns])
-    theirs = np.broadcast_to(values[..., baseline : baseline + 1, :], values.shape)
-    found = []
+    reference = np.broadcast_to(values[..., baseline : baseline + 1, :], values.shape)
+    changes = []
     for task in dict.fromkeys(column.task for column in columns):
         chosen = np.array([column.task == task for column in columns])
-        found.append(task_improvement(values[..., chosen], theirs[..., chosen], better[chosen]))
-    return np.stack(found, axis=-1)
+        changes.append(
+            task_improvement(values[..., chosen], reference[..., chosen], better[chosen])
+        )
+    return np.stack(changes, axis=-1)
 
 
 @dataclass(frozen=True)

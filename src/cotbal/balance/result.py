@@ -1,31 +1,32 @@
-"""The outcome of balancing: weights, what they are made of, how sure we are, and what was
-flagged."""
+"""The outcome of balancing: weights, what they are computed from, their intervals, and flags."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from cotbal.balance.forms import Form
 from cotbal.balance.guards import Flag
 from cotbal.balance.needs import Need
+from cotbal.balance.probes import Form
+from cotbal.scores.interval import Interval, significance, with_bounds
 
 
 @dataclass(frozen=True)
 class Balance:
-    """What the probes say, and the weights that follow.
+    """The measures of the units, and the weights that follow.
 
-    Arrays are indexed `[giver, receiver]` or `[unit]`; the last axis of an interval is (low, high).
-    NaN means "not identified"; `flags` say why. Intervals are None for a bare table of scores.
+    Arrays are indexed `[giver, receiver]` or `[unit]`; the last axis of an array of intervals is
+    (low, high). NaN means "not identified"; `flags` say why. Intervals are None for a bare table of
+    scores.
 
     Attributes:
         units: names, in the order of every array below.
-        form: `standard` or `simple`; `difficulty_form`: `real` (Eq. 9), `precise` (17) or `simple`
-            (16).
+        form: `standard` or `simple`.
+        difficulty_form: `real` (Eq. 9), `precise` (17) or `simple` (16).
         temperature: tau of Eq. 5, 7, 10.
         seeds: number of training seeds behind the scores.
         shrunk: whether contributions were pulled toward their mean (not part of the paper).
@@ -36,8 +37,7 @@ class Balance:
         intervals: of `contribution`, `outward`, `inward`, `difficulty`.
         part_intervals: of every entry of `parts`.
         samples: number of validation samples behind each task.
-        needs: how much more evidence would tell each weight from 1; empty for a bare table of
-            scores.
+        needs: evidence that each weight needs for an interval without 1; empty for a bare table.
         flags: quantities that are not what they seem, with the rule that was applied.
         warnings: remarks on the whole computation.
     """
@@ -63,34 +63,46 @@ class Balance:
     @property
     def weights(self) -> dict[str, float]:
         """Unit -> weight (Eq. 11), mean 1."""
-        return {
-            unit: float(weight) for unit, weight in zip(self.units, self.parts["all"], strict=True)
-        }
+        return dict(zip(self.units, self.parts["all"].tolist(), strict=True))
 
-    def weight_interval(self, unit: str) -> tuple[float, float] | None:
-        """95 % interval of the weight of `unit`, or None for a bare table of scores."""
-        if self.part_intervals is None:
-            return None
-        low, high = self.part_intervals["all"][self.units.index(unit)]
-        return float(low), float(high)
+    @property
+    def has_intervals(self) -> bool:
+        """False for a bare table of scores."""
+        return self.intervals is not None
 
-    def distinguishable(self, unit: str) -> bool | None:
-        """Whether the interval of the weight leaves out 1; None without an interval."""
-        bounds = self.weight_interval(unit)
-        return None if bounds is None else not bounds[0] <= 1 <= bounds[1]
+    def weight(self, unit: str) -> Interval:
+        """The weight of `unit`."""
+        return self.part("all")[self.units.index(unit)]
+
+    def part(self, name: str) -> list[Interval]:
+        """One of `parts`, by unit."""
+        return with_bounds(self.parts[name], (self.part_intervals or {}).get(name))
+
+    def measure(self, name: str) -> list[Interval]:
+        """`outward`, `inward` or `difficulty`, by unit."""
+        return with_bounds(vars(self)[name], (self.intervals or {}).get(name))
+
+    def contributions(self) -> list[list[Interval]]:
+        """`contribution`, by giver and receiver."""
+        if self.intervals is None:
+            return [with_bounds(row, None) for row in self.contribution]
+        rows = zip(self.contribution, self.intervals["contribution"], strict=True)
+        return [with_bounds(values, bounds) for values, bounds in rows]
+
+    def verdict(self, unit: str) -> str:
+        """The weight of `unit` against 1, in words."""
+        weight = self.weight(unit)
+        if not weight.has_bounds:
+            return "no interval, because the table of scores holds no samples"
+        return significance(weight.excludes(1), "1")
 
     def sentence(self, unit: str) -> str:
-        """One plain sentence about the weight of `unit`."""
-        weight, bounds = self.weights[unit], self.weight_interval(unit)
-        if bounds is None:
-            return f"{unit}: {weight:.3f}; no interval, because the table holds no samples"
-        verdict = (
-            "distinguishable from 1" if self.distinguishable(unit) else "not distinguishable from 1"
-        )
-        return f"{unit}: {weight:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}], {verdict}"
+        """The weight of `unit` and its verdict, in words."""
+        return f"{unit}: {self.weight(unit)}, {self.verdict(unit)}"
 
     def to_json(self) -> dict[str, Any]:
         """Everything above as plain JSON; NaN becomes null."""
+        weights = {unit: self.weight(unit) for unit in self.units}
         return {
             "units": list(self.units),
             "form": self.form,
@@ -99,27 +111,54 @@ class Balance:
             "seeds": self.seeds,
             "shrunk": self.shrunk,
             "weights": self.weights,
-            "weight_intervals": {unit: self.weight_interval(unit) for unit in self.units},
+            "weight_intervals": {unit: w.to_json()["interval"] for unit, w in weights.items()},
             "sentences": [self.sentence(unit) for unit in self.units],
-            "contribution": _plain(self.contribution),
-            "outward": _plain(self.outward),
-            "inward": _plain(self.inward),
-            "difficulty": _plain(self.difficulty),
-            "parts": _plain_all(self.parts),
-            "intervals": _plain_all(self.intervals),
-            "part_intervals": _plain_all(self.part_intervals),
+            "contribution": _nullable(self.contribution),
+            "outward": _nullable(self.outward),
+            "inward": _nullable(self.inward),
+            "difficulty": _nullable(self.difficulty),
+            "parts": _map(_nullable, self.parts),
+            "intervals": _map(_nullable, self.intervals),
+            "part_intervals": _map(_nullable, self.part_intervals),
             "samples": dict(self.samples),
             "needs": [vars(need) for need in self.needs],
             "flags": [vars(flag) for flag in self.flags],
             "warnings": list(self.warnings),
         }
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Balance:
+        """The inverse of `to_json`."""
+        return cls(
+            units=tuple(content["units"]),
+            form=content["form"],
+            difficulty_form=content["difficulty_form"],
+            temperature=content["temperature"],
+            seeds=content["seeds"],
+            shrunk=content["shrunk"],
+            contribution=_array(content["contribution"]),
+            outward=_array(content["outward"]),
+            inward=_array(content["inward"]),
+            difficulty=_array(content["difficulty"]),
+            parts=_map(_array, content["parts"]) or {},
+            intervals=_map(_array, content["intervals"]),
+            part_intervals=_map(_array, content["part_intervals"]),
+            samples=content["samples"],
+            needs=tuple(Need(**need) for need in content["needs"]),
+            flags=tuple(Flag(**flag) for flag in content["flags"]),
+            warnings=tuple(content["warnings"]),
+        )
 
-def _plain_all(arrays: Mapping[str, np.ndarray] | None) -> dict[str, Any] | None:
-    return None if arrays is None else {name: _plain(values) for name, values in arrays.items()}
+
+def _map(convert: Callable[[Any], Any], named: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if named is None else {name: convert(values) for name, values in named.items()}
 
 
-def _plain(values: np.ndarray) -> Any:
-    plain = values.astype(object)
-    plain[np.isnan(values)] = None
-    return plain.tolist()
+def _nullable(values: np.ndarray) -> Any:
+    nullable = values.astype(object)
+    nullable[np.isnan(values)] = None
+    return nullable.tolist()
+
+
+def _array(values: Any) -> np.ndarray:
+    return np.array(values, dtype=float)  # null becomes NaN

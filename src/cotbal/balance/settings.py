@@ -2,44 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from cotbal.balance.forms import Difficulty, Form
-from cotbal.errors import CotbalError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cotbal.balance.probes import Difficulty, Form
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How scores become weights.
+class Settings(BaseModel):
+    """How scores become weights; the section `balance` of a recipe adds `seeds`.
 
     Attributes:
-        form: `standard` (Eq. 3) or `simple` (Eq. 15); None takes the one that the table of scores
-            was made for.
-        difficulty: `real` (Eq. 9) or `precise` (Eq. 17); the simple form has its own (Eq. 16).
+        form: `standard` (Eq. 3) or `simple` (Eq. 15); None: the form that the rows of the table
+            were made for.
+        difficulty: `real` (Eq. 9) or `precise` (Eq. 17); the simple form always uses Eq. 16.
+        shrink: pull contributions toward their mean by their own noise (not part of the paper, see
+            `cotbal.balance.shrinkage`).
         temperature: tau of Eq. 5, 7, 10, or `auto`: the smallest one that keeps every weight inside
-            `weight_range`. It is found once, so the intervals are those of the weights at this
+            `weight_range`. It is computed once, so intervals are those of the weights at this
             temperature.
         weight_range: smallest and largest weight for `auto`.
-        shrink: pull contributions toward their mean by their own noise (not part of the paper, see
-            `shrinkage`).
-        resamples: how many score matrices are drawn for the intervals.
-        seed: of these draws.
+        bootstrap: number of resampled score matrices behind every interval.
+        seed: of the resampling.
+
+    Raises:
+        pydantic.ValidationError: a value is out of range, or there is no such setting.
     """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     form: Form | None = None
     difficulty: Difficulty = "real"
-    temperature: int | float | Literal["auto"] = 0.5
+    shrink: bool = Field(False, strict=True)
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = 0.5
     weight_range: tuple[float, float] = (0.5, 2.0)
-    shrink: bool = False
-    resamples: int = 2000
+    bootstrap: int = Field(2000, ge=100)
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        """Stop at a temperature by which nothing can be divided.
+    def changed(self, **changes: Any) -> Settings:
+        """A copy with other values, validated."""
+        return type(self).model_validate({**self.model_dump(), **changes})
 
-        Raises:
-            CotbalError: it is neither a positive number nor `auto`.
-        """
-        if self.temperature != "auto" and not 0 < self.temperature < float("inf"):
-            raise CotbalError(f"expected a positive temperature or auto; found {self.temperature}")
+    @model_validator(mode="after")
+    def _range_holds_one(self) -> Settings:
+        low, high = self.weight_range
+        if not 0 < low < 1 < high:
+            raise ValueError(
+                f"weight_range must hold the mean weight 1 inside it; found [{low}, {high}]"
+            )
+        return self

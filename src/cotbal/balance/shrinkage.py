@@ -3,7 +3,7 @@ part of the paper.
 
 A contribution with a small denominator is noisy, and the softmax takes its noise at full strength.
 With `C` the contributions between different units, `v` their sampling variances and `t` the
-variance of the true values, the best linear guess of a true value is `m + t / (t + v) (C - m)`.
+variance of the true values, the best linear estimate of a true value is `m + t / (t + v) (C - m)`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def shrink(
     stay.
 
     Args:
-        contributions: `C[giver, receiver]`, one matrix or one a resample.
+        contributions: `C[giver, receiver]`, one matrix or one per resample.
         variances: of every contribution over resamples.
     """
     between = ~np.eye(variances.shape[0], dtype=bool) & ~np.isnan(variances)
@@ -35,7 +35,7 @@ def shrink(
     largest = spread.max(axis=-1, keepdims=True)
     share = np.divide(spread, largest, out=np.ones_like(spread), where=largest > TINY)
     trust = np.divide(signal, spread, out=np.ones_like(spread), where=spread > TINY)
-    # Precise values say more about the common mean than noisy ones.
+    # Precise values count more in the common mean than noisy ones.
     precision = 1 / np.maximum(share, SMALLEST_SHARE)
     center = (precision * values).sum(axis=-1, keepdims=True) / precision.sum(
         axis=-1, keepdims=True

@@ -6,30 +6,28 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from cotbal.scores.matrix import Samples, ScoreMatrix
 
-CONFIDENCE = 0.95
+SOURCES = ("samples", "seeds")  # of the noise in a score
 
 
 def resample_scores(
     matrices: Sequence[ScoreMatrix],
     resamples: int,
     seed: int,
-    sources: Sequence[str] = ("samples", "seeds"),
+    sources: Sequence[str] = SOURCES,
 ) -> Float[np.ndarray, "resample run task"]:
-    """Score matrices, averaged over seeds, as they could have come out with other samples and other
-    seeds.
+    """Score matrices, averaged over seeds, as other samples and other seeds could have given them.
 
     Args:
-        matrices: one a training seed, the same runs, tasks and samples in each.
+        matrices: one per training seed, with the same runs, tasks and samples.
         resamples: how many to draw.
         seed: of the draws.
-        sources: which noise to draw; without its source, a quantity stays at what was seen.
+        sources: which noise to draw.
     """
     drawn = [_draw_samples(matrix, resamples, seed, "samples" in sources) for matrix in matrices]
     center = np.mean(drawn, axis=0)
@@ -38,10 +36,10 @@ def resample_scores(
     moves = seed_moves(
         len(matrices), resamples, np.random.default_rng([seed, zlib.crc32(b"seeds")])
     )
-    # The seeds as they were seen: what a seed's own luck with the samples adds is in their spread
-    # already.
-    seen = np.stack([matrix.values for matrix in matrices])
-    return center + np.einsum("rs,sij->rij", moves, seen)
+    # The scores as measured: their spread over seeds already holds each seed's luck with the
+    # samples.
+    measured = np.stack([matrix.values for matrix in matrices])
+    return center + np.einsum("rs,sij->rij", moves, measured)
 
 
 def seed_moves(
@@ -62,10 +60,10 @@ def seed_moves(
 def _draw_samples(
     matrix: ScoreMatrix, resamples: int, seed: int, noisy: bool
 ) -> Float[np.ndarray, "resample run task"]:
-    """Every run answered the same samples, so one draw serves all runs: what is common to them
+    """Every run answered the same samples, so one draw serves all runs: what they have in common
     cancels in differences.
 
-    Samples of one cluster (one picture) are drawn together. Tasks are drawn independently of each
+    Samples of one cluster (one image) are drawn together. Tasks are drawn independently of each
     other.
     """
     if not matrix.samples or not noisy:
@@ -92,32 +90,3 @@ def cluster_sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, 
     sizes = np.bincount(clusters)
     sums = np.stack([np.bincount(clusters, weights=row) for row in values])
     return sums[:, sizes > 0], sizes[sizes > 0]
-
-
-def interval(resampled: Float[np.ndarray, "resample *shape"]) -> Float[np.ndarray, "*shape 2"]:
-    """Percentile interval (95 %) over the first axis; NaN where the quantity is not identified.
-
-    A draw that is NaN, such as a ratio whose denominator is not positive in it, could be anything
-    and so lies beyond both ends; with more than 2.5 % of such draws there is no interval.
-    """
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low = _bound(resampled, tail, -np.inf, "higher")
-    high = _bound(resampled, 100 - tail, np.inf, "lower")
-    bounds = np.stack([low, high], axis=-1)
-    return np.where(np.isfinite(bounds).all(axis=-1, keepdims=True), bounds, np.nan)
-
-
-def _bound(
-    resampled: Float[np.ndarray, "resample *shape"],
-    percent: float,
-    beyond: float,
-    inward: Literal["higher", "lower"],
-) -> Float[np.ndarray, "*shape"]:
-    """A percentile; where draws are missing, the one next to it, as nothing lies between a number
-    and infinity.
-    """
-    missing = np.isnan(resampled)
-    plain = np.percentile(np.where(missing, 0.0, resampled), percent, axis=0)
-    filled = np.where(missing, beyond, resampled)
-    beside = np.percentile(filled, percent, axis=0, method=inward)
-    return np.where(missing.any(axis=0), beside, plain)

@@ -20,7 +20,7 @@ def softmax_weights(
     """`T * softmax(x / tau)`, Eq. 5, 7, 10: positive, mean 1.
 
     A unit whose value is NaN (not identified) takes the mean weight, 1; the softmax runs over the
-    others, so that the mean stays 1 and a number that could not be measured moves nobody's weight.
+    others, so that the mean stays 1 and a missing measurement changes no other weight.
     """
     present = ~np.isnan(values)
     scaled = np.where(present, values / temperature, -np.inf)

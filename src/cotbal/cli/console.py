@@ -26,10 +26,11 @@ from cotbal.jobs.plan import Plan
 from cotbal.jobs.rescoring import Rescoring
 from cotbal.jobs.status import State
 from cotbal.recipe.mixture import Mixture
-from cotbal.report import amount_views
-from cotbal.report.amounts import AmountCurves
+from cotbal.report import curve_views
 from cotbal.report.comparison import Comparison
+from cotbal.report.curves import DataCurves
 from cotbal.report.formatting import with_interval
+from cotbal.scores.interval import significance
 from cotbal.scores.results import Results
 from cotbal.training.run_paths import RunPaths
 from cotbal.weightings import method_label
@@ -188,19 +189,20 @@ def show_balance(result: Balance) -> None:
     """Weights with intervals, what they are made of, and what was flagged."""
     table = _table("unit", "weight", "95 % interval", "outward", "inward", "difficulty", "")
     for i, unit in enumerate(result.units):
-        bounds = result.weight_interval(unit)
-        shown = "-" if bounds is None else f"{bounds[0]:.3f} to {bounds[1]:.3f}"
-        verdict = "not distinguishable from 1" if result.distinguishable(unit) is False else ""
+        weight = result.weight(unit)
+        shown = f"{weight.low:.3f} to {weight.high:.3f}" if weight.has_bounds else "-"
+        unclear = weight.has_bounds and not weight.excludes(1)
+        verdict = result.verdict(unit) if unclear else ""
         numbers = (result.outward[i], result.inward[i], result.difficulty[i])
         cells = ("n/a" if math.isnan(number) else f"{number:.3f}" for number in numbers)
-        table.add_row(escape(unit), f"{result.weights[unit]:.4f}", shown, *cells, verdict)
+        table.add_row(escape(unit), f"{weight.value:.4f}", shown, *cells, verdict)
     _show(table)
     out.print(
         f"{result.form} form, {result.difficulty_form} difficulty, temperature"
         f" {result.temperature:g}"
     )
     for need in result.needs:
-        if result.distinguishable(need.unit) is False:
+        if not result.weight(need.unit).excludes(1):
             out.print(f"  {escape(need.sentence())}", soft_wrap=True)
     for flag in result.flags:
         out.print(f"[yellow]{flag.kind}[/]  {escape(flag.message)}", soft_wrap=True)
@@ -272,27 +274,21 @@ def show_comparison(found: Comparison) -> None:
     )
     for name, each in found.against.items():
         minus = found.paired.get(name)
-        clear = (
-            ""
-            if minus is None
-            else "distinguishable from EW"
-            if minus.clear
-            else "not distinguishable from EW"
-        )
+        verdict = "" if minus is None else significance(minus.excludes(), "EW")
         shown = (each.average, each.error) if minus is None else (each.average, each.error, minus)
-        cells = [with_interval(d.value, d.bounds, 2, True) for d in shown]
-        table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), clear)
+        cells = [with_interval(change, 2, signed=True) for change in shown]
+        table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), verdict)
     _show(table)
     out.print(
         f"seeds: {', '.join(map(str, found.seeds))}; intervals: 95 %, over test samples and seeds"
     )
 
 
-def show_curve(found: AmountCurves) -> None:
-    """Scores by amount with their intervals, and the share that the smallest amount reaches of
-    every task.
+def show_curve(found: DataCurves) -> None:
+    """Scores by fraction of the data with their intervals, and the share of its final score that
+    each task reaches with the smallest fraction.
     """
-    for content in amount_views.tables(found):
+    for content in curve_views.tables(found):
         table = _table(*content.header)
         for row in content.rows:
             table.add_row(*map(escape, row))
@@ -301,7 +297,7 @@ def show_curve(found: AmountCurves) -> None:
         )  # longer than a table may be wide
         _show(table)
         out.print()
-    for sentence in amount_views.sentences(found):
+    for sentence in curve_views.sentences(found):
         out.print(escape(sentence), soft_wrap=True)
     noise = "samples and seeds" if len(found.matrices) > 1 else "samples"
     out.print(
@@ -316,15 +312,14 @@ def show_curve(found: AmountCurves) -> None:
 def show_agreement(found: Agreement) -> None:
     """Rank correlation, and the difference of every unit's weights."""
     table = _table("unit", "second - first", "95 % interval", "")
-    for unit, (value, low, high) in zip(found.units, found.differences, strict=True):
-        verdict = "distinguishable" if unit in found.clear() else ""
-        table.add_row(escape(unit), f"{value:+.3f}", f"{low:+.3f} to {high:+.3f}", verdict)
+    for unit, gap in zip(found.units, found.differences, strict=True):
+        verdict = significance(True, "0") if gap.excludes() else ""
+        interval = f"{gap.low:+.3f} to {gap.high:+.3f}"
+        table.add_row(escape(unit), f"{gap.value:+.3f}", interval, verdict)
     _show(table)
-    correlation, largest = (
-        "{:.2f} [{:.2f}, {:.2f}]".format(*three) for three in (found.correlation, found.largest)
-    )
     out.print(
-        f"rank correlation {correlation}, largest difference {largest}, {len(found.units)} units"
+        f"rank correlation {with_interval(found.correlation, 2)}, largest difference"
+        f" {with_interval(found.largest, 2)}, {len(found.units)} units"
     )
 
 

@@ -14,7 +14,7 @@ from cotbal.errors import CotbalError
 
 if TYPE_CHECKING:
     from cotbal.balance import Balance
-    from cotbal.balance.forms import Form
+    from cotbal.balance.probes import Form
     from cotbal.jobs.rundir import RunDir
     from cotbal.scores.matrix import ScoreMatrix
 
@@ -170,7 +170,10 @@ def agree(
     from cotbal.jobs.weigh import agree as agreement_of
 
     found = agreement_of(RunDir(first), RunDir(second))
-    print(json.dumps(vars(found), indent=1)) if as_json else console.show_agreement(found)
+    if as_json:
+        print(json.dumps(found.to_json(), indent=1))
+    else:
+        console.show_agreement(found)
 
 
 def rescore(

@@ -5,12 +5,12 @@ side.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cotbal import plugins
 from cotbal.balance import Settings
 from cotbal.balance import balance as balance_scores
-from cotbal.balance.forms import Difficulty
+from cotbal.balance.probes import Difficulty
 from cotbal.data.files import locked, write_json
 from cotbal.errors import CotbalError, near
 from cotbal.jobs.await_scores import need_scores
@@ -18,7 +18,7 @@ from cotbal.jobs.execute import Options
 from cotbal.jobs.pipeline import FIXED, do, prepare, probes
 from cotbal.jobs.plan import Kind, Prepared
 from cotbal.jobs.rundir import RunDir
-from cotbal.jobs.weigh import score_matrices, settings, task_weights, units, weigh
+from cotbal.jobs.weigh import score_matrices, task_weights, units, weigh
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, final_run, plan_probes, single_task_runs
 from cotbal.weightings import STL
@@ -95,16 +95,16 @@ def plan_ablation(
     Raises:
         CotbalError: the data is broken.
     """
-    base = settings(recipe)
+    base: Settings = recipe.file.balance
     variants = {f"{FIXED}-{part}": Variant(base, part) for part in PARTS}
     others = [tau for tau in temperatures if tau != base.temperature]
     variants |= {
-        f"{FIXED}-temperature-{tau:g}": Variant(replace(base, temperature=tau)) for tau in others
+        f"{FIXED}-temperature-{tau:g}": Variant(base.changed(temperature=tau)) for tau in others
     }
     runs = probes(recipe)
     if precise and base.form == "standard":
         other: Difficulty = "real" if base.difficulty == "precise" else "precise"
-        variants[f"{FIXED}-{other}-difficulty"] = Variant(replace(base, difficulty=other))
+        variants[f"{FIXED}-{other}-difficulty"] = Variant(base.changed(difficulty=other))
         both = plan_probes(recipe.mixture, "standard", "precise", recipe.seeds)
         runs += [(run, "probe") for run in both.runs]
     for seed in seeds:
@@ -164,6 +164,7 @@ def _weights(study: Study, main: Mapping[str, float]) -> dict[str, dict[str, flo
         result = balance_scores(matrices, units(prepared.recipe), variant.settings)
         weights = dict(zip(result.units, result.parts[variant.part].tolist(), strict=True))
         found[name] = task_weights(prepared.recipe.mixture, weights)
-        kept[name] = {"weights": weights, "part": variant.part, "settings": vars(variant.settings)}
+        settings = variant.settings.model_dump()
+        kept[name] = {"weights": weights, "part": variant.part, "settings": settings}
     write_json(prepared.root.comparison / "variants.json", kept)
     return found

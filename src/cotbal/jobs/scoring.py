@@ -11,8 +11,9 @@ import numpy as np
 
 from cotbal.data.files import read_json, read_jsonl, write_json
 from cotbal.errors import RunError
-from cotbal.scores.matrix import CONSTANT, Samples, ScoreMatrix, read_measured
+from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples
 from cotbal.scores.measure import given_by, is_stale, load_metric, measure, source_of
+from cotbal.scores.task_scores import MetricScores, sample_column, task_scores
 from cotbal.training.run_paths import RunPaths
 
 
@@ -39,8 +40,7 @@ def score_matrix(
     for task, metric in metrics.items():
         cells = {run: paths for run, paths in probes.items() if task in given[run]}
         samples[task] = _column(cells, tuple(probes), task, metric)
-    values = np.stack([column.values.mean(axis=1) for column in samples.values()], axis=1)
-    return ScoreMatrix(tuple(probes), tuple(metrics), values, samples)
+    return matrix_of_samples(tuple(probes), samples)
 
 
 def _column(probes: Mapping[str, RunPaths], rows: Sequence[str], task: str, metric: str) -> Samples:
@@ -56,24 +56,15 @@ def column_of(
     Raises:
         RunError: two runs answered different samples; `what` says which set.
     """
-    first_run, first = next(iter(cells.items()))
-    for run, cell in cells.items():
-        if cell["clusters"] != first["clusters"]:
+    scores = {run: task_scores(content) for run, content in cells.items()}
+    first_run, first = next(iter(scores.items()))
+    for run, other in scores.items():
+        if not np.array_equal(other.clusters, first.clusters):
             raise RunError(
                 f"{what}: {run} and {first_run} answered different samples; run them again"
             )
-    entries = {run: cell["metrics"][metric] for run, cell in cells.items()}
-    nothing = np.full(first["n"], np.nan)
-    entry = entries[first_run]
-    return Samples(
-        values=np.stack(
-            [read_measured(entries[run]).linear if run in entries else nothing for run in rows]
-        ),
-        clusters=np.array(first["clusters"]),
-        maximum=entry["maximum"],
-        constant=read_measured(entry, CONSTANT).linear if f"{CONSTANT}samples" in entry else None,
-        constant_answer=entry.get("constant_answer", ""),
-    )
+    column = [scores[run].metrics[metric] if run in scores else None for run in rows]
+    return sample_column(column, first.clusters)
 
 
 def scores_of(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> dict[str, Any]:
@@ -144,17 +135,11 @@ def describe(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def _scored(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     metric = load_metric(name)
     references = [row["references"] for row in rows]
-    found = measure(name, [row["answer"] for row in rows], references, rows)
+    measured = measure(name, [row["answer"] for row in rows], references, rows)
     constant = metric.constant_answer(references)
     of_constant = measure(name, [constant] * len(rows), references, rows)
-    return {
-        "score": found.score,
-        "maximum": float(metric.MAXIMUM),
-        "source": source_of(name),
-        **found.to_json(),
-        "constant_answer": constant,
-        **of_constant.to_json(CONSTANT),
-    }
+    maximum, source = float(metric.MAXIMUM), source_of(name)
+    return MetricScores(measured, maximum, of_constant, constant, source).to_json()
 
 
 def clusters(pictures: Sequence[Sequence[str]]) -> list[int]:

@@ -5,12 +5,11 @@ written of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
-from cotbal.balance import Balance, Settings, weight_draws
+from cotbal.balance import Balance, weight_draws
 from cotbal.balance import balance as balance_scores
 from cotbal.balance.agreement import Agreement, agreement
-from cotbal.balance.forms import rows_of
+from cotbal.balance.probes import form_runs
 from cotbal.data.files import write_json, write_text
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.plan import Prepared, paths_of
@@ -42,10 +41,10 @@ def weigh_again(root: RunDir) -> Balance:
 
 
 def _weigh(root: RunDir, recipe: Recipe, matrices: Sequence[ScoreMatrix]) -> Balance:
-    how = settings(recipe)
-    names = rows_of(how.form or "standard", how.difficulty).names(recipe.mixture.units)
-    chosen = [matrix.rows(names) for matrix in matrices]
-    result = balance_scores(chosen, units(recipe), how)
+    settings = recipe.file.balance
+    runs = form_runs(settings.form, settings.difficulty, recipe.mixture.units)
+    chosen = [matrix.rows(runs.names) for matrix in matrices]
+    result = balance_scores(chosen, units(recipe), settings)
     write_balance(root, mean_matrix(chosen), result)
     if len(chosen) > 1:
         for seed, matrix in zip(recipe.seeds, chosen, strict=True):
@@ -94,20 +93,6 @@ def _matrices(recipe: Recipe, runs: Sequence[tuple[Run, RunPaths]]) -> list[Scor
 def units(recipe: Recipe) -> dict[str, str]:
     """Task -> the unit that it gets its weight from."""
     return {task.name: task.unit for task in recipe.mixture.balanced}
-
-
-def settings(recipe: Recipe) -> Settings:
-    """How the recipe turns scores into weights."""
-    section = recipe.file.balance
-    return Settings(
-        form=section.form,
-        difficulty=section.difficulty,
-        temperature=section.temperature,
-        weight_range=section.weight_range,
-        shrink=section.shrink,
-        resamples=section.bootstrap,
-        seed=section.seed,
-    )
 
 
 def write_balance(root: RunDir, matrix: ScoreMatrix, result: Balance) -> None:
@@ -162,8 +147,8 @@ def agree(first: RunDir, second: RunDir) -> Agreement:
     for root in (first, second):
         recipe, matrices = matrices_of(root)
         # Pairs of draws need as many of them, from one seed.
-        how = replace(settings(recipe), resamples=AGREEMENT_DRAWS, seed=0)
-        draws.append(weight_draws(matrices, units(recipe), how))
+        settings = recipe.file.balance.changed(bootstrap=AGREEMENT_DRAWS, seed=0)
+        draws.append(weight_draws(matrices, units(recipe), settings))
         names.append(recipe.mixture.units)
     if names[0] != names[1]:
         raise CotbalError(

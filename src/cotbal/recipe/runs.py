@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal, get_args
 
-from cotbal.balance.forms import BASE, MINI, Difficulty, Form, full_run, solo_mini_run, solo_run
+from cotbal.balance.probes import BASE, MINI, Difficulty, Form, full_run, solo_mini_run, solo_run
 from cotbal.recipe.mixture import Mixture, Task
 
 Portion = Literal["none", "mini", "large", "full"]

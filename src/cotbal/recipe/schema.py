@@ -20,7 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from cotbal.balance.forms import Difficulty, Form
+from cotbal.balance.probes import Form
+from cotbal.balance.settings import Settings
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.\-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -183,26 +184,11 @@ class Portions(_Section):
         return self
 
 
-class BalanceSection(_Section):
-    """How scores become weights (Eq. 3-11, 15-17)."""
+class BalanceSection(Settings):
+    """How scores become weights (Eq. 3-11, 15-17), and the training seeds of the probes."""
 
     form: Form = "standard"
-    difficulty: Difficulty = "real"
-    shrink: Flag = False  # not part of the paper, see `cotbal.balance.shrinkage`
     seeds: tuple[int, ...] | None = None  # training seeds of the probes; None: that of optimization
-    temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = 0.5
-    weight_range: tuple[float, float] = (0.5, 2.0)  # used by temperature: auto
-    bootstrap: int = Field(2000, ge=100)  # resamples of the validation sets
-    seed: int = 0
-
-    @model_validator(mode="after")
-    def _range_holds_one(self) -> BalanceSection:
-        low, high = self.weight_range
-        if not 0 < low < 1 < high:
-            raise ValueError(
-                f"weight_range must hold the mean weight 1 inside it; found [{low}, {high}]"
-            )
-        return self
 
     @model_validator(mode="after")
     def _seeds_are_several(self) -> BalanceSection:

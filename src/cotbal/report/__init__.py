@@ -7,30 +7,30 @@ from pathlib import Path
 from cotbal.data.files import write_json, write_text
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
-from cotbal.report.amounts import AmountCurves, amount_curves
-from cotbal.report.amounts import to_json as curves_to_json
-from cotbal.report.comparison import Comparison, compare
+from cotbal.report import comparison, curves
+from cotbal.report.comparison import Comparison, compare, results_table
 from cotbal.report.contents import read_contents
+from cotbal.report.curves import DataCurves, data_curves
 from cotbal.report.examples import examples
 from cotbal.report.markdown import markdown
-from cotbal.report.models import compare_all, models_of, results_table, to_json
+from cotbal.report.models import compare_all, models_of
 from cotbal.report.page import page
 
 __all__ = ["write_all", "write_comparison", "write_curve", "write_report"]
 
 
 def write_report(directory: Path) -> Path:
-    """Write `report/index.html` and `report/tables.md` from what the run directory holds; returns
-    the page.
+    """Write `report/index.html` and `report/tables.md` from the content of the run directory;
+    returns the page.
 
     Raises:
         RunError: the directory holds nothing that could be reported.
     """
     contents = read_contents(directory)
-    found, curves = compare_all(contents), amount_curves(contents)
+    models, curve = compare_all(contents), data_curves(contents)
     report = RunDir(directory).report
-    write_text(report / "tables.md", markdown(contents, found, curves))
-    write_text(report / "index.html", page(contents, found, curves, examples(contents)))
+    write_text(report / "tables.md", markdown(contents, models, curve))
+    write_text(report / "index.html", page(contents, models, curve, examples(contents)))
     return report / "index.html"
 
 
@@ -52,22 +52,20 @@ def write_comparison(directory: Path) -> Comparison:
     one seed, and `comparison.json` improvement, error and paired differences.
     """
     contents = read_contents(directory)
-    found = compare_all(contents)
-    folder, models = RunDir(directory).comparison, models_of(contents)
-    write_text(folder / "results.csv", results_table(found, contents).to_csv())
-    for seed in found.seeds:
-        one = compare(
-            {name: {seed: models[name][seed]} for name in found.methods},
-            contents.tasks,
-            contents.balanced,
-        )
-        write_text(folder / f"results-seed-{seed}.csv", results_table(one, contents).to_csv())
-    write_json(folder / "comparison.json", to_json(found))
-    return found
+    models, methods = models_of(contents), compare_all(contents)
+    folder = RunDir(directory).comparison
+    write_text(folder / "results.csv", results_table(methods, contents.balanced).to_csv())
+    for seed in methods.seeds:
+        one_seed = {name: {seed: models[name][seed]} for name in methods.methods}
+        alone = compare(one_seed, contents.tasks, contents.balanced)
+        table = results_table(alone, contents.balanced).to_csv()
+        write_text(folder / f"results-seed-{seed}.csv", table)
+    write_json(folder / "comparison.json", comparison.to_json(methods))
+    return methods
 
 
-def write_curve(directory: Path) -> AmountCurves:
-    """Write `curve/scores.csv`, a score matrix with a row an amount (mean over seeds), and
+def write_curve(directory: Path) -> DataCurves:
+    """Write `curve/scores.csv`, a score matrix with one row per run (mean over seeds), and
     `curve/curve.json`.
 
     With several training seeds, `seed-<n>/curve/scores.csv` holds those of one.
@@ -75,14 +73,15 @@ def write_curve(directory: Path) -> AmountCurves:
     Raises:
         RunError: no run of the curve is done.
     """
-    found, files = amount_curves(read_contents(directory)), RunDir(directory)
-    if found is None:
+    shown, files = data_curves(read_contents(directory)), RunDir(directory)
+    if shown is None:
         raise RunError(
             f"{directory}: expected finished runs of a curve; found none; `cotbal curve RECIPE`"
             " makes them"
         )
-    write_text(files.curve_table, found.mean.to_csv())
-    for seed, matrix in found.matrices.items() if len(found.matrices) > 1 else ():
-        write_text(files.seeded(seed).curve_table, matrix.to_csv())
-    write_json(files.curve_numbers, curves_to_json(found))
-    return found
+    write_text(files.curve_table, shown.mean.to_csv())
+    if len(shown.matrices) > 1:
+        for seed, matrix in shown.matrices.items():
+            write_text(files.seeded(seed).curve_table, matrix.to_csv())
+    write_json(files.curve_numbers, curves.to_json(shown))
+    return shown

@@ -5,40 +5,24 @@ reference.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from cotbal.balance.improvement import error, improvement, task_improvements
-from cotbal.balance.uncertainty import interval, resample_scores
-from cotbal.report.contents import TaskScores
-from cotbal.scores.matrix import Samples, ScoreMatrix, mean_matrix
-from cotbal.scores.results import Column
+from cotbal.balance.uncertainty import resample_scores
+from cotbal.scores.interval import Interval, interval_of_draws
+from cotbal.scores.matrix import ScoreMatrix, matrix_of_samples, mean_matrix
+from cotbal.scores.results import Column, Results
+from cotbal.scores.task_scores import TaskScores, sample_column
+from cotbal.weightings import method_label
 
 BASELINE, OURS = "ew", "cotbal"
 RESAMPLES, SEED = 1000, 0
-Scores = Mapping[tuple[str, str], TaskScores]  # (task, split) -> what one model scored
+Scores = Mapping[tuple[str, str], TaskScores]  # (task, split) -> scores of one model
 Models = Mapping[str, Mapping[int, Scores]]  # method -> training seed -> scores
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A change and its 95 % interval (NaN where it has none)."""
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The interval."""
-        return self.low, self.high
-
-    @property
-    def clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
@@ -53,18 +37,17 @@ class Row:
     task: str
     split: str
     metric: str
-    maximum: float
     scores: Mapping[str, float]
-    differences: Mapping[str, Difference]
+    differences: Mapping[str, Interval]
 
 
 @dataclass(frozen=True)
 class Against:
     """One method against the reference, in %: Eq. 12 by task, Eq. 13 and Eq. 14."""
 
-    per_task: Mapping[str, Difference]
-    average: Difference
-    error: Difference
+    per_task: Mapping[str, Interval]
+    average: Interval
+    error: Interval
 
 
 @dataclass(frozen=True)
@@ -74,37 +57,38 @@ class Comparison:
     Attributes:
         methods: in the order of their columns.
         seeds: training seeds that every method has.
-        reference: the method that relative changes are measured against; None where it is not
-            there.
-        rows: one a task, split and metric.
+        reference: the method that relative changes are measured against; None where it was not
+            trained.
+        rows: one per task, split and metric.
         against: method -> its changes against the reference; empty without a reference.
         paired: method -> its improvement (Eq. 13) minus that of EW, seed by seed; empty where EW is
             the reference.
-        by_seed: method -> its improvement (Eq. 13) in every one of `seeds`.
+        by_seed: method -> its improvement (Eq. 13) in each of `seeds`.
         left_out: tasks where the reference did not score above 0, so that a relative change has no
             meaning.
     """
 
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
-    reference: str | None
-    rows: tuple[Row, ...]
-    against: Mapping[str, Against]
-    paired: Mapping[str, Difference]
-    by_seed: Mapping[str, tuple[float, ...]]
-    left_out: tuple[str, ...]
+    reference: str | None = None
+    rows: tuple[Row, ...] = ()
+    against: Mapping[str, Against] = field(default_factory=dict)
+    paired: Mapping[str, Interval] = field(default_factory=dict)
+    by_seed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where a column of the score matrix comes from."""
+class _Metric:
+    """One metric of one test split: a column of the score matrix."""
 
     task: str
     split: str
-    metric: str
+    name: str
 
-    def __str__(self) -> str:
-        return f"{self.task}:{self.split}.{self.metric}"
+    @property
+    def column(self) -> Column:
+        return Column(self.task, f"{self.split}.{self.name}")
 
 
 def compare(
@@ -115,129 +99,187 @@ def compare(
     Args:
         models: every model has answered the same test samples.
         tasks: every task, in the order to show them.
-        balanced: those that enter the averages of Eq. 13 and 14; the paper leaves text-only chat
-            out.
+        balanced: tasks in the averages of Eq. 13 and 14; the paper leaves text-only chat out.
         reference: the method of Eq. 12; the paper takes single-task models (STL).
     """
-    methods = tuple(models)
-    seeds = tuple(
-        seed
-        for seed in next(iter(models.values()), {})
-        if all(seed in each for each in models.values())
+    seeds = _shared_seeds(models)
+    comparison = Comparison(tuple(models), seeds)
+    metrics = _metrics(models, seeds, tasks)
+    if not metrics:
+        return comparison
+    matrices = [_matrix(models, seed, metrics) for seed in seeds]
+    mean = mean_matrix(matrices)
+    # The first draw is the estimate.
+    draws = np.concatenate([mean.values[None], resample_scores(matrices, RESAMPLES, SEED)])
+    rows = tuple(_row(metric, mean.runs, draws[..., j]) for j, metric in enumerate(metrics))
+    comparison = replace(comparison, rows=rows)
+    if reference not in models:
+        return comparison
+    comparison = replace(comparison, reference=reference)
+    chosen = [j for j, metric in enumerate(metrics) if metric.task in balanced]
+    if not chosen:
+        return comparison
+    columns = tuple(metrics[j].column for j in chosen)
+    position = comparison.methods.index(reference)
+    by_seed = np.stack([matrix.values for matrix in matrices])[..., chosen]
+    return _against(
+        comparison,
+        tuple(dict.fromkeys(column.task for column in columns)),
+        task_improvements(draws[..., chosen], columns, position),
+        task_improvements(by_seed, columns, position),
     )
-    places = _places(models, seeds, tasks)
-    if not places:
-        return Comparison(methods, seeds, None, (), {}, {}, {}, ())
-    matrices = [_matrix(models, seed, places) for seed in seeds]
-    mean, drawn = mean_matrix(matrices), resample_scores(matrices, RESAMPLES, SEED)
-    draws = np.concatenate([mean.values[None], drawn])  # the first is what was seen
-    rows = tuple(_row(place, j, draws[..., j], mean) for j, place in enumerate(places))
-    if reference not in methods:
-        return Comparison(methods, seeds, None, rows, {}, {}, {}, ())
-    chosen = [j for j, place in enumerate(places) if place.task in balanced]
-    columns = tuple(Column(places[j].task, f"{places[j].split}.{places[j].metric}") for j in chosen)
-    if not columns:
-        return Comparison(methods, seeds, reference, rows, {}, {}, {}, ())
-    own = np.stack([matrix.values for matrix in matrices])
-    changes, of_seeds = (
-        task_improvements(v[..., chosen], columns, methods.index(reference)) for v in (draws, own)
-    )
-    names = tuple(dict.fromkeys(column.task for column in columns))
-    known = ~np.isnan(changes[0]).any(axis=0)
-    kept = tuple(name for name, there in zip(names, known, strict=True) if there)
-    against, paired = _against(changes[..., known], methods, kept, reference)
-    by_seed = {
-        m: tuple(improvement(of_seeds[:, methods.index(m), known]).tolist()) for m in against
-    }
-    left_out = tuple(name for name in names if name not in kept)
-    return Comparison(methods, seeds, reference, rows, against, paired, by_seed, left_out)
 
 
-def _places(models: Models, seeds: Sequence[int], tasks: Sequence[str]) -> list[_Place]:
+def _shared_seeds(models: Models) -> tuple[int, ...]:
+    if not models:
+        return ()
+    first, *others = models.values()
+    shared = set(first).intersection(*others)
+    return tuple(seed for seed in first if seed in shared)
+
+
+def _metrics(models: Models, seeds: Sequence[int], tasks: Sequence[str]) -> list[_Metric]:
     """Every metric of every split that some model has, ordered by task."""
-    scores = [each[seed] for each in models.values() for seed in seeds]
-    found = [
-        _Place(task, split, metric)
-        for each in scores
-        for (task, split), s in each.items()
-        for metric in s.metrics
-    ]
-    return sorted(
-        dict.fromkeys(p for p in found if p.task in tasks),
-        key=lambda place: tasks.index(place.task),
-    )
+    scores = [by_seed[seed] for by_seed in models.values() for seed in seeds]
+    splits = [split for model in scores for split in model.values() if split.task in tasks]
+    metrics: dict[_Metric, None] = {}  # an ordered set
+    for split in splits:
+        for name in split.metrics:
+            metrics[_Metric(split.task, split.split, name)] = None
+    return sorted(metrics, key=lambda metric: tasks.index(metric.task))
 
 
-def _matrix(models: Models, seed: int, places: Sequence[_Place]) -> ScoreMatrix:
-    """Method x metric of one seed, with the samples behind every cell; NaN where a model did not
-    answer.
-    """
+def _matrix(models: Models, seed: int, metrics: Sequence[_Metric]) -> ScoreMatrix:
+    """Method x metric of one seed; NaN where a model did not answer."""
     samples = {}
-    for place in places:
-        found = [each[seed].get((place.task, place.split)) for each in models.values()]
-        cells = [
-            cell if cell is not None and place.metric in cell.metrics else None for cell in found
-        ]
-        first = next(cell for cell in cells if cell is not None)
-        nothing = np.full(len(first.clusters), np.nan)
-        values = np.stack(
-            [
-                nothing if cell is None else cell.metrics[place.metric].measured.linear
-                for cell in cells
-            ]
+    for metric in metrics:
+        scores = [by_seed[seed].get((metric.task, metric.split)) for by_seed in models.values()]
+        cells = [s.metrics.get(metric.name) if s else None for s in scores]
+        clusters = next(s.clusters for s, cell in zip(scores, cells, strict=True) if s and cell)
+        # Metrics of one split score the same samples, so one draw serves them all.
+        samples[str(metric.column)] = sample_column(
+            cells, clusters, drawn_with=f"{metric.task}.{metric.split}"
         )
-        maximum = first.metrics[place.metric].maximum
-        # Metrics of one split answer the same samples, so one draw serves them all.
-        samples[str(place)] = Samples(
-            values, first.clusters, maximum, drawn_with=f"{place.task}.{place.split}"
-        )
-    means = np.stack([each.values.mean(axis=1) for each in samples.values()], axis=1)
-    return ScoreMatrix(tuple(models), tuple(samples), means, samples)
+    return matrix_of_samples(tuple(models), samples)
 
 
-def _row(place: _Place, j: int, draws: Float[np.ndarray, "draw method"], mean: ScoreMatrix) -> Row:
-    differences = {}
-    if BASELINE in mean.runs:
-        other = draws[:, mean.runs.index(BASELINE)]
-        answered = [
-            (i, m) for i, m in enumerate(mean.runs) if m != BASELINE and not np.isnan(draws[0, i])
-        ]
-        differences = {m: _difference(draws[:, i] - other) for i, m in answered}
-    scores = {
-        m: float(v) for m, v in zip(mean.runs, mean.values[:, j], strict=True) if not np.isnan(v)
-    }
-    return Row(
-        place.task, place.split, place.metric, mean.samples[str(place)].maximum, scores, differences
-    )
+def _row(metric: _Metric, methods: Sequence[str], draws: Float[np.ndarray, "draw method"]) -> Row:
+    answered = {m: draws[:, i] for i, m in enumerate(methods) if not np.isnan(draws[0, i])}
+    scores = {method: float(values[0]) for method, values in answered.items()}
+    differences: dict[str, Interval] = {}
+    if BASELINE in methods:
+        baseline = draws[:, methods.index(BASELINE)]
+        differences = {
+            method: interval_of_draws(values - baseline)
+            for method, values in answered.items()
+            if method != BASELINE
+        }
+    return Row(metric.task, metric.split, metric.name, scores, differences)
 
 
 def _against(
-    changes: Float[np.ndarray, "draw method task"],
-    methods: Sequence[str],
+    comparison: Comparison,
     tasks: Sequence[str],
-    reference: str,
-) -> tuple[dict[str, Against], dict[str, Difference]]:
-    if not tasks:
-        return {}, {}
-    averages, errors = improvement(changes), error(changes)
-    against = {
-        method: Against(
-            {task: _difference(changes[:, i, t]) for t, task in enumerate(tasks)},
-            _difference(averages[:, i]),
-            _difference(errors[:, i]),
+    changes: Float[np.ndarray, "draw method task"],
+    by_seed: Float[np.ndarray, "seed method task"],
+) -> Comparison:
+    """The comparison with Eq. 12-14 against its reference."""
+    known = ~np.isnan(changes[0]).any(axis=0)
+    comparison = replace(
+        comparison, left_out=tuple(task for task, k in zip(tasks, known, strict=True) if not k)
+    )
+    if not known.any():
+        return comparison
+    kept = [task for task, k in zip(tasks, known, strict=True) if k]
+    changes, by_seed = changes[..., known], by_seed[..., known]
+    averages, errors, seed_averages = improvement(changes), error(changes), improvement(by_seed)
+    against, seeds = {}, {}
+    for i, method in enumerate(comparison.methods):
+        if method == comparison.reference:
+            continue
+        per_task = {task: interval_of_draws(changes[:, i, t]) for t, task in enumerate(kept)}
+        against[method] = Against(
+            per_task, interval_of_draws(averages[:, i]), interval_of_draws(errors[:, i])
         )
-        for i, method in enumerate(methods)
-        if method != reference
-    }
+        seeds[method] = tuple(seed_averages[:, i].tolist())
+    return replace(comparison, against=against, by_seed=seeds, paired=_paired(comparison, averages))
+
+
+def _paired(
+    comparison: Comparison, averages: Float[np.ndarray, "draw method"]
+) -> dict[str, Interval]:
+    """Improvement minus that of EW, where EW is not the reference itself."""
+    methods, reference = comparison.methods, comparison.reference
     if reference == BASELINE or BASELINE not in methods:
-        return against, {}
-    equal = averages[:, methods.index(BASELINE)]
-    others = [
-        (i, method) for i, method in enumerate(methods) if method not in (BASELINE, reference)
+        return {}
+    baseline = averages[:, methods.index(BASELINE)]
+    return {
+        method: interval_of_draws(averages[:, i] - baseline)
+        for i, method in enumerate(methods)
+        if method not in (BASELINE, reference)
+    }
+
+
+def results_table(comparison: Comparison, balanced: Sequence[str]) -> Results:
+    """Test results of the balanced tasks as a table that `cotbal overall` reads, with the paper's
+    names of the methods.
+    """
+    rows = [
+        row
+        for row in comparison.rows
+        if row.task in balanced and len(row.scores) == len(comparison.methods)
     ]
-    return against, {method: _difference(averages[:, i] - equal) for i, method in others}
+    tasks = [row.task for row in rows]
+    columns = tuple(
+        Column(row.task, f"{row.split}.{row.metric}" if tasks.count(row.task) > 1 else row.metric)
+        for row in rows
+    )
+    values = np.empty((len(comparison.methods), len(rows)))
+    for i, method in enumerate(comparison.methods):
+        values[i] = [row.scores[method] for row in rows]
+    return Results(tuple(map(method_label, comparison.methods)), columns, values)
 
 
-def _difference(draws: Float[np.ndarray, " draw"]) -> Difference:
-    low, high = interval(draws[1:])
-    return Difference(float(draws[0]), float(low), float(high))
+def to_json(comparison: Comparison) -> dict[str, Any]:
+    """Improvement, error and paired differences with their intervals, with the paper's names of the
+    methods.
+    """
+    against = {}
+    for name, changes in comparison.against.items():
+        against[method_label(name)] = {
+            "improvement": _change(changes.average),
+            "error": _change(changes.error),
+            "tasks": {task: _change(change) for task, change in changes.per_task.items()},
+        }
+    scores = [
+        {
+            "task": row.task,
+            "split": row.split,
+            "metric": row.metric,
+            "methods": _changes(row.differences),
+        }
+        for row in comparison.rows
+    ]
+    by_seed = {}
+    for name, values in comparison.by_seed.items():
+        by_seed[method_label(name)] = [None if np.isnan(value) else value for value in values]
+    return {
+        "methods": [method_label(name) for name in comparison.methods],
+        "seeds": list(comparison.seeds),
+        "reference": method_label(comparison.reference) if comparison.reference else None,
+        "left_out": list(comparison.left_out),
+        "against": against,
+        "minus_EW": _changes(comparison.paired),
+        "improvement_by_seed": by_seed,
+        "scores_minus_EW": scores,
+    }
+
+
+def _changes(by_method: Mapping[str, Interval]) -> dict[str, Any]:
+    return {method_label(name): _change(change) for name, change in by_method.items()}
+
+
+def _change(change: Interval) -> dict[str, Any]:
+    """A change, its interval, and half its width: the study could only detect larger changes."""
+    half_width = change.half_width if change.has_bounds else None
+    return {**change.to_json(), "half_width": half_width, "excludes_zero": change.excludes()}

@@ -1,4 +1,4 @@
-"""What a run directory holds, read for a report; whatever is not there yet is left empty."""
+"""The content of a run directory, read for a report; what does not exist yet is left empty."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-from jaxtyping import Int
-
-from cotbal.balance import Balance, Flag, Need
+from cotbal.balance import Balance
 from cotbal.data.files import read_json, read_jsonl
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe, load_recipe
-from cotbal.scores.matrix import CONSTANT, Measured, ScoreMatrix, read_measured, read_scores
+from cotbal.scores.matrix import ScoreMatrix, read_scores
+from cotbal.scores.task_scores import TaskScores, task_scores
 from cotbal.training.run_paths import RunPaths
 
 LICENCES = "LICENCES.md"
@@ -25,39 +23,15 @@ Kind = Literal["probe", "final", "curve"]
 
 
 @dataclass(frozen=True)
-class MetricScores:
-    """One metric of one run on one split of one task; `constant` is the score of the best constant
-    answer, `source` the digest of the code that made the scores.
-    """
-
-    score: float
-    maximum: float
-    measured: Measured
-    constant: float | None
-    constant_answer: str
-    source: str | None = None
-
-
-@dataclass(frozen=True)
-class TaskScores:
-    """The scores of one run on one split of one task; `clusters` numbers the samples by picture."""
-
-    task: str
-    split: str
-    clusters: Int[np.ndarray, " sample"]
-    metrics: Mapping[str, MetricScores]
-
-
-@dataclass(frozen=True)
 class RunContents:
-    """One run: a probe, a final model, or an amount of the curve.
+    """One run: a probe, a final model, or a point of the curve.
 
     Attributes:
         name: that of the run, such as `mini`, `full:<unit>`, `amount:1/8`, or of the method for a
             final model.
         seed: training seed; None where it is the recipe's.
-        planned: its entry in `plan.json` (records, tokens, share), empty when it was not planned.
-        weights: task -> weight that it trains with; empty where the method makes them itself.
+        planned: its entry in `plan.json` (records, tokens, share), empty if it was not planned.
+        weights: task -> weight of its loss; empty where the method computes them during training.
         outcome: `outcome.json`, empty until the run is done.
         failure: message of the failure, or an empty text.
         losses: lines of `training.jsonl`.
@@ -93,7 +67,7 @@ class RunContents:
 @dataclass(frozen=True)
 class Contents:
     """A run directory; `recipe`, `balance` and `matrix` are None, and the rest empty, where nothing
-    exists yet.
+    exists yet. `seed` is the training seed of the recipe.
     """
 
     directory: Path
@@ -101,32 +75,37 @@ class Contents:
     balance: Balance | None
     matrix: ScoreMatrix | None
     plan: Mapping[str, Any]
+    seed: int
     runs: tuple[RunContents, ...]
     licences: tuple[tuple[Path, str], ...]
 
     @property
     def name(self) -> str:
-        """Name of the job."""
+        """The name in the recipe, or that of the directory."""
         return self.recipe.name if self.recipe else self.directory.resolve().name
 
     @property
     def probes(self) -> tuple[RunContents, ...]:
-        """The runs whose scores feed the equations."""
+        """The runs whose scores feed the equations, of all seeds."""
         return tuple(run for run in self.runs if run.kind == "probe")
 
     @property
     def finals(self) -> tuple[RunContents, ...]:
-        """The final models."""
+        """The final models, of all methods and seeds."""
         return tuple(run for run in self.runs if run.kind == "final")
 
     @property
     def curve(self) -> tuple[RunContents, ...]:
-        """The trainings on several amounts."""
+        """The trainings on fractions of the data."""
         return tuple(run for run in self.runs if run.kind == "curve")
 
     def of_first_seed(self, runs: Sequence[RunContents]) -> tuple[RunContents, ...]:
         """Those of the recipe's training seed: one run of each name."""
         return tuple(run for run in runs if run.seed is None)
+
+    def seed_of(self, run: RunContents) -> int:
+        """Its training seed."""
+        return self.seed if run.seed is None else run.seed
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -139,11 +118,10 @@ class Contents:
 
     @property
     def balanced(self) -> tuple[str, ...]:
-        """Names of the tasks that take part in the probes, and so in the averages of Eq. 13 and
-        14."""
-        return (
-            tuple(task.name for task in self.recipe.mixture.balanced) if self.recipe else self.tasks
-        )
+        """Names of the tasks in the probes, and so in the averages of Eq. 13 and 14."""
+        if self.recipe is None:
+            return self.tasks
+        return tuple(task.name for task in self.recipe.mixture.balanced)
 
     def unit_of(self, task: str) -> str:
         """The unit that gives `task` its weight."""
@@ -151,9 +129,9 @@ class Contents:
 
     def metric_of(self, scores: TaskScores) -> str:
         """The metric that feeds the equations."""
-        return (
-            self.recipe.mixture[scores.task].metric if self.recipe else next(iter(scores.metrics))
-        )
+        if self.recipe is None:
+            return next(iter(scores.metrics))
+        return self.recipe.mixture[scores.task].metric
 
 
 def read_contents(directory: Path) -> Contents:
@@ -171,82 +149,45 @@ def read_contents(directory: Path) -> Contents:
         )
     recipe = load_recipe(files.recipe) if files.recipe.exists() else None
     plan = read_json(files.plan) if files.plan.exists() else {}
+    seed = plan.get("seed", recipe.file.optimization.seed if recipe else 0)
+    balance = Balance.from_json(read_json(files.balance)) if files.balance.exists() else None
     return Contents(
         directory=directory,
         recipe=recipe,
-        balance=read_balance(files.balance) if files.balance.exists() else None,
+        balance=balance,
         matrix=read_scores(files.score_table) if files.score_table.exists() else None,
         plan=plan,
-        runs=tuple(_read_runs(directory, plan)),
+        seed=seed,
+        runs=tuple(_read_runs(directory, plan, seed)),
         licences=_licences(recipe) if recipe else (),
     )
 
 
-def read_balance(path: Path) -> Balance:
-    """The inverse of `Balance.to_json`."""
-    content = read_json(path)
-    return Balance(
-        units=tuple(content["units"]),
-        form=content["form"],
-        difficulty_form=content["difficulty_form"],
-        temperature=content["temperature"],
-        seeds=content["seeds"],
-        shrunk=content["shrunk"],
-        contribution=_array(content["contribution"]),
-        outward=_array(content["outward"]),
-        inward=_array(content["inward"]),
-        difficulty=_array(content["difficulty"]),
-        parts=_arrays(content["parts"]) or {},
-        intervals=_arrays(content["intervals"]),
-        part_intervals=_arrays(content["part_intervals"]),
-        samples=content["samples"],
-        needs=tuple(Need(**need) for need in content["needs"]),
-        flags=tuple(Flag(**flag) for flag in content["flags"]),
-        warnings=tuple(content["warnings"]),
-    )
-
-
-def _arrays(content: Mapping[str, Any] | None) -> dict[str, np.ndarray] | None:
-    return None if content is None else {name: _array(values) for name, values in content.items()}
-
-
-def _array(values: Any) -> np.ndarray:
-    return np.array(values, dtype=float)  # null becomes NaN
-
-
-def _read_runs(directory: Path, plan: Mapping[str, Any]) -> list[RunContents]:
-    """The planned runs in their order, then what else lies in the directory."""
+def _read_runs(directory: Path, plan: Mapping[str, Any], seed: int) -> list[RunContents]:
+    """The planned runs in their order, then other runs in the directory."""
     planned = {directory / run["directory"]: run for run in plan.get("runs", [])}
-    own = plan.get("seed", 0)
-    runs = [_read_run(root, run["kind"], run, own) for root, run in planned.items()]
-    kinds: tuple[tuple[Kind, str], ...] = (
-        ("probe", "probes"),
-        ("final", "final"),
-        ("curve", "curve"),
-    )
-    for kind, folder in kinds:
-        found = sorted((directory / folder).glob("*/"))
-        runs += [
-            _read_run(root, kind, {}, own)
-            for root in found
-            if root not in planned and not _moved_aside(root)
-        ]
+    runs = [_read_run(root, run["kind"], run, seed) for root, run in planned.items()]
+    folders: dict[Kind, str] = {"probe": "probes", "final": "final", "curve": "curve"}
+    for kind, folder in folders.items():
+        for root in sorted((directory / folder).glob("*/")):
+            if root not in planned and not _is_archived(root):
+                runs.append(_read_run(root, kind, {}, seed))
     return runs
 
 
-def _moved_aside(root: Path) -> bool:
+def _is_archived(root: Path) -> bool:
     return re.search(r"\.old-\d+$", root.name) is not None
 
 
-def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], own: int) -> RunContents:
+def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: int) -> RunContents:
     paths = RunPaths(root)
     outcome = read_json(paths.outcome) if paths.done else {}
     name = planned.get("name") or outcome.get("run") or root.name.replace("full-", "full:", 1)
-    seed = planned.get("seed", own)
-    scores = [_read_scores(path) for path in sorted((root / "scores").glob("*.json"))]
+    seed = planned.get("seed", recipe_seed)
+    scores = [task_scores(read_json(path)) for path in sorted((root / "scores").glob("*.json"))]
     return RunContents(
         name=name,
-        seed=None if seed == own else seed,
+        seed=None if seed == recipe_seed else seed,
         kind=kind,
         paths=paths,
         planned=planned,
@@ -254,32 +195,12 @@ def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], own: int) -> R
         outcome=outcome,
         failure=read_json(paths.failure)["message"] if paths.failure.exists() else "",
         losses=tuple(read_jsonl(paths.training)),
-        scores={(found.task, found.split): found for found in scores},
-    )
-
-
-def _read_scores(path: Path) -> TaskScores:
-    content = read_json(path)
-    metrics = {name: _metric_scores(values) for name, values in content["metrics"].items()}
-    return TaskScores(
-        content["task"], content["split"], np.array(content["clusters"], dtype=int), metrics
-    )
-
-
-def _metric_scores(content: Mapping[str, Any]) -> MetricScores:
-    known = content.get(f"{CONSTANT}samples")
-    return MetricScores(
-        score=content["score"],
-        maximum=content["maximum"],
-        measured=read_measured(content),
-        constant=read_measured(content, CONSTANT).score if known else None,
-        constant_answer=content.get("constant_answer") or "",
-        source=content.get("source"),
+        scores={(of_task.task, of_task.split): of_task for of_task in scores},
     )
 
 
 def _licences(recipe: Recipe) -> tuple[tuple[Path, str], ...]:
-    """The licence texts beside the pictures and the records."""
+    """The licence texts beside the images and the records."""
     folders = [
         recipe.images,
         recipe.images.parent,

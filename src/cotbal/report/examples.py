@@ -1,4 +1,4 @@
-"""Validation examples: what each probe answered, preferably where the probes disagree."""
+"""Validation examples with the answer of each probe, where the probes disagree most."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from jaxtyping import Float, Int
 from cotbal.data.files import read_jsonl
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import number
-from cotbal.report.pictures import data_uri
+from cotbal.report.images import data_uri
 
-A_TASK = 4
+PER_TASK = 4
 SPLIT = "validation"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One text and the probes that gave it; `verdict` is right, wrong, or the score of an answer in
-    between.
+    """One text and the probes that gave it; `verdict` is `right`, `wrong`, or the score of an
+    answer in between.
     """
 
     text: str
@@ -32,10 +32,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Example:
-    """One validation record; a picture is None where it could not be read."""
+    """One validation record; an image is None where it could not be read, else a `data:`
+    address.
+    """
 
     id: str
-    pictures: tuple[str | None, ...]
+    images: tuple[str | None, ...]
     question: str
     references: tuple[str, ...]
     answers: tuple[Answer, ...]
@@ -43,44 +45,41 @@ class Example:
 
 def examples(contents: Contents) -> dict[str, list[Example]]:
     """Task -> a few examples, for every task that probes have answered."""
-    found = {task: _of_task(contents, task) for task in contents.tasks}
-    return {task: chosen for task, chosen in found.items() if chosen}
+    by_task = {task: _of_task(contents, task) for task in contents.tasks}
+    return {task: chosen for task, chosen in by_task.items() if chosen}
 
 
 def _of_task(contents: Contents, task: str) -> list[Example]:
     probes = [
-        run
-        for run in contents.of_first_seed(contents.probes)
-        if (task, SPLIT) in run.scores and run.paths.generations(task, SPLIT).exists()
+        run for run in contents.of_first_seed(contents.probes) if _has_answers(contents, run, task)
     ]
-    if not probes:
-        return []
-    metric = contents.metric_of(probes[0].scores[task, SPLIT])
-    probes = [
-        run for run in probes if metric in run.scores[task, SPLIT].metrics
-    ]  # a judge may still have to be asked
     if not probes:
         return []
     scores = [run.scores[task, SPLIT] for run in probes]
-    values = np.stack([found.metrics[metric].measured.values for found in scores])
+    metrics = [of_run.metrics[contents.metric_of(of_run)] for of_run in scores]
+    values = np.stack([metric.measured.values for metric in metrics])
     records = [read_jsonl(run.paths.generations(task, SPLIT)) for run in probes]
-    images = contents.recipe.images if contents.recipe else contents.directory
-    return [
-        _example(
-            [rows[index] for rows in records],
-            values[:, index],
-            probes,
-            scores[0].metrics[metric].maximum,
-            images,
-        )
-        for index in choose(values, scores[0].clusters, A_TASK)
-    ]
+    folder = contents.recipe.images if contents.recipe else contents.directory
+    maximum = metrics[0].maximum
+    chosen = []
+    for index in choose(values, scores[0].clusters, PER_TASK):
+        rows = [of_run[index] for of_run in records]
+        chosen.append(_example(rows, values[:, index], probes, maximum, folder))
+    return chosen
+
+
+def _has_answers(contents: Contents, run: RunContents, task: str) -> bool:
+    """Whether a run has answered a task and its scores are known (a judge may not have run yet)."""
+    scores = run.scores.get((task, SPLIT))
+    if scores is None or contents.metric_of(scores) not in scores.metrics:
+        return False
+    return run.paths.generations(task, SPLIT).exists()
 
 
 def choose(
     values: Float[np.ndarray, "run sample"], clusters: Int[np.ndarray, " sample"], count: int
 ) -> list[int]:
-    """Samples on which the runs' scores differ most, each of another picture."""
+    """Samples on which the runs' scores differ most, each about another image."""
     chosen: dict[int, int] = {}
     for index in np.argsort(-values.std(axis=0), kind="stable"):
         chosen.setdefault(int(clusters[index]), int(index))
@@ -94,7 +93,7 @@ def _example(
     values: np.ndarray,
     probes: Sequence[RunContents],
     maximum: float,
-    images: Path,
+    folder: Path,
 ) -> Example:
     record = rows[0]
     runs: dict[str, list[str]] = {}
@@ -107,7 +106,7 @@ def _example(
     ]
     return Example(
         id=str(record["id"]),
-        pictures=tuple(data_uri(images / path) for path in record["images"]),
+        images=tuple(data_uri(folder / path) for path in record["images"]),
         question=record["question"],
         references=tuple(record["references"]),
         answers=tuple(sorted(answers, key=lambda answer: -score[answer.text])),

@@ -1,23 +1,20 @@
-"""What happened during training: loss curves, one panel a task, and the weights of methods that
-move them.
-"""
+"""Losses during training, one panel per task, and the weights of methods that change them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
-from cotbal.balance.forms import MINI, full_run
+from cotbal.balance.probes import MINI, full_run
 from cotbal.jobs.elbow import bend_of, curve
 from cotbal.report.comparison import BASELINE, OURS
 from cotbal.report.contents import Contents, RunContents
-from cotbal.report.panels import Curve, Look, panel
+from cotbal.report.line_plots import Line, Look, line_plot
 from cotbal.weightings import method_label
 
-STILL = 1e-9  # weights that move less than this are fixed
+CONSTANT = 1e-9  # weights that change less than this are fixed
 
 
 def probe_panels(contents: Contents) -> list[Markup]:
@@ -27,31 +24,37 @@ def probe_panels(contents: Contents) -> list[Markup]:
 
 
 def final_panels(contents: Contents) -> list[Markup]:
-    """The losses of every task during the final trainings; the bend of EW's suggests the size of a
+    """The losses of every task during the final trainings; the elbow of EW's suggests the size of a
     mini.
     """
-    return _panels(
-        contents, contents.of_first_seed(contents.finals), lambda run, _: _final_look(run)
-    )
+    finals = contents.of_first_seed(contents.finals)
+    return _panels(contents, finals, lambda run, _: _final_look(run))
 
 
 def weight_panels(contents: Contents) -> list[Markup]:
-    """Weights of every step, one panel a method whose weights move."""
+    """Weights of every step, one panel per method whose weights change."""
     panels = []
     for run in contents.of_first_seed(contents.finals):
-        curves = [Curve(task, "other", weights(run.losses, task)) for task in contents.tasks]
-        drawn = [found for found in curves if found.points]
-        if drawn and max(np.ptp([y for _, y in found.points]) for found in drawn) > STILL:
-            panels.append(panel(method_label(run.name), "Weights", drawn))
+        lines = [Line(task, "other", weights(run.losses, task)) for task in contents.tasks]
+        drawn = [line for line in lines if line.points]
+        if any(map(_changes, drawn)):
+            panels.append(line_plot(method_label(run.name), "Weights", drawn))
     return panels
 
 
+def _changes(line: Line) -> bool:
+    values = [value for _, value in line.points]
+    return max(values) - min(values) > CONSTANT
+
+
 def _final_look(run: str) -> Look:
-    return "ours" if run == OURS else "baseline" if run == BASELINE else "other"
+    looks: dict[str, Look] = {OURS: "ours", BASELINE: "baseline"}
+    return looks.get(run, "other")
 
 
 def _probe_look(run: str, unit: str) -> Look:
-    return "ours" if run == full_run(unit) else "baseline" if run == MINI else "other"
+    looks: dict[str, Look] = {full_run(unit): "ours", MINI: "baseline"}
+    return looks.get(run, "other")
 
 
 def _panels(
@@ -59,19 +62,19 @@ def _panels(
 ) -> list[Markup]:
     panels = []
     for task in contents.tasks:
-        curves = [_loss_curve(run, task, look(run.name, task)) for run in runs]
-        drawn = [found for found in curves if found.points]
+        lines = [_loss_line(run, task, look(run.name, task)) for run in runs]
+        drawn = [line for line in lines if line.points]
         if drawn:
-            panels.append(panel(task, "Training loss", drawn))
+            panels.append(line_plot(task, "Training loss", drawn))
     return panels
 
 
-def _loss_curve(run: RunContents, task: str, look: Look) -> Curve:
+def _loss_line(run: RunContents, task: str, look: Look) -> Line:
     points = curve(run.losses, task)
-    at = bend_of(run.losses, task) if run.kind == "final" and run.name == BASELINE else None
-    return Curve(
-        method_label(run.name), look, points, None if at is None else (at, dict(points)[at])
-    )
+    is_baseline = run.kind == "final" and run.name == BASELINE
+    at = bend_of(run.losses, task) if is_baseline else None
+    elbow = None if at is None else (at, dict(points)[at])
+    return Line(method_label(run.name), look, points, elbow)
 
 
 def weights(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[tuple[float, float], ...]:

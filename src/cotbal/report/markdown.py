@@ -4,69 +4,58 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Iterable
 
-from cotbal.report import amount_views, tables
-from cotbal.report.amounts import AmountCurves
+from cotbal.report import curve_views
 from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents
+from cotbal.report.curves import DataCurves
+from cotbal.report.model_tables import cost_table, model_tables, variant_tables
 from cotbal.report.summary import summary
-from cotbal.report.tables import Table
+from cotbal.report.tables import Strong, Table, balance_tables, scores_table
 
 
-def markdown(contents: Contents, found: Comparison, curves: AmountCurves | None) -> str:
+def markdown(contents: Contents, comparison: Comparison, curves: DataCurves | None) -> str:
     """Summary, flags and every table of the page, with the same numbers."""
-    balance = contents.balance
-    shown: list[Table] = []
-    if balance:
-        shown += [
-            tables.weights_table(balance),
-            tables.parts_table(balance),
-            tables.measures_table(balance),
-            tables.contribution_table(balance),
-        ]
+    tables: list[Table] = balance_tables(contents.balance) if contents.balance else []
     if contents.matrix:
-        shown.append(tables.scores_table(contents))
-    shown += tables.variant_tables(contents, found) + tables.model_tables(found)
-    shown += amount_views.tables(curves) if curves else []
+        tables.append(scores_table(contents, contents.matrix))
+    tables += variant_tables(contents, comparison) + model_tables(comparison)
+    tables += curve_views.tables(curves) if curves else []
     if contents.runs:
-        shown.append(tables.cost_table(contents))
-    head = f"# cotbal: {inert(contents.name)}\n\n{inert(' '.join(summary(contents, found)))}\n"
-    return "\n".join([head, *_flags(contents), *map(table, shown)])
+        tables.append(cost_table(contents))
+    sentences = inert(" ".join(summary(contents, comparison)))
+    head = f"# cotbal: {inert(contents.name)}\n\n{sentences}\n"
+    return "\n".join([head, *_flags(contents), *map(table, tables)])
 
 
 def _flags(contents: Contents) -> list[str]:
-    if not contents.balance or not (contents.balance.flags or contents.balance.warnings):
+    balance = contents.balance
+    if not balance or not (balance.flags or balance.warnings):
         return []
-    messages = [flag.message for flag in contents.balance.flags] + list(contents.balance.warnings)
-    return [
-        "## What was flagged\n",
-        "\n".join(f"- {inert(message)}" for message in messages) + "\n",
-    ]
+    messages = [*(flag.message for flag in balance.flags), *balance.warnings]
+    lines = [f"- {inert(message)}" for message in messages]
+    return ["## What was flagged\n", "\n".join(lines) + "\n"]
 
 
 def table(content: Table) -> str:
-    """One table under its title; the cells that stand out are bold."""
-    lines = [f"## {inert(content.title)}\n", _row([inert(name) for name in content.header])]
-    last = len(content.header)
-    lines.append(_row([":--" if j == 0 or j in content.words else "--:" for j in range(last)]))
-    for i, cells in enumerate(content.rows):
-        texts = [inert(text) for text in cells]
-        lines.append(
-            _row(
-                [
-                    f"**{text}**" if (i, j) in content.strong else text
-                    for j, text in enumerate(texts)
-                ]
-            )
-        )
+    """One table under its title."""
+    columns = range(len(content.header))
+    alignment = [":--" if j == 0 or j in content.words else "--:" for j in columns]
+    lines = [f"## {inert(content.title)}\n", _row(map(inert, content.header)), _row(alignment)]
+    lines += [_row(map(_cell, row)) for row in content.rows]
     return "\n".join(lines) + "\n"
 
 
-def _row(cells: list[str]) -> str:
+def _cell(text: str) -> str:
+    return f"**{inert(text)}**" if isinstance(text, Strong) else inert(text)
+
+
+def _row(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
 def inert(text: str) -> str:
-    """`text` as plain Markdown on one line: no tag, link, picture or emphasis can come of it."""
+    """`text` as plain Markdown on one line, without any tag, link, image or emphasis."""
     plain = html.escape(" ".join(text.split()), quote=False)
     return re.sub(r"([\\`*|!]|\[(?![-+\d\N{MINUS SIGN}])|\](?=[(\[:]))", r"\\\1", plain)

@@ -1,4 +1,4 @@
-"""Scores in a run directory that other code has made than the metric holds now."""
+"""Scores in a run directory that were computed before the code of their metric changed."""
 
 from __future__ import annotations
 
@@ -8,19 +8,17 @@ from cotbal.scores.measure import is_stale
 
 
 def stale_scores(contents: Contents) -> list[str]:
-    """A warning where scores have to be made again; a metric that cannot be loaded is left out."""
-    sources = {
-        (name, metric.source)
-        for run in contents.runs
-        for scores in run.scores.values()
-        for name, metric in scores.metrics.items()
-    }
+    """A warning where scores must be recomputed; metrics that cannot be loaded are left out."""
+    sources = set()
+    for run in contents.runs:
+        for scores in run.scores.values():
+            sources |= {(name, metric.source) for name, metric in scores.metrics.items()}
     names = sorted({name for name, source in sources if _is_stale(name, source)})
     if not names:
         return []
     return [
-        f"the code of {', '.join(names)} has changed since answers were scored with it: "
-        f"`cotbal rescore {contents.directory}` makes these scores again"
+        f"the code of {', '.join(names)} has changed since answers were scored with it:"
+        f" `cotbal rescore {contents.directory.name}` recomputes these scores"
     ]
 
 

@@ -9,10 +9,11 @@ import math
 from markupsafe import Markup, escape
 
 NARROW, WIDE = "fijlrt.,:;|'!()[] ", "mwMW@%\N{HORIZONTAL ELLIPSIS}"
+FIRST_WIDE = 0x2E80  # letters from here on, such as Chinese ones, are wide
 
 
 def element(name: str, *children: str, **attributes: object) -> Markup:
-    """One element; texts that are not markup yet are escaped, `stroke_width=` becomes
+    """One element; texts that are not markup yet are escaped; `stroke_width=` becomes
     `stroke-width=`.
     """
     pairs = Markup("").join(
@@ -37,21 +38,18 @@ def shortened(text: str, letters: int) -> str:
 
 
 def width(text: str) -> float:
-    """About how wide `text` is at the figures' size in a wide font, in pixels; only a browser could
+    """About how wide `text` is in pixels, at the figures' size in a wide font; only a browser could
     measure it.
     """
-    return sum(
-        (
-            5.3
-            if c in NARROW
-            else 13.0
-            if c in WIDE or ord(c) > 0x2E80
-            else 9.5
-            if c.isupper()
-            else 8.1
-        )
-        for c in text
-    )
+    return sum(map(_letter_width, text))
+
+
+def _letter_width(letter: str) -> float:
+    if letter in NARROW:
+        return 5.3
+    if letter in WIDE or ord(letter) > FIRST_WIDE:
+        return 13.0
+    return 9.5 if letter.isupper() else 8.1
 
 
 def label(text: str, letters: int, **attributes: object) -> Markup:

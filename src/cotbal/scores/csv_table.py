@@ -7,7 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,39 +55,39 @@ def read_table(path: Path, kind: Kind) -> CsvTable:
         ScoresError: no such file, a malformed header, a repeated name, a row of another length, or
             a cell that is not a finite number (where gaps are allowed: nor empty); with the line.
     """
-    lines = [(number, line) for number, line in _lines(path, kind) if "".join(line).strip()]
+    lines = _lines(path, kind)
     if not lines:
         raise ScoresError(f"{path}: expected a header {kind.header}; found an empty file")
-    (_, header), *body = lines
-    columns = _distinct(_columns(header, path, kind), path, re.sub("[<>]", "", kind.column))
-    rows = _distinct([line[0].strip() for _, line in body], path, kind.corner)
-    values = [_numbers(line, columns, kind, f"{path}, line {number}") for number, line in body]
-    return CsvTable(rows, columns, np.array(values, dtype=float).reshape(len(rows), len(columns)))
+    _, header = lines.pop(0)
+    header = [cell.strip() for cell in header]
+    if header[0] != kind.corner or len(header) < 2 or "" in header:
+        separator = next((sign for sign in ";\t|" if sign in header[0]), None)
+        hint = f"; columns are parted by commas here, not by {separator!r}" if separator else ""
+        raise ScoresError(
+            f"{path}: expected a header {kind.header}; found {','.join(header)!r}{hint}"
+        )
+    columns = _distinct(header[1:], path, re.sub("[<>]", "", kind.column))
+    rows = _distinct([line[0].strip() for _, line in lines], path, kind.corner)
+    values = np.empty((len(rows), len(columns)))
+    for i, (number, line) in enumerate(lines):
+        values[i] = _numbers(line, columns, kind, f"{path}, line {number}")
+    return CsvTable(rows, columns, values)
 
 
-def _lines(path: Path, kind: Kind) -> Iterator[tuple[int, list[str]]]:
+def _lines(path: Path, kind: Kind) -> list[tuple[int, list[str]]]:
+    """The lines with content, each with its number."""
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except OSError as error:
-        found = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
         raise ScoresError(
-            f"{path}: expected a CSV table of {kind.content}; found: {found}"
+            f"{path}: expected a CSV table of {kind.content}; found: {reason}"
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ScoresError(
             f"{path}: expected a CSV table of {kind.content} in UTF-8; {error}"
         ) from None
-    yield from enumerate(lines, 1)
-
-
-def _columns(header: Sequence[str], path: Path, kind: Kind) -> list[str]:
-    corner, *columns = map(str.strip, header)
-    if corner == kind.corner and columns and "" not in columns:
-        return columns
-    sign = next((sign for sign in ";\t|" if sign in corner), None)
-    hint = f"; columns are separated by commas here, not by {sign!r}" if sign else ""
-    found = ",".join([corner, *columns])
-    raise ScoresError(f"{path}: expected a header {kind.header}; found {found!r}{hint}")
+    return [(number, line) for number, line in enumerate(lines, 1) if "".join(line).strip()]
 
 
 def to_csv(kind: Kind, table: CsvTable) -> str:

@@ -17,17 +17,15 @@ from cotbal.errors import ScoresError
 from cotbal.scores.csv_table import CsvTable, Kind, read_table, to_csv
 
 KIND = Kind("run", "<task>", "scores", gaps=True)
-CONSTANT = "constant_"  # marks what the best constant answer gets, in files of scores
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a metric says of the answers of one run.
+    """Scores of the answers of one run by one metric.
 
     Attributes:
         values: score of every sample.
-        weights: what every sample counts in the score, only their proportions matter; None: all the
-            same.
+        weights: of every sample in the score, up to a common factor; None: all the same.
     """
 
     values: Float[np.ndarray, " sample"]
@@ -43,7 +41,7 @@ class Measured:
 
     @property
     def linear(self) -> Float[np.ndarray, " sample"]:
-        """Numbers of equal say with the same mean: `score + w (value - score) / mean(w)`.
+        """Numbers of equal weight with the same mean: `score + w (value - score) / mean(w)`.
 
         That is the score and the influence of each sample on it (Hampel 1974), so whatever takes
         plain means over samples, the bootstrap above all, is right for a weighted mean too: its
@@ -71,13 +69,13 @@ def read_measured(content: Mapping[str, Any], kind: str = "") -> Measured:
 
 @dataclass(frozen=True)
 class Samples:
-    """What lies behind one column of the score matrix.
+    """The samples behind one column of the score matrix.
 
     Attributes:
         values: score of every run on every validation sample, the same samples in the same order
             for every run; where a metric weighs its samples, `Measured.linear`, so that a plain
             mean is always the score.
-        clusters: which samples belong together (several questions on one picture), numbered from 0;
+        clusters: which samples belong together (several questions on one image), numbered from 0;
             they are resampled together, because their errors are not independent.
         maximum: the largest value that the metric can give.
         constant: the same for the best constant answer, or None when it is not known.
@@ -124,32 +122,29 @@ class ScoreMatrix:
 
     def rows(self, runs: Sequence[str]) -> ScoreMatrix:
         """The rows of these runs, in this order."""
-        places = [self.row(run) for run in runs]
+        rows = [self.row(run) for run in runs]
         samples = {
-            task: replace(each, values=each.values[places]) for task, each in self.samples.items()
+            task: replace(column, values=column.values[rows])
+            for task, column in self.samples.items()
         }
-        return ScoreMatrix(tuple(runs), self.tasks, self.values[places], samples)
+        return ScoreMatrix(tuple(runs), self.tasks, self.values[rows], samples)
 
     def to_csv(self) -> str:
-        """The table with header `run,<task>,...`, numbers unrounded, a cell that is not known
-        empty.
-        """
+        """The table with header `run,<task>,...`, numbers unrounded, unknown cells empty."""
         return to_csv(KIND, CsvTable(self.runs, self.tasks, self.values))
 
     def to_json(self) -> dict[str, Any]:
-        """The table and the samples behind it, as `read_scores` reads them; what is not known is
-        null.
+        """The table and the samples behind it, as `read_scores` reads them; unknown cells are null.
 
-        What the samples of a run directory know besides, constant answers and pairs of columns, is
-        left out.
+        Constant answers and `drawn_with` are left out.
         """
         samples = {
             task: {
-                "values": _nullable(each.values),
-                "clusters": each.clusters.tolist(),
-                "maximum": None if np.isinf(each.maximum) else each.maximum,
+                "values": _nullable(column.values),
+                "clusters": column.clusters.tolist(),
+                "maximum": None if np.isinf(column.maximum) else column.maximum,
             }
-            for task, each in self.samples.items()
+            for task, column in self.samples.items()
         }
         return {
             "runs": list(self.runs),
@@ -157,6 +152,14 @@ class ScoreMatrix:
             "values": _nullable(self.values),
             "samples": samples,
         }
+
+
+def matrix_of_samples(runs: Sequence[str], samples: Mapping[str, Samples]) -> ScoreMatrix:
+    """The score matrix of columns of samples: every score is the mean of its samples."""
+    values = np.empty((len(runs), len(samples)))
+    for j, column in enumerate(samples.values()):
+        values[:, j] = column.values.mean(axis=1)
+    return ScoreMatrix(tuple(runs), tuple(samples), values, samples)
 
 
 def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
@@ -171,26 +174,21 @@ def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
             raise ScoresError(
                 "expected the tables of all seeds to have the same runs and tasks; found others"
             )
-        if any(
-            not np.array_equal(first.samples[t].clusters, other.samples[t].clusters)
-            for t in first.samples
-        ):
-            raise ScoresError(
-                "expected all seeds to have answered the same validation samples; found others"
-            )
-    samples = {
-        task: replace(
-            each, values=np.mean([matrix.samples[task].values for matrix in matrices], axis=0)
-        )
-        for task, each in first.samples.items()
-    }
-    return replace(
-        first, values=np.mean([matrix.values for matrix in matrices], axis=0), samples=samples
-    )
+        for task, column in first.samples.items():
+            if not np.array_equal(column.clusters, other.samples[task].clusters):
+                raise ScoresError(
+                    "expected all seeds to have answered the same validation samples; found others"
+                )
+    samples = {}
+    for task, column in first.samples.items():
+        values = np.mean([matrix.samples[task].values for matrix in matrices], axis=0)
+        samples[task] = replace(column, values=values)
+    values = np.mean([matrix.values for matrix in matrices], axis=0)
+    return replace(first, values=values, samples=samples)
 
 
 def read_scores(path: Path) -> ScoreMatrix:
-    """Read a table of scores: CSV with header `run,<task>,...` and one row a run, or what
+    """Read a table of scores: CSV with header `run,<task>,...` and one row per run, or what
     `ScoreMatrix.to_json` wrote.
 
     Raises:
@@ -204,7 +202,10 @@ def read_scores(path: Path) -> ScoreMatrix:
 
 
 def _nullable(values: Float[np.ndarray, "row column"]) -> list[list[float | None]]:
-    return [[None if np.isnan(value) else float(value) for value in row] for row in values]
+    nullable = values.astype(object)
+    nullable[np.isnan(values)] = None
+    rows: list[list[float | None]] = nullable.tolist()
+    return rows
 
 
 def _read_json(path: Path) -> ScoreMatrix:

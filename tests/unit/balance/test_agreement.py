@@ -6,11 +6,12 @@ import pytest
 from cotbal.balance import Settings, balance, weight_draws
 from cotbal.balance.agreement import agreement, rank_correlation
 from cotbal.errors import ScoresError
+from cotbal.scores.interval import Interval
 from cotbal.scores.matrix import ScoreMatrix
 from helpers.balance_cases import right_or_wrong, table, with_samples
 
 LEVELS = {"a": [0.2, 0.7, 0.3, 0.4], "b": [0.3, 0.4, 0.8, 0.35], "c": [0.1, 0.2, 0.15, 0.6]}
-FEW = Settings(resamples=300)
+FEW = Settings(bootstrap=300)
 
 
 def sampled(samples: int = 200, seed: int = 0) -> ScoreMatrix:
@@ -37,24 +38,24 @@ def test_draws_begin_with_the_weights_and_scatter_like_their_intervals() -> None
 
 def test_the_same_scores_agree_fully() -> None:
     draws = weight_draws(sampled(), settings=FEW)
-    found = agreement(draws, draws, ("a", "b", "c"))
-    assert found.correlation == pytest.approx((1, 1, 1))
-    assert found.largest == (0, 0, 0)
-    assert found.clear() == ()
+    result = agreement(draws, draws, ("a", "b", "c"))
+    assert result.correlation.value == result.correlation.low == pytest.approx(1)
+    assert result.largest == Interval(0, 0, 0)
+    assert not any(gap.excludes() for gap in result.differences)
 
 
 def test_the_same_samples_make_pairs() -> None:
     """Two temperatures move the same weights: their difference is sharper than either."""
     mild, sharp = (
-        weight_draws(sampled(), settings=Settings(resamples=300, temperature=t))
+        weight_draws(sampled(), settings=Settings(bootstrap=300, temperature=t))
         for t in (0.5, 0.45)
     )
-    found = agreement(mild, sharp, ("a", "b", "c"))
-    width = found.differences[0][2] - found.differences[0][1]
+    result = agreement(mild, sharp, ("a", "b", "c"))
+    width = result.differences[0].high - result.differences[0].low
     assert width < 0.3 * np.ptp(np.percentile(mild[1:, 0], (2.5, 97.5)))
 
 
-def test_other_weights_are_told_apart() -> None:
+def test_other_weights_differ() -> None:
     first = weight_draws(sampled(2000), settings=FEW)
     turned = with_samples(
         {
@@ -68,9 +69,9 @@ def test_other_weights_are_told_apart() -> None:
             )
         }
     )
-    found = agreement(first, weight_draws(turned, settings=FEW), ("a", "b", "c"))
-    assert "a" in found.clear()
-    assert found.largest[0] == max(abs(value) for value, _, _ in found.differences)
+    result = agreement(first, weight_draws(turned, settings=FEW), ("a", "b", "c"))
+    assert result.differences[0].excludes()
+    assert result.largest.value == max(abs(gap.value) for gap in result.differences)
 
 
 def test_a_bare_table_has_no_draws() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import astuple, replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from cotbal.balance import Settings, balance
-from cotbal.errors import CotbalError, ScoresError
+from cotbal.balance import Balance, Settings, balance
+from cotbal.errors import ScoresError
+from cotbal.scores.interval import significance
 from cotbal.scores.matrix import ScoreMatrix
 from helpers.balance_cases import healthy, plain_parts, right_or_wrong, table, with_samples
 
@@ -83,13 +86,14 @@ def test_the_order_of_tasks_and_runs_does_not_matter(
 def test_the_order_does_not_matter_for_intervals_either() -> None:
     matrix = sampled()
     one, other = (
-        balance(matrix, settings=Settings(resamples=200)),
-        balance(shuffled(matrix, [2, 0, 1], [1, 3, 0, 2]), settings=Settings(resamples=200)),
+        balance(matrix, settings=Settings(bootstrap=200)),
+        balance(shuffled(matrix, [2, 0, 1], [1, 3, 0, 2]), settings=Settings(bootstrap=200)),
     )
     assert one.part_intervals is not None
     assert one.intervals is not None
     for unit in one.units:
-        assert one.weight_interval(unit) == pytest.approx(other.weight_interval(unit), rel=1e-9)
+        first, second = one.weight(unit), other.weight(unit)
+        assert astuple(first) == pytest.approx(astuple(second), rel=1e-9)
 
 
 def test_alike_tasks_have_equal_weights() -> None:
@@ -150,13 +154,17 @@ def test_one_unit_has_weight_one_and_a_warning() -> None:
     assert any("only unit" in warning for warning in result.warnings)
 
 
-@pytest.mark.parametrize("temperature", [0, 0.0, -0.5, float("nan"), float("inf")])
-def test_a_temperature_that_is_not_positive_is_rejected(temperature: float) -> None:
-    """Eq. 5, 7 and 10 divide by it: a negative one would turn the weights round."""
-    with pytest.raises(
-        CotbalError, match=f"expected a positive temperature or auto; found {temperature}"
-    ):
+@pytest.mark.parametrize("temperature", [0, 0.0, -0.5, float("nan"), float("inf"), "automatic"])
+def test_a_temperature_that_is_not_positive_is_rejected(temperature: Any) -> None:
+    """Eq. 5, 7 and 10 divide by it: a negative one would reverse the order of the weights."""
+    with pytest.raises(ValidationError, match="temperature"):
         Settings(temperature=temperature)
+
+
+def test_a_changed_copy_is_validated() -> None:
+    assert Settings(seed=3).changed(temperature="auto") == Settings(seed=3, temperature="auto")
+    with pytest.raises(ValidationError, match="weight_range must hold the mean weight 1"):
+        Settings().changed(weight_range=(1.5, 2.0))
 
 
 def test_temperature_auto_keeps_weights_in_range() -> None:
@@ -175,16 +183,16 @@ def test_temperature_auto_keeps_weights_in_range() -> None:
 def test_a_gain_that_is_nearly_nothing_is_flagged_and_the_range_holds() -> None:
     """A gain of 1e-7 would make contributions of a million."""
     rows = [[0.2, 0.4, 0.1], [0.7, 0.8, 0.2], [0.3, 0.4 + 1e-7, 0.1], [0.4, 0.4, 0.6]]
-    found = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.5, 2.0)))
-    assert [(flag.task, flag.kind) for flag in found.flags] == [("b", "unclear_gain")]
-    assert np.isnan(found.contribution[:, 1]).all()
-    weights = np.array(list(found.weights.values()))
+    result = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.5, 2.0)))
+    assert [(flag.task, flag.kind) for flag in result.flags] == [("b", "unclear_gain")]
+    assert np.isnan(result.contribution[:, 1]).all()
+    weights = np.array(list(result.weights.values()))
     assert weights.min() >= 0.5 - 1e-9
     assert weights.max() <= 2.0
 
 
-def test_a_table_that_no_temperature_can_tame_is_rejected() -> None:
-    """One task spoils another by ten million times what its own data gains."""
+def test_a_table_that_no_temperature_brings_into_the_range_is_rejected() -> None:
+    """One task harms another by ten million times the gain of its own data."""
     rows = [[0.5, 0.5, 0.5], [0.6, -1e6, 0.5], [0.5, 0.6, 0.5], [0.5, 0.5, 0.6]]
     with pytest.raises(ScoresError, match=r"no temperature up to 10000 .* between 0\.9 and 1\.1"):
         balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.9, 1.1)))
@@ -192,15 +200,15 @@ def test_a_table_that_no_temperature_can_tame_is_rejected() -> None:
 
 def test_resamples_and_seed_are_what_intervals_depend_on() -> None:
     first, again, other = (
-        balance(sampled(), settings=Settings(resamples=150, seed=seed)) for seed in (1, 1, 2)
+        balance(sampled(), settings=Settings(bootstrap=150, seed=seed)) for seed in (1, 1, 2)
     )
     assert first.to_json() == again.to_json()
     assert first.weights == other.weights
-    assert first.weight_interval("a") != other.weight_interval("a")
+    assert first.weight("a").low != other.weight("a").low
 
 
 def test_intervals_hold_the_point_estimate() -> None:
-    result = balance(sampled(), settings=Settings(resamples=400))
+    result = balance(sampled(), settings=Settings(bootstrap=400))
     assert result.intervals is not None
     assert result.part_intervals is not None
     for name, bounds in result.intervals.items():
@@ -218,42 +226,35 @@ def test_more_samples_give_narrower_intervals() -> None:
         with_samples({t: np.tile(s.values, 9) for t, s in sampled().samples.items()}),
     )
     widths = [
-        np.ptp(balance(m, settings=Settings(resamples=400)).weight_interval("a") or ())
-        for m in (few, many)
+        balance(m, settings=Settings(bootstrap=400)).weight("a").half_width for m in (few, many)
     ]
     assert widths[1] == pytest.approx(widths[0] / 3, rel=0.2)
 
 
 def test_sentences() -> None:
-    result = balance(sampled(), settings=Settings(resamples=200))
+    result = balance(sampled(), settings=Settings(bootstrap=200))
     for unit in result.units:
-        low, high = result.weight_interval(unit) or (0, 0)
-        sure = not low <= 1 <= high
-        assert result.distinguishable(unit) is sure
-        verdict = "distinguishable from 1" if sure else "not distinguishable from 1"
-        assert (
-            result.sentence(unit)
-            == f"{unit}: {result.weights[unit]:.3f} [{low:.3f}, {high:.3f}], {verdict}"
-        )
+        weight = result.weight(unit)
+        assert result.verdict(unit) == significance(weight.low > 1 or weight.high < 1, "1")
+        numbers = f"{result.weights[unit]:.3f} [{weight.low:.3f}, {weight.high:.3f}]"
+        assert result.sentence(unit) == f"{unit}: {numbers}, {result.verdict(unit)}"
     noise = with_samples(
         {task: right_or_wrong([0.4, 0.5, 0.5], 12, i, 0.0) for i, task in enumerate("ab")}
     )
-    assert (
-        balance(noise, settings=Settings(resamples=200))
-        .sentence("a")
-        .endswith("not distinguishable from 1")
-    )
+    result = balance(noise, settings=Settings(bootstrap=200))
+    assert result.verdict("a") == significance(False, "1")
 
 
 def test_a_bare_table_has_no_intervals_to_speak_of() -> None:
     result = balance(table([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]]))
-    assert result.weight_interval("a") is None
-    assert result.distinguishable("a") is None
+    assert not result.has_intervals
+    assert not result.weight("a").has_bounds
+    assert not result.weight("a").excludes(1)
     assert "no interval" in result.sentence("a")
 
 
 def test_json_holds_everything_in_plain_numbers() -> None:
-    result = balance(sampled(), settings=Settings(resamples=150))
+    result = balance(sampled(), settings=Settings(bootstrap=150))
     found = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert found["weights"] == pytest.approx(result.weights)
     assert (
@@ -265,7 +266,9 @@ def test_json_holds_everything_in_plain_numbers() -> None:
     assert np.array(found["intervals"]["contribution"]).shape == (3, 3, 2)
     assert found["samples"] == {"a": 200, "b": 200, "c": 200}
     assert found["sentences"] == [result.sentence(unit) for unit in result.units]
-    assert found["weight_intervals"]["b"] == pytest.approx(result.weight_interval("b"))
+    weight = result.weight("b")
+    assert found["weight_intervals"]["b"] == pytest.approx([weight.low, weight.high])
+    assert Balance.from_json(found).to_json() == found
     bare = json.loads(
         json.dumps(balance(table([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]])).to_json(), allow_nan=False)
     )

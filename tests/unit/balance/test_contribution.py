@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from cotbal.balance.contribution import by_receiver, contribution, inward, nan_mean, outward
+from cotbal.balance.contribution import contribution, inward, mean_per_unit, nan_mean, outward
 from helpers.balance_cases import healthy, plain_contribution, plain_inward, plain_outward
 
 NAN = float("nan")
@@ -24,10 +24,12 @@ def test_by_hand() -> None:
 
 @given(healthy())
 def test_equals_loops(rows: list[list[float]]) -> None:
-    found = of(rows)
-    np.testing.assert_allclose(found, plain_contribution(rows), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(outward(found), plain_outward(found.tolist()), rtol=1e-9, atol=1e-9)
-    np.testing.assert_allclose(inward(found), plain_inward(found.tolist()), rtol=1e-9, atol=1e-9)
+    ratios = of(rows)
+    np.testing.assert_allclose(ratios, plain_contribution(rows), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        outward(ratios), plain_outward(ratios.tolist()), rtol=1e-9, atol=1e-9
+    )
+    np.testing.assert_allclose(inward(ratios), plain_inward(ratios.tolist()), rtol=1e-9, atol=1e-9)
 
 
 @given(healthy())
@@ -37,37 +39,37 @@ def test_a_task_gives_itself_one(rows: list[list[float]]) -> None:
 
 @given(healthy())
 def test_what_all_give_is_what_all_receive(rows: list[list[float]]) -> None:
-    found = of(rows)
-    np.testing.assert_allclose(outward(found).mean(), inward(found).mean(), atol=1e-9)
+    ratios = of(rows)
+    np.testing.assert_allclose(outward(ratios).mean(), inward(ratios).mean(), atol=1e-9)
 
 
 def test_a_leading_axis_is_kept() -> None:
     rows = np.array([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]])
     many = np.stack([rows, rows * 0.5, rows + 0.1])
-    found = contribution(many[:, 1:], many[:, 0], np.arange(2), np.array([True, True]))
-    for one, several in zip(many, found, strict=True):
+    ratios = contribution(many[:, 1:], many[:, 0], np.arange(2), np.array([True, True]))
+    for one, several in zip(many, ratios, strict=True):
         np.testing.assert_allclose(several, of(one.tolist()))
-    assert outward(found).shape == inward(found).shape == (3, 2)
+    assert outward(ratios).shape == inward(ratios).shape == (3, 2)
 
 
 def test_an_unidentified_receiver_has_no_column_and_is_left_out_of_means() -> None:
     rows = [[0.2, 0.4, 0.1], [0.6, 0.5, 0.2], [0.3, 0.4, 0.3], [0.4, 0.6, 0.6]]
-    found = of(rows, [True, False, True])
-    assert np.isnan(found[:, 1]).all()
-    assert not np.isnan(found[:, [0, 2]]).any()
-    given_by_each = outward(found)
+    ratios = of(rows, [True, False, True])
+    assert np.isnan(ratios[:, 1]).all()
+    assert not np.isnan(ratios[:, [0, 2]]).any()
+    given_by_each = outward(ratios)
     np.testing.assert_allclose(
-        given_by_each, [found[0, 2], (found[1, 0] + found[1, 2]) / 2, found[2, 0]]
+        given_by_each, [ratios[0, 2], (ratios[1, 0] + ratios[1, 2]) / 2, ratios[2, 0]]
     )
-    received = inward(found)
+    received = inward(ratios)
     assert np.isnan(received[1])
     assert not np.isnan(received[[0, 2]]).any()
 
 
-def test_nobody_else_identified_means_nothing_to_give() -> None:
-    found = of([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]], [True, False])
-    assert np.isnan(outward(found)[0])
-    assert outward(found)[1] == pytest.approx(0.25)
+def test_without_another_identified_receiver_outward_is_nan() -> None:
+    ratios = of([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]], [True, False])
+    assert np.isnan(outward(ratios)[0])
+    assert outward(ratios)[1] == pytest.approx(0.25)
 
 
 @pytest.mark.filterwarnings("error")
@@ -76,9 +78,9 @@ def test_a_resample_without_gain_stays_extreme_and_finite() -> None:
     full = np.array(
         [[[0.2, 0.5], [0.3, 0.8]]]
     )  # the first task gains nothing, the second run still changes it
-    found = contribution(full, mini, np.arange(2), np.array([True, True]))
-    assert np.isfinite(found).all()
-    assert found[0, 1, 0] >= 1e5
+    ratios = contribution(full, mini, np.arange(2), np.array([True, True]))
+    assert np.isfinite(ratios).all()
+    assert ratios[0, 1, 0] >= 1e5
 
 
 def test_a_group_receives_the_mean_over_its_tasks() -> None:
@@ -88,12 +90,14 @@ def test_a_group_receives_the_mean_over_its_tasks() -> None:
     full = np.array([[0.3, 30.0, 0.3], [0.2, 15.0, 0.6]])
     per_task = contribution(full, mini, own, np.ones(3, dtype=bool))
     np.testing.assert_allclose(per_task, [[1, 1, 0.25], [0.5, 0.25, 1]])
-    np.testing.assert_allclose(by_receiver(per_task, own, 2), [[1, 0.25], [0.375, 1]])
+    np.testing.assert_allclose(mean_per_unit(per_task, own, 2), [[1, 0.25], [0.375, 1]])
 
 
 def test_a_group_rests_on_those_of_its_tasks_that_are_identified() -> None:
     per_task = np.array([[1.0, NAN, 0.25], [0.5, NAN, 1.0]])
-    np.testing.assert_allclose(by_receiver(per_task, np.array([0, 0, 1]), 2), [[1, 0.25], [0.5, 1]])
+    np.testing.assert_allclose(
+        mean_per_unit(per_task, np.array([0, 0, 1]), 2), [[1, 0.25], [0.5, 1]]
+    )
 
 
 @pytest.mark.filterwarnings("error")

@@ -28,8 +28,8 @@ def test_is_one_minus_the_easiness(rows: list[list[float]]) -> None:
 
 def test_range() -> None:
     known = np.ones(3, dtype=bool)
-    found = difficulty(np.array([0.8, 0.8, 0.8]), np.array([0.0, 0.4, 0.8]), known)
-    np.testing.assert_allclose(found, [1.0, 0.5, 0.0])
+    ratios = difficulty(np.array([0.8, 0.8, 0.8]), np.array([0.0, 0.4, 0.8]), known)
+    np.testing.assert_allclose(ratios, [1.0, 0.5, 0.0])
 
 
 @pytest.mark.filterwarnings("error")

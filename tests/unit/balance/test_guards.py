@@ -50,26 +50,25 @@ def expect_left_out(result: Balance, place: int, intra_too: bool) -> None:
 
 def test_healthy_probes_are_not_flagged() -> None:
     nothing = {task: np.zeros(SAMPLES) for task in columns()}
-    result = balance(with_samples(columns(), constant=nothing), settings=Settings(resamples=500))
+    result = balance(with_samples(columns(), constant=nothing), settings=Settings(bootstrap=500))
     assert result.flags == ()
     assert result.warnings == ()
     assert not np.isnan(result.contribution).any()
 
 
-def test_a_task_whose_constant_answer_nobody_scored_is_named() -> None:
+def test_a_task_without_scores_of_a_constant_answer_is_named() -> None:
     """As where a judge gave the scores: the comparison is left out, and that is said."""
     known = {task: np.zeros(SAMPLES) for task in list(columns())[1:]}
-    result = balance(with_samples(columns(), constant=known), settings=Settings(resamples=500))
+    result = balance(with_samples(columns(), constant=known), settings=Settings(bootstrap=500))
     assert result.flags == ()
     (warning,) = result.warnings
-    assert warning.startswith(
-        f"{next(iter(columns()))}: what one constant answer would score is not known"
-    )
+    assert warning.startswith(f"{next(iter(columns()))}: ")
+    assert "constant answer" in warning
 
 
 def test_no_gain() -> None:
     same = np.tile(right_or_wrong([0.5], SAMPLES, 9), (4, 1))
-    result = balance(with_samples({**columns(), "b": same}), settings=Settings(resamples=500))
+    result = balance(with_samples({**columns(), "b": same}), settings=Settings(bootstrap=500))
     assert kinds(result) == [("b", "no_gain")]
     expect_left_out(result, 1, intra_too=False)
     assert result.difficulty[1] == 0
@@ -77,7 +76,7 @@ def test_no_gain() -> None:
 
 def test_negative_gain() -> None:
     result = balance(
-        with_samples(columns(b=[0.6, 0.5, 0.3, 0.5])), settings=Settings(resamples=500)
+        with_samples(columns(b=[0.6, 0.5, 0.3, 0.5])), settings=Settings(bootstrap=500)
     )
     assert kinds(result) == [("b", "no_gain")]
     expect_left_out(result, 1, intra_too=False)
@@ -87,22 +86,22 @@ def test_negative_gain() -> None:
 def test_a_gain_that_may_be_noise() -> None:
     values = right_or_wrong([0.4, 0.5, 0.44, 0.45], SAMPLES, 4, common=0.0)
     assert values[2].mean() > values[0].mean()
-    result = balance(with_samples({**columns(), "b": values}), settings=Settings(resamples=500))
+    result = balance(with_samples({**columns(), "b": values}), settings=Settings(bootstrap=500))
     assert kinds(result) == [("b", "unclear_gain")]
     expect_left_out(result, 1, intra_too=False)
 
 
 def test_every_probe_at_the_top() -> None:
     full_marks = with_samples(columns(b=[0.96, 0.97, 1.0, 0.97]), maximum={"b": 1.0})
-    result = balance(full_marks, settings=Settings(resamples=500))
+    result = balance(full_marks, settings=Settings(bootstrap=500))
     assert ("b", "saturated") in kinds(result)
     expect_left_out(result, 1, intra_too=False)
 
 
-def test_one_probe_at_the_top_is_what_one_hopes_for() -> None:
+def test_one_saturated_probe_is_not_flagged() -> None:
     result = balance(
         with_samples(columns(b=[0.3, 0.4, 0.99, 0.98]), maximum={"b": 1.0}),
-        settings=Settings(resamples=500),
+        settings=Settings(bootstrap=500),
     )
     assert result.flags == ()
 
@@ -111,7 +110,7 @@ def test_the_top_is_that_of_the_metric() -> None:
     values = {**columns(), "b": 5 * right_or_wrong(HEALTHY["b"], SAMPLES, 1)}
     for maximum, saturated in ((10.0, False), (1.5, True)):
         result = balance(
-            with_samples(values, maximum={"b": maximum}), settings=Settings(resamples=300)
+            with_samples(values, maximum={"b": maximum}), settings=Settings(bootstrap=300)
         )
         assert (("b", "saturated") in kinds(result)) is saturated
 
@@ -124,13 +123,13 @@ def test_a_task_that_learnt_only_its_majority_answer() -> None:
     says_yes = truth.astype(float)
     gibberish = np.where(np.arange(SAMPLES) % 3 == 0, says_yes, 0.0)
     values = np.stack([gibberish, says_yes, says_yes, says_yes])
-    found = balance(with_samples({**columns(), "b": values}), settings=Settings(resamples=500))
-    assert found.contribution[0, 1] == pytest.approx(1), (
+    without = balance(with_samples({**columns(), "b": values}), settings=Settings(bootstrap=500))
+    assert without.contribution[0, 1] == pytest.approx(1), (
         "without its constant answer the task looks helped by all"
     )
     result = balance(
         with_samples({**columns(), "b": values}, constant={"b": says_yes}),
-        settings=Settings(resamples=500),
+        settings=Settings(bootstrap=500),
     )
     assert kinds(result) == [("b", "constant_answer")]
     expect_left_out(result, 1, intra_too=True)
@@ -140,7 +139,7 @@ def test_a_task_that_learnt_only_its_majority_answer() -> None:
 def test_well_above_the_majority_answer_is_no_fault() -> None:
     constant = {task: right_or_wrong([0.15], SAMPLES, 7)[0] for task in HEALTHY}
     assert (
-        balance(with_samples(columns(), constant=constant), settings=Settings(resamples=300)).flags
+        balance(with_samples(columns(), constant=constant), settings=Settings(bootstrap=300)).flags
         == ()
     )
 
@@ -148,7 +147,7 @@ def test_well_above_the_majority_answer_is_no_fault() -> None:
 @pytest.mark.filterwarnings("error")
 def test_own_score_of_zero() -> None:
     result = balance(
-        with_samples(columns(b=[0.0, 0.0, 0.0, 0.0])), settings=Settings(resamples=500)
+        with_samples(columns(b=[0.0, 0.0, 0.0, 0.0])), settings=Settings(bootstrap=500)
     )
     assert ("b", "no_score") in kinds(result)
     expect_left_out(result, 1, intra_too=True)
@@ -158,14 +157,14 @@ def test_own_score_of_zero() -> None:
 def test_own_score_that_may_be_zero() -> None:
     values = np.zeros((4, SAMPLES))
     values[2, 17] = 1.0
-    result = balance(with_samples({**columns(), "b": values}), settings=Settings(resamples=500))
+    result = balance(with_samples({**columns(), "b": values}), settings=Settings(bootstrap=500))
     assert ("b", "no_score") in kinds(result)
     expect_left_out(result, 1, intra_too=True)
 
 
 def test_a_flag_names_both_runs_both_scores_and_their_intervals() -> None:
     result = balance(
-        with_samples(columns(b=[0.6, 0.5, 0.3, 0.5])), settings=Settings(resamples=500)
+        with_samples(columns(b=[0.6, 0.5, 0.3, 0.5])), settings=Settings(bootstrap=500)
     )
     message = result.flags[0].message
     assert message.startswith("b: ")
@@ -187,11 +186,11 @@ def test_every_task_flagged_means_equal_weights() -> None:
         task: np.tile(right_or_wrong([0.5], SAMPLES, seed), (4, 1))
         for seed, task in enumerate("abc")
     }
-    result = balance(with_samples(flat), settings=Settings(resamples=300))
+    result = balance(with_samples(flat), settings=Settings(bootstrap=300))
     assert {kind for _, kind in kinds(result)} == {"no_gain"}
     np.testing.assert_array_equal(result.parts["inter"], np.ones(3))
     nothing = balance(
-        with_samples({task: np.zeros((4, 50)) for task in "abc"}), settings=Settings(resamples=300)
+        with_samples({task: np.zeros((4, 50)) for task in "abc"}), settings=Settings(bootstrap=300)
     )
     assert nothing.weights == {"a": 1.0, "b": 1.0, "c": 1.0}
 
@@ -229,7 +228,7 @@ class TestBareTable:
         assert ("b", "no_score") in kinds(result)
         expect_left_out(result, 1, intra_too=True)
 
-    def test_a_small_gain_is_taken_at_its_word(self) -> None:
+    def test_a_small_gain_is_not_flagged(self) -> None:
         result = self.changed(2, 1, 0.31)
         assert result.flags == ()
         assert result.contribution[0, 1] == pytest.approx(10)

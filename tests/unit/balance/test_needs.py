@@ -15,7 +15,7 @@ def one(weight: float, of_samples: float, of_seeds: float | None, seeds: int = 3
 
 
 def test_by_hand() -> None:
-    """0.196 from 1 is told apart at a standard error of 0.1."""
+    """An interval excludes 1 at a distance of 0.196 and a standard error of 0.1."""
     need = one(1.196, 0.2, None)
     assert need.samples == pytest.approx(4)
     assert need.seeds is None
@@ -43,16 +43,15 @@ def test_the_advice_holds() -> None:
     """With as many samples as a weight was said to need, the half-width is about its distance from
     1.
     """
-    few = balance(sampled(60, 5), settings=Settings(resamples=3000))
+    few = balance(sampled(60, 5), settings=Settings(bootstrap=3000))
     need = max(few.needs, key=lambda each: abs(each.distance))
     assert need.samples is not None
     widths = []
     for seed in range(8):
         many = balance(
-            sampled(round(60 * need.samples), 100 * seed), settings=Settings(resamples=500)
+            sampled(round(60 * need.samples), 100 * seed), settings=Settings(bootstrap=500)
         )
-        low, high = many.weight_interval(need.unit) or (0, 0)
-        widths.append((high - low) / 2)
+        widths.append(many.weight(need.unit).half_width)
     assert np.mean(widths) == pytest.approx(abs(need.distance), rel=0.35)
 
 

@@ -66,13 +66,13 @@ def test_unknown_columns_stay_unknown_and_resamples_are_shrunk_one_by_one() -> N
     np.testing.assert_allclose(many[1], shrink(2 * seen, variances))
 
 
-def test_balance_with_shrinking_has_milder_weights_and_says_so() -> None:
+def test_balance_with_shrinking_has_weights_closer_to_one() -> None:
     levels = {"a": [0.2, 0.5, 0.3, 0.2], "b": [0.3, 0.4, 0.6, 0.2], "c": [0.1, 0.3, 0.15, 0.4]}
     matrix = with_samples(
         {t: right_or_wrong(row, 80, s, common=0.3) for s, (t, row) in enumerate(levels.items())}
     )
     plain, shrunk = (
-        balance(matrix, settings=Settings(shrink=each, resamples=400)) for each in (False, True)
+        balance(matrix, settings=Settings(shrink=each, bootstrap=400)) for each in (False, True)
     )
     off = ~np.eye(3, dtype=bool)
     assert np.ptp(shrunk.contribution[off]) < np.ptp(plain.contribution[off])

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cotbal.balance import Settings, balance
-from cotbal.balance.uncertainty import cluster_sums, interval, resample_scores, seed_moves
+from cotbal.balance.uncertainty import cluster_sums, resample_scores, seed_moves
+from cotbal.scores.interval import percentile_bounds
 from cotbal.scores.matrix import Measured, Samples, ScoreMatrix, mean_matrix
 from helpers.balance_cases import right_or_wrong, with_samples
 
@@ -24,7 +25,7 @@ def matrix(samples: int = 200, seed: int = 0, common: float = 1.0) -> ScoreMatri
 
 def widths(found: ScoreMatrix, resamples: int = 600) -> np.ndarray:
     """Widths of the intervals of the two contributions between different tasks."""
-    result = balance(found, settings=Settings(resamples=resamples))
+    result = balance(found, settings=Settings(bootstrap=resamples))
     assert result.intervals is not None
     bounds = result.intervals["contribution"]
     return np.array([np.ptp(bounds[0, 1]), np.ptp(bounds[1, 0])])
@@ -45,7 +46,7 @@ def test_intervals_cover_the_truth() -> None:
     """
     covered: list[bool] = []
     for seed in range(200):
-        result = balance(matrix(150, seed=10 * seed, common=0.5), settings=Settings(resamples=150))
+        result = balance(matrix(150, seed=10 * seed, common=0.5), settings=Settings(bootstrap=150))
         if result.flags or result.intervals is None:
             continue
         for giver, receiver, truth in ((0, 1, (0.4 - 0.3) / 0.5), (1, 0, (0.4 - 0.2) / 0.5)):
@@ -67,8 +68,8 @@ def test_runs_are_resampled_together() -> None:
     assert (widths(unpaired) > 1.2 * widths(paired)).all()
 
 
-def test_answers_on_one_picture_count_once() -> None:
-    """Four equal answers on each picture carry the information of one."""
+def test_answers_on_one_image_count_once() -> None:
+    """Four equal answers on each image carry the information of one."""
     one = matrix(100)
     four = {task: np.repeat(s.values, 4, axis=1) for task, s in one.samples.items()}
     alone = with_samples(four)
@@ -114,21 +115,6 @@ def test_cluster_sums() -> None:
     np.testing.assert_array_equal(sizes, [2, 2])
 
 
-@pytest.mark.filterwarnings("error")
-def test_interval() -> None:
-    values = np.stack([np.arange(1001.0), np.full(1001, np.nan), np.zeros(1001)], axis=1)
-    np.testing.assert_allclose(interval(values), [[25, 975], [np.nan, np.nan], [0, 0]])
-
-
-@pytest.mark.filterwarnings("error")
-def test_a_draw_without_a_value_lies_beyond_both_ends() -> None:
-    """A ratio whose denominator is not positive in a draw could be anything there."""
-    values = np.tile(np.arange(1001.0)[:, None], 3)
-    values[500, 1] = np.nan
-    values[:30, 2] = np.nan
-    np.testing.assert_allclose(interval(values), [[25, 975], [25, 976], [np.nan, np.nan]])
-
-
 class TestSeeds:
     """The noise of training seeds joins that of the samples."""
 
@@ -152,7 +138,7 @@ class TestSeeds:
         moves = seed_moves(seeds, 60_000, np.random.default_rng(1))
         np.testing.assert_allclose(moves.sum(axis=1), 0, atol=1e-9 * np.abs(moves).max())
         half = quantile * values.std(ddof=1) / np.sqrt(seeds)
-        low, high = interval(moves @ values)
+        low, high = percentile_bounds(moves @ values)
         assert high == pytest.approx(half, rel=0.1)
         assert low == pytest.approx(-half, rel=0.1)
 
@@ -160,7 +146,7 @@ class TestSeeds:
         covered = []
         for first in range(300):
             drawn = resample_scores(self.tables(4, 0.03, first), 400, 0)
-            low, high = interval(drawn[:, 1, 0])
+            low, high = percentile_bounds(drawn[:, 1, 0])
             covered.append(bool(low <= 0.7 <= high))
         assert 0.92 <= np.mean(covered) <= 0.98
 
@@ -200,7 +186,7 @@ class TestWeightedMeans:
     """
 
     def runs(self, n: int = 300) -> tuple[list[Measured], np.ndarray]:
-        """Yes-or-no answers of two runs, five questions a picture: right or not, and their weights
+        """Yes-or-no answers of two runs, five questions per image: right or not, and their weights
         in F1.
         """
         random = np.random.default_rng(1)
@@ -231,10 +217,18 @@ class TestWeightedMeans:
             [(e.values * e.weights)[rows].sum(1) / e.weights[rows].sum(1) for e in found], axis=1
         )
         expected = np.array(
-            [interval(ratio[:, 0]), interval(ratio[:, 1]), interval(ratio[:, 1] - ratio[:, 0])]
+            [
+                percentile_bounds(ratio[:, 0]),
+                percentile_bounds(ratio[:, 1]),
+                percentile_bounds(ratio[:, 1] - ratio[:, 0]),
+            ]
         )
         seen = np.array(
-            [interval(drawn[:, 0]), interval(drawn[:, 1]), interval(drawn[:, 1] - drawn[:, 0])]
+            [
+                percentile_bounds(drawn[:, 0]),
+                percentile_bounds(drawn[:, 1]),
+                percentile_bounds(drawn[:, 1] - drawn[:, 0]),
+            ]
         )
         width = np.ptp(expected, axis=1, keepdims=True)
         assert np.abs(seen - expected).max() < 0.05 * width.max()

@@ -54,7 +54,7 @@ def test_softmax_of_equal_values_is_one() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_what_is_not_identified_takes_the_mean_and_moves_nobody() -> None:
+def test_what_is_not_identified_takes_the_mean_and_changes_no_other_weight() -> None:
     found = softmax_weights(np.array([0.4, NAN, -0.2, NAN]), 0.5)
     np.testing.assert_array_equal(found[[1, 3]], [1, 1])
     np.testing.assert_allclose(found[[0, 2]], softmax_weights(np.array([0.4, -0.2]), 0.5))

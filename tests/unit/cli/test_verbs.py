@@ -384,7 +384,7 @@ def test_compare_and_ablate(cotbal: object, recipe_path: Path, tmp_path: Path) -
     ended = cotbal(*arguments, *ON)  # type: ignore[operator]
     assert ended.code == 0, ended.err
     assert "Against STL, in %" in ended.out
-    assert "distinguishable from EW" in ended.out
+    assert "significantly from EW" in ended.out
     assert "seeds: 0, 1" in ended.out
     table = cotbal("overall", "--results", "run/comparison/results.csv", "--json")  # type: ignore[operator]
     assert set(json.loads(table.out)["methods"]) == {"STL", "EW", "CoTBal"}
@@ -411,7 +411,9 @@ def test_agree(cotbal: object, recipe_path: Path) -> None:
     assert cotbal(*half, *ON).code == 0  # type: ignore[operator]
     found = json.loads(cotbal("agree", "full", "half", "--json").out)  # type: ignore[operator]
     assert found["units"] == ["ocr", "vqa", "count"]
-    assert -1 <= found["correlation"][1] <= found["correlation"][0] <= found["correlation"][2] <= 1
+    low, high = found["correlation"]["interval"]
+    assert -1 <= low <= found["correlation"]["value"] <= high <= 1
+    assert set(found["differences"]) == set(found["units"])
     same = cotbal("agree", "full", "full")  # type: ignore[operator]
     assert (
         "rank correlation 1.00 [1.00, 1.00], largest difference 0.00 [0.00, 0.00], 3 units"

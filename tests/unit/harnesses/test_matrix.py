@@ -61,8 +61,8 @@ def test_a_percentage_has_samples_in_percent() -> None:
     ("column", "why"),
     [
         (("pope_adv", "pope_f1_score"), "not the mean of its samples"),
-        (("mme", "mme_perception_score"), "no number a sample"),
-        (("llava_in_the_wild", "gpt_eval_llava_all"), "no number a sample"),
+        (("mme", "mme_perception_score"), "no number per sample"),
+        (("llava_in_the_wild", "gpt_eval_llava_all"), "no number per sample"),
     ],
 )
 def test_samples_are_all_there_or_none(column: tuple[str, str], why: str) -> None:

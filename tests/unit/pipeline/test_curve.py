@@ -19,7 +19,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_curve, write_report
-from cotbal.report.amounts import AmountCurves
+from cotbal.report.curves import DataCurves
 from cotbal.scores.matrix import read_scores
 from helpers.pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
 
@@ -46,12 +46,12 @@ def planned(
     )
 
 
-def curves(prepared: Prepared, options: Options) -> AmountCurves:
+def curves(prepared: Prepared, options: Options) -> DataCurves:
     run_curve(prepared, options)
     return write_curve(prepared.root.root)
 
 
-def reported(prepared: Prepared, options: Options) -> tuple[AmountCurves, Path]:
+def reported(prepared: Prepared, options: Options) -> tuple[DataCurves, Path]:
     return curves(prepared, options), write_report(prepared.root.root)
 
 
@@ -113,7 +113,7 @@ def test_what_it_leaves_on_disk(recipe_path: Path) -> None:
     assert [each.task for each in found.tasks] == list(TASKS)
     job = read_json(root.curve("amount:1/8").job)
     assert (job["kind"], job["keep_checkpoint"], job["run"]["test"]) == ("curve", False, [])
-    assert "Score against training amount" in page.read_text()
+    assert "Score against fraction of the data" in page.read_text()
     assert {state.kind for state in status(root)} == {"curve"}
     assert not root.weights.exists()
 
@@ -129,7 +129,7 @@ def test_several_seeds_are_averaged_and_widen_the_intervals(recipe_path: Path) -
     assert root.seeded(2).curve("amount:1/2").done
     assert root.curve("amount:1/2").done, "the recipe's seed lies where it always does"
     for few, several in zip(one.tasks, found.tasks, strict=True):
-        widths = [np.ptp(curves.mixture[Fraction(1, 2)].bounds) for curves in (few, several)]
+        widths = [curves.mixture[Fraction(1, 2)].half_width for curves in (few, several)]
         assert widths[0] < widths[1]
 
 
@@ -179,7 +179,7 @@ SECTIONS = (
     "difficulty",
     "scores",
     "final",
-    "amounts",
+    "curve",
     "losses",
     "examples",
     "cost",
@@ -206,9 +206,9 @@ def test_after_a_failure_the_rest_is_kept_and_shown(
     assert {state.run: state.state for state in status(root)}["amount:1/2"] == "failed"
     page = write_report(root.root).read_text()
     assert (
-        "Score against training amount was measured with 2 trainings of 3 that were planned."
-        in page
+        "Score against the fraction of the data was measured with 2 trainings"
+        " of 3 that were planned." in page
     )
     monkeypatch.delenv("COTBAL_FAKE_FAIL")
     found = curves(planned(recipe_path), OPTIONS)
-    assert len(found.amounts) == 3
+    assert len(found.fractions) == 3

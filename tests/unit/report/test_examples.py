@@ -10,17 +10,17 @@ from PIL import Image
 from cotbal.jobs.rundir import RunDir
 from cotbal.report.contents import read_contents
 from cotbal.report.examples import choose, examples
-from cotbal.report.pictures import LIMIT, SIDE, data_uri
+from cotbal.report.images import LIMIT, SIDE, data_uri
 
 
-def test_samples_where_runs_disagree_come_first_and_share_no_picture() -> None:
+def test_samples_where_runs_disagree_come_first_and_share_no_image() -> None:
     values = np.array([[1, 1, 0, 0, 1], [1, 0, 1, 0, 1]], dtype=float)
     assert choose(values, np.array([0, 1, 1, 2, 3]), 2) == [1, 0]  # 2 shows the picture of 1
 
 
-def test_answers_are_grouped_and_judged(finished: RunDir) -> None:
-    found = examples(read_contents(finished.root))
-    assert list(found) == [
+def test_answers_are_grouped_with_a_verdict(finished: RunDir) -> None:
+    shown = examples(read_contents(finished.root))
+    assert list(shown) == [
         "caption",
         "region_caption",
         "vqa",
@@ -29,17 +29,17 @@ def test_answers_are_grouped_and_judged(finished: RunDir) -> None:
         "ocr",
         "grounding",
     ]
-    for example in found["ocr"]:
+    for example in shown["ocr"]:
         runs = [run for answer in example.answers for run in answer.runs]
         assert len(runs) == len(set(runs)) == 8
         verdicts = {(a.text == "school", a.verdict) for a in example.answers}
         assert verdicts == {(True, "right"), (False, "wrong")}
-    assert found["caption"][0].answers[0].verdict.endswith("of 10")
-    assert found["caption"][0].references == ("school", "a school")
-    assert all(example.pictures == () for example in found["chart_qa"])
+    assert shown["caption"][0].answers[0].verdict.endswith("of 10")
+    assert shown["caption"][0].references == ("school", "a school")
+    assert all(example.images == () for example in shown["chart_qa"])
 
 
-def test_pictures_are_small(tmp_path: Path) -> None:
+def test_images_are_small(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (900, 1200, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     address = data_uri(tmp_path / "noise.png")
@@ -66,7 +66,7 @@ def test_transparent_drawings_lie_on_white(tmp_path: Path) -> None:
         assert picture.getpixel((3, 3)) == (255, 255, 255)
 
 
-def test_unreadable_pictures(tmp_path: Path) -> None:
+def test_unreadable_images(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no picture")
     Image.new("RGB", (60, 60)).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])

@@ -9,12 +9,14 @@ import pytest
 
 from cotbal.jobs.elbow import POINTS, curve
 from cotbal.report.figures import STRONGEST, Axis, Point, bars, dots, heat_map
-from cotbal.report.panels import BOTTOM, HEIGHT, TOP, Curve, Interval, Scale, panel
+from cotbal.report.line_plots import BOTTOM, HEIGHT, TOP, Line, Scale, line_plot
 from cotbal.report.svg import shortened, ticks
+from cotbal.scores.interval import Interval, with_bounds
 
 UNITS = ("ocr", "<b>&", "a_very_long_name_of_a_task_that_nobody_wants")
 VALUES = np.array([[1.0, np.nan, -0.2], [0.456, np.nan, 0.1], [0.0, np.nan, 1.0]])
-INTERVALS = np.stack([VALUES - 0.15, VALUES + 0.15], axis=-1)
+CELLS = [with_bounds(row, np.stack([row - 0.15, row + 0.15], axis=-1)) for row in VALUES]
+BARE = [with_bounds(row, None) for row in VALUES]
 
 
 def texts(figure: str, kind: str = "text") -> list[str]:
@@ -23,7 +25,7 @@ def texts(figure: str, kind: str = "text") -> list[str]:
 
 
 def test_heat_map_holds_every_cell() -> None:
-    figure = heat_map(UNITS, VALUES, INTERVALS)
+    figure = heat_map(UNITS, CELLS)
     assert figure.count('class="cell"') == 9
     printed = texts(figure)
     for value in ("0.46", "\N{MINUS SIGN}0.20", "0.10", "0.00"):
@@ -36,13 +38,13 @@ def test_heat_map_holds_every_cell() -> None:
 
 
 def test_heat_map_bold_marks_intervals_without_zero() -> None:
-    tree = ElementTree.fromstring(heat_map(UNITS, VALUES, INTERVALS))
+    tree = ElementTree.fromstring(heat_map(UNITS, CELLS))
     strong = {node.text for node in tree.iter("text") if "strong" in node.get("class", "")}
     assert strong == {"\N{MINUS SIGN}0.20", "0.46"}
 
 
 def test_heat_map_colour_follows_sign_and_size() -> None:
-    tree = ElementTree.fromstring(heat_map(UNITS, VALUES, None))
+    tree = ElementTree.fromstring(heat_map(UNITS, BARE))
     opacity = {
         (node.get("class"), float(node.get("fill-opacity", "nan")))
         for node in tree.iter("rect")
@@ -52,11 +54,11 @@ def test_heat_map_colour_follows_sign_and_size() -> None:
     assert any(kind == "negative" and 0 < value < STRONGEST for kind, value in opacity)
 
 
-def test_dots_tell_clear_from_unclear() -> None:
+def test_dots_are_filled_where_the_interval_excludes_the_reference() -> None:
     points = [
-        Point("up", 1.2, (1.1, 1.3)),
-        Point("same", 1.1, (0.9, 1.3)),
-        Point("none", 0.9, None),
+        Point("up", Interval(1.2, 1.1, 1.3)),
+        Point("same", Interval(1.1, 0.9, 1.3)),
+        Point("none", Interval(0.9)),
     ]
     tree = ElementTree.fromstring(dots(points, Axis("weights", 1.0)))
     assert [node.get("class") for node in tree.iter("circle")] == [
@@ -71,9 +73,9 @@ def test_dots_tell_clear_from_unclear() -> None:
 
 def test_bars_start_at_the_reference_and_say_what_is_unknown() -> None:
     points = [
-        Point("half", 0.5, (0.4, 1.0)),
-        Point("minus", -0.25, None),
-        Point("unknown", float("nan"), None),
+        Point("half", Interval(0.5, 0.4, 1.0)),
+        Point("minus", Interval(-0.25)),
+        Point("unknown", Interval(float("nan"))),
     ]
     figure = bars(points, Axis("difficulty", 0.0))
     tree = ElementTree.fromstring(figure)
@@ -101,16 +103,16 @@ def test_curve_is_thinned_and_weighted_by_tokens() -> None:
 
 
 def test_panel_of_a_single_point() -> None:
-    figure = panel("ocr", "Training loss", [Curve("mini", "baseline", ((0.0, 0.0),))])
+    figure = line_plot("ocr", "Training loss", [Line("mini", "baseline", ((0.0, 0.0),))])
     assert "nan" not in figure
     assert "mini 0.00" in ElementTree.fromstring(figure).get("aria-label", "")
 
 
-def test_panel_on_a_scale_has_a_dot_and_an_interval_at_every_place() -> None:
+def test_a_plot_on_a_scale_has_a_dot_and_an_interval_at_every_mark() -> None:
     marks = ((-3.0, "1/8", "120"), (-1.0, "1/2", "480"), (0.0, "1", "960"))
-    intervals = (Interval(0.1, 0.3), Interval(0.5, 0.7), Interval(0.2, 1.4))
-    drawn = Curve("together", "ours", ((-3.0, 0.2), (-1.0, 0.6), (0.0, 0.8)), intervals=intervals)
-    tree = ElementTree.fromstring(panel("ocr", "Score", [drawn], Scale(marks, limit=1.0)))
+    intervals = (Interval(0.2, 0.1, 0.3), Interval(0.6, 0.5, 0.7), Interval(0.8, 0.2, 1.4))
+    drawn = Line("together", "ours", ((-3.0, 0.2), (-1.0, 0.6), (0.0, 0.8)), intervals=intervals)
+    tree = ElementTree.fromstring(line_plot("ocr", "Score", [drawn], Scale(marks, limit=1.0)))
     dots = [(float(n.get("cx", "")), float(n.get("cy", ""))) for n in tree.iter("circle")]
     bars = [n for n in tree.iter("line") if n.get("class") == "span ours"]
     assert len(dots) == len(bars) == 3
@@ -131,7 +133,7 @@ def test_texts_below_a_panel_leave_room_for_each_other() -> None:
     marks = tuple((float(k), f"1/{2 ** (20 - k)}", "") for k in range(21))
     points = tuple((float(k), 0.5) for k in range(21))
     tree = ElementTree.fromstring(
-        panel("ocr", "Score", [Curve("a", "ours", points)], Scale(marks, 1.0))
+        line_plot("ocr", "Score", [Line("a", "ours", points)], Scale(marks, 1.0))
     )
     below = [
         (float(n.get("x", "")), n.text)
@@ -190,10 +192,10 @@ def test_contrast_is_readable_in_both_schemes(scheme: dict[str, str]) -> None:
         assert contrast(colour["text"], strongest) >= 4.5
 
 
-def test_values_below_zero_lie_below_the_line_of_zero() -> None:
+def test_values_below_zero_are_below_the_line_of_zero() -> None:
     """The larger value is higher up, whatever the sign."""
     points = ((1.0, -2.0), (2.0, -1.0))
-    tree = ElementTree.fromstring(panel("ocr", "Score", [Curve("a", "ours", points)]))
+    tree = ElementTree.fromstring(line_plot("ocr", "Score", [Line("a", "ours", points)]))
     (line,) = tree.iter("polyline")
     first, second = (float(pair.split(",")[1]) for pair in line.attrib["points"].split())
     assert TOP <= second < first <= HEIGHT - BOTTOM

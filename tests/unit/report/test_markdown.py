@@ -5,7 +5,7 @@ import pytest
 from cotbal.jobs.rundir import RunDir
 from cotbal.report import write_report
 from cotbal.report.markdown import inert, table
-from cotbal.report.tables import Table
+from cotbal.report.tables import Strong, Table
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,7 @@ def test_table() -> None:
     content = Table(
         "Title",
         ("unit", "weight", "in words"),
-        (("a", "1.0", "b"),),
-        frozenset({(0, 1)}),
+        (("a", Strong("1.0"), "b"),),
         words=frozenset({2}),
     )
     assert (

@@ -18,8 +18,9 @@ import pytest
 from cotbal.data.files import read_json, write_json, write_text
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
-from cotbal.report import write_report
+from cotbal.report import write_comparison, write_report
 from cotbal.report.page import TITLES
+from cotbal.scores.interval import significance
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 MEGABYTE = 2**20
@@ -131,15 +132,15 @@ def test_flags_and_sentences(finished: RunDir, page: str) -> None:
     for flag in content["flags"]:
         message = flag["message"].removeprefix(f"{flag['task']}: ").replace("`", "")
         assert message in page
-    unclear = sum("not distinguishable from 1" in sentence for sentence in content["sentences"])
-    said_elsewhere = 1  # in the summary
-    assert page.count("not distinguishable from 1") == unclear + said_elsewhere
+    unclear = sum(significance(False, "1") in sentence for sentence in content["sentences"])
+    assert page.count(significance(False, "1")) == unclear
+    assert significance(False, "1", plural=True) in page
     assert 0 < unclear < len(content["units"])
 
 
-def test_missing_and_broken_pictures_are_named(page: str) -> None:
+def test_missing_and_broken_images_are_named(page: str) -> None:
     assert "data:image/png;base64," in page
-    answered = [row for row in Outline(page).elements if row[1].get("class") == "no-picture"]
+    answered = [row for row in Outline(page).elements if row[1].get("class") == "no-image"]
     pictures = [row for row in Outline(page).elements if row[0] == "img"]
     assert answered
     assert (
@@ -187,7 +188,7 @@ def test_bare_table_has_no_intervals(job: RunDir, tmp_path: Path) -> None:
     write_json(alone / "balance.json", content)
     page = text_of(write_report(alone).read_text())
     assert "no interval, because the table of scores holds no samples" in page
-    assert "not distinguishable" not in page
+    assert significance(False, "1") not in page
 
 
 @pytest.mark.parametrize(
@@ -214,16 +215,22 @@ def test_before_any_run(job: RunDir) -> None:
     assert "not started" in page
 
 
-def test_failed_run_is_told(job: RunDir) -> None:
+def test_a_failed_run_is_shown(job: RunDir) -> None:
     probe = job.probe("full:ocr")
     probe.outcome.unlink()
     write_json(probe.failure, {"message": "out of <memory>", "log": ""})
     assert "full:ocr failed: out of &lt;memory&gt;" in write_report(job.root).read_text()
 
 
-def test_runs_that_were_moved_aside_are_not_shown(job: RunDir) -> None:
+def test_archived_runs_are_not_shown(job: RunDir) -> None:
     shutil.copytree(job.probe("mini").root, job.root / "probes" / "mini.old-1")
     assert "old-1" not in write_report(job.root).read_text()
+
+
+def test_without_a_seed_in_the_plan_the_seed_is_that_of_the_recipe(job: RunDir) -> None:
+    assert write_comparison(job.root).seeds == (0,)
+    job.plan.unlink()
+    assert write_comparison(job.root).seeds == (0,)
 
 
 def test_empty_directory(tmp_path: Path) -> None:

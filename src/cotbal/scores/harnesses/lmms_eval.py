@@ -77,14 +77,14 @@ def _model(path: Path, content: Mapping[str, Any]) -> str:
 
 def _limits(path: Path, content: Mapping[str, Any]) -> list[str]:
     limit, offset = content["config"].get("limit"), content["config"].get("offset")
-    parts = []
+    limits = []
     if limit not in (None, -1):
-        parts.append(f"limit {limit:g}" if isinstance(limit, float) else f"limit {limit}")
+        limits.append(f"limit {limit:g}" if isinstance(limit, float) else f"limit {limit}")
     if offset:
-        parts.append(f"offset {offset}")
-    if not parts:
+        limits.append(f"offset {offset}")
+    if not limits:
         return []
-    return [f"{path}: evaluated with {' and '.join(parts)}, so on a part of every benchmark"]
+    return [f"{path}: evaluated with {' and '.join(limits)}, so on a part of every benchmark"]
 
 
 def _benchmarks(path: Path, content: Mapping[str, Any]) -> dict[str, Benchmark]:

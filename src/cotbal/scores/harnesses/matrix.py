@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+from jaxtyping import Float
 
 from cotbal.errors import ScoresError
 from cotbal.scores.harnesses import Benchmark, Evaluation, Row, is_number
-from cotbal.scores.matrix import Samples, ScoreMatrix
+from cotbal.scores.matrix import Measured, Samples, ScoreMatrix
+from cotbal.scores.task_scores import MetricScores, sample_column
 
 ROUNDING = (
     1e-6  # relative difference between a score and the mean of its samples that is arithmetic
@@ -40,24 +42,17 @@ def score_matrix(
         ScoresError: a run lacks a benchmark or metric, asked another number of questions, or other
             ones, or the metric is better when lower.
     """
-    cells = {
-        task: [_benchmark(run, found, *column) for run, found in runs.items()]
-        for task, column in columns.items()
-    }
-    values = np.array(
-        [
-            [cell.metrics[columns[task][1]] for task, cell in zip(columns, row, strict=True)]
-            for row in zip(*cells.values(), strict=True)
-        ]
-    )
+    values = np.empty((len(runs), len(columns)))
     samples: dict[str, Samples] = {}
     reasons = []
-    for task, (name, metric) in columns.items():
-        found = _samples(cells[task], metric, tuple(runs))
-        if isinstance(found, str):
-            reasons.append(f"{name}, {metric}: {found}")
+    for j, (task, (name, metric)) in enumerate(columns.items()):
+        cells = [_benchmark(run, evaluation, name, metric) for run, evaluation in runs.items()]
+        values[:, j] = [cell.metrics[metric] for cell in cells]
+        column = _samples(cells, metric, tuple(runs))
+        if isinstance(column, str):
+            reasons.append(f"{name}, {metric}: {column}")
         else:
-            samples[task] = found
+            samples[task] = column
     matrix = ScoreMatrix(tuple(runs), tuple(columns), values, {} if reasons else samples)
     return matrix, "; ".join(reasons)
 
@@ -111,44 +106,53 @@ def _benchmark(run: str, evaluation: Evaluation, name: str, metric: str) -> Benc
 
 def _samples(cells: list[Benchmark], metric: str, runs: tuple[str, ...]) -> Samples | str:
     """The samples of a column, or why there are none."""
-    name = cells[0].name
     logged = all(cell.rows for cell in cells)
-    for run, cell in zip(runs, cells, strict=True):
-        if cell.questions != cells[0].questions or (
-            logged and _questions(cell) != _questions(cells[0])
-        ):
-            raise ScoresError(
-                f"{name}: {run} and {runs[0]} were asked different questions; evaluate them alike"
-            )
+    _require_same_questions(cells, runs, logged)
     if not logged:
         return "no file of samples"
-    values = [_values(cell, metric) for cell in cells]
-    if any(row is None for row in values):
-        return "no number a sample"
-    stacked = np.array(values, dtype=float)
-    scores = np.array([cell.metrics[metric] for cell in cells])
-    # A few harness metrics are percentages of the mean of fractions.
-    scale = next(
-        (
-            s
-            for s in (1.0, 100.0)
-            if np.allclose(s * stacked.mean(axis=1), scores, ROUNDING, ROUNDING)
-        ),
-        None,
-    )
+    values = np.array([_values(cell, metric) for cell in cells])
+    if np.isnan(values).any():
+        return "no number per sample"
+    scale = _scale(values, np.array([cell.metrics[metric] for cell in cells]))
     if scale is None:
         return "not the mean of its samples"
-    within = bool((stacked >= 0).all() and (stacked <= 1).all())
-    return Samples(scale * stacked, np.arange(stacked.shape[1]), scale if within else float("inf"))
+    are_fractions = bool((values >= 0).all() and (values <= 1).all())
+    maximum = scale if are_fractions else float("inf")
+    column = [MetricScores(Measured(scale * row), maximum) for row in values]
+    return sample_column(column, np.arange(values.shape[1]))
 
 
-def _questions(cell: Benchmark) -> list[tuple[str, ...]]:
-    return [tuple(str(row.get(key)) for key in IDENTITY) for row in cell.rows]
+def _require_same_questions(cells: list[Benchmark], runs: tuple[str, ...], logged: bool) -> None:
+    first = cells[0]
+    for run, cell in zip(runs, cells, strict=True):
+        same = cell.questions == first.questions
+        if not same or (logged and _questions(cell) != _questions(first)):
+            raise ScoresError(
+                f"{cell.name}: {run} and {runs[0]} were asked different questions; evaluate them"
+                " alike"
+            )
 
 
-def _values(cell: Benchmark, metric: str) -> list[float] | None:
-    found = [_number(row, metric) for row in cell.rows]
-    return None if None in found else [float(value) for value in found if value is not None]
+def _scale(
+    values: Float[np.ndarray, "run sample"], scores: Float[np.ndarray, " run"]
+) -> float | None:
+    """The factor between scores and means of samples; 100 for the few metrics of harnesses that are
+    percentages of fractions.
+    """
+    for scale in (1.0, 100.0):
+        if np.allclose(scale * values.mean(axis=1), scores, ROUNDING, ROUNDING):
+            return scale
+    return None
+
+
+def _questions(cell: Benchmark) -> list[list[str]]:
+    return [list(map(str, map(row.get, IDENTITY))) for row in cell.rows]
+
+
+def _values(cell: Benchmark, metric: str) -> list[float]:
+    """The metric of every sample; NaN where it has none."""
+    numbers = [_number(row, metric) for row in cell.rows]
+    return [float("nan") if number is None else number for number in numbers]
 
 
 def _number(row: Row, metric: str) -> float | None:

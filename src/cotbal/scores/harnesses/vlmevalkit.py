@@ -125,17 +125,21 @@ def _table(path: Path, text: str) -> list[list[str]]:
 
 def _of_table(table: Sequence[Sequence[str]]) -> Iterator[tuple[str, str]]:
     header, *rows = table
-    label = None
-    for i in range(len(header)):
-        if all(_is_text(row[i]) for row in rows):
-            label = i
-            break
+    label = _label_column(rows)
     for row in rows:
         alone = label is None or (len(rows) == 1 and row[label] == "none")
         prefix = "" if alone else f"{row[label or 0]}:"
         for i, (column, cell) in enumerate(zip(header, row, strict=True)):
             if i != label and column:
                 yield f"{prefix}{column}", cell
+
+
+def _label_column(rows: Sequence[Sequence[str]]) -> int | None:
+    """The first column of text, which names the rows."""
+    for i, column in enumerate(zip(*rows, strict=True)):
+        if all(map(_is_text, column)):
+            return i
+    return None
 
 
 def _is_text(cell: str) -> bool:

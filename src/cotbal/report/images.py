@@ -1,4 +1,4 @@
-"""Pictures of the examples, small enough to live inside the page."""
+"""Images of the examples, small enough to be part of the page."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from cotbal.data.pictures import open_picture
 from cotbal.errors import DataError
 
 SIDE = 224  # pixels
-LIMIT = 20_000  # bytes of one picture
+LIMIT = 20_000  # bytes of one image
 
 
 def data_uri(path: Path) -> str | None:
-    """A thumbnail as a `data:` address, or None where there is no readable picture.
+    """A thumbnail as a `data:` address, or None where there is no readable image.
 
-    A report is also read when something went wrong, so a broken picture is no reason to fail.
+    A report is also read after a failure, so a broken image does not raise an error.
     """
     try:
         small = open_picture(path)
@@ -29,19 +29,19 @@ def data_uri(path: Path) -> str | None:
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def _encode(picture: Image.Image) -> tuple[str, bytes]:
+def _encode(image: Image.Image) -> tuple[str, bytes]:
     """Lossless for drawings, which stay small so; JPEG for what does not fit."""
-    content = _saved(picture, "PNG", optimize=True)
+    content = _saved(image, "PNG", optimize=True)
     if len(content) <= LIMIT:
         return "png", content
     for quality in (80, 60, 40):
-        content = _saved(picture, "JPEG", quality=quality)
+        content = _saved(image, "JPEG", quality=quality)
         if len(content) <= LIMIT:
             break
     return "jpeg", content
 
 
-def _saved(picture: Image.Image, kind: str, **options: int) -> bytes:
+def _saved(image: Image.Image, kind: str, **options: int) -> bytes:
     file = io.BytesIO()
-    picture.save(file, kind, **options)
+    image.save(file, kind, **options)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Score against training amount: the numbers, and what the page and the tables say of them."""
+"""Score against the fraction of the data: the numbers, on the page and in the tables."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from cotbal.data.files import read_json, write_json
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
 from cotbal.report import write_curve, write_report
-from cotbal.report.amount_views import amount_text, sentences, tables
-from cotbal.report.amounts import AmountCurves, amount_curves
 from cotbal.report.contents import read_contents
+from cotbal.report.curve_views import fraction_text, sentences, tables
+from cotbal.report.curves import DataCurves, data_curves
 from cotbal.report.markdown import inert
 from cotbal.scores.matrix import read_scores
 
 SMALL, WHOLE = Fraction(1, 32), Fraction(1)
 
 
-def of(files: RunDir) -> AmountCurves:
-    found = amount_curves(read_contents(files.root))
-    assert found is not None
-    return found
+def of(files: RunDir) -> DataCurves:
+    curves = data_curves(read_contents(files.root))
+    assert curves is not None
+    return curves
 
 
 def rescore(
@@ -61,21 +61,23 @@ def second_seed(files: RunDir, *runs: str, change: float = 0.0) -> None:
 
 
 def test_every_number_is_the_mean_of_its_samples(finished: RunDir) -> None:
-    found = of(finished)
-    assert found.amounts == tuple(Fraction(1, n) for n in (32, 16, 8, 4, 2, 1))
-    for each in found.tasks:
-        for amount, measured in each.mixture.items():
-            content = read_json(finished.curve(f"amount:{amount}").scores(each.task, "validation"))
+    curves = of(finished)
+    assert curves.fractions == tuple(Fraction(1, n) for n in (32, 16, 8, 4, 2, 1))
+    for each in curves.tasks:
+        for fraction, measured in each.mixture.items():
+            content = read_json(
+                finished.curve(f"amount:{fraction}").scores(each.task, "validation")
+            )
             assert measured.value == pytest.approx(
                 np.mean(content["metrics"][each.metric]["samples"])
             )
             assert measured.low < measured.value < measured.high
         assert tuple(each.alone) == (SMALL, Fraction(1, 4), WHOLE)
-    assert found.tasks[1].records[Fraction(1, 8)] == 47_000 // 8
+    assert curves.tasks[1].records[Fraction(1, 8)] == 47_000 // 8
 
 
 def test_the_share_is_paired(finished: RunDir) -> None:
-    """All amounts answer the same samples, so what is common to them cancels in the share."""
+    """All models answer the same samples, so their common noise cancels in the share."""
     for each in of(finished).tasks:
         assert each.reached is not None
         assert each.reached.value == pytest.approx(
@@ -86,7 +88,7 @@ def test_the_share_is_paired(finished: RunDir) -> None:
             each.mixture[SMALL].high / each.mixture[WHOLE].low
             - each.mixture[SMALL].low / each.mixture[WHOLE].high
         )
-        assert np.ptp(each.reached.bounds) < 0.8 * apart
+        assert 2 * each.reached.half_width < 0.8 * apart
 
 
 def test_a_share_of_nothing_is_not_given(job: RunDir) -> None:
@@ -94,14 +96,10 @@ def test_a_share_of_nothing_is_not_given(job: RunDir) -> None:
     rescore(
         job, "amount:1", "vqa", np.eye(120)[0]
     )  # one right answer of 120: some draws hold it not at all
-    found = of(job)
-    assert {each.task for each in found.tasks if each.reached is None} == {"ocr", "vqa"}
-    said = next(sentence for sentence in sentences(found) if sentence.startswith("ocr"))
-    assert (
-        said
-        == "ocr: no share can be given, because its score with the largest amount cannot be told"
-        " from 0."
-    )
+    curves = of(job)
+    assert {each.task for each in curves.tasks if each.reached is None} == {"ocr", "vqa"}
+    sentence = next(sentence for sentence in sentences(curves) if sentence.startswith("ocr"))
+    assert "no share" in sentence
 
 
 def test_seeds_are_averaged_and_their_noise_is_joined(job: RunDir) -> None:
@@ -110,15 +108,15 @@ def test_seeds_are_averaged_and_their_noise_is_joined(job: RunDir) -> None:
     second_seed(job, *runs, change=0.1)
     for path in (job.root / "curve").glob("alone-*"):
         shutil.rmtree(path)
-    found = of(job)
-    assert tuple(found.matrices) == (0, 1)
-    for one, two in zip(before.tasks, found.tasks, strict=True):
+    curves = of(job)
+    assert tuple(curves.matrices) == (0, 1)
+    for one, two in zip(before.tasks, curves.tasks, strict=True):
         assert two.mixture[SMALL].value == pytest.approx(one.mixture[SMALL].value - 0.05)
-        assert np.ptp(two.mixture[SMALL].bounds) > np.ptp(one.mixture[SMALL].bounds)
+        assert two.mixture[SMALL].half_width > one.mixture[SMALL].half_width
         assert two.reached is not None, (
             "two seeds give wide intervals, and the share has one nevertheless"
         )
-        assert np.ptp(two.reached.bounds) > np.ptp(one.reached.bounds if one.reached else (0, 0))
+        assert two.reached.half_width > (one.reached.half_width if one.reached else 0)
     write_curve(job.root)
     each = [read_scores(job.seeded(seed).curve_table).values for seed in (0, 1)]
     np.testing.assert_allclose(read_scores(job.curve_table).values, np.mean(each, axis=0))
@@ -126,20 +124,22 @@ def test_seeds_are_averaged_and_their_noise_is_joined(job: RunDir) -> None:
 
 def test_what_not_every_seed_has_is_named(job: RunDir) -> None:
     second_seed(job, "amount:1", "amount:1/2")
-    found = of(job)
-    assert tuple(found.matrices) == (0,), "six amounts of one seed say more than two of two seeds"
-    assert set(found.left_out) == {"amount:1, seed 1", "amount:1/2, seed 1"}
+    curves = of(job)
+    assert tuple(curves.matrices) == (0,), (
+        "six fractions of one seed are more than two of two seeds"
+    )
+    assert set(curves.left_out) == {"amount:1, seed 1", "amount:1/2, seed 1"}
     assert (
         "Not shown, because not every seed has them: amount:1, seed 1"
         in write_report(job.root).read_text()
     )
-    for run in found.mean.runs:
+    for run in curves.mean.runs:
         if run not in ("amount:1", "amount:1/2", "amount:1/4"):
             shutil.rmtree(job.curve(run).root)
-    found = of(job)
-    assert tuple(found.matrices) == (0, 1)
-    assert found.amounts == (Fraction(1, 2), WHOLE)
-    assert found.left_out == ("amount:1/4, seed 0",)
+    curves = of(job)
+    assert tuple(curves.matrices) == (0, 1)
+    assert curves.fractions == (Fraction(1, 2), WHOLE)
+    assert curves.left_out == ("amount:1/4, seed 0",)
 
 
 def test_answers_to_other_samples_are_not_mixed_in(job: RunDir) -> None:
@@ -147,19 +147,19 @@ def test_answers_to_other_samples_are_not_mixed_in(job: RunDir) -> None:
     rescore(job, "amount:1", "ocr", np.ones(50), np.arange(50))
     second_seed(job, *(run for run in of(job).mean.runs if run != "amount:1"))
     rescore(job, "amount:1/32", "vqa", np.ones(50), np.arange(50))
-    found = of(job)
-    ocr = next(each for each in found.tasks if each.task == "ocr")
+    curves = of(job)
+    ocr = next(each for each in curves.tasks if each.task == "ocr")
     assert WHOLE not in ocr.mixture
-    assert tuple(found.matrices) == (0,)
-    cells = next(row for row in tables(found)[0].rows if row[0] == "ocr")
+    assert tuple(curves.matrices) == (0,)
+    cells = next(row for row in tables(curves)[0].rows if row[0] == "ocr")
     assert cells[7] == "\N{EN DASH}"
 
 
-def test_without_amounts_there_is_no_section(job: RunDir) -> None:
+def test_without_a_curve_there_is_no_section(job: RunDir) -> None:
     shutil.rmtree(job.root / "curve")
-    assert amount_curves(read_contents(job.root)) is None
+    assert data_curves(read_contents(job.root)) is None
     page = write_report(job.root).read_text()
-    assert 'id="amounts"' not in page
+    assert 'id="curve"' not in page
     with pytest.raises(RunError, match="`cotbal curve RECIPE` makes them"):
         write_curve(job.root)
 
@@ -167,32 +167,32 @@ def test_without_amounts_there_is_no_section(job: RunDir) -> None:
 def test_without_recipe_or_plan_the_curves_are_still_there(job: RunDir) -> None:
     job.recipe.unlink()
     job.plan.unlink()
-    found = of(job)
-    assert len(found.amounts) == 6
-    assert {each.metric for each in found.tasks} == {"cider", "exact_match", "box_iou"}
-    assert all(each.records == {} for each in found.tasks)
-    assert len(tables(found)) == 1
+    curves = of(job)
+    assert len(curves.fractions) == 6
+    assert {each.metric for each in curves.tasks} == {"cider", "exact_match", "box_iou"}
+    assert all(each.records == {} for each in curves.tasks)
+    assert len(tables(curves)) == 1
 
 
-def test_one_amount_has_no_share(job: RunDir) -> None:
+def test_one_fraction_has_no_share(job: RunDir) -> None:
     for path in (job.root / "curve").iterdir():
         if path.name != "amount-1":
             shutil.rmtree(path)
-    found = of(job)
-    assert sentences(found) == []
-    assert tables(found)[0].header == ("task", "metric", "1")
+    curves = of(job)
+    assert sentences(curves) == []
+    assert tables(curves)[0].header == ("task", "metric", "1")
     write_report(job.root)
 
 
 def test_page_and_tables_show_the_same_numbers(finished: RunDir, page: str) -> None:
     markdown = (finished.report / "tables.md").read_text()
     text = html.unescape(re.sub(r"<[^>]*>", "", page))
-    found = of(finished)
-    for content in tables(found):
+    curves = of(finished)
+    for content in tables(curves):
         for row in content.rows:
             assert f"| {' | '.join(map(inert, row))} |" in markdown
             assert all(cell in text for cell in row)
-    for sentence in sentences(found):
+    for sentence in sentences(curves):
         assert sentence in text
     assert "ocr: 1/32 of the data (1\N{NARROW NO-BREAK SPACE}343 records) reaches 49 % [" in text
     assert page.count('class="span ours"') == 7 * 6
@@ -200,26 +200,24 @@ def test_page_and_tables_show_the_same_numbers(finished: RunDir, page: str) -> N
 
 
 def test_what_is_written_for_scripts(job: RunDir) -> None:
-    found = write_curve(job.root)
+    curves = write_curve(job.root)
     kept = read_json(job.curve_numbers)
-    assert (kept["amounts"], kept["seeds"]) == (["1/32", "1/16", "1/8", "1/4", "1/2", "1"], [0])
-    for each in found.tasks:
+    assert (kept["fractions"], kept["seeds"]) == (["1/32", "1/16", "1/8", "1/4", "1/2", "1"], [0])
+    for each in curves.tasks:
         entry = kept["tasks"][each.task]["mixture"]["1/8"]
-        assert entry == {
-            "value": each.mixture[Fraction(1, 8)].value,
-            "interval": [*each.mixture[Fraction(1, 8)].bounds],
-        }
-    np.testing.assert_array_equal(read_scores(job.curve_table).values, found.mean.values)
+        score = each.mixture[Fraction(1, 8)]
+        assert entry == {"value": score.value, "interval": [score.low, score.high]}
+    np.testing.assert_array_equal(read_scores(job.curve_table).values, curves.mean.values)
 
 
 @pytest.mark.parametrize(
-    ("amount", "text"), [("1", "1"), ("0.125", "1/8"), ("3/7", "3/7"), ("0.3333333333", "0.333")]
+    ("fraction", "text"), [("1", "1"), ("0.125", "1/8"), ("3/7", "3/7"), ("0.3333333333", "0.333")]
 )
-def test_amounts_are_written_as_people_write_them(amount: str, text: str) -> None:
-    assert amount_text(Fraction(amount)) == text
+def test_fractions_are_written_as_people_write_them(fraction: str, text: str) -> None:
+    assert fraction_text(Fraction(fraction)) == text
 
 
-def test_a_directory_of_a_curve_alone_says_what_it_is(job: RunDir, tmp_path: Path) -> None:
+def test_a_directory_of_a_curve_alone_is_described(job: RunDir, tmp_path: Path) -> None:
     alone = RunDir(tmp_path / "alone")
     shutil.copytree(job.root / "curve", alone.root / "curve")
     shutil.copy(job.recipe, alone.recipe)
@@ -231,4 +229,4 @@ def test_a_directory_of_a_curve_alone_says_what_it_is(job: RunDir, tmp_path: Pat
     assert "There are no weights, because no probe was planned here." in text
     assert "measured with 27 trainings." in text
     assert "probes cost" not in text
-    assert "all amounts" in text
+    assert "whole curve" in text

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cotbal.balance import Settings, balance
-from cotbal.balance.forms import form_of, rows_of
+from cotbal.balance.probes import form_of, form_runs
 from cotbal.errors import ScoresError
 from cotbal.recipe.mixture import Mixture
 from cotbal.recipe.runs import plan_probes
@@ -65,7 +65,7 @@ def test_a_form_reads_exactly_the_planned_probes(
     form: str, difficulty: str, grouped: Mixture
 ) -> None:
     planned = [run.name for run in plan_probes(grouped, form, difficulty).runs]  # type: ignore[arg-type]
-    read = rows_of(form, difficulty).names(grouped.units)  # type: ignore[arg-type]
+    read = form_runs(form, difficulty, grouped.units).names  # type: ignore[arg-type]
     assert sorted(read) == sorted(planned)
 
 
@@ -74,6 +74,13 @@ def test_an_empty_cell_that_is_read_is_named() -> None:
     values[1, 1] = NAN
     with pytest.raises(ScoresError, match="expected a score of solo:a on b; found an empty cell"):
         balance(ScoreMatrix(SIMPLE.runs, SIMPLE.tasks, values))
+
+
+def test_an_empty_cell_of_another_seed_is_named() -> None:
+    values = SIMPLE.values.copy()
+    values[2, 0] = NAN
+    with pytest.raises(ScoresError, match="expected a score of solo:b on a"):
+        balance([SIMPLE, ScoreMatrix(SIMPLE.runs, SIMPLE.tasks, values)])
 
 
 def test_a_missing_row_is_named() -> None:

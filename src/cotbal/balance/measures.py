@@ -1,0 +1,59 @@
+"""Contribution and difficulty of the units: Eq. 3, 4, 6 and 9 put together, for every form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from cotbal.balance.contribution import contribution, inward, mean_per_unit, outward
+from cotbal.balance.difficulty import difficulty
+from cotbal.balance.probes import Probes
+from cotbal.balance.shrinkage import shrink
+from cotbal.balance.weights import Parts, weight_parts
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What the weights are computed from; a leading axis, if any, runs over resamples."""
+
+    contribution: Float[np.ndarray, "*resample giver receiver"]
+    outward: Float[np.ndarray, "*resample giver"]
+    inward: Float[np.ndarray, "*resample receiver"]
+    difficulty: Float[np.ndarray, "*resample unit"]
+
+    def parts(self, temperature: float) -> Parts:
+        """The parts of the weights, Eq. 5, 7, 8, 10 and 11."""
+        return weight_parts(self.outward, self.inward, self.difficulty, temperature)
+
+    def shrunk(self, variances: Float[np.ndarray, "giver receiver"]) -> Measures:
+        """Contributions pulled toward their mean, see `shrinkage`."""
+        pulled = shrink(self.contribution, variances)
+        return replace(self, contribution=pulled, outward=outward(pulled), inward=inward(pulled))
+
+
+def measure(scores: Float[np.ndarray, "*resample run task"], probes: Probes) -> Measures:
+    """Contribution (Eq. 3) and difficulty (Eq. 9) per task, averaged inside each unit, and the
+    means over other units (Eq. 4, 6).
+
+    Args:
+        scores: score matrices with the rows of `probes`.
+    """
+    units, unit_of_task = len(probes.units), probes.unit_of_task
+    given = contribution(
+        scores[..., probes.givers, :],
+        scores[..., probes.baseline, :],
+        unit_of_task,
+        probes.has_gain,
+    )
+    tasks = np.arange(len(unit_of_task))
+    full, mini = scores[..., probes.full, tasks], scores[..., probes.mini, tasks]
+    hard = difficulty(full, mini, probes.has_score)
+    contributions = mean_per_unit(given, unit_of_task, units)
+    return Measures(
+        contribution=contributions,
+        outward=outward(contributions),
+        inward=inward(contributions),
+        difficulty=mean_per_unit(hard, unit_of_task, units),
+    )

@@ -1,0 +1,111 @@
+"""A number with its confidence interval: how both follow from draws, and the words of a verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+CONFIDENCE = 0.95
+TAIL = 100 * (1 - CONFIDENCE) / 2  # percent of the draws beyond each bound
+HALF_WIDTH = 1.96  # standard errors from the middle of a normal 95 % interval to its bounds
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A number and the bounds of its confidence interval; both are NaN where it has none."""
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    def __str__(self) -> str:
+        bounds = f" [{self.low:.3f}, {self.high:.3f}]" if self.has_bounds else ""
+        return f"{self.value:.3f}{bounds}"
+
+    @property
+    def has_bounds(self) -> bool:
+        """False where the value is not identified or nothing is known about its noise."""
+        return not math.isnan(self.low)
+
+    @property
+    def half_width(self) -> float:
+        """The smallest difference that such an interval can detect."""
+        return (self.high - self.low) / 2
+
+    def excludes(self, reference: float = 0.0) -> bool:
+        """Whether the interval lies on one side of `reference`; False without bounds."""
+        return self.low > reference or self.high < reference
+
+    def times(self, factor: float) -> Interval:
+        """The same in another unit; `factor` is positive."""
+        return Interval(factor * self.value, factor * self.low, factor * self.high)
+
+    def to_json(self) -> dict[str, Any]:
+        """`value`, and `interval` as a pair; null without bounds."""
+        bounds = [self.low, self.high] if self.has_bounds else None
+        return {"value": self.value, "interval": bounds}
+
+
+def interval_of_draws(draws: Float[np.ndarray, " draw"]) -> Interval:
+    """The first draw is the estimate, the others are its resamples; without them it has no
+    bounds.
+    """
+    if len(draws) == 1:
+        return Interval(float(draws[0]))
+    low, high = percentile_bounds(draws[1:])
+    return Interval(float(draws[0]), float(low), float(high))
+
+
+def percentile_bounds(
+    resampled: Float[np.ndarray, "resample *shape"],
+) -> Float[np.ndarray, "*shape 2"]:
+    """Bounds of the 95 % interval over the first axis; NaN where the quantity is not identified.
+
+    A draw that is NaN, such as a ratio whose denominator is not positive in it, could be anything
+    and so lies beyond both ends; with more than 2.5 % of such draws there is no interval.
+    """
+    low = _bound(resampled, TAIL, -np.inf, "higher")
+    high = _bound(resampled, 100 - TAIL, np.inf, "lower")
+    bounds = np.stack([low, high], axis=-1)
+    return np.where(np.isfinite(bounds).all(axis=-1, keepdims=True), bounds, np.nan)
+
+
+def _bound(
+    resampled: Float[np.ndarray, "resample *shape"],
+    percent: float,
+    beyond: float,
+    inward: Literal["higher", "lower"],
+) -> Float[np.ndarray, "*shape"]:
+    """A percentile; where draws are missing, the draw next to it, since there is no mean of a
+    number and infinity.
+    """
+    missing = np.isnan(resampled)
+    plain = np.percentile(np.where(missing, 0.0, resampled), percent, axis=0)
+    filled = np.where(missing, beyond, resampled)
+    nearest = np.percentile(filled, percent, axis=0, method=inward)
+    return np.where(missing.any(axis=0), nearest, plain)
+
+
+def with_bounds(
+    values: Sequence[float] | Float[np.ndarray, " unit"],
+    bounds: Float[np.ndarray, "unit 2"] | None,
+) -> list[Interval]:
+    """One interval per value; without bounds where `bounds` is None."""
+    if bounds is None:
+        return [Interval(float(value)) for value in values]
+    return [
+        Interval(float(value), float(low), float(high))
+        for value, (low, high) in zip(values, bounds, strict=True)
+    ]
+
+
+def significance(differs: bool, reference: str, plural: bool = False) -> str:
+    """The verdict on a difference from `reference`; all outputs take these words from here."""
+    if differs:
+        return f"{'differ' if plural else 'differs'} significantly from {reference}"
+    return f"{'do' if plural else 'does'} not differ significantly from {reference}"
