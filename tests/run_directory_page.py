@@ -10,7 +10,8 @@ from typing import Any
 from parsing import blocks, text_of
 
 PAGE = text_of("docs/run_directory.md")
-NAMES = {"ocr", "vqa", "exact_match", "category"}  # of tasks, metrics and fields; a user has others
+# Names of tasks, metrics, fields and settings; a user has others.
+NAMES = {"ocr", "vqa", "exact_match", "category", "repetition_penalty", "do_sample"}
 
 
 def tree() -> str:
