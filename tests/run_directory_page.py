@@ -10,7 +10,7 @@ from typing import Any
 from parsing import blocks, text_of
 
 PAGE = text_of("docs/run_directory.md")
-# Names of tasks, metrics, fields and settings; a user has others.
+# Of tasks, metrics, fields and generation settings; a user has others.
 NAMES = {"ocr", "vqa", "exact_match", "category", "repetition_penalty", "do_sample"}
 
 
