@@ -121,7 +121,7 @@ def test_the_page_of_the_run_directory_names_every_file(undisturbed: Path) -> No
     assert len(names) > 12
     assert sorted(name for name in names if name not in tree()) == []
     assert sorted(folder for folder in patterned if f"{folder}/" not in tree()) == []
-    balance = PAGE[PAGE.index("`balance.json` is") :].partition("\n\n")[0]
+    balance = PAGE[PAGE.index("### `balance.json`") :].partition("\n## ")[0]
     written = json.loads((undisturbed / "balance.json").read_text())
     assert sorted(key for key in written if f"`{key}`" not in balance) == []
     identity = PAGE[PAGE.index("## Identity") :]

@@ -5,28 +5,28 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-PAGE = (Path(__file__).parents[2] / "docs" / "run_directory.md").read_text(encoding="utf-8")
+from helpers.parsing import blocks, text_of
+
+PAGE = text_of("docs/run_directory.md")
 # Of tasks, metrics, fields and generation settings; a user has others.
 NAMES = {"ocr", "vqa", "exact_match", "category", "repetition_penalty", "do_sample"}
 
 
 def tree() -> str:
     """What the page says of the files of a run directory."""
-    found = re.search(r"^    runs/pocket/\n((?:      .*\n)+)", PAGE, re.MULTILINE)
+    found = re.search(r"^runs/pocket/\n((?:  .*\n)+)", PAGE, re.MULTILINE)
     assert found is not None
     return found[1]
 
 
 def example(file: str) -> Any:
-    """The first indented block after the line that begins with the name of this file."""
-    _, line, rest = PAGE.partition(f"\n`{file}`")
-    assert line, f"no example of {file}"
-    found = re.search(r"((?:^    .*\n)+)", rest, re.MULTILINE)
-    assert found is not None
-    return json.loads(found[1])
+    """The JSON block of the section of this file."""
+    _, heading, rest = PAGE.partition(f"\n### `{file}`\n")
+    assert heading, f"no section of {file}"
+    (block,) = blocks(rest.partition("\n### ")[0], "json")
+    return json.loads(block)
 
 
 def differences(shown: Any, written: Any, place: str = "") -> Iterator[str]:

@@ -80,6 +80,6 @@ def test_annotations_name_what_exists() -> None:
     ],
 )
 def test_what_does_not_exist_is_noticed(tmp_path: Path, annotation: str, found: list[str]) -> None:
-    code = f"from cotbal import pipeline\n\n\ndef made() -> {annotation}: ...\n"
+    code = f"from cotbal.jobs import pipeline\n\n\ndef made() -> {annotation}: ...\n"
     (tmp_path / "a.py").write_text(code)
     assert list(unknown(tmp_path / "a.py")) == found
