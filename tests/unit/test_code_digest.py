@@ -52,6 +52,13 @@ def test_what_is_not_imported_does_not_count(digest: Callable[..., str]) -> None
     assert digest(**{"own_code/far.py": "# The words.\nWORDS = {\n    'a': 'b'\n}\n"}) == before
 
 
+def test_imports_for_type_checkers_are_not_executed(digest: Callable[..., str]) -> None:
+    lines = "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from own_code import other\n"
+    before = digest(**{"own_code/near.py": lines})
+    changed = {"own_code/near.py": lines, "own_code/other.py": "UNUSED = 2\n"}
+    assert digest(**changed) == before
+
+
 def test_the_place_does_not_count(
     digest: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

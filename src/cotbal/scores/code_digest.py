@@ -80,8 +80,17 @@ def _read(spec: ModuleSpec) -> tuple[bytes, list[str]]:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):  # compiled, or code that no import has reached yet
         return content, []
-    imports = (_names(node, spec.parent or "") for node in ast.walk(tree))
+    imports = (_names(node, spec.parent or "") for node in _executed(tree))
     return ast.dump(tree).encode(), list(chain.from_iterable(imports))
+
+
+def _executed(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a tree without imports for type checkers, which no run executes."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
+            continue
+        yield from _executed(child)
 
 
 def _names(node: ast.AST, package: str) -> Iterator[str]:

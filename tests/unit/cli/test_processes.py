@@ -229,4 +229,4 @@ def test_a_command_that_is_not_on_the_path_is_named_by_the_way_to_it(tmp_path: P
         done = subprocess.run(
             argv, cwd=tmp_path, env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False
         )
-    assert done.stderr.endswith("goes on: bin/cotbal weights --scores scores.csv\n")
+    assert done.stderr.endswith("resume: bin/cotbal weights --scores scores.csv\n")

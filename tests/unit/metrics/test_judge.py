@@ -5,6 +5,7 @@ import pytest
 
 from cotbal.errors import CotbalError
 from cotbal.metrics.judge import relative
+from cotbal.scores.matrix import Measured
 from cotbal.scores.measure import given_by, load_metric, measure
 
 NAN = float("nan")
@@ -12,7 +13,7 @@ NAN = float("nan")
 
 def test_the_score_is_the_quotient_of_the_sums() -> None:
     answers, references = np.array([4.0, 9.0, 7.5]), np.array([8.0, 10.0, 5.0])
-    found = relative(answers, references)
+    found = Measured(*relative(answers, references))
     assert found.score == pytest.approx(100 * 20.5 / 23, rel=1e-14)
     assert found.linear.mean() == pytest.approx(found.score, rel=1e-14)
     np.testing.assert_allclose(found.values, [50, 90, 150])
@@ -21,7 +22,7 @@ def test_the_score_is_the_quotient_of_the_sums() -> None:
 def test_a_pair_without_marks_counts_nothing() -> None:
     """The score is that of the others, and the pair is an average one where plain means are
     taken."""
-    found = relative(np.array([4.0, NAN, 9.0]), np.array([8.0, NAN, 10.0]))
+    found = Measured(*relative(np.array([4.0, NAN, 9.0]), np.array([8.0, NAN, 10.0])))
     assert found.score == pytest.approx(100 * 13 / 18)
     assert found.linear[1] == pytest.approx(found.score)
     assert found.linear.mean() == pytest.approx(found.score)
@@ -30,7 +31,8 @@ def test_a_pair_without_marks_counts_nothing() -> None:
 def test_it_cannot_be_computed_here() -> None:
     assert given_by("judge") == "cotbal judge"
     assert given_by("exact_match") is None
-    assert relative(np.array([10.0]), np.array([1.0])).score == load_metric("judge").MAXIMUM
+    best = Measured(*relative(np.array([10.0]), np.array([1.0])))
+    assert best.score == load_metric("judge").MAXIMUM
     with pytest.raises(
         CotbalError, match="answers and references are not enough; `cotbal judge` gives its scores"
     ):
