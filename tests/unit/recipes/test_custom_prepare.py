@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from cotbal.benchmarks import custom
 from cotbal.benchmarks.custom.division import Division
-from cotbal.benchmarks.custom.rows import Own
+from cotbal.benchmarks.custom.rows import CustomConversation
 from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.data.conversations import Record, Turn
 from cotbal.errors import CotbalError, DataError
@@ -328,11 +328,13 @@ def test_records_that_share_pictures_stay_together(shown: list[list[int]], seed:
     """Whatever stands together, through whatever chain of records."""
     question = (Turn("user", "Who?"), Turn("assistant", "Me"))
     records = [
-        Own(Record(str(i), None, tuple(f"{n}.jpg" for n in names), question, ("Me",), i))
+        CustomConversation(
+            Record(str(i), None, tuple(f"{n}.jpg" for n in names), question, ("Me",), i)
+        )
         for i, names in enumerate(shown)
     ]
 
-    def rows(_write: bool) -> Iterator[Own]:
+    def rows(_write: bool) -> Iterator[CustomConversation]:
         return iter(records)
 
     division = Division({"test": 1, "validation": 1}, seed, "birds")

@@ -84,9 +84,7 @@ def _read_lmms(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
         parquet_rows(files["questions"], _LMMS, job.choices.ignore_keys, job.progress)
     ):
         if row.text("type") not in kinds:
-            raise row.refuse(
-                f"type: expected {' or '.join(kinds)}; found {row.text('type')[:40]!r}"
-            )
+            raise row.error(f"type: expected {' or '.join(kinds)}; found {row.text('type')[:40]!r}")
         content = row.picture("image")
         asked = short_answer(row.text("question"), row.text("answer"), job.choices)
         yield Question(str(number), _named(content, "test"), asked, content)
@@ -110,5 +108,5 @@ def _read_hub(subset: str, files: Files, job: Job, _pictures: bool) -> Iterator[
 def _only(row: Row) -> str:
     labels = row.texts("label")
     if len(labels) != 1:
-        raise row.refuse(f"label: expected one answer; found {len(labels)}")
+        raise row.error(f"label: expected one answer; found {len(labels)}")
     return labels[0]

@@ -54,7 +54,7 @@ def _read(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
     for number, row in enumerate(rows):
         found = _FILE.fullmatch(row.text("file_name"))
         if found is None:
-            raise row.refuse(
+            raise row.error(
                 "file_name: expected a picture such as COCO_train2014_000000581857_16.jpg; "
                 f"found {ascii(row.text('file_name'))[:60]}"
             )
@@ -80,7 +80,7 @@ def _size(content: bytes, row: Row) -> tuple[int, int]:
         with Image.open(io.BytesIO(content)) as picture:
             return picture.size
     except Exception:  # Pillow's decoders raise errors of many kinds on broken data
-        raise row.refuse(
+        raise row.error(
             "image: expected the picture that the box is measured in; found none that opens"
         ) from None
 
@@ -89,7 +89,7 @@ def _need_inside(row: Row, box: tuple[float, float, float, float], width: int, h
     """A box that leaves its picture would be measured in other units, or as corners."""
     x, y, w, h = box
     if min(box) < 0 or x + w > width + 1 or y + h > height + 1:
-        raise row.refuse(
+        raise row.error(
             f"bbox: expected x, y, width and height inside a picture of {width} x {height} pixels;"
             f" found {box}"
         )

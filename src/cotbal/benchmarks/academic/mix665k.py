@@ -43,7 +43,7 @@ def _chosen(folder: str | None, files: Files, job: Job) -> Iterator[Conversation
         row = known(raw, place, ("id", "conversations"), others)
         image = inside(row.text("image"), row.place) if "image" in row.fields else None
         if image is not None and not image.startswith(_FOLDERS):
-            raise row.refuse(
+            raise row.error(
                 f"image: expected a picture in one of {', '.join(_FOLDERS)}; found {image!r}"
             )
         if (image is None) if folder is None else (image or "").startswith(folder):

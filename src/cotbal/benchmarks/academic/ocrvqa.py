@@ -133,7 +133,7 @@ def _read_original(split: str, files: Files, job: Job, _pictures: bool) -> Itera
         row = known(raw, f"{path}, cover {key}", _KEYS, (*_OTHERS, *job.choices.ignore_keys))
         number = row.number("split")
         if number not in _SPLITS:
-            raise row.refuse(
+            raise row.error(
                 f"split: expected 1 (train), 2 (validation) or 3 (test); found {number}"
             )
         if _SPLITS[number] == split:
@@ -151,7 +151,7 @@ def _read_hub(files: Files, job: Job, pictures: bool) -> Iterator[_Cover]:
 def _cover(key: str, row: Row, job: Job, content: bytes | None = None) -> _Cover:
     questions, answers = row.texts("questions"), row.texts("answers")
     if len(questions) != len(answers):
-        raise row.refuse(
+        raise row.error(
             f"expected an answer a question; found {len(questions)} questions, {len(answers)}"
             " answers"
         )

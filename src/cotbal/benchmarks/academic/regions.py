@@ -143,7 +143,7 @@ def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator
         row = known(raw, place, _REF, (*_REF_OTHERS, *job.choices.ignore_keys))
         found = row.text("split")
         if found not in _SPLITS[dataset]:
-            raise row.refuse(
+            raise row.error(
                 f"split: expected one of {', '.join(_SPLITS[dataset])}; found {found!r}"
             )
         if found == split:
@@ -154,7 +154,7 @@ def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator
     for row in refs:
         image_id, box = boxes.get(row.number("ann_id"), (None, None))
         if box is None or image_id != row.number("image_id") or image_id not in sizes:
-            raise row.refuse(
+            raise row.error(
                 f"expected annotation {row.number('ann_id')} and its picture in {path}; found"
                 " another or none"
             )
@@ -186,7 +186,7 @@ def _read_hub(dataset: str, split: str, files: Files, job: Job) -> Iterator[Regi
     words = _HUB_WORDS.get(split, (split,))
     for row in parquet_rows(files[f"{dataset} {split}"], _HUB, others, job.progress):
         if row.text("split") not in words:
-            raise row.refuse(f"split: expected {' or '.join(words)}; found {row.text('split')!r}")
+            raise row.error(f"split: expected {' or '.join(words)}; found {row.text('split')!r}")
         box = four(_nested(row, "raw_anns"), "bbox")
         _compare(row, box)
         size = _nested(row, "raw_image_info")
@@ -200,7 +200,7 @@ def _nested(row: Row, key: str) -> Row:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise row.refuse(f"{key}: expected a mapping as JSON; found {ascii(row.text(key))[:60]}")
+        raise row.error(f"{key}: expected a mapping as JSON; found {ascii(row.text(key))[:60]}")
     return Row(content, f"{row.place}, {key}")
 
 
@@ -210,7 +210,7 @@ def _compare(row: Row, box: tuple[float, float, float, float]) -> None:
     """
     x1, y1, x2, y2 = four(row, "bbox")
     if abs(x2 - x1 - box[2]) > 1 or abs(y2 - y1 - box[3]) > 1:
-        raise row.refuse(
+        raise row.error(
             f"expected bbox to hold the corners of the box {box} in raw_anns; found"
             f" {(x1, y1, x2, y2)}"
         )
@@ -220,7 +220,7 @@ def four(row: Row, key: str) -> tuple[float, float, float, float]:
     """The four numbers at `key`. Raises DataError for anything else."""
     value = row.fields.get(key)
     if not isinstance(value, list) or len(value) != 4 or not all(map(_is_length, value)):
-        raise row.refuse(f"{key}: expected four numbers; found {ascii(value)[:60]}")
+        raise row.error(f"{key}: expected four numbers; found {ascii(value)[:60]}")
     return value[0], value[1], value[2], value[3]
 
 

@@ -117,7 +117,7 @@ def _spoken(row: Row, ignored: Collection[str]) -> list[Spoken]:
     for turn in row.rows("conversations", TURN, ignored):
         role, text = turn.text("from"), turn.text("value")
         if role not in _ROLES:
-            raise turn.refuse(f"from: expected one of {', '.join(_ROLES)}; found {role!r}")
+            raise turn.error(f"from: expected one of {', '.join(_ROLES)}; found {role!r}")
         found.append((role, text))
     return found
 

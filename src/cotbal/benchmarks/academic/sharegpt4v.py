@@ -92,7 +92,7 @@ def _all(files: Files, job: Job) -> Iterator[Conversation]:
         row = known(raw, place, ("id", "image", "conversations"), job.choices.ignore_keys)
         turns = paired(row, job.choices.ignore_keys)
         if len(turns) != 1:
-            raise row.refuse(
+            raise row.error(
                 f"conversations: expected one question and its answer; found {len(turns)} of each"
             )
         yield Conversation(identity(row), inside(row.text("image"), place), turns)

@@ -85,7 +85,7 @@ def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iter
         identity, image_id = row.number("question_id"), row.number("image_id")
         image_of_answer, answer = answers.pop(identity, (None, ""))
         if image_of_answer != image_id:
-            raise row.refuse(
+            raise row.error(
                 f"expected an annotation of question {identity} about picture {image_id} in"
                 f" {files['annotations'][0]}; found"
                 f" {'none' if image_of_answer is None else f'picture {image_of_answer}'}"

@@ -96,13 +96,13 @@ def _joined(
         _demand_new(row, number, asked)
         asked.add(number)
         if found not in _CATEGORIES:
-            raise row.refuse(f"category: expected one of {', '.join(_CATEGORIES)}; found {found!r}")
+            raise row.error(f"category: expected one of {', '.join(_CATEGORIES)}; found {found!r}")
         if number not in answers:
-            raise row.refuse(
+            raise row.error(
                 f"expected an answer to question {number} in {files['answers'][0]}; found none"
             )
         if image not in contexts:
-            raise row.refuse(
+            raise row.error(
                 f"expected the image {row.text('image')} in {files['contexts'][0]}; not found"
             )
         if found == category:
@@ -115,7 +115,7 @@ def _answers(files: Files, job: Job) -> dict[int, str]:
         number, text = row.number("question_id"), row.text("text").strip()
         _demand_new(row, number, found)
         if not text:
-            raise row.refuse(
+            raise row.error(
                 "text: expected GPT-4's answer, which a judge compares with; found an empty one"
             )
         found[number] = text
@@ -125,7 +125,7 @@ def _answers(files: Files, job: Job) -> dict[int, str]:
 def _demand_new(row: Row, number: int, known_numbers: Container[int]) -> None:
     """Two answers to one question, or a question twice, would count one of them silently."""
     if number in known_numbers:
-        raise row.refuse(f"expected every question_id once; found {number} again")
+        raise row.error(f"expected every question_id once; found {number} again")
 
 
 def _contexts(
@@ -150,7 +150,7 @@ def _box(row: Row) -> str:
         and all(isinstance(each, int | float) for each in box)
     )
     if not good:
-        raise row.refuse(f"bbox: expected four numbers; found {ascii(box)[:60]}")
+        raise row.error(f"bbox: expected four numbers; found {ascii(box)[:60]}")
     return f"{row.text('category')}: {box}"
 
 

@@ -47,7 +47,7 @@ def coco_id(row: Row, split: str) -> int:
     """
     named = re.fullmatch(rf"(?:COCO_{split}_)?([0-9]+)\.jpg", row.text("image"))
     if named is None:
-        raise row.refuse(
+        raise row.error(
             "image: expected the name of a COCO image such as 000000442786.jpg or"
             f" COCO_{split}_000000442786.jpg; found {row.text('image')[:60]!r}"
         )

@@ -8,10 +8,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from cotbal.benchmarks.custom.rows import Own
+from cotbal.benchmarks.custom.rows import CustomConversation
 from cotbal.errors import CotbalError
 
-Conversations = Callable[[bool], Iterable[Own]]  # whether embedded pictures are written
+Conversations = Callable[
+    [bool], Iterable[CustomConversation]
+]  # whether embedded pictures are written
 
 
 class Division:
@@ -30,7 +32,7 @@ class Division:
         self._linked: _Linked | None = None
         self._held: dict[int, str] = {}
 
-    def part(self, split: str, conversations: Conversations) -> Iterator[Own]:
+    def part(self, split: str, conversations: Conversations) -> Iterator[CustomConversation]:
         """The conversations of a split: `train`, or one that is held out.
 
         Raises:
@@ -97,11 +99,11 @@ class _Linked:
         return first
 
 
-def _key(own: Own) -> int:
+def _key(own: CustomConversation) -> int:
     return _stable(own.images[0] if own.images else _text(own))
 
 
-def _text(own: Own) -> str:
+def _text(own: CustomConversation) -> str:
     """What stands for the picture in a record of text: its first question."""
     return "text: " + next(turn.text for turn in own.made.turns if turn.role == "user")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 
 
 @dataclass(frozen=True)
-class Own:
+class CustomConversation:
     """A conversation of the user's own.
 
     Attributes:
@@ -46,14 +47,14 @@ class Own:
         """The record in LLaVA's form, with everything that the row said."""
         record: dict[str, Any] = {**self.details, "id": self.made.id, "task": task}
         record |= {"images": list(self.images)} if self.images else {}
-        said: list[dict[str, Any]] = [
-            {"from": _SPEAKERS[t.role], "value": t.text} for t in self.made.turns
+        turns: list[dict[str, Any]] = [
+            {"from": _SPEAKERS[turn.role], "value": turn.text} for turn in self.made.turns
         ]
         if len(self.made.references) > 1:
-            said[-1]["value"] = list(self.made.references)
-        return {**record, "conversations": said}
+            turns[-1]["value"] = list(self.made.references)
+        return {**record, "conversations": turns}
 
-    def asked_once(self) -> Own:
+    def asked_once(self) -> CustomConversation:
         """Its first question and answer, with the pictures of that question; later ones may lean on
         earlier ones.
         """
@@ -68,7 +69,9 @@ class Own:
         return replace(self, made=first)
 
 
-def own_conversations(files: Files, job: Job, task: str, raw: Path, write: bool) -> Iterator[Own]:
+def own_conversations(
+    files: Files, job: Job, task: str, raw: Path, write: bool
+) -> Iterator[CustomConversation]:
     """Every conversation of these files, in their order.
 
     Args:
@@ -82,23 +85,25 @@ def own_conversations(files: Files, job: Job, task: str, raw: Path, write: bool)
     """
     seen: set[int] = set()
     stated: str | None = None
-    for path in (path for paths in files.values() for path in paths):
-        keep = partial(_kept, job.gallery, task, write)
+    keep = partial(_kept, job.gallery, task, write)
+    for path in chain.from_iterable(files.values()):
         for number, given in _rows(path, job):
             finder = Finder(path, raw, job.gallery, f"{path}, record {number}")
-            asked = _with_turns(given, finder.place, job)
+            asked = _with_turns(given, finder.row, job)
             row = with_image(asked, job.choices.image, finder)
-            made = _normalised(row, number, finder.place, keep)
-            if made.task is not None and made.task != (stated := stated or made.task):
+            made = _normalised(row, number, finder.row, keep)
+            stated = stated or made.task
+            if made.task not in (None, stated):
                 raise DataError(
-                    f"{finder.place}: states the task {made.task!r}, earlier records state"
+                    f"{finder.row}: states the task {made.task!r}, earlier records state"
                     f" {stated!r}; give each task a file or folder of its own"
                 )
             identity = made.id or f"{path.stem}_{number}"
-            identity = f"{identity}_{path.stem}_{number}" if hash(identity) in seen else identity
+            if hash(identity) in seen:
+                identity = f"{identity}_{path.stem}_{number}"
             seen.add(hash(identity))
             images = tuple(map(finder.located, made.images))
-            yield Own(replace(made, id=identity, images=images), details_of(row))
+            yield CustomConversation(replace(made, id=identity, images=images), details_of(row))
 
 
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
@@ -108,32 +113,30 @@ def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
         yield item
 
 
-def _normalised(row: Any, number: int, place: str, keep: Callable[[bytes], str]) -> Record:
+def _normalised(row: Any, number: int, where: str, keep: Callable[[bytes], str]) -> Record:
     made = normalise(row, number, False, keep)
     if isinstance(made, Record):
         return made
-    more = f" (and {len(made) - 1} more)" if len(made) > 1 else ""
-    hint = (
-        "; name the keys of question and answer with --question and --answer"
-        if "`messages`" in made[0]
-        else ""
-    )
-    raise DataError(f"{place}: {made[0]}{more}{hint}")
+    message = f"{where}: {made[0]}"
+    if len(made) > 1:
+        message += f" (and {len(made) - 1} more)"
+    if "`messages`" in made[0]:
+        message += "; name the keys of question and answer with --question and --answer"
+    raise DataError(message)
 
 
-def _with_turns(row: Any, place: str, job: Job) -> Any:
+def _with_turns(row: Any, where: str, job: Job) -> Any:
     """The row with question and answer as a conversation, where it has none and the user has named
     their keys.
     """
     question, answer = job.choices.question, job.choices.answer
-    talks = not isinstance(row, dict) or any(
-        row.get(form) is not None for form in ("conversations", "messages")
-    )
-    if question is None or answer is None or talks:
+    if question is None or answer is None or not isinstance(row, dict):
         return row
-    lost = [key for key in (question, answer) if row.get(key) is None]
-    if lost:
-        raise DataError(f"{place}: expected the key {lost[0]!r}; found {', '.join(row)}")
+    if row.get("conversations") is not None or row.get("messages") is not None:
+        return row
+    for key in (question, answer):
+        if row.get(key) is None:
+            raise DataError(f"{where}: expected the key {key!r}; found {', '.join(row)}")
     turns = [{"from": "human", "value": row[question]}, {"from": "gpt", "value": row[answer]}]
     others = {key: row[key] for key in row if key not in (question, answer)}
     return others | {"conversations": turns}

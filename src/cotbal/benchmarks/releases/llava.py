@@ -33,7 +33,7 @@ def paired(row: Row, ignored: Collection[str]) -> tuple[Asked, ...]:
         or any(t.text("from") != ("human", "gpt")[i % 2] for i, t in enumerate(turns))
     ):
         found = ", ".join(turn.text("from") for turn in turns[:6])
-        raise row.refuse(
+        raise row.error(
             f"conversations: expected human and gpt in turn, gpt last; found {found or 'none'}"
         )
     return tuple(_pairs([turn.text("value") for turn in turns]))

@@ -41,13 +41,13 @@ class Row:
     def text(self, key: str) -> str:
         """The text at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
-        return _writable(value) if isinstance(value, str) else self._refuse(key, "text", value)
+        return _writable(value) if isinstance(value, str) else self._reject(key, "text", value)
 
     def number(self, key: str) -> int:
         """The whole number at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
         whole = isinstance(value, int) and not isinstance(value, bool)
-        return value if whole else self._refuse(key, "a whole number", value)  # type: ignore[return-value]
+        return value if whole else self._reject(key, "a whole number", value)  # type: ignore[return-value]
 
     def texts(self, key: str) -> list[str]:
         """The list of texts at `key`. Raises DataError for anything else."""
@@ -56,7 +56,7 @@ class Row:
         return (
             [_writable(each) for each in value or ()]
             if good
-            else self._refuse(key, "a list of texts", value)
+            else self._reject(key, "a list of texts", value)
         )
 
     def rows(self, key: str, required: Collection[str], others: Collection[str] = ()) -> list[Row]:
@@ -65,7 +65,7 @@ class Row:
         """
         value = self.fields.get(key)
         if not isinstance(value, list):
-            self._refuse(key, "a list", value)
+            self._reject(key, "a list", value)
         return [
             known(each, f"{self.place}, {key}[{i}]", required, others)
             for i, each in enumerate(value or ())
@@ -78,16 +78,16 @@ class Row:
         return (
             content
             if isinstance(content, bytes)
-            else self._refuse(key, "an embedded picture", value)
+            else self._reject(key, "an embedded picture", value)
         )
 
-    def refuse(self, message: str) -> DataError:
+    def error(self, message: str) -> DataError:
         """A fault of this row, to be raised."""
         return DataError(f"{self.place}: {message}")
 
-    def _refuse(self, key: str, wanted: str, value: Any) -> Any:
+    def _reject(self, key: str, wanted: str, value: Any) -> Any:
         shown = "nothing" if value is None else f"{type(value).__name__} {ascii(value)[:60]}"
-        raise self.refuse(f"{key}: expected {wanted}; found {shown}")
+        raise self.error(f"{key}: expected {wanted}; found {shown}")
 
 
 def _writable(text: str) -> str:

@@ -70,9 +70,9 @@ def _records(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iter
         if row.text("task").replace("-", "_") != task.replace("-", "_"):
             if mixed:
                 continue
-            raise row.refuse(f"task: expected {task}; found {row.text('task')[:60]!r}")
+            raise row.error(f"task: expected {task}; found {row.text('task')[:60]!r}")
         if row.fields.get("image") is None and not mixed:
-            raise row.refuse("image: expected the name of an image; found none")
+            raise row.error("image: expected the name of an image; found none")
         image = None if row.fields.get("image") is None else inside(row.text("image"), place)
         if image is not None and (folder := str(PurePosixPath(image).parent)) not in offered:
             offered.add(folder)
@@ -86,7 +86,7 @@ def _question(row: Row, ignored: Sequence[str]) -> Asked:
     """The one question of an evaluation record, with its answer or all of its right answers."""
     turns = row.rows("conversations", TURN, ignored)
     if [turn.fields["from"] for turn in turns] != ["human", "gpt"]:
-        raise row.refuse(
+        raise row.error(
             f"conversations: expected one question and its answer; found {len(turns)} turns"
         )
     asked, answer = turns
@@ -95,5 +95,5 @@ def _question(row: Row, ignored: Sequence[str]) -> Asked:
         tuple(t.strip() for t in answer.texts("value")) if several else answer.text("value").strip()
     )
     if not right:
-        raise row.refuse("conversations[1]: value: expected a right answer; found none")
+        raise row.error("conversations[1]: value: expected a right answer; found none")
     return Asked(without_marker(asked.text("value")), right)

@@ -213,7 +213,10 @@ def split_by_name(things: Iterable[Thing], seed: int) -> dict[str, list[Thing]]:
             shuffled(names[category] - home.keys(), seed), cycle_of_splits(), strict=False
         ):
             home[name] = split
-    return {split: [thing for thing in things if home[thing.name] == split] for split in SPLITS}
+    splits: dict[str, list[Thing]] = {split: [] for split in SPLITS}
+    for thing in things:
+        splits[home[thing.name]].append(thing)
+    return splits
 
 
 def cycle_of_splits() -> Iterator[str]:
@@ -230,15 +233,15 @@ def shuffled(names: Iterable[str], seed: int) -> list[str]:
 
 def grounds(photos: Path, seed: int) -> dict[str, list[Path]]:
     """Photographs to paste things on, split so that no ground is in two splits."""
-    found = [
-        path
-        for path in photos.rglob("*.webp")
-        if any(folder in path.relative_to(photos).as_posix() for folder in GROUND_FOLDERS)
-    ]
-    order = sorted(found)
+    paths = photos.rglob("*.webp")
+    order = sorted(path for path in paths if _is_ground(path.relative_to(photos)))
     random.Random(seed).shuffle(order)
     first, second = len(order) * 7 // 10, len(order) * 85 // 100
     return {"train": order[:first], "validation": order[first:second], "test": order[second:]}
+
+
+def _is_ground(path: Path) -> bool:
+    return any(folder in path.as_posix() for folder in GROUND_FOLDERS)
 
 
 def open_picture(path: Path) -> Image.Image:
