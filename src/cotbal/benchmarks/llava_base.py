@@ -150,13 +150,13 @@ def _installed(module: str) -> bool:
 def _vision_settings(vision: Path) -> Any:
     from transformers import AutoConfig
 
-    found = AutoConfig.from_pretrained(str(vision))
-    found = getattr(found, "vision_config", found)
-    if found.model_type != "clip_vision_model":
+    config = AutoConfig.from_pretrained(str(vision))
+    config = getattr(config, "vision_config", config)
+    if config.model_type != "clip_vision_model":
         raise CotbalError(
-            f"{vision}: expected a CLIP vision model; found model_type {found.model_type!r}"
+            f"{vision}: expected a CLIP vision model; found model_type {config.model_type!r}"
         )
-    return found
+    return config
 
 
 def _config(language: Path, vision: Path, processor: Any) -> Any:
@@ -192,12 +192,12 @@ def _filled(config: Any, language: Path, vision: Path, projector: Path) -> Any:
         model = LlavaForConditionalGeneration(config).eval()
     inner = model.model
     words, head = inner.language_model.embed_tokens, model.lm_head
-    found = _read(language)
+    tensors = _read(language)
     for name in ("model.embed_tokens.weight", _LANGUAGE_HEAD):
-        if name in found and found[name].shape[1:] == words.weight.shape[1:]:
-            found[name] = _widened(found[name], config.text_config.vocab_size)
-    head_alone = {_LANGUAGE_HEAD: found.pop(_LANGUAGE_HEAD)} if _LANGUAGE_HEAD in found else {}
-    _fill(inner.language_model, _below(found, "model."), f"{language}: model.")
+        if name in tensors and tensors[name].shape[1:] == words.weight.shape[1:]:
+            tensors[name] = _widened(tensors[name], config.text_config.vocab_size)
+    head_alone = {_LANGUAGE_HEAD: tensors.pop(_LANGUAGE_HEAD)} if _LANGUAGE_HEAD in tensors else {}
+    _fill(inner.language_model, _below(tensors, "model."), f"{language}: model.")
     _fill(head, _below(head_alone, "lm_head."), f"{language}: lm_head.")
     _fill(inner.vision_tower, _tower(_read(vision), inner.vision_tower.state_dict()), f"{vision}: ")
     _fill(inner.multi_modal_projector, _projector_weights(projector), f"{projector}: ")
@@ -271,7 +271,7 @@ def _projector_weights(path: Path) -> Tensors:
         raise CotbalError(
             f"{path}: expected mm_projector.bin of the first stage of LLaVA-1.5; found no such file"
         )
-    found: Tensors = {}
+    projector: Tensors = {}
     for name, weight in _load(path).items():
         before, middle, rest = name.partition("mm_projector.")
         layer, _, kind = rest.partition(".")
@@ -280,8 +280,8 @@ def _projector_weights(path: Path) -> Tensors:
                 f"{path}: expected the weights of two layers, model.mm_projector.0 and .2; found"
                 f" {name}, so this is not the projector of LLaVA-1.5"
             )
-        found[f"{_PROJECTOR[layer]}.{kind}"] = weight
-    return found
+        projector[f"{_PROJECTOR[layer]}.{kind}"] = weight
+    return projector
 
 
 def _read(directory: Path) -> Tensors:
@@ -323,7 +323,7 @@ def _load(path: Path) -> Tensors:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        found = torch.load(
+        tensors = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except SafetensorError as error:
@@ -334,11 +334,11 @@ def _load(path: Path) -> Tensors:
         raise CotbalError(
             f"{path}: expected a file of weights and nothing else; refused: {_line(error)}"
         ) from None
-    if not isinstance(found, dict) or not all(
-        isinstance(each, torch.Tensor) for each in found.values()
+    if not isinstance(tensors, dict) or not all(
+        isinstance(tensor, torch.Tensor) for tensor in tensors.values()
     ):
-        raise CotbalError(f"{path}: expected tensors by name; found {type(found).__name__}")
-    return found
+        raise CotbalError(f"{path}: expected tensors by name; found {type(tensors).__name__}")
+    return tensors
 
 
 def _state_dtype(path: Path, dtype: Any) -> None:

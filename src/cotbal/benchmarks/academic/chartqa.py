@@ -71,9 +71,9 @@ def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iter
         (path,) = files[kind]
         if (path.parent / "png").is_dir():
             job.gallery.link(f"chartqa/{subset}/png", path.parent / "png")
-        for number, (place, raw) in enumerate(json_list(path, "item", job.progress)):
-            row = known(raw, place, _KEYS, job.choices.ignore_keys)
-            image = inside(f"chartqa/{subset}/png/{row.text('imgname')}", place)
+        for number, (where, raw) in enumerate(json_list(path, "item", job.progress)):
+            row = known(raw, where, _KEYS, job.choices.ignore_keys)
+            image = inside(f"chartqa/{subset}/png/{row.text('imgname')}", where)
             asked = short_answer(row.text("query"), row.text("label"), job.choices)
             yield Question(f"{kind}_{number}", image, asked)
 

@@ -95,7 +95,7 @@ def _question(identity: str, row: Row, job: Job) -> Question:
 
 def _picture_name(row: Row, key: str) -> str:
     """The name of the picture whose id stands at `key`."""
-    return inside(f"gqa/images/{row.text(key)}.jpg", row.place)
+    return inside(f"gqa/images/{row.text(key)}.jpg", row.where)
 
 
 def _with_pictures(read: Read) -> Read:

@@ -52,8 +52,8 @@ def _read(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
         files[f"{dataset} {split}"], _KEYS, (*_OTHERS, *job.choices.ignore_keys), job.progress
     )
     for number, row in enumerate(rows):
-        found = _FILE.fullmatch(row.text("file_name"))
-        if found is None:
+        match = _FILE.fullmatch(row.text("file_name"))
+        if match is None:
             raise row.error(
                 "file_name: expected a picture such as COCO_train2014_000000581857_16.jpg; "
                 f"found {ascii(row.text('file_name'))[:60]}"
@@ -61,8 +61,8 @@ def _read(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
         content, box = row.picture("image"), four(row, "bbox")
         width, height = _size(content, row)
         _need_inside(row, box, width, height)
-        said = (text.strip() for text in row.texts("answer"))
-        image_id = int(found[1])
+        texts = (text.strip() for text in row.texts("answer"))
+        image_id = int(match[1])
         job.gallery.keep(coco_2014(job.gallery, image_id, "train2014"), content)
         yield Region(
             dataset,
@@ -71,7 +71,7 @@ def _read(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
             box,
             width,
             height,
-            tuple(enumerate(text for text in said if text)),
+            tuple(enumerate(text for text in texts if text)),
         )
 
 

@@ -39,9 +39,9 @@ def _read(folder: str | None, files: Files, job: Job) -> Iterator[Conversation]:
 def _chosen(folder: str | None, files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files["mixture"]
     others = ("image", "model", *job.choices.ignore_keys)
-    for place, raw in json_list(path, "item", job.progress):
-        row = known(raw, place, ("id", "conversations"), others)
-        image = inside(row.text("image"), row.place) if "image" in row.fields else None
+    for where, raw in json_list(path, "item", job.progress):
+        row = known(raw, where, ("id", "conversations"), others)
+        image = inside(row.text("image"), row.where) if "image" in row.fields else None
         if image is not None and not image.startswith(_FOLDERS):
             raise row.error(
                 f"image: expected a picture in one of {', '.join(_FOLDERS)}; found {image!r}"

@@ -156,4 +156,4 @@ def _cover(key: str, row: Row, job: Job, content: bytes | None = None) -> _Cover
             " answers"
         )
     turns = tuple(short_answer(q, a, job.choices) for q, a in zip(questions, answers, strict=True))
-    return _Cover(key, inside(f"ocr_vqa/images/{key}.jpg", row.place), turns, content)
+    return _Cover(key, inside(f"ocr_vqa/images/{key}.jpg", row.where), turns, content)

@@ -55,7 +55,8 @@ def merged(reader: Reader) -> Read:
 
     def read(files: Files, job: Job) -> Iterator[Conversation]:
         asked = (
-            (each.image, each.asked) for each in _kept(_answered(reader(files, job, True)), job)
+            (question.image, question.asked)
+            for question in _kept(_answered(reader(files, job, True)), job)
         )
         for image, turns in merge_by_image(asked):
             yield Conversation(picture_id(image), image, with_instruction(turns, ONE_WORD))
@@ -79,9 +80,11 @@ def single(
         chosen = (
             q for q in _answered(reader(files, job, True)) if wanted is None or q.id in wanted
         )
-        for each in _kept(chosen, job):
+        for question in _kept(chosen, job):
             yield Conversation(
-                f"{split}_{each.id}", each.image, with_instruction([each.asked], ONE_WORD)
+                f"{split}_{question.id}",
+                question.image,
+                with_instruction([question.asked], ONE_WORD),
             )
 
     return read
@@ -98,11 +101,11 @@ def _draw(
 
 def _answered(questions: Iterable[Question]) -> Iterator[Question]:
     """Those that have an answer; the count of turns in the summary shows the others."""
-    return (each for each in questions if each.asked.answer and each.asked.question)
+    return (question for question in questions if question.asked.answer and question.asked.question)
 
 
 def _kept(questions: Iterable[Question], job: Job) -> Iterator[Question]:
-    for each in questions:
-        if each.content is not None:
-            job.gallery.keep(each.image, each.content)
-        yield each
+    for question in questions:
+        if question.content is not None:
+            job.gallery.keep(question.image, question.content)
+        yield question

@@ -98,9 +98,11 @@ def _read(
     reader: regions.Reader, split: str, write: Write, files: Files, job: Job
 ) -> Iterator[Conversation]:
     wanted = _SPLITS[split]
-    found = [region for pair in wanted for region in sorted(reader(*pair, files, job), key=_place)]
+    regions = [
+        region for pair in wanted for region in sorted(reader(*pair, files, job), key=_place)
+    ]
     if split != "train":
-        for region, identity, asked in write(split, found, job.choices):
+        for region, identity, asked in write(split, regions, job.choices):
             yield Conversation(
                 f"{split}_{region.dataset}_{identity}", _picture(region, job), (asked,)
             )
@@ -108,7 +110,7 @@ def _read(
     shunned: Collection[int] = (
         _evaluated(reader, files, job) if job.choices.drop_eval_images else ()
     )
-    kept = (region for region in found if region.image_id not in shunned)
+    kept = (region for region in regions if region.image_id not in shunned)
     items = ((_picture(region, job), asked) for region, _, asked in write(split, kept, job.choices))
     for image, turns in merge_by_image(items):
         for number, piece in enumerate(segment(turns)):
@@ -132,11 +134,11 @@ def _evaluated(reader: regions.Reader, files: Files, job: Job) -> frozenset[int]
 
 
 def _described(
-    split: str, found: Iterable[Region], choices: Choices
+    split: str, regions: Iterable[Region], choices: Choices
 ) -> Iterator[tuple[Region, str, Asked]]:
     """A question about every box: one a sentence in training, one with all sentences in
     evaluation."""
-    for region in found:
+    for region in regions:
         question = _DESCRIBE.format(box=region.box(choices))
         answers = [_caption(text) for _, text in region.sentences]
         if split != "train":
@@ -147,10 +149,10 @@ def _described(
 
 
 def _located(
-    _split: str, found: Iterable[Region], choices: Choices
+    _split: str, regions: Iterable[Region], choices: Choices
 ) -> Iterator[tuple[Region, str, Asked]]:
     """A question about every sentence, answered by the box."""
-    for region in found:
+    for region in regions:
         for sentence_id, text in region.sentences:
             asked = Asked(_LOCATE.format(sentence=text), region.box(choices))
             yield region, f"{region.ref_id}_{sentence_id}", asked

@@ -139,14 +139,14 @@ def forms(pairs: Iterable[Pair]) -> Iterator[tuple[str, dict[str, str], str, Rea
 def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
     """The pickled regions of one split, joined with their boxes and the sizes of their pictures."""
     refs = []
-    for place, raw in pickled_list(files[f"{dataset} refs"][0]):
-        row = known(raw, place, _REF, (*_REF_OTHERS, *job.choices.ignore_keys))
-        found = row.text("split")
-        if found not in _SPLITS[dataset]:
+    for where, raw in pickled_list(files[f"{dataset} refs"][0]):
+        row = known(raw, where, _REF, (*_REF_OTHERS, *job.choices.ignore_keys))
+        split_of_row = row.text("split")
+        if split_of_row not in _SPLITS[dataset]:
             raise row.error(
-                f"split: expected one of {', '.join(_SPLITS[dataset])}; found {found!r}"
+                f"split: expected one of {', '.join(_SPLITS[dataset])}; found {split_of_row!r}"
             )
-        if found == split:
+        if split_of_row == split:
             refs.append(row)
     (path,) = files[f"{dataset} instances"]
     boxes = dict(_boxes(files, dataset, {row.number("ann_id") for row in refs}, job))
@@ -165,8 +165,8 @@ def _boxes(
     files: Files, dataset: str, wanted: set[int], job: Job
 ) -> Iterator[tuple[int, tuple[int, Any]]]:
     (path,) = files[f"{dataset} instances"]
-    for place, raw in json_list(path, "annotations.item", job.progress):
-        row = mapping(raw, place)  # COCO's own table: only the keys of the join are of interest
+    for where, raw in json_list(path, "annotations.item", job.progress):
+        row = mapping(raw, where)  # COCO's own table: only the keys of the join are of interest
         if row.number("id") in wanted:
             yield row.number("id"), (row.number("image_id"), four(row, "bbox"))
 
@@ -175,8 +175,8 @@ def _sizes(
     files: Files, dataset: str, wanted: set[int], job: Job
 ) -> Iterator[tuple[int, tuple[int, int]]]:
     (path,) = files[f"{dataset} instances"]
-    for place, raw in json_list(path, "images.item", job.progress):
-        row = mapping(raw, place)
+    for where, raw in json_list(path, "images.item", job.progress):
+        row = mapping(raw, where)
         if row.number("id") in wanted:
             yield row.number("id"), (row.number("width"), row.number("height"))
 
@@ -201,7 +201,7 @@ def _nested(row: Row, key: str) -> Row:
         content = None
     if not isinstance(content, dict):
         raise row.error(f"{key}: expected a mapping as JSON; found {ascii(row.text(key))[:60]}")
-    return Row(content, f"{row.place}, {key}")
+    return Row(content, f"{row.where}, {key}")
 
 
 def _compare(row: Row, box: tuple[float, float, float, float]) -> None:
@@ -232,15 +232,15 @@ def _is_length(value: Any) -> bool:
 def _region(dataset: str, row: Row, box: Any, width: int, height: int, job: Job) -> Region:
     if not (0 < width < _LONGEST and 0 < height < _LONGEST):
         raise DataError(
-            f"{row.place}: expected a picture with an area, and no side of a million pixels; found"
+            f"{row.where}: expected a picture with an area, and no side of a million pixels; found"
             " another"
         )
     others = (*_SENTENCE_OTHERS, *job.choices.ignore_keys)
-    said = [
+    texts = [
         (s.number("sent_id"), s.text("sent").strip())
         for s in row.rows("sentences", _SENTENCE, others)
     ]
-    sentences = tuple(sorted((number, text) for number, text in said if text))
+    sentences = tuple(sorted((number, text) for number, text in texts if text))
     return Region(
         dataset, row.number("ref_id"), row.number("image_id"), box, width, height, sentences
     )

@@ -88,9 +88,9 @@ def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
 
 def _rows(files: Files, job: Job) -> Iterator[Row]:
     (path,) = files["dump"]
-    for place, raw in json_list(path, "item", job.progress):
+    for where, raw in json_list(path, "item", job.progress):
         yield known(
-            raw, place, ("id", "conversations"), ("plugins", "model", *job.choices.ignore_keys)
+            raw, where, ("id", "conversations"), ("plugins", "model", *job.choices.ignore_keys)
         )
 
 
@@ -113,13 +113,13 @@ def _refuse_html(files: Files, job: Job) -> None:
 
 
 def _spoken(row: Row, ignored: Collection[str]) -> list[Spoken]:
-    found = []
+    turns = []
     for turn in row.rows("conversations", TURN, ignored):
         role, text = turn.text("from"), turn.text("value")
         if role not in _ROLES:
             raise turn.error(f"from: expected one of {', '.join(_ROLES)}; found {role!r}")
-        found.append((role, text))
-    return found
+        turns.append((role, text))
+    return turns
 
 
 def cleaned(spoken: Sequence[Spoken]) -> tuple[Asked, ...]:
@@ -137,8 +137,8 @@ def cleaned(spoken: Sequence[Spoken]) -> tuple[Asked, ...]:
     if turns and turns[-1][0] == _ASKS:
         del turns[-1]
     texts: list[str] = []
-    for number, (role, said) in enumerate(turns):
-        text = said.strip()
+    for number, (role, value) in enumerate(turns):
+        text = value.strip()
         if role != (_ASKS, _ANSWERS)[number % 2] or _is_blocked(role, text):
             return ()
         if not text or not text[0].isprintable():

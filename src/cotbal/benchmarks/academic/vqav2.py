@@ -80,8 +80,8 @@ def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iter
     id."""
     answers = _answers(files, job)
     (path,) = files["questions"]
-    for place, raw in json_list(path, "questions.item", job.progress):
-        row = known(raw, place, _QUESTION, job.choices.ignore_keys)
+    for where, raw in json_list(path, "questions.item", job.progress):
+        row = known(raw, where, _QUESTION, job.choices.ignore_keys)
         identity, image_id = row.number("question_id"), row.number("image_id")
         image_of_answer, answer = answers.pop(identity, (None, ""))
         if image_of_answer != image_id:
@@ -102,14 +102,14 @@ def _answers(files: Files, job: Job) -> dict[int, tuple[int, str]]:
     """Question id -> picture and answer; a few thousand answers serve nearly all questions, so each
     is kept once.
     """
-    found = {}
+    answers = {}
     (path,) = files["annotations"]
     others = (*_ANNOTATION_OTHERS, *job.choices.ignore_keys)
-    for place, raw in json_list(path, "annotations.item", job.progress):
-        row = known(raw, place, _ANNOTATION, others)
+    for where, raw in json_list(path, "annotations.item", job.progress):
+        row = known(raw, where, _ANNOTATION, others)
         answer = sys.intern(row.text("multiple_choice_answer"))
-        found[row.number("question_id")] = (row.number("image_id"), answer)
-    return found
+        answers[row.number("question_id")] = (row.number("image_id"), answer)
+    return answers
 
 
 def _read_hub(files: Files, job: Job, pictures: bool) -> Iterator[Question]:

@@ -9,7 +9,7 @@ are normalised as it compares them.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,25 +78,27 @@ def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ())
     files = source.find(raw)
     asked = tuple(_asked(row) for row in _rows(files["dev"][0], progress, ignored))
     ids = tuple(row.number("question_id") for row in _rows(files["whole"][0], progress, ignored))
+    _demand_distinct(files["dev"][0], [question.id for question in asked])
+    _demand_distinct(files["whole"][0], ids)
     known_ids = frozenset(ids)
-    for path, found in ((files["dev"][0], [each.id for each in asked]), (files["whole"][0], ids)):
-        if len(set(found)) < len(found):
+    for question in asked:
+        if question.id not in known_ids:
             raise DataError(
-                f"{path}: expected every question_id once; found {len(found) - len(set(found)):,}"
-                " again"
+                f"{files['whole'][0]}: expected question {question.id} of test-dev; it is missing"
             )
-    strange = next((each.id for each in asked if each.id not in known_ids), None)
-    if strange is not None:
-        raise DataError(
-            f"{files['whole'][0]}: expected question {strange} of test-dev; found it not"
-        )
     counts = (("test-dev", len(asked), DEV), ("test2015", len(ids), WHOLE))
     remarks = tuple(
-        f"{name}: {found:,} questions, {wanted:,} expected"
-        for name, found, wanted in counts
-        if found != wanted
+        f"{name}: {count:,} questions, {published:,} expected"
+        for name, count, published in counts
+        if count != published
     )
     return ServerQuestions(asked, ids, remarks)
+
+
+def _demand_distinct(path: Path, ids: Sequence[int]) -> None:
+    repeated = len(ids) - len(set(ids))
+    if repeated:
+        raise DataError(f"{path}: expected every question_id once; found {repeated:,} again")
 
 
 def _read_nothing(_files: Files, _job: Job) -> Iterator[Conversation]:
@@ -106,8 +108,8 @@ def _read_nothing(_files: Files, _job: Job) -> Iterator[Conversation]:
 
 def _rows(path: Path, progress: Progress, ignored: Collection[str]) -> list[Row]:
     return [
-        known(raw, place, _KEYS, ignored)
-        for place, raw in json_list(path, "questions.item", progress)
+        known(raw, where, _KEYS, ignored)
+        for where, raw in json_list(path, "questions.item", progress)
     ]
 
 
@@ -128,10 +130,10 @@ def write_submission(path: Path, questions: ServerQuestions, answers: Mapping[in
     """
     answered = 0
     with whole_file(path) as file:
-        for place, identity in enumerate(questions.ids):
+        for number, identity in enumerate(questions.ids):
             answer = normalise(answers.get(identity, ""))
             answered += bool(answer)
             entry = json.dumps({"question_id": identity, "answer": answer}, ensure_ascii=False)
-            file.write(f"{',' if place else '['}\n{entry}")
+            file.write(f"{',' if number else '['}\n{entry}")
         file.write("\n]\n")
     return answered

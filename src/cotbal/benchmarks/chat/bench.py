@@ -37,7 +37,7 @@ _WILD = {
 }
 _GET_WILD = download(_WILD_HUB)
 
-_Told = Callable[[Row], str]
+_Describe = Callable[[Row], str]
 _Shown = Callable[[Row], str | int]  # the image of a row, alike in questions and contexts
 
 
@@ -52,9 +52,9 @@ def wild_source(category: str) -> Source:
 
 
 def _read_coco(category: str, files: Files, job: Job) -> Iterator[Conversation]:
-    told = partial(_captions_and_boxes, ignored=job.choices.ignore_keys)
+    describe = partial(_captions_and_boxes, ignored=job.choices.ignore_keys)
     shown = partial(coco_id, split="val2014")
-    contexts = _contexts(files, job, ("id", "image", "captions", "instances"), told, shown)
+    contexts = _contexts(files, job, ("id", "image", "captions", "instances"), describe, shown)
     for row, answer, context in _joined(category, files, job, contexts, shown):
         image = coco_2014(job.gallery, shown(row), "val2014")
         yield _question(
@@ -69,7 +69,7 @@ def _read_wild(category: str, files: Files, job: Job) -> Iterator[Conversation]:
     caption, shown = (partial(Row.text, key=key) for key in ("caption", "image"))
     contexts = _contexts(files, job, ("id", "image", "caption"), caption, shown)
     for row, answer, context in _joined(category, files, job, contexts, shown):
-        image = inside(f"{WILD_FOLDER}/{row.text('image')}", row.place)
+        image = inside(f"{WILD_FOLDER}/{row.text('image')}", row.where)
         rule = f"llava_bench_{category}"
         yield _question(
             row, image, answer, context, f"in_the_wild_{row.number('question_id')}", rule
@@ -92,11 +92,13 @@ def _joined(
     answers = _answers(files, job)
     asked: set[int] = set()
     for row in _rows(files["questions"][0], _QUESTION, (), job):
-        number, image, found = row.number("question_id"), shown(row), row.text("category")
+        number, image, row_category = row.number("question_id"), shown(row), row.text("category")
         _demand_new(row, number, asked)
         asked.add(number)
-        if found not in _CATEGORIES:
-            raise row.error(f"category: expected one of {', '.join(_CATEGORIES)}; found {found!r}")
+        if row_category not in _CATEGORIES:
+            raise row.error(
+                f"category: expected one of {', '.join(_CATEGORIES)}; found {row_category!r}"
+            )
         if number not in answers:
             raise row.error(
                 f"expected an answer to question {number} in {files['answers'][0]}; found none"
@@ -105,21 +107,21 @@ def _joined(
             raise row.error(
                 f"expected the image {row.text('image')} in {files['contexts'][0]}; not found"
             )
-        if found == category:
+        if row_category == category:
             yield row, answers[number], contexts[image]
 
 
 def _answers(files: Files, job: Job) -> dict[int, str]:
-    found: dict[int, str] = {}
+    texts: dict[int, str] = {}
     for row in _rows(files["answers"][0], ("question_id", "text"), _ANSWER_OTHERS, job):
         number, text = row.number("question_id"), row.text("text").strip()
-        _demand_new(row, number, found)
+        _demand_new(row, number, texts)
         if not text:
             raise row.error(
                 "text: expected GPT-4's answer, which a judge compares with; found an empty one"
             )
-        found[number] = text
-    return found
+        texts[number] = text
+    return texts
 
 
 def _demand_new(row: Row, number: int, known_numbers: Container[int]) -> None:
@@ -129,16 +131,16 @@ def _demand_new(row: Row, number: int, known_numbers: Container[int]) -> None:
 
 
 def _contexts(
-    files: Files, job: Job, keys: tuple[str, ...], told: _Told, shown: _Shown
+    files: Files, job: Job, keys: tuple[str, ...], describe: _Describe, shown: _Shown
 ) -> dict[str | int, str]:
-    return {shown(row): told(row) for row in _rows(files["contexts"][0], keys, (), job)}
+    return {shown(row): describe(row) for row in _rows(files["contexts"][0], keys, (), job)}
 
 
 def _captions_and_boxes(row: Row, ignored: tuple[str, ...]) -> str:
     """Captions a line each, an empty line, then `category: [x1, y1, x2, y2]` a line each, as
     LLaVA's judge reads it.
     """
-    boxes = [_box(each) for each in row.rows("instances", ("category", "bbox"), ignored)]
+    boxes = [_box(element) for element in row.rows("instances", ("category", "bbox"), ignored)]
     return "\n".join(row.texts("captions")) + "\n\n" + "\n".join(boxes)
 
 
@@ -147,7 +149,7 @@ def _box(row: Row) -> str:
     good = (
         isinstance(box, list)
         and len(box) == 4
-        and all(isinstance(each, int | float) for each in box)
+        and all(isinstance(element, int | float) for element in box)
     )
     if not good:
         raise row.error(f"bbox: expected four numbers; found {ascii(box)[:60]}")
@@ -155,5 +157,5 @@ def _box(row: Row) -> str:
 
 
 def _rows(path: Path, keys: tuple[str, ...], others: tuple[str, ...], job: Job) -> Iterator[Row]:
-    for place, raw in json_lines(path, job.progress):
-        yield known(raw, place, keys, (*others, *job.choices.ignore_keys))
+    for where, raw in json_lines(path, job.progress):
+        yield known(raw, where, keys, (*others, *job.choices.ignore_keys))

@@ -29,8 +29,8 @@ def _read(files: Files, job: Job) -> Iterator[Conversation]:
 
 def _all(files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files["conversations"]
-    for place, raw in json_list(path, "item", job.progress):
-        row = known(raw, place, ("id", "image", "conversations"), job.choices.ignore_keys)
+    for where, raw in json_list(path, "item", job.progress):
+        row = known(raw, where, ("id", "image", "conversations"), job.choices.ignore_keys)
         image = coco_2014(job.gallery, coco_id(row, "train2014"), "train2014")
         yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))
 

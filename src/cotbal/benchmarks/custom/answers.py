@@ -32,8 +32,8 @@ def right_answers(path: Path, most: int | None = _SAMPLE) -> Iterator[tuple[int,
     rows = (row for row in islice(read_rows(path), most) if isinstance(row, tuple))
     for number, content in rows:
         for turn in content["conversations"]:
-            said = turn["value"] if isinstance(turn["value"], list) else [turn["value"]]
-            yield from ((number, text) for text in said if turn["from"] == "gpt")
+            texts = turn["value"] if isinstance(turn["value"], list) else [turn["value"]]
+            yield from ((number, text) for text in texts if turn["from"] == "gpt")
 
 
 def suited(answers: Sequence[str], task: str) -> tuple[str, str]:

@@ -40,15 +40,15 @@ class Division:
         """
         linked = self._linked or self._draw(conversations)
         return (
-            each
-            for each in conversations(True)
-            if self._held.get(linked.root(_key(each)), "train") == split
+            conversation
+            for conversation in conversations(True)
+            if self._held.get(linked.root(_key(conversation)), "train") == split
         )
 
     def _draw(self, conversations: Conversations) -> _Linked:
         linked, sizes = _Linked(), Counter[int]()
-        for each in conversations(False) if self._wanted else ():
-            sizes[linked.join(map(_stable, each.images or (_text(each),)))] += 1
+        for conversation in conversations(False) if self._wanted else ():
+            sizes[linked.join(map(_stable, conversation.images or (_text(conversation),)))] += 1
         together = Counter[int]()
         for key, size in sizes.items():
             together[linked.root(key)] += size
@@ -74,10 +74,10 @@ class Division:
                 held += sizes[group]
                 left -= sizes[group]
         if self._wanted and not left:
-            told = ", ".join(f"{wanted:g} for {split}" for split, wanted in self._wanted.items())
+            listed = ", ".join(f"{wanted:g} for {split}" for split, wanted in self._wanted.items())
             raise CotbalError(
                 f"{self._task}: expected records left to train on; of its {total:,} on"
-                f" {len(sizes):,} groups of pictures all are held out ({told}); hold out fewer with"
+                f" {len(sizes):,} groups of pictures all are held out ({listed}); hold out fewer with"
                 " --validation and --test"
             )
 

@@ -114,15 +114,15 @@ def _count_parquet(files: Files) -> int:
 
 def _lines(files: Files, job: Job) -> Iterator[Row]:
     for path in files["rows"]:
-        for place, raw in json_lines(path, job.progress):
-            _reject_rephrased(raw if isinstance(raw, dict) else (), place)
-            yield known(raw, place, COLUMNS, job.choices.ignore_keys)
+        for where, raw in json_lines(path, job.progress):
+            _reject_rephrased(raw if isinstance(raw, dict) else (), where)
+            yield known(raw, where, COLUMNS, job.choices.ignore_keys)
 
 
-def _reject_rephrased(keys: Iterable[str], place: str) -> None:
+def _reject_rephrased(keys: Iterable[str], where: str) -> None:
     if set(keys) >= _REPHRASED:
         raise DataError(
-            f"{place}: found `answer` and `meta`, a row of M3IT as rephrased in October 2023, whose"
+            f"{where}: found `answer` and `meta`, a row of M3IT as rephrased in October 2023, whose"
             " answers are others; export an older revision"
         )
 

@@ -38,13 +38,13 @@ class _Line:
     """One line of a file, and the chance that belongs to it."""
 
     raw: Any
-    place: str
+    where: str
     key: str
     classes: Sequence[str]
     job: Job
 
     def row(self, *keys: str) -> Row:
-        return known(self.raw, self.place, keys, self.job.choices.ignore_keys)
+        return known(self.raw, self.where, keys, self.job.choices.ignore_keys)
 
     def draw(self, names: Iterable[str], number: int, what: str) -> list[str]:
         return drawn(names, number, self.job.choices.seed, f"{what} {self.key}")
@@ -65,7 +65,7 @@ def raw_sources(data: DataSet, split: str) -> tuple[Source, ...]:
     stems = {"train": train, "validation": "val", "test": "val" if data.halved else "test"}
     rows = {name: f"{whole}/*{stem}.jsonl" for name, stem in stems.items()}
     get = download(_HUB, *dict.fromkeys(rows.values()), *others.values())
-    read = reader(data, split, partial(_rows, adapter), lambda found: count_lines(found["rows"][0]))
+    read = reader(data, split, partial(_rows, adapter), lambda files: count_lines(files["rows"][0]))
     return (Source("raw", {"rows": rows[split], **others}, get, read),)
 
 
@@ -78,12 +78,12 @@ def _rows(adapter: _Adapter, files: Files, job: Job) -> Iterator[Row]:
     (path,) = files["rows"]
     instructions = _texts(files["instructions"][0])
     classes = _classes(files["classes"][0]) if "classes" in files else ()
-    for number, (place, raw) in enumerate(json_lines(path, job.progress)):
-        line = _Line(raw, place, f"{path.parent.name} {path.name} {number}", classes, job)
+    for number, (where, raw) in enumerate(json_lines(path, job.progress)):
+        line = _Line(raw, where, f"{path.parent.name} {path.name} {number}", classes, job)
         for part, (inputs, images, outputs) in enumerate(adapter(line)):
             (instruction,) = line.draw(instructions, 1, f"instruction {part}")
             columns = (instruction, inputs, images, outputs)
-            yield Row(dict(zip(COLUMNS, columns, strict=True)), place)
+            yield Row(dict(zip(COLUMNS, columns, strict=True)), where)
 
 
 def _texts(path: Path) -> list[str]:
@@ -117,7 +117,7 @@ def _coco(line: _Line) -> Iterator[Made]:
     """Five captions of a picture, sometimes more, are as many rows."""
     row = line.row("image", "meta")
     captions = known(
-        row.fields["meta"], f"{line.place}, meta", ("targets",), line.job.choices.ignore_keys
+        row.fields["meta"], f"{line.where}, meta", ("targets",), line.job.choices.ignore_keys
     )
     for caption in captions.texts("targets"):
         yield "", [row.text("image")], caption
@@ -139,7 +139,7 @@ def _coco_text(line: _Line) -> Iterator[Made]:
     """
     if isinstance(line.raw, dict) and "question" in line.raw:
         raise DataError(
-            f"{line.place}: question: expected none, since the instruction asks; export this set"
+            f"{line.where}: question: expected none, since the instruction asks; export this set"
             " instead"
         )
     row = line.row("answer", "image_str")

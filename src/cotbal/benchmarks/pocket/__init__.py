@@ -47,10 +47,10 @@ def prepare(
 
 
 def _same(recipe: Path, text: str) -> Path:
-    found = recipe.read_text(encoding="utf-8").splitlines()[0]
-    if found != text.splitlines()[0]:
+    before = recipe.read_text(encoding="utf-8").splitlines()[0]
+    if before != text.splitlines()[0]:
         raise CotbalError(
-            f"{recipe} was expected to start with {text.splitlines()[0]!r}, found {found!r}. "
+            f"{recipe} was expected to start with {text.splitlines()[0]!r}, found {before!r}. "
             "Prepare into another directory, or delete this one."
         )
     return recipe

@@ -53,19 +53,19 @@ class Gallery:
         Raises:
             DataError: the folder is linked to another directory that is still there.
         """
-        place = self.root / folder
-        if place.exists() and place.resolve() == target.resolve():
+        link = self.root / folder
+        if link.exists() and link.resolve() == target.resolve():
             return
-        if place.is_symlink() and place.exists():
+        if link.is_symlink() and link.exists():
             raise DataError(
-                f"{place}: linked to {place.resolve()}, but this run has these pictures in"
+                f"{link}: linked to {where.resolve()}, but this run has these pictures in"
                 f" {target}; remove the link, or prepare into another directory"
             )
-        if place.is_symlink():
-            place.unlink()
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(target.resolve(), target_is_directory=True)
+        if link.is_symlink():
+            link.unlink()
+        if not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target.resolve(), target_is_directory=True)
             self._seen.clear()
             self._folders.clear()
 
@@ -125,11 +125,11 @@ def picture_id(name: str) -> str:
     return PurePosixPath(name).stem.removeprefix("COCO_train2014_").removeprefix("COCO_val2014_")
 
 
-def inside(name: str, place: str) -> str:
+def inside(name: str, where: str) -> str:
     """The name of a picture, if it leads to a file below the root of pictures.
 
     Raises:
-        DataError: it is absolute or leads upward; `place` says where it was found.
+        DataError: it is absolute or leads upward; `where` is the row that names it.
     """
     parts = name.replace("\\", "/").split("/")
     nameless = "\0" in name or any(
@@ -137,7 +137,7 @@ def inside(name: str, place: str) -> str:
     )
     if not name or ".." in parts or "" in parts or ":" in parts[0] or nameless:
         raise DataError(
-            f"{place}: expected the name of a picture below one root; found {ascii(name)[:80]}"
+            f"{where}: expected the name of a picture below one root; found {ascii(name)[:80]}"
         )
     return name
 

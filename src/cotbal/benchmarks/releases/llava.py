@@ -32,9 +32,9 @@ def paired(row: Row, ignored: Collection[str]) -> tuple[Asked, ...]:
         or len(turns) % 2
         or any(t.text("from") != ("human", "gpt")[i % 2] for i, t in enumerate(turns))
     ):
-        found = ", ".join(turn.text("from") for turn in turns[:6])
+        roles = ", ".join(turn.text("from") for turn in turns[:6])
         raise row.error(
-            f"conversations: expected human and gpt in turn, gpt last; found {found or 'none'}"
+            f"conversations: expected human and gpt in turn, gpt last; found {roles or 'none'}"
         )
     return tuple(_pairs([turn.text("value") for turn in turns]))
 

@@ -32,11 +32,11 @@ class Row:
 
     Attributes:
         fields: what the row holds.
-        place: file and number, for messages.
+        where: file and number, for messages.
     """
 
     fields: dict[str, Any]
-    place: str
+    where: str
 
     def text(self, key: str) -> str:
         """The text at `key`. Raises DataError for anything else."""
@@ -52,9 +52,9 @@ class Row:
     def texts(self, key: str) -> list[str]:
         """The list of texts at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
-        good = isinstance(value, list) and all(isinstance(each, str) for each in value)
+        good = isinstance(value, list) and all(isinstance(element, str) for element in value)
         return (
-            [_writable(each) for each in value or ()]
+            [_writable(element) for element in value or ()]
             if good
             else self._reject(key, "a list of texts", value)
         )
@@ -67,8 +67,8 @@ class Row:
         if not isinstance(value, list):
             self._reject(key, "a list", value)
         return [
-            known(each, f"{self.place}, {key}[{i}]", required, others)
-            for i, each in enumerate(value or ())
+            known(element, f"{self.where}, {key}[{i}]", required, others)
+            for i, element in enumerate(value or ())
         ]
 
     def picture(self, key: str) -> bytes:
@@ -83,7 +83,7 @@ class Row:
 
     def error(self, message: str) -> DataError:
         """A fault of this row, to be raised."""
-        return DataError(f"{self.place}: {message}")
+        return DataError(f"{self.where}: {message}")
 
     def _reject(self, key: str, wanted: str, value: Any) -> Any:
         shown = "nothing" if value is None else f"{type(value).__name__} {ascii(value)[:60]}"
@@ -97,16 +97,16 @@ def _writable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def mapping(raw: Any, place: str) -> Row:
+def mapping(raw: Any, where: str) -> Row:
     """The row in `raw`, whatever its keys. Raises DataError for no mapping."""
     if not isinstance(raw, dict):
         raise DataError(
-            f"{place}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}"
+            f"{where}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}"
         )
-    return Row(raw, place)
+    return Row(raw, where)
 
 
-def known(raw: Any, place: str, required: Collection[str], others: Collection[str] = ()) -> Row:
+def known(raw: Any, where: str, required: Collection[str], others: Collection[str] = ()) -> Row:
     """The row in `raw`, if every required key is there and every key is known.
 
     An unknown key may change what the others mean, so it is refused, not passed over.
@@ -118,16 +118,16 @@ def known(raw: Any, place: str, required: Collection[str], others: Collection[st
     Raises:
         DataError: no mapping, a key is missing, or a key is unknown.
     """
-    row = mapping(raw, place)
+    row = mapping(raw, where)
     missing = [key for key in required if key not in raw]
     if missing:
         raise DataError(
-            f"{place}: expected the keys {', '.join(required)}; {', '.join(missing)} not found"
+            f"{where}: expected the keys {', '.join(required)}; {', '.join(missing)} not found"
         )
     strange = [key for key in raw if key not in required and key not in others]
     if strange:
         raise DataError(
-            f"{place}: found the unknown key {strange[0]!r}, so this is not the version that cotbal"
+            f"{where}: found the unknown key {strange[0]!r}, so this is not the version that cotbal"
             " knows; if the key does not change what the others mean, say so with --ignore-keys"
             f" {strange[0]}"
         )

@@ -102,13 +102,13 @@ class Source:
         Raises:
             DataError: two copies of a file, or a shard is missing.
         """
-        found = {name.rstrip("?"): _matches(raw, pattern) for name, pattern in self.files.items()}
-        return {name: paths for name, paths in found.items() if paths}
+        files = {name.rstrip("?"): _matches(raw, pattern) for name, pattern in self.files.items()}
+        return {name: paths for name, paths in files.items() if paths}
 
     def missing(self, raw: Path) -> list[str]:
         """Patterns of the files that are not there."""
-        found = self.find(raw)
-        return [p for name, p in self.files.items() if not name.endswith("?") and name not in found]
+        files = self.find(raw)
+        return [p for name, p in self.files.items() if not name.endswith("?") and name not in files]
 
 
 def download(repository: str, *patterns: str) -> str:
@@ -118,7 +118,7 @@ def download(repository: str, *patterns: str) -> str:
         patterns: of the files, as a source names them; all files if there are none.
     """
     inside = f"/{repository.split('/')[1]}/"
-    wanted = "".join(f" --include '{each.partition(inside)[2]}'" for each in patterns)
+    wanted = "".join(f" --include '{pattern.partition(inside)[2]}'" for pattern in patterns)
     return f"hf download {repository} --repo-type dataset{wanted} --local-dir RAW/{repository}"
 
 
@@ -142,9 +142,9 @@ def _matches(raw: Path, pattern: str) -> list[Path]:
     if len(paths) <= 1 and not any(_SHARD.search(path.name) for path in paths):
         return paths
     shards = [
-        (int(found[1]), int(found[2])) for path in paths if (found := _SHARD.search(path.name))
+        (int(match[1]), int(match[2])) for path in paths if (match := _SHARD.search(path.name))
     ]
-    whole = bool(shards) and [place for place, _ in shards] == list(range(shards[0][1]))
+    whole = bool(shards) and [where for where, _ in shards] == list(range(shards[0][1]))
     if len(shards) != len(paths) or not whole:
         listed = "".join(f"\n  {path}" for path in paths[:10])
         raise DataError(

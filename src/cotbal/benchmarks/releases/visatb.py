@@ -65,15 +65,15 @@ def _records(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iter
     (path,) = files[split]
     offered: set[str] = set()
     ignored = job.choices.ignore_keys
-    for number, (place, raw) in enumerate(json_list(path, "item", job.progress)):
-        row = known(raw, place, ("task", "conversations"), ("id", "image", *ignored))
+    for number, (where, raw) in enumerate(json_list(path, "item", job.progress)):
+        row = known(raw, where, ("task", "conversations"), ("id", "image", *ignored))
         if row.text("task").replace("-", "_") != task.replace("-", "_"):
             if mixed:
                 continue
             raise row.error(f"task: expected {task}; found {row.text('task')[:60]!r}")
         if row.fields.get("image") is None and not mixed:
             raise row.error("image: expected the name of an image; found none")
-        image = None if row.fields.get("image") is None else inside(row.text("image"), place)
+        image = None if row.fields.get("image") is None else inside(row.text("image"), where)
         if image is not None and (folder := str(PurePosixPath(image).parent)) not in offered:
             offered.add(folder)
             job.gallery.offer([folder])

@@ -31,12 +31,12 @@ class Expected:
 
     def differences(self, records: int, turns: int) -> dict[str, int]:
         """By how much each known number is missed, beyond its rounding; empty when all fit."""
-        found = {}
+        differences = {}
         if self.records is not None and 2 * abs(records - self.records) > self.rounded_to:
-            found["records"] = records - self.records
+            differences["records"] = records - self.records
         if self.turns is not None and turns != self.turns:
-            found["turns"] = turns - self.turns
-        return found
+            differences["turns"] = turns - self.turns
+        return differences
 
 
 @dataclass(frozen=True)

@@ -130,10 +130,10 @@ def record(directory: Path, name: str, split: str, at: int, example: Example) ->
     content: dict[str, object] = {"id": f"{name}_{split}_{at:05d}", "task": name}
     question = example.question
     if example.picture is not None:
-        place = Path(split) / f"{name}_{at:05d}.jpg"
+        name_of_file = Path(split) / f"{name}_{at:05d}.jpg"
         (directory / "images" / split).mkdir(parents=True, exist_ok=True)
-        example.picture.save(directory / "images" / place, quality=92)
-        content["image"] = place.as_posix()
+        example.picture.save(directory / "images" / name_of_file, quality=92)
+        content["image"] = name_of_file.as_posix()
         question = f"<image>\n{question}"
     turns = [{"from": "human", "value": question}, {"from": "gpt", "value": example.answer}]
     return {**content, "conversations": turns}

@@ -169,7 +169,7 @@ def learn_captions(
     )
     parts = {"projector": projector, "optimizer": optimizer, "schedule": schedule}
     first = restore(parts, state, len(batches))
-    started = told = time.monotonic()
+    started = reported = time.monotonic()
     for step in range(first, len(batches)):
         loss = caption_loss(model, processor, [train[row] for row in batches[step]])
         optimizer.zero_grad()
@@ -179,9 +179,9 @@ def learn_captions(
         schedule.step()
         if (step + 1) % KEEP_EVERY == 0:
             keep(parts, state, len(batches), step + 1)
-        if time.monotonic() - told > SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
-            left = (told - started) / (step + 1 - first) * (len(batches) - step - 1)
+        if time.monotonic() - reported > SECONDS_BETWEEN_LINES:
+            reported = time.monotonic()
+            left = (reported - started) / (step + 1 - first) * (len(batches) - step - 1)
             report(
                 f"captions: step {step + 1} of {len(batches)}, loss {float(loss.detach()):.3f},"
                 f" {left:.0f} s left"

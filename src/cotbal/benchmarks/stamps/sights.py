@@ -99,7 +99,7 @@ def look(
 ) -> list[Shown]:
     """The features that the frozen vision model has for scenes, computed once."""
     shown: list[Shown] = []
-    told = time.monotonic()
+    reported = time.monotonic()
     while batch := list(islice(scenes, VISION_BATCH)):
         pixels = processor.image_processor([one.picture for one in batch], return_tensors="pt")[
             "pixel_values"
@@ -109,8 +109,8 @@ def look(
             Shown(row.contiguous(), one.names, one.caption)
             for row, one in zip(features, batch, strict=True)
         ]
-        if time.monotonic() - told > SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
+        if time.monotonic() - reported > SECONDS_BETWEEN_LINES:
+            reported = time.monotonic()
             report(f"pictures: {len(shown)} seen")
     return shown
 

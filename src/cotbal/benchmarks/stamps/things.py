@@ -108,7 +108,7 @@ def collect_things(stamps: Path, photos: Path, wordnet: WordNet) -> list[Thing]:
 
 def stamp_things(stamps: Path, wordnet: WordNet) -> list[Thing]:
     """The stamps of known folders whose caption names the thing in a few words."""
-    found = []
+    things = []
     for picture in sorted(stamps.rglob("*.png")):
         category = category_of_folder(picture.relative_to(stamps).as_posix(), STAMP_FOLDERS)
         text = picture.with_suffix(".txt")
@@ -117,17 +117,17 @@ def stamp_things(stamps: Path, wordnet: WordNet) -> list[Thing]:
         caption = text.read_text(encoding="utf-8", errors="replace").split("\n")[0].strip()
         name = name_in(caption)
         if name:
-            found.append(
+            things.append(
                 Thing(name, category, caption, kind_of(name, category, wordnet), picture, True)
             )
-    return found
+    return things
 
 
 def photo_things(photos: Path, wordnet: WordNet) -> list[Thing]:
     """The photographs of gcompris, named by their files; WordNet finds the category where the
     folder is mixed.
     """
-    found = []
+    things = []
     for picture in sorted(photos.rglob("*.webp")):
         place = picture.relative_to(photos).as_posix()
         name = words_of(picture.stem)
@@ -140,10 +140,10 @@ def photo_things(photos: Path, wordnet: WordNet) -> list[Thing]:
             )
         if category and len(name.split()) <= MAX_WORDS:
             caption = f"{article(name)} {name}.".capitalize()
-            found.append(
+            things.append(
                 Thing(name, category, caption, kind_of(name, category, wordnet), picture, False)
             )
-    return found
+    return things
 
 
 def category_of_folder(place: str, folders: dict[str, str]) -> str | None:

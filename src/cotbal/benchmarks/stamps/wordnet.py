@@ -48,11 +48,11 @@ class WordNet:
 
     def chain(self, offset: str) -> list[str]:
         """The meanings above one, nearest first, along the first pointer."""
-        found = []
+        offsets = []
         while above := self.synsets[offset].above:
             offset = above[0]
-            found.append(offset)
-        return found
+            offsets.append(offset)
+        return offsets
 
     def sense_under(self, noun: str, roots: tuple[str, ...]) -> str | None:
         """The commonest meaning of a noun (or of its last word) that lies under one of the root

@@ -71,7 +71,7 @@ def plan_submission(
         DataError: pictures of test2015 are missing.
         CotbalError: a recipe has no such task.
     """
-    names = dict.fromkeys(each.image for each in questions.asked)
+    names = dict.fromkeys(candidate.image for candidate in questions.asked)
     faults = faults_of_pictures(images, names, decode=False)
     if faults:
         raise DataError(
@@ -131,7 +131,7 @@ def _candidate(
     return Candidate(name, answers, job, recipe.resources, bool(changed))
 
 
-def carry_out(
+def run_submission(
     candidates: Sequence[Candidate], questions: ServerQuestions, options: Options
 ) -> list[Written]:
     """Have every model answer what it has not answered yet, then write the files for the server.
@@ -142,25 +142,33 @@ def carry_out(
     """
     run = plugins.load("cotbal.jobs.executors", options.executor).run
     with ExitStack() as held:
-        for each in candidates:
-            held.enter_context(_desk(each, options.executor))
-        complete = [each for each in candidates if len(each.answers()) >= len(questions.asked)]
-        todo = [_job(each, len(questions.asked)) for each in candidates if each not in complete]
+        for candidate in candidates:
+            held.enter_context(_locked(candidate, options.executor))
+        complete = [
+            candidate
+            for candidate in candidates
+            if len(candidate.answers()) >= len(questions.asked)
+        ]
+        todo = [
+            _job(candidate, len(questions.asked))
+            for candidate in candidates
+            if candidate not in complete
+        ]
         outcomes = (
             run(todo, options.resources) if todo else None
         )  # what cannot be done here is refused now
-        for each in candidates:
-            _settle(each, questions, each in complete)
+        for candidate in candidates:
+            _prepare(candidate, questions, candidate in complete)
         if outcomes is not None:
-            finished = [_job(each, len(questions.asked)) for each in complete]
+            finished = [_job(candidate, len(questions.asked)) for candidate in complete]
             failures = consume(outcomes, todo, finished, options)
             if failures:
                 raise RunsFailed(explain(failures, len(candidates), "models"))
-        return [_written(each, questions) for each in candidates]
+        return [_written(candidate, questions) for candidate in candidates]
 
 
 @contextmanager
-def _desk(candidate: Candidate, executor: str) -> Iterator[None]:
+def _locked(candidate: Candidate, executor: str) -> Iterator[None]:
     """Be the only command that works on the answers of a model, and noted there; old answers move
     aside before.
     """
@@ -178,7 +186,7 @@ def _desk(candidate: Candidate, executor: str) -> Iterator[None]:
             paths.driver.unlink(missing_ok=True)
 
 
-def _settle(candidate: Candidate, questions: ServerQuestions, complete: bool) -> None:
+def _prepare(candidate: Candidate, questions: ServerQuestions, complete: bool) -> None:
     """Write what a job reads; forget what an earlier command left."""
     paths = candidate.paths
     write_jsonl(paths.questions, (vars(asked) for asked in questions.asked))

@@ -52,11 +52,13 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
     )
     for start in missing:
         piece = asked[start : start + size]
-        rows = [_row(number, each, job) for number, each in enumerate(piece, start + 1)]
-        said = answer(rows, _progress(directory / "progress.json", start, len(asked), ranks))
+        rows = [_row(number, question, job) for number, question in enumerate(piece, start + 1)]
+        answers = answer(rows, _progress(directory / "progress.json", start, len(asked), ranks))
         if ranks.main:
-            pairs = zip(piece, said, strict=True)
-            write_jsonl(pieces[start], ({"id": each["id"], "answer": text} for each, text in pairs))
+            pairs = zip(piece, answers, strict=True)
+            write_jsonl(
+                pieces[start], ({"id": question["id"], "answer": text} for question, text in pairs)
+            )
         if ranks.any(stop()) and start != missing[-1]:
             raise Stopped
 
