@@ -221,7 +221,7 @@ def test_the_prompt_of_the_user_is_kept(cotbal: Any, server: JudgeServer, tmp_pa
         (("--model", "m", "--no-cap", "--field", "n=2"), "--field: n cannot be changed"),
         (
             ("--model", "m", "--no-cap", "--field", "max_tokens=null"),
-            "nobody knows what a reply may cost",
+            "which limits the cost of a reply",
         ),
     ],
 )
@@ -240,7 +240,7 @@ def test_what_is_said_before_anything_is_spent(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "a.jsonl, line 1: expected answers as JSON, one a line"),
+        ("", "a.jsonl, line 1: expected answers as JSON, one per line"),
         (
             '{"question": "", "references": ["a"], "answer": "b"}\nnonsense\n',
             "a.jsonl, line 2: expected answers",
@@ -385,7 +385,7 @@ def test_final_models_wait_for_the_judge_too(
     server.usual = marks(lambda answer: 1 if "no idea" in answer else 8)
     options = (recipe, "--methods", "ew,cotbal", *ON)
     stopped = cotbal("compare", *options)
-    assert (stopped.code, "wait for scores (equal)" in stopped.err) == (2, True), stopped.err
+    assert (stopped.code, "wait for scores (ew)" in stopped.err) == (2, True), stopped.err
     assert cotbal("judge", "runs/small", "--model", "m", "--no-cap").code == 0
     stopped = cotbal("compare", *options)
     assert (stopped.code, "wait for scores (fixed)" in stopped.err) == (2, True), stopped.err

@@ -239,11 +239,11 @@ def test_data_that_has_changed_is_not_taken_for_what_was_prepared(raw: Path) -> 
         ),
         (
             {"validation": 0},
-            "--validation: expected a share or a number of records, since vqa has no such file",
+            "--validation: expected a fraction or a number of records, since vqa has no such file",
         ),
         (
             {"validation": 2.5},
-            "--validation: expected a share below 1 or a whole number of records; found 2.5",
+            "--validation: expected a fraction below 1 or a whole number of records; found 2.5",
         ),
     ],
 )
@@ -273,9 +273,9 @@ def test_a_rule_that_makes_no_sense_is_refused(
             [{"task": n, "conversations": talk(1, "{}")} for n in (1, 2)],
             "record 2: states the task '2'",
         ),
-        ("鳥.json", [], "a task is called so; expected some letters"),
+        ("鳥.json", [], "expected a task name with letters"),
         ("vqa.json", [], "vqa: expected at least one record; found none"),
-        ("vqa/test.json", [], "vqa has files for test; expected some to train on"),
+        ("vqa/test.json", [], "vqa has files for test; expected training files"),
     ],
 )
 def test_faults_are_named(raw: Path, name: str, rows: list[Any], message: str) -> None:
@@ -315,7 +315,7 @@ def test_files_of_which_only_some_are_splits_are_refused(raw: Path) -> None:
 
 
 def test_an_empty_folder_and_one_inside_the_data_are_refused(raw: Path) -> None:
-    with pytest.raises(DataError, match="one a task; found none"):
+    with pytest.raises(DataError, match="one per task; found none"):
         made(raw)
     with pytest.raises(CotbalError, match="expected a directory outside"):
         custom.prepare(custom.Places(raw, raw / "out"), custom.Choices(validation=1), silent)

@@ -185,13 +185,13 @@ def test_lines_serve_as_well_as_parquet(raw: Path) -> None:
     [
         ({"answer": "Yes", "meta": {"instruction": "Look."}}, "rephrased in October 2023"),
         ({**unified(0, ["teal"]), "mood": "sad"}, "unknown key 'mood'"),
-        ({**unified(0, []), "image_base64_str": ["no picture!"]}, "expected a picture in base64"),
-        ({**unified(0, []), "image_base64_str": ["BÄR="]}, "expected a picture in base64"),
+        ({**unified(0, []), "image_base64_str": ["no picture!"]}, "expected an image in base64"),
+        ({**unified(0, []), "image_base64_str": ["BÄR="]}, "expected an image in base64"),
         (
             {**unified(0, []), "image_base64_str": "abcd"},
             "image_base64_str: expected a list of texts",
         ),
-        (unified(0, ["teal", "navy", "plum"]), "at most two pictures; found 3"),
+        (unified(0, ["teal", "navy", "plum"]), "at most two images; found 3"),
     ],
 )
 def test_an_unknown_row_is_refused(raw: Path, row: dict[str, Any], message: str) -> None:

@@ -112,7 +112,7 @@ def test_a_parquet_file_is_checked_by_its_columns_and_only_the_required_are_read
     rows = list(parquet_rows([path, path], ["id"], ["image"], silent))
     assert [row.number("id") for row in rows] == [*range(200), *range(200)]
     assert rows[0].fields == {"id": 0}
-    assert rows[-1].place == f"{path}, row 200"
+    assert rows[-1].where == f"{path}, row 200"
     with pytest.raises(DataError, match="unknown key 'image'"):
         list(parquet_rows([path], ["id"], [], silent))
     with pytest.raises(DataError, match="question not found"):

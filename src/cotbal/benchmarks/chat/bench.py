@@ -1,4 +1,4 @@
-"""LLaVA-Bench: questions with GPT-4's own answers and what a judge is told of the picture, for the
+"""LLaVA-Bench: questions with GPT-4's answers and a description of the image for the judge, for the
 metric `judge`.
 
 On COCO (validation, 90 questions) a judge sees five captions and the boxes; in the wild (test, 60
@@ -57,32 +57,30 @@ def _read_coco(category: str, files: Files, job: Job) -> Iterator[Conversation]:
     contexts = _contexts(files, job, ("id", "image", "captions", "instances"), describe, shown)
     for row, answer, context in _joined(category, files, job, contexts, shown):
         image = coco_2014(job.gallery, shown(row), "val2014")
-        yield _question(
-            row, image, answer, context, f"validation_{row.number('question_id')}", category
-        )
+        details = {"category": category, "rule": category, "context": context}
+        yield _conversation("validation", row, image, answer, details)
 
 
 def _read_wild(category: str, files: Files, job: Job) -> Iterator[Conversation]:
     pictures = files["questions"][0].parent / "images"
     if pictures.is_dir():
         job.gallery.link(WILD_FOLDER, pictures)
-    caption, shown = (partial(Row.text, key=key) for key in ("caption", "image"))
+    caption = partial(Row.text, key="caption")
+    shown = partial(Row.text, key="image")
     contexts = _contexts(files, job, ("id", "image", "caption"), caption, shown)
     for row, answer, context in _joined(category, files, job, contexts, shown):
         image = inside(f"{WILD_FOLDER}/{row.text('image')}", row.where)
         rule = f"llava_bench_{category}"
-        yield _question(
-            row, image, answer, context, f"in_the_wild_{row.number('question_id')}", rule
-        )
+        details = {"category": category, "rule": rule, "context": context}
+        yield _conversation("in_the_wild", row, image, answer, details)
 
 
-def _question(
-    row: Row, image: str, answer: str, context: str, identity: str, rule: str
+def _conversation(
+    split: str, row: Row, image: str, answer: str, details: Mapping[str, str]
 ) -> Conversation:
-    details = {"category": row.text("category"), "rule": rule, "context": context}
-    return Conversation(
-        identity, image, (Asked(without_marker(row.text("text")), answer),), details
-    )
+    identity = f"{split}_{row.number('question_id')}"
+    asked = Asked(without_marker(row.text("text")), answer)
+    return Conversation(identity, image, (asked,), details)
 
 
 def _joined(
@@ -92,7 +90,9 @@ def _joined(
     answers = _answers(files, job)
     asked: set[int] = set()
     for row in _rows(files["questions"][0], _QUESTION, (), job):
-        number, image, row_category = row.number("question_id"), shown(row), row.text("category")
+        number = row.number("question_id")
+        image = shown(row)
+        row_category = row.text("category")
         _demand_new(row, number, asked)
         asked.add(number)
         if row_category not in _CATEGORIES:
@@ -137,21 +137,18 @@ def _contexts(
 
 
 def _captions_and_boxes(row: Row, ignored: tuple[str, ...]) -> str:
-    """Captions a line each, an empty line, then `category: [x1, y1, x2, y2]` a line each, as
+    """One caption per line, an empty line, then one `category: [x1, y1, x2, y2]` per line, as
     LLaVA's judge reads it.
     """
-    boxes = [_box(element) for element in row.rows("instances", ("category", "bbox"), ignored)]
-    return "\n".join(row.texts("captions")) + "\n\n" + "\n".join(boxes)
+    instances = row.rows("instances", ("category", "bbox"), ignored)
+    boxes = [_box(instance) for instance in instances]
+    return "\n".join([*row.texts("captions"), "", *boxes])
 
 
 def _box(row: Row) -> str:
     box = row.fields["bbox"]
-    good = (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(isinstance(element, int | float) for element in box)
-    )
-    if not good:
+    numbers = isinstance(box, list) and all(isinstance(edge, int | float) for edge in box)
+    if not numbers or len(box) != 4:
         raise row.error(f"bbox: expected four numbers; found {ascii(box)[:60]}")
     return f"{row.text('category')}: {box}"
 

@@ -1,6 +1,4 @@
-"""Which records are held out for validation and test: by picture, so that no picture is in two
-splits.
-"""
+"""Which records are held out for validation and test: by image, so that no image is in two splits."""
 
 from __future__ import annotations
 
@@ -11,16 +9,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from cotbal.benchmarks.custom.rows import CustomConversation
 from cotbal.errors import CotbalError
 
-Conversations = Callable[
-    [bool], Iterable[CustomConversation]
-]  # whether embedded pictures are written
+# called with whether embedded images are written
+Conversations = Callable[[bool], Iterable[CustomConversation]]
 
 
 class Division:
     """Draws the held-out records of one task once, when they are first asked for.
 
     Args:
-        wanted: split -> share (below 1) or number of records to hold out.
+        wanted: split -> fraction (below 1) or number of records to hold out.
         seed: of the draw.
         task: its name, for messages.
     """
@@ -46,9 +43,11 @@ class Division:
         )
 
     def _draw(self, conversations: Conversations) -> _Linked:
-        linked, sizes = _Linked(), Counter[int]()
+        linked = _Linked()
+        sizes = Counter[int]()
         for conversation in conversations(False) if self._wanted else ():
-            sizes[linked.join(map(_stable, conversation.images or (_text(conversation),)))] += 1
+            names = conversation.images or (_text(conversation),)
+            sizes[linked.join(map(_stable, names))] += 1
         together = Counter[int]()
         for key, size in sizes.items():
             together[linked.root(key)] += size
@@ -61,12 +60,14 @@ class Division:
         total = sum(sizes.values())
         if self._wanted and not total:
             raise CotbalError(f"{self._task}: expected at least one record; found none")
-        order = iter(
-            sorted(sizes, key=lambda key: hashlib.sha256(f"{self._seed} {key}".encode()).digest())
-        )
+
+        def rank(key: int) -> bytes:
+            return hashlib.sha256(f"{self._seed} {key}".encode()).digest()
+
+        order = iter(sorted(sizes, key=rank))
         left = total
         for split, wanted in self._wanted.items():
-            number = max(1, round(wanted * total)) if wanted < 1 else int(wanted)
+            number = int(wanted) if wanted >= 1 else max(1, round(wanted * total))
             held = 0
             while held < number and left:
                 group = next(order)
@@ -76,14 +77,14 @@ class Division:
         if self._wanted and not left:
             listed = ", ".join(f"{wanted:g} for {split}" for split, wanted in self._wanted.items())
             raise CotbalError(
-                f"{self._task}: expected records left to train on; of its {total:,} on"
-                f" {len(sizes):,} groups of pictures all are held out ({listed}); hold out fewer with"
+                f"{self._task}: expected records left to train on; all {total:,} records, with"
+                f" {len(sizes):,} groups of images, are held out ({listed}); hold out fewer with"
                 " --validation and --test"
             )
 
 
 class _Linked:
-    """Pictures that stand together in a record belong together: a forest of their keys."""
+    """Images of one record belong together: a forest of their keys."""
 
     def __init__(self) -> None:
         self._above: dict[int, int] = {}  # only of keys that are not their own root
@@ -99,13 +100,15 @@ class _Linked:
         return first
 
 
-def _key(own: CustomConversation) -> int:
-    return _stable(own.images[0] if own.images else _text(own))
+def _key(conversation: CustomConversation) -> int:
+    images = conversation.images
+    return _stable(images[0] if images else _text(conversation))
 
 
-def _text(own: CustomConversation) -> str:
-    """What stands for the picture in a record of text: its first question."""
-    return "text: " + next(turn.text for turn in own.made.turns if turn.role == "user")
+def _text(conversation: CustomConversation) -> str:
+    """The key of a record of text, in place of an image: its first question."""
+    turns = conversation.made.turns
+    return "text: " + next(turn.text for turn in turns if turn.role == "user")
 
 
 def _stable(text: str) -> int:

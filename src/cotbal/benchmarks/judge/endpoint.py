@@ -219,9 +219,6 @@ def _wait(header: str | None) -> float | None:
 def _used(usage: Any) -> Tokens | None:
     if not isinstance(usage, dict):
         return None
-    read, written = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return Tokens(read, written) if _is_count(read) and _is_count(written) else None
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
+    counts = [usage.get("prompt_tokens"), usage.get("completion_tokens")]
+    read, written = (c if type(c) is int and c >= 0 else None for c in counts)
+    return None if read is None or written is None else Tokens(read, written)

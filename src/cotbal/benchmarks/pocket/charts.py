@@ -87,8 +87,8 @@ def render_chart(chart: Chart) -> Image.Image:
 def bar_boxes(chart: Chart) -> list[tuple[int, int, int, int]]:
     """The pixel box (x1, y1, x2, y2) of every bar, from left to right."""
     return [
-        (chart.left + 10 * place, _y(bar.value), chart.left + 10 * place + 8, FLOOR)
-        for place, bar in enumerate(chart.bars)
+        (chart.left + 10 * i, _y(bar.value), chart.left + 10 * i + 8, FLOOR)
+        for i, bar in enumerate(chart.bars)
     ]
 
 

@@ -58,7 +58,7 @@ class Gallery:
             return
         if link.is_symlink() and link.exists():
             raise DataError(
-                f"{link}: linked to {where.resolve()}, but this run has these pictures in"
+                f"{link}: linked to {link.resolve()}, but this run has these pictures in"
                 f" {target}; remove the link, or prepare into another directory"
             )
         if link.is_symlink():
