@@ -1,4 +1,4 @@
-"""Which records are held out for validation and test: by image, so that no image is in two splits."""
+"""Records held out for validation and test: by image, so that no image is in two splits."""
 
 from __future__ import annotations
 
