@@ -110,7 +110,7 @@ def test_answers_of_another_model_are_not_passed_off_as_its_own(
     tiny_vlm.build(setup.run / "checkpoint", seed=1)
     refused = cotbal(*arguments)
     assert refused.code == 2
-    assert "was made otherwise (checkpoint: was" in refused.err
+    assert "was made with other settings (checkpoint: was" in refused.err
     assert cotbal(*arguments, "--restart-changed").code == 0
     assert (setup.run / "vqav2_testdev.old-1/submission.json").exists()
     assert (setup.directory / "submission.json").exists()
