@@ -1,7 +1,7 @@
 """The base checkpoint of the paper: Vicuna-1.5, CLIP ViT-L/14-336 and the projector of LLaVA-1.5's
 first stage.
 
-Nothing of it has been tuned on instructions about pictures yet. The published script gives the
+Nothing of it has been tuned on instructions about images yet. The published script gives the
 three parts to its trainer (`--model_name_or_path`, `--vision_tower`, `--pretrain_mm_mlp_adapter`);
 transformers wants them together.
 """
@@ -115,7 +115,7 @@ def _tokenizer(language: Path) -> Any:
 
 
 def _processor(language: Path, vision: Path, template: str) -> Any:
-    """The tokenizer, and pictures padded to squares."""
+    """The tokenizer, and images padded to squares."""
     from transformers import LlavaImageProcessorPil, LlavaProcessor
 
     _demand(language, "config.json", "tokenizer_config.json")

@@ -66,7 +66,7 @@ def _lmms(made: Callable[[Reader], Read]) -> Source:
 
 
 def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
-    """The questions of people first, then the others; the pictures lie beside them."""
+    """The questions of people first, then the others; the images are beside them."""
     for kind in _KINDS:
         (path,) = files[kind]
         if (path.parent / "png").is_dir():
@@ -91,7 +91,7 @@ def _read_lmms(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
 
 
 def _named(content: bytes, subset: str) -> str:
-    """A snapshot names no pictures, so the same bytes are the same picture."""
+    """A snapshot names no images, so the same bytes are the same image."""
     return f"chartqa/{subset}/png/{hashlib.sha256(content).hexdigest()[:20]}.png"
 
 

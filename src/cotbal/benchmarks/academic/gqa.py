@@ -94,12 +94,12 @@ def _question(identity: str, row: Row, job: Job) -> Question:
 
 
 def _picture_name(row: Row, key: str) -> str:
-    """The name of the picture whose id stands at `key`."""
+    """The name of the image whose id is at `key`."""
     return inside(f"gqa/images/{row.text(key)}.jpg", row.where)
 
 
 def _with_pictures(read: Read) -> Read:
-    """Read after the pictures of the snapshot, if they were fetched, have been written out."""
+    """Read after the images of the snapshot, if they were fetched, have been written out."""
 
     def reading(files: Files, job: Job) -> Iterator[Conversation]:
         others = job.choices.ignore_keys

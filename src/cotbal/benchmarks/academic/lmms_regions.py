@@ -1,7 +1,7 @@
 """RefCOCO and RefCOCOg in the copies that lmms-eval evaluates on (hub: lmms-lab/RefCOCO,
 lmms-lab/RefCOCOg).
 
-A row is a region with all its sentences and its picture inside. Only the test splits are read:
+A row is a region with all its sentences and its image inside. Only the test splits are read:
 there is no training split, and the validation splits hold 5,000 rows of another split besides
 (8,811 and 7,573 for 3,811 and 2,573).
 """
@@ -86,7 +86,7 @@ def _size(content: bytes, row: Row) -> tuple[int, int]:
 
 
 def _need_inside(row: Row, box: tuple[float, float, float, float], width: int, height: int) -> None:
-    """A box that leaves its picture would be measured in other units, or as corners."""
+    """A box that leaves its image would be measured in other units, or as corners."""
     x, y, w, h = box
     if min(box) < 0 or x + w > width + 1 or y + h > height + 1:
         raise row.error(

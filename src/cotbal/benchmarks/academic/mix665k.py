@@ -1,7 +1,7 @@
 """LLaVA-1.5's own mixture (`llava_v1_5_mix665k.json`, Liu et al. 2023), which holds some tasks in
 their final form.
 
-Conversations are told apart by the folder of their picture. Those on COCO pictures are not: five
+Conversations are distinguished by the folder of their image. Those on COCO images are not: five
 tasks share them.
 """
 
@@ -25,8 +25,8 @@ _GET = (
 
 
 def mix_source(folder: str | None) -> Source:
-    """The conversations of LLaVA-1.5's mixture whose pictures lie in `folder`, or those without a
-    picture.
+    """The conversations of LLaVA-1.5's mixture whose images are in `folder`, or those without a
+    image.
     """
     files = {"mixture": "liuhaotian/LLaVA-Instruct-150K/llava_v1_5_mix665k.json"}
     return Source("mix665k", files, _GET, partial(_read, folder))

@@ -25,9 +25,9 @@ class Question:
 
     Attributes:
         id: unique in its split.
-        image: name of its picture below the root.
+        image: name of its image below the root.
         asked: question and answer.
-        content: the picture itself, where the release holds it beside the question.
+        content: the image itself, where the release holds it beside the question.
     """
 
     id: str
@@ -49,7 +49,7 @@ def short_answer(question: str, answer: str, choices: Choices) -> Asked:
 
 
 def merged(reader: Reader) -> Read:
-    """A training split: all questions about one picture in one conversation, the instruction behind
+    """A training split: all questions about one image in one conversation, the instruction behind
     the first.
     """
 

@@ -126,7 +126,7 @@ def _picture(region: Region, job: Job) -> str:
 
 
 def _evaluated(reader: regions.Reader, files: Files, job: Job) -> frozenset[int]:
-    """Pictures of every evaluation split."""
+    """Images of every evaluation split."""
     pairs = {pair for split, pairs in _SPLITS.items() if split != "train" for pair in pairs}
     return frozenset(
         region.image_id for pair in sorted(pairs) for region in reader(*pair, files, job)
@@ -136,7 +136,7 @@ def _evaluated(reader: regions.Reader, files: Files, job: Job) -> frozenset[int]
 def _described(
     split: str, regions: Iterable[Region], choices: Choices
 ) -> Iterator[tuple[Region, str, Asked]]:
-    """A question about every box: one a sentence in training, one with all sentences in
+    """A question about every box: one per sentence in training, one with all sentences in
     evaluation."""
     for region in regions:
         question = _DESCRIBE.format(box=region.box(choices))

@@ -21,7 +21,7 @@ from cotbal.benchmarks.releases.sources import Choices, Files, Job, download
 from cotbal.errors import DataError
 
 FOLDERS = ("coco/train2017", "coco/train2014")
-_LONGEST = 1_000_000  # pixels; a longer side is no picture's
+_LONGEST = 1_000_000  # pixels; a longer side is no image's
 _SPLIT_BY = {"refcoco": "unc", "refcocog": "umd"}
 _SPLITS = {"refcoco": ("train", "val", "testA", "testB"), "refcocog": ("train", "val", "test")}
 _HUB_FILE = {
@@ -63,9 +63,9 @@ class Region:
 
     Attributes:
         dataset: refcoco or refcocog.
-        ref_id, image_id: ids of the region, and of its picture in COCO train2014.
+        ref_id, image_id: ids of the region, and of its image in COCO train2014.
         corner_and_size: x, y, width, height in pixels.
-        width, height: of the picture in pixels.
+        width, height: of the image in pixels.
         sentences: id and text of each, in the order of the ids.
     """
 
@@ -91,13 +91,13 @@ def box_text(
     decimals: int = 2,
     pad: bool = True,
 ) -> str:
-    """A box `[x1, y1, x2, y2]` in parts of the picture's sides, as LLaVA-1.5 writes it.
+    """A box `[x1, y1, x2, y2]` in parts of the image's sides, as LLaVA-1.5 writes it.
 
     Args:
         corner_and_size: x, y, width, height in pixels.
-        width, height: of the picture in pixels.
+        width, height: of the image in pixels.
         decimals: digits behind the point; zeros at the end are not written.
-        pad: parts of the square that the picture is padded to, in its middle, instead of its own
+        pad: parts of the square that the image is padded to, in its middle, instead of its own
             sides.
     """
     x, y, w, h = corner_and_size
@@ -121,7 +121,7 @@ Reader = Callable[[str, str, Files, Job], Iterator[Region]]
 def forms(pairs: Iterable[Pair]) -> Iterator[tuple[str, dict[str, str], str, Reader]]:
     """Name, files, origin and reader of both forms of the data sets in `pairs`.
 
-    All splits of the snapshots are asked for, since the training split may have to leave pictures
+    All splits of the snapshots are asked for, since the training split may have to leave images
     of the others out.
     """
     names = list(dict.fromkeys(dataset for dataset, _ in pairs))
@@ -137,7 +137,7 @@ def forms(pairs: Iterable[Pair]) -> Iterator[tuple[str, dict[str, str], str, Rea
 
 
 def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
-    """The pickled regions of one split, joined with their boxes and the sizes of their pictures."""
+    """The pickled regions of one split, joined with their boxes and the sizes of their images."""
     refs = []
     for where, raw in pickled_list(files[f"{dataset} refs"][0]):
         row = known(raw, where, _REF, (*_REF_OTHERS, *job.choices.ignore_keys))
@@ -225,7 +225,7 @@ def four(row: Row, key: str) -> tuple[float, float, float, float]:
 
 
 def _is_length(value: Any) -> bool:
-    """Whether a coordinate is a number that a picture may have; what is not finite fails, too."""
+    """Whether a coordinate is a number that an image may have; what is not finite fails, too."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LONGEST
 
 

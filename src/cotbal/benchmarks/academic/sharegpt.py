@@ -95,7 +95,7 @@ def _rows(files: Files, job: Job) -> Iterator[Row]:
 
 
 def _refuse_html(files: Files, job: Job) -> None:
-    """Refuse a dump that was not converted: there, nearly every answer is HTML.
+    """Raise DataError for a dump that was not converted: there, nearly every answer is HTML.
 
     Some texts of a converted one begin like that, too, where people and models write about web
     pages.

@@ -1,4 +1,4 @@
-"""ShareGPT4V (Chen et al. 2023): detailed descriptions of pictures by GPT-4V, the 100k set."""
+"""ShareGPT4V (Chen et al. 2023): detailed descriptions of images by GPT-4V, the 100k set."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def plan() -> TaskPlan:
 
 
 def _read(split: str, files: Files, job: Job) -> Iterator[Conversation]:
-    """The held-out pictures are drawn first; no description of them stays in the training split."""
+    """The held-out images are drawn first; no description of them stays in the training split."""
     images = dict.fromkeys(str(record.image) for record in _all(files, job))
     size = min(HELD_OUT, len(images) // 3)
     order = drawn(images, 2 * size, job.choices.seed, "pictures")
@@ -78,7 +78,7 @@ def _read(split: str, files: Files, job: Job) -> Iterator[Conversation]:
 def _one_each(
     conversations: Iterator[Conversation], images: list[str], split: str
 ) -> Iterator[Conversation]:
-    """The first description of every picture."""
+    """The first description of every image."""
     waiting = set(images)
     for record in conversations:
         if record.image in waiting:

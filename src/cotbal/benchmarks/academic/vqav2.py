@@ -1,4 +1,4 @@
-"""VQAv2 (Goyal et al. 2017): questions about COCO 2014 pictures; the answer is the most common of
+"""VQAv2 (Goyal et al. 2017): questions about COCO 2014 images; the answer is the most common of
 ten.
 """
 
@@ -99,7 +99,7 @@ def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iter
 
 
 def _answers(files: Files, job: Job) -> dict[int, tuple[int, str]]:
-    """Question id -> picture and answer; a few thousand answers serve nearly all questions, so each
+    """Question id -> image and answer; a few thousand answers serve nearly all questions, so each
     is kept once.
     """
     answers = {}

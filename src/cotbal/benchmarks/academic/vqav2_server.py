@@ -36,7 +36,7 @@ _FILES = {
 
 @dataclass(frozen=True)
 class Asked:
-    """One question as it is put to a model: id, name of its picture below the root of pictures,
+    """One question as it is put to a model: id, name of its image below the root of images,
     text.
     """
 
@@ -61,10 +61,10 @@ class ServerQuestions:
 
 
 def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ()) -> ServerQuestions:
-    """Both files of questions, which lie in `raw/vqav2`.
+    """Both files of questions, which are in `raw/vqav2`.
 
     Args:
-        ignored: unknown keys that the user knows to be harmless.
+        ignored: unknown keys that are harmless, as the user states.
 
     Raises:
         DataError: a file is absent, broken or of another form, a question comes twice, or one of
@@ -114,7 +114,7 @@ def _rows(path: Path, progress: Progress, ignored: Collection[str]) -> list[Row]
 
 
 def _asked(row: Row) -> Asked:
-    """With the instruction of the training, and the picture where COCO's archive of test2015 has
+    """With the instruction of the training, and the image where COCO's archive of test2015 has
     it.
     """
     image = f"coco/test2015/COCO_test2015_{row.number('image_id'):012d}.jpg"
@@ -126,7 +126,7 @@ def write_submission(path: Path, questions: ServerQuestions, answers: Mapping[in
     are not empty.
 
     Args:
-        answers: question id -> what the model said, for every question of test-dev.
+        answers: question id -> the answer of the model, for every question of test-dev.
     """
     answered = 0
     with whole_file(path) as file:

@@ -42,7 +42,7 @@ _Shown = Callable[[Row], str | int]  # the image of a row, alike in questions an
 
 
 def coco_source(category: str) -> Source:
-    """The questions of one category on COCO pictures."""
+    """The questions of one category on COCO images."""
     return Source("original", _COCO, _GET_COCO, partial(_read_coco, category))
 
 
@@ -86,7 +86,7 @@ def _conversation(
 def _joined(
     category: str, files: Files, job: Job, contexts: Mapping[str | int, str], shown: _Shown
 ) -> Iterator[tuple[Row, str, str]]:
-    """The questions of the category, each with GPT-4's answer and the context of its picture."""
+    """The questions of the category, each with GPT-4's answer and the context of its image."""
     answers = _answers(files, job)
     asked: set[int] = set()
     for row in _rows(files["questions"][0], _QUESTION, (), job):

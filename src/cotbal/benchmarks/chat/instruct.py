@@ -1,5 +1,5 @@
 """LLaVA-Instruct-150K (Liu et al. 2023): conversations, descriptions and reasoning about COCO
-pictures, by GPT-4.
+images, by GPT-4.
 """
 
 from __future__ import annotations

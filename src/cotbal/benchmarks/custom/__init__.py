@@ -142,14 +142,14 @@ def prepare(
     again.
 
     Args:
-        places: where the data lies, and where the benchmark goes.
+        places: where the data is, and where the benchmark goes.
         choices: `validation` and `test` say what is held out where no file is given.
         tasks: names of tasks; None means all.
         model: checkpoint of the recipe.
         metrics: task -> metric; others are chosen by the answers.
 
     Raises:
-        CotbalError: unknown tasks or metrics, data that is broken, missing pictures.
+        CotbalError: unknown tasks or metrics, data that is broken, missing images.
     """
     known, chosen = plans(places, choices), metrics or {}
     _check_metrics(chosen, known)

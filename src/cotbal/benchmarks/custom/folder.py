@@ -1,4 +1,4 @@
-"""Which tasks lie in a folder of the user's own, and which of their files belong to which split.
+"""Which tasks are in a folder of the user's own, and which of their files belong to which split.
 
 * A file `caption.json` (or `.jsonl`, `.parquet`, `.arrow`) is a task `caption`; so is a folder
   `caption` of such files, a snapshot of the hub or a dataset that `datasets` saved.

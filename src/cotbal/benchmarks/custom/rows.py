@@ -26,8 +26,8 @@ class CustomConversation:
     """A conversation of the user's own.
 
     Attributes:
-        made: it as a record, its pictures named below the root of pictures.
-        details: what else the row says, in texts, numbers and truth values.
+        made: it as a record, its images named below the root of images.
+        details: what else the row holds, in texts, numbers and truth values.
     """
 
     made: Record
@@ -35,7 +35,7 @@ class CustomConversation:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Names of its pictures."""
+        """Names of its images."""
         return self.made.images
 
     @property
@@ -44,7 +44,7 @@ class CustomConversation:
         return sum(turn.role == "assistant" for turn in self.made.turns)
 
     def record(self, task: str) -> dict[str, Any]:
-        """The record in LLaVA's form, with everything that the row said."""
+        """The record in LLaVA's form, with everything in the row."""
         record: dict[str, Any] = {**self.details, "id": self.made.id, "task": task}
         record |= {"images": list(self.images)} if self.images else {}
         turns: list[dict[str, Any]] = [
@@ -55,7 +55,7 @@ class CustomConversation:
         return {**record, "conversations": turns}
 
     def asked_once(self) -> CustomConversation:
-        """Its first question and answer, with the pictures of that question; later ones may lean on
+        """Its first question and answer, with the images of that question; later ones may lean on
         earlier ones.
         """
         end = 1 + next(i for i, turn in enumerate(self.made.turns) if turn.role == "assistant")
@@ -75,9 +75,9 @@ def own_conversations(
     """Every conversation of these files, in their order.
 
     Args:
-        task: name of the task, and of the folder of its embedded pictures.
+        task: name of the task, and of the folder of its embedded images.
         raw: the dataset's folder.
-        write: whether embedded pictures are written out, instead of only named.
+        write: whether embedded images are written out, instead of only named.
 
     Raises:
         DataError: a row is broken, of an unknown form, or says that it belongs to another task than

@@ -88,7 +88,7 @@ def _conversations(
 
 
 def _gathered(conversations: Iterable[Conversation]) -> Iterator[Conversation]:
-    """One sample a picture, with the answers of all its rows, repeated ones too: CIDEr is a mean
+    """One sample per image, with the answers of all its rows, repeated ones too: CIDEr is a mean
     over them.
 
     The question is that of the first row.

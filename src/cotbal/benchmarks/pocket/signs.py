@@ -60,7 +60,7 @@ def random_sign(rng: Random, words: tuple[str, ...] = WORDS) -> Sign:
 
 
 def render_sign(sign: Sign) -> Image.Image:
-    """The picture of a sign, RGB, 48 x 48."""
+    """The image of a sign, RGB, 48 x 48."""
     picture = Image.new("RGB", (SIDE, SIDE), shaded(sign.ground, sign.shade))
     pen = ImageDraw.Draw(picture)
     pen.rectangle((0, 0, SIDE - 1, SIDE - 1), outline=(110, 110, 110))

@@ -1,4 +1,4 @@
-"""The seven visual tasks of `pocket`: a question about a picture and the answer that follows from
+"""The seven visual tasks of `pocket`: a question about an image and the answer that follows from
 what was drawn.
 """
 
@@ -28,7 +28,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class VisualTask:
-    """How a task asks about a picture: `source` names the kind of picture, `instruction` goes into
+    """How a task asks about an image: `source` names the kind of image, `instruction` goes into
     the recipe.
     """
 
@@ -46,7 +46,7 @@ def caption(scene: Scene, _rng: Random) -> Asked:
 
 
 def region_caption(scene: Scene, rng: Random) -> Asked:
-    """The drawing inside a box: its size and name, the part of the picture, and what it stands
+    """The drawing inside a box: its size and name, the part of the image, and what it stands
     on."""
     placed = rng.choice(scene.objects)
     return Asked(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-_Part = re.Pattern[str] | None  # None stands for any number of directories
+_Part = re.Pattern[str] | None  # None means any number of directories
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:

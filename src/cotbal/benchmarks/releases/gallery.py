@@ -1,4 +1,4 @@
-"""The pictures of a benchmark below one root: links to what the user has, and files for what came
+"""The images of a benchmark below one root: links to what the user has, and files for what came
 inside a snapshot.
 """
 
@@ -22,11 +22,11 @@ _LONGEST_PART = 255  # bytes of a file's name, on every file system that is in u
 
 
 class Gallery:
-    """One root of pictures. What the user has is linked, never copied and never written into.
+    """One root of images. What the user has is linked, never copied and never written into.
 
     Args:
-        root: where the records' names of pictures begin.
-        given: the user's own pictures in the same layout, or None.
+        root: where the records' names of images begin.
+        given: the user's own images in the same layout, or None.
     """
 
     def __init__(self, root: Path, given: Path | None) -> None:
@@ -39,7 +39,7 @@ class Gallery:
         root.mkdir(parents=True, exist_ok=True)
 
     def offer(self, folders: Iterable[str]) -> None:
-        """Link every one of these folders that the user's own pictures have and the root does
+        """Link every one of these folders that the user's own images have and the root does
         not."""
         for folder in folders:
             target = None if self._given is None else directory(self._given, folder)
@@ -70,7 +70,7 @@ class Gallery:
             self._folders.clear()
 
     def has(self, name: str) -> bool:
-        """Whether the picture called `name` is there."""
+        """Whether the image called `name` is there."""
         key = hash(name)
         if key not in self._seen:
             self._seen[key] = os.path.isfile(
@@ -86,10 +86,10 @@ class Gallery:
         return self._folders[name]
 
     def keep(self, name: str, content: bytes) -> None:
-        """Write a picture that came inside a snapshot, unless it is there or its folder is the
+        """Write an image that came inside a snapshot, unless it is there or its folder is the
         user's own.
 
-        What is no picture is not written: it is missing then, and counted as missing.
+        What is no image is not written: it is missing then, and counted as missing.
         """
         target = self.root / name
         inside = target.parent.resolve().is_relative_to(self.root.resolve())
@@ -103,8 +103,8 @@ class Gallery:
 
 
 def content_name(folder: str, content: bytes) -> str:
-    """The name of a picture whose release gives it none: by its content, so that equal bytes are
-    one picture.
+    """The name of an image whose release gives it none: by its content, so that equal bytes are
+    one image.
     """
     ending = next((ending for start, ending in _ENDINGS if content.startswith(start)), "jpg")
     return f"{folder}/{hashlib.sha256(content).hexdigest()[:20]}.{ending}"
@@ -119,14 +119,14 @@ def _opens(content: bytes) -> bool:
 
 
 def picture_id(name: str) -> str:
-    """What tells a picture from the others of its folder: the same whichever COCO release it comes
+    """What tells an image from the others of its folder: the same whichever COCO release it comes
     from.
     """
     return PurePosixPath(name).stem.removeprefix("COCO_train2014_").removeprefix("COCO_val2014_")
 
 
 def inside(name: str, where: str) -> str:
-    """The name of a picture, if it leads to a file below the root of pictures.
+    """The name of an image, if it leads to a file below the root of images.
 
     Raises:
         DataError: it is absolute or leads upward; `where` is the row that names it.
@@ -143,9 +143,9 @@ def inside(name: str, where: str) -> str:
 
 
 def coco_2014(gallery: Gallery, image_id: int, split: str) -> str:
-    """The name of the picture of a COCO 2014 id, wherever it is; `split` is train2014 or val2014.
+    """The name of the image of a COCO 2014 id, wherever it is; `split` is train2014 or val2014.
 
-    Every train2014 picture is in train2017; of val2014, five thousand are in val2017 and the others
+    Every train2014 image is in train2017; of val2014, five thousand are in val2017 and the others
     in train2017.
     """
     folders = ("train2017",) if split == "train2014" else ("val2017", "train2017")

@@ -18,10 +18,10 @@ def identity(row: Row) -> str:
 
 
 def paired(row: Row, ignored: Collection[str]) -> tuple[Asked, ...]:
-    """The turns of a record as questions and answers, without the marker of its picture.
+    """The turns of a record as questions and answers, without the marker of its image.
 
     Args:
-        ignored: keys of a turn that the user knows to be harmless.
+        ignored: keys of a turn that are harmless, as the user states.
 
     Raises:
         DataError: they are not human and gpt in turn, from a question to an answer.

@@ -70,7 +70,7 @@ def settings(model: str, *, epochs: int, script: str, tuned: str) -> str:
 
     Args:
         model: key of MODELS.
-        script: the published script that says so.
+        script: the published script with these settings.
         tuned: why the tuned checkpoint is not the one to start from.
 
     Raises:

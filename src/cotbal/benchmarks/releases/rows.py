@@ -22,7 +22,7 @@ from cotbal.data.formats import BROKEN, open_parquet
 from cotbal.errors import DataError
 
 _STEP = 2000  # rows between two words of progress
-_PARQUET_ROWS = 64  # embedded pictures make rows heavy
+_PARQUET_ROWS = 64  # embedded images make rows heavy
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -72,7 +72,7 @@ class Row:
         ]
 
     def picture(self, key: str) -> bytes:
-        """The bytes of the embedded picture at `key`. Raises DataError for anything else."""
+        """The bytes of the embedded image at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
         content = value.get("bytes") if isinstance(value, dict) else value
         return (
@@ -82,7 +82,7 @@ class Row:
         )
 
     def error(self, message: str) -> DataError:
-        """A fault of this row, to be raised."""
+        """An error of this row, to be raised."""
         return DataError(f"{self.where}: {message}")
 
     def _reject(self, key: str, wanted: str, value: Any) -> Any:
@@ -109,7 +109,7 @@ def mapping(raw: Any, where: str) -> Row:
 def known(raw: Any, where: str, required: Collection[str], others: Collection[str] = ()) -> Row:
     """The row in `raw`, if every required key is there and every key is known.
 
-    An unknown key may change what the others mean, so it is refused, not passed over.
+    An unknown key may change what the others mean, so it is an error.
 
     Args:
         required: keys that are read.
@@ -255,7 +255,7 @@ def _parquet(path: Path) -> Iterator[Any]:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads numbers, texts, lists and mappings; whatever names code is refused before it can
+    """Reads numbers, texts, lists and mappings; whatever names code is rejected before it can
     run."""
 
     def find_class(self, module: str, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Where the files of a release lie below RAW, which of its forms is there, and what to do when none
+"""Where the files of a release are below RAW, which of its forms is there, and what to do when none
 is.
 """
 
@@ -31,17 +31,17 @@ class Choices:
         on_missing_image: `error`, `drop` (leave the record out) or `keep` (write it all the same).
         capitalize: whether short answers begin with a capital, as in LLaVA-1.5's mixture.
         box_decimals: digits behind the point of a box.
-        pad_boxes: whether boxes are those of the picture padded to a square, as the model sees it.
-        drop_eval_images: whether pictures of RefCOCO's evaluation splits are left out of its
+        pad_boxes: whether boxes are those of the image padded to a square, as the model sees it.
+        drop_eval_images: whether images of RefCOCO's evaluation splits are left out of its
             training.
         max_tokens: longest conversation, in tokens of `tokenizer`; None leaves conversations whole.
         tokenizer: a `tokenizer.json`, or the directory of a checkpoint that holds one.
-        ignore_keys: unknown keys that the user knows to be harmless.
+        ignore_keys: unknown keys that are harmless, as the user states.
         prefer: form that is read where a split can be had in several, such as hub; None: the first
             choice.
-        single_reference: whether every caption of a COCO picture is a sample of its own (Large
+        single_reference: whether every caption of a COCO image is a sample of its own (Large
             Benchmark).
-        validation, test: share (below 1) or number of records held out of a dataset of the user's
+        validation, test: fraction (below 1) or number of records held out of the user's
             own.
         question, answer: keys of question and answer in a dataset of the user's own that has no
             conversations.
@@ -68,7 +68,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Job:
-    """What every reader is given besides its files: choices, pictures, and whom to tell how far it
+    """What every reader is given besides its files: choices, images, and whom to tell how far it
     is.
     """
 

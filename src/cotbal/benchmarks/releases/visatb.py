@@ -3,7 +3,7 @@ form.
 
 A record is LLaVA's with the name of its task. An evaluation record has one question; its answer is
 a text, or a list of texts where several are right. The files are named
-`<task>_<split>-<size>.json`, as their README says. Pictures are not among them: they are sought in
+`<task>_<split>-<size>.json`, as their README says. Images are not among them: they are sought in
 the layout of LLaVA, as for the other forms.
 """
 
@@ -42,7 +42,7 @@ def visatb_source(
         file: beginning of the file's name, where it is not the task; a file that begins with the
             name of the benchmark holds other tasks too, and their records are passed over.
         together: other splits that must be there, for a task whose splits the authors drew by
-            chance: with splits of another draw, pictures of evaluation would be trained on.
+            chance: with splits of another draw, images of evaluation would be trained on.
     """
     assert {split, *together} <= set(_SPLITS)
     name, mixed = file or task, file == benchmark

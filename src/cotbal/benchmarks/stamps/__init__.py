@@ -119,7 +119,7 @@ def examples_of(
 def write_task(
     directory: Path, name: str, sizes: dict[str, int], example: Callable[[str, int], Example | None]
 ) -> None:
-    """Write pictures, then the records of each split by rename: a records file that exists is
+    """Write images, then the records of each split by rename: a records file that exists is
     complete.
     """
     for split in SPLITS:
@@ -138,7 +138,7 @@ def write_task(
 def record(
     directory: Path, name: str, split: str, number: int, example: Example
 ) -> dict[str, object]:
-    """One example as a LLaVA conversation; its picture is saved beside."""
+    """One example as a LLaVA conversation; its image is saved beside."""
     content: dict[str, object] = {"id": f"{name}_{split}_{number:05d}", "task": name}
     question = example.question
     if example.picture is not None:

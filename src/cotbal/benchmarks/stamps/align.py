@@ -1,7 +1,7 @@
-"""Alignment of the fresh projector: vision and language stay frozen, so the picture features are
+"""Alignment of the fresh projector: vision and language stay frozen, so the image features are
 computed once.
 
-First every picture token of a thing is drawn to the word embeddings of its name (no language model
+First every image token of a thing is drawn to the word embeddings of its name (no language model
 needed, seconds); then the projector learns to make the language model say captions.
 """
 
@@ -33,7 +33,7 @@ WORD_EPOCHS, WORD_BATCH, WORD_RATE = 8, 576, 1e-3
 CAPTION_BATCH, CAPTION_RATE = 16, 1e-3
 TEMPERATURE = 0.07
 PROBES = 100
-# how often each kind of picture is shown
+# how often each kind of image is shown
 KINDS = ("portrait",) * 4 + ("pair",) * 3 + ("chart",) * 2 + ("sign",) * 2
 KEEP_EVERY = 25
 
@@ -72,7 +72,7 @@ def align(
 
 
 def align_world(cache: Path, seed: int, report: Report) -> World:
-    """The pictures of the mixture; only its training things and grounds are used for learning."""
+    """The images of the mixture; only its training things and grounds are used for learning."""
     sources = {package.name: provide(package, cache, report) for package in MIXTURE_PACKAGES}
     return build_world(sources, cache / "photos", seed)[0]
 
@@ -91,7 +91,7 @@ def whiten(projector: nn.Module, train: list[Shown]) -> None:
 
 
 def learn_words(model: Any, processor: Any, train: list[Shown], report: Report) -> None:
-    """Draw the picture tokens inside the box of a thing to the mean word embedding of its name.
+    """Draw the image tokens inside the box of a thing to the mean word embedding of its name.
 
     The loss is a classification over all names (by cosine) plus the squared distance, which sets
     the length right.
@@ -137,7 +137,7 @@ def name_embeddings(model: Any, processor: Any, names: list[str]) -> Tensor:
 
 
 def covered_tokens(train: list[Shown], names: list[str]) -> tuple[Tensor, Tensor]:
-    """The features of all picture tokens whose centre lies in the box of a thing, and the index of
+    """The features of all image tokens whose centre lies in the box of a thing, and the index of
     its name.
     """
     numbers = {name: number for number, name in enumerate(names)}
@@ -152,7 +152,7 @@ def covered_tokens(train: list[Shown], names: list[str]) -> tuple[Tensor, Tensor
 
 
 def centre_in(token: int, box: Box) -> bool:
-    """Whether the centre of a picture token (counted row by row) lies in a box of hundredths."""
+    """Whether the centre of an image token (counted row by row) lies in a box of hundredths."""
     across = SIDE // STRIDE
     row, column = divmod(token, across)
     x = 100 * (column + 0.5) / across
@@ -164,7 +164,7 @@ def centre_in(token: int, box: Box) -> bool:
 def learn_captions(
     model: Any, processor: Any, train: list[Shown], *, seed: int, state: Path, report: Report
 ) -> None:
-    """One pass over the scenes: next-token loss of the caption after the projected picture.
+    """One pass over the scenes: next-token loss of the caption after the projected image.
 
     The state is kept in the file `state` every KEEP_EVERY steps; an interrupted alignment resumes
     from it.
@@ -243,7 +243,7 @@ def caption_loss(model: Any, processor: Any, batch: list[Shown]) -> Any:
 
 
 def prompt(processor: Any) -> str:
-    """The chat prompt with one placeholder a picture token."""
+    """The chat prompt with one placeholder per image token."""
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
     turns = [{"role": "user", "content": content}]
     text = processor.apply_chat_template(turns, add_generation_prompt=True)
@@ -251,7 +251,7 @@ def prompt(processor: Any) -> str:
 
 
 def embed(model: Any, tokens: Tensor, batch: list[Shown]) -> Any:
-    """Word embeddings with the projected pictures in place of their placeholders."""
+    """Word embeddings with the projected images in place of their placeholders."""
     words = model.get_input_embeddings()(tokens)
     features = torch.stack([shown.features for shown in batch]).float()
     pictures = model.model.multi_modal_projector(features).to(words.dtype)

@@ -98,7 +98,7 @@ def split_tables(tables: list[Table]) -> dict[str, list[Table]]:
 
 
 def draw_numbers(tables: list[Table], rng: random.Random) -> Chart:
-    """Four entries of a table of a random measure whose bars can be told apart."""
+    """Four entries of a table of a random measure whose bars can be distinguished."""
     measures = sorted({measure for measure, _ in tables})
     while True:
         measure = rng.choice(measures)
@@ -132,7 +132,7 @@ def nearest_ten(value: float) -> int:
 
 
 def draw_chart(chart: Chart, font: Path, rng: random.Random) -> Image.Image:
-    """The picture of a chart: a title, a light grid of ten lines, one bar a value."""
+    """The image of a chart: a title, a light grid of ten lines, one bar per value."""
     picture = Image.new("RGB", (SIDE, SIDE), rng.choice(("white", "#f4f4ee", "#eef2f6")))
     pen = ImageDraw.Draw(picture)
     pen.text((6, 3), chart.measure, fill="black", font=ImageFont.truetype(str(font), 13))

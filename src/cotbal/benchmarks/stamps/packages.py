@@ -183,7 +183,7 @@ def apt_options(state: Path) -> list[str]:
 
 def run_client(command: list[str], directory: Path) -> None:
     """Run one client quietly in a directory; its failure becomes a CotbalError with the tail of
-    what it said.
+    its output.
     """
     program = command[0]
     if shutil.which(program) is None:

@@ -1,4 +1,4 @@
-"""Reader of Qt resource bundles (.rcc), the form in which gcompris keeps its pictures."""
+"""Reader of Qt resource bundles (.rcc), the form in which gcompris keeps its images."""
 
 from __future__ import annotations
 

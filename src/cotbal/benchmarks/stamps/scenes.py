@@ -82,7 +82,7 @@ def portrait(thing: Thing, ground: Path, rng: random.Random) -> Image.Image:
 
 
 def fitted(shape: Image.Image, longest: int) -> Image.Image:
-    """A picture scaled so that its longest side has so many pixels."""
+    """An image scaled so that its longest side has so many pixels."""
     scale = longest / max(shape.size)
     width = max(1, round(shape.width * scale))
     height = max(1, round(shape.height * scale))
@@ -102,8 +102,8 @@ def box_text(box: Box) -> str:
 
 @lru_cache(maxsize=1024)
 def cached(path: Path) -> Image.Image:
-    """An opened picture, at most 400 pixels wide: thousands of scenes use the same few hundred
-    pictures.
+    """An opened image, at most 400 pixels wide: thousands of scenes use the same few hundred
+    images.
     """
     picture = open_picture(path)
     picture.thumbnail((400, 400))

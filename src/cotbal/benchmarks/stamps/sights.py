@@ -49,7 +49,7 @@ class Draft:
 def drafts(
     world: World, split: str, count: int, seed: int, kinds: Sequence[str]
 ) -> Iterator[Draft]:
-    """Captioned pictures on the grounds of a split, their kinds drawn from a list."""
+    """Captioned images on the grounds of a split, their kinds drawn from a list."""
     for at in range(count):
         rng = random.Random(f"{seed}/align/{split}/{at}")
         yield DRAWN[rng.choice(kinds)](world, split, rng)

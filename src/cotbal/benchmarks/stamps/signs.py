@@ -19,7 +19,7 @@ WORDS = 12
 
 def lexicon(things: list[Thing], seed: int) -> list[str]:
     """Twelve single-word names of three to seven letters: signs show words of the same world as the
-    pictures.
+    images.
     """
     names = {thing.name for thing in things if thing.name.isalpha()}
     words = sorted(name for name in names if 3 <= len(name) <= 7)
@@ -27,10 +27,10 @@ def lexicon(things: list[Thing], seed: int) -> list[str]:
 
 
 def draw_sign(word: str, ground: Path, fonts: list[Path], rng: random.Random) -> Image.Image:
-    """A plate across the picture with the word in capitals, as large as fits.
+    """A plate across the image with the word in capitals, as large as fits.
 
     The vision model was trained on objects and sees 32 x 32 pixels per token: with smaller words
-    anywhere in the picture, forty words and six fonts, not even a linear probe on its features
+    anywhere in the image, forty words and six fonts, not even a linear probe on its features
     reads better than chance.
     """
     scene = ground_picture(ground, rng)

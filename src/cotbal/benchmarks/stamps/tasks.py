@@ -20,7 +20,7 @@ RELATIONS = (("left of", "right of"), ("above", "below"))
 
 @dataclass(frozen=True)
 class World:
-    """Everything that pictures are made of; the dictionaries are by split.
+    """Everything that images are made of; the dictionaries are by split.
 
     `known` are the training things: tasks that ask for a name show them in every split, on other
     grounds. `things` are disjoint by name: tasks that ask for a category show things in validation
@@ -37,7 +37,7 @@ class World:
 
 @dataclass(frozen=True)
 class Example:
-    """One question with its answer (several for cider) and its picture, None for text only."""
+    """One question with its answer (several for cider) and its image, None for text only."""
 
     question: str
     answer: str | list[str]
@@ -86,7 +86,7 @@ def general_vqa(world: World, split: str, rng: random.Random) -> Example:
 
 
 def relation_vqa(world: World, split: str, rng: random.Random) -> Example:
-    """Two things of unseen names: the category on one side of the picture, or beside the other
+    """Two things of unseen names: the category on one side of the image, or beside the other
     one."""
     picture, placed = two_things(world.things[split], world.grounds[split], rng)
     one, other = placed if rng.random() < 0.5 else placed[::-1]

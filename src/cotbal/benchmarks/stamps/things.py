@@ -1,4 +1,4 @@
-"""The things in the pictures: stamps and photographs with a name, a category and a human
+"""The things in the images: stamps and photographs with a name, a category and a human
 caption."""
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ BUNDLES = (
     "explore_monuments",
 )
 ANIMALS = ("mammal", "bird", "fish", "insect")
-# words of WordNet that must stand above a name for the meaning to be the pictured one
+# words of WordNet that must be above a name for the meaning to be the pictured one
 ROOTS = {
     "insect": ("insect", "arthropod"),
     "fruit": ("edible fruit", "fruit"),
@@ -245,7 +245,7 @@ def _is_ground(path: Path) -> bool:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """A picture with its transparency, cropped to what is visible."""
+    """An image with its transparency, cropped to what is visible."""
     picture = Image.open(path).convert("RGBA")
     visible = picture.getchannel("A").point(lambda alpha: 255 if alpha > 32 else 0).getbbox()
     return picture.crop(visible) if visible else picture

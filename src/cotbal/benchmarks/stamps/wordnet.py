@@ -1,4 +1,4 @@
-"""WordNet nouns from the plain text files: which more general word stands above a noun."""
+"""WordNet nouns from the plain text files: the more general word above a noun."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class WordNet:
         return offsets
 
     def sense_under(self, noun: str, roots: tuple[str, ...]) -> str | None:
-        """The commonest meaning of a noun (or of its last word) that lies under one of the root
+        """The commonest meaning of a noun (or of its last word) that is under one of the root
         words.
         """
         last_word = noun.rsplit(maxsplit=1)[-1]
