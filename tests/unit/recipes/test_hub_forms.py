@@ -255,7 +255,7 @@ def test_the_box_of_lmms_lab_is_measured_in_its_picture(raw: Path) -> None:
             "expected x, y, width and height inside a picture of 200 x 200 pixels",
         ),
         ({"bbox": [0.1, 0.2, 0.3]}, "bbox: expected four numbers"),
-        ({"file_name": "000000700001.jpg"}, "file_name: expected a picture such as"),
+        ({"file_name": "000000700001.jpg"}, "file_name: expected an image such as"),
         ({"image": {"bytes": b"none", "path": None}}, "found none that opens"),
         ({"mood": "sad"}, "unknown key 'mood'"),
     ],

@@ -82,7 +82,7 @@ def test_a_row_that_is_no_mapping_is_refused() -> None:
         ("number", "5", "expected a whole number; found str '5'"),
         ("number", True, "expected a whole number; found bool True"),
         ("texts", ["a", 1], "expected a list of texts; found list"),
-        ("picture", "a.jpg", "expected an embedded picture; found str"),
+        ("image", "a.jpg", "expected an embedded image; found str"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(kind: str, value: Any, message: str) -> None:

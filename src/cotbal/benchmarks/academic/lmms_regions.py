@@ -55,10 +55,10 @@ def _read(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
         match = _FILE.fullmatch(row.text("file_name"))
         if match is None:
             raise row.error(
-                "file_name: expected a picture such as COCO_train2014_000000581857_16.jpg; "
+                "file_name: expected an image such as COCO_train2014_000000581857_16.jpg; "
                 f"found {ascii(row.text('file_name'))[:60]}"
             )
-        content, box = row.picture("image"), four(row, "bbox")
+        content, box = row.image("image"), four(row, "bbox")
         width, height = _size(content, row)
         _need_inside(row, box, width, height)
         texts = (text.strip() for text in row.texts("answer"))

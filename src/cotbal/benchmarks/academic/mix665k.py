@@ -44,7 +44,14 @@ def _chosen(folder: str | None, files: Files, job: Job) -> Iterator[Conversation
         image = inside(row.text("image"), row.where) if "image" in row.fields else None
         if image is not None and not image.startswith(_FOLDERS):
             raise row.error(
-                f"image: expected a picture in one of {', '.join(_FOLDERS)}; found {image!r}"
+                f"image: expected an image in one of {', '.join(_FOLDERS)}; found {image!r}"
             )
-        if (image is None) if folder is None else (image or "").startswith(folder):
+        if _is_in(image, folder):
             yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))
+
+
+def _is_in(image: str | None, folder: str | None) -> bool:
+    """Whether an image is in the folder; for no folder, whether there is no image."""
+    if image is None or folder is None:
+        return image is folder
+    return image.startswith(folder)

@@ -36,8 +36,8 @@ class Question:
     content: bytes | None = None
 
 
+# gives every question of a split; called with whether images inside the release are read too
 Reader = Callable[[Files, Job, bool], Iterator[Question]]
-"""Gives every question of a split; the last argument says whether pictures inside the release are read too."""
 
 
 def short_answer(question: str, answer: str, choices: Choices) -> Asked:
@@ -54,11 +54,9 @@ def merged(reader: Reader) -> Read:
     """
 
     def read(files: Files, job: Job) -> Iterator[Conversation]:
-        asked = (
-            (question.image, question.asked)
-            for question in _kept(_answered(reader(files, job, True)), job)
-        )
-        for image, turns in merge_by_image(asked):
+        questions = _kept(_answered(reader(files, job, True)), job)
+        items = ((question.image, question.asked) for question in questions)
+        for image, turns in merge_by_image(items):
             yield Conversation(picture_id(image), image, with_instruction(turns, ONE_WORD))
 
     return read
@@ -76,27 +74,18 @@ def single(
     """
 
     def read(files: Files, job: Job) -> Iterator[Conversation]:
-        wanted = None if limit is None else _draw(reader, files, job, limit, part, parts)
-        chosen = (
-            q for q in _answered(reader(files, job, True)) if wanted is None or q.id in wanted
-        )
-        for question in _kept(chosen, job):
-            yield Conversation(
-                f"{split}_{question.id}",
-                question.image,
-                with_instruction([question.asked], ONE_WORD),
-            )
+        questions = _answered(reader(files, job, True))
+        if limit is not None:
+            ids = [question.id for question in _answered(reader(files, job, False))]
+            size = min(limit, len(ids) // parts)
+            order = drawn(ids, size * parts, job.choices.seed, "questions")
+            wanted = frozenset(order[part * size : (part + 1) * size])
+            questions = (question for question in questions if question.id in wanted)
+        for question in _kept(questions, job):
+            turns = with_instruction([question.asked], ONE_WORD)
+            yield Conversation(f"{split}_{question.id}", question.image, turns)
 
     return read
-
-
-def _draw(
-    reader: Reader, files: Files, job: Job, limit: int, part: int, parts: int
-) -> frozenset[str]:
-    ids = [question.id for question in _answered(reader(files, job, False))]
-    size = min(limit, len(ids) // parts)
-    order = drawn(ids, size * parts, job.choices.seed, "questions")
-    return frozenset(order[part * size : (part + 1) * size])
 
 
 def _answered(questions: Iterable[Question]) -> Iterator[Question]:

@@ -31,10 +31,8 @@ _HUB_FILE = {
     "testB": "testB",
     "test": "test",
 }
-_HUB_WORDS = {
-    "val": ("val", "validation"),
-    "testA": ("testA", "test"),
-}  # what a row of the snapshot may call its split
+# what a row of the snapshot may call its split
+_HUB_WORDS = {"val": ("val", "validation"), "testA": ("testA", "test")}
 _REF = ("ann_id", "ref_id", "image_id", "split", "sentences")
 _REF_OTHERS = ("sent_ids", "file_name", "category_id")
 _SENTENCE, _SENTENCE_OTHERS = ("sent", "sent_id"), ("tokens", "raw")
@@ -101,10 +99,10 @@ def box_text(
             sides.
     """
     x, y, w, h = corner_and_size
-    side_x, side_y, left, top = width, height, 0, 0
+    side_x, side_y = width, height
     if pad:
         side_x = side_y = max(width, height)
-        left, top = (side_x - width) // 2, (side_y - height) // 2
+    left, top = (side_x - width) // 2, (side_y - height) // 2
     edges = (
         (x + left) / side_x,
         (y + top) / side_y,
@@ -232,15 +230,14 @@ def _is_length(value: Any) -> bool:
 def _region(dataset: str, row: Row, box: Any, width: int, height: int, job: Job) -> Region:
     if not (0 < width < _LONGEST and 0 < height < _LONGEST):
         raise DataError(
-            f"{row.where}: expected a picture with an area, and no side of a million pixels; found"
+            f"{row.where}: expected an image with an area, and no side of a million pixels; found"
             " another"
         )
     others = (*_SENTENCE_OTHERS, *job.choices.ignore_keys)
-    texts = [
-        (s.number("sent_id"), s.text("sent").strip())
-        for s in row.rows("sentences", _SENTENCE, others)
-    ]
-    sentences = tuple(sorted((number, text) for number, text in texts if text))
-    return Region(
-        dataset, row.number("ref_id"), row.number("image_id"), box, width, height, sentences
-    )
+    sentences = []
+    for sentence in row.rows("sentences", _SENTENCE, others):
+        number, text = sentence.number("sent_id"), sentence.text("sent").strip()
+        if text:
+            sentences.append((number, text))
+    ref_id, image_id = row.number("ref_id"), row.number("image_id")
+    return Region(dataset, ref_id, image_id, box, width, height, tuple(sorted(sentences)))

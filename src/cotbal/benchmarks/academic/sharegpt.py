@@ -65,10 +65,12 @@ def plan() -> TaskPlan:
 
 
 def _read(files: Files, job: Job) -> Iterator[Conversation]:
-    _refuse_html(files, job)
-    ids = (each.id for each in _filtered(files, job))
+    _demand_converted(files, job)
+    ids = (conversation.id for conversation in _filtered(files, job))
     wanted = frozenset(drawn(ids, TRAIN, job.choices.seed, "conversations"))
-    yield from (each for each in _filtered(files, job) if each.id in wanted)
+    for conversation in _filtered(files, job):
+        if conversation.id in wanted:
+            yield conversation
 
 
 def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
@@ -89,12 +91,11 @@ def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
 def _rows(files: Files, job: Job) -> Iterator[Row]:
     (path,) = files["dump"]
     for where, raw in json_list(path, "item", job.progress):
-        yield known(
-            raw, where, ("id", "conversations"), ("plugins", "model", *job.choices.ignore_keys)
-        )
+        others = ("plugins", "model", *job.choices.ignore_keys)
+        yield known(raw, where, ("id", "conversations"), others)
 
 
-def _refuse_html(files: Files, job: Job) -> None:
+def _demand_converted(files: Files, job: Job) -> None:
     """Raise DataError for a dump that was not converted: there, nearly every answer is HTML.
 
     Some texts of a converted one begin like that, too, where people and models write about web
@@ -103,8 +104,9 @@ def _refuse_html(files: Files, job: Job) -> None:
     answers = html = 0
     for row in _rows(files, job):
         for role, text in _spoken(row, job.choices.ignore_keys):
-            answers += role not in _PEOPLE
-            html += role not in _PEOPLE and _HTML.match(text) is not None
+            if role not in _PEOPLE:
+                answers += 1
+                html += _HTML.match(text) is not None
     if 2 * html > answers:
         raise DataError(
             f"{files['dump'][0]}: expected Markdown; found HTML in {html:,} of {answers:,} answers;"

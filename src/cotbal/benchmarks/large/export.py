@@ -64,8 +64,9 @@ def _read(
 ) -> Iterator[Conversation]:
     chosen: Iterator[tuple[int, Row]] = enumerate(rows(files, job))
     if data.halved and split != "train":
-        half = frozenset(_half(data, count(files), job.choices.seed))
-        chosen = ((n, row) for n, row in chosen if (str(n) in half) == (split == "test"))
+        test = frozenset(_half(data, count(files), job.choices.seed))
+        kept = split == "test"
+        chosen = ((number, row) for number, row in chosen if (str(number) in test) == kept)
     conversations = _conversations(data, split, chosen, job)
     gathered = data.config == "coco" and split != "train" and not job.choices.single_reference
     return _gathered(conversations) if gathered else conversations
@@ -79,12 +80,16 @@ def _conversations(
     data: DataSet, split: str, rows: Iterable[tuple[int, Row]], job: Job
 ) -> Iterator[Conversation]:
     for number, row in rows:
-        instruction, inputs = row.text("instruction").strip(), row.text("inputs").strip()
-        question = without_marker(f"{instruction}\n{inputs}" if inputs else instruction)
+        question = row.text("instruction").strip()
+        inputs = row.text("inputs").strip()
+        if inputs:
+            question = f"{question}\n{inputs}"
+        question = without_marker(question)
         answer = row.text("outputs").strip()
         image = write_image(row, "image_base64_str", f"m3it/{data.config}", job.gallery)
         if image is not None and question and answer:
-            yield Conversation(f"{data.config}_{split}_{number}", image, (Asked(question, answer),))
+            name = f"{data.config}_{split}_{number}"
+            yield Conversation(name, image, (Asked(question, answer),))
 
 
 def _gathered(conversations: Iterable[Conversation]) -> Iterator[Conversation]:

@@ -71,14 +71,12 @@ class Row:
             for i, element in enumerate(value or ())
         ]
 
-    def picture(self, key: str) -> bytes:
+    def image(self, key: str) -> bytes:
         """The bytes of the embedded image at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
         content = value.get("bytes") if isinstance(value, dict) else value
         return (
-            content
-            if isinstance(content, bytes)
-            else self._reject(key, "an embedded picture", value)
+            content if isinstance(content, bytes) else self._reject(key, "an embedded image", value)
         )
 
     def error(self, message: str) -> DataError:

@@ -41,8 +41,7 @@ class Choices:
             choice.
         single_reference: whether every caption of a COCO image is a sample of its own (Large
             Benchmark).
-        validation, test: fraction (below 1) or number of records held out of the user's
-            own.
+        validation, test: fraction (below 1) or number of records held out of the user's data.
         question, answer: keys of question and answer in a dataset of the user's own that has no
             conversations.
         image: key of the image in a dataset of the user's own whose rows name it elsewhere.
