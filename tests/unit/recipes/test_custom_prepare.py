@@ -266,7 +266,7 @@ def test_a_rule_that_makes_no_sense_is_refused(
         (
             "vqa.json",
             [{"image": "../x.jpg", "conversations": talk(1)}],
-            "expected the name of a picture",
+            "expected the name of an image",
         ),
         (
             "vqa.json",

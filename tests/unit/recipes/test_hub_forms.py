@@ -113,7 +113,7 @@ def test_the_original_release_comes_first(raw: Path) -> None:
         ({"task": "VQAv2"}, "record 1: task: expected GQA; found 'VQAv2'"),
         ({"mood": "sad"}, "record 1: found the unknown key 'mood'"),
         ({"conversations": [{"from": "human", "value": "x"}]}, "expected human and gpt in turn"),
-        ({"image": "../../etc/passwd"}, "expected the name of a picture below one root"),
+        ({"image": "../../etc/passwd"}, "expected the name of an image below one root"),
         ({"task": None}, "task: expected text"),
         ({"image": None}, "image: expected the name of an image; found none"),
     ],

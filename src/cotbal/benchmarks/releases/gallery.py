@@ -16,9 +16,7 @@ from cotbal.benchmarks.releases.finding import directory
 from cotbal.errors import DataError
 
 _ENDINGS = ((b"\x89PNG", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"), (b"BM", "bmp"))
-
-
-_LONGEST_PART = 255  # bytes of a file's name, on every file system that is in use
+_LONGEST_PART = 255  # bytes of a file's name
 
 
 class Gallery:
@@ -33,9 +31,8 @@ class Gallery:
         self.root = root
         self._given = given
         self._folders: dict[str, tuple[str, ...]] = {}
-        self._seen: dict[
-            int, bool
-        ] = {}  # by hash of the name: a million names would weigh too much
+        # by hash of the name: a million names would take too much memory
+        self._seen: dict[int, bool] = {}
         root.mkdir(parents=True, exist_ok=True)
 
     def offer(self, folders: Iterable[str]) -> None:
@@ -58,7 +55,7 @@ class Gallery:
             return
         if link.is_symlink() and link.exists():
             raise DataError(
-                f"{link}: linked to {link.resolve()}, but this run has these pictures in"
+                f"{link}: linked to {link.resolve()}, but this run has these images in"
                 f" {target}; remove the link, or prepare into another directory"
             )
         if link.is_symlink():
@@ -73,15 +70,15 @@ class Gallery:
         """Whether the image called `name` is there."""
         key = hash(name)
         if key not in self._seen:
-            self._seen[key] = os.path.isfile(
-                self.root / name
-            )  # False for a name that cannot be one, too
+            # False for a name that cannot be one, too
+            self._seen[key] = os.path.isfile(self.root / name)
         return self._seen[key]
 
     def folders(self, name: str) -> tuple[str, ...]:
         """Names of the folders in a folder, in order; none if there is no such folder."""
         if name not in self._folders:
-            entries = os.scandir(self.root / name) if (self.root / name).is_dir() else ()
+            folder = self.root / name
+            entries = os.scandir(folder) if folder.is_dir() else ()
             self._folders[name] = tuple(sorted(e.name for e in entries if e.is_dir()))
         return self._folders[name]
 
@@ -132,14 +129,16 @@ def inside(name: str, where: str) -> str:
         DataError: it is absolute or leads upward; `where` is the row that names it.
     """
     parts = name.replace("\\", "/").split("/")
-    nameless = "\0" in name or any(
-        len(part.encode("utf-8", "replace")) > _LONGEST_PART for part in parts
-    )
-    if not name or ".." in parts or "" in parts or ":" in parts[0] or nameless:
+    if "\0" in name or ":" in parts[0] or not all(map(_is_name, parts)):
         raise DataError(
-            f"{where}: expected the name of a picture below one root; found {ascii(name)[:80]}"
+            f"{where}: expected the name of an image below one root; found {ascii(name)[:80]}"
         )
     return name
+
+
+def _is_name(part: str) -> bool:
+    """Whether a file or folder may have this name on every file system in use."""
+    return part not in ("", "..") and len(part.encode("utf-8", "replace")) <= _LONGEST_PART
 
 
 def coco_2014(gallery: Gallery, image_id: int, split: str) -> str:

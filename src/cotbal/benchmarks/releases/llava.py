@@ -27,15 +27,10 @@ def paired(row: Row, ignored: Collection[str]) -> tuple[Asked, ...]:
         DataError: they are not human and gpt in turn, from a question to an answer.
     """
     turns = row.rows("conversations", TURN, ignored)
-    if (
-        not turns
-        or len(turns) % 2
-        or any(t.text("from") != ("human", "gpt")[i % 2] for i, t in enumerate(turns))
-    ):
-        roles = ", ".join(turn.text("from") for turn in turns[:6])
-        raise row.error(
-            f"conversations: expected human and gpt in turn, gpt last; found {roles or 'none'}"
-        )
+    roles = [turn.text("from") for turn in turns]
+    if not roles or roles != ["human", "gpt"] * (len(roles) // 2):
+        listed = ", ".join(roles[:6]) or "none"
+        raise row.error(f"conversations: expected human and gpt in turn, gpt last; found {listed}")
     return tuple(_pairs([turn.text("value") for turn in turns]))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import ijson
 
@@ -41,23 +41,23 @@ class Row:
     def text(self, key: str) -> str:
         """The text at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
-        return _writable(value) if isinstance(value, str) else self._reject(key, "text", value)
+        if not isinstance(value, str):
+            self._reject(key, "text", value)
+        return _writable(value)
 
     def number(self, key: str) -> int:
         """The whole number at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return value if whole else self._reject(key, "a whole number", value)  # type: ignore[return-value]
+        if not isinstance(value, int) or isinstance(value, bool):
+            self._reject(key, "a whole number", value)
+        return value
 
     def texts(self, key: str) -> list[str]:
         """The list of texts at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
-        good = isinstance(value, list) and all(isinstance(element, str) for element in value)
-        return (
-            [_writable(element) for element in value or ()]
-            if good
-            else self._reject(key, "a list of texts", value)
-        )
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            self._reject(key, "a list of texts", value)
+        return list(map(_writable, value))
 
     def rows(self, key: str, required: Collection[str], others: Collection[str] = ()) -> list[Row]:
         """The list of mappings at `key`, their own keys checked. Raises DataError for anything
@@ -68,22 +68,22 @@ class Row:
             self._reject(key, "a list", value)
         return [
             known(element, f"{self.where}, {key}[{i}]", required, others)
-            for i, element in enumerate(value or ())
+            for i, element in enumerate(value)
         ]
 
     def image(self, key: str) -> bytes:
         """The bytes of the embedded image at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
         content = value.get("bytes") if isinstance(value, dict) else value
-        return (
-            content if isinstance(content, bytes) else self._reject(key, "an embedded image", value)
-        )
+        if not isinstance(content, bytes):
+            self._reject(key, "an embedded image", value)
+        return content
 
     def error(self, message: str) -> DataError:
         """An error of this row, to be raised."""
         return DataError(f"{self.where}: {message}")
 
-    def _reject(self, key: str, wanted: str, value: Any) -> Any:
+    def _reject(self, key: str, wanted: str, value: Any) -> NoReturn:
         shown = "nothing" if value is None else f"{type(value).__name__} {ascii(value)[:60]}"
         raise self.error(f"{key}: expected {wanted}; found {shown}")
 

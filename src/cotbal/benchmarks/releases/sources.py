@@ -135,16 +135,22 @@ def what_is_needed(sources: Sequence[Source], raw: Path) -> str:
     return "\n".join(lines)
 
 
+def _are_all_shards(paths: Sequence[Path]) -> bool:
+    """Whether the paths are the shards 0 to n - 1 of n, in this order."""
+    shards = [_SHARD.search(path.name) for path in paths]
+    numbers = [(int(shard[1]), int(shard[2])) for shard in shards if shard]
+    if not numbers or len(numbers) < len(paths):
+        return False
+    total = numbers[0][1]
+    return [number for number, _ in numbers] == list(range(total))
+
+
 def _matches(raw: Path, pattern: str) -> list[Path]:
     """The one file that matches, or all shards of it."""
     paths = matching(raw, pattern)
     if len(paths) <= 1 and not any(_SHARD.search(path.name) for path in paths):
         return paths
-    shards = [
-        (int(match[1]), int(match[2])) for path in paths if (match := _SHARD.search(path.name))
-    ]
-    whole = bool(shards) and [where for where, _ in shards] == list(range(shards[0][1]))
-    if len(shards) != len(paths) or not whole:
+    if not _are_all_shards(paths):
         listed = "".join(f"\n  {path}" for path in paths[:10])
         raise DataError(
             f"{raw / pattern}: expected one file, or every shard of it once; found"

@@ -45,10 +45,11 @@ def visatb_source(
             chance: with splits of another draw, images of evaluation would be trained on.
     """
     assert {split, *together} <= set(_SPLITS)
-    name, mixed = file or task, file == benchmark
+    name = file or task
+    mixed = file == benchmark
     patterns = {
-        s: f"{_REPOSITORY}/{benchmark}/{s}/{name}_{s}*.json"
-        for s in dict.fromkeys((split, *together))
+        part: f"{_REPOSITORY}/{benchmark}/{part}/{name}_{part}*.json"
+        for part in dict.fromkeys((split, *together))
     }
     get = (  # its minis are drawn again here
         f"hf download {_REPOSITORY} --repo-type dataset --include '{benchmark}/*'"
@@ -73,13 +74,18 @@ def _records(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iter
             raise row.error(f"task: expected {task}; found {row.text('task')[:60]!r}")
         if row.fields.get("image") is None and not mixed:
             raise row.error("image: expected the name of an image; found none")
-        image = None if row.fields.get("image") is None else inside(row.text("image"), where)
-        if image is not None and (folder := str(PurePosixPath(image).parent)) not in offered:
-            offered.add(folder)
-            job.gallery.offer([folder])
-        turns = paired(row, ignored) if split == "train" else (_question(row, ignored),)
+        image = None
+        if row.fields.get("image") is not None:
+            image = inside(row.text("image"), where)
+            folder = str(PurePosixPath(image).parent)
+            if folder not in offered:
+                offered.add(folder)
+                job.gallery.offer([folder])
         name = identity(row) if "id" in row.fields else str(number)
-        yield Conversation(name if split == "train" else f"{split}_{name}", image, turns)
+        if split == "train":
+            yield Conversation(name, image, paired(row, ignored))
+        else:
+            yield Conversation(f"{split}_{name}", image, (_question(row, ignored),))
 
 
 def _question(row: Row, ignored: Sequence[str]) -> Asked:
@@ -90,10 +96,11 @@ def _question(row: Row, ignored: Sequence[str]) -> Asked:
             f"conversations: expected one question and its answer; found {len(turns)} turns"
         )
     asked, answer = turns
-    several = isinstance(answer.fields["value"], list)
-    right = (
-        tuple(t.strip() for t in answer.texts("value")) if several else answer.text("value").strip()
-    )
+    right: str | tuple[str, ...]
+    if isinstance(answer.fields["value"], list):
+        right = tuple(text.strip() for text in answer.texts("value"))
+    else:
+        right = answer.text("value").strip()
     if not right:
         raise row.error("conversations[1]: value: expected a right answer; found none")
     return Asked(without_marker(asked.text("value")), right)
