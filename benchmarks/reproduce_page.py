@@ -143,11 +143,11 @@ def assumed() -> list[str]:
         ),
         (
             f"- Weights, gradients and Adam of full training in float32, computed: {held}, whatever"
-            f" the batch. Shared out over {GPUS} GPUs: {shared} each; activations and the layer at"
-            " work come on top."
+            f" the batch. Sharded over {GPUS} GPUs: {shared} each, plus activations and the layer"
+            " at work."
         ),
         (
-            f"- CPU memory of a node while {GPUS} ranks load the model, each of them all of it,"
+            f"- CPU memory of a node while {GPUS} ranks load the model, each of them whole,"
             f" computed: {loaded}."
         ),
     ]

@@ -57,7 +57,7 @@ if [[ ${SEEDS%%,*} != 0 ]]; then final=$RUNS/seed-${SEEDS%%,*}/final; fi # the r
 # VQAv2 test-dev (a row of Tables 1 and 12) is scored by a server: the files for it, where the pictures are.
 if [[ -d $RAW/images/coco/test2015 ]]; then
   step cotbal submission "$final"/{ew,tla,rlw,dwa,igbv1,cotbal} --raw "$RAW"
-  step cotbal submission "$final"/fixed-{outward,inward,intra,inter,temperature-2,temperature-1,precise-difficulty} --raw "$RAW"
+  step cotbal submission "$final"/cotbal-{outward,inward,intra,inter,temperature-2,temperature-1,precise-difficulty} --raw "$RAW"
 fi
 
 # Zero-shot (Table 2). Two columns need a judge behind OPENAI_API_KEY.

@@ -13,13 +13,13 @@ from typing import Any
 
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainingArguments
 
+from cotbal import read_task_weights
 from cotbal.data.collate import Collator, Row
 from cotbal.data.records import default_cache, open_records
-from cotbal.jobs.weigh import read_weights
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
 
 checkpoint, records, pictures, weights_file, out = sys.argv[1:]
-weights = read_weights(Path(weights_file))
+weights = read_task_weights(weights_file)
 tasks = list(weights)
 
 rows: list[dict[str, Any]] = [

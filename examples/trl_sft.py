@@ -18,11 +18,11 @@ from datasets import Dataset, Image, List
 from transformers import AutoProcessor
 from trl import SFTConfig
 
-from cotbal.jobs.weigh import read_weights
+from cotbal import read_task_weights
 from cotbal.training.trainers.trl import TaskWeightedSFTTrainer
 
 checkpoint, rows_file, weights_file, out = sys.argv[1:]
-weights = read_weights(Path(weights_file))
+weights = read_task_weights(weights_file)
 tasks = list(weights)
 
 rows = [json.loads(line) for line in Path(rows_file).read_text(encoding="utf-8").splitlines()]

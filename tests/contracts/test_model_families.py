@@ -21,8 +21,12 @@ from torch import Tensor
 
 from all_families import ALL, FULL, SHORT
 from cotbal.data.collate import Collator, Row
+from cotbal.data.lengths import Length
+from cotbal.data.order import Part
 from cotbal.data.questions import QuestionCollator, collator_for
 from cotbal.data.records import Record, Turn, default_cache, open_records
+from cotbal.data.row_lengths import RowLengths
+from cotbal.data.special_tokens import read_special_tokens
 from cotbal.errors import CotbalError, DataError
 from cotbal.loss import IGNORED, predicting, token_counts
 from cotbal.recipe.recipe import load_recipe
@@ -191,6 +195,27 @@ def test_task_ids_survive_the_expansion_of_pictures(case: Case) -> None:
     assert counts.tolist() == learnt(batch).sum(dim=1).tolist()
 
 
+def test_measured_lengths_are_those_of_training(case: Case) -> None:
+    """Without making the row, whatever its images grow to, and where `max_length` cuts it."""
+    for one in case.rows("n e n"):
+        item = (one.record, one.instruction)
+        whole = case.collator.training([one])
+        (length,) = RowLengths(case.collator).lengths([item])
+        assert isinstance(length, Length)
+        size = whole["input_ids"].shape[1]
+        assert length.tokens == pytest.approx(size, abs=len(one.record.images))
+        assert length.valid == length.kept == int(learnt(whole).sum())
+        for lost in (1, 2, 5):
+            collator = case.collate_with(size - lost)
+            (cut,) = RowLengths(collator).lengths([item])
+            if isinstance(cut, str):
+                with pytest.raises(DataError, match=re.escape(cut)):
+                    collator.training([one])
+            else:
+                kept = int(learnt(collator.training([one])).sum())
+                assert cut == Length(length.valid, kept, size)
+
+
 def losses(model: Any, batch: dict[str, Any]) -> Tensor:
     with torch.no_grad():
         return valid_token_losses(model, batch, predicting(batch["labels"]))[1]
@@ -244,6 +269,12 @@ def test_answers_do_not_depend_on_the_batch(case: Case) -> None:
         case.name != "llava_onevision"
     ):  # its template writes a space in one, and a line break in the other
         assert trained[: len(prompt)].tolist() == prompt.tolist()
+
+
+def test_its_tokens_are_found_in_texts(case: Case) -> None:
+    """A record with the text of one would have an image too many, or end too early."""
+    found = read_special_tokens(case.checkpoint).structure | {"<image>"}
+    assert {case.processor.image_token, case.family.end, case.collator.end} <= found
 
 
 def test_every_part_is_found_and_frozen_by_itself(case: Case) -> None:
@@ -336,7 +367,7 @@ def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(
         )
     (root / f"{case.name}.yaml").write_text(RECIPE.format(name=case.name))
     recipe = load_recipe(root / f"{case.name}.yaml")
-    parts: list[training.Part] = []
+    parts: list[Part] = []
     for task in recipe.mixture.tasks:
         records = open_records(task.train, default_cache())
         parts.append((task.name, records, np.arange(len(records)), None))

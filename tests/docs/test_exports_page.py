@@ -17,8 +17,10 @@ sys.path.insert(0, str(ROOT / "tests" / "unit" / "pipeline"))
 
 from pipeline_fakes import EXECUTOR, write_mixture  # noqa: E402 - found by the line above
 
+from parsing import shown  # noqa: E402 - found by the line above
+
 PAGE = (ROOT / "docs" / "exports.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^    (cotbal .*)$", PAGE, re.MULTILINE)
+COMMANDS = shown(PAGE)
 SCORES = """\
 run,ocr,vqa,count
 mini,0.2,0.3,0.2

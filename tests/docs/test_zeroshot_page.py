@@ -17,11 +17,10 @@ sys.path.insert(0, str(ROOT / "tests" / "unit" / "zeroshot"))
 
 from fake_lmms import RECORDED, interpreter, write_checkpoint  # noqa: E402 - by the line above
 
+from parsing import shown  # noqa: E402 - by the line above
+
 PAGE = (ROOT / "docs" / "zeroshot.md").read_text(encoding="utf-8")
-COMMANDS = [
-    " ".join(line.split("\\\n"))
-    for line in re.findall(r"^    (cotbal (?:.*\\\n)*.*)$", PAGE, re.MULTILINE)
-]
+COMMANDS = shown(PAGE)
 RENAMED = {"cotbal_textvqa": "textvqa_val", "cotbal_scienceqa": "vqav2_val"}
 
 

@@ -4,18 +4,21 @@ same."""
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cotbal.data.sampling import draw_portions
 from cotbal.recipe.schema import Portions
+from run_directory_page import PAGE, differences, example, tree
 from shell import LIMIT, command, cotbal
 from tiny_vlm import copy, mixture
 
@@ -81,6 +84,51 @@ def test_the_job_leaves_what_it_promises(undisturbed: Path) -> None:
         (undisturbed / "probes/mini/generations/color.validation.jsonl").read_text().splitlines()[0]
     )
     assert set(first) == {"id", "images", "question", "references", "details", "answer"}
+
+
+def rows(path: Path) -> list[Any]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern"),
+    [
+        ("plan.json", "plan.json"),
+        ("progress.json", "*/*/progress.json"),
+        ("training.jsonl", "*/*/training.jsonl"),
+        ("generations/<task>.<split>.jsonl", "*/*/generations/*.jsonl"),
+        ("scores/<task>.<split>.json", "*/*/scores/*.json"),
+        ("outcome.json", "*/*/outcome.json"),
+    ],
+)
+def test_files_are_as_the_page_of_the_run_directory_shows_them(
+    undisturbed: Path, file: str, pattern: str
+) -> None:
+    paths = sorted(undisturbed.glob(pattern))
+    assert paths
+    shown = example(file)
+    for path in paths:
+        written = rows(path) if path.suffix == ".jsonl" else [json.loads(path.read_text())]
+        assert written
+        for content in written:
+            assert list(differences(shown, content)) == [], path
+
+
+def test_the_page_of_the_run_directory_names_every_file(undisturbed: Path) -> None:
+    files = [path.relative_to(undisturbed) for path in undisturbed.rglob("*") if path.is_file()]
+    patterned = ("checkpoint", "portions", "generations", "scores")  # of models, and after tasks
+    names = {path.name for path in files if not set(patterned) & set(path.parts)}
+    assert len(names) > 12
+    assert sorted(name for name in names if name not in tree()) == []
+    assert sorted(folder for folder in patterned if f"{folder}/" not in tree()) == []
+    balance = PAGE[PAGE.index("`balance.json` is") :].partition("\n\n")[0]
+    written = json.loads((undisturbed / "balance.json").read_text())
+    assert sorted(key for key in written if f"`{key}`" not in balance) == []
+    identity = PAGE[PAGE.index("## Identity") :]
+    job = json.loads((undisturbed / "probes/full-color/job.json").read_text())["identity"]
+    named = [name.replace("ocr", "color") for name in re.findall(r"`([a-z.]+)` ?\(", identity)]
+    assert named
+    assert [name for name in named if name not in job and f"{name}s" not in job] == []
 
 
 def test_a_finished_job_does_nothing_again(undisturbed: Path, source: Path) -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -332,8 +331,4 @@ def test_a_run_that_slurm_refuses_is_told(
     refused = [*arguments(source, tmp_path / "run", "slurm"), "resources.partition=gpu"]
     output = cotbal(*refused, code=2)
     assert "3 of 3 runs failed" in output
-    assert (
-        "sbatch: error: invalid partition specified: gpu" in output.lower()
-        or "invalid partition" in output.lower()
-    )
-    assert os.environ["SLURM_CONF"] == str(slurm_cluster.configuration)
+    assert "invalid partition name specified" in output.lower()

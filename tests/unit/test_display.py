@@ -118,13 +118,12 @@ def test_a_progress_file_that_is_broken_is_no_fault(jobs: list[Job]) -> None:
 
 def test_ends_are_told_as_they_come(jobs: list[Job]) -> None:
     console = screen()
-    with LiveDisplay(jobs, [], console=console) as ended:
+    display = LiveDisplay(jobs, [], console=console)
+    display.started += 3600  # too early for an estimate of what is left, however slow the machine
+    with display as ended:
         ended(Outcome(jobs[0], True, 75.0))
         ended(Outcome(jobs[1], False, 3.0, "boom"))
-    first, second = text(console).splitlines()[:2]
-    assert first.startswith("done  mini  1 min 15 s")
-    assert "1 to go" in first or "to go" not in first
-    assert second.startswith("failed  full:ocr  3 s")
+    assert text(console).splitlines()[:2] == ["done  mini  1 min 15 s", "failed  full:ocr  3 s"]
 
 
 def test_how_many_are_left_is_told_once_it_can_be_estimated(jobs: list[Job]) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
+from transformers import GenerationConfig
 
 from cotbal.data.collate import Collator, Row
 from cotbal.data.files import read_jsonl
@@ -69,16 +72,62 @@ def test_processes_that_make_the_batches_change_no_answer(setup: tuple) -> None:
     assert seen == [2, 4, 5]
 
 
-def test_the_checkpoint_cannot_bring_sampling_back(setup: tuple) -> None:
-    settings = setup[0].generation_config
-    assert settings.do_sample is False
-    assert settings.temperature is None
-    torch.manual_seed(0)
-    first = evaluation.generate(*setup, rows(), Generation(max_new_tokens=5), lambda n: None)
-    torch.manual_seed(1)
-    assert (
-        evaluation.generate(*setup, rows(), Generation(max_new_tokens=5), lambda n: None) == first
-    )
+SETTINGS = {
+    "repetition_penalty": 1.5,
+    "no_repeat_ngram_size": 2,
+    "min_new_tokens": 5,
+    "suppress_tokens": list(range(7, 60)),
+    "bad_words_ids": [[8], [9]],
+    "num_return_sequences": 2,
+    "return_dict_in_generate": True,
+    "do_sample": True,
+    "temperature": 0.7,
+    "num_beams": 3,
+    "top_k": 5,
+}
+
+
+def most_likely(model: Any, collator: Collator, row: Row, count: int) -> str:
+    """The answer by one forward pass per token."""
+    batch = dict(collator.prompts([row]))
+    ends = {collator.tokenizer.convert_tokens_to_ids(collator.end)}
+    said: list[int] = []
+    while len(said) < count and not ends & set(said):
+        with torch.inference_mode():
+            said.append(int(model(**batch).logits[0, -1].argmax()))
+        more = torch.tensor([[said[-1]]])
+        batch["input_ids"] = torch.cat([batch["input_ids"], more], 1)
+        batch["attention_mask"] = torch.ones_like(batch["input_ids"])
+        batch.pop("token_type_ids", None)
+    return str(collator.tokenizer.decode(said, skip_special_tokens=True)).strip()
+
+
+@pytest.mark.parametrize("name", [*SETTINGS, "all"])
+def test_no_setting_of_the_checkpoint_changes_an_answer(setup: tuple, name: str) -> None:
+    model, collator = setup
+    settings = SETTINGS if name == "all" else {name: SETTINGS[name]}
+    model.generation_config = GenerationConfig(eos_token_id=1, bos_token_id=3)
+    for key, value in settings.items():
+        setattr(model.generation_config, key, value)
+    evaluation.set_greedy(model, collator)
+    assert model.generation_config.bos_token_id == 3
+    assert model.generation_config.eos_token_id == [1, 6], "its own end, and that of the template"
+    how = Generation(max_new_tokens=12)
+    answers = evaluation.generate(model, collator, rows(), how, lambda n: None)
+    assert answers == [most_likely(model, collator, row, 12) for row in rows()]
+
+
+def test_ignored_settings_are_named(tmp_path: Path) -> None:
+    GenerationConfig(**SETTINGS, eos_token_id=1, use_cache=True).save_pretrained(tmp_path)
+    assert evaluation.ignored_settings(str(tmp_path), False) == SETTINGS
+    plain = GenerationConfig(eos_token_id=[1, 2], pad_token_id=0, do_sample=False)
+    plain.save_pretrained(tmp_path)
+    assert evaluation.ignored_settings(str(tmp_path), False) == {}
+
+
+def test_ignored_settings_are_those_of_the_model_where_there_is_no_file(tmp_path: Path) -> None:
+    shutil.copy(BASE / "config.json", tmp_path)
+    assert evaluation.ignored_settings(str(tmp_path), False) == {}
 
 
 def test_answers_are_kept_beside_their_questions(tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ def test_a_baseline_of_zero_has_no_relative_change() -> None:
     assert float(found) == pytest.approx(10)
 
 
+def test_a_negative_baseline_has_no_relative_change() -> None:
+    """From -2 to -1 is a gain, and dividing by -2 would make it a loss of 50 %."""
+    for better in (True, False):
+        assert np.isnan(task_improvement(np.array([-1.0]), np.array([-2.0]), np.array([better])))
+    assert task_improvement(np.array([-2.0]), np.array([-2.0]), UP) == 0
+    assert float(task_improvement(np.array([-1.0]), np.array([2.0]), UP)) == pytest.approx(-150)
+
+
 @given(PERCENTS)
 def test_improvement_is_what_was_won_less_what_was_lost(per_task: list[float]) -> None:
     values = np.array(per_task)
@@ -86,10 +94,15 @@ def test_another_baseline_turns_the_signs() -> None:
 
 
 def test_a_baseline_of_zero_is_named() -> None:
-    with pytest.raises(ScoresError, match="STL has 0 in caption:cider"):
+    with pytest.raises(ScoresError, match=r"found caption:cider \(0\); leave these columns out"):
         overall(table(("STL", [50.0, 0.0, 4.0]), ("EW", [55.0, 1.0, 3.0])), "STL")
     same = overall(table(("STL", [50.0, 0.0, 4.0]), ("EW", [55.0, 0.0, 4.0])), "STL")
     assert same["EW"].improvement == pytest.approx(5)
+
+
+def test_a_negative_baseline_is_named() -> None:
+    with pytest.raises(ScoresError, match=r"STL: expected scores above 0, .*; found vqa:em \(-2\)"):
+        overall(table(("STL", [-2.0, 1.0, 4.0]), ("EW", [-1.0, 1.0, 3.0])), "STL")
 
 
 def test_a_baseline_that_is_not_there() -> None:

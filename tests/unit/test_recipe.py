@@ -249,6 +249,25 @@ def test_overrides_that_make_no_sense(tmp_path: Path, override: str, message: st
 
 
 @pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("resources.hours=12:00:00", "resources.hours: expected a number; found '12:00:00'"),
+        ("tasks.vqa.balanced=no", "tasks.vqa.balanced: expected true or false; found 'no'"),
+        ("optimization.packing=on", "optimization.packing: expected true or false; found 'on'"),
+    ],
+)
+def test_values_of_yaml_1_1_are_errors(tmp_path: Path, override: str, message: str) -> None:
+    assert message in faults(tmp_path, MINIMAL, override)
+
+
+def test_a_written_recipe_keeps_texts_that_look_like_values(tmp_path: Path) -> None:
+    recipe = load(tmp_path, MINIMAL, "tasks.vqa.instruction='1e-4'", "name='2024'")
+    again = load(tmp_path, recipe.to_yaml())
+    assert again.mixture["vqa"].instruction == "1e-4"
+    assert again.name == "2024"
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         (MINIMAL + "name: other\n", "key 'name' stands twice"),

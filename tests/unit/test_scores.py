@@ -226,6 +226,12 @@ def test_json_keeps_the_samples(tmp_path: Path) -> None:
         {"samples": {"a": {"values": [[0], [1]], "clusters": [0, 1], "maximum": 1}}},
         {"samples": {"a": {"values": [[0], [1]], "clusters": [-1], "maximum": 1}}},
         {"samples": {"a": {"values": [[0], [1]], "maximum": 1}}},
+        {
+            "samples": {
+                name: {"values": [[0], [1]], "clusters": [0], "maximum": -1} for name in "ab"
+            }
+        },
+        {"samples": {name: {"values": [[0], [1]], "clusters": [0], "maximum": 0} for name in "ab"}},
         {"samples": [1]},
     ],
 )

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ from cotbal.data.files import read_json, write_json, write_jsonl
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import awaited, clusters, score_matrix, scores_of, write_scores
+from cotbal.scores.measure import source_of
 from cotbal.training.run_paths import RunPaths
 
 TRUTH = ["school", "frog", "frog", "bank", "frog"]
@@ -93,6 +97,7 @@ def test_what_is_written(probes: dict[str, RunPaths]) -> None:
     assert entry == {
         "score": 0.8,
         "maximum": 1.0,
+        "source": source_of("exact_match"),
         "samples": [1.0, 1.0, 0.0, 1.0, 1.0],
         "constant_answer": "frog",
         "constant_samples": [0.0, 1.0, 1.0, 0.0, 1.0],
@@ -204,3 +209,93 @@ def test_scores_that_a_command_gives_are_awaited_then_kept(probes: dict[str, Run
     content = scores_of(probes["mini"], "ocr", "validation", ("cider",))
     assert set(content["metrics"]) == {"judge", "exact_match", "cider"}
     assert content["metrics"]["judge"] == GIVEN
+
+
+METRIC = """
+from own_scores.helpers import same
+
+MAXIMUM, HIGHER_IS_BETTER = 1.0, True
+
+def score(predictions, references):
+    return [same(one, other[0]) for one, other in zip(predictions, references)]
+
+def constant_answer(references):
+    return references[0][0]
+"""
+
+
+@pytest.fixture
+def write_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Writes modules of a package `own_scores` as an editor would between two commands."""
+    monkeypatch.syspath_prepend(tmp_path / "code")
+
+    def write(**code: str) -> None:
+        for name, text in code.items():
+            path = tmp_path / "code" / "own_scores" / f"{name}.py"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        for name in [name for name in sys.modules if name.startswith("own_scores")]:
+            monkeypatch.delitem(sys.modules, name)
+        importlib.invalidate_caches()
+
+    return write
+
+
+def test_scores_of_a_metric_that_was_changed_are_made_again(
+    probes: dict[str, RunPaths], write_code: Callable[..., None]
+) -> None:
+    same = "def same(one, other):\n    return float(one == other)\n"
+    write_code(__init__="", helpers=same, metric=METRIC)
+
+    def scores() -> list[float]:
+        return score_matrix(probes, {"ocr": "own_scores.metric"}).values[:, 0].tolist()
+
+    file = probes["mini"].scores("ocr", "validation")
+    assert scores() == [0.2, 0.6]
+    written = file.stat().st_mtime_ns
+    write_code(helpers=f"# A remark.\n\n{same}")
+    assert scores() == [0.2, 0.6]
+    assert file.stat().st_mtime_ns == written, "a remark changes no score"
+    write_code(helpers=same.replace("one == other", "one.lower() == other"))
+    assert scores() == [0.2, 0.8], "a helper of the metric was changed"
+    write_code(metric=METRIC.replace("[same(", "[0.5 * same("))
+    assert scores() == [0.1, 0.4], "the metric was changed"
+
+
+def test_what_need_not_be_scored_again_is_kept(probes: dict[str, RunPaths]) -> None:
+    paths = probes["mini"]
+    write_scores(paths, "ocr", "validation", ("exact_match", "cider"))
+    content = read_json(paths.scores("ocr", "validation"))
+    content["metrics"]["exact_match"] |= {"score": 9.0, "source": "older"}
+    content["metrics"]["cider"]["score"] = 9.0
+    write_json(paths.scores("ocr", "validation"), content)
+    assert awaited(paths, "ocr", "validation", ("exact_match",)) == []
+    known = read_json(paths.scores("ocr", "validation"))["metrics"]
+    assert {name: entry["score"] for name, entry in known.items()} == {
+        "exact_match": 0.2,
+        "cider": 9.0,
+    }
+
+
+def test_scores_of_an_older_version_are_made_again(probes: dict[str, RunPaths]) -> None:
+    write_scores(probes["mini"], "ocr", "validation", ("exact_match",))
+    content = read_json(probes["mini"].scores("ocr", "validation"))
+    del content["metrics"]["exact_match"]["source"]
+    content["metrics"]["exact_match"]["score"] = 9.0
+    write_json(probes["mini"].scores("ocr", "validation"), content)
+    entry = scores_of(probes["mini"], "ocr", "validation", ("exact_match",))["metrics"]
+    assert entry["exact_match"]["score"] == 0.2
+
+
+def test_without_answers_stale_scores_are_neither_used_nor_lost(
+    probes: dict[str, RunPaths],
+) -> None:
+    file = probes["mini"].scores("ocr", "validation")
+    write_scores(probes["mini"], "ocr", "validation", ("exact_match",))
+    probes["mini"].generations("ocr", "validation").unlink()
+    assert scores_of(probes["mini"], "ocr", "validation", ("exact_match",))["n"] == 5
+    before = file.read_text()
+    file.write_text(before.replace(source_of("exact_match"), "older"))
+    with pytest.raises(RunError, match=r"expected the answers that exact_match has to score"):
+        scores_of(probes["mini"], "ocr", "validation", ("exact_match",))
+    assert file.read_text() == before.replace(source_of("exact_match"), "older")

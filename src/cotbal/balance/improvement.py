@@ -19,13 +19,13 @@ def relative_change(
 ) -> Float[np.ndarray, "*draw metric"]:
     """Change of every metric against the baseline, in % of the baseline; a gain is positive.
 
-    A metric that did not change has change 0 even where the baseline is 0; any other change of 0 is
-    NaN.
+    A metric that did not change has change 0, whatever the baseline; any other change against a
+    baseline that is not positive has no meaning and is NaN.
     """
     sign = np.where(higher_is_better, 1.0, -1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        change = 100 * sign * (scores - baseline) / baseline
-    return np.where(scores == baseline, 0.0, np.where(baseline == 0, np.nan, change))
+    known = baseline > 0
+    change = 100 * sign * (scores - baseline) / np.where(known, baseline, 1.0)
+    return np.where(scores == baseline, 0.0, np.where(known, change, np.nan))
 
 
 def task_improvement(
@@ -79,20 +79,20 @@ def overall(results: Results, baseline: str) -> dict[str, Overall]:
     """Eq. 12-14 for every method of a table of results, the baseline included.
 
     Raises:
-        ScoresError: the baseline is not in the table, or one of its metrics is 0 where another
-            method's is not.
+        ScoresError: the baseline is not in the table, or one of its metrics is not
+            positive where another method's is different.
     """
     row = results.row(baseline)
     changes = task_improvements(results.values, results.columns, row)
     if np.isnan(changes).any():
-        columns = [
-            str(c)
-            for c, value in zip(results.columns, results.values[row], strict=True)
-            if value == 0
+        low = [
+            f"{column} ({value:g})"
+            for column, value in zip(results.columns, results.values[row], strict=True)
+            if value <= 0
         ]
         raise ScoresError(
-            f"{baseline} has 0 in {', '.join(columns)}, and a relative change against 0 has no"
-            " meaning: leave these columns out, or take another baseline"
+            f"{baseline}: expected scores above 0, since changes are relative to them; found"
+            f" {', '.join(low)}; leave these columns out, or take another baseline"
         )
     return {
         method: Overall(

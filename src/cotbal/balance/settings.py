@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cotbal.balance.forms import Difficulty, Form
+from cotbal.errors import CotbalError
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,12 @@ class Settings:
     shrink: bool = False
     resamples: int = 2000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Stop at a temperature by which nothing can be divided.
+
+        Raises:
+            CotbalError: it is neither a positive number nor `auto`.
+        """
+        if self.temperature != "auto" and not 0 < self.temperature < float("inf"):
+            raise CotbalError(f"expected a positive temperature or auto; found {self.temperature}")

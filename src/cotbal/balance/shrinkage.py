@@ -11,6 +11,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+TINY = np.finfo(float).tiny  # a smaller variance cannot be divided by
+SMALLEST_SHARE = 1e-12  # of the largest variance: a smaller one is arithmetic
+
 
 def shrink(
     contributions: Float[np.ndarray, "*resample giver receiver"],
@@ -28,9 +31,12 @@ def shrink(
         return contributions
     values, noise = contributions[..., between], variances[between]
     signal = np.maximum(np.var(values, axis=-1, ddof=1) - noise.mean(), 0.0)[..., None]
-    trust = signal / np.maximum(signal + noise, np.finfo(float).tiny)
+    spread = signal + noise
+    largest = spread.max(axis=-1, keepdims=True)
+    share = np.divide(spread, largest, out=np.ones_like(spread), where=largest > TINY)
+    trust = np.divide(signal, spread, out=np.ones_like(spread), where=spread > TINY)
     # Precise values say more about the common mean than noisy ones.
-    precision = 1 / np.maximum(signal + noise, np.finfo(float).tiny)
+    precision = 1 / np.maximum(share, SMALLEST_SHARE)
     center = (precision * values).sum(axis=-1, keepdims=True) / precision.sum(
         axis=-1, keepdims=True
     )

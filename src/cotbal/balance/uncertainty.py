@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -94,8 +95,29 @@ def cluster_sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, 
 
 
 def interval(resampled: Float[np.ndarray, "resample *shape"]) -> Float[np.ndarray, "*shape 2"]:
-    """Percentile interval (95 %) over the first axis; NaN where the quantity is not identified."""
+    """Percentile interval (95 %) over the first axis; NaN where the quantity is not identified.
+
+    A draw that is NaN, such as a ratio whose denominator is not positive in it, could be anything
+    and so lies beyond both ends; with more than 2.5 % of such draws there is no interval.
+    """
     tail = 100 * (1 - CONFIDENCE) / 2
-    missing = np.isnan(resampled).any(axis=0)
-    bounds = np.percentile(np.where(missing, 0.0, resampled), [tail, 100 - tail], axis=0)
-    return np.where(missing[..., None], np.nan, np.moveaxis(bounds, 0, -1))
+    low = _bound(resampled, tail, -np.inf, "higher")
+    high = _bound(resampled, 100 - tail, np.inf, "lower")
+    bounds = np.stack([low, high], axis=-1)
+    return np.where(np.isfinite(bounds).all(axis=-1, keepdims=True), bounds, np.nan)
+
+
+def _bound(
+    resampled: Float[np.ndarray, "resample *shape"],
+    percent: float,
+    beyond: float,
+    inward: Literal["higher", "lower"],
+) -> Float[np.ndarray, "*shape"]:
+    """A percentile; where draws are missing, the one next to it, as nothing lies between a number
+    and infinity.
+    """
+    missing = np.isnan(resampled)
+    plain = np.percentile(np.where(missing, 0.0, resampled), percent, axis=0)
+    filled = np.where(missing, beyond, resampled)
+    beside = np.percentile(filled, percent, axis=0, method=inward)
+    return np.where(missing.any(axis=0), beside, plain)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float
 
+from cotbal.errors import ScoresError
+
 Parts = dict[str, Float[np.ndarray, "*resample unit"]]
 
 HIGHEST_TEMPERATURE = 1e4
@@ -56,8 +58,11 @@ def smallest_temperature(
 ) -> float:
     """The smallest temperature from which on every weight stays inside [low, high].
 
-    `HIGHEST_TEMPERATURE` is returned where none does. Weights tend to 1 as the temperature grows,
-    so walk down a geometric grid until one leaves the range, then bisect.
+    Weights tend to 1 as the temperature grows, so walk down a geometric grid until one leaves the
+    range, then bisect.
+
+    Raises:
+        ScoresError: no temperature up to `HIGHEST_TEMPERATURE` does.
     """
 
     def inside(temperature: float) -> bool:
@@ -66,7 +71,10 @@ def smallest_temperature(
 
     good = HIGHEST_TEMPERATURE
     if not inside(good):
-        return good
+        raise ScoresError(
+            f"temperature auto: no temperature up to {good:g} keeps every weight between {low:g}"
+            f" and {high:g}; give a wider range, or a temperature"
+        )
     while good > 1e-3 and inside(good / 1.1):
         good /= 1.1
     bad = good / 1.1

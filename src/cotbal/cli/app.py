@@ -81,6 +81,7 @@ for reader in (
     tables.agree,
     tables.status,
     tables.cancel,
+    tables.rescore,
     tables.report,
     zeroshot.zeroshot,
     submission.submission,

@@ -17,11 +17,13 @@ from cotbal.balance.agreement import Agreement
 from cotbal.balance.improvement import Overall
 from cotbal.benchmarks.releases.writing import Expected, SplitSummary
 from cotbal.data.check import CheckReport
+from cotbal.data.condensed import condensed
 from cotbal.data.files import read_json
 from cotbal.jobs.display import duration
 from cotbal.jobs.forecast import Forecast
 from cotbal.jobs.mini import MiniAdvice
 from cotbal.jobs.plan import Plan
+from cotbal.jobs.rescoring import Rescoring
 from cotbal.jobs.status import State
 from cotbal.recipe.mixture import Mixture
 from cotbal.report import amount_views
@@ -94,7 +96,7 @@ def show_prepared(splits: Sequence[SplitSummary]) -> None:
 
 
 def show_check(found: CheckReport) -> None:
-    """Sizes of every split, then warnings and faults, every one of them."""
+    """Sizes of every split, then warnings and faults; of many of one kind the first few."""
     table = _table(
         "task",
         "split",
@@ -103,8 +105,10 @@ def show_check(found: CheckReport) -> None:
         "pictures",
         "missing",
         "broken",
+        "rejected",
         "dropped",
         "valid tokens",
+        "trained tokens",
         "mini",
     )
     for s in found.tasks:
@@ -114,18 +118,20 @@ def show_check(found: CheckReport) -> None:
             s.pictures,
             s.missing,
             s.broken,
+            s.rejected,
             s.dropped,
             s.valid_tokens,
+            s.trained_tokens,
             s.mini,
         )
         table.add_row(
             escape(s.task), s.split, *("-" if cell is None else str(cell) for cell in cells)
         )
     _show(table)
-    for warning in found.warnings:
+    for warning in condensed(found.warnings):
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
-    for fault in found.faults:
-        out.print(f"[red]fault[/]  {escape(str(fault))}", soft_wrap=True)
+    for fault in condensed([str(fault) for fault in found.faults]):
+        out.print(f"[red]fault[/]  {escape(fault)}", soft_wrap=True)
     verdict = f"{len(found.faults)} faults" if found.faults else "no faults"
     out.print(f"\n{verdict}, {len(found.warnings)} warnings")
 
@@ -215,6 +221,22 @@ def show_final(mixture: Mixture, paths: RunPaths) -> None:
             for metric, entry in content["metrics"].items():
                 table.add_row(escape(task.name), split, metric, f"{entry['score']:.4f}")
     _show(table)
+
+
+def show_rescoring(found: Rescoring) -> None:
+    """Scores and weights that differ from those before."""
+    changed = [each for each in found.scores if each.before != each.after]
+    if changed:
+        table = _table("run", "task", "split", "metric", "before", "after", title="Changed scores")
+        for each in changed:
+            before = "" if each.before is None else f"{each.before:.4f}"
+            names = map(escape, (each.run, each.task, each.split, each.metric))
+            table.add_row(*names, before, f"{each.after:.4f}")
+        _show(table)
+    print(f"{len(found.scores)} scores made again, {len(changed)} changed")
+    for unit, weight in found.after.items():
+        if weight != found.before.get(unit):
+            print(f"weight of {unit}: {found.before.get(unit, float('nan')):.4f} -> {weight:.4f}")
 
 
 def show_overall(found: Mapping[str, Overall], baseline: str) -> None:

@@ -44,14 +44,19 @@ def check(
     """
     from cotbal.cli import console
     from cotbal.data.check import check_mixture
+    from cotbal.data.lengths import open_meter
     from cotbal.data.records import default_cache
-    from cotbal.data.tokens import token_counter
     from cotbal.jobs import display
     from cotbal.recipe.recipe import load_recipe
 
     checked = load_recipe(recipe, overrides or ())
     with display.steps() as step:
-        found = check_mixture(checked, default_cache(), decode, token_counter(checked), step)
+        with open_meter(checked) as meter:
+            found = check_mixture(checked, default_cache(), decode, meter, step)
+        if checked.probes_have_a_model:
+            with open_meter(checked.for_probes) as meter:
+                probes = check_mixture(checked.for_probes, default_cache(), False, meter, step)
+            found = found.and_of_probes(probes)
     (
         print(json.dumps(found.to_json(), indent=1, ensure_ascii=False))
         if as_json

@@ -57,7 +57,7 @@ def train(
     overrides: Overrides = None,
     weighting: Annotated[
         str,
-        typer.Option(help="equal (EW), fixed (the weights found by balance), task_level (TLA)."),
+        typer.Option(help="cotbal (the weights of `balance`), ew, tla, rlw, dwa, igbv1."),
     ] = "cotbal",
     weights: Annotated[
         Path | None,
@@ -74,7 +74,7 @@ def train(
     """The final training with one weighting, scored on the test splits."""
     from cotbal.cli import console
     from cotbal.jobs import pipeline
-    from cotbal.jobs.weigh import read_weights
+    from cotbal.scores.weights_file import read_weights
 
     prepared = open_recipe(recipe, overrides, out, (weighting,))
     options = options_of(on, workers or 1, threads, True, restart_changed, report_to, address)

@@ -1,4 +1,4 @@
-"""The verbs that read what is there: `weights`, `status`, `report`."""
+"""The verbs that read what is there: `weights`, `status`, `rescore`, `report`."""
 
 from __future__ import annotations
 
@@ -171,6 +171,33 @@ def agree(
 
     found = agreement_of(RunDir(first), RunDir(second))
     print(json.dumps(vars(found), indent=1)) if as_json else console.show_agreement(found)
+
+
+def rescore(
+    run_directory: Annotated[Path, typer.Argument(help="A run directory.")], as_json: AsJson = False
+) -> None:
+    """Score the kept answers again, after a metric was changed: scores, weights, tables, report.
+
+    `balance`, `run` and the others do that by themselves where the code of a metric has changed;
+    this scores everything, also where a file that the metric reads has changed.
+    """
+    from dataclasses import asdict
+
+    from cotbal.cli import console
+    from cotbal.jobs import display
+    from cotbal.jobs.rescoring import rescore as score_again
+    from cotbal.jobs.rundir import RunDir
+    from cotbal.report import write_all
+
+    with display.steps() as step:
+        rescoring = score_again(RunDir(run_directory), step)
+    page = write_all(run_directory)
+    if as_json:
+        content = {**asdict(rescoring), "page": str(page)}
+        print(json.dumps(content, indent=1, ensure_ascii=False))
+    else:
+        console.show_rescoring(rescoring)
+        print(f"Report: {page}")
 
 
 def report(run_directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:

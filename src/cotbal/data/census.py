@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
 
-import numpy as np
-
-from cotbal.data.conversations import IMAGE, Fault, Record
-from cotbal.data.pictures import faults_of_pictures
-from cotbal.data.records import Records, sound_records
+from cotbal.data.conversations import Fault, Record
+from cotbal.data.leaks import TRAIN, Keys, keys_of
+from cotbal.data.lengths import Meter
+from cotbal.data.pictures import faults_of_images
+from cotbal.data.records import sound_records
+from cotbal.data.truncation import Truncation
+from cotbal.data.unread_report import Unread, unread_in
 from cotbal.errors import CotbalError
 from cotbal.recipe.mixture import Task
 from cotbal.scores.measure import FindFault, fault_finder
 
 Progress = Callable[[str, int, int], None]
-CountTokens = Callable[[Record], int]
 
-_STEP = 500  # records between two words of progress
+_STEP = 500  # records that are measured together, and between two reports of progress
 
 
 @dataclass(frozen=True)
@@ -31,18 +34,20 @@ class Settings:
         cache: directory of converted records.
         drop: whether a record without its pictures is left out, instead of being a fault.
         decode: whether pictures are decoded, instead of only looked for.
-        count_tokens: number of tokens of a record that carry loss, or None.
+        meter: measures tokens, or None.
         progress: is told what is being read, and how much of how much is done.
-        pictures: fault of every picture seen so far, or None; tasks often share pictures.
+        places: the table of image names seen so far, which tasks often share, with their places.
+        image_faults: what is wrong with an image of the table, if anything is.
     """
 
     images: Path
     cache: Path
     drop: bool
     decode: bool
-    count_tokens: CountTokens | None
+    meter: Meter | None
     progress: Progress
-    pictures: dict[str, str | None] = field(default_factory=dict)
+    places: dict[str, int] = field(default_factory=dict)
+    image_faults: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -51,13 +56,15 @@ class Census:
 
     Attributes:
         records, turns: conversations, and pairs of question and answer in them.
-        pictures, missing, broken: distinct pictures; those that are not there; those that cannot be
-            read.
+        pictures, missing, broken, rejected: distinct images; those that are not there; those that
+            cannot be read; those that the model's processor cannot process.
         dropped: a line for each record that is left out because of its pictures.
-        characters, tokens: length of all answers; tokens is None when nobody counts them.
+        characters: length of all answers.
+        truncation: tokens of the answers, and what `max_length` cuts off; of no records when
+            nothing measures them.
         faults: by number of the record.
-        ids, questions: a hash for each record, and for each question together with its pictures.
-        numbers: number of each record.
+        keys: what identifies the records; None when there are none.
+        unread: keys that nothing reads.
     """
 
     records: int
@@ -65,13 +72,13 @@ class Census:
     pictures: int = 0
     missing: int = 0
     broken: int = 0
+    rejected: int = 0
     characters: int = 0
-    tokens: int | None = None
+    truncation: Truncation = field(default_factory=Truncation)
     dropped: list[str] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    ids: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    questions: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    numbers: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    keys: Keys | None = None
+    unread: Mapping[str, Unread] = field(default_factory=dict)
 
 
 def take_census(task: Task, split: str, path: Path, settings: Settings) -> Census:
@@ -80,22 +87,25 @@ def take_census(task: Task, split: str, path: Path, settings: Settings) -> Censu
     """
     faults: list[Fault] = []
     with sound_records(path, settings.cache, split != "train", faults.append) as records:
-        census = Census(len(records), faults=faults)
+        census = Census(len(records), faults=faults, unread=unread_in(records, task, split))
         names = dict.fromkeys(name for images in records.images() for name in images)
         _look_at_pictures(names, f"{task.name} {split}: pictures", settings)
         _count_pictures(census, names, settings)
-        _hash_keys(census, records)
-        finders = [] if split == "train" else list(_finders(task.metrics_of(split)))
-        for index, record in enumerate(records):
-            if index % _STEP == 0:
-                settings.progress(f"{task.name} {split}: records", index, len(records))
-            _count_record(census, record, settings.count_tokens)
-            _judge_record(census, record, path, task, settings)
-            census.faults += [
-                Fault(path, record.number, said)
-                for find in finders
-                if (said := find(record.references))
-            ]
+        census.keys = keys_of(records, settings.places)
+        finders = [] if split == TRAIN else list(_finders(task.metrics_of(split)))
+        rows, done = iter(records), 0
+        while chunk := list(islice(rows, _STEP)):
+            settings.progress(f"{task.name} {split}: records", done, len(records))
+            for record in chunk:
+                _count_record(census, record)
+                _judge_record(census, record, path, task, settings)
+                census.faults += [
+                    Fault(path, record.number, message)
+                    for find in finders
+                    if (message := find(record.references))
+                ]
+            _measure(census, chunk, path, task, split, settings)
+            done += len(chunk)
         settings.progress(f"{task.name} {split}: records", len(records), len(records))
     faults.sort(key=lambda fault: fault.number)
     return census
@@ -112,41 +122,31 @@ def _finders(metrics: Sequence[str]) -> Iterator[FindFault]:
 
 
 def _look_at_pictures(names: dict[str, None], what: str, settings: Settings) -> None:
-    new = [name for name in names if name not in settings.pictures]
-    found = faults_of_pictures(
-        settings.images, new, settings.decode, lambda done: settings.progress(what, done, len(new))
+    new = [name for name in names if name not in settings.places]
+    settings.places.update(zip(new, count(len(settings.places)), strict=False))
+    settings.image_faults.update(
+        faults_of_images(
+            settings.images,
+            new,
+            settings.decode,
+            None if settings.meter is None else settings.meter.rejected,
+            lambda done: settings.progress(what, done, len(new)),
+        )
     )
-    settings.pictures.update((name, found.get(name)) for name in new)
 
 
 def _count_pictures(census: Census, names: dict[str, None], settings: Settings) -> None:
-    faults = [fault for name in names if (fault := settings.pictures[name]) is not None]
+    faults = [settings.image_faults[name] for name in names if name in settings.image_faults]
+    kinds = Counter(fault.partition(" ")[0] for fault in faults)
     census.pictures = len(names)
-    census.missing = sum(fault.startswith("missing") for fault in faults)
-    census.broken = len(faults) - census.missing
+    census.missing, census.rejected = kinds["missing"], kinds["rejected"]
+    census.broken = len(faults) - census.missing - census.rejected
 
 
-def _hash_keys(census: Census, records: Records) -> None:
-    """Hashes by which another split is searched for the same records; eight bytes each."""
-    stem, file = records.source.stem, records.source
-    ids, questions, numbers = [], [], []
-    for record in records:
-        # Two files of one name make up the same ids; that says nothing about their records.
-        ids.append(hash((file if record.id == f"{stem}_{record.number}" else None, record.id)))
-        asked = (turn.text for turn in record.turns if turn.role == "user")
-        questions += [hash((record.images, text.replace(IMAGE, "").strip())) for text in asked]
-        numbers.append(record.number)
-    census.ids, census.questions, census.numbers = (
-        np.array(keys, np.int64) for keys in (ids, questions, numbers)
-    )
-
-
-def _count_record(census: Census, record: Record, count_tokens: CountTokens | None) -> None:
+def _count_record(census: Census, record: Record) -> None:
     answers = [turn.text for turn in record.turns if turn.role == "assistant"]
     census.turns += len(answers)
     census.characters += sum(map(len, answers))
-    if count_tokens is not None:
-        census.tokens = (census.tokens or 0) + count_tokens(record)
 
 
 def _judge_record(
@@ -155,9 +155,28 @@ def _judge_record(
     if record.task is not None and record.task != task.name:
         message = f"task: expected {task.name!r}, as in the recipe; found {record.task!r}"
         census.faults.append(Fault(path, record.number, message))
-    bad = [fault for name in record.images if (fault := settings.pictures[name]) is not None]
-    found = [Fault(path, record.number, fault) for fault in bad]
+    found = [
+        Fault(path, record.number, settings.image_faults[name])
+        for name in record.images
+        if name in settings.image_faults
+    ]
     if not settings.drop:
         census.faults += found
     elif found:
         census.dropped.append(str(found[0]))
+
+
+def _measure(
+    census: Census, chunk: list[Record], path: Path, task: Task, split: str, settings: Settings
+) -> None:
+    """Tokens of the records whose images are sound; `max_length` cuts training records alone."""
+    if settings.meter is None:
+        return
+    sound = [r for r in chunk if not any(name in settings.image_faults for name in r.images)]
+    items = [(record, task.instruction) for record in sound]
+    lengths = settings.meter.lengths(items, split == TRAIN)
+    for record, length in zip(sound, lengths, strict=True):
+        if isinstance(length, str):
+            census.faults.append(Fault(path, record.number, length))
+        else:
+            census.truncation.add(record.number, length)

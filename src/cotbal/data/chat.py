@@ -12,6 +12,7 @@ from typing import Any
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from cotbal.data.instruction import with_instruction
+from cotbal.data.markers import between_markers
 from cotbal.data.records import Turn
 from cotbal.errors import CotbalError
 
@@ -35,21 +36,24 @@ class Rendered:
     spans: tuple[Span, ...]
 
 
-def messages(turns: Sequence[Turn], instruction: str | None = None) -> list[Message]:
-    """The turns in the form that chat templates read; `instruction` is appended to the first user
-    turn.
+def messages(
+    turns: Sequence[Turn], instruction: str | None = None, broken: bool = False
+) -> list[Message]:
+    """The turns in the form that chat templates read.
+
+    Args:
+        instruction: is appended to the first user turn.
+        broken: whether the template writes line breaks behind images, see `breaks_behind_images`.
     """
     return [
-        {"role": turn.role, "content": _parts(turn.text)}
+        {"role": turn.role, "content": _parts(turn.text, broken)}
         for turn in with_instruction(turns, instruction)
     ]
 
 
-def _parts(text: str) -> list[Message]:
-    """Text and picture parts; the newline that LLaVA's data puts next to a marker is the template's
-    business.
-    """
-    first, *others = re.split(rf"\n?{PICTURE}\n?", text)
+def _parts(text: str, broken: bool) -> list[Message]:
+    """Text and image parts."""
+    first, *others = between_markers(text, broken)
     parts: list[Message] = [{"type": "text", "text": first}] if first else []
     for piece in others:
         parts.append({"type": "image"})
@@ -92,6 +96,13 @@ def frame(template: str, tokenizer: Any) -> Frame:
             " turn, so a model would never learn to stop; set eos_token in tokenizer_config.json"
         )
     return Frame(len(gap) if gap.isspace() else 0, end)
+
+
+def breaks_behind_images(template: str, tokenizer: Any) -> bool:
+    """Whether a template writes a line break between an image and the text behind it."""
+    parts = [{"type": "image"}, {"type": "text", "text": "question"}]
+    text = render_prompt([{"role": "user", "content": parts}], template, tokenizer)
+    return text.partition("question")[0].endswith("\n")
 
 
 def render_prompt(conversation: list[Message], template: str, tokenizer: Any) -> str:

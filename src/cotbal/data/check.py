@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from itertools import combinations
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from cotbal.data.census import Census, CountTokens, Progress, Settings, take_census
+from cotbal.data.census import Census, Progress, Settings, take_census
 from cotbal.data.conversations import Fault
+from cotbal.data.leaks import TRAIN, FileKeys, leaks
+from cotbal.data.lengths import Meter
+from cotbal.data.same_images import same_images
+from cotbal.data.texts import check_texts
+from cotbal.data.unread_report import warnings_of_unread
 from cotbal.errors import CotbalError
 from cotbal.recipe import accelerate_file
 from cotbal.recipe.mixture import Task
@@ -30,11 +32,12 @@ class SplitReport:
         task, split, file: whose file it is; split is `train`, `validation` or the name of a test
             split.
         records, turns: conversations, and pairs of question and answer in them.
-        pictures: distinct pictures, of which `found` are good, `missing` are not there and `broken`
-            cannot be read.
+        pictures: distinct images, of which `found` are good, `missing` are not there, `broken`
+            cannot be read and `rejected` cannot be processed by the model's processor.
         dropped: records that `on_missing_image: drop` leaves out.
         answer_characters: characters in all answers.
-        valid_tokens: tokens that carry loss, or None when nobody counted them.
+        valid_tokens: tokens of the answers, which carry loss in training; None without a tokenizer.
+        trained_tokens: of these, the ones before `model.max_length`; None for all but `train`.
         mini: records in the mini portion; None for all but the train split of a balanced task.
     """
 
@@ -47,9 +50,11 @@ class SplitReport:
     found: int
     missing: int
     broken: int
+    rejected: int
     dropped: int
     answer_characters: int
     valid_tokens: int | None
+    trained_tokens: int | None
     mini: int | None
 
 
@@ -62,6 +67,16 @@ class CheckReport:
     faults: tuple[Fault, ...]
     warnings: tuple[str, ...]
     tasks: tuple[SplitReport, ...]
+
+    def and_of_probes(self, probes: CheckReport) -> CheckReport:
+        """With what is wrong only with the settings that the probes have of their own."""
+        faults = (
+            replace(fault, message=f"of the probes: {fault.message}")
+            for fault in probes.faults
+            if fault not in self.faults
+        )
+        warnings = (f"of the probes: {w}" for w in probes.warnings if w not in self.warnings)
+        return replace(self, faults=(*self.faults, *faults), warnings=(*self.warnings, *warnings))
 
     def to_json(self) -> dict[str, Any]:
         """The report in plain types; a fault is `{file, number, message}`, number 0 being the file
@@ -81,7 +96,7 @@ def check_mixture(
     recipe: Recipe,
     cache: Path,
     decode: bool = True,
-    count_tokens: CountTokens | None = None,
+    meter: Meter | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
     """Read every record and picture of every task and split, and list all that is wrong.
@@ -89,26 +104,38 @@ def check_mixture(
     Args:
         cache: directory of converted records, such as `default_cache()`.
         decode: False looks only whether the pictures exist.
-        count_tokens: number of tokens of a record that carry loss.
+        meter: measures tokens, and finds images that the model's processor rejects.
         progress: is told what is being read, and how much of how much is done.
     """
     drop = recipe.file.on_missing_image == "drop"
-    settings = Settings(recipe.images, cache, drop, decode, count_tokens, progress or _be_silent)
     faults = [Fault(path, 0, message) for path, message in accelerate_file.faults(recipe)]
+    if meter is not None:
+        try:
+            meter.rejected(())
+        except CotbalError as error:
+            faults.append(Fault(recipe.path, 0, f"model: {error}"))
+            meter = None
+    settings = Settings(recipe.images, cache, drop, decode, meter, progress or _be_silent)
     warnings: list[str] = []
     reports: list[SplitReport] = []
+    files: list[FileKeys] = []
     for task in recipe.mixture.tasks:
-        files = dict(_files(task))
-        censuses = {
-            split: take_census(task, split, path, settings) for split, path in files.items()
-        }
+        censuses = {split: take_census(task, split, path, settings) for split, path in _files(task)}
         faults += _faults_of_metrics(recipe, task)
         faults += [fault for census in censuses.values() for fault in census.faults]
-        new = [_report(recipe, task, split, censuses[split]) for split in files]
+        faults += _nothing_trained(recipe, task, censuses[TRAIN])
+        new = [_report(recipe, task, split, census) for split, census in censuses.items()]
         warnings += _warnings_of_sizes(recipe, task, new[0])
+        warnings += _warnings_of_truncation(recipe, task, censuses[TRAIN])
         warnings += [f"dropped: {line}" for census in censuses.values() for line in census.dropped]
-        warnings += _warnings_of_leaks(task, files, censuses)
+        files += _keys(task, censuses)
+        unread = {split: census.unread for split, census in censuses.items()}
+        warnings += warnings_of_unread(task, dict(_files(task)), unread)
         reports += new
+    warnings += _warnings_of_leaks(files, settings)
+    warnings += _warnings_of_meter(meter)
+    texts = check_texts(recipe, cache, progress)
+    faults, warnings = faults + texts.faults, warnings + texts.warnings
     return CheckReport(tuple(faults), tuple(warnings), tuple(reports))
 
 
@@ -133,6 +160,7 @@ def _faults_of_metrics(recipe: Recipe, task: Task) -> Iterator[Fault]:
 
 def _report(recipe: Recipe, task: Task, split: str, census: Census) -> SplitReport:
     kept = census.records - len(census.dropped)
+    measured = census.truncation.records > 0
     return SplitReport(
         task=task.name,
         split=split,
@@ -140,12 +168,14 @@ def _report(recipe: Recipe, task: Task, split: str, census: Census) -> SplitRepo
         records=census.records,
         turns=census.turns,
         pictures=census.pictures,
-        found=census.pictures - census.missing - census.broken,
+        found=census.pictures - census.missing - census.broken - census.rejected,
         missing=census.missing,
         broken=census.broken,
+        rejected=census.rejected,
         dropped=len(census.dropped),
         answer_characters=census.characters,
-        valid_tokens=census.tokens,
+        valid_tokens=census.truncation.valid if measured else None,
+        trained_tokens=census.truncation.kept if measured and split == TRAIN else None,
         mini=(
             portion_size(kept, recipe.file.portions.mini)
             if split == "train" and task.balanced
@@ -183,22 +213,36 @@ def _warnings_of_sizes(recipe: Recipe, task: Task, train: SplitReport) -> Iterat
         )
 
 
-def _warnings_of_leaks(
-    task: Task, files: Mapping[str, Path], censuses: Mapping[str, Census]
-) -> Iterator[str]:
-    """Records of a later split that an earlier one holds too: scores on them say nothing about new
-    data.
-    """
-    for earlier, later in combinations(files, 2):
-        seen, judged = censuses[earlier], censuses[later]
-        for what, ours, theirs in (
-            ("id", seen.ids, judged.ids),
-            ("pictures and question", seen.questions, judged.questions),
-        ):
-            shared = np.flatnonzero(np.isin(theirs, ours))
-            if len(shared):
-                yield (
-                    f"task {task.name}: {len(shared):,} records of {later} have the {what} of a"
-                    f" record of {earlier}; the first is {files[later]}, record"
-                    f" {judged.numbers[shared[0]]}"
-                )
+def _nothing_trained(recipe: Recipe, task: Task, train: Census) -> Iterator[Fault]:
+    if train.truncation.records:
+        fault = train.truncation.fault(task.name, task.train, recipe.model.max_length)
+        yield from [fault] if fault else []
+
+
+def _warnings_of_truncation(recipe: Recipe, task: Task, train: Census) -> Iterator[str]:
+    if train.truncation.records:
+        warning = train.truncation.warning(task.name, task.train, recipe.model.max_length)
+        yield from [warning] if warning else []
+
+
+def _warnings_of_meter(meter: Meter | None) -> Iterator[str]:
+    if meter is not None and not meter.exact:
+        yield (
+            "valid tokens are those of the answers alone: without PyTorch, or without a processor "
+            "in the checkpoint, what model.max_length cuts off is not known"
+        )
+
+
+def _keys(task: Task, censuses: Mapping[str, Census]) -> Iterator[FileKeys]:
+    for split, path in _files(task):
+        keys = censuses[split].keys
+        if keys is not None:
+            yield FileKeys(task.name, split, path, keys)
+
+
+def _warnings_of_leaks(files: Sequence[FileKeys], settings: Settings) -> Iterator[str]:
+    def progress(done: int, total: int) -> None:
+        settings.progress("copies of images", done, total)
+
+    same = same_images(settings.images, [*settings.places], settings.decode, progress)
+    yield from leaks(files, same)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import compress, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,15 @@ from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
-from cotbal.data.chat import PICTURE, Rendered, frame, messages, render, render_prompt
+from cotbal.data.chat import (
+    PICTURE,
+    Rendered,
+    breaks_behind_images,
+    frame,
+    messages,
+    render,
+    render_prompt,
+)
 from cotbal.data.pictures import open_picture, resolve
 from cotbal.data.records import Record, Turn
 from cotbal.errors import DataError
@@ -21,6 +29,8 @@ from cotbal.loss import IGNORED
 
 Batch = dict[str, Any]
 Range = tuple[int, int]  # first and last (exclusive) token
+# What processors raise on images or texts that they cannot process.
+REJECTIONS = (ValueError, TypeError, IndexError, ArithmeticError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -30,6 +40,19 @@ class Row:
     record: Record
     task: str
     instruction: str | None
+
+
+class RejectedImages(DataError):
+    """The processor cannot process the images of a record."""
+
+
+def rejection(
+    record: Record, processor: Any, images: Sequence[Image.Image], error: Exception
+) -> RejectedImages:
+    """The error that names the record, the sizes of its images and what the processor reports."""
+    sizes = ", ".join(f"{image.width} x {image.height} pixels" for image in images) or "the text"
+    reason = f"{type(processor).__name__} rejects {sizes} ({error})"
+    return RejectedImages(f"record {record.number} ({record.id}): {reason}")
 
 
 class Collator:
@@ -45,6 +68,7 @@ class Collator:
 
     Attributes:
         end: token that ends a turn, and with it the generation of an answer.
+        broken: whether the template writes a line break behind every image.
         placeholder: id of the token that the template writes for a picture.
     """
 
@@ -55,6 +79,7 @@ class Collator:
         self.max_length = max_length
         self.template = chat_template(processor)
         self.frame = frame(self.template, self.tokenizer)
+        self.broken = breaks_behind_images(self.template, self.tokenizer)
         self.end = self.frame.end
         self.placeholder: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
 
@@ -66,7 +91,7 @@ class Collator:
         """
         rendered = [self._rendered(row) for row in rows]
         pictures = [open_pictures(self.images, row.record) for row in rows]
-        batch = self._tokens([r.text for r in rendered], pictures, "right")
+        batch = self._tokens(rows, [r.text for r in rendered], pictures, "right")
         labels, ends = torch.full_like(batch["input_ids"], IGNORED), []
         for i, (row, text) in enumerate(zip(rows, rendered, strict=True)):
             ids = batch["input_ids"][i][batch["attention_mask"][i].bool()]
@@ -82,36 +107,67 @@ class Collator:
         """
         texts = [
             render_prompt(
-                messages(_question(row.record), row.instruction), self.template, self.tokenizer
+                messages(_question(row.record), row.instruction, self.broken),
+                self.template,
+                self.tokenizer,
             )
             for row in rows
         ]
-        return self._tokens(texts, [open_pictures(self.images, row.record) for row in rows], "left")
+        pictures = [open_pictures(self.images, row.record) for row in rows]
+        return self._tokens(rows, texts, pictures, "left")
 
     def valid_tokens(self, row: Row) -> int:
         """Number of tokens of a row that carry loss, found without opening its pictures."""
-        return sum(stop - start for start, stop in self._unexpanded(self._rendered(row))[1])
+        return sum(stop - start for start, stop in self.plain(row)[1])
 
     def _rendered(self, row: Row) -> Rendered:
-        return render(
-            messages(row.record.turns, row.instruction), self.template, self.tokenizer, self.frame
-        )
-
-    def _tokens(self, texts: list[str], pictures: list[list[Image.Image]], side: str) -> Batch:
-        try:
-            found = self.processor(
-                text=texts,
-                images=pictures if any(pictures) else None,
-                padding=True,
-                padding_side=side,
-                add_special_tokens=self._adds_start(texts[0]),
-                return_tensors="pt",
+        """The conversation, with the spans of the answers that carry loss."""
+        said = messages(row.record.turns, row.instruction, self.broken)
+        rendered = render(said, self.template, self.tokenizer, self.frame)
+        marks = [turn.loss for turn in row.record.turns if turn.role == "assistant"]
+        if all(marks):
+            return rendered
+        if len(marks) != len(rendered.spans):
+            raise DataError(
+                f"record {row.record.number} ({row.record.id}): the chat template marks"
+                f" {len(rendered.spans)} spans of {len(marks)} answers, so single answers cannot be"
+                " left without loss"
             )
-        except (ValueError, TypeError, IndexError) as error:
+        return replace(rendered, spans=tuple(compress(rendered.spans, marks)))
+
+    def plain(self, row: Row) -> tuple[list[int], list[Range]]:
+        """Token ids of a row with one placeholder per image, and the ranges that carry loss."""
+        return self._unexpanded(self._rendered(row))
+
+    def _tokens(
+        self, rows: Sequence[Row], texts: list[str], pictures: list[list[Image.Image]], side: str
+    ) -> Batch:
+        """
+        Raises:
+            RejectedImages: the processor cannot process the images of a row.
+            DataError: it cannot process these rows together.
+        """
+        try:
+            return self._processed(texts, pictures, side)
+        except REJECTIONS as error:
+            if len(rows) == 1:
+                raise rejection(rows[0].record, self.processor, pictures[0], error) from error
+            for row, text, images in zip(rows, texts, pictures, strict=True):
+                self._tokens([row], [text], [images], side)
             raise DataError(
                 f"{type(self.processor).__name__} makes no batch of rows with "
-                f"{', '.join(str(len(one)) for one in pictures)} pictures: {error}"
+                f"{', '.join(str(len(one)) for one in pictures)} images: {error}"
             ) from error
+
+    def _processed(self, texts: list[str], pictures: list[list[Image.Image]], side: str) -> Batch:
+        found = self.processor(
+            text=texts,
+            images=pictures if any(pictures) else None,
+            padding=True,
+            padding_side=side,
+            add_special_tokens=self._adds_start(texts[0]),
+            return_tensors="pt",
+        )
         # Llama 4's processor has them in bfloat16 whatever the model computes in.
         return {key: value.float() if _is_float(value) else value for key, value in found.items()}
 

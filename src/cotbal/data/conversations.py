@@ -6,47 +6,66 @@ The place of a picture is the marker `<image>` in a user's turn, in both forms:
 * a marker at the head or the tail of a turn that has only one is put at the head, on a line of its
   own (`<image>\\nWhat is left of the frog?`), as LLaVA does; markers inside a sentence, and several
   markers in one turn, stay where they are;
-* the parts of a `messages` turn are joined in order: a line break stands between a picture and its
-  neighbour, and nothing between two texts, as chat templates do;
+* the parts of a `messages` turn are joined in order, as chat templates do: images at the head of a
+  turn are each followed by a line break, and nothing is put between other parts;
 * one picture and no marker at all: the marker is put at the head of the first user turn.
+
+A key `system` beside the turns is the system prompt. Marks such as `loss: false` leave turns
+without loss (`loss_marks`). What cannot be honoured is an error: videos, audio, two lists of images
+that differ, turns in both forms. Keys that nothing reads are listed with the record
+(`unread_keys`).
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from cotbal.data.media import (
+    OTHER_MEDIA,
+    Keep,
+    fault_of_markers,
+    faults_of_columns,
+    image_columns,
+    image_name,
+)
+from cotbal.data.turns import FORMS, IMAGE, Notes, RawTurn, Role, read_system, read_turns
+from cotbal.data.unread_keys import unread
+from cotbal.data.values import is_filled, is_json, is_text, show
 from cotbal.errors import DataError
 
-IMAGE = "<image>"
-Role = Literal["user", "assistant", "system"]
-Keep = Callable[[bytes], str]
+__all__ = [
+    "IMAGE",
+    "Detail",
+    "Fault",
+    "Keep",
+    "Record",
+    "Role",
+    "Turn",
+    "beside",
+    "details_of",
+    "normalise",
+]
+
 Detail = str | int | float | bool
 
-_ROLES: dict[str, Role] = {
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "assistant": "assistant",
-    "chatgpt": "assistant",
-    "bard": "assistant",
-    "bing": "assistant",
-    "system": "system",
-}
-_FORMS = {"conversations": ("from", "value"), "messages": ("role", "content")}
-_PARTS = {"id", "task", "image", "images", *_FORMS}
+_PARTS = {"id", "task", "image", "images", "system", *OTHER_MEDIA, *FORMS}
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One text of one speaker."""
+    """One text of one speaker.
+
+    Attributes:
+        loss: False for an answer that a mark in the record leaves without loss.
+    """
 
     role: Role
     text: str
+    loss: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +84,8 @@ class Record:
             1.
         details: what else an evaluation record says in text, numbers and truth values, such as its
             category; empty for a training record.
+        unread: keys that nothing reads and that are no plain annotations, such as `hint` or
+            `messages[].tool_calls`.
     """
 
     id: str
@@ -74,6 +95,12 @@ class Record:
     references: tuple[str, ...]
     number: int
     details: Mapping[str, Detail] = field(default_factory=dict, hash=False)
+    unread: tuple[str, ...] = ()
+
+    @property
+    def learnt(self) -> tuple[str, ...]:
+        """The answers that carry loss."""
+        return tuple(turn.text for turn in self.turns if turn.role == "assistant" and turn.loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +116,6 @@ class Fault:
         return f"{self.file}{place}: {self.message}"
 
 
-@dataclass(slots=True)
-class _Turn:
-    """A turn while it is being read; what could not be read is None."""
-
-    role: Role | None
-    text: str | None = None
-    references: tuple[str, ...] = ()
-    pictures: tuple[Any, ...] = ()  # of its picture parts, None for a part that names none
-
-
 def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | list[str]:
     """The record in `raw`, its id empty when it states none, or all that is wrong with it.
 
@@ -111,31 +128,47 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
             if it is none.
     """
     if not isinstance(raw, dict):
-        return [f"expected a mapping with `conversations` or `messages`; found {_show(raw)}"]
-    form = next((key for key in _FORMS if raw.get(key) is not None), None)
-    if form is None:
-        return [
-            "expected `conversations` or `messages`; found the keys"
-            f" {', '.join(map(str, raw)) or '(none)'}"
-        ]
-    faults: list[str] = []
-    turns = _read_turns(raw[form], form, faults)
+        return [f"expected a mapping with `conversations` or `messages`; found {show(raw)}"]
+    form = _form(raw)
+    if form not in FORMS:
+        return [f"expected `conversations` or `messages`; found {form}"]
+    notes = Notes(unread=dict.fromkeys(unread(raw, _PARTS)))
+    faults = notes.faults
+    turns = read_turns(raw[form], form, notes)
+    read_system(raw.get("system"), turns, faults)
     images = _read_images(raw, turns, keep, faults)
-    identity = _read_name(raw, "id", faults)
-    task = _read_name(raw, "task", faults)
+    identity, task = _read_name(raw, "id", faults), _read_name(raw, "task", faults)
+    faults += faults_of_columns(raw)
     if turns and all(turn.role for turn in turns):
         faults += _faults_of_order(turns, evaluation)
     if images is not None and turns and all(turn.role and turn.text is not None for turn in turns):
-        faults += _place_markers(turns, len(images), form)
+        faults += _place_markers(turns, len(images))
     if faults or images is None:
         return faults
     said = tuple(
-        Turn(turn.role, turn.text)
+        Turn(turn.role, turn.text, turn.loss or evaluation)
         for turn in turns
         if turn.role is not None and turn.text is not None
     )
-    details = details_of(raw) if evaluation else {}
-    return Record(identity or "", task, images, said, turns[-1].references, number, details)
+    return Record(
+        identity or "",
+        task,
+        images,
+        said,
+        turns[-1].references,
+        number,
+        details_of(raw) if evaluation else {},
+        tuple(notes.unread),
+    )
+
+
+def _form(raw: Mapping[str, Any]) -> str:
+    """The key that holds the turns, or what is there in its place."""
+    given = [key for key in FORMS if raw.get(key) is not None]
+    filled = [key for key in given if is_filled(raw[key])] or given
+    if len(filled) == 1:
+        return filled[0]
+    return "both" if filled else f"the keys {', '.join(map(str, raw)) or '(none)'}"
 
 
 def _read_name(raw: dict[str, Any], key: str, faults: list[str]) -> str | None:
@@ -144,115 +177,38 @@ def _read_name(raw: dict[str, Any], key: str, faults: list[str]) -> str | None:
         return str(value)
     if value is None or value == "":
         return None
-    if _is_text(value):
+    if is_text(value):
         return str(value)
-    faults.append(f"{key}: expected text; found {_show(value)}")
+    faults.append(f"{key}: expected text; found {show(value)}")
     return None
 
 
 def details_of(raw: Mapping[str, Any]) -> dict[str, Detail]:
-    """What a metric may ask for; the parts of the record, and whatever JSON could not hold, are no
-    details.
-    """
+    """What a metric may ask for: texts, numbers and truth values beside the parts of the record."""
     return {
         key: value
-        for key, value in raw.items()
-        if key not in _PARTS and _is_text(key) and _is_detail(value)
+        for key, value in beside(raw).items()
+        if isinstance(value, str | bool | int | float)
     }
 
 
-def _is_detail(value: Any) -> bool:
-    return (
-        _is_text(value)
-        or isinstance(value, bool | int)
-        or (isinstance(value, float) and math.isfinite(value))
-    )
-
-
-def _read_turns(value: Any, form: str, faults: list[str]) -> list[_Turn]:
-    if not isinstance(value, list) or not value:
-        faults.append(f"{form}: expected a list of turns; found {_show(value)}")
-        return []
-    return [_read_turn(turn, form, f"{form}[{index}]", faults) for index, turn in enumerate(value)]
-
-
-def _read_turn(value: Any, form: str, place: str, faults: list[str]) -> _Turn:
-    role_key, content_key = _FORMS[form]
-    if not isinstance(value, dict):
-        faults.append(
-            f"{place}: expected a mapping with `{role_key}` and `{content_key}`; found"
-            f" {_show(value)}"
-        )
-        return _Turn(None)
-    spoken = value.get(role_key)
-    role = _ROLES.get(spoken) if isinstance(spoken, str) else None
-    if role is None:
-        faults.append(
-            f"{place}.{role_key}: expected one of {', '.join(_ROLES)}; found {_show(spoken)}"
-        )
-    turn = _Turn(role)
-    _read_content(turn, value.get(content_key), f"{place}.{content_key}", faults)
-    return turn
-
-
-def _read_content(turn: _Turn, content: Any, place: str, faults: list[str]) -> None:
-    if isinstance(content, list) and content and all(isinstance(part, dict) for part in content):
-        _read_parts(turn, content, place, faults)
-    elif (
-        isinstance(content, list)
-        and content
-        and turn.role == "assistant"
-        and all(map(_is_text, content))
-    ):
-        turn.text, turn.references = content[0], tuple(content)
-    elif _is_text(content):
-        turn.text = content
-    else:
-        wanted = "text, or a list of right answers" if turn.role == "assistant" else "text"
-        faults.append(f"{place}: expected {wanted}; found {_show(content)}")
-        return
-    if turn.role == "assistant" and turn.text is not None:
-        turn.references = turn.references or (turn.text,)
-        if not all(answer.strip() for answer in turn.references):
-            faults.append(f"{place}: expected an answer; found an empty one")
-
-
-def _read_parts(turn: _Turn, parts: list[dict[str, Any]], place: str, faults: list[str]) -> None:
-    pictures: list[Any] = []
-    text, kind_before = "", ""
-    for index, part in enumerate(parts):
-        kind = part.get("type")
-        if kind == "text" and _is_text(part.get("text")):
-            piece = part["text"]
-        elif kind in ("image", "image_url"):
-            pictures.append(_picture_of(part))
-            piece = IMAGE
-        else:
-            faults.append(
-                f"{place}[{index}]: expected a part of type text (with text) or image; found"
-                f" {_show(part)}"
-            )
-            return
-        text += ("\n" if text and (IMAGE in (kind_before, piece)) else "") + piece
-        kind_before = piece
-    turn.text, turn.pictures = text, tuple(pictures)
-
-
-def _picture_of(part: dict[str, Any]) -> Any:
-    """What a picture part says of its picture: a name, a mapping with bytes or path, or None."""
-    for key in ("image", "path", "url", "image_url"):
-        if part.get(key) is not None:
-            nested = part[key]
-            return nested["url"] if isinstance(nested, dict) and "url" in nested else nested
-    return None
+def beside(raw: Mapping[str, Any]) -> dict[str, Any]:
+    """What a record says beside its parts, as far as JSON can hold it."""
+    return {
+        key: value
+        for key, value in raw.items()
+        if key not in _PARTS and value is not None and is_text(key) and is_json(value)
+    }
 
 
 def _read_images(
-    raw: dict[str, Any], turns: Sequence[_Turn], keep: Keep, faults: list[str]
+    raw: dict[str, Any], turns: Sequence[RawTurn], keep: Keep, faults: list[str]
 ) -> tuple[str, ...] | None:
-    key = "images" if raw.get("images") is not None else "image"
-    column = raw.get(key)
-    listed = [] if column is None else column if isinstance(column, list) else [column]
+    try:
+        key, listed = image_columns(raw)
+    except DataError as error:
+        faults.append(str(error))
+        return None
     named = [picture for turn in turns for picture in turn.pictures]
     own = [picture for picture in named if picture is not None]
     if own and (listed or len(own) < len(named)):
@@ -260,27 +216,13 @@ def _read_images(
             "expected pictures either in the parts or in the column `images`; found some in each"
         )
         return None
-    names = [_image_name(picture, keep) for picture in own or listed]
+    names = [image_name(picture, keep) for picture in own or listed]
     bad = [f"{key}: {name}" for name in names if isinstance(name, DataError)]
     faults += bad
     return None if bad else tuple(map(str, names))
 
 
-def _image_name(picture: Any, keep: Keep) -> str | DataError:
-    if isinstance(picture, dict) and isinstance(picture.get("bytes"), bytes):
-        try:
-            return keep(picture["bytes"])
-        except DataError as error:
-            return error
-    name = picture.get("path") if isinstance(picture, dict) else picture
-    if not _is_text(name) or not name:
-        return DataError(f"expected the name of a picture file; found {_show(name)}")
-    if name.startswith(("http://", "https://", "data:")):
-        return DataError(f"expected the name of a local picture file; found {_show(name)}")
-    return str(name)
-
-
-def _faults_of_order(turns: Sequence[_Turn], evaluation: bool) -> list[str]:
+def _faults_of_order(turns: Sequence[RawTurn], evaluation: bool) -> list[str]:
     spoken = turns[1:] if turns[0].role == "system" else turns
     roles = [turn.role for turn in spoken]
     if not roles or roles[0] != "user":
@@ -298,15 +240,20 @@ def _faults_of_order(turns: Sequence[_Turn], evaluation: bool) -> list[str]:
     return []
 
 
-def _place_markers(turns: Sequence[_Turn], pictures: int, form: str) -> list[str]:
+def _place_markers(turns: Sequence[RawTurn], pictures: int) -> list[str]:
     faults = [
-        f"{form}[{index}]: expected {IMAGE} only in a user's turn; found it in the {turn.role}'s"
-        for index, turn in enumerate(turns)
+        f"{turn.place}: expected {IMAGE} only in a user's turn; found it in the {turn.role}'s"
+        for turn in turns
         if turn.role != "user"
         and any(IMAGE in text for text in (turn.text or "", *turn.references))
     ]
     asked = [turn for turn in turns if turn.role == "user"]
     texts = [turn.text or "" for turn in asked]
+    faults += [
+        f"{turn.place}: {fault}"
+        for turn, text in zip(asked, texts, strict=True)
+        if (fault := fault_of_markers(text))
+    ]
     markers = sum(text.count(IMAGE) for text in texts)
     if pictures == 1 and markers == 0 and asked:
         texts[0] = f"{IMAGE}\n{texts[0]}"
@@ -329,24 +276,3 @@ def _marker_first(text: str) -> str:
         return text
     rest = bare.removeprefix(IMAGE).removesuffix(IMAGE).strip()
     return f"{IMAGE}\n{rest}" if rest else IMAGE
-
-
-def _is_text(value: Any) -> bool:
-    """Whether `value` is text that can be stored: JSON can spell half a surrogate pair, which UTF-8
-    cannot hold.
-    """
-    if not isinstance(value, str):
-        return False
-    if value.isascii():
-        return True
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _show(value: Any) -> str:
-    shown = ascii(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
-    return "nothing" if value is None else f"{type(value).__name__} {shown}"

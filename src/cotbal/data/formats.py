@@ -4,16 +4,19 @@ memory at a time.
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import ijson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cotbal.data.conversations import Fault
+from cotbal.data.json_array import json_items
 
 # Embedded pictures make rows heavy; 64 of them stay below some hundred megabytes.
 _PARQUET_ROWS = 64
@@ -24,14 +27,22 @@ BROKEN = (
     UnicodeDecodeError,
 )  # what pyarrow raises on files that are not whole
 _MARK = b"\xef\xbb\xbf"  # byte order mark that some editors put before UTF-8
+_HEAD = 4096  # bytes by which the layout of a file is recognised
+_OTHERS = {  # how files of other formats begin
+    b"PAR1": "a parquet file",
+    b"ARROW1": "an Arrow file",
+    b"\x1f\x8b": "gzip data",
+    b"PK\x03\x04": "a zip archive",
+}
 
 Row = tuple[int, Any]
 Told = Callable[[int, int], None]  # how much of how much has been read: bytes, or rows of parquet
 
 
 def read_rows(path: Path, told: Told | None = None) -> Iterator[Row | Fault]:
-    """The numbered rows of a `.jsonl`, `.json` (an array), `.parquet` or `.arrow` file; faults for
-    broken ones.
+    """The numbered rows of a `.jsonl`, `.json`, `.parquet` or `.arrow` file, and its faults.
+
+    Both endings of JSON may hold an array or one record per line, in UTF-8, UTF-16 or UTF-32.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
@@ -51,52 +62,106 @@ def _be_silent(_done: int, _total: int) -> None:
     pass
 
 
-def _read_jsonl(path: Path, told: Told) -> Iterator[Row | Fault]:
+class _Recoded(io.RawIOBase):
+    """The text of a file in UTF-8, from another encoding; the file may begin with its mark."""
+
+    def __init__(self, raw: BinaryIO, encoding: str) -> None:
+        self._raw = raw
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._rest = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        block = b"more"
+        while block and not self._rest:
+            block = self._raw.read(_HEAD)
+            self._rest = self._decoder.decode(block, final=not block).encode()
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+
+def _read_text(path: Path, told: Told) -> Iterator[Row | Fault]:
+    """JSON by its content, whatever the ending: an array of records, or one record per line."""
     size = path.stat().st_size
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+    with path.open("rb") as raw:
+        head = raw.read(_HEAD)
+        encoding = json.detect_encoding(head)
+        text = head.decode(encoding, "ignore").lstrip("\ufeff \t\r\n")
+        raw.seek(len(_MARK) if head.startswith(_MARK) else 0)
+        wide = encoding.startswith(("utf-16", "utf-32"))
+        file = io.BufferedReader(_Recoded(raw, encoding)) if wide else raw
+        fault = _fault_of_layout(head, text, path.suffix.lower())
+        if fault:
+            yield Fault(path, 0, fault)
+        elif text.startswith("["):
+            yield from _read_array(path, file, lambda: told(raw.tell(), size))
+        else:
+            yield from _read_lines(path, file, lambda: told(raw.tell(), size))
+
+
+def _fault_of_layout(head: bytes, text: str, suffix: str) -> str | None:
+    """What a file is that begins so, if it is neither an array nor one record per line."""
+    other = next((kind for mark, kind in _OTHERS.items() if head.startswith(mark)), None)
+    if other:
+        return f"expected JSON in a file that ends in {suffix}; found {other}"
+    if suffix == ".jsonl" or text.startswith("["):
+        return None
+    wanted = "expected one JSON array of records, or one record per line"
+    if not text.startswith("{"):
+        return f"{wanted}; found {ascii(text[:20]) if text else 'an empty file'}"
+    line, broken, _ = text.partition("\n")
+    if broken and not _is_json(line):
+        return f"{wanted}; found one JSON object: write the list that it holds as the whole file"
+    return None
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _read_lines(path: Path, file: BinaryIO, report: Callable[[], None]) -> Iterator[Row | Fault]:
+    number = 0
+    try:
+        for number, line in enumerate(file, 1):
             if number % _STEP == 1:
-                told(lines.tell(), size)
-            text = line.removeprefix(_MARK) if number == 1 else line
-            if not text.strip():
-                continue
-            try:
-                yield number, json.loads(text.decode())
-            except (ValueError, RecursionError) as error:
-                yield Fault(
-                    path, number, f"expected one JSON object a line; found broken JSON ({error})"
-                )
+                report()
+            if line.strip():
+                yield _parsed(path, number, line)
+    except UnicodeError as error:
+        yield Fault(path, number + 1, f"broken text from this line on ({error})")
 
 
-def _read_json(path: Path, told: Told) -> Iterator[Row | Fault]:
-    number, size = 0, path.stat().st_size
-    with path.open("rb") as file:
-        head = file.read(4096)
-        if _first_character(head) != b"[":
-            yield Fault(
-                path,
-                0,
-                "expected one JSON array of records; a file with one record a line must end in"
-                " .jsonl",
-            )
-            return
-        file.seek(len(_MARK) if head.startswith(_MARK) else 0)
-        try:
-            for number, row in enumerate(ijson.items(file, "item", use_float=True), 1):
-                if number % _STEP == 1:
-                    told(file.tell(), size)
-                yield number, row
-        except (ijson.JSONError, ValueError, RecursionError) as error:
-            message = " ".join(str(error).split())
-            yield Fault(
-                path,
-                number + 1,
-                f"broken JSON from this record on; the rest cannot be read ({message})",
-            )
+def _parsed(path: Path, number: int, line: bytes) -> Row | Fault:
+    try:
+        return number, json.loads(line.decode())
+    except UnicodeDecodeError as error:
+        message = f"expected text in UTF-8; found another encoding, or broken bytes ({error})"
+    except (ValueError, RecursionError) as error:
+        message = f"expected one JSON object per line; found broken JSON ({error})"
+    return Fault(path, number, message)
 
 
-def _first_character(head: bytes) -> bytes:
-    return head.removeprefix(_MARK).lstrip()[:1]
+def _read_array(path: Path, file: BinaryIO, report: Callable[[], None]) -> Iterator[Row | Fault]:
+    number = 0
+    try:
+        for number, row in enumerate(json_items(file), 1):
+            if number % _STEP == 1:
+                report()
+            yield number, row
+    except (ijson.JSONError, ValueError, RecursionError) as error:
+        message = " ".join(str(error).split())
+        yield Fault(
+            path,
+            number + 1,
+            f"broken JSON from this record on; the rest cannot be read ({message})",
+        )
 
 
 def open_parquet(path: Path) -> pq.ParquetFile:
@@ -148,8 +213,8 @@ def _read_arrow(path: Path, told: Told) -> Iterator[Row | Fault]:
 
 
 _READERS: dict[str, Callable[[Path, Told], Iterator[Row | Fault]]] = {
-    ".jsonl": _read_jsonl,
-    ".json": _read_json,
+    ".jsonl": _read_text,
+    ".json": _read_text,
     ".parquet": _read_parquet,
     ".arrow": _read_arrow,
 }

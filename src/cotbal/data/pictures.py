@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 from PIL import Image, ImageOps
 
 from cotbal.errors import DataError
 
 _CHUNK = 256
+_ORIENTATION = 0x0112  # tag of EXIF; from 5 on, width and height are exchanged
+Size = tuple[int, int]  # width and height in pixels
+Rejected = Callable[[Sequence[str]], Mapping[str, str]]
 
 
 def resolve(root: Path, name: str) -> Path:
@@ -22,20 +27,59 @@ def resolve(root: Path, name: str) -> Path:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """The picture at `path` in RGB, upright, on white where it is transparent.
-
-    Drawings are often black lines on nothing; on the usual black ground they would be invisible.
+    """The image at `path` as `decode` gives it.
 
     Raises:
-        DataError: the file is missing, truncated or not a picture.
+        DataError: the file is missing, truncated or not an image.
     """
     try:
-        with Image.open(path) as picture:
-            return _on_white(ImageOps.exif_transpose(picture))
+        return decode(path)
     except FileNotFoundError:
         raise DataError(f"missing picture {path}") from None
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
         raise DataError(f"broken picture {path}: {error}") from None
+
+
+def size_of(path: Path) -> Size:
+    """Width and height of an image as `open_picture` gives it, from its header alone.
+
+    Raises:
+        DataError: the file is missing or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            # Pillow reads whole PNG files in search of EXIF behind the image.
+            known = image.format != "PNG" or "exif" in image.info
+            turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
+            return (image.height, image.width) if turned else image.size
+    except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
+        raise DataError(f"broken image {path}: {error}") from None
+
+
+def decode(source: Path | BinaryIO) -> Image.Image:
+    """An image in RGB with 8 bits per channel, upright, on white where it is transparent.
+
+    Drawings are often black lines on nothing; on the usual black ground they would be invisible.
+    Gray images of 16 or 32 bits or of floats (X-rays, depth maps) are scaled so that the smallest
+    value of the image is black and the largest is white: their files do not say which part of the
+    range they use (12 bits in 16, millimetres, 0 to 1), and Pillow would clip all values to 0..255.
+
+    Raises:
+        Exception: of many kinds, by Pillow's decoders.
+    """
+    with Image.open(source) as image:
+        upright = ImageOps.exif_transpose(image)
+        return _scaled(upright) if upright.mode[0] in "IF" else _on_white(upright)
+
+
+def _scaled(image: Image.Image) -> Image.Image:
+    values = np.asarray(image, np.float64)
+    transparent = values == image.info.get("transparency")
+    used = np.isfinite(values) & ~transparent
+    low, high = (values[used].min(), values[used].max()) if used.any() else (0.0, 0.0)
+    levels = np.where(used, (values - low) * (255 / ((high - low) or 1)), 0)
+    levels[transparent] = 255
+    return Image.fromarray(levels.round().astype(np.uint8)).convert("RGB")
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
@@ -83,4 +127,26 @@ def faults_of_pictures(
             done += len(chunk)
             if progress is not None:
                 progress(done)
+    return found
+
+
+def faults_of_images(
+    root: Path,
+    names: Sequence[str],
+    decode: bool,
+    rejected: Rejected | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> dict[str, str]:
+    """The fault of every name that has one: missing, broken, or rejected by the model's processor.
+
+    Args:
+        rejected: of sound images, those that the processor cannot process, with the reason.
+        progress: called now and then with the number of images that are done.
+    """
+    found = faults_of_pictures(root, names, decode, progress)
+    if rejected is not None:
+        sound = [name for name in names if name not in found]
+        for start in range(0, len(sound), _CHUNK):
+            reasons = rejected(sound[start : start + _CHUNK]).items()
+            found.update((n, f"rejected image {resolve(root, n)}: {why}") for n, why in reasons)
     return found

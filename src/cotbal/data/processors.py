@@ -13,11 +13,13 @@ from transformers import (
     AutoImageProcessor,
     AutoProcessor,
     AutoTokenizer,
+    PreTrainedConfig,
     ProcessorMixin,
 )
 from transformers.utils import is_torchvision_available
 from transformers.video_processing_utils import VideoProcessorMixin
 
+from cotbal.data.tokens import without_lengths
 from cotbal.errors import CotbalError
 
 VIDEOS = "video_processor"
@@ -47,8 +49,37 @@ def load_processor(checkpoint: str, remote_code: bool) -> Any:
             f" {type(processor).__name__} without {' and '.join(missing)}; such a model cannot be"
             " trained on records"
         )
+    _need_patch_size(checkpoint, processor)
     _let_pad(checkpoint, processor.tokenizer)
+    _forget_lengths(processor.tokenizer)
     return processor
+
+
+def _need_patch_size(checkpoint: str, processor: Any) -> None:
+    """LLaVA's processors count the tokens of an image by the size of a patch.
+
+    Raises:
+        CotbalError: it is missing; with the value that the model's configuration has, if any.
+    """
+    if getattr(processor, "patch_size", 0) is not None:
+        return
+    vision = PreTrainedConfig.get_config_dict(checkpoint)[0].get("vision_config")
+    value = vision.get("patch_size") if isinstance(vision, dict) else None
+    hint = "of the vision model" if value is None else f"of config.json: {value}"
+    raise CotbalError(
+        f"checkpoint {checkpoint}: expected `patch_size` in processor_config.json, without which "
+        f"{type(processor).__name__} cannot process images; found none. Add the patch size {hint}"
+    )
+
+
+def _forget_lengths(tokenizer: Any) -> None:
+    """Drop the padding and truncation that a tokenizer.json may store: rows have their own length
+    and `model.max_length`.
+    """
+    tokenizer.init_kwargs.pop("max_length", None)  # from there processors take their defaults
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    if fast is not None:
+        without_lengths(fast)
 
 
 def _let_pad(checkpoint: str, tokenizer: Any) -> None:

@@ -11,6 +11,7 @@ before training begins. Records without a picture do without the picture's token
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,23 @@ import numpy as np
 import torch
 
 from cotbal.data.chat import PICTURE
-from cotbal.data.collate import Batch, Collator, Row, cut, open_pictures
+from cotbal.data.collate import (
+    REJECTIONS,
+    Batch,
+    Collator,
+    Range,
+    Row,
+    cut,
+    open_pictures,
+    rejection,
+)
+from cotbal.data.instruction import with_instruction
 from cotbal.data.records import Records
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
+
+# An image goes to the front; the words on its two sides stay apart.
+_BETWEEN_WORDS = re.compile(rf"(?<=\S){PICTURE}(?=\S)")
 
 
 def collator_for(
@@ -100,7 +114,8 @@ class QuestionCollator:
         batch = self._padded(
             [self._tokens(row, row.record.turns[-1].text) for row in rows], "right"
         )
-        answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1)
+        learnt = torch.tensor([[row.record.turns[-1].loss] for row in rows])
+        answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1) & learnt
         batch["labels"] = batch["input_ids"].masked_fill(~answers, IGNORED)
         ends = (batch["input_ids"] == self.placeholder).sum(dim=1).tolist()  # pictures stand first
         return cut(batch, rows, ends, self.max_length)
@@ -111,15 +126,21 @@ class QuestionCollator:
 
     def valid_tokens(self, row: Row) -> int:
         """Number of tokens of a row that carry loss."""
-        answer = row.record.turns[-1].text + self.end
-        return len(self.tokenizer(answer, add_special_tokens=False)["input_ids"])
+        return sum(stop - start for start, stop in self.plain(row)[1])
+
+    def plain(self, row: Row) -> tuple[list[int], list[Range]]:
+        """Token ids of a row with one placeholder per image, and the ranges that carry loss."""
+        texts = (
+            f"{self.tokenizer.bos_token}{_question(row)}\n",
+            row.record.turns[-1].text + self.end,
+        )
+        asked, answer = (self.tokenizer(t, add_special_tokens=False)["input_ids"] for t in texts)
+        ids = [self.placeholder] * len(row.record.images) + asked + answer
+        return ids, [(len(ids) - len(answer), len(ids))] if row.record.turns[-1].loss else []
 
     def _tokens(self, row: Row, answer: str | None) -> Batch:
         """Token ids, their types, and the arrays of the pictures if there are any, in lists."""
-        words = [turn.text for turn in row.record.turns[:-1]] + (
-            [row.instruction] if row.instruction else []
-        )
-        question = "\n".join(words).replace(PICTURE, "").strip()
+        question = _question(row)
         pictures = open_pictures(self.images, row.record)
         if not pictures:
             pair = None if answer is None else [answer + self.end]
@@ -128,7 +149,10 @@ class QuestionCollator:
         else:
             text = [self.processor.image_token * len(pictures) + question]
             suffix = None if answer is None else [answer]
-            found = self.processor(text=text, images=[pictures], suffix=suffix)
+            try:
+                found = self.processor(text=text, images=[pictures], suffix=suffix)
+            except REJECTIONS as error:
+                raise rejection(row.record, self.processor, pictures, error) from error
         return {key: value for key, value in found.items() if key != "labels"}
 
     def _padded(self, rows: list[Batch], side: str) -> Batch:
@@ -139,3 +163,10 @@ class QuestionCollator:
         return (
             {**batch, "pixel_values": torch.from_numpy(np.stack(pictures))} if pictures else batch
         )
+
+
+def _question(row: Row) -> str:
+    """What is asked, without image markers, with the instruction of the task."""
+    asked = with_instruction(row.record.turns[:-1], row.instruction)
+    text = "\n".join(turn.text for turn in asked)
+    return _BETWEEN_WORDS.sub("\n", text).replace(PICTURE, "").strip()

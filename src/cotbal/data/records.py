@@ -12,9 +12,9 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -24,13 +24,13 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from cotbal.data.conversations import Fault, Record, Role, Turn, normalise
-from cotbal.data.formats import read_rows
+from cotbal.data.formats import BROKEN, read_rows
 from cotbal.errors import DataError
 
 __all__ = ["Fault", "Record", "Records", "Turn", "default_cache", "open_records", "sound_records"]
 
 # Raise it with every change of the schema or of the rules of normalisation.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SCHEMA = pa.schema(
     {
         "id": (
@@ -44,9 +44,11 @@ _SCHEMA = pa.schema(
             pa.bool_()
         ),  # whether the first text is a system turn; the roles of the others follow
         "texts": pa.list_(pa.string()),
+        "silent": pa.list_(pa.int32()),  # places of answers without loss in the texts, or null
         "references": pa.list_(pa.string()),  # null when the only one is the last text
         "number": pa.int64(),
         "details": pa.string(),  # JSON, null when there are none
+        "unread": pa.list_(pa.string()),  # keys that nothing reads, or null
     }
 )
 _ROWS = 2048  # a batch
@@ -116,6 +118,19 @@ class Records(Sequence[Record]):
             for (names,) in rows:
                 yield self._names(names)
 
+    def silent(self) -> Iterator[int]:
+        """Number of every record in which an answer is marked to carry no loss."""
+        marked = pc.is_valid(self._columns["silent"])
+        yield from self._columns["number"].filter(marked).to_pylist()
+
+    def unread(self) -> Iterator[tuple[int, list[str], Mapping[str, Any]]]:
+        """Number, keys that nothing reads, and details of every record that has such keys."""
+        having = pa.array(np.flatnonzero(pc.is_valid(self._columns["unread"])))
+        columns = [self._columns[name].take(having) for name in ("number", "unread", "details")]
+        for rows in self._batches(columns):
+            for number, keys, details in rows:
+                yield number, keys, json.loads(details) if details else {}
+
     def answers(self) -> np.ndarray:
         """Number of assistant turns of every record, `[record]`."""
         turns = pc.subtract(
@@ -128,13 +143,38 @@ class Records(Sequence[Record]):
         counts: np.ndarray = pc.list_value_length(self._columns["images"]).to_numpy()
         return counts
 
+    def complete(self) -> bool:
+        """Whether the embedded images are in the cache, and the columns are sound."""
+        for column in self._columns.values():
+            column.validate(full=True)
+        names = pc.list_flatten(self._columns["images"])
+        embedded = names.filter(pc.starts_with(names, _EMBEDDED))
+        paths = (path for name in embedded for path in self._names([name.as_py()]))
+        return all(os.path.isfile(path) and os.path.getsize(path) for path in paths)
+
+    def containing(self, pattern: str) -> np.ndarray:
+        """Indices of the records with a turn or reference in which a regular expression (RE2)
+        matches, ascending.
+        """
+        places: list[np.ndarray] = []
+        for name in ("texts", "references"):
+            start = 0
+            for chunk in self._columns[name].chunks:
+                hit = pc.match_substring_regex(pc.list_flatten(chunk), pattern)
+                places.append(start + pc.list_parent_indices(chunk).filter(hit).to_numpy())
+                start += len(chunk)
+        return np.unique(np.concatenate(places)) if places else np.zeros(0, np.int64)
+
     def _batches(self, columns: list[Any]) -> Iterator[Iterator[tuple[Any, ...]]]:
         for start in range(0, len(columns[0]), _ROWS):
             yield zip(*(column.slice(start, _ROWS).to_pylist() for column in columns), strict=True)
 
     def _record(self, values: Sequence[Any]) -> Record:
-        identity, task, images, system, texts, references, number, details = values
-        turns = tuple(Turn(_role(place - system), text) for place, text in enumerate(texts))
+        identity, task, images, system, texts, silent, references, number, details, unread = values
+        turns = tuple(
+            Turn(_role(place - system), text, place not in (silent or ()))
+            for place, text in enumerate(texts)
+        )
         return Record(
             identity or self._made_up_id(number),
             task,
@@ -143,6 +183,7 @@ class Records(Sequence[Record]):
             tuple(references) if references else (texts[-1],),
             number,
             json.loads(details) if details else {},
+            tuple(unread or ()),
         )
 
     def _made_up_id(self, number: int) -> str:
@@ -210,8 +251,8 @@ def sound_records(
     """
     digest = _digest(path)
     kept = cache / f"{digest}-{SCHEMA_VERSION}{'-evaluation' if evaluation else ''}.arrow"
-    if kept.is_file():
-        yield Records(path, digest, kept, cache)
+    if (whole := _kept_records(path, digest, kept, cache)) is not None:
+        yield whole
         return
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
@@ -223,12 +264,30 @@ def sound_records(
             faulty = True
             on_fault(fault)
         records = Records(path, digest, arrow, cache)
-        for fault in _repeated_ids(records):
+        for fault in chain(_repeated_ids(records), _nothing_learnt(records)):
             faulty = True
             on_fault(fault)
         if not faulty:
+            _sync(arrow)
             os.replace(arrow, kept)
         yield records
+
+
+def _kept_records(path: Path, digest: str, kept: Path, cache: Path) -> Records | None:
+    """The converted records; None where there are none or files of the cache are damaged."""
+    if not kept.is_file():
+        return None
+    try:
+        records = Records(path, digest, kept, cache)
+        return records if records.complete() else None
+    except BROKEN:
+        return None
+
+
+def _sync(path: Path) -> None:
+    """Have the bytes of a file on disk before its name is: a crash must not leave an empty one."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _digest(path: Path) -> str:
@@ -271,9 +330,11 @@ def _to_arrow(records: Sequence[Record]) -> Any:
         [record.images for record in records],
         [record.turns[0].role == "system" for record in records],
         [[turn.text for turn in record.turns] for record in records],
+        [[i for i, turn in enumerate(r.turns) if not turn.loss] or None for r in records],
         [record.references if len(record.references) > 1 else None for record in records],
         [record.number for record in records],
         [json.dumps(record.details) if record.details else None for record in records],
+        [record.unread or None for record in records],
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
     return pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA)
@@ -290,12 +351,24 @@ def _keep_picture(content: bytes, cache: Path) -> str:
         ) from None
     name = f"{hashlib.sha256(content).hexdigest()}.{kind}"
     target = cache / "images" / name
-    if not target.is_file():
+    if not target.is_file() or target.stat().st_size != len(content):
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(f".{os.getpid()}.part")
         part.write_bytes(content)
+        _sync(part)
         os.replace(part, target)
     return _EMBEDDED + name
+
+
+def _nothing_learnt(records: Records) -> Iterator[Fault]:
+    """An error of a file whose every answer is marked to carry no loss."""
+    marked = sum(1 for _ in records.silent())
+    if marked and marked == len(records) and not any(record.learnt for record in records):
+        yield Fault(
+            records.source,
+            0,
+            "expected at least one answer that carries loss; all are marked, such as loss: false",
+        )
 
 
 def _repeated_ids(records: Records) -> Iterator[Fault]:

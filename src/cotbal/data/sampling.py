@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from cotbal.data.pictures import faults_of_pictures
+from cotbal.data.pictures import Rejected, faults_of_images
 from cotbal.data.records import Records
 from cotbal.errors import DataError
 from cotbal.recipe.runs import Portion, portion_size, seen
@@ -88,7 +88,11 @@ def permutation(n: int, name: str, seed: int) -> np.ndarray:
 
 
 def kept_records(
-    records: Records, root: Path, policy: Literal["error", "drop"], decode: bool = True
+    records: Records,
+    root: Path,
+    policy: Literal["error", "drop"],
+    decode: bool = True,
+    rejected: Rejected | None = None,
 ) -> tuple[np.ndarray, list[str]]:
     """Places of the records whose pictures are there (int64, ascending), and a line for each that
     is dropped.
@@ -97,14 +101,16 @@ def kept_records(
         records: of one file.
         root: the images of the recipe.
         policy: `error` looks only whether the pictures exist; `drop` also decodes them, if
-            `decode`.
+            `decode`, and leaves out those that are `rejected`.
+        rejected: of these images, those that the model's processor cannot process.
 
     Raises:
         DataError: a picture is missing and the policy is `error`; names the first by file and
             record.
     """
     distinct = dict.fromkeys(name for names in records.images() for name in names)
-    faults = faults_of_pictures(root, distinct, decode and policy == "drop")
+    drop = policy == "drop"
+    faults = faults_of_images(root, [*distinct], decode and drop, rejected if drop else None)
     if not faults:
         return np.arange(len(records)), []
     keep = np.ones(len(records), bool)

@@ -1,38 +1,35 @@
-"""Valid tokens of a record, counted with the checkpoint's own tokenizer where it lies on disk; no
-torch needed.
-"""
+"""The tokenizer.json of a checkpoint, without the lengths that it may store; no PyTorch needed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from cotbal.data.records import Record
-from cotbal.recipe.recipe import Recipe
-
-END_OF_TURN = 1  # every answer is followed by one token that ends the turn
+from cotbal.errors import MissingDependency
 
 
-def token_counter(recipe: Recipe) -> Callable[[Record], int] | None:
-    """A function that counts the tokens of a record's answers, or None without a checkpoint or
-    tokenizer to ask.
+def open_tokenizer(path: Path, what: str) -> Any:
+    """The tokenizer in a `tokenizer.json`; it neither pads nor truncates.
+
+    Args:
+        what: the feature that needs it, for the message.
+
+    Raises:
+        MissingDependency: no package `tokenizers`.
     """
-    if recipe.file.model is None:
-        return None
-    path = Path(recipe.checkpoint) / "tokenizer.json"
     try:
         from tokenizers import Tokenizer
     except ImportError:
-        return None
-    if not path.exists():
-        return None
-    tokenizer = Tokenizer.from_file(str(path))
+        raise MissingDependency(what, "train") from None
+    return without_lengths(Tokenizer.from_file(str(path)))
 
-    def count(record: Record) -> int:
-        answers = [turn.text for turn in record.turns if turn.role == "assistant"]
-        return sum(
-            len(tokenizer.encode(answer, add_special_tokens=False)) + END_OF_TURN
-            for answer in answers
-        )
 
-    return count
+def without_lengths(tokenizer: Any) -> Any:
+    """The tokenizer with its stored padding and truncation switched off.
+
+    A file that was saved while either was on keeps it, and each text then counts as many tokens as
+    the longest one, or as few as the limit.
+    """
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer

@@ -121,6 +121,14 @@ def mean_one(weights: Mapping[str, float], amounts: Mapping[str, float]) -> dict
     With valid tokens as amounts, a host that divides the weighted sum of losses by the plain number
     of tokens keeps the scale that it has without weights. With records as amounts, these are the
     times that every record of a task is shown so that the number of records stays.
+
+    Raises:
+        CotbalError: the amounts are all 0.
     """
-    factor = sum(amounts.values()) / sum(weight * amounts[task] for task, weight in weights.items())
+    total = sum(amounts.values())
+    if not total > 0:
+        raise CotbalError(
+            f"expected answers with valid tokens in some task; found none in {', '.join(amounts)}"
+        )
+    factor = total / sum(weight * amounts[task] for task, weight in weights.items())
     return {task: weight * factor for task, weight in weights.items()}

@@ -13,8 +13,9 @@ from cotbal.data.sampling import Portioned
 from cotbal.errors import CotbalError
 from cotbal.export import Order, mean_one
 from cotbal.jobs.inputs import TOKEN_SAMPLE, open_inputs
-from cotbal.jobs.weigh import read_weights, task_weights
+from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.recipe import Recipe
+from cotbal.scores.weights_file import read_weights
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Part:
         weight: as it was found; the mean over the units is 1.
         records: its training file.
         portioned: the kept records, in the order of the portions.
-        length: mean length of a record's answers, in what `Material.counted` says.
+        length: mean length of a record's answers that carry loss, in what `Material.counted` says.
     """
 
     name: str
@@ -75,6 +76,13 @@ class Material:
         """
         return mean_one(self.weights, {part.name: float(part.size) for part in self.parts})
 
+    def marked(self) -> str | None:
+        """The first record in which an answer is marked to carry no loss, for messages."""
+        for part in self.parts:
+            for number in part.records.silent():
+                return f"task {part.name}: {part.records.source}, record {number}"
+        return None
+
     def table(self, column: str, values: Mapping[str, float]) -> tuple[str, ...]:
         """A Markdown table of the tasks; `column` names `values`."""
         rows = [
@@ -114,4 +122,4 @@ def _characters(records: Records, indices: np.ndarray) -> float:
 
 
 def _length(record: Record) -> int:
-    return sum(len(turn.text) for turn in record.turns if turn.role == "assistant")
+    return sum(map(len, record.learnt))

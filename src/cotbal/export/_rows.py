@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from cotbal.data.conversations import IMAGE, Turn
 from cotbal.data.instruction import with_instruction
+from cotbal.data.markers import between_markers
 from cotbal.data.pictures import resolve
 from cotbal.data.sampling import permutation
 from cotbal.export._material import Material, Part
-
-_MARKER = re.compile(
-    rf"\n?{IMAGE}\n?"
-)  # the line break beside a picture is the business of the host's template
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class Row:
     Attributes:
         task: its name.
         turns: with the task's instruction; the place of a picture is the marker `<image>`, without
-            line breaks.
+            the line break at the head, which is the business of the host's template.
         pictures: absolute paths, in the order of the markers.
     """
 
@@ -41,7 +37,7 @@ def rows(material: Material, copies: Mapping[str, float] | None = None) -> Itera
     recipe's seed.
 
     A part of a time is the first records of the nested order, so that larger amounts hold smaller
-    ones.
+    ones. Records without an answer that carries loss are left out.
     """
     picked = [
         _picked(part, 1.0 if copies is None else copies[part.name]) for part in material.parts
@@ -51,13 +47,26 @@ def rows(material: Material, copies: Mapping[str, float] | None = None) -> Itera
     for place in permutation(len(indices), "export", material.recipe.file.optimization.seed):
         part = material.parts[part_of[place]]
         record = part.records[int(indices[place])]
+        if not record.learnt:
+            continue
         turns = with_instruction(record.turns, material.recipe.mixture[part.name].instruction)
         pictures = tuple(
             str(resolve(material.recipe.images, name).resolve()) for name in record.images
         )
         yield Row(
-            part.name, tuple(Turn(t.role, _MARKER.sub(IMAGE, t.text)) for t in turns), pictures
+            part.name,
+            tuple(replace(t, text=IMAGE.join(between_markers(t.text))) for t in turns),
+            pictures,
         )
+
+
+def one_answer_each(row: Row) -> Iterator[Row]:
+    """A row for every answer that carries loss, with all that was said before it."""
+    for place, turn in enumerate(row.turns):
+        if turn.role == "assistant" and turn.loss:
+            turns = row.turns[: place + 1]
+            shown = sum(said.text.count(IMAGE) for said in turns)
+            yield Row(row.task, turns, row.pictures[:shown])
 
 
 def count(part: Part, copies: float) -> int:

@@ -68,8 +68,8 @@ def remarks(recipe: Recipe, freezes: bool) -> list[str]:
             " by k."
         ),
         (
-            "Pictures are named by absolute path and opened by the host, which may turn them or"
-            " show transparency otherwise than cotbal does."
+            "Images are named by absolute path and opened by the trainer, which may turn them, and"
+            " show transparency or gray images of more than 8 bits, otherwise than cotbal does."
         ),
     ]
     if checkpoint == NO_MODEL:

@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from cotbal.data.files import write_jsonl, write_text
+from cotbal.errors import CotbalError
 from cotbal.export import Guide, Order
 from cotbal.export._material import open_material
 from cotbal.export._rows import Row, parts_of, rows
@@ -30,6 +31,12 @@ VERSION = "0.19.0"
 def write(order: Order, out: Path) -> Guide:
     """Write `train.jsonl` and `train.yaml`."""
     material = open_material(order)
+    if marked := material.marked():
+        raise CotbalError(
+            f"{marked}: an answer is marked to carry no loss, which axolotl does not support for"
+            " models with images; export to trl, ms-swift or llamafactory, or leave such records"
+            " out"
+        )
     write_jsonl(out / "train.jsonl", map(_message_row, rows(material, material.copies)))
     write_text(
         out / "train.yaml", yaml.safe_dump(dict(_configuration(order.recipe)), sort_keys=False)

@@ -13,6 +13,7 @@ Read in the sources of 0.9.5:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,17 @@ import yaml
 from cotbal.data.files import write_json, write_jsonl, write_text
 from cotbal.export import Guide, Order
 from cotbal.export._material import open_material
-from cotbal.export._rows import Row, rows
+from cotbal.export._rows import Row, one_answer_each, rows
 from cotbal.export._settings import frozen, model_of, remarks, training_arguments, tuned
 from cotbal.export.ratios import MEANING
 from cotbal.recipe.recipe import Recipe
 
 VERSION = "0.9.5"
+_MARKED = (
+    "Some answers carry no loss. LLaMA-Factory has no marks for turns, so every other answer is a"
+    " row with all that was said before it, and `mask_history: true` trains on the last answer of a"
+    " row alone."
+)
 _ENTRY = {
     "file_name": "train.jsonl",
     "formatting": "sharegpt",
@@ -44,9 +50,14 @@ _ENTRY = {
 def write(order: Order, out: Path) -> Guide:
     """Write `train.jsonl`, `dataset_info.json` and `train.yaml`."""
     material = open_material(order)
-    write_jsonl(out / "train.jsonl", map(_message_row, rows(material, material.copies)))
+    marked = material.marked() is not None
+    found = rows(material, material.copies)
+    if marked:
+        found = chain.from_iterable(map(one_answer_each, found))
+    write_jsonl(out / "train.jsonl", map(_message_row, found))
     write_json(out / "dataset_info.json", {"cotbal": _ENTRY})
-    write_text(out / "train.yaml", yaml.safe_dump(dict(_arguments(order.recipe)), sort_keys=False))
+    arguments = dict(_arguments(order.recipe)) | ({"mask_history": True} if marked else {})
+    write_text(out / "train.yaml", yaml.safe_dump(arguments, sort_keys=False))
     return Guide(
         f"LLaMA-Factory (format of {VERSION})",
         material.table("times shown", material.copies),
@@ -62,6 +73,7 @@ def write(order: Order, out: Path) -> Guide:
                 " micro-batches of a step: with small ones, tasks with short answers count for more"
                 " than in cotbal."
             ),
+            *([_MARKED] if marked else []),
         ),
         (
             *remarks(order.recipe, freezes=True),

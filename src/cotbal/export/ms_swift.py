@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.resources import files
+from math import nextafter
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,8 @@ def write(order: Order, out: Path) -> Guide:
             (
                 f"{PLUGIN} gives the same weight to the tokens that end a turn, which otherwise"
                 " keep 1, and keeps weights in their places for LLaVA-1.5, where they otherwise"
-                " slip by the picture's tokens."
+                " slip by the picture's tokens. An answer that carries no loss has the weight 0,"
+                " its end included."
             ),
             (
                 "ms-swift divides by the number of supervised tokens of the whole optimizer step,"
@@ -91,11 +93,12 @@ def write(order: Order, out: Path) -> Guide:
 
 
 def _message_row(row: Row, weight: float) -> dict[str, Any]:
+    weight = nextafter(1, 2) if weight == 1 else weight  # 1 is what tokens without a message have
     messages = [
         {
             "role": turn.role,
             "content": turn.text,
-            **({"loss_scale": weight} if turn.role == "assistant" else {}),
+            **({"loss_scale": weight if turn.loss else 0.0} if turn.role == "assistant" else {}),
         }
         for turn in row.turns
     ]

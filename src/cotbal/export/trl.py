@@ -10,16 +10,15 @@ pictures' placeholders too. Where cotbal can be imported,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from pprint import pformat
 from typing import Any
 
-from cotbal.data.conversations import IMAGE
 from cotbal.data.files import write_jsonl, write_text
 from cotbal.export import Guide, Order
 from cotbal.export._material import open_material
-from cotbal.export._rows import Row, parts_of, rows
+from cotbal.export._rows import Row, one_answer_each, parts_of, rows
 from cotbal.export._settings import model_of, remarks, training_arguments, tuned
 from cotbal.export.ratios import MEANING
 from cotbal.recipe.recipe import Recipe
@@ -52,7 +51,8 @@ def write(order: Order, out: Path) -> Guide:
     """Write `train.jsonl` and `train.py`."""
     material = open_material(order)
     pictured = any(names for part in material.parts for names in part.records.images())
-    found = (split for row in rows(material, material.copies) for split in _split(row, pictured))
+    answers = chain.from_iterable(map(one_answer_each, rows(material, material.copies)))
+    found = (_completion_row(row, pictured) for row in answers)
     write_jsonl(out / "train.jsonl", found)
     write_text(out / "train.py", _script(order.recipe))
     return Guide(
@@ -72,22 +72,18 @@ def write(order: Order, out: Path) -> Guide:
             ),
             (
                 "A conversation of several turns becomes one row a turn: TRL trains on the last"
-                " answer of a row alone."
+                " answer of a row alone. Answers without loss get no row."
             ),
         ),
         tuple(remarks(order.recipe, freezes=False)),
     )
 
 
-def _split(row: Row, pictured: bool) -> Iterator[dict[str, Any]]:
-    """One row for every answer, with all that was said before it as the prompt."""
-    said = [{"role": turn.role, "content": parts_of(turn.text)} for turn in row.turns]
-    shown = 0
-    for place, turn in enumerate(row.turns):
-        shown += turn.text.count(IMAGE)
-        if turn.role == "assistant":
-            pictures = {"images": list(row.pictures[:shown])} if pictured else {}
-            yield {"prompt": said[:place], "completion": [said[place]], **pictures}
+def _completion_row(row: Row, pictured: bool) -> dict[str, Any]:
+    """The last answer as completion, all that was said before it as prompt."""
+    *said, answer = [{"role": turn.role, "content": parts_of(turn.text)} for turn in row.turns]
+    pictures = {"images": list(row.pictures)} if pictured else {}
+    return {"prompt": said, "completion": [answer], **pictures}
 
 
 def _script(recipe: Recipe) -> str:

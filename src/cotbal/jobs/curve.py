@@ -12,7 +12,6 @@ from cotbal.jobs.execute import Options
 from cotbal.jobs.pipeline import do, prepare
 from cotbal.jobs.plan import Kind, Prepared
 from cotbal.jobs.rundir import RunDir
-from cotbal.jobs.scoring import scores_of
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, curve_runs
 
@@ -60,10 +59,3 @@ def run_curve(prepared: Prepared, options: Options) -> None:
     with locked(prepared.root.lock):
         do(prepared, prepared.plan.runs, options)
         need_scores(prepared, prepared.plan.runs)
-        for planned in prepared.plan.runs:
-            for task in (
-                planned.run.validation
-            ):  # the metric may be another one than when the answers were made
-                scores_of(
-                    planned.paths, task, "validation", (prepared.recipe.mixture[task].metric,)
-                )

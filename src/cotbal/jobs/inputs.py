@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cotbal.data.lengths import Meter, open_meter
 from cotbal.data.records import Records, default_cache, open_records
+from cotbal.data.sampled_lengths import sampled_lengths
 from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
-from cotbal.data.tokens import token_counter
+from cotbal.data.texts import need_sound_texts
 from cotbal.errors import DataError
 from cotbal.jobs.rundir import RunDir
+from cotbal.recipe.mixture import Task
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run
 from cotbal.scores.measure import fault_finder
 
 # Raise it when a change of the code changes what a run results in; old runs are then not taken for
 # new ones.
-CODE_VERSION = 2  # 2: labels of words that begin with a space, ends of turns from the template
+# 2: labels of words that begin with a space, ends of turns from the template; 3: answers are greedy
+# whatever the checkpoint's generation settings are.
+CODE_VERSION = 3
 TOKEN_SAMPLE = 500  # records a task whose tokens are counted for the plan
 # Appendix C of the paper: a mini below this is too small to teach a task's format reliably
 FEW_RECORDS = 1000
@@ -36,7 +41,10 @@ class Inputs:
         digests: `<task>.<split>` -> SHA-256 of the file's bytes.
         evaluation: `<task>.<split>` -> number of records.
         dropped: descriptions of records left out because of their pictures.
-        tokens: task -> valid tokens of a record, a mean over a sample; empty without a tokenizer.
+        tokens: task -> valid tokens of a record that `model.max_length` leaves, a mean over a
+            sample; empty without a tokenizer.
+        truncated: a sentence for every task of whose sample `model.max_length` cuts something off.
+        remarks: warnings about texts.
     """
 
     portions: Mapping[str, Portioned]
@@ -44,6 +52,8 @@ class Inputs:
     evaluation: Mapping[str, int]
     dropped: tuple[str, ...]
     tokens: Mapping[str, float]
+    truncated: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def sizes(self) -> dict[str, Mapping[str, int]]:
@@ -55,34 +65,79 @@ def open_inputs(recipe: Recipe) -> Inputs:
     """Open every file of the mixture and draw the portions.
 
     Raises:
-        DataError: broken records, references that a metric cannot score, or missing pictures where
-            the recipe says `on_missing_image: error`.
+        DataError: broken records, references that a metric cannot score or no answer can match,
+            special tokens in texts, or missing pictures where the recipe says
+            `on_missing_image: error`.
     """
-    cache = default_cache()
-    count = token_counter(recipe)
+    with open_meter(recipe) as meter:
+        inputs = _opened(recipe, meter, default_cache())
+    if not recipe.probes_have_a_model:
+        return inputs
+    with open_meter(recipe.for_probes) as meter:
+        remarks = [] if meter is None else _remarks_of_probes(recipe.for_probes, inputs, meter)
+    return replace(inputs, truncated=(*inputs.truncated, *remarks))
+
+
+def _remarks_of_probes(recipe: Recipe, inputs: Inputs, meter: Meter) -> list[str]:
+    """What the probes' own `max_length` cuts off."""
+    remarks = []
+    for task in recipe.mixture.tasks:
+        records = open_records(task.train, default_cache())
+        kept = inputs.portions[task.name].indices
+        _, remark = _trained_tokens(recipe, task, records, kept, meter)
+        remarks += [f"of the probes: {remark}"] if remark else []
+    return remarks
+
+
+def _opened(recipe: Recipe, meter: Meter | None, cache: Path) -> Inputs:
     portions: dict[str, Portioned] = {}
     digests: dict[str, str] = {}
     evaluation: dict[str, int] = {}
     tokens: dict[str, float] = {}
     dropped: list[str] = []
+    remarks: list[str] = []
     for task in recipe.mixture.tasks:
         records = open_records(task.train, cache)
-        kept, lost = _kept(records, recipe)
+        kept, lost = _kept(records, recipe, meter)
         portions[task.name] = draw_portions(kept, task.name, recipe.file.portions)
         digests[f"{task.name}.train"] = records.digest
-        if count is not None:
-            sample = kept[:: max(1, len(kept) // TOKEN_SAMPLE)]
-            tokens[task.name] = float(np.mean([count(records[int(i)]) for i in sample]))
+        if meter is not None:
+            tokens[task.name], remark = _trained_tokens(recipe, task, records, kept, meter)
+            remarks += [remark] if remark else []
         dropped += lost
         splits = {"validation": task.validation} if task.validation else {}
         for split, path in {**splits, **task.test}.items():
             answers = open_records(path, cache, evaluation=True)
             _can_be_scored(answers, task.metrics_of(split))
-            kept, lost = _kept(answers, recipe)
+            kept, lost = _kept(answers, recipe, meter)
             digests[f"{task.name}.{split}"] = answers.digest
             evaluation[f"{task.name}.{split}"] = len(kept)
             dropped += lost
-    return Inputs(portions, digests, evaluation, tuple(dropped), tokens)
+    return Inputs(
+        portions,
+        digests,
+        evaluation,
+        tuple(dropped),
+        tokens,
+        tuple(remarks),
+        need_sound_texts(recipe, cache),
+    )
+
+
+def _trained_tokens(
+    recipe: Recipe, task: Task, records: Records, kept: np.ndarray, meter: Meter
+) -> tuple[float, str | None]:
+    """Mean tokens of a record that are trained, and what `max_length` cuts off, from a sample.
+
+    Raises:
+        DataError: a record of the sample cannot be trained, or `max_length` cuts off every answer.
+    """
+    sample = kept[:: max(1, len(kept) // TOKEN_SAMPLE)].tolist()
+    found = sampled_lengths(recipe, records, sample, task.instruction, meter, default_cache())
+    limit = recipe.model.max_length
+    if fault := found.fault(task.name, records.source, limit):
+        raise DataError(str(fault))
+    return found.kept / found.records, found.warning(task.name, records.source, limit)
 
 
 def _can_be_scored(records: Records, metrics: Sequence[str]) -> None:
@@ -94,8 +149,10 @@ def _can_be_scored(records: Records, metrics: Sequence[str]) -> None:
                 raise DataError(f"{records.source}, record {record.number}: {fault}")
 
 
-def _kept(records: Records, recipe: Recipe) -> tuple[np.ndarray, list[str]]:
-    kept, lost = kept_records(records, recipe.images, recipe.file.on_missing_image)
+def _kept(records: Records, recipe: Recipe, meter: Meter | None) -> tuple[np.ndarray, list[str]]:
+    rejected = None if meter is None else meter.rejected
+    policy = recipe.file.on_missing_image
+    kept, lost = kept_records(records, recipe.images, policy, rejected=rejected)
     if not len(kept):
         found = f"; all {len(lost)} were left out, the first: {lost[0]}" if lost else ""
         raise DataError(f"{records.source}: expected at least one record{found}")
@@ -114,7 +171,7 @@ def write_portions(recipe: Recipe, inputs: Inputs, root: RunDir) -> None:
 
 def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
     """Remarks on the data that a user should see before paying for the probes."""
-    remarks = []
+    remarks = [*inputs.remarks]
     few = {t.name: inputs.sizes[t.name]["mini"] for t in recipe.mixture.balanced}
     few = {name: count for name, count in few.items() if count < FEW_RECORDS}
     if few:
@@ -124,6 +181,7 @@ def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
             f" {listed}; more records in them (a larger portions.mini, more data) give steadier"
             " contributions"
         )
+    remarks += inputs.truncated
     if recipe.file.optimization.packing and recipe.file.optimization.micro_batch_size == 1:
         remarks.append(
             "optimization.packing packs the records of a micro-batch: with micro_batch_size 1 it"

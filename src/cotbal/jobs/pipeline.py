@@ -21,6 +21,7 @@ from cotbal.recipe import accelerate_file
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, final_run, plan_probes
 from cotbal.scores.measure import load_metric
+from cotbal.scores.weights_file import read_task_weights
 from cotbal.training.run_paths import RunPaths
 from cotbal.weightings import Weighting, build_weighting, method_label, takes_weights
 
@@ -129,7 +130,7 @@ def train(
     """
     with locked(prepared.root.lock):
         if weights is not None:
-            write_weights(prepared, weights)
+            write_weights(prepared.root, prepared.recipe.mixture, weights)
         planned = [prepared.plan.named(weighting)]
         do(prepared, planned, options)
         need_scores(prepared, planned)
@@ -214,5 +215,4 @@ def _weights_for(prepared: Prepared, planned: Planned) -> dict[str, float] | Non
             f"{prepared.root.weights}: expected weights, found none; run `cotbal balance` first, or"
             " give --weights"
         )
-    weights: dict[str, float] = read_json(prepared.root.weights)["tasks"]
-    return weights
+    return read_task_weights(prepared.root.weights)

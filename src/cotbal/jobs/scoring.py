@@ -12,7 +12,7 @@ import numpy as np
 from cotbal.data.files import read_json, read_jsonl, write_json
 from cotbal.errors import RunError
 from cotbal.scores.matrix import CONSTANT, Samples, ScoreMatrix, read_measured
-from cotbal.scores.measure import given_by, load_metric, measure
+from cotbal.scores.measure import given_by, is_stale, load_metric, measure, source_of
 from cotbal.training.run_paths import RunPaths
 
 
@@ -77,56 +77,68 @@ def column_of(
 
 
 def scores_of(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> dict[str, Any]:
-    """The scores of one run on one split, made from the kept answers where a metric is still
-    missing.
+    """The scores of one run on one split, made from the kept answers where a metric is missing or
+    its code has changed.
 
     Raises:
-        RunError: scores that only another command can give are missing.
+        RunError: scores that only another command can give are missing, or scores have to be made
+            and the answers are not there.
     """
-    file = paths.scores(task, split)
-    known = tuple(read_json(file)["metrics"]) if file.exists() else ()
-    if set(metrics) - set(known):
-        write_scores(paths, task, split, tuple(dict.fromkeys((*known, *metrics))))
-    content: dict[str, Any] = read_json(file)
+    content = _up_to_date(paths, task, split, metrics)
     for metric in metrics:
         if metric not in content["metrics"]:
             raise RunError(
-                f"{file}: expected scores of the metric {metric}; found none: run"
-                f" `{given_by(metric)}` on the run directory, then this command again"
+                f"{paths.scores(task, split)}: expected scores of the metric {metric}; found none:"
+                f" run `{given_by(metric)}` on the run directory, then this command again"
             )
     return content
 
 
-def write_scores(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> None:
-    """Score the kept answers: per-sample values, totals, and what the best constant answer would
-    get.
-
-    Scores that another command gives are kept where they are there, and left out where they are
-    not.
+def awaited(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> list[str]:
+    """The metrics of a finished run whose scores another command has still to give; all other
+    scores are up to date then, as after `scores_of`.
     """
+    known = _up_to_date(paths, task, split, metrics)["metrics"]
+    return [metric for metric in metrics if metric not in known]
+
+
+def _up_to_date(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> dict[str, Any]:
+    known = read_scores_file(paths, task, split)["metrics"]
+    stale = [each for each in metrics if is_stale(each, known.get(each, {}).get("source"))]
+    if stale:
+        write_scores(paths, task, split, stale)
+    return read_scores_file(paths, task, split)
+
+
+def read_scores_file(paths: RunPaths, task: str, split: str) -> dict[str, Any]:
+    """The file of scores as `write_scores` writes it; without any metric where there is none."""
     file = paths.scores(task, split)
+    content: dict[str, Any] = read_json(file) if file.exists() else {"metrics": {}}
+    return content
+
+
+def write_scores(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> None:
+    """Score the kept answers with these metrics: per-sample values, totals, and the score of the
+    best constant answer. Scores of other metrics, and those that another command gives, are kept.
+
+    Raises:
+        RunError: the answers are not there.
+    """
+    if not paths.generations(task, split).exists():
+        raise RunError(
+            f"{paths.generations(task, split)}: expected the answers that {', '.join(metrics)} has"
+            " to score; found no such file"
+        )
     rows = read_jsonl(paths.generations(task, split))
-    given = read_json(file)["metrics"] if file.exists() else {}
-    here = {
-        metric: given.get(metric) if given_by(metric) else _scored(metric, rows)
-        for metric in metrics
-    }
-    entries = {metric: entry for metric, entry in here.items() if entry is not None}
-    write_json(file, {"task": task, "split": split, **describe(rows), "metrics": entries})
+    entries = read_scores_file(paths, task, split)["metrics"]
+    entries |= {metric: _scored(metric, rows) for metric in metrics if not given_by(metric)}
+    content = {"task": task, "split": split, **describe(rows), "metrics": entries}
+    write_json(paths.scores(task, split), content)
 
 
 def describe(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How many answers there are, and which of them are about one picture."""
     return {"n": len(rows), "clusters": clusters([row["images"] for row in rows])}
-
-
-def awaited(paths: RunPaths, task: str, split: str, metrics: Sequence[str]) -> list[str]:
-    """The metrics of a finished run whose scores another command has still to give."""
-    outside = [metric for metric in metrics if given_by(metric)]
-    if not outside:
-        return []
-    known = read_json(paths.scores(task, split))["metrics"]
-    return [metric for metric in outside if metric not in known]
 
 
 def _scored(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -138,6 +150,7 @@ def _scored(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "score": found.score,
         "maximum": float(metric.MAXIMUM),
+        "source": source_of(name),
         **found.to_json(),
         "constant_answer": constant,
         **of_constant.to_json(CONSTANT),

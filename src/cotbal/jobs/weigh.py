@@ -4,10 +4,8 @@ written of them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from cotbal.balance import Balance, Settings, weight_draws
 from cotbal.balance import balance as balance_scores
@@ -31,15 +29,28 @@ def weigh(prepared: Prepared) -> Balance:
     """From the kept answers of the probes to weights; repeated on every call, since it takes a
     second.
     """
-    how = settings(prepared.recipe)
-    names = rows_of(how.form or "standard", how.difficulty).names(prepared.recipe.mixture.units)
-    matrices = [matrix.rows(names) for matrix in score_matrices(prepared)]
-    result = balance_scores(matrices, units(prepared.recipe), how)
-    write_balance(prepared.root, mean_matrix(matrices), result)
-    if len(matrices) > 1:
-        for seed, matrix in zip(prepared.recipe.seeds, matrices, strict=True):
-            write_text(prepared.root.seeded(seed).score_table, matrix.to_csv())
-    write_weights(prepared, result.weights)
+    return _weigh(prepared.root, prepared.recipe, score_matrices(prepared))
+
+
+def weigh_again(root: RunDir) -> Balance:
+    """The same for a run directory alone, without the data of its recipe.
+
+    Raises:
+        RunError: the directory holds no recipe, or a probe is not done.
+    """
+    return _weigh(root, *matrices_of(root))
+
+
+def _weigh(root: RunDir, recipe: Recipe, matrices: Sequence[ScoreMatrix]) -> Balance:
+    how = settings(recipe)
+    names = rows_of(how.form or "standard", how.difficulty).names(recipe.mixture.units)
+    chosen = [matrix.rows(names) for matrix in matrices]
+    result = balance_scores(chosen, units(recipe), how)
+    write_balance(root, mean_matrix(chosen), result)
+    if len(chosen) > 1:
+        for seed, matrix in zip(recipe.seeds, chosen, strict=True):
+            write_text(root.seeded(seed).score_table, matrix.to_csv())
+    write_weights(root, recipe.mixture, result.weights)
     return result
 
 
@@ -106,10 +117,10 @@ def write_balance(root: RunDir, matrix: ScoreMatrix, result: Balance) -> None:
     write_json(root.weights, {"weights": result.weights, "tasks": result.weights})
 
 
-def write_weights(prepared: Prepared, weights: Mapping[str, float]) -> None:
+def write_weights(root: RunDir, mixture: Mixture, weights: Mapping[str, float]) -> None:
     """Write unit -> weight and task -> weight."""
-    content = {"weights": dict(weights), "tasks": task_weights(prepared.recipe.mixture, weights)}
-    write_json(prepared.root.weights, content)
+    content = {"weights": dict(weights), "tasks": task_weights(mixture, weights)}
+    write_json(root.weights, content)
 
 
 def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, float]:
@@ -117,7 +128,8 @@ def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, fl
     1.
 
     Raises:
-        CotbalError: a unit has no weight, or one that is not a positive number.
+        CotbalError: a unit has no weight, or one that is not a positive number, or a weight belongs
+            to no unit.
     """
     missing = [unit for unit in mixture.units if unit not in weights]
     if missing:
@@ -125,30 +137,18 @@ def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, fl
             f"weights: expected one for each of {', '.join(mixture.units)}; none for"
             f" {', '.join(missing)}"
         )
+    unknown = [unit for unit in weights if unit not in mixture.units]
+    if unknown:
+        raise CotbalError(
+            f"weights: expected one for each of {', '.join(mixture.units)}; found one for"
+            f" {', '.join(unknown)}, which is no unit of the recipe"
+        )
     wrong = [
         f"{unit}: {weights[unit]}" for unit in mixture.units if not 0 < weights[unit] < float("inf")
     ]
     if wrong:
         raise CotbalError(f"weights: expected positive numbers; found {', '.join(wrong)}")
     return {task.name: weights[task.unit] if task.balanced else 1.0 for task in mixture.tasks}
-
-
-def read_weights(path: Path) -> dict[str, float]:
-    """Unit -> weight from a weights.json, or from any JSON mapping of names to numbers.
-
-    Raises:
-        CotbalError: the file is not that.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CotbalError(f"{path}: expected weights as JSON; {error}") from None
-    found = content.get("weights", content) if isinstance(content, dict) else None
-    if not isinstance(found, dict) or not all(
-        type(value) in (int, float) for value in found.values()
-    ):
-        raise CotbalError(f'{path}: expected {{"weights": {{unit: number}}}}; found something else')
-    return found
 
 
 def agree(first: RunDir, second: RunDir) -> Agreement:

@@ -21,7 +21,10 @@ import torch
 from cotbal.data.collate import Row
 from cotbal.data.files import now, read_json, write_json
 from cotbal.data.order import Mixed, Part
+from cotbal.data.processors import load_processor
+from cotbal.data.questions import collator_for
 from cotbal.data.records import Record, default_cache, open_records
+from cotbal.data.row_lengths import RowLengths
 from cotbal.data.sampling import kept_records, read_manifest
 from cotbal.jobs.entry import job_begun
 from cotbal.jobs.rundir import RunDir
@@ -80,6 +83,9 @@ def _do(job: dict[str, Any], root: RunDir, paths: RunPaths, progress: _Progress)
             "total": round(time.monotonic() - started, 3),
         },
         **{key: trained_facts[key] for key in ("steps", "records", "tokens", "self_check")},
+        "ignored_generation_settings": evaluation.ignored_settings(
+            recipe.checkpoint, recipe.model.remote_code
+        ),
         "peak_memory_mib": _peak_memory_mib(),
         "ranks": ranks.size,
         "threads": torch.get_num_threads(),
@@ -156,8 +162,16 @@ def _evaluation_sets(recipe: Recipe, run: Run) -> list[_Set]:
 
 def _records(recipe: Recipe, path: Path) -> list[Record]:
     records = open_records(path, default_cache(), evaluation=True)
-    kept, _ = kept_records(records, recipe.images, recipe.file.on_missing_image)
+    policy = recipe.file.on_missing_image
+    kept, _ = kept_records(records, recipe.images, policy, rejected=partial(_rejected, recipe))
     return [records[int(i)] for i in kept]
+
+
+def _rejected(recipe: Recipe, names: Sequence[str]) -> dict[str, str]:
+    """Of these images those that the model's processor cannot process, as they were planned."""
+    processor = load_processor(recipe.checkpoint, recipe.model.remote_code)
+    collator = collator_for(processor, recipe.images, recipe.model.max_length)
+    return RowLengths(collator).rejected(names)
 
 
 def _free() -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
@@ -40,19 +41,9 @@ def _best(answer: str, accepted: Sequence[str]) -> float:
 
 
 def _similarity(answer: str, reference: str) -> float:
-    shorter, longer = sorted((answer, reference), key=len)
-    if len(shorter) < _THRESHOLD * len(longer):
-        # every letter too many is an edit: the rest need not be looked at, however long it is
-        return 0.0
-    found = 1 - _edits(shorter, longer) / len(longer) if longer else 1.0
+    longest = max(len(answer), len(reference))
+    if not longest:
+        return 1.0
+    edits = Levenshtein.distance(answer, reference, score_cutoff=longest // 2)
+    found = 1 - edits / longest
     return found if found >= _THRESHOLD else 0.0
-
-
-def _edits(shorter: str, longer: str) -> int:
-    """Levenshtein's distance, by the rows of Wagner and Fischer (1974)."""
-    row = list(range(len(shorter) + 1))
-    for i, letter in enumerate(longer, 1):
-        corner, row[0] = row[0], i
-        for j, other in enumerate(shorter, 1):
-            corner, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, corner + (letter != other))
-    return row[-1]

@@ -17,6 +17,7 @@ from cotbal.metrics._words import split_words
 
 MAXIMUM = 10.0
 HIGHER_IS_BETTER = True
+PARTIAL_REFERENCES = True  # each reference is compared with all others
 
 _ORDERS = 4
 _SIGMA = 6.0

@@ -13,6 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from cotbal.metrics._categories import Records, categories, leveled_among
+from cotbal.metrics._yes_no import LABELS, fault_of, label
+
+__all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "fault_of", "score", "weights"]
 
 MAXIMUM = 2000.0
 HIGHER_IS_BETTER = True
@@ -32,7 +35,7 @@ def score(
     pairs = zip(predictions, references, strict=True)
     right = np.array(
         [
-            _reads(answer) in map(_reads, accepted) and _reads(answer) != ""
+            _reads(answer) in map(label, accepted) and _reads(answer) != ""
             for answer, accepted in pairs
         ]
     )
@@ -55,14 +58,9 @@ def weights(
     return leveled_among(counted, names, "mme: expected categories of perception", "mme_cognition")
 
 
-def fault_of(references: Sequence[str]) -> str:
-    """What is wrong with the references of a sample; empty when nothing is."""
-    return "" if any(map(_reads, references)) else f"expected yes or no; found {references[0]!r}"
-
-
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """Yes or no, whichever is right more often."""
-    truth = Counter(_reads(accepted[0]) for accepted in references)
+    truth = Counter(word for accepted in references for word in set(map(label, accepted)))
     return "Yes" if truth["yes"] >= truth["no"] else "No"
 
 
@@ -71,7 +69,7 @@ def _reads(text: str) -> str:
     program reads it.
     """
     start = text.lower().strip().replace(".", "")[:4]
-    return next((word for word in ("yes", "no") if word in start), "")
+    return next((word for word in LABELS if word in start), "")
 
 
 def _pictures(records: Records, n: int) -> list[tuple[str, ...]]:

@@ -9,6 +9,7 @@ own.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 
@@ -19,10 +20,32 @@ from cotbal.metrics._categories import Records, detail
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
 
-# A letter alone, or with a sign behind it that sets it off: the A of "A dog" is an article, and "A,
-# B" is no choice.
-_LETTER = re.compile(r"\W*([A-Za-z])(?:\s*[).:]|\W*$)")
-_SAID = re.compile(r"\b(?i:answer|option)(?: is)?:? ?\(?([A-Z])(?:[).:]|\W*$)", re.MULTILINE)
+_MARKUP = re.compile(r"[*_`$]")  # bold, code, formulas
+_TAG = re.compile(r"</?\w+>")  # <answer>B</answer>
+_LINE_END = r"[^\w\n]*(?=\n|\Z)"
+# A capital that is the whole of what is chosen: the A of "A dog" is an article, "A, B" is no
+# choice. In brackets a small letter is one, too.
+_CHOICE = (
+    r"(?:[(\[]([A-Za-z])[)\]]|[\"'“]?([A-Z])[\"'”]?"
+    rf"(?: ?[).:;\]。]| [(–—-] ?|, (?!and|or)[a-z]+|,?(?= (?:because|since|as)\b)|{_LINE_END}))"
+)
+# The same where no article can be meant: whatever follows, except a second letter.
+_MENTION = r"\(?([A-Z])(?![A-Za-z]| ?(?:[、,/和与及或]|and|or) ?\(?[A-Z](?![A-Za-z]))"
+_IS = r"(?: (?:is|would be|should be|must be))?:?[ \n]?(?:(?:the )?(?:option|choice|letter):? ?)?"
+# In this order, the first that finds a letter decides. The beginning of the first one is that of
+# LLaVA's and lmms-eval's evaluations of ScienceQA, and so is "The answer is B." in the third.
+_READINGS = (
+    re.compile(rf"\A\W*([A-Za-z])(?: ?\.|{_LINE_END})|\n[^\w\n]*([A-Z])\W*\Z"),
+    re.compile(r"\\f?boxed ?\{\W*(?:(?:text|math)\w*\{\W*)?([A-Za-z])(?=\W*\}| ?[).:])"),
+    re.compile(rf"\b(?i:answer{_IS}){_CHOICE}|(?:答案|答)(?:应该|应)?(?:是|为|选)?:? ?{_MENTION}"),
+    re.compile(r"\A\W*([A-Za-z])(?: ?[):]|、(?![A-Za-z])| [–—-] )"),
+    re.compile(
+        rf"\b(?i:(?:choice|choose|select|pick){_IS}){_CHOICE}"
+        r"|(?:\(([A-Za-z])\)|\b([A-Z])) is (?:the )?(?:correct|right|best)\b"
+        rf"|选(?:择|为)?:? ?{_MENTION}"
+    ),
+    re.compile(rf"(?:\b(?i:option)(?: is)?:? ?|选项(?:是|为)?:? ?){_MENTION}"),
+)
 
 
 def score(
@@ -33,10 +56,7 @@ def score(
     With several references any of them is right.
     """
     pairs = zip(predictions, references, strict=True)
-    right = [
-        _letter(answer) in map(_letter, accepted) and _letter(answer) != ""
-        for answer, accepted in pairs
-    ]
+    right = [_letter(answer) in _letters(accepted) for answer, accepted in pairs]
     questions = _questions(records, len(right))
     wrong = {question for question, good in zip(questions, right, strict=True) if not good}
     return np.array([question not in wrong for question in questions], np.float64)
@@ -53,26 +73,38 @@ def weights(
 
 def fault_of(references: Sequence[str]) -> str:
     """What is wrong with the references of a sample; empty when nothing is."""
-    return (
-        ""
-        if any(map(_letter, references))
-        else f"expected the letter of an option; found {references[0]!r}"
-    )
+    expected = "expected the letter of an option"
+    return "" if _letters(references) else f"{expected}; found {references[0]!r}"
 
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """The letter that is right most often; the first to appear when several are."""
-    return max(
-        Counter(_letter(accepted[0]) for accepted in references).items(), key=lambda pair: pair[1]
-    )[0]
+    letters = Counter(letter for accepted in references for letter in _letters(accepted))
+    return letters.most_common(1)[0][0] if letters else ""
+
+
+def _letters(references: Sequence[str]) -> list[str]:
+    """The letters that are right, each once."""
+    return [letter for letter in dict.fromkeys(map(_letter, references)) if letter]
 
 
 def _letter(text: str) -> str:
-    """The letter that a text begins with or says to be the answer, as a capital; empty when there
-    is none.
+    """The letter that a text gives as its choice, as a capital; empty for none or several."""
+    plain = _plain(text)
+    for reading in _READINGS:
+        found = {match[match.lastindex or 0].upper() for match in reading.finditer(plain)}
+        if found:
+            return found.pop() if len(found) == 1 else ""
+    return ""
+
+
+def _plain(text: str) -> str:
+    """Letters and signs of full width as their usual forms, without markup, empty lines and runs of
+    blanks.
     """
-    found = _LETTER.match(text) or _SAID.search(text)
-    return found[1].upper() if found else ""
+    bare = _TAG.sub("\n", _MARKUP.sub("", unicodedata.normalize("NFKC", text)))
+    lines = (" ".join(line.split()) for line in bare.split("\n"))
+    return "\n".join(filter(None, lines))
 
 
 def _questions(records: Records, n: int) -> list[tuple[str, str]]:

@@ -9,6 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from cotbal.metrics._categories import Records, categories, leveled
+from cotbal.metrics._yes_no import fault_of, label
+
+__all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "fault_of", "score", "weights"]
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
@@ -22,7 +25,7 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     """
     pairs = zip(predictions, references, strict=True)
     return np.array(
-        [_is_yes(answer) in map(_is_yes, accepted) for answer, accepted in pairs], np.float64
+        [_says(answer) in map(label, accepted) for answer, accepted in pairs], np.float64
     )
 
 
@@ -36,16 +39,8 @@ def weights(
     nobody says "yes" counts nothing.
     """
     right = score(predictions, references)
-    said = np.array([_is_yes(answer) for answer in predictions], np.float64)
+    said = np.array([_says(answer) == "yes" for answer in predictions], np.float64)
     return leveled(np.where(right > 0, 2 * said, 1.0), categories(records, len(right)))
-
-
-def fault_of(references: Sequence[str]) -> str:
-    """What is wrong with the references of a sample; empty when nothing is. Answers are read more
-    kindly.
-    """
-    plain = {reference.strip().lower().rstrip(".") for reference in references}
-    return "" if plain <= {"yes", "no"} else f"expected yes or no; found {references[0]!r}"
 
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
@@ -53,8 +48,9 @@ def constant_answer(references: Sequence[Sequence[str]]) -> str:
     return "Yes"
 
 
-def _is_yes(text: str) -> bool:
+def _says(answer: str) -> str:
     """Whatever does not deny in its first sentence is a yes, an empty answer too: so LLaVA's
     evaluation reads it.
     """
-    return _NO.isdisjoint(text.partition(".")[0].replace(",", "").split(" "))
+    words = answer.partition(".")[0].replace(",", "").split(" ")
+    return "yes" if _NO.isdisjoint(words) else "no"

@@ -4,6 +4,7 @@ but for case.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -19,7 +20,8 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     """1.0 for a right answer, otherwise 0.0; float64, shape [n]. With several references any of
     them is right.
 
-    `12%` is the number 0.12. A reference of 0, or one that is no number, must be met as text.
+    `12%` is the number 0.12. A reference of 0, or one that is no finite number, must be met as
+    text. Blanks around an answer or a reference do not count.
     """
     pairs = zip(predictions, references, strict=True)
     return np.array(
@@ -29,7 +31,7 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """The most frequent reference, in small letters; the first to appear when several are."""
-    accepted = (answer for item in references for answer in dict.fromkeys(map(str.lower, item)))
+    accepted = (answer for item in references for answer in dict.fromkeys(map(_text, item)))
     return max(Counter(accepted).items(), key=lambda pair: pair[1])[0]
 
 
@@ -37,11 +39,17 @@ def _agree(answer: str, reference: str) -> bool:
     given, wanted = _number(answer), _number(reference)
     if given is not None and wanted:
         return abs(given - wanted) / abs(wanted) <= _TOLERANCE
-    return answer.lower() == reference.lower()
+    return _text(answer) == _text(reference)
 
 
-def _number(text: str) -> float | None:
+def _text(answer: str) -> str:
+    return answer.strip().lower()
+
+
+def _number(answer: str) -> float | None:
+    text = answer.strip()
     try:
-        return float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
+        number = float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None

@@ -1,8 +1,8 @@
 """Accuracy of VQAv2 (Goyal et al. 2017): an answer is as right as people agree with it, three of
 ten being enough.
 
-Answers are normalised as the challenge's server does: small letters, no punctuation, no articles,
-digits for number words, apostrophes in contractions.
+Answers are normalised as MMF's `EvalAIAnswerProcessor` does, which LLaVA's evaluation uses too:
+small letters, no punctuation, no articles, digits for number words, apostrophes in contractions.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from cotbal.errors import CotbalError
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
+PARTIAL_REFERENCES = True  # people disagree
 
 _ENOUGH = 3  # people who agree
 _SIGNS = ';/[]"{}()=+\\_-><@`!'
@@ -45,7 +47,7 @@ _CONTRACTED = """
     weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll
     why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
 """
-# One apostrophe left out; and one word that the server's table has the wrong way round.
+# One apostrophe left out; and one word that MMF's table has the wrong way round.
 _CONTRACTIONS = {
     word[:i] + word[i + 1 :]: word
     for word in _CONTRACTED.split()
@@ -91,8 +93,11 @@ def constant_answer(references: Sequence[Sequence[str]]) -> str:
     return max(total.items(), key=lambda pair: pair[1])[0]
 
 
+@lru_cache(maxsize=1 << 16)  # people give the same short answers
 def normalise(answer: str) -> str:
-    """The form in which the VQA server compares answers, and which it wants in a submission."""
+    """The form in which answers are compared, and in which LLaVA's submissions to the VQA server
+    are written.
+    """
     text = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
     text = text.replace("\n", " ").replace("\t", " ")
     before = text

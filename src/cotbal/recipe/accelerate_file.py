@@ -46,7 +46,7 @@ def of_file(path: Path) -> Sharing:
         raise RecipeError(
             f"{FIELD}: expected a file that `accelerate config` wrote; found no file {path}"
         )
-    content = read_yaml(path)
+    content = read_yaml(path, version="1.1")  # as accelerate reads it
     kind = str(content.get("distributed_type", "NO")).upper()
     if kind == "FSDP":
         fsdp = content.get("fsdp_config") or {}

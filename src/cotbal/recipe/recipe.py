@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
 from pydantic import ValidationError
 
 from cotbal.errors import RecipeError
 from cotbal.recipe.explain import explain
 from cotbal.recipe.mixture import Mixture, Task
 from cotbal.recipe.schema import ModelSection, RecipeFile, ResourcesSection, TaskSection
-from cotbal.recipe.strict_yaml import apply_override, read_yaml
+from cotbal.recipe.strict_yaml import apply_override, dump_yaml, read_yaml
 
 
 @dataclass(frozen=True)
@@ -76,6 +75,11 @@ class Recipe:
         return probes is not None and bool(probes.model or probes.optimization)
 
     @property
+    def probes_have_a_model(self) -> bool:
+        """Whether the model of the probes has another checkpoint or other settings."""
+        return self.file.probes is not None and bool(self.file.probes.model)
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """Training seeds of the probes."""
         return self.file.balance.seeds or (self.file.optimization.seed,)
@@ -133,7 +137,7 @@ class Recipe:
             content["probes"]["resources"]["accelerate_config"] = str(
                 self.for_probes.resources.accelerate_config
             )
-        return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        return dump_yaml(content)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

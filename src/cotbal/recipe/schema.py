@@ -40,6 +40,8 @@ Rate = Annotated[
     PlainSerializer(str, return_type=str),
     Field(gt=0, le=1),
 ]
+# YAML 1.2 knows true and false; pydantic would read the texts yes, no, on and off as booleans too.
+Flag = Annotated[bool, Field(strict=True)]
 Training = Literal["frozen", "full", "lora"]
 
 
@@ -57,7 +59,7 @@ class TaskSection(_Section):
     test_metrics: tuple[str, ...] | None = None
     instruction: str | None = None
     group: Name | None = None
-    balanced: bool = True
+    balanced: Flag = True
 
     @model_validator(mode="after")
     def _needs_validation(self) -> TaskSection:
@@ -101,8 +103,8 @@ class ModelSection(_Section):
     lora: Lora = Lora()
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     max_length: int = Field(2048, ge=8)  # tokens, pictures included
-    remote_code: bool = False
-    gradient_checkpointing: bool = False
+    remote_code: Flag = False
+    gradient_checkpointing: Flag = False
     quantization: Literal["nf4"] | None = (
         None  # QLoRA: linear layers of the parts trained with lora, in four bits
     )
@@ -134,7 +136,7 @@ class Optimization(_Section):
     epochs: float = Field(1, gt=0)
     batch_size: int = Field(128, ge=1)  # records an optimizer step, over all devices
     micro_batch_size: int = Field(16, ge=1)  # records a device and a forward pass
-    packing: bool = (
+    packing: Flag = (
         False  # several records in one row of at most max_length tokens, instead of padding
     )
     learning_rate: float = Field(2e-5, gt=0)
@@ -186,7 +188,7 @@ class BalanceSection(_Section):
 
     form: Form = "standard"
     difficulty: Difficulty = "real"
-    shrink: bool = False  # not part of the paper, see `cotbal.balance.shrinkage`
+    shrink: Flag = False  # not part of the paper, see `cotbal.balance.shrinkage`
     seeds: tuple[int, ...] | None = None  # training seeds of the probes; None: that of optimization
     temperature: Annotated[float, Field(gt=0)] | Literal["auto"] = 0.5
     weight_range: tuple[float, float] = (0.5, 2.0)  # used by temperature: auto

@@ -1,18 +1,55 @@
-"""Reading a recipe's YAML strictly: nothing is lost in silence, and a fault is one sentence."""
+"""YAML read strictly: the types of YAML 1.2, no repeated keys, and errors in one sentence.
+
+PyYAML reads YAML 1.1, where `12:00:00` is 43200, `no` is false and `0777` is 511. The core schema
+of YAML 1.2.2 (section 10.3.2) has none of these: what is not null, a boolean or a number is text.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
 from cotbal.errors import RecipeError
 
+_MERGE = "tag:yaml.org,2002:merge"
+_CORE_SCHEMA = [
+    (f"tag:yaml.org,2002:{kind}", re.compile(rf"(?:{pattern})\Z"))
+    for kind, pattern in (
+        ("null", r"~|null|Null|NULL|"),
+        ("bool", r"true|True|TRUE|false|False|FALSE"),
+        ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+"),
+        ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"),
+        ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"),
+        ("merge", r"<<"),
+    )
+]
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file, in which every key stands once.
+
+def load_yaml(text: str, version: Literal["1.1", "1.2"] = "1.2") -> Any:
+    """The value of a YAML text in which every key is given once.
+
+    Args:
+        version: whose rules say what a plain scalar is; 1.1 for files of programs that read it so.
+
+    Raises:
+        yaml.YAMLError: not YAML, a repeated key, or a tag of a Python object.
+        ValueError: a number that does not fit its explicit tag.
+    """
+    return yaml.load(text, Loader=_CoreLoader if version == "1.2" else _UniqueKeyLoader)
+
+
+def dump_yaml(content: Any) -> str:
+    """`content` as YAML that readers of YAML 1.1 and of YAML 1.2 read alike."""
+    text: str = yaml.dump(content, Dumper=_QuotingDumper, sort_keys=False, allow_unicode=True)
+    return text
+
+
+def read_yaml(path: Path, version: Literal["1.1", "1.2"] = "1.2") -> dict[str, Any]:
+    """The mapping in a YAML file, in which every key is given once; see `load_yaml`.
 
     Raises:
         RecipeError: no such file, not YAML, or no mapping.
@@ -23,8 +60,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
             f"{path}: expected a recipe, found {found}; `cotbal init` writes a starter"
         )
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = load_yaml(path.read_text(encoding="utf-8"), version)
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(
             f"{_place(path, error)}: not readable as YAML: {_reason(error)}"
         ) from None
@@ -37,14 +74,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML lets a repeated key win silently; a task that is lost so would never be missed, so
-    refuse it.
+    """YAML 1.1; a repeated key is an error, since the later one would replace the earlier one
+    silently. A merge (`<<: *defaults`) may repeat keys.
     """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
+            merges = key_node.tag == _MERGE
+            key = "<<" if merges else self.construct_object(key_node, deep=True)
             if not isinstance(key, Hashable):
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key!r} cannot be a key", key_node.start_mark
@@ -55,6 +93,29 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+class _CoreLoader(_UniqueKeyLoader):
+    """The core schema of YAML 1.2, and merges."""
+
+
+def _construct_int(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text: str = loader.construct_scalar(node)
+    return int(text, 0 if text.startswith(("0o", "0x")) else 10)
+
+
+_CoreLoader.yaml_implicit_resolvers = {None: _CORE_SCHEMA}
+_CoreLoader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+
+
+class _QuotingDumper(yaml.SafeDumper):
+    """Quotes what either version would read as something else than text."""
+
+
+_QuotingDumper.yaml_implicit_resolvers = {
+    **yaml.SafeDumper.yaml_implicit_resolvers,
+    None: _CORE_SCHEMA,
+}
 
 
 def _place(path: Path, error: Exception) -> str:
@@ -97,8 +158,8 @@ def apply_override(content: dict[str, Any], override: str) -> None:
             raise RecipeError(f"override {override!r}: {section!r} is not a section of the recipe")
         content = nested
     try:
-        content[field] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content[field] = load_yaml(text)
+    except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(
             f"override {override!r}: not readable as YAML: {_reason(error)}"
         ) from None

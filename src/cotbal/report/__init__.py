@@ -16,7 +16,7 @@ from cotbal.report.markdown import markdown
 from cotbal.report.models import compare_all, models_of, results_table, to_json
 from cotbal.report.page import page
 
-__all__ = ["write_comparison", "write_curve", "write_report"]
+__all__ = ["write_all", "write_comparison", "write_curve", "write_report"]
 
 
 def write_report(directory: Path) -> Path:
@@ -32,6 +32,16 @@ def write_report(directory: Path) -> Path:
     write_text(report / "tables.md", markdown(contents, found, curves))
     write_text(report / "index.html", page(contents, found, curves, examples(contents)))
     return report / "index.html"
+
+
+def write_all(directory: Path) -> Path:
+    """Rewrite the report, and the tables of a comparison or curve where there are any."""
+    files = RunDir(directory)
+    if files.comparison.exists():
+        write_comparison(directory)
+    if files.curve_numbers.exists():
+        write_curve(directory)
+    return write_report(directory)
 
 
 def write_comparison(directory: Path) -> Comparison:

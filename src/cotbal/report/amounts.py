@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from cotbal.balance.uncertainty import CONFIDENCE, interval, resample_scores
+from cotbal.balance.uncertainty import interval, resample_scores
 from cotbal.recipe.runs import place_on_curve, portion_size
 from cotbal.report.comparison import RESAMPLES, SEED, Scores
 from cotbal.report.contents import Contents
@@ -206,17 +206,11 @@ def _measured(draws: Float[np.ndarray, " draw"]) -> Measured:
 
 
 def _share(part: Float[np.ndarray, " draw"], whole: Float[np.ndarray, " draw"]) -> Measured | None:
-    """One score over another; a draw in which the other is not positive could be any multiple of
-    it.
-    """
+    """One score over another; None where the other cannot be told from 0."""
     if whole[0] <= 0:
         return None
-    ratio = np.divide(part, whole, out=np.full_like(part, np.inf), where=whole > 0)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(
-        ratio[1:], [tail, 100 - tail], method="inverted_cdf"
-    )  # takes infinity
-    return Measured(float(ratio[0]), float(low), float(high)) if np.isfinite(high) else None
+    share = _measured(np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0))
+    return None if np.isnan(share.low) else share
 
 
 def to_json(found: AmountCurves) -> dict[str, Any]:

@@ -81,7 +81,8 @@ class Comparison:
         paired: method -> its improvement (Eq. 13) minus that of EW, seed by seed; empty where EW is
             the reference.
         by_seed: method -> its improvement (Eq. 13) in every one of `seeds`.
-        left_out: tasks where the reference scored 0, so that a relative change has no meaning.
+        left_out: tasks where the reference did not score above 0, so that a relative change has no
+            meaning.
     """
 
     methods: tuple[str, ...]

@@ -27,7 +27,7 @@ Kind = Literal["probe", "final", "curve"]
 @dataclass(frozen=True)
 class MetricScores:
     """One metric of one run on one split of one task; `constant` is the score of the best constant
-    answer.
+    answer, `source` the digest of the code that made the scores.
     """
 
     score: float
@@ -35,6 +35,7 @@ class MetricScores:
     measured: Measured
     constant: float | None
     constant_answer: str
+    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -273,6 +274,7 @@ def _metric_scores(content: Mapping[str, Any]) -> MetricScores:
         measured=read_measured(content),
         constant=read_measured(content, CONSTANT).score if known else None,
         constant_answer=content.get("constant_answer") or "",
+        source=content.get("source"),
     )
 
 

@@ -130,7 +130,8 @@ def to_json(found: Comparison) -> dict[str, Any]:
         },
         "minus_EW": {method_label(name): _numbers(each) for name, each in found.paired.items()},
         "improvement_by_seed": {
-            method_label(name): list(values) for name, values in found.by_seed.items()
+            method_label(name): [None if np.isnan(value) else value for value in values]
+            for name, values in found.by_seed.items()
         },
         "scores_minus_EW": [
             {

@@ -20,6 +20,7 @@ from cotbal.report.examples import Example
 from cotbal.report.figures import Axis, Point
 from cotbal.report.formatting import listed
 from cotbal.report.models import models_of
+from cotbal.report.stale import stale_scores
 from cotbal.report.summary import summary
 from cotbal.weightings import method_label
 
@@ -120,6 +121,7 @@ def _flags(contents: Contents) -> dict[str, Any]:
     warnings = [
         *(balance.warnings if balance else ()),
         *contents.plan.get("warnings", []),
+        *stale_scores(contents),
         *failures,
     ]
     return {
@@ -228,8 +230,16 @@ def _made(contents: Contents) -> dict[str, Any]:
     return {
         "versions": _versions(contents),
         "seeds": _seeds(contents),
+        "ignored": _ignored_settings(contents),
         "recipe": _recipe_text(contents.recipe) if contents.recipe else "",
     }
+
+
+def _ignored_settings(contents: Contents) -> str:
+    """Generation settings of the checkpoint that the runs left out, in the order of first use."""
+    ignored = [run.outcome.get("ignored_generation_settings", {}) for run in contents.runs]
+    listed = (f"{name}={value}" for settings in ignored for name, value in settings.items())
+    return ", ".join(dict.fromkeys(listed))
 
 
 def _recipe_text(recipe: Recipe) -> str:

@@ -102,19 +102,20 @@ def _lasts(curves: Sequence[Curve]) -> str:
 
 def _place(curves: Sequence[Curve], scale: Scale | None) -> _Place:
     values = [y for c in curves for _, y in c.points]
-    low = min(0.0, *values)
+    low, high = min(0.0, *values), 1.05 * max(0.0, *values)
     if scale is None:
         last = max(x for c in curves for x, _ in c.points) or 1.0
         marks = tuple((t, tick_text(t), "") for t in ticks(0, last, 3))
-        return _Place(0.0, last, low, max(values) * 1.05 or 1.0, marks)
+        return _Place(0.0, last, low, high if high > low else 1.0, marks)
     ends = [min(each.high, scale.limit) for c in curves for each in c.intervals]
+    high = max(high, 1.05 * max(ends, default=0.0))
     places = [place for place, _, _ in scale.marks]
     margin = 0.06 * (places[-1] - places[0]) or 1.0
     return _Place(
         places[0] - margin,
         places[-1] + margin,
         low,
-        max(*values, *ends) * 1.05 or 1.0,
+        high if high > low else 1.0,
         scale.marks,
         scale,
     )

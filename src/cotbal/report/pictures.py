@@ -6,7 +6,10 @@ import base64
 import io
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
+
+from cotbal.data.pictures import open_picture
+from cotbal.errors import DataError
 
 SIDE = 224  # pixels
 LIMIT = 20_000  # bytes of one picture
@@ -18,19 +21,12 @@ def data_uri(path: Path) -> str | None:
     A report is also read when something went wrong, so a broken picture is no reason to fail.
     """
     try:
-        with Image.open(path) as picture:
-            small = _thumbnail(picture)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        small = open_picture(path)
+    except DataError:
         return None
+    small.thumbnail((SIDE, SIDE))
     kind, content = _encode(small)
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
-
-
-def _thumbnail(picture: Image.Image) -> Image.Image:
-    upright = ImageOps.exif_transpose(picture).convert("RGBA")
-    upright.thumbnail((SIDE, SIDE))
-    white = Image.new("RGBA", upright.size, "white")
-    return Image.alpha_composite(white, upright).convert("RGB")
 
 
 def _encode(picture: Image.Image) -> tuple[str, bytes]:

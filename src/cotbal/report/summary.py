@@ -136,6 +136,6 @@ def _finals(found: Comparison) -> list[str]:
     )
     lost = (
         f" (without {listed(list(found.left_out))}, where {method_label(found.reference or '')}"
-        " scored 0)"
+        " did not score above 0)"
     )
     return [f"{sentence}{lost if found.left_out else ''}; {clear}."]

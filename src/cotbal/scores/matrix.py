@@ -238,6 +238,8 @@ def _samples(content: Mapping[str, Any], runs: int) -> Samples:
     if (clusters < 0).any():
         raise ValueError("clusters are numbered from 0")
     maximum = float("inf") if content["maximum"] is None else float(content["maximum"])
+    if not maximum > 0:
+        raise ValueError(f"a maximum is positive; found {maximum:g}")
     return Samples(_array(content["values"], (runs, len(clusters))), clusters, maximum)
 
 

@@ -5,6 +5,7 @@ what one is).
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from cotbal import plugins
 from cotbal.errors import CotbalError
+from cotbal.scores.code_digest import code_digest
 from cotbal.scores.matrix import Measured
 
 FindFault = Callable[[Sequence[str]], str]
@@ -51,6 +53,42 @@ def given_by(name: str) -> str | None:
     """
     command: str | None = getattr(load_metric(name), "GIVEN_BY", None)
     return command
+
+
+def source_of(name: str) -> str:
+    """Digest of the code that makes the scores of the metric called `name`, with all it imports.
+
+    Raises:
+        CotbalError: there is no such metric.
+    """
+    return code_digest(load_metric(name), sys.modules[__name__])
+
+
+def is_stale(name: str, source: str | None) -> bool:
+    """Whether scores whose `source_of` was `source` have to be made again; None: there are none, or
+    nobody knows what made them.
+
+    Scores that another command gives are never stale here.
+
+    Raises:
+        CotbalError: there is no such metric.
+    """
+    return given_by(name) is None and source != source_of(name)
+
+
+def reads_details(name: str) -> bool:
+    """Whether the metric called `name` is given what else a record says of a sample.
+
+    Raises:
+        CotbalError: there is no such metric.
+    """
+    metric = load_metric(name)
+    functions = [getattr(metric, part, None) for part in ("score", "weights")]
+    return hasattr(metric, "GIVEN_BY") or any(map(_takes_records, filter(None, functions)))
+
+
+def _takes_records(function: Callable[..., Any]) -> bool:
+    return "records" in inspect.signature(function).parameters
 
 
 def fault_finder(name: str) -> FindFault | None:
@@ -119,10 +157,8 @@ def _numbers(
     """What a function of the metric gives, which takes the records only if it has a parameter of
     that name.
     """
-    asks = "records" in inspect.signature(function).parameters
-    found = np.asarray(
-        function(predictions, references, **({"records": records} if asks else {})), dtype=float
-    )
+    known = {"records": records} if _takes_records(function) else {}
+    found = np.asarray(function(predictions, references, **known), dtype=float)
     if found.shape != (len(predictions),) or not np.isfinite(found).all():
         raise CotbalError(
             f"metric {name}: expected of {function.__name__} one finite number for each of"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import AutoConfig, GenerationConfig
 
+from cotbal.data.answer_path import answer_row
 from cotbal.data.collate import Collator, Row
 from cotbal.data.files import write_jsonl
 from cotbal.data.loading import made, processes
@@ -24,6 +27,9 @@ Report = Callable[[int], None]  # number of answers given so far
 
 Answer = Callable[[Sequence[Row], Report], list[str]]
 
+GREEDY = {"do_sample": False, "num_beams": 1, "use_cache": True}
+_IDS = ("bos_token_id", "decoder_start_token_id")  # beside those of the end and of padding
+
 
 def answerer(recipe: Recipe, checkpoint: str, ranks: Ranks, images: Path | None = None) -> Answer:
     """Load a checkpoint; the function that is returned answers rows with it as the recipe says.
@@ -35,6 +41,10 @@ def answerer(recipe: Recipe, checkpoint: str, ranks: Ranks, images: Path | None 
     device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")
     collator = collator_for(processor, images or recipe.images, recipe.model.max_length)
     set_greedy(device_model.eval(), collator)
+    ignored = ignored_settings(checkpoint, recipe.model.remote_code)
+    if ignored and ranks.main:
+        listed = ", ".join(f"{name}={value}" for name, value in ignored.items())
+        print(f"greedy answers: generation settings of {checkpoint} that are not used: {listed}")
     how, workers = recipe.file.generation, processes(recipe.resources.dataloader_workers)
     return lambda rows, report: generate(device_model, collator, rows, how, report, ranks, workers)
 
@@ -78,7 +88,10 @@ def _answers(
     with torch.inference_mode():
         tokens = model.generate(**inputs, max_new_tokens=max_new_tokens)
     new = tokens[:, inputs["input_ids"].shape[1] :]
-    return [text.strip() for text in collator.tokenizer.batch_decode(new, skip_special_tokens=True)]
+    texts = collator.tokenizer.batch_decode(
+        new, skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return [text.strip() for text in texts]
 
 
 def _to(value: Any, model: Any) -> Any:
@@ -88,19 +101,42 @@ def _to(value: Any, model: Any) -> Any:
 
 
 def set_greedy(model: Any, collator: AnyCollator) -> None:
-    """One answer a prompt, the likeliest token each time; sampling settings of the checkpoint are
-    dropped.
+    """Make `model.generate` take the most likely token at every step.
 
-    An answer ends at the token that ended the turns of the training, beside those that the
+    Of the checkpoint's generation settings only the ids of special tokens are kept: any other
+    (`repetition_penalty`, `min_new_tokens`, `suppress_tokens`, ...) could change the most likely
+    token. An answer ends at the token that ended the turns of the training, or at one that the
     checkpoint names.
     """
-    settings, tokenizer = model.generation_config, collator.tokenizer
-    settings.do_sample, settings.num_beams = False, 1
-    settings.temperature = settings.top_p = settings.top_k = None
-    named = settings.eos_token_id
+    stored, tokenizer = model.generation_config, collator.tokenizer
+    named = stored.eos_token_id
     ends = named if isinstance(named, list) else [] if named is None else [named]
-    settings.eos_token_id = sorted({*ends, tokenizer.convert_tokens_to_ids(collator.end)})
-    settings.pad_token_id = tokenizer.pad_token_id
+    model.generation_config = GenerationConfig(
+        **GREEDY,
+        **{name: getattr(stored, name) for name in _IDS},
+        eos_token_id=sorted({*ends, tokenizer.convert_tokens_to_ids(collator.end)}),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def ignored_settings(checkpoint: str, remote_code: bool) -> dict[str, Any]:
+    """Generation settings of a checkpoint that `set_greedy` leaves out, name -> value.
+
+    Args:
+        checkpoint: a directory or the name of a repository.
+    """
+    try:
+        stored = GenerationConfig.from_pretrained(checkpoint)
+    except OSError:  # no generation_config.json: transformers reads the configuration of the model
+        config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=remote_code)
+        stored = GenerationConfig.from_model_config(config)
+    settings: dict[str, Any] = json.loads(stored.to_json_string(use_diff=True))
+    kept = (*_IDS, "eos_token_id", "pad_token_id", "transformers_version")
+    return {
+        name: value
+        for name, value in settings.items()
+        if value and name not in kept and not name.startswith("_") and value != GREEDY.get(name)
+    }
 
 
 def write_generations(
@@ -109,20 +145,5 @@ def write_generations(
     """Keep every answer beside its question and references, so that scores can be computed again
     without a model.
     """
-    rows = (
-        {
-            "id": record.id,
-            "images": list(record.images),
-            "question": question(record),
-            "references": list(record.references),
-            "details": dict(record.details),
-            "answer": answer,
-        }
-        for record, answer in zip(records, answers, strict=True)
-    )
+    rows = (answer_row(*pair) for pair in zip(records, answers, strict=True))
     write_jsonl(paths.generations(task, split), rows)
-
-
-def question(record: Record) -> str:
-    """What was asked, without picture markers."""
-    return "\n".join(turn.text for turn in record.turns[:-1]).replace("<image>", "").strip()

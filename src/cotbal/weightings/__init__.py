@@ -196,6 +196,20 @@ def check_window(method: str, window: int) -> int:
     return window
 
 
+def checked(values: Float[np.ndarray, " task"], tasks: int) -> Float[np.ndarray, " task"]:
+    """The weights of a step as they are, if a loss can be weighed and divided by them.
+
+    Raises:
+        CotbalError: the weighting gave something else than one number of 0 or more per task.
+    """
+    if np.shape(values) != (tasks,) or not (np.isfinite(values) & (values >= 0)).all():
+        raise CotbalError(
+            f"weighting: expected {tasks} finite weights of 0 or more; found"
+            f" {', '.join(f'{value:g}' for value in np.ravel(values))}"
+        )
+    return values
+
+
 def observed(
     losses: Float[np.ndarray, " task"], counts: Int[np.ndarray, " task"]
 ) -> Float[np.ndarray, " task"]:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.balance import Settings, balance
-from cotbal.errors import ScoresError
+from cotbal.errors import CotbalError, ScoresError
 from cotbal.scores.matrix import ScoreMatrix
 
 TEMPERATURES = st.floats(0.2, 10)
@@ -150,6 +150,15 @@ def test_one_unit_has_weight_one_and_a_warning() -> None:
     assert any("only unit" in warning for warning in result.warnings)
 
 
+@pytest.mark.parametrize("temperature", [0, 0.0, -0.5, float("nan"), float("inf")])
+def test_a_temperature_that_is_not_positive_is_rejected(temperature: float) -> None:
+    """Eq. 5, 7 and 10 divide by it: a negative one would turn the weights round."""
+    with pytest.raises(
+        CotbalError, match=f"expected a positive temperature or auto; found {temperature}"
+    ):
+        Settings(temperature=temperature)
+
+
 def test_temperature_auto_keeps_weights_in_range() -> None:
     rows = [[0.05, 0.6, 0.3], [0.9, 0.7, 0.4], [0.06, 0.9, 0.3], [0.1, 0.65, 0.8]]
     found = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.8, 1.3)))
@@ -163,16 +172,22 @@ def test_temperature_auto_keeps_weights_in_range() -> None:
     assert min(sharper) < 0.8 or max(sharper) > 1.3
 
 
-def test_a_table_that_no_temperature_can_tame_never_passes_in_silence() -> None:
-    """A gain of 1e-7 makes contributions of a million: either the range holds, or somebody is
-    told."""
+def test_a_gain_that_is_nearly_nothing_is_flagged_and_the_range_holds() -> None:
+    """A gain of 1e-7 would make contributions of a million."""
     rows = [[0.2, 0.4, 0.1], [0.7, 0.8, 0.2], [0.3, 0.4 + 1e-7, 0.1], [0.4, 0.4, 0.6]]
-    try:
-        found = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.5, 2.0)))
-    except ScoresError:
-        return
-    inside = all(0.5 <= weight <= 2.0 for weight in found.weights.values())
-    assert inside or found.flags or any("0.5" in warning for warning in found.warnings)
+    found = balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.5, 2.0)))
+    assert [(flag.task, flag.kind) for flag in found.flags] == [("b", "unclear_gain")]
+    assert np.isnan(found.contribution[:, 1]).all()
+    weights = np.array(list(found.weights.values()))
+    assert weights.min() >= 0.5 - 1e-9
+    assert weights.max() <= 2.0
+
+
+def test_a_table_that_no_temperature_can_tame_is_rejected() -> None:
+    """One task spoils another by ten million times what its own data gains."""
+    rows = [[0.5, 0.5, 0.5], [0.6, -1e6, 0.5], [0.5, 0.6, 0.5], [0.5, 0.5, 0.6]]
+    with pytest.raises(ScoresError, match=r"no temperature up to 10000 .* between 0\.9 and 1\.1"):
+        balance(table(rows), settings=Settings(temperature="auto", weight_range=(0.9, 1.1)))
 
 
 def test_resamples_and_seed_are_what_intervals_depend_on() -> None:

@@ -37,6 +37,14 @@ def test_without_noise_nothing_moves_and_without_signal_all_becomes_one_value() 
     np.testing.assert_array_equal(np.diag(pulled), np.ones(5))
 
 
+def test_values_that_are_all_the_same_and_certain_stay() -> None:
+    """Neither signal nor noise: nothing to divide by."""
+    same = np.full((5, 5), 0.25)
+    np.testing.assert_allclose(shrink(same, np.zeros((5, 5))), same)
+    tiny = np.full((5, 5), 1e-320)
+    np.testing.assert_allclose(shrink(same, tiny), same)
+
+
 def test_noisy_entries_move_more() -> None:
     _, seen = square(6, 0.2, 0.0, 2)
     variances = np.full((6, 6), 0.01)

@@ -120,6 +120,15 @@ def test_interval() -> None:
     np.testing.assert_allclose(interval(values), [[25, 975], [np.nan, np.nan], [0, 0]])
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_draw_without_a_value_lies_beyond_both_ends() -> None:
+    """A ratio whose denominator is not positive in a draw could be anything there."""
+    values = np.tile(np.arange(1001.0)[:, None], 3)
+    values[500, 1] = np.nan
+    values[:30, 2] = np.nan
+    np.testing.assert_allclose(interval(values), [[25, 975], [25, 976], [np.nan, np.nan]])
+
+
 class TestSeeds:
     """The noise of training seeds joins that of the samples."""
 

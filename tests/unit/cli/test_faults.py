@@ -25,6 +25,7 @@ def bad_inputs(tmp_path: Path, recipe_path: Path) -> None:
         "broken.csv": SCORES.replace("0.7", "high"),
         "results.csv": "method,a:em\nSTL,0.5\nEW,0.6\n",
         "zero.csv": "method,a:em\nSTL,0\nEW,0.6\n",
+        "negative.csv": "method,a:em\nSTL,-2\nEW,-1\n",
         "weights.json": '{"ocr": 1.0}',
         "broken.json": "{",
     }
@@ -54,7 +55,8 @@ FAULTS = [
         "overall --results results.csv --baseline TLA",
         "expected one of the methods STL, EW; found 'TLA'",
     ),
-    ("overall --results zero.csv", "STL has 0 in a:em"),
+    ("overall --results zero.csv", "STL: expected scores above 0"),
+    ("overall --results negative.csv", "found a:em (-2); leave these columns out"),
     ("weights --scores good.csv --difficulty precise", "missing solo:a, solo:b"),
     ("weights --scores good.csv --form simple", "expected the rows base, solo:a"),
     ("weights --scores good.csv --scores no_mini.csv", "expected the rows mini"),

@@ -18,6 +18,7 @@ from pipeline_fakes import EXECUTOR, write_mixture
 
 from cotbal.scores.matrix import read_measured
 from judge_server import KEY, JudgeServer, breaks_off, fails, hangs, marks, says
+from run_directory_page import differences, example
 
 ON = ("--on", EXECUTOR)
 CHEAP = ("--price-in", 1, "--price-out", 2, "--max-usd", 1)
@@ -80,7 +81,10 @@ def test_a_file_of_answers(cotbal: Any, server: JudgeServer, tmp_path: Path) -> 
         == content["metrics"]["judge"]["score"]
         == 62.5
     )
-    assert len((tmp_path / "a.jsonl.judge/judgements.jsonl").read_text().splitlines()) == 6
+    replies = (tmp_path / "a.jsonl.judge/judgements.jsonl").read_text().splitlines()
+    assert len(replies) == 6
+    shown = example("judge/judgements.jsonl")
+    assert [line for reply in replies for line in differences(shown, json.loads(reply))] == []
 
 
 def test_once_judged_nothing_is_asked_nor_needed(

@@ -61,7 +61,7 @@ def test_answers_become_the_file_for_the_server(setup: Setup, cotbal: Command) -
     ended = cotbal("submission", setup.run, "--raw", setup.raw)
     assert ended.code == 0, ended.err
     assert "warning  test-dev: 2 questions, 107,394 expected" in ended.out
-    assert "runs/final/fixed: " in ended.out
+    assert "runs/final/ew: " in ended.out
     given = setup.answers()
     assert [each["id"] for each in given] == [9001, 9000]
     sent = json.loads((setup.directory / "submission.json").read_text())
@@ -150,7 +150,7 @@ def test_one_model_is_asked_by_one_command_at_a_time(
     queue.write_text("{}")
     ended = cotbal(*arguments)
     assert ended.code == 0, ended.err
-    assert ended.out.count("runs/final/fixed: ") == 1
+    assert ended.out.count("runs/final/ew: ") == 1
     assert not (setup.directory / "driver.json").exists()
 
 
@@ -181,6 +181,20 @@ def test_unknown_keys_of_questions_are_refused_or_ignored_as_the_user_says(
     assert ended.code == 2
     assert "--ignore-keys source" in ended.err
     assert cotbal(*arguments, "--ignore-keys", "source").code == 0
+
+
+@pytest.mark.parametrize("token", ["<|end|>", "<image>"])
+def test_a_question_with_a_special_token_is_an_error(
+    setup: Setup, cotbal: Command, token: str
+) -> None:
+    for file in setup.raw.rglob("*_questions.json"):
+        content = json.loads(file.read_text())
+        for question in content["questions"]:
+            question["question"] = f"What is {token} here?"
+        file.write_text(json.dumps(content))
+    ended = cotbal("submission", setup.run, "--raw", setup.raw, "--on", "inline")
+    assert ended.code == 2
+    assert f"found {token!r} in 'What is {token} here?" in ended.err
 
 
 def test_an_address_is_for_ray_alone(setup: Setup, cotbal: Command) -> None:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import importlib.metadata
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +139,65 @@ def test_balance_train_status_report(cotbal: object, recipe_path: Path, tmp_path
     assert reported.code == 0
     assert Path(reported.out.strip()).name == "index.html"
     assert (root / "report" / "index.html").exists()
+
+
+OWN_METRIC = """
+MAXIMUM, HIGHER_IS_BETTER = 1.0, True
+
+
+def score(predictions, references):
+    return [max(FLOOR, a == b[0]) for a, b in zip(predictions, references)]
+
+
+def constant_answer(references):
+    return references[0][0]
+"""
+
+
+def write_metric(folder: Path, floor: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A metric of the user's own, as another process finds it after an edit."""
+    (folder / "own_metric").mkdir(exist_ok=True)
+    (folder / "own_metric" / "__init__.py").write_text("")
+    (folder / "own_metric" / "exact.py").write_text(OWN_METRIC.replace("FLOOR", str(floor)))
+    for name in ("own_metric", "own_metric.exact"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    importlib.invalidate_caches()
+
+
+def test_rescore(
+    cotbal: object, recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a change of a metric, all that follows from the kept answers is made again."""
+    command: Any = cotbal
+    monkeypatch.syspath_prepend(tmp_path)
+    write_metric(tmp_path, 0.0, monkeypatch)
+    metric = "tasks.ocr.metric=own_metric.exact"
+    assert command("run", recipe_path, metric, "--out", "run", *ON).code == 0
+    assert command("rescore", "run").out.startswith("16 scores made again, 0 changed\n")
+    before = json.loads(Path("run/weights.json").read_text())
+
+    write_metric(tmp_path, 0.5, monkeypatch)
+    command("report", "run")
+    page = Path("run/report/index.html")
+    assert "<code>cotbal rescore run</code>" in page.read_text()
+
+    ended = command("rescore", "run", "--json")
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)
+    changed = [each for each in found["scores"] if each["before"] != each["after"]]
+    assert {(each["task"], each["metric"]) for each in changed} == {("ocr", "own_metric.exact")}
+    assert all(each["after"] == pytest.approx(0.5 + each["before"] / 2) for each in changed)
+    lines = Path("run/scores.csv").read_text().splitlines()
+    table = {line.split(",")[0]: line.split(",")[1] for line in lines}
+    assert float(table["mini"]) == next(
+        each["after"]
+        for each in changed
+        if each["run"] == "probes/mini" and each["split"] == "validation"
+    )
+    assert found["before"] == before["weights"] != found["after"]
+    assert json.loads(Path("run/weights.json").read_text())["weights"] == found["after"]
+    assert "<code>cotbal rescore run</code>" not in page.read_text()
+    assert command("rescore", "nowhere").code == 2
 
 
 def test_run(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tokenizers import AddedToken
 
-from cotbal.data.chat import Frame, frame, messages, render, render_prompt
+from cotbal.data.chat import Frame, breaks_behind_images, frame, messages, render, render_prompt
 from cotbal.data.records import Turn
 from cotbal.errors import CotbalError
 
@@ -112,7 +112,59 @@ def test_parts_keep_text_and_pictures_in_order() -> None:
     assert found[0]["content"] == [
         {"type": "text", "text": "Compare "},
         {"type": "image"},
-        {"type": "text", "text": " and"},
+        {"type": "text", "text": " and\n"},
         {"type": "image"},
-        {"type": "text", "text": "please"},
+        {"type": "text", "text": "\nplease"},
     ]
+
+
+IN_PLACE = BODY.replace("<image>\n", "<image>")
+IMAGES_FIRST = (
+    "{% for part in m['content'] if part['type'] == 'image' %}<image>\n{% endfor %}"
+    "{% for part in m['content'] if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+)
+ASKED = (
+    "<image>\nWhat?",
+    "<image>\n<image>\nCompare.",
+    "Look:\n<image>\nWhat is it?",
+    "A: <image>\nB: <image>\nCompare.",
+    "Is <image> red?",
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "broken", "expected"),
+    [
+        (
+            IN_PLACE,  # Qwen2-VL
+            False,
+            ("<image>What?", "<image><image>Compare.", *ASKED[2:]),
+        ),
+        (
+            BODY,  # InternVL
+            True,
+            (*ASKED[:4], "Is <image>\n red?"),
+        ),
+        (
+            IMAGES_FIRST,  # LLaVA-1.5
+            True,
+            (
+                *ASKED[:2],
+                "<image>\nLook:\nWhat is it?",
+                "<image>\n<image>\nA: B: Compare.",
+                "<image>\nIs  red?",
+            ),
+        ),
+    ],
+    ids=["in place", "line break", "images first"],
+)
+def test_line_breaks_beside_images_are_written_once(
+    body: str, broken: bool, expected: tuple[str, ...]
+) -> None:
+    template = PLAIN.replace(BODY, body)
+    assert breaks_behind_images(template, TOKENIZER) is broken
+    texts = [
+        render_prompt(messages((Turn("user", asked),), None, broken), template, TOKENIZER)
+        for asked in ASKED
+    ]
+    assert texts == [f"USER: {text} ASSISTANT: " for text in expected]

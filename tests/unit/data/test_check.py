@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ from record_rows import llava, picture, talk, write
 
 from cotbal.data.check import CheckReport, check_mixture
 from cotbal.data.conversations import Record
+from cotbal.data.lengths import Item, Length
 from cotbal.data.records import open_records
-from cotbal.errors import DataError
+from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import Recipe, load_recipe
 
 
@@ -20,6 +22,31 @@ def rows(split: str, n: int = 3) -> list[dict[str, Any]]:
         llava(f"{split}{i}", f"<image>\nWhat is {split} {i}?", image=f"{split}.png", task="vqa")
         for i in range(n)
     ]
+
+
+COLOURS = {"train": "red", "validation": "blue", "test": "green"}
+
+
+class Words:
+    """A meter whose tokens are the words of the answers, behind ten for each image."""
+
+    def __init__(self, limit: int = 1000, rejects: tuple[str, ...] = ()) -> None:
+        self.exact = True
+        self.limit = limit
+        self.rejects = rejects
+
+    def lengths(self, items: Sequence[Item], cut: bool = True, /) -> list[Length | str]:
+        return [self.length(record, self.limit if cut else 1000) for record, _ in items]
+
+    def length(self, record: Record, limit: int) -> Length | str:
+        shown = 10 * len(record.images)
+        if shown > limit:
+            return f"its pictures need more than max_length = {limit} tokens"
+        words = sum(len(answer.split()) for answer in record.learnt)
+        return Length(words, max(0, min(words, limit - shown)), shown + words)
+
+    def rejected(self, names: Sequence[str], /) -> dict[str, str]:
+        return {name: "too narrow" for name in names if name in self.rejects}
 
 
 class Lab:
@@ -35,7 +62,7 @@ class Lab:
         self.task: dict[str, Any] = {"metric": "exact_match"}
         self.tasks = {"vqa": self.task}
         for split in ("train", "validation", "test"):
-            picture(root / "images" / f"{split}.png")
+            picture(root / "images" / f"{split}.png", COLOURS[split])
             self.write(split, rows(split))
 
     def write(self, split: str, content: list[Any], name: str | None = None) -> Path:
@@ -47,8 +74,10 @@ class Lab:
         path.write_text(yaml.safe_dump({**self.settings, "tasks": self.tasks}))
         return load_recipe(path)
 
-    def check(self, **options: Any) -> CheckReport:
-        return check_mixture(self.recipe(), self.root / "cache", **options)
+    def check(self, meter: Words | None = None, **options: Any) -> CheckReport:
+        if meter is not None:
+            self.settings["model"] = {"checkpoint": "base", "max_length": meter.limit}
+        return check_mixture(self.recipe(), self.root / "cache", meter=meter, **options)
 
 
 @pytest.fixture
@@ -62,8 +91,8 @@ def test_sizes_of_a_sound_mixture(lab: Lab) -> None:
         llava("t", conversations=talk("<image>\nA?", "four", "B?", "five"), image="x.png"),
     ]
     lab.write("train", train)
-    picture(lab.root / "images" / "x.png")
-    report = lab.check(count_tokens=lambda record: 2 * len(record.references))
+    picture(lab.root / "images" / "x.png", "white")
+    report = lab.check(meter=Words())
     assert report.faults == ()
     assert report.warnings == ()
     assert [size.split for size in report.tasks] == ["train", "validation", "test"]
@@ -77,8 +106,9 @@ def test_sizes_of_a_sound_mixture(lab: Lab) -> None:
         1089,
     )
     assert size.answer_characters == 1100 * len("a frog") + 8
-    assert size.valid_tokens == 2202
+    assert (size.valid_tokens, size.trained_tokens) == (2202, 2202)
     assert report.tasks[1].mini is None
+    assert (report.tasks[1].valid_tokens, report.tasks[1].trained_tokens) == (6, None)
     assert lab.check().tasks[0].valid_tokens is None
 
 
@@ -141,6 +171,14 @@ def test_references_that_a_metric_cannot_score_are_faults(lab: Lab) -> None:
                 " exact_match for one answer"
             ),
         ),
+        (
+            "validation.jsonl",
+            2,
+            (
+                "multiple_choice: expected references that score their maximum as the answer; found"
+                " 'frog', which scores 0 of 1"
+            ),
+        ),
     ]
 
 
@@ -182,15 +220,12 @@ def test_leaks_between_splits(lab: Lab) -> None:
     tested = rows("test")
     tested[2]["id"] = "train7"
     lab.write("test", tested)
+    train = lab.root / "train.jsonl"
     assert list(lab.check().warnings) == [
-        (
-            "task vqa: 1 records of validation have the pictures and question of a record of"
-            f" train; the first is {lab.root / 'validation.jsonl'}, record 2"
-        ),
-        (
-            "task vqa: 1 records of test have the id of a record of train; "
-            f"the first is {lab.root / 'test.jsonl'}, record 3"
-        ),
+        "task vqa: 1 of 3 records of validation have the images and question of a training record; "
+        f"the first is {lab.root / 'validation.jsonl'}, record 2 (as {train}, record 1)",
+        "task vqa: 1 of 3 records of test have the id of a record of train; "
+        f"the first is {lab.root / 'test.jsonl'}, record 3 (as {train}, record 8)",
     ]
 
 
@@ -202,7 +237,7 @@ def test_a_later_turn_leaks_too(lab: Lab) -> None:
     lab.write("validation", [llava("v", "<image>\nWhat?", image="same.png")])
     picture(lab.root / "images" / "same.png")
     assert any(
-        "pictures and question of a record of train" in warning for warning in lab.check().warnings
+        "images and question of a training record" in warning for warning in lab.check().warnings
     )
 
 
@@ -281,3 +316,160 @@ def test_what_check_passes_can_be_opened_and_the_rest_cannot(lab: Lab) -> None:
     assert lab.check().faults
     with pytest.raises(DataError):
         open_records(lab.root / "validation.jsonl", cache, evaluation=True)
+
+
+def test_an_image_in_training_and_in_the_evaluation_of_another_task_is_found(lab: Lab) -> None:
+    """Under another spelling, as a link, and as a copy; the question is another one."""
+    images = lab.root / "images"
+    picture(images / "ocr.png", "yellow")
+    (images / "link.png").symlink_to(images / "train.png")
+    (images / "sub").mkdir()
+    (images / "sub" / "copy.png").write_bytes((images / "train.png").read_bytes())
+    names = ("./train.png", "link.png", "sub/../sub/copy.png", "ocr.png")
+    asked = [llava(f"v{i}", f"<image>\nRead {i}.", image=name) for i, name in enumerate(names)]
+    write(lab.root / "ocr_validation.jsonl", asked)
+    write(lab.root / "ocr_train.jsonl", [llava("t0", "<image>\nRead.", image="x.png")])
+    picture(images / "x.png", "white")
+    lab.tasks["ocr"] = {"train": "ocr_train.jsonl", "validation": "ocr_validation.jsonl"}
+    leaks = [warning for warning in lab.check().warnings if "mini" not in warning]
+    assert leaks == [
+        "task ocr: 3 of 4 records of validation ask other questions about images of training "
+        f"records (task vqa: 3); the first is {lab.root / 'ocr_validation.jsonl'}, record 1 "
+        f"(as {lab.root / 'train.jsonl'}, record 1)"
+    ]
+
+
+def test_a_record_in_the_training_file_of_another_task_is_found(lab: Lab) -> None:
+    write(lab.root / "ocr_validation.jsonl", [{**rows("train")[1], "task": "ocr", "id": "v"}])
+    write(lab.root / "ocr_train.jsonl", [llava("t0", "<image>\nRead.", image="x.png")])
+    picture(lab.root / "images" / "x.png", "white")
+    lab.tasks["ocr"] = {"train": "ocr_train.jsonl", "validation": "ocr_validation.jsonl"}
+    (leak,) = [warning for warning in lab.check().warnings if "mini" not in warning]
+    assert leak.startswith("task ocr: 1 of 1 records of validation have the images and question of")
+    assert "(task vqa: 1)" in leak
+    assert leak.endswith(f"(as {lab.root / 'train.jsonl'}, record 2)")
+
+
+def test_what_max_length_cuts_off_is_a_warning_of_the_task(lab: Lab) -> None:
+    answers = ["a frog", "a frog on a big leaf", "a toad"]
+    train = [llava(f"t{i}", answer=a, image="train.png") for i, a in enumerate(answers)]
+    lab.write("train", train)
+    report = lab.check(meter=Words(limit=12))
+    assert report.faults == ()
+    assert (report.tasks[0].valid_tokens, report.tasks[0].trained_tokens) == (10, 6)
+    assert [warning for warning in report.warnings if "max_length" in warning] == [
+        "task vqa: model.max_length = 12 cuts off 4 of 10 valid tokens (40.0%): 1 of 3 records "
+        f"lose some; the first is {lab.root / 'train.jsonl'}, record 2, the longest has 16 tokens"
+    ]
+
+
+def test_a_task_whose_every_answer_is_cut_off_is_a_fault(lab: Lab) -> None:
+    (fault,) = lab.check(meter=Words(limit=10)).faults
+    assert (fault.file, fault.number) == (lab.root / "train.jsonl", 0)
+    assert "task vqa: model.max_length = 10 cuts off every answer" in fault.message
+
+
+def test_images_that_do_not_fit_are_faults_of_their_records(lab: Lab) -> None:
+    """Of training records alone: prompts are never cut."""
+    faults = lab.check(meter=Words(limit=9)).faults
+    assert [(fault.file.name, fault.number) for fault in faults] == [
+        ("train.jsonl", number) for number in (1, 2, 3)
+    ]
+
+
+def test_an_image_that_the_processor_rejects_is_a_fault_or_dropped(lab: Lab) -> None:
+    lab.write("train", [*rows("train", 2), llava("x", image="narrow.png")])
+    path = picture(lab.root / "images" / "narrow.png", size=(2000, 8))
+    report = lab.check(meter=Words(rejects=("narrow.png",)))
+    assert [str(fault) for fault in report.faults] == [
+        f"{lab.root / 'train.jsonl'}, record 3: rejected image {path}: too narrow"
+    ]
+    assert (report.tasks[0].found, report.tasks[0].rejected) == (1, 1)
+    lab.settings["on_missing_image"] = "drop"
+    report = lab.check(meter=Words(rejects=("narrow.png",)))
+    assert report.faults == ()
+    assert report.tasks[0].dropped == 1
+
+
+def test_a_processor_that_cannot_be_loaded_is_one_fault(lab: Lab) -> None:
+    class Broken(Words):
+        def rejected(self, names: Sequence[str], /) -> dict[str, str]:
+            raise CotbalError("checkpoint base: expected `patch_size`")
+
+    (fault,) = lab.check(meter=Broken()).faults
+    assert (
+        str(fault) == f"{lab.root / 'recipe.yaml'}: model: checkpoint base: expected `patch_size`"
+    )
+
+
+def test_what_is_wrong_for_the_probes_alone_is_added(lab: Lab) -> None:
+    lab.write(
+        "train", [llava("t", answer="a frog on a big leaf", image="gone.png"), *rows("train")]
+    )
+    whole, cut = lab.check(meter=Words()), lab.check(meter=Words(limit=10))
+    both = whole.and_of_probes(cut)
+    assert [fault.message.split(" = ")[0] for fault in both.faults] == [
+        f"missing picture {lab.root / 'images' / 'gone.png'}",
+        "of the probes: task vqa: model.max_length",
+    ]
+    assert both.tasks == whole.tasks
+    assert len(both.warnings) == len(whole.warnings)
+
+
+def test_keys_that_nothing_reads_are_a_warning_once_per_key_and_task(lab: Lab) -> None:
+    lab.settings["portions"] = {"mini": "1/2"}
+    train = rows("train", 3)
+    train[1]["hint"] = train[2]["hint"] = "Count."
+    train[2]["conversations"][1]["reasoning"] = "Hm."
+    path = lab.write("train", train)
+    validation = rows("validation")
+    validation[0] |= {"hint": "Look.", "source": "web", "boxes": [1]}
+    lab.write("validation", validation)
+    report = lab.check()
+    assert report.faults == ()
+    unread = [warning for warning in report.warnings if "nothing reads" in warning]
+    assert [warning.partition(". ")[0] for warning in unread] == [
+        f"task vqa: nothing reads the key `hint` of 3 records; the first is {path}, record 2",
+        f"task vqa: nothing reads the key `conversations[].reasoning` of 1 records; the first is"
+        f" {path}, record 3",
+        "task vqa: nothing reads the key `boxes` of 1 records; the first is"
+        f" {lab.root / 'validation.jsonl'}, record 1",
+    ]
+    assert [warning for warning in lab.check().warnings if "nothing reads" in warning] == unread
+
+
+def test_a_metric_that_is_given_details_reads_them(lab: Lab) -> None:
+    validation = rows("validation")
+    validation[0] |= {"hint": "Look.", "boxes": [1]}
+    validation[0]["conversations"][1]["value"] = "yes"
+    lab.write("validation", validation)
+    lab.task["metric"] = "mme"
+    unread = [warning for warning in lab.check().warnings if "nothing reads" in warning]
+    assert ["`boxes`" in warning for warning in unread] == [True]
+
+
+def test_answers_without_loss_are_not_counted(lab: Lab) -> None:
+    train = rows("train", 2)
+    train[0]["conversations"][1]["weight"] = 0
+    lab.write("train", train)
+    counted = lab.check(meter=Words()).tasks[0]
+    assert (counted.turns, counted.valid_tokens) == (2, 2)
+
+
+def test_records_that_would_change_meaning_are_named_with_file_and_record(lab: Lab) -> None:
+    train = rows("train", 7)
+    train[0]["images"] = ["validation.png"]
+    train[1]["videos"] = ["a.mp4"]
+    train[2]["conversations"][0]["value"] = "<image>\n<audio>\nWhat?"
+    train[3]["messages"] = [{"role": "user", "content": "What?"}]
+    train[4]["conversations"][1]["loss_scale"] = 0.5
+    train[5]["system"] = ["Be brief."]
+    train[6]["image"] = "iVBORw0KGgo/" * 4500
+    path = lab.write("train", train)
+    faults = lab.check().faults
+    assert [(fault.file, fault.number) for fault in faults] == [(path, i) for i in range(1, 8)]
+    named = ["`images`", "videos", "<audio>", "both", "loss_scale", "system", "base64"]
+    assert all(key in fault.message for key, fault in zip(named, faults, strict=True))
+    assert all(len(str(fault)) < 400 for fault in faults)
+    with pytest.raises(DataError, match="7 faults"):
+        open_records(path, lab.root / "cache")

@@ -4,12 +4,14 @@ row.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from transformers import AutoProcessor
 
+from cotbal.data.chat import Rendered
 from cotbal.data.collate import Collator, Row, aligned
 from cotbal.data.records import Record, Turn
 from cotbal.errors import DataError
@@ -66,6 +68,36 @@ def test_only_answers_and_their_ends_carry_loss(collator: Collator) -> None:
         f"abigtree{end}",
         f"drum{end}abigtree{end}",
     ]
+
+
+def silent(row: Row, *answers: int) -> Row:
+    """The row with marks that leave the answers at these places of its turns without loss."""
+    turns = tuple(replace(t, loss=i not in answers) for i, t in enumerate(row.record.turns))
+    return replace(row, record=replace(row.record, turns=turns))
+
+
+def test_marked_answers_and_their_ends_carry_no_loss(collator: Collator) -> None:
+    rows = [silent(TURNS, 1), silent(TURNS, 3), silent(LATE, 1), silent(LATE, 3), silent(TEXT, 1)]
+    end = collator.tokenizer.eos_token
+    assert learnt(collator, rows) == [
+        f"tree{end}",
+        f"drum{end}",
+        f"abigtree{end}",
+        f"drum{end}",
+        "",
+    ]
+    assert (
+        collator.training(rows[:1])["input_ids"] == collator.training([TURNS])["input_ids"]
+    ).all()
+    labels = [collator.training([row])["labels"] for row in rows]
+    counts = [int((one != IGNORED).sum()) for one in labels]
+    assert [collator.valid_tokens(row) for row in rows] == counts
+
+
+def test_marks_need_one_span_an_answer(collator: Collator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cotbal.data.collate.render", lambda *_: Rendered("a b", ((0, 1),)))
+    with pytest.raises(DataError, match=r"record 7 \(r1\): .* marks 1 spans of 2 answers"):
+        collator.training([silent(TURNS, 1)])
 
 
 def test_labels_are_the_tokens_at_their_own_places(collator: Collator) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from record_rows import llava, write
 
 from cotbal.data.conversations import Fault
 from cotbal.data.formats import read_rows
+from cotbal.data.json_array import json_items
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
@@ -51,8 +53,15 @@ def test_json_array_with_a_mark_and_floats(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.json", b'{"id": 1}\n{"id": 2}', "must end in .jsonl"),
-        ("a.json", b"", "expected one JSON array"),
+        ("a.json", b'{\n "data": []\n}', "found one JSON object: write the list that it holds"),
+        (
+            "a.json",
+            b"",
+            "expected one JSON array of records, or one record per line; found an empty",
+        ),
+        ("a.json", b"id,image\n", "found 'id,image"),
+        ("a.jsonl", b"\x1f\x8b\x08\x00", "found gzip data"),
+        ("a.json", b"PAR1\x15", "found a parquet file"),
         (
             "a.csv",
             b"a,b",
@@ -68,6 +77,39 @@ def test_fault_of_a_whole_file(tmp_path: Path, name: str, content: bytes, messag
     assert isinstance(fault, Fault)
     assert fault.number == 0
     assert message in fault.message
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+@pytest.mark.parametrize("lines", [True, False])
+def test_json_is_recognised_by_its_content(
+    tmp_path: Path, name: str, encoding: str, lines: bool
+) -> None:
+    rows = [llava(str(place), answer="Straße \u2028 ✓ 😀") for place in range(300)]
+    text = json.dumps(rows, ensure_ascii=False, indent=1)
+    if lines:
+        text = "".join(f"{json.dumps(row, ensure_ascii=False)}\r\n" for row in rows)
+    path = tmp_path / name
+    path.write_bytes(text.encode(encoding))
+    assert list(read_rows(path)) == list(enumerate(rows, 1))
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
+def test_wide_text_that_breaks_off_is_a_fault_of_its_line(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes('{"a": 1}\n{"a": 2}'.encode("utf-16")[:-1])
+    *rows, fault = read_rows(path)
+    assert rows == [(1, {"a": 1})]
+    assert isinstance(fault, Fault)
+    assert fault.number == 2
+
+
+def test_another_encoding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('{"a": "Straße"}'.encode("latin-1"))
+    (fault,) = read_rows(path)
+    assert isinstance(fault, Fault)
+    assert (fault.number, "expected text in UTF-8" in fault.message) == (1, True)
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -97,3 +139,28 @@ def test_an_arrow_stream_that_breaks_off(tmp_path: Path) -> None:
     assert len(rows) == 100
     assert isinstance(fault, Fault)
     assert (fault.number, "broken data" in fault.message) == (101, True)
+
+
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+def test_integers_of_any_size(tmp_path: Path, suffix: str) -> None:
+    rows = [{"id": i, "share": 0.5} for i in (1, 2**63 - 1, 2**64 + 1, -(2**70), 5)]
+    found = list(read_rows(write(tmp_path / f"a.{suffix}", rows)))
+    assert found == list(enumerate(rows, 1))
+    assert {type(row["share"]) for _, row in found} == {float}
+
+
+def test_large_integers_of_a_stream_that_cannot_seek() -> None:
+    class Stream(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    rows = [{"id": 1, "share": 0.5}, {"id": 2**64}]
+    assert list(json_items(Stream(json.dumps(rows).encode()))) == rows
+
+
+def test_broken_json_behind_a_large_integer(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(f'[{{"id": 1}}, {{"id": {2**64}}}, {{"id": }}]')
+    *found, fault = read_rows(path)
+    assert found == [(1, {"id": 1}), (2, {"id": 2**64})]
+    assert "record 3: broken JSON from this record on" in str(fault)

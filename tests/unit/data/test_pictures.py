@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from record_rows import picture
@@ -27,6 +29,52 @@ def test_every_mode_is_opened_in_rgb(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (3, 2)).save(path)
     opened = open_picture(path)
     assert (opened.mode, opened.size) == ("RGB", (3, 2))
+
+
+def gray(values: list[float], mode: str) -> Image.Image:
+    kinds = {"I;16": "<u2", "I;16B": ">u2", "I": "<i4", "F": "<f4"}
+    return Image.fromarray(np.array([values], kinds[mode]))
+
+
+def levels(path: Path) -> list[int]:
+    opened = open_picture(path)
+    assert opened.mode == "RGB"
+    assert (np.asarray(opened) == np.asarray(opened)[:, :, :1]).all()
+    return np.asarray(opened)[0, :, 0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "values", "expected"),
+    [
+        ("a.png", "I;16", [0, 13107, 26214, 65535], [0, 51, 102, 255]),
+        ("a.tif", "I;16", [0, 819, 1638, 4095], [0, 51, 102, 255]),  # 12 bits in 16
+        ("a.tif", "I;16B", [0, 13107, 26214, 65535], [0, 51, 102, 255]),
+        ("a.tif", "I", [-1000, 0, 3000, 4000], [0, 51, 204, 255]),  # Hounsfield units
+        ("a.tif", "F", [0.0, 0.2, 0.4, 1.0], [0, 51, 102, 255]),
+        ("a.tif", "F", [math.nan, math.inf, 0.0, 0.5], [0, 0, 0, 255]),
+        ("a.tif", "F", [math.nan] * 2, [0, 0]),
+        ("a.png", "I;16", [700, 700], [0, 0]),
+    ],
+)
+def test_gray_images_of_more_than_8_bits_are_scaled_by_their_range(
+    tmp_path: Path, name: str, mode: str, values: list[float], expected: list[int]
+) -> None:
+    gray(values, mode).save(tmp_path / name)
+    assert levels(tmp_path / name) == expected
+
+
+def test_a_transparent_value_of_16_bits_is_white(tmp_path: Path) -> None:
+    gray([9, 100, 355], "I;16").save(tmp_path / "a.png", transparency=9)
+    with Image.open(tmp_path / "a.png") as kept:
+        assert kept.info["transparency"] == 9
+    assert levels(tmp_path / "a.png") == [255, 0, 255]
+
+
+def test_a_turned_image_of_16_bits_is_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    gray([0, 65535], "I;16").save(tmp_path / "a.png", exif=exif)
+    assert open_picture(tmp_path / "a.png").size == (1, 2)
 
 
 def test_transparent_is_white(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,17 @@ def test_the_row_is_question_line_break_and_answer(processor: object, tmp_path: 
     tokenizer, ids = collator.tokenizer, batch["input_ids"][0]
     assert tokenizer.decode(ids).replace(" ", "") == "<bos>youare\nwhatisit?\noneword.\natree<eos>"
     assert tokenizer.decode(ids[batch["labels"][0] != IGNORED]).replace(" ", "") == "atree<eos>"
+    asked = replace(row.record, turns=(Turn("user", "what?\none word."), turns[2]))
+    once = collator.training([replace(row, record=asked)])["input_ids"][0]
+    assert tokenizer.decode(once).replace(" ", "") == "<bos>what?\noneword.\natree<eos>"
+    apart = replace(row.record, turns=(Turn("user", "what<image>is <image>it"), turns[2]))
+    split = collator.training([replace(row, record=apart)])["input_ids"][0]
+    assert tokenizer.decode(split).replace(" ", "") == "<bos>what\nisit\noneword.\natree<eos>"
+    unlearnt = replace(row.record, turns=(*turns[:2], replace(turns[2], loss=False)))
+    silent = replace(row, record=unlearnt)
+    labels = collator.training([row, silent])["labels"]
+    assert (labels != IGNORED).sum(dim=1).tolist() == [collator.valid_tokens(row), 0]
+    assert collator.valid_tokens(silent) == 0
     prompt = collator.prompts([row])["input_ids"][0]
     assert ids[: len(prompt)].tolist() == prompt.tolist()
 
@@ -92,9 +104,7 @@ def test_processors_that_cannot_show_a_picture_are_refused(tmp_path: Path) -> No
         "task",
         None,
     )
-    with pytest.raises(
-        DataError, match="LlavaNextProcessor makes no batch of rows with 0 pictures: "
-    ):
+    with pytest.raises(DataError, match=r"record 1 \(r1\): LlavaNextProcessor rejects the text \("):
         collator_for(processor, tmp_path, 100).training([row])
     processor.image_token = None
     with pytest.raises(

@@ -60,6 +60,32 @@ def test_text_only_system_and_references_survive_too(tmp_path: Path) -> None:
     assert record.references == ("Hello", "Hi")
 
 
+@pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
+def test_marks_and_unread_keys_survive(tmp_path: Path, suffix: str) -> None:
+    turns = [{"from": "system", "value": "Be short."}, *talk("Hi", "Hello", "Who?", "Me")]
+    turns[2]["loss"] = False
+    rows = [llava("a", hint="x"), {"id": "b", "conversations": turns, "image": None}, llava("c")]
+    records = open_records(write(tmp_path / f"data.{suffix}", rows), tmp_path / "cache")
+    assert [turn.loss for turn in records[1].turns] == [True, True, False, True, True]
+    assert [record.learnt for record in records] == [("a frog",), ("Me",), ("a frog",)]
+    assert list(records.silent()) == [2]
+    assert [record.unread for record in records] == [("hint",), (), ()]
+    assert list(records.unread()) == [(1, ["hint"], {})]
+
+
+def test_a_file_without_any_loss_is_an_error(tmp_path: Path) -> None:
+    turns = [*talk("Hi"), {"from": "gpt", "value": "Hello", "weight": 0}]
+    rows = [llava(f"r{i}", conversations=turns, image=None) for i in range(3)]
+    path = write(tmp_path / "a.jsonl", rows)
+    with pytest.raises(
+        DataError, match=r"a\.jsonl: expected at least one answer that carries loss"
+    ):
+        open_records(path, tmp_path / "cache")
+    assert len(open_records(path, tmp_path / "cache", evaluation=True)) == 3
+    rows[1] = llava("r1", conversations=talk("Hi", "Hello"), image=None)
+    assert len(open_records(write(path, rows), tmp_path / "cache")) == 3
+
+
 def test_details_of_evaluation_records_survive_and_those_of_training_records_are_left_out(
     tmp_path: Path,
 ) -> None:
@@ -105,6 +131,42 @@ def test_a_conversion_is_used_again_until_the_source_changes(tmp_path: Path) -> 
     assert arrow.stat().st_mtime_ns == stamp
     write(path, [llava("b")])
     assert open_records(path, cache)[0].id == "b"
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "zeros", "no end"])
+def test_a_damaged_conversion_is_made_again(tmp_path: Path, damage: str) -> None:
+    rows = [llava(str(place), answer=f"frog {place}") for place in range(50)]
+    path, cache = write(tmp_path / "a.jsonl", rows), tmp_path / "cache"
+    before = list(open_records(path, cache))
+    (arrow,) = cache.iterdir()
+    content = arrow.read_bytes()
+    size = len(content)
+    arrow.write_bytes(
+        {
+            "empty": b"",
+            "half": content[: size // 2],
+            "zeros": bytes(size),
+            "no end": content[:-10],
+        }[damage]
+    )
+    assert list(open_records(path, cache)) == before
+    assert arrow.read_bytes() == content
+
+
+@pytest.mark.parametrize("left", [None, b"", b"half"])
+def test_a_damaged_embedded_image_is_written_again(tmp_path: Path, left: bytes | None) -> None:
+    content = picture(tmp_path / "red.png").read_bytes()
+    path = write(tmp_path / "a.parquet", [llava("a", image={"bytes": content, "path": None})])
+    cache = tmp_path / "cache"
+    (name,) = open_records(path, cache)[0].images
+    if left is None:
+        Path(name).unlink()
+    else:
+        Path(name).write_bytes(left)
+    if left == b"half":  # seen when the records are converted again
+        next(cache.glob("*.arrow")).unlink()
+    assert open_records(path, cache)[0].images == (name,)
+    assert Path(name).read_bytes() == content
 
 
 def test_a_train_file_is_judged_anew_for_evaluation(tmp_path: Path) -> None:

@@ -25,6 +25,11 @@ def test_scaled_weights_have_mean_one(pairs: list[tuple[float, float]]) -> None:
     assert all(scaled[t] / scaled["0"] == pytest.approx(weights[t] / weights["0"]) for t in scaled)
 
 
+def test_answers_without_tokens_have_no_scale() -> None:
+    with pytest.raises(CotbalError, match="valid tokens in some task; found none in ocr, vqa"):
+        mean_one({"ocr": 0.5, "vqa": 1.5}, {"ocr": 0.0, "vqa": 0.0})
+
+
 def test_the_order_follows_from_the_seed(recipe: Path, tmp_path: Path) -> None:
     for name, seed in (("one", 0), ("again", 0), ("other", 1)):
         exported("ms-swift", recipe, tmp_path / name, f"optimization.seed={seed}")

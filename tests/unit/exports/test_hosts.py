@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from export_cases import POCKET, SIZES, WEIGHTS, configuration, exported, rows_of
 
+from cotbal.errors import CotbalError
+
 RECORDS = sum(SIZES.values())
 REPEATING = ("llamafactory", "axolotl", "trl")
 
@@ -73,7 +75,7 @@ def test_conversations_are_brought_over(recipe: Path, tmp_path: Path) -> None:
         ("system", "Be brief."),
         ("user", "Hello."),
         ("assistant", "Good day."),
-        ("user", "Compare <image>and <image>."),
+        ("user", "Compare <image>\nand <image>."),
         ("assistant", "Both are red, one more so."),
     ]
     assert rows["short"]["messages"][0]["content"] == "<image>Which color?\nAnswer in one word."
@@ -122,6 +124,82 @@ def test_the_plugin_lays_weights_along_the_labels(
     assert swift_plugin(monkeypatch, tmp_path / "out", row)["loss_scale"] == laid
     row = {"labels": [-100, -100, -100, 5, 6, -100, 5, 6], "loss_scale": scale}
     assert swift_plugin(monkeypatch, tmp_path / "out", [row])[0]["loss_scale"] == laid
+
+
+@pytest.mark.parametrize(
+    ("scale", "laid"),
+    [
+        ([0, 0, 1.6, 1, 0, 0, 1], [0, 0, 0, 1.6, 1.6, 0, 0]),
+        ([0, 0, 0, 1, 0, 1.6, 1], [0, 0, 0, 0, 0, 0, 1.6]),
+    ],
+)
+def test_the_plugin_leaves_answers_of_weight_0_without_loss(
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scale: list[float],
+    laid: list[float],
+) -> None:
+    exported("ms-swift", recipe, tmp_path / "out")
+    row: dict[str, Any] = {"labels": [-100, -100, -100, 5, 6, -100, 6], "loss_scale": scale}
+    assert swift_plugin(monkeypatch, tmp_path / "out", row)["loss_scale"] == laid
+    row = {"labels": [-100, -100, -100, 5, 6, 6], "loss_scale": scale}
+    with pytest.raises(ValueError, match="cannot be matched"):
+        swift_plugin(monkeypatch, tmp_path / "out", row)
+
+
+@pytest.fixture
+def marked(recipe: Path) -> Path:
+    """The recipe, the first answer of each talk and one short answer marked to carry no loss."""
+    for task, number in (("talk", SIZES["talk"]), ("short", 1)):
+        path = recipe.parent / f"{task}.jsonl"
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        for row in rows[:number]:
+            next(t for t in row["conversations"] if t["from"] == "gpt")["loss"] = False
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return recipe
+
+
+def test_ms_swift_gets_no_loss_for_marked_answers(marked: Path, tmp_path: Path) -> None:
+    (marked.parent / "weights.json").write_text('{"short": 1.0, "talk": 1.0}')
+    exported("ms-swift", marked, tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert Counter(row["channel"] for row in rows) == SIZES | {"short": SIZES["short"] - 1}
+    scales = {
+        (row["channel"], m["content"]): m["loss_scale"]
+        for row in rows
+        for m in row["messages"]
+        if m["role"] == "assistant"
+    }
+    assert scales["talk", "Good day."] == 0
+    assert scales["talk", "Both are red, one more so."] == pytest.approx(1)
+    assert 1 not in scales.values()  # what tokens have that no message weighs
+
+
+@pytest.mark.parametrize("host", ["trl", "llamafactory"])
+def test_marked_answers_are_no_row_of_their_own(marked: Path, tmp_path: Path, host: str) -> None:
+    exported(host, marked, tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    assert rows
+    for row in rows:
+        said = row["messages"] if host == "llamafactory" else [*row["prompt"], *row["completion"]]
+        assert said[-1]["role"] == "assistant"
+        assert "Good day." not in json.dumps(said[-1])
+    assert ("Good day." in json.dumps(rows)) is True
+    if host == "llamafactory":
+        assert configuration(tmp_path / "out")["mask_history"] is True
+
+
+def test_llamafactory_keeps_conversations_whole_without_marks(recipe: Path, tmp_path: Path) -> None:
+    exported("llamafactory", recipe, tmp_path / "out")
+    assert "mask_history" not in configuration(tmp_path / "out")
+    assert max(len(row["messages"]) for row in rows_of(tmp_path / "out")) == 5
+
+
+def test_axolotl_cannot_leave_answers_without_loss(marked: Path, tmp_path: Path) -> None:
+    with pytest.raises(CotbalError, match=r"task short: .*short\.jsonl, record 1: an answer is"):
+        exported("axolotl", marked, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("host", REPEATING)

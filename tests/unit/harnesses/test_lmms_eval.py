@@ -103,6 +103,40 @@ def test_the_newest_result_counts_and_is_named(copy: Path) -> None:
     assert len(found.warnings) == 1
 
 
+def test_results_of_several_models_are_rejected(tmp_path: Path) -> None:
+    """Each model has a folder below the one that was given to lmms-eval."""
+    for model in ("EW", "CoTBal"):
+        shutil.copytree(RECORDED / model, tmp_path, dirs_exist_ok=True)
+    message = fault(tmp_path)
+    assert "expected the results of one model; found those of checkpoints/CoTBal" in message
+    assert str(tmp_path / "checkpoints__EW") in message
+    assert len(read(tmp_path / "checkpoints__EW").benchmarks) == 10
+
+
+def test_models_of_one_name_in_different_places_are_several(copy: Path) -> None:
+    """lmms-eval names the folder after the end of a path alone."""
+    old = results_of(copy)
+    new = old.with_name(f"{LATER}_results.json")
+    shutil.copy(old, new)
+    change(new, lambda c: c.update(model_name="other/checkpoints/EW"))
+    assert "found those of checkpoints/EW" in fault(copy)
+
+
+def test_results_without_the_name_of_a_model_are_told_apart_by_their_folder(
+    tmp_path: Path,
+) -> None:
+    for model in ("EW", "CoTBal"):
+        shutil.copytree(RECORDED / model, tmp_path, dirs_exist_ok=True)
+    for path in tmp_path.glob("checkpoints__*/*_results.json"):
+        change(path, lambda c: c.pop("model_name"))
+    assert "found those of checkpoints__CoTBal" in fault(tmp_path)
+
+
+def test_a_metric_that_is_set_twice_is_rejected(copy: Path) -> None:
+    change(results_of(copy), lambda c: c["results"]["cotbal_textvqa"].update(exact_match=0.5))
+    assert "expected every metric of cotbal_textvqa once; found exact_match twice" in fault(copy)
+
+
 def test_a_limit_is_said(copy: Path) -> None:
     change(results_of(copy), lambda c: c["config"].update(limit=8.0, offset=2))
     (warning,) = read(copy).warnings

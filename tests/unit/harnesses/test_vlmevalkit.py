@@ -13,6 +13,12 @@ from cotbal.scores.harnesses.vlmevalkit import read
 
 RECORDED = Path(__file__).parent / "recorded" / "vlmevalkit"
 RUN = "T20261124_G1a2b3c4d"
+POPE = """"split","Overall","acc","precision","recall"
+"Overall","86.39472398632145","87.62222222222222","95.9056399132321","78.60000000000001"
+"random","87.52783964365256","88.8","98.74371859296483","78.60000000000001"
+"adversarial","85.31114327062228","86.46666666666667","93.2753164556962","78.60000000000001"
+"popular","86.37362637362638","87.6","95.85365853658536","78.60000000000001"
+"""
 
 
 @pytest.fixture
@@ -70,6 +76,78 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert "expected score files of VLMEvalKit" in fault(tmp_path)
 
 
+def metrics_of(folder: Path, text: str, name: str = "A_Some_score.csv") -> dict[str, float]:
+    (folder / "A").mkdir()
+    (folder / "A" / name).write_text(text)
+    (benchmark,) = read(folder / "A").benchmarks.values()
+    return dict(benchmark.metrics)
+
+
+@pytest.mark.parametrize("label", ["Subject", "Setting", "split", "Task&Skill", "category", ""])
+def test_the_first_column_of_text_names_the_rows(tmp_path: Path, label: str) -> None:
+    text = (
+        f'"{label}","tot","acc"\n"Overall","304","21.4"\n"algebra","19","26.3"\n"level 1","9","3"\n'
+    )
+    assert metrics_of(tmp_path, text) == {
+        "Overall:tot": 304,
+        "Overall:acc": 21.4,
+        "algebra:tot": 19,
+        "algebra:acc": 26.3,
+        "level 1:tot": 9,
+        "level 1:acc": 3,
+    }
+
+
+def test_a_column_of_text_may_follow_numbers(tmp_path: Path) -> None:
+    """An index before it is no label; a cell without a number belongs to a column of numbers."""
+    text = ",Category,acc,hit\n0,a,0.5,N/A\n1,b,0.25,3\n"
+    assert metrics_of(tmp_path, text) == {"a:acc": 0.5, "b:acc": 0.25, "b:hit": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "twice"),
+    [
+        ("level,acc\n1,0.5\n2,0.25\n", "'level' twice"),
+        ("Category,acc\na,0.5\na,0.25\n", "'a:acc' twice"),
+        ("Category,acc,acc\na,0.5,0.25\n", "'a:acc' twice"),
+    ],
+)
+def test_a_metric_that_is_set_twice_is_rejected(tmp_path: Path, text: str, twice: str) -> None:
+    with pytest.raises(
+        ScoresError, match=f"A_Some_score.csv: expected every metric once; found {twice}"
+    ):
+        metrics_of(tmp_path, text)
+
+
+def test_a_row_of_another_length_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(ScoresError, match=r"line 3: expected 2 cells, as in the header; found 3"):
+        metrics_of(tmp_path, "Category,acc\na,0.5\nb,1,234.5\n")
+
+
+def test_numbers_inside_a_mapping_keep_its_name(tmp_path: Path) -> None:
+    text = '{"total": 3, "ocr": {"acc": 0.5, "model": "A"}, "done": true}'
+    assert metrics_of(tmp_path, text, "A_Some_score.json") == {"total": 3, "ocr:acc": 0.5}
+
+
+def test_files_that_the_kit_wrote(tmp_path: Path) -> None:
+    """POPE of LLaVA-1.6 (vicuna 7B) as `POPE_rating` of VLMEvalKit wrote it."""
+    found = metrics_of(tmp_path, POPE)
+    assert found["Overall:Overall"] == 86.39472398632145
+    assert found["adversarial:Overall"] == 85.31114327062228
+    assert len(found) == 16
+
+
+def test_the_folders_of_several_models_are_rejected(tmp_path: Path) -> None:
+    """Whether or not they were scored on the same datasets."""
+    for model, dataset in (("A", "POPE"), ("B", "POPE"), ("C", "MME")):
+        (tmp_path / model).mkdir()
+        (tmp_path / model / f"{model}_{dataset}_score.csv").write_text(POPE)
+    message = fault(tmp_path)
+    assert "expected the results of one model; found those of A" in message
+    assert all(str(tmp_path / model) in message for model in "ABC")
+    assert list(read(tmp_path / "C").benchmarks) == ["MME"]
+
+
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
@@ -78,7 +156,7 @@ def test_nothing_there(tmp_path: Path) -> None:
         (
             "LLaVA-EW_MME_score.csv",
             "split,text\nnone,much\n",
-            "expected numbers; found split, text",
+            "expected numbers; found text without any",
         ),
         ("LLaVA-EW_MME_score.csv", "perception\nnan\n", "expected numbers"),
         (
@@ -86,7 +164,7 @@ def test_nothing_there(tmp_path: Path) -> None:
             f'{{"all": 1{"0" * 400}}}',
             "expected numbers; found all without any",
         ),
-        ("LLaVA-EW_OCRBench_score.json", "[1, 2]", "a table of scores"),
+        ("LLaVA-EW_OCRBench_score.json", "[1, 2]", "a mapping of names to numbers; found [1, 2]"),
         ("LLaVA-EW_OCRBench_score.json", "{", "expected a score file of VLMEvalKit"),
     ],
 )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -43,6 +44,14 @@ def test_distance_is_that_of_its_definition() -> None:
         a, b = ("".join(draw.choices("abc", k=draw.randint(1, 5))) for _ in range(2))
         similarity = 1 - edits(a, b) / max(len(a), len(b))
         assert score([a], [[b]]) == pytest.approx([similarity if similarity >= 0.5 else 0.0])
+
+
+def test_long_texts_cost_little() -> None:
+    """A model that repeats itself: 20,000 letters, half of which are right."""
+    reference = "ab" * 10_000
+    started = time.process_time()
+    assert score(["ax" * 10_000], [[reference]]) == pytest.approx([0.5])
+    assert time.process_time() - started < 2
 
 
 def test_constant_answer_is_the_most_frequent_reference() -> None:

@@ -129,6 +129,19 @@ def test_constant_answer() -> None:
     assert constant_answer([["Yes"], ["No"]]) == "Yes"
 
 
+def test_the_constant_answer_counts_every_reference() -> None:
+    assert constant_answer([["No", "Yes"], ["No", "Yes"], ["Yes"]]) == "Yes"
+
+
+@pytest.mark.parametrize("label", ["NO", " no ", "No."])
+def test_a_label_is_the_same_in_any_case_with_blanks_or_a_full_stop(label: str) -> None:
+    assert fault_of([label]) == ""
+    assert score(["No", "Yes"], [[label]] * 2).tolist() == [2000, 0]
+
+
 def test_references_that_it_cannot_score_are_named() -> None:
-    assert [fault_of(references) for references in (["Yes"], ["no."])] == [""] * 2
-    assert all(fault_of(references) for references in (["maybe"],))
+    """Answers are read from their first four letters, labels are not: `None` is no `No`."""
+    assert [fault_of(labels) for labels in (["Yes"], ["no."])] == [""] * 2
+    for label in ("maybe", "None", "not sure", "Yes it is"):
+        assert fault_of([label]) == f"expected yes or no; found {label!r}"
+        assert score(["Yes", "No"], [[label]] * 2).tolist() == [0, 0]

@@ -64,12 +64,20 @@ def test_always_yes_is_the_constant_answer() -> None:
     assert measure("pope_f1", ["Yes"] * 4, [["yes"], ["no"]] * 2).score == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize("label", ["no", "No", "NO", " no ", "no.", "NO .\n"])
+def test_a_label_is_the_same_in_any_case_with_blanks_or_a_full_stop(label: str) -> None:
+    assert fault_of([label]) == ""
+    assert score(["No", "Yes"], [[label]] * 2).tolist() == [1, 0]
+
+
+def test_always_yes_gains_nothing_from_labels_in_capitals() -> None:
+    """Two of three labels say no, so F1 is 2 * 1 / (2 * 1 + 2)."""
+    found = measure("pope_f1", ["Yes"] * 3, [["YES"], ["NO"], [" No"]])
+    assert found.score == pytest.approx(0.5)
+
+
 def test_references_that_it_cannot_score_are_named() -> None:
-    assert [fault_of(references) for references in (["yes"], ["No."], ["Yes", "no"])] == [""] * 3
-    assert all(
-        fault_of(references)
-        for references in (
-            ["maybe"],
-            ["Yes it is"],
-        )
-    )
+    assert [fault_of(labels) for labels in (["yes"], ["No."], ["Yes", "no"])] == [""] * 3
+    assert fault_of(["maybe"]) == "expected yes or no; found 'maybe'"
+    assert fault_of(["yes", "Yes it is"]) == "expected yes or no; found 'Yes it is'"
+    assert score(["Yes", "No"], [["maybe"]] * 2).tolist() == [0, 0]

@@ -21,8 +21,12 @@ from cotbal.metrics.relaxed_accuracy import constant_answer, score
         ("0.0", "0", False),  # 5 % of nothing
         ("0.01", "0", False),
         ("Yes", "yes", True),
-        ("yes ", "yes", False),  # words are not stripped
-        (" 14 ", "14", True),  # numbers are
+        ("yes ", "yes", True),  # blanks around it are no part of an answer
+        ("yes", "yes ", True),
+        (" 14 ", "14", True),
+        ("14", "14 ", True),
+        ("12%", "12% ", True),
+        ("0.12", " 12 %", True),
         ("14 cm", "14", False),
         ("fourteen", "14", False),
         ("14", "fourteen", False),
@@ -31,6 +35,11 @@ from cotbal.metrics.relaxed_accuracy import constant_answer, score
         ("nan", "14", False),
         ("inf", "14", False),
         ("14", "nan", False),
+        ("NaN", "nan", True),  # a word, such as the label of a row
+        ("inf", "inf", True),
+        ("-Infinity", "-infinity", True),
+        ("1e999", "1e999", True),
+        ("1e308", "-1e308", False),
     ],
 )
 def test_answer(answer: str, reference: str, right: bool) -> None:
@@ -42,4 +51,4 @@ def test_any_reference_is_right() -> None:
 
 
 def test_constant_answer_is_the_most_frequent_reference() -> None:
-    assert constant_answer([["14"], ["Yes"], ["yes"], ["3"]]) == "yes"
+    assert constant_answer([["14"], ["Yes"], ["yes "], ["3"]]) == "yes"

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from cotbal.benchmarks import pocket
 from cotbal.data.sampling import read_manifest
 from cotbal.errors import DataError
 from cotbal.jobs.inputs import (
@@ -248,3 +250,16 @@ def test_quantization_is_part_of_the_identity_only_when_set(recipe_path: Path) -
 
 
 QLORA = ("model.language=lora", "model.quantization=nf4")
+
+
+def test_references_that_no_answer_can_match_stop_the_job_before_it_starts(
+    recipe_path: Path,
+) -> None:
+    """And what a metric of a user's own says of its references is a remark of the plan."""
+    base = Path(pocket.__file__).parent / "base"
+    shutil.copy(base / "tokenizer.json", recipe_path.parent / "base")
+    read = recipe(recipe_path, "generation.max_new_tokens=2")
+    with pytest.raises(DataError, match=r"ocr_validation\.jsonl, record 1: .* which scores 0"):
+        open_inputs(read)
+    inputs = replace(open_inputs(recipe(recipe_path)), remarks=("a remark",))
+    assert warnings(read, inputs)[0] == "a remark"

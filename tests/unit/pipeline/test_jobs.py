@@ -15,6 +15,7 @@ from cotbal.errors import CotbalError, MissingDependency, RunError, RunsFailed
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
 from cotbal.jobs.executors import Job
+from cotbal.jobs.plan import Prepared
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
 
@@ -29,7 +30,7 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "done.jsonl"
 
 
-def job(path: Path, *overrides: str, weightings: Sequence[str] = ("cotbal",)) -> pipeline.Job:
+def job(path: Path, *overrides: str, weightings: Sequence[str] = ("cotbal",)) -> Prepared:
     return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
 
 

@@ -8,14 +8,14 @@ from pipeline_fakes import TEST, TRAIN, VALIDATION, write_mixture
 
 from cotbal.data.files import append_jsonl, write_json
 from cotbal.jobs import pipeline
-from cotbal.jobs.plan import ANSWER_COST
+from cotbal.jobs.plan import ANSWER_COST, Prepared
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
 
 SEVEN = ("a", "b", "c", "d", "e", "f", "g")
 
 
-def planned(path: Path, *overrides: str, weightings: tuple[str, ...] = ("cotbal",)) -> pipeline.Job:
+def planned(path: Path, *overrides: str, weightings: tuple[str, ...] = ("cotbal",)) -> Prepared:
     return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
 
 
@@ -74,7 +74,8 @@ def test_tokens_are_counted_where_there_is_a_tokenizer(recipe_path: Path) -> Non
     from tokenizers.pre_tokenizers import Whitespace
 
     assert all(p.tokens is None for p in planned(recipe_path).plan.runs)
-    tokenizer = Tokenizer(WordLevel({"answer": 0, "[UNK]": 1}, unk_token="[UNK]"))
+    words = ("answer", "[UNK]", *"01234")
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(words)}, "[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.save(str(recipe_path.parent / "base" / "tokenizer.json"))
     plan = planned(recipe_path).plan

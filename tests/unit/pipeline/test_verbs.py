@@ -10,9 +10,9 @@ from cotbal.data.files import append_jsonl, locked, read_json, read_jsonl, write
 from cotbal.errors import CotbalError, RunError, RunsFailed
 from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
+from cotbal.jobs.plan import Prepared
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
-from cotbal.jobs.weigh import read_weights
 from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_report
 from cotbal.scores.matrix import read_scores
@@ -21,7 +21,7 @@ from cotbal.training.trainers.checkpoints import mark_complete
 OPTIONS = Options(executor=EXECUTOR)
 
 
-def job(path: Path, *overrides: str, weightings: tuple[str, ...] = ("cotbal",)) -> pipeline.Job:
+def job(path: Path, *overrides: str, weightings: tuple[str, ...] = ("cotbal",)) -> Prepared:
     return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
 
 
@@ -211,32 +211,6 @@ def test_looking_changes_nothing(recipe_path: Path) -> None:
     before = sorted(root.rglob("*"))
     status(RunDir(root))
     assert sorted(root.rglob("*")) == before
-
-
-class TestReadWeights:
-    def read(self, directory: Path, text: str) -> dict[str, float]:
-        (directory / "w.json").write_text(text)
-        return read_weights(directory / "w.json")
-
-    def test_as_balance_writes_them(self, tmp_path: Path) -> None:
-        assert self.read(tmp_path, '{"weights": {"a": 1.5, "b": 0.5}, "tasks": {}}') == {
-            "a": 1.5,
-            "b": 0.5,
-        }
-
-    def test_a_plain_mapping(self, tmp_path: Path) -> None:
-        assert self.read(tmp_path, '{"a": 2, "b": 0.5}') == {"a": 2, "b": 0.5}
-
-    @pytest.mark.parametrize(
-        "text", ["", "[1]", "3", '{"a": "1"}', '{"weights": [1]}', '{"a": {"b": 1}}', '{"a": true}']
-    )
-    def test_anything_else(self, tmp_path: Path, text: str) -> None:
-        with pytest.raises(CotbalError, match=r"w\.json: expected"):
-            self.read(tmp_path, text)
-
-    def test_no_such_file(self, tmp_path: Path) -> None:
-        with pytest.raises(CotbalError, match="expected weights as JSON"):
-            read_weights(tmp_path / "none.json")
 
 
 def test_losses_of_a_killed_run_do_not_spoil_the_next_plan(recipe_path: Path) -> None:

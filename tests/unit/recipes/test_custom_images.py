@@ -42,7 +42,7 @@ def rows(key: str, names: list[Any]) -> list[dict[str, Any]]:
 def drawings(folder: Path, *names: str) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        (folder / name).write_bytes(drawing("teal", "PNG"))
+        (folder / name).write_bytes(drawing("teal", "PNG") + name.encode())  # each another image
 
 
 NAMES = [f"{number}.png" for number in range(6)]

@@ -4,6 +4,7 @@ guessed silently.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from itertools import combinations
@@ -107,6 +108,19 @@ def test_evaluation_asks_the_first_question_of_a_conversation(raw: Path) -> None
         "test": 1,
     }
     assert lines(raw, "vqa_test")[0]["conversations"] == talk(1)
+
+
+def test_marks_for_loss_and_the_system_prompt_are_kept(raw: Path) -> None:
+    rows = own_rows(20, turns=2)
+    for row in rows:
+        row["system"] = "Be short."
+        row["conversations"][1]["loss"] = False
+    as_json(raw / "vqa.json", rows)
+    made(raw)
+    for record in lines(raw, "vqa_train"):
+        system, *turns = record["conversations"]
+        assert system == {"from": "system", "value": "Be short."}
+        assert [turn.get("loss") for turn in turns] == [None, False, None, None]
 
 
 def test_files_named_after_splits_are_those_splits(raw: Path) -> None:
@@ -235,7 +249,7 @@ def test_data_that_has_changed_is_not_taken_for_what_was_prepared(raw: Path) -> 
     [
         (
             {"validation": 9},
-            "expected records left to train on; of its 9 on 5 groups of pictures all are held out",
+            "expected records left to train on; all 9 records, with 5 groups of images, are held out",
         ),
         (
             {"validation": 0},
@@ -287,10 +301,12 @@ def test_faults_are_named(raw: Path, name: str, rows: list[Any], message: str) -
 def test_what_a_row_says_beside_is_kept_if_a_file_can_hold_it(raw: Path) -> None:
     rows = own_rows(20)
     rows[0] |= {"kind": "bird", "cut": "\ud83d", "\udc00": "x", "share": float("nan"), "boxes": [1]}
+    rows[0] |= {"objects": {"bbox": [[1, 2]]}, "half": ["\ud83d"], "rate": [float("inf")]}
     as_lines(raw / "birds.jsonl", rows)
     made(raw)
     (kept,) = (r for each in splits(raw, "birds").values() for r in each if r["id"] == "0")
-    assert {"kind", "cut", "\udc00", "share", "boxes"} & kept.keys() == {"kind"}
+    assert kept.keys() - {"id", "task", "images", "conversations"} == {"kind", "boxes", "objects"}
+    assert kept["objects"] == {"bbox": [[1, 2]]}
 
 
 def test_files_are_grouped_by_what_is_left_of_their_names(raw: Path) -> None:
@@ -340,7 +356,8 @@ def test_records_that_share_pictures_stay_together(shown: list[list[int]], seed:
     division = Division({"test": 1, "validation": 1}, seed, "birds")
     try:
         parts = {
-            split: list(division.part(split, rows)) for split in ("train", "validation", "test")
+            split: list(division.part(split, rows, Path("nowhere")))
+            for split in ("train", "validation", "test")
         }
     except CotbalError:
         return  # too few groups
@@ -351,3 +368,30 @@ def test_records_that_share_pictures_stay_together(shown: list[list[int]], seed:
     ]
     assert sum(map(len, parts.values())) == len(records)
     assert not any(one & other for one, other in combinations(flat, 2))
+
+
+def test_one_image_under_several_names_is_in_one_split(raw: Path) -> None:
+    """Another spelling, a link, and a copy of the bytes."""
+    rows = own_rows(20)
+    names = [row["image"] for row in rows]
+    for number, name in enumerate(sorted(set(names))):
+        image = raw / "images" / name
+        (raw / "images" / f"copy{number}.png").write_bytes(image.read_bytes())
+        (raw / "images" / f"link{number}.png").symlink_to(image)
+        same = (f"./{name}", f"copy{number}.png", f"link{number}.png")
+        rows += [
+            {**rows[names.index(name)], "id": f"{number}{i}", "image": other}
+            for i, other in enumerate(same)
+        ]
+    as_json(raw / "vqa.json", rows)
+    made(raw)
+    seen = {
+        split: {
+            hashlib.sha256((raw.parent / "out/images" / name).read_bytes()).digest()
+            for row in found
+            for name in row["images"]
+        }
+        for split, found in splits(raw, "vqa").items()
+    }
+    assert all(seen.values())
+    assert not any(seen[one] & seen[other] for one, other in combinations(seen, 2))

@@ -4,13 +4,16 @@ pictures by content.
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from cotbal.benchmarks.large.pictures import side_by_side
 from PIL import Image
 
 import raw_mixtures as raw_files
@@ -172,6 +175,25 @@ def test_two_pictures_stand_side_by_side(raw: Path) -> None:
         )
     assert left[0] < 40
     assert right[0] > 180
+
+
+def test_a_pair_is_upright_and_on_white() -> None:
+    def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+        file = io.BytesIO()
+        image.save(file, kind, **options)
+        return file.getvalue()
+
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: turn by 90 degrees
+    clear = saved(Image.new("RGBA", (40, 40)), "PNG")
+    turned = saved(Image.new("RGB", (40, 20), "teal"), "JPEG", exif=exif)
+    with Image.open(io.BytesIO(side_by_side([clear, turned]))) as whole:
+        assert whole.size == (40 + 20, 40)
+        assert min(whole.getpixel((20, 20))) > 250
+    deep = saved(Image.fromarray(np.array([[0, 40_000], [20_000, 65_535]], np.uint16)), "PNG")
+    with Image.open(io.BytesIO(side_by_side([deep, deep]))) as whole:
+        assert np.asarray(whole.convert("L")).mean() == pytest.approx(122, abs=4)
+    assert side_by_side([clear, b"no image"]) == b""
 
 
 def test_lines_serve_as_well_as_parquet(raw: Path) -> None:

@@ -271,5 +271,6 @@ def _write_outcome(paths: RunPaths, run: str) -> None:
             "threads": 1,
             "versions": {"torch": "2.13.0"},
             "self_check": {"unit": "ocr", "predicted": 0.12, "observed": 0.12},
+            "ignored_generation_settings": {"repetition_penalty": 1.05},
         },
     )

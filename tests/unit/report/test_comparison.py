@@ -8,7 +8,7 @@ import pytest
 from cotbal.report.comparison import Comparison, Difference, Scores, compare
 from cotbal.report.contents import MetricScores, TaskScores
 from cotbal.report.formatting import MINUS
-from cotbal.report.models import fullest
+from cotbal.report.models import fullest, to_json
 from cotbal.report.tables import model_tables, seed_table
 from cotbal.scores.matrix import Measured
 
@@ -106,6 +106,44 @@ def test_a_baseline_that_is_zero_in_a_resample_has_no_interval() -> None:
     assert change(found, "ocr").value == pytest.approx(100.0)
     assert np.isnan(change(found, "ocr").low)
     assert not change(found, "ocr").clear
+
+
+def test_a_negative_baseline_is_left_out_and_named() -> None:
+    """From -0.5 to -0.4 is a gain; relative to -0.5 it would be a loss."""
+    found = pair(
+        model(ocr={"em": [-0.5] * 9}, vqa={"em": [0.5] * 9}),
+        model(ocr={"em": [-0.4] * 9}, vqa={"em": [0.6] * 9}),
+    )
+    assert found.left_out == ("ocr",)
+    assert change(found).value == pytest.approx(20.0)
+
+
+def test_a_baseline_that_is_negative_in_a_few_draws_keeps_an_interval() -> None:
+    """Of two seeds that differ little, Student's t with one degree of freedom goes far."""
+    near = {
+        "ew": {0: model(ocr={"em": [0.50] * 9}), 1: model(ocr={"em": [0.51] * 9})},
+        "cotbal": {0: model(ocr={"em": [0.60] * 9}), 1: model(ocr={"em": [0.62] * 9})},
+    }
+    found = change(compare(near, ["ocr"], ["ocr"]))
+    assert 0 < found.low < found.value < found.high < 30
+    far = {
+        "ew": {0: model(ocr={"em": [0.1] * 9}), 1: model(ocr={"em": [0.9] * 9})},
+        "cotbal": {0: model(ocr={"em": [0.6] * 9}), 1: model(ocr={"em": [0.6] * 9})},
+    }
+    found = change(compare(far, ["ocr"], ["ocr"]))
+    assert found.value == pytest.approx(20)
+    assert np.isnan(found.low)
+    assert not found.clear
+
+
+def test_a_seed_without_a_baseline_is_null_in_json() -> None:
+    runs = {
+        "ew": {0: model(ocr={"em": [0.0] * 9}), 1: model(ocr={"em": [0.5] * 9})},
+        "cotbal": {0: model(ocr={"em": [0.5] * 9}), 1: model(ocr={"em": [0.6] * 9})},
+    }
+    found = to_json(compare(runs, ["ocr"], ["ocr"]))
+    assert found["improvement_by_seed"]["CoTBal"] == [None, pytest.approx(20.0)]
+    json.dumps(found, allow_nan=False)
 
 
 def test_one_model_alone_is_shown_without_a_comparison() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from cotbal.jobs.elbow import POINTS, curve
 from cotbal.report.figures import STRONGEST, Axis, Point, bars, dots, heat_map
-from cotbal.report.panels import Curve, Interval, Scale, panel
+from cotbal.report.panels import BOTTOM, HEIGHT, TOP, Curve, Interval, Scale, panel
 from cotbal.report.svg import shortened, ticks
 
 UNITS = ("ocr", "<b>&", "a_very_long_name_of_a_task_that_nobody_wants")
@@ -188,3 +188,12 @@ def test_contrast_is_readable_in_both_schemes(scheme: dict[str, str]) -> None:
     for fill in ("positive", "negative"):
         strongest = STRONGEST * colour[fill] + (1 - STRONGEST) * colour["surface"]
         assert contrast(colour["text"], strongest) >= 4.5
+
+
+def test_values_below_zero_lie_below_the_line_of_zero() -> None:
+    """The larger value is higher up, whatever the sign."""
+    points = ((1.0, -2.0), (2.0, -1.0))
+    tree = ElementTree.fromstring(panel("ocr", "Score", [Curve("a", "ours", points)]))
+    (line,) = tree.iter("polyline")
+    first, second = (float(pair.split(",")[1]) for pair in line.attrib["points"].split())
+    assert TOP <= second < first <= HEIGHT - BOTTOM

@@ -239,6 +239,11 @@ def test_cost_and_versions(page: str) -> None:
     assert "Drawn by <b>nobody</b>, CC0." in page
 
 
+def test_settings_that_greedy_answers_do_not_use_are_named_once(page: str) -> None:
+    named = r"that were not used \(answers are greedy\)\s*repetition_penalty=1\.05\s"
+    assert len(re.findall(named, text_of(page))) == 1
+
+
 def test_recipe_is_shown_without_the_folder_of_the_data(finished: RunDir, page: str) -> None:
     assert "train: ocr_train.jsonl" in text_of(page)
     assert str(finished.root.parent) not in page

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.weightings import build_weighting, takes_weights
+from cotbal.weightings import build_weighting, checked, takes_weights
 
 TASKS = ("ocr", "vqa", "chat")
 OWN_WEIGHTS = ("ew", "tla", "rlw", "dwa", "igbv1")  # methods that make their own
@@ -85,3 +85,23 @@ def test_options_are_checked_against_the_signature(
 def test_the_seed_reaches_a_method_that_draws_at_random() -> None:
     one, two = (build_weighting("rlw", TASKS, seed=seed).weights(0) for seed in (1, 2))
     assert not np.allclose(one, two)
+
+
+def test_weights_that_can_weigh_losses_pass_as_they_are() -> None:
+    values = np.array([0.0, 1.5, 2.0])
+    assert checked(values, 3) is values
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [([1.0, -0.5], "-0.5"), ([1.0, float("nan")], "nan"), ([1.0, float("inf")], "inf")],
+)
+def test_a_weighting_of_a_user_must_give_numbers_that_are_not_negative(
+    values: list[float], found: str
+) -> None:
+    with pytest.raises(
+        CotbalError, match=f"expected 2 finite weights of 0 or more; found .*{found}"
+    ):
+        checked(np.array(values), 2)
+    with pytest.raises(CotbalError, match=r"expected 3 finite weights of 0 or more"):
+        checked(np.ones(2), 3)

@@ -114,7 +114,7 @@ def _read(
         read = own_conversations(files, job, task.name, places.raw, write)
         return guard.guarded(task, read, job)
 
-    chosen = rows(True) if division is None else division.part(split, rows)
+    chosen = rows(True) if division is None else division.part(split, rows, job.gallery.root)
     for conversation in chosen:
         yield conversation if split == "train" else conversation.asked_once()
 

@@ -1,12 +1,16 @@
-"""Records held out for validation and test: by image, so that no image is in two splits."""
+"""Records held out for validation and test: by image, so that no image is in two splits, under
+whichever names and in however many copies.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 
 from cotbal.benchmarks.custom.rows import CustomConversation
+from cotbal.data.same_images import same_images
 from cotbal.errors import CotbalError
 
 # called with whether embedded images are written
@@ -29,25 +33,35 @@ class Division:
         self._linked: _Linked | None = None
         self._held: dict[int, str] = {}
 
-    def part(self, split: str, conversations: Conversations) -> Iterator[CustomConversation]:
+    def part(
+        self, split: str, conversations: Conversations, images: Path
+    ) -> Iterator[CustomConversation]:
         """The conversations of a split: `train`, or one that is held out.
+
+        Args:
+            images: root of the names of images.
 
         Raises:
             CotbalError: so much is to be held out that nothing is left to train on.
         """
-        linked = self._linked or self._draw(conversations)
+        linked = self._linked or self._draw(conversations, images)
         return (
             conversation
             for conversation in conversations(True)
             if self._held.get(linked.root(_key(conversation)), "train") == split
         )
 
-    def _draw(self, conversations: Conversations) -> _Linked:
+    def _draw(self, conversations: Conversations, images: Path) -> _Linked:
         linked = _Linked()
         sizes = Counter[int]()
+        shown: dict[str, None] = {}  # every image once, in order
         for conversation in conversations(False) if self._wanted else ():
             names = conversation.images or (_text(conversation),)
             sizes[linked.join(map(_stable, names))] += 1
+            shown.update(dict.fromkeys(conversation.images))
+        distinct = list(shown)
+        for name, first in zip(distinct, same_images(images, distinct), strict=True):
+            linked.join(map(_stable, (distinct[first], name)))
         together = Counter[int]()
         for key, size in sizes.items():
             together[linked.root(key)] += size

@@ -14,7 +14,7 @@ from typing import Any
 from cotbal.benchmarks.custom.images import Finder, with_image
 from cotbal.benchmarks.releases.gallery import Gallery, content_name
 from cotbal.benchmarks.releases.sources import Files, Job
-from cotbal.data.conversations import IMAGE, Fault, Record, details_of, normalise
+from cotbal.data.conversations import IMAGE, Fault, Record, Turn, beside, normalise
 from cotbal.data.formats import read_rows
 from cotbal.errors import DataError
 
@@ -27,7 +27,7 @@ class CustomConversation:
 
     Attributes:
         made: it as a record, its images named below the root of images.
-        details: what else the row holds, in texts, numbers and truth values.
+        details: what else the row holds, as far as JSON can hold it.
     """
 
     made: Record
@@ -47,9 +47,7 @@ class CustomConversation:
         """The record in LLaVA's form, with everything in the row."""
         record: dict[str, Any] = {**self.details, "id": self.made.id, "task": task}
         record |= {"images": list(self.images)} if self.images else {}
-        turns: list[dict[str, Any]] = [
-            {"from": _SPEAKERS[turn.role], "value": turn.text} for turn in self.made.turns
-        ]
+        turns = list(map(_written, self.made.turns))
         if len(self.made.references) > 1:
             turns[-1]["value"] = list(self.made.references)
         return {**record, "conversations": turns}
@@ -67,6 +65,14 @@ class CustomConversation:
             self.made, turns=turns, images=self.images[:shown], references=(turns[-1].text,)
         )
         return replace(self, made=first)
+
+
+def _written(turn: Turn) -> dict[str, Any]:
+    """A turn as a record has it; `loss` only where it is off."""
+    written: dict[str, Any] = {"from": _SPEAKERS[turn.role], "value": turn.text}
+    if not turn.loss:
+        written["loss"] = False
+    return written
 
 
 def own_conversations(
@@ -103,7 +109,7 @@ def own_conversations(
                 identity = f"{identity}_{path.stem}_{number}"
             seen.add(hash(identity))
             images = tuple(map(finder.located, made.images))
-            yield CustomConversation(replace(made, id=identity, images=images), details_of(row))
+            yield CustomConversation(replace(made, id=identity, images=images), beside(row))
 
 
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from cotbal.errors import CotbalError
+from cotbal.recipe.strict_yaml import load_yaml
 
 DEFAULT = "default"  # the rule of all categories without one
 FIELDS = ("context", "question", "first", "second", "rule")
@@ -99,8 +100,8 @@ def load_prompt(path: Path) -> Prompt:
 
 def _read(text: str, path: Path) -> Prompt:
     try:
-        content = _File.model_validate(yaml.safe_load(text))
-    except (yaml.YAMLError, ValidationError) as error:
+        content = _File.model_validate(load_yaml(text))
+    except (yaml.YAMLError, ValueError) as error:
         raise CotbalError(
             f"{path}: expected the prompt of a judge as YAML with system, user and rules;"
             f" {_one_line(error)}"

@@ -14,6 +14,7 @@ from PIL import Image
 
 from cotbal.benchmarks.releases.gallery import Gallery, content_name
 from cotbal.benchmarks.releases.rows import Row
+from cotbal.data.pictures import decode
 
 _QUALITY = 95
 
@@ -66,7 +67,7 @@ def _decoded(text: str, row: Row, key: str) -> bytes:
 def side_by_side(contents: Sequence[bytes]) -> bytes:
     """One JPEG of several images, each as high as the highest; empty if one of them is no image."""
     try:
-        images = [Image.open(io.BytesIO(content)).convert("RGB") for content in contents]
+        images = [decode(io.BytesIO(content)) for content in contents]
     except Exception:  # Pillow's decoders raise errors of many kinds on broken data
         return b""
     height = max(image.height for image in images)

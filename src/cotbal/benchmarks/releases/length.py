@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cotbal.benchmarks.releases.conversation import Asked
 from cotbal.data.conversations import IMAGE
-from cotbal.errors import DataError, MissingDependency
+from cotbal.data.tokens import open_tokenizer
+from cotbal.errors import DataError
 
 
 def turn_counter(tokenizer: str) -> Callable[[Asked], int]:
@@ -23,15 +24,11 @@ def turn_counter(tokenizer: str) -> Callable[[Asked], int]:
     """
     path = Path(tokenizer)
     path = path / "tokenizer.json" if path.is_dir() else path
-    try:
-        from tokenizers import Tokenizer
-    except ImportError:
-        raise MissingDependency("--max-tokens", "train") from None
     if not path.is_file():
         raise DataError(
             f"--tokenizer: expected a tokenizer.json or the directory of one; found no file {path}"
         )
-    encode = Tokenizer.from_file(str(path)).encode
+    encode = open_tokenizer(path, "--max-tokens").encode
 
     def count(asked: Asked) -> int:
         answer = asked.answer if isinstance(asked.answer, str) else asked.answer[0]

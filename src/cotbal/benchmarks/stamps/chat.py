@@ -5,10 +5,9 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-import yaml
-
 from cotbal.benchmarks.stamps.things import ROOTS, SPLITS, Thing, article
 from cotbal.benchmarks.stamps.wordnet import WordNet
+from cotbal.recipe.strict_yaml import load_yaml
 
 FILES = (
     "trivia",
@@ -31,9 +30,7 @@ def corpus_pairs(corpus: Path) -> list[tuple[str, str]]:
     """Unique questions with a short answer; the first answer where the corpus has several."""
     pairs: dict[str, str] = {}
     for name in FILES:
-        document = yaml.safe_load(
-            next(corpus.rglob(f"english/{name}.yml")).read_text(encoding="utf-8")
-        )
+        document = load_yaml(next(corpus.rglob(f"english/{name}.yml")).read_text(encoding="utf-8"))
         for turns in document["conversations"]:
             question, answer = str(turns[0]).strip(), str(turns[1]).strip()
             if question.endswith("?") and 0 < len(answer.split()) <= MAX_ANSWER_WORDS:

@@ -13,12 +13,14 @@ from typing import Any
 
 from cotbal import plugins
 from cotbal.benchmarks.academic.vqav2_server import ServerQuestions, write_submission
+from cotbal.data.conversations import IMAGE
 from cotbal.data.files import locked, move_aside, read_json, read_jsonl, write_json, write_jsonl
 from cotbal.data.pictures import faults_of_pictures
+from cotbal.data.special_tokens import read_special_tokens
 from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
 from cotbal.jobs.execute import Options, consume, explain
 from cotbal.jobs.executors import Job, forget_handle
-from cotbal.jobs.inputs import checkpoint_digest, differences
+from cotbal.jobs.inputs import CODE_VERSION, checkpoint_digest, differences
 from cotbal.jobs.queue import cancel_jobs, need_none_elsewhere, queued, record_driver
 from cotbal.jobs.submission_paths import SubmissionPaths, submission_of
 from cotbal.recipe.recipe import load_recipe
@@ -68,7 +70,7 @@ def plan_submission(
     Raises:
         RunError: a directory is no finished run, or its answers were made with other settings and
             `restart_changed` is off.
-        DataError: images of test2015 are missing.
+        DataError: images of test2015 are missing, or a question holds a special token.
         CotbalError: a recipe has no such task.
     """
     names = dict.fromkeys(question.image for question in questions.asked)
@@ -83,6 +85,18 @@ def plan_submission(
     return [_candidate(run, questions, images, task, restart_changed) for run in distinct.values()]
 
 
+def _need_plain_texts(questions: ServerQuestions, checkpoint: Path) -> None:
+    """A question must not hold what the model of a checkpoint reads as something else than text."""
+    tokens = read_special_tokens(checkpoint)
+    for asked in questions.asked:
+        token = next((token for token in tokens.of(asked.text) if token in tokens.structure), IMAGE)
+        if token in asked.text:
+            raise DataError(
+                f"question {asked.id} of test-dev: expected text without special tokens of"
+                f" {checkpoint} and without {IMAGE}; found {token!r} in {asked.text!r}"
+            )
+
+
 def _candidate(
     run: Path, questions: ServerQuestions, images: Path, task: str, restart_changed: bool
 ) -> Candidate:
@@ -90,7 +104,7 @@ def _candidate(
     path = _recipe_above(paths.root)
     if path is None or not (paths.checkpoint / "config.json").exists():
         raise RunError(
-            f"{run}: expected the directory of a final model, such as runs/academic/final/fixed;"
+            f"{run}: expected the directory of a final model, such as runs/academic/final/ew;"
             " found none"
         )
     recipe = load_recipe(path)
@@ -98,8 +112,10 @@ def _candidate(
         raise CotbalError(
             f"--task: expected one of {', '.join(recipe.file.tasks)} as in {path}; found {task!r}"
         )
+    _need_plain_texts(questions, paths.checkpoint)
     instruction = recipe.mixture[task].instruction
     identity = {
+        "code": CODE_VERSION,
         "checkpoint": checkpoint_digest(str(paths.checkpoint)),
         "questions": len(questions.asked),
         "instruction": instruction,

@@ -5,11 +5,15 @@ By itself ms-swift 4.6 gives the weight of a message to the words of the message
 tokens that end a turn keep the weight 1; and for LLaVA-1.5 it inserts picture tokens into the
 labels but not into the weights, which then lie on other tokens than they were meant for. Here the
 weights are laid along the labels again, after everything was inserted.
+
+An answer with the weight 0 carries no loss. Its words have no labels, but the tokens that end its
+turn have: a run of supervised tokens in whose weights the row's weight does not occur.
 """
 
 from __future__ import annotations
 
 from functools import wraps
+from itertools import accumulate, groupby, pairwise
 from typing import Any
 
 from swift.template import Template
@@ -18,16 +22,39 @@ _encode = Template.encode
 
 
 def lay_along_labels(encoded: dict[str, Any]) -> None:
-    """Replace `loss_scale` by the row's one weight on all supervised tokens, 0 elsewhere.
+    """Replace `loss_scale` by the row's one weight on the supervised tokens of the answers that
+    have it, 0 elsewhere.
 
     A row whose messages have several weights is none of cotbal's and stays as it is.
+
+    Raises:
+        ValueError: an answer has the weight 0, and the runs of supervised tokens cannot be matched
+            with the weights.
     """
     scale, labels = encoded.get("loss_scale"), encoded.get("labels")
     weights = {value for value in scale or () if value not in (0, 1)}
     if scale is None or labels is None or len(weights) > 1:
         return
     weight = weights.pop() if weights else 1.0
-    encoded["loss_scale"] = [0.0 if label == -100 else weight for label in labels]
+    weighed = [weight in run for run in _runs(scale, 0)]
+    supervised = [label != -100 for label in labels]
+    if not all(weighed) and len(weighed) != len(_runs(supervised, False)):
+        raise ValueError("cotbal_weights: answers without loss cannot be matched with the labels")
+    encoded["loss_scale"] = [
+        weight if kept and (all(weighed) or weighed[run]) else 0.0
+        for kept, run in zip(supervised, _run_of_each(supervised), strict=True)
+    ]
+
+
+def _runs(values: list[Any], gap: Any) -> list[list[Any]]:
+    """The stretches of `values` between gaps."""
+    return [list(run) for other, run in groupby(values, lambda value: value != gap) if other]
+
+
+def _run_of_each(kept: list[bool]) -> list[int]:
+    """The number of the run that every kept place is in, counted from 0."""
+    starts = [here and not before for before, here in pairwise([False, *kept])]
+    return [count - 1 for count in accumulate(starts)]
 
 
 @wraps(_encode)

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from cotbal.errors import ScoresError
+
 Row = Mapping[str, Any]
 
 
@@ -58,3 +60,23 @@ def is_number(value: Any) -> TypeGuard[int | float]:
         and not isinstance(value, bool)
         and abs(value) <= sys.float_info.max
     )
+
+
+def one_model(directory: Path, models: Mapping[Path, str]) -> None:
+    """Stop where the files below a directory are of several models.
+
+    Args:
+        models: result file -> the model that it is about.
+
+    Raises:
+        ScoresError: there are several; their numbers would end in one row.
+    """
+    folders: dict[str, Path] = {}
+    for path, model in models.items():
+        folders.setdefault(model, path.parent)
+    if len(folders) > 1:
+        listed = ", ".join(f"{model} ({folder})" for model, folder in sorted(folders.items()))
+        raise ScoresError(
+            f"{directory}: expected the results of one model; found those of {listed}; give the"
+            " folder of one of them"
+        )

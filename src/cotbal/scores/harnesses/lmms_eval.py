@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cotbal.errors import ScoresError
-from cotbal.scores.harnesses import Benchmark, Evaluation, Row, is_number
+from cotbal.scores.harnesses import Benchmark, Evaluation, Row, is_number, one_model
 
 # Not `*_results.json`: tasks write files of such names into `submissions/`.
 RESULTS = re.compile(r"\d{8}_\d{6}_results\.json")
@@ -20,7 +20,8 @@ def read(directory: Path) -> Evaluation:
     """The newest result of every task below `directory`.
 
     Raises:
-        ScoresError: no result file, or one that is not what lmms-eval writes.
+        ScoresError: no result file, one that is not what lmms-eval writes, or those of several
+            models.
     """
     files = sorted(
         path for path in directory.rglob("*_results.json") if RESULTS.fullmatch(path.name)
@@ -31,10 +32,11 @@ def read(directory: Path) -> Evaluation:
             " none; note that lmms-eval ends without an error when an evaluation fails, so look"
             " into its log"
         )
+    contents = {path: _content(path) for path in sorted(files, key=lambda path: path.name)}
+    one_model(directory, {path: _model(path, content) for path, content in contents.items()})
     found: dict[str, Benchmark] = {}
     warnings: list[str] = []
-    for path in sorted(files, key=lambda path: path.name):
-        content = _content(path)
+    for path, content in contents.items():
         warnings += _limits(path, content)
         for name, benchmark in _benchmarks(path, content).items():
             if name in found and found[name].metrics != benchmark.metrics:
@@ -63,6 +65,14 @@ def _content(path: Path) -> dict[str, Any]:
             f" without {', '.join(wrong) or 'a mapping of metrics a task'}"
         )
     return content
+
+
+def _model(path: Path, content: Mapping[str, Any]) -> str:
+    """Its checkpoint or adapter, as in `--model_args`; else the folder, which lmms-eval names after
+    it.
+    """
+    name = content.get("model_name")
+    return name if isinstance(name, str) and name else path.parent.name
 
 
 def _limits(path: Path, content: Mapping[str, Any]) -> list[str]:
@@ -118,7 +128,10 @@ def _metrics(path: Path, task: str, entries: Mapping[str, Any]) -> dict[str, flo
             raise ScoresError(
                 f"{path}: expected a finite number for {task}, {key}; found {value!s:.40}"
             )
-        metrics[metric if kept in ("none", "") else key] = float(value)
+        name = metric if kept in ("none", "") else key
+        if name in metrics:
+            raise ScoresError(f"{path}: expected every metric of {task} once; found {name} twice")
+        metrics[name] = float(value)
     return metrics
 
 

@@ -41,7 +41,7 @@ from cotbal.training.trainers.forward import OURS, refuse_added_tokens, valid_to
 from cotbal.training.trainers.observer import Observation, Observer
 from cotbal.training.trainers.self_check import SelfCheck, check_weights
 from cotbal.training.trainers.step import Step, TaskLosses
-from cotbal.weightings import Weighting, fixed_weights
+from cotbal.weightings import Weighting, checked, fixed_weights
 
 TASK, TASK_IDS = "task", "task_ids"  # of a row, of a batch
 Batch = dict[str, Any]
@@ -244,7 +244,8 @@ class TaskWeightedTrainer(ExactCheckpoints):
 
     def current_weights(self) -> Tensor:
         """Weight of every task at this optimizer step, float32."""
-        return torch.as_tensor(self.weighting.weights(self.state.global_step), dtype=torch.float32)
+        weights = checked(self.weighting.weights(self.state.global_step), len(self.tasks))
+        return torch.as_tensor(weights, dtype=torch.float32)
 
     def coefficients(self, counts: Tensor, weights: Tensor) -> Tensor:
         """`c_t` for these counts of valid tokens, see `cotbal.loss`."""

@@ -51,7 +51,7 @@ class TaskWeightedSFTTrainer(TaskWeightedTrainer, SFTTrainer):
 
     Raises:
         CotbalError: the rows have no column `task`, or the arguments would lose or change the
-            weights (see `docs/hosts.md` for the list).
+            weights (see `docs/trainers.md` for the list).
     """
 
     def __init__(

@@ -1,0 +1,199 @@
+"""References that no answer can match: each must score its maximum when it is given as the answer.
+
+"Given as the answer" is what a model would have to do: write it within `max_new_tokens`, and have
+it decoded. Metrics that average over references (`PARTIAL_REFERENCES = True`) do not give their
+maximum to each of them; for these the way through the tokenizer must cost nothing.
+
+An error is a reference that scores 0, or less than before when the tokenizer has written it. A
+reference that scores less only because it is cut off, or by the nature of the metric, is a warning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from cotbal.data.answer_path import AnswerPath, answer_row
+from cotbal.data.conversations import Record
+from cotbal.errors import CotbalError
+from cotbal.scores.measure import fault_finder, given_by, load_metric, measure
+
+_CLOSE = 1e-9  # of the maximum
+_SHOWN = 60  # characters of a text in a message
+_NAMED = 20  # records that make a metric fail
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Errors as pairs of a record's number (0: the file as a whole) and a message, and warnings."""
+
+    faults: tuple[tuple[int, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def check_references(records: Sequence[Record], name: str, path: AnswerPath) -> Findings:
+    """What is wrong with the references of evaluation records for the metric called `name`.
+
+    Left out are records whose references the metric itself rejects (`fault_of`).
+
+    Raises:
+        CotbalError: there is no such metric.
+    """
+    find = fault_finder(name)
+    sound = [record for record in records if find is None or not find(record.references)]
+    if not sound:
+        return Findings()
+    given = path.texts(text for record in sound for text in record.references)
+    if given_by(name):
+        return Findings(warnings=tuple(_changed(sound, name, given, path)))
+    case = _Case(name, sound, given)
+    try:
+        return case.findings(path)
+    except Exception as error:  # a metric of a user's own may raise anything
+        return Findings(tuple(_failures(sound, name, error)))
+
+
+def _changed(
+    records: Sequence[Record], name: str, given: Mapping[str, str], path: AnswerPath
+) -> Iterator[str]:
+    """For a metric that another command gives: references that no model could say as they are."""
+    changed = [
+        (record, text)
+        for record in records
+        for text in record.references
+        if given[text].split() != text.split()
+    ]
+    if changed:
+        record, text = changed[0]
+        yield (
+            f"{name}: {len(changed):,} references cannot be answered as they are; the first is in "
+            f"record {record.number}: {_short(text)} {path.change(text)}"
+        )
+
+
+@dataclass(frozen=True)
+class _SelfScore:
+    """Score of a reference as the answer: as it is, and as a model could say it."""
+
+    number: int
+    text: str
+    plain: float
+    back: float
+
+
+class _Case:
+    """The references of one file with one metric."""
+
+    def __init__(self, name: str, records: Sequence[Record], given: Mapping[str, str]) -> None:
+        self.name = name
+        self.records = records
+        self.given = given
+        self.references = [record.references for record in records]
+        self.rows = [answer_row(record, "") for record in records]
+        self.metric = load_metric(name)
+        self.maximum = float(self.metric.MAXIMUM)
+        self.partial = bool(getattr(self.metric, "PARTIAL_REFERENCES", False))
+
+    def findings(self, path: AnswerPath) -> Findings:
+        """Errors and warnings; whatever the metric raises is raised here."""
+        everyone = range(len(self.records))
+        self._scores([self.metric.constant_answer(self.references)] * len(everyone), everyone)
+        faults: list[tuple[int, str]] = []
+        cut: list[_SelfScore] = []
+        below: list[_SelfScore] = []
+        for each in self._self_scores():
+            if each.back < each.plain and each.back > 0 and path.is_cut(each.text):
+                cut.append(each)
+            elif each.back < each.plain:
+                change = f"{each.back:g} instead of {each.plain:g}: it {path.change(each.text)}"
+                faults.append((each.number, self._expected(each, change)))
+            elif each.plain <= 0 < self.maximum:
+                message = f"{each.plain:g} of {self.maximum:g}"
+                faults.append((each.number, self._expected(each, message)))
+            elif not self.partial:
+                below.append(each)
+        return Findings(tuple(faults), (*self._cut(cut, path), *self._below(below)))
+
+    def _expected(self, each: _SelfScore, score: str) -> str:
+        return (
+            f"{self.name}: expected references that score their maximum as the answer; found"
+            f" {_short(each.text)}, which scores {score}"
+        )
+
+    def _self_scores(self) -> Iterator[_SelfScore]:
+        """The references that score less than the maximum, or less than before on their way.
+
+        All first references are scored together, then all second ones, and so on: a score may
+        depend on the other answers of the file.
+        """
+        near = _CLOSE * abs(self.maximum)
+        different = [list(dict.fromkeys(each)) for each in self.references]
+        for place in range(max(map(len, different))):
+            chosen = [i for i, each in enumerate(different) if place < len(each)]
+            said = [different[i][place] for i in chosen]
+            back_said = [self.given[text] for text in said]
+            if place and self.partial and said == back_said:
+                continue
+            plain = self._scores(said, chosen)
+            back = plain if said == back_said else self._scores(back_said, chosen)
+            kept = [text == given for text, given in zip(said, back_said, strict=True)]
+            for i, text, same, one, other in zip(chosen, said, kept, plain, back, strict=True):
+                lost = not same and other < one - near
+                if lost or one < self.maximum - near:
+                    yield _SelfScore(self.records[i].number, text, one, other if lost else one)
+
+    def _scores(self, answers: Sequence[str], chosen: Sequence[int]) -> list[float]:
+        references = [self.references[i] for i in chosen]
+        rows = [self.rows[i] for i in chosen]
+        found: list[float] = measure(self.name, answers, references, rows).values.tolist()
+        return found
+
+    def _cut(self, cut: Sequence[_SelfScore], path: AnswerPath) -> Iterator[str]:
+        if cut:
+            first = cut[0]
+            yield (
+                f"{self.name}: {len(cut):,} references have more tokens than"
+                f" generation.max_new_tokens = {path.max_new_tokens}; answers like them are cut off"
+                f" and score less, as in record {first.number} ({path.tokens(first.text)} tokens:"
+                f" {first.back:g} instead of {first.plain:g})"
+            )
+
+    def _below(self, below: Sequence[_SelfScore]) -> Iterator[str]:
+        if below:
+            first = below[0]
+            yield (
+                f"{self.name}: {len(below):,} references of {len(self.records):,} records score"
+                f" less than the maximum {self.maximum:g} as the answer; the first is"
+                f" {_short(first.text)} in record {first.number} ({first.plain:g}). If the metric"
+                " means it so, set PARTIAL_REFERENCES = True in its module"
+            )
+
+
+def _failures(records: Sequence[Record], name: str, error: Exception) -> Iterator[tuple[int, str]]:
+    """Which records make a metric fail; the file as a whole where none or each of them does."""
+    failing = list(islice(_failing(records, name), min(_NAMED, len(records))))
+    if failing and len(failing) < len(records):
+        yield from ((number, _said(name, each)) for number, each in failing)
+    else:
+        yield 0, _said(name, error)
+
+
+def _failing(records: Sequence[Record], name: str) -> Iterator[tuple[int, Exception]]:
+    for record in records:
+        try:
+            for text in record.references:
+                measure(name, [text], [record.references], [answer_row(record, text)])
+        except Exception as error:  # as above
+            yield record.number, error
+
+
+def _said(name: str, error: Exception) -> str:
+    if isinstance(error, CotbalError):
+        return str(error)
+    return f"{name}: fails on its own references as answers: {type(error).__name__}: {error}"
+
+
+def _short(text: str) -> str:
+    shown = repr(text)
+    return shown if len(shown) <= _SHOWN else f"{shown[: _SHOWN - 3]}..."

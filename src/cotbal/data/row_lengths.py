@@ -1,0 +1,108 @@
+"""Lengths of rows as the collator makes them for training, without making most of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
+
+from cotbal.data.chat import PICTURE
+from cotbal.data.collate import Collator, RejectedImages, Row
+from cotbal.data.lengths import Item, Length
+from cotbal.data.pictures import Size, resolve, size_of
+from cotbal.data.questions import QuestionCollator
+from cotbal.data.records import Record, Turn
+from cotbal.errors import CotbalError, DataError
+from cotbal.loss import IGNORED
+
+_SLACK = 4  # tokens per image that its neighbours may add or save
+_KEPT = 100_000  # combinations of sizes whose lengths are remembered
+
+AnyCollator = Collator | QuestionCollator
+
+
+class RowLengths:
+    """Lengths of rows as `collator` makes them for training, without making most of them.
+
+    How many tokens images become depends on their sizes, so one row is made for every combination
+    of sizes, and a row is tokenised with one placeholder per image. What is next to an image may
+    count one token more or less (Idefics 2), so a row that may exceed `max_length` is made.
+    """
+
+    def __init__(self, collator: AnyCollator) -> None:
+        self._collator = collator
+        self._whole = copy(collator)
+        self._whole.max_length = sys.maxsize
+        self._growth: dict[tuple[Size, ...], int | DataError] = {}
+
+    def lengths(self, items: Sequence[Item], cut: bool = True) -> list[Length | str]:
+        """The length of every record, or why it cannot be used; `cut` applies `max_length`."""
+        collator = self._collator if cut else self._whole
+        rows = (Row(record, "", instruction) for record, instruction in items)
+        return [self._try_length(row, collator) for row in rows]
+
+    def rejected(self, names: Sequence[str]) -> dict[str, str]:
+        """Images that the processor cannot process, with the reason."""
+        found = {}
+        for name in names:
+            try:
+                self._added((name,))
+            except RejectedImages as error:
+                found[name] = str(error).removeprefix(_WHERE)
+            except DataError:
+                pass  # missing or broken, which is found where images are opened
+        return found
+
+    def _try_length(self, row: Row, collator: AnyCollator) -> Length | str:
+        try:
+            return self._length(row, collator)
+        except CotbalError as error:
+            where = f"record {row.record.number} ({row.record.id}): "
+            return str(error).removeprefix(where).removeprefix(_WHERE)
+
+    def _length(self, row: Row, collator: AnyCollator) -> Length:
+        ids, ranges = collator.plain(row)
+        images, limit = row.record.images, collator.max_length
+        length = len(ids) + (self._added(images) if images else 0)
+        valid = sum(stop - start for start, stop in ranges)
+        if length + _SLACK * len(images) <= limit:
+            return Length(valid, valid, length)
+        if not images:
+            kept = sum(max(0, min(stop, limit) - start) for start, stop in ranges)
+            return Length(valid, kept, length)
+        length = self._whole.training([row])["input_ids"].shape[1]
+        kept = int((collator.training([row])["labels"] != IGNORED).sum())
+        return Length(valid, kept, length)
+
+    def _added(self, names: tuple[str, ...]) -> int:
+        """Tokens of these images beyond their placeholders.
+
+        Raises:
+            DataError: an image is broken, or the processor rejects it.
+        """
+        sizes = tuple(size_of(resolve(self._collator.images, name)) for name in names)
+        if sizes not in self._growth:
+            if len(self._growth) >= _KEPT:
+                self._growth.clear()
+            self._growth[sizes] = self._measured(names)
+        found = self._growth[sizes]
+        if isinstance(found, DataError):
+            raise found
+        return found
+
+    def _measured(self, names: tuple[str, ...]) -> int | DataError:
+        row = Row(replace(_EXAMPLE, images=names, turns=_turns(len(names))), "", None)
+        try:
+            length = self._whole.training([row])["input_ids"].shape[1]
+        except DataError as error:
+            return error
+        return length - len(self._whole.plain(row)[0])
+
+
+_EXAMPLE = Record("image", None, (), (), ("answer",), 0)
+_WHERE = f"record {_EXAMPLE.number} ({_EXAMPLE.id}): "
+
+
+def _turns(images: int) -> tuple[Turn, ...]:
+    return Turn("user", f"{PICTURE}\n" * images + "question"), Turn("assistant", "answer")

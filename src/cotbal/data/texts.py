@@ -1,0 +1,138 @@
+"""Texts of a mixture that would not be trained, asked or scored as they were meant."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cotbal.data import references
+from cotbal.data.answer_path import AnswerPath, answer_path
+from cotbal.data.conversations import Fault
+from cotbal.data.files import write_json
+from cotbal.data.records import Records, sound_records
+from cotbal.data.references import Findings, check_references
+from cotbal.data.special_tokens import (
+    SpecialTokens,
+    faults_of_instruction,
+    faults_of_texts,
+    read_special_tokens,
+    warnings_of_texts,
+)
+from cotbal.errors import CotbalError, DataError
+from cotbal.recipe.mixture import Task
+from cotbal.recipe.recipe import Recipe
+from cotbal.scores.code_digest import code_digest
+from cotbal.scores.measure import load_metric
+
+_SHOWN = 5
+
+
+@dataclass
+class TextReport:
+    """Errors, which keep a recipe from running, and warnings, which do not."""
+
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check_texts(
+    recipe: Recipe, cache: Path, progress: Callable[[str, int, int], None] | None = None
+) -> TextReport:
+    """Special tokens in records and instructions, and references that no answer can match.
+
+    Without a checkpoint on disk no special tokens are known, and answers lose white space alone.
+
+    Args:
+        cache: directory of converted records; records that have errors of their own are left out.
+        progress: called with what is being read, how much of it is done, and how much there is.
+    """
+    report = TextReport()
+    known = recipe.file.model is not None
+    tokens = read_special_tokens(Path(recipe.checkpoint)) if known else SpecialTokens()
+    path = answer_path(recipe, tokens)
+    for task in recipe.mixture.tasks:
+        report.faults += faults_of_instruction(task, recipe.path, tokens)
+        for split, file in _files(task):
+            elsewhere: list[Fault] = []  # reported by those who read the records first
+            with sound_records(file, cache, split != "train", elsewhere.append) as records:
+                if progress is not None:
+                    progress(f"{task.name} {split}: texts of records", 0, len(records))
+                broken = list(faults_of_texts(records, tokens))
+                report.faults += broken
+                report.warnings += warnings_of_texts(records, tokens)
+                kept = None if elsewhere or broken else cache
+                for metric in () if split == "train" else task.metrics_of(split):
+                    _references(report, metric, _Answers(records, broken, path, kept))
+    return report
+
+
+def need_sound_texts(recipe: Recipe, cache: Path) -> tuple[str, ...]:
+    """The warnings of `check_texts`.
+
+    Raises:
+        DataError: the first errors by file and record, and how many more there are.
+    """
+    report = check_texts(recipe, cache)
+    if report.faults:
+        lines = [f"  {fault}" for fault in report.faults[:_SHOWN]]
+        more = len(report.faults) - len(lines)
+        lines += [f"  ... and {more:,} more"] if more else []
+        raise DataError(
+            f"{len(report.faults):,} texts cannot be trained or scored as they were meant:\n"
+            + "\n".join(lines)
+            + f"\n`cotbal check {recipe.path}` lists each of them"
+        )
+    return tuple(report.warnings)
+
+
+def _files(task: Task) -> Iterator[tuple[str, Path]]:
+    yield "train", task.train
+    if task.validation is not None:
+        yield "validation", task.validation
+    yield from task.test.items()
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """Evaluation records of a file, and the way to answer them.
+
+    Attributes:
+        broken: errors of records that are left out.
+        cache: where findings are kept; None where records are left out.
+    """
+
+    records: Records
+    broken: Sequence[Fault]
+    path: AnswerPath
+    cache: Path | None
+
+
+def _references(report: TextReport, metric: str, answers: _Answers) -> None:
+    try:
+        findings = _findings(metric, answers)
+    except CotbalError:  # no such metric: an error of the recipe, reported there
+        return
+    file = answers.records.source
+    report.faults += [Fault(file, *each) for each in findings.faults]
+    report.warnings += [f"{file}: {each}" for each in findings.warnings]
+
+
+def _findings(metric: str, answers: _Answers) -> Findings:
+    """What `check_references` finds, from the cache where nothing has changed since."""
+    if answers.cache is None:
+        left_out = {fault.number for fault in answers.broken}
+        sound = [record for record in answers.records if record.number not in left_out]
+        return check_references(sound, metric, answers.path)
+    code = code_digest(load_metric(metric), references)
+    key = f"{answers.records.digest} {code} {answers.path.identity}"
+    file = answers.cache / f"{hashlib.sha256(key.encode()).hexdigest()}.references.json"
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return Findings(tuple(map(tuple, content["faults"])), tuple(content["warnings"]))
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or broken: made again
+        findings = check_references(list(answers.records), metric, answers.path)
+        write_json(file, asdict(findings))
+        return findings

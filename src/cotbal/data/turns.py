@@ -1,0 +1,154 @@
+"""The turns of a raw record, read one by one: who speaks, text, images, marks for loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from cotbal.data.loss_marks import MARKS, SPANS, joined_marks, read_mark
+from cotbal.data.media import part_image
+from cotbal.data.unread_keys import unread
+from cotbal.data.values import is_text, show
+
+IMAGE = "<image>"
+Role = Literal["user", "assistant", "system"]
+
+_ROLES: dict[str, Role] = {
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "assistant": "assistant",
+    "chatgpt": "assistant",
+    "bard": "assistant",
+    "bing": "assistant",
+    "system": "system",
+}
+FORMS = {"conversations": ("from", "value"), "messages": ("role", "content")}
+
+
+@dataclass(slots=True)
+class RawTurn:
+    """A turn while it is being read; what could not be read is None."""
+
+    role: Role | None
+    place: str  # in the record, such as `messages[0]`
+    text: str | None = None
+    references: tuple[str, ...] = ()
+    pictures: tuple[Any, ...] = ()  # of its picture parts, None for a part that names none
+    loss: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Notes:
+    """What is found while a record is read: errors, and keys that nothing reads, in their order."""
+
+    faults: list[str] = field(default_factory=list)
+    unread: dict[str, None] = field(default_factory=dict)
+
+
+def read_turns(value: Any, form: str, notes: Notes) -> list[RawTurn]:
+    """The turns under the key `form`; errors and unread keys go to `notes`."""
+    if not isinstance(value, list) or not value:
+        notes.faults.append(f"{form}: expected a list of turns; found {show(value)}")
+        return []
+    return [_read_turn(turn, form, f"{form}[{index}]", notes) for index, turn in enumerate(value)]
+
+
+def _read_turn(value: Any, form: str, place: str, notes: Notes) -> RawTurn:
+    role_key, content_key = FORMS[form]
+    if not isinstance(value, dict):
+        notes.faults.append(
+            f"{place}: expected a mapping with `{role_key}` and `{content_key}`; found"
+            f" {show(value)}"
+        )
+        return RawTurn(None, place)
+    spoken = value.get(role_key)
+    role = _ROLES.get(spoken) if isinstance(spoken, str) else None
+    if role is None:
+        notes.faults.append(
+            f"{place}.{role_key}: expected one of {', '.join(_ROLES)}; found {show(spoken)}"
+        )
+    turn = RawTurn(role, place)
+    part_marks = _read_content(turn, value.get(content_key), f"{form}[].{content_key}", notes)
+    if len(value) == 2 and not part_marks:  # nothing but role and content
+        return turn
+    notes.unread.update(
+        dict.fromkeys(unread(value, (role_key, content_key, *MARKS, *SPANS), f"{form}[]."))
+    )
+    mark = read_mark(value, place, notes.faults)
+    mark = joined_marks(mark, part_marks, place, notes.faults)
+    if mark and role in ("user", "system"):
+        notes.faults.append(
+            f"{place}: expected marks for loss only on the assistant's turns; the words of the"
+            f" {role} never carry loss"
+        )
+    turn.loss = mark is not False or role != "assistant"
+    return turn
+
+
+def _read_content(turn: RawTurn, content: Any, key: str, notes: Notes) -> list[bool | None]:
+    """Read the content of a turn into it; the marks of its text parts, if it has parts."""
+    place, marks = f"{turn.place}.{key.rpartition('.')[2]}", []
+    if isinstance(content, list) and content and all(isinstance(part, dict) for part in content):
+        marks = _read_parts(turn, content, key, notes)
+    elif _is_answers(content) and turn.role == "assistant":
+        turn.text, turn.references = content[0], tuple(content)
+    elif is_text(content):
+        turn.text = content
+    else:
+        wanted = "text, or a list of right answers" if turn.role == "assistant" else "text"
+        notes.faults.append(f"{place}: expected {wanted}; found {show(content)}")
+        return []
+    if turn.role == "assistant" and turn.text is not None:
+        turn.references = turn.references or (turn.text,)
+        if not all(answer.strip() for answer in turn.references):
+            notes.faults.append(f"{place}: expected an answer; found an empty one")
+    return marks
+
+
+def _is_answers(content: Any) -> bool:
+    return isinstance(content, list) and bool(content) and all(map(is_text, content))
+
+
+def _read_parts(
+    turn: RawTurn, parts: Sequence[dict[str, Any]], key: str, notes: Notes
+) -> list[bool | None]:
+    place = f"{turn.place}.{key.rpartition('.')[2]}"
+    pictures: list[Any] = []
+    marks: list[bool | None] = []
+    text = ""
+    for index, part in enumerate(parts):
+        kind, read = part.get("type"), ["type", *MARKS, *SPANS]
+        if kind == "text" and is_text(part.get("text")):
+            piece = part["text"]
+            read.append("text")
+            marks.append(read_mark(part, f"{place}[{index}]", notes.faults))
+        elif kind in ("image", "image_url"):
+            named_by, picture = part_image(part)
+            pictures.append(picture)
+            piece = IMAGE
+            read.append(named_by)
+        else:
+            notes.faults.append(
+                f"{place}[{index}]: expected a part of type text (with text) or image; found"
+                f" {show(part)}"
+            )
+            return []
+        notes.unread.update(dict.fromkeys(unread(part, read, f"{key}[].")))
+        at_head = text and not text.replace(IMAGE, "").strip()
+        text += ("\n" if at_head else "") + piece
+    turn.text, turn.pictures = text, tuple(pictures)
+    return marks
+
+
+def read_system(value: Any, turns: list[RawTurn], faults: list[str]) -> None:
+    """Put the system prompt that is beside the turns before them."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return
+    if not is_text(value):
+        faults.append(f"system: expected text; found {show(value)}")
+    elif not turns or turns[0].role != "system":
+        turns.insert(0, RawTurn("system", "system", value))
+    elif turns[0].text != value:
+        faults.append(f"system: expected the text of the system turn {turns[0].place}, or no key")

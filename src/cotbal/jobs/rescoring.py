@@ -1,0 +1,108 @@
+"""`cotbal rescore`: score the kept answers of a run directory again, and the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from cotbal.data.files import locked, read_json
+from cotbal.errors import CotbalError, RunError
+from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.scoring import read_scores_file, write_scores
+from cotbal.jobs.weigh import weigh_again, write_weights
+from cotbal.recipe.recipe import Recipe, load_recipe
+from cotbal.scores.measure import given_by, load_metric
+from cotbal.training.run_paths import RunPaths
+
+
+@dataclass(frozen=True)
+class Rescored:
+    """One score of one run, before and after; `before` is None where there was none."""
+
+    run: str
+    task: str
+    split: str
+    metric: str
+    before: float | None
+    after: float
+
+
+@dataclass(frozen=True)
+class Rescoring:
+    """Recomputed scores, and the weights (unit -> weight) before and after, if there are any."""
+
+    scores: tuple[Rescored, ...]
+    before: dict[str, float]
+    after: dict[str, float]
+
+
+def rescore(root: RunDir, step: Callable[[str, int, int], None]) -> Rescoring:
+    """Score the answers of every finished run again with the metrics that its recipe names and
+    those that its files of scores hold, then recompute the weights.
+
+    Scores that another command gives, a judge's, are kept.
+
+    Args:
+        step: called with (what, done, total).
+
+    Raises:
+        RunError: this is no run directory, or another command works there.
+        CotbalError: a metric of the recipe cannot be loaded or used.
+    """
+    if not root.plan.exists():
+        raise RunError(f"{root.root}: expected a run directory with a plan.json; found none")
+    with locked(root.lock):
+        recipe, before = load_recipe(root.recipe), _weights(root)
+        sets = list(_sets(root, recipe))
+        scores: list[Rescored] = []
+        for done, each in enumerate(sets):
+            step("scoring", done, len(sets))
+            scores += _rescored(root, *each)
+        if root.balance.exists():
+            _weigh(root, recipe, before)
+        return Rescoring(tuple(scores), before, _weights(root))
+
+
+def _weigh(root: RunDir, recipe: Recipe, before: dict[str, float]) -> None:
+    """Weights from the new scores; those that a user gave with `--weights` stay as they are."""
+    given = bool(before) and before != read_json(root.balance)["weights"]
+    weigh_again(root)
+    if given:
+        write_weights(root, recipe.mixture, before)
+
+
+def _weights(root: RunDir) -> dict[str, float]:
+    return dict(read_json(root.weights)["weights"]) if root.weights.exists() else {}
+
+
+def _sets(root: RunDir, recipe: Recipe) -> Iterator[tuple[RunPaths, str, str, tuple[str, ...]]]:
+    """Every finished run with the task, split and metrics of each set that it answered."""
+    for entry in read_json(root.plan)["runs"]:
+        paths = RunPaths(root.root / entry["directory"])
+        for task in recipe.mixture.tasks if paths.done else ():
+            for split in ("validation", *task.test):
+                if paths.generations(task.name, split).exists():
+                    yield paths, task.name, split, task.metrics_of(split)
+
+
+def _rescored(
+    root: RunDir, paths: RunPaths, task: str, split: str, metrics: tuple[str, ...]
+) -> Iterator[Rescored]:
+    known = read_scores_file(paths, task, split)["metrics"]
+    wanted = dict.fromkeys((*metrics, *filter(_can_be_loaded, known)))
+    here = [metric for metric in wanted if not given_by(metric)]
+    write_scores(paths, task, split, here)
+    scores = read_scores_file(paths, task, split)["metrics"]
+    run = str(paths.root.relative_to(root.root))
+    for metric in here:
+        before = known[metric]["score"] if metric in known else None
+        yield Rescored(run, task, split, metric, before, scores[metric]["score"])
+
+
+def _can_be_loaded(metric: str) -> bool:
+    """False for a metric of an earlier recipe whose module is gone; its scores are left alone."""
+    try:
+        load_metric(metric)
+    except (CotbalError, ImportError):
+        return False
+    return True

@@ -1,0 +1,94 @@
+"""A digest of the code behind a module, to recognise results that other code has made."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+import sysconfig
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from importlib.machinery import ModuleSpec, PathFinder
+from itertools import chain
+from pathlib import Path
+from types import ModuleType
+
+_STANDARD = tuple(Path(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))
+_INSTALLED = {"site-packages", "dist-packages"}
+
+
+@cache
+def code_digest(*modules: ModuleType) -> str:
+    """SHA-256 of the code of these modules and of every module that they import, at any depth.
+
+    Comments and layout do not count. Left out are the standard library and installed packages
+    other than those that the modules themselves belong to, and data that a module reads from files.
+    """
+    packages = {module.__name__.partition(".")[0] for module in modules}
+    waiting = [module.__name__ for module in modules]
+    code: dict[str, bytes] = {}
+    while waiting:
+        for name in _with_parents(waiting.pop()):
+            spec = _spec(name)
+            if name in code or spec is None or not _is_followed(spec, packages):
+                continue
+            content, imported = _read(spec)
+            code[name] = content
+            waiting += imported
+    digest = hashlib.sha256()
+    for name in sorted(code):
+        digest.update(f"{name} {len(code[name])}\n".encode() + code[name])
+    return digest.hexdigest()
+
+
+def _with_parents(name: str) -> Iterator[str]:
+    """`a`, `a.b` and `a.b.c` of `a.b.c`: an import runs all of them."""
+    parts = name.split(".")
+    yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
+
+
+def _spec(name: str) -> ModuleSpec | None:
+    """Where the code of a module is, found without running any of it; None where it has no file."""
+    loaded = sys.modules.get(name)
+    spec = getattr(loaded, "__spec__", None)
+    if spec is None and loaded is None:
+        parent, _, _ = name.rpartition(".")
+        spec = _below(parent, name) if parent else importlib.util.find_spec(name)
+    return spec if spec is not None and spec.has_location and spec.origin else None
+
+
+def _below(parent: str, name: str) -> ModuleSpec | None:
+    package = _spec(parent)
+    places = package and package.submodule_search_locations
+    return PathFinder.find_spec(name, places) if places else None
+
+
+def _is_followed(spec: ModuleSpec, packages: set[str]) -> bool:
+    if spec.name.partition(".")[0] in packages:
+        return True
+    path = Path(str(spec.origin))
+    installed = any(path.is_relative_to(folder) for folder in _STANDARD)
+    return not installed and _INSTALLED.isdisjoint(path.parts)
+
+
+def _read(spec: ModuleSpec) -> tuple[bytes, list[str]]:
+    """The code of a module without comments and layout, and the names that it imports."""
+    content = Path(str(spec.origin)).read_bytes()
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):  # compiled, or code that no import has reached yet
+        return content, []
+    imports = (_names(node, spec.parent or "") for node in ast.walk(tree))
+    return ast.dump(tree).encode(), list(chain.from_iterable(imports))
+
+
+def _names(node: ast.AST, package: str) -> Iterator[str]:
+    """Names that a statement may import; `from a import b` does not show whether b is a module."""
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        with suppress(ImportError):  # beyond the package, in code that no import has reached yet
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield from (f"{base}.{alias.name}" for alias in node.names)

@@ -1,0 +1,155 @@
+"""What the documents name exists: functions, fields of a recipe, modules, commands, files."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+import tomllib
+
+import pytest
+
+from parsing import PAGES, ROOT, name_of, text_of
+
+DOCS = ROOT / "docs"
+
+
+@pytest.mark.parametrize("page", [name_of(page) for page in PAGES])
+def test_every_named_function_exists(page: str) -> None:
+    for name in re.findall(r"`(cotbal\.[\w.]+)(?:\([^`]*)?`", text_of(page)):
+        assert exists(name), name
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module or something in one."""
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError:
+        module, _, attribute = name.rpartition(".")
+        return hasattr(importlib.import_module(module), attribute)
+    return True
+
+
+def test_the_equations_page_names_a_function_for_each() -> None:
+    assert len(re.findall(r"`(cotbal\.[\w.]+)`", text_of("docs/equations.md"))) >= 12
+
+
+def test_the_recipe_page_has_every_field_and_default() -> None:
+    from cotbal.recipe.schema import (
+        BalanceSection,
+        Generation,
+        ModelSection,
+        Optimization,
+        Portions,
+        RecipeFile,
+        ResourcesSection,
+        TaskSection,
+    )
+
+    page = text_of("docs/recipe.md")
+    sections = {
+        "## Top level": RecipeFile,
+        "## `tasks.<name>`": TaskSection,
+        "## `model`": ModelSection,
+        "## `optimization`": Optimization,
+        "## `generation`": Generation,
+        "## `portions`": Portions,
+        "## `balance`": BalanceSection,
+        "## `resources`": ResourcesSection,
+    }
+    for heading, section in sections.items():
+        body = page[page.index(heading) :].split("\n## ")[0]
+        first_cells = re.findall(r"^\| ([^|]*) \|", body, re.MULTILINE)
+        named = set(re.findall(r"`(\w+)`", " ".join(first_cells)))
+        assert named == set(section.model_fields), heading
+
+
+def test_the_tree_of_the_architecture_page_is_the_tree() -> None:
+    tree = re.search(r"^src/cotbal/\n(.*?)```", text_of("docs/architecture.md"), re.M | re.S).group(
+        1
+    )
+    listed = set(re.findall(r"^  (\w+(?:\.py|/))", tree, re.MULTILINE))
+    package = ROOT / "src" / "cotbal"
+    files = {path.name for path in package.glob("*.py")}
+    folders = {f"{path.name}/" for path in package.iterdir() if list(path.glob("*.py"))}
+    assert listed == (files - {"__init__.py", "__main__.py"}) | folders
+
+
+def test_the_floors_of_the_architecture_page_are_those_that_are_checked() -> None:
+    project = tomllib.loads(text_of("pyproject.toml"))
+    contract = project["tool"]["importlinter"]["contracts"][0]
+    page = text_of("docs/architecture.md")
+    floors = re.search(r"^```text\n(__main__.*?)```", page, re.M | re.S).group(1).splitlines()
+    assert floors == contract["layers"]
+
+
+def test_the_page_of_the_command_line_has_every_command_and_option() -> None:
+    import typer
+
+    from cotbal.cli.app import app
+
+    sys.path.insert(0, str(DOCS / "tools"))
+    import cli_page
+
+    page = cli_page.page()
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():
+        if not hasattr(command, "commands"):
+            assert f"## cotbal {name}\n" in page
+        for parameter in command.params:
+            if parameter.param_type_name == "option":
+                assert all(f"`{option}`" in page for option in parameter.opts)
+    assert "## cotbal prepare pocket\n" in page
+
+
+@pytest.mark.parametrize("page", [name_of(page) for page in PAGES])
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", text_of(page)):
+        if target.startswith("https://") or target == "cli.md":  # that page is generated
+            continue
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    import cotbal
+
+    listed = re.findall(r"^::: ([\w.]+)$", text_of("docs/api.md"), re.MULTILINE)
+    assert set(cotbal.__all__) <= {name.rpartition(".")[2] for name in listed}
+
+
+def test_the_figure_of_the_comparison_shows_the_published_numbers() -> None:
+    sys.path.insert(0, str(DOCS / "tools"))
+    import figures
+
+    made = figures.comparison(figures.STUDY.read_text(encoding="utf-8"))
+    assert made == text_of("docs/comparison.svg")
+    assert "-0.14 [-0.86, +0.52]" in made
+
+
+def test_the_overview_figure_shows_what_is_known() -> None:
+    sys.path.insert(0, str(DOCS / "tools"))
+    import figures
+
+    balance = {
+        "units": ["a", "b"],
+        "contribution": [[1.0, 0.5], [None, 1.0]],
+        "weights": {"a": 0.75, "b": 1.25},
+        "weight_intervals": None,
+        "seeds": 1,
+    }
+    drawn = figures.overview(balance)
+    assert drawn.count(">0.75<") == drawn.count(">1.25<") == 1
+    assert drawn.count(">.5<") == 1
+    assert "sampling error only" in drawn
+    assert "3 training seeds" in figures.overview({**balance, "seeds": 3})
+
+
+@pytest.mark.parametrize("page", [name_of(page) for page in PAGES])
+def test_every_named_extra_and_script_exists(page: str) -> None:
+    extras = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
+    named = re.findall(r'pip install "(?:cotbal|\.)\[([\w,]+)\]"', text_of(page))
+    assert set(",".join(named).split(",")) - {""} <= set(extras)
+    scripts = re.findall(
+        r"(?<![/\w])((?:docs|benchmarks|examples|tests)/[\w/]+\.(?:py|sh))", text_of(page)
+    )
+    assert [script for script in scripts if not (ROOT / script).is_file()] == []

@@ -1,0 +1,196 @@
+"""`cotbal check` of a folder with one record of every kind of fault names each of them.
+
+A new kind of fault gets one entry in KINDS (a record) or in FILES (a file).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from shell import cotbal
+from tiny_families import FAMILIES, build
+
+Row = dict[str, Any]
+
+
+def asked(question: str = "<image>\nwhat is it?", answer: Any = "a tree", **more: Any) -> Row:
+    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": answer}]
+    return {"image": "a.png", "conversations": turns, **more}
+
+
+def no_image(_path: Path) -> None:
+    """The image is missing."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One faulty record.
+
+    Attributes:
+        name: of the kind; the image `<name>.png` is that of the record where it names it.
+        expected: what the message about the record says.
+        row: the record, in the training set unless `split` says otherwise.
+        image: writes the image.
+        warning: whether it is a warning, which names file and record in its text.
+    """
+
+    name: str
+    expected: str
+    row: Any
+    split: str = "train"
+    image: Callable[[Path], None] = no_image
+    warning: bool = False
+
+
+def truncated(path: Path) -> None:
+    Image.effect_noise((64, 64), 50).save(path)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def narrow(path: Path) -> None:
+    Image.new("RGB", (2000, 8)).save(path)
+
+
+def copied(path: Path) -> None:
+    """The bytes of the image that all training records have."""
+    path.write_bytes((path.parent / "a.png").read_bytes())
+
+
+KINDS = (
+    Kind("no mapping", "expected a mapping", [1, 2]),
+    Kind(
+        "no conversation", "expected `conversations` or `messages`", {"id": "x", "image": "a.png"}
+    ),
+    Kind("no answer", "expected an answer; found an empty one", asked(answer="")),
+    Kind(
+        "unknown role",
+        "conversations[0].from: expected one of",
+        {"conversations": [{"from": "robot", "value": "what?"}, {"from": "gpt", "value": "tree"}]},
+    ),
+    Kind("marker without image", "expected one <image> a picture", asked(image=None)),
+    Kind("task of another name", "task: expected 'main'", asked(task="other")),
+    Kind("repeated id", "stands already at record 1", asked(id="first")),
+    Kind("missing", "missing picture", asked(image="missing.png")),
+    Kind("truncated", "broken picture", asked(image="truncated.png"), image=truncated),
+    Kind("narrow", "rejects 2000 x 8 pixels", asked(image="narrow.png"), image=narrow),
+    Kind("address", "expected the name of a local image file", asked(image="https://x.org/a")),
+    Kind(
+        "cut off",
+        "model.max_length = 60 cuts off",
+        asked(question="<image>\n" + "what is it? " * 40),
+        warning=True,
+    ),
+    Kind(
+        "two answers",
+        "expected one question and one answer in an evaluation record",
+        {"image": "b.png", "conversations": asked()["conversations"] * 2},
+        "validation",
+    ),
+    Kind(
+        "copy",
+        "records of validation have the images and question of a training record",
+        asked(image="copy.png"),
+        "validation",
+        copied,
+        warning=True,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class File:
+    """A training file that is wrong as a whole, or that only looks so (`expected` is None)."""
+
+    name: str
+    content: bytes
+    expected: str | None
+
+
+LINES = "".join(json.dumps(asked(id=str(n))) + "\n" for n in range(3))
+FILES = (
+    File("wide.jsonl", LINES.encode("utf-16"), None),
+    File("lines.json", LINES.encode(), None),
+    File("array.jsonl", f"[{','.join(LINES.splitlines())}]".encode(), None),
+    File("object.json", b'{\n"data": []\n}', "found one JSON object"),
+    File("empty.json", b"", "found an empty file"),
+    File("latin.jsonl", '{"id": "Straße"}'.encode("latin-1"), "expected text in UTF-8"),
+    File("packed.jsonl", gzip.compress(LINES.encode()), "found gzip data"),
+    File("cut.json", b'[{"id": "a"', "broken JSON from this record on"),
+    File("table.csv", b"a,b", "expected a file that ends in"),
+    File("tree.parquet", b"no parquet", "expected a parquet file"),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("faults")
+    build(FAMILIES["qwen2_vl"], root / "base")
+    (root / "images").mkdir()
+    Image.new("RGB", (32, 32), "red").save(root / "images" / "a.png")
+    Image.new("RGB", (32, 32), "blue").save(root / "images" / "b.png")
+    sound = {"train": asked(id="first"), "validation": asked(id="v", image="b.png")}
+    for split, row in sound.items():
+        rows = [row, *(kind.row for kind in KINDS if kind.split == split)]
+        (root / f"{split}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    for kind in KINDS:
+        kind.image(root / "images" / f"{kind.name}.png")
+    tasks = "  main: {train: train.jsonl, validation: validation.jsonl}\n"
+    for file in FILES:
+        (root / file.name).write_bytes(file.content)
+        name = file.name.partition(".")[0]
+        tasks += f"  {name}: {{train: {file.name}, balanced: false}}\n"
+    (root / "recipe.yaml").write_text(
+        "name: faults\nimages: images\nportions: {mini: 1/2}\n"
+        f"model: {{checkpoint: base, max_length: 60}}\ntasks:\n{tasks}"
+    )
+    return root
+
+
+@pytest.fixture(scope="module")
+def report(folder: Path) -> Any:
+    printed = cotbal("check", folder / "recipe.yaml", "--json", code=2)
+    return json.loads(printed[printed.index("{") :])
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_a_record_is_named(report: Any, folder: Path, kind: Kind) -> None:
+    rows = [each for each in KINDS if each.split == kind.split]
+    number, path = 2 + rows.index(kind), str(folder / f"{kind.split}.jsonl")
+    if kind.warning:
+        assert any(
+            kind.expected in text and f"{path}, record {number}" in text
+            for text in report["warnings"]
+        ), report["warnings"]
+    else:
+        messages = [
+            fault["message"]
+            for fault in report["faults"]
+            if (fault["file"], fault["number"]) == (path, number)
+        ]
+        assert any(kind.expected in message for message in messages), messages
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_a_file_is_named(report: Any, folder: Path, file: File) -> None:
+    path = str(folder / file.name)
+    messages = [fault["message"] for fault in report["faults"] if fault["file"] == path]
+    if file.expected is None:
+        assert messages == []
+    else:
+        assert any(file.expected in message for message in messages), messages
+
+
+def test_nothing_sound_is_named(report: Any, folder: Path) -> None:
+    numbers = {(fault["file"], fault["number"]) for fault in report["faults"]}
+    assert not numbers & {(str(folder / f"{split}.jsonl"), 1) for split in ("train", "validation")}
+    assert len(numbers) == len([k for k in KINDS if not k.warning]) + len(
+        [file for file in FILES if file.expected is not None]
+    )

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import byte_checkpoint
+import pytest
+from record_rows import llava, talk, write
+
+import cotbal.benchmarks.pocket
+from cotbal.data.records import Records, open_records
+from cotbal.data.special_tokens import (
+    SpecialTokens,
+    faults_of_instruction,
+    faults_of_texts,
+    read_special_tokens,
+    warnings_of_texts,
+)
+from cotbal.recipe.mixture import Task
+
+TOKENS = SpecialTokens(frozenset({"</s>", "<|end|>", "[a|b]"}), frozenset({"<|box|>"}))
+
+
+def test_kinds(tmp_path: Path) -> None:
+    """Named by a role, by the model's configuration or by the template: structure. The marker of
+    our records is neither.
+    """
+    checkpoint = byte_checkpoint.write(
+        tmp_path, image_token_id="<|patch|>", video_token_index="<video>"
+    )
+    found = read_special_tokens(checkpoint)
+    assert found.structure == {"<s>", "</s>", "<pad>", "<|user|>", "<|patch|>", "<video>"}
+    assert found.others == {"<|box|>", "[a|b]", "<loc1>"}
+
+
+def test_tokens_without_a_tokenizer_json(tmp_path: Path) -> None:
+    """The configuration of a tokenizer lists them too."""
+    entries = {"7": {"content": "<|im_end|>", "special": True}, "8": {"content": "<x>"}}
+    config = {"added_tokens_decoder": entries, "chat_template": [{"template": "a<|im_end|>"}]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    assert read_special_tokens(tmp_path) == SpecialTokens(frozenset({"<|im_end|>"}))
+
+
+@pytest.mark.parametrize("content", [None, "{broken", "[]"])
+def test_a_checkpoint_without_readable_files_has_no_tokens(
+    tmp_path: Path, content: str | None
+) -> None:
+    if content is not None:
+        (tmp_path / "tokenizer.json").write_text(content)
+    assert read_special_tokens(tmp_path).all == set()
+
+
+def test_a_real_checkpoint(tmp_path: Path) -> None:
+    base = Path(cotbal.benchmarks.pocket.__file__).parent / "base"
+    found = read_special_tokens(Path(shutil.copytree(base, tmp_path / "base")))
+    assert found.structure == {
+        "<pad>",
+        "<unk>",
+        "<|user|>",
+        "<|assistant|>",
+        "<|system|>",
+        "<|end|>",
+    }
+    assert found.others == set()
+
+
+def records(tmp_path: Path, *conversations: list[dict[str, object]]) -> Records:
+    rows = [
+        llava(f"r{i}", conversations=turns, image=None, images=[])
+        for i, turns in enumerate(conversations)
+    ]
+    return open_records(write(tmp_path / "data.jsonl", rows), tmp_path / "cache")
+
+
+def test_every_text_of_a_record_is_searched(tmp_path: Path) -> None:
+    system = [{"from": "system", "value": "Say <|end|>."}, *talk("A?", "b")]
+    found = records(
+        tmp_path,
+        talk("What?", "a frog"),
+        talk("What is </s> here?", "a <b>frog</b>"),
+        talk("What?", "frog</s>and a toad", "More </s>?", "[a|b]</s>"),
+        system,
+        talk("What?", ["frog", "a </S> toad", "to</s>ad"]),
+        talk("What?", "<|box|>(1,2)"),
+    )
+    faults = list(faults_of_texts(found, TOKENS))
+    assert [(fault.number, fault.message.partition(": ")[0]) for fault in faults] == [
+        (2, "turn 1 (user)"),
+        (3, "turn 2 (assistant)"),
+        (3, "turn 3 (user)"),
+        (3, "turn 4 (assistant)"),
+        (4, "turn 1 (system)"),
+        (5, "answer 3"),
+    ]
+    assert faults[1].file == found.source
+    assert faults[1].message == (
+        "turn 2 (assistant): expected text without special tokens of the checkpoint; found '</s>'"
+        " in 'frog</s>and a toad': remove it, or break it up, such as '< /s>'"
+    )
+    assert list(warnings_of_texts(found, TOKENS)) == [
+        f"{found.source}: 1 of 6 records contain special tokens of the checkpoint, which are"
+        " removed from answers before they are scored; the first is '<|box|>' in record 6"
+    ]
+    assert list(faults_of_texts(found, SpecialTokens())) == []
+
+
+def test_records_in_several_batches_keep_their_places(tmp_path: Path) -> None:
+    texts = [f"answer {i}" + "</s>" * (i in (0, 2047, 2048, 4999)) for i in range(5000)]
+    found = records(tmp_path, *(talk("What?", text) for text in texts))
+    assert [fault.number for fault in faults_of_texts(found, TOKENS)] == [1, 2048, 2049, 5000]
+
+
+def test_markers_of_images_are_no_special_tokens(tmp_path: Path) -> None:
+    rows = [llava("a", "<image>\nWhat?")]
+    found = open_records(write(tmp_path / "data.jsonl", rows), tmp_path / "cache")
+    tokens = read_special_tokens(byte_checkpoint.write(tmp_path / "base"))
+    assert list(faults_of_texts(found, tokens)) == []
+
+
+def test_instructions(tmp_path: Path) -> None:
+    """An instruction is added to each question, so an image marker in it is an image too many."""
+
+    def faults(instruction: str | None) -> list[str]:
+        task = Task("vqa", tmp_path, None, {}, "exact_match", (), instruction)
+        return [fault.message for fault in faults_of_instruction(task, tmp_path, TOKENS)]
+
+    assert faults(None) == faults("Answer in one word <|box|>.") == []
+    assert [text.partition(" in ")[0] for text in faults("Look at <image>, then </s>.")] == [
+        "task vqa: instruction: expected text without special tokens of the checkpoint; found"
+        " '</s>'",
+        "task vqa: instruction: expected text without special tokens of the checkpoint; found"
+        " '<image>'",
+    ]

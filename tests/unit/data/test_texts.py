@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import byte_checkpoint
+import pytest
+import yaml
+from record_rows import llava, write
+
+from cotbal.data import texts
+from cotbal.data.texts import check_texts, need_sound_texts
+from cotbal.errors import DataError
+from cotbal.recipe.recipe import load_recipe
+
+
+class Lab:
+    """A mixture of one task without images, with a checkpoint of tokenizer files alone."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        byte_checkpoint.write(root / "base")
+        self.task: dict[str, Any] = {"metric": "exact_match", "instruction": "Be brief."}
+        self.more: dict[str, Any] = {
+            "model": {"checkpoint": "base"},
+            "generation": {"max_new_tokens": 9},
+        }
+        for split in ("train", "validation", "test"):
+            self.write(split, f"a {split[:4]}", "frog")
+
+    def write(self, split: str, *answers: Any) -> None:
+        rows = [
+            llava(f"{split}{i}", f"What {split} {i}?", answer, image=None)
+            for i, answer in enumerate(answers)
+        ]
+        self.task[split] = write(self.root / f"{split}.jsonl", rows).name
+
+    def recipe(self) -> Any:
+        path = self.root / "recipe.yaml"
+        path.write_text(yaml.safe_dump({"name": "lab", "tasks": {"vqa": self.task}, **self.more}))
+        return load_recipe(path)
+
+    def found(self) -> list[tuple[str, int, str]]:
+        report = check_texts(self.recipe(), self.root / "cache")
+        return [(f.file.name, f.number, f.message) for f in report.faults]
+
+    def starts(self) -> list[tuple[str, int, str]]:
+        return [(file, number, text[:25]) for file, number, text in self.found()]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def test_a_sound_mixture(lab: Lab) -> None:
+    assert lab.found() == []
+    assert need_sound_texts(lab.recipe(), lab.root / "cache") == ()
+
+
+def test_everything_is_reported_with_its_file_and_record(lab: Lab) -> None:
+    lab.write("train", "frog", "a frog</s>and more", "ten tokens and more are fine here")
+    lab.write("validation", "frog", "ten tokens", "a<pad>")
+    lab.write("test", "frog", ["toad", "cafe\u0301"], "<|box|>")
+    lab.task["instruction"] = "Answer <|user|>"
+    lab.task["test_metrics"] = ["exact_match", "anls"]
+    assert lab.starts() == [
+        ("recipe.yaml", 0, "task vqa: instruction: ex"),
+        ("train.jsonl", 2, "turn 2 (assistant): expec"),
+        ("validation.jsonl", 3, "turn 2 (assistant): expec"),
+        ("validation.jsonl", 2, "exact_match: expected ref"),
+        ("test.jsonl", 3, "exact_match: expected ref"),
+        ("test.jsonl", 2, "exact_match: expected ref"),
+        ("test.jsonl", 3, "anls: expected references"),
+        ("test.jsonl", 2, "anls: expected references"),
+    ], "record 3 of the validation set is reported once"
+    with pytest.raises(
+        DataError, match=r"(?s)8 texts cannot be.*, record 2: .*and 3 more\n`cotbal"
+    ):
+        need_sound_texts(lab.recipe(), lab.root / "cache")
+
+
+def test_without_a_checkpoint_what_needs_none_is_checked(lab: Lab) -> None:
+    lab.write("train", "a frog</s>and more")
+    lab.write("validation", "A. far more than nine tokens", ["B", "a frog"])
+    lab.task |= {"metric": "multiple_choice", "test_metrics": ["exact_match"]}
+    expected = [("validation.jsonl", 2, "multiple_choice: expected")]
+    del lab.more["model"]
+    assert lab.starts() == expected
+    lab.more["model"] = {"checkpoint": "nobody/nothing"}
+    assert lab.starts() == expected
+    (lab.root / "base" / "tokenizer.json").unlink()
+    lab.more["model"] = {"checkpoint": "base"}
+    assert lab.starts() == expected
+
+
+def test_findings_are_kept_until_something_changes(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    check = texts.check_references
+
+    def counted(records: Any, metric: str, path: Any) -> Any:
+        calls.append(metric)
+        return check(records, metric, path)
+
+    monkeypatch.setattr(texts, "check_references", counted)
+
+    def made(change: Callable[[], Any]) -> int:
+        """How often references are checked after a change."""
+        calls.clear()
+        change()
+        lab.found()
+        return len(calls)
+
+    lab.write("validation", "ten tokens")
+    assert made(lambda: None) == 2
+    found = lab.found()
+    assert made(lambda: None) == 0
+    assert lab.found() == found != []
+    assert made(lambda: lab.write("validation", "frog", "ten tokens")) == 1
+    assert made(lambda: lab.more.update(generation={"max_new_tokens": 10})) == 2
+    assert lab.found() == []
+    assert made(lambda: lab.task.update(metric="anls", test_metrics=["exact_match"])) == 1
+    for kept, broken in zip((lab.root / "cache").glob("*.references.json"), "{[" * 9, strict=False):
+        kept.write_text(broken + "]" * (broken == "["))
+    assert made(lambda: None) == 2
