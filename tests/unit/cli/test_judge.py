@@ -392,7 +392,7 @@ def test_final_models_wait_for_the_judge_too(
     assert (stopped.code, "wait for scores (ew)" in stopped.err) == (2, True), stopped.err
     assert cotbal("judge", "runs/small", "--model", "m", "--no-cap").code == 0
     stopped = cotbal("compare", *options)
-    assert (stopped.code, "wait for scores (fixed)" in stopped.err) == (2, True), stopped.err
+    assert (stopped.code, "wait for scores (cotbal)" in stopped.err) == (2, True), stopped.err
     assert cotbal("judge", "runs/small", "--no-cap").code == 0
     compared = cotbal("compare", *options)
     assert compared.code == 0, compared.err

@@ -61,7 +61,7 @@ def test_answers_become_the_file_for_the_server(setup: Setup, cotbal: Command) -
     ended = cotbal("submission", setup.run, "--raw", setup.raw)
     assert ended.code == 0, ended.err
     assert "warning  test-dev: 2 questions, 107,394 expected" in ended.out
-    assert "runs/final/ew: " in ended.out
+    assert "runs/final/cotbal: " in ended.out
     given = setup.answers()
     assert [each["id"] for each in given] == [9001, 9000]
     sent = json.loads((setup.directory / "submission.json").read_text())
@@ -150,7 +150,7 @@ def test_one_model_is_asked_by_one_command_at_a_time(
     queue.write_text("{}")
     ended = cotbal(*arguments)
     assert ended.code == 0, ended.err
-    assert ended.out.count("runs/final/ew: ") == 1
+    assert ended.out.count("runs/final/cotbal: ") == 1
     assert not (setup.directory / "driver.json").exists()
 
 

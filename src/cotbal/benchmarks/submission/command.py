@@ -104,7 +104,7 @@ def _candidate(
     path = _recipe_above(paths.root)
     if path is None or not (paths.checkpoint / "config.json").exists():
         raise RunError(
-            f"{run}: expected the directory of a final model, such as runs/academic/final/ew;"
+            f"{run}: expected the directory of a final model, such as runs/academic/final/cotbal;"
             " found none"
         )
     recipe = load_recipe(path)
