@@ -66,7 +66,7 @@ def assemble(language: Path, vision: Path, projector: Path, target: Path, templa
     """
     if target.exists():
         raise CotbalError(
-            f"{target} exists and was left as it is; remove it, or give another place"
+            f"{target} exists and was left as it is; remove it, or give another directory"
         )
     if not (_installed("torch") and _installed("transformers")):
         raise MissingDependency("`cotbal prepare llava-base`", "train")
@@ -191,15 +191,18 @@ def _filled(config: Any, language: Path, vision: Path, projector: Path) -> Any:
     with torch.device("meta"):  # shapes only
         model = LlavaForConditionalGeneration(config).eval()
     inner = model.model
-    words, head = inner.language_model.embed_tokens, model.lm_head
+    width = inner.language_model.embed_tokens.weight.shape[1:]
     tensors = _read(language)
     for name in ("model.embed_tokens.weight", _LANGUAGE_HEAD):
-        if name in tensors and tensors[name].shape[1:] == words.weight.shape[1:]:
+        if name in tensors and tensors[name].shape[1:] == width:
             tensors[name] = _widened(tensors[name], config.text_config.vocab_size)
-    head_alone = {_LANGUAGE_HEAD: tensors.pop(_LANGUAGE_HEAD)} if _LANGUAGE_HEAD in tensors else {}
+    head = {}
+    if _LANGUAGE_HEAD in tensors:
+        head[_LANGUAGE_HEAD] = tensors.pop(_LANGUAGE_HEAD)
     _fill(inner.language_model, _below(tensors, "model."), f"{language}: model.")
-    _fill(head, _below(head_alone, "lm_head."), f"{language}: lm_head.")
-    _fill(inner.vision_tower, _tower(_read(vision), inner.vision_tower.state_dict()), f"{vision}: ")
+    _fill(model.lm_head, _below(head, "lm_head."), f"{language}: lm_head.")
+    tower = _tower(_read(vision), inner.vision_tower.state_dict())
+    _fill(inner.vision_tower, tower, f"{vision}: ")
     _fill(inner.multi_modal_projector, _projector_weights(projector), f"{projector}: ")
     return model
 
@@ -214,18 +217,15 @@ def _fill(module: Any, weights: Tensors, source: str) -> None:
         CotbalError: they are not its weights exactly.
     """
     wanted: Shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    missing, strange = (
-        [n for n in wanted if n not in weights],
-        [n for n in weights if n not in wanted],
-    )
+    missing = [name for name in wanted if name not in weights]
+    strange = [name for name in weights if name not in wanted]
     if missing or strange:
-        name, what = (
-            (missing[0], f"not found, nor {len(missing) - 1} others")
-            if missing
-            else (strange[0], "unknown")
-        )
+        name = (missing + strange)[0]
+        problem = "unknown"
+        if missing:
+            problem = f"not found, nor {len(missing) - 1} others"
         raise CotbalError(
-            f"{source}{name}: {what}; expected the weights that config.json describes, and no"
+            f"{source}{name}: {problem}; expected the weights that config.json describes, and no"
             " others"
         )
     for name, shape in wanted.items():
@@ -291,7 +291,10 @@ def _read(directory: Path) -> Tensors:
         raise CotbalError(
             f"{directory}: expected {_FILES[1]} or {_FILES[3]}, or their shards; found none of them"
         )
-    return {name: weight for file in _shards(paths[0]) for name, weight in _load(file).items()}
+    tensors: Tensors = {}
+    for file in _shards(paths[0]):
+        tensors.update(_load(file))
+    return tensors
 
 
 def _shards(path: Path) -> Iterator[Path]:
@@ -332,11 +335,10 @@ def _load(path: Path) -> Tensors:
         ) from None
     except Exception as error:  # a broken or hostile pickle raises errors of many kinds
         raise CotbalError(
-            f"{path}: expected a file of weights and nothing else; refused: {_line(error)}"
+            f"{path}: expected a file of weights and nothing else; rejected: {_line(error)}"
         ) from None
-    if not isinstance(tensors, dict) or not all(
-        isinstance(tensor, torch.Tensor) for tensor in tensors.values()
-    ):
+    values = tensors.values() if isinstance(tensors, dict) else [None]
+    if not all(isinstance(value, torch.Tensor) for value in values):
         raise CotbalError(f"{path}: expected tensors by name; found {type(tensors).__name__}")
     return tensors
 

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cotbal.benchmarks.large.pictures import side_by_side
 from PIL import Image
 
 import raw_mixtures as raw_files
 from cotbal.benchmarks import large
+from cotbal.benchmarks.large.embedded import side_by_side
 from cotbal.benchmarks.large.sets import data_sets
 from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.errors import CotbalError, DataError
