@@ -249,7 +249,7 @@ def test_data_that_has_changed_is_not_taken_for_what_was_prepared(raw: Path) -> 
     [
         (
             {"validation": 9},
-            "expected records left to train on; all 9 records, with 5 groups of images, are held out",
+            "records left to train on; all 9 records, with 5 groups of images, are held out",
         ),
         (
             {"validation": 0},
