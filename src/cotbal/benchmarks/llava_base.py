@@ -261,8 +261,8 @@ def _tower(weights: Tensors, wanted: Shapes) -> Tensors:
     disk and in memory.
     """
     prefix = "vision_model." if all(name.startswith("vision_model.") for name in wanted) else ""
-    own = _below(weights, "vision_model.") or _below(weights, "")
-    return {prefix + name: weight for name, weight in own.items()}
+    tower = _below(weights, "vision_model.") or _below(weights, "")
+    return {prefix + name: weight for name, weight in tower.items()}
 
 
 def _projector_weights(path: Path) -> Tensors:

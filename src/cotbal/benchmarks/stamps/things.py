@@ -129,28 +129,34 @@ def photo_things(photos: Path, wordnet: WordNet) -> list[Thing]:
     """
     things = []
     for picture in sorted(photos.rglob("*.webp")):
-        place = picture.relative_to(photos).as_posix()
+        path = picture.relative_to(photos).as_posix()
         name = words_of(picture.stem)
         if name in LEFT_OUT:
             continue
-        category = category_of_folder(place, PHOTO_FOLDERS)
-        if category is None and place.startswith(NAMED_FOLDERS):
-            category = next(
-                (a for a in ANIMALS if wordnet.sense_under(name, ROOTS.get(a, (a,)))), None
-            )
+        category = category_of_folder(path, PHOTO_FOLDERS)
+        if category is None and path.startswith(NAMED_FOLDERS):
+            category = animal_category(name, wordnet)
         if category and len(name.split()) <= MAX_WORDS:
             caption = f"{article(name)} {name}.".capitalize()
-            things.append(
-                Thing(name, category, caption, kind_of(name, category, wordnet), picture, False)
-            )
+            kind = kind_of(name, category, wordnet)
+            things.append(Thing(name, category, caption, kind, picture, False))
     return things
 
 
-def category_of_folder(place: str, folders: dict[str, str]) -> str | None:
+def animal_category(name: str, wordnet: WordNet) -> str | None:
+    """The group of animals that a name belongs to by WordNet, if any."""
+    for group in ANIMALS:
+        if wordnet.sense_under(name, ROOTS.get(group, (group,))):
+            return group
+    return None
+
+
+def category_of_folder(path: str, folders: dict[str, str]) -> str | None:
     """The category of the folder that a relative path starts with."""
-    return next(
-        (category for folder, category in folders.items() if place.startswith(folder + "/")), None
-    )
+    for folder, category in folders.items():
+        if path.startswith(folder + "/"):
+            return category
+    return None
 
 
 def name_in(caption: str) -> str | None:
@@ -193,9 +199,9 @@ def extract_photos(gcompris: Path, target: Path) -> Path:
     for bundle in BUNDLES:
         for path, data in read_rcc(next(gcompris.rglob(f"{bundle}.rcc"))).items():
             if path.endswith((".webp", "README")):
-                place = partial / path.partition("/activities/")[2]
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(data)
+                file = partial / path.partition("/activities/")[2]
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data)
     partial.rename(target)
     return target
 
