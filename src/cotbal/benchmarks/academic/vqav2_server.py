@@ -35,7 +35,7 @@ _FILES = {
 
 
 @dataclass(frozen=True)
-class Asked:
+class ServerQuestion:
     """One question as it is put to a model: id, name of its image below the root of images,
     text.
     """
@@ -55,7 +55,7 @@ class ServerQuestions:
         remarks: where their numbers are not the published ones.
     """
 
-    asked: tuple[Asked, ...]
+    asked: tuple[ServerQuestion, ...]
     ids: tuple[int, ...]
     remarks: tuple[str, ...]
 
@@ -113,12 +113,14 @@ def _rows(path: Path, progress: Progress, ignored: Collection[str]) -> list[Row]
     ]
 
 
-def _asked(row: Row) -> Asked:
+def _asked(row: Row) -> ServerQuestion:
     """With the instruction of the training, and the image where COCO's archive of test2015 has
     it.
     """
     image = f"coco/test2015/COCO_test2015_{row.number('image_id'):012d}.jpg"
-    return Asked(row.number("question_id"), image, f"{row.text('question').strip()}\n{ONE_WORD}")
+    return ServerQuestion(
+        row.number("question_id"), image, f"{row.text('question').strip()}\n{ONE_WORD}"
+    )
 
 
 def write_submission(path: Path, questions: ServerQuestions, answers: Mapping[int, str]) -> int:
