@@ -120,7 +120,7 @@ def test_what_is_missing_is_told_in_one_sentence(setup: Setup, cotbal: Command) 
     for run, more, message in (
         (setup.run.parent, (), "expected the directory of a final model"),
         (setup.run, ("--task", "VQA"), "--task: expected one of VQAv2 as in"),
-        (setup.run, ("--images", setup.raw), "1 of 1 pictures of test2015 are not below"),
+        (setup.run, ("--images", setup.raw), "1 of 1 images of test2015 are not below"),
         (setup.run, ("--images", setup.raw / "none"), "found no directory"),
     ):
         ended = cotbal("submission", run, "--raw", setup.raw, *more)

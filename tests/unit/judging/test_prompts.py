@@ -107,11 +107,11 @@ def test_a_prompt_that_is_not_there(tmp_path: Path) -> None:
 def test_what_the_page_shows_can_be_read(tmp_path: Path) -> None:
     page = PAGE.read_text(encoding="utf-8")
     record, answer = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
-    (prompt,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (prompt,) = re.findall(r"```yaml\n(system:.*?)```", page, re.DOTALL)
     (tmp_path / "prompt.yaml").write_text(prompt)
     found = load_prompt(tmp_path / "prompt.yaml")
-    own_layout = default_prompt().user.partition("[System]")[0]
-    assert found.user.partition("[System]")[0] == own_layout
+    default_layout = default_prompt().user.partition("[System]")[0]
+    assert found.user.partition("[System]")[0] == default_layout
     (tmp_path / "records.jsonl").write_text(json.dumps(json.loads(record)) + "\n")
     (read,) = open_records(tmp_path / "records.jsonl", tmp_path, evaluation=True)
     assert set(read.details) == {"category", "context"}
