@@ -9,7 +9,6 @@ import json
 from pathlib import Path
 
 import pytest
-
 from cotbal.benchmarks.judge.kept import Marks, read_marks
 
 pytestmark = pytest.mark.needs("real_data")

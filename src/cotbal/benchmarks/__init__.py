@@ -1,1 +1,1 @@
-"""Recipes: one folder a benchmark, and the starter that `cotbal init` writes."""
+"""Benchmarks: one folder per benchmark, and the starter that `cotbal init` writes."""

@@ -1,7 +1,7 @@
 """The base checkpoint of the paper: Vicuna-1.5, CLIP ViT-L/14-336 and the projector of LLaVA-1.5's
 first stage.
 
-Nothing of it has been tuned on instructions about pictures yet. The published script gives the
+Nothing of it has been tuned on instructions about images yet. The published script gives the
 three parts to its trainer (`--model_name_or_path`, `--vision_tower`, `--pretrain_mm_mlp_adapter`);
 transformers wants them together.
 """
@@ -66,7 +66,7 @@ def assemble(language: Path, vision: Path, projector: Path, target: Path, templa
     """
     if target.exists():
         raise CotbalError(
-            f"{target} exists and was left as it is; remove it, or give another place"
+            f"{target} exists and was left as it is; remove it, or give another directory"
         )
     if not (_installed("torch") and _installed("transformers")):
         raise MissingDependency("`cotbal prepare llava-base`", "train")
@@ -115,7 +115,7 @@ def _tokenizer(language: Path) -> Any:
 
 
 def _processor(language: Path, vision: Path, template: str) -> Any:
-    """The tokenizer, and pictures padded to squares."""
+    """The tokenizer, and images padded to squares."""
     from transformers import LlavaImageProcessorPil, LlavaProcessor
 
     _demand(language, "config.json", "tokenizer_config.json")
@@ -150,13 +150,13 @@ def _installed(module: str) -> bool:
 def _vision_settings(vision: Path) -> Any:
     from transformers import AutoConfig
 
-    found = AutoConfig.from_pretrained(str(vision))
-    found = getattr(found, "vision_config", found)
-    if found.model_type != "clip_vision_model":
+    config = AutoConfig.from_pretrained(str(vision))
+    config = getattr(config, "vision_config", config)
+    if config.model_type != "clip_vision_model":
         raise CotbalError(
-            f"{vision}: expected a CLIP vision model; found model_type {found.model_type!r}"
+            f"{vision}: expected a CLIP vision model; found model_type {config.model_type!r}"
         )
-    return found
+    return config
 
 
 def _config(language: Path, vision: Path, processor: Any) -> Any:
@@ -191,15 +191,18 @@ def _filled(config: Any, language: Path, vision: Path, projector: Path) -> Any:
     with torch.device("meta"):  # shapes only
         model = LlavaForConditionalGeneration(config).eval()
     inner = model.model
-    words, head = inner.language_model.embed_tokens, model.lm_head
-    found = _read(language)
+    width = inner.language_model.embed_tokens.weight.shape[1:]
+    tensors = _read(language)
     for name in ("model.embed_tokens.weight", _LANGUAGE_HEAD):
-        if name in found and found[name].shape[1:] == words.weight.shape[1:]:
-            found[name] = _widened(found[name], config.text_config.vocab_size)
-    head_alone = {_LANGUAGE_HEAD: found.pop(_LANGUAGE_HEAD)} if _LANGUAGE_HEAD in found else {}
-    _fill(inner.language_model, _below(found, "model."), f"{language}: model.")
-    _fill(head, _below(head_alone, "lm_head."), f"{language}: lm_head.")
-    _fill(inner.vision_tower, _tower(_read(vision), inner.vision_tower.state_dict()), f"{vision}: ")
+        if name in tensors and tensors[name].shape[1:] == width:
+            tensors[name] = _widened(tensors[name], config.text_config.vocab_size)
+    head = {}
+    if _LANGUAGE_HEAD in tensors:
+        head[_LANGUAGE_HEAD] = tensors.pop(_LANGUAGE_HEAD)
+    _fill(inner.language_model, _below(tensors, "model."), f"{language}: model.")
+    _fill(model.lm_head, _below(head, "lm_head."), f"{language}: lm_head.")
+    tower = _tower(_read(vision), inner.vision_tower.state_dict())
+    _fill(inner.vision_tower, tower, f"{vision}: ")
     _fill(inner.multi_modal_projector, _projector_weights(projector), f"{projector}: ")
     return model
 
@@ -214,18 +217,15 @@ def _fill(module: Any, weights: Tensors, source: str) -> None:
         CotbalError: they are not its weights exactly.
     """
     wanted: Shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
-    missing, strange = (
-        [n for n in wanted if n not in weights],
-        [n for n in weights if n not in wanted],
-    )
+    missing = [name for name in wanted if name not in weights]
+    strange = [name for name in weights if name not in wanted]
     if missing or strange:
-        name, what = (
-            (missing[0], f"not found, nor {len(missing) - 1} others")
-            if missing
-            else (strange[0], "unknown")
-        )
+        name = (missing + strange)[0]
+        problem = "unknown"
+        if missing:
+            problem = f"not found, nor {len(missing) - 1} others"
         raise CotbalError(
-            f"{source}{name}: {what}; expected the weights that config.json describes, and no"
+            f"{source}{name}: {problem}; expected the weights that config.json describes, and no"
             " others"
         )
     for name, shape in wanted.items():
@@ -261,8 +261,8 @@ def _tower(weights: Tensors, wanted: Shapes) -> Tensors:
     disk and in memory.
     """
     prefix = "vision_model." if all(name.startswith("vision_model.") for name in wanted) else ""
-    own = _below(weights, "vision_model.") or _below(weights, "")
-    return {prefix + name: weight for name, weight in own.items()}
+    tower = _below(weights, "vision_model.") or _below(weights, "")
+    return {prefix + name: weight for name, weight in tower.items()}
 
 
 def _projector_weights(path: Path) -> Tensors:
@@ -271,7 +271,7 @@ def _projector_weights(path: Path) -> Tensors:
         raise CotbalError(
             f"{path}: expected mm_projector.bin of the first stage of LLaVA-1.5; found no such file"
         )
-    found: Tensors = {}
+    projector: Tensors = {}
     for name, weight in _load(path).items():
         before, middle, rest = name.partition("mm_projector.")
         layer, _, kind = rest.partition(".")
@@ -280,8 +280,8 @@ def _projector_weights(path: Path) -> Tensors:
                 f"{path}: expected the weights of two layers, model.mm_projector.0 and .2; found"
                 f" {name}, so this is not the projector of LLaVA-1.5"
             )
-        found[f"{_PROJECTOR[layer]}.{kind}"] = weight
-    return found
+        projector[f"{_PROJECTOR[layer]}.{kind}"] = weight
+    return projector
 
 
 def _read(directory: Path) -> Tensors:
@@ -291,7 +291,10 @@ def _read(directory: Path) -> Tensors:
         raise CotbalError(
             f"{directory}: expected {_FILES[1]} or {_FILES[3]}, or their shards; found none of them"
         )
-    return {name: weight for file in _shards(paths[0]) for name, weight in _load(file).items()}
+    tensors: Tensors = {}
+    for file in _shards(paths[0]):
+        tensors.update(_load(file))
+    return tensors
 
 
 def _shards(path: Path) -> Iterator[Path]:
@@ -323,7 +326,7 @@ def _load(path: Path) -> Tensors:
     try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
-        found = torch.load(
+        tensors = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
     except SafetensorError as error:
@@ -332,13 +335,12 @@ def _load(path: Path) -> Tensors:
         ) from None
     except Exception as error:  # a broken or hostile pickle raises errors of many kinds
         raise CotbalError(
-            f"{path}: expected a file of weights and nothing else; refused: {_line(error)}"
+            f"{path}: expected a file of weights and nothing else; rejected: {_line(error)}"
         ) from None
-    if not isinstance(found, dict) or not all(
-        isinstance(each, torch.Tensor) for each in found.values()
-    ):
-        raise CotbalError(f"{path}: expected tensors by name; found {type(found).__name__}")
-    return found
+    values = tensors.values() if isinstance(tensors, dict) else [None]
+    if not all(isinstance(value, torch.Tensor) for value in values):
+        raise CotbalError(f"{path}: expected tensors by name; found {type(tensors).__name__}")
+    return tensors
 
 
 def _state_dtype(path: Path, dtype: Any) -> None:

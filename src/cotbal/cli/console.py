@@ -341,16 +341,14 @@ def show_status(states: Sequence[State]) -> None:
 
 
 def show_estimate(judging: Judging, prices: Prices | None) -> None:
-    """What judging takes, before anything is asked."""
-    found, judge = judging.estimate, judging.judge
-    out.print(
-        f"Judge: {escape(judge.model)} at"
-        f" {escape(judge.base_url)}{', both orders' if judge.swap else ''}"
-    )
-    out.print(f"{found.requests} requests to send, {found.settled} are settled already")
-    if found.requests:
-        expected, most = (_tokens(tokens, prices) for tokens in (found.expected, found.most))
-        out.print(f"about {expected}; at the most {most}", soft_wrap=True)
+    """Requests and their cost, before the first is sent."""
+    estimate, judge = judging.estimate, judging.judge
+    orders = ", both orders" if judge.swap else ""
+    out.print(f"Judge: {escape(judge.model)} at {escape(judge.base_url)}{orders}")
+    out.print(f"{estimate.requests} requests to send, {estimate.settled} are settled already")
+    if estimate.requests:
+        expected, most = _tokens(estimate.expected, prices), _tokens(estimate.most, prices)
+        out.print(f"about {expected}; at most {most}", soft_wrap=True)
     if prices is not None and judging.spent.input:
         out.print(f"spent here before, at these prices: ${prices.of(judging.spent):.4f}")
     for remark in judging.remarks:
@@ -362,21 +360,23 @@ def _tokens(tokens: Tokens, prices: Prices | None) -> str:
     return text if prices is None else f"{text}, ${prices.of(tokens):.4f}"
 
 
-def show_judged(found: Mapping[str, Judged], usd: float | None) -> None:
+def show_judged(results: Mapping[str, Judged], usd: float | None) -> None:
     """Relative scores, by category where there are several."""
     table = _table(
-        "answers", "category", "pairs", "left out", "mark", "of reference", "relative score"
+        "answers", "category", "pairs", "left out", "rating", "of reference", "relative score"
     )
-    for name, each in found.items():
-        for c in each.categories():
-            marks = (f"{c.answers:.2f}", f"{c.references:.2f}", f"{c.score:.1f}")
-            table.add_row(escape(name), escape(c.name), str(c.pairs), str(c.left_out), *marks)
+    left_out = 0
+    for name, judged in results.items():
+        categories = judged.categories()
+        left_out += categories[-1].left_out
+        for c in categories:
+            ratings = (f"{c.answers:.2f}", f"{c.references:.2f}", f"{c.score:.1f}")
+            table.add_row(escape(name), escape(c.name), str(c.pairs), str(c.left_out), *ratings)
     _show(table)
-    lost = sum(each.categories()[-1].left_out for each in found.values())
-    if lost:
+    if left_out:
         text = (
-            f"{lost} answers got no marks and count nothing; their ids are `left_out` in the files"
-            " of scores"
+            f"{left_out} answers got no ratings and are not counted; their ids are `left_out` in"
+            " the files of scores"
         )
         out.print(f"[yellow]warning[/]  {text}", soft_wrap=True)
     if usd is not None:

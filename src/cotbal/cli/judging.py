@@ -49,12 +49,14 @@ Fields = Annotated[
         help="A field of the request, such as temperature=0; null leaves it out.",
     ),
 ]
-PriceIn = Annotated[float | None, typer.Option(min=0, help="US dollars a million tokens read.")]
-PriceOut = Annotated[float | None, typer.Option(min=0, help="US dollars a million tokens written.")]
+PriceIn = Annotated[float | None, typer.Option(min=0, help="US dollars per million tokens read.")]
+PriceOut = Annotated[
+    float | None, typer.Option(min=0, help="US dollars per million tokens written.")
+]
 MaxUsd = Annotated[
     float | None, typer.Option(min=0, help="Cap on all that is spent here; needs both prices.")
 ]
-NoCap = Annotated[bool, typer.Option("--no-cap", help="Ask without a cap.")]
+NoCap = Annotated[bool, typer.Option("--no-cap", help="Request without a cap.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Requests under way at the same time.")]
 Timeout = Annotated[float, typer.Option(min=0.001, help="Seconds that a reply may take.")]
 Change = Annotated[
@@ -84,19 +86,18 @@ def judge(
     dry_run: Dry = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have a language model mark answers beside their references: scores of the metric `judge`.
+    """Have a language model rate answers beside their references: scores of the metric `judge`.
 
-    Shows what it costs before the first request. Every reply is kept; rerun the command to resume
-    where it was stopped.
+    Shows what it costs before the first request. Every reply is kept; rerun the command to resume.
     """
     from cotbal.benchmarks.judge.answers import find_answers
-    from cotbal.benchmarks.judge.command import Wishes, plan_judging
+    from cotbal.benchmarks.judge.command import Options, plan_judging
     from cotbal.benchmarks.judge.endpoint import Access, check_key
     from cotbal.cli import console
 
     prices = _prices(price_in, price_out)
-    wishes = Wishes(model, base_url, prompt, _fields(fields or ()), swap, change_judge)
-    judging = plan_judging(find_answers(where), wishes)
+    options = Options(model, base_url, prompt, _fields(fields or ()), swap, change_judge)
+    judging = plan_judging(find_answers(where), options)
     if not as_json:
         console.show_estimate(judging, prices)
     elif dry_run:
@@ -105,44 +106,41 @@ def judge(
         return
     budget = _budget(judging, prices, max_usd, no_cap)
     key = check_key(os.environ.get(key_env), key_env) if judging.estimate.requests else ""
-    _carry_out(judging, Access(judging.judge.base_url, key, timeout), budget, concurrency, as_json)
+    _run(judging, Access(judging.judge.base_url, key, timeout), budget, concurrency, as_json)
 
 
-def _carry_out(
-    judging: Judging, access: Access, budget: Budget, concurrency: int, as_json: bool
-) -> None:
-    from cotbal.benchmarks.judge.command import carry_out
+def _run(judging: Judging, access: Access, budget: Budget, concurrency: int, as_json: bool) -> None:
+    from cotbal.benchmarks.judge.command import run_judging
     from cotbal.benchmarks.judge.result import summary
     from cotbal.cli import console
     from cotbal.jobs import display
 
     with display.steps() as step:
-        found = carry_out(
+        results = run_judging(
             judging, access, budget, concurrency, lambda done, total: step("judging", done, total)
         )
     usd = budget.cost if budget.prices.known else None
-    (
-        print(json.dumps({"sets": summary(found), "usd": usd}, indent=1))
-        if as_json
-        else console.show_judged(found, usd)
-    )
+    if as_json:
+        print(json.dumps({"sets": summary(results), "usd": usd}, indent=1))
+    else:
+        console.show_judged(results, usd)
 
 
 def _fields(texts: list[str] | tuple[str, ...]) -> dict[str, Any]:
     from cotbal.recipe.strict_yaml import apply_override
 
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for text in texts:
         try:
-            apply_override(found, text)
+            apply_override(fields, text)
         except RecipeError:
             raise CotbalError(
                 f"--field: expected key=value such as temperature=0; found {text!r}"
             ) from None
-    taken = {"model", "messages", "stream", "n"} & set(found)
-    if taken:
-        raise CotbalError(f"--field: {', '.join(sorted(taken))} cannot be changed")
-    return found
+    reserved = {"model", "messages", "stream", "n"} & set(fields)
+    if reserved:
+        raise CotbalError(f"--field: {', '.join(sorted(reserved))} cannot be changed")
+    return fields
 
 
 def _prices(price_in: float | None, price_out: float | None) -> Prices | None:
@@ -156,16 +154,16 @@ def _prices(price_in: float | None, price_out: float | None) -> Prices | None:
 
 
 def _estimate(judging: Judging, prices: Prices | None) -> dict[str, Any]:
-    found: dict[str, Any] = {**vars(judging.estimate), "remarks": list(judging.remarks)}
+    estimate: dict[str, Any] = {**vars(judging.estimate), "remarks": list(judging.remarks)}
     for name in ("expected", "most"):
-        tokens = found[name]
+        tokens = estimate[name]
         usd = None if prices is None else prices.of(tokens)
-        found[name] = {"input": round(tokens.input), "output": round(tokens.output), "usd": usd}
-    return found
+        estimate[name] = {"input": round(tokens.input), "output": round(tokens.output), "usd": usd}
+    return estimate
 
 
 def _budget(judging: Judging, prices: Prices | None, max_usd: float | None, no_cap: bool) -> Budget:
-    """What may be spent; nothing is asked without a word of the user on that."""
+    """What may be spent. The user must give a cap, or --no-cap, before a request is sent."""
     from cotbal.benchmarks.judge.budget import Budget, Prices
 
     if not judging.estimate.requests:

@@ -222,7 +222,12 @@ def prepare_large(
     places = large.Places(raw, out)
     with display.bar() as progress:
         made = large.prepare(
-            places, choices, progress, tasks=names, model=model, nlvr=nlvr, raw=raw_files
+            places,
+            choices,
+            progress,
+            tasks=names,
+            model=model,
+            variant=large.Variant(nlvr, raw_files),
         )
     _show(made)
 
@@ -308,12 +313,12 @@ def prepare_llava(
     """A base that pads pictures and converses as LLaVA-1.5 does, to train from and to evaluate
     with.
     """
-    from cotbal.benchmarks.zeroshot.checkpoint import carry_out, plan_preparation
+    from cotbal.benchmarks.zeroshot.checkpoint import plan_preparation, write_copy
 
     plan = plan_preparation(checkpoint, as_trained=False)
     for change in plan.changes or ("nothing to change",):
         print(change)
-    print(carry_out(plan, directory))
+    print(write_copy(plan, directory))
 
 
 @app.command("llava-base")

@@ -41,7 +41,7 @@ def submission(
     score them.
     """
     from cotbal.benchmarks.academic.vqav2_server import read_questions
-    from cotbal.benchmarks.submission.command import carry_out, plan_submission
+    from cotbal.benchmarks.submission.command import plan_submission, run_submission
     from cotbal.jobs import display
 
     options = options_of(on, workers, threads, False, restart_changed, None, address)
@@ -52,7 +52,7 @@ def submission(
     with display.bar() as progress:
         questions = read_questions(raw, progress, [key.strip() for key in ignore_keys.split(",")])
     candidates = plan_submission(runs, questions, pictures, task, restart_changed)
-    written = carry_out(candidates, questions, options)
+    written = run_submission(candidates, questions, options)
     if as_json:
         files = [
             {"name": each.name, "file": str(each.path), "answered": each.answered}

@@ -60,15 +60,8 @@ def zeroshot(
     (Eq. 12, 13).
     """
     if checkpoints:
-        plan = _plan(
-            out,
-            checkpoints,
-            python,
-            columns,
-            (dtype, device, limit, model, model_args),
-            as_trained,
-            restart_changed,
-        )
+        settings = dtype, device, limit, model, model_args, as_trained
+        plan = _plan(out, checkpoints, python, columns, settings, restart_changed)
         if not as_json:
             _show_plan(plan)
         if dry_run:
@@ -82,8 +75,7 @@ def _plan(
     checkpoints: list[str],
     python: str,
     columns: str,
-    settings: tuple[str, str | None, int | None, str, str],
-    as_trained: bool,
+    settings: tuple[str, str | None, int | None, str, str, bool],
     restart_changed: bool,
 ) -> Plan:
     from cotbal.benchmarks.zeroshot import command, study
@@ -95,13 +87,12 @@ def _plan(
             "--python: expected the interpreter of an environment with lmms-eval:"
             f" {command.INSTALL}"
         )
-    dtype, device, limit, model, model_args = settings
+    dtype, device, limit, model, model_args, as_trained = settings
     chosen = device or ("cuda:0" if visible_gpus() else "cpu")
-    how = command.How(dtype, chosen, limit, model or command.MODEL, model_args)
+    how = command.How(dtype, chosen, limit, model or command.MODEL, model_args, as_trained)
     models, wanted = study.models_named(checkpoints), columns_named(columns)
-    return study.plan(
-        out, models, wanted, command.find_environment(python), how, as_trained, restart_changed
-    )
+    environment = command.find_environment(python)
+    return study.plan(out, models, wanted, environment, how, restart_changed)
 
 
 def _carry_out(plan: Plan, on: str, workers: int | None, threads: int | None, quiet: bool) -> None:
@@ -110,9 +101,8 @@ def _carry_out(plan: Plan, on: str, workers: int | None, threads: int | None, qu
     from cotbal.jobs.executors import Resources
 
     with locked(plan.root / "lock"):
-        study.carry_out_plan(
-            plan, on, Resources(workers, threads), (lambda _: None) if quiet else print
-        )
+        report = (lambda _: None) if quiet else print
+        study.run_plan(plan, on, Resources(workers, threads), report)
 
 
 def _show_plan(plan: Plan) -> None:

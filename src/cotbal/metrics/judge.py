@@ -1,4 +1,4 @@
-"""Relative score of a judge (Liu et al. 2023, LLaVA): marks of the answers over marks of the
+"""Relative score of a judge (Liu et al. 2023, LLaVA): ratings of the answers over ratings of the
 references, in percent.
 
 A judge is a language model that somebody runs or pays for, so nothing is asked here: `cotbal judge`
@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-MAXIMUM = 1000.0  # a mark of 10 for every answer and of 1 for every reference
+MAXIMUM = 1000.0  # a rating of 10 for every answer and of 1 for every reference
 HIGHER_IS_BETTER = True
 GIVEN_BY = "cotbal judge"
 
@@ -22,9 +22,9 @@ def relative(
     reference got.
 
     Args:
-        answers: mark of every answer, 0 to 10; NaN where the judge gave none, and the sample then
+        answers: rating of every answer, 0 to 10; NaN where the judge gave none, and the sample then
             counts nothing.
-        references: mark of every reference answer, 1 to 10, or NaN at the same places.
+        references: rating of every reference answer, 1 to 10, or NaN at the same places.
 
     Returns:
         value and weight of every sample.

@@ -225,7 +225,7 @@ def test_the_prompt_of_the_user_is_kept(cotbal: Any, server: JudgeServer, tmp_pa
         (("--model", "m", "--no-cap", "--field", "n=2"), "--field: n cannot be changed"),
         (
             ("--model", "m", "--no-cap", "--field", "max_tokens=null"),
-            "nobody knows what a reply may cost",
+            "which limits the cost of a reply",
         ),
     ],
 )
@@ -244,7 +244,7 @@ def test_what_is_said_before_anything_is_spent(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "a.jsonl, line 1: expected answers as JSON, one a line"),
+        ("", "a.jsonl, line 1: expected answers as JSON, one per line"),
         (
             '{"question": "", "references": ["a"], "answer": "b"}\nnonsense\n',
             "a.jsonl, line 2: expected answers",
@@ -263,7 +263,7 @@ def test_a_judge_who_sees_nothing_is_remarked_on(
 ) -> None:
     path = answers(tmp_path / "a.jsonl", context="")
     assert (
-        "6 of 6 answers are about a picture and have no `context`"
+        "6 of 6 answers are about an image and have no `context`"
         in cotbal("judge", path, "--model", "m", "--dry-run").out
     )
 
@@ -274,7 +274,7 @@ def test_what_was_left_out_is_counted(cotbal: Any, server: JudgeServer, tmp_path
         "judge", answers(tmp_path / "a.jsonl"), "--model", "m", "--no-cap", "--concurrency", 1
     )
     assert ended.code == 0
-    assert "1 answers got no marks and count nothing" in ended.out
+    assert "1 answers got no ratings and are not counted" in ended.out
     entry = json.loads((tmp_path / "a.jsonl.judge/scores.json").read_text())["metrics"]["judge"]
     assert entry["left_out"] == ["q0"]
     assert entry["weights"] == [0, 8, 8, 8, 8, 8]

@@ -110,7 +110,7 @@ def test_answers_of_another_model_are_not_passed_off_as_its_own(
     tiny_vlm.build(setup.run / "checkpoint", seed=1)
     refused = cotbal(*arguments)
     assert refused.code == 2
-    assert "was made otherwise (checkpoint: was" in refused.err
+    assert "was made with other settings (checkpoint: was" in refused.err
     assert cotbal(*arguments, "--restart-changed").code == 0
     assert (setup.run / "vqav2_testdev.old-1/submission.json").exists()
     assert (setup.directory / "submission.json").exists()
@@ -120,7 +120,7 @@ def test_what_is_missing_is_told_in_one_sentence(setup: Setup, cotbal: Command) 
     for run, more, message in (
         (setup.run.parent, (), "expected the directory of a final model"),
         (setup.run, ("--task", "VQA"), "--task: expected one of VQAv2 as in"),
-        (setup.run, ("--images", setup.raw), "1 of 1 pictures of test2015 are not below"),
+        (setup.run, ("--images", setup.raw), "1 of 1 images of test2015 are not below"),
         (setup.run, ("--images", setup.raw / "none"), "found no directory"),
     ):
         ended = cotbal("submission", run, "--raw", setup.raw, *more)

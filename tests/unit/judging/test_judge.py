@@ -1,5 +1,5 @@
 """Who judges: the requests, the names under which their replies are kept, and what comes of the
-marks.
+ratings.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import pytest
 
 from cotbal.benchmarks.judge.budget import Tokens
 from cotbal.benchmarks.judge.judge import FIELDS, Judge, read_judge
-from cotbal.benchmarks.judge.kept import Kept, Reply
 from cotbal.benchmarks.judge.pairs import Pair
-from cotbal.benchmarks.judge.prompts import own_prompt
+from cotbal.benchmarks.judge.prompts import default_prompt
+from cotbal.benchmarks.judge.replies import Replies, Reply
 from cotbal.benchmarks.judge.result import judged
 from cotbal.errors import CotbalError, RunError
 
-JUDGE = Judge("m", "https://host/v1", own_prompt(), FIELDS, False)
+JUDGE = Judge("m", "https://host/v1", default_prompt(), FIELDS, False)
 PAIR = Pair("7", "What?", "A cat.", "A hat.", "A man.", "conv", "conv", True)
 
 
 def test_the_key_is_that_of_everything_that_is_sent() -> None:
-    (ask,) = JUDGE.asks(PAIR)
+    (ask,) = JUDGE.requests(PAIR)
     changes: list[dict[str, Any]] = [
         {"answer": "A bat."},
         {"reference": "Hat."},
@@ -32,24 +32,24 @@ def test_the_key_is_that_of_everything_that_is_sent() -> None:
         {"context": ""},
         {"rule": "detail"},
     ]
-    others = [JUDGE.asks(replace(PAIR, **change))[0] for change in changes]
-    others += replace(JUDGE, model="n").asks(PAIR)
-    others += replace(JUDGE, fields={**FIELDS, "temperature": 0}).asks(PAIR)
-    others += replace(JUDGE, prompt=replace(JUDGE.prompt, system="Be good.")).asks(PAIR)
-    others += replace(JUDGE, swap=True).asks(PAIR)[1:]
+    others = [JUDGE.requests(replace(PAIR, **change))[0] for change in changes]
+    others += replace(JUDGE, model="n").requests(PAIR)
+    others += replace(JUDGE, fields={**FIELDS, "temperature": 0}).requests(PAIR)
+    others += replace(JUDGE, prompt=replace(JUDGE.prompt, system="Be good.")).requests(PAIR)
+    others += replace(JUDGE, swap=True).requests(PAIR)[1:]
     assert len({ask.key, *(other.key for other in others)}) == 1 + len(others)
     same = [
-        JUDGE.asks(replace(PAIR, id="8", category="x"))[0],
-        replace(JUDGE, base_url="").asks(PAIR)[0],
+        JUDGE.requests(replace(PAIR, id="8", category="x"))[0],
+        replace(JUDGE, base_url="").requests(PAIR)[0],
     ]
     assert {other.key for other in same} == {ask.key}
 
 
 def test_swapped_is_the_other_way_round() -> None:
-    forth, back = replace(JUDGE, swap=True).asks(PAIR)
+    forth, back = replace(JUDGE, swap=True).requests(PAIR)
     assert (forth.reference_first, back.reference_first) == (True, False)
-    assert "[Assistant 1]\nA hat." in forth.request["messages"][1]["content"]
-    assert "[Assistant 1]\nA cat." in back.request["messages"][1]["content"]
+    assert "[Assistant 1]\nA hat." in forth.content["messages"][1]["content"]
+    assert "[Assistant 1]\nA cat." in back.content["messages"][1]["content"]
 
 
 def test_a_judge_is_found_again() -> None:
@@ -57,8 +57,8 @@ def test_a_judge_is_found_again() -> None:
 
 
 def test_a_prompt_cannot_have_more_tokens_than_bytes() -> None:
-    (ask,) = JUDGE.asks(replace(PAIR, answer="☃" * 1000))
-    (bare,) = JUDGE.asks(replace(PAIR, answer=""))
+    (ask,) = JUDGE.requests(replace(PAIR, answer="☃" * 1000))
+    (bare,) = JUDGE.requests(replace(PAIR, answer=""))
     assert ask.worst.input - bare.worst.input == 3000
     assert ask.worst.output == 1024
     assert bare.expected(50).output == 50
@@ -74,13 +74,13 @@ def test_how_long_a_reply_may_be_must_be_known(fields: dict[str, Any]) -> None:
         CotbalError,
         match="--field: expected max_completion_tokens or max_tokens with a whole number",
     ):
-        replace(JUDGE, fields=fields).asks(PAIR)
+        replace(JUDGE, fields=fields).requests(PAIR)
     assert replace(JUDGE, fields={"max_tokens": None, "max_completion_tokens": 9}).longest == 9
 
 
-def keep(kept: Kept, judge: Judge, pair: Pair, *texts: str) -> None:
-    for ask, text in zip(judge.asks(pair), texts, strict=True):
-        kept.add(Reply(ask.key, pair.id, judge.model, text, "", "", Tokens(1, 1), {}))
+def keep(kept: Replies, judge: Judge, pair: Pair, *texts: str) -> None:
+    for ask, text in zip(judge.requests(pair), texts, strict=True):
+        kept.add(Reply(ask.key, pair.id, judge.model, text, Tokens(1, 1), {}))
 
 
 def pairs(*categories: str) -> list[Pair]:
@@ -91,7 +91,7 @@ def pairs(*categories: str) -> list[Pair]:
 
 
 def test_marks_become_scores(tmp_path: Path) -> None:
-    kept, three = Kept(tmp_path / "j"), pairs("conv", "detail", "conv")
+    kept, three = Replies(tmp_path / "j"), pairs("conv", "detail", "conv")
     for pair, text in zip(three, ("8 4", "bad", "10 9"), strict=True):
         keep(kept, JUDGE, pair, text)
     found = judged(three, JUDGE, kept, "here")
@@ -99,7 +99,7 @@ def test_marks_become_scores(tmp_path: Path) -> None:
     entry = found.entry(JUDGE)
     assert entry["score"] == pytest.approx(100 * 13 / 18)
     assert entry["maximum"] == pytest.approx(1000 / 9)
-    assert entry["marks"] == {"answers": [4, None, 9], "references": [8, None, 10]}
+    assert entry["ratings"] == {"answers": [4, None, 9], "references": [8, None, 10]}
     assert (entry["left_out"], entry["judge"]) == (["1"], "m")
     conv, detail, everything = found.categories()
     assert (conv.name, conv.pairs, conv.left_out, conv.answers, conv.references) == (
@@ -116,7 +116,11 @@ def test_marks_become_scores(tmp_path: Path) -> None:
 
 def test_both_orders_are_averaged_and_one_alone_is_none(tmp_path: Path) -> None:
     """A judge that likes whoever comes first gives both sides the same."""
-    judge, kept, (one, two) = replace(JUDGE, swap=True), Kept(tmp_path / "j"), pairs("conv", "conv")
+    judge, kept, (one, two) = (
+        replace(JUDGE, swap=True),
+        Replies(tmp_path / "j"),
+        pairs("conv", "conv"),
+    )
     keep(kept, judge, one, "9 5", "9 5")
     keep(kept, judge, two, "9 5", "bad")
     found = judged([one, two], judge, kept, "here")
@@ -126,17 +130,17 @@ def test_both_orders_are_averaged_and_one_alone_is_none(tmp_path: Path) -> None:
 
 
 def test_one_category_is_all_there_is(tmp_path: Path) -> None:
-    kept, two = Kept(tmp_path / "j"), pairs("", "")
+    kept, two = Replies(tmp_path / "j"), pairs("", "")
     for pair in two:
         keep(kept, JUDGE, pair, "5 5")
     assert [category.name for category in judged(two, JUDGE, kept, "here").categories()] == ["all"]
 
 
 def test_a_judge_that_never_gives_marks_is_no_judge(tmp_path: Path) -> None:
-    kept, one = Kept(tmp_path / "j"), pairs("conv")
+    kept, one = Replies(tmp_path / "j"), pairs("conv")
     keep(kept, JUDGE, one[0], "I am a parrot.")
     with pytest.raises(
         RunError,
-        match=r"here: expected marks from m; found none in any of its replies: read .*j, and",
+        match=r"here: expected ratings from m; found none in any of its replies: read .*j, and",
     ):
         judged(one, JUDGE, kept, "here")

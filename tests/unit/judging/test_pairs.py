@@ -26,7 +26,7 @@ def test_a_line_of_answers() -> None:
         "A cat.",
         "A hat.",
     )
-    assert (pair.context, pair.category, pair.rule, pair.pictures) == (
+    assert (pair.context, pair.category, pair.rule, pair.has_images) == (
         "A man.",
         "conv",
         "llava_bench_conv",
@@ -42,7 +42,7 @@ def test_what_a_line_may_leave_out() -> None:
         ],
         Path("a.jsonl"),
     )
-    assert (bare.id, bare.context, bare.category, bare.rule, bare.pictures) == (
+    assert (bare.id, bare.context, bare.category, bare.rule, bare.has_images) == (
         "1",
         "",
         "",

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from cotbal.benchmarks.judge.pairs import read_pairs
-from cotbal.benchmarks.judge.prompts import Prompt, load_prompt, own_prompt
+from cotbal.benchmarks.judge.prompts import Prompt, default_prompt, load_prompt
 from cotbal.data.records import open_records
 from cotbal.errors import CotbalError
 
 PAGE = Path(__file__).parents[3] / "docs" / "judge.md"
-PLACES = {
+FIELDS = {
     "context": "A man.",
     "question": "What?",
     "first": "A {second} hat.",
@@ -21,7 +21,7 @@ PLACES = {
 
 
 def test_the_prompt_of_the_house_has_the_layout_of_the_protocol() -> None:
-    system, user = own_prompt().messages("conv", **PLACES)
+    system, user = default_prompt().messages("conv", **FIELDS)
     assert system["role"] == "system"
     expected = (
         "[Context]\nA man.\n\n[Question]\nWhat?\n\n[Assistant 1]\nA {second} hat.\n\n[End of"
@@ -33,7 +33,7 @@ def test_the_prompt_of_the_house_has_the_layout_of_the_protocol() -> None:
 
 def test_every_category_of_the_protocol_has_a_rule_and_all_others_share_one() -> None:
     texts = [
-        own_prompt().messages(name, **PLACES)[1]["content"]
+        default_prompt().messages(name, **FIELDS)[1]["content"]
         for name in ("conv", "detail", "complex", "", "x")
     ]
     assert len(set(texts)) == 4
@@ -46,14 +46,14 @@ def test_a_prompt_of_the_users_own(tmp_path: Path) -> None:
         "user: |\n  {question} {first} {second} {rule} {other}\nrules: {conv: be kind}\n"
     )
     prompt = load_prompt(path)
-    assert prompt.messages("conv", **PLACES) == [
+    assert prompt.messages("conv", **FIELDS) == [
         {"role": "user", "content": "What? A {second} hat. {rule} \\1 {} be kind {other}\n"}
     ]
     with pytest.raises(
         CotbalError,
         match="expected a rule for the category 'detail', or one called default; found c",
     ):
-        prompt.messages("detail", **PLACES)
+        prompt.messages("detail", **FIELDS)
     assert Prompt(**prompt.to_json()) == prompt
 
 
@@ -67,7 +67,7 @@ def test_rules_in_the_form_of_llava(tmp_path: Path) -> None:
     path.write_text('system: be good\nuser: "{question}{first}{second}|{rule}"\nrules: rule.json\n')
     found = load_prompt(path)
     assert found.rules == {"conv": "Rate.", "llava_bench_conv": "Rate too."}
-    assert found.messages("llava_bench_conv", **PLACES)[1]["content"].endswith("|Rate too.")
+    assert found.messages("llava_bench_conv", **FIELDS)[1]["content"].endswith("|Rate too.")
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,8 @@ def test_what_the_page_shows_can_be_read(tmp_path: Path) -> None:
     (prompt,) = re.findall(r"```yaml\n(system:.*?)```", page, re.DOTALL)
     (tmp_path / "prompt.yaml").write_text(prompt)
     found = load_prompt(tmp_path / "prompt.yaml")
-    own_layout = own_prompt().user.partition("[System]")[0]
-    assert found.user.partition("[System]")[0] == own_layout
+    default_layout = default_prompt().user.partition("[System]")[0]
+    assert found.user.partition("[System]")[0] == default_layout
     (tmp_path / "records.jsonl").write_text(json.dumps(json.loads(record)) + "\n")
     (read,) = open_records(tmp_path / "records.jsonl", tmp_path, evaluation=True)
     assert set(read.details) == {"category", "context"}

@@ -177,7 +177,7 @@ def test_files_of_others_are_not_written_over(prepare: Prepare, tmp_path: Path) 
     theirs = tmp_path / "out/data/GQA_train.jsonl"
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
-    with pytest.raises(DataError, match=r"GQA_train\.jsonl: it is there, and not of cotbal"):
+    with pytest.raises(DataError, match=r"GQA_train\.jsonl: exists, and was not written by cotbal"):
         prepare("GQA")
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == [
         "GQA_train.jsonl"

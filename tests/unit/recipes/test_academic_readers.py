@@ -413,7 +413,7 @@ def test_unknown_keys_of_turns_are_refused_or_ignored_as_the_user_says(
         ("images", None, "record 1: expected a mapping; found NoneType None"),
         ("annotations", {"bbox": [0, 0, 10**15, 1]}, "bbox: expected four numbers"),
         ("annotations", {"bbox": [0, True, 1, 1]}, "bbox: expected four numbers"),
-        ("images", {"width": 10**15}, "expected a picture with an area"),
+        ("images", {"width": 10**15}, "expected an image with an area"),
     ],
 )
 def test_refcoco_refuses_boxes_and_sizes_of_no_picture(

@@ -165,7 +165,7 @@ def test_the_user_names_the_column(tmp_path: Path) -> None:
         ({"url": "https://a.b/0.png"}, "'url' holds 'https://a.b/0.png'"),
         ({"image": None, "page": {"path": "0.png"}}, "'page' holds"),
         ({"image": "0.png", "scan": "1.png"}, "expected its image in 'scan'; found one in 'image'"),
-        ({"file_name": "../0.png"}, "expected the name of a picture below one root"),
+        ({"file_name": "../0.png"}, "expected the name of an image below one root"),
     ],
 )
 def test_a_row_whose_image_is_uncertain_is_an_error(

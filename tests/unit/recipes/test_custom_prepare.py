@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from cotbal.benchmarks import custom
 from cotbal.benchmarks.custom.division import Division
-from cotbal.benchmarks.custom.rows import Own
+from cotbal.benchmarks.custom.rows import CustomConversation
 from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.data.conversations import Record, Turn
 from cotbal.errors import CotbalError, DataError
@@ -249,15 +249,15 @@ def test_data_that_has_changed_is_not_taken_for_what_was_prepared(raw: Path) -> 
     [
         (
             {"validation": 9},
-            "expected records left to train on; of its 9 on 5 groups of pictures all are held out",
+            "records left to train on; all 9 records, with 5 groups of images, are held out",
         ),
         (
             {"validation": 0},
-            "--validation: expected a share or a number of records, since vqa has no such file",
+            "--validation: expected a fraction or a number of records, since vqa has no such file",
         ),
         (
             {"validation": 2.5},
-            "--validation: expected a share below 1 or a whole number of records; found 2.5",
+            "--validation: expected a fraction below 1 or a whole number of records; found 2.5",
         ),
     ],
 )
@@ -280,16 +280,16 @@ def test_a_rule_that_makes_no_sense_is_refused(
         (
             "vqa.json",
             [{"image": "../x.jpg", "conversations": talk(1)}],
-            "expected the name of a picture",
+            "expected the name of an image",
         ),
         (
             "vqa.json",
             [{"task": n, "conversations": talk(1, "{}")} for n in (1, 2)],
             "record 2: states the task '2'",
         ),
-        ("鳥.json", [], "a task is called so; expected some letters"),
+        ("鳥.json", [], "expected a task name with letters"),
         ("vqa.json", [], "vqa: expected at least one record; found none"),
-        ("vqa/test.json", [], "vqa has files for test; expected some to train on"),
+        ("vqa/test.json", [], "vqa has files for test; expected training files"),
     ],
 )
 def test_faults_are_named(raw: Path, name: str, rows: list[Any], message: str) -> None:
@@ -331,7 +331,7 @@ def test_files_of_which_only_some_are_splits_are_refused(raw: Path) -> None:
 
 
 def test_an_empty_folder_and_one_inside_the_data_are_refused(raw: Path) -> None:
-    with pytest.raises(DataError, match="one a task; found none"):
+    with pytest.raises(DataError, match="one per task; found none"):
         made(raw)
     with pytest.raises(CotbalError, match="expected a directory outside"):
         custom.prepare(custom.Places(raw, raw / "out"), custom.Choices(validation=1), silent)
@@ -344,11 +344,13 @@ def test_records_that_share_pictures_stay_together(shown: list[list[int]], seed:
     """Whatever stands together, through whatever chain of records."""
     question = (Turn("user", "Who?"), Turn("assistant", "Me"))
     records = [
-        Own(Record(str(i), None, tuple(f"{n}.jpg" for n in names), question, ("Me",), i))
+        CustomConversation(
+            Record(str(i), None, tuple(f"{n}.jpg" for n in names), question, ("Me",), i)
+        )
         for i, names in enumerate(shown)
     ]
 
-    def rows(_write: bool) -> Iterator[Own]:
+    def rows(_write: bool) -> Iterator[CustomConversation]:
         return iter(records)
 
     division = Division({"test": 1, "validation": 1}, seed, "birds")

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from cotbal.benchmarks import large
-from cotbal.benchmarks.large.pictures import side_by_side
+from cotbal.benchmarks.large.embedded import side_by_side
 from cotbal.benchmarks.large.sets import data_sets
 from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.errors import CotbalError, DataError
@@ -36,11 +36,11 @@ def raw(tmp_path: Path) -> Path:
 
 
 def made(
-    raw: Path, *tasks: str, nlvr: bool = False, raw_files: bool = False, **choices: Any
+    raw: Path, *tasks: str, variant: large.Variant = large.RELEASED, **choices: Any
 ) -> Prepared:
     places = large.Places(raw, raw.parent / "out")
     return large.prepare(
-        places, large.Choices(**choices), silent, tasks=tasks or None, nlvr=nlvr, raw=raw_files
+        places, large.Choices(**choices), silent, tasks=tasks or None, variant=variant
     )
 
 
@@ -165,7 +165,7 @@ def test_two_pictures_stand_side_by_side(raw: Path) -> None:
         "image_base64_str": [encoded("teal", (20, 10)), encoded("plum", (40, 40))],
     }
     export(raw, "nlvr", {"train": [row], "validation": [unified(n, ["tan"]) for n in range(2)]})
-    made(raw, "NLVR", nlvr=True)
+    made(raw, "NLVR", variant=large.Variant(nlvr=True))
     (record,) = lines(raw, "NLVR_train")
     with Image.open(raw.parent / "out/images" / record["image"]) as whole:
         assert whole.size == (120, 40)
@@ -207,13 +207,13 @@ def test_lines_serve_as_well_as_parquet(raw: Path) -> None:
     [
         ({"answer": "Yes", "meta": {"instruction": "Look."}}, "rephrased in October 2023"),
         ({**unified(0, ["teal"]), "mood": "sad"}, "unknown key 'mood'"),
-        ({**unified(0, []), "image_base64_str": ["no picture!"]}, "expected a picture in base64"),
-        ({**unified(0, []), "image_base64_str": ["BÄR="]}, "expected a picture in base64"),
+        ({**unified(0, []), "image_base64_str": ["no picture!"]}, "expected an image in base64"),
+        ({**unified(0, []), "image_base64_str": ["BÄR="]}, "expected an image in base64"),
         (
             {**unified(0, []), "image_base64_str": "abcd"},
             "image_base64_str: expected a list of texts",
         ),
-        (unified(0, ["teal", "navy", "plum"]), "at most two pictures; found 3"),
+        (unified(0, ["teal", "navy", "plum"]), "at most two images; found 3"),
     ],
 )
 def test_an_unknown_row_is_refused(raw: Path, row: dict[str, Any], message: str) -> None:
@@ -286,7 +286,7 @@ def test_raw_imagenet_has_ten_candidates(raw: Path) -> None:
     m3it(raw, "classification/imagenet", {"train": rows, "val": rows})
     names = "".join(f"n{i:08d} thing {i}, kind\n" for i in range(12))
     (raw / "MMInstruction/M3IT/data/classification/imagenet/mapping.txt").write_text(names)
-    made(raw, "ImageNet", raw_files=True)
+    made(raw, "ImageNet", variant=large.Variant(raw=True))
     record, _ = lines(raw, "ImageNet_train")
     question, answer = texts(record)
     _, instruction, *options = question.split("\n")
@@ -305,7 +305,7 @@ def test_raw_coco_goi_shuffles_its_options(raw: Path) -> None:
         "image_str": encoded("teal"),
     }
     m3it(raw, "classification/coco-goi", {"train": [row], "val": [row, row]})
-    made(raw, "C-GOI", raw_files=True)
+    made(raw, "C-GOI", variant=large.Variant(raw=True))
     (record,) = lines(raw, "C-GOI_train")
     question, answer = texts(record)
     head, options = question.split("\nOptions:\n")
@@ -321,7 +321,7 @@ def test_raw_coco_has_a_row_a_caption(raw: Path) -> None:
     """M3IT has 566,747 captions of 113,287 pictures: some have more than five."""
     row = {"image": encoded("teal"), "meta": {"targets": [f"Caption {i}." for i in range(6)]}}
     m3it(raw, "captioning/coco", thrice([row], "val"))
-    made(raw, "COCO", raw_files=True)
+    made(raw, "COCO", variant=large.Variant(raw=True))
     assert [texts(record)[1] for record in lines(raw, "COCO_train")] == [
         f"Caption {i}." for i in range(6)
     ]
@@ -336,7 +336,7 @@ def test_raw_coco_text_is_true_or_false(raw: Path) -> None:
     m3it(raw, "classification/coco-text", {"train": rows, "val": rows})
     folder = raw / "MMInstruction/M3IT/data/classification/coco-text"
     (folder / "instruction.json").rename(folder / "instructions.json")
-    made(raw, "C-Text", raw_files=True)
+    made(raw, "C-Text", variant=large.Variant(raw=True))
     found = [texts(record) for record in lines(raw, "C-Text_train")]
     assert [answer for _, answer in found] == ["(A) True", "(B) False"]
     assert all(question.split("\n")[1] in ("Look.", "See.") for question, _ in found)
@@ -356,7 +356,7 @@ def test_raw_coco_text_of_another_kind_is_refused(
     rows = [{**row, "image_str": [encoded("teal")]}]
     m3it(raw, "classification/coco-text", {"train": rows, "val": rows})
     with pytest.raises(DataError, match=rf"train.jsonl, line 1: .*{message}"):
-        made(raw, "C-Text", raw_files=True)
+        made(raw, "C-Text", variant=large.Variant(raw=True))
 
 
 def test_raw_mocheg_is_as_it_stands(raw: Path) -> None:
@@ -366,7 +366,7 @@ def test_raw_mocheg_is_as_it_stands(raw: Path) -> None:
         "classification/mocheg",
         {f"mocheg_{split}": [row] for split in ("train", "val", "test")},
     )
-    made(raw, "Mocheg", raw_files=True)
+    made(raw, "Mocheg", variant=large.Variant(raw=True))
     assert texts(lines(raw, "Mocheg_test")[0])[1] == "False"
 
 
@@ -376,7 +376,7 @@ def test_raw_shapes_says_yes_or_no(raw: Path) -> None:
         for say in ("true", "false")
     ]
     m3it(raw, "vqa/shapes", dict.fromkeys(("train.large", "val", "test"), rows))
-    made(raw, "Shapes", raw_files=True)
+    made(raw, "Shapes", variant=large.Variant(raw=True))
     first, second = lines(raw, "Shapes_train")
     assert texts(first)[0].endswith("\nIs a cube left?")
     assert (texts(first)[1], texts(second)[1]) == ("The answer is yes.", "The answer is no.")
@@ -385,14 +385,14 @@ def test_raw_shapes_says_yes_or_no(raw: Path) -> None:
     with pytest.raises(
         DataError, match=r"val.jsonl, line 1: answer: expected true or false; found 'maybe'"
     ):
-        made(raw, "Shapes", raw_files=True)
+        made(raw, "Shapes", variant=large.Variant(raw=True))
 
 
 def test_what_was_read_from_an_export_does_not_pass_for_raw(raw: Path) -> None:
     raw_files.large(raw, "shapes", tested=True)
     made(raw, "Shapes")
     with pytest.raises(DataError, match="Shapes was prepared with version: 2, now 'raw'"):
-        made(raw, "Shapes", raw_files=True)
+        made(raw, "Shapes", variant=large.Variant(raw=True))
 
 
 def test_raw_files_of_unknown_keys_are_refused(raw: Path) -> None:
@@ -400,7 +400,7 @@ def test_raw_files_of_unknown_keys_are_refused(raw: Path) -> None:
     with pytest.raises(
         CotbalError, match=r"--raw: .* for TextCap export the unified rows"
     ) as caught:
-        made(raw, "TextCap", "COCO", raw_files=True)
+        made(raw, "TextCap", "COCO", variant=large.Variant(raw=True))
     assert "--tasks COCO,C-GOI,C-Text,ImageNet,Mocheg,Shapes" in str(caught.value)
 
 
@@ -410,7 +410,7 @@ def test_an_unknown_list_of_instructions_is_refused(raw: Path) -> None:
     with pytest.raises(
         DataError, match=r"instruction.json: expected a JSON list of instructions; found dict"
     ):
-        made(raw, "COCO", raw_files=True)
+        made(raw, "COCO", variant=large.Variant(raw=True))
 
 
 def test_the_same_seed_draws_the_same_halves(raw: Path) -> None:
@@ -425,7 +425,7 @@ def test_the_same_seed_draws_the_same_halves(raw: Path) -> None:
 
 
 def test_the_command_for_files_of_m3it_fetches_those_that_are_read_and_no_others() -> None:
-    plans = {plan.name: plan for plan in large.plans(raw=True)}
+    plans = {plan.name: plan for plan in large.plans(large.Variant(raw=True))}
     shapes = {split.name: split.sources[0] for split in plans["Shapes"].splits}
     wanted = re.findall("--include '([^']*)'", shapes["train"].get)
     assert wanted == [

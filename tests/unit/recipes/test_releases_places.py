@@ -191,7 +191,7 @@ NO_NAMES = [
 
 @pytest.mark.parametrize("name", NO_NAMES)
 def test_names_that_lead_out_of_the_root_are_refused(name: str) -> None:
-    with pytest.raises(DataError, match="record 3: expected the name of a picture below one root"):
+    with pytest.raises(DataError, match="record 3: expected the name of an image below one root"):
         inside(name, "record 3")
 
 

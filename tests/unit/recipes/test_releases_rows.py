@@ -82,7 +82,7 @@ def test_a_row_that_is_no_mapping_is_refused() -> None:
         ("number", "5", "expected a whole number; found str '5'"),
         ("number", True, "expected a whole number; found bool True"),
         ("texts", ["a", 1], "expected a list of texts; found list"),
-        ("picture", "a.jpg", "expected an embedded picture; found str"),
+        ("image", "a.jpg", "expected an embedded image; found str"),
     ],
 )
 def test_a_value_of_another_kind_is_refused(kind: str, value: Any, message: str) -> None:
@@ -112,7 +112,7 @@ def test_a_parquet_file_is_checked_by_its_columns_and_only_the_required_are_read
     rows = list(parquet_rows([path, path], ["id"], ["image"], silent))
     assert [row.number("id") for row in rows] == [*range(200), *range(200)]
     assert rows[0].fields == {"id": 0}
-    assert rows[-1].place == f"{path}, row 200"
+    assert rows[-1].where == f"{path}, row 200"
     with pytest.raises(DataError, match="unknown key 'image'"):
         list(parquet_rows([path], ["id"], [], silent))
     with pytest.raises(DataError, match="question not found"):

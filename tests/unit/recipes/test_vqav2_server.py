@@ -54,7 +54,7 @@ def test_the_file_has_an_answer_to_everything_that_is_asked_of_test2015(tmp_path
         (
             [9000],
             [12000],
-            "test2015_questions.json: expected question 9000 of test-dev; found it not",
+            "test2015_questions.json: expected question 9000 of test-dev",
         ),
     ],
 )

@@ -8,10 +8,10 @@ from transformers import AutoProcessor, AutoTokenizer
 
 from cotbal.benchmarks import pocket
 from cotbal.benchmarks.zeroshot.checkpoint import (
-    carry_out,
     plan_preparation,
     template_of,
     vicuna_template,
+    write_copy,
 )
 from cotbal.data.chat import frame, messages, render, render_prompt
 from cotbal.data.records import Turn
@@ -26,7 +26,7 @@ SYSTEM = (
 
 
 def prepared(checkpoint: Path, target: Path) -> Path:
-    return carry_out(plan_preparation(checkpoint, as_trained=False), target)
+    return write_copy(plan_preparation(checkpoint, as_trained=False), target)
 
 
 def read(path: Path) -> dict:
@@ -42,7 +42,7 @@ def test_pictures_are_padded_and_the_template_is_that_of_llava(tmp_path: Path) -
         "do_pad: false, now true",
         "chat template: its own, now vicuna_v1",
     )
-    copy = carry_out(plan, tmp_path / "copy")
+    copy = write_copy(plan, tmp_path / "copy")
     changed = {"do_pad": True, "image_processor_type": "LlavaImageProcessor"}
     assert read(copy / "preprocessor_config.json") == IMAGES | changed
     assert template_of(copy) == vicuna_template()

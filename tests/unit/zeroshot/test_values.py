@@ -165,7 +165,7 @@ def test_remarks() -> None:
 
 
 def test_every_task_file_is_that_of_a_column() -> None:
-    folder = Path(__file__).parents[3] / "src" / "cotbal" / "zeroshot" / "lmms" / "tasks"
+    folder = Path(__file__).parents[3] / "src/cotbal/benchmarks/zeroshot/lmms/tasks"
     ours = {
         task
         for column in (*COLUMNS, *OTHERS)

@@ -134,15 +134,15 @@ def test_a_failure_leaves_the_others(
     assert run_well(zeroshot, checkpoints, "--columns", "MME,SQA").count("done before, kept") == 2
 
 
-def test_a_model_that_was_trained_anew_is_another(
+def test_a_retrained_model_is_evaluated_again(
     zeroshot: Command, checkpoints: tuple[Path, Path]
 ) -> None:
     run_well(zeroshot, checkpoints, "--columns", "MME")
     (checkpoints[0] / "model.safetensors").write_bytes(b"other weights")
     code, shown = zeroshot(*checkpoints, "--columns", "MME")
     assert code == 2
-    assert "out/EW/MME was evaluated otherwise (checkpoint: was" in shown
-    assert "moved aside: out/EW/MME.old-1" in run_well(
+    assert "out/EW/MME was evaluated with other settings (checkpoint: was" in shown
+    assert "archived: out/EW/MME.old-1" in run_well(
         zeroshot, checkpoints, "--columns", "MME", "--restart-changed"
     )
 

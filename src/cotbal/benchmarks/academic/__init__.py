@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from cotbal.benchmarks.academic import chartqa, gqa, ocrvqa, refcoco, sharegpt, sharegpt4v, vqav2
 from cotbal.benchmarks.academic.settings import head, settings
 from cotbal.benchmarks.releases import benchmark
-from cotbal.benchmarks.releases.benchmark import Places, Prepared, TaskPlan, chosen_tasks, task_yaml
-from cotbal.benchmarks.releases.paper import ACCELERATE, FSDP2, MODELS
+from cotbal.benchmarks.releases.benchmark import Places, Prepared, TaskPlan
+from cotbal.benchmarks.releases.paper import MODELS, paper_benchmark
 from cotbal.benchmarks.releases.sources import Choices
 from cotbal.data.census import Progress
 
@@ -41,20 +41,13 @@ def prepare(
     """Build the benchmark, or some of its tasks; what is there and whole is not made again.
 
     Args:
-        places: where the releases lie, and where the benchmark goes.
+        places: where the releases are, and where the benchmark goes.
         tasks: names of tasks; None means all.
         model: key of MODELS.
 
     Raises:
         CotbalError: an unknown task or model, files that are absent, broken or of another version,
-            missing pictures.
+            missing images.
     """
-    known = plans()
-    size = settings(model)
-
-    def text(ready: Sequence[TaskPlan]) -> str:
-        return head(choices) + "".join(task_yaml(plan) for plan in ready) + size
-
-    return benchmark.prepare(
-        known, chosen_tasks(known, tasks), places, choices, text, progress, {ACCELERATE: FSDP2}
-    )
+    target = paper_benchmark(plans(), tasks, head(choices), settings(model))
+    return benchmark.prepare(target, places, choices, progress)

@@ -31,18 +31,16 @@ _GET_HUB = download("HuggingFaceM4/ChartQA")
 
 def plan() -> TaskPlan:
     """Where ChartQA comes from and what its splits hold (Table 8: 18k conversations)."""
+    validation = _sources("val", partial(single, split="validation"))
     tested = partial(single, split="test")
+    test = (*_sources("test", tested), _lmms(tested))
     return TaskPlan(
         NAME,
         "exact_match",
         (
             SplitPlan("train", _sources("train", merged), Expected(18_317, 28_299)),
-            SplitPlan(
-                "validation",
-                _sources("val", partial(single, split="validation")),
-                Expected(1_920, 1_920),
-            ),
-            SplitPlan("test", (*_sources("test", tested), _lmms(tested)), Expected(2_500, 2_500)),
+            SplitPlan("validation", validation, Expected(1_920, 1_920)),
+            SplitPlan("test", test, Expected(2_500, 2_500)),
         ),
         folders=("chartqa/train/png", "chartqa/val/png", "chartqa/test/png"),
     )
@@ -60,55 +58,51 @@ def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, ...]:
 
 def _lmms(made: Callable[[Reader], Read]) -> Source:
     """The test set as lmms-eval has it; the other splits are not there."""
-    return Source(
-        "lmms", {"questions": "lmms-lab*/ChartQA/data/test-*.parquet"}, _GET_LMMS, made(_read_lmms)
-    )
+    files = {"questions": "lmms-lab*/ChartQA/data/test-*.parquet"}
+    return Source("lmms", files, _GET_LMMS, made(_read_lmms))
 
 
-def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
-    """The questions of people first, then the others; the pictures lie beside them."""
+def _read_original(subset: str, files: Files, job: Job, _images: bool) -> Iterator[Question]:
+    """The questions of people first, then the others; the images are beside them."""
     for kind in _KINDS:
         (path,) = files[kind]
         if (path.parent / "png").is_dir():
             job.gallery.link(f"chartqa/{subset}/png", path.parent / "png")
-        for number, (place, raw) in enumerate(json_list(path, "item", job.progress)):
-            row = known(raw, place, _KEYS, job.choices.ignore_keys)
-            image = inside(f"chartqa/{subset}/png/{row.text('imgname')}", place)
+        for number, (where, raw) in enumerate(json_list(path, "item", job.progress)):
+            row = known(raw, where, _KEYS, job.choices.ignore_keys)
+            image = inside(f"chartqa/{subset}/png/{row.text('imgname')}", where)
             asked = short_answer(row.text("query"), row.text("label"), job.choices)
             yield Question(f"{kind}_{number}", image, asked)
 
 
-def _read_lmms(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
+def _read_lmms(files: Files, job: Job, _images: bool) -> Iterator[Question]:
     kinds = tuple(f"{kind}_test" for kind in _KINDS)
-    for number, row in enumerate(
-        parquet_rows(files["questions"], _LMMS, job.choices.ignore_keys, job.progress)
-    ):
+    rows = parquet_rows(files["questions"], _LMMS, job.choices.ignore_keys, job.progress)
+    for number, row in enumerate(rows):
         if row.text("type") not in kinds:
-            raise row.refuse(
-                f"type: expected {' or '.join(kinds)}; found {row.text('type')[:40]!r}"
-            )
-        content = row.picture("image")
+            raise row.error(f"type: expected {' or '.join(kinds)}; found {row.text('type')[:40]!r}")
+        content = row.image("image")
         asked = short_answer(row.text("question"), row.text("answer"), job.choices)
         yield Question(str(number), _named(content, "test"), asked, content)
 
 
 def _named(content: bytes, subset: str) -> str:
-    """A snapshot names no pictures, so the same bytes are the same picture."""
+    """A snapshot names no images, so the same bytes are the same image."""
     return f"chartqa/{subset}/png/{hashlib.sha256(content).hexdigest()[:20]}.png"
 
 
-def _read_hub(subset: str, files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
-    columns, others = (*_HUB, "image"), ("human_or_machine", *job.choices.ignore_keys)
-    for number, row in enumerate(parquet_rows(files["questions"], columns, others, job.progress)):
-        content = row.picture("image")
-        name = _named(content, subset)
-        yield Question(
-            str(number), name, short_answer(row.text("query"), _only(row), job.choices), content
-        )
+def _read_hub(subset: str, files: Files, job: Job, _images: bool) -> Iterator[Question]:
+    columns = (*_HUB, "image")
+    others = ("human_or_machine", *job.choices.ignore_keys)
+    rows = parquet_rows(files["questions"], columns, others, job.progress)
+    for number, row in enumerate(rows):
+        content = row.image("image")
+        asked = short_answer(row.text("query"), _only(row), job.choices)
+        yield Question(str(number), _named(content, subset), asked, content)
 
 
 def _only(row: Row) -> str:
     labels = row.texts("label")
     if len(labels) != 1:
-        raise row.refuse(f"label: expected one answer; found {len(labels)}")
+        raise row.error(f"label: expected one answer; found {len(labels)}")
     return labels[0]

@@ -36,20 +36,16 @@ _GET = "questions1.2.zip and images.zip from cs.stanford.edu/people/dorarad/gqa/
 
 def plan() -> TaskPlan:
     """Where GQA comes from and what its splits hold (Table 8: 72k conversations)."""
+    train = (*_sources("train", merged), mix_source("gqa/"))
     drawn = partial(single, split="validation", limit=VALIDATION)
+    testdev = _sources("testdev", partial(single, split="testdev"))
     return TaskPlan(
         NAME,
         "exact_match",
         (
-            SplitPlan(
-                "train", (*_sources("train", merged), mix_source("gqa/")), Expected(72_140, 943_000)
-            ),
+            SplitPlan("train", train, Expected(72_140, 943_000)),
             SplitPlan("validation", _sources("val", drawn), Expected(VALIDATION, VALIDATION)),
-            SplitPlan(
-                "testdev",
-                _sources("testdev", partial(single, split="testdev")),
-                Expected(12_578, 12_578),
-            ),
+            SplitPlan("testdev", testdev, Expected(12_578, 12_578)),
         ),
         folders=("gqa/images",),
     )
@@ -64,21 +60,20 @@ def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, ...]:
     get = download("lmms-lab/GQA", *hub.values())
     return (
         Source("original", original, _GET, made(_read_original)),
-        Source("hub", hub, get, _with_pictures(made(_read_hub))),
+        Source("hub", hub, get, _with_images(made(_read_hub))),
         visatb_source("Academic", NAME, {"testdev": "test"}.get(subset, subset)),
     )
 
 
-def _read_original(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
+def _read_original(files: Files, job: Job, _images: bool) -> Iterator[Question]:
     (path,) = files["questions"]
     for identity, raw in json_mapping(path, "", job.progress):
-        row = known(
-            raw, f"{path}, question {identity}", _KEYS, (*_OTHERS, *job.choices.ignore_keys)
-        )
+        others = (*_OTHERS, *job.choices.ignore_keys)
+        row = known(raw, f"{path}, question {identity}", _KEYS, others)
         yield _question(identity, row, job)
 
 
-def _read_hub(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
+def _read_hub(files: Files, job: Job, _images: bool) -> Iterator[Question]:
     others = (*_OTHERS, *job.choices.ignore_keys)
     for row in parquet_rows(files["questions"], ("id", *_KEYS), others, job.progress):
         yield _question(row.text("id"), row, job)
@@ -86,25 +81,22 @@ def _read_hub(files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
 
 def _question(identity: str, row: Row, job: Job) -> Question:
     asked = short_answer(row.text("question"), row.text("answer"), job.choices)
-    return Question(
-        identity,
-        _picture_name(row, "imageId"),
-        replace(asked, answer=sys.intern(str(asked.answer))),
-    )
+    interned = replace(asked, answer=sys.intern(str(asked.answer)))
+    return Question(identity, _image_name(row, "imageId"), interned)
 
 
-def _picture_name(row: Row, key: str) -> str:
-    """The name of the picture whose id stands at `key`."""
-    return inside(f"gqa/images/{row.text(key)}.jpg", row.place)
+def _image_name(row: Row, key: str) -> str:
+    """The name of the image whose id is at `key`."""
+    return inside(f"gqa/images/{row.text(key)}.jpg", row.where)
 
 
-def _with_pictures(read: Read) -> Read:
-    """Read after the pictures of the snapshot, if they were fetched, have been written out."""
+def _with_images(read: Read) -> Read:
+    """Read after the images of the snapshot, if they were fetched, have been written out."""
 
     def reading(files: Files, job: Job) -> Iterator[Conversation]:
         others = job.choices.ignore_keys
         for row in parquet_rows(files.get("images", ()), ("id", "image"), others, job.progress):
-            job.gallery.keep(_picture_name(row, "id"), row.picture("image"))
+            job.gallery.keep(_image_name(row, "id"), row.image("image"))
         yield from read(files, job)
 
     return reading

@@ -1,7 +1,7 @@
 """RefCOCO and RefCOCOg in the copies that lmms-eval evaluates on (hub: lmms-lab/RefCOCO,
 lmms-lab/RefCOCOg).
 
-A row is a region with all its sentences and its picture inside. Only the test splits are read:
+A row is a region with all its sentences and its image inside. Only the test splits are read:
 there is no training split, and the validation splits hold 5,000 rows of another split besides
 (8,811 and 7,573 for 3,811 and 2,573).
 """
@@ -52,17 +52,17 @@ def _read(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
         files[f"{dataset} {split}"], _KEYS, (*_OTHERS, *job.choices.ignore_keys), job.progress
     )
     for number, row in enumerate(rows):
-        found = _FILE.fullmatch(row.text("file_name"))
-        if found is None:
-            raise row.refuse(
-                "file_name: expected a picture such as COCO_train2014_000000581857_16.jpg; "
+        match = _FILE.fullmatch(row.text("file_name"))
+        if match is None:
+            raise row.error(
+                "file_name: expected an image such as COCO_train2014_000000581857_16.jpg; "
                 f"found {ascii(row.text('file_name'))[:60]}"
             )
-        content, box = row.picture("image"), four(row, "bbox")
+        content, box = row.image("image"), four(row, "bbox")
         width, height = _size(content, row)
         _need_inside(row, box, width, height)
-        said = (text.strip() for text in row.texts("answer"))
-        image_id = int(found[1])
+        texts = (text.strip() for text in row.texts("answer"))
+        image_id = int(match[1])
         job.gallery.keep(coco_2014(job.gallery, image_id, "train2014"), content)
         yield Region(
             dataset,
@@ -71,7 +71,7 @@ def _read(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
             box,
             width,
             height,
-            tuple(enumerate(text for text in said if text)),
+            tuple(enumerate(text for text in texts if text)),
         )
 
 
@@ -80,16 +80,16 @@ def _size(content: bytes, row: Row) -> tuple[int, int]:
         with Image.open(io.BytesIO(content)) as picture:
             return picture.size
     except Exception:  # Pillow's decoders raise errors of many kinds on broken data
-        raise row.refuse(
+        raise row.error(
             "image: expected the picture that the box is measured in; found none that opens"
         ) from None
 
 
 def _need_inside(row: Row, box: tuple[float, float, float, float], width: int, height: int) -> None:
-    """A box that leaves its picture would be measured in other units, or as corners."""
+    """A box that leaves its image would be measured in other units, or as corners."""
     x, y, w, h = box
     if min(box) < 0 or x + w > width + 1 or y + h > height + 1:
-        raise row.refuse(
+        raise row.error(
             f"bbox: expected x, y, width and height inside a picture of {width} x {height} pixels;"
             f" found {box}"
         )

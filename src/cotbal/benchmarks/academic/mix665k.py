@@ -1,7 +1,7 @@
 """LLaVA-1.5's own mixture (`llava_v1_5_mix665k.json`, Liu et al. 2023), which holds some tasks in
 their final form.
 
-Conversations are told apart by the folder of their picture. Those on COCO pictures are not: five
+Conversations are distinguished by the folder of their image. Those on COCO images are not: five
 tasks share them.
 """
 
@@ -25,8 +25,8 @@ _GET = (
 
 
 def mix_source(folder: str | None) -> Source:
-    """The conversations of LLaVA-1.5's mixture whose pictures lie in `folder`, or those without a
-    picture.
+    """The conversations of LLaVA-1.5's mixture whose images are in `folder`, or those without a
+    image.
     """
     files = {"mixture": "liuhaotian/LLaVA-Instruct-150K/llava_v1_5_mix665k.json"}
     return Source("mix665k", files, _GET, partial(_read, folder))
@@ -39,12 +39,19 @@ def _read(folder: str | None, files: Files, job: Job) -> Iterator[Conversation]:
 def _chosen(folder: str | None, files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files["mixture"]
     others = ("image", "model", *job.choices.ignore_keys)
-    for place, raw in json_list(path, "item", job.progress):
-        row = known(raw, place, ("id", "conversations"), others)
-        image = inside(row.text("image"), row.place) if "image" in row.fields else None
+    for where, raw in json_list(path, "item", job.progress):
+        row = known(raw, where, ("id", "conversations"), others)
+        image = inside(row.text("image"), row.where) if "image" in row.fields else None
         if image is not None and not image.startswith(_FOLDERS):
-            raise row.refuse(
-                f"image: expected a picture in one of {', '.join(_FOLDERS)}; found {image!r}"
+            raise row.error(
+                f"image: expected an image in one of {', '.join(_FOLDERS)}; found {image!r}"
             )
-        if (image is None) if folder is None else (image or "").startswith(folder):
+        if _is_in(image, folder):
             yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))
+
+
+def _is_in(image: str | None, folder: str | None) -> bool:
+    """Whether an image is in the folder; for no folder, whether there is no image."""
+    if image is None or folder is None:
+        return image is folder
+    return image.startswith(folder)

@@ -62,22 +62,17 @@ _Reader = Callable[[Files, Job, bool], Iterator[_Cover]]
 
 def plan() -> TaskPlan:
     """Where OCR-VQA comes from and what its splits hold (Table 8: 80k conversations)."""
+    train = (*_sources("train", _conversations), mix_source("ocr_vqa/"))
     drawn_questions = partial(_single, split="validation", limit=VALIDATION)
+    validation = _sources("validation", drawn_questions)
+    test = _sources("test", partial(_single, split="test"))
     return TaskPlan(
         NAME,
         "exact_match",
         (
-            SplitPlan(
-                "train",
-                (*_sources("train", _conversations), mix_source("ocr_vqa/")),
-                Expected(TRAIN),
-            ),
-            SplitPlan(
-                "validation",
-                _sources("validation", drawn_questions),
-                Expected(VALIDATION, VALIDATION),
-            ),
-            SplitPlan("test", _sources("test", partial(_single, split="test")), Expected()),
+            SplitPlan("train", train, Expected(TRAIN)),
+            SplitPlan("validation", validation, Expected(VALIDATION, VALIDATION)),
+            SplitPlan("test", test, Expected()),
         ),
         folders=("ocr_vqa/images",),
         remarks=(
@@ -119,41 +114,42 @@ def _conversations(reader: _Reader) -> Read:
 def _single(reader: _Reader, split: str, limit: int | None = None) -> Read:
     """An evaluation split: every question by itself, or a draw of them."""
 
-    def questions(files: Files, job: Job, pictures: bool) -> Iterator[Question]:
-        for cover in reader(files, job, pictures):
+    def questions(files: Files, job: Job, images: bool) -> Iterator[Question]:
+        for cover in reader(files, job, images):
             for number, asked in enumerate(cover.turns):
                 yield Question(f"{cover.key}_{number}", cover.image, asked, cover.content)
 
     return single(questions, split, limit)
 
 
-def _read_original(split: str, files: Files, job: Job, _pictures: bool) -> Iterator[_Cover]:
+def _read_original(split: str, files: Files, job: Job, _images: bool) -> Iterator[_Cover]:
     (path,) = files["covers"]
     for key, raw in json_mapping(path, "", job.progress):
         row = known(raw, f"{path}, cover {key}", _KEYS, (*_OTHERS, *job.choices.ignore_keys))
         number = row.number("split")
         if number not in _SPLITS:
-            raise row.refuse(
+            raise row.error(
                 f"split: expected 1 (train), 2 (validation) or 3 (test); found {number}"
             )
         if _SPLITS[number] == split:
             yield _cover(key, row, job)
 
 
-def _read_hub(files: Files, job: Job, pictures: bool) -> Iterator[_Cover]:
-    columns = (*_HUB, "image") if pictures else _HUB
-    for row in parquet_rows(
-        files["covers"], columns, (*_HUB_OTHERS, *job.choices.ignore_keys), job.progress
-    ):
-        yield _cover(row.text("image_id"), row, job, row.picture("image") if pictures else None)
+def _read_hub(files: Files, job: Job, images: bool) -> Iterator[_Cover]:
+    columns = (*_HUB, "image") if images else _HUB
+    others = (*_HUB_OTHERS, *job.choices.ignore_keys)
+    for row in parquet_rows(files["covers"], columns, others, job.progress):
+        content = row.image("image") if images else None
+        yield _cover(row.text("image_id"), row, job, content)
 
 
 def _cover(key: str, row: Row, job: Job, content: bytes | None = None) -> _Cover:
     questions, answers = row.texts("questions"), row.texts("answers")
     if len(questions) != len(answers):
-        raise row.refuse(
-            f"expected an answer a question; found {len(questions)} questions, {len(answers)}"
+        raise row.error(
+            f"expected an answer per question; found {len(questions)} questions, {len(answers)}"
             " answers"
         )
-    turns = tuple(short_answer(q, a, job.choices) for q, a in zip(questions, answers, strict=True))
-    return _Cover(key, inside(f"ocr_vqa/images/{key}.jpg", row.place), turns, content)
+    pairs = zip(questions, answers, strict=True)
+    turns = tuple(short_answer(question, answer, job.choices) for question, answer in pairs)
+    return _Cover(key, inside(f"ocr_vqa/images/{key}.jpg", row.where), turns, content)

@@ -25,9 +25,9 @@ class Question:
 
     Attributes:
         id: unique in its split.
-        image: name of its picture below the root.
+        image: name of its image below the root.
         asked: question and answer.
-        content: the picture itself, where the release holds it beside the question.
+        content: the image itself, where the release holds it beside the question.
     """
 
     id: str
@@ -36,8 +36,8 @@ class Question:
     content: bytes | None = None
 
 
+# gives every question of a split; called with whether images inside the release are read too
 Reader = Callable[[Files, Job, bool], Iterator[Question]]
-"""Gives every question of a split; the last argument says whether pictures inside the release are read too."""
 
 
 def short_answer(question: str, answer: str, choices: Choices) -> Asked:
@@ -49,15 +49,14 @@ def short_answer(question: str, answer: str, choices: Choices) -> Asked:
 
 
 def merged(reader: Reader) -> Read:
-    """A training split: all questions about one picture in one conversation, the instruction behind
+    """A training split: all questions about one image in one conversation, the instruction behind
     the first.
     """
 
     def read(files: Files, job: Job) -> Iterator[Conversation]:
-        asked = (
-            (each.image, each.asked) for each in _kept(_answered(reader(files, job, True)), job)
-        )
-        for image, turns in merge_by_image(asked):
+        questions = _kept(_answered(reader(files, job, True)), job)
+        items = ((question.image, question.asked) for question in questions)
+        for image, turns in merge_by_image(items):
             yield Conversation(picture_id(image), image, with_instruction(turns, ONE_WORD))
 
     return read
@@ -75,34 +74,27 @@ def single(
     """
 
     def read(files: Files, job: Job) -> Iterator[Conversation]:
-        wanted = None if limit is None else _draw(reader, files, job, limit, part, parts)
-        chosen = (
-            q for q in _answered(reader(files, job, True)) if wanted is None or q.id in wanted
-        )
-        for each in _kept(chosen, job):
-            yield Conversation(
-                f"{split}_{each.id}", each.image, with_instruction([each.asked], ONE_WORD)
-            )
+        questions = _answered(reader(files, job, True))
+        if limit is not None:
+            ids = [question.id for question in _answered(reader(files, job, False))]
+            size = min(limit, len(ids) // parts)
+            order = drawn(ids, size * parts, job.choices.seed, "questions")
+            wanted = frozenset(order[part * size : (part + 1) * size])
+            questions = (question for question in questions if question.id in wanted)
+        for question in _kept(questions, job):
+            turns = with_instruction([question.asked], ONE_WORD)
+            yield Conversation(f"{split}_{question.id}", question.image, turns)
 
     return read
 
 
-def _draw(
-    reader: Reader, files: Files, job: Job, limit: int, part: int, parts: int
-) -> frozenset[str]:
-    ids = [question.id for question in _answered(reader(files, job, False))]
-    size = min(limit, len(ids) // parts)
-    order = drawn(ids, size * parts, job.choices.seed, "questions")
-    return frozenset(order[part * size : (part + 1) * size])
-
-
 def _answered(questions: Iterable[Question]) -> Iterator[Question]:
     """Those that have an answer; the count of turns in the summary shows the others."""
-    return (each for each in questions if each.asked.answer and each.asked.question)
+    return (question for question in questions if question.asked.answer and question.asked.question)
 
 
 def _kept(questions: Iterable[Question], job: Job) -> Iterator[Question]:
-    for each in questions:
-        if each.content is not None:
-            job.gallery.keep(each.image, each.content)
-        yield each
+    for question in questions:
+        if question.content is not None:
+            job.gallery.keep(question.image, question.content)
+        yield question

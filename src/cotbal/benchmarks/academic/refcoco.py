@@ -79,43 +79,40 @@ def bbox_plan() -> TaskPlan:
 
 
 def _split(task: str, split: str, write: Write, sizes: dict[str, int]) -> SplitPlan:
-    expected = (
-        Expected(41_000, _TRAIN_SENTENCES, 1000)
-        if split == "train"
-        else Expected(sizes[split], sizes[split])
-    )
-    sources = tuple(
+    pairs = _SPLITS[split]
+    sources = [
         Source(form, files, get, partial(_read, reader, split, write))
-        for form, files, get, reader in (*regions.forms(_SPLITS[split]), *lmms_form(_SPLITS[split]))
-    )
-    released = (
-        (visatb_source("Academic", task),) if split == "train" else ()
-    )  # names of its other files are not known
-    return SplitPlan(split, (*sources, *released), expected)
+        for form, files, get, reader in (*regions.forms(pairs), *lmms_form(pairs))
+    ]
+    if split != "train":
+        return SplitPlan(split, tuple(sources), Expected(sizes[split], sizes[split]))
+    sources.append(visatb_source("Academic", task))  # names of its other files are not known
+    return SplitPlan(split, tuple(sources), Expected(41_000, _TRAIN_SENTENCES, 1000))
 
 
 def _read(
     reader: regions.Reader, split: str, write: Write, files: Files, job: Job
 ) -> Iterator[Conversation]:
-    wanted = _SPLITS[split]
-    found = [region for pair in wanted for region in sorted(reader(*pair, files, job), key=_place)]
+    regions: list[Region] = []
+    for pair in _SPLITS[split]:
+        regions += sorted(reader(*pair, files, job), key=_ref_id)
     if split != "train":
-        for region, identity, asked in write(split, found, job.choices):
-            yield Conversation(
-                f"{split}_{region.dataset}_{identity}", _picture(region, job), (asked,)
-            )
+        for region, identity, asked in write(split, regions, job.choices):
+            name = f"{split}_{region.dataset}_{identity}"
+            yield Conversation(name, _picture(region, job), (asked,))
         return
-    shunned: Collection[int] = (
-        _evaluated(reader, files, job) if job.choices.drop_eval_images else ()
-    )
-    kept = (region for region in found if region.image_id not in shunned)
-    items = ((_picture(region, job), asked) for region, _, asked in write(split, kept, job.choices))
+    excluded: Collection[int] = ()
+    if job.choices.drop_eval_images:
+        excluded = _evaluated(reader, files, job)
+    kept = [region for region in regions if region.image_id not in excluded]
+    questions = write(split, kept, job.choices)
+    items = ((_picture(region, job), asked) for region, _, asked in questions)
     for image, turns in merge_by_image(items):
         for number, piece in enumerate(segment(turns)):
             yield Conversation(f"{picture_id(image)}_{number}", image, piece)
 
 
-def _place(region: Region) -> int:
+def _ref_id(region: Region) -> int:
     return region.ref_id
 
 
@@ -124,19 +121,23 @@ def _picture(region: Region, job: Job) -> str:
 
 
 def _evaluated(reader: regions.Reader, files: Files, job: Job) -> frozenset[int]:
-    """Pictures of every evaluation split."""
-    pairs = {pair for split, pairs in _SPLITS.items() if split != "train" for pair in pairs}
-    return frozenset(
-        region.image_id for pair in sorted(pairs) for region in reader(*pair, files, job)
-    )
+    """Images of every evaluation split."""
+    pairs: set[tuple[str, str]] = set()
+    for split, of_split in _SPLITS.items():
+        if split != "train":
+            pairs.update(of_split)
+    images: set[int] = set()
+    for pair in sorted(pairs):
+        images.update(region.image_id for region in reader(*pair, files, job))
+    return frozenset(images)
 
 
 def _described(
-    split: str, found: Iterable[Region], choices: Choices
+    split: str, regions: Iterable[Region], choices: Choices
 ) -> Iterator[tuple[Region, str, Asked]]:
-    """A question about every box: one a sentence in training, one with all sentences in
+    """A question about every box: one per sentence in training, one with all sentences in
     evaluation."""
-    for region in found:
+    for region in regions:
         question = _DESCRIBE.format(box=region.box(choices))
         answers = [_caption(text) for _, text in region.sentences]
         if split != "train":
@@ -147,17 +148,17 @@ def _described(
 
 
 def _located(
-    _split: str, found: Iterable[Region], choices: Choices
+    _split: str, regions: Iterable[Region], choices: Choices
 ) -> Iterator[tuple[Region, str, Asked]]:
     """A question about every sentence, answered by the box."""
-    for region in found:
+    for region in regions:
         for sentence_id, text in region.sentences:
             asked = Asked(_LOCATE.format(sentence=text), region.box(choices))
             yield region, f"{region.ref_id}_{sentence_id}", asked
 
 
 def _caption(sentence: str) -> str:
-    """A sentence as LLaVA-1.5 answers with it: a capital and a full stop. Truth and target go the
-    same way.
+    """A sentence as LLaVA-1.5 answers with it: a capital and a full stop. References are written in
+    the same way as answers.
     """
     return f"{capitalized(sentence)}."

@@ -21,7 +21,7 @@ from cotbal.benchmarks.releases.sources import Choices, Files, Job, download
 from cotbal.errors import DataError
 
 FOLDERS = ("coco/train2017", "coco/train2014")
-_LONGEST = 1_000_000  # pixels; a longer side is no picture's
+_LONGEST = 1_000_000  # pixels; a longer side is no image's
 _SPLIT_BY = {"refcoco": "unc", "refcocog": "umd"}
 _SPLITS = {"refcoco": ("train", "val", "testA", "testB"), "refcocog": ("train", "val", "test")}
 _HUB_FILE = {
@@ -31,10 +31,8 @@ _HUB_FILE = {
     "testB": "testB",
     "test": "test",
 }
-_HUB_WORDS = {
-    "val": ("val", "validation"),
-    "testA": ("testA", "test"),
-}  # what a row of the snapshot may call its split
+# what a row of the snapshot may call its split
+_HUB_WORDS = {"val": ("val", "validation"), "testA": ("testA", "test")}
 _REF = ("ann_id", "ref_id", "image_id", "split", "sentences")
 _REF_OTHERS = ("sent_ids", "file_name", "category_id")
 _SENTENCE, _SENTENCE_OTHERS = ("sent", "sent_id"), ("tokens", "raw")
@@ -63,9 +61,9 @@ class Region:
 
     Attributes:
         dataset: refcoco or refcocog.
-        ref_id, image_id: ids of the region, and of its picture in COCO train2014.
+        ref_id, image_id: ids of the region, and of its image in COCO train2014.
         corner_and_size: x, y, width, height in pixels.
-        width, height: of the picture in pixels.
+        width, height: of the image in pixels.
         sentences: id and text of each, in the order of the ids.
     """
 
@@ -91,20 +89,20 @@ def box_text(
     decimals: int = 2,
     pad: bool = True,
 ) -> str:
-    """A box `[x1, y1, x2, y2]` in parts of the picture's sides, as LLaVA-1.5 writes it.
+    """A box `[x1, y1, x2, y2]` in parts of the image's sides, as LLaVA-1.5 writes it.
 
     Args:
         corner_and_size: x, y, width, height in pixels.
-        width, height: of the picture in pixels.
+        width, height: of the image in pixels.
         decimals: digits behind the point; zeros at the end are not written.
-        pad: parts of the square that the picture is padded to, in its middle, instead of its own
+        pad: parts of the square that the image is padded to, in its middle, instead of its own
             sides.
     """
     x, y, w, h = corner_and_size
-    side_x, side_y, left, top = width, height, 0, 0
+    side_x, side_y = width, height
     if pad:
         side_x = side_y = max(width, height)
-        left, top = (side_x - width) // 2, (side_y - height) // 2
+    left, top = (side_x - width) // 2, (side_y - height) // 2
     edges = (
         (x + left) / side_x,
         (y + top) / side_y,
@@ -121,7 +119,7 @@ Reader = Callable[[str, str, Files, Job], Iterator[Region]]
 def forms(pairs: Iterable[Pair]) -> Iterator[tuple[str, dict[str, str], str, Reader]]:
     """Name, files, origin and reader of both forms of the data sets in `pairs`.
 
-    All splits of the snapshots are asked for, since the training split may have to leave pictures
+    All splits of the snapshots are asked for, since the training split may have to leave images
     of the others out.
     """
     names = list(dict.fromkeys(dataset for dataset, _ in pairs))
@@ -137,16 +135,16 @@ def forms(pairs: Iterable[Pair]) -> Iterator[tuple[str, dict[str, str], str, Rea
 
 
 def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
-    """The pickled regions of one split, joined with their boxes and the sizes of their pictures."""
+    """The pickled regions of one split, joined with their boxes and the sizes of their images."""
     refs = []
-    for place, raw in pickled_list(files[f"{dataset} refs"][0]):
-        row = known(raw, place, _REF, (*_REF_OTHERS, *job.choices.ignore_keys))
-        found = row.text("split")
-        if found not in _SPLITS[dataset]:
-            raise row.refuse(
-                f"split: expected one of {', '.join(_SPLITS[dataset])}; found {found!r}"
+    for where, raw in pickled_list(files[f"{dataset} refs"][0]):
+        row = known(raw, where, _REF, (*_REF_OTHERS, *job.choices.ignore_keys))
+        split_of_row = row.text("split")
+        if split_of_row not in _SPLITS[dataset]:
+            raise row.error(
+                f"split: expected one of {', '.join(_SPLITS[dataset])}; found {split_of_row!r}"
             )
-        if found == split:
+        if split_of_row == split:
             refs.append(row)
     (path,) = files[f"{dataset} instances"]
     boxes = dict(_boxes(files, dataset, {row.number("ann_id") for row in refs}, job))
@@ -154,7 +152,7 @@ def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator
     for row in refs:
         image_id, box = boxes.get(row.number("ann_id"), (None, None))
         if box is None or image_id != row.number("image_id") or image_id not in sizes:
-            raise row.refuse(
+            raise row.error(
                 f"expected annotation {row.number('ann_id')} and its picture in {path}; found"
                 " another or none"
             )
@@ -165,8 +163,8 @@ def _boxes(
     files: Files, dataset: str, wanted: set[int], job: Job
 ) -> Iterator[tuple[int, tuple[int, Any]]]:
     (path,) = files[f"{dataset} instances"]
-    for place, raw in json_list(path, "annotations.item", job.progress):
-        row = mapping(raw, place)  # COCO's own table: only the keys of the join are of interest
+    for where, raw in json_list(path, "annotations.item", job.progress):
+        row = mapping(raw, where)  # COCO's own table: only the keys of the join are of interest
         if row.number("id") in wanted:
             yield row.number("id"), (row.number("image_id"), four(row, "bbox"))
 
@@ -175,8 +173,8 @@ def _sizes(
     files: Files, dataset: str, wanted: set[int], job: Job
 ) -> Iterator[tuple[int, tuple[int, int]]]:
     (path,) = files[f"{dataset} instances"]
-    for place, raw in json_list(path, "images.item", job.progress):
-        row = mapping(raw, place)
+    for where, raw in json_list(path, "images.item", job.progress):
+        row = mapping(raw, where)
         if row.number("id") in wanted:
             yield row.number("id"), (row.number("width"), row.number("height"))
 
@@ -186,7 +184,7 @@ def _read_hub(dataset: str, split: str, files: Files, job: Job) -> Iterator[Regi
     words = _HUB_WORDS.get(split, (split,))
     for row in parquet_rows(files[f"{dataset} {split}"], _HUB, others, job.progress):
         if row.text("split") not in words:
-            raise row.refuse(f"split: expected {' or '.join(words)}; found {row.text('split')!r}")
+            raise row.error(f"split: expected {' or '.join(words)}; found {row.text('split')!r}")
         box = four(_nested(row, "raw_anns"), "bbox")
         _compare(row, box)
         size = _nested(row, "raw_image_info")
@@ -200,8 +198,8 @@ def _nested(row: Row, key: str) -> Row:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise row.refuse(f"{key}: expected a mapping as JSON; found {ascii(row.text(key))[:60]}")
-    return Row(content, f"{row.place}, {key}")
+        raise row.error(f"{key}: expected a mapping as JSON; found {ascii(row.text(key))[:60]}")
+    return Row(content, f"{row.where}, {key}")
 
 
 def _compare(row: Row, box: tuple[float, float, float, float]) -> None:
@@ -210,7 +208,7 @@ def _compare(row: Row, box: tuple[float, float, float, float]) -> None:
     """
     x1, y1, x2, y2 = four(row, "bbox")
     if abs(x2 - x1 - box[2]) > 1 or abs(y2 - y1 - box[3]) > 1:
-        raise row.refuse(
+        raise row.error(
             f"expected bbox to hold the corners of the box {box} in raw_anns; found"
             f" {(x1, y1, x2, y2)}"
         )
@@ -220,27 +218,26 @@ def four(row: Row, key: str) -> tuple[float, float, float, float]:
     """The four numbers at `key`. Raises DataError for anything else."""
     value = row.fields.get(key)
     if not isinstance(value, list) or len(value) != 4 or not all(map(_is_length, value)):
-        raise row.refuse(f"{key}: expected four numbers; found {ascii(value)[:60]}")
+        raise row.error(f"{key}: expected four numbers; found {ascii(value)[:60]}")
     return value[0], value[1], value[2], value[3]
 
 
 def _is_length(value: Any) -> bool:
-    """Whether a coordinate is a number that a picture may have; what is not finite fails, too."""
+    """Whether a coordinate is a number that an image may have; what is not finite fails, too."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LONGEST
 
 
 def _region(dataset: str, row: Row, box: Any, width: int, height: int, job: Job) -> Region:
     if not (0 < width < _LONGEST and 0 < height < _LONGEST):
         raise DataError(
-            f"{row.place}: expected a picture with an area, and no side of a million pixels; found"
+            f"{row.where}: expected an image with an area, and no side of a million pixels; found"
             " another"
         )
     others = (*_SENTENCE_OTHERS, *job.choices.ignore_keys)
-    said = [
-        (s.number("sent_id"), s.text("sent").strip())
-        for s in row.rows("sentences", _SENTENCE, others)
-    ]
-    sentences = tuple(sorted((number, text) for number, text in said if text))
-    return Region(
-        dataset, row.number("ref_id"), row.number("image_id"), box, width, height, sentences
-    )
+    sentences = []
+    for sentence in row.rows("sentences", _SENTENCE, others):
+        number, text = sentence.number("sent_id"), sentence.text("sent").strip()
+        if text:
+            sentences.append((number, text))
+    ref_id, image_id = row.number("ref_id"), row.number("image_id")
+    return Region(dataset, ref_id, image_id, box, width, height, tuple(sorted(sentences)))

@@ -29,25 +29,18 @@ _TUNED = "it was trained on a mixture that holds VQAv2, GQA, OCR-VQA, RefCOCO an
 
 def head(choices: Choices) -> str:
     """The top of the recipe, with what was chosen."""
-    return _HEAD.format(
-        seed=choices.seed,
-        capitals=(
-            "begin with a capital"
-            if choices.capitalize
-            else "are as in the releases, not capitalized"
-        ),
-        decimals=choices.box_decimals,
-        box="the picture padded to a square" if choices.pad_boxes else "the picture itself",
-        leaks=(
-            "Pictures of evaluation splits are left out of RefCOCO's training."
-            if choices.drop_eval_images
-            else (
-                "Pictures of RefCOCO's evaluation splits occur in RefCOCOg's training; the paper is"
-                " silent."
-            )
-        ),
-        policy="drop" if choices.on_missing_image == "drop" else "error",
-        tokens=paper.told_tokens(choices),
+    capitals = "begin with a capital"
+    if not choices.capitalize:
+        capitals = "are as in the releases, not capitalized"
+    box = "the picture padded to a square" if choices.pad_boxes else "the picture itself"
+    leaks = "Pictures of evaluation splits are left out of RefCOCO's training."
+    if not choices.drop_eval_images:
+        leaks = (
+            "Pictures of RefCOCO's evaluation splits occur in RefCOCOg's training; the paper is"
+            " silent."
+        )
+    return paper.head(
+        _HEAD, choices, capitals=capitals, decimals=choices.box_decimals, box=box, leaks=leaks
     )
 
 

@@ -65,10 +65,12 @@ def plan() -> TaskPlan:
 
 
 def _read(files: Files, job: Job) -> Iterator[Conversation]:
-    _refuse_html(files, job)
-    ids = (each.id for each in _filtered(files, job))
+    _demand_converted(files, job)
+    ids = (conversation.id for conversation in _filtered(files, job))
     wanted = frozenset(drawn(ids, TRAIN, job.choices.seed, "conversations"))
-    yield from (each for each in _filtered(files, job) if each.id in wanted)
+    for conversation in _filtered(files, job):
+        if conversation.id in wanted:
+            yield conversation
 
 
 def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
@@ -88,14 +90,13 @@ def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
 
 def _rows(files: Files, job: Job) -> Iterator[Row]:
     (path,) = files["dump"]
-    for place, raw in json_list(path, "item", job.progress):
-        yield known(
-            raw, place, ("id", "conversations"), ("plugins", "model", *job.choices.ignore_keys)
-        )
+    for where, raw in json_list(path, "item", job.progress):
+        others = ("plugins", "model", *job.choices.ignore_keys)
+        yield known(raw, where, ("id", "conversations"), others)
 
 
-def _refuse_html(files: Files, job: Job) -> None:
-    """Refuse a dump that was not converted: there, nearly every answer is HTML.
+def _demand_converted(files: Files, job: Job) -> None:
+    """Raise DataError for a dump that was not converted: there, nearly every answer is HTML.
 
     Some texts of a converted one begin like that, too, where people and models write about web
     pages.
@@ -103,8 +104,9 @@ def _refuse_html(files: Files, job: Job) -> None:
     answers = html = 0
     for row in _rows(files, job):
         for role, text in _spoken(row, job.choices.ignore_keys):
-            answers += role not in _PEOPLE
-            html += role not in _PEOPLE and _HTML.match(text) is not None
+            if role not in _PEOPLE:
+                answers += 1
+                html += _HTML.match(text) is not None
     if 2 * html > answers:
         raise DataError(
             f"{files['dump'][0]}: expected Markdown; found HTML in {html:,} of {answers:,} answers;"
@@ -113,13 +115,13 @@ def _refuse_html(files: Files, job: Job) -> None:
 
 
 def _spoken(row: Row, ignored: Collection[str]) -> list[Spoken]:
-    found = []
+    turns = []
     for turn in row.rows("conversations", TURN, ignored):
         role, text = turn.text("from"), turn.text("value")
         if role not in _ROLES:
-            raise turn.refuse(f"from: expected one of {', '.join(_ROLES)}; found {role!r}")
-        found.append((role, text))
-    return found
+            raise turn.error(f"from: expected one of {', '.join(_ROLES)}; found {role!r}")
+        turns.append((role, text))
+    return turns
 
 
 def cleaned(spoken: Sequence[Spoken]) -> tuple[Asked, ...]:
@@ -137,8 +139,8 @@ def cleaned(spoken: Sequence[Spoken]) -> tuple[Asked, ...]:
     if turns and turns[-1][0] == _ASKS:
         del turns[-1]
     texts: list[str] = []
-    for number, (role, said) in enumerate(turns):
-        text = said.strip()
+    for number, (role, value) in enumerate(turns):
+        text = value.strip()
         if role != (_ASKS, _ANSWERS)[number % 2] or _is_blocked(role, text):
             return ()
         if not text or not text[0].isprintable():

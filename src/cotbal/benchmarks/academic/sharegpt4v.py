@@ -1,4 +1,4 @@
-"""ShareGPT4V (Chen et al. 2023): detailed descriptions of pictures by GPT-4V, the 100k set."""
+"""ShareGPT4V (Chen et al. 2023): detailed descriptions of images by GPT-4V, the 100k set."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def plan() -> TaskPlan:
 
 
 def _read(split: str, files: Files, job: Job) -> Iterator[Conversation]:
-    """The held-out pictures are drawn first; no description of them stays in the training split."""
-    images = dict.fromkeys(str(each.image) for each in _all(files, job))
+    """The held-out images are drawn first; no description of them stays in the training split."""
+    images = dict.fromkeys(str(record.image) for record in _all(files, job))
     size = min(HELD_OUT, len(images) // 3)
     order = drawn(images, 2 * size, job.choices.seed, "pictures")
     if split == "train":
         shunned = frozenset(order)
-        return with_unique_ids(each for each in _all(files, job) if each.image not in shunned)
+        return with_unique_ids(record for record in _all(files, job) if record.image not in shunned)
     mine = order[:size] if split == "validation" else order[size:]
     return with_unique_ids(_one_each(_all(files, job), mine, split))
 
@@ -78,21 +78,21 @@ def _read(split: str, files: Files, job: Job) -> Iterator[Conversation]:
 def _one_each(
     conversations: Iterator[Conversation], images: list[str], split: str
 ) -> Iterator[Conversation]:
-    """The first description of every picture."""
+    """The first description of every image."""
     waiting = set(images)
-    for each in conversations:
-        if each.image in waiting:
-            waiting.remove(str(each.image))
-            yield Conversation(f"{split}_{each.id}", each.image, each.turns)
+    for record in conversations:
+        if record.image in waiting:
+            waiting.remove(str(record.image))
+            yield Conversation(f"{split}_{record.id}", record.image, record.turns)
 
 
 def _all(files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files["captions"]
-    for place, raw in json_list(path, "item", job.progress):
-        row = known(raw, place, ("id", "image", "conversations"), job.choices.ignore_keys)
+    for where, raw in json_list(path, "item", job.progress):
+        row = known(raw, where, ("id", "image", "conversations"), job.choices.ignore_keys)
         turns = paired(row, job.choices.ignore_keys)
         if len(turns) != 1:
-            raise row.refuse(
+            raise row.error(
                 f"conversations: expected one question and its answer; found {len(turns)} of each"
             )
-        yield Conversation(identity(row), inside(row.text("image"), place), turns)
+        yield Conversation(identity(row), inside(row.text("image"), where), turns)

@@ -1,4 +1,4 @@
-"""VQAv2 (Goyal et al. 2017): questions about COCO 2014 pictures; the answer is the most common of
+"""VQAv2 (Goyal et al. 2017): questions about COCO 2014 images; the answer is the most common of
 ten.
 """
 
@@ -75,20 +75,20 @@ def _original(subset: str) -> dict[str, str]:
     }
 
 
-def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iterator[Question]:
+def _read_original(subset: str, files: Files, job: Job, _images: bool) -> Iterator[Question]:
     """Questions in the order of their file, each with the answer of the annotation that has its
     id."""
     answers = _answers(files, job)
     (path,) = files["questions"]
-    for place, raw in json_list(path, "questions.item", job.progress):
-        row = known(raw, place, _QUESTION, job.choices.ignore_keys)
+    for where, raw in json_list(path, "questions.item", job.progress):
+        row = known(raw, where, _QUESTION, job.choices.ignore_keys)
         identity, image_id = row.number("question_id"), row.number("image_id")
         image_of_answer, answer = answers.pop(identity, (None, ""))
         if image_of_answer != image_id:
-            raise row.refuse(
-                f"expected an annotation of question {identity} about picture {image_id} in"
-                f" {files['annotations'][0]}; found"
-                f" {'none' if image_of_answer is None else f'picture {image_of_answer}'}"
+            other = "none" if image_of_answer is None else f"image {image_of_answer}"
+            raise row.error(
+                f"expected an annotation of question {identity} about image {image_id} in"
+                f" {files['annotations'][0]}; found {other}"
             )
         asked = short_answer(row.text("question"), answer, job.choices)
         yield Question(str(identity), coco_2014(job.gallery, image_id, subset), asked)
@@ -99,25 +99,24 @@ def _read_original(subset: str, files: Files, job: Job, _pictures: bool) -> Iter
 
 
 def _answers(files: Files, job: Job) -> dict[int, tuple[int, str]]:
-    """Question id -> picture and answer; a few thousand answers serve nearly all questions, so each
+    """Question id -> image and answer; a few thousand answers serve nearly all questions, so each
     is kept once.
     """
-    found = {}
+    answers = {}
     (path,) = files["annotations"]
     others = (*_ANNOTATION_OTHERS, *job.choices.ignore_keys)
-    for place, raw in json_list(path, "annotations.item", job.progress):
-        row = known(raw, place, _ANNOTATION, others)
+    for where, raw in json_list(path, "annotations.item", job.progress):
+        row = known(raw, where, _ANNOTATION, others)
         answer = sys.intern(row.text("multiple_choice_answer"))
-        found[row.number("question_id")] = (row.number("image_id"), answer)
-    return found
+        answers[row.number("question_id")] = (row.number("image_id"), answer)
+    return answers
 
 
-def _read_hub(files: Files, job: Job, pictures: bool) -> Iterator[Question]:
-    columns = (*_HUB, "image") if pictures else _HUB
+def _read_hub(files: Files, job: Job, images: bool) -> Iterator[Question]:
+    columns = (*_HUB, "image") if images else _HUB
     others = ("image", *_ANNOTATION_OTHERS, *job.choices.ignore_keys)
     for row in parquet_rows(files["validation"], columns, others, job.progress):
         asked = short_answer(row.text("question"), row.text("multiple_choice_answer"), job.choices)
         image = coco_2014(job.gallery, row.number("image_id"), "val2014")
-        yield Question(
-            str(row.number("question_id")), image, asked, row.picture("image") if pictures else None
-        )
+        content = row.image("image") if images else None
+        yield Question(str(row.number("question_id")), image, asked, content)

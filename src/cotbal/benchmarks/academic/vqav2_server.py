@@ -9,7 +9,7 @@ are normalised as it compares them.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,8 @@ _FILES = {
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question as it is put to a model: id, name of its picture below the root of pictures,
+class ServerQuestion:
+    """One question as it is put to a model: id, name of its image below the root of images,
     text.
     """
 
@@ -55,16 +55,16 @@ class ServerQuestions:
         remarks: where their numbers are not the published ones.
     """
 
-    asked: tuple[Asked, ...]
+    asked: tuple[ServerQuestion, ...]
     ids: tuple[int, ...]
     remarks: tuple[str, ...]
 
 
 def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ()) -> ServerQuestions:
-    """Both files of questions, which lie in `raw/vqav2`.
+    """Both files of questions, which are in `raw/vqav2`.
 
     Args:
-        ignored: unknown keys that the user knows to be harmless.
+        ignored: unknown keys that are harmless, as the user states.
 
     Raises:
         DataError: a file is absent, broken or of another form, a question comes twice, or one of
@@ -78,25 +78,27 @@ def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ())
     files = source.find(raw)
     asked = tuple(_asked(row) for row in _rows(files["dev"][0], progress, ignored))
     ids = tuple(row.number("question_id") for row in _rows(files["whole"][0], progress, ignored))
+    _demand_distinct(files["dev"][0], [question.id for question in asked])
+    _demand_distinct(files["whole"][0], ids)
     known_ids = frozenset(ids)
-    for path, found in ((files["dev"][0], [each.id for each in asked]), (files["whole"][0], ids)):
-        if len(set(found)) < len(found):
+    for question in asked:
+        if question.id not in known_ids:
             raise DataError(
-                f"{path}: expected every question_id once; found {len(found) - len(set(found)):,}"
-                " again"
+                f"{files['whole'][0]}: expected question {question.id} of test-dev; it is missing"
             )
-    strange = next((each.id for each in asked if each.id not in known_ids), None)
-    if strange is not None:
-        raise DataError(
-            f"{files['whole'][0]}: expected question {strange} of test-dev; found it not"
-        )
     counts = (("test-dev", len(asked), DEV), ("test2015", len(ids), WHOLE))
     remarks = tuple(
-        f"{name}: {found:,} questions, {wanted:,} expected"
-        for name, found, wanted in counts
-        if found != wanted
+        f"{name}: {count:,} questions, {published:,} expected"
+        for name, count, published in counts
+        if count != published
     )
     return ServerQuestions(asked, ids, remarks)
+
+
+def _demand_distinct(path: Path, ids: Sequence[int]) -> None:
+    repeated = len(ids) - len(set(ids))
+    if repeated:
+        raise DataError(f"{path}: expected every question_id once; found {repeated:,} again")
 
 
 def _read_nothing(_files: Files, _job: Job) -> Iterator[Conversation]:
@@ -106,17 +108,19 @@ def _read_nothing(_files: Files, _job: Job) -> Iterator[Conversation]:
 
 def _rows(path: Path, progress: Progress, ignored: Collection[str]) -> list[Row]:
     return [
-        known(raw, place, _KEYS, ignored)
-        for place, raw in json_list(path, "questions.item", progress)
+        known(raw, where, _KEYS, ignored)
+        for where, raw in json_list(path, "questions.item", progress)
     ]
 
 
-def _asked(row: Row) -> Asked:
-    """With the instruction of the training, and the picture where COCO's archive of test2015 has
+def _asked(row: Row) -> ServerQuestion:
+    """With the instruction of the training, and the image where COCO's archive of test2015 has
     it.
     """
     image = f"coco/test2015/COCO_test2015_{row.number('image_id'):012d}.jpg"
-    return Asked(row.number("question_id"), image, f"{row.text('question').strip()}\n{ONE_WORD}")
+    return ServerQuestion(
+        row.number("question_id"), image, f"{row.text('question').strip()}\n{ONE_WORD}"
+    )
 
 
 def write_submission(path: Path, questions: ServerQuestions, answers: Mapping[int, str]) -> int:
@@ -124,14 +128,14 @@ def write_submission(path: Path, questions: ServerQuestions, answers: Mapping[in
     are not empty.
 
     Args:
-        answers: question id -> what the model said, for every question of test-dev.
+        answers: question id -> the answer of the model, for every question of test-dev.
     """
     answered = 0
     with whole_file(path) as file:
-        for place, identity in enumerate(questions.ids):
+        for number, identity in enumerate(questions.ids):
             answer = normalise(answers.get(identity, ""))
             answered += bool(answer)
             entry = json.dumps({"question_id": identity, "answer": answer}, ensure_ascii=False)
-            file.write(f"{',' if place else '['}\n{entry}")
+            file.write(f"{',' if number else '['}\n{entry}")
         file.write("\n]\n")
     return answered

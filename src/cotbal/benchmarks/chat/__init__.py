@@ -9,15 +9,8 @@ from cotbal.benchmarks.chat.bench import WILD_FOLDER, coco_source, wild_source
 from cotbal.benchmarks.chat.instruct import train_source
 from cotbal.benchmarks.chat.settings import head, settings
 from cotbal.benchmarks.releases import benchmark
-from cotbal.benchmarks.releases.benchmark import (
-    Places,
-    Prepared,
-    SplitPlan,
-    TaskPlan,
-    chosen_tasks,
-    task_yaml,
-)
-from cotbal.benchmarks.releases.paper import ACCELERATE, FSDP2
+from cotbal.benchmarks.releases.benchmark import Places, Prepared, SplitPlan, TaskPlan
+from cotbal.benchmarks.releases.paper import paper_benchmark
 from cotbal.benchmarks.releases.sources import Choices
 from cotbal.benchmarks.releases.visatb import visatb_source
 from cotbal.benchmarks.releases.writing import Expected
@@ -39,16 +32,12 @@ def plans() -> tuple[TaskPlan, ...]:
 
 def _plan(name: str, file: str, size: int, category: str, tests: int) -> TaskPlan:
     released = visatb_source("Chat", name, file=name.replace("_", "-"))
-    return TaskPlan(
-        name,
-        "judge",
-        (
-            SplitPlan("train", (train_source(file), released), Expected(size, rounded_to=100)),
-            SplitPlan("validation", (coco_source(category),), Expected(30, 30)),
-            SplitPlan("in_the_wild", (wild_source(category),), Expected(tests, tests)),
-        ),
-        folders=_FOLDERS,
+    splits = (
+        SplitPlan("train", (train_source(file), released), Expected(size, rounded_to=100)),
+        SplitPlan("validation", (coco_source(category),), Expected(30, 30)),
+        SplitPlan("in_the_wild", (wild_source(category),), Expected(tests, tests)),
     )
+    return TaskPlan(name, "judge", splits, folders=_FOLDERS)
 
 
 def prepare(
@@ -62,19 +51,13 @@ def prepare(
     """Build the benchmark, or some of its tasks; what is there and whole is not made again.
 
     Args:
-        places: where the releases lie, and where the benchmark goes.
+        places: where the releases are, and where the benchmark goes.
         tasks: names of tasks; None means all.
         model: key of `cotbal.benchmarks.releases.paper.MODELS`.
 
     Raises:
         CotbalError: an unknown task or model, files that are absent, broken or of another version,
-            missing pictures.
+            missing images.
     """
-    known, size = plans(), settings(model)
-
-    def text(ready: Sequence[TaskPlan]) -> str:
-        return head(choices) + "".join(map(task_yaml, ready)) + size
-
-    return benchmark.prepare(
-        known, chosen_tasks(known, tasks), places, choices, text, progress, {ACCELERATE: FSDP2}
-    )
+    target = paper_benchmark(plans(), tasks, head(choices), settings(model))
+    return benchmark.prepare(target, places, choices, progress)

@@ -1,4 +1,4 @@
-"""LLaVA-Bench: questions with GPT-4's own answers and what a judge is told of the picture, for the
+"""LLaVA-Bench: questions with GPT-4's answers and a description of the image for the judge, for the
 metric `judge`.
 
 On COCO (validation, 90 questions) a judge sees five captions and the boxes; in the wild (test, 60
@@ -37,12 +37,12 @@ _WILD = {
 }
 _GET_WILD = download(_WILD_HUB)
 
-_Told = Callable[[Row], str]
+_Describe = Callable[[Row], str]
 _Shown = Callable[[Row], str | int]  # the image of a row, alike in questions and contexts
 
 
 def coco_source(category: str) -> Source:
-    """The questions of one category on COCO pictures."""
+    """The questions of one category on COCO images."""
     return Source("original", _COCO, _GET_COCO, partial(_read_coco, category))
 
 
@@ -52,108 +52,107 @@ def wild_source(category: str) -> Source:
 
 
 def _read_coco(category: str, files: Files, job: Job) -> Iterator[Conversation]:
-    told = partial(_captions_and_boxes, ignored=job.choices.ignore_keys)
+    describe = partial(_captions_and_boxes, ignored=job.choices.ignore_keys)
     shown = partial(coco_id, split="val2014")
-    contexts = _contexts(files, job, ("id", "image", "captions", "instances"), told, shown)
+    contexts = _contexts(files, job, ("id", "image", "captions", "instances"), describe, shown)
     for row, answer, context in _joined(category, files, job, contexts, shown):
         image = coco_2014(job.gallery, shown(row), "val2014")
-        yield _question(
-            row, image, answer, context, f"validation_{row.number('question_id')}", category
-        )
+        details = {"category": category, "rule": category, "context": context}
+        yield _conversation("validation", row, image, answer, details)
 
 
 def _read_wild(category: str, files: Files, job: Job) -> Iterator[Conversation]:
     pictures = files["questions"][0].parent / "images"
     if pictures.is_dir():
         job.gallery.link(WILD_FOLDER, pictures)
-    caption, shown = (partial(Row.text, key=key) for key in ("caption", "image"))
+    caption = partial(Row.text, key="caption")
+    shown = partial(Row.text, key="image")
     contexts = _contexts(files, job, ("id", "image", "caption"), caption, shown)
     for row, answer, context in _joined(category, files, job, contexts, shown):
-        image = inside(f"{WILD_FOLDER}/{row.text('image')}", row.place)
+        image = inside(f"{WILD_FOLDER}/{row.text('image')}", row.where)
         rule = f"llava_bench_{category}"
-        yield _question(
-            row, image, answer, context, f"in_the_wild_{row.number('question_id')}", rule
-        )
+        details = {"category": category, "rule": rule, "context": context}
+        yield _conversation("in_the_wild", row, image, answer, details)
 
 
-def _question(
-    row: Row, image: str, answer: str, context: str, identity: str, rule: str
+def _conversation(
+    split: str, row: Row, image: str, answer: str, details: Mapping[str, str]
 ) -> Conversation:
-    details = {"category": row.text("category"), "rule": rule, "context": context}
-    return Conversation(
-        identity, image, (Asked(without_marker(row.text("text")), answer),), details
-    )
+    identity = f"{split}_{row.number('question_id')}"
+    asked = Asked(without_marker(row.text("text")), answer)
+    return Conversation(identity, image, (asked,), details)
 
 
 def _joined(
     category: str, files: Files, job: Job, contexts: Mapping[str | int, str], shown: _Shown
 ) -> Iterator[tuple[Row, str, str]]:
-    """The questions of the category, each with GPT-4's answer and the context of its picture."""
+    """The questions of the category, each with GPT-4's answer and the context of its image."""
     answers = _answers(files, job)
     asked: set[int] = set()
     for row in _rows(files["questions"][0], _QUESTION, (), job):
-        number, image, found = row.number("question_id"), shown(row), row.text("category")
+        number = row.number("question_id")
+        image = shown(row)
+        row_category = row.text("category")
         _demand_new(row, number, asked)
         asked.add(number)
-        if found not in _CATEGORIES:
-            raise row.refuse(f"category: expected one of {', '.join(_CATEGORIES)}; found {found!r}")
+        if row_category not in _CATEGORIES:
+            raise row.error(
+                f"category: expected one of {', '.join(_CATEGORIES)}; found {row_category!r}"
+            )
         if number not in answers:
-            raise row.refuse(
+            raise row.error(
                 f"expected an answer to question {number} in {files['answers'][0]}; found none"
             )
         if image not in contexts:
-            raise row.refuse(
+            raise row.error(
                 f"expected the image {row.text('image')} in {files['contexts'][0]}; not found"
             )
-        if found == category:
+        if row_category == category:
             yield row, answers[number], contexts[image]
 
 
 def _answers(files: Files, job: Job) -> dict[int, str]:
-    found: dict[int, str] = {}
+    texts: dict[int, str] = {}
     for row in _rows(files["answers"][0], ("question_id", "text"), _ANSWER_OTHERS, job):
         number, text = row.number("question_id"), row.text("text").strip()
-        _demand_new(row, number, found)
+        _demand_new(row, number, texts)
         if not text:
-            raise row.refuse(
+            raise row.error(
                 "text: expected GPT-4's answer, which a judge compares with; found an empty one"
             )
-        found[number] = text
-    return found
+        texts[number] = text
+    return texts
 
 
 def _demand_new(row: Row, number: int, known_numbers: Container[int]) -> None:
     """Two answers to one question, or a question twice, would count one of them silently."""
     if number in known_numbers:
-        raise row.refuse(f"expected every question_id once; found {number} again")
+        raise row.error(f"expected every question_id once; found {number} again")
 
 
 def _contexts(
-    files: Files, job: Job, keys: tuple[str, ...], told: _Told, shown: _Shown
+    files: Files, job: Job, keys: tuple[str, ...], describe: _Describe, shown: _Shown
 ) -> dict[str | int, str]:
-    return {shown(row): told(row) for row in _rows(files["contexts"][0], keys, (), job)}
+    return {shown(row): describe(row) for row in _rows(files["contexts"][0], keys, (), job)}
 
 
 def _captions_and_boxes(row: Row, ignored: tuple[str, ...]) -> str:
-    """Captions a line each, an empty line, then `category: [x1, y1, x2, y2]` a line each, as
+    """One caption per line, an empty line, then one `category: [x1, y1, x2, y2]` per line, as
     LLaVA's judge reads it.
     """
-    boxes = [_box(each) for each in row.rows("instances", ("category", "bbox"), ignored)]
-    return "\n".join(row.texts("captions")) + "\n\n" + "\n".join(boxes)
+    instances = row.rows("instances", ("category", "bbox"), ignored)
+    boxes = [_box(instance) for instance in instances]
+    return "\n".join([*row.texts("captions"), "", *boxes])
 
 
 def _box(row: Row) -> str:
     box = row.fields["bbox"]
-    good = (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(isinstance(each, int | float) for each in box)
-    )
-    if not good:
-        raise row.refuse(f"bbox: expected four numbers; found {ascii(box)[:60]}")
+    numbers = isinstance(box, list) and all(isinstance(edge, int | float) for edge in box)
+    if not numbers or len(box) != 4:
+        raise row.error(f"bbox: expected four numbers; found {ascii(box)[:60]}")
     return f"{row.text('category')}: {box}"
 
 
 def _rows(path: Path, keys: tuple[str, ...], others: tuple[str, ...], job: Job) -> Iterator[Row]:
-    for place, raw in json_lines(path, job.progress):
-        yield known(raw, place, keys, (*others, *job.choices.ignore_keys))
+    for where, raw in json_lines(path, job.progress):
+        yield known(raw, where, keys, (*others, *job.choices.ignore_keys))

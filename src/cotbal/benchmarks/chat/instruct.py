@@ -1,5 +1,5 @@
 """LLaVA-Instruct-150K (Liu et al. 2023): conversations, descriptions and reasoning about COCO
-pictures, by GPT-4.
+images, by GPT-4.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def _read(files: Files, job: Job) -> Iterator[Conversation]:
 
 def _all(files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files["conversations"]
-    for place, raw in json_list(path, "item", job.progress):
-        row = known(raw, place, ("id", "image", "conversations"), job.choices.ignore_keys)
+    for where, raw in json_list(path, "item", job.progress):
+        row = known(raw, where, ("id", "image", "conversations"), job.choices.ignore_keys)
         image = coco_2014(job.gallery, coco_id(row, "train2014"), "train2014")
         yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))
 
@@ -47,7 +47,7 @@ def coco_id(row: Row, split: str) -> int:
     """
     named = re.fullmatch(rf"(?:COCO_{split}_)?([0-9]+)\.jpg", row.text("image"))
     if named is None:
-        raise row.refuse(
+        raise row.error(
             "image: expected the name of a COCO image such as 000000442786.jpg or"
             f" COCO_{split}_000000442786.jpg; found {row.text('image')[:60]!r}"
         )

@@ -29,15 +29,10 @@ _TUNED = "it was trained on these conversations already."
 
 def head(choices: Choices) -> str:
     """The top of the recipe, with what was chosen."""
-    return _HEAD.format(
-        policy="drop" if choices.on_missing_image == "drop" else "error",
-        tokens=paper.told_tokens(choices),
-    )
+    return paper.head(_HEAD, choices)
 
 
 def settings(model: str) -> str:
     """Everything behind the tasks. Raises CotbalError for an unknown model."""
-    return (
-        paper.settings(model, epochs=3, script="scripts_visatb/finetune_chat.sh", tuned=_TUNED)
-        + _REST
-    )
+    script = "scripts_visatb/finetune_chat.sh"
+    return paper.settings(model, epochs=3, script=script, tuned=_TUNED) + _REST

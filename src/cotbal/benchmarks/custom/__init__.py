@@ -1,4 +1,4 @@
-"""A benchmark of the user's own data: a folder of files, one task each, cut into splits and written
+"""A benchmark of the user's own data: a folder of files, one per task, cut into splits and written
 with a recipe.
 """
 
@@ -7,18 +7,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from cotbal import plugins
 from cotbal.benchmarks.custom.answers import demand_corners
 from cotbal.benchmarks.custom.division import Division
-from cotbal.benchmarks.custom.folder import WHOLE, Found, find_tasks, task_name
+from cotbal.benchmarks.custom.folder import WHOLE, TaskFiles, find_tasks, task_name
 from cotbal.benchmarks.custom.guard import Guard
 from cotbal.benchmarks.custom.images import GIVEN, RAW
-from cotbal.benchmarks.custom.rows import Own, own_conversations
+from cotbal.benchmarks.custom.rows import CustomConversation, own_conversations
 from cotbal.benchmarks.custom.settings import head, longest_answer, settings, with_metric
 from cotbal.benchmarks.releases import benchmark
 from cotbal.benchmarks.releases.benchmark import (
+    Benchmark,
     Places,
     Prepared,
     SplitPlan,
@@ -39,10 +41,10 @@ _GET = "the files were there a moment ago"
 
 
 def plans(places: Places, choices: Choices) -> tuple[TaskPlan, ...]:
-    """A plan for every task that lies in the folder; metrics are chosen later, by the answers.
+    """A plan for every task in the folder; metrics are chosen later, by the answers.
 
     Raises:
-        CotbalError: no tasks, or a split rule that makes no sense.
+        CotbalError: no tasks, or an invalid size of a split.
     """
     if not places.raw.is_dir():
         raise DataError(
@@ -53,76 +55,78 @@ def plans(places: Places, choices: Choices) -> tuple[TaskPlan, ...]:
             f"{places.out}: expected a directory outside {places.raw}, which is searched for data"
         )
     guard = Guard(places, tuple(find_tasks(places.raw)))
-    return tuple(_plan(found, guard, choices) for found in guard.tasks)
+    return tuple(_plan(task, guard, choices) for task in guard.tasks)
 
 
-def _plan(found: Found, guard: Guard, choices: Choices) -> TaskPlan:
-    wanted = {"test": choices.test or 0.0, "validation": choices.validation or 0.0}
-    drawn = {
-        split: _sound(split, size)
-        for split, size in wanted.items()
-        if split not in found.patterns and size
-    }
-    if "validation" not in found.patterns and "validation" not in drawn:
+def _plan(task: TaskFiles, guard: Guard, choices: Choices) -> TaskPlan:
+    drawn = _drawn_splits(task, choices)
+    division = Division(drawn, choices.seed, task.name)
+    splits = []
+    for name in ("train", "validation", "test"):
+        if name in drawn or name in task.patterns:
+            source = _source(name, task, guard, division)
+            splits.append(SplitPlan(name, (source,), Expected()))
+    version = _version(task, guard.places.raw)
+    return TaskPlan(task.name, None, tuple(splits), version=version)
+
+
+def _drawn_splits(task: TaskFiles, choices: Choices) -> dict[str, float]:
+    """Splits that have no file and are drawn from the training files, with their sizes."""
+    sizes = {"test": choices.test, "validation": choices.validation}
+    drawn = {}
+    for split, size in sizes.items():
+        if size and split not in task.patterns:
+            _check_size(split, size)
+            drawn[split] = size
+    if "validation" not in task.patterns and "validation" not in drawn:
         raise CotbalError(
-            f"--validation: expected a share or a number of records, since {found.name} has no such"
-            " file"
+            f"--validation: expected a fraction or a number of records, since {task.name} has no"
+            " such file"
         )
-    division = Division(drawn, choices.seed, found.name)
-    splits = [
-        name for name in ("train", "validation", "test") if name in drawn or name in found.patterns
-    ]
-    made = tuple(
-        SplitPlan(name, (_source(name, found, guard, division),), Expected()) for name in splits
-    )
-    return TaskPlan(found.name, None, made, version=_version(found, guard.places.raw))
+    return drawn
 
 
-def _sound(split: str, size: float) -> float:
+def _check_size(split: str, size: float) -> None:
     if size < 0 or (size >= 1 and size != int(size)):
         raise CotbalError(
-            f"--{split}: expected a share below 1 or a whole number of records; found {size:g}"
+            f"--{split}: expected a fraction below 1 or a whole number of records; found {size:g}"
         )
-    return size
 
 
-def _source(split: str, found: Found, guard: Guard, division: Division) -> Source:
-    drawn = split not in found.patterns or split == WHOLE
-    patterns = found.patterns[WHOLE if drawn else split]
+def _source(split: str, task: TaskFiles, guard: Guard, division: Division) -> Source:
+    drawn = split not in task.patterns or split == WHOLE
+    patterns = task.patterns[WHOLE if drawn else split]
     files = {str(number): pattern for number, pattern in enumerate(patterns)}
-    return Source(
-        "own", files, _GET, partial(_read, split, found, guard, division if drawn else None)
-    )
+    read = partial(_read, split, task, guard, division if drawn else None)
+    return Source("own", files, _GET, read)
 
 
 def _read(
-    split: str, task: Found, guard: Guard, division: Division | None, files: Files, job: Job
-) -> Iterator[Own]:
+    split: str, task: TaskFiles, guard: Guard, division: Division | None, files: Files, job: Job
+) -> Iterator[CustomConversation]:
     places = guard.places
     given = places.images or directory(places.raw, "images")
     if given is not None:
         job.gallery.link(GIVEN, given)
     job.gallery.link(RAW, places.raw)
 
-    def rows(write: bool) -> Iterator[Own]:
+    def rows(write: bool) -> Iterator[CustomConversation]:
         read = own_conversations(files, job, task.name, places.raw, write)
         return guard.guarded(task, read, job)
 
     chosen = rows(True) if division is None else division.part(split, rows, job.gallery.root)
-    for each in chosen:
-        yield each if split == "train" else each.asked_once()
+    for conversation in chosen:
+        yield conversation if split == "train" else conversation.asked_once()
 
 
-def _version(found: Found, raw: Path) -> str:
+def _version(task: TaskFiles, raw: Path) -> str:
     """Changes with every file of the task: its name, size and time."""
-    paths = (
-        path
-        for patterns in found.patterns.values()
-        for pattern in patterns
-        for path in matching(raw, pattern)
-    )
-    known = [f"{path.name} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in paths]
-    return f"{_VERSION}, files {hashlib.sha256(' '.join(known).encode()).hexdigest()[:12]}"
+    states = []
+    for pattern in chain.from_iterable(task.patterns.values()):
+        for path in matching(raw, pattern):
+            state = path.stat()
+            states.append(f"{path.name} {state.st_size} {state.st_mtime_ns}")
+    return f"{_VERSION}, files {hashlib.sha256(' '.join(states).encode()).hexdigest()[:12]}"
 
 
 def prepare(
@@ -138,14 +142,14 @@ def prepare(
     again.
 
     Args:
-        places: where the data lies, and where the benchmark goes.
+        places: where the data is, and where the benchmark goes.
         choices: `validation` and `test` say what is held out where no file is given.
         tasks: names of tasks; None means all.
         model: checkpoint of the recipe.
         metrics: task -> metric; others are chosen by the answers.
 
     Raises:
-        CotbalError: unknown tasks or metrics, data that is broken, missing pictures.
+        CotbalError: unknown tasks or metrics, data that is broken, missing images.
     """
     known, chosen = plans(places, choices), metrics or {}
     _check_metrics(chosen, known)
@@ -161,16 +165,15 @@ def prepare(
         tasks_text = "".join(map(task_yaml, measured))
         return head(name, choices) + tasks_text + settings(model, min(sizes), longest)
 
-    return benchmark.prepare(known, chosen_tasks(known, tasks), places, choices, text, progress)
+    target = Benchmark(known, chosen_tasks(known, tasks), text)
+    return benchmark.prepare(target, places, choices, progress)
 
 
 def _check_metrics(chosen: Mapping[str, str], known: Sequence[TaskPlan]) -> None:
-    strange = [name for name in chosen if name not in {plan.name for plan in known}]
+    names = [plan.name for plan in known]
+    strange = [name for name in chosen if name not in names]
     if strange:
-        raise CotbalError(
-            f"--metric: expected {', '.join(plan.name for plan in known)}; found"
-            f" {', '.join(strange)}"
-        )
+        raise CotbalError(f"--metric: expected {', '.join(names)}; found {', '.join(strange)}")
     for metric in chosen.values():
         plugins.load("cotbal.metrics", metric)
 

@@ -4,7 +4,7 @@ them."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -29,11 +29,16 @@ _OTHER_BOX = re.compile(  # with tags around it, such as <box>
 
 def right_answers(path: Path, most: int | None = _SAMPLE) -> Iterator[tuple[int, str]]:
     """Number and text of the answers in a prepared file, of its first `most` records."""
-    rows = (row for row in islice(read_rows(path), most) if isinstance(row, tuple))
-    for number, content in rows:
+    for row in islice(read_rows(path), most):
+        if not isinstance(row, tuple):
+            continue
+        number, content = row
         for turn in content["conversations"]:
-            said = turn["value"] if isinstance(turn["value"], list) else [turn["value"]]
-            yield from ((number, text) for text in said if turn["from"] == "gpt")
+            if turn["from"] != "gpt":
+                continue
+            texts = turn["value"] if isinstance(turn["value"], list) else [turn["value"]]
+            for text in texts:
+                yield number, text
 
 
 def suited(answers: Sequence[str], task: str) -> tuple[str, str]:
@@ -42,23 +47,22 @@ def suited(answers: Sequence[str], task: str) -> tuple[str, str]:
     Raises:
         DataError: they are boxes in another form than that of the metric for boxes.
     """
-    boxes = _share(bool(_BOX.fullmatch(answer)) for answer in answers)
+    boxes = _fraction(_BOX.fullmatch, answers)
     if boxes > _MOSTLY:
         return "box_iou", f"{boxes:.0%} of the right answers are boxes [x1, y1, x2, y2]"
-    if _share(bool(_OTHER_BOX.fullmatch(answer)) for answer in answers) > _MOSTLY:
+    if _fraction(_OTHER_BOX.fullmatch, answers) > _MOSTLY:
         raise DataError(
             f"{task}: the right answers are boxes such as {answers[0][:60]!r}; `box_iou` reads"
             f" [x1, y1, x2, y2], in any unit: write them so, or choose with --metric {task}=..."
         )
-    short = _share(word_count(answer) <= _FEW_WORDS for answer in answers)
+    short = _fraction(lambda answer: word_count(answer) <= _FEW_WORDS, answers)
     if short > 0.5:
         return "exact_match", f"{short:.0%} of the right answers have at most {_FEW_WORDS} words"
     return "cider", f"{1 - short:.0%} of the right answers have more than {_FEW_WORDS} words"
 
 
-def _share(right: Iterator[bool]) -> float:
-    answers = list(right)
-    return sum(answers) / len(answers)
+def _fraction(fits: Callable[[str], object], answers: Sequence[str]) -> float:
+    return sum(map(bool, map(fits, answers))) / len(answers)
 
 
 def demand_corners(plan: TaskPlan, out: Path) -> None:
@@ -72,9 +76,9 @@ def demand_corners(plan: TaskPlan, out: Path) -> None:
         path = out / "data" / f"{plan.name}_{split.name}.jsonl"
         for number, answer in right_answers(path, None):
             suspect = _is_turned(answer) if split.name == "train" else _BOX.fullmatch(answer)
-            fault = box_iou.fault_of([answer]) if suspect else ""
-            if fault:
-                raise DataError(f"{path}, record {number}: {fault}")
+            error = box_iou.fault_of([answer]) if suspect else ""
+            if error:
+                raise DataError(f"{path}, record {number}: {error}")
 
 
 def _is_turned(answer: str) -> bool:

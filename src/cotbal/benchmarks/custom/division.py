@@ -1,5 +1,5 @@
-"""Which records are held out for validation and test: by image, so that no image is in two splits,
-under whichever names and in however many copies.
+"""Records held out for validation and test: by image, so that no image is in two splits, under
+whichever names and in however many copies.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from cotbal.benchmarks.custom.rows import Own
+from cotbal.benchmarks.custom.rows import CustomConversation
 from cotbal.data.same_images import same_images
 from cotbal.errors import CotbalError
 
-Conversations = Callable[[bool], Iterable[Own]]  # whether embedded pictures are written
+# called with whether embedded images are written
+Conversations = Callable[[bool], Iterable[CustomConversation]]
 
 
 class Division:
     """Draws the held-out records of one task once, when they are first asked for.
 
     Args:
-        wanted: split -> share (below 1) or number of records to hold out.
+        wanted: split -> fraction (below 1) or number of records to hold out.
         seed: of the draw.
         task: its name, for messages.
     """
@@ -32,7 +33,9 @@ class Division:
         self._linked: _Linked | None = None
         self._held: dict[int, str] = {}
 
-    def part(self, split: str, conversations: Conversations, images: Path) -> Iterator[Own]:
+    def part(
+        self, split: str, conversations: Conversations, images: Path
+    ) -> Iterator[CustomConversation]:
         """The conversations of a split: `train`, or one that is held out.
 
         Args:
@@ -43,19 +46,22 @@ class Division:
         """
         linked = self._linked or self._draw(conversations, images)
         return (
-            each
-            for each in conversations(True)
-            if self._held.get(linked.root(_key(each)), "train") == split
+            conversation
+            for conversation in conversations(True)
+            if self._held.get(linked.root(_key(conversation)), "train") == split
         )
 
     def _draw(self, conversations: Conversations, images: Path) -> _Linked:
-        linked, sizes, names = _Linked(), Counter[int](), dict[str, None]()
-        for each in conversations(False) if self._wanted else ():
-            sizes[linked.join(map(_stable, each.images or (_text(each),)))] += 1
-            names.update(dict.fromkeys(each.images))
-        known = [*names]
-        for name, first in zip(known, same_images(images, known), strict=True):
-            linked.join(map(_stable, (known[first], name)))
+        linked = _Linked()
+        sizes = Counter[int]()
+        shown: dict[str, None] = {}  # every image once, in order
+        for conversation in conversations(False) if self._wanted else ():
+            names = conversation.images or (_text(conversation),)
+            sizes[linked.join(map(_stable, names))] += 1
+            shown.update(dict.fromkeys(conversation.images))
+        distinct = list(shown)
+        for name, first in zip(distinct, same_images(images, distinct), strict=True):
+            linked.join(map(_stable, (distinct[first], name)))
         together = Counter[int]()
         for key, size in sizes.items():
             together[linked.root(key)] += size
@@ -68,12 +74,14 @@ class Division:
         total = sum(sizes.values())
         if self._wanted and not total:
             raise CotbalError(f"{self._task}: expected at least one record; found none")
-        order = iter(
-            sorted(sizes, key=lambda key: hashlib.sha256(f"{self._seed} {key}".encode()).digest())
-        )
+
+        def rank(key: int) -> bytes:
+            return hashlib.sha256(f"{self._seed} {key}".encode()).digest()
+
+        order = iter(sorted(sizes, key=rank))
         left = total
         for split, wanted in self._wanted.items():
-            number = max(1, round(wanted * total)) if wanted < 1 else int(wanted)
+            number = int(wanted) if wanted >= 1 else max(1, round(wanted * total))
             held = 0
             while held < number and left:
                 group = next(order)
@@ -81,16 +89,16 @@ class Division:
                 held += sizes[group]
                 left -= sizes[group]
         if self._wanted and not left:
-            told = ", ".join(f"{wanted:g} for {split}" for split, wanted in self._wanted.items())
+            listed = ", ".join(f"{wanted:g} for {split}" for split, wanted in self._wanted.items())
             raise CotbalError(
-                f"{self._task}: expected records left to train on; of its {total:,} on"
-                f" {len(sizes):,} groups of pictures all are held out ({told}); hold out fewer with"
+                f"{self._task}: expected records left to train on; all {total:,} records, with"
+                f" {len(sizes):,} groups of images, are held out ({listed}); hold out fewer with"
                 " --validation and --test"
             )
 
 
 class _Linked:
-    """Pictures that stand together in a record belong together: a forest of their keys."""
+    """Images of one record belong together: a forest of their keys."""
 
     def __init__(self) -> None:
         self._above: dict[int, int] = {}  # only of keys that are not their own root
@@ -106,13 +114,15 @@ class _Linked:
         return first
 
 
-def _key(own: Own) -> int:
-    return _stable(own.images[0] if own.images else _text(own))
+def _key(conversation: CustomConversation) -> int:
+    images = conversation.images
+    return _stable(images[0] if images else _text(conversation))
 
 
-def _text(own: Own) -> str:
-    """What stands for the picture in a record of text: its first question."""
-    return "text: " + next(turn.text for turn in own.made.turns if turn.role == "user")
+def _text(conversation: CustomConversation) -> str:
+    """The key of a record of text, in place of an image: its first question."""
+    turns = conversation.made.turns
+    return "text: " + next(turn.text for turn in turns if turn.role == "user")
 
 
 def _stable(text: str) -> int:

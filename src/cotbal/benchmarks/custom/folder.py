@@ -1,4 +1,4 @@
-"""Which tasks lie in a folder of the user's own, and which of their files belong to which split.
+"""Which tasks are in a folder of the user's own, and which of their files belong to which split.
 
 * A file `caption.json` (or `.jsonl`, `.parquet`, `.arrow`) is a task `caption`; so is a folder
   `caption` of such files, a snapshot of the hub or a dataset that `datasets` saved.
@@ -44,7 +44,7 @@ _SHARD = re.compile(r"-\d{5}-of-(\d{5})")
 
 
 @dataclass(frozen=True)
-class Found:
+class TaskFiles:
     """A task of the folder.
 
     Attributes:
@@ -71,35 +71,42 @@ class _File:
     telling: str
 
 
-def find_tasks(raw: Path) -> list[Found]:
-    """The tasks that lie in `raw`, by name.
+def find_tasks(raw: Path) -> list[TaskFiles]:
+    """The tasks that are in `raw`, by name.
 
     Raises:
         DataError: there is none, a name cannot be made one of a recipe, or only some files of a
             task are named after splits.
     """
-    found: dict[str, list[_File]] = {}
+    files: dict[str, list[_File]] = {}
     for path in _data_files(path for path in raw.iterdir() if path.is_file()):
-        found.setdefault(_base(path.stem), []).append(_File(path, path.name))
-    folders = {
-        folder: files
-        for folder in sorted(raw.iterdir())
-        if folder.is_dir() and folder.name.lower() != _IMAGES and folder.name[0] != "."
-        if (files := _data_files(files_below(folder)))
-    }
-    for folder, files in folders.items():
-        parted = _is_part(folder, folders)
-        above = raw if parted else folder
-        found.setdefault(_base(folder.name) if parted else folder.name, []).extend(
-            _File(path, path.relative_to(above).as_posix()) for path in files
-        )
-    if not found:
+        files.setdefault(_base(path.stem), []).append(_File(path, path.name))
+    folders = _data_folders(raw)
+    for folder, paths in folders.items():
+        name, above = folder.name, folder
+        if _is_part(folder, folders):
+            name, above = _base(folder.name), raw
+        named = [_File(path, path.relative_to(above).as_posix()) for path in paths]
+        files.setdefault(name, []).extend(named)
+    if not files:
         raise DataError(
-            f"{raw}: expected files that end in {', '.join(_ENDINGS)}, one a task; found none"
+            f"{raw}: expected files that end in {', '.join(_ENDINGS)}, one per task; found none"
         )
-    tasks = [_task(name or raw.resolve().name, files, raw) for name, files in found.items()]
+    tasks = [_task(name or raw.resolve().name, files[name], raw) for name in files]
     _demand_different([task.name for task in tasks], raw)
     return sorted(tasks, key=lambda task: task.name)
+
+
+def _data_folders(raw: Path) -> dict[Path, list[Path]]:
+    """Every folder of `raw` with data files, and these files; `images` and hidden ones excepted."""
+    folders = {}
+    for folder in sorted(raw.iterdir()):
+        if not folder.is_dir() or folder.name.lower() == _IMAGES or folder.name.startswith("."):
+            continue
+        files = _data_files(files_below(folder))
+        if files:
+            folders[folder] = files
+    return folders
 
 
 def _is_part(folder: Path, folders: Iterable[Path]) -> bool:
@@ -125,33 +132,42 @@ def _data_files(paths: Iterable[Path]) -> list[Path]:
     return once(p for p in paths if p.suffix.lower() in _ENDINGS and p.name not in _ABOUT)
 
 
-def _task(called: str, files: list[_File], raw: Path) -> Found:
-    name = task_name(called)
+def _task(title: str, files: list[_File], raw: Path) -> TaskFiles:
+    name = task_name(title)
     if not name:
         raise DataError(
-            f"{raw / called}: a task is called so; expected some letters from A to Z or digits:"
-            " rename it"
+            f"{raw / title}: expected a task name with letters from A to Z or digits; rename it"
         )
-    names = [file.path.relative_to(raw).as_posix() for file in files]
-    splits = [_split(file.telling) for file in files]
-    if any(splits) and not all(splits):
-        lost = names[splits.index(None)]
-        raise DataError(
-            f"{raw}: some files of {name} are named after splits, {lost} is not; rename it, or move"
-            " it away"
-        )
-    patterns: dict[str, list[str]] = {}
-    for each, split in zip(names, splits, strict=True):
-        patterns.setdefault(split or WHOLE, []).append(
-            _SHARD.sub(r"-?????-of-\1", glob.escape(each))
-        )
+    patterns: dict[str, dict[str, None]] = {}  # split -> patterns, each of them once
+    for path, split in _splits(name, files, raw).items():
+        pattern = _SHARD.sub(r"-?????-of-\1", glob.escape(path))
+        patterns.setdefault(split or WHOLE, {})[pattern] = None
     if WHOLE not in patterns:
         raise DataError(
-            f"{raw}: {name} has files for {', '.join(patterns)}; expected some to train on as well"
+            f"{raw}: {name} has files for {', '.join(patterns)}; expected training files as well"
         )
-    folders = {each.partition("/")[0] for each in names}
-    own = raw / folders.pop() if len(folders) == 1 and "/" in names[0] else None
-    return Found(name, {split: tuple(dict.fromkeys(each)) for split, each in patterns.items()}, own)
+    listed = {split: tuple(of_split) for split, of_split in patterns.items()}
+    return TaskFiles(name, listed, _only_folder(files, raw))
+
+
+def _splits(name: str, files: list[_File], raw: Path) -> dict[str, str | None]:
+    """File below `raw` -> the split that it is named after; None for all or for none of them."""
+    splits = {file.path.relative_to(raw).as_posix(): _split(file.telling) for file in files}
+    if any(splits.values()):
+        for path, split in splits.items():
+            if split is None:
+                raise DataError(
+                    f"{raw}: some files of {name} are named after splits, {path} is not; rename"
+                    " it, or move it away"
+                )
+    return splits
+
+
+def _only_folder(files: list[_File], raw: Path) -> Path | None:
+    """The folder of `raw` that holds all the files; None for several, or for files beside it."""
+    folders = {file.path.relative_to(raw).parts[0] for file in files}
+    beside = any(file.path.parent == raw for file in files)
+    return None if beside or len(folders) > 1 else raw / folders.pop()
 
 
 def _base(name: str) -> str:

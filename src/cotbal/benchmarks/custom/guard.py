@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 
-from cotbal.benchmarks.custom.folder import Found
+from cotbal.benchmarks.custom.folder import TaskFiles
 from cotbal.benchmarks.custom.images import first_image
-from cotbal.benchmarks.custom.rows import Own, own_conversations
+from cotbal.benchmarks.custom.rows import CustomConversation, own_conversations
 from cotbal.benchmarks.releases.benchmark import Places
 from cotbal.benchmarks.releases.finding import matching
 from cotbal.benchmarks.releases.sources import Job
@@ -25,9 +26,11 @@ class Guard:
     """
 
     places: Places
-    tasks: tuple[Found, ...]
+    tasks: tuple[TaskFiles, ...]
 
-    def guarded(self, task: Found, conversations: Iterable[Own], job: Job) -> Iterator[Own]:
+    def guarded(
+        self, task: TaskFiles, conversations: Iterable[CustomConversation], job: Job
+    ) -> Iterator[CustomConversation]:
         """The conversations of a task.
 
         Raises:
@@ -35,18 +38,16 @@ class Guard:
                 one; or the dataset holds one, and none of its other tasks shows an image.
         """
         records = shown = 0
-        for each in conversations:
+        for conversation in conversations:
             records += 1
-            shown += bool(each.images)
-            yield each
+            shown += bool(conversation.images)
+            yield conversation
         if records and not shown:
-            self._demand_none_there(task, records, job)
+            self._demand_no_image(task, records, job)
 
-    def _demand_none_there(self, task: Found, records: int, job: Job) -> None:
+    def _demand_no_image(self, task: TaskFiles, records: int, job: Job) -> None:
         unseen = None if task.folder is None else first_image(task.folder)
-        if unseen is None and not any(
-            self._shows(each, job) for each in self.tasks if each != task
-        ):
+        if unseen is None and not any(self._shows(t, job) for t in self.tasks if t != task):
             roots = (self.places.images, self.places.raw)
             unseen = next(filter(None, map(first_image, filter(None, roots))), None)
         if unseen is not None:
@@ -57,9 +58,10 @@ class Guard:
                 f" {column}, or move the images away if the task is text alone"
             )
 
-    def _shows(self, task: Found, job: Job) -> bool:
+    def _shows(self, task: TaskFiles, job: Job) -> bool:
         """Whether some record of a task shows an image."""
         raw = self.places.raw
-        patterns = (pattern for split in task.patterns.values() for pattern in split)
+        patterns = chain.from_iterable(task.patterns.values())
         files = {pattern: matching(raw, pattern) for pattern in patterns}
-        return any(each.images for each in own_conversations(files, job, task.name, raw, False))
+        conversations = own_conversations(files, job, task.name, raw, False)
+        return any(conversation.images for conversation in conversations)

@@ -48,13 +48,13 @@ class Finder:
         path: file of the row, below `raw`.
         raw: folder of the dataset.
         gallery: where images are looked for, `raw` and --images linked below its root.
-        place: file and number of the row, for messages.
+        row: file and number of the row, for messages.
     """
 
     path: Path
     raw: Path
     gallery: Gallery
-    place: str
+    row: str
 
     def located(self, name: str) -> str:
         """The name of an image below the root of images; below --images where it is nowhere.
@@ -75,34 +75,37 @@ class Finder:
         Raises:
             DataError: it is no name of a file, or two folders beside each other hold such a file.
         """
-        ending = PurePosixPath(inside(name, self.place)).suffix.lower()
-        names = [name] if ending in ENDINGS else [name, *(f"{name}{each}" for each in ENDINGS)]
+        ending = PurePosixPath(inside(name, self.row)).suffix.lower()
+        names = [name]
+        if ending not in ENDINGS:
+            names += [name + ending for ending in ENDINGS]
         above = self.path.parent.relative_to(self.raw)
         folders = [PurePosixPath(RAW, folder) for folder in (above, *above.parents)]
         for folder in (PurePosixPath(GIVEN), *folders):
-            if there := self._among(folder, [""], names):
-                return there[0]
+            files = self._among(folder, [""], names)
+            if files:
+                return files[0]
         for folder in folders:
-            there = self._among(folder, self.gallery.folders(str(folder)), names)
-            if len(there) > 1:
+            files = self._among(folder, self.gallery.folders(str(folder)), names)
+            if len(files) > 1:
                 raise DataError(
-                    f"{self.place}: the image {name} is in {' and in '.join(there[:2])}; name the"
+                    f"{self.row}: the image {name} is in {' and in '.join(files[:2])}; name the"
                     " right directory with --images"
                 )
-            if there:
-                return there[0]
+            if files:
+                return files[0]
         return None
 
     def real(self, image: Any) -> str:
-        """What tells an image from others, however it is named."""
+        """The resolved path of an image, the same for every name of it."""
         return os.path.realpath(self.gallery.root / image) if isinstance(image, str) else str(image)
 
     def _among(
         self, folder: PurePosixPath, below: Iterable[str], names: Iterable[str]
     ) -> list[str]:
-        """The files of these names that are in `folder`, in some folder below it."""
-        places = (str(folder / each / name) for each in below for name in names)
-        return [place for place in places if self.gallery.has(place)]
+        """The files of these names that are in one of the folders `below` a folder."""
+        files = [str(folder / inner / name) for inner in below for name in names]
+        return [file for file in files if self.gallery.has(file)]
 
 
 def with_image(row: Any, key: str | None, finder: Finder) -> Any:
@@ -118,34 +121,46 @@ def with_image(row: Any, key: str | None, finder: Finder) -> Any:
     """
     if not isinstance(row, dict):
         return row
-    shown = next((column for column in _COLUMNS if row.get(column)), None)
-    if key in row and key not in _COLUMNS and row[key] is not None:
-        if shown is not None:
+    standard = next((column for column in _COLUMNS if row.get(column)), None)
+    if key is not None and key not in _COLUMNS and row.get(key) is not None:
+        if standard is not None:
             raise DataError(
-                f"{finder.place}: expected its image in {key!r}; found one in {shown!r} too"
+                f"{finder.row}: expected its image in {key!r}; found one in {standard!r} too"
             )
-        return _moved(row, str(key))
-    if shown is not None or _shows_in_turns(row):
+        return _moved(row, key)
+    if standard is not None or _shows_in_turns(row):
         return row
-    images = {column: each for column in row if (each := _image(row, column, finder)) is not None}
-    if len({finder.real(each) for each in images.values()}) > 1:
-        raise DataError(
-            f"{finder.place}: {' and '.join(images)} name different images; choose with --image"
-        )
-    if images:
-        return _moved(row, next(iter(images)))
+    column = _usual_column(row, finder)
+    if column is not None:
+        return _moved(row, column)
     if key not in _COLUMNS:
-        _demand_no_image(row, finder.place)
+        _demand_no_image(row, finder)
     return row
 
 
-def _demand_no_image(row: Mapping[str, Any], place: str) -> None:
-    unknown = next((column for column, value in row.items() if names_image(value)), None)
-    if unknown is not None:
+def _usual_column(row: Mapping[str, Any], finder: Finder) -> str | None:
+    """The column with a usual name that holds the image of the row.
+
+    Raises:
+        DataError: several do, and name different images.
+    """
+    images = {column: _image(row, column, finder) for column in row}
+    columns = [column for column, image in images.items() if image is not None]
+    if len({finder.real(images[column]) for column in columns}) > 1:
         raise DataError(
-            f"{place}: shows no image, but {unknown!r} holds {ascii(row[unknown])[:60]}; if that is"
-            f" its image, give --image {unknown}; if images are in `image` alone, --image image"
+            f"{finder.row}: {' and '.join(columns)} name different images; choose with --image"
         )
+    return columns[0] if columns else None
+
+
+def _demand_no_image(row: Mapping[str, Any], finder: Finder) -> None:
+    for column, value in row.items():
+        if names_image(value):
+            raise DataError(
+                f"{finder.row}: shows no image, but {column!r} holds {ascii(value)[:60]}; if that"
+                f" is its image, give --image {column}; if images are in `image` alone, --image"
+                " image"
+            )
 
 
 def _image(row: Mapping[str, Any], column: str, finder: Finder) -> Any:
@@ -162,18 +177,29 @@ def _image(row: Mapping[str, Any], column: str, finder: Finder) -> Any:
 
 def _moved(row: Mapping[str, Any], column: str) -> dict[str, Any]:
     """The row with the value of `column` as its image."""
-    value = {"bytes": row[column]} if isinstance(row[column], bytes) else row[column]
-    value = str(value) if isinstance(value, int) else value
-    kept = {name: each for name, each in row.items() if name not in (column, *_COLUMNS)}
-    return {**kept, "images" if isinstance(value, list) else "image": value}
+    value = row[column]
+    if isinstance(value, bytes):
+        value = {"bytes": value}
+    elif isinstance(value, int):
+        value = str(value)
+    moved = {name: row[name] for name in row if name not in (column, *_COLUMNS)}
+    moved["images" if isinstance(value, list) else "image"] = value
+    return moved
 
 
 def _shows_in_turns(row: Mapping[str, Any]) -> bool:
     """Whether a part of a turn is an image."""
-    turns = [turn for form in _TURNS for turn in row.get(form) or () if isinstance(turn, dict)]
-    contents = (turn.get(key) for turn in turns for key in _TURNS.values())
-    parts = (part for content in contents if isinstance(content, list) for part in content)
-    return any(isinstance(part, dict) and "image" in str(part.get("type")) for part in parts)
+    for form in _TURNS:
+        for turn in row.get(form) or ():
+            if isinstance(turn, dict) and any(map(_shows_in_parts, map(turn.get, _TURNS.values()))):
+                return True
+    return False
+
+
+def _shows_in_parts(content: Any) -> bool:
+    if not isinstance(content, list):
+        return False
+    return any(isinstance(part, dict) and "image" in str(part.get("type")) for part in content)
 
 
 def first_image(folder: Path) -> Path | None:

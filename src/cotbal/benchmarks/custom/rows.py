@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cotbal.benchmarks.custom.images import Finder, with_image
 from cotbal.benchmarks.releases.gallery import Gallery, content_name
 from cotbal.benchmarks.releases.sources import Files, Job
-from cotbal.data.conversations import IMAGE, Fault, Record, beside, normalise
+from cotbal.data.conversations import IMAGE, Fault, Record, Turn, beside, normalise
 from cotbal.data.formats import read_rows
 from cotbal.errors import DataError
 
@@ -21,12 +22,12 @@ _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 
 
 @dataclass(frozen=True)
-class Own:
+class CustomConversation:
     """A conversation of the user's own.
 
     Attributes:
-        made: it as a record, its pictures named below the root of pictures.
-        details: what else the row says, as far as JSON can hold it.
+        made: it as a record, its images named below the root of images.
+        details: what else the row holds, as far as JSON can hold it.
     """
 
     made: Record
@@ -34,7 +35,7 @@ class Own:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Names of its pictures."""
+        """Names of its images."""
         return self.made.images
 
     @property
@@ -43,19 +44,16 @@ class Own:
         return sum(turn.role == "assistant" for turn in self.made.turns)
 
     def record(self, task: str) -> dict[str, Any]:
-        """The record in LLaVA's form, with everything that the row said."""
+        """The record in LLaVA's form, with everything in the row."""
         record: dict[str, Any] = {**self.details, "id": self.made.id, "task": task}
         record |= {"images": list(self.images)} if self.images else {}
-        said: list[dict[str, Any]] = [
-            {"from": _SPEAKERS[t.role], "value": t.text} | ({} if t.loss else {"loss": False})
-            for t in self.made.turns
-        ]
+        turns = list(map(_written, self.made.turns))
         if len(self.made.references) > 1:
-            said[-1]["value"] = list(self.made.references)
-        return {**record, "conversations": said}
+            turns[-1]["value"] = list(self.made.references)
+        return {**record, "conversations": turns}
 
-    def asked_once(self) -> Own:
-        """Its first question and answer, with the pictures of that question; later ones may lean on
+    def asked_once(self) -> CustomConversation:
+        """Its first question and answer, with the images of that question; later ones may lean on
         earlier ones.
         """
         end = 1 + next(i for i, turn in enumerate(self.made.turns) if turn.role == "assistant")
@@ -69,13 +67,23 @@ class Own:
         return replace(self, made=first)
 
 
-def own_conversations(files: Files, job: Job, task: str, raw: Path, write: bool) -> Iterator[Own]:
+def _written(turn: Turn) -> dict[str, Any]:
+    """A turn as a record has it; `loss` only where it is off."""
+    written: dict[str, Any] = {"from": _SPEAKERS[turn.role], "value": turn.text}
+    if not turn.loss:
+        written["loss"] = False
+    return written
+
+
+def own_conversations(
+    files: Files, job: Job, task: str, raw: Path, write: bool
+) -> Iterator[CustomConversation]:
     """Every conversation of these files, in their order.
 
     Args:
-        task: name of the task, and of the folder of its embedded pictures.
+        task: name of the task, and of the folder of its embedded images.
         raw: the dataset's folder.
-        write: whether embedded pictures are written out, instead of only named.
+        write: whether embedded images are written out, instead of only named.
 
     Raises:
         DataError: a row is broken, of an unknown form, or says that it belongs to another task than
@@ -83,23 +91,25 @@ def own_conversations(files: Files, job: Job, task: str, raw: Path, write: bool)
     """
     seen: set[int] = set()
     stated: str | None = None
-    for path in (path for paths in files.values() for path in paths):
-        keep = partial(_kept, job.gallery, task, write)
+    keep = partial(_kept, job.gallery, task, write)
+    for path in chain.from_iterable(files.values()):
         for number, given in _rows(path, job):
             finder = Finder(path, raw, job.gallery, f"{path}, record {number}")
-            asked = _with_turns(given, finder.place, job)
+            asked = _with_turns(given, finder.row, job)
             row = with_image(asked, job.choices.image, finder)
-            made = _normalised(row, number, finder.place, keep)
-            if made.task is not None and made.task != (stated := stated or made.task):
+            made = _normalised(row, number, finder.row, keep)
+            stated = stated or made.task
+            if made.task not in (None, stated):
                 raise DataError(
-                    f"{finder.place}: states the task {made.task!r}, earlier records state"
+                    f"{finder.row}: states the task {made.task!r}, earlier records state"
                     f" {stated!r}; give each task a file or folder of its own"
                 )
             identity = made.id or f"{path.stem}_{number}"
-            identity = f"{identity}_{path.stem}_{number}" if hash(identity) in seen else identity
+            if hash(identity) in seen:
+                identity = f"{identity}_{path.stem}_{number}"
             seen.add(hash(identity))
             images = tuple(map(finder.located, made.images))
-            yield Own(replace(made, id=identity, images=images), beside(row))
+            yield CustomConversation(replace(made, id=identity, images=images), beside(row))
 
 
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
@@ -109,32 +119,30 @@ def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
         yield item
 
 
-def _normalised(row: Any, number: int, place: str, keep: Callable[[bytes], str]) -> Record:
+def _normalised(row: Any, number: int, where: str, keep: Callable[[bytes], str]) -> Record:
     made = normalise(row, number, False, keep)
     if isinstance(made, Record):
         return made
-    more = f" (and {len(made) - 1} more)" if len(made) > 1 else ""
-    hint = (
-        "; name the keys of question and answer with --question and --answer"
-        if "`messages`" in made[0]
-        else ""
-    )
-    raise DataError(f"{place}: {made[0]}{more}{hint}")
+    message = f"{where}: {made[0]}"
+    if len(made) > 1:
+        message += f" (and {len(made) - 1} more)"
+    if "`messages`" in made[0]:
+        message += "; name the keys of question and answer with --question and --answer"
+    raise DataError(message)
 
 
-def _with_turns(row: Any, place: str, job: Job) -> Any:
+def _with_turns(row: Any, where: str, job: Job) -> Any:
     """The row with question and answer as a conversation, where it has none and the user has named
     their keys.
     """
     question, answer = job.choices.question, job.choices.answer
-    talks = not isinstance(row, dict) or any(
-        row.get(form) is not None for form in ("conversations", "messages")
-    )
-    if question is None or answer is None or talks:
+    if question is None or answer is None or not isinstance(row, dict):
         return row
-    lost = [key for key in (question, answer) if row.get(key) is None]
-    if lost:
-        raise DataError(f"{place}: expected the key {lost[0]!r}; found {', '.join(row)}")
+    if row.get("conversations") is not None or row.get("messages") is not None:
+        return row
+    for key in (question, answer):
+        if row.get(key) is None:
+            raise DataError(f"{where}: expected the key {key!r}; found {', '.join(row)}")
     turns = [{"from": "human", "value": row[question]}, {"from": "gpt", "value": row[answer]}]
     others = {key: row[key] for key in row if key not in (question, answer)}
     return others | {"conversations": turns}

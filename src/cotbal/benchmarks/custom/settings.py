@@ -49,11 +49,11 @@ def with_metric(plan: TaskPlan, out: Path, chosen: Mapping[str, str]) -> TaskPla
     if plan.name in chosen:
         return replace(plan, metric=chosen[plan.name])
     metric, why = suited([text for _, text in right_answers(_validation(plan, out))], plan.name)
-    told = (
+    remark = (
         f"{plan.name}: the metric is cotbal's choice: {why}. `--metric {plan.name}=...` sets"
         " another."
     )
-    return replace(plan, metric=metric, remarks=(told,))
+    return replace(plan, metric=metric, remarks=(remark,))
 
 
 def longest_answer(plan: TaskPlan, out: Path) -> int:
@@ -68,8 +68,7 @@ def _validation(plan: TaskPlan, out: Path) -> Path:
 
 def head(name: str, choices: Choices) -> str:
     """The top of the recipe, with what was chosen."""
-    policy = "drop" if choices.on_missing_image == "drop" else "error"
-    return _HEAD.format(name=name, seed=choices.seed, policy=policy)
+    return paper.head(_HEAD, choices, name=name)
 
 
 def settings(checkpoint: str, smallest: int, longest: int) -> str:
@@ -86,8 +85,11 @@ def settings(checkpoint: str, smallest: int, longest: int) -> str:
             f"the paper takes 1/32, and advises {ADVISED_MINI:,} records or more; the smallest task"
             f" has {smallest:,}"
         )
-    tokens, why = 1024, "some answers are very long"
-    if longest <= _LONG:
-        tokens, why = (256, "some answers are long") if longest > _SHORT else (32, "all are short")
+    if longest <= _SHORT:
+        tokens, why = 32, "all are short"
+    elif longest <= _LONG:
+        tokens, why = 256, "some answers are long"
+    else:
+        tokens, why = 1024, "some answers are very long"
     rest = _REST.format(tokens=tokens, why=why, mini=f"1/{parts}", advice=advice)
     return paper.trained(checkpoint, 1, _MODEL) + rest

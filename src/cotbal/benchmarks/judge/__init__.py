@@ -1,3 +1,3 @@
-"""A judge: a language model behind an OpenAI-compatible endpoint that marks answers beside their
+"""A judge: a language model behind an OpenAI-compatible endpoint that rates answers beside their
 references.
 """

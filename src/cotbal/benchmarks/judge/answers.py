@@ -1,4 +1,4 @@
-"""Which answers wait for a judge, and where what it says is kept."""
+"""The answers to judge, and the files of the judgements."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import describe
 from cotbal.recipe.mixture import Task
 from cotbal.recipe.recipe import load_recipe
-from cotbal.training.run_paths import RunPaths
+from cotbal.training.run_paths import Below, RunPaths
 
 METRIC = "judge"
 
@@ -24,10 +24,10 @@ class AnswerSet:
     """Answers of one run to one split of one task.
 
     Attributes:
-        name: run, task and split, in words.
+        name: run, task and split, for people.
         pairs: in the order of the file.
-        scores: file that holds, or will hold, their scores.
-        head: what a new file of scores holds beside them.
+        scores: file of their scores, existing or not.
+        head: content of a new file of scores.
     """
 
     name: str
@@ -35,35 +35,38 @@ class AnswerSet:
     scores: Path
     head: Mapping[str, Any]
 
+    def read_scores(self) -> dict[str, Any]:
+        """Content of the file of scores, as it is or as it begins."""
+        return dict(read_json(self.scores) if self.scores.exists() else self.head)
+
 
 @dataclass(frozen=True)
-class Place:
-    """Where answers are and where judgements go.
+class Answers:
+    """All answers of a run directory or file.
 
     Attributes:
-        directory: holds `settings.json`, `judgements.jsonl` and `summary.json`.
+        root: directory of the judgements.
         lock: held while a command works there.
         sets: everything to be judged.
-        unfinished: runs whose answers are not there yet.
+        unfinished: number of runs whose answers are still missing.
     """
 
-    directory: Path
+    root: Path
     lock: Path
     sets: tuple[AnswerSet, ...]
     unfinished: int = 0
 
-    @property
-    def settings(self) -> Path:
-        """Who judged here."""
-        return self.directory / "settings.json"
+    settings = Below("settings.json")  # the judge
+    judgements = Below("judgements.jsonl")  # every reply
+    summary = Below("summary.json")  # scores by category
 
     @property
-    def judgements(self) -> Path:
-        """Every reply."""
-        return self.directory / "judgements.jsonl"
+    def pairs(self) -> list[Pair]:
+        """Those of all sets."""
+        return [pair for answers in self.sets for pair in answers.pairs]
 
 
-def find_answers(where: Path) -> Place:
+def find_answers(where: Path) -> Answers:
     """The answers of a run directory whose task has the metric `judge`, or those of one file.
 
     Raises:
@@ -79,59 +82,45 @@ def find_answers(where: Path) -> Place:
         )
     recipe = load_recipe(root.recipe)
     runs = [RunPaths(where / entry["directory"]) for entry in read_json(root.plan)["runs"]]
+    tasks = {task.name: task for task in recipe.mixture.tasks}
     done = [paths for paths in runs if paths.done]
-    sets = [
-        each
-        for paths in done
-        for each in _of_run(where, paths, {t.name: t for t in recipe.mixture.tasks})
-    ]
+    sets = [answers for paths in done for answers in _of_run(where, paths, tasks)]
     if not sets:
-        named = any(METRIC in (task.metric, *task.test_metrics) for task in recipe.mixture.tasks)
-        why = "no run is done yet" if named else f"no task of the recipe has the metric {METRIC}"
+        judged = any(METRIC in (task.metric, *task.test_metrics) for task in tasks.values())
+        why = "no run is done yet" if judged else f"no task of the recipe has the metric {METRIC}"
         raise RunError(f"{where}: expected answers to judge; found none, since {why}")
-    return Place(where / METRIC, root.lock, tuple(sets), len(runs) - len(done))
+    return Answers(where / METRIC, root.lock, tuple(sets), len(runs) - len(done))
 
 
 def _of_run(root: Path, paths: RunPaths, tasks: Mapping[str, Task]) -> list[AnswerSet]:
-    found = []
+    sets = []
     for file in sorted(paths.root.glob("scores/*.json")):
         content = read_json(file)
-        task = tasks.get(content["task"])
-        metrics = (
-            ()
-            if task is None
-            else (task.metric,)
-            if content["split"] == "validation"
-            else task.test_metrics
-        )
-        if METRIC in metrics:
-            source = paths.generations(content["task"], content["split"])
-            name = f"{paths.root.relative_to(root)}, {content['task']}, {content['split']}"
-            found.append(AnswerSet(name, read_pairs(read_jsonl(source), source), file, content))
-    return found
+        name, split = content["task"], content["split"]
+        if METRIC in _metrics(tasks.get(name), split):
+            source = paths.generations(name, split)
+            title = f"{paths.root.relative_to(root)}, {name}, {split}"
+            sets.append(AnswerSet(title, read_pairs(read_jsonl(source), source), file, content))
+    return sets
 
 
-def _of_file(path: Path) -> Place:
+def _metrics(task: Task | None, split: str) -> Sequence[str | None]:
+    if task is None:
+        return ()
+    return (task.metric,) if split == "validation" else task.test_metrics
+
+
+def _of_file(path: Path) -> Answers:
     rows = read_jsonl(path)
-    lines = sum(
-        bool(line.strip())
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")
-    )
-    if not rows or len(rows) < lines:
+    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = [line for line in text.split("\n") if line.strip()]
+    if not rows or len(rows) < len(lines):
         raise DataError(
-            f"{path}, line {len(rows) + 1}: expected answers as JSON, one a line; found something"
+            f"{path}, line {len(rows) + 1}: expected answers as JSON, one per line; found something"
             " else"
         )
     pairs = read_pairs(rows, path)
-    directory = path.with_name(f"{path.name}.{METRIC}")
-    scores = AnswerSet(
-        path.name,
-        pairs,
-        directory / "scores.json",
-        {**describe(_with_pictures(rows)), "metrics": {}},
-    )
-    return Place(directory, directory / "lock", (scores,))
-
-
-def _with_pictures(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    return [{"images": row.get("images") or []} for row in rows]
+    images = [{"images": row.get("images") or []} for row in rows]
+    root = path.with_name(f"{path.name}.{METRIC}")
+    head = {**describe(images), "metrics": {}}
+    return Answers(root, root / "lock", (AnswerSet(path.name, pairs, root / "scores.json", head),))

@@ -1,4 +1,4 @@
-"""What judging costs: an estimate before the first request, and a cap that no request can pass."""
+"""What judging costs, and a cap that no request can exceed."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 
 from cotbal.errors import RunError
 
-# English has more bytes a token, most other scripts about as many: the estimate is rather high
-BYTES_A_TOKEN = 3
-REPLY = 256  # tokens of a reply, before any was seen: two marks and a few sentences
+# English has more bytes per token, most other scripts about as many: the estimate is rather high
+BYTES_PER_TOKEN = 3
+REPLY = 256  # expected tokens of a reply, before the first: two ratings and a few sentences
 
 
 class CapReached(RunError):
-    """The next request could pass the cap."""
+    """The next request could exceed the cap."""
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens that are read and written."""
+    """Numbers of tokens that a model reads and writes."""
 
     input: float
     output: float
@@ -33,7 +33,7 @@ NONE = Tokens(0, 0)
 
 @dataclass(frozen=True)
 class Prices:
-    """US dollars for a million tokens, as the user states them."""
+    """US dollars per million tokens, as the user states them."""
 
     input: float = 0.0
     output: float = 0.0
@@ -44,16 +44,15 @@ class Prices:
         return self.input > 0 or self.output > 0
 
     def of(self, tokens: Tokens) -> float:
-        """US dollars."""
+        """Cost in US dollars."""
         return (self.input * tokens.input + self.output * tokens.output) / 1e6
 
 
 class Budget:
     """Money that was spent and money that requests under way may still cost.
 
-    A request starts only when everything that is under way could cost its worst and the cap would
-    still hold, so the cap is never passed, unless a server charges more tokens than the prompt has
-    bytes.
+    A request starts only when the cap would hold even if all requests under way cost their worst.
+    So the cap is never exceeded, unless a server charges more tokens than the prompt has bytes.
     """
 
     def __init__(self, prices: Prices, cap: float = math.inf, spent: Tokens = NONE) -> None:
@@ -72,7 +71,7 @@ class Budget:
         """Wait until a request fits under the cap.
 
         Raises:
-            CapReached: it does not, whatever the requests under way will cost.
+            CapReached: it does not fit, and no request is under way.
         """
         async with self._changed:
             while self.prices.of(sum([*self._open, worst], self.spent)) > self.cap:
@@ -85,7 +84,7 @@ class Budget:
             self._open.append(worst)
 
     async def settle(self, worst: Tokens, used: Tokens) -> None:
-        """Put what a request used in the place of its worst."""
+        """Replace the worst case of a request by what it used."""
         async with self._changed:
             self._open.remove(worst)
             self.spent += used

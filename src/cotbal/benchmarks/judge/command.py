@@ -1,20 +1,20 @@
-"""`cotbal judge`: who judges, what it costs, and the scores that come of it."""
+"""`cotbal judge`: the judge, what it costs, and the scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cotbal.benchmarks.judge.answers import METRIC, Place
-from cotbal.benchmarks.judge.asking import ask_all
+from cotbal.benchmarks.judge.answers import METRIC, Answers
 from cotbal.benchmarks.judge.budget import NONE, REPLY, Budget, Tokens
 from cotbal.benchmarks.judge.endpoint import Access, check_url
-from cotbal.benchmarks.judge.judge import FIELDS, Ask, Judge, read_judge
-from cotbal.benchmarks.judge.kept import Kept
-from cotbal.benchmarks.judge.prompts import load_prompt, own_prompt
+from cotbal.benchmarks.judge.judge import FIELDS, Judge, Request, read_judge
+from cotbal.benchmarks.judge.prompts import default_prompt, load_prompt
+from cotbal.benchmarks.judge.replies import Replies
 from cotbal.benchmarks.judge.result import Judged, judged, summary
+from cotbal.benchmarks.judge.session import Session, Step
 from cotbal.data.files import locked, read_json, write_json
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.inputs import differences
@@ -23,8 +23,12 @@ OPENAI = "https://api.openai.com/v1"
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the user says of the judge; None: as it was here before, otherwise the default."""
+class Options:
+    """Options of the judge; None: as in an earlier command on these answers, otherwise the default.
+
+    Attributes:
+        change: whether it may be another judge than in an earlier command.
+    """
 
     model: str | None = None
     base_url: str | None = None
@@ -36,7 +40,9 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What is still to be asked, and the tokens of it as expected and at the most."""
+    """Number of requests to send, of settled ones, and the tokens of the former, as expected and at
+    most.
+    """
 
     requests: int
     settled: int
@@ -46,119 +52,127 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Judging:
-    """Answers, their judge, and what it would take."""
+    """Answers, their judge, all its requests, and what they cost."""
 
-    place: Place
+    answers: Answers
     judge: Judge
-    asks: tuple[Ask, ...]
+    requests: tuple[Request, ...]
     estimate: Estimate
     spent: Tokens
     remarks: tuple[str, ...]
 
 
-def plan_judging(place: Place, wishes: Wishes) -> Judging:
-    """Who judges, which requests that takes, and what they cost; nothing is written.
+def plan_judging(answers: Answers, options: Options) -> Judging:
+    """The judge, its requests, and what they cost; writes nothing.
 
     Raises:
         CotbalError: no model is named, or it is another judge than before.
     """
-    judge = _judge(place, wishes)
-    kept = Kept(place.judgements)
-    asks = {ask.key: ask for each in place.sets for pair in each.pairs for ask in judge.asks(pair)}
-    waiting = [ask for ask in asks.values() if not kept.settled(ask)]
-    reply = kept.reply_length(judge.model) or REPLY
-    expected = sum((ask.expected(reply) for ask in waiting), NONE)
-    most = sum((ask.worst for ask in waiting), NONE)
-    estimate = Estimate(len(waiting), len(asks) - len(waiting), expected, most)
-    return Judging(
-        place, judge, tuple(asks.values()), estimate, kept.used(judge.model), _remarks(place)
-    )
+    judge = _judge(answers, options)
+    replies = Replies(answers.judgements)
+    requests: dict[str, Request] = {}
+    for pair in answers.pairs:
+        requests |= {request.key: request for request in judge.requests(pair)}
+    waiting = [request for request in requests.values() if not replies.settled(request)]
+    length = replies.reply_length(judge.model) or REPLY
+    expected = sum((request.expected(length) for request in waiting), NONE)
+    most = sum((request.worst for request in waiting), NONE)
+    estimate = Estimate(len(waiting), len(requests) - len(waiting), expected, most)
+    spent = replies.used(judge.model)
+    return Judging(answers, judge, tuple(requests.values()), estimate, spent, _remarks(answers))
 
 
-def _judge(place: Place, wishes: Wishes) -> Judge:
-    before = read_json(place.settings) if place.settings.exists() else None
-    old = None if before is None else read_judge(before)
-    model = wishes.model or (old.model if old else None)
-    if model is None:
-        raise CotbalError(
-            "expected the name of a model to judge with; give --model, or set COTBAL_JUDGE_MODEL"
-        )
-    prompt = load_prompt(wishes.prompt) if wishes.prompt else old.prompt if old else own_prompt()
-    judge = Judge(
-        model=model,
-        base_url=check_url(wishes.base_url or (old.base_url if old else OPENAI)),
-        prompt=prompt,
-        fields={**(old.fields if old else FIELDS), **wishes.fields},
-        swap=wishes.swap if wishes.swap is not None else bool(old and old.swap),
-    )
-    if before is not None and not wishes.change:
-        _refuse_another(place, before, judge.to_json())
+def _judge(answers: Answers, options: Options) -> Judge:
+    if not answers.settings.exists():
+        return _apply(options, Judge("", OPENAI, default_prompt(), FIELDS, swap=False))
+    before = read_judge(read_json(answers.settings))
+    judge = _apply(options, before)
+    if not options.change:
+        _demand_same(answers.settings, before, judge)
     return judge
 
 
-def _refuse_another(place: Place, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Marks of two judges cannot be compared."""
-    changed = differences(*({**each, "base_url": ""} for each in (before, now)))
+def _apply(options: Options, judge: Judge) -> Judge:
+    """The judge with the options that the user gives."""
+    model = options.model or judge.model
+    if not model:
+        raise CotbalError(
+            "expected the name of a model to judge with; give --model, or set COTBAL_JUDGE_MODEL"
+        )
+    return Judge(
+        model=model,
+        base_url=check_url(options.base_url or judge.base_url),
+        prompt=load_prompt(options.prompt) if options.prompt else judge.prompt,
+        fields={**judge.fields, **options.fields},
+        swap=judge.swap if options.swap is None else options.swap,
+    )
+
+
+def _demand_same(settings: Path, before: Judge, now: Judge) -> None:
+    """Ratings of two judges cannot be compared."""
+    changed = _changes(before, now)
     if changed:
         listed = "\n".join(f"  {line}" for line in changed)
         raise RunError(
-            f"{place.settings}: another judge than before:\n{listed}\nundo the change, or have"
-            " everything judged again with --change-judge (what was replied before is kept)"
+            f"{settings}: another judge than before:\n{listed}\nundo the change, or have"
+            " everything judged again with --change-judge (earlier replies are kept)"
         )
 
 
-def _remarks(place: Place) -> tuple[str, ...]:
+def _changes(before: Judge, now: Judge) -> list[str]:
+    """What differs between two judges; the address does not count."""
+    return differences(
+        {**before.to_json(), "base_url": ""},
+        {**now.to_json(), "base_url": ""},
+    )
+
+
+def _remarks(answers: Answers) -> tuple[str, ...]:
     remarks = []
-    blind = sum(pair.pictures and not pair.context for each in place.sets for pair in each.pairs)
+    blind = sum(pair.has_images and not pair.context for pair in answers.pairs)
     if blind:
-        total = sum(len(each.pairs) for each in place.sets)
         remarks.append(
-            f"{blind} of {total} answers are about a picture and have no `context`: the judge, who"
-            " sees text alone, has nothing but the reference to go by"
+            f"{blind} of {len(answers.pairs)} answers are about an image and have no `context`: the"
+            " judge, who sees text alone, can only compare with the reference"
         )
-    if place.unfinished:
+    if answers.unfinished:
         remarks.append(
-            f"{place.unfinished} planned runs are not done yet; their answers are left for the next"
-            " time"
+            f"{answers.unfinished} planned runs are not done yet; rerun the command to judge their"
+            " answers"
         )
     return tuple(remarks)
 
 
-def carry_out(
-    judging: Judging,
-    access: Access,
-    budget: Budget,
-    concurrency: int,
-    step: Callable[[int, int], None],
+def run_judging(
+    judging: Judging, access: Access, budget: Budget, concurrency: int, step: Step
 ) -> dict[str, Judged]:
-    """Ask what is not settled, and write the scores; name of the set -> its marks.
+    """Send what is not settled, and write the scores; name of the set -> its ratings.
 
     Raises:
         RunError: not every request could be settled; what was judged is kept.
     """
-    place, judge = judging.place, judging.judge
-    with locked(place.lock):
-        _settle(place, judge)
-        kept = Kept(place.judgements)
-        budget.spent = kept.used(
-            judge.model
-        )  # another command may have been at work since the plan was made
-        ask_all(judging.asks, kept, access, budget, concurrency, step)
-        found = {each.name: judged(each.pairs, judge, kept, each.name) for each in place.sets}
-        for each in place.sets:
-            content = read_json(each.scores) if each.scores.exists() else dict(each.head)
-            content["metrics"][METRIC] = found[each.name].entry(judge)
-            write_json(each.scores, content)
-        write_json(place.directory / "summary.json", {"model": judge.model, "sets": summary(found)})
-        return found
+    answers, judge = judging.answers, judging.judge
+    with locked(answers.lock):
+        _record_judge(answers, judge)
+        replies = Replies(answers.judgements)
+        budget.spent = replies.used(judge.model)  # another command may have run since the plan
+        Session(access, replies, budget, concurrency, step).settle(judging.requests)
+        results = {s.name: judged(s.pairs, judge, replies, s.name) for s in answers.sets}
+        for of_set in answers.sets:
+            content = of_set.read_scores()
+            content["metrics"][METRIC] = results[of_set.name].entry(judge)
+            write_json(of_set.scores, content)
+        write_json(answers.summary, {"model": judge.model, "sets": summary(results)})
+        return results
 
 
-def _settle(place: Place, judge: Judge) -> None:
-    """Note who judges; scores of another judge go first, so that no two ever stand side by side."""
-    before = read_json(place.settings) if place.settings.exists() else judge.to_json()
-    if differences(before, {**judge.to_json(), "base_url": before["base_url"]}):
-        for each in place.sets:
-            content = read_json(each.scores) if each.scores.exists() else {"metrics": {}}
+def _record_judge(answers: Answers, judge: Judge) -> None:
+    """Write the settings; before that, remove scores of another judge, so that scores of two judges
+    are never side by side.
+    """
+    if answers.settings.exists() and _changes(read_judge(read_json(answers.settings)), judge):
+        for of_set in answers.sets:
+            content = of_set.read_scores()
             if content["metrics"].pop(METRIC, None) is not None:
-                write_json(each.scores, content)
-    write_json(place.settings, judge.to_json())
+                write_json(of_set.scores, content)
+    write_json(answers.settings, judge.to_json())

@@ -1,4 +1,4 @@
-"""The judge: what is sent for a pair, and the name under which the reply is kept."""
+"""The judge: what is sent for a pair, and the key under which the reply is kept."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cotbal.benchmarks.judge.budget import BYTES_A_TOKEN, Tokens
+from cotbal.benchmarks.judge.budget import BYTES_PER_TOKEN, Tokens
 from cotbal.benchmarks.judge.pairs import Pair
 from cotbal.benchmarks.judge.prompts import Prompt
 from cotbal.errors import CotbalError
@@ -19,26 +19,26 @@ MESSAGE_OVERHEAD = 16  # tokens that a server may add around a message
 
 
 @dataclass(frozen=True)
-class Ask:
+class Request:
     """One request.
 
     Attributes:
         key: hash of the request: model, prompt, question, both answers and their order.
-        request: what is sent.
+        content: what is sent.
         id: of the record.
         reference_first: whether the reference is Assistant 1.
-        worst: tokens that it cannot pass: one a byte of the prompt, and the longest reply.
+        worst: tokens that it cannot exceed: one per byte of the prompt, and the longest reply.
     """
 
     key: str
-    request: Mapping[str, Any]
+    content: Mapping[str, Any]
     id: str
     reference_first: bool
     worst: Tokens
 
     def expected(self, reply: float) -> Tokens:
-        """Tokens that it will use about, when replies have `reply` tokens on the average."""
-        return Tokens(self.worst.input / BYTES_A_TOKEN, min(reply, self.worst.output))
+        """Tokens that it will use about, for replies of `reply` tokens on average."""
+        return Tokens(self.worst.input / BYTES_PER_TOKEN, min(reply, self.worst.output))
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class Judge:
 
     Attributes:
         model: its name at the endpoint.
-        base_url: the endpoint; it is noted, but another address of the same model is no other
+        base_url: the endpoint; it is recorded, but the same model at another address is the same
             judge.
-        prompt: what it is asked.
-        fields: further fields of a request; None stands for a field that is not sent.
+        prompt: texts of the request.
+        fields: further fields of a request; a field that is None is not sent.
         swap: whether every pair is judged in both orders.
     """
 
@@ -70,30 +70,31 @@ class Judge:
         limits = [self.fields[name] for name in LIMITS if self.fields.get(name) is not None]
         if not limits or type(limits[0]) is not int or limits[0] < 1:
             raise CotbalError(
-                f"--field: expected {' or '.join(LIMITS)} with a whole number, or nobody knows what"
-                f" a reply may cost; found {limits[0] if limits else 'neither'}"
+                f"--field: expected {' or '.join(LIMITS)} with a whole number, which limits the"
+                f" cost of a reply; found {limits[0] if limits else 'neither'}"
             )
         return int(limits[0])
 
-    def asks(self, pair: Pair) -> tuple[Ask, ...]:
+    def requests(self, pair: Pair) -> tuple[Request, ...]:
         """The requests for one pair: the reference first, as in the protocol, and with `swap` the
         other way too.
         """
-        return tuple(self._ask(pair, first) for first in ((True, False) if self.swap else (True,)))
+        orders = (True, False) if self.swap else (True,)
+        return tuple(self._request(pair, reference_first) for reference_first in orders)
 
-    def _ask(self, pair: Pair, reference_first: bool) -> Ask:
-        first, second = (
-            (pair.reference, pair.answer) if reference_first else (pair.answer, pair.reference)
-        )
+    def _request(self, pair: Pair, reference_first: bool) -> Request:
+        first, second = pair.reference, pair.answer
+        if not reference_first:
+            first, second = second, first
         messages = self.prompt.messages(
             pair.rule, context=pair.context, question=pair.question, first=first, second=second
         )
         sent = {name: value for name, value in self.fields.items() if value is not None}
-        request = {"model": self.model, "messages": messages, **sent}
-        text = json.dumps(request, sort_keys=True, ensure_ascii=False)
+        content = {"model": self.model, "messages": messages, **sent}
+        text = json.dumps(content, sort_keys=True, ensure_ascii=False)
         size = sum(len(message["content"].encode()) + MESSAGE_OVERHEAD for message in messages)
         key = hashlib.sha256(text.encode()).hexdigest()[:32]
-        return Ask(key, request, pair.id, reference_first, Tokens(size, self.longest))
+        return Request(key, content, pair.id, reference_first, Tokens(size, self.longest))
 
     def to_json(self) -> dict[str, Any]:
         """What `settings.json` holds."""

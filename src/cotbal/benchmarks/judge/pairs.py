@@ -1,4 +1,4 @@
-"""What is to be judged: an answer and its reference, from the lines of a file of answers."""
+"""An answer and its reference, from the lines of a file of answers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ class Pair:
 
     Attributes:
         id: that of the record.
-        question: what was asked.
-        answer: what the model said.
+        question, answer: texts of the user and the model.
         reference: the first of the record's references.
-        context: what is known of the picture, as text; empty when the record does not say.
+        context: the image in words; empty when the record has none.
         category: conv, detail, complex, or any other word.
         rule: name of the rule by which it is judged: `rule` of the record, otherwise the category.
-        pictures: whether the record has any.
+        has_images: whether the record has any.
     """
 
     id: str
@@ -32,14 +31,14 @@ class Pair:
     context: str
     category: str
     rule: str
-    pictures: bool
+    has_images: bool
 
 
 def read_pairs(rows: Sequence[Any], source: Path) -> tuple[Pair, ...]:
     """The pairs of a file of answers (`generations/<task>.<split>.jsonl`), in its order.
 
     Raises:
-        DataError: a line is not what such a file holds.
+        DataError: an invalid line.
     """
     return tuple(_pair(row, source, number) for number, row in enumerate(rows, 1))
 
@@ -68,7 +67,7 @@ def _pair(row: Any, source: Path, number: int) -> Pair:
         context=_detail(details, "context"),
         category=category,
         rule=_detail(details, "rule") or category,
-        pictures=bool(row.get("images")),
+        has_images=bool(row.get("images")),
     )
 
 
@@ -77,9 +76,7 @@ def _detail(details: Mapping[str, Any], name: str) -> str:
 
 
 def _sendable(text: str) -> str:
-    """Half a pair of surrogates, which JSON lets through and UTF-8 does not, becomes a question
-    mark.
-    """
+    """Half a pair of surrogates, which JSON accepts and UTF-8 does not, becomes a question mark."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 

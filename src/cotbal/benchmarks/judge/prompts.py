@@ -1,4 +1,4 @@
-"""What a judge is asked: a system message, a user message with places to fill, and one rule a
+"""Prompt of a judge: a system message, a user message with fields to fill in, and a rule per
 category.
 """
 
@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from cotbal.errors import CotbalError
 from cotbal.recipe.strict_yaml import load_yaml
 
-DEFAULT = "default"  # the rule of a category that has none of its own
-PLACES = ("context", "question", "first", "second", "rule")
+DEFAULT = "default"  # the rule of all categories without one
+FIELDS = ("context", "question", "first", "second", "rule")
 NEEDED = ("question", "first", "second")
-_PLACE = re.compile("{(" + "|".join(PLACES) + ")}")
+_FIELD = re.compile("{(" + "|".join(FIELDS) + ")}")
 
 
 @dataclass(frozen=True)
@@ -39,35 +39,35 @@ class Prompt:
     user: str
     rules: Mapping[str, str]
 
-    def messages(self, category: str, **places: str) -> list[dict[str, str]]:
-        """The conversation that is sent; what is filled in is never searched for places again.
+    def messages(self, category: str, **fields: str) -> list[dict[str, str]]:
+        """The conversation that is sent; what is filled in is never searched for fields again.
 
         Raises:
             CotbalError: there is no rule for the category.
         """
-        filled = {**places, "rule": self._rule(category)}
-        user = _PLACE.sub(lambda found: filled[found[1]], self.user)
+        filled = {**fields, "rule": self._rule(category)}
+        user = _FIELD.sub(lambda match: filled[match[1]], self.user)
         system = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": user}]
 
     def _rule(self, category: str) -> str:
         if "{rule}" not in self.user:
             return ""
-        found = self.rules.get(category, self.rules.get(DEFAULT))
-        if found is None:
+        rule = self.rules.get(category, self.rules.get(DEFAULT))
+        if rule is None:
             raise CotbalError(
                 f"the prompt of the judge: expected a rule for the category {category!r}, or one"
                 f" called {DEFAULT}; found {', '.join(self.rules) or 'none'}"
             )
-        return found
+        return rule
 
     def to_json(self) -> dict[str, Any]:
-        """The three texts."""
+        """The three texts, for `Prompt(**texts)`."""
         return {"system": self.system, "user": self.user, "rules": dict(self.rules)}
 
 
 class _LlavaRule(BaseModel):
-    """One entry of LLaVA's `rule.json`, which also says how it calls the two sides."""
+    """One entry of LLaVA's `rule.json`, which has further keys."""
 
     prompt: str
 
@@ -79,12 +79,10 @@ class _File(BaseModel):
     rules: dict[str, str] | str = {}
 
 
-def own_prompt() -> Prompt:
+def default_prompt() -> Prompt:
     """The prompt that comes with cotbal."""
-    return _read(
-        files("cotbal.benchmarks.judge").joinpath("prompt.yaml").read_text(encoding="utf-8"),
-        Path("prompt.yaml"),
-    )
+    path = files("cotbal.benchmarks.judge").joinpath("prompt.yaml")
+    return _read(path.read_text(encoding="utf-8"), Path("prompt.yaml"))
 
 
 def load_prompt(path: Path) -> Prompt:
@@ -92,7 +90,7 @@ def load_prompt(path: Path) -> Prompt:
     `rule.json`.
 
     Raises:
-        CotbalError: the file is not that, or the user message lacks the question or an answer.
+        CotbalError: an invalid file, or a user message without the question or an answer.
     """
     try:
         return _read(path.read_text(encoding="utf-8"), path)
@@ -108,17 +106,15 @@ def _read(text: str, path: Path) -> Prompt:
             f"{path}: expected the prompt of a judge as YAML with system, user and rules;"
             f" {_one_line(error)}"
         ) from None
-    rules = (
-        _read_rules(path.parent / content.rules)
-        if isinstance(content.rules, str)
-        else content.rules
-    )
-    missing = [f"{{{place}}}" for place in NEEDED if f"{{{place}}}" not in content.user]
-    if missing:
-        raise CotbalError(
-            f"{path}: user: expected the places {{question}}, {{first}}, {{second}}; missing"
-            f" {missing[0]}"
-        )
+    for name in NEEDED:
+        if f"{{{name}}}" not in content.user:
+            raise CotbalError(
+                f"{path}: user: expected the fields {{question}}, {{first}}, {{second}}; missing"
+                f" {{{name}}}"
+            )
+    rules = content.rules
+    if isinstance(rules, str):
+        rules = _read_rules(path.parent / rules)
     return Prompt(content.system, content.user, rules)
 
 
@@ -135,6 +131,6 @@ def _read_rules(path: Path) -> dict[str, str]:
 
 def _one_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        fault = error.errors()[0]
-        return f"{'.'.join(map(str, fault['loc'])) or 'the file'}: {fault['msg']}"
+        first = error.errors()[0]
+        return f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
     return " ".join(str(error).split())

@@ -1,6 +1,4 @@
-"""From replies to scores: the marks of every pair, the relative score, and the same for every
-category.
-"""
+"""From replies to scores: ratings of every pair, relative scores of all pairs and per category."""
 
 from __future__ import annotations
 
@@ -9,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from cotbal.benchmarks.judge.judge import Judge
-from cotbal.benchmarks.judge.kept import BEST, Kept
 from cotbal.benchmarks.judge.pairs import Pair
+from cotbal.benchmarks.judge.replies import BEST, Replies
 from cotbal.errors import RunError
 from cotbal.metrics.judge import relative
 from cotbal.scores.matrix import Measured
@@ -27,9 +25,9 @@ class Category:
 
     Attributes:
         pairs: how many there are.
-        left_out: how many of them got no marks.
-        answers, references: mean marks.
-        score: relative score in percent.
+        left_out: how many of them got no ratings.
+        answers, references: mean ratings; NaN without any.
+        score: relative score in percent; NaN without ratings.
     """
 
     name: str
@@ -42,27 +40,24 @@ class Category:
 
 @dataclass(frozen=True)
 class Judged:
-    """The marks of all pairs of a file; NaN where the judge gave none."""
+    """The ratings of all pairs of a file; NaN where the judge gave none."""
 
     pairs: tuple[Pair, ...]
     answers: Float[np.ndarray, " pair"]
     references: Float[np.ndarray, " pair"]
 
     def entry(self, judge: Judge) -> dict[str, Any]:
-        """What a file of scores holds of the metric; its maximum is the score of answers that all
-        get a 10.
+        """The metric's entry in a file of scores; its maximum is the score of answers that all get
+        a 10.
         """
         known = ~np.isnan(self.answers)
-        found = Measured(*relative(self.answers, self.references))
-        marks = {"answers": _list(self.answers), "references": _list(self.references)}
+        measured = Measured(*relative(self.answers, self.references))
         return {
-            "score": found.score,
+            "score": measured.score,
             "maximum": 100 * BEST / float(self.references[known].mean()),
-            **found.to_json(),
-            "marks": marks,
-            "left_out": [
-                pair.id for pair, there in zip(self.pairs, known, strict=True) if not there
-            ],
+            **measured.to_json(),
+            "ratings": {"answers": _list(self.answers), "references": _list(self.references)},
+            "left_out": [self.pairs[i].id for i in np.flatnonzero(~known)],
             "judge": judge.model,
         }
 
@@ -71,56 +66,55 @@ class Judged:
         together.
         """
         names = np.array([pair.category for pair in self.pairs], dtype=object)
-        several = list(dict.fromkeys(names.tolist()))
-        found = (
-            [self._category(name or "(none)", names == name) for name in several]
-            if len(several) > 1
-            else []
-        )
-        return [*found, self._category(ALL, np.ones(len(names), dtype=bool))]
+        categories = []
+        distinct = dict.fromkeys(names.tolist())
+        if len(distinct) > 1:
+            categories = [self._category(name or "(none)", names == name) for name in distinct]
+        return [*categories, self._category(ALL, np.ones(len(names), dtype=bool))]
 
-    def _category(self, name: str, chosen: np.ndarray) -> Category:
+    def _category(self, name: str, chosen: Bool[np.ndarray, " pair"]) -> Category:
         answers, references = self.answers[chosen], self.references[chosen]
         known = ~np.isnan(answers)
-        nothing = float("nan")
+        left_out = int((~known).sum())
+        if not known.any():
+            nan = float("nan")
+            return Category(name, len(answers), left_out, nan, nan, nan)
         return Category(
             name,
             len(answers),
-            int((~known).sum()),
-            float(answers[known].mean()) if known.any() else nothing,
-            float(references[known].mean()) if known.any() else nothing,
-            Measured(*relative(answers, references)).score if known.any() else nothing,
+            left_out,
+            float(answers[known].mean()),
+            float(references[known].mean()),
+            Measured(*relative(answers, references)).score,
         )
 
 
-def judged(pairs: Sequence[Pair], judge: Judge, kept: Kept, source: str) -> Judged:
-    """The marks of pairs whose requests are all settled; with `swap`, the mean over both orders.
+def judged(pairs: Sequence[Pair], judge: Judge, replies: Replies, source: str) -> Judged:
+    """The ratings of pairs whose requests are all settled; with `swap`, the mean over both orders.
 
     Raises:
-        RunError: none of them has marks.
+        RunError: none of them has ratings.
     """
     answers, references = np.full(len(pairs), np.nan), np.full(len(pairs), np.nan)
-    for place, pair in enumerate(pairs):
-        found = [kept.marks(ask) for ask in judge.asks(pair)]
-        known = [marks for marks in found if marks is not None]
-        if len(known) == len(found):  # one order alone would bring back what the swap takes away
-            answers[place] = np.mean([marks.answer for marks in known])
-            references[place] = np.mean([marks.reference for marks in known])
+    for i, pair in enumerate(pairs):
+        requests = judge.requests(pair)
+        ratings = [r for r in map(replies.ratings, requests) if r is not None]
+        if len(ratings) == len(requests):  # one order alone would restore the bias of the order
+            answers[i] = np.mean([r.answer for r in ratings])
+            references[i] = np.mean([r.reference for r in ratings])
     if np.isnan(answers).all():
         raise RunError(
-            f"{source}: expected marks from {judge.model}; found none in any of its replies: read"
-            f" {kept.path}, and give another --model or --prompt"
+            f"{source}: expected ratings from {judge.model}; found none in any of its replies: read"
+            f" {replies.path}, and give another --model or --prompt"
         )
     return Judged(tuple(pairs), answers, references)
 
 
-def summary(found: Mapping[str, Judged]) -> dict[str, list[dict[str, Any]]]:
-    """Set of answers -> its categories, as `summary.json` holds them."""
-    return {
-        name: [vars(category) for category in each.categories()] for name, each in found.items()
-    }
+def summary(judged_sets: Mapping[str, Judged]) -> dict[str, list[dict[str, Any]]]:
+    """Set of answers -> its categories, as in `summary.json`."""
+    return {name: list(map(vars, answers.categories())) for name, answers in judged_sets.items()}
 
 
-def _list(values: np.ndarray) -> list[float | None]:
-    """NaN as JSON knows it."""
-    return [None if np.isnan(value) else float(value) for value in values]
+def _list(values: Float[np.ndarray, " pair"]) -> list[float | None]:
+    """The values as JSON: null for NaN."""
+    return [None if np.isnan(value) else value for value in values.tolist()]

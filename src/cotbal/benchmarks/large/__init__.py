@@ -5,64 +5,63 @@ groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cotbal.benchmarks.large.export import export_sources
 from cotbal.benchmarks.large.raw import known_configs, raw_sources
 from cotbal.benchmarks.large.sets import DataSet, data_sets
 from cotbal.benchmarks.large.settings import head, settings
 from cotbal.benchmarks.releases import benchmark
-from cotbal.benchmarks.releases.benchmark import (
-    Places,
-    Prepared,
-    SplitPlan,
-    TaskPlan,
-    chosen_tasks,
-    task_yaml,
-)
-from cotbal.benchmarks.releases.paper import ACCELERATE, FSDP2
+from cotbal.benchmarks.releases.benchmark import Places, Prepared, SplitPlan, TaskPlan
+from cotbal.benchmarks.releases.paper import paper_benchmark
 from cotbal.benchmarks.releases.sources import Choices
 from cotbal.benchmarks.releases.writing import Expected
 from cotbal.data.census import Progress
 from cotbal.errors import CotbalError
 
-__all__ = ["Choices", "Places", "plans", "prepare"]
+__all__ = ["Choices", "Places", "Variant", "plans", "prepare"]
 
 _VERSION = 2  # repeated captions of COCO stay
-_COCO_PICTURES = 5_000  # in validation, and again in test
+_COCO_IMAGES = 5_000  # in validation, and again in test
 
 
-def plans(
-    nlvr: bool = False, raw: bool = False, single_reference: bool = False
-) -> tuple[TaskPlan, ...]:
+@dataclass(frozen=True)
+class Variant:
+    """Which data sets are read, and from which files.
+
+    Attributes:
+        nlvr: NLVR as printed in the paper, in place of VCR as released.
+        raw: read M3IT's own files where their keys are known.
+    """
+
+    nlvr: bool = False
+    raw: bool = False
+
+
+RELEASED = Variant()
+
+
+def plans(variant: Variant = RELEASED, single_reference: bool = False) -> tuple[TaskPlan, ...]:
     """The seventeen tasks, group by group.
 
     Args:
-        nlvr: NLVR as printed in the paper, in place of VCR as released.
-        raw: read M3IT's own files where their keys are known.
         single_reference: every caption of COCO is a sample of its own in evaluation.
     """
-    return tuple(_plan(data, raw, single_reference) for data in data_sets(nlvr))
+    return tuple(_plan(data, variant.raw, single_reference) for data in data_sets(variant.nlvr))
 
 
 def _plan(data: DataSet, raw: bool, single_reference: bool) -> TaskPlan:
-    test = data.validation // 2 if data.halved else data.test
-    sizes = {
-        "train": data.train,
-        "validation": data.validation - (test if data.halved else 0),
-        "test": test,
-    }
+    validation, test = data.validation, data.test
+    if data.halved:
+        test = data.validation // 2
+        validation = data.validation - test
+    sizes = {"train": data.train, "validation": validation, "test": test}
     expected = {split: Expected(size, size) for split, size in sizes.items()}
     if data.config == "coco" and not single_reference:
-        expected |= dict.fromkeys(("validation", "test"), Expected(_COCO_PICTURES, rounded_to=10))
-    splits = tuple(
-        SplitPlan(
-            split, raw_sources(data, split) if raw else export_sources(data, split), expected[split]
-        )
-        for split in sizes
-    )
-    version = (
-        "raw" if raw else _VERSION
-    )  # other texts of the same rows: one must not pass for the other
+        expected |= dict.fromkeys(("validation", "test"), Expected(_COCO_IMAGES, rounded_to=10))
+    sources = raw_sources if raw else export_sources
+    splits = tuple(SplitPlan(split, sources(data, split), expected[split]) for split in sizes)
+    version = "raw" if raw else _VERSION  # both have other texts of the same rows
     return TaskPlan(
         data.name, data.metric, splits, remarks=data.remark, group=data.group, version=version
     )
@@ -75,30 +74,24 @@ def prepare(
     *,
     tasks: Sequence[str] | None = None,
     model: str = "7b",
-    nlvr: bool = False,
-    raw: bool = False,
+    variant: Variant = RELEASED,
 ) -> Prepared:
     """Build the benchmark, or some of its tasks; what is there and whole is not made again.
 
     Args:
-        places: where the exports lie, and where the benchmark goes.
+        places: where the exports are, and where the benchmark goes.
         tasks: names of tasks; None means all.
         model: key of `cotbal.benchmarks.releases.paper.MODELS`.
-        nlvr, raw: as in `plans`.
 
     Raises:
         CotbalError: an unknown task or model, files that are absent, broken or of another version,
-            missing pictures.
+            missing images.
     """
-    known, size = plans(nlvr, raw, choices.single_reference), settings(model)
-    chosen = chosen_tasks(known, tasks)
-    if raw:
-        _demand_known([plan.name for plan in chosen])
-
-    def text(ready: Sequence[TaskPlan]) -> str:
-        return head(choices) + "".join(map(task_yaml, ready)) + size
-
-    return benchmark.prepare(known, chosen, places, choices, text, progress, {ACCELERATE: FSDP2})
+    known = plans(variant, choices.single_reference)
+    target = paper_benchmark(known, tasks, head(choices), settings(model))
+    if variant.raw:
+        _demand_known([plan.name for plan in target.chosen])
+    return benchmark.prepare(target, places, choices, progress)
 
 
 def _demand_known(names: Sequence[str]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from cotbal.benchmarks.large.pictures import kept_picture
+from cotbal.benchmarks.large.embedded import write_image
 from cotbal.benchmarks.large.sets import DataSet
 from cotbal.benchmarks.releases.conversation import Asked, Conversation
 from cotbal.benchmarks.releases.rows import (
@@ -42,16 +42,11 @@ Count = Callable[[Files], int]
 def export_sources(data: DataSet, split: str) -> tuple[Source, ...]:
     """The two forms of an export: parquet, or JSON lines."""
     stem = f"m3it/{data.config}/{'validation' if split == 'test' and data.halved else split}"
+    parquet = reader(data, split, _parquet, _count_parquet)
+    lines = reader(data, split, _lines, _count_lines)
     return (
-        Source(
-            "parquet",
-            {"rows": f"{stem}*.parquet"},
-            _GET,
-            reader(data, split, _parquet, _count_parquet),
-        ),
-        Source(
-            "jsonl", {"rows": f"{stem}*.jsonl"}, _GET, reader(data, split, _lines, _count_lines)
-        ),
+        Source("parquet", {"rows": f"{stem}*.parquet"}, _GET, parquet),
+        Source("jsonl", {"rows": f"{stem}*.jsonl"}, _GET, lines),
     )
 
 
@@ -69,8 +64,9 @@ def _read(
 ) -> Iterator[Conversation]:
     chosen: Iterator[tuple[int, Row]] = enumerate(rows(files, job))
     if data.halved and split != "train":
-        half = frozenset(_half(data, count(files), job.choices.seed))
-        chosen = ((n, row) for n, row in chosen if (str(n) in half) == (split == "test"))
+        test = frozenset(_half(data, count(files), job.choices.seed))
+        kept = split == "test"
+        chosen = ((number, row) for number, row in chosen if (str(number) in test) == kept)
     conversations = _conversations(data, split, chosen, job)
     gathered = data.config == "coco" and split != "train" and not job.choices.single_reference
     return _gathered(conversations) if gathered else conversations
@@ -84,31 +80,36 @@ def _conversations(
     data: DataSet, split: str, rows: Iterable[tuple[int, Row]], job: Job
 ) -> Iterator[Conversation]:
     for number, row in rows:
-        instruction, inputs = row.text("instruction").strip(), row.text("inputs").strip()
-        question = without_marker(f"{instruction}\n{inputs}" if inputs else instruction)
+        question = row.text("instruction").strip()
+        inputs = row.text("inputs").strip()
+        if inputs:
+            question = f"{question}\n{inputs}"
+        question = without_marker(question)
         answer = row.text("outputs").strip()
-        image = kept_picture(row, "image_base64_str", f"m3it/{data.config}", job.gallery)
+        image = write_image(row, "image_base64_str", f"m3it/{data.config}", job.gallery)
         if image is not None and question and answer:
-            yield Conversation(f"{data.config}_{split}_{number}", image, (Asked(question, answer),))
+            name = f"{data.config}_{split}_{number}"
+            yield Conversation(name, image, (Asked(question, answer),))
 
 
 def _gathered(conversations: Iterable[Conversation]) -> Iterator[Conversation]:
-    """One sample a picture, with the answers of all its rows, repeated ones too: CIDEr is a mean
+    """One sample per image, with the answers of all its rows, repeated ones too: CIDEr is a mean
     over them.
 
     The question is that of the first row.
     """
     groups: dict[str | None, list[Conversation]] = {}
-    for each in conversations:
-        groups.setdefault(each.image, []).append(each)
-    for first, *others in groups.values():
-        answers = tuple(str(each.turns[0].answer) for each in (first, *others))
-        yield replace(first, turns=(Asked(first.turns[0].question, answers),))
+    for conversation in conversations:
+        groups.setdefault(conversation.image, []).append(conversation)
+    for group in groups.values():
+        answers = tuple(str(conversation.turns[0].answer) for conversation in group)
+        question = group[0].turns[0].question
+        yield replace(group[0], turns=(Asked(question, answers),))
 
 
 def _parquet(files: Files, job: Job) -> Iterator[Row]:
     for path in files["rows"]:
-        _refuse_rephrased(parquet_columns(path), f"{path}, columns")
+        _reject_rephrased(parquet_columns(path), f"{path}, columns")
     return parquet_rows(files["rows"], COLUMNS, job.choices.ignore_keys, job.progress)
 
 
@@ -118,15 +119,15 @@ def _count_parquet(files: Files) -> int:
 
 def _lines(files: Files, job: Job) -> Iterator[Row]:
     for path in files["rows"]:
-        for place, raw in json_lines(path, job.progress):
-            _refuse_rephrased(raw if isinstance(raw, dict) else (), place)
-            yield known(raw, place, COLUMNS, job.choices.ignore_keys)
+        for where, raw in json_lines(path, job.progress):
+            _reject_rephrased(raw if isinstance(raw, dict) else (), where)
+            yield known(raw, where, COLUMNS, job.choices.ignore_keys)
 
 
-def _refuse_rephrased(keys: Iterable[str], place: str) -> None:
+def _reject_rephrased(keys: Iterable[str], where: str) -> None:
     if set(keys) >= _REPHRASED:
         raise DataError(
-            f"{place}: found `answer` and `meta`, a row of M3IT as rephrased in October 2023, whose"
+            f"{where}: found `answer` and `meta`, a row of M3IT as rephrased in October 2023, whose"
             " answers are others; export an older revision"
         )
 

@@ -3,7 +3,7 @@ seed here.
 
 Instructions are drawn from the instruction file of the set, options are shuffled as the loader
 does; so the texts are as good as an export's, and not the same. The other sets are not read: what
-their files call question and picture is not known for certain.
+their files call question and image is not known for certain.
 """
 
 from __future__ import annotations
@@ -26,17 +26,11 @@ from cotbal.errors import DataError
 _HUB = "MMInstruction/M3IT"
 _DATA = f"{_HUB}/data"
 _CLASSES = 10  # candidates of ImageNet, the right one among them
-_TRUE_OR_FALSE = (
-    "(A) True",
-    "(B) False",
-    "(A)",
-    "(B)",
-    "True",
-    "False",
-)  # ways to answer in COCO-Text
+# ways to answer in COCO-Text
+_TRUE_OR_FALSE = ("(A) True", "(B) False", "(A)", "(B)", "True", "False")
 _OTHERS = 24  # at most, beside the right one, of COCO-GOI
 
-Made = tuple[str, list[str], str]  # inputs, pictures in base64, outputs
+Made = tuple[str, list[str], str]  # inputs, images in base64, outputs
 
 
 @dataclass(frozen=True)
@@ -44,13 +38,13 @@ class _Line:
     """One line of a file, and the chance that belongs to it."""
 
     raw: Any
-    place: str
+    where: str
     key: str
     classes: Sequence[str]
     job: Job
 
     def row(self, *keys: str) -> Row:
-        return known(self.raw, self.place, keys, self.job.choices.ignore_keys)
+        return known(self.raw, self.where, keys, self.job.choices.ignore_keys)
 
     def draw(self, names: Iterable[str], number: int, what: str) -> list[str]:
         return drawn(names, number, self.job.choices.seed, f"{what} {self.key}")
@@ -71,7 +65,7 @@ def raw_sources(data: DataSet, split: str) -> tuple[Source, ...]:
     stems = {"train": train, "validation": "val", "test": "val" if data.halved else "test"}
     rows = {name: f"{whole}/*{stem}.jsonl" for name, stem in stems.items()}
     get = download(_HUB, *dict.fromkeys(rows.values()), *others.values())
-    read = reader(data, split, partial(_rows, adapter), lambda found: count_lines(found["rows"][0]))
+    read = reader(data, split, partial(_rows, adapter), lambda files: count_lines(files["rows"][0]))
     return (Source("raw", {"rows": rows[split], **others}, get, read),)
 
 
@@ -84,13 +78,12 @@ def _rows(adapter: _Adapter, files: Files, job: Job) -> Iterator[Row]:
     (path,) = files["rows"]
     instructions = _texts(files["instructions"][0])
     classes = _classes(files["classes"][0]) if "classes" in files else ()
-    for number, (place, raw) in enumerate(json_lines(path, job.progress)):
-        line = _Line(raw, place, f"{path.parent.name} {path.name} {number}", classes, job)
-        for part, (inputs, pictures, outputs) in enumerate(adapter(line)):
+    for number, (where, raw) in enumerate(json_lines(path, job.progress)):
+        line = _Line(raw, where, f"{path.parent.name} {path.name} {number}", classes, job)
+        for part, (inputs, images, outputs) in enumerate(adapter(line)):
             (instruction,) = line.draw(instructions, 1, f"instruction {part}")
-            yield Row(
-                dict(zip(COLUMNS, (instruction, inputs, pictures, outputs), strict=True)), place
-            )
+            columns = (instruction, inputs, images, outputs)
+            yield Row(dict(zip(COLUMNS, columns, strict=True)), where)
 
 
 def _texts(path: Path) -> list[str]:
@@ -100,11 +93,8 @@ def _texts(path: Path) -> list[str]:
         raise DataError(
             f"{path}: expected a JSON list of instructions; found broken JSON ({error})"
         ) from None
-    if (
-        not isinstance(content, list)
-        or not content
-        or not all(isinstance(text, str) for text in content)
-    ):
+    texts = isinstance(content, list) and all(isinstance(text, str) for text in content)
+    if not texts or not content:
         raise DataError(
             f"{path}: expected a JSON list of instructions; found {type(content).__name__}"
         )
@@ -124,17 +114,17 @@ def _classes(path: Path) -> list[str]:
 
 
 def _coco(line: _Line) -> Iterator[Made]:
-    """Five captions of a picture, sometimes more, are as many rows."""
+    """Five captions of an image, sometimes more, are as many rows."""
     row = line.row("image", "meta")
     captions = known(
-        row.fields["meta"], f"{line.place}, meta", ("targets",), line.job.choices.ignore_keys
+        row.fields["meta"], f"{line.where}, meta", ("targets",), line.job.choices.ignore_keys
     )
     for caption in captions.texts("targets"):
         yield "", [row.text("image")], caption
 
 
 def _coco_goi(line: _Line) -> Iterator[Made]:
-    """The question stands in the first line of the input, an option in each of the others."""
+    """The question is in the first line of the input, an option in each of the others."""
     row = line.row("input", "outputs", "image_str")
     question, *names = (text.strip() for text in row.text("input").strip().splitlines())
     right = row.text("outputs").strip().removesuffix(".")
@@ -149,13 +139,13 @@ def _coco_text(line: _Line) -> Iterator[Made]:
     """
     if isinstance(line.raw, dict) and "question" in line.raw:
         raise DataError(
-            f"{line.place}: question: expected none, since the instruction asks; export this set"
+            f"{line.where}: question: expected none, since the instruction asks; export this set"
             " instead"
         )
     row = line.row("answer", "image_str")
     right = row.text("answer").strip()
     if right.rstrip(".") not in _TRUE_OR_FALSE:
-        raise row.refuse(
+        raise row.error(
             f"answer: expected one of {', '.join(_TRUE_OR_FALSE)}; found {right[:40]!r}"
         )
     yield "(A) True (B) False", row.texts("image_str"), right
@@ -166,7 +156,7 @@ def _imagenet(line: _Line) -> Iterator[Made]:
     row = line.row("img_str", "label")
     number = row.number("label")
     if not 0 <= number < len(line.classes):
-        raise row.refuse(f"label: expected a number below {len(line.classes)}; found {number}")
+        raise row.error(f"label: expected a number below {len(line.classes)}; found {number}")
     right = line.classes[number]
     others = {name for name in line.classes if name != right}
     options, answer = _lettered(line, right, line.draw(others, _CLASSES - 1, "options"))
@@ -183,10 +173,11 @@ def _shapes(line: _Line) -> Iterator[Made]:
     adds them.
     """
     row = line.row("question", "answer", "image_str")
-    said = {"true": "yes", "false": "no"}.get(row.text("answer").strip().lower())
-    if said is None:
-        raise row.refuse(f"answer: expected true or false; found {row.text('answer')[:40]!r}")
-    yield f"{row.text('question').strip()}?", [row.text("image_str")], f"The answer is {said}."
+    word = {"true": "yes", "false": "no"}.get(row.text("answer").strip().lower())
+    if word is None:
+        raise row.error(f"answer: expected true or false; found {row.text('answer')[:40]!r}")
+    question = f"{row.text('question').strip()}?"
+    yield question, [row.text("image_str")], f"The answer is {word}."
 
 
 def _lettered(line: _Line, right: str, others: Sequence[str]) -> tuple[str, str]:
@@ -196,9 +187,8 @@ def _lettered(line: _Line, right: str, others: Sequence[str]) -> tuple[str, str]
     return "\n".join(lines), lines[names.index(right)]
 
 
-_ADAPTERS: dict[
-    str, tuple[str, _Adapter, str]
-] = {  # folder, adapter, end of the training file's name
+# folder, adapter, end of the training file's name
+_ADAPTERS: dict[str, tuple[str, _Adapter, str]] = {
     "coco": ("captioning/coco", _coco, "train"),
     "coco-goi": ("classification/coco-goi", _coco_goi, "train"),
     "coco-text": ("classification/coco-text", _coco_text, "train"),

@@ -32,16 +32,10 @@ _TUNED = "it was trained on COCO, GQA and OCR-VQA already."
 
 def head(choices: Choices) -> str:
     """The top of the recipe, with what was chosen."""
-    return _HEAD.format(
-        seed=choices.seed,
-        tokens=paper.told_tokens(choices),
-        policy="drop" if choices.on_missing_image == "drop" else "error",
-    )
+    return paper.head(_HEAD, choices)
 
 
 def settings(model: str) -> str:
     """Everything behind the tasks. Raises CotbalError for an unknown model."""
-    return (
-        paper.settings(model, epochs=1, script="as for the Academic Benchmark", tuned=_TUNED)
-        + _REST
-    )
+    script = "as for the Academic Benchmark"
+    return paper.settings(model, epochs=1, script=script, tuned=_TUNED) + _REST

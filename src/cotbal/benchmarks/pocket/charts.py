@@ -58,7 +58,7 @@ class Chart:
 
 
 def random_chart(rng: Random) -> Chart:
-    """Four countries whose values of one measure and year can be told apart."""
+    """Four countries whose values of one measure and year can be distinguished."""
     measure = rng.choice(list(MEASURES))
     while True:
         year = rng.choice(sorted(_table(measure)))
@@ -73,7 +73,7 @@ def random_chart(rng: Random) -> Chart:
 
 
 def render_chart(chart: Chart) -> Image.Image:
-    """The picture of a chart, RGB, 48 x 48: the axis at the bottom, thin lines at 50 and 100."""
+    """The image of a chart, RGB, 48 x 48: the axis at the bottom, thin lines at 50 and 100."""
     picture = Image.new("RGB", (SIDE, SIDE), (chart.paper,) * 3)
     pen = ImageDraw.Draw(picture)
     for value in (50, 100):
@@ -87,8 +87,8 @@ def render_chart(chart: Chart) -> Image.Image:
 def bar_boxes(chart: Chart) -> list[tuple[int, int, int, int]]:
     """The pixel box (x1, y1, x2, y2) of every bar, from left to right."""
     return [
-        (chart.left + 10 * place, _y(bar.value), chart.left + 10 * place + 8, FLOOR)
-        for place, bar in enumerate(chart.bars)
+        (chart.left + 10 * i, _y(bar.value), chart.left + 10 * i + 8, FLOOR)
+        for i, bar in enumerate(chart.bars)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Text-only chat about what the pictures are made of: kinds of drawings, continents of countries,
+"""Text-only chat about what the images are made of: kinds of drawings, continents of countries,
 spelling.
 """
 
@@ -13,7 +13,7 @@ from cotbal.benchmarks.pocket.tasks import Asked
 
 
 def chat(rng: Random) -> Asked:
-    """One question that needs no picture."""
+    """One question that needs no image."""
     return rng.choice((_continent, _kind, _odd_one, _spelling))(rng)
 
 

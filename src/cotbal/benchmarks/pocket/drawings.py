@@ -1,4 +1,4 @@
-"""The drawings, fonts and colours that every picture of `pocket` is composed from."""
+"""The drawings, fonts and colours that every image of `pocket` is composed from."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ FONTS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Placed:
-    """A drawing in a picture; `box` is its tight bounding box (x1, y1, x2, y2) in pixels, x2 and y2
+    """A drawing in an image; `box` is its tight bounding box (x1, y1, x2, y2) in pixels, x2 and y2
     exclusive.
     """
 

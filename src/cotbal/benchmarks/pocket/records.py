@@ -1,4 +1,4 @@
-"""Pictures and records of one split on disk. Every picture has its own random stream, so no split
+"""Images and records of one split on disk. Every image has its own random stream, so no split
 shares any.
 """
 
@@ -23,7 +23,7 @@ from cotbal.benchmarks.pocket.tasks import VISUAL_TASKS, Asked
 
 @dataclass(frozen=True)
 class Size:
-    """Records a task in each split, and how the runs are set up."""
+    """Records per task in each split, and how the runs are set up."""
 
     splits: dict[str, int]
     batch_size: int
@@ -63,7 +63,7 @@ SOURCES: dict[str, tuple[Callable[[Random], Any], Callable[[Any], Image.Image]]]
 
 
 def write_split(directory: Path, split: str, count: int, seed: int) -> None:
-    """Write `count` records a task and the pictures they share: the same scene serves five
+    """Write `count` records per task and the images they share: the same scene serves five
     tasks."""
     records: dict[str, list[dict[str, object]]] = {task.name: [] for task in VISUAL_TASKS}
     (directory / "images" / split).mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ MARGIN = 1
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows: the ground's colour name, its brightness shift, and the drawings from
+    """What an image shows: the ground's colour name, its brightness shift, and the drawings from
     left to right.
     """
 
@@ -39,7 +39,8 @@ def random_scene(rng: Random) -> Scene:
     """Two or three different drawings that do not touch, every pair clearly side by side or one
     above the other.
     """
-    ground, shade = rng.choice(list(BACKGROUNDS)), rng.randint(-5, 5)
+    ground = rng.choice(list(BACKGROUNDS))
+    shade = rng.randint(-5, 5)
     while True:
         objects = _place(rng, _names(rng, rng.choice((2, 3, 3, 3))))
         if objects is not None:
@@ -47,34 +48,40 @@ def random_scene(rng: Random) -> Scene:
 
 
 def render_scene(scene: Scene) -> Image.Image:
-    """The picture of a scene, RGB, 48 x 48."""
+    """The image of a scene, RGB, 48 x 48."""
     picture = Image.new("RGB", (SIDE, SIDE), shaded(scene.ground, scene.shade))
     for placed in scene.objects:
-        left, top, right, bottom = placed.box
-        sprite = drawing(placed.name, max(right - left, bottom - top))
-        picture.paste(sprite, (left, top), sprite)
+        paste(picture, placed)
     return picture
+
+
+def paste(picture: Image.Image, placed: Placed) -> None:
+    """Paste a drawing into its box."""
+    left, top, right, bottom = placed.box
+    sprite = drawing(placed.name, max(right - left, bottom - top))
+    picture.paste(sprite, (left, top), sprite)
 
 
 def direction(first: Placed, second: Placed) -> str:
     """Where `first` lies as seen from `second`: "left of", "right of", "above" or "below"."""
-    dx, dy = first.center[0] - second.center[0], first.center[1] - second.center[1]
+    dx, dy = _offset(first, second)
     if abs(dx) > abs(dy):
         return "left of" if dx < 0 else "right of"
     return "above" if dy < 0 else "below"
 
 
 def corner(placed: Placed) -> str:
-    """The part of the picture that holds the centre: "top left", "top", ..., "center", ..., "bottom
+    """The part of the image that holds the centre: "top left", "top", ..., "center", ..., "bottom
     right".
     """
-    column, row = (int(3 * middle / SIDE) for middle in placed.center)
-    words = [("top", "", "bottom")[row], ("left", "", "right")[column]]
-    return " ".join(word for word in words if word) or "center"
+    x, y = placed.center
+    column = ("left", "", "right")[int(3 * x / SIDE)]
+    row = ("top", "", "bottom")[int(3 * y / SIDE)]
+    return f"{row} {column}".strip() or "center"
 
 
 def shaded(ground: str, shade: int) -> tuple[int, int, int]:
-    """The RGB colour of a ground, a little lighter or darker, so that no two pictures are alike by
+    """The RGB colour of a ground, a little lighter or darker, so that no two images are alike by
     accident.
     """
     red, green, blue = (max(0, min(255, channel + shade)) for channel in BACKGROUNDS[ground])
@@ -87,7 +94,9 @@ def _names(rng: Random, count: int) -> list[str]:
     """
     names = [rng.choice(NAMES)]
     while len(names) < count:
-        pool = list(DRAWINGS[KIND_OF[names[-1]]]) if rng.random() < 0.4 else list(NAMES)
+        pool = NAMES
+        if rng.random() < 0.4:
+            pool = tuple(DRAWINGS[KIND_OF[names[-1]]])
         names.append(rng.choice([name for name in pool if name not in names]))
     return names
 
@@ -98,10 +107,8 @@ def _place(rng: Random, names: list[str]) -> list[Placed] | None:
     for name in names:
         big = rng.random() < 0.5
         sprite = drawing(name, rng.randint(*(BIG if big else SMALL)))
-        left, top = (
-            rng.randint(1, SIDE - 1 - sprite.width),
-            rng.randint(1, SIDE - 1 - sprite.height),
-        )
+        left = rng.randint(1, SIDE - 1 - sprite.width)
+        top = rng.randint(1, SIDE - 1 - sprite.height)
         new = Placed(name, (left, top, left + sprite.width, top + sprite.height), big)
         if not all(_apart(new, old) and _clear(new, old) for old in placed):
             return None
@@ -110,15 +117,18 @@ def _place(rng: Random, names: list[str]) -> list[Placed] | None:
 
 
 def _apart(first: Placed, second: Placed) -> bool:
-    a, b = first.box, second.box
-    return (
-        a[2] + MARGIN <= b[0]
-        or b[2] + MARGIN <= a[0]
-        or a[3] + MARGIN <= b[1]
-        or b[3] + MARGIN <= a[1]
-    )
+    left, top, right, bottom = first.box
+    other_left, other_top, other_right, other_bottom = second.box
+    beside = right + MARGIN <= other_left or other_right + MARGIN <= left
+    above = bottom + MARGIN <= other_top or other_bottom + MARGIN <= top
+    return beside or above
 
 
 def _clear(first: Placed, second: Placed) -> bool:
-    dx, dy = abs(first.center[0] - second.center[0]), abs(first.center[1] - second.center[1])
-    return max(dx, dy) > CLEAR * min(dx, dy)
+    distances = [abs(offset) for offset in _offset(first, second)]
+    return max(distances) > CLEAR * min(distances)
+
+
+def _offset(first: Placed, second: Placed) -> tuple[float, float]:
+    """From the centre of `second` to that of `first`, in pixels."""
+    return first.center[0] - second.center[0], first.center[1] - second.center[1]

@@ -9,7 +9,7 @@ from random import Random
 from PIL import Image, ImageDraw
 
 from cotbal.benchmarks.pocket.drawings import BACKGROUNDS, FONTS, NAMES, SIDE, Placed, drawing, font
-from cotbal.benchmarks.pocket.scenes import shaded
+from cotbal.benchmarks.pocket.scenes import paste, shaded
 
 _WORDS = """
     AGE AIR ANT ARM ART BAG BAR BAT BAY BED BEE BIG BIN BOX BOY BUS CAN CAP CAR CAT COW CUP DAY DOG DRY EAR EAST
@@ -45,30 +45,32 @@ def random_sign(rng: Random, words: tuple[str, ...] = WORDS) -> Sign:
     """A word in one of three fonts, as large as fits or a little smaller, above or below its
     ornament.
     """
-    word, package = rng.choice(words), rng.choice(list(FONTS))
+    word = rng.choice(words)
+    package = rng.choice(list(FONTS))
     size = _fitting_size(rng, word, package)
     width, height = _extent(word, package, size)
     left = rng.randint(2, max(2, SIDE - 2 - width))
     top = rng.randint(3, SIDE - 3 - height)
     letters = _letter_boxes(word, package, size, (left, top))
     ornament = _ornament(rng, top, top + height) if rng.random() < 0.5 else None
-    ground, shade, ink = rng.choice(list(BACKGROUNDS)), rng.randint(-5, 5), rng.randrange(len(INKS))
+    ground = rng.choice(list(BACKGROUNDS))
+    shade = rng.randint(-5, 5)
+    ink = rng.randrange(len(INKS))
     return Sign(word, package, size, ink, ground, shade, letters, ornament)
 
 
 def render_sign(sign: Sign) -> Image.Image:
-    """The picture of a sign, RGB, 48 x 48."""
+    """The image of a sign, RGB, 48 x 48."""
     picture = Image.new("RGB", (SIDE, SIDE), shaded(sign.ground, sign.shade))
     pen = ImageDraw.Draw(picture)
     pen.rectangle((0, 0, SIDE - 1, SIDE - 1), outline=(110, 110, 110))
     face = font(sign.package, sign.size)
     for letter, box in zip(sign.word, sign.letters, strict=True):
-        offset = _letter_extent(sign.package, sign.size, letter)
-        pen.text((box[0] - offset[0], box[1] - offset[1]), letter, font=face, fill=INKS[sign.ink])
+        extent = _letter_extent(sign.package, sign.size, letter)
+        corner = box[0] - extent[0], box[1] - extent[1]
+        pen.text(corner, letter, font=face, fill=INKS[sign.ink])
     if sign.ornament is not None:
-        left, top, right, bottom = sign.ornament.box
-        sprite = drawing(sign.ornament.name, max(right - left, bottom - top))
-        picture.paste(sprite, (left, top), sprite)
+        paste(picture, sign.ornament)
     return picture
 
 
@@ -90,11 +92,12 @@ def _letter_boxes(
     """Letters on one base line, one pixel apart; capitals of these fonts share their height up to a
     pixel.
     """
-    x, boxes = origin[0], []
+    x, base = origin
+    boxes = []
     highest = min(_letter_extent(package, size, letter)[1] for letter in word)
     for letter in word:
         left, top, right, bottom = _letter_extent(package, size, letter)
-        y = origin[1] + top - highest
+        y = base + top - highest
         boxes.append((x, y, x + right - left, y + bottom - top))
         x += right - left + 1
     return tuple(boxes)
@@ -109,11 +112,15 @@ def _letter_extent(package: str, size: int, letter: str) -> tuple[int, int, int,
 def _ornament(rng: Random, top: int, bottom: int) -> Placed | None:
     """A drawing in the larger free strip above or below the word, if at least 12 pixels are
     free."""
-    start, room = (1, top - 2) if top > SIDE - bottom else (bottom + 1, SIDE - bottom - 2)
+    if top > SIDE - bottom:
+        start, room = 1, top - 2
+    else:
+        start, room = bottom + 1, SIDE - bottom - 2
     if room < 12:
         return None
     name = rng.choice(NAMES)
     sprite = drawing(name, min(room, 18))
     left = rng.randint(1, SIDE - 1 - sprite.width)
     upper = start + rng.randint(0, room - sprite.height)
-    return Placed(name, (left, upper, left + sprite.width, upper + sprite.height), big=room >= 18)
+    box = left, upper, left + sprite.width, upper + sprite.height
+    return Placed(name, box, big=room >= 18)

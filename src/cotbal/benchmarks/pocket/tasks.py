@@ -1,9 +1,10 @@
-"""The seven visual tasks of `pocket`: a question about a picture and the answer that follows from
+"""The seven visual tasks of `pocket`: a question about an image and the answer that follows from
 what was drawn.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -27,7 +28,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class VisualTask:
-    """How a task asks about a picture: `source` names the kind of picture, `instruction` goes into
+    """How a task asks about an image: `source` names the kind of image, `instruction` goes into
     the recipe.
     """
 
@@ -45,7 +46,7 @@ def caption(scene: Scene, _rng: Random) -> Asked:
 
 
 def region_caption(scene: Scene, rng: Random) -> Asked:
-    """The drawing inside a box: its size and name, the part of the picture, and what it stands
+    """The drawing inside a box: its size and name, the part of the image, and what it stands
     on."""
     placed = rng.choice(scene.objects)
     return Asked(
@@ -57,18 +58,15 @@ def vqa(scene: Scene, rng: Random) -> Asked:
     """Which drawing is of a kind (about half of the questions), how many are, or what colour the
     ground has.
     """
-    counts = {
-        kind: sum(KIND_OF[placed.name] == kind for placed in scene.objects) for kind in DRAWINGS
-    }
+    counts = Counter(KIND_OF[placed.name] for placed in scene.objects)
     single = [placed for placed in scene.objects if counts[KIND_OF[placed.name]] == 1]
     choice = rng.random()
     if choice < 0.7 and single:
         placed = rng.choice(single)
         return Asked(f"Which {KIND_OF[placed.name]} is in the picture?", placed.name)
     if choice > 0.8:
-        kind = rng.choice(
-            [kind for kind in DRAWINGS if counts[kind]] + [rng.choice(list(DRAWINGS))]
-        )
+        any_kind = rng.choice(list(DRAWINGS))
+        kind = rng.choice([*(kind for kind in DRAWINGS if counts[kind]), any_kind])
         return Asked(f"How many {kind}s are in the picture?", str(counts[kind]))
     return Asked("Which color has the background?", scene.ground)
 
@@ -77,31 +75,28 @@ def relation(scene: Scene, rng: Random) -> Asked:
     """The only drawing in a direction from another one, asked from either side: "left of what?",
     "what is left of?".
 
-    The other one is told by its kind if that will do. With names and one wording, the pretrained
+    The other one is named by its kind if that is unique. With names and one wording, the pretrained
     base nearly solves it.
     """
-    kinds = [KIND_OF[placed.name] for placed in scene.objects]
-
-    def told(placed: Placed) -> str:
-        kind = KIND_OF[placed.name]
-        return kind if kinds.count(kind) == 1 else placed.name
-
-    found: list[Asked] = []
+    questions: list[Asked] = []
     for anchor in scene.objects:
+        name = _kind_or_name(anchor, scene)
+        others = [other for other in scene.objects if other is not anchor]
         for side in DIRECTIONS:
-            others = [other for other in scene.objects if other is not anchor]
-            for words, there in (
-                (
-                    f"What is {side} the {told(anchor)}?",
-                    [o for o in others if direction(o, anchor) == side],
-                ),
-                (
-                    f"What is the {told(anchor)} {side}?",
-                    [o for o in others if direction(anchor, o) == side],
-                ),
-            ):
-                found += [Asked(words, there[0].name)] if len(there) == 1 else []
-    return rng.choice(found)
+            on_side = [other for other in others if direction(other, anchor) == side]
+            if len(on_side) == 1:
+                questions.append(Asked(f"What is {side} the {name}?", on_side[0].name))
+            opposite = [other for other in others if direction(anchor, other) == side]
+            if len(opposite) == 1:
+                questions.append(Asked(f"What is the {name} {side}?", opposite[0].name))
+    return rng.choice(questions)
+
+
+def _kind_or_name(placed: Placed, scene: Scene) -> str:
+    """The kind of a drawing if no other one has it, otherwise its name."""
+    kind = KIND_OF[placed.name]
+    alike = [other for other in scene.objects if KIND_OF[other.name] == kind]
+    return kind if len(alike) == 1 else placed.name
 
 
 def grounding(scene: Scene, rng: Random) -> Asked:
@@ -113,11 +108,9 @@ def grounding(scene: Scene, rng: Random) -> Asked:
 def chart_qa(chart: Chart, rng: Random) -> Asked:
     """The colour of the highest or lowest bar, or a bar's value to the nearest ten."""
     if rng.random() < 0.5:
-        highest = rng.random() < 0.5
-        bar = (max if highest else min)(chart.bars, key=lambda bar: bar.value)
-        return Asked(
-            f"Which bar has the {'highest' if highest else 'lowest'} {chart.measure}?", bar.colour
-        )
+        word, pick = ("highest", max) if rng.random() < 0.5 else ("lowest", min)
+        bar = pick(chart.bars, key=lambda bar: bar.value)
+        return Asked(f"Which bar has the {word} {chart.measure}?", bar.colour)
     bar = rng.choice(chart.bars)
     return Asked(f"What {chart.measure} has the {bar.colour} bar?", str(bar.tens))
 

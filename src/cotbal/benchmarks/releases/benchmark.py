@@ -7,7 +7,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from cotbal.benchmarks.releases.conversation import Asked, Conversation, Writable
@@ -58,7 +59,7 @@ class TaskPlan:
         name: as in the records and the recipe.
         metric: of the recipe; None for a task without evaluation.
         splits: train, and validation and test splits if it has any.
-        folders: of its pictures, in the layout of LLaVA and ShareGPT4V.
+        folders: of its images, in the layout of LLaVA and ShareGPT4V.
         remarks: what the paper leaves open and how it is settled here; comments in the recipe.
         balanced: False for a task that takes no part in the probes.
         group: whose weight the task shares, if any.
@@ -77,6 +78,23 @@ class TaskPlan:
 
 
 @dataclass(frozen=True)
+class Benchmark:
+    """What is to be prepared.
+
+    Attributes:
+        plans: all tasks, in the order of the recipe.
+        chosen: the tasks to make now.
+        recipe_text: the recipe of some of the plans.
+        beside: other files that the recipe names, name to text.
+    """
+
+    plans: Sequence[TaskPlan]
+    chosen: Sequence[TaskPlan]
+    recipe_text: Callable[[Sequence[TaskPlan]], str]
+    beside: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A benchmark on disk: its recipe, and the summary of every split of every task in it."""
 
@@ -86,8 +104,8 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Places:
-    """Directories: `raw` is read, `out` is written; `images` holds the user's pictures,
-    `raw/images` by default.
+    """Directories: `raw` is read, `out` is written; `images` holds the user's images, `raw/images`
+    by default.
     """
 
     raw: Path
@@ -108,78 +126,78 @@ def chosen_tasks(plans: Sequence[TaskPlan], names: Sequence[str] | None) -> list
     return [plan for plan in plans if plan.name in names]
 
 
-def prepare(
-    plans: Sequence[TaskPlan],
-    chosen: Sequence[TaskPlan],
-    places: Places,
-    choices: Choices,
-    recipe_text: Callable[[Sequence[TaskPlan]], str],
-    progress: Progress,
-    beside: Mapping[str, str] | None = None,
-) -> Prepared:
+def prepare(benchmark: Benchmark, places: Places, choices: Choices, progress: Progress) -> Prepared:
     """Make every chosen task that is not there yet, then the recipe of all tasks that are there.
 
     Args:
-        plans: all tasks of the benchmark, in the order of the recipe.
-        recipe_text: the recipe of some of the plans.
-        progress: is told what is being read, and how much of how much is done.
-        beside: other files that the recipe names, name to text.
+        progress: is called with what is being read, and how much of how much is done.
 
     Raises:
         DataError: files of others are in the way, files of a release are absent (all of them are
-            named before anything is read), of another version or broken, or pictures are missing.
+            named before anything is read), of another version or broken, or images are missing.
     """
     if not places.raw.is_dir():
         raise DataError(
             f"{places.raw}: expected the directory of the raw releases; found no such directory"
         )
-    given = _pictures(places)
-    _check(choices, plans)
+    given = _user_images(places)
+    _check(choices, benchmark.plans)
     count = None if choices.tokenizer is None else turn_counter(choices.tokenizer)
-    _spare(chosen, places.out)
+    _demand_not_of_others(benchmark.chosen, places.out)
     with locked(places.out / _LOCK):
         done = {
-            plan.name: done_splits(places.out, plan.name, choices, plan.version) for plan in plans
+            plan.name: done_splits(places.out, plan.name, choices, plan.version)
+            for plan in benchmark.plans
         }
-        todo = [plan for plan in chosen if done[plan.name] is None]
-        sources = [_sources(plan, places.raw, choices.prefer) for plan in todo]
-        _demand(todo, [plan for plan in chosen if plan not in todo], sources, places.raw)
+        todo = [
+            _search(plan, places.raw, choices.prefer)
+            for plan in benchmark.chosen
+            if done[plan.name] is None
+        ]
+        ready = [plan.name for plan in benchmark.chosen if done[plan.name] is not None]
+        _demand_sources(todo, ready, places.raw)
         job = Job(choices, Gallery(places.out / "images", given), progress)
-        for plan, found in zip(todo, sources, strict=True):
-            done[plan.name] = _make(
-                plan, [source for source in found if source is not None], places, job, count
-            )
-        ready = [plan for plan in plans if done[plan.name] is not None]
-        for name, text in (beside or {}).items():
-            _write_ours(places.out / name, text)
-        recipe = _write_ours(places.out / "recipe.yaml", recipe_text(ready))
-    return Prepared(recipe, tuple(split for splits in done.values() for split in splits or ()))
+        for task in todo:
+            done[task.plan.name] = _make(task, places, job, count)
+        recipe = _write_recipe(benchmark, places.out, done)
+    return Prepared(recipe, tuple(chain.from_iterable(filter(None, done.values()))))
 
 
-def _spare(chosen: Sequence[TaskPlan], out: Path) -> None:
-    """Refuse to write over files of a directory in which cotbal has not worked before."""
-    begun = [plan for plan in chosen if not note_path(out, plan.name).exists()]
-    files = (
-        out / "data" / f"{plan.name}_{split.name}.jsonl" for plan in begun for split in plan.splits
-    )
-    theirs = [] if (out / _LOCK).exists() else [file for file in files if file.exists()]
-    if theirs:
-        raise DataError(
-            f"{theirs[0]}: it is there, and not of cotbal; prepare into another directory, or move"
-            " it away"
-        )
+def _write_recipe(
+    benchmark: Benchmark, out: Path, done: Mapping[str, list[SplitSummary] | None]
+) -> Path:
+    """The recipe of all tasks that are done, and the files that it names."""
+    for name, text in benchmark.beside.items():
+        _write_ours(out / name, text)
+    ready = [plan for plan in benchmark.plans if done[plan.name] is not None]
+    return _write_ours(out / "recipe.yaml", benchmark.recipe_text(ready))
+
+
+def _demand_not_of_others(chosen: Sequence[TaskPlan], out: Path) -> None:
+    """Raise DataError rather than overwrite files where cotbal has not written before."""
+    if (out / _LOCK).exists():
+        return
+    for plan in chosen:
+        if note_path(out, plan.name).exists():
+            continue
+        for split in plan.splits:
+            file = out / "data" / f"{plan.name}_{split.name}.jsonl"
+            if file.exists():
+                raise DataError(
+                    f"{file}: exists, and was not written by cotbal; prepare into another"
+                    " directory, or move it away"
+                )
 
 
 def _check(choices: Choices, plans: Sequence[TaskPlan]) -> None:
-    """Refuse choices that there are not."""
+    """Validate the choices."""
     if choices.on_missing_image not in POLICIES:
         raise CotbalError(
             f"--on-missing-image: expected one of {', '.join(POLICIES)}; found"
             f" {choices.on_missing_image!r}"
         )
-    forms = dict.fromkeys(
-        source.form for plan in plans for split in plan.splits for source in split.sources
-    )
+    splits = chain.from_iterable(plan.splits for plan in plans)
+    forms = dict.fromkeys(source.form for split in splits for source in split.sources)
     if choices.prefer is not None and choices.prefer not in forms:
         raise CotbalError(f"--prefer: expected one of {', '.join(forms)}; found {choices.prefer!r}")
     if (choices.max_tokens is None) != (choices.tokenizer is None):
@@ -189,7 +207,7 @@ def _check(choices: Choices, plans: Sequence[TaskPlan]) -> None:
         )
 
 
-def _pictures(places: Places) -> Path | None:
+def _user_images(places: Places) -> Path | None:
     if places.images is not None and not places.images.is_dir():
         raise DataError(
             f"--images: expected a directory of images; found no directory {places.images}"
@@ -197,44 +215,45 @@ def _pictures(places: Places) -> Path | None:
     return places.images or directory(places.raw, "images")
 
 
-def _sources(plan: TaskPlan, raw: Path, prefer: str | None) -> list[Source | None]:
-    return [choose(split.sources, raw, prefer) for split in plan.splits]
+@dataclass(frozen=True)
+class _Todo:
+    """A task that is to be made, and the form in which each of its splits was found, or None."""
+
+    plan: TaskPlan
+    sources: Sequence[Source | None]
 
 
-def _demand(
-    todo: Sequence[TaskPlan],
-    done: Sequence[TaskPlan],
-    sources: Sequence[Sequence[Source | None]],
-    raw: Path,
-) -> None:
-    """Raise one message about all that is absent."""
+def _search(plan: TaskPlan, raw: Path, prefer: str | None) -> _Todo:
+    return _Todo(plan, [choose(split.sources, raw, prefer) for split in plan.splits])
+
+
+def _demand_sources(todo: Sequence[_Todo], ready: Sequence[str], raw: Path) -> None:
+    """Raise one DataError about everything that is absent, with the tasks that are complete."""
     absent: dict[str, list[str]] = {}  # what is needed -> the splits that need it
-    for plan, found in zip(todo, sources, strict=True):
-        for split, source in zip(plan.splits, found, strict=True):
+    for task in todo:
+        for split, source in zip(task.plan.splits, task.sources, strict=True):
             if source is None:
-                absent.setdefault(what_is_needed(split.sources, raw), []).append(
-                    f"{plan.name} {split.name}"
-                )
+                needed = what_is_needed(split.sources, raw)
+                absent.setdefault(needed, []).append(f"{task.plan.name} {split.name}")
     if not absent:
         return
-    told = "\n".join(
-        f"not found in {raw}: {', '.join(names)}\n{needed}" for needed, names in absent.items()
-    )
-    there = [plan.name for plan, found in zip(todo, sources, strict=True) if None not in found]
-    names = ",".join([*(plan.name for plan in done), *there])
-    raise DataError(
-        told + (f"\nWhat is there can be prepared with --tasks {names}" if names else "")
-    )
+    lines = []
+    for needed, splits in absent.items():
+        lines += [f"not found in {raw}: {', '.join(splits)}", needed]
+    complete = [*ready, *(task.plan.name for task in todo if None not in task.sources)]
+    if complete:
+        lines.append(f"What is there can be prepared with --tasks {','.join(complete)}")
+    raise DataError("\n".join(lines))
 
 
-def _make(
-    plan: TaskPlan, sources: Sequence[Source], places: Places, job: Job, count: Count | None
-) -> list[SplitSummary]:
+def _make(task: _Todo, places: Places, job: Job, count: Count | None) -> list[SplitSummary]:
+    plan = task.plan
     remove_unfinished(places.out, plan.name)
     job.gallery.offer(plan.folders)
     writer = SplitWriter(places.out, plan.name, job.gallery, job.choices)
     summaries = []
-    for split, source in zip(plan.splits, sources, strict=True):
+    for split, source in zip(plan.splits, task.sources, strict=True):
+        assert source is not None  # see _demand_sources
         conversations = source.read(source.find(places.raw), job)
         if count is not None:
             conversations = _shortened(conversations, count, job.choices.max_tokens or 0)
@@ -244,11 +263,12 @@ def _make(
 
 
 def _shortened(conversations: Iterator[Writable], count: Count, longest: int) -> Iterator[Writable]:
-    for each in conversations:
-        short = isinstance(each, Conversation) and replace(
-            each, turns=truncated(each.turns, count, longest)
-        )
-        yield short or each
+    for conversation in conversations:
+        if isinstance(conversation, Conversation):
+            turns = truncated(conversation.turns, count, longest)
+            yield replace(conversation, turns=turns)
+        else:
+            yield conversation
 
 
 def task_yaml(plan: TaskPlan) -> str:
@@ -257,14 +277,15 @@ def task_yaml(plan: TaskPlan) -> str:
     files = {split.name: f"data/{plan.name}_{split.name}.jsonl" for split in plan.splits}
     tests = {name: file for name, file in files.items() if name not in ("train", "validation")}
     lines += [f"    {name}: {file}" for name, file in files.items() if name not in tests]
-    lines += (
-        ["    test: {" + ", ".join(f"{name}: {file}" for name, file in tests.items()) + "}"]
-        if tests
-        else []
-    )
-    lines += [f"    metric: {plan.metric}"] if plan.metric else []
-    lines += [f"    group: {plan.group}"] if plan.group else []
-    lines += [] if plan.balanced else ["    balanced: false"]
+    if tests:
+        listed = ", ".join(f"{name}: {file}" for name, file in tests.items())
+        lines.append(f"    test: {{{listed}}}")
+    if plan.metric:
+        lines.append(f"    metric: {plan.metric}")
+    if plan.group:
+        lines.append(f"    group: {plan.group}")
+    if not plan.balanced:
+        lines.append("    balanced: false")
     return "\n".join(lines) + "\n"
 
 

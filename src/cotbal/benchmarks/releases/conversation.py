@@ -1,4 +1,4 @@
-"""What a reader gives: conversations about one picture or none, and the LLaVA record that each
+"""What a reader gives: conversations about one image or none, and the LLaVA record that each
 becomes.
 """
 
@@ -25,14 +25,14 @@ class Writable(Protocol):
 
     @property
     def images(self) -> tuple[str, ...]:
-        """Names of its pictures below the root of pictures."""
+        """Names of its images below the root of images."""
 
     @property
     def pairs(self) -> int:
         """Pairs of question and answer."""
 
     def record(self, task: str) -> dict[str, Any]:
-        """The record as it stands in the file."""
+        """The record as it is in the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +41,8 @@ class Conversation:
 
     Attributes:
         id: unique in its file.
-        image: name of the picture below the root of pictures, or None for a record of text alone.
-        turns: at least one pair of question and answer; no question holds the picture's marker.
+        image: name of the image below the root of images, or None for a record of text alone.
+        turns: at least one pair of question and answer; no question holds the image's marker.
         details: what else a metric may ask for, such as the category of a question.
     """
 
@@ -53,7 +53,7 @@ class Conversation:
 
     @property
     def images(self) -> tuple[str, ...]:
-        """The one picture, or none."""
+        """The one image, or none."""
         return () if self.image is None else (self.image,)
 
     @property
@@ -62,7 +62,7 @@ class Conversation:
         return len(self.turns)
 
     def record(self, task: str) -> dict[str, Any]:
-        """The LLaVA record: the marker of the picture stands at the head of the first question, on
+        """The LLaVA record: the marker of the image is at the head of the first question, on
         its own line.
         """
         record: dict[str, Any] = {"id": self.id, "task": task, **self.details}

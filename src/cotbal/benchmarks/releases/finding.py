@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-_Part = re.Pattern[str] | None  # None stands for any number of directories
+_Part = re.Pattern[str] | None  # None means any number of directories
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
@@ -22,14 +22,15 @@ def matching(folder: Path, pattern: str) -> list[Path]:
     Args:
         pattern: parts between slashes as in `fnmatch`; `**` is any number of directories.
     """
-    for flag in (re.NOFLAG, re.IGNORECASE):
-        parts = [
-            None if part == "**" else re.compile(fnmatch.translate(part), flag)
-            for part in pattern.split("/")
-        ]
-        if paths := once(map(Path, _below(str(folder), parts, ()))):
-            break
-    return paths
+    return _matching(folder, pattern, re.NOFLAG) or _matching(folder, pattern, re.IGNORECASE)
+
+
+def _matching(folder: Path, pattern: str, flag: re.RegexFlag) -> list[Path]:
+    parts = [
+        None if part == "**" else re.compile(fnmatch.translate(part), flag)
+        for part in pattern.split("/")
+    ]
+    return once(map(Path, _below(str(folder), parts, ())))
 
 
 def once(paths: Iterable[Path]) -> list[Path]:
@@ -49,25 +50,33 @@ def _below(folder: str, parts: Sequence[_Part], above: tuple[str, ...]) -> Itera
     above = (*above, os.path.realpath(folder))
     if part is None:
         yield from _below(folder, rest, above)
+    deeper = parts if part is None else rest
+    for entry in _entries(folder):
+        if part is not None and not part.match(entry.name):
+            continue
+        if not deeper:
+            if entry.is_file():
+                yield entry.path
+        elif entry.is_dir() and os.path.realpath(entry.path) not in above:
+            yield from _below(entry.path, deeper, above)
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
+    """What is in a folder and not hidden; nothing for one that is absent or not readable."""
     try:
         entries = os.scandir(folder)
-    except OSError:  # not there, or not ours to read: nothing is found below it
+    except OSError:
         return
     with entries:
-        for entry in entries:
-            if entry.name.startswith(".") or not (part is None or part.match(entry.name)):
-                continue
-            deeper = parts if part is None else rest
-            if not deeper and entry.is_file():
-                yield entry.path
-            elif deeper and entry.is_dir() and os.path.realpath(entry.path) not in above:
-                yield from _below(entry.path, deeper, above)
+        yield from (entry for entry in entries if not entry.name.startswith("."))
 
 
 def directory(folder: Path, name: str) -> Path | None:
     """The directory of this name below `folder`; letter case does not count where none is exact."""
     for part in name.split("/"):
-        names = sorted(os.listdir(folder)) if folder.is_dir() else ()
-        alike = (each for each in names if each.lower() == part.lower())
-        folder /= part if (folder / part).is_dir() else next(alike, part)
+        exact = folder / part
+        if folder.is_dir() and not exact.is_dir():
+            alike = (name for name in sorted(os.listdir(folder)) if name.lower() == part.lower())
+            exact = folder / next(alike, part)
+        folder = exact
     return folder if folder.is_dir() else None

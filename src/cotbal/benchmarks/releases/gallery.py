@@ -1,4 +1,4 @@
-"""The pictures of a benchmark below one root: links to what the user has, and files for what came
+"""The images of a benchmark below one root: links to what the user has, and files for what came
 inside a snapshot.
 """
 
@@ -16,30 +16,27 @@ from cotbal.benchmarks.releases.finding import directory
 from cotbal.errors import DataError
 
 _ENDINGS = ((b"\x89PNG", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"), (b"BM", "bmp"))
-
-
-_LONGEST_PART = 255  # bytes of a file's name, on every file system that is in use
+_LONGEST_PART = 255  # bytes of a file's name
 
 
 class Gallery:
-    """One root of pictures. What the user has is linked, never copied and never written into.
+    """One root of images. What the user has is linked, never copied and never written into.
 
     Args:
-        root: where the records' names of pictures begin.
-        given: the user's own pictures in the same layout, or None.
+        root: where the records' names of images begin.
+        given: the user's own images in the same layout, or None.
     """
 
     def __init__(self, root: Path, given: Path | None) -> None:
         self.root = root
         self._given = given
         self._folders: dict[str, tuple[str, ...]] = {}
-        self._seen: dict[
-            int, bool
-        ] = {}  # by hash of the name: a million names would weigh too much
+        # by hash of the name: a million names would take too much memory
+        self._seen: dict[int, bool] = {}
         root.mkdir(parents=True, exist_ok=True)
 
     def offer(self, folders: Iterable[str]) -> None:
-        """Link every one of these folders that the user's own pictures have and the root does
+        """Link every one of these folders that the user's own images have and the root does
         not."""
         for folder in folders:
             target = None if self._given is None else directory(self._given, folder)
@@ -53,43 +50,43 @@ class Gallery:
         Raises:
             DataError: the folder is linked to another directory that is still there.
         """
-        place = self.root / folder
-        if place.exists() and place.resolve() == target.resolve():
+        link = self.root / folder
+        if link.exists() and link.resolve() == target.resolve():
             return
-        if place.is_symlink() and place.exists():
+        if link.is_symlink() and link.exists():
             raise DataError(
-                f"{place}: linked to {place.resolve()}, but this run has these pictures in"
+                f"{link}: linked to {link.resolve()}, but this run has these images in"
                 f" {target}; remove the link, or prepare into another directory"
             )
-        if place.is_symlink():
-            place.unlink()
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(target.resolve(), target_is_directory=True)
+        if link.is_symlink():
+            link.unlink()
+        if not link.exists():
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target.resolve(), target_is_directory=True)
             self._seen.clear()
             self._folders.clear()
 
     def has(self, name: str) -> bool:
-        """Whether the picture called `name` is there."""
+        """Whether the image called `name` is there."""
         key = hash(name)
         if key not in self._seen:
-            self._seen[key] = os.path.isfile(
-                self.root / name
-            )  # False for a name that cannot be one, too
+            # False for a name that cannot be one, too
+            self._seen[key] = os.path.isfile(self.root / name)
         return self._seen[key]
 
     def folders(self, name: str) -> tuple[str, ...]:
         """Names of the folders in a folder, in order; none if there is no such folder."""
         if name not in self._folders:
-            entries = os.scandir(self.root / name) if (self.root / name).is_dir() else ()
+            folder = self.root / name
+            entries = os.scandir(folder) if folder.is_dir() else ()
             self._folders[name] = tuple(sorted(e.name for e in entries if e.is_dir()))
         return self._folders[name]
 
     def keep(self, name: str, content: bytes) -> None:
-        """Write a picture that came inside a snapshot, unless it is there or its folder is the
+        """Write an image that came inside a snapshot, unless it is there or its folder is the
         user's own.
 
-        What is no picture is not written: it is missing then, and counted as missing.
+        What is no image is not written: it is missing then, and counted as missing.
         """
         target = self.root / name
         inside = target.parent.resolve().is_relative_to(self.root.resolve())
@@ -103,8 +100,8 @@ class Gallery:
 
 
 def content_name(folder: str, content: bytes) -> str:
-    """The name of a picture whose release gives it none: by its content, so that equal bytes are
-    one picture.
+    """The name of an image whose release gives it none: by its content, so that equal bytes are
+    one image.
     """
     ending = next((ending for start, ending in _ENDINGS if content.startswith(start)), "jpg")
     return f"{folder}/{hashlib.sha256(content).hexdigest()[:20]}.{ending}"
@@ -119,33 +116,35 @@ def _opens(content: bytes) -> bool:
 
 
 def picture_id(name: str) -> str:
-    """What tells a picture from the others of its folder: the same whichever COCO release it comes
+    """What tells an image from the others of its folder: the same whichever COCO release it comes
     from.
     """
     return PurePosixPath(name).stem.removeprefix("COCO_train2014_").removeprefix("COCO_val2014_")
 
 
-def inside(name: str, place: str) -> str:
-    """The name of a picture, if it leads to a file below the root of pictures.
+def inside(name: str, where: str) -> str:
+    """The name of an image, if it leads to a file below the root of images.
 
     Raises:
-        DataError: it is absolute or leads upward; `place` says where it was found.
+        DataError: it is absolute or leads upward; `where` is the row that names it.
     """
     parts = name.replace("\\", "/").split("/")
-    nameless = "\0" in name or any(
-        len(part.encode("utf-8", "replace")) > _LONGEST_PART for part in parts
-    )
-    if not name or ".." in parts or "" in parts or ":" in parts[0] or nameless:
+    if "\0" in name or ":" in parts[0] or not all(map(_is_name, parts)):
         raise DataError(
-            f"{place}: expected the name of a picture below one root; found {ascii(name)[:80]}"
+            f"{where}: expected the name of an image below one root; found {ascii(name)[:80]}"
         )
     return name
 
 
-def coco_2014(gallery: Gallery, image_id: int, split: str) -> str:
-    """The name of the picture of a COCO 2014 id, wherever it is; `split` is train2014 or val2014.
+def _is_name(part: str) -> bool:
+    """Whether a file or folder may have this name on every file system in use."""
+    return part not in ("", "..") and len(part.encode("utf-8", "replace")) <= _LONGEST_PART
 
-    Every train2014 picture is in train2017; of val2014, five thousand are in val2017 and the others
+
+def coco_2014(gallery: Gallery, image_id: int, split: str) -> str:
+    """The name of the image of a COCO 2014 id, wherever it is; `split` is train2014 or val2014.
+
+    Every train2014 image is in train2017; of val2014, five thousand are in val2017 and the others
     in train2017.
     """
     folders = ("train2017",) if split == "train2014" else ("val2017", "train2017")

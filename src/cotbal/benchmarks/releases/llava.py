@@ -18,24 +18,19 @@ def identity(row: Row) -> str:
 
 
 def paired(row: Row, ignored: Collection[str]) -> tuple[Asked, ...]:
-    """The turns of a record as questions and answers, without the marker of its picture.
+    """The turns of a record as questions and answers, without the marker of its image.
 
     Args:
-        ignored: keys of a turn that the user knows to be harmless.
+        ignored: keys of a turn that are harmless, as the user states.
 
     Raises:
         DataError: they are not human and gpt in turn, from a question to an answer.
     """
     turns = row.rows("conversations", TURN, ignored)
-    if (
-        not turns
-        or len(turns) % 2
-        or any(t.text("from") != ("human", "gpt")[i % 2] for i, t in enumerate(turns))
-    ):
-        found = ", ".join(turn.text("from") for turn in turns[:6])
-        raise row.refuse(
-            f"conversations: expected human and gpt in turn, gpt last; found {found or 'none'}"
-        )
+    roles = [turn.text("from") for turn in turns]
+    if not roles or roles != ["human", "gpt"] * (len(roles) // 2):
+        listed = ", ".join(roles[:6]) or "none"
+        raise row.error(f"conversations: expected human and gpt in turn, gpt last; found {listed}")
     return tuple(_pairs([turn.text("value") for turn in turns]))
 
 

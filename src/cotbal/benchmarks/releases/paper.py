@@ -4,6 +4,9 @@ source.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from cotbal.benchmarks.releases.benchmark import Benchmark, TaskPlan, chosen_tasks, task_yaml
 from cotbal.benchmarks.releases.sources import Choices
 from cotbal.errors import CotbalError
 
@@ -67,7 +70,7 @@ def settings(model: str, *, epochs: int, script: str, tuned: str) -> str:
 
     Args:
         model: key of MODELS.
-        script: the published script that says so.
+        script: the published script with these settings.
         tuned: why the tuned checkpoint is not the one to start from.
 
     Raises:
@@ -85,8 +88,30 @@ def trained(checkpoint: str, epochs: int, about: str) -> str:
     return _TRAINED.format(checkpoint=checkpoint, epochs=epochs, about=about)
 
 
-def told_tokens(choices: Choices) -> str:
-    """What happens to long conversations, in words."""
-    if choices.max_tokens is None:
-        return "conversations are whole; the trainer cuts them at max_length."
-    return f"conversations end before the turn that would exceed {choices.max_tokens} tokens."
+def head(template: str, choices: Choices, **others: str | int) -> str:
+    """The top of a recipe, with what was chosen: seed, policy for missing images, tokens."""
+    policy = "drop" if choices.on_missing_image == "drop" else "error"
+    tokens = "conversations are whole; the trainer cuts them at max_length."
+    if choices.max_tokens is not None:
+        tokens = f"conversations end before the turn that would exceed {choices.max_tokens} tokens."
+    return template.format(seed=choices.seed, policy=policy, tokens=tokens, **others)
+
+
+def paper_benchmark(
+    plans: Sequence[TaskPlan], tasks: Sequence[str] | None, head: str, settings: str
+) -> Benchmark:
+    """One of the paper's benchmarks, or some of its tasks.
+
+    Args:
+        plans: all tasks, in the order of the published task ids.
+        tasks: names of those to make; None means all.
+        head, settings: the recipe before and behind the tasks.
+
+    Raises:
+        CotbalError: an unknown task.
+    """
+
+    def text(ready: Sequence[TaskPlan]) -> str:
+        return head + "".join(map(task_yaml, ready)) + settings
+
+    return Benchmark(plans, chosen_tasks(plans, tasks), text, {ACCELERATE: FSDP2})

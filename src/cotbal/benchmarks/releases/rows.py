@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 import ijson
 
@@ -22,7 +22,7 @@ from cotbal.data.formats import BROKEN, open_parquet
 from cotbal.errors import DataError
 
 _STEP = 2000  # rows between two words of progress
-_PARQUET_ROWS = 64  # embedded pictures make rows heavy
+_PARQUET_ROWS = 64  # embedded images make rows heavy
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -32,32 +32,32 @@ class Row:
 
     Attributes:
         fields: what the row holds.
-        place: file and number, for messages.
+        where: file and number, for messages.
     """
 
     fields: dict[str, Any]
-    place: str
+    where: str
 
     def text(self, key: str) -> str:
         """The text at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
-        return _writable(value) if isinstance(value, str) else self._refuse(key, "text", value)
+        if not isinstance(value, str):
+            self._reject(key, "text", value)
+        return _writable(value)
 
     def number(self, key: str) -> int:
         """The whole number at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return value if whole else self._refuse(key, "a whole number", value)  # type: ignore[return-value]
+        if not isinstance(value, int) or isinstance(value, bool):
+            self._reject(key, "a whole number", value)
+        return value
 
     def texts(self, key: str) -> list[str]:
         """The list of texts at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
-        good = isinstance(value, list) and all(isinstance(each, str) for each in value)
-        return (
-            [_writable(each) for each in value or ()]
-            if good
-            else self._refuse(key, "a list of texts", value)
-        )
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            self._reject(key, "a list of texts", value)
+        return list(map(_writable, value))
 
     def rows(self, key: str, required: Collection[str], others: Collection[str] = ()) -> list[Row]:
         """The list of mappings at `key`, their own keys checked. Raises DataError for anything
@@ -65,29 +65,27 @@ class Row:
         """
         value = self.fields.get(key)
         if not isinstance(value, list):
-            self._refuse(key, "a list", value)
+            self._reject(key, "a list", value)
         return [
-            known(each, f"{self.place}, {key}[{i}]", required, others)
-            for i, each in enumerate(value or ())
+            known(element, f"{self.where}, {key}[{i}]", required, others)
+            for i, element in enumerate(value)
         ]
 
-    def picture(self, key: str) -> bytes:
-        """The bytes of the embedded picture at `key`. Raises DataError for anything else."""
+    def image(self, key: str) -> bytes:
+        """The bytes of the embedded image at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
         content = value.get("bytes") if isinstance(value, dict) else value
-        return (
-            content
-            if isinstance(content, bytes)
-            else self._refuse(key, "an embedded picture", value)
-        )
+        if not isinstance(content, bytes):
+            self._reject(key, "an embedded image", value)
+        return content
 
-    def refuse(self, message: str) -> DataError:
-        """A fault of this row, to be raised."""
-        return DataError(f"{self.place}: {message}")
+    def error(self, message: str) -> DataError:
+        """An error of this row, to be raised."""
+        return DataError(f"{self.where}: {message}")
 
-    def _refuse(self, key: str, wanted: str, value: Any) -> Any:
+    def _reject(self, key: str, wanted: str, value: Any) -> NoReturn:
         shown = "nothing" if value is None else f"{type(value).__name__} {ascii(value)[:60]}"
-        raise self.refuse(f"{key}: expected {wanted}; found {shown}")
+        raise self.error(f"{key}: expected {wanted}; found {shown}")
 
 
 def _writable(text: str) -> str:
@@ -97,19 +95,19 @@ def _writable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def mapping(raw: Any, place: str) -> Row:
+def mapping(raw: Any, where: str) -> Row:
     """The row in `raw`, whatever its keys. Raises DataError for no mapping."""
     if not isinstance(raw, dict):
         raise DataError(
-            f"{place}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}"
+            f"{where}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}"
         )
-    return Row(raw, place)
+    return Row(raw, where)
 
 
-def known(raw: Any, place: str, required: Collection[str], others: Collection[str] = ()) -> Row:
+def known(raw: Any, where: str, required: Collection[str], others: Collection[str] = ()) -> Row:
     """The row in `raw`, if every required key is there and every key is known.
 
-    An unknown key may change what the others mean, so it is refused, not passed over.
+    An unknown key may change what the others mean, so it is an error.
 
     Args:
         required: keys that are read.
@@ -118,16 +116,16 @@ def known(raw: Any, place: str, required: Collection[str], others: Collection[st
     Raises:
         DataError: no mapping, a key is missing, or a key is unknown.
     """
-    row = mapping(raw, place)
+    row = mapping(raw, where)
     missing = [key for key in required if key not in raw]
     if missing:
         raise DataError(
-            f"{place}: expected the keys {', '.join(required)}; {', '.join(missing)} not found"
+            f"{where}: expected the keys {', '.join(required)}; {', '.join(missing)} not found"
         )
     strange = [key for key in raw if key not in required and key not in others]
     if strange:
         raise DataError(
-            f"{place}: found the unknown key {strange[0]!r}, so this is not the version that cotbal"
+            f"{where}: found the unknown key {strange[0]!r}, so this is not the version that cotbal"
             " knows; if the key does not change what the others mean, say so with --ignore-keys"
             f" {strange[0]}"
         )
@@ -255,7 +253,7 @@ def _parquet(path: Path) -> Iterator[Any]:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads numbers, texts, lists and mappings; whatever names code is refused before it can
+    """Reads numbers, texts, lists and mappings; whatever names code is rejected before it can
     run."""
 
     def find_class(self, module: str, name: str) -> Any:

@@ -21,7 +21,7 @@ LONGEST_SEGMENT = 9  # "fewer than 10 turns" (Appendix A)
 
 
 def merge_by_image(items: Iterable[tuple[str, Asked]]) -> Iterator[tuple[str, tuple[Asked, ...]]]:
-    """All questions about one picture together, pictures and questions in the order of their first
+    """All questions about one image together, images and questions in the order of their first
     appearance.
     """
     groups: dict[str, list[Asked]] = {}
@@ -51,7 +51,7 @@ def capitalized(text: str) -> str:
 
 
 def without_marker(text: str) -> str:
-    """A question without the marker of its picture, wherever the release put it, and without the
+    """A question without the marker of its image, wherever the release put it, and without the
     space around it.
     """
     return text.replace(IMAGE, "").strip()

@@ -1,4 +1,4 @@
-"""Where the files of a release lie below RAW, which of its forms is there, and what to do when none
+"""Where the files of a release are below RAW, which of its forms is there, and what to do when none
 is.
 """
 
@@ -31,18 +31,17 @@ class Choices:
         on_missing_image: `error`, `drop` (leave the record out) or `keep` (write it all the same).
         capitalize: whether short answers begin with a capital, as in LLaVA-1.5's mixture.
         box_decimals: digits behind the point of a box.
-        pad_boxes: whether boxes are those of the picture padded to a square, as the model sees it.
-        drop_eval_images: whether pictures of RefCOCO's evaluation splits are left out of its
+        pad_boxes: whether boxes are those of the image padded to a square, as the model sees it.
+        drop_eval_images: whether images of RefCOCO's evaluation splits are left out of its
             training.
         max_tokens: longest conversation, in tokens of `tokenizer`; None leaves conversations whole.
         tokenizer: a `tokenizer.json`, or the directory of a checkpoint that holds one.
-        ignore_keys: unknown keys that the user knows to be harmless.
+        ignore_keys: unknown keys that are harmless, as the user states.
         prefer: form that is read where a split can be had in several, such as hub; None: the first
             choice.
-        single_reference: whether every caption of a COCO picture is a sample of its own (Large
+        single_reference: whether every caption of a COCO image is a sample of its own (Large
             Benchmark).
-        validation, test: share (below 1) or number of records held out of a dataset of the user's
-            own.
+        validation, test: fraction (below 1) or number of records held out of the user's data.
         question, answer: keys of question and answer in a dataset of the user's own that has no
             conversations.
         image: key of the image in a dataset of the user's own whose rows name it elsewhere.
@@ -68,7 +67,7 @@ class Choices:
 
 @dataclass(frozen=True)
 class Job:
-    """What every reader is given besides its files: choices, pictures, and whom to tell how far it
+    """What every reader is given besides its files: choices, images, and whom to tell how far it
     is.
     """
 
@@ -102,13 +101,13 @@ class Source:
         Raises:
             DataError: two copies of a file, or a shard is missing.
         """
-        found = {name.rstrip("?"): _matches(raw, pattern) for name, pattern in self.files.items()}
-        return {name: paths for name, paths in found.items() if paths}
+        files = {name.rstrip("?"): _matches(raw, pattern) for name, pattern in self.files.items()}
+        return {name: paths for name, paths in files.items() if paths}
 
     def missing(self, raw: Path) -> list[str]:
         """Patterns of the files that are not there."""
-        found = self.find(raw)
-        return [p for name, p in self.files.items() if not name.endswith("?") and name not in found]
+        files = self.find(raw)
+        return [p for name, p in self.files.items() if not name.endswith("?") and name not in files]
 
 
 def download(repository: str, *patterns: str) -> str:
@@ -118,7 +117,7 @@ def download(repository: str, *patterns: str) -> str:
         patterns: of the files, as a source names them; all files if there are none.
     """
     inside = f"/{repository.split('/')[1]}/"
-    wanted = "".join(f" --include '{each.partition(inside)[2]}'" for each in patterns)
+    wanted = "".join(f" --include '{pattern.partition(inside)[2]}'" for pattern in patterns)
     return f"hf download {repository} --repo-type dataset{wanted} --local-dir RAW/{repository}"
 
 
@@ -136,16 +135,22 @@ def what_is_needed(sources: Sequence[Source], raw: Path) -> str:
     return "\n".join(lines)
 
 
+def _are_all_shards(paths: Sequence[Path]) -> bool:
+    """Whether the paths are the shards 0 to n - 1 of n, in this order."""
+    shards = [_SHARD.search(path.name) for path in paths]
+    numbers = [(int(shard[1]), int(shard[2])) for shard in shards if shard]
+    if not numbers or len(numbers) < len(paths):
+        return False
+    total = numbers[0][1]
+    return [number for number, _ in numbers] == list(range(total))
+
+
 def _matches(raw: Path, pattern: str) -> list[Path]:
     """The one file that matches, or all shards of it."""
     paths = matching(raw, pattern)
     if len(paths) <= 1 and not any(_SHARD.search(path.name) for path in paths):
         return paths
-    shards = [
-        (int(found[1]), int(found[2])) for path in paths if (found := _SHARD.search(path.name))
-    ]
-    whole = bool(shards) and [place for place, _ in shards] == list(range(shards[0][1]))
-    if len(shards) != len(paths) or not whole:
+    if not _are_all_shards(paths):
         listed = "".join(f"\n  {path}" for path in paths[:10])
         raise DataError(
             f"{raw / pattern}: expected one file, or every shard of it once; found"

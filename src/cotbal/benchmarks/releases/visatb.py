@@ -3,7 +3,7 @@ form.
 
 A record is LLaVA's with the name of its task. An evaluation record has one question; its answer is
 a text, or a list of texts where several are right. The files are named
-`<task>_<split>-<size>.json`, as their README says. Pictures are not among them: they are sought in
+`<task>_<split>-<size>.json`, as their README says. Images are not among them: they are sought in
 the layout of LLaVA, as for the other forms.
 """
 
@@ -42,13 +42,14 @@ def visatb_source(
         file: beginning of the file's name, where it is not the task; a file that begins with the
             name of the benchmark holds other tasks too, and their records are passed over.
         together: other splits that must be there, for a task whose splits the authors drew by
-            chance: with splits of another draw, pictures of evaluation would be trained on.
+            chance: with splits of another draw, images of evaluation would be trained on.
     """
     assert {split, *together} <= set(_SPLITS)
-    name, mixed = file or task, file == benchmark
+    name = file or task
+    mixed = file == benchmark
     patterns = {
-        s: f"{_REPOSITORY}/{benchmark}/{s}/{name}_{s}*.json"
-        for s in dict.fromkeys((split, *together))
+        part: f"{_REPOSITORY}/{benchmark}/{part}/{name}_{part}*.json"
+        for part in dict.fromkeys((split, *together))
     }
     get = (  # its minis are drawn again here
         f"hf download {_REPOSITORY} --repo-type dataset --include '{benchmark}/*'"
@@ -65,35 +66,41 @@ def _records(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iter
     (path,) = files[split]
     offered: set[str] = set()
     ignored = job.choices.ignore_keys
-    for number, (place, raw) in enumerate(json_list(path, "item", job.progress)):
-        row = known(raw, place, ("task", "conversations"), ("id", "image", *ignored))
+    for number, (where, raw) in enumerate(json_list(path, "item", job.progress)):
+        row = known(raw, where, ("task", "conversations"), ("id", "image", *ignored))
         if row.text("task").replace("-", "_") != task.replace("-", "_"):
             if mixed:
                 continue
-            raise row.refuse(f"task: expected {task}; found {row.text('task')[:60]!r}")
+            raise row.error(f"task: expected {task}; found {row.text('task')[:60]!r}")
         if row.fields.get("image") is None and not mixed:
-            raise row.refuse("image: expected the name of an image; found none")
-        image = None if row.fields.get("image") is None else inside(row.text("image"), place)
-        if image is not None and (folder := str(PurePosixPath(image).parent)) not in offered:
-            offered.add(folder)
-            job.gallery.offer([folder])
-        turns = paired(row, ignored) if split == "train" else (_question(row, ignored),)
+            raise row.error("image: expected the name of an image; found none")
+        image = None
+        if row.fields.get("image") is not None:
+            image = inside(row.text("image"), where)
+            folder = str(PurePosixPath(image).parent)
+            if folder not in offered:
+                offered.add(folder)
+                job.gallery.offer([folder])
         name = identity(row) if "id" in row.fields else str(number)
-        yield Conversation(name if split == "train" else f"{split}_{name}", image, turns)
+        if split == "train":
+            yield Conversation(name, image, paired(row, ignored))
+        else:
+            yield Conversation(f"{split}_{name}", image, (_question(row, ignored),))
 
 
 def _question(row: Row, ignored: Sequence[str]) -> Asked:
     """The one question of an evaluation record, with its answer or all of its right answers."""
     turns = row.rows("conversations", TURN, ignored)
     if [turn.fields["from"] for turn in turns] != ["human", "gpt"]:
-        raise row.refuse(
+        raise row.error(
             f"conversations: expected one question and its answer; found {len(turns)} turns"
         )
     asked, answer = turns
-    several = isinstance(answer.fields["value"], list)
-    right = (
-        tuple(t.strip() for t in answer.texts("value")) if several else answer.text("value").strip()
-    )
+    right: str | tuple[str, ...]
+    if isinstance(answer.fields["value"], list):
+        right = tuple(text.strip() for text in answer.texts("value"))
+    else:
+        right = answer.text("value").strip()
     if not right:
-        raise row.refuse("conversations[1]: value: expected a right answer; found none")
+        raise row.error("conversations[1]: value: expected a right answer; found none")
     return Asked(without_marker(asked.text("value")), right)

@@ -31,12 +31,12 @@ class Expected:
 
     def differences(self, records: int, turns: int) -> dict[str, int]:
         """By how much each known number is missed, beyond its rounding; empty when all fit."""
-        found = {}
+        differences = {}
         if self.records is not None and 2 * abs(records - self.records) > self.rounded_to:
-            found["records"] = records - self.records
+            differences["records"] = records - self.records
         if self.turns is not None and turns != self.turns:
-            found["turns"] = turns - self.turns
-        return found
+            differences["turns"] = turns - self.turns
+        return differences
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class SplitSummary:
         task, split, form: whose it is, and the form of the release that was read.
         file, size: name below the benchmark's directory, and bytes.
         records, turns: what was written.
-        found, missing: distinct pictures.
-        dropped: records that were left out for want of their picture.
+        found, missing: distinct images.
+        dropped: records that were left out for want of their image.
         expected: what should be there.
         differences: by how much that is missed; empty when all is well.
     """
@@ -82,7 +82,7 @@ class SplitWriter:
         """Write one split as JSONL.
 
         Raises:
-            DataError: pictures are missing and the choice is `error`; or there is no record at all.
+            DataError: images are missing and the choice is `error`; or there is no record at all.
         """
         path = self.out / "data" / f"{self.task}_{split}.jsonl"
         counts = _Counts()
@@ -142,7 +142,7 @@ class _Counts:
 
 
 def note_path(out: Path, task: str) -> Path:
-    """Where the note lies that makes a task done."""
+    """File of the note that makes a task done."""
     return out / "data" / f"{task}.json"
 
 

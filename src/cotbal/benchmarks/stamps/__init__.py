@@ -33,8 +33,7 @@ from cotbal.benchmarks.stamps.written import licences_text, recipe_text
 from cotbal.errors import CotbalError
 
 TEXT_TASK = "text_chat"
-# records a task; the test set is large because what is compared there are differences of a few
-# points
+# records per task; the test set is large because differences of a few points are compared there
 RECORDS = {
     "full": {"train": 800, "validation": 400, "test": 800},
     "small": {"train": 80, "validation": 20, "test": 20},
@@ -100,24 +99,35 @@ def examples_of(
 ) -> Callable[[str, int], Example | None]:
     """A function (split, number) -> example of one task; None past the end of the text task."""
     if name == TEXT_TASK:
-        shares = chat.split_chat(pairs, sizes, seed)
-        return lambda split, at: (
-            Example(*shares[split][at], None) if at < len(shares[split]) else None
-        )
-    return lambda split, at: MAKERS[name](
-        world, split, random.Random(f"{seed}/{name}/{split}/{at}")
-    )
+        pairs_of_split = chat.split_chat(pairs, sizes, seed)
+
+        def text_example(split: str, number: int) -> Example | None:
+            if number >= len(pairs_of_split[split]):
+                return None
+            question, answer = pairs_of_split[split][number]
+            return Example(question, answer, None)
+
+        return text_example
+
+    def example(split: str, number: int) -> Example:
+        rng = random.Random(f"{seed}/{name}/{split}/{number}")
+        return MAKERS[name](world, split, rng)
+
+    return example
 
 
 def write_task(
     directory: Path, name: str, sizes: dict[str, int], example: Callable[[str, int], Example | None]
 ) -> None:
-    """Write pictures, then the records of each split by rename: a records file that exists is
+    """Write images, then the records of each split by rename: a records file that exists is
     complete.
     """
     for split in SPLITS:
-        made = ((at, example(split, at)) for at in range(sizes[split]))
-        lines = [json.dumps(record(directory, name, split, at, one)) for at, one in made if one]
+        lines = []
+        for number in range(sizes[split]):
+            made = example(split, number)
+            if made is not None:
+                lines.append(json.dumps(record(directory, name, split, number, made)))
         target = records_path(directory, name, split)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_suffix(".partial")
@@ -125,22 +135,24 @@ def write_task(
         partial.rename(target)
 
 
-def record(directory: Path, name: str, split: str, at: int, example: Example) -> dict[str, object]:
-    """One example as a LLaVA conversation; its picture is saved beside."""
-    content: dict[str, object] = {"id": f"{name}_{split}_{at:05d}", "task": name}
+def record(
+    directory: Path, name: str, split: str, number: int, example: Example
+) -> dict[str, object]:
+    """One example as a LLaVA conversation; its image is saved beside."""
+    content: dict[str, object] = {"id": f"{name}_{split}_{number:05d}", "task": name}
     question = example.question
     if example.picture is not None:
-        place = Path(split) / f"{name}_{at:05d}.jpg"
+        image = Path(split) / f"{name}_{number:05d}.jpg"
         (directory / "images" / split).mkdir(parents=True, exist_ok=True)
-        example.picture.save(directory / "images" / place, quality=92)
-        content["image"] = place.as_posix()
+        example.picture.save(directory / "images" / image, quality=92)
+        content["image"] = image.as_posix()
         question = f"<image>\n{question}"
     turns = [{"from": "human", "value": question}, {"from": "gpt", "value": example.answer}]
     return {**content, "conversations": turns}
 
 
 def records_path(directory: Path, name: str, split: str) -> Path:
-    """Where the records of a task and split lie."""
+    """File of the records of a task and split."""
     return directory / "data" / f"{name}_{split}.jsonl"
 
 
@@ -152,6 +164,7 @@ def is_written(directory: Path, name: str, sizes: dict[str, int]) -> bool:
         path = records_path(directory, name, split)
         if not path.exists():
             return False
-        if name != TEXT_TASK and len(path.read_text(encoding="utf-8").splitlines()) != sizes[split]:
+        records = path.read_text(encoding="utf-8").splitlines()
+        if name != TEXT_TASK and len(records) != sizes[split]:
             return False
     return True

@@ -1,7 +1,7 @@
-"""Alignment of the fresh projector: vision and language stay frozen, so the picture features are
+"""Alignment of the fresh projector: vision and language stay frozen, so the image features are
 computed once.
 
-First every picture token of a thing is drawn to the word embeddings of its name (no language model
+First every image token of a thing is drawn to the word embeddings of its name (no language model
 needed, seconds); then the projector learns to make the language model say captions.
 """
 
@@ -12,6 +12,7 @@ import random
 import shutil
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ WORD_EPOCHS, WORD_BATCH, WORD_RATE = 8, 576, 1e-3
 CAPTION_BATCH, CAPTION_RATE = 16, 1e-3
 TEMPERATURE = 0.07
 PROBES = 100
-# how often each kind of picture is shown
+# how often each kind of image is shown
 KINDS = ("portrait",) * 4 + ("pair",) * 3 + ("chart",) * 2 + ("sign",) * 2
 KEEP_EVERY = 25
 
@@ -50,25 +51,28 @@ def align(
     model.requires_grad_(False)
     world = align_world(cache, seed, report)
     train = look(model, processor, drafts(world, "train", captions, seed, KINDS), report)
-    held_out = look(
-        model, processor, drafts(world, "validation", PROBES, seed, ("portrait",)), report
-    )
+    probes = drafts(world, "validation", PROBES, seed, ("portrait",))
+    held_out = look(model, processor, probes, report)
     projector = model.model.multi_modal_projector.float().requires_grad_(True)
+    scores = {}
+
+    def score(stage: str) -> None:
+        scores[stage] = names_right(model, processor, held_out)
+        report(f"names right on held-out grounds, {stage}: {scores[stage]:.3f}")
+
     whiten(projector, train)
-    scores = {"fresh projector": names_right(model, processor, held_out)}
-    report(f"names right on held-out grounds, fresh projector: {scores['fresh projector']:.3f}")
+    score("fresh projector")
     learn_words(model, processor, train, report)
-    scores["after words"] = names_right(model, processor, held_out)
-    report(f"names right after words: {scores['after words']:.3f}")
-    learn_captions(model, processor, train, seed=seed, state=cache / "alignment.pt", report=report)
-    scores["after captions"] = names_right(model, processor, held_out)
-    report(f"names right after captions: {scores['after captions']:.3f}")
+    score("after words")
+    state = cache / "alignment.pt"
+    learn_captions(model, processor, train, seed=seed, state=state, report=report)
+    score("after captions")
     write_checkpoint(assembled, target, projector, scores)
-    (cache / "alignment.pt").unlink(missing_ok=True)
+    state.unlink(missing_ok=True)
 
 
 def align_world(cache: Path, seed: int, report: Report) -> World:
-    """The pictures of the mixture; only its training things and grounds are used for learning."""
+    """The images of the mixture; only its training things and grounds are used for learning."""
     sources = {package.name: provide(package, cache, report) for package in MIXTURE_PACKAGES}
     return build_world(sources, cache / "photos", seed)[0]
 
@@ -87,12 +91,13 @@ def whiten(projector: nn.Module, train: list[Shown]) -> None:
 
 
 def learn_words(model: Any, processor: Any, train: list[Shown], report: Report) -> None:
-    """Draw the picture tokens inside the box of a thing to the mean word embedding of its name.
+    """Draw the image tokens inside the box of a thing to the mean word embedding of its name.
 
     The loss is a classification over all names (by cosine) plus the squared distance, which sets
     the length right.
     """
-    names = sorted({name for shown in train for name, _ in shown.names})
+    boxes = chain.from_iterable(shown.names for shown in train)
+    names = sorted({name for name, _ in boxes})
     words = name_embeddings(model, processor, names)
     tokens, targets = covered_tokens(train, names)
     projector = model.model.multi_modal_projector
@@ -114,7 +119,9 @@ def word_loss(projected: Tensor, words: Tensor, targets: Tensor) -> Any:
     """Cross-entropy over names by cosine similarity, plus the mean squared distance in units of the
     words' variance.
     """
-    cosine = functional.normalize(projected, dim=-1) @ functional.normalize(words, dim=-1).T
+    directions = functional.normalize(projected, dim=-1)
+    word_directions = functional.normalize(words, dim=-1)
+    cosine = directions @ word_directions.T
     distance = functional.mse_loss(projected, words[targets]) / words.var()
     return functional.cross_entropy(cosine / TEMPERATURE, targets) + distance
 
@@ -122,46 +129,50 @@ def word_loss(projected: Tensor, words: Tensor, targets: Tensor) -> Any:
 def name_embeddings(model: Any, processor: Any, names: list[str]) -> Tensor:
     """The mean input embedding of the tokens of each name, [names, hidden]."""
     table = model.get_input_embeddings().weight.float()
-    rows = [
-        processor.tokenizer(" " + name, add_special_tokens=False)["input_ids"] for name in names
-    ]
-    return torch.stack([table[row].mean(0) for row in rows]).detach()
+    means = []
+    for name in names:
+        encoded = processor.tokenizer(" " + name, add_special_tokens=False)
+        means.append(table[encoded["input_ids"]].mean(0))
+    return torch.stack(means).detach()
 
 
 def covered_tokens(train: list[Shown], names: list[str]) -> tuple[Tensor, Tensor]:
-    """The features of all picture tokens whose centre lies in the box of a thing, and the index of
+    """The features of all image tokens whose centre lies in the box of a thing, and the index of
     its name.
     """
-    number = {name: at for at, name in enumerate(names)}
-    tokens, targets = [], []
+    numbers = {name: number for number, name in enumerate(names)}
+    tokens = []
+    targets: list[int] = []
     for shown in train:
         for name, box in shown.names:
-            inside = [at for at in range(PICTURE_TOKENS) if centre_in(at, box)]
+            inside = [token for token in range(PICTURE_TOKENS) if centre_in(token, box)]
             tokens.append(shown.features[inside])
-            targets += [number[name]] * len(inside)
+            targets += [numbers[name]] * len(inside)
     return torch.cat(tokens), torch.tensor(targets)
 
 
 def centre_in(token: int, box: Box) -> bool:
-    """Whether the centre of a picture token (counted row by row) lies in a box of hundredths."""
+    """Whether the centre of an image token (counted row by row) lies in a box of hundredths."""
     across = SIDE // STRIDE
-    x, y = (100 * (token % across + 0.5) / across, 100 * (token // across + 0.5) / across)
-    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
+    row, column = divmod(token, across)
+    x = 100 * (column + 0.5) / across
+    y = 100 * (row + 0.5) / across
+    left, top, right, bottom = box
+    return left <= x <= right and top <= y <= bottom
 
 
 def learn_captions(
     model: Any, processor: Any, train: list[Shown], *, seed: int, state: Path, report: Report
 ) -> None:
-    """One pass over the scenes: next-token loss of the caption after the projected picture.
+    """One pass over the scenes: next-token loss of the caption after the projected image.
 
-    Every so many steps everything is kept in the file `state`, so that an interrupted alignment
-    goes on there.
+    The state is kept in the file `state` every KEEP_EVERY steps; an interrupted alignment resumes
+    from it.
     """
     order = list(range(len(train)))
     random.Random(seed).shuffle(order)
-    batches = [
-        order[start : start + CAPTION_BATCH] for start in range(0, len(order), CAPTION_BATCH)
-    ]
+    starts = range(0, len(order), CAPTION_BATCH)
+    batches = [order[start : start + CAPTION_BATCH] for start in starts]
     projector = model.model.multi_modal_projector
     optimizer = torch.optim.AdamW(projector.parameters(), lr=CAPTION_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -169,7 +180,7 @@ def learn_captions(
     )
     parts = {"projector": projector, "optimizer": optimizer, "schedule": schedule}
     first = restore(parts, state, len(batches))
-    started = told = time.monotonic()
+    started = reported = time.monotonic()
     for step in range(first, len(batches)):
         loss = caption_loss(model, processor, [train[row] for row in batches[step]])
         optimizer.zero_grad()
@@ -179,9 +190,10 @@ def learn_captions(
         schedule.step()
         if (step + 1) % KEEP_EVERY == 0:
             keep(parts, state, len(batches), step + 1)
-        if time.monotonic() - told > SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
-            left = (told - started) / (step + 1 - first) * (len(batches) - step - 1)
+        if time.monotonic() - reported > SECONDS_BETWEEN_LINES:
+            reported = time.monotonic()
+            seconds_per_step = (reported - started) / (step + 1 - first)
+            left = seconds_per_step * (len(batches) - step - 1)
             report(
                 f"captions: step {step + 1} of {len(batches)}, loss {float(loss.detach()):.3f},"
                 f" {left:.0f} s left"
@@ -191,10 +203,8 @@ def learn_captions(
 def keep(parts: dict[str, Any], state: Path, steps: int, done: int) -> None:
     """Write the state of the alignment beside, then rename it into place."""
     partial = state.with_suffix(".partial")
-    torch.save(
-        {"steps": steps, "done": done, **{name: part.state_dict() for name, part in parts.items()}},
-        partial,
-    )
+    states = {name: part.state_dict() for name, part in parts.items()}
+    torch.save({"steps": steps, "done": done, **states}, partial)
     partial.rename(state)
 
 
@@ -202,9 +212,9 @@ def restore(parts: dict[str, Any], state: Path, steps: int) -> int:
     """Load a kept state of an alignment of the same length; return how many steps it had done, 0
     without one.
     """
-    kept: dict[str, Any] = (
-        torch.load(state, weights_only=True) if state.exists() else {"steps": None}
-    )
+    if not state.exists():
+        return 0
+    kept: dict[str, Any] = torch.load(state, weights_only=True)
     if kept["steps"] != steps:
         return 0
     for name, part in parts.items():
@@ -217,32 +227,31 @@ def caption_loss(model: Any, processor: Any, batch: list[Shown]) -> Any:
     only.
     """
     tokenizer = processor.tokenizer
-    prompts = [prompt(processor)] * len(batch)
-    texts = [one + shown.caption + "<|im_end|>" for one, shown in zip(prompts, batch, strict=True)]
+    question = prompt(processor)
+    texts = [question + shown.caption + "<|im_end|>" for shown in batch]
     tokenizer.padding_side = "right"
     encoded = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
-    start = len(tokenizer(prompts[0], add_special_tokens=False)["input_ids"])
-    embedded = embed(model, encoded["input_ids"], batch)
-    hidden = model.model.language_model(
-        inputs_embeds=embedded, attention_mask=encoded["attention_mask"]
-    )[0]
-    answer = encoded["attention_mask"].bool()
+    tokens, mask = encoded["input_ids"], encoded["attention_mask"]
+    start = len(tokenizer(question, add_special_tokens=False)["input_ids"])
+    embedded = embed(model, tokens, batch)
+    hidden = model.model.language_model(inputs_embeds=embedded, attention_mask=mask)[0]
+    answer = mask.bool()
     answer[:, :start] = False
-    logits = model.lm_head(hidden[:, :-1][answer[:, 1:]])
-    return functional.cross_entropy(logits.float(), encoded["input_ids"][answer])
+    before = hidden[:, :-1][answer[:, 1:]]
+    logits = model.lm_head(before)
+    return functional.cross_entropy(logits.float(), tokens[answer])
 
 
 def prompt(processor: Any) -> str:
-    """The chat prompt with one placeholder a picture token."""
+    """The chat prompt with one placeholder per image token."""
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
-    text = processor.apply_chat_template(
-        [{"role": "user", "content": content}], add_generation_prompt=True
-    )
+    turns = [{"role": "user", "content": content}]
+    text = processor.apply_chat_template(turns, add_generation_prompt=True)
     return str(text).replace(IMAGE_TOKEN, IMAGE_TOKEN * PICTURE_TOKENS)
 
 
 def embed(model: Any, tokens: Tensor, batch: list[Shown]) -> Any:
-    """Word embeddings with the projected pictures in place of their placeholders."""
+    """Word embeddings with the projected images in place of their placeholders."""
     words = model.get_input_embeddings()(tokens)
     features = torch.stack([shown.features for shown in batch]).float()
     pictures = model.model.multi_modal_projector(features).to(words.dtype)
@@ -252,21 +261,20 @@ def embed(model: Any, tokens: Tensor, batch: list[Shown]) -> Any:
 
 @torch.no_grad()
 def names_right(model: Any, processor: Any, held_out: list[Shown]) -> float:
-    """The share of held-out portraits whose greedy caption is the name (with its article) and
+    """The fraction of held-out portraits whose greedy caption is the name (with its article) and
     nothing else.
     """
+    tokenizer = processor.tokenizer
     right = 0
     for start in range(0, len(held_out), CAPTION_BATCH):
         batch = held_out[start : start + CAPTION_BATCH]
-        encoded = processor.tokenizer(
-            [prompt(processor)] * len(batch), return_tensors="pt", add_special_tokens=False
-        )
+        prompts = [prompt(processor)] * len(batch)
+        encoded = tokenizer(prompts, return_tensors="pt", add_special_tokens=False)
         embedded = embed(model, encoded["input_ids"], batch)
         answers = generate(model, embedded)
-        texts = processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
-        right += sum(
-            text.strip().lower() == shown.caption for text, shown in zip(texts, batch, strict=True)
-        )
+        texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
+        for text, shown in zip(texts, batch, strict=True):
+            right += text.strip().lower() == shown.caption
     return right / len(held_out)
 
 
@@ -290,7 +298,6 @@ def write_checkpoint(
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(assembled, partial)
     model.save_pretrained(partial)
-    (partial / "alignment.json").write_text(
-        json.dumps({"names_right": scores}, indent=2) + "\n", encoding="utf-8"
-    )
+    text = json.dumps({"names_right": scores}, indent=2) + "\n"
+    (partial / "alignment.json").write_text(text, encoding="utf-8")
     partial.rename(target)

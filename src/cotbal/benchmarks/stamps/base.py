@@ -2,7 +2,7 @@
 stock classes.
 
 `FastVlmForConditionalGeneration` takes any vision model, flattens its feature map [batch, channels,
-height, width] to picture tokens and projects them with two layers, as LLaVA-1.5 does.
+height, width] to image tokens and projects them with two layers, as LLaVA-1.5 does.
 EfficientNet-Lite0 is the stock `EfficientNetModel` with ReLU6 and without squeeze-and-excite; the
 gates cannot be left out by configuration, so they are set to one.
 """
@@ -101,7 +101,7 @@ def assemble(cache: Path, report: Callable[[str], None]) -> Path:
 
 
 def load_language(gguf_file: Path) -> tuple[Any, Any]:
-    """SmolLM2 in float32, with its tokenizer and one token more for pictures."""
+    """SmolLM2 in float32, with its tokenizer and one token more for images."""
     try:
         import gguf  # noqa: F401  (transformers reads the file with it)
     except ModuleNotFoundError as error:
@@ -188,7 +188,7 @@ def build_model(vision: Any, language: Any, tokenizer: Any) -> Any:
 
 
 def build_processor(tokenizer: Any) -> Any:
-    """The processor: squares of SIDE pixels scaled as (x - 127) / 128, one picture token for 32 x
+    """The processor: squares of SIDE pixels scaled as (x - 127) / 128, one image token for 32 x
     32 of them.
     """
     from transformers import CLIPImageProcessorPil, LlavaProcessor

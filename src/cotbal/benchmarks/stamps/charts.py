@@ -54,40 +54,30 @@ class Chart:
 
 
 def read_tables(data: Path) -> list[Table]:
-    """Tables as (measure, {label: value}): one a year of gapminder, one a year or month of the two
-    US series.
+    """Tables as (measure, {label: value}): one per year of gapminder, one per year or month of the
+    two US series.
     """
-    tables = [*gapminder_tables(json.loads((data / "gapminder.json").read_text(encoding="utf-8")))]
+    tables = gapminder_tables(json.loads((data / "gapminder.json").read_text(encoding="utf-8")))
     power: dict[str, dict[str, float]] = {}
     for row in rows(data / "iowa-electricity.csv"):
         power.setdefault(row["year"], {})[row["source"].lower()] = float(row["net_generation"])
-    jobs = [
-        {name.replace("_", " "): float(row[name]) for name in SECTORS}
-        for row in rows(data / "us-employment.csv")
-    ]
-    return (
-        tables
-        + [("power generation", table) for table in power.values()]
-        + [("employment", table) for table in jobs]
-    )
+    tables += [("power generation", table) for table in power.values()]
+    for row in rows(data / "us-employment.csv"):
+        jobs = {name.replace("_", " "): float(row[name]) for name in SECTORS}
+        tables.append(("employment", jobs))
+    return tables
 
 
 def gapminder_tables(table: list[dict[str, object]]) -> list[Table]:
-    """Life expectancy and fertility of all countries, one table a year each."""
+    """Life expectancy and fertility of all countries, one table per year each."""
     measures = {"life_expect": "life expectancy", "fertility": "fertility"}
     years = sorted({str(row["year"]) for row in table})
-    return [
-        (
-            words,
-            {
-                str(row["country"]): float(str(row[key]))
-                for row in table
-                if str(row["year"]) == year
-            },
-        )
-        for key, words in measures.items()
-        for year in years
-    ]
+    tables = []
+    for key, measure in measures.items():
+        for year in years:
+            of_year = [row for row in table if str(row["year"]) == year]
+            tables.append((measure, {str(r["country"]): float(str(r[key])) for r in of_year}))
+    return tables
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -101,14 +91,14 @@ def split_tables(tables: list[Table]) -> dict[str, list[Table]]:
     in two splits.
     """
     homes = ("train", "train", "train", "validation", "test")
-    return {
-        split: [table for at, table in enumerate(tables) if homes[at % 5] == split]
-        for split in homes
-    }
+    splits: dict[str, list[Table]] = {split: [] for split in homes}
+    for index, table in enumerate(tables):
+        splits[homes[index % 5]].append(table)
+    return splits
 
 
 def draw_numbers(tables: list[Table], rng: random.Random) -> Chart:
-    """Four entries of a table of a random measure whose bars can be told apart."""
+    """Four entries of a table of a random measure whose bars can be distinguished."""
     measures = sorted({measure for measure, _ in tables})
     while True:
         measure = rng.choice(measures)
@@ -142,7 +132,7 @@ def nearest_ten(value: float) -> int:
 
 
 def draw_chart(chart: Chart, font: Path, rng: random.Random) -> Image.Image:
-    """The picture of a chart: a title, a light grid of ten lines, one bar a value."""
+    """The image of a chart: a title, a light grid of ten lines, one bar per value."""
     picture = Image.new("RGB", (SIDE, SIDE), rng.choice(("white", "#f4f4ee", "#eef2f6")))
     pen = ImageDraw.Draw(picture)
     pen.text((6, 3), chart.measure, fill="black", font=ImageFont.truetype(str(font), 13))

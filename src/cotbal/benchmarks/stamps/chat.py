@@ -1,4 +1,4 @@
-"""Conversations without pictures: trivia of the ChatterBot corpus and general nouns of WordNet."""
+"""Conversations without images: trivia of the ChatterBot corpus and general nouns of WordNet."""
 
 from __future__ import annotations
 

@@ -133,20 +133,18 @@ def provide(package: Package, cache: Path, report: Callable[[str], None]) -> Pat
 def find_archive(package: Package, downloads: Path) -> Path | None:
     """The archive of a package among the downloads, whatever the client called it."""
     stem = package.name.replace("-", "_")
-    found = [
-        path
-        for path in sorted(downloads.iterdir())
-        if path.suffix in SUFFIXES and path.name.replace("-", "_").startswith(stem + "_")
-    ]
-    return found[0] if found else None
+    for path in sorted(downloads.iterdir()):
+        if path.suffix in SUFFIXES and path.name.replace("-", "_").startswith(stem + "_"):
+            return path
+    return None
 
 
 def check_hash(archive: Path, expected: str) -> None:
-    """Refuse an archive whose sha256 is not the pinned one."""
-    found = hashlib.sha256(archive.read_bytes()).hexdigest()
-    if found != expected:
+    """Raise CotbalError for an archive whose sha256 is not the pinned one."""
+    digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+    if digest != expected:
         raise CotbalError(
-            f"expected sha256 {expected} for {archive}, found {found}: "
+            f"expected sha256 {expected} for {archive}, found {digest}: "
             "the file is damaged or another version; delete it and run the command again"
         )
 
@@ -185,7 +183,7 @@ def apt_options(state: Path) -> list[str]:
 
 def run_client(command: list[str], directory: Path) -> None:
     """Run one client quietly in a directory; its failure becomes a CotbalError with the tail of
-    what it said.
+    its output.
     """
     program = command[0]
     if shutil.which(program) is None:

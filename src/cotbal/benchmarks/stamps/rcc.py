@@ -1,10 +1,11 @@
-"""Reader of Qt resource bundles (.rcc), the form in which gcompris keeps its pictures."""
+"""Reader of Qt resource bundles (.rcc), the form in which gcompris keeps its images."""
 
 from __future__ import annotations
 
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from cotbal.errors import CotbalError
@@ -20,23 +21,21 @@ def read_rcc(path: Path) -> dict[str, bytes]:
     if data[:4] != b"qres":
         raise CotbalError(f"expected a Qt resource bundle, found something else: {path}")
     version, tree, contents, names = struct.unpack(">4i", data[4:20])
-    layout = Layout(data, tree, contents, names, entry=22 if version >= 2 else 14)
-    return dict(layout.walk(0, ""))
+    entry = 22 if version >= 2 else 14
+    return dict(Layout(data, tree, contents, names, entry).walk(0, ""))
 
 
+@dataclass(frozen=True)
 class Layout:
     """The three tables of a bundle: a tree of fixed-size entries, names and contents (offsets in
     bytes).
     """
 
-    def __init__(self, data: bytes, tree: int, contents: int, names: int, *, entry: int) -> None:
-        self.data, self.tree, self.contents, self.names, self.entry = (
-            data,
-            tree,
-            contents,
-            names,
-            entry,
-        )
+    data: bytes
+    tree: int
+    contents: int
+    names: int
+    entry: int
 
     def walk(self, index: int, folder: str) -> Iterator[tuple[str, bytes]]:
         """Yield (path, bytes) of every file under the entry `index`."""
@@ -55,11 +54,13 @@ class Layout:
         """A name: length in UTF-16 units, a hash that we do not need, the characters."""
         start = self.names + offset
         (length,) = struct.unpack_from(">H", self.data, start)
-        return self.data[start + 6 : start + 6 + 2 * length].decode("utf-16-be")
+        first = start + 6
+        return self.data[first : first + 2 * length].decode("utf-16-be")
 
     def content(self, offset: int, compressed: bool) -> bytes:
         """The bytes of a file; a compressed one starts with its unpacked length."""
         start = self.contents + offset
         (length,) = struct.unpack_from(">i", self.data, start)
-        raw = self.data[start + 4 : start + 4 + length]
+        first = start + 4
+        raw = self.data[first : first + length]
         return zlib.decompress(raw[4:]) if compressed else raw

@@ -32,11 +32,20 @@ def ground_picture(path: Path, rng: random.Random) -> Image.Image:
     what is pasted.
     """
     photo = cached(path).convert("RGB")
-    side = int(min(photo.size) * rng.uniform(0.6, 1.0))
-    left, top = rng.randint(0, photo.width - side), rng.randint(0, photo.height - side)
-    square = photo.crop((left, top, left + side, top + side)).resize((SIDE, SIDE))
-    pale = Image.blend(square, Image.new("RGB", (SIDE, SIDE), "white"), 0.45)
-    return ImageEnhance.Color(pale.filter(ImageFilter.GaussianBlur(2))).enhance(0.6)
+    square = random_square(photo, rng.uniform(0.6, 1.0), rng)
+    white = Image.new("RGB", (SIDE, SIDE), "white")
+    pale = Image.blend(square, white, 0.45)
+    blurred = pale.filter(ImageFilter.GaussianBlur(2))
+    return ImageEnhance.Color(blurred).enhance(0.6)
+
+
+def random_square(image: Image.Image, fraction: float, rng: random.Random) -> Image.Image:
+    """A square anywhere in an image, its side a fraction of the shorter one, scaled to a scene."""
+    side = int(min(image.size) * fraction)
+    left = rng.randint(0, image.width - side)
+    top = rng.randint(0, image.height - side)
+    square = image.crop((left, top, left + side, top + side))
+    return square.resize((SIDE, SIDE))
 
 
 def paste(scene: Image.Image, thing: Thing, cell: str, rng: random.Random) -> Placed:
@@ -53,31 +62,31 @@ def paste(scene: Image.Image, thing: Thing, cell: str, rng: random.Random) -> Pl
 def scene_of(
     things: list[Thing], cells: list[str], ground: Path, rng: random.Random
 ) -> tuple[Image.Image, list[Placed]]:
-    """A scene with one thing a cell; returns the picture and what stands where."""
+    """A scene with one thing per cell; returns the image and the things with their boxes."""
     scene = ground_picture(ground, rng)
-    return scene, [
-        paste(scene, thing, cell, rng) for thing, cell in zip(things, cells, strict=True)
-    ]
+    pairs = zip(things, cells, strict=True)
+    return scene, [paste(scene, thing, cell, rng) for thing, cell in pairs]
 
 
 def portrait(thing: Thing, ground: Path, rng: random.Random) -> Image.Image:
     """One thing, large: a photograph as it is (a random crop), a stamp pasted on a ground."""
     shape = cached(thing.picture)
     if not thing.cutout:
-        side = int(min(shape.size) * rng.uniform(0.85, 1.0))
-        left, top = rng.randint(0, shape.width - side), rng.randint(0, shape.height - side)
-        return shape.crop((left, top, left + side, top + side)).resize((SIDE, SIDE)).convert("RGB")
+        return random_square(shape, rng.uniform(0.85, 1.0), rng).convert("RGB")
     scene = ground_picture(ground, rng)
     large = fitted(shape, int(SIDE * rng.uniform(0.7, 0.95)))
-    where = rng.randint(0, SIDE - large.width), rng.randint(0, SIDE - large.height)
-    scene.paste(large, where, large)
+    left = rng.randint(0, SIDE - large.width)
+    top = rng.randint(0, SIDE - large.height)
+    scene.paste(large, (left, top), large)
     return scene
 
 
 def fitted(shape: Image.Image, longest: int) -> Image.Image:
-    """A picture scaled so that its longest side has so many pixels."""
+    """An image scaled so that its longest side has so many pixels."""
     scale = longest / max(shape.size)
-    return shape.resize((max(1, round(shape.width * scale)), max(1, round(shape.height * scale))))
+    width = max(1, round(shape.width * scale))
+    height = max(1, round(shape.height * scale))
+    return shape.resize((width, height))
 
 
 def hundredths(pixels: Box) -> Box:
@@ -93,8 +102,8 @@ def box_text(box: Box) -> str:
 
 @lru_cache(maxsize=1024)
 def cached(path: Path) -> Image.Image:
-    """An opened picture, at most 400 pixels wide: thousands of scenes use the same few hundred
-    pictures.
+    """An opened image, at most 400 pixels wide: thousands of scenes use the same few hundred
+    images.
     """
     picture = open_picture(path)
     picture.thumbnail((400, 400))

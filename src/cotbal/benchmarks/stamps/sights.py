@@ -28,8 +28,8 @@ SECONDS_BETWEEN_LINES = 20
 
 @dataclass(frozen=True)
 class Shown:
-    """A scene as the alignment needs it: its features [tokens, channels], what stands where, and
-    its caption.
+    """A scene as the alignment needs it: its features [tokens, channels], things with their boxes,
+    and its caption.
     """
 
     features: Tensor
@@ -49,7 +49,7 @@ class Draft:
 def drafts(
     world: World, split: str, count: int, seed: int, kinds: Sequence[str]
 ) -> Iterator[Draft]:
-    """Captioned pictures on the grounds of a split, their kinds drawn from a list."""
+    """Captioned images on the grounds of a split, their kinds drawn from a list."""
     for at in range(count):
         rng = random.Random(f"{seed}/align/{split}/{at}")
         yield DRAWN[rng.choice(kinds)](world, split, rng)
@@ -58,9 +58,8 @@ def drafts(
 def draft_portrait(world: World, split: str, rng: random.Random) -> Draft:
     """One known thing, large."""
     thing = pick(world.known, rng)
-    return Draft(
-        portrait(thing, rng.choice(world.grounds[split]), rng), ((thing.name, WHOLE),), named(thing)
-    )
+    picture = portrait(thing, rng.choice(world.grounds[split]), rng)
+    return Draft(picture, ((thing.name, WHOLE),), named(thing))
 
 
 def draft_pair(world: World, split: str, rng: random.Random) -> Draft:
@@ -73,14 +72,11 @@ def draft_pair(world: World, split: str, rng: random.Random) -> Draft:
 def draft_chart(world: World, split: str, rng: random.Random) -> Draft:
     """The colours of the bars from left to right, and the highest of them."""
     chart = charts.draw_numbers(world.tables[split], rng)
-    places = [hundredths(bar) for bar in charts.bars(chart)]
+    boxes = [hundredths(bar) for bar in charts.bars(chart)]
     highest = chart.colours[chart.values.index(max(chart.values))]
     caption = f"bars in {', '.join(chart.colours)}, and {highest} is the highest"
-    return Draft(
-        charts.draw_chart(chart, world.fonts[0], rng),
-        tuple(zip(chart.colours, places, strict=True)),
-        caption,
-    )
+    picture = charts.draw_chart(chart, world.fonts[0], rng)
+    return Draft(picture, tuple(zip(chart.colours, boxes, strict=True)), caption)
 
 
 def draft_sign(world: World, split: str, rng: random.Random) -> Draft:
@@ -99,18 +95,16 @@ def look(
 ) -> list[Shown]:
     """The features that the frozen vision model has for scenes, computed once."""
     shown: list[Shown] = []
-    told = time.monotonic()
+    reported = time.monotonic()
     while batch := list(islice(scenes, VISION_BATCH)):
-        pixels = processor.image_processor([one.picture for one in batch], return_tensors="pt")[
-            "pixel_values"
-        ]
-        features = model.model.vision_tower(pixels).last_hidden_state.flatten(2).mT
-        shown += [
-            Shown(row.contiguous(), one.names, one.caption)
-            for row, one in zip(features, batch, strict=True)
-        ]
-        if time.monotonic() - told > SECONDS_BETWEEN_LINES:
-            told = time.monotonic()
+        pictures = [draft.picture for draft in batch]
+        pixels = processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+        hidden = model.model.vision_tower(pixels).last_hidden_state
+        features = hidden.flatten(2).mT
+        for row, draft in zip(features, batch, strict=True):
+            shown.append(Shown(row.contiguous(), draft.names, draft.caption))
+        if time.monotonic() - reported > SECONDS_BETWEEN_LINES:
+            reported = time.monotonic()
             report(f"pictures: {len(shown)} seen")
     return shown
 

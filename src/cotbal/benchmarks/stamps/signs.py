@@ -19,17 +19,18 @@ WORDS = 12
 
 def lexicon(things: list[Thing], seed: int) -> list[str]:
     """Twelve single-word names of three to seven letters: signs show words of the same world as the
-    pictures.
+    images.
     """
-    words = {thing.name for thing in things if thing.name.isalpha() and 3 <= len(thing.name) <= 7}
-    return sorted(random.Random(seed).sample(sorted(words), min(WORDS, len(words))))
+    names = {thing.name for thing in things if thing.name.isalpha()}
+    words = sorted(name for name in names if 3 <= len(name) <= 7)
+    return sorted(random.Random(seed).sample(words, min(WORDS, len(words))))
 
 
 def draw_sign(word: str, ground: Path, fonts: list[Path], rng: random.Random) -> Image.Image:
-    """A plate across the picture with the word in capitals, as large as fits.
+    """A plate across the image with the word in capitals, as large as fits.
 
-    The vision model was trained on objects and sees 32 x 32 pixels a token: with smaller words
-    anywhere in the picture, forty words and six fonts, not even a linear probe on its features
+    The vision model was trained on objects and sees 32 x 32 pixels per token: with smaller words
+    anywhere in the image, forty words and six fonts, not even a linear probe on its features
     reads better than chance.
     """
     scene = ground_picture(ground, rng)
@@ -40,17 +41,14 @@ def draw_sign(word: str, ground: Path, fonts: list[Path], rng: random.Random) ->
     middle = SIDE // 2 + rng.randint(-8, 8)
     pen = ImageDraw.Draw(scene)
     pen.rectangle((4, middle - 44, SIDE - 4, middle + 44), fill=plate, outline=ink, width=2)
-    corner = (
-        (SIDE - (right - left)) / 2 - left + rng.randint(-3, 3),
-        middle - (bottom - top) / 2 - top,
-    )
-    pen.text(corner, text, fill=ink, font=font)
+    x = (SIDE - (right - left)) / 2 - left + rng.randint(-3, 3)
+    y = middle - (bottom - top) / 2 - top
+    pen.text((x, y), text, fill=ink, font=font)
     return scene
 
 
 def fitting_font(text: str, font: Path, width: int) -> ImageFont.FreeTypeFont:
     """The font at the size at which the text is about so wide, at most 60 pixels high."""
-    probe = ImageFont.truetype(str(font), 40)
-    return ImageFont.truetype(
-        str(font), max(12, min(60, int(40 * width / max(1.0, probe.getlength(text)))))
-    )
+    at_40 = ImageFont.truetype(str(font), 40).getlength(text)
+    size = int(40 * width / max(1.0, at_40))
+    return ImageFont.truetype(str(font), max(12, min(60, size)))

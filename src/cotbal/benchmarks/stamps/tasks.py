@@ -1,6 +1,4 @@
-"""The tasks: what is shown, what is asked, what is right. Every maker is a function of (world,
-split, rng).
-"""
+"""The tasks: image, question and answer. Every maker is a function of (world, split, rng)."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ RELATIONS = (("left of", "right of"), ("above", "below"))
 
 @dataclass(frozen=True)
 class World:
-    """Everything that pictures are made of; the dictionaries are by split.
+    """Everything that images are made of; the dictionaries are by split.
 
     `known` are the training things: tasks that ask for a name show them in every split, on other
     grounds. `things` are disjoint by name: tasks that ask for a category show things in validation
@@ -39,7 +37,7 @@ class World:
 
 @dataclass(frozen=True)
 class Example:
-    """One question with its answer (several for cider) and its picture, None for text only."""
+    """One question with its answer (several for cider) and its image, None for text only."""
 
     question: str
     answer: str | list[str]
@@ -53,19 +51,17 @@ def detail_caption(world: World, split: str, rng: random.Random) -> Example:
     """One known thing, large: its name and the more general noun of WordNet."""
     thing = pick(world.known, rng)
     text = f"{article(thing.name)} {thing.name}, a kind of {thing.kind}"
-    return Example(
-        "Describe the image.", text, portrait(thing, rng.choice(world.grounds[split]), rng)
-    )
+    picture = portrait(thing, rng.choice(world.grounds[split]), rng)
+    return Example("Describe the image.", text, picture)
 
 
 def region_caption(world: World, split: str, rng: random.Random) -> Example:
     """Two known things: name the one in the given box, and where it is."""
     picture, placed = two_things(world.known, world.grounds[split], rng)
     asked = rng.choice(placed)
+    name = asked.thing.name
     question = f"Describe the region {box_text(asked.box)}."
-    return Example(
-        question, f"{article(asked.thing.name)} {asked.thing.name} at the {asked.cell}", picture
-    )
+    return Example(question, f"{article(name)} {name} at the {asked.cell}", picture)
 
 
 def grounding(world: World, split: str, rng: random.Random) -> Example:
@@ -79,34 +75,29 @@ def general_vqa(world: World, split: str, rng: random.Random) -> Example:
     """The category of one thing whose name training never had, or how many things there are."""
     if rng.random() < 0.3:
         count = rng.randint(1, len(CELLS))
-        shown = [pick([t for t in world.things[split] if t.cutout], rng)] * count
-        picture, _ = scene_of(
-            shown, rng.sample(sorted(CELLS), count), rng.choice(world.grounds[split]), rng
-        )
+        cutouts = [thing for thing in world.things[split] if thing.cutout]
+        shown = [pick(cutouts, rng)] * count
+        cells = rng.sample(sorted(CELLS), count)
+        picture, _ = scene_of(shown, cells, rng.choice(world.grounds[split]), rng)
         return Example("How many things are there?", str(count), picture)
     thing = pick(world.things[split], rng)
-    return Example(
-        "What kind of thing is this?",
-        thing.category,
-        portrait(thing, rng.choice(world.grounds[split]), rng),
-    )
+    picture = portrait(thing, rng.choice(world.grounds[split]), rng)
+    return Example("What kind of thing is this?", thing.category, picture)
 
 
 def relation_vqa(world: World, split: str, rng: random.Random) -> Example:
-    """Two things of unseen names: the category on one side of the picture, or beside the other
+    """Two things of unseen names: the category on one side of the image, or beside the other
     one."""
     picture, placed = two_things(world.things[split], world.grounds[split], rng)
     one, other = placed if rng.random() < 0.5 else placed[::-1]
-    where = [CELLS[one.cell], CELLS[other.cell]]
-    axis = rng.choice([axis for axis in (0, 1) if where[0][axis] != where[1][axis]])
-    first = where[0][axis] < where[1][axis]
+    cell, other_cell = CELLS[one.cell], CELLS[other.cell]
+    axis = rng.choice([axis for axis in (0, 1) if cell[axis] != other_cell[axis]])
+    word = 0 if cell[axis] < other_cell[axis] else 1
     if rng.random() < 0.5:
-        side = SIDES[axis][0 if first else 1]
-        return Example(f"What kind of thing is {side}?", one.thing.category, picture)
-    relation = RELATIONS[axis][0 if first else 1]
-    return Example(
-        f"What kind of thing is {relation} the {other.thing.category}?", one.thing.category, picture
-    )
+        question = f"What kind of thing is {SIDES[axis][word]}?"
+    else:
+        question = f"What kind of thing is {RELATIONS[axis][word]} the {other.thing.category}?"
+    return Example(question, one.thing.category, picture)
 
 
 def chart_qa(world: World, split: str, rng: random.Random) -> Example:
@@ -127,7 +118,8 @@ def pick(things: list[Thing], rng: random.Random) -> Thing:
     """A thing of a random category: the large categories (birds, mammals) must not be the answer
     most of the time.
     """
-    category = rng.choice(sorted({thing.category for thing in things}))
+    categories = {thing.category for thing in things}
+    category = rng.choice(sorted(categories))
     return rng.choice([thing for thing in things if thing.category == category])
 
 
@@ -138,7 +130,8 @@ def two_things(
     cutouts = [thing for thing in things if thing.cutout]
     first = pick(cutouts, rng)
     second = pick([thing for thing in cutouts if thing.category != first.category], rng)
-    return scene_of([first, second], rng.sample(sorted(CELLS), 2), rng.choice(grounds), rng)
+    cells = rng.sample(sorted(CELLS), 2)
+    return scene_of([first, second], cells, rng.choice(grounds), rng)
 
 
 MAKERS: dict[str, Maker] = {

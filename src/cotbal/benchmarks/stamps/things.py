@@ -1,4 +1,4 @@
-"""The things in the pictures: stamps and photographs with a name, a category and a human
+"""The things in the images: stamps and photographs with a name, a category and a human
 caption."""
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ BUNDLES = (
     "explore_monuments",
 )
 ANIMALS = ("mammal", "bird", "fish", "insect")
-# words of WordNet that must stand above a name for the meaning to be the pictured one
+# words of WordNet that must be above a name for the meaning to be the pictured one
 ROOTS = {
     "insect": ("insect", "arthropod"),
     "fruit": ("edible fruit", "fruit"),
@@ -108,7 +108,7 @@ def collect_things(stamps: Path, photos: Path, wordnet: WordNet) -> list[Thing]:
 
 def stamp_things(stamps: Path, wordnet: WordNet) -> list[Thing]:
     """The stamps of known folders whose caption names the thing in a few words."""
-    found = []
+    things = []
     for picture in sorted(stamps.rglob("*.png")):
         category = category_of_folder(picture.relative_to(stamps).as_posix(), STAMP_FOLDERS)
         text = picture.with_suffix(".txt")
@@ -117,40 +117,46 @@ def stamp_things(stamps: Path, wordnet: WordNet) -> list[Thing]:
         caption = text.read_text(encoding="utf-8", errors="replace").split("\n")[0].strip()
         name = name_in(caption)
         if name:
-            found.append(
+            things.append(
                 Thing(name, category, caption, kind_of(name, category, wordnet), picture, True)
             )
-    return found
+    return things
 
 
 def photo_things(photos: Path, wordnet: WordNet) -> list[Thing]:
     """The photographs of gcompris, named by their files; WordNet finds the category where the
     folder is mixed.
     """
-    found = []
+    things = []
     for picture in sorted(photos.rglob("*.webp")):
-        place = picture.relative_to(photos).as_posix()
+        path = picture.relative_to(photos).as_posix()
         name = words_of(picture.stem)
         if name in LEFT_OUT:
             continue
-        category = category_of_folder(place, PHOTO_FOLDERS)
-        if category is None and place.startswith(NAMED_FOLDERS):
-            category = next(
-                (a for a in ANIMALS if wordnet.sense_under(name, ROOTS.get(a, (a,)))), None
-            )
+        category = category_of_folder(path, PHOTO_FOLDERS)
+        if category is None and path.startswith(NAMED_FOLDERS):
+            category = animal_category(name, wordnet)
         if category and len(name.split()) <= MAX_WORDS:
             caption = f"{article(name)} {name}.".capitalize()
-            found.append(
-                Thing(name, category, caption, kind_of(name, category, wordnet), picture, False)
-            )
-    return found
+            kind = kind_of(name, category, wordnet)
+            things.append(Thing(name, category, caption, kind, picture, False))
+    return things
 
 
-def category_of_folder(place: str, folders: dict[str, str]) -> str | None:
+def animal_category(name: str, wordnet: WordNet) -> str | None:
+    """The group of animals that a name belongs to by WordNet, if any."""
+    for group in ANIMALS:
+        if wordnet.sense_under(name, ROOTS.get(group, (group,))):
+            return group
+    return None
+
+
+def category_of_folder(path: str, folders: dict[str, str]) -> str | None:
     """The category of the folder that a relative path starts with."""
-    return next(
-        (category for folder, category in folders.items() if place.startswith(folder + "/")), None
-    )
+    for folder, category in folders.items():
+        if path.startswith(folder + "/"):
+            return category
+    return None
 
 
 def name_in(caption: str) -> str | None:
@@ -193,9 +199,9 @@ def extract_photos(gcompris: Path, target: Path) -> Path:
     for bundle in BUNDLES:
         for path, data in read_rcc(next(gcompris.rglob(f"{bundle}.rcc"))).items():
             if path.endswith((".webp", "README")):
-                place = partial / path.partition("/activities/")[2]
-                place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_bytes(data)
+                file = partial / path.partition("/activities/")[2]
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(data)
     partial.rename(target)
     return target
 
@@ -213,7 +219,10 @@ def split_by_name(things: Iterable[Thing], seed: int) -> dict[str, list[Thing]]:
             shuffled(names[category] - home.keys(), seed), cycle_of_splits(), strict=False
         ):
             home[name] = split
-    return {split: [thing for thing in things if home[thing.name] == split] for split in SPLITS}
+    splits: dict[str, list[Thing]] = {split: [] for split in SPLITS}
+    for thing in things:
+        splits[home[thing.name]].append(thing)
+    return splits
 
 
 def cycle_of_splits() -> Iterator[str]:
@@ -230,19 +239,19 @@ def shuffled(names: Iterable[str], seed: int) -> list[str]:
 
 def grounds(photos: Path, seed: int) -> dict[str, list[Path]]:
     """Photographs to paste things on, split so that no ground is in two splits."""
-    found = [
-        path
-        for path in photos.rglob("*.webp")
-        if any(folder in path.relative_to(photos).as_posix() for folder in GROUND_FOLDERS)
-    ]
-    order = sorted(found)
+    paths = photos.rglob("*.webp")
+    order = sorted(path for path in paths if _is_ground(path.relative_to(photos)))
     random.Random(seed).shuffle(order)
     first, second = len(order) * 7 // 10, len(order) * 85 // 100
     return {"train": order[:first], "validation": order[first:second], "test": order[second:]}
 
 
+def _is_ground(path: Path) -> bool:
+    return any(folder in path.as_posix() for folder in GROUND_FOLDERS)
+
+
 def open_picture(path: Path) -> Image.Image:
-    """A picture with its transparency, cropped to what is visible."""
+    """An image with its transparency, cropped to what is visible."""
     picture = Image.open(path).convert("RGBA")
     visible = picture.getchannel("A").point(lambda alpha: 255 if alpha > 32 else 0).getbbox()
     return picture.crop(visible) if visible else picture

@@ -1,4 +1,4 @@
-"""WordNet nouns from the plain text files: which more general word stands above a noun."""
+"""WordNet nouns from the plain text files: the more general word above a noun."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ def parse_synset(line: str) -> tuple[str, Synset]:
     words_end = 4 + 2 * int(fields[3], 16)
     words = tuple(word.replace("_", " ") for word in fields[4:words_end:2])
     pointers = fields[words_end + 1 :]
-    above = tuple(
-        pointers[i + 1]
-        for i in range(0, 4 * int(fields[words_end]), 4)
-        if pointers[i] in ("@", "@i")
-    )
-    return fields[0], Synset(words, above, gloss.strip().split(";")[0])
+    count = 4 * int(fields[words_end])
+    kinds, offsets = pointers[:count:4], pointers[1:count:4]
+    above = [offset for kind, offset in zip(kinds, offsets, strict=True) if kind in ("@", "@i")]
+    definition = gloss.strip().split(";")[0]
+    return fields[0], Synset(words, tuple(above), definition)
 
 
 def parse_index(line: str) -> tuple[str, tuple[str, ...]]:
     """A line of index.noun: the word, then among other things its synset offsets, commonest
     first."""
     fields = line.split()
-    return fields[0].replace("_", " "), tuple(fields[-int(fields[2]) :])
+    word = fields[0].replace("_", " ")
+    offsets = fields[-int(fields[2]) :]
+    return word, tuple(offsets)
 
 
 class WordNet:
@@ -48,26 +49,32 @@ class WordNet:
 
     def chain(self, offset: str) -> list[str]:
         """The meanings above one, nearest first, along the first pointer."""
-        found = []
+        offsets = []
         while above := self.synsets[offset].above:
             offset = above[0]
-            found.append(offset)
-        return found
+            offsets.append(offset)
+        return offsets
 
     def sense_under(self, noun: str, roots: tuple[str, ...]) -> str | None:
-        """The commonest meaning of a noun (or of its last word) that lies under one of the root
+        """The commonest meaning of a noun (or of its last word) that is under one of the root
         words.
         """
-        for word in (noun, noun.rsplit(maxsplit=1)[-1]):
+        last_word = noun.rsplit(maxsplit=1)[-1]
+        for word in (noun, last_word):
             for offset in self.index.get(word, ()):
-                words = {word for above in self.chain(offset) for word in self.synsets[above].words}
-                if words & set(roots):
+                if not set(roots).isdisjoint(self.words_above(offset)):
                     return offset
         return None
+
+    def words_above(self, offset: str) -> set[str]:
+        """The words of all meanings above one."""
+        words: set[str] = set()
+        for above in self.chain(offset):
+            words.update(self.synsets[above].words)
+        return words
 
 
 def entries(path: Path) -> list[str]:
     """The lines of a WordNet file without the licence text, whose lines start with a blank."""
-    return [
-        line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(" ")
-    ]
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if not line.startswith(" ")]

@@ -1,4 +1,4 @@
-"""The two texts that lie beside the data: LICENCES.md and recipe.yaml."""
+"""The two texts that are beside the data: LICENCES.md and recipe.yaml."""
 
 from __future__ import annotations
 

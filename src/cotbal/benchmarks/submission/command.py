@@ -32,24 +32,24 @@ PIECE = 1024  # questions whose answers are kept together
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model that is asked.
+    """One model that answers.
 
     Attributes:
         name: of its run directory.
-        paths: where questions, answers and the submission lie.
-        job: what the job file holds.
-        needs: what a run of its recipe needs.
-        aside: whether answers on disk were made otherwise and move aside.
+        paths: of questions, answers and the submission.
+        job: content of the job file.
+        needs: resources of a run of its recipe.
+        changed: whether answers on disk were made with other settings, and are archived.
     """
 
     name: str
     paths: SubmissionPaths
     job: Mapping[str, Any]
     needs: ResourcesSection
-    aside: bool
+    changed: bool
 
     def answers(self) -> list[dict[str, Any]]:
-        """What the model has said so far, in the order of the questions."""
+        """Those on disk, in the order of the questions."""
         return [row for path in self.paths.pieces for row in read_jsonl(path)]
 
 
@@ -65,20 +65,20 @@ class Written:
 def plan_submission(
     runs: Sequence[Path], questions: ServerQuestions, images: Path, task: str, restart_changed: bool
 ) -> list[Candidate]:
-    """Look through the runs and the pictures; nothing is written.
+    """Look through the runs and the images; nothing is written.
 
     Raises:
-        RunError: a directory is no finished run, or its answers were made otherwise and
+        RunError: a directory is no finished run, or its answers were made with other settings and
             `restart_changed` is off.
-        DataError: pictures of test2015 are missing, or a question holds a special token.
+        DataError: images of test2015 are missing, or a question holds a special token.
         CotbalError: a recipe has no such task.
     """
-    names = dict.fromkeys(each.image for each in questions.asked)
-    faults = faults_of_pictures(images, names, decode=False)
-    if faults:
+    names = dict.fromkeys(question.image for question in questions.asked)
+    missing = faults_of_pictures(images, names, decode=False)
+    if missing:
         raise DataError(
-            f"{len(faults):,} of {len(names):,} pictures of test2015 are not below {images}:"
-            f" {next(iter(faults.values()))}; get test2015.zip of COCO, or name their directory"
+            f"{len(missing):,} of {len(names):,} images of test2015 are not below {images}:"
+            f" {next(iter(missing.values()))}; get test2015.zip of COCO, or name their directory"
             " with --images"
         )
     distinct = {run.resolve(): run for run in runs}
@@ -101,13 +101,10 @@ def _candidate(
     run: Path, questions: ServerQuestions, images: Path, task: str, restart_changed: bool
 ) -> Candidate:
     paths = RunPaths(run.resolve())
-    # A job of several seeds has the runs of the others in `seed-N`, below its recipe.
-    path = next(
-        (p for up in (1, 2) if (p := paths.root.parents[up] / "recipe.yaml").exists()), None
-    )
+    path = _recipe_above(paths.root)
     if path is None or not (paths.checkpoint / "config.json").exists():
         raise RunError(
-            f"{run}: expected the directory of a final model, such as runs/academic/final/fixed;"
+            f"{run}: expected the directory of a final model, such as runs/academic/final/cotbal;"
             " found none"
         )
     recipe = load_recipe(path)
@@ -125,13 +122,13 @@ def _candidate(
         "max_new_tokens": recipe.file.generation.max_new_tokens,
     }
     answers = submission_of(paths.root)
-    changed = (
-        differences(read_json(answers.job)["identity"], identity) if answers.job.exists() else []
-    )
+    changed = []
+    if answers.job.exists():
+        changed = differences(read_json(answers.job)["identity"], identity)
     if changed and not restart_changed:
         raise RunError(
-            f"{answers.root} was made otherwise ({'; '.join(changed)}); --restart-changed moves it"
-            " aside"
+            f"{answers.root} was made with other settings ({'; '.join(changed)});"
+            " --restart-changed archives it"
         )
     job = {
         "recipe": str(recipe.path),
@@ -147,7 +144,16 @@ def _candidate(
     return Candidate(name, answers, job, recipe.resources, bool(changed))
 
 
-def carry_out(
+def _recipe_above(run: Path) -> Path | None:
+    """The recipe of a run: two directories above it, or three for runs below `seed-N`."""
+    for directory in run.parents[1:3]:
+        path = directory / "recipe.yaml"
+        if path.exists():
+            return path
+    return None
+
+
+def run_submission(
     candidates: Sequence[Candidate], questions: ServerQuestions, options: Options
 ) -> list[Written]:
     """Have every model answer what it has not answered yet, then write the files for the server.
@@ -157,31 +163,31 @@ def carry_out(
         RunError: another command, or a job of another queue, works on the same answers.
     """
     run = plugins.load("cotbal.jobs.executors", options.executor).run
-    with ExitStack() as held:
-        for each in candidates:
-            held.enter_context(_desk(each, options.executor))
-        complete = [each for each in candidates if len(each.answers()) >= len(questions.asked)]
-        todo = [_job(each, len(questions.asked)) for each in candidates if each not in complete]
-        outcomes = (
-            run(todo, options.resources) if todo else None
-        )  # what cannot be done here is refused now
-        for each in candidates:
-            _settle(each, questions, each in complete)
+    with ExitStack() as locks:
+        finished: list[Job] = []
+        todo: list[Job] = []
+        for candidate in candidates:
+            locks.enter_context(_locked(candidate, options.executor))
+            whole = len(candidate.answers()) >= len(questions.asked)
+            (finished if whole else todo).append(_job(candidate, len(questions.asked)))
+        # The executor rejects here what it cannot run, before anything is written.
+        outcomes = run(todo, options.resources) if todo else None
+        for candidate in candidates:
+            _write_inputs(candidate, questions)
+        for job in finished:
+            forget_handle(job.directory)  # it ended while no driver ran
         if outcomes is not None:
-            finished = [_job(each, len(questions.asked)) for each in complete]
             failures = consume(outcomes, todo, finished, options)
             if failures:
                 raise RunsFailed(explain(failures, len(candidates), "models"))
-        return [_written(each, questions) for each in candidates]
+        return [_write_answers(candidate, questions) for candidate in candidates]
 
 
 @contextmanager
-def _desk(candidate: Candidate, executor: str) -> Iterator[None]:
-    """Be the only command that works on the answers of a model, and noted there; old answers move
-    aside before.
-    """
+def _locked(candidate: Candidate, executor: str) -> Iterator[None]:
+    """Lock the answers of a model and record this command there; archive changed answers before."""
     paths = candidate.paths
-    if candidate.aside:
+    if candidate.changed:
         with locked(paths.driver_lock):
             cancel_jobs(queued([paths.root]))
             move_aside(paths.root)
@@ -194,27 +200,21 @@ def _desk(candidate: Candidate, executor: str) -> Iterator[None]:
             paths.driver.unlink(missing_ok=True)
 
 
-def _settle(candidate: Candidate, questions: ServerQuestions, complete: bool) -> None:
-    """Write what a job reads; forget what an earlier command left."""
+def _write_inputs(candidate: Candidate, questions: ServerQuestions) -> None:
+    """Write the files that a job reads; remove the failure of an earlier one."""
     paths = candidate.paths
-    write_jsonl(paths.questions, (vars(asked) for asked in questions.asked))
+    write_jsonl(paths.questions, map(vars, questions.asked))
     write_json(paths.job, dict(candidate.job))
     paths.failure.unlink(missing_ok=True)
-    if complete:
-        forget_handle(paths.root)  # it ended while no driver was there
 
 
 def _job(candidate: Candidate, cost: int) -> Job:
-    command = (
-        sys.executable,
-        "-m",
-        "cotbal.benchmarks.submission.worker",
-        str(candidate.paths.job),
-    )
+    worker = "cotbal.benchmarks.submission.worker"
+    command = (sys.executable, "-m", worker, str(candidate.paths.job))
     return Job(candidate.name, candidate.paths.root, command, cost, candidate.needs)
 
 
-def _written(candidate: Candidate, questions: ServerQuestions) -> Written:
+def _write_answers(candidate: Candidate, questions: ServerQuestions) -> Written:
     rows = candidate.answers()
     if [row["id"] for row in rows] != [asked.id for asked in questions.asked]:
         raise RunError(
@@ -222,8 +222,5 @@ def _written(candidate: Candidate, questions: ServerQuestions) -> Written:
             " others"
         )
     path = candidate.paths.file
-    return Written(
-        candidate.name,
-        path,
-        write_submission(path, questions, {row["id"]: row["answer"] for row in rows}),
-    )
+    answers = {row["id"]: row["answer"] for row in rows}
+    return Written(candidate.name, path, write_submission(path, questions, answers))

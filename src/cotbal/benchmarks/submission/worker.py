@@ -1,10 +1,10 @@
-"""`python -m cotbal.benchmarks.submission.worker JOB`: a finished model answers questions that
-nobody here knows the answers to.
+"""`python -m cotbal.benchmarks.submission.worker JOB`: a finished model answers questions without
+known answers.
 
-The job file names the recipe, the checkpoint, the pictures and a file of questions (`id`, `image`,
-`text` a line). Answers are kept in pieces, `generations/<first question>.jsonl`, each whole or
-absent, so that a job that was killed goes on with the next piece, and an executor sees that it
-comes further.
+The job file names the recipe, the checkpoint, the images and a file of questions (`id`, `image` and
+`text` per line). Answers are kept in pieces, `generations/<first question>.jsonl`, each whole or
+absent, so that a job that was killed resumes with the next piece, and an executor sees its
+progress.
 """
 
 from __future__ import annotations
@@ -37,47 +37,52 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
     """Answer piece by piece.
 
     Raises:
-        Stopped: it was told to stop before the end.
+        Stopped: a stop was requested before the end.
     """
-    asked, size = read_jsonl(Path(job["questions"])), int(job["piece"])
+    questions = read_jsonl(Path(job["questions"]))
+    size = int(job["piece"])
     pieces = {
         start: directory / "generations" / f"{start:09d}.jsonl"
-        for start in range(0, len(asked), size)
+        for start in range(0, len(questions), size)
     }
     missing = ranks.agreed([start for start, path in pieces.items() if not path.exists()])
     if not missing:
         return
-    answer = evaluation.answerer(
-        load_recipe(Path(job["recipe"])), job["checkpoint"], ranks, Path(job["images"])
-    )
+    recipe = load_recipe(Path(job["recipe"]))
+    answer = evaluation.answerer(recipe, job["checkpoint"], ranks, Path(job["images"]))
     for start in missing:
-        piece = asked[start : start + size]
-        rows = [_row(number, each, job) for number, each in enumerate(piece, start + 1)]
-        said = answer(rows, _progress(directory / "progress.json", start, len(asked), ranks))
+        piece = questions[start : start + size]
+        rows = [_row(number, question, job) for number, question in enumerate(piece, start + 1)]
+        report = _progress(directory / "progress.json", start, len(questions), ranks)
+        answers = zip(piece, answer(rows, report), strict=True)
         if ranks.main:
-            pairs = zip(piece, said, strict=True)
-            write_jsonl(pieces[start], ({"id": each["id"], "answer": text} for each, text in pairs))
+            lines = [{"id": question["id"], "answer": text} for question, text in answers]
+            write_jsonl(pieces[start], lines)
         if ranks.any(stop()) and start != missing[-1]:
             raise Stopped
 
 
-def _row(number: int, asked: dict[str, Any], job: dict[str, Any]) -> Row:
-    turns = (Turn("user", f"{IMAGE}\n{asked['text']}"), Turn("assistant", ""))
-    record = Record(str(asked["id"]), job["task"], (asked["image"],), turns, (), number)
+def _row(number: int, question: dict[str, Any], job: dict[str, Any]) -> Row:
+    turns = (Turn("user", f"{IMAGE}\n{question['text']}"), Turn("assistant", ""))
+    record = Record(str(question["id"]), job["task"], (question["image"],), turns, (), number)
     return Row(record, job["task"], job["instruction"])
 
 
 def _progress(path: Path, before: int, total: int, ranks: Ranks) -> Callable[[int], None]:
-    def report(given: int) -> None:
-        done = before + given
+    def report(count: int) -> None:
+        if not ranks.main:
+            return
+        done = before + count
         entry = {
             "phase": "generating",
             "done": done,
             "total": total,
             "fraction": round(done / total, 4),
+            "detail": "",
+            "loss": None,
+            "time": now(),
         }
-        if ranks.main:
-            write_json(path, {**entry, "detail": "", "loss": None, "time": now()})
+        write_json(path, entry)
 
     return report
 

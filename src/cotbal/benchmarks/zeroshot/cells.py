@@ -1,4 +1,4 @@
-"""What lies on disk: one directory a model and column, done once `done.json` is written; and the
+"""Results on disk: one directory per model and column, done once `done.json` is written; and the
 table of all of them.
 
 OUT/<model>/checkpoint/        prepared copy, links to the weights
@@ -10,7 +10,7 @@ OUT/results.csv                for `cotbal overall`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,39 +23,35 @@ from cotbal.data.files import read_json, write_json
 from cotbal.errors import ScoresError
 from cotbal.scores.harnesses import lmms_eval
 from cotbal.scores.results import Column, Results
+from cotbal.training.run_paths import Below
+
+Done = Mapping[str, Any]  # content of a `done.json`
 
 
 @dataclass(frozen=True)
 class Cell:
     """One model on one column."""
 
-    root: Path
+    out: Path
     model: str
     column: ZeroShot
 
-    @property
-    def path(self) -> Path:
-        """Its directory."""
-        return self.root / self.model / self.column.name
+    output = Below("output")  # written by lmms-eval
+    log = Below("log.txt")  # what it printed
 
     @property
-    def output(self) -> Path:
-        """Where lmms-eval writes."""
-        return self.path / "output"
+    def root(self) -> Path:
+        """Directory of the cell."""
+        return self.out / self.model / self.column.name
 
     @property
-    def log(self) -> Path:
-        """What it printed."""
-        return self.path / "log.txt"
-
-    @property
-    def done(self) -> dict[str, Any] | None:
+    def done(self) -> Done | None:
         """What `finish` wrote; None while that is missing."""
-        path = self.path / "done.json"
+        path = self.root / "done.json"
         return read_json(path) if path.exists() else None
 
 
-def finish(cell: Cell, identity: dict[str, Any], whole: bool) -> dict[str, Any]:
+def finish(cell: Cell, identity: Mapping[str, Any], whole: bool) -> Done:
     """Read what lmms-eval wrote and mark the cell as done.
 
     Args:
@@ -67,23 +63,23 @@ def finish(cell: Cell, identity: dict[str, Any], whole: bool) -> dict[str, Any]:
     evaluation = lmms_eval.read(cell.output)
     missing = [task for task in cell.column.tasks if task not in evaluation.benchmarks]
     if missing:
-        there = ", ".join(evaluation.benchmarks)
+        present = ", ".join(evaluation.benchmarks) or "none"
         raise ScoresError(
-            f"{cell.output}: expected results of {', '.join(missing)}; found {there or 'none'}"
+            f"{cell.output}: expected results of {', '.join(missing)}; found {present}"
         )
     benchmarks = [evaluation.benchmarks[task] for task in cell.column.tasks]
     reading = cell.column.read(benchmarks)
-    said = [
-        line for b in benchmarks for line in remarks(b, cell.column.questions if whole else None)
-    ]
+    warnings = [*evaluation.warnings]
+    for benchmark in benchmarks:
+        warnings += remarks(benchmark, cell.column.questions if whole else None)
     content = {
         "value": reading.value,
-        "warnings": [*evaluation.warnings, *said, *reading.warnings],
+        "warnings": [*warnings, *reading.warnings],
         "metrics": {benchmark.name: dict(benchmark.metrics) for benchmark in benchmarks},
         "questions": {benchmark.name: benchmark.questions for benchmark in benchmarks},
         "identity": identity,
     }
-    write_json(cell.path / "done.json", content)
+    write_json(cell.root / "done.json", content)
     return content
 
 
@@ -100,50 +96,72 @@ class Table:
     warnings: tuple[str, ...]
 
 
-def read_table(root: Path, baseline: str) -> Table:
-    """Every model below `root`, the baseline first."""
-    known = (*COLUMNS, *OTHERS)
-    cells = [Cell(root, path.name, column) for path in sorted(_folders(root)) for column in known]
-    found = {(cell.model, cell.column.name): cell.done for cell in cells}
-    models = [
-        m for m in dict.fromkeys(c.model for c in cells) if any(found[m, c.name] for c in known)
-    ]
-    models.sort(key=lambda model: model != baseline)
-    begun = [column for column in known if any(found[model, column.name] for model in models)]
-    columns = [column for column in begun if all(found[model, column.name] for model in models)]
-    warnings = [
-        f"{model}: not evaluated on {column.name}, so that this column is left out of the table"
-        for column in begun
-        for model in models
-        if not found[model, column.name]
-    ]
-    for (model, column), done in found.items():
-        warnings += [f"{model}, {column}: {line}" for line in (done or {}).get("warnings", ())]
-    warnings += _unlike([(m, c, found[m, c.name] or {}) for c in columns for m in models])
+def read_table(out: Path, baseline: str) -> Table:
+    """Every model below `out`, the baseline first."""
+    done = _read_done(out)
+    if not done:
+        return Table(None, ())
+    models = sorted(done, key=lambda model: model != baseline)
+    columns, warnings = _complete_columns(done, models)
+    for model, by_column in done.items():
+        for name, content in by_column.items():
+            warnings += [f"{model}, {name}: {line}" for line in content["warnings"]]
+    for column in columns:
+        warnings += _different_settings(column.name, {m: done[m][column.name] for m in models})
     if not columns:
         return Table(None, tuple(warnings))
-    values = np.array(
-        [[(found[model, column.name] or {})["value"] for column in columns] for model in models]
-    )
+    values = [done[model][column.name]["value"] for model in models for column in columns]
     named = tuple(Column(column.name, column.metric) for column in columns)
-    return Table(Results(tuple(models), named, values), tuple(warnings))
+    shape = len(models), len(columns)
+    return Table(Results(tuple(models), named, np.reshape(values, shape)), tuple(warnings))
 
 
-def _folders(root: Path) -> list[Path]:
-    return [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []
+def _complete_columns(
+    done: Mapping[str, Mapping[str, Done]], models: Sequence[str]
+) -> tuple[list[ZeroShot], list[str]]:
+    """The columns that every model has, and warnings about those that only some have."""
+    columns = []
+    warnings = []
+    for column in (*COLUMNS, *OTHERS):
+        missing = [model for model in models if column.name not in done[model]]
+        if not missing:
+            columns.append(column)
+        elif len(missing) < len(models):
+            warnings += [
+                f"{model}: not evaluated on {column.name}, so that this column is left out of the"
+                " table"
+                for model in missing
+            ]
+    return columns, warnings
 
 
-def _unlike(cells: Sequence[tuple[str, ZeroShot, dict[str, Any]]]) -> list[str]:
-    """Models that were not evaluated in the same way."""
-    first: dict[str, tuple[str, dict[str, Any]]] = {}
-    said = []
-    for model, column, done in cells:
-        how = {key: value for key, value in done["identity"].items() if key != "checkpoint"}
-        other, before = first.setdefault(column.name, (model, how))
-        differing = [key for key in {**before, **how} if before.get(key) != how.get(key)]
-        said += [
-            f"{column.name}: {model} and {other} were evaluated differently ({key}: {how.get(key)},"
+def _read_done(out: Path) -> dict[str, dict[str, Done]]:
+    """Model -> column -> content of its `done.json`; models without any are left out."""
+    models: dict[str, dict[str, Done]] = {}
+    folders = sorted(path for path in out.glob("*") if path.is_dir())
+    for folder in folders:
+        for column in (*COLUMNS, *OTHERS):
+            content = Cell(out, folder.name, column).done
+            if content is not None:
+                models.setdefault(folder.name, {})[column.name] = content
+    return models
+
+
+def _different_settings(column: str, done: Mapping[str, Done]) -> list[str]:
+    """Models that were evaluated on a column in another way than the first one."""
+    first, *others = done
+    warnings = []
+    before = _settings(done[first])
+    for model in others:
+        now = _settings(done[model])
+        warnings += [
+            f"{column}: {model} and {first} were evaluated differently ({key}: {now.get(key)},"
             f" {before.get(key)})"
-            for key in differing
+            for key in {**before, **now}
+            if before.get(key) != now.get(key)
         ]
-    return said
+    return warnings
+
+
+def _settings(done: Done) -> dict[str, Any]:
+    return {key: value for key, value in done["identity"].items() if key != "checkpoint"}

@@ -1,4 +1,4 @@
-"""A copy of a LLaVA checkpoint that reads pictures and questions as LLaVA-1.5 does; its weights are
+"""A copy of a LLaVA checkpoint that reads images and questions as LLaVA-1.5 does; its weights are
 links.
 """
 
@@ -14,11 +14,9 @@ from typing import Any
 from cotbal.data.files import write_json, write_text
 from cotbal.errors import CotbalError
 
-PROCESSOR, IMAGES, TOKENIZER = (
-    "processor_config.json",
-    "preprocessor_config.json",
-    "tokenizer_config.json",
-)
+PROCESSOR = "processor_config.json"
+IMAGES = "preprocessor_config.json"
+TOKENIZER = "tokenizer_config.json"
 TEMPLATE = "chat_template.jinja"
 OLD_TEMPLATES = ("chat_template.json", "additional_chat_templates")
 FAMILIES = ("CLIPImageProcessor", "LlavaImageProcessor")  # the latter is the former, and can pad
@@ -42,11 +40,11 @@ class Preparation:
 
 
 def plan_preparation(checkpoint: Path, as_trained: bool) -> Preparation:
-    """What has to change: pictures padded to squares, and the conversation of LLaVA-1.5
+    """What has to change: images padded to squares, and the conversation of LLaVA-1.5
     (`vicuna_v1`).
 
     Args:
-        as_trained: change nothing, and only look whether lmms-eval can work with it.
+        as_trained: change nothing, and only check whether lmms-eval can work with it.
 
     Raises:
         CotbalError: no LLaVA checkpoint of Hugging Face, or a processor that cannot be made to pad.
@@ -57,45 +55,40 @@ def plan_preparation(checkpoint: Path, as_trained: bool) -> Preparation:
             f"{checkpoint}: expected a checkpoint of Hugging Face with model_type llava; found "
             f"{config.get('model_type')!r}; other models of lmms-eval: --model NAME"
         )
-    own = template_of(checkpoint)
+    template = template_of(checkpoint)
     if as_trained:
-        if own is None:
+        if template is None:
             raise CotbalError(
                 f"{checkpoint}: expected a chat template; found none, so it cannot be asked"
                 " --as-trained"
             )
         return Preparation(checkpoint, {}, (), ())
-    pictures, changes = _padding(checkpoint)
-    ours = vicuna_template()
-    if own == ours:
-        return Preparation(checkpoint, pictures, (), changes)
-    written = pictures | {TEMPLATE: ours}
+    padding, changes = _padding(checkpoint)
+    vicuna = vicuna_template()
+    if template == vicuna:
+        return Preparation(checkpoint, padding, (), changes)
+    written = padding | {TEMPLATE: vicuna}
     for name in (TOKENIZER, PROCESSOR):
-        content = written.get(
-            name, _json(checkpoint / name) if (checkpoint / name).exists() else {}
-        )
+        content = written.get(name) or _json_or_empty(checkpoint / name)
         if "chat_template" in content:
             written[name] = {key: value for key, value in content.items() if key != "chat_template"}
-    said = (
-        "chat template: none before, now vicuna_v1"
-        if own is None
-        else "chat template: its own, now vicuna_v1"
-    )
-    return Preparation(checkpoint, written, OLD_TEMPLATES, (*changes, said))
+    before = "none before" if template is None else "its own"
+    change = f"chat template: {before}, now vicuna_v1"
+    return Preparation(checkpoint, written, OLD_TEMPLATES, (*changes, change))
 
 
-def carry_out(preparation: Preparation, target: Path) -> Path:
+def write_copy(preparation: Preparation, target: Path) -> Path:
     """Write the copy; `target` is replaced if it is one already.
 
     Raises:
-        CotbalError: something else lies at `target`.
+        CotbalError: something else is at `target`.
     """
     mark = target / ".cotbal-prepared"
     if target.exists():
         if not mark.exists():
             raise CotbalError(
                 f"{target} exists, was not written by cotbal and was left as it is; give another"
-                " place"
+                " directory"
             )
         shutil.rmtree(target)
     target.mkdir(parents=True)
@@ -112,12 +105,8 @@ def vicuna_template() -> str:
     """The conversation of LLaVA-1.5 as a chat template, for texts and for parts, with its system
     sentence.
     """
-    return (
-        files("cotbal.benchmarks.zeroshot")
-        .joinpath("vicuna_v1.jinja")
-        .read_text(encoding="utf-8")
-        .rstrip("\n")
-    )
+    path = files("cotbal.benchmarks.zeroshot").joinpath("vicuna_v1.jinja")
+    return path.read_text(encoding="utf-8").rstrip("\n")
 
 
 def template_of(checkpoint: Path) -> str | None:
@@ -125,10 +114,9 @@ def template_of(checkpoint: Path) -> str | None:
     if (checkpoint / TEMPLATE).exists():
         return (checkpoint / TEMPLATE).read_text(encoding="utf-8")
     for name in (PROCESSOR, "chat_template.json", TOKENIZER):
-        if (checkpoint / name).exists() and (
-            found := _json(checkpoint / name).get("chat_template")
-        ):
-            return str(found)
+        template = _json_or_empty(checkpoint / name).get("chat_template")
+        if template:
+            return str(template)
     return None
 
 
@@ -136,7 +124,7 @@ def _padding(checkpoint: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The file that the image processor is read from, changed so that it pads, and the changes in
     words.
     """
-    whole = _json(checkpoint / PROCESSOR) if (checkpoint / PROCESSOR).exists() else {}
+    whole = _json_or_empty(checkpoint / PROCESSOR)
     nested = whole.get("image_processor")
     # Where both files describe it, transformers reads this one: do_pad in the other alone would do
     # nothing.
@@ -149,14 +137,21 @@ def _padding(checkpoint: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
             f" found {kind}; --as-trained leaves it as it is"
         )
     able = kind if kind.startswith(FAMILIES[1]) else FAMILIES[1]
-    changes = [] if able == kind else [f"image processor: {kind}, now {able}"]
-    changes += [] if padded is True else [f"do_pad: {json.dumps(padded)}, now true"]
+    changes = []
+    if able != kind:
+        changes.append(f"image processor: {kind}, now {able}")
+    if padded is not True:
+        changes.append(f"do_pad: {json.dumps(padded)}, now true")
     if not changes:
         return {}, ()
-    padding = settings | {"do_pad": True, "image_processor_type": able}
-    return {name: whole | {"image_processor": padding} if name == PROCESSOR else padding}, tuple(
-        changes
-    )
+    content = settings | {"do_pad": True, "image_processor_type": able}
+    if name == PROCESSOR:
+        content = whole | {"image_processor": content}
+    return {name: content}, tuple(changes)
+
+
+def _json_or_empty(path: Path) -> dict[str, Any]:
+    return _json(path) if path.exists() else {}
 
 
 def _json(path: Path) -> dict[str, Any]:

@@ -66,15 +66,12 @@ def columns_named(text: str) -> tuple[ZeroShot, ...]:
     Raises:
         CotbalError: an unknown name.
     """
-    wanted = [name.strip() for name in text.split(",") if name.strip()]
     known = {column.name.lower(): column for column in (*COLUMNS, *OTHERS)}
-    unknown = [name for name in wanted if name.lower() not in known and name != "all"]
-    if unknown or not wanted:
-        raise CotbalError(
-            f"--columns: expected names of {', '.join(c.name for c in known.values())}, or all;"
-            f" found {text!r}"
-        )
-    chosen = {name.lower() for name in wanted}
-    return tuple(
-        c for key, c in known.items() if key in chosen or ("all" in wanted and c in COLUMNS)
-    )
+    chosen = {name.strip().lower() for name in text.split(",")} - {""}
+    if "all" in chosen:
+        chosen.remove("all")
+        chosen.update(column.name.lower() for column in COLUMNS)
+    if not chosen or not chosen <= set(known):
+        names = ", ".join(column.name for column in known.values())
+        raise CotbalError(f"--columns: expected names of {names}, or all; found {text!r}")
+    return tuple(column for name, column in known.items() if name in chosen)

@@ -31,9 +31,8 @@ version, decord = found and m.version("lmms_eval"), bool(u.find_spec("decord"))
 print(json.dumps({"tasks": tasks, "version": version, "decord": decord,
                   "transformers": there("transformers"), "torch": there("torch")}))
 """
-SPECIAL = set(
-    ",\"'{}[]= \t"
-)  # what the parser of --model_args may read as something else than a path
+# what the parser of --model_args may read as something else than a path
+SPECIAL = set(",\"'{}[]= \t")
 
 
 @dataclass(frozen=True)
@@ -56,23 +55,30 @@ class Environment:
         version = self.versions["lmms_eval"]
         if version == VERSION:
             return ()
-        return (
-            (
-                f"{self.python} has lmms-eval {version}; tasks, prompts and numbers of questions"
-                f" are known of {VERSION}"
-            ),
+        message = (
+            f"{self.python} has lmms-eval {version}; tasks, prompts and numbers of questions are"
+            f" known of {VERSION}"
         )
+        return (message,)
 
 
 @dataclass(frozen=True)
 class How:
-    """How models are evaluated; all of it can change a score, save the device."""
+    """How models are evaluated; all of it can change a score, save the device.
+
+    Attributes:
+        limit: questions per task; None asks all of them.
+        model: of lmms-eval.
+        model_args: further arguments of the model.
+        as_trained: whether a checkpoint keeps its processor and chat template.
+    """
 
     dtype: str = "bfloat16"
     device: str = "cuda:0"
     limit: int | None = None
     model: str = MODEL
     model_args: str = ""
+    as_trained: bool = False
 
 
 def find_environment(python: str) -> Environment:
@@ -85,28 +91,28 @@ def find_environment(python: str) -> Environment:
         done = subprocess.run(
             [python, "-c", PROBE], capture_output=True, text=True, check=True, timeout=120
         )
-        found = json.loads(done.stdout)
+        packages = json.loads(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
-        said = getattr(error, "stderr", None) or str(error)
+        message = getattr(error, "stderr", None) or str(error)
         raise CotbalError(
-            f"--python {python}: expected an interpreter; {said.strip().splitlines()[-1]}"
+            f"--python {python}: expected an interpreter; {message.strip().splitlines()[-1]}"
         ) from None
-    if not found["tasks"]:
+    if not packages["tasks"]:
         raise CotbalError(
             f"--python {python}: expected lmms-eval; make an environment of its own for it:"
             f" {INSTALL}"
         )
-    if not found["decord"]:
+    if not packages["decord"]:
         raise CotbalError(
             f"--python {python}: lmms-eval is there, but its model llava_hf imports decord:"
             f" {INSTALL}"
         )
     versions = {
-        "lmms_eval": found["version"],
-        "transformers": found["transformers"],
-        "torch": found["torch"],
+        "lmms_eval": packages["version"],
+        "transformers": packages["transformers"],
+        "torch": packages["torch"],
     }
-    return Environment(python, Path(found["tasks"]), versions)
+    return Environment(python, Path(packages["tasks"]), versions)
 
 
 def write_files(environment: Environment, target: Path) -> None:
@@ -184,9 +190,5 @@ def variables(lmms: Path) -> dict[str, str]:
 
 def shown(command: tuple[str, ...], environment: Mapping[str, str]) -> str:
     """The command as a shell would take it."""
-    return " ".join(
-        [
-            *(f"{name}={shlex.quote(value)}" for name, value in environment.items()),
-            shlex.join(command),
-        ]
-    )
+    assignments = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
+    return " ".join([*assignments, shlex.join(command)])

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ from typing import Any
 from cotbal import plugins
 from cotbal.benchmarks.zeroshot import command
 from cotbal.benchmarks.zeroshot.cells import Cell, finish
-from cotbal.benchmarks.zeroshot.checkpoint import Preparation, carry_out, plan_preparation
+from cotbal.benchmarks.zeroshot.checkpoint import Preparation, plan_preparation, write_copy
 from cotbal.benchmarks.zeroshot.columns import ZeroShot
 from cotbal.data.files import move_aside
 from cotbal.errors import CotbalError, RunError, RunsFailed
 from cotbal.jobs.executors import Job, Outcome, Resources, log_tail
 from cotbal.jobs.inputs import checkpoint_digest, differences
+from cotbal.training.run_paths import Below
 from cotbal.weightings import method_label
 
 CHECKPOINT = "checkpoint"  # name of the folder in a run directory
@@ -51,11 +52,11 @@ class Plan:
         root: where everything is written.
         environment: the one that lmms-eval runs in.
         how: settings of the evaluation.
-        preparations: name of the model -> what its copy differs in; None where the checkpoint is
-            used itself.
+        preparations: name of the model -> how its copy differs; None where the checkpoint itself
+            is used.
         works: cells that are not done.
         kept: cells that are.
-        aside: directories whose result was made otherwise, and that move aside.
+        changed: directories of results that were made with other settings, to be archived.
     """
 
     root: Path
@@ -64,12 +65,9 @@ class Plan:
     preparations: dict[str, Preparation | None]
     works: tuple[Work, ...]
     kept: tuple[Cell, ...]
-    aside: tuple[Path, ...]
+    changed: tuple[Path, ...]
 
-    @property
-    def lmms(self) -> Path:
-        """Task files and model that lmms-eval is given."""
-        return self.root / "lmms"
+    lmms = Below("lmms")  # task files and model that lmms-eval is given
 
 
 def models_named(texts: Sequence[str]) -> tuple[Model, ...]:
@@ -77,7 +75,7 @@ def models_named(texts: Sequence[str]) -> tuple[Model, ...]:
     of the method.
 
     Raises:
-        CotbalError: no such directory, or a name that stands twice or is no name of a folder.
+        CotbalError: no such directory, or a name that is used twice or is no name of a folder.
     """
     models = []
     for text in texts:
@@ -90,12 +88,7 @@ def models_named(texts: Sequence[str]) -> tuple[Model, ...]:
             )
         models.append(Model(name if sign else _name(directory.resolve()), directory))
     names = [model.name for model in models]
-    wrong = [
-        name
-        for name in names
-        if names.count(name) > 1 or not name or name[0] == "." or set(name) & set("/\\")
-    ]
-    if wrong or "lmms" in names:
+    if len(set(names)) < len(names) or not all(map(_fits_a_folder, names)):
         raise CotbalError(
             f"expected different names, fit for folders; found {', '.join(names)}; give"
             " NAME=DIRECTORY"
@@ -107,62 +100,82 @@ def _name(directory: Path) -> str:
     return method_label(directory.parent.name) if directory.name == CHECKPOINT else directory.name
 
 
+def _fits_a_folder(name: str) -> bool:
+    reserved = name in ("", "lmms") or name.startswith(".")
+    return not reserved and not set(name) & set("/\\")
+
+
 def plan(
     root: Path,
     models: Sequence[Model],
     columns: Sequence[ZeroShot],
     environment: command.Environment,
     how: command.How,
-    as_trained: bool,
     restart_changed: bool,
 ) -> Plan:
     """Look through the checkpoints and what is done already; writes nothing.
 
     Raises:
         CotbalError: a checkpoint cannot be prepared.
-        RunError: a result on disk was made otherwise, and `restart_changed` is off.
+        RunError: a result on disk was made with other settings, and `restart_changed` is off.
     """
-    ours = how.model == command.MODEL
-    preparations = {
-        m.name: plan_preparation(m.checkpoint, as_trained) if ours else None for m in models
-    }
-    works, kept, aside = [], [], []
+    preparations: dict[str, Preparation | None] = {}
+    works: list[Work] = []
+    kept: list[Cell] = []
+    archived: list[Path] = []
     for model in models:
-        preparation = preparations[model.name]
-        unchanged = preparation is None or not preparation.changes
-        place = model.checkpoint if unchanged else root / model.name / CHECKPOINT
+        preparation = _preparation(model, how)
+        preparations[model.name] = preparation if preparation and preparation.changes else None
         digest = _digest(model.checkpoint, preparation)
+        checkpoint = model.checkpoint
+        if preparations[model.name] is not None:
+            checkpoint = root / model.name / CHECKPOINT
         for column in columns:
             cell = Cell(root, model.name, column)
-            identity = {"checkpoint": digest, **_identity(environment, how, column, as_trained)}
-            if (done := cell.done) and (changed := differences(done["identity"], identity)):
-                if not restart_changed:
-                    raise RunError(
-                        f"{cell.path} was evaluated otherwise ({'; '.join(changed)});"
-                        " --restart-changed moves it aside"
-                    )
-                aside.append(cell.path)
-            elif done:
+            identity = {"checkpoint": digest, **_identity(environment, how, column)}
+            done = cell.done
+            changed = differences(done["identity"], identity) if done else []
+            if done and not changed:
                 kept.append(cell)
                 continue
-            line = command.argv(environment, how, place, column, root / "lmms", cell.output)
-            works.append(Work(cell, line, identity))
-    changed_only = {name: p if p and p.changes else None for name, p in preparations.items()}
-    return Plan(root, environment, how, changed_only, tuple(works), tuple(kept), tuple(aside))
+            if changed:
+                _demand_restart(cell, changed, restart_changed)
+                archived.append(cell.root)
+            argv = command.argv(environment, how, checkpoint, column, root / "lmms", cell.output)
+            works.append(Work(cell, argv, identity))
+    return Plan(root, environment, how, preparations, tuple(works), tuple(kept), tuple(archived))
+
+
+def _preparation(model: Model, how: command.How) -> Preparation | None:
+    """How the copy of a checkpoint differs; None for a model of lmms-eval's own."""
+    if how.model != command.MODEL:
+        return None
+    return plan_preparation(model.checkpoint, how.as_trained)
+
+
+def _demand_restart(cell: Cell, changed: Sequence[str], restart_changed: bool) -> None:
+    if not restart_changed:
+        raise RunError(
+            f"{cell.root} was evaluated with other settings ({'; '.join(changed)});"
+            " --restart-changed archives it"
+        )
 
 
 def _identity(
-    environment: command.Environment, how: command.How, column: ZeroShot, as_trained: bool
+    environment: command.Environment, how: command.How, column: ZeroShot
 ) -> dict[str, Any]:
-    given = {
+    identity = {
+        "tasks": list(column.tasks),
+        "files": _files(),
+        "as_trained": how.as_trained,
         "dtype": how.dtype,
         "limit": how.limit,
         "model": how.model,
         "model_args": how.model_args,
     }
-    judge = {"judge": os.environ.get("MODEL_VERSION", "that of lmms-eval")} if column.judged else {}
-    known = {"tasks": list(column.tasks), "files": _files(), "as_trained": as_trained}
-    return {**known, **given, **judge, **environment.versions}
+    if column.judged:
+        identity["judge"] = os.environ.get("MODEL_VERSION", "that of lmms-eval")
+    return {**identity, **environment.versions}
 
 
 def _files() -> str:
@@ -178,33 +191,31 @@ def _files() -> str:
 
 
 def _digest(checkpoint: Path, preparation: Preparation | None) -> str:
-    """Of the content: a model that was trained anew in the same place is another one."""
+    """Of the content: a model that was retrained in the same directory is another one."""
     written = {} if preparation is None else preparation.written
-    return hashlib.sha256(
-        f"{checkpoint_digest(str(checkpoint))}{json.dumps(written)}".encode()
-    ).hexdigest()
+    content = f"{checkpoint_digest(str(checkpoint))}{json.dumps(written)}"
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _need_judge(columns: Sequence[ZeroShot]) -> None:
+def _demand_key(columns: Sequence[ZeroShot]) -> None:
     judged = dict.fromkeys(column.name for column in columns if column.judged)
-    if (
-        judged
-        and os.environ.get("API_TYPE", "openai") == "openai"
-        and not os.environ.get("OPENAI_API_KEY")
-    ):
-        named = " and ".join(judged)
+    if not judged or os.environ.get("API_TYPE", "openai") != "openai":
+        return
+    if not os.environ.get("OPENAI_API_KEY"):
         raise CotbalError(
-            f"{named}: expected OPENAI_API_KEY for the judge; set it, or choose other --columns"
+            f"{' and '.join(judged)}: expected OPENAI_API_KEY for the judge; set it, or choose"
+            " other --columns"
         )
 
 
-def carry_out_plan(
-    todo: Plan, executor: str, resources: Resources, say: Callable[[str], None]
+def run_plan(
+    todo: Plan, executor: str, resources: Resources, report: Callable[[str], None]
 ) -> None:
     """Run the commands; a failure leaves the others running.
 
     Raises:
-        CotbalError: a judge is needed and cannot be asked, or the executor works in this process.
+        CotbalError: a judge is needed and its key is missing, or the executor works in this
+            process.
         RunsFailed: commands failed, or left no result; each with the tail of its log.
     """
     if executor == "inline":
@@ -215,48 +226,48 @@ def carry_out_plan(
     if not todo.works:
         return
     run = plugins.load("cotbal.jobs.executors", executor).run
-    _need_judge([work.cell.column for work in todo.works])
-    for path in todo.aside:
-        say(f"moved aside: {move_aside(path)}")
+    _demand_key([work.cell.column for work in todo.works])
+    for path in todo.changed:
+        report(f"archived: {move_aside(path)}")
+    _write_inputs(todo)
+    works = {_title(work.cell): work for work in todo.works}
+    jobs = [
+        Job(title, work.cell.root, work.argv, max(work.cell.column.questions))
+        for title, work in works.items()
+    ]
+    variables = {**resources.environment, **command.variables(todo.lmms)}
+    outcomes = run(jobs, replace(resources, environment=variables))
+    failures = [_failure(outcome, works[outcome.job.name], todo, report) for outcome in outcomes]
+    messages = [message for message in failures if message is not None]
+    if messages:
+        raise RunsFailed(
+            f"{len(messages)} of {len(jobs)} evaluations failed; the others are kept\n"
+            + "\n".join(messages)
+        )
+
+
+def _write_inputs(todo: Plan) -> None:
+    """Task files, copies of checkpoints, and empty directories for the output."""
     command.write_files(todo.environment, todo.lmms)
     for name in dict.fromkeys(work.cell.model for work in todo.works):
-        if (preparation := todo.preparations[name]) is not None:
-            carry_out(preparation, todo.root / name / CHECKPOINT)
+        preparation = todo.preparations[name]
+        if preparation is not None:
+            write_copy(preparation, todo.root / name / CHECKPOINT)
     for work in todo.works:
         shutil.rmtree(work.cell.output, ignore_errors=True)  # of an attempt that was never done
-    jobs = [
-        Job(_title(w.cell), w.cell.path, w.argv, max(w.cell.column.questions)) for w in todo.works
-    ]
-    works = {_title(work.cell): work for work in todo.works}
-    given = Resources(
-        resources.workers,
-        resources.threads,
-        {**resources.environment, **command.variables(todo.lmms)},
-    )
-    failures = [
-        fault for outcome in run(jobs, given) if (fault := _ended(outcome, works, todo, say))
-    ]
-    if failures:
-        raise RunsFailed(
-            f"{len(failures)} of {len(jobs)} evaluations failed; the others are kept\n"
-            + "\n".join(failures)
-        )
 
 
 def _title(cell: Cell) -> str:
     return f"{cell.model}, {cell.column.name}"
 
 
-def _ended(
-    outcome: Outcome, works: dict[str, Work], todo: Plan, say: Callable[[str], None]
-) -> str | None:
-    """What failed; None when the number is there."""
+def _failure(outcome: Outcome, work: Work, todo: Plan, report: Callable[[str], None]) -> str | None:
+    """Why an evaluation gave no number; None when it did."""
     if not outcome.ok:
         return outcome.message
-    work = works[outcome.job.name]
     try:
         done = finish(work.cell, work.identity, todo.how.limit is None)
     except CotbalError as error:
         return f"{outcome.job.name}: {error}\n{log_tail(work.cell.log)}"
-    say(f"{outcome.job.name}: {done['value']:.2f} after {outcome.seconds / 60:.1f} min")
+    report(f"{outcome.job.name}: {done['value']:.2f} after {outcome.seconds / 60:.1f} min")
     return None

@@ -1,6 +1,4 @@
-"""From what lmms-eval wrote about a benchmark to the number that the paper's table holds, faults
-counted.
-"""
+"""From what lmms-eval wrote about a benchmark to the number in the paper's table, with warnings."""
 
 from __future__ import annotations
 
@@ -48,13 +46,10 @@ def mean_f1(benchmarks: Sequence[Benchmark]) -> Reading:
     The metric of lmms-eval asks for the bare word and pools the sets.
     """
     rows = [(row, benchmark) for benchmark in benchmarks for row in _rows(benchmark)]
-    found = measure(
-        "pope_f1",
-        [str(_found(row, "filtered_resps", benchmark)) for row, benchmark in rows],
-        [[str(_found(row, "target", benchmark))] for row, benchmark in rows],
-        [{"details": {"category": benchmark.name}} for _, benchmark in rows],
-    )
-    return Reading(100 * found.score)
+    answers = [str(_field(row, "filtered_resps", benchmark)) for row, benchmark in rows]
+    references = [[str(_field(row, "target", benchmark))] for row, benchmark in rows]
+    details = [{"details": {"category": benchmark.name}} for _, benchmark in rows]
+    return Reading(100 * measure("pope_f1", answers, references, details).score)
 
 
 def graded(metric: str) -> Reader:
@@ -65,8 +60,8 @@ def graded(metric: str) -> Reader:
     def read(benchmarks: Sequence[Benchmark]) -> Reading:
         (benchmark,) = benchmarks
         grades = [_judged(row, metric, benchmark) for row in _rows(benchmark)]
-        given = [grade for grade in grades if _found(grade, "eval_model", benchmark)]
-        known = [_mark(_found(grade, "score", benchmark), benchmark) for grade in given]
+        given = [grade for grade in grades if _field(grade, "eval_model", benchmark)]
+        known = [_number(_field(grade, "score", benchmark), benchmark) for grade in given]
         return Reading(100 * _mean(known, benchmark), _left_out(len(grades), len(known)))
 
     return read
@@ -79,9 +74,10 @@ def relative(metric: str) -> Reader:
 
     def read(benchmarks: Sequence[Benchmark]) -> Reading:
         (benchmark,) = benchmarks
-        pairs = [_marks(_judged(row, metric, benchmark), benchmark) for row in _rows(benchmark)]
+        pairs = [_points(_judged(row, metric, benchmark), benchmark) for row in _rows(benchmark)]
         known = [pair for pair in pairs if min(pair) >= 0]
-        reference, model = (_mean([pair[i] for pair in known], benchmark) for i in (0, 1))
+        reference = _mean([points for points, _ in known], benchmark)
+        model = _mean([points for _, points in known], benchmark)
         if not reference:
             raise ScoresError(
                 f"{benchmark.name}: expected points for some reference; the judge gave all of"
@@ -100,7 +96,7 @@ def _rows(benchmark: Benchmark) -> tuple[Any, ...]:
     return benchmark.rows
 
 
-def _found(row: Mapping[str, Any], key: str, benchmark: Benchmark) -> Any:
+def _field(row: Mapping[str, Any], key: str, benchmark: Benchmark) -> Any:
     if key not in row:
         raise ScoresError(
             f"{benchmark.name}: expected {key} with every answer; found {', '.join(row)}"
@@ -109,24 +105,26 @@ def _found(row: Mapping[str, Any], key: str, benchmark: Benchmark) -> Any:
 
 
 def _judged(row: Mapping[str, Any], metric: str, benchmark: Benchmark) -> dict[str, Any]:
-    found = _found(row, metric, benchmark)
-    if not isinstance(found, dict):
+    judgement = _field(row, metric, benchmark)
+    if not isinstance(judgement, dict):
         raise ScoresError(
-            f"{benchmark.name}: expected a mapping at {metric} of every answer; found {found!r:.60}"
+            f"{benchmark.name}: expected a mapping at {metric} of every answer; found"
+            f" {judgement!r:.60}"
         )
-    return found
+    return judgement
 
 
-def _marks(found: Mapping[str, Any], benchmark: Benchmark) -> list[float]:
-    pair = _found(found, "scores", benchmark)
+def _points(judgement: Mapping[str, Any], benchmark: Benchmark) -> tuple[float, float]:
+    """Points of the reference and of the model."""
+    pair = _field(judgement, "scores", benchmark)
     if not isinstance(pair, list) or len(pair) != 2:
         raise ScoresError(
             f"{benchmark.name}: expected the points of reference and model; found {pair!r:.60}"
         )
-    return [_mark(mark, benchmark) for mark in pair]
+    return _number(pair[0], benchmark), _number(pair[1], benchmark)
 
 
-def _mark(value: Any, benchmark: Benchmark) -> float:
+def _number(value: Any, benchmark: Benchmark) -> float:
     if not is_number(value):
         raise ScoresError(
             f"{benchmark.name}: expected a number from the judge; found {value!r:.60}"
@@ -137,8 +135,8 @@ def _mark(value: Any, benchmark: Benchmark) -> float:
 def _mean(values: Sequence[float], benchmark: Benchmark) -> float:
     if not values:
         raise ScoresError(
-            f"{benchmark.name}: the judge graded no answer at all; look into the log, and run it"
-            " again"
+            f"{benchmark.name}: the judge graded no answer at all; look into the log, and rerun"
+            " the command"
         )
     return float(np.mean(values))
 
@@ -153,11 +151,13 @@ def remarks(benchmark: Benchmark, expected: Sequence[int] | None) -> list[str]:
     """What is unusual about a benchmark: another number of questions than it has, or answers
     without a word.
     """
-    said = []
+    warnings = []
     if expected is not None and benchmark.questions not in expected:
         wanted = " or ".join(map(str, expected))
-        said.append(f"{benchmark.name}: expected {wanted} questions; found {benchmark.questions}")
+        warnings.append(
+            f"{benchmark.name}: expected {wanted} questions; found {benchmark.questions}"
+        )
     empty = sum(not str(row.get("filtered_resps", "")).strip() for row in benchmark.rows)
     if empty:
-        said.append(f"{benchmark.name}: {empty} of {len(benchmark.rows)} answers are empty")
-    return said
+        warnings.append(f"{benchmark.name}: {empty} of {len(benchmark.rows)} answers are empty")
+    return warnings

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from cotbal.benchmarks.judge.asking import ask_all
 from cotbal.benchmarks.judge.budget import Budget, CapReached, Prices, Tokens
 from cotbal.benchmarks.judge.endpoint import Access, check_key, check_url
-from cotbal.benchmarks.judge.judge import FIELDS, Ask, Judge
-from cotbal.benchmarks.judge.kept import ATTEMPTS, Kept
+from cotbal.benchmarks.judge.judge import FIELDS, Judge, Request
 from cotbal.benchmarks.judge.pairs import Pair
-from cotbal.benchmarks.judge.prompts import own_prompt
+from cotbal.benchmarks.judge.prompts import default_prompt
+from cotbal.benchmarks.judge.replies import ATTEMPTS, Replies
+from cotbal.benchmarks.judge.session import Session
 from cotbal.errors import CotbalError, MissingDependency, RunError
 from helpers.judge_server import KEY, Action, JudgeServer, breaks_off, fails, hangs, says, sends
 
-Ask_ = Callable[..., Budget]
+Settle = Callable[..., Budget]
 
 
 @pytest.fixture(autouse=True)
@@ -37,45 +37,44 @@ def server() -> Iterator[JudgeServer]:
 
 
 @pytest.fixture
-def kept(tmp_path: Path) -> Kept:
-    return Kept(tmp_path / "judgements.jsonl")
+def kept(tmp_path: Path) -> Replies:
+    return Replies(tmp_path / "judgements.jsonl")
 
 
-def asks(count: int, **fields: Any) -> list[Ask]:
-    judge = Judge("gpt-judge", "", own_prompt(), {**FIELDS, **fields}, False)
+def asks(count: int, **fields: Any) -> list[Request]:
+    judge = Judge("gpt-judge", "", default_prompt(), {**FIELDS, **fields}, False)
     pairs = [
         Pair(str(i), f"What is {i}?", f"cat {i}", "A hat.", "A man.", "conv", "conv", True)
         for i in range(count)
     ]
-    return [ask for pair in pairs for ask in judge.asks(pair)]
+    return [ask for pair in pairs for ask in judge.requests(pair)]
 
 
 @pytest.fixture
-def settle(server: JudgeServer, kept: Kept) -> Ask_:
-    """Ask so many things, one after the other unless told otherwise; what was spent."""
+def settle(server: JudgeServer, kept: Replies) -> Settle:
+    """Request so many things, one after the other by default; what was spent."""
 
     def run(
         count: int,
         concurrency: int = 1,
         cap: float = math.inf,
-        requests: list[Ask] | None = None,
+        requests: list[Request] | None = None,
         **how: Any,
     ) -> Budget:
         access = Access(server.url, KEY, **{"timeout": 20.0, "retries": 3, "pause": 0.01, **how})
         budget = Budget(Prices(1e6, 1e6), cap, kept.used("gpt-judge"))  # a dollar a token
-        ask_all(
-            requests or asks(count), kept, access, budget, concurrency, lambda done, total: None
-        )
+        session = Session(access, kept, budget, concurrency, lambda done, total: None)
+        session.settle(requests or asks(count))
         return budget
 
     return run
 
 
-def lines(kept: Kept) -> list[dict[str, Any]]:
+def lines(kept: Replies) -> list[dict[str, Any]]:
     return [json.loads(line) for line in kept.path.read_text().split("\n") if line]
 
 
-def test_what_is_sent_and_what_is_kept(server: JudgeServer, kept: Kept, settle: Ask_) -> None:
+def test_what_is_sent_and_what_is_kept(server: JudgeServer, kept: Replies, settle: Settle) -> None:
     budget = settle(2)
     first = server.asked[0]
     assert first["path"] == "/v1/chat/completions"
@@ -103,7 +102,7 @@ def test_what_is_sent_and_what_is_kept(server: JudgeServer, kept: Kept, settle: 
 
 
 def test_fields_that_are_null_are_not_sent_and_others_are(
-    server: JudgeServer, settle: Ask_
+    server: JudgeServer, settle: Settle
 ) -> None:
     settle(
         1,
@@ -155,31 +154,31 @@ def test_fields_that_are_null_are_not_sent_and_others_are(
         "slow",
     ],
 )
-def test_a_fault_that_passes_is_waited_out(
-    server: JudgeServer, kept: Kept, settle: Ask_, action: Action, charged: bool
+def test_an_error_that_passes_is_waited_out(
+    server: JudgeServer, kept: Replies, settle: Settle, action: Action, charged: bool
 ) -> None:
     """Twice, then it answers. A request that may have been worked on counts with its worst."""
     server.queue += [action, action]
     budget = settle(1, timeout=0.3)
     (ask,) = asks(1)
     assert len(server.asked) == 3
-    assert kept.marks(ask) is not None
+    assert kept.ratings(ask) is not None
     assert [bool(line.get("lost")) for line in lines(kept)] == (
         [True, True, False] if charged else [False]
     )
     assert budget.spent.output == 10 + (2 * ask.worst.output if charged else 0)
-    assert Kept(kept.path).used("gpt-judge") == budget.spent
+    assert Replies(kept.path).used("gpt-judge") == budget.spent
 
 
-def test_the_server_says_how_long_to_wait(server: JudgeServer, settle: Ask_) -> None:
+def test_the_server_says_how_long_to_wait(server: JudgeServer, settle: Settle) -> None:
     server.queue += [fails(429, Retry_After="0.4")]
     started = time.monotonic()
     settle(1)
     assert time.monotonic() - started > 0.4
 
 
-def test_a_fault_that_does_not_pass_stops_and_the_next_time_goes_on(
-    server: JudgeServer, kept: Kept, settle: Ask_
+def test_an_error_that_stays_stops_and_the_next_command_resumes(
+    server: JudgeServer, kept: Replies, settle: Settle
 ) -> None:
     server.queue += [says("8 6"), *[fails(500, "out of frogs")] * 4]
     with pytest.raises(
@@ -192,7 +191,7 @@ def test_a_fault_that_does_not_pass_stops_and_the_next_time_goes_on(
     assert len(lines(kept)) == 3
 
 
-def test_one_fault_stops_all_and_nobody_sleeps_on(server: JudgeServer, settle: Ask_) -> None:
+def test_one_error_stops_all_workers_at_once(server: JudgeServer, settle: Settle) -> None:
     server.queue += [fails(429, Retry_After="60"), hangs(0.2, fails(401))]
     started = time.monotonic()
     with pytest.raises(RunError, match="access denied"):
@@ -202,7 +201,7 @@ def test_one_fault_stops_all_and_nobody_sleeps_on(server: JudgeServer, settle: A
 
 
 def test_nonsense_is_asked_again_then_left_out(
-    server: JudgeServer, kept: Kept, settle: Ask_
+    server: JudgeServer, kept: Replies, settle: Settle
 ) -> None:
     server.queue += [
         says("I would rather not."),
@@ -215,14 +214,16 @@ def test_nonsense_is_asked_again_then_left_out(
     settle(2)
     first, second = asks(2)
     assert kept.settled(first)
-    assert kept.marks(first) is None
-    assert kept.marks(second) is not None
+    assert kept.ratings(first) is None
+    assert kept.ratings(second) is not None
     assert len(server.asked) == ATTEMPTS + 2
     settle(2)
     assert len(server.asked) == ATTEMPTS + 2
 
 
-def test_tries_are_counted_over_all_starts(server: JudgeServer, kept: Kept, settle: Ask_) -> None:
+def test_tries_are_counted_over_all_starts(
+    server: JudgeServer, kept: Replies, settle: Settle
+) -> None:
     server.usual = says("bad")
     server.queue += [says("bad"), says("bad"), fails(401)]
     with pytest.raises(RunError):
@@ -233,7 +234,7 @@ def test_tries_are_counted_over_all_starts(server: JudgeServer, kept: Kept, sett
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_denied_is_said_at_once(server: JudgeServer, settle: Ask_, status: int) -> None:
+def test_denied_access_stops_at_once(server: JudgeServer, settle: Settle, status: int) -> None:
     server.usual = fails(status, f"no such thing, you with your {KEY}")
     with pytest.raises(
         RunError,
@@ -243,25 +244,25 @@ def test_denied_is_said_at_once(server: JudgeServer, settle: Ask_, status: int) 
     assert len(server.asked) == 1
 
 
-def test_the_first_request_refused_is_our_fault_and_a_later_one_is_left_out(
-    server: JudgeServer, kept: Kept, settle: Ask_
+def test_a_rejected_first_request_is_an_error_and_a_later_one_is_left_out(
+    server: JudgeServer, kept: Replies, settle: Settle
 ) -> None:
     server.queue += [fails(400, "unknown field temperature")]
     with pytest.raises(
         RunError,
-        match=r"first request was refused \(400: unknown field temperature\); --field changes",
+        match=r"first request was rejected \(400: unknown field temperature\); --field changes",
     ):
         settle(3)
     server.queue += [says("8 6"), fails(400, f"improper content {KEY}")]
     settle(3)
-    assert [kept.marks(ask) is None for ask in asks(3)] == [False, True, False]
-    assert lines(kept)[1]["refused"] == "400: improper content ***"
+    assert [kept.ratings(ask) is None for ask in asks(3)] == [False, True, False]
+    assert lines(kept)[1]["rejected"] == "400: improper content ***"
     asked = len(server.asked)
     settle(3)
     assert len(server.asked) == asked
 
 
-def test_nobody_there(kept: Kept, settle: Ask_, server: JudgeServer) -> None:
+def test_nobody_there(kept: Replies, settle: Settle, server: JudgeServer) -> None:
     """A connection that was never made costs nothing."""
     server.url = "http://127.0.0.1:9/v1"
     with pytest.raises(
@@ -271,7 +272,7 @@ def test_nobody_there(kept: Kept, settle: Ask_, server: JudgeServer) -> None:
     assert not kept.path.exists()
 
 
-def test_concurrency_is_used_and_bounded(server: JudgeServer, settle: Ask_) -> None:
+def test_concurrency_is_used_and_bounded(server: JudgeServer, settle: Settle) -> None:
     server.usual = hangs(0.05, says("8 6"))
     settle(12, concurrency=3)
     assert server.most == 3
@@ -279,7 +280,7 @@ def test_concurrency_is_used_and_bounded(server: JudgeServer, settle: Ask_) -> N
 
 
 def test_the_cap_stops_before_it_could_be_passed(
-    server: JudgeServer, kept: Kept, settle: Ask_
+    server: JudgeServer, kept: Replies, settle: Settle
 ) -> None:
     """The server counts more than was expected; what is judged is kept, and a higher cap goes
     on."""
@@ -296,7 +297,7 @@ def test_the_cap_stops_before_it_could_be_passed(
 
 
 def test_a_server_that_counts_no_tokens_is_charged_with_the_worst(
-    server: JudgeServer, settle: Ask_
+    server: JudgeServer, settle: Settle
 ) -> None:
     server.queue += [
         says("8 6", usage=None),
@@ -306,19 +307,19 @@ def test_a_server_that_counts_no_tokens_is_charged_with_the_worst(
     assert found.spent == one.worst + two.worst
 
 
-def test_the_same_question_is_asked_once(server: JudgeServer, settle: Ask_) -> None:
+def test_the_same_question_is_asked_once(server: JudgeServer, settle: Settle) -> None:
     settle(3, requests=[*asks(3), *asks(3)])
     assert len(server.asked) == 3
 
 
-def test_a_reply_may_hold_anything(server: JudgeServer, kept: Kept, settle: Ask_) -> None:
+def test_a_reply_may_hold_anything(server: JudgeServer, kept: Replies, settle: Settle) -> None:
     server.queue += [says(f"8 6\n\ud83d \x00 \u2028 {KEY}")]
     settle(1)
     assert lines(kept)[0]["text"] == "8 6\n? \x00 \u2028 ***"
 
 
 def test_the_key_is_nowhere(
-    server: JudgeServer, kept: Kept, settle: Ask_, caplog: pytest.LogCaptureFixture
+    server: JudgeServer, kept: Replies, settle: Settle, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not in a file, not in a message, not in the text of an object, even if the server sends it
     back.
@@ -345,13 +346,16 @@ def test_the_key_is_nowhere(
     assert {request["key"] for request in server.asked} == {f"Bearer {KEY}"}
 
 
-def test_a_word_in_the_place_of_a_key_is_left_in_replies(server: JudgeServer, kept: Kept) -> None:
-    ask_all(asks(1), kept, Access(server.url, "6"), Budget(Prices()), 1, lambda *_: None)
-    assert kept.marks(asks(1)[0]) is not None
+def test_a_word_in_the_place_of_a_key_is_left_in_replies(
+    server: JudgeServer, kept: Replies
+) -> None:
+    session = Session(Access(server.url, "6"), kept, Budget(Prices()), 1, lambda *_: None)
+    session.settle(asks(1))
+    assert kept.ratings(asks(1)[0]) is not None
 
 
 def test_without_the_client_it_says_what_to_install(
-    server: JudgeServer, settle: Ask_, monkeypatch: pytest.MonkeyPatch
+    server: JudgeServer, settle: Settle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(MissingDependency, match=r'judging needs .* pip install "cotbal\[judge\]"'):
@@ -377,7 +381,7 @@ def test_keys() -> None:
             check_key(missing, "MY_KEY")
     for wrong in ("sk hush", "hushé", "hush\x00hush"):
         with pytest.raises(
-            CotbalError, match="expected a key of plain letters and signs in MY_KEY"
+            CotbalError, match="expected a key of printable ASCII characters"
         ) as caught:
             check_key(wrong, "MY_KEY")
         assert "hush" not in str(caught.value)
