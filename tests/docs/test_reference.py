@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import sys
 import tomllib
 
 import pytest
@@ -84,12 +83,10 @@ def test_the_floors_of_the_architecture_page_are_those_that_are_checked() -> Non
 
 
 def test_the_page_of_the_command_line_has_every_command_and_option() -> None:
+    import cli_page
     import typer
 
     from cotbal.cli.app import app
-
-    sys.path.insert(0, str(DOCS / "tools"))
-    import cli_page
 
     page = cli_page.page()
     group = typer.main.get_command(app)
@@ -118,7 +115,6 @@ def test_the_api_page_has_every_public_name() -> None:
 
 
 def test_the_figure_of_the_comparison_shows_the_published_numbers() -> None:
-    sys.path.insert(0, str(DOCS / "tools"))
     import figures
 
     made = figures.comparison(figures.STUDY.read_text(encoding="utf-8"))
@@ -127,7 +123,6 @@ def test_the_figure_of_the_comparison_shows_the_published_numbers() -> None:
 
 
 def test_the_overview_figure_shows_what_is_known() -> None:
-    sys.path.insert(0, str(DOCS / "tools"))
     import figures
 
     balance = {

@@ -75,7 +75,7 @@ KINDS = (
         "conversations[0].from: expected one of",
         {"conversations": [{"from": "robot", "value": "what?"}, {"from": "gpt", "value": "tree"}]},
     ),
-    Kind("marker without image", "expected one <image> a picture", asked(image=None)),
+    Kind("marker without image", "expected one <image> per image", asked(image=None)),
     Kind("task of another name", "task: expected 'main'", asked(task="other")),
     Kind("repeated id", "stands already at record 1", asked(id="first")),
     Kind("missing", "missing picture", asked(image="missing.png")),

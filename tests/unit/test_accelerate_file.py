@@ -16,8 +16,8 @@ from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu
 from cotbal.benchmarks.releases.paper import FSDP2
 from cotbal.data.check import check_mixture
 from cotbal.errors import RecipeError
-from cotbal.jobs import plan
 from cotbal.jobs.launching import launched
+from cotbal.jobs.pipeline import plan
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.accelerate_file import Sharing, fault_of, of_environment, of_file
 from cotbal.recipe.recipe import Recipe, load_recipe

@@ -139,11 +139,7 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
     images = _read_images(raw, turns, keep, faults)
     identity, task = _read_name(raw, "id", faults), _read_name(raw, "task", faults)
     faults += faults_of_columns(raw)
-    if turns and all(turn.role for turn in turns):
-        faults += _faults_of_order(turns, evaluation)
-    texts = [turn.text for turn in turns if turn.role]
-    if images is not None and texts and None not in texts and len(texts) == len(turns):
-        faults += _place_markers(turns, len(images))
+    faults += _faults_of_turns(turns, images, evaluation)
     if faults or images is None:
         return faults
     return Record(
@@ -156,6 +152,18 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
         details_of(raw) if evaluation else {},
         tuple(notes.unread),
     )
+
+
+def _faults_of_turns(
+    turns: Sequence[RawTurn], images: tuple[str, ...] | None, evaluation: bool
+) -> list[str]:
+    """What is wrong with the order of the turns and their markers, as far as they were read."""
+    if not turns or not all(turn.role for turn in turns):
+        return []
+    faults = _faults_of_order(turns, evaluation)
+    if images is not None and all(turn.text is not None for turn in turns):
+        faults += _place_markers(turns, len(images))
+    return faults
 
 
 def _sound_turn(turn: RawTurn, evaluation: bool) -> Turn:
@@ -250,21 +258,22 @@ def _faults_of_order(turns: Sequence[RawTurn], evaluation: bool) -> list[str]:
 
 def _place_markers(turns: Sequence[RawTurn], pictures: int) -> list[str]:
     """Put the marker of a single picture at the head; what is wrong with the markers."""
-    faults = [fault for turn in turns if (fault := _misplaced(turn))]
+    faults = list(filter(None, map(_misplaced, turns)))
     asked = [turn for turn in turns if turn.role == "user"]
     if not asked:
         return faults
-    markers = sum((turn.text or "").count(IMAGE) for turn in asked)
+    texts = [turn.text or "" for turn in asked]
+    markers = "\n".join(texts).count(IMAGE)
     if pictures == 1 and markers == 0:
-        asked[0].text = f"{IMAGE}\n{asked[0].text or ''}"
+        texts[0] = f"{IMAGE}\n{texts[0]}"
     elif markers != pictures:
         faults.append(
-            f"expected one {IMAGE} a picture; found {markers} {IMAGE} and {pictures} pictures"
+            f"expected one {IMAGE} per image; found {markers} {IMAGE} and {pictures} images"
         )
-    for turn in asked:
-        turn.text = _marker_first(turn.text or "")
-    if not all(turn.text.strip() for turn in asked if turn.text is not None):
-        faults.append("expected a question or a picture in every user's turn; found an empty one")
+    for turn, text in zip(asked, texts, strict=True):
+        turn.text = _marker_first(text)
+    if not all(map(str.strip, texts)):
+        faults.append("expected a question or an image in every user's turn; found an empty one")
     return faults
 
 

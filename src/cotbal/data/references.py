@@ -127,21 +127,26 @@ class _Case:
         All first references are scored together, then all second ones, and so on: a score may
         depend on the other answers of the file.
         """
-        near = _CLOSE * abs(self.maximum)
-        different = [list(dict.fromkeys(each)) for each in self.references]
+        different = [list(dict.fromkeys(texts)) for texts in self.references]
         for place in range(max(map(len, different))):
             chosen = [i for i in range(len(different)) if place < len(different[i])]
-            said = [different[i][place] for i in chosen]
-            back_said = list(map(self.given.__getitem__, said))
-            if place and self.partial and said == back_said:
-                continue
-            plain = self._scores(said, chosen)
-            back = plain if said == back_said else self._scores(back_said, chosen)
-            rows = zip(chosen, said, back_said, plain, back, strict=True)
-            for i, text, back_text, one, other in rows:
-                lost = text != back_text and other < one - near
-                if lost or one < self.maximum - near:
-                    yield _SelfScore(self.records[i].number, text, one, other if lost else one)
+            yield from self._low_scores(chosen, [different[i][place] for i in chosen], place)
+
+    def _low_scores(
+        self, chosen: Sequence[int], texts: Sequence[str], place: int
+    ) -> Iterator[_SelfScore]:
+        near = _CLOSE * abs(self.maximum)
+        back_texts = [self.given[text] for text in texts]
+        same = list(texts) == back_texts
+        if place and self.partial and same:
+            return
+        plain = self._scores(texts, chosen)
+        back = plain if same else self._scores(back_texts, chosen)
+        rows = zip(chosen, texts, back_texts, plain, back, strict=True)
+        for i, text, back_text, before, after in rows:
+            lost = text != back_text and after < before - near
+            if lost or before < self.maximum - near:
+                yield _SelfScore(self.records[i].number, text, before, after if lost else before)
 
     def _scores(self, answers: Sequence[str], chosen: Sequence[int]) -> list[float]:
         references = [self.references[i] for i in chosen]

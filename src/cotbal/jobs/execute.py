@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from cotbal import plugins
@@ -86,7 +85,7 @@ def execute(
     entries = [_entry(prepared, work, options) for work in works]
     waiting = [entry.job for entry in entries if not entry.done]
     finished = [entry.job for entry in entries if entry.done]
-    _release([entry.work.paths.root for entry in entries if entry.stale])
+    _release(entries)
     need_none_elsewhere([job.directory for job in waiting], options.executor)
     outcomes = run(waiting, options.resources) if waiting else None  # rejects what cannot run here
     begin()
@@ -139,13 +138,14 @@ def _need_packages(works: Sequence[Work], options: Options) -> None:
     need_trackers(options.trackers, here)
 
 
-def _release(stale: Sequence[Path]) -> None:
+def _release(entries: Sequence[_Entry]) -> None:
     """Cancel the jobs of runs that are about to be archived.
 
     Raises:
         RunError: a command has the model of such a run answer; its answers would be taken for those
             of the new model.
     """
+    stale = [entry.work.paths.root for entry in entries if entry.stale]
     for root in stale:
         if is_locked(submission_of(root).driver_lock):
             raise RunError(

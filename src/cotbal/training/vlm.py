@@ -240,13 +240,17 @@ def _linear_layers(model: PreTrainedModel, settings: ModelSection) -> list[str]:
         if f"{name}.weight" in part_of:
             (others if _computes_more(module) else plain).append(name)
     _mention_others(others, plain, wanted)
-    targets = plain if wanted is None else [n for n in plain if n.rpartition(".")[2] in wanted]
+    targets = plain if wanted is None else _named(plain, wanted)
     if not targets:
         raise CotbalError(
             f"model.lora.targets: no linear layer of {', '.join(sorted(adapted))} has one of these"
             " names"
         )
     return targets
+
+
+def _named(layers: Sequence[str], endings: Sequence[str]) -> list[str]:
+    return [name for name in layers if name.rpartition(".")[2] in endings]
 
 
 def _computes_more(layer: nn.Linear) -> bool:

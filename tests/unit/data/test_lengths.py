@@ -5,6 +5,7 @@ tokenizer.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ from helpers.tiny_vlm import mixture
 
 @pytest.fixture
 def recipe_path(tmp_path: Path) -> Path:
-    return mixture(tmp_path, {"short": 2, "long": 9})
+    path = mixture(tmp_path, {"short": 2, "long": 9})
+    path.write_text(re.sub(r"max_new_tokens: \d+", "max_new_tokens: 16", path.read_text()))
+    return path
 
 
 class InProcess:

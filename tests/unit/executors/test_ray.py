@@ -98,7 +98,7 @@ def test_what_no_node_can_hold_is_said_and_waits(
     )
     said = (
         r"needs 9 CPU, 2 GiB of memory on 1 node\(s\) of Ray; found 2 nodes of at most 4 CPU, 1"
-        r" GPU, .* it waits"
+        r" GPU, .* the run waits"
     )
     with pytest.warns(UserWarning, match=said):
         assert next(outcomes).job.name == "b"

@@ -37,16 +37,20 @@ def lay_along_labels(encoded: dict[str, Any]) -> None:
         return
     weight = weights.pop() if weights else 1.0
     weighed = [weight in run for run in _runs(scale, 0)]
+    encoded["loss_scale"] = _laid_along(labels, weight, weighed)
+
+
+def _laid_along(labels: list[int], weight: float, weighed: list[bool]) -> list[float]:
+    """The weight on the supervised tokens of the answers that have it, 0 elsewhere."""
     supervised = [label != -100 for label in labels]
+    runs = _run_of_each(supervised)
     if all(weighed):
-        encoded["loss_scale"] = [weight if kept else 0.0 for kept in supervised]
-        return
+        weighed = [True] * len(_runs(supervised, False))
     if len(weighed) != len(_runs(supervised, False)):
         raise ValueError("cotbal_weights: answers without loss cannot be matched with the labels")
-    scales = []
-    for kept, run in zip(supervised, _run_of_each(supervised), strict=True):
-        scales.append(weight if kept and weighed[run] else 0.0)
-    encoded["loss_scale"] = scales
+    return [
+        weight if kept and weighed[run] else 0.0 for kept, run in zip(supervised, runs, strict=True)
+    ]
 
 
 def _runs(values: list[Any], gap: Any) -> list[list[Any]]:
