@@ -384,7 +384,7 @@ def test_a_training_moves_what_it_should_and_leaves_a_checkpoint(
         training.Mixed(parts),
         weights,
         RunPaths(tmp_path),
-        lambda step, total, loss: None,
+        training.Session(lambda step, total, loss: None),
     )
     assert done.steps == 1
     assert done.tokens == 2 * sum(case.collator.valid_tokens(one) for one in case.rows()[:3])

@@ -99,10 +99,10 @@ def of_two() -> dict[str, dict[str, Any]]:
     made: dict[str, dict[str, Any]] = {}
     for micro, accumulation in ((8, 1), (4, 2)):
         cut = {"micro": micro, "accumulation": accumulation}
-        made[f"fixed {micro} {accumulation}"] = {**cut, "weighting": WEIGHTS}
+        made[f"cotbal {micro} {accumulation}"] = {**cut, "weighting": WEIGHTS}
         made[f"tla {micro} {accumulation}"] = {**cut, "weighting": TASK_LEVEL}
         made[f"dynamic {micro} {accumulation}"] = {**cut, "weighting": sensitive(), **SEVERAL}
-        made[f"fixed {micro} {accumulation} sharded"] = {**cut, "weighting": WEIGHTS, **sharded()}
+        made[f"cotbal {micro} {accumulation} sharded"] = {**cut, "weighting": WEIGHTS, **sharded()}
     cut = {"micro": 4, "accumulation": 2}
     made["tla 4 2 sharded"] = {**cut, "weighting": TASK_LEVEL, **sharded()}
     made["dynamic 4 2 sharded"] = {**cut, "weighting": sensitive(), **SEVERAL, **sharded()}

