@@ -1,4 +1,4 @@
-"""Do averaged models foretell models of a mixture? After `cotbal compare --keep-checkpoints`.
+"""Do averaged models predict models of a mixture? After `cotbal compare --keep-checkpoints`.
 
     cotbal compare RECIPE --methods stl,ew,cotbal --keep-checkpoints --out RUN
     python benchmarks/forecast.py RUN --samples 80
@@ -45,7 +45,7 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument(
-        "--samples", type=int, default=80, help="validation samples a task, the first ones"
+        "--samples", type=int, default=80, help="validation samples per task, the first ones"
     )
     parser.add_argument(
         "--experts", choices=("solo", "full"), default="solo", help="runs that are averaged"

@@ -26,7 +26,7 @@ from cotbal.recipe.runs import Run, curve_runs, final_run, plan_probes, seen, si
 from large_scale import LENGTHS
 
 PEAK = 312e12  # FLOP/s of an A100 in bfloat16, dense (NVIDIA's data sheet)
-GPUS = 8  # published script: 16 rows a GPU, no accumulation, global batch 128
+GPUS = 8  # published script: 16 rows per GPU, no accumulation, global batch 128
 UTILISATION = 0.25  # see `anchor`
 DECODING = 0.02  # 16 answers side by side: every step reads all weights for 16 tokens
 ALONE = 0.0025  # lmms-eval asks one question at a time
@@ -124,7 +124,7 @@ def large() -> dict[str, Data]:
         question, answer = LENGTHS[each.config]
         test = each.test or each.validation // 2
         validation = each.validation if each.test else each.validation - test
-        if each.config == "coco":  # one sample a picture
+        if each.config == "coco":  # one sample per picture
             validation = test = 5_000
         found[each.name] = Data(
             each.train,
@@ -325,7 +325,7 @@ def memory(model: Model) -> float:
 
 
 def loading(model: Model) -> float:
-    """GB of CPU memory that a rank holds before the model is shared out: what is trained in
+    """GB of CPU memory that a rank holds before the model is sharded: what is trained in
     float32, and the tower.
     """
     return (4 * model.parameters + 2 * TOWER) / 1e9

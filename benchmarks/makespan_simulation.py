@@ -77,7 +77,7 @@ class Drawn:
 
 def plan(grouped: bool, seeds: Sequence[int] = (0,)) -> list[Planned]:
     """The probes of the standard form over the Large Benchmark: a weight a group, as in the paper,
-    or one a task.
+    or one per task.
     """
     sets = data_sets()
     portions = Portions(**yaml.safe_load(settings(next(iter(MODELS))))["portions"])
@@ -189,7 +189,7 @@ def main() -> None:
     print(f"\nn = {draws} draws, seeds 0 to {draws - 1}; {World()}\n")
     others = " | ".join(f"{name}, longer by" for name in ORDERS[1:])
     print(
-        f"| plan | runs | GPUs a run | hours | over the bound | {others}"
+        f"| plan | runs | GPUs per run | hours | over the bound | {others}"
         " |\n|---|---|---|---|---|---|---|"
     )
     for title, planned in plans.items():

@@ -3,7 +3,7 @@ criteria.
 
     python benchmarks/pocket_health.py runs/pocket
 
-Prints one row a task and one line a criterion; exits with 1 if a criterion fails.
+Prints one row per task and one line a criterion; exits with 1 if a criterion fails.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """A part of the benchmark `stamps` that two cores can train several times: fewer tasks, fewer
-records a task.
+records per task.
 
     cotbal prepare stamps DIR && cotbal prepare stamps-base DIR
     python benchmarks/stamps_study.py DIR
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join(TASKS))
     for split, records in RECORDS.items():
         parser.add_argument(
-            f"--{split}", type=int, default=records, help=f"records a task, {records} by default"
+            f"--{split}", type=int, default=records, help=f"records per task, {records} by default"
         )
     given = parser.parse_args()
     records = {split: getattr(given, split) for split in RECORDS}

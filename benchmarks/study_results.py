@@ -73,7 +73,7 @@ def facts(contents: Contents, found: Comparison) -> str:
     tests = {(key[0], len(s.clusters)) for run in contents.finals for key, s in run.scores.items()}
     counts = sorted({count for _, count in tests})
     lines = [
-        f"Hardware: 2 cores of {processor()}, no GPU; one thread a run, two runs at a time.",
+        f"Hardware: 2 cores of {processor()}, no GPU; one thread per run, two runs at a time.",
         "Versions: " + "; ".join(", ".join(f"{k} {v}" for k, v in each) for each in versions) + ".",
         (
             f"Training seeds of the models: {', '.join(map(str, found.seeds))} (n ="
@@ -82,7 +82,7 @@ def facts(contents: Contents, found: Comparison) -> str:
         ),
         (
             f"Records a final training saw: {listed([str(n) for n in sorted(trained)])}; test"
-            f" samples a task: {listed([str(n) for n in counts])}."
+            f" samples per task: {listed([str(n) for n in counts])}."
         ),
         (
             f"Cost: {len(done)} runs, {seconds / 3600:.1f} h of worker time; peak memory of a"

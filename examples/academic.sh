@@ -3,7 +3,7 @@
 #
 #   DRY_RUN=1 examples/academic.sh          show the commands, run none
 #   RAW=raw SIZE=13b examples/academic.sh   releases below raw/, LLaVA-1.5-13B
-#   SEEDS=0,1,2 examples/academic.sh        three training seeds a model
+#   SEEDS=0,1,2 examples/academic.sh        three training seeds per model
 #   RESOURCES="resources.gpus=16 resources.nodes=2 --on slurm" examples/academic.sh   two nodes a training, not one of 8 GPUs
 #
 # The recipe has every training shared out over its GPUs (FSDP2, accelerate.yaml beside it): full tuning of 7B in float32

@@ -1,6 +1,6 @@
 """Weights from a table of validation scores: no torch, no recipe.
 
-The table has one row a probe (`mini`, `full:<task>`) and one column a task; higher is better.
+The table has one row per probe (`mini`, `full:<task>`) and one column per task; higher is better.
 """
 
 from __future__ import annotations

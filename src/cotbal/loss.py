@@ -45,7 +45,7 @@ def token_tasks(
 
     Args:
         labels: as the model gets them.
-        task_ids: one a row, or one a position where rows of several tasks are packed into one.
+        task_ids: one per row, or one a position where rows of several tasks are packed into one.
     """
     assert task_ids.shape in (
         labels.shape[:1],

@@ -113,7 +113,7 @@ def test_a_job_that_loses_workers_a_node_and_its_driver_ends_the_same(
     worker.parent().kill()  # the process of Ray's task
     wait_for(lambda: not worker.is_running())
 
-    wait_for(lambda: len(workers(root)) == 2)  # one a node, of which each has one GPU
+    wait_for(lambda: len(workers(root)) == 2)  # one per node, of which each has one GPU
     before = set(workers(root).values())
     ray_nodes.lose()
     wait_for(lambda: not before <= set(workers(root).values()))

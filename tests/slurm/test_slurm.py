@@ -114,7 +114,7 @@ class Driver:
         return found
 
     def training(self) -> str | None:
-        """A probe whose process is there, with a checkpoint to go on from and a training that is
+        """A probe whose process is there, with a checkpoint to resume from and a training that is
         not over.
         """
         marks = self.root.glob("probes/*/partial/*/complete")
@@ -229,7 +229,7 @@ def test_whatever_dies_the_job_ends_the_same(
     lose_node(driver, slurm_cluster)
     assert driver.end() == 0, driver.said()
     told = driver.said()
-    assert told.count("it is sent again and goes on from its checkpoint") >= 2, told
+    assert told.count("it is sent again and resumes from its checkpoint") >= 2, told
     assert alive() == []
     whole = tmp_path / "whole"
     cotbal(*arguments(source, whole, "processes"))

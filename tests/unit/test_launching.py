@@ -65,4 +65,4 @@ def test_accelerate_on_several_nodes() -> None:
     assert {"--main_process_ip=$MAIN", "--main_process_port=29400"} < set(found)
     assert (
         "--deepspeed_multinode_launcher=standard" in found
-    )  # one command a node, and no logging in to the others
+    )  # one command per node, and no logging in to the others

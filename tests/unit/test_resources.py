@@ -87,7 +87,7 @@ def test_the_resolved_recipe_holds_them_with_whole_paths(tmp_path: Path) -> None
     [
         ({"gpus": 3, "nodes": 2}, "gpus must be a multiple of nodes; found 3 on 2 nodes"),
         ({"gpus": 0, "ranks": 3, "nodes": 2}, "ranks must be a multiple of nodes"),
-        ({"gpus": 2, "ranks": 4}, "one process a GPU; leave out ranks, or set gpus: 0"),
+        ({"gpus": 2, "ranks": 4}, "one process per GPU; leave out ranks, or set gpus: 0"),
         ({"memory": "64 GB"}, "resources.memory"),
         ({"directives": ["account=lab"]}, "resources.directives.0"),
         (

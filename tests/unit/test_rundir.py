@@ -14,8 +14,8 @@ import pytest
 
 from cotbal.data.files import (
     append_jsonl,
+    archive,
     locked,
-    move_aside,
     now,
     read_json,
     read_jsonl,
@@ -176,10 +176,10 @@ def test_a_lock_names_the_directory(tmp_path: Path) -> None:
         assert str(tmp_path) in str(caught.value)
 
 
-def test_move_aside_loses_nothing(tmp_path: Path) -> None:
+def test_archive_loses_nothing(tmp_path: Path) -> None:
     for content in ("first", "second", "third"):
         write_text(tmp_path / "run" / "file.txt", content)
-        moved = move_aside(tmp_path / "run")
+        moved = archive(tmp_path / "run")
         assert (moved / "file.txt").read_text() == content
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run.old-1", "run.old-2", "run.old-3"]
 

@@ -32,7 +32,7 @@ app = typer.Typer(
     name="cotbal",
     help=(
         "Balance the tasks of a vision-language fine-tuning mixture: measure how tasks help each"
-        " other and how hard they are, and turn that into one weight a task, with"
+        " other and how hard they are, and turn that into one weight per task, with"
         " intervals.\n\nStart with `cotbal demo`, or `cotbal init` for a recipe of your own."
     ),
     no_args_is_help=True,

@@ -242,7 +242,7 @@ def show_rescoring(found: Rescoring) -> None:
 
 
 def show_overall(found: Mapping[str, Overall], baseline: str) -> None:
-    """Eq. 12-14, one line a method."""
+    """Eq. 12-14, one line per method."""
     tasks = list(next(iter(found.values())).tasks)
     table = _table(
         "method", "improvement", "error", *tasks, title=f"Relative change against {baseline}, in %"
@@ -324,7 +324,7 @@ def show_agreement(found: Agreement) -> None:
 
 
 def show_status(states: Sequence[State]) -> None:
-    """One line a run."""
+    """One line per run."""
     table = _table("run", "kind", "state", "")
     colours = {
         "done": "green",

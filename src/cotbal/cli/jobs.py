@@ -129,7 +129,7 @@ def options_of(
     report_to: list[str] | None = None,
     address: str | None = None,
 ) -> Options:
-    """How a job is carried out, from what the command line says.
+    """How a job runs, from what the command line says.
 
     Raises:
         CotbalError: an address, for an executor that takes none.

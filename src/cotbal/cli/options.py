@@ -19,17 +19,15 @@ Out = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of text.")]
 On = Annotated[
-    str, typer.Option("--on", help="Where the runs are carried out: processes, slurm, ray, inline.")
+    str, typer.Option("--on", help="Where the runs execute: processes, slurm, ray, inline.")
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Runs at the same time; one a device by default."),
+    typer.Option("--workers", min=1, help="Runs at the same time; one per device by default."),
 ]
 Threads = Annotated[
     int | None,
-    typer.Option(
-        "--threads", min=1, help="CPU threads a run; the cores are shared out by default."
-    ),
+    typer.Option("--threads", min=1, help="CPU threads per run; the cores are shared by default."),
 ]
 ReportTo = Annotated[
     list[str] | None,
@@ -54,6 +52,6 @@ Restart = Annotated[
     bool,
     typer.Option(
         "--restart-changed",
-        help="Move runs aside that no longer fit the recipe, and make them anew.",
+        help="Archive runs that no longer fit the recipe, and rerun them.",
     ),
 ]

@@ -38,7 +38,7 @@ def weights(
     scores: Annotated[
         list[Path],
         typer.Option(
-            help="CSV with header `run,<task>,...` and one row a run; one table a training seed."
+            help="CSV with header `run,<task>,...`, one row per run; one table per training seed."
         ),
     ],
     form: Annotated[

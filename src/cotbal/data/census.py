@@ -35,7 +35,7 @@ class Settings:
         drop: whether a record without its pictures is left out, instead of being a fault.
         decode: whether pictures are decoded, instead of only looked for.
         meter: measures tokens, or None.
-        progress: is told what is being read, and how much of how much is done.
+        progress: is called with what is being read, and how much of how much is done.
         places: the table of image names seen so far, which tasks often share, with their places.
         image_faults: what is wrong with an image of the table, if anything is.
     """

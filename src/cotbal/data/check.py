@@ -105,7 +105,7 @@ def check_mixture(
         cache: directory of converted records, such as `default_cache()`.
         decode: False looks only whether the pictures exist.
         meter: measures tokens, and finds images that the model's processor rejects.
-        progress: is told what is being read, and how much of how much is done.
+        progress: is called with what is being read, and how much of how much is done.
     """
     drop = recipe.file.on_missing_image == "drop"
     faults = [Fault(path, 0, message) for path, message in accelerate_file.faults(recipe)]

@@ -129,7 +129,7 @@ def is_locked(path: Path) -> bool:
         return True
 
 
-def move_aside(directory: Path) -> Path:
+def archive(directory: Path) -> Path:
     """Rename a directory to the first free `<name>.old-<n>`, so that nothing a user had is lost."""
     number = 1
     while (aside := directory.with_name(f"{directory.name}.old-{number}")).exists():

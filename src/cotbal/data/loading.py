@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from cotbal.errors import CotbalError
 
-BESIDE_A_GPU = 4  # processes a rank, as in LLaVA's own scripts
+BESIDE_A_GPU = 4  # processes per rank, as in LLaVA's own scripts
 START = "fork"  # collators hold processors and functions that no other way can hand over
 
 Item = TypeVar("Item")

@@ -1,4 +1,4 @@
-"""The rows of a run and their order: shuffled anew every epoch, and the same on any number of
+"""The rows of a run and their order: shuffled every epoch, and the same on any number of
 ranks.
 """
 
@@ -71,7 +71,7 @@ class Mixed(Dataset[dict[str, Any]]):
     """The training rows of a run, task after task.
 
     Args:
-        parts: one a task.
+        parts: one per task.
     """
 
     def __init__(self, parts: Sequence[Part]) -> None:

@@ -9,8 +9,8 @@ cache of keys and values, and without a word, so a packed batch also says `use_c
 with flash attention only where the whole batch is one packed row (`length=None`).
 `cotbal.training.trainers.packing_check` finds out whether a model keeps to it. The first token of
 every row loses its label, so that nothing is predicted across a border; a padded row never predicts
-its first token either, so the loss is the same. Task ids become one a token, and the number of rows
-without a valid token, which can no longer be seen, stands beside them as `masked_rows`.
+its first token either, so the loss is the same. Task ids become one per token, and the number of
+rows without a valid token, which can no longer be seen, stands beside them as `masked_rows`.
 
 Shown to be exact by a test for LLaVA, with text and with pictures (eager and sdpa). Models with
 positions of several dimensions (Qwen2-VL and later) bring fields that cannot be packed like this,

@@ -110,7 +110,7 @@ def faults_of_pictures(
     """The fault of every name in `names` that has one; several pictures are decoded at a time.
 
     Args:
-        progress: is told now and then how many pictures are done.
+        progress: is called now and then with how many pictures are done.
     """
     found: dict[str, str] = {}
     done = 0

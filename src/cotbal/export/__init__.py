@@ -1,4 +1,4 @@
-"""Weights for somebody else's trainer: one file a host, whose name is that of the module.
+"""Weights for somebody else's trainer: one file per host, whose name is that of the module.
 
 A host module offers `write(order, out) -> Guide`: it writes the rows and the configuration that the
 host reads into the directory `out`, and says what the user must know to run it. Hosts differ in
@@ -49,7 +49,7 @@ class Guide:
 
     Attributes:
         host: the host and the version that its format was read from.
-        table: lines of a Markdown table, one a task or run.
+        table: lines of a Markdown table, one per task or run.
         command: what to type in the export's directory.
         meaning: how the numbers act in the host, and how exactly; one sentence each.
         lost: what the export does not carry over; one sentence each.

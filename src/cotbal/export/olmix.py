@@ -2,10 +2,10 @@
 regression.
 
 Format as in the README of github.com/allenai/olmix at commit 0cf8997 and read there by
-`load_from_csv` (`olmix/fit/loaders.py` at f6e1131): one row a run, joined on `run_id`, an optional
-`name`, one column a domain whose shares sum to 1, and one column a metric, lower is better;
-`FitConfig` (`olmix/fit/config.py` at 094a3b3) is the YAML. Every task is a domain. A metric is
-`maximum - score`, because olmix minimises and its log-linear law needs numbers that are not
+`load_from_csv` (`olmix/fit/loaders.py` at f6e1131): one row per run, joined on `run_id`, an
+optional `name`, one column a domain whose shares sum to 1, and one column per metric, lower is
+better; `FitConfig` (`olmix/fit/config.py` at 094a3b3) is the YAML. Every task is a domain. A metric
+is `maximum - score`, because olmix minimises and its log-linear law needs numbers that are not
 negative; for a metric without a maximum, the best score of any run stands for it.
 """
 

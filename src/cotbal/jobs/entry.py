@@ -26,13 +26,13 @@ from cotbal.training.ranks import (
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.sharding import refuse_other_sharding
 
-# an orphan leaves within a second or two, but one that was told to stop may still be saving
+# an orphan leaves within a second or two, but one that was asked to stop may still be saving
 LOCK_SECONDS = 300.0
 
 
 @contextmanager
 def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
-    """The ranks of a job, and whether it is told to stop; the first rank holds the lock of its
+    """The ranks of a job, and whether it should stop; the first rank holds the lock of its
     directory meanwhile.
 
     A fault is written where the driver looks for it. Ends the process with the code STOPPED after

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cotbal import plugins
-from cotbal.data.files import is_locked, move_aside, now, read_json, write_json
+from cotbal.data.files import archive, is_locked, now, read_json, write_json
 from cotbal.errors import MissingDependency, RunError, RunsFailed
 from cotbal.jobs.executors import Job, Outcome, Resources, forget_handle
 from cotbal.jobs.inputs import differences, identity
@@ -27,7 +27,7 @@ Watch = Callable[
 
 @dataclass(frozen=True)
 class Options:
-    """How a job is carried out; nothing here changes a result.
+    """How a job runs; nothing here changes a result.
 
     Attributes:
         executor: a name of `cotbal.jobs.executors`.
@@ -38,7 +38,7 @@ class Options:
         watch: shows the jobs while they run; called with (jobs to run, jobs already done, number of
             jobs after them).
         trackers: where the runs report while they train, see `cotbal.training.tracking`.
-        later: how many jobs the same command will carry out after these.
+        later: how many jobs the same command will run after these.
     """
 
     executor: str = "processes"
@@ -128,7 +128,7 @@ def _entry(prepared: Prepared, work: Work, options: Options) -> _Entry:
 
 
 def _need_packages(works: Sequence[Work], options: Options) -> None:
-    """Say what to install before anything starts, where the runs are carried out on this
+    """Say what to install before anything starts, where the runs execute on this
     machine."""
     here = options.executor in ("processes", "inline") and not all(
         work.paths.done for work in works
@@ -156,7 +156,7 @@ def _release(entries: Sequence[_Entry]) -> None:
 
 
 def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
-    """Whether what is on disk belongs to another run, and is to be moved aside."""
+    """Whether what is on disk belongs to another run, and is to be archived."""
     if not work.paths.job.exists():
         return False
     changed = differences(read_json(work.paths.job)["identity"], entries)
@@ -164,7 +164,7 @@ def _changed(work: Work, entries: Mapping[str, Any], options: Options) -> bool:
         listed = "\n".join(f"  {line}" for line in changed)
         raise RunError(
             f"{work.paths.root}: this run was made from something else:\n{listed}\n"
-            "undo the change, give another --out, or move such runs aside with --restart-changed"
+            "undo the change, give another --out, or archive such runs with --restart-changed"
         )
     return bool(changed)
 
@@ -173,7 +173,7 @@ def _settle(entry: _Entry, prepared: Prepared, options: Options) -> None:
     """Write the job file of a run that is not done; archive what was made from something else."""
     work = entry.work
     if entry.stale:
-        move_aside(work.paths.root)
+        archive(work.paths.root)
     if work.paths.done:
         forget_handle(work.paths.root)  # it ended while no driver was there
         return

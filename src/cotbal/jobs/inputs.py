@@ -27,7 +27,7 @@ from cotbal.scores.measure import fault_finder
 # 2: labels of words that begin with a space, ends of turns from the template; 3: answers are greedy
 # whatever the checkpoint's generation settings are.
 CODE_VERSION = 3
-TOKEN_SAMPLE = 500  # records a task whose tokens are counted for the plan
+TOKEN_SAMPLE = 500  # records per task whose tokens are counted for the plan
 # Appendix C of the paper: a mini below this is too small to teach a task's format reliably
 FEW_RECORDS = 1000
 

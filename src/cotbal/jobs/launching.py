@@ -1,4 +1,4 @@
-"""The command of a run that has several processes: one command a node, which starts the ranks on
+"""The command of a run that has several processes: one command per node, which starts the ranks on
 it.
 """
 

@@ -35,7 +35,7 @@ def submission_of(run: Path) -> SubmissionPaths:
 
 
 def submissions(root: RunDir) -> list[SubmissionPaths]:
-    """Those below a run directory that were begun and not moved aside, of the runs of all seeds."""
+    """Those below a run directory that were begun and not archived, of the runs of all seeds."""
     jobs = (
         path
         for up in ("*/*", "seed-*/*/*")

@@ -54,7 +54,7 @@ def _weigh(root: RunDir, recipe: Recipe, matrices: Sequence[ScoreMatrix]) -> Bal
 
 
 def score_matrices(prepared: Prepared) -> list[ScoreMatrix]:
-    """The score matrix of all probes that are planned, one a training seed of the probes."""
+    """The score matrix of all probes that are planned, one per training seed of the probes."""
     planned = [p for p in prepared.plan.runs if p.kind == "probe" and p.run.validation]
     return _matrices(prepared.recipe, [(p.run, p.paths) for p in planned])
 

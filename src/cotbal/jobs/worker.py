@@ -1,5 +1,5 @@
 """`python -m cotbal.jobs.worker JOB`: one run = train, then answer and score. Everything it needs
-stands in the job file.
+is in the job file.
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class _Progress:
         """After a batch of answers: `given` of this set, `before` of the sets before it.
 
         Raises:
-            Stopped: the run was told to stop; the sets that were answered so far are on disk.
+            Stopped: the run was asked to stop; the sets that were answered so far are on disk.
         """
         if self.stop():
             raise Stopped

@@ -1,1 +1,1 @@
-"""One file a metric; each has MAXIMUM, HIGHER_IS_BETTER, `score` and `constant_answer`."""
+"""One file per metric; each has MAXIMUM, HIGHER_IS_BETTER, `score` and `constant_answer`."""

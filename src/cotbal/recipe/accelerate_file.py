@@ -92,7 +92,7 @@ def _is_elsewhere(value: Any) -> bool:
 
 
 def fault_of(sharing: Sharing, quantized: bool = False) -> str | None:
-    """Why the runs of a recipe cannot be shared out like this, in one sentence; None if they can.
+    """Why the runs of a recipe cannot be sharded like this, in one sentence; None if they can.
 
     Args:
         quantized: whether the recipe holds layers in four bits.
@@ -100,7 +100,7 @@ def fault_of(sharing: Sharing, quantized: bool = False) -> str | None:
     if sharing.by is None:
         return None
     if quantized:
-        return f"model.quantization: four bits are not shared out over ranks; leave {FIELD} out"
+        return f"model.quantization: four bits are not sharded over ranks; leave {FIELD} out"
     return _fault_of_fsdp(sharing) if sharing.by == "fsdp" else _fault_of_deepspeed(sharing)
 
 
@@ -137,7 +137,7 @@ def refuse(sharing: Sharing, quantized: bool = False) -> None:
     """Raise what `fault_of` says.
 
     Raises:
-        CotbalError: the runs of a recipe cannot be shared out like this.
+        CotbalError: the runs of a recipe cannot be sharded like this.
     """
     if fault := fault_of(sharing, quantized):
         raise CotbalError(fault)

@@ -86,7 +86,7 @@ class Recipe:
 
     @property
     def resources(self) -> ResourcesSection:
-        """What a run needs of the place that carries it out, with an absolute path."""
+        """What a run needs of the machines that it runs on, with an absolute path."""
         section = self.file.resources
         if section.accelerate_config is None:
             return section
@@ -144,7 +144,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read, check and resolve a recipe; `overrides` are `key.subkey=value` texts, values in YAML.
 
     Raises:
-        RecipeError: every fault of the file, one a line.
+        RecipeError: every fault of the file, one per line.
     """
     content = read_yaml(path)
     for override in overrides:

@@ -136,7 +136,7 @@ class Optimization(_Section):
 
     epochs: float = Field(1, gt=0)
     batch_size: int = Field(128, ge=1)  # records an optimizer step, over all devices
-    micro_batch_size: int = Field(16, ge=1)  # records a device and a forward pass
+    micro_batch_size: int = Field(16, ge=1)  # records per device and a forward pass
     packing: Flag = (
         False  # several records in one row of at most max_length tokens, instead of padding
     )
@@ -200,7 +200,7 @@ class BalanceSection(Settings):
 
 
 class ResourcesSection(_Section):
-    """What one run needs of the place that carries it out. It changes no result, so no run is
+    """What one run needs of the machines that it runs on. It changes no result, so no run is
     identified by it.
     """
 
@@ -208,14 +208,14 @@ class ResourcesSection(_Section):
     nodes: int = Field(1, ge=1)
     ranks: int | None = Field(
         None, ge=1
-    )  # processes of a run without GPUs; with GPUs there is one a GPU
+    )  # processes of a run without GPUs; with GPUs there is one per GPU
     cpus: int | None = Field(None, ge=1)  # cores on every node of the run
     memory: str | None = Field(
         None, pattern=r"^[1-9]\d*[KMGT]?$"
     )  # on every node of the run, such as 64G
     hours: float | None = Field(
         None, gt=0
-    )  # limit of a run's time; what is over goes on from its checkpoint
+    )  # limit of a run's time; what is over resumes from its checkpoint
     partition: str | None = Field(None, min_length=1)
     directives: tuple[
         Annotated[str, Field(pattern=r"^--[^\n]+$")], ...
@@ -226,7 +226,7 @@ class ResourcesSection(_Section):
     )
     dataloader_workers: int | None = Field(
         None, ge=0
-    )  # processes a rank that open pictures; 4 on a GPU, else none
+    )  # processes per rank that open pictures; 4 on a GPU, else none
     retries: int = Field(
         3, ge=0
     )  # in a row without progress, after a run was killed or its node was lost
@@ -251,7 +251,7 @@ class ResourcesSection(_Section):
     def _nodes_are_alike(self) -> ResourcesSection:
         if self.gpus and self.ranks not in (None, self.gpus):
             raise ValueError(
-                f"there is one process a GPU; leave out ranks, or set gpus: 0; found {self.ranks}"
+                f"there is one process per GPU; leave out ranks, or set gpus: 0; found {self.ranks}"
                 " ranks"
             )
         for name, count in (("gpus", self.gpus), ("ranks", self.processes)):
@@ -263,7 +263,7 @@ class ResourcesSection(_Section):
 
     @property
     def processes(self) -> int:
-        """Processes of a run: one a GPU, or as many as `ranks` says."""
+        """Processes of a run: one per GPU, or as many as `ranks` says."""
         return self.gpus or self.ranks or self.nodes
 
 

@@ -40,7 +40,7 @@ model:
 optimization:
   epochs: 1
   batch_size: 128                # records an optimizer step, over all devices
-  micro_batch_size: 16           # records a device at a time; changes memory, never the result
+  micro_batch_size: 16           # records per device at a time; changes memory, never the result
   packing: false                 # true: several records in one row, less padding; changes time, never the result
   learning_rate: 2.0e-5
   schedule: cosine
@@ -49,7 +49,7 @@ optimization:
 
 generation: {max_new_tokens: 64, batch_size: 32}
 
-# What the probes see. A mini should hold at least 1000 records a task (Appendix C of the paper).
+# What the probes see. A mini should hold at least 1000 records per task (Appendix C of the paper).
 portions: {large: 1, mini: 1/32, seed: 0}
 
 balance:

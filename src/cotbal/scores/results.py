@@ -37,7 +37,7 @@ class Results:
 
     Attributes:
         methods: names of the rows.
-        columns: one a metric of a task; a task may have several.
+        columns: one per metric of a task; a task may have several.
         values: as measured, `[method, column]`.
     """
 
@@ -68,7 +68,7 @@ class Results:
 
 
 def read_results(path: Path) -> Results:
-    """Read a table with header `method,<task>:<metric>,...` and one row a method.
+    """Read a table with header `method,<task>:<metric>,...` and one row per method.
 
     Raises:
         ScoresError: no such file, a malformed header, a repeated method or metric, a cell that is

@@ -62,7 +62,7 @@ def generate(
     answers.
 
     Rows of similar length share a batch, padded on the left, so that little is computed for
-    nothing; a batch ends when its last row has ended. `workers` processes a rank make the next
+    nothing; a batch ends when its last row has ended. `workers` processes per rank make the next
     batches meanwhile.
     """
     order = sorted(

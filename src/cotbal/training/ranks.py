@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """The run was told to stop, and what it has reached is on disk."""
+    """The run was asked to stop, and what it has reached is on disk."""
 
 
 @dataclass(frozen=True)

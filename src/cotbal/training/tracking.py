@@ -41,7 +41,7 @@ USERS = {
 
 @dataclass(frozen=True)
 class Tracking:
-    """What the trackers are told of a run.
+    """What the trackers record of a run.
 
     Attributes:
         trackers: names of `PACKAGES`.

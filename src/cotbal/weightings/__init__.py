@@ -1,4 +1,5 @@
-"""Weightings: the method that says what the weights are at this optimizer step. One file a method.
+"""Weightings: the method that says what the weights are at this optimizer step. One file per
+method.
 
 The name of the file is the name of the method in recipes, on the command line and in run
 directories. A module offers

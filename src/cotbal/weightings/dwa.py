@@ -9,7 +9,7 @@ code of CoTBal we take windows of 25 optimizer steps instead. Where we differ fr
 fills the windows with ones, so that the first ratios compare losses with 1, ours waits until both
 windows are complete; it writes a loss of 0 where a task is absent, ours leaves the step out; it
 looks at one rank and at every forward pass, evaluation included, ours at the loss of the whole
-optimizer step; and it forgets its windows when a training is resumed, ours stand in the checkpoint.
+optimizer step; and it forgets its windows when a training is resumed, ours are in the checkpoint.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ the logarithms of the losses; here they go to the losses, as with every method.
 Where we differ from the published code of CoTBal: it writes a loss of 0 where a task is absent,
 ours keeps the loss last seen; it looks at one rank and at every forward pass, evaluation included,
 ours at the loss of the whole optimizer step; and it forgets its base when a training is resumed,
-ours stands in the checkpoint.
+ours is in the checkpoint.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ LABEL = "RLW"
 
 @dataclass(frozen=True)
 class RLW:
-    """`T * softmax(z)` with `z` from N(0, 1), drawn anew at every optimizer step."""
+    """`T * softmax(z)` with `z` from N(0, 1), drawn at every optimizer step."""
 
     tasks: tuple[str, ...]
     seed: int

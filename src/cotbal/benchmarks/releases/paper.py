@@ -41,7 +41,7 @@ optimization:
 
 _RESOURCES = """\
 resources:
-  # Every training is shared out over 8 GPUs (FSDP2): weights, gradients and Adam of 7B take 109 GB, of 13B 209 GB, in
+  # Every training is sharded over 8 GPUs (FSDP2): weights, gradients and Adam of 7B take 109 GB, of 13B 209 GB, in
   # computed figures. None of it changes a result; see docs/machines.md for other machines.
   gpus: 8                        # published script
   accelerate_config: accelerate.yaml

@@ -14,7 +14,7 @@ from typing import Any
 from cotbal import plugins
 from cotbal.benchmarks.academic.vqav2_server import ServerQuestions, write_submission
 from cotbal.data.conversations import IMAGE
-from cotbal.data.files import locked, move_aside, read_json, read_jsonl, write_json, write_jsonl
+from cotbal.data.files import archive, locked, read_json, read_jsonl, write_json, write_jsonl
 from cotbal.data.pictures import faults_of_pictures
 from cotbal.data.special_tokens import read_special_tokens
 from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
@@ -190,7 +190,7 @@ def _locked(candidate: Candidate, executor: str) -> Iterator[None]:
     if candidate.changed:
         with locked(paths.driver_lock):
             cancel_jobs(queued([paths.root]))
-            move_aside(paths.root)
+            archive(paths.root)
     with locked(paths.driver_lock):
         need_none_elsewhere([paths.root], executor)
         record_driver(paths.driver, executor)

@@ -17,7 +17,7 @@ from cotbal.benchmarks.zeroshot import command
 from cotbal.benchmarks.zeroshot.cells import Cell, finish
 from cotbal.benchmarks.zeroshot.checkpoint import Preparation, plan_preparation, write_copy
 from cotbal.benchmarks.zeroshot.columns import ZeroShot
-from cotbal.data.files import move_aside
+from cotbal.data.files import archive
 from cotbal.errors import CotbalError, RunError, RunsFailed
 from cotbal.jobs.executors import Job, Outcome, Resources, log_tail
 from cotbal.jobs.inputs import checkpoint_digest, differences
@@ -228,7 +228,7 @@ def run_plan(
     run = plugins.load("cotbal.jobs.executors", executor).run
     _demand_key([work.cell.column for work in todo.works])
     for path in todo.changed:
-        report(f"archived: {move_aside(path)}")
+        report(f"archived: {archive(path)}")
     _write_inputs(todo)
     works = {_title(work.cell): work for work in todo.works}
     jobs = [

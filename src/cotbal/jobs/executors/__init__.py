@@ -52,8 +52,8 @@ class Resources:
     """What the jobs may use.
 
     Attributes:
-        workers: how many jobs run at the same time, or None for one a device.
-        threads: CPU threads a job, or None to share the cores out.
+        workers: how many jobs run at the same time, or None for one per device.
+        threads: CPU threads per job, or None to share the cores.
         environment: variables added to every job's environment.
         address: of a cluster, where the executor takes one.
     """

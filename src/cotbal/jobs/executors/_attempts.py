@@ -47,7 +47,7 @@ class Attempts:
 
         A program that fails by itself says so: by `failure.json`, which the worker writes, or by
         its exit code. All else came from outside (a preemption, a lost node, a kill, a limit of
-        time), and the job goes on from its checkpoint.
+        time), and the job resumes from its checkpoint.
 
         Args:
             code: exit code of the command; None if it was lost, negative or above 128 if a signal

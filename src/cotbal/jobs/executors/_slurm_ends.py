@@ -40,7 +40,7 @@ def how(job: str, entry: Entry | None, code: int | None) -> str:
         return f"could not be started by Slurm ({entry.reason}), job {job}"
     word = "" if entry is None else f" ({entry.state})"
     if code == STOPPED:
-        return f"was told to stop{word}, job {job}, and has saved"
+        return f"was asked to stop{word}, job {job}, and has saved"
     if code is None or code > 128:
         return f"was stopped from outside{word}, job {job}"
     return f"ended with exit code {code}{word}, job {job}"

@@ -22,7 +22,7 @@ LOG = "slurm.txt"  # what Slurm itself and the setup commands say; the run write
 END = "slurm.end"  # id of the job, the stage that ended, its exit code
 RUN, SETUP = "run", "setup"
 SECRET = ("HF_TOKEN",)  # not to be written into a file; comes with the environment, or by `setup`
-SAVE_SECONDS = 120  # before its time is over a run is told to save
+SAVE_SECONDS = 120  # before its time is over a run is asked to save
 MAIN = Node("$SLURM_NODEID", "$COTBAL_MAIN", "$COTBAL_PORT")
 
 

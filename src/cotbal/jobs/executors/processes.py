@@ -1,4 +1,5 @@
-"""One worker process a device on this machine; without GPUs, the CPU cores are shared out."""
+"""One worker process per device on this machine; without GPUs, the CPU cores are divided among
+workers."""
 
 from __future__ import annotations
 
@@ -103,7 +104,7 @@ def _next(waiting: Sequence[Job], free: int) -> Job | None:
 
 
 def slots(resources: Resources, jobs: int) -> list[_Slot]:
-    """The places that jobs can run in: one a GPU, otherwise `workers` shares of the CPU cores."""
+    """The places that jobs can run in: one per GPU, otherwise `workers` shares of the CPU cores."""
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )

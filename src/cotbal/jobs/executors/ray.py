@@ -1,4 +1,4 @@
-"""A Ray cluster: one task a run, on the node that Ray finds for it; without an address, a cluster
+"""A Ray cluster: one task per run, on the node that Ray finds for it; without an address, a cluster
 for this job alone.
 
 Nothing is left behind: tasks end with the driver, and commands with their tasks. Whoever starts the
@@ -58,7 +58,7 @@ class _Sent:
     """A job in Ray's hands.
 
     Attributes:
-        tasks: one a node, those that have not ended.
+        tasks: one per node, those that have not ended.
         group: the nodes of a run that spans several.
     """
 
@@ -202,7 +202,7 @@ class _Cluster:
     head: str
 
     def send(self, attempts: Attempts) -> _Sent:
-        """One task a node of the job; where Ray has no room, they wait in its queue."""
+        """One task per node of the job; where Ray has no room, they wait in its queue."""
         job, room = attempts.job, self._room(attempts.job)
         self._need_head()
         self._look_for_room(room, job.needs.nodes)
@@ -316,7 +316,7 @@ class _Cluster:
                 self.ray.util.remove_placement_group(one.group)
 
     def _threads(self, job: Job) -> int:
-        """CPU threads a rank: as in `processes` on this machine; elsewhere the share of the cores
+        """CPU threads per rank: as in `processes` on this machine; elsewhere the share of the cores
         asked for, or 1.
         """
         if self.resources.threads or not self.own:

@@ -232,7 +232,7 @@ def _look_at(one: _Sent, queue: _Queue, waiting: list[Attempts]) -> Outcome | No
     verdict, told = one.attempts.verdict(code), how(one.id, entry, code)
     if verdict != "again":
         return _close(one, verdict == "done", told)
-    logger.warning("%s %s; it is sent again and goes on from its checkpoint", one.job.name, told)
+    logger.warning("%s %s; it is sent again and resumes from its checkpoint", one.job.name, told)
     waiting.append(one.attempts)
     return None
 

@@ -1,4 +1,4 @@
-"""Result files of evaluation harnesses: one file a harness, whose name is that of the module.
+"""Result files of evaluation harnesses: one file per harness, whose name is that of the module.
 
 A harness module offers `read(directory) -> Evaluation`: everything that a model scored, as the
 harness wrote it, with whatever a reader of the numbers should know. It never rescales a number and
@@ -27,7 +27,7 @@ class Benchmark:
         metrics: name of the metric -> value, in the harness's own scale.
         lower_is_better: metrics that the harness says are better when lower.
         questions: how many were asked, or None where the harness does not say.
-        rows: one a question, as in the harness's file of samples; empty where there is none.
+        rows: one per question, as in the harness's file of samples; empty where there is none.
     """
 
     name: str

@@ -22,7 +22,7 @@ def micro_batches(settings: Optimization, ranks: int) -> tuple[int, int]:
     any number of ranks.
 
     Raises:
-        CotbalError: the batch cannot be shared out evenly.
+        CotbalError: the batch cannot be divided evenly.
     """
     if settings.batch_size % ranks:
         raise CotbalError(

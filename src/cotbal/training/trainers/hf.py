@@ -52,7 +52,7 @@ logger = logging.getLogger(__name__)
 def with_task_ids(
     collator: Callable[[list[Any]], Batch], tasks: Sequence[str]
 ) -> Callable[[list[Any]], Batch]:
-    """A collator that does what `collator` does and adds `task_ids` (int64, one a row) from the
+    """A collator that does what `collator` does and adds `task_ids` (int64, one per row) from the
     rows' field `task`.
 
     Rows of which none has the field are collated alone: enough to evaluate, and refused in
@@ -150,7 +150,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
     def _refuse_layout(self) -> None:
         if self.args.n_gpu > 1:
             raise CotbalError(
-                f"expected one GPU a process, found {self.args.n_gpu}: start with `torchrun` or"
+                f"expected one GPU per process, found {self.args.n_gpu}: start with `torchrun` or"
                 " `accelerate launch`, or set CUDA_VISIBLE_DEVICES to one device"
             )
         if self.get_sp_size() * self.get_cp_size() > 1:
@@ -171,7 +171,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
         batches = [batch for _, batch in zip(range(num_batches), epoch_iterator, strict=False)]
         found = torch.zeros(
             len(self.tasks) + 1, dtype=torch.long, device=device
-        )  # tokens a task, and masked rows
+        )  # tokens per task, and masked rows
         for batch in batches:
             labels, task_ids = batch["labels"].to(device), _task_ids(batch).to(device)
             found[:-1] += token_counts(labels, task_ids, len(self.tasks))
@@ -364,7 +364,7 @@ def _task_ids(batch: Batch) -> Tensor:
     labels = batch["labels"]
     if ids.shape not in (labels.shape[:1], labels.shape):
         raise CotbalError(
-            f"expected {TASK_IDS!r} of shape {list(labels.shape[:1])} (one a row) or"
-            f" {list(labels.shape)} (one a token); found {list(ids.shape)}"
+            f"expected {TASK_IDS!r} of shape {list(labels.shape[:1])} (one per row) or"
+            f" {list(labels.shape)} (one per token); found {list(ids.shape)}"
         )
     return ids

@@ -108,7 +108,7 @@ class Observer(TrainerCallback):
                 f"the checkpoint of step {state.global_step} holds no state of"
                 f" {type(self.weighting).__name__}, so its weights would not be those of an"
                 " uninterrupted training; resume with the weighting that wrote the checkpoint, or"
-                " start anew"
+                " restart"
             )
         if saved["tasks"] != self.tasks:
             raise CotbalError(

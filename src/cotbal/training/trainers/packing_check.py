@@ -100,7 +100,7 @@ def check_packing(
 
 
 class PackingCallback(TrainerCallback):
-    """Checks the packing when a training begins: then the model is where it will be, and shared out
+    """Checks the packing when a training begins: then the model is where it will be, and sharded
     if it will be.
 
     Args:

@@ -1,4 +1,4 @@
-"""What the runs of a recipe ask of a configuration of accelerate that shares the model out: FSDP2,
+"""What the runs of a recipe ask of a configuration of accelerate that shards the model: FSDP2,
 DeepSpeed ZeRO.
 """
 
@@ -62,7 +62,7 @@ def place() -> dict[str, Any]:
 
 
 def settle_sharding(trainer: Any, dtype: str) -> None:
-    """Fix what is left open, before the model is shared out; a run's result must not depend on
+    """Fix what is left open, before the model is sharded; a run's result must not depend on
     where it runs.
 
     Args:

@@ -1,4 +1,4 @@
-"""A training whose parameters are shared out over ranks: its partial checkpoints (FSDP2), and its
+"""A training whose parameters are sharded over ranks: its partial checkpoints (FSDP2), and its
 whole weights.
 
 Everything here is done by all ranks together.
@@ -47,7 +47,7 @@ def load_shards(
     if not (directory / ".metadata").exists():
         raise CotbalError(
             f"{checkpoint} holds no {DIRECTORY}: the part before was not sharded, or was cut off;"
-            " go on with the configuration of accelerate that it began with, or start anew without"
+            " go on with the configuration of accelerate that it began with, or restart without"
             " this checkpoint"
         )
     parts = _parts(model, optimizer)

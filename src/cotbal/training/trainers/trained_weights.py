@@ -38,7 +38,7 @@ def load_trained(model: nn.Module, checkpoint: Path) -> None:
     if not path.exists():
         raise CotbalError(
             f"{checkpoint} holds no {FILE}: it was cut off while it was written, or another trainer"
-            " or version wrote it; resume from an older checkpoint, or start anew without it"
+            " or version wrote it; resume from an older checkpoint, or restart without it"
         )
     now = changing(model)
     with safe_open(path, "pt") as file, torch.no_grad():

@@ -6,8 +6,8 @@
     )
 
 Rows are whatever SFTTrainer takes, with the name of their task in the column `task`. TRL prepares
-and collates them; the task ids come back after its collator, one a row, or one a token where rows
-are packed.
+and collates them; the task ids come back after its collator, one per row, or one per token where
+rows are packed.
 """
 
 from __future__ import annotations

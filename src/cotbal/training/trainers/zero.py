@@ -3,7 +3,7 @@ part (stage 3).
 
 The update needs no help: DeepSpeed divides gradients by the number of ranks, as data parallelism
 does, and the Trainer has it not divide by the micro-batches of a step. So the coefficients of the
-whole step are right as they are, which `tests/unit/hosts/test_zero.py` holds to.
+whole step are right as they are, which `tests/unit/trainers/test_zero.py` holds to.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def expect_zero(checkpoint: Path, stage: int, ranks: int) -> None:
     if not (checkpoint / FILE).exists():
         raise CotbalError(
             f"{checkpoint} holds no {FILE}: the part before was made without DeepSpeed, or was cut"
-            " off; go on with the configuration of accelerate that it began with, or start anew"
+            " off; go on with the configuration of accelerate that it began with, or restart"
             " without this checkpoint"
         )
     found = read_json(checkpoint / FILE)
@@ -75,7 +75,7 @@ def size_of(parameter: Tensor) -> int:
 
 
 def gathered(parameter: Tensor) -> Tensor:
-    """A copy of all of a parameter that ZeRO-3 has shared out; all ranks ask for it together."""
+    """A copy of all of a parameter that ZeRO-3 has sharded; all ranks ask for it together."""
     from deepspeed.runtime.zero import GatheredParameters
 
     with GatheredParameters([parameter]), torch.no_grad():

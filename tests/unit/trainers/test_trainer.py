@@ -536,7 +536,7 @@ def test_task_ids_of_another_shape_are_refused(checkpoint: Path, tmp_path: Path)
         return {**found, "task_ids": found["task_ids"][:-1]}
 
     with pytest.raises(
-        CotbalError, match=r"'task_ids' of shape \[4\] \(one a row\) or \[4, \d+\].*found \[3\]"
+        CotbalError, match=r"'task_ids' of shape \[4\] \(one per row\) or \[4, \d+\].*found \[3\]"
     ):
         update(checkpoint, tmp_path, 4, 4, collator=too_few)
 

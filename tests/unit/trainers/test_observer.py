@@ -89,7 +89,7 @@ def test_steps_of_a_single_task_are_told(
     more: dict[str, Any],
     told: list[str],
 ) -> None:
-    """One row a step, as of many who fine-tune on a small GPU: the update is that without
+    """One row per step, as of many who fine-tune on a small GPU: the update is that without
     weights."""
     steps = {"learning_rate": 0.1, **more}
     weighted = update(checkpoint, tmp_path, 1, 1, weighting, **steps)
@@ -107,7 +107,7 @@ def test_steps_of_several_tasks_are_not(
 
 def test_an_absent_task_is_heard_of_as_absent(checkpoint: Path, tmp_path: Path) -> None:
     spy = Spy()
-    update(checkpoint, tmp_path, 2, 2, spy, **STEPS)  # 4 rows a step, neighbours share a task
+    update(checkpoint, tmp_path, 2, 2, spy, **STEPS)  # 4 rows per step, neighbours share a task
     losses, counts = spy.heard[0]
     assert np.isnan(losses).tolist() == [False, True, True]
     assert (counts > 0).tolist() == [True, False, False]
@@ -153,7 +153,7 @@ def dynamic(name: str, tasks: tuple[str, ...] = TASKS) -> Weighting:
 @pytest.mark.parametrize("stop", [3, 6])
 @pytest.mark.parametrize("name", ["RLW", "DWA", "IGBv1"])
 def test_resuming_is_exact(checkpoint: Path, tmp_path: Path, name: str, stop: int) -> None:
-    """Before and after the weights begin to move; 4 rows a step, so that tasks are absent."""
+    """Before and after the weights begin to move; 4 rows per step, so that tasks are absent."""
     settings = {"max_steps": 9, "learning_rate": 0.5, "save_strategy": "steps", "save_steps": stop}
     straight = trainer_of(model_of(checkpoint), tmp_path, 2, 2, dynamic(name), **settings)
     straight.train()

@@ -25,7 +25,7 @@ PROBES = ["mini", "full:ocr", "full:vqa", "full:count"]
 
 @pytest.fixture
 def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The runs that were really done, one a line."""
+    """The runs that were really done, one per line."""
     monkeypatch.setenv("COTBAL_FAKE_LOG", str(tmp_path / "done.jsonl"))
     return tmp_path / "done.jsonl"
 
