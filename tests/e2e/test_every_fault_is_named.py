@@ -94,6 +94,41 @@ KINDS = (
         {"image": "b.png", "conversations": asked()["conversations"] * 2},
         "validation",
     ),
+    Kind("two forms", "found both", asked(messages=[{"role": "user", "content": "what?"}])),
+    Kind("two columns", "the same images in both", asked(images=["b.png"])),
+    Kind("video", "video and audio are not supported", asked(video="a.mp4")),
+    Kind("video marker", "found the marker <video>", asked(question="<image>\nlook <video>")),
+    Kind(
+        "weight of a turn",
+        "expected true or false, 1 or 0; found float 0.5",
+        {
+            "image": "a.png",
+            "conversations": [
+                {"from": "human", "value": "<image>\nwhat is it?"},
+                {"from": "gpt", "value": "a tree", "weight": 0.5},
+            ],
+        },
+    ),
+    Kind("unread key", "nothing reads the key `hint`", asked(hint="think"), warning=True),
+    Kind("special token", "found '<|im_end|>'", asked(answer="a tree<|im_end|>")),
+    Kind(
+        "special token in a reference",
+        "found '<|im_end|>'",
+        asked(image="b.png", question="<image>\nwhich?", answer="a tree<|im_end|>"),
+        "validation",
+    ),
+    Kind(
+        "reference that is cut off",
+        "expected references that score their maximum as the answer",
+        asked(image="b.png", question="<image>\nhow long?", answer="tree " * 40 + "end"),
+        "validation",
+    ),
+    Kind(
+        "box of COCO",
+        "write [x, y, x + width, y + height]",
+        asked(image="b.png", question="<image>\nwhere?", answer="[70,20,10,20]"),
+        "boxes",
+    ),
     Kind(
         "copy",
         "records of validation have the images and question of a training record",
@@ -136,20 +171,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "images").mkdir()
     Image.new("RGB", (32, 32), "red").save(root / "images" / "a.png")
     Image.new("RGB", (32, 32), "blue").save(root / "images" / "b.png")
-    sound = {"train": asked(id="first"), "validation": asked(id="v", image="b.png")}
+    sound = {
+        "train": asked(id="first"),
+        "validation": asked(id="v", image="b.png"),
+        "boxes": asked(id="box", image="b.png", answer="[1,2,3,4]"),
+    }
     for split, row in sound.items():
         rows = [row, *(kind.row for kind in KINDS if kind.split == split)]
         (root / f"{split}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
     for kind in KINDS:
         kind.image(root / "images" / f"{kind.name}.png")
     tasks = "  main: {train: train.jsonl, validation: validation.jsonl}\n"
+    tasks += "  box: {train: lines.json, validation: boxes.jsonl, metric: box_iou}\n"
     for file in FILES:
         (root / file.name).write_bytes(file.content)
         name = file.name.partition(".")[0]
         tasks += f"  {name}: {{train: {file.name}, balanced: false}}\n"
     (root / "recipe.yaml").write_text(
         "name: faults\nimages: images\nportions: {mini: 1/2}\n"
-        f"model: {{checkpoint: base, max_length: 60}}\ntasks:\n{tasks}"
+        "model: {checkpoint: base, max_length: 60}\n"
+        f"generation: {{max_new_tokens: 24}}\ntasks:\n{tasks}"
     )
     return root
 
@@ -190,7 +231,9 @@ def test_a_file_is_named(report: Any, folder: Path, file: File) -> None:
 
 def test_nothing_sound_is_named(report: Any, folder: Path) -> None:
     numbers = {(fault["file"], fault["number"]) for fault in report["faults"]}
-    assert not numbers & {(str(folder / f"{split}.jsonl"), 1) for split in ("train", "validation")}
+    assert not numbers & {
+        (str(folder / f"{split}.jsonl"), 1) for split in ("train", "validation", "boxes")
+    }
     assert len(numbers) == len([k for k in KINDS if not k.warning]) + len(
         [file for file in FILES if file.expected is not None]
     )
