@@ -258,12 +258,12 @@ def test_ctrl_c_stops_cleanly_and_keeps_what_a_training_has_reached(
 
 
 def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Path) -> None:
-    """A picture that is cut in half passes the quick look at start and fails in the runs that draw
-    it.
+    """An image that is cut in half after the records were measured passes the quick look at start
+    and fails in the runs that draw it.
     """
     recipe = copy(source, tmp_path / "broken")
     whole = (recipe.parent / "images" / "red.png").read_bytes()
-    (recipe.parent / "images" / "half.png").write_bytes(whole[: len(whole) // 2])
+    (recipe.parent / "images" / "half.png").write_bytes(whole)
     records = recipe.parent / "data" / "color_train.jsonl"
     rows = [json.loads(line) for line in records.read_text().splitlines()]
     mini = set(
@@ -273,6 +273,8 @@ def test_a_probe_that_fails_leaves_the_others_running(source: Path, tmp_path: Pa
         row["image"] = "red.png" if place in mini else "half.png"  # only the mini stays whole
     records.write_text("".join(json.dumps(row) + "\n" for row in rows))
     root = tmp_path / "run"
+    cotbal("plan", recipe, "portions.mini=1/24")
+    (recipe.parent / "images" / "half.png").write_bytes(whole[: len(whole) // 2])
     output = cotbal(
         "balance", recipe, "portions.mini=1/24", "--out", root, "--on", "inline", code=2
     )

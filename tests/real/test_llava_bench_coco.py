@@ -99,8 +99,8 @@ def test_the_judge_gets_the_prompt_of_the_reference(
     )
     sent = {}
     for pair in read_pairs([answered(record) for record in records], tmp_path):
-        (ask,) = judge.asks(pair)
-        sent[pair.id] = ask.request["messages"]
+        (request,) = judge.requests(pair)
+        sent[pair.id] = request.content["messages"]
     expected = {
         f"validation_{number}": text
         for number, text in expected_prompts(real / "llava_bench_coco").items()

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cotbal.benchmarks.large.pictures import side_by_side
 from PIL import Image
 
+from cotbal.benchmarks.large.embedded import side_by_side
 from cotbal.benchmarks.releases.rows import json_lines
 from cotbal.data.pictures import open_picture
 

@@ -108,7 +108,7 @@ def test_four_bits_are_not_shared_out() -> None:
     assert fault_of(Sharing(None), quantized=True) is None
     for sharing in (Sharing("fsdp", "2"), Sharing("deepspeed", zero_stage="3")):
         assert str(fault_of(sharing, quantized=True)).startswith(
-            "model.quantization: four bits are not shared out"
+            "model.quantization: four bits are not sharded"
         )
 
 

@@ -95,6 +95,6 @@ def test_a_model_in_four_bits_is_not_shared_out(monkeypatch: pytest.MonkeyPatch,
     for name, value in {f"ACCELERATE_USE_{way}": "true", "FSDP_VERSION": "2"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(
-        CotbalError, match=re.escape("model.quantization: four bits are not shared out")
+        CotbalError, match=re.escape("model.quantization: four bits are not sharded")
     ):
         settle_sharding(SimpleNamespace(model=SimpleNamespace(is_quantized=True)), "bfloat16")
