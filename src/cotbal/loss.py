@@ -1,4 +1,5 @@
-"""The loss of one optimizer step, Eq. 1, 2 and TLA: token sums, counts and one coefficient a task.
+"""The loss of one optimizer step, Eq. 1, 2 and TLA: token sums, counts and one coefficient per
+task.
 
 With `S_t` the summed loss and `n_t` the number of valid tokens of task t **over one optimizer
 step** (all accumulation micro-batches, all ranks), every method of the paper is `loss = sum_t c_t *

@@ -119,11 +119,11 @@ class _Stopped(BaseException):
 
 
 def _stop(number: int, _frame: object) -> None:
-    told = (
+    notice = (
         "Stopping; runs in processes of their own may save a checkpoint first. Once more ends them"
         " at once."
     )
-    print(f"\n{told}", file=sys.stderr)
+    print(f"\n{notice}", file=sys.stderr)
     raise _Stopped(number)
 
 

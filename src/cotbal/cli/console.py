@@ -84,9 +84,9 @@ def show_prepared(splits: Sequence[SplitSummary]) -> None:
     _show(table)
     for s in splits:
         if s.differences:
-            told = ", ".join(f"{value:+,} {what}" for what, value in s.differences.items())
+            change = ", ".join(f"{value:+,} {what}" for what, value in s.differences.items())
             out.print(
-                f"[yellow]differs[/]  {escape(s.task)} {s.split}: {told} than expected",
+                f"[yellow]differs[/]  {escape(s.task)} {s.split}: {change} than expected",
                 soft_wrap=True,
             )
     if any(s.expected != Expected() for s in splits):  # of data of the user's own nothing is
@@ -171,7 +171,8 @@ def show_mini(advice: MiniAdvice) -> None:
     """Where the losses bend, and the mini that holds every bend."""
     if advice.rate is None:
         out.print(
-            "\nNo loss bends so far: let the training with equal weights go on, or log more often."
+            "\nNo loss bends so far: let the training with equal weights continue, or log more"
+            " often."
         )
         return
     table = _table("task", "loss bends at", "records in the mini", title="\nSuggested mini")

@@ -139,7 +139,7 @@ def status(
 def cancel(run_directory: Annotated[Path, typer.Argument(help="A run directory.")]) -> None:
     """Stop everything of a run directory: the commands that work there, and its jobs in any queue.
 
-    Finished runs and checkpoints are kept; a command that was stopped goes on with them.
+    Finished runs and checkpoints are kept; a command that was stopped resumes with them.
     """
     from cotbal.jobs.queue import cancel as stop
     from cotbal.jobs.rundir import RunDir

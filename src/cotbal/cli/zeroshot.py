@@ -66,7 +66,7 @@ def zeroshot(
             _show_plan(plan)
         if dry_run:
             return
-        _carry_out(plan, on, workers, threads, quiet=as_json)
+        _run(plan, on, workers, threads, quiet=as_json)
     _show_table(out, baseline, as_json)
 
 
@@ -95,7 +95,7 @@ def _plan(
     return study.plan(out, models, wanted, environment, how, restart_changed)
 
 
-def _carry_out(plan: Plan, on: str, workers: int | None, threads: int | None, quiet: bool) -> None:
+def _run(plan: Plan, on: str, workers: int | None, threads: int | None, quiet: bool) -> None:
     from cotbal.benchmarks.zeroshot import study
     from cotbal.data.files import locked
     from cotbal.jobs.executors import Resources

@@ -165,8 +165,8 @@ def _added_spans(conversation: list[Message], template: str, tokenizer: Any) -> 
         if not (text.startswith(before) and text.startswith(after)):
             raise CotbalError(
                 "the chat template writes earlier turns differently once a turn is added, so the"
-                " assistant's words cannot be told from the prompt; give the template {% generation"
-                " %} marks, or use another one"
+                " assistant's words cannot be distinguished from the prompt; give the template"
+                " {% generation %} marks, or use another one"
             )
         spans.append((len(before), len(after)))
     return spans

@@ -80,7 +80,7 @@ class Record:
         turns: an optional system turn, then user and assistant in turn; the last is the
             assistant's.
         references: every right answer of the last turn; `turns[-1].text` is the first of them.
-        number: where it stands in its file: the line of JSONL, otherwise the record, counted from
+        number: its place in the file: the line of JSONL, otherwise the record, counted from
             1.
         details: what else an evaluation record says in text, numbers and truth values, such as its
             category; empty for a training record.
@@ -121,7 +121,7 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
 
     Args:
         raw: one row as JSON or parquet gives it.
-        number: where it stands in its file.
+        number: its place in the file.
         evaluation: an evaluation record must have exactly one turn of each side (it is scored on
             one answer).
         keep: stores the bytes of an embedded picture and returns the name for it; raises DataError

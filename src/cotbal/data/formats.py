@@ -36,10 +36,10 @@ _OTHERS = {  # how files of other formats begin
 }
 
 Row = tuple[int, Any]
-Told = Callable[[int, int], None]  # how much of how much has been read: bytes, or rows of parquet
+Report = Callable[[int, int], None]  # how much of how much has been read: bytes, or rows of parquet
 
 
-def read_rows(path: Path, told: Told | None = None) -> Iterator[Row | Fault]:
+def read_rows(path: Path, report: Report | None = None) -> Iterator[Row | Fault]:
     """The numbered rows of a `.jsonl`, `.json`, `.parquet` or `.arrow` file, and its faults.
 
     Both endings of JSON may hold an array or one record per line, in UTF-8, UTF-16 or UTF-32.
@@ -55,7 +55,7 @@ def read_rows(path: Path, told: Told | None = None) -> Iterator[Row | Fault]:
     elif not path.is_file():
         yield Fault(path, 0, "expected a file of records; found no such file")
     else:
-        yield from reader(path, told or _be_silent)
+        yield from reader(path, report or _be_silent)
 
 
 def _be_silent(_done: int, _total: int) -> None:
@@ -83,7 +83,7 @@ class _Recoded(io.RawIOBase):
         return size
 
 
-def _read_text(path: Path, told: Told) -> Iterator[Row | Fault]:
+def _read_text(path: Path, report: Report) -> Iterator[Row | Fault]:
     """JSON by its content, whatever the ending: an array of records, or one record per line."""
     size = path.stat().st_size
     with path.open("rb") as raw:
@@ -97,9 +97,9 @@ def _read_text(path: Path, told: Told) -> Iterator[Row | Fault]:
         if fault:
             yield Fault(path, 0, fault)
         elif text.startswith("["):
-            yield from _read_array(path, file, lambda: told(raw.tell(), size))
+            yield from _read_array(path, file, lambda: report(raw.tell(), size))
         else:
-            yield from _read_lines(path, file, lambda: told(raw.tell(), size))
+            yield from _read_lines(path, file, lambda: report(raw.tell(), size))
 
 
 def _fault_of_layout(head: bytes, text: str, suffix: str) -> str | None:
@@ -174,12 +174,12 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     return pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
 
 
-def _read_parquet(path: Path, told: Told) -> Iterator[Row | Fault]:
+def _read_parquet(path: Path, report: Report) -> Iterator[Row | Fault]:
     number = 0
     try:
         with open_parquet(path) as file:
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS):
-                told(number, file.metadata.num_rows)
+                report(number, file.metadata.num_rows)
                 for row in batch.to_pylist():
                     number += 1
                     yield number, row
@@ -192,13 +192,13 @@ def _read_parquet(path: Path, told: Told) -> Iterator[Row | Fault]:
         )
 
 
-def _read_arrow(path: Path, told: Told) -> Iterator[Row | Fault]:
+def _read_arrow(path: Path, report: Report) -> Iterator[Row | Fault]:
     """A file that `datasets` saved: Arrow's stream format."""
     number = 0
     try:
         with pa.memory_map(str(path)) as source, pa.ipc.open_stream(source) as batches:
             for batch in batches:
-                told(source.tell(), source.size())
+                report(source.tell(), source.size())
                 for start in range(0, batch.num_rows, _PARQUET_ROWS):
                     for row in batch.slice(start, _PARQUET_ROWS).to_pylist():
                         number += 1
@@ -212,7 +212,7 @@ def _read_arrow(path: Path, told: Told) -> Iterator[Row | Fault]:
         )
 
 
-_READERS: dict[str, Callable[[Path, Told], Iterator[Row | Fault]]] = {
+_READERS: dict[str, Callable[[Path, Report], Iterator[Row | Fault]]] = {
     ".jsonl": _read_text,
     ".json": _read_text,
     ".parquet": _read_parquet,

@@ -48,9 +48,9 @@ def collator_for(
         files: the records that will be trained on.
 
     Raises:
-        DataError: the processor cannot be used, takes one question a record and `files` hold more,
-            or the model looks at pictures through layers of their own and `files` hold records
-            without a picture beside others.
+        DataError: the processor cannot be used, takes one question per record and `files` hold
+            more, or the model looks at pictures through layers of their own and `files` hold
+            records without a picture beside others.
     """
     files = list(files)
     if "cross_attention_mask" in getattr(processor, "model_input_names", ()):
@@ -68,7 +68,7 @@ def _refuse_conversations(records: Records, processor: str) -> None:
         first = records[int(several[0])]
         raise DataError(
             f"{records.source}, record {first.number} ({first.id}): {processor} takes one question"
-            f" and one answer a record; found {len(several)} records with more. Cut them into"
+            f" and one answer per record; found {len(several)} records with more. Cut them into"
             " records of one question each"
         )
 

@@ -30,7 +30,7 @@ class Portioned:
 
     Attributes:
         indices: places of the records in their Records, ascending; shape [n].
-        order: of each record, where it stands in the nested order, a permutation of 0, 1, ..., n -
+        order: of each record, its place in the nested order, a permutation of 0, 1, ..., n -
             1; shape [n].
         sizes: number of records of every named portion; a portion of m records holds those with an
             order below m.
@@ -60,10 +60,10 @@ def draw_portions(indices: np.ndarray, task: str, portions: Portions) -> Portion
     """Put the n kept records of a task, at these places in its Records, into the order of its
     portions.
 
-    One permutation a task, from the seed and the name of the task alone: its first floor(n * mini)
-    records are the mini, its first floor(n * large) the large portion, each at least one. Every
-    task keeps the same rates, so that a group is stratified by task. An amount is cut off the same
-    order.
+    One permutation per task, from the seed and the name of the task alone: its first floor(n *
+    mini) records are the mini, its first floor(n * large) the large portion, each at least one.
+    Every task keeps the same rates, so that a group is stratified by task. An amount is cut off the
+    same order.
     """
     n = len(indices)
     order = np.empty(n, np.int64)

@@ -56,7 +56,7 @@ def frozen(section: ModelSection) -> dict[str, bool]:
 
 
 def remarks(recipe: Recipe, freezes: bool) -> list[str]:
-    """What no host is told of the recipe's settings, one sentence each.
+    """What no trainer receives of the recipe's settings, one sentence each.
 
     Args:
         freezes: whether the host's configuration says which parts stay as they are.

@@ -61,7 +61,7 @@ def write(order: Order, out: Path) -> Guide:
                 " as qwen2_vl: by it axolotl tells answers from prompts. For models where it"
                 " cannot, LLaVA-1.5 among them, it trains on the prompt as well, and its log says"
                 " so. Its remedy, `role_boundaries`, ends in a TypeError in 0.19.0 (in"
-                " `_resolve_role_boundary_override`; the line still stands in 0.21.0)."
+                " `_resolve_role_boundary_override`; the line is still in 0.21.0)."
             ),
             "For models with pictures axolotl does not cut conversations off at sequence_len.",
         ),

@@ -65,7 +65,7 @@ def constant_answer(references: Sequence[Sequence[str]]) -> str:
 
 
 def _reads(text: str) -> str:
-    """`yes` or `no` when it stands in the first four letters, otherwise nothing: so the official
+    """`yes` or `no` when it is in the first four letters, otherwise nothing: so the official
     program reads it.
     """
     start = text.lower().strip().replace(".", "")[:4]

@@ -10,7 +10,7 @@ name: my-mixture                 # the run directory is runs/my-mixture
 images: images                   # root of the pictures that the records name
 on_missing_image: error          # error, or drop (counts what it drops)
 
-# One entry a task. Records are LLaVA conversations (id, image, conversations) or Hugging Face `messages`,
+# One entry per task. Records are LLaVA conversations (id, image, conversations) or Hugging Face `messages`,
 # as .json, .jsonl or .parquet. Validation and test records hold one question and its answer each.
 tasks:
   vqa:

@@ -128,15 +128,15 @@ def _reason(error: Exception) -> str:
     """What YAML says, in one line and without its drawing of the place."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return " ".join(str(error).split())
-    told = str(error.problem)
+    problem = str(error.problem)
     if error.context and error.context_mark is not None:
-        told = f"{error.context} (which began in line {error.context_mark.line + 1}), {told}"
-    if "'\\t'" in told:
-        return f"{told}: indent with spaces, not tabs"
+        problem = f"{error.context} (which began in line {error.context_mark.line + 1}), {problem}"
+    if "'\\t'" in problem:
+        return f"{problem}: indent with spaces, not tabs"
     return (
-        f"{told}: is a line indented otherwise than its neighbours?"
-        if "block end" in told
-        else told
+        f"{problem}: is a line indented otherwise than its neighbours?"
+        if "block end" in problem
+        else problem
     )
 
 

@@ -1,13 +1,13 @@
 """Experiment trackers: where a run reports its losses and weights while it trains. Never part of a
 run's identity.
 
-The Trainer reports by itself (`report_to`); here is what it must be told so that the runs of a job
+The Trainer reports by itself (`report_to`); here is what it must be given so that the runs of a job
 stand together:
 
 | tracker | project | group | run |
 |---|---|---|---|
 | `tensorboard` | | the run directory, `tensorboard --logdir` | `<run>/tensorboard` |
-| `wandb` | name of the recipe | run directory | its label, goes on where it was interrupted |
+| `wandb` | name of the recipe | run directory | its label, resumes where it was interrupted |
 | `trackio` | name of the recipe | first part of the run's name | its label; resumes there |
 """
 
@@ -49,8 +49,8 @@ class Tracking:
         group: the job.
         name: the run.
         kind: `probe`, `final` or `curve`.
-        id: the same for a run that goes on where it was interrupted, and another for one that is
-            made anew.
+        id: the same for a run that resumes, and another for one that is
+            rerun.
     """
 
     trackers: tuple[str, ...]
@@ -101,7 +101,7 @@ def reporting(tracking: Tracking | None, directory: Path) -> Iterator[None]:
         yield
     finally:
         if "wandb" in tracking.trackers and "wandb" in sys.modules:
-            # The Trainer leaves it open, and the next run in this process would go on in it.
+            # The Trainer leaves it open, and the next run in this process would continue in it.
             # Finishing is not enough: W&B reads its variables once, and the next run would be this
             # one again, in this one's directory.
             sys.modules["wandb"].finish()
@@ -119,7 +119,7 @@ def tracking_id(directory: Path, identity: Mapping[str, Any]) -> str:
 
 def need_trackers(names: Sequence[str], here: bool) -> None:
     """Say what is wrong before anything starts; what is installed matters where the runs are
-    carried out `here`.
+    executed `here`.
 
     Raises:
         CotbalError: a tracker that nobody knows, or one that is not installed.

@@ -301,7 +301,7 @@ def _gathered(sharded: nn.Module, recipe: Recipe, ranks: Ranks) -> nn.Module | N
     """On rank 0 the trained model as a run that is not sharded would have it, in the memory of its
     CPU.
 
-    It is the base once more, into which what was trained is copied tensor by tensor: there is one
+    It is the base again, into which what was trained is copied tensor by tensor: there is one
     copy of the model, frozen parts, tied weights and adapters are as they were when the training
     began, and saving is the same for both.
     """

@@ -90,7 +90,7 @@ def _refuse_others(checkpoint: str, config: PreTrainedConfig) -> None:
 def _four_bits(checkpoint: str, settings: ModelSection) -> Any:
     """QLoRA (Dettmers et al. 2023): four-bit NormalFloat with quantized constants."""
     try:
-        import bitsandbytes  # noqa: F401 - asked here, where the reason can be told
+        import bitsandbytes  # noqa: F401 - imported here, where an error can name the reason
         from transformers import BitsAndBytesConfig
     except ImportError:
         raise MissingDependency("model.quantization", "qlora") from None

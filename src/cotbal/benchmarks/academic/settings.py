@@ -7,7 +7,7 @@ from cotbal.benchmarks.releases.sources import Choices
 
 _HEAD = """\
 # The Academic Benchmark of CoTBal / VisATB (arXiv 2403.04343, Table 8), written by `cotbal prepare academic`.
-# Where the paper is silent, the choice made here stands in a comment beside it. See docs/benchmarks.md.
+# Where the paper is silent, the choice made here is in a comment beside it. See docs/benchmarks.md.
 # Drawn with seed {seed}; the paper names none. Short answers {capitals}, as in LLaVA-1.5's mixture.
 # Boxes: {decimals} decimals, of {box}. {leaks}
 # Tokens: {tokens}

@@ -7,7 +7,7 @@ from cotbal.benchmarks.releases.sources import Choices
 
 _HEAD = """\
 # The Chat Benchmark of CoTBal / VisATB (arXiv 2403.04343), written by `cotbal prepare chat`.
-# Where the paper is silent, the choice made here stands in a comment beside it. See docs/benchmarks.md.
+# Where the paper is silent, the choice made here is in a comment beside it. See docs/benchmarks.md.
 # Tokens: {tokens}
 # Validation is LLaVA-Bench on COCO, 30 questions a task; the test is LLaVA-Bench in the wild (17, 15 and 28). The right
 # answers are GPT-4's; the metric `judge` compares with them and needs a judge. So few questions make wide intervals.

@@ -52,7 +52,7 @@ _TEXTCAP = (
 _SQA = ("SQA: rows without a picture are left out, as the sizes of the paper imply (n = 2017).",)
 _VCR = (
     (
-        "VCR stands in the paper's column NLVR: the printed values need 5,000 test samples, which"
+        "VCR is in the paper's column NLVR: the printed values need 5,000 test samples, which"
         " M3IT's NLVR has not, and"
     ),
     "the released files hold VCR. `--nlvr` takes NLVR as printed.",

@@ -8,7 +8,7 @@ from cotbal.benchmarks.releases.sources import Choices
 _HEAD = """\
 # The Large Benchmark of CoTBal / VisATB (arXiv 2403.04343), written by `cotbal prepare large`: M3IT,
 # one weight a group.
-# Where the paper is silent, the choice made here stands in a comment beside it. See docs/benchmarks.md.
+# Where the paper is silent, the choice made here is in a comment beside it. See docs/benchmarks.md.
 # Halves of validation sets are drawn with seed {seed}; the paper names none, nor which half is the test set.
 # Which revision of M3IT the paper used is not stated; this is what was exported, its instructions drawn by its loader.
 # A group's contribution and difficulty are means over its tasks, so that metrics of different scales never mix; the

@@ -180,7 +180,7 @@ def done_splits(
         ]
     except (CotbalError, KeyError, TypeError):
         raise DataError(
-            f"{path}: expected the note of a prepared task; delete this file to make it anew"
+            f"{path}: expected the note of a prepared task; delete this file to make it again"
         ) from None
     changed = [
         f"{key}: {then.get(key)!r}, now {value!r}"
@@ -190,7 +190,7 @@ def done_splits(
     if changed:
         raise DataError(
             f"{path}: {task} was prepared with {'; '.join(changed)}. Prepare into another"
-            " directory, or delete this file to make the task anew"
+            " directory, or delete this file to make the task again"
         )
     whole = all(
         (out / s.file).is_file() and (out / s.file).stat().st_size == s.size for s in splits

@@ -31,8 +31,8 @@ def progress_of(directory: Path) -> Progress:
 class Attempts:
     """How often one job was sent in a row without coming further.
 
-    A run that was stopped by a limit of time and has saved a checkpoint since may go on as often as
-    it takes.
+    A run that was stopped by a limit of time and has saved a checkpoint since may resume as often
+    as it takes.
     """
 
     job: Job

@@ -21,7 +21,7 @@ SAVE_SECONDS = 60.0  # for a worker to end its optimizer step and to save what i
 def start(
     command: Sequence[str], directory: Path, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Start a command whose output goes on in `log.txt` of its directory, and which is not to
+    """Start a command whose output is appended to `log.txt` of its directory, and which is not to
     outlive this process.
 
     Args:

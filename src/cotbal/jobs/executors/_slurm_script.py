@@ -83,7 +83,7 @@ def _pattern(path: Path) -> str:
 def script(job: Job, environment: Mapping[str, str]) -> str:
     """The batch script: set up, do the run on every node, and leave a note of how it ended.
 
-    What the driver passes on stands in it too, since the cluster may let nothing of the environment
+    What the driver passes on is in it too, since the cluster may let nothing of the environment
     through. The run is a step of its own (`srun`), because that is what Slurm signals before it
     takes the node away.
     """

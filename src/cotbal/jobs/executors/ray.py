@@ -2,7 +2,7 @@
 for this job alone.
 
 Nothing is left behind: tasks end with the driver, and commands with their tasks. Whoever starts the
-job again goes on from the checkpoints in the run directory, which all nodes must see under the same
+job again resumes from the checkpoints in the run directory, which all nodes must see under the same
 path, as they must the Python.
 """
 
@@ -71,7 +71,7 @@ class _Sent:
 def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     """Send every job to the cluster, the longest first, and yield outcomes as they end.
 
-    A job that was killed, or whose node was lost, is sent again and goes on from its own
+    A job that was killed, or whose node was lost, is sent again and resumes from its own
     checkpoint.
 
     Raises:
@@ -280,7 +280,7 @@ class _Cluster:
                 raise RunsFailed(
                     f"--on ray: the head of the cluster, {self.head}, has not answered for"
                     f" {patience:.0f} seconds. Nothing is lost: as soon as there is a head, the"
-                    " same command with its --address goes on"
+                    " same command with its --address resumes"
                 )
             time.sleep(1)
 

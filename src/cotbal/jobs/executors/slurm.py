@@ -115,7 +115,7 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     """Send the jobs, the longest first, at most `workers` at a time; jobs of these runs in the
     queue are taken over.
 
-    A job that was killed, preempted or lost with its node is sent again and goes on from its
+    A job that was killed, preempted or lost with its node is sent again and resumes from its
     checkpoint, see `cotbal.jobs.executors._attempts`. While the controller is away nothing is sent
     and nothing is given up.
 
@@ -229,10 +229,10 @@ def _look_at(one: _Sent, queue: _Queue, waiting: list[Attempts]) -> Outcome | No
     if entry is not None and entry.given_up and not _taken_back(one.id):
         return None  # later, when the controller answers
     code = end[1] if end else None
-    verdict, told = one.attempts.verdict(code), how(one.id, entry, code)
+    verdict, ending = one.attempts.verdict(code), how(one.id, entry, code)
     if verdict != "again":
-        return _close(one, verdict == "done", told)
-    logger.warning("%s %s; it is sent again and resumes from its checkpoint", one.job.name, told)
+        return _close(one, verdict == "done", ending)
+    logger.warning("%s %s; it is sent again and resumes from its checkpoint", one.job.name, ending)
     waiting.append(one.attempts)
     return None
 
@@ -260,11 +260,11 @@ def _is_over(one: _Sent, entry: Entry | None, answered: float, noted: bool) -> b
     return noted or time.monotonic() - one.left > (LATE_SECONDS if well else SETTLE_SECONDS)
 
 
-def _close(one: _Sent, ok: bool, told: str, log: str = "log.txt") -> Outcome:
+def _close(one: _Sent, ok: bool, ending: str, log: str = "log.txt") -> Outcome:
     forget_handle(one.job.directory)
     if not (one.job.directory / log).exists():
         log = LOG  # the run has not begun
-    message = "" if ok else f"{one.job.name} {told}\n{log_tail(one.job.directory / log)}"
+    message = "" if ok else f"{one.job.name} {ending}\n{log_tail(one.job.directory / log)}"
     return Outcome(one.job, ok, time.monotonic() - one.since, message)
 
 

@@ -32,7 +32,7 @@ def with_blank_picture(
         field: of a batch that holds its pictures.
 
     Raises (when called):
-        CotbalError: the collator packs rows, so the added row could not be told from the others.
+        CotbalError: the collator packs rows, so the added row could not be recognised.
     """
 
     def collate(rows: list[Any]) -> Batch:

@@ -1,4 +1,4 @@
-"""Partial checkpoints from which a training goes on exactly, whole or sharded."""
+"""Partial checkpoints from which a training resumes exactly, whole or sharded."""
 
 from __future__ import annotations
 

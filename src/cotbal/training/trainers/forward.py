@@ -102,7 +102,7 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
     training mode.
 
     So are layers in four bits (weights in whole numbers): on CPUs bitsandbytes takes evaluation for
-    inference, stores their weights in another order and rounds; the training would go on with
+    inference, stores their weights in another order and rounds; the training would continue with
     these. And so are layers that keep no activations (gradient checkpointing), which they do in
     training mode alone: without it the pass may not fit.
     """

@@ -1,4 +1,4 @@
-"""What a weighting hears of every finished optimizer step, and how its state travels with the
+"""What a weighting receives of every finished optimizer step, and how its state travels with the
 checkpoint.
 """
 
@@ -85,7 +85,7 @@ class Observer(TrainerCallback):
     def on_train_end(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Say once more, at the end of the log, if the weights had little chance to act."""
+        """Repeat, at the end of the log, if the weights had little chance to act."""
         if 2 * self._alone > self._steps:
             self._warn(state)
 

@@ -120,7 +120,7 @@ def _name(model: nn.Module) -> str:
 
 
 def _refuse(model: nn.Module) -> None:
-    """Stop where the model could not even be told where a row begins."""
+    """Stop where the model cannot receive where a row begins."""
     arguments = inspect.signature(unwrapped(model).forward).parameters.values()
     if not any(
         a.name == "position_ids" or a.kind is inspect.Parameter.VAR_KEYWORD for a in arguments

@@ -69,7 +69,7 @@ def check_weights(
         host_loss: (batch, coefficients a task) -> the loss that the host would send backward.
         coefficients: (task, factor) -> coefficients `c_t` when this task's weight is multiplied by
             the factor.
-        over_ranks: sums over the ranks among which the parameters of the model are shared out
+        over_ranks: sums over the ranks among which the parameters of the model are sharded
             (FSDP2, ZeRO-3); all of them check together, on as many micro-batches each. None where
             this rank has all of the model.
 

@@ -51,7 +51,7 @@ def by_deepspeed() -> bool:
 def place() -> dict[str, Any]:
     """Arguments of the Trainer: GPUs where there are any.
 
-    Told of CPUs accelerate would leave DeepSpeed out, so it is told of gloo alone.
+    With a setting for CPUs accelerate would leave DeepSpeed out, so gloo alone is set.
     """
     gpus, zero = torch.cuda.is_available(), by_deepspeed()
     return {
@@ -109,7 +109,7 @@ def _compute_by_autocast(trainer: Any) -> None:
 
 def _settle_zero(trainer: Any, dtype: str) -> None:
     """As `_compute_by_autocast`, for DeepSpeed, which in bfloat16 would cast all parameters; so it
-    is told of float32.
+    is set to float32.
 
     Inside its engine only an autocast of the model's own forward counts, and accelerate has none
     under DeepSpeed.

@@ -47,7 +47,7 @@ def load_shards(
     if not (directory / ".metadata").exists():
         raise CotbalError(
             f"{checkpoint} holds no {DIRECTORY}: the part before was not sharded, or was cut off;"
-            " go on with the configuration of accelerate that it began with, or restart without"
+            " continue with the configuration of accelerate that it began with, or restart without"
             " this checkpoint"
         )
     parts = _parts(model, optimizer)

@@ -191,7 +191,7 @@ class _WithIds:
         return batch
 
     def _by_token(self, rows: list[Any]) -> Batch:
-        if TASK_IDS not in rows[0]:  # TRL was told not to prepare them
+        if TASK_IDS not in rows[0]:  # TRL was set not to prepare them
             rows = [{**row, **_ids_of_tokens(row, self.tasks)} for row in rows]
         batch = self.collator([without(row, TASK, TASK_IDS) for row in rows])
         parts = [torch.as_tensor(row[TASK_IDS]) for row in rows]

@@ -52,15 +52,15 @@ def expect_zero(checkpoint: Path, stage: int, ranks: int) -> None:
     if not (checkpoint / FILE).exists():
         raise CotbalError(
             f"{checkpoint} holds no {FILE}: the part before was made without DeepSpeed, or was cut"
-            " off; go on with the configuration of accelerate that it began with, or restart"
+            " off; continue with the configuration of accelerate that it began with, or restart"
             " without this checkpoint"
         )
     found = read_json(checkpoint / FILE)
     if found != {"stage": stage, "ranks": ranks}:
         raise CotbalError(
             f"{checkpoint}: expected a part made by ZeRO stage {stage} on {ranks} ranks; found"
-            f" stage {found['stage']} on {found['ranks']}. DeepSpeed goes on as it began, or start"
-            " anew without this checkpoint"
+            f" stage {found['stage']} on {found['ranks']}. Resume as it began, or restart without"
+            " this checkpoint"
         )
 
 
