@@ -249,7 +249,7 @@ def test_ctrl_c_stops_cleanly_and_keeps_what_a_training_has_reached(
     output, _ = process.communicate(timeout=LIMIT)
     assert process.returncode == 130
     assert "may save a checkpoint first. Once more ends them at once." in output
-    assert "Go on with: cotbal balance" in output
+    assert "Resume with: cotbal balance" in output
     assert "Traceback" not in output
     assert len(list(root.glob("probes/*/partial/checkpoint-*/complete"))) == 1
     assert "rerun the command to resume" in cotbal("status", root)

@@ -30,8 +30,8 @@ CEILINGS = {
     r"\bcannot be told\b": 0,  # does not differ significantly
     r"\bshared out\b": 0,  # sharded, divided
     r"\banew\b": 0,  # rerun, recompute
-    r"\btold\b": 0,  # reports, receives
-    r"\b(?:goes|go) on\b": 0,  # resumes, continues
+    r"\b[Tt]old\b": 0,  # reports, receives
+    r"\b(?:[Gg]oes|[Gg]o) on\b": 0,  # resumes, continues
     r"\bstands? in\b": 0,  # is in
     r"\bonce more\b": 0,  # again
     r"\bwishes\b": 0,  # options

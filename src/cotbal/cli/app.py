@@ -147,7 +147,7 @@ def main() -> None:
         sys.exit(2)
     except _Stopped as stopped:
         print(
-            f"\nStopped; finished runs and checkpoints are kept. Go on with: {_command()}",
+            f"\nStopped; finished runs and checkpoints are kept. Resume with: {_command()}",
             file=sys.stderr,
         )
         sys.exit(stopped.exit_code)

@@ -41,7 +41,7 @@ def balance(
     restart_changed: Restart = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train and score the probes, then weigh: writes weights.json. Goes on where it was stopped."""
+    """Train and score the probes, then compute the weights: weights.json. Rerun it to resume."""
     from cotbal.jobs import pipeline
 
     prepared = open_recipe(recipe, overrides, out, ("cotbal",))
@@ -97,7 +97,7 @@ def run(
     keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
 ) -> None:
-    """The whole job: probes, weights, final training, report. Goes on where it was stopped."""
+    """The whole job: probes, weights, final training, report. Rerun it to resume."""
     options = options_of(
         on, workers, threads, keep_checkpoints, restart_changed, report_to, address
     )

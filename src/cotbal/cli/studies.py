@@ -57,8 +57,8 @@ def compare(
     keep_checkpoints: Keep = False,
     restart_changed: Restart = False,
 ) -> None:
-    """Train and test several methods on the same seeds, and say which of them are
-    distinguishable."""
+    """Train and test several methods on the same seeds, and report their
+    differences with intervals."""
     from cotbal.jobs.compare import method_names, plan_comparison
     from cotbal.recipe.recipe import load_recipe
 

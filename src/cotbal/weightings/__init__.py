@@ -74,7 +74,7 @@ class Weighting(Protocol):
         ...
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from what `state_dict` returned."""
+        """Resume from what `state_dict` returned."""
         ...
 
 

@@ -75,7 +75,7 @@ class DWA:
         return {"losses": to_json(self._losses), "ratios": to_json(self._ratios)}
 
     def load_state_dict(self, state: State) -> None:
-        """Go on with these windows and ratios."""
+        """Resume with these windows and ratios."""
         self._ratios = from_json(state["ratios"])
         self._losses = from_json(state["losses"]).reshape(
             -1, len(self._ratios)

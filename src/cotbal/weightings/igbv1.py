@@ -91,7 +91,7 @@ class IGBv1:
         }
 
     def load_state_dict(self, state: State) -> None:
-        """Go on from this base and these losses."""
+        """Resume from this base and these losses."""
         self._steps = int(state["steps"])
         self._base = from_json(state["base"])
         self._base_steps = np.array(state["base_steps"], dtype=int)

@@ -197,7 +197,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
         _, told = process.communicate(timeout=20)
     assert process.returncode == code
     assert (tmp_path / "closed").exists()
-    assert f"Go on with: cotbal balance {recipe_path} --on slow.executor" in told
+    assert f"Resume with: cotbal balance {recipe_path} --on slow.executor" in told
     assert "Traceback" not in told
 
 

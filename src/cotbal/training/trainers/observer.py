@@ -56,7 +56,7 @@ class Observer(TrainerCallback):
     def on_train_begin(
         self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
     ) -> None:
-        """Go on from the checkpoint, or from the beginning when the same trainer trains once
+        """Resume from the checkpoint, or from the beginning when the same trainer trains once
         more."""
         self.weighting.load_state_dict(
             self._saved(state) if state.global_step and self._fresh else self._fresh
