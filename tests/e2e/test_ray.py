@@ -79,7 +79,7 @@ def common(tmp_path_factory: pytest.TempPathFactory) -> tuple[str | Path, ...]:
     return (
         "balance",
         recipe,
-        "optimization.epochs=12",
+        "optimization.epochs=40",  # long enough to lose workers, a node and the driver on the way
         "--workers",
         "2",
         "--threads",
