@@ -123,6 +123,15 @@ def code_lines(path: Path) -> set[int]:
     return lines
 
 
+def test_no_line_is_kept_from_the_formatter() -> None:
+    mark = "fmt" + ":"
+    paths = [
+        path for folder in ("src", "tests", "benchmarks") for path in ROOT.glob(f"{folder}/**/*.py")
+    ]
+    kept = [path for path in paths if f"# {mark}" in path.read_text(encoding="utf-8")]
+    assert kept == []
+
+
 def test_the_top_has_few_entries() -> None:
     entries = [p.name for p in SOURCE.iterdir() if not p.name.startswith(("_", "."))]
     assert len([name for name in entries if name != "py.typed"]) <= MOST_ENTRIES, entries

@@ -262,9 +262,16 @@ def test_folders_of_splits_beside_others(tmp_path: Path) -> None:
         as_json(raw / name / "rows.json", rows("level", list(range(6))))
     made = records(raw)
     assert set(made) == {
-        "mix_train", "mix_validation", "mix_test", "my_caps_train", "my_caps_validation",
-        "ocr_train", "ocr_validation", "train_station_train", "train_station_validation",
-    }  # fmt: skip
+        "mix_train",
+        "mix_validation",
+        "mix_test",
+        "my_caps_train",
+        "my_caps_validation",
+        "ocr_train",
+        "ocr_validation",
+        "train_station_train",
+        "train_station_validation",
+    }
 
 
 def test_names_that_become_one_are_an_error(tmp_path: Path) -> None:
