@@ -10,7 +10,7 @@ weight of task t times its number of training records. The experts are the singl
 with `--experts full` the full probes. Mixtures are those that the run has trained: EW and CoTBal,
 and every full probe where these are no experts; forecast and trained model are scored on the same
 validation samples. Adapters are merged into the checkpoints, so that averaging these averages what
-was learnt. Every score is kept in `RUN/forecasts`, and a stopped command goes on there.
+was learnt. Every score is kept in `RUN/forecasts`, and a stopped command resumes there.
 """
 
 from __future__ import annotations

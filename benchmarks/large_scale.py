@@ -5,7 +5,7 @@
 
 WORK takes about 8 GB and is deleted at the end. Texts have about the lengths of M3IT's, and rows
 share pictures as M3IT's do; pictures are tiny, but for those of Mocheg, which have the size of
-photographs. A killed run goes on where it was. Peak memory is what the kernel says of each process
+photographs. A killed run resumes where it was. Peak memory is what the kernel says of each process
 when it ends (`ru_maxrss`: the files it maps count too). A process inherits the peak of the one that
 starts it, so the rows are written by a third one.
 """

@@ -1,5 +1,5 @@
 """How long a set of runs takes on a number of GPUs: list scheduling, the longest run first unless
-told otherwise.
+given another order.
 """
 
 from __future__ import annotations

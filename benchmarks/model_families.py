@@ -80,7 +80,7 @@ def outcome(name: str) -> dict[str, str]:
 
 
 def in_a_process(name: str) -> dict[str, str]:
-    """One type in a process that has everything imported already, so that the next begins anew and
+    """One type in a process that has everything imported already, so that the next starts fresh and
     none hangs.
     """
     context = multiprocessing.get_context("fork")

@@ -4,7 +4,7 @@ of `gpu_hours`.
     python benchmarks/reproduce_page.py
 
 Text of the page stays; what stands between `<!-- begin NAME -->` and `<!-- end NAME -->` is written
-anew. Published numbers come from tests/golden/data, where tests compute them again.
+again. Published numbers come from tests/golden/data, where tests compute them again.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def _summary(row: Mapping[str, Any]) -> list[str]:
 
 
 def later(tables: Mapping[str, Any], name: str, *, transposed: bool = False) -> list[str]:
-    """A table of the later version of the paper; `transposed`: a row a method, where there are few
-    columns.
+    """A table of the later version of the paper; `transposed`: one row per method, where there
+    are few columns.
     """
     rows, columns = tables[name]["rows"], tables[name]["columns"]
     keys = [key for key in LATER_SUMMARY if any(key in (row["printed"] or {}) for row in rows)]
