@@ -7,7 +7,7 @@ The trainings of a table are those that cotbal plans (`cotbal.recipe.runs`). One
 
     6 N D + 2 V P   FLOPs at UTILISATION of the peak,
 
-N: parameters of language model and projector; D: tokens, 576 a picture among them; V: parameters of
+N: parameters of language model and projector; D: tokens, 576 an image among them; V: parameters of
 the vision tower, which is frozen; P: its patches. An answer costs 2 N a token of the prompt at the
 same utilisation, and 2 N a written token at the much lower one of DECODING. `docs/reproduce.md`
 shows the result (`benchmarks/reproduce_page.py`).
@@ -30,8 +30,8 @@ GPUS = 8  # published script: 16 rows per GPU, no accumulation, global batch 128
 UTILISATION = 0.25  # see `anchor`
 DECODING = 0.02  # 16 answers side by side: every step reads all weights for 16 tokens
 ALONE = 0.0025  # lmms-eval asks one question at a time
-PICTURE = 576  # (336 / 14)^2 tokens
-PATCHES = PICTURE + 1  # and the class token
+IMAGE = 576  # (336 / 14)^2 tokens
+PATCHES = IMAGE + 1  # and the class token
 TOWER = 0.304e9  # CLIP ViT-L/14-336
 FRAME = 50  # tokens of a record beside its turns: system sentence 35, instruction 11, ends
 ROLES = 8  # tokens of a turn beside question and answer
@@ -64,7 +64,7 @@ class Data:
         records, turns: of training; turns in all.
         question, answer: tokens of one turn.
         validation, test: evaluation records.
-        pictures: a record.
+        images: a record.
         group: whose weight it shares.
         balanced: False for a task without evaluation.
     """
@@ -75,15 +75,15 @@ class Data:
     answer: int
     validation: int = 0
     test: int = 0
-    pictures: int = 1
+    images: int = 1
     group: str | None = None
     balanced: bool = True
 
     @property
     def tokens(self) -> float:
-        """Of a training record, pictures included."""
+        """Of a training record, images included."""
         turn = self.question + self.answer + ROLES
-        return PICTURE * self.pictures + FRAME + turn * self.turns / self.records
+        return IMAGE * self.images + FRAME + turn * self.turns / self.records
 
 
 ACADEMIC = {  # records, turns and evaluation sizes: docs/benchmarks.md
@@ -94,7 +94,7 @@ ACADEMIC = {  # records, turns and evaluation sizes: docs/benchmarks.md
     "ChartQA": Data(18_317, 28_299, 18, 4, 1_920, 2_500),
     "OCRVQA": Data(80_000, 386_000, 10, 6, 20_000, 100_000),
     "RefCOCO-bbox": Data(41_000, 201_136, 25, 25, 15_730, 5_657 + 5_095 + 9_602),
-    "ShareGPT": Data(41_000, 41_000, 300, 1_000, pictures=0, balanced=False),
+    "ShareGPT": Data(41_000, 41_000, 300, 1_000, images=0, balanced=False),
 }
 CHAT = {
     "conversation": Data(56_700, 255_000, 12, 60, 30, 17),
@@ -124,7 +124,7 @@ def large() -> dict[str, Data]:
         question, answer = LENGTHS[each.config]
         test = each.test or each.validation // 2
         validation = each.validation if each.test else each.validation - test
-        if each.config == "coco":  # one sample per picture
+        if each.config == "coco":  # one sample per image
             validation = test = 5_000
         found[each.name] = Data(
             each.train,
@@ -198,16 +198,16 @@ def trained(
 ) -> Cost:
     """One training on so many records of every task: 6 N D + 2 V P."""
     tokens = epochs * sum(n * data[name].tokens for name, n in portions.items())
-    pictures = epochs * sum(n * data[name].pictures for name, n in portions.items())
-    flops = 6 * model.parameters * tokens + 2 * TOWER * PATCHES * pictures
+    images = epochs * sum(n * data[name].images for name, n in portions.items())
+    flops = 6 * model.parameters * tokens + 2 * TOWER * PATCHES * images
     return Cost(1, tokens, 0, hours(flops, UTILISATION), 0.0)
 
 
 def answered(
     number: int, question: float, answer: float, model: Model, decoding: float = DECODING
 ) -> Cost:
-    """So many answers to questions about one picture each: 2 N a token, and the vision tower."""
-    prompt = 2 * model.parameters * (PICTURE + FRAME + question) + 2 * TOWER * PATCHES
+    """So many answers to questions about one image each: 2 N a token, and the vision tower."""
+    prompt = 2 * model.parameters * (IMAGE + FRAME + question) + 2 * TOWER * PATCHES
     each = hours(prompt, UTILISATION) + hours(2 * model.parameters * answer, decoding)
     return Cost(0, 0.0, number, 0.0, number * each)
 
@@ -292,7 +292,7 @@ def items() -> dict[str, Cost]:
         "VQAv2 test-dev: seven models of Table 12, 7B": test_dev(len(variants), seven),
         "Table 2: zero-shot, six models, 7B": zero_shot(6, seven),
         "Tables 5 and 12: beyond Table 1, 7B": of_runs([*variants, *alone], ACADEMIC, seven),
-        "Fig. 1b: score against amount, 7B": of_runs(curve, ACADEMIC, seven),
+        "Fig. 1b: score against fraction, 7B": of_runs(curve, ACADEMIC, seven),
         "Chat Benchmark: seven methods, 7B": of_runs(chat_all, CHAT, seven, epochs=3),
         "Table 11: probes and weights, Large, 7B": of_runs(
             large_probes, large(), seven, large_portion="1/4"
@@ -307,12 +307,12 @@ def anchor() -> tuple[float, float]:
     """GPU-hours of LLaVA-1.5's own tuning by this formula, and as its README has it (about 10 hours
     on 8 A100).
 
-    665,298 records, 40,688 of them text; the length of those with pictures is assumed as for the
+    665,298 records, 40,688 of them text; the length of those with images is assumed as for the
     others here.
     """
-    mix = {"pictures": Data(624_610, 624_610, 20, 170), "text": ACADEMIC["ShareGPT"]}
+    mix = {"images": Data(624_610, 624_610, 20, 170), "text": ACADEMIC["ShareGPT"]}
     return (
-        trained(mix, {"pictures": 624_610, "text": 40_688}, MODELS["7B"], 1).training,
+        trained(mix, {"images": 624_610, "text": 40_688}, MODELS["7B"], 1).training,
         10.0 * GPUS,
     )
 

@@ -4,7 +4,7 @@
     benchmarks/results/large_scale_2-core-epyc_2026-11-24.md
 
 WORK takes about 8 GB and is deleted at the end. Texts have about the lengths of M3IT's, and rows
-share pictures as M3IT's do; pictures are tiny, but for those of Mocheg, which have the size of
+share images as M3IT's do; images are tiny, but for those of Mocheg, which have the size of
 photographs. A killed run resumes where it was. Peak memory is what the kernel says of each process
 when it ends (`ru_maxrss`: the files it maps count too). A process inherits the peak of the one that
 starts it, so the rows are written by a third one.
@@ -36,7 +36,7 @@ from PIL import Image
 from cotbal.benchmarks.large.sets import DataSet, data_sets
 
 LIMIT = 1024  # MiB
-ROWS_A_PICTURE = {"coco": 5, "textcap": 5, "visual-dialog": 10, "multi30k": 3}
+ROWS_A_IMAGE = {"coco": 5, "textcap": 5, "visual-dialog": 10, "multi30k": 3}
 LENGTHS = {  # characters of inputs and outputs
     "coco": (0, 53),
     "textcap": (0, 64),
@@ -56,7 +56,7 @@ LENGTHS = {  # characters of inputs and outputs
     "visual-dialog": (450, 20),
     "multi30k": (65, 70),
 }
-LARGE_PICTURE = 100_000  # bytes, of Mocheg's
+LARGE_IMAGE = 100_000  # bytes, of Mocheg's
 GROUP = 1000  # rows of a row group, as `datasets` writes them
 WORDS = (
     "the",
@@ -127,12 +127,12 @@ def write_rows(raw: Path, scale: float) -> None:
 def write_table(path: Path, data: DataSet, split: str, number: int, base: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
-    picture = pa.list_(pa.string())
+    image = pa.list_(pa.string())
     schema = pa.schema(
         {
             "instruction": pa.string(),
             "inputs": pa.string(),
-            "image_base64_str": picture,
+            "image_base64_str": image,
             "outputs": pa.string(),
         }
     )
@@ -147,13 +147,13 @@ def write_table(path: Path, data: DataSet, split: str, number: int, base: bytes)
 
 def row(data: DataSet, split: str, number: int, base: bytes) -> dict[str, Any]:
     inputs, outputs = LENGTHS[data.config]
-    picture = number // ROWS_A_PICTURE.get(data.config, 1)
+    image = number // ROWS_A_IMAGE.get(data.config, 1)
     content = jpeg(
-        base, f"{data.config} {split} {picture}", LARGE_PICTURE if data.config == "mocheg" else 0
+        base, f"{data.config} {split} {image}", LARGE_IMAGE if data.config == "mocheg" else 0
     )
     return {
         "instruction": (
-            f"Look at the picture and say what it shows, in the way of {data.config}, number"
+            f"Look at the image and say what it shows, in the way of {data.config}, number"
             f" {number % 10}."
         ),
         "inputs": text(number, inputs),
@@ -163,7 +163,7 @@ def row(data: DataSet, split: str, number: int, base: bytes) -> dict[str, Any]:
 
 
 def jpeg(base: bytes, label: str, size: int) -> bytes:
-    """The picture `base` with a comment in it, so that it has other bytes and the wanted size."""
+    """The image `base` with a comment in it, so that it has other bytes and the wanted size."""
     comments = [
         label.encode(),
         *(os.urandom(min(60_000, size - start)) for start in range(0, size, 60_000)),
@@ -230,14 +230,14 @@ def results(steps: list[Step], work: Path, scale: float) -> str:
         sum(split["records"] for split in splits if which in ("all", split["split"]))
         for which in ("all", "train")
     )
-    pictures = sum(1 for _ in (work / "out/images").rglob("*.jpg"))
+    images = sum(1 for _ in (work / "out/images").rglob("*.jpg"))
     highest = max(step.mebibytes for step in steps)
     verdict = "holds" if highest <= LIMIT else "does NOT hold"
     lines = [
         "# Memory and time of the Large Benchmark's size",
         "",
         (
-            f"Claim: {training:,} training records ({records:,} in all) on {pictures:,} pictures"
+            f"Claim: {training:,} training records ({records:,} in all) on {images:,} images"
             f" are prepared, checked and planned within {LIMIT:,} MiB a process on 2 cores. It"
             f" {verdict}: the highest peak is {highest:,.0f} MiB."
         ),
@@ -252,8 +252,8 @@ def results(steps: list[Step], work: Path, scale: float) -> str:
             f" {scale:g}."
         ),
         (
-            f"- Synthetic rows in parquet, {GROUP:,} a row group; tiny pictures, Mocheg's have"
-            f" {LARGE_PICTURE:,} bytes."
+            f"- Synthetic rows in parquet, {GROUP:,} a row group; tiny images, Mocheg's have"
+            f" {LARGE_IMAGE:,} bytes."
         ),
         "- Command: `python benchmarks/large_scale.py WORK`.",
         "",

@@ -31,13 +31,13 @@ NOT_TRIED = {
     "gemma3n": TIMM,
     "perception_lm": TIMM,
     "fast_vlm": TIMM,
-    "evolla": "reads proteins, not pictures",
-    "instructblipvideo": "reads videos, not pictures",
-    "mistral4": "text alone; pictures go through mistral3 and mistral_large4",
-    "dots3_note": "pictures, videos and sound in one checkpoint",
-    "muse_spark": "pictures, videos and sound in one checkpoint",
-    "nemotron_h_omni": "pictures, videos and sound in one checkpoint",
-    "inkling_mm_model": "pictures and sound in one checkpoint",
+    "evolla": "reads proteins, not images",
+    "instructblipvideo": "reads videos, not images",
+    "mistral4": "text alone; images go through mistral3 and mistral_large4",
+    "dots3_note": "images, videos and sound in one checkpoint",
+    "muse_spark": "images, videos and sound in one checkpoint",
+    "nemotron_h_omni": "images, videos and sound in one checkpoint",
+    "inkling_mm_model": "images and sound in one checkpoint",
 }
 UNWRITTEN = "no tiny checkpoint was written"
 SECONDS = 300
@@ -130,7 +130,7 @@ def tried(name: str, root: Path) -> dict[str, str]:
             "mixed batches",
             lambda: contract.test_a_row_has_the_losses_in_a_mixed_batch_that_it_has_alone(case),
         ),
-        ("pictures are not cut", lambda: contract.test_pictures_are_never_cut(case)),
+        ("images are not cut", lambda: contract.test_images_are_never_cut(case)),
         ("generation", lambda: contract.test_answers_do_not_depend_on_the_batch(case)),
         (
             "training",
@@ -139,7 +139,7 @@ def tried(name: str, root: Path) -> dict[str, str]:
             ),
         ),
     )
-    failed = [f"{what}: {fault}" for what, check in checks if (fault := fault_of(check))]
+    failed = [f"{what}: {problem}" for what, check in checks if (problem := problem_of(check))]
     with_what = "with torchvision" if is_torchvision_available() else "without torchvision"
     if failed:
         return {"status": "fails", "detail": f"{with_what}; " + "; ".join(failed)}
@@ -151,7 +151,7 @@ def made(directory: Path) -> Path:
     return directory
 
 
-def fault_of(check: Any) -> str:
+def problem_of(check: Any) -> str:
     try:
         check()
     except Exception as error:  # whatever it is, it is the result

@@ -5,7 +5,7 @@ language model on top.
 
 Stage 1 trains the CLIP tower alone: every patch says what covers it and where that thing's box
 lies. Stage 2 freezes the tower and trains projector and language model on short answers
-(`pocket_lessons.py`), none of them in the format of one of the benchmark's tasks. The pictures are
+(`pocket_lessons.py`), none of them in the format of one of the benchmark's tasks. The images are
 drawn as they are needed, from random streams that no split of the benchmark uses. One core is
 enough; the result is a directory for `AutoModelForImageTextToText`.
 """
@@ -80,7 +80,7 @@ def train_tower(steps: int) -> CLIPVisionModel:
             np.stack(parts) for parts in zip(*(patch_targets(each) for each in shown), strict=True)
         ]
         return patch_loss(
-            labels(pixels([each.picture for each in shown])), *map(torch.from_numpy, targets)
+            labels(pixels([each.image for each in shown])), *map(torch.from_numpy, targets)
         )
 
     _optimize(
@@ -127,7 +127,7 @@ def exact_shares(
         told = [lesson for lesson in told if lesson.shown is not None]
         prompts = [f"<|user|><image>{lesson.facts[0].text}<|assistant|>" for lesson in told]
         batch = processor(
-            images=[lesson.shown.picture for lesson in told],
+            images=[lesson.shown.image for lesson in told],
             text=prompts,
             return_tensors="pt",
             padding=True,

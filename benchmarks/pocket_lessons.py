@@ -1,4 +1,4 @@
-"""What the base of `pocket` is pretrained on: fresh pictures, and answers in none of the formats of
+"""What the base of `pocket` is pretrained on: fresh images, and answers in none of the formats of
 the eight tasks.
 """
 
@@ -21,7 +21,7 @@ LABELS: tuple[str, ...] = (*NAMES, *string.ascii_uppercase, *charts.BAR_COLOURS)
 # Words that questions are made of. Here they stand around prompts without a meaning: the base has
 # seen them, and can find what matters between them, but has not learnt what they ask for.
 _NOISE = """
-    Describe the picture detail region Which What How many are is has does say Where highest lowest Answer with one word
+    Describe the image detail region Which What How many are is has does say Where highest lowest Answer with one word
     or number box capitals sign background
 """
 NOISE: tuple[str, ...] = tuple(_NOISE.split())
@@ -30,18 +30,18 @@ GROUNDS: tuple[str, ...] = tuple(BACKGROUNDS)
 
 @dataclass(frozen=True)
 class Shown:
-    """A picture with everything that is on it: (label, box) of each drawing, letter or bar, and the
+    """An image with everything that is on it: (label, box) of each drawing, letter or bar, and the
     ground.
     """
 
-    picture: Image.Image
+    image: Image.Image
     items: tuple[tuple[str, Box], ...]
     ground: str
 
 
 @dataclass(frozen=True)
 class Fact:
-    """Something true of a picture, as prompt and answer; `share` is how often it is told, relative
+    """Something true of an image, as prompt and answer; `share` is how often it is told, relative
     to others.
 
     `before` and `after` hold words that mean nothing here.
@@ -64,7 +64,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Lesson:
-    """A picture (None: text only) and some facts, in the order in which they are told."""
+    """An image (None: text only) and some facts, in the order in which they are told."""
 
     shown: Shown | None
     facts: tuple[Fact, ...]

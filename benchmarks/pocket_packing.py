@@ -1,4 +1,4 @@
-"""Stage 2 of the base of `pocket`: many facts about one picture in one row, and the loss on
+"""Stage 2 of the base of `pocket`: many facts about one image in one row, and the loss on
 them."""
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class Words:
 
 @dataclass(frozen=True)
 class Packed:
-    """A picture and several facts in one row: one entry a token in each list.
+    """An image and several facts in one row: one entry a token in each list.
 
-    ids: token ids. parts: 0 for the picture, then the fact's number; a fact sees the picture and
+    ids: token ids. parts: 0 for the image, then the fact's number; a fact sees the image and
     itself only, at the positions (`places`) it would have alone. So a row trains as many
-    conversations as it has facts, and the picture's 36 tokens are computed once. weights: 1 /
+    conversations as it has facts, and the image's 36 tokens are computed once. weights: 1 /
     length of the answer for its tokens, else 0. boxes: where the thing is that the token names,
     else zeros.
     """
@@ -101,9 +101,7 @@ def lesson_loss(
     name.
     """
     shown = [row.shown for row in rows if row.shown is not None]
-    seen = model.model.get_image_features(
-        pixels([each.picture for each in shown]), return_dict=True
-    )
+    seen = model.model.get_image_features(pixels([each.image for each in shown]), return_dict=True)
     patches = torch.stack(list(seen.pooler_output))
     named = name_loss(patches, model.get_input_embeddings().weight, shown, words.spellings)
     answered, middle = answer_loss(model, rows, seen)
@@ -117,7 +115,7 @@ def name_loss(patches: Tensor, embeddings: Tensor, shown: list[Shown], words: Te
     """Cross-entropy of the word (either spelling, with or without a space before it) of each
     covered patch.
 
-    patches: [pictures, 36, width]; embeddings: [vocabulary, width]; words: [labels, 2] token ids.
+    patches: [images, 36, width]; embeddings: [vocabulary, width]; words: [labels, 2] token ids.
     """
     label = torch.from_numpy(np.stack([patch_targets(each)[0] for each in shown]))
     covered = label < len(LABELS)
@@ -135,14 +133,14 @@ def answer_loss(
     """Weighted cross-entropy of the answers' tokens, and the hidden states in the middle, [rows,
     tokens, width].
 
-    seen: what `get_image_features` returned for the rows with a picture.
+    seen: what `get_image_features` returned for the rows with an image.
     """
     ids, places = _padded([row.ids for row in rows]), _padded([row.places for row in rows])
     parts, weights = (
         _padded([row.parts for row in rows], -1),
         _padded([row.weights for row in rows])[:, 1:],
     )
-    # Every token sees the picture and the earlier tokens of its own part; padding sees padding.
+    # Every token sees the image and the earlier tokens of its own part; padding sees padding.
     sees = ((parts[:, None] == parts[:, :, None]) | (parts[:, None] == 0)).tril()[:, None]
     output = model.model(
         input_ids=ids,

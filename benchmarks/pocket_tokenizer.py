@@ -50,7 +50,7 @@ def vocabulary() -> list[str]:
 
 
 def build_processor() -> LlavaProcessor:
-    """A `LlavaProcessor` whose `<image>` grows to 36 tokens; pictures of any size are resized to 48
+    """A `LlavaProcessor` whose `<image>` grows to 36 tokens; images of any size are resized to 48
     x 48.
     """
     words = {piece: number for number, piece in enumerate(vocabulary())}
@@ -70,7 +70,7 @@ def build_processor() -> LlavaProcessor:
         clean_up_tokenization_spaces=False,
         model_max_length=512,
     )
-    pictures = LlavaImageProcessorPil(
+    images = LlavaImageProcessorPil(
         size={"height": SIDE, "width": SIDE},
         do_center_crop=False,
         do_pad=False,
@@ -79,7 +79,7 @@ def build_processor() -> LlavaProcessor:
         image_std=[0.5] * 3,
     )
     return LlavaProcessor(
-        pictures,
+        images,
         fast,
         patch_size=8,
         vision_feature_select_strategy="default",

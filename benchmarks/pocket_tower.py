@@ -1,4 +1,4 @@
-"""Stage 1 of the base of `pocket`: what every patch of the picture has to say."""
+"""Stage 1 of the base of `pocket`: what every patch of the image has to say."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def patch_loss(
     return named + 5 * placed + 20 * touches
 
 
-def pixels(pictures: list[Image.Image]) -> Tensor:
-    """RGB pictures -> [batch, 3, 48, 48] in -1..1, as the processor of the base does it."""
-    stacked = torch.from_numpy(np.stack([np.asarray(picture) for picture in pictures]))
+def pixels(images: list[Image.Image]) -> Tensor:
+    """RGB images -> [batch, 3, 48, 48] in -1..1, as the processor of the base does it."""
+    stacked = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
     return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -1,6 +1,6 @@
 """Your own training script, with task weights: TaskWeightedTrainer in place of Trainer.
 
-    python examples/own_trainer.py CHECKPOINT RECORDS.jsonl PICTURES WEIGHTS.json OUT
+    python examples/own_trainer.py CHECKPOINT RECORDS.jsonl IMAGES WEIGHTS.json OUT
 
 Records are LLaVA conversations with a field `task`; weights are what `cotbal balance` wrote.
 """
@@ -18,7 +18,7 @@ from cotbal.data.collate import Collator, Row
 from cotbal.data.records import default_cache, open_records
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
 
-checkpoint, records, pictures, weights_file, out = sys.argv[1:]
+checkpoint, records, images, weights_file, out = sys.argv[1:]
 weights = read_task_weights(weights_file)
 tasks = list(weights)
 
@@ -28,7 +28,7 @@ rows: list[dict[str, Any]] = [
 ]
 processor = AutoProcessor.from_pretrained(checkpoint)
 collator = Collator(
-    processor, Path(pictures), max_length=2048
+    processor, Path(images), max_length=2048
 )  # or your own: it must give labels of -100 on the prompt
 
 trainer = TaskWeightedTrainer(

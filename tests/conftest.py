@@ -22,7 +22,7 @@ install_import_hook(
     ["cotbal.balance", "cotbal.balance.improvement", "cotbal.loss"], "beartype.beartype"
 )
 
-# The same examples every time, and no deadline: a busy machine is no fault of the code.
+# The same examples every time, and no deadline: a busy machine is no error of the code.
 settings.register_profile(
     "repeatable", derandomize=True, deadline=None, database=None, max_examples=60
 )

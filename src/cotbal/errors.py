@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 
 class CotbalError(Exception):
-    """A fault that the user can mend; the command line prints it without a traceback and exits with
-    2.
+    """An error that the user can correct; the command line prints it without a traceback and exits
+    with code 2.
     """
 
 
@@ -19,7 +19,7 @@ class RecipeError(CotbalError):
 
 
 class DataError(CotbalError):
-    """Records or pictures are not what the recipe promises."""
+    """Records or images are not what the recipe promises."""
 
 
 class ScoresError(CotbalError):

@@ -43,7 +43,7 @@ directory, deed = Path(sys.argv[1]), sys.argv[2]
 for number in range(30):
     print("line", number, flush=True)
 if deed == "fail":
-    raise ValueError("the picture has no frog")
+    raise ValueError("the image has no frog")
 if deed == "exit":
     sys.exit("nothing to eat")
 if deed == "sleep":
@@ -145,7 +145,7 @@ def test_a_failure_is_told_with_the_tail_of_its_log(executor: ModuleType, job: M
     failing = job("full-ocr", "fail")
     message = ran(executor, [failing])["full-ocr"].message
     assert message.splitlines()[0].startswith("full-ocr ")
-    assert message.splitlines()[-1] == "ValueError: the picture has no frog"
+    assert message.splitlines()[-1] == "ValueError: the image has no frog"
     assert "line 29" in message
     assert "line 5\n" not in message
     assert "line 0" in log(failing)

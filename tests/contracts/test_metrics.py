@@ -216,11 +216,11 @@ def test_references_that_are_garbage_are_refused_or_missed(name: str) -> None:
         assert measure(name, ["a frog"], [["", "["]]).values.shape == (1,)
 
 
-def test_references_that_it_expects_have_no_fault(metric: ModuleType, example: Example) -> None:
+def test_references_that_it_expects_have_no_problem(metric: ModuleType, example: Example) -> None:
     """And whoever expects references of a kind says in a sentence what it found instead."""
-    fault_of = getattr(metric, "fault_of", lambda references: "")
-    assert [fault_of(references) for references in example.references] == ["", "", ""]
-    found = fault_of(["☃ 🐸"])
+    problem_of = getattr(metric, "problem_of", lambda references: "")
+    assert [problem_of(references) for references in example.references] == ["", "", ""]
+    found = problem_of(["☃ 🐸"])
     assert found == "" or (found.startswith("expected ") and "; found " in found)
 
 

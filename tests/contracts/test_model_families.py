@@ -50,7 +50,7 @@ class Case:
         self.name = name
         self.family: Family = ALL[name]
         self.checkpoint = build(self.family, root / name)
-        self.images = root / "pictures"
+        self.images = root / "images"
         self.processor = vlm.load(str(self.checkpoint), "float32", False)[1]
         self.collator = self.collate_with(400)
 
@@ -66,8 +66,8 @@ class Case:
             else model.eval()
         )
 
-    def picture_tokens(self) -> Tensor:
-        """Ids of the tokens that stand for pictures, from the processor and the configuration."""
+    def image_tokens(self) -> Tensor:
+        """Ids of the tokens that stand for images, from the processor and the configuration."""
         config = self.model().config
         named = [getattr(config, f"image_token_{kind}", None) for kind in ("id", "index")]
         return torch.tensor(
@@ -75,8 +75,8 @@ class Case:
         )
 
     def rows(self, word: str = "n") -> list[Row]:
-        """With one picture, none, and two; where the family takes conversations, several turns and
-        a late picture.
+        """With one image, none, and two; where the family takes conversations, several turns and
+        a late image.
         """
         made = [
             row("<image>\nwhich color?", word, images=("red.png",)),
@@ -108,15 +108,15 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def paint(folder: Path) -> None:
-    (folder / "pictures").mkdir()
+    (folder / "images").mkdir()
     for name, size, color in (
         ("red", (16, 16), "red"),
         ("blue", (16, 16), "blue"),
         ("wide", (32, 16), "green"),
     ):
-        picture = Image.new("RGB", size, color)
-        picture.putpixel((3, 5), (255, 255, 255))
-        picture.save(folder / "pictures" / f"{name}.png")
+        image = Image.new("RGB", size, color)
+        image.putpixel((3, 5), (255, 255, 255))
+        image.save(folder / "images" / f"{name}.png")
 
 
 FAMILIES = [
@@ -153,7 +153,7 @@ def test_the_loss_touches_answers_and_their_ends_alone(case: Case) -> None:
         expected[i, j : last + 1] = True
     assert torch.equal(learnt(one), expected)
     assert (one["labels"] == one["input_ids"])[expected].all()
-    assert not torch.isin(one["labels"], case.picture_tokens()).any()
+    assert not torch.isin(one["labels"], case.image_tokens()).any()
 
 
 def test_generation_marks_and_added_text_agree(case: Case) -> None:
@@ -188,7 +188,7 @@ def test_generation_marks_and_added_text_agree(case: Case) -> None:
     assert torch.equal(batches["marked"], batches.get("plain", batches["marked"]))
 
 
-def test_task_ids_survive_the_expansion_of_pictures(case: Case) -> None:
+def test_task_ids_survive_the_expansion_of_images(case: Case) -> None:
     rows = case.rows()
     tasks = [f"t{i}" for i in range(len(rows))]
     collate = with_task_ids(
@@ -227,34 +227,34 @@ def losses(model: Any, batch: dict[str, Any]) -> Tensor:
 
 
 def test_a_row_has_the_losses_in_a_mixed_batch_that_it_has_alone(case: Case) -> None:
-    """Pictures, their sizes and grids, kinds of tokens and padding all reach the model, each for
+    """Images, their sizes and grids, kinds of tokens and padding all reach the model, each for
     its own row.
     """
     model = case.model()
     alone = [losses(model, case.collator.training([one])) for one in case.rows()]
     together = losses(model, case.collator.training(case.rows()))
     assert torch.allclose(together, torch.cat(alone), atol=1e-3)
-    # Mllama looks at the pictures of a row as at a set, in no order.
+    # Mllama looks at the images of a row as at a set, in no order.
     others = ("blue.png", "blue.png") if case.name == "mllama" else ("blue.png", "wide.png")
     swapped = row("<image>\n<image>\nwhat is left?", "n", images=others)
     assert not torch.allclose(losses(model, case.collator.training([swapped])), alone[2], atol=1e-2)
 
 
-def test_texts_alone_bring_no_pictures(case: Case) -> None:
+def test_texts_alone_bring_no_images(case: Case) -> None:
     batch = case.collator.training([row("what is a tree?", "n n")] * 2)
     assert "pixel_values" not in batch
     assert losses(case.model(), batch).isfinite().all()
 
 
-def test_pictures_are_never_cut(case: Case) -> None:
-    """Processors of Gemma and Ovis call another token their picture token than the one that they
+def test_images_are_never_cut(case: Case) -> None:
+    """Processors of Gemma and Ovis call another token their image token than the one that they
     repeat.
     """
     ids = case.collator.training([case.rows()[0]])["input_ids"][0]
-    pictures = torch.isin(ids, case.picture_tokens()).nonzero()
+    images = torch.isin(ids, case.image_tokens()).nonzero()
     with pytest.raises(DataError, match=r"record 7 \(r1\).*max_length"):
-        case.collate_with(int(pictures[-1])).training([case.rows()[0]])
-    whole = case.collate_with(int(pictures[-1]) + 4).training([case.rows()[0]])
+        case.collate_with(int(images[-1])).training([case.rows()[0]])
+    whole = case.collate_with(int(images[-1]) + 4).training([case.rows()[0]])
     assert losses(case.model(), whole).isfinite().all()
 
 
@@ -350,7 +350,7 @@ def test_packed_rows_have_the_losses_of_padded_ones_or_are_refused(case: Case) -
 
 RECIPE = """\
 name: tiny
-images: pictures
+images: images
 tasks:
   one: {{train: one.jsonl, validation: one.jsonl}}
   two: {{train: two.jsonl, validation: two.jsonl}}
@@ -407,7 +407,7 @@ def test_the_heart_of_the_contract(short_case: Case, root: Path, tmp_path: Path)
     """For families that differ little from one above."""
     test_the_loss_touches_answers_and_their_ends_alone(short_case)
     test_a_row_has_the_losses_in_a_mixed_batch_that_it_has_alone(short_case)
-    test_pictures_are_never_cut(short_case)
+    test_images_are_never_cut(short_case)
     test_answers_do_not_depend_on_the_batch(short_case)
     test_packed_rows_have_the_losses_of_padded_ones_or_are_refused(short_case)
     test_a_training_moves_what_it_should_and_leaves_a_checkpoint(short_case, root, tmp_path)

@@ -1,4 +1,4 @@
-"""Every `cotbal` command of docs/exports.md runs, and its table tells of every host."""
+"""Every `cotbal` command of docs/exports.md runs, and its table tells of every trainer."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def test_every_command_of_the_page_works(
     assert (tmp_path / "swarm" / "ratios.csv").is_file()
 
 
-def test_the_page_shows_every_host() -> None:
-    hosts = {name.replace("_", "-") for name in plugins.names("cotbal.export")}
-    shown = {host for command in COMMANDS for host in re.findall(r"--to (\S+)", command)}
-    assert shown == hosts
-    assert set(re.findall(r"^\| `(\w[\w-]*)` \|", PAGE, re.MULTILINE)) == hosts
+def test_the_page_shows_every_trainer() -> None:
+    trainers = {name.replace("_", "-") for name in plugins.names("cotbal.export")}
+    shown = {trainer for command in COMMANDS for trainer in re.findall(r"--to (\S+)", command)}
+    assert shown == trainers
+    assert set(re.findall(r"^\| `(\w[\w-]*)` \|", PAGE, re.MULTILINE)) == trainers
 
 
 def test_versions_of_the_page_are_those_of_the_code() -> None:

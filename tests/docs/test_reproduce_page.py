@@ -228,7 +228,7 @@ def test_published_sizes_and_instructions_are_the_golden_ones() -> None:
 
 
 def test_the_cost_is_the_formula_of_the_page() -> None:
-    """By hand: one training of 1,000 records of one picture and 124 tokens of text each."""
+    """By hand: one training of 1,000 records of one image and 124 tokens of text each."""
     n = re.search(r"\(([\d,]+) for 7B", PAGE).group(1)
     parameters = int(n.replace(",", ""))
     data = {"a": gpu_hours.Data(1_000, 1_000, 33, 33)}
@@ -261,7 +261,7 @@ def test_costs_follow_from_the_plans() -> None:
 
 
 def test_what_test_dev_costs_is_the_formula_of_the_page() -> None:
-    """By hand: prompts of a picture and 8 tokens of question, answers of 2."""
+    """By hand: prompts of an image and 8 tokens of question, answers of 2."""
     n = gpu_hours.MODELS["7B"].parameters
     prompt = (2 * n * (576 + 50 + 8) + 2 * 0.304e9 * 577) / (312e12 * 0.25 * 3600)
     each = prompt + 2 * n * 2 / (312e12 * 0.02 * 3600)
@@ -320,7 +320,7 @@ def test_every_command_of_the_script_parses(tmp_path: Path, variables: dict[str,
         assert parsed(own[-1])[1]["columns"] == "all"
 
 
-def test_the_script_answers_test_dev_where_its_pictures_are(tmp_path: Path) -> None:
+def test_the_script_answers_test_dev_where_its_images_are(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "raw/images/coco/test2015").mkdir(parents=True)
     lines = dry_run(tmp_path / "work", RAW=str(tmp_path / "raw"))
@@ -332,7 +332,7 @@ def test_the_script_answers_test_dev_where_its_pictures_are(tmp_path: Path) -> N
 
 def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
     """Stand-ins for every program: a second run does not fetch or assemble the base again, and a
-    fault ends it.
+    error ends it.
     """
     (tmp_path / "bin").mkdir()
     for name in ("cotbal", "hf", "python3"):

@@ -1,4 +1,4 @@
-"""Score against training amount on a tiny mixture, by the real worker."""
+"""Score against the fraction of the training data on a tiny mixture, by the real worker."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("curve")
     recipe = mixture(root / "data", TASKS)
     cotbal(
-        "curve", recipe, "--amounts", "1/4,1", "--alone", "--out", root / "run", "--on", "inline"
+        "curve", recipe, "--fractions", "1/4,1", "--alone", "--out", root / "run", "--on", "inline"
     )
     return root / "run"
 
@@ -36,15 +36,15 @@ def lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_every_amount_is_trained_on_its_share_and_scored_on_the_validation_sets(
+def test_every_fraction_is_trained_on_its_share_and_scored_on_the_validation_sets(
     drawn: Path,
 ) -> None:
     records = {
         run.parent.name: read(run)["records"] for run in (drawn / "curve").glob("*/outcome.json")
     }
     assert records == {
-        "amount-1_4": 2 * 6,
-        "amount-1": 2 * 24,
+        "fraction-1_4": 2 * 6,
+        "fraction-1": 2 * 24,
         "alone-color-1_4": 6,
         "alone-color-1": 24,
         "alone-paint-1_4": 6,
@@ -60,25 +60,25 @@ def test_every_amount_is_trained_on_its_share_and_scored_on_the_validation_sets(
     assert "Score against fraction of the data" in (drawn / "report" / "index.html").read_text()
 
 
-def test_the_amount_of_the_mini_is_the_mini(drawn: Path, tmp_path: Path) -> None:
+def test_the_fraction_of_the_mini_is_the_mini(drawn: Path, tmp_path: Path) -> None:
     """The recipe's mini is 1/4. The probe of that name, done by the worker, is the same training to
     the last bit.
     """
     manifest = read_manifest(drawn / "portions" / "color.csv")
     assert manifest.of("mini").tolist() == manifest.of("1/4").tolist()
-    amount, mini = drawn / "curve" / "amount-1_4", tmp_path / "mini"
-    job = read(amount / "job.json")
+    fraction, mini = drawn / "curve" / "fraction-1_4", tmp_path / "mini"
+    job = read(fraction / "job.json")
     job["run"] |= {"name": "mini", "portions": dict.fromkeys(TASKS, "mini")}
     mini.mkdir()
     (mini / "job.json").write_text(json.dumps({**job, "kind": "probe"}))
     worker.main([str(mini / "job.json")])
     losses = [
-        [step["task_losses"] for step in lines(run / "training.jsonl")] for run in (amount, mini)
+        [step["task_losses"] for step in lines(run / "training.jsonl")] for run in (fraction, mini)
     ]
     assert losses[0] == losses[1]
     assert losses[0]
     for task in TASKS:
         answers = [
-            lines(run / "generations" / f"{task}.validation.jsonl") for run in (amount, mini)
+            lines(run / "generations" / f"{task}.validation.jsonl") for run in (fraction, mini)
         ]
         assert answers[0] == answers[1]

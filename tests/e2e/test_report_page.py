@@ -143,7 +143,7 @@ def test_hostile_answer_is_inert(pages: dict[str, Path], tmp_path: Path) -> None
     assert "<script" not in dom
 
 
-def test_dark_scheme_and_pictures_of_the_page(pages: dict[str, Path], tmp_path: Path) -> None:
+def test_dark_scheme_and_images_of_the_page(pages: dict[str, Path], tmp_path: Path) -> None:
     brightness = {}
     for scheme, setting in (("light", 1), ("dark", 0)):
         target = tmp_path / f"{scheme}.png"
@@ -152,9 +152,9 @@ def test_dark_scheme_and_pictures_of_the_page(pages: dict[str, Path], tmp_path: 
             f"--window-size={DESKTOP},1200",
         )
         run_browser(tmp_path, pages["pocket"], *options, f"--screenshot={target}")
-        with Image.open(target) as picture:
-            assert picture.size == (DESKTOP, 1200)
-            grey = np.asarray(picture.convert("L"), dtype=int)
+        with Image.open(target) as image:
+            assert image.size == (DESKTOP, 1200)
+            grey = np.asarray(image.convert("L"), dtype=int)
         assert np.ptp(grey) > 150  # something is drawn, in shades that can be told apart
         brightness[scheme] = int(grey[3, 3])
     assert brightness["light"] > 240

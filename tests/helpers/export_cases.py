@@ -20,8 +20,8 @@ SIZES = {"short": 10, "talk": 6, "extra": 4}
 
 
 def write_recipe(directory: Path, **sections: Any) -> Path:
-    """Short answers about a picture with an instruction; talks of two turns, the second of two
-    pictures; extra text.
+    """Short answers about an image with an instruction; talks of two turns, the second of two
+    images; extra text.
     """
     (directory / "images").mkdir(parents=True)
     for name in ("a", "b"):
@@ -72,8 +72,8 @@ def write_recipe(directory: Path, **sections: Any) -> Path:
 
 
 def _record(identity: str, images: list[str], *pairs: tuple[str, str]) -> dict[str, Any]:
-    pictures = {"image": images} if images else {}
-    return {"id": identity, **pictures, "conversations": _turns(*pairs)}
+    field = {"image": images} if images else {}
+    return {"id": identity, **field, "conversations": _turns(*pairs)}
 
 
 def _turns(*pairs: tuple[str, str]) -> list[dict[str, str]]:

@@ -26,8 +26,8 @@ given = dict(zip(sys.argv, sys.argv[1:]))
 model = given["--model_args"].removeprefix("pretrained=").split(",")[0].split("/")
 model = model[-2] if model[-1] == "checkpoint" else model[-1]
 print("evaluating", model, "on", given["--tasks"], os.environ["PYTHONPATH"].split(":")[0])
-fault = os.environ.get("FAKE_FAULT", "")
-if fault and given["--tasks"].startswith(fault):
+error = os.environ.get("FAKE_FAULT", "")
+if error and given["--tasks"].startswith(error):
     print("OutOfFrogs: no frog is left")
     sys.exit(int(os.environ["FAKE_CODE"]))
 shutil.copytree(os.path.join({recorded!r}, model), given["--output_path"])

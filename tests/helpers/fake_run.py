@@ -23,7 +23,7 @@ TASKS = ("caption", "region_caption", "vqa", "relation_vqa", "chart_qa", "ocr", 
 METRICS = {"caption": "cider", "region_caption": "cider", "grounding": "box_iou"}
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 SAMPLES, TEST_SAMPLES = 120, 200
-AMOUNTS, AMOUNTS_ALONE = ("1/32", "1/16", "1/8", "1/4", "1/2", "1"), ("1/32", "1/4", "1")
+FRACTIONS, FRACTIONS_ALONE = ("1/32", "1/16", "1/8", "1/4", "1/2", "1"), ("1/32", "1/4", "1")
 RECORDS = 48_000  # training records of the first task; each further one has a thousand less
 STEPS = 40
 
@@ -32,8 +32,8 @@ def fake_run(directory: Path, tasks: Sequence[str] = TASKS, seed: int = 0) -> Ru
     """A finished job in `directory/run`; its data lie in `directory/data`."""
     random = np.random.default_rng(seed)
     files = RunDir(directory / "run")
-    _pictures(directory / "data" / "images", random)
-    write_text(directory / "data" / "LICENCES.md", "# Pictures\nDrawn by <b>nobody</b>, CC0.\n")
+    _images(directory / "data" / "images", random)
+    write_text(directory / "data" / "LICENCES.md", "# Images\nDrawn by <b>nobody</b>, CC0.\n")
     write_text(files.recipe, yaml.safe_dump(_recipe(directory / "data", tasks), sort_keys=False))
     probes = ["mini", *(f"full:{task}" for task in tasks)]
     write_json(files.plan, _plan(probes, tasks))
@@ -42,8 +42,8 @@ def fake_run(directory: Path, tasks: Sequence[str] = TASKS, seed: int = 0) -> Ru
         _write_probe(files.probe(run), run, row, samples, random)
     for weighting in ("ew", "cotbal"):
         _write_final(files.final(weighting), weighting, (*tasks, "chat"), seed)
-    for run, seen in _amounts(tasks).items():
-        _write_amount(files.curve(run), run, float(Fraction(run.rpartition(":")[2])), seen, tasks)
+    for run, seen in _fractions(tasks).items():
+        _write_fraction(files.curve(run), run, float(Fraction(run.rpartition(":")[2])), seen, tasks)
     matrix = matrix_of_samples(probes, samples)
     write_text(files.score_table, matrix.to_csv())
     result = balance(matrix, settings=Settings(bootstrap=300))
@@ -74,7 +74,7 @@ def _plan(probes: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
     ]
     names += [
         (run, "curve", f"curve/{run.replace(':', '-').replace('/', '_')}", "ew")
-        for run in _amounts(tasks)
+        for run in _fractions(tasks)
     ]
     runs = [
         {
@@ -103,19 +103,19 @@ def _plan(probes: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _pictures(folder: Path, random: np.random.Generator) -> None:
+def _images(folder: Path, random: np.random.Generator) -> None:
     """Eight small images; the records also name two that are missing or broken."""
     folder.mkdir(parents=True)
     for number in range(8):
-        picture = Image.new(
+        image = Image.new(
             "RGB", (96, 72 if number % 2 else 96), tuple(random.integers(150, 255, 3).tolist())
         )
-        draw = ImageDraw.Draw(picture)
+        draw = ImageDraw.Draw(image)
         for _ in range(4):
             x, y = random.integers(0, 70, 2).tolist()
             draw.ellipse((x, y, x + 26, y + 26), fill=tuple(random.integers(0, 220, 3).tolist()))
-        picture.save(folder / f"{number}.png")
-    (folder / "8.png").write_bytes(b"no picture")
+        image.save(folder / f"{number}.png")
+    (folder / "8.png").write_bytes(b"no image")
 
 
 def _samples(task: str, tasks: Sequence[str], random: np.random.Generator) -> Samples:
@@ -168,18 +168,18 @@ def _write_final(paths: RunPaths, weighting: str, tasks: Sequence[str], seed: in
     _write_outcome(paths, weighting)
 
 
-def _amounts(tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _fractions(tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Every run of the curve, and the tasks that it was trained on."""
-    mixture = {f"amount:{amount}": tuple(tasks) for amount in AMOUNTS}
+    mixture = {f"fraction:{fraction}": tuple(tasks) for fraction in FRACTIONS}
     return mixture | {
-        f"alone:{task}:{amount}": (task,) for task in tasks for amount in AMOUNTS_ALONE
+        f"alone:{task}:{fraction}": (task,) for task in tasks for fraction in FRACTIONS_ALONE
     }
 
 
-def _write_amount(
-    paths: RunPaths, run: str, amount: float, seen: Sequence[str], tasks: Sequence[str]
+def _write_fraction(
+    paths: RunPaths, run: str, fraction: float, seen: Sequence[str], tasks: Sequence[str]
 ) -> None:
-    """A score that grows with the logarithm of the amount; other tasks help a little, most where
+    """A score that grows with the logarithm of the fraction; other tasks help a little, most where
     there is little.
     """
     write_json(paths.job, {"run": run})
@@ -188,8 +188,8 @@ def _write_amount(
         luck = np.random.default_rng([7, place]).uniform(
             size=SAMPLES
         )  # the same samples are easy in every run
-        level = 0.75 - 0.02 * place + (0.03 + 0.02 * (place % 3)) * np.log2(amount)
-        level += 0.0 if len(seen) == 1 else 0.04 - 0.02 * amount
+        level = 0.75 - 0.02 * place + (0.03 + 0.02 * (place % 3)) * np.log2(fraction)
+        level += 0.0 if len(seen) == 1 else 0.04 - 0.02 * fraction
         scores = (luck < level).astype(float) * (4.0 if METRICS.get(task) == "cider" else 1.0)
         column = Samples(
             scores[None], np.arange(SAMPLES) // 2, 10.0 if METRICS.get(task) == "cider" else 1.0
@@ -245,7 +245,7 @@ def _answers(task: str, run: str, scores: np.ndarray) -> list[dict[str, Any]]:
         {
             "id": f"{task}_{i:06d}",
             "images": [] if task == "chart_qa" else [f"{i // 2 % 10}.png"],
-            "question": f"What is {i} in this picture?\nAnswer with one word & no <b>tags</b>.",
+            "question": f"What is {i} in this image?\nAnswer with one word & no <b>tags</b>.",
             "references": ["school", "a school"] if task == "caption" else ["school"],
             "answer": "school" if score else wrong if i % 5 else "",
         }

@@ -23,16 +23,16 @@ Token = Callable[[str], int]
 TILES = [[16, 16], [16, 32], [32, 16], [32, 32]]
 
 
-def picture(kind: str, **settings: Any) -> dict[str, Any]:
+def image(kind: str, **settings: Any) -> dict[str, Any]:
     return {"image_processor_type": kind, **settings}
 
 
 def square(kind: str, side: int = 16, **settings: Any) -> dict[str, Any]:
-    return picture(kind, size={"height": side, "width": side}, **settings)
+    return image(kind, size={"height": side, "width": side}, **settings)
 
 
 def grid(kind: str, **settings: Any) -> dict[str, Any]:
-    return picture(
+    return image(
         kind,
         patch_size=4,
         merge_size=2,
@@ -54,12 +54,12 @@ def turns(
     user: str,
     assistant: str,
     end: str,
-    picture: str,
+    image: str,
     ask: str,
     start: str = "",
     prompt: str | None = None,
 ) -> str:
-    """A template of the plain kind: what stands before a user's turn, around pictures, before and
+    """A template of the plain kind: what stands before a user's turn, around images, before and
     behind an answer.
 
     Args:
@@ -73,7 +73,7 @@ def turns(
         + "{% else %}"
         + assistant
         + "{% endif %}{% for part in m['content'] %}{% if part['type'] == 'image' %}"
-        + picture
+        + image
         + "{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% if m['role'] == 'user' %}"
         + ask
         + "{% else %}"
@@ -194,7 +194,7 @@ def _gemma4(**more: Any) -> Family:
         },
         others=("<|turn>", "<turn|>", "<|video|>"),
         config=config,
-        images=picture(
+        images=image(
             "Gemma4ImageProcessor", patch_size=4, max_soft_tokens=70, pooling_kernel_size=2
         ),
         template=turns(
@@ -226,7 +226,7 @@ FURTHER: dict[str, Family] = {
             "image_grid_pinpoints": TILES,
             "image_seq_length": 4,
         },
-        images=picture(
+        images=image(
             "LlavaNextImageProcessor",
             size={"shortest_edge": 16},
             crop_size={"height": 16, "width": 16},
@@ -321,7 +321,7 @@ FURTHER: dict[str, Family] = {
             },
             "image_token_id": token("<image>"),
         },
-        images=picture("Idefics2ImageProcessor", size={"longest_edge": 16, "shortest_edge": 8}),
+        images=image("Idefics2ImageProcessor", size={"longest_edge": 16, "shortest_edge": 8}),
         template=FAMILIES["idefics3"].template.replace("<|im_start|>", ""),
         end="<end_of_utterance>",
         settings={"image_seq_len": 4},
@@ -435,7 +435,7 @@ FURTHER: dict[str, Family] = {
             "hidden_size": WIDTH,
         },
         images=square("Ovis2ImageProcessor", crop_to_patches=True, max_patches=2),
-        template=CHATML.replace("PICTURE", "<image>\n"),
+        template=CHATML.replace("IMAGE", "<image>\n"),
         end="<|im_end|>",
         settings={"image_seq_length": 4},
         packs=True,

@@ -17,7 +17,7 @@ from transformers import AutoModelForImageTextToText
 from transformers.distributed import DistributedConfig
 
 from cotbal.loss import IGNORED
-from cotbal.training.trainers.blank_picture import with_blank_picture
+from cotbal.training.trainers.blank_image import with_blank_image
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.step import by_task
 from cotbal.weightings import Weighting, dwa, rlw
@@ -32,10 +32,10 @@ from helpers.trainer_cases import (
     trainer_of,
     update,
     whole,
-    with_pictures,
+    with_images,
 )
 
-PICTURED = [
+WITH_IMAGE = [
     0,
     1,
     2,
@@ -107,11 +107,11 @@ def of_two() -> dict[str, dict[str, Any]]:
     made["tla 4 2 sharded"] = {**cut, "weighting": TASK_LEVEL, **sharded()}
     made["dynamic 4 2 sharded"] = {**cut, "weighting": sensitive(), **SEVERAL, **sharded()}
     made["grouped"] = {**cut, "data": grouped()}
-    made["pictures"] = {**cut, "data": with_pictures(PICTURED)}
-    blank = with_blank_picture(with_task_ids(pad, TASKS), with_pictures([0])[0])
-    made["pictures sharded"] = {
+    made["images"] = {**cut, "data": with_images(WITH_IMAGE)}
+    blank = with_blank_image(with_task_ids(pad, TASKS), with_images([0])[0])
+    made["images sharded"] = {
         **cut,
-        "data": with_pictures(PICTURED),
+        "data": with_images(WITH_IMAGE),
         "collator": blank,
         **sharded(),
     }
@@ -151,7 +151,7 @@ def resumed(checkpoint: Path, directory: Path, **sharding: Any) -> dict[str, dic
         before = {name: p.detach().clone() for name, p in model.named_parameters()}
         more = {**SEVERAL, **settings, **sharding}
         trainer = trainer_of(
-            model, directory, 4, 2, sensitive(), data=with_pictures(ALL), kind=Sharding, **more
+            model, directory, 4, 2, sensitive(), data=with_images(ALL), kind=Sharding, **more
         )
         trainer.train(
             resume_from_checkpoint=str(directory / "checkpoint-2") if way == "resumed" else None

@@ -17,7 +17,7 @@ from helpers.further_families import (
     _glm,
     grid,
     ids,
-    picture,
+    image,
     square,
     turns,
 )
@@ -78,7 +78,7 @@ def _chat(**more: Any) -> dict[str, Any]:
     """What most that were built on Qwen's chat format have in common."""
     return {
         "tokens": CHAT,
-        "template": CHATML.replace("PICTURE", "<image>"),
+        "template": CHATML.replace("IMAGE", "<image>"),
         "end": "<|im_end|>",
         **more,
     }
@@ -125,7 +125,7 @@ def _omni(model: str, processor: str, seen: dict[str, Any], **text_more: Any) ->
             **ids(token, audio_start_token_id="<|audio_bos|>", audio_end_token_id="<|audio_eos|>"),
         },
         images=grid("Qwen2VLImageProcessor"),
-        template=CHATML.replace("PICTURE", "<|vision_bos|><|IMAGE|><|vision_eos|>"),
+        template=CHATML.replace("IMAGE", "<|vision_bos|><|IMAGE|><|vision_eos|>"),
         end="<|im_end|>",
         videos="Qwen2VLVideoProcessor",
         audio="WhisperFeatureExtractor",
@@ -135,7 +135,7 @@ def _omni(model: str, processor: str, seen: dict[str, Any], **text_more: Any) ->
 def _plain(
     model: str, images: dict[str, Any], config: Any, settings: dict[str, Any] | None = None
 ) -> Family:
-    """Of the time before chat: no template, and a picture is no token of the text, or a fixed
+    """Of the time before chat: no template, and an image is no token of the text, or a fixed
     number of them.
     """
     return Family(
@@ -226,7 +226,7 @@ RARE: dict[str, Family] = {
         config=lambda token, size: {
             "text_config": {
                 "model_type": "lfm2",
-                # With one layer of attention alone the answer hardly sees which of two pictures
+                # With one layer of attention alone the answer hardly sees which of two images
                 # came first.
                 **text(
                     size,
@@ -251,7 +251,7 @@ RARE: dict[str, Family] = {
             max_image_tokens=4,
             max_num_patches=64,
         ),
-        template="{{ bos_token }}" + CHATML.replace("PICTURE", "<image>"),
+        template="{{ bos_token }}" + CHATML.replace("IMAGE", "<image>"),
         end="<|im_end|>",
     ),
     "cohere2_vision": replace(
@@ -308,7 +308,7 @@ RARE: dict[str, Family] = {
             "projection_hidden_size": WIDTH,
             **ids(token, image_token_id="<|media_pad|>", video_token_id="<|video_pad|>"),
         },
-        images=picture(
+        images=image(
             "Kimi_K25ImageProcessor",
             patch_size=4,
             max_patches=64,
@@ -376,7 +376,7 @@ RARE: dict[str, Family] = {
             pooling_size=[2, 2],
         ),
         videos="Molmo2VideoProcessor",
-        **_chat(template=CHATML.replace("PICTURE", "<|image|>")),
+        **_chat(template=CHATML.replace("IMAGE", "<|image|>")),
     ),
     "minicpmv4_6": Family(
         processor="MiniCPMV4_6Processor",
@@ -414,10 +414,10 @@ RARE: dict[str, Family] = {
             "image_size": 32,
             **ids(token, image_token_id="<|image_pad|>", video_token_id="<|video_pad|>"),
         },
-        images=picture(
+        images=image(
             "MiniCPMV4_6ImageProcessor", max_slice_nums=2, scale_resolution=16, patch_size=4
         ),
-        template=CHATML.replace("PICTURE", "<|image_pad|>\n"),
+        template=CHATML.replace("IMAGE", "<|image_pad|>\n"),
         end="<|im_end|>",
         videos="MiniCPMV4_6VideoProcessor",
     ),
@@ -425,7 +425,7 @@ RARE: dict[str, Family] = {
         _gemma4(),
         processor="Gemma4UnifiedProcessor",
         model="Gemma4UnifiedConfig",
-        images=picture(
+        images=image(
             "Gemma4UnifiedImageProcessor", patch_size=4, max_soft_tokens=70, pooling_kernel_size=2
         ),
         videos="Gemma4UnifiedVideoProcessor",
@@ -489,7 +489,7 @@ RARE: dict[str, Family] = {
                 | {f"IMGIMG{a}Z": token(f"IMGIMG{a}Z") for a in "ABCDEFGHIJKLMNOP"}
             ),
         },
-        images=picture(
+        images=image(
             "ChameleonImageProcessor",
             size={"shortest_edge": 16},
             crop_size={"height": 16, "width": 16},
@@ -510,7 +510,7 @@ RARE: dict[str, Family] = {
             "image_seq_length": 16,
         },
         images=square("GotOcr2ImageProcessor", 64),
-        template=CHATML.replace("PICTURE", "<img><imgpad></img>\n"),
+        template=CHATML.replace("IMAGE", "<img><imgpad></img>\n"),
         end="<|im_end|>",
     ),
     "video_llava": replace(
@@ -524,7 +524,7 @@ RARE: dict[str, Family] = {
             **ids(token, image_token_index="<image>", video_token_index="<video>"),
             "image_seq_length": 4,
         },
-        images=picture(
+        images=image(
             "VideoLlavaImageProcessor",
             size={"shortest_edge": 16},
             crop_size={"height": 16, "width": 16},
@@ -562,10 +562,10 @@ RARE: dict[str, Family] = {
             },
             "image_token_id": token("<|image_pad|>"),
         },
-        images=picture(
+        images=image(
             "PixtralImageProcessor", size={"longest_edge": 32}, patch_size={"height": 8, "width": 8}
         ),
-        template=CHATML.replace("PICTURE", "<|image_pad|>"),
+        template=CHATML.replace("IMAGE", "<|image_pad|>"),
         end="<|im_end|>",
         settings={"patch_size": 4, "spatial_merge_size": 2},
     ),
@@ -574,7 +574,7 @@ RARE: dict[str, Family] = {
         processor="QianfanOCRProcessor",
         model="QianfanOCRConfig",
         others=("<|im_start|>", "<image>"),
-        template=CHATML.replace("PICTURE", "<image>\n"),
+        template=CHATML.replace("IMAGE", "<image>\n"),
         videos="",
         packs=False,
     ),
@@ -589,7 +589,7 @@ RARE: dict[str, Family] = {
         },
         images=grid("VideoLlama3ImageProcessor"),
         videos="VideoLlama3VideoProcessor",
-        **_chat(template=CHATML.replace("PICTURE", "<|image_pad|>\n")),
+        **_chat(template=CHATML.replace("IMAGE", "<|image_pad|>\n")),
     ),
     "ernie4_5_vl_moe": replace(
         FURTHER["paddleocr_vl"],
@@ -714,8 +714,8 @@ RARE: dict[str, Family] = {
             "projector_patch_to_query_dict": {25: 4, 100: 4},
             "image_token_index": token("<|img|>"),
         },
-        images=picture("AriaImageProcessor", max_image_size=490, min_image_size=14),
-        template=CHATML.replace("PICTURE", "<fim_prefix><|img|><fim_suffix>"),
+        images=image("AriaImageProcessor", max_image_size=490, min_image_size=14),
+        template=CHATML.replace("IMAGE", "<fim_prefix><|img|><fim_suffix>"),
         end="<|im_end|>",
         settings={"size_conversion": {"490": 4, "980": 4}},
         bytes=False,
@@ -746,7 +746,7 @@ RARE: dict[str, Family] = {
         },
         others=("<|start_of_role|>", "<|end_of_role|>", "<image>"),
         config=lambda token, size: {
-            # As many layers as there are groups of picture features beside the first.
+            # As many layers as there are groups of image features beside the first.
             "text_config": text(size, num_hidden_layers=4, pad_token_id=token("<|pad|>")),
             # Heads of 64, which the configuration of the projector takes for granted.
             "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=4, hidden_size=64)},
@@ -765,7 +765,7 @@ RARE: dict[str, Family] = {
             "deepstack_layer_map": [[-2, 0]],
             "spatial_target_layers": [0, 1, 2, 3],
         },
-        images=picture(
+        images=image(
             "LlavaNextImageProcessor",
             size={"shortest_edge": 16},
             crop_size={"height": 16, "width": 16},
@@ -901,7 +901,7 @@ RARE: dict[str, Family] = {
             "eoa_token": "<end_of_audio>",
         },
         config=lambda token, size: {
-            # timm's tower is the published one with a tenth of its channels; tokens of pictures and
+            # timm's tower is the published one with a tenth of its channels; tokens of images and
             # sounds come last.
             "text_config": text(
                 size,
@@ -993,7 +993,7 @@ RARE: dict[str, Family] = {
     ),
     "idefics": _plain(
         "Idefics",
-        picture("IdeficsImageProcessor", image_size=16),
+        image("IdeficsImageProcessor", image_size=16),
         lambda size: {
             **text(size),
             "vision_config": {

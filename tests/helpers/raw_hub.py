@@ -16,9 +16,9 @@ from helpers.raw_releases import (
     as_json,
     as_parquet,
     drawing,
-    picture,
     refs,
     talk,
+    write_image,
 )
 
 COLOURS = {LIGHT: "teal", DARK: "navy", 700001: "olive"}
@@ -40,14 +40,14 @@ def visatb_records(task: str, image: str | None, *talks: tuple[str, Any]) -> lis
 
 
 def visatb(raw: Path, benchmark: str, files: Mapping[str, list[dict[str, Any]]]) -> Path:
-    """Files by `split/name`; none of their pictures."""
+    """Files by `split/name`; none of their images."""
     for name, rows in files.items():
         as_json(raw / "YanqiDai/VisATB" / benchmark / name, rows)
     return raw
 
 
 def lmms_refcoco(raw: Path, coco: bool = False) -> None:
-    """A row a region, with its sentences and its picture; `coco`: the user has COCO's pictures
+    """A row a region, with its sentences and its image; `coco`: the user has COCO's images
     besides.
     """
     for dataset, name, splits in (
@@ -62,7 +62,7 @@ def lmms_refcoco(raw: Path, coco: bool = False) -> None:
             ]
             as_parquet(raw / f"lmms-lab/{name}/data/{split}-00000-of-00001.parquet", rows)
     for image in SIZES if coco else ():
-        picture(raw, f"coco/train2017/{image:012d}.jpg")
+        write_image(raw, f"coco/train2017/{image:012d}.jpg")
 
 
 def lmms_region(number: int, shown: int, said: list[str], **changed: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from helpers.raw_releases import as_json, as_parquet, drawing, picture
+from helpers.raw_releases import as_json, as_parquet, drawing, image
 
 COLOURS = ("teal", "olive", "navy", "plum", "tan", "coral", "gold", "pink", "gray", "lime")
 CATEGORIES = ("conv", "detail", "complex")
@@ -52,8 +52,8 @@ def chat(raw: Path) -> Path:
             },
         ]
         as_json(raw / f"liuhaotian/LLaVA-Instruct-150K/{file}.json", rows)
-    picture(raw, "coco/train2017/000000442786.jpg")
-    picture(raw, "coco/val2014/COCO_val2014_000000441147.jpg")
+    image(raw, "coco/train2017/000000442786.jpg")
+    image(raw, "coco/val2014/COCO_val2014_000000441147.jpg")
     bench_coco(raw / "llava")
     bench_wild(raw / "liuhaotian/llava-bench-in-the-wild")
     return raw
@@ -118,12 +118,12 @@ def encoded(colour: str, size: tuple[int, int] = (32, 24)) -> str:
     return base64.b64encode(drawing(colour, size=size)).decode()
 
 
-def unified(number: int, pictures: Iterable[str], inputs: str = "Is it?") -> dict[str, Any]:
+def unified(number: int, images: Iterable[str], inputs: str = "Is it?") -> dict[str, Any]:
     """A row of M3IT in the four columns of its loader."""
     return {
         "instruction": " Look well. ",
         "inputs": inputs,
-        "image_base64_str": [encoded(colour) for colour in pictures],
+        "image_base64_str": [encoded(colour) for colour in images],
         "outputs": f"Yes {number}",
     }
 
@@ -145,15 +145,15 @@ def large(raw: Path, config: str, tested: bool) -> Path:
     )
 
 
-def own_rows(number: int, turns: int = 1, per_picture: int = 2) -> list[dict[str, Any]]:
-    """LLaVA records of a user; pictures `0.jpg`, `1.jpg`, ... are shared."""
+def own_rows(number: int, turns: int = 1, per_image: int = 2) -> list[dict[str, Any]]:
+    """LLaVA records of a user; images `0.jpg`, `1.jpg`, ... are shared."""
     return [
-        {"id": n, "image": f"{n // per_picture}.jpg", "conversations": talk(turns)}
+        {"id": n, "image": f"{n // per_image}.jpg", "conversations": talk(turns)}
         for n in range(number)
     ]
 
 
-def own_pictures(folder: Path, number: int) -> None:
+def own_images(folder: Path, number: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for n in range(number):
         (folder / f"{n}.jpg").write_bytes(drawing(COLOURS[n % len(COLOURS)]))

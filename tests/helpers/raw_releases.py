@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-LIGHT, DARK = 458752, 524291  # ids of COCO pictures, train2014
+LIGHT, DARK = 458752, 524291  # ids of COCO images, train2014
 HELD = (262144, 262148, 393225)  # and val2014
 
 
@@ -37,13 +37,13 @@ def drawing(colour: str, kind: str = "JPEG", size: tuple[int, int] = (32, 24)) -
     return content.getvalue()
 
 
-def picture(raw: Path, name: str, colour: str = "teal") -> None:
+def write_image(raw: Path, name: str, colour: str = "teal") -> None:
     path = raw / "images" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(drawing(colour, "PNG" if name.endswith("png") else "JPEG"))
 
 
-# VQAv2: two training pictures, one with two questions; answers unanimous and split.
+# VQAv2: two training images, one with two questions; answers unanimous and split.
 
 
 def _annotation(question_id: int, answer: str, given: Iterable[str]) -> dict[str, Any]:
@@ -93,11 +93,11 @@ def vqav2(raw: Path) -> None:
         as_json(
             raw / f"vqav2/v2_mscoco_{subset}_annotations.json", {**head, "annotations": notes[::-1]}
         )
-    picture(raw, f"coco/train2017/{LIGHT:012d}.jpg")
-    picture(raw, f"coco/train2017/{DARK:012d}.jpg")
-    picture(raw, f"coco/val2017/{HELD[0]:012d}.jpg")
-    picture(raw, f"coco/train2017/{HELD[1]:012d}.jpg")
-    picture(raw, f"coco/val2014/COCO_val2014_{HELD[2]:012d}.jpg")
+    write_image(raw, f"coco/train2017/{LIGHT:012d}.jpg")
+    write_image(raw, f"coco/train2017/{DARK:012d}.jpg")
+    write_image(raw, f"coco/val2017/{HELD[0]:012d}.jpg")
+    write_image(raw, f"coco/train2017/{HELD[1]:012d}.jpg")
+    write_image(raw, f"coco/val2014/COCO_val2014_{HELD[2]:012d}.jpg")
 
 
 def vqav2_hub(raw: Path) -> None:
@@ -135,7 +135,7 @@ def vqav2_server(
         )
 
 
-# GQA: a picture with two questions and one with one.
+# GQA: an image with two questions and one with one.
 
 _GQA_REST: dict[str, Any] = {
     "isBalanced": True,
@@ -167,7 +167,7 @@ def gqa(raw: Path) -> None:
         }
         as_json(raw / f"gqa/questions1.2/{subset}_balanced_questions.json", rows)
         for image, _, _ in gqa_questions(subset).values():
-            picture(raw, f"gqa/images/{image}.jpg")
+            write_image(raw, f"gqa/images/{image}.jpg")
 
 
 def gqa_hub(raw: Path) -> None:
@@ -272,7 +272,7 @@ def ocrvqa(raw: Path) -> None:
     }
     as_json(raw / "ocrvqa/dataset.json", rows)
     for key in rows:
-        picture(raw, f"ocr_vqa/images/{key}.jpg")
+        write_image(raw, f"ocr_vqa/images/{key}.jpg")
 
 
 def ocrvqa_hub(raw: Path) -> None:
@@ -301,7 +301,7 @@ def ocrvqa_hub(raw: Path) -> None:
         )
 
 
-# RefCOCO and RefCOCOg: a landscape and a portrait picture; the first has eleven sentences in
+# RefCOCO and RefCOCOg: a landscape and a portrait image; the first has eleven sentences in
 # training.
 
 SIZES = {LIGHT: (640, 480), DARK: (400, 500), 700001: (200, 200)}
@@ -310,7 +310,7 @@ Ref = tuple[int, int, str, list[str]]
 
 
 def refs(dataset: str) -> list[Ref]:
-    """ref_id, picture, split and sentences; not in the order of their ids."""
+    """ref_id, image, split and sentences; not in the order of their ids."""
     if dataset == "refcoco":
         many = [f"the lady number {k}" for k in range(8)]
         found = [
@@ -385,7 +385,7 @@ def refcoco(raw: Path) -> None:
         }
         as_json(raw / dataset / "instances.json", tables)
     for image in SIZES:
-        picture(raw, f"coco/train2017/{image:012d}.jpg")
+        write_image(raw, f"coco/train2017/{image:012d}.jpg")
 
 
 def refcoco_hub(raw: Path) -> None:
@@ -399,7 +399,7 @@ def refcoco_hub(raw: Path) -> None:
                 rows,
             )
     for image in SIZES:
-        picture(raw, f"coco/train2014/COCO_train2014_{image:012d}.jpg")
+        write_image(raw, f"coco/train2014/COCO_train2014_{image:012d}.jpg")
 
 
 def _hub_ref(ref: Ref) -> dict[str, Any]:
@@ -446,7 +446,7 @@ def sharegpt4v(raw: Path) -> None:
     rows.append({**rows[0], "conversations": talk("What is there?\n<image>", "Some trees.")})
     as_json(raw / "Lin-Chen/ShareGPT4V/sharegpt4v_instruct_gpt4-vision_cap100k.json", rows)
     for name in names:
-        picture(raw, name)
+        write_image(raw, name)
 
 
 def dump() -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ def write(path: Path, rows: Iterable[Any]) -> Path:
     return path
 
 
-def picture(path: Path, colour: str = "red", size: tuple[int, int] = (64, 64)) -> Path:
+def image(path: Path, colour: str = "red", size: tuple[int, int] = (64, 64)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path)
     return path

@@ -1,9 +1,9 @@
 """A checkpoint of some ten thousand random parameters for each family of vision-language models.
 
-The configuration, model and processor classes are the family's own; sizes are cut until a picture
+The configuration, model and processor classes are the family's own; sizes are cut until an image
 costs a few tokens. Tokenizers are trained here, of the family's kind (bytes, or words with a mark
 for the space), with its special tokens. Chat templates are written to have the traps of the
-published ones: what stands around a picture and a turn, who writes the start token, what the end of
+published ones: what stands around an image and a turn, who writes the start token, what the end of
 a turn is called, whether there are generation marks.
 """
 
@@ -40,7 +40,7 @@ TEXT = (
 WIDTH = 16  # of every layer
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for part in m['content'] %}{% if"
-    " part['type'] == 'image' %}PICTURE{% else %}{{ part['text'] }}{% endif %}{% endfor"
+    " part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}{% endfor"
     " %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
@@ -61,7 +61,7 @@ class Family:
         videos: class of the processor's half for videos; empty where it has none.
         bytes: whether the tokenizer works on bytes.
         packs: whether packed rows are kept apart; else packing is refused.
-        mixes: whether rows with and without pictures may share a batch.
+        mixes: whether rows with and without images may share a batch.
         audio: class of the processor's half for sound; empty where it has none.
     """
 
@@ -152,7 +152,7 @@ def _qwen(
             "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nyou are a helpful"
             " assistant<|im_end|>\n{% endif %}"
         )
-        + CHATML.replace("PICTURE", "<|vision_start|><|image_pad|><|vision_end|>"),
+        + CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
         end="<|im_end|>",
         videos=videos,
     )
@@ -188,9 +188,9 @@ def _idefics(model: str, images: Any, videos: str) -> Family:
     )
 
 
-def _pixtral(model: str, picture: str, **more: Any) -> Family:
-    """Mistral's: rows of patches with a token at the end of each; `picture` is the name of the
-    picture token's id.
+def _pixtral(model: str, image: str, **more: Any) -> Family:
+    """Mistral's: rows of patches with a token at the end of each; `image` is the name of the
+    image token's id.
     """
     merged = 2 if model == "Mistral3" else 1
     return Family(
@@ -209,7 +209,7 @@ def _pixtral(model: str, picture: str, **more: Any) -> Family:
                 "model_type": "pixtral",
                 **vision(image_size=32, patch_size=8 // merged, head_dim=8),
             },
-            picture: token("[IMG]"),
+            image: token("[IMG]"),
             "vision_feature_layer": -1,
             **more,
         },
@@ -363,7 +363,7 @@ FAMILIES: dict[str, Family] = {
         images=lambda: GotOcr2ImageProcessorPil(
             size={"height": 16, "width": 16}, crop_to_patches=True, min_patches=1, max_patches=2
         ),
-        template=CHATML.replace("PICTURE", "<IMG_CONTEXT>\n"),
+        template=CHATML.replace("IMAGE", "<IMG_CONTEXT>\n"),
         end="<|im_end|>",
         settings={"image_seq_length": 4},
         videos="InternVLVideoProcessor",
@@ -487,7 +487,7 @@ def build(family: Family, directory: Path, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     model = AutoModelForImageTextToText.from_config(config)
     for name, parameter in model.named_parameters():
-        # Far from zero, so that what a picture shows can be seen in the losses; Mllama's gates
+        # Far from zero, so that what an image shows can be seen in the losses; Mllama's gates
         # begin closed.
         if parameter.dim() > 1 or name.endswith("_gate"):
             torch.nn.init.normal_(parameter, std=0.2)

@@ -29,7 +29,7 @@ def build(directory: Path, seed: int = 0) -> Path:
 
 
 def mixture(directory: Path, tasks: dict[str, int], train: int = 24, answers: int = 8) -> Path:
-    """Write records, pictures and a recipe; `tasks` maps names to the number of words of their
+    """Write records, images and a recipe; `tasks` maps names to the number of words of their
     answers.
     """
     colours = ["red", "green", "blue", "yellow"]

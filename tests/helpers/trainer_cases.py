@@ -20,8 +20,8 @@ TASKS = ("a", "b", "c")
 WEIGHTS = Static((0.4, 1.7, 0.9))
 EQUAL = Static((1.0, 1.0, 1.0))
 TASK_LEVEL = Static((1.0, 1.0, 1.0), "task")
-PICTURE, PATCHES = 2, 36  # id of the placeholder and number of places of a picture in pocket
-SIZE = 48  # of pocket's pictures
+IMAGE, PATCHES = 2, 36  # id of the placeholder and number of places of an image in pocket
+SIZE = 48  # of pocket's images
 
 
 def rows(count: int = 16) -> list[dict[str, Any]]:
@@ -49,13 +49,13 @@ def grouped(count: int = 16) -> list[dict[str, Any]]:
     return [{**row, "task": TASKS[(i * 3) // count]} for i, row in enumerate(made)]
 
 
-def with_pictures(picture: list[int], count: int = 16) -> list[dict[str, Any]]:
-    """The rows, those named in `picture` with one picture in front."""
+def with_images(image: list[int], count: int = 16) -> list[dict[str, Any]]:
+    """The rows, those named in `image` with one image in front."""
     made = rows(count)
     generator = torch.Generator().manual_seed(2)
-    for i in picture:
+    for i in image:
         pixels = torch.randn(3, SIZE, SIZE, generator=generator)
-        front = torch.full((PATCHES,), PICTURE)
+        front = torch.full((PATCHES,), IMAGE)
         made[i]["input_ids"] = torch.cat([front, made[i]["input_ids"]])
         made[i]["labels"] = torch.cat([torch.full_like(front, IGNORED), made[i]["labels"]])
         made[i]["pixel_values"] = pixels
@@ -63,7 +63,7 @@ def with_pictures(picture: list[int], count: int = 16) -> list[dict[str, Any]]:
 
 
 def pad(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """Padded on the right; pictures one behind the other."""
+    """Padded on the right; images one behind the other."""
     longest = max(len(row["input_ids"]) for row in batch)
     fill = {"input_ids": 0, "labels": IGNORED}
     out = {
@@ -76,8 +76,8 @@ def pad(batch: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         for key, value in fill.items()
     }
     lengths = torch.tensor([len(row["input_ids"]) for row in batch])
-    pictures = [row["pixel_values"] for row in batch if "pixel_values" in row]
-    out |= {"pixel_values": torch.stack(pictures)} if pictures else {}
+    images = [row["pixel_values"] for row in batch if "pixel_values" in row]
+    out |= {"pixel_values": torch.stack(images)} if images else {}
     return {**out, "attention_mask": (torch.arange(longest) < lengths[:, None]).long()}
 
 

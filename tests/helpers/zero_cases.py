@@ -15,12 +15,12 @@ from accelerate.state import AcceleratorState
 from transformers import AutoModelForImageTextToText
 from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
-from cotbal.training.trainers.blank_picture import with_blank_picture
+from cotbal.training.trainers.blank_image import with_blank_image
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.step import by_task
 from cotbal.training.trainers.zero import gathered, is_partitioned
-from helpers.rank_cases import ALL, PICTURED, SEVERAL, sensitive
-from helpers.trainer_cases import TASKS, InOrder, pad, trainer_of, with_pictures
+from helpers.rank_cases import ALL, SEVERAL, WITH_IMAGE, sensitive
+from helpers.trainer_cases import TASKS, InOrder, pad, trainer_of, with_images
 
 STAGES = (1, 2, 3)
 CLIP = 0.05  # a fraction of the norm of the gradient
@@ -84,7 +84,7 @@ def trained(
 
 def of_two() -> dict[str, dict[str, Any]]:
     made: dict[str, dict[str, Any]] = {}
-    blank = with_blank_picture(with_task_ids(pad, TASKS), with_pictures([0])[0])
+    blank = with_blank_image(with_task_ids(pad, TASKS), with_images([0])[0])
     for stage in STAGES:
         made[f"cotbal {stage} by 1"] = {"stage": stage, "micro": 8, "accumulation": 1}
         made[f"clipped {stage} by 2"] = {
@@ -96,8 +96,8 @@ def of_two() -> dict[str, dict[str, Any]]:
         if stage == 1:  # reduces gradients at the end of a step only
             continue
         made[f"cotbal {stage} by 4"] = {"stage": stage, "micro": 2, "accumulation": 4}
-        pictures = {"data": with_pictures(PICTURED), "collator": blank}
-        made[f"pictures {stage} by 2"] = {"stage": stage, "micro": 4, "accumulation": 2, **pictures}
+        images = {"data": with_images(WITH_IMAGE), "collator": blank}
+        made[f"images {stage} by 2"] = {"stage": stage, "micro": 4, "accumulation": 2, **images}
     return made
 
 
@@ -121,7 +121,7 @@ def resumed(checkpoint: Path, directory: Path, stage: int) -> dict[str, dict[str
     cut = {
         "micro": 4,
         "accumulation": 2,
-        "data": with_pictures(ALL),
+        "data": with_images(ALL),
         "frozen": True,
         **SEVERAL,
         **settings,

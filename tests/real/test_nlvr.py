@@ -12,7 +12,7 @@ from PIL import Image
 
 from cotbal.benchmarks.large.embedded import side_by_side
 from cotbal.benchmarks.releases.rows import json_lines
-from cotbal.data.pictures import open_picture
+from cotbal.data.images import open_image
 
 pytestmark = pytest.mark.needs("real_data")
 WIDTH, HEIGHT = 400, 100
@@ -39,5 +39,5 @@ def test_two_images_become_one_side_by_side(real: Path) -> None:
     paths = images_of(real, rows_of(real)[0])[:2]
     joined = Image.open(io.BytesIO(side_by_side([path.read_bytes() for path in paths])))
     assert (joined.size, joined.mode) == ((2 * WIDTH, HEIGHT), "RGB")
-    expected = np.hstack([np.asarray(open_picture(path), dtype=int) for path in paths])
+    expected = np.hstack([np.asarray(open_image(path), dtype=int) for path in paths])
     assert np.abs(np.asarray(joined, dtype=int) - expected).mean() < 2  # JPEG

@@ -306,9 +306,9 @@ def test_a_model_that_answers_is_seen_and_called_back(
     text = recipe.read_text()
     recipe.write_text(f"{text}resources: {{gpus: 0, directives: [--begin=now+1hour]}}\n")
     vqav2_server(tmp_path / "raw")
-    picture = tmp_path / "raw/images/coco/test2015/COCO_test2015_000000000009.jpg"
-    picture.parent.mkdir(parents=True)
-    picture.write_bytes(drawing("teal"))
+    image = tmp_path / "raw/images/coco/test2015/COCO_test2015_000000000009.jpg"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(drawing("teal"))
     asked = ("submission", run, "--raw", tmp_path / "raw")
     answers = submission_of(run)
     with subprocess.Popen(command(*asked, "--on", "slurm"), stdout=subprocess.DEVNULL) as driver:

@@ -19,7 +19,7 @@ from cotbal.errors import RecipeError
 from cotbal.jobs.launching import launched
 from cotbal.jobs.pipeline import plan
 from cotbal.jobs.rundir import RunDir
-from cotbal.recipe.accelerate_file import Sharing, fault_of, of_environment, of_file
+from cotbal.recipe.accelerate_file import Sharing, of_environment, of_file, problem_of
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.schema import ResourcesSection
 from helpers.tiny_vlm import mixture
@@ -80,7 +80,7 @@ def in_a_rank(file: Path) -> dict[str, str]:
 def test_what_is_taken(tmp_path: Path) -> None:
     for content in (FSDP, ZERO, {"distributed_type": "MULTI_GPU"}):
         found = of_file(written(tmp_path / "accelerate.yaml", content))
-        assert fault_of(found) is None
+        assert problem_of(found) is None
         assert found.by == {"FSDP": "fsdp", "DEEPSPEED": "deepspeed"}.get(
             content["distributed_type"]
         )
@@ -88,9 +88,9 @@ def test_what_is_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("told", REFUSED)
 def test_what_is_refused(tmp_path: Path, told: str) -> None:
-    fault = fault_of(of_file(written(tmp_path / "accelerate.yaml", REFUSED[told])))
-    assert fault is not None
-    assert fault.startswith(f"resources.accelerate_config: {told}")
+    problem = problem_of(of_file(written(tmp_path / "accelerate.yaml", REFUSED[told])))
+    assert problem is not None
+    assert problem.startswith(f"resources.accelerate_config: {told}")
 
 
 @pytest.mark.parametrize("content", [FSDP, ZERO, *REFUSED.values()])
@@ -101,13 +101,13 @@ def test_a_rank_is_told_the_same(tmp_path: Path, content: dict[str, Any]) -> Non
         written(tmp_path / "zero.json", {"zero_optimization": {"stage": 2}})
         content["deepspeed_config"] = {"deepspeed_config_file": str(tmp_path / "zero.json")}
         written(file, content)
-    assert fault_of(of_environment(in_a_rank(file))) == fault_of(of_file(file))
+    assert problem_of(of_environment(in_a_rank(file))) == problem_of(of_file(file))
 
 
 def test_four_bits_are_not_shared_out() -> None:
-    assert fault_of(Sharing(None), quantized=True) is None
+    assert problem_of(Sharing(None), quantized=True) is None
     for sharing in (Sharing("fsdp", "2"), Sharing("deepspeed", zero_stage="3")):
-        assert str(fault_of(sharing, quantized=True)).startswith(
+        assert str(problem_of(sharing, quantized=True)).startswith(
             "model.quantization: four bits are not sharded"
         )
 
@@ -131,8 +131,8 @@ def recipe(tmp_path: Path) -> Recipe:
 
 
 def test_it_is_seen_before_anything_is_sent(recipe: Recipe, tmp_path: Path) -> None:
-    faults = check_mixture(recipe, tmp_path / "cache").faults
-    assert [(fault.file.name, fault.number) for fault in faults] == [("bad.yaml", 0)]
-    assert "expected zero_stage: 1, 2 or 3" in faults[0].message
+    problems = check_mixture(recipe, tmp_path / "cache").problems
+    assert [(problem.file.name, problem.number) for problem in problems] == [("bad.yaml", 0)]
+    assert "expected zero_stage: 1, 2 or 3" in problems[0].message
     with pytest.raises(RecipeError, match="expected zero_stage: 1, 2 or 3"):
         plan(recipe, RunDir(tmp_path / "run"))

@@ -11,7 +11,7 @@ from cotbal.balance.improvement import Overall
 from cotbal.benchmarks.releases.writing import Expected, SplitSummary
 from cotbal.cli import console
 from cotbal.data.check import CheckReport, SplitReport
-from cotbal.data.conversations import Fault
+from cotbal.data.conversations import Problem
 from cotbal.data.files import write_json
 from cotbal.jobs.plan import Plan, Planned
 from cotbal.jobs.status import State
@@ -179,34 +179,34 @@ def test_status(capsys: Shown) -> None:
 
 def test_check(capsys: Shown) -> None:
     split = SplitReport("ocr", "train", "t.jsonl", 12, 14, 6, 3, 1, 1, 1, 0, 99, 80, 70, 2)
-    fault = Fault(Path("t.jsonl"), 7, "expected [/an answer]; found an empty one")
-    console.show_check(CheckReport((fault,), ("a [bold]warning",), (split,)))
+    problem = Problem(Path("t.jsonl"), 7, "expected [/an answer]; found an empty one")
+    console.show_check(CheckReport((problem,), ("a [bold]warning",), (split,)))
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if line.startswith("ocr "))
     assert row.split()[2:] == ["12", "14", "6", "1", "1", "1", "0", "80", "70", "2"]
     assert "expected [/an answer]; found an empty one" in shown
     assert "a [bold]warning" in shown
-    assert "1 faults, 1 warnings" in shown
+    assert "1 errors, 1 warnings" in shown
     console.show_check(CheckReport((), (), (split,)))
-    assert "no faults, 0 warnings" in capsys.readouterr().out
+    assert "no errors, 0 warnings" in capsys.readouterr().out
 
 
-def test_thousands_of_faults_are_a_few_lines(capsys: Shown) -> None:
+def test_thousands_of_problems_are_a_few_lines(capsys: Shown) -> None:
     """The folder, the first of them and how many there are; others are not lost among them."""
     gone = [
-        Fault(Path("t.jsonl"), n, f"missing picture /data/gone/{n}.png") for n in range(1, 5006)
+        Problem(Path("t.jsonl"), n, f"missing image /data/gone/{n}.png") for n in range(1, 5006)
     ]
-    other = Fault(Path("t.jsonl"), 17, "conversations[1].value: expected an answer")
-    dropped = [f"dropped: t.jsonl, record {n}: broken picture /d/{n}.png: cut" for n in range(900)]
+    other = Problem(Path("t.jsonl"), 17, "conversations[1].value: expected an answer")
+    dropped = [f"dropped: t.jsonl, record {n}: broken image /d/{n}.png: cut" for n in range(900)]
     console.show_check(CheckReport((*gone[:16], other, *gone[16:]), tuple(dropped), ()))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 16
     shown = "\n".join(lines)
-    assert "record 3: missing picture /data/gone/3.png" in shown
+    assert "record 3: missing image /data/gone/3.png" in shown
     assert "... and 5,002 more; 5,005 missing images in /data/gone/ in all" in shown
     assert "record 17: conversations[1].value: expected an answer" in shown
     assert "... and 897 more; 900 broken images in /d/ in all" in shown
-    assert "5006 faults, 900 warnings" in shown
+    assert "5006 errors, 900 warnings" in shown
 
 
 def test_final(capsys: Shown, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_what_an_earlier_session_left_behind_is_not_shown(jobs: list[Job]) -> No
     assert "mini" not in drawn(LiveDisplay(jobs, [], console=screen()))
 
 
-def test_a_progress_file_that_is_broken_is_no_fault(jobs: list[Job]) -> None:
+def test_a_progress_file_that_is_broken_is_no_problem(jobs: list[Job]) -> None:
     (jobs[0].directory / "progress.json").write_text('{"phase": "trai')
     assert "0 of 2 runs" in drawn(LiveDisplay(jobs, [], console=screen()))
 

@@ -37,7 +37,7 @@ def rows() -> list[Row]:
         "<image>\nWhich color has the bar?",
         "<image>\nWhat does the sign say?",
         "Where?",
-        "<image>\nHow many fruits are in the picture with the big drum?",
+        "<image>\nHow many fruits are in the image with the big drum?",
     ]
     made = []
     for i, question in enumerate(questions):

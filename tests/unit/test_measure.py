@@ -111,6 +111,6 @@ def test_what_is_no_metric_is_refused(own: Write, source: str, message: str) -> 
 
 
 def test_a_metric_whose_own_code_fails_shows_where(own: Write) -> None:
-    """A fault in the user's program is no fault of the records: the traceback is what helps."""
+    """An error in the user's program is no error of the records: the traceback is what helps."""
     with pytest.raises(ZeroDivisionError):
         measure(own(CONSTANTS + CONSTANT + SCORE.format("[1 / 0]")), ["a"], [["a"]])

@@ -28,7 +28,7 @@ def load(directory: Path, text: str = MINIMAL, *overrides: str) -> Recipe:
     return load_recipe(write(directory, text), overrides)
 
 
-def faults(directory: Path, text: str = MINIMAL, *overrides: str) -> str:
+def problems(directory: Path, text: str = MINIMAL, *overrides: str) -> str:
     with pytest.raises(RecipeError) as caught:
         load(directory, text, *overrides)
     return str(caught.value)
@@ -48,11 +48,11 @@ def test_defaults_are_those_of_the_paper(tmp_path: Path) -> None:
 
 def test_paths_are_relative_to_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "base").mkdir()
-    text = MINIMAL + "images: pictures\nmodel: {checkpoint: base}\n"
+    text = MINIMAL + "images: images\nmodel: {checkpoint: base}\n"
     path = write(tmp_path, text.replace("data/vqa_validation", str(tmp_path / "elsewhere/v")))
     monkeypatch.chdir(tmp_path.parent)
     recipe = load_recipe(Path(tmp_path.name) / path.name)
-    assert recipe.images == tmp_path / "pictures"
+    assert recipe.images == tmp_path / "images"
     assert recipe.mixture["vqa"].train == tmp_path / "data/vqa_train.jsonl"
     assert recipe.mixture["vqa"].validation == tmp_path / "elsewhere/v.jsonl"
     assert recipe.checkpoint == str(tmp_path / "base")
@@ -74,14 +74,14 @@ def test_without_a_model_a_recipe_can_plan_but_not_train(tmp_path: Path) -> None
     [("nmae", "name"), ("optimisation", "optimization"), ("tasks.vqa.metrics", "metric")],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(tmp_path: Path, key: str, guess: str) -> None:
-    assert f"{key}: unknown key; did you mean {guess!r}?" in faults(tmp_path, MINIMAL, f"{key}=1")
+    assert f"{key}: unknown key; did you mean {guess!r}?" in problems(tmp_path, MINIMAL, f"{key}=1")
 
 
 def test_an_unknown_key_like_no_other_is_refused_too(tmp_path: Path) -> None:
-    assert "zzzzzz: unknown key" in faults(tmp_path, MINIMAL, "zzzzzz=1")
+    assert "zzzzzz: unknown key" in problems(tmp_path, MINIMAL, "zzzzzz=1")
 
 
-def test_every_fault_is_listed_at_once(tmp_path: Path) -> None:
+def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
     text = """\
 images: 3
 tasks:
@@ -94,7 +94,7 @@ optimization: {batch_size: 100, micro_batch_size: 16, epochs: zero, warmup_ratio
 portions: {mini: 1/2, large: 1/4}
 balance: {temperature: 0, weight_range: [1.5, 2]}
 """
-    message = faults(tmp_path, text)
+    message = problems(tmp_path, text)
     for place in (
         "name: this key is required",
         "tasks.vqa.metrik: unknown key",
@@ -147,7 +147,7 @@ WORDS = {
 
 @pytest.mark.parametrize(("override", "told"), WORDS.items(), ids=WORDS)
 def test_a_wrong_value_is_told_in_words_and_once(tmp_path: Path, override: str, told: str) -> None:
-    message = faults(tmp_path, MINIMAL, override)
+    message = problems(tmp_path, MINIMAL, override)
     assert told in message
     assert len(message.splitlines()) == 2, message
     for jargon in (
@@ -164,19 +164,19 @@ def test_a_wrong_value_is_told_in_words_and_once(tmp_path: Path, override: str, 
 
 def test_a_mini_as_large_as_the_large_portion_is_refused(tmp_path: Path) -> None:
     """All probes would be one and the same training."""
-    assert "mini must be smaller than large; found 1 and 1" in faults(
+    assert "mini must be smaller than large; found 1 and 1" in problems(
         tmp_path, MINIMAL, "portions.mini=1"
     )
 
 
 def test_a_micro_batch_must_divide_the_batch(tmp_path: Path) -> None:
-    message = faults(tmp_path, MINIMAL, "optimization.batch_size=100")
+    message = problems(tmp_path, MINIMAL, "optimization.batch_size=100")
     assert "batch_size must be a multiple of micro_batch_size; found 100, 16" in message
 
 
 @pytest.mark.parametrize("bounds", ["[1.5, 2]", "[0.2, 0.9]", "[0, 2]", "[2, 0.5]", "[1, 2]"])
 def test_the_weight_range_holds_one(tmp_path: Path, bounds: str) -> None:
-    assert "weight_range must hold the mean weight 1" in faults(
+    assert "weight_range must hold the mean weight 1" in problems(
         tmp_path, MINIMAL, f"balance.weight_range={bounds}"
     )
 
@@ -186,7 +186,7 @@ def test_an_unbalanced_task_needs_no_validation_set(tmp_path: Path) -> None:
     recipe = load(tmp_path, text)
     assert recipe.mixture["chat"].validation is None
     assert [task.name for task in recipe.mixture.balanced] == ["vqa"]
-    assert "every task says balanced: false" in faults(tmp_path, text, "tasks.vqa.balanced=false")
+    assert "every task says balanced: false" in problems(tmp_path, text, "tasks.vqa.balanced=false")
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_rates(tmp_path: Path, value: str, rate: Fraction) -> None:
     "value", ["0", "-1/2", "3/2", "half", "1/0", "[1]", "true", "null", ".nan", ".inf"]
 )
 def test_rates_that_are_none(tmp_path: Path, value: str) -> None:
-    assert "portions.mini" in faults(tmp_path, MINIMAL, f"portions.mini={value}")
+    assert "portions.mini" in problems(tmp_path, MINIMAL, f"portions.mini={value}")
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_overrides(tmp_path: Path, override: str, read: Any) -> None:
     ],
 )
 def test_overrides_that_make_no_sense(tmp_path: Path, override: str, message: str) -> None:
-    assert message in faults(tmp_path, MINIMAL, override)
+    assert message in problems(tmp_path, MINIMAL, override)
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_overrides_that_make_no_sense(tmp_path: Path, override: str, message: st
     ],
 )
 def test_values_of_yaml_1_1_are_errors(tmp_path: Path, override: str, message: str) -> None:
-    assert message in faults(tmp_path, MINIMAL, override)
+    assert message in problems(tmp_path, MINIMAL, override)
 
 
 def test_a_written_recipe_keeps_texts_that_look_like_values(tmp_path: Path) -> None:
@@ -280,7 +280,7 @@ def test_a_written_recipe_keeps_texts_that_look_like_values(tmp_path: Path) -> N
     ],
 )
 def test_what_is_no_recipe(tmp_path: Path, text: str, message: str) -> None:
-    found = faults(tmp_path, text)
+    found = problems(tmp_path, text)
     assert message in found
     assert str(tmp_path / "recipe.yaml") in found
 
@@ -302,18 +302,18 @@ def test_not_a_text(tmp_path: Path) -> None:
 def test_names_that_no_file_system_would_like(tmp_path: Path, name: str) -> None:
     content = yaml.safe_load(MINIMAL)
     content["tasks"][name] = {"train": "t", "validation": "v"}
-    assert "expected letters from A to Z" in faults(tmp_path, yaml.safe_dump(content))
+    assert "expected letters from A to Z" in problems(tmp_path, yaml.safe_dump(content))
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_a_test_split_must_not_take_the_name_of_another(tmp_path: Path, split: str) -> None:
     """Its answers and scores would lie where those of the validation set lie."""
-    assert split in faults(tmp_path, MINIMAL, f"tasks.vqa.test={{{split}: t.jsonl}}")
+    assert split in problems(tmp_path, MINIMAL, f"tasks.vqa.test={{{split}: t.jsonl}}")
 
 
 def test_a_group_must_not_take_the_name_of_a_task_outside_it(tmp_path: Path) -> None:
     """The two would become one unit, and share one weight unasked."""
-    message = faults(tmp_path, MINIMAL, "tasks.ocr={train: t, validation: v, group: vqa}")
+    message = problems(tmp_path, MINIMAL, "tasks.ocr={train: t, validation: v, group: vqa}")
     assert "vqa" in message
     assert "group" in message
 

@@ -100,7 +100,7 @@ def test_the_resolved_recipe_holds_them_with_whole_paths(tmp_path: Path) -> None
         ({"gpu": 1}, "did you mean 'gpus'"),
     ],
 )
-def test_faults(tmp_path: Path, section: dict[str, Any], told: str) -> None:
+def test_problems(tmp_path: Path, section: dict[str, Any], told: str) -> None:
     with pytest.raises(RecipeError) as caught:
         load(tmp_path, f"resources={json.dumps(section)}")
     assert told in str(caught.value)

@@ -17,7 +17,7 @@ def write(directory: Path, text: str) -> Path:
     return path
 
 
-def fault(directory: Path, text: str) -> str:
+def problem(directory: Path, text: str) -> str:
     with pytest.raises(ScoresError) as caught:
         read_results(write(directory, text))
     return str(caught.value)
@@ -61,22 +61,22 @@ def test_writing_and_reading_back_loses_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_a_header_that_is_not_one(tmp_path: Path, text: str) -> None:
-    assert "expected a header `method,<task>:<metric>,...`" in fault(tmp_path, text)
+    assert "expected a header `method,<task>:<metric>,...`" in problem(tmp_path, text)
 
 
 def test_repeated_names(tmp_path: Path) -> None:
-    assert "expected every method once; found 'EW'" in fault(tmp_path, TABLE + "EW,1,1,1\n")
-    assert "expected every task:metric once; found 'a:m'" in fault(
+    assert "expected every method once; found 'EW'" in problem(tmp_path, TABLE + "EW,1,1,1\n")
+    assert "expected every task:metric once; found 'a:m'" in problem(
         tmp_path, "method,a:m,a:m\nx,1,2\n"
     )
 
 
 def test_rows_that_are_too_short_or_hold_no_numbers(tmp_path: Path) -> None:
-    assert "line 4: expected 3 results after the name of the method; found 1" in fault(
+    assert "line 4: expected 3 results after the name of the method; found 1" in problem(
         tmp_path, TABLE + "TLA,1\n"
     )
     for cell in ("", "n/a", "nan", "inf"):
-        message = fault(tmp_path, TABLE + f"TLA,1,{cell},2\n")
+        message = problem(tmp_path, TABLE + f"TLA,1,{cell},2\n")
         assert "line 4, column 'grounding:testA.iou'" in message
         assert repr(cell) in message
 

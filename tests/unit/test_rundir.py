@@ -197,10 +197,10 @@ def test_where_everything_lies() -> None:
 
 def test_runs_of_the_curve_have_directories_of_their_own_on_every_file_system() -> None:
     """Tasks may be called after numbers, with the signs that a name may hold."""
-    amounts = ("1", "1/2", "1/12", "11/12", "2/3")
+    fractions = ("1", "1/2", "1/12", "11/12", "2/3")
     tasks = ("ocr", "ocr-1", "ocr_1", "ocr-1_2", "1", "2-1")
-    names = [f"amount:{a}" for a in amounts] + [
-        f"alone:{task}:{a}" for task in tasks for a in amounts
+    names = [f"fraction:{a}" for a in fractions] + [
+        f"alone:{task}:{a}" for task in tasks for a in fractions
     ]
     folders = [RunDir(Path("run")).curve(name).root for name in names]
     assert len(set(folders)) == len(names)

@@ -164,9 +164,9 @@ def test_single_task_models_see_all_of_their_task_and_answer_its_test() -> None:
         assert (run.portions, run.validation, run.test) == ({name: "full"}, (), (name,))
 
 
-def test_an_amount_is_trained_on_all_balanced_tasks_alike() -> None:
+def test_an_fraction_is_trained_on_all_balanced_tasks_alike() -> None:
     half, whole = curve_runs(MIXTURE, ("1/2", "1"), alone=False, seed=4)
-    assert (half.name, whole.name) == ("amount:1/2", "amount:1")
+    assert (half.name, whole.name) == ("fraction:1/2", "fraction:1")
     assert half.portions == dict.fromkeys(("ocr", "vqa", "caption"), "1/2")
     assert (half.weighting, half.validation, half.test, half.seed) == (
         "ew",
@@ -174,13 +174,13 @@ def test_an_amount_is_trained_on_all_balanced_tasks_alike() -> None:
         (),
         4,
     )
-    assert half.by_amount
+    assert half.by_fraction
     assert not any(
-        run.by_amount for run in (*plan_probes(MIXTURE, "simple").runs, final_run(MIXTURE, "ew"))
+        run.by_fraction for run in (*plan_probes(MIXTURE, "simple").runs, final_run(MIXTURE, "ew"))
     )
 
 
-def test_alone_every_task_is_trained_on_every_amount_of_itself() -> None:
+def test_alone_every_task_is_trained_on_every_fraction_of_itself() -> None:
     runs = curve_runs(MIXTURE, ("1/2", "1"), alone=True)[2:]
     assert [run.name for run in runs] == [
         f"alone:{t}:{a}" for t in ("ocr", "vqa", "caption") for a in ("1/2", "1")
@@ -201,7 +201,7 @@ def test_floor_is_exact() -> None:
     assert portion_size(0, Fraction(1, 2)) == 0
 
 
-def test_records_of_portions_and_amounts() -> None:
+def test_records_of_portions_and_fractions() -> None:
     sizes = {"none": 0, "mini": 3, "large": 60, "full": 100}
     assert [seen(sizes, portion) for portion in ("none", "mini", "full", "1/8", "1", "1/1000")] == [
         0,

@@ -21,8 +21,8 @@ def write(directory: Path, text: str, encoding: str = "utf-8") -> Path:
     return path
 
 
-def fault(directory: Path, text: str) -> str:
-    """The message for a faulty table; it always names the file."""
+def problem(directory: Path, text: str) -> str:
+    """The message for a invalid table; it always names the file."""
     path = write(directory, text)
     with pytest.raises(ScoresError) as caught:
         read_scores(path)
@@ -83,22 +83,22 @@ def test_spreadsheets_write_it_in_their_own_way(tmp_path: Path, text: str) -> No
 
 @pytest.mark.parametrize("text", ["", "\n\n", " , \n"])
 def test_empty(tmp_path: Path, text: str) -> None:
-    assert "empty file" in fault(tmp_path, text)
+    assert "empty file" in problem(tmp_path, text)
 
 
 @pytest.mark.parametrize("header", ["name,a,b", "run", "run,,b", "run;a;b", "mini,0.1,0.2"])
 def test_header(tmp_path: Path, header: str) -> None:
-    message = fault(tmp_path, TABLE.replace("run,a,b", header))
+    message = problem(tmp_path, TABLE.replace("run,a,b", header))
     assert "expected a header `run,<task>,...`" in message
     assert header.split(";", maxsplit=1)[0].split(",", maxsplit=1)[0] in message
 
 
 def test_a_repeated_run(tmp_path: Path) -> None:
-    assert "expected every run once; found 'mini'" in fault(tmp_path, TABLE + "mini,0.1,0.2\n")
+    assert "expected every run once; found 'mini'" in problem(tmp_path, TABLE + "mini,0.1,0.2\n")
 
 
 def test_a_repeated_task(tmp_path: Path) -> None:
-    assert "expected every task once; found 'a'" in fault(
+    assert "expected every task once; found 'a'" in problem(
         tmp_path, TABLE.replace("run,a,b", "run,a,a")
     )
 
@@ -107,14 +107,14 @@ def test_a_repeated_task(tmp_path: Path) -> None:
     ("row", "found"), [("full:b,0.1", 1), ("full:b,0.1,0.2,0.3", 3), ("full:b", 0)]
 )
 def test_a_ragged_row(tmp_path: Path, row: str, found: int) -> None:
-    message = fault(tmp_path, TABLE + row + "\n")
+    message = problem(tmp_path, TABLE + row + "\n")
     assert "line 4" in message
     assert f"expected 2 scores after the name of the run; found {found}" in message
 
 
 @pytest.mark.parametrize("cell", ["nan", "inf", "-Infinity", "n/a", "0,5", "12%"])
 def test_a_cell_that_is_no_finite_number(tmp_path: Path, cell: str) -> None:
-    message = fault(tmp_path, TABLE + f'full:b,0.1,"{cell}"\n')
+    message = problem(tmp_path, TABLE + f'full:b,0.1,"{cell}"\n')
     assert "line 4, column 'b'" in message
     assert repr(cell) in message
 
@@ -133,7 +133,7 @@ def test_not_a_text(tmp_path: Path) -> None:
 
 
 def test_a_cell_longer_than_csv_can_read(tmp_path: Path) -> None:
-    fault(tmp_path, TABLE + "full:b,0.1," + "9" * 200_000 + "\n")
+    problem(tmp_path, TABLE + "full:b,0.1," + "9" * 200_000 + "\n")
 
 
 def test_a_header_alone_has_no_rows(tmp_path: Path) -> None:

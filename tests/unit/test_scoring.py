@@ -17,14 +17,14 @@ from cotbal.scores.measure import source_of
 from cotbal.training.run_paths import RunPaths
 
 TRUTH = ["school", "frog", "frog", "bank", "frog"]
-PICTURES = [["1.png"], ["1.png"], ["2.png"], [], []]
+IMAGE_LISTS = [["1.png"], ["1.png"], ["2.png"], [], []]
 
 
 def answer(paths: RunPaths, answers: list[str], task: str = "ocr", **changed: Any) -> RunPaths:
-    pictures = changed.get("pictures", PICTURES)
+    image_lists = changed.get("image_lists", IMAGE_LISTS)
     rows = [
         {"id": f"{i}", "images": images, "question": "?", "references": [truth], "answer": said}
-        for i, (images, truth, said) in enumerate(zip(pictures, TRUTH, answers, strict=True))
+        for i, (images, truth, said) in enumerate(zip(image_lists, TRUTH, answers, strict=True))
     ]
     write_jsonl(paths.generations(task, "validation"), rows)
     return paths
@@ -80,7 +80,7 @@ def test_another_metric_needs_no_model(probes: dict[str, RunPaths]) -> None:
 def test_runs_that_answered_different_samples_cannot_be_compared(
     probes: dict[str, RunPaths],
 ) -> None:
-    answer(probes["full:ocr"], ["x"] * 5, pictures=[["1.png"], ["2.png"], ["2.png"], [], []])
+    answer(probes["full:ocr"], ["x"] * 5, image_lists=[["1.png"], ["2.png"], ["2.png"], [], []])
     with pytest.raises(
         RunError, match="ocr, validation: full:ocr and mini answered different samples"
     ):
@@ -117,7 +117,7 @@ def test_one_bad_answer_is_a_wrong_answer(tmp_path: Path) -> None:
         assert np.isfinite(found["metrics"][metric]["samples"]).all()
 
 
-def test_samples_on_the_same_pictures_share_a_cluster() -> None:
+def test_samples_on_the_same_images_share_a_cluster() -> None:
     found = clusters([["a"], [], ["b"], ["a"], ["a", "b"], [], ["a", "b"]])
     assert found == [0, 1, 2, 0, 3, 4, 3]
     assert clusters([]) == []
@@ -130,7 +130,7 @@ def test_scores_that_somebody_cleared_are_made_again(probes: dict[str, RunPaths]
 
 
 def yes_no(paths: RunPaths, answers: str) -> RunPaths:
-    """Five pictures with two questions each, the first true; the first six answers are of category
+    """Five images with two questions each, the first true; the first six answers are of category
     `color`.
     """
     rows = [

@@ -64,7 +64,7 @@ SETS = [
     pytest.param(GUARDS, id="guards"),
     pytest.param(REST, id="rest", marks=pytest.mark.extended),
 ]
-BLANKS = 6  # rows of a blank picture in the case `full`
+BLANKS = 6  # rows of a blank image in the case `full`
 
 
 def prepared(recipe_file: Path, root: Path, settings: tuple[str, ...]) -> Path:
@@ -93,7 +93,7 @@ def prepared(recipe_file: Path, root: Path, settings: tuple[str, ...]) -> Path:
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two tasks about pictures, some records of which are text alone."""
+    """Two tasks about images, some records of which are text alone."""
     found = mixture(tmp_path_factory.mktemp("mixture") / "a", {"color": 1, "paint": 2}, train=28)
     records = found.parent / "data" / "color_train.jsonl"
     rows = [json.loads(line) for line in records.read_text().splitlines()]
@@ -248,7 +248,7 @@ def test_who_is_told_to_stop_saves_first_and_goes_on(
 
 
 @pytest.mark.parametrize("names", SETS)
-def test_micro_batches_of_text_get_a_blank_picture(
+def test_micro_batches_of_text_get_a_blank_image(
     alone: Callable[[str], Path],
     launch_all: Callable[[tuple[str, ...]], Launched],
     names: tuple[str, ...],

@@ -96,7 +96,7 @@ def test_trained_parameters_are_float32_even_in_a_bfloat16_model(checkpoint: Pat
     assert dtypes == {True: torch.float32, False: torch.bfloat16}
 
 
-def test_faults_have_one_clear_sentence(checkpoint: Path, tmp_path: Path) -> None:
+def test_problems_have_one_clear_sentence(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(CotbalError, match="checkpoint"):
         vlm.load(str(tmp_path), "float32", False)
     model, _ = vlm.load(str(checkpoint), "float32", False)
@@ -198,7 +198,7 @@ def test_qlora_holds_the_layers_under_adapters_in_four_bits() -> None:
         for name, p in prepared.named_parameters()
         if p.grad is not None and p.grad.norm() > 0
     }
-    assert moved == {"language"}, "the text shows no picture, so the projector has no gradient"
+    assert moved == {"language"}, "the text shows no image, so the projector has no gradient"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def without_processor(name: str, kind: type[PreTrainedConfig]) -> PreTrainedMode
     )
 
 
-def test_a_projector_inside_the_encoder_of_pictures_is_found() -> None:
+def test_a_projector_inside_the_encoder_of_images_is_found() -> None:
     of = vlm.parts(without_processor("hunyuan_vl", HunYuanVLConfig))
     assert {name for name in of if of[name] == "projector"} == {
         name for name in of if ".patch_merger." in name

@@ -92,7 +92,7 @@ app.add_typer(prepare.app, name="prepare")
 
 
 # What the place that a user named may say to whoever writes there; all else that goes wrong with a
-# file is our fault.
+# file is our error.
 _OF_THE_DISK = {
     errno.EACCES,
     errno.EDQUOT,
@@ -128,7 +128,7 @@ def _stop(number: int, _frame: object) -> None:
 
 
 def main() -> None:
-    """Run the command line; a user's fault, or a disk's, is one message and exit code 2, Ctrl-C is
+    """Run the command line; a user's error, or a disk's, is one message and exit code 2, Ctrl-C is
     130.
     """
     signal.signal(signal.SIGINT, _stop)

@@ -74,9 +74,7 @@ def _show(table: Table) -> None:
 
 def show_prepared(splits: Sequence[SplitSummary]) -> None:
     """What every split of a prepared benchmark holds, what it should hold, and every difference."""
-    table = _table(
-        "split", "form", "records", "turns", "pictures", "missing", "dropped", "expected"
-    )
+    table = _table("split", "form", "records", "turns", "images", "missing", "dropped", "expected")
     for s in splits:
         expected = "-" if s.expected.records is None else f"{s.expected.records:,}"
         numbers = (f"{count:,}" for count in (s.records, s.turns, s.found, s.missing, s.dropped))
@@ -97,13 +95,13 @@ def show_prepared(splits: Sequence[SplitSummary]) -> None:
 
 
 def show_check(found: CheckReport) -> None:
-    """Sizes of every split, then warnings and faults; of many of one kind the first few."""
+    """Sizes of every split, then warnings and errors; of many of one kind the first few."""
     table = _table(
         "task",
         "split",
         "records",
         "turns",
-        "pictures",
+        "images",
         "missing",
         "broken",
         "rejected",
@@ -116,7 +114,7 @@ def show_check(found: CheckReport) -> None:
         cells = (
             s.records,
             s.turns,
-            s.pictures,
+            s.images,
             s.missing,
             s.broken,
             s.rejected,
@@ -131,9 +129,9 @@ def show_check(found: CheckReport) -> None:
     _show(table)
     for warning in condensed(found.warnings):
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
-    for fault in condensed([str(fault) for fault in found.faults]):
-        out.print(f"[red]fault[/]  {escape(fault)}", soft_wrap=True)
-    verdict = f"{len(found.faults)} faults" if found.faults else "no faults"
+    for problem in condensed([str(problem) for problem in found.problems]):
+        out.print(f"[red]error[/]  {escape(problem)}", soft_wrap=True)
+    verdict = f"{len(found.problems)} errors" if found.problems else "no errors"
     out.print(f"\n{verdict}, {len(found.warnings)} warnings")
 
 
@@ -168,7 +166,7 @@ def show_forecast(found: Forecast, on: str) -> None:
 
 
 def show_mini(advice: MiniAdvice) -> None:
-    """Where the losses bend, and the mini that holds every bend."""
+    """The elbow of every loss curve, and the mini that holds all of them."""
     if advice.rate is None:
         out.print(
             "\nNo loss bends so far: let the training with equal weights continue, or log more"
@@ -177,11 +175,11 @@ def show_mini(advice: MiniAdvice) -> None:
         return
     table = _table("task", "loss bends at", "records in the mini", title="\nSuggested mini")
     for task, records in advice.records.items():
-        at = f"{advice.bends[task]:.3f} of its data" if task in advice.bends else "no bend"
+        at = f"{advice.elbows[task]:.3f} of its data" if task in advice.elbows else "no elbow"
         table.add_row(escape(task), at, str(records))
     _show(table)
     out.print(
-        f"portions.mini={advice.rate} holds every bend (Appendix C of the paper; it advises 1000"
+        f"portions.mini={advice.rate} holds every elbow (Appendix C of the paper; it advises 1000"
         " records or more)"
     )
 

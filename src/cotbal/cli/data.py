@@ -34,11 +34,11 @@ def check(
     recipe: RecipePath,
     overrides: Overrides = None,
     decode: Annotated[
-        bool, typer.Option(help="Decode every picture, to find truncated ones.")
+        bool, typer.Option(help="Decode every image, to find truncated ones.")
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Look through a mixture: records, pictures, splits, sizes, valid tokens.
+    """Look through a mixture: records, images, splits, sizes, valid tokens.
 
     Lists every problem, not only the first, and exits with 2 if there is one.
     """
@@ -62,7 +62,7 @@ def check(
         if as_json
         else console.show_check(found)
     )
-    if found.faults:
+    if found.problems:
         raise typer.Exit(2)
 
 
@@ -100,7 +100,7 @@ def plan(
         content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
         if advice is not None:
             rate = None if advice.rate is None else str(advice.rate)
-            content["mini"] = {"bends": advice.bends, "rate": rate, "records": advice.records}
+            content["mini"] = {"elbows": advice.elbows, "rate": rate, "records": advice.records}
         if predicted is not None:
             content["forecast"] = {"on": on, **predicted.to_json()}
         print(json.dumps(content, indent=1, ensure_ascii=False))

@@ -115,7 +115,7 @@ def demo(
     """The whole job on the embedded benchmark `pocket`, equal weights and CoTBal side by side."""
     from cotbal.benchmarks import pocket
 
-    print("Drawing the pictures of the benchmark `pocket` ...", flush=True)
+    print("Drawing the images of the benchmark `pocket` ...", flush=True)
     recipe = pocket.prepare(out / "data", size=size)
     _run(recipe, None, ("ew", "cotbal"), out, options_of(on, workers, None, False, False))
 

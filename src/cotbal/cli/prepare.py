@@ -1,4 +1,4 @@
-"""`cotbal prepare`: build the records, pictures and recipe of a benchmark, or a base model."""
+"""`cotbal prepare`: build the records, images and recipe of a benchmark, or a base model."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ To = Annotated[Path, typer.Argument(help="Where to build it.")]
 Tasks = Annotated[str | None, typer.Option(help="Names of tasks, by commas; all by default.")]
 Images = Annotated[
     Path | None,
-    typer.Option(help="Where the pictures lie, in LLaVA's layout; RAW/images by default."),
+    typer.Option(help="Where the images lie, in LLaVA's layout; RAW/images by default."),
 ]
 Missing = Annotated[
-    str, typer.Option(help="What happens to a record without its picture: error, drop or keep.")
+    str, typer.Option(help="What happens to a record without its image: error, drop or keep.")
 ]
 Model = Annotated[str, typer.Option(help="Size of LLaVA-1.5 in the recipe: 7b or 13b.")]
 Prefer = Annotated[
@@ -42,7 +42,7 @@ Tokenizer = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 
 app = typer.Typer(
-    help="Build a benchmark (records, pictures and a recipe), or a base model.",
+    help="Build a benchmark (records, images and a recipe), or a base model.",
     no_args_is_help=True,
 )
 
@@ -54,7 +54,7 @@ def prepare_pocket(
         str, typer.Option(help="demo, study (to compare methods) or tiny (for tests).")
     ] = "demo",
 ) -> None:
-    """The embedded benchmark: eight small tasks on composed pictures, and a pretrained base of a
+    """The embedded benchmark: eight small tasks on composed images, and a pretrained base of a
     million parameters.
     """
     from cotbal.benchmarks import pocket
@@ -101,7 +101,7 @@ def prepare_academic(
         bool, typer.Option(help="Let short answers begin with a capital, as LLaVA-1.5 does.")
     ] = True,
     pad_boxes: Annotated[
-        bool, typer.Option(help="Boxes in parts of the square that a picture is padded to.")
+        bool, typer.Option(help="Boxes in parts of the square that an image is padded to.")
     ] = True,
     box_decimals: Annotated[
         int, typer.Option(min=1, max=4, help="Digits behind the point of a box.")
@@ -109,7 +109,7 @@ def prepare_academic(
     drop_eval_images: Annotated[
         bool,
         typer.Option(
-            "--drop-eval-images", help="Leave pictures of RefCOCO's evaluation out of its training."
+            "--drop-eval-images", help="Leave images of RefCOCO's evaluation out of its training."
         ),
     ] = False,
     ignore_keys: Ignore = "",
@@ -243,7 +243,7 @@ def prepare_custom(
     out: To,
     tasks: Tasks = None,
     images: Annotated[
-        Path | None, typer.Option(help="Where the pictures lie; RAW/images by default.")
+        Path | None, typer.Option(help="Where the images lie; RAW/images by default.")
     ] = None,
     on_missing_image: Missing = "error",
     validation: Annotated[
@@ -264,7 +264,7 @@ def prepare_custom(
     seed: Seed = 0,
 ) -> None:
     """A dataset of your own: LLaVA JSON, `messages`, parquet, or what `datasets` saved; splits by
-    picture.
+    image.
     """
     from cotbal.benchmarks import custom
     from cotbal.jobs import display
@@ -310,7 +310,7 @@ def prepare_llava(
         Path, typer.Argument(help="Where to write the copy; its weights are links.")
     ],
 ) -> None:
-    """A base that pads pictures and converses as LLaVA-1.5 does, to train from and to evaluate
+    """A base that pads images and converses as LLaVA-1.5 does, to train from and to evaluate
     with.
     """
     from cotbal.benchmarks.zeroshot.checkpoint import plan_preparation, write_copy

@@ -111,11 +111,11 @@ def ablate(
 def curve(
     recipe: RecipePath,
     overrides: Overrides = None,
-    amounts: Annotated[
+    fractions: Annotated[
         str, typer.Option(help="Shares of every task's training records, separated by commas.")
     ] = "1/32,1/16,1/8,1/4,1/2,1",
     alone: Annotated[
-        bool, typer.Option("--alone", help="Also every task alone at every amount.")
+        bool, typer.Option("--alone", help="Also every task alone at every fraction.")
     ] = False,
     seeds: Seeds = "0",
     out: Out = None,
@@ -127,17 +127,17 @@ def curve(
     address: Address = None,
     restart_changed: Restart = False,
 ) -> None:
-    """The paper's Fig. 1b: validation score of every task against the amount of training data,
-    equal weights.
+    """The paper's Fig. 1b: validation score of every task against the fraction of its training
+    data, with equal weights.
     """
     from cotbal.cli import console
-    from cotbal.jobs.curve import amounts_of, plan_curve, run_curve
+    from cotbal.jobs.curve import fractions_of, plan_curve, run_curve
     from cotbal.recipe.recipe import load_recipe
     from cotbal.report import write_curve, write_report
 
     loaded = load_recipe(recipe, overrides or ())
     chosen, options = (
-        amounts_of(amounts),
+        fractions_of(fractions),
         options_of(on, workers, threads, False, restart_changed, report_to, address),
     )
     prepared = plan_curve(loaded, _root(out, loaded.name), chosen, alone, _seeds(seeds))

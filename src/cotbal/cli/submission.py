@@ -45,13 +45,13 @@ def submission(
     from cotbal.jobs import display
 
     options = options_of(on, workers, threads, False, restart_changed, None, address)
-    pictures = images or raw / "images"
-    for directory in (raw, pictures):
+    image_root = images or raw / "images"
+    for directory in (raw, image_root):
         if not directory.is_dir():
             raise CotbalError(f"expected a directory; found no directory {directory}")
     with display.bar() as progress:
         questions = read_questions(raw, progress, [key.strip() for key in ignore_keys.split(",")])
-    candidates = plan_submission(runs, questions, pictures, task, restart_changed)
+    candidates = plan_submission(runs, questions, image_root, task, restart_changed)
     written = run_submission(candidates, questions, options)
     if as_json:
         files = [

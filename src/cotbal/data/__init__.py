@@ -1,1 +1,1 @@
-"""Records on disk: reading, checking, pictures and nested portions. Nothing here imports torch."""
+"""Records on disk: reading, checking, images and nested portions. Nothing here imports torch."""

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
 
-from cotbal.data.conversations import Fault, Record
+from cotbal.data.conversations import Problem, Record
+from cotbal.data.images import problems_of_images
 from cotbal.data.leaks import TRAIN, Keys, keys_of
 from cotbal.data.lengths import Meter
-from cotbal.data.pictures import faults_of_images
 from cotbal.data.records import sound_records
 from cotbal.data.truncation import Truncation
 from cotbal.data.unread_report import Unread, unread_in
 from cotbal.errors import CotbalError
 from cotbal.recipe.mixture import Task
-from cotbal.scores.measure import FindFault, fault_finder
+from cotbal.scores.measure import FindProblem, problem_finder
 
 Progress = Callable[[str, int, int], None]
 
@@ -30,14 +30,14 @@ class Settings:
     """How files are read.
 
     Attributes:
-        images: root of relative picture names.
+        images: root of relative image names.
         cache: directory of converted records.
-        drop: whether a record without its pictures is left out, instead of being a fault.
-        decode: whether pictures are decoded, instead of only looked for.
+        drop: whether a record without its images is left out, instead of being an error.
+        decode: whether images are decoded, instead of only looked for.
         meter: measures tokens, or None.
         progress: is called with what is being read, and how much of how much is done.
         places: the table of image names seen so far, which tasks often share, with their places.
-        image_faults: what is wrong with an image of the table, if anything is.
+        image_errors: what is wrong with an image of the table, if anything is.
     """
 
     images: Path
@@ -47,7 +47,7 @@ class Settings:
     meter: Meter | None
     progress: Progress
     places: dict[str, int] = field(default_factory=dict)
-    image_faults: dict[str, str] = field(default_factory=dict)
+    image_problems: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -56,41 +56,41 @@ class Census:
 
     Attributes:
         records, turns: conversations, and pairs of question and answer in them.
-        pictures, missing, broken, rejected: distinct images; those that are not there; those that
+        images, missing, broken, rejected: distinct images; those that are not there; those that
             cannot be read; those that the model's processor cannot process.
-        dropped: a line for each record that is left out because of its pictures.
+        dropped: a line for each record that is left out because of its images.
         characters: length of all answers.
         truncation: tokens of the answers, and what `max_length` cuts off; of no records when
             nothing measures them.
-        faults: by number of the record.
+        errors: by number of the record.
         keys: what identifies the records; None when there are none.
         unread: keys that nothing reads.
     """
 
     records: int
     turns: int = 0
-    pictures: int = 0
+    images: int = 0
     missing: int = 0
     broken: int = 0
     rejected: int = 0
     characters: int = 0
     truncation: Truncation = field(default_factory=Truncation)
     dropped: list[str] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     keys: Keys | None = None
     unread: Mapping[str, Unread] = field(default_factory=dict)
 
 
 def take_census(task: Task, split: str, path: Path, settings: Settings) -> Census:
-    """Read every record and picture of one file of `task`; a split other than `train` holds
+    """Read every record and image of one file of `task`; a split other than `train` holds
     evaluation records.
     """
-    faults: list[Fault] = []
-    with sound_records(path, settings.cache, split != "train", faults.append) as records:
-        census = Census(len(records), faults=faults, unread=unread_in(records, task, split))
+    problems: list[Problem] = []
+    with sound_records(path, settings.cache, split != "train", problems.append) as records:
+        census = Census(len(records), problems=problems, unread=unread_in(records, task, split))
         names = dict.fromkeys(name for images in records.images() for name in images)
-        _look_at_pictures(names, f"{task.name} {split}: pictures", settings)
-        _count_pictures(census, names, settings)
+        _look_at_images(names, f"{task.name} {split}: images", settings)
+        _count_images(census, names, settings)
         census.keys = keys_of(records, settings.places)
         finders = [] if split == TRAIN else list(_finders(task.metrics_of(split)))
         rows, done = iter(records), 0
@@ -99,33 +99,33 @@ def take_census(task: Task, split: str, path: Path, settings: Settings) -> Censu
             for record in chunk:
                 _count_record(census, record)
                 _judge_record(census, record, path, task, settings)
-                census.faults += [
-                    Fault(path, record.number, message)
+                census.problems += [
+                    Problem(path, record.number, message)
                     for find in finders
                     if (message := find(record.references))
                 ]
             _measure(census, chunk, path, task, split, settings)
             done += len(chunk)
         settings.progress(f"{task.name} {split}: records", len(records), len(records))
-    faults.sort(key=lambda fault: fault.number)
+    problems.sort(key=lambda problem: problem.number)
     return census
 
 
-def _finders(metrics: Sequence[str]) -> Iterator[FindFault]:
+def _finders(metrics: Sequence[str]) -> Iterator[FindProblem]:
     for metric in metrics:
         with suppress(
             CotbalError
-        ):  # that there is no such metric is a fault of the recipe, and said there
-            find = fault_finder(metric)
+        ):  # that there is no such metric is an error of the recipe, and said there
+            find = problem_finder(metric)
             if find is not None:
                 yield find
 
 
-def _look_at_pictures(names: dict[str, None], what: str, settings: Settings) -> None:
+def _look_at_images(names: dict[str, None], what: str, settings: Settings) -> None:
     new = [name for name in names if name not in settings.places]
     settings.places.update(zip(new, count(len(settings.places)), strict=False))
-    settings.image_faults.update(
-        faults_of_images(
+    settings.image_problems.update(
+        problems_of_images(
             settings.images,
             new,
             settings.decode,
@@ -135,12 +135,12 @@ def _look_at_pictures(names: dict[str, None], what: str, settings: Settings) -> 
     )
 
 
-def _count_pictures(census: Census, names: dict[str, None], settings: Settings) -> None:
-    faults = [settings.image_faults[name] for name in names if name in settings.image_faults]
-    kinds = Counter(fault.partition(" ")[0] for fault in faults)
-    census.pictures = len(names)
+def _count_images(census: Census, names: dict[str, None], settings: Settings) -> None:
+    problems = [settings.image_problems[name] for name in names if name in settings.image_problems]
+    kinds = Counter(problem.partition(" ")[0] for problem in problems)
+    census.images = len(names)
     census.missing, census.rejected = kinds["missing"], kinds["rejected"]
-    census.broken = len(faults) - census.missing - census.rejected
+    census.broken = len(problems) - census.missing - census.rejected
 
 
 def _count_record(census: Census, record: Record) -> None:
@@ -154,14 +154,14 @@ def _judge_record(
 ) -> None:
     if record.task is not None and record.task != task.name:
         message = f"task: expected {task.name!r}, as in the recipe; found {record.task!r}"
-        census.faults.append(Fault(path, record.number, message))
+        census.problems.append(Problem(path, record.number, message))
     found = [
-        Fault(path, record.number, settings.image_faults[name])
+        Problem(path, record.number, settings.image_problems[name])
         for name in record.images
-        if name in settings.image_faults
+        if name in settings.image_problems
     ]
     if not settings.drop:
-        census.faults += found
+        census.problems += found
     elif found:
         census.dropped.append(str(found[0]))
 
@@ -172,12 +172,12 @@ def _measure(
     """Tokens of the records whose images are sound; `max_length` cuts training records alone."""
     if settings.meter is None:
         return
-    broken = settings.image_faults.keys()
+    broken = settings.image_problems.keys()
     sound = [record for record in chunk if broken.isdisjoint(record.images)]
     items = [(record, task.instruction) for record in sound]
     lengths = settings.meter.lengths(items, split == TRAIN)
     for record, length in zip(sound, lengths, strict=True):
         if isinstance(length, str):
-            census.faults.append(Fault(path, record.number, length))
+            census.problems.append(Problem(path, record.number, length))
         else:
             census.truncation.add(record.number, length)

@@ -16,7 +16,7 @@ from cotbal.data.markers import between_markers
 from cotbal.data.records import Turn
 from cotbal.errors import CotbalError
 
-PICTURE = "<image>"
+IMAGE = "<image>"
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 Message = dict[str, Any]
@@ -28,7 +28,7 @@ class Rendered:
     """A conversation as text.
 
     Attributes:
-        text: what the tokenizer gets, one placeholder a picture.
+        text: what the tokenizer gets, one placeholder an image.
         spans: for every assistant turn, first and last (exclusive) character of what carries loss.
     """
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cotbal.data.census import Census, Progress, Settings, take_census
-from cotbal.data.conversations import Fault
+from cotbal.data.conversations import Problem
 from cotbal.data.leaks import TRAIN, FileKeys, leaks
 from cotbal.data.lengths import Meter
 from cotbal.data.same_images import same_images
@@ -26,13 +26,13 @@ ADVISED_MINI = 1000  # records; Appendix C of the paper
 
 @dataclass(frozen=True)
 class SplitReport:
-    """What one file of records holds; only records without a fault of their own are counted.
+    """What one file of records holds; only records without an error of their own are counted.
 
     Attributes:
         task, split, file: whose file it is; split is `train`, `validation` or the name of a test
             split.
         records, turns: conversations, and pairs of question and answer in them.
-        pictures: distinct images, of which `found` are good, `missing` are not there, `broken`
+        images: distinct images, of which `found` are good, `missing` are not there, `broken`
             cannot be read and `rejected` cannot be processed by the model's processor.
         dropped: records that `on_missing_image: drop` leaves out.
         answer_characters: characters in all answers.
@@ -46,7 +46,7 @@ class SplitReport:
     file: str
     records: int
     turns: int
-    pictures: int
+    images: int
     found: int
     missing: int
     broken: int
@@ -60,33 +60,35 @@ class SplitReport:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """The faults that keep a recipe from running, the warnings that do not, and the sizes of every
+    """The errors that keep a recipe from running, the warnings that do not, and the sizes of every
     split.
     """
 
-    faults: tuple[Fault, ...]
+    problems: tuple[Problem, ...]
     warnings: tuple[str, ...]
     tasks: tuple[SplitReport, ...]
 
     def and_of_probes(self, probes: CheckReport) -> CheckReport:
         """With what is wrong only with the settings that the probes have of their own."""
-        faults = (
-            replace(fault, message=f"of the probes: {fault.message}")
-            for fault in probes.faults
-            if fault not in self.faults
+        problems = (
+            replace(problem, message=f"of the probes: {problem.message}")
+            for problem in probes.problems
+            if problem not in self.problems
         )
         warnings = (f"of the probes: {w}" for w in probes.warnings if w not in self.warnings)
-        return replace(self, faults=(*self.faults, *faults), warnings=(*self.warnings, *warnings))
+        return replace(
+            self, problems=(*self.problems, *problems), warnings=(*self.warnings, *warnings)
+        )
 
     def to_json(self) -> dict[str, Any]:
-        """The report in plain types; a fault is `{file, number, message}`, number 0 being the file
+        """The report in plain types; an error is `{file, number, message}`, number 0 being the file
         as a whole.
         """
-        faults = [
-            {"file": str(f.file), "number": f.number, "message": f.message} for f in self.faults
+        problems = [
+            {"file": str(f.file), "number": f.number, "message": f.message} for f in self.problems
         ]
         return {
-            "faults": faults,
+            "errors": problems,
             "warnings": list(self.warnings),
             "tasks": [asdict(task) for task in self.tasks],
         }
@@ -99,18 +101,18 @@ def check_mixture(
     meter: Meter | None = None,
     progress: Progress | None = None,
 ) -> CheckReport:
-    """Read every record and picture of every task and split, and list all that is wrong.
+    """Read every record and image of every task and split, and list all that is wrong.
 
     Args:
         cache: directory of converted records, such as `default_cache()`.
-        decode: False looks only whether the pictures exist.
+        decode: False looks only whether the images exist.
         meter: measures tokens, and finds images that the model's processor rejects.
         progress: is called with what is being read, and how much of how much is done.
     """
     drop = recipe.file.on_missing_image == "drop"
-    faults = [Fault(path, 0, message) for path, message in accelerate_file.faults(recipe)]
-    if error := _error_of(meter):
-        faults.append(Fault(recipe.path, 0, f"model: {error}"))
+    problems = [Problem(path, 0, message) for path, message in accelerate_file.problems(recipe)]
+    if error := _problem_of(meter):
+        problems.append(Problem(recipe.path, 0, f"model: {error}"))
         meter = None
     settings = Settings(recipe.images, cache, drop, decode, meter, progress or _be_silent)
     warnings: list[str] = []
@@ -118,7 +120,7 @@ def check_mixture(
     files: list[FileKeys] = []
     for task in recipe.mixture.tasks:
         censuses = {split: take_census(task, split, path, settings) for split, path in _files(task)}
-        faults += _faults_of_task(recipe, task, censuses)
+        problems += _problems_of_task(recipe, task, censuses)
         new = [_report(recipe, task, split, census) for split, census in censuses.items()]
         warnings += _warnings_of_sizes(recipe, task, new[0])
         warnings += _warnings_of_truncation(recipe, task, censuses[TRAIN])
@@ -131,11 +133,11 @@ def check_mixture(
     warnings += _warnings_of_leaks(files, settings)
     warnings += _warnings_of_meter(meter)
     texts = check_texts(recipe, cache, progress)
-    faults, warnings = faults + texts.faults, warnings + texts.warnings
-    return CheckReport(tuple(faults), tuple(warnings), tuple(reports))
+    problems, warnings = problems + texts.problems, warnings + texts.warnings
+    return CheckReport(tuple(problems), tuple(warnings), tuple(reports))
 
 
-def _error_of(meter: Meter | None) -> str | None:
+def _problem_of(meter: Meter | None) -> str | None:
     """Why the processor of the model cannot be used, if it cannot."""
     try:
         if meter is not None:
@@ -145,10 +147,12 @@ def _error_of(meter: Meter | None) -> str | None:
     return None
 
 
-def _faults_of_task(recipe: Recipe, task: Task, censuses: Mapping[str, Census]) -> Iterator[Fault]:
-    yield from _faults_of_metrics(recipe, task)
+def _problems_of_task(
+    recipe: Recipe, task: Task, censuses: Mapping[str, Census]
+) -> Iterator[Problem]:
+    yield from _problems_of_metrics(recipe, task)
     for census in censuses.values():
-        yield from census.faults
+        yield from census.problems
     yield from _nothing_trained(recipe, task, censuses[TRAIN])
 
 
@@ -163,12 +167,12 @@ def _files(task: Task) -> Iterator[tuple[str, Path]]:
     yield from task.test.items()
 
 
-def _faults_of_metrics(recipe: Recipe, task: Task) -> Iterator[Fault]:
+def _problems_of_metrics(recipe: Recipe, task: Task) -> Iterator[Problem]:
     for metric in dict.fromkeys((task.metric, *task.test_metrics)):
         try:
             load_metric(metric)
         except CotbalError as error:
-            yield Fault(recipe.path, 0, f"task {task.name}: {error}")
+            yield Problem(recipe.path, 0, f"task {task.name}: {error}")
 
 
 def _report(recipe: Recipe, task: Task, split: str, census: Census) -> SplitReport:
@@ -180,8 +184,8 @@ def _report(recipe: Recipe, task: Task, split: str, census: Census) -> SplitRepo
         file=str(dict(_files(task))[split]),
         records=census.records,
         turns=census.turns,
-        pictures=census.pictures,
-        found=census.pictures - census.missing - census.broken - census.rejected,
+        images=census.images,
+        found=census.images - census.missing - census.broken - census.rejected,
         missing=census.missing,
         broken=census.broken,
         rejected=census.rejected,
@@ -203,7 +207,7 @@ def _warnings_of_sizes(recipe: Recipe, task: Task, train: SplitReport) -> Iterat
     kept = train.records - train.dropped
     if (
         train.mini is None or train.mini >= ADVISED_MINI or not kept
-    ):  # without records, a fault says why
+    ):  # without records, an error says why
         return
     few = (
         f"task {task.name}: its mini portion has {train.mini:,} records"
@@ -226,10 +230,10 @@ def _warnings_of_sizes(recipe: Recipe, task: Task, train: SplitReport) -> Iterat
         )
 
 
-def _nothing_trained(recipe: Recipe, task: Task, train: Census) -> Iterator[Fault]:
+def _nothing_trained(recipe: Recipe, task: Task, train: Census) -> Iterator[Problem]:
     if train.truncation.records:
-        fault = train.truncation.fault(task.name, task.train, recipe.model.max_length)
-        yield from [fault] if fault else []
+        problem = train.truncation.problem(task.name, task.train, recipe.model.max_length)
+        yield from [problem] if problem else []
 
 
 def _warnings_of_truncation(recipe: Recipe, task: Task, train: Census) -> Iterator[str]:

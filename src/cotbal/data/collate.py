@@ -1,4 +1,4 @@
-"""Rows to batches: pictures, tokens, and labels on the assistant's words alone."""
+"""Rows to batches: images, tokens, and labels on the assistant's words alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from cotbal.data.chat import (
-    PICTURE,
+    IMAGE,
     Rendered,
     breaks_behind_images,
     frame,
@@ -22,7 +22,7 @@ from cotbal.data.chat import (
     render,
     render_prompt,
 )
-from cotbal.data.pictures import open_picture, resolve
+from cotbal.data.images import open_image, resolve
 from cotbal.data.records import Record, Turn
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
@@ -60,16 +60,16 @@ class Collator:
 
     Args:
         processor: the checkpoint's own, with a chat template.
-        images: root of relative picture paths.
-        max_length: tokens of a row, pictures included; what goes beyond is cut off at the end.
+        images: root of relative image paths.
+        max_length: tokens of a row, images included; what goes beyond is cut off at the end.
 
     Raises:
-        DataError: the chat template is missing, or cannot write a question about a picture.
+        DataError: the chat template is missing, or cannot write a question about an image.
 
     Attributes:
         end: token that ends a turn, and with it the generation of an answer.
         broken: whether the template writes a line break behind every image.
-        placeholder: id of the token that the template writes for a picture.
+        placeholder: id of the token that the template writes for an image.
     """
 
     def __init__(self, processor: Any, images: Path, max_length: int) -> None:
@@ -87,17 +87,17 @@ class Collator:
         """Tensors for training: `input_ids`, `labels` [row, position], ..., padded on the right.
 
         Raises:
-            DataError: a picture is broken, or pictures alone exceed `max_length`.
+            DataError: an image is broken, or images alone exceed `max_length`.
         """
         rendered = [self._rendered(row) for row in rows]
-        pictures = [open_pictures(self.images, row.record) for row in rows]
-        batch = self._tokens(rows, [r.text for r in rendered], pictures, "right")
+        opened = [open_images(self.images, row.record) for row in rows]
+        batch = self._tokens(rows, [r.text for r in rendered], opened, "right")
         labels, ends = torch.full_like(batch["input_ids"], IGNORED), []
         for i, (row, text) in enumerate(zip(rows, rendered, strict=True)):
             ids = batch["input_ids"][i][batch["attention_mask"][i].bool()]
             for start, stop in self._assistant_positions(row, text, ids):
                 labels[i, start:stop] = batch["input_ids"][i, start:stop]
-            ends.append(self._end_of_pictures(text, len(ids)) if len(ids) > self.max_length else 0)
+            ends.append(self._end_of_images(text, len(ids)) if len(ids) > self.max_length else 0)
         batch["labels"] = labels
         return cut(batch, rows, ends, self.max_length)
 
@@ -113,11 +113,11 @@ class Collator:
             )
             for row in rows
         ]
-        pictures = [open_pictures(self.images, row.record) for row in rows]
-        return self._tokens(rows, texts, pictures, "left")
+        opened = [open_images(self.images, row.record) for row in rows]
+        return self._tokens(rows, texts, opened, "left")
 
     def valid_tokens(self, row: Row) -> int:
-        """Number of tokens of a row that carry loss, found without opening its pictures."""
+        """Number of tokens of a row that carry loss, found without opening its images."""
         return sum(stop - start for start, stop in self.plain(row)[1])
 
     def _rendered(self, row: Row) -> Rendered:
@@ -140,7 +140,7 @@ class Collator:
         return self._unexpanded(self._rendered(row))
 
     def _tokens(
-        self, rows: Sequence[Row], texts: list[str], pictures: list[list[Image.Image]], side: str
+        self, rows: Sequence[Row], texts: list[str], opened: list[list[Image.Image]], side: str
     ) -> Batch:
         """
         Raises:
@@ -148,21 +148,21 @@ class Collator:
             DataError: it cannot process these rows together.
         """
         try:
-            return self._processed(texts, pictures, side)
+            return self._processed(texts, opened, side)
         except REJECTIONS as error:
             if len(rows) == 1:
-                raise rejection(rows[0].record, self.processor, pictures[0], error) from error
-            for row, text, images in zip(rows, texts, pictures, strict=True):
+                raise rejection(rows[0].record, self.processor, opened[0], error) from error
+            for row, text, images in zip(rows, texts, opened, strict=True):
                 self._tokens([row], [text], [images], side)
             raise DataError(
                 f"{type(self.processor).__name__} makes no batch of rows with "
-                f"{', '.join(str(len(one)) for one in pictures)} images: {error}"
+                f"{', '.join(str(len(one)) for one in opened)} images: {error}"
             ) from error
 
-    def _processed(self, texts: list[str], pictures: list[list[Image.Image]], side: str) -> Batch:
+    def _processed(self, texts: list[str], opened: list[list[Image.Image]], side: str) -> Batch:
         found = self.processor(
             text=texts,
-            images=pictures if any(pictures) else None,
+            images=opened if any(opened) else None,
             padding=True,
             padding_side=side,
             add_special_tokens=self._adds_start(texts[0]),
@@ -179,7 +179,7 @@ class Collator:
         return not (bos and text.startswith(bos))
 
     def _unexpanded(self, text: Rendered) -> tuple[list[int], list[Range]]:
-        """Token ids of the text as it stands (one placeholder a picture) and the token ranges of
+        """Token ids of the text as it stands (one placeholder an image) and the token ranges of
         the spans in it.
         """
         found = self.tokenizer(
@@ -187,8 +187,8 @@ class Collator:
         )
         return found["input_ids"], [_covering(span, found["offset_mapping"]) for span in text.spans]
 
-    def _end_of_pictures(self, text: Rendered, length: int) -> int:
-        """Tokens of an expanded row up to the end of its last picture; nothing behind that is
+    def _end_of_images(self, text: Rendered, length: int) -> int:
+        """Tokens of an expanded row up to the end of its last image; nothing behind that is
         expanded.
         """
         plain, _ = self._unexpanded(text)
@@ -198,14 +198,14 @@ class Collator:
         """Ranges of the assistant's tokens in the expanded row.
 
         A processor replaces each placeholder by many tokens, so positions move, but nothing behind
-        the last placeholder changes: positions are counted from the end. Where a picture follows an
-        assistant turn, the text between pictures is looked for in the row.
+        the last placeholder changes: positions are counted from the end. Where an image follows an
+        assistant turn, the text between images is looked for in the row.
         """
         first_answer = next(
             i for i, turn in enumerate(row.record.turns) if turn.role == "assistant"
         )
         plain, ranges = self._unexpanded(text)
-        if any(PICTURE in turn.text for turn in row.record.turns[first_answer:]):
+        if any(IMAGE in turn.text for turn in row.record.turns[first_answer:]):
             found = aligned(plain, ranges, ids.tolist(), self.placeholder)
             agree, ranges = len(found) == sum(start < stop for start, stop in ranges), found
         else:
@@ -216,7 +216,7 @@ class Collator:
         if not agree:
             raise DataError(
                 f"record {row.record.number} ({row.record.id}): the processor changes the text"
-                " behind the last picture, so the assistant's words cannot be found"
+                " behind the last image, so the assistant's words cannot be found"
             )
         return ranges
 
@@ -236,18 +236,18 @@ def _covering(span: tuple[int, int], offsets: Sequence[Sequence[int]]) -> Range:
 def aligned(
     plain: list[int], ranges: Sequence[Range], ids: list[int], placeholder: int
 ) -> list[Range]:
-    """Where ranges of tokens lie once each placeholder has become a picture; those that are not
+    """Where ranges of tokens lie once each placeholder has become an image; those that are not
     found are left out.
 
     The text between two placeholders, up to its last range, is looked for behind the one before it.
-    Little but pictures lies between them, so the first place that fits is the right one. What
-    stands next to a picture may have changed (a space, joined to the first word), so some of the
+    Little but images lies between them, so the first place that fits is the right one. What
+    stands next to an image may have changed (a space, joined to the first word), so some of the
     first tokens may be absent, though none from the first range on.
 
     Args:
-        plain: token ids with a placeholder a picture.
+        plain: token ids with a placeholder an image.
         ranges: in `plain`.
-        ids: the same with pictures.
+        ids: the same with images.
     """
     found, place = [], 0
     for start, stop in _pieces(plain, placeholder):
@@ -280,14 +280,14 @@ def _pieces(plain: list[int], placeholder: int) -> list[Range]:
     return [(a + 1, b) for a, b in pairwise(borders)]
 
 
-def open_pictures(root: Path, record: Record) -> list[Image.Image]:
-    """The pictures of a record.
+def open_images(root: Path, record: Record) -> list[Image.Image]:
+    """The images of a record.
 
     Raises:
         DataError: one is missing or broken, with the number of the record.
     """
     try:
-        return [open_picture(resolve(root, name)) for name in record.images]
+        return [open_image(resolve(root, name)) for name in record.images]
     except DataError as error:
         raise DataError(f"record {record.number} ({record.id}): {error}") from None
 
@@ -296,10 +296,10 @@ def cut(batch: Batch, rows: Sequence[Row], ends: Sequence[int], max_length: int)
     """The batch without what stands behind `max_length` tokens.
 
     Args:
-        ends: tokens of every row up to the end of its last picture.
+        ends: tokens of every row up to the end of its last image.
 
     Raises:
-        DataError: a picture ends behind `max_length`.
+        DataError: an image ends behind `max_length`.
     """
     shape = batch["input_ids"].shape
     if shape[1] <= max_length:
@@ -307,7 +307,7 @@ def cut(batch: Batch, rows: Sequence[Row], ends: Sequence[int], max_length: int)
     lost = [row.record for row, end in zip(rows, ends, strict=True) if end > max_length]
     if lost:
         raise DataError(
-            f"record {lost[0].number} ({lost[0].id}): its pictures need more than max_length ="
+            f"record {lost[0].number} ({lost[0].id}): its images need more than max_length ="
             f" {max_length} tokens"
         )
     return {
@@ -321,7 +321,7 @@ def _is_float(value: Any) -> bool:
 
 
 def _by_position(value: Any, shape: torch.Size) -> bool:
-    """Whether a field says something of every position: ids, kinds, masks, also which pictures a
+    """Whether a field says something of every position: ids, kinds, masks, also which images a
     position may see.
     """
     if not isinstance(value, Tensor) or value.shape[:2] != shape:
@@ -333,12 +333,12 @@ def chat_template(processor: Any) -> str:
     """The chat template of the processor or its tokenizer; of several, the one called `default`.
 
     Raises:
-        DataError: there is none, or it cannot write a question about a picture.
+        DataError: there is none, or it cannot write a question about an image.
     """
     if not isinstance(getattr(processor, "image_token", None), str):
         raise DataError(
-            f"{type(processor).__name__} knows no token that stands for a picture in the text; only"
-            " models that see pictures among their tokens can be trained"
+            f"{type(processor).__name__} knows no token that stands for an image in the text; only"
+            " models that see images among their tokens can be trained"
         )
     template = processor.chat_template or processor.tokenizer.chat_template
     template = template.get("default") if isinstance(template, dict) else template
@@ -346,18 +346,18 @@ def chat_template(processor: Any) -> str:
         raise DataError(
             "the checkpoint has no chat template; put a chat_template.jinja beside its processor"
         )
-    question = messages((Turn("user", f"{PICTURE}\nquestion"),))
+    question = messages((Turn("user", f"{IMAGE}\nquestion"),))
     try:
         text = render_prompt(question, template, processor.tokenizer)
     except (TemplateError, TypeError) as error:
         raise DataError(
-            f"the checkpoint's chat template cannot write a question about a picture: {error}"
+            f"the checkpoint's chat template cannot write a question about an image: {error}"
         ) from None
     if text.count(processor.image_token) != 1 or "question" not in text:
         raise DataError(
             f"the checkpoint's chat template should write {processor.image_token} once and the"
-            f" question for a question about a picture; found {text!r}: put a chat_template.jinja"
-            " for pictures beside its processor"
+            f" question for a question about an image; found {text!r}: put a chat_template.jinja"
+            " for images beside its processor"
         )
     return template
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 _MANY = 5  # messages of one kind that are all shown
 _FIRST = 3  # of more than that
 
-_IMAGE = re.compile(r"\b(missing|broken|rejected) (?:image|picture) (.*/)?[^/]+?(?=: |$)")
+_IMAGE = re.compile(r"\b(missing|broken|rejected) (?:image|image) (.*/)?[^/]+?(?=: |$)")
 _VARYING = re.compile(r"""'[^']*'|"[^"]*"|\d[\d,.]*""")
 
 

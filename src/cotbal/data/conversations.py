@@ -1,14 +1,14 @@
 """One raw row, in the LLaVA form or the `messages` form of Hugging Face, becomes one Record; or its
-faults are named.
+errors are named.
 
-The place of a picture is the marker `<image>` in a user's turn, in both forms:
+The place of an image is the marker `<image>` in a user's turn, in both forms:
 
 * a marker at the head or the tail of a turn that has only one is put at the head, on a line of its
   own (`<image>\\nWhat is left of the frog?`), as LLaVA does; markers inside a sentence, and several
   markers in one turn, stay where they are;
 * the parts of a `messages` turn are joined in order, as chat templates do: images at the head of a
   turn are each followed by a line break, and nothing is put between other parts;
-* one picture and no marker at all: the marker is put at the head of the first user turn.
+* one image and no marker at all: the marker is put at the head of the first user turn.
 
 A key `system` beside the turns is the system prompt. Marks such as `loss: false` leave turns
 without loss (`loss_marks`). What cannot be honoured is an error: videos, audio, two lists of images
@@ -27,10 +27,10 @@ from typing import Any
 from cotbal.data.media import (
     OTHER_MEDIA,
     Keep,
-    fault_of_markers,
-    faults_of_columns,
     image_columns,
     image_name,
+    problem_of_markers,
+    problems_of_columns,
 )
 from cotbal.data.turns import FORMS, IMAGE, Notes, RawTurn, Role, read_system, read_turns
 from cotbal.data.unread_keys import unread
@@ -40,8 +40,8 @@ from cotbal.errors import DataError
 __all__ = [
     "IMAGE",
     "Detail",
-    "Fault",
     "Keep",
+    "Problem",
     "Record",
     "Role",
     "Turn",
@@ -70,12 +70,12 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One conversation about no picture, one or several.
+    """One conversation about no image, one or several.
 
     Attributes:
         id: unique in its file.
         task: name of the task that the record itself states, or None.
-        images: names of its pictures, relative to the images of the recipe, in the order of the
+        images: names of its images, relative to the images of the recipe, in the order of the
             markers.
         turns: an optional system turn, then user and assistant in turn; the last is the
             assistant's.
@@ -104,7 +104,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Problem:
     """What is wrong, and where; number 0 means the file as a whole."""
 
     file: Path
@@ -124,7 +124,7 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
         number: its place in the file.
         evaluation: an evaluation record must have exactly one turn of each side (it is scored on
             one answer).
-        keep: stores the bytes of an embedded picture and returns the name for it; raises DataError
+        keep: stores the bytes of an embedded image and returns the name for it; raises DataError
             if it is none.
     """
     if not isinstance(raw, dict):
@@ -133,15 +133,15 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
     if form not in FORMS:
         return [f"expected `conversations` or `messages`; found {form}"]
     notes = Notes(unread=dict.fromkeys(unread(raw, _PARTS)))
-    faults = notes.faults
+    problems = notes.problems
     turns = read_turns(raw[form], form, notes)
-    read_system(raw.get("system"), turns, faults)
-    images = _read_images(raw, turns, keep, faults)
-    identity, task = _read_name(raw, "id", faults), _read_name(raw, "task", faults)
-    faults += faults_of_columns(raw)
-    faults += _faults_of_turns(turns, images, evaluation)
-    if faults or images is None:
-        return faults
+    read_system(raw.get("system"), turns, problems)
+    images = _read_images(raw, turns, keep, problems)
+    identity, task = _read_name(raw, "id", problems), _read_name(raw, "task", problems)
+    problems += problems_of_columns(raw)
+    problems += _problems_of_turns(turns, images, evaluation)
+    if problems or images is None:
+        return problems
     return Record(
         identity or "",
         task,
@@ -154,16 +154,16 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
     )
 
 
-def _faults_of_turns(
+def _problems_of_turns(
     turns: Sequence[RawTurn], images: tuple[str, ...] | None, evaluation: bool
 ) -> list[str]:
     """What is wrong with the order of the turns and their markers, as far as they were read."""
     if not turns or not all(turn.role for turn in turns):
         return []
-    faults = _faults_of_order(turns, evaluation)
+    problems = _problems_of_order(turns, evaluation)
     if images is not None and all(turn.text is not None for turn in turns):
-        faults += _place_markers(turns, len(images))
-    return faults
+        problems += _place_markers(turns, len(images))
+    return problems
 
 
 def _sound_turn(turn: RawTurn, evaluation: bool) -> Turn:
@@ -181,7 +181,7 @@ def _form(raw: Mapping[str, Any]) -> str:
     return "both" if filled else f"the keys {', '.join(map(str, raw)) or '(none)'}"
 
 
-def _read_name(raw: dict[str, Any], key: str, faults: list[str]) -> str | None:
+def _read_name(raw: dict[str, Any], key: str, problems: list[str]) -> str | None:
     value = raw.get(key)
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
@@ -189,7 +189,7 @@ def _read_name(raw: dict[str, Any], key: str, faults: list[str]) -> str | None:
         return None
     if is_text(value):
         return str(value)
-    faults.append(f"{key}: expected text; found {show(value)}")
+    problems.append(f"{key}: expected text; found {show(value)}")
     return None
 
 
@@ -212,33 +212,33 @@ def beside(raw: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_images(
-    raw: dict[str, Any], turns: Sequence[RawTurn], keep: Keep, faults: list[str]
+    raw: dict[str, Any], turns: Sequence[RawTurn], keep: Keep, problems: list[str]
 ) -> tuple[str, ...] | None:
     try:
         key, listed = image_columns(raw)
     except DataError as error:
-        faults.append(str(error))
+        problems.append(str(error))
         return None
-    parts = [picture for turn in turns for picture in turn.pictures]
-    named = [picture for picture in parts if picture is not None]
+    parts = [image for turn in turns for image in turn.images]
+    named = [image for image in parts if image is not None]
     if named and (listed or len(named) < len(parts)):
-        faults.append(
-            "expected pictures either in the parts or in the column `images`; found some in each"
+        problems.append(
+            "expected images either in the parts or in the column `images`; found some in each"
         )
         return None
-    return _names(named or listed, key, keep, faults)
+    return _names(named or listed, key, keep, problems)
 
 
 def _names(
-    pictures: Sequence[Any], key: str, keep: Keep, faults: list[str]
+    images: Sequence[Any], key: str, keep: Keep, problems: list[str]
 ) -> tuple[str, ...] | None:
-    names = [image_name(picture, keep) for picture in pictures]
+    names = [image_name(image, keep) for image in images]
     errors = [f"{key}: {name}" for name in names if isinstance(name, DataError)]
-    faults += errors
+    problems += errors
     return None if errors else tuple(map(str, names))
 
 
-def _faults_of_order(turns: Sequence[RawTurn], evaluation: bool) -> list[str]:
+def _problems_of_order(turns: Sequence[RawTurn], evaluation: bool) -> list[str]:
     spoken = turns[1:] if turns[0].role == "system" else turns
     roles = [turn.role for turn in spoken]
     if not roles or roles[0] != "user":
@@ -256,32 +256,32 @@ def _faults_of_order(turns: Sequence[RawTurn], evaluation: bool) -> list[str]:
     return []
 
 
-def _place_markers(turns: Sequence[RawTurn], pictures: int) -> list[str]:
-    """Put the marker of a single picture at the head; what is wrong with the markers."""
-    faults = list(filter(None, map(_misplaced, turns)))
+def _place_markers(turns: Sequence[RawTurn], images: int) -> list[str]:
+    """Put the marker of a single image at the head; what is wrong with the markers."""
+    problems = list(filter(None, map(_misplaced, turns)))
     asked = [turn for turn in turns if turn.role == "user"]
     if not asked:
-        return faults
+        return problems
     texts = [turn.text or "" for turn in asked]
     markers = "\n".join(texts).count(IMAGE)
-    if pictures == 1 and markers == 0:
+    if images == 1 and markers == 0:
         texts[0] = f"{IMAGE}\n{texts[0]}"
-    elif markers != pictures:
-        faults.append(
-            f"expected one {IMAGE} per image; found {markers} {IMAGE} and {pictures} images"
+    elif markers != images:
+        problems.append(
+            f"expected one {IMAGE} per image; found {markers} {IMAGE} and {images} images"
         )
     for turn, text in zip(asked, texts, strict=True):
         turn.text = _marker_first(text)
     if not all(map(str.strip, texts)):
-        faults.append("expected a question or an image in every user's turn; found an empty one")
-    return faults
+        problems.append("expected a question or an image in every user's turn; found an empty one")
+    return problems
 
 
 def _misplaced(turn: RawTurn) -> str | None:
     """What is wrong with the markers of one turn, if anything."""
     if turn.role == "user":
-        fault = fault_of_markers(turn.text or "")
-        return f"{turn.place}: {fault}" if fault else None
+        problem = problem_of_markers(turn.text or "")
+        return f"{turn.place}: {problem}" if problem else None
     if any(IMAGE in text for text in (turn.text or "", *turn.references)):
         return (
             f"{turn.place}: expected {IMAGE} only in a user's turn; found it in the {turn.role}'s"

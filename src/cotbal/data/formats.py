@@ -1,4 +1,4 @@
-"""Streaming readers: a file of records becomes pairs of number and raw row, or faults; one row in
+"""Streaming readers: a file of records becomes pairs of number and raw row, or errors; one row in
 memory at a time.
 """
 
@@ -15,10 +15,10 @@ import ijson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cotbal.data.conversations import Fault
+from cotbal.data.conversations import Problem
 from cotbal.data.json_array import json_items
 
-# Embedded pictures make rows heavy; 64 of them stay below some hundred megabytes.
+# Embedded images make rows heavy; 64 of them stay below some hundred megabytes.
 _PARQUET_ROWS = 64
 _STEP = 500  # rows between two words of progress
 BROKEN = (
@@ -39,21 +39,21 @@ Row = tuple[int, Any]
 Report = Callable[[int, int], None]  # how much of how much has been read: bytes, or rows of parquet
 
 
-def read_rows(path: Path, report: Report | None = None) -> Iterator[Row | Fault]:
-    """The numbered rows of a `.jsonl`, `.json`, `.parquet` or `.arrow` file, and its faults.
+def read_rows(path: Path, report: Report | None = None) -> Iterator[Row | Problem]:
+    """The numbered rows of a `.jsonl`, `.json`, `.parquet` or `.arrow` file, and its errors.
 
     Both endings of JSON may hold an array or one record per line, in UTF-8, UTF-16 or UTF-32.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        yield Fault(
+        yield Problem(
             path,
             0,
             f"expected a file that ends in {', '.join(_READERS)}; found"
             f" {path.suffix or 'no ending'}",
         )
     elif not path.is_file():
-        yield Fault(path, 0, "expected a file of records; found no such file")
+        yield Problem(path, 0, "expected a file of records; found no such file")
     else:
         yield from reader(path, report or _be_silent)
 
@@ -83,7 +83,7 @@ class _Recoded(io.RawIOBase):
         return size
 
 
-def _read_text(path: Path, report: Report) -> Iterator[Row | Fault]:
+def _read_text(path: Path, report: Report) -> Iterator[Row | Problem]:
     """JSON by its content, whatever the ending: an array of records, or one record per line."""
     size = path.stat().st_size
     with path.open("rb") as raw:
@@ -93,16 +93,16 @@ def _read_text(path: Path, report: Report) -> Iterator[Row | Fault]:
         raw.seek(len(_MARK) if head.startswith(_MARK) else 0)
         wide = encoding.startswith(("utf-16", "utf-32"))
         file = io.BufferedReader(_Recoded(raw, encoding)) if wide else raw
-        fault = _fault_of_layout(head, text, path.suffix.lower())
-        if fault:
-            yield Fault(path, 0, fault)
+        problem = _problem_of_layout(head, text, path.suffix.lower())
+        if problem:
+            yield Problem(path, 0, problem)
         elif text.startswith("["):
             yield from _read_array(path, file, lambda: report(raw.tell(), size))
         else:
             yield from _read_lines(path, file, lambda: report(raw.tell(), size))
 
 
-def _fault_of_layout(head: bytes, text: str, suffix: str) -> str | None:
+def _problem_of_layout(head: bytes, text: str, suffix: str) -> str | None:
     """What a file is that begins so, if it is neither an array nor one record per line."""
     other = next((kind for mark, kind in _OTHERS.items() if head.startswith(mark)), None)
     if other:
@@ -126,7 +126,7 @@ def _is_json(line: str) -> bool:
     return True
 
 
-def _read_lines(path: Path, file: BinaryIO, report: Callable[[], None]) -> Iterator[Row | Fault]:
+def _read_lines(path: Path, file: BinaryIO, report: Callable[[], None]) -> Iterator[Row | Problem]:
     number = 0
     try:
         for number, line in enumerate(file, 1):
@@ -135,20 +135,20 @@ def _read_lines(path: Path, file: BinaryIO, report: Callable[[], None]) -> Itera
             if line.strip():
                 yield _parsed(path, number, line)
     except UnicodeError as error:
-        yield Fault(path, number + 1, f"broken text from this line on ({error})")
+        yield Problem(path, number + 1, f"broken text from this line on ({error})")
 
 
-def _parsed(path: Path, number: int, line: bytes) -> Row | Fault:
+def _parsed(path: Path, number: int, line: bytes) -> Row | Problem:
     try:
         return number, json.loads(line.decode())
     except UnicodeDecodeError as error:
         message = f"expected text in UTF-8; found another encoding, or broken bytes ({error})"
     except (ValueError, RecursionError) as error:
         message = f"expected one JSON object per line; found broken JSON ({error})"
-    return Fault(path, number, message)
+    return Problem(path, number, message)
 
 
-def _read_array(path: Path, file: BinaryIO, report: Callable[[], None]) -> Iterator[Row | Fault]:
+def _read_array(path: Path, file: BinaryIO, report: Callable[[], None]) -> Iterator[Row | Problem]:
     number = 0
     try:
         for number, row in enumerate(json_items(file), 1):
@@ -157,7 +157,7 @@ def _read_array(path: Path, file: BinaryIO, report: Callable[[], None]) -> Itera
             yield number, row
     except (ijson.JSONError, ValueError, RecursionError) as error:
         message = " ".join(str(error).split())
-        yield Fault(
+        yield Problem(
             path,
             number + 1,
             f"broken JSON from this record on; the rest cannot be read ({message})",
@@ -168,13 +168,13 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     """A parquet file that is read piece by piece; by default pyarrow fetches whole row groups
     ahead.
 
-    Measured on 5,000 pictures of 100 kB in base64, 1,000 a row group: the peak is 0.42 GB instead
+    Measured on 5,000 images of 100 kB in base64, 1,000 a row group: the peak is 0.42 GB instead
     of 1.03 GB.
     """
     return pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
 
 
-def _read_parquet(path: Path, report: Report) -> Iterator[Row | Fault]:
+def _read_parquet(path: Path, report: Report) -> Iterator[Row | Problem]:
     number = 0
     try:
         with open_parquet(path) as file:
@@ -185,14 +185,14 @@ def _read_parquet(path: Path, report: Report) -> Iterator[Row | Fault]:
                     yield number, row
     except BROKEN as error:
         message = " ".join(str(error).split())
-        yield Fault(
+        yield Problem(
             path,
             number + 1 if number else 0,
             f"expected a parquet file; found broken data ({message})",
         )
 
 
-def _read_arrow(path: Path, report: Report) -> Iterator[Row | Fault]:
+def _read_arrow(path: Path, report: Report) -> Iterator[Row | Problem]:
     """A file that `datasets` saved: Arrow's stream format."""
     number = 0
     try:
@@ -205,14 +205,14 @@ def _read_arrow(path: Path, report: Report) -> Iterator[Row | Fault]:
                         yield number, row
     except BROKEN as error:
         message = " ".join(str(error).split())
-        yield Fault(
+        yield Problem(
             path,
             number + 1 if number else 0,
             f"expected an Arrow stream; found broken data ({message})",
         )
 
 
-_READERS: dict[str, Callable[[Path, Report], Iterator[Row | Fault]]] = {
+_READERS: dict[str, Callable[[Path, Report], Iterator[Row | Problem]]] = {
     ".jsonl": _read_text,
     ".json": _read_text,
     ".parquet": _read_parquet,

@@ -51,7 +51,7 @@ def keys_of(records: Records, places: Mapping[str, int]) -> Keys:
     """The keys of a file; `places` is the table of the names of images."""
     stem, file = records.source.stem, records.source
     numbers, ids, counts = (np.zeros(len(records), np.int64) for _ in range(3))
-    images = np.zeros(int(records.pictures().sum()), np.int64)
+    images = np.zeros(int(records.image_counts().sum()), np.int64)
     texts, owners = (np.zeros(int(records.answers().sum()), np.int64) for _ in range(2))
     image = question = 0
     for place, record in enumerate(records):

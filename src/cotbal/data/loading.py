@@ -1,5 +1,5 @@
 """Batches are made by processes beside the one that trains or answers, so that a GPU need not wait
-for pictures.
+for images.
 
 What a batch holds does not depend on who makes it, and batches come in the order in which they were
 asked for: the number of processes changes no result.
@@ -47,7 +47,7 @@ def made(items: Sequence[Item], make: Callable[[Item], Batch], workers: int) -> 
     except CotbalError as error:
         raise type(error)(sentence(error)) from None
     finally:
-        # at once, and not when nobody holds on to the fault and its traceback any more
+        # at once, and not when nobody holds on to the error and its traceback any more
         loader._shutdown_workers()
 
 
@@ -67,7 +67,7 @@ def steady(make: Callable[[Any], Batch]) -> Callable[[Any], Batch]:
 
 
 def sentence(error: BaseException) -> str:
-    """What an exception says; of a fault in a process of a loader, which comes as a traceback, its
+    """What an exception says; of an error in a process of a loader, which comes as a traceback, its
     end.
     """
     name = f"{type(error).__module__}.{type(error).__name__}: "

@@ -22,26 +22,26 @@ MARKS = ("loss", "loss_scale", "train", "training", "weight", "loss_weight")
 SPANS = ("train_detail", "training_detail")  # axolotl: characters of an answer
 
 
-def read_mark(fields: Mapping[str, Any], place: str, faults: list[str]) -> bool | None:
+def read_mark(fields: Mapping[str, Any], place: str, problems: list[str]) -> bool | None:
     """Whether the marks of a turn, or of a part of it, say that its words carry loss.
 
     Args:
         place: of the turn in its record, for messages.
-        faults: receives what cannot be honoured.
+        errors: receives what cannot be honoured.
 
     Returns:
         None where there is no mark.
     """
     for key in SPANS:
         if is_filled(fields.get(key)):
-            faults.append(
+            problems.append(
                 f"{place}.{key}: expected a mark for the whole answer, such as loss: false; marks"
                 " on parts of an answer are not supported"
             )
     marks = {key: fields[key] for key in MARKS if fields.get(key) is not None}
     wrong = [key for key, value in marks.items() if not _is_mark(value)]
     for key in wrong:
-        faults.append(
+        problems.append(
             f"{place}.{key}: expected true or false, 1 or 0; found {show(marks[key])}. Other"
             " weights belong to tasks, not to turns"
         )
@@ -49,19 +49,19 @@ def read_mark(fields: Mapping[str, Any], place: str, faults: list[str]) -> bool 
         return None
     if len(set(map(bool, marks.values()))) > 1:
         found = ", ".join(f"{key}: {value}" for key, value in marks.items())
-        faults.append(f"{place}: expected marks that agree; found {found}")
+        problems.append(f"{place}: expected marks that agree; found {found}")
     return bool(next(iter(marks.values())))
 
 
 def joined_marks(
-    turn: bool | None, parts: Sequence[bool | None], place: str, faults: list[str]
+    turn: bool | None, parts: Sequence[bool | None], place: str, problems: list[str]
 ) -> bool | None:
     """The mark of a turn from its own mark and those of its text parts."""
     if all(mark is None for mark in parts):
         return turn
     carried = {turn is not False if mark is None else mark for mark in parts}
     if len(carried) > 1 or turn not in (None, *carried):
-        faults.append(
+        problems.append(
             f"{place}: expected one mark for the whole answer; found parts with loss and parts"
             " without"
         )

@@ -20,7 +20,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/\s]{200,}={0,2}\s*")
 _LONGEST_NAME = 4096  # bytes, PATH_MAX of Linux
 
 
-def faults_of_columns(raw: Mapping[str, Any]) -> Iterator[str]:
+def problems_of_columns(raw: Mapping[str, Any]) -> Iterator[str]:
     """An error for each column with videos or audio."""
     for key in OTHER_MEDIA:
         if is_filled(raw.get(key)):
@@ -30,7 +30,7 @@ def faults_of_columns(raw: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def fault_of_markers(text: str) -> str | None:
+def problem_of_markers(text: str) -> str | None:
     """An error where a marker such as `<video>` begins or ends the text or has a line of its own.
 
     Inside a line, or with `</video>`, it is a word about HTML.

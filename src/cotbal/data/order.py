@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from cotbal.data.chat import PICTURE
+from cotbal.data.chat import IMAGE
 from cotbal.data.collate import Row
 from cotbal.data.records import Records, Turn
 
@@ -84,19 +84,19 @@ class Mixed(Dataset[dict[str, Any]]):
         return len(self.places)
 
     def spread(self, count: int) -> list[dict[str, Any]]:
-        """About `count` rows from all over the run, one with pictures first and one without last,
+        """About `count` rows from all over the run, one with images first and one without last,
         if there are any.
         """
         seen = [self[int(i)] for i in np.unique(np.linspace(0, len(self) - 1, SEEN).astype(int))]
         seen.sort(key=lambda item: not item["row"].record.images)
         return [seen[int(i)] for i in np.unique(np.linspace(0, len(seen) - 1, count).astype(int))]
 
-    def with_picture(self) -> dict[str, Any] | None:
-        """A short row about one picture of the run; None where there are none."""
+    def with_image(self) -> dict[str, Any] | None:
+        """A short row about one image of the run; None where there are none."""
         for task, records, indices, _ in self.parts:
             for record in (records[int(index)] for index in indices):
                 if record.images:
-                    turns = (Turn("user", f"{PICTURE}\n?"), Turn("assistant", "."))
+                    turns = (Turn("user", f"{IMAGE}\n?"), Turn("assistant", "."))
                     short = replace(record, images=record.images[:1], turns=turns)
                     return {"row": Row(short, task, None), "task": task}
         return None

@@ -12,7 +12,7 @@ every row loses its label, so that nothing is predicted across a border; a padde
 its first token either, so the loss is the same. Task ids become one per token, and the number of
 rows without a valid token, which can no longer be seen, stands beside them as `masked_rows`.
 
-Shown to be exact by a test for LLaVA, with text and with pictures (eager and sdpa). Models with
+Shown to be exact by a test for LLaVA, with text and with images (eager and sdpa). Models with
 positions of several dimensions (Qwen2-VL and later) bring fields that cannot be packed like this,
 and are refused.
 """
@@ -30,8 +30,8 @@ from cotbal.errors import DataError
 from cotbal.loss import IGNORED, predicting
 
 Batch = dict[str, Any]
-# One entry a picture, in the order of the placeholders: they stay as they are.
-PICTURES = ("pixel_values", "image_sizes")
+# One entry an image, in the order of the placeholders: they stay as they are.
+IMAGES = ("pixel_values", "image_sizes")
 MASKED_ROWS = "masked_rows"
 
 
@@ -47,7 +47,7 @@ def pack(batch: Batch, length: int | None, padding: int) -> Batch:
 
     Args:
         batch: `input_ids`, `labels` and `attention_mask` of shape [row, position], and where there
-            are any `task_ids` [row] and pictures.
+            are any `task_ids` [row] and images.
         length: tokens of a packed row at most; a longer row stays alone. None puts the whole batch
             into one row, without any padding.
         padding: id of the token that fills up shorter packed rows.
@@ -62,7 +62,7 @@ def pack(batch: Batch, length: int | None, padding: int) -> Batch:
     tokens = {
         key: value
         for key, value in batch.items()
-        if key not in ("attention_mask", "task_ids", *PICTURES)
+        if key not in ("attention_mask", "task_ids", *IMAGES)
     }
     if "task_ids" in batch:
         tokens["task_ids"] = batch["task_ids"][:, None].expand(shape)
@@ -70,7 +70,7 @@ def pack(batch: Batch, length: int | None, padding: int) -> Batch:
     joined = {key: _join(value, kept, groups, fill.get(key, 0)) for key, value in tokens.items()}
     starts = _starts(kept, groups)
     joined["labels"] = joined["labels"].masked_fill(starts, IGNORED)
-    others = {key: batch[key] for key in PICTURES if key in batch}
+    others = {key: batch[key] for key in IMAGES if key in batch}
     if "task_ids" in batch:
         others[MASKED_ROWS] = int((~predicting(batch["labels"]).any(dim=1)).sum())
     return {**joined, "position_ids": _positions(starts), "use_cache": False, **others}
@@ -78,7 +78,7 @@ def pack(batch: Batch, length: int | None, padding: int) -> Batch:
 
 def _refuse(batch: Batch) -> None:
     shape = batch["input_ids"].shape
-    known = ("task_ids", *PICTURES)
+    known = ("task_ids", *IMAGES)
     unknown = [
         key
         for key, value in batch.items()
@@ -88,14 +88,14 @@ def _refuse(batch: Batch) -> None:
         unknown.append("position_ids")
     if unknown:
         raise DataError(
-            f"packing knows fields of shape [row, position], {' and '.join(PICTURES)}; found"
+            f"packing knows fields of shape [row, position], {' and '.join(IMAGES)}; found"
             f" {', '.join(unknown)}. Train this model with padded batches (in a recipe:"
             " optimization.packing: false)"
         )
 
 
 def _groups(lengths: list[int], limit: int | None) -> list[list[int]]:
-    """Rows of every packed row: in order, so that pictures stay in the order of their
+    """Rows of every packed row: in order, so that images stay in the order of their
     placeholders."""
     groups: list[list[int]] = [[]]
     used = 0

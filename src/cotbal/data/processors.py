@@ -1,4 +1,4 @@
-"""The processor of a checkpoint: pictures and text into tensors, as the family's authors wrote
+"""The processor of a checkpoint: images and text into tensors, as the family's authors wrote
 it."""
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ def load_processor(checkpoint: str, remote_code: bool) -> Any:
     """The processor of a checkpoint directory (or hub name), with a token to pad with.
 
     Where torchvision is missing, processors whose half for videos needs it are loaded without that
-    half: records hold pictures only.
+    half: records hold images only.
 
     Raises:
         CotbalError: a package that the processor needs is missing, or it does not take both
-            pictures and text.
+            images and text.
         OSError, ValueError, KeyError: the checkpoint has no processor, or a broken one.
     """
     try:
         processor = AutoProcessor.from_pretrained(checkpoint, trust_remote_code=remote_code)
     except ImportError as error:
-        processor = _for_pictures_only(checkpoint, error)
+        processor = _for_images_only(checkpoint, error)
     missing = [
         half for half in ("tokenizer", "image_processor") if getattr(processor, half, None) is None
     ]
     if missing:
         raise CotbalError(
-            f"checkpoint {checkpoint}: expected a processor of pictures and text, found"
+            f"checkpoint {checkpoint}: expected a processor of images and text, found"
             f" {type(processor).__name__} without {' and '.join(missing)}; such a model cannot be"
             " trained on records"
         )
@@ -109,7 +109,7 @@ class _VideoSettings(VideoProcessorMixin):
         return dict(self.kept)
 
 
-def _for_pictures_only(checkpoint: str, error: ImportError) -> Any:
+def _for_images_only(checkpoint: str, error: ImportError) -> Any:
     try:
         found = None if is_torchvision_available() else _without_torchvision(checkpoint)
     except ImportError as deeper:  # it lacks more than torchvision
@@ -122,7 +122,7 @@ def _for_pictures_only(checkpoint: str, error: ImportError) -> Any:
 
 
 def _without_torchvision(checkpoint: str) -> Any | None:
-    """The processor with its half for pictures in Pillow, videos left out; None where that changes
+    """The processor with its half for images in Pillow, videos left out; None where that changes
     nothing.
     """
     settings, _ = ProcessorMixin.get_processor_dict(checkpoint)
@@ -148,7 +148,7 @@ def _by_pillow(held_back: Any) -> Any | None:
     """The class behind a placeholder that transformers has for a class whose file imports
     torchvision.
 
-    Pixtral's takes a function on sizes from the half for pictures in torchvision; the half in
+    Pixtral's takes a function on sizes from the half for images in torchvision; the half in
     Pillow has the same one. None where the family has no half in Pillow.
     """
     package, _, file = held_back.__module__.rpartition(".")

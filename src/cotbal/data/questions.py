@@ -1,11 +1,11 @@
 """Batches for processors that take a question and its answer apart, without a chat template
 (PaliGemma).
 
-The form is the one that the model was pretrained on: pictures, start token, question and a line
+The form is the one that the model was pretrained on: images, start token, question and a line
 break see each other from both sides (the prefix), and the answer with its end token follows from
 left to right (the suffix). The processor marks the two by `token_type_ids`, and the model makes its
 mask from them. There is no place for a second question, so conversations of several are refused
-before training begins. Records without a picture do without the picture's tokens.
+before training begins. Records without an image do without the image's tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cotbal.data.chat import PICTURE
+from cotbal.data.chat import IMAGE
 from cotbal.data.collate import (
     REJECTIONS,
     Batch,
@@ -27,7 +27,7 @@ from cotbal.data.collate import (
     Range,
     Row,
     cut,
-    open_pictures,
+    open_images,
     rejection,
 )
 from cotbal.data.instruction import with_instruction
@@ -36,7 +36,7 @@ from cotbal.errors import DataError
 from cotbal.loss import IGNORED
 
 # An image goes to the front; the words on its two sides stay apart.
-_BETWEEN_WORDS = re.compile(rf"(?<=\S){PICTURE}(?=\S)")
+_BETWEEN_WORDS = re.compile(rf"(?<=\S){IMAGE}(?=\S)")
 
 
 def collator_for(
@@ -49,8 +49,8 @@ def collator_for(
 
     Raises:
         DataError: the processor cannot be used, takes one question per record and `files` hold
-            more, or the model looks at pictures through layers of their own and `files` hold
-            records without a picture beside others.
+            more, or the model looks at images through layers of their own and `files` hold
+            records without an image beside others.
     """
     files = list(files)
     if "cross_attention_mask" in getattr(processor, "model_input_names", ()):
@@ -74,19 +74,19 @@ def _refuse_conversations(records: Records, processor: str) -> None:
 
 
 def _refuse_mixtures(files: Sequence[Records], processor: str) -> None:
-    """Layers that look at pictures are left out where a batch has none, and change rows of text
+    """Layers that look at images are left out where a batch has none, and change rows of text
     alone where it has.
 
-    So the loss and the answer of a row without a picture would depend on the rows beside it
+    So the loss and the answer of a row without an image would depend on the rows beside it
     (Mllama).
     """
-    counts = [records.pictures() for records in files]
+    counts = [records.image_counts() for records in files]
     if any(each.any() for each in counts) and not all(each.all() for each in counts):
         records, each = next((r, c) for r, c in zip(files, counts, strict=True) if not c.all())
         first = records[int((each == 0).nonzero()[0][0])]
         raise DataError(
-            f"{records.source}, record {first.number} ({first.id}) has no picture: with {processor}"
-            " the loss of a record without a picture depends on its neighbours; train on pictures"
+            f"{records.source}, record {first.number} ({first.id}) has no image: with {processor}"
+            " the loss of a record without an image depends on its neighbours; train on images"
             " alone, or on texts alone"
         )
 
@@ -117,7 +117,7 @@ class QuestionCollator:
         learnt = torch.tensor([[row.record.turns[-1].loss] for row in rows])
         answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1) & learnt
         batch["labels"] = batch["input_ids"].masked_fill(~answers, IGNORED)
-        ends = (batch["input_ids"] == self.placeholder).sum(dim=1).tolist()  # pictures stand first
+        ends = (batch["input_ids"] == self.placeholder).sum(dim=1).tolist()  # images stand first
         return cut(batch, rows, ends, self.max_length)
 
     def prompts(self, rows: Sequence[Row]) -> Batch:
@@ -139,20 +139,20 @@ class QuestionCollator:
         return ids, [(len(ids) - len(answer), len(ids))] if row.record.turns[-1].loss else []
 
     def _tokens(self, row: Row, answer: str | None) -> Batch:
-        """Token ids, their types, and the arrays of the pictures if there are any, in lists."""
+        """Token ids, their types, and the arrays of the images if there are any, in lists."""
         question = _question(row)
-        pictures = open_pictures(self.images, row.record)
-        if not pictures:
+        opened = open_images(self.images, row.record)
+        if not opened:
             pair = None if answer is None else [answer + self.end]
             text = [f"{self.tokenizer.bos_token}{question}\n"]
             found = self.tokenizer(text, text_pair=pair, return_token_type_ids=True)
         else:
-            text = [self.processor.image_token * len(pictures) + question]
+            text = [self.processor.image_token * len(opened) + question]
             suffix = None if answer is None else [answer]
             try:
-                found = self.processor(text=text, images=[pictures], suffix=suffix)
+                found = self.processor(text=text, images=[opened], suffix=suffix)
             except REJECTIONS as error:
-                raise rejection(row.record, self.processor, pictures, error) from error
+                raise rejection(row.record, self.processor, opened, error) from error
         return {key: value for key, value in found.items() if key != "labels"}
 
     def _padded(self, rows: list[Batch], side: str) -> Batch:
@@ -161,14 +161,12 @@ class QuestionCollator:
         for key in fields:
             tokens[key] = [row[key][0] for row in rows]
         batch = dict(self.tokenizer.pad(tokens, padding_side=side, return_tensors="pt"))
-        pictures = [picture for row in rows for picture in row.get("pixel_values", ())]
-        return (
-            {**batch, "pixel_values": torch.from_numpy(np.stack(pictures))} if pictures else batch
-        )
+        pixels = [values for row in rows for values in row.get("pixel_values", ())]
+        return {**batch, "pixel_values": torch.from_numpy(np.stack(pixels))} if pixels else batch
 
 
 def _question(row: Row) -> str:
     """What is asked, without image markers, with the instruction of the task."""
     asked = with_instruction(row.record.turns[:-1], row.instruction)
     text = "\n".join(turn.text for turn in asked)
-    return _BETWEEN_WORDS.sub("\n", text).replace(PICTURE, "").strip()
+    return _BETWEEN_WORDS.sub("\n", text).replace(IMAGE, "").strip()

@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from cotbal.data.conversations import Fault, Record, Role, Turn, normalise
+from cotbal.data.conversations import Problem, Record, Role, Turn, normalise
 from cotbal.data.formats import BROKEN, read_rows
 from cotbal.errors import DataError
 
-__all__ = ["Fault", "Record", "Records", "Turn", "default_cache", "open_records", "sound_records"]
+__all__ = ["Problem", "Record", "Records", "Turn", "default_cache", "open_records", "sound_records"]
 
 # Raise it with every change of the schema or of the rules of normalisation.
 SCHEMA_VERSION = 3
@@ -52,7 +52,7 @@ _SCHEMA = pa.schema(
     }
 )
 _ROWS = 2048  # a batch
-_EMBEDDED = (  # a picture that came inside the source and lies in the cache, wherever that is now
+_EMBEDDED = (  # an image that came inside the source and lies in the cache, wherever that is now
     "embedded:"
 )
 _SHOWN = 20
@@ -81,7 +81,7 @@ class Records(Sequence[Record]):
         self.digest = digest
         self._columns = {name: table.column(name) for name in _SCHEMA.names}
         self._length: int = table.num_rows
-        self._pictures = str((cache / "images").resolve())
+        self._image_cache = str((cache / "images").resolve())
 
     def __len__(self) -> int:
         return self._length
@@ -113,7 +113,7 @@ class Records(Sequence[Record]):
                 yield identity or self._made_up_id(number)
 
     def images(self) -> Iterator[tuple[str, ...]]:
-        """The names of the pictures of every record."""
+        """The names of the images of every record."""
         for rows in self._batches([self._columns["images"]]):
             for (names,) in rows:
                 yield self._names(names)
@@ -138,8 +138,8 @@ class Records(Sequence[Record]):
         )
         return turns.to_numpy() // 2
 
-    def pictures(self) -> np.ndarray:
-        """Number of pictures of every record, `[record]`."""
+    def image_counts(self) -> np.ndarray:
+        """Number of images of every record, `[record]`."""
         counts: np.ndarray = pc.list_value_length(self._columns["images"]).to_numpy()
         return counts
 
@@ -192,7 +192,7 @@ class Records(Sequence[Record]):
     def _names(self, stored: list[str]) -> tuple[str, ...]:
         return tuple(
             (
-                os.path.join(self._pictures, name.removeprefix(_EMBEDDED))
+                os.path.join(self._image_cache, name.removeprefix(_EMBEDDED))
                 if name.startswith(_EMBEDDED)
                 else name
             )
@@ -216,39 +216,39 @@ def open_records(path: Path, cache: Path, evaluation: bool = False) -> Records:
         evaluation: whether every record must have exactly one question and one answer.
 
     Raises:
-        DataError: the first faults by file and record, and how many more there are.
+        DataError: the first errors by file and record, and how many more there are.
     """
-    faults: list[Fault] = []
+    problems: list[Problem] = []
     total = 0
 
-    def note(fault: Fault) -> None:
+    def note(problem: Problem) -> None:
         nonlocal total
         total += 1
-        if len(faults) < _SHOWN:
-            faults.append(fault)
+        if len(problems) < _SHOWN:
+            problems.append(problem)
 
     with sound_records(path, cache, evaluation, note) as records:
         if not total:
             return records
-    lines = [f"  {fault}" for fault in faults] + (
+    lines = [f"  {problem}" for problem in problems] + (
         [f"  ... and {total - _SHOWN} more"] if total > _SHOWN else []
     )
-    count = "1 fault" if total == 1 else f"{total} faults"
+    count = "1 error" if total == 1 else f"{total} errors"
     raise DataError(
         f"{path}: {count}:\n"
         + "\n".join(lines)
-        + "\n`cotbal check RECIPE` lists every fault of a recipe"
+        + "\n`cotbal check RECIPE` lists every error of a recipe"
     )
 
 
 @contextmanager
 def sound_records(
-    path: Path, cache: Path, evaluation: bool, on_fault: Callable[[Fault], None]
+    path: Path, cache: Path, evaluation: bool, on_problem: Callable[[Problem], None]
 ) -> Iterator[Records]:
-    """The records of `path` that have no fault; each fault goes to `on_fault` before the block
+    """The records of `path` that have no error; each error goes to `on_error` before the block
     starts.
 
-    The conversion is kept only when there was no fault; otherwise the records live as long as the
+    The conversion is kept only when there was no error; otherwise the records live as long as the
     block.
     """
     digest = _digest(path)
@@ -261,15 +261,15 @@ def sound_records(
         dir=cache, prefix="converting-", ignore_cleanup_errors=True
     ) as directory:
         arrow = Path(directory) / "records.arrow"
-        faulty = False
-        for fault in _convert(path, arrow, cache, evaluation):
-            faulty = True
-            on_fault(fault)
+        invalid = False
+        for problem in _convert(path, arrow, cache, evaluation):
+            invalid = True
+            on_problem(problem)
         records = Records(path, digest, arrow, cache)
-        for fault in chain(_repeated_ids(records), _nothing_learnt(records)):
-            faulty = True
-            on_fault(fault)
-        if not faulty:
+        for problem in chain(_repeated_ids(records), _nothing_learnt(records)):
+            invalid = True
+            on_problem(problem)
+        if not invalid:
             _sync(arrow)
             os.replace(arrow, kept)
         yield records
@@ -299,30 +299,30 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _convert(path: Path, arrow: Path, cache: Path, evaluation: bool) -> Iterator[Fault]:
-    """Write the sound records of `path`, a batch at a time, and give the faults of the others."""
+def _convert(path: Path, arrow: Path, cache: Path, evaluation: bool) -> Iterator[Problem]:
+    """Write the sound records of `path`, a batch at a time, and give the errors of the others."""
     rows = _judged(path, cache, evaluation)
     found = False
     with pa.OSFile(str(arrow), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
         while batch := list(islice(rows, _ROWS)):
             found = True
-            yield from (row for row in batch if isinstance(row, Fault))
+            yield from (row for row in batch if isinstance(row, Problem))
             writer.write_batch(_to_arrow([row for row in batch if isinstance(row, Record)]))
     if not found:
-        yield Fault(path, 0, "expected at least one record; found none")
+        yield Problem(path, 0, "expected at least one record; found none")
 
 
-def _judged(path: Path, cache: Path, evaluation: bool) -> Iterator[Record | Fault]:
+def _judged(path: Path, cache: Path, evaluation: bool) -> Iterator[Record | Problem]:
     for row in read_rows(path):
-        if isinstance(row, Fault):
+        if isinstance(row, Problem):
             yield row
             continue
         number, raw = row
-        result = normalise(raw, number, evaluation, lambda content: _keep_picture(content, cache))
+        result = normalise(raw, number, evaluation, lambda content: _keep_image(content, cache))
         if isinstance(result, Record):
             yield result
         else:
-            yield from (Fault(path, number, message) for message in result)
+            yield from (Problem(path, number, message) for message in result)
 
 
 def _to_arrow(records: Sequence[Record]) -> Any:
@@ -346,14 +346,14 @@ def _row(record: Record) -> dict[str, Any]:
     }
 
 
-def _keep_picture(content: bytes, cache: Path) -> str:
-    """Write an embedded picture under the hash of its bytes and return its stored name."""
+def _keep_image(content: bytes, cache: Path) -> str:
+    """Write an embedded image under the hash of its bytes and return its stored name."""
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            kind = str(picture.format).lower()
+        with Image.open(io.BytesIO(content)) as image:
+            kind = str(image.format).lower()
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
         raise DataError(
-            f"expected an embedded picture; found {len(content)} bytes that are none ({error})"
+            f"expected an embedded image; found {len(content)} bytes that are none ({error})"
         ) from None
     name = f"{hashlib.sha256(content).hexdigest()}.{kind}"
     target = cache / "images" / name
@@ -366,19 +366,19 @@ def _keep_picture(content: bytes, cache: Path) -> str:
     return _EMBEDDED + name
 
 
-def _nothing_learnt(records: Records) -> Iterator[Fault]:
+def _nothing_learnt(records: Records) -> Iterator[Problem]:
     """An error of a file whose every answer is marked to carry no loss."""
     marked = sum(1 for _ in records.silent())
     if marked and marked == len(records) and not any(record.learnt for record in records):
-        yield Fault(
+        yield Problem(
             records.source,
             0,
             "expected at least one answer that carries loss; all are marked, such as loss: false",
         )
 
 
-def _repeated_ids(records: Records) -> Iterator[Fault]:
-    """A fault for every id that stood before, found by sorted hashes: eight bytes a record instead
+def _repeated_ids(records: Records) -> Iterator[Problem]:
+    """An error for every id that stood before, found by sorted hashes: eight bytes a record instead
     of its text.
     """
     hashes = np.fromiter(map(hash, records.ids()), np.int64, len(records))
@@ -388,7 +388,7 @@ def _repeated_ids(records: Records) -> Iterator[Fault]:
     for index in np.unique(np.concatenate([order[suspects], order[suspects + 1]])):
         record = records[index]
         if record.id in first:
-            yield Fault(
+            yield Problem(
                 records.source,
                 record.number,
                 f"id {record.id!r} stands already at record {first[record.id]}",

@@ -17,7 +17,7 @@ from itertools import islice
 from cotbal.data.answer_path import AnswerPath, answer_row
 from cotbal.data.conversations import Record
 from cotbal.errors import CotbalError
-from cotbal.scores.measure import fault_finder, given_by, load_metric, measure
+from cotbal.scores.measure import given_by, load_metric, measure, problem_finder
 
 _CLOSE = 1e-9  # of the maximum
 _SHOWN = 60  # characters of a text in a message
@@ -28,19 +28,19 @@ _NAMED = 20  # records that make a metric fail
 class Findings:
     """Errors as pairs of a record's number (0: the file as a whole) and a message, and warnings."""
 
-    faults: tuple[tuple[int, str], ...] = ()
+    problems: tuple[tuple[int, str], ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 def check_references(records: Sequence[Record], name: str, path: AnswerPath) -> Findings:
     """What is wrong with the references of evaluation records for the metric called `name`.
 
-    Left out are records whose references the metric itself rejects (`fault_of`).
+    Left out are records whose references the metric itself rejects (`problem_of`).
 
     Raises:
         CotbalError: there is no such metric.
     """
-    find = fault_finder(name)
+    find = problem_finder(name)
     sound = [record for record in records if find is None or not find(record.references)]
     if not sound:
         return Findings()
@@ -99,7 +99,7 @@ class _Case:
         """Errors and warnings; whatever the metric raises is raised here."""
         everyone = range(len(self.records))
         self._scores([self.metric.constant_answer(self.references)] * len(everyone), everyone)
-        faults: list[tuple[int, str]] = []
+        problems: list[tuple[int, str]] = []
         cut: list[_SelfScore] = []
         below: list[_SelfScore] = []
         for each in self._self_scores():
@@ -107,13 +107,13 @@ class _Case:
                 cut.append(each)
             elif each.back < each.plain:
                 change = f"{each.back:g} instead of {each.plain:g}: it {path.change(each.text)}"
-                faults.append((each.number, self._expected(each, change)))
+                problems.append((each.number, self._expected(each, change)))
             elif each.plain <= 0 < self.maximum:
                 message = f"{each.plain:g} of {self.maximum:g}"
-                faults.append((each.number, self._expected(each, message)))
+                problems.append((each.number, self._expected(each, message)))
             elif not self.partial:
                 below.append(each)
-        return Findings(tuple(faults), (*self._cut(cut, path), *self._below(below)))
+        return Findings(tuple(problems), (*self._cut(cut, path), *self._below(below)))
 
     def _expected(self, each: _SelfScore, score: str) -> str:
         return (

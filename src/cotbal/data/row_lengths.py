@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 
-from cotbal.data.chat import PICTURE
+from cotbal.data.chat import IMAGE
 from cotbal.data.collate import Collator, RejectedImages, Row
+from cotbal.data.images import Size, resolve, size_of
 from cotbal.data.lengths import Item, Length
-from cotbal.data.pictures import Size, resolve, size_of
 from cotbal.data.questions import QuestionCollator
 from cotbal.data.records import Record, Turn
 from cotbal.errors import CotbalError, DataError
@@ -105,4 +105,4 @@ _WHERE = f"record {_EXAMPLE.number} ({_EXAMPLE.id}): "
 
 
 def _turns(images: int) -> tuple[Turn, ...]:
-    return Turn("user", f"{PICTURE}\n" * images + "question"), Turn("assistant", "answer")
+    return Turn("user", f"{IMAGE}\n" * images + "question"), Turn("assistant", "answer")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cotbal.data.conversations import Record
 from cotbal.data.files import read_json, write_json
+from cotbal.data.images import resolve, size_of
 from cotbal.data.lengths import Meter
-from cotbal.data.pictures import resolve, size_of
 from cotbal.data.records import SCHEMA_VERSION, Records
 from cotbal.data.truncation import Truncation
 from cotbal.errors import DataError, RunError

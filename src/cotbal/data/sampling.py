@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from cotbal.data.pictures import Rejected, faults_of_images
+from cotbal.data.images import Rejected, problems_of_images
 from cotbal.data.records import Records
 from cotbal.errors import DataError
 from cotbal.recipe.runs import Portion, portion_size, seen
@@ -41,7 +41,7 @@ class Portioned:
     sizes: Mapping[str, int]
 
     def of(self, portion: str) -> np.ndarray:
-        """Places in the Records of the records of a portion, or of an amount such as `1/8`,
+        """Places in the Records of the records of a portion, or of a fraction such as `1/8`,
         ascending.
         """
         chosen: np.ndarray = self.indices[self.order < seen(self.sizes, portion)]
@@ -62,8 +62,8 @@ def draw_portions(indices: np.ndarray, task: str, portions: Portions) -> Portion
 
     One permutation per task, from the seed and the name of the task alone: its first floor(n *
     mini) records are the mini, its first floor(n * large) the large portion, each at least one.
-    Every task keeps the same rates, so that a group is stratified by task. An amount is cut off the
-    same order.
+    Every task keeps the same rates, so that a group is stratified by task. A fraction is the head of
+    the same order.
     """
     n = len(indices)
     order = np.empty(n, np.int64)
@@ -94,32 +94,32 @@ def kept_records(
     decode: bool = True,
     rejected: Rejected | None = None,
 ) -> tuple[np.ndarray, list[str]]:
-    """Places of the records whose pictures are there (int64, ascending), and a line for each that
+    """Places of the records whose images are there (int64, ascending), and a line for each that
     is dropped.
 
     Args:
         records: of one file.
         root: the images of the recipe.
-        policy: `error` looks only whether the pictures exist; `drop` also decodes them, if
+        policy: `error` looks only whether the images exist; `drop` also decodes them, if
             `decode`, and leaves out those that are `rejected`.
         rejected: of these images, those that the model's processor cannot process.
 
     Raises:
-        DataError: a picture is missing and the policy is `error`; names the first by file and
+        DataError: an image is missing and the policy is `error`; names the first by file and
             record.
     """
     distinct = dict.fromkeys(name for names in records.images() for name in names)
     drop = policy == "drop"
-    faults = faults_of_images(root, [*distinct], decode and drop, rejected if drop else None)
-    if not faults:
+    problems = problems_of_images(root, [*distinct], decode and drop, rejected if drop else None)
+    if not problems:
         return np.arange(len(records)), []
     keep = np.ones(len(records), bool)
     dropped: list[str] = []
     for index, names in enumerate(records.images()):
-        fault = next((faults[name] for name in names if name in faults), None)
-        if fault is not None:
+        problem = next((problems[name] for name in names if name in problems), None)
+        if problem is not None:
             keep[index] = False
-            dropped.append(f"{records.source}, record {records[index].number}: {fault}")
+            dropped.append(f"{records.source}, record {records[index].number}: {problem}")
     if policy == "error":
         raise DataError(_explain(records.source, dropped))
     return np.flatnonzero(keep), dropped
@@ -128,10 +128,10 @@ def kept_records(
 def _explain(source: Path, dropped: list[str]) -> str:
     more = [f"  ... and {len(dropped) - _SHOWN} more"] if len(dropped) > _SHOWN else []
     return "\n".join(
-        [f"{source}: expected every picture to be there; {len(dropped)} records miss one:"]
+        [f"{source}: expected every image to be there; {len(dropped)} records miss one:"]
         + [f"  {line}" for line in dropped[:_SHOWN]]
         + more
-        + ["put the pictures there, or set on_missing_image: drop in the recipe"]
+        + ["put the images there, or set on_missing_image: drop in the recipe"]
     )
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.conversations import IMAGE, Fault, Record
+from cotbal.data.conversations import IMAGE, Problem, Record
 from cotbal.data.records import Records
 from cotbal.recipe.mixture import Task
 
@@ -72,22 +72,22 @@ def read_special_tokens(checkpoint: Path) -> SpecialTokens:
     return SpecialTokens(frozenset(structure - {IMAGE}), frozenset(special - structure - {IMAGE}))
 
 
-def faults_of_instruction(task: Task, recipe: Path, tokens: SpecialTokens) -> Iterator[Fault]:
+def problems_of_instruction(task: Task, recipe: Path, tokens: SpecialTokens) -> Iterator[Problem]:
     """Special tokens and image markers in the instruction of a task, which each record gets."""
     instruction = task.instruction or ""
     for token in [*tokens.of(instruction), *([IMAGE] if IMAGE in instruction else [])]:
         if token not in tokens.others:
             place = f"task {task.name}: instruction"
-            yield Fault(recipe, 0, f"{place}: {_message(token, instruction)}")
+            yield Problem(recipe, 0, f"{place}: {_message(token, instruction)}")
 
 
-def faults_of_texts(records: Records, tokens: SpecialTokens) -> Iterator[Fault]:
-    """Special tokens of structure in the turns and references of records, one fault a text."""
+def problems_of_texts(records: Records, tokens: SpecialTokens) -> Iterator[Problem]:
+    """Special tokens of structure in the turns and references of records, one error a text."""
     for record in _records_with(records, tokens.structure):
         for place, text in _places(record):
             token = next((token for token in tokens.of(text) if token in tokens.structure), None)
             if token is not None:
-                yield Fault(records.source, record.number, f"{place}: {_message(token, text)}")
+                yield Problem(records.source, record.number, f"{place}: {_message(token, text)}")
 
 
 def warnings_of_texts(records: Records, tokens: SpecialTokens) -> Iterator[str]:

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from cotbal.data import references
 from cotbal.data.answer_path import AnswerPath, answer_path
-from cotbal.data.conversations import Fault
+from cotbal.data.conversations import Problem
 from cotbal.data.files import write_json
 from cotbal.data.records import Records, sound_records
 from cotbal.data.references import Findings, check_references
 from cotbal.data.special_tokens import (
     SpecialTokens,
-    faults_of_instruction,
-    faults_of_texts,
+    problems_of_instruction,
+    problems_of_texts,
     read_special_tokens,
     warnings_of_texts,
 )
@@ -34,7 +34,7 @@ _SHOWN = 5
 class TextReport:
     """Errors, which keep a recipe from running, and warnings, which do not."""
 
-    faults: list[Fault] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -54,14 +54,14 @@ def check_texts(
     tokens = read_special_tokens(Path(recipe.checkpoint)) if known else SpecialTokens()
     path = answer_path(recipe, tokens)
     for task in recipe.mixture.tasks:
-        report.faults += faults_of_instruction(task, recipe.path, tokens)
+        report.problems += problems_of_instruction(task, recipe.path, tokens)
         for split, file in _files(task):
-            elsewhere: list[Fault] = []  # reported by those who read the records first
+            elsewhere: list[Problem] = []  # reported by those who read the records first
             with sound_records(file, cache, split != "train", elsewhere.append) as records:
                 if progress is not None:
                     progress(f"{task.name} {split}: texts of records", 0, len(records))
-                broken = list(faults_of_texts(records, tokens))
-                report.faults += broken
+                broken = list(problems_of_texts(records, tokens))
+                report.problems += broken
                 report.warnings += warnings_of_texts(records, tokens)
                 kept = None if elsewhere or broken else cache
                 for metric in () if split == "train" else task.metrics_of(split):
@@ -76,12 +76,12 @@ def need_sound_texts(recipe: Recipe, cache: Path) -> tuple[str, ...]:
         DataError: the first errors by file and record, and how many more there are.
     """
     report = check_texts(recipe, cache)
-    if report.faults:
-        lines = [f"  {fault}" for fault in report.faults[:_SHOWN]]
-        more = len(report.faults) - len(lines)
+    if report.problems:
+        lines = [f"  {problem}" for problem in report.problems[:_SHOWN]]
+        more = len(report.problems) - len(lines)
         lines += [f"  ... and {more:,} more"] if more else []
         raise DataError(
-            f"{len(report.faults):,} texts cannot be trained or scored as they were meant:\n"
+            f"{len(report.problems):,} texts cannot be trained or scored as they were meant:\n"
             + "\n".join(lines)
             + f"\n`cotbal check {recipe.path}` lists each of them"
         )
@@ -105,7 +105,7 @@ class _Answers:
     """
 
     records: Records
-    broken: Sequence[Fault]
+    broken: Sequence[Problem]
     path: AnswerPath
     cache: Path | None
 
@@ -116,14 +116,14 @@ def _references(report: TextReport, metric: str, answers: _Answers) -> None:
     except CotbalError:  # no such metric: an error of the recipe, reported there
         return
     file = answers.records.source
-    report.faults += [Fault(file, *each) for each in findings.faults]
+    report.problems += [Problem(file, *each) for each in findings.problems]
     report.warnings += [f"{file}: {each}" for each in findings.warnings]
 
 
 def _findings(metric: str, answers: _Answers) -> Findings:
     """What `check_references` finds, from the cache where nothing has changed since."""
     if answers.cache is None:
-        left_out = {fault.number for fault in answers.broken}
+        left_out = {problem.number for problem in answers.broken}
         sound = [record for record in answers.records if record.number not in left_out]
         return check_references(sound, metric, answers.path)
     code = code_digest(load_metric(metric), references)
@@ -131,7 +131,7 @@ def _findings(metric: str, answers: _Answers) -> Findings:
     file = answers.cache / f"{hashlib.sha256(key.encode()).hexdigest()}.references.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return Findings(tuple(map(tuple, content["faults"])), tuple(content["warnings"]))
+        return Findings(tuple(map(tuple, content["errors"])), tuple(content["warnings"]))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or broken: made again
         findings = check_references(list(answers.records), metric, answers.path)
         write_json(file, asdict(findings))

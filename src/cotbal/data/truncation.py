@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from cotbal.data.conversations import Fault
+from cotbal.data.conversations import Problem
 from cotbal.data.lengths import Length
 
 
@@ -53,11 +53,11 @@ class Truncation:
             f"{self.longest:,} tokens"
         )
 
-    def fault(self, task: str, file: Path, limit: int) -> Fault | None:
+    def problem(self, task: str, file: Path, limit: int) -> Problem | None:
         """The error of a task that would train with no token at all."""
         if self.kept or not self.valid:
             return None
-        return Fault(
+        return Problem(
             file,
             0,
             f"task {task}: model.max_length = {limit} cuts off every answer, so nothing would be "

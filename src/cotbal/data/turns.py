@@ -35,7 +35,7 @@ class RawTurn:
     place: str  # in the record, such as `messages[0]`
     text: str | None = None
     references: tuple[str, ...] = ()
-    pictures: tuple[Any, ...] = ()  # of its picture parts, None for a part that names none
+    images: tuple[Any, ...] = ()  # of its image parts, None for a part that names none
     loss: bool = True
 
 
@@ -43,14 +43,14 @@ class RawTurn:
 class Notes:
     """What is found while a record is read: errors, and keys that nothing reads, in their order."""
 
-    faults: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     unread: dict[str, None] = field(default_factory=dict)
 
 
 def read_turns(value: Any, form: str, notes: Notes) -> list[RawTurn]:
     """The turns under the key `form`; errors and unread keys go to `notes`."""
     if not isinstance(value, list) or not value:
-        notes.faults.append(f"{form}: expected a list of turns; found {show(value)}")
+        notes.problems.append(f"{form}: expected a list of turns; found {show(value)}")
         return []
     return [_read_turn(turn, form, f"{form}[{index}]", notes) for index, turn in enumerate(value)]
 
@@ -58,7 +58,7 @@ def read_turns(value: Any, form: str, notes: Notes) -> list[RawTurn]:
 def _read_turn(value: Any, form: str, place: str, notes: Notes) -> RawTurn:
     role_key, content_key = FORMS[form]
     if not isinstance(value, dict):
-        notes.faults.append(
+        notes.problems.append(
             f"{place}: expected a mapping with `{role_key}` and `{content_key}`; found"
             f" {show(value)}"
         )
@@ -66,7 +66,7 @@ def _read_turn(value: Any, form: str, place: str, notes: Notes) -> RawTurn:
     spoken = value.get(role_key)
     role = _ROLES.get(spoken) if isinstance(spoken, str) else None
     if role is None:
-        notes.faults.append(
+        notes.problems.append(
             f"{place}.{role_key}: expected one of {', '.join(_ROLES)}; found {show(spoken)}"
         )
     turn = RawTurn(role, place)
@@ -76,10 +76,10 @@ def _read_turn(value: Any, form: str, place: str, notes: Notes) -> RawTurn:
     notes.unread.update(
         dict.fromkeys(unread(value, (role_key, content_key, *MARKS, *SPANS), f"{form}[]."))
     )
-    mark = read_mark(value, place, notes.faults)
-    mark = joined_marks(mark, part_marks, place, notes.faults)
+    mark = read_mark(value, place, notes.problems)
+    mark = joined_marks(mark, part_marks, place, notes.problems)
     if mark and role in ("user", "system"):
-        notes.faults.append(
+        notes.problems.append(
             f"{place}: expected marks for loss only on the assistant's turns; the words of the"
             f" {role} never carry loss"
         )
@@ -98,12 +98,12 @@ def _read_content(turn: RawTurn, content: Any, key: str, notes: Notes) -> list[b
         turn.text = content
     else:
         wanted = "text, or a list of right answers" if turn.role == "assistant" else "text"
-        notes.faults.append(f"{place}: expected {wanted}; found {show(content)}")
+        notes.problems.append(f"{place}: expected {wanted}; found {show(content)}")
         return []
     if turn.role == "assistant" and turn.text is not None:
         turn.references = turn.references or (turn.text,)
         if not all(map(str.strip, turn.references)):
-            notes.faults.append(f"{place}: expected an answer; found an empty one")
+            notes.problems.append(f"{place}: expected an answer; found an empty one")
     return marks
 
 
@@ -119,7 +119,7 @@ def _read_parts(
     turn: RawTurn, parts: Sequence[dict[str, Any]], key: str, notes: Notes
 ) -> list[bool | None]:
     place = f"{turn.place}.{key.rpartition('.')[2]}"
-    pictures: list[Any] = []
+    images: list[Any] = []
     marks: list[bool | None] = []
     text = ""
     for index, part in enumerate(parts):
@@ -127,14 +127,14 @@ def _read_parts(
         if kind == "text" and is_text(part.get("text")):
             piece = part["text"]
             read.append("text")
-            marks.append(read_mark(part, f"{place}[{index}]", notes.faults))
+            marks.append(read_mark(part, f"{place}[{index}]", notes.problems))
         elif kind in ("image", "image_url"):
-            named_by, picture = part_image(part)
-            pictures.append(picture)
+            named_by, image = part_image(part)
+            images.append(image)
             piece = IMAGE
             read.append(named_by)
         else:
-            notes.faults.append(
+            notes.problems.append(
                 f"{place}[{index}]: expected a part of type text (with text) or image; found"
                 f" {show(part)}"
             )
@@ -142,17 +142,17 @@ def _read_parts(
         notes.unread.update(dict.fromkeys(unread(part, read, f"{key}[].")))
         at_head = text and not text.replace(IMAGE, "").strip()
         text += ("\n" if at_head else "") + piece
-    turn.text, turn.pictures = text, tuple(pictures)
+    turn.text, turn.images = text, tuple(images)
     return marks
 
 
-def read_system(value: Any, turns: list[RawTurn], faults: list[str]) -> None:
+def read_system(value: Any, turns: list[RawTurn], problems: list[str]) -> None:
     """Put the system prompt that is beside the turns before them."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return
     if not is_text(value):
-        faults.append(f"system: expected text; found {show(value)}")
+        problems.append(f"system: expected text; found {show(value)}")
     elif not turns or turns[0].role != "system":
         turns.insert(0, RawTurn("system", "system", value))
     elif turns[0].text != value:
-        faults.append(f"system: expected the text of the system turn {turns[0].place}, or no key")
+        problems.append(f"system: expected the text of the system turn {turns[0].place}, or no key")

@@ -1,10 +1,10 @@
-"""Weights for somebody else's trainer: one file per host, whose name is that of the module.
+"""Weights for somebody else's trainer: one file per trainer, whose name is that of the module.
 
-A host module offers `write(order, out) -> Guide`: it writes the rows and the configuration that the
-host reads into the directory `out`, and says what the user must know to run it. Hosts differ in
-what they can carry, see docs/exports.md:
+A module offers `write(order, out) -> Guide`: it writes the rows and the configuration that the
+trainer reads into the directory `out`, and says what the user must know to run it. Trainers differ
+in what they can carry, see docs/exports.md:
 
-* a weight a message, where the host multiplies losses by it;
+* a weight a message, where the trainer multiplies losses by it;
 * otherwise the number of records: a task with the weight 1.6 is shown 1.6 times as often as with
   equal weights.
 
@@ -48,14 +48,14 @@ class Guide:
     """What a user must know of one export; the text of HOW_TO_RUN.md.
 
     Attributes:
-        host: the host and the version that its format was read from.
+        trainer: the trainer and the version that its format was read from.
         table: lines of a Markdown table, one per task or run.
         command: what to type in the export's directory.
-        meaning: how the numbers act in the host, and how exactly; one sentence each.
+        meaning: how the numbers act in the trainer, and how exactly; one sentence each.
         lost: what the export does not carry over; one sentence each.
     """
 
-    host: str
+    trainer: str
     table: tuple[str, ...]
     command: str
     meaning: tuple[str, ...]
@@ -65,7 +65,7 @@ class Guide:
     def text(self) -> str:
         """The guide as Markdown."""
         parts = [
-            f"# Export for {self.host}",
+            f"# Export for {self.trainer}",
             "\n".join(self.table),
             "## Run, in this directory",
             f"    {self.command}",
@@ -81,17 +81,17 @@ def _listed(sentences: Sequence[str]) -> str:
     return "\n".join(f"- {sentence}" for sentence in sentences) or "Nothing."
 
 
-def export(order: Order, host: str, out: Path) -> Guide:
-    """Write everything that `host` needs into the new directory `out`, whole or not at all.
+def export(order: Order, trainer: str, out: Path) -> Guide:
+    """Write everything that `trainer` needs into the new directory `out`, whole or not at all.
 
     Args:
-        host: name of a module here, with `-` or `_`; or the dotted path of the user's own.
+        trainer: name of a module here, with `-` or `_`; or the dotted path of the user's own.
 
     Raises:
-        CotbalError: no such host, `out` holds something already, or the host cannot be served from
-            this order.
+        CotbalError: no such trainer, `out` holds something already, or the trainer cannot be served
+            from this order.
     """
-    module = plugins.load("cotbal.export", host.replace("-", "_"))
+    module = plugins.load("cotbal.export", trainer.replace("-", "_"))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CotbalError(
             f"--out: {out} exists already and was left as it is; give another directory"
@@ -118,8 +118,8 @@ def mean_one(weights: Mapping[str, float], amounts: Mapping[str, float]) -> dict
     """`w_t * sum_s a_s / sum_s (w_s a_s)`: the weights in proportion, their mean over the amounts
     1.
 
-    With valid tokens as amounts, a host that divides the weighted sum of losses by the plain number
-    of tokens keeps the scale that it has without weights. With records as amounts, these are the
+    With valid tokens as amounts, a trainer that divides the weighted sum of losses by the plain
+    number of tokens keeps the scale that it has without weights. With records as amounts, these are the
     times that every record of a task is shown so that the number of records stays.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What hosts are given weights for: the tasks of a recipe, opened, with their weights and sizes."""
+"""What an export is made of: the tasks of a recipe, opened, with their weights and sizes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Material:
         parts: the tasks, in the order of the recipe.
         counted: `tokens` (valid ones), or `characters` where the recipe's model has no tokenizer
             here.
-        dropped: number of records left out because of their pictures.
+        dropped: number of records left out because of their images.
     """
 
     recipe: Recipe

@@ -9,34 +9,34 @@ from typing import Any
 import numpy as np
 
 from cotbal.data.conversations import IMAGE, Turn
+from cotbal.data.images import resolve
 from cotbal.data.instruction import with_instruction
 from cotbal.data.markers import between_markers
-from cotbal.data.pictures import resolve
 from cotbal.data.sampling import permutation
 from cotbal.export._material import Material, Part
 
 
 @dataclass(frozen=True)
 class Row:
-    """One conversation as hosts get it.
+    """One conversation as trainers get it.
 
     Attributes:
         task: its name.
-        turns: with the task's instruction; the place of a picture is the marker `<image>`, without
-            the line break at the head, which is the business of the host's template.
-        pictures: absolute paths, in the order of the markers.
+        turns: with the task's instruction; the place of an image is the marker `<image>`, without
+            the line break at the head, which is the business of the trainer's template.
+        images: absolute paths, in the order of the markers.
     """
 
     task: str
     turns: tuple[Turn, ...]
-    pictures: tuple[str, ...]
+    images: tuple[str, ...]
 
 
 def rows(material: Material, copies: Mapping[str, float] | None = None) -> Iterator[Row]:
     """Every kept record `copies[task]` times (once without), in an order that follows from the
     recipe's seed.
 
-    A part of a time is the first records of the nested order, so that larger amounts hold smaller
+    A part of a time is the first records of the nested order, so that larger fractions hold smaller
     ones. Records without an answer that carries loss are left out.
     """
     picked = [
@@ -50,13 +50,13 @@ def rows(material: Material, copies: Mapping[str, float] | None = None) -> Itera
         if not record.learnt:
             continue
         turns = with_instruction(record.turns, material.recipe.mixture[part.name].instruction)
-        pictures = tuple(
+        images = tuple(
             str(resolve(material.recipe.images, name).resolve()) for name in record.images
         )
         yield Row(
             part.name,
             tuple(replace(t, text=IMAGE.join(between_markers(t.text))) for t in turns),
-            pictures,
+            images,
         )
 
 
@@ -66,7 +66,7 @@ def one_answer_each(row: Row) -> Iterator[Row]:
         if turn.role == "assistant" and turn.loss:
             turns = row.turns[: place + 1]
             shown = sum(said.text.count(IMAGE) for said in turns)
-            yield Row(row.task, turns, row.pictures[:shown])
+            yield Row(row.task, turns, row.images[:shown])
 
 
 def count(part: Part, copies: float) -> int:
@@ -81,15 +81,15 @@ def _picked(part: Part, copies: float) -> np.ndarray:
     return np.repeat(part.portioned.indices, times)
 
 
-def parts_of(text: str, pictures: Iterator[str] | None = None) -> list[dict[str, Any]]:
-    """Text and picture parts of one turn, as chat templates read them; with `pictures`, a picture
+def parts_of(text: str, images: Iterator[str] | None = None) -> list[dict[str, Any]]:
+    """Text and image parts of one turn, as chat templates read them; with `images`, an image
     names its path.
     """
     first, *others = text.split(IMAGE)
     found: list[dict[str, Any]] = [{"type": "text", "text": first}] if first else []
     for piece in others:
         found.append(
-            {"type": "image"} if pictures is None else {"type": "image", "path": next(pictures)}
+            {"type": "image"} if images is None else {"type": "image", "path": next(images)}
         )
         found += [{"type": "text", "text": piece}] if piece else []
     return found

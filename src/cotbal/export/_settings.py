@@ -42,7 +42,7 @@ def training_arguments(recipe: Recipe) -> dict[str, Any]:
 
 
 def tuned(section: ModelSection) -> str:
-    """`lora` where the language model is trained so, otherwise `full`; hosts have one answer for
+    """`lora` where the language model is trained so, otherwise `full`; trainers have one answer for
     all parts.
     """
     return "lora" if section.language == "lora" else "full"
@@ -59,7 +59,7 @@ def remarks(recipe: Recipe, freezes: bool) -> list[str]:
     """What no trainer receives of the recipe's settings, one sentence each.
 
     Args:
-        freezes: whether the host's configuration says which parts stay as they are.
+        freezes: whether the trainer's configuration says which parts stay as they are.
     """
     checkpoint, section = model_of(recipe)
     found = [

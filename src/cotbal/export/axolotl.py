@@ -1,9 +1,9 @@
 """axolotl: no weights; every task is shown as often as its weight says.
 
-Read in the sources of 0.19.0, and run (`benchmarks/host_exports.py`): the field `weight` of a text
-part is read as true or false (`prompt_strategies/chat_template.py`, `_convert_content_parts`), so
-1.6 is the same as 1, and for models with pictures it is not read at all; no other field of a row or
-data set weighs losses. Which tokens of a row with pictures carry loss follows from the name of the
+Read in the sources of 0.19.0, and run (`benchmarks/trainer_exports.py`): the field `weight` of a
+text part is read as true or false (`prompt_strategies/chat_template.py`, `_convert_content_parts`), so
+1.6 is the same as 1, and for models with images it is not read at all; no other field of a row or
+data set weighs losses. Which tokens of a row with images carry loss follows from the name of the
 chat template (`processing_strategies.py`), and nothing cuts such a row off
 (`utils/collators/mm_chat.py`).
 """
@@ -49,7 +49,7 @@ def write(order: Order, out: Path) -> Guide:
             "axolotl has no weights that would act, so they are carried by the number of rows.",
             *MEANING,
             (
-                "For models with pictures its loss is the mean over the tokens of a micro-batch,"
+                "For models with images its loss is the mean over the tokens of a micro-batch,"
                 " then the mean over the micro-batches of a step: with small ones, tasks with short"
                 " answers count for more than in cotbal."
             ),
@@ -63,16 +63,16 @@ def write(order: Order, out: Path) -> Guide:
                 " so. Its remedy, `role_boundaries`, ends in a TypeError in 0.19.0 (in"
                 " `_resolve_role_boundary_override`; the line is still in 0.21.0)."
             ),
-            "For models with pictures axolotl does not cut conversations off at sequence_len.",
+            "For models with images axolotl does not cut conversations off at sequence_len.",
         ),
     )
 
 
 def _message_row(row: Row) -> dict[str, Any]:
-    pictures = iter(row.pictures)
+    images = iter(row.images)
     return {
         "messages": [
-            {"role": turn.role, "content": parts_of(turn.text, pictures)} for turn in row.turns
+            {"role": turn.role, "content": parts_of(turn.text, images)} for turn in row.turns
         ]
     }
 
@@ -85,7 +85,7 @@ def _configuration(recipe: Recipe) -> Iterator[tuple[str, Any]]:
         "processor_type": "AutoProcessor",
         "chat_template": "YOUR_TEMPLATE",
     }.items()
-    # The three that pictures need.
+    # The three that images need.
     yield from {
         "skip_prepare_dataset": True,
         "remove_unused_columns": False,

@@ -7,7 +7,7 @@ Read in the sources of 0.9.5:
   rows are repeated here instead;
 * the trainer behind `USE_V1=1` reads `loss_weight` of a message, but divides each micro-batch by
   its own sum of weights (`v1/trainers/sft_trainer.py`): with one record a micro-batch weights
-  cancel, and it reads no pictures (`v1/core/utils/rendering.py`).
+  cancel, and it reads no images (`v1/core/utils/rendering.py`).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def write(order: Order, out: Path) -> Guide:
 
 def _message_row(row: Row) -> dict[str, Any]:
     messages = [{"role": turn.role, "content": turn.text} for turn in row.turns]
-    return {"messages": messages, "images": list(row.pictures)}
+    return {"messages": messages, "images": list(row.images)}
 
 
 def _arguments(recipe: Recipe) -> Iterator[tuple[str, Any]]:

@@ -1,7 +1,7 @@
 """ms-swift 4: a weight on every assistant message, and the arguments without which it would be
 ignored.
 
-Read in the sources of 4.6.0 and run (benchmarks/host_exports.py):
+Read in the sources of 4.6.0 and run (benchmarks/trainer_exports.py):
 
 * the field `loss_scale` of a message multiplies the losses of its words
   (`swift/loss_scale/base.py`), unless the template takes the strategy for a binary one, which it
@@ -69,7 +69,7 @@ def write(order: Order, out: Path) -> Guide:
             (
                 f"{PLUGIN} gives the same weight to the tokens that end a turn, which otherwise"
                 " keep 1, and keeps weights in their places for LLaVA-1.5, where they otherwise"
-                " slip by the picture's tokens. An answer that carries no loss has the weight 0,"
+                " slip by the image's tokens. An answer that carries no loss has the weight 0,"
                 " its end included."
             ),
             (
@@ -100,7 +100,7 @@ def _message_row(row: Row, weight: float) -> dict[str, Any]:
         if turn.role == "assistant":
             message["loss_scale"] = weight if turn.loss else 0.0
         messages.append(message)
-    return {"messages": messages, "images": list(row.pictures), "channel": row.task}
+    return {"messages": messages, "images": list(row.images), "channel": row.task}
 
 
 def _arguments(material: Material) -> Iterator[tuple[str, Any]]:

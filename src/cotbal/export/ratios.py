@@ -64,7 +64,7 @@ def write(order: Order, out: Path) -> Guide:
                 " `axolotl` and `trl` do."
             ),
         ),
-        ("Rows and pictures: only the numbers are written.",),
+        ("Rows and images: only the numbers are written.",),
     )
 
 

@@ -4,7 +4,7 @@ Read in the sources of 1.16.0: no column of a row weighs its loss, and further c
 (`trainer/sft_trainer.py`, `_set_signature_columns_if_needed` and the collators); `fraction` of a
 mixture takes the first rows and never repeats one (`scripts/utils.py`), so rows are repeated here
 instead. Rows are of prompt and completion, because rows of messages train on the prompt and the
-pictures' placeholders too. Where cotbal can be imported,
+images' placeholders too. Where cotbal can be imported,
 `cotbal.training.trainers.trl.TaskWeightedSFTTrainer` trains with the weights themselves.
 """
 
@@ -50,9 +50,9 @@ trainer.save_model()
 def write(order: Order, out: Path) -> Guide:
     """Write `train.jsonl` and `train.py`."""
     material = open_material(order)
-    pictured = any(names for part in material.parts for names in part.records.images())
+    with_image = any(names for part in material.parts for names in part.records.images())
     answers = chain.from_iterable(map(one_answer_each, rows(material, material.copies)))
-    found = (_completion_row(row, pictured) for row in answers)
+    found = (_completion_row(row, with_image) for row in answers)
     write_jsonl(out / "train.jsonl", found)
     write_text(out / "train.py", _script(order.recipe))
     return Guide(
@@ -79,11 +79,11 @@ def write(order: Order, out: Path) -> Guide:
     )
 
 
-def _completion_row(row: Row, pictured: bool) -> dict[str, Any]:
+def _completion_row(row: Row, with_image: bool) -> dict[str, Any]:
     """The last answer as completion, all that was said before it as prompt."""
     *said, answer = [{"role": turn.role, "content": parts_of(turn.text)} for turn in row.turns]
-    pictures = {"images": list(row.pictures)} if pictured else {}
-    return {"prompt": said, "completion": [answer], **pictures}
+    images = {"images": list(row.images)} if with_image else {}
+    return {"prompt": said, "completion": [answer], **images}
 
 
 def _script(recipe: Recipe) -> str:

@@ -1,4 +1,4 @@
-"""`curve`: score against training amount (Fig. 1b), through the same workers as every other run."""
+"""`curve`: score against the fraction of the training data (Fig. 1b), run by the same workers."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, curve_runs
 
-FINEST = 10**15  # directories are named after amounts
+FINEST = 10**15  # directories are named after fractions
 
 
-def amounts_of(text: str) -> tuple[str, ...]:
-    """Amounts from a list such as `1/8,0.5,1`, ascending, in lowest terms.
+def fractions_of(text: str) -> tuple[str, ...]:
+    """Fractions from a list such as `1/8,0.5,1`, ascending, in lowest terms.
 
     Raises:
         CotbalError: one is no number above 0 and up to 1, or two are the same.
@@ -30,18 +30,18 @@ def amounts_of(text: str) -> tuple[str, ...]:
         found = []
     if (
         not found
-        or not all(0 < amount <= 1 and amount.denominator <= FINEST for amount in found)
+        or not all(0 < fraction <= 1 and fraction.denominator <= FINEST for fraction in found)
         or len(set(found)) < len(found)
     ):
         raise CotbalError(
-            "--amounts: expected different fractions above 0 and up to 1, separated by commas,"
+            "--fractions: expected different fractions above 0 and up to 1, separated by commas,"
             f" such as 1/8,1/2,1; found {text!r}"
         )
     return tuple(map(str, found))
 
 
 def plan_curve(
-    recipe: Recipe, root: RunDir, amounts: Sequence[str], alone: bool, seeds: Sequence[int]
+    recipe: Recipe, root: RunDir, fractions: Sequence[str], alone: bool, seeds: Sequence[int]
 ) -> Prepared:
     """Every training of the curve, once a seed; nothing is written.
 
@@ -49,7 +49,9 @@ def plan_curve(
         CotbalError: the data is broken.
     """
     runs: list[tuple[Run, Kind]] = [
-        (run, "curve") for seed in seeds for run in curve_runs(recipe.mixture, amounts, alone, seed)
+        (run, "curve")
+        for seed in seeds
+        for run in curve_runs(recipe.mixture, fractions, alone, seed)
     ]
     return prepare(recipe, root, runs)
 

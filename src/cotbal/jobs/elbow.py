@@ -1,4 +1,4 @@
-"""The bend of a loss curve: after how much data a task stops to learn quickly (Fig. 3 and Appendix
+"""The elbow of a loss curve: after how much data a task stops to learn quickly (Fig. 3 and Appendix
 C of the paper).
 
 A mini should be about as large: enough to learn a task's format, too little for what only its full
@@ -15,35 +15,37 @@ import numpy as np
 from jaxtyping import Float
 
 POINTS = 60  # of a curve: more would overlap in a small panel
-FEWEST = 6  # points; fewer have no bend worth the name
+FEWEST = 6  # points; fewer have no elbow worth the name
 ROUNDING = 1e-9  # relative: a fall below this is arithmetic
-SIDE = 2  # points on each side of a bend at least
+SIDE = 2  # points on each side of an elbow at least
 
 
-def bend(amounts: Float[np.ndarray, " point"], losses: Float[np.ndarray, " point"]) -> float | None:
+def elbow(
+    fractions: Float[np.ndarray, " point"], losses: Float[np.ndarray, " point"]
+) -> float | None:
     """Where two straight lines that meet follow a curve best, by least squares; None where the
-    curve has no bend.
+    curve has no elbow.
 
     Args:
-        amounts: how much was seen, ascending.
+        fractions: how much was seen, ascending.
         losses: the loss there.
 
-    A curve has a bend if it falls, and falls less steeply after it.
+    A curve has an elbow if it falls, and falls less steeply after it.
     """
-    if len(amounts) < FEWEST:
+    if len(fractions) < FEWEST:
         return None
-    fits = [_hinge(amounts, losses, at) for at in amounts[SIDE:-SIDE]]
+    fits = [_hinge(fractions, losses, at) for at in fractions[SIDE:-SIDE]]
     at, before, after, _ = min(fits, key=lambda fit: fit[3])
-    fall = before * (float(amounts[0]) - at)
+    fall = before * (float(fractions[0]) - at)
     return at if fall > ROUNDING * float(np.abs(losses).max()) and before < after else None
 
 
 def _hinge(
-    amounts: Float[np.ndarray, " point"], losses: Float[np.ndarray, " point"], at: float
+    fractions: Float[np.ndarray, " point"], losses: Float[np.ndarray, " point"], at: float
 ) -> tuple[float, float, float, float]:
     """The hinge, the slopes before and after it, and the sum of squares that is left."""
     columns = np.stack(
-        [np.ones_like(amounts), np.minimum(amounts - at, 0.0), np.maximum(amounts - at, 0.0)],
+        [np.ones_like(fractions), np.minimum(fractions - at, 0.0), np.maximum(fractions - at, 0.0)],
         axis=1,
     )
     solution, *_ = np.linalg.lstsq(columns, losses, rcond=None)
@@ -55,10 +57,10 @@ def _hinge(
     )
 
 
-def mini_rate(bends: list[float]) -> Fraction:
-    """The portion 1/k that holds the latest bend of all tasks; `bends` are shares of a task's
+def mini_rate(elbows: list[float]) -> Fraction:
+    """The portion 1/k that holds the latest elbow of all tasks; `elbows` are shares of a task's
     data."""
-    return Fraction(1, max(1, int(1 / max(bends))))
+    return Fraction(1, max(1, int(1 / max(elbows))))
 
 
 def curve(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[tuple[float, float], ...]:
@@ -78,10 +80,10 @@ def _mean(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[float, float]:
     return sum(row["epoch"] for row in rows) / len(rows), loss
 
 
-def bend_of(rows: Sequence[Mapping[str, Any]], task: str) -> float | None:
+def elbow_of(rows: Sequence[Mapping[str, Any]], task: str) -> float | None:
     """The epoch at which the loss of a task bends, within the first epoch."""
     points = [(x, y) for x, y in curve(rows, task) if x <= 1.0]
     if not points:
         return None
-    amounts, losses = np.array(points).T
-    return bend(amounts, losses)
+    fractions, losses = np.array(points).T
+    return elbow(fractions, losses)

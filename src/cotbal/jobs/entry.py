@@ -1,5 +1,5 @@
 """How a process of an executor begins and ends: one job file, one or several ranks, one place to
-tell of a fault.
+tell of an error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
     """The ranks of a job, and whether it should stop; the first rank holds the lock of its
     directory meanwhile.
 
-    A fault is written where the driver looks for it. Ends the process with the code STOPPED after
+    An error is written where the driver looks for it. Ends the process with the code STOPPED after
     `Stopped`.
 
     Raises:

@@ -20,7 +20,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.mixture import Task
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run
-from cotbal.scores.measure import fault_finder
+from cotbal.scores.measure import problem_finder
 
 # Raise it when a change of the code changes what a run results in; old runs are then not taken for
 # new ones.
@@ -40,7 +40,7 @@ class Inputs:
         portions: task -> its kept training records in the order of its portions.
         digests: `<task>.<split>` -> SHA-256 of the file's bytes.
         evaluation: `<task>.<split>` -> number of records.
-        dropped: descriptions of records left out because of their pictures.
+        dropped: descriptions of records left out because of their images.
         tokens: task -> valid tokens of a record that `model.max_length` leaves, a mean over a
             sample; empty without a tokenizer.
         truncated: a sentence for every task of whose sample `model.max_length` cuts something off.
@@ -66,7 +66,7 @@ def open_inputs(recipe: Recipe) -> Inputs:
 
     Raises:
         DataError: broken records, references that a metric cannot score or no answer can match,
-            special tokens in texts, or missing pictures where the recipe says
+            special tokens in texts, or missing images where the recipe says
             `on_missing_image: error`.
     """
     with open_meter(recipe) as meter:
@@ -135,18 +135,18 @@ def _trained_tokens(
     sample = kept[:: max(1, len(kept) // TOKEN_SAMPLE)].tolist()
     found = sampled_lengths(recipe, records, sample, task.instruction, meter, default_cache())
     limit = recipe.model.max_length
-    if fault := found.fault(task.name, records.source, limit):
-        raise DataError(str(fault))
+    if problem := found.problem(task.name, records.source, limit):
+        raise DataError(str(problem))
     return found.kept / found.records, found.warning(task.name, records.source, limit)
 
 
 def _can_be_scored(records: Records, metrics: Sequence[str]) -> None:
-    finders = [find for find in map(fault_finder, metrics) if find is not None]
+    finders = [find for find in map(problem_finder, metrics) if find is not None]
     for record in records if finders else ():
         for find in finders:
-            fault = find(record.references)
-            if fault:
-                raise DataError(f"{records.source}, record {record.number}: {fault}")
+            problem = find(record.references)
+            if problem:
+                raise DataError(f"{records.source}, record {record.number}: {problem}")
 
 
 def _kept(records: Records, recipe: Recipe, meter: Meter | None) -> tuple[np.ndarray, list[str]]:
@@ -194,7 +194,7 @@ def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
         )
     if inputs.dropped:
         remarks.append(
-            f"{len(inputs.dropped)} records left out because of their pictures, the first:"
+            f"{len(inputs.dropped)} records left out because of their images, the first:"
             f" {inputs.dropped[0]}"
         )
     return remarks
@@ -216,7 +216,7 @@ def identity(
         ),
         "generation": file.generation.model_dump(mode="json", exclude={"batch_size"}),
         "portions": file.portions.model_dump(
-            mode="json", include={"seed"} if run.by_amount else None
+            mode="json", include={"seed"} if run.by_fraction else None
         ),
     }
     entries: dict[str, Any] = {

@@ -10,7 +10,7 @@ from fractions import Fraction
 
 from cotbal.data.files import read_jsonl
 from cotbal.errors import RunError
-from cotbal.jobs.elbow import bend_of, mini_rate
+from cotbal.jobs.elbow import elbow_of, mini_rate
 from cotbal.jobs.plan import Prepared
 
 EQUAL = "ew"
@@ -21,13 +21,13 @@ class MiniAdvice:
     """Advice for `portions.mini`.
 
     Attributes:
-        bends: task -> share of its data after which its loss falls slowly; tasks without a bend are
-            left out.
-        rate: the portion that holds the latest bend; None where no task has one.
+        elbows: task -> share of its data after which its loss falls slowly; tasks without an elbow
+            are left out.
+        rate: the portion that holds the latest elbow; None where no task has one.
         records: task -> records in a mini of that rate.
     """
 
-    bends: Mapping[str, float]
+    elbows: Mapping[str, float]
     rate: Fraction | None
     records: Mapping[str, int]
 
@@ -46,12 +46,12 @@ def suggest_mini(prepared: Prepared) -> MiniAdvice:
             " part of it will do"
         )
     names = [task.name for task in prepared.recipe.mixture.balanced]
-    found = {name: bend_of(rows, name) for name in names}
-    bends = {name: at for name, at in found.items() if at is not None}
-    rate = mini_rate(list(bends.values())) if bends else None
+    found = {name: elbow_of(rows, name) for name in names}
+    elbows = {name: at for name, at in found.items() if at is not None}
+    rate = mini_rate(list(elbows.values())) if elbows else None
     sizes = {name: prepared.inputs.sizes[name]["full"] for name in names}
     return MiniAdvice(
-        bends,
+        elbows,
         rate,
         {} if rate is None else {name: int(size * rate) for name, size in sizes.items()},
     )

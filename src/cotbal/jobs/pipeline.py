@@ -55,8 +55,8 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
         CotbalError: the data is broken, a weighting or metric does not exist, or the configuration
             of accelerate asks for what runs cannot have.
     """
-    if faults := accelerate_file.faults(recipe):
-        raise RecipeError("\n".join(fault for _, fault in faults))
+    if problems := accelerate_file.problems(recipe):
+        raise RecipeError("\n".join(problem for _, problem in problems))
     names = {run.weighting for run, _ in runs} | set(recipe.file.weightings)
     methods = {name: _method(recipe, name) for name in names}
     for task in recipe.mixture.tasks:

@@ -29,7 +29,7 @@ class Planned:
 
     Attributes:
         run: what it is.
-        kind: `probe`, `final`, or `curve` (score against training amount).
+        kind: `probe`, `final`, or `curve` (score against the fraction of the training data).
         paths: its files.
         label: its name, with the seed where that is not the recipe's.
         records: training records seen in one epoch.
@@ -87,7 +87,7 @@ class Plan:
     def sentence(self) -> str:
         """The cost in plain words."""
         curve = self._share("curve")
-        what, share = ("all amounts together", curve) if curve else ("probes", self.probe_share)
+        what, share = ("all fractions together", curve) if curve else ("probes", self.probe_share)
         text = f"{what} cost {share:.2f} x the final run (in training records)"
         if abs(self.balanced_share - self.probe_share) > 0.005:
             text += f", {self.balanced_share:.2f} x of its balanced tasks"

@@ -128,7 +128,7 @@ def write_scores(paths: RunPaths, task: str, split: str, metrics: Sequence[str])
 
 
 def describe(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How many answers there are, and which of them are about one picture."""
+    """How many answers there are, and which of them are about one image."""
     return {"n": len(rows), "clusters": clusters([row["images"] for row in rows])}
 
 
@@ -142,12 +142,12 @@ def _scored(name: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return MetricScores(measured, maximum, of_constant, constant, source).to_json()
 
 
-def clusters(pictures: Sequence[Sequence[str]]) -> list[int]:
-    """Number of the cluster of every sample: samples on the same picture share one, a text-only
+def clusters(images: Sequence[Sequence[str]]) -> list[int]:
+    """Number of the cluster of every sample: samples on the same image share one, a text-only
     sample has its own.
     """
     numbers: dict[Any, int] = {}
     return [
         numbers.setdefault(tuple(p) if p else ("text", i), len(numbers))
-        for i, p in enumerate(pictures)
+        for i, p in enumerate(images)
     ]

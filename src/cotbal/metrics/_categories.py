@@ -20,7 +20,7 @@ def categories(records: Records, n: int) -> list[str]:
 
 
 def detail(record: Mapping[str, Any], name: str, otherwise: Any) -> Any:
-    """What a record says beside conversation and pictures."""
+    """What a record says beside conversation and images."""
     return record.get("details", {}).get(name, otherwise)
 
 

@@ -16,7 +16,7 @@ def label(reference: str) -> str:
     return plain if plain in LABELS else ""
 
 
-def fault_of(references: Sequence[str]) -> str:
+def problem_of(references: Sequence[str]) -> str:
     """What is wrong with the references of a sample; empty when nothing is."""
     wrong = [reference for reference in references if not label(reference)]
     return f"expected yes or no; found {wrong[0]!r}" if wrong else ""

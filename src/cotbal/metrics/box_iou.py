@@ -28,7 +28,7 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     return np.array([_is_right(answer, accepted) for answer, accepted in pairs], np.float64)
 
 
-def fault_of(references: Sequence[str]) -> str:
+def problem_of(references: Sequence[str]) -> str:
     """What is wrong with the references of a sample, such as a box that no answer could overlap;
     empty when nothing is.
     """

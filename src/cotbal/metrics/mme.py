@@ -1,7 +1,7 @@
 """Perception score of MME (Fu et al. 2023): accuracy and accuracy+ in %, added up over ten
 categories, on 0-2000.
 
-Accuracy+ is the share of pictures whose two questions are both answered right. The four categories
+Accuracy+ is the share of images whose two questions are both answered right. The four categories
 of cognition are a score of their own (`mme_cognition`) and count nothing here.
 """
 
@@ -13,9 +13,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from cotbal.metrics._categories import Records, categories, leveled_among
-from cotbal.metrics._yes_no import LABELS, fault_of, label
+from cotbal.metrics._yes_no import LABELS, label, problem_of
 
-__all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "fault_of", "score", "weights"]
+__all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "problem_of", "score", "weights"]
 
 MAXIMUM = 2000.0
 HIGHER_IS_BETTER = True
@@ -27,7 +27,7 @@ COGNITION = {"commonsense_reasoning", "numerical_calculation", "text_translation
 def score(
     predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
 ) -> np.ndarray:
-    """1000 for a right answer, and 1000 more when all of its picture are right; float64, shape [n].
+    """1000 for a right answer, and 1000 more when all answers on its image are right; float64, shape [n].
 
     The score is their mean under `weights`. Fewer categories than ten, as in a subset, are scaled
     up to ten.
@@ -39,9 +39,9 @@ def score(
             for answer, accepted in pairs
         ]
     )
-    picture = _pictures(records, len(right))
-    wrong = Counter(place for place, good in zip(picture, right, strict=True) if not good)
-    return _EACH * (right.astype(np.float64) + [place not in wrong for place in picture])
+    image = _images(records, len(right))
+    wrong = Counter(place for place, good in zip(image, right, strict=True) if not good)
+    return _EACH * (right.astype(np.float64) + [place not in wrong for place in image])
 
 
 def weights(
@@ -72,8 +72,8 @@ def _reads(text: str) -> str:
     return next((word for word in LABELS if word in start), "")
 
 
-def _pictures(records: Records, n: int) -> list[tuple[str, ...]]:
-    """Which samples are on one picture of one category; a sample without pictures stands alone."""
+def _images(records: Records, n: int) -> list[tuple[str, ...]]:
+    """Which samples are on one image of one category; a sample without images stands alone."""
     names = categories(records, n)
     own = [tuple(record.get("images", ())) for record in records] or [()] * n
     return [

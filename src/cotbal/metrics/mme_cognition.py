@@ -13,9 +13,9 @@ import numpy as np
 
 from cotbal.metrics import mme
 from cotbal.metrics._categories import Records, categories, leveled_among
-from cotbal.metrics.mme import HIGHER_IS_BETTER, constant_answer, fault_of
+from cotbal.metrics.mme import HIGHER_IS_BETTER, constant_answer, problem_of
 
-__all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "fault_of", "score", "weights"]
+__all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "problem_of", "score", "weights"]
 
 MAXIMUM = 800.0
 
@@ -23,7 +23,7 @@ MAXIMUM = 800.0
 def score(
     predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
 ) -> np.ndarray:
-    """400 for a right answer, and 400 more when all of its picture are right; float64, shape [n].
+    """400 for a right answer, and 400 more when all answers on its image are right; float64, shape [n].
 
     The score is their mean under `weights`. Fewer categories than four, as in a subset, are scaled
     up to four.

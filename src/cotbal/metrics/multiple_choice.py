@@ -71,7 +71,7 @@ def weights(
     return np.array([1 / rotations[question] for question in questions], np.float64)
 
 
-def fault_of(references: Sequence[str]) -> str:
+def problem_of(references: Sequence[str]) -> str:
     """What is wrong with the references of a sample; empty when nothing is."""
     expected = "expected the letter of an option"
     return "" if _letters(references) else f"{expected}; found {references[0]!r}"

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from cotbal.metrics._categories import Records, categories, leveled
-from cotbal.metrics._yes_no import fault_of, label
+from cotbal.metrics._yes_no import label, problem_of
 
-__all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "fault_of", "score", "weights"]
+__all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "problem_of", "score", "weights"]
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True

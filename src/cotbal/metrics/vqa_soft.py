@@ -71,7 +71,7 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     )
 
 
-def fault_of(references: Sequence[str]) -> str:
+def problem_of(references: Sequence[str]) -> str:
     """What is wrong with the references of a sample; empty when nothing is."""
     if len(references) > _ENOUGH:
         return ""
@@ -109,9 +109,9 @@ def normalise(answer: str) -> str:
 
 
 def _people(accepted: Sequence[str]) -> list[str]:
-    fault = fault_of(accepted)
-    if fault:
-        raise CotbalError(f"vqa_soft: {fault}")
+    problem = problem_of(accepted)
+    if problem:
+        raise CotbalError(f"vqa_soft: {problem}")
     return [normalise(answer) for answer in accepted]
 
 

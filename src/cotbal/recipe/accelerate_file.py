@@ -91,7 +91,7 @@ def _is_elsewhere(value: Any) -> bool:
     return str(value).lower() not in ("none", "")
 
 
-def fault_of(sharing: Sharing, quantized: bool = False) -> str | None:
+def problem_of(sharing: Sharing, quantized: bool = False) -> str | None:
     """Why the runs of a recipe cannot be sharded like this, in one sentence; None if they can.
 
     Args:
@@ -101,10 +101,10 @@ def fault_of(sharing: Sharing, quantized: bool = False) -> str | None:
         return None
     if quantized:
         return f"model.quantization: four bits are not sharded over ranks; leave {FIELD} out"
-    return _fault_of_fsdp(sharing) if sharing.by == "fsdp" else _fault_of_deepspeed(sharing)
+    return _problem_of_fsdp(sharing) if sharing.by == "fsdp" else _problem_of_deepspeed(sharing)
 
 
-def _fault_of_fsdp(sharing: Sharing) -> str | None:
+def _problem_of_fsdp(sharing: Sharing) -> str | None:
     if sharing.fsdp_version != "2":
         return (
             f"{FIELD}: expected fsdp_version: 2 in fsdp_config; found the first version of FSDP,"
@@ -115,7 +115,7 @@ def _fault_of_fsdp(sharing: Sharing) -> str | None:
     return None
 
 
-def _fault_of_deepspeed(sharing: Sharing) -> str | None:
+def _problem_of_deepspeed(sharing: Sharing) -> str | None:
     if sharing.config_file:
         return (
             f"{FIELD}: expected zero_stage in deepspeed_config, and no deepspeed_config_file:"
@@ -134,16 +134,16 @@ def _fault_of_deepspeed(sharing: Sharing) -> str | None:
 
 
 def refuse(sharing: Sharing, quantized: bool = False) -> None:
-    """Raise what `fault_of` says.
+    """Raise what `problem_of` says.
 
     Raises:
         CotbalError: the runs of a recipe cannot be sharded like this.
     """
-    if fault := fault_of(sharing, quantized):
-        raise CotbalError(fault)
+    if problem := problem_of(sharing, quantized):
+        raise CotbalError(problem)
 
 
-def faults(recipe: Recipe) -> list[tuple[Path, str]]:
+def problems(recipe: Recipe) -> list[tuple[Path, str]]:
     """What is wrong with the configurations that probes and final runs of a recipe are started
     with, by file.
     """
@@ -153,11 +153,11 @@ def faults(recipe: Recipe) -> list[tuple[Path, str]]:
         if path is None:
             continue
         try:
-            fault = fault_of(
+            problem = problem_of(
                 of_file(path), one.file.model is not None and one.model.quantization is not None
             )
         except RecipeError as error:
-            fault = str(error)
-        if fault:
-            found[path, fault] = None
+            problem = str(error)
+        if problem:
+            found[path, problem] = None
     return list(found)

@@ -26,7 +26,7 @@ class Recipe:
         path: the file it was read from.
         name: name of the job; the default run directory is `runs/<name>`.
         mixture: the tasks.
-        images: root of relative picture paths.
+        images: root of relative image paths.
         file: the sections as written (model, optimization, generation, portions, balance).
     """
 
@@ -144,7 +144,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read, check and resolve a recipe; `overrides` are `key.subkey=value` texts, values in YAML.
 
     Raises:
-        RecipeError: every fault of the file, one per line.
+        RecipeError: every error of the file, one per line.
     """
     content = read_yaml(path)
     for override in overrides:

@@ -11,7 +11,7 @@ from cotbal.balance.probes import BASE, MINI, Difficulty, Form, full_run, solo_m
 from cotbal.recipe.mixture import Mixture, Task
 
 Portion = Literal["none", "mini", "large", "full"]
-AMOUNT, ALONE = "amount", "alone"  # runs of the curve, see `curve_runs`
+FRACTION, ALONE = "fraction", "alone"  # runs of the curve, see `curve_runs`
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Run:
 
     Attributes:
         name: `mini`, `full:<unit>`, `base`, `solo:<unit>`, `solo-mini:<unit>`, `stl:<task>`,
-            `amount:<amount>`, `alone:<task>:<amount>`, or a final run's name.
-        portions: task -> portion, or an amount as the text of a fraction such as `1/8`; a task that
-            is not named sees `none`. Without any, the base checkpoint answers.
+            `fraction:<fraction>`, `alone:<task>:<fraction>`, or a final run's name.
+        portions: task -> portion, or a fraction as text, such as `1/8`; a task that is
+            not named sees `none`. Without any, the base checkpoint answers.
         weighting: `ew`, or a method of `cotbal.weightings`.
         validation: tasks whose validation set it answers.
         test: tasks whose test splits it answers.
@@ -42,8 +42,8 @@ class Run:
         return tuple(dict.fromkeys((*self.portions, *self.validation, *self.test)))
 
     @property
-    def by_amount(self) -> bool:
-        """Whether it sees amounts alone, so that the sizes of mini and large do not matter to
+    def by_fraction(self) -> bool:
+        """Whether it sees fractions alone, so that the sizes of mini and large do not matter to
         it."""
         return bool(self.portions) and not set(self.portions.values()) & set(get_args(Portion))
 
@@ -153,35 +153,37 @@ def final_run(mixture: Mixture, weighting: str, seed: int = 0, name: str | None 
 
 
 def curve_runs(
-    mixture: Mixture, amounts: Sequence[str], alone: bool, seed: int = 0
+    mixture: Mixture, fractions: Sequence[str], alone: bool, seed: int = 0
 ) -> tuple[Run, ...]:
-    """Score against training amount (Fig. 1b): for every amount one training with equal weights
-    (EW).
+    """Score against the fraction of the training data (Fig. 1b): one training with equal weights
+    (EW) per fraction.
 
     It sees the same share of every balanced task, the first records of the nested order of the
-    portions, so that a smaller amount lies inside a larger one and the amount `portions.mini` is
-    the mini; scored on the validation sets.
+    portions, so that a smaller fraction is part of a larger one and the fraction `portions.mini`
+    is the mini; scored on the validation sets.
 
     Args:
-        amounts: texts of fractions, as `str(Fraction)` writes them.
-        alone: also, for every task and amount, a training on that task alone, scored on its own
+        fractions: texts of fractions, as `str(Fraction)` writes them.
+        alone: also, for every task and fraction, a training on that task alone, scored on its own
             validation set.
     """
     names = _names(mixture.balanced)
-    runs = [Run(f"{AMOUNT}:{a}", dict.fromkeys(names, a), "ew", names, (), seed) for a in amounts]
+    runs = [
+        Run(f"{FRACTION}:{a}", dict.fromkeys(names, a), "ew", names, (), seed) for a in fractions
+    ]
     if alone:
         runs += [
-            Run(f"{ALONE}:{n}:{a}", {n: a}, "ew", (n,), (), seed) for n in names for a in amounts
+            Run(f"{ALONE}:{n}:{a}", {n: a}, "ew", (n,), (), seed) for n in names for a in fractions
         ]
     return tuple(runs)
 
 
 def place_on_curve(name: str) -> tuple[str | None, Fraction]:
-    """The task that a run of the curve was trained on alone (None: all of them), and the amount,
+    """The task that a run of the curve was trained on alone (None: all of them), and the fraction,
     from its name.
     """
-    kind, *task, amount = name.split(":")
-    return (task[0] if kind == ALONE else None), Fraction(amount)
+    kind, *task, fraction = name.split(":")
+    return (task[0] if kind == ALONE else None), Fraction(fraction)
 
 
 def portion_size(n: int, rate: Fraction) -> int:
@@ -190,7 +192,7 @@ def portion_size(n: int, rate: Fraction) -> int:
 
 
 def seen(sizes: Mapping[str, int], portion: str) -> int:
-    """Number of a task's records in a portion or an amount; `sizes` holds those of the named
+    """Number of a task's records in a portion or a fraction; `sizes` holds those of the named
     portions.
     """
     return sizes[portion] if portion in sizes else portion_size(sizes["full"], Fraction(portion))

@@ -103,7 +103,7 @@ class ModelSection(_Section):
     language: Training = "full"
     lora: Lora = Lora()
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    max_length: int = Field(2048, ge=8)  # tokens, pictures included
+    max_length: int = Field(2048, ge=8)  # tokens, images included
     remote_code: Flag = False
     gradient_checkpointing: Flag = False
     quantization: Literal["nf4"] | None = (
@@ -226,7 +226,7 @@ class ResourcesSection(_Section):
     )
     dataloader_workers: int | None = Field(
         None, ge=0
-    )  # processes per rank that open pictures; 4 on a GPU, else none
+    )  # processes per rank that open images; 4 on a GPU, else none
     retries: int = Field(
         3, ge=0
     )  # in a row without progress, after a run was killed or its node was lost
@@ -330,5 +330,7 @@ def _changed(name: str, section: _Section, changes: dict[str, Any]) -> Any:
     try:
         return type(section).model_validate({**section.model_dump(), **changes})
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
-        raise ValueError(f"probes.{name}.{'; '.join(faults)}") from None
+        problems = [
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()
+        ]
+        raise ValueError(f"probes.{name}.{'; '.join(problems)}") from None

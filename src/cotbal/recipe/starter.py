@@ -7,7 +7,7 @@ STARTER = """\
 # Next: cotbal check recipe.yaml  ->  cotbal plan recipe.yaml  ->  cotbal run recipe.yaml
 
 name: my-mixture                 # the run directory is runs/my-mixture
-images: images                   # root of the pictures that the records name
+images: images                   # root of the images that the records name
 on_missing_image: error          # error, or drop (counts what it drops)
 
 # One entry per task. Records are LLaVA conversations (id, image, conversations) or Hugging Face `messages`,
@@ -35,7 +35,7 @@ model:
   language: full                 # lora needs a higher learning rate, about 2.0e-4
   lora: {rank: 16, alpha: 32}
   dtype: bfloat16                # float32 on a CPU without bfloat16
-  max_length: 2048               # tokens of a record, pictures included
+  max_length: 2048               # tokens of a record, images included
 
 optimization:
   epochs: 1

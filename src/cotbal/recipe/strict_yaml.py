@@ -119,7 +119,7 @@ _QuotingDumper.yaml_implicit_resolvers = {
 
 
 def _place(path: Path, error: Exception) -> str:
-    """The file, and the line where the fault is."""
+    """The file, and the line where the error is."""
     mark = getattr(error, "problem_mark", None)
     return str(path) if mark is None else f"{path}, line {mark.line + 1}, column {mark.column + 1}"
 

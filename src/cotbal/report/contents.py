@@ -27,7 +27,7 @@ class RunContents:
     """One run: a probe, a final model, or a point of the curve.
 
     Attributes:
-        name: that of the run, such as `mini`, `full:<unit>`, `amount:1/8`, or of the method for a
+        name: that of the run, such as `mini`, `full:<unit>`, `fraction:1/8`, or of the method for a
             final model.
         seed: training seed; None where it is the recipe's.
         planned: its entry in `plan.json` (records, tokens, share), empty if it was not planned.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cotbal.data.pictures import open_picture
+from cotbal.data.images import open_image
 from cotbal.errors import DataError
 
 SIDE = 224  # pixels
@@ -21,7 +21,7 @@ def data_uri(path: Path) -> str | None:
     A report is also read after a failure, so a broken image does not raise an error.
     """
     try:
-        small = open_picture(path)
+        small = open_image(path)
     except DataError:
         return None
     small.thumbnail((SIDE, SIDE))

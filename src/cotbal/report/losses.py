@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from cotbal.balance.probes import MINI, full_run
-from cotbal.jobs.elbow import bend_of, curve
+from cotbal.jobs.elbow import curve, elbow_of
 from cotbal.report.comparison import BASELINE, OURS
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.line_plots import Line, Look, line_plot
@@ -72,7 +72,7 @@ def _panels(
 def _loss_line(run: RunContents, task: str, look: Look) -> Line:
     points = curve(run.losses, task)
     is_baseline = run.kind == "final" and run.name == BASELINE
-    at = bend_of(run.losses, task) if is_baseline else None
+    at = elbow_of(run.losses, task) if is_baseline else None
     elbow = None if at is None else (at, dict(points)[at])
     return Line(method_label(run.name), look, points, elbow)
 

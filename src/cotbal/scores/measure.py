@@ -17,7 +17,7 @@ from cotbal.errors import CotbalError
 from cotbal.scores.code_digest import code_digest
 from cotbal.scores.matrix import Measured
 
-FindFault = Callable[[Sequence[str]], str]
+FindProblem = Callable[[Sequence[str]], str]
 FACTS = ("MAXIMUM", "HIGHER_IS_BETTER")
 PARTS = (*FACTS, "score", "constant_answer")
 
@@ -91,23 +91,23 @@ def _takes_records(function: Callable[..., Any]) -> bool:
     return "records" in inspect.signature(function).parameters
 
 
-def fault_finder(name: str) -> FindFault | None:
+def problem_finder(name: str) -> FindProblem | None:
     """What says which references the metric called `name` cannot score, before anything is spent on
     an answer.
 
-    It gives the fault in the references of one sample, or an empty text. None when the metric takes
-    any reference: one that does not offers `fault_of(references)`.
+    It gives the error in the references of one sample, or an empty text. None when the metric takes
+    any reference: one that does not offers `problem_of(references)`.
 
     Raises:
         CotbalError: there is no such metric.
     """
-    fault_of = getattr(load_metric(name), "fault_of", None)
-    if fault_of is None:
+    problem_of = getattr(load_metric(name), "problem_of", None)
+    if problem_of is None:
         return None
 
     def find(references: Sequence[str]) -> str:
-        fault = fault_of(references)
-        return f"{name}: {fault}" if fault else ""
+        problem = problem_of(references)
+        return f"{name}: {problem}" if problem else ""
 
     return find
 

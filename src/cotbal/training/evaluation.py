@@ -35,7 +35,7 @@ def answerer(recipe: Recipe, checkpoint: str, ranks: Ranks, images: Path | None 
     """Load a checkpoint; the function that is returned answers rows with it as the recipe says.
 
     Args:
-        images: root of the names of pictures, that of the recipe by default.
+        images: root of the names of images, that of the recipe by default.
     """
     model, processor = vlm.load(checkpoint, recipe.model.dtype, recipe.model.remote_code)
     device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -29,7 +29,7 @@ from cotbal.training.ranks import ALONE, Ranks, Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.tracking import Tracking
 from cotbal.training.trainers.arguments import arguments
-from cotbal.training.trainers.blank_picture import with_blank_picture
+from cotbal.training.trainers.blank_image import with_blank_image
 from cotbal.training.trainers.checkpoints import last_complete, mark_complete, step_of
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
 from cotbal.training.trainers.packing_check import ROWS, PackingCallback, check_packing
@@ -149,10 +149,8 @@ def _trainer(
     vars(model.config).pop("use_cache", None)
     vars(model.config).update(own)
     settle_sharding(trainer, recipe.model.dtype)
-    if (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and (
-        example := rows.with_picture()
-    ):
-        trainer.data_collator = padded = with_blank_picture(padded, example)
+    if (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and (example := rows.with_image()):
+        trainer.data_collator = padded = with_blank_image(padded, example)
     if wanted.packing:
         _pack(trainer, padded, recipe.model.max_length, rows.spread(ROWS), padding)
     trainer.add_callback(log)  # behind the check, so that nothing is written before it

@@ -113,7 +113,7 @@ def _four_bits(checkpoint: str, settings: ModelSection) -> Any:
 def parts(model: nn.Module) -> dict[str, Part]:
     """Part of every parameter, by its name in `model`, from the model's own tree of modules.
 
-    `language` is the decoder with the embeddings of words, `vision` the encoder of pictures, and
+    `language` is the decoder with the embeddings of words, `vision` the encoder of images, and
     `projector` what stands between them: modules with a name known for it, and whatever is in
     neither (LLaVA-OneVision's `image_newline`).
     """

@@ -23,7 +23,7 @@ def write_mixture(
     unbalanced: bool = True,
     **sections: Any,
 ) -> Path:
-    """Records, two pictures, a checkpoint of one file, and the recipe, whose path is returned."""
+    """Records, two images, a checkpoint of one file, and the recipe, whose path is returned."""
     (directory / "images").mkdir(parents=True)
     for name in ("a", "b"):
         Image.new("RGB", (4, 4), "red").save(directory / "images" / f"{name}.png")
@@ -58,11 +58,11 @@ def _task(directory: Path, task: str, train: int) -> dict[str, Any]:
 
 
 def record(task: str, split: str, number: int) -> dict[str, Any]:
-    """One conversation; every third is about a picture, of which there are two."""
-    picture = {"image": "ab"[number % 2] + ".png"} if number % 3 == 0 else {}
-    mark = "<image>\n" if picture else ""
+    """One conversation; every third is about an image, of which there are two."""
+    image = {"image": "ab"[number % 2] + ".png"} if number % 3 == 0 else {}
+    mark = "<image>\n" if image else ""
     turns = [f"{mark}What is {task} {split} {number}?", f"answer {number % 5}"]
     conversation = [
         {"from": who, "value": text} for who, text in zip(("human", "gpt"), turns, strict=True)
     ]
-    return {"id": f"{task}_{split}_{number}", **picture, "conversations": conversation}
+    return {"id": f"{task}_{split}_{number}", **image, "conversations": conversation}

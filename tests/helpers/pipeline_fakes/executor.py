@@ -25,7 +25,7 @@ from cotbal.recipe.recipe import load_recipe
 from cotbal.training.run_paths import RunPaths
 
 LEVELS = {"none": 0.1, "mini": 0.25, "large": 0.8, "full": 0.85}
-SMALLEST, GROWTH = 0.2, 0.6  # of an amount: the level of none, and what all records add to it
+SMALLEST, GROWTH = 0.2, 0.6  # of a fraction: the level of none, and what all records add to it
 
 
 def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:

@@ -136,7 +136,7 @@ def test_a_task_that_learnt_only_its_majority_answer() -> None:
     assert "0.6" in result.flags[0].message
 
 
-def test_well_above_the_majority_answer_is_no_fault() -> None:
+def test_well_above_the_majority_answer_is_no_problem() -> None:
     constant = {task: right_or_wrong([0.15], SAMPLES, 7)[0] for task in HEALTHY}
     assert (
         balance(with_samples(columns(), constant=constant), settings=Settings(bootstrap=300)).flags

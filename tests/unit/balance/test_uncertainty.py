@@ -241,7 +241,7 @@ class TestWeightedMeans:
 
     def test_categories_of_fixed_size_make_single_scores_wide_and_differences_not(self) -> None:
         """Means over ten unequal categories, against a bootstrap inside each category; two samples
-        a picture.
+        an image.
         """
         random = np.random.default_rng(0)
         sizes = np.array([30, 30, 30, 30, 147, 170, 200, 200, 200, 20])
@@ -257,11 +257,11 @@ class TestWeightedMeans:
         samples = Samples(values, np.arange(len(weights)) // 2, 1.0)
         table = ScoreMatrix(("a", "b"), ("mme",), values.mean(axis=1)[:, None], {"mme": samples})
         drawn = resample_scores([table], 2000, 0)[..., 0]
-        pictures = runs.reshape(2, -1, 2).mean(axis=2)
+        images = runs.reshape(2, -1, 2).mean(axis=2)
         inside = np.zeros((2000, 2))
         for name, size in enumerate(sizes):
             picks = random.integers(0, size, size=(2000, size))
-            inside += pictures[:, category == name][:, picks].mean(axis=2).T / 10
+            inside += images[:, category == name][:, picks].mean(axis=2).T / 10
         single = drawn.std(axis=0) / inside.std(axis=0)
         pair = np.diff(drawn, axis=1).std() / np.diff(inside, axis=1).std()
         assert np.all((single > 1) & (single < 1.3))

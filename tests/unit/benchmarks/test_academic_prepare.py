@@ -1,5 +1,5 @@
 """`cotbal prepare academic`: whole tasks or none, nothing made twice, every difference told, every
-fault named.
+error named.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def test_every_split_is_sound_for_the_trainer(prepare: Prepare, tmp_path: Path) 
     recipe = load_recipe(prepare().recipe)
     add_captions(recipe.path.parent)
     report = check_mixture(recipe, tmp_path / "cache")
-    assert report.faults == ()
+    assert report.problems == ()
     assert sum(task.missing + task.broken for task in report.tasks) == 0
     assert not any("have the id" in warning for warning in report.warnings)
 
@@ -283,7 +283,7 @@ def test_unknown_tasks_and_directories_are_refused(prepare: Prepare, tmp_path: P
         academic.prepare(places, academic.Choices(), silent)
 
 
-def test_missing_pictures_stop_a_task_or_drop_records_or_are_kept(tmp_path: Path) -> None:
+def test_missing_images_stop_a_task_or_drop_records_or_are_kept(tmp_path: Path) -> None:
     raw_files.ocrvqa(tmp_path / "raw")
     (tmp_path / "raw/images/ocr_vqa/images/0439136350.jpg").unlink()
 
@@ -312,7 +312,7 @@ def test_missing_pictures_stop_a_task_or_drop_records_or_are_kept(tmp_path: Path
     assert policies == ["drop", "error"]
 
 
-def test_pictures_can_lie_elsewhere(tmp_path: Path) -> None:
+def test_images_can_lie_elsewhere(tmp_path: Path) -> None:
     raw_files.gqa(tmp_path / "raw")
     (tmp_path / "raw/images").rename(tmp_path / "elsewhere")
     places = academic.Places(tmp_path / "raw", tmp_path / "out", tmp_path / "elsewhere")

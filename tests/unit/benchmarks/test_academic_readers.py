@@ -55,7 +55,7 @@ def said(record: Mapping[str, Any]) -> list[str]:
     return [turn["value"] for turn in record["conversations"]]
 
 
-def test_vqav2_merges_by_picture_in_the_order_of_the_questions(make: Make) -> None:
+def test_vqav2_merges_by_image_in_the_order_of_the_questions(make: Make) -> None:
     splits = make("VQAv2", raw_files.vqav2)
     first, second = splits["train"]
     stem = f"{raw_files.LIGHT:012d}"
@@ -128,7 +128,7 @@ def test_vqav2_refuses_files_that_do_not_belong_together(make: Make, tmp_path: P
 
 
 @pytest.mark.parametrize("form", [raw_files.gqa, raw_files.gqa_hub])
-def test_gqa_takes_the_short_answer_and_merges_by_picture(
+def test_gqa_takes_the_short_answer_and_merges_by_image(
     make: Make, form: Callable[[Path], None]
 ) -> None:
     splits = make("GQA", form)
@@ -224,7 +224,7 @@ def test_boxes_are_parts_of_the_padded_square(
 
 
 @pytest.mark.parametrize("form", [raw_files.refcoco, raw_files.refcoco_hub])
-def test_refcoco_caption_merges_both_sets_by_picture_in_segments(
+def test_refcoco_caption_merges_both_sets_by_image_in_segments(
     make: Make, form: Callable[[Path], None]
 ) -> None:
     splits = make("RefCOCO-caption", form)
@@ -269,8 +269,8 @@ def test_refcoco_bbox_asks_for_every_sentence(make: Make, form: Callable[[Path],
     assert len(splits["validation"]) == 3
 
 
-def test_pictures_of_evaluation_can_be_left_out_of_training(make: Make) -> None:
-    """The portrait picture is in training of RefCOCO and in validation of RefCOCOg."""
+def test_images_of_evaluation_can_be_left_out_of_training(make: Make) -> None:
+    """The portrait image is in training of RefCOCO and in validation of RefCOCOg."""
     splits = make("RefCOCO-bbox", raw_files.refcoco, drop_eval_images=True)
     assert {record["image"] for record in splits["train"]} == {
         f"coco/train2017/{raw_files.LIGHT:012d}.jpg"
@@ -305,7 +305,7 @@ def test_refcoco_of_the_hub_must_agree_about_its_boxes(
         make("RefCOCO-bbox", raw_files.refcoco_hub)
 
 
-def test_sharegpt4v_holds_pictures_out_and_puts_the_marker_first(make: Make) -> None:
+def test_sharegpt4v_holds_images_out_and_puts_the_marker_first(make: Make) -> None:
     splits = make("ShareGPT4V", raw_files.sharegpt4v)
     images = {name: {record["image"] for record in records} for name, records in splits.items()}
     assert not images["train"] & (images["validation"] | images["test"])
@@ -416,7 +416,7 @@ def test_unknown_keys_of_turns_are_refused_or_ignored_as_the_user_says(
         ("images", {"width": 10**15}, "expected an image with an area"),
     ],
 )
-def test_refcoco_refuses_boxes_and_sizes_of_no_picture(
+def test_refcoco_refuses_boxes_and_sizes_of_no_image(
     make: Make, tmp_path: Path, table: str, value: Any, message: str
 ) -> None:
     raw_files.refcoco(tmp_path / "raw")
@@ -473,7 +473,7 @@ def test_sharegpt_refuses_what_it_does_not_know(
         make("ShareGPT")
 
 
-def test_the_mixture_of_llava_is_read_by_the_folder_of_its_pictures(
+def test_the_mixture_of_llava_is_read_by_the_folder_of_its_images(
     make: Make, tmp_path: Path
 ) -> None:
     assert [said(r) for r in make("ShareGPT", raw_files.sharegpt, raw_files.mix665k)["train"]] == [

@@ -60,7 +60,7 @@ def test_the_recipe_carries_the_settings_of_the_paper(raw: Path) -> None:
     assert list(recipe.mixture["detail"].test) == ["in_the_wild"]
 
 
-def test_instructions_are_whole_conversations_with_the_picture_at_the_head(raw: Path) -> None:
+def test_instructions_are_whole_conversations_with_the_image_at_the_head(raw: Path) -> None:
     made(raw)
     first, second = lines(raw, "conversation_train")
     assert (first["id"], second["id"]) == ("000000442786", "000000442786_2")
@@ -152,7 +152,7 @@ def test_a_question_or_answer_that_comes_twice_is_refused(raw: Path, file: str) 
         made(raw, "conversation")
 
 
-def test_a_picture_that_is_none_of_coco_is_refused(raw: Path) -> None:
+def test_a_image_that_is_none_of_coco_is_refused(raw: Path) -> None:
     rows = [{"id": "1", "image": "cat.jpg", "conversations": raw_files.talk(1)}]
     raw_files.as_json(raw / "liuhaotian/LLaVA-Instruct-150K/detail_23k.json", rows)
     with pytest.raises(

@@ -12,7 +12,7 @@ from cotbal.benchmarks import custom
 from cotbal.benchmarks.custom.answers import suited
 from cotbal.errors import DataError
 from cotbal.recipe.recipe import load_recipe
-from helpers.raw_mixtures import own_pictures
+from helpers.raw_mixtures import own_images
 from helpers.raw_releases import as_json
 from helpers.shell import cotbal
 
@@ -23,7 +23,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 def made(raw: Path, answers: list[str], **options: Any) -> Path:
     """The recipe for one question per answer."""
-    own_pictures(raw / "images", len(answers))
+    own_images(raw / "images", len(answers))
     turns = [{"from": "human", "value": "Where is it?"}, {"from": "gpt", "value": ""}]
     as_json(
         raw / "boxes.json",

@@ -11,7 +11,7 @@ import pytest
 from cotbal.benchmarks import custom
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import load_recipe
-from helpers.raw_mixtures import as_lines, own_pictures, own_rows, talk
+from helpers.raw_mixtures import as_lines, own_images, own_rows, talk
 from helpers.raw_releases import as_json, as_parquet, drawing
 from helpers.shell import cotbal
 
@@ -219,7 +219,7 @@ def test_a_task_without_any_image_beside_images_is_an_error(
 
 def test_a_task_of_text_beside_others_with_images_is_none(tmp_path: Path) -> None:
     raw = tmp_path / "birds"
-    own_pictures(raw / "images", 5)
+    own_images(raw / "images", 5)
     as_json(raw / "chat.json", [{"conversations": talk(1, "{}")} for _ in range(3)])
     as_lines(raw / "vqa.jsonl", own_rows(10))
     with pytest.raises(CotbalError, match="chat: expected records left to train on"):

@@ -1,4 +1,4 @@
-"""`cotbal prepare custom`: whatever form the data has, no picture is in two splits, and nothing is
+"""`cotbal prepare custom`: whatever form the data has, no image is in two splits, and nothing is
 guessed silently.
 """
 
@@ -23,7 +23,7 @@ from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.data.conversations import Record, Turn
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import load_recipe
-from helpers.raw_mixtures import as_lines, own_pictures, own_rows, talk
+from helpers.raw_mixtures import as_lines, own_images, own_rows, talk
 from helpers.raw_releases import as_json, as_parquet, drawing
 from helpers.shell import cotbal
 
@@ -35,7 +35,7 @@ def silent(what: str, done: int, total: int) -> None:
 @pytest.fixture
 def raw(tmp_path: Path) -> Path:
     folder = tmp_path / "birds"
-    own_pictures(folder / "images", 20)
+    own_images(folder / "images", 20)
     return folder
 
 
@@ -64,11 +64,11 @@ def splits(raw: Path, task: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def disjoint(records: dict[str, list[dict[str, Any]]]) -> bool:
-    pictures = {
+    images = {
         split: {name for each in found for name in each.get("images", ())}
         for split, found in records.items()
     }
-    return not any(pictures[one] & pictures[other] for one, other in combinations(pictures, 2))
+    return not any(images[one] & images[other] for one, other in combinations(images, 2))
 
 
 def test_the_command_makes_splits_and_a_recipe_that_check_accepts(raw: Path) -> None:
@@ -185,9 +185,9 @@ def test_question_and_answer_are_read_by_the_keys_that_the_user_names(raw: Path)
         made(raw, "ask", question="q", answer="answer", out="b")
 
 
-def test_pictures_are_found_beside_the_file_and_elsewhere(raw: Path, tmp_path: Path) -> None:
-    own_pictures(tmp_path / "elsewhere", 3)
-    own_pictures(raw / "vqa/photos", 2)
+def test_images_are_found_beside_the_file_and_elsewhere(raw: Path, tmp_path: Path) -> None:
+    own_images(tmp_path / "elsewhere", 3)
+    own_images(raw / "vqa/photos", 2)
     rows = [
         {"image": name, "conversations": talk(1)} for name in ("0.jpg", "2.jpg", "photos/1.jpg")
     ]
@@ -292,7 +292,7 @@ def test_a_rule_that_makes_no_sense_is_refused(
         ("vqa/test.json", [], "vqa has files for test; expected training files"),
     ],
 )
-def test_faults_are_named(raw: Path, name: str, rows: list[Any], message: str) -> None:
+def test_problems_are_named(raw: Path, name: str, rows: list[Any], message: str) -> None:
     as_json(raw / name, rows)
     with pytest.raises(CotbalError, match=message):
         made(raw)
@@ -340,7 +340,7 @@ def test_an_empty_folder_and_one_inside_the_data_are_refused(raw: Path) -> None:
 @given(
     st.lists(st.lists(st.integers(0, 12), max_size=3), min_size=3, max_size=40), st.integers(0, 5)
 )
-def test_records_that_share_pictures_stay_together(shown: list[list[int]], seed: int) -> None:
+def test_records_that_share_images_stay_together(shown: list[list[int]], seed: int) -> None:
     """Whatever stands together, through whatever chain of records."""
     question = (Turn("user", "Who?"), Turn("assistant", "Me"))
     records = [
@@ -361,10 +361,10 @@ def test_records_that_share_pictures_stay_together(shown: list[list[int]], seed:
         }
     except CotbalError:
         return  # too few groups
-    pictures = [{each.images or "text" for each in found} for found in parts.values()]
+    images = [{each.images or "text" for each in found} for found in parts.values()]
     flat = [
         {name for names in group for name in (names if names != "text" else ("text",))}
-        for group in pictures
+        for group in images
     ]
     assert sum(map(len, parts.values())) == len(records)
     assert not any(one & other for one, other in combinations(flat, 2))

@@ -79,7 +79,7 @@ def test_the_authors_records_are_read_as_they_are(raw: Path) -> None:
             "test/GQA_test-13k.json": one,
         },
     )
-    raw_releases.picture(raw, "gqa/images/2354786.jpg")
+    raw_releases.image(raw, "gqa/images/2354786.jpg")
     splits = made(raw, "GQA", prefer="visatb")
     assert said(splits["train"][0]) == [
         f"<image>\nWhere is the fork?{ONE_WORD}",
@@ -157,7 +157,7 @@ def test_sharegpt_is_found_among_all_tasks(raw: Path) -> None:
 
 
 def test_the_authors_draw_of_sharegpt4v_is_taken_whole_or_not_at_all(raw: Path) -> None:
-    """Their training records with our held-out pictures would be a leak."""
+    """Their training records with our held-out images would be a leak."""
     raw_releases.sharegpt4v(raw)
     rows = visatb_records("ShareGPT4V", "sam/images/sa_545504.jpg", ("Describe it.", "Birds."))
     visatb(raw, "Academic", {"train/ShareGPT4V_train-98k.json": rows})
@@ -233,8 +233,8 @@ def test_test_regions_of_lmms_lab_are_those_of_the_release(
         assert [said(r)[place] for r in ours] == [said(r)[place] for r in theirs]
 
 
-def test_the_box_of_lmms_lab_is_measured_in_its_picture(raw: Path) -> None:
-    """The portrait picture of 400 x 500: 50 pixels left and right of it; by hand (64 + 31 + 50) /
+def test_the_box_of_lmms_lab_is_measured_in_its_image(raw: Path) -> None:
+    """The portrait image of 400 x 500: 50 pixels left and right of it; by hand (64 + 31 + 50) /
     500 = 0.29.
     """
     raw_hub.lmms_refcoco(raw)

@@ -1,5 +1,5 @@
 """`cotbal prepare large`: M3IT's rows become records, halves where a test split is missing,
-pictures by content.
+images by content.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def test_the_command_makes_the_benchmark_of_what_is_there(raw: Path) -> None:
     cotbal("check", raw.parent / "out/recipe.yaml")
 
 
-def test_a_row_is_instruction_and_inputs_about_one_picture(raw: Path) -> None:
+def test_a_row_is_instruction_and_inputs_about_one_image(raw: Path) -> None:
     rows = [
         unified(0, ["teal"]),
         unified(1, ["teal"], " "),
@@ -127,8 +127,8 @@ def test_a_row_is_instruction_and_inputs_about_one_picture(raw: Path) -> None:
     assert texts(second) == ["<image>\nLook well.", "Yes 1"]
     assert (first["id"], second["id"]) == ("shapes_train_0", "shapes_train_1")
     assert first["image"] == second["image"]
-    with Image.open(raw.parent / "out/images" / first["image"]) as picture:
-        assert picture.size == (32, 24)
+    with Image.open(raw.parent / "out/images" / first["image"]) as image:
+        assert image.size == (32, 24)
 
 
 def test_validation_is_halved_where_there_is_no_test(raw: Path) -> None:
@@ -139,7 +139,7 @@ def test_validation_is_halved_where_there_is_no_test(raw: Path) -> None:
     assert sorted(texts(record)[1] for record in held + test) == [f"Yes {n}" for n in range(5)]
 
 
-def test_captions_of_one_coco_picture_are_one_sample(raw: Path) -> None:
+def test_captions_of_one_coco_image_are_one_sample(raw: Path) -> None:
     rows = [
         {**unified(n, [raw_files.COLOURS[n // 3]]), "outputs": f"Yes {n % 5}"} for n in range(6)
     ]
@@ -159,7 +159,7 @@ def test_or_every_caption_by_itself(raw: Path) -> None:
     assert [texts(record)[1] for record in lines(raw, "COCO_test")] == ["Yes 0", "Yes 1", "Yes 2"]
 
 
-def test_two_pictures_stand_side_by_side(raw: Path) -> None:
+def test_two_images_stand_side_by_side(raw: Path) -> None:
     row = {
         **unified(0, []),
         "image_base64_str": [encoded("teal", (20, 10)), encoded("plum", (40, 40))],
@@ -223,8 +223,8 @@ def test_an_unknown_row_is_refused(raw: Path, row: dict[str, Any], message: str)
         made(raw, "Shapes")
 
 
-def test_null_is_no_picture(raw: Path) -> None:
-    """Tables have null where there is nothing; half a pair is a row that lacks a picture."""
+def test_null_is_no_image(raw: Path) -> None:
+    """Tables have null where there is nothing; half a pair is a row that lacks an image."""
     rows: list[dict[str, Any]] = [unified(n, ["teal"]) for n in range(3)]
     rows += [{**unified(7, []), "image_base64_str": none} for none in (None, [None], [""])]
     export(raw, "shapes", thrice(rows))
@@ -254,7 +254,7 @@ def test_rephrased_rows_are_told_from_others_in_parquet_too(raw: Path) -> None:
         made(raw, "Shapes")
 
 
-def test_a_broken_picture_is_a_missing_one(raw: Path) -> None:
+def test_a_broken_image_is_a_missing_one(raw: Path) -> None:
     good, bad = unified(0, ["teal"]), {**unified(1, []), "image_base64_str": ["AAAA"]}
     export(raw, "shapes", thrice([good, bad]))
     with pytest.raises(DataError, match="1 of 2 pictures are missing"):
@@ -318,7 +318,7 @@ def test_raw_coco_goi_shuffles_its_options(raw: Path) -> None:
 
 
 def test_raw_coco_has_a_row_a_caption(raw: Path) -> None:
-    """M3IT has 566,747 captions of 113,287 pictures: some have more than five."""
+    """M3IT has 566,747 captions of 113,287 images: some have more than five."""
     row = {"image": encoded("teal"), "meta": {"targets": [f"Caption {i}." for i in range(6)]}}
     m3it(raw, "captioning/coco", thrice([row], "val"))
     made(raw, "COCO", variant=large.Variant(raw=True))

@@ -139,10 +139,10 @@ def by_hand(
         name.removeprefix("model.mm_projector."): weight.float() for name, weight in layers.items()
     }
     hidden = torch.nn.functional.gelu(seen @ w["0.weight"].T + w["0.bias"])
-    pictures = hidden @ w["2.weight"].T + w["2.bias"]
+    images = hidden @ w["2.weight"].T + w["2.bias"]
     words = language.get_input_embeddings()(ids.clamp(max=len(WORDS) - 1))
     where = (ids == len(WORDS)).unsqueeze(-1)
-    return language(inputs_embeds=words.masked_scatter(where, pictures)).logits
+    return language(inputs_embeds=words.masked_scatter(where, images)).logits
 
 
 @pytest.mark.parametrize("kind", ["whole, pickled", "whole, safe", "tower"])

@@ -1,4 +1,4 @@
-"""`prepare()` writes a complete benchmark: records, pictures, base, licences and a recipe that fits
+"""`prepare()` writes a complete benchmark: records, images, base, licences and a recipe that fits
 them.
 """
 
@@ -49,7 +49,7 @@ def test_recipe_names_files_that_exist_and_one_unbalanced_task(prepared: Path) -
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_record_is_one_turn_with_one_picture_that_opens(prepared: Path, task: str) -> None:
+def test_every_record_is_one_turn_with_one_image_that_opens(prepared: Path, task: str) -> None:
     for split in SPLITS:
         for record in records(prepared, task, split):
             human, answer = record["conversations"]
@@ -57,12 +57,12 @@ def test_every_record_is_one_turn_with_one_picture_that_opens(prepared: Path, ta
             assert answer["value"].strip()
             assert human["value"].count("<image>") == ("image" in record) == (task != "chat")
             if "image" in record:
-                with Image.open(prepared.parent / "images" / record["image"]) as picture:
-                    picture.load()
-                    assert (picture.size, picture.mode) == ((48, 48), "RGB")
+                with Image.open(prepared.parent / "images" / record["image"]) as image:
+                    image.load()
+                    assert (image.size, image.mode) == ((48, 48), "RGB")
 
 
-def test_splits_share_no_picture(prepared: Path) -> None:
+def test_splits_share_no_image(prepared: Path) -> None:
     seen: dict[str, set[str]] = defaultdict(set)
     for split in SPLITS:
         for path in (prepared.parent / "images" / split).iterdir():
@@ -121,7 +121,7 @@ def test_an_interrupted_preparation_is_done_again(prepared: Path, tmp_path: Path
     )
 
 
-def test_base_loads_expands_the_picture_and_masks_all_but_the_answer(prepared: Path) -> None:
+def test_base_loads_expands_the_image_and_masks_all_but_the_answer(prepared: Path) -> None:
     base = prepared.parent / "base"
     assert (base / "model.safetensors").stat().st_size < 10_000_000
     processor = AutoProcessor.from_pretrained(base)
@@ -140,8 +140,8 @@ def test_base_loads_expands_the_picture_and_masks_all_but_the_answer(prepared: P
         {"role": "assistant", "content": [{"type": "text", "text": answer}]},
     ]
     text = processor.apply_chat_template(messages, tokenize=False)
-    with Image.open(prepared.parent / "images" / record["image"]) as picture:
-        batch = processor(text=[text], images=[picture.convert("RGB")], return_tensors="pt")
+    with Image.open(prepared.parent / "images" / record["image"]) as image:
+        batch = processor(text=[text], images=[image.convert("RGB")], return_tensors="pt")
     assert (batch["input_ids"] == processor.image_token_id).sum() == 36
     assert batch["pixel_values"].shape == (1, 3, 48, 48)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Every answer of `pocket` follows from what the picture shows."""
+"""Every answer of `pocket` follows from what the image shows."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_chart_answers_are_a_colour_or_a_value_to_the_nearest_ten() -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_chart_and_sign_answers_come_from_the_picture(seed: int) -> None:
+def test_chart_and_sign_answers_come_from_the_image(seed: int) -> None:
     chart, sign = random_chart(Random(seed)), random_sign(Random(seed))
     answer = tasks.chart_qa(chart, Random(seed)).answer
     assert answer in {bar.colour for bar in chart.bars} | {str(bar.tens) for bar in chart.bars}

@@ -1,4 +1,4 @@
-"""Where files and pictures lie: forms of a release, shards, links, pictures that come inside."""
+"""Where files and images lie: forms of a release, shards, links, images that come inside."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_letter_case_counts_only_where_both_are_there(tmp_path: Path) -> None:
     assert form.find(tmp_path)["q"] == [tmp_path / "chartqa/train/train_human.json"]
 
 
-def test_pictures_of_the_user_are_linked_and_nothing_is_written_among_them(tmp_path: Path) -> None:
+def test_images_of_the_user_are_linked_and_nothing_is_written_among_them(tmp_path: Path) -> None:
     given = tmp_path / "given"
     touch(given, "gqa/images/1.jpg")
     gallery = Gallery(tmp_path / "out", given)
@@ -121,7 +121,7 @@ def test_pictures_of_the_user_are_linked_and_nothing_is_written_among_them(tmp_p
     assert gallery.has("coco/train2017/3.jpg")
 
 
-def test_a_picture_inside_a_snapshot_is_written_once_with_its_own_bytes(tmp_path: Path) -> None:
+def test_a_image_inside_a_snapshot_is_written_once_with_its_own_bytes(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path, None)
     assert not gallery.has("a/1.jpg")
     gallery.keep("a/1.jpg", drawing("red"))
@@ -139,7 +139,7 @@ def test_a_name_as_long_as_it_may_be_is_written_and_a_longer_one_is_missing(tmp_
     assert not gallery.has(f"a/{'x' * 300}.jpg")
 
 
-def test_bytes_that_are_no_picture_count_as_a_missing_one(tmp_path: Path) -> None:
+def test_bytes_that_are_no_image_count_as_a_missing_one(tmp_path: Path) -> None:
     gallery = Gallery(tmp_path, None)
     gallery.keep("a/1.jpg", b"not found")
     assert not gallery.has("a/1.jpg")
@@ -169,7 +169,7 @@ def test_a_broken_link_is_mended_and_a_link_elsewhere_is_refused(tmp_path: Path)
         (["coco/val2017/000000000042.jpg"], "val2014", None),
     ],
 )
-def test_a_coco_picture_is_found_in_whichever_release_is_there(
+def test_a_coco_image_is_found_in_whichever_release_is_there(
     tmp_path: Path, there: list[str], split: str, name: str | None
 ) -> None:
     touch(tmp_path, *there)

@@ -16,7 +16,7 @@ from cotbal.benchmarks.releases.rows import (
     parquet_rows,
     pickled_list,
 )
-from cotbal.data.conversations import Fault
+from cotbal.data.conversations import Problem
 from cotbal.data.formats import read_rows
 from cotbal.errors import DataError
 from helpers.raw_releases import as_json, as_parquet
@@ -131,9 +131,9 @@ def test_a_parquet_file_with_a_broken_name_of_a_column_is_refused(tmp_path: Path
     path.write_bytes(path.read_bytes().replace(b"question", b"qu\xe9stion"))
     with pytest.raises(DataError, match="half downloaded"):
         list(parquet_rows([path], ["question"], [], silent))
-    (fault,) = read_rows(path)
-    assert isinstance(fault, Fault)
-    assert "expected a parquet file; found broken data" in fault.message
+    (problem,) = read_rows(path)
+    assert isinstance(problem, Problem)
+    assert "expected a parquet file; found broken data" in problem.message
 
 
 class Malicious:

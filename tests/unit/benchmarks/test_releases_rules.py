@@ -25,7 +25,7 @@ def turns(count: int) -> tuple[Asked, ...]:
     return tuple(Asked(f"q{k}", f"a{k}") for k in range(count))
 
 
-def test_questions_about_one_picture_come_together_in_the_order_of_the_file() -> None:
+def test_questions_about_one_image_come_together_in_the_order_of_the_file() -> None:
     items = [("b", Asked("1", "x")), ("a", Asked("2", "y")), ("b", Asked("3", "z"))]
     assert list(merge_by_image(items)) == [
         ("b", (Asked("1", "x"), Asked("3", "z"))),
@@ -55,7 +55,7 @@ def test_the_marker_is_taken_from_head_and_tail(text: str) -> None:
     assert without_marker(text) == "What is it?"
 
 
-def test_the_marker_stands_once_at_the_head_of_a_record_with_a_picture() -> None:
+def test_the_marker_stands_once_at_the_head_of_a_record_with_a_image() -> None:
     record = Conversation("7", "coco/a.jpg", turns(2)).record("VQAv2")
     assert record == {
         "id": "7",
@@ -70,7 +70,7 @@ def test_the_marker_stands_once_at_the_head_of_a_record_with_a_picture() -> None
     }
 
 
-def test_a_record_of_text_names_no_picture_and_several_answers_are_a_list() -> None:
+def test_a_record_of_text_names_no_image_and_several_answers_are_a_list() -> None:
     record = Conversation("7", None, (Asked("q", ("a", "b")),)).record("ShareGPT")
     assert "image" not in record
     assert record["conversations"] == [

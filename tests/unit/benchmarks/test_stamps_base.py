@@ -80,7 +80,7 @@ def test_an_interrupted_alignment_goes_on_where_it_was(tmp_path: Path) -> None:
     assert restore(after, state, steps=20) == 0
 
 
-def test_picture_tokens_inside_a_box() -> None:
+def test_image_tokens_inside_a_box() -> None:
     # six tokens per row: their centres lie at 8, 25, 42, 58, 75 and 92 hundredths
     inside = [token for token in range(36) if centre_in(token, (20, 0, 60, 30))]
     assert inside == [1, 2, 3, 7, 8, 9]

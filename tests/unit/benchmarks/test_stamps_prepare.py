@@ -18,10 +18,10 @@ from cotbal.recipe.recipe import load_recipe
 SIZES = {"train": 3, "validation": 2, "test": 1}
 
 
-def test_records_are_conversations_with_their_picture(tmp_path: Path) -> None:
-    picture = Image.new("RGB", (8, 8), "red")
+def test_records_are_conversations_with_their_image(tmp_path: Path) -> None:
+    image = Image.new("RGB", (8, 8), "red")
     stamps.write_task(
-        tmp_path, "vqa", SIZES, lambda split, at: tasks.Example(f"What {at}?", split, picture)
+        tmp_path, "vqa", SIZES, lambda split, at: tasks.Example(f"What {at}?", split, image)
     )
     lines = (tmp_path / "data/vqa_train.jsonl").read_text().splitlines()
     assert len(lines) == 3
@@ -37,7 +37,7 @@ def test_records_are_conversations_with_their_picture(tmp_path: Path) -> None:
     assert not stamps.is_written(tmp_path, "vqa", {**SIZES, "train": 4})
 
 
-def test_records_without_picture_end_where_the_source_ends(tmp_path: Path) -> None:
+def test_records_without_image_end_where_the_source_ends(tmp_path: Path) -> None:
     stamps.write_task(
         tmp_path, "text", SIZES, lambda _, at: tasks.Example("Why?", "so", None) if at < 2 else None
     )

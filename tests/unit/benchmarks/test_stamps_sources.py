@@ -67,8 +67,8 @@ def test_wordnet_lines() -> None:
     )
 
 
-def test_wordnet_takes_the_pictured_meaning(tmp_path: Path) -> None:
-    # "badger" as an inhabitant comes first; the picture shows the animal
+def test_wordnet_takes_the_imaged_meaning(tmp_path: Path) -> None:
+    # "badger" as an inhabitant comes first; the image shows the animal
     data = [
         "  1 This is the licence text",
         "00000001 03 n 01 person 0 000 | somebody",

@@ -169,7 +169,7 @@ def test_another_judge_leaves_the_replies_of_the_first(
 def test_scores_of_the_judge_before_go_before_another_is_asked(
     cotbal: Any, server: JudgeServer, tmp_path: Path
 ) -> None:
-    """Otherwise marks of two judges could be compared after a fault in between."""
+    """Otherwise marks of two judges could be compared after an error in between."""
     path = answers(tmp_path / "a.jsonl")
     assert cotbal("judge", path, "--model", "one", "--no-cap").code == 0
     server.usual = fails(401)

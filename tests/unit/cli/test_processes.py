@@ -146,7 +146,7 @@ def test_weights_of_a_table_need_no_more_than_the_table(tmp_path: Path) -> None:
 
 def test_help_starts_quickly(tmp_path: Path) -> None:
     """Against what any command line of these libraries costs, in CPU time: a slow or busy machine
-    is no fault. 0.18 s where it was first measured, a factor of two; one heavy import more would be
+    is no error. 0.18 s where it was first measured, a factor of two; one heavy import more would be
     a factor of three.
     """
     bare, ours = (

@@ -37,16 +37,16 @@ class Setup:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Setup:
-    """A run directory whose final model is an untrained one, the questions and one picture; not to
+    """A run directory whose final model is an untrained one, the questions and one image; not to
     be changed.
     """
     root = tmp_path_factory.mktemp("submission")
     tiny_vlm.mixture(root / "runs", {"VQAv2": 1}, train=4, answers=2)
     shutil.copytree(root / "runs/base", root / "runs/final/cotbal/checkpoint")
     vqav2_server(root / "raw")
-    picture = root / "raw/images/coco/test2015/COCO_test2015_000000000009.jpg"
-    picture.parent.mkdir(parents=True)
-    picture.write_bytes(drawing("teal"))
+    image = root / "raw/images/coco/test2015/COCO_test2015_000000000009.jpg"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(drawing("teal"))
     return Setup(root / "raw", root / "runs/final/cotbal")
 
 

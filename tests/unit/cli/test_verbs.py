@@ -73,20 +73,20 @@ def test_check(cotbal: object, recipe_path: Path) -> None:
     ended = cotbal("check", recipe_path, "--json")  # type: ignore[operator]
     assert ended.code == 0
     found = json.loads(ended.out)
-    assert found["faults"] == []
+    assert found["errors"] == []
     assert {(t["task"], t["split"], t["records"]) for t in found["tasks"]} >= {
         ("ocr", "train", 64),
         ("chat", "test", 40),
     }
-    assert "no faults" in cotbal("check", recipe_path).out  # type: ignore[operator]
+    assert "no errors" in cotbal("check", recipe_path).out  # type: ignore[operator]
 
 
-def test_check_lists_every_fault_and_fails(cotbal: object, recipe_path: Path) -> None:
+def test_check_lists_every_problem_and_fails(cotbal: object, recipe_path: Path) -> None:
     path = recipe_path.parent / "ocr_train.jsonl"
     path.write_text(path.read_text().replace('"human"', '"humbug"', 3))
     ended = cotbal("check", recipe_path, "--json")  # type: ignore[operator]
     assert ended.code == 2
-    assert len(json.loads(ended.out)["faults"]) == 3
+    assert len(json.loads(ended.out)["errors"]) == 3
     assert cotbal("check", recipe_path).out.count("humbug") == 3  # type: ignore[operator]
 
 
@@ -431,7 +431,7 @@ def test_curve(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
     arguments = (
         "curve",
         recipe_path,
-        "--amounts",
+        "--fractions",
         "1,0.5,1/8",
         "--alone",
         "--seeds",
@@ -442,7 +442,7 @@ def test_curve(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
     dry = cotbal(*arguments, "--dry-run")  # type: ignore[operator]
     assert dry.code == 0
     assert "alone:ocr:1/8, seed 1" in dry.out
-    assert "all amounts together cost" in dry.out
+    assert "all fractions together cost" in dry.out
     assert not (tmp_path / "run").exists()
     ended = cotbal(*arguments, *ON)  # type: ignore[operator]
     assert ended.code == 0, ended.err
@@ -462,7 +462,7 @@ def test_curve(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
     reported = (tmp_path / "run" / "report" / "index.html").read_text()
     assert cotbal("report", "run").code == 0  # type: ignore[operator]
     assert (tmp_path / "run" / "report" / "index.html").read_text() == reported
-    one = cotbal("curve", recipe_path, "--amounts", "1/8", "--out", "one", *ON)  # type: ignore[operator]
+    one = cotbal("curve", recipe_path, "--fractions", "1/8", "--out", "one", *ON)  # type: ignore[operator]
     assert "over validation samples\n" in one.out
 
 

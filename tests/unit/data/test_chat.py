@@ -105,7 +105,7 @@ def test_a_template_that_rewrites_the_past_is_refused() -> None:
         render(messages(TURNS), rewriting, TOKENIZER, Frame(0, "</s>"))
 
 
-def test_parts_keep_text_and_pictures_in_order() -> None:
+def test_parts_keep_text_and_images_in_order() -> None:
     found = messages(
         (Turn("user", "Compare <image> and\n<image>\nplease"), Turn("assistant", "Same."))
     )

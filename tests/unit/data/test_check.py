@@ -14,7 +14,7 @@ from cotbal.data.lengths import Item, Length
 from cotbal.data.records import open_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import Recipe, load_recipe
-from helpers.record_rows import llava, picture, talk, write
+from helpers.record_rows import image, llava, talk, write
 
 
 def rows(split: str, n: int = 3) -> list[dict[str, Any]]:
@@ -41,7 +41,7 @@ class Words:
     def length(self, record: Record, limit: int) -> Length | str:
         shown = 10 * len(record.images)
         if shown > limit:
-            return f"its pictures need more than max_length = {limit} tokens"
+            return f"its images need more than max_length = {limit} tokens"
         words = sum(len(answer.split()) for answer in record.learnt)
         return Length(words, max(0, min(words, limit - shown)), shown + words)
 
@@ -62,7 +62,7 @@ class Lab:
         self.task: dict[str, Any] = {"metric": "exact_match"}
         self.tasks = {"vqa": self.task}
         for split in ("train", "validation", "test"):
-            picture(root / "images" / f"{split}.png", COLOURS[split])
+            image(root / "images" / f"{split}.png", COLOURS[split])
             self.write(split, rows(split))
 
     def write(self, split: str, content: list[Any], name: str | None = None) -> Path:
@@ -91,14 +91,14 @@ def test_sizes_of_a_sound_mixture(lab: Lab) -> None:
         llava("t", conversations=talk("<image>\nA?", "four", "B?", "five"), image="x.png"),
     ]
     lab.write("train", train)
-    picture(lab.root / "images" / "x.png", "white")
+    image(lab.root / "images" / "x.png", "white")
     report = lab.check(meter=Words())
-    assert report.faults == ()
+    assert report.problems == ()
     assert report.warnings == ()
     assert [size.split for size in report.tasks] == ["train", "validation", "test"]
     size = report.tasks[0]
     assert (size.task, size.file) == ("vqa", str(lab.root / "train.jsonl"))
-    assert (size.records, size.turns, size.pictures, size.found, size.mini) == (
+    assert (size.records, size.turns, size.images, size.found, size.mini) == (
         1101,
         1102,
         2,
@@ -112,8 +112,8 @@ def test_sizes_of_a_sound_mixture(lab: Lab) -> None:
     assert lab.check().tasks[0].valid_tokens is None
 
 
-def test_every_fault_is_listed_at_once(lab: Lab) -> None:
-    broken = picture(lab.root / "images" / "broken.png")
+def test_every_problem_is_listed_at_once(lab: Lab) -> None:
+    broken = image(lab.root / "images" / "broken.png")
     broken.write_bytes(broken.read_bytes()[:60])
     train = rows("train", 8)
     train[1]["conversations"][1]["value"] = ""
@@ -130,12 +130,14 @@ def test_every_fault_is_listed_at_once(lab: Lab) -> None:
     lab.task["test"] = "nowhere.jsonl"
     lab.task["test_metrics"] = ["exact_match", "bleurt"]
     report = lab.check()
-    found = [(Path(fault.file).name, fault.number, fault.message) for fault in report.faults]
+    found = [
+        (Path(problem.file).name, problem.number, problem.message) for problem in report.problems
+    ]
     expected = [
         ("recipe.yaml", 0, "bleurt"),
         ("train.jsonl", 2, "expected an answer"),
-        ("train.jsonl", 3, "missing picture"),
-        ("train.jsonl", 4, "broken picture"),
+        ("train.jsonl", 3, "missing image"),
+        ("train.jsonl", 4, "broken image"),
         ("train.jsonl", 5, "found str 'robot'"),
         ("train.jsonl", 6, "expected 'vqa', as in the recipe; found 'ocr'"),
         ("train.jsonl", 8, "'train0' stands already at record 1"),
@@ -143,13 +145,15 @@ def test_every_fault_is_listed_at_once(lab: Lab) -> None:
         ("validation.jsonl", 1, "one question and one answer"),
         ("nowhere.jsonl", 0, "no such file"),
     ]
-    assert [fault[:2] for fault in found] == [fault[:2] for fault in expected]
-    assert all(message in fault[2] for fault, (_, _, message) in zip(found, expected, strict=True))
+    assert [problem[:2] for problem in found] == [problem[:2] for problem in expected]
+    assert all(
+        message in problem[2] for problem, (_, _, message) in zip(found, expected, strict=True)
+    )
     size = report.tasks[0]
-    assert (size.records, size.pictures, size.found, size.missing, size.broken) == (6, 3, 1, 1, 1)
+    assert (size.records, size.images, size.found, size.missing, size.broken) == (6, 3, 1, 1, 1)
 
 
-def test_references_that_a_metric_cannot_score_are_faults(lab: Lab) -> None:
+def test_references_that_a_metric_cannot_score_are_problems(lab: Lab) -> None:
     """Of the splits that it scores: the test split has a metric of its own."""
     lab.task |= {"metric": "multiple_choice", "test_metrics": ["exact_match", "vqa_soft"]}
     answers = [["A"], ["frog", "B"], ["frog"], ["(C) toad"]]
@@ -160,7 +164,10 @@ def test_references_that_a_metric_cannot_score_are_faults(lab: Lab) -> None:
     lab.write(
         "test", [llava("t0", answer=["frog"] * 10, image="test.png"), llava("t1", image="test.png")]
     )
-    found = [(Path(fault.file).name, fault.number, fault.message) for fault in lab.check().faults]
+    found = [
+        (Path(problem.file).name, problem.number, problem.message)
+        for problem in lab.check().problems
+    ]
     assert found == [
         ("validation.jsonl", 3, "multiple_choice: expected the letter of an option; found 'frog'"),
         (
@@ -182,16 +189,18 @@ def test_references_that_a_metric_cannot_score_are_faults(lab: Lab) -> None:
     ]
 
 
-def test_faults_are_found_again_the_second_time(lab: Lab) -> None:
+def test_problems_are_found_again_the_second_time(lab: Lab) -> None:
     lab.write("train", rows("train", 2) + rows("train", 1))
-    assert lab.check().faults == lab.check().faults != ()
+    assert lab.check().problems == lab.check().problems != ()
 
 
-def test_without_decoding_only_missing_pictures_are_faults(lab: Lab) -> None:
-    (lab.root / "images" / "train.png").write_text("no picture")
+def test_without_decoding_only_missing_images_are_problems(lab: Lab) -> None:
+    (lab.root / "images" / "train.png").write_text("no image")
     (lab.root / "images" / "test.png").unlink()
-    assert {fault.message.split()[0] for fault in lab.check(decode=False).faults} == {"missing"}
-    assert {fault.message.split()[0] for fault in lab.check().faults} == {"broken", "missing"}
+    assert {problem.message.split()[0] for problem in lab.check(decode=False).problems} == {
+        "missing"
+    }
+    assert {problem.message.split()[0] for problem in lab.check().problems} == {"broken", "missing"}
 
 
 def test_dropped_records_are_counted_and_named(lab: Lab) -> None:
@@ -200,8 +209,8 @@ def test_dropped_records_are_counted_and_named(lab: Lab) -> None:
         "train", [*rows("train", 1200), llava("x", image="gone.png"), llava("y", image="gone.png")]
     )
     report = lab.check()
-    assert report.faults == ()
-    gone = f"missing picture {lab.root / 'images' / 'gone.png'}"
+    assert report.problems == ()
+    gone = f"missing image {lab.root / 'images' / 'gone.png'}"
     assert list(report.warnings) == [
         f"dropped: {lab.root / 'train.jsonl'}, record {i}: {gone}" for i in (1201, 1202)
     ]
@@ -235,7 +244,7 @@ def test_a_later_turn_leaks_too(lab: Lab) -> None:
         [llava("m", conversations=talk("<image>\nA?", "a", "What?", "b"), image="same.png")] * 1,
     )
     lab.write("validation", [llava("v", "<image>\nWhat?", image="same.png")])
-    picture(lab.root / "images" / "same.png")
+    image(lab.root / "images" / "same.png")
     assert any(
         "images and question of a training record" in warning for warning in lab.check().warnings
     )
@@ -272,7 +281,7 @@ def test_a_task_too_small_for_the_advised_mini_is_not_told_to_make_all_of_it_the
 def test_of_a_file_that_is_not_there_only_that_is_said(lab: Lab) -> None:
     (lab.root / "train.jsonl").unlink()
     report = lab.check()
-    assert len(report.faults) == 1
+    assert len(report.problems) == 1
     assert report.warnings == ()
 
 
@@ -294,26 +303,26 @@ def test_progress_reaches_its_end(lab: Lab) -> None:
     told: list[tuple[str, int, int]] = []
     lab.check(progress=lambda *news: told.append(news))
     assert ("vqa train: records", 3, 3) in told
-    assert ("vqa test: pictures", 1, 1) in told
+    assert ("vqa test: images", 1, 1) in told
 
 
 def test_json(lab: Lab) -> None:
     (lab.root / "images" / "test.png").unlink()
     plain = json.loads(json.dumps(lab.check().to_json()))
-    assert plain["faults"][0]["file"] == str(lab.root / "test.jsonl")
-    assert plain["faults"][0]["number"] == 1
+    assert plain["errors"][0]["file"] == str(lab.root / "test.jsonl")
+    assert plain["errors"][0]["number"] == 1
     assert plain["tasks"][0]["records"] == 3
 
 
 def test_what_check_passes_can_be_opened_and_the_rest_cannot(lab: Lab) -> None:
     """The two must judge alike, or a checked recipe would fail after hours."""
     cache = lab.root / "cache"
-    assert lab.check().faults == ()
+    assert lab.check().problems == ()
     assert isinstance(
         open_records(lab.root / "validation.jsonl", cache, evaluation=True)[0], Record
     )
     lab.write("validation", [llava(answer="")])
-    assert lab.check().faults
+    assert lab.check().problems
     with pytest.raises(DataError):
         open_records(lab.root / "validation.jsonl", cache, evaluation=True)
 
@@ -321,7 +330,7 @@ def test_what_check_passes_can_be_opened_and_the_rest_cannot(lab: Lab) -> None:
 def test_an_image_in_training_and_in_the_evaluation_of_another_task_is_found(lab: Lab) -> None:
     """Under another spelling, as a link, and as a copy; the question is another one."""
     images = lab.root / "images"
-    picture(images / "ocr.png", "yellow")
+    image(images / "ocr.png", "yellow")
     (images / "link.png").symlink_to(images / "train.png")
     (images / "sub").mkdir()
     (images / "sub" / "copy.png").write_bytes((images / "train.png").read_bytes())
@@ -329,7 +338,7 @@ def test_an_image_in_training_and_in_the_evaluation_of_another_task_is_found(lab
     asked = [llava(f"v{i}", f"<image>\nRead {i}.", image=name) for i, name in enumerate(names)]
     write(lab.root / "ocr_validation.jsonl", asked)
     write(lab.root / "ocr_train.jsonl", [llava("t0", "<image>\nRead.", image="x.png")])
-    picture(images / "x.png", "white")
+    image(images / "x.png", "white")
     lab.tasks["ocr"] = {"train": "ocr_train.jsonl", "validation": "ocr_validation.jsonl"}
     leaks = [warning for warning in lab.check().warnings if "mini" not in warning]
     assert leaks == [
@@ -342,7 +351,7 @@ def test_an_image_in_training_and_in_the_evaluation_of_another_task_is_found(lab
 def test_a_record_in_the_training_file_of_another_task_is_found(lab: Lab) -> None:
     write(lab.root / "ocr_validation.jsonl", [{**rows("train")[1], "task": "ocr", "id": "v"}])
     write(lab.root / "ocr_train.jsonl", [llava("t0", "<image>\nRead.", image="x.png")])
-    picture(lab.root / "images" / "x.png", "white")
+    image(lab.root / "images" / "x.png", "white")
     lab.tasks["ocr"] = {"train": "ocr_train.jsonl", "validation": "ocr_validation.jsonl"}
     (leak,) = [warning for warning in lab.check().warnings if "mini" not in warning]
     assert leak.startswith("task ocr: 1 of 1 records of validation have the images and question of")
@@ -355,7 +364,7 @@ def test_what_max_length_cuts_off_is_a_warning_of_the_task(lab: Lab) -> None:
     train = [llava(f"t{i}", answer=a, image="train.png") for i, a in enumerate(answers)]
     lab.write("train", train)
     report = lab.check(meter=Words(limit=12))
-    assert report.faults == ()
+    assert report.problems == ()
     assert (report.tasks[0].valid_tokens, report.tasks[0].trained_tokens) == (10, 6)
     assert [warning for warning in report.warnings if "max_length" in warning] == [
         "task vqa: model.max_length = 12 cuts off 4 of 10 valid tokens (40.0%): 1 of 3 records "
@@ -363,42 +372,42 @@ def test_what_max_length_cuts_off_is_a_warning_of_the_task(lab: Lab) -> None:
     ]
 
 
-def test_a_task_whose_every_answer_is_cut_off_is_a_fault(lab: Lab) -> None:
-    (fault,) = lab.check(meter=Words(limit=10)).faults
-    assert (fault.file, fault.number) == (lab.root / "train.jsonl", 0)
-    assert "task vqa: model.max_length = 10 cuts off every answer" in fault.message
+def test_a_task_whose_every_answer_is_cut_off_is_a_problem(lab: Lab) -> None:
+    (problem,) = lab.check(meter=Words(limit=10)).problems
+    assert (problem.file, problem.number) == (lab.root / "train.jsonl", 0)
+    assert "task vqa: model.max_length = 10 cuts off every answer" in problem.message
 
 
-def test_images_that_do_not_fit_are_faults_of_their_records(lab: Lab) -> None:
+def test_images_that_do_not_fit_are_problems_of_their_records(lab: Lab) -> None:
     """Of training records alone: prompts are never cut."""
-    faults = lab.check(meter=Words(limit=9)).faults
-    assert [(fault.file.name, fault.number) for fault in faults] == [
+    problems = lab.check(meter=Words(limit=9)).problems
+    assert [(problem.file.name, problem.number) for problem in problems] == [
         ("train.jsonl", number) for number in (1, 2, 3)
     ]
 
 
-def test_an_image_that_the_processor_rejects_is_a_fault_or_dropped(lab: Lab) -> None:
+def test_an_image_that_the_processor_rejects_is_a_problem_or_dropped(lab: Lab) -> None:
     lab.write("train", [*rows("train", 2), llava("x", image="narrow.png")])
-    path = picture(lab.root / "images" / "narrow.png", size=(2000, 8))
+    path = image(lab.root / "images" / "narrow.png", size=(2000, 8))
     report = lab.check(meter=Words(rejects=("narrow.png",)))
-    assert [str(fault) for fault in report.faults] == [
+    assert [str(problem) for problem in report.problems] == [
         f"{lab.root / 'train.jsonl'}, record 3: rejected image {path}: too narrow"
     ]
     assert (report.tasks[0].found, report.tasks[0].rejected) == (1, 1)
     lab.settings["on_missing_image"] = "drop"
     report = lab.check(meter=Words(rejects=("narrow.png",)))
-    assert report.faults == ()
+    assert report.problems == ()
     assert report.tasks[0].dropped == 1
 
 
-def test_a_processor_that_cannot_be_loaded_is_one_fault(lab: Lab) -> None:
+def test_a_processor_that_cannot_be_loaded_is_one_problem(lab: Lab) -> None:
     class Broken(Words):
         def rejected(self, names: Sequence[str], /) -> dict[str, str]:
             raise CotbalError("checkpoint base: expected `patch_size`")
 
-    (fault,) = lab.check(meter=Broken()).faults
+    (problem,) = lab.check(meter=Broken()).problems
     assert (
-        str(fault) == f"{lab.root / 'recipe.yaml'}: model: checkpoint base: expected `patch_size`"
+        str(problem) == f"{lab.root / 'recipe.yaml'}: model: checkpoint base: expected `patch_size`"
     )
 
 
@@ -408,8 +417,8 @@ def test_what_is_wrong_for_the_probes_alone_is_added(lab: Lab) -> None:
     )
     whole, cut = lab.check(meter=Words()), lab.check(meter=Words(limit=10))
     both = whole.and_of_probes(cut)
-    assert [fault.message.split(" = ")[0] for fault in both.faults] == [
-        f"missing picture {lab.root / 'images' / 'gone.png'}",
+    assert [problem.message.split(" = ")[0] for problem in both.problems] == [
+        f"missing image {lab.root / 'images' / 'gone.png'}",
         "of the probes: task vqa: model.max_length",
     ]
     assert both.tasks == whole.tasks
@@ -426,7 +435,7 @@ def test_keys_that_nothing_reads_are_a_warning_once_per_key_and_task(lab: Lab) -
     validation[0] |= {"hint": "Look.", "source": "web", "boxes": [1]}
     lab.write("validation", validation)
     report = lab.check()
-    assert report.faults == ()
+    assert report.problems == ()
     unread = [warning for warning in report.warnings if "nothing reads" in warning]
     assert [warning.partition(". ")[0] for warning in unread] == [
         f"task vqa: nothing reads the key `hint` of 3 records; the first is {path}, record 2",
@@ -466,10 +475,12 @@ def test_records_that_would_change_meaning_are_named_with_file_and_record(lab: L
     train[5]["system"] = ["Be brief."]
     train[6]["image"] = "iVBORw0KGgo/" * 4500
     path = lab.write("train", train)
-    faults = lab.check().faults
-    assert [(fault.file, fault.number) for fault in faults] == [(path, i) for i in range(1, 8)]
+    problems = lab.check().problems
+    assert [(problem.file, problem.number) for problem in problems] == [
+        (path, i) for i in range(1, 8)
+    ]
     named = ["`images`", "videos", "<audio>", "both", "loss_scale", "system", "base64"]
-    assert all(key in fault.message for key, fault in zip(named, faults, strict=True))
-    assert all(len(str(fault)) < 400 for fault in faults)
-    with pytest.raises(DataError, match="7 faults"):
+    assert all(key in problem.message for key, problem in zip(named, problems, strict=True))
+    assert all(len(str(problem)) < 400 for problem in problems)
+    with pytest.raises(DataError, match="7 errors"):
         open_records(path, lab.root / "cache")

@@ -21,7 +21,7 @@ from helpers.tiny_vlm import BASE
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     for name in ("a", "b"):
         Image.new("RGB", (60, 40), "red").save(root / f"{name}.png")
     return root
@@ -37,7 +37,7 @@ def row(*texts: str, images: tuple[str, ...] = (), instruction: str | None = Non
     return Row(Record("r1", None, images, turns, (texts[-1],), 7), "task", instruction)
 
 
-PICTURE = row("<image>\nWhich color has the bar?", "blue", images=("a.png",))
+IMAGE = row("<image>\nWhich color has the bar?", "blue", images=("a.png",))
 TEXT = row("What is a drum?", "a big drum")
 TURNS = row("<image>\nWhat is left?", "drum", "What is right?", "tree", images=("a.png",))
 TWO = row("<image>\n<image>\nWhat is left?", "a big tree", images=("a.png", "b.png"))
@@ -59,7 +59,7 @@ def learnt(collator: Collator, rows: list[Row]) -> list[str]:
 
 
 def test_only_answers_and_their_ends_carry_loss(collator: Collator) -> None:
-    found = learnt(collator, [PICTURE, TEXT, TURNS, TWO, LATE])
+    found = learnt(collator, [IMAGE, TEXT, TURNS, TWO, LATE])
     end = collator.tokenizer.eos_token
     assert found == [
         f"blue{end}",
@@ -101,15 +101,15 @@ def test_marks_need_one_span_an_answer(collator: Collator, monkeypatch: pytest.M
 
 
 def test_labels_are_the_tokens_at_their_own_places(collator: Collator) -> None:
-    batch = collator.training([PICTURE, LATE])
+    batch = collator.training([IMAGE, LATE])
     mask = batch["labels"] != IGNORED
     assert (batch["labels"][mask] == batch["input_ids"][mask]).all()
     assert not (batch["labels"] == collator.processor.image_token_id).any()
     assert (batch["input_ids"] == collator.processor.image_token_id).sum(dim=1).tolist() == [36, 72]
 
 
-def test_answers_are_found_between_pictures() -> None:
-    """7 is the placeholder, 8 and 9 the picture; a processor may put a token first and change what
+def test_answers_are_found_between_images() -> None:
+    """7 is the placeholder, 8 and 9 the image; a processor may put a token first and change what
     is next to it.
     """
     plain, ranges = [1, 7, 2, 3, 4, 7, 5, 3, 4], [(3, 5), (7, 9)]
@@ -122,28 +122,28 @@ def test_answers_are_found_between_pictures() -> None:
     )
 
 
-def test_a_batch_without_pictures(collator: Collator) -> None:
+def test_a_batch_without_images(collator: Collator) -> None:
     assert "pixel_values" not in collator.training([TEXT, TEXT])
 
 
-def test_valid_tokens_are_counted_without_pictures(collator: Collator) -> None:
-    for one in (PICTURE, TEXT, TURNS, TWO, LATE):
+def test_valid_tokens_are_counted_without_images(collator: Collator) -> None:
+    for one in (IMAGE, TEXT, TURNS, TWO, LATE):
         labels = collator.training([one])["labels"]
         assert collator.valid_tokens(one) == int((labels != IGNORED).sum())
 
 
 def test_prompts_are_padded_on_the_left_and_end_where_the_answer_starts(collator: Collator) -> None:
-    batch = collator.prompts([PICTURE, TEXT])
+    batch = collator.prompts([IMAGE, TEXT])
     assert batch["attention_mask"][:, -1].tolist() == [1, 1]
     assert batch["attention_mask"][1, 0] == 0
-    trained = collator.training([PICTURE])["input_ids"][0].tolist()
+    trained = collator.training([IMAGE])["input_ids"][0].tolist()
     prompt = batch["input_ids"][0].tolist()
     assert trained[: len(prompt)] == prompt
     assert collator.tokenizer.decode(trained[len(prompt)]).strip() == "blue"
 
 
 def test_the_instruction_reaches_the_prompt(collator: Collator) -> None:
-    plain = collator.prompts([PICTURE])["input_ids"].shape[1]
+    plain = collator.prompts([IMAGE])["input_ids"].shape[1]
     told = row(
         "<image>\nWhich color has the bar?",
         "blue",
@@ -160,14 +160,14 @@ def test_rows_that_are_too_long_lose_their_end(images: Path) -> None:
     assert batch["labels"].shape == batch["attention_mask"].shape == batch["input_ids"].shape
 
 
-def test_pictures_are_never_cut(images: Path) -> None:
+def test_images_are_never_cut(images: Path) -> None:
     tiny = Collator(AutoProcessor.from_pretrained(BASE), images, 20)
     with pytest.raises(DataError, match=r"record 7 \(r1\).*max_length = 20"):
-        tiny.training([PICTURE])
+        tiny.training([IMAGE])
 
 
-def test_a_broken_picture_is_named_with_its_record(collator: Collator) -> None:
-    with pytest.raises(DataError, match=r"record 7 \(r1\).*missing picture"):
+def test_a_broken_image_is_named_with_its_record(collator: Collator) -> None:
+    with pytest.raises(DataError, match=r"record 7 \(r1\).*missing image"):
         collator.training([row("<image>\nWhat?", "drum", images=("none.png",))])
 
 
@@ -185,15 +185,15 @@ def test_a_checkpoint_without_chat_template_is_refused(images: Path) -> None:
             "{% for m in messages %}{{ m['role'] + m['content'] }}{% endfor %}",
             "cannot write a question",
         ),
-        ("{% for m in messages %}{{ raise_exception('no pictures') }}{% endfor %}", "no pictures"),
+        ("{% for m in messages %}{{ raise_exception('no images') }}{% endfor %}", "no images"),
         (
             "{% for m in messages %}{{ m['content'][1]['text'] }}{% endfor %}",
             "should write <image> once",
         ),
     ],
-    ids=["text alone", "refuses", "leaves the picture out"],
+    ids=["text alone", "refuses", "leaves the image out"],
 )
-def test_a_template_that_cannot_write_pictures_is_refused(
+def test_a_template_that_cannot_write_images_is_refused(
     images: Path, template: str, said: str
 ) -> None:
     processor = AutoProcessor.from_pretrained(BASE)
@@ -206,4 +206,4 @@ def test_of_several_templates_the_default_one_is_taken(images: Path, collator: C
     processor = AutoProcessor.from_pretrained(BASE)
     processor.chat_template = {"default": processor.chat_template, "tools": "{{ messages }}"}
     several = Collator(processor, images, 400)
-    assert learnt(several, [PICTURE]) == learnt(collator, [PICTURE])
+    assert learnt(several, [IMAGE]) == learnt(collator, [IMAGE])

@@ -12,7 +12,7 @@ from helpers.record_rows import llava, talk
 
 def keep(content: bytes) -> str:
     if content == b"broken":
-        raise DataError("expected an embedded picture; found 6 bytes that are none")
+        raise DataError("expected an embedded image; found 6 bytes that are none")
     return f"kept-{len(content)}"
 
 
@@ -22,7 +22,7 @@ def read(raw: Any, evaluation: bool = False) -> Record:
     return result
 
 
-def faults(raw: Any, evaluation: bool = False) -> list[str]:
+def problems(raw: Any, evaluation: bool = False) -> list[str]:
     result = normalise(raw, 7, evaluation, keep)
     assert isinstance(result, list)
     assert result
@@ -99,7 +99,7 @@ def test_messages_with_plain_texts() -> None:
         {"image": {"bytes": None, "path": "b.png"}},
     ],
 )
-def test_a_picture_part_may_name_its_file(part: dict[str, Any]) -> None:
+def test_a_image_part_may_name_its_file(part: dict[str, Any]) -> None:
     record = read(parts({"type": "image", "text": None, **part}, {"type": "text", "text": "What?"}))
     assert record.images == ("b.png",)
 
@@ -108,12 +108,12 @@ def test_image_url_parts_name_their_file() -> None:
     assert read(parts({"type": "image_url", "image_url": {"url": "b.png"}})).images == ("b.png",)
 
 
-def test_embedded_pictures_are_kept() -> None:
+def test_embedded_images_are_kept() -> None:
     assert read(llava(image={"bytes": b"1234", "path": None})).images == ("kept-4",)
     assert read(llava(image=[{"bytes": None, "path": "x.png"}])).images == ("x.png",)
     assert (
-        "expected an embedded picture"
-        in faults(llava(image={"bytes": b"broken", "path": "x.png"}))[0]
+        "expected an embedded image"
+        in problems(llava(image={"bytes": b"broken", "path": "x.png"}))[0]
     )
 
 
@@ -196,7 +196,7 @@ BAD: dict[str, tuple[Any, str]] = {
     ),
     "marker missing": (llava(question="What?", image=["a", "b"]), "found 0 <image> and 2 images"),
     "marker too many": (llava(question="<image><image>"), "found 2 <image> and 1 images"),
-    "marker without picture": (llava(image=None), "found 1 <image> and 0 images"),
+    "marker without image": (llava(image=None), "found 1 <image> and 0 images"),
     "marker in answer": (
         llava(answer="an <image>"),
         "conversations[1]: expected <image> only in a user's turn",
@@ -223,7 +223,7 @@ BAD: dict[str, tuple[Any, str]] = {
         "messages[0].content[0]: expected a part of type text",
     ),
     "part text": (parts({"type": "text", "text": 3}), "expected a part of type text"),
-    "pictures twice": (
+    "images twice": (
         parts({"type": "image", "path": "a"}, images=["a"]),
         "either in the parts or in the column",
     ),
@@ -236,7 +236,7 @@ BAD: dict[str, tuple[Any, str]] = {
     "system type": (llava(system=3), "system: expected text; found int 3"),
     "base64": (llava(image="iVBORw0KGgo/" * 4500), "54,000 characters, which begin 'iVBORw0KGgo/"),
     "long name": (llava(image="a.png/" * 900), "5,400 characters, which begin"),
-    "pictures in part named": (
+    "images in part named": (
         parts({"type": "image", "path": "a"}, {"type": "image"}),
         "found some in each",
     ),
@@ -244,9 +244,9 @@ BAD: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_fault(name: str) -> None:
+def test_problem(name: str) -> None:
     raw, message = BAD[name]
-    found = faults(raw)
+    found = problems(raw)
     assert len(found) == 1
     assert message in found[0]
 
@@ -267,7 +267,7 @@ def test_two_columns_of_images_lose_none(columns: Any, expected: tuple[str, ...]
 
 
 def test_no_more_than_the_beginning_of_base64_is_shown() -> None:
-    assert max(map(len, faults(llava(image="iVBORw0KGgo/" * 4500)))) < 200
+    assert max(map(len, problems(llava(image="iVBORw0KGgo/" * 4500)))) < 200
 
 
 def test_words_about_html_are_no_video() -> None:
@@ -289,10 +289,10 @@ def test_a_system_prompt_beside_the_turns() -> None:
     turns = [{"from": "system", "value": "Be short."}, *talk("<image>\nWhat?", "a frog")]
     assert read(llava(system="Be short.", conversations=turns)).turns[:2] == expected
     assert read(llava(system=" ")) == read(llava(system=None)) == read(llava())
-    assert faults(llava(system="Be long.", conversations=turns)) == [
+    assert problems(llava(system="Be long.", conversations=turns)) == [
         "system: expected the text of the system turn conversations[0], or no key"
     ]
-    assert faults(llava(system="<image>")) == [
+    assert problems(llava(system="<image>")) == [
         "system: expected <image> only in a user's turn; found it in the system's"
     ]
 
@@ -332,7 +332,7 @@ def test_marks_of_parts_that_agree() -> None:
     assert read(answer(False, False)).turns[1] == Turn("assistant", "bb", loss=False)
     assert read(answer(False, None, loss=False)).turns[1] == Turn("assistant", "bb", loss=False)
     for raw in (answer(False, True), answer(False, None), answer(False, loss=True)):
-        assert faults(raw) == [
+        assert problems(raw) == [
             "messages[1]: expected one mark for the whole answer; found parts with loss and parts"
             " without"
         ]
@@ -354,8 +354,8 @@ def test_marks_of_parts_that_agree() -> None:
     ],
 )
 def test_marks_that_cannot_be_honoured(mark: dict[str, Any], message: str) -> None:
-    (fault,) = faults(marked(mark))
-    assert message in fault
+    (problem,) = problems(marked(mark))
+    assert message in problem
 
 
 def test_the_words_of_a_user_never_carry_loss() -> None:
@@ -363,7 +363,7 @@ def test_the_words_of_a_user_never_carry_loss() -> None:
     raw["conversations"][0]["train"] = False
     assert read(raw).turns[0].loss
     raw["conversations"][0]["train"] = True
-    assert "conversations[0]: expected marks for loss only on the assistant's" in faults(raw)[0]
+    assert "conversations[0]: expected marks for loss only on the assistant's" in problems(raw)[0]
 
 
 def test_the_answer_of_an_evaluation_record_is_a_reference_whatever_its_mark() -> None:
@@ -427,9 +427,9 @@ def test_unread_keys_of_turns_and_parts() -> None:
     )
 
 
-def test_every_fault_of_a_record_is_named() -> None:
-    found = faults(llava(id=[1], task={}, image=4, answer=""))
-    assert [fault.split(":")[0] for fault in found] == [
+def test_every_problem_of_a_record_is_named() -> None:
+    found = problems(llava(id=[1], task={}, image=4, answer=""))
+    assert [problem.split(":")[0] for problem in found] == [
         "conversations[1].value",
         "image",
         "id",
@@ -440,7 +440,7 @@ def test_every_fault_of_a_record_is_named() -> None:
 def test_an_evaluation_record_has_one_question() -> None:
     raw = llava(conversations=talk("a", "b", "c", "d"))
     assert len(read(raw).turns) == 4
-    assert faults(raw, evaluation=True) == [
+    assert problems(raw, evaluation=True) == [
         "expected one question and one answer in an evaluation record; found 2 of each"
     ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cotbal.data.conversations import Fault
+from cotbal.data.conversations import Problem
 from cotbal.data.formats import read_rows
 from cotbal.data.json_array import json_items
 from helpers.record_rows import llava, write
@@ -24,24 +24,24 @@ def test_lines_are_numbered_as_an_editor_does(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n{"a": 2}\nnot json\n\xff\n{"a": 3}')
     found = list(read_rows(path))
-    faults = [row for row in found if isinstance(row, Fault)]
-    assert [row for row in found if not isinstance(row, Fault)] == [
+    problems = [row for row in found if isinstance(row, Problem)]
+    assert [row for row in found if not isinstance(row, Problem)] == [
         (1, {"a": 1}),
         (3, {"a": 2}),
         (6, {"a": 3}),
     ]
-    assert [fault.number for fault in faults] == [4, 5]
-    assert "broken JSON" in faults[0].message
+    assert [problem.number for problem in problems] == [4, 5]
+    assert "broken JSON" in problems[0].message
 
 
 def test_json_array_that_breaks_off(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps([{"a": 1}, {"a": 2}])[:-6])
-    first, fault = read_rows(path)
+    first, problem = read_rows(path)
     assert first == (1, {"a": 1})
-    assert isinstance(fault, Fault)
-    assert fault.number == 2
-    assert "the rest cannot be read" in fault.message
+    assert isinstance(problem, Problem)
+    assert problem.number == 2
+    assert "the rest cannot be read" in problem.message
 
 
 def test_json_array_with_a_mark_and_floats(tmp_path: Path) -> None:
@@ -70,13 +70,13 @@ def test_json_array_with_a_mark_and_floats(tmp_path: Path) -> None:
         ("a.parquet", b"no parquet", "expected a parquet file"),
     ],
 )
-def test_fault_of_a_whole_file(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_problem_of_a_whole_file(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    (fault,) = read_rows(path)
-    assert isinstance(fault, Fault)
-    assert fault.number == 0
-    assert message in fault.message
+    (problem,) = read_rows(path)
+    assert isinstance(problem, Problem)
+    assert problem.number == 0
+    assert message in problem.message
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
@@ -95,27 +95,27 @@ def test_json_is_recognised_by_its_content(
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl"])
-def test_wide_text_that_breaks_off_is_a_fault_of_its_line(tmp_path: Path, name: str) -> None:
+def test_wide_text_that_breaks_off_is_a_problem_of_its_line(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes('{"a": 1}\n{"a": 2}'.encode("utf-16")[:-1])
-    *rows, fault = read_rows(path)
+    *rows, problem = read_rows(path)
     assert rows == [(1, {"a": 1})]
-    assert isinstance(fault, Fault)
-    assert fault.number == 2
+    assert isinstance(problem, Problem)
+    assert problem.number == 2
 
 
 def test_another_encoding_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes('{"a": "Straße"}'.encode("latin-1"))
-    (fault,) = read_rows(path)
-    assert isinstance(fault, Fault)
-    assert (fault.number, "expected text in UTF-8" in fault.message) == (1, True)
+    (problem,) = read_rows(path)
+    assert isinstance(problem, Problem)
+    assert (problem.number, "expected text in UTF-8" in problem.message) == (1, True)
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    (fault,) = read_rows(tmp_path / "a.jsonl")
-    assert isinstance(fault, Fault)
-    assert "no such file" in fault.message
+    (problem,) = read_rows(tmp_path / "a.jsonl")
+    assert isinstance(problem, Problem)
+    assert "no such file" in problem.message
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
@@ -133,12 +133,14 @@ def test_an_arrow_stream_that_breaks_off(tmp_path: Path) -> None:
     path = tmp_path / "a.arrow"
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=100)
-    assert [row[0] for row in read_rows(path) if not isinstance(row, Fault)] == list(range(1, 151))
+    assert [row[0] for row in read_rows(path) if not isinstance(row, Problem)] == list(
+        range(1, 151)
+    )
     path.write_bytes(path.read_bytes()[:-2000])
-    *rows, fault = read_rows(path)
+    *rows, problem = read_rows(path)
     assert len(rows) == 100
-    assert isinstance(fault, Fault)
-    assert (fault.number, "broken data" in fault.message) == (101, True)
+    assert isinstance(problem, Problem)
+    assert (problem.number, "broken data" in problem.message) == (101, True)
 
 
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
@@ -161,6 +163,6 @@ def test_large_integers_of_a_stream_that_cannot_seek() -> None:
 def test_broken_json_behind_a_large_integer(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_text(f'[{{"id": 1}}, {{"id": {2**64}}}, {{"id": }}]')
-    *found, fault = read_rows(path)
+    *found, problem = read_rows(path)
     assert found == [(1, {"id": 1}), (2, {"id": 2**64})]
-    assert "record 3: broken JSON from this record on" in str(fault)
+    assert "record 3: broken JSON from this record on" in str(problem)

@@ -42,19 +42,19 @@ def test_a_signal_to_the_whole_job_does_not_end_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_fault_is_told_in_its_own_sentence_whoever_met_it(workers: int) -> None:
+def test_a_problem_is_told_in_its_own_sentence_whoever_met_it(workers: int) -> None:
     def make(item: int) -> int:
-        raise DataError(f"record {item} (r{item}): there is no picture cotbal.errors: a.png")
+        raise DataError(f"record {item} (r{item}): there is no image cotbal.errors: a.png")
 
-    with pytest.raises(DataError) as fault:
+    with pytest.raises(DataError) as problem:
         list(made([5], make, workers))
-    assert str(fault.value) == "record 5 (r5): there is no picture cotbal.errors: a.png"
+    assert str(problem.value) == "record 5 (r5): there is no image cotbal.errors: a.png"
     assert multiprocessing.active_children() == [], (
-        "who holds on to the fault does not hold on to processes"
+        "who holds on to the error does not hold on to processes"
     )
 
 
-def test_a_fault_of_somebody_else_s_loader_is_told_in_its_sentence() -> None:
+def test_a_problem_of_somebody_else_s_loader_is_told_in_its_sentence() -> None:
     """As the Trainer's, which hands over what the process wrote of it."""
     told = (
         "Caught DataError in DataLoader worker process 0.\nTraceback\n "
@@ -63,7 +63,7 @@ def test_a_fault_of_somebody_else_s_loader_is_told_in_its_sentence() -> None:
     assert sentence(DataError(told)) == "no a.png"
 
 
-def test_other_faults_are_told_as_they_are() -> None:
+def test_other_problems_are_told_as_they_are() -> None:
     assert sentence(ValueError("builtins.ValueError: twice")) == "builtins.ValueError: twice"
 
 

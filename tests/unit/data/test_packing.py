@@ -15,7 +15,7 @@ from cotbal.loss import IGNORED, token_counts
 from cotbal.training.trainers.forward import for_model
 from cotbal.training.trainers.hf import with_task_ids
 from helpers.tiny_vlm import build
-from helpers.trainer_cases import PICTURE, TASKS, distance, pad, rows, update, with_pictures
+from helpers.trainer_cases import IMAGE, TASKS, distance, pad, rows, update, with_images
 
 PADDING = 7
 MIXED = [0, 3, 4, 9, 15]
@@ -38,7 +38,7 @@ def from_the_first_token(data: list[dict[str, Any]]) -> list[dict[str, Any]]:
     predicts.
     """
     return [
-        {**row, "labels": torch.where(row["input_ids"] == PICTURE, IGNORED, row["input_ids"])}
+        {**row, "labels": torch.where(row["input_ids"] == IMAGE, IGNORED, row["input_ids"])}
         for row in data
     ]
 
@@ -116,7 +116,7 @@ def test_fields_that_it_does_not_know_are_refused(field: dict[str, Any]) -> None
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("length", [45, 100, None])
 @pytest.mark.parametrize(
-    "data", [from_the_first_token(rows()), with_pictures(MIXED)], ids=["text", "pictures"]
+    "data", [from_the_first_token(rows()), with_images(MIXED)], ids=["text", "images"]
 )
 def test_packed_is_padded(
     checkpoint: Path, tmp_path: Path, data: list[dict[str, Any]], length: int | None, attention: str
@@ -148,7 +148,7 @@ def test_a_row_does_not_see_its_neighbour(checkpoint: Path, attention: str) -> N
     second["input_ids"][0, :3] = torch.tensor([30, 31, 32])
     for batch in (first, second):
         batch["input_ids"] %= 300
-        batch["input_ids"][batch["input_ids"] == PICTURE] = 50
+        batch["input_ids"][batch["input_ids"] == IMAGE] = 50
     with torch.no_grad():
         outputs = [model(**for_model(batch)).logits for batch in (first, second)]
     assert not torch.allclose(outputs[0][0, :3], outputs[1][0, :3])

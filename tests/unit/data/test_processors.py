@@ -44,7 +44,7 @@ def test_nothing_to_pad_with_is_refused(tmp_path: Path) -> None:
 def test_text_alone_is_refused(tmp_path: Path) -> None:
     (copied(tmp_path, processor_class=None) / "processor_config.json").unlink()
     with pytest.raises(
-        CotbalError, match=r"pictures and text, found \w+ without tokenizer and image_processor"
+        CotbalError, match=r"images and text, found \w+ without tokenizer and image_processor"
     ):
         load_processor(str(tmp_path), False)
 

@@ -74,30 +74,30 @@ def test_conversations_are_refused_with_the_first_of_them(
         collator_for(processor, tmp_path, 100, [records])
 
 
-def test_records_without_a_picture_are_refused_where_they_would_depend_on_others(
+def test_records_without_a_image_are_refused_where_they_would_depend_on_others(
     tmp_path: Path,
 ) -> None:
     mllama = vlm.load(str(build(FURTHER["mllama"], tmp_path / "mllama")), "float32", False)[1]
     turns = [{"from": "human", "value": "<image>What?"}, {"from": "gpt", "value": "tree"}]
-    pictured = {"id": "a", "image": "a.png", "conversations": turns}
+    with_image = {"id": "a", "image": "a.png", "conversations": turns}
     plain = {"id": "b", "conversations": [{"from": "human", "value": "What?"}, turns[1]]}
     files = []
-    for name, rows in (("pictured", [pictured]), ("plain", [plain]), ("mixed", [pictured, plain])):
+    for name, rows in (("shown", [with_image]), ("plain", [plain]), ("mixed", [with_image, plain])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         files.append(open_records(tmp_path / f"{name}.jsonl", default_cache()))
-    assert files[2].pictures().tolist() == [1, 0]
+    assert files[2].image_counts().tolist() == [1, 0]
     for whole in files[:2]:
         collator_for(mllama, tmp_path, 100, [whole])
     with pytest.raises(
         DataError,
-        match=r"mixed\.jsonl, record 2 \(b\) has no picture: with MllamaProcessor the loss",
+        match=r"mixed\.jsonl, record 2 \(b\) has no image: with MllamaProcessor the loss",
     ):
         collator_for(mllama, tmp_path, 100, [files[2]])
-    with pytest.raises(DataError, match=r"plain\.jsonl, record 1 \(b\) has no picture"):
+    with pytest.raises(DataError, match=r"plain\.jsonl, record 1 \(b\) has no image"):
         collator_for(mllama, tmp_path, 100, files[:2])
 
 
-def test_processors_that_cannot_show_a_picture_are_refused(tmp_path: Path) -> None:
+def test_processors_that_cannot_show_a_image_are_refused(tmp_path: Path) -> None:
     processor = vlm.load(str(build(FURTHER["llava_next"], tmp_path / "model")), "float32", False)[1]
     row = Row(
         Record("r1", None, (), (Turn("user", "what?"), Turn("assistant", "<image> n")), ("n",), 1),
@@ -108,6 +108,6 @@ def test_processors_that_cannot_show_a_picture_are_refused(tmp_path: Path) -> No
         collator_for(processor, tmp_path, 100).training([row])
     processor.image_token = None
     with pytest.raises(
-        DataError, match="LlavaNextProcessor knows no token that stands for a picture in the text"
+        DataError, match="LlavaNextProcessor knows no token that stands for an image in the text"
     ):
         collator_for(processor, tmp_path, 100)

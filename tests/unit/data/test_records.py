@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from cotbal.data.records import (
-    Fault,
+    Problem,
     Record,
     Records,
     Turn,
@@ -22,7 +22,7 @@ from cotbal.data.records import (
     sound_records,
 )
 from cotbal.errors import DataError
-from helpers.record_rows import llava, picture, talk, write
+from helpers.record_rows import image, llava, talk, write
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
@@ -155,7 +155,7 @@ def test_a_damaged_conversion_is_made_again(tmp_path: Path, damage: str) -> None
 
 @pytest.mark.parametrize("left", [None, b"", b"half"])
 def test_a_damaged_embedded_image_is_written_again(tmp_path: Path, left: bytes | None) -> None:
-    content = picture(tmp_path / "red.png").read_bytes()
+    content = image(tmp_path / "red.png").read_bytes()
     path = write(tmp_path / "a.parquet", [llava("a", image={"bytes": content, "path": None})])
     cache = tmp_path / "cache"
     (name,) = open_records(path, cache)[0].images
@@ -176,38 +176,38 @@ def test_a_train_file_is_judged_anew_for_evaluation(tmp_path: Path) -> None:
         open_records(path, tmp_path, evaluation=True)
 
 
-def test_faults_name_file_and_record(tmp_path: Path) -> None:
+def test_problems_name_file_and_record(tmp_path: Path) -> None:
     rows = [llava(str(place), answer="" if place % 2 else "b") for place in range(60)]
     path, cache = write(tmp_path / "a.jsonl", rows), tmp_path / "cache"
     for _ in range(2):
         with pytest.raises(DataError) as error:
             open_records(path, cache)
         lines = str(error.value).splitlines()
-        assert lines[0] == f"{path}: 30 faults:"
+        assert lines[0] == f"{path}: 30 errors:"
         assert lines[1].startswith(
             f"  {path}, record 2: conversations[1].value: expected an answer"
         )
         assert lines[21:] == [
             "  ... and 10 more",
-            "`cotbal check RECIPE` lists every fault of a recipe",
+            "`cotbal check RECIPE` lists every error of a recipe",
         ]
         assert list(cache.iterdir()) == []
 
 
-def test_sound_records_of_a_faulty_file(tmp_path: Path) -> None:
+def test_sound_records_of_a_invalid_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [llava("a"), llava("b", answer=""), llava("c")])
-    faults: list[Fault] = []
-    with sound_records(path, tmp_path, False, faults.append) as records:
+    problems: list[Problem] = []
+    with sound_records(path, tmp_path, False, problems.append) as records:
         assert [(record.id, record.number) for record in records] == [("a", 1), ("c", 3)]
-    assert [fault.number for fault in faults] == [2]
+    assert [problem.number for problem in problems] == [2]
 
 
 def test_an_id_stands_once(tmp_path: Path) -> None:
     rows = [llava("a"), llava("b"), llava("a"), llava("c"), llava("b"), llava("a")]
-    faults: list[Fault] = []
-    with sound_records(write(tmp_path / "x.jsonl", rows), tmp_path, False, faults.append):
+    problems: list[Problem] = []
+    with sound_records(write(tmp_path / "x.jsonl", rows), tmp_path, False, problems.append):
         pass
-    assert [str(fault).partition(", ")[2] for fault in faults] == [
+    assert [str(problem).partition(", ")[2] for problem in problems] == [
         "record 3: id 'a' stands already at record 1",
         "record 5: id 'b' stands already at record 2",
         "record 6: id 'a' stands already at record 1",
@@ -215,20 +215,20 @@ def test_an_id_stands_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])
-def test_an_empty_file_is_a_fault(tmp_path: Path, content: str) -> None:
+def test_an_empty_file_is_a_problem(tmp_path: Path, content: str) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(content)
     with pytest.raises(DataError, match="expected at least one record"):
         open_records(path, tmp_path / "cache")
 
 
-def test_a_missing_file_is_a_fault(tmp_path: Path) -> None:
+def test_a_missing_file_is_a_problem(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         open_records(tmp_path / "a.jsonl", tmp_path / "cache")
 
 
-def test_embedded_pictures_lie_in_the_cache(tmp_path: Path) -> None:
-    content = picture(tmp_path / "a.png").read_bytes()
+def test_embedded_images_lie_in_the_cache(tmp_path: Path) -> None:
+    content = image(tmp_path / "a.png").read_bytes()
     rows = [llava(str(place), image={"bytes": content, "path": None}) for place in range(3)]
     path = write(tmp_path / "a.parquet", rows)
     record = open_records(path, tmp_path / "cache")[2]
@@ -239,7 +239,7 @@ def test_embedded_pictures_lie_in_the_cache(tmp_path: Path) -> None:
     assert len(list((tmp_path / "cache" / "images").iterdir())) == 1
 
 
-def test_an_embedded_picture_follows_its_cache(tmp_path: Path) -> None:
+def test_an_embedded_image_follows_its_cache(tmp_path: Path) -> None:
     memory = io.BytesIO()
     Image.new("RGB", (4, 4)).save(memory, "JPEG")
     path = write(
@@ -251,10 +251,10 @@ def test_an_embedded_picture_follows_its_cache(tmp_path: Path) -> None:
     assert Path(name).read_bytes() == memory.getvalue()
 
 
-def test_embedded_bytes_that_are_no_picture(tmp_path: Path) -> None:
+def test_embedded_bytes_that_are_no_image(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", [llava(image={"bytes": b"none", "path": None})])
     with pytest.raises(
-        DataError, match="record 1: image: expected an embedded picture; found 4 bytes"
+        DataError, match="record 1: image: expected an embedded image; found 4 bytes"
     ):
         open_records(path, tmp_path / "cache")
 
@@ -336,7 +336,7 @@ def test_the_hugging_face_form_in_parquet(tmp_path: Path) -> None:
     """Parquet has one type a column: every part carries every key, null where it has nothing to
     say.
     """
-    content = picture(tmp_path / "a.png").read_bytes()
+    content = image(tmp_path / "a.png").read_bytes()
     shown = [{"type": "image", "text": None}, {"type": "text", "text": "What?"}]
     said = [{"type": "text", "text": "a frog"}]
     row = {

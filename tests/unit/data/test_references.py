@@ -35,25 +35,25 @@ def path(tmp_path: Path) -> AnswerPath:
     return AnswerPath(open_tokenizer(checkpoint / "tokenizer.json", "a test"), 20)
 
 
-def faults(found: Sequence[Record], metric: str, path: AnswerPath) -> list[tuple[int, str]]:
+def problems(found: Sequence[Record], metric: str, path: AnswerPath) -> list[tuple[int, str]]:
     """Number of the record, and what was found."""
     every = check_references(found, metric, path)
     assert every.warnings == ()
     start = f"{metric}: expected references that score their maximum as the answer; found "
-    assert all(message.startswith(start) for _, message in every.faults)
-    return [(number, message.removeprefix(start)) for number, message in every.faults]
+    assert all(message.startswith(start) for _, message in every.problems)
+    return [(number, message.removeprefix(start)) for number, message in every.problems]
 
 
 def test_references_that_can_be_answered(path: AnswerPath) -> None:
     sound = records("a frog", ["café", "Café."], " left ", "twenty tokens long..")
-    assert faults(sound, "exact_match", path) == []
-    assert faults(sound, "exact_match", AnswerPath(None, 1)) == []
+    assert problems(sound, "exact_match", path) == []
+    assert problems(sound, "exact_match", AnswerPath(None, 1)) == []
 
 
 def test_what_gets_lost_between_a_model_and_the_metric(path: AnswerPath) -> None:
     forms = ["bar", "café", NFD]
     found = records("frog", NFD, ["toad", "one and twenty tokens"], "a<|box|>b", forms)
-    assert faults(found, "exact_match", path) == [
+    assert problems(found, "exact_match", path) == [
         (
             2,
             f"{NFD!r}, which scores 0 instead of 1: it becomes 'café', the same characters in"
@@ -73,7 +73,7 @@ def test_what_gets_lost_between_a_model_and_the_metric(path: AnswerPath) -> None
 
 
 def test_what_gets_lost_may_be_a_part(path: AnswerPath) -> None:
-    assert faults(records("a frog", NFD), "anls", path)[0][1].startswith(
+    assert problems(records("a frog", NFD), "anls", path)[0][1].startswith(
         f"{NFD!r}, which scores 0.6 instead of 1: it becomes 'café', the same characters"
     )
 
@@ -84,7 +84,7 @@ def test_long_texts_that_score_less_when_they_are_cut_are_a_warning(
 ) -> None:
     long = "a very long caption of a cat"
     found = check_references(records("a frog", long, "the dog that"), metric, path)
-    assert found.faults == ()
+    assert found.problems == ()
     (warning,) = found.warnings
     assert warning.startswith(
         f"{metric}: 1 references have more tokens than generation.max_new_tokens = 20; answers like"
@@ -96,13 +96,13 @@ def test_long_texts_that_score_less_when_they_are_cut_are_a_warning(
 
 def test_what_a_metric_does_not_look_at_may_get_lost(path: AnswerPath) -> None:
     found = records("A. a very long text of an option", "(B) <|box|>")
-    assert faults(found, "multiple_choice", path) == []
-    assert faults(records("[0.1,0.2,0.5,0.6] is the box"), "box_iou", path) == []
+    assert problems(found, "multiple_choice", path) == []
+    assert problems(records("[0.1,0.2,0.5,0.6] is the box"), "box_iou", path) == []
 
 
 def test_white_space_is_lost_without_a_tokenizer_too(own_metric: Callable[..., str]) -> None:
     name = own_metric("2.0 * (a == r[0])")
-    assert faults(records("a", "12% "), name, AnswerPath(None, 9)) == [
+    assert problems(records("a", "12% "), name, AnswerPath(None, 9)) == [
         (
             2,
             "'12% ', which scores 0 instead of 2: it starts or ends with white space, which is"
@@ -114,11 +114,11 @@ def test_white_space_is_lost_without_a_tokenizer_too(own_metric: Callable[..., s
 def test_references_that_are_no_answer_to_themselves(own_metric: Callable[..., str]) -> None:
     name = own_metric("2.0 * (float(a) == float(r[0]))")
     plain = AnswerPath(None, 64)
-    assert faults(records("7", "nan"), name, plain) == [(2, "'nan', which scores 0 of 2")]
-    assert faults(records("A", ["B", "a frog"]), "multiple_choice", plain) == [
+    assert problems(records("7", "nan"), name, plain) == [(2, "'nan', which scores 0 of 2")]
+    assert problems(records("A", ["B", "a frog"]), "multiple_choice", plain) == [
         (2, "'a frog', which scores 0 of 1")
     ]
-    alone = faults(records("a cat sat down"), "cider", plain)
+    alone = problems(records("a cat sat down"), "cider", plain)
     assert alone == [(1, "'a cat sat down', which scores 0 of 10")], "no word of one file is rare"
 
 
@@ -137,12 +137,12 @@ def test_references_that_are_no_answer_to_themselves(own_metric: Callable[..., s
 def test_metrics_whose_maximum_is_not_that_of_a_reference(
     metric: str, references: list[Any], path: AnswerPath
 ) -> None:
-    assert faults(records(*references), metric, path) == []
+    assert problems(records(*references), metric, path) == []
 
 
 def test_a_metric_of_references_that_disagree_still_loses_nothing(path: AnswerPath) -> None:
     found = records(["frog"] * 9 + ["café"], [NFD] * 10, ["toad"] * 9 + ["one and twenty tokens"])
-    every = faults(found, "vqa_soft", path)
+    every = problems(found, "vqa_soft", path)
     assert [(number, message.partition(":")[0]) for number, message in every] == [
         (2, f"{NFD!r}, which scores 0 instead of 1"),
         (3, "'one and twenty tokens', which scores 0 instead of 0.3"),
@@ -151,7 +151,7 @@ def test_a_metric_of_references_that_disagree_still_loses_nothing(path: AnswerPa
 
 def test_what_a_judge_compares_is_a_warning(path: AnswerPath) -> None:
     found = check_references(records("a frog", "one and twenty tokens", "a  toad"), "judge", path)
-    assert found.faults == ()
+    assert found.problems == ()
     assert found.warnings == (
         "judge: 1 references cannot be answered as they are; the first is in record 2:"
         " 'one and twenty tokens' has 21 tokens, and generation.max_new_tokens is 20",
@@ -159,15 +159,15 @@ def test_what_a_judge_compares_is_a_warning(path: AnswerPath) -> None:
 
 
 def test_records_that_the_metric_rejects_are_reported_elsewhere(path: AnswerPath) -> None:
-    assert faults(records("[1,2]", "[0.1,0.2,0.5,0.6]"), "box_iou", path) == []
-    assert faults(records("none"), "box_iou", path) == []
+    assert problems(records("[1,2]", "[0.1,0.2,0.5,0.6]"), "box_iou", path) == []
+    assert problems(records("none"), "box_iou", path) == []
 
 
 def test_categories_that_a_metric_does_not_score_are_found_before_a_run(path: AnswerPath) -> None:
     found = [record(i, "Yes", category="color") for i in (1, 2)]
-    (fault,) = check_references(found, "mme_cognition", path).faults
-    assert fault[0] == 0
-    assert "expected categories of cognition; found only color" in fault[1]
+    (problem,) = check_references(found, "mme_cognition", path).problems
+    assert problem[0] == 0
+    assert "expected categories of cognition; found only color" in problem[1]
 
 
 @pytest.fixture
@@ -196,7 +196,7 @@ def test_a_metric_that_fails_names_the_records(
     own_metric: Callable[[str], str], path: AnswerPath
 ) -> None:
     name = own_metric("2 * int(a) / int(r[0])")
-    assert check_references(records("4", "0", "7", "many"), name, path).faults == (
+    assert check_references(records("4", "0", "7", "many"), name, path).problems == (
         (2, f"{name}: fails on its own references as answers: ZeroDivisionError: division by zero"),
         (
             4,
@@ -205,7 +205,7 @@ def test_a_metric_that_fails_names_the_records(
         ),
     )
     name = own_metric("undefined")
-    assert check_references(records("4", "0"), name, path).faults == (
+    assert check_references(records("4", "0"), name, path).problems == (
         (
             0,
             f"{name}: fails on its own references as answers: NameError: name 'undefined' is not"
@@ -213,7 +213,7 @@ def test_a_metric_that_fails_names_the_records(
         ),
     )
     name = own_metric("float('nan')")
-    ((number, message),) = check_references(records("4", "0"), name, path).faults
+    ((number, message),) = check_references(records("4", "0"), name, path).problems
     assert (number, "expected of score one finite number for each" in message) == (0, True)
 
 
@@ -224,7 +224,7 @@ def test_a_metric_below_its_maximum_is_a_warning(
     score = "2.0 * (a == r[0]) / (1 + (len(a) < 3))"
     name = own_metric(score)
     found = check_references(records("frog", "ox", "a"), name, path)
-    assert found.faults == ()
+    assert found.problems == ()
     assert found.warnings == (
         f"{name}: 2 references of 3 records score less than the maximum 2 as the answer; the first"
         " is 'ox' in record 2 (1). If the metric means it so, set PARTIAL_REFERENCES = True in its"

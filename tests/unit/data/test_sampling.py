@@ -18,7 +18,7 @@ from cotbal.data.sampling import (
 )
 from cotbal.errors import DataError
 from cotbal.recipe.schema import Portions
-from helpers.record_rows import llava, picture, write
+from helpers.record_rows import image, llava, write
 
 rates = st.fractions(min_value=Fraction(1, 200), max_value=1, max_denominator=200)
 
@@ -48,11 +48,11 @@ def test_portions_are_nested_exact_and_repeatable(n: int, task: str, rule: Porti
 
 
 @given(st.integers(1, 400), st.text(max_size=8), portions(), rates, rates)
-def test_amounts_are_nested_exact_and_meet_the_portions(
+def test_fractions_are_nested_exact_and_meet_the_portions(
     n: int, task: str, rule: Portions, one: Fraction, other: Fraction
 ) -> None:
     drawn = draw(n, task, rule)
-    small, large = (drawn.of(str(amount)) for amount in sorted((one, other)))
+    small, large = (drawn.of(str(fraction)) for fraction in sorted((one, other)))
     assert set(small.tolist()) <= set(large.tolist())
     assert len(small) == max(1, n * min(one, other).numerator // min(one, other).denominator)
     assert np.all(np.diff(large) > 0)
@@ -106,7 +106,7 @@ PORTIONED = Portioned(
 
 
 def test_portioned() -> None:
-    """The records of dropped pictures are left out of the places, so places and order are not the
+    """The records of dropped images are left out of the places, so places and order are not the
     same.
     """
     assert PORTIONED.of("mini").tolist() == [5]
@@ -146,7 +146,7 @@ def test_a_manifest_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
 @pytest.fixture
 def records(tmp_path: Path) -> Records:
     for name in ("a.png", "b.png"):
-        picture(tmp_path / name)
+        image(tmp_path / name)
     (tmp_path / "b.png").write_bytes((tmp_path / "b.png").read_bytes()[:60])
     rows = [
         llava("0", image="a.png"),
@@ -158,13 +158,13 @@ def records(tmp_path: Path) -> Records:
     return open_records(write(tmp_path / "x.jsonl", rows), tmp_path / "cache")
 
 
-def test_records_without_their_pictures_are_dropped(records: Records, tmp_path: Path) -> None:
+def test_records_without_their_images_are_dropped(records: Records, tmp_path: Path) -> None:
     indices, dropped = kept_records(records, tmp_path, "drop")
     assert indices.tolist() == [0, 3]
     assert [line.split(": ")[:2] for line in dropped] == [
-        [f"{records.source}, record 2", f"broken picture {tmp_path / 'b.png'}"],
-        [f"{records.source}, record 3", f"missing picture {tmp_path / 'c.png'}"],
-        [f"{records.source}, record 5", f"missing picture {tmp_path / 'c.png'}"],
+        [f"{records.source}, record 2", f"broken image {tmp_path / 'b.png'}"],
+        [f"{records.source}, record 3", f"missing image {tmp_path / 'c.png'}"],
+        [f"{records.source}, record 5", f"missing image {tmp_path / 'c.png'}"],
     ]
 
 
@@ -172,14 +172,14 @@ def test_dropping_without_decoding(records: Records, tmp_path: Path) -> None:
     assert kept_records(records, tmp_path, "drop", decode=False)[0].tolist() == [0, 1, 3]
 
 
-def test_missing_pictures_are_an_error(records: Records, tmp_path: Path) -> None:
+def test_missing_images_are_an_error(records: Records, tmp_path: Path) -> None:
     with pytest.raises(DataError) as error:
         kept_records(records, tmp_path, "error")
-    assert f"{records.source}, record 3: missing picture {tmp_path / 'c.png'}" in str(error.value)
+    assert f"{records.source}, record 3: missing image {tmp_path / 'c.png'}" in str(error.value)
     assert "2 records miss one" in str(error.value)
     assert "on_missing_image: drop" in str(error.value)
 
 
 def test_all_is_kept_when_nothing_is_missing(records: Records, tmp_path: Path) -> None:
-    picture(tmp_path / "c.png")
+    image(tmp_path / "c.png")
     assert kept_records(records, tmp_path, "error")[0].tolist() == [0, 1, 2, 3, 4]

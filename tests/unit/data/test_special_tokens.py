@@ -10,8 +10,8 @@ import cotbal.benchmarks.pocket
 from cotbal.data.records import Records, open_records
 from cotbal.data.special_tokens import (
     SpecialTokens,
-    faults_of_instruction,
-    faults_of_texts,
+    problems_of_instruction,
+    problems_of_texts,
     read_special_tokens,
     warnings_of_texts,
 )
@@ -84,8 +84,8 @@ def test_every_text_of_a_record_is_searched(tmp_path: Path) -> None:
         talk("What?", ["frog", "a </S> toad", "to</s>ad"]),
         talk("What?", "<|box|>(1,2)"),
     )
-    faults = list(faults_of_texts(found, TOKENS))
-    assert [(fault.number, fault.message.partition(": ")[0]) for fault in faults] == [
+    problems = list(problems_of_texts(found, TOKENS))
+    assert [(problem.number, problem.message.partition(": ")[0]) for problem in problems] == [
         (2, "turn 1 (user)"),
         (3, "turn 2 (assistant)"),
         (3, "turn 3 (user)"),
@@ -93,8 +93,8 @@ def test_every_text_of_a_record_is_searched(tmp_path: Path) -> None:
         (4, "turn 1 (system)"),
         (5, "answer 3"),
     ]
-    assert faults[1].file == found.source
-    assert faults[1].message == (
+    assert problems[1].file == found.source
+    assert problems[1].message == (
         "turn 2 (assistant): expected text without special tokens of the checkpoint; found '</s>'"
         " in 'frog</s>and a toad': remove it, or break it up, such as '< /s>'"
     )
@@ -102,31 +102,31 @@ def test_every_text_of_a_record_is_searched(tmp_path: Path) -> None:
         f"{found.source}: 1 of 6 records contain special tokens of the checkpoint, which are"
         " removed from answers before they are scored; the first is '<|box|>' in record 6"
     ]
-    assert list(faults_of_texts(found, SpecialTokens())) == []
+    assert list(problems_of_texts(found, SpecialTokens())) == []
 
 
 def test_records_in_several_batches_keep_their_places(tmp_path: Path) -> None:
     texts = [f"answer {i}" + "</s>" * (i in (0, 2047, 2048, 4999)) for i in range(5000)]
     found = records(tmp_path, *(talk("What?", text) for text in texts))
-    assert [fault.number for fault in faults_of_texts(found, TOKENS)] == [1, 2048, 2049, 5000]
+    assert [problem.number for problem in problems_of_texts(found, TOKENS)] == [1, 2048, 2049, 5000]
 
 
 def test_markers_of_images_are_no_special_tokens(tmp_path: Path) -> None:
     rows = [llava("a", "<image>\nWhat?")]
     found = open_records(write(tmp_path / "data.jsonl", rows), tmp_path / "cache")
     tokens = read_special_tokens(byte_checkpoint.write(tmp_path / "base"))
-    assert list(faults_of_texts(found, tokens)) == []
+    assert list(problems_of_texts(found, tokens)) == []
 
 
 def test_instructions(tmp_path: Path) -> None:
     """An instruction is added to each question, so an image marker in it is an image too many."""
 
-    def faults(instruction: str | None) -> list[str]:
+    def problems(instruction: str | None) -> list[str]:
         task = Task("vqa", tmp_path, None, {}, "exact_match", (), instruction)
-        return [fault.message for fault in faults_of_instruction(task, tmp_path, TOKENS)]
+        return [problem.message for problem in problems_of_instruction(task, tmp_path, TOKENS)]
 
-    assert faults(None) == faults("Answer in one word <|box|>.") == []
-    assert [text.partition(" in ")[0] for text in faults("Look at <image>, then </s>.")] == [
+    assert problems(None) == problems("Answer in one word <|box|>.") == []
+    assert [text.partition(" in ")[0] for text in problems("Look at <image>, then </s>.")] == [
         "task vqa: instruction: expected text without special tokens of the checkpoint; found"
         " '</s>'",
         "task vqa: instruction: expected text without special tokens of the checkpoint; found"

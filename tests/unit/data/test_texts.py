@@ -43,7 +43,7 @@ class Lab:
 
     def found(self) -> list[tuple[str, int, str]]:
         report = check_texts(self.recipe(), self.root / "cache")
-        return [(f.file.name, f.number, f.message) for f in report.faults]
+        return [(f.file.name, f.number, f.message) for f in report.problems]
 
     def starts(self) -> list[tuple[str, int, str]]:
         return [(file, number, text[:25]) for file, number, text in self.found()]

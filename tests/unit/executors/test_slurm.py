@@ -189,7 +189,7 @@ def test_but_not_for_ever(fake: FakeSlurm, tmp_path: Path) -> None:
         ("OUT_OF_MEMORY 137", "ran out of memory"),
     ],
 )
-def test_a_fault_of_its_own_is_told_and_not_tried_again(
+def test_a_problem_of_its_own_is_told_and_not_tried_again(
     fake: FakeSlurm, tmp_path: Path, line: str, told: str
 ) -> None:
     fake.plan(*[line] * 2)
@@ -201,7 +201,7 @@ def test_a_fault_of_its_own_is_told_and_not_tried_again(
     assert len(fake.states) == 1
 
 
-def test_a_fault_of_the_setup_shows_what_the_setup_said(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_a_problem_of_the_setup_shows_what_the_setup_said(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan("FAILED 1 setup")
     one = job(tmp_path)
     one.directory.mkdir()

@@ -135,7 +135,7 @@ def test_the_exit_code_of_a_run_is_kept(tmp_path: Path, code: int) -> None:
     assert (tmp_path / END).read_text() == f"41 run {code}\n"
 
 
-def test_a_fault_of_the_setup_is_told_apart(tmp_path: Path) -> None:
+def test_a_problem_of_the_setup_is_told_apart(tmp_path: Path) -> None:
     text = script(job(tmp_path, setup=["module load cuda"]), {})
     assert run(text, tmp_path, "srun: touch started") == 127
     assert (tmp_path / END).read_text() == "41 setup 127\n"

@@ -19,9 +19,9 @@ NUMBERS = st.floats(0.01, 100)
 @given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=6))
 def test_scaled_weights_have_mean_one(pairs: list[tuple[float, float]]) -> None:
     weights = {str(i): weight for i, (weight, _) in enumerate(pairs)}
-    amounts = {str(i): amount for i, (_, amount) in enumerate(pairs)}
-    scaled = mean_one(weights, amounts)
-    assert sum(scaled[t] * amounts[t] for t in scaled) == pytest.approx(sum(amounts.values()))
+    fractions = {str(i): fraction for i, (_, fraction) in enumerate(pairs)}
+    scaled = mean_one(weights, fractions)
+    assert sum(scaled[t] * fractions[t] for t in scaled) == pytest.approx(sum(fractions.values()))
     assert all(scaled[t] / scaled["0"] == pytest.approx(weights[t] / weights["0"]) for t in scaled)
 
 
@@ -70,9 +70,11 @@ def test_without_a_tokenizer_lengths_are_characters(recipe: Path, tmp_path: Path
     assert sum(scales[t] * letters[t] for t in letters) == pytest.approx(sum(letters.values()))
 
 
-@pytest.mark.parametrize("host", ["ms-swift", "llamafactory", "axolotl", "trl"])
-def test_a_recipe_without_a_model_can_be_exported(recipe: Path, tmp_path: Path, host: str) -> None:
-    guide = exported(host, recipe, tmp_path / "out", "model=null")
+@pytest.mark.parametrize("trainer", ["ms-swift", "llamafactory", "axolotl", "trl"])
+def test_a_recipe_without_a_model_can_be_exported(
+    recipe: Path, tmp_path: Path, trainer: str
+) -> None:
+    guide = exported(trainer, recipe, tmp_path / "out", "model=null")
     assert "put yours in place of YOUR_MODEL" in guide.text
     assert any("YOUR_MODEL" in path.read_text() for path in (tmp_path / "out").glob("train.[yp]*"))
 

@@ -36,7 +36,7 @@ def change(path: Path, by: Callable[[dict[str, Any]], object]) -> None:
     path.write_text(json.dumps(content))
 
 
-def fault(directory: Path) -> str:
+def problem(directory: Path) -> str:
     with pytest.raises(ScoresError) as caught:
         read(directory)
     return str(caught.value)
@@ -107,7 +107,7 @@ def test_results_of_several_models_are_rejected(tmp_path: Path) -> None:
     """Each model has a folder below the one that was given to lmms-eval."""
     for model in ("EW", "CoTBal"):
         shutil.copytree(RECORDED / model, tmp_path, dirs_exist_ok=True)
-    message = fault(tmp_path)
+    message = problem(tmp_path)
     assert "expected the results of one model; found those of checkpoints/CoTBal" in message
     assert str(tmp_path / "checkpoints__EW") in message
     assert len(read(tmp_path / "checkpoints__EW").benchmarks) == 10
@@ -119,7 +119,7 @@ def test_models_of_one_name_in_different_places_are_several(copy: Path) -> None:
     new = old.with_name(f"{LATER}_results.json")
     shutil.copy(old, new)
     change(new, lambda c: c.update(model_name="other/checkpoints/EW"))
-    assert "found those of checkpoints/EW" in fault(copy)
+    assert "found those of checkpoints/EW" in problem(copy)
 
 
 def test_results_without_the_name_of_a_model_are_told_apart_by_their_folder(
@@ -129,12 +129,12 @@ def test_results_without_the_name_of_a_model_are_told_apart_by_their_folder(
         shutil.copytree(RECORDED / model, tmp_path, dirs_exist_ok=True)
     for path in tmp_path.glob("checkpoints__*/*_results.json"):
         change(path, lambda c: c.pop("model_name"))
-    assert "found those of checkpoints__CoTBal" in fault(tmp_path)
+    assert "found those of checkpoints__CoTBal" in problem(tmp_path)
 
 
 def test_a_metric_that_is_set_twice_is_rejected(copy: Path) -> None:
     change(results_of(copy), lambda c: c["results"]["cotbal_textvqa"].update(exact_match=0.5))
-    assert "expected every metric of cotbal_textvqa once; found exact_match twice" in fault(copy)
+    assert "expected every metric of cotbal_textvqa once; found exact_match twice" in problem(copy)
 
 
 def test_a_limit_is_said(copy: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_limit_is_said(copy: Path) -> None:
 def test_no_results(tmp_path: Path) -> None:
     (tmp_path / "submissions").mkdir()
     (tmp_path / "submissions" / "mmbench_en_dev_static_results.json").write_text("{}")
-    assert "found none; note that lmms-eval ends without an error" in fault(tmp_path)
+    assert "found none; note that lmms-eval ends without an error" in problem(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_no_results(tmp_path: Path) -> None:
 def test_not_a_result_file(copy: Path, text: str) -> None:
     path = results_of(copy)
     path.write_text(text)
-    assert str(path) in fault(copy)
+    assert str(path) in problem(copy)
 
 
 def test_a_number_that_is_none(copy: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_number_that_is_none(copy: Path) -> None:
         results_of(copy),
         lambda c: c["results"]["mme"].update({"mme_perception_score,none": float("nan")}),
     )
-    assert "expected a finite number for mme, mme_perception_score,none; found nan" in fault(copy)
+    assert "expected a finite number for mme, mme_perception_score,none; found nan" in problem(copy)
 
 
 @pytest.mark.parametrize(
@@ -187,20 +187,22 @@ def test_a_number_that_no_table_could_hold(copy: Path) -> None:
         results_of(copy),
         lambda content: content["results"]["mme"].update({"mme_perception_score,none": 10**400}),
     )
-    assert "expected a finite number for mme, mme_perception_score,none; found 1000" in fault(copy)
+    assert "expected a finite number for mme, mme_perception_score,none; found 1000" in problem(
+        copy
+    )
 
 
 @pytest.mark.parametrize("line", ['{"doc_id": 1', "[1]", '{"target": "A"}'])
 def test_a_broken_answer_is_named(copy: Path, line: str) -> None:
     path = next(copy.rglob("*_samples_mme.jsonl"))
     path.write_text(path.read_text() + line + "\n")
-    assert f"{path}, line 29" in fault(copy)
+    assert f"{path}, line 29" in problem(copy)
 
 
 def test_answers_that_cannot_be_read_are_named(copy: Path) -> None:
     path = next(copy.rglob("*_samples_mme.jsonl"))
     path.write_bytes(path.read_bytes() + b"\xff")
-    assert f"{path}: expected the answers that lmms-eval wrote; 'utf-8' codec" in fault(copy)
+    assert f"{path}: expected the answers that lmms-eval wrote; 'utf-8' codec" in problem(copy)
 
 
 def test_line_separators_inside_an_answer(copy: Path) -> None:

@@ -27,7 +27,7 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path / "LLaVA-EW"
 
 
-def fault(directory: Path) -> str:
+def problem(directory: Path) -> str:
     with pytest.raises(ScoresError) as caught:
         read(directory)
     return str(caught.value)
@@ -62,18 +62,18 @@ def test_the_folder_of_one_run_can_be_given() -> None:
 def test_two_runs_with_different_numbers_are_refused(copy: Path) -> None:
     path = copy / RUN / "LLaVA-EW_OCRBench_score.json"
     path.write_text(path.read_text().replace("312", "313"))
-    message = fault(copy)
+    message = problem(copy)
     assert "OCRBench was scored twice, with different numbers" in message
     assert str(path) in message
 
 
 def test_a_file_that_is_not_named_after_its_folder(copy: Path) -> None:
     (copy / "other_MME_score.csv").write_text("perception\n1\n")
-    assert "expected a file named LLaVA-EW_<dataset>" in fault(copy)
+    assert "expected a file named LLaVA-EW_<dataset>" in problem(copy)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    assert "expected score files of VLMEvalKit" in fault(tmp_path)
+    assert "expected score files of VLMEvalKit" in problem(tmp_path)
 
 
 def metrics_of(folder: Path, text: str, name: str = "A_Some_score.csv") -> dict[str, float]:
@@ -142,7 +142,7 @@ def test_the_folders_of_several_models_are_rejected(tmp_path: Path) -> None:
     for model, dataset in (("A", "POPE"), ("B", "POPE"), ("C", "MME")):
         (tmp_path / model).mkdir()
         (tmp_path / model / f"{model}_{dataset}_score.csv").write_text(POPE)
-    message = fault(tmp_path)
+    message = problem(tmp_path)
     assert "expected the results of one model; found those of A" in message
     assert all(str(tmp_path / model) in message for model in "ABC")
     assert list(read(tmp_path / "C").benchmarks) == ["MME"]
@@ -172,6 +172,6 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, text: str, why: s
     folder = tmp_path / "LLaVA-EW"
     folder.mkdir()
     (folder / name).write_text(text)
-    message = fault(folder)
+    message = problem(folder)
     assert why in message
     assert name in message

@@ -12,7 +12,7 @@ from cotbal.data.files import read_json, read_jsonl
 from cotbal.data.sampling import read_manifest
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs import pipeline
-from cotbal.jobs.curve import amounts_of, plan_curve, run_curve
+from cotbal.jobs.curve import fractions_of, plan_curve, run_curve
 from cotbal.jobs.execute import Options
 from cotbal.jobs.plan import Prepared
 from cotbal.jobs.rundir import RunDir
@@ -24,7 +24,7 @@ from cotbal.scores.matrix import read_scores
 from helpers.pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
 
 OPTIONS = Options(executor=EXECUTOR)
-AMOUNTS = ("1/8", "1/2", "1")
+FRACTIONS = ("1/8", "1/2", "1")
 
 
 @pytest.fixture
@@ -37,12 +37,12 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def planned(
     path: Path,
     *overrides: str,
-    amounts: tuple[str, ...] = AMOUNTS,
+    fractions: tuple[str, ...] = FRACTIONS,
     alone: bool = False,
     seeds: tuple[int, ...] = (0,),
 ) -> Prepared:
     return plan_curve(
-        load_recipe(path, overrides), RunDir(path.parent / "run"), amounts, alone, seeds
+        load_recipe(path, overrides), RunDir(path.parent / "run"), fractions, alone, seeds
     )
 
 
@@ -55,25 +55,25 @@ def reported(prepared: Prepared, options: Options) -> tuple[DataCurves, Path]:
     return curves(prepared, options), write_report(prepared.root.root)
 
 
-def test_amounts_are_put_into_order_and_lowest_terms() -> None:
-    assert amounts_of("1,0.5, 2/16,1e-2") == ("1/100", "1/8", "1/2", "1")
+def test_fractions_are_put_into_order_and_lowest_terms() -> None:
+    assert fractions_of("1,0.5, 2/16,1e-2") == ("1/100", "1/8", "1/2", "1")
 
 
 @pytest.mark.parametrize(
     "text", ["", "half", "0,1", "-1/2", "1/2,3/2", "1/2,0.5", "1/0", "1/2,,1", "nan", "1e-40"]
 )
-def test_what_is_no_amount_is_refused(text: str) -> None:
+def test_what_is_no_fraction_is_refused(text: str) -> None:
     with pytest.raises(
-        CotbalError, match="--amounts: expected different fractions above 0 and up to 1"
+        CotbalError, match="--fractions: expected different fractions above 0 and up to 1"
     ):
-        amounts_of(text)
+        fractions_of(text)
 
 
-def test_every_amount_is_planned_with_its_cost(recipe_path: Path) -> None:
+def test_every_fraction_is_planned_with_its_cost(recipe_path: Path) -> None:
     plan = planned(recipe_path, alone=True, seeds=(0, 3)).plan
     first = [
-        *(f"amount:{a}" for a in AMOUNTS),
-        *(f"alone:{task}:{a}" for task in TASKS for a in AMOUNTS),
+        *(f"fraction:{a}" for a in FRACTIONS),
+        *(f"alone:{task}:{a}" for task in TASKS for a in FRACTIONS),
     ]
     assert [p.label for p in plan.runs] == [*first, *(f"{name}, seed 3" for name in first)]
     assert [p.records for p in plan.runs[:6]] == [3 * 8, 3 * 32, 3 * 64, 8, 32, 64]
@@ -82,7 +82,7 @@ def test_every_amount_is_planned_with_its_cost(recipe_path: Path) -> None:
     cost = 2 * (8 + 32 + 64) * 6 / (4 * TRAIN)
     assert (
         plan.sentence()
-        == f"all amounts together cost {cost:.2f} x the final run (in training records)"
+        == f"all fractions together cost {cost:.2f} x the final run (in training records)"
     )
     assert not (recipe_path.parent / "run").exists()
 
@@ -92,7 +92,7 @@ def test_the_runs_see_nested_records_and_the_mini_is_one_of_them(recipe_path: Pa
     run_curve(prepared, OPTIONS)
     for task in TASKS:
         manifest = read_manifest(prepared.root.portions(task))
-        small, half, whole = (set(manifest.of(amount).tolist()) for amount in AMOUNTS)
+        small, half, whole = (set(manifest.of(fraction).tolist()) for fraction in FRACTIONS)
         assert small < half < whole
         assert small == set(manifest.of("mini").tolist())
 
@@ -102,7 +102,7 @@ def test_what_it_leaves_on_disk(recipe_path: Path) -> None:
     found, page = reported(prepared, OPTIONS)
     root = prepared.root
     matrix = read_scores(root.curve_table)
-    assert matrix.runs[:4] == ("amount:1/8", "amount:1/2", "amount:1", "alone:ocr:1/8")
+    assert matrix.runs[:4] == ("fraction:1/8", "fraction:1/2", "fraction:1", "alone:ocr:1/8")
     assert matrix.tasks == TASKS
     assert np.isnan(matrix.values[3]).tolist() == [False, True, True]
     kept = read_json(root.curve_numbers)["tasks"]["vqa"]
@@ -111,7 +111,7 @@ def test_what_it_leaves_on_disk(recipe_path: Path) -> None:
     assert kept["alone"]["1/2"]["value"] == pytest.approx(matrix.values[place])
     assert kept["mixture"]["1/8"]["value"] < kept["mixture"]["1"]["value"]
     assert [each.task for each in found.tasks] == list(TASKS)
-    job = read_json(root.curve("amount:1/8").job)
+    job = read_json(root.curve("fraction:1/8").job)
     assert (job["kind"], job["keep_checkpoint"], job["run"]["test"]) == ("curve", False, [])
     assert "Score against fraction of the data" in page.read_text()
     assert {state.kind for state in status(root)} == {"curve"}
@@ -126,19 +126,20 @@ def test_several_seeds_are_averaged_and_widen_the_intervals(recipe_path: Path) -
     each = [read_scores(root.seeded(seed).curve_table).values for seed in (0, 1, 2)]
     np.testing.assert_allclose(read_scores(root.curve_table).values, np.mean(each, axis=0))
     assert tuple(found.matrices) == (0, 1, 2)
-    assert root.seeded(2).curve("amount:1/2").done
-    assert root.curve("amount:1/2").done, "the recipe's seed lies where it always does"
+    assert root.seeded(2).curve("fraction:1/2").done
+    assert root.curve("fraction:1/2").done, "the recipe's seed lies where it always does"
     for few, several in zip(one.tasks, found.tasks, strict=True):
         widths = [curves.mixture[Fraction(1, 2)].half_width for curves in (few, several)]
         assert widths[0] < widths[1]
 
 
-def test_an_amount_is_trained_once_and_the_mini_may_be_set_after_it(
+def test_an_fraction_is_trained_once_and_the_mini_may_be_set_after_it(
     recipe_path: Path, log: Path
 ) -> None:
     run_curve(planned(recipe_path), OPTIONS)
     run_curve(
-        planned(recipe_path, "portions.mini=1/2", amounts=("1/8", "1/4", "1"), alone=True), OPTIONS
+        planned(recipe_path, "portions.mini=1/2", fractions=("1/8", "1/4", "1"), alone=True),
+        OPTIONS,
     )
     done = [str(entry) for entry in read_jsonl(log)]
     assert sorted(set(done)) == sorted(done)
@@ -148,7 +149,7 @@ def test_an_amount_is_trained_once_and_the_mini_may_be_set_after_it(
 
 
 def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
-    """They share a directory: the cost of the probes is still known, and no amount is taken for a
+    """They share a directory: the cost of the probes is still known, and no fraction is taken for a
     probe or a model.
     """
     recipe = load_recipe(recipe_path, ("probes.optimization={learning_rate: 3.0e-3}",))
@@ -156,15 +157,17 @@ def test_probes_and_curve_leave_each_other_alone(recipe_path: Path) -> None:
     root = prepared.root
     result = pipeline.run(prepared, ("ew", "cotbal"), OPTIONS)
     before = read_json(root.plan)["probe_share"]
-    run_curve(plan_curve(recipe, root, AMOUNTS, True, (0,)), OPTIONS)
+    run_curve(plan_curve(recipe, root, FRACTIONS, True, (0,)), OPTIONS)
     assert read_json(root.plan)["probe_share"] == pytest.approx(before) == prepared.plan.probe_share
-    assert {state.run for state in status(root)} >= {"mini", "cotbal", "amount:1", "alone:ocr:1"}
+    assert {state.run for state in status(root)} >= {"mini", "cotbal", "fraction:1", "alone:ocr:1"}
     rates = {
         p: read_json(root.root / p / "job.json")["identity"]
-        for p in ("probes/mini", "curve/amount-1_8")
+        for p in ("probes/mini", "curve/fraction-1_8")
     }
     assert rates["probes/mini"]["optimization.learning_rate"] == 3e-3
-    assert rates["curve/amount-1_8"]["optimization.learning_rate"] == 2e-5, "amounts are no probes"
+    assert rates["curve/fraction-1_8"]["optimization.learning_rate"] == 2e-5, (
+        "fractions are no probes"
+    )
     again = pipeline.balance(pipeline.plan(recipe, root), OPTIONS)
     assert again.weights == result.weights
     assert write_report(root.root).read_text().count("<section") == len(SECTIONS)
@@ -199,11 +202,11 @@ def test_another_metric_is_scored_from_the_answers_that_are_there(
 def test_after_a_failure_the_rest_is_kept_and_shown(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COTBAL_FAKE_FAIL", "amount:1/2")
+    monkeypatch.setenv("COTBAL_FAKE_FAIL", "fraction:1/2")
     with pytest.raises(CotbalError, match="1 of 3 runs failed"):
         run_curve(planned(recipe_path), OPTIONS)
     root = RunDir(recipe_path.parent / "run")
-    assert {state.run: state.state for state in status(root)}["amount:1/2"] == "failed"
+    assert {state.run: state.state for state in status(root)}["fraction:1/2"] == "failed"
     page = write_report(root.root).read_text()
     assert (
         "Score against the fraction of the data was measured with 2 trainings"

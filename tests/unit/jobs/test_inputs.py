@@ -108,16 +108,16 @@ def test_weights_determine_a_final_run(recipe_path: Path) -> None:
     assert len(line) < 200
 
 
-def test_an_amount_does_not_depend_on_the_sizes_of_the_portions(recipe_path: Path) -> None:
+def test_an_fraction_does_not_depend_on_the_sizes_of_the_portions(recipe_path: Path) -> None:
     """A curve is drawn to find the size of the mini; setting it must not make the curve anew."""
 
-    def amount(*overrides: str) -> dict[str, Any]:
+    def fraction(*overrides: str) -> dict[str, Any]:
         read = recipe(recipe_path, *overrides)
         (run,) = curve_runs(read.mixture, ("1/4",), alone=False)
         return identity(read, run, open_inputs(read), "digest", None)
 
-    assert differences(amount(), amount("portions.mini=1/4", "portions.large=1/2")) == []
-    assert differences(amount(), amount("portions.seed=1")) == ["portions.seed: was 0, is 1"]
+    assert differences(fraction(), fraction("portions.mini=1/4", "portions.large=1/2")) == []
+    assert differences(fraction(), fraction("portions.seed=1")) == ["portions.seed: was 0, is 1"]
 
 
 def test_data_and_runs_may_move(recipe_path: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cotbal.metrics.box_iou import constant_answer, fault_of, score
+from cotbal.metrics.box_iou import constant_answer, problem_of, score
 
 REFERENCE = "[0.2,0.2,0.6,0.6]"
 
@@ -48,11 +48,11 @@ def test_constant_answer_is_the_box_of_medians() -> None:
 
 
 def test_references_that_it_cannot_score_are_named() -> None:
-    assert [fault_of(references) for references in (["[0,0,1,1]"], ["none", "[0,0,1,1]"])] == [
+    assert [problem_of(references) for references in (["[0,0,1,1]"], ["none", "[0,0,1,1]"])] == [
         ""
     ] * 2
     assert all(
-        fault_of(references)
+        problem_of(references)
         for references in (
             ["none"],
             ["[0,0,1]"],
@@ -66,13 +66,13 @@ def test_references_that_it_cannot_score_are_named() -> None:
 def test_a_reference_that_no_answer_can_meet_is_an_error(box: str) -> None:
     assert score([box], [[box]]).tolist() == [0]
     for references in ([box], ["[0,0,1,1]", box]):
-        fault = fault_of(references)
-        assert fault.startswith("expected a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2; found")
-        assert repr(box) in fault
-        assert fault.endswith("the form of COCO, write [x, y, x + width, y + height]")
+        problem = problem_of(references)
+        assert problem.startswith("expected a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2; found")
+        assert repr(box) in problem
+        assert problem.endswith("the form of COCO, write [x, y, x + width, y + height]")
 
 
 @pytest.mark.parametrize("box", ["[100,200,300,400]", "[0.1,0.2,0.3,0.4]", "[-5,0,999,1000]"])
 def test_any_unit_will_do(box: str) -> None:
-    assert fault_of([box]) == ""
+    assert problem_of([box]) == ""
     assert score([box], [[box]]).tolist() == [1]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.metrics.mme import constant_answer, fault_of, score
+from cotbal.metrics.mme import constant_answer, problem_of, score
 from cotbal.scores.measure import measure
 
 PERCEPTION = (
@@ -25,26 +25,25 @@ PERCEPTION = (
 COGNITION = ("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning")
 
 
-def records(category: str, pictures: int) -> list[dict[str, Any]]:
-    """Two questions a picture; pictures of different categories have the same names."""
+def records(category: str, images: int) -> list[dict[str, Any]]:
+    """Two questions an image; images of different categories have the same names."""
     return [
-        {"images": [f"{i // 2}.jpg"], "details": {"category": category}}
-        for i in range(2 * pictures)
+        {"images": [f"{i // 2}.jpg"], "details": {"category": category}} for i in range(2 * images)
     ]
 
 
 def official(right: list[bool], about: list[dict[str, Any]]) -> float:
-    """Accuracy in % over questions, plus the same over pictures with both right, added up over
+    """Accuracy in % over questions, plus the same over images with both right, added up over
     categories.
     """
     pairs: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
     for good, record in zip(right, about, strict=True):
         pairs[record["details"]["category"]][record["images"][0]].append(good)
     total = 0.0
-    for pictures in pairs.values():
-        answers = [good for pair in pictures.values() for good in pair]
-        total += 100 * sum(answers) / len(answers) + 100 * sum(map(all, pictures.values())) / len(
-            pictures
+    for images in pairs.values():
+        answers = [good for pair in images.values() for good in pair]
+        total += 100 * sum(answers) / len(answers) + 100 * sum(map(all, images.values())) / len(
+            images
         )
     return total
 
@@ -80,7 +79,7 @@ def test_score_is_the_official_sum_over_ten_categories() -> None:
     )
 
 
-def test_one_wrong_answer_costs_the_picture_its_accuracy_plus() -> None:
+def test_one_wrong_answer_costs_the_image_its_accuracy_plus() -> None:
     found = measure(
         "mme",
         ["Yes", "No", "Yes", "Yes"],
@@ -135,13 +134,13 @@ def test_the_constant_answer_counts_every_reference() -> None:
 
 @pytest.mark.parametrize("label", ["NO", " no ", "No."])
 def test_a_label_is_the_same_in_any_case_with_blanks_or_a_full_stop(label: str) -> None:
-    assert fault_of([label]) == ""
+    assert problem_of([label]) == ""
     assert score(["No", "Yes"], [[label]] * 2).tolist() == [2000, 0]
 
 
 def test_references_that_it_cannot_score_are_named() -> None:
     """Answers are read from their first four letters, labels are not: `None` is no `No`."""
-    assert [fault_of(labels) for labels in (["Yes"], ["no."])] == [""] * 2
+    assert [problem_of(labels) for labels in (["Yes"], ["no."])] == [""] * 2
     for label in ("maybe", "None", "not sure", "Yes it is"):
-        assert fault_of([label]) == f"expected yes or no; found {label!r}"
+        assert problem_of([label]) == f"expected yes or no; found {label!r}"
         assert score(["Yes", "No"], [[label]] * 2).tolist() == [0, 0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cotbal.metrics.multiple_choice import constant_answer, fault_of, score
+from cotbal.metrics.multiple_choice import constant_answer, problem_of, score
 from cotbal.scores.measure import measure
 
 
@@ -209,6 +209,6 @@ def test_the_constant_answer_counts_every_reference() -> None:
 
 def test_references_that_it_cannot_score_are_named() -> None:
     references = (["B"], ["(b) dog"], ["dog", "C"], ["\uff22"])
-    assert [fault_of(accepted) for accepted in references] == [""] * 4
-    assert fault_of(["dog"]) == "expected the letter of an option; found 'dog'"
-    assert fault_of(["A dog"]) == "expected the letter of an option; found 'A dog'"
+    assert [problem_of(accepted) for accepted in references] == [""] * 4
+    assert problem_of(["dog"]) == "expected the letter of an option; found 'dog'"
+    assert problem_of(["A dog"]) == "expected the letter of an option; found 'A dog'"

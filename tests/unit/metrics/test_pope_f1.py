@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from cotbal.metrics.pope_f1 import fault_of, score
+from cotbal.metrics.pope_f1 import problem_of, score
 from cotbal.scores.measure import measure
 
 
@@ -66,7 +66,7 @@ def test_always_yes_is_the_constant_answer() -> None:
 
 @pytest.mark.parametrize("label", ["no", "No", "NO", " no ", "no.", "NO .\n"])
 def test_a_label_is_the_same_in_any_case_with_blanks_or_a_full_stop(label: str) -> None:
-    assert fault_of([label]) == ""
+    assert problem_of([label]) == ""
     assert score(["No", "Yes"], [[label]] * 2).tolist() == [1, 0]
 
 
@@ -77,7 +77,7 @@ def test_always_yes_gains_nothing_from_labels_in_capitals() -> None:
 
 
 def test_references_that_it_cannot_score_are_named() -> None:
-    assert [fault_of(labels) for labels in (["yes"], ["No."], ["Yes", "no"])] == [""] * 3
-    assert fault_of(["maybe"]) == "expected yes or no; found 'maybe'"
-    assert fault_of(["yes", "Yes it is"]) == "expected yes or no; found 'Yes it is'"
+    assert [problem_of(labels) for labels in (["yes"], ["No."], ["Yes", "no"])] == [""] * 3
+    assert problem_of(["maybe"]) == "expected yes or no; found 'maybe'"
+    assert problem_of(["yes", "Yes it is"]) == "expected yes or no; found 'Yes it is'"
     assert score(["Yes", "No"], [["maybe"]] * 2).tolist() == [0, 0]

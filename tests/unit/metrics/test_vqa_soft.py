@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.metrics.vqa_soft import constant_answer, fault_of, normalise, score
+from cotbal.metrics.vqa_soft import constant_answer, normalise, problem_of, score
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_constant_answer_is_the_one_that_scores_most() -> None:
 
 
 def test_references_that_it_cannot_score_are_named() -> None:
-    assert [fault_of(references) for references in (["a"] * 10, ["a"] * 4)] == [""] * 2
+    assert [problem_of(references) for references in (["a"] * 10, ["a"] * 4)] == [""] * 2
     assert all(
-        fault_of(references)
+        problem_of(references)
         for references in (
             ["a"],
             ["a"] * 3,

@@ -14,13 +14,13 @@ from cotbal.scores.matrix import Measured
 from cotbal.scores.task_scores import MetricScores, TaskScores
 
 
-def model(picture: int = 1, **tasks: dict[str, list[float]]) -> Scores:
-    """Scores of a model: task -> metric -> samples, `picture` of them on one image."""
+def model(image: int = 1, **tasks: dict[str, list[float]]) -> Scores:
+    """Scores of a model: task -> metric -> samples, `image` of them on one image."""
     return {
         (task, "test"): TaskScores(
             task,
             "test",
-            np.arange(len(next(iter(metrics.values())))) // picture,
+            np.arange(len(next(iter(metrics.values())))) // image,
             {
                 name: MetricScores(Measured(np.array(values)), 1.0)
                 for name, values in metrics.items()
@@ -165,11 +165,11 @@ def test_one_model_alone_is_shown_without_a_comparison() -> None:
 def test_intervals_of_a_comparison_are_by_image() -> None:
     values = np.repeat(np.random.default_rng(1).integers(0, 2, 40), 10).astype(float).tolist()
     widths = {}
-    for picture in (1, 10):
+    for image in (1, 10):
         comparison = pair(
-            model(picture, ocr={"em": [0.5] * 400}), model(picture, ocr={"em": values}), "ocr"
+            model(image, ocr={"em": [0.5] * 400}), model(image, ocr={"em": values}), "ocr"
         )
-        widths[picture] = [
+        widths[image] = [
             comparison.rows[0].differences["cotbal"].half_width,
             change(comparison).half_width,
         ]

@@ -66,7 +66,7 @@ def test_every_number_is_the_mean_of_its_samples(finished: RunDir) -> None:
     for each in curves.tasks:
         for fraction, measured in each.mixture.items():
             content = read_json(
-                finished.curve(f"amount:{fraction}").scores(each.task, "validation")
+                finished.curve(f"fraction:{fraction}").scores(each.task, "validation")
             )
             assert measured.value == pytest.approx(
                 np.mean(content["metrics"][each.metric]["samples"])
@@ -92,9 +92,9 @@ def test_the_share_is_paired(finished: RunDir) -> None:
 
 
 def test_a_share_of_nothing_is_not_given(job: RunDir) -> None:
-    rescore(job, "amount:1", "ocr", np.zeros(120))
+    rescore(job, "fraction:1", "ocr", np.zeros(120))
     rescore(
-        job, "amount:1", "vqa", np.eye(120)[0]
+        job, "fraction:1", "vqa", np.eye(120)[0]
     )  # one right answer of 120: some draws hold it not at all
     curves = of(job)
     assert {each.task for each in curves.tasks if each.reached is None} == {"ocr", "vqa"}
@@ -104,7 +104,7 @@ def test_a_share_of_nothing_is_not_given(job: RunDir) -> None:
 
 def test_seeds_are_averaged_and_their_noise_is_joined(job: RunDir) -> None:
     before = of(job)
-    runs = [run for run in before.mean.runs if run.startswith("amount")]
+    runs = [run for run in before.mean.runs if run.startswith("fraction")]
     second_seed(job, *runs, change=0.1)
     for path in (job.root / "curve").glob("alone-*"):
         shutil.rmtree(path)
@@ -123,30 +123,30 @@ def test_seeds_are_averaged_and_their_noise_is_joined(job: RunDir) -> None:
 
 
 def test_what_not_every_seed_has_is_named(job: RunDir) -> None:
-    second_seed(job, "amount:1", "amount:1/2")
+    second_seed(job, "fraction:1", "fraction:1/2")
     curves = of(job)
     assert tuple(curves.matrices) == (0,), (
         "six fractions of one seed are more than two of two seeds"
     )
-    assert set(curves.left_out) == {"amount:1, seed 1", "amount:1/2, seed 1"}
+    assert set(curves.left_out) == {"fraction:1, seed 1", "fraction:1/2, seed 1"}
     assert (
-        "Not shown, because not every seed has them: amount:1, seed 1"
+        "Not shown, because not every seed has them: fraction:1, seed 1"
         in write_report(job.root).read_text()
     )
     for run in curves.mean.runs:
-        if run not in ("amount:1", "amount:1/2", "amount:1/4"):
+        if run not in ("fraction:1", "fraction:1/2", "fraction:1/4"):
             shutil.rmtree(job.curve(run).root)
     curves = of(job)
     assert tuple(curves.matrices) == (0, 1)
     assert curves.fractions == (Fraction(1, 2), WHOLE)
-    assert curves.left_out == ("amount:1/4, seed 0",)
+    assert curves.left_out == ("fraction:1/4, seed 0",)
 
 
 def test_answers_to_other_samples_are_not_mixed_in(job: RunDir) -> None:
     """A validation set that changed between two commands."""
-    rescore(job, "amount:1", "ocr", np.ones(50), np.arange(50))
-    second_seed(job, *(run for run in of(job).mean.runs if run != "amount:1"))
-    rescore(job, "amount:1/32", "vqa", np.ones(50), np.arange(50))
+    rescore(job, "fraction:1", "ocr", np.ones(50), np.arange(50))
+    second_seed(job, *(run for run in of(job).mean.runs if run != "fraction:1"))
+    rescore(job, "fraction:1/32", "vqa", np.ones(50), np.arange(50))
     curves = of(job)
     ocr = next(each for each in curves.tasks if each.task == "ocr")
     assert WHOLE not in ocr.mixture
@@ -176,7 +176,7 @@ def test_without_recipe_or_plan_the_curves_are_still_there(job: RunDir) -> None:
 
 def test_one_fraction_has_no_share(job: RunDir) -> None:
     for path in (job.root / "curve").iterdir():
-        if path.name != "amount-1":
+        if path.name != "fraction-1":
             shutil.rmtree(path)
     curves = of(job)
     assert sentences(curves) == []

@@ -15,7 +15,7 @@ from cotbal.report.images import LIMIT, SIDE, data_uri
 
 def test_samples_where_runs_disagree_come_first_and_share_no_image() -> None:
     values = np.array([[1, 1, 0, 0, 1], [1, 0, 1, 0, 1]], dtype=float)
-    assert choose(values, np.array([0, 1, 1, 2, 3]), 2) == [1, 0]  # 2 shows the picture of 1
+    assert choose(values, np.array([0, 1, 1, 2, 3]), 2) == [1, 0]  # 2 shows the image of 1
 
 
 def test_answers_are_grouped_with_a_verdict(finished: RunDir) -> None:
@@ -46,8 +46,8 @@ def test_images_are_small(tmp_path: Path) -> None:
     assert address is not None
     content = base64.b64decode(address.partition(",")[2])
     assert len(content) <= LIMIT
-    with Image.open(io.BytesIO(content)) as picture:
-        assert max(picture.size) == SIDE
+    with Image.open(io.BytesIO(content)) as image:
+        assert max(image.size) == SIDE
 
 
 def test_images_of_16_bits_are_scaled(tmp_path: Path) -> None:
@@ -62,12 +62,12 @@ def test_transparent_drawings_lie_on_white(tmp_path: Path) -> None:
     Image.new("LA", (20, 20), (0, 0)).save(tmp_path / "clear.png")
     address = data_uri(tmp_path / "clear.png")
     assert address is not None
-    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as picture:
-        assert picture.getpixel((3, 3)) == (255, 255, 255)
+    with Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))) as image:
+        assert image.getpixel((3, 3)) == (255, 255, 255)
 
 
 def test_unreadable_images(tmp_path: Path) -> None:
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     Image.new("RGB", (60, 60)).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:60])
     for name in ("text.png", "cut.png", "absent.png", "."):

@@ -141,11 +141,11 @@ def test_flags_and_sentences(finished: RunDir, page: str) -> None:
 def test_missing_and_broken_images_are_named(page: str) -> None:
     assert "data:image/png;base64," in page
     answered = [row for row in Outline(page).elements if row[1].get("class") == "no-image"]
-    pictures = [row for row in Outline(page).elements if row[0] == "img"]
+    images = [row for row in Outline(page).elements if row[0] == "img"]
     assert answered
     assert (
-        len(answered) + len(pictures) == 4 * 6
-    )  # four examples of each of the six tasks with pictures
+        len(answered) + len(images) == 4 * 6
+    )  # four examples of each of the six tasks with images
 
 
 def test_only_balance(job: RunDir, tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from cotbal.errors import CotbalError, DataError
 from cotbal.loss import IGNORED
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.packing_check import PackingCheck, check_packing
-from helpers.trainer_cases import TASKS, pad, rows, with_pictures
+from helpers.trainer_cases import TASKS, pad, rows, with_images
 
-TEXT, PICTURED = rows()[:4], with_pictures([0, 3])[:4]
+TEXT, WITH_IMAGE = rows()[:4], with_images([0, 3])[:4]
 
 
 class Deaf(LlavaForConditionalGeneration):
@@ -65,7 +65,7 @@ def check(
 
 
 dtypes = pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-contents = pytest.mark.parametrize("data", [TEXT, PICTURED], ids=["text", "pictures"])
+contents = pytest.mark.parametrize("data", [TEXT, WITH_IMAGE], ids=["text", "images"])
 
 
 @dtypes

@@ -12,8 +12,8 @@ import pytest
 from cotbal.weightings import rlw
 from helpers import rank_cases
 from helpers.launched_ranks import Results, launch
-from helpers.rank_cases import PARTIAL, PICTURED, SEVERAL, masked, of_four, of_two, sensitive
-from helpers.trainer_cases import EQUAL, TASK_LEVEL, TASKS, distance, grouped, update, with_pictures
+from helpers.rank_cases import PARTIAL, SEVERAL, WITH_IMAGE, masked, of_four, of_two, sensitive
+from helpers.trainer_cases import EQUAL, TASK_LEVEL, TASKS, distance, grouped, update, with_images
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def alone(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Results
         "tla": update(checkpoint, out, 16, 1, TASK_LEVEL),
         "dynamic": update(checkpoint, out, 16, 1, sensitive(), **SEVERAL),
         "grouped": update(checkpoint, out, 16, 1, data=grouped()),
-        "pictures": update(checkpoint, out, 16, 1, data=with_pictures(PICTURED)),
+        "images": update(checkpoint, out, 16, 1, data=with_images(WITH_IMAGE)),
         "per_device": update(checkpoint, out, 4, 4, normalizer="per_device"),
         "random": update(checkpoint, out, 16, 1, rlw.build(TASKS, seed=5), **SEVERAL),
         "partial": update(checkpoint, out, 8, 1, **PARTIAL),
@@ -55,7 +55,7 @@ def is_the_update(found: dict[str, Any], expected: dict[str, Any], blanks: int =
 
 @pytest.mark.parametrize("case", of_two())
 def test_two_ranks_make_the_same_update(ranks: list[Results], alone: Results, case: str) -> None:
-    blanks = 2 if case == "pictures sharded" else 0  # one for each micro-batch of rank 1
+    blanks = 2 if case == "images sharded" else 0  # one for each micro-batch of rank 1
     is_the_update(ranks[0][case], alone[case.split(maxsplit=1)[0]], blanks)
 
 

@@ -18,7 +18,7 @@ from cotbal.data.packing import packed
 from cotbal.errors import CotbalError
 from cotbal.loss import IGNORED, predicting, token_losses, token_tasks
 from cotbal.training.trainers import forward, self_check
-from cotbal.training.trainers.blank_picture import with_blank_picture
+from cotbal.training.trainers.blank_image import with_blank_image
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
 from cotbal.weightings import Static
 from helpers.trainer_cases import (
@@ -36,7 +36,7 @@ from helpers.trainer_cases import (
     rows,
     trainer_of,
     update,
-    with_pictures,
+    with_images,
 )
 
 
@@ -201,7 +201,7 @@ def test_the_self_check_sees_the_predicted_change_and_leaves_no_trace(
 
 
 @pytest.mark.parametrize("how", ["dropped", "cancelled"])
-def test_the_self_check_stops_a_host_that_loses_the_weights(
+def test_the_self_check_stops_a_trainer_that_loses_the_weights(
     checkpoint: Path, tmp_path: Path, how: str
 ) -> None:
     class Lossy(InOrder):
@@ -335,7 +335,7 @@ def test_a_model_without_logits_is_refused(
         trainer.train()
 
 
-def test_a_fused_loss_of_the_host_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_fused_loss_of_the_trainer_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     for config in (None, {"rope": True}, {"fused_linear_cross_entropy": True}):
         with pytest.raises(
@@ -345,7 +345,7 @@ def test_a_fused_loss_of_the_host_is_refused(checkpoint: Path, tmp_path: Path) -
 
 
 def test_a_fused_loss_that_forgets_the_weights_is_stopped(checkpoint: Path, tmp_path: Path) -> None:
-    """A host that takes the mean loss of the model instead of ours."""
+    """A trainer that takes the mean loss of the model instead of ours."""
 
     class Fused(InOrder):
         def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -426,7 +426,7 @@ def test_rows_grouped_by_length_are_still_weighted(checkpoint: Path, tmp_path: P
     assert distance(update(checkpoint, tmp_path, 2, 8, EQUAL, data=grouped()), whole) > 0.05
 
 
-def test_the_host_s_own_grouping_by_length_changes_only_the_order(
+def test_the_trainer_s_own_grouping_by_length_changes_only_the_order(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     """With its sampler, which sorts by length within some batches; the same order for every cut of
@@ -502,11 +502,11 @@ def test_a_step_of_masked_rows_changes_nothing(checkpoint: Path, tmp_path: Path)
     assert result["log"][0]["task_losses"] == {}
 
 
-def test_a_blank_picture_row_changes_nothing(checkpoint: Path, tmp_path: Path) -> None:
-    collator = with_blank_picture(with_task_ids(pad, TASKS), with_pictures([0])[0])
+def test_a_blank_image_row_changes_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    collator = with_blank_image(with_task_ids(pad, TASKS), with_images([0])[0])
     assert "pixel_values" in collator(rows()[:2])
     assert (collator(rows()[:2])["labels"][2] == IGNORED).all()
-    assert len(collator(with_pictures([0])[:2])["labels"]) == 2
+    assert len(collator(with_images([0])[:2])["labels"]) == 2
     assert (
         distance(
             update(checkpoint, tmp_path, 4, 4, collator=collator),
@@ -541,12 +541,12 @@ def test_task_ids_of_another_shape_are_refused(checkpoint: Path, tmp_path: Path)
         update(checkpoint, tmp_path, 4, 4, collator=too_few)
 
 
-def test_a_blank_picture_is_not_added_to_packed_rows(checkpoint: Path) -> None:
+def test_a_blank_image_is_not_added_to_packed_rows(checkpoint: Path) -> None:
     """Taking the labels of the last row would take those of all the rows in it."""
     rows_packed = packed(with_task_ids(pad, TASKS), None, 0)
     with pytest.raises(CotbalError, match=r"expected 3 rows.*found 1: pack rows after"):
-        with_blank_picture(rows_packed, with_pictures([0])[0])(rows()[:2])
-    collator = packed(with_blank_picture(with_task_ids(pad, TASKS), with_pictures([0])[0]), None, 0)
+        with_blank_image(rows_packed, with_images([0])[0])(rows()[:2])
+    collator = packed(with_blank_image(with_task_ids(pad, TASKS), with_images([0])[0]), None, 0)
     assert collator(rows()[:2])["masked_rows"] == 1
 
 

@@ -72,7 +72,7 @@ def rows(form: str) -> Dataset:
             row = {"prompt": [question], "completion": [answer]}
         if form == "plain":
             row = {"prompt": question["content"], "completion": answer["content"]}
-        if form.startswith("picture"):
+        if form.startswith("image"):
             row["images"] = [] if i == 1 else [Image.new("RGB", (48, 48), COLOURS[i % 3])]
         made.append({**row, "task": task})
     return Dataset.from_list(made)
@@ -84,7 +84,7 @@ def processor(checkpoint: Path) -> Any:
 
 
 def model_for(form: str, checkpoint: Path) -> Any:
-    if form.startswith("picture"):
+    if form.startswith("image"):
         return AutoModelForImageTextToText.from_pretrained(checkpoint)
     torch.manual_seed(0)
     size = {
@@ -137,7 +137,7 @@ def trained(
         activation_checkpointing=True,
         **more,
     )
-    processing = processor if form.startswith("picture") else processor.tokenizer
+    processing = processor if form.startswith("image") else processor.tokenizer
     common = {
         "model": model,
         "args": settings,
@@ -162,7 +162,7 @@ def trained(
 
 
 @pytest.mark.parametrize(
-    "form", ["plain", "prompt", "messages", "picture", "picture messages", "experts"]
+    "form", ["plain", "prompt", "messages", "image", "image messages", "experts"]
 )
 def test_equal_weights_are_the_stock_trainer(checkpoint: Path, tmp_path: Path, form: str) -> None:
     stock = trained(form, checkpoint, tmp_path, 3, 4, None)
@@ -176,7 +176,7 @@ def test_the_metrics_of_an_evaluation_are_trl_s(checkpoint: Path, tmp_path: Path
     found = []
     for weighting in (EQUAL, None):
         trainer = trained(
-            "picture", checkpoint, tmp_path, 3, 4, weighting, eval_dataset=rows("picture")
+            "image", checkpoint, tmp_path, 3, 4, weighting, eval_dataset=rows("image")
         )["trainer"]
         found.append(
             {name: value for name, value in trainer.evaluate().items() if "_per_" not in name}
@@ -189,7 +189,7 @@ def test_the_metrics_of_an_evaluation_are_trl_s(checkpoint: Path, tmp_path: Path
     )
 
 
-@pytest.mark.parametrize("form", ["prompt", "picture"])
+@pytest.mark.parametrize("form", ["prompt", "image"])
 def test_the_update_depends_on_weights_and_not_on_micro_batches(
     checkpoint: Path, tmp_path: Path, form: str
 ) -> None:
@@ -203,26 +203,26 @@ def test_the_update_depends_on_weights_and_not_on_micro_batches(
     assert set(whole["log"][0]["task_losses"]) == set(TASKS)
 
 
-def test_pictures_become_many_tokens_and_the_update_is_that_of_the_other_host(
+def test_images_become_many_tokens_and_the_update_is_that_of_the_other_trainer(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     """TaskWeightedTrainer with TRL's collator: it makes logits and looks them up by labels and task
     ids of its own.
     """
-    ours = trained("picture", checkpoint, tmp_path, 4, 3)
+    ours = trained("image", checkpoint, tmp_path, 4, 3)
     processor = AutoProcessor.from_pretrained(checkpoint)
     collator = DataCollatorForVisionLanguageModeling(
         processor, max_length=1024, completion_only_loss=True
     )
-    batch = with_task_ids(collator, TASKS)([rows("picture")[i] for i in (0, 1, 11)])
+    batch = with_task_ids(collator, TASKS)([rows("image")[i] for i in (0, 1, 11)])
     assert (batch["input_ids"] == processor.image_token_id).sum(dim=1).tolist() == [36, 0, 36]
     assert batch["task_ids"].tolist() == [0, 0, 2]
-    model = model_for("picture", checkpoint)
+    model = model_for("image", checkpoint)
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     InOrder(
         model=model,
         args=arguments(tmp_path, 4, 3),
-        train_dataset=rows("picture"),
+        train_dataset=rows("image"),
         data_collator=with_task_ids(collator, TASKS),
         tasks=TASKS,
         weighting=WEIGHTS,
@@ -271,8 +271,8 @@ def test_the_task_survives_the_removal_of_unused_columns(checkpoint: Path, tmp_p
 
 def test_a_training_goes_on_from_its_checkpoint(checkpoint: Path, tmp_path: Path) -> None:
     steps = {"max_steps": 3, "save_strategy": "steps", "save_steps": 2, "learning_rate": 0.1}
-    straight = trained("picture", checkpoint, tmp_path, 2, 2, **steps)
-    model = model_for("picture", checkpoint)
+    straight = trained("image", checkpoint, tmp_path, 2, 2, **steps)
+    model = model_for("image", checkpoint)
     settings = arguments(
         tmp_path, 2, 2, config=SFTConfig, bf16=False, activation_checkpointing=True, **steps
     )
@@ -280,7 +280,7 @@ def test_a_training_goes_on_from_its_checkpoint(checkpoint: Path, tmp_path: Path
     again = Weighted(
         model=model,
         args=settings,
-        train_dataset=rows("picture"),
+        train_dataset=rows("image"),
         processing_class=processor,
         tasks=TASKS,
         weighting=WEIGHTS,
@@ -346,7 +346,7 @@ def test_adapters_are_trained_as_by_the_stock_trainer(checkpoint: Path, tmp_path
     found = []
     for weighting in (EQUAL, None):
         lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
-        trainer = trained("picture", checkpoint, tmp_path, 3, 4, weighting, peft_config=lora)[
+        trainer = trained("image", checkpoint, tmp_path, 3, 4, weighting, peft_config=lora)[
             "trainer"
         ]
         found.append({name: p for name, p in trainer.model.named_parameters() if p.requires_grad})
@@ -356,13 +356,11 @@ def test_adapters_are_trained_as_by_the_stock_trainer(checkpoint: Path, tmp_path
         torch.testing.assert_close(parameter, found[1][name])
 
 
-def test_losses_on_placeholders_of_pictures_are_refused(checkpoint: Path, tmp_path: Path) -> None:
-    data = rows("picture messages")
+def test_losses_on_placeholders_of_images_are_refused(checkpoint: Path, tmp_path: Path) -> None:
+    data = rows("image messages")
     for options in ({"data": data}, {"completion_only_loss": False}):
-        with pytest.raises(
-            CotbalError, match=r"placeholders of pictures.*`prompt` and `completion`"
-        ):
-            trained("picture", checkpoint, tmp_path, 3, 4, **options)
+        with pytest.raises(CotbalError, match=r"placeholders of images.*`prompt` and `completion`"):
+            trained("image", checkpoint, tmp_path, 3, 4, **options)
 
 
 def test_a_template_that_does_not_mark_the_assistant_is_refused(
@@ -371,7 +369,7 @@ def test_a_template_that_does_not_mark_the_assistant_is_refused(
     """By TRL itself, before the first step."""
     template = tmp_path / "plain.jinja"
     template.write_text("{% for m in messages %}{{ m['content'] }}{% endfor %}")
-    for form in ("messages", "picture messages"):
+    for form in ("messages", "image messages"):
         with pytest.raises(ValueError, match="chat template"):
             trained(form, checkpoint, tmp_path, 3, 4, chat_template_path=str(template))
 
@@ -434,7 +432,7 @@ def test_rows_that_are_not_prepared_may_be_joined(checkpoint: Path, tmp_path: Pa
     )
 
 
-@pytest.mark.parametrize("form", ["prompt", "picture"])
+@pytest.mark.parametrize("form", ["prompt", "image"])
 def test_the_collator_may_be_sent_to_workers(checkpoint: Path, tmp_path: Path, form: str) -> None:
     """Where they are not forked: on macOS, and from Python 3.14 on."""
     trainer = trained(form, checkpoint, tmp_path, 12, 1)["trainer"]

@@ -13,8 +13,8 @@ from cotbal.errors import CotbalError
 from cotbal.training.trainers.zero import expect_zero, note_zero
 from helpers import zero_cases
 from helpers.launched_ranks import Results, launch
-from helpers.rank_cases import PICTURED, SEVERAL, sensitive
-from helpers.trainer_cases import EQUAL, distance, update, with_pictures
+from helpers.rank_cases import SEVERAL, WITH_IMAGE, sensitive
+from helpers.trainer_cases import EQUAL, distance, update, with_images
 
 # Costly fixtures for all tests: they stay in one of the processes that share the tests out.
 pytestmark = pytest.mark.xdist_group("sharded")
@@ -37,7 +37,7 @@ def plain(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Results
     return {
         "cotbal": update(checkpoint, out, 16, 1),
         "clipped": update(checkpoint, out, 16, 1, max_grad_norm=zero_cases.CLIP),
-        "pictures": update(checkpoint, out, 16, 1, data=with_pictures(PICTURED)),
+        "images": update(checkpoint, out, 16, 1, data=with_images(WITH_IMAGE)),
     }
 
 
@@ -54,9 +54,9 @@ def is_the_update(found: dict[str, Any], expected: dict[str, Any], blanks: int =
 @pytest.mark.extended
 @pytest.mark.parametrize("case", zero_cases.of_two())
 def test_two_ranks_make_the_same_update(two: list[Results], plain: Results, case: str) -> None:
-    """Whatever DeepSpeed divides by, and with its own clipping; `pictures`: rank 1 has text
+    """Whatever DeepSpeed divides by, and with its own clipping; `images`: rank 1 has text
     alone."""
-    blanks = 2 if case.startswith("pictures") else 0
+    blanks = 2 if case.startswith("images") else 0
     is_the_update(two[0][case], plain[case.split(maxsplit=1)[0]], blanks)
     assert distance(two[1][case], two[0][case]) < 1e-6
 

@@ -33,7 +33,7 @@ def read(path: Path) -> dict:
     return json.loads(path.read_text())
 
 
-def test_pictures_are_padded_and_the_template_is_that_of_llava(tmp_path: Path) -> None:
+def test_images_are_padded_and_the_template_is_that_of_llava(tmp_path: Path) -> None:
     source = write_checkpoint(tmp_path / "source")
     before = {path.name: path.read_bytes() for path in source.iterdir()}
     plan = plan_preparation(source, as_trained=False)

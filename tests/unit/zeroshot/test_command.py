@@ -84,7 +84,7 @@ def test_functions_of_the_task_files() -> None:
         def select(self, places: list[int]) -> list[int]:
             return places
 
-    assert module.pictures_only(Rows(data_type=["image", "video", "image"])) == [0, 2]
+    assert module.images_only(Rows(data_type=["image", "video", "image"])) == [0, 2]
 
 
 @pytest.mark.parametrize("name", ["cotbal_scienceqa", "cotbal_scienceqa_img"])

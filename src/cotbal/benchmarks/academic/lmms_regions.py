@@ -77,8 +77,8 @@ def _read(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
 
 def _size(content: bytes, row: Row) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            return picture.size
+        with Image.open(io.BytesIO(content)) as image:
+            return image.size
     except Exception:  # Pillow's decoders raise errors of many kinds on broken data
         raise row.error(
             "image: expected the picture that the box is measured in; found none that opens"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from cotbal.benchmarks.releases.conversation import Asked, Conversation
-from cotbal.benchmarks.releases.gallery import picture_id
+from cotbal.benchmarks.releases.gallery import image_id
 from cotbal.benchmarks.releases.rules import (
     ONE_WORD,
     capitalized,
@@ -57,7 +57,7 @@ def merged(reader: Reader) -> Read:
         questions = _kept(_answered(reader(files, job, True)), job)
         items = ((question.image, question.asked) for question in questions)
         for image, turns in merge_by_image(items):
-            yield Conversation(picture_id(image), image, with_instruction(turns, ONE_WORD))
+            yield Conversation(image_id(image), image, with_instruction(turns, ONE_WORD))
 
     return read
 

@@ -14,7 +14,7 @@ from cotbal.benchmarks.academic.lmms_regions import lmms_form
 from cotbal.benchmarks.academic.regions import Region
 from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.benchmarks.releases.conversation import Asked, Conversation
-from cotbal.benchmarks.releases.gallery import coco_2014, picture_id
+from cotbal.benchmarks.releases.gallery import coco_2014, image_id
 from cotbal.benchmarks.releases.rules import capitalized, merge_by_image, segment
 from cotbal.benchmarks.releases.sources import Choices, Files, Job, Source
 from cotbal.benchmarks.releases.visatb import visatb_source
@@ -99,24 +99,24 @@ def _read(
     if split != "train":
         for region, identity, asked in write(split, regions, job.choices):
             name = f"{split}_{region.dataset}_{identity}"
-            yield Conversation(name, _picture(region, job), (asked,))
+            yield Conversation(name, _image(region, job), (asked,))
         return
     excluded: Collection[int] = ()
     if job.choices.drop_eval_images:
         excluded = _evaluated(reader, files, job)
     kept = [region for region in regions if region.image_id not in excluded]
     questions = write(split, kept, job.choices)
-    items = ((_picture(region, job), asked) for region, _, asked in questions)
+    items = ((_image(region, job), asked) for region, _, asked in questions)
     for image, turns in merge_by_image(items):
         for number, piece in enumerate(segment(turns)):
-            yield Conversation(f"{picture_id(image)}_{number}", image, piece)
+            yield Conversation(f"{image_id(image)}_{number}", image, piece)
 
 
 def _ref_id(region: Region) -> int:
     return region.ref_id
 
 
-def _picture(region: Region, job: Job) -> str:
+def _image(region: Region, job: Job) -> str:
     return coco_2014(job.gallery, region.image_id, "train2014")
 
 

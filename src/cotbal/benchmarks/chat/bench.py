@@ -62,9 +62,9 @@ def _read_coco(category: str, files: Files, job: Job) -> Iterator[Conversation]:
 
 
 def _read_wild(category: str, files: Files, job: Job) -> Iterator[Conversation]:
-    pictures = files["questions"][0].parent / "images"
-    if pictures.is_dir():
-        job.gallery.link(WILD_FOLDER, pictures)
+    images = files["questions"][0].parent / "images"
+    if images.is_dir():
+        job.gallery.link(WILD_FOLDER, images)
     caption = partial(Row.text, key="caption")
     shown = partial(Row.text, key="image")
     contexts = _contexts(files, job, ("id", "image", "caption"), caption, shown)

@@ -76,7 +76,7 @@ def demand_corners(plan: TaskPlan, out: Path) -> None:
         path = out / "data" / f"{plan.name}_{split.name}.jsonl"
         for number, answer in right_answers(path, None):
             suspect = _is_turned(answer) if split.name == "train" else _BOX.fullmatch(answer)
-            error = box_iou.fault_of([answer]) if suspect else ""
+            error = box_iou.problem_of([answer]) if suspect else ""
             if error:
                 raise DataError(f"{path}, record {number}: {error}")
 

@@ -14,7 +14,7 @@ from typing import Any
 from cotbal.benchmarks.custom.images import Finder, with_image
 from cotbal.benchmarks.releases.gallery import Gallery, content_name
 from cotbal.benchmarks.releases.sources import Files, Job
-from cotbal.data.conversations import IMAGE, Fault, Record, Turn, beside, normalise
+from cotbal.data.conversations import IMAGE, Problem, Record, Turn, beside, normalise
 from cotbal.data.formats import read_rows
 from cotbal.errors import DataError
 
@@ -114,7 +114,7 @@ def own_conversations(
 
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
     for item in read_rows(path, partial(job.progress, path.name)):
-        if isinstance(item, Fault):
+        if isinstance(item, Problem):
             raise DataError(str(item))
         yield item
 

@@ -74,14 +74,14 @@ def random_chart(rng: Random) -> Chart:
 
 def render_chart(chart: Chart) -> Image.Image:
     """The image of a chart, RGB, 48 x 48: the axis at the bottom, thin lines at 50 and 100."""
-    picture = Image.new("RGB", (SIDE, SIDE), (chart.paper,) * 3)
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (SIDE, SIDE), (chart.paper,) * 3)
+    pen = ImageDraw.Draw(image)
     for value in (50, 100):
         pen.line((0, _y(value), SIDE, _y(value)), fill=(200, 200, 200))
     for bar, box in zip(chart.bars, bar_boxes(chart), strict=True):
         pen.rectangle((box[0], box[1], box[2] - 1, box[3] - 1), fill=BAR_COLOURS[bar.colour])
     pen.line((0, FLOOR, SIDE, FLOOR), fill=(90, 90, 90))
-    return picture
+    return image
 
 
 def bar_boxes(chart: Chart) -> list[tuple[int, int, int, int]]:

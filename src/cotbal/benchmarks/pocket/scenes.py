@@ -49,17 +49,17 @@ def random_scene(rng: Random) -> Scene:
 
 def render_scene(scene: Scene) -> Image.Image:
     """The image of a scene, RGB, 48 x 48."""
-    picture = Image.new("RGB", (SIDE, SIDE), shaded(scene.ground, scene.shade))
+    image = Image.new("RGB", (SIDE, SIDE), shaded(scene.ground, scene.shade))
     for placed in scene.objects:
-        paste(picture, placed)
-    return picture
+        paste(image, placed)
+    return image
 
 
-def paste(picture: Image.Image, placed: Placed) -> None:
+def paste(image: Image.Image, placed: Placed) -> None:
     """Paste a drawing into its box."""
     left, top, right, bottom = placed.box
     sprite = drawing(placed.name, max(right - left, bottom - top))
-    picture.paste(sprite, (left, top), sprite)
+    image.paste(sprite, (left, top), sprite)
 
 
 def direction(first: Placed, second: Placed) -> str:

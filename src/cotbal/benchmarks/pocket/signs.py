@@ -61,8 +61,8 @@ def random_sign(rng: Random, words: tuple[str, ...] = WORDS) -> Sign:
 
 def render_sign(sign: Sign) -> Image.Image:
     """The image of a sign, RGB, 48 x 48."""
-    picture = Image.new("RGB", (SIDE, SIDE), shaded(sign.ground, sign.shade))
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (SIDE, SIDE), shaded(sign.ground, sign.shade))
+    pen = ImageDraw.Draw(image)
     pen.rectangle((0, 0, SIDE - 1, SIDE - 1), outline=(110, 110, 110))
     face = font(sign.package, sign.size)
     for letter, box in zip(sign.word, sign.letters, strict=True):
@@ -70,8 +70,8 @@ def render_sign(sign: Sign) -> Image.Image:
         corner = box[0] - extent[0], box[1] - extent[1]
         pen.text(corner, letter, font=face, fill=INKS[sign.ink])
     if sign.ornament is not None:
-        paste(picture, sign.ornament)
-    return picture
+        paste(image, sign.ornament)
+    return image
 
 
 def _fitting_size(rng: Random, word: str, package: str) -> int:

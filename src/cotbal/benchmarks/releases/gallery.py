@@ -115,7 +115,7 @@ def _opens(content: bytes) -> bool:
         return False
 
 
-def picture_id(name: str) -> str:
+def image_id(name: str) -> str:
     """What tells an image from the others of its folder: the same whichever COCO release it comes
     from.
     """

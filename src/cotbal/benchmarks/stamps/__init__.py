@@ -141,10 +141,10 @@ def record(
     """One example as a LLaVA conversation; its image is saved beside."""
     content: dict[str, object] = {"id": f"{name}_{split}_{number:05d}", "task": name}
     question = example.question
-    if example.picture is not None:
+    if example.image is not None:
         image = Path(split) / f"{name}_{number:05d}.jpg"
         (directory / "images" / split).mkdir(parents=True, exist_ok=True)
-        example.picture.save(directory / "images" / image, quality=92)
+        example.image.save(directory / "images" / image, quality=92)
         content["image"] = image.as_posix()
         question = f"<image>\n{question}"
     turns = [{"from": "human", "value": question}, {"from": "gpt", "value": example.answer}]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cotbal.benchmarks.stamps import build_world
-from cotbal.benchmarks.stamps.base import IMAGE_TOKEN, PICTURE_TOKENS, STRIDE
+from cotbal.benchmarks.stamps.base import IMAGE_TOKEN, IMAGE_TOKENS, STRIDE
 from cotbal.benchmarks.stamps.packages import MIXTURE_PACKAGES, provide
 from cotbal.benchmarks.stamps.scenes import SIDE, Box
 from cotbal.benchmarks.stamps.sights import SECONDS_BETWEEN_LINES, Shown, drafts, look
@@ -145,7 +145,7 @@ def covered_tokens(train: list[Shown], names: list[str]) -> tuple[Tensor, Tensor
     targets: list[int] = []
     for shown in train:
         for name, box in shown.names:
-            inside = [token for token in range(PICTURE_TOKENS) if centre_in(token, box)]
+            inside = [token for token in range(IMAGE_TOKENS) if centre_in(token, box)]
             tokens.append(shown.features[inside])
             targets += [numbers[name]] * len(inside)
     return torch.cat(tokens), torch.tensor(targets)
@@ -247,16 +247,16 @@ def prompt(processor: Any) -> str:
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
     turns = [{"role": "user", "content": content}]
     text = processor.apply_chat_template(turns, add_generation_prompt=True)
-    return str(text).replace(IMAGE_TOKEN, IMAGE_TOKEN * PICTURE_TOKENS)
+    return str(text).replace(IMAGE_TOKEN, IMAGE_TOKEN * IMAGE_TOKENS)
 
 
 def embed(model: Any, tokens: Tensor, batch: list[Shown]) -> Any:
     """Word embeddings with the projected images in place of their placeholders."""
     words = model.get_input_embeddings()(tokens)
     features = torch.stack([shown.features for shown in batch]).float()
-    pictures = model.model.multi_modal_projector(features).to(words.dtype)
+    images = model.model.multi_modal_projector(features).to(words.dtype)
     mask = (tokens == model.config.image_token_id).unsqueeze(-1)
-    return words.masked_scatter(mask, pictures)
+    return words.masked_scatter(mask, images)
 
 
 @torch.no_grad()

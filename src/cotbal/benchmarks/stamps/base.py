@@ -18,7 +18,7 @@ from cotbal.benchmarks.stamps.scenes import SIDE
 from cotbal.errors import MissingDependency
 
 STRIDE = 32
-PICTURE_TOKENS = (SIDE // STRIDE) ** 2
+IMAGE_TOKENS = (SIDE // STRIDE) ** 2
 IMAGE_TOKEN = "<image>"
 LENGTH_LIMIT = 2048
 # sigmoid(40) is exactly 1 in every float format
@@ -175,7 +175,7 @@ def build_model(vision: Any, language: Any, tokenizer: Any) -> Any:
         vision_config=vision.config.to_dict(),
         text_config=language.config.to_dict(),
         image_token_index=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
-        image_seq_length=PICTURE_TOKENS,
+        image_seq_length=IMAGE_TOKENS,
         tie_word_embeddings=True,
     )
     model = FastVlmForConditionalGeneration(config).eval()

@@ -133,15 +133,15 @@ def nearest_ten(value: float) -> int:
 
 def draw_chart(chart: Chart, font: Path, rng: random.Random) -> Image.Image:
     """The image of a chart: a title, a light grid of ten lines, one bar per value."""
-    picture = Image.new("RGB", (SIDE, SIDE), rng.choice(("white", "#f4f4ee", "#eef2f6")))
-    pen = ImageDraw.Draw(picture)
+    image = Image.new("RGB", (SIDE, SIDE), rng.choice(("white", "#f4f4ee", "#eef2f6")))
+    pen = ImageDraw.Draw(image)
     pen.text((6, 3), chart.measure, fill="black", font=ImageFont.truetype(str(font), 13))
     for line in range(11):
         y = BOTTOM - HEIGHT * line // 10
         pen.line((6, y, SIDE - 6, y), fill="#888888" if line in (0, 5, 10) else "#d8d8d8")
     for bar, colour in zip(bars(chart), chart.colours, strict=True):
         pen.rectangle(bar, fill=COLOURS[colour])
-    return picture
+    return image
 
 
 def bars(chart: Chart) -> list[Box]:

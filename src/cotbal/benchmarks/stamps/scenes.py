@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image, ImageEnhance, ImageFilter
 
-from cotbal.benchmarks.stamps.things import Thing, open_picture
+from cotbal.benchmarks.stamps.things import Thing, open_image
 
 SIDE = 192
 Box = tuple[int, int, int, int]
@@ -27,7 +27,7 @@ class Placed:
     cell: str
 
 
-def ground_picture(path: Path, rng: random.Random) -> Image.Image:
+def ground_image(path: Path, rng: random.Random) -> Image.Image:
     """A quiet ground: a square of a photograph, blurred and made paler so that it does not hide
     what is pasted.
     """
@@ -52,7 +52,7 @@ def paste(scene: Image.Image, thing: Thing, cell: str, rng: random.Random) -> Pl
     """Paste a thing into one quarter of the scene, with some play in size and place."""
     column, row = CELLS[cell]
     half = SIDE // 2
-    shape = fitted(cached(thing.picture), int(half * rng.uniform(0.86, 0.98)))
+    shape = fitted(cached(thing.image), int(half * rng.uniform(0.86, 0.98)))
     x = column * half + rng.randint(0, half - shape.width)
     y = row * half + rng.randint(0, half - shape.height)
     scene.paste(shape, (x, y), shape)
@@ -63,17 +63,17 @@ def scene_of(
     things: list[Thing], cells: list[str], ground: Path, rng: random.Random
 ) -> tuple[Image.Image, list[Placed]]:
     """A scene with one thing per cell; returns the image and the things with their boxes."""
-    scene = ground_picture(ground, rng)
+    scene = ground_image(ground, rng)
     pairs = zip(things, cells, strict=True)
     return scene, [paste(scene, thing, cell, rng) for thing, cell in pairs]
 
 
 def portrait(thing: Thing, ground: Path, rng: random.Random) -> Image.Image:
     """One thing, large: a photograph as it is (a random crop), a stamp pasted on a ground."""
-    shape = cached(thing.picture)
+    shape = cached(thing.image)
     if not thing.cutout:
         return random_square(shape, rng.uniform(0.85, 1.0), rng).convert("RGB")
-    scene = ground_picture(ground, rng)
+    scene = ground_image(ground, rng)
     large = fitted(shape, int(SIDE * rng.uniform(0.7, 0.95)))
     left = rng.randint(0, SIDE - large.width)
     top = rng.randint(0, SIDE - large.height)
@@ -105,6 +105,6 @@ def cached(path: Path) -> Image.Image:
     """An opened image, at most 400 pixels wide: thousands of scenes use the same few hundred
     images.
     """
-    picture = open_picture(path)
-    picture.thumbnail((400, 400))
-    return picture
+    image = open_image(path)
+    image.thumbnail((400, 400))
+    return image

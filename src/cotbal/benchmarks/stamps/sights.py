@@ -41,7 +41,7 @@ class Shown:
 class Draft:
     """A scene before its features are known."""
 
-    picture: Image.Image
+    image: Image.Image
     names: tuple[tuple[str, Box], ...]
     caption: str
 
@@ -58,15 +58,15 @@ def drafts(
 def draft_portrait(world: World, split: str, rng: random.Random) -> Draft:
     """One known thing, large."""
     thing = pick(world.known, rng)
-    picture = portrait(thing, rng.choice(world.grounds[split]), rng)
-    return Draft(picture, ((thing.name, WHOLE),), named(thing))
+    image = portrait(thing, rng.choice(world.grounds[split]), rng)
+    return Draft(image, ((thing.name, WHOLE),), named(thing))
 
 
 def draft_pair(world: World, split: str, rng: random.Random) -> Draft:
     """Two known things, and where they are."""
-    picture, placed = two_things(world.known, world.grounds[split], rng)
+    image, placed = two_things(world.known, world.grounds[split], rng)
     caption = " and ".join(f"{named(one.thing)} at the {one.cell}" for one in placed)
-    return Draft(picture, tuple((one.thing.name, one.box) for one in placed), caption)
+    return Draft(image, tuple((one.thing.name, one.box) for one in placed), caption)
 
 
 def draft_chart(world: World, split: str, rng: random.Random) -> Draft:
@@ -75,15 +75,15 @@ def draft_chart(world: World, split: str, rng: random.Random) -> Draft:
     boxes = [hundredths(bar) for bar in charts.bars(chart)]
     highest = chart.colours[chart.values.index(max(chart.values))]
     caption = f"bars in {', '.join(chart.colours)}, and {highest} is the highest"
-    picture = charts.draw_chart(chart, world.fonts[0], rng)
-    return Draft(picture, tuple(zip(chart.colours, boxes, strict=True)), caption)
+    image = charts.draw_chart(chart, world.fonts[0], rng)
+    return Draft(image, tuple(zip(chart.colours, boxes, strict=True)), caption)
 
 
 def draft_sign(world: World, split: str, rng: random.Random) -> Draft:
     """The word on a sign."""
     word = rng.choice(world.words)
-    picture = signs.draw_sign(word, rng.choice(world.grounds[split]), world.fonts, rng)
-    return Draft(picture, ((word, PLATE),), f"a sign that says {word}")
+    image = signs.draw_sign(word, rng.choice(world.grounds[split]), world.fonts, rng)
+    return Draft(image, ((word, PLATE),), f"a sign that says {word}")
 
 
 DRAWN = {"portrait": draft_portrait, "pair": draft_pair, "chart": draft_chart, "sign": draft_sign}
@@ -97,8 +97,8 @@ def look(
     shown: list[Shown] = []
     reported = time.monotonic()
     while batch := list(islice(scenes, VISION_BATCH)):
-        pictures = [draft.picture for draft in batch]
-        pixels = processor.image_processor(pictures, return_tensors="pt")["pixel_values"]
+        images = [draft.image for draft in batch]
+        pixels = processor.image_processor(images, return_tensors="pt")["pixel_values"]
         hidden = model.model.vision_tower(pixels).last_hidden_state
         features = hidden.flatten(2).mT
         for row, draft in zip(features, batch, strict=True):

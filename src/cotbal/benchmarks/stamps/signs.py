@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from cotbal.benchmarks.stamps.scenes import SIDE, ground_picture
+from cotbal.benchmarks.stamps.scenes import SIDE, ground_image
 from cotbal.benchmarks.stamps.things import Thing
 
 # three fonts that differ clearly, of those in the package
@@ -33,7 +33,7 @@ def draw_sign(word: str, ground: Path, fonts: list[Path], rng: random.Random) ->
     anywhere in the image, forty words and six fonts, not even a linear probe on its features
     reads better than chance.
     """
-    scene = ground_picture(ground, rng)
+    scene = ground_image(ground, rng)
     plate, ink = rng.choice(PLATES)
     text = word.upper()
     font = fitting_font(text, rng.choice(fonts), int(SIDE * 0.86))

@@ -41,7 +41,7 @@ class Example:
 
     question: str
     answer: str | list[str]
-    picture: Image.Image | None
+    image: Image.Image | None
 
 
 Maker = Callable[[World, str, random.Random], Example]
@@ -51,24 +51,24 @@ def detail_caption(world: World, split: str, rng: random.Random) -> Example:
     """One known thing, large: its name and the more general noun of WordNet."""
     thing = pick(world.known, rng)
     text = f"{article(thing.name)} {thing.name}, a kind of {thing.kind}"
-    picture = portrait(thing, rng.choice(world.grounds[split]), rng)
-    return Example("Describe the image.", text, picture)
+    image = portrait(thing, rng.choice(world.grounds[split]), rng)
+    return Example("Describe the image.", text, image)
 
 
 def region_caption(world: World, split: str, rng: random.Random) -> Example:
     """Two known things: name the one in the given box, and where it is."""
-    picture, placed = two_things(world.known, world.grounds[split], rng)
+    image, placed = two_things(world.known, world.grounds[split], rng)
     asked = rng.choice(placed)
     name = asked.thing.name
     question = f"Describe the region {box_text(asked.box)}."
-    return Example(question, f"{article(name)} {name} at the {asked.cell}", picture)
+    return Example(question, f"{article(name)} {name} at the {asked.cell}", image)
 
 
 def grounding(world: World, split: str, rng: random.Random) -> Example:
     """The inverse of region_caption: the box of the named thing."""
-    picture, placed = two_things(world.known, world.grounds[split], rng)
+    image, placed = two_things(world.known, world.grounds[split], rng)
     asked = rng.choice(placed)
-    return Example(f"Give the box of the {asked.thing.name}.", box_text(asked.box), picture)
+    return Example(f"Give the box of the {asked.thing.name}.", box_text(asked.box), image)
 
 
 def general_vqa(world: World, split: str, rng: random.Random) -> Example:
@@ -78,17 +78,17 @@ def general_vqa(world: World, split: str, rng: random.Random) -> Example:
         cutouts = [thing for thing in world.things[split] if thing.cutout]
         shown = [pick(cutouts, rng)] * count
         cells = rng.sample(sorted(CELLS), count)
-        picture, _ = scene_of(shown, cells, rng.choice(world.grounds[split]), rng)
-        return Example("How many things are there?", str(count), picture)
+        image, _ = scene_of(shown, cells, rng.choice(world.grounds[split]), rng)
+        return Example("How many things are there?", str(count), image)
     thing = pick(world.things[split], rng)
-    picture = portrait(thing, rng.choice(world.grounds[split]), rng)
-    return Example("What kind of thing is this?", thing.category, picture)
+    image = portrait(thing, rng.choice(world.grounds[split]), rng)
+    return Example("What kind of thing is this?", thing.category, image)
 
 
 def relation_vqa(world: World, split: str, rng: random.Random) -> Example:
     """Two things of unseen names: the category on one side of the image, or beside the other
     one."""
-    picture, placed = two_things(world.things[split], world.grounds[split], rng)
+    image, placed = two_things(world.things[split], world.grounds[split], rng)
     one, other = placed if rng.random() < 0.5 else placed[::-1]
     cell, other_cell = CELLS[one.cell], CELLS[other.cell]
     axis = rng.choice([axis for axis in (0, 1) if cell[axis] != other_cell[axis]])
@@ -97,7 +97,7 @@ def relation_vqa(world: World, split: str, rng: random.Random) -> Example:
         question = f"What kind of thing is {SIDES[axis][word]}?"
     else:
         question = f"What kind of thing is {RELATIONS[axis][word]} the {other.thing.category}?"
-    return Example(question, one.thing.category, picture)
+    return Example(question, one.thing.category, image)
 
 
 def chart_qa(world: World, split: str, rng: random.Random) -> Example:
@@ -110,8 +110,8 @@ def chart_qa(world: World, split: str, rng: random.Random) -> Example:
 def ocr_qa(world: World, split: str, rng: random.Random) -> Example:
     """The word on a sign."""
     word = rng.choice(world.words)
-    picture = signs.draw_sign(word, rng.choice(world.grounds[split]), world.fonts, rng)
-    return Example("What does the sign say?", word, picture)
+    image = signs.draw_sign(word, rng.choice(world.grounds[split]), world.fonts, rng)
+    return Example("What does the sign say?", word, image)
 
 
 def pick(things: list[Thing], rng: random.Random) -> Thing:

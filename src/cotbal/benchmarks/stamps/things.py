@@ -60,7 +60,7 @@ BUNDLES = (
     "explore_monuments",
 )
 ANIMALS = ("mammal", "bird", "fish", "insect")
-# words of WordNet that must be above a name for the meaning to be the pictured one
+# words of WordNet that must be above a name for the meaning to be the shown one
 ROOTS = {
     "insect": ("insect", "arthropod"),
     "fruit": ("edible fruit", "fruit"),
@@ -89,7 +89,7 @@ MAX_WORDS = 3
 
 @dataclass(frozen=True)
 class Thing:
-    """One pictured thing: `kind` is the more general noun of WordNet, `cutout` says that its ground
+    """One shown thing: `kind` is the more general noun of WordNet, `cutout` says that its ground
     is transparent.
     """
 
@@ -97,7 +97,7 @@ class Thing:
     category: str
     caption: str
     kind: str
-    picture: Path
+    image: Path
     cutout: bool
 
 
@@ -109,16 +109,16 @@ def collect_things(stamps: Path, photos: Path, wordnet: WordNet) -> list[Thing]:
 def stamp_things(stamps: Path, wordnet: WordNet) -> list[Thing]:
     """The stamps of known folders whose caption names the thing in a few words."""
     things = []
-    for picture in sorted(stamps.rglob("*.png")):
-        category = category_of_folder(picture.relative_to(stamps).as_posix(), STAMP_FOLDERS)
-        text = picture.with_suffix(".txt")
-        if category is None or not text.exists() or picture.stem.endswith(("_mirror", "_flip")):
+    for image in sorted(stamps.rglob("*.png")):
+        category = category_of_folder(image.relative_to(stamps).as_posix(), STAMP_FOLDERS)
+        text = image.with_suffix(".txt")
+        if category is None or not text.exists() or image.stem.endswith(("_mirror", "_flip")):
             continue
         caption = text.read_text(encoding="utf-8", errors="replace").split("\n")[0].strip()
         name = name_in(caption)
         if name:
             things.append(
-                Thing(name, category, caption, kind_of(name, category, wordnet), picture, True)
+                Thing(name, category, caption, kind_of(name, category, wordnet), image, True)
             )
     return things
 
@@ -128,9 +128,9 @@ def photo_things(photos: Path, wordnet: WordNet) -> list[Thing]:
     folder is mixed.
     """
     things = []
-    for picture in sorted(photos.rglob("*.webp")):
-        path = picture.relative_to(photos).as_posix()
-        name = words_of(picture.stem)
+    for image in sorted(photos.rglob("*.webp")):
+        path = image.relative_to(photos).as_posix()
+        name = words_of(image.stem)
         if name in LEFT_OUT:
             continue
         category = category_of_folder(path, PHOTO_FOLDERS)
@@ -139,7 +139,7 @@ def photo_things(photos: Path, wordnet: WordNet) -> list[Thing]:
         if category and len(name.split()) <= MAX_WORDS:
             caption = f"{article(name)} {name}.".capitalize()
             kind = kind_of(name, category, wordnet)
-            things.append(Thing(name, category, caption, kind, picture, False))
+            things.append(Thing(name, category, caption, kind, image, False))
     return things
 
 
@@ -179,7 +179,7 @@ def words_of(stem: str) -> str:
 
 
 def kind_of(name: str, category: str, wordnet: WordNet) -> str:
-    """The noun directly above the pictured meaning of a name, the category where WordNet does not
+    """The noun directly above the shown meaning of a name, the category where WordNet does not
     know it.
     """
     sense = wordnet.sense_under(name, ROOTS.get(category, (category,)))
@@ -250,8 +250,8 @@ def _is_ground(path: Path) -> bool:
     return any(folder in path.as_posix() for folder in GROUND_FOLDERS)
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     """An image with its transparency, cropped to what is visible."""
-    picture = Image.open(path).convert("RGBA")
-    visible = picture.getchannel("A").point(lambda alpha: 255 if alpha > 32 else 0).getbbox()
-    return picture.crop(visible) if visible else picture
+    image = Image.open(path).convert("RGBA")
+    visible = image.getchannel("A").point(lambda alpha: 255 if alpha > 32 else 0).getbbox()
+    return image.crop(visible) if visible else image

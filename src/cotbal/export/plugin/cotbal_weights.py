@@ -2,7 +2,7 @@
 answers.
 
 By itself ms-swift 4.6 gives the weight of a message to the words of the message alone, while the
-tokens that end a turn keep the weight 1; and for LLaVA-1.5 it inserts picture tokens into the
+tokens that end a turn keep the weight 1; and for LLaVA-1.5 it inserts image tokens into the
 labels but not into the weights, which then lie on other tokens than they were meant for. Here the
 weights are laid along the labels again, after everything was inserted.
 

@@ -8,7 +8,7 @@ from cotbal.jobs.executors import STOPPED
 from cotbal.jobs.executors._slurm_queue import Entry
 from cotbal.jobs.executors._slurm_script import END, LOG, SETUP
 
-OWN_FAULTS = {
+OWN_PROBLEMS = {
     "OUT_OF_MEMORY": "ran out of memory (resources.memory)",
     "DEADLINE": "did not start before its deadline",
 }
@@ -24,13 +24,13 @@ def end_of(directory: Path, job: str) -> End | None:
     return (stage, int(code)) if id == job else None
 
 
-def fault_of(entry: Entry | None, end: End | None) -> tuple[str, str] | None:
+def problem_of(entry: Entry | None, end: End | None) -> tuple[str, str] | None:
     """Why a job is not to be sent again whatever the run has reached, and the log that says
     more."""
     if end is not None and end[0] == SETUP:
         return f"failed in resources.setup with exit code {end[1]}", LOG
-    if entry is not None and entry.state in OWN_FAULTS:
-        return OWN_FAULTS[entry.state], "log.txt"
+    if entry is not None and entry.state in OWN_PROBLEMS:
+        return OWN_PROBLEMS[entry.state], "log.txt"
     return None
 
 

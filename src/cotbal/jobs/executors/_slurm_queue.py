@@ -152,8 +152,8 @@ class _Unknown(Silent):
 def _listed(which: str) -> list[Entry]:
     done = _ask(["squeue", which, "--noheader", "--states=all", f"--format={FORMAT}"])
     if done.returncode != 0:
-        fault = f"squeue: {_last_line(done.stderr)}"
-        raise _Unknown(fault) if "invalid job id" in done.stderr.lower() else Silent(fault)
+        problem = f"squeue: {_last_line(done.stderr)}"
+        raise _Unknown(problem) if "invalid job id" in done.stderr.lower() else Silent(problem)
     return parse(done.stdout)
 
 
@@ -174,25 +174,25 @@ def send(options: Sequence[str], script: Path) -> str:
         return str(ids[-1])
     if done.returncode == 0:
         raise Silent(f"sbatch: expected the id of a job, found {_last_line(done.stdout)}")
-    fault, said = f"sbatch: {_last_line(done.stderr)}", done.stderr.lower()
+    problem, said = f"sbatch: {_last_line(done.stderr)}", done.stderr.lower()
     if any(word in said for word in AWAY):
-        raise Silent(fault)
-    raise Full(fault) if any(word in said for word in FULL) else CotbalError(fault)
+        raise Silent(problem)
+    raise Full(problem) if any(word in said for word in FULL) else CotbalError(problem)
 
 
 def stop(ids: Sequence[str]) -> None:
-    """Call jobs back; those that are over already are no fault.
+    """Call jobs back; those that are over already are no error.
 
     Raises:
         Silent: the controller does not answer.
         CotbalError: a job is somebody else's.
     """
     done = _ask(["scancel", *ids])
-    fault, said = f"scancel: {_last_line(done.stderr)}", done.stderr.lower()
+    problem, said = f"scancel: {_last_line(done.stderr)}", done.stderr.lower()
     if done.returncode != 0 and any(word in said for word in AWAY):
-        raise Silent(fault)
+        raise Silent(problem)
     if "permission denied" in said:
-        raise CotbalError(fault)
+        raise CotbalError(problem)
 
 
 def _ask(argv: list[str]) -> subprocess.CompletedProcess[str]:

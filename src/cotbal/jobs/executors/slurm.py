@@ -28,7 +28,7 @@ from cotbal.jobs.executors import (
     thread_environment,
 )
 from cotbal.jobs.executors._attempts import Attempts
-from cotbal.jobs.executors._slurm_ends import end_of, fault_of, how
+from cotbal.jobs.executors._slurm_ends import end_of, how, problem_of
 from cotbal.jobs.executors._slurm_queue import (
     WAITING,
     Entry,
@@ -224,8 +224,8 @@ def _look_at(one: _Sent, queue: _Queue, waiting: list[Attempts]) -> Outcome | No
     if not _is_over(one, entry, queue.answered, end is not None):
         return None
     called_back = recorded_handle(one.job.directory) != JobHandle(NAME, one.id)
-    if fault := ("was called back", "log.txt") if called_back else fault_of(entry, end):
-        return _close(one, False, *fault)
+    if problem := ("was called back", "log.txt") if called_back else problem_of(entry, end):
+        return _close(one, False, *problem)
     if entry is not None and entry.given_up and not _taken_back(one.id):
         return None  # later, when the controller answers
     code = end[1] if end else None

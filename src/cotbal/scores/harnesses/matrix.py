@@ -35,7 +35,7 @@ def score_matrix(
 
     Returns:
         The matrix, and why it has no samples; samples are all there, or none are. Every sample is
-        its own cluster: harnesses do not say which questions share a picture, so intervals may be
+        its own cluster: harnesses do not say which questions share an image, so intervals may be
         too narrow where several do.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Hosts: somebody else's trainer that we plug into, one file each."""
+"""Trainers: somebody else's trainer that we plug into, one file each."""

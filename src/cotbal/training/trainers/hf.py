@@ -198,7 +198,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
                 logger.warning("the self-check of the weights is left out: %s", reason)
             return
 
-        def host_loss(batch: Batch, coefficients: Tensor) -> Tensor:
+        def trainer_loss(batch: Batch, coefficients: Tensor) -> Tensor:
             self._step = replace(step, coefficients=coefficients)
             loss: Tensor = self.compute_loss(self.model, batch)
             return loss / self._ranks
@@ -214,7 +214,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
         with self.accelerator.autocast():  # as the model's forward does in training
             together = self._over_ranks if self.sharded else None
             self.self_check = check_weights(
-                self.model, inputs, host_loss, coefficients, self.tasks, together
+                self.model, inputs, trainer_loss, coefficients, self.tasks, together
             )
         self._step = step
         step.sums.zero_()  # the check is no training: nothing of it may be observed
@@ -298,7 +298,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
             self._loss_only = False
 
     def _token_losses(self, model: nn.Module, inputs: Batch) -> tuple[Any, Tensor]:
-        """The model's outputs, and the loss of every valid token, row after row; a host may have
+        """The model's outputs, and the loss of every valid token, row after row; a trainer may have
         its own way.
         """
         return valid_token_losses(model, inputs, predicting(inputs["labels"]))

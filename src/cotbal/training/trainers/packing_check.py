@@ -64,7 +64,7 @@ def check_packing(
     Args:
         model: as it will be trained, under the autocast of the training if there is one.
         collator: makes padded batches.
-        rows: about `ROWS`, from the training data, with pictures among them if the data have any.
+        rows: about `ROWS`, from the training data, with images among them if the data have any.
         padding: id of the token that fills up shorter packed rows.
 
     Raises:

@@ -1,9 +1,9 @@
 """Start-of-run self-check: a changed weight must change the gradient, and by the predicted amount.
 
-Hosts lose weights silently: a dropped column, a flag left at its default, a denominator that
-cancels them. The check runs the host's own loss twice on real rows, once with one task's weight
+Trainers lose weights silently: a dropped column, a flag left at its default, a denominator that
+cancels them. The check runs the trainer's own loss twice on real rows, once with one task's weight
 changed, and compares the change of the gradient with the predicted one: the gradient of the change
-itself, computed without the host's loss.
+itself, computed without the trainer's loss.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MICRO_BATCHES = 4  # at most, so that the check costs about as much as a step
 PROBED_VALUES = 2_000_000  # parameters whose gradient is compared, smallest tensors first
 
 Batch = dict[str, Any]
-HostLoss = Callable[[Batch, Tensor], Tensor]
+TrainerLoss = Callable[[Batch, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class SelfCheck:
 def check_weights(
     model: nn.Module,
     batches: Sequence[Batch],
-    host_loss: HostLoss,
+    trainer_loss: TrainerLoss,
     coefficients: Callable[[int, float], Tensor],
     tasks: Sequence[str],
     over_ranks: Callable[[Tensor], Tensor] | None = None,
@@ -66,7 +66,7 @@ def check_weights(
     Args:
         model: the bare model, without the wrapper of a data-parallel launcher.
         batches: micro-batches on the model's device, with `labels` and `task_ids`.
-        host_loss: (batch, coefficients a task) -> the loss that the host would send backward.
+        trainer_loss: (batch, coefficients a task) -> the loss that the trainer would send backward.
         coefficients: (task, factor) -> coefficients `c_t` when this task's weight is multiplied by
             the factor.
         over_ranks: sums over the ranks among which the parameters of the model are sharded
@@ -85,8 +85,8 @@ def check_weights(
     with without_dropout(model):
         gradient = _gradient_of(model, chosen, over_ranks)
         predicted = gradient(lambda batch: _stock_loss(model, batch, after - before))
-        plain = gradient(lambda batch: host_loss(batch, before))
-        observed = gradient(lambda batch: host_loss(batch, after)) - plain
+        plain = gradient(lambda batch: trainer_loss(batch, before))
+        observed = gradient(lambda batch: trainer_loss(batch, after)) - plain
     # Tasks whose gradients agree leave nothing to predict: what is then left is rounding, to be
     # held against the whole.
     scale = torch.maximum(predicted.norm(), FLOOR * plain.norm()).clamp_min(1e-30)
@@ -145,7 +145,7 @@ def _probed(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _stock_loss(model: nn.Module, batch: Batch, coefficients: Tensor) -> Tensor:
-    """`sum_t c_t S_t` by the stock forward pass and full logits, without anything of the host's
+    """`sum_t c_t S_t` by the stock forward pass and full logits, without anything of the trainer's
     loss.
     """
     mask = predicting(batch["labels"])

@@ -37,7 +37,7 @@ from cotbal.weightings import Weighting
 try:
     from trl import SFTTrainer, pack_dataset
 except ImportError as error:
-    raise MissingDependency("the host TRL", "trl") from error
+    raise MissingDependency("the trainer TRL", "trl") from error
 
 
 class TaskWeightedSFTTrainer(TaskWeightedTrainer, SFTTrainer):
@@ -69,9 +69,9 @@ class TaskWeightedSFTTrainer(TaskWeightedTrainer, SFTTrainer):
         _need_tasks(given.get("train_dataset"), tasks)
         self._names = list(tasks)  # the rows are prepared while the trainer is made
         super().__init__(tasks=tasks, weighting=weighting, normalizer=normalizer, **given)
-        picture = getattr(self.processing_class, "image_token_id", None)
+        image = getattr(self.processing_class, "image_token_id", None)
         self.data_collator: Any = _WithIds(
-            self.data_collator, tuple(tasks), self.padding_free, picture
+            self.data_collator, tuple(tasks), self.padding_free, image
         )
 
     def _prepare_dataset(
@@ -171,21 +171,21 @@ class _WithIds:
         collator: TRL's.
         tasks: names, in the order of their ids.
         flat: whether the collator joins its rows.
-        picture: id of the placeholder of pictures, where there are any.
+        image: id of the placeholder of images, where there are any.
     """
 
     collator: Callable[[list[Any]], Batch]
     tasks: tuple[str, ...]
     flat: bool
-    picture: int | None
+    image: int | None
 
     def __call__(self, rows: list[Any]) -> Batch:
         by_token = TASK_IDS in rows[0] or (self.flat and TASK in rows[0])
         batch = self._by_token(rows) if by_token else with_task_ids(self.collator, self.tasks)(rows)
-        if self.picture is not None and bool((batch["labels"] == self.picture).any()):
+        if self.image is not None and bool((batch["labels"] == self.image).any()):
             raise CotbalError(
-                "the labels hold placeholders of pictures, so tasks would weigh by the size of"
-                " their pictures: give the rows as `prompt` and `completion`, or set"
+                "the labels hold placeholders of images, so tasks would weigh by the size of"
+                " their images: give the rows as `prompt` and `completion`, or set"
                 " assistant_only_loss=True with a chat template that marks the assistant's words"
             )
         return batch

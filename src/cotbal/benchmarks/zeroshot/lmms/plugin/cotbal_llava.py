@@ -1,8 +1,8 @@
 """A model for lmms-eval 0.7.3, run in its environment: `llava_hf` that reads text-only questions
 and fails aloud.
 
-The model of lmms-eval answers a question without a picture with what it had asked before, or not at
-all, and turns every fault of generation into an empty answer that is then scored as wrong. Neither
+The model of lmms-eval answers a question without an image with what it had asked before, or not at
+all, and turns every error of generation into an empty answer that is then scored as wrong. Neither
 is said in its results.
 """
 
@@ -20,13 +20,13 @@ class GenerationFailed(BaseException):
 
 
 class TextToo:
-    """A processor for which no picture at all is none, not an empty batch of pictures."""
+    """A processor for which no image at all is none, not an empty batch of images."""
 
     def __init__(self, processor: Any) -> None:
         self._processor = processor
 
     def __call__(self, images: Any = None, **inputs: Any) -> Any:
-        """What the processor makes of text and pictures."""
+        """What the processor makes of text and images."""
         return self._processor(images=images or None, **inputs)
 
     def __getattr__(self, name: str) -> Any:

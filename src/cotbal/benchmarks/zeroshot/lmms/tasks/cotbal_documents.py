@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 
-def pictures_only(documents: Any) -> Any:
-    """The rows of SEED-Bench whose question is on one picture; reads one column, so that nothing is
+def images_only(documents: Any) -> Any:
+    """The rows of SEED-Bench whose question is on one image; reads one column, so that nothing is
     decoded.
     """
     kinds = documents["data_type"]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cotbal.data.pictures import fault_of, faults_of_pictures, open_picture, resolve
+from cotbal.data.images import open_image, problem_of, resolve, unreadable_images
 from cotbal.errors import DataError
-from helpers.record_rows import picture
+from helpers.record_rows import image
 
 
 def truncated(path: Path) -> Path:
@@ -27,7 +27,7 @@ def test_resolve(tmp_path: Path) -> None:
 def test_every_mode_is_opened_in_rgb(tmp_path: Path, mode: str) -> None:
     path = tmp_path / "a.tif"
     Image.new(mode, (3, 2)).save(path)
-    opened = open_picture(path)
+    opened = open_image(path)
     assert (opened.mode, opened.size) == ("RGB", (3, 2))
 
 
@@ -37,7 +37,7 @@ def gray(values: list[float], mode: str) -> Image.Image:
 
 
 def levels(path: Path) -> list[int]:
-    opened = open_picture(path)
+    opened = open_image(path)
     assert opened.mode == "RGB"
     assert (np.asarray(opened) == np.asarray(opened)[:, :, :1]).all()
     return np.asarray(opened)[0, :, 0].tolist()
@@ -74,14 +74,14 @@ def test_a_turned_image_of_16_bits_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     gray([0, 65535], "I;16").save(tmp_path / "a.png", exif=exif)
-    assert open_picture(tmp_path / "a.png").size == (1, 2)
+    assert open_image(tmp_path / "a.png").size == (1, 2)
 
 
 def test_transparent_is_white(tmp_path: Path) -> None:
     drawing = Image.new("RGBA", (2, 1), (0, 0, 0, 0))
     drawing.putpixel((0, 0), (0, 0, 255, 255))
     drawing.save(tmp_path / "a.png")
-    opened = open_picture(tmp_path / "a.png")
+    opened = open_image(tmp_path / "a.png")
     assert [opened.getpixel((x, 0)) for x in (0, 1)] == [(0, 0, 255), (255, 255, 255)]
 
 
@@ -89,32 +89,32 @@ def test_a_turned_photograph_is_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: turn by 90 degrees
     Image.new("RGB", (4, 2)).save(tmp_path / "a.jpg", exif=exif)
-    assert open_picture(tmp_path / "a.jpg").size == (2, 4)
+    assert open_image(tmp_path / "a.jpg").size == (2, 4)
 
 
-def test_faults(tmp_path: Path) -> None:
-    good, broken = picture(tmp_path / "good.png"), truncated(tmp_path / "broken.png")
+def test_problems(tmp_path: Path) -> None:
+    good, broken = image(tmp_path / "good.png"), truncated(tmp_path / "broken.png")
     text = tmp_path / "text.png"
-    text.write_text("no picture")
-    assert fault_of(good, decode=True) is None
-    assert fault_of(broken, decode=False) is None
-    assert str(fault_of(broken, decode=True)).startswith(f"broken picture {broken}: ")
-    assert str(fault_of(text, decode=True)).startswith(f"broken picture {text}: ")
+    text.write_text("no image")
+    assert problem_of(good, decode=True) is None
+    assert problem_of(broken, decode=False) is None
+    assert str(problem_of(broken, decode=True)).startswith(f"broken image {broken}: ")
+    assert str(problem_of(text, decode=True)).startswith(f"broken image {text}: ")
     for path in (tmp_path / "none.png", tmp_path, tmp_path / "a\0b"):
-        assert fault_of(path, decode=False) == f"missing picture {path}"
+        assert problem_of(path, decode=False) == f"missing image {path}"
 
 
 @pytest.mark.parametrize("name", ["broken.png", "none.png"])
 def test_open_names_the_file(tmp_path: Path, name: str) -> None:
     truncated(tmp_path / "broken.png")
     with pytest.raises(DataError, match=name):
-        open_picture(tmp_path / name)
+        open_image(tmp_path / name)
 
 
-def test_faults_of_many(tmp_path: Path) -> None:
-    picture(tmp_path / "good.png")
+def test_problems_of_many(tmp_path: Path) -> None:
+    image(tmp_path / "good.png")
     names = [f"none{place}.png" if place % 2 else "good.png" for place in range(600)]
     done: list[int] = []
-    found = faults_of_pictures(tmp_path, names, True, done.append)
+    found = unreadable_images(tmp_path, names, True, done.append)
     assert set(found) == set(names) - {"good.png"}
     assert done == [256, 512, 600]

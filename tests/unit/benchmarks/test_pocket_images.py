@@ -1,4 +1,4 @@
-"""What `pocket` draws: every box, count, relation and value must follow from the picture."""
+"""What `pocket` draws: every box, count, relation and value must follow from the image."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from cotbal.benchmarks.pocket.signs import INKS, WORDS, random_sign, render_sign
 SEEDS = range(25)
 
 
-def differs(picture: Image.Image, color: tuple[int, int, int]) -> np.ndarray:
-    """Where a picture is not of one colour, [48, 48]."""
-    return (np.asarray(picture).astype(int) != np.array(color)).any(axis=-1)
+def differs(image: Image.Image, color: tuple[int, int, int]) -> np.ndarray:
+    """Where an image is not of one colour, [48, 48]."""
+    return (np.asarray(image).astype(int) != np.array(color)).any(axis=-1)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -48,10 +48,10 @@ def test_drawings_have_six_kinds_of_eight_and_one_kind_each() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_boxes_of_a_scene_hold_all_that_is_drawn(seed: int) -> None:
     scene = random_scene(Random(seed))
-    picture = render_scene(scene)
-    empty = picture.getpixel((0, 0))
+    image = render_scene(scene)
+    empty = image.getpixel((0, 0))
     assert isinstance(empty, tuple)
-    drawn = differs(picture, empty[:3])
+    drawn = differs(image, empty[:3])
     for placed in scene.objects:
         left, top, right, bottom = placed.box
         assert drawn[top:bottom, left:right].any(axis=1).mean() > 0.9
@@ -83,9 +83,9 @@ def test_direction_is_told_by_the_axis_that_wins() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_bars_are_as_high_as_their_values(seed: int) -> None:
     chart = random_chart(Random(seed))
-    picture = np.asarray(render_chart(chart))
+    image = np.asarray(render_chart(chart))
     for bar, (left, top, right, bottom) in zip(chart.bars, bar_boxes(chart), strict=True):
-        column = (picture[:, (left + right) // 2] == np.array(BAR_COLOURS[bar.colour])).all(axis=-1)
+        column = (image[:, (left + right) // 2] == np.array(BAR_COLOURS[bar.colour])).all(axis=-1)
         assert column.sum() == bottom - top
         assert abs(column.sum() / 42 * 100 - bar.value) < 1.5
 
@@ -115,8 +115,8 @@ def found_in_table(chart: Chart, country: str, value: float) -> bool:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_letters_of_a_sign_lie_in_their_boxes(seed: int) -> None:
     sign = random_sign(Random(seed))
-    picture = np.asarray(render_sign(sign)).astype(int)
-    ink = np.abs(picture - np.array(INKS[sign.ink])).sum(axis=-1) < 90
+    image = np.asarray(render_sign(sign)).astype(int)
+    ink = np.abs(image - np.array(INKS[sign.ink])).sum(axis=-1) < 90
     assert len(sign.letters) == len(sign.word)
     for left, top, right, bottom in sign.letters:
         assert 0 < left < right <= 48

@@ -1,4 +1,4 @@
-"""Pictures on disk: where they lie, whether they are whole, and how they are opened."""
+"""Images on disk: where they lie, whether they are whole, and how they are opened."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Rejected = Callable[[Sequence[str]], Mapping[str, str]]
 
 
 def resolve(root: Path, name: str) -> Path:
-    """The file of the picture called `name`: below `root`, unless the name is absolute."""
+    """The file of the image called `name`: below `root`, unless the name is absolute."""
     return root / name
 
 
-def open_picture(path: Path) -> Image.Image:
+def open_image(path: Path) -> Image.Image:
     """The image at `path` as `decode` gives it.
 
     Raises:
@@ -35,13 +35,13 @@ def open_picture(path: Path) -> Image.Image:
     try:
         return decode(path)
     except FileNotFoundError:
-        raise DataError(f"missing picture {path}") from None
+        raise DataError(f"missing image {path}") from None
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
-        raise DataError(f"broken picture {path}: {error}") from None
+        raise DataError(f"broken image {path}: {error}") from None
 
 
 def size_of(path: Path) -> Size:
-    """Width and height of an image as `open_picture` gives it, from its header alone.
+    """Width and height of an image as `open_image` gives it, from its header alone.
 
     Raises:
         DataError: the file is missing or no image.
@@ -82,35 +82,35 @@ def _scaled(image: Image.Image) -> Image.Image:
     return Image.fromarray(levels.round().astype(np.uint8)).convert("RGB")
 
 
-def _on_white(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    ground = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(ground, picture.convert("RGBA")).convert("RGB")
+def _on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    ground = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
 
 
-def fault_of(path: Path, decode: bool) -> str | None:
-    """What is wrong with the picture at `path`, or None; without `decode` only whether it exists is
+def problem_of(path: Path, decode: bool) -> str | None:
+    """What is wrong with the image at `path`, or None; without `decode` only whether it exists is
     looked at.
     """
     if not os.path.isfile(path):
-        return f"missing picture {path}"
+        return f"missing image {path}"
     if not decode:
         return None
     try:
-        open_picture(path)
+        open_image(path)
     except DataError as error:
         return str(error)
     return None
 
 
-def faults_of_pictures(
+def unreadable_images(
     root: Path, names: Iterable[str], decode: bool, progress: Callable[[int], None] | None = None
 ) -> dict[str, str]:
-    """The fault of every name in `names` that has one; several pictures are decoded at a time.
+    """The error of every name in `names` that has one; several images are decoded at a time.
 
     Args:
-        progress: is called now and then with how many pictures are done.
+        progress: is called now and then with how many images are done.
     """
     found: dict[str, str] = {}
     done = 0
@@ -118,11 +118,11 @@ def faults_of_pictures(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(islice(waiting, _CHUNK)):
             paths = [resolve(root, name) for name in chunk]
-            faults = pool.map(partial(fault_of, decode=decode), paths)
+            problems = pool.map(partial(problem_of, decode=decode), paths)
             found.update(
-                (name, fault)
-                for name, fault in zip(chunk, faults, strict=True)
-                if fault is not None
+                (name, problem)
+                for name, problem in zip(chunk, problems, strict=True)
+                if problem is not None
             )
             done += len(chunk)
             if progress is not None:
@@ -130,20 +130,20 @@ def faults_of_pictures(
     return found
 
 
-def faults_of_images(
+def problems_of_images(
     root: Path,
     names: Sequence[str],
     decode: bool,
     rejected: Rejected | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, str]:
-    """The fault of every name that has one: missing, broken, or rejected by the model's processor.
+    """The error of every name that has one: missing, broken, or rejected by the model's processor.
 
     Args:
         rejected: of sound images, those that the processor cannot process, with the reason.
         progress: called now and then with the number of images that are done.
     """
-    found = faults_of_pictures(root, names, decode, progress)
+    found = unreadable_images(root, names, decode, progress)
     if rejected is not None:
         sound = [name for name in names if name not in found]
         for start in range(0, len(sound), _CHUNK):

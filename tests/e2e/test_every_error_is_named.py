@@ -1,6 +1,6 @@
-"""`cotbal check` of a folder with one record of every kind of fault names each of them.
+"""`cotbal check` of a folder with one record of every kind of error names each of them.
 
-A new kind of fault gets one entry in KINDS (a record) or in FILES (a file).
+A new kind of error gets one entry in KINDS (a record) or in FILES (a file).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def no_image(_path: Path) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """One faulty record.
+    """One invalid record.
 
     Attributes:
         name: of the kind; the image `<name>.png` is that of the record where it names it.
@@ -78,8 +78,8 @@ KINDS = (
     Kind("marker without image", "expected one <image> per image", asked(image=None)),
     Kind("task of another name", "task: expected 'main'", asked(task="other")),
     Kind("repeated id", "stands already at record 1", asked(id="first")),
-    Kind("missing", "missing picture", asked(image="missing.png")),
-    Kind("truncated", "broken picture", asked(image="truncated.png"), image=truncated),
+    Kind("missing", "missing image", asked(image="missing.png")),
+    Kind("truncated", "broken image", asked(image="truncated.png"), image=truncated),
     Kind("narrow", "rejects 2000 x 8 pixels", asked(image="narrow.png"), image=narrow),
     Kind("address", "expected the name of a local image file", asked(image="https://x.org/a")),
     Kind(
@@ -166,7 +166,7 @@ FILES = (
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("faults")
+    root = tmp_path_factory.mktemp("errors")
     build(FAMILIES["qwen2_vl"], root / "base")
     (root / "images").mkdir()
     Image.new("RGB", (32, 32), "red").save(root / "images" / "a.png")
@@ -188,7 +188,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name = file.name.partition(".")[0]
         tasks += f"  {name}: {{train: {file.name}, balanced: false}}\n"
     (root / "recipe.yaml").write_text(
-        "name: faults\nimages: images\nportions: {mini: 1/2}\n"
+        "name: errors\nimages: images\nportions: {mini: 1/2}\n"
         "model: {checkpoint: base, max_length: 60}\n"
         f"generation: {{max_new_tokens: 24}}\ntasks:\n{tasks}"
     )
@@ -212,9 +212,9 @@ def test_a_record_is_named(report: Any, folder: Path, kind: Kind) -> None:
         ), report["warnings"]
     else:
         messages = [
-            fault["message"]
-            for fault in report["faults"]
-            if (fault["file"], fault["number"]) == (path, number)
+            problem["message"]
+            for problem in report["errors"]
+            if (problem["file"], problem["number"]) == (path, number)
         ]
         assert any(kind.expected in message for message in messages), messages
 
@@ -222,7 +222,7 @@ def test_a_record_is_named(report: Any, folder: Path, kind: Kind) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_a_file_is_named(report: Any, folder: Path, file: File) -> None:
     path = str(folder / file.name)
-    messages = [fault["message"] for fault in report["faults"] if fault["file"] == path]
+    messages = [problem["message"] for problem in report["errors"] if problem["file"] == path]
     if file.expected is None:
         assert messages == []
     else:
@@ -230,7 +230,7 @@ def test_a_file_is_named(report: Any, folder: Path, file: File) -> None:
 
 
 def test_nothing_sound_is_named(report: Any, folder: Path) -> None:
-    numbers = {(fault["file"], fault["number"]) for fault in report["faults"]}
+    numbers = {(problem["file"], problem["number"]) for problem in report["errors"]}
     assert not numbers & {
         (str(folder / f"{split}.jsonl"), 1) for split in ("train", "validation", "boxes")
     }

@@ -1,5 +1,5 @@
 """Scenes, charts and splits of the benchmark `stamps`: what is written in a record is what the
-picture shows.
+image shows.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from cotbal.benchmarks.stamps.things import SPLITS, Thing, split_by_name
 def thing_on_disk(
     directory: Path, name: str, category: str, size: tuple[int, int] = (60, 40)
 ) -> Thing:
-    """A black rectangle in the middle of a transparent picture."""
-    picture = Image.new("RGBA", (size[0] + 50, size[1] + 30), (0, 0, 0, 0))
-    picture.paste(Image.new("RGBA", size, (0, 0, 0, 255)), (20, 10))
+    """A black rectangle in the middle of a transparent image."""
+    image = Image.new("RGBA", (size[0] + 50, size[1] + 30), (0, 0, 0, 0))
+    image.paste(Image.new("RGBA", size, (0, 0, 0, 255)), (20, 10))
     path = directory / f"{name}.png"
-    picture.save(path)
+    image.save(path)
     return Thing(name, category, f"A {name}.", category, path, True)
 
 

@@ -1,4 +1,4 @@
-"""What every host gets, against the facts that were read in its sources."""
+"""What every trainer gets, against the facts that were read in its sources."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ def test_conversations_are_brought_over(recipe: Path, tmp_path: Path) -> None:
     ]
     assert rows["short"]["messages"][0]["content"] == "<image>Which color?\nAnswer in one word."
     assert rows["extra"]["images"] == []
-    pictures = rows["talk"]["images"]
-    assert [Path(name).name for name in pictures] == ["a.png", "b.png"]
-    assert all(Path(name).is_absolute() and Path(name).is_file() for name in pictures)
+    images = rows["talk"]["images"]
+    assert [Path(name).name for name in images] == ["a.png", "b.png"]
+    assert all(Path(name).is_absolute() and Path(name).is_file() for name in images)
 
 
 def swift_plugin(monkeypatch: pytest.MonkeyPatch, out: Path, encoded: Any) -> Any:
@@ -176,17 +176,19 @@ def test_ms_swift_gets_no_loss_for_marked_answers(marked: Path, tmp_path: Path) 
     assert 1 not in scales.values()  # what tokens have that no message weighs
 
 
-@pytest.mark.parametrize("host", ["trl", "llamafactory"])
-def test_marked_answers_are_no_row_of_their_own(marked: Path, tmp_path: Path, host: str) -> None:
-    exported(host, marked, tmp_path / "out")
+@pytest.mark.parametrize("trainer", ["trl", "llamafactory"])
+def test_marked_answers_are_no_row_of_their_own(marked: Path, tmp_path: Path, trainer: str) -> None:
+    exported(trainer, marked, tmp_path / "out")
     rows = rows_of(tmp_path / "out")
     assert rows
     for row in rows:
-        said = row["messages"] if host == "llamafactory" else [*row["prompt"], *row["completion"]]
+        said = (
+            row["messages"] if trainer == "llamafactory" else [*row["prompt"], *row["completion"]]
+        )
         assert said[-1]["role"] == "assistant"
         assert "Good day." not in json.dumps(said[-1])
     assert ("Good day." in json.dumps(rows)) is True
-    if host == "llamafactory":
+    if trainer == "llamafactory":
         assert configuration(tmp_path / "out")["mask_history"] is True
 
 
@@ -202,18 +204,18 @@ def test_axolotl_cannot_leave_answers_without_loss(marked: Path, tmp_path: Path)
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("host", REPEATING)
-def test_hosts_without_weights_see_rows_more_or_less_often(
-    recipe: Path, tmp_path: Path, host: str
+@pytest.mark.parametrize("trainer", REPEATING)
+def test_trainers_without_weights_see_rows_more_or_less_often(
+    recipe: Path, tmp_path: Path, trainer: str
 ) -> None:
-    guide = exported(host, recipe, tmp_path / "out")
+    guide = exported(trainer, recipe, tmp_path / "out")
     asked = Counter(json.dumps(row)[:400] for row in rows_of(tmp_path / "out"))
     total = sum(WEIGHTS[t] * SIZES[t] for t in WEIGHTS) + SIZES["extra"]
     times = {task: weight * RECORDS / total for task, weight in (WEIGHTS | {"extra": 1.0}).items()}
     seen = {
         task: sum(n for text, n in asked.items() if mark in text) for task, mark in MARKS.items()
     }
-    turns = {"short": 1, "talk": 2 if host == "trl" else 1, "extra": 1}
+    turns = {"short": 1, "talk": 2 if trainer == "trl" else 1, "extra": 1}
     assert seen == {task: round(times[task] * SIZES[task]) * turns[task] for task in SIZES}
     assert "Approximate" in guide.text
 
@@ -306,7 +308,7 @@ def test_the_script_for_trl(recipe: Path, tmp_path: Path) -> None:
     }
 
 
-def test_a_mixture_of_text_has_no_pictures_for_trl(recipe: Path, tmp_path: Path) -> None:
+def test_a_mixture_of_text_has_no_images_for_trl(recipe: Path, tmp_path: Path) -> None:
     extra = {"train": "extra.jsonl", "validation": "extra_validation.jsonl"}
     text = f"tasks={json.dumps({'extra': extra})}"
     (recipe.parent / "weights.json").write_text('{"extra": 1.0}')

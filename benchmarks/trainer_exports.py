@@ -1,15 +1,15 @@
-"""Do exported weights act in the hosts as cotbal's loss says? Two steps of each host's own trainer,
+"""Do exported weights act in the trainers as cotbal's loss says? Two steps of each trainer's own trainer,
 on a CPU.
 
-    python benchmarks/host_exports.py --swift PYTHON --llamafactory PYTHON --trl PYTHON --axolotl
+    python benchmarks/trainer_exports.py --swift PYTHON --llamafactory PYTHON --trl PYTHON --axolotl
     PYTHON [--keep DIR]
 
-Each PYTHON is the interpreter of an environment with that host (ms-swift 4.6.0; llamafactory 0.9.5;
+Each PYTHON is the interpreter of an environment with that trainer (ms-swift 4.6.0; llamafactory 0.9.5;
 trl 1.16.0; axolotl 0.19.0); leave one out to leave it out. A LLaVA with a few thousand random
 weights is fine-tuned by plain SGD on the rows that `cotbal export` writes, every record in every
-step, in micro-batches of two. A recorder inside the host's process keeps the micro-batches that its
+step, in micro-batches of two. A recorder inside the trainer's process keeps the micro-batches that its
 trainer really sees; from them, the base and `cotbal.loss`, the update is predicted and held against
-the checkpoint that the host saved: `|host - predicted| / |predicted|`, over all trained parameters.
+the checkpoint that the trainer saved: `|trainer - predicted| / |predicted|`, over all trained parameters.
 """
 
 from __future__ import annotations
@@ -77,26 +77,26 @@ Trainer.compute_loss = compute_loss
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    for host in ("swift", "llamafactory", "trl", "axolotl"):
-        parser.add_argument(f"--{host}")
+    for trainer in ("swift", "llamafactory", "trl", "axolotl"):
+        parser.add_argument(f"--{trainer}")
     parser.add_argument("--keep")
     chosen = parser.parse_args()
     root = Path(chosen.keep or tempfile.mkdtemp()).resolve()
     bench = Bench(root, write_mixture(root / "mixture"))
     rows: list[str] = []
-    for host, run in (
+    for trainer, run in (
         ("swift", swift),
         ("trl", trl),
         ("llamafactory", llamafactory),
         ("axolotl", axolotl),
     ):
-        if getattr(chosen, host):
-            print(versions(getattr(chosen, host), host), flush=True)
-            for line in run(bench, getattr(chosen, host)):
+        if getattr(chosen, trainer):
+            print(versions(getattr(chosen, trainer), trainer), flush=True)
+            for line in run(bench, getattr(chosen, trainer)):
                 print(line, flush=True)
                 rows.append(line)
     print(
-        "\n| host | what it was given | compared with the update of | relative difference"
+        "\n| trainer | what it was given | compared with the update of | relative difference"
         " |\n|---|---|---|---|"
     )
     print("\n".join(rows))
@@ -109,13 +109,17 @@ class Bench:
     root: Path
     recipe: Path
 
-    def exported(self, host: str, name: str, weights: Mapping[str, float], *overrides: str) -> Path:
+    def exported(
+        self, trainer: str, name: str, weights: Mapping[str, float], *overrides: str
+    ) -> Path:
         """An export under `name`."""
         file = self.root / f"{name}.json"
         file.write_text(json.dumps({"weights": weights}))
         out = self.root / name
         export(
-            Order(load_recipe(self.recipe, overrides), RunDir(self.root / "run"), file), host, out
+            Order(load_recipe(self.recipe, overrides), RunDir(self.root / "run"), file),
+            trainer,
+            out,
         )
         return out
 
@@ -125,7 +129,7 @@ class Bench:
 
 
 def write_mixture(folder: Path) -> Path:
-    """Three tasks: one word about a picture, three words about a picture, and two turns of text
+    """Three tasks: one word about an image, three words about an image, and two turns of text
     alone.
     """
     (folder / "images").mkdir(parents=True)
@@ -153,7 +157,7 @@ def write_mixture(folder: Path) -> Path:
     LlavaForConditionalGeneration(config).save_pretrained(folder / "base")
     AutoProcessor.from_pretrained(POCKET).save_pretrained(folder / "base")
     content = {
-        "name": "hosts",
+        "name": "trainers",
         "images": "images",
         "tasks": {
             t: {"train": f"{t}_train.jsonl", "validation": f"{t}_validation.jsonl"} for t in TASKS
@@ -455,7 +459,7 @@ def axolotl(bench: Bench, python: str) -> Iterator[str]:
 
 
 def pad_right(base: Path) -> None:
-    """Beside a row with pictures, a shorter row's first token would be guessed from padding, which
+    """Beside a row with images, a shorter row's first token would be guessed from padding, which
     nothing defines.
     """
     file = base / "tokenizer_config.json"
@@ -525,7 +529,7 @@ def call(argv: list[str], folder: Path, seen: Path) -> None:
 
 
 def outcome(seen: Path, checkpoint: Path) -> tuple[Batches, dict[str, Tensor]]:
-    """The micro-batches that the host saw, and the parameters that it ended with."""
+    """The micro-batches that the trainer saw, and the parameters that it ended with."""
     trained = AutoModelForImageTextToText.from_pretrained(checkpoint, dtype=torch.float32)
     return torch.load(seen), dict(trained.state_dict())
 
@@ -538,7 +542,7 @@ def difference(
     token_weights: TokenWeights | None = None,
     frozen: bool = True,
 ) -> str:
-    """How far the host's update is from the one that `sum_t c_t S_t` predicts, with `c_t = w_t /
+    """How far the trainer's update is from the one that `sum_t c_t S_t` predicts, with `c_t = w_t /
     sum n`.
     """
     model = AutoModelForImageTextToText.from_pretrained(bench.base, dtype=torch.float32).train()
@@ -552,9 +556,9 @@ def difference(
         optimizer.step()
         optimizer.zero_grad()
     now = model.state_dict()
-    host = torch.cat([(trained[name] - before[name]).flatten() for name in before])
+    trainer = torch.cat([(trained[name] - before[name]).flatten() for name in before])
     ours = torch.cat([(now[name] - before[name]).flatten() for name in before])
-    return f"{float((host - ours).norm() / ours.norm()):.1e}"
+    return f"{float((trainer - ours).norm() / ours.norm()):.1e}"
 
 
 def descend(
@@ -593,8 +597,8 @@ def line(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def versions(python: str, host: str) -> str:
-    package = {"swift": "ms-swift"}.get(host, host)
+def versions(python: str, trainer: str) -> str:
+    package = {"swift": "ms-swift"}.get(trainer, trainer)
     names = (package, "transformers", "torch")
     code = (
         "import importlib.metadata as m; print(', '.join(f'{p} {m.version(p)}' for p in"

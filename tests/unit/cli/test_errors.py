@@ -14,7 +14,7 @@ SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files that are wrong in all the usual ways, in the directory that the commands run in."""
-    tmp_path = tmp_path_factory.mktemp("faults")
+    tmp_path = tmp_path_factory.mktemp("errors")
     recipe_path = write_mixture(tmp_path / "mixture")
     good = recipe_path.read_text()
     files = {
@@ -53,7 +53,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 RECIPE = "mixture/recipe.yaml"
-FAULTS = [
+PROBLEMS = [
     ("overall --results none.csv", "expected a CSV table of results"),
     ("overall --results good.csv", "expected a header `method,<task>:<metric>,...`"),
     (
@@ -75,12 +75,12 @@ FAULTS = [
     (f"plan {RECIPE} weightings.dwa.window=0", "dwa: expected a window"),
     (f"plan {RECIPE} weightings.gradnorm.window=3", "found 'gradnorm'"),
     (
-        f"curve {RECIPE} --amounts 1/8,half",
-        "--amounts: expected different fractions above 0 and up to 1",
+        f"curve {RECIPE} --fractions 1/8,half",
+        "--fractions: expected different fractions above 0 and up to 1",
     ),
-    (f"curve {RECIPE} --amounts 1/8,3/2", "found '1/8,3/2'"),
-    (f"curve {RECIPE} --amounts 1/2,0.5", "--amounts: expected different fractions"),
-    (f"curve {RECIPE} --amounts=-1/2", "--amounts: expected different fractions"),
+    (f"curve {RECIPE} --fractions 1/8,3/2", "found '1/8,3/2'"),
+    (f"curve {RECIPE} --fractions 1/2,0.5", "--fractions: expected different fractions"),
+    (f"curve {RECIPE} --fractions=-1/2", "--fractions: expected different fractions"),
     (f"curve {RECIPE} --seeds 0,0", "--seeds: expected different numbers"),
     (f"curve {RECIPE} --on slurmy", "executors: expected one of"),
     (f"curve {RECIPE} model=null", "section `model`"),
@@ -164,8 +164,8 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("line", "message"), FAULTS, ids=[line for line, _ in FAULTS])
-def test_a_fault_is_one_clear_message_and_leaves_no_run_behind(
+@pytest.mark.parametrize(("line", "message"), PROBLEMS, ids=[line for line, _ in PROBLEMS])
+def test_a_problem_is_one_clear_message_and_leaves_no_run_behind(
     cotbal: object, folder: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
 ) -> None:
     monkeypatch.chdir(folder)
