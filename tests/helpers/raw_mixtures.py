@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from helpers.raw_releases import as_json, as_parquet, drawing, image
+from helpers.raw_releases import as_json, as_parquet, drawing, write_image
 
 COLOURS = ("teal", "olive", "navy", "plum", "tan", "coral", "gold", "pink", "gray", "lime")
 CATEGORIES = ("conv", "detail", "complex")
@@ -52,8 +52,8 @@ def chat(raw: Path) -> Path:
             },
         ]
         as_json(raw / f"liuhaotian/LLaVA-Instruct-150K/{file}.json", rows)
-    image(raw, "coco/train2017/000000442786.jpg")
-    image(raw, "coco/val2014/COCO_val2014_000000441147.jpg")
+    write_image(raw, "coco/train2017/000000442786.jpg")
+    write_image(raw, "coco/val2014/COCO_val2014_000000441147.jpg")
     bench_coco(raw / "llava")
     bench_wild(raw / "liuhaotian/llava-bench-in-the-wild")
     return raw

@@ -62,8 +62,8 @@ def draw_portions(indices: np.ndarray, task: str, portions: Portions) -> Portion
 
     One permutation per task, from the seed and the name of the task alone: its first floor(n *
     mini) records are the mini, its first floor(n * large) the large portion, each at least one.
-    Every task keeps the same rates, so that a group is stratified by task. A fraction is the head of
-    the same order.
+    Every task keeps the same rates, so that a group is stratified by task. A fraction is the head
+    of the same order.
     """
     n = len(indices)
     order = np.empty(n, np.int64)

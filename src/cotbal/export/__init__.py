@@ -119,8 +119,8 @@ def mean_one(weights: Mapping[str, float], amounts: Mapping[str, float]) -> dict
     1.
 
     With valid tokens as amounts, a trainer that divides the weighted sum of losses by the plain
-    number of tokens keeps the scale that it has without weights. With records as amounts, these are the
-    times that every record of a task is shown so that the number of records stays.
+    number of tokens keeps the scale that it has without weights. With records as amounts, these are
+    the times that every record of a task is shown so that the number of records stays.
 
     Raises:
         CotbalError: the amounts are all 0.

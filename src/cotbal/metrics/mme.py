@@ -27,7 +27,7 @@ COGNITION = {"commonsense_reasoning", "numerical_calculation", "text_translation
 def score(
     predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
 ) -> np.ndarray:
-    """1000 for a right answer, and 1000 more when all answers on its image are right; float64, shape [n].
+    """1000 for a right answer, 1000 more when all answers on its image are right; float64, [n].
 
     The score is their mean under `weights`. Fewer categories than ten, as in a subset, are scaled
     up to ten.

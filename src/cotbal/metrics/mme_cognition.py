@@ -23,7 +23,7 @@ MAXIMUM = 800.0
 def score(
     predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
 ) -> np.ndarray:
-    """400 for a right answer, and 400 more when all answers on its image are right; float64, shape [n].
+    """400 for a right answer, 400 more when all answers on its image are right; float64, [n].
 
     The score is their mean under `weights`. Fewer categories than four, as in a subset, are scaled
     up to four.

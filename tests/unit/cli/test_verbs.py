@@ -489,7 +489,7 @@ def test_suggest_mini(cotbal: object, recipe_path: Path, tmp_path: Path) -> None
         }
         append_jsonl(RunDir(tmp_path / "run").final("ew").training, line)
     found = json.loads(cotbal(*arguments, "--json").out)["mini"]  # type: ignore[operator]
-    assert found["bends"] == pytest.approx({"ocr": 0.125, "vqa": 0.25}, abs=0.03)
+    assert found["elbows"] == pytest.approx({"ocr": 0.125, "vqa": 0.25}, abs=0.03)
     assert found["rate"] in ("1/4", "1/3")
     assert found["records"]["count"] >= 16
     assert "Suggested mini" in cotbal(*arguments).out  # type: ignore[operator]
