@@ -1,11 +1,13 @@
-"""A number with its confidence interval: how both follow from draws, and the words of a verdict."""
+"""A number with its interval: how both follow from draws, which noise the interval holds, and the
+words of a verdict.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float
@@ -14,14 +16,28 @@ CONFIDENCE = 0.95
 TAIL = 100 * (1 - CONFIDENCE) / 2  # percent of the draws beyond each bound
 HALF_WIDTH = 1.96  # standard errors from the middle of a normal 95 % interval to its bounds
 
+# What makes a score differ: the validation samples are finite, and another training seed gives
+# another model.
+Noise = Literal["samples", "training"]
+ALL_NOISE: tuple[Noise, ...] = get_args(Noise)
+SAMPLING_ONLY = "sampling error only; another training seed may differ by more"
+
 
 @dataclass(frozen=True)
 class Interval:
-    """A number and the bounds of its confidence interval; both are NaN where it has none."""
+    """A number and the bounds of its interval.
+
+    Attributes:
+        value: the estimate.
+        low, high: NaN where it has no interval.
+        noise: what the interval holds. Without `training` it says nothing about another training
+            seed, and is not a confidence interval of what a user would get again.
+    """
 
     value: float
     low: float = math.nan
     high: float = math.nan
+    noise: tuple[Noise, ...] = ALL_NOISE
 
     def __str__(self) -> str:
         bounds = f" [{self.low:.3f}, {self.high:.3f}]" if self.has_bounds else ""
@@ -41,24 +57,53 @@ class Interval:
         """Whether the interval lies on one side of `reference`; False without bounds."""
         return self.low > reference or self.high < reference
 
+    @property
+    def holds_training(self) -> bool:
+        """Whether the noise of training is in it, so that a verdict on it means something."""
+        return self.has_bounds and "training" in self.noise
+
+    def differs(self, reference: float = 0.0) -> bool:
+        """Whether the value differs significantly from `reference`, the noise of training counted;
+        False where that noise is not known.
+        """
+        return self.holds_training and self.excludes(reference)
+
+    def verdict(self, reference: float = 0.0, name: str | None = None) -> str:
+        """The value against `reference` in words; all outputs take these words from here.
+
+        Args:
+            name: of the reference; its number by default.
+        """
+        if not self.has_bounds:
+            return "no interval"
+        if not self.holds_training:
+            return SAMPLING_ONLY
+        return significance(self.excludes(reference), name or f"{reference:g}")
+
     def times(self, factor: float) -> Interval:
         """The same in another unit; `factor` is positive."""
-        return Interval(factor * self.value, factor * self.low, factor * self.high)
+        return Interval(factor * self.value, factor * self.low, factor * self.high, self.noise)
 
     def to_json(self) -> dict[str, Any]:
-        """`value`, and `interval` as a pair; null without bounds."""
+        """`value`; `interval` as a pair, null without bounds; `holds`: the noise in it."""
         bounds = [self.low, self.high] if self.has_bounds else None
-        return {"value": self.value, "interval": bounds}
+        holds = list(self.noise) if self.has_bounds else []
+        return {"value": self.value, "interval": bounds, "holds": holds}
 
 
-def interval_of_draws(draws: Float[np.ndarray, " draw"]) -> Interval:
+def interval_of_draws(
+    draws: Float[np.ndarray, " draw"], noise: tuple[Noise, ...] = ALL_NOISE
+) -> Interval:
     """The first draw is the estimate, the others are its resamples; without them it has no
     bounds.
+
+    Args:
+        noise: what makes the draws differ.
     """
     if len(draws) == 1:
-        return Interval(float(draws[0]))
+        return Interval(float(draws[0]), noise=noise)
     low, high = percentile_bounds(draws[1:])
-    return Interval(float(draws[0]), float(low), float(high))
+    return Interval(float(draws[0]), float(low), float(high), noise)
 
 
 def percentile_bounds(
@@ -94,18 +139,19 @@ def _bound(
 def with_bounds(
     values: Sequence[float] | Float[np.ndarray, " unit"],
     bounds: Float[np.ndarray, "unit 2"] | None,
+    noise: tuple[Noise, ...] = ALL_NOISE,
 ) -> list[Interval]:
     """One interval per value; without bounds where `bounds` is None."""
     if bounds is None:
-        return [Interval(float(value)) for value in values]
+        return [Interval(float(value), noise=noise) for value in values]
     return [
-        Interval(float(value), float(low), float(high))
+        Interval(float(value), float(low), float(high), noise)
         for value, (low, high) in zip(values, bounds, strict=True)
     ]
 
 
 def significance(differs: bool, reference: str, plural: bool = False) -> str:
-    """The verdict on a difference from `reference`; all outputs take these words from here."""
+    """The words for a difference from `reference` whose noise, that of training too, is known."""
     if differs:
         return f"{'differ' if plural else 'differs'} significantly from {reference}"
     return f"{'do' if plural else 'does'} not differ significantly from {reference}"
