@@ -7,6 +7,7 @@ once, and a form names the runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -21,6 +22,7 @@ from cotbal.scores.matrix import ScoreMatrix, mean_matrix
 Form = Literal["standard", "simple"]
 Difficulty = Literal["real", "precise"]
 MINI, BASE = "mini", "base"  # names of runs
+_REPLICATE = re.compile(r"^(.+)#(\d+)$")
 
 
 def full_run(unit: str) -> str:
@@ -36,6 +38,20 @@ def solo_run(unit: str) -> str:
 def solo_mini_run(unit: str) -> str:
     """Name of the run that sees the mini of `unit` and nothing else."""
     return f"solo-mini:{unit}"
+
+
+def replicate_name(run: str, number: int) -> str:
+    """Name of the row of replicate `number` of a run: the same training with another seed.
+
+    The first is the run itself; `mini#2` is the second training of `mini`.
+    """
+    return run if number == 1 else f"{run}#{number}"
+
+
+def base_name(row: str) -> str:
+    """The run that a row of a score matrix is a replicate of; its own name for the first."""
+    match = _REPLICATE.match(row)
+    return match.group(1) if match else row
 
 
 @dataclass(frozen=True)
