@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -29,8 +29,11 @@ from cotbal.recipe.mixture import Mixture
 from cotbal.report import curve_views
 from cotbal.report.comparison import Comparison
 from cotbal.report.curves import DataCurves
+from cotbal.report.flags import flag_table
 from cotbal.report.formatting import with_interval
-from cotbal.scores.interval import significance
+from cotbal.report.summary import seed_notes
+from cotbal.report.tables import LEARN_FROM_PROBES
+from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, interval_name
 from cotbal.scores.results import Results
 from cotbal.training.run_paths import RunPaths
 from cotbal.weightings import method_label
@@ -186,12 +189,11 @@ def show_mini(advice: MiniAdvice) -> None:
 
 def show_balance(result: Balance) -> None:
     """Weights with intervals, what they are made of, and what was flagged."""
-    table = _table("unit", "weight", "95 % interval", "outward", "inward", "difficulty", "")
-    for i, unit in enumerate(result.units):
-        weight = result.weight(unit)
+    weights = result.part("all")
+    table = _table("unit", "weight", interval_name(weights), "outward", "inward", "difficulty", "")
+    for i, (unit, weight) in enumerate(zip(result.units, weights, strict=True)):
         shown = f"{weight.low:.3f} to {weight.high:.3f}" if weight.has_bounds else "-"
-        unclear = weight.has_bounds and not weight.excludes(1)
-        verdict = result.verdict(unit) if unclear else ""
+        verdict = weight.verdict(1) if weight.holds_training and not weight.differs(1) else ""
         numbers = (result.outward[i], result.inward[i], result.difficulty[i])
         cells = ("n/a" if math.isnan(number) else f"{number:.3f}" for number in numbers)
         table.add_row(escape(unit), f"{weight.value:.4f}", shown, *cells, verdict)
@@ -200,13 +202,27 @@ def show_balance(result: Balance) -> None:
         f"{result.form} form, {result.difficulty_form} difficulty, temperature"
         f" {result.temperature:g}"
     )
-    for need in result.needs:
-        if not result.weight(need.unit).excludes(1):
-            out.print(f"  {escape(need.sentence())}", soft_wrap=True)
-    for flag in result.flags:
-        out.print(f"[yellow]{flag.kind}[/]  {escape(flag.message)}", soft_wrap=True)
+    if hold_training(weights):
+        for need in result.needs:
+            if not result.weight(need.unit).differs(1):
+                out.print(f"  {escape(need.sentence())}", soft_wrap=True)
+    elif result.has_intervals:
+        out.print(f"Intervals: {SAMPLING_ONLY}. {LEARN_FROM_PROBES}", soft_wrap=True)
+    _show_flags(result)
     for warning in result.warnings:
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
+
+
+def _show_flags(result: Balance) -> None:
+    """A short table; the report and `--json` have the runs and their scores."""
+    if not result.flags:
+        return
+    content = flag_table(result)
+    table = _table(content.header[0], "", "", title=f"\n{content.title}")
+    for row in content.rows:
+        table.add_row(*map(escape, row))
+    _show(table)
+    out.print("Runs and scores behind each flag: in the report, and with --json.")
 
 
 def show_final(mixture: Mixture, paths: RunPaths) -> None:
@@ -250,6 +266,7 @@ def show_overall(found: Mapping[str, Overall], baseline: str) -> None:
         numbers = (each.improvement, each.error, *each.tasks.values())
         table.add_row(escape(name), *(f"{number:.2f}" for number in numbers))
     _show(table)
+    out.print("No intervals: a table of results holds neither samples nor training seeds.")
 
 
 def show_results(results: Results, warnings: Sequence[str]) -> None:
@@ -273,14 +290,26 @@ def show_comparison(found: Comparison) -> None:
     )
     for name, each in found.against.items():
         minus = found.paired.get(name)
-        verdict = "" if minus is None else significance(minus.excludes(), "EW")
+        verdict = minus.verdict(name="EW") if minus and minus.holds_training else ""
         shown = (each.average, each.error) if minus is None else (each.average, each.error, minus)
         cells = [with_interval(change, 2, signed=True) for change in shown]
         table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), verdict)
     _show(table)
-    out.print(
-        f"seeds: {', '.join(map(str, found.seeds))}; intervals: 95 %, over test samples and seeds"
-    )
+    _show_noise(found.seeds, [each.average for each in found.against.values()])
+    for note in seed_notes(found):
+        out.print(escape(note), soft_wrap=True)
+
+
+def _show_noise(seeds: Iterable[int], intervals: Sequence[Interval], learn: str = "") -> None:
+    """What the intervals above hold.
+
+    Args:
+        learn: how to measure the noise of training, where they do not hold it.
+    """
+    words = "95 %, over samples and seeds"
+    if not hold_training(intervals):
+        words = f"{SAMPLING_ONLY}. {learn}".strip()
+    out.print(f"seeds: {', '.join(map(str, seeds))}; intervals: {words}", soft_wrap=True)
 
 
 def show_curve(found: DataCurves) -> None:
@@ -298,10 +327,7 @@ def show_curve(found: DataCurves) -> None:
         out.print()
     for sentence in curve_views.sentences(found):
         out.print(escape(sentence), soft_wrap=True)
-    noise = "samples and seeds" if len(found.matrices) > 1 else "samples"
-    out.print(
-        f"seeds: {', '.join(map(str, found.matrices))}; intervals: 95 %, over validation {noise}"
-    )
+    _show_noise(found.matrices, curve_views.intervals(found), curve_views.LEARN)
     if found.left_out:
         out.print(
             f"not shown, because not every seed has them: {', '.join(map(escape, found.left_out))}"
@@ -310,9 +336,9 @@ def show_curve(found: DataCurves) -> None:
 
 def show_agreement(found: Agreement) -> None:
     """Rank correlation, and the difference of every unit's weights."""
-    table = _table("unit", "second - first", "95 % interval", "")
+    table = _table("unit", "second - first", interval_name(found.differences), "")
     for unit, gap in zip(found.units, found.differences, strict=True):
-        verdict = significance(True, "0") if gap.excludes() else ""
+        verdict = gap.verdict() if gap.differs() else ""
         interval = f"{gap.low:+.3f} to {gap.high:+.3f}"
         table.add_row(escape(unit), f"{gap.value:+.3f}", interval, verdict)
     _show(table)
@@ -320,6 +346,12 @@ def show_agreement(found: Agreement) -> None:
         f"rank correlation {with_interval(found.correlation, 2)}, largest difference"
         f" {with_interval(found.largest, 2)}, {len(found.units)} units"
     )
+    if not hold_training(found.differences):
+        out.print(
+            f"Intervals: {SAMPLING_ONLY}. To measure that, both directories need replicates or"
+            " seeds of their probes (`balance.replicates`, `balance.seeds`).",
+            soft_wrap=True,
+        )
 
 
 def show_status(states: Sequence[State]) -> None:

@@ -129,9 +129,11 @@ class Contents:
 
     def metric_of(self, scores: TaskScores) -> str:
         """The metric that feeds the equations."""
-        if self.recipe is None:
-            return next(iter(scores.metrics))
-        return self.recipe.mixture[scores.task].metric
+        return self.metric_name(scores.task, next(iter(scores.metrics), ""))
+
+    def metric_name(self, task: str, default: str) -> str:
+        """The metric of `task` that feeds the equations; `default` where there is no recipe."""
+        return self.recipe.mixture[task].metric if self.recipe else default
 
 
 def read_contents(directory: Path) -> Contents:

@@ -104,7 +104,7 @@ def _cell(cell: Interval, limit: float, is_diagonal: bool, size: tuple[int, int]
         return element("rect", **box, class_="own") + muted
     strength = STRONGEST * min(1.0, abs(cell.value) / limit)
     sign = "positive" if cell.value >= 0 else "negative"
-    weight = "center middle strong" if cell.excludes(0) else "center middle"
+    weight = "center middle strong" if cell.differs() else "center middle"
     return (
         surface
         + element("rect", **box, fill_opacity=float(strength), class_=sign)
@@ -178,7 +178,7 @@ class Axis:
 
 
 def dots(points: Sequence[Point], axis: Axis) -> Markup:
-    """Dots with whiskers; a dot is filled where its interval excludes the reference."""
+    """Dots with whiskers; a dot is filled where it differs significantly from the reference."""
     return _Plot(points, axis).draw(_dot)
 
 
@@ -259,6 +259,8 @@ class _Plot:
         if not interval.has_bounds:
             return Markup("")
         low, high = self.x(interval.low), self.x(interval.high)
+        if not interval.holds_training:
+            return element("line", x1=low, x2=high, y1=y, y2=y, class_="whisker samples")
         return Markup("").join(
             [
                 element("line", x1=low, x2=high, y1=y, y2=y, class_="whisker"),
@@ -270,7 +272,7 @@ class _Plot:
 
 def _dot(plot: _Plot, point: Point, y: float) -> Markup:
     interval = point.interval
-    look = "dot" if interval.excludes(plot.axis.reference) else "dot hollow"
+    look = "dot" if interval.differs(plot.axis.reference) else "dot hollow"
     mark = element("circle", cx=plot.x(interval.value), cy=y, r=5, class_=look)
     return element("g", plot.whisker(interval, y), mark, plot.title(point), class_="mark")
 

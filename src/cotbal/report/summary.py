@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cotbal.balance import Balance
 from cotbal.report.comparison import BASELINE, OURS, Comparison
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import bracket, listed, number, plural
-from cotbal.scores.interval import Interval, significance
+from cotbal.report.tables import LEARN_FROM_PROBES
+from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, significance
 from cotbal.weightings import method_label
 
 NAMED = 6  # a sentence lists at most this many names
@@ -58,7 +59,10 @@ def _no_weights(contents: Contents) -> str:
 def _weights(balance: Balance) -> list[str]:
     if not balance.has_intervals:
         return ["The weights have no intervals, because the table of scores holds no samples."]
-    clear = [unit for unit in balance.units if balance.weight(unit).excludes(1)]
+    weights = dict(zip(balance.units, balance.part("all"), strict=True))
+    if not hold_training(weights.values()):
+        return _without_training_noise(balance.weights)
+    clear = [unit for unit, weight in weights.items() if weight.differs(1)]
     unclear = [unit for unit in balance.units if unit not in clear]
     clear.sort(key=lambda unit: -balance.weights[unit])
     sentences = [
@@ -67,6 +71,14 @@ def _weights(balance: Balance) -> list[str]:
         _unclear(unclear),
     ]
     return [sentence for sentence in sentences if sentence]
+
+
+def _without_training_noise(weights: Mapping[str, float]) -> list[str]:
+    low, high = min(weights, key=weights.__getitem__), max(weights, key=weights.__getitem__)
+    return [
+        f"The weights go from {number(weights[low], 2)} ({low}) to {number(weights[high], 2)}"
+        f" ({high}). Their intervals hold the {SAMPLING_ONLY}. {LEARN_FROM_PROBES}"
+    ]
 
 
 def _unclear(units: Sequence[str]) -> str:
@@ -99,29 +111,58 @@ def _finals(comparison: Comparison) -> list[str]:
     change = _change(comparison)
     if change is None:
         return []
-    reference, seeds = method_label(comparison.reference or ""), len(comparison.seeds)
+    reference = method_label(comparison.reference or "")
     scores = f"improvement over {reference}" if comparison.paired else "test scores"
-    training = f"over {seeds} training seeds" if seeds > 1 else "one training seed"
-    lost = ""
+    left_out = ""
     if comparison.left_out:
         tasks = listed(list(comparison.left_out))
-        lost = f" (without {tasks}, where {reference} did not score above 0)"
-    return [
+        left_out = f" (without {tasks}, where {reference} did not score above 0)"
+    head = (
         "Against equal weights (EW), the final model trained with these weights (CoTBal) changed"
         f" the {scores} by {number(change.value, 2, signed=True)} % on average"
-        f" {bracket(change, 2, signed=True)}, {training}; this change"
-        f" {significance(change.excludes(), '0')}{lost}.",
+    )
+    if len(comparison.seeds) == 1:
+        return [f"{head}, with one training seed{left_out}.", *seed_notes(comparison)]
+    return [
+        f"{head} {bracket(change, 2, signed=True)}, over {len(comparison.seeds)} training seeds;"
+        f" this change {change.verdict()}{left_out}.",
         _rows(comparison),
     ]
 
 
+def seed_notes(comparison: Comparison) -> list[str]:
+    """What one training seed leaves open: the noise that is known, and the command that adds
+    seeds; empty with several.
+    """
+    if len(comparison.seeds) != 1 or not comparison.against:
+        return []
+    noise = comparison.seed_noise
+    if noise is None:
+        known = "Another training seed may change it by more than the test samples can show"
+    else:
+        low, high = number(noise.low, 1), number(noise.high, 1)
+        size = low if low == high else f"{low} to {high}"
+        known = (
+            f"Two trainings that differ in the seed alone differ by about {size} % on average"
+            f" (standard deviation, from {noise.source})"
+        )
+    return [f"{known}. To add seeds: `{command_for_seeds(comparison)}`."]
+
+
+def command_for_seeds(comparison: Comparison) -> str:
+    """The command that trains the methods of a comparison with two further seeds."""
+    first = comparison.seeds[0]
+    seeds = ",".join(str(first + i) for i in range(3))
+    if any(name.startswith(f"{OURS}-") for name in comparison.methods):
+        return f"cotbal ablate RECIPE --seeds {seeds}"
+    return f"cotbal compare RECIPE --methods {','.join(comparison.methods)} --seeds {seeds}"
+
+
 def _rows(comparison: Comparison) -> str:
     changes = [row.differences[OURS] for row in comparison.rows if OURS in row.differences]
-    better = sum(change.low > 0 for change in changes)
-    worse = sum(change.high < 0 for change in changes)
-    return (
-        f"Of {plural(len(changes), 'test score')}, {better} clearly rose and {worse} clearly fell."
-    )
+    better = sum(change.differs() and change.value > 0 for change in changes)
+    worse = sum(change.differs() and change.value < 0 for change in changes)
+    return f"Of {plural(len(changes), 'test score')}, {better} rose and {worse} fell significantly."
 
 
 def _change(comparison: Comparison) -> Interval | None:

@@ -1,0 +1,31 @@
+"""Flags as a short table: which task, what is wrong, and what follows."""
+
+from __future__ import annotations
+
+from cotbal.balance import Balance
+from cotbal.balance.guards import SPOILS_SCORE, Flag
+from cotbal.report.tables import Table
+
+WHAT = {
+    "no_gain": "its full data did not raise its score",
+    "unclear_gain": "its gain from full data may be 0",
+    "saturated": "every probe scores near the maximum",
+    "constant_answer": "its probe may be no better than one constant answer",
+    "no_score": "its probe may score 0",
+}
+NO_CREDIT = "helping it counts for no unit; its inward part is 1"
+
+
+def flag_table(balance: Balance) -> Table:
+    """One row per flag; `Flag.message` has the runs and their scores."""
+    rows = [(flag.task, _what(flag), _consequence(flag)) for flag in balance.flags]
+    header = ("task", "what was found", "consequence")
+    return Table("What was flagged", header, tuple(rows), words=frozenset({1, 2}))
+
+
+def _what(flag: Flag) -> str:
+    return WHAT.get(flag.kind, flag.kind.replace("_", " "))
+
+
+def _consequence(flag: Flag) -> str:
+    return f"{NO_CREDIT}; so is its intra part" if flag.kind in SPOILS_SCORE else NO_CREDIT
