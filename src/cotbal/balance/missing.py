@@ -1,5 +1,5 @@
-"""Receivers that are not identified: an outward mean (Eq. 4) over the others is a mean over a sample
-of the receivers, and its interval has to hold that.
+"""Receivers that are not identified: an outward mean (Eq. 4) over the others is a mean over a
+sample of the receivers, and its interval has to hold that.
 
 The mean over `m` of `M` receivers differs from the mean over all of them with variance
 `s^2 / m * (1 - m / M)`, where `s^2` is the variance of a giver's contributions between receivers

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 PRIOR_FREEDOM = 8.0  # decided by simulation, see docs/intervals.md
+TYPICAL_NOISE = 0.045  # of the scale of a task: that of `pocket`, where nothing better is known
 SMALLEST_SHARE = 1e-3  # of the scale of a task: a score that repeats exactly still has this noise
 
 
@@ -73,3 +74,12 @@ def training_noise(
     common = max(float(squares.sum() / freedom.sum()), SMALLEST_SHARE**2)
     variance = (squares + PRIOR_FREEDOM * common) / (freedom + PRIOR_FREEDOM)
     return TrainingNoise(np.sqrt(variance) * scale, freedom + PRIOR_FREEDOM)
+
+
+def typical_noise(
+    scale: Float[np.ndarray, " task"], freedom: Float[np.ndarray, " task"]
+) -> TrainingNoise:
+    """The noise of `pocket`, as if it had been measured with so many degrees of freedom; a guess
+    for plans, never for intervals.
+    """
+    return TrainingNoise(TYPICAL_NOISE * scale, freedom + PRIOR_FREEDOM)

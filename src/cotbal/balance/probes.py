@@ -109,6 +109,7 @@ class Probes:
         scores: one row per run, the mean over its trainings.
         trainings: of each row, how many times the run was trained.
         noise: of a single training; None where every run was trained once.
+        scale: of each task, in whose units the noise compares between tasks.
         unit_of_task: index of the unit of each task.
         baseline: row of the run that contributions are counted from.
         givers: for each unit, the row of the run that saw its large portion.
@@ -122,6 +123,7 @@ class Probes:
     scores: ScoreMatrix
     trainings: Int[np.ndarray, " run"]
     noise: TrainingNoise | None
+    scale: Float[np.ndarray, " task"]
     unit_of_task: Int[np.ndarray, " task"]
     baseline: int
     givers: Int[np.ndarray, " unit"]
@@ -193,6 +195,7 @@ def read_probes(
     runs = form_runs(form, difficulty, names)
     trainings = [_trainings(matrices, run) for run in runs.names]
     mean = row_means(runs.names, trainings)
+    scale = _scale(mean)
     row = {run: i for i, run in enumerate(runs.names)}
     everything = np.ones(len(tasks), dtype=bool)
     probes = Probes(
@@ -202,8 +205,9 @@ def read_probes(
         trainings=np.array([len(rows.runs) for rows in trainings]),
         noise=training_noise(
             [rows.values for run, rows in zip(runs.names, trainings, strict=True) if run != BASE],
-            _scale(mean),
+            scale,
         ),
+        scale=scale,
         unit_of_task=np.array([names.index(unit) for unit in unit_names]),
         baseline=row[runs.baseline],
         givers=np.array([row[runs.giver[unit]] for unit in names]),
