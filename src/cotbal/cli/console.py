@@ -33,6 +33,7 @@ from cotbal.report.flags import flag_table
 from cotbal.report.formatting import with_interval
 from cotbal.report.summary import seed_notes
 from cotbal.report.tables import LEARN_FROM_PROBES
+from cotbal.report.tables import Table as Content
 from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, interval_name
 from cotbal.scores.results import Results
 from cotbal.training.run_paths import RunPaths
@@ -75,6 +76,18 @@ def _show(table: Table) -> None:
     out.print(table, crop=False)
 
 
+def _show_content(content: Content) -> None:
+    """A table of the report."""
+    table = _table(*content.header)
+    for j in content.words:
+        table.columns[j].justify = "left"
+    for row in content.rows:
+        table.add_row(*map(escape, row))
+    out.print(f"[bold]{escape(content.title)}[/]", soft_wrap=True)  # wider than a table may be
+    _show(table)
+    out.print()
+
+
 def show_prepared(splits: Sequence[SplitSummary]) -> None:
     """What every split of a prepared benchmark holds, what it should hold, and every difference."""
     table = _table("split", "form", "records", "turns", "images", "missing", "dropped", "expected")
@@ -99,33 +112,11 @@ def show_prepared(splits: Sequence[SplitSummary]) -> None:
 
 def show_check(found: CheckReport) -> None:
     """Sizes of every split, then warnings and errors; of many of one kind the first few."""
-    table = _table(
-        "task",
-        "split",
-        "records",
-        "turns",
-        "images",
-        "missing",
-        "broken",
-        "rejected",
-        "dropped",
-        "valid tokens",
-        "trained tokens",
-        "mini",
-    )
+    counts = ["records", "turns", "images", "missing", "broken", "rejected", "dropped"]
+    counts += ["valid_tokens", "trained_tokens", "mini"]
+    table = _table("task", "split", *(name.replace("_", " ") for name in counts))
     for s in found.tasks:
-        cells = (
-            s.records,
-            s.turns,
-            s.images,
-            s.missing,
-            s.broken,
-            s.rejected,
-            s.dropped,
-            s.valid_tokens,
-            s.trained_tokens,
-            s.mini,
-        )
+        cells = [getattr(s, name) for name in counts]
         table.add_row(
             escape(s.task), s.split, *("-" if cell is None else str(cell) for cell in cells)
         )
@@ -202,11 +193,13 @@ def show_balance(result: Balance) -> None:
         f"{result.form} form, {result.difficulty_form} difficulty, temperature"
         f" {result.temperature:g}"
     )
+    if not result.measurable:
+        out.print("Not measurable here: keep equal weights. All weights are 1.", style="bold")
     if hold_training(weights):
         for need in result.needs:
             if not result.weight(need.unit).differs(1):
                 out.print(f"  {escape(need.sentence())}", soft_wrap=True)
-    elif result.has_intervals:
+    elif result.measurable and result.has_intervals:
         out.print(f"Intervals: {SAMPLING_ONLY}. {LEARN_FROM_PROBES}", soft_wrap=True)
     _show_flags(result)
     for warning in result.warnings:
@@ -217,11 +210,8 @@ def _show_flags(result: Balance) -> None:
     """A short table; the report and `--json` have the runs and their scores."""
     if not result.flags:
         return
-    content = flag_table(result)
-    table = _table(content.header[0], "", "", title=f"\n{content.title}")
-    for row in content.rows:
-        table.add_row(*map(escape, row))
-    _show(table)
+    out.print()
+    _show_content(flag_table(result))
     out.print("Runs and scores behind each flag: in the report, and with --json.")
 
 
@@ -317,14 +307,7 @@ def show_curve(found: DataCurves) -> None:
     each task reaches with the smallest fraction.
     """
     for content in curve_views.tables(found):
-        table = _table(*content.header)
-        for row in content.rows:
-            table.add_row(*map(escape, row))
-        out.print(
-            f"[bold]{escape(content.title)}[/]", soft_wrap=True
-        )  # longer than a table may be wide
-        _show(table)
-        out.print()
+        _show_content(content)
     for sentence in curve_views.sentences(found):
         out.print(escape(sentence), soft_wrap=True)
     _show_noise(found.matrices, curve_views.intervals(found), curve_views.LEARN)

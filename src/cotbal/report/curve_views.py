@@ -82,7 +82,7 @@ def _scores(curves: DataCurves) -> Table:
         "Validation score of every task (row) by fraction of the training data (column),"
         f" EW{seeds}; higher is better"
     )
-    note = interval_note(intervals(curves), LEARN)
+    note = interval_note(intervals(curves))
     return Table(title, tuple(header), tuple(map(tuple, rows)), words=frozenset({1}), note=note)
 
 

@@ -20,7 +20,7 @@ def flag_table(balance: Balance) -> Table:
     """One row per flag; `Flag.message` has the runs and their scores."""
     rows = [(flag.task, _what(flag), _consequence(flag)) for flag in balance.flags]
     header = ("task", "what was found", "consequence")
-    return Table("What was flagged", header, tuple(rows), words=frozenset({1, 2}))
+    return Table("Flags, and what follows from each", header, tuple(rows), words=frozenset({1, 2}))
 
 
 def _what(flag: Flag) -> str:

@@ -9,7 +9,6 @@ import numpy as np
 from cotbal.report.comparison import BASELINE, Comparison, Row
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import DASH, MINUS, count, number, with_interval
-from cotbal.report.summary import command_for_seeds
 from cotbal.report.tables import Strong, Table, interval_note
 from cotbal.scores.interval import Interval
 from cotbal.weightings import method_label
@@ -92,8 +91,7 @@ def difference_table(comparison: Comparison) -> Table:
 
 def _note(comparison: Comparison, changes: Iterable[Interval]) -> str:
     """What the brackets hold, and what is bold."""
-    learn = f"To measure that: `{command_for_seeds(comparison)}`."
-    note = interval_note(changes, learn)
+    note = interval_note(changes)
     has_verdicts = len(comparison.seeds) > 1
     return f"{note} Bold: differs significantly from 0." if note and has_verdicts else note
 

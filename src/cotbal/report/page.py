@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import jinja2
@@ -28,11 +28,12 @@ from cotbal.report.tables import (
     Strong,
     contribution_table,
     measures_table,
+    noise_words,
     parts_table,
     scores_table,
     weights_table,
 )
-from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training
+from cotbal.scores.interval import SAMPLING_ONLY
 from cotbal.weightings import method_label
 
 TITLES = {
@@ -139,29 +140,25 @@ def _balance(balance: Balance) -> dict[str, Any]:
     weights = Axis(f"Weights of {len(units)} units; the line marks weight 1", 1.0)
     difficulty = Axis(f"Difficulty of {len(units)} units", 0.0)
     return {
-        "whiskers": _noise(balance.part("all")),
         "weights": {
+            "noise": noise_words(balance.part("all")),
             "figure": figures.dots(list(map(Point, units, balance.part("all"))), weights),
             "table": weights_table(balance),
         },
         "parts": [parts_table(balance), measures_table(balance)],
         "contribution": {
             "figure": figures.heat_map(units, contributions),
+            "noise": noise_words(chain(*contributions)),
             "legend": figures.heat_map_legend(contributions),
             "table": contribution_table(balance),
         },
-        "difficulty": figures.bars(
-            list(map(Point, units, balance.measure("difficulty"))), difficulty
-        ),
+        "difficulty": {
+            "noise": noise_words(balance.measure("difficulty")),
+            "figure": figures.bars(
+                list(map(Point, units, balance.measure("difficulty"))), difficulty
+            ),
+        },
     }
-
-
-def _noise(intervals: Iterable[Interval]) -> str:
-    """What the whiskers of a figure hold; empty where it has none."""
-    bounded = [interval for interval in intervals if interval.has_bounds]
-    if not bounded:
-        return ""
-    return "training" if hold_training(bounded) else "samples"
 
 
 def _finals(contents: Contents, comparison: Comparison) -> dict[str, Any]:
@@ -175,7 +172,7 @@ def _finals(contents: Contents, comparison: Comparison) -> dict[str, Any]:
         "labels": [method_label(name) for name in comparison.methods],
         "reference": method_label(comparison.reference) if comparison.reference else None,
         "seeds": len(comparison.seeds),
-        "noise": "training" if len(comparison.seeds) > 1 else "samples",
+        "noise": noise_words(changes.average for changes in comparison.against.values()),
         "notes": seed_notes(comparison),
     }
 
@@ -201,7 +198,8 @@ def _curve(curves: DataCurves) -> dict[str, Any]:
         "tables": curve_views.tables(curves),
         "alone": any(curve.alone for curve in curves.tasks),
         "seeds": len(curves.matrices),
-        "noise": _noise(curve_views.intervals(curves)),
+        "noise": noise_words(curve_views.intervals(curves)),
+        "learn": curve_views.LEARN if len(curves.matrices) == 1 else "",
         "left_out": curves.left_out,
     }
 

@@ -97,5 +97,5 @@ def _of_replicates(
 
 def _deviations(contents: Contents) -> Mapping[str, float]:
     """Task -> standard deviation of a score of a probe between training seeds."""
-    noise = contents.balance.training_noise if contents.balance else None
-    return noise.per_task if noise else {}
+    noise = contents.balance.training_noise if contents.balance else {}
+    return {task: deviation.value for task, deviation in noise.items()}

@@ -57,6 +57,8 @@ def _no_weights(contents: Contents) -> str:
 
 
 def _weights(balance: Balance) -> list[str]:
+    if not balance.measurable:
+        return [_not_measurable(balance)]
     if not balance.has_intervals:
         return ["The weights have no intervals, because the table of scores holds no samples."]
     weights = dict(zip(balance.units, balance.part("all"), strict=True))
@@ -71,6 +73,15 @@ def _weights(balance: Balance) -> list[str]:
         _unclear(unclear),
     ]
     return [sentence for sentence in sentences if sentence]
+
+
+def _not_measurable(balance: Balance) -> str:
+    known = " and ".join(f"{share:.0%} of the {name}" for name, share in balance.identified.items())
+    return (
+        f"The weights are not measurable here: keep equal weights, which is why all are 1. Only"
+        f" {known} could be identified. More data in the minis, another model or other metrics may"
+        " change that."
+    )
 
 
 def _without_training_noise(weights: Mapping[str, float]) -> list[str]:
@@ -122,7 +133,8 @@ def _finals(comparison: Comparison) -> list[str]:
         f" the {scores} by {number(change.value, 2, signed=True)} % on average"
     )
     if len(comparison.seeds) == 1:
-        return [f"{head}, with one training seed{left_out}.", *seed_notes(comparison)]
+        notes = " ".join(seed_notes(comparison))
+        return [f"{head}, with one training seed; another may differ by more{left_out}. {notes}"]
     return [
         f"{head} {bracket(change, 2, signed=True)}, over {len(comparison.seeds)} training seeds;"
         f" this change {change.verdict()}{left_out}.",
@@ -136,17 +148,15 @@ def seed_notes(comparison: Comparison) -> list[str]:
     """
     if len(comparison.seeds) != 1 or not comparison.against:
         return []
-    noise = comparison.seed_noise
-    if noise is None:
-        known = "Another training seed may change it by more than the test samples can show"
-    else:
+    notes = []
+    if noise := comparison.seed_noise:
         low, high = number(noise.low, 1), number(noise.high, 1)
         size = low if low == high else f"{low} to {high}"
-        known = (
-            f"Two trainings that differ in the seed alone differ by about {size} % on average"
-            f" (standard deviation, from {noise.source})"
+        notes.append(
+            "The mean change between two trainings that differ in the seed alone has a standard"
+            f" deviation of {size} % (from {noise.source})."
         )
-    return [f"{known}. To add seeds: `{command_for_seeds(comparison)}`."]
+    return [*notes, f"To add seeds: `{command_for_seeds(comparison)}`."]
 
 
 def command_for_seeds(comparison: Comparison) -> str:

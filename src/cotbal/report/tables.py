@@ -69,7 +69,7 @@ def weights_table(balance: Balance) -> Table:
         for unit, weight in zip(balance.units, weights, strict=True)
     ]
     if not hold_training(weights):
-        return Table(title, header, tuple(rows), note=interval_note(weights, LEARN_FROM_PROBES))
+        return Table(title, header, tuple(rows), note=interval_note(weights))
     verdicts = [(*row, verdict(weight)) for row, weight in zip(rows, weights, strict=True)]
     return Table(title, (*header, "in words"), tuple(verdicts), words=frozenset({3}))
 
@@ -82,18 +82,20 @@ def verdict(weight: Interval) -> str:
     return f"{weight.verdict(1)}: its tokens count {direction} than the average"
 
 
-def interval_note(intervals: Iterable[Interval], learn: str) -> str:
-    """What the brackets of a table hold; empty where it has none.
+def interval_note(intervals: Iterable[Interval]) -> str:
+    """What the brackets of a table hold; empty where it has none."""
+    words = noise_words(intervals)
+    return f"In brackets: {words}." if words else ""
 
-    Args:
-        learn: how to measure the noise of training where they do not hold it.
-    """
+
+def noise_words(intervals: Iterable[Interval]) -> str:
+    """What intervals hold, in words; empty where none has bounds."""
     bounded = [interval for interval in intervals if interval.has_bounds]
     if not bounded:
         return ""
-    if hold_training(bounded):
-        return "In brackets: 95 % intervals, over samples and training seeds."
-    return f"In brackets: {SAMPLING_ONLY}. {learn}"
+    if not hold_training(bounded):
+        return SAMPLING_ONLY
+    return f"95 % interval, noise of {' and '.join(bounded[0].noise)}"
 
 
 def parts_table(balance: Balance) -> Table:
@@ -121,7 +123,7 @@ def measures_table(balance: Balance) -> Table:
 def _by_unit(title: str, units: Sequence[str], columns: Mapping[str, Sequence[Interval]]) -> Table:
     cells = [_cells(intervals) for intervals in columns.values()]
     rows = tuple(zip(units, *cells, strict=True))
-    note = interval_note(chain(*columns.values()), LEARN_FROM_PROBES)
+    note = interval_note(chain(*columns.values()))
     return Table(title, ("unit", *columns), rows, note=note)
 
 
@@ -134,7 +136,7 @@ def contribution_table(balance: Balance) -> Table:
     contributions = balance.contributions()
     rows = [(giver, *_cells(row)) for giver, row in zip(balance.units, contributions, strict=True)]
     title = "Contribution of a giver (row) to a receiver (column), Eq. 3"
-    note = interval_note(chain(*contributions), LEARN_FROM_PROBES)
+    note = interval_note(chain(*contributions))
     return Table(title, ("giver", *balance.units), tuple(rows), note=note)
 
 
