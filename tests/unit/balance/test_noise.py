@@ -71,7 +71,7 @@ def test_draws_have_the_deviation_and_do_not_depend_on_the_order() -> None:
 
 
 def test_replicates_are_averaged_and_widen_the_intervals() -> None:
-    one, many = sampled(), replicated_minis(sampled(), 3, 0.05)
+    one, many = sampled(), replicated_minis(sampled(), 3, 0.1)
     plain = balance(one, settings=Settings(bootstrap=400))
     honest = balance(many, settings=Settings(bootstrap=400))
     assert honest.noise == ("samples", "training")
