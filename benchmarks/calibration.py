@@ -5,8 +5,8 @@ replicates of the mini and whole sets of probes.
     python benchmarks/calibration.py measured benchmarks/results/data/pocket_demo
 
 `simulated` draws score matrices with a known truth. `measured` reads whole sets of probes of
-several training seeds (`seed-<n>.csv`, and `samples.npz` where it was kept): an interval from some
-seeds should hold what the scores of the other seeds say.
+several training seeds: an interval from some seeds should hold what the scores of the other seeds
+say. `export RUN DIRECTORY` writes them from a run directory with several `balance.seeds`.
 """
 
 from __future__ import annotations
@@ -214,6 +214,60 @@ def simulated(
 SETTINGS = Settings(bootstrap=500)
 
 
+def measured(
+    sets: Sequence[ScoreMatrix], designs: Sequence[str] = DESIGNS, bootstrap: int = 2000
+) -> Tallies:
+    """Every design on whole sets of probes that were trained with different seeds; the truth is
+    what the mean scores of the seeds that a design did not use say.
+    """
+    tallies: Tallies = defaultdict(Tally)
+    settings = SETTINGS.changed(bootstrap=bootstrap)
+    for design in designs:
+        used = trainings_of(design)
+        for first in range(len(sets)):
+            turned = [*sets[first:], *sets[:first]]
+            rest = mean_matrix(turned[used:])
+            exact = balance(replace(rest, samples={}), settings=settings)
+            tally(tallies, design, balance(designed(design, turned), settings=settings), exact)
+    return tallies
+
+
+def read_sets(directory: Path) -> list[ScoreMatrix]:
+    """What `export` wrote: whole sets of probes, one per training seed."""
+    kept = np.load(directory / "samples.npz")
+    sets = []
+    for path in sorted(directory.glob("seed-*.csv"), key=lambda path: int(path.stem[5:])):
+        table = read_scores(path)
+        samples = {}
+        for task in table.tasks:
+            samples[task] = Samples(
+                kept[f"{path.stem}/{task}"].astype(float),
+                kept[f"clusters/{task}"],
+                float(kept[f"maximum/{task}"]),
+                kept[f"constant/{task}"].astype(float),
+            )
+        sets.append(replace(table, samples=samples))
+    return sets
+
+
+def export(run: Path, directory: Path) -> None:
+    """Keep the scores of a run directory whose probes were trained with several `balance.seeds`:
+    a table per seed, and the score of every sample in half precision.
+    """
+    recipe, matrices = matrices_of(RunDir(run))
+    directory.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, np.ndarray] = {}
+    for seed, matrix in zip(recipe.seeds, matrices, strict=True):
+        (directory / f"seed-{seed}.csv").write_text(matrix.to_csv(), encoding="utf-8")
+        for task, column in matrix.samples.items():
+            assert column.constant is not None
+            arrays[f"seed-{seed}/{task}"] = column.values.astype(np.float16)
+            arrays[f"clusters/{task}"] = column.clusters.astype(np.int32)
+            arrays[f"maximum/{task}"] = np.array(column.maximum)
+            arrays[f"constant/{task}"] = column.constant.astype(np.float16)
+    np.savez_compressed(directory / "samples.npz", **arrays)
+
+
 def show(tallies: Tallies, designs: Sequence[str]) -> Iterator[str]:
     """A table in Markdown: coverage, median half-width and its ratio to the oracle's."""
     yield "| design | quantity | n | coverage | median half-width | oracle | excludes 1 or 0 |"
@@ -239,7 +293,22 @@ def main() -> None:
     of_simulation.add_argument("--tails", type=float, default=np.inf)
     of_simulation.add_argument("--alike", action="store_true")
     of_simulation.add_argument("--noise", type=float, default=0.045)
+    of_simulation.set_defaults(command="simulated")
+    of_data = commands.add_parser("measured")
+    of_data.add_argument("directory", type=Path)
+    of_data.set_defaults(command="measured")
+    of_export = commands.add_parser("export")
+    of_export.add_argument("run", type=Path)
+    of_export.add_argument("directory", type=Path)
+    of_export.set_defaults(command="export")
     given = parser.parse_args()
+    if given.command == "export":
+        export(given.run, given.directory)
+        return
+    if given.command == "measured":
+        for line in show(measured(read_sets(given.directory)), DESIGNS):
+            print(line)
+        return
     mixture = Mixture(given.tasks, noise=given.noise, tails=given.tails, alike=given.alike)
     for line in show(simulated(mixture, given.mixtures), DESIGNS):
         print(line)
