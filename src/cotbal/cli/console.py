@@ -45,10 +45,8 @@ if TYPE_CHECKING:
     from cotbal.benchmarks.judge.result import Judged
 
 out = Console(highlight=False)
-if not out.is_terminal:
-    out = Console(
-        highlight=False, width=160
-    )  # a file or pipe has no width; do not cut columns to 80
+if not out.is_terminal:  # a file or pipe has no width; do not cut columns to 80
+    out = Console(highlight=False, width=160)
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
@@ -182,28 +180,37 @@ def show_balance(result: Balance) -> None:
     """Weights with intervals, what they are made of, and what was flagged."""
     weights = result.part("all")
     table = _table("unit", "weight", interval_name(weights), "outward", "inward", "difficulty", "")
-    for i, (unit, weight) in enumerate(zip(result.units, weights, strict=True)):
-        shown = f"{weight.low:.3f} to {weight.high:.3f}" if weight.has_bounds else "-"
-        verdict = weight.verdict(1) if weight.holds_training and not weight.differs(1) else ""
-        numbers = (result.outward[i], result.inward[i], result.difficulty[i])
+    measures = zip(result.outward, result.inward, result.difficulty, strict=True)
+    for unit, weight, numbers in zip(result.units, weights, measures, strict=True):
         cells = ("n/a" if math.isnan(number) else f"{number:.3f}" for number in numbers)
-        table.add_row(escape(unit), f"{weight.value:.4f}", shown, *cells, verdict)
+        table.add_row(escape(unit), f"{weight.value:.4f}", *_range_and_verdict(weight, cells))
     _show(table)
     out.print(
         f"{result.form} form, {result.difficulty_form} difficulty, temperature"
         f" {result.temperature:g}"
     )
-    if not result.measurable:
-        out.print("Not measurable here: keep equal weights. All weights are 1.", style="bold")
-    if hold_training(weights):
-        for need in result.needs:
-            if not result.weight(need.unit).differs(1):
-                out.print(f"  {escape(need.sentence())}", soft_wrap=True)
-    elif result.measurable and result.has_intervals:
-        out.print(f"Intervals: {SAMPLING_ONLY}. {LEARN_FROM_PROBES}", soft_wrap=True)
+    _show_evidence(result, weights)
     _show_flags(result)
     for warning in result.warnings:
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
+
+
+def _range_and_verdict(weight: Interval, between: Iterable[str]) -> tuple[str, ...]:
+    """Cells of a weight; a verdict only where it does not differ from 1."""
+    shown = f"{weight.low:.3f} to {weight.high:.3f}" if weight.has_bounds else "-"
+    verdict = weight.verdict(1) if weight.holds_training and not weight.differs(1) else ""
+    return (shown, *between, verdict)
+
+
+def _show_evidence(result: Balance, weights: Sequence[Interval]) -> None:
+    """What the weights rest on, and what more evidence would decide."""
+    if not result.measurable:
+        out.print("Not measurable here: keep equal weights. All weights are 1.", style="bold")
+    elif result.has_intervals and not hold_training(weights):
+        out.print(f"Intervals: {SAMPLING_ONLY}. {LEARN_FROM_PROBES}", soft_wrap=True)
+    for need in result.needs:
+        if not result.weight(need.unit).differs(1):
+            out.print(f"  {escape(need.sentence())}", soft_wrap=True)
 
 
 def _show_flags(result: Balance) -> None:
@@ -291,11 +298,7 @@ def show_comparison(found: Comparison) -> None:
 
 
 def _show_noise(seeds: Iterable[int], intervals: Sequence[Interval], learn: str = "") -> None:
-    """What the intervals above hold.
-
-    Args:
-        learn: how to measure the noise of training, where they do not hold it.
-    """
+    """What the intervals above hold; `learn` says how to measure the noise of training."""
     words = "95 %, over samples and seeds"
     if not hold_training(intervals):
         words = f"{SAMPLING_ONLY}. {learn}".strip()

@@ -63,49 +63,50 @@ def _weights(balance: Balance) -> list[str]:
         return ["The weights have no intervals, because the table of scores holds no samples."]
     weights = dict(zip(balance.units, balance.part("all"), strict=True))
     if not hold_training(weights.values()):
-        return _without_training_noise(balance.weights)
-    clear = [unit for unit, weight in weights.items() if weight.differs(1)]
-    unclear = [unit for unit in balance.units if unit not in clear]
-    clear.sort(key=lambda unit: -balance.weights[unit])
+        return [_without_training_noise(balance.weights)]
+    return _verdicts(weights)
+
+
+def _verdicts(weights: Mapping[str, Interval]) -> list[str]:
+    """Which units get more and which less than the mean weight, the largest weight first."""
+    more: list[str] = []
+    less: list[str] = []
+    unclear: list[str] = []
+    for unit, weight in sorted(weights.items(), key=lambda item: -item[1].value):
+        if not weight.differs(1):
+            unclear.append(unit)
+        else:
+            (more if weight.value > 1 else less).append(f"{unit} ({number(weight.value, 2)})")
     sentences = [
-        _direction(balance, [unit for unit in clear if balance.weights[unit] > 1], "more"),
-        _direction(balance, [unit for unit in clear if balance.weights[unit] < 1], "less"),
-        _unclear(unclear),
+        f"By the weights, the tokens of {listed(names)} count {direction} than average."
+        for names, direction in ((more, "more"), (less, "less"))
+        if names
     ]
-    return [sentence for sentence in sentences if sentence]
+    return [*sentences, _unclear(unclear)] if unclear else sentences
 
 
 def _not_measurable(balance: Balance) -> str:
     known = " and ".join(f"{share:.0%} of the {name}" for name, share in balance.identified.items())
     return (
-        f"The weights are not measurable here: keep equal weights, which is why all are 1. Only"
+        "The weights are not measurable here: keep equal weights, which is why all are 1. Only"
         f" {known} could be identified. More data in the minis, another model or other metrics may"
         " change that."
     )
 
 
-def _without_training_noise(weights: Mapping[str, float]) -> list[str]:
+def _without_training_noise(weights: Mapping[str, float]) -> str:
     low, high = min(weights, key=weights.__getitem__), max(weights, key=weights.__getitem__)
-    return [
+    return (
         f"The weights go from {number(weights[low], 2)} ({low}) to {number(weights[high], 2)}"
         f" ({high}). Their intervals hold the {SAMPLING_ONLY}. {LEARN_FROM_PROBES}"
-    ]
+    )
 
 
 def _unclear(units: Sequence[str]) -> str:
-    if not units:
-        return ""
     if len(units) == 1:
         return f"The weight of {units[0]} {significance(False, '1')}."
     names = listed(list(units)) if len(units) <= NAMED else f"{len(units)} tasks"
     return f"The weights of {names} {significance(False, '1', plural=True)}."
-
-
-def _direction(balance: Balance, units: Sequence[str], direction: str) -> str:
-    if not units:
-        return ""
-    names = [f"{unit} ({number(balance.weights[unit], 2)})" for unit in units]
-    return f"By the weights, the tokens of {listed(names)} count {direction} than average."
 
 
 def _flags(balance: Balance) -> list[str]:
@@ -137,7 +138,7 @@ def _finals(comparison: Comparison) -> list[str]:
         return [f"{head}, with one training seed; another may differ by more{left_out}. {notes}"]
     return [
         f"{head} {bracket(change, 2, signed=True)}, over {len(comparison.seeds)} training seeds;"
-        f" this change {change.verdict()}{left_out}.",
+        f" this change {change.verdict() if change.has_bounds else 'has no interval'}{left_out}.",
         _rows(comparison),
     ]
 
