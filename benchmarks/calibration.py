@@ -15,14 +15,25 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from cotbal.balance import Balance, Settings, balance
-from cotbal.balance.probes import MINI, full_run, replicate_name
+from cotbal.balance.measures import measure
+from cotbal.balance.probes import MINI, full_run, read_probes, replicate_name
+from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.weigh import matrices_of
 from cotbal.scores.interval import Interval
-from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples, stacked
+from cotbal.scores.matrix import (
+    Samples,
+    ScoreMatrix,
+    matrix_of_samples,
+    mean_matrix,
+    read_scores,
+    stacked,
+)
 
 QUANTITIES = ("weight", "outward", "inward", "difficulty", "contribution")
 DESIGNS = ("one seed, samples only", "mini x 2", "mini x 3", "2 seeds", "3 seeds")
@@ -35,8 +46,10 @@ class Mixture:
     Attributes:
         tasks: number of tasks.
         samples: validation samples per task.
-        noise: standard deviation of a score between training seeds, as a share of the maximum.
+        noise: standard deviation of a score between training seeds, as a share of the task's own
+            score.
         unequal: standard deviation of the logarithm of the noise between tasks.
+        cells: the same between the cells of the score matrix of a task.
         tails: degrees of freedom of the noise (Student's t); infinity for the normal distribution.
         common: share of the samples whose luck is one for all runs.
         alike: all tasks have the same gain and give each other the same, so that every weight is 1.
@@ -44,8 +57,9 @@ class Mixture:
 
     tasks: int = 7
     samples: int = 400
-    noise: float = 0.045
-    unequal: float = 0.4
+    noise: float = 0.08
+    unequal: float = 0.25
+    cells: float = 0.4
     tails: float = np.inf
     common: float = 0.6
     alike: bool = False
@@ -57,12 +71,12 @@ class Truth:
 
     Attributes:
         scores: expected score of every run, 0 to 1.
-        deviation: between training seeds, by task.
+        deviation: of a score between training seeds.
     """
 
     mixture: Mixture
     scores: Float[np.ndarray, "run task"]
-    deviation: Float[np.ndarray, " task"]
+    deviation: Float[np.ndarray, "run task"]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -108,11 +122,13 @@ def draw_truth(mixture: Mixture, rng: np.random.Generator) -> Truth:
     mini = rng.uniform(0.15, 0.5, tasks)
     gain = rng.uniform(0.15, 0.45, tasks)
     given = rng.normal(0.2, 0.25, (tasks, tasks))
-    deviation = mixture.noise * np.exp(mixture.unequal * rng.standard_normal(tasks))
     if mixture.alike:
         mini, gain, given = np.full(tasks, 0.35), np.full(tasks, 0.3), np.full((tasks, tasks), 0.2)
     np.fill_diagonal(given, 1.0)
     scores = np.vstack([mini, np.clip(mini + given * gain, 0.01, 0.99)])
+    between = mixture.unequal * rng.standard_normal(tasks)
+    within = mixture.cells * rng.standard_normal(scores.shape)
+    deviation = mixture.noise * (mini + gain) * np.exp(between + within)
     return Truth(mixture, scores, deviation)
 
 
@@ -268,6 +284,59 @@ def export(run: Path, directory: Path) -> None:
     np.savez_compressed(directory / "samples.npz", **arrays)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Weights from so many identified units, against equal weights.
+
+    Attributes:
+        identified: number of units whose gain and score are more than noise.
+        error: median over mixtures of the mean squared error of the weights.
+        equal: the same of equal weights.
+        better: share of the mixtures where the weights are nearer to the true ones.
+    """
+
+    identified: int
+    error: float
+    equal: float
+    better: float
+
+
+def shares(mixture: Mixture, mixtures: int, seed: int = 0) -> list[Share]:
+    """From how many identified units on weights are better than equal ones: the mini trained three
+    times, units left out at random.
+    """
+    rng = np.random.default_rng(seed)
+    errors = np.empty((mixtures, mixture.tasks, 2))
+    for k in range(mixtures):
+        truth = draw_truth(mixture, rng)
+        probes = read_probes(truth.matrix())
+        true = measure(truth.scores, probes).parts(0.5)["all"]
+        luck = rng.standard_normal(mixture.tasks) * np.sqrt(mixture.common)
+        luck = luck + rng.standard_normal(truth.scores.shape) * np.sqrt(1 - mixture.common)
+        noise = rng.standard_normal(truth.scores.shape) * truth.deviation
+        noise[0] /= np.sqrt(3)
+        of_samples = np.sqrt(truth.scores * (1 - truth.scores) / mixture.samples)
+        seen = truth.scores + of_samples * luck + noise
+        for identified in range(1, mixture.tasks + 1):
+            chosen = np.isin(np.arange(mixture.tasks), rng.permutation(mixture.tasks)[:identified])
+            some = replace(probes, has_gain=chosen, has_score=chosen)
+            weights = measure(seen, some).parts(0.5)["all"]
+            errors[k, identified - 1] = np.mean((weights - true) ** 2), np.mean((1 - true) ** 2)
+    found = []
+    for number, (of_weights, of_equal) in enumerate(errors.transpose(1, 2, 0), start=1):
+        medians = float(np.median(of_weights)), float(np.median(of_equal))
+        found.append(Share(number, *medians, float(np.mean(of_weights < of_equal))))
+    return found
+
+
+def show_shares(mixture: Mixture, found: Sequence[Share]) -> Iterator[str]:
+    """The table in Markdown."""
+    yield f"| identified of {mixture.tasks} | median squared error | equal | nearer than equal |"
+    yield "| --: | --: | --: | --: |"
+    for row in found:
+        yield f"| {row.identified} | {row.error:.4f} | {row.equal:.4f} | {row.better:.2f} |"
+
+
 def show(tallies: Tallies, designs: Sequence[str]) -> Iterator[str]:
     """A table in Markdown: coverage, median half-width and its ratio to the oracle's."""
     yield "| design | quantity | n | coverage | median half-width | oracle | excludes 1 or 0 |"
@@ -292,7 +361,8 @@ def main() -> None:
     of_simulation.add_argument("--mixtures", type=int, default=100)
     of_simulation.add_argument("--tails", type=float, default=np.inf)
     of_simulation.add_argument("--alike", action="store_true")
-    of_simulation.add_argument("--noise", type=float, default=0.045)
+    of_simulation.add_argument("--noise", type=float, default=0.08)
+    of_simulation.add_argument("--shares", action="store_true", help="how many units must be known")
     of_simulation.set_defaults(command="simulated")
     of_data = commands.add_parser("measured")
     of_data.add_argument("directory", type=Path)
@@ -310,8 +380,11 @@ def main() -> None:
             print(line)
         return
     mixture = Mixture(given.tasks, noise=given.noise, tails=given.tails, alike=given.alike)
-    for line in show(simulated(mixture, given.mixtures), DESIGNS):
-        print(line)
+    if given.shares:
+        lines = show_shares(mixture, shares(mixture, given.mixtures))
+    else:
+        lines = show(simulated(mixture, given.mixtures), DESIGNS)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":
