@@ -1,10 +1,13 @@
-"""Flags as a short table: which task, what is wrong, and what follows."""
+"""What a reader must know before trusting the numbers: flags as a short table, and warnings."""
 
 from __future__ import annotations
 
 from cotbal.balance import Balance
 from cotbal.balance.guards import SPOILS_SCORE, Flag
+from cotbal.errors import CotbalError
+from cotbal.report.contents import Contents
 from cotbal.report.tables import Table
+from cotbal.scores.measure import is_stale
 
 WHAT = {
     "no_gain": "its full data did not raise its score",
@@ -29,3 +32,25 @@ def _what(flag: Flag) -> str:
 
 def _consequence(flag: Flag) -> str:
     return f"{NO_CREDIT}; so is its intra part" if flag.kind in SPOILS_SCORE else NO_CREDIT
+
+
+def stale_scores(contents: Contents) -> list[str]:
+    """A warning where scores must be recomputed; metrics that cannot be loaded are left out."""
+    sources = set()
+    for run in contents.runs:
+        for scores in run.scores.values():
+            sources |= {(name, metric.source) for name, metric in scores.metrics.items()}
+    names = sorted({name for name, source in sources if _is_stale(name, source)})
+    if not names:
+        return []
+    return [
+        f"the code of {', '.join(names)} has changed since answers were scored with it:"
+        f" `cotbal rescore {contents.directory.name}` recomputes these scores"
+    ]
+
+
+def _is_stale(name: str, source: str | None) -> bool:
+    try:
+        return is_stale(name, source)
+    except (CotbalError, ImportError):
+        return False

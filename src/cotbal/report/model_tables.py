@@ -179,24 +179,10 @@ def cost_table(contents: Contents) -> Table:
         for name, runs in (("all probes", contents.probes), ("whole curve", contents.curve))
         if len(runs) > 1
     ]
-    header = (
-        "run",
-        "status",
-        "seconds",
-        "training",
-        "generating",
-        "records",
-        "tokens",
-        "share of final",
-        "peak MiB",
-    )
-    return Table(
-        "Cost of every run",
-        header,
-        (*rows, *totals),
-        footer=len(totals),
-        words=frozenset({1}),
-    )
+    sizes = ("records", "tokens", "share of final", "peak MiB")
+    header = ("run", "status", "seconds", "training", "generating", *sizes)
+    cells = (*rows, *totals)
+    return Table("Cost of every run", header, cells, footer=len(totals), words=frozenset({1}))
 
 
 def _cost(run: RunContents) -> tuple[str, ...]:

@@ -18,11 +18,10 @@ from cotbal.report.contents import Contents
 from cotbal.report.curves import DataCurves
 from cotbal.report.examples import Example
 from cotbal.report.figures import Axis, Point
-from cotbal.report.flags import flag_table
-from cotbal.report.formatting import listed
+from cotbal.report.flags import flag_table, stale_scores
+from cotbal.report.formatting import listed, number
 from cotbal.report.model_tables import cost_table, model_tables, variant_tables
 from cotbal.report.models import models_of
-from cotbal.report.stale import stale_scores
 from cotbal.report.summary import seed_notes, summary
 from cotbal.report.tables import (
     Strong,
@@ -149,7 +148,7 @@ def _balance(balance: Balance) -> dict[str, Any]:
         "contribution": {
             "figure": figures.heat_map(units, contributions),
             "noise": noise_words(chain(*contributions)),
-            "legend": figures.heat_map_legend(contributions),
+            "limit": number(figures.limit_of(contributions), 2),
             "table": contribution_table(balance),
         },
         "difficulty": {
