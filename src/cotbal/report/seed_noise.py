@@ -6,13 +6,14 @@ of the probes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from cotbal.report.comparison import Comparison, Models, Row, Scores, SeedNoise
 from cotbal.report.contents import Contents
+from cotbal.report.formatting import listed
 from cotbal.weightings import method_label
 
 PAIR = 2**0.5  # standard deviation of a difference of two trainings, in those of one
@@ -38,19 +39,20 @@ def _of_seeds(
     models: Models, tasks: Sequence[str], rows: Sequence[Row], reference: str
 ) -> SeedNoise | None:
     """From the methods that were trained with several seeds."""
-    changes = {}
+    names, groups = [], []
     for name, by_seed in models.items():
         complete = [scores for scores in by_seed.values() if _has(scores, rows)]
         if len(complete) > 1:
             relative = [_relative(scores, tasks, rows, reference) for scores in complete]
-            changes[method_label(name)] = np.array(relative)
-    if not changes:
+            names.append(f"{len(relative)} seeds of {method_label(name)}")
+            groups.append(np.array(relative))
+    if not groups:
         return None
-    per_task = PAIR * pooled_deviation(list(changes.values()))
-    means = [values.mean(axis=1, keepdims=True) for values in changes.values()]
+    per_task = PAIR * pooled_deviation(groups)
+    means = [values.mean(axis=1, keepdims=True) for values in groups]
     average = float((PAIR * pooled_deviation(means)).item())
     by_task = dict(zip(tasks, per_task.tolist(), strict=True))
-    return SeedNoise(by_task, average, average, f"the seeds of {', '.join(changes)}")
+    return SeedNoise(by_task, average, average, listed(names))
 
 
 def _has(scores: Scores, rows: Sequence[Row]) -> bool:
@@ -81,21 +83,15 @@ def _of_replicates(
     contents: Contents, tasks: Sequence[str], rows: Sequence[Row], reference: str
 ) -> SeedNoise | None:
     """From the training noise of the probes, where it is known for every task."""
-    deviations = _deviations(contents)
+    deviations = contents.balance.training_noise if contents.balance else {}
     per_task: dict[str, float] = {}
     for row in rows:
         is_same_metric = row.metric == contents.metric_name(row.task, row.metric)
         if row.task in deviations and is_same_metric and row.task not in per_task:
-            score = row.scores[reference]
-            per_task[row.task] = 100 * PAIR * deviations[row.task] / score
+            deviation = deviations[row.task].value
+            per_task[row.task] = 100 * PAIR * deviation / row.scores[reference]
     if set(per_task) != set(tasks):
         return None
     values = np.array([per_task[task] for task in tasks])
     independent = float(np.linalg.norm(values)) / len(values)
     return SeedNoise(per_task, independent, float(values.mean()), "replicates of the probes")
-
-
-def _deviations(contents: Contents) -> Mapping[str, float]:
-    """Task -> standard deviation of a score of a probe between training seeds."""
-    noise = contents.balance.training_noise if contents.balance else {}
-    return {task: deviation.value for task, deviation in noise.items()}

@@ -189,7 +189,7 @@ def test_seeds_of_one_method_stand_beside_one_seed_of_another(
     expected = 100 * 2**0.5 * np.std(ew, ddof=1) / ew[0]
     assert noise.per_task["ocr"] == pytest.approx(expected)
     assert noise.low == noise.high
-    assert "EW" in noise.source
+    assert noise.source == "3 seeds of EW"
 
 
 def test_several_seeds_need_no_noise_beside_them(replicated: RunDir) -> None:
