@@ -253,6 +253,35 @@ def measured(
     return tallies
 
 
+def show_noise(sets: Sequence[ScoreMatrix]) -> Iterator[str]:
+    """What the noise of training looks like, in Markdown."""
+    values = np.stack([matrix.values for matrix in sets])
+    largest = values.mean(axis=0).max(axis=0)
+    variances = (values / largest).var(axis=0, ddof=1)
+    own = np.diag(variances[1:])
+    cross = variances[1:][~np.eye(len(own), dtype=bool)]
+    yield "| cells | standard deviation between seeds, share of the task's largest score |"
+    yield "| :-- | --: |"
+    for name, part in (("mini", variances[0]), ("own probe", own), ("cross", cross)):
+        yield f"| {name} | {np.sqrt(part.mean()):.3f} |"
+    yield f"| all but the mini | {np.sqrt(variances[1:].mean()):.3f} |"
+    by_task = np.sqrt(variances.mean(axis=0))
+    yield f"| by task | {by_task.min():.3f} to {by_task.max():.3f} |"
+    yield f"| by cell | {np.sqrt(variances.min()):.3f} to {np.sqrt(variances.max()):.3f} |"
+    deviations = (values - values.mean(axis=0)) / values.std(axis=0, ddof=1)
+    of_runs = [_mean_correlation(deviations[:, :, j].T) for j in range(len(largest))]
+    of_tasks = [_mean_correlation(deviations[:, i].T) for i in range(values.shape[1])]
+    yield ""
+    yield (
+        f"Mean correlation between the runs of a seed {np.mean(of_runs):+.3f}, between the tasks of"
+        f" a run {np.mean(of_tasks):+.3f} (n = {len(sets)} seeds)."
+    )
+
+
+def _mean_correlation(rows: Float[np.ndarray, "row seed"]) -> float:
+    return float(np.corrcoef(rows)[np.triu_indices(len(rows), 1)].mean())
+
+
 def read_sets(directory: Path) -> list[ScoreMatrix]:
     """What `export` wrote: whole sets of probes, one per training seed."""
     kept = np.load(directory / "samples.npz")
@@ -424,7 +453,8 @@ def main() -> None:
         export(given.run, given.directory)
         return
     if given.command == "measured":
-        for line in show(measured(read_sets(given.directory)), DESIGNS):
+        sets = read_sets(given.directory)
+        for line in (*show_noise(sets), "", *show(measured(sets), DESIGNS)):
             print(line)
         return
     mixture = Mixture(given.tasks, noise=given.noise, tails=given.tails, alike=given.alike)
