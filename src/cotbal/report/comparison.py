@@ -277,25 +277,18 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     """Improvement, error and paired differences with their intervals, with the paper's names of the
     methods.
     """
-    against = {}
+    against, by_seed, scores = {}, {}, []
     for name, changes in comparison.against.items():
         against[method_label(name)] = {
             "improvement": _change(changes.average),
             "error": _change(changes.error),
             "tasks": {task: _change(change) for task, change in changes.per_task.items()},
         }
-    scores = [
-        {
-            "task": row.task,
-            "split": row.split,
-            "metric": row.metric,
-            "methods": _changes(row.differences),
-        }
-        for row in comparison.rows
-    ]
-    by_seed = {}
-    for name, values in comparison.by_seed.items():
+        values = comparison.by_seed[name]
         by_seed[method_label(name)] = [None if np.isnan(value) else value for value in values]
+    for row in comparison.rows:
+        where = {"task": row.task, "split": row.split, "metric": row.metric}
+        scores.append({**where, "methods": _changes(row.differences)})
     return {
         "methods": [method_label(name) for name in comparison.methods],
         "seeds": list(comparison.seeds),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cotbal.report.comparison import BASELINE, Comparison, Row
+from cotbal.report.comparison import BASELINE, Comparison
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import DASH, MINUS, count, number, with_interval
 from cotbal.report.tables import Strong, Table, interval_note
@@ -50,26 +50,16 @@ def variant_tables(contents: Contents, comparison: Comparison) -> list[Table]:
 
 
 def final_table(comparison: Comparison) -> Table:
-    """Test scores of the models, means over seeds; of more than two, the best of a row is bold."""
+    """Test scores of the models, means over seeds. The best is not marked: another seed may have
+    another one.
+    """
     methods = comparison.methods
-    mark_best = len(methods) > 2  # of two, their differences are more informative
-    rows = [
-        (row.task, row.split, row.metric, *_scores(row, methods, mark_best))
-        for row in comparison.rows
-    ]
+    rows = []
+    for row in comparison.rows:
+        scores = [number(row.scores[m]) if m in row.scores else DASH for m in methods]
+        rows.append((row.task, row.split, row.metric, *scores))
     title = f"Test scores{_over(comparison)}; higher is better"
-    if mark_best:
-        title += ", the best of a row is bold"
     return Table(title, (*NAMES, *map(method_label, methods)), tuple(rows), words=WORDS)
-
-
-def _scores(row: Row, methods: Sequence[str], mark_best: bool) -> list[str]:
-    best = max(row.scores.values())
-    cells = []
-    for method in methods:
-        cell = number(row.scores[method]) if method in row.scores else DASH
-        cells.append(Strong(cell) if mark_best and row.scores.get(method) == best else cell)
-    return cells
 
 
 def _over(comparison: Comparison) -> str:
