@@ -60,12 +60,11 @@ def fake_run(
             _write_final(of_seed.final(weighting), weighting, (*tasks, "chat"), seed, training)
         for run, seen in _fractions(tasks).items():
             _write_fraction(of_seed.curve(run), run, seen, tasks, training)
-    matrix = matrix_of_samples(probes, samples)
-    write_text(files.score_table, matrix.to_csv())
     trained = [replicate_name("mini", number) for number in range(1, replicates + 1)]
-    rows = [*trained, *probes[1:]]
-    again = {task: _with_replicates(column, replicates) for task, column in samples.items()}
-    result = balance(matrix_of_samples(rows, again), settings=Settings(bootstrap=300))
+    columns = {task: _with_replicates(column, replicates) for task, column in samples.items()}
+    matrix = matrix_of_samples([*trained, *probes[1:]], columns)
+    write_text(files.score_table, matrix.to_csv())
+    result = balance(matrix, settings=Settings(bootstrap=300))
     write_json(files.balance, result.to_json())
     write_json(files.weights, {"weights": result.weights, "tasks": {**result.weights, "chat": 1.0}})
     return files

@@ -144,6 +144,13 @@ def test_units_that_do_not_differ_are_counted(replicated: RunDir) -> None:
     assert 0 < unclear < len(content["units"])
 
 
+def test_replicates_are_rows_of_the_score_matrix(replicated: RunDir) -> None:
+    write_report(replicated.root)
+    markdown = (replicated.report / "tables.md").read_text()
+    rows = [line.split(" | ")[0] for line in markdown.splitlines() if line.startswith("| mini")]
+    assert rows == ["| mini", "| mini#2", "| mini#3"]
+
+
 def test_missing_and_broken_images_are_named(page: str) -> None:
     assert "data:image/png;base64," in page
     answered = [row for row in Outline(page).elements if row[1].get("class") == "no-image"]
