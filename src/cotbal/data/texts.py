@@ -131,7 +131,7 @@ def _findings(metric: str, answers: _Answers) -> Findings:
     file = answers.cache / f"{hashlib.sha256(key.encode()).hexdigest()}.references.json"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-        return Findings(tuple(map(tuple, content["errors"])), tuple(content["warnings"]))
+        return Findings(tuple(map(tuple, content["problems"])), tuple(content["warnings"]))
     except (OSError, ValueError, KeyError, TypeError):  # not there, or broken: made again
         findings = check_references(list(answers.records), metric, answers.path)
         write_json(file, asdict(findings))
