@@ -10,9 +10,9 @@ from cotbal.balance import Need, Settings, balance
 from cotbal.balance.improvement import Overall
 from cotbal.benchmarks.releases.writing import Expected, SplitSummary
 from cotbal.cli import console
-from cotbal.data.check import CheckReport, SplitReport
-from cotbal.data.conversations import Problem
+from cotbal.data.checks.check import CheckReport, SplitReport
 from cotbal.data.files import write_json
+from cotbal.data.reading.record import Problem
 from cotbal.jobs.plan import Plan, Planned
 from cotbal.jobs.status import State
 from cotbal.recipe.mixture import Mixture, Task

@@ -14,8 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from cotbal.data.images import Rejected, problems_of_images
-from cotbal.data.records import Records
+from cotbal.data.reading.images import Rejected, problems_of_images
+from cotbal.data.reading.records import Records
 from cotbal.errors import DataError
 from cotbal.recipe.runs import Portion, portion_size, seen
 from cotbal.recipe.schema import Portions

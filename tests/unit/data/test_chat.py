@@ -7,8 +7,15 @@ from types import SimpleNamespace
 import pytest
 from tokenizers import AddedToken
 
-from cotbal.data.chat import Frame, breaks_behind_images, frame, messages, render, render_prompt
-from cotbal.data.records import Turn
+from cotbal.data.batches.chat import (
+    Frame,
+    breaks_behind_images,
+    frame,
+    messages,
+    render,
+    render_prompt,
+)
+from cotbal.data.reading.record import Turn
 from cotbal.errors import CotbalError
 
 TOKENIZER = SimpleNamespace(

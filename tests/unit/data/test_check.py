@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from cotbal.data.check import CheckReport, check_mixture
-from cotbal.data.conversations import Record
-from cotbal.data.lengths import Item, Length
-from cotbal.data.records import open_records
+from cotbal.data.batches.lengths import Item, Length
+from cotbal.data.checks.check import CheckReport, check_mixture
+from cotbal.data.reading.record import Record
+from cotbal.data.reading.records import open_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import Recipe, load_recipe
 from helpers.record_rows import image, llava, talk, write

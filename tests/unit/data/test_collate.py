@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from transformers import AutoProcessor
 
-from cotbal.data.chat import Rendered
-from cotbal.data.collate import Collator, Row, aligned
-from cotbal.data.records import Record, Turn
+from cotbal.data.batches.chat import Rendered
+from cotbal.data.batches.collate import Collator, Row, aligned
+from cotbal.data.reading.record import Record, Turn
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
 from helpers.tiny_vlm import BASE
@@ -95,7 +95,7 @@ def test_marked_answers_and_their_ends_carry_no_loss(collator: Collator) -> None
 
 
 def test_marks_need_one_span_an_answer(collator: Collator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cotbal.data.collate.render", lambda *_: Rendered("a b", ((0, 1),)))
+    monkeypatch.setattr("cotbal.data.batches.collate.render", lambda *_: Rendered("a b", ((0, 1),)))
     with pytest.raises(DataError, match=r"record 7 \(r1\): .* marks 1 spans of 2 answers"):
         collator.training([silent(TURNS, 1)])
 

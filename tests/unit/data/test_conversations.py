@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from cotbal.data.conversations import Record, Turn, normalise
-from cotbal.data.loss_marks import MARKS
+from cotbal.data.reading.conversations import normalise
+from cotbal.data.reading.record import Record, Turn
+from cotbal.data.reading.turns import MARKS
 from cotbal.errors import DataError
 from helpers.record_rows import llava, talk
 

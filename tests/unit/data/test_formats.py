@@ -7,9 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from cotbal.data.conversations import Problem
-from cotbal.data.formats import read_rows
-from cotbal.data.json_array import json_items
+from cotbal.data.reading.formats import json_items, read_rows
+from cotbal.data.reading.record import Problem
 from helpers.record_rows import llava, write
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cotbal.data.images import open_image, problem_of, resolve, unreadable_images
+from cotbal.data.reading.images import open_image, problem_of, resolve, unreadable_images
 from cotbal.errors import DataError
 from helpers.record_rows import image
 

@@ -14,13 +14,13 @@ from PIL import Image
 
 from cotbal.benchmarks.releases.conversation import Asked
 from cotbal.benchmarks.releases.length import turn_counter
-from cotbal.data import lengths
-from cotbal.data.collate import Collator, Row
-from cotbal.data.lengths import Length, open_meter
-from cotbal.data.processors import load_processor
-from cotbal.data.questions import collator_for
-from cotbal.data.records import open_records
-from cotbal.data.row_lengths import RowLengths
+from cotbal.data.batches import lengths
+from cotbal.data.batches.collate import Collator, Row
+from cotbal.data.batches.lengths import Length, open_meter
+from cotbal.data.batches.processors import load_processor
+from cotbal.data.batches.questions import collator_for
+from cotbal.data.batches.row_lengths import RowLengths
+from cotbal.data.reading.records import open_records
 from cotbal.data.sampling import kept_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.jobs import worker

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cotbal.data.loading import BESIDE_A_GPU, made, processes, sentence
+from cotbal.data.batches.loading import BESIDE_A_GPU, made, processes, sentence
 from cotbal.errors import DataError
 
 

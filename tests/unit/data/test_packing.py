@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from cotbal.data.packing import pack, packed
+from cotbal.data.batches.packing import pack, packed
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED, token_counts
 from cotbal.training.trainers.forward import for_model

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cotbal.data.processors import load_processor
+from cotbal.data.batches.processors import load_processor
 from cotbal.errors import CotbalError
 from helpers.tiny_vlm import BASE
 
@@ -56,8 +56,10 @@ def test_a_package_that_the_processor_needs_is_named(
     path.write_text(
         json.dumps({**json.loads(path.read_text()), "processor_class": "OmDetTurboProcessor"})
     )
-    monkeypatch.setattr("cotbal.data.processors.is_torchvision_available", lambda: False)
-    monkeypatch.setattr("cotbal.data.processors.AutoProcessor.from_pretrained", needs_a_package)
+    monkeypatch.setattr("cotbal.data.batches.processors.is_torchvision_available", lambda: False)
+    monkeypatch.setattr(
+        "cotbal.data.batches.processors.AutoProcessor.from_pretrained", needs_a_package
+    )
     with pytest.raises(
         CotbalError, match="its processor needs a package: OmDetTurboProcessor requires"
     ):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.data.collate import Row
-from cotbal.data.questions import QuestionCollator, collator_for
-from cotbal.data.records import Record, Turn, default_cache, open_records
+from cotbal.data.batches.collate import Row
+from cotbal.data.batches.questions import QuestionCollator, collator_for
+from cotbal.data.reading.record import Record, Turn
+from cotbal.data.reading.records import default_cache, open_records
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
 from cotbal.training import vlm

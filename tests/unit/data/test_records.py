@@ -12,15 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cotbal.data.records import (
-    Problem,
-    Record,
-    Records,
-    Turn,
-    default_cache,
-    open_records,
-    sound_records,
-)
+from cotbal.data.reading.record import Problem, Record, Turn
+from cotbal.data.reading.records import Records, default_cache, open_records, sound_records
 from cotbal.errors import DataError
 from helpers.record_rows import image, llava, talk, write
 
@@ -273,7 +266,8 @@ def test_default_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_two_processes_may_convert_at_once(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [llava(str(place)) for place in range(3000)])
     program = (
-        "import sys; from pathlib import Path; from cotbal.data.records import open_records;"
+        "import sys; from pathlib import Path;"
+        "from cotbal.data.reading.records import open_records;"
         "print(len(open_records(Path(sys.argv[1]), Path(sys.argv[2]))))"
     )
     command = [sys.executable, "-c", program, str(path), str(tmp_path / "cache")]
@@ -285,7 +279,7 @@ def test_two_processes_may_convert_at_once(tmp_path: Path) -> None:
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """Five times the records, 56 MB more of text, must not raise a peak of about 140 MB."""
     program = (
-        "import resource, sys; from pathlib import Path; from cotbal.data.records import"
+        "import resource, sys; from pathlib import Path; from cotbal.data.reading.records import"
         " open_records;open_records(Path(sys.argv[1]),"
         " Path(sys.argv[2]));print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 
-from cotbal.data.answer_path import AnswerPath
-from cotbal.data.records import Record, Turn
-from cotbal.data.references import check_references
-from cotbal.data.tokens import open_tokenizer
+from cotbal.data.batches.tokens import open_tokenizer
+from cotbal.data.checks.references import AnswerPath, check_references
+from cotbal.data.reading.record import Record, Turn
 from helpers import byte_checkpoint
 
 NFD = unicodedata.normalize("NFD", "café")

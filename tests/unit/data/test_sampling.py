@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotbal.data.records import Records, open_records
+from cotbal.data.reading.records import Records, open_records
 from cotbal.data.sampling import (
     Portioned,
     draw_portions,

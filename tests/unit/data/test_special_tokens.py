@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 import cotbal.benchmarks.pocket
-from cotbal.data.records import Records, open_records
-from cotbal.data.special_tokens import (
+from cotbal.data.checks.special_tokens import (
     SpecialTokens,
     problems_of_instruction,
     problems_of_texts,
     read_special_tokens,
     warnings_of_texts,
 )
+from cotbal.data.reading.records import Records, open_records
 from cotbal.recipe.mixture import Task
 from helpers import byte_checkpoint
 from helpers.record_rows import llava, talk, write

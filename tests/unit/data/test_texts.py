@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cotbal.data import texts
-from cotbal.data.texts import check_texts, need_sound_texts
+from cotbal.data.checks import texts
+from cotbal.data.checks.texts import check_texts, need_sound_texts
 from cotbal.errors import DataError
 from cotbal.recipe.recipe import load_recipe
 from helpers import byte_checkpoint

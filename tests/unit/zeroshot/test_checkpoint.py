@@ -13,8 +13,8 @@ from cotbal.benchmarks.zeroshot.checkpoint import (
     vicuna_template,
     write_copy,
 )
-from cotbal.data.chat import frame, messages, render, render_prompt
-from cotbal.data.records import Turn
+from cotbal.data.batches.chat import frame, messages, render, render_prompt
+from cotbal.data.reading.record import Turn
 from cotbal.errors import CotbalError
 from helpers.fake_lmms import IMAGES, write_checkpoint
 

@@ -14,8 +14,9 @@ from typing import Any
 from cotbal.benchmarks.custom.images import Finder, with_image
 from cotbal.benchmarks.releases.gallery import Gallery, content_name
 from cotbal.benchmarks.releases.sources import Files, Job
-from cotbal.data.conversations import IMAGE, Problem, Record, Turn, beside, normalise
-from cotbal.data.formats import read_rows
+from cotbal.data.reading.conversations import beside, normalise
+from cotbal.data.reading.formats import read_rows
+from cotbal.data.reading.record import IMAGE, Problem, Record, Turn
 from cotbal.errors import DataError
 
 _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}

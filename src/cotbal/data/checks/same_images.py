@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cotbal.data.images import resolve
+from cotbal.data.reading.images import resolve
 
 _ENDS = 4096  # bytes at either end of a file that are compared before its whole content
 _CHUNK = 4096  # files between two reports of progress

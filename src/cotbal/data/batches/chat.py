@@ -11,12 +11,9 @@ from typing import Any
 
 from transformers.utils.chat_template_utils import render_jinja_template
 
-from cotbal.data.instruction import with_instruction
-from cotbal.data.markers import between_markers
-from cotbal.data.records import Turn
+from cotbal.data.reading.record import Turn, between_markers, with_instruction
 from cotbal.errors import CotbalError
 
-IMAGE = "<image>"
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 Message = dict[str, Any]

@@ -19,7 +19,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-from cotbal.data.values import is_filled
+from cotbal.data.reading.values import is_filled
 
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+")
 _STEERING = frozenset(

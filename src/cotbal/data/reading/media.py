@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from cotbal.data.values import is_filled, is_text, show
+from cotbal.data.reading.values import is_filled, is_text, show
 from cotbal.errors import DataError
 
 Keep = Callable[[bytes], str]

@@ -13,8 +13,7 @@ from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
-from cotbal.data.chat import (
-    IMAGE,
+from cotbal.data.batches.chat import (
     Rendered,
     breaks_behind_images,
     frame,
@@ -22,8 +21,8 @@ from cotbal.data.chat import (
     render,
     render_prompt,
 )
-from cotbal.data.images import open_image, resolve
-from cotbal.data.records import Record, Turn
+from cotbal.data.reading.images import open_image, resolve
+from cotbal.data.reading.record import IMAGE, Record, Turn
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
 

@@ -8,19 +8,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cotbal.data import references
-from cotbal.data.answer_path import AnswerPath, answer_path
-from cotbal.data.conversations import Problem
-from cotbal.data.files import write_json
-from cotbal.data.records import Records, sound_records
-from cotbal.data.references import Findings, check_references
-from cotbal.data.special_tokens import (
+from cotbal.data.checks import references
+from cotbal.data.checks.references import AnswerPath, Findings, answer_path, check_references
+from cotbal.data.checks.special_tokens import (
     SpecialTokens,
     problems_of_instruction,
     problems_of_texts,
     read_special_tokens,
     warnings_of_texts,
 )
+from cotbal.data.files import write_json
+from cotbal.data.reading.record import Problem
+from cotbal.data.reading.records import Records, sound_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.mixture import Task
 from cotbal.recipe.recipe import Recipe

@@ -19,7 +19,7 @@ from transformers import (
 from transformers.utils import is_torchvision_available
 from transformers.video_processing_utils import VideoProcessorMixin
 
-from cotbal.data.tokens import without_lengths
+from cotbal.data.batches.tokens import without_lengths
 from cotbal.errors import CotbalError
 
 VIDEOS = "video_processor"

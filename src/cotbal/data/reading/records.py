@@ -23,11 +23,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
-from cotbal.data.conversations import Problem, Record, Role, Turn, normalise
-from cotbal.data.formats import BROKEN, read_rows
+from cotbal.data.reading.conversations import normalise
+from cotbal.data.reading.formats import BROKEN, read_rows
+from cotbal.data.reading.record import Problem, Record, Role, Turn
 from cotbal.errors import DataError
-
-__all__ = ["Problem", "Record", "Records", "Turn", "default_cache", "open_records", "sound_records"]
 
 # Raise it with every change of the schema or of the rules of normalisation.
 SCHEMA_VERSION = 3

@@ -8,6 +8,8 @@ import codecs
 import io
 import json
 from collections.abc import Callable, Iterator
+from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,8 +17,7 @@ import ijson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cotbal.data.conversations import Problem
-from cotbal.data.json_array import json_items
+from cotbal.data.reading.record import Problem
 
 # Embedded images make rows heavy; 64 of them stay below some hundred megabytes.
 _PARQUET_ROWS = 64
@@ -218,3 +219,36 @@ _READERS: dict[str, Callable[[Path, Report], Iterator[Row | Problem]]] = {
     ".parquet": _read_parquet,
     ".arrow": _read_arrow,
 }
+
+
+def json_items(file: BinaryIO) -> Iterator[Any]:
+    """The elements of the array that begins where `file` is.
+
+    Numbers are read as 64 bits, more than twice as fast as exact ones, up to the first integer that
+    does not fit. A file that cannot seek is read with exact ones.
+
+    Raises:
+        ijson.JSONError: broken JSON.
+    """
+    done = 0
+    if file.seekable():
+        start = file.tell()
+        try:
+            for row in ijson.items(file, "item", use_float=True):
+                done += 1
+                yield row
+            return
+        except ijson.JSONError as error:
+            if "integer overflow" not in str(error):
+                raise
+        file.seek(start)
+    for row in islice(ijson.items(file, "item"), done, None):
+        yield _with_floats(row)
+
+
+def _with_floats(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_floats(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_floats(inner) for inner in value]
+    return float(value) if isinstance(value, Decimal) else value

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from cotbal.data.chat import IMAGE
-from cotbal.data.collate import Row
-from cotbal.data.records import Records, Turn
+from cotbal.data.batches.collate import Row
+from cotbal.data.reading.record import IMAGE, Turn
+from cotbal.data.reading.records import Records
 
 FILLER = "filler"  # marks a row that is there for its shape alone
 SEEN = 64  # rows among which those for a check are chosen

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cotbal.data.conversations import IMAGE
-from cotbal.data.records import Records
+from cotbal.data.reading.record import IMAGE
+from cotbal.data.reading.records import Records
 
 TRAIN = "train"
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # an odd number without a pattern

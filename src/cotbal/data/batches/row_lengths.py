@@ -1,18 +1,27 @@
-"""Lengths of rows as the collator makes them for training, without making most of them."""
+"""Lengths of rows as the collator makes them for training, without making most of them.
+
+`python -m cotbal.data.batches.row_lengths` measures for a process without PyTorch. Messages are
+pickles: settings first, then questions on the standard input, each answered on the standard output.
+It ends with its input.
+"""
 
 from __future__ import annotations
 
+import os
+import pickle
 import sys
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
 
-from cotbal.data.chat import IMAGE
-from cotbal.data.collate import Collator, RejectedImages, Row
-from cotbal.data.images import Size, resolve, size_of
-from cotbal.data.lengths import Item, Length
-from cotbal.data.questions import QuestionCollator
-from cotbal.data.records import Record, Turn
+from cotbal.data.batches.collate import Collator, RejectedImages, Row
+from cotbal.data.batches.lengths import Item, Length
+from cotbal.data.batches.processors import load_processor
+from cotbal.data.batches.questions import QuestionCollator, collator_for
+from cotbal.data.reading.images import Size, resolve, size_of
+from cotbal.data.reading.record import IMAGE, Record, Turn
 from cotbal.errors import CotbalError, DataError
 from cotbal.loss import IGNORED
 
@@ -106,3 +115,38 @@ _WHERE = f"record {_EXAMPLE.number} ({_EXAMPLE.id}): "
 
 def _turns(images: int) -> tuple[Turn, ...]:
     return Turn("user", f"{IMAGE}\n" * images + "question"), Turn("assistant", "answer")
+
+
+def main() -> None:
+    """Answer questions until there are no more."""
+    questions, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is no reply
+    settings = pickle.load(questions)
+    try:
+        lengths: RowLengths | str = _load(*settings)
+    except (CotbalError, OSError, ValueError, KeyError) as error:
+        lengths = str(error)
+    while (question := _next(questions)) is not None:
+        pickle.dump(_reply(lengths, *question), replies)
+        replies.flush()
+
+
+def _load(checkpoint: str, remote_code: bool, images: Path, max_length: int) -> RowLengths:
+    return RowLengths(collator_for(load_processor(checkpoint, remote_code), images, max_length))
+
+
+def _next(questions: IO[bytes]) -> Any:
+    try:
+        return pickle.load(questions)
+    except EOFError:
+        return None
+
+
+def _reply(lengths: RowLengths | str, what: str, *values: Any) -> tuple[str, Any]:
+    if isinstance(lengths, str):
+        return "error", lengths
+    return "reply", getattr(lengths, what)(*values)
+
+
+if __name__ == "__main__":
+    main()

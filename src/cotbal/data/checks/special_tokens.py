@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.conversations import IMAGE, Problem, Record
-from cotbal.data.records import Records
+from cotbal.data.reading.record import IMAGE, Problem, Record
+from cotbal.data.reading.records import Records
 from cotbal.recipe.mixture import Task
 
 _AROUND = 20  # characters shown on both sides of a token

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cotbal.data.chat import IMAGE
-from cotbal.data.collate import (
+from cotbal.data.batches.collate import (
     REJECTIONS,
     Batch,
     Collator,
@@ -30,8 +29,8 @@ from cotbal.data.collate import (
     open_images,
     rejection,
 )
-from cotbal.data.instruction import with_instruction
-from cotbal.data.records import Records
+from cotbal.data.reading.record import IMAGE, with_instruction
+from cotbal.data.reading.records import Records
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
 

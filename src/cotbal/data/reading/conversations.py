@@ -19,12 +19,10 @@ that differ, turns in both forms. Keys that nothing reads are listed with the re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
-from cotbal.data.media import (
+from cotbal.data.reading.media import (
     OTHER_MEDIA,
     Keep,
     image_columns,
@@ -32,88 +30,13 @@ from cotbal.data.media import (
     problem_of_markers,
     problems_of_columns,
 )
-from cotbal.data.turns import FORMS, IMAGE, Notes, RawTurn, Role, read_system, read_turns
-from cotbal.data.unread_keys import unread
-from cotbal.data.values import is_filled, is_json, is_text, show
+from cotbal.data.reading.record import IMAGE, Detail, Record, Turn
+from cotbal.data.reading.turns import FORMS, Notes, RawTurn, read_system, read_turns
+from cotbal.data.reading.unread_keys import unread
+from cotbal.data.reading.values import is_filled, is_json, is_text, show
 from cotbal.errors import DataError
 
-__all__ = [
-    "IMAGE",
-    "Detail",
-    "Keep",
-    "Problem",
-    "Record",
-    "Role",
-    "Turn",
-    "beside",
-    "details_of",
-    "normalise",
-]
-
-Detail = str | int | float | bool
-
 _PARTS = {"id", "task", "image", "images", "system", *OTHER_MEDIA, *FORMS}
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """One text of one speaker.
-
-    Attributes:
-        loss: False for an answer that a mark in the record leaves without loss.
-    """
-
-    role: Role
-    text: str
-    loss: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One conversation about no image, one or several.
-
-    Attributes:
-        id: unique in its file.
-        task: name of the task that the record itself states, or None.
-        images: names of its images, relative to the images of the recipe, in the order of the
-            markers.
-        turns: an optional system turn, then user and assistant in turn; the last is the
-            assistant's.
-        references: every right answer of the last turn; `turns[-1].text` is the first of them.
-        number: its place in the file: the line of JSONL, otherwise the record, counted from
-            1.
-        details: what else an evaluation record says in text, numbers and truth values, such as its
-            category; empty for a training record.
-        unread: keys that nothing reads and that are no plain annotations, such as `hint` or
-            `messages[].tool_calls`.
-    """
-
-    id: str
-    task: str | None
-    images: tuple[str, ...]
-    turns: tuple[Turn, ...]
-    references: tuple[str, ...]
-    number: int
-    details: Mapping[str, Detail] = field(default_factory=dict, hash=False)
-    unread: tuple[str, ...] = ()
-
-    @property
-    def learnt(self) -> tuple[str, ...]:
-        """The answers that carry loss."""
-        return tuple(turn.text for turn in self.turns if turn.role == "assistant" and turn.loss)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong, and where; number 0 means the file as a whole."""
-
-    file: Path
-    number: int
-    message: str
-
-    def __str__(self) -> str:
-        place = f", record {self.number}" if self.number else ""
-        return f"{self.file}{place}: {self.message}"
 
 
 def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | list[str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.census import Census, Progress, Settings, take_census
-from cotbal.data.conversations import Problem
-from cotbal.data.leaks import TRAIN, FileKeys, leaks
-from cotbal.data.lengths import Meter
-from cotbal.data.same_images import same_images
-from cotbal.data.texts import check_texts
-from cotbal.data.unread_report import warnings_of_unread
+from cotbal.data.batches.lengths import Meter
+from cotbal.data.checks.census import Census, Progress, Settings, take_census, warnings_of_unread
+from cotbal.data.checks.leaks import TRAIN, FileKeys, leaks
+from cotbal.data.checks.same_images import same_images
+from cotbal.data.checks.texts import check_texts
+from cotbal.data.reading.record import Problem
 from cotbal.errors import CotbalError
 from cotbal.recipe import accelerate_file
 from cotbal.recipe.mixture import Task
@@ -263,3 +263,37 @@ def _warnings_of_leaks(files: Sequence[FileKeys], settings: Settings) -> Iterato
 
     same = same_images(settings.images, [*settings.places], settings.decode, progress)
     yield from leaks(files, same)
+
+
+_MANY = 5  # messages of one kind that are all shown
+_FIRST = 3  # of more than that
+
+_IMAGE = re.compile(r"\b(missing|broken|rejected) (?:image|image) (.*/)?[^/]+?(?=: |$)")
+_VARYING = re.compile(r"""'[^']*'|"[^"]*"|\d[\d,.]*""")
+
+
+def condensed(messages: Sequence[str]) -> list[str]:
+    """The messages, of every kind at most the first few and how many more there are.
+
+    Messages are of one kind if they differ only in numbers, in quoted text, and in the name of an
+    image within a folder.
+    """
+    kinds: dict[str, list[str]] = {}
+    for message in messages:
+        kinds.setdefault(_kind(message), []).append(message)
+    lines: list[str] = []
+    for kind, group in kinds.items():
+        if len(group) <= _MANY:
+            lines += group
+            continue
+        folder = re.search(r"(\w+) images in (.+?)(?=: |$)", kind)
+        where = f" {folder[1]} images in {folder[2]}" if folder else " of this kind"
+        lines += [
+            *group[:_FIRST],
+            f"... and {len(group) - _FIRST:,} more; {len(group):,}{where} in all",
+        ]
+    return lines
+
+
+def _kind(message: str) -> str:
+    return _VARYING.sub("#", _IMAGE.sub(r"\1 images in \2", message))

@@ -1,26 +1,36 @@
 """How many tokens of a record are trained: those that carry loss before `model.max_length`.
 
 They depend on the chat template and on how many tokens the processor makes of an image. The
-processor needs PyTorch, so it runs in a process of its own (`length_process`), and planning and
+processor needs PyTorch, so it runs in a process of its own (`row_lengths`), and planning and
 checking stay without it. Where the checkpoint has only a `tokenizer.json`, or PyTorch is not
 installed, the answers alone are counted.
+
+What `model.max_length` cuts off is counted in a `Truncation`; for a plan on a sample of the
+records, which is remembered for the next plan.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.metadata
 import importlib.util
+import json
 import pickle
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
-from cotbal.data.conversations import Record
-from cotbal.data.tokens import open_tokenizer
-from cotbal.errors import CotbalError
+from cotbal.data.batches.tokens import open_tokenizer
+from cotbal.data.files import read_json, write_json
+from cotbal.data.reading.images import resolve, size_of
+from cotbal.data.reading.record import Problem, Record
+from cotbal.data.reading.records import SCHEMA_VERSION, Records
+from cotbal.errors import CotbalError, DataError, RunError
 from cotbal.recipe.recipe import Recipe
 
 END_OF_TURN = 1  # every answer is followed by one token that ends the turn
@@ -154,7 +164,7 @@ class _ProcessorMeter:
 
     def _started(self) -> subprocess.Popen[bytes]:
         process = self._process = subprocess.Popen(
-            [sys.executable, "-m", "cotbal.data.length_process"],
+            [sys.executable, "-m", "cotbal.data.batches.row_lengths"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -167,3 +177,134 @@ class _ProcessorMeter:
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return lines[-1] if lines else "without a message"
+
+
+@dataclass
+class Truncation:
+    """Tokens of the records of one training file.
+
+    Attributes:
+        records: that were measured.
+        valid, kept: tokens that carry loss, and those of them before `max_length`.
+        cut, emptied: records that lose some of their valid tokens, and all of them.
+        longest: tokens of the longest record; 0 where none was measured as a whole.
+        first: number of the first record that loses a valid token.
+    """
+
+    records: int = 0
+    valid: int = 0
+    kept: int = 0
+    cut: int = 0
+    emptied: int = 0
+    longest: int = 0
+    first: int = 0
+
+    def add(self, number: int, length: Length) -> None:
+        """Count one record."""
+        self.records += 1
+        self.valid += length.valid
+        self.kept += length.kept
+        self.longest = max(self.longest, length.tokens or 0)
+        if length.kept < length.valid:
+            self.first = self.first or number
+            self.cut += 1
+            self.emptied += not length.kept
+
+    def warning(self, task: str, file: Path, limit: int) -> str | None:
+        """What is lost, in one sentence; None where nothing is, or everything."""
+        if not self.cut or not self.kept:
+            return None
+        lost = self.valid - self.kept
+        whole = f", {self.emptied:,} of them all" if self.emptied else ""
+        return (
+            f"task {task}: model.max_length = {limit} cuts off {lost:,} of {self.valid:,} valid "
+            f"tokens ({lost / self.valid:.1%}): {self.cut:,} of {self.records:,} records lose "
+            f"some{whole}; the first is {file}, record {self.first}, the longest has "
+            f"{self.longest:,} tokens"
+        )
+
+    def problem(self, task: str, file: Path, limit: int) -> Problem | None:
+        """The error of a task that would train with no token at all."""
+        if self.kept or not self.valid:
+            return None
+        return Problem(
+            file,
+            0,
+            f"task {task}: model.max_length = {limit} cuts off every answer, so nothing would be "
+            f"trained; raise it (the longest of {self.records:,} records has {self.longest:,} "
+            "tokens)",
+        )
+
+
+_VERSION = 1  # raise it with every change of what is measured
+_CONTENT = ("*.json", "*.jinja", "*.txt", "*.model", "*.py")  # of a checkpoint, but its weights
+
+
+def sampled_lengths(
+    recipe: Recipe,
+    records: Records,
+    sample: Sequence[int],
+    instruction: str | None,
+    meter: Meter,
+    cache: Path,
+) -> Truncation:
+    """Tokens of the records at the places `sample`; measured once for the same records, images,
+    processor and `max_length`.
+
+    Raises:
+        DataError: a record of the sample cannot be trained.
+    """
+    rows = [records[place] for place in sample]
+    key = hashlib.sha256("\n".join(_facts(recipe, records, rows, instruction, meter)).encode())
+    path = cache / "lengths" / f"{key.hexdigest()}.json"
+    if path.exists():
+        with suppress(RunError, TypeError):  # not whole: measure again
+            return Truncation(**read_json(path))
+    found = _measured(records, rows, instruction, meter)
+    write_json(path, asdict(found))
+    return found
+
+
+def _measured(
+    records: Records, rows: Sequence[Record], instruction: str | None, meter: Meter
+) -> Truncation:
+    found = Truncation()
+    lengths = meter.lengths([(row, instruction) for row in rows])
+    for row, length in zip(rows, lengths, strict=True):
+        if isinstance(length, str):
+            raise DataError(f"{records.source}, record {row.number}: {length}")
+        found.add(row.number, length)
+    return found
+
+
+def _facts(
+    recipe: Recipe,
+    records: Records,
+    rows: Sequence[Record],
+    instruction: str | None,
+    meter: Meter,
+) -> Iterator[str]:
+    """Everything that lengths depend on, one fact per line."""
+    yield f"{_VERSION} {SCHEMA_VERSION} {meter.exact} {recipe.model.max_length}"
+    yield " ".join(f"{name} {_version(name)}" for name in ("cotbal", "tokenizers", "transformers"))
+    yield f"{records.digest} {json.dumps(instruction)} {recipe.model.remote_code}"
+    checkpoint = Path(recipe.checkpoint)
+    for path in sorted(path for pattern in _CONTENT for path in checkpoint.glob(pattern)):
+        yield f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+    for row in rows:
+        yield f"record {row.number}"
+        yield from (_image(resolve(recipe.images, name)) for name in row.images)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "-"
+
+
+def _image(path: Path) -> str:
+    try:
+        return f"image {size_of(path)}"
+    except DataError:
+        return "no image"
