@@ -24,9 +24,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """A text file to write into piece by piece, which takes the place of `path` when the block ends
-    well.
-    """
+    """A text file to write into, which replaces `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -53,21 +51,23 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Write one JSON value a line, atomically."""
+    """Write one JSON value per line, atomically."""
     with whole_file(path) as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file that was written by us. Raises RunError where something else has been
-    written over it.
+    """Read a JSON file that cotbal wrote.
+
+    Raises:
+        RunError: it is broken.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunError(
-            f"{path}: expected JSON as cotbal writes it, whole or not at all; found it broken"
-            f" ({error})"
+            f"{path}: expected JSON as cotbal writes it; found a broken file ({error})",
+            "broken-file",
         ) from None
 
 
@@ -95,8 +95,7 @@ def append_jsonl(path: Path, row: Any) -> None:
 
 @contextmanager
 def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold `path` for this process alone; the system lets go when the process dies, however it
-    dies.
+    """Lock `path` for this process; the system releases it when the process ends, in any way.
 
     Raises:
         RunError: another process still holds it after `wait` seconds.
@@ -107,8 +106,9 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
         lock.acquire(timeout=wait, poll_interval=0.05)
     except Timeout:
         raise RunError(
-            f"{path.parent}: another cotbal command works in this directory; wait for it, or give"
-            " another --out"
+            f"{path.parent}: another cotbal command is using this directory; wait for it, or give"
+            " another --out",
+            "directory-in-use",
         ) from None
     try:
         yield
@@ -117,9 +117,7 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds `path`; one on another machine is seen only where the file system
-    shares locks.
-    """
+    """Whether a process has locked `path`, here or on a machine that shares locks of files."""
     if not path.exists():
         return False
     try:

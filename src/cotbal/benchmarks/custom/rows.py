@@ -116,7 +116,7 @@ def own_conversations(
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
     for item in read_rows(path, partial(job.progress, path.name)):
         if isinstance(item, Problem):
-            raise DataError(str(item))
+            raise DataError(str(item), item.code)
         yield item
 
 
@@ -127,9 +127,9 @@ def _normalised(row: Any, number: int, where: str, keep: Callable[[bytes], str])
     message = f"{where}: {made[0]}"
     if len(made) > 1:
         message += f" (and {len(made) - 1} more)"
-    if "`messages`" in made[0]:
+    if made[0].code == "no-turns":
         message += "; name the keys of question and answer with --question and --answer"
-    raise DataError(message)
+    raise DataError(message, made[0].code)
 
 
 def _with_turns(row: Any, where: str, job: Job) -> Any:

@@ -90,7 +90,8 @@ def frame(template: str, tokenizer: Any) -> Frame:
     if end is None:
         raise CotbalError(
             "neither the chat template nor the tokenizer has a token that ends the assistant's"
-            " turn, so a model would never learn to stop; set eos_token in tokenizer_config.json"
+            " turn, so a model would never learn to stop; set eos_token in tokenizer_config.json",
+            "no-end-token",
         )
     return Frame(len(gap) if gap.isspace() else 0, end)
 
@@ -163,7 +164,8 @@ def _added_spans(conversation: list[Message], template: str, tokenizer: Any) -> 
             raise CotbalError(
                 "the chat template writes earlier turns differently once a turn is added, so the"
                 " assistant's words cannot be distinguished from the prompt; give the template"
-                " {% generation %} marks, or use another one"
+                " {% generation %} marks, or use another one",
+                "invalid-chat-template",
             )
         spans.append((len(before), len(after)))
     return spans

@@ -44,6 +44,8 @@ class Row:
 class RejectedImages(DataError):
     """The processor cannot process the images of a record."""
 
+    default_code = "rejected-image"
+
 
 def rejection(
     record: Record, processor: Any, images: Sequence[Image.Image], error: Exception
@@ -106,7 +108,7 @@ class Collator:
         """
         texts = [
             render_prompt(
-                messages(_question(row.record), row.instruction, self.broken),
+                messages(row.record.turns[:-1], row.instruction, self.broken),
                 self.template,
                 self.tokenizer,
             )
@@ -130,7 +132,8 @@ class Collator:
             raise DataError(
                 f"record {row.record.number} ({row.record.id}): the chat template marks"
                 f" {len(rendered.spans)} spans of {len(marks)} answers, so single answers cannot be"
-                " left without loss"
+                " left without loss",
+                "invalid-chat-template",
             )
         return replace(rendered, spans=tuple(compress(rendered.spans, marks)))
 
@@ -155,7 +158,8 @@ class Collator:
                 self._tokens([row], [text], [images], side)
             raise DataError(
                 f"{type(self.processor).__name__} makes no batch of rows with "
-                f"{', '.join(str(len(one)) for one in opened)} images: {error}"
+                f"{', '.join(str(len(images)) for images in opened)} images: {error}",
+                "processor-failed",
             ) from error
 
     def _processed(self, texts: list[str], opened: list[list[Image.Image]], side: str) -> Batch:
@@ -215,7 +219,8 @@ class Collator:
         if not agree:
             raise DataError(
                 f"record {row.record.number} ({row.record.id}): the processor changes the text"
-                " behind the last image, so the assistant's words cannot be found"
+                " behind the last image, so the assistant's words cannot be found",
+                "model-not-supported",
             )
         return ranges
 
@@ -288,7 +293,7 @@ def open_images(root: Path, record: Record) -> list[Image.Image]:
     try:
         return [open_image(resolve(root, name)) for name in record.images]
     except DataError as error:
-        raise DataError(f"record {record.number} ({record.id}): {error}") from None
+        raise DataError(f"record {record.number} ({record.id}): {error}", error.code) from None
 
 
 def cut(batch: Batch, rows: Sequence[Row], ends: Sequence[int], max_length: int) -> Batch:
@@ -307,7 +312,8 @@ def cut(batch: Batch, rows: Sequence[Row], ends: Sequence[int], max_length: int)
     if lost:
         raise DataError(
             f"record {lost[0].number} ({lost[0].id}): its images need more than max_length ="
-            f" {max_length} tokens"
+            f" {max_length} tokens",
+            "images-too-long",
         )
     return {
         key: value[:, :max_length] if _by_position(value, shape) else value
@@ -336,30 +342,30 @@ def chat_template(processor: Any) -> str:
     """
     if not isinstance(getattr(processor, "image_token", None), str):
         raise DataError(
-            f"{type(processor).__name__} knows no token that stands for an image in the text; only"
-            " models that see images among their tokens can be trained"
+            f"{type(processor).__name__} has no token for an image in the text; supported: models"
+            " that see images among their tokens",
+            "model-not-supported",
         )
     template = processor.chat_template or processor.tokenizer.chat_template
     template = template.get("default") if isinstance(template, dict) else template
     if not isinstance(template, str):
         raise DataError(
-            "the checkpoint has no chat template; put a chat_template.jinja beside its processor"
+            "the checkpoint has no chat template; put a chat_template.jinja beside its processor",
+            "no-chat-template",
         )
     question = messages((Turn("user", f"{IMAGE}\nquestion"),))
     try:
         text = render_prompt(question, template, processor.tokenizer)
     except (TemplateError, TypeError) as error:
         raise DataError(
-            f"the checkpoint's chat template cannot write a question about an image: {error}"
+            f"the checkpoint's chat template cannot write a question about an image: {error}",
+            "invalid-chat-template",
         ) from None
     if text.count(processor.image_token) != 1 or "question" not in text:
         raise DataError(
             f"the checkpoint's chat template should write {processor.image_token} once and the"
             f" question for a question about an image; found {text!r}: put a chat_template.jinja"
-            " for images beside its processor"
+            " for images beside its processor",
+            "invalid-chat-template",
         )
     return template
-
-
-def _question(record: Record) -> list[Any]:
-    return list(record.turns[:-1])

@@ -58,8 +58,8 @@ class Meter(Protocol):
 
     exact: bool
 
-    def lengths(self, items: Sequence[Item], cut: bool = True, /) -> list[Length | str]:
-        """The length of every record, or why it cannot be used; `cut` applies `max_length`."""
+    def lengths(self, items: Sequence[Item], cut: bool = True, /) -> list[Length | CotbalError]:
+        """The length or the error of every record; `cut` applies `max_length`."""
 
     def rejected(self, names: Sequence[str], /) -> Mapping[str, str]:
         """Images that the processor cannot process, by name, with the reason."""
@@ -99,7 +99,7 @@ class _TokenizerMeter:
     def __init__(self, path: Path) -> None:
         self._encode = open_tokenizer(path, "counting tokens").encode
 
-    def lengths(self, items: Sequence[Item], _cut: bool = True, /) -> list[Length | str]:
+    def lengths(self, items: Sequence[Item], _cut: bool = True, /) -> list[Length | CotbalError]:
         return [self._length(record) for record, _ in items]
 
     def _length(self, record: Record) -> Length:
@@ -124,13 +124,13 @@ class _ProcessorMeter:
         self._errors = errors
         self._process: subprocess.Popen[bytes] | None = None
 
-    def lengths(self, items: Sequence[Item], cut: bool = True, /) -> list[Length | str]:
-        found: list[Length | str] = self._ask("lengths", list(items), cut)
-        return found
+    def lengths(self, items: Sequence[Item], cut: bool = True, /) -> list[Length | CotbalError]:
+        lengths: list[Length | CotbalError] = self._ask("lengths", list(items), cut)
+        return lengths
 
     def rejected(self, names: Sequence[str], /) -> Mapping[str, str]:
-        found: dict[str, str] = self._ask("rejected", list(names))
-        return found
+        reasons: dict[str, str] = self._ask("rejected", list(names))
+        return reasons
 
     def close(self) -> None:
         """End the process, if there is one."""
@@ -144,14 +144,15 @@ class _ProcessorMeter:
             CotbalError: the processor cannot be loaded, or its process ended.
         """
         try:
-            kind, reply = self._reply(question)
+            reply = self._reply(question)
         except (OSError, EOFError, pickle.UnpicklingError):
             raise CotbalError(
                 f"checkpoint {self._settings[0]}: its processor ended while records were measured: "
-                f"{self._last_words()}"
+                f"{self._last_words()}",
+                "processor-failed",
             ) from None
-        if kind == "error":
-            raise CotbalError(reply)
+        if isinstance(reply, CotbalError):
+            raise reply
         return reply
 
     def _reply(self, question: tuple[Any, ...]) -> Any:
@@ -233,6 +234,7 @@ class Truncation:
             f"task {task}: model.max_length = {limit} cuts off every answer, so nothing would be "
             f"trained; raise it (the longest of {self.records:,} records has {self.longest:,} "
             "tokens)",
+            "nothing-trained",
         )
 
 
@@ -260,21 +262,21 @@ def sampled_lengths(
     if path.exists():
         with suppress(RunError, TypeError):  # not whole: measure again
             return Truncation(**read_json(path))
-    found = _measured(records, rows, instruction, meter)
-    write_json(path, asdict(found))
-    return found
+    measured = _measured(records, rows, instruction, meter)
+    write_json(path, asdict(measured))
+    return measured
 
 
 def _measured(
     records: Records, rows: Sequence[Record], instruction: str | None, meter: Meter
 ) -> Truncation:
-    found = Truncation()
+    measured = Truncation()
     lengths = meter.lengths([(row, instruction) for row in rows])
     for row, length in zip(rows, lengths, strict=True):
-        if isinstance(length, str):
-            raise DataError(f"{records.source}, record {row.number}: {length}")
-        found.add(row.number, length)
-    return found
+        if not isinstance(length, Length):
+            raise DataError(f"{records.source}, record {row.number}: {length}", length.code)
+        measured.add(row.number, length)
+    return measured
 
 
 def _facts(

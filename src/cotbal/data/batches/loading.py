@@ -45,7 +45,7 @@ def made(items: Sequence[Item], make: Callable[[Item], Batch], workers: int) -> 
     try:
         yield from loader
     except CotbalError as error:
-        raise type(error)(sentence(error)) from None
+        raise type(error)(sentence(error), error.code) from None
     finally:
         # at once, and not when nobody holds on to the error and its traceback any more
         loader._shutdown_workers()

@@ -5,16 +5,16 @@
 Rows in one packed row must not see each other. No attention mask is handed to the model; instead
 its `position_ids` start again at 0 with every row, from which transformers 5 makes a block-diagonal
 causal mask, for models that build their mask with `create_causal_mask`. It does so only without a
-cache of keys and values, and without a word, so a packed batch also says `use_cache=False`; and
+cache of keys and values, and does not warn, so a packed batch also has `use_cache=False`; and
 with flash attention only where the whole batch is one packed row (`length=None`).
-`cotbal.training.trainers.packing_check` finds out whether a model keeps to it. The first token of
+`cotbal.training.trainers.packing_check` checks whether a model does. The first token of
 every row loses its label, so that nothing is predicted across a border; a padded row never predicts
-its first token either, so the loss is the same. Task ids become one per token, and the number of
-rows without a valid token, which can no longer be seen, stands beside them as `masked_rows`.
+its first token either, so the loss is the same. Task ids become one per token, and `masked_rows` is
+the number of rows without a valid token, which can no longer be seen.
 
 Shown to be exact by a test for LLaVA, with text and with images (eager and sdpa). Models with
-positions of several dimensions (Qwen2-VL and later) bring fields that cannot be packed like this,
-and are refused.
+positions of several dimensions (Qwen2-VL and later) have fields that cannot be packed like this:
+an error.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from cotbal.errors import DataError
 from cotbal.loss import IGNORED, predicting
 
 Batch = dict[str, Any]
-# One entry an image, in the order of the placeholders: they stay as they are.
+# One entry per image, in the order of the placeholders: they stay as they are.
 IMAGES = ("pixel_values", "image_sizes")
 MASKED_ROWS = "masked_rows"
 
@@ -53,11 +53,11 @@ def pack(batch: Batch, length: int | None, padding: int) -> Batch:
         padding: id of the token that fills up shorter packed rows.
 
     Raises:
-        DataError: the batch has a field of which it is not known how to pack it.
+        DataError: the batch has a field that cannot be packed.
     """
     shape = batch["input_ids"].shape
     kept = batch.get("attention_mask", torch.ones(shape)).bool()
-    _refuse(batch)
+    _validate(batch)
     groups = _groups(kept.sum(dim=1).tolist(), length)
     tokens = {
         key: value
@@ -76,7 +76,7 @@ def pack(batch: Batch, length: int | None, padding: int) -> Batch:
     return {**joined, "position_ids": _positions(starts), "use_cache": False, **others}
 
 
-def _refuse(batch: Batch) -> None:
+def _validate(batch: Batch) -> None:
     shape = batch["input_ids"].shape
     known = ("task_ids", *IMAGES)
     unknown = [
@@ -88,9 +88,10 @@ def _refuse(batch: Batch) -> None:
         unknown.append("position_ids")
     if unknown:
         raise DataError(
-            f"packing knows fields of shape [row, position], {' and '.join(IMAGES)}; found"
-            f" {', '.join(unknown)}. Train this model with padded batches (in a recipe:"
-            " optimization.packing: false)"
+            f"packing supports fields of shape [row, position], {' and '.join(IMAGES)}; not"
+            f" supported: {', '.join(unknown)}. Train this model with padded batches (in a recipe:"
+            " optimization.packing: false)",
+            "packing-not-supported",
         )
 
 

@@ -47,7 +47,8 @@ def load_processor(checkpoint: str, remote_code: bool) -> Any:
         raise CotbalError(
             f"checkpoint {checkpoint}: expected a processor of images and text, found"
             f" {type(processor).__name__} without {' and '.join(missing)}; such a model cannot be"
-            " trained on records"
+            " trained on records",
+            "model-not-supported",
         )
     _need_patch_size(checkpoint, processor)
     _let_pad(checkpoint, processor.tokenizer)
@@ -68,7 +69,8 @@ def _need_patch_size(checkpoint: str, processor: Any) -> None:
     hint = "of the vision model" if value is None else f"of config.json: {value}"
     raise CotbalError(
         f"checkpoint {checkpoint}: expected `patch_size` in processor_config.json, without which "
-        f"{type(processor).__name__} cannot process images; found none. Add the patch size {hint}"
+        f"{type(processor).__name__} cannot process images; found none. Add the patch size {hint}",
+        "broken-checkpoint",
     )
 
 
@@ -91,7 +93,8 @@ def _let_pad(checkpoint: str, tokenizer: Any) -> None:
     if tokenizer.eos_token is None:
         raise CotbalError(
             f"checkpoint {checkpoint}: expected a tokenizer with a padding or an end token, found"
-            " neither; set pad_token in its tokenizer_config.json"
+            " neither; set pad_token in its tokenizer_config.json",
+            "no-end-token",
         )
     tokenizer.pad_token = tokenizer.eos_token
 
@@ -116,7 +119,8 @@ def _for_images_only(checkpoint: str, error: ImportError) -> Any:
         error, found = deeper, None
     if found is None:
         raise CotbalError(
-            f"checkpoint {checkpoint}: its processor needs a package: {str(error).strip()}"
+            f"checkpoint {checkpoint}: its processor needs a package: {str(error).strip()}",
+            "missing-package",
         )
     return found
 

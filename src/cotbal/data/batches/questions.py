@@ -4,8 +4,8 @@
 The form is the one that the model was pretrained on: images, start token, question and a line
 break see each other from both sides (the prefix), and the answer with its end token follows from
 left to right (the suffix). The processor marks the two by `token_type_ids`, and the model makes its
-mask from them. There is no place for a second question, so conversations of several are refused
-before training begins. Records without an image do without the image's tokens.
+mask from them. A second question is not supported: conversations of several are an error before
+training begins. Records without an image have no image tokens.
 """
 
 from __future__ import annotations
@@ -53,26 +53,27 @@ def collator_for(
     """
     files = list(files)
     if "cross_attention_mask" in getattr(processor, "model_input_names", ()):
-        _refuse_mixtures(files, type(processor).__name__)
+        _need_like_rows(files, type(processor).__name__)
     if "suffix" not in inspect.signature(type(processor).__call__).parameters:
         return Collator(processor, images, max_length)
     for records in files:
-        _refuse_conversations(records, type(processor).__name__)
+        _need_single_questions(records, type(processor).__name__)
     return QuestionCollator(processor, images, max_length)
 
 
-def _refuse_conversations(records: Records, processor: str) -> None:
+def _need_single_questions(records: Records, processor: str) -> None:
     several = (records.answers() > 1).nonzero()[0]
     if len(several):
         first = records[int(several[0])]
         raise DataError(
             f"{records.source}, record {first.number} ({first.id}): {processor} takes one question"
             f" and one answer per record; found {len(several)} records with more. Cut them into"
-            " records of one question each"
+            " records of one question each",
+            "several-questions",
         )
 
 
-def _refuse_mixtures(files: Sequence[Records], processor: str) -> None:
+def _need_like_rows(files: Sequence[Records], processor: str) -> None:
     """Layers that look at images are left out where a batch has none, and change rows of text
     alone where it has.
 
@@ -80,13 +81,14 @@ def _refuse_mixtures(files: Sequence[Records], processor: str) -> None:
     (Mllama).
     """
     counts = [records.image_counts() for records in files]
-    if any(each.any() for each in counts) and not all(each.all() for each in counts):
-        records, each = next((r, c) for r, c in zip(files, counts, strict=True) if not c.all())
-        first = records[int((each == 0).nonzero()[0][0])]
+    if any(count.any() for count in counts) and not all(count.all() for count in counts):
+        records, count = next((r, c) for r, c in zip(files, counts, strict=True) if not c.all())
+        first = records[int((count == 0).nonzero()[0][0])]
         raise DataError(
             f"{records.source}, record {first.number} ({first.id}) has no image: with {processor}"
             " the loss of a record without an image depends on its neighbours; train on images"
-            " alone, or on texts alone"
+            " alone, or on texts alone",
+            "records-without-image",
         )
 
 

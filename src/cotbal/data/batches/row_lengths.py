@@ -11,10 +11,10 @@ import os
 import pickle
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
 
 from cotbal.data.batches.collate import Collator, RejectedImages, Row
 from cotbal.data.batches.lengths import Item, Length
@@ -45,8 +45,8 @@ class RowLengths:
         self._whole.max_length = sys.maxsize
         self._growth: dict[tuple[Size, ...], int | DataError] = {}
 
-    def lengths(self, items: Sequence[Item], cut: bool = True) -> list[Length | str]:
-        """The length of every record, or why it cannot be used; `cut` applies `max_length`."""
+    def lengths(self, items: Sequence[Item], cut: bool = True) -> list[Length | CotbalError]:
+        """The length or the error of every record; `cut` applies `max_length`."""
         collator = self._collator if cut else self._whole
         rows = (Row(record, "", instruction) for record, instruction in items)
         return [self._try_length(row, collator) for row in rows]
@@ -63,12 +63,13 @@ class RowLengths:
                 pass  # missing or broken, which is found where images are opened
         return found
 
-    def _try_length(self, row: Row, collator: AnyCollator) -> Length | str:
+    def _try_length(self, row: Row, collator: AnyCollator) -> Length | CotbalError:
         try:
             return self._length(row, collator)
         except CotbalError as error:
             where = f"record {row.record.number} ({row.record.id}): "
-            return str(error).removeprefix(where).removeprefix(_WHERE)
+            message = str(error).removeprefix(where).removeprefix(_WHERE)
+            return DataError(message, error.code)  # of a class that needs no PyTorch
 
     def _length(self, row: Row, collator: AnyCollator) -> Length:
         ids, ranges = collator.plain(row)
@@ -121,31 +122,26 @@ def main() -> None:
     """Answer questions until there are no more."""
     questions, replies = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is no reply
-    settings = pickle.load(questions)
+    lengths = _load(*pickle.load(questions))
+    with suppress(EOFError):
+        while True:
+            method, *values = pickle.load(questions)
+            failed = isinstance(lengths, CotbalError)
+            reply = lengths if failed else getattr(lengths, method)(*values)
+            pickle.dump(reply, replies)
+            replies.flush()
+
+
+def _load(
+    checkpoint: str, remote_code: bool, images: Path, max_length: int
+) -> RowLengths | CotbalError:
     try:
-        lengths: RowLengths | str = _load(*settings)
-    except (CotbalError, OSError, ValueError, KeyError) as error:
-        lengths = str(error)
-    while (question := _next(questions)) is not None:
-        pickle.dump(_reply(lengths, *question), replies)
-        replies.flush()
-
-
-def _load(checkpoint: str, remote_code: bool, images: Path, max_length: int) -> RowLengths:
-    return RowLengths(collator_for(load_processor(checkpoint, remote_code), images, max_length))
-
-
-def _next(questions: IO[bytes]) -> Any:
-    try:
-        return pickle.load(questions)
-    except EOFError:
-        return None
-
-
-def _reply(lengths: RowLengths | str, what: str, *values: Any) -> tuple[str, Any]:
-    if isinstance(lengths, str):
-        return "error", lengths
-    return "reply", getattr(lengths, what)(*values)
+        processor = load_processor(checkpoint, remote_code)
+        return RowLengths(collator_for(processor, images, max_length))
+    except CotbalError as error:
+        return CotbalError(str(error), error.code)
+    except (OSError, ValueError, KeyError) as error:
+        return CotbalError(str(error), "broken-checkpoint")
 
 
 if __name__ == "__main__":

@@ -78,7 +78,8 @@ def problems_of_instruction(task: Task, recipe: Path, tokens: SpecialTokens) -> 
     for token in [*tokens.of(instruction), *([IMAGE] if IMAGE in instruction else [])]:
         if token not in tokens.others:
             place = f"task {task.name}: instruction"
-            yield Problem(recipe, 0, f"{place}: {_message(token, instruction)}")
+            message = f"{place}: {_message(token, instruction)}"
+            yield Problem(recipe, 0, message, "special-token")
 
 
 def problems_of_texts(records: Records, tokens: SpecialTokens) -> Iterator[Problem]:
@@ -87,7 +88,8 @@ def problems_of_texts(records: Records, tokens: SpecialTokens) -> Iterator[Probl
         for place, text in _places(record):
             token = next((token for token in tokens.of(text) if token in tokens.structure), None)
             if token is not None:
-                yield Problem(records.source, record.number, f"{place}: {_message(token, text)}")
+                message = f"{place}: {_message(token, text)}"
+                yield Problem(records.source, record.number, message, "special-token")
 
 
 def warnings_of_texts(records: Records, tokens: SpecialTokens) -> Iterator[str]:

@@ -1,10 +1,10 @@
-"""Texts of a mixture that would not be trained, asked or scored as they were meant."""
+"""Texts of a mixture that would not be trained, asked or scored as intended."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -18,10 +18,9 @@ from cotbal.data.checks.special_tokens import (
     warnings_of_texts,
 )
 from cotbal.data.files import write_json
-from cotbal.data.reading.record import Problem
+from cotbal.data.reading.record import Problem, first_lines
 from cotbal.data.reading.records import Records, sound_records
 from cotbal.errors import CotbalError, DataError
-from cotbal.recipe.mixture import Task
 from cotbal.recipe.recipe import Recipe
 from cotbal.scores.code_digest import code_digest
 from cotbal.scores.measure import load_metric
@@ -38,7 +37,9 @@ class TextReport:
 
 
 def check_texts(
-    recipe: Recipe, cache: Path, progress: Callable[[str, int, int], None] | None = None
+    recipe: Recipe,
+    cache: Path,
+    progress: Callable[[str, int, int], None] = lambda _what, _done, _total: None,
 ) -> TextReport:
     """Special tokens in records and instructions, and references that no answer can match.
 
@@ -46,7 +47,7 @@ def check_texts(
 
     Args:
         cache: directory of converted records; records that have errors of their own are left out.
-        progress: called with what is being read, how much of it is done, and how much there is.
+        progress: receives what is being read, how much of it is done, and how much there is.
     """
     report = TextReport()
     known = recipe.file.model is not None
@@ -54,17 +55,16 @@ def check_texts(
     path = answer_path(recipe, tokens)
     for task in recipe.mixture.tasks:
         report.problems += problems_of_instruction(task, recipe.path, tokens)
-        for split, file in _files(task):
-            elsewhere: list[Problem] = []  # reported by those who read the records first
-            with sound_records(file, cache, split != "train", elsewhere.append) as records:
-                if progress is not None:
-                    progress(f"{task.name} {split}: texts of records", 0, len(records))
+        for split, file in task.files.items():
+            # other errors of the records are reported where they are read first
+            with sound_records(file, cache, split != "train") as (records, others):
+                progress(f"{task.name} {split}: texts of records", 0, len(records))
                 broken = list(problems_of_texts(records, tokens))
                 report.problems += broken
                 report.warnings += warnings_of_texts(records, tokens)
-                kept = None if elsewhere or broken else cache
+                answers = _Answers(records, broken, path, None if others or broken else cache)
                 for metric in () if split == "train" else task.metrics_of(split):
-                    _references(report, metric, _Answers(records, broken, path, kept))
+                    _check_answers(report, metric, answers)
     return report
 
 
@@ -76,22 +76,13 @@ def need_sound_texts(recipe: Recipe, cache: Path) -> tuple[str, ...]:
     """
     report = check_texts(recipe, cache)
     if report.problems:
-        lines = [f"  {problem}" for problem in report.problems[:_SHOWN]]
-        more = len(report.problems) - len(lines)
-        lines += [f"  ... and {more:,} more"] if more else []
         raise DataError(
-            f"{len(report.problems):,} texts cannot be trained or scored as they were meant:\n"
-            + "\n".join(lines)
-            + f"\n`cotbal check {recipe.path}` lists each of them"
+            f"{len(report.problems):,} texts cannot be trained or scored as intended:\n"
+            f"{first_lines(report.problems, _SHOWN)}\n"
+            f"`cotbal check {recipe.path}` lists each of them",
+            report.problems[0].code if len(report.problems) == 1 else "invalid-texts",
         )
     return tuple(report.warnings)
-
-
-def _files(task: Task) -> Iterator[tuple[str, Path]]:
-    yield "train", task.train
-    if task.validation is not None:
-        yield "validation", task.validation
-    yield from task.test.items()
 
 
 @dataclass(frozen=True)
@@ -100,23 +91,23 @@ class _Answers:
 
     Attributes:
         broken: errors of records that are left out.
-        cache: where findings are kept; None where records are left out.
+        cache: directory for findings; None where records are left out.
     """
 
     records: Records
-    broken: Sequence[Problem]
+    broken: list[Problem]
     path: AnswerPath
     cache: Path | None
 
 
-def _references(report: TextReport, metric: str, answers: _Answers) -> None:
+def _check_answers(report: TextReport, metric: str, answers: _Answers) -> None:
     try:
         findings = _findings(metric, answers)
     except CotbalError:  # no such metric: an error of the recipe, reported there
         return
     file = answers.records.source
-    report.problems += [Problem(file, *each) for each in findings.problems]
-    report.warnings += [f"{file}: {each}" for each in findings.warnings]
+    report.problems += [Problem(file, *problem) for problem in findings.problems]
+    report.warnings += [f"{file}: {warning}" for warning in findings.warnings]
 
 
 def _findings(metric: str, answers: _Answers) -> Findings:
@@ -131,7 +122,7 @@ def _findings(metric: str, answers: _Answers) -> Findings:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         return Findings(tuple(map(tuple, content["problems"])), tuple(content["warnings"]))
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or broken: made again
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or broken
         findings = check_references(list(answers.records), metric, answers.path)
         write_json(file, asdict(findings))
         return findings

@@ -1,12 +1,10 @@
-"""Images on disk: where they lie, whether they are whole, and how they are opened."""
+"""Images on disk: their files, whether they are whole, and how they are opened."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,9 +33,9 @@ def open_image(path: Path) -> Image.Image:
     try:
         return decode(path)
     except FileNotFoundError:
-        raise DataError(f"missing image {path}") from None
+        raise _missing(path) from None
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
-        raise DataError(f"broken image {path}: {error}") from None
+        raise _broken(path, error) from None
 
 
 def size_of(path: Path) -> Size:
@@ -53,7 +51,7 @@ def size_of(path: Path) -> Size:
             turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
             return (image.height, image.width) if turned else image.size
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
-        raise DataError(f"broken image {path}: {error}") from None
+        raise _broken(path, error) from None
 
 
 def decode(source: Path | BinaryIO) -> Image.Image:
@@ -89,64 +87,51 @@ def _on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(ground, image.convert("RGBA")).convert("RGB")
 
 
-def problem_of(path: Path, decode: bool) -> str | None:
-    """What is wrong with the image at `path`, or None; without `decode` only whether it exists is
-    looked at.
-    """
-    if not os.path.isfile(path):
-        return f"missing image {path}"
-    if not decode:
-        return None
-    try:
-        open_image(path)
-    except DataError as error:
-        return str(error)
-    return None
-
-
-def unreadable_images(
-    root: Path, names: Iterable[str], decode: bool, progress: Callable[[int], None] | None = None
-) -> dict[str, str]:
-    """The error of every name in `names` that has one; several images are decoded at a time.
-
-    Args:
-        progress: is called now and then with how many images are done.
-    """
-    found: dict[str, str] = {}
-    done = 0
-    waiting = iter(names)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while chunk := list(islice(waiting, _CHUNK)):
-            paths = [resolve(root, name) for name in chunk]
-            problems = pool.map(partial(problem_of, decode=decode), paths)
-            found.update(
-                (name, problem)
-                for name, problem in zip(chunk, problems, strict=True)
-                if problem is not None
-            )
-            done += len(chunk)
-            if progress is not None:
-                progress(done)
-    return found
-
-
 def problems_of_images(
     root: Path,
     names: Sequence[str],
     decode: bool,
     rejected: Rejected | None = None,
-    progress: Callable[[int], None] | None = None,
-) -> dict[str, str]:
+    progress: Callable[[int], None] = lambda _done: None,
+) -> dict[str, DataError]:
     """The error of every name that has one: missing, broken, or rejected by the model's processor.
 
     Args:
+        decode: False looks only whether the images exist; otherwise several are decoded at a time.
         rejected: of sound images, those that the processor cannot process, with the reason.
-        progress: called now and then with the number of images that are done.
+        progress: receives the number of images that are done.
     """
-    found = unreadable_images(root, names, decode, progress)
-    if rejected is not None:
-        sound = [name for name in names if name not in found]
-        for start in range(0, len(sound), _CHUNK):
-            reasons = rejected(sound[start : start + _CHUNK]).items()
-            found.update((n, f"rejected image {resolve(root, n)}: {why}") for n, why in reasons)
-    return found
+    problems: dict[str, DataError] = {}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(names), _CHUNK):
+            chunk = names[start : start + _CHUNK]
+            errors = pool.map(lambda name: _error_of(resolve(root, name), decode), chunk)
+            pairs = zip(chunk, errors, strict=True)
+            problems.update((name, error) for name, error in pairs if error is not None)
+            progress(start + len(chunk))
+    sound = [name for name in names if name not in problems] if rejected else []
+    for start in range(0, len(sound), _CHUNK):
+        reasons = rejected(sound[start : start + _CHUNK]) if rejected else {}
+        for name, reason in reasons.items():
+            message = f"rejected image {resolve(root, name)}: {reason}"
+            problems[name] = DataError(message, "rejected-image")
+    return problems
+
+
+def _error_of(path: Path, decode: bool) -> DataError | None:
+    try:
+        if not os.path.isfile(path):
+            raise _missing(path)
+        if decode:
+            open_image(path)
+    except DataError as error:
+        return error
+    return None
+
+
+def _missing(path: Path) -> DataError:
+    return DataError(f"missing image {path}", "missing-image")
+
+
+def _broken(path: Path, error: Exception) -> DataError:
+    return DataError(f"broken image {path}: {error}", "broken-image")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
+
+from cotbal.errors import CotbalError
 
 IMAGE = "<image>"
 Role = Literal["user", "assistant", "system"]
@@ -61,15 +64,34 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong, and where; number 0 means the file as a whole."""
+    """One error that `cotbal check` reports.
+
+    Attributes:
+        number: of the record; 0 means the file as a whole.
+        code: as in `CotbalError`.
+    """
 
     file: Path
     number: int
     message: str
+    code: str
+
+    @classmethod
+    def of(cls, file: Path, number: int, error: CotbalError) -> Problem:
+        """An error with the record in which it was found."""
+        return cls(file, number, str(error), error.code)
 
     def __str__(self) -> str:
-        place = f", record {self.number}" if self.number else ""
-        return f"{self.file}{place}: {self.message}"
+        where = f", record {self.number}" if self.number else ""
+        return f"{self.file}{where}: {self.message}"
+
+
+def first_lines(lines: Iterable[object], shown: int) -> str:
+    """The first of many errors, one per line, and how many more there are."""
+    rest = iter(lines)
+    first = [f"  {line}" for line in islice(rest, shown)]
+    more = sum(1 for _ in rest)
+    return "\n".join(first + ([f"  ... and {more:,} more"] if more else []))
 
 
 def question(record: Record) -> str:
@@ -101,15 +123,16 @@ def with_instruction(turns: Sequence[Turn], instruction: str | None) -> tuple[Tu
     asked, wanted = turns[first].text.strip(), instruction.strip()
     if asked.endswith(wanted) or f"\n{wanted}\n" in f"\n{asked}\n":
         return tuple(turns)
-    return tuple(
-        replace(t, text=f"{t.text}\n{instruction}") if i == first else t
-        for i, t in enumerate(turns)
-    )
+    with_it = replace(turns[first], text=f"{turns[first].text}\n{instruction}")
+    return (*turns[:first], with_it, *turns[first + 1 :])
 
 
 def between_markers(text: str, broken: bool = False) -> list[str]:
-    """The texts before, between and behind the markers, without line breaks that a chat template
-    writes.
+    """The texts before, between and behind the markers `<image>`.
+
+    In records, markers at the head of a turn are followed by a line break, as in LLaVA's files. It
+    is not part of the text: some chat templates write one there (LLaVA-1.5), others do not
+    (Qwen2-VL). All other line breaks are the user's.
 
     Args:
         broken: whether the template writes a line break behind every image, so that none is wanted

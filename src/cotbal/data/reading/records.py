@@ -12,9 +12,9 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, overload
 
@@ -25,25 +25,21 @@ from PIL import Image
 
 from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import BROKEN, read_rows
-from cotbal.data.reading.record import Problem, Record, Role, Turn
+from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
 from cotbal.errors import DataError
 
 # Raise it with every change of the schema or of the rules of normalisation.
 SCHEMA_VERSION = 3
 _SCHEMA = pa.schema(
     {
-        "id": (
-            pa.string()
-            # null when the source states none: a made-up id holds the file's name, which is no
-            # content
-        ),
+        # null when the source states none: a made-up id holds the file's name, which is no content
+        "id": pa.string(),
         "task": pa.string(),
         "images": pa.list_(pa.string()),
-        "system": (
-            pa.bool_()
-        ),  # whether the first text is a system turn; the roles of the others follow
+        # whether the first text is a system turn; the roles of the others follow
+        "system": pa.bool_(),
         "texts": pa.list_(pa.string()),
-        "silent": pa.list_(pa.int32()),  # places of answers without loss in the texts, or null
+        "silent": pa.list_(pa.int32()),  # indices of texts that are answers without loss, or null
         "references": pa.list_(pa.string()),  # null when the only one is the last text
         "number": pa.int64(),
         "details": pa.string(),  # JSON, null when there are none
@@ -51,23 +47,19 @@ _SCHEMA = pa.schema(
     }
 )
 _ROWS = 2048  # a batch
-_EMBEDDED = (  # an image that came inside the source and lies in the cache, wherever that is now
-    "embedded:"
-)
+_EMBEDDED = "embedded:"  # an image from inside the source, in the cache wherever that is now
 _SHOWN = 20
 
 
 def default_cache() -> Path:
-    """Where converted records lie: `$COTBAL_CACHE`, or `cotbal` in the user's cache directory."""
+    """The directory of converted records: `$COTBAL_CACHE`, or `cotbal` in the user's cache."""
     chosen = os.environ.get("COTBAL_CACHE")
-    if chosen:
-        return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cotbal"
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(home) / "cotbal"
 
 
 class Records(Sequence[Record]):
-    """The sound records of one file; an item is read from the memory-mapped file when it is asked
-    for.
+    """The sound records of one file; indexing reads one from the memory-mapped file.
 
     Attributes:
         source: the file they came from.
@@ -90,12 +82,9 @@ class Records(Sequence[Record]):
     @overload
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(self._length))]
-        place = int(index)
-        place += self._length if place < 0 else 0
-        if not 0 <= place < self._length:
-            raise IndexError(f"record {index} of {self._length}")
+        place = range(self._length)[index]
+        if isinstance(place, range):
+            return [self[i] for i in place]
         return self._record([column[place].as_py() for column in self._columns.values()])
 
     def __iter__(self) -> Iterator[Record]:
@@ -148,7 +137,7 @@ class Records(Sequence[Record]):
             column.validate(full=True)
         names = pc.list_flatten(self._columns["images"])
         embedded = names.filter(pc.starts_with(names, _EMBEDDED))
-        paths = (path for name in embedded for path in self._names([name.as_py()]))
+        paths = (self._name(name.as_py()) for name in embedded)
         return all(os.path.isfile(path) and os.path.getsize(path) for path in paths)
 
     def containing(self, pattern: str) -> np.ndarray:
@@ -189,14 +178,12 @@ class Records(Sequence[Record]):
         return f"{self.source.stem}_{number}"
 
     def _names(self, stored: list[str]) -> tuple[str, ...]:
-        return tuple(
-            (
-                os.path.join(self._image_cache, name.removeprefix(_EMBEDDED))
-                if name.startswith(_EMBEDDED)
-                else name
-            )
-            for name in stored
-        )
+        return tuple(map(self._name, stored))
+
+    def _name(self, stored: str) -> str:
+        if not stored.startswith(_EMBEDDED):
+            return stored
+        return os.path.join(self._image_cache, stored.removeprefix(_EMBEDDED))
 
 
 def _role(place: int) -> Role:
@@ -217,35 +204,22 @@ def open_records(path: Path, cache: Path, evaluation: bool = False) -> Records:
     Raises:
         DataError: the first errors by file and record, and how many more there are.
     """
-    problems: list[Problem] = []
-    total = 0
-
-    def note(problem: Problem) -> None:
-        nonlocal total
-        total += 1
-        if len(problems) < _SHOWN:
-            problems.append(problem)
-
-    with sound_records(path, cache, evaluation, note) as records:
-        if not total:
+    with sound_records(path, cache, evaluation) as (records, problems):
+        if not problems:
             return records
-    lines = [f"  {problem}" for problem in problems] + (
-        [f"  ... and {total - _SHOWN} more"] if total > _SHOWN else []
-    )
-    count = "1 error" if total == 1 else f"{total} errors"
+    count = "1 error" if len(problems) == 1 else f"{len(problems):,} errors"
     raise DataError(
-        f"{path}: {count}:\n"
-        + "\n".join(lines)
-        + "\n`cotbal check RECIPE` lists every error of a recipe"
+        f"{path}: {count}:\n{first_lines(problems, _SHOWN)}\n"
+        "`cotbal check RECIPE` lists every error of a recipe",
+        problems[0].code if len(problems) == 1 else "invalid-records",
     )
 
 
 @contextmanager
 def sound_records(
-    path: Path, cache: Path, evaluation: bool, on_problem: Callable[[Problem], None]
-) -> Iterator[Records]:
-    """The records of `path` that have no error; each error goes to `on_error` before the block
-    starts.
+    path: Path, cache: Path, evaluation: bool
+) -> Iterator[tuple[Records, list[Problem]]]:
+    """The records of `path` that have no error, and the errors of the others.
 
     The conversion is kept only when there was no error; otherwise the records live as long as the
     block.
@@ -253,25 +227,20 @@ def sound_records(
     digest = _digest(path)
     kept = cache / f"{digest}-{SCHEMA_VERSION}{'-evaluation' if evaluation else ''}.arrow"
     if (whole := _kept_records(path, digest, kept, cache)) is not None:
-        yield whole
+        yield whole, []
         return
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
         dir=cache, prefix="converting-", ignore_cleanup_errors=True
     ) as directory:
         arrow = Path(directory) / "records.arrow"
-        invalid = False
-        for problem in _convert(path, arrow, cache, evaluation):
-            invalid = True
-            on_problem(problem)
+        problems = [*_convert(path, arrow, cache, evaluation)]
         records = Records(path, digest, arrow, cache)
-        for problem in chain(_repeated_ids(records), _nothing_learnt(records)):
-            invalid = True
-            on_problem(problem)
-        if not invalid:
+        problems += [*_repeated_ids(records), *_nothing_learnt(records)]
+        if not problems:
             _sync(arrow)
             os.replace(arrow, kept)
-        yield records
+        yield records, problems
 
 
 def _kept_records(path: Path, digest: str, kept: Path, cache: Path) -> Records | None:
@@ -286,7 +255,7 @@ def _kept_records(path: Path, digest: str, kept: Path, cache: Path) -> Records |
 
 
 def _sync(path: Path) -> None:
-    """Have the bytes of a file on disk before its name is: a crash must not leave an empty one."""
+    """Write the bytes of a file to disk before its name: a crash must not leave an empty file."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
 
@@ -300,18 +269,19 @@ def _digest(path: Path) -> str:
 
 def _convert(path: Path, arrow: Path, cache: Path, evaluation: bool) -> Iterator[Problem]:
     """Write the sound records of `path`, a batch at a time, and give the errors of the others."""
-    rows = _judged(path, cache, evaluation)
-    found = False
+    results = _read(path, cache, evaluation)
+    empty = True
     with pa.OSFile(str(arrow), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
-        while batch := list(islice(rows, _ROWS)):
-            found = True
-            yield from (row for row in batch if isinstance(row, Problem))
-            writer.write_batch(_to_arrow([row for row in batch if isinstance(row, Record)]))
-    if not found:
-        yield Problem(path, 0, "expected at least one record; found none")
+        while batch := list(islice(results, _ROWS)):
+            empty = False
+            yield from (problem for problem in batch if isinstance(problem, Problem))
+            rows = [_row(record) for record in batch if isinstance(record, Record)]
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=_SCHEMA))
+    if empty:
+        yield Problem(path, 0, "expected at least one record; found none", "no-records")
 
 
-def _judged(path: Path, cache: Path, evaluation: bool) -> Iterator[Record | Problem]:
+def _read(path: Path, cache: Path, evaluation: bool) -> Iterator[Record | Problem]:
     for row in read_rows(path):
         if isinstance(row, Problem):
             yield row
@@ -321,11 +291,7 @@ def _judged(path: Path, cache: Path, evaluation: bool) -> Iterator[Record | Prob
         if isinstance(result, Record):
             yield result
         else:
-            yield from (Problem(path, number, message) for message in result)
-
-
-def _to_arrow(records: Sequence[Record]) -> Any:
-    return pa.RecordBatch.from_pylist(list(map(_row, records)), schema=_SCHEMA)
+            yield from (Problem.of(path, number, error) for error in result)
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -352,7 +318,8 @@ def _keep_image(content: bytes, cache: Path) -> str:
             kind = str(image.format).lower()
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
         raise DataError(
-            f"expected an embedded image; found {len(content)} bytes that are none ({error})"
+            f"expected an embedded image; found {len(content)} bytes that are none ({error})",
+            "broken-image",
         ) from None
     name = f"{hashlib.sha256(content).hexdigest()}.{kind}"
     target = cache / "images" / name
@@ -367,18 +334,18 @@ def _keep_image(content: bytes, cache: Path) -> str:
 
 def _nothing_learnt(records: Records) -> Iterator[Problem]:
     """An error of a file whose every answer is marked to carry no loss."""
-    marked = sum(1 for _ in records.silent())
-    if marked and marked == len(records) and not any(record.learnt for record in records):
+    if len(records) and not any(record.learnt for record in records):
         yield Problem(
             records.source,
             0,
             "expected at least one answer that carries loss; all are marked, such as loss: false",
+            "nothing-trained",
         )
 
 
 def _repeated_ids(records: Records) -> Iterator[Problem]:
-    """An error for every id that stood before, found by sorted hashes: eight bytes a record instead
-    of its text.
+    """An error for every id that was there before, found by sorted hashes: eight bytes per record
+    instead of its text.
     """
     hashes = np.fromiter(map(hash, records.ids()), np.int64, len(records))
     order = np.argsort(hashes, kind="stable")
@@ -390,6 +357,7 @@ def _repeated_ids(records: Records) -> Iterator[Problem]:
             yield Problem(
                 records.source,
                 record.number,
-                f"id {record.id!r} stands already at record {first[record.id]}",
+                f"id {record.id!r} is already the id of record {first[record.id]}",
+                "repeated-id",
             )
         first.setdefault(record.id, record.number)

@@ -8,14 +8,14 @@ Marks leave single turns without loss, as other trainers read them:
 * OpenAI's fine-tuning format: `weight: 0` in an assistant message;
 * LLaMA-Factory's second version: `loss_weight: 0` in a message.
 
-cotbal honours them for whole assistant turns. Its weights belong to tasks, so a mark is all or
+cotbal supports them for whole assistant turns. Its weights belong to tasks, so a mark is all or
 nothing; other weights, marks on parts of an answer, and marks that would train on the words of a
 user are errors.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,11 @@ from cotbal.data.reading.media import part_image
 from cotbal.data.reading.record import IMAGE, Role
 from cotbal.data.reading.unread_keys import unread
 from cotbal.data.reading.values import is_filled, is_text, show
+from cotbal.errors import DataError
+
+FORMS = {"conversations": ("from", "value"), "messages": ("role", "content")}
+MARKS = ("loss", "loss_scale", "train", "training", "weight", "loss_weight")
+SPANS = ("train_detail", "training_detail")  # axolotl: characters of an answer
 
 _ROLES: dict[str, Role] = {
     "human": "user",
@@ -34,95 +39,113 @@ _ROLES: dict[str, Role] = {
     "bing": "assistant",
     "system": "system",
 }
-FORMS = {"conversations": ("from", "value"), "messages": ("role", "content")}
 
 
 @dataclass(slots=True)
 class RawTurn:
-    """A turn while it is being read; what could not be read is None."""
+    """A turn while it is being read; None for what could not be read.
+
+    Attributes:
+        place: in the record, such as `messages[0]`.
+        images: of its image parts, None for a part that names none.
+    """
 
     role: Role | None
-    place: str  # in the record, such as `messages[0]`
+    place: str
     text: str | None = None
     references: tuple[str, ...] = ()
-    images: tuple[Any, ...] = ()  # of its image parts, None for a part that names none
+    images: tuple[Any, ...] = ()
     loss: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """What is found while a record is read: errors, and keys that nothing reads, in their order."""
+    """Errors of a record, and keys that nothing reads, in their order."""
 
-    problems: list[str] = field(default_factory=list)
+    problems: list[DataError] = field(default_factory=list)
     unread: dict[str, None] = field(default_factory=dict)
 
+    def reject(self, code: str, message: str) -> None:
+        """Note an error."""
+        self.problems.append(DataError(message, code))
 
-def read_turns(value: Any, form: str, notes: Notes) -> list[RawTurn]:
-    """The turns under the key `form`; errors and unread keys go to `notes`."""
+    def not_read(self, keys: Iterable[str]) -> None:
+        """Note keys that nothing reads."""
+        self.unread.update(dict.fromkeys(keys))
+
+
+def read_turns(raw: Mapping[str, Any], form: str, notes: Notes) -> list[RawTurn]:
+    """The turns under the key `form`, behind the system prompt if there is one beside them."""
+    value = raw[form]
     if not isinstance(value, list) or not value:
-        notes.problems.append(f"{form}: expected a list of turns; found {show(value)}")
-        return []
-    return [_read_turn(turn, form, f"{form}[{index}]", notes) for index, turn in enumerate(value)]
+        notes.reject("no-turns", f"{form}: expected a list of turns; found {show(value)}")
+        value = []
+    turns = [_read_turn(turn, form, f"{form}[{i}]", notes) for i, turn in enumerate(value)]
+    _read_system(raw.get("system"), turns, notes)
+    return turns
+
+
+def _read_system(value: Any, turns: list[RawTurn], notes: Notes) -> None:
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return
+    if not is_text(value):
+        notes.reject("invalid-value", f"system: expected text; found {show(value)}")
+    elif not turns or turns[0].role != "system":
+        turns.insert(0, RawTurn("system", "system", value))
+    elif turns[0].text != value:
+        notes.reject(
+            "conflicting-fields",
+            f"system: expected the text of the system turn {turns[0].place}, or no key",
+        )
 
 
 def _read_turn(value: Any, form: str, place: str, notes: Notes) -> RawTurn:
     role_key, content_key = FORMS[form]
     if not isinstance(value, dict):
-        notes.problems.append(
-            f"{place}: expected a mapping with `{role_key}` and `{content_key}`; found"
-            f" {show(value)}"
-        )
+        wanted = f"expected a mapping with `{role_key}` and `{content_key}`"
+        notes.reject("invalid-turn", f"{place}: {wanted}; found {show(value)}")
         return RawTurn(None, place)
     spoken = value.get(role_key)
     role = _ROLES.get(spoken) if isinstance(spoken, str) else None
     if role is None:
-        notes.problems.append(
-            f"{place}.{role_key}: expected one of {', '.join(_ROLES)}; found {show(spoken)}"
-        )
+        wanted = f"expected one of {', '.join(_ROLES)}"
+        notes.reject("unknown-role", f"{place}.{role_key}: {wanted}; found {show(spoken)}")
     turn = RawTurn(role, place)
     part_marks = _read_content(turn, value.get(content_key), f"{form}[].{content_key}", notes)
-    if len(value) == 2 and not part_marks:  # nothing but role and content
-        return turn
-    notes.unread.update(
-        dict.fromkeys(unread(value, (role_key, content_key, *MARKS, *SPANS), f"{form}[]."))
-    )
-    mark = read_mark(value, place, notes.problems)
-    mark = joined_marks(mark, part_marks, place, notes.problems)
-    if mark and role in ("user", "system"):
-        notes.problems.append(
-            f"{place}: expected marks for loss only on the assistant's turns; the words of the"
-            f" {role} never carry loss"
-        )
-    turn.loss = mark is not False or role != "assistant"
+    if len(value) > 2 or part_marks:
+        notes.not_read(unread(value, (role_key, content_key, *MARKS, *SPANS), f"{form}[]."))
+        mark = _joined_marks(_read_mark(value, place, notes), part_marks, place, notes)
+        if mark and role in ("user", "system"):
+            notes.reject(
+                "invalid-loss-mark",
+                f"{place}: expected marks for loss only on the assistant's turns; the words of the"
+                f" {role} never carry loss",
+            )
+        turn.loss = mark is not False or role != "assistant"
     return turn
 
 
 def _read_content(turn: RawTurn, content: Any, key: str, notes: Notes) -> list[bool | None]:
     """Read the content of a turn into it; the marks of its text parts, if it has parts."""
     place, marks = f"{turn.place}.{key.rpartition('.')[2]}", []
-    if _are_parts(content):
+    if _is_list_of(content, lambda part: isinstance(part, dict)):
         marks = _read_parts(turn, content, key, notes)
-    elif _is_answers(content) and turn.role == "assistant":
+    elif _is_list_of(content, is_text) and turn.role == "assistant":
         turn.text, turn.references = content[0], tuple(content)
     elif is_text(content):
         turn.text = content
     else:
         wanted = "text, or a list of right answers" if turn.role == "assistant" else "text"
-        notes.problems.append(f"{place}: expected {wanted}; found {show(content)}")
-        return []
+        notes.reject("invalid-value", f"{place}: expected {wanted}; found {show(content)}")
     if turn.role == "assistant" and turn.text is not None:
         turn.references = turn.references or (turn.text,)
         if not all(map(str.strip, turn.references)):
-            notes.problems.append(f"{place}: expected an answer; found an empty one")
+            notes.reject("empty-text", f"{place}: expected an answer; found an empty one")
     return marks
 
 
-def _are_parts(content: Any) -> bool:
-    return isinstance(content, list) and bool(content) and all(isinstance(p, dict) for p in content)
-
-
-def _is_answers(content: Any) -> bool:
-    return isinstance(content, list) and bool(content) and all(map(is_text, content))
+def _is_list_of(content: Any, is_element: Any) -> bool:
+    return isinstance(content, list) and bool(content) and all(map(is_element, content))
 
 
 def _read_parts(
@@ -133,90 +156,67 @@ def _read_parts(
     marks: list[bool | None] = []
     text = ""
     for index, part in enumerate(parts):
-        kind, read = part.get("type"), ["type", *MARKS, *SPANS]
+        kind = part.get("type")
         if kind == "text" and is_text(part.get("text")):
-            piece = part["text"]
-            read.append("text")
-            marks.append(read_mark(part, f"{place}[{index}]", notes.problems))
+            piece, read = part["text"], "text"
+            marks.append(_read_mark(part, f"{place}[{index}]", notes))
         elif kind in ("image", "image_url"):
-            named_by, image = part_image(part)
+            read, image = part_image(part)
             images.append(image)
             piece = IMAGE
-            read.append(named_by)
         else:
-            notes.problems.append(
-                f"{place}[{index}]: expected a part of type text (with text) or image; found"
-                f" {show(part)}"
-            )
+            wanted = "expected a part of type text (with text) or image"
+            notes.reject("invalid-turn", f"{place}[{index}]: {wanted}; found {show(part)}")
             return []
-        notes.unread.update(dict.fromkeys(unread(part, read, f"{key}[].")))
+        notes.not_read(unread(part, ("type", *MARKS, *SPANS, read), f"{key}[]."))
         at_head = text and not text.replace(IMAGE, "").strip()
         text += ("\n" if at_head else "") + piece
     turn.text, turn.images = text, tuple(images)
     return marks
 
 
-def read_system(value: Any, turns: list[RawTurn], problems: list[str]) -> None:
-    """Put the system prompt that is beside the turns before them."""
-    if value is None or (isinstance(value, str) and not value.strip()):
-        return
-    if not is_text(value):
-        problems.append(f"system: expected text; found {show(value)}")
-    elif not turns or turns[0].role != "system":
-        turns.insert(0, RawTurn("system", "system", value))
-    elif turns[0].text != value:
-        problems.append(f"system: expected the text of the system turn {turns[0].place}, or no key")
-
-
-MARKS = ("loss", "loss_scale", "train", "training", "weight", "loss_weight")
-SPANS = ("train_detail", "training_detail")  # axolotl: characters of an answer
-
-
-def read_mark(fields: Mapping[str, Any], place: str, problems: list[str]) -> bool | None:
-    """Whether the marks of a turn, or of a part of it, say that its words carry loss.
-
-    Args:
-        place: of the turn in its record, for messages.
-        errors: receives what cannot be honoured.
-
-    Returns:
-        None where there is no mark.
+def _read_mark(fields: Mapping[str, Any], place: str, notes: Notes) -> bool | None:
+    """Whether the marks of a turn, or of a part of it, say that its words carry loss; None where
+    there is no mark.
     """
     for key in SPANS:
         if is_filled(fields.get(key)):
-            problems.append(
+            notes.reject(
+                "invalid-loss-mark",
                 f"{place}.{key}: expected a mark for the whole answer, such as loss: false; marks"
-                " on parts of an answer are not supported"
+                " on parts of an answer are not supported",
             )
     marks = {key: fields[key] for key in MARKS if fields.get(key) is not None}
     wrong = [key for key, value in marks.items() if not _is_mark(value)]
     for key in wrong:
-        problems.append(
+        notes.reject(
+            "invalid-loss-mark",
             f"{place}.{key}: expected true or false, 1 or 0; found {show(marks[key])}. Other"
-            " weights belong to tasks, not to turns"
+            " weights belong to tasks, not to turns",
         )
     if wrong or not marks:
         return None
     if len(set(map(bool, marks.values()))) > 1:
-        found = ", ".join(f"{key}: {value}" for key, value in marks.items())
-        problems.append(f"{place}: expected marks that agree; found {found}")
+        shown = ", ".join(f"{key}: {value}" for key, value in marks.items())
+        notes.reject("invalid-loss-mark", f"{place}: expected marks that agree; found {shown}")
     return bool(next(iter(marks.values())))
 
 
-def joined_marks(
-    turn: bool | None, parts: Sequence[bool | None], place: str, problems: list[str]
+def _is_mark(value: Any) -> bool:
+    return isinstance(value, bool | int | float) and value in (0, 1)
+
+
+def _joined_marks(
+    turn: bool | None, parts: Sequence[bool | None], place: str, notes: Notes
 ) -> bool | None:
     """The mark of a turn from its own mark and those of its text parts."""
     if all(mark is None for mark in parts):
         return turn
     carried = {turn is not False if mark is None else mark for mark in parts}
     if len(carried) > 1 or turn not in (None, *carried):
-        problems.append(
+        notes.reject(
+            "invalid-loss-mark",
             f"{place}: expected one mark for the whole answer; found parts with loss and parts"
-            " without"
+            " without",
         )
     return carried.pop()
-
-
-def _is_mark(value: Any) -> bool:
-    return isinstance(value, bool | int | float) and value in (0, 1)

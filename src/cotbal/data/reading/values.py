@@ -9,13 +9,9 @@ from typing import Any
 
 
 def is_text(value: Any) -> bool:
-    """Whether `value` is text that can be stored: JSON can spell half a surrogate pair, which UTF-8
-    cannot hold.
-    """
+    """Whether `value` is text that UTF-8 can hold: JSON can spell half of a surrogate pair."""
     if not isinstance(value, str):
         return False
-    if value.isascii():
-        return True
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -31,11 +27,11 @@ def is_json(value: Any) -> bool:
         return all(map(is_text, value)) and all(map(is_json, value.values()))
     if isinstance(value, float):
         return math.isfinite(value)
-    return value is None or isinstance(value, bool | int) or is_text(value)
+    return value is None or isinstance(value, int) or is_text(value)
 
 
 def is_filled(value: Any) -> bool:
-    """Whether `value` says anything: not null, false or empty, all the way down."""
+    """Whether `value` holds anything but null, false and empty text, however deep."""
     if isinstance(value, list):
         return any(map(is_filled, value))
     if isinstance(value, dict):
