@@ -17,6 +17,7 @@ from cotbal.data.batches.chat import (
 )
 from cotbal.data.reading.record import Turn
 from cotbal.errors import CotbalError
+from helpers.errors import raises
 
 TOKENIZER = SimpleNamespace(
     eos_token="</s>",
@@ -87,9 +88,9 @@ def test_white_space_that_the_prompt_leaves_out_is_learnt() -> None:
     assert learnt(short_prompt) == [" A dog.</s>", " Left.</s>"]
 
 
-def test_a_turn_without_any_end_is_refused() -> None:
+def test_a_turn_without_any_end_is_rejected() -> None:
     endless = SimpleNamespace(eos_token=None, special_tokens_map={}, added_tokens_decoder={})
-    with pytest.raises(CotbalError, match="never learn to stop"):
+    with raises(CotbalError, "no-end-token", "eos_token"):
         frame(NO_END, endless)
 
 
@@ -106,9 +107,9 @@ def test_the_instruction_stands_on_the_first_question_only() -> None:
     assert "What is it?\nOne word. ASSISTANT" in text
 
 
-def test_a_template_that_rewrites_the_past_is_refused() -> None:
+def test_a_template_that_rewrites_the_past_is_rejected() -> None:
     rewriting = "{{ messages | length }}" + PLAIN
-    with pytest.raises(CotbalError, match="generation"):
+    with raises(CotbalError, "invalid-chat-template", "{% generation %}"):
         render(messages(TURNS), rewriting, TOKENIZER, Frame(0, "</s>"))
 
 

@@ -1,14 +1,13 @@
-"""Batches are made by processes beside the one that trains or answers, so that a GPU need not wait
-for images.
+"""Worker processes make batches, so that a GPU need not wait for images.
 
-What a batch holds does not depend on who makes it, and batches come in the order in which they were
-asked for: the number of processes changes no result.
+The number of workers changes no result: batches and their order do not depend on it.
 """
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -24,38 +23,45 @@ Batch = TypeVar("Batch")
 
 
 def processes(wanted: int | None) -> int:
-    """How many a rank has: what the recipe says (`resources.dataloader_workers`), or some where
-    there is a GPU.
-    """
+    """Workers per rank: `resources.dataloader_workers`, or some where there is a GPU."""
     return wanted if wanted is not None else BESIDE_A_GPU * torch.cuda.is_available()
 
 
 def made(items: Sequence[Item], make: Callable[[Item], Batch], workers: int) -> Iterator[Batch]:
-    """`make(item)` for every item, in their order, `workers` of them ahead of whoever takes them.
+    """`make(item)` for every item, in their order, made ahead by `workers` processes.
 
     Raises:
-        CotbalError: that of `make`, in its own sentence.
+        CotbalError: that of `make`.
     """
     if not workers:
         yield from map(make, items)
         return
     options: dict[str, Any] = {"num_workers": workers, "multiprocessing_context": START}
-    dataset: Any = items  # whatever has a length and places will do
-    loader: Any = iter(DataLoader(dataset, batch_size=None, collate_fn=steady(make), **options))
+    dataset: Any = items  # anything with a length and indices
+    collate: Any = steady(partial(_made_or_error, make))
+    loader: Any = iter(DataLoader(dataset, batch_size=None, collate_fn=collate, **options))
     try:
-        yield from loader
-    except CotbalError as error:
-        raise type(error)(sentence(error), error.code) from None
+        for batch in loader:
+            if isinstance(batch, CotbalError):
+                raise batch
+            yield batch
     finally:
-        # at once, and not when nobody holds on to the error and its traceback any more
-        loader._shutdown_workers()
+        loader._shutdown_workers()  # at once, also while somebody holds the error
+
+
+def _made_or_error(make: Callable[[Item], Batch], item: Item) -> Batch | CotbalError:
+    """An error comes back as a value: the loader would make it a traceback without its code."""
+    try:
+        return make(item)
+    except CotbalError as error:
+        return error
 
 
 def steady(make: Callable[[Any], Batch]) -> Callable[[Any], Batch]:
-    """`make` for a process of a loader, which a signal to the whole job must not end.
+    """`make` for a worker of a loader, which a signal to the whole job must not end.
 
-    Where a scheduler tells a job to save and stop, every process of it gets the signal. Those of
-    the loader leave with the training; if they left first, it could not reach the end of its step.
+    A scheduler that asks a job to save and stop signals all its processes. Workers end with the
+    training: without them it could not finish its step.
     """
 
     def steadily(item: Any) -> Batch:
@@ -67,8 +73,6 @@ def steady(make: Callable[[Any], Batch]) -> Callable[[Any], Batch]:
 
 
 def sentence(error: BaseException) -> str:
-    """What an exception says; of an error in a process of a loader, which comes as a traceback, its
-    end.
-    """
+    """The message of an exception; that of a worker of a loader is the end of a traceback."""
     name = f"{type(error).__module__}.{type(error).__name__}: "
     return str(error).rpartition(name)[2].strip() if isinstance(error, CotbalError) else str(error)
