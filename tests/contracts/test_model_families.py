@@ -19,6 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cotbal.data.batches.chat import ChatTemplate
 from cotbal.data.batches.collate import Collator, Row
 from cotbal.data.batches.lengths import Length
 from cotbal.data.batches.order import Part
@@ -179,7 +180,7 @@ def test_generation_marks_and_added_text_agree(case: Case) -> None:
     batches = {}
     for name, one in (("marked", marked), ("plain", plain)):
         collator = case.collate_with(400)
-        collator.template = one
+        collator.chat = ChatTemplate(one, collator.tokenizer)
         if case.name == "llava_onevision" and name == "plain":
             with pytest.raises(CotbalError, match="generation"):
                 collator.training(case.rows())

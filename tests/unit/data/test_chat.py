@@ -7,14 +7,7 @@ from types import SimpleNamespace
 import pytest
 from tokenizers import AddedToken
 
-from cotbal.data.batches.chat import (
-    Frame,
-    breaks_behind_images,
-    frame,
-    messages,
-    render,
-    render_prompt,
-)
+from cotbal.data.batches.chat import ChatTemplate, messages
 from cotbal.data.reading.record import Turn
 from cotbal.errors import CotbalError
 from helpers.errors import raises
@@ -48,8 +41,12 @@ PLAIN = MARKED.replace("{% generation %}", "").replace("{% endgeneration %}", ""
 NO_END = PLAIN.replace("</s>", " ")
 
 
+def chat(template: str) -> ChatTemplate:
+    return ChatTemplate(template, TOKENIZER)
+
+
 def learnt(template: str) -> list[str]:
-    rendered = render(messages(TURNS), template, TOKENIZER, frame(template, TOKENIZER))
+    rendered = chat(template).render(TURNS)
     return [rendered.text[start:stop] for start, stop in rendered.spans]
 
 
@@ -57,7 +54,7 @@ def learnt(template: str) -> list[str]:
 def test_spans_are_the_answers_and_their_end(template: str) -> None:
     assert learnt(template) == ["A dog.</s>", "Left.</s>"]
     assert (
-        render(messages(TURNS), template, TOKENIZER, Frame(0, "</s>")).text
+        chat(template).render(TURNS).text
         == "USER: <image>\nWhat is it? ASSISTANT: A dog.</s>USER: Where? ASSISTANT: Left.</s>"
     )
 
@@ -74,7 +71,7 @@ def test_a_turn_ends_with_the_token_that_the_template_writes() -> None:
     learnt.
     """
     own_end = PLAIN.replace("</s>", "<end>\n")
-    assert frame(own_end, TOKENIZER) == Frame(0, "<end>")
+    assert (chat(own_end).lead, chat(own_end).end) == (0, "<end>")
     assert learnt(own_end) == ["A dog.<end>", "Left.<end>"]
     assert learnt(MARKED.replace("</s>", " <end>\n")) == ["A dog. <end>", "Left. <end>"]
 
@@ -84,25 +81,23 @@ def test_white_space_that_the_prompt_leaves_out_is_learnt() -> None:
     it.
     """
     short_prompt = MARKED.replace("%}ASSISTANT: {% endif", "%}ASSISTANT:{% endif")
-    assert frame(short_prompt, TOKENIZER) == Frame(1, "</s>")
+    assert (chat(short_prompt).lead, chat(short_prompt).end) == (1, "</s>")
     assert learnt(short_prompt) == [" A dog.</s>", " Left.</s>"]
 
 
 def test_a_turn_without_any_end_is_rejected() -> None:
     endless = SimpleNamespace(eos_token=None, special_tokens_map={}, added_tokens_decoder={})
     with raises(CotbalError, "no-end-token", "eos_token"):
-        frame(NO_END, endless)
+        ChatTemplate(NO_END, endless).render(TURNS)
 
 
 def test_the_prompt_is_a_prefix_of_what_was_trained() -> None:
-    prompt = render_prompt(messages(TURNS[:1]), PLAIN, TOKENIZER)
-    assert render(messages(TURNS), PLAIN, TOKENIZER, Frame(0, "</s>")).text.startswith(
-        prompt + "A dog."
-    )
+    prompt = chat(PLAIN).prompt(TURNS[:1])
+    assert chat(PLAIN).render(TURNS).text.startswith(prompt + "A dog.")
 
 
 def test_the_instruction_stands_on_the_first_question_only() -> None:
-    text = render(messages(TURNS, "One word."), PLAIN, TOKENIZER, Frame(0, "</s>")).text
+    text = chat(PLAIN).render(TURNS, "One word.").text
     assert text.count("One word.") == 1
     assert "What is it?\nOne word. ASSISTANT" in text
 
@@ -110,7 +105,7 @@ def test_the_instruction_stands_on_the_first_question_only() -> None:
 def test_a_template_that_rewrites_the_past_is_rejected() -> None:
     rewriting = "{{ messages | length }}" + PLAIN
     with raises(CotbalError, "invalid-chat-template", "{% generation %}"):
-        render(messages(TURNS), rewriting, TOKENIZER, Frame(0, "</s>"))
+        chat(rewriting).render(TURNS)
 
 
 def test_parts_keep_text_and_images_in_order() -> None:
@@ -141,7 +136,7 @@ ASKED = (
 
 
 @pytest.mark.parametrize(
-    ("body", "broken", "expected"),
+    ("body", "breaks", "expected"),
     [
         (
             IN_PLACE,  # Qwen2-VL
@@ -167,12 +162,9 @@ ASKED = (
     ids=["in place", "line break", "images first"],
 )
 def test_line_breaks_beside_images_are_written_once(
-    body: str, broken: bool, expected: tuple[str, ...]
+    body: str, breaks: bool, expected: tuple[str, ...]
 ) -> None:
-    template = PLAIN.replace(BODY, body)
-    assert breaks_behind_images(template, TOKENIZER) is broken
-    texts = [
-        render_prompt(messages((Turn("user", asked),), None, broken), template, TOKENIZER)
-        for asked in ASKED
-    ]
+    template = chat(PLAIN.replace(BODY, body))
+    assert template.breaks is breaks
+    texts = [template.prompt((Turn("user", asked),)) for asked in ASKED]
     assert texts == [f"USER: {text} ASSISTANT: " for text in expected]

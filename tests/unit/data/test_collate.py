@@ -98,7 +98,7 @@ def test_marked_answers_and_their_ends_carry_no_loss(collator: Collator) -> None
 def test_marks_need_one_span_per_answer(
     collator: Collator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cotbal.data.batches.collate.render", lambda *_: Rendered("a b", ((0, 1),)))
+    monkeypatch.setattr(collator.chat, "render", lambda *_: Rendered("a b", ((0, 1),)))
     with raises(DataError, "invalid-chat-template", "record 7 (r1)"):
         collator.training([silent(TURNS, 1)])
 

@@ -9,20 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from PIL import Image
 from torch import Tensor
 
-from cotbal.data.batches.chat import (
-    Rendered,
-    breaks_behind_images,
-    frame,
-    messages,
-    render,
-    render_prompt,
-)
+from cotbal.data.batches.chat import ChatTemplate, Rendered
 from cotbal.data.reading.images import open_image, resolve
-from cotbal.data.reading.record import IMAGE, Record, Turn
+from cotbal.data.reading.record import IMAGE, Record
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
 
@@ -69,7 +61,6 @@ class Collator:
 
     Attributes:
         end: token that ends a turn, and with it the generation of an answer.
-        broken: whether the template writes a line break behind every image.
         placeholder: id of the token that the template writes for an image.
     """
 
@@ -78,10 +69,8 @@ class Collator:
         self.tokenizer = processor.tokenizer
         self.images = images
         self.max_length = max_length
-        self.template = chat_template(processor)
-        self.frame = frame(self.template, self.tokenizer)
-        self.broken = breaks_behind_images(self.template, self.tokenizer)
-        self.end = self.frame.end
+        self.chat = ChatTemplate.of(processor)
+        self.end = self.chat.end
         self.placeholder: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
 
     def training(self, rows: Sequence[Row]) -> Batch:
@@ -106,14 +95,7 @@ class Collator:
         """Tensors for generation: the rows up to the point where the assistant answers, padded on
         the left.
         """
-        texts = [
-            render_prompt(
-                messages(row.record.turns[:-1], row.instruction, self.broken),
-                self.template,
-                self.tokenizer,
-            )
-            for row in rows
-        ]
+        texts = [self.chat.prompt(row.record.turns[:-1], row.instruction) for row in rows]
         opened = [open_images(self.images, row.record) for row in rows]
         return self._tokens(rows, texts, opened, "left")
 
@@ -123,8 +105,7 @@ class Collator:
 
     def _rendered(self, row: Row) -> Rendered:
         """The conversation, with the spans of the answers that carry loss."""
-        said = messages(row.record.turns, row.instruction, self.broken)
-        rendered = render(said, self.template, self.tokenizer, self.frame)
+        rendered = self.chat.render(row.record.turns, row.instruction)
         marks = [turn.loss for turn in row.record.turns if turn.role == "assistant"]
         if all(marks):
             return rendered
@@ -163,7 +144,7 @@ class Collator:
             ) from error
 
     def _processed(self, texts: list[str], opened: list[list[Image.Image]], side: str) -> Batch:
-        found = self.processor(
+        batch = self.processor(
             text=texts,
             images=opened if any(opened) else None,
             padding=True,
@@ -172,7 +153,7 @@ class Collator:
             return_tensors="pt",
         )
         # Llama 4's processor has them in bfloat16 whatever the model computes in.
-        return {key: value.float() if _is_float(value) else value for key, value in found.items()}
+        return {key: value.float() if _is_float(value) else value for key, value in batch.items()}
 
     def _adds_start(self, text: str) -> bool:
         """A template that writes the start token itself must not get a second one from the
@@ -182,13 +163,14 @@ class Collator:
         return not (bos and text.startswith(bos))
 
     def _unexpanded(self, text: Rendered) -> tuple[list[int], list[Range]]:
-        """Token ids of the text as it stands (one placeholder an image) and the token ranges of
+        """Token ids of the text (one placeholder per image) and the token ranges of
         the spans in it.
         """
-        found = self.tokenizer(
+        encoded = self.tokenizer(
             text.text, add_special_tokens=self._adds_start(text.text), return_offsets_mapping=True
         )
-        return found["input_ids"], [_covering(span, found["offset_mapping"]) for span in text.spans]
+        offsets = encoded["offset_mapping"]
+        return encoded["input_ids"], [_covering(span, offsets) for span in text.spans]
 
     def _end_of_images(self, text: Rendered, length: int) -> int:
         """Tokens of an expanded row up to the end of its last image; nothing behind that is
@@ -209,8 +191,8 @@ class Collator:
         )
         plain, ranges = self._unexpanded(text)
         if any(IMAGE in turn.text for turn in row.record.turns[first_answer:]):
-            found = aligned(plain, ranges, ids.tolist(), self.placeholder)
-            agree, ranges = len(found) == sum(start < stop for start, stop in ranges), found
+            moved = aligned(plain, ranges, ids.tolist(), self.placeholder)
+            agree, ranges = len(moved) == sum(start < stop for start, stop in ranges), moved
         else:
             tail = len(plain) - min((r[0] for r in ranges if r[0] < r[1]), default=len(plain))
             shift = len(ids) - len(plain)
@@ -240,39 +222,40 @@ def _covering(span: tuple[int, int], offsets: Sequence[Sequence[int]]) -> Range:
 def aligned(
     plain: list[int], ranges: Sequence[Range], ids: list[int], placeholder: int
 ) -> list[Range]:
-    """Where ranges of tokens lie once each placeholder has become an image; those that are not
-    found are left out.
+    """Ranges of tokens once each placeholder has become an image; those that are not found are left
+    out.
 
-    The text between two placeholders, up to its last range, is looked for behind the one before it.
-    Little but images lies between them, so the first place that fits is the right one. What
-    stands next to an image may have changed (a space, joined to the first word), so some of the
+    The text between two placeholders, up to its last range, is searched behind the one before it.
+    Little but images is between them, so the first match is the right one. What
+    is next to an image may have changed (a space, joined to the first word), so some of the
     first tokens may be absent, though none from the first range on.
 
     Args:
-        plain: token ids with a placeholder an image.
+        plain: token ids with one placeholder per image.
         ranges: in `plain`.
         ids: the same with images.
     """
-    found, place = [], 0
+    moved: list[Range] = []
+    behind = 0
     for start, stop in _pieces(plain, placeholder):
         inside = [one for one in ranges if start <= one[0] < one[1] <= stop]
         if not inside:
             continue
-        shift = _shift(plain[: inside[-1][1]], range(start, inside[0][0] + 1), ids, place)
+        shift = _shift(plain[: inside[-1][1]], range(start, inside[0][0] + 1), ids, behind)
         if shift is None:
             break
-        found += [(a + shift, b + shift) for a, b in inside]
-        place = inside[-1][1] + shift
-    return found
+        moved += [(a + shift, b + shift) for a, b in inside]
+        behind = inside[-1][1] + shift
+    return moved
 
 
-def _shift(plain: list[int], firsts: range, ids: list[int], place: int) -> int | None:
-    """How far the end of `plain`, from the earliest of `firsts` that fits, lies further on in
-    `ids`, behind `place`.
+def _shift(plain: list[int], firsts: range, ids: list[int], behind: int) -> int | None:
+    """How far the end of `plain`, from the earliest of `firsts` that matches, is shifted in `ids`,
+    from index `behind` on.
     """
     for first in firsts:
         wanted = plain[first:]
-        for at in range(place, len(ids) - len(wanted) + 1):
+        for at in range(behind, len(ids) - len(wanted) + 1):
             if ids[at : at + len(wanted)] == wanted:
                 return at - first
     return None
@@ -297,7 +280,7 @@ def open_images(root: Path, record: Record) -> list[Image.Image]:
 
 
 def cut(batch: Batch, rows: Sequence[Row], ends: Sequence[int], max_length: int) -> Batch:
-    """The batch without what stands behind `max_length` tokens.
+    """The batch without what is behind `max_length` tokens.
 
     Args:
         ends: tokens of every row up to the end of its last image.
@@ -326,46 +309,9 @@ def _is_float(value: Any) -> bool:
 
 
 def _by_position(value: Any, shape: torch.Size) -> bool:
-    """Whether a field says something of every position: ids, kinds, masks, also which images a
+    """Whether a field has a value per position: ids, types, masks, also of the images that a
     position may see.
     """
     if not isinstance(value, Tensor) or value.shape[:2] != shape:
         return False
     return value.dim() == 2 or not _is_float(value)
-
-
-def chat_template(processor: Any) -> str:
-    """The chat template of the processor or its tokenizer; of several, the one called `default`.
-
-    Raises:
-        DataError: there is none, or it cannot write a question about an image.
-    """
-    if not isinstance(getattr(processor, "image_token", None), str):
-        raise DataError(
-            f"{type(processor).__name__} has no token for an image in the text; supported: models"
-            " that see images among their tokens",
-            "model-not-supported",
-        )
-    template = processor.chat_template or processor.tokenizer.chat_template
-    template = template.get("default") if isinstance(template, dict) else template
-    if not isinstance(template, str):
-        raise DataError(
-            "the checkpoint has no chat template; put a chat_template.jinja beside its processor",
-            "no-chat-template",
-        )
-    question = messages((Turn("user", f"{IMAGE}\nquestion"),))
-    try:
-        text = render_prompt(question, template, processor.tokenizer)
-    except (TemplateError, TypeError) as error:
-        raise DataError(
-            f"the checkpoint's chat template cannot write a question about an image: {error}",
-            "invalid-chat-template",
-        ) from None
-    if text.count(processor.image_token) != 1 or "question" not in text:
-        raise DataError(
-            f"the checkpoint's chat template should write {processor.image_token} once and the"
-            f" question for a question about an image; found {text!r}: put a chat_template.jinja"
-            " for images beside its processor",
-            "invalid-chat-template",
-        )
-    return template

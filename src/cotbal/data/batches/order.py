@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,22 +16,11 @@ from cotbal.data.batches.collate import Row
 from cotbal.data.reading.record import IMAGE, Turn
 from cotbal.data.reading.records import Records
 
-FILLER = "filler"  # marks a row that is there for its shape alone
+FILLER = "filler"  # marks a row whose labels do not count
 SEEN = 64  # rows among which those for a check are chosen
 
-Part = tuple[
-    str, Records, np.ndarray, str | None
-]  # task, its records, places of those that the run sees, instruction
-
-
-class Rows(Protocol):
-    """Rows by their place."""
-
-    def __len__(self) -> int:
-        """How many."""
-
-    def __getitem__(self, place: int, /) -> dict[str, Any]:
-        """One of them."""
+# task, its records, indices of those that the run trains on, instruction
+Part = tuple[str, Records, np.ndarray, str | None]
 
 
 class Shuffled(Dataset[dict[str, Any]]):
@@ -39,7 +28,7 @@ class Shuffled(Dataset[dict[str, Any]]):
 
     Ranks take micro-batches in turn, so the last round of an epoch may leave some of them with
     less. Loaders fill it up with rows from the beginning, which then count twice. Here it is filled
-    up with marked rows instead, whose labels the collator has to mask.
+    up with marked rows, whose labels the collator has to mask.
 
     Args:
         rows: of the run.
@@ -47,7 +36,7 @@ class Shuffled(Dataset[dict[str, Any]]):
         at_once: rows that all ranks together take at a time; 1 for a single rank.
     """
 
-    def __init__(self, rows: Rows, seed: int, at_once: int = 1) -> None:
+    def __init__(self, rows: Mixed | Sequence[dict[str, Any]], seed: int, at_once: int = 1) -> None:
         self.rows = rows
         self.seed = seed
         self.length = -(-len(self.rows) // at_once) * at_once
@@ -61,9 +50,9 @@ class Shuffled(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        if place < len(self.order):
-            return self.rows[self.order[place]]
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index < len(self.order):
+            return self.rows[self.order[index]]
         return {**self.rows[self.order[0]], FILLER: True}
 
 
@@ -101,7 +90,7 @@ class Mixed(Dataset[dict[str, Any]]):
                     return {"row": Row(short, task, None), "task": task}
         return None
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        part, index = self.places[place]
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        part, record = self.places[index]
         task, records, _, instruction = self.parts[part]
-        return {"row": Row(records[index], task, instruction), "task": task}
+        return {"row": Row(records[record], task, instruction), "task": task}

@@ -114,15 +114,15 @@ class _VideoSettings(VideoProcessorMixin):
 
 def _for_images_only(checkpoint: str, error: ImportError) -> Any:
     try:
-        found = None if is_torchvision_available() else _without_torchvision(checkpoint)
+        processor = None if is_torchvision_available() else _without_torchvision(checkpoint)
     except ImportError as deeper:  # it lacks more than torchvision
-        error, found = deeper, None
-    if found is None:
+        error, processor = deeper, None
+    if processor is None:
         raise CotbalError(
             f"checkpoint {checkpoint}: its processor needs a package: {str(error).strip()}",
             "missing-package",
         )
-    return found
+    return processor
 
 
 def _without_torchvision(checkpoint: str) -> Any | None:
@@ -132,8 +132,8 @@ def _without_torchvision(checkpoint: str) -> Any | None:
     settings, _ = ProcessorMixin.get_processor_dict(checkpoint)
     kind = ProcessorMixin.get_possibly_dynamic_module(settings["processor_class"])
     if not issubclass(kind, ProcessorMixin):
-        found = _by_pillow(kind)
-        return found and found.from_pretrained(checkpoint)
+        pillow_kind = _by_pillow(kind)
+        return pillow_kind and pillow_kind.from_pretrained(checkpoint)
     if VIDEOS not in kind.get_attributes():
         return None
     videos, _ = VideoProcessorMixin.get_video_processor_dict(checkpoint)
@@ -164,10 +164,10 @@ def _by_pillow(held_back: Any) -> Any | None:
         return None
     sys.modules[half] = importlib.import_module(pillow)
     try:
-        found = importlib.import_module(held_back.__module__)
+        module = importlib.import_module(held_back.__module__)
     finally:
         del sys.modules[half]
-    return getattr(found, held_back.__name__)
+    return getattr(module, held_back.__name__)
 
 
 def _unchecked(kind: Any) -> Any:

@@ -118,7 +118,7 @@ class QuestionCollator:
         learnt = torch.tensor([[row.record.turns[-1].loss] for row in rows])
         answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1) & learnt
         batch["labels"] = batch["input_ids"].masked_fill(~answers, IGNORED)
-        ends = (batch["input_ids"] == self.placeholder).sum(dim=1).tolist()  # images stand first
+        ends = (batch["input_ids"] == self.placeholder).sum(dim=1).tolist()  # images come first
         return cut(batch, rows, ends, self.max_length)
 
     def prompts(self, rows: Sequence[Row]) -> Batch:
@@ -146,15 +146,15 @@ class QuestionCollator:
         if not opened:
             pair = None if answer is None else [answer + self.end]
             text = [f"{self.tokenizer.bos_token}{question}\n"]
-            found = self.tokenizer(text, text_pair=pair, return_token_type_ids=True)
+            encoded = self.tokenizer(text, text_pair=pair, return_token_type_ids=True)
         else:
             text = [self.processor.image_token * len(opened) + question]
             suffix = None if answer is None else [answer]
             try:
-                found = self.processor(text=text, images=[opened], suffix=suffix)
+                encoded = self.processor(text=text, images=[opened], suffix=suffix)
             except REJECTIONS as error:
                 raise rejection(row.record, self.processor, opened, error) from error
-        return {key: value for key, value in found.items() if key != "labels"}
+        return {key: value for key, value in encoded.items() if key != "labels"}
 
     def _padded(self, rows: list[Batch], side: str) -> Batch:
         fields = ("input_ids", "attention_mask", "token_type_ids")

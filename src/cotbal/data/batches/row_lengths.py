@@ -53,15 +53,15 @@ class RowLengths:
 
     def rejected(self, names: Sequence[str]) -> dict[str, str]:
         """Images that the processor cannot process, with the reason."""
-        found = {}
+        reasons = {}
         for name in names:
             try:
                 self._added((name,))
             except RejectedImages as error:
-                found[name] = str(error).removeprefix(_WHERE)
+                reasons[name] = str(error).removeprefix(_WHERE)
             except DataError:
                 pass  # missing or broken, which is found where images are opened
-        return found
+        return reasons
 
     def _try_length(self, row: Row, collator: AnyCollator) -> Length | CotbalError:
         try:
@@ -96,10 +96,10 @@ class RowLengths:
             if len(self._growth) >= _KEPT:
                 self._growth.clear()
             self._growth[sizes] = self._measured(names)
-        found = self._growth[sizes]
-        if isinstance(found, DataError):
-            raise found
-        return found
+        growth = self._growth[sizes]
+        if isinstance(growth, DataError):
+            raise growth
+        return growth
 
     def _measured(self, names: tuple[str, ...]) -> int | DataError:
         row = Row(replace(_EXAMPLE, images=names, turns=_turns(len(names))), "", None)

@@ -215,11 +215,11 @@ def _low_scores(
     maximum = float(load_metric(name).MAXIMUM)
     near = _CLOSE * abs(maximum)
     different = [dict.fromkeys(record.references) for record in records]
-    for place, column in enumerate(zip_longest(*different)):
+    for rank, column in enumerate(zip_longest(*different)):
         pairs = [(r, text) for r, text in zip(records, column, strict=True) if text is not None]
         chosen, texts = [record for record, _ in pairs], [text for _, text in pairs]
         back_texts = [given[text] for text in texts]
-        if place and partial and texts == back_texts:
+        if rank and partial and texts == back_texts:
             continue
         plain = _scores(name, chosen, texts)
         back = plain if texts == back_texts else _scores(name, chosen, back_texts)

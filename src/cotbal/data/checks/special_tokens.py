@@ -77,30 +77,30 @@ def problems_of_instruction(task: Task, recipe: Path, tokens: SpecialTokens) -> 
     instruction = task.instruction or ""
     for token in [*tokens.of(instruction), *([IMAGE] if IMAGE in instruction else [])]:
         if token not in tokens.others:
-            place = f"task {task.name}: instruction"
-            message = f"{place}: {_message(token, instruction)}"
+            where = f"task {task.name}: instruction"
+            message = f"{where}: {_message(token, instruction)}"
             yield Problem(recipe, 0, message, "special-token")
 
 
 def problems_of_texts(records: Records, tokens: SpecialTokens) -> Iterator[Problem]:
     """Special tokens of structure in the turns and references of records, one error a text."""
     for record in _records_with(records, tokens.structure):
-        for place, text in _places(record):
+        for where, text in _texts(record):
             token = next((token for token in tokens.of(text) if token in tokens.structure), None)
             if token is not None:
-                message = f"{place}: {_message(token, text)}"
+                message = f"{where}: {_message(token, text)}"
                 yield Problem(records.source, record.number, message, "special-token")
 
 
 def warnings_of_texts(records: Records, tokens: SpecialTokens) -> Iterator[str]:
     """One line on other special tokens in the records of a file, if there are any."""
-    found = list(_records_with(records, tokens.others))
-    if found:
-        first = next(t for _, text in _places(found[0]) for t in tokens.of(text))
+    having = list(_records_with(records, tokens.others))
+    if having:
+        first = next(t for _, text in _texts(having[0]) for t in tokens.of(text))
         yield (
-            f"{records.source}: {len(found):,} of {len(records):,} records contain special tokens "
+            f"{records.source}: {len(having):,} of {len(records):,} records contain special tokens "
             f"of the checkpoint, which are removed from answers before they are scored; the first "
-            f"is {first!r} in record {found[0].number}"
+            f"is {first!r} in record {having[0].number}"
         )
 
 
@@ -114,7 +114,7 @@ def _pattern(tokens: Iterable[str]) -> str:
     return "|".join(map(re.escape, sorted(tokens, key=lambda token: (-len(token), token))))
 
 
-def _places(record: Record) -> Iterator[tuple[str, str]]:
+def _texts(record: Record) -> Iterator[tuple[str, str]]:
     """Every text of a record, and where it is."""
     for number, turn in enumerate(record.turns, 1):
         yield f"turn {number} ({turn.role})", turn.text
@@ -181,7 +181,7 @@ def _templates(checkpoint: Path, config: Mapping[str, Any]) -> Iterator[str]:
     for content in (config, _read(checkpoint / "chat_template.json")):
         value = content.get("chat_template")
         several = value if isinstance(value, list) else [{"template": value}]
-        yield from (str(each.get("template") or "") for each in several)
+        yield from (str(entry.get("template") or "") for entry in several)
     file = checkpoint / "chat_template.jinja"
     if file.is_file():
         yield file.read_text(encoding="utf-8", errors="replace")

@@ -204,10 +204,10 @@ def _place_markers(turns: Sequence[RawTurn], images: int, notes: Notes) -> None:
 def _check_markers(turn: RawTurn, notes: Notes) -> None:
     if turn.role == "user":
         if marker := other_medium(turn.text or ""):
-            notes.reject("unsupported-media", f"{turn.place}: {NOT_SUPPORTED}; found {marker}")
+            notes.reject("unsupported-media", f"{turn.where}: {NOT_SUPPORTED}; found {marker}")
     elif any(IMAGE in text for text in (turn.text or "", *turn.references)):
         wanted = f"expected {IMAGE} only in a user's turn"
-        notes.reject("image-markers", f"{turn.place}: {wanted}; found it in the {turn.role}'s")
+        notes.reject("image-markers", f"{turn.where}: {wanted}; found it in the {turn.role}'s")
 
 
 def _marker_first(text: str) -> str:

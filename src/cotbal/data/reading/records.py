@@ -82,10 +82,10 @@ class Records(Sequence[Record]):
     @overload
     def __getitem__(self, index: slice) -> list[Record]: ...
     def __getitem__(self, index: int | slice) -> Record | list[Record]:
-        place = range(self._length)[index]
-        if isinstance(place, range):
-            return [self[i] for i in place]
-        return self._record([column[place].as_py() for column in self._columns.values()])
+        position = range(self._length)[index]
+        if isinstance(position, range):
+            return [self[i] for i in position]
+        return self._record([column[position].as_py() for column in self._columns.values()])
 
     def __iter__(self) -> Iterator[Record]:
         for rows in self._batches([*self._columns.values()]):
@@ -160,8 +160,7 @@ class Records(Sequence[Record]):
     def _record(self, values: Sequence[Any]) -> Record:
         identity, task, images, system, texts, silent, references, number, details, unread = values
         turns = tuple(
-            Turn(_role(place - system), text, place not in (silent or ()))
-            for place, text in enumerate(texts)
+            Turn(_role(i - system), text, i not in (silent or ())) for i, text in enumerate(texts)
         )
         return Record(
             identity or self._made_up_id(number),

@@ -46,12 +46,12 @@ class RawTurn:
     """A turn while it is being read; None for what could not be read.
 
     Attributes:
-        place: in the record, such as `messages[0]`.
+        where: in the record, such as `messages[0]`.
         images: of its image parts, None for a part that names none.
     """
 
     role: Role | None
-    place: str
+    where: str
     text: str | None = None
     references: tuple[str, ...] = ()
     images: tuple[Any, ...] = ()
@@ -95,30 +95,30 @@ def _read_system(value: Any, turns: list[RawTurn], notes: Notes) -> None:
     elif turns[0].text != value:
         notes.reject(
             "conflicting-fields",
-            f"system: expected the text of the system turn {turns[0].place}, or no key",
+            f"system: expected the text of the system turn {turns[0].where}, or no key",
         )
 
 
-def _read_turn(value: Any, form: str, place: str, notes: Notes) -> RawTurn:
+def _read_turn(value: Any, form: str, where: str, notes: Notes) -> RawTurn:
     role_key, content_key = FORMS[form]
     if not isinstance(value, dict):
         wanted = f"expected a mapping with `{role_key}` and `{content_key}`"
-        notes.reject("invalid-turn", f"{place}: {wanted}; found {show(value)}")
-        return RawTurn(None, place)
+        notes.reject("invalid-turn", f"{where}: {wanted}; found {show(value)}")
+        return RawTurn(None, where)
     spoken = value.get(role_key)
     role = _ROLES.get(spoken) if isinstance(spoken, str) else None
     if role is None:
         wanted = f"expected one of {', '.join(_ROLES)}"
-        notes.reject("unknown-role", f"{place}.{role_key}: {wanted}; found {show(spoken)}")
-    turn = RawTurn(role, place)
+        notes.reject("unknown-role", f"{where}.{role_key}: {wanted}; found {show(spoken)}")
+    turn = RawTurn(role, where)
     part_marks = _read_content(turn, value.get(content_key), f"{form}[].{content_key}", notes)
     if len(value) > 2 or part_marks:
         notes.not_read(unread(value, (role_key, content_key, *MARKS, *SPANS), f"{form}[]."))
-        mark = _joined_marks(_read_mark(value, place, notes), part_marks, place, notes)
+        mark = _joined_marks(_read_mark(value, where, notes), part_marks, where, notes)
         if mark and role in ("user", "system"):
             notes.reject(
                 "invalid-loss-mark",
-                f"{place}: expected marks for loss only on the assistant's turns; the words of the"
+                f"{where}: expected marks for loss only on the assistant's turns; the words of the"
                 f" {role} never carry loss",
             )
         turn.loss = mark is not False or role != "assistant"
@@ -127,7 +127,7 @@ def _read_turn(value: Any, form: str, place: str, notes: Notes) -> RawTurn:
 
 def _read_content(turn: RawTurn, content: Any, key: str, notes: Notes) -> list[bool | None]:
     """Read the content of a turn into it; the marks of its text parts, if it has parts."""
-    place, marks = f"{turn.place}.{key.rpartition('.')[2]}", []
+    where, marks = f"{turn.where}.{key.rpartition('.')[2]}", []
     if _is_list_of(content, lambda part: isinstance(part, dict)):
         marks = _read_parts(turn, content, key, notes)
     elif _is_list_of(content, is_text) and turn.role == "assistant":
@@ -136,11 +136,11 @@ def _read_content(turn: RawTurn, content: Any, key: str, notes: Notes) -> list[b
         turn.text = content
     else:
         wanted = "text, or a list of right answers" if turn.role == "assistant" else "text"
-        notes.reject("invalid-value", f"{place}: expected {wanted}; found {show(content)}")
+        notes.reject("invalid-value", f"{where}: expected {wanted}; found {show(content)}")
     if turn.role == "assistant" and turn.text is not None:
         turn.references = turn.references or (turn.text,)
         if not all(map(str.strip, turn.references)):
-            notes.reject("empty-text", f"{place}: expected an answer; found an empty one")
+            notes.reject("empty-text", f"{where}: expected an answer; found an empty one")
     return marks
 
 
@@ -151,7 +151,7 @@ def _is_list_of(content: Any, is_element: Any) -> bool:
 def _read_parts(
     turn: RawTurn, parts: Sequence[dict[str, Any]], key: str, notes: Notes
 ) -> list[bool | None]:
-    place = f"{turn.place}.{key.rpartition('.')[2]}"
+    where = f"{turn.where}.{key.rpartition('.')[2]}"
     images: list[Any] = []
     marks: list[bool | None] = []
     text = ""
@@ -159,14 +159,14 @@ def _read_parts(
         kind = part.get("type")
         if kind == "text" and is_text(part.get("text")):
             piece, read = part["text"], "text"
-            marks.append(_read_mark(part, f"{place}[{index}]", notes))
+            marks.append(_read_mark(part, f"{where}[{index}]", notes))
         elif kind in ("image", "image_url"):
             read, image = part_image(part)
             images.append(image)
             piece = IMAGE
         else:
             wanted = "expected a part of type text (with text) or image"
-            notes.reject("invalid-turn", f"{place}[{index}]: {wanted}; found {show(part)}")
+            notes.reject("invalid-turn", f"{where}[{index}]: {wanted}; found {show(part)}")
             return []
         notes.not_read(unread(part, ("type", *MARKS, *SPANS, read), f"{key}[]."))
         at_head = text and not text.replace(IMAGE, "").strip()
@@ -175,7 +175,7 @@ def _read_parts(
     return marks
 
 
-def _read_mark(fields: Mapping[str, Any], place: str, notes: Notes) -> bool | None:
+def _read_mark(fields: Mapping[str, Any], where: str, notes: Notes) -> bool | None:
     """Whether the marks of a turn, or of a part of it, say that its words carry loss; None where
     there is no mark.
     """
@@ -183,7 +183,7 @@ def _read_mark(fields: Mapping[str, Any], place: str, notes: Notes) -> bool | No
         if is_filled(fields.get(key)):
             notes.reject(
                 "invalid-loss-mark",
-                f"{place}.{key}: expected a mark for the whole answer, such as loss: false; marks"
+                f"{where}.{key}: expected a mark for the whole answer, such as loss: false; marks"
                 " on parts of an answer are not supported",
             )
     marks = {key: fields[key] for key in MARKS if fields.get(key) is not None}
@@ -191,14 +191,14 @@ def _read_mark(fields: Mapping[str, Any], place: str, notes: Notes) -> bool | No
     for key in wrong:
         notes.reject(
             "invalid-loss-mark",
-            f"{place}.{key}: expected true or false, 1 or 0; found {show(marks[key])}. Other"
+            f"{where}.{key}: expected true or false, 1 or 0; found {show(marks[key])}. Other"
             " weights belong to tasks, not to turns",
         )
     if wrong or not marks:
         return None
     if len(set(map(bool, marks.values()))) > 1:
         shown = ", ".join(f"{key}: {value}" for key, value in marks.items())
-        notes.reject("invalid-loss-mark", f"{place}: expected marks that agree; found {shown}")
+        notes.reject("invalid-loss-mark", f"{where}: expected marks that agree; found {shown}")
     return bool(next(iter(marks.values())))
 
 
@@ -207,7 +207,7 @@ def _is_mark(value: Any) -> bool:
 
 
 def _joined_marks(
-    turn: bool | None, parts: Sequence[bool | None], place: str, notes: Notes
+    turn: bool | None, parts: Sequence[bool | None], where: str, notes: Notes
 ) -> bool | None:
     """The mark of a turn from its own mark and those of its text parts."""
     if all(mark is None for mark in parts):
@@ -216,7 +216,7 @@ def _joined_marks(
     if len(carried) > 1 or turn not in (None, *carried):
         notes.reject(
             "invalid-loss-mark",
-            f"{place}: expected one mark for the whole answer; found parts with loss and parts"
+            f"{where}: expected one mark for the whole answer; found parts with loss and parts"
             " without",
         )
     return carried.pop()

@@ -44,15 +44,15 @@ _MEDIA = re.compile(
 )
 
 
-def unread(fields: Mapping[Any, Any], read: Collection[str], place: str = "") -> Iterator[str]:
+def unread(fields: Mapping[Any, Any], read: Collection[str], prefix: str = "") -> Iterator[str]:
     """Names of the keys of `fields` that are neither in `read` nor plain annotations.
 
     Args:
-        place: what is put before each name, such as `conversations[].`.
+        prefix: what is put before each name, such as `conversations[].`.
     """
     for key, value in fields.items():
         if key not in read and not is_annotation(str(key), value):
-            yield f"{place}{key}"
+            yield f"{prefix}{key}"
 
 
 def is_annotation(key: str, value: Any) -> bool:
