@@ -70,7 +70,7 @@ KINDS = (
     Kind("no answer", "empty-text", asked(answer="")),
     Kind(
         "unknown role",
-        "unknown-role",
+        "invalid-turn",
         {"conversations": [{"from": "robot", "value": "what?"}, {"from": "gpt", "value": "tree"}]},
     ),
     Kind("marker without image", "image-markers", asked(image=None)),

@@ -87,7 +87,7 @@ def test_white_space_that_the_prompt_leaves_out_is_learnt() -> None:
 
 def test_a_turn_without_any_end_is_rejected() -> None:
     endless = SimpleNamespace(eos_token=None, special_tokens_map={}, added_tokens_decoder={})
-    with raises(CotbalError, "no-end-token", "eos_token"):
+    with raises(CotbalError, "broken-checkpoint", "eos_token"):
         ChatTemplate(NO_END, endless).render(TURNS)
 
 

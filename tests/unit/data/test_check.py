@@ -139,7 +139,7 @@ def test_every_problem_is_listed_at_once(lab: Lab) -> None:
         ("train.jsonl", 2, "empty-text", "conversations[1]"),
         ("train.jsonl", 3, "missing-image", "gone.png"),
         ("train.jsonl", 4, "broken-image", "broken.png"),
-        ("train.jsonl", 5, "unknown-role", "'robot'"),
+        ("train.jsonl", 5, "invalid-turn", "'robot'"),
         ("train.jsonl", 6, "wrong-task", "'ocr'"),
         ("train.jsonl", 8, "repeated-id", "'train0'"),
         ("train.jsonl", 9, "broken-file", "JSON"),

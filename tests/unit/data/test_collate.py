@@ -177,7 +177,7 @@ def test_a_broken_image_is_named_with_its_record(collator: Collator) -> None:
 def test_a_checkpoint_without_chat_template_is_rejected(images: Path) -> None:
     processor = AutoProcessor.from_pretrained(BASE)
     processor.chat_template = processor.tokenizer.chat_template = None
-    with raises(DataError, "no-chat-template", "chat_template.jinja"):
+    with raises(DataError, "invalid-chat-template", "chat_template.jinja"):
         Collator(processor, images, 100)
 
 

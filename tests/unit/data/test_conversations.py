@@ -179,10 +179,10 @@ BAD: dict[str, tuple[Any, str, str]] = {  # a row, the code of its error, what t
     "turn is text": (llava(conversations=["hi"]), "invalid-turn", "conversations[0]"),
     "role": (
         llava(conversations=[{"from": "robot", "value": "a"}]),
-        "unknown-role",
+        "invalid-turn",
         "conversations[0].from",
     ),
-    "role type": (llava(conversations=[{"from": 3, "value": "a"}]), "unknown-role", "int 3"),
+    "role type": (llava(conversations=[{"from": 3, "value": "a"}]), "invalid-turn", "int 3"),
     "answer first": (llava(conversations=talk("a", "b")[1:]), "turn-order", "assistant"),
     "only system": (
         {"conversations": [{"from": "system", "value": "a"}]},

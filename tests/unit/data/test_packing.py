@@ -110,7 +110,7 @@ def test_counts_by_task_do_not_change() -> None:
     ],
 )
 def test_fields_that_cannot_be_packed_are_rejected(field: dict[str, Any]) -> None:
-    with raises(DataError, "packing-not-supported", *field):
+    with raises(DataError, "model-not-supported", *field):
         pack(batch_of([3, 2], **field), 5, PADDING)
 
 

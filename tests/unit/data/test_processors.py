@@ -38,7 +38,7 @@ def test_a_missing_padding_token_is_the_end_token(tmp_path: Path) -> None:
 
 
 def test_nothing_to_pad_with_is_rejected(tmp_path: Path) -> None:
-    with raises(CotbalError, "no-end-token", tmp_path, "pad_token"):
+    with raises(CotbalError, "broken-checkpoint", tmp_path, "pad_token"):
         load_processor(str(copied(tmp_path, pad_token=None, eos_token=None)), False)
 
 
@@ -59,7 +59,7 @@ def test_a_package_that_the_processor_needs_is_named(
     monkeypatch.setattr(
         "cotbal.data.batches.processors.AutoProcessor.from_pretrained", needs_a_package
     )
-    with raises(CotbalError, "missing-package", tmp_path, "OmDetTurboProcessor"):
+    with raises(CotbalError, "missing-dependency", tmp_path, "OmDetTurboProcessor"):
         load_processor(str(tmp_path), False)
 
 

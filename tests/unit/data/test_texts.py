@@ -78,7 +78,7 @@ def test_everything_is_reported_with_its_file_and_record(lab: Lab) -> None:
         ("test.jsonl", 3, "unreachable-reference", "anls"),
         ("test.jsonl", 2, "unreachable-reference", "anls"),
     ], "record 3 of the validation set is reported once"
-    with raises(DataError, "invalid-texts", "8 texts", "train.jsonl, record 2: ", "3 more"):
+    with raises(DataError, "invalid-records", "8 texts", "train.jsonl, record 2: ", "3 more"):
         need_sound_texts(lab.recipe(), lab.root / "cache")
 
 

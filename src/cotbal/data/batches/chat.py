@@ -91,7 +91,7 @@ class ChatTemplate:
             raise DataError(
                 "the checkpoint has no chat template; put a chat_template.jinja beside its"
                 " processor",
-                "no-chat-template",
+                "invalid-chat-template",
             )
         chat = cls(template, processor.tokenizer)
         try:
@@ -148,7 +148,7 @@ class ChatTemplate:
                 "neither the chat template nor the tokenizer has a token that ends the assistant's"
                 " turn, so a model would never learn to stop; set eos_token in"
                 " tokenizer_config.json",
-                "no-end-token",
+                "broken-checkpoint",
             )
         return end
 

@@ -91,7 +91,7 @@ def _validate(batch: Batch) -> None:
             f"packing supports fields of shape [row, position], {' and '.join(IMAGES)}; not"
             f" supported: {', '.join(unknown)}. Train this model with padded batches (in a recipe:"
             " optimization.packing: false)",
-            "packing-not-supported",
+            "model-not-supported",
         )
 
 

@@ -94,7 +94,7 @@ def _let_pad(checkpoint: str, tokenizer: Any) -> None:
         raise CotbalError(
             f"checkpoint {checkpoint}: expected a tokenizer with a padding or an end token, found"
             " neither; set pad_token in its tokenizer_config.json",
-            "no-end-token",
+            "broken-checkpoint",
         )
     tokenizer.pad_token = tokenizer.eos_token
 
@@ -120,7 +120,7 @@ def _for_images_only(checkpoint: str, error: ImportError) -> Any:
     if processor is None:
         raise CotbalError(
             f"checkpoint {checkpoint}: its processor needs a package: {str(error).strip()}",
-            "missing-package",
+            "missing-dependency",
         )
     return processor
 

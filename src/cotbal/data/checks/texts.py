@@ -80,7 +80,7 @@ def need_sound_texts(recipe: Recipe, cache: Path) -> tuple[str, ...]:
             f"{len(report.problems):,} texts cannot be trained or scored as intended:\n"
             f"{first_lines(report.problems, _SHOWN)}\n"
             f"`cotbal check {recipe.path}` lists each of them",
-            report.problems[0].code if len(report.problems) == 1 else "invalid-texts",
+            report.problems[0].code if len(report.problems) == 1 else "invalid-records",
         )
     return tuple(report.warnings)
 

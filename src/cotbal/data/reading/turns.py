@@ -109,7 +109,7 @@ def _read_turn(value: Any, form: str, where: str, notes: Notes) -> RawTurn:
     role = _ROLES.get(spoken) if isinstance(spoken, str) else None
     if role is None:
         wanted = f"expected one of {', '.join(_ROLES)}"
-        notes.reject("unknown-role", f"{where}.{role_key}: {wanted}; found {show(spoken)}")
+        notes.reject("invalid-turn", f"{where}.{role_key}: {wanted}; found {show(spoken)}")
     turn = RawTurn(role, where)
     part_marks = _read_content(turn, value.get(content_key), f"{form}[].{content_key}", notes)
     if len(value) > 2 or part_marks:
