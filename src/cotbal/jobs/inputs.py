@@ -135,7 +135,7 @@ def _trained_tokens(
     found = sampled_lengths(recipe, records, sample, task.instruction, meter, default_cache())
     limit = recipe.model.max_length
     if problem := found.problem(task.name, records.source, limit):
-        raise DataError(str(problem))
+        raise DataError(str(problem), problem.code)
     return found.kept / found.records, found.warning(task.name, records.source, limit)
 
 

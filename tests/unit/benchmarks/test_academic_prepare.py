@@ -84,7 +84,7 @@ def test_the_command_makes_a_benchmark_that_check_accepts(raw: Path, tmp_path: P
     assert "1 of 26 splits hold what is expected" in told
     add_captions(tmp_path / "out")
     checked = cotbal("check", tmp_path / "out/recipe.yaml")
-    assert "no faults" in checked
+    assert "no errors" in checked
 
 
 def test_the_recipe_carries_the_settings_of_the_paper(prepare: Prepare) -> None:

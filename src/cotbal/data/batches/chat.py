@@ -219,7 +219,7 @@ _EXAMPLE = (Turn("user", "question"), Turn("assistant", "answer"))
 
 
 def _with_ends(text: str, spans: list[Span], end: str) -> Rendered:
-    """Let every span end with an end-of-turn token: take in one that follows it, or write one where
+    """Let every span end with an end-of-turn token: include one that follows it, or write one where
     there is none.
     """
     closed: list[Span] = []

@@ -61,7 +61,7 @@ def steady(make: Callable[[Any], Batch]) -> Callable[[Any], Batch]:
     """`make` for a worker of a loader, which a signal to the whole job must not end.
 
     A scheduler that asks a job to save and stop signals all its processes. Workers end with the
-    training: without them it could not finish its step.
+    training, which needs them to finish its step.
     """
 
     def steadily(item: Any) -> Batch:

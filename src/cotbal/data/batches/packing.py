@@ -121,8 +121,8 @@ def _join(
 def _starts(
     kept: Bool[Tensor, "row position"], groups: list[list[int]]
 ) -> Bool[Tensor, "packed position"]:
-    """True at the first token of every row, and at every token of padding, so that it sees and is
-    seen by nobody.
+    """True at the first token of every row, and at every token of padding: to the mask each is a
+    row.
     """
     first = kept & (kept.cumsum(dim=1) == 1)
     return _join(first, kept, groups, fill=True)

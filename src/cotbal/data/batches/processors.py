@@ -28,8 +28,8 @@ VIDEOS = "video_processor"
 def load_processor(checkpoint: str, remote_code: bool) -> Any:
     """The processor of a checkpoint directory (or hub name), with a token to pad with.
 
-    Where torchvision is missing, processors whose half for videos needs it are loaded without that
-    half: records hold images only.
+    Without torchvision, processors whose video processor needs it are loaded without it: records
+    hold images only.
 
     Raises:
         CotbalError: a package that the processor needs is missing, or it does not take both
@@ -78,7 +78,7 @@ def _forget_lengths(tokenizer: Any) -> None:
     """Drop the padding and truncation that a tokenizer.json may store: rows have their own length
     and `model.max_length`.
     """
-    tokenizer.init_kwargs.pop("max_length", None)  # from there processors take their defaults
+    tokenizer.init_kwargs.pop("max_length", None)  # the source of defaults of processors
     fast = getattr(tokenizer, "backend_tokenizer", None)
     if fast is not None:
         without_lengths(fast)
@@ -100,9 +100,7 @@ def _let_pad(checkpoint: str, tokenizer: Any) -> None:
 
 
 class _VideoSettings(VideoProcessorMixin):
-    """In the place of the half for videos: sees none, and keeps its settings for the next
-    checkpoint.
-    """
+    """Replaces the video processor and keeps its settings for the next checkpoint."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__()
@@ -126,7 +124,7 @@ def _for_images_only(checkpoint: str, error: ImportError) -> Any:
 
 
 def _without_torchvision(checkpoint: str) -> Any | None:
-    """The processor with its half for images in Pillow, videos left out; None where that changes
+    """The processor with the image processor in Pillow, without videos; None where that changes
     nothing.
     """
     settings, _ = ProcessorMixin.get_processor_dict(checkpoint)
@@ -152,8 +150,8 @@ def _by_pillow(held_back: Any) -> Any | None:
     """The class behind a placeholder that transformers has for a class whose file imports
     torchvision.
 
-    Pixtral's takes a function on sizes from the half for images in torchvision; the half in
-    Pillow has the same one. None where the family has no half in Pillow.
+    Pixtral's imports a function on sizes from the image processor in torchvision; the one in
+    Pillow has the same function. None where the family has none in Pillow.
     """
     package, _, file = held_back.__module__.rpartition(".")
     half, pillow = (
@@ -171,8 +169,8 @@ def _by_pillow(held_back: Any) -> Any | None:
 
 
 def _unchecked(kind: Any) -> Any:
-    """The class of a processor that takes any half for videos; the usual check of its type imports
-    torchvision.
+    """The class of a processor that accepts any video processor; the usual check of its type
+    imports torchvision.
     """
 
     def check(self: Any, name: str, half: Any) -> Any:

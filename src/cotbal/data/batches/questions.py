@@ -1,4 +1,4 @@
-"""Batches for processors that take a question and its answer apart, without a chat template
+"""Batches for processors that receive question and answer separately, without a chat template
 (PaliGemma).
 
 The form is the one that the model was pretrained on: images, start token, question and a line
@@ -48,7 +48,7 @@ def collator_for(
 
     Raises:
         DataError: the processor cannot be used, takes one question per record and `files` hold
-            more, or the model looks at images through layers of their own and `files` hold
+            more, or the model has cross-attention layers for images and `files` hold
             records without an image beside others.
     """
     files = list(files)
@@ -74,8 +74,8 @@ def _need_single_questions(records: Records, processor: str) -> None:
 
 
 def _need_like_rows(files: Sequence[Records], processor: str) -> None:
-    """Layers that look at images are left out where a batch has none, and change rows of text
-    alone where it has.
+    """Cross-attention layers for images are skipped where a batch has none, and change rows of
+    text alone where it has.
 
     So the loss and the answer of a row without an image would depend on the rows beside it
     (Mllama).
@@ -167,7 +167,7 @@ class QuestionCollator:
 
 
 def _question(row: Row) -> str:
-    """What is asked, without image markers, with the instruction of the task."""
+    """The question without image markers, with the instruction of the task."""
     asked = with_instruction(row.record.turns[:-1], row.instruction)
     text = "\n".join(turn.text for turn in asked)
     return _BETWEEN_WORDS.sub("\n", text).replace(IMAGE, "").strip()

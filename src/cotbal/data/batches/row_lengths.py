@@ -105,8 +105,10 @@ class RowLengths:
         row = Row(replace(_EXAMPLE, images=names, turns=_turns(len(names))), "", None)
         try:
             length = self._whole.training([row])["input_ids"].shape[1]
+        except RejectedImages as error:  # its traceback would keep the batch in memory
+            return RejectedImages(str(error))
         except DataError as error:
-            return error
+            return DataError(str(error), error.code)
         return length - len(self._whole.plain(row)[0])
 
 

@@ -1,8 +1,8 @@
 """References that no answer can match: each must score its maximum when it is given as the answer.
 
-"Given as the answer" is what a model would have to do: write it within `max_new_tokens`, and have
-it decoded. Metrics that average over references (`PARTIAL_REFERENCES = True`) do not give their
-maximum to each of them; for these the way through the tokenizer must cost nothing.
+"Given as the answer" includes what happens to the text of a model: it is cut off at
+`max_new_tokens`, and decoded. Metrics that average over references (`PARTIAL_REFERENCES = True`) do
+not give their maximum to each of them; for these the tokenizer must not lower the score.
 
 An error is a reference that scores 0, or less than before when the tokenizer has written it. A
 reference that scores less only because it is cut off, or by the nature of the metric, is a warning.
@@ -30,8 +30,8 @@ _NAMED = 20  # records that make a metric fail
 
 
 class AnswerPath:
-    """Gives a text back as a model that says it would: as tokens, at most `max_new_tokens` of them,
-    decoded without special tokens, without white space at its ends.
+    """The change of a text when a model writes it: at most `max_new_tokens` tokens, decoded without
+    special tokens, without white space at its ends.
 
     Args:
         tokenizer: a `tokenizers.Tokenizer`; None: white space alone is removed.
@@ -127,7 +127,7 @@ def check_references(records: Sequence[Record], name: str, path: AnswerPath) -> 
 def _changed(
     records: Sequence[Record], name: str, given: Mapping[str, str], path: AnswerPath
 ) -> Iterator[str]:
-    """For a metric that another command gives: references that no model could say as they are."""
+    """For a metric that another command computes: references that no model can write unchanged."""
     changed = [
         (record, text)
         for record in records
@@ -144,7 +144,7 @@ def _changed(
 
 @dataclass(frozen=True)
 class _SelfScore:
-    """Score of a reference as the answer: as it is, and as a model could say it."""
+    """Score of a reference as the answer: unchanged, and as a model would write it."""
 
     number: int
     text: str
@@ -155,7 +155,7 @@ class _SelfScore:
 def _judged(
     records: Sequence[Record], name: str, given: Mapping[str, str], path: AnswerPath
 ) -> Findings:
-    """Errors and warnings; whatever the metric raises is raised here."""
+    """Errors and warnings. Raises what the metric raises."""
     metric = load_metric(name)
     maximum = float(metric.MAXIMUM)
     partial = bool(getattr(metric, "PARTIAL_REFERENCES", False))

@@ -1,7 +1,7 @@
 """Special tokens of a checkpoint in a user's texts: the tokenizer reads them as the tokens.
 
-A text with `</s>` ends there, one with the model's own image token has an image too many, and what
-a model says loses them when it is decoded.
+A text with `</s>` ends there, one with the model's own image token has an image too many, and
+decoding removes them from answers.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,12 @@ _AROUND = 20  # characters shown on both sides of a token
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """The special tokens of a checkpoint, without the marker `<image>`, whose places are checked
-    with the records.
+    """The special tokens of a checkpoint, without the marker `<image>`, which is checked with the
+    records.
 
     Attributes:
         structure: those that conversations are made of: ends, padding, roles, images. A text that
-            holds one cannot be trained or asked as it was meant.
+            holds one cannot be trained or asked as intended.
         others: all others, such as marks of boxes. They are learnt like words, but removed from
             answers.
     """
@@ -46,30 +47,20 @@ class SpecialTokens:
 
 
 def read_special_tokens(checkpoint: Path) -> SpecialTokens:
-    """What the files of a checkpoint directory say; no tokens where there are no files."""
+    """The tokens in the files of a checkpoint directory; none where there are no files."""
     config = _read(checkpoint / "tokenizer_config.json")
     added = {entry["content"]: entry for entry in _added(checkpoint, config)}
-    settings = (
-        config,
-        _read(checkpoint / "special_tokens_map.json"),
-        _read(checkpoint / "processor_config.json"),
-    )
-    roles: set[str] = set()
-    listed: set[str] = set()
-    for content in settings:
-        roles.update(_roles(content))
-        listed.update(_listed(content))
+    others = ("special_tokens_map.json", "processor_config.json")
+    settings = [config, *(_read(checkpoint / name) for name in others)]
+    roles = set(chain.from_iterable(map(_roles, settings)))
+    listed = set(chain.from_iterable(map(_listed, settings)))
     numbers = set(_numbers(_read(checkpoint / "config.json")))
     template = "\n".join(_templates(checkpoint, config))
-    structure: set[str] = set()
-    special: set[str] = set()
-    for token, entry in added.items():
-        named = token in roles or entry["id"] in numbers
-        if named or entry.get("special") or token in listed:
-            special.add(token)
-            if named or token in template:
-                structure.add(token)
-    return SpecialTokens(frozenset(structure - {IMAGE}), frozenset(special - structure - {IMAGE}))
+    named = {token for token in added if token in roles or added[token]["id"] in numbers} - {IMAGE}
+    special = {token for token in added if added[token].get("special") or token in listed}
+    special -= {IMAGE, *named}
+    written = {token for token in special if token in template}
+    return SpecialTokens(frozenset(named | written), frozenset(special - written))
 
 
 def problems_of_instruction(task: Task, recipe: Path, tokens: SpecialTokens) -> Iterator[Problem]:
@@ -141,7 +132,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _added(checkpoint: Path, config: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Tokens that are read as they are, whatever is around them: `id`, `content`, `special`."""
+    """Tokens that are never split or joined with others: `id`, `content`, `special`."""
     for number, entry in (config.get("added_tokens_decoder") or {}).items():
         yield {**entry, "id": int(number)}
     yield from _read(checkpoint / "tokenizer.json").get("added_tokens") or []

@@ -43,7 +43,7 @@ def check_texts(
 ) -> TextReport:
     """Special tokens in records and instructions, and references that no answer can match.
 
-    Without a checkpoint on disk no special tokens are known, and answers lose white space alone.
+    Without a checkpoint on disk there are no special tokens, and answers only lose white space.
 
     Args:
         cache: directory of converted records; records that have errors of their own are left out.

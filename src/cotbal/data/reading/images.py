@@ -59,7 +59,7 @@ def decode(source: Path | BinaryIO) -> Image.Image:
 
     Drawings are often black lines on nothing; on the usual black ground they would be invisible.
     Gray images of 16 or 32 bits or of floats (X-rays, depth maps) are scaled so that the smallest
-    value of the image is black and the largest is white: their files do not say which part of the
+    value of the image is black and the largest is white: their files do not state which part of the
     range they use (12 bits in 16, millimetres, 0 to 1), and Pillow would clip all values to 0..255.
 
     Raises:
@@ -119,13 +119,13 @@ def problems_of_images(
 
 
 def _error_of(path: Path, decode: bool) -> DataError | None:
+    if not os.path.isfile(path):
+        return _missing(path)
     try:
-        if not os.path.isfile(path):
-            raise _missing(path)
         if decode:
             open_image(path)
-    except DataError as error:
-        return error
+    except DataError as error:  # its traceback would keep the image in memory
+        return DataError(str(error), error.code)
     return None
 
 

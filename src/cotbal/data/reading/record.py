@@ -41,8 +41,8 @@ class Record:
             assistant's.
         references: every right answer of the last turn; `turns[-1].text` is the first of them.
         number: the line of JSONL, otherwise the record in its file, counted from 1.
-        details: what else an evaluation record says in text, numbers and truth values, such as its
-            category; empty for a training record.
+        details: other fields of an evaluation record that are text, numbers or truth values, such
+            as its category; empty for a training record.
         unread: keys that nothing reads and that are no plain annotations, such as `hint` or
             `messages[].tool_calls`.
     """
@@ -95,12 +95,12 @@ def first_lines(lines: Iterable[object], shown: int) -> str:
 
 
 def question(record: Record) -> str:
-    """What was asked, without image markers."""
+    """The text of a record before the last answer, without image markers."""
     return "\n".join(turn.text for turn in record.turns[:-1]).replace(IMAGE, "").strip()
 
 
 def answer_row(record: Record, answer: str) -> dict[str, Any]:
-    """A line of a file of answers: what a metric gets of a sample."""
+    """A line of a file of answers: what a metric receives for a sample."""
     return {
         "id": record.id,
         "images": list(record.images),
@@ -127,7 +127,7 @@ def with_instruction(turns: Sequence[Turn], instruction: str | None) -> tuple[Tu
     return (*turns[:first], with_it, *turns[first + 1 :])
 
 
-def between_markers(text: str, broken: bool = False) -> list[str]:
+def between_markers(text: str, breaks: bool = False) -> list[str]:
     """The texts before, between and behind the markers `<image>`.
 
     In records, markers at the head of a turn are followed by a line break, as in LLaVA's files. It
@@ -135,12 +135,12 @@ def between_markers(text: str, broken: bool = False) -> list[str]:
     (Qwen2-VL). All other line breaks are the user's.
 
     Args:
-        broken: whether the template writes a line break behind every image, so that none is wanted
-            in the text there.
+        breaks: whether the template writes a line break behind every image, so that the text needs
+            none there.
     """
     first, *others = text.split(IMAGE)
     pieces, at_head = [first], not first.strip()
     for other in others:
-        pieces.append(other.removeprefix("\n") if at_head or broken else other)
+        pieces.append(other.removeprefix("\n") if at_head or breaks else other)
         at_head = at_head and not other.strip()
     return pieces

@@ -176,8 +176,8 @@ def _read_parts(
 
 
 def _read_mark(fields: Mapping[str, Any], where: str, notes: Notes) -> bool | None:
-    """Whether the marks of a turn, or of a part of it, say that its words carry loss; None where
-    there is no mark.
+    """Whether the words of a turn, or of a part of it, carry loss by its marks; None where there
+    is no mark.
     """
     for key in SPANS:
         if is_filled(fields.get(key)):

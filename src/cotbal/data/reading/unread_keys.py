@@ -1,6 +1,6 @@
-"""Keys of a record that nothing reads: which of them may change what the record was meant to say.
+"""Keys of a record that nothing reads: which of them may change the meaning of the record.
 
-A plain annotation says where a record is from or what kind it is, and is left alone. The rules were
+A plain annotation (origin or kind of a record) is not reported. The rules were
 chosen so that the keys of LLaVA's mixtures, LLaVA-OneVision, M4-Instruct, InternVL, ALLaVA,
 Cambrian and OpenHermes are annotations, and those by which ms-swift, LLaMA-Factory and axolotl
 change a conversation are not:
@@ -56,7 +56,7 @@ def unread(fields: Mapping[Any, Any], read: Collection[str], prefix: str = "") -
 
 
 def is_annotation(key: str, value: Any) -> bool:
-    """Whether a key with this value says something about a record and changes nothing in it."""
+    """Whether a key with this value describes a record and changes nothing in it."""
     words = [word.lower() for word in _WORDS.findall(key)]
     if isinstance(value, bool | int | float):
         return not _STEERING.intersection(words)

@@ -1,6 +1,4 @@
-"""Values of raw records: which can be stored as text, which say something, how messages show
-them.
-"""
+"""Values of raw records: which can be stored as text, which are empty, how messages show them."""
 
 from __future__ import annotations
 
