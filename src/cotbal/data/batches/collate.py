@@ -69,9 +69,12 @@ class Collator:
         self.tokenizer = processor.tokenizer
         self.images = images
         self.max_length = max_length
-        self.chat = ChatTemplate.of(processor)
-        self.end = self.chat.end
+        self.end = self._end()
         self.placeholder: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
+
+    def _end(self) -> str:
+        self.chat = ChatTemplate.of(self.processor)
+        return self.chat.end
 
     def training(self, rows: Sequence[Row]) -> Batch:
         """Tensors for training: `input_ids`, `labels` [row, position], ..., padded on the right.

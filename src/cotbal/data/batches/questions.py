@@ -40,7 +40,7 @@ _BETWEEN_WORDS = re.compile(rf"(?<=\S){IMAGE}(?=\S)")
 
 def collator_for(
     processor: Any, images: Path, max_length: int, files: Iterable[Records] = ()
-) -> Collator | QuestionCollator:
+) -> Collator:
     """The collator of the form that a processor takes; see `Collator` for the arguments.
 
     Args:
@@ -92,29 +92,17 @@ def _need_like_rows(files: Sequence[Records], processor: str) -> None:
         )
 
 
-class QuestionCollator:
-    """Turns rows of one question and answer into one padded batch; the arguments are those of
-    `Collator`.
+class QuestionCollator(Collator):
+    """Turns rows of one question and answer into one padded batch."""
 
-    Attributes:
-        end: token that ends an answer.
-    """
-
-    def __init__(self, processor: Any, images: Path, max_length: int) -> None:
-        self.processor = processor
-        self.tokenizer = processor.tokenizer
-        self.images = images
-        self.max_length = max_length
-        self.end: str = self.tokenizer.eos_token
-        self.placeholder: int = self.tokenizer.convert_tokens_to_ids(processor.image_token)
+    def _end(self) -> str:
+        return str(self.tokenizer.eos_token)
 
     def training(self, rows: Sequence[Row]) -> Batch:
         """Tensors for training, as `Collator.training` makes them, with `token_type_ids` 1 on the
         answers.
         """
-        batch = self._padded(
-            [self._tokens(row, row.record.turns[-1].text) for row in rows], "right"
-        )
+        batch = self._padded([self._asked(row, row.record.turns[-1].text) for row in rows], "right")
         learnt = torch.tensor([[row.record.turns[-1].loss] for row in rows])
         answers = (batch["token_type_ids"] == 1) & (batch["attention_mask"] == 1) & learnt
         batch["labels"] = batch["input_ids"].masked_fill(~answers, IGNORED)
@@ -123,11 +111,7 @@ class QuestionCollator:
 
     def prompts(self, rows: Sequence[Row]) -> Batch:
         """Tensors for generation, padded on the left."""
-        return self._padded([self._tokens(row, None) for row in rows], "left")
-
-    def valid_tokens(self, row: Row) -> int:
-        """Number of tokens of a row that carry loss."""
-        return sum(stop - start for start, stop in self.plain(row)[1])
+        return self._padded([self._asked(row, None) for row in rows], "left")
 
     def plain(self, row: Row) -> tuple[list[int], list[Range]]:
         """Token ids of a row with one placeholder per image, and the ranges that carry loss."""
@@ -139,7 +123,7 @@ class QuestionCollator:
         ids = [self.placeholder] * len(row.record.images) + asked + answer
         return ids, [(len(ids) - len(answer), len(ids))] if row.record.turns[-1].loss else []
 
-    def _tokens(self, row: Row, answer: str | None) -> Batch:
+    def _asked(self, row: Row, answer: str | None) -> Batch:
         """Token ids, their types, and the arrays of the images if there are any, in lists."""
         question = _question(row)
         opened = open_images(self.images, row.record)

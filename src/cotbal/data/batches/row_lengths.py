@@ -19,7 +19,7 @@ from pathlib import Path
 from cotbal.data.batches.collate import Collator, RejectedImages, Row
 from cotbal.data.batches.lengths import Item, Length
 from cotbal.data.batches.processors import load_processor
-from cotbal.data.batches.questions import QuestionCollator, collator_for
+from cotbal.data.batches.questions import collator_for
 from cotbal.data.reading.images import Size, resolve, size_of
 from cotbal.data.reading.record import IMAGE, Record, Turn
 from cotbal.errors import CotbalError, DataError
@@ -27,8 +27,6 @@ from cotbal.loss import IGNORED
 
 _SLACK = 4  # tokens per image that its neighbours may add or save
 _KEPT = 100_000  # combinations of sizes whose lengths are remembered
-
-AnyCollator = Collator | QuestionCollator
 
 
 class RowLengths:
@@ -39,7 +37,7 @@ class RowLengths:
     count one token more or less (Idefics 2), so a row that may exceed `max_length` is made.
     """
 
-    def __init__(self, collator: AnyCollator) -> None:
+    def __init__(self, collator: Collator) -> None:
         self._collator = collator
         self._whole = copy(collator)
         self._whole.max_length = sys.maxsize
@@ -63,7 +61,7 @@ class RowLengths:
                 pass  # missing or broken, which is found where images are opened
         return reasons
 
-    def _try_length(self, row: Row, collator: AnyCollator) -> Length | CotbalError:
+    def _try_length(self, row: Row, collator: Collator) -> Length | CotbalError:
         try:
             return self._length(row, collator)
         except CotbalError as error:
@@ -71,7 +69,7 @@ class RowLengths:
             message = str(error).removeprefix(where).removeprefix(_WHERE)
             return DataError(message, error.code)  # of a class that needs no PyTorch
 
-    def _length(self, row: Row, collator: AnyCollator) -> Length:
+    def _length(self, row: Row, collator: Collator) -> Length:
         ids, ranges = collator.plain(row)
         images, limit = row.record.images, collator.max_length
         length = len(ids) + (self._added(images) if images else 0)

@@ -115,7 +115,7 @@ def take_census(task: Task, split: str, settings: Settings) -> Census:
     report = SplitReport(task.name, split, str(path))
     with sound_records(path, settings.cache, split != TRAIN) as (records, problems):
         _count_images(report, records, settings)
-        keys = keys_of(records, settings.places)
+        keys = keys_of(records, task.name, split, settings.places)
         census = Census(report, problems, keys, _unread(records, task, split))
         finders = [] if split == TRAIN else list(_finders(task, split))
         rows = iter(records)

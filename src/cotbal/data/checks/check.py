@@ -10,7 +10,7 @@ from typing import Any
 
 from cotbal.data.batches.lengths import Meter
 from cotbal.data.checks.census import Census, Progress, Settings, SplitReport, take_census
-from cotbal.data.checks.leaks import TRAIN, FileKeys, leaks
+from cotbal.data.checks.leaks import TRAIN, Keys, leaks
 from cotbal.data.checks.same_images import same_images
 from cotbal.data.checks.texts import check_texts
 from cotbal.data.reading.record import Problem
@@ -90,16 +90,13 @@ def check_mixture(
     settings = Settings(recipe, cache, decode, meter, progress)
     warnings: list[str] = []
     reports: list[SplitReport] = []
-    keys: list[FileKeys] = []
+    keys: list[Keys] = []
     for task in recipe.mixture.tasks:
         censuses = {split: take_census(task, split, settings) for split in task.files}
         problems += _problems_of_task(recipe, task, censuses)
         warnings += _warnings_of_task(recipe, task, censuses)
         reports += (census.report for census in censuses.values())
-        keys += (
-            FileKeys(task.name, split, task.files[split], census.keys)
-            for split, census in censuses.items()
-        )
+        keys += (census.keys for census in censuses.values())
     warnings += _warnings_of_leaks(keys, settings)
     if meter is not None and not meter.exact:
         warnings.append(
@@ -169,7 +166,7 @@ def _warnings_of_unread(task: Task, censuses: Mapping[str, Census]) -> Iterator[
         )
 
 
-def _warnings_of_leaks(files: Sequence[FileKeys], settings: Settings) -> Iterator[str]:
+def _warnings_of_leaks(files: Sequence[Keys], settings: Settings) -> Iterator[str]:
     def progress(done: int, total: int) -> None:
         settings.progress("copies of images", done, total)
 

@@ -20,15 +20,19 @@ Marks = tuple[np.ndarray, np.ndarray]  # values, and the index of the record tha
 
 @dataclass(frozen=True)
 class Keys:
-    """What identifies the records of one file, in eight bytes each.
+    """What identifies the records of one file of a task, in eight bytes each.
 
     Attributes:
+        split: `train`, `validation` or the name of a test split.
         numbers, ids: number of every record, and a hash of its id; shape [record].
         images, counts: indices of the images in the table of names, record by record, and how many
             a record has; shapes [image], [record].
         texts, owners: a hash of every question, and the index of its record; shape [question].
     """
 
+    task: str
+    split: str
+    path: Path
     numbers: np.ndarray
     ids: np.ndarray
     images: np.ndarray
@@ -37,17 +41,7 @@ class Keys:
     owners: np.ndarray
 
 
-@dataclass(frozen=True)
-class FileKeys:
-    """A file of a task with its keys."""
-
-    task: str
-    split: str
-    path: Path
-    keys: Keys
-
-
-def keys_of(records: Records, places: Mapping[str, int]) -> Keys:
+def keys_of(records: Records, task: str, split: str, places: Mapping[str, int]) -> Keys:
     """The keys of a file; `places` is the table of the names of images."""
     numbers, ids = (np.zeros(len(records), np.int64) for _ in range(2))
     texts, owners = (np.zeros(int(records.answers().sum()), np.int64) for _ in range(2))
@@ -64,10 +58,12 @@ def keys_of(records: Records, places: Mapping[str, int]) -> Keys:
                 question += 1
     counts = records.image_counts().astype(np.int64)
     names = (places[name] for names in records.images() for name in names)
-    return Keys(numbers, ids, np.fromiter(names, np.int64, counts.sum()), counts, texts, owners)
+    images = np.fromiter(names, np.int64, counts.sum())
+    path = records.source
+    return Keys(task, split, path, numbers, ids, images, counts, texts, owners)
 
 
-def leaks(files: Sequence[FileKeys], same: np.ndarray) -> Iterator[str]:
+def leaks(files: Sequence[Keys], same: np.ndarray) -> Iterator[str]:
     """A sentence for every evaluation set that shares records or images with training sets, and
     for every two splits of a task that share ids, or two evaluation sets that share questions.
 
@@ -75,12 +71,12 @@ def leaks(files: Sequence[FileKeys], same: np.ndarray) -> Iterator[str]:
         same: for every name in the table of images the index of the first name of the same image.
     """
     training = [file for file in files if file.split == TRAIN]
-    asked = [_Index(file, _questions(file.keys, same)) for file in training]
-    shown = [_Index(file, _images(file.keys, same)) for file in training]
+    asked = [_Index(file, _questions(file, same)) for file in training]
+    shown = [_Index(file, _images(file, same)) for file in training]
     for file in files:
         if file.split != TRAIN:
-            questions = _shared(file, _questions(file.keys, same), asked)
-            images = _shared(file, _images(file.keys, same), shown)
+            questions = _shared(file, _questions(file, same), asked)
+            images = _shared(file, _images(file, same), shown)
             images[:, (questions >= 0).any(axis=0)] = -1  # reported already
             what = "have the images and question of a training record"
             yield from _sentence(file, questions, asked, what)
@@ -91,25 +87,25 @@ def leaks(files: Sequence[FileKeys], same: np.ndarray) -> Iterator[str]:
             yield from _leaks_between(earlier, later, same)
 
 
-def _leaks_between(earlier: FileKeys, later: FileKeys, same: np.ndarray) -> Iterator[str]:
-    ids = [_Index(earlier, _ids(earlier.keys))]
+def _leaks_between(earlier: Keys, later: Keys, same: np.ndarray) -> Iterator[str]:
+    ids = [_Index(earlier, _ids(earlier))]
     what = f"have the id of a record of {earlier.split}"
-    yield from _sentence(later, _shared(later, _ids(later.keys), ids), ids, what)
+    yield from _sentence(later, _shared(later, _ids(later), ids), ids, what)
     if earlier.split != TRAIN:
-        asked = [_Index(earlier, _questions(earlier.keys, same))]
+        asked = [_Index(earlier, _questions(earlier, same))]
         what = f"have the images and question of a record of {earlier.split}"
-        shared = _shared(later, _questions(later.keys, same), asked)
+        shared = _shared(later, _questions(later, same), asked)
         yield from _sentence(later, shared, asked, what)
 
 
 class _Index:
     """The marks of a file, sorted, with the number of the first record that has each."""
 
-    def __init__(self, file: FileKeys, marks: Marks) -> None:
+    def __init__(self, file: Keys, marks: Marks) -> None:
         values, owners = marks
         self.file = file
         self.values, first = np.unique(values, return_index=True)
-        self.numbers = file.keys.numbers[owners[first]]
+        self.numbers = file.numbers[owners[first]]
 
     def find(self, values: np.ndarray) -> np.ndarray:
         """For every value its index in `values`, or -1."""
@@ -119,10 +115,10 @@ class _Index:
         return np.where(known, places, -1)
 
 
-def _shared(file: FileKeys, marks: Marks, indexes: Sequence[_Index]) -> np.ndarray:
+def _shared(file: Keys, marks: Marks, indexes: Sequence[_Index]) -> np.ndarray:
     """Where each index has a mark of each record of `file`, or -1; shape [index, record]."""
     values, owners = marks
-    shared = np.full((len(indexes), len(file.keys.numbers)), -1)
+    shared = np.full((len(indexes), len(file.numbers)), -1)
     for row, index in zip(shared, indexes, strict=True):
         places = index.find(values)
         row[owners[places >= 0]] = places[places >= 0]
@@ -130,7 +126,7 @@ def _shared(file: FileKeys, marks: Marks, indexes: Sequence[_Index]) -> np.ndarr
 
 
 def _sentence(
-    file: FileKeys, shared: np.ndarray, indexes: Sequence[_Index], what: str
+    file: Keys, shared: np.ndarray, indexes: Sequence[_Index], what: str
 ) -> Iterator[str]:
     """How many records, of which tasks, and the first of them, if there are any."""
     hits = shared >= 0
@@ -145,7 +141,7 @@ def _sentence(
     of_tasks = "" if set(tasks) == {file.task} else f" ({listed})"
     yield (
         f"task {file.task}: {records.sum():,} of {len(records):,} records of {file.split} "
-        f"{what}{of_tasks}; the first is {file.path}, record {file.keys.numbers[first]} (as "
+        f"{what}{of_tasks}; the first is {file.path}, record {file.numbers[first]} (as "
         f"{index.file.path}, record {index.numbers[shared[number, first]]})"
     )
 
