@@ -19,13 +19,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cotbal.data.collate import Collator, Row
-from cotbal.data.lengths import Length
-from cotbal.data.order import Part
-from cotbal.data.questions import QuestionCollator, collator_for
-from cotbal.data.records import Record, Turn, default_cache, open_records
-from cotbal.data.row_lengths import RowLengths
-from cotbal.data.special_tokens import read_special_tokens
+from cotbal.data.batches.chat import ChatTemplate
+from cotbal.data.batches.collate import Collator, Row
+from cotbal.data.batches.lengths import Length
+from cotbal.data.batches.order import Part
+from cotbal.data.batches.questions import QuestionCollator, collator_for
+from cotbal.data.batches.row_lengths import RowLengths
+from cotbal.data.checks.special_tokens import read_special_tokens
+from cotbal.data.reading.record import Record, Turn
+from cotbal.data.reading.records import default_cache, open_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.loss import IGNORED, predicting, token_counts
 from cotbal.recipe.recipe import load_recipe
@@ -178,7 +180,7 @@ def test_generation_marks_and_added_text_agree(case: Case) -> None:
     batches = {}
     for name, one in (("marked", marked), ("plain", plain)):
         collator = case.collate_with(400)
-        collator.template = one
+        collator.chat = ChatTemplate(one, collator.tokenizer)
         if case.name == "llava_onevision" and name == "plain":
             with pytest.raises(CotbalError, match="generation"):
                 collator.training(case.rows())

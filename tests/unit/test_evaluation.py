@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
-from cotbal.data.collate import Collator, Row
+from cotbal.data.batches.collate import Collator, Row
 from cotbal.data.files import read_jsonl
-from cotbal.data.records import Record, Turn
+from cotbal.data.reading.record import Record, Turn
 from cotbal.recipe.schema import Generation
 from cotbal.training import evaluation, vlm
 from cotbal.training.run_paths import RunPaths

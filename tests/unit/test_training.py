@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
 
-from cotbal.data.collate import Collator
+from cotbal.data.batches.collate import Collator
+from cotbal.data.batches.order import Mixed
+from cotbal.data.batches.packing import packed
 from cotbal.data.files import read_jsonl
-from cotbal.data.order import Mixed
-from cotbal.data.packing import packed
-from cotbal.data.records import default_cache, open_records
+from cotbal.data.reading.records import default_cache, open_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import final_run

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cotbal.data.conversations import IMAGE, Turn
-from cotbal.data.images import resolve
-from cotbal.data.instruction import with_instruction
-from cotbal.data.markers import between_markers
+from cotbal.data.reading.images import resolve
+from cotbal.data.reading.record import IMAGE, Turn, between_markers, with_instruction
 from cotbal.data.sampling import permutation
 from cotbal.export._material import Material, Part
 

@@ -12,8 +12,8 @@ from contextlib import contextmanager, nullcontext
 import torch
 from transformers.utils import logging as transformers_logging
 
+from cotbal.data.batches.loading import sentence
 from cotbal.data.files import locked, now, write_json
-from cotbal.data.loading import sentence
 from cotbal.jobs.executors import STOPPED
 from cotbal.training.ranks import (
     Ranks,

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from transformers import AutoConfig, GenerationConfig
 
-from cotbal.data.answer_path import answer_row
-from cotbal.data.collate import Collator, Row
+from cotbal.data.batches.collate import Collator, Row
+from cotbal.data.batches.loading import made, processes
+from cotbal.data.batches.questions import QuestionCollator, collator_for
 from cotbal.data.files import write_jsonl
-from cotbal.data.loading import made, processes
-from cotbal.data.questions import QuestionCollator, collator_for
-from cotbal.data.records import Record
+from cotbal.data.reading.record import Record, answer_row
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.schema import Generation
 from cotbal.training import vlm

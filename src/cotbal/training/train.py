@@ -15,12 +15,12 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, set_seed
 
-from cotbal.data.collate import Batch
+from cotbal.data.batches.collate import Batch
+from cotbal.data.batches.loading import steady
+from cotbal.data.batches.order import FILLER, Mixed, Shuffled
+from cotbal.data.batches.packing import packed
+from cotbal.data.batches.questions import collator_for
 from cotbal.data.files import append_jsonl, read_jsonl, write_jsonl
-from cotbal.data.loading import steady
-from cotbal.data.order import FILLER, Mixed, Shuffled
-from cotbal.data.packing import packed
-from cotbal.data.questions import collator_for
 from cotbal.loss import IGNORED
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run

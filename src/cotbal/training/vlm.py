@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedConfig, PreTrainedModel
 
-from cotbal.data.processors import load_processor
+from cotbal.data.batches.processors import load_processor
 from cotbal.errors import CotbalError, MissingDependency
 from cotbal.recipe.schema import ModelSection, Training
 

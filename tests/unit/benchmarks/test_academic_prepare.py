@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from cotbal.benchmarks import academic
 from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.benchmarks.releases.paper import FSDP2
-from cotbal.data.check import check_mixture
+from cotbal.data.checks.check import check_mixture
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import load_recipe
 from helpers import raw_releases as raw_files
@@ -84,7 +84,7 @@ def test_the_command_makes_a_benchmark_that_check_accepts(raw: Path, tmp_path: P
     assert "1 of 26 splits hold what is expected" in told
     add_captions(tmp_path / "out")
     checked = cotbal("check", tmp_path / "out/recipe.yaml")
-    assert "no faults" in checked
+    assert "no errors" in checked
 
 
 def test_the_recipe_carries_the_settings_of_the_paper(prepare: Prepare) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from cotbal.benchmarks import chat
 from cotbal.benchmarks.releases.benchmark import Prepared
-from cotbal.data.records import open_records
+from cotbal.data.reading.records import open_records
 from cotbal.errors import DataError
 from cotbal.recipe.recipe import load_recipe
 from helpers import raw_mixtures as raw_files
@@ -46,7 +46,7 @@ def test_the_command_makes_the_benchmark(raw: Path) -> None:
     told = cotbal("prepare", "chat", raw, raw.parent / "out")
     assert "differs  conversation train: -56,698 records than expected" in told
     assert "differs  detail in_the_wild: -14 records, -14 turns than expected" in told
-    assert "no faults" in cotbal("check", raw.parent / "out/recipe.yaml")
+    assert "no errors" in cotbal("check", raw.parent / "out/recipe.yaml")
 
 
 def test_the_recipe_carries_the_settings_of_the_paper(raw: Path) -> None:

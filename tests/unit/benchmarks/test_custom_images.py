@@ -83,7 +83,7 @@ def test_chartqa_is_read_as_released(tmp_path: Path, above: bool) -> None:
         wanted = [[f"{inner}/{split}/png/{name}"] for name in (*names[1:], names[0])]
         assert [each["images"] for each in found] == wanted  # augmented before human
         assert all("imgname" not in each for each in found)
-    assert "no faults" in cotbal("check", tmp_path / "out/recipe.yaml")
+    assert "no errors" in cotbal("check", tmp_path / "out/recipe.yaml")
 
 
 @pytest.mark.parametrize(

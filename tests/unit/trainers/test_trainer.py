@@ -14,7 +14,7 @@ import torch
 from peft import PromptTuningConfig, get_peft_model
 from transformers import AutoModelForImageTextToText, LlavaForConditionalGeneration, Trainer
 
-from cotbal.data.packing import packed
+from cotbal.data.batches.packing import packed
 from cotbal.errors import CotbalError
 from cotbal.loss import IGNORED, predicting, token_losses, token_tasks
 from cotbal.training.trainers import forward, self_check

@@ -16,7 +16,7 @@ from cotbal.benchmarks.releases.benchmark import Places, Prepared, SplitPlan, Ta
 from cotbal.benchmarks.releases.paper import paper_benchmark
 from cotbal.benchmarks.releases.sources import Choices
 from cotbal.benchmarks.releases.writing import Expected
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 from cotbal.errors import CotbalError
 
 __all__ = ["Choices", "Places", "Variant", "plans", "prepare"]

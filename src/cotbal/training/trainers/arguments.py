@@ -7,7 +7,7 @@ from pathlib import Path
 
 from transformers import TrainingArguments
 
-from cotbal.data.loading import START, processes
+from cotbal.data.batches.loading import START, processes
 from cotbal.errors import CotbalError
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.schema import Optimization

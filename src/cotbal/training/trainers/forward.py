@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from cotbal.data.packing import MASKED_ROWS
+from cotbal.data.batches.packing import MASKED_ROWS
 from cotbal.errors import CotbalError
 from cotbal.loss import token_losses
 

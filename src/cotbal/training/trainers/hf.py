@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer
 
-from cotbal.data.packing import MASKED_ROWS
+from cotbal.data.batches.packing import MASKED_ROWS
 from cotbal.errors import CotbalError
 from cotbal.loss import (
     Normalizer,

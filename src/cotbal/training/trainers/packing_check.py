@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
-from cotbal.data.packing import pack
+from cotbal.data.batches.packing import pack
 from cotbal.errors import CotbalError
 from cotbal.loss import predicting
 from cotbal.training.trainers.forward import (
