@@ -22,6 +22,7 @@ from cotbal import plugins
 from cotbal.errors import CotbalError
 from cotbal.scores.matrix import Measured
 from cotbal.scores.measure import given_by, load_metric, measure
+from helpers.errors import raises
 
 NAMES = plugins.names("cotbal.metrics")
 METRICS = [name for name in NAMES if given_by(name) is None]
@@ -144,7 +145,7 @@ def test_a_metric_that_a_command_gives_has_that_command_and_a_range(name: str) -
     assert metric.GIVEN_BY.startswith("cotbal ")
     assert metric.MAXIMUM > 0
     assert not hasattr(metric, "score")
-    with pytest.raises(CotbalError, match=f"`{metric.GIVEN_BY}` gives its scores"):
+    with raises(CotbalError, "scores-from-elsewhere", name, metric.GIVEN_BY):
         measure(name, ["a"], [["a"]])
 
 

@@ -265,7 +265,7 @@ def test_answers_do_not_depend_on_the_batch(case: Case) -> None:
     assert case.processor.tokenizer.convert_tokens_to_ids(case.family.end) in stops
     settings = [Generation(max_new_tokens=4, batch_size=size) for size in (1, 5)]
     one_by_one, together = (
-        evaluation.generate(model, case.collator, case.rows(), s, lambda n: None) for s in settings
+        evaluation.Answerer(model, case.collator, s)(case.rows(), lambda _: None) for s in settings
     )
     assert one_by_one == together
     prompt = case.collator.prompts([case.rows()[0]])["input_ids"][0]

@@ -95,7 +95,7 @@ class Spy:
     starts = 0
 
     def __init__(self) -> None:
-        self.heard: list[tuple[np.ndarray, np.ndarray]] = []
+        self.observed: list[tuple[np.ndarray, np.ndarray]] = []
         self.asked: list[int] = []
 
     def weights(self, step: int) -> np.ndarray:
@@ -103,7 +103,7 @@ class Spy:
         return np.array([1.0 + step, 1.0, 1.0])
 
     def observe(self, losses: np.ndarray, counts: np.ndarray) -> None:
-        self.heard.append((losses.copy(), counts.copy()))
+        self.observed.append((losses.copy(), counts.copy()))
 
     def state_dict(self) -> dict[str, Any]:
         return {}

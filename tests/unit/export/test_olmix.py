@@ -5,6 +5,7 @@ directory.
 from __future__ import annotations
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from cotbal.jobs.execute import Options
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import matrices_of
 from cotbal.recipe.recipe import load_recipe
+from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS, TRAIN, write_mixture
 
 Table = dict[str, dict[str, float]]
@@ -99,11 +101,11 @@ def test_every_seed_is_a_run_and_runs_without_training_are_none(tmp_path: Path) 
 
 def test_probes_must_be_done(tmp_path: Path) -> None:
     recipe = load_recipe(write_mixture(tmp_path / "mixture"))
-    with pytest.raises(CotbalError, match="expected a run directory"):
+    with pytest.raises(CotbalError, match=re.escape(str(tmp_path / "run"))):
         export(Order(recipe, RunDir(tmp_path / "run")), "olmix", tmp_path / "out")
 
 
 def test_probes_must_be_those_of_the_recipe(standard: Swarm, tmp_path: Path) -> None:
     other = load_recipe(write_mixture(tmp_path / "mixture", tasks=TASKS[:2]))
-    with pytest.raises(CotbalError, match="holds probes of other tasks"):
+    with raises(CotbalError, "other-tasks", standard.root.root, other.path):
         export(Order(other, standard.root), "olmix", tmp_path / "out")

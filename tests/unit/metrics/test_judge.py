@@ -7,6 +7,7 @@ from cotbal.errors import CotbalError
 from cotbal.metrics.judge import relative
 from cotbal.scores.matrix import Measured
 from cotbal.scores.measure import given_by, load_metric, measure
+from helpers.errors import raises
 
 NAN = float("nan")
 
@@ -19,7 +20,7 @@ def test_the_score_is_the_quotient_of_the_sums() -> None:
     np.testing.assert_allclose(found.values, [50, 90, 150])
 
 
-def test_a_pair_without_marks_counts_nothing() -> None:
+def test_a_pair_without_ratings_has_weight_0() -> None:
     """The score is that of the others, and the pair is an average one where plain means are
     taken."""
     found = Measured(*relative(np.array([4.0, NAN, 9.0]), np.array([8.0, NAN, 10.0])))
@@ -33,7 +34,5 @@ def test_it_cannot_be_computed_here() -> None:
     assert given_by("exact_match") is None
     best = Measured(*relative(np.array([10.0]), np.array([1.0])))
     assert best.score == load_metric("judge").MAXIMUM
-    with pytest.raises(
-        CotbalError, match="answers and references are not enough; `cotbal judge` gives its scores"
-    ):
+    with raises(CotbalError, "scores-from-elsewhere", "judge", "`cotbal judge`"):
         measure("judge", ["a"], [["b"]])
