@@ -38,7 +38,8 @@ from cotbal.training.trainers.forward import valid_token_losses
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.packing_check import check_packing
 from helpers.all_families import ALL, ARCHETYPES, FULL, SHORT
-from helpers.tiny_families import Family, build
+from helpers.family_builders import Family
+from helpers.tiny_families import build
 
 WORDS = ("n", "e")  # one token each in every tokenizer, whatever stands before them
 
@@ -354,7 +355,12 @@ images: images
 tasks:
   one: {{train: one.jsonl, validation: one.jsonl}}
   two: {{train: two.jsonl, validation: two.jsonl}}
-model: {{checkpoint: {name}, max_length: 400, dtype: bfloat16, language: lora, gradient_checkpointing: true}}
+model:
+  checkpoint: {name}
+  max_length: 400
+  dtype: bfloat16
+  language: lora
+  gradient_checkpointing: true
 optimization: {{batch_size: 6, micro_batch_size: 3, learning_rate: 1.0e-2, warmup_ratio: 0}}
 """
 
