@@ -279,8 +279,8 @@ def test_answers_do_not_depend_on_the_batch(case: Case) -> None:
 
 def test_its_tokens_are_found_in_texts(case: Case) -> None:
     """A record with the text of one would have an image too many, or end too early."""
-    found = read_special_tokens(case.checkpoint).structure | {"<image>"}
-    assert {case.processor.image_token, case.family.end, case.collator.end} <= found
+    structure = read_special_tokens(case.checkpoint).structure | {"<image>"}
+    assert {case.processor.image_token, case.family.end, case.collator.end} <= structure
 
 
 def test_every_part_is_found_and_frozen_by_itself(case: Case) -> None:
@@ -336,7 +336,7 @@ def test_merged_adapters_and_processor_come_back_as_they_were(case: Case, tmp_pa
     assert settings[0].get("video_processor") == settings[1].get("video_processor")
 
 
-def test_packed_rows_have_the_losses_of_padded_ones_or_are_refused(case: Case) -> None:
+def test_packed_rows_have_the_losses_of_padded_ones_or_are_rejected(case: Case) -> None:
     items = [{"row": one, "task": "t"} for one in case.rows()]
     collate = with_task_ids(
         lambda batch: case.collator.training([item["row"] for item in batch]), ["t"]
@@ -415,7 +415,7 @@ def test_the_heart_of_the_contract(short_case: Case, root: Path, tmp_path: Path)
     test_a_row_has_the_losses_in_a_mixed_batch_that_it_has_alone(short_case)
     test_images_are_never_cut(short_case)
     test_answers_do_not_depend_on_the_batch(short_case)
-    test_packed_rows_have_the_losses_of_padded_ones_or_are_refused(short_case)
+    test_packed_rows_have_the_losses_of_padded_ones_or_are_rejected(short_case)
     test_a_training_moves_what_it_should_and_leaves_a_checkpoint(short_case, root, tmp_path)
 
 

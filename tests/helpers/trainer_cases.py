@@ -160,8 +160,8 @@ def trainer_of(
 
 def whole(parameter: torch.Tensor) -> torch.Tensor:
     """A copy of all of a parameter, also where it is sharded over ranks."""
-    found = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
-    return found.detach().clone()
+    tensor = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+    return tensor.detach().clone()
 
 
 def update(

@@ -147,15 +147,15 @@ def rank(number: int, count: int, checkpoint: Path, out: Path) -> None:
     )
     without_compiling()
     cases = of_two() if count == 2 else of_one()
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         name: trained(checkpoint, out / "out", **case) for name, case in cases.items()
     }
     if count == 2:
-        found |= {
+        results |= {
             f"resuming {stage}": resumed(checkpoint, out / f"resumed{stage}", stage)
             for stage in STAGES
         }
-    torch.save(found, out / f"rank{number}.pt")
+    torch.save(results, out / f"rank{number}.pt")
     torch.distributed.destroy_process_group()
 
 

@@ -44,9 +44,9 @@ def test_a_metric_of_answers_and_references(own: Write) -> None:
         + CONSTANT
         + SCORE.format("[float(p in r) for p, r in zip(predictions, references)]")
     )
-    found = measure(name, ["a", "b"], [["a"], ["c", "d"]])
-    assert found.values.tolist() == [1, 0]
-    assert found.weights is None
+    measured = measure(name, ["a", "b"], [["a"], ["c", "d"]])
+    assert measured.values.tolist() == [1, 0]
+    assert measured.weights is None
 
 
 def test_a_metric_that_asks_for_the_records(own: Write) -> None:
@@ -54,13 +54,13 @@ def test_a_metric_that_asks_for_the_records(own: Write) -> None:
         "def score(predictions, references, records):\n    return [r['details']['hard'] for r in"
         " records]\n"
     )
-    found = measure(
+    measured = measure(
         own(CONSTANTS + CONSTANT + source),
         ["a", "b"],
         [["a"]] * 2,
         [{"details": {"hard": i}} for i in (0, 1)],
     )
-    assert found.values.tolist() == [0, 1]
+    assert measured.values.tolist() == [0, 1]
 
 
 def test_a_metric_that_weighs_its_samples(own: Write) -> None:
@@ -73,8 +73,8 @@ def test_the_metric_of_the_page_works(own: Write) -> None:
     source = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert source is not None
     name = own(source[1])
-    found = measure(name, ["3", "30 frogs", "many"], [["3"], ["40"], ["5"]])
-    np.testing.assert_allclose(found.values, [1, 0.75, 0])
+    measured = measure(name, ["3", "30 frogs", "many"], [["3"], ["40"], ["5"]])
+    np.testing.assert_allclose(measured.values, [1, 0.75, 0])
     assert load_metric(name).constant_answer([["3"], ["5"], ["9"]]) == "5"
 
 

@@ -17,10 +17,10 @@ PACKAGES = {
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_the_file_name_is_the_registry(package: str) -> None:
-    found = plugins.names(package)
-    assert set(found) >= PACKAGES[package]
-    assert found == sorted(found)
-    for name in found:
+    names = plugins.names(package)
+    assert set(names) >= PACKAGES[package]
+    assert names == sorted(names)
+    for name in names:
         assert plugins.load(package, name).__name__ == f"{package}.{name}"
 
 

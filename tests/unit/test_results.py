@@ -25,16 +25,16 @@ def rejects(directory: Path, text: str, code: str, *names: object) -> None:
 
 
 def test_reading(tmp_path: Path) -> None:
-    found = read_results(write(tmp_path, TABLE))
-    assert found.methods == ("STL", "EW")
-    assert found.tasks == ("ocr", "grounding")
-    assert [column.higher_is_better for column in found.columns] == [True, True, False]
-    assert [str(column) for column in found.columns] == [
+    results = read_results(write(tmp_path, TABLE))
+    assert results.methods == ("STL", "EW")
+    assert results.tasks == ("ocr", "grounding")
+    assert [column.higher_is_better for column in results.columns] == [True, True, False]
+    assert [str(column) for column in results.columns] == [
         "ocr:em",
         "grounding:testA.iou",
         "grounding:error-",
     ]
-    np.testing.assert_array_equal(found.values, [[0.5, 61.2, 4], [0.6, 70, 3.5]])
+    np.testing.assert_array_equal(results.values, [[0.5, 61.2, 4], [0.6, 70, 3.5]])
 
 
 def test_a_task_may_hold_a_colon(tmp_path: Path) -> None:
@@ -44,9 +44,9 @@ def test_a_task_may_hold_a_colon(tmp_path: Path) -> None:
 def test_writing_and_reading_back_loses_nothing(tmp_path: Path) -> None:
     values = np.random.default_rng(0).uniform(size=(2, 2))
     results = Results(("a, b", "c"), (Column("t", "m"), Column("u", "n-")), values)
-    found = read_results(write(tmp_path, results.to_csv()))
-    assert (found.methods, found.columns) == (results.methods, results.columns)
-    np.testing.assert_array_equal(found.values, values)
+    read_back = read_results(write(tmp_path, results.to_csv()))
+    assert (read_back.methods, read_back.columns) == (results.methods, results.columns)
+    np.testing.assert_array_equal(read_back.values, values)
 
 
 @pytest.mark.parametrize(

@@ -161,8 +161,8 @@ def test_the_batch_is_the_same_on_any_number_of_ranks(
     recipe_file: Path, tmp_path: Path, ranks: int, micro: int, accumulation: int
 ) -> None:
     recipe = load_recipe(recipe_file)
-    found = arguments(recipe, 48, tmp_path, 0, ranks)
-    assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == (
+    args = arguments(recipe, 48, tmp_path, 0, ranks)
+    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (
         micro,
         accumulation,
     )
@@ -216,7 +216,7 @@ def test_packing_changes_nothing(
         train(recipe, "cotbal", tmp_path / name) for recipe, name in ((padded, "a"), (packing, "b"))
     ]
     assert shapes
-    assert all(rows == 4 and found <= 2 and length <= 120 for rows, found, length in shapes)
+    assert all(rows == 4 and images <= 2 and length <= 120 for rows, images, length in shapes)
     assert facts[0].tokens == facts[1].tokens
     moved, apart = distances(
         Path(padded.checkpoint), *(tmp_path / name / "checkpoint" for name in ("a", "b"))

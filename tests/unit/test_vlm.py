@@ -37,11 +37,11 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(checkpoint: Path, **ways: object) -> dict[str, bool]:
     model, _ = vlm.load(str(checkpoint), "float32", False)
     prepared = vlm.prepare(model, ModelSection(checkpoint="x", **ways))
-    found: dict[str, bool] = {}
+    frozen_parts: dict[str, bool] = {}
     of = vlm.parts(prepared)
     for name, parameter in prepared.named_parameters():
-        found[of[name]] = found.get(of[name], False) or parameter.requires_grad
-    return found
+        frozen_parts[of[name]] = frozen_parts.get(of[name], False) or parameter.requires_grad
+    return frozen_parts
 
 
 def test_each_part_is_trained_as_the_recipe_says(checkpoint: Path) -> None:

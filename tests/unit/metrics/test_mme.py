@@ -81,14 +81,14 @@ def test_score_is_the_official_sum_over_ten_categories() -> None:
 
 
 def test_one_wrong_answer_costs_the_image_its_accuracy_plus() -> None:
-    found = measure(
+    measured = measure(
         "mme",
         ["Yes", "No", "Yes", "Yes"],
         [["Yes"], ["Yes"], ["Yes"], ["Yes"]],
         records("count", 2),
     )
-    assert found.values.tolist() == [1000, 0, 2000, 2000]
-    assert found.score == 10 * (75 + 50)
+    assert measured.values.tolist() == [1000, 0, 2000, 2000]
+    assert measured.score == 10 * (75 + 50)
 
 
 def test_cognition_counts_nothing_beside_perception() -> None:

@@ -132,14 +132,14 @@ def test_the_log_shows_the_weights_that_a_step_used(checkpoint: Path, tmp_path: 
 
 def test_callbacks_of_the_caller_find_the_step_observed(checkpoint: Path, tmp_path: Path) -> None:
     spy = Spy()
-    found = []
+    observed = []
 
     class Late(TrainerCallback):
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            found.append(len(spy.observed))
+            observed.append(len(spy.observed))
 
     update(checkpoint, tmp_path, 4, 4, spy, callbacks=[Late()], **STEPS)
-    assert found == [1, 2, 3]
+    assert observed == [1, 2, 3]
 
 
 def dynamic(name: str, tasks: tuple[str, ...] = TASKS) -> Weighting:

@@ -76,10 +76,10 @@ def test_llava_keeps_rows_apart(
     checkpoint: Path, data: list[dict[str, Any]], dtype: str, attention: str
 ) -> None:
     model = load(checkpoint, LlavaForConditionalGeneration, attn_implementation=attention)
-    found = check(model, data, dtype=dtype)
-    assert found is not None
-    assert found.error < (0.1 if dtype == "bfloat16" else 1e-4) * found.neighbours
-    assert found.neighbours > 1e-3
+    result = check(model, data, dtype=dtype)
+    assert result is not None
+    assert result.error < (0.1 if dtype == "bfloat16" else 1e-4) * result.neighbours
+    assert result.neighbours > 1e-3
     assert all(module.training for module in model.modules())
 
 
@@ -138,9 +138,9 @@ def test_rows_on_which_nothing_can_be_seen_are_reported(
         *({**row, "labels": torch.full_like(row["labels"], IGNORED)} for row in TEXT[1:]),
     ]
     with caplog.at_level(logging.WARNING):
-        found = check(load(checkpoint, Deaf), silent)
-    assert found is not None
-    assert found.error < 1e-6
+        result = check(load(checkpoint, Deaf), silent)
+    assert result is not None
+    assert result.error < 1e-6
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert "optimization.packing" in record.getMessage()

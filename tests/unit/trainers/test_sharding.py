@@ -18,7 +18,7 @@ from cotbal.training.trainers.trained_weights import gather_trained, load_shards
 from helpers.errors import raises
 
 
-def test_what_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_sharding_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "1")
     with pytest.raises(CotbalError) as caught:
@@ -65,7 +65,7 @@ def test_layers_are_those_that_the_model_has(checkpoint: Path) -> None:
     assert layer_classes(model) == ["CLIPEncoderLayer", "CLIPVisionEmbeddings", "LlamaDecoderLayer"]
 
 
-def test_a_checkpoint_without_shards_is_refused(tmp_path: Path) -> None:
+def test_a_checkpoint_without_shards_is_rejected(tmp_path: Path) -> None:
     model = nn.Linear(2, 2)
     with raises(CotbalError, "incomplete-checkpoint", tmp_path, "trained_shards"):
         load_shards(model, torch.optim.SGD(model.parameters()), tmp_path)
@@ -91,7 +91,7 @@ def test_a_check_keeps_no_more_activations_than_the_training(checkpoint: Path) -
 
 
 @pytest.mark.parametrize("way", ["FSDP", "DEEPSPEED"])
-def test_a_model_in_four_bits_is_not_shared_out(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+def test_a_model_in_four_bits_is_not_sharded(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     for name, value in {f"ACCELERATE_USE_{way}": "true", "FSDP_VERSION": "2"}.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(CotbalError, match=r"model\.quantization"):

@@ -1,5 +1,5 @@
-"""A resumed training goes on from the trained weights, whatever names and parts the Trainer itself
-keeps.
+"""A resumed training continues from the trained weights, whatever names and parts the Trainer
+itself keeps.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def adapters_and_projector(checkpoint: Path) -> Any:
 
 
 @pytest.mark.parametrize("build", [full, half_frozen, adapters_and_projector])
-def test_resuming_goes_on_from_the_trained_weights(
+def test_resuming_continues_from_the_trained_weights(
     checkpoint: Path, tmp_path: Path, build: Any
 ) -> None:
     straight = trainer_of(build(checkpoint), tmp_path, 4, 4, **SETTINGS)
@@ -75,7 +75,7 @@ def test_the_best_model_is_loaded_at_the_end(checkpoint: Path, tmp_path: Path) -
         assert torch.equal(tensor, trainer.model.state_dict()[key]), key
 
 
-def test_a_checkpoint_without_the_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_the_file_is_rejected(checkpoint: Path, tmp_path: Path) -> None:
     trainer_of(full(checkpoint), tmp_path, 4, 4, **SETTINGS).train()
     (tmp_path / "checkpoint-2" / FILE).unlink()
     with raises(CotbalError, "incomplete-checkpoint", "checkpoint-2", FILE):
@@ -84,7 +84,7 @@ def test_a_checkpoint_without_the_file_is_refused(checkpoint: Path, tmp_path: Pa
         )
 
 
-def test_a_checkpoint_of_other_parts_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_parts_is_rejected(checkpoint: Path, tmp_path: Path) -> None:
     save_trained(half_frozen(checkpoint), tmp_path)
     with raises(CotbalError, "other-parameters", tmp_path, "model.vision_tower"):
         load_trained(full(checkpoint), tmp_path)

@@ -116,10 +116,10 @@ def test_the_gradient_is_that_of_the_equation(
     weighting, normalizer = (TASK_LEVEL, "weights") if form == "tla" else (WEIGHTS, form)
     if logits == "full":
         monkeypatch.setattr(forward, "takes_logits_mask", lambda model: False)
-    found = update(checkpoint, tmp_path, 4, 4, weighting, loading=loading, normalizer=normalizer)
+    result = update(checkpoint, tmp_path, 4, 4, weighting, loading=loading, normalizer=normalizer)
     gradient, loss = by_the_equation(checkpoint, attention, form)
-    assert distance(found, {"change": gradient}) < 1e-5
-    assert found["log"][0]["loss"] == pytest.approx(loss, rel=1e-5)
+    assert distance(result, {"change": gradient}) < 1e-5
+    assert result["log"][0]["loss"] == pytest.approx(loss, rel=1e-5)
 
 
 @cache
@@ -365,18 +365,18 @@ def test_evaluation_reports_the_plain_loss(checkpoint: Path, tmp_path: Path) -> 
         tasks=TASKS,
         weighting=WEIGHTS,
     )
-    found = trainer.evaluate()["eval_loss"]
+    loss = trainer.evaluate()["eval_loss"]
     batch = pad([{k: v for k, v in row.items() if k != "task"} for row in data])
     with torch.no_grad():
-        assert found == pytest.approx(float(model(**batch).loss), rel=1e-4)
+        assert loss == pytest.approx(float(model(**batch).loss), rel=1e-4)
 
 
 def test_predictions_are_logits_of_all_positions(checkpoint: Path, tmp_path: Path) -> None:
     """Whoever reads them holds them against the labels; rows to evaluate need no task."""
     shapes = []
 
-    def metrics(found: Any) -> dict[str, float]:
-        shapes.append((found.predictions.shape, found.label_ids.shape))
+    def metrics(predictions: Any) -> dict[str, float]:
+        shapes.append((predictions.predictions.shape, predictions.label_ids.shape))
         return {"accuracy": 0.5}
 
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
@@ -398,9 +398,9 @@ def test_predictions_are_logits_of_all_positions(checkpoint: Path, tmp_path: Pat
     assert shapes == [((*rows_and_positions, words), rows_and_positions)]
     with torch.no_grad():
         logits = model(**batch).logits
-    found = torch.as_tensor(trainer.predict(data).predictions)
+    predictions = torch.as_tensor(trainer.predict(data).predictions)
     torch.testing.assert_close(
-        found[batch["attention_mask"] > 0], logits[batch["attention_mask"] > 0]
+        predictions[batch["attention_mask"] > 0], logits[batch["attention_mask"] > 0]
     )
 
 
@@ -442,7 +442,7 @@ def test_the_trainer_s_own_grouping_by_length_changes_only_the_order(
 
 def test_per_device_is_the_published_form(checkpoint: Path, tmp_path: Path) -> None:
     """The mean over micro-batches of `sum w l / sum w n` inside each, by plain backward passes."""
-    found = update(checkpoint, tmp_path, 4, 4, normalizer="per_device")
+    result = update(checkpoint, tmp_path, 4, 4, normalizer="per_device")
     model = AutoModelForImageTextToText.from_pretrained(checkpoint)
     for start in range(0, 16, 4):
         batch = with_task_ids(pad, TASKS)(rows()[start : start + 4])
@@ -454,7 +454,7 @@ def test_per_device_is_the_published_form(checkpoint: Path, tmp_path: Path) -> N
     change = {
         n: torch.zeros_like(p) if p.grad is None else p.grad for n, p in model.named_parameters()
     }
-    assert distance(found, {"change": change}) < 1e-5
+    assert distance(result, {"change": change}) < 1e-5
 
 
 def test_per_device_loses_the_weights_where_a_micro_batch_holds_one_task(
@@ -509,8 +509,11 @@ def test_a_blank_image_row_changes_nothing(checkpoint: Path, tmp_path: Path) -> 
 
 def test_task_ids_may_stand_for_every_token(checkpoint: Path, tmp_path: Path) -> None:
     def per_token(batch: list[dict[str, Any]]) -> dict[str, Any]:
-        found = with_task_ids(pad, TASKS)(batch)
-        return {**found, "task_ids": found["task_ids"][:, None].expand(found["labels"].shape)}
+        batch_with_ids = with_task_ids(pad, TASKS)(batch)
+        return {
+            **batch_with_ids,
+            "task_ids": batch_with_ids["task_ids"][:, None].expand(batch_with_ids["labels"].shape),
+        }
 
     assert (
         distance(
@@ -523,8 +526,8 @@ def test_task_ids_may_stand_for_every_token(checkpoint: Path, tmp_path: Path) ->
 
 def test_task_ids_of_another_shape_are_rejected(checkpoint: Path, tmp_path: Path) -> None:
     def too_few(batch: list[dict[str, Any]]) -> dict[str, Any]:
-        found = with_task_ids(pad, TASKS)(batch)
-        return {**found, "task_ids": found["task_ids"][:-1]}
+        batch_with_ids = with_task_ids(pad, TASKS)(batch)
+        return {**batch_with_ids, "task_ids": batch_with_ids["task_ids"][:-1]}
 
     with raises(CotbalError, "wrong-shape", "'task_ids'", "[4]", "[4, ", "[3]"):
         update(checkpoint, tmp_path, 4, 4, collator=too_few)

@@ -174,19 +174,19 @@ def test_equal_weights_are_the_stock_trainer(checkpoint: Path, tmp_path: Path, f
 
 
 def test_the_metrics_of_an_evaluation_are_trl_s(checkpoint: Path, tmp_path: Path) -> None:
-    found = []
+    lines = []
     for weighting in (EQUAL, None):
         trainer = trained(
             "image", checkpoint, tmp_path, 3, 4, weighting, eval_dataset=rows("image")
         )["trainer"]
-        found.append(
+        lines.append(
             {name: value for name, value in trainer.evaluate().items() if "_per_" not in name}
         )
-    for line in found:
+    for line in lines:
         line.pop("eval_runtime")
-    assert {"eval_loss", "eval_entropy", "eval_mean_token_accuracy"} <= found[0].keys()
-    assert found[0] == pytest.approx(
-        {**found[1], "eval_num_tokens": found[0]["eval_num_tokens"]}, rel=1e-5
+    assert {"eval_loss", "eval_entropy", "eval_mean_token_accuracy"} <= lines[0].keys()
+    assert lines[0] == pytest.approx(
+        {**lines[1], "eval_num_tokens": lines[0]["eval_num_tokens"]}, rel=1e-5
     )
 
 
@@ -243,7 +243,7 @@ def test_joined_rows_keep_their_tasks(
     layout: dict[str, Any] = (
         {"packing": True, "max_length": 64} if joined == "packing" else {"max_length": None}
     )
-    found = trained(
+    packed = trained(
         "prompt",
         checkpoint,
         tmp_path,
@@ -254,12 +254,12 @@ def test_joined_rows_keep_their_tasks(
         num_train_epochs=1,
         max_steps=-1,
     )
-    assert (len(found["trainer"].train_dataset) < 12) == (joined == "packing")
-    line = found["log"][0]
+    assert (len(packed["trainer"].train_dataset) < 12) == (joined == "packing")
+    line = packed["log"][0]
     assert line["task_tokens"] == padded["log"][0]["task_tokens"]
     assert len(set(line["task_tokens"].values())) == 3
-    assert distance(found, padded) < 1e-4
-    assert found["trainer"].self_check.error < 1e-3
+    assert distance(packed, padded) < 1e-4
+    assert packed["trainer"].self_check.error < 1e-3
 
 
 def test_the_task_survives_the_removal_of_unused_columns(checkpoint: Path, tmp_path: Path) -> None:
@@ -341,17 +341,19 @@ def test_without_trl_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_adapters_are_trained_as_by_the_stock_trainer(checkpoint: Path, tmp_path: Path) -> None:
-    found = []
+    adapters = []
     for weighting in (EQUAL, None):
         lora = LoraConfig(r=2, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
         trainer = trained("image", checkpoint, tmp_path, 3, 4, weighting, peft_config=lora)[
             "trainer"
         ]
-        found.append({name: p for name, p in trainer.model.named_parameters() if p.requires_grad})
-    assert found[0].keys() == found[1].keys()
-    assert any(p.abs().max() > 1e-3 for name, p in found[0].items() if "lora_B" in name)
-    for name, parameter in found[0].items():
-        torch.testing.assert_close(parameter, found[1][name])
+        adapters.append(
+            {name: p for name, p in trainer.model.named_parameters() if p.requires_grad}
+        )
+    assert adapters[0].keys() == adapters[1].keys()
+    assert any(p.abs().max() > 1e-3 for name, p in adapters[0].items() if "lora_B" in name)
+    for name, parameter in adapters[0].items():
+        torch.testing.assert_close(parameter, adapters[1][name])
 
 
 def test_losses_on_placeholders_of_images_are_rejected(checkpoint: Path, tmp_path: Path) -> None:
@@ -405,12 +407,14 @@ def test_rows_to_evaluate_need_no_task(
     log = trained(
         "prompt", checkpoint, tmp_path, 12, 1, eval_dataset={"one": bare, "two": bare}, **more
     )["log"]
-    found = [line[key] for line in log for key in ("eval_one_loss", "eval_two_loss") if key in line]
-    assert len(found) == 2
+    losses = [
+        line[key] for line in log for key in ("eval_one_loss", "eval_two_loss") if key in line
+    ]
+    assert len(losses) == 2
     with_tasks = trained(
         "prompt", checkpoint, tmp_path, 12, 1, eval_dataset=rows("prompt"), **more
     )["log"]
-    assert found == pytest.approx(
+    assert losses == pytest.approx(
         [line["eval_loss"] for line in with_tasks if "eval_loss" in line] * 2, rel=1e-5
     )
 

@@ -1,4 +1,4 @@
-"""Under DeepSpeed ZeRO, in every stage, the update of a step is the same, and going on is exact."""
+"""Under DeepSpeed ZeRO, in every stage, the update of a step is the same, and resuming is exact."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def plain(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Results
     }
 
 
-def is_the_update(found: dict[str, Any], expected: dict[str, Any], blanks: int = 0) -> None:
-    assert distance(found, expected) < 1e-5
-    for line, single in zip(found["log"][:-1], expected["log"][:-1], strict=True):
+def is_the_update(actual: dict[str, Any], expected: dict[str, Any], blanks: int = 0) -> None:
+    assert distance(actual, expected) < 1e-5
+    for line, single in zip(actual["log"][:-1], expected["log"][:-1], strict=True):
         assert line["loss"] == pytest.approx(single["loss"], rel=1e-5)
         assert line["grad_norm"] == pytest.approx(single["grad_norm"], rel=1e-5)
         assert line["task_losses"] == pytest.approx(single["task_losses"], rel=1e-5)
@@ -88,10 +88,10 @@ def test_the_weights_are_checked_first(two: list[Results], case: str) -> None:
 
 
 @pytest.mark.extended
-def test_stage_3_shares_parameters_out(two: list[Results]) -> None:
-    for case, found in two[0].items():
+def test_stage_3_shards_parameters(two: list[Results]) -> None:
+    for case, result in two[0].items():
         if case.startswith("cotbal"):
-            assert (found["split"] > 0.9) == (" 3 " in case)
+            assert (result["split"] > 0.9) == (" 3 " in case)
 
 
 @pytest.mark.extended
