@@ -1,11 +1,7 @@
-"""axolotl: no weights; every task is shown as often as its weight requires.
+"""axolotl: no weights; every task is shown as often as its weight requires (docs/exports.md).
 
-Read in the sources of 0.19.0, and run (`benchmarks/trainer_exports.py`): the field `weight` of a
-text part is read as true or false (`prompt_strategies/chat_template.py`, `_convert_content_parts`),
-so 1.6 is the same as 1, and for models with images it is not read at all; no other field of a row
-or data set weighs losses. Which tokens of a row with images carry loss follows from the name of the
-chat template (`processing_strategies.py`), and such a row is never cut off
-(`utils/collators/mm_chat.py`).
+Read in the sources of 0.19.0 (`prompt_strategies/chat_template.py`, `_convert_content_parts`;
+`processing_strategies.py`; `utils/collators/mm_chat.py`) and run (`benchmarks/trainer_exports.py`).
 """
 
 from __future__ import annotations

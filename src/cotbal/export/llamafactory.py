@@ -1,13 +1,8 @@
-"""LLaMA-Factory: no weights; every task is shown as often as its weight requires.
+"""LLaMA-Factory: no weights; every task is shown as often as its weight requires (docs/exports.md).
 
-Read in the sources of 0.9.5:
-
-* its default trainer has no field for a weight (`data/converter.py`), and its probabilities
-  (`mix_strategy`, `interleave_probs`) repeat or drop records at random, so rows are repeated here
-  instead;
-* the trainer behind `USE_V1=1` reads `loss_weight` of a message, but divides each micro-batch by
-  its own sum of weights (`v1/trainers/sft_trainer.py`): with one record per micro-batch weights
-  cancel, and it reads no images (`v1/core/utils/rendering.py`).
+Read in the sources of 0.9.5 (`data/converter.py`; `v1/trainers/sft_trainer.py`;
+`v1/core/utils/rendering.py`). Its probabilities (`mix_strategy`, `interleave_probs`) repeat or drop
+records at random, so rows are repeated here instead.
 """
 
 from __future__ import annotations

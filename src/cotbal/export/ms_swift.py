@@ -1,15 +1,10 @@
-"""ms-swift 4: a weight on every assistant message, and the arguments without which it would be
-ignored.
+"""ms-swift 4: a weight on every assistant message, and the arguments that make it use weights.
 
-Read in the sources of 4.6.0 and run (benchmarks/trainer_exports.py):
-
-* the field `loss_scale` of a message multiplies the losses of its words
-  (`swift/loss_scale/base.py`), unless the template takes the strategy for a binary one, which it
-  does by default and then drops every weight (`swift/template/base.py`, `_encode_context_list`):
-  `is_binary_loss_scale: false` is what makes weights act;
-* the sum is divided by the plain number of supervised tokens of the whole step
-  (`num_items_in_batch`, `swift/trainers/seq2seq_trainer.py`), so weights need the mean 1 over
-  tokens.
+Read in the sources of 4.6.0 and run (benchmarks/trainer_exports.py). The field `loss_scale` of a
+message multiplies the losses of its words (`swift/loss_scale/base.py`), if the strategy is not
+binary (`swift/template/base.py`, `_encode_context_list`). The sum is divided by the number of
+supervised tokens of the step (`swift/trainers/seq2seq_trainer.py`), so weights need the mean 1 over
+tokens.
 """
 
 from __future__ import annotations

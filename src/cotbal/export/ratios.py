@@ -1,17 +1,9 @@
 """Sampling ratios for any trainer: how often each task is to be shown.
 
-With `r_t` records and the weight `w_t` of every task:
-
-* `times = w_t sum_s r_s / sum_s w_s r_s`: how often each record is shown, so that the number of
-  records stays;
-* `probability = w_t r_t / sum_s w_s r_s`: share of the task among the rows, for trainers that draw
-  rows.
-
-A trainer whose loss is the mean over the tokens of large steps has the expected gradient
-`sum_t T_t g_t / sum_t T_t`, with `T_t` shown tokens of task t and `g_t` the mean gradient of one of
-them. Showing a task `w_t` times turns `T_t` into `w_t T_t`: the expected gradient of the weighted
-loss, Eq. 2 (importance sampling, Kahn and Marshall 1953). Its variance differs, since rows are
-repeated or left out in place of a larger or smaller weight.
+With `r_t` records and the weight `w_t` of every task, `times = w_t sum_s r_s / sum_s w_s r_s` is
+how often each record is shown, so that the number of records stays, and
+`probability = w_t r_t / sum_s w_s r_s` the share of the task among the rows. docs/exports.md says
+how that approximates a weight on the loss (importance sampling, Kahn and Marshall 1953).
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """TRL's SFTTrainer: no weights; every task is shown as often as its weight requires.
 
-Read in the sources of 1.16.0: no column of a row weighs its loss, and further columns are dropped
-(`trainer/sft_trainer.py`, `_set_signature_columns_if_needed` and the collators); `fraction` of a
-mixture takes the first rows and never repeats one (`scripts/utils.py`), so rows are repeated here
-instead. Rows have a prompt and a completion, because rows of messages also train on the prompt and
-the images' placeholders.
+Read in the sources of 1.16.0: further columns are dropped (`trainer/sft_trainer.py`,
+`_set_signature_columns_if_needed` and the collators), and `fraction` of a mixture never repeats a
+row (`scripts/utils.py`). Rows have a prompt and a completion, because rows of messages also train
+on the prompt and the images' placeholders.
 """
 
 from __future__ import annotations

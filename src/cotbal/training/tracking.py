@@ -1,13 +1,7 @@
 """Experiment trackers, to which a run reports losses and weights while it trains.
 
 The Trainer itself reports (`report_to`); this module sets names so that the runs of a job belong
-together. Nothing here is part of a run's identity.
-
-| tracker | project | group | run |
-|---|---|---|---|
-| `tensorboard` | | the run directory, `tensorboard --logdir` | `<run>/tensorboard` |
-| `wandb` | name of the recipe | run directory | its label, resumes where it was interrupted |
-| `trackio` | name of the recipe | first part of the run's name | its label; resumes there |
+together (docs/trainers.md). Nothing here is part of a run's identity.
 """
 
 from __future__ import annotations

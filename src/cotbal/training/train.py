@@ -30,7 +30,7 @@ from cotbal.training.trainers.arguments import arguments
 from cotbal.training.trainers.blank_image import with_blank_image
 from cotbal.training.trainers.checkpoints import last_complete, mark_complete, step_of
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
-from cotbal.training.trainers.packing_check import ROWS, PackingCallback, check_packing
+from cotbal.training.trainers.packing_check import ROWS, PackingCheckCallback
 from cotbal.training.trainers.sharding import settle_sharding
 from cotbal.training.trainers.step import by_task
 from cotbal.training.trainers.trained_weights import gather_trained
@@ -145,7 +145,9 @@ def _trainer(
         trainer.data_collator = collator = with_blank_image(collator, example)
     if recipe.file.optimization.packing:
         padding = processor.tokenizer.pad_token_id
-        _pack(trainer, collator, recipe.model.max_length, rows.spread(ROWS), padding)
+        check = PackingCheckCallback(trainer.accelerator, collator, rows.spread(ROWS), padding)
+        trainer.add_callback(check)
+        trainer.data_collator = packed(collator, recipe.model.max_length, padding)
     trainer.add_callback(log)  # behind the check, so that nothing is written before it
     trainer.remove_callback(PrinterCallback)  # our log writes the same figures as JSON
     return trainer, processor
@@ -154,23 +156,6 @@ def _trainer(
 def _load(recipe: Recipe) -> tuple[Any, Any]:
     """The model and its processor, as they are to be trained."""
     return vlm.load(recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code, recipe.model)
-
-
-def _pack(
-    trainer: TaskWeightedTrainer,
-    padded: Callable[[list[Any]], Batch],
-    length: int,
-    rows: list[Any],
-    padding: int,
-) -> None:
-    """Pack batches, after a check on `rows` that the model keeps packed rows apart."""
-
-    def check(model: nn.Module) -> None:
-        with trainer.accelerator.autocast():
-            check_packing(model, padded, rows, padding)
-
-    trainer.data_collator = packed(padded, length, padding)
-    trainer.add_callback(PackingCallback(check))
 
 
 def _collator(

@@ -1,13 +1,5 @@
 """TaskWeightedTrainer: the Hugging Face Trainer with a weighted loss that is the same however a
-batch is laid out.
-
-    trainer = TaskWeightedTrainer(
-        model=model, args=args, train_dataset=rows,
-        data_collator=with_task_ids(collator, tasks), tasks=tasks, weighting=weights,
-    )
-
-Every row has the name of its task in the field `task`. Collators drop fields that they do not know,
-so `with_task_ids` wraps the collator and adds the ids behind it.
+batch is laid out; docs/tutorials/own-trainer.md shows its use.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ TOLERANCE, LOW_PRECISION_TOLERANCE = 0.01, 0.25
 ROUNDING, LOW_PRECISION_ROUNDING = 1e-5, 2.0**-8
 
 Batch = dict[str, Any]
+Collate = Callable[[list[Any]], Batch]
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ class PackingCheck:
 
 
 def check_packing(
-    model: nn.Module, collator: Callable[[list[Any]], Batch], rows: Sequence[Any], padding: int
+    model: nn.Module, collator: Collate, rows: Sequence[Any], padding: int
 ) -> PackingCheck | None:
     """Compare the unweighted losses of padded and of packed rows; None for less than two rows.
 
@@ -97,15 +98,17 @@ def check_packing(
     return check
 
 
-class PackingCallback(TrainerCallback):
-    """Calls `check` when a training begins, when the model is on its device and sharded."""
+class PackingCheckCallback(TrainerCallback):
+    """Runs `check_packing` when a training begins: the model is on its device and sharded."""
 
-    def __init__(self, check: Callable[[nn.Module], object]) -> None:
-        self.check = check
+    def __init__(self, accelerator: Any, collator: Collate, rows: list[Any], padding: int) -> None:
+        self.accelerator = accelerator
+        self.arguments = (collator, rows, padding)
 
     def on_train_begin(self, *_: Any, model: nn.Module, **__: Any) -> None:
         """Before the first step."""
-        self.check(model)
+        with self.accelerator.autocast():
+            check_packing(model, *self.arguments)
 
 
 def _name(model: nn.Module) -> str:
@@ -124,9 +127,7 @@ def _require_position_ids(model: nn.Module) -> None:
         )
 
 
-def _layouts(
-    collator: Callable[[list[Any]], Batch], rows: list[Any], padding: int
-) -> list[tuple[Batch, Batch]]:
+def _layouts(collator: Collate, rows: list[Any], padding: int) -> list[tuple[Batch, Batch]]:
     """Padded and packed: all in one row and in several rows, which models treat differently."""
     two, all_rows = collator(rows[:2]), collator(rows)
     lengths = all_rows["attention_mask"].sum(dim=1)

@@ -1,13 +1,8 @@
 """TaskWeightedSFTTrainer: TRL's SFTTrainer with the weighted loss of TaskWeightedTrainer.
 
-    trainer = TaskWeightedSFTTrainer(
-        model=model, args=SFTConfig(...), train_dataset=rows, processing_class=processor,
-        tasks=tasks, weighting=weights,
-    )
-
-Rows are those of SFTTrainer, with the name of their task in the column `task`. TRL prepares and
-collates them; task ids are added behind its collator, one per row, or one per token where rows are
-packed.
+Rows are those of SFTTrainer, with the name of their task in the column `task` (docs/trainers.md).
+TRL prepares and collates them; task ids are added behind its collator, one per row, or one per
+token where rows are packed.
 """
 
 from __future__ import annotations
