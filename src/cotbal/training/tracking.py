@@ -57,18 +57,6 @@ class Tracking:
             "run_name": f"{self.group}/{self.name}",
         }
 
-    def environment(self, directory: Path) -> dict[str, str]:
-        """Environment variables: what `TrainingArguments` has no field for."""
-        return {
-            "TENSORBOARD_LOGGING_DIR": str(directory / "tensorboard"),
-            "WANDB_DIR": str(directory),
-            "WANDB_PROJECT": self.project,
-            "WANDB_RUN_GROUP": self.group,
-            "WANDB_JOB_TYPE": self.kind,
-            "WANDB_RUN_ID": self.id,
-            "WANDB_RESUME": "allow",
-        }
-
 
 @contextmanager
 def reporting(tracking: Tracking | None, directory: Path) -> Iterator[None]:
@@ -77,7 +65,15 @@ def reporting(tracking: Tracking | None, directory: Path) -> Iterator[None]:
         yield
         return
     before = dict(os.environ)
-    variables = tracking.environment(directory)
+    variables = {  # what `TrainingArguments` has no field for
+        "TENSORBOARD_LOGGING_DIR": str(directory / "tensorboard"),
+        "WANDB_DIR": str(directory),
+        "WANDB_PROJECT": tracking.project,
+        "WANDB_RUN_GROUP": tracking.group,
+        "WANDB_JOB_TYPE": tracking.kind,
+        "WANDB_RUN_ID": tracking.id,
+        "WANDB_RESUME": "allow",
+    }
     os.environ |= variables | {name: before[name] for name in USERS & before.keys()}
     try:
         yield
