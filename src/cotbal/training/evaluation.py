@@ -124,11 +124,7 @@ def set_greedy(model: Any, collator: AnyCollator) -> None:
 
 
 def ignored_settings(checkpoint: str, remote_code: bool) -> dict[str, Any]:
-    """Generation settings of a checkpoint that `set_greedy` leaves out, name -> value.
-
-    Args:
-        checkpoint: a directory or the name of a repository.
-    """
+    """Generation settings of a checkpoint (or hub name) that `set_greedy` leaves out."""
     try:
         stored = GenerationConfig.from_pretrained(checkpoint)
     except OSError:  # no generation_config.json: transformers reads the configuration of the model

@@ -145,7 +145,7 @@ def _trainer(
         trainer.data_collator = collator = with_blank_image(collator, example)
     if recipe.file.optimization.packing:
         padding = processor.tokenizer.pad_token_id
-        check = PackingCheckCallback(trainer.accelerator, collator, rows.spread(ROWS), padding)
+        check = PackingCheckCallback(trainer, collator, rows.spread(ROWS), padding)
         trainer.add_callback(check)
         trainer.data_collator = packed(collator, recipe.model.max_length, padding)
     trainer.add_callback(log)  # behind the check, so that nothing is written before it

@@ -64,11 +64,7 @@ def load(
 
 
 def _validate_architecture(checkpoint: str, config: PreTrainedConfig) -> None:
-    """Reject models that do not write an answer behind its question, token by token.
-
-    Raises:
-        CotbalError: an encoder-decoder, or a model without labels (diffusion, actions of a robot).
-    """
+    """Reject models that do not write an answer behind its question, token by token."""
     if config.is_encoder_decoder or config.get_text_config().is_encoder_decoder:
         raise CotbalError(
             f"checkpoint {checkpoint}: {config.model_type} is an encoder-decoder, which is not"
@@ -256,11 +252,7 @@ def _computes_more(layer: nn.Linear) -> bool:
 
 
 def _leave_frozen(names: Sequence[str], kind: str, asked: set[str]) -> None:
-    """Log that these get no adapters.
-
-    Raises:
-        CotbalError: the recipe asks for them.
-    """
+    """Log that these get no adapters; an error if the recipe asks for them."""
     if unsupported := asked & {_last(name) for name in names}:
         raise CotbalError(
             f"model.lora.targets: {min(unsupported)} is not a linear layer ({kind}), so it gets no"

@@ -19,11 +19,7 @@ LOG_LINES = 100  # points of a loss curve, about and at most
 
 
 def micro_batches(settings: Optimization, ranks: int) -> tuple[int, int]:
-    """Rows per micro-batch, and micro-batches per step and rank.
-
-    Raises:
-        CotbalError: the batch cannot be divided evenly.
-    """
+    """Rows per micro-batch, and micro-batches per step and rank."""
     if settings.batch_size % ranks:
         raise CotbalError(
             f"optimization.batch_size: expected a multiple of the {ranks} ranks of a run; found"
@@ -48,6 +44,9 @@ def arguments(
     Args:
         rows: training records of one epoch.
         directory: for partial checkpoints.
+
+    Raises:
+        CotbalError: ranks cannot divide the batch evenly.
     """
     settings = recipe.file.optimization
     workers = processes(recipe.resources.dataloader_workers)

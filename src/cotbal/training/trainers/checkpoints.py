@@ -130,11 +130,7 @@ def save_zero(checkpoint: Path, stage: int, ranks: int) -> None:
 
 
 def check_zero(checkpoint: Path, stage: int, ranks: int) -> None:
-    """DeepSpeed reads its files on as many ranks as wrote them, and in the same stage.
-
-    Raises:
-        CotbalError: these were written otherwise.
-    """
+    """Require the stage and the number of ranks that DeepSpeed wrote its files with."""
     path = checkpoint / ZERO
     written = read_json(path) if path.exists() else None
     if written != {"stage": stage, "ranks": ranks}:

@@ -62,11 +62,7 @@ def takes_logits_mask(model: nn.Module) -> bool:
 
 
 def validate_adapter(model: nn.Module) -> None:
-    """Reject adapters that put tokens before those of a row; prefix tuning adds none to the logits.
-
-    Raises:
-        CotbalError: labels and losses would not line up.
-    """
+    """Reject adapters that put tokens before those of a row; prefix tuning adds no logits."""
     adapter = getattr(model, "active_peft_config", None)
     if adapter is not None and adapter.is_prompt_learning and adapter.peft_type != "PREFIX_TUNING":
         raise CotbalError(

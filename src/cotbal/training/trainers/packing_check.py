@@ -101,13 +101,13 @@ def check_packing(
 class PackingCheckCallback(TrainerCallback):
     """Runs `check_packing` when a training begins: the model is on its device and sharded."""
 
-    def __init__(self, accelerator: Any, collator: Collate, rows: list[Any], padding: int) -> None:
-        self.accelerator = accelerator
+    def __init__(self, trainer: Any, collator: Collate, rows: list[Any], padding: int) -> None:
+        self.trainer = trainer
         self.arguments = (collator, rows, padding)
 
     def on_train_begin(self, *_: Any, model: nn.Module, **__: Any) -> None:
         """Before the first step."""
-        with self.accelerator.autocast():
+        with self.trainer.accelerator.autocast():
             check_packing(model, *self.arguments)
 
 

@@ -40,11 +40,7 @@ class Step:
 
 
 class TaskLosses:
-    """Unweighted losses since the last line of the log.
-
-    Args:
-        tasks: names, in the order of the task ids.
-    """
+    """Unweighted losses since the last line of the log; `tasks` in the order of their ids."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         self.tasks = tuple(tasks)
@@ -78,9 +74,7 @@ class TaskLosses:
 
 
 def by_task(logs: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the log with figures of tasks as mappings: `task_losses/vqa` becomes
-    `["task_losses"]["vqa"]`.
-    """
+    """A line of the log with a mapping of tasks in place of `task_losses/vqa`, and so on."""
     if "mean_weight" not in logs:
         return dict(logs)
     line: dict[str, Any] = {group: {} for group in BY_TASK}

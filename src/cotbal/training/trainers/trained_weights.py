@@ -145,10 +145,8 @@ def _parts(model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[st
 
 
 def _complete(optimizer: torch.optim.Optimizer) -> None:
-    """Give parameters that never had a gradient the optimizer's initial state, zeros.
-
-    The optimizer has no state for them (in a trained vision tower whose last layer is not used),
-    and torch does not read a checkpoint in which the state of a parameter is missing.
+    """Add the initial state, zeros, of parameters that never had a gradient (in an unused layer),
+    since torch does not read a checkpoint without the state of a parameter.
     """
     if not optimizer.state:
         return
