@@ -81,7 +81,8 @@ def _lines(path: Path, kind: Kind) -> list[tuple[int, list[str]]]:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except OSError as error:
         raise ScoresError(
-            f"{path}: expected a CSV table of {kind.content}; {error.strerror}", "missing-file"
+            f"{path}: expected a CSV table of {kind.content}; found: {error.strerror}",
+            "missing-file",
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ScoresError(
