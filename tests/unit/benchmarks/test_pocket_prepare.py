@@ -17,6 +17,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from cotbal.benchmarks import pocket
 from cotbal.errors import CotbalError
+from helpers.errors import raises
 
 TASKS = ["caption", "region_caption", "vqa", "relation", "chart", "ocr", "grounding", "chat"]
 SPLITS = {"train": 64, "validation": 32, "test": 32}
@@ -105,9 +106,9 @@ def test_a_second_call_returns_at_once_and_another_size_is_refused(prepared: Pat
     said: list[str] = []
     assert pocket.prepare(prepared.parent, size="tiny", report=said.append) == prepared
     assert said == []
-    with pytest.raises(CotbalError, match="size tiny, seed 0"):
+    with raises(CotbalError, "changed-settings", "size tiny, seed 0"):
         pocket.prepare(prepared.parent, size="demo", report=said.append)
-    with pytest.raises(CotbalError, match="demo, study, tiny"):
+    with raises(CotbalError, "invalid-option", "demo, study, tiny", "huge"):
         pocket.prepare(prepared.parent, size="huge", report=said.append)
 
 

@@ -10,6 +10,7 @@ from cotbal.benchmarks.judge.pairs import read_pairs
 from cotbal.benchmarks.judge.prompts import Prompt, default_prompt, load_prompt
 from cotbal.data.records import open_records
 from cotbal.errors import CotbalError
+from helpers.errors import raises
 
 PAGE = Path(__file__).parents[3] / "docs" / "judge.md"
 FIELDS = {
@@ -49,10 +50,7 @@ def test_a_prompt_of_the_users_own(tmp_path: Path) -> None:
     assert prompt.messages("conv", **FIELDS) == [
         {"role": "user", "content": "What? A {second} hat. {rule} \\1 {} be kind {other}\n"}
     ]
-    with pytest.raises(
-        CotbalError,
-        match="expected a rule for the category 'detail', or one called default; found c",
-    ):
+    with raises(CotbalError, "invalid-prompt", "'detail'", "conv"):
         prompt.messages("detail", **FIELDS)
     assert Prompt(**prompt.to_json()) == prompt
 
@@ -71,36 +69,28 @@ def test_rules_in_the_form_of_llava(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "name"),
     [
-        ("user: [", "expected the prompt of a judge as YAML"),
-        ("- a", "the file: Input should be a valid dictionary"),
-        ("system: x", "user: Field required"),
-        ("user: '{question}{first}{second}'\nrule: x", "rule: Extra inputs are not permitted"),
-        ("user: '{question} {first}'", r"missing \{second\}"),
-        (
-            "user: '{question}{first}{second}'\nrules: none.json",
-            "none.json: expected rules as JSON",
-        ),
-        (
-            "user: '{question}{first}{second}'\nrules: prompt.yaml",
-            "prompt.yaml: expected rules as JSON",
-        ),
+        ("user: [", "prompt.yaml"),
+        ("- a", "prompt.yaml"),
+        ("system: x", "user"),
+        ("user: '{question}{first}{second}'\nrule: x", "rule:"),
+        ("user: '{question} {first}'", "{second}"),
+        ("user: '{question}{first}{second}'\nrules: none.json", "none.json"),
+        ("user: '{question}{first}{second}'\nrules: prompt.yaml", "prompt.yaml"),
     ],
 )
-def test_what_is_no_prompt_is_refused_in_one_sentence(
-    tmp_path: Path, text: str, message: str
-) -> None:
+def test_what_is_no_prompt_is_refused_in_one_sentence(tmp_path: Path, text: str, name: str) -> None:
     path = tmp_path / "prompt.yaml"
     path.write_text(text)
-    with pytest.raises(CotbalError, match=message) as caught:
+    with raises(CotbalError, "invalid-prompt", name) as caught:
         load_prompt(path)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
 
 
 def test_a_prompt_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CotbalError, match=r"missing\.yaml: expected the prompt of a judge"):
+    with raises(CotbalError, "invalid-prompt", "missing.yaml"):
         load_prompt(tmp_path / "missing.yaml")
 
 

@@ -80,7 +80,10 @@ def _read_lmms(files: Files, job: Job, _images: bool) -> Iterator[Question]:
     rows = parquet_rows(files["questions"], _LMMS, job.choices.ignore_keys, job.progress)
     for number, row in enumerate(rows):
         if row.text("type") not in kinds:
-            raise row.error(f"type: expected {' or '.join(kinds)}; found {row.text('type')[:40]!r}")
+            raise row.error(
+                f"type: expected {' or '.join(kinds)}; found {row.text('type')[:40]!r}",
+                "unknown-value",
+            )
         content = row.image("image")
         asked = short_answer(row.text("question"), row.text("answer"), job.choices)
         yield Question(str(number), _named(content, "test"), asked, content)
@@ -104,5 +107,5 @@ def _read_hub(subset: str, files: Files, job: Job, _images: bool) -> Iterator[Qu
 def _only(row: Row) -> str:
     labels = row.texts("label")
     if len(labels) != 1:
-        raise row.error(f"label: expected one answer; found {len(labels)}")
+        raise row.error(f"label: expected one answer; found {len(labels)}", "wrong-type")
     return labels[0]

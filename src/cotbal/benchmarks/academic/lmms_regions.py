@@ -56,7 +56,8 @@ def _read(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
         if match is None:
             raise row.error(
                 "file_name: expected an image such as COCO_train2014_000000581857_16.jpg; "
-                f"found {ascii(row.text('file_name'))[:60]}"
+                f"found {ascii(row.text('file_name'))[:60]}",
+                "invalid-name",
             )
         content, box = row.image("image"), four(row, "bbox")
         width, height = _size(content, row)
@@ -81,7 +82,8 @@ def _size(content: bytes, row: Row) -> tuple[int, int]:
             return image.size
     except Exception:  # Pillow's decoders raise errors of many kinds on broken data
         raise row.error(
-            "image: expected the picture that the box is measured in; found none that opens"
+            "image: expected the picture that the box is measured in; found none that opens",
+            "missing-image",
         ) from None
 
 
@@ -91,5 +93,6 @@ def _need_inside(row: Row, box: tuple[float, float, float, float], width: int, h
     if min(box) < 0 or x + w > width + 1 or y + h > height + 1:
         raise row.error(
             f"bbox: expected x, y, width and height inside a picture of {width} x {height} pixels;"
-            f" found {box}"
+            f" found {box}",
+            "invalid-box",
         )

@@ -44,7 +44,8 @@ def _chosen(folder: str | None, files: Files, job: Job) -> Iterator[Conversation
         image = inside(row.text("image"), row.where) if "image" in row.fields else None
         if image is not None and not image.startswith(_FOLDERS):
             raise row.error(
-                f"image: expected an image in one of {', '.join(_FOLDERS)}; found {image!r}"
+                f"image: expected an image in one of {', '.join(_FOLDERS)}; found {image!r}",
+                "invalid-name",
             )
         if _is_in(image, folder):
             yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))

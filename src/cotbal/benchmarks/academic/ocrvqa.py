@@ -129,7 +129,8 @@ def _read_original(split: str, files: Files, job: Job, _images: bool) -> Iterato
         number = row.number("split")
         if number not in _SPLITS:
             raise row.error(
-                f"split: expected 1 (train), 2 (validation) or 3 (test); found {number}"
+                f"split: expected 1 (train), 2 (validation) or 3 (test); found {number}",
+                "unknown-value",
             )
         if _SPLITS[number] == split:
             yield _cover(key, row, job)
@@ -148,7 +149,8 @@ def _cover(key: str, row: Row, job: Job, content: bytes | None = None) -> _Cover
     if len(questions) != len(answers):
         raise row.error(
             f"expected an answer per question; found {len(questions)} questions, {len(answers)}"
-            " answers"
+            " answers",
+            "unmatched-record",
         )
     pairs = zip(questions, answers, strict=True)
     turns = tuple(short_answer(question, answer, job.choices) for question, answer in pairs)

@@ -142,7 +142,8 @@ def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator
         split_of_row = row.text("split")
         if split_of_row not in _SPLITS[dataset]:
             raise row.error(
-                f"split: expected one of {', '.join(_SPLITS[dataset])}; found {split_of_row!r}"
+                f"split: expected one of {', '.join(_SPLITS[dataset])}; found {split_of_row!r}",
+                "unknown-value",
             )
         if split_of_row == split:
             refs.append(row)
@@ -154,7 +155,8 @@ def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator
         if box is None or image_id != row.number("image_id") or image_id not in sizes:
             raise row.error(
                 f"expected annotation {row.number('ann_id')} and its picture in {path}; found"
-                " another or none"
+                " another or none",
+                "unmatched-record",
             )
         yield _region(dataset, row, box, *sizes[image_id], job)
 
@@ -184,7 +186,10 @@ def _read_hub(dataset: str, split: str, files: Files, job: Job) -> Iterator[Regi
     words = _HUB_WORDS.get(split, (split,))
     for row in parquet_rows(files[f"{dataset} {split}"], _HUB, others, job.progress):
         if row.text("split") not in words:
-            raise row.error(f"split: expected {' or '.join(words)}; found {row.text('split')!r}")
+            raise row.error(
+                f"split: expected {' or '.join(words)}; found {row.text('split')!r}",
+                "unknown-value",
+            )
         box = four(_nested(row, "raw_anns"), "bbox")
         _compare(row, box)
         size = _nested(row, "raw_image_info")
@@ -198,7 +203,9 @@ def _nested(row: Row, key: str) -> Row:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise row.error(f"{key}: expected a mapping as JSON; found {ascii(row.text(key))[:60]}")
+        raise row.error(
+            f"{key}: expected a mapping as JSON; found {ascii(row.text(key))[:60]}", "wrong-type"
+        )
     return Row(content, f"{row.where}, {key}")
 
 
@@ -210,7 +217,8 @@ def _compare(row: Row, box: tuple[float, float, float, float]) -> None:
     if abs(x2 - x1 - box[2]) > 1 or abs(y2 - y1 - box[3]) > 1:
         raise row.error(
             f"expected bbox to hold the corners of the box {box} in raw_anns; found"
-            f" {(x1, y1, x2, y2)}"
+            f" {(x1, y1, x2, y2)}",
+            "invalid-box",
         )
 
 
@@ -218,7 +226,7 @@ def four(row: Row, key: str) -> tuple[float, float, float, float]:
     """The four numbers at `key`. Raises DataError for anything else."""
     value = row.fields.get(key)
     if not isinstance(value, list) or len(value) != 4 or not all(map(_is_length, value)):
-        raise row.error(f"{key}: expected four numbers; found {ascii(value)[:60]}")
+        raise row.error(f"{key}: expected four numbers; found {ascii(value)[:60]}", "invalid-box")
     return value[0], value[1], value[2], value[3]
 
 
@@ -231,7 +239,8 @@ def _region(dataset: str, row: Row, box: Any, width: int, height: int, job: Job)
     if not (0 < width < _LONGEST and 0 < height < _LONGEST):
         raise DataError(
             f"{row.where}: expected an image with an area, and no side of a million pixels; found"
-            " another"
+            " another",
+            "invalid-box",
         )
     others = (*_SENTENCE_OTHERS, *job.choices.ignore_keys)
     sentences = []

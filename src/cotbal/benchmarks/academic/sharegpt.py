@@ -110,7 +110,8 @@ def _demand_converted(files: Files, job: Job) -> None:
     if 2 * html > answers:
         raise DataError(
             f"{files['dump'][0]}: expected Markdown; found HTML in {html:,} of {answers:,} answers;"
-            " take the V3 dump, which has been converted"
+            " take the V3 dump, which has been converted",
+            "other-version",
         )
 
 
@@ -119,7 +120,9 @@ def _spoken(row: Row, ignored: Collection[str]) -> list[Spoken]:
     for turn in row.rows("conversations", TURN, ignored):
         role, text = turn.text("from"), turn.text("value")
         if role not in _ROLES:
-            raise turn.error(f"from: expected one of {', '.join(_ROLES)}; found {role!r}")
+            raise turn.error(
+                f"from: expected one of {', '.join(_ROLES)}; found {role!r}", "unknown-value"
+            )
         turns.append((role, text))
     return turns
 

@@ -93,6 +93,7 @@ def _all(files: Files, job: Job) -> Iterator[Conversation]:
         turns = paired(row, job.choices.ignore_keys)
         if len(turns) != 1:
             raise row.error(
-                f"conversations: expected one question and its answer; found {len(turns)} of each"
+                f"conversations: expected one question and its answer; found {len(turns)} of each",
+                "invalid-turns",
             )
         yield Conversation(identity(row), inside(row.text("image"), where), turns)

@@ -88,13 +88,15 @@ def _read_original(subset: str, files: Files, job: Job, _images: bool) -> Iterat
             other = "none" if image_of_answer is None else f"image {image_of_answer}"
             raise row.error(
                 f"expected an annotation of question {identity} about image {image_id} in"
-                f" {files['annotations'][0]}; found {other}"
+                f" {files['annotations'][0]}; found {other}",
+                "unmatched-record",
             )
         asked = short_answer(row.text("question"), answer, job.choices)
         yield Question(str(identity), coco_2014(job.gallery, image_id, subset), asked)
     if answers:
         raise DataError(
-            f"{files['annotations'][0]}: {len(answers):,} annotations have no question in {path}"
+            f"{files['annotations'][0]}: {len(answers):,} annotations have no question in {path}",
+            "unmatched-record",
         )
 
 

@@ -73,7 +73,8 @@ def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ())
     source = Source("original", _FILES, _GET, _read_nothing)
     if source.missing(raw):
         raise DataError(
-            f"not found in {raw}: questions of VQAv2 test-dev\n{what_is_needed((source,), raw)}"
+            f"not found in {raw}: questions of VQAv2 test-dev\n{what_is_needed((source,), raw)}",
+            "missing-file",
         )
     files = source.find(raw)
     asked = tuple(_asked(row) for row in _rows(files["dev"][0], progress, ignored))
@@ -84,7 +85,8 @@ def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ())
     for question in asked:
         if question.id not in known_ids:
             raise DataError(
-                f"{files['whole'][0]}: expected question {question.id} of test-dev; it is missing"
+                f"{files['whole'][0]}: expected question {question.id} of test-dev; it is missing",
+                "unmatched-record",
             )
     counts = (("test-dev", len(asked), DEV), ("test2015", len(ids), WHOLE))
     remarks = tuple(
@@ -98,7 +100,9 @@ def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ())
 def _demand_distinct(path: Path, ids: Sequence[int]) -> None:
     repeated = len(ids) - len(set(ids))
     if repeated:
-        raise DataError(f"{path}: expected every question_id once; found {repeated:,} again")
+        raise DataError(
+            f"{path}: expected every question_id once; found {repeated:,} again", "repeated-name"
+        )
 
 
 def _read_nothing(_files: Files, _job: Job) -> Iterator[Conversation]:

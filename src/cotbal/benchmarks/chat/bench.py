@@ -97,15 +97,18 @@ def _joined(
         asked.add(number)
         if row_category not in _CATEGORIES:
             raise row.error(
-                f"category: expected one of {', '.join(_CATEGORIES)}; found {row_category!r}"
+                f"category: expected one of {', '.join(_CATEGORIES)}; found {row_category!r}",
+                "unknown-value",
             )
         if number not in answers:
             raise row.error(
-                f"expected an answer to question {number} in {files['answers'][0]}; found none"
+                f"expected an answer to question {number} in {files['answers'][0]}; found none",
+                "unmatched-record",
             )
         if image not in contexts:
             raise row.error(
-                f"expected the image {row.text('image')} in {files['contexts'][0]}; not found"
+                f"expected the image {row.text('image')} in {files['contexts'][0]}; not found",
+                "unmatched-record",
             )
         if row_category == category:
             yield row, answers[number], contexts[image]
@@ -118,7 +121,8 @@ def _answers(files: Files, job: Job) -> dict[int, str]:
         _demand_new(row, number, texts)
         if not text:
             raise row.error(
-                "text: expected GPT-4's answer, which a judge compares with; found an empty one"
+                "text: expected GPT-4's answer, which a judge compares with; found an empty one",
+                "empty-answer",
             )
         texts[number] = text
     return texts
@@ -127,7 +131,7 @@ def _answers(files: Files, job: Job) -> dict[int, str]:
 def _demand_new(row: Row, number: int, known_numbers: Container[int]) -> None:
     """Two answers to one question, or a question twice, would count one of them silently."""
     if number in known_numbers:
-        raise row.error(f"expected every question_id once; found {number} again")
+        raise row.error(f"expected every question_id once; found {number} again", "repeated-name")
 
 
 def _contexts(
@@ -149,7 +153,7 @@ def _box(row: Row) -> str:
     box = row.fields["bbox"]
     numbers = isinstance(box, list) and all(isinstance(edge, int | float) for edge in box)
     if not numbers or len(box) != 4:
-        raise row.error(f"bbox: expected four numbers; found {ascii(box)[:60]}")
+        raise row.error(f"bbox: expected four numbers; found {ascii(box)[:60]}", "invalid-box")
     return f"{row.text('category')}: {box}"
 
 

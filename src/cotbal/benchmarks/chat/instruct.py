@@ -49,6 +49,7 @@ def coco_id(row: Row, split: str) -> int:
     if named is None:
         raise row.error(
             "image: expected the name of a COCO image such as 000000442786.jpg or"
-            f" COCO_{split}_000000442786.jpg; found {row.text('image')[:60]!r}"
+            f" COCO_{split}_000000442786.jpg; found {row.text('image')[:60]!r}",
+            "invalid-name",
         )
     return int(named[1])

@@ -102,7 +102,8 @@ def own_conversations(
             if made.task not in (None, stated):
                 raise DataError(
                     f"{finder.row}: states the task {made.task!r}, earlier records state"
-                    f" {stated!r}; give each task a file or folder of its own"
+                    f" {stated!r}; give each task a file or folder of its own",
+                    "unknown-value",
                 )
             identity = made.id or f"{path.stem}_{number}"
             if hash(identity) in seen:
@@ -115,7 +116,7 @@ def own_conversations(
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
     for item in read_rows(path, partial(job.progress, path.name)):
         if isinstance(item, Problem):
-            raise DataError(str(item))
+            raise DataError(str(item), "invalid-record")
         yield item
 
 
@@ -128,7 +129,7 @@ def _normalised(row: Any, number: int, where: str, keep: Callable[[bytes], str])
         message += f" (and {len(made) - 1} more)"
     if "`messages`" in made[0]:
         message += "; name the keys of question and answer with --question and --answer"
-    raise DataError(message)
+    raise DataError(message, "invalid-record")
 
 
 def _with_turns(row: Any, where: str, job: Job) -> Any:
@@ -142,7 +143,9 @@ def _with_turns(row: Any, where: str, job: Job) -> Any:
         return row
     for key in (question, answer):
         if row.get(key) is None:
-            raise DataError(f"{where}: expected the key {key!r}; found {', '.join(row)}")
+            raise DataError(
+                f"{where}: expected the key {key!r}; found {', '.join(row)}", "missing-key"
+            )
     turns = [{"from": "human", "value": row[question]}, {"from": "gpt", "value": row[answer]}]
     others = {key: row[key] for key in row if key not in (question, answer)}
     return others | {"conversations": turns}

@@ -81,11 +81,13 @@ def check_url(text: str) -> str:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise CotbalError(
-            f"--base-url: expected an address such as https://host/v1; found {text!r}"
+            f"--base-url: expected an address such as https://host/v1; found {text!r}",
+            "invalid-option",
         )
     if parts.username or parts.password or parts.query:
         raise CotbalError(
-            "--base-url: expected an address without name, password or query: it is written down"
+            "--base-url: expected an address without name, password or query: it is written down",
+            "invalid-option",
         )
     return text.rstrip("/")
 
@@ -100,12 +102,14 @@ def check_key(text: str | None, variable: str) -> str:
     if not key:
         raise CotbalError(
             f"expected the key of the endpoint in the environment variable {variable}; found none"
-            " (for a server that needs none, set it to any word)"
+            " (for a server that needs none, set it to any word)",
+            "invalid-api-key",
         )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise CotbalError(
             f"expected a key of printable ASCII characters without spaces in {variable}; found"
-            " others, which are not shown"
+            " others, which are not shown",
+            "invalid-api-key",
         )
     return key
 

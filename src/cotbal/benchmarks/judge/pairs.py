@@ -45,17 +45,21 @@ def read_pairs(rows: Sequence[Any], source: Path) -> tuple[Pair, ...]:
 
 def _pair(row: Any, source: Path, number: int) -> Pair:
     if not isinstance(row, dict):
-        raise DataError(f"{source}, line {number}: expected a mapping; found {type(row).__name__}")
+        raise DataError(
+            f"{source}, line {number}: expected a mapping; found {type(row).__name__}", "wrong-type"
+        )
     for key in ("question", "answer"):
         if not isinstance(row.get(key), str):
             raise DataError(
-                f"{source}, line {number}: {key}: expected text; found {_shown(row.get(key))}"
+                f"{source}, line {number}: {key}: expected text; found {_shown(row.get(key))}",
+                "wrong-type",
             )
     references = row.get("references")
     if not isinstance(references, list) or not references or not isinstance(references[0], str):
         raise DataError(
             f"{source}, line {number}: references: expected a list of texts; found"
-            f" {_shown(references)}"
+            f" {_shown(references)}",
+            "wrong-type",
         )
     details = row.get("details") or {}
     category = _detail(details, "category")

@@ -101,5 +101,6 @@ def _demand_known(names: Sequence[str]) -> None:
         raise CotbalError(
             f"--raw: the keys of M3IT's own files are known for {', '.join(readable)}; for"
             f" {', '.join(strange)} export the unified rows with `datasets<4` (docs/benchmarks.md)"
-            f" and leave --raw out. Give --tasks {','.join(readable)} to read these raw"
+            f" and leave --raw out. Give --tasks {','.join(readable)} to read these raw",
+            "unknown-task",
         )

@@ -128,7 +128,8 @@ def _reject_rephrased(keys: Iterable[str], where: str) -> None:
     if set(keys) >= _REPHRASED:
         raise DataError(
             f"{where}: found `answer` and `meta`, a row of M3IT as rephrased in October 2023, whose"
-            " answers are others; export an older revision"
+            " answers are others; export an older revision",
+            "other-version",
         )
 
 

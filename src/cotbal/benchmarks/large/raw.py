@@ -91,12 +91,14 @@ def _texts(path: Path) -> list[str]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(
-            f"{path}: expected a JSON list of instructions; found broken JSON ({error})"
+            f"{path}: expected a JSON list of instructions; found broken JSON ({error})",
+            "broken-file",
         ) from None
     texts = isinstance(content, list) and all(isinstance(text, str) for text in content)
     if not texts or not content:
         raise DataError(
-            f"{path}: expected a JSON list of instructions; found {type(content).__name__}"
+            f"{path}: expected a JSON list of instructions; found {type(content).__name__}",
+            "broken-file",
         )
     return list(dict.fromkeys(content))
 
@@ -108,7 +110,8 @@ def _classes(path: Path) -> list[str]:
     if len(names) < _CLASSES or not all(names):
         raise DataError(
             f"{path}: expected a synset and its name a line, {_CLASSES} lines or more; found"
-            f" {len(names)}"
+            f" {len(names)}",
+            "broken-file",
         )
     return names
 
@@ -140,13 +143,15 @@ def _coco_text(line: _Line) -> Iterator[Made]:
     if isinstance(line.raw, dict) and "question" in line.raw:
         raise DataError(
             f"{line.where}: question: expected none, since the instruction asks; export this set"
-            " instead"
+            " instead",
+            "unknown-key",
         )
     row = line.row("answer", "image_str")
     right = row.text("answer").strip()
     if right.rstrip(".") not in _TRUE_OR_FALSE:
         raise row.error(
-            f"answer: expected one of {', '.join(_TRUE_OR_FALSE)}; found {right[:40]!r}"
+            f"answer: expected one of {', '.join(_TRUE_OR_FALSE)}; found {right[:40]!r}",
+            "unknown-value",
         )
     yield "(A) True (B) False", row.texts("image_str"), right
 
@@ -156,7 +161,9 @@ def _imagenet(line: _Line) -> Iterator[Made]:
     row = line.row("img_str", "label")
     number = row.number("label")
     if not 0 <= number < len(line.classes):
-        raise row.error(f"label: expected a number below {len(line.classes)}; found {number}")
+        raise row.error(
+            f"label: expected a number below {len(line.classes)}; found {number}", "unknown-value"
+        )
     right = line.classes[number]
     others = {name for name in line.classes if name != right}
     options, answer = _lettered(line, right, line.draw(others, _CLASSES - 1, "options"))
@@ -175,7 +182,9 @@ def _shapes(line: _Line) -> Iterator[Made]:
     row = line.row("question", "answer", "image_str")
     word = {"true": "yes", "false": "no"}.get(row.text("answer").strip().lower())
     if word is None:
-        raise row.error(f"answer: expected true or false; found {row.text('answer')[:40]!r}")
+        raise row.error(
+            f"answer: expected true or false; found {row.text('answer')[:40]!r}", "unknown-value"
+        )
     question = f"{row.text('question').strip()}?"
     yield question, [row.text("image_str")], f"The answer is {word}."
 

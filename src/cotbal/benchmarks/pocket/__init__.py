@@ -27,7 +27,9 @@ def prepare(
     and when `directory` holds the benchmark of another size or seed.
     """
     if size not in SIZES:
-        raise CotbalError(f"pocket has the sizes {', '.join(SIZES)}; found {size!r}.")
+        raise CotbalError(
+            f"pocket has the sizes {', '.join(SIZES)}; found {size!r}.", "invalid-option"
+        )
     recipe, text = directory / "recipe.yaml", recipe_text(size, seed)
     if recipe.exists():
         return _same(recipe, text)
@@ -51,6 +53,7 @@ def _same(recipe: Path, text: str) -> Path:
     if before != text.splitlines()[0]:
         raise CotbalError(
             f"{recipe} was expected to start with {text.splitlines()[0]!r}, found {before!r}. "
-            "Prepare into another directory, or delete this one."
+            "Prepare into another directory, or delete this one.",
+            "changed-settings",
         )
     return recipe

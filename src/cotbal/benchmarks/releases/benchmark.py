@@ -121,7 +121,8 @@ def chosen_tasks(plans: Sequence[TaskPlan], names: Sequence[str] | None) -> list
     strange = [name for name in names if name not in known]
     if strange or not names:
         raise CotbalError(
-            f"--tasks: expected some of {', '.join(known)}; found {', '.join(strange) or 'none'}"
+            f"--tasks: expected some of {', '.join(known)}; found {', '.join(strange) or 'none'}",
+            "unknown-task",
         )
     return [plan for plan in plans if plan.name in names]
 
@@ -138,7 +139,8 @@ def prepare(benchmark: Benchmark, places: Places, choices: Choices, progress: Pr
     """
     if not places.raw.is_dir():
         raise DataError(
-            f"{places.raw}: expected the directory of the raw releases; found no such directory"
+            f"{places.raw}: expected the directory of the raw releases; found no such directory",
+            "missing-file",
         )
     given = _user_images(places)
     _check(choices, benchmark.plans)
@@ -185,7 +187,8 @@ def _demand_not_of_others(chosen: Sequence[TaskPlan], out: Path) -> None:
             if file.exists():
                 raise DataError(
                     f"{file}: exists, and was not written by cotbal; prepare into another"
-                    " directory, or move it away"
+                    " directory, or move it away",
+                    "existing-output",
                 )
 
 
@@ -194,23 +197,29 @@ def _check(choices: Choices, plans: Sequence[TaskPlan]) -> None:
     if choices.on_missing_image not in POLICIES:
         raise CotbalError(
             f"--on-missing-image: expected one of {', '.join(POLICIES)}; found"
-            f" {choices.on_missing_image!r}"
+            f" {choices.on_missing_image!r}",
+            "invalid-option",
         )
     splits = chain.from_iterable(plan.splits for plan in plans)
     forms = dict.fromkeys(source.form for split in splits for source in split.sources)
     if choices.prefer is not None and choices.prefer not in forms:
-        raise CotbalError(f"--prefer: expected one of {', '.join(forms)}; found {choices.prefer!r}")
+        raise CotbalError(
+            f"--prefer: expected one of {', '.join(forms)}; found {choices.prefer!r}",
+            "invalid-option",
+        )
     if (choices.max_tokens is None) != (choices.tokenizer is None):
         raise CotbalError(
             "--max-tokens and --tokenizer: expected both or none; give the tokenizer of the base"
-            " model"
+            " model",
+            "invalid-option",
         )
 
 
 def _user_images(places: Places) -> Path | None:
     if places.images is not None and not places.images.is_dir():
         raise DataError(
-            f"--images: expected a directory of images; found no directory {places.images}"
+            f"--images: expected a directory of images; found no directory {places.images}",
+            "missing-file",
         )
     return places.images or directory(places.raw, "images")
 
@@ -243,7 +252,7 @@ def _demand_sources(todo: Sequence[_Todo], ready: Sequence[str], raw: Path) -> N
     complete = [*ready, *(task.plan.name for task in todo if None not in task.sources)]
     if complete:
         lines.append(f"What is there can be prepared with --tasks {','.join(complete)}")
-    raise DataError("\n".join(lines))
+    raise DataError("\n".join(lines), "missing-file")
 
 
 def _make(task: _Todo, places: Places, job: Job, count: Count | None) -> list[SplitSummary]:

@@ -30,7 +30,10 @@ def paired(row: Row, ignored: Collection[str]) -> tuple[Asked, ...]:
     roles = [turn.text("from") for turn in turns]
     if not roles or roles != ["human", "gpt"] * (len(roles) // 2):
         listed = ", ".join(roles[:6]) or "none"
-        raise row.error(f"conversations: expected human and gpt in turn, gpt last; found {listed}")
+        raise row.error(
+            f"conversations: expected human and gpt in turn, gpt last; found {listed}",
+            "invalid-turns",
+        )
     return tuple(_pairs([turn.text("value") for turn in turns]))
 
 

@@ -77,7 +77,9 @@ def settings(model: str, *, epochs: int, script: str, tuned: str) -> str:
         CotbalError: an unknown model.
     """
     if model not in MODELS:
-        raise CotbalError(f"--model: expected one of {', '.join(MODELS)}; found {model!r}")
+        raise CotbalError(
+            f"--model: expected one of {', '.join(MODELS)}; found {model!r}", "invalid-option"
+        )
     return trained(MODELS[model], epochs, _ABOUT.format(script=script, tuned=tuned)) + _RESOURCES
 
 

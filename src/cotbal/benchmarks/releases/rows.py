@@ -79,13 +79,13 @@ class Row:
             self._reject(key, "an embedded image", value)
         return content
 
-    def error(self, message: str) -> DataError:
+    def error(self, message: str, code: str) -> DataError:
         """An error of this row, to be raised."""
-        return DataError(f"{self.where}: {message}")
+        return DataError(f"{self.where}: {message}", code)
 
     def _reject(self, key: str, wanted: str, value: Any) -> NoReturn:
         shown = "nothing" if value is None else f"{type(value).__name__} {ascii(value)[:60]}"
-        raise self.error(f"{key}: expected {wanted}; found {shown}")
+        raise self.error(f"{key}: expected {wanted}; found {shown}", "wrong-type")
 
 
 def _writable(text: str) -> str:
@@ -99,7 +99,8 @@ def mapping(raw: Any, where: str) -> Row:
     """The row in `raw`, whatever its keys. Raises DataError for no mapping."""
     if not isinstance(raw, dict):
         raise DataError(
-            f"{where}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}"
+            f"{where}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}",
+            "wrong-type",
         )
     return Row(raw, where)
 
@@ -120,14 +121,16 @@ def known(raw: Any, where: str, required: Collection[str], others: Collection[st
     missing = [key for key in required if key not in raw]
     if missing:
         raise DataError(
-            f"{where}: expected the keys {', '.join(required)}; {', '.join(missing)} not found"
+            f"{where}: expected the keys {', '.join(required)}; {', '.join(missing)} not found",
+            "missing-key",
         )
     strange = [key for key in raw if key not in required and key not in others]
     if strange:
         raise DataError(
             f"{where}: found the unknown key {strange[0]!r}, so this is not the version that cotbal"
             " knows; if the key does not change what the others mean, say so with --ignore-keys"
-            f" {strange[0]}"
+            f" {strange[0]}",
+            "unknown-key",
         )
     return row
 
@@ -164,10 +167,13 @@ def json_lines(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
             except (ValueError, RecursionError) as error:
                 raise DataError(
                     f"{path}, line {number}: broken JSON; is the file only half downloaded?"
-                    f" ({error})"
+                    f" ({error})",
+                    "broken-file",
                 ) from None
     if not number:
-        raise DataError(f"{path}: expected one JSON value a line; found an empty file")
+        raise DataError(
+            f"{path}: expected one JSON value a line; found an empty file", "no-records"
+        )
     progress(path.name, size, size)
 
 
@@ -198,12 +204,14 @@ def _guarded(
         message = " ".join(str(error).split())
         raise DataError(
             f"{path}: broken JSON behind record {number}; is the file only half downloaded?"
-            f" ({message})"
+            f" ({message})",
+            "broken-file",
         ) from None
     if not number:
         raise DataError(
             f"{path}: expected {wanted} with records; found none, so this is another file or"
-            " version"
+            " version",
+            "no-records",
         )
     progress(path.name, size, size)
 
@@ -248,7 +256,8 @@ def _parquet(path: Path) -> Iterator[Any]:
     except BROKEN as error:
         message = " ".join(str(error).split())
         raise DataError(
-            f"{path}: expected a parquet file; is it only half downloaded? ({message})"
+            f"{path}: expected a parquet file; is it only half downloaded? ({message})",
+            "broken-file",
         ) from None
 
 
@@ -271,9 +280,11 @@ def pickled_list(path: Path) -> Iterator[tuple[str, Any]]:
             content = _PlainUnpickler(file, encoding="latin1").load()
     except Exception as error:  # a broken pickle raises errors of many kinds
         raise DataError(
-            f"{path}: expected a pickle of plain lists and texts; refused: {error}"
+            f"{path}: expected a pickle of plain lists and texts; refused: {error}", "broken-file"
         ) from None
     if not isinstance(content, list) or not content:
-        raise DataError(f"{path}: expected a pickled list; found {type(content).__name__}")
+        raise DataError(
+            f"{path}: expected a pickled list; found {type(content).__name__}", "broken-file"
+        )
     for number, value in enumerate(content, 1):
         yield f"{path}, record {number}", value

@@ -154,6 +154,7 @@ def _matches(raw: Path, pattern: str) -> list[Path]:
         listed = "".join(f"\n  {path}" for path in paths[:10])
         raise DataError(
             f"{raw / pattern}: expected one file, or every shard of it once; found"
-            f" {len(paths)}:{listed}\nRemove second copies, or fetch the missing shards."
+            f" {len(paths)}:{listed}\nRemove second copies, or fetch the missing shards.",
+            "ambiguous-file",
         )
     return paths

@@ -71,9 +71,11 @@ def _records(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iter
         if row.text("task").replace("-", "_") != task.replace("-", "_"):
             if mixed:
                 continue
-            raise row.error(f"task: expected {task}; found {row.text('task')[:60]!r}")
+            raise row.error(
+                f"task: expected {task}; found {row.text('task')[:60]!r}", "unknown-value"
+            )
         if row.fields.get("image") is None and not mixed:
-            raise row.error("image: expected the name of an image; found none")
+            raise row.error("image: expected the name of an image; found none", "missing-key")
         image = None
         if row.fields.get("image") is not None:
             image = inside(row.text("image"), where)
@@ -93,7 +95,8 @@ def _question(row: Row, ignored: Sequence[str]) -> Asked:
     turns = row.rows("conversations", TURN, ignored)
     if [turn.fields["from"] for turn in turns] != ["human", "gpt"]:
         raise row.error(
-            f"conversations: expected one question and its answer; found {len(turns)} turns"
+            f"conversations: expected one question and its answer; found {len(turns)} turns",
+            "invalid-turns",
         )
     asked, answer = turns
     right: str | tuple[str, ...]
@@ -102,5 +105,7 @@ def _question(row: Row, ignored: Sequence[str]) -> Asked:
     else:
         right = answer.text("value").strip()
     if not right:
-        raise row.error("conversations[1]: value: expected a right answer; found none")
+        raise row.error(
+            "conversations[1]: value: expected a right answer; found none", "empty-answer"
+        )
     return Asked(without_marker(asked.text("value")), right)

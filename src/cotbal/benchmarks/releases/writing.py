@@ -124,12 +124,14 @@ class SplitWriter:
                 f"{self.task} {split}: {len(counts.missing):,} of"
                 f" {len(counts.missing) + len(counts.found):,} pictures are missing below"
                 f" {self._gallery.root}, such as {counts.example}; put them there or name their"
-                " directory with --images, or choose --on-missing-image drop or keep"
+                " directory with --images, or choose --on-missing-image drop or keep",
+                "missing-image",
             )
         if not counts.records:
             raise DataError(
                 f"{self.task} {split}: no record is left ({counts.dropped} dropped for want of a"
-                " picture)"
+                " picture)",
+                "no-records",
             )
 
 
@@ -180,7 +182,8 @@ def done_splits(
         ]
     except (CotbalError, KeyError, TypeError):
         raise DataError(
-            f"{path}: expected the note of a prepared task; delete this file to make it again"
+            f"{path}: expected the note of a prepared task; delete this file to make it again",
+            "broken-file",
         ) from None
     changed = [
         f"{key}: {then.get(key)!r}, now {value!r}"
@@ -190,7 +193,8 @@ def done_splits(
     if changed:
         raise DataError(
             f"{path}: {task} was prepared with {'; '.join(changed)}. Prepare into another"
-            " directory, or delete this file to make the task again"
+            " directory, or delete this file to make the task again",
+            "changed-settings",
         )
     whole = all(
         (out / s.file).is_file() and (out / s.file).stat().st_size == s.size for s in splits

@@ -51,7 +51,9 @@ def prepare(
     one.
     """
     if size not in RECORDS:
-        raise CotbalError(f"size: expected one of {', '.join(RECORDS)}; found {size!r}")
+        raise CotbalError(
+            f"size: expected one of {', '.join(RECORDS)}; found {size!r}", "invalid-option"
+        )
     sizes = RECORDS[size]
     directory.mkdir(parents=True, exist_ok=True)
     recipe = directory / "recipe.yaml"

@@ -123,7 +123,8 @@ def provide(package: Package, cache: Path, report: Callable[[str], None]) -> Pat
     if archive is None:
         raise CotbalError(
             f"{package.client} left no archive of {package.name} in {downloads}; run the command"
-            " again"
+            " again",
+            "command-failed",
         )
     check_hash(archive, package.sha256)
     unpack(archive, unpacked)
@@ -145,7 +146,8 @@ def check_hash(archive: Path, expected: str) -> None:
     if digest != expected:
         raise CotbalError(
             f"expected sha256 {expected} for {archive}, found {digest}: "
-            "the file is damaged or another version; delete it and run the command again"
+            "the file is damaged or another version; delete it and run the command again",
+            "other-version",
         )
 
 
@@ -190,7 +192,8 @@ def run_client(command: list[str], directory: Path) -> None:
         raise CotbalError(
             f"`{program}` was not found, and this benchmark fetches public packages with it:"
             f" install it, or put the archive into {directory} by hand (see LICENCES.md or the"
-            " source for name and version)"
+            " source for name and version)",
+            "missing-program",
         )
     environment = {**os.environ, "LC_ALL": "C"}
     done = subprocess.run(
@@ -201,7 +204,8 @@ def run_client(command: list[str], directory: Path) -> None:
         raise CotbalError(
             f"`{' '.join(command)}` failed:\n{tail}\nThe Debian packages are those of Debian 12"
             f" (bookworm). Without that client or release, put the archive into {directory} by hand"
-            " and run the command again"
+            " and run the command again",
+            "command-failed",
         )
 
 

@@ -65,7 +65,8 @@ def finish(cell: Cell, identity: Mapping[str, Any], whole: bool) -> Done:
     if missing:
         present = ", ".join(evaluation.benchmarks) or "none"
         raise ScoresError(
-            f"{cell.output}: expected results of {', '.join(missing)}; found {present}"
+            f"{cell.output}: expected results of {', '.join(missing)}; found {present}",
+            "missing-results",
         )
     benchmarks = [evaluation.benchmarks[task] for task in cell.column.tasks]
     reading = cell.column.read(benchmarks)
