@@ -66,7 +66,7 @@ def assemble(language: Path, vision: Path, projector: Path, target: Path, templa
     """
     if target.exists():
         raise CotbalError(
-            f"{target} exists and was left as it is; remove it, or give another directory",
+            f"{target}: already exists; remove it, or give another directory",
             "existing-output",
         )
     if not (_installed("torch") and _installed("transformers")):
@@ -109,7 +109,7 @@ def _tokenizer(language: Path) -> Any:
         raise CotbalError(
             f"{language}: expected a tokenizer that begins every text with"
             f" {tokenizer.bos_token or '<s>'}, as Vicuna was trained; found none;"
-            ' "add_bos_token": true belongs into its tokenizer_config.json',
+            ' set "add_bos_token": true in its tokenizer_config.json',
             "unsupported-checkpoint",
         )
     tokenizer.add_tokens(
@@ -131,7 +131,7 @@ def _processor(language: Path, vision: Path, template: str) -> Any:
     side = images.crop_size["height"]
     if side != settings.image_size:
         raise CotbalError(
-            f"{vision}/preprocessor_config.json: expected pictures of {settings.image_size} pixels,"
+            f"{vision}/preprocessor_config.json: expected images of {settings.image_size} pixels,"
             f" as in config.json; found {side}",
             "unsupported-checkpoint",
         )
@@ -229,9 +229,9 @@ def _fill(module: Any, weights: Tensors, source: str) -> None:
     strange = [name for name in weights if name not in wanted]
     if missing or strange:
         name = (missing + strange)[0]
-        problem = "unknown"
+        problem = "unknown weight"
         if missing:
-            problem = f"not found, nor {len(missing) - 1} others"
+            problem = f"missing, and {len(missing) - 1} others too"
         raise CotbalError(
             f"{source}{name}: {problem}; expected the weights that config.json describes, and no"
             " others",
@@ -279,7 +279,7 @@ def _projector_weights(path: Path) -> Tensors:
     """`model.mm_projector.0.weight` and its like, under the names of transformers."""
     if not path.is_file():
         raise CotbalError(
-            f"{path}: expected mm_projector.bin of the first stage of LLaVA-1.5; found no such file",
+            f"{path}: expected mm_projector.bin of LLaVA-1.5's first stage; found no such file",
             "missing-file",
         )
     projector: Tensors = {}
@@ -301,7 +301,7 @@ def _read(directory: Path) -> Tensors:
     paths = [directory / name for name in _FILES if (directory / name).is_file()]
     if not paths:
         raise CotbalError(
-            f"{directory}: expected {_FILES[1]} or {_FILES[3]}, or their shards; found none of them",
+            f"{directory}: expected {_FILES[1]} or {_FILES[3]}, or their shards; found neither",
             "missing-file",
         )
     tensors: Tensors = {}
@@ -324,7 +324,7 @@ def _shards(path: Path) -> Iterator[Path]:
     for name in names:
         if not (path.parent / name).is_file():
             raise CotbalError(
-                f"{path}: expected {len(names)} shards beside it; {name} is not there",
+                f"{path}: expected {len(names)} shards beside it; {name} is missing",
                 "missing-file",
             )
         yield path.parent / name

@@ -38,7 +38,7 @@ def test_a_list_inside_a_mapping_is_read_in_order_with_its_place(tmp_path: Path)
 def test_a_mapping_is_read_in_order_even_behind_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(b'\xef\xbb\xbf{"x": {"a": 1}, "y": {"a": 2}}')
-    assert list(json_mapping(path, "", silent)) == [("x", {"a": 1}), ("y", {"a": 2})]
+    assert list(json_mapping(path, silent)) == [("x", {"a": 1}), ("y", {"a": 2})]
 
 
 def test_progress_ends_at_the_size_of_the_file(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def test_an_environment(python: str) -> None:
 
 def test_another_version_is_said(tmp_path: Path) -> None:
     (warning,) = command.find_environment(interpreter(tmp_path, version="0.8.0")).warnings
-    assert "lmms-eval 0.8.0; tasks, prompts and numbers of questions are known of 0.7.3" in warning
+    assert "0.8.0" in warning
+    assert "0.7.3" in warning
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_names(zeroshot: Command, checkpoints: tuple[Path, Path], tmp_path: Path
     for texts in (("a=CoTBal", "a=CoTBal"), ("=CoTBal",), ("a/b=CoTBal",), ("lmms=CoTBal",)):
         code, shown = zeroshot(*texts, "--columns", "MME")
         assert code == 2
-        assert "expected different names, fit for folders" in shown
+        assert "NAME=DIRECTORY" in shown
     code, shown = zeroshot("nowhere")
     assert code == 2
     assert "nowhere: expected the directory of a checkpoint" in shown

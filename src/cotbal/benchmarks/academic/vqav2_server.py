@@ -85,7 +85,7 @@ def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ())
     for question in asked:
         if question.id not in known_ids:
             raise DataError(
-                f"{files['whole'][0]}: expected question {question.id} of test-dev; it is missing",
+                f"{files['whole'][0]}: expected question {question.id} of test-dev; found none",
                 "unmatched-record",
             )
     counts = (("test-dev", len(asked), DEV), ("test2015", len(ids), WHOLE))
@@ -101,7 +101,7 @@ def _demand_distinct(path: Path, ids: Sequence[int]) -> None:
     repeated = len(ids) - len(set(ids))
     if repeated:
         raise DataError(
-            f"{path}: expected every question_id once; found {repeated:,} again", "repeated-name"
+            f"{path}: expected unique question_ids; {repeated:,} are repeated", "repeated-name"
         )
 
 

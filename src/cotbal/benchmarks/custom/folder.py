@@ -121,7 +121,7 @@ def _demand_different(names: list[str], raw: Path) -> None:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise DataError(
-            f"{raw}: two tasks are called {twice[0]}; rename a file or folder of one",
+            f"{raw}: two tasks have the name {twice[0]}; rename a file or folder of one",
             "repeated-name",
         )
 

@@ -62,7 +62,7 @@ class Answers:
 
     @property
     def pairs(self) -> list[Pair]:
-        """Those of all sets."""
+        """The pairs of all sets, in their order."""
         return [pair for answers in self.sets for pair in answers.pairs]
 
 

@@ -132,7 +132,7 @@ async def connect(access: Access) -> AsyncIterator[Endpoint]:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A connection."""
+    """Sends requests over one connection, without retries."""
 
     access: Access
     client: Any = field(repr=False)

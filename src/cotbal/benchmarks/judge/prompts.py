@@ -56,8 +56,8 @@ class Prompt:
         rule = self.rules.get(category, self.rules.get(DEFAULT))
         if rule is None:
             raise CotbalError(
-                f"the prompt of the judge: expected a rule for the category {category!r}, or one"
-                f" called {DEFAULT}; found {', '.join(self.rules) or 'none'}",
+                f"--prompt: expected a rule for the category {category!r}, or one named"
+                f" {DEFAULT}; found {', '.join(self.rules) or 'none'}",
                 "invalid-prompt",
             )
         return rule

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from cotbal.benchmarks.large.export import export_sources
 from cotbal.benchmarks.large.raw import known_configs, raw_sources
 from cotbal.benchmarks.large.sets import DataSet, data_sets
-from cotbal.benchmarks.large.settings import head, settings
+from cotbal.benchmarks.large.settings import RECIPE
 from cotbal.benchmarks.releases import benchmark
 from cotbal.benchmarks.releases.benchmark import Places, Prepared, SplitPlan, TaskPlan
-from cotbal.benchmarks.releases.paper import paper_benchmark
 from cotbal.benchmarks.releases.sources import Choices
 from cotbal.benchmarks.releases.writing import Expected
 from cotbal.data.census import Progress
@@ -88,7 +87,7 @@ def prepare(
             missing images.
     """
     known = plans(variant, choices.single_reference)
-    target = paper_benchmark(known, tasks, head(choices), settings(model))
+    target = RECIPE.benchmark(known, tasks, model, choices)
     if variant.raw:
         _demand_known([plan.name for plan in target.chosen])
     return benchmark.prepare(target, places, choices, progress)

@@ -18,7 +18,7 @@ from typing import Any
 
 from cotbal.benchmarks.large.export import COLUMNS, count_lines, export_sources, reader
 from cotbal.benchmarks.large.sets import DataSet
-from cotbal.benchmarks.releases.rows import Row, json_lines, known
+from cotbal.benchmarks.releases.rows import Row, json_lines
 from cotbal.benchmarks.releases.rules import drawn
 from cotbal.benchmarks.releases.sources import Files, Job, Source, download
 from cotbal.errors import DataError
@@ -44,7 +44,7 @@ class _Line:
     job: Job
 
     def row(self, *keys: str) -> Row:
-        return known(self.raw, self.where, keys, self.job.choices.ignore_keys)
+        return self.job.known(self.raw, self.where, keys)
 
     def draw(self, names: Iterable[str], number: int, what: str) -> list[str]:
         return drawn(names, number, self.job.choices.seed, f"{what} {self.key}")
@@ -70,7 +70,7 @@ def raw_sources(data: DataSet, split: str) -> tuple[Source, ...]:
 
 
 def known_configs() -> tuple[str, ...]:
-    """The sets that can be read raw."""
+    """Names in M3IT of the sets that can be read raw."""
     return tuple(_ADAPTERS)
 
 
@@ -109,7 +109,7 @@ def _classes(path: Path) -> list[str]:
     names = [line.partition(" ")[2].strip() for line in lines if line.strip()]
     if len(names) < _CLASSES or not all(names):
         raise DataError(
-            f"{path}: expected a synset and its name a line, {_CLASSES} lines or more; found"
+            f"{path}: expected a synset and its name per line, {_CLASSES} lines or more; found"
             f" {len(names)}",
             "broken-file",
         )
@@ -119,9 +119,7 @@ def _classes(path: Path) -> list[str]:
 def _coco(line: _Line) -> Iterator[Made]:
     """Five captions of an image, sometimes more, are as many rows."""
     row = line.row("image", "meta")
-    captions = known(
-        row.fields["meta"], f"{line.where}, meta", ("targets",), line.job.choices.ignore_keys
-    )
+    captions = line.job.known(row.fields["meta"], f"{line.where}, meta", ("targets",))
     for caption in captions.texts("targets"):
         yield "", [row.text("image")], caption
 
@@ -190,7 +188,7 @@ def _shapes(line: _Line) -> Iterator[Made]:
 
 
 def _lettered(line: _Line, right: str, others: Sequence[str]) -> tuple[str, str]:
-    """The options in an order by chance, a line each, and the right one with its letter."""
+    """The options in random order, one per line, and the right one with its letter."""
     names = line.draw([right, *others], len(others) + 1, "order")
     lines = [f"({letter}) {name}" for letter, name in zip(ascii_uppercase, names, strict=False)]
     return "\n".join(lines), lines[names.index(right)]

@@ -15,7 +15,7 @@ from cotbal.benchmarks.releases.conversation import Asked, Conversation, Writabl
 from cotbal.benchmarks.releases.finding import directory
 from cotbal.benchmarks.releases.gallery import Gallery
 from cotbal.benchmarks.releases.length import turn_counter
-from cotbal.benchmarks.releases.rules import truncated
+from cotbal.benchmarks.releases.rules import truncated, with_unique_ids
 from cotbal.benchmarks.releases.sources import (
     POLICIES,
     Choices,
@@ -263,7 +263,7 @@ def _make(task: _Todo, places: Places, job: Job, count: Count | None) -> list[Sp
     summaries = []
     for split, source in zip(plan.splits, task.sources, strict=True):
         assert source is not None  # see _demand_sources
-        conversations = source.read(source.find(places.raw), job)
+        conversations = with_unique_ids(source.read(source.find(places.raw), job))
         if count is not None:
             conversations = _shortened(conversations, count, job.choices.max_tokens or 0)
         summaries.append(writer.write(split.name, source.form, conversations, split.expected))

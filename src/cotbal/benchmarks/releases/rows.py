@@ -21,8 +21,9 @@ from cotbal.data.census import Progress
 from cotbal.data.formats import BROKEN, open_parquet
 from cotbal.errors import DataError
 
-_STEP = 2000  # rows between two words of progress
+_STEP = 2000  # rows between two reports of progress
 _PARQUET_ROWS = 64  # embedded images make rows heavy
+LONGEST_SIDE = 1_000_000  # pixels; a longer side is no image's
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -33,10 +34,12 @@ class Row:
     Attributes:
         fields: what the row holds.
         where: file and number, for messages.
+        ignored: unknown keys that are harmless, as the user states; in nested rows too.
     """
 
     fields: dict[str, Any]
     where: str
+    ignored: Collection[str] = ()
 
     def text(self, key: str) -> str:
         """The text at `key`. Raises DataError for anything else."""
@@ -67,7 +70,7 @@ class Row:
         if not isinstance(value, list):
             self._reject(key, "a list", value)
         return [
-            known(element, f"{self.where}, {key}[{i}]", required, others)
+            known(element, f"{self.where}, {key}[{i}]", required, others, self.ignored)
             for i, element in enumerate(value)
         ]
 
@@ -79,13 +82,27 @@ class Row:
             self._reject(key, "an embedded image", value)
         return content
 
+    def box(self, key: str) -> tuple[float, float, float, float]:
+        """The four coordinates at `key`. Raises DataError for anything else."""
+        value = self.fields.get(key)
+        if not isinstance(value, list) or len(value) != 4 or not all(map(_is_coordinate, value)):
+            message = f"{key}: expected four numbers; found {ascii(value)[:60]}"
+            raise self.error(message, "invalid-box")
+        return value[0], value[1], value[2], value[3]
+
     def error(self, message: str, code: str) -> DataError:
-        """An error of this row, to be raised."""
+        """An error that names this row."""
         return DataError(f"{self.where}: {message}", code)
 
     def _reject(self, key: str, wanted: str, value: Any) -> NoReturn:
         shown = "nothing" if value is None else f"{type(value).__name__} {ascii(value)[:60]}"
         raise self.error(f"{key}: expected {wanted}; found {shown}", "wrong-type")
+
+
+def _is_coordinate(value: Any) -> bool:
+    """Whether an image may have the coordinate; what is not finite fails, too."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < LONGEST_SIDE
 
 
 def _writable(text: str) -> str:
@@ -105,7 +122,13 @@ def mapping(raw: Any, where: str) -> Row:
     return Row(raw, where)
 
 
-def known(raw: Any, where: str, required: Collection[str], others: Collection[str] = ()) -> Row:
+def known(
+    raw: Any,
+    where: str,
+    required: Collection[str],
+    others: Collection[str] = (),
+    ignored: Collection[str] = (),
+) -> Row:
     """The row in `raw`, if every required key is there and every key is known.
 
     An unknown key may change what the others mean, so it is an error.
@@ -113,26 +136,28 @@ def known(raw: Any, where: str, required: Collection[str], others: Collection[st
     Args:
         required: keys that are read.
         others: keys that are known and not needed.
+        ignored: unknown keys that are harmless, as the user states.
 
     Raises:
         DataError: no mapping, a key is missing, or a key is unknown.
     """
-    row = mapping(raw, where)
+    mapping(raw, where)
     missing = [key for key in required if key not in raw]
     if missing:
         raise DataError(
             f"{where}: expected the keys {', '.join(required)}; {', '.join(missing)} not found",
             "missing-key",
         )
-    strange = [key for key in raw if key not in required and key not in others]
+    allowed = {*required, *others, *ignored}
+    strange = [key for key in raw if key not in allowed]
     if strange:
         raise DataError(
-            f"{where}: found the unknown key {strange[0]!r}, so this is not the version that cotbal"
-            " knows; if the key does not change what the others mean, say so with --ignore-keys"
+            f"{where}: unknown key {strange[0]!r}, so the data are of another version than cotbal"
+            " reads; if the key does not change the meaning of the others, add --ignore-keys"
             f" {strange[0]}",
             "unknown-key",
         )
-    return row
+    return Row(raw, where, ignored)
 
 
 def json_list(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str, Any]]:
@@ -172,17 +197,15 @@ def json_lines(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
                 ) from None
     if not number:
         raise DataError(
-            f"{path}: expected one JSON value a line; found an empty file", "no-records"
+            f"{path}: expected one JSON value per line; found an empty file", "no-records"
         )
     progress(path.name, size, size)
 
 
-def json_mapping(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str, Any]]:
-    """Key and value of every entry of the mapping at `prefix` (empty for the file as a whole).
-    Raises as json_list.
-    """
+def json_mapping(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
+    """Key and value of every entry of a file that is one mapping. Raises as json_list."""
     with path.open("rb") as file:
-        entries = ijson.kvitems(_without_mark(file), prefix, use_float=True)
+        entries = ijson.kvitems(_without_mark(file), "", use_float=True)
         yield from _guarded(path, file, entries, progress, "one JSON mapping")
 
 
@@ -217,7 +240,11 @@ def _guarded(
 
 
 def parquet_rows(
-    paths: Sequence[Path], required: Sequence[str], others: Collection[str], progress: Progress
+    paths: Sequence[Path],
+    required: Sequence[str],
+    others: Collection[str],
+    progress: Progress,
+    ignored: Collection[str] = (),
 ) -> Iterator[Row]:
     """Every row of the files, only the required columns; other columns must be known.
 
@@ -226,13 +253,14 @@ def parquet_rows(
     """
     for path in paths:
         with _parquet(path) as file:
-            known(dict.fromkeys(file.schema_arrow.names), f"{path}, columns", required, others)
+            columns = dict.fromkeys(file.schema_arrow.names)
+            known(columns, f"{path}, columns", required, others, ignored)
             total, number = file.metadata.num_rows, 0
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=list(required)):
                 progress(path.name, number, total)
                 for raw in batch.to_pylist():
                     number += 1
-                    yield Row(raw, f"{path}, row {number}")
+                    yield Row(raw, f"{path}, row {number}", ignored)
             progress(path.name, total, total)
 
 
@@ -280,7 +308,7 @@ def pickled_list(path: Path) -> Iterator[tuple[str, Any]]:
             content = _PlainUnpickler(file, encoding="latin1").load()
     except Exception as error:  # a broken pickle raises errors of many kinds
         raise DataError(
-            f"{path}: expected a pickle of plain lists and texts; refused: {error}", "broken-file"
+            f"{path}: expected a pickle of plain lists and texts; rejected: {error}", "broken-file"
         ) from None
     if not isinstance(content, list) or not content:
         raise DataError(

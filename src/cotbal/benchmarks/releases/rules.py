@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from cotbal.benchmarks.releases.conversation import Asked, Conversation
+from cotbal.benchmarks.releases.conversation import Asked, Conversation, Writable
 from cotbal.data.conversations import IMAGE
 
 ONE_WORD = "Answer the question using a single word or phrase."
@@ -75,10 +75,13 @@ def drawn(ids: Iterable[str], count: int, seed: int, purpose: str = "") -> list[
     return heapq.nsmallest(count, ids, key=rank)
 
 
-def with_unique_ids(conversations: Iterable[Conversation]) -> Iterator[Conversation]:
+def with_unique_ids(conversations: Iterable[Writable]) -> Iterator[Writable]:
     """The conversations; where an id has appeared before, `_2`, `_3`, ... is put behind it."""
     seen: Counter[str] = Counter()
     for conversation in conversations:
+        if not isinstance(conversation, Conversation):
+            yield conversation  # the user's own, which has a unique id
+            continue
         seen[conversation.id] += 1
         times = seen[conversation.id]
         yield conversation if times == 1 else replace(conversation, id=f"{conversation.id}_{times}")

@@ -20,7 +20,7 @@ def read_rcc(path: Path) -> dict[str, bytes]:
     data = path.read_bytes()
     if data[:4] != b"qres":
         raise CotbalError(
-            f"expected a Qt resource bundle, found something else: {path}", "broken-file"
+            f"{path}: expected a Qt resource bundle; found another format", "broken-file"
         )
     version, tree, contents, names = struct.unpack(">4i", data[4:20])
     entry = 22 if version >= 2 else 14

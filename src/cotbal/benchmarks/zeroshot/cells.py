@@ -149,7 +149,7 @@ def _read_done(out: Path) -> dict[str, dict[str, Done]]:
 
 
 def _different_settings(column: str, done: Mapping[str, Done]) -> list[str]:
-    """Models that were evaluated on a column in another way than the first one."""
+    """Warnings about models that were evaluated with other settings than the first one."""
     first, *others = done
     warnings = []
     before = _settings(done[first])

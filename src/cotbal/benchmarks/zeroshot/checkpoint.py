@@ -60,8 +60,7 @@ def plan_preparation(checkpoint: Path, as_trained: bool) -> Preparation:
     if as_trained:
         if template is None:
             raise CotbalError(
-                f"{checkpoint}: expected a chat template; found none, so it cannot be asked"
-                " --as-trained",
+                f"{checkpoint}: expected a chat template, which --as-trained needs; found none",
                 "unsupported-checkpoint",
             )
         return Preparation(checkpoint, {}, (), ())
@@ -89,8 +88,7 @@ def write_copy(preparation: Preparation, target: Path) -> Path:
     if target.exists():
         if not mark.exists():
             raise CotbalError(
-                f"{target} exists, was not written by cotbal and was left as it is; give another"
-                " directory",
+                f"{target}: exists and was not written by cotbal; give another directory",
                 "existing-output",
             )
         shutil.rmtree(target)
@@ -137,7 +135,7 @@ def _padding(checkpoint: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     if not kind.startswith(FAMILIES):
         raise CotbalError(
             f"{checkpoint / name}: expected {' or '.join(FAMILIES)}, which can be made to pad;"
-            f" found {kind}; --as-trained leaves it as it is",
+            f" found {kind}; --as-trained keeps it",
             "unsupported-checkpoint",
         )
     able = kind if kind.startswith(FAMILIES[1]) else FAMILIES[1]

@@ -91,8 +91,8 @@ def models_named(texts: Sequence[str]) -> tuple[Model, ...]:
     names = [model.name for model in models]
     if len(set(names)) < len(names) or not all(map(_fits_a_folder, names)):
         raise CotbalError(
-            f"expected different names, fit for folders; found {', '.join(names)}; give"
-            " NAME=DIRECTORY",
+            f"expected unique model names that are names of folders; found {', '.join(names)};"
+            " give NAME=DIRECTORY",
             "invalid-name",
         )
     return tuple(models)
@@ -224,8 +224,8 @@ def run_plan(
     """
     if executor == "inline":
         raise CotbalError(
-            "--on inline: expected an executor that starts processes: lmms-eval has an interpreter"
-            " of its own",
+            "--on inline: expected an executor that starts processes, since lmms-eval runs in"
+            " another interpreter",
             "invalid-option",
         )
     if not todo.works:

@@ -81,8 +81,8 @@ def relative(metric: str) -> Reader:
         model = _mean([points for _, points in known], benchmark)
         if not reference:
             raise ScoresError(
-                f"{benchmark.name}: expected points for some reference; the judge gave all of"
-                " them 0",
+                f"{benchmark.name}: expected points above 0 for some reference; the judge gave all"
+                " of them 0",
                 "no-ratings",
             )
         return Reading(100 * model / reference, _left_out(len(pairs), len(known)))
@@ -93,7 +93,7 @@ def relative(metric: str) -> Reader:
 def _rows(benchmark: Benchmark) -> tuple[Any, ...]:
     if not benchmark.rows:
         raise ScoresError(
-            f"{benchmark.name}: expected the answers beside the results (--log_samples); found none",
+            f"{benchmark.name}: expected answers beside the results (--log_samples); found none",
             "missing-results",
         )
     return benchmark.rows
@@ -141,8 +141,7 @@ def _number(value: Any, benchmark: Benchmark) -> float:
 def _mean(values: Sequence[float], benchmark: Benchmark) -> float:
     if not values:
         raise ScoresError(
-            f"{benchmark.name}: the judge graded no answer at all; look into the log, and rerun"
-            " the command",
+            f"{benchmark.name}: expected grades of the judge; found none; see the log, and rerun",
             "no-ratings",
         )
     return float(np.mean(values))
