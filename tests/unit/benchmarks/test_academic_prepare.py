@@ -80,9 +80,9 @@ def add_captions(directory: Path) -> None:
 
 
 def test_the_command_makes_a_benchmark_that_check_accepts(raw: Path, tmp_path: Path) -> None:
-    told = cotbal("prepare", "academic", raw, tmp_path / "out")
-    assert "differs  VQAv2 train: -82,781 records, -443,754 turns than expected" in told
-    assert "1 of 26 splits hold what is expected" in told
+    output = cotbal("prepare", "academic", raw, tmp_path / "out")
+    assert "differs  VQAv2 train: -82,781 records, -443,754 turns than expected" in output
+    assert "1 of 26 splits hold what is expected" in output
     add_captions(tmp_path / "out")
     checked = cotbal("check", tmp_path / "out/recipe.yaml")
     assert "no errors" in checked
@@ -219,7 +219,7 @@ def test_a_broken_note_is_named(prepare: Prepare, tmp_path: Path, note: str) -> 
     prepare("GQA")
 
 
-def test_other_choices_are_refused_and_named(prepare: Prepare) -> None:
+def test_other_choices_are_rejected_and_named(prepare: Prepare) -> None:
     prepare("GQA")
     with raises(DataError, "changed-settings", "GQA", "seed", "capitalize"):
         prepare("VQAv2", seed=1, capitalize=False)
@@ -265,7 +265,7 @@ def test_unknown_choices_are_errors(
         prepare("GQA", **choices)
 
 
-def test_unknown_tasks_and_directories_are_refused(prepare: Prepare, tmp_path: Path) -> None:
+def test_unknown_tasks_and_directories_are_rejected(prepare: Prepare, tmp_path: Path) -> None:
     with raises(CotbalError, "unknown-task", "--tasks", "gqa"):
         prepare("gqa")
     with raises(DataError, "missing-file", tmp_path / "nowhere"):
@@ -290,7 +290,7 @@ def test_missing_images_stop_a_task_or_drop_records_or_are_kept(tmp_path: Path) 
     assert not list((tmp_path / "error").rglob("OCRVQA_train*"))
     dropped, kept = made("drop"), made("keep")
     train = dropped.splits[0]
-    assert (train.records, train.turns, train.found, train.missing, train.dropped) == (
+    assert (train.records, train.turns, train.present, train.missing, train.dropped) == (
         1,
         2,
         1,
@@ -298,7 +298,7 @@ def test_missing_images_stop_a_task_or_drop_records_or_are_kept(tmp_path: Path) 
         1,
     )
     assert (kept.splits[0].records, kept.splits[0].missing, kept.splits[0].dropped) == (2, 1, 0)
-    policies = [load_recipe(each.recipe).file.on_missing_image for each in (dropped, kept)]
+    policies = [load_recipe(prepared.recipe).file.on_missing_image for prepared in (dropped, kept)]
     assert policies == ["drop", "error"]
 
 
@@ -310,16 +310,16 @@ def test_images_can_lie_elsewhere(tmp_path: Path) -> None:
     assert sum(split.missing for split in made.splits) == 0
 
 
-def test_an_unknown_key_is_refused_unless_the_user_vouches_for_it(tmp_path: Path) -> None:
+def test_an_unknown_key_is_rejected_unless_the_user_ignores_it(tmp_path: Path) -> None:
     raw_files.gqa(tmp_path / "raw")
     path = tmp_path / "raw/gqa/questions1.2/val_balanced_questions.json"
     content = json.loads(path.read_text())
     next(iter(content.values()))["difficulty"] = 3
     path.write_text(json.dumps(content))
     arguments = ("prepare", "academic", tmp_path / "raw", tmp_path / "out", "--tasks", "GQA")
-    told = cotbal(*arguments, code=2)
-    assert "val_balanced_questions.json, question 03930152: unknown key 'difficulty'" in told
-    assert "Traceback" not in told
+    output = cotbal(*arguments, code=2)
+    assert "val_balanced_questions.json, question 03930152: unknown key 'difficulty'" in output
+    assert "Traceback" not in output
     assert not (tmp_path / "out/data/GQA.json").exists()
     assert "GQA" in cotbal(*arguments, "--ignore-keys", "difficulty")
 
@@ -405,7 +405,7 @@ academic.prepare(places, academic.Choices(), progress, tasks=["VQAv2", "GQA"])
 """
 
 
-def test_a_killed_preparation_goes_on_and_leaves_nothing_half(
+def test_a_killed_preparation_resumes_and_leaves_nothing_half(
     raw: Path, prepare: Prepare, tmp_path: Path
 ) -> None:
     data = tmp_path / "out/data"

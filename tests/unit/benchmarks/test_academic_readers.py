@@ -112,7 +112,7 @@ def test_vqav2_of_the_hub_gives_the_same_evaluation(make: Make, tmp_path: Path) 
     )
 
 
-def test_vqav2_refuses_files_that_do_not_belong_together(make: Make, tmp_path: Path) -> None:
+def test_vqav2_rejects_files_that_do_not_belong_together(make: Make, tmp_path: Path) -> None:
     raw_files.vqav2(tmp_path / "raw")
     path = tmp_path / "raw/vqav2/v2_mscoco_train2014_annotations.json"
     content = json.loads(path.read_text())
@@ -191,7 +191,7 @@ def test_ocrvqa_drops_a_cover_with_an_empty_answer_and_keeps_its_splits(
     assert [said(record)[1] for record in splits["test"]] == ["Cy Vale"]
 
 
-def test_ocrvqa_refuses_a_split_that_it_does_not_know(make: Make, tmp_path: Path) -> None:
+def test_ocrvqa_rejects_a_split_that_it_does_not_know(make: Make, tmp_path: Path) -> None:
     raw_files.ocrvqa(tmp_path / "raw")
     path = tmp_path / "raw/ocrvqa/dataset.json"
     content = json.loads(path.read_text())
@@ -384,12 +384,12 @@ def test_sharegpt_is_filtered_as_fastchat_does_it(
         for name, texts, more in rows
     ]
     raw_files.as_json(folder / "ShareGPT_V3_unfiltered_cleaned_split.json", [anchor, *written])
-    _, *found = make("ShareGPT")["train"]
-    assert [(record["id"], tuple(said(record))) for record in found] == kept
+    _, *rest = make("ShareGPT")["train"]
+    assert [(record["id"], tuple(said(record))) for record in rest] == kept
 
 
 @pytest.mark.parametrize("task", ["ShareGPT", "ShareGPT4V"])
-def test_unknown_keys_of_turns_are_refused_or_ignored_as_the_user_says(
+def test_unknown_keys_of_turns_are_rejected_or_ignored_as_the_user_says(
     make: Make, tmp_path: Path, task: str
 ) -> None:
     release = {"ShareGPT": raw_files.sharegpt, "ShareGPT4V": raw_files.sharegpt4v}[task]
@@ -413,7 +413,7 @@ def test_unknown_keys_of_turns_are_refused_or_ignored_as_the_user_says(
         ("images", {"width": 10**15}, "invalid-box", "record 1"),
     ],
 )
-def test_refcoco_refuses_boxes_and_sizes_of_no_image(
+def test_refcoco_rejects_boxes_and_sizes_of_no_image(
     make: Make, tmp_path: Path, table: str, value: Any, code: str, where: str
 ) -> None:
     raw_files.refcoco(tmp_path / "raw")
@@ -427,7 +427,7 @@ def test_refcoco_refuses_boxes_and_sizes_of_no_image(
         make("RefCOCO-bbox")
 
 
-def test_sharegpt_refuses_a_dump_of_html(make: Make, tmp_path: Path) -> None:
+def test_sharegpt_rejects_a_dump_of_html(make: Make, tmp_path: Path) -> None:
     file = (
         tmp_path
         / "raw/anon8231489123/ShareGPT_Vicuna_unfiltered/ShareGPT_V3_unfiltered_cleaned_split.json"
@@ -454,7 +454,7 @@ def test_sharegpt_refuses_a_dump_of_html(make: Make, tmp_path: Path) -> None:
         ({"from": "human", "value": "x", "weight": 0}, "unknown-key", "'weight'"),
     ],
 )
-def test_sharegpt_refuses_what_it_does_not_know(
+def test_sharegpt_rejects_what_it_does_not_know(
     make: Make, tmp_path: Path, turn: dict[str, Any], code: str, name: str
 ) -> None:
     folder = tmp_path / "raw/anon8231489123/ShareGPT_Vicuna_unfiltered"

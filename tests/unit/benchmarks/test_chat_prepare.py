@@ -44,9 +44,9 @@ def lines(raw: Path, split: str) -> list[dict[str, Any]]:
 
 
 def test_the_command_makes_the_benchmark(raw: Path) -> None:
-    told = cotbal("prepare", "chat", raw, raw.parent / "out")
-    assert "differs  conversation train: -56,698 records than expected" in told
-    assert "differs  detail in_the_wild: -14 records, -14 turns than expected" in told
+    output = cotbal("prepare", "chat", raw, raw.parent / "out")
+    assert "differs  conversation train: -56,698 records than expected" in output
+    assert "differs  detail in_the_wild: -14 records, -14 turns than expected" in output
     assert "no errors" in cotbal("check", raw.parent / "out/recipe.yaml")
 
 
@@ -75,7 +75,7 @@ def test_instructions_are_whole_conversations_with_the_image_at_the_head(raw: Pa
     ]
 
 
-def test_a_judge_is_told_captions_and_boxes_on_coco(raw: Path) -> None:
+def test_a_judge_receives_captions_and_boxes_on_coco(raw: Path) -> None:
     made(raw)
     (record,) = lines(raw, "detail_validation")
     assert (
@@ -87,7 +87,7 @@ def test_a_judge_is_told_captions_and_boxes_on_coco(raw: Path) -> None:
     assert [turn["value"] for turn in record["conversations"]] == ["<image>\nAsk 1?", "Told 1."]
 
 
-def test_a_judge_is_told_a_caption_in_the_wild(raw: Path) -> None:
+def test_a_judge_receives_a_caption_in_the_wild(raw: Path) -> None:
     made(raw)
     first, second = lines(raw, "complex_reasoning_in_the_wild")
     assert (first["context"], first["rule"]) == ("A beach at noon.", "llava_bench_complex")
@@ -95,7 +95,7 @@ def test_a_judge_is_told_a_caption_in_the_wild(raw: Path) -> None:
     assert (raw.parent / "out/images" / first["image"]).is_file()
 
 
-def test_a_metric_is_given_what_the_judge_is_told(raw: Path) -> None:
+def test_a_metric_receives_what_the_judge_receives(raw: Path) -> None:
     made(raw)
     (record,) = open_records(
         raw.parent / "out/data/detail_validation.jsonl", raw.parent / "cache", evaluation=True
@@ -136,7 +136,7 @@ def test_what_is_absent_is_named_with_where_to_get_it(raw: Path) -> None:
         ("qa90_gpt4_answer", {"question_id": 0, "text": " "}, "empty-answer", "text"),
     ],
 )
-def test_a_question_that_does_not_fit_is_refused(
+def test_a_question_that_does_not_fit_is_rejected(
     raw: Path, file: str, row: dict[str, Any], code: str, name: str
 ) -> None:
     as_lines(raw / f"llava/playground/data/coco2014_val_qa_eval/{file}.jsonl", [row])
@@ -145,14 +145,14 @@ def test_a_question_that_does_not_fit_is_refused(
 
 
 @pytest.mark.parametrize("file", ["qa90_questions", "qa90_gpt4_answer"])
-def test_a_question_or_answer_that_comes_twice_is_refused(raw: Path, file: str) -> None:
+def test_a_question_or_answer_that_comes_twice_is_rejected(raw: Path, file: str) -> None:
     path = raw / f"llava/playground/data/coco2014_val_qa_eval/{file}.jsonl"
     path.write_text(path.read_text() + path.read_text().splitlines()[0] + "\n")
     with raises(DataError, "repeated-name", f"{file}.jsonl, line 4"):
         made(raw, "conversation")
 
 
-def test_a_image_that_is_none_of_coco_is_refused(raw: Path) -> None:
+def test_an_image_of_another_source_than_coco_is_rejected(raw: Path) -> None:
     rows = [{"id": "1", "image": "cat.jpg", "conversations": raw_files.talk(1)}]
     raw_files.as_json(raw / "liuhaotian/LLaVA-Instruct-150K/detail_23k.json", rows)
     with raises(DataError, "invalid-name", "detail_23k.json, record 1", "cat.jpg"):

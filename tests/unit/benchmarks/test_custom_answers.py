@@ -87,7 +87,7 @@ def test_a_box_whose_edges_meet_is_an_error_in_evaluation_alone(tmp_path: Path, 
         turns = [{"from": "human", "value": "Where is it?"}, {"from": "gpt", "value": ""}]
         for split, boxes in (("train", [flat]), ("val", validation)):
             said = [[turns[0], {**turns[1], "value": box}] for box in boxes]
-            as_json(tmp_path / f"raw/{split}.json", [{"conversations": each} for each in said])
+            as_json(tmp_path / f"raw/{split}.json", [{"conversations": turns} for turns in said])
         out = tmp_path / f"out{len(validation)}"
         places, choices = custom.Places(tmp_path / "raw", out), custom.Choices()
         return custom.prepare(places, choices, silent).recipe
@@ -124,6 +124,6 @@ def test_check_reports_references_that_are_no_corners(tmp_path: Path) -> None:
     recipe = made(tmp_path / "raw", ["[10, 20, 300, 400]"] * 5)
     path = recipe.parent / "data/boxes_validation.jsonl"
     path.write_text(path.read_text().replace("[10, 20, 300, 400]", "[300, 20, 40, 50]"))
-    told = cotbal("check", recipe, code=2)
-    assert f"{path}, record 1: box_iou: expected a box [x1, y1, x2, y2] with x1 < x2" in told
-    assert COCO_FORM in told
+    output = cotbal("check", recipe, code=2)
+    assert f"{path}, record 1: box_iou: expected a box [x1, y1, x2, y2] with x1 < x2" in output
+    assert COCO_FORM in output

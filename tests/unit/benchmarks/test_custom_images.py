@@ -33,7 +33,7 @@ def records(raw: Path, **choices: Any) -> dict[str, list[dict[str, Any]]]:
 
 
 def shown(made: dict[str, list[dict[str, Any]]]) -> set[str]:
-    return {name for found in made.values() for each in found for name in each.get("images", ())}
+    return {name for rows in made.values() for row in rows for name in row.get("images", ())}
 
 
 def rows(key: str, names: list[Any]) -> list[dict[str, Any]]:
@@ -70,20 +70,20 @@ def test_chartqa_is_read_as_released(tmp_path: Path, above: bool) -> None:
     chartqa(raw)
     if above:
         raw = raw.parent
-    told = cotbal(
+    output = cotbal(
         "prepare", "custom", raw, tmp_path / "out", "--question", "query", "--answer", "label"
     )
-    assert "ChartQA_Dataset" in told
+    assert "ChartQA_Dataset" in output
     recipe = load_recipe(tmp_path / "out/recipe.yaml")
     assert list(recipe.file.tasks) == ["ChartQA_Dataset"]
     inner = "raw/ChartQA Dataset" if above else "raw"
     for split, (names, _) in CHARTS.items():
         file = {"val": "validation"}.get(split, split)
         text = (tmp_path / f"out/data/ChartQA_Dataset_{file}.jsonl").read_text()
-        found = [json.loads(line) for line in text.splitlines()]
+        rows = [json.loads(line) for line in text.splitlines()]
         wanted = [[f"{inner}/{split}/png/{name}"] for name in (*names[1:], names[0])]
-        assert [each["images"] for each in found] == wanted  # augmented before human
-        assert all("imgname" not in each for each in found)
+        assert [row["images"] for row in rows] == wanted  # augmented before human
+        assert all("imgname" not in row for row in rows)
     assert "no errors" in cotbal("check", tmp_path / "out/recipe.yaml")
 
 
@@ -118,13 +118,13 @@ def test_names_without_an_ending_are_those_of_files(tmp_path: Path) -> None:
 
 def test_a_column_that_is_no_image_stays_an_annotation(tmp_path: Path) -> None:
     raw = tmp_path / "chat"
-    told = [{"identifier": f"a-{n}", **each} for n, each in enumerate(rows("file", NAMES))]
-    for each in told:
-        del each["file"]
-    as_json(raw / "chat.json", told)
+    given = [{"identifier": f"a-{n}", **row} for n, row in enumerate(rows("file", NAMES))]
+    for row in given:
+        del row["file"]
+    as_json(raw / "chat.json", given)
     made = records(raw)
     assert not shown(made)
-    assert {each["identifier"] for found in made.values() for each in found} == {
+    assert {row["identifier"] for rows in made.values() for row in rows} == {
         f"a-{n}" for n in range(6)
     }
 
@@ -132,12 +132,12 @@ def test_a_column_that_is_no_image_stays_an_annotation(tmp_path: Path) -> None:
 def test_embedded_images_in_such_a_column(tmp_path: Path) -> None:
     raw = tmp_path / "birds"
     colours = ["teal", "navy", "plum", "gold"]
-    found = [
+    table = [
         {**row, "img": {"bytes": drawing(colour), "path": None}}
         for row, colour in zip(rows("n", list(range(4))), colours, strict=True)
     ]
-    as_parquet(raw / "vqa.parquet", found)
-    as_parquet(raw / "ocr.parquet", [{**row, "img": row["img"]["bytes"]} for row in found])
+    as_parquet(raw / "vqa.parquet", table)
+    as_parquet(raw / "ocr.parquet", [{**row, "img": row["img"]["bytes"]} for row in table])
     made = records(raw)
     assert len(shown(made)) == 8
     assert all(name.startswith("embedded/") for name in shown(made))
@@ -190,10 +190,9 @@ def test_a_row_whose_image_is_uncertain_is_an_error(
 def test_two_columns_may_name_one_image(tmp_path: Path) -> None:
     raw = tmp_path / "birds"
     drawings(raw / "images", *NAMES)
-    found = [
-        {**row, "image_path": f"images/{row['file_name']}"} for row in rows("file_name", NAMES)
-    ]
-    as_json(raw / "vqa.json", found)
+    given = rows("file_name", NAMES)
+    named = [{**row, "image_path": f"images/{row['file_name']}"} for row in given]
+    as_json(raw / "vqa.json", named)
     assert shown(records(raw)) == {f"given/{name}" for name in NAMES}
 
 
@@ -237,10 +236,10 @@ def test_a_task_of_text_beside_others_with_images_is_none(tmp_path: Path) -> Non
     as_json(raw / "chat.json", texts)
     made = records(raw)
     assert all(name.startswith("given/") for name in shown(made))
-    assert not any("images" in each for each in made["chat_train"])
+    assert not any("images" in row for row in made["chat_train"])
 
 
-def test_images_of_another_place_count_too(tmp_path: Path) -> None:
+def test_images_of_another_folder_count_too(tmp_path: Path) -> None:
     raw = tmp_path / "birds"
     drawings(tmp_path / "elsewhere", "x.png")
     as_json(raw / "vqa.json", rows("identifier", ["a", "b", "c"]))

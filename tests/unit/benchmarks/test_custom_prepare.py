@@ -66,21 +66,21 @@ def splits(raw: Path, task: str) -> dict[str, list[dict[str, Any]]]:
 
 def disjoint(records: dict[str, list[dict[str, Any]]]) -> bool:
     images = {
-        split: {name for each in found for name in each.get("images", ())}
-        for split, found in records.items()
+        split: {name for row in rows for name in row.get("images", ())}
+        for split, rows in records.items()
     }
     return not any(images[one] & images[other] for one, other in combinations(images, 2))
 
 
 def test_the_command_makes_splits_and_a_recipe_that_check_accepts(raw: Path) -> None:
     as_json(raw / "vqa.json", own_rows(40))
-    told = cotbal(
+    output = cotbal(
         "prepare", "custom", raw, raw.parent / "out", "--validation", "0.2", "--test", "4"
     )
-    assert "hold what is expected" not in told
+    assert "hold what is expected" not in output
     cotbal("check", raw.parent / "out/recipe.yaml")
     records = splits(raw, "vqa")
-    assert {split: len(found) for split, found in records.items()} == {
+    assert {split: len(rows) for split, rows in records.items()} == {
         "train": 28,
         "validation": 8,
         "test": 4,
@@ -93,12 +93,12 @@ def test_the_command_makes_splits_and_a_recipe_that_check_accepts(raw: Path) -> 
 
 def test_another_seed_draws_others_and_the_same_seed_the_same(raw: Path) -> None:
     as_json(raw / "vqa.json", own_rows(40))
-    found = []
+    texts = []
     for seed in (0, 0, 1):
-        places = custom.Places(raw, raw.parent / f"out{len(found)}")
+        places = custom.Places(raw, raw.parent / f"out{len(texts)}")
         custom.prepare(places, custom.Choices(seed, validation=0.2), silent)
-        found.append((places.out / "data/vqa_validation.jsonl").read_text())
-    assert found[0] == found[1] != found[2]
+        texts.append((places.out / "data/vqa_validation.jsonl").read_text())
+    assert texts[0] == texts[1] != texts[2]
 
 
 def test_evaluation_asks_the_first_question_of_a_conversation(raw: Path) -> None:
@@ -193,11 +193,11 @@ def test_images_are_found_beside_the_file_and_elsewhere(raw: Path, tmp_path: Pat
     ]
     as_json(raw / "vqa/rows.json", rows)
     made(raw, images=tmp_path / "elsewhere", validation=1, test=1)
-    found = {
+    images = {
         name for each in splits(raw, "vqa").values() for record in each for name in record["images"]
     }
-    assert found == {"given/0.jpg", "given/2.jpg", "raw/vqa/photos/1.jpg"}
-    assert all((raw.parent / "out/images" / name).is_file() for name in found)
+    assert images == {"given/0.jpg", "given/2.jpg", "raw/vqa/photos/1.jpg"}
+    assert all((raw.parent / "out/images" / name).is_file() for name in images)
 
 
 def test_ids_that_repeat_over_files_are_made_different(raw: Path) -> None:
@@ -252,7 +252,7 @@ def test_data_that_has_changed_is_not_taken_for_what_was_prepared(raw: Path) -> 
         ({"validation": 2.5}, "invalid-option", ("--validation", "2.5")),
     ],
 )
-def test_a_rule_that_makes_no_sense_is_refused(
+def test_a_rule_that_makes_no_sense_is_rejected(
     raw: Path, changes: dict[str, Any], code: str, names: tuple[str, ...]
 ) -> None:
     as_json(raw / "vqa.json", own_rows(9))
@@ -306,23 +306,23 @@ def test_what_a_row_says_beside_is_kept_if_a_file_can_hold_it(raw: Path) -> None
 def test_files_are_grouped_by_what_is_left_of_their_names(raw: Path) -> None:
     for name in ("ocr_train", "ocr-val", "gqa.train", "gqa.test", "count"):
         as_json(raw / f"{name}.json", own_rows(9))
-    found = {split.task: [] for split in made(raw).splits}
+    sizes = {split.task: [] for split in made(raw).splits}
     for split in made(raw).splits:
-        found[split.task].append((split.split, split.records))
-    assert found["ocr"] == [("train", 7), ("validation", 9), ("test", 2)]
-    assert [name for name, _ in found["gqa"]] == ["train", "validation", "test"]
-    assert dict(found["gqa"])["test"] == 9
-    assert list(found) == ["count", "gqa", "ocr"]
+        sizes[split.task].append((split.split, split.records))
+    assert sizes["ocr"] == [("train", 7), ("validation", 9), ("test", 2)]
+    assert [name for name, _ in sizes["gqa"]] == ["train", "validation", "test"]
+    assert dict(sizes["gqa"])["test"] == 9
+    assert list(sizes) == ["count", "gqa", "ocr"]
 
 
-def test_files_of_which_only_some_are_splits_are_refused(raw: Path) -> None:
+def test_files_of_which_only_some_are_splits_are_rejected(raw: Path) -> None:
     for name in ("train", "more"):
         as_json(raw / f"vqa/{name}.json", own_rows(2))
     with raises(DataError, "ambiguous-file", "vqa/more.json"):
         made(raw)
 
 
-def test_an_empty_folder_and_one_inside_the_data_are_refused(raw: Path) -> None:
+def test_an_empty_folder_and_one_inside_the_data_are_rejected(raw: Path) -> None:
     with raises(DataError, "missing-file", raw):
         made(raw)
     with raises(CotbalError, "invalid-option", raw / "out"):
@@ -353,7 +353,7 @@ def test_records_that_share_images_stay_together(shown: list[list[int]], seed: i
         }
     except CotbalError:
         return  # too few groups
-    images = [{each.images or "text" for each in found} for found in parts.values()]
+    images = [{row.images or "text" for row in rows} for rows in parts.values()]
     flat = [
         {name for names in group for name in (names if names != "text" else ("text",))}
         for group in images
@@ -380,10 +380,10 @@ def test_one_image_under_several_names_is_in_one_split(raw: Path) -> None:
     seen = {
         split: {
             hashlib.sha256((raw.parent / "out/images" / name).read_bytes()).digest()
-            for row in found
+            for row in rows
             for name in row["images"]
         }
-        for split, found in splits(raw, "vqa").items()
+        for split, rows in splits(raw, "vqa").items()
     }
     assert all(seen.values())
     assert not any(seen[one] & seen[other] for one, other in combinations(seen, 2))

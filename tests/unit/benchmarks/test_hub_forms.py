@@ -37,23 +37,23 @@ def made(raw: Path, task: str, **choices: Any) -> dict[str, Records]:
     )
 
 
-def records(found: Prepared, out: Path) -> dict[str, Records]:
+def records(prepared: Prepared, out: Path) -> dict[str, Records]:
     return {
         s.split: [json.loads(line) for line in (out / s.file).read_text().splitlines()]
-        for s in found.splits
+        for s in prepared.splits
     }
 
 
 def split_of(task: str, split: str) -> SplitPlan:
     plan = next(plan for plan in academic.plans() if plan.name == task)
-    return next(each for each in plan.splits if each.name == split)
+    return next(part for part in plan.splits if part.name == split)
 
 
 def read(raw: Path, task: str, split: str, form: str) -> Records:
     """The records of one split in one form, whatever else is missing."""
     source = next(source for source in split_of(task, split).sources if source.form == form)
     job = Job(Choices(), Gallery(raw.parent / "images", raw / "images"), silent)
-    return [each.record(task) for each in source.read(source.find(raw), job)]
+    return [conversation.record(task) for conversation in source.read(source.find(raw), job)]
 
 
 def said(record: dict[str, Any]) -> list[Any]:
@@ -117,7 +117,7 @@ def test_the_original_release_comes_first(raw: Path) -> None:
         ({"image": None}, "missing-key", "image"),
     ],
 )
-def test_the_authors_records_of_another_kind_are_refused(
+def test_the_authors_records_of_another_kind_are_rejected(
     raw: Path, row: dict[str, Any], code: str, name: str
 ) -> None:
     (good,) = visatb_records("GQA", "gqa/images/1.jpg", ("a", "b"))
@@ -126,7 +126,7 @@ def test_the_authors_records_of_another_kind_are_refused(
         read(raw, "GQA", "train", "visatb")
 
 
-def test_an_evaluation_record_of_several_turns_is_refused(raw: Path) -> None:
+def test_an_evaluation_record_of_several_turns_is_rejected(raw: Path) -> None:
     rows = visatb_records("GQA", "gqa/images/1.jpg", ("a", "b"))
     rows[0]["conversations"] *= 2
     visatb(raw, "Academic", {"val/GQA_val-20k.json": rows})
@@ -162,19 +162,21 @@ def test_the_authors_draw_of_sharegpt4v_is_taken_whole_or_not_at_all(raw: Path) 
     raw_releases.sharegpt4v(raw)
     rows = visatb_records("ShareGPT4V", "sam/images/sa_545504.jpg", ("Describe it.", "Birds."))
     visatb(raw, "Academic", {"train/ShareGPT4V_train-98k.json": rows})
-    assert [len(each) for each in made(raw, "ShareGPT4V", prefer="visatb").values()] == [2, 2, 2]
+    assert [len(rows) for rows in made(raw, "ShareGPT4V", prefer="visatb").values()] == [2, 2, 2]
     for split in ("val", "test"):
         visatb(raw, "Academic", {f"{split}/ShareGPT4V_{split}-2k.json": rows})
     (raw.parent / "out/data/ShareGPT4V.json").unlink()
-    assert [len(each) for each in made(raw, "ShareGPT4V", prefer="visatb").values()] == [1, 1, 1]
+    assert [len(rows) for rows in made(raw, "ShareGPT4V", prefer="visatb").values()] == [1, 1, 1]
 
 
 def test_splits_whose_counterpart_would_overlap_or_is_unknown_have_no_such_form() -> None:
     forms = {(task, s.name): {source.form for source in s.sources} for task, s in every_split()}
-    assert all("visatb" in found for (_, split), found in forms.items() if split == "train")
+    assert all("visatb" in prepared for (_, split), prepared in forms.items() if split == "train")
     for task in ("VQAv2", "RefCOCO-caption", "RefCOCO-bbox"):
         assert not any(
-            "visatb" in found for (name, s), found in forms.items() if name == task and s != "train"
+            "visatb" in prepared
+            for (name, s), prepared in forms.items()
+            if name == task and s != "train"
         )
 
 
@@ -194,20 +196,20 @@ def test_the_authors_chat_records_are_read_by_task(raw: Path) -> None:
             {f"train/{name}_train-77k.json": rows, f"train/{name}-mini_train-2k.json": []},
         )
     places = chat.Places(raw, raw.parent / "out")
-    found = chat.prepare(
+    prepared = chat.prepare(
         places, chat.Choices(prefer="visatb"), silent, tasks=["detail", "complex_reasoning"]
     )
-    assert [(s.task, s.form) for s in found.splits if s.split == "train"] == [
+    assert [(s.task, s.form) for s in prepared.splits if s.split == "train"] == [
         ("detail", "visatb"),
         ("complex_reasoning", "visatb"),
     ]
-    assert [t.name for t in load_recipe(found.recipe).mixture.tasks] == [
+    assert [t.name for t in load_recipe(prepared.recipe).mixture.tasks] == [
         "detail",
         "complex_reasoning",
     ]
 
 
-def test_why_the_authors_large_files_are_not_read_is_told(raw: Path) -> None:
+def test_the_error_says_why_the_authors_large_files_are_not_read(raw: Path) -> None:
     visatb(raw, "Large", {"train/captioning_train-679k.json": []})
     with raises(DataError, "missing-file", "COCO train", "YanqiDai/VisATB"):
         large.prepare(
@@ -254,7 +256,7 @@ def test_the_box_of_lmms_lab_is_measured_in_its_image(raw: Path) -> None:
         ({"mood": "sad"}, "unknown-key", "'mood'"),
     ],
 )
-def test_other_regions_of_lmms_lab_are_refused(
+def test_other_regions_of_lmms_lab_are_rejected(
     raw: Path, changed: dict[str, Any], code: str, name: str
 ) -> None:
     row = raw_hub.lmms_region(1, 700001, ["a cat"], **changed)

@@ -150,10 +150,10 @@ def by_hand(
 def test_the_whole_computes_what_its_parts_compute(parts: Parts, tmp_path: Path, kind: str) -> None:
     language, tower, layers = build(parts, kind)
     made = assemble(*parts, tmp_path / "base", vicuna_template())
-    model, told = AutoModelForImageTextToText.from_pretrained(
+    model, loading = AutoModelForImageTextToText.from_pretrained(
         made, dtype=torch.float32, output_loading_info=True
     )
-    assert not any(told[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert not any(loading[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     processor = AutoProcessor.from_pretrained(made)
     talk = [
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Who waits?"}]}
@@ -164,9 +164,9 @@ def test_the_whole_computes_what_its_parts_compute(parts: Parts, tmp_path: Path,
     )
     assert (inputs["input_ids"] == len(WORDS)).sum() == (SIDE // PATCH) ** 2
     with torch.no_grad():
-        found = model(**inputs).logits
+        logits = model(**inputs).logits
         wanted = by_hand(language, tower, layers, inputs["input_ids"], inputs["pixel_values"])
-    torch.testing.assert_close(found[..., : len(WORDS)], wanted)
+    torch.testing.assert_close(logits[..., : len(WORDS)], wanted)
     assert wanted.std() > 0.01
 
 
@@ -217,13 +217,15 @@ def test_weights_keep_their_dtypes(parts: Parts, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
     build(parts)
-    found = load_file(assemble(*parts, tmp_path / "base", vicuna_template()) / "model.safetensors")
+    weights = load_file(
+        assemble(*parts, tmp_path / "base", vicuna_template()) / "model.safetensors"
+    )
     for part, dtype in (
         ("lm_head", torch.float16),
         ("projector", torch.bfloat16),
         ("vision_tower", torch.float32),
     ):
-        assert {weight.dtype for name, weight in found.items() if part in name} == {dtype}
+        assert {weight.dtype for name, weight in weights.items() if part in name} == {dtype}
 
 
 def sentence_pieces(directory: Path) -> None:
@@ -245,7 +247,7 @@ def sentence_pieces(directory: Path) -> None:
         character_coverage=1.0,
         minloglevel=2,
     )
-    told = {
+    settings = {
         "bos_token": "<s>",
         "eos_token": "</s>",
         "unk_token": "<unk>",
@@ -253,7 +255,7 @@ def sentence_pieces(directory: Path) -> None:
         "legacy": False,
     }
     (directory / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "LlamaTokenizer", **told})
+        json.dumps({"tokenizer_class": "LlamaTokenizer", **settings})
     )
 
 
@@ -268,7 +270,7 @@ def test_a_tokenizer_of_sentence_pieces_is_converted(parts: Parts, tmp_path: Pat
     assert tokenizer.decode(ids, skip_special_tokens=True).strip() == "Heron waits at the pier."
 
 
-def test_a_tokenizer_that_forgets_the_first_token_is_refused(parts: Parts, tmp_path: Path) -> None:
+def test_a_tokenizer_that_forgets_the_first_token_is_rejected(parts: Parts, tmp_path: Path) -> None:
     build(parts)
     described = json.loads((parts[0] / "tokenizer.json").read_text())
     (parts[0] / "tokenizer.json").write_text(json.dumps({**described, "post_processor": None}))
@@ -379,7 +381,7 @@ SPOILT: list[tuple[Spoil, str, str]] = [
 
 
 @pytest.mark.parametrize(("spoil", "code", "name"), SPOILT)
-def test_parts_that_do_not_fit_are_refused(
+def test_parts_that_do_not_fit_are_rejected(
     parts: Parts,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -395,7 +397,7 @@ def test_parts_that_do_not_fit_are_refused(
     assert "this ran" not in capsys.readouterr().out
 
 
-def test_a_vision_model_of_another_kind_is_refused(parts: Parts, tmp_path: Path) -> None:
+def test_a_vision_model_of_another_kind_is_rejected(parts: Parts, tmp_path: Path) -> None:
     build(parts)
     (parts[1] / "config.json").write_text('{"model_type": "siglip_vision_model"}')
     with raises(CotbalError, "unsupported-checkpoint", "clip", "siglip_vision_model"):

@@ -27,7 +27,7 @@ def silent(what: str, done: int, total: int) -> None:
     pass
 
 
-def test_a_list_inside_a_mapping_is_read_in_order_with_its_place(tmp_path: Path) -> None:
+def test_a_list_inside_a_mapping_is_read_in_order_and_numbered(tmp_path: Path) -> None:
     path = as_json(
         tmp_path / "a.json", {"info": {"year": 2017}, "questions": [{"a": 1}, {"a": 2.5}]}
     )
@@ -43,12 +43,12 @@ def test_a_mapping_is_read_in_order_even_behind_a_byte_order_mark(tmp_path: Path
 
 def test_progress_ends_at_the_size_of_the_file(tmp_path: Path) -> None:
     path = as_json(tmp_path / "a.json", list(range(5000)))
-    told: list[tuple[str, int, int]] = []
-    assert len(list(json_list(path, "item", lambda *word: told.append(word)))) == 5000
+    reports: list[tuple[str, int, int]] = []
+    assert len(list(json_list(path, "item", lambda *word: reports.append(word)))) == 5000
     size = path.stat().st_size
-    assert told[-1] == ("a.json", size, size)
-    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
-    assert len(told) == 4
+    assert reports[-1] == ("a.json", size, size)
+    assert [done for _, done, _ in reports] == sorted(done for _, done, _ in reports)
+    assert len(reports) == 4
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_progress_ends_at_the_size_of_the_file(tmp_path: Path) -> None:
         ("3", "no-records"),
     ],
 )
-def test_a_broken_or_other_file_is_refused(tmp_path: Path, content: str, code: str) -> None:
+def test_a_broken_or_other_file_is_rejected(tmp_path: Path, content: str, code: str) -> None:
     path = tmp_path / "a.json"
     path.write_text(content)
     with raises(DataError, code, path):
         list(json_list(path, "item", silent))
 
 
-def test_an_unknown_key_is_refused_and_named() -> None:
+def test_an_unknown_key_is_rejected_and_named() -> None:
     with raises(DataError, "unknown-key", "here", "--ignore-keys mask"):
         known({"a": 1, "mask": 2}, "here", ("a",), ("b",))
     assert known({"a": 1, "mask": 2}, "here", ("a",), ("b", "mask")).number("a") == 1
@@ -80,7 +80,7 @@ def test_a_missing_key_is_named() -> None:
         known({"a": 1}, "here", ("a", "b"))
 
 
-def test_a_row_that_is_no_mapping_is_refused() -> None:
+def test_a_row_that_is_no_mapping_is_rejected() -> None:
     with raises(DataError, "wrong-type", "here", "[1]"):
         known([1], "here", ("a",))
 
@@ -96,7 +96,7 @@ def test_a_row_that_is_no_mapping_is_refused() -> None:
         ("image", "a.jpg", "str 'a.jpg'"),
     ],
 )
-def test_a_value_of_another_kind_is_refused(kind: str, value: Any, shown: str) -> None:
+def test_a_value_of_another_kind_is_rejected(kind: str, value: Any, shown: str) -> None:
     row = known({"k": value}, "file, record 3", ("k",))
     with raises(DataError, "wrong-type", "file, record 3: k:", shown):
         getattr(row, kind)("k")
@@ -108,7 +108,7 @@ def test_half_a_character_becomes_one_that_can_be_written() -> None:
     assert row.texts("b") == ["?!", "ä"]
 
 
-def test_nested_rows_know_their_place() -> None:
+def test_errors_name_nested_rows() -> None:
     row = known({"turns": [{"from": "x"}, {"form": "y"}]}, "file, record 3", ("turns",))
     with raises(DataError, "missing-key", "file, record 3, turns[1]"):
         row.rows("turns", ("from",))
@@ -130,14 +130,14 @@ def test_a_parquet_file_is_checked_by_its_columns_and_only_the_required_are_read
         list(parquet_rows([path], ["id", "question"], ["image"], silent))
 
 
-def test_half_a_parquet_file_is_refused(tmp_path: Path) -> None:
+def test_half_a_parquet_file_is_rejected(tmp_path: Path) -> None:
     path = as_parquet(tmp_path / "a.parquet", [{"id": 1}])
     path.write_bytes(path.read_bytes()[:-20])
     with raises(DataError, "broken-file", "a.parquet"):
         list(parquet_rows([path], ["id"], [], silent))
 
 
-def test_a_parquet_file_with_a_broken_name_of_a_column_is_refused(tmp_path: Path) -> None:
+def test_a_parquet_file_with_a_broken_name_of_a_column_is_rejected(tmp_path: Path) -> None:
     path = as_parquet(tmp_path / "a.parquet", [{"question": "q"}])
     path.write_bytes(path.read_bytes().replace(b"question", b"qu\xe9stion"))
     with raises(DataError, "broken-file", "a.parquet"):
@@ -158,7 +158,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 5])
-def test_a_malicious_pickle_is_refused_before_it_runs(tmp_path: Path, protocol: int) -> None:
+def test_a_malicious_pickle_is_rejected_before_it_runs(tmp_path: Path, protocol: int) -> None:
     path, mark = tmp_path / "refs.p", tmp_path / "was_run"
     path.write_bytes(pickle.dumps([{"ref_id": 1}, Malicious(mark)], protocol=protocol))
     with raises(DataError, "broken-file", "refs.p", "mkdir"):
@@ -176,7 +176,7 @@ def test_a_pickle_of_python_2_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"(lp0", pickle.dumps({"a": 1}), pickle.dumps([])])
-def test_a_broken_or_other_pickle_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_broken_or_other_pickle_is_rejected(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "refs.p"
     path.write_bytes(content)
     with raises(DataError, "broken-file", "refs.p"):

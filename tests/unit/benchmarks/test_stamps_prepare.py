@@ -98,6 +98,6 @@ def test_signs_show_single_words() -> None:
     ]
 
 
-def test_an_unknown_size_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_size_is_rejected(tmp_path: Path) -> None:
     with raises(CotbalError, "invalid-option", "full, small", "huge"):
         stamps.prepare(tmp_path, size="huge")

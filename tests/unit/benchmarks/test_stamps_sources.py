@@ -46,7 +46,7 @@ def test_rcc_gives_every_file_by_its_path(tmp_path: Path) -> None:
     assert read_rcc(bundle) == {"/art/a.txt": b"hello", "/art/b.webp": b"picture " * 20}
 
 
-def test_rcc_refuses_another_format(tmp_path: Path) -> None:
+def test_rcc_rejects_another_format(tmp_path: Path) -> None:
     (tmp_path / "no.rcc").write_bytes(b"PK\x03\x04 and so on, long enough")
     with raises(CotbalError, "broken-file", "no.rcc"):
         read_rcc(tmp_path / "no.rcc")
@@ -108,7 +108,7 @@ def test_file_stems_become_words() -> None:
     ]
 
 
-def test_a_wrong_hash_is_refused(tmp_path: Path) -> None:
+def test_a_wrong_hash_is_rejected(tmp_path: Path) -> None:
     archive = tmp_path / "thing.whl"
     archive.write_bytes(b"abc")
     check_hash(archive, HASH_OF_ABC)
@@ -128,8 +128,8 @@ def test_a_package_put_there_by_hand_needs_no_client(
     monkeypatch.setattr(packages, "run_client", lambda *_: pytest.fail("no client is needed"))
     with raises(CotbalError, "other-version", "chatterbot_corpus"):
         provide(CHATTERBOT, tmp_path, lambda _: None)
-    found = packages.hashlib.sha256(archive.read_bytes()).hexdigest()
-    unpacked = provide(replace(CHATTERBOT, sha256=found), tmp_path, lambda _: None)
+    digest = packages.hashlib.sha256(archive.read_bytes()).hexdigest()
+    unpacked = provide(replace(CHATTERBOT, sha256=digest), tmp_path, lambda _: None)
     assert (unpacked / "data/english/ai.yml").exists()
 
 
@@ -138,7 +138,7 @@ def test_a_missing_client_is_named(tmp_path: Path) -> None:
         packages.run_client(["no-such-client", "download"], tmp_path)
 
 
-def test_a_failing_client_shows_what_it_said(tmp_path: Path) -> None:
+def test_a_failing_client_shows_its_output(tmp_path: Path) -> None:
     with raises(CotbalError, "command-failed", "no-such-file"):
         packages.run_client(["ls", "no-such-file"], tmp_path)
 

@@ -20,12 +20,12 @@ def silent(what: str, done: int, total: int) -> None:
 
 def test_the_questions_are_those_of_test_dev_as_in_training(tmp_path: Path) -> None:
     vqav2_server(tmp_path)
-    found = read_questions(tmp_path, silent)
-    assert [each.id for each in found.asked] == [9001, 9000]
-    assert found.asked[0].image == "coco/test2015/COCO_test2015_000000000009.jpg"
-    assert found.asked[0].text == "Is it 1?\nAnswer the question using a single word or phrase."
-    assert found.ids == (9000, 12000, 9001)
-    assert found.remarks == (
+    questions = read_questions(tmp_path, silent)
+    assert [question.id for question in questions.asked] == [9001, 9000]
+    assert questions.asked[0].image == "coco/test2015/COCO_test2015_000000000009.jpg"
+    assert questions.asked[0].text == "Is it 1?\nAnswer the question using a single word or phrase."
+    assert questions.ids == (9000, 12000, 9001)
+    assert questions.remarks == (
         "test-dev: 2 questions, 107,394 expected",
         "test2015: 3 questions, 447,793 expected",
     )
@@ -51,7 +51,7 @@ def test_the_file_has_an_answer_to_everything_that_is_asked_of_test2015(tmp_path
         ([9000], [12000], "unmatched-record", "test2015_questions.json"),
     ],
 )
-def test_files_that_do_not_belong_together_are_refused(
+def test_files_that_do_not_belong_together_are_rejected(
     tmp_path: Path, dev: list[int], whole: list[int], code: str, name: str
 ) -> None:
     vqav2_server(tmp_path, dev, whole)
@@ -59,7 +59,7 @@ def test_files_that_do_not_belong_together_are_refused(
         read_questions(tmp_path, silent)
 
 
-def test_an_unknown_key_is_refused_and_what_is_absent_is_named(tmp_path: Path) -> None:
+def test_an_unknown_key_is_rejected_and_what_is_absent_is_named(tmp_path: Path) -> None:
     with raises(
         DataError, "missing-file", "test-dev2015_questions.json", "test2015_questions.json"
     ):

@@ -37,7 +37,7 @@ def test_a_request_waits_for_those_under_way_and_the_cap_holds() -> None:
     assert budget.cost == pytest.approx(0.004)
 
 
-def test_a_request_that_cannot_fit_is_refused() -> None:
+def test_a_request_that_cannot_fit_is_rejected() -> None:
     budget = Budget(PRICES, 0.005, spent=Tokens(2000, 0))
     with raises(CapReached, "cap-reached", "--max-usd 0.005", "0.0020", "0.0040"):
         asyncio.run(budget.reserve(WORST))

@@ -92,14 +92,14 @@ def test_marks_become_scores(tmp_path: Path) -> None:
     kept, three = Replies(tmp_path / "j"), pairs("conv", "detail", "conv")
     for pair, text in zip(three, ("8 4", "bad", "10 9"), strict=True):
         keep(kept, JUDGE, pair, text)
-    found = judged(three, JUDGE, kept, "here")
-    np.testing.assert_array_equal(found.answers, [4, np.nan, 9])
-    entry = found.entry(JUDGE)
+    ratings = judged(three, JUDGE, kept, "here")
+    np.testing.assert_array_equal(ratings.answers, [4, np.nan, 9])
+    entry = ratings.entry(JUDGE)
     assert entry["score"] == pytest.approx(100 * 13 / 18)
     assert entry["maximum"] == pytest.approx(1000 / 9)
     assert entry["ratings"] == {"answers": [4, None, 9], "references": [8, None, 10]}
     assert (entry["left_out"], entry["judge"]) == (["1"], "m")
-    conv, detail, everything = found.categories()
+    conv, detail, everything = ratings.categories()
     assert (conv.name, conv.pairs, conv.left_out, conv.answers, conv.references) == (
         "conv",
         2,
@@ -121,10 +121,10 @@ def test_both_orders_are_averaged_and_one_alone_is_none(tmp_path: Path) -> None:
     )
     keep(kept, judge, one, "9 5", "9 5")
     keep(kept, judge, two, "9 5", "bad")
-    found = judged([one, two], judge, kept, "here")
-    np.testing.assert_array_equal(found.answers, [7, np.nan])
-    np.testing.assert_array_equal(found.references, [7, np.nan])
-    assert found.entry(judge)["score"] == 100
+    ratings = judged([one, two], judge, kept, "here")
+    np.testing.assert_array_equal(ratings.answers, [7, np.nan])
+    np.testing.assert_array_equal(ratings.references, [7, np.nan])
+    assert ratings.entry(judge)["score"] == 100
 
 
 def test_one_category_is_all_there_is(tmp_path: Path) -> None:

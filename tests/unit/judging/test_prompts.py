@@ -63,9 +63,9 @@ def test_rules_in_the_form_of_llava(tmp_path: Path) -> None:
     (tmp_path / "rule.json").write_text(json.dumps(rules))
     path = tmp_path / "prompt.yaml"
     path.write_text('system: be good\nuser: "{question}{first}{second}|{rule}"\nrules: rule.json\n')
-    found = load_prompt(path)
-    assert found.rules == {"conv": "Rate.", "llava_bench_conv": "Rate too."}
-    assert found.messages("llava_bench_conv", **FIELDS)[1]["content"].endswith("|Rate too.")
+    prompt = load_prompt(path)
+    assert prompt.rules == {"conv": "Rate.", "llava_bench_conv": "Rate too."}
+    assert prompt.messages("llava_bench_conv", **FIELDS)[1]["content"].endswith("|Rate too.")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,9 @@ def test_rules_in_the_form_of_llava(tmp_path: Path) -> None:
         ("user: '{question}{first}{second}'\nrules: prompt.yaml", "prompt.yaml"),
     ],
 )
-def test_what_is_no_prompt_is_refused_in_one_sentence(tmp_path: Path, text: str, name: str) -> None:
+def test_what_is_no_prompt_is_rejected_in_one_sentence(
+    tmp_path: Path, text: str, name: str
+) -> None:
     path = tmp_path / "prompt.yaml"
     path.write_text(text)
     with raises(CotbalError, "invalid-prompt", name) as caught:
@@ -99,9 +101,9 @@ def test_what_the_page_shows_can_be_read(tmp_path: Path) -> None:
     record, answer = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     (prompt,) = re.findall(r"```yaml\n(system:.*?)```", page, re.DOTALL)
     (tmp_path / "prompt.yaml").write_text(prompt)
-    found = load_prompt(tmp_path / "prompt.yaml")
+    prompt = load_prompt(tmp_path / "prompt.yaml")
     default_layout = default_prompt().user.partition("[System]")[0]
-    assert found.user.partition("[System]")[0] == default_layout
+    assert prompt.user.partition("[System]")[0] == default_layout
     (tmp_path / "records.jsonl").write_text(json.dumps(json.loads(record)) + "\n")
     (read,) = open_records(tmp_path / "records.jsonl", tmp_path, evaluation=True)
     assert set(read.details) == {"category", "context"}

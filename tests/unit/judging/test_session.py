@@ -294,8 +294,8 @@ def test_a_server_that_counts_no_tokens_is_charged_with_the_worst(
         says("8 6", usage=None),
         says("8 6", usage={"prompt_tokens": -1, "completion_tokens": "x"}),
     ]
-    found, (one, two) = settle(2), asks(2)
-    assert found.spent == one.worst + two.worst
+    budget, (one, two) = settle(2), asks(2)
+    assert budget.spent == one.worst + two.worst
 
 
 def test_the_same_question_is_asked_once(server: JudgeServer, settle: Settle) -> None:
@@ -337,9 +337,7 @@ def test_the_key_is_nowhere(
     assert {request["key"] for request in server.asked} == {f"Bearer {KEY}"}
 
 
-def test_a_word_in_the_place_of_a_key_is_left_in_replies(
-    server: JudgeServer, kept: Replies
-) -> None:
+def test_a_word_in_place_of_a_key_is_left_in_replies(server: JudgeServer, kept: Replies) -> None:
     session = Session(Access(server.url, "6"), kept, Budget(Prices()), 1, lambda *_: None)
     session.settle(asks(1))
     assert kept.ratings(asks(1)[0]) is not None

@@ -120,8 +120,8 @@ def test_a_base_that_was_prepared_can_be_trained() -> None:
         Turn("assistant", "Fur."),
     ]
     template = vicuna_template()
-    found = render(messages(turns), template, tokenizer, frame(template, tokenizer))
-    answers = [found.text[start:stop] for start, stop in found.spans]
+    rendered = render(messages(turns), template, tokenizer, frame(template, tokenizer))
+    answers = [rendered.text[start:stop] for start, stop in rendered.spans]
     # The prompt ends with "ASSISTANT:", so the blank is the model's to write.
     assert answers == [f" A cat.{tokenizer.eos_token}", f" Fur.{tokenizer.eos_token}"]
 

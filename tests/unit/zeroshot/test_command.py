@@ -24,13 +24,17 @@ Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar
 
 
 def test_an_environment(python: str) -> None:
-    found = command.find_environment(python)
-    assert found.tasks == Path("/opt/lmms/tasks")
-    assert found.versions == {"lmms_eval": "0.7.3", "transformers": "5.24.0", "torch": "2.13.0"}
-    assert found.warnings == ()
+    environment = command.find_environment(python)
+    assert environment.tasks == Path("/opt/lmms/tasks")
+    assert environment.versions == {
+        "lmms_eval": "0.7.3",
+        "transformers": "5.24.0",
+        "torch": "2.13.0",
+    }
+    assert environment.warnings == ()
 
 
-def test_another_version_is_said(tmp_path: Path) -> None:
+def test_another_version_is_a_warning(tmp_path: Path) -> None:
     (warning,) = command.find_environment(interpreter(tmp_path, version="0.8.0")).warnings
     assert "0.8.0" in warning
     assert "0.7.3" in warning

@@ -27,8 +27,8 @@ EW = {
 
 
 def benchmarks(column: ZeroShot, model: str = "EW") -> list[Benchmark]:
-    found = lmms_eval.read(RECORDED / model).benchmarks
-    return [found[task] for task in column.tasks]
+    all_benchmarks = lmms_eval.read(RECORDED / model).benchmarks
+    return [all_benchmarks[task] for task in column.tasks]
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
@@ -74,9 +74,9 @@ def graded_rows(*grades: tuple[float, str]) -> Benchmark:
 
 
 def test_answers_that_the_judge_did_not_grade_are_left_out_and_counted() -> None:
-    found = graded("g")([graded_rows((1.0, "gpt"), (0.0, ""), (0.5, "gpt"))])
-    assert found.value == pytest.approx(75)
-    assert found.warnings == ("the judge graded 2 of 3 answers; the others are left out",)
+    reading = graded("g")([graded_rows((1.0, "gpt"), (0.0, ""), (0.5, "gpt"))])
+    assert reading.value == pytest.approx(75)
+    assert reading.warnings == ("the judge graded 2 of 3 answers; the others are left out",)
     column = columns_named("LLaVA-W")[0]
     (benchmark,) = benchmarks(column)
     assert (
@@ -127,7 +127,7 @@ def _changed(row: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any
         ("LLaVA-W", {"gpt_eval_llava_all": {"scores": [0, 8]}}, "no-ratings", "0"),
     ],
 )
-def test_answers_of_another_version_are_refused(
+def test_answers_of_another_version_are_rejected(
     column: str, change: dict[str, object], code: str, name: str
 ) -> None:
     (chosen,) = columns_named(column)

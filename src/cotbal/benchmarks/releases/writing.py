@@ -47,7 +47,7 @@ class SplitSummary:
         task, split, form: whose it is, and the form of the release that was read.
         file, size: name below the benchmark's directory, and bytes.
         records, turns: what was written.
-        found, missing: numbers of distinct images.
+        present, missing: numbers of distinct images.
         dropped: records that were left out because their image is missing.
         expected: what should be there.
         differences: `records` or `turns` -> how many more than expected; empty when all fit.
@@ -60,7 +60,7 @@ class SplitSummary:
     size: int
     records: int
     turns: int
-    found: int
+    present: int
     missing: int
     dropped: int
     expected: Expected
@@ -98,7 +98,7 @@ class SplitWriter:
             path.stat().st_size,
             counts.records,
             counts.turns,
-            len(counts.found),
+            len(counts.present),
             len(counts.missing),
             counts.dropped,
             expected,
@@ -109,7 +109,7 @@ class SplitWriter:
         for conversation in conversations:
             absent = [name for name in conversation.images if not self._gallery.has(name)]
             for name in conversation.images:
-                (counts.missing if name in absent else counts.found).add(hash(name))
+                (counts.missing if name in absent else counts.present).add(hash(name))
             counts.example = counts.example or next(iter(absent), None)
             if absent and self._policy == "drop":
                 counts.dropped += 1
@@ -122,7 +122,7 @@ class SplitWriter:
         if counts.missing and self._policy == "error":
             raise DataError(
                 f"{self.task} {split}: {len(counts.missing):,} of"
-                f" {len(counts.missing) + len(counts.found):,} images are missing below"
+                f" {len(counts.missing) + len(counts.present):,} images are missing below"
                 f" {self._gallery.root}, such as {counts.example}; put them there or name their"
                 " directory with --images, or choose --on-missing-image drop or keep",
                 "missing-image",
@@ -138,7 +138,7 @@ class SplitWriter:
 class _Counts:
     def __init__(self) -> None:
         self.records = self.turns = self.dropped = 0
-        self.found: set[int] = set()
+        self.present: set[int] = set()
         self.missing: set[int] = set()
         self.example: str | None = None
 
