@@ -11,6 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cotbal.benchmarks.judge.budget import Tokens
+from cotbal.benchmarks.releases.rows import writable
 from cotbal.errors import CotbalError, MissingDependency
 
 SHOWN = 200  # characters of a server's message
@@ -194,7 +195,7 @@ class Endpoint:
             return None
         if len(self.access.key) >= SHORTEST_KEY:
             text = text.replace(self.access.key, "***")
-        return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate is no UTF-8
+        return writable(text)
 
     def _shown(self, text: str) -> str:
         line = " ".join((self._clean(text) or "").split())

@@ -46,7 +46,7 @@ class Row:
         value = self.fields.get(key)
         if not isinstance(value, str):
             self._reject(key, "text", value)
-        return _writable(value)
+        return writable(value)
 
     def number(self, key: str) -> int:
         """The whole number at `key`. Raises DataError for anything else."""
@@ -60,7 +60,7 @@ class Row:
         value = self.fields.get(key)
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             self._reject(key, "a list of texts", value)
-        return list(map(_writable, value))
+        return list(map(writable, value))
 
     def rows(self, key: str, required: Collection[str], others: Collection[str] = ()) -> list[Row]:
         """The list of mappings at `key`, their own keys checked. Raises DataError for anything
@@ -105,10 +105,8 @@ def _is_coordinate(value: Any) -> bool:
     return is_number and abs(value) < LONGEST_SIDE
 
 
-def _writable(text: str) -> str:
-    """Half a pair of surrogates, such as half an emoji, which JSON lets through and UTF-8 does not,
-    becomes a `?`.
-    """
+def writable(text: str) -> str:
+    """The text, with `?` for half a surrogate pair, which JSON accepts and UTF-8 does not."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
