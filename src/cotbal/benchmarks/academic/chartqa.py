@@ -63,7 +63,7 @@ def _lmms(made: Callable[[Reader], Read]) -> Source:
 
 
 def _read_original(subset: str, files: Files, job: Job, _images: bool) -> Iterator[Question]:
-    """The questions of people first, then the others; the images are beside them."""
+    """The questions of people first, then the generated ones; images are in the same folder."""
     for kind in _KINDS:
         (path,) = files[kind]
         if (path.parent / "png").is_dir():

@@ -47,7 +47,7 @@ def prepare(
     tasks: Sequence[str] | None = None,
     model: str = "7b",
 ) -> Prepared:
-    """Build the benchmark, or some of its tasks; what is there and whole is not made again.
+    """Build the benchmark, or some of its tasks; tasks that are complete on disk are kept.
 
     Args:
         places: where the releases are, and where the benchmark goes.

@@ -142,8 +142,8 @@ def prepare(
     model: str = "llava-1.5-7b-base",
     metrics: Mapping[str, str] | None = None,
 ) -> Prepared:
-    """Cut the user's data into splits, or some of its tasks; what is there and whole is not made
-    again.
+    """Cut the user's data into splits, or some of its tasks; tasks that are complete on disk
+    are kept.
 
     Args:
         places: where the data is, and where the benchmark goes.

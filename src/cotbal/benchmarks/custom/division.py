@@ -70,7 +70,7 @@ class Division:
         return linked
 
     def _hold(self, sizes: Mapping[int, int]) -> None:
-        """Whole groups, in an order by chance, until every split has what it wants."""
+        """Whole groups, in a random order, until every split has what it wants."""
         total = sum(sizes.values())
         if self._wanted and not total:
             raise CotbalError(

@@ -1,4 +1,4 @@
-"""A task whose records show no image beside images that are there: most likely they were not
+"""Detects a task whose records show no image although there are images: most likely they were not
 found."""
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ class AnswerSet:
     head: Mapping[str, Any]
 
     def read_scores(self) -> dict[str, Any]:
-        """Content of the file of scores, as it is or as it begins."""
+        """Content of the file of scores; the head where there is no file yet."""
         return dict(read_json(self.scores) if self.scores.exists() else self.head)
 
 

@@ -148,7 +148,7 @@ def _remarks(answers: Answers) -> tuple[str, ...]:
 def run_judging(
     judging: Judging, access: Access, budget: Budget, concurrency: int, step: Step
 ) -> dict[str, Judged]:
-    """Send what is not settled, and write the scores; name of the set -> its ratings.
+    """Send the open requests and write the scores; returns name of the set -> its ratings.
 
     Raises:
         RunError: not every request could be settled; what was judged is kept.

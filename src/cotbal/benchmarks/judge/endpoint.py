@@ -187,7 +187,7 @@ class Endpoint:
         return Answer(self._clean(text) or "", used, clean_facts)
 
     def _clean(self, text: Any) -> str | None:
-        """A text that may be written to a file; None for what is no text.
+        """The text without the key, safe to write to a file; None for anything but text.
 
         A server may send the key back. A short key is a word in place of one (`none`, `EMPTY`).
         """

@@ -1,4 +1,4 @@
-"""The judge: what is sent for a pair, and the key under which the reply is kept."""
+"""The judge: the request for a pair, and the key under which the reply is kept."""
 
 from __future__ import annotations
 

@@ -45,15 +45,15 @@ def read_pairs(rows: Sequence[Any], source: Path) -> tuple[Pair, ...]:
 
 def _pair(raw: Any, source: Path, number: int) -> Pair:
     row = mapping(raw, f"{source}, line {number}")
-    references = row.texts("references")
+    question, answer, references = row.text("question"), row.text("answer"), row.texts("references")
     if not references:
         raise row.error("references: expected at least one text; found none", "wrong-type")
     details = row.fields.get("details") or {}
     category = _detail(details, "category")
     return Pair(
         id=str(row.fields.get("id", number)),
-        question=row.text("question"),
-        answer=row.text("answer"),
+        question=question,
+        answer=answer,
         reference=references[0],
         context=_detail(details, "context"),
         category=category,

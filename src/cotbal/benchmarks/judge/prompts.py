@@ -40,7 +40,7 @@ class Prompt:
     rules: Mapping[str, str]
 
     def messages(self, category: str, **fields: str) -> list[dict[str, str]]:
-        """The conversation that is sent; what is filled in is never searched for fields again.
+        """The messages to send; texts that are filled in are not searched for fields.
 
         Raises:
             CotbalError: there is no rule for the category.

@@ -45,7 +45,7 @@ class Session:
     error: CotbalError | None = field(default=None, init=False)
 
     def settle(self, requests: Sequence[Request]) -> None:
-        """Send what is not settled yet.
+        """Send the requests that are not settled yet.
 
         Raises:
             RunError: the endpoint does not answer, denies access, or the cap is reached; earlier

@@ -75,7 +75,7 @@ def prepare(
     model: str = "7b",
     variant: Variant = RELEASED,
 ) -> Prepared:
-    """Build the benchmark, or some of its tasks; what is there and whole is not made again.
+    """Build the benchmark, or some of its tasks; tasks that are complete on disk are kept.
 
     Args:
         places: where the exports are, and where the benchmark goes.

@@ -1,5 +1,5 @@
 """Rows of M3IT in the four columns that its loader gives, exported once (the loader draws
-instructions by chance).
+instructions at random).
 
 Where M3IT has no test split, validation is drawn into two halves by the seed; the smaller one, if
 they differ, is test.

@@ -155,7 +155,7 @@ def _coco_text(line: _Line) -> Iterator[Made]:
 
 
 def _imagenet(line: _Line) -> Iterator[Made]:
-    """The right class among nine others by chance."""
+    """The right class among nine others at random."""
     row = line.row("img_str", "label")
     number = row.number("label")
     if not 0 <= number < len(line.classes):

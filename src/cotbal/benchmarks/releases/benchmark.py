@@ -128,14 +128,15 @@ def chosen_tasks(plans: Sequence[TaskPlan], names: Sequence[str] | None) -> list
 
 
 def prepare(benchmark: Benchmark, places: Places, choices: Choices, progress: Progress) -> Prepared:
-    """Make every chosen task that is not there yet, then the recipe of all tasks that are there.
+    """Make every chosen task that is not complete yet, then the recipe of all complete tasks.
 
     Args:
-        progress: is called with what is being read, and how much of how much is done.
+        progress: called with the name of the file, and how much of how much is read.
 
     Raises:
-        DataError: files of others are in the way, files of a release are absent (all of them are
-            named before anything is read), of another version or broken, or images are missing.
+        DataError: files that cotbal did not write are in the way, files of a release are absent
+            (all of them are named before anything is read), of another version or broken, or
+            images are missing.
     """
     if not places.raw.is_dir():
         raise DataError(
@@ -237,7 +238,7 @@ def _search(plan: TaskPlan, raw: Path, prefer: str | None) -> _Todo:
 
 
 def _demand_sources(todo: Sequence[_Todo], ready: Sequence[str], raw: Path) -> None:
-    """Raise one DataError about everything that is absent, with the tasks that are complete."""
+    """Raise one DataError about all absent files, with the tasks that can be prepared."""
     absent: dict[str, list[str]] = {}  # what is needed -> the splits that need it
     for task in todo:
         for split, source in zip(task.plan.splits, task.sources, strict=True):
@@ -251,7 +252,7 @@ def _demand_sources(todo: Sequence[_Todo], ready: Sequence[str], raw: Path) -> N
         lines += [f"not found in {raw}: {', '.join(splits)}", needed]
     complete = [*ready, *(task.plan.name for task in todo if None not in task.sources)]
     if complete:
-        lines.append(f"What is there can be prepared with --tasks {','.join(complete)}")
+        lines.append(f"The other tasks can be prepared with --tasks {','.join(complete)}")
     raise DataError("\n".join(lines), "missing-file")
 
 

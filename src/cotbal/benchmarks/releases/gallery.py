@@ -117,9 +117,7 @@ def _opens(content: bytes) -> bool:
 
 
 def image_id(name: str) -> str:
-    """What tells an image from the others of its folder: the same whichever COCO release it comes
-    from.
-    """
+    """The part of an image's name that identifies it in its folder, in every release of COCO."""
     return PurePosixPath(name).stem.removeprefix("COCO_train2014_").removeprefix("COCO_val2014_")
 
 

@@ -1,6 +1,6 @@
 """The rules of Appendix A: pure functions from questions and answers to conversations.
 
-Everything that is drawn by chance is drawn by the hash of seed and id, so that a draw depends
+Everything that is drawn at random is drawn by the hash of seed and id, so that a draw depends
 neither on the order of the file nor on the version of Python, and one record more or less changes
 at most one place of it.
 """
@@ -58,7 +58,7 @@ def without_marker(text: str) -> str:
 
 
 def drawn(ids: Iterable[str], count: int, seed: int, purpose: str = "") -> list[str]:
-    """`count` of the ids by chance, or all of them if there are no more; their order is part of the
+    """`count` of the ids at random, or all of them if there are no more; their order is part of the
     draw.
 
     The first n of a draw of m are the draw of n, so that two disjoint sets are the two ends of one

@@ -41,8 +41,8 @@ def visatb_source(
         split: train, val or test.
         file: beginning of the file's name, where it is not the task; a file that begins with the
             name of the benchmark holds other tasks too, and their records are passed over.
-        together: other splits that must be there, for a task whose splits the authors drew by
-            chance: with splits of another draw, images of evaluation would be trained on.
+        together: other splits that must be there, for a task whose splits the authors drew at
+            random: with splits of another draw, images of evaluation would be trained on.
     """
     assert {split, *together} <= set(_SPLITS)
     name = file or task

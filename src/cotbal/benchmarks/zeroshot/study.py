@@ -1,4 +1,4 @@
-"""Evaluate several checkpoints: plan, show, run what is not done yet, and read it."""
+"""Evaluate several checkpoints: plan, run what is not done yet, and read the results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do.
+    """Evaluations to run, and those that are kept.
 
     Attributes:
         root: where everything is written.
@@ -115,7 +115,7 @@ def plan(
     how: command.How,
     restart_changed: bool,
 ) -> Plan:
-    """Look through the checkpoints and what is done already; writes nothing.
+    """Compare the checkpoints with the results on disk; writes nothing.
 
     Raises:
         CotbalError: a checkpoint cannot be prepared.
