@@ -20,12 +20,11 @@ import pytest
 
 from cotbal.data.files import is_locked, write_json, write_text
 from cotbal.jobs.executors import Job, Resources, recorded_handle, slurm
-from cotbal.jobs.executors._slurm_queue import look, send
+from cotbal.jobs.executors._slurm_queue import own_entries, submit
 from cotbal.jobs.executors._slurm_script import SCRIPT, options, script
 from cotbal.jobs.queue import cancel
-from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.rundir import RunDir, submission_of
 from cotbal.jobs.status import status
-from cotbal.jobs.submission_paths import submission_of
 from cotbal.recipe.schema import ResourcesSection
 from helpers.raw_releases import drawing, vqav2_server
 from helpers.shell import LIMIT, command, cotbal
@@ -142,7 +141,7 @@ def driver(source: Path, tmp_path: Path, slurm_cluster: Cluster) -> Iterator[Dri
 
 
 def alive() -> list[str]:
-    return [entry.name for entry in look() if entry.alive]
+    return [entry.name for entry in own_entries() if entry.alive]
 
 
 def disturb(driver: Driver, deed: Callable[[Driver, str, str], None]) -> None:
@@ -209,7 +208,7 @@ def restart_controller(driver: Driver, cluster: Cluster) -> None:
 
 
 def lose_node(driver: Driver, cluster: Cluster) -> None:
-    driver.wait_for(lambda: any(entry.state == "RUNNING" for entry in look()))
+    driver.wait_for(lambda: any(entry.state == "RUNNING" for entry in own_entries()))
     cluster.lose_node()
     time.sleep(1)
     cluster.start_node()
@@ -229,7 +228,7 @@ def test_whatever_dies_the_job_ends_the_same(
     lose_node(driver, slurm_cluster)
     assert driver.end() == 0, driver.said()
     told = driver.said()
-    assert told.count("it is sent again and resumes from its checkpoint") >= 2, told
+    assert told.count("it is retried and resumes from its checkpoint") >= 2, told
     assert alive() == []
     whole = tmp_path / "whole"
     cotbal(*arguments(source, whole, "processes"))
@@ -280,11 +279,11 @@ def test_two_jobs_of_one_run_do_not_work_at_once(slurm_cluster: Cluster, tmp_pat
         ResourcesSection(gpus=0),
     )
     write_text(tmp_path / SCRIPT, script(one, {}))
-    first, second = (send(options(one), tmp_path / SCRIPT) for _ in range(2))
-    wait_for(lambda: {e.id: e.state for e in look()}[first] == "RUNNING", "the first job")
-    assert {e.id: e.reason for e in look()}[second] == "Dependency"
+    first, second = (submit(options(one), tmp_path / SCRIPT) for _ in range(2))
+    wait_for(lambda: {e.id: e.state for e in own_entries()}[first] == "RUNNING", "the first job")
+    assert {e.id: e.reason for e in own_entries()}[second] == "Dependency"
     slurm.cancel([second])
-    assert not {entry.id for entry in look() if entry.alive} & {first, second}
+    assert not {entry.id for entry in own_entries() if entry.alive} & {first, second}
 
 
 def test_cancel_stops_everything(driver: Driver) -> None:
