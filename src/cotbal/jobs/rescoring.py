@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cotbal.data.files import locked, read_json
-from cotbal.errors import CotbalError, RunError
+from cotbal.errors import CotbalError
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import read_scores_file, write_scores
 from cotbal.jobs.weigh import weigh_again, write_weights
@@ -36,9 +36,19 @@ class Rescoring:
     after: dict[str, float]
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """One evaluation set that a finished run answered, with its metrics by the recipe."""
+
+    paths: RunPaths
+    task: str
+    split: str
+    metrics: tuple[str, ...]
+
+
 def rescore(root: RunDir, step: Callable[[str, int, int], None]) -> Rescoring:
-    """Score the answers of every finished run again with the metrics that its recipe names and
-    those that its files of scores hold, then recompute the weights.
+    """Score the answers of every finished run again with the metrics of its recipe and those in its
+    files of scores, then recompute the weights.
 
     Scores that another command gives, a judge's, are kept.
 
@@ -49,15 +59,14 @@ def rescore(root: RunDir, step: Callable[[str, int, int], None]) -> Rescoring:
         RunError: this is no run directory, or another command works there.
         CotbalError: a metric of the recipe cannot be loaded or used.
     """
-    if not root.plan.exists():
-        raise RunError(f"{root.root}: expected a run directory with a plan.json; found none")
+    root.planned()  # before a lock file is written
     with locked(root.lock):
         recipe, before = load_recipe(root.recipe), _weights(root)
-        sets = list(_sets(root, recipe))
+        answers = list(_answered(root, recipe))
         scores: list[Rescored] = []
-        for done, each in enumerate(sets):
-            step("scoring", done, len(sets))
-            scores += _rescored(root, *each)
+        for done, answered in enumerate(answers):
+            step("scoring", done, len(answers))
+            scores += _rescored(root, answered)
         if root.balance.exists():
             _weigh(root, recipe, before)
         return Rescoring(tuple(scores), before, _weights(root))
@@ -75,28 +84,26 @@ def _weights(root: RunDir) -> dict[str, float]:
     return dict(read_json(root.weights)["weights"]) if root.weights.exists() else {}
 
 
-def _sets(root: RunDir, recipe: Recipe) -> Iterator[tuple[RunPaths, str, str, tuple[str, ...]]]:
-    """Every finished run with the task, split and metrics of each set that it answered."""
-    for entry in read_json(root.plan)["runs"]:
+def _answered(root: RunDir, recipe: Recipe) -> Iterator[_Answers]:
+    for entry in root.planned():
         paths = RunPaths(root.root / entry["directory"])
         for task in recipe.mixture.tasks if paths.done else ():
             for split in ("validation", *task.test):
                 if paths.generations(task.name, split).exists():
-                    yield paths, task.name, split, task.metrics_of(split)
+                    yield _Answers(paths, task.name, split, task.metrics_of(split))
 
 
-def _rescored(
-    root: RunDir, paths: RunPaths, task: str, split: str, metrics: tuple[str, ...]
-) -> Iterator[Rescored]:
-    known = read_scores_file(paths, task, split)["metrics"]
-    wanted = dict.fromkeys((*metrics, *filter(_can_be_loaded, known)))
-    here = [metric for metric in wanted if not given_by(metric)]
-    write_scores(paths, task, split, here)
-    scores = read_scores_file(paths, task, split)["metrics"]
-    run = str(paths.root.relative_to(root.root))
-    for metric in here:
-        before = known[metric]["score"] if metric in known else None
-        yield Rescored(run, task, split, metric, before, scores[metric]["score"])
+def _rescored(root: RunDir, answers: _Answers) -> Iterator[Rescored]:
+    where = (answers.paths, answers.task, answers.split)
+    before = read_scores_file(*where)["metrics"]
+    metrics = dict.fromkeys((*answers.metrics, *filter(_can_be_loaded, before)))
+    computed = [metric for metric in metrics if not given_by(metric)]
+    write_scores(*where, computed)
+    after = read_scores_file(*where)["metrics"]
+    run = str(answers.paths.root.relative_to(root.root))
+    for metric in computed:
+        score = before[metric]["score"] if metric in before else None
+        yield Rescored(run, answers.task, answers.split, metric, score, after[metric]["score"])
 
 
 def _can_be_loaded(metric: str) -> bool:
