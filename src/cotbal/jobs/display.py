@@ -71,13 +71,17 @@ class LiveDisplay:
         self.console.print(line, highlight=False)
 
     def _table(self) -> RenderableType:
-        rows = [row for job in self._open_jobs() if (row := self._row(job)) is not None]
+        runs, total = (Table.grid(padding=(0, 2, 0, 0)) for _ in range(2))
+        for job in self._open_jobs():
+            row = self._row(job)
+            if row is not None:
+                runs.add_row(*row)
         share = self._work_done() / max(self._work(), 1e-9)
         seconds = self._seconds_left()
         left = "estimating" if seconds is None else f"{duration(seconds)} left"
         count = f"{len(self.outcomes)} of {len(self.jobs)} runs{self.then}"
-        total = _bar_row(Text("together", style="bold"), share, count, left)
-        return Group(_table(rows), _table([total]))
+        total.add_row(*_bar_row(Text("together", style="bold"), share, count, left))
+        return Group(runs, total)
 
     def _open_jobs(self) -> list[Job]:
         return [job for job in self.jobs if job.name not in self.outcomes]
@@ -127,13 +131,6 @@ class LiveDisplay:
 
 def _bar_row(name: Text, fraction: float, *cells: str) -> tuple[RenderableType, ...]:
     return (name, ProgressBar(100, 100 * fraction, width=BAR), f"{fraction:4.0%}", *cells)
-
-
-def _table(rows: Sequence[tuple[RenderableType, ...]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 @contextmanager

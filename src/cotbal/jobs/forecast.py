@@ -12,6 +12,8 @@ from cotbal.errors import CotbalError
 from cotbal.jobs.plan import Planned, Prepared
 from cotbal.weightings import takes_weights
 
+Length = tuple[float, int]  # of a run: time in any unit, GPUs
+
 
 @dataclass(frozen=True)
 class Forecast:
@@ -35,14 +37,6 @@ class Forecast:
     runs: int
 
 
-@dataclass(frozen=True)
-class _Length:
-    """Of a run: time in any unit, on a number of GPUs."""
-
-    time: float
-    gpus: int
-
-
 def forecast(prepared: Prepared, gpus: int) -> Forecast:
     """List scheduling, the longest run first; finals that need weights start when all others have
     ended.
@@ -52,57 +46,57 @@ def forecast(prepared: Prepared, gpus: int) -> Forecast:
     """
     left = [planned for planned in prepared.plan.runs if not planned.paths.done]
     timed = all(planned.seconds is not None for planned in left)
-    phases: list[list[_Length]] = [[], []]
+    phases: list[list[Length]] = [[], []]
     for planned in left:
-        length = _length(prepared, planned, timed)
-        if length.gpus > gpus:
+        time, needed = _length(prepared, planned, timed)
+        if needed > gpus:
             raise CotbalError(
-                f"expected enough GPUs for every run: {planned.label} needs {length.gpus}, and"
-                f" there are {gpus}",
+                f"expected enough GPUs for every run: {planned.label} needs {needed}, and there are"
+                f" {gpus}",
                 "too-few-gpus",
             )
-        phases[takes_weights(planned.run.weighting)].append(length)
+        phases[takes_weights(planned.run.weighting)].append((time, needed))
     return Forecast(
         gpus=gpus,
         timed=timed,
         makespan=sum(_makespan(phase, gpus) for phase in phases),
         bound=sum(_lower_bound(phase, gpus) for phase in phases),
-        gpu_time=sum(length.time * length.gpus for phase in phases for length in phase),
+        gpu_time=sum(time * needed for phase in phases for time, needed in phase),
         runs=len(left),
     )
 
 
-def _length(prepared: Prepared, planned: Planned, timed: bool) -> _Length:
+def _length(prepared: Prepared, planned: Planned, timed: bool) -> Length:
     processes = prepared.recipe_of(planned).resources.processes
     if timed:
-        return _Length(float(planned.seconds or 0), processes)
+        return float(planned.seconds or 0), processes
     plan = prepared.plan
     final = plan.final_records * plan.epochs / prepared.recipe.resources.processes
-    return _Length(planned.work(plan.epochs) / processes / final, processes)
+    return planned.work(plan.epochs) / processes / final, processes
 
 
-def _makespan(runs: Sequence[_Length], gpus: int) -> float:
+def _makespan(runs: Sequence[Length], gpus: int) -> float:
     """When the last run ends, if the longest that fits starts whenever GPUs are free.
 
     With one GPU per run this is Graham's LPT rule, which ends within 4/3 - 1/(3 gpus) of the
     shortest possible time.
     """
-    waiting = sorted(runs, key=lambda run: -run.time)
+    waiting = sorted(runs, reverse=True)
     running: list[tuple[float, int]] = []  # end, GPUs
     now, free = 0.0, gpus
     while waiting:
-        for run in list(waiting):
-            if run.gpus <= free:
-                waiting.remove(run)
-                heapq.heappush(running, (now + run.time, run.gpus))
-                free -= run.gpus
+        for time, needed in list(waiting):
+            if needed <= free:
+                waiting.remove((time, needed))
+                heapq.heappush(running, (now + time, needed))
+                free -= needed
         if waiting:
             now, freed = heapq.heappop(running)
             free += freed
     return max((end for end, _ in running), default=0.0)
 
 
-def _lower_bound(runs: Sequence[_Length], gpus: int) -> float:
+def _lower_bound(runs: Sequence[Length], gpus: int) -> float:
     """All work divided evenly over the GPUs, or the longest run."""
-    work = sum(run.time * run.gpus for run in runs)
-    return max(work / gpus, max((run.time for run in runs), default=0.0))
+    work = sum(time * needed for time, needed in runs)
+    return max(work / gpus, max((time for time, _ in runs), default=0.0))

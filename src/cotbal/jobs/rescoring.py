@@ -10,6 +10,7 @@ from cotbal.errors import CotbalError
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import read_scores_file, write_scores
 from cotbal.jobs.weigh import weigh_again, write_weights
+from cotbal.recipe.mixture import Task
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.scores.measure import given_by, load_metric
 from cotbal.training.run_paths import RunPaths
@@ -36,16 +37,6 @@ class Rescoring:
     after: dict[str, float]
 
 
-@dataclass(frozen=True)
-class _Answers:
-    """One evaluation set that a finished run answered, with its metrics by the recipe."""
-
-    paths: RunPaths
-    task: str
-    split: str
-    metrics: tuple[str, ...]
-
-
 def rescore(root: RunDir, step: Callable[[str, int, int], None]) -> Rescoring:
     """Score the answers of every finished run again with the metrics of its recipe and those in its
     files of scores, then recompute the weights.
@@ -62,11 +53,11 @@ def rescore(root: RunDir, step: Callable[[str, int, int], None]) -> Rescoring:
     root.planned()  # before a lock file is written
     with locked(root.lock):
         recipe, before = load_recipe(root.recipe), _weights(root)
-        answers = list(_answered(root, recipe))
+        sets = list(_answered(root, recipe))
         scores: list[Rescored] = []
-        for done, answered in enumerate(answers):
-            step("scoring", done, len(answers))
-            scores += _rescored(root, answered)
+        for done, (paths, task, split) in enumerate(sets):
+            step("scoring", done, len(sets))
+            scores += _rescored(root, paths, task, split)
         if root.balance.exists():
             _weigh(root, recipe, before)
         return Rescoring(tuple(scores), before, _weights(root))
@@ -84,26 +75,26 @@ def _weights(root: RunDir) -> dict[str, float]:
     return dict(read_json(root.weights)["weights"]) if root.weights.exists() else {}
 
 
-def _answered(root: RunDir, recipe: Recipe) -> Iterator[_Answers]:
+def _answered(root: RunDir, recipe: Recipe) -> Iterator[tuple[RunPaths, Task, str]]:
+    """Every evaluation set that a finished run answered: a task and a split."""
     for entry in root.planned():
         paths = RunPaths(root.root / entry["directory"])
         for task in recipe.mixture.tasks if paths.done else ():
             for split in ("validation", *task.test):
                 if paths.generations(task.name, split).exists():
-                    yield _Answers(paths, task.name, split, task.metrics_of(split))
+                    yield paths, task, split
 
 
-def _rescored(root: RunDir, answers: _Answers) -> Iterator[Rescored]:
-    where = (answers.paths, answers.task, answers.split)
-    before = read_scores_file(*where)["metrics"]
-    metrics = dict.fromkeys((*answers.metrics, *filter(_can_be_loaded, before)))
+def _rescored(root: RunDir, paths: RunPaths, task: Task, split: str) -> Iterator[Rescored]:
+    before = read_scores_file(paths, task.name, split)["metrics"]
+    metrics = dict.fromkeys((*task.metrics_of(split), *filter(_can_be_loaded, before)))
     computed = [metric for metric in metrics if not given_by(metric)]
-    write_scores(*where, computed)
-    after = read_scores_file(*where)["metrics"]
-    run = str(answers.paths.root.relative_to(root.root))
+    write_scores(paths, task.name, split, computed)
+    after = read_scores_file(paths, task.name, split)["metrics"]
+    run = str(paths.root.relative_to(root.root))
     for metric in computed:
         score = before[metric]["score"] if metric in before else None
-        yield Rescored(run, answers.task, answers.split, metric, score, after[metric]["score"])
+        yield Rescored(run, task.name, split, metric, score, after[metric]["score"])
 
 
 def _can_be_loaded(metric: str) -> bool:

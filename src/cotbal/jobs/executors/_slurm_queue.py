@@ -1,4 +1,8 @@
-"""Slurm's commands, whose controller may be unavailable for a while: sbatch, squeue, scancel."""
+"""Slurm's commands sbatch, squeue and scancel.
+
+All functions that run one raise `NoAnswer` while the controller does not answer, and CotbalError if
+the program is not on this machine.
+"""
 
 from __future__ import annotations
 
@@ -81,11 +85,7 @@ class Entry:
 
 
 def need_programs() -> None:
-    """Look for the programs of Slurm.
-
-    Raises:
-        CotbalError: one is not on this machine.
-    """
+    """Raise CotbalError unless the programs of Slurm are on this machine."""
     for program in ("sbatch", "squeue", "scancel"):
         if shutil.which(program) is None:
             raise _missing(program)
@@ -102,22 +102,12 @@ def parse(listing: str) -> list[Entry]:
 
 
 def own_entries() -> list[Entry]:
-    """All jobs of this user in the queue, with those that ended in the last minutes.
-
-    Raises:
-        NoAnswer: of the controller.
-        CotbalError: there is no squeue.
-    """
+    """All jobs of this user in the queue, with those that ended in the last minutes."""
     return _listed("--me")
 
 
 def entries_of(ids: Sequence[str]) -> list[Entry]:
-    """The entries of these jobs, whoever submitted them, without those that are forgotten.
-
-    Raises:
-        NoAnswer: of the controller.
-        CotbalError: there is no squeue.
-    """
+    """The entries of these jobs, whoever submitted them, without those that are forgotten."""
     entries: list[Entry] = []
     for id in ids:  # squeue may reject a list because of one unknown id
         with contextlib.suppress(_UnknownJob):
@@ -141,7 +131,7 @@ def submit(options: Sequence[str], script: Path) -> str:
     """Submit a batch script; the id of the job.
 
     Raises:
-        NoAnswer: of the controller, or it was lost: the job may be in the queue all the same.
+        NoAnswer: the job may be in the queue all the same, if the answer was lost.
         SubmitLimit: the user has submitted as many jobs as allowed.
         CotbalError: Slurm rejected the job.
     """
@@ -160,12 +150,7 @@ def submit(options: Sequence[str], script: Path) -> str:
 
 
 def stop(ids: Sequence[str]) -> None:
-    """Cancel jobs; those that are over already are no error.
-
-    Raises:
-        NoAnswer: of the controller.
-        CotbalError: a job is another user's.
-    """
+    """Cancel jobs; those that are over already are no error, another user's job is."""
     done = _run(["scancel", *ids])
     problem = f"scancel: {_last_line(done.stderr)}"
     _raise_no_answer(done, problem)
