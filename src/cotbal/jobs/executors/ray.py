@@ -325,10 +325,11 @@ class _Cluster:
     def _check_room(self, room: dict[str, float], count: int) -> None:
         """Report a run that no node can hold; Ray would wait for one silently."""
         nodes = [node["Resources"] for node in self.ray.nodes() if node["Alive"]]
-        fitting = [n for n in nodes if all(n.get(kind, 0.0) >= room[kind] for kind in room)]
-        if len(fitting) >= count:
+        if sum(_holds(node, room) for node in nodes) >= count:
             return
-        largest = {kind: max((n.get(kind, 0.0) for n in nodes), default=0.0) for kind in room}
+        largest = dict.fromkeys(room, 0.0)
+        for node in nodes:
+            largest = {kind: max(most, node.get(kind, 0.0)) for kind, most in largest.items()}
         shortage = (
             f"a run needs {_in_words(room)} on {count} node(s) of Ray; found {len(nodes)} nodes of"
             f" at most {_in_words(largest)}"
@@ -340,6 +341,10 @@ class _Cluster:
                 "too-few-resources",
             )
         warnings.warn(f"{shortage}: the run waits for nodes that can hold it", stacklevel=2)
+
+
+def _holds(node: dict[str, float], room: dict[str, float]) -> bool:
+    return all(node.get(kind, 0.0) >= amount for kind, amount in room.items())
 
 
 def _in_words(room: dict[str, float]) -> str:

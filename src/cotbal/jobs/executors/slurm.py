@@ -320,7 +320,8 @@ def statuses(ids: Sequence[str]) -> dict[str, JobStatus]:
         CotbalError: the controller does not answer.
     """
     entries = {entry.id: entry for entry in own_entries()}
-    entries |= {entry.id: entry for entry in entries_of([id for id in ids if id not in entries])}
+    missing = [id for id in ids if id not in entries]
+    entries |= {entry.id: entry for entry in entries_of(missing)}
     return {id: _status(entries[id]) for id in ids if id in entries and entries[id].alive}
 
 
