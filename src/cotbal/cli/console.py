@@ -16,8 +16,7 @@ from cotbal.balance import Balance
 from cotbal.balance.agreement import Agreement
 from cotbal.balance.improvement import Overall
 from cotbal.benchmarks.releases.writing import Expected, SplitSummary
-from cotbal.data.check import CheckReport
-from cotbal.data.condensed import condensed
+from cotbal.data.checks.check import CheckReport, condensed
 from cotbal.data.files import read_json
 from cotbal.jobs.display import duration
 from cotbal.jobs.forecast import Forecast
@@ -91,7 +90,7 @@ def show_prepared(splits: Sequence[SplitSummary]) -> None:
     table = _table("split", "form", "records", "turns", "images", "missing", "dropped", "expected")
     for s in splits:
         expected = "-" if s.expected.records is None else f"{s.expected.records:,}"
-        numbers = (f"{count:,}" for count in (s.records, s.turns, s.found, s.missing, s.dropped))
+        numbers = (f"{count:,}" for count in (s.records, s.turns, s.present, s.missing, s.dropped))
         table.add_row(f"{escape(s.task)} {s.split}", s.form, *numbers, expected)
     _show(table)
     for s in splits:

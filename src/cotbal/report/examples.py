@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from PIL import Image
 
 from cotbal.data.files import read_jsonl
-from cotbal.data.images import open_image
+from cotbal.data.reading.images import open_image
 from cotbal.errors import DataError
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import number
