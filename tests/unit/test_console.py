@@ -10,9 +10,9 @@ from cotbal.balance import Need, Settings, balance
 from cotbal.balance.improvement import Overall
 from cotbal.benchmarks.releases.writing import Expected, SplitSummary
 from cotbal.cli import console
-from cotbal.data.check import CheckReport, SplitReport
-from cotbal.data.conversations import Problem
+from cotbal.data.checks.check import CheckReport, SplitReport
 from cotbal.data.files import write_json
+from cotbal.data.reading.record import Problem
 from cotbal.jobs.plan import Plan, Planned
 from cotbal.jobs.status import State
 from cotbal.recipe.mixture import Mixture, Task
@@ -179,7 +179,7 @@ def test_status(capsys: Shown) -> None:
 
 def test_check(capsys: Shown) -> None:
     split = SplitReport("ocr", "train", "t.jsonl", 12, 14, 6, 3, 1, 1, 1, 0, 99, 80, 70, 2)
-    problem = Problem(Path("t.jsonl"), 7, "expected [/an answer]; found an empty one")
+    problem = Problem(Path("t.jsonl"), 7, "expected [/an answer]; found an empty one", "empty-text")
     console.show_check(CheckReport((problem,), ("a [bold]warning",), (split,)))
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if line.startswith("ocr "))
@@ -194,9 +194,10 @@ def test_check(capsys: Shown) -> None:
 def test_thousands_of_problems_are_a_few_lines(capsys: Shown) -> None:
     """The folder, the first of them and how many there are; others are not lost among them."""
     gone = [
-        Problem(Path("t.jsonl"), n, f"missing image /data/gone/{n}.png") for n in range(1, 5006)
+        Problem(Path("t.jsonl"), n, f"missing image /data/gone/{n}.png", "missing-image")
+        for n in range(1, 5006)
     ]
-    other = Problem(Path("t.jsonl"), 17, "conversations[1].value: expected an answer")
+    other = Problem(Path("t.jsonl"), 17, "conversations[1].value: expected an answer", "empty-text")
     dropped = [f"dropped: t.jsonl, record {n}: broken image /d/{n}.png: cut" for n in range(900)]
     console.show_check(CheckReport((*gone[:16], other, *gone[16:]), tuple(dropped), ()))
     lines = capsys.readouterr().out.splitlines()

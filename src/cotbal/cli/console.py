@@ -16,8 +16,7 @@ from cotbal.balance import Balance
 from cotbal.balance.agreement import Agreement
 from cotbal.balance.improvement import Overall
 from cotbal.benchmarks.releases.writing import Expected, SplitSummary
-from cotbal.data.check import CheckReport
-from cotbal.data.condensed import condensed
+from cotbal.data.checks.check import CheckReport, condensed
 from cotbal.data.files import read_json
 from cotbal.jobs.display import duration
 from cotbal.jobs.forecast import Forecast

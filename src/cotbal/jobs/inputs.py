@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cotbal.data.lengths import Meter, open_meter
-from cotbal.data.records import Records, default_cache, open_records
-from cotbal.data.sampled_lengths import sampled_lengths
+from cotbal.data.batches.lengths import Meter, open_meter, sampled_lengths
+from cotbal.data.checks.texts import need_sound_texts
+from cotbal.data.reading.records import Records, default_cache, open_records
 from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
-from cotbal.data.texts import need_sound_texts
 from cotbal.errors import DataError
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.mixture import Task
@@ -136,7 +135,7 @@ def _trained_tokens(
     found = sampled_lengths(recipe, records, sample, task.instruction, meter, default_cache())
     limit = recipe.model.max_length
     if problem := found.problem(task.name, records.source, limit):
-        raise DataError(str(problem))
+        raise DataError(str(problem), problem.code)
     return found.kept / found.records, found.warning(task.name, records.source, limit)
 
 

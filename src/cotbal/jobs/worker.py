@@ -18,13 +18,14 @@ from typing import Any
 
 import torch
 
-from cotbal.data.collate import Row
+from cotbal.data.batches.collate import Row
+from cotbal.data.batches.order import Mixed, Part
+from cotbal.data.batches.processors import load_processor
+from cotbal.data.batches.questions import collator_for
+from cotbal.data.batches.row_lengths import RowLengths
 from cotbal.data.files import now, read_json, write_json
-from cotbal.data.order import Mixed, Part
-from cotbal.data.processors import load_processor
-from cotbal.data.questions import collator_for
-from cotbal.data.records import Record, default_cache, open_records
-from cotbal.data.row_lengths import RowLengths
+from cotbal.data.reading.record import Record
+from cotbal.data.reading.records import default_cache, open_records
 from cotbal.data.sampling import kept_records, read_manifest
 from cotbal.jobs.entry import job_begun
 from cotbal.jobs.rundir import RunDir

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cotbal.data.images import open_image
+from cotbal.data.reading.images import open_image
 from cotbal.errors import DataError
 
 SIDE = 224  # pixels

@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from cotbal.benchmarks import academic
 from cotbal.benchmarks.releases.benchmark import Prepared
 from cotbal.benchmarks.releases.paper import FSDP2
-from cotbal.data.check import check_mixture
+from cotbal.data.checks.check import check_mixture
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import load_recipe
 from helpers import raw_releases as raw_files

@@ -10,7 +10,7 @@ import pytest
 
 from cotbal.benchmarks import chat
 from cotbal.benchmarks.releases.benchmark import Prepared
-from cotbal.data.records import open_records
+from cotbal.data.reading.records import open_records
 from cotbal.errors import DataError
 from cotbal.recipe.recipe import load_recipe
 from helpers import raw_mixtures as raw_files

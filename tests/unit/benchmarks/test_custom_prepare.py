@@ -20,7 +20,7 @@ from cotbal.benchmarks import custom
 from cotbal.benchmarks.custom.division import Division
 from cotbal.benchmarks.custom.rows import CustomConversation
 from cotbal.benchmarks.releases.benchmark import Prepared
-from cotbal.data.conversations import Record, Turn
+from cotbal.data.reading.record import Record, Turn
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import load_recipe
 from helpers.errors import raises

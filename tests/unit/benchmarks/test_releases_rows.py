@@ -16,8 +16,8 @@ from cotbal.benchmarks.releases.rows import (
     parquet_rows,
     pickled_list,
 )
-from cotbal.data.conversations import Problem
-from cotbal.data.formats import read_rows
+from cotbal.data.reading.formats import read_rows
+from cotbal.data.reading.record import Problem
 from cotbal.errors import DataError
 from helpers.errors import raises
 from helpers.raw_releases import as_json, as_parquet

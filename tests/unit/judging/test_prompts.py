@@ -9,7 +9,7 @@ import pytest
 
 from cotbal.benchmarks.judge.pairs import read_pairs
 from cotbal.benchmarks.judge.prompts import Prompt, default_prompt, load_prompt
-from cotbal.data.records import open_records
+from cotbal.data.reading.records import open_records
 from cotbal.errors import CotbalError
 from helpers.errors import raises
 

@@ -13,8 +13,8 @@ from cotbal.benchmarks.zeroshot.checkpoint import (
     vicuna_template,
     write_copy,
 )
-from cotbal.data.chat import frame, messages, render, render_prompt
-from cotbal.data.records import Turn
+from cotbal.data.batches.chat import ChatTemplate
+from cotbal.data.reading.record import Turn
 from cotbal.errors import CotbalError
 from helpers.errors import raises
 from helpers.fake_lmms import IMAGES, write_checkpoint
@@ -94,7 +94,8 @@ def test_the_prompt_of_llava() -> None:
         Turn("assistant", "A cat."),
         Turn("user", "Why?"),
     ]
-    shown = render_prompt(messages(turns), vicuna_template(), tokenizer)
+    chat = ChatTemplate(vicuna_template(), tokenizer)
+    shown = chat.prompt(turns)
     assert (
         shown == f"{SYSTEM}USER: <image>\nWhat is it? ASSISTANT: A cat.{end}USER: Why? ASSISTANT:"
     )
@@ -105,10 +106,7 @@ def test_the_prompt_of_llava() -> None:
         )
         == f"{SYSTEM}USER: <image>\nWhat is it? ASSISTANT:"
     )
-    assert (
-        render_prompt(messages(turns[2:]), vicuna_template(), tokenizer)
-        == f"{SYSTEM}USER: Why? ASSISTANT:"
-    )
+    assert chat.prompt(turns[2:]) == f"{SYSTEM}USER: Why? ASSISTANT:"
 
 
 def test_a_base_that_was_prepared_can_be_trained() -> None:
@@ -119,8 +117,7 @@ def test_a_base_that_was_prepared_can_be_trained() -> None:
         Turn("user", "Why?"),
         Turn("assistant", "Fur."),
     ]
-    template = vicuna_template()
-    rendered = render(messages(turns), template, tokenizer, frame(template, tokenizer))
+    rendered = ChatTemplate(vicuna_template(), tokenizer).render(turns)
     answers = [rendered.text[start:stop] for start, stop in rendered.spans]
     # The prompt ends with "ASSISTANT:", so the blank is the model's to write.
     assert answers == [f" A cat.{tokenizer.eos_token}", f" Fur.{tokenizer.eos_token}"]

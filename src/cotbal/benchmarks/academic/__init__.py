@@ -11,7 +11,7 @@ from cotbal.benchmarks.releases import benchmark
 from cotbal.benchmarks.releases.benchmark import Places, Prepared, TaskPlan
 from cotbal.benchmarks.releases.paper import MODELS
 from cotbal.benchmarks.releases.sources import Choices
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 
 __all__ = ["MODELS", "Choices", "Places", "plans", "prepare"]
 

@@ -17,7 +17,7 @@ from cotbal.benchmarks.releases.conversation import Conversation
 from cotbal.benchmarks.releases.rows import Row, json_list, known
 from cotbal.benchmarks.releases.rules import ONE_WORD
 from cotbal.benchmarks.releases.sources import Files, Job, Source, what_is_needed
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 from cotbal.data.files import whole_file
 from cotbal.errors import DataError
 from cotbal.metrics.vqa_soft import normalise

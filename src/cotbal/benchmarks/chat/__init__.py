@@ -13,7 +13,7 @@ from cotbal.benchmarks.releases.benchmark import Places, Prepared, SplitPlan, Ta
 from cotbal.benchmarks.releases.sources import Choices
 from cotbal.benchmarks.releases.visatb import visatb_source
 from cotbal.benchmarks.releases.writing import Expected
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 
 __all__ = ["Choices", "Places", "plans", "prepare"]
 

@@ -31,7 +31,7 @@ from cotbal.benchmarks.releases.benchmark import (
 from cotbal.benchmarks.releases.finding import directory, matching
 from cotbal.benchmarks.releases.sources import Choices, Files, Job, Source
 from cotbal.benchmarks.releases.writing import Expected, done_splits
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 from cotbal.errors import CotbalError, DataError
 
 __all__ = ["Choices", "Places", "plans", "prepare"]

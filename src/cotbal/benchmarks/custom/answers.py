@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from cotbal.benchmarks.releases.benchmark import TaskPlan
-from cotbal.data.formats import read_rows
+from cotbal.data.reading.formats import read_rows
 from cotbal.errors import DataError
 from cotbal.metrics import box_iou
 from cotbal.metrics._words import word_count

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cotbal.benchmarks.custom.rows import CustomConversation
-from cotbal.data.same_images import same_images
+from cotbal.data.checks.same_images import same_images
 from cotbal.errors import CotbalError
 
 # called with whether embedded images are written

@@ -14,8 +14,9 @@ from typing import Any
 from cotbal.benchmarks.custom.images import Finder, with_image
 from cotbal.benchmarks.releases.gallery import Gallery, content_name
 from cotbal.benchmarks.releases.sources import Files, Job
-from cotbal.data.conversations import IMAGE, Problem, Record, Turn, beside, normalise
-from cotbal.data.formats import read_rows
+from cotbal.data.reading.conversations import beside, normalise
+from cotbal.data.reading.formats import read_rows
+from cotbal.data.reading.record import IMAGE, Problem, Record, Turn
 from cotbal.errors import DataError
 
 _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
@@ -116,7 +117,7 @@ def own_conversations(
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
     for item in read_rows(path, partial(job.progress, path.name)):
         if isinstance(item, Problem):
-            raise DataError(str(item), "invalid-record")
+            raise DataError(str(item), item.code)
         yield item
 
 
@@ -127,9 +128,9 @@ def _normalised(row: Any, number: int, where: str, keep: Callable[[bytes], str])
     message = f"{where}: {made[0]}"
     if len(made) > 1:
         message += f" (and {len(made) - 1} more)"
-    if "`messages`" in made[0]:
+    if made[0].code == "no-turns":
         message += "; name the keys of question and answer with --question and --answer"
-    raise DataError(message, "invalid-record")
+    raise DataError(message, made[0].code)
 
 
 def _with_turns(row: Any, where: str, job: Job) -> Any:

@@ -15,7 +15,7 @@ from cotbal.benchmarks.releases import benchmark
 from cotbal.benchmarks.releases.benchmark import Places, Prepared, SplitPlan, TaskPlan
 from cotbal.benchmarks.releases.sources import Choices
 from cotbal.benchmarks.releases.writing import Expected
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 from cotbal.errors import CotbalError
 
 __all__ = ["Choices", "Places", "Variant", "plans", "prepare"]

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cotbal.benchmarks.releases.gallery import Gallery, content_name
 from cotbal.benchmarks.releases.rows import Row
-from cotbal.data.images import decode
+from cotbal.data.reading.images import decode
 
 _QUALITY = 95
 

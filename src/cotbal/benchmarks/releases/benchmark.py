@@ -33,7 +33,7 @@ from cotbal.benchmarks.releases.writing import (
     remove_unfinished,
     write_note,
 )
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 from cotbal.data.files import locked, write_text
 from cotbal.errors import CotbalError, DataError
 

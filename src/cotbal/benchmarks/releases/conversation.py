@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cotbal.data.conversations import IMAGE
+from cotbal.data.reading.record import IMAGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cotbal.benchmarks.releases.conversation import Asked
-from cotbal.data.conversations import IMAGE
-from cotbal.data.tokens import open_tokenizer
+from cotbal.data.batches.tokens import open_tokenizer
+from cotbal.data.reading.record import IMAGE
 from cotbal.errors import DataError
 
 

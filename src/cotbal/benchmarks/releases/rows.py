@@ -17,8 +17,8 @@ from typing import Any, BinaryIO, NoReturn
 
 import ijson
 
-from cotbal.data.census import Progress
-from cotbal.data.formats import BROKEN, open_parquet
+from cotbal.data.checks.census import Progress
+from cotbal.data.reading.formats import BROKEN, open_parquet
 from cotbal.errors import DataError
 
 _STEP = 2000  # rows between two reports of progress

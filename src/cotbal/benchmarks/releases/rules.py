@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from cotbal.benchmarks.releases.conversation import Asked, Conversation, Writable
-from cotbal.data.conversations import IMAGE
+from cotbal.data.reading.record import IMAGE
 
 ONE_WORD = "Answer the question using a single word or phrase."
 LONGEST_SEGMENT = 9  # "fewer than 10 turns" (Appendix A)

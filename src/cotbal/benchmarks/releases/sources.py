@@ -12,7 +12,7 @@ from cotbal.benchmarks.releases.conversation import Conversation, Writable
 from cotbal.benchmarks.releases.finding import matching
 from cotbal.benchmarks.releases.gallery import Gallery
 from cotbal.benchmarks.releases.rows import Row, json_list, json_mapping, known, parquet_rows
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 from cotbal.errors import DataError
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")

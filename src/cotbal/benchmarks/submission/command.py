@@ -13,10 +13,10 @@ from typing import Any
 
 from cotbal import plugins
 from cotbal.benchmarks.academic.vqav2_server import ServerQuestions, write_submission
-from cotbal.data.conversations import IMAGE
+from cotbal.data.checks.special_tokens import read_special_tokens
 from cotbal.data.files import archive, locked, read_json, read_jsonl, write_json, write_jsonl
-from cotbal.data.images import unreadable_images
-from cotbal.data.special_tokens import read_special_tokens
+from cotbal.data.reading.images import problems_of_images
+from cotbal.data.reading.record import IMAGE
 from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
 from cotbal.jobs.execute import Options, consume, explain
 from cotbal.jobs.executors import Job, forget_handle
@@ -74,7 +74,7 @@ def plan_submission(
         CotbalError: a recipe has no such task.
     """
     names = dict.fromkeys(question.image for question in questions.asked)
-    missing = unreadable_images(images, names, decode=False)
+    missing = problems_of_images(images, list(names), decode=False)
     if missing:
         raise DataError(
             f"{len(missing):,} of {len(names):,} images of test2015 are not below {images}:"

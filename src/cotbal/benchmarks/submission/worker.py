@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.collate import Row
-from cotbal.data.conversations import IMAGE, Record, Turn
+from cotbal.data.batches.collate import Row
 from cotbal.data.files import now, read_json, read_jsonl, write_json, write_jsonl
+from cotbal.data.reading.record import IMAGE, Record, Turn
 from cotbal.jobs.entry import job_begun
 from cotbal.recipe.recipe import load_recipe
 from cotbal.training import evaluation
