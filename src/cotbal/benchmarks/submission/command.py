@@ -17,12 +17,12 @@ from cotbal.data.checks.special_tokens import read_special_tokens
 from cotbal.data.files import archive, locked, read_json, read_jsonl, write_json, write_jsonl
 from cotbal.data.reading.images import problems_of_images
 from cotbal.data.reading.record import IMAGE
-from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
-from cotbal.jobs.execute import Options, consume, explain
+from cotbal.errors import CotbalError, DataError, RunError
+from cotbal.jobs.execute import Options, follow
 from cotbal.jobs.executors import Job, forget_handle
 from cotbal.jobs.inputs import CODE_VERSION, checkpoint_digest, differences
 from cotbal.jobs.queue import cancel_jobs, need_none_elsewhere, queued, record_driver
-from cotbal.jobs.submission_paths import SubmissionPaths, submission_of
+from cotbal.jobs.rundir import SubmissionPaths, submission_of
 from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.schema import ResourcesSection
 from cotbal.training.run_paths import RunPaths
@@ -182,9 +182,7 @@ def run_submission(
         for job in finished:
             forget_handle(job.directory)  # it ended while no driver ran
         if outcomes is not None:
-            failures = consume(outcomes, todo, finished, options)
-            if failures:
-                raise RunsFailed(explain(failures, len(candidates), "models"))
+            follow(outcomes, todo, finished, options, "models")
         return [_write_answers(candidate, questions) for candidate in candidates]
 
 

@@ -1,6 +1,4 @@
-"""Jobs in the queue of another program: where they stand, calling them back, and drivers that come
-back.
-"""
+"""Jobs in the queue of another program: their status, cancelling them, and drivers that return."""
 
 from __future__ import annotations
 
@@ -23,6 +21,7 @@ from cotbal.jobs.queue import cancel
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
+from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR
 
 QUEUE = "helpers.pipeline_fakes.queue"
@@ -40,36 +39,37 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def root(recipe_path: Path) -> RunDir:
-    """A run directory with its probes done, but for three that were sent to a queue."""
-    found = RunDir(recipe_path.parent / "run")
-    pipeline.balance(pipeline.plan(load_recipe(recipe_path), found), Options(executor=EXECUTOR))
+    """A run directory with its probes done, but for three that were submitted to a queue."""
+    directory = RunDir(recipe_path.parent / "run")
+    prepared = pipeline.plan(load_recipe(recipe_path), directory)
+    pipeline.balance(prepared, Options(executor=EXECUTOR))
     for id, run in (("1", "full:ocr"), ("2", "full:vqa"), ("3", "full:count")):
-        found.probe(run).outcome.unlink()
-        record_handle(found.probe(run).root, JobHandle(QUEUE, id))
-    return found
+        directory.probe(run).outcome.unlink()
+        record_handle(directory.probe(run).root, JobHandle(QUEUE, id))
+    return directory
 
 
 def states(root: RunDir) -> dict[str, tuple[str, str]]:
     return {state.run: (state.state, state.detail) for state in status(root)}
 
 
-def test_status_asks_the_queue(root: RunDir, queue: Path) -> None:
+def test_status_reads_the_queue(root: RunDir, queue: Path) -> None:
     write_json(root.probe("full:ocr").progress, {"phase": "training", "fraction": 0.31})
-    found = states(root)
-    assert found["mini"][0] == "done"
-    assert found["full:ocr"] == ("running", f"training, 31%; {QUEUE} 1, on node7")
-    assert found["full:vqa"] == ("queued", f"{QUEUE} 2, waiting: Priority")
-    assert found["full:count"][0] == "missing"
+    now = states(root)
+    assert now["mini"][0] == "done"
+    assert now["full:ocr"] == ("running", f"training, 31%; {QUEUE} 1, on node7")
+    assert now["full:vqa"] == ("queued", f"{QUEUE} 2, waiting: Priority")
+    assert now["full:count"][0] == "missing"
 
 
 def test_a_queue_that_does_not_answer(root: RunDir, queue: Path) -> None:
     queue.unlink()
-    found = states(root)
-    assert found["mini"][0] == "done"
-    assert found["full:ocr"] == ("unknown", f"{QUEUE} 1; the queue does not answer")
+    now = states(root)
+    assert now["mini"][0] == "done"
+    assert now["full:ocr"] == ("unknown", f"{QUEUE} 1; the queue does not answer")
 
 
-def test_cancel_calls_everything_back(root: RunDir, queue: Path) -> None:
+def test_cancel_cancels_every_job(root: RunDir, queue: Path) -> None:
     assert cancel(root) == (["probes/full-ocr", "probes/full-vqa"], [])
     assert json.loads(queue.read_text()) == {}
     assert not [
@@ -109,18 +109,15 @@ def test_a_command_on_another_machine_is_named(root: RunDir, queue: Path) -> Non
     assert f"not-{socket.gethostname()} (process {os.getpid()})" in remarks[0]
 
 
-def test_no_run_is_done_twice_at_a_time(root: RunDir, recipe_path: Path, queue: Path) -> None:
+def test_no_run_is_executed_twice_at_a_time(root: RunDir, recipe_path: Path, queue: Path) -> None:
     prepared = pipeline.plan(load_recipe(recipe_path), root)
-    with pytest.raises(
-        RunError,
-        match=r"running elsewhere \(job 1 of helpers\.pipeline_fakes\.queue\), and 1 others",
-    ):
+    with raises(RunError, "run-in-use", root.probe("full:ocr").root, "job 1", QUEUE):
         pipeline.balance(prepared, Options(executor=EXECUTOR))
     queue.write_text("{}")
     pipeline.balance(prepared, Options(executor=EXECUTOR))
 
 
-def test_a_changed_run_is_called_back_before_it_is_moved_aside(
+def test_a_changed_run_is_cancelled_before_it_is_archived(
     root: RunDir, recipe_path: Path, queue: Path
 ) -> None:
     changed = pipeline.plan(load_recipe(recipe_path, ["optimization.epochs=2"]), root)

@@ -18,10 +18,10 @@ from cotbal.jobs import pipeline
 from cotbal.jobs.execute import Options
 from cotbal.jobs.executors import JobHandle, record_handle, recorded_handle
 from cotbal.jobs.queue import cancel
-from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.rundir import RunDir, SubmissionPaths, submission_of
 from cotbal.jobs.status import status
-from cotbal.jobs.submission_paths import SubmissionPaths, submission_of
 from cotbal.recipe.recipe import load_recipe
+from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR
 
 QUEUE = "helpers.pipeline_fakes.queue"
@@ -30,11 +30,11 @@ import signal, sys, time
 from contextlib import ExitStack
 from pathlib import Path
 from cotbal.jobs.queue import record_driver
-from cotbal.jobs.submission_paths import SubmissionPaths
+from cotbal.jobs.rundir import SubmissionPaths
 from cotbal.data.files import locked
 
 def leave(*_):
-    signal.signal(signal.SIGTERM, lambda *_: (print("told twice", flush=True), sys.exit(3)))
+    signal.signal(signal.SIGTERM, lambda *_: (print("twice", flush=True), sys.exit(3)))
     time.sleep(0.3)
     raise SystemExit(0)
 
@@ -80,11 +80,13 @@ def answering(root: RunDir, method: str) -> SubmissionPaths:
 
 def states(root: RunDir) -> dict[str, tuple[str, str]]:
     return {
-        each.run: (each.state, each.detail) for each in status(root) if each.kind == "submission"
+        state.run: (state.state, state.detail)
+        for state in status(root)
+        if state.kind == "submission"
     }
 
 
-def test_status_knows_models_that_answer(root: RunDir, queue: Path) -> None:
+def test_status_shows_models_that_answer(root: RunDir, queue: Path) -> None:
     write_json(answering(root, "ew").progress, {"phase": "generating", "fraction": 0.25})
     write_json(answering(root, "fixed.old-1").job, {})  # with the run that was archived
     assert states(root) == {
@@ -101,18 +103,18 @@ def test_status_knows_models_that_answer(root: RunDir, queue: Path) -> None:
     )
 
 
-def test_status_tells_why_answering_stopped(root: RunDir, queue: Path) -> None:
+def test_status_shows_why_answering_stopped(root: RunDir, queue: Path) -> None:
     queue.write_text("{}")
     write_json(
         answering(root, "cotbal").failure, {"message": "fixed failed\nOSError: no model", "time": 0}
     )
     write_json(answering(root, "ew").progress, {"phase": "generating", "fraction": 0.5})
-    found = states(root)
-    assert found["final/cotbal/vqav2_testdev"] == ("failed", "OSError: no model")
-    assert found["final/ew/vqav2_testdev"] == ("interrupted", "at 50%; rerun the command to resume")
+    now = states(root)
+    assert now["final/cotbal/vqav2_testdev"] == ("failed", "OSError: no model")
+    assert now["final/ew/vqav2_testdev"] == ("interrupted", "at 50%; rerun the command to resume")
 
 
-def test_cancel_calls_answering_back(root: RunDir, queue: Path) -> None:
+def test_cancel_cancels_answering(root: RunDir, queue: Path) -> None:
     assert cancel(root) == (["final/ew/vqav2_testdev", "seed-1/final/cotbal/vqav2_testdev"], [])
     assert json.loads(queue.read_text()) == {}
     assert recorded_handle(answering(root, "ew").root) is None
@@ -146,7 +148,7 @@ def test_a_command_of_several_models_on_another_machine_is_named_once(
     assert f"not-{socket.gethostname()} (process 1)" in remarks[0]
 
 
-def test_a_model_is_not_moved_aside_while_it_answers(
+def test_a_model_is_not_archived_while_it_answers(
     root: RunDir, recipe_path: Path, queue: Path
 ) -> None:
     changed = pipeline.plan(load_recipe(recipe_path, ["optimization.epochs=2"]), root)
@@ -158,7 +160,7 @@ def test_a_model_is_not_moved_aside_while_it_answers(
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None
         driver.stdout.readline()
-        with pytest.raises(RunError, match="`cotbal submission` has this model answer"):
+        with raises(RunError, "run-in-use", root.probe("full:ocr").root):
             pipeline.balance(changed, options)
         driver.terminate()
     assert paths.job.exists()
