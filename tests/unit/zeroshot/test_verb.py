@@ -274,7 +274,7 @@ def test_import_and_weigh(
     said = cotbal("import", "lmms-eval", *runs, *tasks, "--out", "scores.csv")
     assert "a .csv holds no samples" in said
     bare = json.loads(cotbal("weights", "--scores", "scores.csv", "--json"))
-    assert bare["intervals"].get("difficulty", [[None, None]])[0] == [None, None]
+    assert bare["intervals"] is None
     kit = RECORDED.parent / "vlmevalkit"
     runs = [
         f"{run}={kit / model}"
