@@ -136,7 +136,8 @@ def validation_scores(recipe: Recipe, model: Any, processor: Any, samples: int) 
             islice(open_records(task.validation, default_cache(), evaluation=True), samples)
         )
         rows = [Row(record, task.name, task.instruction) for record in records]
-        answers = evaluation.generate(model, collator, rows, recipe.file.generation, lambda _: None)
+        answerer = evaluation.Answerer(model, collator, recipe.file.generation)
+        answers = answerer(rows, lambda _: None)
         known = [
             {"images": list(record.images), "details": dict(record.details)} for record in records
         ]

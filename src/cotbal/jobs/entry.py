@@ -24,7 +24,7 @@ from cotbal.training.ranks import (
     stop_signal,
 )
 from cotbal.training.run_paths import RunPaths
-from cotbal.training.trainers.sharding import refuse_other_sharding
+from cotbal.training.trainers.sharding import validate_environment
 
 # an orphan leaves within a second or two, but one that was asked to stop may still be saving
 LOCK_SECONDS = 300.0
@@ -47,7 +47,7 @@ def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     try:
         ranks = join()
-        refuse_other_sharding()
+        validate_environment()
         with locked(paths.lock, LOCK_SECONDS) if ranks.main else nullcontext():
             yield ranks, stop
             ranks.wait()

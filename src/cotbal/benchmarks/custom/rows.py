@@ -103,7 +103,8 @@ def own_conversations(
             if made.task not in (None, stated):
                 raise DataError(
                     f"{finder.row}: states the task {made.task!r}, earlier records state"
-                    f" {stated!r}; give each task a file or folder of its own"
+                    f" {stated!r}; give each task a file or folder of its own",
+                    "unknown-value",
                 )
             identity = made.id or f"{path.stem}_{number}"
             if hash(identity) in seen:
@@ -143,7 +144,9 @@ def _with_turns(row: Any, where: str, job: Job) -> Any:
         return row
     for key in (question, answer):
         if row.get(key) is None:
-            raise DataError(f"{where}: expected the key {key!r}; found {', '.join(row)}")
+            raise DataError(
+                f"{where}: expected the key {key!r}; found {', '.join(row)}", "missing-key"
+            )
     turns = [{"from": "human", "value": row[question]}, {"from": "gpt", "value": row[answer]}]
     others = {key: row[key] for key in row if key not in (question, answer)}
     return others | {"conversations": turns}

@@ -79,7 +79,8 @@ def plan_submission(
         raise DataError(
             f"{len(missing):,} of {len(names):,} images of test2015 are not below {images}:"
             f" {next(iter(missing.values()))}; get test2015.zip of COCO, or name their directory"
-            " with --images"
+            " with --images",
+            "missing-image",
         )
     distinct = {run.resolve(): run for run in runs}
     return [_candidate(run, questions, images, task, restart_changed) for run in distinct.values()]
@@ -93,7 +94,8 @@ def _need_plain_texts(questions: ServerQuestions, checkpoint: Path) -> None:
         if token in asked.text:
             raise DataError(
                 f"question {asked.id} of test-dev: expected text without special tokens of"
-                f" {checkpoint} and without {IMAGE}; found {token!r} in {asked.text!r}"
+                f" {checkpoint} and without {IMAGE}; found {token!r} in {asked.text!r}",
+                "special-token",
             )
 
 
@@ -105,12 +107,14 @@ def _candidate(
     if path is None or not (paths.checkpoint / "config.json").exists():
         raise RunError(
             f"{run}: expected the directory of a final model, such as runs/academic/final/cotbal;"
-            " found none"
+            " found none",
+            "missing-file",
         )
     recipe = load_recipe(path)
     if task not in recipe.file.tasks:
         raise CotbalError(
-            f"--task: expected one of {', '.join(recipe.file.tasks)} as in {path}; found {task!r}"
+            f"--task: expected one of {', '.join(recipe.file.tasks)} as in {path}; found {task!r}",
+            "unknown-task",
         )
     _need_plain_texts(questions, paths.checkpoint)
     instruction = recipe.mixture[task].instruction
@@ -128,7 +132,8 @@ def _candidate(
     if changed and not restart_changed:
         raise RunError(
             f"{answers.root} was made with other settings ({'; '.join(changed)});"
-            " --restart-changed archives it"
+            " --restart-changed archives it",
+            "changed-settings",
         )
     job = {
         "recipe": str(recipe.path),
@@ -219,7 +224,8 @@ def _write_answers(candidate: Candidate, questions: ServerQuestions) -> Written:
     if [row["id"] for row in rows] != [asked.id for asked in questions.asked]:
         raise RunError(
             f"{candidate.paths.root}: expected an answer to every question of test-dev; found"
-            " others"
+            " others",
+            "missing-results",
         )
     path = candidate.paths.file
     answers = {row["id"]: row["answer"] for row in rows}

@@ -25,9 +25,7 @@ from cotbal.training.run_paths import RunPaths
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Answer what is not answered yet; where a launcher started several ranks, all of them come
-    here.
-    """
+    """Answer the remaining questions; every rank that a launcher started calls this."""
     file = Path(arguments[0])
     with job_begun(RunPaths(file.parent)) as (ranks, stop):
         _answer(read_json(file), file.parent, ranks, stop)
