@@ -215,19 +215,15 @@ def _with_adapters(model: PreTrainedModel, settings: ModelSection) -> nn.Module:
 def _linear_layers(model: PreTrainedModel, settings: ModelSection) -> list[str]:
     """Names of the linear layers that get adapters, in the parts trained with LoRA."""
     adapted = {part for part, mode in _modes(settings).items() if mode == "lora"}
-    head, wanted = model.get_output_embeddings(), settings.lora.targets
     names = [name for name, part in parts(model).items() if part in adapted]
-    experts = [name for name in names if "experts" in name and model.get_parameter(name).dim() == 3]
-    linear: list[str] = []
-    others: list[str] = []  # linear by class, but they compute more
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear) and module is not head and f"{name}.weight" in names:
-            (others if _computes_more(module) else linear).append(name)
-    targets = [n for n in linear if wanted is None or _last(n) in wanted]
-    known = {_last(name) for name in linear}
-    asked = {name for name in wanted or () if name not in known}
-    _leave_frozen(experts, "parameters of experts", asked)
-    _leave_frozen(others, "layers that compute more than linear ones", asked)
+    linear, others = _linear_modules(model, set(names))
+    wanted = settings.lora.targets
+    targets, unknown = linear, set[str]()
+    if wanted is not None:
+        targets = [name for name in linear if _last(name) in wanted]
+        unknown = set(wanted) - set(map(_last, linear))
+    _leave_frozen(_experts(model, names), "parameters of experts", unknown)
+    _leave_frozen(others, "layers that compute more than linear ones", unknown)
     if not targets:
         raise CotbalError(
             f"model.lora.targets: no linear layer of {', '.join(sorted(adapted))} has one of these"
@@ -235,6 +231,22 @@ def _linear_layers(model: PreTrainedModel, settings: ModelSection) -> list[str]:
             "unknown-lora-target",
         )
     return targets
+
+
+def _linear_modules(model: PreTrainedModel, names: set[str]) -> tuple[list[str], list[str]]:
+    """Layers of these parameters: linear ones, and those that are linear by class alone."""
+    head = model.get_output_embeddings()
+    linear: list[str] = []
+    others: list[str] = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and module is not head and f"{name}.weight" in names:
+            (others if _computes_more(module) else linear).append(name)
+    return linear, others
+
+
+def _experts(model: PreTrainedModel, names: Sequence[str]) -> list[str]:
+    """Parameters that hold the matrices of all experts of a layer."""
+    return [name for name in names if "experts" in name and model.get_parameter(name).dim() == 3]
 
 
 def _last(name: str) -> str:
