@@ -81,7 +81,7 @@ def add_captions(directory: Path) -> None:
 def test_the_command_makes_a_benchmark_that_check_accepts(raw: Path, tmp_path: Path) -> None:
     told = cotbal("prepare", "academic", raw, tmp_path / "out")
     assert "differs  VQAv2 train: -82,781 records, -443,754 turns than expected" in told
-    assert "1 of 26 splits hold what is expected" in told
+    assert "1 of 26" in told
     add_captions(tmp_path / "out")
     checked = cotbal("check", tmp_path / "out/recipe.yaml")
     assert "no faults" in checked
