@@ -6,7 +6,7 @@ from cotbal.cli.options import RunDirectory
 
 
 def cancel(run_directory: RunDirectory) -> None:
-    """Stop everything of a run directory: the commands that work there, and its jobs in any queue.
+    """Stop all work on a run directory: the commands that work there, and its jobs in any queue.
 
     Finished runs and checkpoints are kept; a command that was stopped resumes with them.
     """

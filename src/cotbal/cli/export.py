@@ -28,11 +28,11 @@ def export(
         Path | None, typer.Option("--run", help="Run directory; `runs/<recipe name>` by default.")
     ] = None,
 ) -> None:
-    """Rows, configuration and command of another trainer, with the weights in the form that it
-    heeds; no torch needed.
+    """Rows, configuration and command for another trainer, with the weights in a form that it
+    supports; no torch needed.
 
-    HOW_TO_RUN.md in the new directory says how exactly it heeds them, and what is not carried over
-    (docs/exports.md).
+    HOW_TO_RUN.md in the new directory explains how exactly it applies them, and what is not
+    exported (docs/exports.md).
     """
     from cotbal.export import HOW_TO_RUN, Order
     from cotbal.export import export as export_to

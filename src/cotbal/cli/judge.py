@@ -178,7 +178,7 @@ def judge(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have a language model rate answers beside their references: scores of the metric `judge`.
+    """Let a language model rate answers beside their references: scores of the metric `judge`.
 
     Shows what it costs before the first request. Every reply is kept; rerun the command to resume.
     """

@@ -85,7 +85,11 @@ class JobOptions:
     address: Annotated[
         str | None,
         typer.Option(
-            "--address", help="Head of a Ray cluster, host:port; RAY_ADDRESS, or one of its own."
+            "--address",
+            help=(
+                "Head of a Ray cluster, host:port; by default RAY_ADDRESS, or a new cluster on this"
+                " machine."
+            ),
         ),
     ] = None
     keep_checkpoints: Annotated[

@@ -25,7 +25,7 @@ COLOURS = {
 
 
 def status(run_directory: RunDirectory, as_json: AsJson = False) -> None:
-    """What is done, running, queued, failed, interrupted, missing."""
+    """Show which runs are done, running, queued, failed, interrupted or missing."""
     from cotbal.jobs.rundir import RunDir
     from cotbal.jobs.status import status as states_of
 

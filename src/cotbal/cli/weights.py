@@ -49,9 +49,7 @@ def weights(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Weights from a table of validation scores that somebody already has; no recipe and no torch
-    needed.
-    """
+    """Weights from a table of validation scores; no recipe and no torch needed."""
     from cotbal.balance import Settings
     from cotbal.balance import balance as weigh
     from cotbal.scores.matrix import mean_matrix, read_scores

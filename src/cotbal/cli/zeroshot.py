@@ -31,7 +31,7 @@ class ModelOptions:
             "--as-trained", help="Keep processor and chat template, instead of those of LLaVA-1.5."
         ),
     ] = False
-    dtype: Annotated[str, typer.Option(help="Of the weights.")] = "bfloat16"
+    dtype: Annotated[str, typer.Option(help="Data type of the weights.")] = "bfloat16"
     device: Annotated[str | None, typer.Option(help="cuda:0, or cpu where there is no GPU.")] = None
     limit: Annotated[
         int | None, typer.Option(min=1, help="Questions per task, for a first try.")
