@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import importlib.metadata
 import os
 import shlex
@@ -15,28 +16,7 @@ from typing import Annotated
 import typer
 
 from cotbal.cli import imports, prepare
-from cotbal.cli.ablate import ablate
-from cotbal.cli.agree import agree
-from cotbal.cli.balance import balance
-from cotbal.cli.cancel import cancel
-from cotbal.cli.check import check
-from cotbal.cli.compare import compare
-from cotbal.cli.curve import curve
-from cotbal.cli.demo import demo
-from cotbal.cli.export import export
-from cotbal.cli.init import init
-from cotbal.cli.judge import judge
 from cotbal.cli.options import expanded
-from cotbal.cli.overall import overall
-from cotbal.cli.plan import plan
-from cotbal.cli.report import report
-from cotbal.cli.rescore import rescore
-from cotbal.cli.run import run
-from cotbal.cli.status import status
-from cotbal.cli.submission import submission
-from cotbal.cli.train import train
-from cotbal.cli.weights import weights
-from cotbal.cli.zeroshot import zeroshot
 from cotbal.errors import CotbalError, RunsFailed
 
 app = typer.Typer(
@@ -71,31 +51,33 @@ def _program(
     """Options before the command."""
 
 
+# In the order of the help page. Each is a function in the module of the same name.
 COMMANDS = (
-    init,
-    check,
-    plan,
-    balance,
-    train,
-    run,
-    compare,
-    ablate,
-    curve,
-    export,
-    judge,
-    demo,
-    weights,
-    overall,
-    agree,
-    status,
-    cancel,
-    rescore,
-    report,
-    zeroshot,
-    submission,
-)  # in the order of the help page
-for command in COMMANDS:
-    app.command()(expanded(command))
+    "init",
+    "check",
+    "plan",
+    "balance",
+    "train",
+    "run",
+    "compare",
+    "ablate",
+    "curve",
+    "export",
+    "judge",
+    "demo",
+    "weights",
+    "overall",
+    "agree",
+    "status",
+    "cancel",
+    "rescore",
+    "report",
+    "zeroshot",
+    "submission",
+)
+for name in COMMANDS:
+    module = importlib.import_module(f"cotbal.cli.{name}")
+    app.command()(expanded(getattr(module, name)))
 app.add_typer(imports.app, name="import")
 app.add_typer(prepare.app, name="prepare")
 

@@ -14,8 +14,16 @@ if TYPE_CHECKING:
     from cotbal.data.check import CheckReport
 
 COLUMNS = (
-    *("records", "turns", "images", "missing", "broken", "rejected", "dropped"),
-    *("valid tokens", "trained tokens", "mini"),
+    "records",
+    "turns",
+    "images",
+    "missing",
+    "broken",
+    "rejected",
+    "dropped",
+    "valid tokens",
+    "trained tokens",
+    "mini",
 )
 
 

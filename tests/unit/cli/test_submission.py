@@ -131,7 +131,7 @@ def test_one_model_is_asked_by_one_command_at_a_time(
 ) -> None:
     arguments = ("submission", setup.run, setup.run, "--raw", setup.raw, "--on", "inline")
     with locked(setup.directory / "driver.lock"):
-        cotbal(*arguments).expect(RunError, None, "driver.lock")
+        cotbal(*arguments).expect(RunError, None, setup.directory.name)
     queue = tmp_path / "queue.json"
     queue.write_text('{"3": ["queued", "waiting: Priority"]}')
     monkeypatch.setenv("COTBAL_FAKE_QUEUE", str(queue))
