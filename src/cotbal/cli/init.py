@@ -18,7 +18,7 @@ def init(
 
     if path.exists():
         raise CotbalError(
-            f"{path} exists already and was left as it is; give another name", "file-exists"
+            f"{path} exists already and was left as it is; give another name", "existing-output"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(STARTER, encoding="utf-8")

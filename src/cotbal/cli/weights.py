@@ -75,7 +75,7 @@ def _report(out: Path, matrix: ScoreMatrix, result: Balance) -> RunDir:
     if root.plan.exists():
         raise CotbalError(
             f"{out} is the run directory of a recipe and was left as it is; give another --out",
-            "file-exists",
+            "existing-output",
         )
     write_balance(root, matrix, result)
     write_report(out)

@@ -137,7 +137,7 @@ def _show_table(out: Path, baseline: str, as_json: bool) -> None:
     if table.results is None:
         raise CotbalError(
             f"{out}: expected evaluated models; found no column that all of them have",
-            "missing-scores",
+            "missing-results",
         )
     write_text(out / "results.csv", table.results.to_csv())
     changes = overall(table.results, baseline) if baseline in table.results.methods else {}

@@ -89,8 +89,8 @@ OPTIONS = [
     (f"balance {RECIPE} --on slurm --address a:1", "conflicting-options", "--address", "slurm"),
     (f"run {RECIPE} --address a:1", "conflicting-options", "--address", "processes"),
     ("zeroshot mixture --out out", "missing-option", "--python", "lmms-eval"),
-    ("zeroshot --out empty", "missing-scores", "empty"),
-    ("init exists.yaml", "file-exists", "exists.yaml"),
+    ("zeroshot --out empty", "missing-results", "empty"),
+    ("init exists.yaml", "existing-output", "exists.yaml"),
 ]
 # Errors of the rooms below, which test the codes.
 INPUTS = [

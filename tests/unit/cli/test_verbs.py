@@ -33,7 +33,7 @@ def test_init_writes_a_recipe_that_loads_and_overwrites_nothing(
     written = (tmp_path / "recipe.yaml").read_text()
     assert load_recipe(tmp_path / "recipe.yaml").mixture.units == ("vqa", "caption")
     (tmp_path / "recipe.yaml").write_text(written + "# mine\n")
-    cotbal("init").expect(CotbalError, "file-exists", "recipe.yaml")
+    cotbal("init").expect(CotbalError, "existing-output", "recipe.yaml")
     assert (tmp_path / "recipe.yaml").read_text() == written + "# mine\n"
     assert cotbal("init", "deep/er/other.yaml").code == 0
     assert (tmp_path / "deep/er/other.yaml").read_text() == written
@@ -320,7 +320,7 @@ def test_a_table_gets_a_report_but_never_in_the_directory_of_a_recipe(
     assert set(json.loads((out / "weights.json").read_text())["weights"]) == {"a", "b"}
     (out / "plan.json").write_text("{}")
     refused = cotbal("weights", "--scores", table, "--out", out)
-    refused.expect(CotbalError, "file-exists", out)
+    refused.expect(CotbalError, "existing-output", out)
 
 
 RESULTS = "method,ocr:em,vqa:em,vqa:loss-\nSTL,0.5,0.4,2\nEW,0.6,0.4,1\nTLA,0.4,0.4,2\n"
