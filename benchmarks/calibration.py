@@ -53,6 +53,7 @@ class Mixture:
             score.
         unequal: standard deviation of the logarithm of the noise between tasks.
         cells: the same between the cells of the score matrix of a task.
+        mini: noise of the mini, as a share of that of the other runs.
         tails: degrees of freedom of the noise (Student's t); infinity for the normal distribution.
         common: share of the samples whose luck is one for all runs.
         alike: all tasks have the same gain and give each other the same, so that every weight is 1.
@@ -62,7 +63,8 @@ class Mixture:
     samples: int = 400
     noise: float = 0.08
     unequal: float = 0.25
-    cells: float = 0.4
+    cells: float = 0.35
+    mini: float = 0.8
     tails: float = np.inf
     common: float = 0.6
     alike: bool = False
@@ -134,6 +136,7 @@ def draw_truth(mixture: Mixture, rng: np.random.Generator) -> Truth:
     between = mixture.unequal * rng.standard_normal(tasks)
     within = mixture.cells * rng.standard_normal(scores.shape)
     deviation = mixture.noise * (mini + gain) * np.exp(between + within)
+    deviation[0] *= mixture.mini
     return Truth(mixture, scores, deviation)
 
 
