@@ -39,11 +39,11 @@ def agree(
 def show_agreement(found: Agreement) -> None:
     """Rank correlation, and the difference of every unit's weights."""
     from cotbal.report.formatting import with_interval
-    from cotbal.scores.interval import significance
+    from cotbal.scores.interval import SAMPLING_ONLY, hold_training, interval_name
 
-    table = console.table("unit", "second - first", "95 % interval", "")
+    table = console.table("unit", "second - first", interval_name(found.differences), "")
     for unit, gap in zip(found.units, found.differences, strict=True):
-        verdict = significance(True, "0") if gap.excludes() else ""
+        verdict = gap.verdict() if gap.differs() else ""
         interval = f"{gap.low:+.3f} to {gap.high:+.3f}"
         table.add_row(escape(unit), f"{gap.value:+.3f}", interval, verdict)
     console.show(table)
@@ -51,3 +51,9 @@ def show_agreement(found: Agreement) -> None:
         f"rank correlation {with_interval(found.correlation, 2)}, largest difference"
         f" {with_interval(found.largest, 2)}, {len(found.units)} units"
     )
+    if not hold_training(found.differences):
+        console.out.print(
+            f"Intervals: {SAMPLING_ONLY}. To measure that, both directories need replicates or"
+            " seeds of their probes (`balance.replicates`, `balance.seeds`).",
+            soft_wrap=True,
+        )

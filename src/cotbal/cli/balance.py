@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -13,6 +14,7 @@ from cotbal.cli.options import AsJson, JobOptions, Out, RecipeArguments
 if TYPE_CHECKING:
     from cotbal.balance import Balance
     from cotbal.jobs.rundir import RunDir
+    from cotbal.scores.interval import Interval
 
 
 def balance(
@@ -41,23 +43,55 @@ def print_balance(result: Balance, root: RunDir | None, as_json: bool) -> None:
 
 def show_balance(result: Balance) -> None:
     """Weights with intervals, what they are made of, and what was flagged."""
-    table = console.table("unit", "weight", "95 % interval", "outward", "inward", "difficulty", "")
-    for i, unit in enumerate(result.units):
-        weight = result.weight(unit)
-        shown = f"{weight.low:.3f} to {weight.high:.3f}" if weight.has_bounds else "-"
-        unclear = weight.has_bounds and not weight.excludes(1)
-        verdict = result.verdict(unit) if unclear else ""
-        numbers = (result.outward[i], result.inward[i], result.difficulty[i])
+    from cotbal.scores.interval import interval_name
+
+    weights = result.part("all")
+    table = console.table(
+        "unit", "weight", interval_name(weights), "outward", "inward", "difficulty", ""
+    )
+    measures = zip(result.outward, result.inward, result.difficulty, strict=True)
+    for unit, weight, numbers in zip(result.units, weights, measures, strict=True):
         cells = ("n/a" if math.isnan(number) else f"{number:.3f}" for number in numbers)
-        table.add_row(escape(unit), f"{weight.value:.4f}", shown, *cells, verdict)
+        table.add_row(escape(unit), f"{weight.value:.4f}", *_range_and_verdict(weight, cells))
     console.show(table)
     console.out.print(
         f"{result.form} form, {result.difficulty_form} difficulty, temperature"
         f" {result.temperature:g}"
     )
-    for need in result.needs:
-        if not result.weight(need.unit).excludes(1):
-            console.out.print(f"  {escape(need.sentence())}", soft_wrap=True)
-    for flag in result.flags:
-        console.out.print(f"[yellow]{flag.kind}[/]  {escape(flag.message)}", soft_wrap=True)
+    _show_evidence(result, weights)
+    _show_flags(result)
     console.warn(result.warnings)
+
+
+def _range_and_verdict(weight: Interval, between: Iterable[str]) -> tuple[str, ...]:
+    """Cells of a weight; a verdict only where it does not differ from 1."""
+    shown = f"{weight.low:.3f} to {weight.high:.3f}" if weight.has_bounds else "-"
+    verdict = weight.verdict(1) if weight.holds_training and not weight.differs(1) else ""
+    return (shown, *between, verdict)
+
+
+def _show_evidence(result: Balance, weights: Sequence[Interval]) -> None:
+    """What the weights rest on, and what more evidence would decide."""
+    from cotbal.report.tables import LEARN_FROM_PROBES
+    from cotbal.scores.interval import SAMPLING_ONLY, hold_training
+
+    if not result.measurable:
+        console.out.print(
+            "Not measurable here: keep equal weights. All weights are 1.", style="bold"
+        )
+    elif result.has_intervals and not hold_training(weights):
+        console.out.print(f"Intervals: {SAMPLING_ONLY}. {LEARN_FROM_PROBES}", soft_wrap=True)
+    for need in result.needs:
+        if not result.weight(need.unit).differs(1):
+            console.out.print(f"  {escape(need.sentence())}", soft_wrap=True)
+
+
+def _show_flags(result: Balance) -> None:
+    """A short table; the report and `--json` have the runs and their scores."""
+    from cotbal.report.flags import flag_table
+
+    if not result.flags:
+        return
+    console.out.print()
+    console.show_content(flag_table(result))
+    console.out.print("Runs and scores behind each flag: in the report, and with --json.")

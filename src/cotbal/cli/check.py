@@ -11,7 +11,7 @@ from cotbal.cli import console
 from cotbal.cli.options import AsJson, RecipeArguments
 
 if TYPE_CHECKING:
-    from cotbal.data.check import CheckReport
+    from cotbal.data.checks.check import CheckReport
 
 COLUMNS = (
     "records",
@@ -38,9 +38,9 @@ def check(
 
     Lists every problem, not only the first, and exits with 2 if there is one.
     """
-    from cotbal.data.check import check_mixture
-    from cotbal.data.lengths import open_meter
-    from cotbal.data.records import default_cache
+    from cotbal.data.batches.lengths import open_meter
+    from cotbal.data.checks.check import check_mixture
+    from cotbal.data.reading.records import default_cache
     from cotbal.jobs import display
 
     checked = source.load()
@@ -61,7 +61,7 @@ def check(
 
 def show_check(found: CheckReport) -> None:
     """Sizes of every split, then warnings and errors; of many of one kind the first few."""
-    from cotbal.data.condensed import condensed
+    from cotbal.data.checks.check import condensed
     from cotbal.report.formatting import plural
 
     table = console.table("task", "split", *COLUMNS)

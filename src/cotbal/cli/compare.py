@@ -60,7 +60,7 @@ def run_study(study: Study, options: Options, dry_run: bool) -> None:
 def show_comparison(found: Comparison) -> None:
     """Improvement and error of every method with their intervals, and the difference from EW."""
     from cotbal.report.formatting import with_interval
-    from cotbal.scores.interval import significance
+    from cotbal.report.summary import seed_notes
     from cotbal.weightings import method_label
 
     if found.reference is None or not found.against:
@@ -74,11 +74,11 @@ def show_comparison(found: Comparison) -> None:
     )
     for name, each in found.against.items():
         minus = found.paired.get(name)
-        verdict = "" if minus is None else significance(minus.excludes(), "EW")
+        verdict = minus.verdict(name="EW") if minus and minus.holds_training else ""
         shown = (each.average, each.error) if minus is None else (each.average, each.error, minus)
         cells = [with_interval(change, 2, signed=True) for change in shown]
         table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), verdict)
     console.show(table)
-    console.out.print(
-        f"seeds: {', '.join(map(str, found.seeds))}; intervals: 95 %, over test samples and seeds"
-    )
+    console.show_noise(found.seeds, [each.average for each in found.against.values()])
+    for note in seed_notes(found):
+        console.out.print(escape(note), soft_wrap=True)

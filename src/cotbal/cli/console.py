@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from cotbal.report.tables import Table as Content
+    from cotbal.scores.interval import Interval
 
 out = Console(highlight=False)
 if not out.is_terminal:  # a file or pipe has no width; do not cut columns to 80
@@ -40,6 +44,28 @@ def show(table: Table) -> None:
     needed = sum((column.min_width or 0) + 2 for column in table.columns)
     table.width = needed if needed > out.width else None
     out.print(table, crop=False)
+
+
+def show_content(content: Content) -> None:
+    """Print a table of the report."""
+    shown = table(*content.header)
+    for j in content.words:
+        shown.columns[j].justify = "left"
+    for row in content.rows:
+        shown.add_row(*map(escape, row))
+    out.print(f"[bold]{escape(content.title)}[/]", soft_wrap=True)  # wider than a table may be
+    show(shown)
+    out.print()
+
+
+def show_noise(seeds: Iterable[int], intervals: Sequence[Interval], learn: str = "") -> None:
+    """What the intervals above hold; `learn` says how to measure the noise of training."""
+    from cotbal.scores.interval import SAMPLING_ONLY, hold_training
+
+    words = "95 %, over samples and seeds"
+    if not hold_training(intervals):
+        words = f"{SAMPLING_ONLY}. {learn}".strip()
+    out.print(f"seeds: {', '.join(map(str, seeds))}; intervals: {words}", soft_wrap=True)
 
 
 def warn(messages: Iterable[str]) -> None:

@@ -52,20 +52,10 @@ def show_curve(found: DataCurves) -> None:
     from cotbal.report import curve_views
 
     for content in curve_views.tables(found):
-        table = console.table(*content.header)
-        for row in content.rows:
-            table.add_row(*map(escape, row))
-        console.out.print(
-            f"[bold]{escape(content.title)}[/]", soft_wrap=True
-        )  # longer than a table may be wide
-        console.show(table)
-        console.out.print()
+        console.show_content(content)
     for sentence in curve_views.sentences(found):
         console.out.print(escape(sentence), soft_wrap=True)
-    noise = "samples and seeds" if len(found.matrices) > 1 else "samples"
-    console.out.print(
-        f"seeds: {', '.join(map(str, found.matrices))}; intervals: 95 %, over validation {noise}"
-    )
+    console.show_noise(found.matrices, curve_views.intervals(found), curve_views.LEARN)
     if found.left_out:
         console.out.print(
             f"not shown, because not every seed has them: {', '.join(map(escape, found.left_out))}"

@@ -53,3 +53,4 @@ def show_overall(methods: Mapping[str, Overall], baseline: str) -> None:
         numbers = (method.improvement, method.error, *method.tasks.values())
         table.add_row(escape(name), *(f"{number:.2f}" for number in numbers))
     console.show(table)
+    console.out.print("No intervals: a table of results holds neither samples nor training seeds.")

@@ -51,7 +51,7 @@ def plan(
             rate = None if advice.rate is None else str(advice.rate)
             content["mini"] = {"elbows": advice.elbows, "rate": rate, "records": advice.records}
         if predicted is not None:
-            content["forecast"] = {"on": on, **predicted.to_json()}
+            content["forecast"] = {"on": on, **vars(predicted)}
         console.print_json(content)
         return
     show_plan(prepared.plan, prepared.warnings)

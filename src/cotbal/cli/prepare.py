@@ -310,7 +310,7 @@ def show_prepared(splits: Sequence[SplitSummary]) -> None:
     )
     for s in splits:
         expected = "-" if s.expected.records is None else f"{s.expected.records:,}"
-        numbers = (f"{count:,}" for count in (s.records, s.turns, s.found, s.missing, s.dropped))
+        numbers = (f"{count:,}" for count in (s.records, s.turns, s.present, s.missing, s.dropped))
         table.add_row(f"{escape(s.task)} {s.split}", s.form, *numbers, expected)
     console.show(table)
     for s in splits:

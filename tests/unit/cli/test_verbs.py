@@ -15,6 +15,7 @@ import typer
 
 from cotbal.cli.app import app
 from cotbal.errors import CotbalError, RunError, RunsFailed
+from cotbal.scores.interval import SAMPLING_ONLY
 from helpers.commands import Command
 from helpers.pipeline_fakes import EXECUTOR
 
@@ -454,7 +455,8 @@ def test_curve(cotbal: Command, recipe_path: Path, tmp_path: Path) -> None:
     assert cotbal("report", "run").code == 0
     assert (tmp_path / "run" / "report" / "index.html").read_text() == reported
     one = cotbal("curve", recipe_path, "--fractions", "1/8", "--out", "one", *ON)
-    assert "over validation samples\n" in one.out
+    assert SAMPLING_ONLY in one.out
+    assert SAMPLING_ONLY not in ended.out
 
 
 def test_suggest_mini(cotbal: Command, recipe_path: Path, tmp_path: Path) -> None:
