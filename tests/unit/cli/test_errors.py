@@ -171,7 +171,7 @@ INPUTS = [
     ("report empty", RunError, "empty", "plan.json"),
     ("report none", RunError, "none", "plan.json"),
     ("demo --size huge", CotbalError, "'huge'"),
-    ("prepare pocket somewhere --size huge", CotbalError, "pocket", "'huge'"),
+    ("prepare pocket somewhere --size huge", CotbalError, "'huge'"),
     ("prepare stamps somewhere --size huge", CotbalError, "size", "'huge'"),
 ]
 # What Typer rejects, what the disk rejects, and what `check` lists in its table.
