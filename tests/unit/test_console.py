@@ -10,6 +10,14 @@ from cotbal.balance import Need, Settings, balance
 from cotbal.balance.improvement import Overall
 from cotbal.benchmarks.releases.writing import Expected, SplitSummary
 from cotbal.cli import console
+from cotbal.cli.balance import show_balance
+from cotbal.cli.check import show_check
+from cotbal.cli.compare import show_comparison
+from cotbal.cli.overall import show_overall
+from cotbal.cli.plan import show_plan
+from cotbal.cli.prepare import show_prepared
+from cotbal.cli.status import show_status
+from cotbal.cli.train import show_final
 from cotbal.data.checks.check import CheckReport, SplitReport
 from cotbal.data.files import write_json
 from cotbal.data.reading.record import Problem
@@ -48,7 +56,7 @@ def with_replicates() -> ScoreMatrix:
 
 def test_balance_with_intervals(capsys: Shown) -> None:
     result = balance(matrix(True), settings=Settings(bootstrap=200))
-    console.show_balance(result)
+    show_balance(result)
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if line.startswith("b "))
     assert f"{result.weights['b']:.4f}" in row
@@ -58,7 +66,7 @@ def test_balance_with_intervals(capsys: Shown) -> None:
 
 def test_intervals_of_weights(capsys: Shown) -> None:
     result = balance(with_replicates(), settings=Settings(bootstrap=200))
-    console.show_balance(result)
+    show_balance(result)
     shown = capsys.readouterr().out
     for unit in result.units:
         weight = result.weight(unit)
@@ -69,7 +77,7 @@ def test_intervals_of_weights(capsys: Shown) -> None:
 
 def test_flags_are_a_table(capsys: Shown) -> None:
     result = balance(matrix(True), settings=Settings(bootstrap=200))
-    console.show_balance(result)
+    show_balance(result)
     lines = capsys.readouterr().out.splitlines()
     for task, *words in flag_table(result).rows:
         row = next(line for line in lines if line.startswith(f"{task} ") and words[0] in line)
@@ -77,7 +85,7 @@ def test_flags_are_a_table(capsys: Shown) -> None:
 
 
 def test_balance_of_a_bare_table(capsys: Shown) -> None:
-    console.show_balance(balance(matrix(False)))
+    show_balance(balance(matrix(False)))
     shown = capsys.readouterr().out
     assert "warning" in shown
     assert "without their samples" in shown
@@ -92,7 +100,7 @@ def test_plan(capsys: Shown) -> None:
     )
     probe = Planned(own, "probe", paths, "full:ocr", 320, 1234.4, 80, 0.25, 75.0)
     final = Planned(again, "final", paths, "cotbal, seed 1", 1280, None, 40, 1.0, None)
-    console.show_plan(Plan("standard", (probe, final), 1, 1280, 1280), ["few [records] here"])
+    show_plan(Plan("standard", (probe, final), 1, 1280, 1280), ["few [records] here"])
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if line.startswith("full:ocr"))
     assert row.split() == ["full:ocr", "probe", "320", "1234", "80", "0.250", "1", "min", "15", "s"]
@@ -108,7 +116,7 @@ def test_a_narrow_terminal_cuts_no_number_and_no_name(
 ) -> None:
     monkeypatch.setattr(console, "out", Console(highlight=False, width=width))
     result = balance(matrix(True), settings=Settings(bootstrap=200))
-    console.show_balance(result)
+    show_balance(result)
     run = Run("full:a-task-of-a-long-name", {}, "ew", ("ocr",), (), 0)
     planned = Planned(
         run,
@@ -121,7 +129,7 @@ def test_a_narrow_terminal_cuts_no_number_and_no_name(
         0.25,
         None,
     )
-    console.show_plan(Plan("standard", (planned,), 1, 1280, 1280), [])
+    show_plan(Plan("standard", (planned,), 1, 1280, 1280), [])
     shown = capsys.readouterr().out
     assert "…" not in shown
     for whole in (
@@ -139,7 +147,7 @@ def test_remarks_of_a_status_begin_below_one_another(capsys: Shown) -> None:
         State("mini", "probe", "failed", "no space left on the device"),
         State("cotbal", "final", "done", "3 s"),
     ]
-    console.show_status(states)
+    show_status(states)
     _, first, second = capsys.readouterr().out.splitlines()
     assert first.index("no space") == second.index("3 s")
 
@@ -149,15 +157,13 @@ def test_what_was_prepared_is_held_against_what_is_known(
     capsys: Shown, expected: Expected, said: bool
 ) -> None:
     """Of data of the user's own nothing is expected, and nothing is said to be as expected."""
-    console.show_prepared(
-        [SplitSummary("vqa", "train", "own", "a.jsonl", 9, 3, 3, 3, 0, 0, expected, {})]
-    )
-    assert ("1 of 1 splits hold what is expected" in capsys.readouterr().out) is said
+    show_prepared([SplitSummary("vqa", "train", "own", "a.jsonl", 9, 3, 3, 3, 0, 0, expected, {})])
+    assert capsys.readouterr().out.endswith(": 1 of 1\n") is said
 
 
 def test_what_a_weight_needs_is_shown_where_its_interval_includes_one(capsys: Shown) -> None:
     result = balance(with_replicates(), settings=Settings(bootstrap=200))
-    console.show_balance(result)
+    show_balance(result)
     shown = capsys.readouterr().out
     assert len(result.needs) == len(result.units)
     for need in result.needs:
@@ -170,19 +176,19 @@ def test_what_a_weight_needs_is_shown_where_its_interval_includes_one(capsys: Sh
 
 
 def test_overall(capsys: Shown) -> None:
-    console.show_overall({"EW": Overall(7.304225, 0.1026, {"vqa": 1.0, "[b]": -0.5})}, "STL")
+    show_overall({"EW": Overall(7.304225, 0.1026, {"vqa": 1.0, "[b]": -0.5})}, "STL")
     row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("EW"))
     assert row.split() == ["EW", "7.30", "0.10", "1.00", "-0.50"]
 
 
 def test_comparison_without_a_reference(capsys: Shown) -> None:
-    console.show_comparison(Comparison(("cotbal",), (0,), None, (), {}, {}, {}, ()))
+    show_comparison(Comparison(("cotbal",), (0,), None, (), {}, {}, {}, ()))
     assert "compare with stl or ew" in capsys.readouterr().out
 
 
 def test_status(capsys: Shown) -> None:
     states = ("done", "running", "failed", "interrupted", "missing")
-    console.show_status([State(f"run-{s}", "probe", s, f"detail [of] {s}") for s in states])  # type: ignore[arg-type]
+    show_status([State(f"run-{s}", "probe", s, f"detail [of] {s}") for s in states])  # type: ignore[arg-type]
     lines = capsys.readouterr().out.splitlines()
     for state in states:
         row = next(line for line in lines if line.startswith(f"run-{state} "))
@@ -192,14 +198,14 @@ def test_status(capsys: Shown) -> None:
 def test_check(capsys: Shown) -> None:
     split = SplitReport("ocr", "train", "t.jsonl", 12, 14, 6, 3, 1, 1, 1, 0, 99, 80, 70, 2)
     problem = Problem(Path("t.jsonl"), 7, "expected [/an answer]; found an empty one", "empty-text")
-    console.show_check(CheckReport((problem,), ("a [bold]warning",), (split,)))
+    show_check(CheckReport((problem,), ("a [bold]warning",), (split,)))
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if line.startswith("ocr "))
     assert row.split()[2:] == ["12", "14", "6", "1", "1", "1", "0", "80", "70", "2"]
     assert "expected [/an answer]; found an empty one" in shown
     assert "a [bold]warning" in shown
-    assert "1 errors, 1 warnings" in shown
-    console.show_check(CheckReport((), (), (split,)))
+    assert "1 error, 1 warning\n" in shown
+    show_check(CheckReport((), (), (split,)))
     assert "no errors, 0 warnings" in capsys.readouterr().out
 
 
@@ -211,7 +217,7 @@ def test_thousands_of_problems_are_a_few_lines(capsys: Shown) -> None:
     ]
     other = Problem(Path("t.jsonl"), 17, "conversations[1].value: expected an answer", "empty-text")
     dropped = [f"dropped: t.jsonl, record {n}: broken image /d/{n}.png: cut" for n in range(900)]
-    console.show_check(CheckReport((*gone[:16], other, *gone[16:]), tuple(dropped), ()))
+    show_check(CheckReport((*gone[:16], other, *gone[16:]), tuple(dropped), ()))
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) < 16
     shown = "\n".join(lines)
@@ -235,7 +241,7 @@ def test_final(capsys: Shown, tmp_path: Path) -> None:
     for split in task.test:
         scores = {"exact_match": {"score": 0.5}, "cider": {"score": 1.23456}}
         write_json(paths.scores("ocr", split), {"metrics": scores})
-    console.show_final(Mixture((task,)), paths)
+    show_final(Mixture((task,)), paths)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].strip() == "CoTBal on test"
     rows = [line.split() for line in lines if line.startswith("ocr")]
@@ -246,5 +252,5 @@ def test_final(capsys: Shown, tmp_path: Path) -> None:
 
 def test_long_tables_are_not_cut_in_a_pipe(capsys: Shown) -> None:
     name = "a_task_with_quite_a_long_name_" * 3
-    console.show_status([State(f"full:{name}", "probe", "done", "12 s")])
+    show_status([State(f"full:{name}", "probe", "done", "12 s")])
     assert f"full:{name}" in capsys.readouterr().out

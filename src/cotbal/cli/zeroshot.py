@@ -1,18 +1,54 @@
-"""The verb that evaluates on benchmarks of others: `zeroshot`."""
+"""`cotbal zeroshot`."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
-from cotbal.cli.options import AsJson, On, Restart, Threads, Workers
+from cotbal.cli import console
+from cotbal.cli.options import AsJson, JobOptions, Without
+from cotbal.cli.overall import show_overall
 from cotbal.errors import CotbalError
 
 if TYPE_CHECKING:
+    from cotbal.benchmarks.zeroshot.command import How
     from cotbal.benchmarks.zeroshot.study import Plan
+    from cotbal.scores.results import Results
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How models are evaluated."""
+
+    as_trained: Annotated[
+        bool,
+        typer.Option(
+            "--as-trained", help="Keep processor and chat template, instead of those of LLaVA-1.5."
+        ),
+    ] = False
+    dtype: Annotated[str, typer.Option(help="Data type of the weights.")] = "bfloat16"
+    device: Annotated[str | None, typer.Option(help="cuda:0, or cpu where there is no GPU.")] = None
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Questions per task, for a first try.")
+    ] = None
+    model: Annotated[
+        str, typer.Option(help="Another model of lmms-eval, whose checkpoint is not prepared.")
+    ] = ""
+    model_args: Annotated[str, typer.Option(help="More arguments of the model.")] = ""
+
+    def how(self) -> How:
+        """The same for lmms-eval, on a GPU if there is one."""
+        from cotbal.benchmarks.zeroshot import command
+        from cotbal.jobs.executors.processes import visible_gpus
+
+        device = self.device or ("cuda:0" if visible_gpus() else "cpu")
+        model = self.model or command.MODEL
+        return command.How(self.dtype, device, self.limit, model, self.model_args, self.as_trained)
 
 
 def zeroshot(
@@ -30,79 +66,45 @@ def zeroshot(
     baseline: Annotated[
         str, typer.Option(help="The model that others are measured against.")
     ] = "EW",
-    as_trained: Annotated[
-        bool,
-        typer.Option(
-            "--as-trained", help="Keep processor and chat template, instead of those of LLaVA-1.5."
-        ),
-    ] = False,
-    dtype: Annotated[str, typer.Option(help="Of the weights.")] = "bfloat16",
-    device: Annotated[
-        str | None, typer.Option(help="cuda:0, or cpu where there is no GPU.")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Questions a task, for a first try.")
-    ] = None,
-    model: Annotated[
-        str, typer.Option(help="Another model of lmms-eval, whose checkpoint is not prepared.")
-    ] = "",
-    model_args: Annotated[str, typer.Option(help="More arguments of the model.")] = "",
+    *,
+    models: ModelOptions,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show every command, and stop.")
     ] = False,
-    on: On = "processes",
-    workers: Workers = None,
-    threads: Threads = None,
-    restart_changed: Restart = False,
+    job: Annotated[JobOptions, Without("report_to", "address", "keep_checkpoints")],
     as_json: AsJson = False,
 ) -> None:
     """The eight zero-shot columns of the paper's Table 2, through lmms-eval; improvement against EW
     (Eq. 12, 13).
     """
+    from cotbal.benchmarks.zeroshot import command, study
+    from cotbal.benchmarks.zeroshot.columns import columns_named
+
     if checkpoints:
-        settings = dtype, device, limit, model, model_args, as_trained
-        plan = _plan(out, checkpoints, python, columns, settings, restart_changed)
+        if not python:
+            raise CotbalError(
+                "--python: expected the interpreter of an environment with lmms-eval:"
+                f" {command.INSTALL}",
+                "missing-option",
+            )
+        how, wanted = models.how(), columns_named(columns)
+        named, environment = study.models_named(checkpoints), command.find_environment(python)
+        plan = study.plan(out, named, wanted, environment, how, job.restart_changed)
         if not as_json:
             _show_plan(plan)
         if dry_run:
             return
-        _run(plan, on, workers, threads, quiet=as_json)
+        _run(plan, job, quiet=as_json)
     _show_table(out, baseline, as_json)
 
 
-def _plan(
-    out: Path,
-    checkpoints: list[str],
-    python: str,
-    columns: str,
-    settings: tuple[str, str | None, int | None, str, str, bool],
-    restart_changed: bool,
-) -> Plan:
-    from cotbal.benchmarks.zeroshot import command, study
-    from cotbal.benchmarks.zeroshot.columns import columns_named
-    from cotbal.jobs.executors.processes import visible_gpus
-
-    if not python:
-        raise CotbalError(
-            "--python: expected the interpreter of an environment with lmms-eval:"
-            f" {command.INSTALL}"
-        )
-    dtype, device, limit, model, model_args, as_trained = settings
-    chosen = device or ("cuda:0" if visible_gpus() else "cpu")
-    how = command.How(dtype, chosen, limit, model or command.MODEL, model_args, as_trained)
-    models, wanted = study.models_named(checkpoints), columns_named(columns)
-    environment = command.find_environment(python)
-    return study.plan(out, models, wanted, environment, how, restart_changed)
-
-
-def _run(plan: Plan, on: str, workers: int | None, threads: int | None, quiet: bool) -> None:
+def _run(plan: Plan, job: JobOptions, quiet: bool) -> None:
     from cotbal.benchmarks.zeroshot import study
     from cotbal.data.files import locked
-    from cotbal.jobs.executors import Resources
 
     with locked(plan.root / "lock"):
         report = (lambda _: None) if quiet else print
-        study.run_plan(plan, on, Resources(workers, threads), report)
+        study.run_plan(plan, job.on, job.to_options().resources, report)
 
 
 def _show_plan(plan: Plan) -> None:
@@ -118,8 +120,7 @@ def _show_plan(plan: Plan) -> None:
             "--as-trained leaves a checkpoint as it is: right for models that were trained with"
             " what is changed here"
         )
-    for line in plan.environment.warnings:
-        print(f"warning  {line}")
+    console.warn(plan.environment.warnings)
     for cell in plan.kept:
         print(f"{cell.model}, {cell.column.name}: done before, kept")
     for work in plan.works:
@@ -130,32 +131,38 @@ def _show_plan(plan: Plan) -> None:
 def _show_table(out: Path, baseline: str, as_json: bool) -> None:
     from cotbal.balance.improvement import overall
     from cotbal.benchmarks.zeroshot.cells import read_table
-    from cotbal.cli import console
     from cotbal.data.files import write_text
 
     table = read_table(out, baseline)
     if table.results is None:
         raise CotbalError(
-            f"{out}: expected evaluated models; found no column that all of them have"
+            f"{out}: expected evaluated models; found no column that all of them have",
+            "missing-results",
         )
     write_text(out / "results.csv", table.results.to_csv())
-    found = overall(table.results, baseline) if baseline in table.results.methods else {}
+    changes = overall(table.results, baseline) if baseline in table.results.methods else {}
     if as_json:
         rows = zip(table.results.methods, table.results.values.tolist(), strict=True)
         content = {
             "columns": [str(column) for column in table.results.columns],
             "values": dict(rows),
-            "improvement": {name: vars(each) for name, each in found.items()},
+            "improvement": {name: vars(change) for name, change in changes.items()},
             "warnings": list(table.warnings),
         }
-        print(json.dumps(content, indent=1, ensure_ascii=False))
+        console.print_json(content)
         return
-    console.show_results(table.results, table.warnings)
-    if found:
-        console.show_overall(found, baseline)
+    show_results(table.results, table.warnings)
+    if changes:
+        show_overall(changes, baseline)
     else:
-        print(
-            f"No model is called {baseline}, so that there is nothing to measure the others against"
-            " (--baseline)"
-        )
+        print(f"No model is called {baseline}: nothing to measure the others against (--baseline)")
     print(f"\nTable: {out / 'results.csv'}")
+
+
+def show_results(results: Results, warnings: Sequence[str]) -> None:
+    """What every method scored, and what to know about these numbers."""
+    table = console.table("method", *map(str, results.columns))
+    for name, row in zip(results.methods, results.values, strict=True):
+        table.add_row(escape(name), *(f"{value:.2f}" for value in row))
+    console.show(table)
+    console.warn(warnings)

@@ -82,7 +82,7 @@ def add_captions(directory: Path) -> None:
 def test_the_command_makes_a_benchmark_that_check_accepts(raw: Path, tmp_path: Path) -> None:
     output = cotbal("prepare", "academic", raw, tmp_path / "out")
     assert "differs  VQAv2 train: -82,781 records, -443,754 turns than expected" in output
-    assert "1 of 26 splits hold what is expected" in output
+    assert "1 of 26" in output
     add_captions(tmp_path / "out")
     checked = cotbal("check", tmp_path / "out/recipe.yaml")
     assert "no errors" in checked

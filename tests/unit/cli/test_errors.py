@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from cotbal.errors import CotbalError, DataError, RecipeError, RunError, ScoresError
+from helpers.commands import Command
 from helpers.pipeline_fakes import write_mixture
 
 SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
@@ -53,132 +57,169 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 RECIPE = "mixture/recipe.yaml"
-PROBLEMS = [
-    ("overall --results none.csv", "expected a CSV table of results"),
-    ("overall --results good.csv", "expected a header `method,<task>:<metric>,...`"),
+# Errors of the command line itself; the code is tested here.
+OPTIONS = [
+    (f"compare {RECIPE} --seeds 0,0", "invalid-option", "--seeds", "'0,0'"),
+    (f"compare {RECIPE} --seeds 1.5", "invalid-option", "--seeds", "'1.5'"),
+    (f"curve {RECIPE} --seeds 0,0", "invalid-option", "--seeds", "'0,0'"),
+    (f"ablate {RECIPE} --temperatures 0.5,hot", "invalid-option", "--temperatures", "'0.5,hot'"),
+    ("weights --scores good.csv --temperature warm", "invalid-option", "--temperature", "'warm'"),
+    ("weights --scores good.csv --temperature 0", "invalid-option", "--temperature", "'0'"),
     (
-        "overall --results results.csv --baseline TLA",
-        "expected one of the methods STL, EW; found 'TLA'",
+        "weights --scores good.csv --temperature auto --low 2",
+        "invalid-option",
+        "--low",
+        "--high",
+        "2.0",
     ),
-    ("overall --results zero.csv", "STL: expected scores above 0"),
-    ("overall --results negative.csv", "found a:em (-2); leave these columns out"),
-    ("weights --scores good.csv --difficulty precise", "missing solo:a, solo:b"),
-    ("weights --scores good.csv --form simple", "expected the rows base, solo:a"),
-    ("weights --scores good.csv --scores no_mini.csv", "expected the rows mini"),
-    (f"compare {RECIPE} --methods ew,gradnorm", "found 'gradnorm'"),
-    (f"compare {RECIPE} --seeds 0,0", "--seeds: expected different numbers"),
-    (f"compare {RECIPE} --seeds 1.5", "--seeds: expected whole numbers"),
+    ("import lmms-eval mini=empty --out scores.txt", "invalid-option", "--out", "scores.txt"),
+    ("import vlmevalkit empty --out scores.csv", "invalid-option", "RUN=DIRECTORY", "empty"),
     (
-        f"compare {RECIPE} --methods ew weightings.rlw.window=3",
-        "rlw: expected no options",
+        "import vlmevalkit mini=empty mini=empty --out scores.csv",
+        "invalid-option",
+        "RUN=DIRECTORY",
     ),
-    (f"plan {RECIPE} weightings.dwa.window=0", "dwa: expected a window"),
-    (f"plan {RECIPE} weightings.gradnorm.window=3", "found 'gradnorm'"),
     (
-        f"curve {RECIPE} --fractions 1/8,half",
-        "--fractions: expected different fractions above 0 and up to 1",
+        "prepare custom mixture made --metric ocr",
+        "invalid-option",
+        "--metric",
+        "TASK=METRIC",
+        "'ocr'",
     ),
-    (f"curve {RECIPE} --fractions 1/8,3/2", "found '1/8,3/2'"),
-    (f"curve {RECIPE} --fractions 1/2,0.5", "--fractions: expected different fractions"),
-    (f"curve {RECIPE} --fractions=-1/2", "--fractions: expected different fractions"),
-    (f"curve {RECIPE} --seeds 0,0", "--seeds: expected different numbers"),
-    (f"curve {RECIPE} --on slurmy", "executors: expected one of"),
-    (f"curve {RECIPE} model=null", "section `model`"),
-    (f"ablate {RECIPE} --temperatures 0.5,hot", "--temperatures: expected different numbers"),
-    (f"plan {RECIPE} probes.optimization.learning=1", "probes.optimization.learning"),
-    (f"plan {RECIPE} probes.model.vision=thawed", "probes.model.vision"),
-    (f"plan {RECIPE} balance.seeds=[1,1]", "seeds must be different numbers"),
-    ("plan mixture/tab.yaml", "tab.yaml, line 2, column 1: not readable as YAML"),
-    ("plan mixture/tab.yaml", "indent with spaces, not tabs"),
-    ("plan mixture", "found a directory"),
-    ("plan empty.csv", "found an empty file"),
-    (f"plan {RECIPE} tasks.ocr.metric=exactmatch", "task ocr: metrics: expected one of"),
+    (f"balance {RECIPE} --on slurm --address a:1", "conflicting-options", "--address", "slurm"),
+    (f"run {RECIPE} --address a:1", "conflicting-options", "--address", "processes"),
+    ("zeroshot mixture --out out", "missing-option", "--python", "lmms-eval"),
+    ("zeroshot --out empty", "missing-results", "empty"),
+    ("init exists.yaml", "existing-output", "exists.yaml"),
+]
+# Errors of the rooms below, which test the codes.
+INPUTS = [
+    ("overall --results none.csv", ScoresError, "none.csv"),
+    ("overall --results good.csv", ScoresError, "good.csv", "method,<task>:<metric>", "run,a,b"),
+    ("overall --results results.csv --baseline TLA", ScoresError, "STL, EW", "'TLA'"),
+    ("overall --results zero.csv", ScoresError, "STL", "a:em (0)"),
+    ("overall --results negative.csv", ScoresError, "STL", "a:em (-2)"),
+    ("weights --scores good.csv --difficulty precise", ScoresError, "missing solo:a, solo:b"),
+    ("weights --scores good.csv --form simple", ScoresError, "base, solo:a"),
+    ("weights --scores good.csv --scores no_mini.csv", ScoresError, "missing mini"),
+    (f"compare {RECIPE} --methods ew,gradnorm", CotbalError, "'gradnorm'"),
+    (f"compare {RECIPE} --methods ew weightings.rlw.window=3", CotbalError, "rlw", "window"),
+    (f"plan {RECIPE} weightings.dwa.window=0", CotbalError, "dwa", "window", "found 0"),
+    (f"plan {RECIPE} weightings.gradnorm.window=3", CotbalError, "'gradnorm'"),
+    (f"curve {RECIPE} --fractions 1/8,half", CotbalError, "--fractions", "'1/8,half'"),
+    (f"curve {RECIPE} --fractions 1/8,3/2", CotbalError, "--fractions", "'1/8,3/2'"),
+    (f"curve {RECIPE} --fractions 1/2,0.5", CotbalError, "--fractions", "'1/2,0.5'"),
+    (f"curve {RECIPE} --fractions=-1/2", CotbalError, "--fractions", "'-1/2'"),
+    (f"curve {RECIPE} --on slurmy", CotbalError, "executors", "'slurmy'", "'slurm'"),
+    (f"curve {RECIPE} model=null", RecipeError, "recipe.yaml", "`model`"),
+    (f"plan {RECIPE} probes.optimization.learning=1", RecipeError, "probes.optimization.learning"),
+    (f"plan {RECIPE} probes.model.vision=thawed", RecipeError, "probes.model.vision"),
+    (f"plan {RECIPE} balance.seeds=[1,1]", RecipeError, "balance", "seeds", "[1, 1]"),
+    ("plan mixture/tab.yaml", RecipeError, "tab.yaml, line 2, column 1", "YAML", "tabs"),
+    ("plan mixture", RecipeError, "mixture", "directory"),
+    ("plan empty.csv", RecipeError, "empty.csv", "empty file"),
     (
         f"plan {RECIPE} tasks.ocr.metric=exactmatch",
-        "found 'exactmatch'; did you mean 'exact_match'?",
+        CotbalError,
+        "ocr",
+        "metrics",
+        "'exactmatch'",
+        "'exact_match'",
     ),
-    ("weights --scores empty.csv", "found an empty file"),
-    ("weights --scores semicolons.csv", "columns are parted by commas here, not by ';'"),
+    ("weights --scores empty.csv", ScoresError, "empty.csv", "empty file"),
+    ("weights --scores semicolons.csv", ScoresError, "semicolons.csv", "run;a;b", "commas"),
+    ("weights --scores empty", ScoresError, "empty", "directory"),
+    ("check none.yaml", RecipeError, "none.yaml", "cotbal init"),
+    ("check broken.yaml", RecipeError, "broken.yaml, line 1, column 8", "YAML"),
+    ("check typo.yaml", RecipeError, "optimisation", "'optimization'"),
+    (f"check {RECIPE} epochs", RecipeError, "key=value", "'epochs'"),
+    (f"check {RECIPE} optimization.epochs=[", RecipeError, "optimization.epochs=[", "YAML"),
+    (f"check {RECIPE} portions.mini=1/0", RecipeError, "portions.mini", "'1/0'"),
+    ("plan none.yaml", RecipeError, "none.yaml", "cotbal init"),
+    ("plan mixture/bad_data.yaml", DataError, "vqa_trian.jsonl"),
+    ("plan mixture/damaged.yaml", DataError, "ocr_damaged.jsonl, record 6", "JSON"),
+    ("plan mixture/bad_metric.yaml", CotbalError, "extra", "metrics", "'exact'"),
+    (f"plan {RECIPE} --weighting fixd", CotbalError, "weightings", "'fixd'"),
+    (f"plan {RECIPE} balance.form=other", RecipeError, "balance.form", "'other'"),
+    ("balance typo.yaml", RecipeError, "optimisation", "'optimization'"),
+    (f"balance {RECIPE} --on slurmy", CotbalError, "executors", "'slurmy'"),
+    (f"balance {RECIPE} --on ./mine.py", CotbalError, "executors", "'./mine.py'"),
+    ("balance mixture/bad_data.yaml", DataError, "vqa_trian.jsonl"),
+    (f"balance {RECIPE} model=null", RecipeError, "recipe.yaml", "`model`"),
+    (f"train {RECIPE}", RunError, "runs/small/weights.json", "cotbal balance", "--weights"),
+    (f"train {RECIPE} --weights none.json", CotbalError, "none.json"),
+    (f"train {RECIPE} --weights broken.json", CotbalError, "broken.json", "JSON"),
+    (f"train {RECIPE} --weights weights.json", CotbalError, "vqa, count"),
+    (f"train {RECIPE} --weighting fixd", CotbalError, "weightings", "'fixd'"),
+    ("run none.yaml", RecipeError, "none.yaml", "cotbal init"),
+    (f"run {RECIPE} --weighting fixd", CotbalError, "weightings", "'fixd'"),
+    ("weights --scores none.csv", ScoresError, "none.csv"),
+    ("weights --scores no_mini.csv", ScoresError, "missing mini"),
+    ("weights --scores broken.csv", ScoresError, "broken.csv, line 3, column 'a'", "'high'"),
+    ("status empty", RunError, "empty", "plan.json"),
+    ("status none", RunError, "none", "plan.json"),
+    ("cancel none", RunError, "none", "plan.json"),
+    (f"plan {RECIPE} --gpus 4 resources.gpus=8", CotbalError, "GPUs", "8", "4"),
+    (f"plan {RECIPE} --gpus 4 --on slurmy", CotbalError, "executors", "'slurmy'"),
+    (f"plan {RECIPE} resources.gpus=3 resources.nodes=2", RecipeError, "resources", "gpus", "3"),
     (
-        "weights --scores good.csv --out good.csv",
-        "good.csv: File exists; expected a directory there",
+        f"balance {RECIPE} --on processes resources.gpus=2 resources.nodes=2",
+        CotbalError,
+        "resources.nodes",
+        "--on slurm",
     ),
-    ("weights --scores good.csv --out good.csv/deeper", "good.csv/deeper: Not a directory"),
-    ("weights --scores empty", "empty: expected a CSV table of scores; found: Is a directory"),
-    ("init exists.yaml", "exists already"),
-    ("check none.yaml", "cotbal init"),
-    ("check broken.yaml", "not readable as YAML"),
-    ("check typo.yaml", "did you mean 'optimization'?"),
+    ("report empty", RunError, "empty", "plan.json"),
+    ("report none", RunError, "none", "plan.json"),
+    ("demo --size huge", CotbalError, "'huge'"),
+    ("prepare pocket somewhere --size huge", CotbalError, "'huge'"),
+    ("prepare stamps somewhere --size huge", CotbalError, "size", "'huge'"),
+]
+# What Typer rejects, what the disk rejects, and what `check` lists in its table.
+OTHERS = [
+    (f"balance {RECIPE} --workers 0", "--workers"),
+    ("weights", "--scores"),
+    ("weights --scores good.csv --form other", "--form"),
+    ("prepare", "Usage"),
+    ("frobnicate", "frobnicate"),
+    ("check", "recipe"),
+    ("weights --scores good.csv --out good.csv", "good.csv"),
+    ("weights --scores good.csv --out good.csv/deeper", "good.csv/deeper"),
     ("check mixture/bad_data.yaml", "vqa_trian.jsonl"),
     ("check mixture/damaged.yaml", "ocr_damaged.jsonl"),
-    (f"check {RECIPE} epochs", "expected key=value"),
-    (f"check {RECIPE} optimization.epochs=[", "not readable as YAML"),
-    (f"check {RECIPE} portions.mini=1/0", "portions.mini"),
-    ("plan none.yaml", "cotbal init"),
-    ("plan mixture/bad_data.yaml", "vqa_trian.jsonl"),
-    ("plan mixture/damaged.yaml", "ocr_damaged.jsonl"),
-    ("plan mixture/bad_metric.yaml", "metrics: expected one of"),
-    (f"plan {RECIPE} --weighting fixd", "weightings: expected one of"),
-    (f"plan {RECIPE} balance.form=other", "balance.form"),
-    ("balance typo.yaml", "optimisation: unknown key"),
-    (f"balance {RECIPE} --on slurmy", "executors: expected one of"),
-    (f"balance {RECIPE} --on ./mine.py", "executors: expected one of"),
-    (f"balance {RECIPE} --workers 0", "--workers"),
-    ("balance mixture/bad_data.yaml", "vqa_trian.jsonl"),
-    (f"balance {RECIPE} model=null", "section `model`"),
-    (f"train {RECIPE}", "cotbal balance"),
-    (f"train {RECIPE} --weights none.json", "expected weights as JSON"),
-    (f"train {RECIPE} --weights broken.json", "expected weights as JSON"),
-    (f"train {RECIPE} --weights weights.json", "none for vqa, count"),
-    (f"train {RECIPE} --weighting fixd", "weightings: expected one of"),
-    ("run none.yaml", "cotbal init"),
-    (f"run {RECIPE} --weighting fixd", "weightings: expected one of"),
-    ("weights", "--scores"),
-    ("weights --scores none.csv", "expected a CSV table of scores"),
-    ("weights --scores no_mini.csv", "missing mini"),
-    ("weights --scores broken.csv", "expected a finite number; found 'high'"),
-    (
-        "weights --scores good.csv --temperature warm",
-        "--temperature: expected a positive number or auto",
-    ),
-    (
-        "weights --scores good.csv --temperature 0",
-        "--temperature: expected a positive number or auto",
-    ),
-    ("weights --scores good.csv --temperature auto --low 2", "0 < low < 1 < high"),
-    ("status empty", "plan.json"),
-    ("status none", "plan.json"),
-    ("cancel none", "plan.json"),
-    (f"plan {RECIPE} --gpus 4 resources.gpus=8", "one needs 8, and there are 4"),
-    (f"plan {RECIPE} --gpus 4 --on slurmy", "executors: expected one of"),
-    (f"plan {RECIPE} resources.gpus=3 resources.nodes=2", "gpus must be a multiple of nodes"),
-    (f"balance {RECIPE} --on processes resources.gpus=2 resources.nodes=2", "--on slurm"),
-    ("report empty", "empty"),
-    ("report none", "none"),
-    ("demo --size huge", "huge"),
-    ("prepare pocket somewhere --size huge", "huge"),
-    ("prepare stamps somewhere --size huge", "huge"),
-    ("prepare", "Usage"),
-    ("frobnicate", "No such command"),
-    ("check", "Missing argument"),
 ]
 
 
-@pytest.mark.parametrize(("line", "message"), PROBLEMS, ids=[line for line, _ in PROBLEMS])
-def test_a_problem_is_one_clear_message_and_leaves_no_run_behind(
-    cotbal: object, folder: Path, monkeypatch: pytest.MonkeyPatch, line: str, message: str
-) -> None:
+@pytest.fixture
+def inside(cotbal: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """A command in the folder; none leaves a run behind."""
     monkeypatch.chdir(folder)
-    ended = cotbal(*line.split())  # type: ignore[operator]
-    told = ended.err + ended.out
-    assert ended.code == 2, told
-    assert message in " ".join(told.split()), told
-    assert "Traceback" not in told
+    yield cotbal
     written = {path.name for path in (folder / "runs").rglob("*.json")}
     assert not written & {"job.json", "weights.json"}
 
 
-def test_the_message_goes_to_the_error_stream(cotbal: object) -> None:
-    ended = cotbal("check", "none.yaml")  # type: ignore[operator]
-    assert ended.err.startswith("cotbal: none.yaml: expected a recipe")
+@pytest.mark.parametrize("case", OPTIONS, ids=lambda case: case[0])
+def test_an_invalid_option(inside: Command, case: tuple[str, ...]) -> None:
+    line, code, *names = case
+    inside(*line.split()).expect(CotbalError, code, *names)
+
+
+@pytest.mark.parametrize("case", INPUTS, ids=lambda case: case[0])
+def test_an_invalid_input(inside: Command, case: tuple[Any, ...]) -> None:
+    line, kind, *names = case
+    inside(*line.split()).expect(kind, None, *names)
+
+
+@pytest.mark.parametrize(("line", "name"), OTHERS, ids=[line for line, _ in OTHERS])
+def test_other_errors(inside: Command, line: str, name: str) -> None:
+    ended = inside(*line.split())
+    shown = ended.err + ended.out
+    assert (ended.code, ended.error) == (2, None)
+    assert name in shown
+    assert "Traceback" not in shown
+
+
+def test_the_message_goes_to_the_error_stream(cotbal: Command) -> None:
+    ended = cotbal("check", "none.yaml")
+    assert ended.err.startswith("cotbal: none.yaml: ")
     assert ended.out == ""

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,11 @@ from typing import Any
 import pytest
 
 from cotbal.data.files import locked
+from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
 from cotbal.jobs.executors import JobHandle, record_handle
 from helpers import tiny_vlm
+from helpers.commands import Command
 from helpers.raw_releases import drawing, vqav2_server
-
-Command = Callable[..., Any]
 
 
 @dataclass(frozen=True)
@@ -93,8 +92,7 @@ def test_a_model_that_cannot_be_loaded_is_told_and_tried_again(
     weights.write_bytes(whole[:100])
     arguments = ("submission", setup.run, "--raw", setup.raw, "--on", "inline")
     ended = cotbal(*arguments)
-    assert ended.code == 2
-    assert "1 of 1 models failed" in ended.err
+    ended.expect(RunsFailed, "runs-failed", "1 of 1")
     assert (setup.directory / "failure.json").exists()
     weights.write_bytes(whole)
     assert cotbal(*arguments, "--restart-changed").code == 0
@@ -109,24 +107,22 @@ def test_answers_of_another_model_are_not_passed_off_as_its_own(
     shutil.rmtree(setup.run / "checkpoint")
     tiny_vlm.build(setup.run / "checkpoint", seed=1)
     refused = cotbal(*arguments)
-    assert refused.code == 2
-    assert "was made with other settings (checkpoint: was" in refused.err
+    refused.expect(RunError, None, "checkpoint: was")
     assert cotbal(*arguments, "--restart-changed").code == 0
     assert (setup.run / "vqav2_testdev.old-1/submission.json").exists()
     assert (setup.directory / "submission.json").exists()
 
 
 def test_what_is_missing_is_told_in_one_sentence(setup: Setup, cotbal: Command) -> None:
-    for run, more, message in (
-        (setup.run.parent, (), "expected the directory of a final model"),
-        (setup.run, ("--task", "VQA"), "--task: expected one of VQAv2 as in"),
-        (setup.run, ("--images", setup.raw), "1 of 1 images of test2015 are not below"),
-        (setup.run, ("--images", setup.raw / "none"), "found no directory"),
+    none = setup.raw / "none"
+    for run, more, code, name in (
+        (setup.run.parent, (), None, setup.run.parent),
+        (setup.run, ("--task", "VQA"), None, "--task"),
+        (setup.run, ("--images", setup.raw), None, "1 of 1"),
+        (setup.run, ("--images", none), "missing-file", none),
     ):
         ended = cotbal("submission", run, "--raw", setup.raw, *more)
-        assert ended.code == 2
-        assert message in ended.err
-        assert "Traceback" not in ended.err
+        ended.expect(CotbalError, code, name)
     assert not setup.directory.exists()
 
 
@@ -135,16 +131,12 @@ def test_one_model_is_asked_by_one_command_at_a_time(
 ) -> None:
     arguments = ("submission", setup.run, setup.run, "--raw", setup.raw, "--on", "inline")
     with locked(setup.directory / "driver.lock"):
-        ended = cotbal(*arguments)
-        assert ended.code == 2
-        assert "another cotbal command works in this directory" in ended.err
+        cotbal(*arguments).expect(RunError, None, setup.directory.name)
     queue = tmp_path / "queue.json"
     queue.write_text('{"3": ["queued", "waiting: Priority"]}')
     monkeypatch.setenv("COTBAL_FAKE_QUEUE", str(queue))
     record_handle(setup.directory, JobHandle("helpers.pipeline_fakes.queue", "3"))
-    ended = cotbal(*arguments)
-    assert ended.code == 2
-    assert "this run is queued elsewhere (job 3 of helpers.pipeline_fakes.queue)" in ended.err
+    cotbal(*arguments).expect(RunError, None, "job 3 of helpers.pipeline_fakes.queue")
     assert not (setup.directory / "job.json").exists()
     queue.write_text("{}")
     ended = cotbal(*arguments)
@@ -175,9 +167,7 @@ def test_unknown_keys_of_questions_are_refused_or_ignored_as_the_user_says(
         content["questions"][0]["source"] = "v2"
         file.write_text(json.dumps(content))
     arguments = ("submission", setup.run, "--raw", setup.raw, "--on", "inline")
-    ended = cotbal(*arguments)
-    assert ended.code == 2
-    assert "--ignore-keys source" in ended.err
+    cotbal(*arguments).expect(DataError, None, "--ignore-keys source")
     assert cotbal(*arguments, "--ignore-keys", "source").code == 0
 
 
@@ -191,11 +181,9 @@ def test_a_question_with_a_special_token_is_an_error(
             question["question"] = f"What is {token} here?"
         file.write_text(json.dumps(content))
     ended = cotbal("submission", setup.run, "--raw", setup.raw, "--on", "inline")
-    assert ended.code == 2
-    assert f"found {token!r} in 'What is {token} here?" in ended.err
+    ended.expect(CotbalError, None, repr(token), f"What is {token} here?")
 
 
 def test_an_address_is_for_ray_alone(setup: Setup, cotbal: Command) -> None:
     ended = cotbal("submission", setup.run, "--raw", setup.raw, "--address", "10.0.0.1:6379")
-    assert ended.code == 2
-    assert "--address: only --on ray takes one" in ended.err
+    ended.expect(CotbalError, "conflicting-options", "--address", "processes")

@@ -1,4 +1,4 @@
-"""The verb that hands weights to somebody else's trainer: `export`."""
+"""`cotbal export`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from cotbal.cli.options import Overrides, RecipePath
+from cotbal.cli.options import RecipeArguments, run_directory
 
 
 def export(
-    recipe: RecipePath,
+    source: RecipeArguments,
     to: Annotated[
         str,
         typer.Option(
@@ -21,7 +21,6 @@ def export(
         ),
     ],
     out: Annotated[Path, typer.Option("--out", help="A new directory.", show_default=False)],
-    overrides: Overrides = None,
     weights: Annotated[
         Path | None, typer.Option(help="Weights to export instead of those of the run directory.")
     ] = None,
@@ -29,18 +28,16 @@ def export(
         Path | None, typer.Option("--run", help="Run directory; `runs/<recipe name>` by default.")
     ] = None,
 ) -> None:
-    """Rows, configuration and command of another trainer, with the weights in the form that it
-    heeds; no torch needed.
+    """Rows, configuration and command for another trainer, with the weights in a form that it
+    supports; no torch needed.
 
-    HOW_TO_RUN.md in the new directory says how exactly it heeds them, and what is not carried over
-    (docs/exports.md).
+    HOW_TO_RUN.md in the new directory explains how exactly it applies them, and what is not
+    exported (docs/exports.md).
     """
     from cotbal.export import HOW_TO_RUN, Order
     from cotbal.export import export as export_to
-    from cotbal.jobs.rundir import RunDir
-    from cotbal.recipe.recipe import load_recipe
 
-    loaded = load_recipe(recipe, overrides or ())
-    guide = export_to(Order(loaded, RunDir(run or Path("runs") / loaded.name), weights), to, out)
+    recipe = source.load()
+    guide = export_to(Order(recipe, run_directory(run, recipe), weights), to, out)
     print(guide.text)
     print(f"Written to {out}, this text as {HOW_TO_RUN}")

@@ -1,0 +1,84 @@
+"""`cotbal compare`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from cotbal.cli import console
+from cotbal.cli.options import JobOptions, RecipeArguments, StudyOptions, listed, run_directory
+from cotbal.cli.plan import show_plan
+
+if TYPE_CHECKING:
+    from cotbal.jobs.compare import Study
+    from cotbal.jobs.execute import Options
+    from cotbal.report.comparison import Comparison
+
+
+def compare(
+    source: RecipeArguments,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help=(
+                "Methods separated by commas: stl, ew, tla, rlw, dwa, igbv1, cotbal, or dotted"
+                " paths of your own modules."
+            )
+        ),
+    ] = "stl,ew,tla,rlw,dwa,igbv1,cotbal",
+    *,
+    study: StudyOptions,
+    job: JobOptions,
+) -> None:
+    """Train and test several methods on the same seeds, and report their differences with
+    intervals.
+    """
+    from cotbal.jobs.compare import method_names, plan_comparison
+
+    recipe = source.load()
+    chosen = method_names(listed(methods))
+    root = run_directory(study.out, recipe)
+    planned = plan_comparison(recipe, root, chosen, study.seed_numbers)
+    run_study(planned, job.to_options(), study.dry_run)
+
+
+def run_study(study: Study, options: Options, dry_run: bool) -> None:
+    """Show the plan of a study; unless it is a dry run, execute it and show its comparison."""
+    from cotbal.jobs.compare import run_comparison
+    from cotbal.report import write_comparison, write_report
+
+    show_plan(study.prepared.plan, study.prepared.warnings)
+    if dry_run:
+        return
+    run_comparison(study, options)
+    show_comparison(write_comparison(study.prepared.root.root))
+    print(f"\nReport: {write_report(study.prepared.root.root)}")
+
+
+def show_comparison(found: Comparison) -> None:
+    """Improvement and error of every method with their intervals, and the difference from EW."""
+    from cotbal.report.formatting import with_interval
+    from cotbal.report.summary import seed_notes
+    from cotbal.weightings import method_label
+
+    if found.reference is None or not found.against:
+        console.out.print(
+            "No method to hold the others against: compare with stl or ew among the methods."
+        )
+        return
+    reference = method_label(found.reference)
+    table = console.table(
+        "method", "improvement", "error", "improvement - EW", "", title=f"Against {reference}, in %"
+    )
+    for name, each in found.against.items():
+        minus = found.paired.get(name)
+        verdict = minus.verdict(name="EW") if minus and minus.holds_training else ""
+        shown = (each.average, each.error) if minus is None else (each.average, each.error, minus)
+        cells = [with_interval(change, 2, signed=True) for change in shown]
+        table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), verdict)
+    console.show(table)
+    console.show_noise(found.seeds, [each.average for each in found.against.values()])
+    for note in seed_notes(found):
+        console.out.print(escape(note), soft_wrap=True)

@@ -1,0 +1,60 @@
+"""`cotbal train`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from cotbal.cli import console
+from cotbal.cli.options import JobOptions, Out, RecipeArguments, Without
+
+if TYPE_CHECKING:
+    from cotbal.recipe.mixture import Mixture
+    from cotbal.training.run_paths import RunPaths
+
+
+def train(
+    source: RecipeArguments,
+    weighting: Annotated[
+        str,
+        typer.Option(help="cotbal (the weights of `balance`), ew, tla, rlw, dwa, igbv1."),
+    ] = "cotbal",
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Weights to train with instead of those of the run directory."),
+    ] = None,
+    out: Out = None,
+    *,
+    job: Annotated[JobOptions, Without("keep_checkpoints")],
+) -> None:
+    """The final training with one weighting, scored on the test splits."""
+    from cotbal.jobs import pipeline
+    from cotbal.scores.weights_file import read_weights
+
+    prepared = source.plan(out, (weighting,))
+    options = replace(job, workers=job.workers or 1).to_options()  # one run gets all cores
+    paths = pipeline.train(prepared, weighting, options, read_weights(weights) if weights else None)
+    show_final(prepared.recipe.mixture, paths)
+
+
+def show_final(mixture: Mixture, paths: RunPaths) -> None:
+    """Test scores of a final model."""
+    from cotbal.data.files import read_json
+    from cotbal.weightings import method_label
+
+    table = console.table(
+        "task", "split", "metric", "score", title=f"{method_label(paths.root.name)} on test"
+    )
+    for task in mixture.tasks:
+        for split in task.test:
+            content: Mapping[str, Mapping[str, Mapping[str, float]]] = read_json(
+                paths.scores(task.name, split)
+            )
+            for metric, entry in content["metrics"].items():
+                table.add_row(escape(task.name), split, metric, f"{entry['score']:.4f}")
+    console.show(table)
