@@ -106,7 +106,7 @@ def plan_ablation(
         other: Difficulty = "real" if base.difficulty == "precise" else "precise"
         variants[f"{FIXED}-{other}-difficulty"] = Variant(base.changed(difficulty=other))
         both = plan_probes(recipe.mixture, "standard", "precise", recipe.seeds)
-        runs += [(run, "probe") for run in both.runs]
+        runs += [(run, "probe") for run in both]
     for seed in seeds:
         runs += _models(recipe, (STL, "ew", FIXED) if precise else ("ew", FIXED), seed)
         runs += [(final_run(recipe.mixture, FIXED, seed, name), "final") for name in variants]

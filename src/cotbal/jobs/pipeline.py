@@ -19,7 +19,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import weigh, write_weights
 from cotbal.recipe import accelerate_file
 from cotbal.recipe.recipe import Recipe
-from cotbal.recipe.runs import Run, final_run, plan_probes
+from cotbal.recipe.runs import Run, final_run
 from cotbal.scores.measure import load_metric
 from cotbal.scores.weights_file import read_task_weights
 from cotbal.training.run_paths import RunPaths
@@ -43,9 +43,7 @@ def plan(recipe: Recipe, root: RunDir, weightings: Sequence[str] = (FIXED,)) -> 
 
 def probes(recipe: Recipe) -> list[tuple[Run, Kind]]:
     """The probes that the recipe asks for."""
-    settings = recipe.file.balance
-    planned = plan_probes(recipe.mixture, settings.form, settings.difficulty, recipe.seeds)
-    return [(run, "probe") for run in planned.runs]
+    return [(run, "probe") for run in recipe.probe_runs]
 
 
 def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> Prepared:

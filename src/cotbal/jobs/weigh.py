@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from cotbal.balance import Balance, weight_draws
 from cotbal.balance import balance as balance_scores
 from cotbal.balance.agreement import Agreement, agreement
-from cotbal.balance.probes import form_runs
+from cotbal.balance.probes import base_name, form_runs, replicate_name
 from cotbal.data.files import write_json, write_text
 from cotbal.errors import CotbalError, RunError
-from cotbal.jobs.plan import Prepared, paths_of
+from cotbal.jobs.plan import Prepared, label_of, paths_of
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import score_matrix
 from cotbal.recipe.mixture import Mixture
 from cotbal.recipe.recipe import Recipe, load_recipe
-from cotbal.recipe.runs import Run, plan_probes
+from cotbal.recipe.runs import Run
 from cotbal.scores.matrix import ScoreMatrix, mean_matrix
 from cotbal.training.run_paths import RunPaths
 
@@ -43,7 +43,7 @@ def weigh_again(root: RunDir) -> Balance:
 def _weigh(root: RunDir, recipe: Recipe, matrices: Sequence[ScoreMatrix]) -> Balance:
     settings = recipe.file.balance
     runs = form_runs(settings.form, settings.difficulty, recipe.mixture.units)
-    chosen = [matrix.rows(runs.names) for matrix in matrices]
+    chosen = [_with_replicates(matrix, runs.names) for matrix in matrices]
     result = balance_scores(chosen, units(recipe), settings)
     write_balance(root, mean_matrix(chosen), result)
     if len(chosen) > 1:
@@ -53,6 +53,12 @@ def _weigh(root: RunDir, recipe: Recipe, matrices: Sequence[ScoreMatrix]) -> Bal
     return result
 
 
+def _with_replicates(matrix: ScoreMatrix, runs: Sequence[str]) -> ScoreMatrix:
+    """The rows of these runs, then those of their replicates."""
+    replicates = [row for row in matrix.runs if row not in runs and base_name(row) in runs]
+    return matrix.rows([*runs, *replicates])
+
+
 def score_matrices(prepared: Prepared) -> list[ScoreMatrix]:
     """The score matrix of all probes that are planned, one per training seed of the probes."""
     planned = [p for p in prepared.plan.runs if p.kind == "probe" and p.run.validation]
@@ -60,8 +66,8 @@ def score_matrices(prepared: Prepared) -> list[ScoreMatrix]:
 
 
 def matrices_of(root: RunDir) -> tuple[Recipe, list[ScoreMatrix]]:
-    """The recipe of a run directory, and the score matrix of the probes of its form, one a training
-    seed.
+    """The recipe of a run directory, and the score matrix of the probes of its form, one per
+    training seed.
 
     Raises:
         RunError: the directory holds no recipe, or a probe is not done.
@@ -69,25 +75,29 @@ def matrices_of(root: RunDir) -> tuple[Recipe, list[ScoreMatrix]]:
     if not root.recipe.exists():
         raise RunError(f"{root.root}: expected a run directory with a recipe.yaml; found none")
     recipe = load_recipe(root.recipe)
-    section, own = recipe.file.balance, recipe.file.optimization.seed
-    planned = plan_probes(recipe.mixture, section.form, section.difficulty, recipe.seeds).runs
-    runs = [(run, paths_of(run, "probe", root, own)) for run in planned]
-    missing = [run.name for run, paths in runs if not paths.done]
+    own = recipe.file.optimization.seed
+    runs = [(run, paths_of(run, "probe", root, own)) for run in recipe.probe_runs]
+    missing = [label_of(run, own) for run, paths in runs if not paths.done]
     if missing:
         raise RunError(
-            f"{root.root}: expected finished probes; not done: {', '.join(dict.fromkeys(missing))}"
+            f"{root.root}: expected finished probes; not finished: {', '.join(missing)}; rerun"
+            " `cotbal balance` to finish them",
+            "unfinished-probes",
         )
     return recipe, _matrices(recipe, runs)
 
 
 def _matrices(recipe: Recipe, runs: Sequence[tuple[Run, RunPaths]]) -> list[ScoreMatrix]:
     metrics = {task.name: task.metric for task in recipe.mixture.balanced}
-    matrices = []
-    for seed in recipe.seeds:
-        chosen = [(run, paths) for run, paths in runs if run.seed == seed]
-        answered = {run.name: run.validation for run, _ in chosen}
-        matrices.append(score_matrix({run.name: paths for run, paths in chosen}, metrics, answered))
-    return matrices
+    files: dict[int, dict[str, RunPaths]] = {seed: {} for seed in recipe.seeds}
+    answered: dict[str, tuple[str, ...]] = {}
+    for run, paths in runs:
+        number = recipe.replicate_of(run)
+        if number is not None:
+            row = replicate_name(run.name, number)
+            files[run.seed if number == 1 else recipe.seeds[0]][row] = paths
+            answered[row] = run.validation
+    return [score_matrix(rows, metrics, answered) for rows in files.values()]
 
 
 def units(recipe: Recipe) -> dict[str, str]:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from cotbal.errors import RecipeError
 from cotbal.recipe.explain import explain
 from cotbal.recipe.mixture import Mixture, Task
+from cotbal.recipe.runs import Run, is_replicated, plan_probes
 from cotbal.recipe.schema import ModelSection, RecipeFile, ResourcesSection, TaskSection
 from cotbal.recipe.strict_yaml import apply_override, dump_yaml, read_yaml
 
@@ -83,6 +84,29 @@ class Recipe:
     def seeds(self) -> tuple[int, ...]:
         """Training seeds of the probes."""
         return self.file.balance.seeds or (self.file.optimization.seed,)
+
+    @property
+    def replicates(self) -> int:
+        """Trainings of the cheapest probe; 1 with several seeds."""
+        return 1 if len(self.seeds) > 1 else self.file.balance.replicates
+
+    @property
+    def probe_runs(self) -> tuple[Run, ...]:
+        """The runs whose scores feed the equations."""
+        section = self.file.balance
+        return plan_probes(
+            self.mixture, section.form, section.difficulty, self.seeds, self.replicates
+        )
+
+    def replicate_of(self, run: Run) -> int | None:
+        """1 for a probe of a training seed of the recipe, 2 and more for its replicates; None for
+        runs of other seeds.
+        """
+        if run.seed in self.seeds:
+            return 1
+        number = run.seed - self.seeds[0] + 1
+        is_replicate = is_replicated(run.name, self.file.balance.form)
+        return number if is_replicate and 1 < number <= self.replicates else None
 
     @property
     def resources(self) -> ResourcesSection:

@@ -189,6 +189,9 @@ class BalanceSection(Settings):
 
     form: Form = "standard"
     seeds: tuple[int, ...] | None = None  # training seeds of the probes; None: that of optimization
+    # Trainings of the cheapest probe with different seeds: they show the noise of training. 1: off.
+    # Not used with several seeds, which show it themselves.
+    replicates: int = Field(3, ge=1)
 
     @model_validator(mode="after")
     def _seeds_are_several(self) -> BalanceSection:

@@ -33,7 +33,7 @@ def test_balance_writes_scores_balance_and_weights(recipe_path: Path) -> None:
     result = pipeline.balance(job(recipe_path), OPTIONS)
     root = RunDir(recipe_path.parent / "run")
     matrix = read_scores(root.score_table)
-    assert matrix.runs == ("mini", "full:ocr", "full:vqa", "full:count")
+    assert matrix.runs == ("mini", "full:ocr", "full:vqa", "full:count", "mini#2", "mini#3")
     assert matrix.tasks == TASKS
     assert read_json(root.balance) == json.loads(json.dumps(result.to_json()))
     weights = read_json(root.weights)
@@ -119,7 +119,8 @@ def test_run_does_it_all(
     result = pipeline.run(job(recipe_path, weightings=both), both, OPTIONS)
     page = write_report(recipe_path.parent / "run")
     done = read_jsonl(tmp_path / "log.jsonl")
-    assert sorted(done) == sorted(["mini", "full:ocr", "full:vqa", "full:count", "ew", "cotbal"])
+    probes = ["mini", "mini", "mini", "full:ocr", "full:vqa", "full:count"]
+    assert sorted(done) == sorted([*probes, "ew", "cotbal"])
     assert done[-1] == "cotbal", "it needs the weights of the others"
     assert page == recipe_path.parent / "run" / "report" / "index.html"
     assert page.stat().st_size > 1000
@@ -174,6 +175,8 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "full:ocr": "done",
         "full:vqa": "failed",
         "full:count": "failed",
+        "mini, seed 1": "done",
+        "mini, seed 2": "done",
         "cotbal": "missing",
     }
     assert states(recipe_path) == expected
