@@ -8,6 +8,7 @@ once, and a form names the runs.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,9 +16,11 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cotbal.balance.uncertainty import SOURCES, resample_scores
+from cotbal.balance.noise import TrainingNoise, training_noise
+from cotbal.balance.uncertainty import draw_samples
 from cotbal.errors import ScoresError
-from cotbal.scores.matrix import ScoreMatrix, mean_matrix
+from cotbal.scores.interval import ALL_NOISE, Noise
+from cotbal.scores.matrix import ScoreMatrix, require_same_samples, row_means, stacked
 
 Form = Literal["standard", "simple"]
 Difficulty = Literal["real", "precise"]
@@ -103,8 +106,10 @@ class Probes:
     Attributes:
         units: names, in order of first appearance.
         form: `standard` or `simple`.
-        matrices: one per training seed, with the rows that the form reads.
-        mean: their mean.
+        scores: one row per run, the mean over its trainings.
+        trainings: of each row, how many times the run was trained.
+        noise: of a single training; None where every run was trained once.
+        scale: of each task, in whose units the noise compares between tasks.
         unit_of_task: index of the unit of each task.
         baseline: row of the run that contributions are counted from.
         givers: for each unit, the row of the run that saw its large portion.
@@ -115,8 +120,10 @@ class Probes:
 
     units: tuple[str, ...]
     form: Form
-    matrices: tuple[ScoreMatrix, ...]
-    mean: ScoreMatrix
+    scores: ScoreMatrix
+    trainings: Int[np.ndarray, " run"]
+    noise: TrainingNoise | None
+    scale: Float[np.ndarray, " task"]
     unit_of_task: Int[np.ndarray, " task"]
     baseline: int
     givers: Int[np.ndarray, " unit"]
@@ -125,15 +132,41 @@ class Probes:
     has_gain: Bool[np.ndarray, " task"]
     has_score: Bool[np.ndarray, " task"]
 
+    @property
+    def known_noise(self) -> tuple[Noise, ...]:
+        """What is known about the noise of the scores."""
+        known = {"samples": bool(self.scores.samples), "training": self.noise is not None}
+        return tuple(name for name in ALL_NOISE if known[name])
+
     def resample(
-        self, resamples: int, seed: int, sources: Sequence[str] = SOURCES
+        self,
+        resamples: int,
+        seed: int,
+        sources: Sequence[Noise] = ALL_NOISE,
+        training_stream: int = 0,
     ) -> Float[np.ndarray, "resample run task"] | None:
-        """Score matrices as other samples and seeds could have given them; None where nothing is
-        known about their noise.
+        """Score matrices as other samples and training seeds could have given them; None where
+        nothing is known about their noise.
+
+        Args:
+            sources: which noise to draw, as far as it is known.
+            training_stream: another number gives independent noise of training.
         """
-        if not self.mean.samples and len(self.matrices) == 1:
+        if not self.known_noise:
             return None
-        return resample_scores(self.matrices, resamples, seed, sources)
+        draws = draw_samples(self.scores, resamples, seed, "samples" in sources)
+        if self.noise is None or "training" not in sources:
+            return draws
+        generator = np.random.default_rng([seed, zlib.crc32(b"training"), training_stream])
+        return draws + self.noise.draw(self.trained, resamples, generator)
+
+    @property
+    def trained(self) -> Float[np.ndarray, " run"]:
+        """Trainings behind each row; infinitely many where nothing was trained, since the base
+        checkpoint is the same with every seed.
+        """
+        untrained = np.array([run == BASE for run in self.scores.runs])
+        return np.where(untrained, np.inf, self.trainings.astype(float))
 
 
 def read_probes(
@@ -145,7 +178,8 @@ def read_probes(
     """The rows of the form and the units of the tasks.
 
     Args:
-        scores: the score matrix, or one per training seed.
+        scores: the score matrix, or one per training seed; replicates are further rows, such as
+            `mini#2`.
         units: task -> unit; by default every task is its own unit.
         form: None: that of the rows.
 
@@ -153,19 +187,27 @@ def read_probes(
         ScoresError: a row or a score is missing, or the matrices of two seeds do not fit together.
     """
     matrices = [scores] if isinstance(scores, ScoreMatrix) else list(scores)
+    require_same_samples(matrices)
     tasks = matrices[0].tasks
     unit_names = [(units or {}).get(task, task) for task in tasks]
     names = tuple(dict.fromkeys(unit_names))
     form = form or form_of(matrices[0].runs)
     runs = form_runs(form, difficulty, names)
-    read = tuple(_rows(matrix, runs.names) for matrix in matrices)
+    trainings = [_trainings(matrices, run) for run in runs.names]
+    mean = row_means(runs.names, trainings)
+    scale = _scale(mean)
     row = {run: i for i, run in enumerate(runs.names)}
     everything = np.ones(len(tasks), dtype=bool)
     probes = Probes(
         units=names,
         form=form,
-        matrices=read,
-        mean=mean_matrix(read),
+        scores=mean,
+        trainings=np.array([len(rows.runs) for rows in trainings]),
+        noise=training_noise(
+            [rows.values for run, rows in zip(runs.names, trainings, strict=True) if run != BASE],
+            scale,
+        ),
+        scale=scale,
         unit_of_task=np.array([names.index(unit) for unit in unit_names]),
         baseline=row[runs.baseline],
         givers=np.array([row[runs.giver[unit]] for unit in names]),
@@ -178,14 +220,33 @@ def read_probes(
     return probes
 
 
-def _rows(matrix: ScoreMatrix, runs: tuple[str, ...]) -> ScoreMatrix:
-    missing = [run for run in runs if run not in matrix.runs]
-    if missing:
-        raise ScoresError(
-            f"expected the rows {', '.join(runs)}; missing {', '.join(missing)} (found"
-            f" {', '.join(matrix.runs)})"
-        )
-    return matrix.rows(runs)
+def _trainings(matrices: Sequence[ScoreMatrix], run: str) -> ScoreMatrix:
+    """Every training of `run`, one row each.
+
+    Raises:
+        ScoresError: a matrix has none.
+    """
+    parts = []
+    for matrix in matrices:
+        rows = [row for row in matrix.runs if base_name(row) == run]
+        if not rows:
+            raise ScoresError(
+                f"expected a row {run!r} in every table of scores; found {', '.join(matrix.runs)}",
+                "missing-row",
+            )
+        parts.append(matrix.rows(rows))
+    return stacked(parts)
+
+
+def _scale(matrix: ScoreMatrix) -> Float[np.ndarray, " task"]:
+    """What the noise of each task is counted in: the maximum of its metric, or its largest score
+    where that is not known.
+    """
+    scale = np.nanmax(np.abs(matrix.values), axis=0)
+    for j, task in enumerate(matrix.tasks):
+        if task in matrix.samples and np.isfinite(matrix.samples[task].maximum):
+            scale[j] = matrix.samples[task].maximum
+    return np.where(scale > 0, scale, 1.0)
 
 
 def _require_scores(probes: Probes) -> None:
@@ -193,13 +254,15 @@ def _require_scores(probes: Probes) -> None:
     required.
     """
     tasks = np.arange(len(probes.unit_of_task))
-    needed = np.zeros(probes.mean.values.shape, dtype=bool)
+    needed = np.zeros(probes.scores.values.shape, dtype=bool)
     needed[[probes.baseline, *probes.givers]] = True
     needed[probes.full, tasks] = True
     needed[probes.mini, tasks] = True
     empty = [
-        f"{probes.mean.runs[run]} on {probes.mean.tasks[task]}"
-        for run, task in np.argwhere(needed & np.isnan(probes.mean.values))
+        f"{probes.scores.runs[run]} on {probes.scores.tasks[task]}"
+        for run, task in np.argwhere(needed & np.isnan(probes.scores.values))
     ]
     if empty:
-        raise ScoresError(f"expected a score of {', '.join(empty)}; found an empty cell")
+        raise ScoresError(
+            f"expected a score of {', '.join(empty)}; found an empty cell", "missing-score"
+        )

@@ -1,0 +1,249 @@
+"""How often do the intervals hold? Coverage and width of every kind of interval, under one seed,
+replicates of the mini and whole sets of probes.
+
+    python benchmarks/calibration.py simulated [--tasks 7] [--mixtures 100]
+    python benchmarks/calibration.py measured benchmarks/results/data/pocket_demo
+
+`simulated` draws score matrices with a known truth. `measured` reads whole sets of probes of
+several training seeds (`seed-<n>.csv`, and `samples.npz` where it was kept): an interval from some
+seeds should hold what the scores of the other seeds say.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Float
+
+from cotbal.balance import Balance, Settings, balance
+from cotbal.balance.probes import MINI, full_run, replicate_name
+from cotbal.scores.interval import Interval
+from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples, stacked
+
+QUANTITIES = ("weight", "outward", "inward", "difficulty", "contribution")
+DESIGNS = ("one seed, samples only", "mini x 2", "mini x 3", "2 seeds", "3 seeds")
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What a simulated mixture is like.
+
+    Attributes:
+        tasks: number of tasks.
+        samples: validation samples per task.
+        noise: standard deviation of a score between training seeds, as a share of the maximum.
+        unequal: standard deviation of the logarithm of the noise between tasks.
+        tails: degrees of freedom of the noise (Student's t); infinity for the normal distribution.
+        common: share of the samples whose luck is one for all runs.
+        alike: all tasks have the same gain and give each other the same, so that every weight is 1.
+    """
+
+    tasks: int = 7
+    samples: int = 400
+    noise: float = 0.045
+    unequal: float = 0.4
+    tails: float = np.inf
+    common: float = 0.6
+    alike: bool = False
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A mixture with its expected scores, and a source of trainings.
+
+    Attributes:
+        scores: expected score of every run, 0 to 1.
+        deviation: between training seeds, by task.
+    """
+
+    mixture: Mixture
+    scores: Float[np.ndarray, "run task"]
+    deviation: Float[np.ndarray, " task"]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(f"t{i}" for i in range(self.mixture.tasks))
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        return (MINI, *map(full_run, self.tasks))
+
+    def matrix(self) -> ScoreMatrix:
+        """The expected scores as a bare table."""
+        return ScoreMatrix(self.runs, self.tasks, self.scores)
+
+    def train(
+        self, luck: Float[np.ndarray, "sample task"], rng: np.random.Generator
+    ) -> ScoreMatrix:
+        """One whole set of probes: its scores on samples whose difficulty is `luck`."""
+        noise = rng.standard_normal(self.scores.shape)
+        if np.isfinite(self.mixture.tails):
+            chance = rng.chisquare(self.mixture.tails, self.scores.shape)
+            # Scaled to a standard deviation of 1.
+            noise /= np.sqrt(chance / (self.mixture.tails - 2))
+        levels = np.clip(self.scores + noise * self.deviation, 0.0, 1.0)
+        own = rng.uniform(size=(len(self.runs), *luck.shape))
+        shared = rng.uniform(size=luck.shape) < self.mixture.common
+        right = np.where(shared, luck, own) < levels[:, None, :]
+        samples = {
+            task: Samples(
+                right[..., j].astype(float), np.arange(len(luck)), 1.0, np.zeros(len(luck))
+            )
+            for j, task in enumerate(self.tasks)
+        }
+        return matrix_of_samples(self.runs, samples)
+
+    def luck(self, rng: np.random.Generator) -> Float[np.ndarray, "sample task"]:
+        """A validation set: the share of models that get each sample wrong."""
+        return rng.uniform(size=(self.mixture.samples, self.mixture.tasks))
+
+
+def draw_truth(mixture: Mixture, rng: np.random.Generator) -> Truth:
+    """A mixture whose every task gains clearly from its own data."""
+    tasks = mixture.tasks
+    mini = rng.uniform(0.15, 0.5, tasks)
+    gain = rng.uniform(0.15, 0.45, tasks)
+    given = rng.normal(0.2, 0.25, (tasks, tasks))
+    deviation = mixture.noise * np.exp(mixture.unequal * rng.standard_normal(tasks))
+    if mixture.alike:
+        mini, gain, given = np.full(tasks, 0.35), np.full(tasks, 0.3), np.full((tasks, tasks), 0.2)
+    np.fill_diagonal(given, 1.0)
+    scores = np.vstack([mini, np.clip(mini + given * gain, 0.01, 0.99)])
+    return Truth(mixture, scores, deviation)
+
+
+def replicated(sets: Sequence[ScoreMatrix], minis: int) -> ScoreMatrix:
+    """The first set with the mini of the next ones as replicates."""
+    parts = [sets[0]]
+    for number in range(2, minis + 1):
+        mini = sets[number - 1].rows([MINI])
+        parts.append(replace(mini, runs=(replicate_name(MINI, number),)))
+    return stacked(parts)
+
+
+def designed(design: str, sets: Sequence[ScoreMatrix]) -> list[ScoreMatrix]:
+    """What a design of `DESIGNS` measures, from whole sets of probes."""
+    number = {"2": 2, "3": 3}.get(design.split(" ", maxsplit=1)[0], 1)
+    if design.startswith("mini x "):
+        return [replicated(sets, int(design[-1]))]
+    return list(sets[:number])
+
+
+def trainings_of(design: str) -> int:
+    """How many sets a design needs at most."""
+    return {"mini x 2": 2, "mini x 3": 3, "2 seeds": 2, "3 seeds": 3}.get(design, 1)
+
+
+def values_of(result: Balance) -> dict[str, list[Interval]]:
+    """Every interval of a result, by quantity; contributions between different units only."""
+    given = [
+        cell for i, row in enumerate(result.contributions()) for j, cell in enumerate(row) if i != j
+    ]
+    return {
+        "weight": result.part("all"),
+        **{name: result.measure(name) for name in ("outward", "inward", "difficulty")},
+        "contribution": given,
+    }
+
+
+@dataclass
+class Tally:
+    """What was seen of one kind of interval under one design."""
+
+    held: list[bool] = field(default_factory=list)
+    widths: list[float] = field(default_factory=list)
+    errors: list[float] = field(default_factory=list)
+    claims: list[bool] = field(default_factory=list)
+
+    def add(self, interval: Interval, truth: float, reference: float) -> None:
+        if not interval.has_bounds or np.isnan(truth):
+            return
+        self.held.append(bool(interval.low <= truth <= interval.high))
+        self.widths.append(interval.half_width)
+        self.errors.append(interval.value - truth)
+        self.claims.append(interval.excludes(reference))
+
+    @property
+    def coverage(self) -> float:
+        return float(np.mean(self.held)) if self.held else np.nan
+
+    @property
+    def width(self) -> float:
+        return float(np.median(self.widths)) if self.widths else np.nan
+
+    @property
+    def oracle(self) -> float:
+        """Half the middle 95 % of the errors: the half-width of an interval of one width for all
+        that holds in 95 % of cases, known only to who knows the truth."""
+        return float(np.quantile(np.abs(self.errors), 0.95)) if self.errors else np.nan
+
+
+Tallies = dict[tuple[str, str], Tally]
+
+
+def tally(tallies: Tallies, design: str, result: Balance, truth: Balance) -> None:
+    """Count the intervals of `result` that hold the values of `truth`."""
+    known = values_of(truth)
+    for quantity, intervals in values_of(result).items():
+        reference = 1.0 if quantity == "weight" else 0.0
+        for interval, true in zip(intervals, known[quantity], strict=True):
+            tallies[design, quantity].add(interval, true.value, reference)
+
+
+def simulated(
+    mixture: Mixture, mixtures: int, seed: int = 0, designs: Sequence[str] = DESIGNS
+) -> Tallies:
+    """Every design on `mixtures` mixtures that are drawn anew, each trained once."""
+    rng = np.random.default_rng(seed)
+    tallies: Tallies = defaultdict(Tally)
+    # No guard in the truth: bare tables are never flagged where the gains are this large.
+    for _ in range(mixtures):
+        truth = draw_truth(mixture, rng)
+        luck = truth.luck(rng)
+        sets = [truth.train(luck, rng) for _ in range(3)]
+        exact = balance(truth.matrix(), settings=SETTINGS)
+        for design in designs:
+            tally(tallies, design, balance(designed(design, sets), settings=SETTINGS), exact)
+    return tallies
+
+
+SETTINGS = Settings(bootstrap=500)
+
+
+def show(tallies: Tallies, designs: Sequence[str]) -> Iterator[str]:
+    """A table in Markdown: coverage, median half-width and its ratio to the oracle's."""
+    yield "| design | quantity | n | coverage | median half-width | oracle | excludes 1 or 0 |"
+    yield "| :-- | :-- | --: | --: | --: | --: | --: |"
+    for design in designs:
+        for quantity in QUANTITIES:
+            seen = tallies[design, quantity]
+            claims = float(np.mean(seen.claims)) if seen.claims else np.nan
+            yield (
+                f"| {design} | {quantity} | {len(seen.held)} | {seen.coverage:.3f}"
+                f" | {seen.width:.3f} | {seen.oracle:.3f} | {claims:.2f} |"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    of_simulation = commands.add_parser("simulated")
+    of_simulation.add_argument("--tasks", type=int, default=7)
+    of_simulation.add_argument("--mixtures", type=int, default=100)
+    of_simulation.add_argument("--tails", type=float, default=np.inf)
+    of_simulation.add_argument("--alike", action="store_true")
+    of_simulation.add_argument("--noise", type=float, default=0.045)
+    given = parser.parse_args()
+    mixture = Mixture(given.tasks, noise=given.noise, tails=given.tails, alike=given.alike)
+    for line in show(simulated(mixture, given.mixtures), DESIGNS):
+        print(line)
+
+
+if __name__ == "__main__":
+    main()
