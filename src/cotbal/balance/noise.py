@@ -49,7 +49,7 @@ class TrainingNoise:
 
 
 def training_noise(
-    spreads: Sequence[Float[np.ndarray, "training task"]], scale: Float[np.ndarray, " task"]
+    spreads: Sequence[Float[np.ndarray, "_training task"]], scale: Float[np.ndarray, " task"]
 ) -> TrainingNoise | None:
     """The noise of training from runs that were trained more than once.
 
