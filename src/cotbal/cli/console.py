@@ -22,6 +22,7 @@ from cotbal.data.files import read_json
 from cotbal.jobs.display import duration
 from cotbal.jobs.forecast import Forecast
 from cotbal.jobs.mini import MiniAdvice
+from cotbal.jobs.next_step import Advice
 from cotbal.jobs.plan import Plan
 from cotbal.jobs.rescoring import Rescoring
 from cotbal.jobs.status import State
@@ -149,6 +150,59 @@ def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
     out.print(f"\n{plan.sentence()}")
     for warning in warnings:
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
+
+
+def show_expected(half_width: float | None, trainings: int) -> None:
+    """How well the planned probes are expected to tell the weights.
+
+    Args:
+        trainings: of the probe that is trained most often.
+    """
+    if half_width is None:
+        return
+    out.print(
+        f"expected half-width of the 95 % interval of a weight: about {half_width:.2f} (median, for"
+        " gains and noise as on `pocket`)",
+        soft_wrap=True,
+    )
+    if trainings == 1:
+        out.print(
+            "every probe is trained once, so the intervals will hold the sampling error only:"
+            " another training seed may differ by more; set balance.replicates to 3",
+            soft_wrap=True,
+        )
+
+
+def show_advice(advice: Advice) -> None:
+    """What every possible next step costs, and how much it would narrow the weights."""
+    table = _table(
+        "step",
+        "change",
+        "half-width",
+        "of doubtful",
+        "cost",
+        "gain per cost",
+        "",
+        title="\nExpected half-width of the 95 % interval of a weight (median) after one more step",
+    )
+    now = (advice.half_width, advice.doubtful_half_width)
+    table.add_row("now", "", *map(_number, now), "", "", "")
+    for step in advice.steps:
+        numbers = (step.half_width, step.doubtful_half_width, step.cost, step.gain)
+        decided = f"would decide {', '.join(step.decides)}" if step.decides else ""
+        table.add_row(step.step, escape(step.change), *map(_number, numbers), escape(decided))
+    _show(table)
+    if advice.doubtful:
+        out.print(f"doubtful (interval contains 1): {escape(', '.join(advice.doubtful))}")
+    out.print("cost: training records over those of a final run; samples and mini rerun all probes")
+    if advice.assumed_noise:
+        out.print(
+            "no run was trained twice, so the noise of training is assumed to be that of `pocket`"
+        )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def show_forecast(found: Forecast, on: str) -> None:

@@ -77,6 +77,14 @@ def plan(
             "--suggest-mini", help="Read the size of a mini off the losses of a training so far."
         ),
     ] = False,
+    next_step: Annotated[
+        bool,
+        typer.Option(
+            "--next",
+            help="From the scores so far: what one more replicate, one more seed, larger minis or"
+            " more validation samples would cost, and how much each would narrow the weights.",
+        ),
+    ] = False,
     gpus: Annotated[
         int | None,
         typer.Option("--gpus", min=1, help="Also predict how long the runs take on so many GPUs."),
@@ -91,25 +99,34 @@ def plan(
     from cotbal.cli import console
     from cotbal.jobs.forecast import forecast
     from cotbal.jobs.mini import suggest_mini as suggest
+    from cotbal.jobs.next_step import advise, expected
 
     plugins.load("cotbal.jobs.executors", on)
     prepared = open_recipe(recipe, overrides, out, weighting)
     predicted = forecast(prepared, gpus) if gpus else None
     advice = suggest(prepared) if suggest_mini else None
+    next_steps = advise(prepared) if next_step else None
+    half_width = expected(prepared)
     if as_json:
         content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
+        content["expected_half_width"] = half_width
         if advice is not None:
             rate = None if advice.rate is None else str(advice.rate)
             content["mini"] = {"elbows": advice.elbows, "rate": rate, "records": advice.records}
         if predicted is not None:
             content["forecast"] = {"on": on, **predicted.to_json()}
+        if next_steps is not None:
+            content["next"] = next_steps.to_json()
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return
     console.show_plan(prepared.plan, prepared.warnings)
+    console.show_expected(half_width, prepared.recipe.trainings)
     if predicted is not None:
         console.show_forecast(predicted, on)
     if advice is not None:
         console.show_mini(advice)
+    if next_steps is not None:
+        console.show_advice(next_steps)
 
 
 def open_recipe(

@@ -155,10 +155,12 @@ def _run(
 ) -> None:
     from cotbal.cli import console
     from cotbal.jobs import pipeline
+    from cotbal.jobs.next_step import expected
     from cotbal.report import write_report
 
     prepared = open_recipe(recipe, overrides, out, weightings)
     console.show_plan(prepared.plan, prepared.warnings)
+    console.show_expected(expected(prepared), prepared.recipe.trainings)
     result = pipeline.run(prepared, weightings, options)
     page = write_report(prepared.root.root)
     show_balance(result, prepared.root, False)

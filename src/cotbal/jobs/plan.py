@@ -99,7 +99,7 @@ class Plan:
         if abs(self.balanced_share - self.probe_share) > 0.005:
             text += f", {self.balanced_share:.2f} x of its balanced tasks"
         if self.replicate_share:
-            text += f"; {self.replicate_share:.2f} x of that for replicates"
+            text += f"; replicates are {self.replicate_share:.2f} x of the final run"
         known = [p.seconds for p in self.runs if p.seconds is not None]
         if len(known) == len(self.runs):
             text += f"; measured speed says {sum(known):.0f} s of worker time in all"

@@ -75,6 +75,15 @@ def matrices_of(root: RunDir) -> tuple[Recipe, list[ScoreMatrix]]:
     if not root.recipe.exists():
         raise RunError(f"{root.root}: expected a run directory with a recipe.yaml; found none")
     recipe = load_recipe(root.recipe)
+    return recipe, finished_matrices(recipe, root)
+
+
+def finished_matrices(recipe: Recipe, root: RunDir) -> list[ScoreMatrix]:
+    """The score matrix of the probes of a recipe, one per training seed.
+
+    Raises:
+        RunError: a probe is not done.
+    """
     own = recipe.file.optimization.seed
     runs = [(run, paths_of(run, "probe", root, own)) for run in recipe.probe_runs]
     missing = [label_of(run, own) for run, paths in runs if not paths.done]
@@ -84,7 +93,7 @@ def matrices_of(root: RunDir) -> tuple[Recipe, list[ScoreMatrix]]:
             " `cotbal balance` to finish them",
             "unfinished-probes",
         )
-    return recipe, _matrices(recipe, runs)
+    return _matrices(recipe, runs)
 
 
 def _matrices(recipe: Recipe, runs: Sequence[tuple[Run, RunPaths]]) -> list[ScoreMatrix]:

@@ -91,6 +91,11 @@ class Recipe:
         return 1 if len(self.seeds) > 1 else self.file.balance.replicates
 
     @property
+    def trainings(self) -> int:
+        """How often the cheapest probe is trained."""
+        return max(len(self.seeds), self.replicates)
+
+    @property
     def probe_runs(self) -> tuple[Run, ...]:
         """The runs whose scores feed the equations."""
         section = self.file.balance
