@@ -5,8 +5,8 @@ replicates of the mini and whole sets of probes.
     python benchmarks/calibration.py measured benchmarks/results/data/pocket_demo
 
 `simulated` draws score matrices with a known truth. `measured` reads whole sets of probes of
-several training seeds (`seed-<n>.csv`, and `samples.npz` where it was kept): an interval from some
-seeds should hold what the scores of the other seeds say.
+several training seeds: an interval from some seeds should hold what the scores of the other seeds
+say. `export RUN DIRECTORY` writes them from a run directory with several `balance.seeds`.
 """
 
 from __future__ import annotations
@@ -15,14 +15,25 @@ import argparse
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from cotbal.balance import Balance, Settings, balance
-from cotbal.balance.probes import MINI, full_run, replicate_name
+from cotbal.balance.measures import measure
+from cotbal.balance.probes import MINI, full_run, read_probes, replicate_name
+from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.weigh import matrices_of
 from cotbal.scores.interval import Interval
-from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples, stacked
+from cotbal.scores.matrix import (
+    Samples,
+    ScoreMatrix,
+    matrix_of_samples,
+    mean_matrix,
+    read_scores,
+    stacked,
+)
 
 QUANTITIES = ("weight", "outward", "inward", "difficulty", "contribution")
 DESIGNS = ("one seed, samples only", "mini x 2", "mini x 3", "2 seeds", "3 seeds")
@@ -214,6 +225,113 @@ def simulated(
 SETTINGS = Settings(bootstrap=500)
 
 
+def measured(
+    sets: Sequence[ScoreMatrix], designs: Sequence[str] = DESIGNS, bootstrap: int = 2000
+) -> Tallies:
+    """Every design on whole sets of probes that were trained with different seeds; the truth is
+    what the mean scores of the seeds that a design did not use say.
+    """
+    tallies: Tallies = defaultdict(Tally)
+    settings = SETTINGS.changed(bootstrap=bootstrap)
+    for design in designs:
+        used = trainings_of(design)
+        for first in range(len(sets)):
+            turned = [*sets[first:], *sets[:first]]
+            rest = mean_matrix(turned[used:])
+            exact = balance(replace(rest, samples={}), settings=settings)
+            tally(tallies, design, balance(designed(design, turned), settings=settings), exact)
+    return tallies
+
+
+def read_sets(directory: Path) -> list[ScoreMatrix]:
+    """What `export` wrote: whole sets of probes, one per training seed."""
+    kept = np.load(directory / "samples.npz")
+    sets = []
+    for path in sorted(directory.glob("seed-*.csv"), key=lambda path: int(path.stem[5:])):
+        table = read_scores(path)
+        samples = {}
+        for task in table.tasks:
+            samples[task] = Samples(
+                kept[f"{path.stem}/{task}"].astype(float),
+                kept[f"clusters/{task}"],
+                float(kept[f"maximum/{task}"]),
+                kept[f"constant/{task}"].astype(float),
+            )
+        sets.append(replace(table, samples=samples))
+    return sets
+
+
+def export(run: Path, directory: Path) -> None:
+    """Keep the scores of a run directory whose probes were trained with several `balance.seeds`:
+    a table per seed, and the score of every sample in half precision.
+    """
+    recipe, matrices = matrices_of(RunDir(run))
+    directory.mkdir(parents=True, exist_ok=True)
+    arrays: dict[str, np.ndarray] = {}
+    for seed, matrix in zip(recipe.seeds, matrices, strict=True):
+        (directory / f"seed-{seed}.csv").write_text(matrix.to_csv(), encoding="utf-8")
+        for task, column in matrix.samples.items():
+            assert column.constant is not None
+            arrays[f"seed-{seed}/{task}"] = column.values.astype(np.float16)
+            arrays[f"clusters/{task}"] = column.clusters.astype(np.int32)
+            arrays[f"maximum/{task}"] = np.array(column.maximum)
+            arrays[f"constant/{task}"] = column.constant.astype(np.float16)
+    np.savez_compressed(directory / "samples.npz", **arrays)
+
+
+@dataclass(frozen=True)
+class Share:
+    """Weights from so many identified units, against equal weights.
+
+    Attributes:
+        identified: number of units whose gain and score are more than noise.
+        error: median over mixtures of the mean squared error of the weights.
+        equal: the same of equal weights.
+        better: share of the mixtures where the weights are nearer to the true ones.
+    """
+
+    identified: int
+    error: float
+    equal: float
+    better: float
+
+
+def shares(mixture: Mixture, mixtures: int, seed: int = 0) -> list[Share]:
+    """From how many identified units on weights are better than equal ones: the mini trained three
+    times, units left out at random.
+    """
+    rng = np.random.default_rng(seed)
+    errors = np.empty((mixtures, mixture.tasks, 2))
+    for k in range(mixtures):
+        truth = draw_truth(mixture, rng)
+        probes = read_probes(truth.matrix())
+        true = measure(truth.scores, probes).parts(0.5)["all"]
+        luck = rng.standard_normal(mixture.tasks) * np.sqrt(mixture.common)
+        luck = luck + rng.standard_normal(truth.scores.shape) * np.sqrt(1 - mixture.common)
+        noise = rng.standard_normal(truth.scores.shape) * truth.deviation
+        noise[0] /= np.sqrt(3)
+        of_samples = np.sqrt(truth.scores * (1 - truth.scores) / mixture.samples)
+        seen = truth.scores + of_samples * luck + noise
+        for identified in range(1, mixture.tasks + 1):
+            chosen = np.isin(np.arange(mixture.tasks), rng.permutation(mixture.tasks)[:identified])
+            some = replace(probes, has_gain=chosen, has_score=chosen)
+            weights = measure(seen, some).parts(0.5)["all"]
+            errors[k, identified - 1] = np.mean((weights - true) ** 2), np.mean((1 - true) ** 2)
+    found = []
+    for number, (of_weights, of_equal) in enumerate(errors.transpose(1, 2, 0), start=1):
+        medians = float(np.median(of_weights)), float(np.median(of_equal))
+        found.append(Share(number, *medians, float(np.mean(of_weights < of_equal))))
+    return found
+
+
+def show_shares(mixture: Mixture, found: Sequence[Share]) -> Iterator[str]:
+    """The table in Markdown."""
+    yield f"| identified of {mixture.tasks} | median squared error | equal | nearer than equal |"
+    yield "| --: | --: | --: | --: |"
+    for row in found:
+        yield f"| {row.identified} | {row.error:.4f} | {row.equal:.4f} | {row.better:.2f} |"
+
+
 def show(tallies: Tallies, designs: Sequence[str]) -> Iterator[str]:
     """A table in Markdown: coverage, median half-width and its ratio to the oracle's."""
     yield "| design | quantity | n | coverage | median half-width | oracle | excludes 1 or 0 |"
@@ -239,10 +357,29 @@ def main() -> None:
     of_simulation.add_argument("--tails", type=float, default=np.inf)
     of_simulation.add_argument("--alike", action="store_true")
     of_simulation.add_argument("--noise", type=float, default=0.045)
+    of_simulation.add_argument("--shares", action="store_true", help="how many units must be known")
+    of_simulation.set_defaults(command="simulated")
+    of_data = commands.add_parser("measured")
+    of_data.add_argument("directory", type=Path)
+    of_data.set_defaults(command="measured")
+    of_export = commands.add_parser("export")
+    of_export.add_argument("run", type=Path)
+    of_export.add_argument("directory", type=Path)
+    of_export.set_defaults(command="export")
     given = parser.parse_args()
+    if given.command == "export":
+        export(given.run, given.directory)
+        return
+    if given.command == "measured":
+        for line in show(measured(read_sets(given.directory)), DESIGNS):
+            print(line)
+        return
     mixture = Mixture(given.tasks, noise=given.noise, tails=given.tails, alike=given.alike)
-    for line in show(simulated(mixture, given.mixtures), DESIGNS):
-        print(line)
+    if given.shares:
+        lines = show_shares(mixture, shares(mixture, given.mixtures))
+    else:
+        lines = show(simulated(mixture, given.mixtures), DESIGNS)
+    print("\n".join(lines))
 
 
 if __name__ == "__main__":

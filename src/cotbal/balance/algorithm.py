@@ -139,7 +139,7 @@ def _measure(
         variances = np.var(drawn.contribution, axis=0)
         measures, drawn = measures.shrunk(variances), drawn.shrunk(variances)
     if drawn is not None:
-        drawn = with_missing_receivers(drawn, measures.contribution, settings.seed)
+        drawn = with_missing_receivers(drawn, measures.contribution, probes.units, settings.seed)
     return measures, drawn
 
 

@@ -9,6 +9,7 @@ The mean over `m` of `M` receivers differs from the mean over all of them with v
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,13 +20,17 @@ from cotbal.balance.measures import Measures
 
 
 def with_missing_receivers(
-    drawn: Measures, contribution: Float[np.ndarray, "giver receiver"], seed: int
+    drawn: Measures,
+    contribution: Float[np.ndarray, "giver receiver"],
+    names: Sequence[str],
+    seed: int,
 ) -> Measures:
     """Draws of the measures, their outward means moved by what the missing receivers could add.
 
     Args:
         drawn: measures of every resample.
         contribution: the estimate; a column of NaN is a receiver that is not identified.
+        names: of the units; they seed the draws, so that their order does not matter.
         seed: of the draws.
     """
     units = len(contribution)
@@ -36,10 +41,13 @@ def with_missing_receivers(
     variance, freedom = _between_receivers(others)
     missing = 1 - known / (units - 1)
     deviation = np.sqrt(variance * missing / np.maximum(known, 1))
-    generator = np.random.default_rng([seed, zlib.crc32(b"receivers")])
     resamples = len(drawn.outward)
-    spread = np.sqrt(freedom / generator.chisquare(freedom, (resamples, 1)))
-    moves = deviation * spread * generator.standard_normal((resamples, units))
+    moves = np.empty((resamples, units))
+    for i, name in enumerate(names):
+        generator = np.random.default_rng(
+            [seed, zlib.crc32(b"receivers"), zlib.crc32(name.encode())]
+        )
+        moves[:, i] = deviation[i] * generator.standard_t(freedom, resamples)
     return replace(drawn, outward=drawn.outward + moves)
 
 

@@ -9,6 +9,7 @@ their common value as far as the tasks do not differ by more than chance (Smyth 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -33,23 +34,28 @@ class TrainingNoise:
     freedom: Float[np.ndarray, " task"]
 
     def draw(
-        self,
-        trainings: Float[np.ndarray, " run"],
-        resamples: int,
-        generator: np.random.Generator,
+        self, runs: Sequence[str], tasks: Sequence[str], resamples: int, seed: Sequence[int]
     ) -> Float[np.ndarray, "resample run task"]:
-        """Errors of means over `trainings` of each run: Student's t in every cell.
+        """Errors of one training per cell: Student's t, independent in all cells.
 
-        The uncertainty of the standard deviation is one for all runs of a task.
+        The uncertainty of the standard deviation is one for all runs of a task. Draws are seeded by
+        name, so that the order of rows and columns does not matter.
         """
-        shape = (resamples, len(trainings), len(self.deviation))
-        spread = np.sqrt(self.freedom / generator.chisquare(self.freedom, (resamples, shape[2])))
-        scale = (self.deviation * spread)[:, None, :] / np.sqrt(trainings)[:, None]
-        return scale * generator.standard_normal(shape)
+        errors = np.empty((resamples, len(runs), len(tasks)))
+        for j, task in enumerate(tasks):
+            chance = _generator(seed, task).chisquare(self.freedom[j], resamples)
+            scale = self.deviation[j] * np.sqrt(self.freedom[j] / chance)
+            for i, run in enumerate(runs):
+                errors[:, i, j] = scale * _generator(seed, task, run).standard_normal(resamples)
+        return errors
+
+
+def _generator(seed: Sequence[int], *names: str) -> np.random.Generator:
+    return np.random.default_rng([*seed, *(zlib.crc32(name.encode()) for name in names)])
 
 
 def training_noise(
-    spreads: Sequence[Float[np.ndarray, "_training task"]], scale: Float[np.ndarray, " task"]
+    spreads: Sequence[Float[np.ndarray, "_ task"]], scale: Float[np.ndarray, " task"]
 ) -> TrainingNoise | None:
     """The noise of training from runs that were trained more than once.
 

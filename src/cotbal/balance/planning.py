@@ -138,12 +138,10 @@ def _half_widths(
     probes: Probes, draws: Float[np.ndarray, "resample run task"], settings: Settings
 ) -> Float[np.ndarray, " unit"]:
     """Of the weights, from draws of the samples' noise alone; that of training is added here."""
-    assert probes.noise is not None
-    generator = np.random.default_rng([settings.seed, zlib.crc32(b"outlook")])
-    draws = draws + probes.noise.draw(probes.trained, len(draws), generator)
+    draws = draws + probes.draw_training(len(draws), (settings.seed, 0))
     _, probes = guard(probes, draws)
     estimate, drawn = measure(probes.scores.values, probes), measure(draws, probes)
-    drawn = with_missing_receivers(drawn, estimate.contribution, settings.seed)
+    drawn = with_missing_receivers(drawn, estimate.contribution, probes.units, settings.seed)
     temperature = 0.5 if settings.temperature == "auto" else float(settings.temperature)
     bounds = percentile_bounds(drawn.parts(temperature)["all"])
     return np.asarray((bounds[:, 1] - bounds[:, 0]) / 2)

@@ -8,7 +8,6 @@ once, and a form names the runs.
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -157,16 +156,18 @@ class Probes:
         draws = draw_samples(self.scores, resamples, seed, "samples" in sources)
         if self.noise is None or "training" not in sources:
             return draws
-        generator = np.random.default_rng([seed, zlib.crc32(b"training"), training_stream])
-        return draws + self.noise.draw(self.trained, resamples, generator)
+        return draws + self.draw_training(resamples, (seed, training_stream))
 
-    @property
-    def trained(self) -> Float[np.ndarray, " run"]:
-        """Trainings behind each row; infinitely many where nothing was trained, since the base
-        checkpoint is the same with every seed.
+    def draw_training(
+        self, resamples: int, seed: Sequence[int]
+    ) -> Float[np.ndarray, "resample run task"]:
+        """Errors of the mean scores from the noise of training; 0 for the base checkpoint, which is
+        the same with every seed.
         """
-        untrained = np.array([run == BASE for run in self.scores.runs])
-        return np.where(untrained, np.inf, self.trainings.astype(float))
+        assert self.noise is not None
+        errors = self.noise.draw(self.scores.runs, self.scores.tasks, resamples, seed)
+        trained = np.array([run != BASE for run in self.scores.runs])
+        return errors * (trained / np.sqrt(self.trainings))[:, None]
 
 
 def read_probes(
@@ -193,6 +194,8 @@ def read_probes(
     names = tuple(dict.fromkeys(unit_names))
     form = form or form_of(matrices[0].runs)
     runs = form_runs(form, difficulty, names)
+    for matrix in matrices:
+        _require_rows(matrix, runs.names)
     trainings = [_trainings(matrices, run) for run in runs.names]
     mean = row_means(runs.names, trainings)
     scale = _scale(mean)
@@ -221,21 +224,21 @@ def read_probes(
 
 
 def _trainings(matrices: Sequence[ScoreMatrix], run: str) -> ScoreMatrix:
-    """Every training of `run`, one row each.
+    """Every training of `run`, one row each."""
+    return stacked(
+        [matrix.rows([row for row in matrix.runs if base_name(row) == run]) for matrix in matrices]
+    )
 
-    Raises:
-        ScoresError: a matrix has none.
-    """
-    parts = []
-    for matrix in matrices:
-        rows = [row for row in matrix.runs if base_name(row) == run]
-        if not rows:
-            raise ScoresError(
-                f"expected a row {run!r} in every table of scores; found {', '.join(matrix.runs)}",
-                "missing-row",
-            )
-        parts.append(matrix.rows(rows))
-    return stacked(parts)
+
+def _require_rows(matrix: ScoreMatrix, runs: tuple[str, ...]) -> None:
+    present = {base_name(row) for row in matrix.runs}
+    missing = [run for run in runs if run not in present]
+    if missing:
+        raise ScoresError(
+            f"expected the rows {', '.join(runs)}; missing {', '.join(missing)} (found"
+            f" {', '.join(matrix.runs)})",
+            "missing-row",
+        )
 
 
 def _scale(matrix: ScoreMatrix) -> Float[np.ndarray, " task"]:
