@@ -31,7 +31,7 @@ from cotbal.report import curve_views
 from cotbal.report.comparison import Comparison
 from cotbal.report.curves import DataCurves
 from cotbal.report.formatting import with_interval
-from cotbal.scores.interval import significance
+from cotbal.scores.interval import SAMPLING_ONLY, significance
 from cotbal.scores.results import Results
 from cotbal.training.run_paths import RunPaths
 from cotbal.weightings import method_label
@@ -167,8 +167,8 @@ def show_expected(half_width: float | None, trainings: int) -> None:
     )
     if trainings == 1:
         out.print(
-            "every probe is trained once, so the intervals will hold the sampling error only:"
-            " another training seed may differ by more; set balance.replicates to 3",
+            f"every probe is trained once, so intervals will hold {SAMPLING_ONLY}; set"
+            " balance.replicates to 3 to include the noise of training",
             soft_wrap=True,
         )
 

@@ -81,7 +81,9 @@ def weights(
         weight_range=_range(low, high),
     )
     result = weigh(matrices, settings=settings)
-    root = None if out is None else _report_table(out, mean_matrix(matrices), result)
+    common = [run for run in matrices[0].runs if all(run in matrix.runs for matrix in matrices)]
+    mean = mean_matrix([matrix.rows(common) for matrix in matrices])
+    root = None if out is None else _report_table(out, mean, result)
     show_balance(result, root, as_json)
 
 

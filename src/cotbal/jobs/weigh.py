@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from cotbal.balance import Balance, weight_draws
 from cotbal.balance import balance as balance_scores
 from cotbal.balance.agreement import Agreement, agreement
+from cotbal.balance.algorithm import WeightDraws
 from cotbal.balance.probes import base_name, form_runs, replicate_name
 from cotbal.data.files import write_json, write_text
 from cotbal.errors import CotbalError, RunError
@@ -162,16 +163,25 @@ def agree(first: RunDir, second: RunDir) -> Agreement:
     Raises:
         CotbalError: a probe is not done, or the two balance other units.
     """
-    draws, names = [], []
-    for stream, root in enumerate((first, second)):
-        recipe, matrices = matrices_of(root)
-        # Pairs of draws need as many of them, from one seed.
-        settings = recipe.file.balance.changed(bootstrap=AGREEMENT_DRAWS, seed=0)
-        draws.append(weight_draws(matrices, units(recipe), settings, stream))
-        names.append(recipe.mixture.units)
-    if names[0] != names[1]:
+    (recipe, scores), (other, other_scores) = matrices_of(first), matrices_of(second)
+    names = recipe.mixture.units
+    if other.mixture.units != names:
         raise CotbalError(
-            f"expected the same units in both; found {', '.join(names[0])} and"
-            f" {', '.join(names[1])}"
+            f"expected the same units in both; found {', '.join(names)} and"
+            f" {', '.join(other.mixture.units)}",
+            "other-units",
         )
-    return agreement(draws[0], draws[1], names[0])
+    # Copies hold the same trainings, so the noise of training is the same too.
+    stream = 0 if _are_equal(scores, other_scores) else 1
+    draws = _draws(recipe, scores, 0), _draws(other, other_scores, stream)
+    return agreement(*draws, names)
+
+
+def _draws(recipe: Recipe, scores: Sequence[ScoreMatrix], stream: int) -> WeightDraws:
+    # Pairs of draws need as many of them, from one seed.
+    settings = recipe.file.balance.changed(bootstrap=AGREEMENT_DRAWS, seed=0)
+    return weight_draws(scores, units(recipe), settings, stream)
+
+
+def _are_equal(first: Sequence[ScoreMatrix], second: Sequence[ScoreMatrix]) -> bool:
+    return [matrix.to_csv() for matrix in first] == [matrix.to_csv() for matrix in second]

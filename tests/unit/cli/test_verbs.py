@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from cotbal.cli.app import app
+from cotbal.scores.interval import SAMPLING_ONLY
 from helpers.pipeline_fakes import EXECUTOR
 
 SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
@@ -99,16 +100,36 @@ def test_plan(cotbal: object, recipe_path: Path) -> None:
         "full:ocr",
         "full:vqa",
         "full:count",
+        "mini",
+        "mini",
         "ew",
     ]
-    assert found["probe_share"] == pytest.approx((1 + 3 / 4) * 3 / 4)
+    assert found["probe_share"] == pytest.approx((1 + 5 / 4) * 3 / 4)
+    assert found["replicate_share"] == pytest.approx(2 / 4 * 3 / 4)
+    assert 0 < found["expected_half_width"] < 1
     assert any("minis under 1000" in line for line in found["warnings"])
-    assert "x the final run" in cotbal("plan", recipe_path).out  # type: ignore[operator]
+    shown = cotbal("plan", recipe_path).out  # type: ignore[operator]
+    assert "x the final run" in shown
+    assert SAMPLING_ONLY not in shown
+    alone = cotbal("plan", recipe_path, "balance.replicates=1").out  # type: ignore[operator]
+    assert SAMPLING_ONLY in alone
+
+
+def test_plan_says_where_to_spend_the_next_run(cotbal: object, recipe_path: Path) -> None:
+    command: Any = cotbal
+    assert command("plan", recipe_path, "--next").code == 2, "there are no scores yet"
+    command("balance", recipe_path, *ON)
+    shown = command("plan", recipe_path, "--next").out
+    for change in ("balance.replicates=4", "balance.seeds=[0, 1]", "portions.mini=1/4"):
+        assert change in shown
+    found = json.loads(command("plan", recipe_path, "--next", "--json").out)["next"]
+    assert [step["step"] for step in found["steps"]] == ["replicate", "seed", "mini", "samples"]
+    assert found["half_width"] > 0
 
 
 def test_plan_predicts_the_time_on_a_number_of_gpus(cotbal: object, recipe_path: Path) -> None:
     told = cotbal("plan", recipe_path, "--gpus", "2", "--on", "slurm").out  # type: ignore[operator]
-    assert "5 runs on 2 GPUs (slurm)" in told
+    assert "7 runs on 2 GPUs (slurm)" in told
     assert "x one final run" in told
     ended = cotbal("plan", recipe_path, "--gpus", "2", "--json")  # type: ignore[operator]
     found = json.loads(ended.out)["forecast"]
@@ -173,7 +194,7 @@ def test_rescore(
     write_metric(tmp_path, 0.0, monkeypatch)
     metric = "tasks.ocr.metric=own_metric.exact"
     assert command("run", recipe_path, metric, "--out", "run", *ON).code == 0
-    assert command("rescore", "run").out.startswith("16 scores made again, 0 changed\n")
+    assert command("rescore", "run").out.startswith("22 scores made again, 0 changed\n")
     before = json.loads(Path("run/weights.json").read_text())
 
     write_metric(tmp_path, 0.5, monkeypatch)
@@ -247,7 +268,7 @@ def test_a_failed_run_says_how_to_resume(
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "full:vqa")
     ended = cotbal("balance", recipe_path, "balance.temperature=0.7", *ON)  # type: ignore[operator]
     assert ended.code == 2
-    assert "1 of 4 runs failed; the others are kept" in ended.err
+    assert "1 of 6 runs failed" in ended.err
     assert "RuntimeError: out of frogs" in ended.err
     assert (
         f"Resume with: cotbal balance {recipe_path} balance.temperature=0.7 --on {EXECUTOR}"
@@ -364,6 +385,24 @@ def test_weights_of_the_simple_form_and_of_several_seeds(cotbal: object, tmp_pat
     two = cotbal("weights", "--scores", "simple.csv", "--scores", "other.csv", "--json")  # type: ignore[operator]
     assert json.loads(two.out)["seeds"] == 2
     assert json.loads(two.out)["weight_intervals"]["a"] is not None
+
+
+def test_weights_of_a_table_with_replicates(cotbal: object, tmp_path: Path) -> None:
+    """A bare table says nothing about noise, but for runs that were trained more than once."""
+    command: Any = cotbal
+    rows = "solo-mini:a#2,0.31,\nsolo-mini:b#2,,0.27\nsolo-mini:a#3,0.27,\nsolo-mini:b#3,,0.32\n"
+    (tmp_path / "replicates.csv").write_text(SIMPLE + rows)
+    (tmp_path / "plain.csv").write_text(SIMPLE.replace("0.6,0.3", "0.62,0.31"))
+    found = json.loads(command("weights", "--scores", "replicates.csv", "--json").out)
+    assert (found["seeds"], found["replicates"]) == (1, 3)
+    assert found["weight_intervals"]["a"] is not None
+    tables = ("--scores", "replicates.csv", "--scores", "plain.csv")
+    ended = command("weights", *tables, "--out", "both", "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["seeds"] == 2
+    written = (tmp_path / "both" / "scores.csv").read_text()
+    assert "solo-mini:a," in written
+    assert "#2" not in written, "the table of means holds the rows that every table has"
 
 
 def test_compare_and_ablate(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
