@@ -4,6 +4,7 @@ written of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from cotbal.balance import Balance, weight_draws
@@ -74,7 +75,10 @@ def matrices_of(root: RunDir) -> tuple[Recipe, list[ScoreMatrix]]:
         RunError: the directory holds no recipe, or a probe is not done.
     """
     if not root.recipe.exists():
-        raise RunError(f"{root.root}: expected a run directory with a recipe.yaml; found none")
+        raise RunError(
+            f"{root.root}: expected a run directory with a recipe.yaml; found none",
+            "no-run-directory",
+        )
     recipe = load_recipe(root.recipe)
     return recipe, finished_matrices(recipe, root)
 
@@ -136,23 +140,18 @@ def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, fl
         CotbalError: a unit has no weight, or one that is not a positive number, or a weight belongs
             to no unit.
     """
+    expected = f"weights: expected one for each of {', '.join(mixture.units)}"
     missing = [unit for unit in mixture.units if unit not in weights]
     if missing:
-        raise CotbalError(
-            f"weights: expected one for each of {', '.join(mixture.units)}; none for"
-            f" {', '.join(missing)}"
-        )
+        raise CotbalError(f"{expected}; none for {', '.join(missing)}", "missing-weights")
     unknown = [unit for unit in weights if unit not in mixture.units]
     if unknown:
-        raise CotbalError(
-            f"weights: expected one for each of {', '.join(mixture.units)}; found one for"
-            f" {', '.join(unknown)}, which is no unit of the recipe"
-        )
-    wrong = [
-        f"{unit}: {weights[unit]}" for unit in mixture.units if not 0 < weights[unit] < float("inf")
-    ]
+        text = f"{expected}; {', '.join(unknown)} is no unit of the recipe"
+        raise CotbalError(text, "unknown-unit")
+    wrong = [f"{unit}: {value}" for unit, value in weights.items() if not 0 < value < math.inf]
     if wrong:
-        raise CotbalError(f"weights: expected positive numbers; found {', '.join(wrong)}")
+        text = f"weights: expected positive numbers; found {', '.join(wrong)}"
+        raise CotbalError(text, "not-positive")
     return {task.name: weights[task.unit] if task.balanced else 1.0 for task in mixture.tasks}
 
 

@@ -15,6 +15,7 @@ from cotbal.recipe.strict_yaml import read_yaml
 
 FIELD = "resources.accelerate_config"
 STAGES = ("1", "2", "3")
+UNSUPPORTED = "unsupported-sharding"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ def of_file(path: Path) -> Sharing:
     """
     if not path.is_file():
         raise RecipeError(
-            f"{FIELD}: expected a file that `accelerate config` wrote; found no file {path}"
+            f"{FIELD}: expected a file that `accelerate config` wrote; found no file {path}",
+            "missing-file",
         )
     content = read_yaml(path, version="1.1")  # as accelerate reads it
     kind = str(content.get("distributed_type", "NO")).upper()
@@ -140,7 +142,7 @@ def refuse(sharing: Sharing, quantized: bool = False) -> None:
         CotbalError: the runs of a recipe cannot be sharded like this.
     """
     if problem := problem_of(sharing, quantized):
-        raise CotbalError(problem)
+        raise CotbalError(problem, UNSUPPORTED)
 
 
 def problems(recipe: Recipe) -> list[tuple[Path, str]]:

@@ -46,7 +46,8 @@ class Recipe:
         """
         if self.file.model is None:
             raise RecipeError(
-                f"{self.path}: expected a section `model` with a checkpoint to train; found none"
+                f"{self.path}: expected a section `model` with a checkpoint to train; found none",
+                "missing-model",
             )
         return self.file.model
 
@@ -181,12 +182,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         file = RecipeFile.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{path}: the recipe is not valid:\n{explain(error)}") from None
+        raise RecipeError(f"{path}: invalid recipe:\n{explain(error)}") from None
     root = path.resolve().parent
     tasks = tuple(_task(name, section, root) for name, section in file.tasks.items())
     if not any(task.balanced for task in tasks):
         raise RecipeError(
-            f"{path}: expected at least one balanced task; every task says balanced: false"
+            f"{path}: expected at least one balanced task; every task has balanced: false",
+            "no-balanced-task",
         )
     return Recipe(path.resolve(), file.name, Mixture(tasks), root / (file.images or "."), file)
 

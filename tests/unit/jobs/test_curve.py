@@ -21,6 +21,7 @@ from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_curve, write_report
 from cotbal.report.curves import DataCurves
 from cotbal.scores.matrix import read_scores
+from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
 
 OPTIONS = Options(executor=EXECUTOR)
@@ -63,9 +64,7 @@ def test_fractions_are_put_into_order_and_lowest_terms() -> None:
     "text", ["", "half", "0,1", "-1/2", "1/2,3/2", "1/2,0.5", "1/0", "1/2,,1", "nan", "1e-40"]
 )
 def test_what_is_no_fraction_is_refused(text: str) -> None:
-    with pytest.raises(
-        CotbalError, match="--fractions: expected different fractions above 0 and up to 1"
-    ):
+    with raises(CotbalError, "invalid-fractions", "--fractions", repr(text)):
         fractions_of(text)
 
 
@@ -203,7 +202,7 @@ def test_after_a_failure_the_rest_is_kept_and_shown(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "fraction:1/2")
-    with pytest.raises(CotbalError, match="1 of 3 runs failed"):
+    with raises(CotbalError, "runs-failed", "fraction:1/2"):
         run_curve(planned(recipe_path), OPTIONS)
     root = RunDir(recipe_path.parent / "run")
     assert {state.run: state.state for state in status(root)}["fraction:1/2"] == "failed"

@@ -25,6 +25,7 @@ from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_comparison, write_report
 from cotbal.scores.results import read_results
+from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS, write_mixture
 
 OPTIONS = Options(executor=EXECUTOR)
@@ -66,7 +67,7 @@ def test_methods_by_the_names_of_the_paper() -> None:
         "tla",
     )
     assert set(all_methods()) == set(SEVEN)
-    with pytest.raises(CotbalError, match=r"expected one of stl, cotbal, .* found 'gradnorm'"):
+    with raises(CotbalError, "unknown-method", "stl", "cotbal", "gradnorm"):
         method_names(["ew", "gradnorm"])
 
 
@@ -134,7 +135,7 @@ def test_an_interrupted_comparison_shows_what_is_there(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "tla, seed 1")
-    with pytest.raises(CotbalError, match="tla, seed 1"):
+    with raises(CotbalError, "runs-failed", "tla, seed 1"):
         run_comparison(comparison(recipe_path, methods=("ew", "tla"), seeds=(0, 1)), OPTIONS)
     states = {state.run: state.state for state in status(RunDir(recipe_path.parent / "run"))}
     assert states == {
@@ -235,7 +236,7 @@ def test_probes_over_several_seeds_join_their_noise(recipe_path: Path) -> None:
         "the recipe's seed lies where it always does"
     )
     needs = read_json(root.balance)["needs"]
-    assert all(need["seed_error"] is not None for need in needs)
+    assert all(need["training_error"] > 0 for need in needs)
 
 
 def test_groups_at_a_quarter_of_the_data(tmp_path: Path) -> None:

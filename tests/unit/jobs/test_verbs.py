@@ -16,6 +16,7 @@ from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_report
 from cotbal.scores.matrix import read_scores
 from cotbal.training.trainers.checkpoints import mark_complete
+from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS
 
 OPTIONS = Options(executor=EXECUTOR)
@@ -64,7 +65,7 @@ def test_a_group_shares_a_weight(recipe_path: Path) -> None:
 
 
 def test_train_before_there_are_weights(recipe_path: Path) -> None:
-    with pytest.raises(RunError, match="run `cotbal balance` first, or give --weights"):
+    with raises(RunError, "missing-weights", "weights.json"):
         pipeline.train(job(recipe_path), "cotbal", OPTIONS)
 
 
@@ -89,18 +90,19 @@ def test_train_with_weights_of_ones_own(recipe_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "weights",
+    ("weights", "code", "name"),
     [
-        {"ocr": 1.0},
-        {"ocr": 1.0, "vqa": -1.0, "count": 1.0},
-        {"ocr": 1.0, "vqa": float("nan"), "count": 1.0},
+        ({"ocr": 1.0, "vqa": 1.0}, "missing-weights", "count"),
+        ({"ocr": 1.0, "vqa": 1.0, "count": 1.0, "chat": 1.0}, "unknown-unit", "chat"),
+        ({"ocr": 1.0, "vqa": -1.0, "count": 1.0}, "not-positive", "vqa"),
+        ({"ocr": 1.0, "vqa": float("nan"), "count": 1.0}, "not-positive", "vqa"),
     ],
-    ids=["missing", "negative", "not a number"],
+    ids=["missing", "unknown", "negative", "not a number"],
 )
 def test_weights_that_cannot_be_are_refused_before_anything_runs(
-    recipe_path: Path, weights: dict[str, float]
+    recipe_path: Path, weights: dict[str, float], code: str, name: str
 ) -> None:
-    with pytest.raises(CotbalError, match="weights: expected"):
+    with raises(CotbalError, code, name):
         pipeline.train(job(recipe_path), "cotbal", OPTIONS, weights)
     assert not (recipe_path.parent / "run" / "weights.json").exists()
     assert not (recipe_path.parent / "run" / "final").exists()
