@@ -46,8 +46,10 @@ class Mixture:
     Attributes:
         tasks: number of tasks.
         samples: validation samples per task.
-        noise: standard deviation of a score between training seeds, as a share of the maximum.
+        noise: standard deviation of a score between training seeds, as a share of the task's own
+            score.
         unequal: standard deviation of the logarithm of the noise between tasks.
+        cells: the same between the cells of the score matrix of a task.
         tails: degrees of freedom of the noise (Student's t); infinity for the normal distribution.
         common: share of the samples whose luck is one for all runs.
         alike: all tasks have the same gain and give each other the same, so that every weight is 1.
@@ -55,8 +57,9 @@ class Mixture:
 
     tasks: int = 7
     samples: int = 400
-    noise: float = 0.045
-    unequal: float = 0.4
+    noise: float = 0.08
+    unequal: float = 0.25
+    cells: float = 0.4
     tails: float = np.inf
     common: float = 0.6
     alike: bool = False
@@ -68,12 +71,12 @@ class Truth:
 
     Attributes:
         scores: expected score of every run, 0 to 1.
-        deviation: between training seeds, by task.
+        deviation: of a score between training seeds.
     """
 
     mixture: Mixture
     scores: Float[np.ndarray, "run task"]
-    deviation: Float[np.ndarray, " task"]
+    deviation: Float[np.ndarray, "run task"]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -119,11 +122,13 @@ def draw_truth(mixture: Mixture, rng: np.random.Generator) -> Truth:
     mini = rng.uniform(0.15, 0.5, tasks)
     gain = rng.uniform(0.15, 0.45, tasks)
     given = rng.normal(0.2, 0.25, (tasks, tasks))
-    deviation = mixture.noise * np.exp(mixture.unequal * rng.standard_normal(tasks))
     if mixture.alike:
         mini, gain, given = np.full(tasks, 0.35), np.full(tasks, 0.3), np.full((tasks, tasks), 0.2)
     np.fill_diagonal(given, 1.0)
     scores = np.vstack([mini, np.clip(mini + given * gain, 0.01, 0.99)])
+    between = mixture.unequal * rng.standard_normal(tasks)
+    within = mixture.cells * rng.standard_normal(scores.shape)
+    deviation = mixture.noise * (mini + gain) * np.exp(between + within)
     return Truth(mixture, scores, deviation)
 
 
@@ -356,7 +361,7 @@ def main() -> None:
     of_simulation.add_argument("--mixtures", type=int, default=100)
     of_simulation.add_argument("--tails", type=float, default=np.inf)
     of_simulation.add_argument("--alike", action="store_true")
-    of_simulation.add_argument("--noise", type=float, default=0.045)
+    of_simulation.add_argument("--noise", type=float, default=0.08)
     of_simulation.add_argument("--shares", action="store_true", help="how many units must be known")
     of_simulation.set_defaults(command="simulated")
     of_data = commands.add_parser("measured")

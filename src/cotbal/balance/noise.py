@@ -1,10 +1,15 @@
 """The noise of training: how far a score moves with another training seed.
 
 Runs that were trained more than once show it: the mini probe and its replicates, or whole sets of
-probes. On `pocket` it is twice the sampling error and much the same in every cell of the score
-matrix (docs/intervals.md), so the spread of the cheapest runs stands for all. Few replicates give a
-poor standard deviation; variances of different tasks are therefore moderated, each pulled toward
-their common value as far as the tasks do not differ by more than chance (Smyth 2004).
+probes. Nine whole sets of probes on `pocket` (docs/intervals.md) say how to read a few replicates:
+
+- The noise of different runs of a seed, and of different tasks of a run, is independent.
+- As a share of the task's own score it is much the same for all tasks, so that few degrees of
+  freedom per task are pooled: the common variance counts like `PRIOR_FREEDOM` further ones.
+- It differs from cell to cell of the score matrix. Over cells, errors look like Student's t with
+  `CELL_FREEDOM` degrees of freedom rather than like the normal distribution.
+- Runs on more data scatter more than the mini probe, by `UNSEEN` on average. The factor applies to
+  runs that were trained once themselves.
 """
 
 from __future__ import annotations
@@ -16,8 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-PRIOR_FREEDOM = 8.0  # decided by simulation, see docs/intervals.md
-TYPICAL_NOISE = 0.045  # of the scale of a task: that of `pocket`, where nothing better is known
+PRIOR_FREEDOM = 8.0
+CELL_FREEDOM = 5.0
+UNSEEN = 1.25
+TYPICAL_NOISE = 0.07  # of the largest score of a task: the noise of the minis of `pocket`
 SMALLEST_SHARE = 1e-3  # of the scale of a task: a score that repeats exactly still has this noise
 
 
@@ -36,17 +43,20 @@ class TrainingNoise:
     def draw(
         self, runs: Sequence[str], tasks: Sequence[str], resamples: int, seed: Sequence[int]
     ) -> Float[np.ndarray, "resample run task"]:
-        """Errors of one training per cell: Student's t, independent in all cells.
+        """Errors of one training per cell, independent in all cells: Student's t with
+        `CELL_FREEDOM`, scaled to the deviation of its task, whose uncertainty is one for all runs.
 
-        The uncertainty of the standard deviation is one for all runs of a task. Draws are seeded by
-        name, so that the order of rows and columns does not matter.
+        Draws are seeded by name, so that the order of rows and columns does not matter.
         """
         errors = np.empty((resamples, len(runs), len(tasks)))
+        unit = np.sqrt((CELL_FREEDOM - 2) / CELL_FREEDOM)  # gives t the variance 1
         for j, task in enumerate(tasks):
             chance = _generator(seed, task).chisquare(self.freedom[j], resamples)
             scale = self.deviation[j] * np.sqrt(self.freedom[j] / chance)
             for i, run in enumerate(runs):
-                errors[:, i, j] = scale * _generator(seed, task, run).standard_normal(resamples)
+                errors[:, i, j] = (
+                    scale * unit * _generator(seed, task, run).standard_t(CELL_FREEDOM, resamples)
+                )
         return errors
 
 
@@ -62,7 +72,7 @@ def training_noise(
     Args:
         spreads: the scores of all trainings of one run, for every such run; NaN where it did not
             answer a task.
-        scale: of the scores of each task (the maximum of its metric), so that tasks compare.
+        scale: of the scores of each task, so that the noise of different tasks compares.
 
     Returns:
         None where no run was trained more than once.

@@ -92,7 +92,7 @@ def expected_half_width(
     freedom = np.full(len(tasks), float((trainings - 1).sum()))
     if form == "simple":
         freedom = np.full(len(tasks), float(trainings[repeated].max() - 1))
-    noise = typical_noise(np.ones(len(tasks)), freedom)
+    noise = typical_noise(np.full(len(tasks), OWN_SCORE), freedom)
     probes = replace(probes, trainings=trainings, noise=noise)
     generator = np.random.default_rng([settings.seed, zlib.crc32(b"expected")])
     errors = _expected_sampling(scores, np.array(list(samples.values())), settings, generator)

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cotbal.balance.noise import TrainingNoise, training_noise
+from cotbal.balance.noise import UNSEEN, TrainingNoise, training_noise
 from cotbal.balance.uncertainty import draw_samples
 from cotbal.errors import ScoresError
 from cotbal.scores.interval import ALL_NOISE, Noise
@@ -108,7 +108,7 @@ class Probes:
         scores: one row per run, the mean over its trainings.
         trainings: of each row, how many times the run was trained.
         noise: of a single training; None where every run was trained once.
-        scale: of each task, in whose units the noise compares between tasks.
+        scale: the largest score of each task; as shares of it, the noise of tasks compares.
         unit_of_task: index of the unit of each task.
         baseline: row of the run that contributions are counted from.
         givers: for each unit, the row of the run that saw its large portion.
@@ -166,8 +166,9 @@ class Probes:
         """
         assert self.noise is not None
         errors = self.noise.draw(self.scores.runs, self.scores.tasks, resamples, seed)
-        trained = np.array([run != BASE for run in self.scores.runs])
-        return errors * (trained / np.sqrt(self.trainings))[:, None]
+        factor = np.where(self.trainings == 1, UNSEEN, 1 / np.sqrt(self.trainings))
+        factor[[run == BASE for run in self.scores.runs]] = 0.0
+        return errors * factor[:, None]
 
 
 def read_probes(
@@ -242,14 +243,9 @@ def _require_rows(matrix: ScoreMatrix, runs: tuple[str, ...]) -> None:
 
 
 def _scale(matrix: ScoreMatrix) -> Float[np.ndarray, " task"]:
-    """What the noise of each task is counted in: the maximum of its metric, or its largest score
-    where that is not known.
-    """
-    scale = np.nanmax(np.abs(matrix.values), axis=0)
-    for j, task in enumerate(matrix.tasks):
-        if task in matrix.samples and np.isfinite(matrix.samples[task].maximum):
-            scale[j] = matrix.samples[task].maximum
-    return np.where(scale > 0, scale, 1.0)
+    """The largest score of each task over the runs."""
+    largest = np.nanmax(np.abs(matrix.values), axis=0)
+    return np.where(largest > 0, largest, 1.0)
 
 
 def _require_scores(probes: Probes) -> None:
