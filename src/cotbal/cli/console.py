@@ -193,7 +193,7 @@ def show_advice(advice: Advice) -> None:
         table.add_row(step.step, escape(step.change), *map(_number, numbers), escape(decided))
     _show(table)
     if advice.doubtful:
-        out.print(f"doubtful (interval contains 1): {escape(', '.join(advice.doubtful))}")
+        out.print(f"doubtful (may be 1): {escape(', '.join(advice.doubtful))}")
     out.print("cost: training records over those of a final run; samples and mini rerun all probes")
     if advice.assumed_noise:
         out.print(

@@ -49,7 +49,7 @@ class Advice:
 
     Attributes:
         half_width, doubtful_half_width: those of `NextStep`, with the present scores.
-        doubtful: units whose interval contains 1, or that have none.
+        doubtful: units whose weight may be 1 after all.
         assumed_noise: whether the noise of training is that of `pocket`, because no run was trained
             twice.
         steps: what could be done.
@@ -88,10 +88,12 @@ def advise(prepared: Prepared) -> Advice:
     settings, portions = recipe.file.balance, recipe.file.portions
     matrices = finished_matrices(recipe, prepared.root)
     result = balance_scores(matrices, of_task, settings)
-    doubtful = tuple(unit for unit in result.units if not result.weight(unit).excludes(1))
     ratio = float(portions.large / portions.mini)
     after = {outlook.step: outlook for outlook in outlooks(matrices, of_task, settings, ratio)}
     now = after["now"]
+    # An interval of the sampling error alone may exclude 1 where the noise of training would not.
+    known = [unit for unit in now.decides(result.weights) if result.weight(unit).excludes(1)]
+    doubtful = tuple(unit for unit in result.units if unit not in known)
     steps = []
     for option in _options(prepared):
         outlook = after[option.step]

@@ -56,11 +56,8 @@ class Recipe:
         """The base checkpoint: a directory if there is one beside the recipe, otherwise the name of
         a hub model.
         """
-        return self._located(self.model.checkpoint)
-
-    def _located(self, checkpoint: str) -> str:
-        local = (self.path.parent / checkpoint).resolve()
-        return str(local) if local.exists() else checkpoint
+        local = (self.path.parent / self.model.checkpoint).resolve()
+        return str(local) if local.exists() else self.model.checkpoint
 
     @property
     def for_probes(self) -> Recipe:
@@ -129,22 +126,19 @@ class Recipe:
         """Hash of the settings (not of the data, nor of where it lies), for a reader to tell two
         recipes apart.
         """
-        content = self.file.model_dump(
-            mode="json", exclude={"images": True, "resources": True, "probes": {"resources"}}
+        files = {"train", "validation", "test"}
+        settings = self.file.model_dump(
+            mode="json",
+            exclude={
+                "images": True,
+                "resources": True,
+                "probes": {"resources"},
+                "tasks": {"__all__": files},
+            },
         )
-        for task in self.mixture.tasks:
-            content["tasks"][task.name] |= {
-                "train": None,
-                "validation": task.validation is not None,
-            }
-            content["tasks"][task.name] |= {
-                "test": list(task.test),
-                "test_metrics": list(task.test_metrics),
-            }
         if self.file.model is not None:
-            content["model"]["checkpoint"] = Path(self.checkpoint).name
-        text = json.dumps(content, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+            settings["model"]["checkpoint"] = Path(self.checkpoint).name
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
         """The resolved recipe: every field, defaults included, paths absolute."""
@@ -156,17 +150,16 @@ class Recipe:
             entry["train"] = str(task.train)
             entry["validation"] = str(task.validation) if task.validation else None
             entry["test"] = {split: str(path) for split, path in task.test.items()}
-            entry["test_metrics"] = list(task.test_metrics)
         if self.file.model is not None:
             content["model"]["checkpoint"] = self.checkpoint
-        if self.file.probes is not None and "checkpoint" in self.file.probes.model:
-            content["probes"]["model"]["checkpoint"] = self._located(
-                self.file.probes.model["checkpoint"]
-            )
-        if self.file.probes is not None and self.file.probes.resources.get("accelerate_config"):
-            content["probes"]["resources"]["accelerate_config"] = str(
-                self.for_probes.resources.accelerate_config
-            )
+        if self.file.probes is not None:
+            of_probes = content["probes"]
+            if "checkpoint" in of_probes["model"]:
+                of_probes["model"]["checkpoint"] = self.for_probes.checkpoint
+            if of_probes["resources"].get("accelerate_config"):
+                of_probes["resources"]["accelerate_config"] = str(
+                    self.for_probes.resources.accelerate_config
+                )
         return dump_yaml(content)
 
 
