@@ -81,8 +81,9 @@ def weights(
         weight_range=_range(low, high),
     )
     result = weigh(matrices, settings=settings)
-    common = [run for run in matrices[0].runs if all(run in matrix.runs for matrix in matrices)]
-    mean = mean_matrix([matrix.rows(common) for matrix in matrices])
+    common = set(matrices[0].runs).intersection(*(matrix.runs for matrix in matrices))
+    rows = [run for run in matrices[0].runs if run in common]
+    mean = mean_matrix([matrix.rows(rows) for matrix in matrices])
     root = None if out is None else _report_table(out, mean, result)
     show_balance(result, root, as_json)
 
