@@ -139,7 +139,7 @@ def run_comparison(study: Study, options: Options) -> None:
         early = [p for p in planned if p not in late]
         do(prepared, early, options)
         if late:
-            result = weigh(prepared)
+            result = weigh(prepared.root)
             do(
                 prepared,
                 late,

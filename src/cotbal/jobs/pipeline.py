@@ -111,7 +111,7 @@ def balance(prepared: Prepared, options: Options) -> Balance:
     with locked(prepared.root.lock):
         planned = [p for p in prepared.plan.runs if p.kind == "probe"]
         do(prepared, planned, options)
-        return weigh(prepared)
+        return weigh(prepared.root)
 
 
 def train(
@@ -145,7 +145,7 @@ def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> Bala
         early += [final for final in finals if final.run.weighting != FIXED]
         late = [final for final in finals if final.run.weighting == FIXED]
         do(prepared, early, replace(options, later=len(late)))
-        result = weigh(prepared)
+        result = weigh(prepared.root)
         if late:
             # Alone on the machine: let it have all of it. The number of threads must not depend on
             # what is left to do, or a resumed job would round differently.

@@ -11,7 +11,7 @@ from cotbal.balance import Balance, weight_draws
 from cotbal.balance import balance as balance_scores
 from cotbal.balance.agreement import Agreement, agreement
 from cotbal.balance.algorithm import WeightDraws
-from cotbal.balance.probes import base_name, form_runs, replicate_name
+from cotbal.balance.probes import replicate_name
 from cotbal.data.files import write_json, write_text
 from cotbal.errors import CotbalError, RunError
 from cotbal.jobs.plan import Prepared, label_of, paths_of
@@ -26,39 +26,21 @@ from cotbal.training.run_paths import RunPaths
 AGREEMENT_DRAWS = 2000
 
 
-def weigh(prepared: Prepared) -> Balance:
+def weigh(root: RunDir) -> Balance:
     """From the kept answers of the probes to weights; repeated on every call, since it takes a
-    second.
-    """
-    return _weigh(prepared.root, prepared.recipe, score_matrices(prepared))
-
-
-def weigh_again(root: RunDir) -> Balance:
-    """The same for a run directory alone, without the data of its recipe.
+    second. Needs no data of the recipe.
 
     Raises:
         RunError: the directory holds no recipe, or a probe is not done.
     """
-    return _weigh(root, *matrices_of(root))
-
-
-def _weigh(root: RunDir, recipe: Recipe, matrices: Sequence[ScoreMatrix]) -> Balance:
-    settings = recipe.file.balance
-    runs = form_runs(settings.form, settings.difficulty, recipe.mixture.units)
-    chosen = [_with_replicates(matrix, runs.names) for matrix in matrices]
-    result = balance_scores(chosen, units(recipe), settings)
-    write_balance(root, mean_matrix(chosen), result)
-    if len(chosen) > 1:
-        for seed, matrix in zip(recipe.seeds, chosen, strict=True):
+    recipe, matrices = matrices_of(root)
+    result = balance_scores(matrices, units(recipe), recipe.file.balance)
+    write_balance(root, mean_matrix(matrices), result)
+    if len(matrices) > 1:
+        for seed, matrix in zip(recipe.seeds, matrices, strict=True):
             write_text(root.seeded(seed).score_table, matrix.to_csv())
     write_weights(root, recipe.mixture, result.weights)
     return result
-
-
-def _with_replicates(matrix: ScoreMatrix, runs: Sequence[str]) -> ScoreMatrix:
-    """The rows of these runs, then those of their replicates."""
-    replicates = [row for row in matrix.runs if row not in runs and base_name(row) in runs]
-    return matrix.rows([*runs, *replicates])
 
 
 def score_matrices(prepared: Prepared) -> list[ScoreMatrix]:

@@ -17,7 +17,7 @@ from cotbal.jobs.plan import Prepared
 from cotbal.jobs.rescoring import rescore
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
-from cotbal.jobs.weigh import agree, matrices_of, weigh_again
+from cotbal.jobs.weigh import agree, matrices_of, weigh
 from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_report
 from cotbal.scores.matrix import read_scores
@@ -26,7 +26,7 @@ from helpers.pipeline_fakes import EXECUTOR, TASKS
 
 OPTIONS = Options(executor=EXECUTOR)
 STANDARD = ("mini", *(f"full:{task}" for task in TASKS))
-SOLO = tuple(f"{kind}:{task}" for kind in ("solo", "solo-mini") for task in TASKS)
+SOLO = tuple(f"{kind}:{task}" for task in TASKS for kind in ("solo", "solo-mini"))
 GROUPS = ("tasks.ocr.group=reading", "tasks.vqa.group=reading")
 
 
@@ -53,8 +53,8 @@ def job(path: Path, *overrides: str) -> Prepared:
             (
                 "base",
                 "solo:reading",
-                "solo:count",
                 "solo-mini:reading",
+                "solo:count",
                 "solo-mini:count",
                 "solo-mini:reading#2",
                 "solo-mini:count#2",
@@ -74,7 +74,7 @@ def test_the_score_matrix_holds_the_replicates(
     root = RunDir(recipe_path.parent / "run")
     assert read_scores(root.score_table).runs == rows
     assert sum(result.weights.values()) == pytest.approx(len(result.units))
-    assert weigh_again(root).to_json() == result.to_json()
+    assert weigh(root).to_json() == result.to_json()
     assert {state.state for state in status(root) if state.kind == "probe"} == {"done"}
 
 
