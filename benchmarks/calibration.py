@@ -21,11 +21,13 @@ import numpy as np
 from jaxtyping import Float
 
 from cotbal.balance import Balance, Settings, balance
+from cotbal.balance.improvement import improvement, task_improvements
 from cotbal.balance.measures import measure
 from cotbal.balance.probes import MINI, full_run, read_probes, replicate_name
+from cotbal.balance.uncertainty import resample_scores
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import matrices_of
-from cotbal.scores.interval import Interval
+from cotbal.scores.interval import Interval, interval_of_draws
 from cotbal.scores.matrix import (
     Samples,
     ScoreMatrix,
@@ -34,6 +36,7 @@ from cotbal.scores.matrix import (
     read_scores,
     stacked,
 )
+from cotbal.scores.results import Column
 
 QUANTITIES = ("weight", "outward", "inward", "difficulty", "contribution")
 DESIGNS = ("one seed, samples only", "mini x 2", "mini x 3", "2 seeds", "3 seeds")
@@ -50,6 +53,7 @@ class Mixture:
             score.
         unequal: standard deviation of the logarithm of the noise between tasks.
         cells: the same between the cells of the score matrix of a task.
+        mini: noise of the mini, as a share of that of the other runs.
         tails: degrees of freedom of the noise (Student's t); infinity for the normal distribution.
         common: share of the samples whose luck is one for all runs.
         alike: all tasks have the same gain and give each other the same, so that every weight is 1.
@@ -59,7 +63,8 @@ class Mixture:
     samples: int = 400
     noise: float = 0.08
     unequal: float = 0.25
-    cells: float = 0.4
+    cells: float = 0.35
+    mini: float = 0.8
     tails: float = np.inf
     common: float = 0.6
     alike: bool = False
@@ -72,11 +77,13 @@ class Truth:
     Attributes:
         scores: expected score of every run, 0 to 1.
         deviation: of a score between training seeds.
+        names: of the runs; by default those of the probes.
     """
 
     mixture: Mixture
     scores: Float[np.ndarray, "run task"]
     deviation: Float[np.ndarray, "run task"]
+    names: tuple[str, ...] = ()
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -84,7 +91,7 @@ class Truth:
 
     @property
     def runs(self) -> tuple[str, ...]:
-        return (MINI, *map(full_run, self.tasks))
+        return self.names or (MINI, *map(full_run, self.tasks))
 
     def matrix(self) -> ScoreMatrix:
         """The expected scores as a bare table."""
@@ -129,6 +136,7 @@ def draw_truth(mixture: Mixture, rng: np.random.Generator) -> Truth:
     between = mixture.unequal * rng.standard_normal(tasks)
     within = mixture.cells * rng.standard_normal(scores.shape)
     deviation = mixture.noise * (mini + gain) * np.exp(between + within)
+    deviation[0] *= mixture.mini
     return Truth(mixture, scores, deviation)
 
 
@@ -227,7 +235,7 @@ def simulated(
     return tallies
 
 
-SETTINGS = Settings(bootstrap=500)
+SETTINGS = Settings(bootstrap=400)
 
 
 def measured(
@@ -246,6 +254,35 @@ def measured(
             exact = balance(replace(rest, samples={}), settings=settings)
             tally(tallies, design, balance(designed(design, turned), settings=settings), exact)
     return tallies
+
+
+def show_noise(sets: Sequence[ScoreMatrix]) -> Iterator[str]:
+    """What the noise of training looks like, in Markdown."""
+    values = np.stack([matrix.values for matrix in sets])
+    largest = values.mean(axis=0).max(axis=0)
+    variances = (values / largest).var(axis=0, ddof=1)
+    own = np.diag(variances[1:])
+    cross = variances[1:][~np.eye(len(own), dtype=bool)]
+    yield "| cells | standard deviation between seeds, share of the task's largest score |"
+    yield "| :-- | --: |"
+    for name, part in (("mini", variances[0]), ("own probe", own), ("cross", cross)):
+        yield f"| {name} | {np.sqrt(part.mean()):.3f} |"
+    yield f"| all but the mini | {np.sqrt(variances[1:].mean()):.3f} |"
+    by_task = np.sqrt(variances.mean(axis=0))
+    yield f"| by task | {by_task.min():.3f} to {by_task.max():.3f} |"
+    yield f"| by cell | {np.sqrt(variances.min()):.3f} to {np.sqrt(variances.max()):.3f} |"
+    deviations = (values - values.mean(axis=0)) / values.std(axis=0, ddof=1)
+    of_runs = [_mean_correlation(deviations[:, :, j].T) for j in range(len(largest))]
+    of_tasks = [_mean_correlation(deviations[:, i].T) for i in range(values.shape[1])]
+    yield ""
+    yield (
+        f"Mean correlation between the runs of a seed {np.mean(of_runs):+.3f}, between the tasks of"
+        f" a run {np.mean(of_tasks):+.3f} (n = {len(sets)} seeds)."
+    )
+
+
+def _mean_correlation(rows: Float[np.ndarray, "row seed"]) -> float:
+    return float(np.corrcoef(rows)[np.triu_indices(len(rows), 1)].mean())
 
 
 def read_sets(directory: Path) -> list[ScoreMatrix]:
@@ -282,6 +319,39 @@ def export(run: Path, directory: Path) -> None:
             arrays[f"maximum/{task}"] = np.array(column.maximum)
             arrays[f"constant/{task}"] = column.constant.astype(np.float16)
     np.savez_compressed(directory / "samples.npz", **arrays)
+
+
+def paired(
+    mixture: Mixture, seeds: int, studies: int, seed: int = 0, tasks_alike: float = 0.3
+) -> tuple[float, float]:
+    """Coverage and median half-width of the interval of a difference of two methods: improvement
+    over the first (Eq. 13), models of the same training seeds, as `cotbal compare` computes it.
+
+    Args:
+        tasks_alike: correlation of the noise of the two models of a seed.
+    """
+    rng = np.random.default_rng(seed)
+    columns = tuple(Column(f"t{j}", "score") for j in range(mixture.tasks))
+    held, widths = [], []
+    for _ in range(studies):
+        first = rng.uniform(0.4, 0.8, mixture.tasks)
+        levels = np.stack([first, first * (1 + rng.normal(0.0, 0.03, mixture.tasks))])
+        luck = rng.uniform(size=(mixture.samples, mixture.tasks))
+        matrices = []
+        for _ in range(seeds):
+            common = rng.standard_normal(levels.shape[1]) * np.sqrt(tasks_alike)
+            own = rng.standard_normal(levels.shape) * np.sqrt(1 - tasks_alike)
+            trained = np.clip(levels + mixture.noise * first * (common + own), 0, 1)
+            truth = Truth(mixture, trained, np.zeros_like(trained), ("ew", "cotbal"))
+            matrices.append(truth.train(luck, rng))
+        mean = mean_matrix(matrices)
+        draws = np.concatenate([mean.values[None], resample_scores(matrices, 400, 0)])
+        change = improvement(task_improvements(draws, columns, 0))[:, 1]
+        true = improvement(task_improvements(levels[None], columns, 0))[0, 1]
+        interval = interval_of_draws(change)
+        held.append(interval.low <= true <= interval.high)
+        widths.append(interval.half_width)
+    return float(np.mean(held)), float(np.median(widths))
 
 
 @dataclass(frozen=True)
@@ -329,6 +399,15 @@ def shares(mixture: Mixture, mixtures: int, seed: int = 0) -> list[Share]:
     return found
 
 
+def show_paired(mixture: Mixture, studies: int) -> Iterator[str]:
+    """The table in Markdown."""
+    yield "| training seeds | coverage | median half-width, points |"
+    yield "| --: | --: | --: |"
+    for seeds in (1, 2, 3, 5, 8):
+        coverage, width = paired(mixture, seeds, studies)
+        yield f"| {seeds} | {coverage:.3f} | {width:.2f} |"
+
+
 def show_shares(mixture: Mixture, found: Sequence[Share]) -> Iterator[str]:
     """The table in Markdown."""
     yield f"| identified of {mixture.tasks} | median squared error | equal | nearer than equal |"
@@ -362,6 +441,7 @@ def main() -> None:
     of_simulation.add_argument("--tails", type=float, default=np.inf)
     of_simulation.add_argument("--alike", action="store_true")
     of_simulation.add_argument("--noise", type=float, default=0.08)
+    of_simulation.add_argument("--paired", action="store_true", help="differences of final models")
     of_simulation.add_argument("--shares", action="store_true", help="how many units must be known")
     of_simulation.set_defaults(command="simulated")
     of_data = commands.add_parser("measured")
@@ -376,12 +456,15 @@ def main() -> None:
         export(given.run, given.directory)
         return
     if given.command == "measured":
-        for line in show(measured(read_sets(given.directory)), DESIGNS):
+        sets = read_sets(given.directory)
+        for line in (*show_noise(sets), "", *show(measured(sets), DESIGNS)):
             print(line)
         return
     mixture = Mixture(given.tasks, noise=given.noise, tails=given.tails, alike=given.alike)
     if given.shares:
         lines = show_shares(mixture, shares(mixture, given.mixtures))
+    elif given.paired:
+        lines = show_paired(mixture, given.mixtures)
     else:
         lines = show(simulated(mixture, given.mixtures), DESIGNS)
     print("\n".join(lines))

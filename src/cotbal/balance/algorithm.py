@@ -128,7 +128,7 @@ def _measure(
 ) -> tuple[Measures, Measures | None]:
     """The measures of the mean scores, and those of every resample."""
     measures = measure(probes.scores.values, probes)
-    drawn = None if draws is None else measure(draws, probes)
+    drawn = None if draws is None else measure(draws, probes).with_bounded_tails()
     if settings.shrink:
         if drawn is None:
             raise ScoresError(

@@ -140,7 +140,10 @@ def _half_widths(
     """Of the weights, from draws of the samples' noise alone; that of training is added here."""
     draws = draws + probes.draw_training(len(draws), (settings.seed, 0))
     _, probes = guard(probes, draws)
-    estimate, drawn = measure(probes.scores.values, probes), measure(draws, probes)
+    estimate, drawn = (
+        measure(probes.scores.values, probes),
+        measure(draws, probes).with_bounded_tails(),
+    )
     drawn = with_missing_receivers(drawn, estimate.contribution, probes.units, settings.seed)
     temperature = 0.5 if settings.temperature == "auto" else float(settings.temperature)
     bounds = percentile_bounds(drawn.parts(temperature)["all"])
