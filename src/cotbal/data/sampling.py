@@ -1,4 +1,4 @@
-"""Portions: mini lies inside large, large inside full, drawn once by seed and the same in every
+"""Portions: mini is part of large, large of full, drawn once by seed and the same in every
 run.
 """
 
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,15 @@ from typing import Literal
 
 import numpy as np
 
-from cotbal.data.images import Rejected, problems_of_images
-from cotbal.data.records import Records
+from cotbal.data.files import whole_file
+from cotbal.data.reading.images import Rejected, problems_of_images
+from cotbal.data.reading.record import first_lines
+from cotbal.data.reading.records import Records
 from cotbal.errors import DataError
 from cotbal.recipe.runs import Portion, portion_size, seen
 from cotbal.recipe.schema import Portions
 
-LEVELS: tuple[Portion, ...] = ("mini", "large", "full")  # each lies inside the next
+LEVELS: tuple[Portion, ...] = ("mini", "large", "full")  # each is part of the next
 _SHOWN = 20
 
 
@@ -52,8 +53,8 @@ class Portioned:
         """The smallest portion that holds each record; shape [n]."""
         names = np.array(LEVELS)
         limits = [self.sizes[name] for name in LEVELS]
-        found: list[Portion] = names[np.searchsorted(limits, self.order, side="right")].tolist()
-        return found
+        smallest: list[Portion] = names[np.searchsorted(limits, self.order, side="right")].tolist()
+        return smallest
 
 
 def draw_portions(indices: np.ndarray, task: str, portions: Portions) -> Portioned:
@@ -121,34 +122,27 @@ def kept_records(
             keep[index] = False
             dropped.append(f"{records.source}, record {records[index].number}: {problem}")
     if policy == "error":
-        raise DataError(_explain(records.source, dropped))
+        raise DataError(
+            f"{records.source}: images are missing for {len(dropped):,} records:\n"
+            f"{first_lines(dropped, _SHOWN)}\n"
+            "put the images there, or set on_missing_image: drop in the recipe",
+            "missing-image",
+        )
     return np.flatnonzero(keep), dropped
 
 
-def _explain(source: Path, dropped: list[str]) -> str:
-    more = [f"  ... and {len(dropped) - _SHOWN} more"] if len(dropped) > _SHOWN else []
-    return "\n".join(
-        [f"{source}: expected every image to be there; {len(dropped)} records miss one:"]
-        + [f"  {line}" for line in dropped[:_SHOWN]]
-        + more
-        + ["put the images there, or set on_missing_image: drop in the recipe"]
-    )
-
-
 def write_manifest(path: Path, ids: Iterable[str], portioned: Portioned) -> None:
-    """Write which record lies in which portion as CSV `index,id,portion,order`, whole or not at
+    """Write which record belongs to which portion as CSV `index,id,portion,order`, whole or not at
     all.
 
     Args:
         ids: of the kept records, such as `records.ids(portioned.indices)`.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["index", "id", "portion", "order"])
         columns = (portioned.indices.tolist(), ids, portioned.smallest, portioned.order.tolist())
         writer.writerows(zip(*columns, strict=True))
-    os.replace(part, path)
 
 
 def read_manifest(path: Path) -> Portioned:
@@ -159,8 +153,6 @@ def read_manifest(path: Path) -> Portioned:
             for row in csv.DictReader(file)
         ]
     indices, order, levels = np.array(rows, np.int64).reshape(-1, 3).T
-    sizes: dict[str, int] = {
-        "none": 0,
-        **{name: int((levels <= level).sum()) for level, name in enumerate(LEVELS)},
-    }
+    sizes: dict[str, int] = {"none": 0}
+    sizes |= {name: int((levels <= level).sum()) for level, name in enumerate(LEVELS)}
     return Portioned(indices, order, sizes)

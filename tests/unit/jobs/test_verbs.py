@@ -206,7 +206,7 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_status_of_no_run_directory(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "none"):
-        with pytest.raises(RunError, match=r"expected a run directory with a plan\.json"):
+        with raises(RunError, "no-run-directory", directory):
             status(RunDir(directory))
 
 

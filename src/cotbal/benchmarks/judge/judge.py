@@ -1,4 +1,4 @@
-"""The judge: what is sent for a pair, and the key under which the reply is kept."""
+"""The judge: the request for a pair, and the key under which the reply is kept."""
 
 from __future__ import annotations
 
@@ -71,7 +71,8 @@ class Judge:
         if not limits or type(limits[0]) is not int or limits[0] < 1:
             raise CotbalError(
                 f"--field: expected {' or '.join(LIMITS)} with a whole number, which limits the"
-                f" cost of a reply; found {limits[0] if limits else 'neither'}"
+                f" cost of a reply; found {limits[0] if limits else 'neither'}",
+                "invalid-option",
             )
         return int(limits[0])
 

@@ -42,8 +42,8 @@ balance:
 
 
 def recipe_text(size: str, seed: int) -> str:
-    """The YAML of one size; its first line names size and seed, which tells two prepared
-    directories apart.
+    """The YAML of one size; its first line names size and seed, which identify a prepared
+    directory.
     """
     settings = SIZES[size]
     tasks = []
