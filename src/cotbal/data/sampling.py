@@ -30,8 +30,8 @@ class Portioned:
     """The kept records of one task, in the order that every portion begins with.
 
     Attributes:
-        indices: places of the records in their Records, ascending; shape [n].
-        order: of each record, its place in the nested order, a permutation of 0, 1, ..., n -
+        indices: of the records in their `Records`, ascending; shape [n].
+        order: position of each record in the nested order, a permutation of 0, 1, ..., n -
             1; shape [n].
         sizes: number of records of every named portion; a portion of m records holds those with an
             order below m.
@@ -42,7 +42,7 @@ class Portioned:
     sizes: Mapping[str, int]
 
     def of(self, portion: str) -> np.ndarray:
-        """Places in the Records of the records of a portion, or of a fraction such as `1/8`,
+        """Indices of the records of a portion, or of a fraction such as `1/8`,
         ascending.
         """
         chosen: np.ndarray = self.indices[self.order < seen(self.sizes, portion)]
@@ -58,7 +58,7 @@ class Portioned:
 
 
 def draw_portions(indices: np.ndarray, task: str, portions: Portions) -> Portioned:
-    """Put the n kept records of a task, at these places in its Records, into the order of its
+    """Put the n kept records of a task, at these indices of its `Records`, into the order of its
     portions.
 
     One permutation per task, from the seed and the name of the task alone: its first floor(n *
@@ -95,7 +95,7 @@ def kept_records(
     decode: bool = True,
     rejected: Rejected | None = None,
 ) -> tuple[np.ndarray, list[str]]:
-    """Places of the records whose images are there (int64, ascending), and a line for each that
+    """Indices of the records whose images are there (int64, ascending), and a line for each that
     is dropped.
 
     Args:

@@ -173,9 +173,7 @@ def test_question_and_answer_are_read_by_the_keys_that_the_user_names(raw: Path)
         [{"image": f"{n}.jpg", "q": f"Who {n}?", "a": f"Bird {n}", "level": 2} for n in range(9)],
     )
     as_json(raw / "vqa.json", own_rows(9))
-    with raises(
-        DataError, "invalid-record", "ask.json, record 1", "image, q, a, level", "--question"
-    ):
+    with raises(DataError, "no-turns", "ask.json, record 1", "image, q, a, level", "--question"):
         made(raw)
     made(raw, question="q", answer="a")
     first = lines(raw, "ask_train")[0]
@@ -263,7 +261,7 @@ def test_a_rule_that_makes_no_sense_is_rejected(
 @pytest.mark.parametrize(
     ("name", "rows", "code", "where"),
     [
-        ("vqa.json", [{"conversations": []}], "invalid-record", "vqa.json, record 1"),
+        ("vqa.json", [{"conversations": []}], "no-turns", "vqa.json, record 1"),
         (
             "vqa.json",
             [{"image": "../x.jpg", "conversations": talk(1)}],

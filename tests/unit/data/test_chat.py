@@ -96,7 +96,7 @@ def test_the_prompt_is_a_prefix_of_what_was_trained() -> None:
     assert chat(PLAIN).render(TURNS).text.startswith(prompt + "A dog.")
 
 
-def test_the_instruction_stands_on_the_first_question_only() -> None:
+def test_the_instruction_is_in_the_first_question_only() -> None:
     text = chat(PLAIN).render(TURNS, "One word.").text
     assert text.count("One word.") == 1
     assert "What is it?\nOne word. ASSISTANT" in text

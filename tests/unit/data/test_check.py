@@ -250,7 +250,7 @@ def test_a_small_mini_portion_is_warned_of(lab: Lab) -> None:
     assert "set portions.mini to 1/3 or more for this task" in warning
 
 
-def test_a_task_too_small_for_the_advised_mini_is_not_told_to_make_all_of_it_the_mini(
+def test_a_task_too_small_for_the_advised_mini_is_not_advised_to_make_all_of_it_the_mini(
     lab: Lab,
 ) -> None:
     lab.write("train", rows("train", 97))
@@ -282,10 +282,10 @@ def test_an_unbalanced_task_needs_no_mini_but_is_not_measured(lab: Lab) -> None:
 
 
 def test_progress_reaches_its_end(lab: Lab) -> None:
-    told: list[tuple[str, int, int]] = []
-    lab.check(progress=lambda *news: told.append(news))
-    assert ("vqa train: records", 3, 3) in told
-    assert ("vqa test: images", 1, 1) in told
+    calls: list[tuple[str, int, int]] = []
+    lab.check(progress=lambda *news: calls.append(news))
+    assert ("vqa train: records", 3, 3) in calls
+    assert ("vqa test: images", 1, 1) in calls
 
 
 def test_json(lab: Lab) -> None:

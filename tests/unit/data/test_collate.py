@@ -147,13 +147,13 @@ def test_prompts_are_padded_on_the_left_and_end_where_the_answer_starts(collator
 
 def test_the_instruction_reaches_the_prompt(collator: Collator) -> None:
     plain = collator.prompts([IMAGE])["input_ids"].shape[1]
-    told = row(
+    instructed = row(
         "<image>\nWhich color has the bar?",
         "blue",
         images=("a.png",),
         instruction="Answer with one word.",
     )
-    assert collator.prompts([told])["input_ids"].shape[1] > plain
+    assert collator.prompts([instructed])["input_ids"].shape[1] > plain
 
 
 def test_rows_that_are_too_long_lose_their_end(images: Path) -> None:

@@ -116,11 +116,11 @@ def test_missing_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])
 def test_a_reader_says_how_far_it_is(tmp_path: Path, suffix: str) -> None:
     path = write(tmp_path / f"a.{suffix}", [llava(str(place)) for place in range(1100)])
-    told: list[tuple[int, int]] = []
-    list(read_rows(path, lambda done, total: told.append((done, total))))
-    assert len(told) > 2
-    assert told == sorted(told)
-    assert {total for _, total in told} == {1100 if suffix == "parquet" else path.stat().st_size}
+    calls: list[tuple[int, int]] = []
+    list(read_rows(path, lambda done, total: calls.append((done, total))))
+    assert len(calls) > 2
+    assert calls == sorted(calls)
+    assert {total for _, total in calls} == {1100 if suffix == "parquet" else path.stat().st_size}
 
 
 def test_an_arrow_stream_that_breaks_off(tmp_path: Path) -> None:

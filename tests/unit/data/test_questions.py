@@ -51,7 +51,7 @@ def test_the_row_is_question_line_break_and_answer(processor: object, tmp_path: 
     assert ids[: len(prompt)].tolist() == prompt.tolist()
 
 
-def test_conversations_are_refused_with_the_first_of_them(
+def test_conversations_are_rejected_with_the_first_of_them(
     processor: object, tmp_path: Path
 ) -> None:
     asked, answered = {"from": "human", "value": "What?"}, {"from": "gpt", "value": "tree"}

@@ -161,7 +161,7 @@ def test_a_damaged_embedded_image_is_written_again(tmp_path: Path, left: bytes |
     assert Path(name).read_bytes() == content
 
 
-def test_a_train_file_is_judged_anew_for_evaluation(tmp_path: Path) -> None:
+def test_a_train_file_is_checked_again_for_evaluation(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [llava(conversations=talk("<image>", "b", "c", "d"))])
     assert len(open_records(path, tmp_path)) == 1
     with raises(DataError, "several-questions", path, "record 1"):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def test_a_prompt_of_the_users_own(tmp_path: Path) -> None:
     ]
     with raises(CotbalError, "invalid-prompt", "'detail'", "conv"):
         prompt.messages("detail", **FIELDS)
-    assert Prompt(**prompt.to_json()) == prompt
+    assert Prompt(**asdict(prompt)) == prompt
 
 
 def test_rules_in_the_form_of_llava(tmp_path: Path) -> None:

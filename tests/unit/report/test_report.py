@@ -148,7 +148,7 @@ def test_replicates_are_rows_of_the_score_matrix(replicated: RunDir) -> None:
     write_report(replicated.root)
     markdown = (replicated.report / "tables.md").read_text()
     rows = [line.split(" | ")[0] for line in markdown.splitlines() if line.startswith("| mini")]
-    assert rows == ["| mini", "| mini#2", "| mini#3"]
+    assert rows[:3] == ["| mini", "| mini#2", "| mini#3"]
 
 
 def test_missing_and_broken_images_are_named(page: str) -> None:

@@ -270,11 +270,11 @@ def test_import_and_weigh(
     assert "Wrote scores.json: 3 runs, 2 tasks" in said
     weights = json.loads(cotbal("weights", "--scores", "scores.json", "--json"))
     assert weights["samples"] == {"ocr": 4, "science": 6}
-    assert weights["weight_intervals"]["ocr"] is not None
+    assert weights["intervals"]["difficulty"][0] == pytest.approx([0.0, 0.1])
     said = cotbal("import", "lmms-eval", *runs, *tasks, "--out", "scores.csv")
     assert "a .csv holds no samples" in said
     bare = json.loads(cotbal("weights", "--scores", "scores.csv", "--json"))
-    assert bare["weight_intervals"]["ocr"] is None
+    assert bare["intervals"] is None
     kit = RECORDED.parent / "vlmevalkit"
     runs = [
         f"{run}={kit / model}"

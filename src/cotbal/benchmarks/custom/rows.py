@@ -128,7 +128,7 @@ def _normalised(row: Any, number: int, where: str, keep: Callable[[bytes], str])
     message = f"{where}: {made[0]}"
     if len(made) > 1:
         message += f" (and {len(made) - 1} more)"
-    if made[0].code == "no-turns":
+    if made[0].code == "no-turns" and not {"conversations", "messages"} & row.keys():
         message += "; name the keys of question and answer with --question and --answer"
     raise DataError(message, made[0].code)
 

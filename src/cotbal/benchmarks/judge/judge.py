@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cotbal.benchmarks.judge.budget import BYTES_PER_TOKEN, Tokens
@@ -98,22 +98,10 @@ class Judge:
         return Request(key, content, pair.id, reference_first, Tokens(size, self.longest))
 
     def to_json(self) -> dict[str, Any]:
-        """What `settings.json` holds."""
-        return {
-            "model": self.model,
-            "base_url": self.base_url,
-            "fields": dict(self.fields),
-            "swap": self.swap,
-            "prompt": self.prompt.to_json(),
-        }
+        """Content of `settings.json`."""
+        return asdict(self)
 
 
 def read_judge(content: Mapping[str, Any]) -> Judge:
     """The inverse of `Judge.to_json`."""
-    return Judge(
-        content["model"],
-        content["base_url"],
-        Prompt(**content["prompt"]),
-        content["fields"],
-        content["swap"],
-    )
+    return Judge(**{**content, "prompt": Prompt(**content["prompt"])})

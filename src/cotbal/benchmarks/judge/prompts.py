@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -61,10 +60,6 @@ class Prompt:
                 "invalid-prompt",
             )
         return rule
-
-    def to_json(self) -> dict[str, Any]:
-        """The three texts, for `Prompt(**texts)`."""
-        return {"system": self.system, "user": self.user, "rules": dict(self.rules)}
 
 
 class _LlavaRule(BaseModel):

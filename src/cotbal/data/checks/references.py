@@ -13,7 +13,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, zip_longest
+from itertools import compress, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -214,20 +214,25 @@ def _low_scores(
     """
     maximum = float(load_metric(name).MAXIMUM)
     near = _CLOSE * abs(maximum)
-    different = [dict.fromkeys(record.references) for record in records]
-    for rank, column in enumerate(zip_longest(*different)):
-        pairs = [(r, text) for r, text in zip(records, column, strict=True) if text is not None]
-        chosen, texts = [record for record, _ in pairs], [text for _, text in pairs]
+    for rank, (chosen, texts) in enumerate(_columns(records)):
         back_texts = [given[text] for text in texts]
         if rank and partial and texts == back_texts:
             continue
         plain = _scores(name, chosen, texts)
         back = plain if texts == back_texts else _scores(name, chosen, back_texts)
-        rows = zip(pairs, back_texts, plain, back, strict=True)
-        for (record, text), back_text, before, after in rows:
+        rows = zip(chosen, texts, back_texts, plain, back, strict=True)
+        for record, text, back_text, before, after in rows:
             lost = text != back_text and after < before - near
             if lost or before < maximum - near:
                 yield _SelfScore(record.number, text, before, after if lost else before)
+
+
+def _columns(records: Sequence[Record]) -> Iterator[tuple[list[Record], list[str]]]:
+    """The first of the different references of every record, then the second ones, and so on."""
+    different = [dict.fromkeys(record.references) for record in records]
+    for column in zip_longest(*different):
+        texts = [text for text in column if text is not None]
+        yield list(compress(records, (text is not None for text in column))), texts
 
 
 def _scores(name: str, records: Sequence[Record], answers: Sequence[str]) -> list[float]:

@@ -41,15 +41,22 @@ def same_images(
     files = np.array([first.setdefault(_file(path), i) for i, path in enumerate(paths)], np.int64)
     label = np.arange(len(paths))
     if contents:
-        sizes = {i: _size(paths[i]) for i in first.values()}
-        groups = [*_repeated([i for i in sizes if sizes[i]], sizes)]
-        for read in (_ends, _whole):
-            keys = _keys(paths, [i for group in groups for i in group], read, progress)
-            groups = [equal for group in groups for equal in _repeated(group, keys)]
-        for group in groups:
+        for group in _equal_files(paths, list(first.values()), progress):
             label[group] = group[0]
     same: np.ndarray = label[files]
     return same
+
+
+def _equal_files(
+    paths: Sequence[Path], indices: Sequence[int], progress: Progress
+) -> list[list[int]]:
+    """Groups of two or more indices whose files have equal bytes."""
+    sizes = {i: _size(paths[i]) for i in indices}
+    groups = [*_repeated([i for i in indices if sizes[i]], sizes)]
+    for read in (_ends, _whole):
+        keys = _keys(paths, [i for group in groups for i in group], read, progress)
+        groups = [equal for group in groups for equal in _repeated(group, keys)]
+    return groups
 
 
 def _file(path: Path) -> Hashable:

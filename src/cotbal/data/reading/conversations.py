@@ -41,28 +41,19 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
         keep: stores the bytes of an embedded image and returns the name for it; raises DataError
             if they are not an image.
     """
-    wanted = "expected `conversations` or `messages`"
-    if not isinstance(raw, dict):
-        wanted = "expected a mapping with `conversations` or `messages`"
-        return [DataError(f"{wanted}; found {show(raw)}", "no-turns")]
-    forms = _forms(raw)
-    if not forms:
-        keys = ", ".join(map(str, raw)) or "(none)"
-        return [DataError(f"{wanted}; found the keys {keys}", "no-turns")]
-    if len(forms) > 1:
-        return [DataError(f"{wanted}; found both", "conflicting-fields")]
+    try:
+        form = _form(raw)
+    except DataError as error:
+        return [error]
     notes = Notes()
     notes.not_read(unread(raw, _PARTS))
-    turns = read_turns(raw, forms[0], notes)
+    turns = read_turns(raw, form, notes)
     images = _read_images(raw, turns, keep, notes)
     identity, task = _read_name(raw, "id", notes), _read_name(raw, "task", notes)
     for key in OTHER_MEDIA:
         if is_filled(raw.get(key)):
             notes.reject("unsupported-media", f"{key}: {NOT_SUPPORTED}; found {show(raw[key])}")
-    if turns and all(turn.role for turn in turns):
-        _check_order(turns, evaluation, notes)
-        if images is not None and all(turn.text is not None for turn in turns):
-            _place_markers(turns, len(images), notes)
+    _check_turns(turns, images, evaluation, notes)
     if notes.problems or images is None:
         return notes.problems
     return Record(
@@ -77,16 +68,39 @@ def normalise(raw: Any, number: int, evaluation: bool, keep: Keep) -> Record | l
     )
 
 
+def _check_turns(
+    turns: Sequence[RawTurn], images: tuple[str, ...] | None, evaluation: bool, notes: Notes
+) -> None:
+    """Check the order of the turns and place their markers, as far as they were read."""
+    if turns and all(turn.role for turn in turns):
+        _check_order(turns, evaluation, notes)
+        if images is not None and all(turn.text is not None for turn in turns):
+            _place_markers(turns, len(images), notes)
+
+
 def _sound_turn(turn: RawTurn, evaluation: bool) -> Turn:
     assert turn.role is not None  # otherwise an error was noted
     assert turn.text is not None
     return Turn(turn.role, turn.text, turn.loss or evaluation)
 
 
-def _forms(raw: Mapping[str, Any]) -> list[str]:
-    """The keys that hold turns; an empty one gives way to the other."""
+def _form(raw: Any) -> str:
+    """The key that holds the turns; an empty one gives way to the other.
+
+    Raises:
+        DataError: there is none, or both hold turns.
+    """
+    wanted = "`conversations` or `messages`"
+    if not isinstance(raw, dict):
+        raise DataError(f"expected a mapping with {wanted}; found {show(raw)}", "no-turns")
     given = [key for key in FORMS if raw.get(key) is not None]
-    return [key for key in given if is_filled(raw[key])] or given[:1]
+    forms = [key for key in given if is_filled(raw[key])] or given[:1]
+    if len(forms) > 1:
+        raise DataError(f"expected {wanted}; found both", "conflicting-fields")
+    if not forms:
+        keys = ", ".join(map(str, raw)) or "(none)"
+        raise DataError(f"expected {wanted}; found the keys {keys}", "no-turns")
+    return forms[0]
 
 
 def _read_name(raw: dict[str, Any], key: str, notes: Notes) -> str:
@@ -117,18 +131,10 @@ def _read_images(
     raw: dict[str, Any], turns: Sequence[RawTurn], keep: Keep, notes: Notes
 ) -> tuple[str, ...] | None:
     """Names of the images, from the columns or from the parts; None where there is an error."""
-    columns = {key: _listed(raw.get(key)) for key in ("images", "image")}
-    filled = [key for key, images in columns.items() if is_filled(images)]
-    if len(filled) > 1 and columns["image"] != columns["images"]:
-        notes.reject(
-            "conflicting-fields",
-            "expected `image` or `images`, or the same images in both; found image"
-            f" {show(raw['image'])} and images {show(raw['images'])}",
-        )
+    key = _image_column(raw, notes)
+    if key is None:
         return None
-    default = "images" if raw.get("images") is not None else "image"
-    key = filled[0] if filled else default
-    listed = columns[key]
+    listed = _listed(raw.get(key))
     parts = [image for turn in turns for image in turn.images]
     named = [image for image in parts if image is not None]
     if named and (listed or len(named) < len(parts)):
@@ -139,6 +145,21 @@ def _read_images(
         return None
     names: list[str | None] = [_read_image(image, key, keep, notes) for image in named or listed]
     return None if None in names else tuple(map(str, names))
+
+
+def _image_column(raw: dict[str, Any], notes: Notes) -> str | None:
+    """Which of `images` and `image` lists the images; None where they list different ones."""
+    images, image = (_listed(raw.get(key)) for key in ("images", "image"))
+    if is_filled(images) and is_filled(image) and images != image:
+        notes.reject(
+            "conflicting-fields",
+            "expected `image` or `images`, or the same images in both; found image"
+            f" {show(raw['image'])} and images {show(raw['images'])}",
+        )
+        return None
+    if is_filled(images) or (raw.get("images") is not None and not is_filled(image)):
+        return "images"
+    return "image"
 
 
 def _listed(column: Any) -> list[Any]:
