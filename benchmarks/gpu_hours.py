@@ -263,7 +263,7 @@ def items() -> dict[str, Cost]:
     """
     seven, thirteen = MODELS["7B"], MODELS["13B"]
     academic, chat, m3it = mixture(ACADEMIC), mixture(CHAT), mixture(large())
-    probes, stl = list(plan_probes(academic).runs), list(single_task_runs(academic, whole=True))
+    probes, stl = list(plan_probes(academic)), list(single_task_runs(academic, whole=True))
     finals = [final_run(academic, method) for method in METHODS]
     compared = [*probes, *stl, *finals]
     variants = [
@@ -272,16 +272,16 @@ def items() -> dict[str, Cost]:
     ]
     alone = [
         run
-        for run in plan_probes(academic, "standard", "precise").runs
+        for run in plan_probes(academic, "standard", "precise")
         if run.name.startswith("solo-mini:")
     ]
-    large_probes = list(plan_probes(m3it).runs)
+    large_probes = list(plan_probes(m3it))
     large_all = [
         *large_probes,
         *single_task_runs(m3it, whole=False),
         *(final_run(m3it, m) for m in METHODS),
     ]
-    chat_all = [*plan_probes(chat, "simple").runs, *(final_run(chat, m) for m in METHODS)]
+    chat_all = [*plan_probes(chat, "simple"), *(final_run(chat, m) for m in METHODS)]
     curve = curve_runs(academic, ("1/32", "1/16", "1/8", "1/4", "1/2", "1"), alone=True)
     return {
         "Table 10: probes and weights, 7B": of_runs(probes, ACADEMIC, seven),

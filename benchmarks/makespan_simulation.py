@@ -91,7 +91,7 @@ def plan(grouped: bool, seeds: Sequence[int] = (0,)) -> list[Planned]:
         for d in sets
     ]
     planned = []
-    for run in plan_probes(Mixture(tuple(tasks)), "standard", seeds=seeds).runs:
+    for run in plan_probes(Mixture(tuple(tasks)), "standard", seeds=seeds):
         asked = sum(answers[task] for task in run.validation)
         planned.append(
             Planned(

@@ -15,9 +15,11 @@ CODE = re.compile(r"^[a-z]+(-[a-z]+)+$")
 def errors(tree: ast.AST) -> Iterator[ast.Call]:
     """Constructions of errors and problems: names that end so."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if re.fullmatch(r"\w*(Error|Problem|Failed|Reached|Images|Full|Silent)", node.func.id):
-                yield node
+        name = (
+            node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+        )
+        if re.fullmatch(r"\w+(Error|Problem|Failed|Reached|Images|Answer|Limit)|Problem", name):
+            yield node
 
 
 def literal_codes(path: Path) -> Iterator[str]:

@@ -23,6 +23,7 @@ from helpers.shell import LIMIT, command, cotbal, start
 from helpers.tiny_vlm import copy, mixture
 
 TASKS = {"color": 1, "paint": 2}
+REPLICATES = "balance.replicates=2"
 
 
 def results(root: Path) -> dict[str, str]:
@@ -49,6 +50,7 @@ def undisturbed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     cotbal(
         "run",
         source / "recipe.yaml",
+        REPLICATES,
         "--out",
         root,
         "--on",
@@ -69,6 +71,7 @@ def test_the_job_leaves_what_it_promises(undisturbed: Path) -> None:
         "probes/mini",
         "probes/full-color",
         "probes/full-paint",
+        "seed-1/probes/mini",
         "final/ew",
         "final/cotbal",
     ):
@@ -136,6 +139,7 @@ def test_a_finished_job_does_nothing_again(undisturbed: Path, source: Path) -> N
     cotbal(
         "run",
         source / "recipe.yaml",
+        REPLICATES,
         "--out",
         undisturbed,
         "--weighting",
@@ -144,6 +148,29 @@ def test_a_finished_job_does_nothing_again(undisturbed: Path, source: Path) -> N
         "cotbal",
     )
     assert {path: path.stat().st_mtime_ns for path in undisturbed.rglob("outcome.json")} == before
+
+
+def test_a_replicate_is_part_of_a_later_set_of_probes(
+    undisturbed: Path, source: Path, tmp_path: Path
+) -> None:
+    """`balance.seeds=[0, 1]` trains what the replicate of the mini has not trained yet."""
+    root = tmp_path / "seeds"
+    shutil.copytree(undisturbed, root)
+    assert "mini#2," in (root / "scores.csv").read_text()
+    before = {path: path.read_bytes() for path in root.rglob("outcome.json")}
+    assert root / "seed-1/probes/mini/outcome.json" in before
+    both = ("balance", source / "recipe.yaml", "balance.seeds=[0, 1]", "--out", root)
+    cotbal(*both, "--on", "inline")
+    after = {path: path.read_bytes() for path in root.rglob("outcome.json")}
+    assert {path: after[path] for path in before} == before
+    new = {str(path.parent.relative_to(root)) for path in after.keys() - before.keys()}
+    assert new == {"seed-1/probes/full-color", "seed-1/probes/full-paint"}
+    assert json.loads((root / "balance.json").read_text())["seeds"] == 2
+    assert "mini," in (root / "seed-1/scores.csv").read_text()
+    # Whole sets take the place of replicates.
+    assert "#" not in (root / "scores.csv").read_text()
+    cotbal("balance", source / "recipe.yaml", REPLICATES, "--out", root)
+    assert (root / "scores.csv").read_text() == (undisturbed / "scores.csv").read_text()
 
 
 def wait_for(ended: Callable[[], int | None], happened: Callable[[], bool]) -> None:
@@ -185,6 +212,7 @@ def test_a_job_that_is_killed_again_and_again_ends_the_same(
     arguments = (
         "run",
         recipe,
+        REPLICATES,
         "--out",
         root,
         "--on",

@@ -53,7 +53,7 @@ def mixture(directory: Path, tasks: dict[str, int], train: int = 24, answers: in
         f"name: tiny\nimages: images\ntasks:\n{''.join(sections)}model: {{checkpoint: base, dtype:"
         " float32, max_length: 120}\noptimization: {epochs: 1, batch_size: 8, micro_batch_size:"
         " 4, learning_rate: 1.0e-2, checkpoint_steps: 2}\ngeneration: {max_new_tokens: 4,"
-        " batch_size: 8}\nportions: {mini: 1/4}\nbalance: {bootstrap: 200}\n"
+        " batch_size: 8}\nportions: {mini: 1/4}\nbalance: {bootstrap: 200, replicates: 1}\n"
     )
     return recipe
 

@@ -4,7 +4,6 @@ environment.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.accelerate_file import Sharing, of_environment, of_file, problem_of
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.schema import ResourcesSection
+from helpers.errors import raises
 from helpers.tiny_vlm import mixture
 
 FSDP: dict[str, Any] = yaml.safe_load(FSDP2)
@@ -34,23 +34,23 @@ ZERO: dict[str, Any] = {
     },
 }
 REFUSED = {
-    "expected fsdp_version: 2 in fsdp_config": {
+    "fsdp_version": {
         **FSDP,
         "fsdp_config": {**FSDP["fsdp_config"], "fsdp_version": 1},
     },
-    "expected fsdp_offload_params: false": {
+    "fsdp_offload_params": {
         **FSDP,
         "fsdp_config": {**FSDP["fsdp_config"], "fsdp_offload_params": True},
     },
-    "expected zero_stage: 1, 2 or 3 in deepspeed_config; found 0": {
+    "zero_stage": {
         **ZERO,
         "deepspeed_config": {"zero_stage": 0},
     },
-    "expected offload_optimizer_device and offload_param_device: none": {
+    "offload_optimizer_device": {
         **ZERO,
         "deepspeed_config": {"zero_stage": 3, "offload_optimizer_device": "cpu"},
     },
-    "expected zero_stage in deepspeed_config, and no deepspeed_config_file": {
+    "deepspeed_config_file": {
         **ZERO,
         "deepspeed_config": {"deepspeed_config_file": "zero.json"},
     },
@@ -86,11 +86,12 @@ def test_what_is_taken(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("told", REFUSED)
-def test_what_is_refused(tmp_path: Path, told: str) -> None:
-    problem = problem_of(of_file(written(tmp_path / "accelerate.yaml", REFUSED[told])))
+@pytest.mark.parametrize("field", REFUSED)
+def test_what_is_refused(tmp_path: Path, field: str) -> None:
+    problem = problem_of(of_file(written(tmp_path / "accelerate.yaml", REFUSED[field])))
     assert problem is not None
-    assert problem.startswith(f"resources.accelerate_config: {told}")
+    assert problem.startswith("resources.accelerate_config: ")
+    assert field in problem
 
 
 @pytest.mark.parametrize("content", [FSDP, ZERO, *REFUSED.values()])
@@ -107,13 +108,11 @@ def test_a_rank_is_told_the_same(tmp_path: Path, content: dict[str, Any]) -> Non
 def test_four_bits_are_not_shared_out() -> None:
     assert problem_of(Sharing(None), quantized=True) is None
     for sharing in (Sharing("fsdp", "2"), Sharing("deepspeed", zero_stage="3")):
-        assert str(problem_of(sharing, quantized=True)).startswith(
-            "model.quantization: four bits are not sharded"
-        )
+        assert str(problem_of(sharing, quantized=True)).startswith("model.quantization: ")
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=re.escape("found no file")):
+    with raises(RecipeError, "missing-file", tmp_path / "accelerate.yaml"):
         of_file(tmp_path / "accelerate.yaml")
 
 
@@ -124,7 +123,7 @@ def recipe(tmp_path: Path) -> Recipe:
     written(path.parent / "good.yaml", ZERO)
     written(
         path.parent / "bad.yaml",
-        REFUSED["expected zero_stage: 1, 2 or 3 in deepspeed_config; found 0"],
+        REFUSED["zero_stage"],
     )
     probes = "probes={resources: {accelerate_config: bad.yaml}}"
     return load_recipe(path, ["resources={gpus: 2, accelerate_config: good.yaml}", probes])
@@ -133,6 +132,6 @@ def recipe(tmp_path: Path) -> Recipe:
 def test_it_is_seen_before_anything_is_sent(recipe: Recipe, tmp_path: Path) -> None:
     problems = check_mixture(recipe, tmp_path / "cache").problems
     assert [(problem.file.name, problem.number) for problem in problems] == [("bad.yaml", 0)]
-    assert "expected zero_stage: 1, 2 or 3" in problems[0].message
-    with pytest.raises(RecipeError, match="expected zero_stage: 1, 2 or 3"):
+    assert "zero_stage" in problems[0].message
+    with raises(RecipeError, "unsupported-sharding", "zero_stage"):
         plan(recipe, RunDir(tmp_path / "run"))

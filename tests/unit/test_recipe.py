@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import yaml
 from cotbal.errors import RecipeError
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.starter import STARTER
+from helpers.errors import raises
 
 MINIMAL = """\
 name: pocket
@@ -29,6 +31,14 @@ def load(directory: Path, text: str = MINIMAL, *overrides: str) -> Recipe:
 
 
 def problems(directory: Path, text: str = MINIMAL, *overrides: str) -> str:
+    """The message of a recipe that is not valid."""
+    with raises(RecipeError, "invalid-recipe", directory / "recipe.yaml") as caught:
+        load(directory, text, *overrides)
+    return str(caught.value)
+
+
+def unreadable(directory: Path, text: str = MINIMAL, *overrides: str) -> str:
+    """The message of a file or an override that is no recipe at all."""
     with pytest.raises(RecipeError) as caught:
         load(directory, text, *overrides)
     return str(caught.value)
@@ -65,7 +75,7 @@ def test_a_checkpoint_that_lies_nowhere_is_the_name_of_a_hub_model(tmp_path: Pat
 
 def test_without_a_model_a_recipe_can_plan_but_not_train(tmp_path: Path) -> None:
     recipe = load(tmp_path)
-    with pytest.raises(RecipeError, match="section `model`"):
+    with raises(RecipeError, "missing-model", "`model`"):
         _ = recipe.model
 
 
@@ -74,11 +84,13 @@ def test_without_a_model_a_recipe_can_plan_but_not_train(tmp_path: Path) -> None
     [("nmae", "name"), ("optimisation", "optimization"), ("tasks.vqa.metrics", "metric")],
 )
 def test_an_unknown_key_is_refused_with_a_suggestion(tmp_path: Path, key: str, guess: str) -> None:
-    assert f"{key}: unknown key; did you mean {guess!r}?" in problems(tmp_path, MINIMAL, f"{key}=1")
+    message = problems(tmp_path, MINIMAL, f"{key}=1")
+    assert f"{key}: " in message
+    assert repr(guess) in message
 
 
 def test_an_unknown_key_like_no_other_is_refused_too(tmp_path: Path) -> None:
-    assert "zzzzzz: unknown key" in problems(tmp_path, MINIMAL, "zzzzzz=1")
+    assert "zzzzzz: " in problems(tmp_path, MINIMAL, "zzzzzz=1")
 
 
 def test_every_problem_is_listed_at_once(tmp_path: Path) -> None:
@@ -95,61 +107,56 @@ portions: {mini: 1/2, large: 1/4}
 balance: {temperature: 0, weight_range: [1.5, 2]}
 """
     message = problems(tmp_path, text)
-    for place in (
-        "name: this key is required",
-        "tasks.vqa.metrik: unknown key",
+    for field in (
+        "name",
+        "images",
+        "tasks.vqa.metrik",
         "tasks.a/b",
-        "tasks.chat: a balanced task needs a validation set",
-        "tasks.empty.train: this key is required",
-        "model.checkpoint: this key is required",
+        "tasks.chat",
+        "tasks.empty.train",
+        "model.checkpoint",
         "model.vision",
         "model.lora.rank",
         "optimization.epochs",
         "optimization.warmup_ratio",
-        "portions: mini must be smaller than large; found 1/2 and 1/4",
+        "portions",
         "balance.temperature",
     ):
-        assert place in message, place
-    assert str(tmp_path / "recipe.yaml") in message
+        assert f"\n  {field}: " in message, field
 
 
-WORDS = {
-    "balance.temperature=hot": "balance.temperature: expected a number, or 'auto'; found 'hot'",
-    "balance.temperature=-1": (
-        "balance.temperature: expected a number greater than 0, or 'auto'; found -1"
-    ),
-    "tasks.vqa.test=3": "tasks.vqa.test: expected a path, or keys with values; found 3",
-    "tasks.vqa.test={a: 3}": "tasks.vqa.test.a: expected a path; found 3",
-    "tasks.vqa.test={a b: x}": (
-        "tasks.vqa.test.a b: expected letters from A to Z, digits, `_`, `-` and `.`, the first"
-    ),
-    "tasks.größe={train: t, validation: v}": "tasks.größe: expected letters from A to Z",
-    "tasks.vqa=3": "tasks.vqa: expected a section: keys with values; found 3",
-    "tasks={}": "tasks: expected at least one entry",
-    "tasks.vqa.test_metrics=cider": (
-        "tasks.vqa.test_metrics: expected a list such as [a, b]; found 'cider'"
-    ),
-    "tasks.vqa.balanced=maybe": "tasks.vqa.balanced: expected true or false; found 'maybe'",
-    "optimization.batch_size=many": (
-        "optimization.batch_size: expected a whole number; found 'many'"
-    ),
-    "optimization.epochs=-1": "optimization.epochs: expected a number greater than 0; found -1",
-    "optimization.schedule=cosin": (
-        "or 'constant_with_warmup'; found 'cosin'; did you mean 'cosine'?"
-    ),
-    "resources.memory=lots": "resources.memory: expected a text that matches ^[1-9]",
-    "weightings={a: {float: x}}": (
-        "weightings.a.float: expected a whole number, or a number; found 'x'"
-    ),
-    "name=3": "name: expected a text; found 3",
+WRONG: dict[str, tuple[str, ...]] = {
+    "balance.temperature=hot": ("balance.temperature", "'auto'", "'hot'"),
+    "balance.temperature=-1": ("balance.temperature", "0", "'auto'", "-1"),
+    "balance.replicates=0": ("balance.replicates", "1", "0"),
+    "balance.replicates=two": ("balance.replicates", "'two'"),
+    "tasks.vqa.test=3": ("tasks.vqa.test", "3"),
+    "tasks.vqa.test={a: 3}": ("tasks.vqa.test.a", "3"),
+    "tasks.vqa.test={a b: x}": ("tasks.vqa.test.a b",),
+    "tasks.größe={train: t, validation: v}": ("tasks.größe",),
+    "tasks.vqa=3": ("tasks.vqa", "3"),
+    "tasks={}": ("tasks",),
+    "tasks.vqa.test_metrics=cider": ("tasks.vqa.test_metrics", "[a, b]", "'cider'"),
+    "tasks.vqa.balanced=maybe": ("tasks.vqa.balanced", "true", "false", "'maybe'"),
+    "optimization.batch_size=many": ("optimization.batch_size", "'many'"),
+    "optimization.epochs=-1": ("optimization.epochs", "0", "-1"),
+    "optimization.schedule=cosin": ("optimization.schedule", "'linear'", "'cosin'", "'cosine'"),
+    "resources.memory=lots": ("resources.memory", "'lots'"),
+    "resources.hours=12:00:00": ("resources.hours", "'12:00:00'"),
+    "optimization.packing=on": ("optimization.packing", "true", "false", "'on'"),
+    "weightings={a: {float: x}}": ("weightings.a.float", "'x'"),
+    "name=3": ("name", "3"),
 }
 
 
-@pytest.mark.parametrize(("override", "told"), WORDS.items(), ids=WORDS)
-def test_a_wrong_value_is_told_in_words_and_once(tmp_path: Path, override: str, told: str) -> None:
-    message = problems(tmp_path, MINIMAL, override)
-    assert told in message
-    assert len(message.splitlines()) == 2, message
+@pytest.mark.parametrize(("override", "names"), WRONG.items(), ids=WRONG)
+def test_a_wrong_value_is_named_once_and_without_jargon(
+    tmp_path: Path, override: str, names: tuple[str, ...]
+) -> None:
+    _, line = problems(tmp_path, MINIMAL, override).splitlines()
+    assert line.startswith(f"  {names[0]}: ")
+    for name in names:
+        assert name in line
     for jargon in (
         "Input should",
         "constrained-",
@@ -159,26 +166,23 @@ def test_a_wrong_value_is_told_in_words_and_once(tmp_path: Path, override: str, 
         "dictionary",
         "instance of",
     ):
-        assert jargon not in message
+        assert jargon not in line
 
 
 def test_a_mini_as_large_as_the_large_portion_is_refused(tmp_path: Path) -> None:
     """All probes would be one and the same training."""
-    assert "mini must be smaller than large; found 1 and 1" in problems(
-        tmp_path, MINIMAL, "portions.mini=1"
-    )
+    assert "portions: " in problems(tmp_path, MINIMAL, "portions.mini=1")
 
 
 def test_a_micro_batch_must_divide_the_batch(tmp_path: Path) -> None:
     message = problems(tmp_path, MINIMAL, "optimization.batch_size=100")
-    assert "batch_size must be a multiple of micro_batch_size; found 100, 16" in message
+    for name in ("batch_size", "micro_batch_size", "100", "16"):
+        assert name in message
 
 
 @pytest.mark.parametrize("bounds", ["[1.5, 2]", "[0.2, 0.9]", "[0, 2]", "[2, 0.5]", "[1, 2]"])
 def test_the_weight_range_holds_one(tmp_path: Path, bounds: str) -> None:
-    assert "weight_range must hold the mean weight 1" in problems(
-        tmp_path, MINIMAL, f"balance.weight_range={bounds}"
-    )
+    assert "weight_range" in problems(tmp_path, MINIMAL, f"balance.weight_range={bounds}")
 
 
 def test_an_unbalanced_task_needs_no_validation_set(tmp_path: Path) -> None:
@@ -186,7 +190,8 @@ def test_an_unbalanced_task_needs_no_validation_set(tmp_path: Path) -> None:
     recipe = load(tmp_path, text)
     assert recipe.mixture["chat"].validation is None
     assert [task.name for task in recipe.mixture.balanced] == ["vqa"]
-    assert "every task says balanced: false" in problems(tmp_path, text, "tasks.vqa.balanced=false")
+    with raises(RecipeError, "no-balanced-task"):
+        load(tmp_path, text, "tasks.vqa.balanced=false")
 
 
 @pytest.mark.parametrize(
@@ -239,25 +244,13 @@ def test_overrides(tmp_path: Path, override: str, read: Any) -> None:
         ("epochs", "expected key=value"),
         ("=3", "expected key=value"),
         ("name.first=x", "'name' is not a section"),
-        ("optimization.epoch=2", "optimization.epoch: unknown key; did you mean 'epochs'?"),
+        ("optimization.epoch=2", "'epochs'"),
         ("optimization.epochs=[1", "override"),
         ("optimization.epochs={", "override"),
     ],
 )
 def test_overrides_that_make_no_sense(tmp_path: Path, override: str, message: str) -> None:
-    assert message in problems(tmp_path, MINIMAL, override)
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("resources.hours=12:00:00", "resources.hours: expected a number; found '12:00:00'"),
-        ("tasks.vqa.balanced=no", "tasks.vqa.balanced: expected true or false; found 'no'"),
-        ("optimization.packing=on", "optimization.packing: expected true or false; found 'on'"),
-    ],
-)
-def test_values_of_yaml_1_1_are_errors(tmp_path: Path, override: str, message: str) -> None:
-    assert message in problems(tmp_path, MINIMAL, override)
+    assert message in unreadable(tmp_path, MINIMAL, override)
 
 
 def test_a_written_recipe_keeps_texts_that_look_like_values(tmp_path: Path) -> None:
@@ -280,7 +273,7 @@ def test_a_written_recipe_keeps_texts_that_look_like_values(tmp_path: Path) -> N
     ],
 )
 def test_what_is_no_recipe(tmp_path: Path, text: str, message: str) -> None:
-    found = problems(tmp_path, text)
+    found = unreadable(tmp_path, text)
     assert message in found
     assert str(tmp_path / "recipe.yaml") in found
 
@@ -302,7 +295,7 @@ def test_not_a_text(tmp_path: Path) -> None:
 def test_names_that_no_file_system_would_like(tmp_path: Path, name: str) -> None:
     content = yaml.safe_load(MINIMAL)
     content["tasks"][name] = {"train": "t", "validation": "v"}
-    assert "expected letters from A to Z" in problems(tmp_path, yaml.safe_dump(content))
+    assert f"\n  tasks.{name}: " in problems(tmp_path, yaml.safe_dump(content))
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
@@ -388,18 +381,31 @@ def test_a_recipe_that_was_moved_keeps_the_checkpoint_of_its_probes(tmp_path: Pa
 def test_seeds_of_the_probes(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path), ["optimization.seed=7"]).seeds == (7,)
     assert load_recipe(write(tmp_path), ["balance.seeds=[3, 1]"]).seeds == (3, 1)
-    with pytest.raises(RecipeError, match="seeds must be different numbers"):
-        load_recipe(write(tmp_path), ["balance.seeds=[]"])
+    for seeds in ("[]", "[1, 2, 1]"):
+        assert "balance: seeds" in problems(tmp_path, MINIMAL, f"balance.seeds={seeds}")
+
+
+def test_replicates_of_the_probes(tmp_path: Path) -> None:
+    recipe = load(tmp_path, MINIMAL, "optimization.seed=7")
+    assert (recipe.replicates, recipe.trainings) == (3, 3)
+    assert [recipe.replicate_of(run) for run in recipe.probe_runs] == [1, 1, 2, 3]
+    several = load(tmp_path, MINIMAL, "balance.seeds=[7, 8]", "balance.replicates=5")
+    assert (several.replicates, several.trainings) == (1, 2)
+    assert [several.replicate_of(run) for run in several.probe_runs] == [1, 1, 1, 1]
+    assert [several.replicate_of(run) for run in recipe.probe_runs] == [1, 1, 1, None]
+    simple = load(tmp_path, MINIMAL, "balance.form=simple", "balance.replicates=2")
+    assert [simple.replicate_of(run) for run in simple.probe_runs] == [1, 1, 1, 2]
+    # A single-task model that another command trains with the next seed is no replicate.
+    assert simple.replicate_of(replace(simple.probe_runs[1], seed=1)) is None
 
 
 def test_probes_of_a_model_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match="changes a model, but there is no section model"):
-        load_recipe(write(tmp_path), ["probes.model.language=lora"])
+    assert "probes.model" in problems(tmp_path, MINIMAL, "probes.model.language=lora")
 
 
 def test_what_is_quantized_is_trained_with_adapters(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"model: quantization: nf4 holds .* set language: lora"):
-        load(tmp_path, MINIMAL, "model={checkpoint: x, quantization: nf4}")
+    message = problems(tmp_path, MINIMAL, "model={checkpoint: x, quantization: nf4}")
+    assert "model: quantization" in message
     chosen = load(tmp_path, MINIMAL, "model={checkpoint: x, quantization: nf4, language: lora}")
     assert "quantization: nf4" in chosen.to_yaml()
     assert (

@@ -70,7 +70,7 @@ BLANKS = 6  # rows of a blank image in the case `full`
 def prepared(recipe_file: Path, root: Path, settings: tuple[str, ...]) -> Path:
     """The job file of the probe that sees one task in full, as the pipeline would leave it."""
     recipe = load_recipe(recipe_file, ("optimization.micro_batch_size=2", *settings))
-    run = plan_probes(recipe.mixture).runs[1]
+    run = plan_probes(recipe.mixture)[1]
     paths = RunDir(root).probe(run.name)
     paths.root.mkdir(parents=True)
     (root / "portions").mkdir()

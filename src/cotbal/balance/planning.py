@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float
 from cotbal.balance.guards import guard
 from cotbal.balance.measures import measure
 from cotbal.balance.missing import with_missing_receivers
-from cotbal.balance.noise import TrainingNoise, typical_noise
+from cotbal.balance.noise import PRIOR_FREEDOM, TrainingNoise, typical_noise
 from cotbal.balance.probes import BASE, Form, FormRuns, Probes, form_runs, read_probes
 from cotbal.balance.settings import Settings
 from cotbal.balance.uncertainty import draw_samples
@@ -120,11 +120,10 @@ def outlooks(
     sampling = draw_samples(probes.scores, settings.bootstrap, settings.seed)
     sampling = sampling - probes.scores.values
     repeated = _repeated(probes, probes.form)
-    every = np.ones(len(repeated), dtype=bool)
     steps: dict[Step, tuple[Probes, np.ndarray]] = {
         "now": (probes, sampling),
         "replicate": (_trained_once_more(probes, repeated), sampling),
-        "seed": (_trained_once_more(probes, every), sampling),
+        "seed": (_another_set(probes), sampling),
         "samples": (probes, sampling / np.sqrt(2)),
         "mini": (_larger_mini(probes, large_over_mini), sampling),
     }
@@ -164,6 +163,17 @@ def _trained_once_more(probes: Probes, chosen: Bool[np.ndarray, " run"]) -> Prob
     answered = ~np.isnan(probes.scores.values[trained])
     noise = TrainingNoise(probes.noise.deviation, probes.noise.freedom + answered.sum(axis=0))
     return replace(probes, trainings=probes.trainings + trained, noise=noise)
+
+
+def _another_set(probes: Probes) -> Probes:
+    """One more whole set; several sets take the place of replicates."""
+    assert probes.noise is not None
+    sets = int(probes.trainings[probes.givers].min()) + 1
+    trained = np.array(probes.scores.runs) != BASE
+    answered = ~np.isnan(probes.scores.values[trained])
+    freedom = (sets - 1) * answered.sum(axis=0) + PRIOR_FREEDOM
+    noise = TrainingNoise(probes.noise.deviation, freedom)
+    return replace(probes, trainings=np.full(len(probes.trainings), sets), noise=noise)
 
 
 def _larger_mini(probes: Probes, large_over_mini: float) -> Probes:

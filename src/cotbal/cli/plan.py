@@ -14,6 +14,7 @@ from cotbal.cli.options import AsJson, On, Out, RecipeArguments
 if TYPE_CHECKING:
     from cotbal.jobs.forecast import Forecast
     from cotbal.jobs.mini import MiniAdvice
+    from cotbal.jobs.next_step import Advice
     from cotbal.jobs.plan import Plan
 
 
@@ -25,6 +26,14 @@ def plan(
         bool,
         typer.Option(
             "--suggest-mini", help="Read the size of a mini off the losses of a training so far."
+        ),
+    ] = False,
+    next_step: Annotated[
+        bool,
+        typer.Option(
+            "--next",
+            help="From the scores so far: what one more replicate, one more seed, larger minis or"
+            " more validation samples would cost, and how much each would narrow the weights.",
         ),
     ] = False,
     gpus: Annotated[
@@ -40,25 +49,34 @@ def plan(
     from cotbal import plugins
     from cotbal.jobs.forecast import forecast
     from cotbal.jobs.mini import suggest_mini as suggest
+    from cotbal.jobs.next_step import advise, expected
 
     plugins.load("cotbal.jobs.executors", on)
     prepared = source.plan(out, weighting)
     predicted = forecast(prepared, gpus) if gpus else None
     advice = suggest(prepared) if suggest_mini else None
+    next_steps = advise(prepared) if next_step else None
+    half_width = expected(prepared)
     if as_json:
         content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
+        content["expected_half_width"] = half_width
         if advice is not None:
             rate = None if advice.rate is None else str(advice.rate)
             content["mini"] = {"elbows": advice.elbows, "rate": rate, "records": advice.records}
         if predicted is not None:
             content["forecast"] = {"on": on, **vars(predicted)}
+        if next_steps is not None:
+            content["next"] = next_steps.to_json()
         console.print_json(content)
         return
     show_plan(prepared.plan, prepared.warnings)
+    show_expected(half_width, prepared.recipe.trainings)
     if predicted is not None:
         show_forecast(predicted, on)
     if advice is not None:
         show_mini(advice)
+    if next_steps is not None:
+        show_advice(next_steps)
 
 
 def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
@@ -79,6 +97,63 @@ def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
     console.show(table)
     console.out.print(f"\n{plan.sentence()}")
     console.warn(warnings)
+
+
+def show_expected(half_width: float | None, trainings: int) -> None:
+    """How well the planned probes are expected to tell the weights.
+
+    Args:
+        trainings: of the probe that is trained most often.
+    """
+    from cotbal.scores.interval import SAMPLING_ONLY
+
+    if half_width is None:
+        return
+    console.out.print(
+        f"expected half-width of the 95 % interval of a weight: about {half_width:.2f} (median, for"
+        " gains and noise as on `pocket`)",
+        soft_wrap=True,
+    )
+    if trainings == 1:
+        console.out.print(
+            f"every probe is trained once, so intervals will hold {SAMPLING_ONLY}; set"
+            " balance.replicates to 3 to include the noise of training",
+            soft_wrap=True,
+        )
+
+
+def show_advice(advice: Advice) -> None:
+    """What every possible next step costs, and how much it would narrow the weights."""
+    table = console.table(
+        "step",
+        "change",
+        "half-width",
+        "of doubtful",
+        "cost",
+        "gain per cost",
+        "",
+        title="\nExpected half-width of the 95 % interval of a weight (median) after one more step",
+    )
+    now = (advice.half_width, advice.doubtful_half_width)
+    table.add_row("now", "", *map(_number, now), "", "", "")
+    for step in advice.steps:
+        numbers = (step.half_width, step.doubtful_half_width, step.cost, step.gain)
+        decided = f"would decide {', '.join(step.decides)}" if step.decides else ""
+        table.add_row(step.step, escape(step.change), *map(_number, numbers), escape(decided))
+    console.show(table)
+    if advice.doubtful:
+        console.out.print(f"doubtful (may be 1): {escape(', '.join(advice.doubtful))}")
+    console.out.print(
+        "cost: training records over those of a final run; samples and mini rerun all probes"
+    )
+    if advice.assumed_noise:
+        console.out.print(
+            "no run was trained twice, so the noise of training is assumed to be that of `pocket`"
+        )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def show_forecast(found: Forecast, on: str) -> None:

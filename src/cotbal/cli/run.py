@@ -10,7 +10,7 @@ import typer
 
 from cotbal.cli.balance import print_balance
 from cotbal.cli.options import JobOptions, Out, RecipeArguments
-from cotbal.cli.plan import show_plan
+from cotbal.cli.plan import show_expected, show_plan
 from cotbal.cli.train import show_final
 
 
@@ -32,11 +32,13 @@ def run_all(
 ) -> None:
     """Probes, weights, final trainings and the report."""
     from cotbal.jobs import pipeline
+    from cotbal.jobs.next_step import expected
     from cotbal.report import write_report
 
     options = job.to_options()
     prepared = source.plan(out, weightings)
     show_plan(prepared.plan, prepared.warnings)
+    show_expected(expected(prepared), prepared.recipe.trainings)
     result = pipeline.run(prepared, weightings, options)
     page = write_report(prepared.root.root)
     print_balance(result, prepared.root, as_json=False)

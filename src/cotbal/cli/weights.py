@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -62,7 +63,9 @@ def weights(
         weight_range=_range(low, high),
     )
     result = weigh(matrices, settings=settings)
-    root = None if out is None else _report(out, mean_matrix(matrices), result)
+    common = [run for run in matrices[0].runs if _in_all(run, matrices)]
+    mean = mean_matrix([matrix.rows(common) for matrix in matrices])
+    root = None if out is None else _report(out, mean, result)
     print_balance(result, root, as_json)
 
 
@@ -104,3 +107,7 @@ def _range(low: float, high: float) -> tuple[float, float]:
             "invalid-option",
         )
     return low, high
+
+
+def _in_all(run: str, matrices: Sequence[ScoreMatrix]) -> bool:
+    return all(run in matrix.runs for matrix in matrices)

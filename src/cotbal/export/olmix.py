@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
+from cotbal.balance.probes import replicate_name
 from cotbal.data.files import read_json, write_text
 from cotbal.errors import CotbalError
 from cotbal.export import Guide, Order
 from cotbal.export._settings import write_yaml
 from cotbal.jobs.weigh import matrices_of
 from cotbal.recipe.recipe import Recipe
-from cotbal.recipe.runs import Run, plan_probes, seen
+from cotbal.recipe.runs import Run, seen
 from cotbal.scores.matrix import ScoreMatrix
 from cotbal.scores.measure import load_metric
 
@@ -64,8 +66,12 @@ def write(order: Order, out: Path) -> Guide:
     sizes = read_json(order.run.plan)["sizes"]
     best = _best(recipe, matrices)
     rows = []
-    for seed, matrix in zip(recipe.seeds, matrices, strict=True):
-        rows += _rows(recipe, seed, matrix, best, sizes)
+    for run in recipe.probe_runs:
+        number = recipe.replicate_of(run) or 1
+        matrix = matrices[recipe.seeds.index(run.seed) if number == 1 else 0]
+        if run.portions and set(matrix.tasks) <= set(run.validation):
+            lost = best - matrix.values[matrix.row(replicate_name(run.name, number))]
+            rows.append(_row(run, matrix.tasks, lost, sizes))
     write_text(out / "ratios.csv", _table([(row.name, row.ratios) for row in rows]))
     write_text(out / "metrics.csv", _table([(row.name, row.metrics) for row in rows]))
     write_yaml(out / "fit.yaml", _fit(recipe, sizes))
@@ -78,22 +84,14 @@ def write(order: Order, out: Path) -> Guide:
     )
 
 
-def _rows(
-    recipe: Recipe,
-    seed: int,
-    matrix: ScoreMatrix,
-    best: np.ndarray,
+def _row(
+    run: Run,
+    tasks: Sequence[str],
+    lost: Float[np.ndarray, " task"],
     sizes: Mapping[str, Mapping[str, int]],
-) -> list[_Row]:
-    section = recipe.file.balance
-    rows = []
-    for run in plan_probes(recipe.mixture, section.form, section.difficulty, (seed,)).runs:
-        if run.portions and set(matrix.tasks) <= set(run.validation):
-            errors = best - matrix.values[matrix.row(run.name)]
-            names = (f"{task}:error" for task in matrix.tasks)
-            metrics = dict(zip(names, map(float, errors), strict=True))
-            rows.append(_Row(f"{run.name}@{seed}", _ratios(run, matrix.tasks, sizes), metrics))
-    return rows
+) -> _Row:
+    metrics = {f"{task}:error": float(value) for task, value in zip(tasks, lost, strict=True)}
+    return _Row(f"{run.name}@{run.seed}", _ratios(run, tasks, sizes), metrics)
 
 
 def _ratios(

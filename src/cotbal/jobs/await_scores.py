@@ -14,7 +14,7 @@ def need_scores(prepared: Prepared, planned: Sequence[Planned]) -> None:
     """Stop where finished runs wait for a judge.
 
     Raises:
-        RunError: it says how many, and what to do.
+        RunError: scores are missing; it names the runs, and the command to run.
     """
     mixture = prepared.recipe.mixture
     waiting: dict[str, str] = {}
@@ -25,12 +25,13 @@ def need_scores(prepared: Prepared, planned: Sequence[Planned]) -> None:
             for name in p.run.test
             for split in mixture[name].test
         ]
-        missing = [metric for each in (*sets, *tests) for metric in awaited(p.paths, *each)]
+        missing = [metric for answers in (*sets, *tests) for metric in awaited(p.paths, *answers)]
         if missing:
             waiting[p.label] = missing[0]
     if waiting:
         command = given_by(next(iter(waiting.values())))
         raise RunError(
-            f"{prepared.root.root}: the runs are done and wait for scores ({', '.join(waiting)}): "
-            f"`{command} {prepared.root.root}` gives them; then rerun the command to resume"
+            f"{prepared.root.root}: the runs are done and wait for scores ({', '.join(waiting)}):"
+            f" run `{command} {prepared.root.root}`, then rerun the command to resume",
+            "missing-scores",
         )

@@ -13,7 +13,6 @@ from cotbal.balance import balance as balance_scores
 from cotbal.balance.probes import Difficulty
 from cotbal.data.files import locked, write_json
 from cotbal.errors import CotbalError, near
-from cotbal.jobs.await_scores import need_scores
 from cotbal.jobs.execute import Options
 from cotbal.jobs.pipeline import FIXED, do, prepare, probes
 from cotbal.jobs.plan import Kind, Prepared
@@ -64,7 +63,8 @@ def method_names(names: Sequence[str]) -> tuple[str, ...]:
     if unknown:
         raise CotbalError(
             f"methods: expected one of {', '.join(all_methods())}, or the dotted path of your own"
-            f" module; found {unknown[0]!r}" + near(unknown[0], all_methods())
+            f" module; found {unknown[0]!r}{near(unknown[0], all_methods())}",
+            "unknown-method",
         )
     return tuple(dict.fromkeys(methods))
 
@@ -106,7 +106,7 @@ def plan_ablation(
         other: Difficulty = "real" if base.difficulty == "precise" else "precise"
         variants[f"{FIXED}-{other}-difficulty"] = Variant(base.changed(difficulty=other))
         both = plan_probes(recipe.mixture, "standard", "precise", recipe.seeds)
-        runs += [(run, "probe") for run in both.runs]
+        runs += [(run, "probe") for run in both]
     for seed in seeds:
         runs += _models(recipe, (STL, "ew", FIXED) if precise else ("ew", FIXED), seed)
         runs += [(final_run(recipe.mixture, FIXED, seed, name), "final") for name in variants]
@@ -138,16 +138,14 @@ def run_comparison(study: Study, options: Options) -> None:
     with locked(prepared.root.lock):
         early = [p for p in planned if p not in late]
         do(prepared, early, options)
-        need_scores(prepared, early)
         if late:
-            result = weigh(prepared)
+            result = weigh(prepared.root)
             do(
                 prepared,
                 late,
                 options,
                 _weights(study, task_weights(prepared.recipe.mixture, result.weights)),
             )
-            need_scores(prepared, late)
 
 
 def _weights(study: Study, main: Mapping[str, float]) -> dict[str, dict[str, float]]:

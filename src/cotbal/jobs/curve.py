@@ -7,7 +7,6 @@ from fractions import Fraction
 
 from cotbal.data.files import locked
 from cotbal.errors import CotbalError
-from cotbal.jobs.await_scores import need_scores
 from cotbal.jobs.execute import Options
 from cotbal.jobs.pipeline import do, prepare
 from cotbal.jobs.plan import Kind, Prepared
@@ -35,7 +34,8 @@ def fractions_of(text: str) -> tuple[str, ...]:
     ):
         raise CotbalError(
             "--fractions: expected different fractions above 0 and up to 1, separated by commas,"
-            f" such as 1/8,1/2,1; found {text!r}"
+            f" such as 1/8,1/2,1; found {text!r}",
+            "invalid-fractions",
         )
     return tuple(map(str, found))
 
@@ -60,4 +60,3 @@ def run_curve(prepared: Prepared, options: Options) -> None:
     """Train and score what is not done yet."""
     with locked(prepared.root.lock):
         do(prepared, prepared.plan.runs, options)
-        need_scores(prepared, prepared.plan.runs)

@@ -41,13 +41,13 @@ def suggest_mini(prepared: Prepared) -> MiniAdvice:
     rows = read_jsonl(prepared.root.final(EQUAL).training)
     if not rows:
         raise RunError(
-            f"{prepared.root.root}: the size of a mini is read off the losses of a training with"
-            " equal weights; found none; start with `cotbal train RECIPE --weighting ew`, a"
-            " part of it will do"
+            f"{prepared.root.root}: expected the losses of a training with equal weights, from"
+            " which the size of a mini follows; found none: start with `cotbal train RECIPE"
+            " --weighting ew`, a part of it suffices",
+            "missing-losses",
         )
     names = [task.name for task in prepared.recipe.mixture.balanced]
-    found = {name: elbow_of(rows, name) for name in names}
-    elbows = {name: at for name, at in found.items() if at is not None}
+    elbows = {name: at for name in names if (at := elbow_of(rows, name)) is not None}
     rate = mini_rate(list(elbows.values())) if elbows else None
     sizes = {name: prepared.inputs.sizes[name]["full"] for name in names}
     return MiniAdvice(

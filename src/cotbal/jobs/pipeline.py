@@ -19,7 +19,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import weigh, write_weights
 from cotbal.recipe import accelerate_file
 from cotbal.recipe.recipe import Recipe
-from cotbal.recipe.runs import Run, final_run, plan_probes
+from cotbal.recipe.runs import Run, final_run
 from cotbal.scores.measure import load_metric
 from cotbal.scores.weights_file import read_task_weights
 from cotbal.training.run_paths import RunPaths
@@ -43,9 +43,7 @@ def plan(recipe: Recipe, root: RunDir, weightings: Sequence[str] = (FIXED,)) -> 
 
 def probes(recipe: Recipe) -> list[tuple[Run, Kind]]:
     """The probes that the recipe asks for."""
-    settings = recipe.file.balance
-    planned = plan_probes(recipe.mixture, settings.form, settings.difficulty, recipe.seeds)
-    return [(run, "probe") for run in planned.runs]
+    return [(run, "probe") for run in recipe.probe_runs]
 
 
 def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> Prepared:
@@ -56,7 +54,8 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
             of accelerate asks for what runs cannot have.
     """
     if problems := accelerate_file.problems(recipe):
-        raise RecipeError("\n".join(problem for _, problem in problems))
+        text = "\n".join(problem for _, problem in problems)
+        raise RecipeError(text, accelerate_file.UNSUPPORTED)
     names = {run.weighting for run, _ in runs} | set(recipe.file.weightings)
     methods = {name: _method(recipe, name) for name in names}
     for task in recipe.mixture.tasks:
@@ -72,7 +71,7 @@ def _need_metric(task: str, metric: str) -> None:
     try:
         load_metric(metric)
     except CotbalError as error:
-        raise CotbalError(f"task {task}: {error}") from None
+        raise CotbalError(f"task {task}: {error}", error.code) from None
 
 
 def _method(recipe: Recipe, name: str) -> Weighting:
@@ -112,8 +111,7 @@ def balance(prepared: Prepared, options: Options) -> Balance:
     with locked(prepared.root.lock):
         planned = [p for p in prepared.plan.runs if p.kind == "probe"]
         do(prepared, planned, options)
-        need_scores(prepared, planned)
-        return weigh(prepared)
+        return weigh(prepared.root)
 
 
 def train(
@@ -133,7 +131,6 @@ def train(
             write_weights(prepared.root, prepared.recipe.mixture, weights)
         planned = [prepared.plan.named(weighting)]
         do(prepared, planned, options)
-        need_scores(prepared, planned)
         return prepared.root.final(weighting)
 
 
@@ -148,13 +145,11 @@ def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> Bala
         early += [final for final in finals if final.run.weighting != FIXED]
         late = [final for final in finals if final.run.weighting == FIXED]
         do(prepared, early, replace(options, later=len(late)))
-        need_scores(prepared, early)
-        result = weigh(prepared)
+        result = weigh(prepared.root)
         if late:
             # Alone on the machine: let it have all of it. The number of threads must not depend on
             # what is left to do, or a resumed job would round differently.
             do(prepared, late, replace(options, resources=replace(options.resources, workers=1)))
-            need_scores(prepared, late)
         return result
 
 
@@ -202,9 +197,14 @@ def do(
     Args:
         weights: name of a run -> task -> weight, for runs of the weighting `cotbal` that take
             others than weights.json.
+
+    Raises:
+        RunError: a task is scored by another command, such as `cotbal judge`, which has to be run
+            first.
     """
     works = [Work(p, (weights or {}).get(p.run.name) or _weights_for(prepared, p)) for p in planned]
     execute(prepared, works, options, lambda: _write_plan(prepared))
+    need_scores(prepared, planned)
 
 
 def _weights_for(prepared: Prepared, planned: Planned) -> dict[str, float] | None:
@@ -212,7 +212,8 @@ def _weights_for(prepared: Prepared, planned: Planned) -> dict[str, float] | Non
         return None
     if not prepared.root.weights.exists():
         raise RunError(
-            f"{prepared.root.weights}: expected weights, found none; run `cotbal balance` first, or"
-            " give --weights"
+            f"{prepared.root.weights}: expected weights; found none: run `cotbal balance` first, or"
+            " give --weights",
+            "missing-weights",
         )
     return read_task_weights(prepared.root.weights)

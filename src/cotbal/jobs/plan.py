@@ -36,6 +36,7 @@ class Planned:
         tokens: valid tokens seen in one epoch, estimated from a sample; None without a tokenizer.
         answers: evaluation records to answer.
         share: its training records over those of a final run.
+        replicate: 2 and more for the further trainings of a probe that show the noise of training.
         seconds: measured, or estimated from runs of this directory that were timed; None before
             that.
     """
@@ -48,7 +49,8 @@ class Planned:
     tokens: float | None
     answers: int
     share: float
-    seconds: float | None
+    seconds: float | None = None
+    replicate: int = 1
 
     def work(self, epochs: float) -> float:
         """Relative length of the run, in trained records."""
@@ -69,6 +71,11 @@ class Plan:
     def probe_share(self) -> float:
         """Training records of all probes over those of the final run."""
         return self._share("probe")
+
+    @property
+    def replicate_share(self) -> float:
+        """The part of it that only shows the noise of training."""
+        return sum(p.share for p in self.runs if p.replicate > 1)
 
     def _share(self, kind: Kind) -> float:
         return sum(p.share for p in self.runs if p.kind == kind)
@@ -91,6 +98,8 @@ class Plan:
         text = f"{what} cost {share:.2f} x the final run (in training records)"
         if abs(self.balanced_share - self.probe_share) > 0.005:
             text += f", {self.balanced_share:.2f} x of its balanced tasks"
+        if self.replicate_share:
+            text += f"; replicates are {self.replicate_share:.2f} x of the final run"
         known = [p.seconds for p in self.runs if p.seconds is not None]
         if len(known) == len(self.runs):
             text += f"; measured speed says {sum(known):.0f} s of worker time in all"
@@ -101,6 +110,7 @@ class Plan:
         return {
             "form": self.form,
             "probe_share": self.probe_share,
+            "replicate_share": self.replicate_share,
             "sentence": self.sentence(),
             "runs": [
                 {
@@ -109,6 +119,7 @@ class Plan:
                     "kind": p.kind,
                     "weighting": p.run.weighting,
                     "seed": p.run.seed,
+                    "replicate": p.replicate,
                     "portions": dict(p.run.portions),
                     "records": p.records,
                     "tokens": None if p.tokens is None else round(p.tokens),
@@ -161,10 +172,17 @@ def make_plan(
     pace = _pace([paths for _, _, paths in distinct])
     planned = []
     for run, kind, paths in distinct:
-        label = run.name if run.seed == own else f"{run.name}, seed {run.seed}"
-        records, answers = cost(run, inputs.sizes), _answers(recipe, run, inputs)
+        records = cost(run, inputs.sizes)
         item = Planned(
-            run, kind, paths, label, records, _tokens(run, inputs), answers, records / whole, None
+            run=run,
+            kind=kind,
+            paths=paths,
+            label=label_of(run, own),
+            records=records,
+            tokens=_tokens(run, inputs),
+            answers=_answers(recipe, run, inputs),
+            share=records / whole,
+            replicate=(recipe.replicate_of(run) or 1) if kind == "probe" else 1,
         )
         processes = (recipe.for_probes if kind == "probe" else recipe).resources.processes
         estimate = pace * item.work(recipe.file.optimization.epochs) / processes if pace else None
@@ -173,6 +191,11 @@ def make_plan(
     return Plan(
         recipe.file.balance.form, tuple(planned), recipe.file.optimization.epochs, whole, balanced
     )
+
+
+def label_of(run: Run, own: int) -> str:
+    """The name of a run, with its training seed where that is not the recipe's `own`."""
+    return run.name if run.seed == own else f"{run.name}, seed {run.seed}"
 
 
 def paths_of(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:

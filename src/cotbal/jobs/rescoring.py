@@ -9,7 +9,7 @@ from cotbal.data.files import locked, read_json
 from cotbal.errors import CotbalError
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import read_scores_file, write_scores
-from cotbal.jobs.weigh import weigh_again, write_weights
+from cotbal.jobs.weigh import weigh, write_weights
 from cotbal.recipe.mixture import Task
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.scores.measure import given_by, load_metric
@@ -66,7 +66,7 @@ def rescore(root: RunDir, step: Callable[[str, int, int], None]) -> Rescoring:
 def _weigh(root: RunDir, recipe: Recipe, before: dict[str, float]) -> None:
     """Weights from the new scores; those that a user gave with `--weights` stay as they are."""
     given = bool(before) and before != read_json(root.balance)["weights"]
-    weigh_again(root)
+    weigh(root)
     if given:
         write_weights(root, recipe.mixture, before)
 

@@ -4,50 +4,40 @@ written of them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 from cotbal.balance import Balance, weight_draws
 from cotbal.balance import balance as balance_scores
 from cotbal.balance.agreement import Agreement, agreement
-from cotbal.balance.probes import form_runs
+from cotbal.balance.algorithm import WeightDraws
+from cotbal.balance.probes import replicate_name
 from cotbal.data.files import write_json, write_text
 from cotbal.errors import CotbalError, RunError
-from cotbal.jobs.plan import Prepared, paths_of
+from cotbal.jobs.plan import Prepared, label_of, paths_of
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import score_matrix
 from cotbal.recipe.mixture import Mixture
 from cotbal.recipe.recipe import Recipe, load_recipe
-from cotbal.recipe.runs import Run, plan_probes
+from cotbal.recipe.runs import Run
 from cotbal.scores.matrix import ScoreMatrix, mean_matrix
 from cotbal.training.run_paths import RunPaths
 
 AGREEMENT_DRAWS = 2000
 
 
-def weigh(prepared: Prepared) -> Balance:
+def weigh(root: RunDir) -> Balance:
     """From the kept answers of the probes to weights; repeated on every call, since it takes a
-    second.
-    """
-    return _weigh(prepared.root, prepared.recipe, score_matrices(prepared))
-
-
-def weigh_again(root: RunDir) -> Balance:
-    """The same for a run directory alone, without the data of its recipe.
+    second. Needs no data of the recipe.
 
     Raises:
         RunError: the directory holds no recipe, or a probe is not done.
     """
-    return _weigh(root, *matrices_of(root))
-
-
-def _weigh(root: RunDir, recipe: Recipe, matrices: Sequence[ScoreMatrix]) -> Balance:
-    settings = recipe.file.balance
-    runs = form_runs(settings.form, settings.difficulty, recipe.mixture.units)
-    chosen = [matrix.rows(runs.names) for matrix in matrices]
-    result = balance_scores(chosen, units(recipe), settings)
-    write_balance(root, mean_matrix(chosen), result)
-    if len(chosen) > 1:
-        for seed, matrix in zip(recipe.seeds, chosen, strict=True):
+    recipe, matrices = matrices_of(root)
+    result = balance_scores(matrices, units(recipe), recipe.file.balance)
+    write_balance(root, mean_matrix(matrices), result)
+    if len(matrices) > 1:
+        for seed, matrix in zip(recipe.seeds, matrices, strict=True):
             write_text(root.seeded(seed).score_table, matrix.to_csv())
     write_weights(root, recipe.mixture, result.weights)
     return result
@@ -60,34 +50,50 @@ def score_matrices(prepared: Prepared) -> list[ScoreMatrix]:
 
 
 def matrices_of(root: RunDir) -> tuple[Recipe, list[ScoreMatrix]]:
-    """The recipe of a run directory, and the score matrix of the probes of its form, one a training
-    seed.
+    """The recipe of a run directory, and the score matrix of the probes of its form, one per
+    training seed.
 
     Raises:
         RunError: the directory holds no recipe, or a probe is not done.
     """
     if not root.recipe.exists():
-        raise RunError(f"{root.root}: expected a run directory with a recipe.yaml; found none")
+        raise RunError(
+            f"{root.root}: expected a run directory with a recipe.yaml; found none",
+            "no-run-directory",
+        )
     recipe = load_recipe(root.recipe)
-    section, own = recipe.file.balance, recipe.file.optimization.seed
-    planned = plan_probes(recipe.mixture, section.form, section.difficulty, recipe.seeds).runs
-    runs = [(run, paths_of(run, "probe", root, own)) for run in planned]
-    missing = [run.name for run, paths in runs if not paths.done]
+    return recipe, finished_matrices(recipe, root)
+
+
+def finished_matrices(recipe: Recipe, root: RunDir) -> list[ScoreMatrix]:
+    """The score matrix of the probes of a recipe, one per training seed.
+
+    Raises:
+        RunError: a probe is not done.
+    """
+    own = recipe.file.optimization.seed
+    runs = [(run, paths_of(run, "probe", root, own)) for run in recipe.probe_runs]
+    missing = [label_of(run, own) for run, paths in runs if not paths.done]
     if missing:
         raise RunError(
-            f"{root.root}: expected finished probes; not done: {', '.join(dict.fromkeys(missing))}"
+            f"{root.root}: expected finished probes; not finished: {', '.join(missing)}; rerun"
+            " `cotbal balance` to finish them",
+            "unfinished-probes",
         )
-    return recipe, _matrices(recipe, runs)
+    return _matrices(recipe, runs)
 
 
 def _matrices(recipe: Recipe, runs: Sequence[tuple[Run, RunPaths]]) -> list[ScoreMatrix]:
     metrics = {task.name: task.metric for task in recipe.mixture.balanced}
-    matrices = []
-    for seed in recipe.seeds:
-        chosen = [(run, paths) for run, paths in runs if run.seed == seed]
-        answered = {run.name: run.validation for run, _ in chosen}
-        matrices.append(score_matrix({run.name: paths for run, paths in chosen}, metrics, answered))
-    return matrices
+    files: dict[int, dict[str, RunPaths]] = {seed: {} for seed in recipe.seeds}
+    answered: dict[str, tuple[str, ...]] = {}
+    for run, paths in runs:
+        number = recipe.replicate_of(run)
+        if number is not None:
+            row = replicate_name(run.name, number)
+            files[run.seed if number == 1 else recipe.seeds[0]][row] = paths
+            answered[row] = run.validation
+    return [score_matrix(rows, metrics, answered) for rows in files.values()]
 
 
 def units(recipe: Recipe) -> dict[str, str]:
@@ -116,23 +122,18 @@ def task_weights(mixture: Mixture, weights: Mapping[str, float]) -> dict[str, fl
         CotbalError: a unit has no weight, or one that is not a positive number, or a weight belongs
             to no unit.
     """
+    expected = f"weights: expected one for each of {', '.join(mixture.units)}"
     missing = [unit for unit in mixture.units if unit not in weights]
     if missing:
-        raise CotbalError(
-            f"weights: expected one for each of {', '.join(mixture.units)}; none for"
-            f" {', '.join(missing)}"
-        )
+        raise CotbalError(f"{expected}; none for {', '.join(missing)}", "missing-weights")
     unknown = [unit for unit in weights if unit not in mixture.units]
     if unknown:
-        raise CotbalError(
-            f"weights: expected one for each of {', '.join(mixture.units)}; found one for"
-            f" {', '.join(unknown)}, which is no unit of the recipe"
-        )
-    wrong = [
-        f"{unit}: {weights[unit]}" for unit in mixture.units if not 0 < weights[unit] < float("inf")
-    ]
+        text = f"{expected}; {', '.join(unknown)} is no unit of the recipe"
+        raise CotbalError(text, "unknown-unit")
+    wrong = [f"{unit}: {value}" for unit, value in weights.items() if not 0 < value < math.inf]
     if wrong:
-        raise CotbalError(f"weights: expected positive numbers; found {', '.join(wrong)}")
+        text = f"weights: expected positive numbers; found {', '.join(wrong)}"
+        raise CotbalError(text, "not-positive")
     return {task.name: weights[task.unit] if task.balanced else 1.0 for task in mixture.tasks}
 
 
@@ -143,16 +144,25 @@ def agree(first: RunDir, second: RunDir) -> Agreement:
     Raises:
         CotbalError: a probe is not done, or the two balance other units.
     """
-    draws, names = [], []
-    for stream, root in enumerate((first, second)):
-        recipe, matrices = matrices_of(root)
-        # Pairs of draws need as many of them, from one seed.
-        settings = recipe.file.balance.changed(bootstrap=AGREEMENT_DRAWS, seed=0)
-        draws.append(weight_draws(matrices, units(recipe), settings, stream))
-        names.append(recipe.mixture.units)
-    if names[0] != names[1]:
+    (recipe, scores), (other, other_scores) = matrices_of(first), matrices_of(second)
+    names = recipe.mixture.units
+    if other.mixture.units != names:
         raise CotbalError(
-            f"expected the same units in both; found {', '.join(names[0])} and"
-            f" {', '.join(names[1])}"
+            f"expected the same units in both; found {', '.join(names)} and"
+            f" {', '.join(other.mixture.units)}",
+            "other-units",
         )
-    return agreement(draws[0], draws[1], names[0])
+    # Copies hold the same trainings, so the noise of training is the same too.
+    stream = 0 if _are_equal(scores, other_scores) else 1
+    draws = _draws(recipe, scores, 0), _draws(other, other_scores, stream)
+    return agreement(*draws, names)
+
+
+def _draws(recipe: Recipe, scores: Sequence[ScoreMatrix], stream: int) -> WeightDraws:
+    # Pairs of draws need as many of them, from one seed.
+    settings = recipe.file.balance.changed(bootstrap=AGREEMENT_DRAWS, seed=0)
+    return weight_draws(scores, units(recipe), settings, stream)
+
+
+def _are_equal(first: Sequence[ScoreMatrix], second: Sequence[ScoreMatrix]) -> bool:
+    return [matrix.to_csv() for matrix in first] == [matrix.to_csv() for matrix in second]

@@ -15,11 +15,12 @@ from cotbal.recipe.strict_yaml import read_yaml
 
 FIELD = "resources.accelerate_config"
 STAGES = ("1", "2", "3")
+UNSUPPORTED = "unsupported-sharding"
 
 
 @dataclass(frozen=True)
 class Sharing:
-    """How a launch shares models out over its ranks.
+    """How a launch shards models over its ranks.
 
     Attributes:
         by: None for plain data parallelism.
@@ -44,43 +45,45 @@ def of_file(path: Path) -> Sharing:
     """
     if not path.is_file():
         raise RecipeError(
-            f"{FIELD}: expected a file that `accelerate config` wrote; found no file {path}"
+            f"{FIELD}: expected a file that `accelerate config` wrote; found no file {path}",
+            "missing-file",
         )
     content = read_yaml(path, version="1.1")  # as accelerate reads it
     kind = str(content.get("distributed_type", "NO")).upper()
     if kind == "FSDP":
-        fsdp = content.get("fsdp_config") or {}
-        return Sharing(
-            "fsdp",
-            str(fsdp.get("fsdp_version", 1)),
-            offload=_is_true(fsdp.get("fsdp_offload_params")),
-        )
+        return _fsdp(content.get("fsdp_config") or {})
     if kind == "DEEPSPEED":
-        zero = content.get("deepspeed_config") or {}
-        stage, file = str(zero.get("zero_stage", "")), zero.get("deepspeed_config_file")
-        places = [zero.get(f"offload_{what}_device") for what in ("optimizer", "param")]
-        return Sharing("deepspeed", "", stage, any(map(_is_elsewhere, places)), _is_elsewhere(file))
+        options = content.get("deepspeed_config") or {}
+        return _deepspeed(options, options.get("deepspeed_config_file"))
     return Sharing(None)
 
 
-def of_environment(found: Mapping[str, str]) -> Sharing:
+def of_environment(environment: Mapping[str, str]) -> Sharing:
     """What `accelerate launch` has put into the environment of its ranks."""
-    if _is_true(found.get("ACCELERATE_USE_DEEPSPEED")):
-        stage, file = (
-            found.get(f"ACCELERATE_DEEPSPEED_{what}", "") for what in ("ZERO_STAGE", "CONFIG_FILE")
-        )
-        places = [
-            found.get(f"ACCELERATE_DEEPSPEED_OFFLOAD_{what}_DEVICE")
-            for what in ("OPTIMIZER", "PARAM")
-        ]
-        return Sharing("deepspeed", "", stage, any(map(_is_elsewhere, places)), _is_elsewhere(file))
-    if _is_true(found.get("ACCELERATE_USE_FSDP")):
-        return Sharing(
-            "fsdp",
-            found.get("FSDP_VERSION", "1"),
-            offload=_is_true(found.get("FSDP_OFFLOAD_PARAMS")),
-        )
+    if _is_true(environment.get("ACCELERATE_USE_DEEPSPEED")):
+        prefix = "ACCELERATE_DEEPSPEED_"
+        options = {
+            name.removeprefix(prefix).lower(): value
+            for name, value in environment.items()
+            if name.startswith(prefix)
+        }
+        return _deepspeed(options, options.get("config_file"))
+    if _is_true(environment.get("ACCELERATE_USE_FSDP")):
+        return _fsdp({name.lower(): value for name, value in environment.items()})
     return Sharing(None)
+
+
+def _fsdp(options: Mapping[str, Any]) -> Sharing:
+    version = str(options.get("fsdp_version", 1))
+    return Sharing("fsdp", version, offload=_is_true(options.get("fsdp_offload_params")))
+
+
+def _deepspeed(options: Mapping[str, Any], file: Any) -> Sharing:
+    offload = any(
+        _is_elsewhere(options.get(f"offload_{what}_device")) for what in ("optimizer", "param")
+    )
+    stage = str(options.get("zero_stage", ""))
+    return Sharing("deepspeed", "", stage, offload, _is_elsewhere(file))
 
 
 def _is_true(value: Any) -> bool:
@@ -140,7 +143,7 @@ def refuse(sharing: Sharing, quantized: bool = False) -> None:
         CotbalError: the runs of a recipe cannot be sharded like this.
     """
     if problem := problem_of(sharing, quantized):
-        raise CotbalError(problem)
+        raise CotbalError(problem, UNSUPPORTED)
 
 
 def problems(recipe: Recipe) -> list[tuple[Path, str]]:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from cotbal.errors import RecipeError
 from cotbal.recipe.explain import explain
 from cotbal.recipe.mixture import Mixture, Task
+from cotbal.recipe.runs import Run, is_replicated, plan_probes
 from cotbal.recipe.schema import ModelSection, RecipeFile, ResourcesSection, TaskSection
 from cotbal.recipe.strict_yaml import apply_override, dump_yaml, read_yaml
 
@@ -45,7 +46,8 @@ class Recipe:
         """
         if self.file.model is None:
             raise RecipeError(
-                f"{self.path}: expected a section `model` with a checkpoint to train; found none"
+                f"{self.path}: expected a section `model` with a checkpoint to train; found none",
+                "missing-model",
             )
         return self.file.model
 
@@ -54,11 +56,8 @@ class Recipe:
         """The base checkpoint: a directory if there is one beside the recipe, otherwise the name of
         a hub model.
         """
-        return self._located(self.model.checkpoint)
-
-    def _located(self, checkpoint: str) -> str:
-        local = (self.path.parent / checkpoint).resolve()
-        return str(local) if local.exists() else checkpoint
+        local = (self.path.parent / self.model.checkpoint).resolve()
+        return str(local) if local.exists() else self.model.checkpoint
 
     @property
     def for_probes(self) -> Recipe:
@@ -85,6 +84,34 @@ class Recipe:
         return self.file.balance.seeds or (self.file.optimization.seed,)
 
     @property
+    def replicates(self) -> int:
+        """Trainings of the cheapest probe; 1 with several seeds."""
+        return 1 if len(self.seeds) > 1 else self.file.balance.replicates
+
+    @property
+    def trainings(self) -> int:
+        """How often the cheapest probe is trained."""
+        return max(len(self.seeds), self.replicates)
+
+    @property
+    def probe_runs(self) -> tuple[Run, ...]:
+        """The runs whose scores feed the equations."""
+        section = self.file.balance
+        return plan_probes(
+            self.mixture, section.form, section.difficulty, self.seeds, self.replicates
+        )
+
+    def replicate_of(self, run: Run) -> int | None:
+        """1 for a probe of a training seed of the recipe, 2 and more for its replicates; None for
+        runs of other seeds.
+        """
+        if run.seed in self.seeds:
+            return 1
+        number = run.seed - self.seeds[0] + 1
+        is_replicate = is_replicated(run.name, self.file.balance.form)
+        return number if is_replicate and 1 < number <= self.replicates else None
+
+    @property
     def resources(self) -> ResourcesSection:
         """What a run needs of the machines that it runs on, with an absolute path."""
         section = self.file.resources
@@ -99,22 +126,19 @@ class Recipe:
         """Hash of the settings (not of the data, nor of where it lies), for a reader to tell two
         recipes apart.
         """
-        content = self.file.model_dump(
-            mode="json", exclude={"images": True, "resources": True, "probes": {"resources"}}
+        files = {"train", "validation", "test"}
+        settings = self.file.model_dump(
+            mode="json",
+            exclude={
+                "images": True,
+                "resources": True,
+                "probes": {"resources"},
+                "tasks": {"__all__": files},
+            },
         )
-        for task in self.mixture.tasks:
-            content["tasks"][task.name] |= {
-                "train": None,
-                "validation": task.validation is not None,
-            }
-            content["tasks"][task.name] |= {
-                "test": list(task.test),
-                "test_metrics": list(task.test_metrics),
-            }
         if self.file.model is not None:
-            content["model"]["checkpoint"] = Path(self.checkpoint).name
-        text = json.dumps(content, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+            settings["model"]["checkpoint"] = Path(self.checkpoint).name
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     def to_yaml(self) -> str:
         """The resolved recipe: every field, defaults included, paths absolute."""
@@ -126,17 +150,16 @@ class Recipe:
             entry["train"] = str(task.train)
             entry["validation"] = str(task.validation) if task.validation else None
             entry["test"] = {split: str(path) for split, path in task.test.items()}
-            entry["test_metrics"] = list(task.test_metrics)
         if self.file.model is not None:
             content["model"]["checkpoint"] = self.checkpoint
-        if self.file.probes is not None and "checkpoint" in self.file.probes.model:
-            content["probes"]["model"]["checkpoint"] = self._located(
-                self.file.probes.model["checkpoint"]
-            )
-        if self.file.probes is not None and self.file.probes.resources.get("accelerate_config"):
-            content["probes"]["resources"]["accelerate_config"] = str(
-                self.for_probes.resources.accelerate_config
-            )
+        if self.file.probes is not None:
+            of_probes = content["probes"]
+            if "checkpoint" in of_probes["model"]:
+                of_probes["model"]["checkpoint"] = self.for_probes.checkpoint
+            if of_probes["resources"].get("accelerate_config"):
+                of_probes["resources"]["accelerate_config"] = str(
+                    self.for_probes.resources.accelerate_config
+                )
         return dump_yaml(content)
 
 
@@ -152,12 +175,13 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     try:
         file = RecipeFile.model_validate(content)
     except ValidationError as error:
-        raise RecipeError(f"{path}: the recipe is not valid:\n{explain(error)}") from None
+        raise RecipeError(f"{path}: invalid recipe:\n{explain(error)}") from None
     root = path.resolve().parent
     tasks = tuple(_task(name, section, root) for name, section in file.tasks.items())
     if not any(task.balanced for task in tasks):
         raise RecipeError(
-            f"{path}: expected at least one balanced task; every task says balanced: false"
+            f"{path}: expected at least one balanced task; every task has balanced: false",
+            "no-balanced-task",
         )
     return Recipe(path.resolve(), file.name, Mixture(tasks), root / (file.images or "."), file)
 

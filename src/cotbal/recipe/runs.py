@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Literal, get_args
 
@@ -48,30 +48,14 @@ class Run:
         return bool(self.portions) and not set(self.portions.values()) & set(get_args(Portion))
 
 
-@dataclass(frozen=True)
-class ProbePlan:
-    """The runs whose scores feed the equations.
-
-    Attributes:
-        form: how contribution is measured: `standard` (Eq. 3) or `simple` (Eq. 15).
-        runs: every probe of the first seed, then those of the second, and so on.
-    """
-
-    form: Form
-    runs: tuple[Run, ...]
-
-    def named(self, name: str) -> Run:
-        """The probe called `name`, of the first seed."""
-        return next(run for run in self.runs if run.name == name)
-
-
 def plan_probes(
     mixture: Mixture,
     form: Form = "standard",
     difficulty: Difficulty = "real",
     seeds: Sequence[int] = (0,),
-) -> ProbePlan:
-    """The probes of a form, once a seed.
+    replicates: int = 1,
+) -> tuple[Run, ...]:
+    """The runs whose scores feed the equations, seed by seed, then the replicates.
 
     `standard` (Section 3.2): one on all minis, and for each unit one on its large portion plus the
     minis of all others, T+1 runs. With `precise` difficulty (Eq. 17), also each unit alone on its
@@ -79,17 +63,33 @@ def plan_probes(
     and each unit alone on its large portion and mini.
 
     Probes weigh all tokens equally (EW): the weights are what they are made to find.
+
+    Args:
+        replicates: trainings of the cheapest run of the form (`mini`, or every `solo-mini:<unit>`)
+            with the seeds that follow a single seed; they show the noise of training. Several
+            seeds show it themselves.
     """
-    runs: list[Run] = []
-    for seed in seeds:
-        runs += _simple(mixture, seed) if form == "simple" else _standard(mixture, seed)
-        if form == "standard" and difficulty == "precise":
-            runs += [
-                run
-                for unit in mixture.units
-                for run in _alone(mixture, unit, _names(mixture.members(unit)), seed)
-            ]
-    return ProbePlan(form, tuple(runs))
+    runs = [run for seed in seeds for run in _of_one_seed(mixture, form, difficulty, seed)]
+    if len(seeds) > 1:
+        return tuple(runs)
+    cheapest = [run for run in runs if is_replicated(run.name, form)]
+    further = [replace(run, seed=run.seed + k) for k in range(1, replicates) for run in cheapest]
+    return (*runs, *further)
+
+
+def is_replicated(name: str, form: Form) -> bool:
+    """Whether a run is of the cheapest kind that the form trains."""
+    return name == MINI if form == "standard" else name.startswith(solo_mini_run(""))
+
+
+def _of_one_seed(mixture: Mixture, form: Form, difficulty: Difficulty, seed: int) -> list[Run]:
+    if form == "simple":
+        return _simple(mixture, seed)
+    runs = _standard(mixture, seed)
+    if difficulty == "precise":
+        for unit in mixture.units:
+            runs += _alone(mixture, unit, _names(mixture.members(unit)), seed)
+    return runs
 
 
 def _standard(mixture: Mixture, seed: int) -> list[Run]:

@@ -1,6 +1,4 @@
-"""The sections of a recipe file, field by field: what may stand there, and what it is when nothing
-does.
-"""
+"""The sections of a recipe file, field by field, with their defaults."""
 
 from __future__ import annotations
 
@@ -44,6 +42,7 @@ Rate = Annotated[
 # YAML 1.2 knows true and false; pydantic would read the texts yes, no, on and off as booleans too.
 Flag = Annotated[bool, Field(strict=True)]
 Training = Literal["frozen", "full", "lora"]
+Directive = Annotated[str, Field(pattern=r"^--[^\n]+$")]
 
 
 class _Section(BaseModel):
@@ -89,9 +88,7 @@ class Lora(_Section):
     rank: int = Field(16, ge=1)
     alpha: float = Field(32, gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
-    targets: tuple[str, ...] | None = (
-        None  # names of linear layers; None means every linear layer of the part
-    )
+    targets: tuple[str, ...] | None = None  # names of linear layers; None: every one of the part
 
 
 class ModelSection(_Section):
@@ -106,9 +103,8 @@ class ModelSection(_Section):
     max_length: int = Field(2048, ge=8)  # tokens, images included
     remote_code: Flag = False
     gradient_checkpointing: Flag = False
-    quantization: Literal["nf4"] | None = (
-        None  # QLoRA: linear layers of the parts trained with lora, in four bits
-    )
+    # QLoRA: the linear layers of the parts trained with lora are held in four bits.
+    quantization: Literal["nf4"] | None = None
 
     @model_validator(mode="after")
     def _quantized_parts_have_adapters(self) -> ModelSection:
@@ -137,9 +133,8 @@ class Optimization(_Section):
     epochs: float = Field(1, gt=0)
     batch_size: int = Field(128, ge=1)  # records an optimizer step, over all devices
     micro_batch_size: int = Field(16, ge=1)  # records per device and a forward pass
-    packing: Flag = (
-        False  # several records in one row of at most max_length tokens, instead of padding
-    )
+    # Several records in one row of at most max_length tokens, instead of padding.
+    packing: Flag = False
     learning_rate: float = Field(2e-5, gt=0)
     schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     warmup_ratio: float = Field(0.03, ge=0, lt=1)
@@ -177,9 +172,8 @@ class Portions(_Section):
 
     @model_validator(mode="after")
     def _nested(self) -> Portions:
-        if (
-            self.mini >= self.large
-        ):  # equal, every probe would be the same training and no gain could be seen
+        # If they were equal, every probe would be the same training.
+        if self.mini >= self.large:
             raise ValueError(f"mini must be smaller than large; found {self.mini} and {self.large}")
         return self
 
@@ -189,6 +183,9 @@ class BalanceSection(Settings):
 
     form: Form = "standard"
     seeds: tuple[int, ...] | None = None  # training seeds of the probes; None: that of optimization
+    # Trainings of the cheapest probe with different seeds: they show the noise of training. 1: off.
+    # Not used with several seeds, which show it themselves.
+    replicates: int = Field(3, ge=1)
 
     @model_validator(mode="after")
     def _seeds_are_several(self) -> BalanceSection:
@@ -206,30 +203,21 @@ class ResourcesSection(_Section):
 
     gpus: int = Field(1, ge=0)  # of a run, over all its nodes; 0: CPUs alone
     nodes: int = Field(1, ge=1)
-    ranks: int | None = Field(
-        None, ge=1
-    )  # processes of a run without GPUs; with GPUs there is one per GPU
+    ranks: int | None = Field(None, ge=1)  # processes of a run without GPUs
     cpus: int | None = Field(None, ge=1)  # cores on every node of the run
-    memory: str | None = Field(
-        None, pattern=r"^[1-9]\d*[KMGT]?$"
-    )  # on every node of the run, such as 64G
-    hours: float | None = Field(
-        None, gt=0
-    )  # limit of a run's time; what is over resumes from its checkpoint
+    # On every node of the run, such as 64G.
+    memory: str | None = Field(None, pattern=r"^[1-9]\d*[KMGT]?$")
+    # Limit of a run's time; a run that reaches it resumes from its checkpoint.
+    hours: float | None = Field(None, gt=0)
     partition: str | None = Field(None, min_length=1)
-    directives: tuple[
-        Annotated[str, Field(pattern=r"^--[^\n]+$")], ...
-    ] = ()  # more for sbatch, such as --account=lab
+    directives: tuple[Directive, ...] = ()  # more for sbatch, such as --account=lab
     setup: tuple[str, ...] = ()  # shell commands before the run, such as `module load cuda`
-    accelerate_config: Path | None = (
-        None  # start the ranks with `accelerate launch` and this file, not with torchrun
-    )
-    dataloader_workers: int | None = Field(
-        None, ge=0
-    )  # processes per rank that open images; 4 on a GPU, else none
-    retries: int = Field(
-        3, ge=0
-    )  # in a row without progress, after a run was killed or its node was lost
+    # Start the ranks with `accelerate launch` and this file, not with torchrun.
+    accelerate_config: Path | None = None
+    # Processes per rank that open images; 4 on a GPU, else none.
+    dataloader_workers: int | None = Field(None, ge=0)
+    # In a row without progress, after a run was killed or its node was lost.
+    retries: int = Field(3, ge=0)
 
     @model_validator(mode="after")
     def _jobs_can_be_found_again(self) -> ResourcesSection:
@@ -291,9 +279,7 @@ class RecipeFile(_Section):
     balance: BalanceSection = BalanceSection()
     probes: ProbesSection | None = None
     resources: ResourcesSection = ResourcesSection()
-    weightings: dict[
-        str, dict[str, int | float]
-    ] = {}  # options of a weighting, such as dwa: {window: 25}
+    weightings: dict[str, dict[str, int | float]] = {}  # options, such as dwa: {window: 25}
 
     @model_validator(mode="after")
     def _probes_can_be_made(self) -> RecipeFile:

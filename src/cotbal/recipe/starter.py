@@ -57,7 +57,8 @@ balance:
   difficulty: real               # or precise (Eq. 17): models trained on one task alone
   temperature: 0.5               # or auto: the smallest that keeps every weight inside weight_range
   weight_range: [0.5, 2.0]
-  # seeds: [0, 1, 2]             # train every probe several times; intervals then hold the noise of training too
+  replicates: 3                  # trainings of the mini: they tell the noise of training; 1 turns it off
+  # seeds: [0, 1, 2]             # train every probe with each of these seeds instead: narrower intervals, more time
 
 # probes: {model: {language: lora}, optimization: {learning_rate: 2.0e-4}}   # cheaper probes; check with cotbal agree
 # resources: {gpus: 8, hours: 12, partition: gpu}                            # of a run; see docs/machines.md

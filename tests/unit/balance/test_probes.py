@@ -65,7 +65,7 @@ def test_the_form_is_read_off_the_rows() -> None:
 def test_a_form_reads_exactly_the_planned_probes(
     form: str, difficulty: str, grouped: Mixture
 ) -> None:
-    planned = [run.name for run in plan_probes(grouped, form, difficulty).runs]  # type: ignore[arg-type]
+    planned = [run.name for run in plan_probes(grouped, form, difficulty)]  # type: ignore[arg-type]
     read = form_runs(form, difficulty, grouped.units).names  # type: ignore[arg-type]
     assert sorted(read) == sorted(planned)
 

@@ -342,14 +342,15 @@ def test_in_the_middle_of_a_job(cotbal: Command, server: JudgeServer, tmp_path: 
     recipe.write_text(recipe.read_text().replace("  ocr:\n", "  ocr:\n    metric: judge\n"))
     server.usual = marks(lambda answer: 1 if "no idea" in answer else 8)
     stopped = cotbal("balance", recipe, *ON)
-    names = ("mini, full:ocr, full:vqa, full:count", "cotbal judge runs/small")
-    stopped.expect(RunError, None, "runs/small", *names)
+    names = ("mini", "full:ocr", "full:vqa", "full:count", "mini, seed 2")
+    stopped.expect(RunError, None, "`cotbal judge runs/small`", *names)
     assert cotbal("report", "runs/small").code == 0
     done = cotbal("judge", "runs/small", "--model", "m", "--no-cap", "--json")
     assert done.code == 0, done.err
     sets = json.loads(done.out)["sets"]
     assert list(sets) == [
-        f"probes/{run}, ocr, validation" for run in ("mini", "full-ocr", "full-vqa", "full-count")
+        *(f"probes/{r}, ocr, validation" for r in ("mini", "full-ocr", "full-vqa", "full-count")),
+        *(f"seed-{seed}/probes/mini, ocr, validation" for seed in (1, 2)),
     ]
     balanced = cotbal("balance", recipe, "--json", *ON)
     assert balanced.code == 0, balanced.err

@@ -102,16 +102,35 @@ def test_plan(cotbal: Command, recipe_path: Path) -> None:
         "full:ocr",
         "full:vqa",
         "full:count",
+        "mini",
+        "mini",
         "ew",
     ]
-    assert found["probe_share"] == pytest.approx((1 + 3 / 4) * 3 / 4)
+    assert found["probe_share"] == pytest.approx((1 + 5 / 4) * 3 / 4)
+    assert found["replicate_share"] == pytest.approx(2 / 4 * 3 / 4)
+    assert 0 < found["expected_half_width"] < 1
     assert any("minis under 1000" in line for line in found["warnings"])
-    assert "x the final run" in cotbal("plan", recipe_path).out
+    shown = cotbal("plan", recipe_path).out
+    assert "x the final run" in shown
+    assert SAMPLING_ONLY not in shown
+    alone = cotbal("plan", recipe_path, "balance.replicates=1").out
+    assert SAMPLING_ONLY in alone
+
+
+def test_plan_says_where_to_spend_the_next_run(cotbal: Command, recipe_path: Path) -> None:
+    assert cotbal("plan", recipe_path, "--next").code == 2, "there are no scores yet"
+    cotbal("balance", recipe_path, *ON)
+    shown = cotbal("plan", recipe_path, "--next").out
+    for change in ("balance.replicates=4", "balance.seeds=[0, 1]", "portions.mini=1/4"):
+        assert change in shown
+    found = json.loads(cotbal("plan", recipe_path, "--next", "--json").out)["next"]
+    assert [step["step"] for step in found["steps"]] == ["replicate", "seed", "mini", "samples"]
+    assert found["half_width"] > 0
 
 
 def test_plan_predicts_the_time_on_a_number_of_gpus(cotbal: Command, recipe_path: Path) -> None:
     told = cotbal("plan", recipe_path, "--gpus", "2", "--on", "slurm").out
-    assert re.search(r"\b5 runs .* 2 GPUs .*slurm", told)
+    assert re.search(r"\b7 runs .* 2 GPUs .*slurm", told)
     ended = cotbal("plan", recipe_path, "--gpus", "2", "--json")
     found = json.loads(ended.out)["forecast"]
     assert found["makespan"] >= found["bound"] > 0
@@ -174,7 +193,7 @@ def test_rescore(
     write_metric(tmp_path, 0.0, monkeypatch)
     metric = "tasks.ocr.metric=own_metric.exact"
     assert cotbal("run", recipe_path, metric, "--out", "run", *ON).code == 0
-    assert re.findall(r"\d+", cotbal("rescore", "run").out) == ["16", "0"]
+    assert re.findall(r"\d+", cotbal("rescore", "run").out) == ["22", "0"]
     before = json.loads(Path("run/weights.json").read_text())
 
     write_metric(tmp_path, 0.5, monkeypatch)
@@ -247,7 +266,7 @@ def test_a_failed_run_says_how_to_resume(
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "full:vqa")
     ended = cotbal("balance", recipe_path, "balance.temperature=0.7", *ON)
     again = f"cotbal balance {recipe_path} balance.temperature=0.7 --on {EXECUTOR}"
-    ended.expect(RunsFailed, "runs-failed", "1 of 4", "RuntimeError: out of frogs", again)
+    ended.expect(RunsFailed, "runs-failed", "1 of 6", "RuntimeError: out of frogs", again)
     monkeypatch.delenv("COTBAL_FAKE_FAIL")
     assert cotbal("balance", recipe_path, "balance.temperature=0.7", *ON).code == 0
 
@@ -357,6 +376,23 @@ def test_weights_of_the_simple_form_and_of_several_seeds(cotbal: Command, tmp_pa
     two = cotbal("weights", "--scores", "simple.csv", "--scores", "other.csv", "--json")
     assert json.loads(two.out)["seeds"] == 2
     assert json.loads(two.out)["weight_intervals"]["a"] is not None
+
+
+def test_weights_of_a_table_with_replicates(cotbal: Command, tmp_path: Path) -> None:
+    """A bare table says nothing about noise, but for runs that were trained more than once."""
+    rows = "solo-mini:a#2,0.31,\nsolo-mini:b#2,,0.27\nsolo-mini:a#3,0.27,\nsolo-mini:b#3,,0.32\n"
+    (tmp_path / "replicates.csv").write_text(SIMPLE + rows)
+    (tmp_path / "plain.csv").write_text(SIMPLE.replace("0.6,0.3", "0.62,0.31"))
+    found = json.loads(cotbal("weights", "--scores", "replicates.csv", "--json").out)
+    assert (found["seeds"], found["replicates"]) == (1, 3)
+    assert found["weight_intervals"]["a"] is not None
+    tables = ("--scores", "replicates.csv", "--scores", "plain.csv")
+    ended = cotbal("weights", *tables, "--out", "both", "--json")
+    assert ended.code == 0, ended.err
+    assert json.loads(ended.out)["seeds"] == 2
+    written = (tmp_path / "both" / "scores.csv").read_text()
+    assert "solo-mini:a," in written
+    assert "#2" not in written, "the table of means holds the rows that every table has"
 
 
 def test_compare_and_ablate(cotbal: Command, recipe_path: Path, tmp_path: Path) -> None:

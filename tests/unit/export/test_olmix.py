@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cotbal.balance.probes import replicate_name
 from cotbal.errors import CotbalError
 from cotbal.export import Guide, Order, export
 from cotbal.jobs import pipeline
@@ -59,8 +60,8 @@ def standard(tmp_path_factory: pytest.TempPathFactory) -> Swarm:
 
 def test_ratios_are_shares_of_the_records_of_a_run(standard: Swarm) -> None:
     ratios = standard.table("ratios.csv")
-    assert list(ratios) == ["mini@0", *(f"full:{task}@0" for task in TASKS)]
-    assert ratios["mini@0"] == pytest.approx(dict.fromkeys(TASKS, 1 / 3))
+    assert list(ratios) == ["mini@0", *(f"full:{task}@0" for task in TASKS), "mini@1", "mini@2"]
+    assert ratios["mini@0"] == ratios["mini@2"] == pytest.approx(dict.fromkeys(TASKS, 1 / 3))
     large, mini = TRAIN, TRAIN // 8
     for task in TASKS:
         expected = {
@@ -74,7 +75,8 @@ def test_metrics_are_what_is_missing_to_a_perfect_score(standard: Swarm) -> None
     assert list(metrics) == list(standard.table("ratios.csv")), "olmix joins the two by run"
     _, (matrix,) = matrices_of(standard.root)
     for run, errors in metrics.items():
-        scores = matrix.values[matrix.row(run.partition("@")[0])]
+        name, _, seed = run.partition("@")
+        scores = matrix.values[matrix.row(replicate_name(name, int(seed) + 1))]
         assert errors == pytest.approx(
             {f"{t}:error": 1 - s for t, s in zip(matrix.tasks, scores, strict=True)}
         )

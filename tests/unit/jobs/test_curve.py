@@ -64,9 +64,7 @@ def test_fractions_are_put_into_order_and_lowest_terms() -> None:
     "text", ["", "half", "0,1", "-1/2", "1/2,3/2", "1/2,0.5", "1/0", "1/2,,1", "nan", "1e-40"]
 )
 def test_what_is_no_fraction_is_refused(text: str) -> None:
-    with pytest.raises(
-        CotbalError, match="--fractions: expected different fractions above 0 and up to 1"
-    ):
+    with raises(CotbalError, "invalid-fractions", "--fractions", repr(text)):
         fractions_of(text)
 
 

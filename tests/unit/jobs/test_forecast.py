@@ -18,7 +18,12 @@ MINI, FULL, FINAL = 24 + 120, 80 + 120, 256 + 80
 
 
 def predicted(path: Path, gpus: int, *overrides: str) -> Forecast:
-    return forecast(pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run")), gpus)
+    return forecast(
+        pipeline.plan(
+            load_recipe(path, ["balance.replicates=1", *overrides]), RunDir(path.parent / "run")
+        ),
+        gpus,
+    )
 
 
 def test_before_anything_was_timed_the_unit_is_a_final_run(recipe_path: Path) -> None:

@@ -35,10 +35,16 @@ def of(
 ) -> dict[str, Any]:
     """Identity of the probe `full:ocr`, or of the final run."""
     read = recipe(path, *overrides)
-    run: Run = (
-        final_run(read.mixture, "cotbal") if final else plan_probes(read.mixture).named("full:ocr")
-    )
+    run: Run = final_run(read.mixture, "cotbal") if final else _full_ocr(read)
     return identity(read, run, open_inputs(read), checkpoint_digest(read.checkpoint), weights)
+
+
+def _full_ocr(read: Recipe) -> Run:
+    return next(run for run in plan_probes(read.mixture) if run.name == "full:ocr")
+
+
+def test_replicates_do_not_belong_to_the_identity_of_a_run(recipe_path: Path) -> None:
+    assert of(recipe_path, "balance.replicates=7") == of(recipe_path)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +150,7 @@ def test_the_seed_of_the_training_is_that_of_the_run(recipe_path: Path) -> None:
     read = recipe(recipe_path)
     inputs = open_inputs(read)
     one, other = (
-        identity(read, plan_probes(read.mixture, seeds=(s,)).runs[0], inputs, "digest", None)
+        identity(read, plan_probes(read.mixture, seeds=(s,))[0], inputs, "digest", None)
         for s in (0, 1)
     )
     assert differences(one, other) == ["run.seed: was 0, is 1"]

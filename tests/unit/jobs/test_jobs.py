@@ -32,7 +32,8 @@ def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def job(path: Path, *overrides: str, weightings: Sequence[str] = ("cotbal",)) -> Prepared:
-    return pipeline.plan(load_recipe(path, overrides), RunDir(path.parent / "run"), weightings)
+    recipe = load_recipe(path, ["balance.replicates=1", *overrides])
+    return pipeline.plan(recipe, RunDir(path.parent / "run"), weightings)
 
 
 def test_what_is_done_is_not_done_again(recipe_path: Path, log: Path) -> None:
@@ -199,7 +200,7 @@ def test_plan_json(recipe_path: Path) -> None:
         ("ew", "final/ew"),
         ("cotbal", "final/cotbal"),
     ]
-    assert found["fingerprint"] == load_recipe(recipe_path).fingerprint
+    assert found["fingerprint"] == load_recipe(recipe_path, ["balance.replicates=1"]).fingerprint
     assert any("minis under 1000" in line for line in found["warnings"])
 
 

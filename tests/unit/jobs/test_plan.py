@@ -24,17 +24,23 @@ def test_the_probes_of_the_paper_cost_1_22_times_the_final_run(tmp_path: Path) -
     path = write_mixture(
         tmp_path / "m", SEVEN, train=96, unbalanced=False, portions={"large": 1, "mini": "1/32"}
     )
-    plan = planned(path).plan
+    plan = planned(path, "balance.replicates=1").plan
     assert plan.probe_share == pytest.approx(1 + 7 / 32)
     assert plan.balanced_share == pytest.approx(1 + 7 / 32)
-    assert "probes cost 1.22 x the final run" in plan.sentence()
-    assert "balanced" not in plan.sentence()
+    assert plan.replicate_share == 0
+    assert "1.22" in plan.sentence()
+    with_replicates = planned(path).plan
+    assert with_replicates.probe_share == pytest.approx(1 + 7 / 32 + 2 / 32)
+    assert with_replicates.replicate_share == pytest.approx(2 / 32)
+    assert "1.28" in with_replicates.sentence()
+    assert "0.06" in with_replicates.sentence()
 
 
 @pytest.mark.parametrize(("large", "mini"), [("1", "1/8"), ("1/2", "1/4"), ("3/4", "1/16")])
 def test_the_share_is_large_plus_tasks_times_mini(recipe_path: Path, large: str, mini: str) -> None:
-    plan = planned(recipe_path, f"portions.large={large}", f"portions.mini={mini}").plan
-    identity = Fraction(large) + 3 * Fraction(mini)
+    portions = (f"portions.large={large}", f"portions.mini={mini}")
+    plan = planned(recipe_path, *portions, "balance.replicates=2").plan
+    identity = Fraction(large) + (3 + 1) * Fraction(mini)
     assert plan.balanced_share == pytest.approx(float(identity))
     assert plan.probe_share == pytest.approx(
         float(identity) * 3 / 4
@@ -45,13 +51,15 @@ def test_the_share_is_large_plus_tasks_times_mini(recipe_path: Path, large: str,
 def test_every_run_has_its_records_and_answers(recipe_path: Path) -> None:
     plan = planned(recipe_path, weightings=("ew", "cotbal")).plan
     mini = TRAIN // 8
-    found = {p.run.name: (p.kind, p.records, p.answers) for p in plan.runs}
+    found = {p.label: (p.kind, p.records, p.answers) for p in plan.runs}
     probe = ("probe", TRAIN + 2 * mini, 3 * VALIDATION)
     assert found == {
         "mini": ("probe", 3 * mini, 3 * VALIDATION),
         "full:ocr": probe,
         "full:vqa": probe,
         "full:count": probe,
+        "mini, seed 1": ("probe", 3 * mini, 3 * VALIDATION),
+        "mini, seed 2": ("probe", 3 * mini, 3 * VALIDATION),
         "ew": ("final", 4 * TRAIN, 4 * TEST),
         "cotbal": ("final", 4 * TRAIN, 4 * TEST),
     }
@@ -111,6 +119,25 @@ def test_json(recipe_path: Path) -> None:
     assert entry["name"] == "full:ocr"
     assert entry["weighting"] == "ew"
     assert entry["portions"] == {"ocr": "large", "vqa": "mini", "count": "mini"}
+    assert [(run["name"], run["seed"]) for run in found["runs"] if run["replicate"] > 1] == [
+        ("mini", 1),
+        ("mini", 2),
+    ]
+    assert found["replicate_share"] == pytest.approx(2 * found["runs"][0]["share"])
+
+
+@pytest.mark.parametrize("form", ["standard", "simple"])
+def test_replicates_lie_where_a_whole_set_of_that_seed_would(recipe_path: Path, form: str) -> None:
+    settings = (f"balance.form={form}", "optimization.seed=4")
+    replicates = [p for p in planned(recipe_path, *settings).plan.runs if p.replicate > 1]
+    sets = planned(recipe_path, *settings, "balance.seeds=[4, 5, 6]").plan
+    assert len(replicates) == (2 if form == "standard" else 2 * 3)
+    assert not [p for p in sets.runs if p.replicate > 1], "several seeds take precedence"
+    assert sets.replicate_share == 0
+    paths = {p.paths.root: (p.run, p.records) for p in sets.runs}
+    for p in replicates:
+        assert paths[p.paths.root] == (p.run, p.records)
+        assert p.paths.root.parent.parent.name == f"seed-{p.run.seed}"
 
 
 def test_planning_writes_nothing(recipe_path: Path) -> None:

@@ -67,13 +67,13 @@ def test_methods_by_the_names_of_the_paper() -> None:
         "tla",
     )
     assert set(all_methods()) == set(SEVEN)
-    with pytest.raises(CotbalError, match=r"expected one of stl, cotbal, .* found 'gradnorm'"):
+    with raises(CotbalError, "unknown-method", "stl", "cotbal", "gradnorm"):
         method_names(["ew", "gradnorm"])
 
 
 def test_every_method_is_planned_once_a_seed_and_the_probes_once(recipe_path: Path) -> None:
     found = names(comparison(recipe_path, seeds=(0, 2)))
-    probes = ["mini", "full:ocr", "full:vqa", "full:count"]
+    probes = ["mini", "full:ocr", "full:vqa", "full:count", "mini, seed 1", "mini, seed 2"]
     first = ["solo:ocr", "solo:vqa", "solo:count", *SEVEN[1:]]
     assert found == [*probes, *first, *(f"{name}, seed 2" for name in first)]
 
@@ -113,7 +113,7 @@ def test_a_comparison_leaves_tables_that_overall_reads(recipe_path: Path, log: P
     assert kept["minus_EW"]["CoTBal"]["half_width"] > 0
     assert "Improvement of every method over STL" in page.read_text()
     assert "3 training seeds" in page.read_text()
-    assert len(read_jsonl(log)) == 4 + 3 * (3 + 6)
+    assert len(read_jsonl(log)) == 4 + 2 + 3 * (3 + 6)
 
 
 def test_nothing_is_trained_twice(recipe_path: Path, log: Path) -> None:
@@ -126,7 +126,8 @@ def test_nothing_is_trained_twice(recipe_path: Path, log: Path) -> None:
     run_comparison(ablation(recipe_path), OPTIONS)
     run_comparison(comparison(recipe_path, methods=("stl", "ew", "cotbal"), seeds=(0, 1)), OPTIONS)
     done = [str(entry) for entry in read_jsonl(log)]
-    assert done.count("mini") == done.count("full:ocr") == done.count("solo-mini:ocr") == 1
+    assert done.count("full:ocr") == done.count("solo-mini:ocr") == 1
+    assert done.count("mini") == 3, "its replicates have other seeds"
     assert done.count("cotbal") == done.count("ew") == done.count("solo:ocr") == 2, "once a seed"
 
 
@@ -155,6 +156,8 @@ def test_ablation_plans_the_rows_of_table_5(recipe_path: Path) -> None:
         "full:ocr",
         "full:vqa",
         "full:count",
+        "mini, seed 1",
+        "mini, seed 2",
         *alone,
         "ew",
         "cotbal",
@@ -233,7 +236,7 @@ def test_probes_over_several_seeds_join_their_noise(recipe_path: Path) -> None:
         "the recipe's seed lies where it always does"
     )
     needs = read_json(root.balance)["needs"]
-    assert all(need["seed_error"] is not None for need in needs)
+    assert all(need["training_error"] > 0 for need in needs)
 
 
 def test_groups_at_a_quarter_of_the_data(tmp_path: Path) -> None:

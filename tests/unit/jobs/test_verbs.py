@@ -34,7 +34,7 @@ def test_balance_writes_scores_balance_and_weights(recipe_path: Path) -> None:
     result = pipeline.balance(job(recipe_path), OPTIONS)
     root = RunDir(recipe_path.parent / "run")
     matrix = read_scores(root.score_table)
-    assert matrix.runs == ("mini", "full:ocr", "full:vqa", "full:count")
+    assert matrix.runs == ("mini", "full:ocr", "full:vqa", "full:count", "mini#2", "mini#3")
     assert matrix.tasks == TASKS
     assert read_json(root.balance) == json.loads(json.dumps(result.to_json()))
     weights = read_json(root.weights)
@@ -65,7 +65,7 @@ def test_a_group_shares_a_weight(recipe_path: Path) -> None:
 
 
 def test_train_before_there_are_weights(recipe_path: Path) -> None:
-    with pytest.raises(RunError, match="run `cotbal balance` first, or give --weights"):
+    with raises(RunError, "missing-weights", "weights.json"):
         pipeline.train(job(recipe_path), "cotbal", OPTIONS)
 
 
@@ -90,18 +90,19 @@ def test_train_with_weights_of_ones_own(recipe_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "weights",
+    ("weights", "code", "name"),
     [
-        {"ocr": 1.0},
-        {"ocr": 1.0, "vqa": -1.0, "count": 1.0},
-        {"ocr": 1.0, "vqa": float("nan"), "count": 1.0},
+        ({"ocr": 1.0, "vqa": 1.0}, "missing-weights", "count"),
+        ({"ocr": 1.0, "vqa": 1.0, "count": 1.0, "chat": 1.0}, "unknown-unit", "chat"),
+        ({"ocr": 1.0, "vqa": -1.0, "count": 1.0}, "not-positive", "vqa"),
+        ({"ocr": 1.0, "vqa": float("nan"), "count": 1.0}, "not-positive", "vqa"),
     ],
-    ids=["missing", "negative", "not a number"],
+    ids=["missing", "unknown", "negative", "not a number"],
 )
 def test_weights_that_cannot_be_are_refused_before_anything_runs(
-    recipe_path: Path, weights: dict[str, float]
+    recipe_path: Path, weights: dict[str, float], code: str, name: str
 ) -> None:
-    with pytest.raises(CotbalError, match="weights: expected"):
+    with raises(CotbalError, code, name):
         pipeline.train(job(recipe_path), "cotbal", OPTIONS, weights)
     assert not (recipe_path.parent / "run" / "weights.json").exists()
     assert not (recipe_path.parent / "run" / "final").exists()
@@ -120,7 +121,8 @@ def test_run_does_it_all(
     result = pipeline.run(job(recipe_path, weightings=both), both, OPTIONS)
     page = write_report(recipe_path.parent / "run")
     done = read_jsonl(tmp_path / "log.jsonl")
-    assert sorted(done) == sorted(["mini", "full:ocr", "full:vqa", "full:count", "ew", "cotbal"])
+    probes = ["mini", "mini", "mini", "full:ocr", "full:vqa", "full:count"]
+    assert sorted(done) == sorted([*probes, "ew", "cotbal"])
     assert done[-1] == "cotbal", "it needs the weights of the others"
     assert page == recipe_path.parent / "run" / "report" / "index.html"
     assert page.stat().st_size > 1000
@@ -175,6 +177,8 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "full:ocr": "done",
         "full:vqa": "failed",
         "full:count": "failed",
+        "mini, seed 1": "done",
+        "mini, seed 2": "done",
         "cotbal": "missing",
     }
     assert states(recipe_path) == expected

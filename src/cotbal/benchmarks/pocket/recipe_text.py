@@ -32,7 +32,12 @@ optimization:
   seed: 0
 generation: {{max_new_tokens: 40, batch_size: 64}}
 portions: {{large: 1, mini: {mini}, seed: 0}}
-balance: {{form: standard, temperature: 0.5, weight_range: [0.5, 2.0], bootstrap: 1000}}
+balance:
+  form: standard
+  replicates: 3  # trainings of the mini with different seeds: they tell the noise of training
+  temperature: 0.5
+  weight_range: [0.5, 2.0]
+  bootstrap: 1000
 """
 
 
