@@ -21,6 +21,7 @@ from cotbal.cli import (
     jobs,
     judging,
     prepare,
+    steer,
     studies,
     submission,
     tables,
@@ -77,6 +78,7 @@ for verb in (
     app.command()(verb)
 for reader in (
     tables.weights,
+    steer.steer,
     tables.overall,
     tables.agree,
     tables.status,
