@@ -163,13 +163,15 @@ def choose_weights(
 
     Raises:
         CotbalError: `unknown-task`, `not-measurable` (a goal that is luck at this size),
-            `infeasible-floor` (above 0), `not-positive` (max_step).
+            `infeasible-floor` (above 0), `not-positive` (max_step, margin).
     """
     names = _goal_names(response, goal)
     by_task = _floors(response, names, goal, floors)
-    if not 0 < max_step < float("inf"):
+    if not 0 < max_step < float("inf") or not margin >= 0:
         raise CotbalError(
-            f"max_step: expected a positive number of doublings; found {max_step:g}", "not-positive"
+            "expected max_step, in doublings, above 0 and margin, in standard errors, at least 0;"
+            f" found {max_step:g} and {margin:g}",
+            "not-positive",
         )
     counted = [name in names for name in response.scored]
     problem = Problem(
@@ -197,7 +199,7 @@ def _goal_names(response: Response, goal: str | Sequence[str]) -> list[str]:
             raise CotbalError("no task is measurable with these trials", "not-measurable")
         return measurable
     names = [goal] if isinstance(goal, str) else list(goal)
-    for name in names:
+    for name in names or [""]:
         if name not in response.scored:
             raise CotbalError(
                 f"goal: expected mean, worst or tasks among {', '.join(response.scored)}; found"
