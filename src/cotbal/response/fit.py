@@ -17,7 +17,8 @@ from cotbal.response.response import Response
 from cotbal.response.trials import Trials
 from cotbal.response.validation import held_out
 
-EQUAL = 1e-6  # doublings below which weights count as equal
+EQUAL = 0.01  # doublings below which rounded weights count as equal
+SMALLEST = 0.01  # relative to the largest, below which a direction was not tried but rounded
 
 
 def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
@@ -98,14 +99,15 @@ def _check_design(trials: Trials, regression: Regression) -> None:
         )
     basis = directions(len(trials.tasks))
     slopes = features[:, : basis.shape[1]]
-    if np.linalg.matrix_rank(slopes) < basis.shape[1]:
+    sizes = np.linalg.svd(slopes, compute_uv=False)
+    if not sizes[-1] > SMALLEST * sizes[0]:
         raise ScoresError(
             "expected trials that separate the effects of all weights within their seeds; these do"
             f" not separate {', '.join(_aliased(trials.tasks, slopes))}: change each of these"
             " weights in trials where the others stay",
             "aliased-effects",
         )
-    if np.linalg.matrix_rank(features) < features.shape[1]:
+    if curved and _is_constant(regression.features[:, -1], features):
         raise ScoresError(
             "expected trials with equal weights in the same seeds as the others; without them, what"
             " every change of weights costs (the curvature) cannot be separated from the level of"
@@ -114,8 +116,20 @@ def _check_design(trials: Trials, regression: Regression) -> None:
         )
 
 
+def _is_constant(
+    departures: Float[np.ndarray, " trial"], features: Float[np.ndarray, "trial coefficient"]
+) -> bool:
+    """Whether all trials of a seed are about as far from equal weights, or the slopes explain how
+    far they are.
+    """
+    slopes, curve = features[:, :-1], features[:, -1]
+    rest = curve - slopes @ (np.linalg.pinv(slopes) @ curve)
+    return bool(np.sqrt((rest**2).mean()) < SMALLEST * departures.mean())
+
+
 def _aliased(tasks: tuple[str, ...], slopes: Float[np.ndarray, "trial direction"]) -> list[str]:
     """Tasks whose effect is not determined."""
     basis = directions(len(tasks))
-    lost = np.linalg.norm(basis - basis @ (np.linalg.pinv(slopes) @ slopes), axis=1)
-    return [task for task, rest in zip(tasks, lost, strict=True) if rest > 1e-6]
+    seen = np.linalg.pinv(slopes, rcond=SMALLEST) @ slopes
+    lost = np.linalg.norm(basis - basis @ seen, axis=1)
+    return [task for task, rest in zip(tasks, lost, strict=True) if rest > 0.05]

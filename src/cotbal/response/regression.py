@@ -66,7 +66,8 @@ class Shrunk:
         common = shares.sum() ** 2 * self.common.posterior.covariance[0]
         if self.deviations is None:
             return common, np.zeros_like(common)
-        squares = (shares - shares.mean()) ** 2
+        # Deviations from a mean of S independent noises have the share 1 - 1/S of their variance.
+        squares = (shares - shares.mean()) ** 2 / (1 - 1 / len(shares))
         return common, np.einsum("s,sij->ij", squares, self.deviations.posterior.covariance)
 
     @property

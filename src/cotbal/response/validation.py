@@ -11,7 +11,7 @@ from jaxtyping import Float
 from cotbal.response.regression import Regression, Shrunk
 
 MOST_FOLDS = 40
-MIRRORED = 1e-6  # doublings by which two trials may miss being mirror images
+MIRRORED = 0.01  # doublings by which rounded weights may miss being mirror images
 
 
 @dataclass(frozen=True)

@@ -176,6 +176,17 @@ def test_weights_that_always_move_together_are_aliased() -> None:
         fit_response(trials_at(weights))
 
 
+@pytest.mark.parametrize("digits", [2, 3])
+def test_rounding_separates_nothing(digits: int) -> None:
+    """Weights that would move together, and pairs that would be mirrored, but for their digits."""
+    weights = random_weights(12)
+    weights[:, 2] = weights[:, 1]
+    with raises(ScoresError, "aliased-effects", "b, c"):
+        fit_response(trials_at(np.column_stack([weights.round(digits)[:, :2], weights[:, 2:]])))
+    trials = trials_of(drawn_effects(4), noise=1.0)
+    assert fit_response(replace(trials, weights=trials.weights.round(digits))).check.pairs
+
+
 def test_a_weight_that_differs_between_seeds_alone_is_aliased() -> None:
     weights, seeds = random_weights(12), ("0",) * 6 + ("1",) * 6
     weights[:, 3] = np.repeat([2.0, 0.5], 6) * np.prod(weights[:, :3], axis=1) ** (1 / 3)
