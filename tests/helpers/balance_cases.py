@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from hypothesis import strategies as st
 
-from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples
+from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples, stacked
 
 LETTERS = "abcdefghij"
 
@@ -55,6 +56,23 @@ def right_or_wrong(
         generator.uniform(size=(len(levels), samples)),
     )
     return (luck < np.array(levels)[:, None]).astype(float)
+
+
+def replicated_minis(
+    matrix: ScoreMatrix, replicates: int = 3, noise: float = 0.04, seed: int = 0
+) -> ScoreMatrix:
+    """The table with further rows `mini#2`, ...: its mini with normal noise in every cell."""
+    generator = np.random.default_rng(seed)
+    parts = [matrix]
+    for number in range(2, replicates + 1):
+        mini = matrix.rows(["mini"])
+        moves = noise * generator.standard_normal(mini.values.shape)
+        samples = {
+            task: replace(column, values=column.values + moves[:, [j]])
+            for j, (task, column) in enumerate(mini.samples.items())
+        }
+        parts.append(ScoreMatrix((f"mini#{number}",), mini.tasks, mini.values + moves, samples))
+    return stacked(parts)
 
 
 @st.composite

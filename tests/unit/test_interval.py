@@ -55,7 +55,7 @@ def test_without_bounds_nothing_is_excluded() -> None:
     bare = Interval(3.0)
     assert not bare.has_bounds
     assert not bare.excludes(0)
-    assert bare.to_json() == {"value": 3.0, "interval": None}
+    assert bare.to_json() == {"value": 3.0, "interval": None, "holds": []}
     assert str(bare) == "3.000"
     assert str(Interval(3.0, 2.0, 4.0)) == "3.000 [2.000, 4.000]"
 

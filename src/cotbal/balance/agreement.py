@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from cotbal.balance.algorithm import WeightDraws
 from cotbal.scores.interval import Interval, interval_of_draws
 
 
@@ -41,18 +42,15 @@ class Agreement:
         }
 
 
-def agreement(
-    first: Float[np.ndarray, "draw unit"],
-    second: Float[np.ndarray, "draw unit"],
-    units: Sequence[str],
-) -> Agreement:
-    """Compare draws of `cotbal.balance.weight_draws`."""
-    differences = second - first
+def agreement(first: WeightDraws, second: WeightDraws, units: Sequence[str]) -> Agreement:
+    """Compare draws of `cotbal.balance.weight_draws`; the intervals hold what both sets know."""
+    noise = tuple(source for source in first.noise if source in second.noise)
+    differences = second.values - first.values
     return Agreement(
         tuple(units),
-        interval_of_draws(rank_correlation(first, second)),
-        tuple(interval_of_draws(differences[:, i]) for i in range(len(units))),
-        interval_of_draws(np.abs(differences).max(axis=1)),
+        interval_of_draws(rank_correlation(first.values, second.values), noise),
+        tuple(interval_of_draws(differences[:, i], noise) for i in range(len(units))),
+        interval_of_draws(np.abs(differences).max(axis=1), noise),
     )
 
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from cotbal.balance.guards import guard
+from cotbal.balance.measurable import identified_shares, is_measurable
 from cotbal.balance.measures import Measures, measure
+from cotbal.balance.missing import with_missing_receivers
 from cotbal.balance.needs import Need, needs
 from cotbal.balance.probes import Probes, read_probes
-from cotbal.balance.result import Balance
+from cotbal.balance.result import Balance, Deviation
 from cotbal.balance.settings import Settings
-from cotbal.balance.uncertainty import SOURCES
-from cotbal.balance.weights import smallest_temperature
+from cotbal.balance.weights import Parts, smallest_temperature
 from cotbal.errors import ScoresError
-from cotbal.scores.interval import percentile_bounds
+from cotbal.scores.interval import Noise, percentile_bounds
 from cotbal.scores.matrix import ScoreMatrix
 
 
@@ -28,8 +30,8 @@ def balance(
     """Weights of the units from the scores of the probes, Eq. 3-11 (15-17 by the settings).
 
     Args:
-        scores: the score matrix, or one per training seed; rows that the form does not read are
-            ignored.
+        scores: the score matrix, or one per training seed; replicates of a run are further rows,
+            such as `mini#2`; other rows that the form does not read are ignored.
         units: task -> unit; by default every task is its own unit.
 
     Raises:
@@ -42,70 +44,103 @@ def balance(
     measures, drawn = _measure(probes, draws, settings)  # Eq. 3, 4, 6, 9
     temperature = _temperature(measures, settings)
     parts = measures.parts(temperature)  # Eq. 5, 7, 8, 10, 11
+    part_intervals = None if drawn is None else _bounds(drawn.parts(temperature))
+    measurable = is_measurable(measures, settings.equal_below)
+    if not measurable:
+        parts, part_intervals = _equal(parts, part_intervals)
     return Balance(
         units=probes.units,
         form=probes.form,
         difficulty_form="simple" if probes.form == "simple" else settings.difficulty,
         temperature=temperature,
-        seeds=len(probes.matrices),
+        seeds=int(probes.trainings[probes.givers].min()),
+        replicates=int(probes.trainings.max()),
         shrunk=settings.shrink,
+        noise=probes.known_noise,
+        training_noise=_training_noise(probes),
+        identified=identified_shares(measures),
+        measurable=measurable,
         contribution=measures.contribution,
         outward=measures.outward,
         inward=measures.inward,
         difficulty=measures.difficulty,
         parts=parts,
         intervals=None if drawn is None else _bounds(vars(drawn)),
-        part_intervals=None if drawn is None else _bounds(drawn.parts(temperature)),
-        samples={task: samples.values.shape[1] for task, samples in probes.mean.samples.items()},
-        needs=() if drawn is None else _needs(probes, settings, temperature, parts["all"]),
+        part_intervals=part_intervals,
+        samples={task: column.values.shape[1] for task, column in probes.scores.samples.items()},
+        needs=_needs(probes, settings, temperature, parts["all"]) if measurable else (),
         flags=flags,
         warnings=_warnings(probes),
     )
+
+
+@dataclass(frozen=True)
+class WeightDraws:
+    """Weights and where else they could be.
+
+    Attributes:
+        values: the weights in the first row, then those of every resample.
+        noise: what makes the draws differ.
+    """
+
+    values: Float[np.ndarray, "draw unit"]
+    noise: tuple[Noise, ...]
 
 
 def weight_draws(
     scores: ScoreMatrix | Sequence[ScoreMatrix],
     units: Mapping[str, str] | None = None,
     settings: Settings | None = None,
-) -> Float[np.ndarray, "draw unit"]:
-    """The weights of `balance` in the first row, then those of every resample.
+    training_stream: int = 0,
+) -> WeightDraws:
+    """The weights of `balance` and their draws.
 
     Two tables of scores on the same validation samples are resampled alike, so that their draws are
     pairs: `agreement` compares them.
+
+    Args:
+        training_stream: tables of different trainings take different numbers, since their noise of
+            training has nothing in common.
 
     Raises:
         ScoresError: as in `balance`, or nothing is known about the noise of the scores.
     """
     settings = settings or Settings()
     probes = read_probes(scores, units, settings.form, settings.difficulty)
-    draws = probes.resample(settings.bootstrap, settings.seed)
+    draws = probes.resample(settings.bootstrap, settings.seed, training_stream=training_stream)
     if draws is None:
         raise ScoresError(
-            "expected scores with their samples, or of several seeds; a bare table has no draws"
+            "expected scores with their samples, or of several trainings; a bare table has no"
+            " draws",
+            "no-samples",
         )
     _, probes = guard(probes, draws)
     measures, drawn = _measure(probes, draws, settings)
     assert drawn is not None
     temperature = _temperature(measures, settings)
     estimate = measures.parts(temperature)["all"]
-    return np.concatenate([estimate[None], drawn.parts(temperature)["all"]])
+    values = np.concatenate([estimate[None], drawn.parts(temperature)["all"]])
+    return WeightDraws(values, probes.known_noise)
 
 
 def _measure(
     probes: Probes, draws: Float[np.ndarray, "resample run task"] | None, settings: Settings
 ) -> tuple[Measures, Measures | None]:
     """The measures of the mean scores, and those of every resample."""
-    measures = measure(probes.mean.values, probes)
-    drawn = None if draws is None else measure(draws, probes)
-    if not settings.shrink:
-        return measures, drawn
-    if drawn is None:
-        raise ScoresError(
-            "shrinking contributions needs to know their noise: scores with samples, or several"
-            " seeds"
-        )
-    variances = np.var(drawn.contribution, axis=0)
-    return measures.shrunk(variances), drawn.shrunk(variances)
+    measures = measure(probes.scores.values, probes)
+    drawn = None if draws is None else measure(draws, probes).with_bounded_tails()
+    if settings.shrink:
+        if drawn is None:
+            raise ScoresError(
+                "shrinking contributions needs their noise: scores with samples, or several"
+                " trainings",
+                "no-samples",
+            )
+        variances = np.var(drawn.contribution, axis=0)
+        measures, drawn = measures.shrunk(variances), drawn.shrunk(variances)
+    if drawn is not None:
+        drawn = with_missing_receivers(drawn, measures.contribution, probes.units, settings.seed)
+    return measures, drawn
 
 
 def _temperature(measures: Measures, settings: Settings) -> float:
@@ -118,37 +153,57 @@ def _bounds(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: percentile_bounds(values) for name, values in draws.items()}
 
 
+def _equal(
+    parts: Parts, intervals: Mapping[str, np.ndarray] | None
+) -> tuple[Parts, dict[str, np.ndarray] | None]:
+    """Weights of 1, which are a decision and no estimate, so they have no interval."""
+    ones = np.ones_like(parts["all"])
+    if intervals is None:
+        return {**parts, "all": ones}, None
+    unknown = np.full_like(intervals["all"], np.nan)
+    return {**parts, "all": ones}, {**intervals, "all": unknown}
+
+
+def _training_noise(probes: Probes) -> dict[str, Deviation]:
+    if probes.noise is None:
+        return {}
+    rows = zip(probes.scores.tasks, probes.noise.deviation, probes.noise.freedom, strict=True)
+    return {task: Deviation(float(value), float(freedom)) for task, value, freedom in rows}
+
+
 def _needs(
     probes: Probes, settings: Settings, temperature: float, weights: Float[np.ndarray, " unit"]
 ) -> tuple[Need, ...]:
     """What each weight would need, from its standard error by either source of noise alone."""
-    errors: dict[str, Float[np.ndarray, " unit"] | None] = dict.fromkeys(SOURCES)
-    for source in SOURCES if len(probes.matrices) > 1 else ("samples",):
+    errors: dict[Noise, Float[np.ndarray, " unit"]] = {}
+    for source in probes.known_noise:
         draws = probes.resample(settings.bootstrap, settings.seed, (source,))
         _, drawn = _measure(probes, draws, settings)
         assert drawn is not None
         low, high = np.percentile(drawn.parts(temperature)["all"], (16, 84), axis=0)
         # Half the middle two thirds: a standard error that a few extreme ratios do not inflate.
         errors[source] = np.asarray((high - low) / 2)
-    assert errors["samples"] is not None
-    return needs(probes.units, weights, errors["samples"], errors["seeds"], len(probes.matrices))
+    if not errors:
+        return ()
+    sets = int(probes.trainings[probes.givers].min())
+    return needs(probes.units, weights, errors, sets)
 
 
 def _warnings(probes: Probes) -> tuple[str, ...]:
-    samples = probes.mean.samples
+    samples = probes.scores.samples
     warnings = []
     if len(probes.units) == 1:
         warnings.append(
             f"{probes.units[0]} is the only unit: there is nothing to balance, and its weight is 1"
         )
-    if not samples and len(probes.matrices) == 1:
+    if not probes.known_noise:
         warnings.append(
             "the table holds scores without their samples: there are no intervals, and a gain that"
             " is only noise cannot be detected"
         )
     elif not samples:
         warnings.append(
-            "the tables hold scores without their samples: intervals hold the noise of the seeds"
+            "the tables hold scores without their samples: intervals hold the noise of training"
             " alone"
         )
     unknown = [task for task, column in samples.items() if column.constant is None]

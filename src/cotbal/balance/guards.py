@@ -45,15 +45,15 @@ def guard(
     probes: Probes, draws: Float[np.ndarray, "resample run task"] | None
 ) -> tuple[tuple[Flag, ...], Probes]:
     """The flags, and the probes with the tasks that Eq. 3 and 9 may use."""
-    estimate = probes.mean.values[None]
+    estimate = probes.scores.values[None]
     draws = estimate if draws is None else np.concatenate([estimate, draws])
     flags: dict[tuple[str, str], Flag] = {}
     has_gain, has_score = probes.has_gain.copy(), probes.has_score.copy()
-    for j in range(len(probes.mean.tasks)):
+    for j in range(len(probes.scores.tasks)):
         giver = int(probes.givers[probes.unit_of_task[j]])
-        of_score = _check(probes.mean, draws, j, int(probes.full[j]), int(probes.mini[j]))
+        of_score = _check(probes.scores, draws, j, int(probes.full[j]), int(probes.mini[j]))
         score_flags = [flag for flag in of_score if flag.kind in SPOILS_SCORE]
-        gain_flags = _check(probes.mean, draws, j, giver, probes.baseline)
+        gain_flags = _check(probes.scores, draws, j, giver, probes.baseline)
         has_score[j], has_gain[j] = not score_flags, not gain_flags
         # Both denominators often come from the same runs: what spoils both is flagged once.
         for flag in (*score_flags, *gain_flags):

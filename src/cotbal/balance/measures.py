@@ -13,6 +13,8 @@ from cotbal.balance.probes import Probes
 from cotbal.balance.shrinkage import shrink
 from cotbal.balance.weights import Parts, weight_parts
 
+TAIL = 1.0  # percent of the draws on each side
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -26,6 +28,16 @@ class Measures:
     def parts(self, temperature: float) -> Parts:
         """The parts of the weights, Eq. 5, 7, 8, 10 and 11."""
         return weight_parts(self.outward, self.inward, self.difficulty, temperature)
+
+    def with_bounded_tails(self) -> Measures:
+        """Draws whose outermost contributions are moved to the `TAIL` percentiles of their cell.
+
+        A ratio has no finite variance. In a mean over receivers the few draws where one
+        denominator is near zero would decide the width of the interval.
+        """
+        low, high = np.percentile(self.contribution, (TAIL, 100 - TAIL), axis=0)
+        bounded = np.clip(self.contribution, low, high)
+        return replace(self, contribution=bounded, outward=outward(bounded), inward=inward(bounded))
 
     def shrunk(self, variances: Float[np.ndarray, "giver receiver"]) -> Measures:
         """Contributions pulled toward their mean, see `shrinkage`."""

@@ -1,14 +1,17 @@
-"""How much more evidence the weight of a unit needs: more validation samples, or more seeds."""
+"""How much more evidence the weight of a unit needs: more validation samples, or more training
+seeds.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
-from cotbal.scores.interval import HALF_WIDTH
+from cotbal.scores.interval import HALF_WIDTH, Noise
 
 
 @dataclass(frozen=True)
@@ -18,19 +21,19 @@ class Need:
     Attributes:
         unit: the unit.
         distance: weight minus 1.
-        sample_error: standard error of the weight from the validation samples.
-        seed_error: standard error from the training seeds; None with a single seed, which has no
-            spread.
-        samples: needed validation samples as a multiple of those at hand, with the same seeds; None
-            where the noise of the seeds alone is too large.
-        seeds: needed number of seeds, with the same samples; None where the noise of the samples
-            alone is too large, or with a single seed.
+        sample_error: standard error of the weight from the validation samples; 0 where they are not
+            known.
+        training_error: standard error from the noise of training.
+        samples: needed validation samples as a multiple of those at hand, with the same trainings;
+            None where they are not known, or the noise of training alone is too large.
+        seeds: needed number of training seeds for the whole set of probes, with the same samples;
+            None where the sampling error alone is too large.
     """
 
     unit: str
     distance: float
     sample_error: float
-    seed_error: float | None
+    training_error: float
     samples: float | None
     seeds: int | None
 
@@ -52,39 +55,40 @@ class Need:
 def needs(
     units: tuple[str, ...],
     weights: Float[np.ndarray, " unit"],
-    sample_errors: Float[np.ndarray, " unit"],
-    seed_errors: Float[np.ndarray, " unit"] | None,
+    errors: Mapping[Noise, Float[np.ndarray, " unit"]],
     seeds: int,
 ) -> tuple[Need, ...]:
-    """Evidence that the weight of each unit needs for a 95 % interval without 1.
+    """Evidence that the weight of each unit needs for a 95 % interval without 1; nothing where the
+    noise of training is not known, since more samples alone would then promise too much.
 
     Variances fall in proportion to the number of samples and of seeds.
 
     Args:
-        sample_errors, seed_errors: standard errors of the weights by either source of noise.
-        seeds: number of training seeds at hand.
+        errors: standard errors of the weights by either source of noise alone.
+        seeds: number of whole sets of probes at hand.
     """
-    return tuple(
-        _need(
-            unit,
-            float(weights[i] - 1),
-            float(sample_errors[i]),
-            None if seed_errors is None else float(seed_errors[i]),
-            seeds,
-        )
-        for i, unit in enumerate(units)
-    )
+    if "training" not in errors:
+        return ()
+    of_samples = errors.get("samples")
+    rows = []
+    for i, unit in enumerate(units):
+        sample_error = None if of_samples is None else float(of_samples[i])
+        training_error = float(errors["training"][i])
+        rows.append(_need(unit, float(weights[i] - 1), sample_error, training_error, seeds))
+    return tuple(rows)
 
 
 def _need(
-    unit: str, distance: float, sample_error: float, seed_error: float | None, seeds: int
+    unit: str, distance: float, sample_error: float | None, training_error: float, seeds: int
 ) -> Need:
     allowed = (distance / HALF_WIDTH) ** 2  # variance of an interval that just excludes 1
-    samples = _factor(sample_error**2, allowed - (seed_error or 0.0) ** 2)
-    more_seeds = None if seed_error is None else _factor(seed_error**2, allowed - sample_error**2)
-    # At least two seeds, since a single one shows no noise.
-    needed = None if more_seeds is None else max(2, math.ceil(more_seeds * seeds - 1e-9))
-    return Need(unit, distance, sample_error, seed_error, samples, needed)
+    of_samples = (sample_error or 0.0) ** 2
+    samples = None
+    if sample_error is not None:
+        samples = _factor(of_samples, allowed - training_error**2)
+    more_seeds = _factor(training_error**2, allowed - of_samples)
+    needed = None if more_seeds is None else max(1, math.ceil(more_seeds * seeds - 1e-9))
+    return Need(unit, distance, sample_error or 0.0, training_error, samples, needed)
 
 
 def _factor(variance: float, allowed: float) -> float | None:

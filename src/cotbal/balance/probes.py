@@ -7,6 +7,7 @@ once, and a form names the runs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -14,13 +15,16 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cotbal.balance.uncertainty import SOURCES, resample_scores
+from cotbal.balance.noise import UNSEEN, TrainingNoise, training_noise
+from cotbal.balance.uncertainty import draw_samples
 from cotbal.errors import ScoresError
-from cotbal.scores.matrix import ScoreMatrix, mean_matrix
+from cotbal.scores.interval import ALL_NOISE, Noise
+from cotbal.scores.matrix import ScoreMatrix, require_same_samples, row_means, stacked
 
 Form = Literal["standard", "simple"]
 Difficulty = Literal["real", "precise"]
 MINI, BASE = "mini", "base"  # names of runs
+_REPLICATE = re.compile(r"^(.+)#(\d+)$")
 
 
 def full_run(unit: str) -> str:
@@ -36,6 +40,20 @@ def solo_run(unit: str) -> str:
 def solo_mini_run(unit: str) -> str:
     """Name of the run that sees the mini of `unit` and nothing else."""
     return f"solo-mini:{unit}"
+
+
+def replicate_name(run: str, number: int) -> str:
+    """Name of the row of replicate `number` of a run: the same training with another seed.
+
+    The first is the run itself; `mini#2` is the second training of `mini`.
+    """
+    return run if number == 1 else f"{run}#{number}"
+
+
+def base_name(row: str) -> str:
+    """The run that a row of a score matrix is a replicate of; its own name for the first."""
+    match = _REPLICATE.match(row)
+    return match.group(1) if match else row
 
 
 @dataclass(frozen=True)
@@ -87,8 +105,10 @@ class Probes:
     Attributes:
         units: names, in order of first appearance.
         form: `standard` or `simple`.
-        matrices: one per training seed, with the rows that the form reads.
-        mean: their mean.
+        scores: one row per run, the mean over its trainings.
+        trainings: of each row, how many times the run was trained.
+        noise: of a single training; None where every run was trained once.
+        scale: the largest score of each task; as shares of it, the noise of tasks compares.
         unit_of_task: index of the unit of each task.
         baseline: row of the run that contributions are counted from.
         givers: for each unit, the row of the run that saw its large portion.
@@ -99,8 +119,10 @@ class Probes:
 
     units: tuple[str, ...]
     form: Form
-    matrices: tuple[ScoreMatrix, ...]
-    mean: ScoreMatrix
+    scores: ScoreMatrix
+    trainings: Int[np.ndarray, " run"]
+    noise: TrainingNoise | None
+    scale: Float[np.ndarray, " task"]
     unit_of_task: Int[np.ndarray, " task"]
     baseline: int
     givers: Int[np.ndarray, " unit"]
@@ -109,15 +131,44 @@ class Probes:
     has_gain: Bool[np.ndarray, " task"]
     has_score: Bool[np.ndarray, " task"]
 
+    @property
+    def known_noise(self) -> tuple[Noise, ...]:
+        """What is known about the noise of the scores."""
+        known = {"samples": bool(self.scores.samples), "training": self.noise is not None}
+        return tuple(name for name in ALL_NOISE if known[name])
+
     def resample(
-        self, resamples: int, seed: int, sources: Sequence[str] = SOURCES
+        self,
+        resamples: int,
+        seed: int,
+        sources: Sequence[Noise] = ALL_NOISE,
+        training_stream: int = 0,
     ) -> Float[np.ndarray, "resample run task"] | None:
-        """Score matrices as other samples and seeds could have given them; None where nothing is
-        known about their noise.
+        """Score matrices as other samples and training seeds could have given them; None where
+        nothing is known about their noise.
+
+        Args:
+            sources: which noise to draw, as far as it is known.
+            training_stream: another number gives independent noise of training.
         """
-        if not self.mean.samples and len(self.matrices) == 1:
+        if not self.known_noise:
             return None
-        return resample_scores(self.matrices, resamples, seed, sources)
+        draws = draw_samples(self.scores, resamples, seed, "samples" in sources)
+        if self.noise is None or "training" not in sources:
+            return draws
+        return draws + self.draw_training(resamples, (seed, training_stream))
+
+    def draw_training(
+        self, resamples: int, seed: Sequence[int]
+    ) -> Float[np.ndarray, "resample run task"]:
+        """Errors of the mean scores from the noise of training; 0 for the base checkpoint, which is
+        the same with every seed.
+        """
+        assert self.noise is not None
+        errors = self.noise.draw(self.scores.runs, self.scores.tasks, resamples, seed)
+        factor = np.where(self.trainings == 1, UNSEEN, 1 / np.sqrt(self.trainings))
+        factor[[run == BASE for run in self.scores.runs]] = 0.0
+        return errors * factor[:, None]
 
 
 def read_probes(
@@ -129,7 +180,8 @@ def read_probes(
     """The rows of the form and the units of the tasks.
 
     Args:
-        scores: the score matrix, or one per training seed.
+        scores: the score matrix, or one per training seed; replicates are further rows, such as
+            `mini#2`.
         units: task -> unit; by default every task is its own unit.
         form: None: that of the rows.
 
@@ -137,19 +189,29 @@ def read_probes(
         ScoresError: a row or a score is missing, or the matrices of two seeds do not fit together.
     """
     matrices = [scores] if isinstance(scores, ScoreMatrix) else list(scores)
+    require_same_samples(matrices)
     tasks = matrices[0].tasks
     unit_names = [(units or {}).get(task, task) for task in tasks]
     names = tuple(dict.fromkeys(unit_names))
     form = form or form_of(matrices[0].runs)
     runs = form_runs(form, difficulty, names)
-    read = tuple(_rows(matrix, runs.names) for matrix in matrices)
+    for matrix in matrices:
+        _require_rows(matrix, runs.names)
+    trainings = [_trainings(matrices, run) for run in runs.names]
+    mean = row_means(runs.names, trainings)
+    scale = _scale(mean)
     row = {run: i for i, run in enumerate(runs.names)}
     everything = np.ones(len(tasks), dtype=bool)
     probes = Probes(
         units=names,
         form=form,
-        matrices=read,
-        mean=mean_matrix(read),
+        scores=mean,
+        trainings=np.array([len(rows.runs) for rows in trainings]),
+        noise=training_noise(
+            [rows.values for run, rows in zip(runs.names, trainings, strict=True) if run != BASE],
+            scale,
+        ),
+        scale=scale,
         unit_of_task=np.array([names.index(unit) for unit in unit_names]),
         baseline=row[runs.baseline],
         givers=np.array([row[runs.giver[unit]] for unit in names]),
@@ -162,14 +224,28 @@ def read_probes(
     return probes
 
 
-def _rows(matrix: ScoreMatrix, runs: tuple[str, ...]) -> ScoreMatrix:
-    missing = [run for run in runs if run not in matrix.runs]
+def _trainings(matrices: Sequence[ScoreMatrix], run: str) -> ScoreMatrix:
+    """Every training of `run`, one row each."""
+    return stacked(
+        [matrix.rows([row for row in matrix.runs if base_name(row) == run]) for matrix in matrices]
+    )
+
+
+def _require_rows(matrix: ScoreMatrix, runs: tuple[str, ...]) -> None:
+    present = {base_name(row) for row in matrix.runs}
+    missing = [run for run in runs if run not in present]
     if missing:
         raise ScoresError(
             f"expected the rows {', '.join(runs)}; missing {', '.join(missing)} (found"
-            f" {', '.join(matrix.runs)})"
+            f" {', '.join(matrix.runs)})",
+            "missing-row",
         )
-    return matrix.rows(runs)
+
+
+def _scale(matrix: ScoreMatrix) -> Float[np.ndarray, " task"]:
+    """The largest score of each task over the runs."""
+    largest = np.nanmax(np.abs(matrix.values), axis=0)
+    return np.where(largest > 0, largest, 1.0)
 
 
 def _require_scores(probes: Probes) -> None:
@@ -177,13 +253,15 @@ def _require_scores(probes: Probes) -> None:
     required.
     """
     tasks = np.arange(len(probes.unit_of_task))
-    needed = np.zeros(probes.mean.values.shape, dtype=bool)
+    needed = np.zeros(probes.scores.values.shape, dtype=bool)
     needed[[probes.baseline, *probes.givers]] = True
     needed[probes.full, tasks] = True
     needed[probes.mini, tasks] = True
     empty = [
-        f"{probes.mean.runs[run]} on {probes.mean.tasks[task]}"
-        for run, task in np.argwhere(needed & np.isnan(probes.mean.values))
+        f"{probes.scores.runs[run]} on {probes.scores.tasks[task]}"
+        for run, task in np.argwhere(needed & np.isnan(probes.scores.values))
     ]
     if empty:
-        raise ScoresError(f"expected a score of {', '.join(empty)}; found an empty cell")
+        raise ScoresError(
+            f"expected a score of {', '.join(empty)}; found an empty cell", "missing-score"
+        )

@@ -12,7 +12,20 @@ from jaxtyping import Float
 from cotbal.balance.guards import Flag
 from cotbal.balance.needs import Need
 from cotbal.balance.probes import Form
-from cotbal.scores.interval import Interval, significance, with_bounds
+from cotbal.scores.interval import Interval, Noise, with_bounds
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Standard deviation of a task's score between training seeds.
+
+    Attributes:
+        value: in the units of the score.
+        freedom: degrees of freedom behind it.
+    """
+
+    value: float
+    freedom: float
 
 
 @dataclass(frozen=True)
@@ -21,14 +34,23 @@ class Balance:
 
     Arrays are indexed `[giver, receiver]` or `[unit]`; the last axis of an array of intervals is
     (low, high). NaN means "not identified"; `flags` say why. Intervals are None for a bare table of
-    scores.
+    scores; `noise` says what they hold.
 
     Attributes:
         units: names, in the order of every array below.
         form: `standard` or `simple`.
         difficulty_form: `real` (Eq. 9), `precise` (17) or `simple` (16).
         temperature: tau of Eq. 5, 7, 10.
-        seeds: number of training seeds behind the scores.
+        seeds: number of training seeds behind every score.
+        replicates: largest number of trainings of a run; with one seed, those of the mini.
+        noise: what the intervals hold. Without `training`, another training seed may give a weight
+            outside them.
+        training_noise: task -> how far the score of one training scatters; empty where every run
+            was trained once.
+        identified: share of `receivers` (units whose gain is more than noise) and of `difficulties`
+            that are numbers.
+        measurable: False where these shares are too small to rest weights on: then all weights
+            are 1.
         shrunk: whether contributions were pulled toward their mean (not part of the paper).
         contribution: `C[giver, receiver]`, Eq. 3 or 15.
         outward, inward: its means over the other units, Eq. 4 and 6.
@@ -37,7 +59,8 @@ class Balance:
         intervals: of `contribution`, `outward`, `inward`, `difficulty`.
         part_intervals: of every entry of `parts`.
         samples: number of validation samples behind each task.
-        needs: evidence that each weight needs for an interval without 1; empty for a bare table.
+        needs: evidence that each weight needs for an interval without 1; empty where the noise of
+            training is not known.
         flags: quantities that are not what they seem, with the rule that was applied.
         warnings: remarks on the whole computation.
     """
@@ -47,7 +70,12 @@ class Balance:
     difficulty_form: str
     temperature: float
     seeds: int
+    replicates: int
     shrunk: bool
+    noise: tuple[Noise, ...]
+    training_noise: Mapping[str, Deviation]
+    identified: Mapping[str, float]
+    measurable: bool
     contribution: Float[np.ndarray, "giver receiver"]
     outward: Float[np.ndarray, " unit"]
     inward: Float[np.ndarray, " unit"]
@@ -76,25 +104,27 @@ class Balance:
 
     def part(self, name: str) -> list[Interval]:
         """One of `parts`, by unit."""
-        return with_bounds(self.parts[name], (self.part_intervals or {}).get(name))
+        return with_bounds(self.parts[name], (self.part_intervals or {}).get(name), self.noise)
 
     def measure(self, name: str) -> list[Interval]:
         """`outward`, `inward` or `difficulty`, by unit."""
-        return with_bounds(vars(self)[name], (self.intervals or {}).get(name))
+        return with_bounds(vars(self)[name], (self.intervals or {}).get(name), self.noise)
 
     def contributions(self) -> list[list[Interval]]:
         """`contribution`, by giver and receiver."""
         if self.intervals is None:
             return [with_bounds(row, None) for row in self.contribution]
         rows = zip(self.contribution, self.intervals["contribution"], strict=True)
-        return [with_bounds(values, bounds) for values, bounds in rows]
+        return [with_bounds(values, bounds, self.noise) for values, bounds in rows]
 
     def verdict(self, unit: str) -> str:
         """The weight of `unit` against 1, in words."""
+        if not self.measurable:
+            return "not measurable here: keep equal weights"
         weight = self.weight(unit)
         if not weight.has_bounds:
             return "no interval, because the table of scores holds no samples"
-        return significance(weight.excludes(1), "1")
+        return weight.verdict(1, "1")
 
     def sentence(self, unit: str) -> str:
         """The weight of `unit` and its verdict, in words."""
@@ -109,7 +139,12 @@ class Balance:
             "difficulty_form": self.difficulty_form,
             "temperature": self.temperature,
             "seeds": self.seeds,
+            "replicates": self.replicates,
             "shrunk": self.shrunk,
+            "noise": list(self.noise),
+            "training_noise": {task: vars(each) for task, each in self.training_noise.items()},
+            "identified": dict(self.identified),
+            "measurable": self.measurable,
             "weights": self.weights,
             "weight_intervals": {unit: w.to_json()["interval"] for unit, w in weights.items()},
             "sentences": [self.sentence(unit) for unit in self.units],
@@ -135,7 +170,14 @@ class Balance:
             difficulty_form=content["difficulty_form"],
             temperature=content["temperature"],
             seeds=content["seeds"],
+            replicates=content["replicates"],
             shrunk=content["shrunk"],
+            noise=tuple(content["noise"]),
+            training_noise={
+                task: Deviation(**each) for task, each in content["training_noise"].items()
+            },
+            identified=content["identified"],
+            measurable=content["measurable"],
             contribution=_array(content["contribution"]),
             outward=_array(content["outward"]),
             inward=_array(content["inward"]),

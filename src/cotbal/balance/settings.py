@@ -10,7 +10,7 @@ from cotbal.balance.probes import Difficulty, Form
 
 
 class Settings(BaseModel):
-    """How scores become weights; the section `balance` of a recipe adds `seeds`.
+    """How scores become weights; the section `balance` of a recipe adds `seeds` and `replicates`.
 
     Attributes:
         form: `standard` (Eq. 3) or `simple` (Eq. 15); None: the form that the rows of the table
@@ -22,6 +22,8 @@ class Settings(BaseModel):
             `weight_range`. It is computed once, so intervals are those of the weights at this
             temperature.
         weight_range: smallest and largest weight for `auto`.
+        equal_below: smallest share of identified receivers, and of identified difficulties, for
+            weights other than 1; 0 insists on weights whatever they rest on.
         bootstrap: number of resampled score matrices behind every interval.
         seed: of the resampling.
 
@@ -36,6 +38,7 @@ class Settings(BaseModel):
     shrink: bool = Field(False, strict=True)
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["auto"] = 0.5
     weight_range: tuple[float, float] = (0.5, 2.0)
+    equal_below: float = Field(0.5, ge=0, le=1)
     bootstrap: int = Field(2000, ge=100)
     seed: int = 0
 

@@ -12,14 +12,11 @@ from jaxtyping import Float
 
 from cotbal.scores.matrix import Samples, ScoreMatrix
 
-SOURCES = ("samples", "seeds")  # of the noise in a score
-
 
 def resample_scores(
     matrices: Sequence[ScoreMatrix],
     resamples: int,
     seed: int,
-    sources: Sequence[str] = SOURCES,
 ) -> Float[np.ndarray, "resample run task"]:
     """Score matrices, averaged over seeds, as other samples and other seeds could have given them.
 
@@ -27,11 +24,9 @@ def resample_scores(
         matrices: one per training seed, with the same runs, tasks and samples.
         resamples: how many to draw.
         seed: of the draws.
-        sources: which noise to draw.
     """
-    drawn = [_draw_samples(matrix, resamples, seed, "samples" in sources) for matrix in matrices]
-    center = np.mean(drawn, axis=0)
-    if len(matrices) == 1 or "seeds" not in sources:
+    center = np.mean([draw_samples(matrix, resamples, seed) for matrix in matrices], axis=0)
+    if len(matrices) == 1:
         return center
     moves = seed_moves(
         len(matrices), resamples, np.random.default_rng([seed, zlib.crc32(b"seeds")])
@@ -57,10 +52,12 @@ def seed_moves(
     return spread * (normal - normal.mean(axis=1, keepdims=True)) / np.sqrt(seeds * (seeds - 1))
 
 
-def _draw_samples(
-    matrix: ScoreMatrix, resamples: int, seed: int, noisy: bool
+def draw_samples(
+    matrix: ScoreMatrix, resamples: int, seed: int, noisy: bool = True
 ) -> Float[np.ndarray, "resample run task"]:
-    """Every run answered the same samples, so one draw serves all runs: what they have in common
+    """Score matrices as other validation samples could have given them.
+
+    Every run answered the same samples, so one draw serves all runs: what they have in common
     cancels in differences.
 
     Samples of one cluster (one image) are drawn together. Tasks are drawn independently of each

@@ -144,11 +144,11 @@ def agree(first: RunDir, second: RunDir) -> Agreement:
         CotbalError: a probe is not done, or the two balance other units.
     """
     draws, names = [], []
-    for root in (first, second):
+    for stream, root in enumerate((first, second)):
         recipe, matrices = matrices_of(root)
         # Pairs of draws need as many of them, from one seed.
         settings = recipe.file.balance.changed(bootstrap=AGREEMENT_DRAWS, seed=0)
-        draws.append(weight_draws(matrices, units(recipe), settings))
+        draws.append(weight_draws(matrices, units(recipe), settings, stream))
         names.append(recipe.mixture.units)
     if names[0] != names[1]:
         raise CotbalError(

@@ -168,23 +168,56 @@ def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
     Raises:
         ScoresError: they have other runs, tasks or samples.
     """
+    require_same_samples(matrices)
+    runs = matrices[0].runs
+    if any(matrix.runs != runs for matrix in matrices):
+        raise ScoresError(
+            "expected the tables of all seeds to have the same runs; found others", "other-runs"
+        )
+    return row_means(runs, [stacked([matrix.rows([run]) for matrix in matrices]) for run in runs])
+
+
+def require_same_samples(matrices: Sequence[ScoreMatrix]) -> None:
+    """Matrices of several training seeds must have the same tasks and validation samples.
+
+    Raises:
+        ScoresError: they have not.
+    """
     first = matrices[0]
     for other in matrices[1:]:
-        if (other.runs, other.tasks) != (first.runs, first.tasks):
+        if other.tasks != first.tasks or other.samples.keys() != first.samples.keys():
             raise ScoresError(
-                "expected the tables of all seeds to have the same runs and tasks; found others"
+                "expected the tables of all seeds to have the same tasks, with samples or without;"
+                " found others",
+                "other-tasks",
             )
         for task, column in first.samples.items():
             if not np.array_equal(column.clusters, other.samples[task].clusters):
                 raise ScoresError(
-                    "expected all seeds to have answered the same validation samples; found others"
+                    "expected all seeds to have answered the same validation samples; found others",
+                    "other-samples",
                 )
+
+
+def stacked(parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
+    """The rows of all parts under each other; the parts have the same tasks and samples."""
+    first = parts[0]
     samples = {}
     for task, column in first.samples.items():
-        values = np.mean([matrix.samples[task].values for matrix in matrices], axis=0)
+        values = np.concatenate([part.samples[task].values for part in parts])
         samples[task] = replace(column, values=values)
-    values = np.mean([matrix.values for matrix in matrices], axis=0)
-    return replace(first, values=values, samples=samples)
+    runs = tuple(run for part in parts for run in part.runs)
+    return ScoreMatrix(runs, first.tasks, np.concatenate([p.values for p in parts]), samples)
+
+
+def row_means(names: Sequence[str], parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
+    """One row per part, called `names`: the mean over its rows, sample by sample."""
+    samples = {}
+    for task, column in parts[0].samples.items():
+        values = np.stack([part.samples[task].values.mean(axis=0) for part in parts])
+        samples[task] = replace(column, values=values)
+    values = np.stack([part.values.mean(axis=0) for part in parts])
+    return ScoreMatrix(tuple(names), parts[0].tasks, values, samples)
 
 
 def read_scores(path: Path) -> ScoreMatrix:

@@ -8,7 +8,8 @@ from cotbal.balance.agreement import agreement, rank_correlation
 from cotbal.errors import ScoresError
 from cotbal.scores.interval import Interval
 from cotbal.scores.matrix import ScoreMatrix
-from helpers.balance_cases import right_or_wrong, table, with_samples
+from helpers.balance_cases import replicated_minis, right_or_wrong, table, with_samples
+from helpers.errors import raises
 
 LEVELS = {"a": [0.2, 0.7, 0.3, 0.4], "b": [0.3, 0.4, 0.8, 0.35], "c": [0.1, 0.2, 0.15, 0.6]}
 FEW = Settings(bootstrap=300)
@@ -27,7 +28,8 @@ def test_rank_correlation_by_hand() -> None:
 
 
 def test_draws_begin_with_the_weights_and_scatter_like_their_intervals() -> None:
-    result, draws = balance(sampled(), settings=FEW), weight_draws(sampled(), settings=FEW)
+    result = balance(sampled(), settings=FEW)
+    draws = weight_draws(sampled(), settings=FEW).values
     assert draws.shape == (301, 3)
     np.testing.assert_array_equal(draws[0], result.parts["all"])
     assert result.part_intervals is not None
@@ -40,7 +42,7 @@ def test_the_same_scores_agree_fully() -> None:
     draws = weight_draws(sampled(), settings=FEW)
     result = agreement(draws, draws, ("a", "b", "c"))
     assert result.correlation.value == result.correlation.low == pytest.approx(1)
-    assert result.largest == Interval(0, 0, 0)
+    assert result.largest == Interval(0, 0, 0, ("samples",))
     assert not any(gap.excludes() for gap in result.differences)
 
 
@@ -52,7 +54,19 @@ def test_the_same_samples_make_pairs() -> None:
     )
     result = agreement(mild, sharp, ("a", "b", "c"))
     width = result.differences[0].high - result.differences[0].low
-    assert width < 0.3 * np.ptp(np.percentile(mild[1:, 0], (2.5, 97.5)))
+    assert width < 0.3 * np.ptp(np.percentile(mild.values[1:, 0], (2.5, 97.5)))
+
+
+def test_the_noise_of_other_trainings_does_not_cancel() -> None:
+    """The samples are the same and make pairs, the trainings are not."""
+    tables = [replicated_minis(sampled(2000), noise=0.05, seed=s) for s in (1, 2)]
+    draws = [weight_draws(m, settings=FEW, training_stream=k) for k, m in enumerate(tables)]
+    same = weight_draws(tables[0], settings=FEW, training_stream=1)
+    apart = agreement(draws[0], same, ("a", "b", "c")).differences[0]
+    assert apart.half_width > 1.2 * balance(tables[0], settings=FEW).weight("a").half_width
+    assert apart.noise == ("samples", "training")
+    bare = weight_draws(sampled(), settings=FEW)
+    assert agreement(draws[1], bare, ("a", "b", "c")).correlation.noise == ("samples",)
 
 
 def test_other_weights_differ() -> None:
@@ -75,5 +89,5 @@ def test_other_weights_differ() -> None:
 
 
 def test_a_bare_table_has_no_draws() -> None:
-    with pytest.raises(ScoresError, match="a bare table has no draws"):
+    with raises(ScoresError, "no-samples"):
         weight_draws(table([[0.2, 0.4], [0.6, 0.5], [0.3, 0.8]]))

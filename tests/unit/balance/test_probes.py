@@ -13,6 +13,7 @@ from cotbal.errors import ScoresError
 from cotbal.recipe.mixture import Mixture
 from cotbal.recipe.runs import plan_probes
 from cotbal.scores.matrix import ScoreMatrix
+from helpers.errors import raises
 
 NAN = float("nan")
 # base, then a alone, b alone (scored on everything), then their minis (scored on their own task
@@ -84,7 +85,7 @@ def test_an_empty_cell_of_another_seed_is_named() -> None:
 
 
 def test_a_missing_row_is_named() -> None:
-    with pytest.raises(ScoresError, match="missing solo:a, solo:b, solo-mini:a, solo-mini:b"):
+    with raises(ScoresError, "missing-row", "solo:a, solo:b, solo-mini:a, solo-mini:b"):
         balance(
             STANDARD.rows(("mini", "full:a", "full:b")), settings=Settings(difficulty="precise")
         )

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from cotbal.balance import Settings, balance
+from cotbal.balance.probes import read_probes
 from cotbal.balance.uncertainty import cluster_sums, resample_scores, seed_moves
-from cotbal.scores.interval import percentile_bounds
+from cotbal.scores.interval import Noise, percentile_bounds
 from cotbal.scores.matrix import Measured, Samples, ScoreMatrix, mean_matrix
-from helpers.balance_cases import right_or_wrong, with_samples
+from helpers.balance_cases import replicated_minis, right_or_wrong, with_samples
 
 LEVELS = {"a": [0.2, 0.7, 0.4], "b": [0.3, 0.4, 0.8]}
 
@@ -161,20 +162,22 @@ class TestSeeds:
         np.testing.assert_allclose(drawn[:, 1, 0] - drawn[:, 0, 0], 0.5)
 
     def test_both_sources_add(self) -> None:
-        many = [matrix(200, seed) for seed in (0, 10, 20, 30, 40)]
-        spread = {
-            sources: resample_scores(many, 4000, 0, sources)[:, 1, 0].std()
-            for sources in ((), ("samples",), ("seeds",), ("samples", "seeds"))
-        }
-        assert spread[()] == 0
-        both = np.hypot(spread["samples",], spread["seeds",])
-        assert spread["samples", "seeds"] == pytest.approx(both, rel=0.1)
+        probes = read_probes(replicated_minis(matrix(200, 0)))
+
+        def spread(*sources: Noise) -> float:
+            draws = probes.resample(4000, 0, sources)
+            assert draws is not None
+            return float(draws[:, 1, 0].std())
+
+        assert spread() == pytest.approx(0, abs=1e-12)
+        both = np.hypot(spread("samples"), spread("training"))
+        assert spread("samples", "training") == pytest.approx(both, rel=0.1)
 
     def test_weights_from_several_bare_tables_have_intervals(self) -> None:
         result = balance(self.tables(3, 0.01))
         assert result.seeds == 3
         assert result.part_intervals is not None
-        assert "the noise of the seeds alone" in result.warnings[0]
+        assert "the noise of training alone" in result.warnings[0]
         np.testing.assert_allclose(
             result.contribution, balance(mean_matrix(self.tables(3, 0.01))).contribution
         )

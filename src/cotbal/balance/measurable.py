@@ -1,0 +1,25 @@
+"""Is there enough to rest weights on? Below a share of identified units the answer is to keep equal
+weights.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cotbal.balance.measures import Measures
+
+
+def identified_shares(measures: Measures) -> dict[str, float]:
+    """Share of the units whose contributions as receivers, and whose difficulty, are numbers."""
+    receivers = ~np.isnan(measures.contribution).all(axis=0)
+    return {
+        "receivers": float(receivers.mean()),
+        "difficulties": float((~np.isnan(measures.difficulty)).mean()),
+    }
+
+
+def is_measurable(measures: Measures, least: float) -> bool:
+    """Whether both shares reach `least`; a single unit has nothing to be measured."""
+    if len(measures.difficulty) == 1:
+        return True
+    return min(identified_shares(measures).values()) >= least

@@ -1,0 +1,67 @@
+"""Receivers that are not identified: an outward mean (Eq. 4) over the others is a mean over a
+sample of the receivers, and its interval has to hold that.
+
+The mean over `m` of `M` receivers differs from the mean over all of them with variance
+`s^2 / m * (1 - m / M)`, where `s^2` is the variance of a giver's contributions between receivers
+(sampling without replacement from a finite population). `s^2` is pooled over givers.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from cotbal.balance.contribution import nan_mean
+from cotbal.balance.measures import Measures
+
+
+def with_missing_receivers(
+    drawn: Measures,
+    contribution: Float[np.ndarray, "giver receiver"],
+    names: Sequence[str],
+    seed: int,
+) -> Measures:
+    """Draws of the measures, their outward means moved by what the missing receivers could add.
+
+    Args:
+        drawn: measures of every resample.
+        contribution: the estimate; a column of NaN is a receiver that is not identified.
+        names: of the units; they seed the draws, so that their order does not matter.
+        seed: of the draws.
+    """
+    units = len(contribution)
+    others = np.where(np.eye(units, dtype=bool), np.nan, contribution)
+    known = (~np.isnan(others)).sum(axis=1)
+    if not known.any() or known.min() == units - 1:
+        return drawn
+    variance, freedom = _between_receivers(others)
+    missing = 1 - known / (units - 1)
+    deviation = np.sqrt(variance * missing / np.maximum(known, 1))
+    resamples = len(drawn.outward)
+    moves = np.empty((resamples, units))
+    for i, name in enumerate(names):
+        generator = np.random.default_rng(
+            [seed, zlib.crc32(b"receivers"), zlib.crc32(name.encode())]
+        )
+        moves[:, i] = deviation[i] * generator.standard_t(freedom, resamples)
+    return replace(drawn, outward=drawn.outward + moves)
+
+
+def _between_receivers(others: Float[np.ndarray, "giver receiver"]) -> tuple[float, int]:
+    """Variance of contributions between the receivers of a giver, and its degrees of freedom.
+
+    With one receiver left there is none; then the spread between givers has to stand for it.
+    """
+    centred = others - nan_mean(others)[:, None]
+    present = ~np.isnan(others)
+    freedom = int(np.maximum(present.sum(axis=1) - 1, 0).sum())
+    if freedom > 0:
+        return float(np.nansum(centred**2) / freedom), freedom
+    values = others[present]
+    if len(values) < 2:
+        return float(values[0] ** 2), 1
+    return float(np.var(values, ddof=1)), len(values) - 1

@@ -1,0 +1,101 @@
+"""The noise of training: how far a score moves with another training seed.
+
+Runs that were trained more than once show it: the mini probe and its replicates, or whole sets of
+probes. Nine whole sets of probes on `pocket` (docs/intervals.md) say how to read a few replicates:
+
+- The noise of different runs of a seed, and of different tasks of a run, is independent.
+- As a share of the task's own score it is much the same for all tasks, so that few degrees of
+  freedom per task are pooled: the common variance counts like `PRIOR_FREEDOM` further ones.
+- It differs from cell to cell of the score matrix. Over cells, errors look like Student's t with
+  `CELL_FREEDOM` degrees of freedom rather than like the normal distribution.
+- Runs on more data scatter more than the mini probe, by `UNSEEN` on average. The factor applies to
+  runs that were trained once themselves.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+PRIOR_FREEDOM = 8.0
+CELL_FREEDOM = 5.0
+UNSEEN = 1.25
+TYPICAL_NOISE = 0.07  # of the largest score of a task: the noise of the minis of `pocket`
+SMALLEST_SHARE = 1e-3  # of the scale of a task: a score that repeats exactly still has this noise
+
+
+@dataclass(frozen=True)
+class TrainingNoise:
+    """How far the score of a single training scatters.
+
+    Attributes:
+        deviation: standard deviation between training seeds, in the units of the score.
+        freedom: degrees of freedom behind it.
+    """
+
+    deviation: Float[np.ndarray, " task"]
+    freedom: Float[np.ndarray, " task"]
+
+    def draw(
+        self, runs: Sequence[str], tasks: Sequence[str], resamples: int, seed: Sequence[int]
+    ) -> Float[np.ndarray, "resample run task"]:
+        """Errors of one training per cell, independent in all cells: Student's t with
+        `CELL_FREEDOM`, scaled to the deviation of its task, whose uncertainty is one for all runs.
+
+        Draws are seeded by name, so that the order of rows and columns does not matter.
+        """
+        errors = np.empty((resamples, len(runs), len(tasks)))
+        unit = np.sqrt((CELL_FREEDOM - 2) / CELL_FREEDOM)  # gives t the variance 1
+        for j, task in enumerate(tasks):
+            chance = _generator(seed, task).chisquare(self.freedom[j], resamples)
+            scale = self.deviation[j] * np.sqrt(self.freedom[j] / chance)
+            for i, run in enumerate(runs):
+                errors[:, i, j] = (
+                    scale * unit * _generator(seed, task, run).standard_t(CELL_FREEDOM, resamples)
+                )
+        return errors
+
+
+def _generator(seed: Sequence[int], *names: str) -> np.random.Generator:
+    return np.random.default_rng([*seed, *(zlib.crc32(name.encode()) for name in names)])
+
+
+def training_noise(
+    spreads: Sequence[Float[np.ndarray, "_ task"]], scale: Float[np.ndarray, " task"]
+) -> TrainingNoise | None:
+    """The noise of training from runs that were trained more than once.
+
+    Args:
+        spreads: the scores of all trainings of one run, for every such run; NaN where it did not
+            answer a task.
+        scale: of the scores of each task, so that the noise of different tasks compares.
+
+    Returns:
+        None where no run was trained more than once.
+    """
+    squares, freedom = np.zeros(len(scale)), np.zeros(len(scale))
+    for scores in spreads:
+        answered = ~np.isnan(scores[0])
+        centred = scores[:, answered] - scores[:, answered].mean(axis=0)
+        squares[answered] += (centred**2).sum(axis=0)
+        freedom[answered] += len(scores) - 1
+    if not freedom.any():
+        return None
+    squares /= scale**2
+    # The common variance counts like PRIOR_FREEDOM trainings more of every task.
+    common = max(float(squares.sum() / freedom.sum()), SMALLEST_SHARE**2)
+    variance = (squares + PRIOR_FREEDOM * common) / (freedom + PRIOR_FREEDOM)
+    return TrainingNoise(np.sqrt(variance) * scale, freedom + PRIOR_FREEDOM)
+
+
+def typical_noise(
+    scale: Float[np.ndarray, " task"], freedom: Float[np.ndarray, " task"]
+) -> TrainingNoise:
+    """The noise of `pocket`, as if it had been measured with so many degrees of freedom; a guess
+    for plans, never for intervals.
+    """
+    return TrainingNoise(TYPICAL_NOISE * scale, freedom + PRIOR_FREEDOM)

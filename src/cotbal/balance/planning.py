@@ -1,0 +1,205 @@
+"""What more evidence would buy: expected half-widths of the weights, before anything is spent and
+for the scores at hand.
+
+Every estimate redraws the score matrix with the noise that it would have then, and recomputes the
+weights (Eq. 3-11). It is a forecast: the scores at hand are noisy themselves.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from cotbal.balance.guards import guard
+from cotbal.balance.measures import measure
+from cotbal.balance.missing import with_missing_receivers
+from cotbal.balance.noise import TrainingNoise, typical_noise
+from cotbal.balance.probes import BASE, Form, FormRuns, Probes, form_runs, read_probes
+from cotbal.balance.settings import Settings
+from cotbal.balance.uncertainty import draw_samples
+from cotbal.scores.interval import percentile_bounds
+from cotbal.scores.matrix import ScoreMatrix
+
+Step = Literal["now", "replicate", "seed", "samples", "mini"]
+
+# Expected scores before anything is known, as shares of the maximum, and the share of samples whose
+# luck is one for all runs: about those of `pocket`.
+MINI_SCORE, OWN_SCORE, CROSS_SCORE, BASE_SCORE = 0.35, 0.65, 0.42, 0.2
+COMMON_LUCK = 0.6
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """Half-widths of the 95 % intervals of the weights after a step.
+
+    Attributes:
+        step: `now` (nothing more), `replicate` (one more training of the mini), `seed` (one more
+            whole set of probes), `samples` (twice the validation samples) or `mini` (minis of twice
+            the size).
+        half_widths: unit -> half-width; NaN where there is no interval.
+        assumed_noise: whether the noise of training was taken from `pocket`, because no run was
+            trained twice.
+    """
+
+    step: Step
+    half_widths: Mapping[str, float]
+    assumed_noise: bool
+
+    @property
+    def median(self) -> float:
+        """Median half-width over the units."""
+        return float(np.nanmedian(list(self.half_widths.values())))
+
+    def decides(self, weights: Mapping[str, float]) -> tuple[str, ...]:
+        """The units whose weight would differ significantly from 1, if it is where it seems to
+        be.
+        """
+        widths = self.half_widths
+        return tuple(unit for unit in widths if abs(weights[unit] - 1) > widths[unit])
+
+
+def expected_half_width(
+    samples: Mapping[str, int],
+    units: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+    replicates: int = 1,
+    seeds: int = 1,
+) -> float:
+    """Median half-width of a weight that a plan can be expected to give, with the noise and the
+    gains of `pocket`.
+
+    Args:
+        samples: task -> number of validation samples.
+        units: task -> unit; by default every task is its own unit.
+        replicates: trainings of the mini, with one seed.
+        seeds: whole sets of probes.
+    """
+    settings = settings or Settings()
+    tasks = tuple(samples)
+    of_task = {task: (units or {}).get(task, task) for task in tasks}
+    form: Form = settings.form or "standard"
+    runs = form_runs(form, settings.difficulty, tuple(dict.fromkeys(of_task.values())))
+    scores = ScoreMatrix(runs.names, tasks, _expected_scores(runs, of_task))
+    probes = read_probes(scores, of_task, form, settings.difficulty)
+    trainings = np.full(len(runs.names), seeds)
+    repeated = _repeated(probes, form)
+    trainings[repeated] = max(seeds, replicates)
+    freedom = np.full(len(tasks), float((trainings - 1).sum()))
+    if form == "simple":
+        freedom = np.full(len(tasks), float(trainings[repeated].max() - 1))
+    noise = typical_noise(np.full(len(tasks), OWN_SCORE), freedom)
+    probes = replace(probes, trainings=trainings, noise=noise)
+    generator = np.random.default_rng([settings.seed, zlib.crc32(b"expected")])
+    errors = _expected_sampling(scores, np.array(list(samples.values())), settings, generator)
+    return float(np.nanmedian(_half_widths(probes, scores.values + errors, settings)))
+
+
+def outlooks(
+    scores: ScoreMatrix | Sequence[ScoreMatrix],
+    units: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+    large_over_mini: float = 32.0,
+) -> tuple[Outlook, ...]:
+    """What the half-widths of the weights are now, and would be after each possible step.
+
+    Args:
+        scores: as in `cotbal.balance.balance`, with their samples.
+        large_over_mini: how many times the records of a mini the large portion has. A larger mini
+            scores higher, so gains shrink: along a straight line in the logarithm of the records.
+    """
+    settings = settings or Settings()
+    probes = read_probes(scores, units, settings.form, settings.difficulty)
+    assumed = probes.noise is None
+    if assumed:
+        probes = replace(probes, noise=typical_noise(probes.scale, np.zeros(len(probes.scale))))
+    sampling = draw_samples(probes.scores, settings.bootstrap, settings.seed)
+    sampling = sampling - probes.scores.values
+    repeated = _repeated(probes, probes.form)
+    every = np.ones(len(repeated), dtype=bool)
+    steps: dict[Step, tuple[Probes, np.ndarray]] = {
+        "now": (probes, sampling),
+        "replicate": (_trained_once_more(probes, repeated), sampling),
+        "seed": (_trained_once_more(probes, every), sampling),
+        "samples": (probes, sampling / np.sqrt(2)),
+        "mini": (_larger_mini(probes, large_over_mini), sampling),
+    }
+    found = []
+    for step, (changed, errors) in steps.items():
+        widths = _half_widths(changed, changed.scores.values + errors, settings)
+        found.append(Outlook(step, dict(zip(probes.units, widths.tolist(), strict=True)), assumed))
+    return tuple(found)
+
+
+def _half_widths(
+    probes: Probes, draws: Float[np.ndarray, "resample run task"], settings: Settings
+) -> Float[np.ndarray, " unit"]:
+    """Of the weights, from draws of the samples' noise alone; that of training is added here."""
+    draws = draws + probes.draw_training(len(draws), (settings.seed, 0))
+    _, probes = guard(probes, draws)
+    estimate, drawn = (
+        measure(probes.scores.values, probes),
+        measure(draws, probes).with_bounded_tails(),
+    )
+    drawn = with_missing_receivers(drawn, estimate.contribution, probes.units, settings.seed)
+    temperature = 0.5 if settings.temperature == "auto" else float(settings.temperature)
+    bounds = percentile_bounds(drawn.parts(temperature)["all"])
+    return np.asarray((bounds[:, 1] - bounds[:, 0]) / 2)
+
+
+def _repeated(probes: Probes, form: Form) -> Bool[np.ndarray, " run"]:
+    """The rows that a replicate trains again: the mini, or in the simple form all minis alone."""
+    chosen = np.zeros(len(probes.scores.runs), dtype=bool)
+    chosen[probes.mini if form == "simple" else probes.baseline] = True
+    return chosen
+
+
+def _trained_once_more(probes: Probes, chosen: Bool[np.ndarray, " run"]) -> Probes:
+    assert probes.noise is not None
+    trained = chosen & (np.array(probes.scores.runs) != BASE)
+    answered = ~np.isnan(probes.scores.values[trained])
+    noise = TrainingNoise(probes.noise.deviation, probes.noise.freedom + answered.sum(axis=0))
+    return replace(probes, trainings=probes.trainings + trained, noise=noise)
+
+
+def _larger_mini(probes: Probes, large_over_mini: float) -> Probes:
+    """The scores as minis of twice the size would have given them."""
+    values = probes.scores.values.copy()
+    tasks = np.arange(values.shape[1])
+    share = np.log(2) / np.log(max(large_over_mini, 2.0))
+    owners = probes.scores.values[probes.full, tasks]
+    rows = [*probes.mini, probes.baseline]
+    for row in {int(row) for row in rows if probes.scores.runs[row] != BASE}:
+        values[row] += share * (owners - values[row])
+    return replace(probes, scores=replace(probes.scores, values=values))
+
+
+def _expected_scores(runs: FormRuns, of_task: Mapping[str, str]) -> Float[np.ndarray, "run task"]:
+    values = np.full((len(runs.names), len(of_task)), MINI_SCORE)
+    for row, run in enumerate(runs.names):
+        for column, unit in enumerate(of_task.values()):
+            if run in (runs.full[unit], runs.giver[unit]):
+                values[row, column] = OWN_SCORE
+            elif run == BASE:
+                values[row, column] = BASE_SCORE
+            elif run in runs.giver.values():
+                values[row, column] = CROSS_SCORE
+    return values
+
+
+def _expected_sampling(
+    scores: ScoreMatrix,
+    samples: np.ndarray,
+    settings: Settings,
+    generator: np.random.Generator,
+) -> Float[np.ndarray, "resample run task"]:
+    """Errors of means over so many right or wrong answers, correlated between runs."""
+    shape = (settings.bootstrap, *scores.values.shape)
+    own = generator.standard_normal(shape)
+    common = generator.standard_normal((shape[0], 1, shape[2]))
+    luck = np.sqrt(COMMON_LUCK) * common + np.sqrt(1 - COMMON_LUCK) * own
+    return luck * np.sqrt(scores.values * (1 - scores.values) / samples)

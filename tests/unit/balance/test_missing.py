@@ -1,0 +1,94 @@
+"""Receivers that are not identified widen the outward means."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cotbal.balance import Settings, balance
+from cotbal.balance.measures import Measures
+from cotbal.balance.missing import with_missing_receivers
+from helpers.balance_cases import table
+
+NAN = float("nan")
+NAMES = ("a", "b", "c", "d", "e")
+
+
+def measures(contribution: np.ndarray, resamples: int = 6000) -> Measures:
+    units = len(contribution)
+    flat = np.zeros((resamples, units))
+    return Measures(np.broadcast_to(contribution, (resamples, units, units)), flat, flat, flat)
+
+
+def contributions(identified: int, seed: int = 0) -> np.ndarray:
+    values = np.random.default_rng(seed).normal(0.3, 0.2, (5, 5))
+    values[:, identified:] = NAN
+    return values
+
+
+def test_nothing_changes_where_all_receivers_are_identified() -> None:
+    whole = measures(contributions(5))
+    assert with_missing_receivers(whole, contributions(5), NAMES, 0) is whole
+
+
+def test_the_spread_is_that_of_a_sample_from_a_finite_population() -> None:
+    """A giver with m of M identified receivers moves by s sqrt((1 - m / M) / m)."""
+    values = contributions(3)
+    moved = with_missing_receivers(measures(values), values, NAMES, 0).outward
+    others = np.where(np.eye(5, dtype=bool), NAN, values)
+    rows = [row[~np.isnan(row)] for row in others]
+    freedom = sum(len(row) - 1 for row in rows)
+    variance = sum(((row - row.mean()) ** 2).sum() for row in rows) / freedom
+    known = np.array([len(row) for row in rows])  # two for the identified, three for the others
+    expected = np.sqrt(variance * (1 - known / 4) / known * freedom / (freedom - 2))
+    np.testing.assert_allclose(moved.std(axis=0), expected, rtol=0.1)
+
+
+def test_fewer_receivers_make_wider_intervals() -> None:
+    widths = []
+    for identified in (4, 3, 2, 1):
+        values = contributions(identified)
+        moved = with_missing_receivers(measures(values), values, NAMES, 0).outward
+        widths.append(np.ptp(np.percentile(moved[:, 4], (2.5, 97.5))))
+    assert widths == sorted(widths)
+
+
+def test_the_interval_of_an_outward_mean_holds_the_mean_over_all_receivers() -> None:
+    held = []
+    for seed in range(300):
+        truth = contributions(5, seed)
+        seen = truth.copy()
+        seen[:, 2:] = NAN
+        others = np.where(np.eye(5, dtype=bool), NAN, seen)
+        start = np.nanmean(others, axis=1)
+        drawn = measures(seen, 400)
+        drawn = Measures(
+            drawn.contribution, np.tile(start, (400, 1)), drawn.inward, drawn.difficulty
+        )
+        moved = with_missing_receivers(drawn, seen, NAMES, seed).outward
+        low, high = np.percentile(moved, (2.5, 97.5), axis=0)
+        true = np.nanmean(np.where(np.eye(5, dtype=bool), NAN, truth), axis=1)
+        held += ((low <= true) & (true <= high)).tolist()
+    assert 0.92 <= np.mean(held) <= 0.99
+
+
+@pytest.mark.parametrize(("least", "measurable"), [(0.5, False), (0.2, True), (0.0, True)])
+def test_below_a_share_of_identified_receivers_the_weights_are_equal(
+    least: float, measurable: bool
+) -> None:
+    rows = [
+        [0.3, 0.3, 0.3, 0.3],
+        [0.8, 0.4, 0.5, 0.2],
+        [0.5, 0.2, 0.3, 0.3],  # b, c and d gain nothing from their own data
+        [0.4, 0.3, 0.1, 0.3],
+        [0.6, 0.3, 0.3, 0.3],
+    ]
+    result = balance(table(rows), settings=Settings(equal_below=least))
+    assert result.identified["receivers"] == 0.25
+    assert result.measurable is measurable
+    equal = set(result.weights.values()) == {1.0}
+    assert equal is not measurable
+    if not measurable:
+        assert "keep equal weights" in result.verdict("a")
+        assert result.needs == ()
+        assert not result.weight("a").has_bounds
