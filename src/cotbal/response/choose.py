@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from cotbal.errors import CotbalError, near
 from cotbal.response.coordinates import weights_at
 from cotbal.response.headroom import Headroom, headroom
 from cotbal.response.response import Response
+from cotbal.response.shapes import PerScore, PerTask
 from cotbal.response.solver import Derivatives, Program, Smooth, maximise
 from cotbal.scores.interval import Interval
 
@@ -86,7 +86,7 @@ class Choice:
         several = "the mean of " if "," in self.goal else ""
         return words.get(self.goal, several + self.goal.replace(",", " and "))
 
-    def ratios(self, reference: Float[np.ndarray, " task"] | None) -> dict[str, float] | None:
+    def ratios(self, reference: PerTask | None) -> dict[str, float] | None:
         """Sampling ratios that do the same, where trials differed in them; their sum is 1."""
         if reference is None:
             return None
@@ -124,18 +124,18 @@ class Problem:
     """
 
     response: Response
-    shares: Float[np.ndarray, " score"]
+    shares: PerScore
     worst: bool
     floors: Mapping[int, float]
     margin: float
     max_step: float
 
-    def bound(self, z: Float[np.ndarray, " task"], score: int) -> float:
+    def bound(self, z: PerTask, score: int) -> float:
         """Predicted change of a guarded score minus the margin."""
         response = self.response
         return float(response.changes(z)[score] - self.margin * response.errors(z)[score])
 
-    def feasible(self, z: Float[np.ndarray, " task"]) -> bool:
+    def feasible(self, z: PerTask) -> bool:
         """Whether every guarded score stays above its floor."""
         return all(self.bound(z, score) >= floor for score, floor in self.floors.items())
 
@@ -222,21 +222,10 @@ def _floors(
 ) -> dict[str, float]:
     """Floor of every guarded task."""
     given = floors if isinstance(floors, Mapping) else {"*": floors}
-    chosen: dict[str, float] = {}
     for task, floor in given.items():
-        if task != "*" and task not in response.scored:
-            raise CotbalError(
-                f"floor: expected a task among {', '.join(response.scored)}; found"
-                f" {task!r}{near(task, response.scored)}",
-                "unknown-task",
-            )
-        if floor is not None and not floor <= 0:
-            raise CotbalError(
-                f"floor of {'all tasks' if task == '*' else task}: expected at most 0 %, which"
-                f" equal weights keep; found {floor:+g} %. To raise a task, name it in the goal",
-                "infeasible-floor",
-            )
+        _check_floor(response, task, floor)
     in_goal = () if goal in (MEAN, WORST) else names
+    chosen: dict[str, float] = {}
     for task in response.scored:
         guarded = task not in in_goal and task not in response.unmeasurable
         floor = given.get(task, given.get("*") if guarded else None)
@@ -245,7 +234,22 @@ def _floors(
     return chosen
 
 
-def _solve(problem: Problem) -> Float[np.ndarray, " task"]:
+def _check_floor(response: Response, task: str, floor: float | None) -> None:
+    if task != "*" and task not in response.scored:
+        raise CotbalError(
+            f"floor: expected a task among {', '.join(response.scored)}; found"
+            f" {task!r}{near(task, response.scored)}",
+            "unknown-task",
+        )
+    if floor is not None and not floor <= 0:
+        raise CotbalError(
+            f"floor of {'all tasks' if task == '*' else task}: expected at most 0 %, which equal"
+            f" weights keep; found {floor:+g} %. To raise a task, name it in the goal",
+            "infeasible-floor",
+        )
+
+
+def _solve(problem: Problem) -> PerTask:
     basis = problem.response.basis
     rows = np.concatenate([basis, -basis])
     limits = np.full(len(rows), problem.max_step)
@@ -306,7 +310,7 @@ def _functions_above_level(problem: Problem) -> Smooth:
     return at
 
 
-def _inside(problem: Problem, z: Float[np.ndarray, " task"]) -> Float[np.ndarray, " task"]:
+def _inside(problem: Problem, z: PerTask) -> PerTask:
     """The largest part of the step to `z` that keeps the floors themselves, without the slack."""
     if problem.feasible(z):
         return z
@@ -320,7 +324,7 @@ def _inside(problem: Problem, z: Float[np.ndarray, " task"]) -> Float[np.ndarray
     return low * z
 
 
-def _active(problem: Problem, z: Float[np.ndarray, " task"]) -> Float[np.ndarray, " score"]:
+def _active(problem: Problem, z: PerTask) -> PerScore:
     """Weight of every score in the goal at `z`; of `worst`, all on the smallest."""
     if not problem.worst:
         return problem.shares
@@ -328,18 +332,16 @@ def _active(problem: Problem, z: Float[np.ndarray, " task"]) -> Float[np.ndarray
     return np.eye(len(counted))[int(counted.argmin())]
 
 
-def _gain(problem: Problem, z: Float[np.ndarray, " task"]) -> Interval:
+def _gain(problem: Problem, z: PerTask) -> Interval:
     return problem.response.combined(z, _active(problem, z))
 
 
-def _error(problem: Problem, z: Float[np.ndarray, " task"]) -> float:
+def _error(problem: Problem, z: PerTask) -> float:
     shares, response = _active(problem, z), problem.response
     return response.combined_error(z, shares)
 
 
-def _choice(
-    problem: Problem, goal: str, z: Float[np.ndarray, " task"], gain: Interval, keep: bool
-) -> Choice:
+def _choice(problem: Problem, goal: str, z: PerTask, gain: Interval, keep: bool) -> Choice:
     response = problem.response
     guards = tuple(
         Guard(response.scored[score], floor, problem.bound(z, score))
@@ -359,7 +361,7 @@ def _choice(
     )
 
 
-def _warnings(problem: Problem, z: Float[np.ndarray, " task"]) -> list[str]:
+def _warnings(problem: Problem, z: PerTask) -> list[str]:
     response, warnings = problem.response, []
     if not response.curved:
         warnings.append(

@@ -7,6 +7,8 @@ import math
 import numpy as np
 from jaxtyping import Float
 
+from cotbal.response.shapes import Basis, PerTask
+
 LN2 = math.log(2)
 
 
@@ -16,7 +18,7 @@ def doublings(weights: Float[np.ndarray, "*trial task"]) -> Float[np.ndarray, "*
     return logs - logs.mean(axis=-1, keepdims=True)
 
 
-def weights_at(z: Float[np.ndarray, " task"]) -> Float[np.ndarray, " task"]:
+def weights_at(z: PerTask) -> PerTask:
     """The weights with mean 1 at `z` doublings."""
     weights = np.exp2(z)
     return weights / weights.mean()
@@ -35,8 +37,8 @@ def departure(z: Float[np.ndarray, "*trial task"]) -> Float[np.ndarray, "*trial"
 
 
 def departure_slopes(
-    z: Float[np.ndarray, " task"],
-) -> tuple[Float[np.ndarray, " task"], Float[np.ndarray, "task task"]]:
+    z: PerTask,
+) -> tuple[PerTask, Float[np.ndarray, "task task"]]:
     """First and second derivatives of `departure`."""
     size = len(z)
     up, down = np.exp2(z) / np.exp2(z).sum(), np.exp2(-z) / np.exp2(-z).sum()
@@ -44,7 +46,7 @@ def departure_slopes(
     return size / LN2 * (up - down), size * second
 
 
-def directions(tasks: int) -> Float[np.ndarray, "task direction"]:
+def directions(tasks: int) -> Basis:
     """Orthonormal columns that span the changes of the ratios of weights."""
     basis = np.zeros((tasks, tasks - 1))
     for k in range(1, tasks):

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from cotbal.errors import CotbalError
 from cotbal.response.coordinates import departure, directions, weights_at
 from cotbal.response.hadamard import hadamard, smallest_order
 from cotbal.response.response import UPPER
+from cotbal.response.shapes import Features, PerTask, TrialTask
 from cotbal.response.student import t_quantile
 
 MOST_TASKS = 40
@@ -42,7 +43,7 @@ class Design:
     step: float
 
     @property
-    def weights(self) -> Float[np.ndarray, "trial task"]:
+    def weights(self) -> TrialTask:
         """Weights of every trial, mean 1."""
         return np.stack([weights_at(row * self.step) for row in self.signs])
 
@@ -74,7 +75,7 @@ class Design:
             f" at least {2 * (len(self.tasks) - 1) + EQUAL_RUNS}. {known}"
         )
 
-    def standard_errors(self) -> Float[np.ndarray, " task"]:
+    def standard_errors(self) -> PerTask:
         """Standard error of each task's slope per step, in units of the noise of one run; NaN where
         the slope is aliased.
         """
@@ -85,7 +86,7 @@ class Design:
         errors[[task in self.aliased for task in self.tasks]] = np.nan
         return errors
 
-    def detectable(self, noise: float) -> Float[np.ndarray, " task"]:
+    def detectable(self, noise: float) -> PerTask:
         """Smallest slope per doubling that a 95 % interval excludes from 0 with probability 0.8, in
         the unit of `noise`, the standard deviation of one run; NaN where nothing can be said.
         """
@@ -94,7 +95,7 @@ class Design:
         quantiles = t_quantile(UPPER, self.freedom) + t_quantile(POWER, self.freedom)
         return quantiles * noise * self.standard_errors() / self.step
 
-    def _features(self) -> Float[np.ndarray, "trial coefficient"]:
+    def _features(self) -> Features:
         z = (self.signs - self.signs.mean(axis=1, keepdims=True)) * self.step
         features = np.column_stack([z @ directions(len(self.tasks)), departure(z)])
         seeds = np.array(self.seeds)

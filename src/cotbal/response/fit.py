@@ -14,6 +14,7 @@ from cotbal.response.coordinates import departure, directions
 from cotbal.response.measurable import unmeasurable
 from cotbal.response.regression import Curvature, Regression
 from cotbal.response.response import Response
+from cotbal.response.shapes import Features, PerScore
 from cotbal.response.trials import Trials
 from cotbal.response.validation import held_out
 
@@ -70,9 +71,7 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
     )
 
 
-def _regression(
-    trials: Trials, level: Float[np.ndarray, " score"], curvature: Curvature
-) -> Regression:
+def _regression(trials: Trials, level: PerScore, curvature: Curvature) -> Regression:
     z, basis = trials.doublings, directions(len(trials.tasks))
     features = z @ basis
     if curvature != "none":
@@ -116,9 +115,7 @@ def _check_design(trials: Trials, regression: Regression) -> None:
         )
 
 
-def _is_constant(
-    departures: Float[np.ndarray, " trial"], features: Float[np.ndarray, "trial coefficient"]
-) -> bool:
+def _is_constant(departures: Float[np.ndarray, " trial"], features: Features) -> bool:
     """Whether all trials of a seed are about as far from equal weights, or the slopes explain how
     far they are.
     """

@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from cotbal.response.coordinates import departure
 from cotbal.response.response import UPPER, Response
+from cotbal.response.shapes import PerScore, PerTask
 from cotbal.scores.interval import Interval
 
 DRAWS = 500
@@ -63,14 +64,12 @@ def headroom(response: Response, max_step: float) -> Headroom:
     return Headroom(Interval(gain.value, max(gain.low, 0.0), high))
 
 
-def _best_steps(
-    slope: Float[np.ndarray, " task"], curve: float, max_step: float
-) -> Float[np.ndarray, " task"]:
+def _best_steps(slope: PerTask, curve: float, max_step: float) -> PerTask:
     return _maxima(slope[None], np.array([curve]), max_step)[0]
 
 
 def _draws(
-    response: Response, shares: Float[np.ndarray, " score"]
+    response: Response, shares: PerScore
 ) -> tuple[Float[np.ndarray, "draw task"], Float[np.ndarray, " draw"]]:
     """Slopes and curvature of the mean as the trials leave them possible: Student's t."""
     covariance, freedom = response.combination(shares)

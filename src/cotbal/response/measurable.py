@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from cotbal.response.shapes import PerScore, TrialScore
+
 MANY_TIMES = 4.0  # noise of the median task
 LARGE = 5.0  # noise in % of the score that makes a task hard to measure at all
 APART = 20.0  # distance of two levels in % of the score
@@ -14,8 +16,8 @@ FEWEST = 2  # trials on either level
 
 def unmeasurable(
     scored: tuple[str, ...],
-    noise: Float[np.ndarray, " score"],
-    unexplained: Float[np.ndarray, "trial score"],
+    noise: PerScore,
+    unexplained: TrialScore,
 ) -> dict[str, str]:
     """Task -> why its response cannot be measured with these trials.
 

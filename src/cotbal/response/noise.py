@@ -13,7 +13,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+
+from cotbal.response.shapes import PerScore
 
 SMALLEST = 1e-12  # variance of a score that never moves, in % squared
 
@@ -28,12 +29,12 @@ class Noise:
         raw: standard deviation from the task's own residuals alone.
     """
 
-    deviation: Float[np.ndarray, " score"]
-    freedom: Float[np.ndarray, " score"]
-    raw: Float[np.ndarray, " score"]
+    deviation: PerScore
+    freedom: PerScore
+    raw: PerScore
 
 
-def moderated_noise(squares: Float[np.ndarray, " score"], freedom: int) -> Noise:
+def moderated_noise(squares: PerScore, freedom: int) -> Noise:
     """Noise from sums of squared residuals.
 
     Args:
@@ -48,7 +49,7 @@ def moderated_noise(squares: Float[np.ndarray, " score"], freedom: int) -> Noise
     return Noise(np.sqrt(posterior), np.full(len(variances), float(total)), np.sqrt(variances))
 
 
-def _prior(variances: Float[np.ndarray, " score"], freedom: int) -> tuple[float, float]:
+def _prior(variances: PerScore, freedom: int) -> tuple[float, float]:
     """Degrees of freedom and variance of the prior; no prior for a single task."""
     if len(variances) < 2:
         return 0.0, float(variances[0])

@@ -19,6 +19,8 @@ from itertools import product
 import numpy as np
 from jaxtyping import Float
 
+from cotbal.response.shapes import Coefficients, Covariances, PerScore
+
 FLAT = 1e-9  # precision of the prior of the two means
 NEGLIGIBLE = 1e-3  # likelihood, relative to the best, of a point that is left out
 LARGEST_BATCH = 2_000_000  # numbers in one stack of matrices
@@ -38,8 +40,8 @@ class Evidence:
     """
 
     information: Float[np.ndarray, "coefficient coefficient"]
-    moments: Float[np.ndarray, "score coefficient"]
-    noise: Float[np.ndarray, " score"]
+    moments: Coefficients
+    noise: PerScore
     own: Float[np.ndarray, "score direction"]
     curved: bool
 
@@ -54,8 +56,8 @@ class Posterior:
         deviations: the values on the grid that the trials support best.
     """
 
-    mean: Float[np.ndarray, "score coefficient"]
-    covariance: Float[np.ndarray, "score coefficient coefficient"]
+    mean: Coefficients
+    covariance: Covariances
     deviations: Deviations
 
 
@@ -164,9 +166,7 @@ def _moments(evidence: Evidence, given: _Conditional) -> tuple[np.ndarray, np.nd
 
 def _scaled(
     evidence: Evidence,
-) -> tuple[
-    Float[np.ndarray, "score coefficient coefficient"], Float[np.ndarray, "score coefficient"]
-]:
+) -> tuple[Covariances, Coefficients]:
     """Information and moments in units of the noise."""
     precision = 1 / evidence.noise**2
     return evidence.information * precision[:, None, None], evidence.moments * precision[:, None]

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from cotbal.response.noise import Noise, moderated_noise
 from cotbal.response.prior import Evidence, Posterior, deviation_grid, empirical_bayes
+from cotbal.response.shapes import Features, PerScore, TrialColumn, TrialScore
 
 Curvature = Literal["task", "shared", "none"]
 
@@ -26,7 +27,7 @@ class Part:
     """
 
     posterior: Posterior
-    noise: Float[np.ndarray, " score"]
+    noise: PerScore
     freedom: float
 
 
@@ -88,15 +89,13 @@ class Regression:
         curvature: `task`: one per score, `shared`: the same for all, `none`.
     """
 
-    features: Float[np.ndarray, "trial coefficient"]
-    changes: Float[np.ndarray, "trial score"]
+    features: Features
+    changes: TrialScore
     blocks: Int[np.ndarray, " trial"]
     own: Float[np.ndarray, "score direction"]
     curvature: Curvature
 
-    def within(
-        self, values: Float[np.ndarray, "trial column"]
-    ) -> Float[np.ndarray, "trial column"]:
+    def within(self, values: TrialColumn) -> TrialColumn:
         """The values without the mean of their seed."""
         sums = np.zeros((self.blocks.max() + 1, values.shape[1]))
         np.add.at(sums, self.blocks, values)
@@ -112,7 +111,7 @@ class Regression:
         """Coefficients by least squares."""
         return np.linalg.pinv(self.within(self.features)) @ self.within(self.changes)
 
-    def noise(self, changes: Float[np.ndarray, "trial column"]) -> Noise:
+    def noise(self, changes: TrialColumn) -> Noise:
         """Noise of one run in each column; needs at least one degree of freedom."""
         features, values = self.within(self.features), self.within(changes)
         residuals = values - features @ (np.linalg.pinv(features) @ values)
@@ -144,7 +143,7 @@ class Regression:
 
     def _part(
         self,
-        changes: Float[np.ndarray, "trial column"],
+        changes: TrialColumn,
         own: Float[np.ndarray, "column direction"],
         known: Part | None,
     ) -> Part:

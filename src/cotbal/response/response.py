@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from cotbal.response.coordinates import departure, departure_slopes, directions
 from cotbal.response.regression import Shrunk
+from cotbal.response.shapes import Basis, Coefficients, Covariances, PerScore, PerTask
 from cotbal.response.solver import Derivatives
 from cotbal.response.student import t_quantile
 from cotbal.response.validation import Check
@@ -60,26 +61,26 @@ class Response:
 
     tasks: tuple[str, ...]
     scored: tuple[str, ...]
-    level: Float[np.ndarray, " score"]
+    level: PerScore
     trials: int
     reach: float
-    estimates: Float[np.ndarray, "score coefficient"]
+    estimates: Coefficients
     spread: Float[np.ndarray, "coefficient coefficient"]
     shrunk: tuple[Shrunk, ...]
-    noise: Float[np.ndarray, " score"]
+    noise: PerScore
     freedom: float
     check: Check
     unmeasurable: Mapping[str, str]
-    reference: Float[np.ndarray, " task"] | None
+    reference: PerTask | None
     source: str
 
     @cached_property
-    def basis(self) -> Float[np.ndarray, "task direction"]:
+    def basis(self) -> Basis:
         """The directions in which ratios of weights change."""
         return directions(len(self.tasks))
 
     @cached_property
-    def mean(self) -> Float[np.ndarray, "score coefficient"]:
+    def mean(self) -> Coefficients:
         """Shrunk coefficients of every score."""
         mean = np.zeros_like(self.estimates)
         for group in self.shrunk:
@@ -87,13 +88,11 @@ class Response:
         return mean
 
     @cached_property
-    def covariance(self) -> Float[np.ndarray, "score coefficient coefficient"]:
+    def covariance(self) -> Covariances:
         """Uncertainty of the shrunk coefficients of every score."""
         return np.stack([self.combination(row)[0] for row in np.eye(len(self.scored))])
 
-    def combination(
-        self, shares: Float[np.ndarray, " score"]
-    ) -> tuple[Float[np.ndarray, "a b"], float]:
+    def combination(self, shares: PerScore) -> tuple[Float[np.ndarray, "a b"], float]:
         """Covariance of the shrunk coefficients of a weighted sum of scores, and the degrees of
         freedom behind it (Welch and Satterthwaite).
         """
@@ -123,7 +122,7 @@ class Response:
         return self.basis @ self.mean[:, : len(self.tasks) - 1].T
 
     @property
-    def curvature(self) -> Float[np.ndarray, " score"]:
+    def curvature(self) -> PerScore:
         """Change per squared doubling, at most 0: an upward curve says nothing about corners that
         were not tried.
         """
@@ -174,29 +173,25 @@ class Response:
         error = np.sqrt(self.covariance[i, -1, -1])
         return _interval(float(self.mean[i, -1]), float(error), self.freedoms[i])
 
-    def changes(self, z: Float[np.ndarray, " task"]) -> Float[np.ndarray, " score"]:
+    def changes(self, z: PerTask) -> PerScore:
         """Predicted change of every score at `z` doublings."""
         return z @ self.effects + self.curvature * departure(z)
 
-    def errors(self, z: Float[np.ndarray, " task"]) -> Float[np.ndarray, " score"]:
+    def errors(self, z: PerTask) -> PerScore:
         """Standard errors of `changes`: how far the mean over many runs may be from it."""
         x = self._features(z)
         return np.sqrt(np.einsum("i,sij,j->s", x, self.covariance, x))
 
-    def prediction(self, z: Float[np.ndarray, " task"], score: str) -> Interval:
+    def prediction(self, z: PerTask, score: str) -> Interval:
         """Change of one score at `z` doublings, averaged over many runs, 95 % interval."""
         return self.combined(z, np.eye(len(self.scored))[self.scored.index(score)])
 
-    def combined(
-        self, z: Float[np.ndarray, " task"], shares: Float[np.ndarray, " score"]
-    ) -> Interval:
+    def combined(self, z: PerTask, shares: PerScore) -> Interval:
         """The same for a weighted sum of scores."""
         freedom = self.combination(shares)[1]
         return _interval(float(shares @ self.changes(z)), self.combined_error(z, shares), freedom)
 
-    def combined_error(
-        self, z: Float[np.ndarray, " task"], shares: Float[np.ndarray, " score"]
-    ) -> float:
+    def combined_error(self, z: PerTask, shares: PerScore) -> float:
         """Standard error of that weighted sum."""
         x = self._features(z)
         return float(np.sqrt(x @ self.combination(shares)[0] @ x))
@@ -226,7 +221,7 @@ class Response:
             curve = curve + 2 * products[:, -1, None, None] * second
         return Local(change, (products @ x, slope, curve))
 
-    def _features(self, z: Float[np.ndarray, " task"]) -> Float[np.ndarray, " coefficient"]:
+    def _features(self, z: PerTask) -> Float[np.ndarray, " coefficient"]:
         place = z @ self.basis
         return np.append(place, departure(z)) if self.curved else place
 
@@ -257,7 +252,7 @@ class Response:
             "not_measurable": dict(self.unmeasurable),
         }
 
-    def _by_score(self, values: Float[np.ndarray, " score"]) -> dict[str, float]:
+    def _by_score(self, values: PerScore) -> dict[str, float]:
         return dict(zip(self.scored, values.tolist(), strict=True))
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
 
 from cotbal.errors import ScoresError
 from cotbal.response.coordinates import doublings
+from cotbal.response.shapes import PerTask, TrialColumn, TrialScore, TrialTask
 
 WEIGHT, RATIO, SCORE, SEED = "weight:", "ratio:", "score:", "seed"
 SHAPE = "`weight:<task>` or `ratio:<task>`, `score:<task>` and an optional `seed`"
@@ -40,15 +40,15 @@ class Trials:
 
     tasks: tuple[str, ...]
     scored: tuple[str, ...]
-    weights: Float[np.ndarray, "trial task"]
-    scores: Float[np.ndarray, "trial score"]
+    weights: TrialTask
+    scores: TrialScore
     seeds: tuple[str, ...]
-    ratios: Float[np.ndarray, "trial task"] | None = None
+    ratios: TrialTask | None = None
     lower_is_better: bool = False
     source: str = ""
 
     @property
-    def positive_ratios(self) -> Float[np.ndarray, "trial task"] | None:
+    def positive_ratios(self) -> TrialTask | None:
         """The ratios; where some are 0, all are raised by the smallest that is not, the resolution
         of the table.
         """
@@ -57,7 +57,7 @@ class Trials:
         return self.ratios + self.ratios[self.ratios > 0].min()
 
     @property
-    def reference(self) -> Float[np.ndarray, " task"] | None:
+    def reference(self) -> PerTask | None:
         """The sampling ratios that weights of 1 stand for: the geometric mean over trials."""
         ratios = self.positive_ratios
         if ratios is None:
@@ -66,7 +66,7 @@ class Trials:
         return typical / typical.sum()
 
     @property
-    def doublings(self) -> Float[np.ndarray, "trial task"]:
+    def doublings(self) -> TrialTask:
         """`z[trial, task]`: `log2` of weight times ratio, relative to equal weights, with mean 0.
 
         A task that is sampled twice as often has in expectation the gradient of twice its weight.
@@ -99,9 +99,11 @@ class _Table:
     columns: tuple[str, ...]
     lines: tuple[tuple[int, Mapping[str, str]], ...]
 
-    def numbers(
-        self, columns: Sequence[str], zero: bool = False
-    ) -> Float[np.ndarray, "trial column"]:
+    def named(self, prefix: str) -> list[str]:
+        """What follows the prefix in the columns that have it."""
+        return [name.removeprefix(prefix) for name in self.columns if name.startswith(prefix)]
+
+    def numbers(self, columns: Sequence[str], zero: bool = False) -> TrialColumn:
         """Positive numbers; with `zero`, they may be 0."""
         values = np.empty((len(self.lines), len(columns)))
         for i, (number, line) in enumerate(self.lines):
@@ -126,81 +128,114 @@ def read_trials(path: Path) -> Trials:
     if path.is_dir():
         return _read_olmix(path)
     table = _read_table(path)
-    named = {
-        prefix: [c.removeprefix(prefix) for c in table.columns if c.startswith(prefix)]
-        for prefix in (WEIGHT, RATIO, SCORE)
-    }
-    tasks = named[WEIGHT] or named[RATIO]
-    if len(tasks) < 2 or not named[SCORE]:
-        raise ScoresError(
-            f"{path}: expected columns {SHAPE}, for at least two tasks; found"
-            f" {', '.join(table.columns)}",
-            "missing-column",
-        )
-    if named[WEIGHT] and named[RATIO] and set(named[WEIGHT]) != set(named[RATIO]):
-        other = sorted(set(named[WEIGHT]) ^ set(named[RATIO]))
-        raise ScoresError(
-            f"{path}: expected a weight and a ratio of the same tasks; only one of both for"
-            f" {', '.join(other)}",
-            "missing-column",
-        )
+    tasks, scored = _names(table)
     weights = np.ones((len(table.lines), len(tasks)))
-    if named[WEIGHT]:
+    if table.named(WEIGHT):
         weights = table.numbers([WEIGHT + task for task in tasks])
     ratios = None
-    if named[RATIO]:
+    if table.named(RATIO):
         ratios = table.numbers([RATIO + task for task in tasks], zero=True)
     return Trials(
         tuple(tasks),
-        tuple(named[SCORE]),
+        tuple(scored),
         weights,
-        table.numbers([SCORE + task for task in named[SCORE]]),
+        table.numbers([SCORE + task for task in scored]),
         tuple(line.get(SEED, "").strip() for _, line in table.lines),
         ratios,
         source=_digest(path),
     )
 
 
+def _names(table: _Table) -> tuple[list[str], list[str]]:
+    """Tasks with a weight or ratio, and tasks with a score."""
+    weighted, sampled, scored = map(table.named, (WEIGHT, RATIO, SCORE))
+    tasks = weighted or sampled
+    if len(tasks) < 2 or not scored:
+        raise ScoresError(
+            f"{table.path}: expected columns {SHAPE}, for at least two tasks; found"
+            f" {', '.join(table.columns)}",
+            "missing-column",
+        )
+    if weighted and sampled and set(weighted) != set(sampled):
+        other = sorted(set(weighted) ^ set(sampled))
+        raise ScoresError(
+            f"{table.path}: expected a weight and a ratio of the same tasks; only one of both for"
+            f" {', '.join(other)}",
+            "missing-column",
+        )
+    return tasks, scored
+
+
 def _read_olmix(directory: Path) -> Trials:
     """`ratios.csv` and `metrics.csv`, one row per run, joined on `run_id` (github.com/allenai/olmix
     at commit 0cf8997).
     """
-    tables = [_read_table(directory / name) for name in ("ratios.csv", "metrics.csv")]
-    for table in tables:
+    ratios, metrics = (_read_table(directory / name) for name in ("ratios.csv", "metrics.csv"))
+    metrics = _joined(ratios, metrics)
+    domains, scored = _numeric(ratios), _numeric(metrics)
+    if len(domains) < 2 or not scored:
+        raise ScoresError(
+            f"{directory}: expected at least two domains and one metric", "missing-column"
+        )
+    count = len(ratios.lines)
+    return Trials(
+        tuple(domains),
+        tuple(scored),
+        np.ones((count, len(domains))),
+        metrics.numbers(scored),
+        ("",) * count,
+        ratios.numbers(domains, zero=True),
+        lower_is_better=True,
+        source=_digest(ratios.path, metrics.path),
+    )
+
+
+def _joined(ratios: _Table, metrics: _Table) -> _Table:
+    """The metrics in the order of the runs of `ratios`."""
+    for table in (ratios, metrics):
         if RUN not in table.columns:
             raise ScoresError(f"{table.path}: expected a column {RUN!r}", "missing-column")
-    ratios, metrics = tables
     rows = {line[RUN]: (number, line) for number, line in metrics.lines}
-    missing = [line[RUN] for _, line in ratios.lines if line[RUN] not in rows]
+    runs = [line[RUN] for _, line in ratios.lines]
+    missing = [run for run in runs if run not in rows]
     if missing:
         raise ScoresError(
             f"{metrics.path}: expected a row for every run of {ratios.path.name}; none for"
             f" {', '.join(missing)}",
             "missing-run",
         )
-    metrics = _Table(
-        metrics.path, metrics.columns, tuple(rows[line[RUN]] for _, line in ratios.lines)
-    )
-    domains, scored = (
-        [column for column in table.columns if column not in OLMIX_NAMES] for table in tables
-    )
-    if len(domains) < 2 or not scored:
-        raise ScoresError(
-            f"{directory}: expected at least two domains and one metric", "missing-column"
-        )
-    return Trials(
-        tuple(domains),
-        tuple(scored),
-        np.ones((len(ratios.lines), len(domains))),
-        metrics.numbers(scored),
-        ("",) * len(ratios.lines),
-        ratios.numbers(domains, zero=True),
-        lower_is_better=True,
-        source=_digest(*(table.path for table in tables)),
-    )
+    return _Table(metrics.path, metrics.columns, tuple(rows[run] for run in runs))
+
+
+def _numeric(table: _Table) -> list[str]:
+    return [column for column in table.columns if column not in OLMIX_NAMES]
 
 
 def _read_table(path: Path) -> _Table:
+    lines = _lines(path)
+    if len(lines) < 2:
+        raise ScoresError(
+            f"{path}: expected a header with columns {SHAPE}, and one line per trial",
+            "missing-column",
+        )
+    columns = tuple(cell.strip() for cell in lines[0][1])
+    repeated = sorted({column for column in columns if columns.count(column) > 1})
+    if repeated:
+        raise ScoresError(
+            f"{path}: expected every column once; repeated: {', '.join(repeated)}", "repeated-name"
+        )
+    rows = []
+    for number, line in lines[1:]:
+        if len(line) != len(columns):
+            raise ScoresError(
+                f"{path}, line {number}: expected {len(columns)} cells; found {len(line)}"
+            )
+        rows.append((number, dict(zip(columns, line, strict=True))))
+    return _Table(path, columns, tuple(rows))
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines with content, each with its number."""
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except OSError as error:
@@ -209,25 +244,7 @@ def _read_table(path: Path) -> _Table:
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ScoresError(f"{path}: expected a CSV table in UTF-8; {error}") from None
-    filled = [(number, line) for number, line in enumerate(lines, 1) if "".join(line).strip()]
-    if len(filled) < 2:
-        raise ScoresError(
-            f"{path}: expected a header with columns {SHAPE}, and one line per trial",
-            "missing-column",
-        )
-    columns = tuple(cell.strip() for cell in filled[0][1])
-    repeated = sorted({column for column in columns if columns.count(column) > 1})
-    if repeated:
-        raise ScoresError(
-            f"{path}: expected every column once; repeated: {', '.join(repeated)}", "repeated-name"
-        )
-    for number, line in filled[1:]:
-        if len(line) != len(columns):
-            raise ScoresError(
-                f"{path}, line {number}: expected {len(columns)} cells; found {len(line)}"
-            )
-    rows = tuple((n, dict(zip(columns, line, strict=True))) for n, line in filled[1:])
-    return _Table(path, columns, rows)
+    return [(number, line) for number, line in enumerate(lines, 1) if "".join(line).strip()]
 
 
 def _number(cell: str, where: str) -> float:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
 
 from cotbal.response.regression import Regression, Shrunk
+from cotbal.response.shapes import PerScore, TrialScore, TrialTask
 
 MOST_FOLDS = 40
 MIRRORED = 0.01  # doublings by which rounded weights may miss being mirror images
@@ -26,22 +26,20 @@ class Check:
         pairs: whether these were a trial and its mirror image.
     """
 
-    error: Float[np.ndarray, " score"]
-    baseline: Float[np.ndarray, " score"]
+    error: PerScore
+    baseline: PerScore
     folds: int
     pairs: bool
 
     @property
-    def explained(self) -> Float[np.ndarray, " score"]:
+    def explained(self) -> PerScore:
         """Share of the squared error of the baseline that the fit avoids; below 0 where it predicts
         worse than no effect at all.
         """
         return 1 - self.error**2 / np.maximum(self.baseline**2, np.finfo(float).tiny)
 
 
-def held_out(
-    regression: Regression, shrunk: Sequence[Shrunk], z: Float[np.ndarray, "trial task"]
-) -> Check:
+def held_out(regression: Regression, shrunk: Sequence[Shrunk], z: TrialTask) -> Check:
     """Leave out a trial and its mirror image (or one trial where there is none), fit the others,
     predict the pair; trials with equal weights stay, they hold the level.
 
@@ -65,11 +63,11 @@ def held_out(
 
 
 def _squares(
-    values: Float[np.ndarray, "trial score"],
+    values: TrialScore,
     blocks: np.ndarray,
     fold: np.ndarray,
     rest: np.ndarray,
-) -> Float[np.ndarray, " score"]:
+) -> PerScore:
     """Squared distances of the left-out trials from the level of their seed in the others."""
     total = np.zeros(values.shape[1])
     for trial in fold:
@@ -79,9 +77,7 @@ def _squares(
     return total
 
 
-def _groups(
-    regression: Regression, z: Float[np.ndarray, "trial task"]
-) -> tuple[list[np.ndarray], bool]:
+def _groups(regression: Regression, z: TrialTask) -> tuple[list[np.ndarray], bool]:
     """Trials that are left out together, and whether all of them are mirrored pairs."""
     moved = np.abs(z).max(axis=1) > MIRRORED
     waiting = np.flatnonzero(moved).tolist()
