@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 
 from cotbal.balance.agreement import rank_correlation
-from cotbal.data.collate import Row
+from cotbal.data.batches.collate import Row
+from cotbal.data.batches.questions import collator_for
 from cotbal.data.files import read_json, write_json
-from cotbal.data.questions import collator_for
-from cotbal.data.records import default_cache, open_records
+from cotbal.data.reading.records import default_cache, open_records
 from cotbal.recipe.recipe import Recipe
 from cotbal.report.contents import Contents, RunContents, read_contents
 from cotbal.scores.measure import measure
@@ -136,7 +136,8 @@ def validation_scores(recipe: Recipe, model: Any, processor: Any, samples: int) 
             islice(open_records(task.validation, default_cache(), evaluation=True), samples)
         )
         rows = [Row(record, task.name, task.instruction) for record in records]
-        answers = evaluation.generate(model, collator, rows, recipe.file.generation, lambda _: None)
+        answerer = evaluation.Answerer(model, collator, recipe.file.generation)
+        answers = answerer(rows, lambda _: None)
         known = [
             {"images": list(record.images), "details": dict(record.details)} for record in records
         ]

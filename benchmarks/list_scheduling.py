@@ -46,7 +46,8 @@ def schedule(pieces: Sequence[Piece], gpus: int, order: Sequence[int] | None = N
     largest = max((piece.gpus for piece in pieces), default=0)
     if largest > gpus:
         raise CotbalError(
-            f"expected GPUs enough for every run: one needs {largest}, and there are {gpus}"
+            f"expected enough GPUs for every run: one needs {largest}, and there are {gpus}",
+            "too-few-gpus",
         )
     waiting = (
         sorted(range(len(pieces)), key=lambda i: -pieces[i].seconds)

@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 
 from cotbal.benchmarks.large.sets import data_sets
-from cotbal.benchmarks.large.settings import settings
+from cotbal.benchmarks.large.settings import RECIPE
 from cotbal.benchmarks.releases.paper import MODELS
 from cotbal.jobs.plan import Planned
 from cotbal.recipe.mixture import Mixture, Task
@@ -80,7 +80,7 @@ def plan(grouped: bool, seeds: Sequence[int] = (0,)) -> list[Planned]:
     or one per task.
     """
     sets = data_sets()
-    portions = Portions(**yaml.safe_load(settings(next(iter(MODELS))))["portions"])
+    portions = Portions(**yaml.safe_load(RECIPE.settings(next(iter(MODELS))))["portions"])
     rates = {"large": portions.large, "mini": portions.mini}
     sizes = {
         d.name: {name: portion_size(d.train, rate) for name, rate in rates.items()} for d in sets

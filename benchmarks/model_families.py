@@ -185,9 +185,8 @@ def offered(name: str, root: Path) -> dict[str, str]:
         AutoConfig.for_model(name).save_pretrained(root)
         vlm.load(str(root), "float32", False)
     except CotbalError as error:
-        sentence = str(error).replace(str(root), "…")
-        if "encoder-decoder" in sentence or "takes no labels" in sentence:
-            return {"status": "refused", "detail": sentence}
+        if error.code == "unsupported-model":
+            return {"status": "refused", "detail": str(error).replace(str(root), "…")}
     except Exception:  # no configuration by default: nothing is known of it
         pass
     return {"status": "not tried", "detail": NOT_TRIED.get(name, UNWRITTEN)}

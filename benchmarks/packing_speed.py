@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from cotbal.data.collate import Batch, Collator, Row
-from cotbal.data.packing import pack
-from cotbal.data.records import default_cache, open_records
+from cotbal.data.batches.collate import Batch, Collator, Row
+from cotbal.data.batches.packing import pack
+from cotbal.data.reading.records import default_cache, open_records
 from cotbal.loss import predicting
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.training import vlm

@@ -14,8 +14,8 @@ from typing import Any
 from transformers import AutoModelForImageTextToText, AutoProcessor, TrainingArguments
 
 from cotbal import read_task_weights
-from cotbal.data.collate import Collator, Row
-from cotbal.data.records import default_cache, open_records
+from cotbal.data.batches.collate import Collator, Row
+from cotbal.data.reading.records import default_cache, open_records
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
 
 checkpoint, records, images, weights_file, out = sys.argv[1:]

@@ -120,18 +120,20 @@ def _weights(units: Sequence[str], balance: dict[str, Any], x: float) -> Iterato
     )
     yield _text(zero + scale, bottom + 16, "1", "faint small", "middle")
     intervals = balance["weight_intervals"] or {}
+    holds_training = "training" in balance["noise"]
+    dashes = "" if holds_training else ' stroke-dasharray="3 3"'
     for row, unit in enumerate(units):
         y, weight = TOP + CELL * row, balance["weights"][unit]
         yield _rect(zero, y + 5, scale * weight, CELL - 10, "blue", 0.75)
-        low, high = intervals.get(unit, (weight, weight))
+        low, high = intervals.get(unit) or (weight, weight)
         yield (
             f'<line class="line" x1="{zero + scale * low:.1f}" y1="{y + CELL / 2}" '
-            f'x2="{zero + scale * high:.1f}" y2="{y + CELL / 2}" stroke-width="1.5"/>'
+            f'x2="{zero + scale * high:.1f}" y2="{y + CELL / 2}" stroke-width="1.5"{dashes}/>'
         )
         yield _text(zero + scale * 2.2, y + 17, f"{weight:.2f}", "text", "end")
-    seeds = balance["seeds"]
-    noise = "sampling error only, one training seed" if seeds == 1 else f"{seeds} training seeds"
-    yield _text(zero, bottom + 34, f"whiskers: {noise}", "faint small")
+    noise = "95 % interval, noise of samples and training"
+    shown = noise if holds_training else "sampling error only"
+    yield _text(zero, bottom + 34, f"whiskers: {shown}", "faint small")
     yield _text(zero, bottom + 48, "measured on the embedded benchmark", "faint small")
 
 

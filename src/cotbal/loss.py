@@ -1,5 +1,4 @@
-"""The loss of one optimizer step, Eq. 1, 2 and TLA: token sums, counts and one coefficient per
-task.
+"""The loss of an optimizer step, Eq. 1, 2 and TLA: token sums, counts, a coefficient per task.
 
 With `S_t` the summed loss and `n_t` the number of valid tokens of task t **over one optimizer
 step** (all accumulation micro-batches, all ranks), every method of the paper is `loss = sum_t c_t *
@@ -31,9 +30,7 @@ Normalizer = Literal["weights", "tokens", "per_device"]
 
 
 def predicting(labels: Int[Tensor, "row position"]) -> Bool[Tensor, "row position"]:
-    """True at the positions whose next token carries loss; a token is valid by its label alone,
-    never by its loss.
-    """
+    """True at positions whose next token is valid, that is, has a label."""
     mask = torch.zeros_like(labels, dtype=torch.bool)
     mask[:, :-1] = labels[:, 1:] != IGNORED
     return mask
@@ -46,12 +43,9 @@ def token_tasks(
 
     Args:
         labels: as the model gets them.
-        task_ids: one per row, or one a position where rows of several tasks are packed into one.
+        task_ids: one per row, or one per position where rows of several tasks are packed.
     """
-    assert task_ids.shape in (
-        labels.shape[:1],
-        labels.shape,
-    ), f"{tuple(task_ids.shape)} for {tuple(labels.shape)}"
+    assert task_ids.shape in (labels.shape[:1], labels.shape), f"{task_ids.shape}, {labels.shape}"
     per_position = task_ids if task_ids.dim() == 2 else task_ids[:, None].expand_as(labels)
     # Of the token that is predicted, not of the position that predicts it.
     return per_position[:, 1:][labels[:, 1:] != IGNORED]
@@ -63,16 +57,15 @@ def token_counts(
     tasks: int,
 ) -> Int[Tensor, " task"]:
     """`n_t`: number of valid tokens of every task in a batch."""
-    found = token_tasks(labels, task_ids)
-    return torch.zeros(tasks, dtype=torch.long, device=labels.device).index_add_(
-        0, found, torch.ones_like(found)
-    )
+    tasks_of = token_tasks(labels, task_ids)
+    zeros = torch.zeros(tasks, dtype=torch.long, device=labels.device)
+    return zeros.index_add_(0, tasks_of, torch.ones_like(tasks_of))
 
 
 def token_losses(
     logits: Float[Tensor, "token word"], targets: Int[Tensor, " token"]
 ) -> Float[Tensor, " token"]:
-    """Negative log-likelihood of every valid token, in float32 whatever the model computes in."""
+    """Negative log-likelihood of every valid token, always in float32."""
     return F.cross_entropy(logits.float(), targets, reduction="none")
 
 
@@ -104,16 +97,12 @@ def weighted_sum(
     tasks_of: Int[Tensor, " token"],
     coefficients: Float[Tensor, " task"],
 ) -> Float[Tensor, ""]:
-    """`sum_t c_t S_t` over the tokens of one micro-batch; parts of a step add up to the loss of the
-    step.
-    """
+    """`sum_t c_t S_t` over the tokens of a micro-batch; its sum over a step is the step's loss."""
     return (losses * coefficients[tasks_of]).sum()
 
 
 def task_sums(
     losses: Float[Tensor, " token"], tasks_of: Int[Tensor, " token"], tasks: int
 ) -> Float[Tensor, " task"]:
-    """`S_t`: summed, unweighted loss of every task, detached, for the curves and the dynamic
-    methods.
-    """
+    """`S_t`: summed, unweighted loss of every task, detached, for logs and dynamic methods."""
     return torch.zeros(tasks, device=losses.device).index_add_(0, tasks_of, losses.detach())

@@ -1,6 +1,4 @@
-"""The file name is the registry: a name is a module of one of our packages, or a dotted path of the
-user's own.
-"""
+"""The file name is the registry: a name is a module of a package here, or a user's dotted path."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ from cotbal.errors import CotbalError, near
 
 
 def names(package: str) -> list[str]:
-    """The names that a package of ours offers, sorted; `package` is a dotted name such as
-    `cotbal.metrics`.
-    """
+    """Sorted names of the public modules of a package such as `cotbal.metrics`."""
     spec = importlib.util.find_spec(package)
     assert spec is not None
     assert spec.submodule_search_locations is not None
@@ -25,10 +21,10 @@ def names(package: str) -> list[str]:
 
 
 def load(package: str, name: str) -> ModuleType:
-    """The module called `name` in `package`, or the user's own module when `name` holds a dot.
+    """The module `name` of `package`, or a user's module when `name` contains a dot.
 
     Raises:
-        CotbalError: no such module; the message lists the names there are.
+        CotbalError: no such module; the message lists the known names.
     """
     path = name if "." in name else f"{package}.{name}"
     if all(part.isidentifier() for part in path.split(".")):
@@ -36,9 +32,10 @@ def load(package: str, name: str) -> ModuleType:
             return importlib.import_module(path)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-                raise  # the module is there, but misses something itself
+                raise  # the module exists, but an import in it fails
     kind, known = package.rpartition(".")[2], names(package)
     raise CotbalError(
         f"{kind}: expected one of {', '.join(known)}, or the dotted path of your own module; found"
-        f" {name!r}" + near(name, known)
+        f" {name!r}" + near(name, known),
+        "unknown-name",
     )

@@ -22,6 +22,7 @@ from cotbal import plugins
 from cotbal.errors import CotbalError
 from cotbal.scores.matrix import Measured
 from cotbal.scores.measure import given_by, load_metric, measure
+from helpers.errors import raises
 
 NAMES = plugins.names("cotbal.metrics")
 METRICS = [name for name in NAMES if given_by(name) is None]
@@ -144,7 +145,7 @@ def test_a_metric_that_a_command_gives_has_that_command_and_a_range(name: str) -
     assert metric.GIVEN_BY.startswith("cotbal ")
     assert metric.MAXIMUM > 0
     assert not hasattr(metric, "score")
-    with pytest.raises(CotbalError, match=f"`{metric.GIVEN_BY}` gives its scores"):
+    with raises(CotbalError, "scores-from-elsewhere", name, metric.GIVEN_BY):
         measure(name, ["a"], [["a"]])
 
 
@@ -159,28 +160,28 @@ def test_one_number_a_sample_within_the_range(
     name: str, metric: ModuleType, example: Example
 ) -> None:
     answers = [*perfect(example), "left frog", "seven [0.5, 0.6, 0.8, 0.9]", *GARBAGE]
-    found = apply(name, answers, [place % 3 for place in range(len(answers))])
-    assert found.values.shape == (len(answers),)
-    assert found.values.dtype == np.float64
-    assert np.all((found.values >= 0) & (found.values <= metric.MAXIMUM))
-    assert 0 <= found.score <= metric.MAXIMUM
+    measured = apply(name, answers, [place % 3 for place in range(len(answers))])
+    assert measured.values.shape == (len(answers),)
+    assert measured.values.dtype == np.float64
+    assert np.all((measured.values >= 0) & (measured.values <= metric.MAXIMUM))
+    assert 0 <= measured.score <= metric.MAXIMUM
 
 
 def test_a_perfect_answer_scores_the_maximum(
     name: str, metric: ModuleType, example: Example
 ) -> None:
-    found = apply(name, perfect(example))
+    measured = apply(name, perfect(example))
 
-    np.testing.assert_allclose(found.values, metric.MAXIMUM, rtol=1e-12)
-    assert found.score == pytest.approx(metric.MAXIMUM, rel=1e-12)
+    np.testing.assert_allclose(measured.values, metric.MAXIMUM, rtol=1e-12)
+    assert measured.score == pytest.approx(metric.MAXIMUM, rel=1e-12)
 
 
 @pytest.mark.parametrize("answer", GARBAGE)
 def test_garbage_is_wrong_or_what_the_metric_takes_it_for(
     name: str, example: Example, answer: str
 ) -> None:
-    found = apply(name, [answer] * 3).values.tolist()
-    assert found == (
+    scores = apply(name, [answer] * 3).values.tolist()
+    assert scores == (
         apply(name, [example.garbage] * 3).values.tolist() if example.garbage else [0, 0, 0]
     )
 
@@ -206,12 +207,12 @@ def test_one_of_several_references_is_enough_to_score(name: str, example: Exampl
 
 
 def test_no_samples(name: str) -> None:
-    found = measure(name, [], [])
-    assert found.values.shape == (0,)
-    assert found.weights is None or found.weights.shape == (0,)
+    measured = measure(name, [], [])
+    assert measured.values.shape == (0,)
+    assert measured.weights is None or measured.weights.shape == (0,)
 
 
-def test_references_that_are_garbage_are_refused_or_missed(name: str) -> None:
+def test_references_that_are_garbage_are_rejected_or_missed(name: str) -> None:
     with suppress(CotbalError):
         assert measure(name, ["a frog"], [["", "["]]).values.shape == (1,)
 
@@ -220,8 +221,8 @@ def test_references_that_it_expects_have_no_problem(metric: ModuleType, example:
     """And whoever expects references of a kind says in a sentence what it found instead."""
     problem_of = getattr(metric, "problem_of", lambda references: "")
     assert [problem_of(references) for references in example.references] == ["", "", ""]
-    found = problem_of(["☃ 🐸"])
-    assert found == "" or (found.startswith("expected ") and "; found " in found)
+    problem = problem_of(["☃ 🐸"])
+    assert problem == "" or (problem.startswith("expected ") and "; found " in problem)
 
 
 def test_constant_answer_is_a_legal_answer(name: str, metric: ModuleType, example: Example) -> None:
@@ -242,11 +243,11 @@ def test_the_plain_mean_of_linear_values_is_the_score(name: str, example: Exampl
         "7",
         "12.1%",
     ]
-    found = apply(name, answers, [place % 3 for place in range(len(answers))])
-    assert found.linear.mean() == pytest.approx(found.score, rel=1e-12, abs=1e-12)
+    measured = apply(name, answers, [place % 3 for place in range(len(answers))])
+    assert measured.linear.mean() == pytest.approx(measured.score, rel=1e-12, abs=1e-12)
 
 
-def test_different_lengths_are_refused(metric: ModuleType) -> None:
+def test_different_lengths_are_rejected(metric: ModuleType) -> None:
     with pytest.raises((AssertionError, ValueError)):
         metric.score(["a"], [])
 
@@ -256,6 +257,6 @@ def test_any_text_is_an_answer(said: list[tuple[str, int]]) -> None:
     """Whatever a model says is a number within the range, and the same one each time."""
     answers, order = zip(*said, strict=True)
     for name in METRICS:
-        found = apply(name, answers, order)
-        assert np.all((found.values >= 0) & (found.values <= load_metric(name).MAXIMUM))
-        assert np.array_equal(found.values, apply(name, answers, order).values)
+        shuffled = apply(name, answers, order)
+        assert np.all((shuffled.values >= 0) & (shuffled.values <= load_metric(name).MAXIMUM))
+        assert np.array_equal(shuffled.values, apply(name, answers, order).values)

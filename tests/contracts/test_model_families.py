@@ -19,13 +19,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cotbal.data.collate import Collator, Row
-from cotbal.data.lengths import Length
-from cotbal.data.order import Part
-from cotbal.data.questions import QuestionCollator, collator_for
-from cotbal.data.records import Record, Turn, default_cache, open_records
-from cotbal.data.row_lengths import RowLengths
-from cotbal.data.special_tokens import read_special_tokens
+from cotbal.data.batches.chat import ChatTemplate
+from cotbal.data.batches.collate import Collator, Row
+from cotbal.data.batches.lengths import Length
+from cotbal.data.batches.order import Part
+from cotbal.data.batches.questions import QuestionCollator, collator_for
+from cotbal.data.batches.row_lengths import RowLengths
+from cotbal.data.checks.special_tokens import read_special_tokens
+from cotbal.data.reading.record import Record, Turn
+from cotbal.data.reading.records import default_cache, open_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.loss import IGNORED, predicting, token_counts
 from cotbal.recipe.recipe import load_recipe
@@ -38,7 +40,8 @@ from cotbal.training.trainers.forward import valid_token_losses
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.packing_check import check_packing
 from helpers.all_families import ALL, ARCHETYPES, FULL, SHORT
-from helpers.tiny_families import Family, build
+from helpers.family_builders import Family
+from helpers.tiny_families import build
 
 WORDS = ("n", "e")  # one token each in every tokenizer, whatever stands before them
 
@@ -178,7 +181,7 @@ def test_generation_marks_and_added_text_agree(case: Case) -> None:
     batches = {}
     for name, one in (("marked", marked), ("plain", plain)):
         collator = case.collate_with(400)
-        collator.template = one
+        collator.chat = ChatTemplate(one, collator.tokenizer)
         if case.name == "llava_onevision" and name == "plain":
             with pytest.raises(CotbalError, match="generation"):
                 collator.training(case.rows())
@@ -265,7 +268,7 @@ def test_answers_do_not_depend_on_the_batch(case: Case) -> None:
     assert case.processor.tokenizer.convert_tokens_to_ids(case.family.end) in stops
     settings = [Generation(max_new_tokens=4, batch_size=size) for size in (1, 5)]
     one_by_one, together = (
-        evaluation.generate(model, case.collator, case.rows(), s, lambda n: None) for s in settings
+        evaluation.Answerer(model, case.collator, s)(case.rows(), lambda _: None) for s in settings
     )
     assert one_by_one == together
     prompt = case.collator.prompts([case.rows()[0]])["input_ids"][0]
@@ -278,8 +281,8 @@ def test_answers_do_not_depend_on_the_batch(case: Case) -> None:
 
 def test_its_tokens_are_found_in_texts(case: Case) -> None:
     """A record with the text of one would have an image too many, or end too early."""
-    found = read_special_tokens(case.checkpoint).structure | {"<image>"}
-    assert {case.processor.image_token, case.family.end, case.collator.end} <= found
+    structure = read_special_tokens(case.checkpoint).structure | {"<image>"}
+    assert {case.processor.image_token, case.family.end, case.collator.end} <= structure
 
 
 def test_every_part_is_found_and_frozen_by_itself(case: Case) -> None:
@@ -335,7 +338,7 @@ def test_merged_adapters_and_processor_come_back_as_they_were(case: Case, tmp_pa
     assert settings[0].get("video_processor") == settings[1].get("video_processor")
 
 
-def test_packed_rows_have_the_losses_of_padded_ones_or_are_refused(case: Case) -> None:
+def test_packed_rows_have_the_losses_of_padded_ones_or_are_rejected(case: Case) -> None:
     items = [{"row": one, "task": "t"} for one in case.rows()]
     collate = with_task_ids(
         lambda batch: case.collator.training([item["row"] for item in batch]), ["t"]
@@ -354,7 +357,12 @@ images: images
 tasks:
   one: {{train: one.jsonl, validation: one.jsonl}}
   two: {{train: two.jsonl, validation: two.jsonl}}
-model: {{checkpoint: {name}, max_length: 400, dtype: bfloat16, language: lora, gradient_checkpointing: true}}
+model:
+  checkpoint: {name}
+  max_length: 400
+  dtype: bfloat16
+  language: lora
+  gradient_checkpointing: true
 optimization: {{batch_size: 6, micro_batch_size: 3, learning_rate: 1.0e-2, warmup_ratio: 0}}
 """
 
@@ -409,7 +417,7 @@ def test_the_heart_of_the_contract(short_case: Case, root: Path, tmp_path: Path)
     test_a_row_has_the_losses_in_a_mixed_batch_that_it_has_alone(short_case)
     test_images_are_never_cut(short_case)
     test_answers_do_not_depend_on_the_batch(short_case)
-    test_packed_rows_have_the_losses_of_padded_ones_or_are_refused(short_case)
+    test_packed_rows_have_the_losses_of_padded_ones_or_are_rejected(short_case)
     test_a_training_moves_what_it_should_and_leaves_a_checkpoint(short_case, root, tmp_path)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.data.conversations import Record, Turn, normalise
-from cotbal.data.loss_marks import MARKS, SPANS
-from cotbal.data.media import OTHER_MEDIA
-from cotbal.data.unread_keys import is_annotation
+from cotbal.data.reading.conversations import normalise
+from cotbal.data.reading.media import OTHER_MEDIA
+from cotbal.data.reading.record import Record, Turn
+from cotbal.data.reading.turns import MARKS, SPANS
+from cotbal.data.reading.unread_keys import is_annotation
 from cotbal.recipe.strict_yaml import load_yaml
 
 PAGE = (Path(__file__).parents[2] / "docs" / "records.md").read_text(encoding="utf-8")

@@ -129,14 +129,17 @@ def test_the_overview_figure_shows_what_is_known() -> None:
         "units": ["a", "b"],
         "contribution": [[1.0, 0.5], [None, 1.0]],
         "weights": {"a": 0.75, "b": 1.25},
-        "weight_intervals": None,
-        "seeds": 1,
+        "weight_intervals": {"a": [0.7, 0.8], "b": None},
+        "noise": ["samples"],
     }
     drawn = figures.overview(balance)
     assert drawn.count(">0.75<") == drawn.count(">1.25<") == 1
     assert drawn.count(">.5<") == 1
     assert "sampling error only" in drawn
-    assert "3 training seeds" in figures.overview({**balance, "seeds": 3})
+    known = figures.overview({**balance, "noise": ["samples", "training"]})
+    assert "sampling error only" not in known
+    assert "95 % interval" in known
+    assert known.count("stroke-dasharray") < drawn.count("stroke-dasharray")
 
 
 @pytest.mark.parametrize("page", [name_of(page) for page in PAGES])

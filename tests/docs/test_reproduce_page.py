@@ -17,9 +17,9 @@ import pytest
 
 import gpu_hours
 import reproduce_page
-from cotbal.benchmarks.academic.settings import settings as academic
-from cotbal.benchmarks.chat.settings import settings as chat
-from cotbal.benchmarks.large.settings import settings as large
+from cotbal.benchmarks.academic.settings import RECIPE as ACADEMIC
+from cotbal.benchmarks.chat.settings import RECIPE as CHAT
+from cotbal.benchmarks.large.settings import RECIPE as LARGE
 from cotbal.benchmarks.zeroshot.columns import COLUMNS, columns_named
 from cotbal.jobs.compare import method_names
 from cotbal.recipe.recipe import load_recipe
@@ -173,7 +173,8 @@ def test_published_results_of_the_later_version_are_the_golden_ones(name: str, t
 
 def test_settings_of_the_later_version_are_those_of_the_recipes_and_commands() -> None:
     told = LATER["settings"]
-    written = {"academic": academic("7b"), "chat": chat("7b"), "large": large("7b")}
+    recipes = {"academic": ACADEMIC, "chat": CHAT, "large": LARGE}
+    written = {name: recipe.settings("7b") for name, recipe in recipes.items()}
     for benchmark, text in written.items():
         command = re.search(
             rf"cotbal compare {benchmark}/recipe.yaml.* balance.temperature=([\d.]+)", PAGE

@@ -1,4 +1,4 @@
-"""A mixture whose records have everything that an export must bring over, and exports of it."""
+"""A mixture whose records have everything that an export must transfer, and exports of it."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def _turns(*pairs: tuple[str, str]) -> list[dict[str, str]]:
     ]
 
 
-def exported(host: str, recipe: Path, out: Path, *overrides: str) -> Guide:
+def exported(trainer: str, recipe: Path, out: Path, *overrides: str) -> Guide:
     """Export with the weights beside the recipe."""
     weights = recipe.parent / "weights.json"
     return export(
-        Order(load_recipe(recipe, overrides), RunDir(recipe.parent / "run"), weights), host, out
+        Order(load_recipe(recipe, overrides), RunDir(recipe.parent / "run"), weights), trainer, out
     )
 
 

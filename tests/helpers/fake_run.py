@@ -4,7 +4,9 @@ that is not.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import yaml
 from PIL import Image, ImageDraw
 
 from cotbal.balance import Settings, balance
+from cotbal.balance.probes import replicate_name
 from cotbal.data.files import append_jsonl, write_json, write_jsonl, write_text
 from cotbal.jobs.rundir import RunDir
 from cotbal.scores.matrix import Samples, matrix_of_samples
@@ -28,23 +31,38 @@ RECORDS = 48_000  # training records of the first task; each further one has a t
 STEPS = 40
 
 
-def fake_run(directory: Path, tasks: Sequence[str] = TASKS, seed: int = 0) -> RunDir:
-    """A finished job in `directory/run`; its data lie in `directory/data`."""
+def fake_run(
+    directory: Path,
+    tasks: Sequence[str] = TASKS,
+    seed: int = 0,
+    replicates: int = 1,
+    seeds: int = 1,
+) -> RunDir:
+    """A finished job in `directory/run`; its data lie in `directory/data`.
+
+    Args:
+        replicates: trainings of the mini probe.
+        seeds: training seeds of the final models and the curve.
+    """
     random = np.random.default_rng(seed)
     files = RunDir(directory / "run")
     _images(directory / "data" / "images", random)
     write_text(directory / "data" / "LICENCES.md", "# Images\nDrawn by <b>nobody</b>, CC0.\n")
     write_text(files.recipe, yaml.safe_dump(_recipe(directory / "data", tasks), sort_keys=False))
     probes = ["mini", *(f"full:{task}" for task in tasks)]
-    write_json(files.plan, _plan(probes, tasks))
+    write_json(files.plan, _plan(probes, tasks, seeds))
     samples = {task: _samples(task, tasks, random) for task in tasks}
     for row, run in enumerate(probes):
         _write_probe(files.probe(run), run, row, samples, random)
-    for weighting in ("ew", "cotbal"):
-        _write_final(files.final(weighting), weighting, (*tasks, "chat"), seed)
-    for run, seen in _fractions(tasks).items():
-        _write_fraction(files.curve(run), run, float(Fraction(run.rpartition(":")[2])), seen, tasks)
-    matrix = matrix_of_samples(probes, samples)
+    for training in range(seeds):
+        of_seed = files.seeded(training) if training else files
+        for weighting in ("ew", "cotbal"):
+            _write_final(of_seed.final(weighting), weighting, (*tasks, "chat"), seed, training)
+        for run, seen in _fractions(tasks).items():
+            _write_fraction(of_seed.curve(run), run, seen, tasks, training)
+    trained = [replicate_name("mini", number) for number in range(1, replicates + 1)]
+    columns = {task: _with_replicates(column, replicates) for task, column in samples.items()}
+    matrix = matrix_of_samples([*trained, *probes[1:]], columns)
     write_text(files.score_table, matrix.to_csv())
     result = balance(matrix, settings=Settings(bootstrap=300))
     write_json(files.balance, result.to_json())
@@ -67,29 +85,11 @@ def _recipe(data: Path, tasks: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _plan(probes: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
-    names = [(run, "probe", "probes/" + run.replace(":", "-"), "ew") for run in probes]
-    names += [
-        (weighting, "final", f"final/{weighting}", weighting) for weighting in ("ew", "cotbal")
-    ]
-    names += [
-        (run, "curve", f"curve/{run.replace(':', '-').replace('/', '_')}", "ew")
-        for run in _fractions(tasks)
-    ]
-    runs = [
-        {
-            "name": name,
-            "directory": folder,
-            "kind": kind,
-            "weighting": weighting,
-            "seed": 0,
-            "portions": {},
-            "records": 1937,
-            "tokens": 40210,
-            "share": 1.0 if kind == "final" else 0.15,
-        }
-        for name, kind, folder, weighting in names
-    ]
+def _plan(probes: Sequence[str], tasks: Sequence[str], seeds: int) -> dict[str, Any]:
+    runs = [_planned(run, "probe", "probes", "ew") for run in probes]
+    for seed in range(seeds):
+        runs += [_planned(name, "final", "final", name, seed) for name in ("ew", "cotbal")]
+        runs += [_planned(run, "curve", "curve", "ew", seed) for run in _fractions(tasks)]
     return {
         "form": "standard",
         "fingerprint": "abc",
@@ -100,6 +100,21 @@ def _plan(probes: Sequence[str], tasks: Sequence[str]) -> dict[str, Any]:
         "warnings": [
             f"{tasks[0]}: its mini portion holds 600 records; the paper advises 1,000 or more"
         ],
+    }
+
+
+def _planned(name: str, kind: str, folder: str, weighting: str, seed: int = 0) -> dict[str, Any]:
+    directory = f"{folder}/{name.replace(':', '-').replace('/', '_')}"
+    return {
+        "name": name,
+        "directory": f"seed-{seed}/{directory}" if seed else directory,
+        "kind": kind,
+        "weighting": weighting,
+        "seed": seed,
+        "portions": {},
+        "records": 1937,
+        "tokens": 40210,
+        "share": 1.0 if kind == "final" else 0.15,
     }
 
 
@@ -139,6 +154,16 @@ def _samples(task: str, tasks: Sequence[str], random: np.random.Generator) -> Sa
     return Samples(values, clusters, 10.0 if METRICS.get(task) == "cider" else 1.0, constant, "two")
 
 
+def _with_replicates(column: Samples, replicates: int) -> Samples:
+    """The column with further trainings of its first row, which answer a few samples otherwise."""
+    random = np.random.default_rng(replicates)
+    rows = [column.values[0]]
+    for _ in range(replicates - 1):
+        changed = random.uniform(size=column.values.shape[1]) < 0.02
+        rows.append(np.where(changed, random.permutation(column.values[0]), column.values[0]))
+    return replace(column, values=np.stack([*rows, *column.values[1:]]))
+
+
 def _write_probe(
     paths: RunPaths, run: str, row: int, samples: dict[str, Samples], random: np.random.Generator
 ) -> None:
@@ -151,13 +176,16 @@ def _write_probe(
     _write_outcome(paths, run)
 
 
-def _write_final(paths: RunPaths, weighting: str, tasks: Sequence[str], seed: int) -> None:
+def _write_final(
+    paths: RunPaths, weighting: str, tasks: Sequence[str], seed: int, training: int
+) -> None:
     write_json(paths.job, {"run": weighting})
     _write_training(paths, list(tasks), "", np.random.default_rng([seed, weighting == "cotbal"]))
     for place, task in enumerate(tasks):
         # The same luck for both models, so that their difference is paired.
         luck = np.random.default_rng([seed, place]).uniform(size=TEST_SAMPLES)
         level = 0.6 + (0.03 * (place - 2) if weighting == "cotbal" else 0.0)
+        level += _moved(training, place, weighting)
         scores = (luck < level).astype(float) * (4.0 if METRICS.get(task) == "cider" else 1.0)
         column = Samples(
             scores[None],
@@ -166,6 +194,17 @@ def _write_final(paths: RunPaths, weighting: str, tasks: Sequence[str], seed: in
         )
         write_json(paths.scores(task, "test"), _scores(task, "test", scores, column))
     _write_outcome(paths, weighting)
+
+
+def _moved(training: int, *of: object) -> float:
+    """How far the level of a training lies from that with the first seed."""
+    if not training:
+        return 0.0
+    return 0.01 * float(np.random.default_rng([training, *map(_number, of)]).normal())
+
+
+def _number(text: object) -> int:
+    return zlib.crc32(str(text).encode())
 
 
 def _fractions(tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -177,12 +216,13 @@ def _fractions(tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
 
 
 def _write_fraction(
-    paths: RunPaths, run: str, fraction: float, seen: Sequence[str], tasks: Sequence[str]
+    paths: RunPaths, run: str, seen: Sequence[str], tasks: Sequence[str], training: int
 ) -> None:
     """A score that grows with the logarithm of the fraction; other tasks help a little, most where
     there is little.
     """
     write_json(paths.job, {"run": run})
+    fraction = float(Fraction(run.rpartition(":")[2]))
     for task in seen:
         place = tasks.index(task)
         luck = np.random.default_rng([7, place]).uniform(
@@ -190,6 +230,7 @@ def _write_fraction(
         )  # the same samples are easy in every run
         level = 0.75 - 0.02 * place + (0.03 + 0.02 * (place % 3)) * np.log2(fraction)
         level += 0.0 if len(seen) == 1 else 0.04 - 0.02 * fraction
+        level += _moved(training, run, task)
         scores = (luck < level).astype(float) * (4.0 if METRICS.get(task) == "cider" else 1.0)
         column = Samples(
             scores[None], np.arange(SAMPLES) // 2, 10.0 if METRICS.get(task) == "cider" else 1.0

@@ -142,7 +142,7 @@ def resumed(checkpoint: Path, directory: Path, **sharding: Any) -> dict[str, dic
         "optim_args": "momentum=0.9",
         "learning_rate": 0.2,
     }
-    found = {}
+    results = {}
     for way in ("straight", "resumed"):
         model = AutoModelForImageTextToText.from_pretrained(checkpoint)
         model.model.vision_tower.requires_grad_(
@@ -158,12 +158,12 @@ def resumed(checkpoint: Path, directory: Path, **sharding: Any) -> dict[str, dic
         )
         change = {name: before[name] - whole(p) for name, p in trainer.model.named_parameters()}
         split = any(isinstance(p, DTensor) for p in trainer.model.parameters())
-        found[way] = {
+        results[way] = {
             "change": change,
             "log": [by_task(line) for line in trainer.state.log_history],
             "sharded": split,
         }
-    return found
+    return results
 
 
 def by_accelerate() -> dict[str, Any]:
@@ -178,14 +178,14 @@ def rank(number: int, count: int, checkpoint: Path, out: Path) -> None:
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{out}/store", rank=number, world_size=count
     )
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         name: update(checkpoint, out / "out", **case) for name, case in cases(count).items()
     }
     if count == 2:
-        found["resuming"] = resumed(checkpoint, out / "parallel")
-        found["resuming sharded"] = resumed(checkpoint, out / "sharded", **by_accelerate())
+        results["resuming"] = resumed(checkpoint, out / "parallel")
+        results["resuming sharded"] = resumed(checkpoint, out / "sharded", **by_accelerate())
     torch.save(
-        {name: {**one, "check": None} for name, one in found.items()}, out / f"rank{number}.pt"
+        {name: {**one, "check": None} for name, one in results.items()}, out / f"rank{number}.pt"
     )
     torch.distributed.destroy_process_group()
 

@@ -5,36 +5,37 @@ benchmarks/model_families.py.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from helpers.further_families import (
+from helpers.family_builders import (
+    CHAT,
     CLIP,
     EXPERTS,
-    FURTHER,
-    LLAVA,
+    HYBRID,
+    MROPE,
+    SIGLIP,
     TILES,
-    _gemma4,
-    _glm,
+    WIDTH,
+    Family,
+    chat,
+    chatml,
+    cropped,
+    gemma4,
+    glm,
     grid,
     ids,
     image,
+    omni,
+    plain,
+    qwen_vision,
     square,
-    turns,
-)
-from helpers.tiny_families import (
-    CHATML,
-    FAMILIES,
-    LINEAR,
-    SIGLIP,
-    WIDTH,
-    Family,
-    _qwen_vision,
     text,
+    tokens,
+    turns,
     vision,
 )
+from helpers.further_families import FURTHER, LLAVA
+from helpers.tiny_families import FAMILIES
 
-MROPE = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
-CHAT = {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"}
 USER = turns("USER: ", "ASSISTANT:", "{{ eos_token }}", "<image>", "\n", "{{ bos_token }}")
 VQ = {
     "embed_dim": 8,
@@ -74,91 +75,11 @@ MLA = {
 }
 
 
-def _chat(**more: Any) -> dict[str, Any]:
-    """What most that were built on Qwen's chat format have in common."""
-    return {
-        "tokens": CHAT,
-        "template": CHATML.replace("IMAGE", "<image>"),
-        "end": "<|im_end|>",
-        **more,
-    }
-
-
-def _omni(model: str, processor: str, seen: dict[str, Any], **text_more: Any) -> Family:
-    names = {
-        "image_token": "<|IMAGE|>",
-        "video_token": "<|VIDEO|>",
-        "audio_token": "<|AUDIO|>",
-        "vision_bos_token": "<|vision_bos|>",
-        "vision_eos_token": "<|vision_eos|>",
-        "audio_bos_token": "<|audio_bos|>",
-        "audio_eos_token": "<|audio_eos|>",
-    }
-    sound = {
-        "d_model": WIDTH,
-        "encoder_layers": 1,
-        "encoder_attention_heads": 2,
-        "encoder_ffn_dim": 32,
-        "num_mel_bins": 16,
-        "output_dim": WIDTH,
-        "max_source_positions": 64,
-        "n_window": 4,
-        "downsample_hidden_size": 8,
-    }
-    kind = "index" if processor == "Qwen2_5Omni" else "id"
-    return Family(
-        processor=f"{processor}Processor",
-        model=f"{model}Config",
-        tokens={**CHAT, **names},
-        others=("<|im_start|>",),
-        config=lambda token, size: {
-            "text_config": text(size, **{"rope_parameters": MROPE, **text_more}),
-            "vision_config": seen,
-            "audio_config": sound,
-            **{
-                f"{one}_token_{kind}": token(f"<|{one.upper()}|>")
-                for one in ("image", "video", "audio")
-            },
-            **ids(
-                token, vision_start_token_id="<|vision_bos|>", vision_end_token_id="<|vision_eos|>"
-            ),
-            **ids(token, audio_start_token_id="<|audio_bos|>", audio_end_token_id="<|audio_eos|>"),
-        },
-        images=grid("Qwen2VLImageProcessor"),
-        template=CHATML.replace("IMAGE", "<|vision_bos|><|IMAGE|><|vision_eos|>"),
-        end="<|im_end|>",
-        videos="Qwen2VLVideoProcessor",
-        audio="WhisperFeatureExtractor",
-    )
-
-
-def _plain(
-    model: str, images: dict[str, Any], config: Any, settings: dict[str, Any] | None = None
-) -> Family:
-    """Of the time before chat: no template, and an image is no token of the text, or a fixed
-    number of them.
-    """
-    return Family(
-        processor=f"{model}Processor",
-        model=f"{model}Config",
-        tokens={"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"},
-        config=lambda _, size: config(size),
-        images=images,
-        template=None,
-        end="</s>",
-        settings=settings or {},
-    )
-
-
 RARE: dict[str, Family] = {
     "llama4": Family(
         processor="Llama4Processor",
         model="Llama4Config",
-        tokens={
-            "bos_token": "<|begin_of_text|>",
-            "eos_token": "<|eot|>",
-            "pad_token": "<|finetune_right_pad|>",
-        },
+        tokens=tokens(bos="<|begin_of_text|>", eos="<|eot|>", pad="<|finetune_right_pad|>"),
         others=(
             "<|image|>",
             "<|image_start|>",
@@ -210,35 +131,33 @@ RARE: dict[str, Family] = {
     "lfm2_vl": Family(
         processor="Lfm2VlProcessor",
         model="Lfm2VlConfig",
-        tokens={
-            "bos_token": "<|startoftext|>",
-            "eos_token": "<|im_end|>",
-            "pad_token": "<|pad|>",
-            "image_token": "<image>",
-            "image_start_token": "<|image_start|>",
-            "image_end_token": "<|image_end|>",
-            "image_thumbnail_token": "<|img_thumbnail|>",
-        },
+        tokens=tokens(
+            bos="<|startoftext|>",
+            eos="<|im_end|>",
+            pad="<|pad|>",
+            image="<image>",
+            image_start="<|image_start|>",
+            image_end="<|image_end|>",
+            image_thumbnail="<|img_thumbnail|>",
+        ),
         others=(
             "<|im_start|>",
             *(f"<|img_row_{i}_col_{j}|>" for i in range(1, 4) for j in range(1, 4)),
         ),
         config=lambda token, size: {
-            "text_config": {
-                "model_type": "lfm2",
-                # With one layer of attention alone the answer hardly sees which of two images
-                # came first.
-                **text(
-                    size,
-                    num_hidden_layers=3,
-                    layer_types=["conv", "full_attention", "full_attention"],
-                    block_multiple_of=8,
-                ),
-            },
-            "vision_config": {
-                "model_type": "siglip2_vision_model",
-                **vision(patch_size=4, num_patches=16, vision_use_head=False),
-            },
+            "text_config": text(
+                size,
+                model_type="lfm2",
+                num_hidden_layers=3,
+                layer_types=["conv", "full_attention", "full_attention"],
+                block_multiple_of=8,
+            ),
+            "vision_config": vision(
+                model_type="siglip2_vision_model",
+                patch_size=4,
+                num_patches=16,
+                vision_use_head=False,
+            ),
             "image_token_id": token("<image>"),
             "projector_hidden_size": WIDTH,
         },
@@ -251,7 +170,7 @@ RARE: dict[str, Family] = {
             max_image_tokens=4,
             max_num_patches=64,
         ),
-        template="{{ bos_token }}" + CHATML.replace("IMAGE", "<image>"),
+        template="{{ bos_token }}" + chatml("<image>"),
         end="<|im_end|>",
     ),
     "cohere2_vision": replace(
@@ -260,18 +179,19 @@ RARE: dict[str, Family] = {
         model="Cohere2VisionConfig",
         tokens={
             **FURTHER["aya_vision"].tokens,
-            "image_token": "<|IMG_PATCH|>",
-            "boi_token": "<|START_OF_IMG|>",
-            "eoi_token": "<|END_OF_IMG|>",
-            "img_line_break_token": "<|IMG_LINE_BREAK|>",
+            **tokens(
+                image="<|IMG_PATCH|>",
+                boi="<|START_OF_IMG|>",
+                eoi="<|END_OF_IMG|>",
+                img_line_break="<|IMG_LINE_BREAK|>",
+            ),
         },
         others=FURTHER["aya_vision"].others[5:],
         config=lambda token, size: {
-            "text_config": {
-                "model_type": "cohere2",
-                **text(size, head_dim=8, layer_types=["full_attention"] * 2),
-            },
-            "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=4)},
+            "text_config": text(
+                size, model_type="cohere2", head_dim=8, layer_types=["full_attention"] * 2
+            ),
+            "vision_config": vision(**SIGLIP, image_size=16, patch_size=4),
             "image_token_id": token("<|IMG_PATCH|>"),
             "alignment_intermediate_size": 32,
         },
@@ -284,13 +204,9 @@ RARE: dict[str, Family] = {
     "kimi_k25": Family(
         processor="Kimi_K25Processor",
         model="Kimi_K25Config",
-        tokens={
-            "bos_token": "[BOS]",
-            "eos_token": "<|im_end|>",
-            "pad_token": "[PAD]",
-            "image_token": "<|media_pad|>",
-            "video_token": "<|video_pad|>",
-        },
+        tokens=tokens(
+            bos="[BOS]", eos="<|im_end|>", pad="[PAD]", image="<|media_pad|>", video="<|video_pad|>"
+        ),
         others=(
             "<|im_user|>",
             "<|im_assistant|>",
@@ -300,10 +216,9 @@ RARE: dict[str, Family] = {
             "<|media_end|>",
         ),
         config=lambda token, size: {
-            "text_config": {
-                "model_type": "deepseek_v3",
-                **text(size, **{**MLA, "num_key_value_heads": 2}),
-            },
+            "text_config": text(
+                size, model_type="deepseek_v3", **{**MLA, "num_key_value_heads": 2}
+            ),
             "vision_config": vision(patch_size=4, pos_emb_height=4, pos_emb_width=4),
             "projection_hidden_size": WIDTH,
             **ids(token, image_token_id="<|media_pad|>", video_token_id="<|video_pad|>"),
@@ -376,38 +291,27 @@ RARE: dict[str, Family] = {
             pooling_size=[2, 2],
         ),
         videos="Molmo2VideoProcessor",
-        **_chat(template=CHATML.replace("IMAGE", "<|image|>")),
+        **chat(template=chatml("<|image|>")),
     ),
     "minicpmv4_6": Family(
         processor="MiniCPMV4_6Processor",
         model="MiniCPMV4_6Config",
         tokens={
             **CHAT,
-            "image_token": "<|image_pad|>",
-            "video_token": "<|video_pad|>",
-            "image_start_token": "<image>",
-            "image_end_token": "</image>",
-            "slice_start_token": "<slice>",
-            "slice_end_token": "</slice>",
-            "image_id_start_token": "<image_id>",
-            "image_id_end_token": "</image_id>",
+            **tokens(
+                image="<|image_pad|>",
+                video="<|video_pad|>",
+                image_start="<image>",
+                image_end="</image>",
+                slice_start="<slice>",
+                slice_end="</slice>",
+                image_id_start="<image_id>",
+                image_id_end="</image_id>",
+            ),
         },
         others=("<|im_start|>",),
         config=lambda token, size: {
-            "text_config": {
-                "model_type": "qwen3_5_text",
-                **text(
-                    size,
-                    head_dim=8,
-                    layer_types=["linear_attention", "full_attention"],
-                    rope_parameters={
-                        "rope_theta": 1e4,
-                        "mrope_section": [1, 1, 2],
-                        "partial_rotary_factor": 1.0,
-                    },
-                    **{f"linear_{one}": number for one, number in LINEAR.items()},
-                ),
-            },
+            "text_config": text(size, model_type="qwen3_5_text", **HYBRID),
             "vision_config": vision(image_size=32, patch_size=4, insert_layer_id=0),
             "insert_layer_id": 0,
             "patch_size": 4,
@@ -417,12 +321,12 @@ RARE: dict[str, Family] = {
         images=image(
             "MiniCPMV4_6ImageProcessor", max_slice_nums=2, scale_resolution=16, patch_size=4
         ),
-        template=CHATML.replace("IMAGE", "<|image_pad|>\n"),
+        template=chatml("<|image_pad|>\n"),
         end="<|im_end|>",
         videos="MiniCPMV4_6VideoProcessor",
     ),
     "gemma4_unified": replace(
-        _gemma4(),
+        gemma4(),
         processor="Gemma4UnifiedProcessor",
         model="Gemma4UnifiedConfig",
         images=image(
@@ -447,13 +351,9 @@ RARE: dict[str, Family] = {
         DEEPSEEK,
         processor="JanusProcessor",
         model="JanusConfig",
-        tokens={
-            **DEEPSEEK.tokens,
-            "boi_token": "<begin_of_image>",
-            "eoi_token": "<end_of_image>",
-        },
+        tokens={**DEEPSEEK.tokens, **tokens(boi="<begin_of_image>", eoi="<end_of_image>")},
         config=lambda token, size: {
-            "text_config": {"model_type": "llama", **text(size)},
+            "text_config": text(size, model_type="llama"),
             "vision_config": vision(
                 image_size=16, patch_size=8, projection_dim=WIDTH, mlp_ratio=2.0, num_image_tokens=4
             ),
@@ -472,14 +372,9 @@ RARE: dict[str, Family] = {
     "chameleon": Family(
         processor="ChameleonProcessor",
         model="ChameleonConfig",
-        tokens={
-            "bos_token": "<s>",
-            "eos_token": "</s>",
-            "pad_token": "<pad>",
-            "image_token": "<image>",
-            "boi_token": "<racm3:break>",
-            "eoi_token": "<eoss>",
-        },
+        tokens=tokens(
+            bos="<s>", eos="</s>", pad="<pad>", image="<image>", boi="<racm3:break>", eoi="<eoss>"
+        ),
         others=tuple(f"IMGIMG{letter}Z" for letter in "ABCDEFGHIJKLMNOP"),
         config=lambda token, size: {
             **text(size),
@@ -489,11 +384,7 @@ RARE: dict[str, Family] = {
                 | {f"IMGIMG{a}Z": token(f"IMGIMG{a}Z") for a in "ABCDEFGHIJKLMNOP"}
             ),
         },
-        images=image(
-            "ChameleonImageProcessor",
-            size={"shortest_edge": 16},
-            crop_size={"height": 16, "width": 16},
-        ),
+        images=cropped("ChameleonImageProcessor"),
         template=USER,
         end="</s>",
         settings={"image_seq_length": 64},
@@ -504,13 +395,13 @@ RARE: dict[str, Family] = {
         tokens=CHAT,
         others=("<|im_start|>", "<img>", "</img>", "<imgpad>"),
         config=lambda token, size: {
-            "text_config": {"model_type": "qwen2", **text(size)},
+            "text_config": text(size, model_type="qwen2"),
             "vision_config": SAM,
             "image_token_index": token("<imgpad>"),
             "image_seq_length": 16,
         },
         images=square("GotOcr2ImageProcessor", 64),
-        template=CHATML.replace("IMAGE", "<img><imgpad></img>\n"),
+        template=chatml("<img><imgpad></img>\n"),
         end="<|im_end|>",
     ),
     "video_llava": replace(
@@ -519,16 +410,12 @@ RARE: dict[str, Family] = {
         model="VideoLlavaConfig",
         others=("<image>", "<video>"),
         config=lambda token, size: {
-            "text_config": {"model_type": "llama", **text(size)},
-            "vision_config": {**CLIP, **vision(image_size=16, patch_size=8)},
+            "text_config": text(size, model_type="llama"),
+            "vision_config": vision(**CLIP, image_size=16, patch_size=8),
             **ids(token, image_token_index="<image>", video_token_index="<video>"),
             "image_seq_length": 4,
         },
-        images=image(
-            "VideoLlavaImageProcessor",
-            size={"shortest_edge": 16},
-            crop_size={"height": 16, "width": 16},
-        ),
+        images=cropped("VideoLlavaImageProcessor"),
         videos="VideoLlavaVideoProcessor",
         packs=False,
     ),
@@ -549,23 +436,20 @@ RARE: dict[str, Family] = {
         model="LightOnOcrConfig",
         tokens={
             **CHAT,
-            "image_token": "<|image_pad|>",
-            "image_break_token": "<|vision_pad|>",
-            "image_end_token": "<|vision_end|>",
+            **tokens(
+                image="<|image_pad|>", image_break="<|vision_pad|>", image_end="<|vision_end|>"
+            ),
         },
         others=("<|im_start|>",),
         config=lambda token, size: {
-            "text_config": {"model_type": "qwen3", **text(size, head_dim=8)},
-            "vision_config": {
-                "model_type": "pixtral",
-                **vision(image_size=32, patch_size=4, head_dim=8),
-            },
+            "text_config": text(size, model_type="qwen3", head_dim=8),
+            "vision_config": vision(model_type="pixtral", image_size=32, patch_size=4, head_dim=8),
             "image_token_id": token("<|image_pad|>"),
         },
         images=image(
             "PixtralImageProcessor", size={"longest_edge": 32}, patch_size={"height": 8, "width": 8}
         ),
-        template=CHATML.replace("IMAGE", "<|image_pad|>"),
+        template=chatml("<|image_pad|>"),
         end="<|im_end|>",
         settings={"patch_size": 4, "spatial_merge_size": 2},
     ),
@@ -574,7 +458,7 @@ RARE: dict[str, Family] = {
         processor="QianfanOCRProcessor",
         model="QianfanOCRConfig",
         others=("<|im_start|>", "<image>"),
-        template=CHATML.replace("IMAGE", "<image>\n"),
+        template=chatml("<image>\n"),
         videos="",
         packs=False,
     ),
@@ -583,13 +467,13 @@ RARE: dict[str, Family] = {
         model="VideoLlama3Config",
         others=("<|im_start|>", "<|image_pad|>", "<|video_pad|>"),
         config=lambda token, size: {
-            "text_config": {"model_type": "qwen2", **text(size)},
+            "text_config": text(size, model_type="qwen2"),
             "vision_config": vision(patch_size=4),
             **ids(token, image_token_id="<|image_pad|>", video_token_id="<|video_pad|>"),
         },
         images=grid("VideoLlama3ImageProcessor"),
         videos="VideoLlama3VideoProcessor",
-        **_chat(template=CHATML.replace("IMAGE", "<|image_pad|>\n")),
+        **chat(template=chatml("<|image_pad|>\n")),
     ),
     "ernie4_5_vl_moe": replace(
         FURTHER["paddleocr_vl"],
@@ -597,11 +481,13 @@ RARE: dict[str, Family] = {
         model="Ernie4_5_VLMoeConfig",
         tokens={
             **FURTHER["paddleocr_vl"].tokens,
-            "image_start_token": "<|IMAGE_START|>",
-            "image_end_token": "<|IMAGE_END|>",
-            "video_token": "<|video@placeholder|>",
-            "video_start_token": "<|VIDEO_START|>",
-            "video_end_token": "<|VIDEO_END|>",
+            **tokens(
+                image_start="<|IMAGE_START|>",
+                image_end="<|IMAGE_END|>",
+                video="<|video@placeholder|>",
+                video_start="<|VIDEO_START|>",
+                video_end="<|VIDEO_END|>",
+            ),
         },
         others=("<|begin_of_sentence|>",),
         config=lambda token, size: {
@@ -614,7 +500,7 @@ RARE: dict[str, Family] = {
                 mlp_layer_types=["dense", "sparse"],
                 rope_parameters={**MROPE, "mrope_section": [1, 1, 2]},
             ),
-            "vision_config": _qwen_vision(
+            "vision_config": qwen_vision(
                 intermediate_size=32, spatial_merge_size=2, temporal_merge_size=2
             ),
             **ids(
@@ -636,17 +522,17 @@ RARE: dict[str, Family] = {
             }
         },
     ),
-    "qwen2_5_omni_thinker": _omni(
+    "qwen2_5_omni_thinker": omni(
         "Qwen2_5OmniThinker",
         "Qwen2_5Omni",
-        _qwen_vision(
+        qwen_vision(
             intermediate_size=32, window_size=16, out_hidden_size=WIDTH, fullatt_block_indexes=[1]
         ),
     ),
-    "qwen3_omni_moe_thinker": _omni(
+    "qwen3_omni_moe_thinker": omni(
         "Qwen3OmniMoeThinker",
         "Qwen3OmniMoe",
-        _qwen_vision(
+        qwen_vision(
             intermediate_size=32,
             out_hidden_size=WIDTH,
             num_position_embeddings=16,
@@ -661,11 +547,10 @@ RARE: dict[str, Family] = {
         processor="Exaone4_5_Processor",
         model="Exaone4_5_Config",
         config=lambda token, size: {
-            "text_config": {
-                "model_type": "exaone4",
-                **text(size, head_dim=8, layer_types=["full_attention"] * 2),
-            },
-            "vision_config": _qwen_vision(
+            "text_config": text(
+                size, model_type="exaone4", head_dim=8, layer_types=["full_attention"] * 2
+            ),
+            "vision_config": qwen_vision(
                 intermediate_size=32,
                 window_size=16,
                 out_hidden_size=WIDTH,
@@ -685,18 +570,13 @@ RARE: dict[str, Family] = {
         },
     ),
     "glmga": replace(
-        _glm("Glm46V", "Glm46VVideoProcessor", "Glm46V"),
+        glm("Glm46V", "Glm46VVideoProcessor", "Glm46V"),
         images=grid("GlmgaImageProcessor"),
     ),
     "aria": Family(
         processor="AriaProcessor",
         model="AriaConfig",
-        tokens={
-            "bos_token": "<s>",
-            "eos_token": "<|im_end|>",
-            "pad_token": "<pad>",
-            "image_token": "<|img|>",
-        },
+        tokens=tokens(bos="<s>", eos="<|im_end|>", pad="<pad>", image="<|img|>"),
         others=("<|im_start|>", "<fim_prefix>", "<fim_suffix>"),
         config=lambda token, size: {
             "text_config": text(
@@ -707,15 +587,12 @@ RARE: dict[str, Family] = {
                 moe_topk=2,
                 moe_num_shared_experts=1,
             ),
-            "vision_config": {
-                "model_type": "idefics3_vision",
-                **vision(image_size=490, patch_size=98),
-            },
+            "vision_config": vision(model_type="idefics3_vision", image_size=490, patch_size=98),
             "projector_patch_to_query_dict": {25: 4, 100: 4},
             "image_token_index": token("<|img|>"),
         },
         images=image("AriaImageProcessor", max_image_size=490, min_image_size=14),
-        template=CHATML.replace("IMAGE", "<fim_prefix><|img|><fim_suffix>"),
+        template=chatml("<fim_prefix><|img|><fim_suffix>"),
         end="<|im_end|>",
         settings={"size_conversion": {"490": 4, "980": 4}},
         bytes=False,
@@ -739,17 +616,13 @@ RARE: dict[str, Family] = {
     "granite4_vision": Family(
         processor="Granite4VisionProcessor",
         model="Granite4VisionConfig",
-        tokens={
-            "bos_token": "<|end_of_text|>",
-            "eos_token": "<|end_of_text|>",
-            "pad_token": "<|pad|>",
-        },
+        tokens=tokens(bos="<|end_of_text|>", eos="<|end_of_text|>", pad="<|pad|>"),
         others=("<|start_of_role|>", "<|end_of_role|>", "<image>"),
         config=lambda token, size: {
             # As many layers as there are groups of image features beside the first.
             "text_config": text(size, num_hidden_layers=4, pad_token_id=token("<|pad|>")),
             # Heads of 64, which the configuration of the projector takes for granted.
-            "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=4, hidden_size=64)},
+            "vision_config": vision(**SIGLIP, image_size=16, patch_size=4, hidden_size=64),
             "qformer_config": {
                 "model_type": "blip_2_qformer",
                 "num_hidden_layers": 1,
@@ -765,12 +638,7 @@ RARE: dict[str, Family] = {
             "deepstack_layer_map": [[-2, 0]],
             "spatial_target_layers": [0, 1, 2, 3],
         },
-        images=image(
-            "LlavaNextImageProcessor",
-            size={"shortest_edge": 16},
-            crop_size={"height": 16, "width": 16},
-            image_grid_pinpoints=TILES,
-        ),
+        images=cropped("LlavaNextImageProcessor", image_grid_pinpoints=TILES),
         template=turns(
             "<|start_of_role|>user<|end_of_role|>",
             "<|start_of_role|>assistant<|end_of_role|>",
@@ -788,11 +656,7 @@ RARE: dict[str, Family] = {
     "granite_docling": Family(
         processor="GraniteDoclingProcessor",
         model="GraniteDoclingConfig",
-        tokens={
-            "bos_token": "<|end_of_text|>",
-            "eos_token": "<|end_of_text|>",
-            "pad_token": "<|pad|>",
-        },
+        tokens=tokens(bos="<|end_of_text|>", eos="<|end_of_text|>", pad="<|pad|>"),
         others=(
             "<|start_of_role|>",
             "<|end_of_role|>",
@@ -836,14 +700,14 @@ RARE: dict[str, Family] = {
     "hunyuan_vl": Family(
         processor="HunYuanVLProcessor",
         model="HunYuanVLConfig",
-        tokens={
-            "bos_token": "<s>",
-            "eos_token": "<eos>",
-            "pad_token": "<pad>",
-            "image_token": "<image>",
-            "image_start_token": "<im_start>",
-            "image_end_token": "<im_end>",
-        },
+        tokens=tokens(
+            bos="<s>",
+            eos="<eos>",
+            pad="<pad>",
+            image="<image>",
+            image_start="<im_start>",
+            image_end="<im_end>",
+        ),
         others=("<user>", "<assistant>", "<newline>"),
         config=lambda token, size: {
             "text_config": text(
@@ -872,11 +736,11 @@ RARE: dict[str, Family] = {
         ),
         end="<assistant>",
     ),
-    "vision-encoder-decoder": _plain(
+    "vision-encoder-decoder": plain(
         "VisionEncoderDecoder",
         square("ViTImageProcessor"),
         lambda size: {
-            "encoder": {"model_type": "vit", **vision(image_size=16, patch_size=8)},
+            "encoder": vision(model_type="vit", image_size=16, patch_size=8),
             "decoder": {
                 "model_type": "trocr",
                 "vocab_size": size,
@@ -896,9 +760,7 @@ RARE: dict[str, Family] = {
         model="Gemma3nConfig",
         tokens={
             **FAMILIES["gemma3"].tokens,
-            "audio_token": "<audio_soft_token>",
-            "boa_token": "<start_of_audio>",
-            "eoa_token": "<end_of_audio>",
+            **tokens(audio="<audio_soft_token>", boa="<start_of_audio>", eoa="<end_of_audio>"),
         },
         config=lambda token, size: {
             # timm's tower is the published one with a tenth of its channels; tokens of images and
@@ -945,7 +807,7 @@ RARE: dict[str, Family] = {
         audio="Gemma3nAudioFeatureExtractor",
     ),
     "shieldgemma2": replace(FAMILIES["gemma3"], processor="ShieldGemma2Processor"),
-    "blip": _plain(
+    "blip": plain(
         "Blip",
         square("BlipImageProcessor"),
         lambda size: {
@@ -954,21 +816,18 @@ RARE: dict[str, Family] = {
             "projection_dim": 8,
         },
     ),
-    "blip-2": _plain(
+    "blip-2": plain(
         "Blip2",
         square("BlipImageProcessor"),
         lambda size: {
-            "text_config": {
-                "model_type": "opt",
-                **text(size, ffn_dim=32, word_embed_proj_dim=WIDTH),
-            },
+            "text_config": text(size, model_type="opt", ffn_dim=32, word_embed_proj_dim=WIDTH),
             "vision_config": vision(image_size=16, patch_size=8),
             "qformer_config": vision(vocab_size=size, encoder_hidden_size=WIDTH),
             "num_query_tokens": 4,
         },
         {"num_query_tokens": 4},
     ),
-    "git": _plain(
+    "git": plain(
         "Git",
         square("CLIPImageProcessor", crop_size={"height": 16, "width": 16}),
         lambda size: {
@@ -976,7 +835,7 @@ RARE: dict[str, Family] = {
             "vision_config": vision(image_size=16, patch_size=8),
         },
     ),
-    "kosmos-2": _plain(
+    "kosmos-2": plain(
         "Kosmos2",
         square("CLIPImageProcessor", crop_size={"height": 16, "width": 16}),
         lambda size: {
@@ -991,7 +850,7 @@ RARE: dict[str, Family] = {
             "latent_query_num": 4,
         },
     ),
-    "idefics": _plain(
+    "idefics": plain(
         "Idefics",
         image("IdeficsImageProcessor", image_size=16),
         lambda size: {

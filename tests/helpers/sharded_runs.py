@@ -24,7 +24,7 @@ from torch.distributed.tensor import DTensor
 from cotbal.jobs import entry, worker
 from cotbal.training import train as training
 from cotbal.training.ranks import Ranks
-from cotbal.training.trainers.zero import is_partitioned, size_of
+from cotbal.training.trainers.trained_weights import is_partitioned, size_of
 
 # What `accelerate launch` makes of the accelerate.yaml that `cotbal prepare academic` writes.
 LAUNCHED = {

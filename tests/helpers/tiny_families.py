@@ -10,8 +10,6 @@ a turn is called, whether there are generation marks.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,225 +25,43 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
     LlavaOnevisionImageProcessorPil,
 )
 from transformers.models.paligemma.processing_paligemma import EXTRA_TOKENS
-from transformers.models.pixtral.image_processing_pil_pixtral import PixtralImageProcessorPil
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
+
+from helpers.family_builders import (
+    CHAT,
+    HYBRID,
+    SIGLIP,
+    WIDTH,
+    Family,
+    chatml,
+    idefics,
+    pixtral,
+    qwen,
+    qwen_vision,
+    text,
+    tokens,
+    vision,
+)
 
 TEXT = (
     "which color has the bar? a big red drum stands left of the tree, what is right? blue green"
     " yellow answer in one word. n e n e n e n e n e user assistant model system you are a helpful"
     " USER: ASSISTANT: User: Assistant: \n\n\n question "
 )
-WIDTH = 16  # of every layer
-CHATML = (
-    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for part in m['content'] %}{% if"
-    " part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}{% endfor"
-    " %}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
-)
 
 
-@dataclass(frozen=True)
-class Family:
-    """What makes a family's checkpoint.
-
-    Attributes:
-        processor, model: names of its processor and configuration class in transformers.
-        tokens: name in the tokenizer's settings -> special token.
-        config: (ids of special tokens, size of the vocabulary) -> arguments of the configuration.
-        images: its image processor, or the settings of one that needs torchvision.
-        template: chat template; None where the family takes questions and answers without one.
-        end: token that ends a turn.
-        others: special tokens without a name in the tokenizer's settings.
-        settings: further arguments of the processor.
-        videos: class of the processor's half for videos; empty where it has none.
-        bytes: whether the tokenizer works on bytes.
-        packs: whether packed rows are kept apart; else packing is refused.
-        mixes: whether rows with and without images may share a batch.
-        audio: class of the processor's half for sound; empty where it has none.
-    """
-
-    processor: str
-    model: str
-    tokens: Mapping[str, str]
-    config: Callable[[Callable[[str], int], int], dict[str, Any]]
-    images: Callable[[], Any] | Mapping[str, Any]
-    template: str | None
-    end: str
-    others: tuple[str, ...] = ()
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    videos: str = ""
-    bytes: bool = True
-    packs: bool = False
-    mixes: bool = True
-    audio: str = ""
-
-
-def text(vocabulary: int, **more: Any) -> dict[str, Any]:
-    sizes = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 2 * WIDTH,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-    }
-    return {
-        "vocab_size": vocabulary,
-        "num_hidden_layers": 2,
-        "max_position_embeddings": 512,
-        **sizes,
-        **more,
-    }
-
-
-def vision(**more: Any) -> dict[str, Any]:
-    sizes = {
-        "hidden_size": WIDTH,
-        "intermediate_size": 2 * WIDTH,
-        "num_attention_heads": 2,
-        "num_hidden_layers": 2,
-    }
-    return {**sizes, **more}
-
-
-def _qwen_vision(**more: Any) -> dict[str, Any]:
-    return {"depth": 2, "hidden_size": WIDTH, "num_heads": 2, "patch_size": 4, **more}
-
-
-def _qwen(
-    model: str, videos: str, vision_config: dict[str, Any], processor: str = "", **text_more: Any
-) -> Family:
-    """The generations differ in their vision tower, in how positions are rotated, and in the kinds
-    of their layers.
-    """
-    rotation = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1, 2]}
-
-    def config(token: Callable[[str], int], size: int) -> dict[str, Any]:
-        names = {"image_token_id": "<|image_pad|>", "video_token_id": "<|video_pad|>"}
-        names |= {
-            "vision_start_token_id": "<|vision_start|>",
-            "vision_end_token_id": "<|vision_end|>",
-        }
-        ends = {"eos_token_id": token("<|im_end|>"), "bos_token_id": None}
-        words = text(size, **{"rope_parameters": rotation, **ends, **text_more})
-        return {
-            "text_config": words,
-            "vision_config": vision_config,
-            **{k: token(v) for k, v in names.items()},
-        }
-
-    return Family(
-        processor=f"{processor or model}Processor",
-        model=f"{model}Config",
-        tokens={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
-        others=(
-            "<|im_start|>",
-            "<|vision_start|>",
-            "<|vision_end|>",
-            "<|image_pad|>",
-            "<|video_pad|>",
-        ),
-        config=config,
-        images=lambda: Qwen2VLImageProcessorPil(
-            patch_size=4, merge_size=2, size={"shortest_edge": 64, "longest_edge": 512}
-        ),
-        template=(
-            "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nyou are a helpful"
-            " assistant<|im_end|>\n{% endif %}"
-        )
-        + CHATML.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>"),
-        end="<|im_end|>",
-        videos=videos,
-    )
-
-
-def _idefics(model: str, images: Any, videos: str) -> Family:
-    tiles = tuple(f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7))
-    return Family(
-        processor=f"{model}Processor",
-        model=f"{model}Config",
-        tokens={
-            "bos_token": "<|im_start|>",
-            "eos_token": "<end_of_utterance>",
-            "pad_token": "<|im_end|>",
-        },
-        others=("<image>", "<fake_token_around_image>", "<global-img>", *tiles),
-        config=lambda token, size: {
-            "text_config": {"model_type": "llama", **text(size, pad_token_id=token("<|im_end|>"))},
-            "vision_config": vision(image_size=16, patch_size=4),
-            "image_token_id": token("<image>"),
-            "scale_factor": 2,
-        },
-        images=lambda: images(size={"longest_edge": 32}, max_image_size={"longest_edge": 16}),
-        template=(
-            "<|im_start|>{% for m in messages %}{{ m['role'] | capitalize }}:{% if"
-            " m['content'][0]['type'] != 'image' %} {% endif %}{% for part in m['content'] %}{% if"
-            " part['type'] == 'image' %}<image>{% else %}{{ part['text'] }}{% endif %}{% endfor"
-            " %}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}"
-        ),
-        end="<end_of_utterance>",
-        settings={"image_seq_len": 4},
-        videos=videos,
-    )
-
-
-def _pixtral(model: str, image: str, **more: Any) -> Family:
-    """Mistral's: rows of patches with a token at the end of each; `image` is the name of the
-    image token's id.
-    """
-    merged = 2 if model == "Mistral3" else 1
-    return Family(
-        processor="PixtralProcessor",
-        model=f"{model}Config",
-        tokens={
-            "bos_token": "<s>",
-            "eos_token": "</s>",
-            "pad_token": "<pad>",
-            "unk_token": "<unk>",
-        },
-        others=("[IMG]", "[IMG_BREAK]", "[IMG_END]", "[INST]", "[/INST]"),
-        config=lambda token, size: {
-            "text_config": {"model_type": "mistral", **text(size, head_dim=8, sliding_window=None)},
-            "vision_config": {
-                "model_type": "pixtral",
-                **vision(image_size=32, patch_size=8 // merged, head_dim=8),
-            },
-            image: token("[IMG]"),
-            "vision_feature_layer": -1,
-            **more,
-        },
-        images=lambda: PixtralImageProcessorPil(
-            size={"longest_edge": 32}, patch_size={"height": 8, "width": 8}
-        ),
-        # Nothing stands between the question and the answer, and the template writes the start
-        # token.
-        template=(
-            "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST]{% endif %}{%"
-            " for part in m['content'] %}{% if part['type'] == 'image' %}[IMG]{% else %}{{"
-            " part['text'] }}{% endif %}{% endfor %}{% if m['role'] == 'user' %}[/INST]{% else %}{{"
-            " eos_token }}{% endif %}{% endfor %}"
-        ),
-        end="</s>",
-        settings={"patch_size": 8 // merged, "spatial_merge_size": merged},
-        packs=True,
-    )
-
-
-LINEAR = {"key_head_dim": 8, "value_head_dim": 8, "num_key_heads": 1, "num_value_heads": 2}
-SIGLIP = {"model_type": "siglip_vision_model", "vision_use_head": False}
 FAMILIES: dict[str, Family] = {
     "llava": Family(
         processor="LlavaProcessor",
         model="LlavaConfig",
         # No padding token, and the space after `ASSISTANT:` belongs to the first token of the
         # answer.
-        tokens={"bos_token": "<s>", "eos_token": "</s>"},
+        tokens=tokens(bos="<s>", eos="</s>"),
         others=("<image>",),
         config=lambda token, size: {
-            "text_config": {"model_type": "llama", **text(size)},
-            "vision_config": {
-                "model_type": "clip_vision_model",
-                **vision(image_size=16, patch_size=8),
-            },
+            "text_config": text(size, model_type="llama"),
+            "vision_config": vision(model_type="clip_vision_model", image_size=16, patch_size=8),
             "image_token_index": token("<image>"),
             "image_seq_length": 4,
         },
@@ -271,11 +87,11 @@ FAMILIES: dict[str, Family] = {
     "llava_onevision": Family(
         processor="LlavaOnevisionProcessor",
         model="LlavaOnevisionConfig",
-        tokens={"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>"},
+        tokens=CHAT,
         others=("<|im_start|>", "<image>", "<video>"),
         config=lambda token, size: {
-            "text_config": {"model_type": "qwen2", **text(size)},
-            "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=8)},
+            "text_config": text(size, model_type="qwen2"),
+            "vision_config": vision(**SIGLIP, image_size=16, patch_size=8),
             "image_token_index": token("<image>"),
             "video_token_index": token("<video>"),
             "image_grid_pinpoints": [[16, 16], [16, 32], [32, 16], [32, 32]],
@@ -298,25 +114,25 @@ FAMILIES: dict[str, Family] = {
         settings={"num_image_tokens": 4, "vision_feature_select_strategy": "full"},
         videos="LlavaOnevisionVideoProcessor",
     ),
-    "qwen2_vl": _qwen(
+    "qwen2_vl": qwen(
         "Qwen2VL",
         "Qwen2VLVideoProcessor",
-        {**_qwen_vision(embed_dim=WIDTH, mlp_ratio=2), "depth": 1},
+        {**qwen_vision(embed_dim=WIDTH, mlp_ratio=2), "depth": 1},
     ),
-    "qwen2_5_vl": _qwen(
+    "qwen2_5_vl": qwen(
         "Qwen2_5_VL",
         "Qwen2VLVideoProcessor",
-        _qwen_vision(
+        qwen_vision(
             intermediate_size=2 * WIDTH,
             window_size=16,
             out_hidden_size=WIDTH,
             fullatt_block_indexes=[1],
         ),
     ),
-    "qwen3_vl": _qwen(
+    "qwen3_vl": qwen(
         "Qwen3VL",
         "Qwen3VLVideoProcessor",
-        _qwen_vision(
+        qwen_vision(
             intermediate_size=2 * WIDTH,
             out_hidden_size=WIDTH,
             num_position_embeddings=16,
@@ -324,38 +140,29 @@ FAMILIES: dict[str, Family] = {
         ),
         head_dim=8,
     ),
-    "qwen3_5": _qwen(
+    "qwen3_5": qwen(
         "Qwen3_5",
         "Qwen3VLVideoProcessor",
-        _qwen_vision(
-            intermediate_size=2 * WIDTH, out_hidden_size=WIDTH, num_position_embeddings=16
-        ),
+        qwen_vision(intermediate_size=2 * WIDTH, out_hidden_size=WIDTH, num_position_embeddings=16),
         "Qwen3VL",
-        head_dim=8,
-        rope_parameters={
-            "rope_theta": 1e4,
-            "mrope_section": [1, 1, 2],
-            "partial_rotary_factor": 1.0,
-        },
-        layer_types=["linear_attention", "full_attention"],
-        **{f"linear_{one}": size for one, size in LINEAR.items()},
+        **HYBRID,
     ),
-    "smolvlm": _idefics("SmolVLM", SmolVLMImageProcessorPil, "SmolVLMVideoProcessor"),
-    "idefics3": _idefics("Idefics3", Idefics3ImageProcessorPil, ""),
+    "smolvlm": idefics("SmolVLM", SmolVLMImageProcessorPil, "SmolVLMVideoProcessor"),
+    "idefics3": idefics("Idefics3", Idefics3ImageProcessorPil, ""),
     "internvl": Family(
         processor="InternVLProcessor",
         model="InternVLConfig",
-        tokens={
-            "eos_token": "<|im_end|>",
-            "pad_token": "<|endoftext|>",
-            "start_image_token": "<img>",
-            "end_image_token": "</img>",
-            "context_image_token": "<IMG_CONTEXT>",
-            "video_token": "<video>",
-        },
+        tokens=tokens(
+            eos="<|im_end|>",
+            pad="<|endoftext|>",
+            start_image="<img>",
+            end_image="</img>",
+            context_image="<IMG_CONTEXT>",
+            video="<video>",
+        ),
         others=("<|im_start|>",),
         config=lambda token, size: {
-            "text_config": {"model_type": "qwen2", **text(size)},
+            "text_config": text(size, model_type="qwen2"),
             "vision_config": vision(image_size=[16, 16], patch_size=[4, 4]),
             "image_token_id": token("<IMG_CONTEXT>"),
             "image_seq_length": 4,
@@ -363,26 +170,26 @@ FAMILIES: dict[str, Family] = {
         images=lambda: GotOcr2ImageProcessorPil(
             size={"height": 16, "width": 16}, crop_to_patches=True, min_patches=1, max_patches=2
         ),
-        template=CHATML.replace("IMAGE", "<IMG_CONTEXT>\n"),
+        template=chatml("<IMG_CONTEXT>\n"),
         end="<|im_end|>",
         settings={"image_seq_length": 4},
         videos="InternVLVideoProcessor",
         packs=True,
     ),
-    "mistral3": _pixtral("Mistral3", "image_token_index", spatial_merge_size=2),
-    "pixtral": _pixtral("Llava", "image_token_index", vision_feature_select_strategy="full"),
+    "mistral3": pixtral("Mistral3", "image_token_index", spatial_merge_size=2),
+    "pixtral": pixtral("Llava", "image_token_index", vision_feature_select_strategy="full"),
     "gemma3": Family(
         processor="Gemma3Processor",
         model="Gemma3Config",
         # The end of a turn is not the end token of the tokenizer.
-        tokens={
-            "bos_token": "<bos>",
-            "eos_token": "<eos>",
-            "pad_token": "<pad>",
-            "boi_token": "<start_of_image>",
-            "eoi_token": "<end_of_image>",
-            "image_token": "<image_soft_token>",
-        },
+        tokens=tokens(
+            bos="<bos>",
+            eos="<eos>",
+            pad="<pad>",
+            boi="<start_of_image>",
+            eoi="<end_of_image>",
+            image="<image_soft_token>",
+        ),
         others=("<start_of_turn>", "<end_of_turn>"),
         config=lambda token, size: {
             "text_config": text(
@@ -394,7 +201,7 @@ FAMILIES: dict[str, Family] = {
                 eos_token_id=token("<eos>"),
                 bos_token_id=token("<bos>"),
             ),
-            "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=4)},
+            "vision_config": vision(**SIGLIP, image_size=16, patch_size=4),
             "mm_tokens_per_image": 4,
             "boi_token_index": token("<start_of_image>"),
             "eoi_token_index": token("<end_of_image>"),
@@ -416,16 +223,11 @@ FAMILIES: dict[str, Family] = {
     "paligemma": Family(
         processor="PaliGemmaProcessor",
         model="PaliGemmaConfig",
-        tokens={
-            "bos_token": "<bos>",
-            "eos_token": "<eos>",
-            "pad_token": "<pad>",
-            "image_token": "<image>",
-        },
+        tokens=tokens(bos="<bos>", eos="<eos>", pad="<pad>", image="<image>"),
         others=tuple(EXTRA_TOKENS),
         config=lambda token, size: {
-            "text_config": {"model_type": "gemma", **text(size, head_dim=8)},
-            "vision_config": {**SIGLIP, **vision(image_size=16, patch_size=8)},
+            "text_config": text(size, model_type="gemma", head_dim=8),
+            "vision_config": vision(**SIGLIP, image_size=16, patch_size=8),
             "image_token_index": token("<image>"),
             "projection_dim": WIDTH,
             "hidden_size": WIDTH,

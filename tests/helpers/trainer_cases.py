@@ -95,7 +95,7 @@ class Spy:
     starts = 0
 
     def __init__(self) -> None:
-        self.heard: list[tuple[np.ndarray, np.ndarray]] = []
+        self.observed: list[tuple[np.ndarray, np.ndarray]] = []
         self.asked: list[int] = []
 
     def weights(self, step: int) -> np.ndarray:
@@ -103,7 +103,7 @@ class Spy:
         return np.array([1.0 + step, 1.0, 1.0])
 
     def observe(self, losses: np.ndarray, counts: np.ndarray) -> None:
-        self.heard.append((losses.copy(), counts.copy()))
+        self.observed.append((losses.copy(), counts.copy()))
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -160,8 +160,8 @@ def trainer_of(
 
 def whole(parameter: torch.Tensor) -> torch.Tensor:
     """A copy of all of a parameter, also where it is sharded over ranks."""
-    found = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
-    return found.detach().clone()
+    tensor = parameter.full_tensor() if hasattr(parameter, "full_tensor") else parameter
+    return tensor.detach().clone()
 
 
 def update(

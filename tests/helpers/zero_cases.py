@@ -18,7 +18,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from cotbal.training.trainers.blank_image import with_blank_image
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.step import by_task
-from cotbal.training.trainers.zero import gathered, is_partitioned
+from cotbal.training.trainers.trained_weights import full_tensor, is_partitioned
 from helpers.rank_cases import ALL, SEVERAL, WITH_IMAGE, sensitive
 from helpers.trainer_cases import TASKS, InOrder, pad, trainer_of, with_images
 
@@ -54,7 +54,7 @@ def launched(stage: int) -> None:
 
 
 def whole(parameter: torch.Tensor) -> torch.Tensor:
-    return gathered(parameter) if is_partitioned(parameter) else parameter.detach().clone()
+    return full_tensor(parameter).detach().clone()
 
 
 def trained(
@@ -147,15 +147,15 @@ def rank(number: int, count: int, checkpoint: Path, out: Path) -> None:
     )
     without_compiling()
     cases = of_two() if count == 2 else of_one()
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         name: trained(checkpoint, out / "out", **case) for name, case in cases.items()
     }
     if count == 2:
-        found |= {
+        results |= {
             f"resuming {stage}": resumed(checkpoint, out / f"resumed{stage}", stage)
             for stage in STAGES
         }
-    torch.save(found, out / f"rank{number}.pt")
+    torch.save(results, out / f"rank{number}.pt")
     torch.distributed.destroy_process_group()
 
 

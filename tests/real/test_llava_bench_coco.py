@@ -18,7 +18,8 @@ from cotbal.benchmarks import chat
 from cotbal.benchmarks.judge.judge import Judge
 from cotbal.benchmarks.judge.pairs import read_pairs
 from cotbal.benchmarks.judge.prompts import load_prompt
-from cotbal.data.records import Record, open_records
+from cotbal.data.reading.record import Record
+from cotbal.data.reading.records import open_records
 from helpers import raw_mixtures
 
 pytestmark = pytest.mark.needs("real_data")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cotbal.benchmarks.large.embedded import side_by_side
 from cotbal.benchmarks.releases.rows import json_lines
-from cotbal.data.images import open_image
+from cotbal.data.reading.images import open_image
 
 pytestmark = pytest.mark.needs("real_data")
 WIDTH, HEIGHT = 400, 100

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cotbal.benchmarks import custom
 from cotbal.benchmarks.large.sets import data_sets
-from cotbal.data.records import open_records
+from cotbal.data.reading.records import open_records
 from cotbal.recipe.recipe import load_recipe
 from cotbal.scores.measure import measure
 

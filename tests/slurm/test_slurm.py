@@ -1,5 +1,5 @@
-"""Jobs of a real Slurm on this machine. Whatever dies, the job ends with the weights of one that
-nothing disturbed.
+"""Jobs of a real Slurm on this machine. Whatever dies, the job ends with the weights of an
+undisturbed one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,11 @@ import pytest
 
 from cotbal.data.files import is_locked, write_json, write_text
 from cotbal.jobs.executors import Job, Resources, recorded_handle, slurm
-from cotbal.jobs.executors._slurm_queue import look, send
+from cotbal.jobs.executors._slurm_queue import own_entries, submit
 from cotbal.jobs.executors._slurm_script import SCRIPT, options, script
 from cotbal.jobs.queue import cancel
-from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.rundir import RunDir, submission_of
 from cotbal.jobs.status import status
-from cotbal.jobs.submission_paths import submission_of
 from cotbal.recipe.schema import ResourcesSection
 from helpers.raw_releases import drawing, vqav2_server
 from helpers.shell import LIMIT, command, cotbal
@@ -58,7 +57,7 @@ def arguments(source: Path, root: Path, on: str) -> list[str]:
 
 
 def results(root: Path) -> dict[str, bytes]:
-    """Everything that must not depend on where a job runs, nor on what dies there."""
+    """Everything that must not depend on where a job runs, or on what dies there."""
     files = [root / name for name in ("scores.csv", "weights.json", "balance.json")]
     for probe in PROBES:
         files += sorted((root / "probes" / probe).glob("generations/*"))
@@ -67,9 +66,7 @@ def results(root: Path) -> dict[str, bytes]:
 
 
 class Driver:
-    """A command that is carried out in the background, on a cluster that somebody looks after
-    meanwhile.
-    """
+    """A command in the background, on a cluster that is tended meanwhile."""
 
     def __init__(self, argv: list[str], root: Path, cluster: Cluster) -> None:
         self.argv, self.root, self.cluster = argv, root, cluster
@@ -85,45 +82,39 @@ class Driver:
         return self.process.wait()
 
     def wait_for(self, happened: Callable[[], bool]) -> None:
-        """Until something happened that only a command that still works can bring about."""
+        """Wait for something that only a running command can cause."""
         self._wait(lambda: happened() or self._is_over())
 
     def _is_over(self) -> bool:
-        assert self.process.poll() is None, self.said()
+        assert self.process.poll() is None, self.output()
         return False
 
     def _wait(self, happened: Callable[[], bool]) -> None:
         tended = time.monotonic()
         while not happened():
-            assert time.monotonic() < self.deadline, self.said()
+            assert time.monotonic() < self.deadline, self.output()
             if time.monotonic() - tended > 1:
                 self.cluster.tend()
                 tended = time.monotonic()
             time.sleep(0.05)
 
-    def said(self) -> str:
+    def output(self) -> str:
         return (self.root.parent / "driver.txt").read_text()
 
-    def sent(self) -> dict[str, str]:
+    def submitted(self) -> dict[str, str]:
         """Probe -> id of its job, of those that are in the queue."""
-        found = {}
-        for probe in PROBES:
-            path = self.root / "probes" / probe / "handle.json"
-            if path.exists():
-                found[probe] = json.loads(path.read_text())["id"]
-        return found
+        handles = {probe: recorded_handle(self.root / "probes" / probe) for probe in PROBES}
+        return {probe: handle.id for probe, handle in handles.items() if handle is not None}
 
     def training(self) -> str | None:
-        """A probe whose process is there, with a checkpoint to resume from and a training that is
-        not over.
-        """
+        """A probe that is being trained and has a checkpoint to resume from."""
         marks = self.root.glob("probes/*/partial/*/complete")
         runs = {mark.parents[2] for mark in marks}
         return next(
             (
                 run.name
                 for run in sorted(runs)
-                if run.name in self.sent() and is_locked(run / "lock")
+                if run.name in self.submitted() and is_locked(run / "lock")
             ),
             None,
         )
@@ -132,42 +123,42 @@ class Driver:
 @pytest.fixture
 def driver(source: Path, tmp_path: Path, slurm_cluster: Cluster) -> Iterator[Driver]:
     root = tmp_path / "disturbed"
-    found = Driver(arguments(source, root, "slurm"), root, slurm_cluster)
-    yield found
-    found.process.kill()
-    found.process.wait()
+    command = Driver(arguments(source, root, "slurm"), root, slurm_cluster)
+    yield command
+    command.process.kill()
+    command.process.wait()
     subprocess.run(
         ["scancel", "--me"], check=False, timeout=LIMIT
     )  # so that one failure does not bring about the next
 
 
 def alive() -> list[str]:
-    return [entry.name for entry in look() if entry.alive]
+    return [entry.name for entry in own_entries() if entry.alive]
 
 
-def disturb(driver: Driver, deed: Callable[[Driver, str, str], None]) -> None:
-    """Do it to runs in the middle of their training, until one of them has to be sent again."""
+def disturb(driver: Driver, action: Callable[[Driver, str, str], None]) -> None:
+    """Do it to runs in the middle of their training, until one of them has to be retried."""
     while True:
         driver.wait_for(lambda: driver.training() is not None)
         probe = driver.training()
-        id = driver.sent().get(probe or "")
+        id = driver.submitted().get(probe or "")
         if probe is None or id is None:
             continue  # it has ended between two looks
-        deed(driver, probe, id)
-        driver.wait_for(partial(is_sent_again_or_done, driver, probe, id))
-        if driver.sent().get(probe, id) != id:
+        action(driver, probe, id)
+        driver.wait_for(partial(is_retried_or_done, driver, probe, id))
+        if driver.submitted().get(probe, id) != id:
             return
 
 
-def is_sent_again_or_done(driver: Driver, probe: str, id: str) -> bool:
+def is_retried_or_done(driver: Driver, probe: str, id: str) -> bool:
     return (
-        driver.sent().get(probe, id) != id
+        driver.submitted().get(probe, id) != id
         or (driver.root / "probes" / probe / "outcome.json").exists()
     )
 
 
-def call_back(driver: Driver, probe: str, id: str) -> None:
-    """`scancel` by somebody: the run saves what it has."""
+def cancel_one(driver: Driver, probe: str, id: str) -> None:
+    """`scancel` by somebody: the run saves a checkpoint."""
     subprocess.run(["scancel", id], check=False, timeout=LIMIT)
 
 
@@ -181,22 +172,22 @@ def kill(driver: Driver, probe: str, id: str) -> None:
 
 
 def kill_driver(driver: Driver) -> None:
-    """Its successor finds the jobs in the queue, and sends none twice."""
+    """Its successor adopts the jobs in the queue, and submits none twice."""
     driver.wait_for(lambda: len(alive()) > 0)
     driver.process.kill()
     driver.process.wait()
-    before = driver.sent()
+    before = driver.submitted()
     driver.start()
     driver.wait_for((driver.root / "driver.json").exists)
     driver.wait_for(
         lambda: all(
-            (driver.root / "probes" / p / "outcome.json").exists() or p in driver.sent()
+            (driver.root / "probes" / p / "outcome.json").exists() or p in driver.submitted()
             for p in PROBES
         )
     )
     there = alive()
     assert len(there) == len(set(there))
-    kept = driver.sent()
+    kept = driver.submitted()
     assert all(kept[probe] == id for probe, id in before.items() if probe in kept)
 
 
@@ -209,7 +200,7 @@ def restart_controller(driver: Driver, cluster: Cluster) -> None:
 
 
 def lose_node(driver: Driver, cluster: Cluster) -> None:
-    driver.wait_for(lambda: any(entry.state == "RUNNING" for entry in look()))
+    driver.wait_for(lambda: any(entry.state == "RUNNING" for entry in own_entries()))
     cluster.lose_node()
     time.sleep(1)
     cluster.start_node()
@@ -218,18 +209,18 @@ def lose_node(driver: Driver, cluster: Cluster) -> None:
 def test_whatever_dies_the_job_ends_the_same(
     driver: Driver, source: Path, slurm_cluster: Cluster, tmp_path: Path
 ) -> None:
-    driver.wait_for(lambda: len(driver.sent()) == len(PROBES))
+    driver.wait_for(lambda: len(driver.submitted()) == len(PROBES))
     states = json.loads(cotbal("status", driver.root, "--json"))
     assert {"queued", "running"} >= {s["state"] for s in states if s["kind"] == "probe"}
     assert all("slurm" in s["detail"] for s in states if s["kind"] == "probe")
-    disturb(driver, call_back)
+    disturb(driver, cancel_one)
     disturb(driver, kill)
     kill_driver(driver)
     restart_controller(driver, slurm_cluster)
     lose_node(driver, slurm_cluster)
-    assert driver.end() == 0, driver.said()
-    told = driver.said()
-    assert told.count("it is sent again and resumes from its checkpoint") >= 2, told
+    assert driver.end() == 0, driver.output()
+    output = driver.output()
+    assert output.count("it is retried and resumes from its checkpoint") >= 2, output
     assert alive() == []
     whole = tmp_path / "whole"
     cotbal(*arguments(source, whole, "processes"))
@@ -237,12 +228,10 @@ def test_whatever_dies_the_job_ends_the_same(
     assert not list(driver.root.rglob("handle.json"))
 
 
-def test_a_run_starts_whatever_stands_around_it(
+def test_a_run_starts_in_strange_surroundings(
     slurm_cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A strange path, nothing of the environment let through, a command that is itself a job, odd
-    neighbours.
-    """
+    """A strange path, no variable passed, a driver that is itself a job, odd names of others."""
     show = (
         "import os; print(*(os.environ.get(name) for name in ('COTBAL_PREEMPTIBLE', 'HF_HOME',"
         " 'OMP_NUM_THREADS')))"
@@ -268,10 +257,8 @@ def test_a_run_starts_whatever_stands_around_it(
     assert (one.directory / "log.txt").read_text() == "1 /a b 2\n"
 
 
-def test_two_jobs_of_one_run_do_not_work_at_once(slurm_cluster: Cluster, tmp_path: Path) -> None:
-    """The first was sent, but the answer came too late to be heard; it is not called back by its
-    own id.
-    """
+def test_two_jobs_of_one_run_do_not_run_at_once(slurm_cluster: Cluster, tmp_path: Path) -> None:
+    """The id of the first was lost; it is cancelled by its name."""
     one = Job(
         "a",
         tmp_path,
@@ -280,15 +267,15 @@ def test_two_jobs_of_one_run_do_not_work_at_once(slurm_cluster: Cluster, tmp_pat
         ResourcesSection(gpus=0),
     )
     write_text(tmp_path / SCRIPT, script(one, {}))
-    first, second = (send(options(one), tmp_path / SCRIPT) for _ in range(2))
-    wait_for(lambda: {e.id: e.state for e in look()}[first] == "RUNNING", "the first job")
-    assert {e.id: e.reason for e in look()}[second] == "Dependency"
+    first, second = (submit(options(one), tmp_path / SCRIPT) for _ in range(2))
+    wait_for(lambda: {e.id: e.state for e in own_entries()}[first] == "RUNNING", "the first job")
+    assert {e.id: e.reason for e in own_entries()}[second] == "Dependency"
     slurm.cancel([second])
-    assert not {entry.id for entry in look() if entry.alive} & {first, second}
+    assert not {entry.id for entry in own_entries() if entry.alive} & {first, second}
 
 
 def test_cancel_stops_everything(driver: Driver) -> None:
-    driver.wait_for(lambda: len(driver.sent()) == len(PROBES))
+    driver.wait_for(lambda: len(driver.submitted()) == len(PROBES))
     cotbal("cancel", driver.root)
     assert driver.end() == 128 + signal.SIGTERM
     assert alive() == []
@@ -296,7 +283,7 @@ def test_cancel_stops_everything(driver: Driver) -> None:
     assert states <= {"missing", "interrupted"}
 
 
-def test_a_model_that_answers_is_seen_and_called_back(
+def test_a_model_that_answers_has_a_status_and_is_cancelled(
     slurm_cluster: Cluster, tmp_path: Path
 ) -> None:
     recipe = mixture(tmp_path / "runs", {"VQAv2": 1}, train=4, answers=2)
@@ -329,7 +316,7 @@ def test_a_model_that_answers_is_seen_and_called_back(
     assert recorded_handle(answers.root) is None
 
 
-def test_a_run_that_slurm_refuses_is_told(
+def test_a_run_that_slurm_rejects_fails(
     source: Path, slurm_cluster: Cluster, tmp_path: Path
 ) -> None:
     refused = [*arguments(source, tmp_path / "run", "slurm"), "resources.partition=gpu"]

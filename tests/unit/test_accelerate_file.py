@@ -14,7 +14,7 @@ from accelerate.commands import launch
 from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
 
 from cotbal.benchmarks.releases.paper import FSDP2
-from cotbal.data.check import check_mixture
+from cotbal.data.checks.check import check_mixture
 from cotbal.errors import RecipeError
 from cotbal.jobs.launching import launched
 from cotbal.jobs.pipeline import plan

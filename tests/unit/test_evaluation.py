@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from transformers import GenerationConfig
 
-from cotbal.data.collate import Collator, Row
+from cotbal.data.batches.collate import Collator, Row
 from cotbal.data.files import read_jsonl
-from cotbal.data.records import Record, Turn
+from cotbal.data.reading.record import Record, Turn
 from cotbal.recipe.schema import Generation
 from cotbal.training import evaluation, vlm
 from cotbal.training.run_paths import RunPaths
@@ -47,13 +47,14 @@ def rows() -> list[Row]:
     return made
 
 
+def answers(model: Any, collator: Collator, settings: Generation) -> list[str]:
+    return evaluation.Answerer(model, collator, settings)(rows(), lambda _: None)
+
+
 def test_answers_do_not_depend_on_the_batch(setup: tuple) -> None:
     model, collator = setup
-    one_by_one = evaluation.generate(
-        model, collator, rows(), Generation(max_new_tokens=6, batch_size=1), lambda n: None
-    )
-    together = evaluation.generate(
-        model, collator, rows(), Generation(max_new_tokens=6, batch_size=5), lambda n: None
+    one_by_one, together = (
+        answers(model, collator, Generation(max_new_tokens=6, batch_size=size)) for size in (1, 5)
     )
     assert together == one_by_one
     assert len(set(one_by_one)) > 1, "rows that all get one answer would prove nothing"
@@ -61,14 +62,14 @@ def test_answers_do_not_depend_on_the_batch(setup: tuple) -> None:
 
 def test_progress_counts_every_answer(setup: tuple) -> None:
     seen: list[int] = []
-    evaluation.generate(*setup, rows(), Generation(max_new_tokens=1, batch_size=2), seen.append)
+    evaluation.Answerer(*setup, Generation(max_new_tokens=1, batch_size=2))(rows(), seen.append)
     assert seen == [2, 4, 5]
 
 
 def test_processes_that_make_the_batches_change_no_answer(setup: tuple) -> None:
     settings, seen = Generation(max_new_tokens=6, batch_size=2), []
-    alone = evaluation.generate(*setup, rows(), settings, lambda n: None)
-    assert evaluation.generate(*setup, rows(), settings, seen.append, workers=2) == alone
+    alone = answers(*setup, settings)
+    assert evaluation.Answerer(*setup, settings, workers=2)(rows(), seen.append) == alone
     assert seen == [2, 4, 5]
 
 
@@ -112,9 +113,8 @@ def test_no_setting_of_the_checkpoint_changes_an_answer(setup: tuple, name: str)
     evaluation.set_greedy(model, collator)
     assert model.generation_config.bos_token_id == 3
     assert model.generation_config.eos_token_id == [1, 6], "its own end, and that of the template"
-    how = Generation(max_new_tokens=12)
-    answers = evaluation.generate(model, collator, rows(), how, lambda n: None)
-    assert answers == [most_likely(model, collator, row, 12) for row in rows()]
+    expected = [most_likely(model, collator, row, 12) for row in rows()]
+    assert answers(model, collator, Generation(max_new_tokens=12)) == expected
 
 
 def test_ignored_settings_are_named(tmp_path: Path) -> None:

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 
 from cotbal.scores.interval import (
+    SAMPLES,
+    SAMPLING_ONLY,
     Interval,
+    hold_training,
+    interval_name,
     interval_of_draws,
+    noise_of_seeds,
     percentile_bounds,
     significance,
     with_bounds,
@@ -69,8 +74,41 @@ def test_arrays_of_values_and_bounds() -> None:
     assert not any(interval.has_bounds for interval in with_bounds(values, None))
 
 
+SAMPLED = Interval(3.0, 2.0, 4.0, noise=SAMPLES)
+
+
+def test_without_the_noise_of_training_nothing_differs() -> None:
+    assert SAMPLED.excludes(1)
+    assert not SAMPLED.differs(1)
+    assert not SAMPLED.holds_training
+    assert SAMPLED.verdict(1) == SAMPLING_ONLY
+    assert SAMPLED.times(2) == Interval(6.0, 4.0, 8.0, noise=SAMPLES)
+    assert SAMPLED.to_json() == {"value": 3.0, "interval": [2.0, 4.0], "holds": ["samples"]}
+    assert Interval(3.0, 2.0, 4.0).differs(1)
+    assert not Interval(3.0, 0.5, 4.0).differs(1)
+    assert not Interval(3.0).differs(1)
+
+
+def test_several_intervals_hold_what_all_of_them_hold() -> None:
+    known, bare = Interval(3.0, 2.0, 4.0), Interval(1.0)
+    assert hold_training([known, bare])
+    assert not hold_training([known, SAMPLED])
+    assert not hold_training([bare])
+    assert interval_name([known]) == "95 % interval"
+    assert interval_name([SAMPLED, known]) == "sampling error only"
+    assert interval_name([bare]) == "interval"
+
+
+def test_one_seed_shows_no_noise_of_training() -> None:
+    assert noise_of_seeds(1) == ("samples",)
+    assert noise_of_seeds(2) == ("samples", "training")
+
+
 def test_verdicts() -> None:
     """All outputs take these words from here, so this is the only test of them."""
+    assert Interval(3.0, 2.0, 4.0).verdict(1) == "differs significantly from 1"
+    assert Interval(3.0, 2.0, 4.0).verdict(1, "EW") == "differs significantly from EW"
+    assert Interval(3.0).verdict(1) == "no interval"
     assert significance(True, "1") == "differs significantly from 1"
     assert significance(False, "EW") == "does not differ significantly from EW"
     assert significance(True, "1", plural=True) == "differ significantly from 1"

@@ -270,8 +270,8 @@ def test_a_written_recipe_keeps_texts_that_look_like_values(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (MINIMAL + "name: other\n", "key 'name' stands twice"),
-        (MINIMAL + "  vqa: {train: t, validation: v}\n", "key 'vqa' stands twice"),
+        (MINIMAL + "name: other\n", "key 'name'"),
+        (MINIMAL + "  vqa: {train: t, validation: v}\n", "key 'vqa'"),
         ("- a\n- b\n", "found list"),
         ("", "found an empty file"),
         ("name: [", "not readable as YAML"),

@@ -7,6 +7,7 @@ import pytest
 
 from cotbal.errors import ScoresError
 from cotbal.scores.results import Column, Results, read_results
+from helpers.errors import raises
 
 TABLE = "method,ocr:em,grounding:testA.iou,grounding:error-\nSTL,0.5,61.2,4\nEW,0.6,70,3.5\n"
 
@@ -17,23 +18,23 @@ def write(directory: Path, text: str) -> Path:
     return path
 
 
-def problem(directory: Path, text: str) -> str:
-    with pytest.raises(ScoresError) as caught:
-        read_results(write(directory, text))
-    return str(caught.value)
+def rejects(directory: Path, text: str, code: str, *names: object) -> None:
+    path = write(directory, text)
+    with raises(ScoresError, code, path, *names):
+        read_results(path)
 
 
 def test_reading(tmp_path: Path) -> None:
-    found = read_results(write(tmp_path, TABLE))
-    assert found.methods == ("STL", "EW")
-    assert found.tasks == ("ocr", "grounding")
-    assert [column.higher_is_better for column in found.columns] == [True, True, False]
-    assert [str(column) for column in found.columns] == [
+    results = read_results(write(tmp_path, TABLE))
+    assert results.methods == ("STL", "EW")
+    assert results.tasks == ("ocr", "grounding")
+    assert [column.higher_is_better for column in results.columns] == [True, True, False]
+    assert [str(column) for column in results.columns] == [
         "ocr:em",
         "grounding:testA.iou",
         "grounding:error-",
     ]
-    np.testing.assert_array_equal(found.values, [[0.5, 61.2, 4], [0.6, 70, 3.5]])
+    np.testing.assert_array_equal(results.values, [[0.5, 61.2, 4], [0.6, 70, 3.5]])
 
 
 def test_a_task_may_hold_a_colon(tmp_path: Path) -> None:
@@ -43,9 +44,9 @@ def test_a_task_may_hold_a_colon(tmp_path: Path) -> None:
 def test_writing_and_reading_back_loses_nothing(tmp_path: Path) -> None:
     values = np.random.default_rng(0).uniform(size=(2, 2))
     results = Results(("a, b", "c"), (Column("t", "m"), Column("u", "n-")), values)
-    found = read_results(write(tmp_path, results.to_csv()))
-    assert (found.methods, found.columns) == (results.methods, results.columns)
-    np.testing.assert_array_equal(found.values, values)
+    read_back = read_results(write(tmp_path, results.to_csv()))
+    assert (read_back.methods, read_back.columns) == (results.methods, results.columns)
+    np.testing.assert_array_equal(read_back.values, values)
 
 
 @pytest.mark.parametrize(
@@ -61,26 +62,21 @@ def test_writing_and_reading_back_loses_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_a_header_that_is_not_one(tmp_path: Path, text: str) -> None:
-    assert "expected a header `method,<task>:<metric>,...`" in problem(tmp_path, text)
+    rejects(tmp_path, text, "invalid-header", "`method,<task>:<metric>,...`")
 
 
 def test_repeated_names(tmp_path: Path) -> None:
-    assert "expected every method once; found 'EW'" in problem(tmp_path, TABLE + "EW,1,1,1\n")
-    assert "expected every task:metric once; found 'a:m'" in problem(
-        tmp_path, "method,a:m,a:m\nx,1,2\n"
-    )
+    rejects(tmp_path, TABLE + "EW,1,1,1\n", "repeated-name", "method", "'EW'")
+    rejects(tmp_path, "method,a:m,a:m\nx,1,2\n", "repeated-name", "task:metric", "'a:m'")
 
 
 def test_rows_that_are_too_short_or_hold_no_numbers(tmp_path: Path) -> None:
-    assert "line 4: expected 3 results after the name of the method; found 1" in problem(
-        tmp_path, TABLE + "TLA,1\n"
-    )
+    rejects(tmp_path, TABLE + "TLA,1\n", "wrong-length", "line 4", "3 results", "found 1")
     for cell in ("", "n/a", "nan", "inf"):
-        message = problem(tmp_path, TABLE + f"TLA,1,{cell},2\n")
-        assert "line 4, column 'grounding:testA.iou'" in message
-        assert repr(cell) in message
+        names = ("line 4", "column 'grounding:testA.iou'", repr(cell))
+        rejects(tmp_path, TABLE + f"TLA,1,{cell},2\n", "not-a-number", *names)
 
 
 def test_no_file(tmp_path: Path) -> None:
-    with pytest.raises(ScoresError, match="expected a CSV table of results"):
+    with raises(ScoresError, "missing-file", "none.csv", "results"):
         read_results(tmp_path / "none.csv")

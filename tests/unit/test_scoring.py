@@ -15,6 +15,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import awaited, clusters, score_matrix, scores_of, write_scores
 from cotbal.scores.measure import source_of
 from cotbal.training.run_paths import RunPaths
+from helpers.errors import raises
 
 TRUTH = ["school", "frog", "frog", "bank", "frog"]
 IMAGE_LISTS = [["1.png"], ["1.png"], ["2.png"], [], []]
@@ -40,10 +41,10 @@ def probes(tmp_path: Path) -> dict[str, RunPaths]:
 
 
 def test_matrix(probes: dict[str, RunPaths]) -> None:
-    found = score_matrix(probes, {"ocr": "exact_match"})
-    assert (found.runs, found.tasks) == (("mini", "full:ocr"), ("ocr",))
-    np.testing.assert_allclose(found.values, [[0.2], [0.8]])
-    samples = found.samples["ocr"]
+    matrix = score_matrix(probes, {"ocr": "exact_match"})
+    assert (matrix.runs, matrix.tasks) == (("mini", "full:ocr"), ("ocr",))
+    np.testing.assert_allclose(matrix.values, [[0.2], [0.8]])
+    samples = matrix.samples["ocr"]
     np.testing.assert_array_equal(samples.values, [[0, 1, 0, 0, 0], [1, 1, 0, 1, 1]])
     np.testing.assert_array_equal(samples.clusters, [0, 0, 1, 2, 3])
     assert samples.maximum == 1
@@ -55,11 +56,11 @@ def test_matrix(probes: dict[str, RunPaths]) -> None:
 def test_rows_and_columns_are_as_asked(probes: dict[str, RunPaths]) -> None:
     for paths in probes.values():
         answer(paths, TRUTH, "vqa")
-    found = score_matrix(
+    matrix = score_matrix(
         dict(reversed(probes.items())), {"vqa": "exact_match", "ocr": "exact_match"}
     )
-    assert found.runs == ("full:ocr", "mini")
-    np.testing.assert_allclose(found.values, [[1, 0.8], [1, 0.2]])
+    assert matrix.runs == ("full:ocr", "mini")
+    np.testing.assert_allclose(matrix.values, [[1, 0.8], [1, 0.2]])
 
 
 def test_what_was_scored_is_not_scored_again(probes: dict[str, RunPaths]) -> None:
@@ -72,28 +73,26 @@ def test_what_was_scored_is_not_scored_again(probes: dict[str, RunPaths]) -> Non
 
 def test_another_metric_needs_no_model(probes: dict[str, RunPaths]) -> None:
     score_matrix(probes, {"ocr": "exact_match"})
-    found = score_matrix(probes, {"ocr": "cider"})
-    assert found.samples["ocr"].maximum == 10
-    assert found.values[1, 0] > found.values[0, 0]
+    matrix = score_matrix(probes, {"ocr": "cider"})
+    assert matrix.samples["ocr"].maximum == 10
+    assert matrix.values[1, 0] > matrix.values[0, 0]
 
 
 def test_runs_that_answered_different_samples_cannot_be_compared(
     probes: dict[str, RunPaths],
 ) -> None:
     answer(probes["full:ocr"], ["x"] * 5, image_lists=[["1.png"], ["2.png"], ["2.png"], [], []])
-    with pytest.raises(
-        RunError, match="ocr, validation: full:ocr and mini answered different samples"
-    ):
+    with raises(RunError, "different-samples", "ocr, validation", "full:ocr", "mini"):
         score_matrix(probes, {"ocr": "exact_match"})
 
 
 def test_what_is_written(probes: dict[str, RunPaths]) -> None:
     write_scores(probes["full:ocr"], "ocr", "validation", ("exact_match", "cider"))
-    found = read_json(probes["full:ocr"].scores("ocr", "validation"))
-    assert (found["task"], found["split"], found["n"]) == ("ocr", "validation", 5)
-    assert found["clusters"] == [0, 0, 1, 2, 3]
-    assert set(found["metrics"]) == {"exact_match", "cider"}
-    entry = found["metrics"]["exact_match"]
+    content = read_json(probes["full:ocr"].scores("ocr", "validation"))
+    assert (content["task"], content["split"], content["n"]) == ("ocr", "validation", 5)
+    assert content["clusters"] == [0, 0, 1, 2, 3]
+    assert set(content["metrics"]) == {"exact_match", "cider"}
+    entry = content["metrics"]["exact_match"]
     assert entry == {
         "score": 0.8,
         "maximum": 1.0,
@@ -113,13 +112,13 @@ def test_scores_are_those_of_the_answers_whatever_characters_they_hold(tmp_path:
 def test_one_bad_answer_is_a_wrong_answer(tmp_path: Path) -> None:
     paths = answer(RunDir(tmp_path).probe("mini"), ["", "\0", "[" * 999, "bank", "🐸"])
     for metric in ("exact_match", "cider", "box_iou"):
-        found = scores_of(paths, "ocr", "validation", (metric,))
-        assert np.isfinite(found["metrics"][metric]["samples"]).all()
+        content = scores_of(paths, "ocr", "validation", (metric,))
+        assert np.isfinite(content["metrics"][metric]["samples"]).all()
 
 
 def test_samples_on_the_same_images_share_a_cluster() -> None:
-    found = clusters([["a"], [], ["b"], ["a"], ["a", "b"], [], ["a", "b"]])
-    assert found == [0, 1, 2, 0, 3, 4, 3]
+    numbers = clusters([["a"], [], ["b"], ["a"], ["a", "b"], [], ["a", "b"]])
+    assert numbers == [0, 1, 2, 0, 3, 4, 3]
     assert clusters([]) == []
 
 
@@ -154,10 +153,10 @@ def test_a_metric_that_weighs_its_samples_reaches_the_matrix_as_its_score(tmp_pa
         "mini": yes_no(root.probe("mini"), "yyyyyyyyyy"),
         "full:vqa": yes_no(root.probe("full:vqa"), "ynynyyynnn"),
     }
-    found = score_matrix(runs, {"vqa": "pope_f1"})
-    np.testing.assert_allclose(found.values[:, 0], [2 / 3, (6 / 7 + 2 / 3) / 2])
-    samples = found.samples["vqa"]
-    np.testing.assert_allclose(samples.values.mean(axis=1), found.values[:, 0])
+    matrix = score_matrix(runs, {"vqa": "pope_f1"})
+    np.testing.assert_allclose(matrix.values[:, 0], [2 / 3, (6 / 7 + 2 / 3) / 2])
+    samples = matrix.samples["vqa"]
+    np.testing.assert_allclose(samples.values.mean(axis=1), matrix.values[:, 0])
     assert samples.constant is not None
     assert samples.constant.mean() == pytest.approx(2 / 3)
     np.testing.assert_array_equal(samples.clusters, np.arange(10) // 2)
@@ -197,17 +196,14 @@ def test_scores_that_a_command_gives_are_awaited_then_kept(probes: dict[str, Run
     for paths in probes.values():
         write_scores(paths, "ocr", "validation", ("judge", "exact_match"))
         assert awaited(paths, "ocr", "validation", ("judge", "exact_match")) == ["judge"]
-    with pytest.raises(
-        RunError,
-        match=r"ocr.validation.json: expected scores of the metric judge; found none: run `cot",
-    ):
+    with raises(RunError, "missing-scores", "ocr.validation.json", "cotbal judge"):
         score_matrix(probes, {"ocr": "judge"})
     for paths in probes.values():
         give(paths)
         assert awaited(paths, "ocr", "validation", ("judge", "exact_match")) == []
-    found = score_matrix(probes, {"ocr": "judge"})
-    np.testing.assert_allclose(found.values, 75)
-    assert (found.samples["ocr"].maximum, found.samples["ocr"].constant) == (125, None)
+    matrix = score_matrix(probes, {"ocr": "judge"})
+    np.testing.assert_allclose(matrix.values, 75)
+    assert (matrix.samples["ocr"].maximum, matrix.samples["ocr"].constant) == (125, None)
     content = scores_of(probes["mini"], "ocr", "validation", ("cider",))
     assert set(content["metrics"]) == {"judge", "exact_match", "cider"}
     assert content["metrics"]["judge"] == GIVEN
@@ -298,6 +294,6 @@ def test_without_answers_stale_scores_are_neither_used_nor_lost(
     assert scores_of(probes["mini"], "ocr", "validation", ("exact_match",))["n"] == 5
     before = file.read_text()
     file.write_text(before.replace(source_of("exact_match"), "older"))
-    with pytest.raises(RunError, match=r"expected the answers that exact_match has to score"):
+    with raises(RunError, "missing-file", "ocr.validation.jsonl", "exact_match"):
         scores_of(probes["mini"], "ocr", "validation", ("exact_match",))
     assert file.read_text() == before.replace(source_of("exact_match"), "older")

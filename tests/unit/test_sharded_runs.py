@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 
 from cotbal.benchmarks.releases.paper import FSDP2
 from cotbal.data.files import read_jsonl, write_json
-from cotbal.data.records import default_cache, open_records
+from cotbal.data.reading.records import default_cache, open_records
 from cotbal.data.sampling import draw_portions, kept_records, write_manifest
 from cotbal.jobs import worker
 from cotbal.jobs.executors import STOPPED

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cotbal.errors import RecipeError
 from cotbal.recipe import strict_yaml
 from cotbal.recipe.strict_yaml import apply_override, dump_yaml, load_yaml, read_yaml
+from helpers.errors import raises
 
 # YAML 1.2.2, section 10.3.2; PyYAML reads those of the first row as YAML 1.1 does.
 TEXTS = (
@@ -49,9 +50,9 @@ def test_what_is_text_in_yaml_1_2(text: str) -> None:
 
 @pytest.mark.parametrize("text", VALUES)
 def test_what_is_a_number_a_boolean_or_null_in_yaml_1_2(text: str) -> None:
-    found = load_yaml(f"key: {text}")["key"]
-    assert found == VALUES[text]
-    assert type(found) is type(VALUES[text])
+    value = load_yaml(f"key: {text}")["key"]
+    assert value == VALUES[text]
+    assert type(value) is type(VALUES[text])
 
 
 def test_not_a_number() -> None:
@@ -67,7 +68,7 @@ def test_merges() -> None:
     read = load_yaml(merged)
     assert read["c"] == {"x": 1, "y": 4}
     assert read["d"] == {"x": 1, "y": 2, "z": 3}
-    with pytest.raises(yaml.YAMLError, match="key '<<' stands twice"):
+    with pytest.raises(yaml.YAMLError, match="'<<'"):
         load_yaml("a: &a {x: 1}\nb:\n  <<: *a\n  <<: *a\n")
 
 
@@ -76,19 +77,19 @@ def test_an_override_is_yaml_1_2_without_repeated_keys() -> None:
     apply_override(content, "resources.hours=12:00:00")
     apply_override(content, "model.checkpoint=no")
     assert content == {"resources": {"hours": "12:00:00"}, "model": {"checkpoint": "no"}}
-    with pytest.raises(RecipeError, match="key 'train' stands twice"):
+    with raises(RecipeError, "invalid-option", "'train'"):
         apply_override(content, "tasks.a={train: a, train: b}")
-    with pytest.raises(RecipeError, match="override 'a=!!int x': not readable as YAML"):
+    with raises(RecipeError, "invalid-option", "'a=!!int x'"):
         apply_override(content, "a=!!int x")
 
 
 def test_an_error_names_line_and_column(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text("name: a\ntasks:\n  b: 1\n  b: 2\n")
-    with pytest.raises(RecipeError, match=r"recipe.yaml, line 4, column 3: .*key 'b' stands twice"):
+    with raises(RecipeError, "broken-file", "recipe.yaml, line 4, column 3", "'b'"):
         read_yaml(path)
     path.write_text("name: !!int x\n")
-    with pytest.raises(RecipeError, match=r"recipe\.yaml: not readable as YAML"):
+    with raises(RecipeError, "broken-file", path):
         read_yaml(path)
 
 

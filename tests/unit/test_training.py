@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import LlavaForConditionalGeneration
 
-from cotbal.data.collate import Collator
+from cotbal.data.batches.collate import Collator
+from cotbal.data.batches.order import Mixed
+from cotbal.data.batches.packing import packed
 from cotbal.data.files import read_jsonl
-from cotbal.data.order import Mixed
-from cotbal.data.packing import packed
-from cotbal.data.records import default_cache, open_records
+from cotbal.data.reading.records import default_cache, open_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import final_run
@@ -25,6 +25,7 @@ from cotbal.training import vlm
 from cotbal.training.ranks import Stopped
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.arguments import arguments
+from helpers.errors import raises
 from helpers.tiny_vlm import BASE, mixture
 
 STEPS = 6  # of 48 records in batches of 8; a partial checkpoint is written every 2
@@ -160,18 +161,16 @@ def test_the_batch_is_the_same_on_any_number_of_ranks(
     recipe_file: Path, tmp_path: Path, ranks: int, micro: int, accumulation: int
 ) -> None:
     recipe = load_recipe(recipe_file)
-    found = arguments(recipe, 48, tmp_path, 0, ranks)
-    assert (found.per_device_train_batch_size, found.gradient_accumulation_steps) == (
+    args = arguments(recipe, 48, tmp_path, 0, ranks)
+    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps) == (
         micro,
         accumulation,
     )
 
 
-def test_a_batch_that_cannot_be_shared_out_is_refused(recipe_file: Path, tmp_path: Path) -> None:
+def test_a_batch_that_ranks_cannot_share_is_rejected(recipe_file: Path, tmp_path: Path) -> None:
     recipe = load_recipe(recipe_file)
-    with pytest.raises(
-        CotbalError, match="batch_size: expected a multiple of the 3 ranks of a run; found 8"
-    ):
+    with raises(CotbalError, "indivisible-batch", "batch_size", "3 ranks", 8):
         arguments(recipe, 48, tmp_path, 0, 3)
 
 
@@ -217,7 +216,7 @@ def test_packing_changes_nothing(
         train(recipe, "cotbal", tmp_path / name) for recipe, name in ((padded, "a"), (packing, "b"))
     ]
     assert shapes
-    assert all(rows == 4 and found <= 2 and length <= 120 for rows, found, length in shapes)
+    assert all(rows == 4 and images <= 2 and length <= 120 for rows, images, length in shapes)
     assert facts[0].tokens == facts[1].tokens
     moved, apart = distances(
         Path(padded.checkpoint), *(tmp_path / name / "checkpoint" for name in ("a", "b"))
@@ -262,9 +261,7 @@ def test_a_model_that_cannot_be_packed_is_not_trained(
     monkeypatch.setattr(
         vlm, "load", lambda *_: (Deaf.from_pretrained(recipe.checkpoint), processor)
     )
-    with pytest.raises(
-        CotbalError, match=r"Deaf does not keep packed rows apart.*optimization\.packing=false"
-    ):
+    with raises(CotbalError, "unsupported-packing", "Deaf", "optimization.packing=false"):
         train(recipe, "cotbal", tmp_path)
     assert not any(path.is_file() for path in tmp_path.rglob("*"))
     assert train(load_recipe(recipe_file), "cotbal", tmp_path / "padded").steps == STEPS
@@ -276,6 +273,6 @@ def test_a_family_that_brings_other_fields_is_not_trained(
     tokens = Collator._tokens
     grid = {"image_grid_thw": torch.ones(1, 3, dtype=torch.long)}
     monkeypatch.setattr(Collator, "_tokens", lambda *args: {**tokens(*args), **grid})
-    with pytest.raises(DataError, match=r"found image_grid_thw\..*optimization\.packing: false"):
+    with pytest.raises(DataError, match=r"image_grid_thw.*optimization\.packing: false"):
         train(load_recipe(recipe_file, PACKING), "cotbal", tmp_path)
     assert not any(path.is_file() for path in tmp_path.rglob("*"))

@@ -66,7 +66,8 @@ def assemble(language: Path, vision: Path, projector: Path, target: Path, templa
     """
     if target.exists():
         raise CotbalError(
-            f"{target} exists and was left as it is; remove it, or give another directory"
+            f"{target}: already exists; remove it, or give another directory",
+            "existing-output",
         )
     if not (_installed("torch") and _installed("transformers")):
         raise MissingDependency("`cotbal prepare llava-base`", "train")
@@ -100,12 +101,16 @@ def _tokenizer(language: Path) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(language))
     except (OSError, ValueError) as error:
-        raise CotbalError(f"{language}: expected the tokenizer of Vicuna; {_line(error)}") from None
+        raise CotbalError(
+            f"{language}: expected the tokenizer of Vicuna; {_line(error)}",
+            "unsupported-checkpoint",
+        ) from None
     if tokenizer.bos_token_id is None or tokenizer("a").input_ids[0] != tokenizer.bos_token_id:
         raise CotbalError(
             f"{language}: expected a tokenizer that begins every text with"
             f" {tokenizer.bos_token or '<s>'}, as Vicuna was trained; found none;"
-            ' "add_bos_token": true belongs into its tokenizer_config.json'
+            ' set "add_bos_token": true in its tokenizer_config.json',
+            "unsupported-checkpoint",
         )
     tokenizer.add_tokens(
         [AddedToken(IMAGE_TOKEN, special=True, normalized=False)], special_tokens=True
@@ -126,8 +131,9 @@ def _processor(language: Path, vision: Path, template: str) -> Any:
     side = images.crop_size["height"]
     if side != settings.image_size:
         raise CotbalError(
-            f"{vision}/preprocessor_config.json: expected pictures of {settings.image_size} pixels,"
-            f" as in config.json; found {side}"
+            f"{vision}/preprocessor_config.json: expected images of {settings.image_size} pixels,"
+            f" as in config.json; found {side}",
+            "unsupported-checkpoint",
         )
     return LlavaProcessor(
         images,
@@ -154,7 +160,8 @@ def _vision_settings(vision: Path) -> Any:
     config = getattr(config, "vision_config", config)
     if config.model_type != "clip_vision_model":
         raise CotbalError(
-            f"{vision}: expected a CLIP vision model; found model_type {config.model_type!r}"
+            f"{vision}: expected a CLIP vision model; found model_type {config.model_type!r}",
+            "unsupported-checkpoint",
         )
     return config
 
@@ -165,7 +172,8 @@ def _config(language: Path, vision: Path, processor: Any) -> Any:
     text, seen = AutoConfig.from_pretrained(str(language)), _vision_settings(vision)
     if text.model_type != "llama":
         raise CotbalError(
-            f"{language}: expected Vicuna, whose model_type is llama; found {text.model_type!r}"
+            f"{language}: expected Vicuna, whose model_type is llama; found {text.model_type!r}",
+            "unsupported-checkpoint",
         )
     tokens = len(processor.tokenizer)
     config = LlavaConfig(
@@ -221,18 +229,20 @@ def _fill(module: Any, weights: Tensors, source: str) -> None:
     strange = [name for name in weights if name not in wanted]
     if missing or strange:
         name = (missing + strange)[0]
-        problem = "unknown"
+        problem = "unknown weight"
         if missing:
-            problem = f"not found, nor {len(missing) - 1} others"
+            problem = f"missing, and {len(missing) - 1} others too"
         raise CotbalError(
             f"{source}{name}: {problem}; expected the weights that config.json describes, and no"
-            " others"
+            " others",
+            "incompatible-weights",
         )
     for name, shape in wanted.items():
         if weights[name].shape != shape:
             raise CotbalError(
                 f"{source}{name}: expected the shape {list(shape)}; found"
-                f" {list(weights[name].shape)}; are all three parts of the same size (7B or 13B)?"
+                f" {list(weights[name].shape)}; are all three parts of the same size (7B or 13B)?",
+                "incompatible-weights",
             )
     module.load_state_dict(weights, assign=True)
 
@@ -269,7 +279,8 @@ def _projector_weights(path: Path) -> Tensors:
     """`model.mm_projector.0.weight` and its like, under the names of transformers."""
     if not path.is_file():
         raise CotbalError(
-            f"{path}: expected mm_projector.bin of the first stage of LLaVA-1.5; found no such file"
+            f"{path}: expected mm_projector.bin of LLaVA-1.5's first stage; found no such file",
+            "missing-file",
         )
     projector: Tensors = {}
     for name, weight in _load(path).items():
@@ -278,7 +289,8 @@ def _projector_weights(path: Path) -> Tensors:
         if before not in ("", "model.") or not middle or layer not in _PROJECTOR:
             raise CotbalError(
                 f"{path}: expected the weights of two layers, model.mm_projector.0 and .2; found"
-                f" {name}, so this is not the projector of LLaVA-1.5"
+                f" {name}, so this is not the projector of LLaVA-1.5",
+                "incompatible-weights",
             )
         projector[f"{_PROJECTOR[layer]}.{kind}"] = weight
     return projector
@@ -289,7 +301,8 @@ def _read(directory: Path) -> Tensors:
     paths = [directory / name for name in _FILES if (directory / name).is_file()]
     if not paths:
         raise CotbalError(
-            f"{directory}: expected {_FILES[1]} or {_FILES[3]}, or their shards; found none of them"
+            f"{directory}: expected {_FILES[1]} or {_FILES[3]}, or their shards; found neither",
+            "missing-file",
         )
     tensors: Tensors = {}
     for file in _shards(paths[0]):
@@ -305,12 +318,14 @@ def _shards(path: Path) -> Iterator[Path]:
         names = sorted({Path(name).name for name in read_json(path)["weight_map"].values()})
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CotbalError(
-            f"{path}: expected an index of shards, with a `weight_map`; found another file"
+            f"{path}: expected an index of shards, with a `weight_map`; found another file",
+            "broken-file",
         ) from None
     for name in names:
         if not (path.parent / name).is_file():
             raise CotbalError(
-                f"{path}: expected {len(names)} shards beside it; {name} is not there"
+                f"{path}: expected {len(names)} shards beside it; {name} is missing",
+                "missing-file",
             )
         yield path.parent / name
 
@@ -331,15 +346,19 @@ def _load(path: Path) -> Tensors:
         )
     except SafetensorError as error:
         raise CotbalError(
-            f"{path}: expected safetensors; is it only half downloaded? ({_line(error)})"
+            f"{path}: expected safetensors; is it only half downloaded? ({_line(error)})",
+            "broken-file",
         ) from None
     except Exception as error:  # a broken or hostile pickle raises errors of many kinds
         raise CotbalError(
-            f"{path}: expected a file of weights and nothing else; rejected: {_line(error)}"
+            f"{path}: expected a file of weights and nothing else; rejected: {_line(error)}",
+            "broken-file",
         ) from None
     values = tensors.values() if isinstance(tensors, dict) else [None]
     if not all(isinstance(value, torch.Tensor) for value in values):
-        raise CotbalError(f"{path}: expected tensors by name; found {type(tensors).__name__}")
+        raise CotbalError(
+            f"{path}: expected tensors by name; found {type(tensors).__name__}", "broken-file"
+        )
     return tensors
 
 
@@ -355,12 +374,15 @@ def _demand(directory: Path, *names: str) -> None:
     for name in names:
         if not (directory / name).is_file():
             raise CotbalError(
-                f"{directory}: expected a checkpoint of Hugging Face; found no {name} in it"
+                f"{directory}: expected a checkpoint of Hugging Face; found no {name} in it",
+                "missing-file",
             )
         try:
             json.loads((directory / name).read_text(encoding="utf-8"))
         except ValueError as error:
-            raise CotbalError(f"{directory / name}: expected JSON; {error}") from None
+            raise CotbalError(
+                f"{directory / name}: expected JSON; {error}", "broken-file"
+            ) from None
 
 
 def _line(error: Exception) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -16,8 +16,7 @@ from cotbal.balance import Balance
 from cotbal.balance.agreement import Agreement
 from cotbal.balance.improvement import Overall
 from cotbal.benchmarks.releases.writing import Expected, SplitSummary
-from cotbal.data.check import CheckReport
-from cotbal.data.condensed import condensed
+from cotbal.data.checks.check import CheckReport, condensed
 from cotbal.data.files import read_json
 from cotbal.jobs.display import duration
 from cotbal.jobs.forecast import Forecast
@@ -29,8 +28,12 @@ from cotbal.recipe.mixture import Mixture
 from cotbal.report import curve_views
 from cotbal.report.comparison import Comparison
 from cotbal.report.curves import DataCurves
+from cotbal.report.flags import flag_table
 from cotbal.report.formatting import with_interval
-from cotbal.scores.interval import significance
+from cotbal.report.summary import seed_notes
+from cotbal.report.tables import LEARN_FROM_PROBES
+from cotbal.report.tables import Table as Content
+from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, interval_name
 from cotbal.scores.results import Results
 from cotbal.training.run_paths import RunPaths
 from cotbal.weightings import method_label
@@ -41,10 +44,8 @@ if TYPE_CHECKING:
     from cotbal.benchmarks.judge.result import Judged
 
 out = Console(highlight=False)
-if not out.is_terminal:
-    out = Console(
-        highlight=False, width=160
-    )  # a file or pipe has no width; do not cut columns to 80
+if not out.is_terminal:  # a file or pipe has no width; do not cut columns to 80
+    out = Console(highlight=False, width=160)
 
 
 def _table(*columns: str, title: str | None = None) -> Table:
@@ -72,12 +73,24 @@ def _show(table: Table) -> None:
     out.print(table, crop=False)
 
 
+def _show_content(content: Content) -> None:
+    """A table of the report."""
+    table = _table(*content.header)
+    for j in content.words:
+        table.columns[j].justify = "left"
+    for row in content.rows:
+        table.add_row(*map(escape, row))
+    out.print(f"[bold]{escape(content.title)}[/]", soft_wrap=True)  # wider than a table may be
+    _show(table)
+    out.print()
+
+
 def show_prepared(splits: Sequence[SplitSummary]) -> None:
     """What every split of a prepared benchmark holds, what it should hold, and every difference."""
     table = _table("split", "form", "records", "turns", "images", "missing", "dropped", "expected")
     for s in splits:
         expected = "-" if s.expected.records is None else f"{s.expected.records:,}"
-        numbers = (f"{count:,}" for count in (s.records, s.turns, s.found, s.missing, s.dropped))
+        numbers = (f"{count:,}" for count in (s.records, s.turns, s.present, s.missing, s.dropped))
         table.add_row(f"{escape(s.task)} {s.split}", s.form, *numbers, expected)
     _show(table)
     for s in splits:
@@ -96,33 +109,11 @@ def show_prepared(splits: Sequence[SplitSummary]) -> None:
 
 def show_check(found: CheckReport) -> None:
     """Sizes of every split, then warnings and errors; of many of one kind the first few."""
-    table = _table(
-        "task",
-        "split",
-        "records",
-        "turns",
-        "images",
-        "missing",
-        "broken",
-        "rejected",
-        "dropped",
-        "valid tokens",
-        "trained tokens",
-        "mini",
-    )
+    counts = ["records", "turns", "images", "missing", "broken", "rejected", "dropped"]
+    counts += ["valid_tokens", "trained_tokens", "mini"]
+    table = _table("task", "split", *(name.replace("_", " ") for name in counts))
     for s in found.tasks:
-        cells = (
-            s.records,
-            s.turns,
-            s.images,
-            s.missing,
-            s.broken,
-            s.rejected,
-            s.dropped,
-            s.valid_tokens,
-            s.trained_tokens,
-            s.mini,
-        )
+        cells = [getattr(s, name) for name in counts]
         table.add_row(
             escape(s.task), s.split, *("-" if cell is None else str(cell) for cell in cells)
         )
@@ -186,27 +177,48 @@ def show_mini(advice: MiniAdvice) -> None:
 
 def show_balance(result: Balance) -> None:
     """Weights with intervals, what they are made of, and what was flagged."""
-    table = _table("unit", "weight", "95 % interval", "outward", "inward", "difficulty", "")
-    for i, unit in enumerate(result.units):
-        weight = result.weight(unit)
-        shown = f"{weight.low:.3f} to {weight.high:.3f}" if weight.has_bounds else "-"
-        unclear = weight.has_bounds and not weight.excludes(1)
-        verdict = result.verdict(unit) if unclear else ""
-        numbers = (result.outward[i], result.inward[i], result.difficulty[i])
+    weights = result.part("all")
+    table = _table("unit", "weight", interval_name(weights), "outward", "inward", "difficulty", "")
+    measures = zip(result.outward, result.inward, result.difficulty, strict=True)
+    for unit, weight, numbers in zip(result.units, weights, measures, strict=True):
         cells = ("n/a" if math.isnan(number) else f"{number:.3f}" for number in numbers)
-        table.add_row(escape(unit), f"{weight.value:.4f}", shown, *cells, verdict)
+        table.add_row(escape(unit), f"{weight.value:.4f}", *_range_and_verdict(weight, cells))
     _show(table)
     out.print(
         f"{result.form} form, {result.difficulty_form} difficulty, temperature"
         f" {result.temperature:g}"
     )
-    for need in result.needs:
-        if not result.weight(need.unit).excludes(1):
-            out.print(f"  {escape(need.sentence())}", soft_wrap=True)
-    for flag in result.flags:
-        out.print(f"[yellow]{flag.kind}[/]  {escape(flag.message)}", soft_wrap=True)
+    _show_evidence(result, weights)
+    _show_flags(result)
     for warning in result.warnings:
         out.print(f"[yellow]warning[/]  {escape(warning)}", soft_wrap=True)
+
+
+def _range_and_verdict(weight: Interval, between: Iterable[str]) -> tuple[str, ...]:
+    """Cells of a weight; a verdict only where it does not differ from 1."""
+    shown = f"{weight.low:.3f} to {weight.high:.3f}" if weight.has_bounds else "-"
+    verdict = weight.verdict(1) if weight.holds_training and not weight.differs(1) else ""
+    return (shown, *between, verdict)
+
+
+def _show_evidence(result: Balance, weights: Sequence[Interval]) -> None:
+    """What the weights rest on, and what more evidence would decide."""
+    if not result.measurable:
+        out.print("Not measurable here: keep equal weights. All weights are 1.", style="bold")
+    elif result.has_intervals and not hold_training(weights):
+        out.print(f"Intervals: {SAMPLING_ONLY}. {LEARN_FROM_PROBES}", soft_wrap=True)
+    for need in result.needs:
+        if not result.weight(need.unit).differs(1):
+            out.print(f"  {escape(need.sentence())}", soft_wrap=True)
+
+
+def _show_flags(result: Balance) -> None:
+    """A short table; the report and `--json` have the runs and their scores."""
+    if not result.flags:
+        return
+    out.print()
+    _show_content(flag_table(result))
+    out.print("Runs and scores behind each flag: in the report, and with --json.")
 
 
 def show_final(mixture: Mixture, paths: RunPaths) -> None:
@@ -250,6 +262,7 @@ def show_overall(found: Mapping[str, Overall], baseline: str) -> None:
         numbers = (each.improvement, each.error, *each.tasks.values())
         table.add_row(escape(name), *(f"{number:.2f}" for number in numbers))
     _show(table)
+    out.print("No intervals: a table of results holds neither samples nor training seeds.")
 
 
 def show_results(results: Results, warnings: Sequence[str]) -> None:
@@ -273,14 +286,22 @@ def show_comparison(found: Comparison) -> None:
     )
     for name, each in found.against.items():
         minus = found.paired.get(name)
-        verdict = "" if minus is None else significance(minus.excludes(), "EW")
+        verdict = minus.verdict(name="EW") if minus and minus.holds_training else ""
         shown = (each.average, each.error) if minus is None else (each.average, each.error, minus)
         cells = [with_interval(change, 2, signed=True) for change in shown]
         table.add_row(escape(method_label(name)), *cells, *[""] * (3 - len(cells)), verdict)
     _show(table)
-    out.print(
-        f"seeds: {', '.join(map(str, found.seeds))}; intervals: 95 %, over test samples and seeds"
-    )
+    _show_noise(found.seeds, [each.average for each in found.against.values()])
+    for note in seed_notes(found):
+        out.print(escape(note), soft_wrap=True)
+
+
+def _show_noise(seeds: Iterable[int], intervals: Sequence[Interval], learn: str = "") -> None:
+    """What the intervals above hold; `learn` says how to measure the noise of training."""
+    words = "95 %, over samples and seeds"
+    if not hold_training(intervals):
+        words = f"{SAMPLING_ONLY}. {learn}".strip()
+    out.print(f"seeds: {', '.join(map(str, seeds))}; intervals: {words}", soft_wrap=True)
 
 
 def show_curve(found: DataCurves) -> None:
@@ -288,20 +309,10 @@ def show_curve(found: DataCurves) -> None:
     each task reaches with the smallest fraction.
     """
     for content in curve_views.tables(found):
-        table = _table(*content.header)
-        for row in content.rows:
-            table.add_row(*map(escape, row))
-        out.print(
-            f"[bold]{escape(content.title)}[/]", soft_wrap=True
-        )  # longer than a table may be wide
-        _show(table)
-        out.print()
+        _show_content(content)
     for sentence in curve_views.sentences(found):
         out.print(escape(sentence), soft_wrap=True)
-    noise = "samples and seeds" if len(found.matrices) > 1 else "samples"
-    out.print(
-        f"seeds: {', '.join(map(str, found.matrices))}; intervals: 95 %, over validation {noise}"
-    )
+    _show_noise(found.matrices, curve_views.intervals(found), curve_views.LEARN)
     if found.left_out:
         out.print(
             f"not shown, because not every seed has them: {', '.join(map(escape, found.left_out))}"
@@ -310,9 +321,9 @@ def show_curve(found: DataCurves) -> None:
 
 def show_agreement(found: Agreement) -> None:
     """Rank correlation, and the difference of every unit's weights."""
-    table = _table("unit", "second - first", "95 % interval", "")
+    table = _table("unit", "second - first", interval_name(found.differences), "")
     for unit, gap in zip(found.units, found.differences, strict=True):
-        verdict = significance(True, "0") if gap.excludes() else ""
+        verdict = gap.verdict() if gap.differs() else ""
         interval = f"{gap.low:+.3f} to {gap.high:+.3f}"
         table.add_row(escape(unit), f"{gap.value:+.3f}", interval, verdict)
     _show(table)
@@ -320,6 +331,12 @@ def show_agreement(found: Agreement) -> None:
         f"rank correlation {with_interval(found.correlation, 2)}, largest difference"
         f" {with_interval(found.largest, 2)}, {len(found.units)} units"
     )
+    if not hold_training(found.differences):
+        out.print(
+            f"Intervals: {SAMPLING_ONLY}. To measure that, both directories need replicates or"
+            " seeds of their probes (`balance.replicates`, `balance.seeds`).",
+            soft_wrap=True,
+        )
 
 
 def show_status(states: Sequence[State]) -> None:

@@ -43,9 +43,9 @@ def check(
     Lists every problem, not only the first, and exits with 2 if there is one.
     """
     from cotbal.cli import console
-    from cotbal.data.check import check_mixture
-    from cotbal.data.lengths import open_meter
-    from cotbal.data.records import default_cache
+    from cotbal.data.batches.lengths import open_meter
+    from cotbal.data.checks.check import check_mixture
+    from cotbal.data.reading.records import default_cache
     from cotbal.jobs import display
     from cotbal.recipe.recipe import load_recipe
 
@@ -102,7 +102,7 @@ def plan(
             rate = None if advice.rate is None else str(advice.rate)
             content["mini"] = {"elbows": advice.elbows, "rate": rate, "records": advice.records}
         if predicted is not None:
-            content["forecast"] = {"on": on, **predicted.to_json()}
+            content["forecast"] = {"on": on, **vars(predicted)}
         print(json.dumps(content, indent=1, ensure_ascii=False))
         return
     console.show_plan(prepared.plan, prepared.warnings)

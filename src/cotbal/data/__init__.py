@@ -1,1 +1,1 @@
-"""Records on disk: reading, checking, images and nested portions. Nothing here imports torch."""
+"""From files of records to batches, and what can be wrong on the way."""

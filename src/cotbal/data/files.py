@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,34 +17,25 @@ from cotbal.errors import RunError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is either whole or absent, whatever happens in between."""
+    """Write a file so that it is either whole or absent, also after a crash."""
     with whole_file(path) as file:
         file.write(text)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """A text file to write into piece by piece, which takes the place of `path` when the block ends
-    well.
-    """
+    """A text file to write into, which replaces `path` when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
+        with temporary.open("x", encoding="utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -53,21 +44,23 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Write one JSON value a line, atomically."""
+    """Write one JSON value per line, atomically."""
     with whole_file(path) as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file that was written by us. Raises RunError where something else has been
-    written over it.
+    """Read a JSON file that cotbal wrote.
+
+    Raises:
+        RunError: it is broken.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RunError(
-            f"{path}: expected JSON as cotbal writes it, whole or not at all; found it broken"
-            f" ({error})"
+            f"{path}: expected JSON as cotbal writes it; found a broken file ({error})",
+            "broken-file",
         ) from None
 
 
@@ -95,8 +88,7 @@ def append_jsonl(path: Path, row: Any) -> None:
 
 @contextmanager
 def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
-    """Hold `path` for this process alone; the system lets go when the process dies, however it
-    dies.
+    """Lock `path` for this process; the system releases it when the process ends, in any way.
 
     Raises:
         RunError: another process still holds it after `wait` seconds.
@@ -107,8 +99,9 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
         lock.acquire(timeout=wait, poll_interval=0.05)
     except Timeout:
         raise RunError(
-            f"{path.parent}: another cotbal command works in this directory; wait for it, or give"
-            " another --out"
+            f"{path.parent}: another cotbal command is using this directory; wait for it, or give"
+            " another --out",
+            "directory-in-use",
         ) from None
     try:
         yield
@@ -117,9 +110,7 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a process holds `path`; one on another machine is seen only where the file system
-    shares locks.
-    """
+    """Whether a process has locked `path`, here or on a machine that shares locks of files."""
     if not path.exists():
         return False
     try:

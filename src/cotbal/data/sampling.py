@@ -1,4 +1,4 @@
-"""Portions: mini lies inside large, large inside full, drawn once by seed and the same in every
+"""Portions: mini is part of large, large of full, drawn once by seed and the same in every
 run.
 """
 
@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,15 @@ from typing import Literal
 
 import numpy as np
 
-from cotbal.data.images import Rejected, problems_of_images
-from cotbal.data.records import Records
+from cotbal.data.files import whole_file
+from cotbal.data.reading.images import Rejected, problems_of_images
+from cotbal.data.reading.record import first_lines
+from cotbal.data.reading.records import Records
 from cotbal.errors import DataError
 from cotbal.recipe.runs import Portion, portion_size, seen
 from cotbal.recipe.schema import Portions
 
-LEVELS: tuple[Portion, ...] = ("mini", "large", "full")  # each lies inside the next
+LEVELS: tuple[Portion, ...] = ("mini", "large", "full")  # each is part of the next
 _SHOWN = 20
 
 
@@ -29,8 +30,8 @@ class Portioned:
     """The kept records of one task, in the order that every portion begins with.
 
     Attributes:
-        indices: places of the records in their Records, ascending; shape [n].
-        order: of each record, its place in the nested order, a permutation of 0, 1, ..., n -
+        indices: of the records in their `Records`, ascending; shape [n].
+        order: position of each record in the nested order, a permutation of 0, 1, ..., n -
             1; shape [n].
         sizes: number of records of every named portion; a portion of m records holds those with an
             order below m.
@@ -41,7 +42,7 @@ class Portioned:
     sizes: Mapping[str, int]
 
     def of(self, portion: str) -> np.ndarray:
-        """Places in the Records of the records of a portion, or of a fraction such as `1/8`,
+        """Indices of the records of a portion, or of a fraction such as `1/8`,
         ascending.
         """
         chosen: np.ndarray = self.indices[self.order < seen(self.sizes, portion)]
@@ -52,12 +53,12 @@ class Portioned:
         """The smallest portion that holds each record; shape [n]."""
         names = np.array(LEVELS)
         limits = [self.sizes[name] for name in LEVELS]
-        found: list[Portion] = names[np.searchsorted(limits, self.order, side="right")].tolist()
-        return found
+        smallest: list[Portion] = names[np.searchsorted(limits, self.order, side="right")].tolist()
+        return smallest
 
 
 def draw_portions(indices: np.ndarray, task: str, portions: Portions) -> Portioned:
-    """Put the n kept records of a task, at these places in its Records, into the order of its
+    """Put the n kept records of a task, at these indices of its `Records`, into the order of its
     portions.
 
     One permutation per task, from the seed and the name of the task alone: its first floor(n *
@@ -94,7 +95,7 @@ def kept_records(
     decode: bool = True,
     rejected: Rejected | None = None,
 ) -> tuple[np.ndarray, list[str]]:
-    """Places of the records whose images are there (int64, ascending), and a line for each that
+    """Indices of the records whose images are there (int64, ascending), and a line for each that
     is dropped.
 
     Args:
@@ -121,34 +122,27 @@ def kept_records(
             keep[index] = False
             dropped.append(f"{records.source}, record {records[index].number}: {problem}")
     if policy == "error":
-        raise DataError(_explain(records.source, dropped))
+        raise DataError(
+            f"{records.source}: images are missing for {len(dropped):,} records:\n"
+            f"{first_lines(dropped, _SHOWN)}\n"
+            "put the images there, or set on_missing_image: drop in the recipe",
+            "missing-image",
+        )
     return np.flatnonzero(keep), dropped
 
 
-def _explain(source: Path, dropped: list[str]) -> str:
-    more = [f"  ... and {len(dropped) - _SHOWN} more"] if len(dropped) > _SHOWN else []
-    return "\n".join(
-        [f"{source}: expected every image to be there; {len(dropped)} records miss one:"]
-        + [f"  {line}" for line in dropped[:_SHOWN]]
-        + more
-        + ["put the images there, or set on_missing_image: drop in the recipe"]
-    )
-
-
 def write_manifest(path: Path, ids: Iterable[str], portioned: Portioned) -> None:
-    """Write which record lies in which portion as CSV `index,id,portion,order`, whole or not at
+    """Write which record belongs to which portion as CSV `index,id,portion,order`, whole or not at
     all.
 
     Args:
         ids: of the kept records, such as `records.ids(portioned.indices)`.
     """
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8", newline="") as file:
+    with whole_file(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["index", "id", "portion", "order"])
         columns = (portioned.indices.tolist(), ids, portioned.smallest, portioned.order.tolist())
         writer.writerows(zip(*columns, strict=True))
-    os.replace(part, path)
 
 
 def read_manifest(path: Path) -> Portioned:
@@ -159,8 +153,6 @@ def read_manifest(path: Path) -> Portioned:
             for row in csv.DictReader(file)
         ]
     indices, order, levels = np.array(rows, np.int64).reshape(-1, 3).T
-    sizes: dict[str, int] = {
-        "none": 0,
-        **{name: int((levels <= level).sum()) for level, name in enumerate(LEVELS)},
-    }
+    sizes: dict[str, int] = {"none": 0}
+    sizes |= {name: int((levels <= level).sum()) for level, name in enumerate(LEVELS)}
     return Portioned(indices, order, sizes)

@@ -1,21 +1,21 @@
-"""Weights for somebody else's trainer: one file per trainer, whose name is that of the module.
+"""Weights for other trainers: one file per trainer, whose name is that of the module.
 
-A module offers `write(order, out) -> Guide`: it writes the rows and the configuration that the
-trainer reads into the directory `out`, and says what the user must know to run it. Trainers differ
-in what they can carry, see docs/exports.md:
+A module offers `write(order, out) -> Guide`: it writes rows and configuration of the trainer into
+the directory `out`, and returns what a user must know to run it. Trainers differ in what they
+support, see docs/exports.md:
 
-* a weight a message, where the trainer multiplies losses by it;
-* otherwise the number of records: a task with the weight 1.6 is shown 1.6 times as often as with
-  equal weights.
+* a weight per message, where the trainer multiplies losses by it;
+* otherwise the number of records: a task with weight 1.6 is shown 1.6 times as often as with equal
+  weights.
 
-Either way the numbers are scaled so that their mean over the mixture is 1 (`mean_one`), which keeps
-the length of training and the scale of the loss.
+In both cases the numbers are scaled so that their mean over the mixture is 1 (`mean_one`), which
+keeps the length of training and the scale of the loss.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +26,23 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe
 
 HOW_TO_RUN = "HOW_TO_RUN.md"
+_GUIDE = """\
+# Export for {trainer}
+
+{table}
+
+## Run in this directory
+
+    {command}
+
+## Effect of the numbers
+
+{meaning}
+
+## Not transferred
+
+{lost}
+"""
 
 
 @dataclass(frozen=True)
@@ -34,8 +51,8 @@ class Order:
 
     Attributes:
         recipe: the mixture.
-        run: where weights and scores of the recipe lie.
-        weights: a file of weights to take instead of those of `run`.
+        run: directory with weights and scores of the recipe.
+        weights: a file of weights in place of those of `run`.
     """
 
     recipe: Recipe
@@ -45,61 +62,49 @@ class Order:
 
 @dataclass(frozen=True)
 class Guide:
-    """What a user must know of one export; the text of HOW_TO_RUN.md.
+    """What a user must know of an export; the text of HOW_TO_RUN.md.
 
     Attributes:
-        trainer: the trainer and the version that its format was read from.
-        table: lines of a Markdown table, one per task or run.
-        command: what to type in the export's directory.
-        meaning: how the numbers act in the trainer, and how exactly; one sentence each.
-        lost: what the export does not carry over; one sentence each.
+        trainer: name and version of the format.
+        table: a Markdown table with a line per task or run.
+        command: to be run in the export's directory.
+        meaning: effect of the numbers in the trainer and how exact it is; a Markdown list.
+        lost: what is not transferred; a Markdown list.
     """
 
     trainer: str
-    table: tuple[str, ...]
+    table: str
     command: str
-    meaning: tuple[str, ...]
-    lost: tuple[str, ...]
+    meaning: str
+    lost: str
 
     @property
     def text(self) -> str:
         """The guide as Markdown."""
-        parts = [
-            f"# Export for {self.trainer}",
-            "\n".join(self.table),
-            "## Run, in this directory",
-            f"    {self.command}",
-            "## What the numbers do",
-            _listed(self.meaning),
-            "## What is not carried over",
-            _listed(self.lost),
-        ]
-        return "\n\n".join(parts) + "\n"
-
-
-def _listed(sentences: Sequence[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences) or "Nothing."
+        return _GUIDE.format(**{name: text.strip() for name, text in vars(self).items()})
 
 
 def export(order: Order, trainer: str, out: Path) -> Guide:
-    """Write everything that `trainer` needs into the new directory `out`, whole or not at all.
+    """Write everything that `trainer` needs into the new directory `out`, completely or not at all.
 
     Args:
-        trainer: name of a module here, with `-` or `_`; or the dotted path of the user's own.
+        trainer: name of a module here, with `-` or `_`; or the dotted path of a user's own.
 
     Raises:
-        CotbalError: no such trainer, `out` holds something already, or the trainer cannot be served
-            from this order.
+        CotbalError: unknown trainer, `out` is not a new directory, or the order does not suit the
+            trainer.
     """
     module = plugins.load("cotbal.export", trainer.replace("-", "_"))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CotbalError(
-            f"--out: {out} exists already and was left as it is; give another directory"
+            f"--out: {out} exists already and was left unchanged; give another directory",
+            "existing-output",
         )
     out = out.resolve()
     if out == Path.cwd():
         raise CotbalError(
-            "--out: expected the name of a new directory; found the one that you are in"
+            "--out: expected the name of a new directory; found the current directory",
+            "existing-output",
         )
     part = out.with_name(f".{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
@@ -115,12 +120,11 @@ def export(order: Order, trainer: str, out: Path) -> Guide:
 
 
 def mean_one(weights: Mapping[str, float], amounts: Mapping[str, float]) -> dict[str, float]:
-    """`w_t * sum_s a_s / sum_s (w_s a_s)`: the weights in proportion, their mean over the amounts
-    1.
+    """`w_t * sum_s a_s / sum_s (w_s a_s)`: proportional weights whose mean over the amounts is 1.
 
     With valid tokens as amounts, a trainer that divides the weighted sum of losses by the plain
     number of tokens keeps the scale that it has without weights. With records as amounts, these are
-    the times that every record of a task is shown so that the number of records stays.
+    the repetitions of every record of a task that keep the number of records.
 
     Raises:
         CotbalError: the amounts are all 0.
@@ -128,7 +132,8 @@ def mean_one(weights: Mapping[str, float], amounts: Mapping[str, float]) -> dict
     total = sum(amounts.values())
     if not total > 0:
         raise CotbalError(
-            f"expected answers with valid tokens in some task; found none in {', '.join(amounts)}"
+            f"expected answers with valid tokens in some task; found none in {', '.join(amounts)}",
+            "no-valid-tokens",
         )
     factor = total / sum(weight * amounts[task] for task, weight in weights.items())
     return {task: weight * factor for task, weight in weights.items()}

@@ -1,4 +1,4 @@
-"""What an export is made of: the tasks of a recipe, opened, with their weights and sizes."""
+"""The tasks of a recipe with their weights, records and lengths."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from cotbal.data.records import Record, Records, default_cache, open_records
+from cotbal.data.reading.records import Records, default_cache, open_records
 from cotbal.data.sampling import Portioned
 from cotbal.errors import CotbalError
 from cotbal.export import Order, mean_one
@@ -24,10 +24,10 @@ class Part:
 
     Attributes:
         name: of the task.
-        weight: as it was found; the mean over the units is 1.
+        weight: as in the file; the mean over the units is 1.
         records: its training file.
         portioned: the kept records, in the order of the portions.
-        length: mean length of a record's answers that carry loss, in what `Material.counted` says.
+        length: mean length of a record's answers that carry loss, in units of `Material.counted`.
     """
 
     name: str
@@ -47,21 +47,18 @@ class Material:
     """All tasks of a recipe.
 
     Attributes:
-        recipe: where they stand.
         parts: the tasks, in the order of the recipe.
         counted: `tokens` (valid ones), or `characters` where the recipe's model has no tokenizer
             here.
-        dropped: number of records left out because of their images.
     """
 
     recipe: Recipe
     parts: tuple[Part, ...]
     counted: Literal["tokens", "characters"]
-    dropped: int
 
     @property
     def weights(self) -> dict[str, float]:
-        """Task -> weight as it was found."""
+        """Task -> weight as in the file."""
         return {part.name: part.weight for part in self.parts}
 
     @property
@@ -71,36 +68,35 @@ class Material:
 
     @property
     def copies(self) -> dict[str, float]:
-        """Task -> times that its records are shown, whose mean over the records of the mixture is
-        1.
-        """
+        """Task -> repetitions of its records, whose mean over the records is 1."""
         return mean_one(self.weights, {part.name: float(part.size) for part in self.parts})
 
     def marked(self) -> str | None:
-        """The first record in which an answer is marked to carry no loss, for messages."""
+        """The first record with an answer that carries no loss, for messages."""
         for part in self.parts:
             for number in part.records.silent():
                 return f"task {part.name}: {part.records.source}, record {number}"
         return None
 
-    def table(self, column: str, values: Mapping[str, float]) -> tuple[str, ...]:
-        """A Markdown table of the tasks; `column` names `values`."""
+    def table(self, column: str, values: Mapping[str, float]) -> str:
+        """A Markdown table of the tasks; `column` is the heading of `values`."""
         rows = [
             f"| {p.name} | {p.size} | {p.weight:.4f} | {values[p.name]:.4f} |" for p in self.parts
         ]
-        return (f"| task | records | weight | {column} |", "|---|---|---|---|", *rows)
+        return "\n".join([f"| task | records | weight | {column} |", "|---|---|---|---|", *rows])
 
 
 def open_material(order: Order) -> Material:
     """The tasks of an order with their weights, records and lengths.
 
     Raises:
-        CotbalError: there are no weights, they do not fit the recipe, or the data is broken.
+        CotbalError: there are no weights, they do not fit the recipe, or the data is invalid.
     """
     path = order.weights or order.run.weights
     if not path.exists():
         raise CotbalError(
-            f"{path}: expected weights, found none; run `cotbal balance` first, or give --weights"
+            f"{path}: expected weights, found none; run `cotbal balance` first, or give --weights",
+            "missing-weights",
         )
     weights = task_weights(order.recipe.mixture, read_weights(path))
     inputs = open_inputs(order.recipe)
@@ -111,15 +107,10 @@ def open_material(order: Order) -> Material:
             inputs.tokens[task.name] if inputs.tokens else _characters(records, portioned.indices)
         )
         parts.append(Part(task.name, weights[task.name], records, portioned, length))
-    return Material(
-        order.recipe, tuple(parts), "tokens" if inputs.tokens else "characters", len(inputs.dropped)
-    )
+    return Material(order.recipe, tuple(parts), "tokens" if inputs.tokens else "characters")
 
 
 def _characters(records: Records, indices: np.ndarray) -> float:
     sample = indices[:: max(1, len(indices) // TOKEN_SAMPLE)]
-    return float(np.mean([_length(records[int(i)]) for i in sample]))
-
-
-def _length(record: Record) -> int:
-    return sum(map(len, record.learnt))
+    texts = [records[int(i)].learnt for i in sample]
+    return float(np.mean([len("".join(answers)) for answers in texts]))

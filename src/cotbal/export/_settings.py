@@ -1,33 +1,38 @@
-"""The settings of a recipe in the words that the trainers of Hugging Face and those built on them
-share.
-"""
+"""The settings of a recipe as arguments that trainers based on Hugging Face's share."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from cotbal.data.files import write_text
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.schema import ModelSection
 
 NO_MODEL = "YOUR_MODEL"
+PARTS = ("vision", "projector", "language")
+MICRO_BATCH_MEAN = """\
+- Its loss is the mean over the tokens of a micro-batch, then the mean over the micro-batches of a
+  step: with small ones, tasks with short answers count for more than in cotbal.
+"""
+_REMARKS = """\
+- The batch size is that of one device: on k devices, divide gradient_accumulation_steps by k.
+- Images are named by absolute path and opened by the trainer. It may rotate them, and show
+  transparency or gray images of more than 8 bits, in another way than cotbal.
+"""
 
 
 def model_of(recipe: Recipe) -> tuple[str, ModelSection]:
-    """The base checkpoint and the model section; a placeholder and defaults where the recipe trains
-    nothing itself.
-    """
-    section = recipe.file.model
-    return (
-        (NO_MODEL, ModelSection(checkpoint=NO_MODEL))
-        if section is None
-        else (recipe.checkpoint, section)
-    )
+    """The base checkpoint and the model section; placeholders where the recipe has no model."""
+    if recipe.file.model is None:
+        return NO_MODEL, ModelSection(checkpoint=NO_MODEL)
+    return recipe.checkpoint, recipe.file.model
 
 
 def training_arguments(recipe: Recipe) -> dict[str, Any]:
-    """Fields of `transformers.TrainingArguments`, but for warm-up, whose field differs between
-    versions.
-    """
+    """`transformers.TrainingArguments`, without warm-up, whose field differs between versions."""
     s = recipe.file.optimization
     return {
         "num_train_epochs": s.epochs,
@@ -42,45 +47,33 @@ def training_arguments(recipe: Recipe) -> dict[str, Any]:
 
 
 def tuned(section: ModelSection) -> str:
-    """`lora` where the language model is trained so, otherwise `full`; trainers have one answer for
-    all parts.
-    """
+    """`lora` or `full`, by the language model: trainers have one setting for all parts."""
     return "lora" if section.language == "lora" else "full"
 
 
 def frozen(section: ModelSection) -> dict[str, bool]:
-    """Part of the model -> whether it stays as it is."""
-    return {
-        part: getattr(section, part) == "frozen" for part in ("vision", "projector", "language")
-    }
+    """Part of the model -> whether it is frozen."""
+    return {part: getattr(section, part) == "frozen" for part in PARTS}
 
 
-def remarks(recipe: Recipe, freezes: bool) -> list[str]:
-    """What no trainer receives of the recipe's settings, one sentence each.
+def remarks(recipe: Recipe, freezes: bool) -> str:
+    """What no trainer receives of the recipe's settings; a Markdown list.
 
     Args:
-        freezes: whether the trainer's configuration says which parts stay as they are.
+        freezes: whether the trainer's configuration freezes parts of the model.
     """
     checkpoint, section = model_of(recipe)
-    found = [
-        (
-            "The batch size is that of one device: on k devices, divide gradient_accumulation_steps"
-            " by k."
-        ),
-        (
-            "Images are named by absolute path and opened by the trainer, which may turn them, and"
-            " show transparency or gray images of more than 8 bits, otherwise than cotbal does."
-        ),
-    ]
+    text = _REMARKS
     if checkpoint == NO_MODEL:
-        found.append(f"The recipe names no model: put yours in place of {NO_MODEL}.")
-    ways = {part: getattr(section, part) for part in ("vision", "projector", "language")}
-    if len({way for way in ways.values() if way != "frozen"}) > 1 or (
-        not freezes and "frozen" in ways.values()
-    ):
-        found.append(
-            "How the parts are trained: "
-            + ", ".join(f"{part} {way}" for part, way in ways.items())
-            + " in the recipe."
-        )
-    return found
+        text += f"- The recipe names no model: put yours in place of {NO_MODEL}.\n"
+    modes = {part: getattr(section, part) for part in PARTS}
+    trained = {mode for mode in modes.values() if mode != "frozen"}
+    if len(trained) > 1 or (not freezes and "frozen" in modes.values()):
+        listed = ", ".join(f"{part} {mode}" for part, mode in modes.items())
+        text += f"- How the recipe trains the parts of the model: {listed}.\n"
+    return text
+
+
+def write_yaml(path: Path, content: dict[str, Any]) -> None:
+    """Write a configuration with its keys in this order."""
+    write_text(path, yaml.safe_dump(content, sort_keys=False))

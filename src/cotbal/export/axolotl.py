@@ -1,31 +1,31 @@
-"""axolotl: no weights; every task is shown as often as its weight says.
+"""axolotl: no weights; every task is shown as often as its weight requires (docs/exports.md).
 
-Read in the sources of 0.19.0, and run (`benchmarks/trainer_exports.py`): the field `weight` of a
-text part is read as true or false (`prompt_strategies/chat_template.py`, `_convert_content_parts`),
-so 1.6 is the same as 1, and for models with images it is not read at all; no other field of a row
-or data set weighs losses. Which tokens of a row with images carry loss follows from the name of the
-chat template (`processing_strategies.py`), and nothing cuts such a row off
-(`utils/collators/mm_chat.py`).
+Read in the sources of 0.19.0 (`prompt_strategies/chat_template.py`, `_convert_content_parts`;
+`processing_strategies.py`; `utils/collators/mm_chat.py`) and run (`benchmarks/trainer_exports.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from cotbal.data.files import write_jsonl, write_text
+from cotbal.data.files import write_jsonl
 from cotbal.errors import CotbalError
 from cotbal.export import Guide, Order
 from cotbal.export._material import open_material
 from cotbal.export._rows import Row, parts_of, rows
-from cotbal.export._settings import model_of, remarks, tuned
+from cotbal.export._settings import MICRO_BATCH_MEAN, model_of, remarks, tuned, write_yaml
 from cotbal.export.ratios import MEANING
 from cotbal.recipe.recipe import Recipe
 
 VERSION = "0.19.0"
+_LOST = """\
+- Set `chat_template` in train.yaml to axolotl's name for the model, such as qwen2_vl: by it axolotl
+  separates answers from prompts. Where it cannot (LLaVA-1.5 among others), it trains on the
+  prompt as well, and its log says so. Its remedy, `role_boundaries`, ends in a TypeError in 0.19.0
+  (in `_resolve_role_boundary_override`; the line is still in 0.21.0).
+- For models with images axolotl does not cut conversations off at sequence_len.
+"""
 
 
 def write(order: Order, out: Path) -> Guide:
@@ -35,75 +35,59 @@ def write(order: Order, out: Path) -> Guide:
         raise CotbalError(
             f"{marked}: an answer is marked to carry no loss, which axolotl does not support for"
             " models with images; export to trl, ms-swift or llamafactory, or leave such records"
-            " out"
+            " out",
+            "unsupported-record",
         )
     write_jsonl(out / "train.jsonl", map(_message_row, rows(material, material.copies)))
-    write_text(
-        out / "train.yaml", yaml.safe_dump(dict(_configuration(order.recipe)), sort_keys=False)
-    )
+    write_yaml(out / "train.yaml", _configuration(order.recipe))
     return Guide(
         f"axolotl (format of {VERSION})",
         material.table("times shown", material.copies),
         "axolotl train train.yaml",
-        (
-            "axolotl has no weights that would act, so they are carried by the number of rows.",
-            *MEANING,
-            (
-                "For models with images its loss is the mean over the tokens of a micro-batch,"
-                " then the mean over the micro-batches of a step: with small ones, tasks with short"
-                " answers count for more than in cotbal."
-            ),
-        ),
-        (
-            *remarks(order.recipe, freezes=False),
-            (
-                "Set `chat_template` in train.yaml to the name that axolotl has for the model, such"
-                " as qwen2_vl: by it axolotl tells answers from prompts. For models where it"
-                " cannot, LLaVA-1.5 among them, it trains on the prompt as well, and its log says"
-                " so. Its remedy, `role_boundaries`, ends in a TypeError in 0.19.0 (in"
-                " `_resolve_role_boundary_override`; the line is still in 0.21.0)."
-            ),
-            "For models with images axolotl does not cut conversations off at sequence_len.",
-        ),
+        "- axolotl has no weights that work, so they are expressed in the number of rows.\n"
+        + MEANING
+        + MICRO_BATCH_MEAN,
+        remarks(order.recipe, freezes=False) + _LOST,
     )
 
 
 def _message_row(row: Row) -> dict[str, Any]:
     images = iter(row.images)
-    return {
-        "messages": [
-            {"role": turn.role, "content": parts_of(turn.text, images)} for turn in row.turns
-        ]
-    }
+    messages = [{"role": turn.role, "content": parts_of(turn.text, images)} for turn in row.turns]
+    return {"messages": messages}
 
 
-def _configuration(recipe: Recipe) -> Iterator[tuple[str, Any]]:
+def _configuration(recipe: Recipe) -> dict[str, Any]:
     checkpoint, section = model_of(recipe)
     s = recipe.file.optimization
-    yield from {
+    lora = {
+        "adapter": "lora",
+        "lora_r": section.lora.rank,
+        "lora_alpha": round(section.lora.alpha),
+        "lora_dropout": section.lora.dropout,
+        "lora_target_linear": True,
+    }
+    return {
         "base_model": checkpoint,
         "processor_type": "AutoProcessor",
         "chat_template": "YOUR_TEMPLATE",
-    }.items()
-    # The three that images need.
-    yield from {
-        "skip_prepare_dataset": True,
+        "skip_prepare_dataset": True,  # this and the next two are needed for images
         "remove_unused_columns": False,
         "sample_packing": False,
-    }.items()
-    yield "datasets", [{"path": "train.jsonl", "ds_type": "json", "type": "chat_template"}]
-    if tuned(section) == "lora":
-        lora = section.lora
-        yield from {"adapter": "lora", "lora_r": lora.rank, "lora_alpha": round(lora.alpha)}.items()
-        yield from {"lora_dropout": lora.dropout, "lora_target_linear": True}.items()
-    yield from {"sequence_len": section.max_length, "bf16": section.dtype == "bfloat16"}.items()
-    yield "gradient_checkpointing", section.gradient_checkpointing
-    yield from {"num_epochs": s.epochs, "micro_batch_size": s.micro_batch_size}.items()
-    yield "gradient_accumulation_steps", s.batch_size // s.micro_batch_size
-    yield from {
+        "datasets": [{"path": "train.jsonl", "ds_type": "json", "type": "chat_template"}],
+        **(lora if tuned(section) == "lora" else {}),
+        "sequence_len": section.max_length,
+        "bf16": section.dtype == "bfloat16",
+        "gradient_checkpointing": section.gradient_checkpointing,
+        "num_epochs": s.epochs,
+        "micro_batch_size": s.micro_batch_size,
+        "gradient_accumulation_steps": s.batch_size // s.micro_batch_size,
         "optimizer": "adamw_torch",
         "learning_rate": s.learning_rate,
         "lr_scheduler": s.schedule,
-    }.items()
-    yield from {"warmup_ratio": s.warmup_ratio, "weight_decay": s.weight_decay}.items()
-    yield from {"max_grad_norm": s.max_grad_norm, "seed": s.seed, "output_dir": "output"}.items()
+        "warmup_ratio": s.warmup_ratio,
+        "weight_decay": s.weight_decay,
+        "max_grad_norm": s.max_grad_norm,
+        "seed": s.seed,
+        "output_dir": "output",
+    }

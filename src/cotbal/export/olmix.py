@@ -1,12 +1,11 @@
-"""olmix: the probes as a swarm, `ratios.csv` and `metrics.csv`, on which `olmix fit` fits its
-regression.
+"""olmix: the probes as a swarm, `ratios.csv` and `metrics.csv`, for the regression of `olmix fit`.
 
-Format as in the README of github.com/allenai/olmix at commit 0cf8997 and read there by
-`load_from_csv` (`olmix/fit/loaders.py` at f6e1131): one row per run, joined on `run_id`, an
-optional `name`, one column a domain whose shares sum to 1, and one column per metric, lower is
-better; `FitConfig` (`olmix/fit/config.py` at 094a3b3) is the YAML. Every task is a domain. A metric
-is `maximum - score`, because olmix minimises and its log-linear law needs numbers that are not
-negative; for a metric without a maximum, the best score of any run stands for it.
+Format as in the README of github.com/allenai/olmix at commit 0cf8997, read by `load_from_csv`
+(`olmix/fit/loaders.py` at f6e1131): one row per run, joined on `run_id`, one column per domain with
+shares that sum to 1, and one column per metric, lower is better; `FitConfig`
+(`olmix/fit/config.py` at 094a3b3) is the YAML. Every task is a domain. A metric is
+`maximum - score`, because olmix minimises and its log-linear law needs numbers that are not
+negative; a metric without a maximum has the best score of any run as its maximum.
 """
 
 from __future__ import annotations
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from cotbal.data.files import read_json, write_text
 from cotbal.errors import CotbalError
 from cotbal.export import Guide, Order
+from cotbal.export._settings import write_yaml
 from cotbal.jobs.weigh import matrices_of
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, plan_probes, seen
@@ -31,13 +30,18 @@ from cotbal.scores.matrix import ScoreMatrix
 from cotbal.scores.measure import load_metric
 
 VERSION = "commit 0cf8997"
+_MEANING = """\
+- A ratio is the task's share of the records of the run; a metric is its maximum minus the score on
+  the validation set, lower is better.
+- The proposal is a mixture, to be trained by sampling: it is not a set of weights of the loss.
+- olmix compares mixtures of one size, but probes also differ in size: a probe on a large portion
+  saw more records, which ratios do not express. Read the fit with that in mind.
+"""
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One probe of one training seed: its share of every task, and what it lost to a perfect score
-    on each.
-    """
+    """A probe of one training seed: shares of the tasks, and distances to a perfect score."""
 
     name: str
     ratios: Mapping[str, float]
@@ -45,17 +49,17 @@ class _Row:
 
 
 def write(order: Order, out: Path) -> Guide:
-    """Write `ratios.csv`, `metrics.csv` and `fit.yaml` from the probes of the order's run
-    directory.
-    """
+    """Write `ratios.csv`, `metrics.csv` and `fit.yaml` from the probes of the run directory."""
     if order.weights is not None:
         raise CotbalError(
-            "--weights: olmix fits mixtures to scores and reads no weights; leave the option out"
+            "--weights: olmix fits mixtures to scores and reads no weights; leave the option out",
+            "unsupported-option",
         )
     recipe, matrices = matrices_of(order.run)
     if recipe.mixture.units != order.recipe.mixture.units:
         raise CotbalError(
-            f"--run: {order.run.root} holds probes of other tasks than those of {order.recipe.path}"
+            f"--run: {order.run.root} holds probes of other tasks than {order.recipe.path}",
+            "other-tasks",
         )
     sizes = read_json(order.run.plan)["sizes"]
     best = _best(recipe, matrices)
@@ -64,29 +68,13 @@ def write(order: Order, out: Path) -> Guide:
         rows += _rows(recipe, seed, matrix, best, sizes)
     write_text(out / "ratios.csv", _table([(row.name, row.ratios) for row in rows]))
     write_text(out / "metrics.csv", _table([(row.name, row.metrics) for row in rows]))
-    write_text(out / "fit.yaml", yaml.safe_dump(_fit(recipe, sizes), sort_keys=False))
-    shares = [_line(row.name, list(map("{:.3f}".format, row.ratios.values()))) for row in rows]
-    tasks = list(rows[0].ratios)
+    write_yaml(out / "fit.yaml", _fit(recipe, sizes))
     return Guide(
         f"olmix (format of {VERSION})",
-        (_line("run", tasks), f"|{'---|' * (len(tasks) + 1)}", *shares),
+        _shares(rows),
         "olmix fit --config fit.yaml --output-dir fitted",
-        (
-            (
-                "A ratio is the task's share of the records of the run; a metric is its maximum"
-                " minus the score on the validation set, lower is better."
-            ),
-            (
-                "The proposal is a mixture, to be trained by sampling: it is no set of weights of"
-                " the loss."
-            ),
-            (
-                "olmix compares mixtures of one size, but probes differ in size too: a probe on a"
-                " large portion saw more records, which the ratios do not tell. Read the fit with"
-                " that in mind."
-            ),
-        ),
-        ("Runs that train on nothing, such as `base`, have no ratios and are left out.",),
+        _MEANING,
+        "- Runs that train on nothing, such as `base`, have no ratios and are left out.",
     )
 
 
@@ -98,16 +86,14 @@ def _rows(
     sizes: Mapping[str, Mapping[str, int]],
 ) -> list[_Row]:
     section = recipe.file.balance
-    found = []
+    rows = []
     for run in plan_probes(recipe.mixture, section.form, section.difficulty, (seed,)).runs:
         if run.portions and set(matrix.tasks) <= set(run.validation):
-            lost = best - matrix.values[matrix.row(run.name)]
-            metrics = {
-                f"{task}:error": float(value)
-                for task, value in zip(matrix.tasks, lost, strict=True)
-            }
-            found.append(_Row(f"{run.name}@{seed}", _ratios(run, matrix.tasks, sizes), metrics))
-    return found
+            errors = best - matrix.values[matrix.row(run.name)]
+            names = (f"{task}:error" for task in matrix.tasks)
+            metrics = dict(zip(names, map(float, errors), strict=True))
+            rows.append(_Row(f"{run.name}@{seed}", _ratios(run, matrix.tasks, sizes), metrics))
+    return rows
 
 
 def _ratios(
@@ -135,9 +121,7 @@ def _table(rows: Sequence[tuple[str, Mapping[str, float]]]) -> str:
 
 
 def _fit(recipe: Recipe, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-    """The least that `olmix fit` needs; records stand for tokens, in which it counts the natural
-    mixture.
-    """
+    """A minimal configuration; sizes are numbers of records, which olmix calls tokens."""
     balanced = recipe.mixture.balanced
     errors: dict[str, list[str]] = {}
     for task in balanced:
@@ -145,14 +129,16 @@ def _fit(recipe: Recipe, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, An
     return {
         "swarm": {"ratios": "ratios.csv", "metrics": "metrics.csv"},
         "priors": {"token_counts": {task.name: sizes[task.name]["full"] for task in balanced}},
-        "eval": {
-            "type": "offline",
-            "tasks": errors,
-        },
+        "eval": {"type": "offline", "tasks": errors},
         "regression": {"type": "log_linear"},
         "proposer": {"type": "exact", "kl_reg": 0.1},
     }
 
 
-def _line(name: str, cells: Sequence[str]) -> str:
-    return f"| {name} | {' | '.join(cells)} |"
+def _shares(rows: Sequence[_Row]) -> str:
+    tasks = list(rows[0].ratios)
+    lines = ["| run | " + " | ".join(tasks) + " |", "|---" * (len(tasks) + 1) + "|"]
+    for row in rows:
+        shares = [f"{share:.3f}" for share in row.ratios.values()]
+        lines.append(f"| {row.name} | {' | '.join(shares)} |")
+    return "\n".join(lines)

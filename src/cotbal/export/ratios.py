@@ -1,18 +1,9 @@
-"""Sampling ratios, for any trainer: how often each task is to be shown.
+"""Sampling ratios for any trainer: how often each task is to be shown.
 
-With `r_t` records and the weight `w_t` of every task:
-
-* `times = w_t sum_s r_s / sum_s w_s r_s`: how often each record is shown, so that the number of
-  records stays;
-* `probability = w_t r_t / sum_s w_s r_s`: share of the task among the rows, for trainers that draw
-  rows.
-
-Why that does what a weight on the loss does, and how far: a trainer that takes the mean over the
-tokens of large steps has in expectation the gradient `sum_t T_t g_t / sum_t T_t`, with `T_t` tokens
-of task t shown and `g_t` the mean gradient of one of them. Showing a task `w_t` times turns `T_t`
-into `w_t T_t`: the expected gradient of the weighted loss, Eq. 2 (importance sampling, Kahn and
-Marshall 1953). What differs is its variance: rows that come several times, or not at all, instead
-of rows that weigh more or less.
+With `r_t` records and the weight `w_t` of every task, `times = w_t sum_s r_s / sum_s w_s r_s` is
+how often each record is shown, so that the number of records stays, and
+`probability = w_t r_t / sum_s w_s r_s` the share of the task among the rows. docs/exports.md says
+how that approximates a weight on the loss (importance sampling, Kahn and Marshall 1953).
 """
 
 from __future__ import annotations
@@ -29,16 +20,24 @@ from cotbal.scores.csv_table import CsvTable, Kind, to_csv
 
 KIND = Kind("task", "<quantity>", "ratios")
 COLUMNS = ("weight", "records", "times", "rows", "probability")
-MEANING = (
-    (
-        "A task is shown in proportion to its weight: in expectation the gradient of the weighted"
-        " loss, but another variance, since rows come several times or not at all instead of"
-        " weighing more or less."
-    ),
-    (
-        "Approximate: exact on average over many steps alone, where the trainer takes the mean over"
-        " all tokens of a step."
-    ),
+MEANING = """\
+- A task is shown in proportion to its weight: the expected gradient is that of the weighted loss,
+  but its variance differs, since rows are repeated or left out.
+- Approximate: exact only on average over many steps, where the loss of the trainer is the mean over
+  all tokens of a step.
+"""
+_COLUMNS = """\
+- `times` is how often each record is to be shown, and `rows` the resulting number of rows;
+  `probability` is the task's share of the rows, in the order of the recipe, as
+  `datasets.interleave_datasets` expects it.
+"""
+_EPOCH = """\
+- Where rows are drawn until the first task is exhausted, the epoch ends early: draw until all are,
+  or repeat the rows beforehand, as `--to llamafactory`, `axolotl` and `trl` do.
+"""
+_COMMAND = (
+    "python -c \"import csv; print([float(row['probability']) for row in"
+    " csv.DictReader(open('ratios.csv'))])\""
 )
 
 
@@ -49,22 +48,9 @@ def write(order: Order, out: Path) -> Guide:
     return Guide(
         "sampling ratios",
         material.table("times shown", material.copies),
-        "python -c \"import csv; print([float(row['probability']) for row in"
-        " csv.DictReader(open('ratios.csv'))])\"",
-        (
-            (
-                "`times` is how often each record is to be shown, and `rows` how many that makes;"
-                " `probability` is the share of the task among the rows, in the order of the"
-                " recipe, as `datasets.interleave_datasets` takes it."
-            ),
-            *MEANING,
-            (
-                "Where rows are drawn until the first task runs out, the epoch ends early: draw"
-                " until all have run out, or repeat the rows beforehand, as `--to llamafactory`,"
-                " `axolotl` and `trl` do."
-            ),
-        ),
-        ("Rows and images: only the numbers are written.",),
+        _COMMAND,
+        _COLUMNS + MEANING + _EPOCH,
+        "- Rows and images: only the numbers are written.",
     )
 
 

@@ -1,11 +1,9 @@
-"""TRL's SFTTrainer: no weights; every task is shown as often as its weight says.
+"""TRL's SFTTrainer: no weights; every task is shown as often as its weight requires.
 
-Read in the sources of 1.16.0: no column of a row weighs its loss, and further columns are dropped
-(`trainer/sft_trainer.py`, `_set_signature_columns_if_needed` and the collators); `fraction` of a
-mixture takes the first rows and never repeats one (`scripts/utils.py`), so rows are repeated here
-instead. Rows are of prompt and completion, because rows of messages train on the prompt and the
-images' placeholders too. Where cotbal can be imported,
-`cotbal.training.trainers.trl.TaskWeightedSFTTrainer` trains with the weights themselves.
+Read in the sources of 1.16.0: further columns are dropped (`trainer/sft_trainer.py`,
+`_set_signature_columns_if_needed` and the collators), and `fraction` of a mixture never repeats a
+row (`scripts/utils.py`). Rows have a prompt and a completion, because rows of messages also train
+on the prompt and the images' placeholders.
 """
 
 from __future__ import annotations
@@ -24,6 +22,15 @@ from cotbal.export.ratios import MEANING
 from cotbal.recipe.recipe import Recipe
 
 VERSION = "1.16.0"
+_MEANING = """\
+- SFTTrainer has no weights, so they are expressed in the number of rows. To train with exact
+  weights, use `TaskWeightedSFTTrainer` of `cotbal.training.trainers.trl` in its place.
+"""
+_LOSS = """\
+- Its loss is the mean over the completion tokens of the whole optimizer step, as in cotbal.
+- A conversation of several turns becomes one row per turn: TRL trains on the last answer of a row
+  alone. Answers without loss get no row.
+"""
 _SCRIPT = '''"""Fine-tune with TRL on rows that cotbal exported; start it in this directory."""
 
 from datasets import Image, List, load_dataset
@@ -52,38 +59,22 @@ def write(order: Order, out: Path) -> Guide:
     material = open_material(order)
     with_image = any(names for part in material.parts for names in part.records.images())
     answers = chain.from_iterable(map(one_answer_each, rows(material, material.copies)))
-    found = (_completion_row(row, with_image) for row in answers)
-    write_jsonl(out / "train.jsonl", found)
+    write_jsonl(out / "train.jsonl", (_completion_row(row, with_image) for row in answers))
     write_text(out / "train.py", _script(order.recipe))
     return Guide(
         f"TRL (format of {VERSION})",
         material.table("times shown", material.copies),
         "python train.py",
-        (
-            (
-                "SFTTrainer has no weights, so they are carried by the number of rows. To train"
-                " with the weights themselves, take `TaskWeightedSFTTrainer` of"
-                " `cotbal.training.trainers.trl` in its place."
-            ),
-            *MEANING,
-            (
-                "Its loss is the mean over the completion tokens of the whole optimizer step, as"
-                " cotbal's is."
-            ),
-            (
-                "A conversation of several turns becomes one row a turn: TRL trains on the last"
-                " answer of a row alone. Answers without loss get no row."
-            ),
-        ),
-        tuple(remarks(order.recipe, freezes=False)),
+        _MEANING + MEANING + _LOSS,
+        remarks(order.recipe, freezes=False),
     )
 
 
 def _completion_row(row: Row, with_image: bool) -> dict[str, Any]:
-    """The last answer as completion, all that was said before it as prompt."""
-    *said, answer = [{"role": turn.role, "content": parts_of(turn.text)} for turn in row.turns]
+    """The last answer as completion, all turns before it as prompt."""
+    *prompt, answer = [{"role": turn.role, "content": parts_of(turn.text)} for turn in row.turns]
     images = {"images": list(row.images)} if with_image else {}
-    return {"prompt": said, "completion": [answer], **images}
+    return {"prompt": prompt, "completion": [answer], **images}
 
 
 def _script(recipe: Recipe) -> str:

@@ -1,6 +1,4 @@
-"""What moves on the screen: running jobs, each with its phase and ETA; a line for counted work; a
-bar.
-"""
+"""Live output: running jobs, each with its phase and time left; a line for counted work; a bar."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -20,13 +18,15 @@ from rich.text import Text
 
 from cotbal.jobs.executors import Job, Outcome
 
+BAR = 24  # characters
+
 
 class LiveDisplay:
-    """Shows jobs while they run: a context manager, made of jobs to run, jobs already done and how
-    many come after.
+    """Shows jobs while they run: a context manager for jobs to run, jobs already done and the
+    number of jobs after them.
 
-    It only reads the `progress.json` that workers write, so it shows any executor's jobs in the
-    same way.
+    It only reads the `progress.json` that workers write, so it shows the jobs of every executor in
+    the same way.
     """
 
     def __init__(
@@ -57,88 +57,80 @@ class LiveDisplay:
         self.live.start()
         return self._ended
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.live.stop()
 
     def _ended(self, outcome: Outcome) -> None:
         self.outcomes[outcome.job.name] = outcome
         mark = "[green]done[/]" if outcome.ok else "[red]failed[/]"
+        line = f"{mark}  {outcome.job.name}  {duration(outcome.seconds)}"
         left = len(self.jobs) - len(self.outcomes)
-        eta = self._eta()
-        rest = (
-            f", {left} to go, about {duration(eta)}{self.then}" if left and eta is not None else ""
-        )
-        self.console.print(
-            f"{mark}  {outcome.job.name}  {duration(outcome.seconds)}{rest}", highlight=False
-        )
+        seconds = self._seconds_left()
+        if left and seconds is not None:
+            line += f", {left} to go, about {duration(seconds)}{self.then}"
+        self.console.print(line, highlight=False)
 
     def _table(self) -> RenderableType:
-        table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-        for job in self.jobs:
-            if job.name not in self.outcomes and (row := self._row(job)) is not None:
-                table.add_row(*row)
-        share = self._work_done() / max(sum(job.cost for job in self.jobs), 1e-9)
-        eta = self._eta()
-        left = "estimating" if eta is None else f"{duration(eta)} left"
-        total = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+        runs, total = (Table.grid(padding=(0, 2, 0, 0)) for _ in range(2))
+        for job in self._open_jobs():
+            row = self._row(job)
+            if row is not None:
+                runs.add_row(*row)
+        share = self._work_done() / max(self._work(), 1e-9)
+        seconds = self._seconds_left()
+        left = "estimating" if seconds is None else f"{duration(seconds)} left"
         count = f"{len(self.outcomes)} of {len(self.jobs)} runs{self.then}"
-        total.add_row(
-            Text("together", style="bold"),
-            ProgressBar(100, 100 * share, width=24),
-            f"{share:4.0%}",
-            count,
-            left,
-        )
-        return Group(table, total)
+        total.add_row(*_bar_row(Text("together", style="bold"), share, count, left))
+        return Group(runs, total)
+
+    def _open_jobs(self) -> list[Job]:
+        return [job for job in self.jobs if job.name not in self.outcomes]
 
     def _row(self, job: Job) -> tuple[RenderableType, ...] | None:
         progress = self._progress(job)
         if progress is None:
             return None
-        fraction, phase = float(str(progress["fraction"])), str(progress["phase"])
-        detail = f"{phase} {progress['done']}/{progress['total']} {progress['detail']}".rstrip()
+        fraction = float(progress["fraction"])
+        detail = f"{progress['phase']} {progress['done']}/{progress['total']} {progress['detail']}"
+        detail = detail.rstrip()
         if progress.get("loss") is not None:
             detail += f"  loss {progress['loss']:.2f}"
         elapsed = time.time() - self.begun.setdefault(job.name, time.time())
-        left = (
-            f"{duration(elapsed * (1 - fraction) / fraction)} left"
-            if fraction > 0.02 and elapsed > 2
-            else ""
-        )
-        return (
-            Text(job.name),
-            ProgressBar(100, 100 * fraction, width=24),
-            f"{fraction:4.0%}",
-            detail,
-            left,
-        )
+        left = ""
+        if fraction > 0.02 and elapsed > 2:
+            left = f"{duration(elapsed * (1 - fraction) / fraction)} left"
+        return _bar_row(Text(job.name), fraction, detail, left)
 
-    def _progress(self, job: Job) -> dict[str, object] | None:
-        """Where a worker of this session is; what an earlier one left behind does not count."""
+    def _progress(self, job: Job) -> dict[str, Any] | None:
+        """The progress of a worker of this session; a file of an earlier session does not count."""
         try:
-            progress: dict[str, object] = json.loads(
+            progress: dict[str, Any] = json.loads(
                 (job.directory / "progress.json").read_text(encoding="utf-8")
             )
         except (OSError, json.JSONDecodeError):
             return None
-        return progress if float(str(progress["time"])) >= self.started - 1 else None
+        return progress if float(progress["time"]) >= self.started - 1 else None
+
+    def _work(self) -> float:
+        return sum(job.cost for job in self.jobs)
 
     def _work_done(self) -> float:
         done = sum(outcome.job.cost for outcome in self.outcomes.values())
-        for job in self.jobs:
-            if job.name not in self.outcomes and (progress := self._progress(job)) is not None:
-                done += job.cost * float(str(progress["fraction"]))
+        for job in self._open_jobs():
+            progress = self._progress(job)
+            if progress is not None:
+                done += job.cost * float(progress["fraction"])
         return done
 
-    def _eta(self) -> float | None:
-        done, total = self._work_done(), sum(job.cost for job in self.jobs)
+    def _seconds_left(self) -> float | None:
+        """None while it is too early to tell."""
+        done, total = self._work_done(), self._work()
         elapsed = time.time() - self.started
         return elapsed * (total - done) / done if done > 0.01 * total and elapsed > 2 else None
+
+
+def _bar_row(name: Text, fraction: float, *cells: str) -> tuple[RenderableType, ...]:
+    return (name, ProgressBar(100, 100 * fraction, width=BAR), f"{fraction:4.0%}", *cells)
 
 
 @contextmanager
@@ -161,7 +153,7 @@ def bar() -> Iterator[Callable[[str, int, int], None]]:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 42 s, 3 min 05 s, 2 h 10 min."""
+    """Seconds for a person: 42 s, 3 min 05 s, 2 h 10 min."""
     if round(seconds) < 60:
         return f"{seconds:.0f} s"
     minutes, rest = divmod(round(seconds), 60)

@@ -1,5 +1,5 @@
-"""How a process of an executor begins and ends: one job file, one or several ranks, one place to
-tell of an error.
+"""How a process of an executor begins, reports its progress and ends: one job file, one or several
+ranks.
 """
 
 from __future__ import annotations
@@ -8,12 +8,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 from transformers.utils import logging as transformers_logging
 
+from cotbal.data.batches.loading import sentence
 from cotbal.data.files import locked, now, write_json
-from cotbal.data.loading import sentence
 from cotbal.jobs.executors import STOPPED
 from cotbal.training.ranks import (
     Ranks,
@@ -24,9 +25,10 @@ from cotbal.training.ranks import (
     stop_signal,
 )
 from cotbal.training.run_paths import RunPaths
-from cotbal.training.trainers.sharding import refuse_other_sharding
+from cotbal.training.trainers.sharding import validate_environment
 
-# an orphan leaves within a second or two, but one that was asked to stop may still be saving
+PROGRESS_SECONDS = 0.3
+# An orphan ends within a second or two, but one that was asked to stop may still be saving.
 LOCK_SECONDS = 300.0
 
 
@@ -35,11 +37,10 @@ def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
     """The ranks of a job, and whether it should stop; the first rank holds the lock of its
     directory meanwhile.
 
-    An error is written where the driver looks for it. Ends the process with the code STOPPED after
-    `Stopped`.
+    An error is written to `failure.json`. After `Stopped` the process exits with the code STOPPED.
 
     Raises:
-        CotbalError: the launcher shares models out in a way that is not supported.
+        CotbalError: the launcher shards models in a way that is not supported.
     """
     leave_with_parent()
     stop = stop_signal()
@@ -47,7 +48,7 @@ def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
     try:
         ranks = join()
-        refuse_other_sharding()
+        validate_environment()
         with locked(paths.lock, LOCK_SECONDS) if ranks.main else nullcontext():
             yield ranks, stop
             ranks.wait()
@@ -55,8 +56,43 @@ def job_begun(paths: RunPaths) -> Iterator[tuple[Ranks, Callable[[], bool]]]:
         sys.exit(STOPPED)
     except Exception as error:
         if not is_of_another(error):
-            write_json(
-                paths.failure,
-                {"message": f"{type(error).__name__}: {sentence(error)}", "time": now()},
-            )
+            message = f"{type(error).__name__}: {sentence(error)}"
+            write_json(paths.failure, {"message": message, "time": now()})
         raise
+
+
+class Progress:
+    """Writes the progress file of a job, a few times per second at most; the first rank does."""
+
+    def __init__(self, path: Path, ranks: Ranks) -> None:
+        self.path = path
+        self.ranks = ranks
+        self.last = 0.0
+
+    def write(
+        self,
+        phase: str,
+        done: int,
+        total: int,
+        fraction: float,
+        detail: str = "",
+        loss: float | None = None,
+    ) -> None:
+        """Report `done` of `total` steps of a phase, whose last step is always written.
+
+        Args:
+            fraction: of the whole job.
+        """
+        if not self.ranks.main or (now() - self.last < PROGRESS_SECONDS and done < total):
+            return
+        self.last = now()
+        content = {
+            "phase": phase,
+            "done": done,
+            "total": total,
+            "fraction": round(fraction, 4),
+            "detail": detail,
+            "loss": loss,
+            "time": self.last,
+        }
+        write_json(self.path, content)

@@ -7,11 +7,12 @@ from __future__ import annotations
 import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cotbal.errors import CotbalError
 from cotbal.jobs.plan import Planned, Prepared
 from cotbal.weightings import takes_weights
+
+Length = tuple[float, int]  # of a run: time in any unit, GPUs
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,7 @@ class Forecast:
         gpus: held at most at the same time.
         timed: whether times are seconds; otherwise they are in units of one final run on the GPUs
             that it asks for.
-        makespan: from the first start to the last end. Waiting for other people's jobs is not in
-            it.
+        makespan: from the first start to the last end, without waiting for other people's jobs.
         bound: no order of the runs ends before this.
         gpu_time: sum over the runs of time x GPUs.
         runs: how many are not done.
@@ -36,81 +36,67 @@ class Forecast:
     gpu_time: float
     runs: int
 
-    def to_json(self) -> dict[str, Any]:
-        """As `cotbal plan --json` prints it."""
-        return vars(self)
-
 
 def forecast(prepared: Prepared, gpus: int) -> Forecast:
-    """List scheduling, the longest first; finals that wait for weights begin when all others have
+    """List scheduling, the longest run first; finals that need weights start when all others have
     ended.
 
     Raises:
         CotbalError: a run needs more GPUs than `gpus`.
     """
-    left = [p for p in prepared.plan.runs if not p.paths.done]
-    timed = all(p.seconds is not None for p in left)
-    early = _pieces(prepared, [p for p in left if not takes_weights(p.run.weighting)], timed)
-    late = _pieces(prepared, [p for p in left if takes_weights(p.run.weighting)], timed)
+    left = [planned for planned in prepared.plan.runs if not planned.paths.done]
+    timed = all(planned.seconds is not None for planned in left)
+    phases: list[list[Length]] = [[], []]
+    for planned in left:
+        time, needed = _length(prepared, planned, timed)
+        if needed > gpus:
+            raise CotbalError(
+                f"expected enough GPUs for every run: {planned.label} needs {needed}, and there are"
+                f" {gpus}",
+                "too-few-gpus",
+            )
+        phases[takes_weights(planned.run.weighting)].append((time, needed))
     return Forecast(
         gpus=gpus,
         timed=timed,
-        makespan=makespan(early, gpus) + makespan(late, gpus),
-        bound=lower_bound(early, gpus) + lower_bound(late, gpus),
-        gpu_time=sum(piece.seconds * piece.gpus for piece in (*early, *late)),
+        makespan=sum(_makespan(phase, gpus) for phase in phases),
+        bound=sum(_lower_bound(phase, gpus) for phase in phases),
+        gpu_time=sum(time * needed for phase in phases for time, needed in phase),
         runs=len(left),
     )
 
 
-@dataclass(frozen=True)
-class Piece:
-    """One run as the schedule sees it: `seconds` in any unit of time, on `gpus` GPUs."""
+def _length(prepared: Prepared, planned: Planned, timed: bool) -> Length:
+    processes = prepared.recipe_of(planned).resources.processes
+    if timed:
+        return float(planned.seconds or 0), processes
+    plan = prepared.plan
+    final = plan.final_records * plan.epochs / prepared.recipe.resources.processes
+    return planned.work(plan.epochs) / processes / final, processes
 
-    seconds: float
-    gpus: int
 
+def _makespan(runs: Sequence[Length], gpus: int) -> float:
+    """When the last run ends, if the longest that fits starts whenever GPUs are free.
 
-def makespan(pieces: Sequence[Piece], gpus: int) -> float:
-    """When the last piece ends, if the longest that fits starts whenever GPUs are free.
-
-    With one GPU per piece this is Graham's LPT rule, which ends within 4/3 - 1/(3 gpus) of the
+    With one GPU per run this is Graham's LPT rule, which ends within 4/3 - 1/(3 gpus) of the
     shortest possible time.
-
-    Raises:
-        CotbalError: a piece needs more GPUs than there are.
     """
-    largest = max((piece.gpus for piece in pieces), default=0)
-    if largest > gpus:
-        raise CotbalError(
-            f"expected GPUs enough for every run: one needs {largest}, and there are {gpus}"
-        )
-    waiting = sorted(pieces, key=lambda piece: -piece.seconds)
+    waiting = sorted(runs, reverse=True)
     running: list[tuple[float, int]] = []  # end, GPUs
     now, free = 0.0, gpus
     while waiting:
-        for piece in list(waiting):
-            if piece.gpus <= free:
-                waiting.remove(piece)
-                heapq.heappush(running, (now + piece.seconds, piece.gpus))
-                free -= piece.gpus
+        for time, needed in list(waiting):
+            if needed <= free:
+                waiting.remove((time, needed))
+                heapq.heappush(running, (now + time, needed))
+                free -= needed
         if waiting:
             now, freed = heapq.heappop(running)
             free += freed
     return max((end for end, _ in running), default=0.0)
 
 
-def lower_bound(pieces: Sequence[Piece], gpus: int) -> float:
-    """No schedule ends before this: all work spread evenly over the GPUs, or the longest piece."""
-    work = sum(piece.seconds * piece.gpus for piece in pieces)
-    return max(work / gpus, max((piece.seconds for piece in pieces), default=0.0))
-
-
-def _pieces(prepared: Prepared, planned: Sequence[Planned], timed: bool) -> list[Piece]:
-    plan = prepared.plan
-    whole = plan.final_records * plan.epochs / prepared.recipe.resources.processes
-    pieces = []
-    for p in planned:
-        processes = prepared.recipe_of(p).resources.processes
-        length = float(p.seconds or 0) if timed else p.work(plan.epochs) / processes / whole
-        pieces.append(Piece(length, processes))
-    return pieces
+def _lower_bound(runs: Sequence[Length], gpus: int) -> float:
+    """All work divided evenly over the GPUs, or the longest run."""
+    work = sum(time * needed for time, needed in runs)
+    return max(work / gpus, max((time for time, _ in runs), default=0.0))

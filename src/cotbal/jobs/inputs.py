@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from cotbal.data.lengths import Meter, open_meter
-from cotbal.data.records import Records, default_cache, open_records
-from cotbal.data.sampled_lengths import sampled_lengths
+from cotbal.data.batches.lengths import Meter, open_meter, sampled_lengths
+from cotbal.data.checks.texts import need_sound_texts
+from cotbal.data.reading.records import Records, default_cache, open_records
 from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
-from cotbal.data.texts import need_sound_texts
 from cotbal.errors import DataError
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.mixture import Task
@@ -22,8 +21,7 @@ from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run
 from cotbal.scores.measure import problem_finder
 
-# Raise it when a change of the code changes what a run results in; old runs are then not taken for
-# new ones.
+# Raise it when a change of the code changes the result of a run, so that old runs are not reused.
 # 2: labels of words that begin with a space, ends of turns from the template; 3: answers are greedy
 # whatever the checkpoint's generation settings are.
 CODE_VERSION = 3
@@ -73,20 +71,16 @@ def open_inputs(recipe: Recipe) -> Inputs:
         inputs = _opened(recipe, meter, default_cache())
     if not recipe.probes_have_a_model:
         return inputs
+    truncated = list(inputs.truncated)
     with open_meter(recipe.for_probes) as meter:
-        remarks = [] if meter is None else _remarks_of_probes(recipe.for_probes, inputs, meter)
-    return replace(inputs, truncated=(*inputs.truncated, *remarks))
-
-
-def _remarks_of_probes(recipe: Recipe, inputs: Inputs, meter: Meter) -> list[str]:
-    """What the probes' own `max_length` cuts off."""
-    remarks = []
-    for task in recipe.mixture.tasks:
-        records = open_records(task.train, default_cache())
-        kept = inputs.portions[task.name].indices
-        _, remark = _trained_tokens(recipe, task, records, kept, meter)
-        remarks += [f"of the probes: {remark}"] if remark else []
-    return remarks
+        if meter is None:
+            return inputs
+        for task in recipe.mixture.tasks:
+            records = open_records(task.train, default_cache())
+            kept = inputs.portions[task.name].indices
+            _, remark = _trained_tokens(recipe.for_probes, task, records, kept, meter)
+            truncated += [f"of the probes: {remark}"] if remark else []
+    return replace(inputs, truncated=tuple(truncated))
 
 
 def _opened(recipe: Recipe, meter: Meter | None, cache: Path) -> Inputs:
@@ -95,7 +89,7 @@ def _opened(recipe: Recipe, meter: Meter | None, cache: Path) -> Inputs:
     evaluation: dict[str, int] = {}
     tokens: dict[str, float] = {}
     dropped: list[str] = []
-    remarks: list[str] = []
+    truncated: list[str] = []
     for task in recipe.mixture.tasks:
         records = open_records(task.train, cache)
         kept, lost = _kept(records, recipe, meter)
@@ -103,12 +97,12 @@ def _opened(recipe: Recipe, meter: Meter | None, cache: Path) -> Inputs:
         digests[f"{task.name}.train"] = records.digest
         if meter is not None:
             tokens[task.name], remark = _trained_tokens(recipe, task, records, kept, meter)
-            remarks += [remark] if remark else []
+            truncated += [remark] if remark else []
         dropped += lost
         splits = {"validation": task.validation} if task.validation else {}
         for split, path in {**splits, **task.test}.items():
             answers = open_records(path, cache, evaluation=True)
-            _can_be_scored(answers, task.metrics_of(split))
+            _need_references(answers, task.metrics_of(split))
             kept, lost = _kept(answers, recipe, meter)
             digests[f"{task.name}.{split}"] = answers.digest
             evaluation[f"{task.name}.{split}"] = len(kept)
@@ -119,7 +113,7 @@ def _opened(recipe: Recipe, meter: Meter | None, cache: Path) -> Inputs:
         evaluation,
         tuple(dropped),
         tokens,
-        tuple(remarks),
+        tuple(truncated),
         need_sound_texts(recipe, cache),
     )
 
@@ -127,26 +121,29 @@ def _opened(recipe: Recipe, meter: Meter | None, cache: Path) -> Inputs:
 def _trained_tokens(
     recipe: Recipe, task: Task, records: Records, kept: np.ndarray, meter: Meter
 ) -> tuple[float, str | None]:
-    """Mean tokens of a record that are trained, and what `max_length` cuts off, from a sample.
+    """Mean number of tokens of a record that are trained, and what `max_length` cuts off, from a
+    sample.
 
     Raises:
         DataError: a record of the sample cannot be trained, or `max_length` cuts off every answer.
     """
     sample = kept[:: max(1, len(kept) // TOKEN_SAMPLE)].tolist()
-    found = sampled_lengths(recipe, records, sample, task.instruction, meter, default_cache())
+    lengths = sampled_lengths(recipe, records, sample, task.instruction, meter, default_cache())
     limit = recipe.model.max_length
-    if problem := found.problem(task.name, records.source, limit):
-        raise DataError(str(problem))
-    return found.kept / found.records, found.warning(task.name, records.source, limit)
+    if problem := lengths.problem(task.name, records.source, limit):
+        raise DataError(str(problem), problem.code)
+    return lengths.kept / lengths.records, lengths.warning(task.name, records.source, limit)
 
 
-def _can_be_scored(records: Records, metrics: Sequence[str]) -> None:
+def _need_references(records: Records, metrics: Sequence[str]) -> None:
+    """Every record must have references that these metrics can score."""
     finders = [find for find in map(problem_finder, metrics) if find is not None]
     for record in records if finders else ():
         for find in finders:
             problem = find(record.references)
             if problem:
-                raise DataError(f"{records.source}, record {record.number}: {problem}")
+                where = f"{records.source}, record {record.number}"
+                raise DataError(f"{where}: {problem}", "unusable-reference")
 
 
 def _kept(records: Records, recipe: Recipe, meter: Meter | None) -> tuple[np.ndarray, list[str]]:
@@ -154,8 +151,8 @@ def _kept(records: Records, recipe: Recipe, meter: Meter | None) -> tuple[np.nda
     policy = recipe.file.on_missing_image
     kept, lost = kept_records(records, recipe.images, policy, rejected=rejected)
     if not len(kept):
-        found = f"; all {len(lost)} were left out, the first: {lost[0]}" if lost else ""
-        raise DataError(f"{records.source}: expected at least one record{found}")
+        reason = f"; all {len(lost)} were left out, the first: {lost[0]}" if lost else ""
+        raise DataError(f"{records.source}: expected at least one record{reason}", "no-records")
     return kept, lost
 
 
@@ -172,17 +169,17 @@ def write_portions(recipe: Recipe, inputs: Inputs, root: RunDir) -> None:
 def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
     """Remarks on the data that a user should see before paying for the probes."""
     remarks = [*inputs.remarks]
-    few = {t.name: inputs.sizes[t.name]["mini"] for t in recipe.mixture.balanced}
-    few = {name: count for name, count in few.items() if count < FEW_RECORDS}
+    minis = {task.name: inputs.sizes[task.name]["mini"] for task in recipe.mixture.balanced}
+    few = [f"{name} {count}" for name, count in minis.items() if count < FEW_RECORDS]
     if few:
-        listed = ", ".join(f"{name} {count}" for name, count in few.items())
         remarks.append(
             f"minis under {FEW_RECORDS} records, which the paper advises against (Appendix C):"
-            f" {listed}; more records in them (a larger portions.mini, more data) give steadier"
-            " contributions"
+            f" {', '.join(few)}; more records in them (a larger portions.mini, more data) give"
+            " steadier contributions"
         )
     remarks += inputs.truncated
-    if recipe.file.optimization.packing and recipe.file.optimization.micro_batch_size == 1:
+    optimization = recipe.file.optimization
+    if optimization.packing and optimization.micro_batch_size == 1:
         remarks.append(
             "optimization.packing packs the records of a micro-batch: with micro_batch_size 1 it"
             " does nothing"
@@ -207,29 +204,26 @@ def identity(
     its digest.
     """
     file = recipe.file
-    settings = {
-        "model": recipe.model.model_dump(
-            mode="json", exclude={"checkpoint", "gradient_checkpointing"}
-        ),
-        "optimization": file.optimization.model_dump(
-            mode="json", exclude={"micro_batch_size", "packing", "checkpoint_steps", "seed"}
-        ),
-        "generation": file.generation.model_dump(mode="json", exclude={"batch_size"}),
-        "portions": file.portions.model_dump(
-            mode="json", include={"seed"} if run.by_fraction else None
-        ),
+    no_effect = {  # on the result of a run
+        "model": {"checkpoint", "gradient_checkpointing"},
+        "optimization": {"micro_batch_size", "packing", "checkpoint_steps", "seed"},
+        "generation": {"batch_size"},
+        "portions": {"mini", "large"} if run.by_fraction else set(),
     }
-    entries: dict[str, Any] = {
-        f"{section}.{key}": value
-        for section, fields in settings.items()
-        for key, value in fields.items()
+    sections = {
+        "model": recipe.model,
+        "optimization": file.optimization,
+        "generation": file.generation,
+        "portions": file.portions,
     }
+    entries: dict[str, Any] = {}
+    for name, section in sections.items():
+        fields = section.model_dump(mode="json", exclude=no_effect[name])
+        entries |= {f"{name}.{field}": value for field, value in fields.items()}
     entries |= {
         "model.checkpoint": checkpoint,
         "on_missing_image": file.on_missing_image,
         "code": CODE_VERSION,
-    }
-    entries |= {
         "run.weighting": run.weighting,
         "run.seed": run.seed,
         "run.portions": dict(run.portions),
@@ -241,13 +235,11 @@ def identity(
         entries["weights"] = dict(weights)
     for name in run.tasks:
         entries[f"tasks.{name}.instruction"] = recipe.mixture[name].instruction
-        wanted = {"train"} if name in run.portions else set()
-        wanted |= ({"validation"} if name in run.validation else set()) | (
-            set(recipe.mixture[name].test) if name in run.test else set()
-        )
-        entries |= {
-            f"tasks.{name}.{split}": inputs.digests[f"{name}.{split}"] for split in sorted(wanted)
-        }
+        splits = {"train"} if name in run.portions else set()
+        splits |= {"validation"} if name in run.validation else set()
+        splits |= set(recipe.mixture[name].test) if name in run.test else set()
+        for split in sorted(splits):
+            entries[f"tasks.{name}.{split}"] = inputs.digests[f"{name}.{split}"]
     return entries
 
 

@@ -26,17 +26,17 @@ class Node:
 
 
 def is_launched(needs: ResourcesSection) -> bool:
-    """Whether a launcher stands between the command and its ranks."""
+    """Whether a launcher starts the ranks of a run."""
     return needs.processes > 1 or needs.accelerate_config is not None
 
 
 def launched(
     command: Sequence[str], needs: ResourcesSection, node: Node | None = None
 ) -> tuple[str, ...]:
-    """The command that does `command` in all its ranks on one node.
+    """The command that starts all ranks of `command` on one node.
 
     With a configuration of the user's the launcher is `accelerate launch`, otherwise torchrun; both
-    run in the Python of `command`. A run of one process is left as it is.
+    run in the Python of `command`. The command of a run of one process is unchanged.
 
     Args:
         command: `python -m module arguments`.
@@ -47,43 +47,36 @@ def launched(
     python, flag, *module = command
     assert flag == "-m", "a job's command is `python -m module arguments`"
     assert (node is None) == (needs.nodes == 1), "a node has a number where there are several"
+    launcher, options = "torch.distributed.run", _torchrun(needs, node)
     if needs.accelerate_config is not None:
-        return (
-            python,
-            "-m",
-            "accelerate.commands.launch",
-            *_accelerate(needs, node),
-            "--module",
-            *module,
-        )
-    return (python, "-m", "torch.distributed.run", *_torchrun(needs, node), "--module", *module)
+        launcher, options = "accelerate.commands.launch", _accelerate(needs, node)
+    return (python, "-m", launcher, *options, "--module", *module)
 
 
-def _torchrun(needs: ResourcesSection, node: Node | None) -> tuple[str, ...]:
-    here = f"--nproc-per-node={needs.processes // needs.nodes}"
+def _torchrun(needs: ResourcesSection, node: Node | None) -> list[str]:
+    ranks = f"--nproc-per-node={needs.processes // needs.nodes}"
     if node is None:
-        return ("--standalone", here)  # takes a free port
-    meeting = (
+        return ["--standalone", ranks]  # chooses a free port
+    return [
+        f"--nnodes={needs.nodes}",
+        ranks,
         f"--node-rank={node.rank}",
         f"--master-addr={node.address}",
         f"--master-port={node.port}",
-    )
-    return (f"--nnodes={needs.nodes}", here, *meeting)
+    ]
 
 
-def _accelerate(needs: ResourcesSection, node: Node | None) -> tuple[str, ...]:
-    """These options go before what the file says of the same things."""
-    options = (f"--config_file={needs.accelerate_config}", f"--num_processes={needs.processes}")
+def _accelerate(needs: ResourcesSection, node: Node | None) -> list[str]:
+    """Options that precede those of the file."""
+    options = [f"--config_file={needs.accelerate_config}", f"--num_processes={needs.processes}"]
     if node is None:
-        return (*options, "--num_machines=1", "--main_process_port=0")  # 0: takes a free port
-    meeting = (f"--main_process_ip={node.address}", f"--main_process_port={node.port}")
-    # Where the file asks for DeepSpeed, accelerate would otherwise log in to the other nodes by
-    # itself.
-    each = "--deepspeed_multinode_launcher=standard"
-    return (
+        return [*options, "--num_machines=1", "--main_process_port=0"]  # 0: chooses a free port
+    return [
         *options,
         f"--num_machines={needs.nodes}",
         f"--machine_rank={node.rank}",
-        *meeting,
-        each,
-    )
+        f"--main_process_ip={node.address}",
+        f"--main_process_port={node.port}",
+        # With DeepSpeed in the file, accelerate would log in to the other nodes by itself.
+        "--deepspeed_multinode_launcher=standard",
+    ]

@@ -8,10 +8,11 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 
 from cotbal import plugins
 from cotbal.data.files import is_locked, read_json, write_json
@@ -23,8 +24,7 @@ from cotbal.jobs.executors import (
     record_handle,
     recorded_handle,
 )
-from cotbal.jobs.rundir import RunDir
-from cotbal.jobs.submission_paths import submissions
+from cotbal.jobs.rundir import RunDir, submissions
 from cotbal.training.run_paths import RunPaths
 
 STOP_SECONDS = 90.0  # for a command to stop all that it started, which may save first
@@ -32,7 +32,7 @@ STOP_SECONDS = 90.0  # for a command to stop all that it started, which may save
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job that was submitted to a queue; `status` is None where the queue no longer knows it."""
+    """A job that was submitted to a queue; `status` is None where it is no longer in the queue."""
 
     directory: Path
     handle: JobHandle
@@ -45,17 +45,19 @@ def queued(directories: Iterable[Path]) -> list[QueuedJob]:
     Raises:
         CotbalError: a queue does not answer.
     """
-    handles: dict[Path, JobHandle] = {}
-    for directory in directories:
-        handle = recorded_handle(directory)
-        if handle is not None:
-            handles[directory] = handle
-    known: dict[JobHandle, JobStatus] = {}
-    for executor in dict.fromkeys(handle.executor for handle in handles.values()):
-        ids = [handle.id for handle in handles.values() if handle.executor == executor]
-        statuses = plugins.load("cotbal.jobs.executors", executor).statuses(ids)
-        known |= {JobHandle(executor, id): status for id, status in statuses.items()}
-    return [QueuedJob(path, handle, known.get(handle)) for path, handle in handles.items()]
+    handles = {directory: recorded_handle(directory) for directory in directories}
+    recorded = [QueuedJob(path, handle, None) for path, handle in handles.items() if handle]
+    jobs: list[QueuedJob] = []
+    for executor, group in _by_executor(recorded):
+        statuses = executor.statuses([job.handle.id for job in group])
+        jobs += [replace(job, status=statuses.get(job.handle.id)) for job in group]
+    return jobs
+
+
+def _by_executor(jobs: Sequence[QueuedJob]) -> Iterator[tuple[ModuleType, list[QueuedJob]]]:
+    for name in dict.fromkeys(job.handle.executor for job in jobs):
+        group = [job for job in jobs if job.handle.executor == name]
+        yield plugins.load("cotbal.jobs.executors", name), group
 
 
 def cancel_jobs(jobs: Sequence[QueuedJob]) -> None:
@@ -66,11 +68,9 @@ def cancel_jobs(jobs: Sequence[QueuedJob]) -> None:
     """
     for job in jobs:
         forget_handle(job.directory)
-    alive = [job for job in jobs if job.status is not None]
-    for executor in dict.fromkeys(job.handle.executor for job in alive):
-        group = [job for job in alive if job.handle.executor == executor]
+    for executor, group in _by_executor([job for job in jobs if job.status is not None]):
         try:
-            plugins.load("cotbal.jobs.executors", executor).cancel([j.handle.id for j in group])
+            executor.cancel([job.handle.id for job in group])
         except CotbalError:
             for job in group:
                 record_handle(job.directory, job.handle)
@@ -83,27 +83,23 @@ def need_none_elsewhere(directories: Iterable[Path], executor: str) -> None:
     Raises:
         RunError: a job is alive in another queue than that of `executor`.
     """
-    jobs = queued(path for path in directories if _is_elsewhere(path, executor))
-    alive = [job for job in jobs if job.status is not None]
+    handles = {directory: recorded_handle(directory) for directory in directories}
+    others = [path for path, handle in handles.items() if handle and handle.executor != executor]
+    alive = [(job, job.status) for job in queued(others) if job.status is not None]
     if not alive:
         return
-    first = alive[0]
-    state = "running" if first.status and first.status.state == "running" else "queued"
+    job, status = alive[0]
     raise RunError(
-        f"{first.directory}: this run is {state} elsewhere (job {first.handle.id} of"
-        f" {first.handle.executor}), and {len(alive) - 1} others like it; continue with --on"
-        f" {first.handle.executor}, or cancel them with `cotbal cancel` and the run directory"
+        f"{job.directory}: this run is {status.state} elsewhere (job {job.handle.id} of"
+        f" {job.handle.executor}), and {len(alive) - 1} others like it; continue with --on"
+        f" {job.handle.executor}, or cancel them with `cotbal cancel` and the run directory",
+        "run-in-use",
     )
 
 
-def _is_elsewhere(directory: Path, executor: str) -> bool:
-    handle = recorded_handle(directory)
-    return handle is not None and handle.executor != executor
-
-
-def record_driver(note: Path, executor: str) -> None:
-    """Note which process works in a directory, for `cotbal cancel`."""
-    write_json(note, {"host": socket.gethostname(), "pid": os.getpid(), "executor": executor})
+def record_driver(path: Path, executor: str) -> None:
+    """Record which process works in a directory, for `cotbal cancel`."""
+    write_json(path, {"host": socket.gethostname(), "pid": os.getpid(), "executor": executor})
 
 
 def cancel(root: RunDir) -> tuple[list[str], list[str]]:
@@ -116,49 +112,49 @@ def cancel(root: RunDir) -> tuple[list[str], list[str]]:
     Raises:
         CotbalError: no run directory, or a queue does not answer.
     """
-    if not root.plan.exists():
-        raise RunError(f"{root.root}: expected a run directory with a plan.json, found none")
+    planned = root.planned()
     answering = submissions(root)
-    locks = {paths.driver: paths.driver_lock for paths in answering}
-    remarks = _stop_drivers({root.driver: root.lock} | locks)
-    runs = [RunPaths(root.root / entry["directory"]) for entry in read_json(root.plan)["runs"]]
+    locks = {root.driver: root.lock} | {paths.driver: paths.driver_lock for paths in answering}
+    remarks = _stop_drivers(locks)
+    runs = [RunPaths(root.root / entry["directory"]) for entry in planned]
     jobs = queued(paths.root for paths in (*runs, *answering))
     cancel_jobs(jobs)
     alive = [job.directory for job in jobs if job.status is not None]
     return [str(path.relative_to(root.root)) for path in alive], remarks
 
 
-def _stop_drivers(notes: Mapping[Path, Path]) -> list[str]:
-    """Stop the commands of these notes (note -> lock), each once, and wait until they release their
-    locks.
+def _stop_drivers(locks: Mapping[Path, Path]) -> list[str]:
+    """Stop the commands of these records (record -> lock), each once, and wait until they release
+    their locks.
     """
-    here: dict[Path, int] = {}
-    elsewhere: dict[tuple[str, int], None] = {}
-    for note, lock in notes.items():
-        driver = read_json(note) if note.exists() else None
+    pids: dict[Path, int] = {}
+    remarks: dict[str, None] = {}
+    for path, lock in locks.items():
+        driver = read_json(path) if path.exists() else None
         if driver is None:
             continue
-        if driver["host"] != socket.gethostname():
-            elsewhere[driver["host"], driver["pid"]] = None
+        host, pid = driver["host"], driver["pid"]
+        if host != socket.gethostname():
+            remarks[f"a command on {host} (process {pid}) may still work here; stop it there"] = (
+                None
+            )
         elif is_locked(lock):
-            here[lock] = driver["pid"]
-    for pid in dict.fromkeys(here.values()):
+            pids[lock] = pid
+    for pid in dict.fromkeys(pids.values()):
         with suppress(ProcessLookupError):  # it has just ended
             os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
-    for lock, pid in here.items():
+    for lock, pid in pids.items():
         _wait_for(lock, pid, deadline)
-    return [
-        f"a command on {host} (process {pid}) may still work here; stop it there"
-        for host, pid in elsewhere
-    ]
+    return list(remarks)
 
 
 def _wait_for(lock: Path, pid: int, deadline: float) -> None:
     while is_locked(lock):
         if time.monotonic() > deadline:
-            raise CotbalError(
+            raise RunError(
                 f"{lock.parent}: process {pid} did not stop within {STOP_SECONDS:.0f} s; end it,"
-                " then run this command again"
+                " then rerun this command",
+                "run-in-use",
             )
         time.sleep(0.1)

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cotbal.data.files import locked, read_json
-from cotbal.errors import CotbalError, RunError
+from cotbal.errors import CotbalError
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import read_scores_file, write_scores
 from cotbal.jobs.weigh import weigh_again, write_weights
+from cotbal.recipe.mixture import Task
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.scores.measure import given_by, load_metric
 from cotbal.training.run_paths import RunPaths
@@ -37,8 +38,8 @@ class Rescoring:
 
 
 def rescore(root: RunDir, step: Callable[[str, int, int], None]) -> Rescoring:
-    """Score the answers of every finished run again with the metrics that its recipe names and
-    those that its files of scores hold, then recompute the weights.
+    """Score the answers of every finished run again with the metrics of its recipe and those in its
+    files of scores, then recompute the weights.
 
     Scores that another command gives, a judge's, are kept.
 
@@ -49,15 +50,14 @@ def rescore(root: RunDir, step: Callable[[str, int, int], None]) -> Rescoring:
         RunError: this is no run directory, or another command works there.
         CotbalError: a metric of the recipe cannot be loaded or used.
     """
-    if not root.plan.exists():
-        raise RunError(f"{root.root}: expected a run directory with a plan.json; found none")
+    root.planned()  # before a lock file is written
     with locked(root.lock):
         recipe, before = load_recipe(root.recipe), _weights(root)
-        sets = list(_sets(root, recipe))
+        sets = list(_answered(root, recipe))
         scores: list[Rescored] = []
-        for done, each in enumerate(sets):
+        for done, (paths, task, split) in enumerate(sets):
             step("scoring", done, len(sets))
-            scores += _rescored(root, *each)
+            scores += _rescored(root, paths, task, split)
         if root.balance.exists():
             _weigh(root, recipe, before)
         return Rescoring(tuple(scores), before, _weights(root))
@@ -75,28 +75,26 @@ def _weights(root: RunDir) -> dict[str, float]:
     return dict(read_json(root.weights)["weights"]) if root.weights.exists() else {}
 
 
-def _sets(root: RunDir, recipe: Recipe) -> Iterator[tuple[RunPaths, str, str, tuple[str, ...]]]:
-    """Every finished run with the task, split and metrics of each set that it answered."""
-    for entry in read_json(root.plan)["runs"]:
+def _answered(root: RunDir, recipe: Recipe) -> Iterator[tuple[RunPaths, Task, str]]:
+    """Every evaluation set that a finished run answered: a task and a split."""
+    for entry in root.planned():
         paths = RunPaths(root.root / entry["directory"])
         for task in recipe.mixture.tasks if paths.done else ():
             for split in ("validation", *task.test):
                 if paths.generations(task.name, split).exists():
-                    yield paths, task.name, split, task.metrics_of(split)
+                    yield paths, task, split
 
 
-def _rescored(
-    root: RunDir, paths: RunPaths, task: str, split: str, metrics: tuple[str, ...]
-) -> Iterator[Rescored]:
-    known = read_scores_file(paths, task, split)["metrics"]
-    wanted = dict.fromkeys((*metrics, *filter(_can_be_loaded, known)))
-    here = [metric for metric in wanted if not given_by(metric)]
-    write_scores(paths, task, split, here)
-    scores = read_scores_file(paths, task, split)["metrics"]
+def _rescored(root: RunDir, paths: RunPaths, task: Task, split: str) -> Iterator[Rescored]:
+    before = read_scores_file(paths, task.name, split)["metrics"]
+    metrics = dict.fromkeys((*task.metrics_of(split), *filter(_can_be_loaded, before)))
+    computed = [metric for metric in metrics if not given_by(metric)]
+    write_scores(paths, task.name, split, computed)
+    after = read_scores_file(paths, task.name, split)["metrics"]
     run = str(paths.root.relative_to(root.root))
-    for metric in here:
-        before = known[metric]["score"] if metric in known else None
-        yield Rescored(run, task, split, metric, before, scores[metric]["score"])
+    for metric in computed:
+        score = before[metric]["score"] if metric in before else None
+        yield Rescored(run, task.name, split, metric, score, after[metric]["score"])
 
 
 def _can_be_loaded(metric: str) -> bool:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from cotbal.data.files import read_json
+from cotbal.errors import RunError
 from cotbal.training.run_paths import Below, RunPaths
+
+SUBMISSION = "vqav2_testdev"
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,54 @@ class RunDir:
         """The files of one training of the curve; `alone:<task>:1/8` is in `alone-<task>-1_8`."""
         return RunPaths(self.root / "curve" / _folder(run))
 
+    def planned(self) -> list[dict[str, Any]]:
+        """The entry of every run in the plan: its `label`, `kind`, `directory` and cost.
+
+        Raises:
+            RunError: the directory holds no plan.
+        """
+        if not self.plan.exists():
+            raise RunError(
+                f"{self.root}: expected a run directory with a plan.json; found none: start with"
+                " `cotbal run RECIPE`",
+                "no-run-directory",
+            )
+        runs: list[dict[str, Any]] = read_json(self.plan)["runs"]
+        return runs
+
 
 def _folder(run: str) -> str:
     # A fraction is what follows the last `-`, so no two runs of a kind share a folder.
     return run.replace(":", "-").replace("/", "_")
+
+
+class SubmissionPaths(RunPaths):
+    """The files of one model that answers VQAv2 test-dev, in a directory below that of its run."""
+
+    questions = Below("questions.jsonl")
+    driver_lock = Below("driver.lock")  # held while a command works here
+    driver = Below("driver.json")  # which process holds that lock
+    file = Below("submission.json")  # for the server; written last
+
+    @property
+    def pieces(self) -> list[Path]:
+        """Files of answers, in the order of the questions."""
+        return sorted(self.root.glob("generations/*.jsonl"))
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a file for the server."""
+        return self.file.exists()
+
+
+def submission_of(run: Path) -> SubmissionPaths:
+    """The answers of the model of a run directory, whether there are any or not."""
+    return SubmissionPaths(run / SUBMISSION)
+
+
+def submissions(root: RunDir) -> list[SubmissionPaths]:
+    """Those below a run directory that were begun and not archived, of the runs of all seeds."""
+    jobs: list[Path] = []
+    for runs in ("*/*", "seed-*/*/*"):
+        jobs += sorted(root.root.glob(f"{runs}/{SUBMISSION}/job.json"))
+    return [SubmissionPaths(job.parent) for job in jobs if ".old-" not in job.parent.parent.name]

@@ -1,4 +1,4 @@
-"""Words of a text in any script: what is between spaces, and each character of a script without.
+"""Words of a text: between spaces, or single characters in scripts without spaces.
 
 Chinese, Japanese, Thai, Lao, Burmese, Khmer and Tibetan are written without spaces between words;
 metrics of n-grams are usually computed over their characters.
@@ -27,7 +27,7 @@ def split_words(text: str) -> list[str]:
 
 
 def word_count(text: str) -> float:
-    """About how many words a text has: characters of unspaced scripts count as parts of a word."""
+    """Estimated number of words; a character of an unspaced script is a fraction of a word."""
     words = split_words(text)
     unspaced = {script: len(script.findall(text)) for script in (_EAST, _SOUTH_EAST)}
     parts = sum(number / _CHARACTERS_PER_WORD[script] for script, number in unspaced.items())

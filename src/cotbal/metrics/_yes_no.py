@@ -17,6 +17,6 @@ def label(reference: str) -> str:
 
 
 def problem_of(references: Sequence[str]) -> str:
-    """What is wrong with the references of a sample; empty when nothing is."""
+    """Why the references of a sample are invalid; empty if valid."""
     wrong = [reference for reference in references if not label(reference)]
     return f"expected yes or no; found {wrong[0]!r}" if wrong else ""

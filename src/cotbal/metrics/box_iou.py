@@ -1,6 +1,4 @@
-"""Box accuracy: right when the first `[x1,y1,x2,y2]` of the answer overlaps a reference box with an
-IoU above 0.5.
-"""
+"""Box accuracy: the IoU of the first `[x1,y1,x2,y2]` of an answer with a reference is above 0.5."""
 
 from __future__ import annotations
 
@@ -9,6 +7,8 @@ import re
 from collections.abc import Sequence
 
 import numpy as np
+
+from cotbal.metrics._samples import per_sample
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
@@ -19,19 +19,15 @@ Box = tuple[float, float, float, float]
 
 
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """1.0 for a right box, otherwise 0.0; float64, shape [n]. An answer that holds no box is wrong.
+    """1.0 if the box fits any of its references, otherwise 0.0; float64, shape [n].
 
-    With several references any of them is right. Any unit will do, as long as answers and
-    references share it.
+    An answer without a box is wrong. Answers and references may have any unit in common.
     """
-    pairs = zip(predictions, references, strict=True)
-    return np.array([_is_right(answer, accepted) for answer, accepted in pairs], np.float64)
+    return per_sample(_is_right, predictions, references)
 
 
 def problem_of(references: Sequence[str]) -> str:
-    """What is wrong with the references of a sample, such as a box that no answer could overlap;
-    empty when nothing is.
-    """
+    """Why the references of a sample are invalid, such as a box without area; empty if valid."""
     boxes = {text: box for text in references if (box := _parse(text)) is not None}
     if not boxes:
         return f"expected a box such as [0.1,0.2,0.5,0.6]; found {references[0]!r}"
@@ -45,9 +41,7 @@ def problem_of(references: Sequence[str]) -> str:
 
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
-    """The box of the medians of every coordinate over all reference boxes; empty when there is no
-    box.
-    """
+    """The median of every coordinate over all reference boxes; empty without a box."""
     boxes = [box for accepted in references for box in map(_parse, accepted) if box is not None]
     if not boxes:
         return ""
@@ -63,11 +57,11 @@ def _is_right(answer: str, accepted: Sequence[str]) -> bool:
 
 
 def _parse(text: str) -> Box | None:
-    found = _BRACKETS.search(text)
-    if found is None:
+    match = _BRACKETS.search(text)
+    if match is None:
         return None
     try:
-        x1, y1, x2, y2 = map(float, found[1].split(","))
+        x1, y1, x2, y2 = map(float, match[1].split(","))
     except ValueError:
         return None
     return x1, y1, x2, y2

@@ -1,8 +1,8 @@
-"""CIDEr-D (Vedantam et al. 2015, Eq. 9): agreement of a caption with its references in rare
-n-grams, on 0-10.
+"""CIDEr-D (Vedantam et al. 2015, Eq. 9): rare n-grams that a caption shares with its references.
 
-The words are what `str.split` gives: case and punctuation count, as in the published evaluation of
-CoTBal. In scripts without spaces, such as Chinese, Japanese and Thai, each character is a word.
+The range is 0-10. Words are those of `str.split`, with case and punctuation, as in the published
+evaluation of CoTBal. In scripts without spaces, such as Chinese, Japanese and Thai, each character
+is a word.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -26,8 +27,8 @@ _SIGMA = 6.0
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
     """CIDEr-D of every caption; float64, shape [n].
 
-    How rare an n-gram is, is counted over the references of all n items: a single item has no rare
-    ones and scores 0, and a caption's score depends on what else is in the file.
+    Rarity is counted over the references of all n items: a single item has no rare n-grams and
+    scores 0, and a caption's score depends on all items of the file.
     """
     assert len(predictions) == len(references)
     n = len(predictions)
@@ -49,16 +50,11 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """The most frequent reference; the first to appear when several are."""
-    return max(
-        Counter(text for accepted in references for text in accepted).items(),
-        key=lambda pair: pair[1],
-    )[0]
+    return Counter(chain.from_iterable(references)).most_common(1)[0][0]
 
 
 def _grams(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """For n = 1..4, every n-gram of every text as a pair of arrays: number of the text, number of
-    the n-gram.
-    """
+    """For n = 1..4, two arrays over all n-grams: number of the text, number of the n-gram."""
     vocabulary: dict[str, int] = {}
     split = [split_words(text) for text in texts]
     word = np.array(
@@ -68,7 +64,7 @@ def _grams(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     gram, start = word, np.arange(len(word))
     for n in range(1, _ORDERS + 1):
         yield text[start], gram
-        # An n-gram grows by the word behind it, if that belongs to the same text.
+        # An n-gram grows by the next word, if that belongs to the same text.
         inside = (start + n < len(word)) & (
             text[np.minimum(start + n, len(word) - 1)] == text[start]
         )
@@ -77,8 +73,7 @@ def _grams(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 
 def _cosines(text: np.ndarray, gram: np.ndarray, item: np.ndarray, n: int) -> np.ndarray:
-    """Cosine of every text with the caption of its item, over TF-IDF clipped to the text's own;
-    shape [texts].
+    """Cosine of every text with the caption of its item, over clipped TF-IDF; shape [texts].
 
     Args:
         text, gram: the n-grams of one order, see `_grams`.
@@ -90,11 +85,9 @@ def _cosines(text: np.ndarray, gram: np.ndarray, item: np.ndarray, n: int) -> np
     value = counts * _rarity(item[text[text >= n]], gram[text >= n], grams, n)[gram]
     norm = np.sqrt(np.bincount(text, value**2, minlength=len(item)))
     key = item[text] * grams + gram
-    captions = int(
-        np.searchsorted(text, n)
-    )  # entries of the captions come first and are sorted by key
-    place = np.minimum(np.searchsorted(key[:captions], key), max(captions - 1, 0))
-    caption = np.where(key[place] == key, value[place], 0.0) if captions else np.zeros(len(key))
+    captions = int(np.searchsorted(text, n))  # their entries come first and are sorted by key
+    index = np.minimum(np.searchsorted(key[:captions], key), max(captions - 1, 0))
+    caption = np.where(key[index] == key, value[index], 0.0) if captions else np.zeros(len(key))
     product = np.bincount(text, np.minimum(caption, value) * value, minlength=len(item))
     norms = norm * norm[item]
     cosines: np.ndarray = np.divide(product, norms, out=np.zeros(len(item)), where=norms > 0)
@@ -102,9 +95,7 @@ def _cosines(text: np.ndarray, gram: np.ndarray, item: np.ndarray, n: int) -> np
 
 
 def _rarity(item: np.ndarray, gram: np.ndarray, grams: int, n: int) -> np.ndarray:
-    """log(n) - log(df) of every n-gram; df is the number of items with it in any reference, at
-    least 1.
-    """
+    """log(n) - log(df) of every n-gram; df: number of items with it in a reference, at least 1."""
     once = np.unique(item * grams + gram) % grams
     frequency = np.maximum(np.bincount(once, minlength=grams), 1)
     return np.asarray(math.log(n) - np.log(frequency))

@@ -1,31 +1,29 @@
-"""Exact match: right when the answer equals a reference, but for case, outer spaces and one full
-stop at its end.
-"""
+"""Exact match: the answer equals a reference, ignoring case, outer spaces and a final full stop."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+
+from cotbal.metrics._samples import most_frequent, per_sample
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
 
 
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """1.0 for a right answer, otherwise 0.0; float64, shape [n]. With several references any of
-    them is right.
-    """
-    pairs = zip(predictions, references, strict=True)
-    right = [_normalise(answer) in map(_normalise, accepted) for answer, accepted in pairs]
-    return np.array(right, np.float64)
+    """1.0 if the answer equals any of its references, otherwise 0.0; float64, shape [n]."""
+    return per_sample(_is_right, predictions, references)
 
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """The one answer that is right most often, normalised; the first to appear when several are."""
-    accepted = (answer for item in references for answer in dict.fromkeys(map(_normalise, item)))
-    return max(Counter(accepted).items(), key=lambda pair: pair[1])[0]
+    return most_frequent(references, _normalise)
+
+
+def _is_right(answer: str, accepted: Sequence[str]) -> bool:
+    return _normalise(answer) in map(_normalise, accepted)
 
 
 def _normalise(answer: str) -> str:

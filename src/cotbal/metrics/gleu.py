@@ -1,14 +1,14 @@
-"""GLEU (Wu et al. 2016): the share of n-grams, of 1 to 4 words, that answer and reference have in
-common, by sentence.
+"""GLEU (Wu et al. 2016): share of n-grams (1 to 4 words) in both answer and reference, by sentence.
 
-The words are what is between spaces, and each character of scripts without spaces. The value of a
-whole corpus, which weighs long sentences more, is `gleu_corpus`.
+Words are separated by spaces; in scripts without spaces each character is a word. `gleu_corpus` is
+the value of a whole corpus, in which long sentences have more weight.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -21,20 +21,18 @@ _ORDERS = range(1, 5)
 
 
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """GLEU of every answer with the reference that suits it best; float64, shape [n]."""
+    """GLEU of every answer with its best reference; float64, shape [n]."""
     matches, grams = counts(predictions, references)
-    found: np.ndarray = np.divide(matches, grams, out=np.zeros(len(matches)), where=grams > 0)
-    return found
+    return np.asarray(np.divide(matches, grams, out=np.zeros(len(matches)), where=grams > 0))
 
 
 def counts(
     predictions: Sequence[str], references: Sequence[Sequence[str]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of every answer, the n-grams that it shares with its best reference, and those of the longer
-    one of the two.
+    """n-grams that every answer shares with its best reference, and n-grams of the longer of both.
 
-    Their quotient is the smaller of precision and recall. Both are float64 of shape [n]; an answer
-    and references without any word give 0 and 0.
+    Their quotient is the smaller of precision and recall. Both are float64 of shape [n]; both are 0
+    for texts without words.
     """
     pairs = [
         _best(answer, accepted) for answer, accepted in zip(predictions, references, strict=True)
@@ -45,20 +43,16 @@ def counts(
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """The most frequent reference; the first to appear when several are."""
-    return max(
-        Counter(text for accepted in references for text in accepted).items(),
-        key=lambda pair: pair[1],
-    )[0]
+    return Counter(chain.from_iterable(references)).most_common(1)[0][0]
 
 
 def _best(answer: str, accepted: Sequence[str]) -> tuple[int, int]:
-    own = _grams(answer)
-    pairs = [
-        ((own & other).total(), max(own.total(), other.total())) for other in map(_grams, accepted)
-    ]
-    return max(
-        (pair for pair in pairs if pair[1]), key=lambda pair: pair[0] / pair[1], default=(0, 0)
-    )
+    grams, best = _grams(answer), (0, 0)
+    for other in map(_grams, accepted):
+        shared, longer = (grams & other).total(), max(grams.total(), other.total())
+        if longer and (not best[1] or shared / longer > best[0] / best[1]):
+            best = (shared, longer)
+    return best
 
 
 def _grams(text: str) -> Counter[tuple[str, ...]]:

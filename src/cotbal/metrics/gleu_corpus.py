@@ -1,6 +1,4 @@
-"""GLEU of a corpus: shared n-grams of all sentences over n-grams of all sentences, that is `gleu`
-weighed by length.
-"""
+"""GLEU of a corpus: shared n-grams of all sentences over all n-grams, `gleu` weighted by length."""
 
 from __future__ import annotations
 
@@ -14,6 +12,5 @@ __all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "score", "weights"]
 
 
 def weights(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """The n-grams of every answer or of its best reference, whichever has more; float64, shape
-    [n]."""
+    """Number of n-grams of the answer or its best reference, the larger; float64, shape [n]."""
     return counts(predictions, references)[1]

@@ -1,8 +1,6 @@
-"""Relative score of a judge (Liu et al. 2023, LLaVA): ratings of the answers over ratings of the
-references, in percent.
+"""Relative score of a judge (Liu et al. 2023, LLaVA): ratings of answers over those of references.
 
-A judge is a language model that somebody runs or pays for, so nothing is asked here: `cotbal judge`
-does that and gives the scores (docs/judge.md).
+In percent. A judge is a language model, which `cotbal judge` calls (docs/judge.md).
 """
 
 from __future__ import annotations
@@ -18,13 +16,11 @@ GIVEN_BY = "cotbal judge"
 def relative(
     answers: Float[np.ndarray, " sample"], references: Float[np.ndarray, " sample"]
 ) -> tuple[Float[np.ndarray, " sample"], Float[np.ndarray, " sample"]]:
-    """`100 * sum(answers) / sum(references)`, as quotients of samples that weigh what their
-    reference got.
+    """`100 * sum(answers) / sum(references)`, as quotients weighted by the references' ratings.
 
     Args:
-        answers: rating of every answer, 0 to 10; NaN where the judge gave none, and the sample then
-            counts nothing.
-        references: rating of every reference answer, 1 to 10, or NaN at the same places.
+        answers: rating of every answer, 0 to 10; NaN where the judge gave none: weight 0.
+        references: rating of every reference answer, 1 to 10, or NaN where `answers` is NaN.
 
     Returns:
         value and weight of every sample.

@@ -1,8 +1,7 @@
-"""Perception score of MME (Fu et al. 2023): accuracy and accuracy+ in %, added up over ten
-categories, on 0-2000.
+"""Perception score of MME (Fu et al. 2023): sum of accuracy and accuracy+ in % over ten categories.
 
-Accuracy+ is the share of images whose two questions are both answered right. The four categories
-of cognition are a score of their own (`mme_cognition`) and count nothing here.
+The range is 0-2000. Accuracy+ is the share of images whose two questions are both answered right.
+The four categories of cognition have weight 0 here; `mme_cognition` is their score.
 """
 
 from __future__ import annotations
@@ -33,22 +32,16 @@ def score(
     up to ten.
     """
     pairs = zip(predictions, references, strict=True)
-    right = np.array(
-        [
-            _reads(answer) in map(label, accepted) and _reads(answer) != ""
-            for answer, accepted in pairs
-        ]
-    )
-    image = _images(records, len(right))
-    wrong = Counter(place for place, good in zip(image, right, strict=True) if not good)
-    return _EACH * (right.astype(np.float64) + [place not in wrong for place in image])
+    right = np.array([_is_right(answer, accepted) for answer, accepted in pairs], bool)
+    images = _images(records, len(right))
+    wrong = {image for image, good in zip(images, right, strict=True) if not good}
+    return _EACH * (right.astype(np.float64) + [image not in wrong for image in images])
 
 
 def weights(
     predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
 ) -> np.ndarray:
-    """The same for every category of perception, and inside it for every answer; float64, shape
-    [n].
+    """The same for every category of perception, and inside it for every answer; float64, [n].
 
     Raises:
         CotbalError: there are categories of cognition alone.
@@ -64,19 +57,19 @@ def constant_answer(references: Sequence[Sequence[str]]) -> str:
     return "Yes" if truth["yes"] >= truth["no"] else "No"
 
 
-def _reads(text: str) -> str:
-    """`yes` or `no` when it is in the first four letters, otherwise nothing: so the official
-    program reads it.
-    """
+def _is_right(answer: str, accepted: Sequence[str]) -> bool:
+    word = _yes_or_no(answer)
+    return bool(word) and word in map(label, accepted)
+
+
+def _yes_or_no(text: str) -> str:
+    """Which of both is in the first four letters, otherwise empty, as in the official program."""
     start = text.lower().strip().replace(".", "")[:4]
     return next((word for word in LABELS if word in start), "")
 
 
 def _images(records: Records, n: int) -> list[tuple[str, ...]]:
-    """Which samples are on one image of one category; a sample without images stands alone."""
+    """Category and images of every sample; for a sample without images, its number."""
     names = categories(records, n)
-    own = [tuple(record.get("images", ())) for record in records] or [()] * n
-    return [
-        (name, *images) if images else (name, str(i))
-        for i, (name, images) in enumerate(zip(names, own, strict=True))
-    ]
+    images = [tuple(record.get("images", ())) for record in records] or [()] * n
+    return [(names[i], *(images[i] or (str(i),))) for i in range(n)]

@@ -1,8 +1,6 @@
-"""Cognition score of MME (Fu et al. 2023): accuracy and accuracy+ in %, added up over its four
-categories, on 0-800.
+"""Cognition score of MME (Fu et al. 2023): sum of accuracy and accuracy+ in % over four categories.
 
-The paper reports perception (`mme`) alone; many others report both, and a file of all fourteen
-categories serves both.
+The range is 0-800. A file of all fourteen categories can be used for this score and for `mme`.
 """
 
 from __future__ import annotations
@@ -28,8 +26,7 @@ def score(
     The score is their mean under `weights`. Fewer categories than four, as in a subset, are scaled
     up to four.
     """
-    found: np.ndarray = mme.score(predictions, references, records) * (MAXIMUM / mme.MAXIMUM)
-    return found
+    return mme.score(predictions, references, records) * (MAXIMUM / mme.MAXIMUM)
 
 
 def weights(

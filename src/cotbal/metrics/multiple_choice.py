@@ -1,9 +1,7 @@
-"""The letter of the right option (SEED-Bench, ScienceQA, A-OKVQA), and the circular rule of MMBench
-(Liu et al. 2023).
+"""The letter of the right option (SEED-Bench, ScienceQA, A-OKVQA), and MMBench's circular rule.
 
-MMBench asks a question once for every rotation of its options, and it is right when all of them
-are. Records of one question hold the same `rotation_of`; a record without it is a question of its
-own.
+MMBench (Liu et al. 2023) repeats a question for every rotation of its options; it is right when all
+answers are. Records of one question have the same `rotation_of`; a record without it is a question.
 """
 
 from __future__ import annotations
@@ -72,7 +70,7 @@ def weights(
 
 
 def problem_of(references: Sequence[str]) -> str:
-    """What is wrong with the references of a sample; empty when nothing is."""
+    """Why the references of a sample are invalid; empty if valid."""
     expected = "expected the letter of an option"
     return "" if _letters(references) else f"{expected}; found {references[0]!r}"
 
@@ -89,28 +87,24 @@ def _letters(references: Sequence[str]) -> list[str]:
 
 
 def _letter(text: str) -> str:
-    """The letter that a text gives as its choice, as a capital; empty for none or several."""
+    """The letter that a text chooses, as a capital; empty for none or several."""
     plain = _plain(text)
     for reading in _READINGS:
-        found = {match[match.lastindex or 0].upper() for match in reading.finditer(plain)}
-        if found:
-            return found.pop() if len(found) == 1 else ""
+        letters = {match[match.lastindex or 0].upper() for match in reading.finditer(plain)}
+        if letters:
+            return letters.pop() if len(letters) == 1 else ""
     return ""
 
 
 def _plain(text: str) -> str:
-    """Letters and signs of full width as their usual forms, without markup, empty lines and runs of
-    blanks.
-    """
+    """Full-width letters in usual form; no markup, empty lines or runs of blanks."""
     bare = _TAG.sub("\n", _MARKUP.sub("", unicodedata.normalize("NFKC", text)))
     lines = (" ".join(line.split()) for line in bare.split("\n"))
     return "\n".join(filter(None, lines))
 
 
 def _questions(records: Records, n: int) -> list[tuple[str, str]]:
-    """The question of every sample; tuples, so that a name never meets the number of a sample
-    without one.
-    """
+    """The question of every sample; tuples, so that a name never equals the number of a sample."""
     names = [detail(record, "rotation_of", None) for record in records] or [None] * n
     return [
         ("alone", str(i)) if name is None else ("rotation", str(name))

@@ -1,6 +1,4 @@
-"""F1 of "yes" on POPE (Li et al. 2023): the mean over its categories (adversarial, popular,
-random).
-"""
+"""F1 of "yes" on POPE (Li et al. 2023): mean over its categories (adversarial, popular, random)."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cotbal.metrics._categories import Records, categories, leveled
+from cotbal.metrics._samples import per_sample
 from cotbal.metrics._yes_no import label, problem_of
 
 __all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "problem_of", "score", "weights"]
@@ -20,13 +19,8 @@ _NO = {"No", "not", "no"}
 
 
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """1.0 for a right answer, otherwise 0.0; float64, shape [n]. The score is their mean under
-    `weights`.
-    """
-    pairs = zip(predictions, references, strict=True)
-    return np.array(
-        [_says(answer) in map(label, accepted) for answer, accepted in pairs], np.float64
-    )
+    """1.0 for a right answer, otherwise 0.0; float64, shape [n]. `weights` make it the F1."""
+    return per_sample(_is_right, predictions, references)
 
 
 def weights(
@@ -39,18 +33,20 @@ def weights(
     nobody says "yes" counts nothing.
     """
     right = score(predictions, references)
-    said = np.array([_says(answer) == "yes" for answer in predictions], np.float64)
-    return leveled(np.where(right > 0, 2 * said, 1.0), categories(records, len(right)))
+    yes = np.array([_yes_or_no(answer) == "yes" for answer in predictions], np.float64)
+    return leveled(np.where(right > 0, 2 * yes, 1.0), categories(records, len(right)))
 
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
-    """Always yes: never saying it has an F1 of 0."""
+    """Yes: an F1 without any yes is 0."""
     return "Yes"
 
 
-def _says(answer: str) -> str:
-    """Whatever does not deny in its first sentence is a yes, an empty answer too: so LLaVA's
-    evaluation reads it.
-    """
+def _is_right(answer: str, accepted: Sequence[str]) -> bool:
+    return _yes_or_no(answer) in map(label, accepted)
+
+
+def _yes_or_no(answer: str) -> str:
+    """`no` if the first sentence denies, otherwise `yes`, as in LLaVA's evaluation."""
     words = answer.partition(".")[0].replace(",", "").split(" ")
     return "yes" if _NO.isdisjoint(words) else "no"

@@ -1,14 +1,13 @@
-"""Relaxed accuracy of ChartQA (Masry et al. 2022): a number may be off by 5 %, words must be equal
-but for case.
-"""
+"""Relaxed accuracy of ChartQA (Masry et al. 2022): numbers within 5 %, words equal but for case."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
+
+from cotbal.metrics._samples import most_frequent, per_sample
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
@@ -17,20 +16,17 @@ _TOLERANCE = 0.05  # of the reference
 
 
 def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
-    """1.0 for a right answer, otherwise 0.0; float64, shape [n]. With several references any of
-    them is right.
+    """1.0 if the answer agrees with any of its references, otherwise 0.0; float64, shape [n].
 
-    `12%` is the number 0.12. A reference of 0, or one that is no finite number, must be met as
-    text. Blanks around an answer or a reference do not count.
+    `12%` is the number 0.12. A reference of 0, or one that is not a finite number, is compared as
+    text. Outer blanks are ignored.
     """
-    pairs = zip(predictions, references, strict=True)
-    return np.array([_agrees_with_any(answer, accepted) for answer, accepted in pairs], np.float64)
+    return per_sample(_agrees_with_any, predictions, references)
 
 
 def constant_answer(references: Sequence[Sequence[str]]) -> str:
     """The most frequent reference, in small letters; the first to appear when several are."""
-    accepted = (answer for item in references for answer in dict.fromkeys(map(_text, item)))
-    return max(Counter(accepted).items(), key=lambda pair: pair[1])[0]
+    return most_frequent(references, _text)
 
 
 def _agrees_with_any(answer: str, accepted: Sequence[str]) -> bool:

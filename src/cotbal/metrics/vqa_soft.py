@@ -1,5 +1,4 @@
-"""Accuracy of VQAv2 (Goyal et al. 2017): an answer is as right as people agree with it, three of
-ten being enough.
+"""Accuracy of VQAv2 (Goyal et al. 2017): full if at least three of ten people gave the answer.
 
 Answers are normalised as MMF's `EvalAIAnswerProcessor` does, which LLaVA's evaluation uses too:
 small letters, no punctuation, no articles, digits for number words, apostrophes in contractions.
@@ -15,6 +14,7 @@ from functools import lru_cache
 import numpy as np
 
 from cotbal.errors import CotbalError
+from cotbal.metrics._samples import per_sample
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
@@ -39,13 +39,15 @@ _NUMBERS = {
 _ARTICLES = {"a", "an", "the"}
 _FULL_STOP = re.compile(r"\.(?!\d)")  # not the point of a decimal
 _CONTRACTED = """
-    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't haven't he'd
-    he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't mightn't've must've mustn't
-    needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've shouldn't shouldn't've somebody'd've
-    somebody'll somebody's someone'd someone'd've someone'll someone's something'd something'd've something'll
-    that's there'd there'd've there're there's they'd they'd've they'll they're they've 'twas wasn't we'd've we've
-    weren't what'll what're what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll
-    why're why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll you're you've
+    ain't aren't can't could've couldn't couldn't've didn't doesn't don't hadn't hadn't've hasn't
+    haven't he'd he'd've he's how'd how'll how's isn't it'd it'd've it'll ma'am might've mightn't
+    mightn't've must've mustn't needn't not've o'clock oughtn't 'ow's'at shan't she'd've should've
+    shouldn't shouldn't've somebody'd've somebody'll somebody's someone'd someone'd've someone'll
+    someone's something'd something'd've something'll that's there'd there'd've there're there's
+    they'd they'd've they'll they're they've 'twas wasn't we'd've we've weren't what'll what're
+    what's what've when's where'd where's where've who'd who'd've who'll who's who've why'll why're
+    why's won't would've wouldn't wouldn't've y'all y'all'll y'all'd've you'd you'd've you'll
+    you're you've
 """
 # One apostrophe left out; and one word that MMF's table has the wrong way round.
 _CONTRACTIONS = {
@@ -62,17 +64,17 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     With ten references, k of which agree: 0, 0.3, 0.6, 0.9 for k = 0 to 3, and 1 from 4 on.
 
     Raises:
-        CotbalError: a sample has fewer than four references, so that no answer could be wholly
-            right.
+        CotbalError: a sample has fewer than four references, so no answer could be fully right.
     """
-    pairs = zip(predictions, references, strict=True)
-    return np.array(
-        [_agreement(normalise(answer), _people(accepted)) for answer, accepted in pairs], np.float64
+    return per_sample(
+        lambda answer, accepted: _agreement(normalise(answer), _people(accepted)),
+        predictions,
+        references,
     )
 
 
 def problem_of(references: Sequence[str]) -> str:
-    """What is wrong with the references of a sample; empty when nothing is."""
+    """Why the references of a sample are invalid; empty if valid."""
     if len(references) > _ENOUGH:
         return ""
     return (
@@ -87,17 +89,13 @@ def constant_answer(references: Sequence[Sequence[str]]) -> str:
     for accepted in references:
         people = _people(accepted)
         for answer in dict.fromkeys(people):
-            total[answer] += round(
-                _agreement(answer, people) * 1e9
-            )  # whole numbers, so that equal is equal
-    return max(total.items(), key=lambda pair: pair[1])[0]
+            total[answer] += round(_agreement(answer, people) * 1e9)  # integers, for exact ties
+    return total.most_common(1)[0][0]
 
 
 @lru_cache(maxsize=1 << 16)  # people give the same short answers
 def normalise(answer: str) -> str:
-    """The form in which answers are compared, and in which LLaVA's submissions to the VQA server
-    are written.
-    """
+    """The form in which answers are compared, and submitted to the VQA server by LLaVA."""
     text = answer.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
     text = text.replace("\n", " ").replace("\t", " ")
     before = text
@@ -111,7 +109,7 @@ def normalise(answer: str) -> str:
 def _people(accepted: Sequence[str]) -> list[str]:
     problem = problem_of(accepted)
     if problem:
-        raise CotbalError(f"vqa_soft: {problem}")
+        raise CotbalError(f"vqa_soft: {problem}", "invalid-reference")
     return [normalise(answer) for answer in accepted]
 
 

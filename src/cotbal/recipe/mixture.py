@@ -39,6 +39,12 @@ class Task:
         return (self.metric,) if split == "validation" else self.test_metrics
 
     @property
+    def files(self) -> dict[str, Path]:
+        """Split -> file of records: `train`, `validation` if there is one, then the test splits."""
+        validation = {} if self.validation is None else {"validation": self.validation}
+        return {"train": self.train, **validation, **self.test}
+
+    @property
     def unit(self) -> str:
         """The unit that receives the weight of this task: its group, or the task itself."""
         return self.group or self.name

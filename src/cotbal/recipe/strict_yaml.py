@@ -55,20 +55,22 @@ def read_yaml(path: Path, version: Literal["1.1", "1.2"] = "1.2") -> dict[str, A
         RecipeError: no such file, not YAML, or no mapping.
     """
     if not path.is_file():
-        found = "a directory" if path.is_dir() else "no such file"
+        kind = "a directory" if path.is_dir() else "no such file"
         raise RecipeError(
-            f"{path}: expected a recipe, found {found}; `cotbal init` writes a starter"
+            f"{path}: expected a recipe; found {kind}; `cotbal init` writes a starter",
+            "missing-file",
         )
     try:
         content = load_yaml(path.read_text(encoding="utf-8"), version)
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(
-            f"{_place(path, error)}: not readable as YAML: {_reason(error)}"
+            f"{_where(path, error)}: not readable as YAML: {_reason(error)}", "broken-file"
         ) from None
     if not isinstance(content, dict):
-        found = "an empty file" if content is None else type(content).__name__
+        kind = "an empty file" if content is None else type(content).__name__
         raise RecipeError(
-            f"{path}: expected a mapping of sections (name, tasks, model, ...); found {found}"
+            f"{path}: expected a mapping of sections (name, tasks, model, ...); found {kind}",
+            "wrong-type",
         )
     return content
 
@@ -89,7 +91,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 )
             if key in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", key_node.start_mark
+                    None, None, f"key {key!r} is repeated", key_node.start_mark
                 )
             seen.add(key)
         return super().construct_mapping(node, deep)
@@ -118,14 +120,14 @@ _QuotingDumper.yaml_implicit_resolvers = {
 }
 
 
-def _place(path: Path, error: Exception) -> str:
+def _where(path: Path, error: Exception) -> str:
     """The file, and the line where the error is."""
     mark = getattr(error, "problem_mark", None)
     return str(path) if mark is None else f"{path}, line {mark.line + 1}, column {mark.column + 1}"
 
 
 def _reason(error: Exception) -> str:
-    """What YAML says, in one line and without its drawing of the place."""
+    """The problem in one line, without PyYAML's excerpt of the file."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return " ".join(str(error).split())
     problem = str(error.problem)
@@ -141,25 +143,32 @@ def _reason(error: Exception) -> str:
 
 
 def apply_override(content: dict[str, Any], override: str) -> None:
-    """Change `content` as a text `key.subkey=value` says, the value in YAML.
+    """Set one value of `content`.
+
+    Args:
+        override: `key.subkey=value`, the value in YAML.
 
     Raises:
-        RecipeError: not of that form, or the key leads into something that is no section.
+        RecipeError: the text has another form, or the key leads into something that is no section.
     """
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise RecipeError(
-            f"override: expected key=value such as optimization.epochs=2; found {override!r}"
+            f"override: expected key=value such as optimization.epochs=2; found {override!r}",
+            "invalid-option",
         )
     *sections, field = key.split(".")
     for section in sections:
         nested = content.setdefault(section, {})
         if not isinstance(nested, dict):
-            raise RecipeError(f"override {override!r}: {section!r} is not a section of the recipe")
+            raise RecipeError(
+                f"override {override!r}: {section!r} is not a section of the recipe",
+                "invalid-option",
+            )
         content = nested
     try:
         content[field] = load_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(
-            f"override {override!r}: not readable as YAML: {_reason(error)}"
+            f"override {override!r}: not readable as YAML: {_reason(error)}", "invalid-option"
         ) from None

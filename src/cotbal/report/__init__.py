@@ -76,8 +76,9 @@ def write_curve(directory: Path) -> DataCurves:
     shown, files = data_curves(read_contents(directory)), RunDir(directory)
     if shown is None:
         raise RunError(
-            f"{directory}: expected finished runs of a curve; found none; `cotbal curve RECIPE`"
-            " makes them"
+            f"{directory}: expected finished runs of a curve; found none. `cotbal curve RECIPE`"
+            " trains them.",
+            "no-finished-run",
         )
     write_text(files.curve_table, shown.mean.to_csv())
     if len(shown.matrices) > 1:

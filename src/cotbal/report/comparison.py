@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from cotbal.balance.improvement import error, improvement, task_improvements
 from cotbal.balance.uncertainty import resample_scores
-from cotbal.scores.interval import Interval, interval_of_draws
+from cotbal.scores.interval import Interval, Noise, interval_of_draws, noise_of_seeds
 from cotbal.scores.matrix import ScoreMatrix, matrix_of_samples, mean_matrix
 from cotbal.scores.results import Column, Results
 from cotbal.scores.task_scores import TaskScores, sample_column
@@ -51,6 +51,24 @@ class Against:
 
 
 @dataclass(frozen=True)
+class SeedNoise:
+    """Standard deviations of the difference between two trainings that differ in the seed alone, in
+    % of the reference's score.
+
+    Attributes:
+        per_task: of the relative change of each task.
+        low, high: of the mean over tasks; they differ where it is not known whether the tasks move
+            together.
+        source: what was measured.
+    """
+
+    per_task: Mapping[str, float]
+    low: float
+    high: float
+    source: str
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Models of several methods.
 
@@ -66,6 +84,7 @@ class Comparison:
         by_seed: method -> its improvement (Eq. 13) in each of `seeds`.
         left_out: tasks where the reference did not score above 0, so that a relative change has no
             meaning.
+        seed_noise: with one seed, how much another one may change, where that is known.
     """
 
     methods: tuple[str, ...]
@@ -76,6 +95,12 @@ class Comparison:
     paired: Mapping[str, Interval] = field(default_factory=dict)
     by_seed: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    seed_noise: SeedNoise | None = None
+
+    @property
+    def noise(self) -> tuple[Noise, ...]:
+        """What every interval here holds."""
+        return noise_of_seeds(len(self.seeds))
 
 
 @dataclass(frozen=True)
@@ -111,8 +136,10 @@ def compare(
     mean = mean_matrix(matrices)
     # The first draw is the estimate.
     draws = np.concatenate([mean.values[None], resample_scores(matrices, RESAMPLES, SEED)])
-    rows = tuple(_row(metric, mean.runs, draws[..., j]) for j, metric in enumerate(metrics))
-    comparison = replace(comparison, rows=rows)
+    rows = [
+        _row(metric, mean.runs, draws[..., j], comparison.noise) for j, metric in enumerate(metrics)
+    ]
+    comparison = replace(comparison, rows=tuple(rows))
     if reference not in models:
         return comparison
     comparison = replace(comparison, reference=reference)
@@ -163,14 +190,19 @@ def _matrix(models: Models, seed: int, metrics: Sequence[_Metric]) -> ScoreMatri
     return matrix_of_samples(tuple(models), samples)
 
 
-def _row(metric: _Metric, methods: Sequence[str], draws: Float[np.ndarray, "draw method"]) -> Row:
+def _row(
+    metric: _Metric,
+    methods: Sequence[str],
+    draws: Float[np.ndarray, "draw method"],
+    noise: tuple[Noise, ...],
+) -> Row:
     answered = {m: draws[:, i] for i, m in enumerate(methods) if not np.isnan(draws[0, i])}
     scores = {method: float(values[0]) for method, values in answered.items()}
     differences: dict[str, Interval] = {}
     if BASELINE in methods:
         baseline = draws[:, methods.index(BASELINE)]
         differences = {
-            method: interval_of_draws(values - baseline)
+            method: interval_of_draws(values - baseline, noise)
             for method, values in answered.items()
             if method != BASELINE
         }
@@ -193,13 +225,14 @@ def _against(
     kept = [task for task, k in zip(tasks, known, strict=True) if k]
     changes, by_seed = changes[..., known], by_seed[..., known]
     averages, errors, seed_averages = improvement(changes), error(changes), improvement(by_seed)
-    against, seeds = {}, {}
+    against, seeds, noise = {}, {}, comparison.noise
     for i, method in enumerate(comparison.methods):
         if method == comparison.reference:
             continue
-        per_task = {task: interval_of_draws(changes[:, i, t]) for t, task in enumerate(kept)}
         against[method] = Against(
-            per_task, interval_of_draws(averages[:, i]), interval_of_draws(errors[:, i])
+            {task: interval_of_draws(changes[:, i, t], noise) for t, task in enumerate(kept)},
+            interval_of_draws(averages[:, i], noise),
+            interval_of_draws(errors[:, i], noise),
         )
         seeds[method] = tuple(seed_averages[:, i].tolist())
     return replace(comparison, against=against, by_seed=seeds, paired=_paired(comparison, averages))
@@ -214,7 +247,7 @@ def _paired(
         return {}
     baseline = averages[:, methods.index(BASELINE)]
     return {
-        method: interval_of_draws(averages[:, i] - baseline)
+        method: interval_of_draws(averages[:, i] - baseline, comparison.noise)
         for i, method in enumerate(methods)
         if method not in (BASELINE, reference)
     }
@@ -244,30 +277,24 @@ def to_json(comparison: Comparison) -> dict[str, Any]:
     """Improvement, error and paired differences with their intervals, with the paper's names of the
     methods.
     """
-    against = {}
+    against, by_seed, scores = {}, {}, []
     for name, changes in comparison.against.items():
         against[method_label(name)] = {
             "improvement": _change(changes.average),
             "error": _change(changes.error),
             "tasks": {task: _change(change) for task, change in changes.per_task.items()},
         }
-    scores = [
-        {
-            "task": row.task,
-            "split": row.split,
-            "metric": row.metric,
-            "methods": _changes(row.differences),
-        }
-        for row in comparison.rows
-    ]
-    by_seed = {}
-    for name, values in comparison.by_seed.items():
+        values = comparison.by_seed[name]
         by_seed[method_label(name)] = [None if np.isnan(value) else value for value in values]
+    for row in comparison.rows:
+        where = {"task": row.task, "split": row.split, "metric": row.metric}
+        scores.append({**where, "methods": _changes(row.differences)})
     return {
         "methods": [method_label(name) for name in comparison.methods],
         "seeds": list(comparison.seeds),
         "reference": method_label(comparison.reference) if comparison.reference else None,
         "left_out": list(comparison.left_out),
+        "seed_noise": None if comparison.seed_noise is None else vars(comparison.seed_noise),
         "against": against,
         "minus_EW": _changes(comparison.paired),
         "improvement_by_seed": by_seed,
@@ -280,6 +307,10 @@ def _changes(by_method: Mapping[str, Interval]) -> dict[str, Any]:
 
 
 def _change(change: Interval) -> dict[str, Any]:
-    """A change, its interval, and half its width: the study could only detect larger changes."""
+    """A change, its interval, and half its width: the study could only detect larger changes.
+
+    Whether it differs significantly from 0 is null where the noise of training is not known.
+    """
     half_width = change.half_width if change.has_bounds else None
-    return {**change.to_json(), "half_width": half_width, "excludes_zero": change.excludes()}
+    differs = change.differs() if change.holds_training else None
+    return {**change.to_json(), "half_width": half_width, "differs_from_zero": differs}

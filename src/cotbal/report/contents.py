@@ -129,9 +129,11 @@ class Contents:
 
     def metric_of(self, scores: TaskScores) -> str:
         """The metric that feeds the equations."""
-        if self.recipe is None:
-            return next(iter(scores.metrics))
-        return self.recipe.mixture[scores.task].metric
+        return self.metric_name(scores.task, next(iter(scores.metrics), ""))
+
+    def metric_name(self, task: str, default: str) -> str:
+        """The metric of `task` that feeds the equations; `default` where there is no recipe."""
+        return self.recipe.mixture[task].metric if self.recipe else default
 
 
 def read_contents(directory: Path) -> Contents:
@@ -144,8 +146,9 @@ def read_contents(directory: Path) -> Contents:
     if not any(path.exists() for path in (files.balance, files.score_table, files.plan)):
         raise RunError(
             f"{directory}: expected a run directory with {files.plan.name},"
-            f" {files.score_table.name} or {files.balance.name}; found none of them; `cotbal"
-            " balance RECIPE` makes one"
+            f" {files.score_table.name} or {files.balance.name}; none of them exists. `cotbal"
+            " balance RECIPE` writes them.",
+            "no-run-directory",
         )
     recipe = load_recipe(files.recipe) if files.recipe.exists() else None
     plan = read_json(files.plan) if files.plan.exists() else {}

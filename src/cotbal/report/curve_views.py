@@ -13,9 +13,10 @@ from markupsafe import Markup
 from cotbal.report.curves import DataCurves, TaskCurve
 from cotbal.report.formatting import DASH, bracket, count, number, with_interval
 from cotbal.report.line_plots import Line, Look, Scale, line_plot
-from cotbal.report.tables import Table
+from cotbal.report.tables import Table, interval_note
 from cotbal.scores.interval import Interval
 
+LEARN = "To measure that: `cotbal curve RECIPE --seeds 0,1,2`."
 SHIFT = 2.5  # pixels between the middle and either line of a panel
 
 
@@ -81,7 +82,13 @@ def _scores(curves: DataCurves) -> Table:
         "Validation score of every task (row) by fraction of the training data (column),"
         f" EW{seeds}; higher is better"
     )
-    return Table(title, tuple(header), tuple(map(tuple, rows)), words=frozenset({1}))
+    note = interval_note(intervals(curves))
+    return Table(title, tuple(header), tuple(map(tuple, rows)), words=frozenset({1}), note=note)
+
+
+def intervals(curves: DataCurves) -> list[Interval]:
+    """Every score that a panel shows."""
+    return [s for curve in curves.tasks for s in (*curve.mixture.values(), *curve.alone.values())]
 
 
 def _cells(curves: DataCurves, scores: Mapping[Fraction, Interval]) -> list[str]:

@@ -16,7 +16,7 @@ from cotbal.balance.uncertainty import resample_scores
 from cotbal.recipe.runs import place_on_curve, portion_size
 from cotbal.report.comparison import RESAMPLES, SEED, Scores
 from cotbal.report.contents import Contents
-from cotbal.scores.interval import Interval, interval_of_draws
+from cotbal.scores.interval import Interval, Noise, interval_of_draws, noise_of_seeds
 from cotbal.scores.matrix import ScoreMatrix, matrix_of_samples, mean_matrix
 from cotbal.scores.task_scores import TaskScores, sample_column
 
@@ -85,9 +85,11 @@ def data_curves(contents: Contents) -> DataCurves | None:
     mean = mean_matrix(of_seeds)
     # The first draw is the estimate.
     draws = np.concatenate([mean.values[None], resample_scores(of_seeds, RESAMPLES, SEED)])
+    noise = noise_of_seeds(len(seeds))
+    curves = [_task_curve(contents, mean, j, draws[..., j], noise) for j in range(len(mean.tasks))]
     return DataCurves(
         fractions=tuple(sorted({place_on_curve(name)[1] for name in names})),
-        tasks=tuple(_task_curve(contents, mean, j, draws[..., j]) for j in range(len(mean.tasks))),
+        tasks=tuple(curves),
         matrices=matrices,
         left_out=_left_out(done, seeds, names),
     )
@@ -154,7 +156,11 @@ def _alike(scores: TaskScores | None, first: TaskScores) -> TypeGuard[TaskScores
 
 
 def _task_curve(
-    contents: Contents, mean: ScoreMatrix, j: int, draws: Float[np.ndarray, "draw run"]
+    contents: Contents,
+    mean: ScoreMatrix,
+    j: int,
+    draws: Float[np.ndarray, "draw run"],
+    noise: tuple[Noise, ...],
 ) -> TaskCurve:
     task = mean.tasks[j]
     mixture, alone = _by_fraction(mean.runs, draws, None), _by_fraction(mean.runs, draws, task)
@@ -164,9 +170,9 @@ def _task_curve(
         metric=next(contents.metric_of(s) for s in scores if s),
         maximum=mean.samples[task].maximum,
         records=_records(contents, task, [*mixture, *alone]),
-        mixture={fraction: interval_of_draws(values) for fraction, values in mixture.items()},
-        alone={fraction: interval_of_draws(values) for fraction, values in alone.items()},
-        reached=_share(mixture[min(mixture)], mixture[max(mixture)]) if len(mixture) > 1 else None,
+        mixture={at: interval_of_draws(values, noise) for at, values in mixture.items()},
+        alone={at: interval_of_draws(values, noise) for at, values in alone.items()},
+        reached=_reached(mixture, noise),
     )
 
 
@@ -191,12 +197,17 @@ def _records(contents: Contents, task: str, fractions: Sequence[Fraction]) -> di
     return {fraction: portion_size(whole, fraction) for fraction in sorted(set(fractions))}
 
 
-def _share(part: Float[np.ndarray, " draw"], whole: Float[np.ndarray, " draw"]) -> Interval | None:
-    """One score over another; None where the other may be 0."""
+def _reached(
+    mixture: Mapping[Fraction, Float[np.ndarray, " draw"]], noise: tuple[Noise, ...]
+) -> Interval | None:
+    """Score at the smallest fraction over that at the largest; None where that may be 0."""
+    if len(mixture) < 2:
+        return None
+    part, whole = mixture[min(mixture)], mixture[max(mixture)]
     if whole[0] <= 0:
         return None
     ratio = np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
-    share = interval_of_draws(ratio)
+    share = interval_of_draws(ratio, noise)
     return share if share.has_bounds else None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +11,17 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
+from PIL import Image
 
 from cotbal.data.files import read_jsonl
+from cotbal.data.reading.images import open_image
+from cotbal.errors import DataError
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import number
-from cotbal.report.images import data_uri
 
 PER_TASK = 4
+SIDE = 224  # pixels of an image
+LIMIT = 20_000  # bytes of a lossless one
 SPLIT = "validation"
 
 
@@ -117,3 +123,26 @@ def _verdict(value: float, maximum: float) -> str:
     if value >= maximum:
         return "right"
     return "wrong" if value <= 0 else f"scored {number(value, 2)} of {maximum:g}"
+
+
+def data_uri(path: Path) -> str | None:
+    """A thumbnail as a `data:` address, or None where there is no readable image.
+
+    A report is also read after a failure, so a broken image does not raise an error.
+    """
+    try:
+        small = open_image(path)
+    except DataError:
+        return None
+    small.thumbnail((SIDE, SIDE))
+    # Lossless for drawings, which stay small so; JPEG for what does not fit.
+    kind, content = "png", _saved(small, "PNG", optimize=True)
+    if len(content) > LIMIT:
+        kind, content = "jpeg", _saved(small, "JPEG", quality=60)
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _saved(image: Image.Image, kind: str, **options: int) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()

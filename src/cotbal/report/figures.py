@@ -16,7 +16,6 @@ LETTERS = 18  # longest label
 STRONGEST = 0.55  # opacity of the strongest cell; keeps its text readable in both colour schemes
 CROWDED = 9  # units; more get smaller cells
 ROW = 34  # pixels per row of a dot plot or bar plot
-STEPS, STEP = 9, 22  # number and width of the boxes of the colour scale
 
 HATCH = element(
     "defs",
@@ -38,7 +37,7 @@ def heat_map(units: Sequence[str], cells: Cells) -> Markup:
     """
     crowded, size = len(units) > CROWDED, len(units)
     wide, high, letters = (41, 33, 14) if crowded else (58, 38, LETTERS)
-    longest, limit = _longest(units, letters), _limit(cells)
+    longest, limit = _longest(units, letters), limit_of(cells)
     left, top = 20 + longest, 34 + 0.72 * longest
     parts = [
         element("text", "receiver", x=left, y=12, class_="muted"),
@@ -79,7 +78,7 @@ def _longest(names: Sequence[str], letters: int = LETTERS) -> float:
     return max(width(shortened(name, letters)) for name in names)
 
 
-def _limit(cells: Cells) -> float:
+def limit_of(cells: Cells) -> float:
     """End of the symmetric colour scale: the strongest contribution between two units, at most 1,
     at least 0.1.
     """
@@ -104,7 +103,7 @@ def _cell(cell: Interval, limit: float, is_diagonal: bool, size: tuple[int, int]
         return element("rect", **box, class_="own") + muted
     strength = STRONGEST * min(1.0, abs(cell.value) / limit)
     sign = "positive" if cell.value >= 0 else "negative"
-    weight = "center middle strong" if cell.excludes(0) else "center middle"
+    weight = "center middle strong" if cell.differs() else "center middle"
     return (
         surface
         + element("rect", **box, fill_opacity=float(strength), class_=sign)
@@ -118,38 +117,6 @@ def _cell_title(giver: str, receiver: str, cell: Interval) -> str:
     if np.isnan(cell.value):
         return f"{giver}: {NOT_IDENTIFIED}"
     return f"{giver} to itself: 1 by definition"
-
-
-def heat_map_legend(cells: Cells) -> Markup:
-    """The colour scale of the heat map."""
-    limit = _limit(cells)
-    boxes = []
-    for k in range(STEPS):
-        share = 2 * k / (STEPS - 1) - 1
-        boxes.append(
-            element(
-                "rect",
-                x=60 + k * STEP,
-                y=2,
-                width=STEP,
-                height=12,
-                class_="positive" if share >= 0 else "negative",
-                fill_opacity=float(STRONGEST * abs(share)),
-            )
-        )
-    return element(
-        "svg",
-        element("text", f"\N{MINUS SIGN}{limit:.2f}", x=52, y=8, class_="end middle"),
-        element("text", f"+{limit:.2f}", x=66 + STEPS * STEP, y=8, class_="middle"),
-        element("rect", x=60, y=2, width=STEPS * STEP, height=12, class_="outline"),
-        *boxes,
-        role="img",
-        aria_label=f"Colour scale from minus {limit:.2f} to plus {limit:.2f}",
-        width=320,
-        height=16,
-        viewBox="0 0 320 16",
-        class_="fixed",
-    )
 
 
 @dataclass(frozen=True)
@@ -178,7 +145,7 @@ class Axis:
 
 
 def dots(points: Sequence[Point], axis: Axis) -> Markup:
-    """Dots with whiskers; a dot is filled where its interval excludes the reference."""
+    """Dots with whiskers; a dot is filled where it differs significantly from the reference."""
     return _Plot(points, axis).draw(_dot)
 
 
@@ -259,6 +226,8 @@ class _Plot:
         if not interval.has_bounds:
             return Markup("")
         low, high = self.x(interval.low), self.x(interval.high)
+        if not interval.holds_training:
+            return element("line", x1=low, x2=high, y1=y, y2=y, class_="whisker samples")
         return Markup("").join(
             [
                 element("line", x1=low, x2=high, y1=y, y2=y, class_="whisker"),
@@ -270,7 +239,7 @@ class _Plot:
 
 def _dot(plot: _Plot, point: Point, y: float) -> Markup:
     interval = point.interval
-    look = "dot" if interval.excludes(plot.axis.reference) else "dot hollow"
+    look = "dot" if interval.differs(plot.axis.reference) else "dot hollow"
     mark = element("circle", cx=plot.x(interval.value), cy=y, r=5, class_=look)
     return element("g", plot.whisker(interval, y), mark, plot.title(point), class_="mark")
 

@@ -135,10 +135,11 @@ class _Frame:
         high = self.y(min(max(interval.high, self.low), self.limit))
         x = self.x(at) + line.shift
         text = next((text for position, text, _ in self.marks if position == at), "")
+        look = line.look if interval.holds_training else f"{line.look} samples"
         return element(
             "g",
             element("title", f"{line.name}, {text}: {with_interval(interval)}"),
-            element("line", x1=x, x2=x, y1=low, y2=high, class_=f"span {line.look}"),
+            element("line", x1=x, x2=x, y1=low, y2=high, class_=f"span {look}"),
             element("circle", cx=x, cy=self.y(value), r=2.5, class_=f"point {line.look}"),
         )
 

@@ -10,6 +10,7 @@ from cotbal.report import curve_views
 from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents
 from cotbal.report.curves import DataCurves
+from cotbal.report.flags import flag_table
 from cotbal.report.model_tables import cost_table, model_tables, variant_tables
 from cotbal.report.summary import summary
 from cotbal.report.tables import Strong, Table, balance_tables, scores_table
@@ -35,7 +36,7 @@ def _flags(contents: Contents) -> list[str]:
         return []
     messages = [*(flag.message for flag in balance.flags), *balance.warnings]
     lines = [f"- {inert(message)}" for message in messages]
-    return ["## What was flagged\n", "\n".join(lines) + "\n"]
+    return [table(flag_table(balance)), "\n".join(lines) + "\n"]
 
 
 def table(content: Table) -> str:
@@ -44,6 +45,7 @@ def table(content: Table) -> str:
     alignment = [":--" if j == 0 or j in content.words else "--:" for j in columns]
     lines = [f"## {inert(content.title)}\n", _row(map(inert, content.header)), _row(alignment)]
     lines += [_row(map(_cell, row)) for row in content.rows]
+    lines += ["", inert(content.note)] if content.note else []
     return "\n".join(lines) + "\n"
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cotbal.report.comparison import BASELINE, Comparison, Row
+from cotbal.report.comparison import BASELINE, Comparison
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import DASH, MINUS, count, number, with_interval
-from cotbal.report.tables import Strong, Table
+from cotbal.report.tables import Strong, Table, interval_note
 from cotbal.scores.interval import Interval
 from cotbal.weightings import method_label
 
@@ -29,6 +29,8 @@ def model_tables(comparison: Comparison) -> list[Table]:
         tables.append(seed_table(comparison))
     if comparison.against:
         tables.append(change_table(comparison))
+    if comparison.seed_noise:
+        tables.append(seed_noise_table(comparison))
     return tables
 
 
@@ -48,26 +50,16 @@ def variant_tables(contents: Contents, comparison: Comparison) -> list[Table]:
 
 
 def final_table(comparison: Comparison) -> Table:
-    """Test scores of the models, means over seeds; of more than two, the best of a row is bold."""
+    """Test scores of the models, means over seeds. The best is not marked: another seed may have
+    another one.
+    """
     methods = comparison.methods
-    mark_best = len(methods) > 2  # of two, their differences are more informative
-    rows = [
-        (row.task, row.split, row.metric, *_scores(row, methods, mark_best))
-        for row in comparison.rows
-    ]
+    rows = []
+    for row in comparison.rows:
+        scores = [number(row.scores[m]) if m in row.scores else DASH for m in methods]
+        rows.append((row.task, row.split, row.metric, *scores))
     title = f"Test scores{_over(comparison)}; higher is better"
-    if mark_best:
-        title += ", the best of a row is bold"
     return Table(title, (*NAMES, *map(method_label, methods)), tuple(rows), words=WORDS)
-
-
-def _scores(row: Row, methods: Sequence[str], mark_best: bool) -> list[str]:
-    best = max(row.scores.values())
-    cells = []
-    for method in methods:
-        cell = number(row.scores[method]) if method in row.scores else DASH
-        cells.append(Strong(cell) if mark_best and row.scores.get(method) == best else cell)
-    return cells
 
 
 def _over(comparison: Comparison) -> str:
@@ -82,11 +74,16 @@ def difference_table(comparison: Comparison) -> Table:
         changes = [_change(row.differences.get(name), 3) for name in methods]
         rows.append((row.task, row.split, row.metric, *changes))
     header = (*NAMES, *(f"{method_label(name)} {MINUS} EW" for name in methods))
-    title = (
-        f"Differences from EW on the same test samples{_over(comparison)}; bold: the 95 % interval"
-        " excludes 0"
-    )
-    return Table(title, header, tuple(rows), words=WORDS)
+    title = f"Differences from EW on the same test samples{_over(comparison)}"
+    note = _note(comparison, [d for row in comparison.rows for d in row.differences.values()])
+    return Table(title, header, tuple(rows), words=WORDS, note=note)
+
+
+def _note(comparison: Comparison, changes: Iterable[Interval]) -> str:
+    """What the brackets hold, and what is bold."""
+    note = interval_note(changes)
+    has_verdicts = len(comparison.seeds) > 1
+    return f"{note} Bold: differs significantly from 0." if note and has_verdicts else note
 
 
 def change_table(comparison: Comparison) -> Table:
@@ -106,20 +103,37 @@ def change_table(comparison: Comparison) -> Table:
         paired = (_change(comparison.paired.get(name)) for name in comparison.against)
         rows.append(("improvement minus that of EW, seed by seed", *paired))
     title = f"Relative change against {method_label(comparison.reference)}, in % (Eq. 12)"
+    header = ["task", *map(method_label, comparison.against)]
     return Table(
         title + _over(comparison),
-        ("task", *map(method_label, comparison.against)),
+        tuple(header),
         tuple(rows),
         footer=len(rows) - len(tasks),
+        note=_note(comparison, [changes.average for changes in against]),
     )
 
 
 def _change(change: Interval | None, digits: int = 2) -> str:
-    """Bold where the interval excludes 0."""
+    """Bold where it differs significantly from 0."""
     if change is None:
         return DASH
     text = with_interval(change, digits, signed=True)
-    return Strong(text) if change.excludes(0) else text
+    return Strong(text) if change.differs() else text
+
+
+def seed_noise_table(comparison: Comparison) -> Table:
+    """How much another training seed changes each task, beside a comparison with one seed."""
+    noise = comparison.seed_noise
+    assert noise is not None
+    rows = [(task, number(value, 1)) for task, value in noise.per_task.items()]
+    low, high = number(noise.low, 1), number(noise.high, 1)
+    rows.append(("mean over tasks", low if low == high else f"{low} to {high}"))
+    title = "Difference of two trainings that differ in the seed alone, in %"
+    note = f"From {noise.source}."
+    if low != high:
+        note += " The mean: if tasks vary independently, and if they vary together."
+    header = ("task", "standard deviation")
+    return Table(title, header, tuple(rows), footer=1, note=note)
 
 
 def seed_table(comparison: Comparison) -> Table:
@@ -155,24 +169,10 @@ def cost_table(contents: Contents) -> Table:
         for name, runs in (("all probes", contents.probes), ("whole curve", contents.curve))
         if len(runs) > 1
     ]
-    header = (
-        "run",
-        "status",
-        "seconds",
-        "training",
-        "generating",
-        "records",
-        "tokens",
-        "share of final",
-        "peak MiB",
-    )
-    return Table(
-        "Cost of every run",
-        header,
-        (*rows, *totals),
-        footer=len(totals),
-        words=frozenset({1}),
-    )
+    sizes = ("records", "tokens", "share of final", "peak MiB")
+    header = ("run", "status", "seconds", "training", "generating", *sizes)
+    cells = (*rows, *totals)
+    return Table("Cost of every run", header, cells, footer=len(totals), words=frozenset({1}))
 
 
 def _cost(run: RunContents) -> tuple[str, ...]:

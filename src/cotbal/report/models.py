@@ -4,10 +4,12 @@ models as STL.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations_with_replacement
 
 from cotbal.report.comparison import BASELINE, OURS, Comparison, Models, Scores, compare
 from cotbal.report.contents import Contents, RunContents
+from cotbal.report.seed_noise import seed_noise
 from cotbal.weightings import STL
 
 
@@ -15,9 +17,11 @@ def compare_all(contents: Contents) -> Comparison:
     """The methods of the run directory on common seeds; against STL if it was trained, else against
     EW.
     """
-    models = fullest(models_of(contents))
+    every = models_of(contents)
+    models = fullest(every)
     reference = STL if STL in models else BASELINE
-    return compare(models, contents.tasks, contents.balanced, reference)
+    comparison = compare(models, contents.tasks, contents.balanced, reference)
+    return replace(comparison, seed_noise=seed_noise(contents, every, comparison))
 
 
 def fullest(models: Models) -> Models:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from itertools import chain
 from typing import Any
 
 import jinja2
@@ -17,19 +18,21 @@ from cotbal.report.contents import Contents
 from cotbal.report.curves import DataCurves
 from cotbal.report.examples import Example
 from cotbal.report.figures import Axis, Point
-from cotbal.report.formatting import listed
+from cotbal.report.flags import flag_table, stale_scores
+from cotbal.report.formatting import listed, number
 from cotbal.report.model_tables import cost_table, model_tables, variant_tables
 from cotbal.report.models import models_of
-from cotbal.report.stale import stale_scores
-from cotbal.report.summary import summary
+from cotbal.report.summary import seed_notes, summary
 from cotbal.report.tables import (
     Strong,
     contribution_table,
     measures_table,
+    noise_words,
     parts_table,
     scores_table,
     weights_table,
 )
+from cotbal.scores.interval import SAMPLING_ONLY
 from cotbal.weightings import method_label
 
 TITLES = {
@@ -87,6 +90,7 @@ def page(
         sentences=summary(contents, comparison),
         missing=_missing(contents, comparison),
         comparison=comparison,
+        sampling_only=SAMPLING_ONLY,
     )
 
 
@@ -121,29 +125,38 @@ def _flags(contents: Contents) -> dict[str, Any] | None:
     warnings = [*contents.plan.get("warnings", []), *stale_scores(contents), *failures]
     if balance is None:
         return {"flags": (), "warnings": warnings, "checked": False}
-    return {"flags": balance.flags, "warnings": [*balance.warnings, *warnings], "checked": True}
+    return {
+        "table": flag_table(balance),
+        "flags": balance.flags,
+        "warnings": [*balance.warnings, *warnings],
+        "checked": True,
+    }
 
 
 def _balance(balance: Balance) -> dict[str, Any]:
     """The sections from the weights to the difficulty."""
     units, contributions = balance.units, balance.contributions()
-    aria = f"Weights of {len(units)} units with 95 % intervals; the line marks weight 1"
-    weights = Axis(aria, 1.0)
-    difficulty = Axis(f"Difficulty of {len(units)} units with 95 % intervals", 0.0)
+    weights = Axis(f"Weights of {len(units)} units; the line marks weight 1", 1.0)
+    difficulty = Axis(f"Difficulty of {len(units)} units", 0.0)
     return {
         "weights": {
+            "noise": noise_words(balance.part("all")),
             "figure": figures.dots(list(map(Point, units, balance.part("all"))), weights),
             "table": weights_table(balance),
         },
         "parts": [parts_table(balance), measures_table(balance)],
         "contribution": {
             "figure": figures.heat_map(units, contributions),
-            "legend": figures.heat_map_legend(contributions),
+            "noise": noise_words(chain(*contributions)),
+            "limit": number(figures.limit_of(contributions), 2),
             "table": contribution_table(balance),
         },
-        "difficulty": figures.bars(
-            list(map(Point, units, balance.measure("difficulty"))), difficulty
-        ),
+        "difficulty": {
+            "noise": noise_words(balance.measure("difficulty")),
+            "figure": figures.bars(
+                list(map(Point, units, balance.measure("difficulty"))), difficulty
+            ),
+        },
     }
 
 
@@ -158,6 +171,8 @@ def _finals(contents: Contents, comparison: Comparison) -> dict[str, Any]:
         "labels": [method_label(name) for name in comparison.methods],
         "reference": method_label(comparison.reference) if comparison.reference else None,
         "seeds": len(comparison.seeds),
+        "noise": noise_words(changes.average for changes in comparison.against.values()),
+        "notes": seed_notes(comparison),
     }
 
 
@@ -165,14 +180,11 @@ def _changes(comparison: Comparison) -> Markup:
     assert comparison.reference is not None
     reference, against = method_label(comparison.reference), comparison.against
     if len(against) > 1:
-        aria = f"Improvement of every method over {reference}, in percent, with 95 % intervals"
+        aria = f"Improvement of every method over {reference}, in percent"
         points = [Point(method_label(name), changes.average) for name, changes in against.items()]
         return figures.dots(points, Axis(aria, 0.0, 2, True, " %"))
     method, changes = next(iter(against.items()))
-    aria = (
-        f"Relative change of {method_label(method)} against {reference} by task, in percent, with"
-        " 95 % intervals"
-    )
+    aria = f"Relative change of {method_label(method)} against {reference} by task, in percent"
     points = [Point(task, change) for task, change in changes.per_task.items()]
     points.append(Point("mean over tasks", changes.average))
     return figures.dots(points, Axis(aria, 0.0, 1, True, " %"))
@@ -185,6 +197,8 @@ def _curve(curves: DataCurves) -> dict[str, Any]:
         "tables": curve_views.tables(curves),
         "alone": any(curve.alone for curve in curves.tasks),
         "seeds": len(curves.matrices),
+        "noise": noise_words(curve_views.intervals(curves)),
+        "learn": curve_views.LEARN if len(curves.matrices) == 1 else "",
         "left_out": curves.left_out,
     }
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from cotbal.balance import Balance
 from cotbal.report.comparison import BASELINE, OURS, Comparison
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import bracket, listed, number, plural
-from cotbal.scores.interval import Interval, significance
+from cotbal.report.tables import LEARN_FROM_PROBES
+from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, significance
 from cotbal.weightings import method_label
 
 NAMED = 6  # a sentence lists at most this many names
@@ -56,33 +57,56 @@ def _no_weights(contents: Contents) -> str:
 
 
 def _weights(balance: Balance) -> list[str]:
+    if not balance.measurable:
+        return [_not_measurable(balance)]
     if not balance.has_intervals:
         return ["The weights have no intervals, because the table of scores holds no samples."]
-    clear = [unit for unit in balance.units if balance.weight(unit).excludes(1)]
-    unclear = [unit for unit in balance.units if unit not in clear]
-    clear.sort(key=lambda unit: -balance.weights[unit])
+    weights = dict(zip(balance.units, balance.part("all"), strict=True))
+    if not hold_training(weights.values()):
+        return [_without_training_noise(balance.weights)]
+    return _verdicts(weights)
+
+
+def _verdicts(weights: Mapping[str, Interval]) -> list[str]:
+    """Which units get more and which less than the mean weight, the largest weight first."""
+    more: list[str] = []
+    less: list[str] = []
+    unclear: list[str] = []
+    for unit, weight in sorted(weights.items(), key=lambda item: -item[1].value):
+        if not weight.differs(1):
+            unclear.append(unit)
+        else:
+            (more if weight.value > 1 else less).append(f"{unit} ({number(weight.value, 2)})")
     sentences = [
-        _direction(balance, [unit for unit in clear if balance.weights[unit] > 1], "more"),
-        _direction(balance, [unit for unit in clear if balance.weights[unit] < 1], "less"),
-        _unclear(unclear),
+        f"By the weights, the tokens of {listed(names)} count {direction} than average."
+        for names, direction in ((more, "more"), (less, "less"))
+        if names
     ]
-    return [sentence for sentence in sentences if sentence]
+    return [*sentences, _unclear(unclear)] if unclear else sentences
+
+
+def _not_measurable(balance: Balance) -> str:
+    known = " and ".join(f"{share:.0%} of the {name}" for name, share in balance.identified.items())
+    return (
+        "The weights are not measurable here: keep equal weights, which is why all are 1. Only"
+        f" {known} could be identified. More data in the minis, another model or other metrics may"
+        " change that."
+    )
+
+
+def _without_training_noise(weights: Mapping[str, float]) -> str:
+    low, high = min(weights, key=weights.__getitem__), max(weights, key=weights.__getitem__)
+    return (
+        f"The weights go from {number(weights[low], 2)} ({low}) to {number(weights[high], 2)}"
+        f" ({high}). Their intervals hold the {SAMPLING_ONLY}. {LEARN_FROM_PROBES}"
+    )
 
 
 def _unclear(units: Sequence[str]) -> str:
-    if not units:
-        return ""
     if len(units) == 1:
         return f"The weight of {units[0]} {significance(False, '1')}."
     names = listed(list(units)) if len(units) <= NAMED else f"{len(units)} tasks"
     return f"The weights of {names} {significance(False, '1', plural=True)}."
-
-
-def _direction(balance: Balance, units: Sequence[str], direction: str) -> str:
-    if not units:
-        return ""
-    names = [f"{unit} ({number(balance.weights[unit], 2)})" for unit in units]
-    return f"By the weights, the tokens of {listed(names)} count {direction} than average."
 
 
 def _flags(balance: Balance) -> list[str]:
@@ -99,29 +123,57 @@ def _finals(comparison: Comparison) -> list[str]:
     change = _change(comparison)
     if change is None:
         return []
-    reference, seeds = method_label(comparison.reference or ""), len(comparison.seeds)
+    reference = method_label(comparison.reference or "")
     scores = f"improvement over {reference}" if comparison.paired else "test scores"
-    training = f"over {seeds} training seeds" if seeds > 1 else "one training seed"
-    lost = ""
+    left_out = ""
     if comparison.left_out:
         tasks = listed(list(comparison.left_out))
-        lost = f" (without {tasks}, where {reference} did not score above 0)"
-    return [
+        left_out = f" (without {tasks}, where {reference} did not score above 0)"
+    head = (
         "Against equal weights (EW), the final model trained with these weights (CoTBal) changed"
         f" the {scores} by {number(change.value, 2, signed=True)} % on average"
-        f" {bracket(change, 2, signed=True)}, {training}; this change"
-        f" {significance(change.excludes(), '0')}{lost}.",
+    )
+    if len(comparison.seeds) == 1:
+        notes = " ".join(seed_notes(comparison))
+        return [f"{head}, with one training seed; another may differ by more{left_out}. {notes}"]
+    return [
+        f"{head} {bracket(change, 2, signed=True)}, over {len(comparison.seeds)} training seeds;"
+        f" this change {change.verdict() if change.has_bounds else 'has no interval'}{left_out}.",
         _rows(comparison),
     ]
 
 
+def seed_notes(comparison: Comparison) -> list[str]:
+    """What one training seed leaves open: the noise that is known, and the command that adds
+    seeds; empty with several.
+    """
+    if len(comparison.seeds) != 1 or not comparison.against:
+        return []
+    notes = []
+    if noise := comparison.seed_noise:
+        low, high = number(noise.low, 1), number(noise.high, 1)
+        size = low if low == high else f"{low} to {high}"
+        notes.append(
+            "The mean change between two trainings that differ in the seed alone has a standard"
+            f" deviation of {size} % (from {noise.source})."
+        )
+    return [*notes, f"To add seeds: `{command_for_seeds(comparison)}`."]
+
+
+def command_for_seeds(comparison: Comparison) -> str:
+    """The command that trains the methods of a comparison with two further seeds."""
+    first = comparison.seeds[0]
+    seeds = ",".join(str(first + i) for i in range(3))
+    if any(name.startswith(f"{OURS}-") for name in comparison.methods):
+        return f"cotbal ablate RECIPE --seeds {seeds}"
+    return f"cotbal compare RECIPE --methods {','.join(comparison.methods)} --seeds {seeds}"
+
+
 def _rows(comparison: Comparison) -> str:
     changes = [row.differences[OURS] for row in comparison.rows if OURS in row.differences]
-    better = sum(change.low > 0 for change in changes)
-    worse = sum(change.high < 0 for change in changes)
-    return (
-        f"Of {plural(len(changes), 'test score')}, {better} clearly rose and {worse} clearly fell."
-    )
+    better = sum(change.differs() and change.value > 0 for change in changes)
+    worse = sum(change.differs() and change.value < 0 for change in changes)
+    return f"Of {plural(len(changes), 'test score')}, {better} rose and {worse} fell significantly."
 
 
 def _change(comparison: Comparison) -> Interval | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -11,9 +12,14 @@ from cotbal.balance import Balance
 from cotbal.balance.probes import form_of, form_runs
 from cotbal.report.contents import Contents
 from cotbal.report.formatting import DASH, bracket, count, number, with_interval
-from cotbal.scores.interval import Interval
+from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, interval_name
 from cotbal.scores.matrix import ScoreMatrix
 from cotbal.scores.task_scores import MetricScores
+
+LEARN_FROM_PROBES = (
+    "To measure that, train replicates of the cheapest probe (`balance.replicates`) or several"
+    " whole sets (`balance.seeds`)."
+)
 
 
 class Strong(str):
@@ -31,6 +37,7 @@ class Table:
         header: of every column; the first column names the rows.
         rows: the cells; those of class `Strong` are bold.
         footer: number of rows at the end that summarise the others.
+        note: what to know about the cells.
         words: columns that hold words rather than numbers.
     """
 
@@ -39,6 +46,7 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
     footer: int = 0
     words: frozenset[int] = frozenset()
+    note: str = ""
 
 
 def balance_tables(balance: Balance) -> list[Table]:
@@ -52,47 +60,71 @@ def balance_tables(balance: Balance) -> list[Table]:
 
 
 def weights_table(balance: Balance) -> Table:
-    """Weights with their intervals and verdicts."""
-    rows = []
-    for unit in balance.units:
-        weight = balance.weight(unit)
-        rows.append((unit, number(weight.value), bracket(weight), verdict(balance, unit)))
+    """Weights with their intervals; verdicts where the noise of training is known."""
+    weights = balance.part("all")
     title = f"Weights, Eq. 11 (mean 1), at temperature {balance.temperature:.3g}"
-    header = ("unit", "weight", "95 % interval", "in words")
-    return Table(title, header, tuple(rows), words=frozenset({3}))
+    header = ("unit", "weight", interval_name(weights))
+    rows = [
+        (unit, number(weight.value), bracket(weight))
+        for unit, weight in zip(balance.units, weights, strict=True)
+    ]
+    if not hold_training(weights):
+        return Table(title, header, tuple(rows), note=interval_note(weights))
+    verdicts = [(*row, verdict(weight)) for row, weight in zip(rows, weights, strict=True)]
+    return Table(title, (*header, "in words"), tuple(verdicts), words=frozenset({3}))
 
 
-def verdict(balance: Balance, unit: str) -> str:
-    """The weight of `unit` in words, with the consequence where it is clear."""
-    weight = balance.weight(unit)
-    if not weight.excludes(1):
-        return balance.verdict(unit)
+def verdict(weight: Interval) -> str:
+    """A weight against 1 in words, with the consequence where it differs."""
+    if not weight.differs(1):
+        return weight.verdict(1)
     direction = "more" if weight.value > 1 else "less"
-    return f"{balance.verdict(unit)}: its tokens count {direction} than the average"
+    return f"{weight.verdict(1)}: its tokens count {direction} than the average"
+
+
+def interval_note(intervals: Iterable[Interval]) -> str:
+    """What the brackets of a table hold; empty where it has none."""
+    words = noise_words(intervals)
+    return f"In brackets: {words}." if words else ""
+
+
+def noise_words(intervals: Iterable[Interval]) -> str:
+    """What intervals hold, in words; empty where none has bounds."""
+    bounded = [interval for interval in intervals if interval.has_bounds]
+    if not bounded:
+        return ""
+    if not hold_training(bounded):
+        return SAMPLING_ONLY
+    return f"95 % interval, noise of {' and '.join(bounded[0].noise)}"
 
 
 def parts_table(balance: Balance) -> Table:
     """The parts of the weights."""
     columns = {
-        "outward (Eq. 5)": _cells(balance.part("outward")),
-        "inward (Eq. 7)": _cells(balance.part("inward")),
-        "inter (Eq. 8)": _cells(balance.part("inter")),
-        "intra (Eq. 10)": _cells(balance.part("intra")),
-        "all (Eq. 11)": list(map(Strong, _cells(balance.part("all")))),
+        "outward (Eq. 5)": balance.part("outward"),
+        "inward (Eq. 7)": balance.part("inward"),
+        "inter (Eq. 8)": balance.part("inter"),
+        "intra (Eq. 10)": balance.part("intra"),
+        "all (Eq. 11)": balance.part("all"),
     }
-    rows = tuple(zip(balance.units, *columns.values(), strict=True))
-    return Table("Parts of the weights", ("unit", *columns), rows)
+    return _by_unit("Parts of the weights", balance.units, columns)
 
 
 def measures_table(balance: Balance) -> Table:
     """The three numbers per unit that the parts are computed from."""
     columns = {
-        "outward contribution (Eq. 4)": _cells(balance.measure("outward")),
-        "inward contribution (Eq. 6)": _cells(balance.measure("inward")),
-        "difficulty (Eq. 9)": _cells(balance.measure("difficulty")),
+        "outward contribution (Eq. 4)": balance.measure("outward"),
+        "inward contribution (Eq. 6)": balance.measure("inward"),
+        "difficulty (Eq. 9)": balance.measure("difficulty"),
     }
-    rows = tuple(zip(balance.units, *columns.values(), strict=True))
-    return Table("What was measured", ("unit", *columns), rows)
+    return _by_unit("What was measured", balance.units, columns)
+
+
+def _by_unit(title: str, units: Sequence[str], columns: Mapping[str, Sequence[Interval]]) -> Table:
+    cells = [_cells(intervals) for intervals in columns.values()]
+    rows = tuple(zip(units, *cells, strict=True))
+    note = interval_note(chain(*columns.values()))
+    return Table(title, ("unit", *columns), rows, note=note)
 
 
 def _cells(intervals: Sequence[Interval]) -> list[str]:
@@ -101,12 +133,11 @@ def _cells(intervals: Sequence[Interval]) -> list[str]:
 
 def contribution_table(balance: Balance) -> Table:
     """Contribution, giver by receiver."""
-    rows = tuple(
-        (giver, *_cells(row))
-        for giver, row in zip(balance.units, balance.contributions(), strict=True)
-    )
+    contributions = balance.contributions()
+    rows = [(giver, *_cells(row)) for giver, row in zip(balance.units, contributions, strict=True)]
     title = "Contribution of a giver (row) to a receiver (column), Eq. 3"
-    return Table(title, ("giver", *balance.units), rows)
+    note = interval_note(chain(*contributions))
+    return Table(title, ("giver", *balance.units), tuple(rows), note=note)
 
 
 def scores_table(contents: Contents, matrix: ScoreMatrix) -> Table:

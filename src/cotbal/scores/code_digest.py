@@ -1,4 +1,4 @@
-"""A digest of the code behind a module, to recognise results that other code has made."""
+"""A digest of the code of a module, to recognise results of other code."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _INSTALLED = {"site-packages", "dist-packages"}
 def code_digest(*modules: ModuleType) -> str:
     """SHA-256 of the code of these modules and of every module that they import, at any depth.
 
-    Comments and layout do not count. Left out are the standard library and installed packages
-    other than those that the modules themselves belong to, and data that a module reads from files.
+    Left out are comments, layout, the standard library, installed packages other than those of the
+    modules themselves, and data that a module reads from files.
     """
     packages = {module.__name__.partition(".")[0] for module in modules}
     waiting = [module.__name__ for module in modules]
@@ -44,13 +44,13 @@ def code_digest(*modules: ModuleType) -> str:
 
 
 def _with_parents(name: str) -> Iterator[str]:
-    """`a`, `a.b` and `a.b.c` of `a.b.c`: an import runs all of them."""
+    """`a`, `a.b` and `a.b.c` for `a.b.c`: an import runs all of them."""
     parts = name.split(".")
     yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
 
 
 def _spec(name: str) -> ModuleSpec | None:
-    """Where the code of a module is, found without running any of it; None where it has no file."""
+    """The spec of a module, without running its code; None if it has no file."""
     loaded = sys.modules.get(name)
     spec = getattr(loaded, "__spec__", None)
     if spec is None and loaded is None:
@@ -61,8 +61,8 @@ def _spec(name: str) -> ModuleSpec | None:
 
 def _below(parent: str, name: str) -> ModuleSpec | None:
     package = _spec(parent)
-    places = package and package.submodule_search_locations
-    return PathFinder.find_spec(name, places) if places else None
+    folders = package and package.submodule_search_locations
+    return PathFinder.find_spec(name, folders) if folders else None
 
 
 def _is_followed(spec: ModuleSpec, packages: set[str]) -> bool:

@@ -1,6 +1,4 @@
-"""A table of numbers as CSV: one corner word, names along both sides, nothing that has to be
-guessed.
-"""
+"""A table of numbers as CSV, with names of rows and columns."""
 
 from __future__ import annotations
 
@@ -19,13 +17,13 @@ from cotbal.errors import ScoresError
 
 @dataclass(frozen=True)
 class Kind:
-    """What a table holds, in the words of its messages.
+    """Terms for a table, for messages.
 
     Attributes:
-        corner: first cell of the header; it names what the rows are.
-        column: what a column is, as the header shows it, such as `<task>`.
-        content: what the cells are.
-        gaps: whether a cell may be empty; it is then NaN.
+        corner: first cell of the header, the term for a row.
+        column: term for a column as in the header, such as `<task>`.
+        content: term for the cells.
+        gaps: whether a cell may be empty: NaN.
     """
 
     corner: str
@@ -35,7 +33,7 @@ class Kind:
 
     @property
     def header(self) -> str:
-        """The header that is expected."""
+        """The expected header, for messages."""
         return f"`{self.corner},{self.column},...`"
 
 
@@ -49,22 +47,25 @@ class CsvTable:
 
 
 def read_table(path: Path, kind: Kind) -> CsvTable:
-    """Read a table; lines without any content are skipped.
+    """Read a table; empty lines are skipped.
 
     Raises:
-        ScoresError: no such file, a malformed header, a repeated name, a row of another length, or
-            a cell that is not a finite number (where gaps are allowed: nor empty); with the line.
+        ScoresError: no such file, an invalid header, a repeated name, a row of another length, or
+            a cell that is neither a finite number nor an allowed gap.
     """
     lines = _lines(path, kind)
     if not lines:
-        raise ScoresError(f"{path}: expected a header {kind.header}; found an empty file")
+        raise ScoresError(
+            f"{path}: expected a header {kind.header}; found an empty file", "invalid-header"
+        )
     _, header = lines.pop(0)
     header = [cell.strip() for cell in header]
     if header[0] != kind.corner or len(header) < 2 or "" in header:
         separator = next((sign for sign in ";\t|" if sign in header[0]), None)
-        hint = f"; columns are parted by commas here, not by {separator!r}" if separator else ""
+        hint = f"; separate columns by commas, not by {separator!r}" if separator else ""
         raise ScoresError(
-            f"{path}: expected a header {kind.header}; found {','.join(header)!r}{hint}"
+            f"{path}: expected a header {kind.header}; found {','.join(header)!r}{hint}",
+            "invalid-header",
         )
     columns = _distinct(header[1:], path, re.sub("[<>]", "", kind.column))
     rows = _distinct([line[0].strip() for _, line in lines], path, kind.corner)
@@ -75,17 +76,17 @@ def read_table(path: Path, kind: Kind) -> CsvTable:
 
 
 def _lines(path: Path, kind: Kind) -> list[tuple[int, list[str]]]:
-    """The lines with content, each with its number."""
+    """Numbers and cells of the lines with content."""
     try:
         lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
     except OSError as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error.strerror)
         raise ScoresError(
-            f"{path}: expected a CSV table of {kind.content}; found: {reason}"
+            f"{path}: expected a CSV table of {kind.content}; found: {error.strerror}",
+            "missing-file",
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise ScoresError(
-            f"{path}: expected a CSV table of {kind.content} in UTF-8; {error}"
+            f"{path}: expected a CSV table of {kind.content} in UTF-8; {error}", "not-csv"
         ) from None
     return [(number, line) for number, line in enumerate(lines, 1) if "".join(line).strip()]
 
@@ -105,16 +106,18 @@ def _distinct(names: Sequence[str], path: Path, kind: str) -> tuple[str, ...]:
     if repeated:
         raise ScoresError(
             f"{path}: expected every {kind} once; found {', '.join(map(repr, repeated))} more than"
-            " once"
+            " once",
+            "repeated-name",
         )
     return tuple(names)
 
 
-def _numbers(line: Sequence[str], columns: Sequence[str], kind: Kind, place: str) -> list[float]:
+def _numbers(line: Sequence[str], columns: Sequence[str], kind: Kind, where: str) -> list[float]:
     if len(line) != len(columns) + 1:
         raise ScoresError(
-            f"{place}: expected {len(columns)} {kind.content} after the name of the {kind.corner}; "
-            f"found {len(line) - 1}"
+            f"{where}: expected {len(columns)} {kind.content} after the name of the {kind.corner}; "
+            f"found {len(line) - 1}",
+            "wrong-length",
         )
     numbers = []
     for column, cell in zip(columns, line[1:], strict=True):
@@ -124,7 +127,8 @@ def _numbers(line: Sequence[str], columns: Sequence[str], kind: Kind, place: str
             number = float("nan")
         if not np.isfinite(number) and not (kind.gaps and not cell.strip()):
             raise ScoresError(
-                f"{place}, column {column!r}: expected a finite number; found {cell!r}"
+                f"{where}, column {column!r}: expected a finite number; found {cell!r}",
+                "not-a-number",
             )
         numbers.append(number)
     return numbers

@@ -5,7 +5,7 @@ words of a verdict.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -20,6 +20,7 @@ HALF_WIDTH = 1.96  # standard errors from the middle of a normal 95 % interval t
 # another model.
 Noise = Literal["samples", "training"]
 ALL_NOISE: tuple[Noise, ...] = get_args(Noise)
+SAMPLES: tuple[Noise, ...] = ("samples",)
 SAMPLING_ONLY = "sampling error only; another training seed may differ by more"
 
 
@@ -89,6 +90,27 @@ class Interval:
         bounds = [self.low, self.high] if self.has_bounds else None
         holds = list(self.noise) if self.has_bounds else []
         return {"value": self.value, "interval": bounds, "holds": holds}
+
+
+def hold_training(intervals: Iterable[Interval]) -> bool:
+    """Whether every interval that has bounds holds the noise of training; False without any."""
+    bounded = [interval for interval in intervals if interval.has_bounds]
+    return bool(bounded) and all(interval.holds_training for interval in bounded)
+
+
+def interval_name(intervals: Iterable[Interval]) -> str:
+    """What to call these intervals in a header: a confidence level only where they hold the noise
+    of training.
+    """
+    bounded = [interval for interval in intervals if interval.has_bounds]
+    if not bounded:
+        return "interval"
+    return "95 % interval" if hold_training(bounded) else "sampling error only"
+
+
+def noise_of_seeds(seeds: int) -> tuple[Noise, ...]:
+    """The noise in draws over the samples and seeds of `seeds` trainings: one seed shows none."""
+    return ALL_NOISE if seeds > 1 else SAMPLES
 
 
 def interval_of_draws(

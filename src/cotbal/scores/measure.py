@@ -1,6 +1,4 @@
-"""A metric at work: answers and references in, the score of every sample out (docs/metrics.md says
-what one is).
-"""
+"""Compute metrics (docs/metrics.md): from answers and references to the score of every sample."""
 
 from __future__ import annotations
 
@@ -26,62 +24,48 @@ def load_metric(name: str) -> ModuleType:
     """The metric called `name`: a file of `cotbal.metrics`, or the dotted path of a user's own.
 
     Raises:
-        CotbalError: there is none, it lacks a part, or lower is better.
+        CotbalError: no such metric, a part is missing, or lower is better. All functions of this
+            module raise it.
     """
     module = plugins.load("cotbal.metrics", name)
     parts = FACTS if hasattr(module, "GIVEN_BY") else PARTS
     missing = [part for part in parts if not hasattr(module, part)]
     if missing:
         raise CotbalError(
-            f"metric {name}: expected a module with {', '.join(parts)}; found none called"
-            f" {', '.join(missing)} in {module.__file__}"
+            f"metric {name}: expected a module with {', '.join(parts)}; missing in"
+            f" {module.__file__}: {', '.join(missing)}",
+            "invalid-metric",
         )
     if module.HIGHER_IS_BETTER is not True:
         raise CotbalError(
             f"metric {name}: expected HIGHER_IS_BETTER = True, since the equations divide by gains;"
-            f" found {module.HIGHER_IS_BETTER!r}; turn it round, such as 1 - error"
+            f" found {module.HIGHER_IS_BETTER!r}; use another form, such as 1 - error",
+            "invalid-metric",
         )
     return module
 
 
 def given_by(name: str) -> str | None:
-    """The command that gives the scores of a metric which nothing here can compute, a judge's; None
-    for all others.
-
-    Raises:
-        CotbalError: there is no such metric.
-    """
+    """The command that provides the scores of a metric, as for `judge`; None if computed here."""
     command: str | None = getattr(load_metric(name), "GIVEN_BY", None)
     return command
 
 
 def source_of(name: str) -> str:
-    """Digest of the code that makes the scores of the metric called `name`, with all it imports.
-
-    Raises:
-        CotbalError: there is no such metric.
-    """
+    """Digest of the code of a metric and of all that it imports."""
     return code_digest(load_metric(name), sys.modules[__name__])
 
 
 def is_stale(name: str, source: str | None) -> bool:
-    """Whether scores whose `source_of` was `source` have to be made again; None: there are none, or
-    nobody knows what made them.
+    """Whether scores must be recomputed: there are none, or `source_of` was not `source`.
 
-    Scores that another command gives are never stale here.
-
-    Raises:
-        CotbalError: there is no such metric.
+    Scores that another command provides are never stale here.
     """
     return given_by(name) is None and source != source_of(name)
 
 
 def reads_details(name: str) -> bool:
-    """Whether the metric called `name` is given what else a record says of a sample.
-
-    Raises:
-        CotbalError: there is no such metric.
-    """
+    """Whether a metric uses other fields of the records."""
     metric = load_metric(name)
     functions = [getattr(metric, part, None) for part in ("score", "weights")]
     return hasattr(metric, "GIVEN_BY") or any(map(_takes_records, filter(None, functions)))
@@ -92,14 +76,9 @@ def _takes_records(function: Callable[..., Any]) -> bool:
 
 
 def problem_finder(name: str) -> FindProblem | None:
-    """What says which references the metric called `name` cannot score, before anything is spent on
-    an answer.
+    """A function that validates the references of a sample: why they are invalid, or an empty text.
 
-    It gives the error in the references of one sample, or an empty text. None when the metric takes
-    any reference: one that does not offers `problem_of(references)`.
-
-    Raises:
-        CotbalError: there is no such metric.
+    None if the metric accepts any reference; others offer `problem_of(references)`.
     """
     problem_of = getattr(load_metric(name), "problem_of", None)
     if problem_of is None:
@@ -122,20 +101,20 @@ def measure(
 
     Args:
         name: of the metric.
-        predictions: one answer a sample.
+        predictions: one answer per sample.
         references: the right answers of every sample.
-        records: what else is known of every sample, for metrics that ask: `images`, and `details`
+        records: other fields of every sample, for metrics that use them: `images`, and `details`
             such as a category.
 
     Raises:
-        CotbalError: there is no such metric, it cannot score these samples, or gives something else
-            than one number for each.
+        CotbalError: no such metric, samples that it cannot score, or an invalid result.
     """
     metric = load_metric(name)
     if hasattr(metric, "GIVEN_BY"):
         raise CotbalError(
-            f"metric {name}: answers and references are not enough; `{metric.GIVEN_BY}` gives its"
-            " scores"
+            f"metric {name}: cannot be computed from answers and references; its scores come from"
+            f" `{metric.GIVEN_BY}`",
+            "scores-from-elsewhere",
         )
     known = [{}] * len(references) if records is None else records
     values = _numbers(name, metric.score, predictions, references, known)
@@ -143,7 +122,10 @@ def measure(
         return Measured(values)
     weights = _numbers(name, metric.weights, predictions, references, known)
     if np.any(weights < 0):
-        raise CotbalError(f"metric {name}: expected weights of 0 or more; found {weights.min():g}")
+        raise CotbalError(
+            f"metric {name}: expected weights of 0 or more; found {weights.min():g}",
+            "invalid-metric",
+        )
     return Measured(values, weights)
 
 
@@ -154,21 +136,20 @@ def _numbers(
     references: Sequence[Sequence[str]],
     records: Sequence[Mapping[str, Any]],
 ) -> np.ndarray:
-    """What a function of the metric gives, which takes the records only if it has a parameter of
-    that name.
-    """
+    """The result of a function of the metric, called with `records` if it has that parameter."""
     known = {"records": records} if _takes_records(function) else {}
-    found = np.asarray(function(predictions, references, **known), dtype=float)
-    if found.shape != (len(predictions),) or not np.isfinite(found).all():
+    values = np.asarray(function(predictions, references, **known), dtype=float)
+    if values.shape != (len(predictions),) or not np.isfinite(values).all():
         raise CotbalError(
             f"metric {name}: expected of {function.__name__} one finite number for each of"
-            f" {len(predictions)} samples; found {_what(found, len(predictions))}"
+            f" {len(predictions)} samples; found {_described(values, len(predictions))}",
+            "invalid-metric",
         )
-    return found
+    return values
 
 
-def _what(found: np.ndarray, n: int) -> str:
-    if found.shape != (n,):
-        return f"an array of shape {found.shape}"
-    place = int(np.flatnonzero(~np.isfinite(found))[0])
-    return f"{found[place]} for sample {place + 1}"
+def _described(values: np.ndarray, n: int) -> str:
+    if values.shape != (n,):
+        return f"an array of shape {values.shape}"
+    sample = int(np.flatnonzero(~np.isfinite(values))[0])
+    return f"{values[sample]} for sample {sample + 1}"

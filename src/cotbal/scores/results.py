@@ -33,7 +33,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Results:
-    """What every method scored.
+    """Scores of methods.
 
     Attributes:
         methods: names of the rows.
@@ -58,7 +58,8 @@ class Results:
         """
         if method not in self.methods:
             raise ScoresError(
-                f"expected one of the methods {', '.join(self.methods)}; found {method!r}"
+                f"expected one of the methods {', '.join(self.methods)}; found {method!r}",
+                "unknown-method",
             )
         return self.methods.index(method)
 
@@ -71,15 +72,14 @@ def read_results(path: Path) -> Results:
     """Read a table with header `method,<task>:<metric>,...` and one row per method.
 
     Raises:
-        ScoresError: no such file, a malformed header, a repeated method or metric, a cell that is
-            not a finite number.
+        ScoresError: an invalid table, see `read_table`.
     """
     table = read_table(path, KIND)
     parts = [name.rpartition(":") for name in table.columns]
     if not all(task and metric for task, _, metric in parts):
         raise ScoresError(
-            f"{path}: expected a header {KIND.header}; found {','.join(table.columns)!r}"
+            f"{path}: expected a header {KIND.header}; found {','.join(table.columns)!r}",
+            "invalid-header",
         )
-    return Results(
-        table.rows, tuple(Column(task, metric) for task, _, metric in parts), table.values
-    )
+    columns = tuple(Column(task, metric) for task, _, metric in parts)
+    return Results(table.rows, columns, table.values)

@@ -1,6 +1,4 @@
-"""Reading `weights.json`, which `cotbal balance` writes: `weights` of units and `tasks`, weights of
-tasks.
-"""
+"""Reading `weights.json` of `cotbal balance`: `weights` of units, and `tasks`, weights of tasks."""
 
 from __future__ import annotations
 
@@ -26,15 +24,17 @@ def read_task_weights(path: str | Path) -> dict[str, float]:
     if "weights" in content and "tasks" not in content:
         raise CotbalError(
             f'{path}: expected "tasks": {{task: number}}; found weights of units alone, which do'
-            " not say what a task of a group gets; take the weights.json that `cotbal balance` or"
-            " `cotbal weights --out` writes"
+            " not include tasks of groups; use the weights.json that `cotbal balance` or"
+            " `cotbal weights --out` writes",
+            "missing-weights",
         )
-    found = content.get("tasks", content)
-    if not _are_numbers(found) or not all(0 < weight < float("inf") for weight in found.values()):
+    weights = content.get("tasks", content)
+    if not _are_numbers(weights) or not all(0 < value < float("inf") for value in weights.values()):
         raise CotbalError(
-            f'{path}: expected {{"tasks": {{task: positive number}}}}; found something else'
+            f'{path}: expected {{"tasks": {{task: positive number}}}}; found something else',
+            "invalid-weights",
         )
-    return {task: float(weight) for task, weight in found.items()}
+    return {task: float(weight) for task, weight in weights.items()}
 
 
 def read_weights(path: Path) -> dict[str, float]:
@@ -44,10 +44,12 @@ def read_weights(path: Path) -> dict[str, float]:
         CotbalError: the file is not that.
     """
     content = _content(path)
-    found = content.get("weights", content)
-    if not _are_numbers(found):
-        raise CotbalError(f'{path}: expected {{"weights": {{unit: number}}}}; found something else')
-    weights: dict[str, float] = found
+    weights: dict[str, float] = content.get("weights", content)
+    if not _are_numbers(weights):
+        raise CotbalError(
+            f'{path}: expected {{"weights": {{unit: number}}}}; found something else',
+            "invalid-weights",
+        )
     return weights
 
 
@@ -55,12 +57,15 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CotbalError(f"{path}: expected weights as JSON; {error}") from None
+        code = "missing-file" if isinstance(error, OSError) else "invalid-weights"
+        raise CotbalError(f"{path}: expected weights as JSON; {error}", code) from None
     if not isinstance(content, dict):
-        raise CotbalError(f"{path}: expected weights as a JSON mapping; found {content!r:.60}")
+        raise CotbalError(
+            f"{path}: expected weights as a JSON mapping; found {content!r:.60}", "invalid-weights"
+        )
     return content
 
 
-def _are_numbers(found: Any) -> bool:
-    """Whether it is a mapping of names to numbers."""
-    return isinstance(found, dict) and all(type(value) in (int, float) for value in found.values())
+def _are_numbers(content: Any) -> bool:
+    """Whether this is a mapping of names to numbers."""
+    return isinstance(content, dict) and all(type(v) in (int, float) for v in content.values())

@@ -1,7 +1,7 @@
-"""Environment variables by which a driver steers the processes of its runs."""
+"""Environment variables that a driver sets for the processes of its runs."""
 
 from __future__ import annotations
 
 PARENT = "COTBAL_PARENT"  # process that a worker must not outlive
-# Set: at SIGTERM a worker saves a checkpoint and ends with the exit code STOPPED.
+# If set, a worker saves a checkpoint at SIGTERM and exits with the code STOPPED.
 PREEMPTIBLE = "COTBAL_PREEMPTIBLE"

@@ -1,21 +1,21 @@
-"""Evaluate a checkpoint: greedy answers, kept as text beside their references."""
+"""Greedy answers of a checkpoint, kept as text beside their references."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, GenerationConfig
 
-from cotbal.data.answer_path import answer_row
-from cotbal.data.collate import Collator, Row
+from cotbal.data.batches.collate import Collator, Row
+from cotbal.data.batches.loading import made, processes
+from cotbal.data.batches.questions import QuestionCollator, collator_for
 from cotbal.data.files import write_jsonl
-from cotbal.data.loading import made, processes
-from cotbal.data.questions import QuestionCollator, collator_for
-from cotbal.data.records import Record
+from cotbal.data.reading.record import Record, answer_row
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.schema import Generation
 from cotbal.training import vlm
@@ -23,8 +23,7 @@ from cotbal.training.ranks import ALONE, Ranks
 from cotbal.training.run_paths import RunPaths
 
 AnyCollator = Collator | QuestionCollator
-Report = Callable[[int], None]  # number of answers given so far
-
+Report = Callable[[int], None]  # number of answers so far
 Answer = Callable[[Sequence[Row], Report], list[str]]
 
 GREEDY = {"do_sample": False, "num_beams": 1, "use_cache": True}
@@ -32,10 +31,10 @@ _IDS = ("bos_token_id", "decoder_start_token_id")  # beside those of the end and
 
 
 def answerer(recipe: Recipe, checkpoint: str, ranks: Ranks, images: Path | None = None) -> Answer:
-    """Load a checkpoint; the function that is returned answers rows with it as the recipe says.
+    """Load a checkpoint; the result answers rows with the settings of the recipe.
 
     Args:
-        images: root of the names of images, that of the recipe by default.
+        images: root of image names; by default that of the recipe.
     """
     model, processor = vlm.load(checkpoint, recipe.model.dtype, recipe.model.remote_code)
     device_model: Any = model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -45,72 +44,76 @@ def answerer(recipe: Recipe, checkpoint: str, ranks: Ranks, images: Path | None 
     if ignored and ranks.main:
         listed = ", ".join(f"{name}={value}" for name, value in ignored.items())
         print(f"greedy answers: generation settings of {checkpoint} that are not used: {listed}")
-    how, workers = recipe.file.generation, processes(recipe.resources.dataloader_workers)
-    return lambda rows, report: generate(device_model, collator, rows, how, report, ranks, workers)
+    workers = processes(recipe.resources.dataloader_workers)
+    return Answerer(device_model, collator, recipe.file.generation, ranks, workers)
 
 
-def generate(
-    model: Any,
-    collator: AnyCollator,
-    rows: Sequence[Row],
-    settings: Generation,
-    report: Report,
-    ranks: Ranks = ALONE,
-    workers: int = 0,
-) -> list[str]:
-    """Greedy answers, in the order of `rows`; ranks take batches in turn, and all of them get all
-    answers.
+@dataclass(frozen=True)
+class Answerer:
+    """Greedy answers of a model; ranks take batches in turn, and all of them get all answers.
 
-    Rows of similar length share a batch, padded on the left, so that little is computed for
-    nothing; a batch ends when its last row has ended. `workers` processes per rank make the next
-    batches meanwhile.
+    Attributes:
+        workers: processes per rank that make the next batches meanwhile.
     """
-    order = sorted(
-        range(len(rows)), key=lambda i: sum(len(turn.text) for turn in rows[i].record.turns[:-1])
-    )
-    answers: dict[int, str] = {}
-    starts = range(0, len(rows), settings.batch_size)[ranks.rank :: ranks.size]
-    shares = [order[start : start + settings.batch_size] for start in starts]
-    batches = made(shares, lambda places: collator.prompts([rows[i] for i in places]), workers)
-    for start, places, batch in zip(starts, shares, batches, strict=True):
-        answers |= zip(
-            places, _answers(model, collator, batch, settings.max_new_tokens), strict=True
+
+    model: Any
+    collator: AnyCollator
+    settings: Generation
+    ranks: Ranks = ALONE
+    workers: int = 0
+
+    def __call__(self, rows: Sequence[Row], report: Report) -> list[str]:
+        """The answers, in the order of `rows`.
+
+        Rows of similar length share a batch, padded on the left, to save computation; a batch ends
+        when its last row has ended.
+        """
+        size, ranks = self.settings.batch_size, self.ranks
+        order = sorted(range(len(rows)), key=lambda i: _question_length(rows[i]))
+        starts = range(0, len(rows), size)[ranks.rank :: ranks.size]
+        shares = [order[start : start + size] for start in starts]
+        batches = made(
+            shares, lambda share: self.collator.prompts([rows[i] for i in share]), self.workers
         )
-        report(start + len(places))
-    found = {place: answer for part in ranks.gathered(answers) for place, answer in part.items()}
-    return [found[place] for place in range(len(rows))]
+        answers: dict[int, str] = {}
+        for start, share, batch in zip(starts, shares, batches, strict=True):
+            answers |= zip(share, self._generate(batch), strict=True)
+            report(start + len(share))
+        for part in ranks.gathered(answers):
+            answers |= part
+        return [answers[i] for i in range(len(rows))]
+
+    def _generate(self, batch: dict[str, Any]) -> list[str]:
+        inputs = {key: self._on_device(value) for key, value in batch.items()}
+        with torch.inference_mode():
+            tokens = self.model.generate(**inputs, max_new_tokens=self.settings.max_new_tokens)
+        texts = self.collator.tokenizer.batch_decode(
+            tokens[:, inputs["input_ids"].shape[1] :],
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
+        )
+        return [text.strip() for text in texts]
+
+    def _on_device(self, value: Any) -> Any:
+        if not isinstance(value, torch.Tensor):
+            return value
+        dtype = self.model.dtype if value.is_floating_point() else None
+        return value.to(self.model.device, dtype)
 
 
-def _answers(
-    model: Any, collator: AnyCollator, batch: dict[str, Any], max_new_tokens: int
-) -> list[str]:
-    inputs = {key: _to(value, model) for key, value in batch.items()}
-    with torch.inference_mode():
-        tokens = model.generate(**inputs, max_new_tokens=max_new_tokens)
-    new = tokens[:, inputs["input_ids"].shape[1] :]
-    texts = collator.tokenizer.batch_decode(
-        new, skip_special_tokens=True, clean_up_tokenization_spaces=False
-    )
-    return [text.strip() for text in texts]
-
-
-def _to(value: Any, model: Any) -> Any:
-    if not isinstance(value, torch.Tensor):
-        return value
-    return value.to(model.device, model.dtype if value.is_floating_point() else None)
+def _question_length(row: Row) -> int:
+    return sum(len(turn.text) for turn in row.record.turns[:-1])
 
 
 def set_greedy(model: Any, collator: AnyCollator) -> None:
-    """Make `model.generate` take the most likely token at every step.
+    """Make `model.generate` choose the most likely token at every step.
 
-    Of the checkpoint's generation settings only the ids of special tokens are kept: any other
+    Only the ids of special tokens are kept of the checkpoint's generation settings: others
     (`repetition_penalty`, `min_new_tokens`, `suppress_tokens`, ...) could change the most likely
-    token. An answer ends at the token that ended the turns of the training, or at one that the
-    checkpoint names.
+    token. An answer ends at the token that ends a turn in training, or at one of the checkpoint's.
     """
     stored, tokenizer = model.generation_config, collator.tokenizer
-    named = stored.eos_token_id
-    ends = named if isinstance(named, list) else [named]
+    ends = stored.eos_token_id if isinstance(stored.eos_token_id, list) else [stored.eos_token_id]
     model.generation_config = GenerationConfig(
         **GREEDY,
         **{name: getattr(stored, name) for name in _IDS},
@@ -120,11 +123,7 @@ def set_greedy(model: Any, collator: AnyCollator) -> None:
 
 
 def ignored_settings(checkpoint: str, remote_code: bool) -> dict[str, Any]:
-    """Generation settings of a checkpoint that `set_greedy` leaves out, name -> value.
-
-    Args:
-        checkpoint: a directory or the name of a repository.
-    """
+    """Generation settings of a checkpoint (or hub name) that `set_greedy` leaves out."""
     try:
         stored = GenerationConfig.from_pretrained(checkpoint)
     except OSError:  # no generation_config.json: transformers reads the configuration of the model
@@ -142,8 +141,6 @@ def ignored_settings(checkpoint: str, remote_code: bool) -> dict[str, Any]:
 def write_generations(
     paths: RunPaths, task: str, split: str, records: Sequence[Record], answers: Sequence[str]
 ) -> None:
-    """Keep every answer beside its question and references, so that scores can be computed again
-    without a model.
-    """
+    """Write answers with questions and references, to recompute scores without a model."""
     rows = (answer_row(*pair) for pair in zip(records, answers, strict=True))
     write_jsonl(paths.generations(task, split), rows)

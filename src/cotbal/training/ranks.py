@@ -1,4 +1,4 @@
-"""The processes of one run: who writes, what they agree on, and when they stop together."""
+"""The processes of one run: their ranks, and when they stop."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from torch import distributed
 
 from cotbal.training.environment import PARENT, PREEMPTIBLE
 
-PATIENCE = timedelta(
-    hours=2
-)  # ranks wait for the slowest answers, and for rank 0 while it writes a large model
+# Ranks wait for the slowest answers, and for rank 0 while it writes a large model.
+TIMEOUT = timedelta(hours=2)
 
 T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """The run was asked to stop, and what it has reached is on disk."""
+    """The run received a signal to stop and has saved a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +31,9 @@ class Ranks:
     """This process among those of its run.
 
     Attributes:
-        rank: its number, from 0.
-        size: how many there are.
-        group: over which they talk, on CPUs; None for one.
+        rank: number of this process, from 0.
+        size: number of processes.
+        group: of processes, communicating on CPUs; None for one process.
     """
 
     rank: int = 0
@@ -43,31 +42,31 @@ class Ranks:
 
     @property
     def main(self) -> bool:
-        """Whether this one writes."""
+        """Whether this process writes files."""
         return self.rank == 0
 
     def agreed(self, value: T) -> T:
-        """The value that rank 0 has."""
+        """The value of rank 0."""
         if self.size == 1:
             return value
-        held = [value]
-        distributed.broadcast_object_list(held, src=0, group=self.group)
-        return held[0]
+        values = [value]
+        distributed.broadcast_object_list(values, src=0, group=self.group)
+        return values[0]
 
     def gathered(self, value: T) -> list[T]:
         """The values of all ranks, by rank."""
         if self.size == 1:
             return [value]
-        held: list[Any] = [None] * self.size
-        distributed.all_gather_object(held, value, group=self.group)
-        return held
+        values: list[Any] = [None] * self.size
+        distributed.all_gather_object(values, value, group=self.group)
+        return values
 
     def any(self, flag: bool) -> bool:
-        """Whether it is so on some rank."""
+        """Whether `flag` is set on some rank."""
         return any(self.gathered(flag))
 
     def wait(self) -> None:
-        """Until every rank is here."""
+        """Wait until every rank calls this."""
         if self.size > 1:
             distributed.barrier(group=self.group)
 
@@ -76,44 +75,40 @@ ALONE = Ranks()
 
 
 def join() -> Ranks:
-    """Meet the others, if a launcher says in the environment that there are any; each takes a GPU
-    of its own.
-    """
+    """Join the process group of the launcher, if there is one; each process takes one GPU."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return ALONE
     gpus = torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if gpus else "gloo", timeout=PATIENCE)
-    group = distributed.new_group(backend="gloo", timeout=PATIENCE)
+    distributed.init_process_group("nccl" if gpus else "gloo", timeout=TIMEOUT)
+    group = distributed.new_group(backend="gloo", timeout=TIMEOUT)
     return Ranks(distributed.get_rank(), distributed.get_world_size(), group)
 
 
 def is_of_another(error: BaseException) -> bool:
-    """Whether an exception only says that another rank is gone; that one knows why."""
+    """Whether an exception only reports that another rank has failed."""
     return isinstance(error, distributed.DistError) or any(
         word in str(error) for word in ("gloo", "NCCL")
     )
 
 
 def leave_with_parent() -> None:
-    """End when the driver is gone, or the launcher: nobody would read the result, and a successor
-    needs the place.
-    """
+    """Exit when the driver or the launcher has exited, so that the run can be restarted."""
     driver = os.environ.get(PARENT)
     if driver is None:
         return
     parent = os.getppid()
 
     def watch() -> None:
-        while os.getppid() == parent and _is_there(int(driver)):
+        while os.getppid() == parent and _is_running(int(driver)):
             time.sleep(0.5)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _is_there(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -122,10 +117,8 @@ def _is_there(process: int) -> bool:
 
 
 def stop_signal() -> Callable[[], bool]:
-    """Whether SIGTERM came, where the executor said that it means: save, and leave the place to
-    somebody else.
-    """
-    asked = threading.Event()
+    """Whether SIGTERM was received, for executors whose jobs are preempted by it."""
+    received = threading.Event()
     if PREEMPTIBLE in os.environ:
-        signal.signal(signal.SIGTERM, lambda *_: asked.set())
-    return asked.is_set
+        signal.signal(signal.SIGTERM, lambda *_: received.set())
+    return received.is_set

@@ -1,4 +1,4 @@
-"""The files of one run, by name; the only module that knows them."""
+"""File names of a run."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class RunPaths:
     root: Path
 
     job = Below("job.json")  # what to do, and the identity of the run
-    log = Below("log.txt")  # everything the worker printed
+    log = Below("log.txt")  # output of the worker
     lock = Below("lock")  # held by the worker of this run
-    progress = Below("progress.json")  # where the worker is now
+    progress = Below("progress.json")  # of the worker
     training = Below("training.jsonl")  # losses, one line every few optimizer steps
     checkpoint = Below("checkpoint")  # the trained model
     partial = Below("partial")  # checkpoints inside the training, to resume from
     trained = Below("trained.json")  # written after the trained model is on disk
-    outcome = Below("outcome.json")  # written last: its existence means that the run is done
+    outcome = Below("outcome.json")  # written last: a run with it is done
     failure = Below("failure.json")  # why the run failed; removed when it is retried
 
     def generations(self, task: str, split: str) -> Path:
@@ -45,5 +45,5 @@ class RunPaths:
 
     @property
     def done(self) -> bool:
-        """Whether the run is done."""
+        """Whether the outcome was written."""
         return self.outcome.exists()

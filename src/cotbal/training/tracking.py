@@ -1,14 +1,7 @@
-"""Experiment trackers: where a run reports its losses and weights while it trains. Never part of a
-run's identity.
+"""Experiment trackers, to which a run reports losses and weights while it trains.
 
-The Trainer reports by itself (`report_to`); here is what it must be given so that the runs of a job
-stand together:
-
-| tracker | project | group | run |
-|---|---|---|---|
-| `tensorboard` | | the run directory, `tensorboard --logdir` | `<run>/tensorboard` |
-| `wandb` | name of the recipe | run directory | its label, resumes where it was interrupted |
-| `trackio` | name of the recipe | first part of the run's name | its label; resumes there |
+The Trainer itself reports (`report_to`); this module sets names so that the runs of a job belong
+together (docs/trainers.md). Nothing here is part of a run's identity.
 """
 
 from __future__ import annotations
@@ -26,17 +19,13 @@ from typing import Any
 
 from cotbal.errors import CotbalError
 
-# Any one of the packages will do; the first is the one to name.
+# Any of the packages will do; messages name the first.
 PACKAGES = {
     "tensorboard": ("tensorboard", "tensorboardX"),
     "wandb": ("wandb",),
     "trackio": ("trackio",),
 }
-USERS = {
-    "WANDB_DIR",
-    "WANDB_PROJECT",
-    "WANDB_RUN_GROUP",
-}  # variables that stay as they are where they are set
+USERS = {"WANDB_DIR", "WANDB_PROJECT", "WANDB_RUN_GROUP"}  # kept where a user has set them
 
 
 @dataclass(frozen=True)
@@ -45,12 +34,11 @@ class Tracking:
 
     Attributes:
         trackers: names of `PACKAGES`.
-        project: what all jobs of a recipe have in common.
+        project: the same for all jobs of a recipe.
         group: the job.
         name: the run.
         kind: `probe`, `final` or `curve`.
-        id: the same for a run that resumes, and another for one that is
-            rerun.
+        id: stays when a run resumes, and changes when it is rerun.
     """
 
     trackers: tuple[str, ...]
@@ -69,41 +57,30 @@ class Tracking:
             "run_name": f"{self.group}/{self.name}",
         }
 
-    def environment(self, directory: Path) -> dict[str, str]:
-        """Variables that the trackers read: what `TrainingArguments` has no field for; `directory`
-        is the run's.
-        """
-        return {
-            "TENSORBOARD_LOGGING_DIR": str(directory / "tensorboard"),
-            "WANDB_DIR": str(directory),
-            "WANDB_PROJECT": self.project,
-            "WANDB_RUN_GROUP": self.group,
-            "WANDB_JOB_TYPE": self.kind,
-            "WANDB_RUN_ID": self.id,
-            "WANDB_RESUME": "allow",
-        }
-
 
 @contextmanager
 def reporting(tracking: Tracking | None, directory: Path) -> Iterator[None]:
-    """Make and train a trainer in here, and it reports as `tracking` says; `directory` is that of
-    the run.
-    """
+    """A trainer that is made and trained in this context reports to the trackers."""
     if tracking is None:
         yield
         return
     before = dict(os.environ)
-    wanted = tracking.environment(directory)
-    os.environ |= {
-        name: value for name, value in wanted.items() if not (name in USERS and name in before)
+    variables = {  # what `TrainingArguments` has no field for
+        "TENSORBOARD_LOGGING_DIR": str(directory / "tensorboard"),
+        "WANDB_DIR": str(directory),
+        "WANDB_PROJECT": tracking.project,
+        "WANDB_RUN_GROUP": tracking.group,
+        "WANDB_JOB_TYPE": tracking.kind,
+        "WANDB_RUN_ID": tracking.id,
+        "WANDB_RESUME": "allow",
     }
+    os.environ |= variables | {name: before[name] for name in USERS & before.keys()}
     try:
         yield
     finally:
         if "wandb" in tracking.trackers and "wandb" in sys.modules:
-            # The Trainer leaves it open, and the next run in this process would continue in it.
-            # Finishing is not enough: W&B reads its variables once, and the next run would be this
-            # one again, in this one's directory.
+            # The Trainer leaves the run open, and the next run in this process would continue it.
+            # `finish` is not enough: W&B reads its variables only once.
             sys.modules["wandb"].finish()
             sys.modules["wandb"].teardown()
         os.environ.clear()
@@ -111,30 +88,30 @@ def reporting(tracking: Tracking | None, directory: Path) -> Iterator[None]:
 
 
 def tracking_id(directory: Path, identity: Mapping[str, Any]) -> str:
-    """An id that follows from where a run lies and what determines it."""
-    return hashlib.sha256(
-        f"{directory.resolve()}\n{json.dumps(identity, sort_keys=True)}".encode()
-    ).hexdigest()[:16]
+    """An id from the directory of a run and its identity."""
+    text = f"{directory.resolve()}\n{json.dumps(identity, sort_keys=True)}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def need_trackers(names: Sequence[str], here: bool) -> None:
-    """Say what is wrong before anything starts; what is installed matters where the runs are
-    executed `here`.
+    """Validate the names of trackers, and if runs are executed `here`, their installation.
 
     Raises:
-        CotbalError: a tracker that nobody knows, or one that is not installed.
+        CotbalError: an unknown tracker, or one that is not installed.
     """
     for name in names:
         if name not in PACKAGES:
-            raise CotbalError(f"--report-to: expected {', '.join(PACKAGES)}; found {name!r}")
+            raise CotbalError(
+                f"--report-to: expected {', '.join(PACKAGES)}; found {name!r}", "unknown-tracker"
+            )
         if here and not any(map(_installed, PACKAGES[name])):
             raise CotbalError(
-                f"--report-to {name}: it is not installed; pip install {PACKAGES[name][0]}"
+                f"--report-to {name}: it is not installed; pip install {PACKAGES[name][0]}",
+                "missing-dependency",
             )
 
 
 def _installed(package: str) -> bool:
     spec = importlib.util.find_spec(package)
-    return (
-        spec is not None and spec.origin is not None
-    )  # a folder `wandb` of earlier runs is no package
+    # W&B leaves a folder `wandb` in the working directory, which has a spec without an origin.
+    return spec is not None and spec.origin is not None

@@ -1,6 +1,4 @@
-"""Train the model of a recipe on the portions of a run: one checkpoint, resumable, unweighted
-losses logged by task.
-"""
+"""Train the model of a recipe on the portions of a run."""
 
 from __future__ import annotations
 
@@ -15,12 +13,12 @@ import torch
 from torch import nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, set_seed
 
-from cotbal.data.collate import Batch
+from cotbal.data.batches.collate import Batch
+from cotbal.data.batches.loading import steady
+from cotbal.data.batches.order import FILLER, Mixed, Shuffled
+from cotbal.data.batches.packing import packed
+from cotbal.data.batches.questions import collator_for
 from cotbal.data.files import append_jsonl, read_jsonl, write_jsonl
-from cotbal.data.loading import steady
-from cotbal.data.order import FILLER, Mixed, Shuffled
-from cotbal.data.packing import packed
-from cotbal.data.questions import collator_for
 from cotbal.loss import IGNORED
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run
@@ -32,13 +30,23 @@ from cotbal.training.trainers.arguments import arguments
 from cotbal.training.trainers.blank_image import with_blank_image
 from cotbal.training.trainers.checkpoints import last_complete, mark_complete, step_of
 from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
-from cotbal.training.trainers.packing_check import ROWS, PackingCallback, check_packing
+from cotbal.training.trainers.packing_check import ROWS, PackingCheckCallback
 from cotbal.training.trainers.sharding import settle_sharding
-from cotbal.training.trainers.shards import gather_trained
 from cotbal.training.trainers.step import by_task
+from cotbal.training.trainers.trained_weights import gather_trained
 from cotbal.weightings import build_weighting
 
-Report = Callable[[int, int, float | None], None]  # steps done, steps in all, loss
+Report = Callable[[int, int, float | None], None]  # finished steps, all steps, loss
+LOGGED = (
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "task_losses",
+    "task_tokens",
+    "weights",
+    "mean_weight",
+    "masked_rows",
+)
 
 
 @dataclass(frozen=True)
@@ -47,11 +55,11 @@ class Trained:
 
     Attributes:
         steps: optimizer steps.
-        records: records seen, epochs counted.
-        tokens: valid tokens seen.
+        records: seen records, over all epochs.
+        tokens: seen valid tokens.
         seconds: of the training loop, over all attempts.
-        self_check: see `cotbal.training.trainers.self_check`; None where a run holds a single task,
-            or where it cannot be made (`per_device`, sharded parameters).
+        self_check: see `cotbal.training.trainers.self_check`; None for a single task, or where it
+            is not supported (`per_device`, sharded parameters).
     """
 
     steps: int
@@ -66,7 +74,7 @@ class Session:
     """How a training is observed and stopped; nothing here changes its result.
 
     Attributes:
-        report: called with (steps done, steps in all, last loss) after every optimizer step.
+        report: called with (finished steps, all steps, last loss) after every optimizer step.
         ranks: the processes that share every optimizer step; rank 0 writes.
         stop: called after every optimizer step: whether to save and stop.
         tracking: experiment trackers, if any.
@@ -86,14 +94,13 @@ def train(
     paths: RunPaths,
     session: Session,
 ) -> Trained:
-    """Train and write `paths.checkpoint`; resumes from the last partial checkpoint if there is one.
+    """Train and write `paths.checkpoint`; resumes from the last partial checkpoint.
 
-    The order of the data, adapters and dropout follow from `run.seed`, so a run that was
-    interrupted ends with the same weights as one that was not.
+    The order of the data, adapters and dropout follow from `run.seed`, so an interrupted run ends
+    with the same weights as an uninterrupted one.
 
     Raises:
-        Stopped: `session.stop` returned True on some rank; a partial checkpoint of that step is on
-            disk.
+        Stopped: `session.stop` returned True on some rank; a partial checkpoint was written.
     """
     set_seed(run.seed)
     ranks = session.ranks
@@ -108,73 +115,47 @@ def train(
 
 
 def _trainer(
-    recipe: Recipe,
-    run: Run,
-    rows: Mixed,
-    weights: Mapping[str, float] | None,
-    log: _Log,
+    recipe: Recipe, run: Run, rows: Mixed, weights: Mapping[str, float] | None, log: _Log
 ) -> tuple[TaskWeightedTrainer, Any]:
     """A trainer of the recipe's model on these rows, and the model's processor."""
-    model, processor = vlm.load(
-        recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code, recipe.model
-    )
+    model, processor = _load(recipe)
     prepared = vlm.prepare(model, recipe.model)
     tasks = [task.name for task in recipe.mixture.tasks]
-    padded = _collator(recipe, processor, tasks, rows)
-    wanted, padding = recipe.file.optimization, processor.tokenizer.pad_token_id
+    collator = _collator(recipe, processor, tasks, rows)
+    options = recipe.file.weightings.get(run.weighting)
     ranks = log.ranks.size
-    own = {name: value for name, value in vars(model.config).items() if name == "use_cache"}
-    settings = arguments(
-        recipe, len(rows), log.paths.partial, run.seed, ranks, log.session.tracking
-    )
+    use_cache = {key: value for key, value in vars(model.config).items() if key == "use_cache"}
+    args = arguments(recipe, len(rows), log.paths.partial, run.seed, ranks, log.session.tracking)
+    together = args.per_device_train_batch_size * ranks if ranks > 1 else 1
     trainer = TaskWeightedTrainer(
         model=prepared,
-        args=settings,
-        train_dataset=Shuffled(
-            rows, run.seed, settings.per_device_train_batch_size * ranks if ranks > 1 else 1
-        ),
-        data_collator=padded,
+        args=args,
+        train_dataset=Shuffled(rows, run.seed, together),
+        data_collator=collator,
         tasks=tasks,
-        weighting=build_weighting(
-            run.weighting,
-            tasks,
-            weights,
-            seed=run.seed,
-            options=recipe.file.weightings.get(run.weighting),
-        ),
-        normalizer=wanted.normalizer,
+        weighting=build_weighting(run.weighting, tasks, weights, seed=run.seed, options=options),
+        normalizer=recipe.file.optimization.normalizer,
     )
-    # The Trainer switches the cache off for good; our batches do so themselves, and users generate
-    # with it.
+    # The Trainer switches the cache off in the config, with which users generate; our batches
+    # switch it off themselves.
     vars(model.config).pop("use_cache", None)
-    vars(model.config).update(own)
+    vars(model.config).update(use_cache)
     settle_sharding(trainer, recipe.model.dtype)
     if (trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled) and (example := rows.with_image()):
-        trainer.data_collator = padded = with_blank_image(padded, example)
-    if wanted.packing:
-        _pack(trainer, padded, recipe.model.max_length, rows.spread(ROWS), padding)
+        trainer.data_collator = collator = with_blank_image(collator, example)
+    if recipe.file.optimization.packing:
+        padding = processor.tokenizer.pad_token_id
+        check = PackingCheckCallback(trainer, collator, rows.spread(ROWS), padding)
+        trainer.add_callback(check)
+        trainer.data_collator = packed(collator, recipe.model.max_length, padding)
     trainer.add_callback(log)  # behind the check, so that nothing is written before it
     trainer.remove_callback(PrinterCallback)  # our log writes the same figures as JSON
     return trainer, processor
 
 
-def _pack(
-    trainer: TaskWeightedTrainer,
-    padded: Callable[[list[Any]], Batch],
-    length: int,
-    rows: list[Any],
-    padding: int,
-) -> None:
-    """Have the trainer pack its batches, once the model has shown on a few rows that it keeps them
-    apart.
-    """
-
-    def check(model: nn.Module) -> None:
-        with trainer.accelerator.autocast():
-            check_packing(model, padded, rows, padding)
-
-    trainer.data_collator = packed(padded, length, padding)
-    trainer.add_callback(PackingCallback(check))
+def _load(recipe: Recipe) -> tuple[Any, Any]:
+    """The model and its processor, as they are to be trained."""
+    return vlm.load(recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code, recipe.model)
 
 
 def _collator(
@@ -193,14 +174,9 @@ def _collator(
 
 
 class _Log(TrainerCallback):
-    """Writes losses and progress to disk, and marks partial checkpoints that are whole."""
+    """Writes losses and progress to disk, and marks complete partial checkpoints."""
 
-    def __init__(
-        self,
-        paths: RunPaths,
-        session: Session,
-        resume: Path | None,
-    ) -> None:
+    def __init__(self, paths: RunPaths, session: Session, resume: Path | None) -> None:
         self.paths = paths
         self.resume = resume
         self.session = session
@@ -210,24 +186,18 @@ class _Log(TrainerCallback):
         self.started = time.monotonic()
         self.seconds_before = 0.0
 
-    def on_train_begin(
-        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Forget the log lines of steps that will be made again."""
+    def on_train_begin(self, *_: Any, **__: Any) -> None:
+        """Remove the log lines of steps that will be rerun."""
         step = step_of(self.resume) if self.resume else 0
         lines = [line for line in read_jsonl(self.paths.training) if line["step"] <= step]
         self.seconds_before = lines[-1]["seconds"] if lines else 0.0
-        self.ranks.wait()  # all have read it
+        self.ranks.wait()  # until all have read it
         if self.ranks.main:
             write_jsonl(self.paths.training, lines)
         self.started = time.monotonic()
 
-    def on_step_end(
-        self, args: Any, state: TrainerState, control: TrainerControl, **_: Any
-    ) -> None:
-        """Report progress; log with every checkpoint and at the end, so that no step's losses are
-        lost.
-        """
+    def on_step_end(self, _: Any, state: TrainerState, control: TrainerControl, **__: Any) -> None:
+        """Report progress; log with every checkpoint and at the end."""
         if self.ranks.main:
             self.session.report(state.global_step, state.max_steps, self.loss)
         if state.global_step < state.max_steps and self.ranks.any(self.session.stop()):
@@ -236,39 +206,24 @@ class _Log(TrainerCallback):
             control.should_log = True
 
     def on_log(
-        self,
-        args: Any,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any],
-        **_: Any,
+        self, _: Any, state: TrainerState, *__: Any, logs: dict[str, Any], **___: Any
     ) -> None:
-        """One line of `training.jsonl`."""
+        """Write a line of `training.jsonl`."""
         if "loss" not in logs or not self.ranks.main:
             return
         self.loss = float(logs["loss"])
-        keys = (
-            "loss",
-            "learning_rate",
-            "grad_norm",
-            "task_losses",
-            "task_tokens",
-            "weights",
-            "mean_weight",
-            "masked_rows",
-        )
-        seconds, found = self.seconds_before + time.monotonic() - self.started, by_task(logs)
+        seconds = self.seconds_before + time.monotonic() - self.started
+        figures = by_task(logs)
         line = {
             "step": state.global_step,
             "epoch": state.epoch,
-            **{k: found[k] for k in keys if k in found},
+            **{key: figures[key] for key in LOGGED if key in figures},
+            "seconds": round(seconds, 3),
         }
-        append_jsonl(self.paths.training, {**line, "seconds": round(seconds, 3)})
+        append_jsonl(self.paths.training, line)
 
-    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Mark the checkpoint that all ranks have written; one without the mark was cut off and is
-        not used.
-        """
+    def on_save(self, _: Any, state: TrainerState, *__: Any, **___: Any) -> None:
+        """Mark the checkpoint as complete; one without the mark is never read."""
         self.ranks.wait()
         if self.ranks.main:
             mark_complete(self.paths.partial / f"checkpoint-{state.global_step}")
@@ -277,9 +232,7 @@ class _Log(TrainerCallback):
 def _save(
     trainer: TaskWeightedTrainer, processor: Any, recipe: Recipe, paths: RunPaths, ranks: Ranks
 ) -> None:
-    """Write the checkpoint beside its place and rename it, so that a checkpoint directory is always
-    whole.
-    """
+    """Write the checkpoint under another name and rename it, so that it is always complete."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.sharded or trainer.is_deepspeed_enabled:
         model = _gathered(model, recipe, ranks)
@@ -296,19 +249,12 @@ def _save(
 
 
 def _gathered(sharded: nn.Module, recipe: Recipe, ranks: Ranks) -> nn.Module | None:
-    """On rank 0 the trained model as a run that is not sharded would have it, in the memory of its
-    CPU.
+    """On rank 0 the trained model as in a run that is not sharded, in the memory of its CPU.
 
-    It is the base again, into which what was trained is copied tensor by tensor: there is one
-    copy of the model, frozen parts, tied weights and adapters are as they were when the training
-    began, and saving is the same for both.
+    Trained tensors are copied one by one into the base, so there is one copy of the model, and
+    frozen parts, tied weights and adapters are as when the training began.
     """
-    whole = None
-    if ranks.main:
-        model, _ = vlm.load(
-            recipe.checkpoint, recipe.model.dtype, recipe.model.remote_code, recipe.model
-        )
-        whole = vlm.prepare(model, recipe.model)
+    whole = vlm.prepare(_load(recipe)[0], recipe.model) if ranks.main else None
     gather_trained(sharded, whole)
     return whole
 

@@ -1,6 +1,4 @@
-"""CoTBal: the weights of Eq. 11, fixed before the training and applied to every valid token (VITW,
-Eq. 2).
-"""
+"""CoTBal: the weights of Eq. 11, fixed before training, on every valid token (VITW, Eq. 2)."""
 
 from __future__ import annotations
 
@@ -12,10 +10,5 @@ LABEL = "CoTBal"
 
 
 def build(tasks: Sequence[str], weights: Mapping[str, float]) -> Static:
-    """VITW with these weights.
-
-    Raises:
-        CotbalError: a task has no weight, a weight belongs to no task, or a weight is not a
-            positive number.
-    """
+    """VITW with these weights, see `fixed_weights`."""
     return fixed_weights(tasks, weights)

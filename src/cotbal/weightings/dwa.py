@@ -1,15 +1,18 @@
 """DWA: more weight where the loss falls slowly (Liu et al. 2019, End-to-End Multi-Task Learning
 with Attention).
 
-Taken from the paper: `w_t = T * softmax(r_t / temperature)`, `r_t` the loss of the last period over
-that of the period before, temperature 2, equal weights until there are two periods.
+From the paper: `w_t = T * softmax(r_t / temperature)`, `r_t` the loss of the last period over that
+of the period before, temperature 2, equal weights until there are two periods.
 
 The paper's period is an epoch, of which visual instruction tuning often has one; like the published
-code of CoTBal we take windows of 25 optimizer steps instead. Where we differ from that code: it
-fills the windows with ones, so that the first ratios compare losses with 1, ours waits until both
-windows are complete; it writes a loss of 0 where a task is absent, ours leaves the step out; it
-looks at one rank and at every forward pass, evaluation included, ours at the loss of the whole
-optimizer step; and it forgets its windows when a training is resumed, ours are in the checkpoint.
+code of CoTBal, windows are 25 optimizer steps instead. Differences from that code:
+
+| | published code | here |
+|---|---|---|
+| incomplete windows | filled with ones | equal weights |
+| absent task | a loss of 0 | the step is left out |
+| losses | of one rank and every forward pass, evaluation included | of the whole optimizer step |
+| resuming | windows are lost | windows are in the checkpoint |
 """
 
 from __future__ import annotations
@@ -38,8 +41,8 @@ WINDOW, TEMPERATURE = 25, 2.0
 class DWA:
     """Softmax over `mean loss of the newer window / mean loss of the older window`.
 
-    A task that was absent throughout one of the windows keeps its last ratio; before it ever had
-    one, its weight is 1.
+    A task that is absent in all of a window keeps its last ratio; before it has one, its weight is
+    1.
 
     Args:
         tasks: number of tasks.
@@ -57,18 +60,16 @@ class DWA:
         self._ratios: Float[np.ndarray, " task"] = np.full(tasks, np.nan)
 
     def weights(self, step: int) -> Float[np.ndarray, " task"]:
-        """From the last ratios, whatever the step: 1 for every task until both windows are
-        complete.
-        """
+        """From the last ratios; 1 for every task until both windows are complete."""
         return softmax_weights(self._ratios, self.temperature)
 
     def observe(self, losses: Float[np.ndarray, " task"], counts: Int[np.ndarray, " task"]) -> None:
-        """Move both windows on by a step."""
+        """Move both windows by a step."""
         self._losses = np.vstack([self._losses, observed(losses, counts)])[-2 * self.window :]
         if len(self._losses) == 2 * self.window:
             older, newer = _mean(self._losses[: self.window]), _mean(self._losses[self.window :])
-            found = ratio(newer, older)
-            self._ratios = np.where(np.isnan(found), self._ratios, found)
+            ratios = ratio(newer, older)
+            self._ratios = np.where(np.isnan(ratios), self._ratios, ratios)
 
     def state_dict(self) -> State:
         """The losses in the windows, and the last ratios."""
@@ -77,18 +78,16 @@ class DWA:
     def load_state_dict(self, state: State) -> None:
         """Resume with these windows and ratios."""
         self._ratios = from_json(state["ratios"])
-        self._losses = from_json(state["losses"]).reshape(
-            -1, len(self._ratios)
-        )  # no steps are still so many tasks
+        losses = from_json(state["losses"])
+        self._losses = losses.reshape(-1, len(self._ratios))  # `[]` has no column per task
 
 
 def _mean(losses: Float[np.ndarray, "step task"]) -> Float[np.ndarray, " task"]:
-    """Mean over the steps that held the task; NaN without one."""
+    """Mean over the steps with the task; NaN without one."""
     present = ~np.isnan(losses)
     steps = present.sum(axis=0)
-    return np.where(
-        steps > 0, np.where(present, losses, 0.0).sum(axis=0) / np.maximum(steps, 1), np.nan
-    )
+    means = np.where(present, losses, 0.0).sum(axis=0) / np.maximum(steps, 1)
+    return np.where(steps > 0, means, np.nan)
 
 
 def build(tasks: Sequence[str], *, window: int = WINDOW, temperature: float = TEMPERATURE) -> DWA:
@@ -98,5 +97,8 @@ def build(tasks: Sequence[str], *, window: int = WINDOW, temperature: float = TE
         CotbalError: the window is not a number of steps, or the temperature is not positive.
     """
     if not 0 < temperature < float("inf"):
-        raise CotbalError(f"weighting dwa: expected a positive temperature; found {temperature}")
+        raise CotbalError(
+            f"weighting dwa: expected a positive temperature; found {temperature}",
+            "invalid-option",
+        )
     return DWA(len(tasks), check_window("dwa", window), float(temperature))

@@ -1,19 +1,20 @@
 """IGBv1: more weight where much of the loss is left (Dai et al. 2023, Improvable Gap Balancing,
 arXiv 2307.15429).
 
-Taken from the paper: `w_t = T * softmax(L_t / B_t)`, `L_t` the current loss of a task and `B_t` its
-base, the mean loss over an early epoch.
+From the paper: `w_t = T * softmax(L_t / B_t)`, `L_t` the current loss of a task and `B_t` its base,
+the mean loss over an early epoch.
 
-An epoch is often all that visual instruction tuning has, so the base is the mean over the second
-window of 100 optimizer steps, steps 100 to 199, and weights are 1 until it is known. Our
-coefficients must stand before the forward pass of a step, so `L_t` is the loss of the last finished
-step and not that of the step which is weighted. The authors' own code of IGB gives the weights to
-the logarithms of the losses; here they go to the losses, as with every method.
+Visual instruction tuning often has a single epoch, so the base is the mean over the second window
+of 100 optimizer steps, steps 100 to 199, and weights are 1 until it is known. Coefficients are
+needed before the forward pass of a step, so `L_t` is the loss of the last finished step. The code
+of IGB weights the logarithms of the losses; here losses are weighted, as with every method.
+Differences from the published code of CoTBal:
 
-Where we differ from the published code of CoTBal: it writes a loss of 0 where a task is absent,
-ours keeps the loss last seen; it looks at one rank and at every forward pass, evaluation included,
-ours at the loss of the whole optimizer step; and it forgets its base when a training is resumed,
-ours is in the checkpoint.
+| | published code | here |
+|---|---|---|
+| absent task | a loss of 0 | its last loss is kept |
+| losses | of one rank and every forward pass, evaluation included | of the whole optimizer step |
+| resuming | the base is lost | the base is in the checkpoint |
 """
 
 from __future__ import annotations
@@ -41,12 +42,11 @@ WINDOW = 100
 class IGBv1:
     """Softmax over `loss last observed / base loss`.
 
-    A task that never appeared in the window of the base has none; its weight stays 1.
+    A task that is absent in the window of the base has no base; its weight stays 1.
 
     Args:
         tasks: number of tasks.
-        window: optimizer steps that are let pass, and then optimizer steps over which the base is
-            the mean.
+        window: number of optimizer steps before the base, and number of those of the base.
     """
 
     average: Average = "token"
@@ -55,34 +55,31 @@ class IGBv1:
         self.window = window
         self.starts = 2 * window
         self._steps = 0
-        self._base: Float[np.ndarray, " task"] = np.full(
-            tasks, np.nan
-        )  # mean over the steps of the window so far
+        # Mean over the steps of the window so far.
+        self._base: Float[np.ndarray, " task"] = np.full(tasks, np.nan)
         self._base_steps: Int[np.ndarray, " task"] = np.zeros(tasks, dtype=int)
         self._current: Float[np.ndarray, " task"] = np.full(tasks, np.nan)
 
     def weights(self, step: int) -> Float[np.ndarray, " task"]:
-        """From the loss last observed, whatever the step: 1 for every task until the base is
-        known."""
+        """From the last losses; 1 for every task until the base is known."""
         if self._steps < self.starts:
             return np.ones(len(self._base))
         return softmax_weights(ratio(self._current, self._base), 1.0)
 
     def observe(self, losses: Float[np.ndarray, " task"], counts: Int[np.ndarray, " task"]) -> None:
-        """Keep the loss of the tasks in this step; within the second window, add it to the base."""
-        found = observed(losses, counts)
-        seen = ~np.isnan(found)
-        self._current = np.where(seen, found, self._current)
+        """Keep the losses of the step; in the second window, add them to the base."""
+        current = observed(losses, counts)
+        present = ~np.isnan(current)
+        self._current = np.where(present, current, self._current)
         if self.window <= self._steps < self.starts:
-            self._base_steps = self._base_steps + seen
+            self._base_steps = self._base_steps + present
             before = np.where(np.isnan(self._base), 0.0, self._base)
-            self._base = np.where(
-                seen, before + (found - before) / np.maximum(self._base_steps, 1), self._base
-            )
+            mean = before + (current - before) / np.maximum(self._base_steps, 1)
+            self._base = np.where(present, mean, self._base)
         self._steps += 1
 
     def state_dict(self) -> State:
-        """Steps seen, the base as far as it is known, and the losses last seen."""
+        """Number of steps, the base so far, and the last losses."""
         return {
             "steps": self._steps,
             "base": to_json(self._base),

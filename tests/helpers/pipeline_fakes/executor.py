@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cotbal.data.files import append_jsonl, read_json, write_json, write_jsonl
-from cotbal.data.records import default_cache, open_records
+from cotbal.data.reading.records import default_cache, open_records
 from cotbal.data.sampling import read_manifest
 from cotbal.jobs.executors import Job, Outcome, Resources, log_tail
 from cotbal.jobs.rundir import RunDir

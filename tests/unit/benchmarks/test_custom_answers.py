@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from cotbal.benchmarks import custom
 from cotbal.benchmarks.custom.answers import suited
 from cotbal.errors import DataError
 from cotbal.recipe.recipe import load_recipe
+from helpers.errors import raises
 from helpers.raw_mixtures import own_images
 from helpers.raw_releases import as_json
 from helpers.shell import cotbal
@@ -77,7 +77,7 @@ def test_boxes_in_the_form_of_coco_are_an_error(tmp_path: Path, metrics: Any) ->
     """One that cannot be corners tells that the others are none either, trained on or not."""
     boxes = ["[10, 20, 300, 400]"] * 5
     boxes[4] = "[300, 20, 40, 50]"
-    with pytest.raises(DataError, match=rf"record \d: .*found '\[300.*{re.escape(COCO_FORM)}"):
+    with raises(DataError, "invalid-box", "record ", "'[300", COCO_FORM):
         made(tmp_path / "raw", boxes, metrics=metrics)
 
 
@@ -87,13 +87,13 @@ def test_a_box_whose_edges_meet_is_an_error_in_evaluation_alone(tmp_path: Path, 
         turns = [{"from": "human", "value": "Where is it?"}, {"from": "gpt", "value": ""}]
         for split, boxes in (("train", [flat]), ("val", validation)):
             said = [[turns[0], {**turns[1], "value": box}] for box in boxes]
-            as_json(tmp_path / f"raw/{split}.json", [{"conversations": each} for each in said])
+            as_json(tmp_path / f"raw/{split}.json", [{"conversations": turns} for turns in said])
         out = tmp_path / f"out{len(validation)}"
         places, choices = custom.Places(tmp_path / "raw", out), custom.Choices()
         return custom.prepare(places, choices, silent).recipe
 
     assert load_recipe(prepared("[10, 20, 300, 400]")).mixture["raw"].metric == "box_iou"
-    with pytest.raises(DataError, match=r"raw_validation.jsonl, record 2: expected a box"):
+    with raises(DataError, "invalid-box", "raw_validation.jsonl, record 2"):
         prepared("[10, 20, 300, 400]", flat)
 
 
@@ -111,7 +111,7 @@ def test_a_box_whose_edges_meet_is_an_error_in_evaluation_alone(tmp_path: Path, 
     ],
 )
 def test_boxes_in_another_form_are_an_error(box: str) -> None:
-    with pytest.raises(DataError, match=r"boxes: the right answers are boxes .*--metric bo"):
+    with raises(DataError, "invalid-box", "boxes", "--metric boxes"):
         suited([box] * 3, "boxes")
 
 
@@ -124,6 +124,6 @@ def test_check_reports_references_that_are_no_corners(tmp_path: Path) -> None:
     recipe = made(tmp_path / "raw", ["[10, 20, 300, 400]"] * 5)
     path = recipe.parent / "data/boxes_validation.jsonl"
     path.write_text(path.read_text().replace("[10, 20, 300, 400]", "[300, 20, 40, 50]"))
-    told = cotbal("check", recipe, code=2)
-    assert f"{path}, record 1: box_iou: expected a box [x1, y1, x2, y2] with x1 < x2" in told
-    assert COCO_FORM in told
+    output = cotbal("check", recipe, code=2)
+    assert f"{path}, record 1: box_iou: expected a box [x1, y1, x2, y2] with x1 < x2" in output
+    assert COCO_FORM in output

@@ -69,7 +69,7 @@ def test_objects_of_a_scene_are_different_and_ordered_from_left_to_right(seed: i
         assert (max(right - left, bottom - top) >= 18) == big
 
 
-def test_direction_is_told_by_the_axis_that_wins() -> None:
+def test_direction_is_that_of_the_larger_distance() -> None:
     middle = Placed("frog", (20, 20, 28, 28), big=False)
     for box, word in (
         ((0, 22, 8, 30), "left of"),
@@ -91,7 +91,7 @@ def test_bars_are_as_high_as_their_values(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_bars_are_real_numbers_that_can_be_told_apart(seed: int) -> None:
+def test_bars_are_real_numbers_that_can_be_distinguished(seed: int) -> None:
     chart = random_chart(Random(seed))
     assert len({bar.tens for bar in chart.bars}) == len({bar.colour for bar in chart.bars}) == 4
     assert all(found_in_table(chart, bar.country, bar.value) for bar in chart.bars)

@@ -17,6 +17,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from cotbal.benchmarks import pocket
 from cotbal.errors import CotbalError
+from helpers.errors import raises
 
 TASKS = ["caption", "region_caption", "vqa", "relation", "chart", "ocr", "grounding", "chat"]
 SPLITS = {"train": 64, "validation": 32, "test": 32}
@@ -79,7 +80,7 @@ def test_splits_share_no_record_id_and_no_chat_question(prepared: Path) -> None:
         split: {record["conversations"][0]["value"] for record in records(prepared, "chat", split)}
         for split in SPLITS
     }
-    assert len(set.union(*questions.values())) == sum(len(each) for each in questions.values())
+    assert len(set.union(*questions.values())) == sum(len(asked) for asked in questions.values())
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(
@@ -101,13 +102,13 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_other_ones(
         assert digest(other.parent / name) != digest(prepared.parent / name)
 
 
-def test_a_second_call_returns_at_once_and_another_size_is_refused(prepared: Path) -> None:
+def test_a_second_call_returns_at_once_and_another_size_is_rejected(prepared: Path) -> None:
     said: list[str] = []
     assert pocket.prepare(prepared.parent, size="tiny", report=said.append) == prepared
     assert said == []
-    with pytest.raises(CotbalError, match="size tiny, seed 0"):
+    with raises(CotbalError, "changed-settings", "size tiny, seed 0"):
         pocket.prepare(prepared.parent, size="demo", report=said.append)
-    with pytest.raises(CotbalError, match="demo, study, tiny"):
+    with raises(CotbalError, "invalid-option", "demo, study, tiny", "huge"):
         pocket.prepare(prepared.parent, size="huge", report=said.append)
 
 

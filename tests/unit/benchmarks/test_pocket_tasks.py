@@ -62,25 +62,25 @@ def test_relation_has_exactly_one_answer(seed: int) -> None:
     scene = random_scene(Random(seed))
     asked = tasks.relation(scene, Random(seed))
     sides = "left of|right of|above|below"
-    found = re.fullmatch(
+    match = re.fullmatch(
         rf"What is (?:(?P<side>{sides}) )?the (?P<anchor>\w+)(?: (?P<from>{sides}))?\?",
         asked.question,
     )
-    assert found is not None
-    assert (found["side"] is None) != (found["from"] is None)
-    told = [
-        placed for placed in scene.objects if found["anchor"] in (placed.name, KIND_OF[placed.name])
+    assert match is not None
+    assert (match["side"] is None) != (match["from"] is None)
+    named = [
+        placed for placed in scene.objects if match["anchor"] in (placed.name, KIND_OF[placed.name])
     ]
-    assert len(told) == 1, "a kind names the drawing only where no other drawing is of it"
-    anchor = told[0]
+    assert len(named) == 1, "a kind names the drawing only where no other drawing is of it"
+    anchor = named[0]
     kinds = [KIND_OF[placed.name] for placed in scene.objects]
-    assert (found["anchor"] in DRAWINGS) == (kinds.count(KIND_OF[anchor.name]) == 1)
+    assert (match["anchor"] in DRAWINGS) == (kinds.count(KIND_OF[anchor.name]) == 1)
     others = [other for other in scene.objects if other is not anchor]
     seen = {
-        other.name: direction(*((other, anchor) if found["side"] else (anchor, other)))
+        other.name: direction(*((other, anchor) if match["side"] else (anchor, other)))
         for other in others
     }
-    assert [name for name, side in seen.items() if side == (found["side"] or found["from"])] == [
+    assert [name for name, side in seen.items() if side == (match["side"] or match["from"])] == [
         asked.answer
     ]
 

@@ -55,7 +55,7 @@ def test_the_marker_is_taken_from_head_and_tail(text: str) -> None:
     assert without_marker(text) == "What is it?"
 
 
-def test_the_marker_stands_once_at_the_head_of_a_record_with_a_image() -> None:
+def test_a_record_with_an_image_starts_with_one_marker() -> None:
     record = Conversation("7", "coco/a.jpg", turns(2)).record("VQAv2")
     assert record == {
         "id": "7",
@@ -98,10 +98,10 @@ def test_a_draw_depends_on_seed_and_ids_alone(
 ) -> None:
     shuffled = list(ids)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    found = drawn(shuffled, count, seed)
-    assert found == drawn(ids, count, seed)
-    assert len(set(found)) == min(count, len(ids))
-    assert set(found) <= set(ids)
+    chosen = drawn(shuffled, count, seed)
+    assert chosen == drawn(ids, count, seed)
+    assert len(set(chosen)) == min(count, len(ids))
+    assert set(chosen) <= set(ids)
 
 
 @given(IDS, st.integers(0, 20), st.integers(0, 20))
@@ -124,7 +124,7 @@ def test_the_draw_is_known_for_good() -> None:
 
 def test_a_repeated_id_is_numbered() -> None:
     made = with_unique_ids(Conversation(name, None, turns(1)) for name in "aba")
-    assert [each.id for each in made] == ["a", "b", "a_2"]
+    assert [conversation.id for conversation in made] == ["a", "b", "a_2"]
 
 
 def length(asked: Asked) -> int:

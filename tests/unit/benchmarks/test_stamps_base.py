@@ -67,7 +67,7 @@ def tiny_parts() -> dict[str, Any]:
     return {"projector": projector, "optimizer": optimizer}
 
 
-def test_an_interrupted_alignment_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_an_interrupted_alignment_resumes(tmp_path: Path) -> None:
     state = tmp_path / "alignment.pt"
     before, after = tiny_parts(), tiny_parts()
     assert restore(after, state, steps=10) == 0

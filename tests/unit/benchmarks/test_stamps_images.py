@@ -103,7 +103,7 @@ def test_bars_are_as_high_as_their_values(monkeypatch: pytest.MonkeyPatch) -> No
         assert len(rows) == pytest.approx((SIDE - 32) * value / 100, abs=2)
 
 
-def test_drawn_numbers_can_be_told_apart() -> None:
+def test_drawn_numbers_can_be_distinguished() -> None:
     table = {str(n): 10.0 + n for n in range(60)}
     for seed in range(20):
         values = sorted(charts.draw_numbers([("x", table)], random.Random(seed)).values)

@@ -14,6 +14,7 @@ from cotbal.benchmarks.stamps.packages import MIXTURE_PACKAGES, MODEL_PACKAGES
 from cotbal.benchmarks.stamps.things import Thing
 from cotbal.errors import CotbalError
 from cotbal.recipe.recipe import load_recipe
+from helpers.errors import raises
 
 SIZES = {"train": 3, "validation": 2, "test": 1}
 
@@ -97,6 +98,6 @@ def test_signs_show_single_words() -> None:
     ]
 
 
-def test_an_unknown_size_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CotbalError, match="full, small"):
+def test_an_unknown_size_is_rejected(tmp_path: Path) -> None:
+    with raises(CotbalError, "invalid-option", "full, small", "huge"):
         stamps.prepare(tmp_path, size="huge")

@@ -16,6 +16,7 @@ from cotbal.benchmarks.stamps.rcc import read_rcc
 from cotbal.benchmarks.stamps.things import name_in, words_of
 from cotbal.benchmarks.stamps.wordnet import WordNet, parse_index, parse_synset
 from cotbal.errors import CotbalError
+from helpers.errors import raises
 
 HASH_OF_ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
@@ -45,9 +46,9 @@ def test_rcc_gives_every_file_by_its_path(tmp_path: Path) -> None:
     assert read_rcc(bundle) == {"/art/a.txt": b"hello", "/art/b.webp": b"picture " * 20}
 
 
-def test_rcc_refuses_another_format(tmp_path: Path) -> None:
+def test_rcc_rejects_another_format(tmp_path: Path) -> None:
     (tmp_path / "no.rcc").write_bytes(b"PK\x03\x04 and so on, long enough")
-    with pytest.raises(CotbalError, match="Qt resource bundle"):
+    with raises(CotbalError, "broken-file", "no.rcc"):
         read_rcc(tmp_path / "no.rcc")
 
 
@@ -107,12 +108,12 @@ def test_file_stems_become_words() -> None:
     ]
 
 
-def test_a_wrong_hash_is_refused(tmp_path: Path) -> None:
+def test_a_wrong_hash_is_rejected(tmp_path: Path) -> None:
     archive = tmp_path / "thing.whl"
     archive.write_bytes(b"abc")
     check_hash(archive, HASH_OF_ABC)
     archive.write_bytes(b"abd")
-    with pytest.raises(CotbalError, match=f"expected sha256 {HASH_OF_ABC}.*delete it"):
+    with raises(CotbalError, "other-version", HASH_OF_ABC):
         check_hash(archive, HASH_OF_ABC)
 
 
@@ -125,20 +126,20 @@ def test_a_package_put_there_by_hand_needs_no_client(
     with zipfile.ZipFile(archive, "w") as wheel:
         wheel.writestr("data/english/ai.yml", "conversations: []")
     monkeypatch.setattr(packages, "run_client", lambda *_: pytest.fail("no client is needed"))
-    with pytest.raises(CotbalError, match="expected sha256"):
+    with raises(CotbalError, "other-version", "chatterbot_corpus"):
         provide(CHATTERBOT, tmp_path, lambda _: None)
-    found = packages.hashlib.sha256(archive.read_bytes()).hexdigest()
-    unpacked = provide(replace(CHATTERBOT, sha256=found), tmp_path, lambda _: None)
+    digest = packages.hashlib.sha256(archive.read_bytes()).hexdigest()
+    unpacked = provide(replace(CHATTERBOT, sha256=digest), tmp_path, lambda _: None)
     assert (unpacked / "data/english/ai.yml").exists()
 
 
 def test_a_missing_client_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CotbalError, match="`no-such-client` was not found"):
+    with raises(CotbalError, "missing-program", "no-such-client"):
         packages.run_client(["no-such-client", "download"], tmp_path)
 
 
-def test_a_failing_client_shows_what_it_said(tmp_path: Path) -> None:
-    with pytest.raises(CotbalError, match="no-such-file"):
+def test_a_failing_client_shows_its_output(tmp_path: Path) -> None:
+    with raises(CotbalError, "command-failed", "no-such-file"):
         packages.run_client(["ls", "no-such-file"], tmp_path)
 
 

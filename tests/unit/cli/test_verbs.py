@@ -14,6 +14,7 @@ import pytest
 import typer
 
 from cotbal.cli.app import app
+from cotbal.scores.interval import SAMPLING_ONLY
 from helpers.pipeline_fakes import EXECUTOR
 
 SCORES = "run,a,b\nmini,0.2,0.3\nfull:a,0.7,0.4\nfull:b,0.3,0.8\n"
@@ -463,7 +464,8 @@ def test_curve(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:
     assert cotbal("report", "run").code == 0  # type: ignore[operator]
     assert (tmp_path / "run" / "report" / "index.html").read_text() == reported
     one = cotbal("curve", recipe_path, "--fractions", "1/8", "--out", "one", *ON)  # type: ignore[operator]
-    assert "over validation samples\n" in one.out
+    assert SAMPLING_ONLY in one.out
+    assert SAMPLING_ONLY not in ended.out
 
 
 def test_suggest_mini(cotbal: object, recipe_path: Path, tmp_path: Path) -> None:

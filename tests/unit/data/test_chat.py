@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 from tokenizers import AddedToken
 
-from cotbal.data.chat import Frame, breaks_behind_images, frame, messages, render, render_prompt
-from cotbal.data.records import Turn
+from cotbal.data.batches.chat import ChatTemplate, messages
+from cotbal.data.reading.record import Turn
 from cotbal.errors import CotbalError
+from helpers.errors import raises
 
 TOKENIZER = SimpleNamespace(
     eos_token="</s>",
@@ -40,8 +41,12 @@ PLAIN = MARKED.replace("{% generation %}", "").replace("{% endgeneration %}", ""
 NO_END = PLAIN.replace("</s>", " ")
 
 
+def chat(template: str) -> ChatTemplate:
+    return ChatTemplate(template, TOKENIZER)
+
+
 def learnt(template: str) -> list[str]:
-    rendered = render(messages(TURNS), template, TOKENIZER, frame(template, TOKENIZER))
+    rendered = chat(template).render(TURNS)
     return [rendered.text[start:stop] for start, stop in rendered.spans]
 
 
@@ -49,7 +54,7 @@ def learnt(template: str) -> list[str]:
 def test_spans_are_the_answers_and_their_end(template: str) -> None:
     assert learnt(template) == ["A dog.</s>", "Left.</s>"]
     assert (
-        render(messages(TURNS), template, TOKENIZER, Frame(0, "</s>")).text
+        chat(template).render(TURNS).text
         == "USER: <image>\nWhat is it? ASSISTANT: A dog.</s>USER: Where? ASSISTANT: Left.</s>"
     )
 
@@ -66,7 +71,7 @@ def test_a_turn_ends_with_the_token_that_the_template_writes() -> None:
     learnt.
     """
     own_end = PLAIN.replace("</s>", "<end>\n")
-    assert frame(own_end, TOKENIZER) == Frame(0, "<end>")
+    assert (chat(own_end).lead, chat(own_end).end) == (0, "<end>")
     assert learnt(own_end) == ["A dog.<end>", "Left.<end>"]
     assert learnt(MARKED.replace("</s>", " <end>\n")) == ["A dog. <end>", "Left. <end>"]
 
@@ -76,33 +81,31 @@ def test_white_space_that_the_prompt_leaves_out_is_learnt() -> None:
     it.
     """
     short_prompt = MARKED.replace("%}ASSISTANT: {% endif", "%}ASSISTANT:{% endif")
-    assert frame(short_prompt, TOKENIZER) == Frame(1, "</s>")
+    assert (chat(short_prompt).lead, chat(short_prompt).end) == (1, "</s>")
     assert learnt(short_prompt) == [" A dog.</s>", " Left.</s>"]
 
 
-def test_a_turn_without_any_end_is_refused() -> None:
+def test_a_turn_without_any_end_is_rejected() -> None:
     endless = SimpleNamespace(eos_token=None, special_tokens_map={}, added_tokens_decoder={})
-    with pytest.raises(CotbalError, match="never learn to stop"):
-        frame(NO_END, endless)
+    with raises(CotbalError, "broken-checkpoint", "eos_token"):
+        ChatTemplate(NO_END, endless).render(TURNS)
 
 
 def test_the_prompt_is_a_prefix_of_what_was_trained() -> None:
-    prompt = render_prompt(messages(TURNS[:1]), PLAIN, TOKENIZER)
-    assert render(messages(TURNS), PLAIN, TOKENIZER, Frame(0, "</s>")).text.startswith(
-        prompt + "A dog."
-    )
+    prompt = chat(PLAIN).prompt(TURNS[:1])
+    assert chat(PLAIN).render(TURNS).text.startswith(prompt + "A dog.")
 
 
-def test_the_instruction_stands_on_the_first_question_only() -> None:
-    text = render(messages(TURNS, "One word."), PLAIN, TOKENIZER, Frame(0, "</s>")).text
+def test_the_instruction_is_in_the_first_question_only() -> None:
+    text = chat(PLAIN).render(TURNS, "One word.").text
     assert text.count("One word.") == 1
     assert "What is it?\nOne word. ASSISTANT" in text
 
 
-def test_a_template_that_rewrites_the_past_is_refused() -> None:
+def test_a_template_that_rewrites_the_past_is_rejected() -> None:
     rewriting = "{{ messages | length }}" + PLAIN
-    with pytest.raises(CotbalError, match="generation"):
-        render(messages(TURNS), rewriting, TOKENIZER, Frame(0, "</s>"))
+    with raises(CotbalError, "invalid-chat-template", "{% generation %}"):
+        chat(rewriting).render(TURNS)
 
 
 def test_parts_keep_text_and_images_in_order() -> None:
@@ -133,7 +136,7 @@ ASKED = (
 
 
 @pytest.mark.parametrize(
-    ("body", "broken", "expected"),
+    ("body", "breaks", "expected"),
     [
         (
             IN_PLACE,  # Qwen2-VL
@@ -159,12 +162,9 @@ ASKED = (
     ids=["in place", "line break", "images first"],
 )
 def test_line_breaks_beside_images_are_written_once(
-    body: str, broken: bool, expected: tuple[str, ...]
+    body: str, breaks: bool, expected: tuple[str, ...]
 ) -> None:
-    template = PLAIN.replace(BODY, body)
-    assert breaks_behind_images(template, TOKENIZER) is broken
-    texts = [
-        render_prompt(messages((Turn("user", asked),), None, broken), template, TOKENIZER)
-        for asked in ASKED
-    ]
+    template = chat(PLAIN.replace(BODY, body))
+    assert template.breaks is breaks
+    texts = [template.prompt((Turn("user", asked),)) for asked in ASKED]
     assert texts == [f"USER: {text} ASSISTANT: " for text in expected]

@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import yaml
 
-from cotbal.data.check import CheckReport, check_mixture
-from cotbal.data.conversations import Record
-from cotbal.data.lengths import Item, Length
-from cotbal.data.records import open_records
+from cotbal.data.batches.lengths import Item, Length
+from cotbal.data.checks.check import CheckReport, check_mixture
+from cotbal.data.reading.record import Record
+from cotbal.data.reading.records import open_records
 from cotbal.errors import CotbalError, DataError
 from cotbal.recipe.recipe import Recipe, load_recipe
+from cotbal.scores.measure import load_metric
+from helpers.errors import raises
 from helpers.record_rows import image, llava, talk, write
 
 
@@ -35,13 +37,13 @@ class Words:
         self.limit = limit
         self.rejects = rejects
 
-    def lengths(self, items: Sequence[Item], cut: bool = True, /) -> list[Length | str]:
+    def lengths(self, items: Sequence[Item], cut: bool = True, /) -> list[Length | CotbalError]:
         return [self.length(record, self.limit if cut else 1000) for record, _ in items]
 
-    def length(self, record: Record, limit: int) -> Length | str:
+    def length(self, record: Record, limit: int) -> Length | CotbalError:
         shown = 10 * len(record.images)
         if shown > limit:
-            return f"its images need more than max_length = {limit} tokens"
+            return DataError(f"its images exceed {limit} tokens", "images-too-long")
         words = sum(len(answer.split()) for answer in record.learnt)
         return Length(words, max(0, min(words, limit - shown)), shown + words)
 
@@ -130,25 +132,24 @@ def test_every_problem_is_listed_at_once(lab: Lab) -> None:
     lab.task["test"] = "nowhere.jsonl"
     lab.task["test_metrics"] = ["exact_match", "bleurt"]
     report = lab.check()
-    found = [
-        (Path(problem.file).name, problem.number, problem.message) for problem in report.problems
-    ]
+    with pytest.raises(CotbalError) as unknown:
+        load_metric("bleurt")
     expected = [
-        ("recipe.yaml", 0, "bleurt"),
-        ("train.jsonl", 2, "expected an answer"),
-        ("train.jsonl", 3, "missing image"),
-        ("train.jsonl", 4, "broken image"),
-        ("train.jsonl", 5, "found str 'robot'"),
-        ("train.jsonl", 6, "expected 'vqa', as in the recipe; found 'ocr'"),
-        ("train.jsonl", 8, "'train0' stands already at record 1"),
-        ("train.jsonl", 9, "broken JSON"),
-        ("validation.jsonl", 1, "one question and one answer"),
-        ("nowhere.jsonl", 0, "no such file"),
+        ("recipe.yaml", 0, unknown.value.code, "bleurt"),
+        ("train.jsonl", 2, "empty-text", "conversations[1]"),
+        ("train.jsonl", 3, "missing-image", "gone.png"),
+        ("train.jsonl", 4, "broken-image", "broken.png"),
+        ("train.jsonl", 5, "invalid-turn", "'robot'"),
+        ("train.jsonl", 6, "wrong-task", "'ocr'"),
+        ("train.jsonl", 8, "repeated-id", "'train0'"),
+        ("train.jsonl", 9, "broken-file", "JSON"),
+        ("validation.jsonl", 1, "several-questions", "2 of each"),
+        ("nowhere.jsonl", 0, "missing-file", "no such file"),
     ]
-    assert [problem[:2] for problem in found] == [problem[:2] for problem in expected]
-    assert all(
-        message in problem[2] for problem, (_, _, message) in zip(found, expected, strict=True)
-    )
+    for problem, (*place, code, named) in zip(report.problems, expected, strict=True):
+        assert [problem.file.name, problem.number] == place
+        assert problem.code == code
+        assert named in problem.message
     size = report.tasks[0]
     assert (size.records, size.images, size.found, size.missing, size.broken) == (6, 3, 1, 1, 1)
 
@@ -164,28 +165,11 @@ def test_references_that_a_metric_cannot_score_are_problems(lab: Lab) -> None:
     lab.write(
         "test", [llava("t0", answer=["frog"] * 10, image="test.png"), llava("t1", image="test.png")]
     )
-    found = [
-        (Path(problem.file).name, problem.number, problem.message)
-        for problem in lab.check().problems
-    ]
-    assert found == [
-        ("validation.jsonl", 3, "multiple_choice: expected the letter of an option; found 'frog'"),
-        (
-            "test.jsonl",
-            2,
-            (
-                "vqa_soft: expected the answers of ten people, four at least; found 1; use"
-                " exact_match for one answer"
-            ),
-        ),
-        (
-            "validation.jsonl",
-            2,
-            (
-                "multiple_choice: expected references that score their maximum as the answer; found"
-                " 'frog', which scores 0 of 1"
-            ),
-        ),
+    problems = lab.check().problems
+    assert [(p.file.name, p.number, p.code, p.message.partition(":")[0]) for p in problems] == [
+        ("validation.jsonl", 3, "invalid-reference", "multiple_choice"),
+        ("test.jsonl", 2, "invalid-reference", "vqa_soft"),
+        ("validation.jsonl", 2, "unreachable-reference", "multiple_choice"),
     ]
 
 
@@ -197,10 +181,8 @@ def test_problems_are_found_again_the_second_time(lab: Lab) -> None:
 def test_without_decoding_only_missing_images_are_problems(lab: Lab) -> None:
     (lab.root / "images" / "train.png").write_text("no image")
     (lab.root / "images" / "test.png").unlink()
-    assert {problem.message.split()[0] for problem in lab.check(decode=False).problems} == {
-        "missing"
-    }
-    assert {problem.message.split()[0] for problem in lab.check().problems} == {"broken", "missing"}
+    assert {problem.code for problem in lab.check(decode=False).problems} == {"missing-image"}
+    assert {problem.code for problem in lab.check().problems} == {"broken-image", "missing-image"}
 
 
 def test_dropped_records_are_counted_and_named(lab: Lab) -> None:
@@ -268,7 +250,7 @@ def test_a_small_mini_portion_is_warned_of(lab: Lab) -> None:
     assert "set portions.mini to 1/3 or more for this task" in warning
 
 
-def test_a_task_too_small_for_the_advised_mini_is_not_told_to_make_all_of_it_the_mini(
+def test_a_task_too_small_for_the_advised_mini_is_not_advised_to_make_all_of_it_the_mini(
     lab: Lab,
 ) -> None:
     lab.write("train", rows("train", 97))
@@ -300,10 +282,10 @@ def test_an_unbalanced_task_needs_no_mini_but_is_not_measured(lab: Lab) -> None:
 
 
 def test_progress_reaches_its_end(lab: Lab) -> None:
-    told: list[tuple[str, int, int]] = []
-    lab.check(progress=lambda *news: told.append(news))
-    assert ("vqa train: records", 3, 3) in told
-    assert ("vqa test: images", 1, 1) in told
+    calls: list[tuple[str, int, int]] = []
+    lab.check(progress=lambda *news: calls.append(news))
+    assert ("vqa train: records", 3, 3) in calls
+    assert ("vqa test: images", 1, 1) in calls
 
 
 def test_json(lab: Lab) -> None:
@@ -311,6 +293,7 @@ def test_json(lab: Lab) -> None:
     plain = json.loads(json.dumps(lab.check().to_json()))
     assert plain["errors"][0]["file"] == str(lab.root / "test.jsonl")
     assert plain["errors"][0]["number"] == 1
+    assert plain["errors"][0]["code"] == "missing-image"
     assert plain["tasks"][0]["records"] == 3
 
 
@@ -375,14 +358,15 @@ def test_what_max_length_cuts_off_is_a_warning_of_the_task(lab: Lab) -> None:
 def test_a_task_whose_every_answer_is_cut_off_is_a_problem(lab: Lab) -> None:
     (problem,) = lab.check(meter=Words(limit=10)).problems
     assert (problem.file, problem.number) == (lab.root / "train.jsonl", 0)
-    assert "task vqa: model.max_length = 10 cuts off every answer" in problem.message
+    assert problem.code == "nothing-trained"
+    assert "task vqa: model.max_length = 10" in problem.message
 
 
 def test_images_that_do_not_fit_are_problems_of_their_records(lab: Lab) -> None:
     """Of training records alone: prompts are never cut."""
     problems = lab.check(meter=Words(limit=9)).problems
-    assert [(problem.file.name, problem.number) for problem in problems] == [
-        ("train.jsonl", number) for number in (1, 2, 3)
+    assert [(problem.file.name, problem.number, problem.code) for problem in problems] == [
+        ("train.jsonl", number, "images-too-long") for number in (1, 2, 3)
     ]
 
 
@@ -403,12 +387,11 @@ def test_an_image_that_the_processor_rejects_is_a_problem_or_dropped(lab: Lab) -
 def test_a_processor_that_cannot_be_loaded_is_one_problem(lab: Lab) -> None:
     class Broken(Words):
         def rejected(self, names: Sequence[str], /) -> dict[str, str]:
-            raise CotbalError("checkpoint base: expected `patch_size`")
+            raise CotbalError("checkpoint base: no `patch_size`", "broken-checkpoint")
 
     (problem,) = lab.check(meter=Broken()).problems
-    assert (
-        str(problem) == f"{lab.root / 'recipe.yaml'}: model: checkpoint base: expected `patch_size`"
-    )
+    assert problem.code == "broken-checkpoint"
+    assert str(problem) == f"{lab.root / 'recipe.yaml'}: model: checkpoint base: no `patch_size`"
 
 
 def test_what_is_wrong_for_the_probes_alone_is_added(lab: Lab) -> None:
@@ -417,9 +400,10 @@ def test_what_is_wrong_for_the_probes_alone_is_added(lab: Lab) -> None:
     )
     whole, cut = lab.check(meter=Words()), lab.check(meter=Words(limit=10))
     both = whole.and_of_probes(cut)
-    assert [problem.message.split(" = ")[0] for problem in both.problems] == [
-        f"missing image {lab.root / 'images' / 'gone.png'}",
-        "of the probes: task vqa: model.max_length",
+    assert [problem.code for problem in both.problems] == ["missing-image", "nothing-trained"]
+    assert [problem.message.startswith("of the probes: ") for problem in both.problems] == [
+        False,
+        True,
     ]
     assert both.tasks == whole.tasks
     assert len(both.warnings) == len(whole.warnings)
@@ -482,5 +466,5 @@ def test_records_that_would_change_meaning_are_named_with_file_and_record(lab: L
     named = ["`images`", "videos", "<audio>", "both", "loss_scale", "system", "base64"]
     assert all(key in problem.message for key, problem in zip(named, problems, strict=True))
     assert all(len(str(problem)) < 400 for problem in problems)
-    with pytest.raises(DataError, match="7 errors"):
+    with raises(DataError, "invalid-records", path, "7 errors"):
         open_records(path, lab.root / "cache")

@@ -4,15 +4,16 @@ from typing import Any
 
 import pytest
 
-from cotbal.data.conversations import Record, Turn, normalise
-from cotbal.data.loss_marks import MARKS
+from cotbal.data.reading.conversations import normalise
+from cotbal.data.reading.record import Record, Turn
+from cotbal.data.reading.turns import MARKS
 from cotbal.errors import DataError
 from helpers.record_rows import llava, talk
 
 
 def keep(content: bytes) -> str:
     if content == b"broken":
-        raise DataError("expected an embedded image; found 6 bytes that are none")
+        raise DataError("6 bytes that are no image", "broken-image")
     return f"kept-{len(content)}"
 
 
@@ -22,11 +23,17 @@ def read(raw: Any, evaluation: bool = False) -> Record:
     return result
 
 
-def problems(raw: Any, evaluation: bool = False) -> list[str]:
+def problems(raw: Any, evaluation: bool = False) -> list[DataError]:
     result = normalise(raw, 7, evaluation, keep)
     assert isinstance(result, list)
     assert result
     return result
+
+
+def only_problem(raw: Any, evaluation: bool = False) -> tuple[str, str]:
+    """Code and message of the only error."""
+    (problem,) = problems(raw, evaluation)
+    return problem.code, str(problem)
 
 
 def parts(*content: Any, **columns: Any) -> dict[str, Any]:
@@ -99,7 +106,7 @@ def test_messages_with_plain_texts() -> None:
         {"image": {"bytes": None, "path": "b.png"}},
     ],
 )
-def test_a_image_part_may_name_its_file(part: dict[str, Any]) -> None:
+def test_an_image_part_may_name_its_file(part: dict[str, Any]) -> None:
     record = read(parts({"type": "image", "text": None, **part}, {"type": "text", "text": "What?"}))
     assert record.images == ("b.png",)
 
@@ -111,10 +118,8 @@ def test_image_url_parts_name_their_file() -> None:
 def test_embedded_images_are_kept() -> None:
     assert read(llava(image={"bytes": b"1234", "path": None})).images == ("kept-4",)
     assert read(llava(image=[{"bytes": None, "path": "x.png"}])).images == ("x.png",)
-    assert (
-        "expected an embedded image"
-        in problems(llava(image={"bytes": b"broken", "path": "x.png"}))[0]
-    )
+    broken = llava(image={"bytes": b"broken", "path": "x.png"})
+    assert only_problem(broken) == ("broken-image", "image: 6 bytes that are no image")
 
 
 @pytest.mark.parametrize(
@@ -165,90 +170,108 @@ def test_numbers_serve_as_ids_and_a_missing_id_stays_empty() -> None:
     assert read(llava(None)).id == ""
 
 
-BAD: dict[str, tuple[Any, str]] = {
-    "no mapping": ([1], "expected a mapping"),
-    "no turns key": ({"id": "a", "image": "b"}, "found the keys id, image"),
-    "null turns": ({"conversations": None}, "expected `conversations` or `messages`"),
-    "no turns": (llava(conversations=[]), "expected a list of turns"),
-    "turns are text": (llava(conversations="hi"), "expected a list of turns; found str 'hi'"),
-    "turn is text": (llava(conversations=["hi"]), "conversations[0]: expected a mapping"),
+BAD: dict[str, tuple[Any, str, str]] = {  # a row, the code of its error, what the message names
+    "no mapping": ([1], "no-turns", "list [1]"),
+    "no turns key": ({"id": "a", "image": "b"}, "no-turns", "id, image"),
+    "null turns": ({"conversations": None}, "no-turns", "conversations"),
+    "no turns": (llava(conversations=[]), "no-turns", "conversations"),
+    "turns are text": (llava(conversations="hi"), "no-turns", "str 'hi'"),
+    "turn is text": (llava(conversations=["hi"]), "invalid-turn", "conversations[0]"),
     "role": (
         llava(conversations=[{"from": "robot", "value": "a"}]),
-        "conversations[0].from: expected one of human",
+        "invalid-turn",
+        "conversations[0].from",
     ),
-    "role type": (llava(conversations=[{"from": 3, "value": "a"}]), "found int 3"),
-    "answer first": (
-        llava(conversations=talk("a", "b")[1:]),
-        "expected the first turn to be the user's",
-    ),
+    "role type": (llava(conversations=[{"from": 3, "value": "a"}]), "invalid-turn", "int 3"),
+    "answer first": (llava(conversations=talk("a", "b")[1:]), "turn-order", "assistant"),
     "only system": (
         {"conversations": [{"from": "system", "value": "a"}]},
-        "expected the first turn to be the user's",
+        "turn-order",
+        "user",
     ),
-    "two questions": (llava(conversations=[*talk("a"), *talk("a", "b")]), "found user after user"),
+    "two questions": (
+        llava(conversations=[*talk("a"), *talk("a", "b")]),
+        "turn-order",
+        "user after user",
+    ),
     "late system": (
         {"conversations": [*talk("a", "b"), {"from": "system", "value": "x"}]},
-        "found system after assistant",
+        "turn-order",
+        "system after assistant",
     ),
-    "question last": (
-        llava(conversations=talk("a", "b", "c")),
-        "expected the last turn to be the assistant's",
+    "question last": (llava(conversations=talk("a", "b", "c")), "turn-order", "assistant"),
+    "marker missing": (
+        llava(question="What?", image=["a", "b"]),
+        "image-markers",
+        "0 <image> and 2 images",
     ),
-    "marker missing": (llava(question="What?", image=["a", "b"]), "found 0 <image> and 2 images"),
-    "marker too many": (llava(question="<image><image>"), "found 2 <image> and 1 images"),
-    "marker without image": (llava(image=None), "found 1 <image> and 0 images"),
-    "marker in answer": (
-        llava(answer="an <image>"),
-        "conversations[1]: expected <image> only in a user's turn",
+    "marker too many": (
+        llava(question="<image><image>"),
+        "image-markers",
+        "2 <image> and 1 images",
     ),
-    "marker in reference": (llava(answer=["a", "an <image>"]), "only in a user's turn"),
-    "empty answer": (
-        llava(answer="  "),
-        "conversations[1].value: expected an answer; found an empty one",
-    ),
-    "one empty answer": (llava(answer=["a", ""]), "expected an answer; found an empty one"),
-    "no answers": (llava(answer=[]), "expected text, or a list of right answers"),
-    "empty question": (llava(question=" ", image=None), "expected a question or an image"),
-    "text type": (llava(question=3), "conversations[0].value: expected text; found int 3"),
-    "answer type": (llava(answer=3), "conversations[1].value: expected text, or a list"),
-    "image type": (llava(image=3), "image: expected the name of an image file; found int 3"),
-    "image empty": (llava(image=""), "expected the name of an image file"),
-    "image address": (llava(image="https://x/y.png"), "expected the name of a local image file"),
-    "id type": (llava(id=[1]), "id: expected text; found list [1]"),
-    "id bool": (llava(id=True), "id: expected text; found bool True"),
-    "task type": (llava(task={}), "task: expected text"),
-    "half a surrogate pair": (llava(answer="\ud800"), "conversations[1].value: expected text"),
+    "marker without image": (llava(image=None), "image-markers", "1 <image> and 0 images"),
+    "marker in answer": (llava(answer="an <image>"), "image-markers", "conversations[1]"),
+    "marker in reference": (llava(answer=["a", "an <image>"]), "image-markers", "conversations[1]"),
+    "empty answer": (llava(answer="  "), "empty-text", "conversations[1].value"),
+    "one empty answer": (llava(answer=["a", ""]), "empty-text", "conversations[1].value"),
+    "no answers": (llava(answer=[]), "invalid-value", "conversations[1].value"),
+    "empty question": (llava(question=" ", image=None), "empty-text", "user"),
+    "text type": (llava(question=3), "invalid-value", "conversations[0].value"),
+    "answer type": (llava(answer=3), "invalid-value", "conversations[1].value"),
+    "image type": (llava(image=3), "invalid-image-name", "image: "),
+    "image empty": (llava(image=""), "invalid-image-name", "image: "),
+    "image address": (llava(image="https://x/y.png"), "invalid-image-name", "https://x/y.png"),
+    "id type": (llava(id=[1]), "invalid-value", "id: "),
+    "id bool": (llava(id=True), "invalid-value", "id: "),
+    "task type": (llava(task={}), "invalid-value", "task: "),
+    "half a surrogate pair": (llava(answer="\ud800"), "invalid-value", "conversations[1].value"),
     "part type": (
         parts({"type": "video", "path": "a"}),
-        "messages[0].content[0]: expected a part of type text",
+        "invalid-turn",
+        "messages[0].content[0]",
     ),
-    "part text": (parts({"type": "text", "text": 3}), "expected a part of type text"),
+    "part text": (parts({"type": "text", "text": 3}), "invalid-turn", "messages[0].content[0]"),
     "images twice": (
         parts({"type": "image", "path": "a"}, images=["a"]),
-        "either in the parts or in the column",
+        "conflicting-fields",
+        "images",
     ),
-    "both forms": (llava(messages=[{"role": "user", "content": "a"}]), "`messages`; found both"),
-    "image and images": (llava(images=["b.png"]), "or the same images in both; found image str"),
-    "video": (llava(video="a.mp4"), "video: expected images only, video and audio are not"),
-    "audios": (llava(audios=["a.wav"]), "audios: expected images only"),
-    "video marker": (llava(question="<video>\nWhat?", image=None), "found the marker <video>"),
-    "audio marker": (llava(question="Hear:\n<audio>\n?", image=None), "[0]: expected images only"),
-    "system type": (llava(system=3), "system: expected text; found int 3"),
-    "base64": (llava(image="iVBORw0KGgo/" * 4500), "54,000 characters, which begin 'iVBORw0KGgo/"),
-    "long name": (llava(image="a.png/" * 900), "5,400 characters, which begin"),
+    "both forms": (
+        llava(messages=[{"role": "user", "content": "a"}]),
+        "conflicting-fields",
+        "`messages`",
+    ),
+    "image and images": (llava(images=["b.png"]), "conflicting-fields", "`images`"),
+    "video": (llava(video="a.mp4"), "unsupported-media", "video: "),
+    "audios": (llava(audios=["a.wav"]), "unsupported-media", "audios: "),
+    "video marker": (
+        llava(question="<video>\nWhat?", image=None),
+        "unsupported-media",
+        "<video>",
+    ),
+    "audio marker": (
+        llava(question="Hear:\n<audio>\n?", image=None),
+        "unsupported-media",
+        "conversations[0]",
+    ),
+    "system type": (llava(system=3), "invalid-value", "system: "),
+    "base64": (llava(image="iVBORw0KGgo/" * 4500), "invalid-image-name", "54,000"),
+    "long name": (llava(image="a.png/" * 900), "invalid-image-name", "5,400"),
     "images in part named": (
         parts({"type": "image", "path": "a"}, {"type": "image"}),
-        "found some in each",
+        "conflicting-fields",
+        "images",
     ),
 }
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_problem(name: str) -> None:
-    raw, message = BAD[name]
-    found = problems(raw)
-    assert len(found) == 1
-    assert message in found[0]
+    raw, code, named = BAD[name]
+    found, message = only_problem(raw)
+    assert found == code
+    assert named in message
 
 
 @pytest.mark.parametrize(
@@ -267,7 +290,7 @@ def test_two_columns_of_images_lose_none(columns: Any, expected: tuple[str, ...]
 
 
 def test_no_more_than_the_beginning_of_base64_is_shown() -> None:
-    assert max(map(len, problems(llava(image="iVBORw0KGgo/" * 4500)))) < 200
+    assert len(only_problem(llava(image="iVBORw0KGgo/" * 4500))[1]) < 200
 
 
 def test_words_about_html_are_no_video() -> None:
@@ -289,12 +312,11 @@ def test_a_system_prompt_beside_the_turns() -> None:
     turns = [{"from": "system", "value": "Be short."}, *talk("<image>\nWhat?", "a frog")]
     assert read(llava(system="Be short.", conversations=turns)).turns[:2] == expected
     assert read(llava(system=" ")) == read(llava(system=None)) == read(llava())
-    assert problems(llava(system="Be long.", conversations=turns)) == [
-        "system: expected the text of the system turn conversations[0], or no key"
-    ]
-    assert problems(llava(system="<image>")) == [
-        "system: expected <image> only in a user's turn; found it in the system's"
-    ]
+    code, message = only_problem(llava(system="Be long.", conversations=turns))
+    assert code == "conflicting-fields"
+    assert "conversations[0]" in message
+    code, message = only_problem(llava(system="<image>"))
+    assert (code, message.partition(":")[0]) == ("image-markers", "system")
 
 
 def marked(*marks: dict[str, Any], form: str = "conversations") -> dict[str, Any]:
@@ -332,30 +354,23 @@ def test_marks_of_parts_that_agree() -> None:
     assert read(answer(False, False)).turns[1] == Turn("assistant", "bb", loss=False)
     assert read(answer(False, None, loss=False)).turns[1] == Turn("assistant", "bb", loss=False)
     for raw in (answer(False, True), answer(False, None), answer(False, loss=True)):
-        assert problems(raw) == [
-            "messages[1]: expected one mark for the whole answer; found parts with loss and parts"
-            " without"
-        ]
+        code, message = only_problem(raw)
+        assert (code, message.partition(":")[0]) == ("invalid-loss-mark", "messages[1]")
 
 
 @pytest.mark.parametrize(
-    ("mark", "message"),
+    ("mark", "named"),
     [
-        (
-            {"weight": 0.5},
-            "conversations[1].weight: expected true or false, 1 or 0; found float 0.5",
-        ),
-        ({"loss": "false"}, "conversations[1].loss: expected true or false, 1 or 0; found str"),
-        ({"loss": True, "weight": 0}, "marks that agree; found loss: True, weight: 0"),
-        (
-            {"train_detail": [{"begin_offset": 0}]},
-            "[1].train_detail: expected a mark for the whole",
-        ),
+        ({"weight": 0.5}, "conversations[1].weight"),
+        ({"loss": "false"}, "conversations[1].loss"),
+        ({"loss": True, "weight": 0}, "loss: True, weight: 0"),
+        ({"train_detail": [{"begin_offset": 0}]}, "conversations[1].train_detail"),
     ],
 )
-def test_marks_that_cannot_be_honoured(mark: dict[str, Any], message: str) -> None:
-    (problem,) = problems(marked(mark))
-    assert message in problem
+def test_marks_that_are_not_supported(mark: dict[str, Any], named: str) -> None:
+    code, message = only_problem(marked(mark))
+    assert code == "invalid-loss-mark"
+    assert named in message
 
 
 def test_the_words_of_a_user_never_carry_loss() -> None:
@@ -363,7 +378,8 @@ def test_the_words_of_a_user_never_carry_loss() -> None:
     raw["conversations"][0]["train"] = False
     assert read(raw).turns[0].loss
     raw["conversations"][0]["train"] = True
-    assert "conversations[0]: expected marks for loss only on the assistant's" in problems(raw)[0]
+    code, message = only_problem(raw)
+    assert (code, message.partition(":")[0]) == ("invalid-loss-mark", "conversations[0]")
 
 
 def test_the_answer_of_an_evaluation_record_is_a_reference_whatever_its_mark() -> None:
@@ -429,7 +445,7 @@ def test_unread_keys_of_turns_and_parts() -> None:
 
 def test_every_problem_of_a_record_is_named() -> None:
     found = problems(llava(id=[1], task={}, image=4, answer=""))
-    assert [problem.split(":")[0] for problem in found] == [
+    assert [str(problem).split(":")[0] for problem in found] == [
         "conversations[1].value",
         "image",
         "id",
@@ -440,9 +456,7 @@ def test_every_problem_of_a_record_is_named() -> None:
 def test_an_evaluation_record_has_one_question() -> None:
     raw = llava(conversations=talk("a", "b", "c", "d"))
     assert len(read(raw).turns) == 4
-    assert problems(raw, evaluation=True) == [
-        "expected one question and one answer in an evaluation record; found 2 of each"
-    ]
+    assert only_problem(raw, evaluation=True)[0] == "several-questions"
 
 
 def test_a_system_turn_is_no_second_question() -> None:

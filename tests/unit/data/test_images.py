@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cotbal.data.images import open_image, problem_of, resolve, unreadable_images
+from cotbal.data.reading.images import open_image, problems_of_images, resolve
 from cotbal.errors import DataError
+from helpers.errors import raises
 from helpers.record_rows import image
 
 
@@ -93,21 +94,24 @@ def test_a_turned_photograph_is_upright(tmp_path: Path) -> None:
 
 
 def test_problems(tmp_path: Path) -> None:
-    good, broken = image(tmp_path / "good.png"), truncated(tmp_path / "broken.png")
-    text = tmp_path / "text.png"
-    text.write_text("no image")
-    assert problem_of(good, decode=True) is None
-    assert problem_of(broken, decode=False) is None
-    assert str(problem_of(broken, decode=True)).startswith(f"broken image {broken}: ")
-    assert str(problem_of(text, decode=True)).startswith(f"broken image {text}: ")
-    for path in (tmp_path / "none.png", tmp_path, tmp_path / "a\0b"):
-        assert problem_of(path, decode=False) == f"missing image {path}"
-
-
-@pytest.mark.parametrize("name", ["broken.png", "none.png"])
-def test_open_names_the_file(tmp_path: Path, name: str) -> None:
+    image(tmp_path / "good.png")
     truncated(tmp_path / "broken.png")
-    with pytest.raises(DataError, match=name):
+    (tmp_path / "text.png").write_text("no image")
+    names = ("good.png", "broken.png", "text.png", "none.png", "", "a\0b")
+    missing = dict.fromkeys(("none.png", "", "a\0b"), "missing-image")
+    broken = dict.fromkeys(("broken.png", "text.png"), "broken-image")
+    for decode, expected in ((False, missing), (True, missing | broken)):
+        errors = problems_of_images(tmp_path, names, decode)
+        assert {name: error.code for name, error in errors.items()} == expected
+        assert all(str(tmp_path / name) in str(error) for name, error in errors.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("broken.png", "broken-image"), ("none.png", "missing-image")]
+)
+def test_open_names_the_file(tmp_path: Path, name: str, code: str) -> None:
+    truncated(tmp_path / "broken.png")
+    with raises(DataError, code, tmp_path / name):
         open_image(tmp_path / name)
 
 
@@ -115,6 +119,6 @@ def test_problems_of_many(tmp_path: Path) -> None:
     image(tmp_path / "good.png")
     names = [f"none{place}.png" if place % 2 else "good.png" for place in range(600)]
     done: list[int] = []
-    found = unreadable_images(tmp_path, names, True, done.append)
+    found = problems_of_images(tmp_path, names, True, progress=done.append)
     assert set(found) == set(names) - {"good.png"}
     assert done == [256, 512, 600]

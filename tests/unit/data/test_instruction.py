@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cotbal.data.conversations import Turn
-from cotbal.data.instruction import with_instruction
+from cotbal.data.reading.record import Turn, with_instruction
 
 SHORT = "Answer in one word."
 

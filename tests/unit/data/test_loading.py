@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from cotbal.data.loading import BESIDE_A_GPU, made, processes, sentence
+from cotbal.data.batches.loading import BESIDE_A_GPU, made, processes, sentence
 from cotbal.errors import DataError
+from helpers.errors import raises
 
 
 def test_batches_come_in_the_order_that_was_asked_for_from_other_processes() -> None:
@@ -38,15 +39,16 @@ def test_a_signal_to_the_whole_job_does_not_end_them(tmp_path: Path) -> None:
 
     before = signal.getsignal(signal.SIGTERM)
     assert list(made(range(4), make, 1)) == [0, 1, 2, 3]
-    assert signal.getsignal(signal.SIGTERM) is before, "this process hears signals as it did"
+    assert signal.getsignal(signal.SIGTERM) is before, "the handler of this process is restored"
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_problem_is_told_in_its_own_sentence_whoever_met_it(workers: int) -> None:
+def test_an_error_is_the_same_in_a_worker(workers: int) -> None:
     def make(item: int) -> int:
-        raise DataError(f"record {item} (r{item}): there is no image cotbal.errors: a.png")
+        message = f"record {item} (r{item}): there is no image cotbal.errors: a.png"
+        raise DataError(message, "missing-image")
 
-    with pytest.raises(DataError) as problem:
+    with raises(DataError, "missing-image") as problem:
         list(made([5], make, workers))
     assert str(problem.value) == "record 5 (r5): there is no image cotbal.errors: a.png"
     assert multiprocessing.active_children() == [], (
@@ -54,16 +56,16 @@ def test_a_problem_is_told_in_its_own_sentence_whoever_met_it(workers: int) -> N
     )
 
 
-def test_a_problem_of_somebody_else_s_loader_is_told_in_its_sentence() -> None:
+def test_the_message_of_an_error_in_the_loader_of_the_trainer() -> None:
     """As the Trainer's, which hands over what the process wrote of it."""
-    told = (
+    text = (
         "Caught DataError in DataLoader worker process 0.\nTraceback\n "
         " ...\ncotbal.errors.DataError: no a.png\n"
     )
-    assert sentence(DataError(told)) == "no a.png"
+    assert sentence(DataError(text)) == "no a.png"
 
 
-def test_other_problems_are_told_as_they_are() -> None:
+def test_the_message_of_other_errors() -> None:
     assert sentence(ValueError("builtins.ValueError: twice")) == "builtins.ValueError: twice"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from accelerate.data_loader import SeedableRandomSampler
 
-from cotbal.data.order import FILLER, Shuffled
+from cotbal.data.batches.order import FILLER, Shuffled
 
 
 class Rows:

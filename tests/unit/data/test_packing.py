@@ -9,11 +9,12 @@ import pytest
 import torch
 from transformers import AutoModelForImageTextToText
 
-from cotbal.data.packing import pack, packed
+from cotbal.data.batches.packing import pack, packed
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED, token_counts
 from cotbal.training.trainers.forward import for_model
 from cotbal.training.trainers.hf import with_task_ids
+from helpers.errors import raises
 from helpers.tiny_vlm import build
 from helpers.trainer_cases import IMAGE, TASKS, distance, pad, rows, update, with_images
 
@@ -108,8 +109,8 @@ def test_counts_by_task_do_not_change() -> None:
         {"names": ["a", "b"]},
     ],
 )
-def test_fields_that_it_does_not_know_are_refused(field: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=next(iter(field))):
+def test_fields_that_cannot_be_packed_are_rejected(field: dict[str, Any]) -> None:
+    with raises(DataError, "model-not-supported", *field):
         pack(batch_of([3, 2], **field), 5, PADDING)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from cotbal.data.processors import load_processor
+from cotbal.data.batches.processors import load_processor
 from cotbal.errors import CotbalError
+from helpers.errors import raises
 from helpers.tiny_vlm import BASE
 
 
@@ -36,16 +37,14 @@ def test_a_missing_padding_token_is_the_end_token(tmp_path: Path) -> None:
     assert tokenizer.pad_token == tokenizer.eos_token == "<|end|>"
 
 
-def test_nothing_to_pad_with_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(CotbalError, match="neither; set pad_token"):
+def test_nothing_to_pad_with_is_rejected(tmp_path: Path) -> None:
+    with raises(CotbalError, "broken-checkpoint", tmp_path, "pad_token"):
         load_processor(str(copied(tmp_path, pad_token=None, eos_token=None)), False)
 
 
-def test_text_alone_is_refused(tmp_path: Path) -> None:
+def test_text_alone_is_rejected(tmp_path: Path) -> None:
     (copied(tmp_path, processor_class=None) / "processor_config.json").unlink()
-    with pytest.raises(
-        CotbalError, match=r"images and text, found \w+ without tokenizer and image_processor"
-    ):
+    with raises(CotbalError, "model-not-supported", tmp_path, "tokenizer and image_processor"):
         load_processor(str(tmp_path), False)
 
 
@@ -56,11 +55,11 @@ def test_a_package_that_the_processor_needs_is_named(
     path.write_text(
         json.dumps({**json.loads(path.read_text()), "processor_class": "OmDetTurboProcessor"})
     )
-    monkeypatch.setattr("cotbal.data.processors.is_torchvision_available", lambda: False)
-    monkeypatch.setattr("cotbal.data.processors.AutoProcessor.from_pretrained", needs_a_package)
-    with pytest.raises(
-        CotbalError, match="its processor needs a package: OmDetTurboProcessor requires"
-    ):
+    monkeypatch.setattr("cotbal.data.batches.processors.is_torchvision_available", lambda: False)
+    monkeypatch.setattr(
+        "cotbal.data.batches.processors.AutoProcessor.from_pretrained", needs_a_package
+    )
+    with raises(CotbalError, "missing-dependency", tmp_path, "OmDetTurboProcessor"):
         load_processor(str(tmp_path), False)
 
 

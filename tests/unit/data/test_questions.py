@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.data.collate import Row
-from cotbal.data.questions import QuestionCollator, collator_for
-from cotbal.data.records import Record, Turn, default_cache, open_records
+from cotbal.data.batches.collate import RejectedImages, Row
+from cotbal.data.batches.questions import QuestionCollator, collator_for
+from cotbal.data.reading.record import Record, Turn
+from cotbal.data.reading.records import default_cache, open_records
 from cotbal.errors import DataError
 from cotbal.loss import IGNORED
 from cotbal.training import vlm
+from helpers.errors import raises
 from helpers.further_families import FURTHER
 from helpers.tiny_families import FAMILIES, build
 
@@ -49,7 +51,7 @@ def test_the_row_is_question_line_break_and_answer(processor: object, tmp_path: 
     assert ids[: len(prompt)].tolist() == prompt.tolist()
 
 
-def test_conversations_are_refused_with_the_first_of_them(
+def test_conversations_are_rejected_with_the_first_of_them(
     processor: object, tmp_path: Path
 ) -> None:
     asked, answered = {"from": "human", "value": "What?"}, {"from": "gpt", "value": "tree"}
@@ -68,13 +70,12 @@ def test_conversations_are_refused_with_the_first_of_them(
     )
     records = open_records(path, default_cache())
     assert records.answers().tolist() == [1, 1, 2, 3]
-    with pytest.raises(
-        DataError, match=r"chat\.jsonl, record 3 \(r2\): PaliGemmaProcessor .* found 2 records"
-    ):
+    names = ("chat.jsonl, record 3 (r2)", "PaliGemmaProcessor", "2 records")
+    with raises(DataError, "several-questions", *names):
         collator_for(processor, tmp_path, 100, [records])
 
 
-def test_records_without_a_image_are_refused_where_they_would_depend_on_others(
+def test_records_without_an_image_are_rejected_where_they_would_depend_on_others(
     tmp_path: Path,
 ) -> None:
     mllama = vlm.load(str(build(FURTHER["mllama"], tmp_path / "mllama")), "float32", False)[1]
@@ -88,26 +89,24 @@ def test_records_without_a_image_are_refused_where_they_would_depend_on_others(
     assert files[2].image_counts().tolist() == [1, 0]
     for whole in files[:2]:
         collator_for(mllama, tmp_path, 100, [whole])
-    with pytest.raises(
-        DataError,
-        match=r"mixed\.jsonl, record 2 \(b\) has no image: with MllamaProcessor the loss",
-    ):
+    names = ("mixed.jsonl, record 2 (b)", "MllamaProcessor")
+    with raises(DataError, "records-without-image", *names):
         collator_for(mllama, tmp_path, 100, [files[2]])
-    with pytest.raises(DataError, match=r"plain\.jsonl, record 1 \(b\) has no image"):
+    with raises(DataError, "records-without-image", "plain.jsonl, record 1 (b)"):
         collator_for(mllama, tmp_path, 100, files[:2])
 
 
-def test_processors_that_cannot_show_a_image_are_refused(tmp_path: Path) -> None:
+def test_processors_that_cannot_show_an_image_are_rejected(tmp_path: Path) -> None:
     processor = vlm.load(str(build(FURTHER["llava_next"], tmp_path / "model")), "float32", False)[1]
     row = Row(
         Record("r1", None, (), (Turn("user", "what?"), Turn("assistant", "<image> n")), ("n",), 1),
         "task",
         None,
     )
-    with pytest.raises(DataError, match=r"record 1 \(r1\): LlavaNextProcessor rejects the text \("):
+    with pytest.raises(RejectedImages) as rejected:
         collator_for(processor, tmp_path, 100).training([row])
+    assert rejected.value.code == "rejected-image"
+    assert "record 1 (r1): LlavaNextProcessor" in str(rejected.value)
     processor.image_token = None
-    with pytest.raises(
-        DataError, match="LlavaNextProcessor knows no token that stands for an image in the text"
-    ):
+    with raises(DataError, "model-not-supported", "LlavaNextProcessor"):
         collator_for(processor, tmp_path, 100)

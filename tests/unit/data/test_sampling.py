@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotbal.data.records import Records, open_records
+from cotbal.data.reading.records import Records, open_records
 from cotbal.data.sampling import (
     Portioned,
     draw_portions,
@@ -18,6 +18,7 @@ from cotbal.data.sampling import (
 )
 from cotbal.errors import DataError
 from cotbal.recipe.schema import Portions
+from helpers.errors import raises
 from helpers.record_rows import image, llava, write
 
 rates = st.fractions(min_value=Fraction(1, 200), max_value=1, max_denominator=200)
@@ -173,11 +174,9 @@ def test_dropping_without_decoding(records: Records, tmp_path: Path) -> None:
 
 
 def test_missing_images_are_an_error(records: Records, tmp_path: Path) -> None:
-    with pytest.raises(DataError) as error:
+    first = f"{records.source}, record 3: missing image {tmp_path / 'c.png'}"
+    with raises(DataError, "missing-image", first, "2 records", "on_missing_image: drop"):
         kept_records(records, tmp_path, "error")
-    assert f"{records.source}, record 3: missing image {tmp_path / 'c.png'}" in str(error.value)
-    assert "2 records miss one" in str(error.value)
-    assert "on_missing_image: drop" in str(error.value)
 
 
 def test_all_is_kept_when_nothing_is_missing(records: Records, tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 import cotbal.benchmarks.pocket
-from cotbal.data.records import Records, open_records
-from cotbal.data.special_tokens import (
+from cotbal.data.checks.special_tokens import (
     SpecialTokens,
     problems_of_instruction,
     problems_of_texts,
     read_special_tokens,
     warnings_of_texts,
 )
+from cotbal.data.reading.record import Problem
+from cotbal.data.reading.records import Records, open_records
 from cotbal.recipe.mixture import Task
 from helpers import byte_checkpoint
 from helpers.record_rows import llava, talk, write
@@ -94,14 +95,12 @@ def test_every_text_of_a_record_is_searched(tmp_path: Path) -> None:
         (5, "answer 3"),
     ]
     assert problems[1].file == found.source
-    assert problems[1].message == (
-        "turn 2 (assistant): expected text without special tokens of the checkpoint; found '</s>'"
-        " in 'frog</s>and a toad': remove it, or break it up, such as '< /s>'"
-    )
-    assert list(warnings_of_texts(found, TOKENS)) == [
-        f"{found.source}: 1 of 6 records contain special tokens of the checkpoint, which are"
-        " removed from answers before they are scored; the first is '<|box|>' in record 6"
-    ]
+    assert {problem.code for problem in problems} == {"special-token"}
+    for named in ("'</s>'", "'frog</s>and a toad'", "'< /s>'"):
+        assert named in problems[1].message
+    (warning,) = warnings_of_texts(found, TOKENS)
+    for named in (f"{found.source}: 1 of 6 records", "'<|box|>' in record 6"):
+        assert named in warning
     assert list(problems_of_texts(found, SpecialTokens())) == []
 
 
@@ -121,14 +120,14 @@ def test_markers_of_images_are_no_special_tokens(tmp_path: Path) -> None:
 def test_instructions(tmp_path: Path) -> None:
     """An instruction is added to each question, so an image marker in it is an image too many."""
 
-    def problems(instruction: str | None) -> list[str]:
+    def problems(instruction: str | None) -> list[Problem]:
         task = Task("vqa", tmp_path, None, {}, "exact_match", (), instruction)
-        return [problem.message for problem in problems_of_instruction(task, tmp_path, TOKENS)]
+        return list(problems_of_instruction(task, tmp_path, TOKENS))
 
     assert problems(None) == problems("Answer in one word <|box|>.") == []
-    assert [text.partition(" in ")[0] for text in problems("Look at <image>, then </s>.")] == [
-        "task vqa: instruction: expected text without special tokens of the checkpoint; found"
-        " '</s>'",
-        "task vqa: instruction: expected text without special tokens of the checkpoint; found"
-        " '<image>'",
-    ]
+    for problem, token in zip(
+        problems("Look at <image>, then </s>."), ("'</s>'", "'<image>'"), strict=True
+    ):
+        assert problem.code == "special-token"
+        assert problem.message.startswith("task vqa: instruction: ")
+        assert f"found {token}" in problem.message

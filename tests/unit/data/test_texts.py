@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from cotbal.data import texts
-from cotbal.data.texts import check_texts, need_sound_texts
+from cotbal.data.checks import texts
+from cotbal.data.checks.texts import check_texts, need_sound_texts
 from cotbal.errors import DataError
 from cotbal.recipe.recipe import load_recipe
 from helpers import byte_checkpoint
+from helpers.errors import raises
 from helpers.record_rows import llava, write
 
 
@@ -45,8 +46,10 @@ class Lab:
         report = check_texts(self.recipe(), self.root / "cache")
         return [(f.file.name, f.number, f.message) for f in report.problems]
 
-    def starts(self) -> list[tuple[str, int, str]]:
-        return [(file, number, text[:25]) for file, number, text in self.found()]
+    def starts(self) -> list[tuple[str, int, str, str]]:
+        """File, number, code and the beginning of the message."""
+        problems = check_texts(self.recipe(), self.root / "cache").problems
+        return [(p.file.name, p.number, p.code, p.message.partition(": ")[0]) for p in problems]
 
 
 @pytest.fixture
@@ -66,18 +69,16 @@ def test_everything_is_reported_with_its_file_and_record(lab: Lab) -> None:
     lab.task["instruction"] = "Answer <|user|>"
     lab.task["test_metrics"] = ["exact_match", "anls"]
     assert lab.starts() == [
-        ("recipe.yaml", 0, "task vqa: instruction: ex"),
-        ("train.jsonl", 2, "turn 2 (assistant): expec"),
-        ("validation.jsonl", 3, "turn 2 (assistant): expec"),
-        ("validation.jsonl", 2, "exact_match: expected ref"),
-        ("test.jsonl", 3, "exact_match: expected ref"),
-        ("test.jsonl", 2, "exact_match: expected ref"),
-        ("test.jsonl", 3, "anls: expected references"),
-        ("test.jsonl", 2, "anls: expected references"),
+        ("recipe.yaml", 0, "special-token", "task vqa"),
+        ("train.jsonl", 2, "special-token", "turn 2 (assistant)"),
+        ("validation.jsonl", 3, "special-token", "turn 2 (assistant)"),
+        ("validation.jsonl", 2, "unreachable-reference", "exact_match"),
+        ("test.jsonl", 3, "unreachable-reference", "exact_match"),
+        ("test.jsonl", 2, "unreachable-reference", "exact_match"),
+        ("test.jsonl", 3, "unreachable-reference", "anls"),
+        ("test.jsonl", 2, "unreachable-reference", "anls"),
     ], "record 3 of the validation set is reported once"
-    with pytest.raises(
-        DataError, match=r"(?s)8 texts cannot be.*, record 2: .*and 3 more\n`cotbal"
-    ):
+    with raises(DataError, "invalid-records", "8 texts", "train.jsonl, record 2: ", "3 more"):
         need_sound_texts(lab.recipe(), lab.root / "cache")
 
 
@@ -85,7 +86,7 @@ def test_without_a_checkpoint_what_needs_none_is_checked(lab: Lab) -> None:
     lab.write("train", "a frog</s>and more")
     lab.write("validation", "A. far more than nine tokens", ["B", "a frog"])
     lab.task |= {"metric": "multiple_choice", "test_metrics": ["exact_match"]}
-    expected = [("validation.jsonl", 2, "multiple_choice: expected")]
+    expected = [("validation.jsonl", 2, "unreachable-reference", "multiple_choice")]
     del lab.more["model"]
     assert lab.starts() == expected
     lab.more["model"] = {"checkpoint": "nobody/nothing"}

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cotbal.jobs.executors import STOPPED, Job
-from cotbal.jobs.executors._attempts import Attempts, progress_of
+from cotbal.jobs.executors import STOPPED, Attempts, Job, progress_of
 from cotbal.recipe.schema import ResourcesSection
 
 COMMAND = (sys.executable, "-m", "cotbal.jobs.worker", "job.json")
@@ -46,28 +45,28 @@ def test_a_job_with_an_outcome_is_done(tmp_path: Path, code: int | None) -> None
 
 
 @pytest.mark.parametrize("code", [1, 2, 127])
-def test_a_program_that_fails_by_itself_is_not_tried_again(tmp_path: Path, code: int) -> None:
+def test_a_program_that_fails_by_itself_is_not_retried(tmp_path: Path, code: int) -> None:
     assert attempts(tmp_path).verdict(code) == "failed"
 
 
-def test_behind_a_launcher_only_the_worker_can_say_so(tmp_path: Path) -> None:
-    assert attempts(tmp_path, gpus=0, ranks=2).verdict(1) == "again"
+def test_behind_a_launcher_only_the_file_of_the_worker_counts(tmp_path: Path) -> None:
+    assert attempts(tmp_path, gpus=0, ranks=2).verdict(1) == "retry"
     (tmp_path / "failure.json").write_text(json.dumps({"message": "no frog"}))
     assert attempts(tmp_path, gpus=0, ranks=2).verdict(1) == "failed"
     assert attempts(tmp_path).verdict(None) == "failed"
 
 
 @pytest.mark.parametrize("code", [None, -9, 137, 143, STOPPED])
-def test_what_was_stopped_from_outside_goes_on_a_bounded_number_of_times(
+def test_what_was_stopped_from_outside_is_retried_a_limited_number_of_times(
     tmp_path: Path, code: int | None
 ) -> None:
     one = attempts(tmp_path, retries=2)
-    assert [one.verdict(code) for _ in range(3)] == ["again", "again", "failed"]
+    assert [one.verdict(code) for _ in range(3)] == ["retry", "retry", "failed"]
 
 
-def test_who_comes_further_may_go_on_as_often_as_it_takes(tmp_path: Path) -> None:
+def test_a_run_that_advances_is_retried_as_often_as_it_takes(tmp_path: Path) -> None:
     one = attempts(tmp_path, retries=1)
     for step in range(10, 60, 10):
         checkpoint(tmp_path, step)
-        assert one.verdict(STOPPED) == "again"
-    assert [one.verdict(STOPPED) for _ in range(2)] == ["again", "failed"]
+        assert one.verdict(STOPPED) == "retry"
+    assert [one.verdict(STOPPED) for _ in range(2)] == ["retry", "failed"]

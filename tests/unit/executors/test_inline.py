@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -31,11 +32,9 @@ def test_in_the_order_given_one_after_another(job: object) -> None:
 
 
 def test_a_module_runs_as_the_main_one_with_its_arguments(job: object) -> None:
-    each = job("a", "import os, sys\nprint(__name__, sys.argv[1:], os.getpid())")  # type: ignore[operator]
-    assert [outcome.ok for outcome in inline.run([each], Resources())] == [True]
-    import os
-
-    assert (each.directory / "log.txt").read_text() == f"__main__ ['an argument'] {os.getpid()}\n"
+    one = job("a", "import os, sys\nprint(__name__, sys.argv[1:], os.getpid())")  # type: ignore[operator]
+    assert [outcome.ok for outcome in inline.run([one], Resources())] == [True]
+    assert (one.directory / "log.txt").read_text() == f"__main__ ['an argument'] {os.getpid()}\n"
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,21 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from cotbal.errors import CotbalError
-from cotbal.jobs.executors import Job, Resources, log_tail, processes
+from cotbal.jobs.executors import Job, Resources, log_tail, processes, ray
+from cotbal.jobs.executors.processes import Slots, available
 from cotbal.recipe.schema import ResourcesSection
 from cotbal.training.environment import PARENT
+from helpers.errors import raises
 
 NOTE_TIMES = """
 import sys, time
@@ -48,14 +54,14 @@ def times(directory: Path, name: str) -> tuple[float, float]:
 def test_the_longest_first(tmp_path: Path) -> None:
     costs = {"short": 1.0, "long": 50.0, "middle": 7.0}
     jobs = [job(tmp_path, name, cost) for name, cost in costs.items()]
-    found = [outcome.job.name for outcome in processes.run(jobs, Resources(workers=1))]
-    assert found == ["long", "middle", "short"]
+    names = [outcome.job.name for outcome in processes.run(jobs, Resources(workers=1))]
+    assert names == ["long", "middle", "short"]
 
 
 def test_no_more_at_a_time_than_workers(tmp_path: Path) -> None:
     jobs = [job(tmp_path, f"{n}", seconds=0.3) for n in range(4)]
     assert all(outcome.ok for outcome in processes.run(jobs, Resources(workers=2)))
-    spans = [times(tmp_path, each.name) for each in jobs]
+    spans = [times(tmp_path, one.name) for one in jobs]
     for started, _ in spans:
         assert sum(begin <= started < end for begin, end in spans) <= 2
     assert any(a[0] < b[0] < a[1] for a in spans for b in spans), (
@@ -63,11 +69,11 @@ def test_no_more_at_a_time_than_workers(tmp_path: Path) -> None:
     )
 
 
-def test_a_job_knows_its_driver_and_has_no_input(tmp_path: Path) -> None:
+def test_a_job_gets_the_id_of_its_driver_and_no_input(tmp_path: Path) -> None:
     code = f"import os, sys; print(os.environ[{PARENT!r}], os.getppid(), repr(sys.stdin.read()))"
-    each = job(tmp_path, "a", code=code)
-    assert [outcome.ok for outcome in processes.run([each], Resources())] == [True]
-    assert (each.directory / "log.txt").read_text().split() == [
+    one = job(tmp_path, "a", code=code)
+    assert [outcome.ok for outcome in processes.run([one], Resources())] == [True]
+    assert (one.directory / "log.txt").read_text().split() == [
         str(os.getpid()),
         str(os.getpid()),
         "''",
@@ -103,24 +109,20 @@ def test_a_job_that_will_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_command_that_cannot_start_leaves_the_others_running(tmp_path: Path) -> None:
     broken = Job("broken", tmp_path / "broken", (str(tmp_path / "no-such-program"),), 9.0)
-    found = {
-        o.job.name: o for o in processes.run([broken, job(tmp_path, "b")], Resources(workers=1))
-    }
-    assert found["b"].ok
-    assert not found["broken"].ok
-    assert "no-such-program" in found["broken"].message
+    jobs = [broken, job(tmp_path, "b")]
+    outcomes = {o.job.name: o for o in processes.run(jobs, Resources(workers=1))}
+    assert outcomes["b"].ok
+    assert not outcomes["broken"].ok
+    assert "no-such-program" in outcomes["broken"].message
 
 
-def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cores_are_divided_among_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert [(s.device, s.threads) for s in processes.slots(Resources(), 5)] == [
-        (None, 4),
-        (None, 4),
-    ]
-    assert [s.threads for s in processes.slots(Resources(workers=3), 5)] == [2, 2, 2]
-    assert [s.threads for s in processes.slots(Resources(workers=20), 50)] == [1] * 20
-    assert [s.threads for s in processes.slots(Resources(workers=2, threads=6), 5)] == [6, 6]
-    assert [s.threads for s in processes.slots(Resources(workers=1), 5)] == [8]
+    assert available(Resources(), 5) == Slots((None, None), 4)
+    assert available(Resources(workers=3), 5) == Slots((None,) * 3, 2)
+    assert available(Resources(workers=20), 50) == Slots((None,) * 20, 1)
+    assert available(Resources(workers=2, threads=6), 5) == Slots((None, None), 6)
+    assert available(Resources(workers=1), 5) == Slots((None,), 8)
 
 
 def test_the_threads_of_a_run_do_not_depend_on_how_many_runs_are_left(
@@ -128,15 +130,15 @@ def test_the_threads_of_a_run_do_not_depend_on_how_many_runs_are_left(
 ) -> None:
     """A resumed job must round as the first one did."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert len({processes.slots(Resources(), jobs)[0].threads for jobs in range(1, 6)}) == 1
-    assert len(processes.slots(Resources(), 1)) == 1
+    assert len({available(Resources(), jobs).threads for jobs in range(1, 6)}) == 1
+    assert len(available(Resources(), 1).devices) == 1
 
 
-def test_one_worker_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_worker_per_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert [(s.device, s.threads) for s in processes.slots(Resources(), 9)] == [("3", 4), ("5", 4)]
-    assert [s.device for s in processes.slots(Resources(workers=3), 9)] == ["3", "5", "3"]
+    assert available(Resources(), 9) == Slots(("3", "5"), 4)
+    assert available(Resources(workers=3), 9).devices == ("3", "5", "3")
 
 
 def test_a_run_of_several_gpus_takes_them_together(
@@ -172,29 +174,77 @@ def test_a_run_of_several_gpus_takes_them_together(
     assert small[0] == "8"
 
 
-def test_what_this_machine_has_not_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("needs", "code", "name"),
+    [
+        (ResourcesSection(gpus=2), "too-few-gpus", "resources.gpus"),
+        (ResourcesSection(gpus=2, nodes=2), "several-nodes", "resources.nodes"),
+    ],
+)
+def test_a_job_that_this_machine_cannot_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, needs: ResourcesSection, code: str, name: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    for needs, told in (
-        (ResourcesSection(gpus=2), "at most the 1 GPUs"),
-        (ResourcesSection(gpus=2, nodes=2), "slurm"),
-    ):
-        with pytest.raises(CotbalError, match=told):
-            processes.run([Job("a", tmp_path, ("python", "-m", "x"), needs=needs)], Resources())
+    with raises(CotbalError, code, name):
+        processes.run([Job("a", tmp_path, ("python", "-m", "x"), needs=needs)], Resources())
+
+
+def driven_here(one: Job) -> object:
+    return next(processes.run([one], Resources()))
+
+
+def driven_by_ray(one: Job) -> object:
+    return ray.do(one.command, str(one.directory), {})
+
+
+@pytest.mark.parametrize("drive", [driven_here, driven_by_ray])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_process_that_is_being_started_when_its_driver_is_interrupted_is_stopped(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    drive: Callable[[Job], object],
+    number: signal.Signals,
+) -> None:
+    """The signal arrives after the process exists, and before anything here refers to it."""
+    begun: list[subprocess.Popen[bytes]] = []
+    original = subprocess.Popen
+
+    def popen(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        begun.append(original(*arguments, **options))
+        signal.raise_signal(number)
+        return begun[0]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    before = signal.signal(number, interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            drive(job(tmp_path, "a", seconds=60))
+        assert signal.getsignal(number) is interrupted
+    finally:
+        signal.signal(number, before)
+    try:
+        assert begun[0].poll() == -signal.SIGTERM
+    finally:
+        begun[0].kill()
+        begun[0].wait()
 
 
 @pytest.mark.parametrize(
-    ("chosen", "found"), [("", []), ("-1", []), ("0", ["0"]), ("1, 2", ["1", "2"])]
+    ("chosen", "gpus"), [("", []), ("-1", []), ("0", ["0"]), ("1, 2", ["1", "2"])]
 )
 def test_the_gpus_that_the_user_chose(
-    monkeypatch: pytest.MonkeyPatch, chosen: str, found: list[str]
+    monkeypatch: pytest.MonkeyPatch, chosen: str, gpus: list[str]
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
-    assert [device.strip() for device in processes.visible_gpus()] == found
+    assert [device.strip() for device in processes.visible_gpus()] == gpus
 
 
-def test_gpus_are_asked_from_the_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_those_that_nvidia_smi_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     program = tmp_path / "nvidia-smi"
     monkeypatch.setenv("PATH", str(tmp_path))

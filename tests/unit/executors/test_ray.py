@@ -16,6 +16,7 @@ import pytest
 from cotbal.errors import CotbalError, MissingDependency
 from cotbal.jobs.executors import Job, Outcome, Resources, ray
 from cotbal.recipe.schema import ResourcesSection
+from helpers.errors import raises
 from helpers.ray_nodes import ATTEMPTS, RayNodes
 
 pytestmark = [pytest.mark.needs("ray"), pytest.mark.xdist_group("ray")]
@@ -29,8 +30,8 @@ def job(
 
 
 def outcome(one: Job) -> Outcome:
-    (found,) = ray.run([one], Resources(threads=1))
-    return found
+    (result,) = ray.run([one], Resources(threads=1))
+    return result
 
 
 @pytest.mark.parametrize(
@@ -38,19 +39,19 @@ def outcome(one: Job) -> Outcome:
     [("getpid", "was killed by signal SIGKILL"), ("getppid", "was lost: ")],
     ids=["command", "task"],
 )
-def test_what_was_killed_is_sent_again_until_it_was_too_often(
+def test_a_killed_job_is_retried_a_limited_number_of_times(
     connected_to_ray: RayNodes, tmp_path: Path, whom: str, how: str
 ) -> None:
     """The parent of a command is the process of its task, whose end Ray reports."""
     code = f"import os, signal; print('tried', flush=True); os.kill(os.{whom}(), signal.SIGKILL)"
-    found = outcome(job(tmp_path, "a", code))
-    assert not found.ok
-    assert found.message.startswith(f"a {how}")
-    assert found.message.splitlines()[-1] == "tried"
+    result = outcome(job(tmp_path, "a", code))
+    assert not result.ok
+    assert result.message.startswith(f"a {how}")
+    assert result.message.splitlines()[-1] == "tried"
     assert (tmp_path / "a" / "log.txt").read_text().split() == ["tried"] * 2
 
 
-def test_what_was_killed_once_ends_well(connected_to_ray: RayNodes, tmp_path: Path) -> None:
+def test_a_job_that_was_killed_once_ends_well(connected_to_ray: RayNodes, tmp_path: Path) -> None:
     code = (
         f"import os, signal; from pathlib import Path; mark = Path({str(tmp_path / 'mark')!r});"
         " again = mark.exists()\nmark.touch(); again or os.kill(os.getpid(), signal.SIGKILL)"
@@ -58,15 +59,15 @@ def test_what_was_killed_once_ends_well(connected_to_ray: RayNodes, tmp_path: Pa
     assert outcome(job(tmp_path, "a", code)).ok
 
 
-def test_a_program_that_fails_is_not_sent_again(connected_to_ray: RayNodes, tmp_path: Path) -> None:
-    found = outcome(job(tmp_path, "a", "print('tried'); raise SystemExit(3)"))
-    assert found.message.splitlines() == ["a ended with exit code 3", "tried"]
+def test_a_program_that_fails_is_not_retried(connected_to_ray: RayNodes, tmp_path: Path) -> None:
+    result = outcome(job(tmp_path, "a", "print('tried'); raise SystemExit(3)"))
+    assert result.message.splitlines() == ["a ended with exit code 3", "tried"]
 
 
 def test_a_command_that_a_node_does_not_have(connected_to_ray: RayNodes, tmp_path: Path) -> None:
-    found = outcome(Job("a", tmp_path, (str(tmp_path / "no-such-program"),), 1.0, ONE))
-    assert found.message.startswith("a could not start on ")
-    assert "no-such-program" in found.message
+    result = outcome(Job("a", tmp_path, (str(tmp_path / "no-such-program"),), 1.0, ONE))
+    assert result.message.startswith("a could not start on ")
+    assert "no-such-program" in result.message
 
 
 def test_the_longest_first(connected_to_ray: RayNodes, tmp_path: Path) -> None:
@@ -74,11 +75,11 @@ def test_the_longest_first(connected_to_ray: RayNodes, tmp_path: Path) -> None:
         job(tmp_path, name, "", cost)
         for name, cost in (("short", 1.0), ("long", 50.0), ("middle", 7.0))
     ]
-    found = [one.job.name for one in ray.run(jobs, Resources(workers=1))]
-    assert found == ["long", "middle", "short"]
+    names = [one.job.name for one in ray.run(jobs, Resources(workers=1))]
+    assert names == ["long", "middle", "short"]
 
 
-def test_a_node_is_given_what_steers_the_program_and_no_more(
+def test_a_node_gets_variables_of_the_program_and_no_others(
     connected_to_ray: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HF_HOME", "COTBAL_MARK", "SOME_SECRET"):
@@ -89,18 +90,18 @@ def test_a_node_is_given_what_steers_the_program_and_no_more(
     assert json.loads((tmp_path / "a" / "log.txt").read_text()) == ["frog", "frog", None, "1"]
 
 
-def test_what_no_node_can_hold_is_said_and_waits(
+def test_a_job_that_no_node_can_hold_is_reported_and_waits(
     connected_to_ray: RayNodes, tmp_path: Path
 ) -> None:
     needs = ResourcesSection(gpus=0, cpus=9, memory="2G")
     outcomes: Any = ray.run(
         [job(tmp_path, "a", "", 2.0, needs), job(tmp_path, "b", "")], Resources()
     )
-    said = (
+    warning = (
         r"needs 9 CPU, 2 GiB of memory on 1 node\(s\) of Ray; found 2 nodes of at most 4 CPU, 1"
         r" GPU, .* the run waits"
     )
-    with pytest.warns(UserWarning, match=said):
+    with pytest.warns(UserWarning, match=warning):
         assert next(outcomes).job.name == "b"
     outcomes.close()
 
@@ -135,24 +136,15 @@ if not again.exists():
 def test_one_run_on_two_nodes(
     connected_to_ray: RayNodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One rank on each, which know where to meet; when one fails the other is stopped, and both
-    start again.
-    """
+    """One rank per node; when one fails the other is stopped, and both are retried."""
     (tmp_path / "rank_work.py").write_text(RANK_WORK)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
     needs = ResourcesSection(
         gpus=0, nodes=2, ranks=2, cpus=3, retries=1
     )  # two do not fit on one node
-    found = outcome(
-        Job(
-            "a",
-            tmp_path / "a",
-            (sys.executable, "-m", "rank_work", str(tmp_path / "again")),
-            1.0,
-            needs,
-        )
-    )
-    assert found.ok, found.message
+    command = (sys.executable, "-m", "rank_work", str(tmp_path / "again"))
+    result = outcome(Job("a", tmp_path / "a", command, 1.0, needs))
+    assert result.ok, result.message
     lines = (tmp_path / "a" / "log.txt").read_text().splitlines()
     assert "no frog" in lines
     ranks = [line.split()[1:] for line in lines if line.startswith("rank ")]
@@ -162,7 +154,7 @@ def test_one_run_on_two_nodes(
 
 def test_without_ray(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingDependency, match=r'pip install "cotbal\[ray\]"'):
+    with raises(MissingDependency, "missing-dependency", "cotbal[ray]"):
         list(ray.run([job(tmp_path, "a", "")], Resources()))
 
 
@@ -176,7 +168,7 @@ def test_an_address_that_does_not_answer(
         library, "is_initialized", lambda: False
     )  # as if the tests before had made no connection
     monkeypatch.setattr(library, "shutdown", lambda: None)
-    with pytest.raises(CotbalError, match=rf"expected host:port .* found {address} \("):
+    with raises(CotbalError, "no-answer", address):
         list(ray.run([job(tmp_path, "a", "")], Resources(address=address)))
 
 
@@ -198,7 +190,7 @@ try:
     for outcome in ray.run(jobs, Resources(workers=1, threads=3, environment={"PYTHONPATH": sys.argv[1]})):
         print(outcome.job.name, outcome.ok)
 except CotbalError as error:
-    print(error)
+    print(error.code, error)
 print((dict(os.environ), signal.getsignal(signal.SIGTERM)) == before)
 """
 
@@ -215,14 +207,9 @@ def test_without_an_address_it_makes_a_cluster_and_leaves_no_trace(tmp_path: Pat
         )
         if "did not start" not in done.stdout:
             break
-    said = done.stdout.splitlines()
-    assert said[0] == "a True"
-    assert said[1].startswith(
-        "a run needs 6 CPU, 2 GPU on 1 node(s) of Ray; found 1 nodes of at most "
-    )
-    assert said[1].endswith(
-        "lower `resources` in the recipe, or give the --address of a larger cluster"
-    )
-    assert said[2:] == ["True"]
+    lines = done.stdout.splitlines()
+    assert lines[0] == "a True"
+    assert lines[1].startswith("too-few-resources a run needs 6 CPU, 2 GPU on 1 node(s)")
+    assert lines[2:] == ["True"]
     assert done.stderr == ""
     assert (tmp_path / "a" / "log.txt").read_text() == "3\n"

@@ -1,6 +1,4 @@
-"""What the executor makes of what Slurm says, with stand-ins for its programs; tests/slurm has the
-real ones.
-"""
+"""The executor with stand-ins for the programs of Slurm; tests/slurm has the real ones."""
 
 from __future__ import annotations
 
@@ -25,9 +23,11 @@ from cotbal.jobs.executors import (
     recorded_handle,
     slurm,
 )
+from cotbal.jobs.executors._slurm_queue import NoAnswer
 from cotbal.jobs.executors._slurm_script import name_of
 from cotbal.jobs.queue import cancel_jobs, queued
 from cotbal.recipe.schema import ResourcesSection
+from helpers.errors import raises
 
 # Every sbatch takes the next line of `plan`: state of its job, exit code that it notes (or `-`),
 # and at which stage.
@@ -70,12 +70,12 @@ class FakeSlurm:
         self.directory = directory
         (directory / "jobs").mkdir(parents=True)
         (directory / "others").mkdir()
-        for name, deed in PROGRAMS.items():
+        for name, action in PROGRAMS.items():
             away = (
                 f'if [ -e away ]; then echo "{name}: error: Unable to contact slurm controller"'
                 " >&2; exit 1; fi"
             )
-            (directory / name).write_text(f"#!/bin/sh\ncd {directory}\n{away}\n{deed}\n")
+            (directory / name).write_text(f"#!/bin/sh\ncd {directory}\n{away}\n{action}\n")
             (directory / name).chmod(0o755)
 
     def plan(self, *lines: str) -> None:
@@ -87,7 +87,7 @@ class FakeSlurm:
         )
 
     def make(self, file: str, text: str = "") -> None:
-        """A file that one of the programs heeds."""
+        """A file that one of the programs reads."""
         (self.directory / file).write_text(text)
 
     def away(self, away: bool) -> None:
@@ -95,15 +95,15 @@ class FakeSlurm:
 
     @property
     def states(self) -> list[str]:
-        """Of every job that was ever sent, in order."""
+        """Of every job that was ever submitted, in order."""
         files = sorted((self.directory / "jobs").iterdir(), key=lambda path: int(path.name))
         return [path.read_text().split("|")[1] for path in files]
 
 
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
-    found = FakeSlurm(tmp_path / "slurm")
-    monkeypatch.setenv("PATH", f"{found.directory}:/usr/bin:/bin")
+    programs = FakeSlurm(tmp_path / "slurm")
+    monkeypatch.setenv("PATH", f"{programs.directory}:/usr/bin:/bin")
     for name, seconds in {
         "TICK": 0.01,
         "POLL": 0.02,
@@ -111,7 +111,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
         "SETTLE_SECONDS": 0.05,
     }.items():
         monkeypatch.setattr(slurm, name, seconds)
-    return found
+    return programs
 
 
 def job(directory: Path, name: str = "mini", cost: float = 1.0, **needs: object) -> Job:
@@ -126,35 +126,33 @@ def only(outcomes: Iterator[Outcome]) -> Outcome:
     return outcome
 
 
-def test_the_longest_is_sent_first(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_the_longest_is_submitted_first(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan(*["COMPLETED 0"] * 3)
     jobs = [job(tmp_path, name, cost) for name, cost in (("short", 1), ("long", 9), ("middle", 4))]
     assert all(outcome.ok for outcome in slurm.run(jobs, Resources()))
     names = [(fake.directory / "jobs" / id).read_text().strip().split("|")[-1] for id in "123"]
     assert names == [name_of(jobs[i]) for i in (1, 2, 0)]
-    assert not [each for each in jobs if recorded_handle(each.directory)]
+    assert not [one for one in jobs if recorded_handle(one.directory)]
 
 
 @pytest.mark.parametrize("state", ["NODE_FAIL", "PREEMPTED", "TIMEOUT", "CANCELLED", "BOOT_FAIL"])
-def test_what_slurm_took_away_is_sent_again(fake: FakeSlurm, tmp_path: Path, state: str) -> None:
+def test_a_job_that_slurm_took_away_is_retried(fake: FakeSlurm, tmp_path: Path, state: str) -> None:
     fake.plan(f"{state} -", f"{state} 143", "COMPLETED 0")
     assert only(slurm.run([job(tmp_path)], Resources())).ok
     assert fake.states == [state, state, "COMPLETED"]
 
 
-def test_what_slurm_could_not_start_is_taken_back_and_sent_again(
+def test_a_job_that_slurm_could_not_start_is_cancelled_and_retried(
     fake: FakeSlurm, tmp_path: Path
 ) -> None:
-    """Slurm requeues a job whose node dies while it is launched, and holds it until somebody
-    releases it.
-    """
+    """Slurm requeues a job whose node dies while it is launched, and holds it."""
     fake.plan("HELD -", "COMPLETED 0")
     assert only(slurm.run([job(tmp_path)], Resources())).ok
     assert fake.states == ["CANCELLED", "COMPLETED"]
 
 
-def test_what_is_held_back_is_found_by_the_next_command(fake: FakeSlurm, tmp_path: Path) -> None:
-    """The driver was gone when Slurm gave up: nothing of it stays in the queue."""
+def test_a_held_job_is_adopted_by_the_next_command(fake: FakeSlurm, tmp_path: Path) -> None:
+    """The driver had ended when Slurm held the job: nothing of it stays in the queue."""
     fake.plan("", "COMPLETED 0")
     held = job(tmp_path)
     (fake.directory / "jobs" / "1").write_text(
@@ -166,15 +164,15 @@ def test_what_is_held_back_is_found_by_the_next_command(fake: FakeSlurm, tmp_pat
     assert fake.states == ["CANCELLED", "COMPLETED"]
 
 
-def test_a_job_that_never_starts_is_told(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_a_job_that_never_starts_fails(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan(*["HELD -"] * 9)
     outcome = only(slurm.run([job(tmp_path, retries=1)], Resources()))
-    told = "mini could not be started by Slurm (launch failed requeued held), job 2"
-    assert outcome.message.splitlines()[0] == told
+    expected = "mini could not be started by Slurm (launch failed requeued held), job 2"
+    assert outcome.message.splitlines()[0] == expected
     assert fake.states == ["CANCELLED", "CANCELLED"]
 
 
-def test_but_not_for_ever(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_retries_are_limited(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan(*["NODE_FAIL -"] * 9)
     outcome = only(slurm.run([job(tmp_path, retries=2)], Resources()))
     assert not outcome.ok
@@ -183,25 +181,27 @@ def test_but_not_for_ever(fake: FakeSlurm, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "problem"),
     [
         ("FAILED 3", "ended with exit code 3 (FAILED), job 1"),
         ("OUT_OF_MEMORY 137", "ran out of memory"),
     ],
 )
-def test_a_problem_of_its_own_is_told_and_not_tried_again(
-    fake: FakeSlurm, tmp_path: Path, line: str, told: str
+def test_a_problem_of_the_run_itself_is_not_retried(
+    fake: FakeSlurm, tmp_path: Path, line: str, problem: str
 ) -> None:
     fake.plan(*[line] * 2)
     (tmp_path / "mini").mkdir()
     (tmp_path / "mini" / "log.txt").write_text("loading\nValueError: no frog\n")
     outcome = only(slurm.run([job(tmp_path)], Resources()))
-    assert outcome.message.splitlines()[0].startswith(f"mini {told}")
+    assert outcome.message.splitlines()[0].startswith(f"mini {problem}")
     assert outcome.message.splitlines()[-1] == "ValueError: no frog"
     assert len(fake.states) == 1
 
 
-def test_a_problem_of_the_setup_shows_what_the_setup_said(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_a_problem_of_the_setup_shows_the_output_of_the_setup(
+    fake: FakeSlurm, tmp_path: Path
+) -> None:
     fake.plan("FAILED 1 setup")
     one = job(tmp_path)
     one.directory.mkdir()
@@ -214,21 +214,19 @@ def test_a_problem_of_the_setup_shows_what_the_setup_said(fake: FakeSlurm, tmp_p
     assert len(fake.states) == 1
 
 
-def test_jobs_in_the_queue_are_found_by_their_names(fake: FakeSlurm, tmp_path: Path) -> None:
-    """As when the first command died before it could note the id that sbatch gave it."""
+def test_jobs_in_the_queue_are_adopted_by_their_names(fake: FakeSlurm, tmp_path: Path) -> None:
+    """As when the first command died before it could record the id."""
     one = job(tmp_path)
     fake.put("7", "RUNNING", name_of(one))
     fake.put("8", "RUNNING", "somebody else's")
     one.directory.mkdir()
     (one.directory / "slurm.end").write_text("7 run 0\n")
     assert only(slurm.run([one], Resources())).ok
-    assert len(fake.states) == 2, "nothing was sent"
+    assert len(fake.states) == 2, "nothing was submitted"
 
 
-def test_a_note_that_is_seen_late_is_waited_for(fake: FakeSlurm, tmp_path: Path) -> None:
-    """A file system of many machines may show a file a minute after it was written; the queue knows
-    better.
-    """
+def test_a_note_may_become_visible_late(fake: FakeSlurm, tmp_path: Path) -> None:
+    """A shared file system may show a file a minute after it was written; the queue reports the end."""
     fake.plan("COMPLETED -", "COMPLETED 0")
     one = job(tmp_path)
     outcomes = slurm.run([one], Resources())
@@ -246,7 +244,7 @@ def test_a_note_that_is_seen_late_is_waited_for(fake: FakeSlurm, tmp_path: Path)
     assert len(fake.states) == 1
 
 
-def test_a_note_of_an_earlier_job_says_nothing(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_a_note_of_an_earlier_job_is_ignored(fake: FakeSlurm, tmp_path: Path) -> None:
     one = job(tmp_path)
     one.directory.mkdir()
     (one.directory / "slurm.end").write_text("77 run 0\n")
@@ -254,15 +252,15 @@ def test_a_note_of_an_earlier_job_says_nothing(fake: FakeSlurm, tmp_path: Path) 
     assert not only(slurm.run([one], Resources())).ok
 
 
-def test_while_the_controller_is_away_nothing_is_given_up(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_without_an_answer_nothing_counts_as_lost(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan("COMPLETED 0", "RUNNING -", "RUNNING -")
     jobs = [job(tmp_path, name, cost) for name, cost in (("a", 9), ("b", 5), ("c", 1))]
     outcomes = slurm.run(jobs, Resources(workers=2))
     assert next(outcomes).job.name == "a"
     fake.away(True)
-    (tmp_path / "b" / "slurm.end").write_text("2 run 0\n")  # what a run writes is seen all the same
+    (tmp_path / "b" / "slurm.end").write_text("2 run 0\n")  # files of runs are read all the same
     assert next(outcomes).job.name == "b"
-    sent_meanwhile = len(fake.states)
+    submitted_meanwhile = len(fake.states)
 
     def back() -> None:
         fake.away(False)
@@ -274,7 +272,7 @@ def test_while_the_controller_is_away_nothing_is_given_up(fake: FakeSlurm, tmp_p
     timer.start()
     assert next(outcomes).ok
     timer.join()
-    assert sent_meanwhile == 2
+    assert submitted_meanwhile == 2
     assert len(fake.states) == 3
 
 
@@ -283,76 +281,70 @@ def test_a_controller_that_never_answers(
 ) -> None:
     monkeypatch.setattr(slurm, "FIRST_ANSWER_SECONDS", 0.1)
     fake.away(True)
-    with pytest.raises(CotbalError, match="controller has not answered"):
-        next(slurm.run([job(tmp_path)], Resources()))
+    with raises(NoAnswer, "no-answer"):
+        slurm.run([job(tmp_path)], Resources())
 
 
 def test_without_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(CotbalError, match="expected Slurm's program sbatch"):
+    with raises(CotbalError, "missing-program", "sbatch"):
         slurm.run([job(tmp_path)], Resources())
 
 
-def test_a_job_that_is_refused(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_a_rejected_job(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan("COMPLETED 0")
-    found = {
-        o.job.name: o
-        for o in slurm.run(
-            [job(tmp_path, "a", 9, partition="none"), job(tmp_path, "b")], Resources()
-        )
-    }
-    assert found["b"].ok
-    assert found["a"].message.splitlines() == [
-        "a was refused by Slurm",
+    jobs = [job(tmp_path, "a", 9, partition="none"), job(tmp_path, "b")]
+    outcomes = {outcome.job.name: outcome for outcome in slurm.run(jobs, Resources())}
+    assert outcomes["b"].ok
+    assert outcomes["a"].message.splitlines() == [
+        "a was rejected by Slurm",
         "sbatch: sbatch: error: invalid partition specified: none",
     ]
 
 
-def test_a_job_that_was_called_back_is_not_sent_again(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_a_cancelled_job_is_not_retried(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan("COMPLETED 0", "RUNNING -")
     outcomes = slurm.run([job(tmp_path, "a", 9), job(tmp_path, "b")], Resources())
     assert next(outcomes).ok
     forget_handle(tmp_path / "b")
     slurm.cancel(["2"])
     outcome = next(outcomes)
-    assert outcome.message.splitlines()[0] == "b was called back"
+    assert outcome.message.splitlines()[0] == "b was cancelled"
     assert len(fake.states) == 2
 
 
-def test_closing_it_calls_the_rest_back(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_closing_it_cancels_the_rest(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan("COMPLETED 0", "RUNNING -", "PENDING -")
     jobs = [job(tmp_path, "a", 9), job(tmp_path, "b", 5), job(tmp_path, "c")]
     outcomes = slurm.run(jobs, Resources())
     assert next(outcomes).ok
-    assert {recorded_handle(each.directory) for each in jobs} == {
+    assert {recorded_handle(one.directory) for one in jobs} == {
         None,
         JobHandle("slurm", "2"),
         JobHandle("slurm", "3"),
     }
     outcomes.close()
     assert fake.states == ["COMPLETED", "CANCELLED", "CANCELLED"]
-    assert not [each for each in jobs if recorded_handle(each.directory)]
+    assert not [one for one in jobs if recorded_handle(one.directory)]
 
 
-def test_a_job_that_was_just_being_sent_is_called_back(
+def test_a_job_that_is_being_submitted_is_cancelled(
     fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C or `cotbal cancel` between the moment when Slurm has the job and the one when we hear
-    its id.
-    """
+    """Ctrl-C or `cotbal cancel` after Slurm has accepted the job and before its id is here."""
     one = job(tmp_path)
 
     def interrupted(*_: object) -> str:
         fake.put("1", "PENDING", name_of(one))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(slurm, "send", interrupted)
+    monkeypatch.setattr(slurm, "submit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         next(slurm.run([one], Resources()))
     assert fake.states == ["CANCELLED"]
 
 
-def test_what_stays_in_the_queue_can_be_found_again(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_what_stays_in_the_queue_stays_on_record(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.plan("COMPLETED 0", "RUNNING -")
     outcomes = slurm.run([job(tmp_path, "a", 9), job(tmp_path, "b")], Resources())
     next(outcomes)
@@ -361,21 +353,21 @@ def test_what_stays_in_the_queue_can_be_found_again(fake: FakeSlurm, tmp_path: P
     assert recorded_handle(tmp_path / "b") == JobHandle("slurm", "2")
 
 
-def test_standings(fake: FakeSlurm) -> None:
+def test_statuses(fake: FakeSlurm) -> None:
     for id, state in (("1", "RUNNING"), ("2", "PENDING"), ("3", "COMPLETED"), ("4", "COMPLETING")):
         fake.put(id, state, "x")
-    found = slurm.statuses(["1", "2", "3", "4", "9"])
-    assert {id: (s.state, s.where) for id, s in found.items()} == {
+    statuses = slurm.statuses(["1", "2", "3", "4", "9"])
+    assert {id: (status.state, status.where) for id, status in statuses.items()} == {
         "1": ("running", "on node1"),
         "2": ("queued", "waiting: Priority"),
         "4": ("running", "on node1 (COMPLETING)"),
     }
     fake.away(True)
-    with pytest.raises(CotbalError, match="contact slurm controller"):
+    with raises(NoAnswer, "no-answer", "squeue"):
         slurm.statuses(["1"])
 
 
-def test_neither_the_job_that_we_are_in_nor_what_somebody_likes_to_see_changes_anything(
+def test_variables_of_an_enclosing_job_and_of_the_user_s_view_are_dropped(
     fake: FakeSlurm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A command may itself be a job of Slurm, whose variables sbatch and srun would take for
@@ -405,16 +397,18 @@ def test_names_of_other_jobs_may_hold_anything(fake: FakeSlurm, tmp_path: Path) 
     assert only(slurm.run([job(tmp_path)], Resources())).ok
 
 
-def test_the_id_is_found_in_what_a_site_makes_of_sbatch(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_the_id_is_read_from_the_output_of_a_site_s_own_sbatch(
+    fake: FakeSlurm, tmp_path: Path
+) -> None:
     fake.plan("RUNNING -")
     fake.make("banner", "Welcome! 3 projects, 12 jobs\n")
     fake.make("suffix", ";cluster")
     one = job(tmp_path)
     one.directory.mkdir()
-    assert slurm._send(one, Resources()) == "1"
+    assert slurm._submit(one, Resources()) == "1"
 
 
-def test_a_job_whose_id_was_not_told_is_found_by_its_name(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_a_job_whose_id_was_lost_is_adopted_by_its_name(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.make("mute")
     one = job(tmp_path)
 
@@ -431,7 +425,7 @@ def test_a_job_whose_id_was_not_told_is_found_by_its_name(fake: FakeSlurm, tmp_p
     assert fake.states == ["RUNNING"]
 
 
-def test_a_limit_of_jobs_is_waited_for(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_a_limit_of_jobs_delays_the_others(fake: FakeSlurm, tmp_path: Path) -> None:
     """As many runs as the user may send; the others when there is room."""
     fake.make("limit")
     fake.plan("RUNNING -", "COMPLETED 0")
@@ -453,43 +447,41 @@ def test_a_limit_of_jobs_is_waited_for(fake: FakeSlurm, tmp_path: Path) -> None:
     timer.join()
 
 
-def test_a_limit_of_one_s_own_is_a_refusal(fake: FakeSlurm, tmp_path: Path) -> None:
-    """Where no job is in the queue, waiting would help nothing."""
+def test_a_limit_below_one_job_is_a_rejection(fake: FakeSlurm, tmp_path: Path) -> None:
+    """Waiting does not help without a job in the queue."""
     (fake.directory / "sbatch").write_text(
         '#!/bin/sh\necho "Job violates policy (job submit limit)" >&2\nexit 1\n'
     )
     assert only(slurm.run([job(tmp_path)], Resources())).message.startswith(
-        "mini was refused by Slurm"
+        "mini was rejected by Slurm"
     )
 
 
 def test_a_run_of_another_user_is_left_alone(fake: FakeSlurm, tmp_path: Path) -> None:
-    """His jobs are not among ours, but the directory names them."""
+    """The job is not among those of this user, but its id is recorded."""
     one = job(tmp_path)
     fake.plan(*["COMPLETED 0"] * 2)
     fake.put("70", "RUNNING", name_of(one), "others")
     record_handle(one.directory, JobHandle("slurm", "70"))
     assert slurm.statuses(["70", "71"])["70"].state == "running"
-    with pytest.raises(
-        CotbalError, match=r"mini: this run is in the queue as job 70 of another user"
-    ):
-        list(slurm.run([one], Resources()))
-    with pytest.raises(CotbalError, match="permission denied"):
+    with raises(CotbalError, "run-in-use", one.directory, "job 70"):
+        slurm.run([one], Resources())
+    with raises(CotbalError, "permission-denied", "70"):
         slurm.cancel(["70"])
     fake.put("70", "COMPLETED", name_of(one), "others")
     assert only(slurm.run([one], Resources())).ok
 
 
-def test_what_cannot_be_called_back_stays_on_record(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_what_cannot_be_cancelled_stays_on_record(fake: FakeSlurm, tmp_path: Path) -> None:
     fake.put("70", "RUNNING", "x", "others")
     record_handle(tmp_path, JobHandle("slurm", "70"))
-    with pytest.raises(CotbalError, match="permission denied"):
+    with raises(CotbalError, "permission-denied", "70"):
         cancel_jobs(queued([tmp_path]))
     assert recorded_handle(tmp_path) == JobHandle("slurm", "70")
 
 
-def test_a_second_job_of_the_same_run_is_called_back_too(fake: FakeSlurm) -> None:
-    """It was sent, but the answer came too late to be heard."""
+def test_a_second_job_of_the_same_run_is_cancelled_too(fake: FakeSlurm) -> None:
+    """It was submitted, but its id was lost."""
     fake.put("1", "RUNNING", "cotbal-a")
     fake.put("2", "PENDING", "cotbal-a")
     fake.put("3", "RUNNING", "cotbal-b")
@@ -507,15 +499,14 @@ def test_a_full_disk_stops_one_run_and_not_those_that_work(
 
     monkeypatch.setattr(slurm, "write_text", full)
     fake.plan("COMPLETED 0")
-    found = {
-        o.job.name: o for o in slurm.run([job(tmp_path, "a"), job(tmp_path, "b", 9)], Resources())
-    }
-    assert found["a"].ok
-    assert found["b"].message.splitlines()[0] == "b could not be sent"
-    assert found["b"].message.endswith("No space left on device")
+    jobs = [job(tmp_path, "a"), job(tmp_path, "b", 9)]
+    outcomes = {outcome.job.name: outcome for outcome in slurm.run(jobs, Resources())}
+    assert outcomes["a"].ok
+    assert outcomes["b"].message.splitlines()[0] == "b could not be submitted"
+    assert outcomes["b"].message.endswith("No space left on device")
 
 
-def test_without_a_log_the_error_shows_what_slurm_said(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_without_a_log_the_error_shows_the_output_of_slurm(fake: FakeSlurm, tmp_path: Path) -> None:
     """As when srun could not begin the run."""
     fake.plan("FAILED 1")
     one = job(tmp_path)
@@ -524,7 +515,7 @@ def test_without_a_log_the_error_shows_what_slurm_said(fake: FakeSlurm, tmp_path
     assert only(slurm.run([one], Resources())).message.endswith("\nsrun: fatal: no such thing")
 
 
-def test_a_place_is_kept_in_the_directory(tmp_path: Path) -> None:
+def test_a_handle_is_recorded_in_the_directory(tmp_path: Path) -> None:
     assert recorded_handle(tmp_path) is None
     record_handle(tmp_path, JobHandle("slurm", "12"))
     assert recorded_handle(tmp_path) == JobHandle("slurm", "12")

@@ -14,6 +14,7 @@ from cotbal.jobs.executors._slurm_queue import parse
 from cotbal.jobs.executors._slurm_script import END, name_of, options, script
 from cotbal.recipe.schema import ResourcesSection
 from cotbal.training.environment import PREEMPTIBLE
+from helpers.errors import raises
 
 
 def job(directory: Path, name: str = "full:ocr", **needs: object) -> Job:
@@ -21,8 +22,8 @@ def job(directory: Path, name: str = "full:ocr", **needs: object) -> Job:
     return Job(name, directory, command, needs=ResourcesSection.model_validate(needs))
 
 
-def test_the_options_say_what_a_run_needs(tmp_path: Path) -> None:
-    found = options(
+def test_options_of_sbatch(tmp_path: Path) -> None:
+    words = options(
         job(
             tmp_path,
             gpus=8,
@@ -47,17 +48,17 @@ def test_the_options_say_what_a_run_needs(tmp_path: Path) -> None:
         "--requeue",
         "--signal=TERM@120",
         "--dependency=singleton",
-    } < set(found)
-    assert found[-2:] == ("--account=lab", "--gres=gpu:a100:4"), "what the recipe adds wins"
+    } < set(words)
+    assert words[-2:] == ("--account=lab", "--gres=gpu:a100:4"), "what the recipe adds wins"
 
 
-def test_what_is_not_asked_for_is_left_to_the_cluster(tmp_path: Path) -> None:
+def test_what_is_not_requested_is_left_to_the_cluster(tmp_path: Path) -> None:
     words = " ".join(options(job(tmp_path, gpus=0)))
     for option in ("--gres", "--cpus-per-task", "--mem", "--time", "--partition"):
         assert option not in words
 
 
-def test_a_short_run_is_told_to_save_early_enough(tmp_path: Path) -> None:
+def test_a_short_run_is_signalled_early_enough(tmp_path: Path) -> None:
     assert {"--time=3", "--signal=TERM@45"} < set(options(job(tmp_path, hours=0.05)))
 
 
@@ -69,23 +70,21 @@ def test_a_run_always_has_the_same_name_and_no_other_run_has_it(tmp_path: Path) 
 
 
 def test_a_percent_sign_in_a_path_means_itself(tmp_path: Path) -> None:
-    found = options(job(tmp_path / "50%j"))
-    assert f"--output={tmp_path}/50%%j/slurm.txt" in found
-    assert f"--chdir={tmp_path}/50%j" in found
+    words = options(job(tmp_path / "50%j"))
+    assert f"--output={tmp_path}/50%%j/slurm.txt" in words
+    assert f"--chdir={tmp_path}/50%j" in words
 
 
-def test_a_backslash_in_a_path_is_refused(tmp_path: Path) -> None:
-    """Slurm takes it out of the names of files, whatever stands around it."""
-    with pytest.raises(CotbalError, match="expected a path without a backslash"):
+def test_a_backslash_in_a_path_is_rejected(tmp_path: Path) -> None:
+    """Slurm removes it from file names."""
+    with raises(CotbalError, "unsupported-path", tmp_path / "a\\b"):
         options(job(tmp_path / "a\\b"))
 
 
-def test_what_the_driver_passes_on_does_not_need_the_environment(
+def test_variables_of_the_driver_are_in_the_script(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A cluster may let nothing through (SBATCH_EXPORT=NONE); secrets are not written down, and
-    setup wins.
-    """
+    """A cluster may pass none (SBATCH_EXPORT=NONE); secrets are not written, and setup wins."""
     for name, value in {"HF_HOME": "/a b", "HF_TOKEN": "frog", "COTBAL_CACHE": "/c"}.items():
         monkeypatch.setenv(name, value)
     text = script(job(tmp_path, gpus=0, setup=["export COTBAL_CACHE=/fast"]), {})
@@ -96,12 +95,12 @@ def test_what_the_driver_passes_on_does_not_need_the_environment(
 
 
 def run(text: str, directory: Path, *programs: str) -> int:
-    """Do a batch script with stand-ins for Slurm's programs, which are named with what they do."""
+    """Execute a batch script with stand-ins for Slurm's programs, given as `name: code`."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "bin").mkdir(exist_ok=True)
     for program in programs:
-        name, _, deed = program.partition(": ")
-        (directory / "bin" / name).write_text(f"#!/bin/bash\n{deed}\n")
+        name, _, action = program.partition(": ")
+        (directory / "bin" / name).write_text(f"#!/bin/bash\n{action}\n")
         (directory / "bin" / name).chmod(0o755)
     environment = {
         "PATH": f"{directory / 'bin'}:/usr/bin:/bin",
@@ -135,14 +134,14 @@ def test_the_exit_code_of_a_run_is_kept(tmp_path: Path, code: int) -> None:
     assert (tmp_path / END).read_text() == f"41 run {code}\n"
 
 
-def test_a_problem_of_the_setup_is_told_apart(tmp_path: Path) -> None:
+def test_the_note_names_the_stage_that_failed(tmp_path: Path) -> None:
     text = script(job(tmp_path, setup=["module load cuda"]), {})
     assert run(text, tmp_path, "srun: touch started") == 127
     assert (tmp_path / END).read_text() == "41 setup 127\n"
     assert not (tmp_path / "started").exists()
 
 
-def test_a_script_that_is_stopped_does_not_say_that_all_is_well(tmp_path: Path) -> None:
+def test_a_stopped_script_notes_no_success(tmp_path: Path) -> None:
     assert (
         run(script(job(tmp_path, gpus=0), {}), tmp_path, "srun: kill -TERM $PPID; sleep 0.2") == 143
     )
@@ -187,8 +186,8 @@ def test_the_queue_is_read() -> None:
         "12|RUNNING|n[1-2]|None|cotbal-a|b\n\n13|PENDING||Resources|other\nsqueue: a"
         " remark\n14|NODE_FAIL|n1|None|x\n"
     )
-    found = parse(listing)
-    assert [(e.id, e.nodes, e.reason, e.name, e.alive) for e in found] == [
+    entries = parse(listing)
+    assert [(e.id, e.nodes, e.reason, e.name, e.alive) for e in entries] == [
         ("12", "n[1-2]", "None", "cotbal-a|b", True),
         ("13", "", "Resources", "other", True),
         ("14", "n1", "None", "x", False),

@@ -1,4 +1,4 @@
-"""The export as a whole: one order of rows, scaled numbers, nothing lost, clear refusals."""
+"""The export as a whole: one order of rows, scaled numbers, nothing lost, clear errors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from cotbal.errors import CotbalError
 from cotbal.export import mean_one
+from helpers.errors import raises
 from helpers.export_cases import SIZES, configuration, exported, rows_of, write_recipe
 
 NUMBERS = st.floats(0.01, 100)
@@ -26,7 +27,7 @@ def test_scaled_weights_have_mean_one(pairs: list[tuple[float, float]]) -> None:
 
 
 def test_answers_without_tokens_have_no_scale() -> None:
-    with pytest.raises(CotbalError, match="valid tokens in some task; found none in ocr, vqa"):
+    with raises(CotbalError, "no-valid-tokens", "ocr", "vqa"):
         mean_one({"ocr": 0.5, "vqa": 1.5}, {"ocr": 0.0, "vqa": 0.0})
 
 
@@ -85,10 +86,10 @@ def test_the_guide_is_written_beside_the_rows(recipe: Path, tmp_path: Path) -> N
     assert "| short | 10 | 1.6000 |" in guide.text
 
 
-def test_nothing_is_written_over(recipe: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten(recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(CotbalError, match="exists already and was left as it is"):
+    with raises(CotbalError, "existing-output", "--out", tmp_path / "out"):
         exported("ratios", recipe, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]
     (tmp_path / "empty").mkdir()
@@ -96,17 +97,13 @@ def test_nothing_is_written_over(recipe: Path, tmp_path: Path) -> None:
     assert (tmp_path / "empty" / "ratios.csv").is_file()
 
 
-def test_the_directory_that_one_is_in_is_no_new_one(
+def test_the_current_directory_is_not_a_new_one(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An export takes the place of an empty directory, and the shell would stay in one that is
-    gone.
-    """
+    """An export replaces an empty directory, and the shell would stay in the removed one."""
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path / "empty")
-    with pytest.raises(
-        CotbalError, match="expected the name of a new directory; found the one that you are in"
-    ):
+    with raises(CotbalError, "existing-output", "--out"):
         exported("ratios", recipe, Path("."))
     exported("ratios", recipe, Path("../empty/new"))
     assert (tmp_path / "empty" / "new" / "ratios.csv").exists()
@@ -115,27 +112,26 @@ def test_the_directory_that_one_is_in_is_no_new_one(
 def test_a_failed_export_leaves_nothing(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "hosts_of_mine").mkdir()
+    (tmp_path / "my_trainers").mkdir()
     code = "def write(order, out):\n    (out / 'half').touch()\n    raise OSError('disk is full')\n"
-    (tmp_path / "hosts_of_mine" / "broken.py").write_text(code)
+    (tmp_path / "my_trainers" / "broken.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(OSError, match="disk is full"):
-        exported("hosts_of_mine.broken", recipe, tmp_path / "out")
+        exported("my_trainers.broken", recipe, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / ".out.part").exists()
 
 
-def test_refusals(recipe: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        CotbalError, match="expected one of axolotl, llamafactory, ms_swift, olmix, ratios, trl"
-    ):
+def test_invalid_orders(recipe: Path, tmp_path: Path) -> None:
+    names = "axolotl, llamafactory, ms_swift, olmix, ratios, trl"
+    with raises(CotbalError, "unknown-name", names, "deepspeed"):
         exported("deepspeed", recipe, tmp_path / "out")
     (recipe.parent / "weights.json").write_text('{"weights": {"short": 1.0}}')
-    with pytest.raises(CotbalError, match="none for talk"):
+    with pytest.raises(CotbalError, match="talk"):
         exported("ratios", recipe, tmp_path / "out")
     (recipe.parent / "weights.json").unlink()
-    with pytest.raises(CotbalError, match="run `cotbal balance` first, or give --weights"):
+    with raises(CotbalError, "missing-weights", "weights.json", "cotbal balance", "--weights"):
         exported("ratios", recipe, tmp_path / "out")
-    with pytest.raises(CotbalError, match="leave the option out"):
+    with raises(CotbalError, "unsupported-option", "--weights", "olmix"):
         exported("olmix", recipe, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ import pytest
 
 from cotbal.data.files import read_json, read_jsonl
 from cotbal.data.sampling import read_manifest
-from cotbal.errors import CotbalError, RunError
+from cotbal.errors import CotbalError, RunError, RunsFailed
 from cotbal.jobs import pipeline
 from cotbal.jobs.curve import fractions_of, plan_curve, run_curve
 from cotbal.jobs.execute import Options
@@ -21,6 +21,7 @@ from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_curve, write_report
 from cotbal.report.curves import DataCurves
 from cotbal.scores.matrix import read_scores
+from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS, TRAIN, VALIDATION
 
 OPTIONS = Options(executor=EXECUTOR)
@@ -144,7 +145,7 @@ def test_an_fraction_is_trained_once_and_the_mini_may_be_set_after_it(
     done = [str(entry) for entry in read_jsonl(log)]
     assert sorted(set(done)) == sorted(done)
     assert len(done) == 4 + 3 * 3
-    with pytest.raises(RunError, match=r"optimization\.epochs: was 1\.0, is 2\.0"):
+    with raises(RunError, "changed-settings", "optimization.epochs"):
         run_curve(planned(recipe_path, "optimization.epochs=2"), OPTIONS)
 
 
@@ -203,7 +204,7 @@ def test_after_a_failure_the_rest_is_kept_and_shown(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "fraction:1/2")
-    with pytest.raises(CotbalError, match="1 of 3 runs failed"):
+    with raises(RunsFailed, "runs-failed", "fraction:1/2"):
         run_curve(planned(recipe_path), OPTIONS)
     root = RunDir(recipe_path.parent / "run")
     assert {state.run: state.state for state in status(root)}["fraction:1/2"] == "failed"

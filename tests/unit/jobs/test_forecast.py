@@ -10,6 +10,7 @@ from cotbal.jobs import pipeline
 from cotbal.jobs.forecast import Forecast, forecast
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import load_recipe
+from helpers.errors import raises
 
 # Of the recipe: three probes of 64 + 2 * 8 records, one of 24; a final run of 256. Answers count
 # half a record.
@@ -54,5 +55,5 @@ def test_runs_of_several_gpus(recipe_path: Path) -> None:
 
 
 def test_too_few_gpus(recipe_path: Path) -> None:
-    with pytest.raises(CotbalError, match="one needs 4, and there are 2"):
+    with raises(CotbalError, "too-few-gpus", "mini", 4, 2):
         predicted(recipe_path, 2, "resources.gpus=4")

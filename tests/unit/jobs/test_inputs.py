@@ -23,6 +23,7 @@ from cotbal.jobs.inputs import (
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run, curve_runs, final_run, plan_probes
+from helpers.errors import raises
 
 
 def recipe(path: Path, *overrides: str) -> Recipe:
@@ -229,16 +230,14 @@ def test_a_task_of_which_nothing_is_left_is_an_error(recipe_path: Path) -> None:
         "".join(line for line in path.read_text().splitlines(keepends=True) if "b.png" in line)
     )
     (recipe_path.parent / "images" / "b.png").unlink()
-    with pytest.raises(DataError, match=r"ocr_validation\.jsonl"):
+    with raises(DataError, "no-records", "ocr_validation.jsonl"):
         open_inputs(recipe(recipe_path, "on_missing_image=drop"))
 
 
 def test_references_that_a_metric_cannot_score_stop_the_job_before_it_starts(
     recipe_path: Path,
 ) -> None:
-    with pytest.raises(
-        DataError, match=r"jsonl, record 1: vqa_soft: expected the answers of ten people"
-    ):
+    with raises(DataError, "unusable-reference", "ocr_validation.jsonl, record 1", "vqa_soft"):
         open_inputs(recipe(recipe_path, "tasks.ocr.metric=vqa_soft"))
 
 

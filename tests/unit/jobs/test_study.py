@@ -9,7 +9,7 @@ import pytest
 
 from cotbal.balance.improvement import overall
 from cotbal.data.files import read_json, read_jsonl
-from cotbal.errors import CotbalError
+from cotbal.errors import CotbalError, RunsFailed
 from cotbal.jobs import pipeline
 from cotbal.jobs.compare import (
     Study,
@@ -25,6 +25,7 @@ from cotbal.jobs.status import status
 from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_comparison, write_report
 from cotbal.scores.results import read_results
+from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS, write_mixture
 
 OPTIONS = Options(executor=EXECUTOR)
@@ -133,7 +134,7 @@ def test_an_interrupted_comparison_shows_what_is_there(
     recipe_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COTBAL_FAKE_FAIL", "tla, seed 1")
-    with pytest.raises(CotbalError, match="tla, seed 1"):
+    with raises(RunsFailed, "runs-failed", "tla, seed 1"):
         run_comparison(comparison(recipe_path, methods=("ew", "tla"), seeds=(0, 1)), OPTIONS)
     states = {state.run: state.state for state in status(RunDir(recipe_path.parent / "run"))}
     assert states == {

@@ -16,6 +16,7 @@ from cotbal.recipe.recipe import load_recipe
 from cotbal.report import write_report
 from cotbal.scores.matrix import read_scores
 from cotbal.training.trainers.checkpoints import mark_complete
+from helpers.errors import raises
 from helpers.pipeline_fakes import EXECUTOR, TASKS
 
 OPTIONS = Options(executor=EXECUTOR)
@@ -201,7 +202,7 @@ def test_status(recipe_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_status_of_no_run_directory(tmp_path: Path) -> None:
     for directory in (tmp_path, tmp_path / "none"):
-        with pytest.raises(RunError, match=r"expected a run directory with a plan\.json"):
+        with raises(RunError, "no-run-directory", directory):
             status(RunDir(directory))
 
 

@@ -18,6 +18,7 @@ from cotbal.benchmarks.judge.prompts import default_prompt
 from cotbal.benchmarks.judge.replies import Replies, Reply
 from cotbal.benchmarks.judge.result import judged
 from cotbal.errors import CotbalError, RunError
+from helpers.errors import raises
 
 JUDGE = Judge("m", "https://host/v1", default_prompt(), FIELDS, False)
 PAIR = Pair("7", "What?", "A cat.", "A hat.", "A man.", "conv", "conv", True)
@@ -70,10 +71,7 @@ def test_a_prompt_cannot_have_more_tokens_than_bytes() -> None:
     "fields", [{}, {"max_tokens": None}, {"max_tokens": "many"}, {"max_tokens": 0}]
 )
 def test_how_long_a_reply_may_be_must_be_known(fields: dict[str, Any]) -> None:
-    with pytest.raises(
-        CotbalError,
-        match="--field: expected max_completion_tokens or max_tokens with a whole number",
-    ):
+    with raises(CotbalError, "invalid-option", "--field", "max_completion_tokens", "max_tokens"):
         replace(JUDGE, fields=fields).requests(PAIR)
     assert replace(JUDGE, fields={"max_tokens": None, "max_completion_tokens": 9}).longest == 9
 
@@ -94,14 +92,14 @@ def test_marks_become_scores(tmp_path: Path) -> None:
     kept, three = Replies(tmp_path / "j"), pairs("conv", "detail", "conv")
     for pair, text in zip(three, ("8 4", "bad", "10 9"), strict=True):
         keep(kept, JUDGE, pair, text)
-    found = judged(three, JUDGE, kept, "here")
-    np.testing.assert_array_equal(found.answers, [4, np.nan, 9])
-    entry = found.entry(JUDGE)
+    ratings = judged(three, JUDGE, kept, "here")
+    np.testing.assert_array_equal(ratings.answers, [4, np.nan, 9])
+    entry = ratings.entry(JUDGE)
     assert entry["score"] == pytest.approx(100 * 13 / 18)
     assert entry["maximum"] == pytest.approx(1000 / 9)
     assert entry["ratings"] == {"answers": [4, None, 9], "references": [8, None, 10]}
     assert (entry["left_out"], entry["judge"]) == (["1"], "m")
-    conv, detail, everything = found.categories()
+    conv, detail, everything = ratings.categories()
     assert (conv.name, conv.pairs, conv.left_out, conv.answers, conv.references) == (
         "conv",
         2,
@@ -123,10 +121,10 @@ def test_both_orders_are_averaged_and_one_alone_is_none(tmp_path: Path) -> None:
     )
     keep(kept, judge, one, "9 5", "9 5")
     keep(kept, judge, two, "9 5", "bad")
-    found = judged([one, two], judge, kept, "here")
-    np.testing.assert_array_equal(found.answers, [7, np.nan])
-    np.testing.assert_array_equal(found.references, [7, np.nan])
-    assert found.entry(judge)["score"] == 100
+    ratings = judged([one, two], judge, kept, "here")
+    np.testing.assert_array_equal(ratings.answers, [7, np.nan])
+    np.testing.assert_array_equal(ratings.references, [7, np.nan])
+    assert ratings.entry(judge)["score"] == 100
 
 
 def test_one_category_is_all_there_is(tmp_path: Path) -> None:
@@ -139,8 +137,5 @@ def test_one_category_is_all_there_is(tmp_path: Path) -> None:
 def test_a_judge_that_never_gives_marks_is_no_judge(tmp_path: Path) -> None:
     kept, one = Replies(tmp_path / "j"), pairs("conv")
     keep(kept, JUDGE, one[0], "I am a parrot.")
-    with pytest.raises(
-        RunError,
-        match=r"here: expected ratings from m; found none in any of its replies: read .*j, and",
-    ):
+    with raises(RunError, "no-ratings", "here", tmp_path / "j"):
         judged(one, JUDGE, kept, "here")

@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from cotbal.benchmarks.judge.pairs import read_pairs
 from cotbal.benchmarks.judge.prompts import Prompt, default_prompt, load_prompt
-from cotbal.data.records import open_records
+from cotbal.data.reading.records import open_records
 from cotbal.errors import CotbalError
+from helpers.errors import raises
 
 PAGE = Path(__file__).parents[3] / "docs" / "judge.md"
 FIELDS = {
@@ -49,12 +51,9 @@ def test_a_prompt_of_the_users_own(tmp_path: Path) -> None:
     assert prompt.messages("conv", **FIELDS) == [
         {"role": "user", "content": "What? A {second} hat. {rule} \\1 {} be kind {other}\n"}
     ]
-    with pytest.raises(
-        CotbalError,
-        match="expected a rule for the category 'detail', or one called default; found c",
-    ):
+    with raises(CotbalError, "invalid-prompt", "'detail'", "conv"):
         prompt.messages("detail", **FIELDS)
-    assert Prompt(**prompt.to_json()) == prompt
+    assert Prompt(**asdict(prompt)) == prompt
 
 
 def test_rules_in_the_form_of_llava(tmp_path: Path) -> None:
@@ -65,42 +64,36 @@ def test_rules_in_the_form_of_llava(tmp_path: Path) -> None:
     (tmp_path / "rule.json").write_text(json.dumps(rules))
     path = tmp_path / "prompt.yaml"
     path.write_text('system: be good\nuser: "{question}{first}{second}|{rule}"\nrules: rule.json\n')
-    found = load_prompt(path)
-    assert found.rules == {"conv": "Rate.", "llava_bench_conv": "Rate too."}
-    assert found.messages("llava_bench_conv", **FIELDS)[1]["content"].endswith("|Rate too.")
+    prompt = load_prompt(path)
+    assert prompt.rules == {"conv": "Rate.", "llava_bench_conv": "Rate too."}
+    assert prompt.messages("llava_bench_conv", **FIELDS)[1]["content"].endswith("|Rate too.")
 
 
 @pytest.mark.parametrize(
-    ("text", "message"),
+    ("text", "name"),
     [
-        ("user: [", "expected the prompt of a judge as YAML"),
-        ("- a", "the file: Input should be a valid dictionary"),
-        ("system: x", "user: Field required"),
-        ("user: '{question}{first}{second}'\nrule: x", "rule: Extra inputs are not permitted"),
-        ("user: '{question} {first}'", r"missing \{second\}"),
-        (
-            "user: '{question}{first}{second}'\nrules: none.json",
-            "none.json: expected rules as JSON",
-        ),
-        (
-            "user: '{question}{first}{second}'\nrules: prompt.yaml",
-            "prompt.yaml: expected rules as JSON",
-        ),
+        ("user: [", "prompt.yaml"),
+        ("- a", "prompt.yaml"),
+        ("system: x", "user"),
+        ("user: '{question}{first}{second}'\nrule: x", "rule:"),
+        ("user: '{question} {first}'", "{second}"),
+        ("user: '{question}{first}{second}'\nrules: none.json", "none.json"),
+        ("user: '{question}{first}{second}'\nrules: prompt.yaml", "prompt.yaml"),
     ],
 )
-def test_what_is_no_prompt_is_refused_in_one_sentence(
-    tmp_path: Path, text: str, message: str
+def test_what_is_no_prompt_is_rejected_in_one_sentence(
+    tmp_path: Path, text: str, name: str
 ) -> None:
     path = tmp_path / "prompt.yaml"
     path.write_text(text)
-    with pytest.raises(CotbalError, match=message) as caught:
+    with raises(CotbalError, "invalid-prompt", name) as caught:
         load_prompt(path)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
 
 
 def test_a_prompt_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(CotbalError, match=r"missing\.yaml: expected the prompt of a judge"):
+    with raises(CotbalError, "invalid-prompt", "missing.yaml"):
         load_prompt(tmp_path / "missing.yaml")
 
 
@@ -109,9 +102,9 @@ def test_what_the_page_shows_can_be_read(tmp_path: Path) -> None:
     record, answer = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
     (prompt,) = re.findall(r"```yaml\n(system:.*?)```", page, re.DOTALL)
     (tmp_path / "prompt.yaml").write_text(prompt)
-    found = load_prompt(tmp_path / "prompt.yaml")
+    prompt = load_prompt(tmp_path / "prompt.yaml")
     default_layout = default_prompt().user.partition("[System]")[0]
-    assert found.user.partition("[System]")[0] == default_layout
+    assert prompt.user.partition("[System]")[0] == default_layout
     (tmp_path / "records.jsonl").write_text(json.dumps(json.loads(record)) + "\n")
     (read,) = open_records(tmp_path / "records.jsonl", tmp_path, evaluation=True)
     assert set(read.details) == {"category", "context"}

@@ -183,18 +183,18 @@ def test_all_rotations_of_a_question_must_be_right() -> None:
     right.
     """
     about = rotation(1, 2, 1, 1, 2, 1, 3)
-    found = measure(
+    measured = measure(
         "multiple_choice", ["A", "B", "B", "C", "C", "D", "A"], [[x] for x in "ABBCCAB"], about
     )
-    assert found.values.tolist() == [0, 1, 0, 0, 1, 0, 0]
-    assert found.score == pytest.approx(1 / 3)
+    assert measured.values.tolist() == [0, 1, 0, 0, 1, 0, 0]
+    assert measured.score == pytest.approx(1 / 3)
 
 
 def test_records_without_rotations_stand_alone() -> None:
     about = rotation(None, 0, None, 0)
-    found = measure("multiple_choice", ["A", "A", "B", "B"], [["A"]] * 4, about)
-    assert found.values.tolist() == [1, 0, 0, 0]
-    assert found.score == pytest.approx(1 / 3)
+    measured = measure("multiple_choice", ["A", "A", "B", "B"], [["A"]] * 4, about)
+    assert measured.values.tolist() == [1, 0, 0, 0]
+    assert measured.score == pytest.approx(1 / 3)
     assert measure("multiple_choice", ["A", "B"], [["A"]] * 2).score == 0.5
 
 

@@ -44,12 +44,12 @@ def test_score_is_the_mean_of_the_f1_of_the_categories() -> None:
     said = [t if draw.random() < 0.8 else not t for t in true]
     records = [{"details": {"category": name}} for name in names]
     words = {True: "Yes", False: "No"}
-    found = measure("pope_f1", [words[s] for s in said], [[words[t]] for t in true], records)
+    measured = measure("pope_f1", [words[s] for s in said], [[words[t]] for t in true], records)
     places = {name: [i for i, other in enumerate(names) if other == name] for name in sizes}
     by_category = [
         f1([said[i] for i in place], [true[i] for i in place]) for place in places.values()
     ]
-    assert found.score == pytest.approx(np.mean(by_category), rel=1e-12)
+    assert measured.score == pytest.approx(np.mean(by_category), rel=1e-12)
     assert measure(
         "pope_f1", [words[s] for s in said], [[words[t]] for t in true]
     ).score == pytest.approx(f1(said, true))
@@ -72,8 +72,8 @@ def test_a_label_is_the_same_in_any_case_with_blanks_or_a_full_stop(label: str) 
 
 def test_always_yes_gains_nothing_from_labels_in_capitals() -> None:
     """Two of three labels say no, so F1 is 2 * 1 / (2 * 1 + 2)."""
-    found = measure("pope_f1", ["Yes"] * 3, [["YES"], ["NO"], [" No"]])
-    assert found.score == pytest.approx(0.5)
+    measured = measure("pope_f1", ["Yes"] * 3, [["YES"], ["NO"], [" No"]])
+    assert measured.score == pytest.approx(0.5)
 
 
 def test_references_that_it_cannot_score_are_named() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from cotbal.errors import CotbalError
 from cotbal.metrics.vqa_soft import constant_answer, normalise, problem_of, score
+from helpers.errors import raises
 
 
 @pytest.mark.parametrize(
@@ -52,11 +53,8 @@ def test_normalisation_of_the_server(answer: str, expected: str) -> None:
     assert normalise(answer) == expected
 
 
-def test_too_few_people_are_refused() -> None:
-    message = (
-        "vqa_soft: expected the answers of ten people, four at least; found 1; use exact_match"
-    )
-    with pytest.raises(CotbalError, match=message):
+def test_too_few_people_are_rejected() -> None:
+    with raises(CotbalError, "invalid-reference", "vqa_soft", "found 1", "exact_match"):
         score(["red"], [["red"]])
 
 

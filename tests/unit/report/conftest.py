@@ -17,6 +17,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 
 @pytest.fixture(scope="session")
+def replicated(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
+    """The same with three trainings of the mini probe and three seeds of the other models."""
+    return fake_run(tmp_path_factory.mktemp("replicated"), replicates=3, seeds=3)
+
+
+@pytest.fixture(scope="session")
 def page(finished: RunDir) -> str:
     """The page of the finished job; `tables.md` lies beside it."""
     return write_report(finished.root).read_text()

@@ -9,8 +9,7 @@ from PIL import Image
 
 from cotbal.jobs.rundir import RunDir
 from cotbal.report.contents import read_contents
-from cotbal.report.examples import choose, examples
-from cotbal.report.images import LIMIT, SIDE, data_uri
+from cotbal.report.examples import LIMIT, SIDE, choose, data_uri, examples
 
 
 def test_samples_where_runs_disagree_come_first_and_share_no_image() -> None:

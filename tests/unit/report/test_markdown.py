@@ -41,6 +41,6 @@ def test_every_row_has_as_many_cells_as_its_header(finished: RunDir) -> None:
     write_report(finished.root)
     text = (finished.report / "tables.md").read_text()
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
-    assert len(blocks) == 11
+    assert len(blocks) == 12
     for block in blocks:
         assert len({line.count("|") for line in block}) == 1

@@ -43,9 +43,9 @@ def alone(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Results
     }
 
 
-def is_the_update(found: dict[str, Any], expected: dict[str, Any], blanks: int = 0) -> None:
-    assert distance(found, expected) < 1e-5 * (10 if len(expected["log"]) > 2 else 1)
-    for line, single in zip(found["log"][:-1], expected["log"][:-1], strict=True):
+def is_the_update(actual: dict[str, Any], expected: dict[str, Any], blanks: int = 0) -> None:
+    assert distance(actual, expected) < 1e-5 * (10 if len(expected["log"]) > 2 else 1)
+    for line, single in zip(actual["log"][:-1], expected["log"][:-1], strict=True):
         assert line["loss"] == pytest.approx(single["loss"], rel=1e-5)
         assert line["task_losses"] == pytest.approx(single["task_losses"], rel=1e-5)
         assert line["task_tokens"] == single["task_tokens"]

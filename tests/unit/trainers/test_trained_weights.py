@@ -1,5 +1,5 @@
-"""A resumed training goes on from the trained weights, whatever names and parts the Trainer itself
-keeps.
+"""A resumed training continues from the trained weights, whatever names and parts the Trainer
+itself keeps.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from transformers import AutoModelForImageTextToText
 
 from cotbal.errors import CotbalError
 from cotbal.training.trainers.trained_weights import FILE, load_trained, save_trained
+from helpers.errors import raises
 from helpers.trainer_cases import flat, rows, trainer_of
 
 SETTINGS = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "learning_rate": 0.5}
@@ -40,7 +41,7 @@ def adapters_and_projector(checkpoint: Path) -> Any:
 
 
 @pytest.mark.parametrize("build", [full, half_frozen, adapters_and_projector])
-def test_resuming_goes_on_from_the_trained_weights(
+def test_resuming_continues_from_the_trained_weights(
     checkpoint: Path, tmp_path: Path, build: Any
 ) -> None:
     straight = trainer_of(build(checkpoint), tmp_path, 4, 4, **SETTINGS)
@@ -74,18 +75,18 @@ def test_the_best_model_is_loaded_at_the_end(checkpoint: Path, tmp_path: Path) -
         assert torch.equal(tensor, trainer.model.state_dict()[key]), key
 
 
-def test_a_checkpoint_without_the_file_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_without_the_file_is_rejected(checkpoint: Path, tmp_path: Path) -> None:
     trainer_of(full(checkpoint), tmp_path, 4, 4, **SETTINGS).train()
     (tmp_path / "checkpoint-2" / FILE).unlink()
-    with pytest.raises(CotbalError, match=f"checkpoint-2 holds no {FILE}"):
+    with raises(CotbalError, "incomplete-checkpoint", "checkpoint-2", FILE):
         trainer_of(full(checkpoint), tmp_path, 4, 4, **SETTINGS).train(
             resume_from_checkpoint=str(tmp_path / "checkpoint-2")
         )
 
 
-def test_a_checkpoint_of_other_parts_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_parts_is_rejected(checkpoint: Path, tmp_path: Path) -> None:
     save_trained(half_frozen(checkpoint), tmp_path)
-    with pytest.raises(CotbalError, match=r"among them model\.vision_tower"):
+    with raises(CotbalError, "other-parameters", tmp_path, "model.vision_tower"):
         load_trained(full(checkpoint), tmp_path)
 
 

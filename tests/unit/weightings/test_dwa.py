@@ -10,6 +10,7 @@ import pytest
 from cotbal.errors import CotbalError
 from cotbal.weightings import dwa
 from cotbal.weightings.dwa import DWA
+from helpers.errors import raises
 
 TASKS = ("a", "b")
 NAN = float("nan")
@@ -84,14 +85,9 @@ def test_before_its_first_ratio_a_task_has_the_mean_weight() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"window": 0}, "expected a window of at least 1 optimizer step; found 0"),
-        ({"window": 2.5}, "found 2.5"),
-        ({"temperature": 0}, "expected a positive temperature; found 0"),
-        ({"temperature": NAN}, "found nan"),
-    ],
+    "options", [{"window": 0}, {"window": 2.5}, {"temperature": 0}, {"temperature": NAN}]
 )
-def test_options_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(CotbalError, match=message):
+def test_invalid_options_are_rejected(options: dict[str, Any]) -> None:
+    ((name, value),) = options.items()
+    with raises(CotbalError, "invalid-option", "dwa", name, value):
         dwa.build(TASKS, **options)

@@ -13,9 +13,10 @@ from cotbal.benchmarks.zeroshot.checkpoint import (
     vicuna_template,
     write_copy,
 )
-from cotbal.data.chat import frame, messages, render, render_prompt
-from cotbal.data.records import Turn
+from cotbal.data.batches.chat import ChatTemplate
+from cotbal.data.reading.record import Turn
 from cotbal.errors import CotbalError
+from helpers.errors import raises
 from helpers.fake_lmms import IMAGES, write_checkpoint
 
 BASE = Path(pocket.__file__).parent / "base"
@@ -93,7 +94,8 @@ def test_the_prompt_of_llava() -> None:
         Turn("assistant", "A cat."),
         Turn("user", "Why?"),
     ]
-    shown = render_prompt(messages(turns), vicuna_template(), tokenizer)
+    chat = ChatTemplate(vicuna_template(), tokenizer)
+    shown = chat.prompt(turns)
     assert (
         shown == f"{SYSTEM}USER: <image>\nWhat is it? ASSISTANT: A cat.{end}USER: Why? ASSISTANT:"
     )
@@ -104,10 +106,7 @@ def test_the_prompt_of_llava() -> None:
         )
         == f"{SYSTEM}USER: <image>\nWhat is it? ASSISTANT:"
     )
-    assert (
-        render_prompt(messages(turns[2:]), vicuna_template(), tokenizer)
-        == f"{SYSTEM}USER: Why? ASSISTANT:"
-    )
+    assert chat.prompt(turns[2:]) == f"{SYSTEM}USER: Why? ASSISTANT:"
 
 
 def test_a_base_that_was_prepared_can_be_trained() -> None:
@@ -118,9 +117,8 @@ def test_a_base_that_was_prepared_can_be_trained() -> None:
         Turn("user", "Why?"),
         Turn("assistant", "Fur."),
     ]
-    template = vicuna_template()
-    found = render(messages(turns), template, tokenizer, frame(template, tokenizer))
-    answers = [found.text[start:stop] for start, stop in found.spans]
+    rendered = ChatTemplate(vicuna_template(), tokenizer).render(turns)
+    answers = [rendered.text[start:stop] for start, stop in rendered.spans]
     # The prompt ends with "ASSISTANT:", so the blank is the model's to write.
     assert answers == [f" A cat.{tokenizer.eos_token}", f" Fur.{tokenizer.eos_token}"]
 
@@ -157,28 +155,28 @@ def test_no_other_template_is_left_in_the_copy(tmp_path: Path, name: str) -> Non
 def test_as_trained_changes_nothing_but_needs_a_template(tmp_path: Path) -> None:
     plan = plan_preparation(write_checkpoint(tmp_path / "with"), as_trained=True)
     assert (plan.written, plan.changes) == ({}, ())
-    with pytest.raises(CotbalError, match="expected a chat template"):
+    with raises(CotbalError, "unsupported-checkpoint", "without"):
         plan_preparation(write_checkpoint(tmp_path / "without", template=None), as_trained=True)
 
 
 @pytest.mark.parametrize(
-    ("files", "why"),
+    ("files", "code", "name"),
     [
-        (
-            {"config": {"model_type": "qwen2_vl"}},
-            "expected a checkpoint of Hugging Face with model_type llava",
-        ),
-        ({"config": None}, "expected a JSON file of a checkpoint"),
-        ({"config": [1]}, "expected a JSON mapping; found list"),
+        ({"config": {"model_type": "qwen2_vl"}}, "unsupported-checkpoint", "'qwen2_vl'"),
+        ({"config": None}, "broken-file", "config.json"),
+        ({"config": [1]}, "broken-file", "found list"),
         (
             {"preprocessor_config": {"image_processor_type": "SiglipImageProcessor"}},
-            "which can be made to pad",
+            "unsupported-checkpoint",
+            "SiglipImageProcessor",
         ),
-        ({"preprocessor_config": None}, "preprocessor_config.json: expected a JSON file"),
+        ({"preprocessor_config": None}, "broken-file", "preprocessor_config.json"),
     ],
 )
-def test_what_cannot_be_prepared(tmp_path: Path, files: dict[str, object], why: str) -> None:
-    with pytest.raises(CotbalError, match=why):
+def test_what_cannot_be_prepared(
+    tmp_path: Path, files: dict[str, object], code: str, name: str
+) -> None:
+    with raises(CotbalError, code, name):
         plan_preparation(write_checkpoint(tmp_path / "source", **files), as_trained=False)
 
 
@@ -188,6 +186,6 @@ def test_a_copy_is_replaced_but_nothing_else(tmp_path: Path) -> None:
     (copy / "stale.json").write_text("{}")
     assert not (prepared(source, copy) / "stale.json").exists()
     theirs = write_checkpoint(tmp_path / "theirs")
-    with pytest.raises(CotbalError, match="was left as it is"):
+    with raises(CotbalError, "existing-output", theirs):
         prepared(source, theirs)
     assert not (theirs / "model.safetensors").is_symlink()

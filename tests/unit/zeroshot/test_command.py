@@ -11,6 +11,7 @@ import yaml
 from cotbal.benchmarks.zeroshot import command
 from cotbal.benchmarks.zeroshot.columns import columns_named
 from cotbal.errors import CotbalError
+from helpers.errors import raises
 from helpers.fake_lmms import interpreter
 from helpers.scripts import loaded
 
@@ -23,36 +24,39 @@ Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar
 
 
 def test_an_environment(python: str) -> None:
-    found = command.find_environment(python)
-    assert found.tasks == Path("/opt/lmms/tasks")
-    assert found.versions == {"lmms_eval": "0.7.3", "transformers": "5.24.0", "torch": "2.13.0"}
-    assert found.warnings == ()
+    environment = command.find_environment(python)
+    assert environment.tasks == Path("/opt/lmms/tasks")
+    assert environment.versions == {
+        "lmms_eval": "0.7.3",
+        "transformers": "5.24.0",
+        "torch": "2.13.0",
+    }
+    assert environment.warnings == ()
 
 
-def test_another_version_is_said(tmp_path: Path) -> None:
+def test_another_version_is_a_warning(tmp_path: Path) -> None:
     (warning,) = command.find_environment(interpreter(tmp_path, version="0.8.0")).warnings
-    assert "lmms-eval 0.8.0; tasks, prompts and numbers of questions are known of 0.7.3" in warning
+    assert "0.8.0" in warning
+    assert "0.7.3" in warning
 
 
 @pytest.mark.parametrize(
-    ("found", "why"),
-    [({"tasks": None}, "expected lmms-eval; make an environment"), ({"decord": False}, "decord")],
+    ("changes", "name"), [({"tasks": None}, "lmms-eval"), ({"decord": False}, "decord")]
 )
 def test_an_environment_that_lacks_something(
-    tmp_path: Path, found: dict[str, Any], why: str
+    tmp_path: Path, changes: dict[str, Any], name: str
 ) -> None:
-    with pytest.raises(CotbalError, match=why) as caught:
-        command.find_environment(interpreter(tmp_path, **found))
-    assert 'pip install "lmms-eval[video-legacy]==0.7.3"' in str(caught.value)
+    with raises(CotbalError, "missing-program", name, "lmms-eval[video-legacy]==0.7.3"):
+        command.find_environment(interpreter(tmp_path, **changes))
 
 
 def test_the_probe_works_in_a_real_interpreter_without_lmms_eval() -> None:
-    with pytest.raises(CotbalError, match=r"expected lmms-eval; make an environment of its own"):
+    with raises(CotbalError, "missing-program", "lmms-eval"):
         command.find_environment(sys.executable)
 
 
 def test_no_interpreter(tmp_path: Path) -> None:
-    with pytest.raises(CotbalError, match=r"--python .*nowhere: expected an interpreter"):
+    with raises(CotbalError, "missing-program", "--python", "nowhere"):
         command.find_environment(str(tmp_path / "nowhere"))
 
 
@@ -137,7 +141,7 @@ def test_another_model_of_the_harness(python: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a,b", "a b", "a=b", "[a]"])
 def test_a_path_that_the_harness_would_not_read(python: str, tmp_path: Path, name: str) -> None:
-    with pytest.raises(CotbalError, match="lmms-eval reads paths without spaces"):
+    with raises(CotbalError, "invalid-name", "lmms-eval"):
         argv(python, tmp_path / name, command.How())
 
 

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from cotbal.benchmarks.zeroshot.columns import COLUMNS, OTHERS, ZeroShot, column
 from cotbal.benchmarks.zeroshot.values import graded, mean_f1, plain, relative, remarks
 from cotbal.errors import CotbalError, ScoresError
 from cotbal.scores.harnesses import Benchmark, lmms_eval
+from helpers.errors import raises
 from helpers.fake_lmms import RECORDED
 
 EW = {
@@ -24,8 +27,8 @@ EW = {
 
 
 def benchmarks(column: ZeroShot, model: str = "EW") -> list[Benchmark]:
-    found = lmms_eval.read(RECORDED / model).benchmarks
-    return [found[task] for task in column.tasks]
+    all_benchmarks = lmms_eval.read(RECORDED / model).benchmarks
+    return [all_benchmarks[task] for task in column.tasks]
 
 
 @pytest.mark.parametrize("column", COLUMNS, ids=lambda column: column.name)
@@ -44,7 +47,7 @@ def test_the_columns_are_those_of_the_paper() -> None:
 
 @pytest.mark.parametrize("text", ["", "SQA,GQA", ","])
 def test_an_unknown_column(text: str) -> None:
-    with pytest.raises(CotbalError, match="--columns: expected names of TextVQA, POPE"):
+    with raises(CotbalError, "invalid-option", "--columns", "TextVQA, POPE"):
         columns_named(text)
 
 
@@ -71,9 +74,9 @@ def graded_rows(*grades: tuple[float, str]) -> Benchmark:
 
 
 def test_answers_that_the_judge_did_not_grade_are_left_out_and_counted() -> None:
-    found = graded("g")([graded_rows((1.0, "gpt"), (0.0, ""), (0.5, "gpt"))])
-    assert found.value == pytest.approx(75)
-    assert found.warnings == ("the judge graded 2 of 3 answers; the others are left out",)
+    reading = graded("g")([graded_rows((1.0, "gpt"), (0.0, ""), (0.5, "gpt"))])
+    assert reading.value == pytest.approx(75)
+    assert reading.warnings == ("the judge graded 2 of 3 answers; the others are left out",)
     column = columns_named("LLaVA-W")[0]
     (benchmark,) = benchmarks(column)
     assert (
@@ -85,76 +88,55 @@ def test_answers_that_the_judge_did_not_grade_are_left_out_and_counted() -> None
 
 
 def test_a_judge_that_graded_nothing_is_no_score() -> None:
-    with pytest.raises(ScoresError, match="vet: the judge graded no answer at all"):
+    with raises(ScoresError, "no-ratings", "vet"):
         graded("g")([graded_rows((0.0, ""), (0.0, ""))])
     rows = ({"r": {"scores": [-1, -1]}},)
-    with pytest.raises(ScoresError, match="the judge graded no answer at all"):
+    with raises(ScoresError, "no-ratings", "wild"):
         relative("r")([Benchmark("wild", {"r": 100.0}, rows=rows)])
 
 
 def test_what_is_missing_is_named() -> None:
-    with pytest.raises(ScoresError, match="b: expected em in the results of lmms-eval; found f1"):
+    with raises(ScoresError, "missing-results", "b:", "em", "f1"):
         plain("em", 1)([Benchmark("b", {"f1": 1.0})])
-    with pytest.raises(
-        ScoresError, match=r"b: expected the answers beside the results \(--log_samples\)"
-    ):
+    with raises(ScoresError, "missing-results", "b:", "--log_samples"):
         graded("g")([Benchmark("b", {})])
-    with pytest.raises(ScoresError, match="b: expected g with every answer; found doc_id"):
+    with raises(ScoresError, "missing-results", "b:", "doc_id"):
         graded("g")([Benchmark("b", {}, rows=({"doc_id": 0},))])
 
 
+def _changed(row: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """The row with other values; None removes a key."""
+    return {key: value for key, value in {**row, **change}.items() if value is not None}
+
+
 @pytest.mark.parametrize(
-    ("column", "change", "message"),
+    ("column", "change", "code", "name"),
     [
-        ("POPE", {"target": None}, "pope_adv: expected target with every answer; found doc_id"),
-        ("POPE", {"filtered_resps": None}, "pope_adv: expected filtered_resps with every answer"),
-        (
-            "MM-Vet",
-            {"gpt_eval_score": {"score": 1}},
-            "cotbal_mmvet: expected eval_model with every answer; found score",
-        ),
+        ("POPE", {"target": None}, "missing-results", "target"),
+        ("POPE", {"filtered_resps": None}, "missing-results", "filtered_resps"),
+        ("MM-Vet", {"gpt_eval_score": {"score": 1}}, "missing-results", "eval_model"),
         (
             "MM-Vet",
             {"gpt_eval_score": {"score": "1", "eval_model": "m"}},
-            "expected a number from the judge; found '1'",
+            "wrong-type",
+            "'1'",
         ),
-        (
-            "MM-Vet",
-            {"gpt_eval_score": 1},
-            "expected a mapping at gpt_eval_score of every answer; found 1",
-        ),
-        (
-            "LLaVA-W",
-            {"gpt_eval_llava_all": {}},
-            "llava_in_the_wild: expected scores with every answer; found ",
-        ),
-        (
-            "LLaVA-W",
-            {"gpt_eval_llava_all": {"scores": [8]}},
-            r"expected the points of reference and model; found \[8\]",
-        ),
-        (
-            "LLaVA-W",
-            {"gpt_eval_llava_all": {"scores": [0, 8]}},
-            "expected points for some reference",
-        ),
+        ("MM-Vet", {"gpt_eval_score": 1}, "wrong-type", "gpt_eval_score"),
+        ("LLaVA-W", {"gpt_eval_llava_all": {}}, "missing-results", "scores"),
+        ("LLaVA-W", {"gpt_eval_llava_all": {"scores": [8]}}, "wrong-type", "[8]"),
+        ("LLaVA-W", {"gpt_eval_llava_all": {"scores": [0, 8]}}, "no-ratings", "0"),
     ],
 )
-def test_answers_of_another_version_are_refused(
-    column: str, change: dict[str, object], message: str
+def test_answers_of_another_version_are_rejected(
+    column: str, change: dict[str, object], code: str, name: str
 ) -> None:
     (chosen,) = columns_named(column)
-    found = [
-        replace(
-            each,
-            rows=tuple(
-                {k: v for k, v in {**row, **change}.items() if v is not None} for row in each.rows
-            ),
-        )
-        for each in benchmarks(chosen)
+    changed = [
+        replace(benchmark, rows=tuple(_changed(row, change) for row in benchmark.rows))
+        for benchmark in benchmarks(chosen)
     ]
-    with pytest.raises(ScoresError, match=message):
-        chosen.read(found)
+    with raises(ScoresError, code, changed[0].name, name):
+        chosen.read(changed)
 
 
 def test_remarks() -> None:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cotbal.benchmarks.academic import chartqa, gqa, ocrvqa, refcoco, sharegpt, sharegpt4v, vqav2
-from cotbal.benchmarks.academic.settings import head, settings
+from cotbal.benchmarks.academic.settings import RECIPE, chosen
 from cotbal.benchmarks.releases import benchmark
 from cotbal.benchmarks.releases.benchmark import Places, Prepared, TaskPlan
-from cotbal.benchmarks.releases.paper import MODELS, paper_benchmark
+from cotbal.benchmarks.releases.paper import MODELS
 from cotbal.benchmarks.releases.sources import Choices
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 
 __all__ = ["MODELS", "Choices", "Places", "plans", "prepare"]
 
@@ -38,7 +38,7 @@ def prepare(
     tasks: Sequence[str] | None = None,
     model: str = "7b",
 ) -> Prepared:
-    """Build the benchmark, or some of its tasks; what is there and whole is not made again.
+    """Build the benchmark, or some of its tasks; tasks that are complete on disk are kept.
 
     Args:
         places: where the releases are, and where the benchmark goes.
@@ -49,5 +49,5 @@ def prepare(
         CotbalError: an unknown task or model, files that are absent, broken or of another version,
             missing images.
     """
-    target = paper_benchmark(plans(), tasks, head(choices), settings(model))
+    target = RECIPE.benchmark(plans(), tasks, model, choices, **chosen(choices))
     return benchmark.prepare(target, places, choices, progress)

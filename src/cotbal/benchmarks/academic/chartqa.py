@@ -11,7 +11,7 @@ from functools import partial
 from cotbal.benchmarks.academic.questions import Question, Reader, merged, short_answer, single
 from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.benchmarks.releases.gallery import inside
-from cotbal.benchmarks.releases.rows import Row, json_list, known, parquet_rows
+from cotbal.benchmarks.releases.rows import Row
 from cotbal.benchmarks.releases.sources import Files, Job, Read, Source, download
 from cotbal.benchmarks.releases.visatb import visatb_source
 from cotbal.benchmarks.releases.writing import Expected
@@ -63,24 +63,25 @@ def _lmms(made: Callable[[Reader], Read]) -> Source:
 
 
 def _read_original(subset: str, files: Files, job: Job, _images: bool) -> Iterator[Question]:
-    """The questions of people first, then the others; the images are beside them."""
+    """The questions of people first, then the generated ones; images are in the same folder."""
     for kind in _KINDS:
         (path,) = files[kind]
         if (path.parent / "png").is_dir():
             job.gallery.link(f"chartqa/{subset}/png", path.parent / "png")
-        for number, (where, raw) in enumerate(json_list(path, "item", job.progress)):
-            row = known(raw, where, _KEYS, job.choices.ignore_keys)
-            image = inside(f"chartqa/{subset}/png/{row.text('imgname')}", where)
+        for number, row in enumerate(job.list_rows(path, "item", _KEYS)):
+            image = inside(f"chartqa/{subset}/png/{row.text('imgname')}", row.where)
             asked = short_answer(row.text("query"), row.text("label"), job.choices)
             yield Question(f"{kind}_{number}", image, asked)
 
 
 def _read_lmms(files: Files, job: Job, _images: bool) -> Iterator[Question]:
     kinds = tuple(f"{kind}_test" for kind in _KINDS)
-    rows = parquet_rows(files["questions"], _LMMS, job.choices.ignore_keys, job.progress)
-    for number, row in enumerate(rows):
+    for number, row in enumerate(job.table_rows(files["questions"], _LMMS)):
         if row.text("type") not in kinds:
-            raise row.error(f"type: expected {' or '.join(kinds)}; found {row.text('type')[:40]!r}")
+            raise row.error(
+                f"type: expected {' or '.join(kinds)}; found {row.text('type')[:40]!r}",
+                "unknown-value",
+            )
         content = row.image("image")
         asked = short_answer(row.text("question"), row.text("answer"), job.choices)
         yield Question(str(number), _named(content, "test"), asked, content)
@@ -93,8 +94,7 @@ def _named(content: bytes, subset: str) -> str:
 
 def _read_hub(subset: str, files: Files, job: Job, _images: bool) -> Iterator[Question]:
     columns = (*_HUB, "image")
-    others = ("human_or_machine", *job.choices.ignore_keys)
-    rows = parquet_rows(files["questions"], columns, others, job.progress)
+    rows = job.table_rows(files["questions"], columns, ("human_or_machine",))
     for number, row in enumerate(rows):
         content = row.image("image")
         asked = short_answer(row.text("query"), _only(row), job.choices)
@@ -104,5 +104,5 @@ def _read_hub(subset: str, files: Files, job: Job, _images: bool) -> Iterator[Qu
 def _only(row: Row) -> str:
     labels = row.texts("label")
     if len(labels) != 1:
-        raise row.error(f"label: expected one answer; found {len(labels)}")
+        raise row.error(f"label: expected one answer; found {len(labels)}", "wrong-type")
     return labels[0]

@@ -12,7 +12,7 @@ from cotbal.benchmarks.academic.questions import Question, Reader, merged, short
 from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.benchmarks.releases.conversation import Conversation
 from cotbal.benchmarks.releases.gallery import inside
-from cotbal.benchmarks.releases.rows import Row, json_mapping, known, parquet_rows
+from cotbal.benchmarks.releases.rows import Row
 from cotbal.benchmarks.releases.sources import Files, Job, Read, Source, download
 from cotbal.benchmarks.releases.visatb import visatb_source
 from cotbal.benchmarks.releases.writing import Expected
@@ -67,15 +67,12 @@ def _sources(subset: str, made: Callable[[Reader], Read]) -> tuple[Source, ...]:
 
 def _read_original(files: Files, job: Job, _images: bool) -> Iterator[Question]:
     (path,) = files["questions"]
-    for identity, raw in json_mapping(path, "", job.progress):
-        others = (*_OTHERS, *job.choices.ignore_keys)
-        row = known(raw, f"{path}, question {identity}", _KEYS, others)
+    for identity, row in job.mapping_rows(path, "question", _KEYS, _OTHERS):
         yield _question(identity, row, job)
 
 
 def _read_hub(files: Files, job: Job, _images: bool) -> Iterator[Question]:
-    others = (*_OTHERS, *job.choices.ignore_keys)
-    for row in parquet_rows(files["questions"], ("id", *_KEYS), others, job.progress):
+    for row in job.table_rows(files["questions"], ("id", *_KEYS), _OTHERS):
         yield _question(row.text("id"), row, job)
 
 
@@ -94,8 +91,7 @@ def _with_images(read: Read) -> Read:
     """Read after the images of the snapshot, if they were fetched, have been written out."""
 
     def reading(files: Files, job: Job) -> Iterator[Conversation]:
-        others = job.choices.ignore_keys
-        for row in parquet_rows(files.get("images", ()), ("id", "image"), others, job.progress):
+        for row in job.table_rows(files.get("images", ()), ("id", "image")):
             job.gallery.keep(_image_name(row, "id"), row.image("image"))
         yield from read(files, job)
 

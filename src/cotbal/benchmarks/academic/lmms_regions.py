@@ -14,9 +14,9 @@ from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
-from cotbal.benchmarks.academic.regions import Pair, Reader, Region, four
+from cotbal.benchmarks.academic.regions import Pair, Reader, Region
 from cotbal.benchmarks.releases.gallery import coco_2014
-from cotbal.benchmarks.releases.rows import Row, parquet_rows
+from cotbal.benchmarks.releases.rows import Row
 from cotbal.benchmarks.releases.sources import Files, Job, download
 
 _NAMES = {"refcoco": "RefCOCO", "refcocog": "RefCOCOg"}
@@ -48,17 +48,16 @@ def lmms_form(pairs: Sequence[Pair]) -> Iterator[tuple[str, dict[str, str], str,
 
 
 def _read(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
-    rows = parquet_rows(
-        files[f"{dataset} {split}"], _KEYS, (*_OTHERS, *job.choices.ignore_keys), job.progress
-    )
+    rows = job.table_rows(files[f"{dataset} {split}"], _KEYS, _OTHERS)
     for number, row in enumerate(rows):
         match = _FILE.fullmatch(row.text("file_name"))
         if match is None:
             raise row.error(
                 "file_name: expected an image such as COCO_train2014_000000581857_16.jpg; "
-                f"found {ascii(row.text('file_name'))[:60]}"
+                f"found {ascii(row.text('file_name'))[:60]}",
+                "invalid-name",
             )
-        content, box = row.image("image"), four(row, "bbox")
+        content, box = row.image("image"), row.box("bbox")
         width, height = _size(content, row)
         _need_inside(row, box, width, height)
         texts = (text.strip() for text in row.texts("answer"))
@@ -81,7 +80,8 @@ def _size(content: bytes, row: Row) -> tuple[int, int]:
             return image.size
     except Exception:  # Pillow's decoders raise errors of many kinds on broken data
         raise row.error(
-            "image: expected the picture that the box is measured in; found none that opens"
+            "image: expected the image that the box is measured in; found no readable one",
+            "missing-image",
         ) from None
 
 
@@ -90,6 +90,7 @@ def _need_inside(row: Row, box: tuple[float, float, float, float], width: int, h
     x, y, w, h = box
     if min(box) < 0 or x + w > width + 1 or y + h > height + 1:
         raise row.error(
-            f"bbox: expected x, y, width and height inside a picture of {width} x {height} pixels;"
-            f" found {box}"
+            f"bbox: expected x, y, width and height inside an image of {width} x {height} pixels;"
+            f" found {box}",
+            "invalid-box",
         )

@@ -13,8 +13,6 @@ from functools import partial
 from cotbal.benchmarks.releases.conversation import Conversation
 from cotbal.benchmarks.releases.gallery import inside
 from cotbal.benchmarks.releases.llava import identity, paired
-from cotbal.benchmarks.releases.rows import json_list, known
-from cotbal.benchmarks.releases.rules import with_unique_ids
 from cotbal.benchmarks.releases.sources import Files, Job, Source
 
 _FOLDERS = ("coco/", "gqa/", "ocr_vqa/", "textvqa/", "vg/")
@@ -25,7 +23,7 @@ _GET = (
 
 
 def mix_source(folder: str | None) -> Source:
-    """The conversations of LLaVA-1.5's mixture whose images are in `folder`, or those without a
+    """The conversations of LLaVA-1.5's mixture whose images are in `folder`, or those without an
     image.
     """
     files = {"mixture": "liuhaotian/LLaVA-Instruct-150K/llava_v1_5_mix665k.json"}
@@ -33,21 +31,16 @@ def mix_source(folder: str | None) -> Source:
 
 
 def _read(folder: str | None, files: Files, job: Job) -> Iterator[Conversation]:
-    return with_unique_ids(_chosen(folder, files, job))
-
-
-def _chosen(folder: str | None, files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files["mixture"]
-    others = ("image", "model", *job.choices.ignore_keys)
-    for where, raw in json_list(path, "item", job.progress):
-        row = known(raw, where, ("id", "conversations"), others)
+    for row in job.list_rows(path, "item", ("id", "conversations"), ("image", "model")):
         image = inside(row.text("image"), row.where) if "image" in row.fields else None
         if image is not None and not image.startswith(_FOLDERS):
             raise row.error(
-                f"image: expected an image in one of {', '.join(_FOLDERS)}; found {image!r}"
+                f"image: expected an image in one of {', '.join(_FOLDERS)}; found {image!r}",
+                "invalid-name",
             )
         if _is_in(image, folder):
-            yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))
+            yield Conversation(identity(row), image, paired(row))
 
 
 def _is_in(image: str | None, folder: str | None) -> bool:

@@ -13,7 +13,7 @@ from cotbal.benchmarks.academic.questions import Question, short_answer, single
 from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.benchmarks.releases.conversation import Asked, Conversation
 from cotbal.benchmarks.releases.gallery import inside
-from cotbal.benchmarks.releases.rows import Row, json_mapping, known, parquet_rows
+from cotbal.benchmarks.releases.rows import Row
 from cotbal.benchmarks.releases.rules import ONE_WORD, drawn, with_instruction
 from cotbal.benchmarks.releases.sources import Files, Job, Read, Source, download
 from cotbal.benchmarks.releases.visatb import visatb_source
@@ -39,7 +39,7 @@ _HUB_OTHERS = (
     "set_name",
 )
 _GET = (
-    "dataset.json from ocr-vqa.github.io; pictures by its script, all saved as"
+    "dataset.json from ocr-vqa.github.io; images by its script, all saved as"
     " ocr_vqa/images/<key>.jpg"
 )
 _GET_HUB = download("howard-hou/OCR-VQA")
@@ -124,12 +124,12 @@ def _single(reader: _Reader, split: str, limit: int | None = None) -> Read:
 
 def _read_original(split: str, files: Files, job: Job, _images: bool) -> Iterator[_Cover]:
     (path,) = files["covers"]
-    for key, raw in json_mapping(path, "", job.progress):
-        row = known(raw, f"{path}, cover {key}", _KEYS, (*_OTHERS, *job.choices.ignore_keys))
+    for key, row in job.mapping_rows(path, "cover", _KEYS, _OTHERS):
         number = row.number("split")
         if number not in _SPLITS:
             raise row.error(
-                f"split: expected 1 (train), 2 (validation) or 3 (test); found {number}"
+                f"split: expected 1 (train), 2 (validation) or 3 (test); found {number}",
+                "unknown-value",
             )
         if _SPLITS[number] == split:
             yield _cover(key, row, job)
@@ -137,8 +137,7 @@ def _read_original(split: str, files: Files, job: Job, _images: bool) -> Iterato
 
 def _read_hub(files: Files, job: Job, images: bool) -> Iterator[_Cover]:
     columns = (*_HUB, "image") if images else _HUB
-    others = (*_HUB_OTHERS, *job.choices.ignore_keys)
-    for row in parquet_rows(files["covers"], columns, others, job.progress):
+    for row in job.table_rows(files["covers"], columns, _HUB_OTHERS):
         content = row.image("image") if images else None
         yield _cover(row.text("image_id"), row, job, content)
 
@@ -147,8 +146,9 @@ def _cover(key: str, row: Row, job: Job, content: bytes | None = None) -> _Cover
     questions, answers = row.texts("questions"), row.texts("answers")
     if len(questions) != len(answers):
         raise row.error(
-            f"expected an answer per question; found {len(questions)} questions, {len(answers)}"
-            " answers"
+            f"expected one answer per question; found {len(questions)} questions and"
+            f" {len(answers)} answers",
+            "unmatched-record",
         )
     pairs = zip(questions, answers, strict=True)
     turns = tuple(short_answer(question, answer, job.choices) for question, answer in pairs)

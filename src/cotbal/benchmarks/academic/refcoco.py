@@ -1,7 +1,7 @@
-"""RefCOCO-caption and RefCOCO-bbox: what is in a box, and where is what is described (Yu et al.
-2016, Mao et al. 2016).
+"""RefCOCO-caption (describe a box) and RefCOCO-bbox (find the box of a description), by Yu et al.
+2016 and Mao et al. 2016.
 
-Both tasks read RefCOCO (split by unc) and RefCOCOg (split by umd). RefCOCO+ takes no part.
+Both tasks read RefCOCO (split by unc) and RefCOCOg (split by umd), not RefCOCO+.
 """
 
 from __future__ import annotations

@@ -9,19 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from cotbal.benchmarks.releases.rows import (
-    Row,
-    json_list,
-    known,
-    mapping,
-    parquet_rows,
-    pickled_list,
-)
+from cotbal.benchmarks.releases.rows import LONGEST_SIDE, Row, json_list, mapping, pickled_list
 from cotbal.benchmarks.releases.sources import Choices, Files, Job, download
 from cotbal.errors import DataError
 
 FOLDERS = ("coco/train2017", "coco/train2014")
-_LONGEST = 1_000_000  # pixels; a longer side is no image's
 _SPLIT_BY = {"refcoco": "unc", "refcocog": "umd"}
 _SPLITS = {"refcoco": ("train", "val", "testA", "testB"), "refcocog": ("train", "val", "test")}
 _HUB_FILE = {
@@ -47,11 +39,11 @@ _HUB_OTHERS = (
 )
 _GET = (
     "refcoco.zip and refcocog.zip of github.com/lichengunc/refer; its server is gone, other links"
-    " are in its issue 14; pictures: train2017 or train2014 of COCO"
+    " are in its issue 14; images: train2017 or train2014 of COCO"
 )
 _GET_HUB = (
     f"{download('jxu124/refcoco')}, "
-    "and the same with refcocog; pictures: train2017 or train2014 of COCO"
+    "and the same with refcocog; images: train2017 or train2014 of COCO"
 )
 
 
@@ -138,11 +130,12 @@ def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator
     """The pickled regions of one split, joined with their boxes and the sizes of their images."""
     refs = []
     for where, raw in pickled_list(files[f"{dataset} refs"][0]):
-        row = known(raw, where, _REF, (*_REF_OTHERS, *job.choices.ignore_keys))
+        row = job.known(raw, where, _REF, _REF_OTHERS)
         split_of_row = row.text("split")
         if split_of_row not in _SPLITS[dataset]:
             raise row.error(
-                f"split: expected one of {', '.join(_SPLITS[dataset])}; found {split_of_row!r}"
+                f"split: expected one of {', '.join(_SPLITS[dataset])}; found {split_of_row!r}",
+                "unknown-value",
             )
         if split_of_row == split:
             refs.append(row)
@@ -153,10 +146,11 @@ def _read_original(dataset: str, split: str, files: Files, job: Job) -> Iterator
         image_id, box = boxes.get(row.number("ann_id"), (None, None))
         if box is None or image_id != row.number("image_id") or image_id not in sizes:
             raise row.error(
-                f"expected annotation {row.number('ann_id')} and its picture in {path}; found"
-                " another or none"
+                f"expected annotation {row.number('ann_id')} and its image in {path}; found"
+                " another or none",
+                "unmatched-record",
             )
-        yield _region(dataset, row, box, *sizes[image_id], job)
+        yield _region(dataset, row, box, *sizes[image_id])
 
 
 def _boxes(
@@ -166,7 +160,7 @@ def _boxes(
     for where, raw in json_list(path, "annotations.item", job.progress):
         row = mapping(raw, where)  # COCO's own table: only the keys of the join are of interest
         if row.number("id") in wanted:
-            yield row.number("id"), (row.number("image_id"), four(row, "bbox"))
+            yield row.number("id"), (row.number("image_id"), row.box("bbox"))
 
 
 def _sizes(
@@ -180,15 +174,17 @@ def _sizes(
 
 
 def _read_hub(dataset: str, split: str, files: Files, job: Job) -> Iterator[Region]:
-    others = (*_HUB_OTHERS, *job.choices.ignore_keys)
     words = _HUB_WORDS.get(split, (split,))
-    for row in parquet_rows(files[f"{dataset} {split}"], _HUB, others, job.progress):
+    for row in job.table_rows(files[f"{dataset} {split}"], _HUB, _HUB_OTHERS):
         if row.text("split") not in words:
-            raise row.error(f"split: expected {' or '.join(words)}; found {row.text('split')!r}")
-        box = four(_nested(row, "raw_anns"), "bbox")
+            raise row.error(
+                f"split: expected {' or '.join(words)}; found {row.text('split')!r}",
+                "unknown-value",
+            )
+        box = _nested(row, "raw_anns").box("bbox")
         _compare(row, box)
         size = _nested(row, "raw_image_info")
-        yield _region(dataset, row, box, size.number("width"), size.number("height"), job)
+        yield _region(dataset, row, box, size.number("width"), size.number("height"))
 
 
 def _nested(row: Row, key: str) -> Row:
@@ -198,7 +194,9 @@ def _nested(row: Row, key: str) -> Row:
     except ValueError:
         content = None
     if not isinstance(content, dict):
-        raise row.error(f"{key}: expected a mapping as JSON; found {ascii(row.text(key))[:60]}")
+        raise row.error(
+            f"{key}: expected a mapping as JSON; found {ascii(row.text(key))[:60]}", "wrong-type"
+        )
     return Row(content, f"{row.where}, {key}")
 
 
@@ -206,36 +204,24 @@ def _compare(row: Row, box: tuple[float, float, float, float]) -> None:
     """The column `bbox` holds the corners of the same box; another meaning would be another
     version.
     """
-    x1, y1, x2, y2 = four(row, "bbox")
+    x1, y1, x2, y2 = row.box("bbox")
     if abs(x2 - x1 - box[2]) > 1 or abs(y2 - y1 - box[3]) > 1:
         raise row.error(
             f"expected bbox to hold the corners of the box {box} in raw_anns; found"
-            f" {(x1, y1, x2, y2)}"
+            f" {(x1, y1, x2, y2)}",
+            "invalid-box",
         )
 
 
-def four(row: Row, key: str) -> tuple[float, float, float, float]:
-    """The four numbers at `key`. Raises DataError for anything else."""
-    value = row.fields.get(key)
-    if not isinstance(value, list) or len(value) != 4 or not all(map(_is_length, value)):
-        raise row.error(f"{key}: expected four numbers; found {ascii(value)[:60]}")
-    return value[0], value[1], value[2], value[3]
-
-
-def _is_length(value: Any) -> bool:
-    """Whether a coordinate is a number that an image may have; what is not finite fails, too."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LONGEST
-
-
-def _region(dataset: str, row: Row, box: Any, width: int, height: int, job: Job) -> Region:
-    if not (0 < width < _LONGEST and 0 < height < _LONGEST):
+def _region(dataset: str, row: Row, box: Any, width: int, height: int) -> Region:
+    if not (0 < width < LONGEST_SIDE and 0 < height < LONGEST_SIDE):
         raise DataError(
-            f"{row.where}: expected an image with an area, and no side of a million pixels; found"
-            " another"
+            f"{row.where}: expected an image with sides of 1 to {LONGEST_SIDE - 1:,} pixels; found"
+            f" {width} x {height}",
+            "invalid-box",
         )
-    others = (*_SENTENCE_OTHERS, *job.choices.ignore_keys)
     sentences = []
-    for sentence in row.rows("sentences", _SENTENCE, others):
+    for sentence in row.rows("sentences", _SENTENCE, _SENTENCE_OTHERS):
         number, text = sentence.number("sent_id"), sentence.text("sent").strip()
         if text:
             sentences.append((number, text))

@@ -1,8 +1,8 @@
-"""The settings of the Academic Benchmark as the recipe carries them, each with its source."""
+"""The settings of the Academic Benchmark in the recipe, with their sources."""
 
 from __future__ import annotations
 
-from cotbal.benchmarks.releases import paper
+from cotbal.benchmarks.releases.paper import PaperRecipe
 from cotbal.benchmarks.releases.sources import Choices
 
 _HEAD = """\
@@ -24,27 +24,24 @@ balance:
   difficulty: real
   temperature: 0.5               # published code, both model sizes
 """
-_TUNED = "it was trained on a mixture that holds VQAv2, GQA, OCR-VQA, RefCOCO and ShareGPT already."
+RECIPE = PaperRecipe(
+    _HEAD,
+    _REST,
+    "scripts_visatb/finetune_academic.sh",
+    "it was trained on a mixture that holds VQAv2, GQA, OCR-VQA, RefCOCO and ShareGPT already.",
+)
 
 
-def head(choices: Choices) -> str:
-    """The top of the recipe, with what was chosen."""
+def chosen(choices: Choices) -> dict[str, str | int]:
+    """What the user chose, as fields of the head."""
     capitals = "begin with a capital"
     if not choices.capitalize:
         capitals = "are as in the releases, not capitalized"
-    box = "the picture padded to a square" if choices.pad_boxes else "the picture itself"
-    leaks = "Pictures of evaluation splits are left out of RefCOCO's training."
+    box = "the image padded to a square" if choices.pad_boxes else "the image itself"
+    leaks = "Images of evaluation splits are left out of RefCOCO's training."
     if not choices.drop_eval_images:
         leaks = (
-            "Pictures of RefCOCO's evaluation splits occur in RefCOCOg's training; the paper is"
+            "Images of RefCOCO's evaluation splits occur in RefCOCOg's training; the paper is"
             " silent."
         )
-    return paper.head(
-        _HEAD, choices, capitals=capitals, decimals=choices.box_decimals, box=box, leaks=leaks
-    )
-
-
-def settings(model: str) -> str:
-    """Everything behind the tasks. Raises CotbalError for an unknown model."""
-    script = "scripts_visatb/finetune_academic.sh"
-    return paper.settings(model, epochs=1, script=script, tuned=_TUNED) + _REST
+    return {"capitals": capitals, "decimals": choices.box_decimals, "box": box, "leaks": leaks}

@@ -8,13 +8,13 @@ rejected), and FastChat's further scripts, which filter languages and lists and 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from cotbal.benchmarks.academic.mix665k import mix_source
 from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.benchmarks.releases.conversation import Asked, Conversation
 from cotbal.benchmarks.releases.llava import TURN, identity
-from cotbal.benchmarks.releases.rows import Row, json_list, known
+from cotbal.benchmarks.releases.rows import Row
 from cotbal.benchmarks.releases.rules import drawn
 from cotbal.benchmarks.releases.sources import Files, Job, Source
 from cotbal.benchmarks.releases.visatb import visatb_source
@@ -79,7 +79,7 @@ def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
     """
     seen: set[int] = set()
     for row in _rows(files, job):
-        turns = cleaned(_spoken(row, job.choices.ignore_keys))
+        turns = cleaned(_spoken(row))
         if not turns or row.fields.get("plugins") is not None:
             continue
         keys = {hash(("id", identity(row))), hash(turns[0])}
@@ -90,9 +90,7 @@ def _filtered(files: Files, job: Job) -> Iterator[Conversation]:
 
 def _rows(files: Files, job: Job) -> Iterator[Row]:
     (path,) = files["dump"]
-    for where, raw in json_list(path, "item", job.progress):
-        others = ("plugins", "model", *job.choices.ignore_keys)
-        yield known(raw, where, ("id", "conversations"), others)
+    return job.list_rows(path, "item", ("id", "conversations"), ("plugins", "model"))
 
 
 def _demand_converted(files: Files, job: Job) -> None:
@@ -103,23 +101,26 @@ def _demand_converted(files: Files, job: Job) -> None:
     """
     answers = html = 0
     for row in _rows(files, job):
-        for role, text in _spoken(row, job.choices.ignore_keys):
+        for role, text in _spoken(row):
             if role not in _PEOPLE:
                 answers += 1
                 html += _HTML.match(text) is not None
     if 2 * html > answers:
         raise DataError(
             f"{files['dump'][0]}: expected Markdown; found HTML in {html:,} of {answers:,} answers;"
-            " take the V3 dump, which has been converted"
+            " take the V3 dump, which has been converted",
+            "other-version",
         )
 
 
-def _spoken(row: Row, ignored: Collection[str]) -> list[Spoken]:
+def _spoken(row: Row) -> list[Spoken]:
     turns = []
-    for turn in row.rows("conversations", TURN, ignored):
+    for turn in row.rows("conversations", TURN):
         role, text = turn.text("from"), turn.text("value")
         if role not in _ROLES:
-            raise turn.error(f"from: expected one of {', '.join(_ROLES)}; found {role!r}")
+            raise turn.error(
+                f"from: expected one of {', '.join(_ROLES)}; found {role!r}", "unknown-value"
+            )
         turns.append((role, text))
     return turns
 

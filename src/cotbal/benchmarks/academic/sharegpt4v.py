@@ -9,8 +9,7 @@ from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.benchmarks.releases.conversation import Conversation
 from cotbal.benchmarks.releases.gallery import inside
 from cotbal.benchmarks.releases.llava import identity, paired
-from cotbal.benchmarks.releases.rows import json_list, known
-from cotbal.benchmarks.releases.rules import drawn, with_unique_ids
+from cotbal.benchmarks.releases.rules import drawn
 from cotbal.benchmarks.releases.sources import Files, Job, Source
 from cotbal.benchmarks.releases.visatb import visatb_source
 from cotbal.benchmarks.releases.writing import Expected
@@ -56,7 +55,7 @@ def plan() -> TaskPlan:
         folders=_FOLDERS,
         remarks=(
             (
-                "ShareGPT4V: which 2,000 pictures are validation and which test is not published;"
+                "ShareGPT4V: which 2,000 images are validation and which test is not published;"
                 " the seed draws."
             ),
         ),
@@ -70,9 +69,9 @@ def _read(split: str, files: Files, job: Job) -> Iterator[Conversation]:
     order = drawn(images, 2 * size, job.choices.seed, "pictures")
     if split == "train":
         shunned = frozenset(order)
-        return with_unique_ids(record for record in _all(files, job) if record.image not in shunned)
+        return (record for record in _all(files, job) if record.image not in shunned)
     mine = order[:size] if split == "validation" else order[size:]
-    return with_unique_ids(_one_each(_all(files, job), mine, split))
+    return _one_each(_all(files, job), mine, split)
 
 
 def _one_each(
@@ -88,11 +87,11 @@ def _one_each(
 
 def _all(files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files["captions"]
-    for where, raw in json_list(path, "item", job.progress):
-        row = known(raw, where, ("id", "image", "conversations"), job.choices.ignore_keys)
-        turns = paired(row, job.choices.ignore_keys)
+    for row in job.list_rows(path, "item", ("id", "image", "conversations")):
+        turns = paired(row)
         if len(turns) != 1:
             raise row.error(
-                f"conversations: expected one question and its answer; found {len(turns)} of each"
+                f"conversations: expected one question and its answer; found {len(turns)} pairs",
+                "invalid-turns",
             )
-        yield Conversation(identity(row), inside(row.text("image"), where), turns)
+        yield Conversation(identity(row), inside(row.text("image"), row.where), turns)

@@ -11,7 +11,6 @@ from functools import partial
 from cotbal.benchmarks.academic.questions import Question, merged, short_answer, single
 from cotbal.benchmarks.releases.benchmark import SplitPlan, TaskPlan
 from cotbal.benchmarks.releases.gallery import coco_2014
-from cotbal.benchmarks.releases.rows import json_list, known, parquet_rows
 from cotbal.benchmarks.releases.sources import Files, Job, Source, download
 from cotbal.benchmarks.releases.visatb import visatb_source
 from cotbal.benchmarks.releases.writing import Expected
@@ -80,21 +79,22 @@ def _read_original(subset: str, files: Files, job: Job, _images: bool) -> Iterat
     id."""
     answers = _answers(files, job)
     (path,) = files["questions"]
-    for where, raw in json_list(path, "questions.item", job.progress):
-        row = known(raw, where, _QUESTION, job.choices.ignore_keys)
+    for row in job.list_rows(path, "questions.item", _QUESTION):
         identity, image_id = row.number("question_id"), row.number("image_id")
         image_of_answer, answer = answers.pop(identity, (None, ""))
         if image_of_answer != image_id:
             other = "none" if image_of_answer is None else f"image {image_of_answer}"
             raise row.error(
                 f"expected an annotation of question {identity} about image {image_id} in"
-                f" {files['annotations'][0]}; found {other}"
+                f" {files['annotations'][0]}; found {other}",
+                "unmatched-record",
             )
         asked = short_answer(row.text("question"), answer, job.choices)
         yield Question(str(identity), coco_2014(job.gallery, image_id, subset), asked)
     if answers:
         raise DataError(
-            f"{files['annotations'][0]}: {len(answers):,} annotations have no question in {path}"
+            f"{files['annotations'][0]}: {len(answers):,} annotations have no question in {path}",
+            "unmatched-record",
         )
 
 
@@ -104,9 +104,7 @@ def _answers(files: Files, job: Job) -> dict[int, tuple[int, str]]:
     """
     answers = {}
     (path,) = files["annotations"]
-    others = (*_ANNOTATION_OTHERS, *job.choices.ignore_keys)
-    for where, raw in json_list(path, "annotations.item", job.progress):
-        row = known(raw, where, _ANNOTATION, others)
+    for row in job.list_rows(path, "annotations.item", _ANNOTATION, _ANNOTATION_OTHERS):
         answer = sys.intern(row.text("multiple_choice_answer"))
         answers[row.number("question_id")] = (row.number("image_id"), answer)
     return answers
@@ -114,8 +112,7 @@ def _answers(files: Files, job: Job) -> dict[int, tuple[int, str]]:
 
 def _read_hub(files: Files, job: Job, images: bool) -> Iterator[Question]:
     columns = (*_HUB, "image") if images else _HUB
-    others = ("image", *_ANNOTATION_OTHERS, *job.choices.ignore_keys)
-    for row in parquet_rows(files["validation"], columns, others, job.progress):
+    for row in job.table_rows(files["validation"], columns, ("image", *_ANNOTATION_OTHERS)):
         asked = short_answer(row.text("question"), row.text("multiple_choice_answer"), job.choices)
         image = coco_2014(job.gallery, row.number("image_id"), "val2014")
         content = row.image("image") if images else None

@@ -1,9 +1,9 @@
-"""VQAv2 test-dev: the questions, whose answers only the server of the challenge knows, and what it
-takes for an answer.
+"""VQAv2 test-dev: its questions, and the file of answers for the server of the challenge, which
+keeps the reference answers.
 
-The server takes one file with an answer to every question of test2015, of which test-dev is a part;
-those that were not asked are answered by an empty text, and it then scores test-dev alone. Answers
-are normalised as it compares them.
+The server expects one file with an answer to every question of test2015, of which test-dev is a
+part. Questions outside test-dev get an empty answer, and the server then scores test-dev alone.
+Answers are normalised as the server does before it compares them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cotbal.benchmarks.releases.conversation import Conversation
 from cotbal.benchmarks.releases.rows import Row, json_list, known
 from cotbal.benchmarks.releases.rules import ONE_WORD
 from cotbal.benchmarks.releases.sources import Files, Job, Source, what_is_needed
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 from cotbal.data.files import whole_file
 from cotbal.errors import DataError
 from cotbal.metrics.vqa_soft import normalise
@@ -36,9 +36,7 @@ _FILES = {
 
 @dataclass(frozen=True)
 class ServerQuestion:
-    """One question as it is put to a model: id, name of its image below the root of images,
-    text.
-    """
+    """A question for a model: its id, the name of its image below the root of images, its text."""
 
     id: int
     image: str
@@ -47,7 +45,7 @@ class ServerQuestion:
 
 @dataclass(frozen=True)
 class ServerQuestions:
-    """What the server asks.
+    """The questions of the server.
 
     Attributes:
         asked: the questions of test-dev, in the order of their file.
@@ -73,7 +71,8 @@ def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ())
     source = Source("original", _FILES, _GET, _read_nothing)
     if source.missing(raw):
         raise DataError(
-            f"not found in {raw}: questions of VQAv2 test-dev\n{what_is_needed((source,), raw)}"
+            f"not found in {raw}: questions of VQAv2 test-dev\n{what_is_needed((source,), raw)}",
+            "missing-file",
         )
     files = source.find(raw)
     asked = tuple(_asked(row) for row in _rows(files["dev"][0], progress, ignored))
@@ -84,7 +83,8 @@ def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ())
     for question in asked:
         if question.id not in known_ids:
             raise DataError(
-                f"{files['whole'][0]}: expected question {question.id} of test-dev; it is missing"
+                f"{files['whole'][0]}: expected question {question.id} of test-dev; found none",
+                "unmatched-record",
             )
     counts = (("test-dev", len(asked), DEV), ("test2015", len(ids), WHOLE))
     remarks = tuple(
@@ -98,7 +98,9 @@ def read_questions(raw: Path, progress: Progress, ignored: Collection[str] = ())
 def _demand_distinct(path: Path, ids: Sequence[int]) -> None:
     repeated = len(ids) - len(set(ids))
     if repeated:
-        raise DataError(f"{path}: expected every question_id once; found {repeated:,} again")
+        raise DataError(
+            f"{path}: expected unique question_ids; {repeated:,} are repeated", "repeated-name"
+        )
 
 
 def _read_nothing(_files: Files, _job: Job) -> Iterator[Conversation]:

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 from cotbal.benchmarks.chat.bench import WILD_FOLDER, coco_source, wild_source
 from cotbal.benchmarks.chat.instruct import train_source
-from cotbal.benchmarks.chat.settings import head, settings
+from cotbal.benchmarks.chat.settings import RECIPE
 from cotbal.benchmarks.releases import benchmark
 from cotbal.benchmarks.releases.benchmark import Places, Prepared, SplitPlan, TaskPlan
-from cotbal.benchmarks.releases.paper import paper_benchmark
 from cotbal.benchmarks.releases.sources import Choices
 from cotbal.benchmarks.releases.visatb import visatb_source
 from cotbal.benchmarks.releases.writing import Expected
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 
 __all__ = ["Choices", "Places", "plans", "prepare"]
 
@@ -48,7 +47,7 @@ def prepare(
     tasks: Sequence[str] | None = None,
     model: str = "7b",
 ) -> Prepared:
-    """Build the benchmark, or some of its tasks; what is there and whole is not made again.
+    """Build the benchmark, or some of its tasks; tasks that are complete on disk are kept.
 
     Args:
         places: where the releases are, and where the benchmark goes.
@@ -59,5 +58,5 @@ def prepare(
         CotbalError: an unknown task or model, files that are absent, broken or of another version,
             missing images.
     """
-    target = paper_benchmark(plans(), tasks, head(choices), settings(model))
+    target = RECIPE.benchmark(plans(), tasks, model, choices)
     return benchmark.prepare(target, places, choices, progress)

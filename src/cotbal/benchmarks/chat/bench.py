@@ -15,7 +15,7 @@ from pathlib import Path
 from cotbal.benchmarks.chat.instruct import coco_id
 from cotbal.benchmarks.releases.conversation import Asked, Conversation
 from cotbal.benchmarks.releases.gallery import coco_2014, inside
-from cotbal.benchmarks.releases.rows import Row, json_lines, known
+from cotbal.benchmarks.releases.rows import Row, json_lines
 from cotbal.benchmarks.releases.rules import without_marker
 from cotbal.benchmarks.releases.sources import Files, Job, Source, download
 
@@ -52,9 +52,10 @@ def wild_source(category: str) -> Source:
 
 
 def _read_coco(category: str, files: Files, job: Job) -> Iterator[Conversation]:
-    describe = partial(_captions_and_boxes, ignored=job.choices.ignore_keys)
     shown = partial(coco_id, split="val2014")
-    contexts = _contexts(files, job, ("id", "image", "captions", "instances"), describe, shown)
+    contexts = _contexts(
+        files, job, ("id", "image", "captions", "instances"), _captions_and_boxes, shown
+    )
     for row, answer, context in _joined(category, files, job, contexts, shown):
         image = coco_2014(job.gallery, shown(row), "val2014")
         details = {"category": category, "rule": category, "context": context}
@@ -97,15 +98,18 @@ def _joined(
         asked.add(number)
         if row_category not in _CATEGORIES:
             raise row.error(
-                f"category: expected one of {', '.join(_CATEGORIES)}; found {row_category!r}"
+                f"category: expected one of {', '.join(_CATEGORIES)}; found {row_category!r}",
+                "unknown-value",
             )
         if number not in answers:
             raise row.error(
-                f"expected an answer to question {number} in {files['answers'][0]}; found none"
+                f"expected an answer to question {number} in {files['answers'][0]}; found none",
+                "unmatched-record",
             )
         if image not in contexts:
             raise row.error(
-                f"expected the image {row.text('image')} in {files['contexts'][0]}; not found"
+                f"expected the image {row.text('image')} in {files['contexts'][0]}; found none",
+                "unmatched-record",
             )
         if row_category == category:
             yield row, answers[number], contexts[image]
@@ -118,7 +122,8 @@ def _answers(files: Files, job: Job) -> dict[int, str]:
         _demand_new(row, number, texts)
         if not text:
             raise row.error(
-                "text: expected GPT-4's answer, which a judge compares with; found an empty one"
+                "text: expected GPT-4's answer, which a judge compares with; found an empty text",
+                "empty-answer",
             )
         texts[number] = text
     return texts
@@ -127,7 +132,7 @@ def _answers(files: Files, job: Job) -> dict[int, str]:
 def _demand_new(row: Row, number: int, known_numbers: Container[int]) -> None:
     """Two answers to one question, or a question twice, would count one of them silently."""
     if number in known_numbers:
-        raise row.error(f"expected every question_id once; found {number} again")
+        raise row.error(f"expected unique question_ids; {number} is repeated", "repeated-name")
 
 
 def _contexts(
@@ -136,23 +141,15 @@ def _contexts(
     return {shown(row): describe(row) for row in _rows(files["contexts"][0], keys, (), job)}
 
 
-def _captions_and_boxes(row: Row, ignored: tuple[str, ...]) -> str:
+def _captions_and_boxes(row: Row) -> str:
     """One caption per line, an empty line, then one `category: [x1, y1, x2, y2]` per line, as
     LLaVA's judge reads it.
     """
-    instances = row.rows("instances", ("category", "bbox"), ignored)
-    boxes = [_box(instance) for instance in instances]
+    instances = row.rows("instances", ("category", "bbox"))
+    boxes = [f"{instance.text('category')}: {list(instance.box('bbox'))}" for instance in instances]
     return "\n".join([*row.texts("captions"), "", *boxes])
-
-
-def _box(row: Row) -> str:
-    box = row.fields["bbox"]
-    numbers = isinstance(box, list) and all(isinstance(edge, int | float) for edge in box)
-    if not numbers or len(box) != 4:
-        raise row.error(f"bbox: expected four numbers; found {ascii(box)[:60]}")
-    return f"{row.text('category')}: {box}"
 
 
 def _rows(path: Path, keys: tuple[str, ...], others: tuple[str, ...], job: Job) -> Iterator[Row]:
     for where, raw in json_lines(path, job.progress):
-        yield known(raw, where, keys, (*others, *job.choices.ignore_keys))
+        yield job.known(raw, where, keys, others)

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from cotbal.benchmarks.releases.conversation import Conversation
 from cotbal.benchmarks.releases.gallery import coco_2014
 from cotbal.benchmarks.releases.llava import identity, paired
-from cotbal.benchmarks.releases.rows import Row, json_list, known
-from cotbal.benchmarks.releases.rules import with_unique_ids
+from cotbal.benchmarks.releases.rows import Row
 from cotbal.benchmarks.releases.sources import Files, Job, Source
 
 _HUB = "liuhaotian/LLaVA-Instruct-150K"
@@ -24,15 +23,10 @@ def train_source(file: str) -> Source:
 
 
 def _read(files: Files, job: Job) -> Iterator[Conversation]:
-    return with_unique_ids(_all(files, job))
-
-
-def _all(files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files["conversations"]
-    for where, raw in json_list(path, "item", job.progress):
-        row = known(raw, where, ("id", "image", "conversations"), job.choices.ignore_keys)
+    for row in job.list_rows(path, "item", ("id", "image", "conversations")):
         image = coco_2014(job.gallery, coco_id(row, "train2014"), "train2014")
-        yield Conversation(identity(row), image, paired(row, job.choices.ignore_keys))
+        yield Conversation(identity(row), image, paired(row))
 
 
 def coco_id(row: Row, split: str) -> int:
@@ -49,6 +43,7 @@ def coco_id(row: Row, split: str) -> int:
     if named is None:
         raise row.error(
             "image: expected the name of a COCO image such as 000000442786.jpg or"
-            f" COCO_{split}_000000442786.jpg; found {row.text('image')[:60]!r}"
+            f" COCO_{split}_000000442786.jpg; found {row.text('image')[:60]!r}",
+            "invalid-name",
         )
     return int(named[1])

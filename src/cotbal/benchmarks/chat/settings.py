@@ -1,15 +1,14 @@
-"""The settings of the Chat Benchmark as the recipe carries them, each with its source."""
+"""The settings of the Chat Benchmark in the recipe, with their sources."""
 
 from __future__ import annotations
 
-from cotbal.benchmarks.releases import paper
-from cotbal.benchmarks.releases.sources import Choices
+from cotbal.benchmarks.releases.paper import PaperRecipe
 
 _HEAD = """\
 # The Chat Benchmark of CoTBal / VisATB (arXiv 2403.04343), written by `cotbal prepare chat`.
 # Where the paper is silent, the choice made here is in a comment beside it. See docs/benchmarks.md.
 # Tokens: {tokens}
-# Validation is LLaVA-Bench on COCO, 30 questions a task; the test is LLaVA-Bench in the wild (17, 15 and 28). The right
+# Validation is LLaVA-Bench on COCO, 30 questions per task; the test is LLaVA-Bench in the wild (17, 15 and 28). The right
 # answers are GPT-4's; the metric `judge` compares with them and needs a judge. So few questions make wide intervals.
 name: chat
 images: images
@@ -24,15 +23,10 @@ balance:
   difficulty: real
   temperature: 0.5               # published code
 """
-_TUNED = "it was trained on these conversations already."
-
-
-def head(choices: Choices) -> str:
-    """The top of the recipe, with what was chosen."""
-    return paper.head(_HEAD, choices)
-
-
-def settings(model: str) -> str:
-    """Everything behind the tasks. Raises CotbalError for an unknown model."""
-    script = "scripts_visatb/finetune_chat.sh"
-    return paper.settings(model, epochs=3, script=script, tuned=_TUNED) + _REST
+RECIPE = PaperRecipe(
+    _HEAD,
+    _REST,
+    "scripts_visatb/finetune_chat.sh",
+    "it was trained on these conversations already.",
+    epochs=3,
+)

@@ -31,7 +31,7 @@ from cotbal.benchmarks.releases.benchmark import (
 from cotbal.benchmarks.releases.finding import directory, matching
 from cotbal.benchmarks.releases.sources import Choices, Files, Job, Source
 from cotbal.benchmarks.releases.writing import Expected, done_splits
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 from cotbal.errors import CotbalError, DataError
 
 __all__ = ["Choices", "Places", "plans", "prepare"]
@@ -48,11 +48,13 @@ def plans(places: Places, choices: Choices) -> tuple[TaskPlan, ...]:
     """
     if not places.raw.is_dir():
         raise DataError(
-            f"{places.raw}: expected the directory of your dataset; found no such directory"
+            f"{places.raw}: expected the directory of your dataset; found no such directory",
+            "missing-file",
         )
     if places.out.resolve().is_relative_to(places.raw.resolve()):
         raise CotbalError(
-            f"{places.out}: expected a directory outside {places.raw}, which is searched for data"
+            f"{places.out}: expected a directory outside {places.raw}, which is searched for data",
+            "invalid-option",
         )
     guard = Guard(places, tuple(find_tasks(places.raw)))
     return tuple(_plan(task, guard, choices) for task in guard.tasks)
@@ -81,7 +83,8 @@ def _drawn_splits(task: TaskFiles, choices: Choices) -> dict[str, float]:
     if "validation" not in task.patterns and "validation" not in drawn:
         raise CotbalError(
             f"--validation: expected a fraction or a number of records, since {task.name} has no"
-            " such file"
+            " such file",
+            "invalid-option",
         )
     return drawn
 
@@ -89,7 +92,8 @@ def _drawn_splits(task: TaskFiles, choices: Choices) -> dict[str, float]:
 def _check_size(split: str, size: float) -> None:
     if size < 0 or (size >= 1 and size != int(size)):
         raise CotbalError(
-            f"--{split}: expected a fraction below 1 or a whole number of records; found {size:g}"
+            f"--{split}: expected a fraction below 1 or a whole number of records; found {size:g}",
+            "invalid-option",
         )
 
 
@@ -138,8 +142,8 @@ def prepare(
     model: str = "llava-1.5-7b-base",
     metrics: Mapping[str, str] | None = None,
 ) -> Prepared:
-    """Cut the user's data into splits, or some of its tasks; what is there and whole is not made
-    again.
+    """Cut the user's data into splits, or some of its tasks; tasks that are complete on disk
+    are kept.
 
     Args:
         places: where the data is, and where the benchmark goes.
@@ -173,7 +177,9 @@ def _check_metrics(chosen: Mapping[str, str], known: Sequence[TaskPlan]) -> None
     names = [plan.name for plan in known]
     strange = [name for name in chosen if name not in names]
     if strange:
-        raise CotbalError(f"--metric: expected {', '.join(names)}; found {', '.join(strange)}")
+        raise CotbalError(
+            f"--metric: expected {', '.join(names)}; found {', '.join(strange)}", "unknown-task"
+        )
     for metric in chosen.values():
         plugins.load("cotbal.metrics", metric)
 

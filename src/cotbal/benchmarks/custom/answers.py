@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from cotbal.benchmarks.releases.benchmark import TaskPlan
-from cotbal.data.formats import read_rows
+from cotbal.data.reading.formats import read_rows
 from cotbal.errors import DataError
 from cotbal.metrics import box_iou
 from cotbal.metrics._words import word_count
@@ -53,7 +53,8 @@ def suited(answers: Sequence[str], task: str) -> tuple[str, str]:
     if _fraction(_OTHER_BOX.fullmatch, answers) > _MOSTLY:
         raise DataError(
             f"{task}: the right answers are boxes such as {answers[0][:60]!r}; `box_iou` reads"
-            f" [x1, y1, x2, y2], in any unit: write them so, or choose with --metric {task}=..."
+            f" [x1, y1, x2, y2], in any unit; write them so, or add --metric {task}=...",
+            "invalid-box",
         )
     short = _fraction(lambda answer: word_count(answer) <= _FEW_WORDS, answers)
     if short > 0.5:
@@ -78,7 +79,7 @@ def demand_corners(plan: TaskPlan, out: Path) -> None:
             suspect = _is_turned(answer) if split.name == "train" else _BOX.fullmatch(answer)
             error = box_iou.problem_of([answer]) if suspect else ""
             if error:
-                raise DataError(f"{path}, record {number}: {error}")
+                raise DataError(f"{path}, record {number}: {error}", "invalid-box")
 
 
 def _is_turned(answer: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from cotbal.benchmarks.custom.rows import CustomConversation
-from cotbal.data.same_images import same_images
+from cotbal.data.checks.same_images import same_images
 from cotbal.errors import CotbalError
 
 # called with whether embedded images are written
@@ -70,10 +70,12 @@ class Division:
         return linked
 
     def _hold(self, sizes: Mapping[int, int]) -> None:
-        """Whole groups, in an order by chance, until every split has what it wants."""
+        """Whole groups, in a random order, until every split has what it wants."""
         total = sum(sizes.values())
         if self._wanted and not total:
-            raise CotbalError(f"{self._task}: expected at least one record; found none")
+            raise CotbalError(
+                f"{self._task}: expected at least one record; found none", "no-records"
+            )
 
         def rank(key: int) -> bytes:
             return hashlib.sha256(f"{self._seed} {key}".encode()).digest()
@@ -93,7 +95,8 @@ class Division:
             raise CotbalError(
                 f"{self._task}: expected records left to train on; all {total:,} records, with"
                 f" {len(sizes):,} groups of images, are held out ({listed}); hold out fewer with"
-                " --validation and --test"
+                " --validation and --test",
+                "no-records",
             )
 
 

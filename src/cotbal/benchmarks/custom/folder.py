@@ -90,7 +90,8 @@ def find_tasks(raw: Path) -> list[TaskFiles]:
         files.setdefault(name, []).extend(named)
     if not files:
         raise DataError(
-            f"{raw}: expected files that end in {', '.join(_ENDINGS)}, one per task; found none"
+            f"{raw}: expected files that end in {', '.join(_ENDINGS)}, one per task; found none",
+            "missing-file",
         )
     tasks = [_task(name or raw.resolve().name, files[name], raw) for name in files]
     _demand_different([task.name for task in tasks], raw)
@@ -119,7 +120,10 @@ def _is_part(folder: Path, folders: Iterable[Path]) -> bool:
 def _demand_different(names: list[str], raw: Path) -> None:
     twice = [name for name in names if names.count(name) > 1]
     if twice:
-        raise DataError(f"{raw}: two tasks are called {twice[0]}; rename a file or folder of one")
+        raise DataError(
+            f"{raw}: two tasks have the name {twice[0]}; rename a file or folder of one",
+            "repeated-name",
+        )
 
 
 def task_name(text: str) -> str:
@@ -136,7 +140,8 @@ def _task(title: str, files: list[_File], raw: Path) -> TaskFiles:
     name = task_name(title)
     if not name:
         raise DataError(
-            f"{raw / title}: expected a task name with letters from A to Z or digits; rename it"
+            f"{raw / title}: expected a task name with letters from A to Z or digits; rename it",
+            "invalid-name",
         )
     patterns: dict[str, dict[str, None]] = {}  # split -> patterns, each of them once
     for path, split in _splits(name, files, raw).items():
@@ -144,7 +149,8 @@ def _task(title: str, files: list[_File], raw: Path) -> TaskFiles:
         patterns.setdefault(split or WHOLE, {})[pattern] = None
     if WHOLE not in patterns:
         raise DataError(
-            f"{raw}: {name} has files for {', '.join(patterns)}; expected training files as well"
+            f"{raw}: {name} has files for {', '.join(patterns)}; expected training files as well",
+            "missing-file",
         )
     listed = {split: tuple(of_split) for split, of_split in patterns.items()}
     return TaskFiles(name, listed, _only_folder(files, raw))
@@ -158,7 +164,8 @@ def _splits(name: str, files: list[_File], raw: Path) -> dict[str, str | None]:
             if split is None:
                 raise DataError(
                     f"{raw}: some files of {name} are named after splits, {path} is not; rename"
-                    " it, or move it away"
+                    " it, or move it away",
+                    "ambiguous-file",
                 )
     return splits
 

@@ -1,4 +1,4 @@
-"""A task whose records show no image beside images that are there: most likely they were not
+"""Detects a task whose records show no image although there are images: most likely they were not
 found."""
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class Guard:
             column = f"no record holds one in {key!r}" if key else "name their column with --image"
             raise DataError(
                 f"{task.name}: none of {records:,} records shows an image, but {unseen} is there;"
-                f" {column}, or move the images away if the task is text alone"
+                f" {column}, or move the images away if the task is text alone",
+                "missing-image",
             )
 
     def _shows(self, task: TaskFiles, job: Job) -> bool:

@@ -90,7 +90,8 @@ class Finder:
             if len(files) > 1:
                 raise DataError(
                     f"{self.row}: the image {name} is in {' and in '.join(files[:2])}; name the"
-                    " right directory with --images"
+                    " right directory with --images",
+                    "ambiguous-image",
                 )
             if files:
                 return files[0]
@@ -125,7 +126,8 @@ def with_image(row: Any, key: str | None, finder: Finder) -> Any:
     if key is not None and key not in _COLUMNS and row.get(key) is not None:
         if standard is not None:
             raise DataError(
-                f"{finder.row}: expected its image in {key!r}; found one in {standard!r} too"
+                f"{finder.row}: expected its image in {key!r}; found one in {standard!r} too",
+                "ambiguous-image",
             )
         return _moved(row, key)
     if standard is not None or _shows_in_turns(row):
@@ -148,7 +150,8 @@ def _usual_column(row: Mapping[str, Any], finder: Finder) -> str | None:
     columns = [column for column, image in images.items() if image is not None]
     if len({finder.real(images[column]) for column in columns}) > 1:
         raise DataError(
-            f"{finder.row}: {' and '.join(columns)} name different images; choose with --image"
+            f"{finder.row}: {' and '.join(columns)} name different images; choose with --image",
+            "ambiguous-image",
         )
     return columns[0] if columns else None
 
@@ -159,7 +162,8 @@ def _demand_no_image(row: Mapping[str, Any], finder: Finder) -> None:
             raise DataError(
                 f"{finder.row}: shows no image, but {column!r} holds {ascii(value)[:60]}; if that"
                 f" is its image, give --image {column}; if images are in `image` alone, --image"
-                " image"
+                " image",
+                "ambiguous-image",
             )
 
 

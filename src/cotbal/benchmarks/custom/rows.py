@@ -14,8 +14,9 @@ from typing import Any
 from cotbal.benchmarks.custom.images import Finder, with_image
 from cotbal.benchmarks.releases.gallery import Gallery, content_name
 from cotbal.benchmarks.releases.sources import Files, Job
-from cotbal.data.conversations import IMAGE, Problem, Record, Turn, beside, normalise
-from cotbal.data.formats import read_rows
+from cotbal.data.reading.conversations import beside, normalise
+from cotbal.data.reading.formats import read_rows
+from cotbal.data.reading.record import IMAGE, Problem, Record, Turn
 from cotbal.errors import DataError
 
 _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
@@ -102,7 +103,8 @@ def own_conversations(
             if made.task not in (None, stated):
                 raise DataError(
                     f"{finder.row}: states the task {made.task!r}, earlier records state"
-                    f" {stated!r}; give each task a file or folder of its own"
+                    f" {stated!r}; give each task a file or folder of its own",
+                    "unknown-value",
                 )
             identity = made.id or f"{path.stem}_{number}"
             if hash(identity) in seen:
@@ -115,7 +117,7 @@ def own_conversations(
 def _rows(path: Path, job: Job) -> Iterator[tuple[int, Any]]:
     for item in read_rows(path, partial(job.progress, path.name)):
         if isinstance(item, Problem):
-            raise DataError(str(item))
+            raise DataError(str(item), item.code)
         yield item
 
 
@@ -126,9 +128,9 @@ def _normalised(row: Any, number: int, where: str, keep: Callable[[bytes], str])
     message = f"{where}: {made[0]}"
     if len(made) > 1:
         message += f" (and {len(made) - 1} more)"
-    if "`messages`" in made[0]:
+    if made[0].code == "no-turns" and not {"conversations", "messages"} & row.keys():
         message += "; name the keys of question and answer with --question and --answer"
-    raise DataError(message)
+    raise DataError(message, made[0].code)
 
 
 def _with_turns(row: Any, where: str, job: Job) -> Any:
@@ -142,7 +144,9 @@ def _with_turns(row: Any, where: str, job: Job) -> Any:
         return row
     for key in (question, answer):
         if row.get(key) is None:
-            raise DataError(f"{where}: expected the key {key!r}; found {', '.join(row)}")
+            raise DataError(
+                f"{where}: expected the key {key!r}; found {', '.join(row)}", "missing-key"
+            )
     turns = [{"from": "human", "value": row[question]}, {"from": "gpt", "value": row[answer]}]
     others = {key: row[key] for key in row if key not in (question, answer)}
     return others | {"conversations": turns}

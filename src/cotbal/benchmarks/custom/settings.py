@@ -19,7 +19,7 @@ _SHORT, _LONG = 32, 600  # bytes of an answer that fit in 32 tokens for certain,
 _HEAD = """\
 # {name}: written by `cotbal prepare custom`. Settings are those of the paper (arXiv 2403.04343) unless a comment says
 # otherwise; change what you like, then run `cotbal check`.
-# Held out with seed {seed}, by picture: no picture is in two splits that were drawn. Of a conversation with several
+# Held out with seed {seed}, by image: no image is in two splits that were drawn. Of a conversation with several
 # questions, validation and test ask the first, since later ones may lean on it.
 name: {name}
 images: images

@@ -1,3 +1,1 @@
-"""A judge: a language model behind an OpenAI-compatible endpoint that rates answers beside their
-references.
-"""
+"""A judge: a language model behind an OpenAI-compatible endpoint that rates answers."""

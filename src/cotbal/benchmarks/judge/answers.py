@@ -36,7 +36,7 @@ class AnswerSet:
     head: Mapping[str, Any]
 
     def read_scores(self) -> dict[str, Any]:
-        """Content of the file of scores, as it is or as it begins."""
+        """Content of the file of scores; the head where there is no file yet."""
         return dict(read_json(self.scores) if self.scores.exists() else self.head)
 
 
@@ -62,7 +62,7 @@ class Answers:
 
     @property
     def pairs(self) -> list[Pair]:
-        """Those of all sets."""
+        """The pairs of all sets, in their order."""
         return [pair for answers in self.sets for pair in answers.pairs]
 
 
@@ -78,7 +78,8 @@ def find_answers(where: Path) -> Answers:
     if not root.plan.exists():
         raise RunError(
             f"{where}: expected a run directory with a plan.json, or a file of answers; found"
-            " neither"
+            " neither",
+            "missing-file",
         )
     recipe = load_recipe(root.recipe)
     runs = [RunPaths(where / entry["directory"]) for entry in read_json(root.plan)["runs"]]
@@ -88,7 +89,9 @@ def find_answers(where: Path) -> Answers:
     if not sets:
         judged = any(METRIC in (task.metric, *task.test_metrics) for task in tasks.values())
         why = "no run is done yet" if judged else f"no task of the recipe has the metric {METRIC}"
-        raise RunError(f"{where}: expected answers to judge; found none, since {why}")
+        raise RunError(
+            f"{where}: expected answers to judge; found none, since {why}", "missing-results"
+        )
     return Answers(where / METRIC, root.lock, tuple(sets), len(runs) - len(done))
 
 
@@ -117,7 +120,8 @@ def _of_file(path: Path) -> Answers:
     if not rows or len(rows) < len(lines):
         raise DataError(
             f"{path}, line {len(rows) + 1}: expected answers as JSON, one per line; found something"
-            " else"
+            " else",
+            "broken-file",
         )
     pairs = read_pairs(rows, path)
     images = [{"images": row.get("images") or []} for row in rows]

@@ -16,6 +16,8 @@ REPLY = 256  # expected tokens of a reply, before the first: two ratings and a f
 class CapReached(RunError):
     """The next request could exceed the cap."""
 
+    default_code = "cap-reached"
+
 
 @dataclass(frozen=True)
 class Tokens:

@@ -97,7 +97,8 @@ def _apply(options: Options, judge: Judge) -> Judge:
     model = options.model or judge.model
     if not model:
         raise CotbalError(
-            "expected the name of a model to judge with; give --model, or set COTBAL_JUDGE_MODEL"
+            "expected the name of a model to judge with; give --model, or set COTBAL_JUDGE_MODEL",
+            "invalid-option",
         )
     return Judge(
         model=model,
@@ -115,7 +116,8 @@ def _demand_same(settings: Path, before: Judge, now: Judge) -> None:
         listed = "\n".join(f"  {line}" for line in changed)
         raise RunError(
             f"{settings}: another judge than before:\n{listed}\nundo the change, or have"
-            " everything judged again with --change-judge (earlier replies are kept)"
+            " everything judged again with --change-judge (earlier replies are kept)",
+            "changed-settings",
         )
 
 
@@ -146,7 +148,7 @@ def _remarks(answers: Answers) -> tuple[str, ...]:
 def run_judging(
     judging: Judging, access: Access, budget: Budget, concurrency: int, step: Step
 ) -> dict[str, Judged]:
-    """Send what is not settled, and write the scores; name of the set -> its ratings.
+    """Send the open requests and write the scores; returns name of the set -> its ratings.
 
     Raises:
         RunError: not every request could be settled; what was judged is kept.

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from cotbal.benchmarks.judge.budget import Tokens
+from cotbal.benchmarks.releases.rows import writable
 from cotbal.errors import CotbalError, MissingDependency
 
 SHOWN = 200  # characters of a server's message
@@ -81,11 +82,13 @@ def check_url(text: str) -> str:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise CotbalError(
-            f"--base-url: expected an address such as https://host/v1; found {text!r}"
+            f"--base-url: expected an address such as https://host/v1; found {text!r}",
+            "invalid-option",
         )
     if parts.username or parts.password or parts.query:
         raise CotbalError(
-            "--base-url: expected an address without name, password or query: it is written down"
+            "--base-url: expected an address without name, password or query: it is written down",
+            "invalid-option",
         )
     return text.rstrip("/")
 
@@ -100,12 +103,14 @@ def check_key(text: str | None, variable: str) -> str:
     if not key:
         raise CotbalError(
             f"expected the key of the endpoint in the environment variable {variable}; found none"
-            " (for a server that needs none, set it to any word)"
+            " (for a server that needs none, set it to any word)",
+            "invalid-api-key",
         )
     if not key.isascii() or not key.isprintable() or " " in key:
         raise CotbalError(
             f"expected a key of printable ASCII characters without spaces in {variable}; found"
-            " others, which are not shown"
+            " others, which are not shown",
+            "invalid-api-key",
         )
     return key
 
@@ -128,7 +133,7 @@ async def connect(access: Access) -> AsyncIterator[Endpoint]:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A connection."""
+    """Sends requests over one connection, without retries."""
 
     access: Access
     client: Any = field(repr=False)
@@ -182,7 +187,7 @@ class Endpoint:
         return Answer(self._clean(text) or "", used, clean_facts)
 
     def _clean(self, text: Any) -> str | None:
-        """A text that may be written to a file; None for what is no text.
+        """The text without the key, safe to write to a file; None for anything but text.
 
         A server may send the key back. A short key is a word in place of one (`none`, `EMPTY`).
         """
@@ -190,7 +195,7 @@ class Endpoint:
             return None
         if len(self.access.key) >= SHORTEST_KEY:
             text = text.replace(self.access.key, "***")
-        return text.encode("utf-8", "replace").decode("utf-8")  # half a surrogate is no UTF-8
+        return writable(text)
 
     def _shown(self, text: str) -> str:
         line = " ".join((self._clean(text) or "").split())

@@ -1,11 +1,11 @@
-"""The judge: what is sent for a pair, and the key under which the reply is kept."""
+"""The judge: the request for a pair, and the key under which the reply is kept."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cotbal.benchmarks.judge.budget import BYTES_PER_TOKEN, Tokens
@@ -71,7 +71,8 @@ class Judge:
         if not limits or type(limits[0]) is not int or limits[0] < 1:
             raise CotbalError(
                 f"--field: expected {' or '.join(LIMITS)} with a whole number, which limits the"
-                f" cost of a reply; found {limits[0] if limits else 'neither'}"
+                f" cost of a reply; found {limits[0] if limits else 'neither'}",
+                "invalid-option",
             )
         return int(limits[0])
 
@@ -97,22 +98,10 @@ class Judge:
         return Request(key, content, pair.id, reference_first, Tokens(size, self.longest))
 
     def to_json(self) -> dict[str, Any]:
-        """What `settings.json` holds."""
-        return {
-            "model": self.model,
-            "base_url": self.base_url,
-            "fields": dict(self.fields),
-            "swap": self.swap,
-            "prompt": self.prompt.to_json(),
-        }
+        """Content of `settings.json`."""
+        return asdict(self)
 
 
 def read_judge(content: Mapping[str, Any]) -> Judge:
     """The inverse of `Judge.to_json`."""
-    return Judge(
-        content["model"],
-        content["base_url"],
-        Prompt(**content["prompt"]),
-        content["fields"],
-        content["swap"],
-    )
+    return Judge(**{**content, "prompt": Prompt(**content["prompt"])})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cotbal.errors import DataError
+from cotbal.benchmarks.releases.rows import mapping, writable
 
 
 @dataclass(frozen=True)
@@ -43,43 +43,24 @@ def read_pairs(rows: Sequence[Any], source: Path) -> tuple[Pair, ...]:
     return tuple(_pair(row, source, number) for number, row in enumerate(rows, 1))
 
 
-def _pair(row: Any, source: Path, number: int) -> Pair:
-    if not isinstance(row, dict):
-        raise DataError(f"{source}, line {number}: expected a mapping; found {type(row).__name__}")
-    for key in ("question", "answer"):
-        if not isinstance(row.get(key), str):
-            raise DataError(
-                f"{source}, line {number}: {key}: expected text; found {_shown(row.get(key))}"
-            )
-    references = row.get("references")
-    if not isinstance(references, list) or not references or not isinstance(references[0], str):
-        raise DataError(
-            f"{source}, line {number}: references: expected a list of texts; found"
-            f" {_shown(references)}"
-        )
-    details = row.get("details") or {}
+def _pair(raw: Any, source: Path, number: int) -> Pair:
+    row = mapping(raw, f"{source}, line {number}")
+    question, answer, references = row.text("question"), row.text("answer"), row.texts("references")
+    if not references:
+        raise row.error("references: expected at least one text; found none", "wrong-type")
+    details = row.fields.get("details") or {}
     category = _detail(details, "category")
     return Pair(
-        id=str(row.get("id", number)),
-        question=_sendable(row["question"]),
-        answer=_sendable(row["answer"]),
-        reference=_sendable(references[0]),
+        id=str(row.fields.get("id", number)),
+        question=question,
+        answer=answer,
+        reference=references[0],
         context=_detail(details, "context"),
         category=category,
         rule=_detail(details, "rule") or category,
-        has_images=bool(row.get("images")),
+        has_images=bool(row.fields.get("images")),
     )
 
 
 def _detail(details: Mapping[str, Any], name: str) -> str:
-    return _sendable(str(details.get(name, "")))
-
-
-def _sendable(text: str) -> str:
-    """Half a pair of surrogates, which JSON accepts and UTF-8 does not, becomes a question mark."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return writable(str(details.get(name, "")))

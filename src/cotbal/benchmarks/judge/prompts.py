@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -40,7 +39,7 @@ class Prompt:
     rules: Mapping[str, str]
 
     def messages(self, category: str, **fields: str) -> list[dict[str, str]]:
-        """The conversation that is sent; what is filled in is never searched for fields again.
+        """The messages to send; texts that are filled in are not searched for fields.
 
         Raises:
             CotbalError: there is no rule for the category.
@@ -56,14 +55,11 @@ class Prompt:
         rule = self.rules.get(category, self.rules.get(DEFAULT))
         if rule is None:
             raise CotbalError(
-                f"the prompt of the judge: expected a rule for the category {category!r}, or one"
-                f" called {DEFAULT}; found {', '.join(self.rules) or 'none'}"
+                f"--prompt: expected a rule for the category {category!r}, or one named"
+                f" {DEFAULT}; found {', '.join(self.rules) or 'none'}",
+                "invalid-prompt",
             )
         return rule
-
-    def to_json(self) -> dict[str, Any]:
-        """The three texts, for `Prompt(**texts)`."""
-        return {"system": self.system, "user": self.user, "rules": dict(self.rules)}
 
 
 class _LlavaRule(BaseModel):
@@ -95,7 +91,9 @@ def load_prompt(path: Path) -> Prompt:
     try:
         return _read(path.read_text(encoding="utf-8"), path)
     except (OSError, UnicodeDecodeError) as error:
-        raise CotbalError(f"{path}: expected the prompt of a judge as YAML; {error}") from None
+        raise CotbalError(
+            f"{path}: expected the prompt of a judge as YAML; {error}", "invalid-prompt"
+        ) from None
 
 
 def _read(text: str, path: Path) -> Prompt:
@@ -104,13 +102,15 @@ def _read(text: str, path: Path) -> Prompt:
     except (yaml.YAMLError, ValueError) as error:
         raise CotbalError(
             f"{path}: expected the prompt of a judge as YAML with system, user and rules;"
-            f" {_one_line(error)}"
+            f" {_one_line(error)}",
+            "invalid-prompt",
         ) from None
     for name in NEEDED:
         if f"{{{name}}}" not in content.user:
             raise CotbalError(
                 f"{path}: user: expected the fields {{question}}, {{first}}, {{second}}; missing"
-                f" {{{name}}}"
+                f" {{{name}}}",
+                "invalid-prompt",
             )
     rules = content.rules
     if isinstance(rules, str):
@@ -124,7 +124,8 @@ def _read_rules(path: Path) -> dict[str, str]:
         entries = {name: _LlavaRule.model_validate(entry) for name, entry in content.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise CotbalError(
-            f'{path}: expected rules as JSON, {{category: {{"prompt": text}}}}; {_one_line(error)}'
+            f'{path}: expected rules as JSON, {{category: {{"prompt": text}}}}; {_one_line(error)}',
+            "invalid-prompt",
         ) from None
     return {name: entry.prompt for name, entry in entries.items()}
 

@@ -56,7 +56,7 @@ class Reply:
     facts: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """The line."""
+        """Content of the line."""
         return {
             "key": self.key,
             "id": self.id,

@@ -105,7 +105,8 @@ def judged(pairs: Sequence[Pair], judge: Judge, replies: Replies, source: str) -
     if np.isnan(answers).all():
         raise RunError(
             f"{source}: expected ratings from {judge.model}; found none in any of its replies: read"
-            f" {replies.path}, and give another --model or --prompt"
+            f" {replies.path}, and give another --model or --prompt",
+            "no-ratings",
         )
     return Judged(tuple(pairs), answers, references)
 

@@ -45,7 +45,7 @@ class Session:
     error: CotbalError | None = field(default=None, init=False)
 
     def settle(self, requests: Sequence[Request]) -> None:
-        """Send what is not settled yet.
+        """Send the requests that are not settled yet.
 
         Raises:
             RunError: the endpoint does not answer, denies access, or the cap is reached; earlier
@@ -96,7 +96,8 @@ class Session:
                 return None
         raise RunError(
             f"{self.access.base_url}: no reply in {self.access.retries + 1} tries, at last {last};"
-            " what was judged is kept; rerun the command to resume"
+            " what was judged is kept; rerun the command to resume",
+            "no-reply",
         )
 
     async def _send_once(self, request: Request, endpoint: Endpoint) -> None:
@@ -125,11 +126,13 @@ class Session:
         where = f"{self.access.base_url}, model {model}"
         if error.kind == "denied":
             raise RunError(
-                f"{where}: access denied ({error}); check --model, --base-url and the key"
+                f"{where}: access denied ({error}); check --model, --base-url and the key",
+                "access-denied",
             )
         if self.replies.reply_length(model) is None:
             raise RunError(
-                f"{where}: the first request was rejected ({error}); --field changes what is sent"
+                f"{where}: the first request was rejected ({error}); --field changes what is sent",
+                "request-rejected",
             )
         self._keep(request, NONE, rejected=str(error))
 

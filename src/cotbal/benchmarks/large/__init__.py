@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from cotbal.benchmarks.large.export import export_sources
 from cotbal.benchmarks.large.raw import known_configs, raw_sources
 from cotbal.benchmarks.large.sets import DataSet, data_sets
-from cotbal.benchmarks.large.settings import head, settings
+from cotbal.benchmarks.large.settings import RECIPE
 from cotbal.benchmarks.releases import benchmark
 from cotbal.benchmarks.releases.benchmark import Places, Prepared, SplitPlan, TaskPlan
-from cotbal.benchmarks.releases.paper import paper_benchmark
 from cotbal.benchmarks.releases.sources import Choices
 from cotbal.benchmarks.releases.writing import Expected
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 from cotbal.errors import CotbalError
 
 __all__ = ["Choices", "Places", "Variant", "plans", "prepare"]
@@ -76,7 +75,7 @@ def prepare(
     model: str = "7b",
     variant: Variant = RELEASED,
 ) -> Prepared:
-    """Build the benchmark, or some of its tasks; what is there and whole is not made again.
+    """Build the benchmark, or some of its tasks; tasks that are complete on disk are kept.
 
     Args:
         places: where the exports are, and where the benchmark goes.
@@ -88,7 +87,7 @@ def prepare(
             missing images.
     """
     known = plans(variant, choices.single_reference)
-    target = paper_benchmark(known, tasks, head(choices), settings(model))
+    target = RECIPE.benchmark(known, tasks, model, choices)
     if variant.raw:
         _demand_known([plan.name for plan in target.chosen])
     return benchmark.prepare(target, places, choices, progress)
@@ -101,5 +100,6 @@ def _demand_known(names: Sequence[str]) -> None:
         raise CotbalError(
             f"--raw: the keys of M3IT's own files are known for {', '.join(readable)}; for"
             f" {', '.join(strange)} export the unified rows with `datasets<4` (docs/benchmarks.md)"
-            f" and leave --raw out. Give --tasks {','.join(readable)} to read these raw"
+            f" and leave --raw out. Give --tasks {','.join(readable)} to read these raw",
+            "unknown-task",
         )

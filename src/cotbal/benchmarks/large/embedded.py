@@ -14,7 +14,7 @@ from PIL import Image
 
 from cotbal.benchmarks.releases.gallery import Gallery, content_name
 from cotbal.benchmarks.releases.rows import Row
-from cotbal.data.images import decode
+from cotbal.data.reading.images import decode
 
 _QUALITY = 95
 
@@ -34,7 +34,7 @@ def write_image(row: Row, key: str, folder: str, gallery: Gallery) -> str | None
         return None
     images = [_decoded(text, row, key) for text in texts]
     if len(images) > 2:
-        raise row.error(f"{key}: expected at most two images; found {len(images)}")
+        raise row.error(f"{key}: expected at most two images; found {len(images)}", "wrong-type")
     if len(images) == 1:
         name = content_name(folder, images[0])
         gallery.keep(name, images[0])
@@ -61,7 +61,9 @@ def _decoded(text: str, row: Row, key: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError:  # broken base64, or letters that are not ASCII
-        raise row.error(f"{key}: expected an image in base64; found {ascii(text)[:40]}") from None
+        raise row.error(
+            f"{key}: expected an image in base64; found {ascii(text)[:40]}", "wrong-type"
+        ) from None
 
 
 def side_by_side(contents: Sequence[bytes]) -> bytes:

@@ -1,5 +1,5 @@
 """Rows of M3IT in the four columns that its loader gives, exported once (the loader draws
-instructions by chance).
+instructions at random).
 
 Where M3IT has no test split, validation is drawn into two halves by the seed; the smaller one, if
 they differ, is test.
@@ -15,23 +15,16 @@ from pathlib import Path
 from cotbal.benchmarks.large.embedded import write_image
 from cotbal.benchmarks.large.sets import DataSet
 from cotbal.benchmarks.releases.conversation import Asked, Conversation
-from cotbal.benchmarks.releases.rows import (
-    Row,
-    json_lines,
-    known,
-    parquet_columns,
-    parquet_count,
-    parquet_rows,
-)
+from cotbal.benchmarks.releases.rows import Row, json_lines, parquet_columns, parquet_count
 from cotbal.benchmarks.releases.rules import drawn, without_marker
 from cotbal.benchmarks.releases.sources import Files, Job, Read, Source
 from cotbal.errors import DataError
 
 COLUMNS = ("instruction", "inputs", "image_base64_str", "outputs")
 _GET = (
-    "export it once with `datasets<4`, see docs/benchmarks.md (M3IT); or one JSON object a line"
-    " with its columns. YanqiDai/VisATB is not read for this benchmark: its records name their"
-    " group, and not their data set"
+    "export it once with `datasets<4`, see docs/benchmarks.md (M3IT); or one JSON object per line"
+    " with its columns. YanqiDai/VisATB is not supported for this benchmark: its records name"
+    " their group, not their data set"
 )
 _REPHRASED = {"answer", "meta"}
 
@@ -110,7 +103,7 @@ def _gathered(conversations: Iterable[Conversation]) -> Iterator[Conversation]:
 def _parquet(files: Files, job: Job) -> Iterator[Row]:
     for path in files["rows"]:
         _reject_rephrased(parquet_columns(path), f"{path}, columns")
-    return parquet_rows(files["rows"], COLUMNS, job.choices.ignore_keys, job.progress)
+    return job.table_rows(files["rows"], COLUMNS)
 
 
 def _count_parquet(files: Files) -> int:
@@ -121,14 +114,15 @@ def _lines(files: Files, job: Job) -> Iterator[Row]:
     for path in files["rows"]:
         for where, raw in json_lines(path, job.progress):
             _reject_rephrased(raw if isinstance(raw, dict) else (), where)
-            yield known(raw, where, COLUMNS, job.choices.ignore_keys)
+            yield job.known(raw, where, COLUMNS)
 
 
 def _reject_rephrased(keys: Iterable[str], where: str) -> None:
     if set(keys) >= _REPHRASED:
         raise DataError(
             f"{where}: found `answer` and `meta`, a row of M3IT as rephrased in October 2023, whose"
-            " answers are others; export an older revision"
+            " answers are others; export an older revision",
+            "other-version",
         )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from cotbal.benchmarks.large.export import COLUMNS, count_lines, export_sources, reader
 from cotbal.benchmarks.large.sets import DataSet
-from cotbal.benchmarks.releases.rows import Row, json_lines, known
+from cotbal.benchmarks.releases.rows import Row, json_lines
 from cotbal.benchmarks.releases.rules import drawn
 from cotbal.benchmarks.releases.sources import Files, Job, Source, download
 from cotbal.errors import DataError
@@ -44,7 +44,7 @@ class _Line:
     job: Job
 
     def row(self, *keys: str) -> Row:
-        return known(self.raw, self.where, keys, self.job.choices.ignore_keys)
+        return self.job.known(self.raw, self.where, keys)
 
     def draw(self, names: Iterable[str], number: int, what: str) -> list[str]:
         return drawn(names, number, self.job.choices.seed, f"{what} {self.key}")
@@ -70,7 +70,7 @@ def raw_sources(data: DataSet, split: str) -> tuple[Source, ...]:
 
 
 def known_configs() -> tuple[str, ...]:
-    """The sets that can be read raw."""
+    """Names in M3IT of the sets that can be read raw."""
     return tuple(_ADAPTERS)
 
 
@@ -91,12 +91,14 @@ def _texts(path: Path) -> list[str]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(
-            f"{path}: expected a JSON list of instructions; found broken JSON ({error})"
+            f"{path}: expected a JSON list of instructions; found broken JSON ({error})",
+            "broken-file",
         ) from None
     texts = isinstance(content, list) and all(isinstance(text, str) for text in content)
     if not texts or not content:
         raise DataError(
-            f"{path}: expected a JSON list of instructions; found {type(content).__name__}"
+            f"{path}: expected a JSON list of instructions; found {type(content).__name__}",
+            "broken-file",
         )
     return list(dict.fromkeys(content))
 
@@ -107,8 +109,9 @@ def _classes(path: Path) -> list[str]:
     names = [line.partition(" ")[2].strip() for line in lines if line.strip()]
     if len(names) < _CLASSES or not all(names):
         raise DataError(
-            f"{path}: expected a synset and its name a line, {_CLASSES} lines or more; found"
-            f" {len(names)}"
+            f"{path}: expected a synset and its name per line, {_CLASSES} lines or more; found"
+            f" {len(names)}",
+            "broken-file",
         )
     return names
 
@@ -116,9 +119,7 @@ def _classes(path: Path) -> list[str]:
 def _coco(line: _Line) -> Iterator[Made]:
     """Five captions of an image, sometimes more, are as many rows."""
     row = line.row("image", "meta")
-    captions = known(
-        row.fields["meta"], f"{line.where}, meta", ("targets",), line.job.choices.ignore_keys
-    )
+    captions = line.job.known(row.fields["meta"], f"{line.where}, meta", ("targets",))
     for caption in captions.texts("targets"):
         yield "", [row.text("image")], caption
 
@@ -140,23 +141,27 @@ def _coco_text(line: _Line) -> Iterator[Made]:
     if isinstance(line.raw, dict) and "question" in line.raw:
         raise DataError(
             f"{line.where}: question: expected none, since the instruction asks; export this set"
-            " instead"
+            " instead",
+            "unknown-key",
         )
     row = line.row("answer", "image_str")
     right = row.text("answer").strip()
     if right.rstrip(".") not in _TRUE_OR_FALSE:
         raise row.error(
-            f"answer: expected one of {', '.join(_TRUE_OR_FALSE)}; found {right[:40]!r}"
+            f"answer: expected one of {', '.join(_TRUE_OR_FALSE)}; found {right[:40]!r}",
+            "unknown-value",
         )
     yield "(A) True (B) False", row.texts("image_str"), right
 
 
 def _imagenet(line: _Line) -> Iterator[Made]:
-    """The right class among nine others by chance."""
+    """The right class among nine others at random."""
     row = line.row("img_str", "label")
     number = row.number("label")
     if not 0 <= number < len(line.classes):
-        raise row.error(f"label: expected a number below {len(line.classes)}; found {number}")
+        raise row.error(
+            f"label: expected a number below {len(line.classes)}; found {number}", "unknown-value"
+        )
     right = line.classes[number]
     others = {name for name in line.classes if name != right}
     options, answer = _lettered(line, right, line.draw(others, _CLASSES - 1, "options"))
@@ -175,13 +180,15 @@ def _shapes(line: _Line) -> Iterator[Made]:
     row = line.row("question", "answer", "image_str")
     word = {"true": "yes", "false": "no"}.get(row.text("answer").strip().lower())
     if word is None:
-        raise row.error(f"answer: expected true or false; found {row.text('answer')[:40]!r}")
+        raise row.error(
+            f"answer: expected true or false; found {row.text('answer')[:40]!r}", "unknown-value"
+        )
     question = f"{row.text('question').strip()}?"
     yield question, [row.text("image_str")], f"The answer is {word}."
 
 
 def _lettered(line: _Line, right: str, others: Sequence[str]) -> tuple[str, str]:
-    """The options in an order by chance, a line each, and the right one with its letter."""
+    """The options in random order, one per line, and the right one with its letter."""
     names = line.draw([right, *others], len(others) + 1, "order")
     lines = [f"({letter}) {name}" for letter, name in zip(ascii_uppercase, names, strict=False)]
     return "\n".join(lines), lines[names.index(right)]

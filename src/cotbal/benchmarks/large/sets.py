@@ -39,7 +39,7 @@ class DataSet:
 
 _COCO = (
     (
-        "COCO: captions of one picture are one sample with several right answers in validation and"
+        "COCO: captions of one image are one sample with several right answers in validation and"
         " test."
     ),
 )
@@ -49,7 +49,7 @@ _TEXTCAP = (
         " other sets."
     ),
 )
-_SQA = ("SQA: rows without a picture are left out, as the sizes of the paper imply (n = 2017).",)
+_SQA = ("SQA: rows without an image are left out, as the sizes of the paper imply (n = 2017).",)
 _VCR = (
     (
         "VCR is in the paper's column NLVR: the printed values need 5,000 test samples, which"
@@ -57,7 +57,7 @@ _VCR = (
     ),
     "the released files hold VCR. `--nlvr` takes NLVR as printed.",
 )
-_NLVR = ("NLVR: its two pictures become one, side by side. The released files hold VCR instead.",)
+_NLVR = ("NLVR: its two images become one, side by side. The released files hold VCR instead.",)
 _MULTI30K = (
     "Multi30k: GLEU by sentence (`gleu`); the paper does not say whether by sentence or by corpus.",
 )

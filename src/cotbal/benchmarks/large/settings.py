@@ -1,13 +1,12 @@
-"""The settings of the Large Benchmark as the recipe carries them, each with its source."""
+"""The settings of the Large Benchmark in the recipe, with their sources."""
 
 from __future__ import annotations
 
-from cotbal.benchmarks.releases import paper
-from cotbal.benchmarks.releases.sources import Choices
+from cotbal.benchmarks.releases.paper import PaperRecipe
 
 _HEAD = """\
 # The Large Benchmark of CoTBal / VisATB (arXiv 2403.04343), written by `cotbal prepare large`: M3IT,
-# one weight a group.
+# one weight per group.
 # Where the paper is silent, the choice made here is in a comment beside it. See docs/benchmarks.md.
 # Halves of validation sets are drawn with seed {seed}; the paper names none, nor which half is the test set.
 # Which revision of M3IT the paper used is not stated; this is what was exported, its instructions drawn by its loader.
@@ -27,15 +26,9 @@ balance:
   difficulty: real
   temperature: 0.5               # that of the others; version 3 of the paper (WWW 2026) says 1 for this one
 """
-_TUNED = "it was trained on COCO, GQA and OCR-VQA already."
-
-
-def head(choices: Choices) -> str:
-    """The top of the recipe, with what was chosen."""
-    return paper.head(_HEAD, choices)
-
-
-def settings(model: str) -> str:
-    """Everything behind the tasks. Raises CotbalError for an unknown model."""
-    script = "as for the Academic Benchmark"
-    return paper.settings(model, epochs=1, script=script, tuned=_TUNED) + _REST
+RECIPE = PaperRecipe(
+    _HEAD,
+    _REST,
+    "as for the Academic Benchmark",
+    "it was trained on COCO, GQA and OCR-VQA already.",
+)

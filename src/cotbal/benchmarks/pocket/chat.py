@@ -9,7 +9,7 @@ from random import Random
 
 from cotbal.benchmarks.pocket.charts import gapminder_rows
 from cotbal.benchmarks.pocket.drawings import DRAWINGS, KIND_OF, NAMES
-from cotbal.benchmarks.pocket.tasks import Asked
+from cotbal.benchmarks.releases.conversation import Asked
 
 
 def chat(rng: Random) -> Asked:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from cotbal.errors import CotbalError
+from cotbal.errors import MissingDependency
 
 SIDE = 48
 
-# Eight OpenMoji drawings a kind, chosen because they stay apart when drawn 12 pixels high.
+# Eight OpenMoji drawings per kind, chosen because they stay apart when drawn 12 pixels high.
 DRAWINGS: dict[str, dict[str, str]] = {
     "animal": {
         "frog": "1F438",
@@ -118,10 +118,7 @@ def package_folder(package: str) -> Path:
     """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise CotbalError(
-            f"pocket draws with the package {package}, which is not installed. Run: pip install"
-            ' "cotbal[pocket]"'
-        )
+        raise MissingDependency("the benchmark pocket", "pocket")
     return Path(spec.submodule_search_locations[0])
 
 

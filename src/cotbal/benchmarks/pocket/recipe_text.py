@@ -37,8 +37,8 @@ balance: {{form: standard, temperature: 0.5, weight_range: [0.5, 2.0], bootstrap
 
 
 def recipe_text(size: str, seed: int) -> str:
-    """The YAML of one size; its first line names size and seed, which tells two prepared
-    directories apart.
+    """The YAML of one size; its first line names size and seed, which identify a prepared
+    directory.
     """
     settings = SIZES[size]
     tasks = []

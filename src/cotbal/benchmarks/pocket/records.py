@@ -4,7 +4,6 @@ shares any.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,9 @@ from cotbal.benchmarks.pocket.charts import random_chart, render_chart
 from cotbal.benchmarks.pocket.chat import chat
 from cotbal.benchmarks.pocket.scenes import random_scene, render_scene
 from cotbal.benchmarks.pocket.signs import random_sign, render_sign
-from cotbal.benchmarks.pocket.tasks import VISUAL_TASKS, Asked
+from cotbal.benchmarks.pocket.tasks import VISUAL_TASKS
+from cotbal.benchmarks.releases.conversation import Asked, Conversation
+from cotbal.data.files import write_jsonl
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ SOURCES: dict[str, tuple[Callable[[Random], Any], Callable[[Any], Image.Image]]]
 def write_split(directory: Path, split: str, count: int, seed: int) -> None:
     """Write `count` records per task and the images they share: the same scene serves five
     tasks."""
-    records: dict[str, list[dict[str, object]]] = {task.name: [] for task in VISUAL_TASKS}
+    records: dict[str, list[dict[str, Any]]] = {task.name: [] for task in VISUAL_TASKS}
     (directory / "images" / split).mkdir(parents=True, exist_ok=True)
     for source, (draw, render) in SOURCES.items():
         for index in range(count):
@@ -75,17 +76,16 @@ def write_split(directory: Path, split: str, count: int, seed: int) -> None:
             for task in VISUAL_TASKS:
                 if task.source == source:
                     asked = task.ask(shown, Random(f"{stream}/{task.name}"))
-                    records[task.name].append(
-                        _record(f"{task.name}_{split}_{index:06d}", task.name, image, asked)
-                    )
-    for name, lines in records.items():
-        _write(directory / "data" / f"{name}_{split}.jsonl", lines)
-    streams = (Random(f"pocket/{seed}/{split}/chat/{index}") for index in range(count))
-    lines = [
-        _record(f"chat_{split}_{index:06d}", "chat", None, _chat(rng, split))
-        for index, rng in enumerate(streams)
-    ]
-    _write(directory / "data" / f"chat_{split}.jsonl", lines)
+                    identity = f"{task.name}_{split}_{index:06d}"
+                    conversation = Conversation(identity, image, (asked,))
+                    records[task.name].append(conversation.record(task.name))
+    records["chat"] = []
+    for index in range(count):
+        asked = _chat(Random(f"pocket/{seed}/{split}/chat/{index}"), split)
+        conversation = Conversation(f"chat_{split}_{index:06d}", None, (asked,))
+        records["chat"].append(conversation.record("chat"))
+    for name, rows in records.items():
+        write_jsonl(directory / "data" / f"{name}_{split}.jsonl", rows)
 
 
 def _chat(rng: Random, split: str) -> Asked:
@@ -96,20 +96,3 @@ def _chat(rng: Random, split: str) -> Asked:
         asked = chat(rng)
         if CHAT_SPLIT[crc32(asked.question.encode()) % len(CHAT_SPLIT)] == split:
             return asked
-
-
-def _record(identity: str, task: str, image: str | None, asked: Asked) -> dict[str, object]:
-    record: dict[str, object] = {"id": identity, "task": task}
-    if image is not None:
-        record["image"] = image
-    question = asked.question if image is None else f"<image>\n{asked.question}"
-    record["conversations"] = [
-        {"from": "human", "value": question},
-        {"from": "gpt", "value": asked.answer},
-    ]
-    return record
-
-
-def _write(path: Path, records: list[dict[str, object]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")

@@ -14,16 +14,9 @@ from cotbal.benchmarks.pocket.charts import Chart
 from cotbal.benchmarks.pocket.drawings import DRAWINGS, KIND_OF, Placed
 from cotbal.benchmarks.pocket.scenes import Scene, corner, direction
 from cotbal.benchmarks.pocket.signs import Sign
+from cotbal.benchmarks.releases.conversation import Asked
 
 DIRECTIONS = ("left of", "right of", "above", "below")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One question and its one reference answer."""
-
-    question: str
-    answer: str
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from cotbal.benchmarks.releases.conversation import Asked, Conversation, Writabl
 from cotbal.benchmarks.releases.finding import directory
 from cotbal.benchmarks.releases.gallery import Gallery
 from cotbal.benchmarks.releases.length import turn_counter
-from cotbal.benchmarks.releases.rules import truncated
+from cotbal.benchmarks.releases.rules import truncated, with_unique_ids
 from cotbal.benchmarks.releases.sources import (
     POLICIES,
     Choices,
@@ -33,7 +33,7 @@ from cotbal.benchmarks.releases.writing import (
     remove_unfinished,
     write_note,
 )
-from cotbal.data.census import Progress
+from cotbal.data.checks.census import Progress
 from cotbal.data.files import locked, write_text
 from cotbal.errors import CotbalError, DataError
 
@@ -121,24 +121,27 @@ def chosen_tasks(plans: Sequence[TaskPlan], names: Sequence[str] | None) -> list
     strange = [name for name in names if name not in known]
     if strange or not names:
         raise CotbalError(
-            f"--tasks: expected some of {', '.join(known)}; found {', '.join(strange) or 'none'}"
+            f"--tasks: expected some of {', '.join(known)}; found {', '.join(strange) or 'none'}",
+            "unknown-task",
         )
     return [plan for plan in plans if plan.name in names]
 
 
 def prepare(benchmark: Benchmark, places: Places, choices: Choices, progress: Progress) -> Prepared:
-    """Make every chosen task that is not there yet, then the recipe of all tasks that are there.
+    """Make every chosen task that is not complete yet, then the recipe of all complete tasks.
 
     Args:
-        progress: is called with what is being read, and how much of how much is done.
+        progress: called with the name of the file, and how much of how much is read.
 
     Raises:
-        DataError: files of others are in the way, files of a release are absent (all of them are
-            named before anything is read), of another version or broken, or images are missing.
+        DataError: files that cotbal did not write are in the way, files of a release are absent
+            (all of them are named before anything is read), of another version or broken, or
+            images are missing.
     """
     if not places.raw.is_dir():
         raise DataError(
-            f"{places.raw}: expected the directory of the raw releases; found no such directory"
+            f"{places.raw}: expected the directory of the raw releases; found no such directory",
+            "missing-file",
         )
     given = _user_images(places)
     _check(choices, benchmark.plans)
@@ -185,7 +188,8 @@ def _demand_not_of_others(chosen: Sequence[TaskPlan], out: Path) -> None:
             if file.exists():
                 raise DataError(
                     f"{file}: exists, and was not written by cotbal; prepare into another"
-                    " directory, or move it away"
+                    " directory, or move it away",
+                    "existing-output",
                 )
 
 
@@ -194,23 +198,29 @@ def _check(choices: Choices, plans: Sequence[TaskPlan]) -> None:
     if choices.on_missing_image not in POLICIES:
         raise CotbalError(
             f"--on-missing-image: expected one of {', '.join(POLICIES)}; found"
-            f" {choices.on_missing_image!r}"
+            f" {choices.on_missing_image!r}",
+            "invalid-option",
         )
     splits = chain.from_iterable(plan.splits for plan in plans)
     forms = dict.fromkeys(source.form for split in splits for source in split.sources)
     if choices.prefer is not None and choices.prefer not in forms:
-        raise CotbalError(f"--prefer: expected one of {', '.join(forms)}; found {choices.prefer!r}")
+        raise CotbalError(
+            f"--prefer: expected one of {', '.join(forms)}; found {choices.prefer!r}",
+            "invalid-option",
+        )
     if (choices.max_tokens is None) != (choices.tokenizer is None):
         raise CotbalError(
             "--max-tokens and --tokenizer: expected both or none; give the tokenizer of the base"
-            " model"
+            " model",
+            "invalid-option",
         )
 
 
 def _user_images(places: Places) -> Path | None:
     if places.images is not None and not places.images.is_dir():
         raise DataError(
-            f"--images: expected a directory of images; found no directory {places.images}"
+            f"--images: expected a directory of images; found no directory {places.images}",
+            "missing-file",
         )
     return places.images or directory(places.raw, "images")
 
@@ -228,7 +238,7 @@ def _search(plan: TaskPlan, raw: Path, prefer: str | None) -> _Todo:
 
 
 def _demand_sources(todo: Sequence[_Todo], ready: Sequence[str], raw: Path) -> None:
-    """Raise one DataError about everything that is absent, with the tasks that are complete."""
+    """Raise one DataError about all absent files, with the tasks that can be prepared."""
     absent: dict[str, list[str]] = {}  # what is needed -> the splits that need it
     for task in todo:
         for split, source in zip(task.plan.splits, task.sources, strict=True):
@@ -242,8 +252,8 @@ def _demand_sources(todo: Sequence[_Todo], ready: Sequence[str], raw: Path) -> N
         lines += [f"not found in {raw}: {', '.join(splits)}", needed]
     complete = [*ready, *(task.plan.name for task in todo if None not in task.sources)]
     if complete:
-        lines.append(f"What is there can be prepared with --tasks {','.join(complete)}")
-    raise DataError("\n".join(lines))
+        lines.append(f"The other tasks can be prepared with --tasks {','.join(complete)}")
+    raise DataError("\n".join(lines), "missing-file")
 
 
 def _make(task: _Todo, places: Places, job: Job, count: Count | None) -> list[SplitSummary]:
@@ -254,7 +264,7 @@ def _make(task: _Todo, places: Places, job: Job, count: Count | None) -> list[Sp
     summaries = []
     for split, source in zip(plan.splits, task.sources, strict=True):
         assert source is not None  # see _demand_sources
-        conversations = source.read(source.find(places.raw), job)
+        conversations = with_unique_ids(source.read(source.find(places.raw), job))
         if count is not None:
             conversations = _shortened(conversations, count, job.choices.max_tokens or 0)
         summaries.append(writer.write(split.name, source.form, conversations, split.expected))

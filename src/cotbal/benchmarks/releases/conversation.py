@@ -1,6 +1,4 @@
-"""What a reader gives: conversations about one image or none, and the LLaVA record that each
-becomes.
-"""
+"""Conversations about one image or none, as readers yield them, and their LLaVA records."""
 
 from __future__ import annotations
 
@@ -8,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cotbal.data.conversations import IMAGE
+from cotbal.data.reading.record import IMAGE
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +19,7 @@ class Asked:
 
 
 class Writable(Protocol):
-    """What a split is written of."""
+    """A conversation that can be written to a split."""
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -32,12 +30,12 @@ class Writable(Protocol):
         """Pairs of question and answer."""
 
     def record(self, task: str) -> dict[str, Any]:
-        """The record as it is in the file."""
+        """The content of its line in the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """One record to be.
+    """A conversation about one image, or of text alone.
 
     Attributes:
         id: unique in its file.

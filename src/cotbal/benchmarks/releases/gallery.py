@@ -56,7 +56,8 @@ class Gallery:
         if link.is_symlink() and link.exists():
             raise DataError(
                 f"{link}: linked to {link.resolve()}, but this run has these images in"
-                f" {target}; remove the link, or prepare into another directory"
+                f" {target}; remove the link, or prepare into another directory",
+                "existing-output",
             )
         if link.is_symlink():
             link.unlink()
@@ -116,9 +117,7 @@ def _opens(content: bytes) -> bool:
 
 
 def image_id(name: str) -> str:
-    """What tells an image from the others of its folder: the same whichever COCO release it comes
-    from.
-    """
+    """The part of an image's name that identifies it in its folder, in every release of COCO."""
     return PurePosixPath(name).stem.removeprefix("COCO_train2014_").removeprefix("COCO_val2014_")
 
 
@@ -131,7 +130,8 @@ def inside(name: str, where: str) -> str:
     parts = name.replace("\\", "/").split("/")
     if "\0" in name or ":" in parts[0] or not all(map(_is_name, parts)):
         raise DataError(
-            f"{where}: expected the name of an image below one root; found {ascii(name)[:80]}"
+            f"{where}: expected the name of an image below one root; found {ascii(name)[:80]}",
+            "invalid-name",
         )
     return name
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cotbal.benchmarks.releases.conversation import Asked
-from cotbal.data.conversations import IMAGE
-from cotbal.data.tokens import open_tokenizer
+from cotbal.data.batches.tokens import open_tokenizer
+from cotbal.data.reading.record import IMAGE
 from cotbal.errors import DataError
 
 
@@ -26,7 +26,8 @@ def turn_counter(tokenizer: str) -> Callable[[Asked], int]:
     path = path / "tokenizer.json" if path.is_dir() else path
     if not path.is_file():
         raise DataError(
-            f"--tokenizer: expected a tokenizer.json or the directory of one; found no file {path}"
+            f"--tokenizer: expected a tokenizer.json or the directory of one; found no file {path}",
+            "missing-file",
         )
     encode = open_tokenizer(path, "--max-tokens").encode
 

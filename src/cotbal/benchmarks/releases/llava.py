@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from cotbal.benchmarks.releases.conversation import Asked
 from cotbal.benchmarks.releases.rows import Row
@@ -17,20 +17,20 @@ def identity(row: Row) -> str:
     return str(value) if isinstance(value, int) else row.text("id")
 
 
-def paired(row: Row, ignored: Collection[str]) -> tuple[Asked, ...]:
+def paired(row: Row) -> tuple[Asked, ...]:
     """The turns of a record as questions and answers, without the marker of its image.
-
-    Args:
-        ignored: keys of a turn that are harmless, as the user states.
 
     Raises:
         DataError: they are not human and gpt in turn, from a question to an answer.
     """
-    turns = row.rows("conversations", TURN, ignored)
+    turns = row.rows("conversations", TURN)
     roles = [turn.text("from") for turn in turns]
     if not roles or roles != ["human", "gpt"] * (len(roles) // 2):
         listed = ", ".join(roles[:6]) or "none"
-        raise row.error(f"conversations: expected human and gpt in turn, gpt last; found {listed}")
+        raise row.error(
+            f"conversations: expected human and gpt in turn, gpt last; found {listed}",
+            "invalid-turns",
+        )
     return tuple(_pairs([turn.text("value") for turn in turns]))
 
 

@@ -1,10 +1,9 @@
-"""The settings that the benchmarks of the paper share, as their recipes carry them, each with its
-source.
-"""
+"""Settings that the recipes of the paper's benchmarks share, with their sources."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cotbal.benchmarks.releases.benchmark import Benchmark, TaskPlan, chosen_tasks, task_yaml
 from cotbal.benchmarks.releases.sources import Choices
@@ -14,7 +13,7 @@ MODELS = {"7b": "llava-1.5-7b-base", "13b": "llava-1.5-13b-base"}
 
 _ABOUT = """\
   # The paper tunes Vicuna-1.5 with the projector of LLaVA-1.5's first stage ({script}):
-  # `cotbal prepare llava-base` makes such a checkpoint; let this directory beside the recipe be it. Not the tuned
+  # `cotbal prepare llava-base` makes such a checkpoint; put it into this directory beside the recipe. Not the tuned
   # llava-1.5 of the hub: {tuned}
 """
 _TRAINED = """\
@@ -25,7 +24,7 @@ model:
   projector: full
   language: full
   dtype: bfloat16                # paper
-  max_length: 2048               # paper (Appendix A); here pictures are counted in, in the published code they are not
+  max_length: 2048               # paper (Appendix A); image tokens count here, in the published code they do not
   gradient_checkpointing: true   # published script; changes memory only
 optimization:
   epochs: {epochs}                      # paper
@@ -48,8 +47,8 @@ resources:
 """
 ACCELERATE = "accelerate.yaml"  # beside the recipe
 FSDP2 = """\
-# For `accelerate launch`, named by resources.accelerate_config of the recipe: shares a model, its gradients and its
-# optimizer out over the GPUs of a run, layer by layer. How many there are, the recipe says.
+# For `accelerate launch`, named by resources.accelerate_config of the recipe: shards a model, its gradients and its
+# optimizer over the GPUs of a run, layer by layer. The recipe says how many GPUs there are.
 compute_environment: LOCAL_MACHINE
 distributed_type: FSDP
 num_machines: 1
@@ -64,21 +63,66 @@ fsdp_config:
 """
 
 
-def settings(model: str, *, epochs: int, script: str, tuned: str) -> str:
-    """The sections `model`, `optimization` and `resources`; the last names ACCELERATE, whose text
-    is FSDP2.
+@dataclass(frozen=True)
+class PaperRecipe:
+    """What the recipes of the paper's benchmarks do not share.
 
-    Args:
-        model: key of MODELS.
+    Attributes:
+        head: template of the text before the tasks, see `head`.
+        rest: the sections after `resources`.
         script: the published script with these settings.
         tuned: why the tuned checkpoint is not the one to start from.
-
-    Raises:
-        CotbalError: an unknown model.
+        epochs: of a training.
     """
-    if model not in MODELS:
-        raise CotbalError(f"--model: expected one of {', '.join(MODELS)}; found {model!r}")
-    return trained(MODELS[model], epochs, _ABOUT.format(script=script, tuned=tuned)) + _RESOURCES
+
+    head: str
+    rest: str
+    script: str
+    tuned: str
+    epochs: int = 1
+
+    def settings(self, model: str) -> str:
+        """Everything after the tasks: the sections from `model` on; `resources` names ACCELERATE,
+        whose text is FSDP2.
+
+        Args:
+            model: key of MODELS.
+
+        Raises:
+            CotbalError: an unknown model.
+        """
+        if model not in MODELS:
+            raise CotbalError(
+                f"--model: expected one of {', '.join(MODELS)}; found {model!r}", "invalid-option"
+            )
+        about = _ABOUT.format(script=self.script, tuned=self.tuned)
+        return trained(MODELS[model], self.epochs, about) + _RESOURCES + self.rest
+
+    def benchmark(
+        self,
+        plans: Sequence[TaskPlan],
+        tasks: Sequence[str] | None,
+        model: str,
+        choices: Choices,
+        **others: str | int,
+    ) -> Benchmark:
+        """The benchmark, or some of its tasks.
+
+        Args:
+            plans: all tasks, in the order of the published task ids.
+            tasks: names of those to make; None means all.
+            model: key of MODELS.
+            others: further fields of `head`.
+
+        Raises:
+            CotbalError: an unknown task or model.
+        """
+        top, settings = head(self.head, choices, **others), self.settings(model)
+
+        def text(ready: Sequence[TaskPlan]) -> str:
+            return top + "".join(map(task_yaml, ready)) + settings
+
+        return Benchmark(plans, chosen_tasks(plans, tasks), text, {ACCELERATE: FSDP2})
 
 
 def trained(checkpoint: str, epochs: int, about: str) -> str:
@@ -95,23 +139,3 @@ def head(template: str, choices: Choices, **others: str | int) -> str:
     if choices.max_tokens is not None:
         tokens = f"conversations end before the turn that would exceed {choices.max_tokens} tokens."
     return template.format(seed=choices.seed, policy=policy, tokens=tokens, **others)
-
-
-def paper_benchmark(
-    plans: Sequence[TaskPlan], tasks: Sequence[str] | None, head: str, settings: str
-) -> Benchmark:
-    """One of the paper's benchmarks, or some of its tasks.
-
-    Args:
-        plans: all tasks, in the order of the published task ids.
-        tasks: names of those to make; None means all.
-        head, settings: the recipe before and behind the tasks.
-
-    Raises:
-        CotbalError: an unknown task.
-    """
-
-    def text(ready: Sequence[TaskPlan]) -> str:
-        return head + "".join(map(task_yaml, ready)) + settings
-
-    return Benchmark(plans, chosen_tasks(plans, tasks), text, {ACCELERATE: FSDP2})

@@ -17,12 +17,13 @@ from typing import Any, BinaryIO, NoReturn
 
 import ijson
 
-from cotbal.data.census import Progress
-from cotbal.data.formats import BROKEN, open_parquet
+from cotbal.data.checks.census import Progress
+from cotbal.data.reading.formats import BROKEN, open_parquet
 from cotbal.errors import DataError
 
-_STEP = 2000  # rows between two words of progress
+_STEP = 2000  # rows between two reports of progress
 _PARQUET_ROWS = 64  # embedded images make rows heavy
+LONGEST_SIDE = 1_000_000  # pixels; a longer side is no image's
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -33,17 +34,19 @@ class Row:
     Attributes:
         fields: what the row holds.
         where: file and number, for messages.
+        ignored: unknown keys that are harmless, as the user states; in nested rows too.
     """
 
     fields: dict[str, Any]
     where: str
+    ignored: Collection[str] = ()
 
     def text(self, key: str) -> str:
         """The text at `key`. Raises DataError for anything else."""
         value = self.fields.get(key)
         if not isinstance(value, str):
             self._reject(key, "text", value)
-        return _writable(value)
+        return writable(value)
 
     def number(self, key: str) -> int:
         """The whole number at `key`. Raises DataError for anything else."""
@@ -57,7 +60,7 @@ class Row:
         value = self.fields.get(key)
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
             self._reject(key, "a list of texts", value)
-        return list(map(_writable, value))
+        return list(map(writable, value))
 
     def rows(self, key: str, required: Collection[str], others: Collection[str] = ()) -> list[Row]:
         """The list of mappings at `key`, their own keys checked. Raises DataError for anything
@@ -67,7 +70,7 @@ class Row:
         if not isinstance(value, list):
             self._reject(key, "a list", value)
         return [
-            known(element, f"{self.where}, {key}[{i}]", required, others)
+            known(element, f"{self.where}, {key}[{i}]", required, others, self.ignored)
             for i, element in enumerate(value)
         ]
 
@@ -79,19 +82,31 @@ class Row:
             self._reject(key, "an embedded image", value)
         return content
 
-    def error(self, message: str) -> DataError:
-        """An error of this row, to be raised."""
-        return DataError(f"{self.where}: {message}")
+    def box(self, key: str) -> tuple[float, float, float, float]:
+        """The four coordinates at `key`. Raises DataError for anything else."""
+        value = self.fields.get(key)
+        if not isinstance(value, list) or len(value) != 4 or not all(map(_is_coordinate, value)):
+            message = f"{key}: expected four numbers; found {ascii(value)[:60]}"
+            raise self.error(message, "invalid-box")
+        return value[0], value[1], value[2], value[3]
+
+    def error(self, message: str, code: str) -> DataError:
+        """An error that names this row."""
+        return DataError(f"{self.where}: {message}", code)
 
     def _reject(self, key: str, wanted: str, value: Any) -> NoReturn:
         shown = "nothing" if value is None else f"{type(value).__name__} {ascii(value)[:60]}"
-        raise self.error(f"{key}: expected {wanted}; found {shown}")
+        raise self.error(f"{key}: expected {wanted}; found {shown}", "wrong-type")
 
 
-def _writable(text: str) -> str:
-    """Half a pair of surrogates, such as half an emoji, which JSON lets through and UTF-8 does not,
-    becomes a `?`.
-    """
+def _is_coordinate(value: Any) -> bool:
+    """Whether an image may have the coordinate; what is not finite fails, too."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and abs(value) < LONGEST_SIDE
+
+
+def writable(text: str) -> str:
+    """The text, with `?` for half a surrogate pair, which JSON accepts and UTF-8 does not."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -99,12 +114,19 @@ def mapping(raw: Any, where: str) -> Row:
     """The row in `raw`, whatever its keys. Raises DataError for no mapping."""
     if not isinstance(raw, dict):
         raise DataError(
-            f"{where}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}"
+            f"{where}: expected a mapping; found {type(raw).__name__} {ascii(raw)[:60]}",
+            "wrong-type",
         )
     return Row(raw, where)
 
 
-def known(raw: Any, where: str, required: Collection[str], others: Collection[str] = ()) -> Row:
+def known(
+    raw: Any,
+    where: str,
+    required: Collection[str],
+    others: Collection[str] = (),
+    ignored: Collection[str] = (),
+) -> Row:
     """The row in `raw`, if every required key is there and every key is known.
 
     An unknown key may change what the others mean, so it is an error.
@@ -112,24 +134,28 @@ def known(raw: Any, where: str, required: Collection[str], others: Collection[st
     Args:
         required: keys that are read.
         others: keys that are known and not needed.
+        ignored: unknown keys that are harmless, as the user states.
 
     Raises:
         DataError: no mapping, a key is missing, or a key is unknown.
     """
-    row = mapping(raw, where)
+    mapping(raw, where)
     missing = [key for key in required if key not in raw]
     if missing:
         raise DataError(
-            f"{where}: expected the keys {', '.join(required)}; {', '.join(missing)} not found"
+            f"{where}: expected the keys {', '.join(required)}; {', '.join(missing)} not found",
+            "missing-key",
         )
-    strange = [key for key in raw if key not in required and key not in others]
+    allowed = {*required, *others, *ignored}
+    strange = [key for key in raw if key not in allowed]
     if strange:
         raise DataError(
-            f"{where}: found the unknown key {strange[0]!r}, so this is not the version that cotbal"
-            " knows; if the key does not change what the others mean, say so with --ignore-keys"
-            f" {strange[0]}"
+            f"{where}: unknown key {strange[0]!r}, so the data are of another version than cotbal"
+            " reads; if the key does not change the meaning of the others, add --ignore-keys"
+            f" {strange[0]}",
+            "unknown-key",
         )
-    return row
+    return Row(raw, where, ignored)
 
 
 def json_list(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str, Any]]:
@@ -164,19 +190,20 @@ def json_lines(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
             except (ValueError, RecursionError) as error:
                 raise DataError(
                     f"{path}, line {number}: broken JSON; is the file only half downloaded?"
-                    f" ({error})"
+                    f" ({error})",
+                    "broken-file",
                 ) from None
     if not number:
-        raise DataError(f"{path}: expected one JSON value a line; found an empty file")
+        raise DataError(
+            f"{path}: expected one JSON value per line; found an empty file", "no-records"
+        )
     progress(path.name, size, size)
 
 
-def json_mapping(path: Path, prefix: str, progress: Progress) -> Iterator[tuple[str, Any]]:
-    """Key and value of every entry of the mapping at `prefix` (empty for the file as a whole).
-    Raises as json_list.
-    """
+def json_mapping(path: Path, progress: Progress) -> Iterator[tuple[str, Any]]:
+    """Key and value of every entry of a file that is one mapping. Raises as json_list."""
     with path.open("rb") as file:
-        entries = ijson.kvitems(_without_mark(file), prefix, use_float=True)
+        entries = ijson.kvitems(_without_mark(file), "", use_float=True)
         yield from _guarded(path, file, entries, progress, "one JSON mapping")
 
 
@@ -198,18 +225,24 @@ def _guarded(
         message = " ".join(str(error).split())
         raise DataError(
             f"{path}: broken JSON behind record {number}; is the file only half downloaded?"
-            f" ({message})"
+            f" ({message})",
+            "broken-file",
         ) from None
     if not number:
         raise DataError(
             f"{path}: expected {wanted} with records; found none, so this is another file or"
-            " version"
+            " version",
+            "no-records",
         )
     progress(path.name, size, size)
 
 
 def parquet_rows(
-    paths: Sequence[Path], required: Sequence[str], others: Collection[str], progress: Progress
+    paths: Sequence[Path],
+    required: Sequence[str],
+    others: Collection[str],
+    progress: Progress,
+    ignored: Collection[str] = (),
 ) -> Iterator[Row]:
     """Every row of the files, only the required columns; other columns must be known.
 
@@ -218,13 +251,14 @@ def parquet_rows(
     """
     for path in paths:
         with _parquet(path) as file:
-            known(dict.fromkeys(file.schema_arrow.names), f"{path}, columns", required, others)
+            columns = dict.fromkeys(file.schema_arrow.names)
+            known(columns, f"{path}, columns", required, others, ignored)
             total, number = file.metadata.num_rows, 0
             for batch in file.iter_batches(batch_size=_PARQUET_ROWS, columns=list(required)):
                 progress(path.name, number, total)
                 for raw in batch.to_pylist():
                     number += 1
-                    yield Row(raw, f"{path}, row {number}")
+                    yield Row(raw, f"{path}, row {number}", ignored)
             progress(path.name, total, total)
 
 
@@ -248,7 +282,8 @@ def _parquet(path: Path) -> Iterator[Any]:
     except BROKEN as error:
         message = " ".join(str(error).split())
         raise DataError(
-            f"{path}: expected a parquet file; is it only half downloaded? ({message})"
+            f"{path}: expected a parquet file; is it only half downloaded? ({message})",
+            "broken-file",
         ) from None
 
 
@@ -271,9 +306,11 @@ def pickled_list(path: Path) -> Iterator[tuple[str, Any]]:
             content = _PlainUnpickler(file, encoding="latin1").load()
     except Exception as error:  # a broken pickle raises errors of many kinds
         raise DataError(
-            f"{path}: expected a pickle of plain lists and texts; refused: {error}"
+            f"{path}: expected a pickle of plain lists and texts; rejected: {error}", "broken-file"
         ) from None
     if not isinstance(content, list) or not content:
-        raise DataError(f"{path}: expected a pickled list; found {type(content).__name__}")
+        raise DataError(
+            f"{path}: expected a pickled list; found {type(content).__name__}", "broken-file"
+        )
     for number, value in enumerate(content, 1):
         yield f"{path}, record {number}", value

@@ -1,6 +1,6 @@
 """The rules of Appendix A: pure functions from questions and answers to conversations.
 
-Everything that is drawn by chance is drawn by the hash of seed and id, so that a draw depends
+Everything that is drawn at random is drawn by the hash of seed and id, so that a draw depends
 neither on the order of the file nor on the version of Python, and one record more or less changes
 at most one place of it.
 """
@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from cotbal.benchmarks.releases.conversation import Asked, Conversation
-from cotbal.data.conversations import IMAGE
+from cotbal.benchmarks.releases.conversation import Asked, Conversation, Writable
+from cotbal.data.reading.record import IMAGE
 
 ONE_WORD = "Answer the question using a single word or phrase."
 LONGEST_SEGMENT = 9  # "fewer than 10 turns" (Appendix A)
@@ -58,7 +58,7 @@ def without_marker(text: str) -> str:
 
 
 def drawn(ids: Iterable[str], count: int, seed: int, purpose: str = "") -> list[str]:
-    """`count` of the ids by chance, or all of them if there are no more; their order is part of the
+    """`count` of the ids at random, or all of them if there are no more; their order is part of the
     draw.
 
     The first n of a draw of m are the draw of n, so that two disjoint sets are the two ends of one
@@ -75,10 +75,13 @@ def drawn(ids: Iterable[str], count: int, seed: int, purpose: str = "") -> list[
     return heapq.nsmallest(count, ids, key=rank)
 
 
-def with_unique_ids(conversations: Iterable[Conversation]) -> Iterator[Conversation]:
+def with_unique_ids(conversations: Iterable[Writable]) -> Iterator[Writable]:
     """The conversations; where an id has appeared before, `_2`, `_3`, ... is put behind it."""
     seen: Counter[str] = Counter()
     for conversation in conversations:
+        if not isinstance(conversation, Conversation):
+            yield conversation  # the user's own, which has a unique id
+            continue
         seen[conversation.id] += 1
         times = seen[conversation.id]
         yield conversation if times == 1 else replace(conversation, id=f"{conversation.id}_{times}")

@@ -1,18 +1,18 @@
-"""Where the files of a release are below RAW, which of its forms is there, and what to do when none
-is.
-"""
+"""Where the files of a release are below RAW, which of its forms is present, and how to get it."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cotbal.benchmarks.releases.conversation import Conversation, Writable
 from cotbal.benchmarks.releases.finding import matching
 from cotbal.benchmarks.releases.gallery import Gallery
-from cotbal.data.census import Progress
+from cotbal.benchmarks.releases.rows import Row, json_list, json_mapping, known, parquet_rows
+from cotbal.data.checks.census import Progress
 from cotbal.errors import DataError
 
 _SHARD = re.compile(r"-(\d{5})-of-(\d{5})")
@@ -67,13 +67,41 @@ class Choices:
 
 @dataclass(frozen=True)
 class Job:
-    """What every reader is given besides its files: choices, images, and whom to tell how far it
-    is.
+    """What every reader receives besides its files: choices, images, and a report of progress.
+
+    Its methods read rows whose keys are all known: `required` are read, `others` are not needed.
+    They raise DataError for a broken file, a missing key or an unknown one.
     """
 
     choices: Choices
     gallery: Gallery
     progress: Progress
+
+    def known(
+        self, raw: Any, where: str, required: Collection[str], others: Collection[str] = ()
+    ) -> Row:
+        """The row in `raw`; `where` names it in messages."""
+        return known(raw, where, required, others, self.choices.ignore_keys)
+
+    def list_rows(
+        self, path: Path, prefix: str, required: Collection[str], others: Collection[str] = ()
+    ) -> Iterator[Row]:
+        """Rows of the JSON list at `prefix` (`item` for a file that is one list)."""
+        for where, raw in json_list(path, prefix, self.progress):
+            yield self.known(raw, where, required, others)
+
+    def mapping_rows(
+        self, path: Path, kind: str, required: Collection[str], others: Collection[str]
+    ) -> Iterator[tuple[str, Row]]:
+        """Key and row of every entry of a JSON mapping; `kind` says what an entry is."""
+        for key, raw in json_mapping(path, self.progress):
+            yield key, self.known(raw, f"{path}, {kind} {key}", required, others)
+
+    def table_rows(
+        self, paths: Sequence[Path], required: Sequence[str], others: Collection[str] = ()
+    ) -> Iterator[Row]:
+        """Rows of parquet files, one file after the other."""
+        return parquet_rows(paths, required, others, self.progress, self.choices.ignore_keys)
 
 
 Read = Callable[[Files, Job], Iterator[Conversation]]
@@ -154,6 +182,7 @@ def _matches(raw: Path, pattern: str) -> list[Path]:
         listed = "".join(f"\n  {path}" for path in paths[:10])
         raise DataError(
             f"{raw / pattern}: expected one file, or every shard of it once; found"
-            f" {len(paths)}:{listed}\nRemove second copies, or fetch the missing shards."
+            f" {len(paths)}:{listed}\nRemove second copies, or fetch the missing shards.",
+            "ambiguous-file",
         )
     return paths

@@ -16,8 +16,8 @@ from pathlib import PurePosixPath
 from cotbal.benchmarks.releases.conversation import Asked, Conversation
 from cotbal.benchmarks.releases.gallery import inside
 from cotbal.benchmarks.releases.llava import TURN, identity, paired
-from cotbal.benchmarks.releases.rows import Row, json_list, known
-from cotbal.benchmarks.releases.rules import with_unique_ids, without_marker
+from cotbal.benchmarks.releases.rows import Row
+from cotbal.benchmarks.releases.rules import without_marker
 from cotbal.benchmarks.releases.sources import Files, Job, Source
 
 FORM = "visatb"
@@ -41,8 +41,8 @@ def visatb_source(
         split: train, val or test.
         file: beginning of the file's name, where it is not the task; a file that begins with the
             name of the benchmark holds other tasks too, and their records are passed over.
-        together: other splits that must be there, for a task whose splits the authors drew by
-            chance: with splits of another draw, images of evaluation would be trained on.
+        together: other splits that must be there, for a task whose splits the authors drew at
+            random: with splits of another draw, images of evaluation would be trained on.
     """
     assert {split, *together} <= set(_SPLITS)
     name = file or task
@@ -59,41 +59,39 @@ def visatb_source(
 
 
 def _read(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iterator[Conversation]:
-    return with_unique_ids(_records(task, split, mixed, files, job))
-
-
-def _records(task: str, split: str, mixed: bool, files: Files, job: Job) -> Iterator[Conversation]:
     (path,) = files[split]
     offered: set[str] = set()
-    ignored = job.choices.ignore_keys
-    for number, (where, raw) in enumerate(json_list(path, "item", job.progress)):
-        row = known(raw, where, ("task", "conversations"), ("id", "image", *ignored))
+    rows = job.list_rows(path, "item", ("task", "conversations"), ("id", "image"))
+    for number, row in enumerate(rows):
         if row.text("task").replace("-", "_") != task.replace("-", "_"):
             if mixed:
                 continue
-            raise row.error(f"task: expected {task}; found {row.text('task')[:60]!r}")
+            raise row.error(
+                f"task: expected {task}; found {row.text('task')[:60]!r}", "unknown-value"
+            )
         if row.fields.get("image") is None and not mixed:
-            raise row.error("image: expected the name of an image; found none")
+            raise row.error("image: expected the name of an image; found none", "missing-key")
         image = None
         if row.fields.get("image") is not None:
-            image = inside(row.text("image"), where)
+            image = inside(row.text("image"), row.where)
             folder = str(PurePosixPath(image).parent)
             if folder not in offered:
                 offered.add(folder)
                 job.gallery.offer([folder])
         name = identity(row) if "id" in row.fields else str(number)
         if split == "train":
-            yield Conversation(name, image, paired(row, ignored))
+            yield Conversation(name, image, paired(row))
         else:
-            yield Conversation(f"{split}_{name}", image, (_question(row, ignored),))
+            yield Conversation(f"{split}_{name}", image, (_question(row),))
 
 
-def _question(row: Row, ignored: Sequence[str]) -> Asked:
+def _question(row: Row) -> Asked:
     """The one question of an evaluation record, with its answer or all of its right answers."""
-    turns = row.rows("conversations", TURN, ignored)
+    turns = row.rows("conversations", TURN)
     if [turn.fields["from"] for turn in turns] != ["human", "gpt"]:
         raise row.error(
-            f"conversations: expected one question and its answer; found {len(turns)} turns"
+            f"conversations: expected one question and its answer; found {len(turns)} turns",
+            "invalid-turns",
         )
     asked, answer = turns
     right: str | tuple[str, ...]
@@ -102,5 +100,7 @@ def _question(row: Row, ignored: Sequence[str]) -> Asked:
     else:
         right = answer.text("value").strip()
     if not right:
-        raise row.error("conversations[1]: value: expected a right answer; found none")
+        raise row.error(
+            "conversations[1]: value: expected a right answer; found none", "empty-answer"
+        )
     return Asked(without_marker(asked.text("value")), right)

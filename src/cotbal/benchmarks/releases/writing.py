@@ -30,7 +30,7 @@ class Expected:
     rounded_to: int = 1
 
     def differences(self, records: int, turns: int) -> dict[str, int]:
-        """By how much each known number is missed, beyond its rounding; empty when all fit."""
+        """`records` or `turns` -> how many more than expected; empty when all fit."""
         differences = {}
         if self.records is not None and 2 * abs(records - self.records) > self.rounded_to:
             differences["records"] = records - self.records
@@ -47,10 +47,10 @@ class SplitSummary:
         task, split, form: whose it is, and the form of the release that was read.
         file, size: name below the benchmark's directory, and bytes.
         records, turns: what was written.
-        found, missing: distinct images.
-        dropped: records that were left out for want of their image.
+        present, missing: numbers of distinct images.
+        dropped: records that were left out because their image is missing.
         expected: what should be there.
-        differences: by how much that is missed; empty when all is well.
+        differences: `records` or `turns` -> how many more than expected; empty when all fit.
     """
 
     task: str
@@ -60,7 +60,7 @@ class SplitSummary:
     size: int
     records: int
     turns: int
-    found: int
+    present: int
     missing: int
     dropped: int
     expected: Expected
@@ -98,7 +98,7 @@ class SplitWriter:
             path.stat().st_size,
             counts.records,
             counts.turns,
-            len(counts.found),
+            len(counts.present),
             len(counts.missing),
             counts.dropped,
             expected,
@@ -109,7 +109,7 @@ class SplitWriter:
         for conversation in conversations:
             absent = [name for name in conversation.images if not self._gallery.has(name)]
             for name in conversation.images:
-                (counts.missing if name in absent else counts.found).add(hash(name))
+                (counts.missing if name in absent else counts.present).add(hash(name))
             counts.example = counts.example or next(iter(absent), None)
             if absent and self._policy == "drop":
                 counts.dropped += 1
@@ -122,21 +122,23 @@ class SplitWriter:
         if counts.missing and self._policy == "error":
             raise DataError(
                 f"{self.task} {split}: {len(counts.missing):,} of"
-                f" {len(counts.missing) + len(counts.found):,} pictures are missing below"
+                f" {len(counts.missing) + len(counts.present):,} images are missing below"
                 f" {self._gallery.root}, such as {counts.example}; put them there or name their"
-                " directory with --images, or choose --on-missing-image drop or keep"
+                " directory with --images, or choose --on-missing-image drop or keep",
+                "missing-image",
             )
         if not counts.records:
             raise DataError(
-                f"{self.task} {split}: no record is left ({counts.dropped} dropped for want of a"
-                " picture)"
+                f"{self.task} {split}: expected at least one record; found none"
+                f" ({counts.dropped} dropped, since their images are missing)",
+                "no-records",
             )
 
 
 class _Counts:
     def __init__(self) -> None:
         self.records = self.turns = self.dropped = 0
-        self.found: set[int] = set()
+        self.present: set[int] = set()
         self.missing: set[int] = set()
         self.example: str | None = None
 
@@ -161,11 +163,11 @@ def write_note(
 def done_splits(
     out: Path, task: str, choices: Choices, version: int | str
 ) -> list[SplitSummary] | None:
-    """What is known of a task that is done and whole, or None if it must be made.
+    """The splits of a task that is complete on disk; None if it must be made.
 
     Raises:
-        DataError: it was made by other choices or another version, or the note is broken; nothing
-            is overwritten.
+        DataError: it was made with other choices or by another version, or the note is broken;
+            nothing is overwritten.
     """
     path = note_path(out, task)
     if not path.is_file():
@@ -180,7 +182,8 @@ def done_splits(
         ]
     except (CotbalError, KeyError, TypeError):
         raise DataError(
-            f"{path}: expected the note of a prepared task; delete this file to make it again"
+            f"{path}: expected the note of a prepared task; delete this file to prepare it again",
+            "broken-file",
         ) from None
     changed = [
         f"{key}: {then.get(key)!r}, now {value!r}"
@@ -190,7 +193,8 @@ def done_splits(
     if changed:
         raise DataError(
             f"{path}: {task} was prepared with {'; '.join(changed)}. Prepare into another"
-            " directory, or delete this file to make the task again"
+            " directory, or delete this file to prepare the task again",
+            "changed-settings",
         )
     whole = all(
         (out / s.file).is_file() and (out / s.file).stat().st_size == s.size for s in splits

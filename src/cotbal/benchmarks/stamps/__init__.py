@@ -4,11 +4,12 @@ packages.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from cotbal.benchmarks.releases.conversation import Asked, Conversation
 from cotbal.benchmarks.stamps import charts, chat, signs
 from cotbal.benchmarks.stamps.packages import (
     CHATTERBOT,
@@ -30,6 +31,7 @@ from cotbal.benchmarks.stamps.things import (
 )
 from cotbal.benchmarks.stamps.wordnet import WordNet
 from cotbal.benchmarks.stamps.written import licences_text, recipe_text
+from cotbal.data.files import write_jsonl
 from cotbal.errors import CotbalError
 
 TEXT_TASK = "text_chat"
@@ -51,7 +53,9 @@ def prepare(
     one.
     """
     if size not in RECORDS:
-        raise CotbalError(f"size: expected one of {', '.join(RECORDS)}; found {size!r}")
+        raise CotbalError(
+            f"size: expected one of {', '.join(RECORDS)}; found {size!r}", "invalid-option"
+        )
     sizes = RECORDS[size]
     directory.mkdir(parents=True, exist_ok=True)
     recipe = directory / "recipe.yaml"
@@ -119,36 +123,25 @@ def examples_of(
 def write_task(
     directory: Path, name: str, sizes: dict[str, int], example: Callable[[str, int], Example | None]
 ) -> None:
-    """Write images, then the records of each split by rename: a records file that exists is
-    complete.
-    """
+    """Write images, then the records of each split: a file of records that exists is complete."""
     for split in SPLITS:
-        lines = []
+        rows = []
         for number in range(sizes[split]):
             made = example(split, number)
             if made is not None:
-                lines.append(json.dumps(record(directory, name, split, number, made)))
-        target = records_path(directory, name, split)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_suffix(".partial")
-        partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        partial.rename(target)
+                rows.append(record(directory, name, split, number, made))
+        write_jsonl(records_path(directory, name, split), rows)
 
 
-def record(
-    directory: Path, name: str, split: str, number: int, example: Example
-) -> dict[str, object]:
+def record(directory: Path, name: str, split: str, number: int, example: Example) -> dict[str, Any]:
     """One example as a LLaVA conversation; its image is saved beside."""
-    content: dict[str, object] = {"id": f"{name}_{split}_{number:05d}", "task": name}
-    question = example.question
+    image = None
     if example.image is not None:
-        image = Path(split) / f"{name}_{number:05d}.jpg"
+        image = f"{split}/{name}_{number:05d}.jpg"
         (directory / "images" / split).mkdir(parents=True, exist_ok=True)
         example.image.save(directory / "images" / image, quality=92)
-        content["image"] = image.as_posix()
-        question = f"<image>\n{question}"
-    turns = [{"from": "human", "value": question}, {"from": "gpt", "value": example.answer}]
-    return {**content, "conversations": turns}
+    asked = Asked(example.question, example.answer)
+    return Conversation(f"{name}_{split}_{number:05d}", image, (asked,)).record(name)
 
 
 def records_path(directory: Path, name: str, split: str) -> Path:

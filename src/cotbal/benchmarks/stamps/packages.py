@@ -44,7 +44,7 @@ GCOMPRIS = Package(
     "3.1-2",
     "apt-get",
     "e9cf06ab2105529068df73085784e835d2ff03f870d2a8091f09125d40abac9f",
-    "code and text GPL-3+; pictures mostly public domain, CC0, CC-BY or CC-BY-SA, as the README"
+    "code and text GPL-3+; images mostly public domain, CC0, CC-BY or CC-BY-SA, as the README"
     " files say",
     "photographs of animals, tools and monuments (Timothee Giet and the GCompris contributors)",
 )
@@ -122,8 +122,8 @@ def provide(package: Package, cache: Path, report: Callable[[str], None]) -> Pat
         archive = find_archive(package, downloads)
     if archive is None:
         raise CotbalError(
-            f"{package.client} left no archive of {package.name} in {downloads}; run the command"
-            " again"
+            f"{package.client} left no archive of {package.name} in {downloads}; rerun the command",
+            "command-failed",
         )
     check_hash(archive, package.sha256)
     unpack(archive, unpacked)
@@ -144,8 +144,9 @@ def check_hash(archive: Path, expected: str) -> None:
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     if digest != expected:
         raise CotbalError(
-            f"expected sha256 {expected} for {archive}, found {digest}: "
-            "the file is damaged or another version; delete it and run the command again"
+            f"{archive}: expected sha256 {expected}; found {digest}, so the file is damaged or of"
+            " another version; delete it and rerun the command",
+            "other-version",
         )
 
 
@@ -188,9 +189,10 @@ def run_client(command: list[str], directory: Path) -> None:
     program = command[0]
     if shutil.which(program) is None:
         raise CotbalError(
-            f"`{program}` was not found, and this benchmark fetches public packages with it:"
-            f" install it, or put the archive into {directory} by hand (see LICENCES.md or the"
-            " source for name and version)"
+            f"expected the program `{program}`, which fetches public packages; found none: install"
+            f" it, or put the archive into {directory} by hand (see LICENCES.md or the"
+            " source for name and version)",
+            "missing-program",
         )
     environment = {**os.environ, "LC_ALL": "C"}
     done = subprocess.run(
@@ -201,7 +203,8 @@ def run_client(command: list[str], directory: Path) -> None:
         raise CotbalError(
             f"`{' '.join(command)}` failed:\n{tail}\nThe Debian packages are those of Debian 12"
             f" (bookworm). Without that client or release, put the archive into {directory} by hand"
-            " and run the command again"
+            " and rerun the command",
+            "command-failed",
         )
 
 

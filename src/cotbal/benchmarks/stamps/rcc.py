@@ -19,7 +19,9 @@ def read_rcc(path: Path) -> dict[str, bytes]:
     """
     data = path.read_bytes()
     if data[:4] != b"qres":
-        raise CotbalError(f"expected a Qt resource bundle, found something else: {path}")
+        raise CotbalError(
+            f"{path}: expected a Qt resource bundle; found another format", "broken-file"
+        )
     version, tree, contents, names = struct.unpack(">4i", data[4:20])
     entry = 22 if version >= 2 else 14
     return dict(Layout(data, tree, contents, names, entry).walk(0, ""))

@@ -105,7 +105,7 @@ def look(
             shown.append(Shown(row.contiguous(), draft.names, draft.caption))
         if time.monotonic() - reported > SECONDS_BETWEEN_LINES:
             reported = time.monotonic()
-            report(f"pictures: {len(shown)} seen")
+            report(f"images: {len(shown)} encoded")
     return shown
 
 

@@ -37,10 +37,10 @@ class World:
 
 @dataclass(frozen=True)
 class Example:
-    """One question with its answer (several for cider) and its image, None for text only."""
+    """One question with its answer and its image, None for text only."""
 
     question: str
-    answer: str | list[str]
+    answer: str
     image: Image.Image | None
 
 

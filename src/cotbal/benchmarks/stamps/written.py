@@ -39,8 +39,8 @@ def recipe_text(visual_tasks: list[str], text_task: str) -> str:
 def licences_text() -> str:
     """Where everything came from, who made it and under which licence."""
     head = (
-        "# Sources and licences\n\nThe records and pictures in this directory were made from the"
-        " public packages below, on this machine.\nPictures that hold a stamp are derived from a"
+        "# Sources and licences\n\nThe records and images in this directory were made from the"
+        " public packages below, on this machine.\nImages that hold a stamp are derived from a"
         " GPL-2+ work: keep them with this file, and think before you\npublish them. Things were"
         " cropped, scaled and pasted; grounds were cropped, blurred and made paler.\nThe copyright"
         " files of every author are in `cache/unpacked`,\nthe README files of the photographs in"

@@ -13,16 +13,16 @@ from typing import Any
 
 from cotbal import plugins
 from cotbal.benchmarks.academic.vqav2_server import ServerQuestions, write_submission
-from cotbal.data.conversations import IMAGE
+from cotbal.data.checks.special_tokens import read_special_tokens
 from cotbal.data.files import archive, locked, read_json, read_jsonl, write_json, write_jsonl
-from cotbal.data.images import unreadable_images
-from cotbal.data.special_tokens import read_special_tokens
-from cotbal.errors import CotbalError, DataError, RunError, RunsFailed
-from cotbal.jobs.execute import Options, consume, explain
+from cotbal.data.reading.images import problems_of_images
+from cotbal.data.reading.record import IMAGE
+from cotbal.errors import CotbalError, DataError, RunError
+from cotbal.jobs.execute import Options, follow
 from cotbal.jobs.executors import Job, forget_handle
 from cotbal.jobs.inputs import CODE_VERSION, checkpoint_digest, differences
 from cotbal.jobs.queue import cancel_jobs, need_none_elsewhere, queued, record_driver
-from cotbal.jobs.submission_paths import SubmissionPaths, submission_of
+from cotbal.jobs.rundir import SubmissionPaths, submission_of
 from cotbal.recipe.recipe import load_recipe
 from cotbal.recipe.schema import ResourcesSection
 from cotbal.training.run_paths import RunPaths
@@ -74,12 +74,13 @@ def plan_submission(
         CotbalError: a recipe has no such task.
     """
     names = dict.fromkeys(question.image for question in questions.asked)
-    missing = unreadable_images(images, names, decode=False)
+    missing = problems_of_images(images, list(names), decode=False)
     if missing:
         raise DataError(
             f"{len(missing):,} of {len(names):,} images of test2015 are not below {images}:"
             f" {next(iter(missing.values()))}; get test2015.zip of COCO, or name their directory"
-            " with --images"
+            " with --images",
+            "missing-image",
         )
     distinct = {run.resolve(): run for run in runs}
     return [_candidate(run, questions, images, task, restart_changed) for run in distinct.values()]
@@ -93,7 +94,8 @@ def _need_plain_texts(questions: ServerQuestions, checkpoint: Path) -> None:
         if token in asked.text:
             raise DataError(
                 f"question {asked.id} of test-dev: expected text without special tokens of"
-                f" {checkpoint} and without {IMAGE}; found {token!r} in {asked.text!r}"
+                f" {checkpoint} and without {IMAGE}; found {token!r} in {asked.text!r}",
+                "special-token",
             )
 
 
@@ -105,12 +107,14 @@ def _candidate(
     if path is None or not (paths.checkpoint / "config.json").exists():
         raise RunError(
             f"{run}: expected the directory of a final model, such as runs/academic/final/cotbal;"
-            " found none"
+            " found none",
+            "missing-file",
         )
     recipe = load_recipe(path)
     if task not in recipe.file.tasks:
         raise CotbalError(
-            f"--task: expected one of {', '.join(recipe.file.tasks)} as in {path}; found {task!r}"
+            f"--task: expected one of {', '.join(recipe.file.tasks)} as in {path}; found {task!r}",
+            "unknown-task",
         )
     _need_plain_texts(questions, paths.checkpoint)
     instruction = recipe.mixture[task].instruction
@@ -128,7 +132,8 @@ def _candidate(
     if changed and not restart_changed:
         raise RunError(
             f"{answers.root} was made with other settings ({'; '.join(changed)});"
-            " --restart-changed archives it"
+            " --restart-changed archives it",
+            "changed-settings",
         )
     job = {
         "recipe": str(recipe.path),
@@ -177,9 +182,7 @@ def run_submission(
         for job in finished:
             forget_handle(job.directory)  # it ended while no driver ran
         if outcomes is not None:
-            failures = consume(outcomes, todo, finished, options)
-            if failures:
-                raise RunsFailed(explain(failures, len(candidates), "models"))
+            follow(outcomes, todo, finished, options, "models")
         return [_write_answers(candidate, questions) for candidate in candidates]
 
 
@@ -219,7 +222,8 @@ def _write_answers(candidate: Candidate, questions: ServerQuestions) -> Written:
     if [row["id"] for row in rows] != [asked.id for asked in questions.asked]:
         raise RunError(
             f"{candidate.paths.root}: expected an answer to every question of test-dev; found"
-            " others"
+            " others",
+            "missing-results",
         )
     path = candidate.paths.file
     answers = {row["id"]: row["answer"] for row in rows}

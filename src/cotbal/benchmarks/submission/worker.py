@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.collate import Row
-from cotbal.data.conversations import IMAGE, Record, Turn
-from cotbal.data.files import now, read_json, read_jsonl, write_json, write_jsonl
-from cotbal.jobs.entry import job_begun
+from cotbal.data.batches.collate import Row
+from cotbal.data.files import read_json, read_jsonl, write_jsonl
+from cotbal.data.reading.record import IMAGE, Record, Turn
+from cotbal.jobs.entry import Progress, job_begun
 from cotbal.recipe.recipe import load_recipe
 from cotbal.training import evaluation
 from cotbal.training.ranks import Ranks, Stopped
@@ -25,9 +26,7 @@ from cotbal.training.run_paths import RunPaths
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Answer what is not answered yet; where a launcher started several ranks, all of them come
-    here.
-    """
+    """Answer the remaining questions; every rank that a launcher started calls this."""
     file = Path(arguments[0])
     with job_begun(RunPaths(file.parent)) as (ranks, stop):
         _answer(read_json(file), file.parent, ranks, stop)
@@ -50,10 +49,11 @@ def _answer(job: dict[str, Any], directory: Path, ranks: Ranks, stop: Callable[[
         return
     recipe = load_recipe(Path(job["recipe"]))
     answer = evaluation.answerer(recipe, job["checkpoint"], ranks, Path(job["images"]))
+    progress = Progress(directory / "progress.json", ranks)
     for start in missing:
         piece = questions[start : start + size]
         rows = [_row(number, question, job) for number, question in enumerate(piece, start + 1)]
-        report = _progress(directory / "progress.json", start, len(questions), ranks)
+        report = partial(_report, progress, start, len(questions))
         answers = zip(piece, answer(rows, report), strict=True)
         if ranks.main:
             lines = [{"id": question["id"], "answer": text} for question, text in answers]
@@ -68,23 +68,10 @@ def _row(number: int, question: dict[str, Any], job: dict[str, Any]) -> Row:
     return Row(record, job["task"], job["instruction"])
 
 
-def _progress(path: Path, before: int, total: int, ranks: Ranks) -> Callable[[int], None]:
-    def report(count: int) -> None:
-        if not ranks.main:
-            return
-        done = before + count
-        entry = {
-            "phase": "generating",
-            "done": done,
-            "total": total,
-            "fraction": round(done / total, 4),
-            "detail": "",
-            "loss": None,
-            "time": now(),
-        }
-        write_json(path, entry)
-
-    return report
+def _report(progress: Progress, before: int, total: int, count: int) -> None:
+    """After a batch of answers: `count` of this piece, `before` of the pieces before it."""
+    done = before + count
+    progress.write("generating", done, total, done / total)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ def finish(cell: Cell, identity: Mapping[str, Any], whole: bool) -> Done:
     if missing:
         present = ", ".join(evaluation.benchmarks) or "none"
         raise ScoresError(
-            f"{cell.output}: expected results of {', '.join(missing)}; found {present}"
+            f"{cell.output}: expected results of {', '.join(missing)}; found {present}",
+            "missing-results",
         )
     benchmarks = [evaluation.benchmarks[task] for task in cell.column.tasks]
     reading = cell.column.read(benchmarks)
@@ -148,7 +149,7 @@ def _read_done(out: Path) -> dict[str, dict[str, Done]]:
 
 
 def _different_settings(column: str, done: Mapping[str, Done]) -> list[str]:
-    """Models that were evaluated on a column in another way than the first one."""
+    """Warnings about models that were evaluated with other settings than the first one."""
     first, *others = done
     warnings = []
     before = _settings(done[first])

@@ -53,14 +53,15 @@ def plan_preparation(checkpoint: Path, as_trained: bool) -> Preparation:
     if config.get("model_type") != "llava":
         raise CotbalError(
             f"{checkpoint}: expected a checkpoint of Hugging Face with model_type llava; found "
-            f"{config.get('model_type')!r}; other models of lmms-eval: --model NAME"
+            f"{config.get('model_type')!r}; other models of lmms-eval: --model NAME",
+            "unsupported-checkpoint",
         )
     template = template_of(checkpoint)
     if as_trained:
         if template is None:
             raise CotbalError(
-                f"{checkpoint}: expected a chat template; found none, so it cannot be asked"
-                " --as-trained"
+                f"{checkpoint}: expected a chat template, which --as-trained needs; found none",
+                "unsupported-checkpoint",
             )
         return Preparation(checkpoint, {}, (), ())
     padding, changes = _padding(checkpoint)
@@ -87,8 +88,8 @@ def write_copy(preparation: Preparation, target: Path) -> Path:
     if target.exists():
         if not mark.exists():
             raise CotbalError(
-                f"{target} exists, was not written by cotbal and was left as it is; give another"
-                " directory"
+                f"{target}: exists and was not written by cotbal; give another directory",
+                "existing-output",
             )
         shutil.rmtree(target)
     target.mkdir(parents=True)
@@ -134,7 +135,8 @@ def _padding(checkpoint: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
     if not kind.startswith(FAMILIES):
         raise CotbalError(
             f"{checkpoint / name}: expected {' or '.join(FAMILIES)}, which can be made to pad;"
-            f" found {kind}; --as-trained leaves it as it is"
+            f" found {kind}; --as-trained keeps it",
+            "unsupported-checkpoint",
         )
     able = kind if kind.startswith(FAMILIES[1]) else FAMILIES[1]
     changes = []
@@ -158,7 +160,11 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise CotbalError(f"{path}: expected a JSON file of a checkpoint; {error}") from None
+        raise CotbalError(
+            f"{path}: expected a JSON file of a checkpoint; {error}", "broken-file"
+        ) from None
     if not isinstance(content, dict):
-        raise CotbalError(f"{path}: expected a JSON mapping; found {type(content).__name__}")
+        raise CotbalError(
+            f"{path}: expected a JSON mapping; found {type(content).__name__}", "broken-file"
+        )
     return content

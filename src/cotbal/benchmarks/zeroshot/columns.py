@@ -73,5 +73,7 @@ def columns_named(text: str) -> tuple[ZeroShot, ...]:
         chosen.update(column.name.lower() for column in COLUMNS)
     if not chosen or not chosen <= set(known):
         names = ", ".join(column.name for column in known.values())
-        raise CotbalError(f"--columns: expected names of {names}, or all; found {text!r}")
+        raise CotbalError(
+            f"--columns: expected names of {names}, or all; found {text!r}", "invalid-option"
+        )
     return tuple(column for name, column in known.items() if name in chosen)

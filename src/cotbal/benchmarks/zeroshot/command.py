@@ -57,7 +57,7 @@ class Environment:
             return ()
         message = (
             f"{self.python} has lmms-eval {version}; tasks, prompts and numbers of questions are"
-            f" known of {VERSION}"
+            f" those of {VERSION}"
         )
         return (message,)
 
@@ -95,17 +95,20 @@ def find_environment(python: str) -> Environment:
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         message = getattr(error, "stderr", None) or str(error)
         raise CotbalError(
-            f"--python {python}: expected an interpreter; {message.strip().splitlines()[-1]}"
+            f"--python {python}: expected an interpreter; {message.strip().splitlines()[-1]}",
+            "missing-program",
         ) from None
     if not packages["tasks"]:
         raise CotbalError(
-            f"--python {python}: expected lmms-eval; make an environment of its own for it:"
-            f" {INSTALL}"
+            f"--python {python}: expected lmms-eval; found none; install it into a separate"
+            f" environment: {INSTALL}",
+            "missing-program",
         )
     if not packages["decord"]:
         raise CotbalError(
-            f"--python {python}: lmms-eval is there, but its model llava_hf imports decord:"
-            f" {INSTALL}"
+            f"--python {python}: expected decord, which lmms-eval's model llava_hf imports; found"
+            f" none; {INSTALL}",
+            "missing-program",
         )
     versions = {
         "lmms_eval": packages["version"],
@@ -148,7 +151,8 @@ def argv(
     for path in (checkpoint.resolve(), out.resolve()):
         if SPECIAL & set(str(path)):
             raise CotbalError(
-                f"{path}: lmms-eval reads paths without spaces, commas, quotes and brackets only"
+                f"{path}: expected no spaces, commas, quotes or brackets, for lmms-eval",
+                "invalid-name",
             )
     arguments = f"pretrained={checkpoint.resolve()}"
     if how.model == MODEL:

@@ -1,4 +1,4 @@
-"""Evaluate several checkpoints: plan, show, run what is not done yet, and read it."""
+"""Evaluate several checkpoints: plan, run what is not done yet, and read the results."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do.
+    """Evaluations to run, and those that are kept.
 
     Attributes:
         root: where everything is written.
@@ -84,14 +84,16 @@ def models_named(texts: Sequence[str]) -> tuple[Model, ...]:
         if not (directory / "config.json").exists():
             raise CotbalError(
                 f"{text}: expected the directory of a checkpoint, or NAME=DIRECTORY; found no"
-                " config.json"
+                " config.json",
+                "missing-file",
             )
         models.append(Model(name if sign else _name(directory.resolve()), directory))
     names = [model.name for model in models]
     if len(set(names)) < len(names) or not all(map(_fits_a_folder, names)):
         raise CotbalError(
-            f"expected different names, fit for folders; found {', '.join(names)}; give"
-            " NAME=DIRECTORY"
+            f"expected unique model names that are names of folders; found {', '.join(names)};"
+            " give NAME=DIRECTORY",
+            "invalid-name",
         )
     return tuple(models)
 
@@ -113,7 +115,7 @@ def plan(
     how: command.How,
     restart_changed: bool,
 ) -> Plan:
-    """Look through the checkpoints and what is done already; writes nothing.
+    """Compare the checkpoints with the results on disk; writes nothing.
 
     Raises:
         CotbalError: a checkpoint cannot be prepared.
@@ -157,7 +159,8 @@ def _demand_restart(cell: Cell, changed: Sequence[str], restart_changed: bool) -
     if not restart_changed:
         raise RunError(
             f"{cell.root} was evaluated with other settings ({'; '.join(changed)});"
-            " --restart-changed archives it"
+            " --restart-changed archives it",
+            "changed-settings",
         )
 
 
@@ -204,7 +207,8 @@ def _demand_key(columns: Sequence[ZeroShot]) -> None:
     if not os.environ.get("OPENAI_API_KEY"):
         raise CotbalError(
             f"{' and '.join(judged)}: expected OPENAI_API_KEY for the judge; set it, or choose"
-            " other --columns"
+            " other --columns",
+            "invalid-api-key",
         )
 
 
@@ -220,8 +224,9 @@ def run_plan(
     """
     if executor == "inline":
         raise CotbalError(
-            "--on inline: expected an executor that starts processes: lmms-eval has an interpreter"
-            " of its own"
+            "--on inline: expected an executor that starts processes, since lmms-eval runs in"
+            " another interpreter",
+            "invalid-option",
         )
     if not todo.works:
         return

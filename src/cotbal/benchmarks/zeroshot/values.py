@@ -32,7 +32,8 @@ def plain(metric: str, scale: float) -> Reader:
         if metric not in benchmark.metrics:
             there = ", ".join(benchmark.metrics)
             raise ScoresError(
-                f"{benchmark.name}: expected {metric} in the results of lmms-eval; found {there}"
+                f"{benchmark.name}: expected {metric} in the results of lmms-eval; found {there}",
+                "missing-results",
             )
         return Reading(scale * benchmark.metrics[metric])
 
@@ -80,8 +81,9 @@ def relative(metric: str) -> Reader:
         model = _mean([points for _, points in known], benchmark)
         if not reference:
             raise ScoresError(
-                f"{benchmark.name}: expected points for some reference; the judge gave all of"
-                " them 0"
+                f"{benchmark.name}: expected points above 0 for some reference; the judge gave all"
+                " of them 0",
+                "no-ratings",
             )
         return Reading(100 * model / reference, _left_out(len(pairs), len(known)))
 
@@ -91,7 +93,8 @@ def relative(metric: str) -> Reader:
 def _rows(benchmark: Benchmark) -> tuple[Any, ...]:
     if not benchmark.rows:
         raise ScoresError(
-            f"{benchmark.name}: expected the answers beside the results (--log_samples); found none"
+            f"{benchmark.name}: expected answers beside the results (--log_samples); found none",
+            "missing-results",
         )
     return benchmark.rows
 
@@ -99,7 +102,8 @@ def _rows(benchmark: Benchmark) -> tuple[Any, ...]:
 def _field(row: Mapping[str, Any], key: str, benchmark: Benchmark) -> Any:
     if key not in row:
         raise ScoresError(
-            f"{benchmark.name}: expected {key} with every answer; found {', '.join(row)}"
+            f"{benchmark.name}: expected {key} with every answer; found {', '.join(row)}",
+            "missing-results",
         )
     return row[key]
 
@@ -109,7 +113,8 @@ def _judged(row: Mapping[str, Any], metric: str, benchmark: Benchmark) -> dict[s
     if not isinstance(judgement, dict):
         raise ScoresError(
             f"{benchmark.name}: expected a mapping at {metric} of every answer; found"
-            f" {judgement!r:.60}"
+            f" {judgement!r:.60}",
+            "wrong-type",
         )
     return judgement
 
@@ -119,7 +124,8 @@ def _points(judgement: Mapping[str, Any], benchmark: Benchmark) -> tuple[float, 
     pair = _field(judgement, "scores", benchmark)
     if not isinstance(pair, list) or len(pair) != 2:
         raise ScoresError(
-            f"{benchmark.name}: expected the points of reference and model; found {pair!r:.60}"
+            f"{benchmark.name}: expected the points of reference and model; found {pair!r:.60}",
+            "wrong-type",
         )
     return _number(pair[0], benchmark), _number(pair[1], benchmark)
 
@@ -127,7 +133,7 @@ def _points(judgement: Mapping[str, Any], benchmark: Benchmark) -> tuple[float, 
 def _number(value: Any, benchmark: Benchmark) -> float:
     if not is_number(value):
         raise ScoresError(
-            f"{benchmark.name}: expected a number from the judge; found {value!r:.60}"
+            f"{benchmark.name}: expected a number from the judge; found {value!r:.60}", "wrong-type"
         )
     return float(value)
 
@@ -135,8 +141,8 @@ def _number(value: Any, benchmark: Benchmark) -> float:
 def _mean(values: Sequence[float], benchmark: Benchmark) -> float:
     if not values:
         raise ScoresError(
-            f"{benchmark.name}: the judge graded no answer at all; look into the log, and rerun"
-            " the command"
+            f"{benchmark.name}: expected grades of the judge; found none; see the log, and rerun",
+            "no-ratings",
         )
     return float(np.mean(values))
 

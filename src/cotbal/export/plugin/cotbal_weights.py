@@ -1,10 +1,8 @@
-"""For ms-swift (`external_plugins`): every supervised token of a row gets the weight of the row's
-answers.
+"""For ms-swift (`external_plugins`): all supervised tokens of a row get the weight of its answers.
 
-By itself ms-swift 4.6 gives the weight of a message to the words of the message alone, while the
-tokens that end a turn keep the weight 1; and for LLaVA-1.5 it inserts image tokens into the
-labels but not into the weights, which then lie on other tokens than they were meant for. Here the
-weights are laid along the labels again, after everything was inserted.
+ms-swift 4.6 gives the weight of a message to its words alone, while the tokens that end a turn keep
+the weight 1; and for LLaVA-1.5 it inserts image tokens into the labels but not into the weights,
+which are then shifted. Here the weights are assigned again by the final labels.
 
 An answer with the weight 0 carries no loss. Its words have no labels, but the tokens that end its
 turn have: a run of supervised tokens in whose weights the row's weight does not occur.
@@ -22,14 +20,13 @@ _encode = Template.encode
 
 
 def lay_along_labels(encoded: dict[str, Any]) -> None:
-    """Replace `loss_scale` by the row's one weight on the supervised tokens of the answers that
-    have it, 0 elsewhere.
+    """Set `loss_scale` to the row's weight on supervised tokens of weighted answers, 0 elsewhere.
 
-    A row whose messages have several weights is none of cotbal's and stays as it is.
+    A row whose messages have several weights is not from cotbal and stays unchanged.
 
     Raises:
-        ValueError: an answer has the weight 0, and the runs of supervised tokens cannot be matched
-            with the weights.
+        ValueError: an answer has the weight 0, and the runs of supervised tokens do not match the
+            weights.
     """
     scale, labels = encoded.get("loss_scale"), encoded.get("labels")
     weights = {value for value in scale or () if value not in (0, 1)}
@@ -41,7 +38,6 @@ def lay_along_labels(encoded: dict[str, Any]) -> None:
 
 
 def _laid_along(labels: list[int], weight: float, weighed: list[bool]) -> list[float]:
-    """The weight on the supervised tokens of the answers that have it, 0 elsewhere."""
     supervised = [label != -100 for label in labels]
     runs = _run_of_each(supervised)
     if all(weighed):
@@ -59,14 +55,14 @@ def _runs(values: list[Any], gap: Any) -> list[list[Any]]:
 
 
 def _run_of_each(kept: list[bool]) -> list[int]:
-    """The number of the run that every kept place is in, counted from 0."""
+    """The number of the run of every kept position, from 0."""
     starts = [here and not before for before, here in pairwise([False, *kept])]
     return [count - 1 for count in accumulate(starts)]
 
 
 @wraps(_encode)
 def encode(self: Template, *arguments: Any, **options: Any) -> Any:
-    """`Template.encode`, and then the weights laid along the labels."""
+    """`Template.encode`, then the weights by the labels."""
     encoded = _encode(self, *arguments, **options)
     for row in encoded if isinstance(encoded, list) else [encoded]:
         lay_along_labels(row)

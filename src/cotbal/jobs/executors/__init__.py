@@ -19,12 +19,17 @@ from pathlib import Path
 from typing import Literal
 
 from cotbal.data.files import read_json, write_json
+from cotbal.jobs.launching import is_launched
 from cotbal.recipe.schema import ResourcesSection
+from cotbal.training.run_paths import RunPaths
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h
 HANDLE = "handle.json"
 # Prefixes of the variables that jobs on other machines get.
 PASSED_ON = ("COTBAL_", "HF_", "PYTHONPATH", "TOKENIZERS_")
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+Verdict = Literal["done", "failed", "retry"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ class Job:
 
     Attributes:
         name: name of the run.
-        directory: where its files lie; the command's output goes to `log.txt` there.
+        directory: of its files; the command's output goes to `log.txt` there.
         command: argv.
         cost: relative length, so that the longest can start first.
         needs: GPUs, nodes, memory and time of this job. A job of several processes is started by
@@ -55,7 +60,7 @@ class Resources:
         workers: how many jobs run at the same time, or None for one per device.
         threads: CPU threads per job, or None to share the cores.
         environment: variables added to every job's environment.
-        address: of a cluster, where the executor takes one.
+        address: of a cluster, if the executor connects to one.
     """
 
     workers: int | None = None
@@ -80,7 +85,7 @@ class JobHandle:
 
     Attributes:
         executor: a name of `cotbal.jobs.executors`.
-        id: what the queue calls the job.
+        id: of the job in the queue.
     """
 
     executor: str
@@ -89,7 +94,7 @@ class JobHandle:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """A job that a queue knows: waiting or running, and where or why."""
+    """A job in a queue: waiting or running, and where or why."""
 
     state: Literal["queued", "running"]
     where: str
@@ -111,28 +116,68 @@ def forget_handle(directory: Path) -> None:
     (directory / HANDLE).unlink(missing_ok=True)
 
 
+class Attempts:
+    """The attempts at one job. A job that ended without a result is retried `resources.retries`
+    times in a row; attempts that advanced the run do not count.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.without_progress = 0
+        self.reached = progress_of(job.directory)
+
+    def verdict(self, code: int | None) -> Verdict:
+        """What to do with a job that has ended.
+
+        A program that fails by itself leaves `failure.json`, which the worker writes, or an exit
+        code. Everything else came from outside (a preemption, a lost node, a kill, a time limit),
+        and the job resumes from its checkpoint.
+
+        Args:
+            code: exit code of the command; None if it was lost, negative or above 128 if a signal
+                ended it. A launcher of several ranks always exits with 1, so its code is ignored.
+        """
+        paths = RunPaths(self.job.directory)
+        if code == 0 or paths.done:
+            return "done"
+        by_itself = code is not None and 0 < code < 128 and code != STOPPED
+        if paths.failure.exists() or (by_itself and not is_launched(self.job.needs)):
+            return "failed"
+        reached = progress_of(self.job.directory)
+        self.without_progress = 0 if reached > self.reached else self.without_progress + 1
+        self.reached = max(reached, self.reached)
+        return "retry" if self.without_progress <= self.job.needs.retries else "failed"
+
+
+def progress_of(directory: Path) -> tuple[int, int, int]:
+    """How far a run has come: number of files of answers, whether it is trained, step of its last
+    complete checkpoint.
+    """
+    marks = directory.glob("partial/checkpoint-*/complete")
+    steps = [int(mark.parent.name.rpartition("-")[2]) for mark in marks]
+    answers = len(list(directory.glob("generations/*.jsonl")))
+    return answers, int(RunPaths(directory).trained.exists()), max(steps, default=0)
+
+
 def passed_on() -> dict[str, str]:
     """Variables of this process that a job on another machine gets."""
     return {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
 
 
-def thread_environment(threads: int) -> dict[str, str]:
-    """Variables that keep numerical libraries to `threads` threads."""
-    return {
-        name: str(threads)
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    }
+def thread_environment(threads: int | None) -> dict[str, str]:
+    """Variables that keep numerical libraries to `threads` threads; none without a number."""
+    return dict.fromkeys(THREAD_VARIABLES, str(threads)) if threads else {}
 
 
 def log_tail(log: Path, lines: int = 15) -> str:
-    """The last lines of a log, for an error message; what the worker says failed comes last.
+    """The last lines of a log, for an error message, and what the worker recorded as the failure.
 
-    A launcher of several ranks ends its log with a summary of its own, from which the reason has
-    scrolled away.
+    A launcher of several ranks ends its log with a summary of its own, so the reason may be further
+    up.
     """
     if not log.exists():
         return "(no log was written)"
     tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
-    failure = log.with_name("failure.json")
-    said = read_json(failure)["message"] if failure.exists() else ""
-    return tail if said in tail else f"{tail}\n{said}"
+    failure = RunPaths(log.parent).failure
+    reason = read_json(failure)["message"] if failure.exists() else ""
+    return tail if reason in tail else f"{tail}\n{reason}"

@@ -1,4 +1,8 @@
-"""Talking to Slurm's controller, which may be away for a while: sbatch, squeue, scancel."""
+"""Slurm's commands sbatch, squeue and scancel.
+
+All functions that run one raise `NoAnswer` while the controller does not answer, and CotbalError if
+the program is not on this machine.
+"""
 
 from __future__ import annotations
 
@@ -13,73 +17,53 @@ from pathlib import Path
 
 from cotbal.errors import CotbalError
 
-SECONDS = 60  # for a command; then the controller counts as silent
+SECONDS = 60  # for a command
 FORMAT = "%i|%T|%N|%r|%j"  # a name may hold anything, so it comes last
-# By sbatch(1), squeue(1), "JOB STATE CODES"; every other state means that Slurm still has plans for
-# the job.
-ENDED = frozenset(
-    {
-        "BOOT_FAIL",
-        "CANCELLED",
-        "COMPLETED",
-        "DEADLINE",
-        "FAILED",
-        "NODE_FAIL",
-        "OUT_OF_MEMORY",
-        "PREEMPTED",
-        "REVOKED",
-        "TIMEOUT",
-    }
+# By sbatch(1), squeue(1), "JOB STATE CODES"; in every other state Slurm may still run the job.
+ENDED = (
+    "BOOT_FAIL",
+    "CANCELLED",
+    "COMPLETED",
+    "DEADLINE",
+    "FAILED",
+    "NODE_FAIL",
+    "OUT_OF_MEMORY",
+    "PREEMPTED",
+    "REVOKED",
+    "TIMEOUT",
 )
-WAITING = frozenset(
-    {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"}
-)
+WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")
 # Why a job waits that Slurm could not start (its node died meanwhile, its prolog failed): until
 # somebody releases it.
-GIVEN_UP = "launch failed requeued held"
-# What the commands say when the controller does not answer; whatever else sbatch refuses, it
-# refuses for good.
-AWAY = (
-    "contact slurm controller",
-    "timed out",
-    "refused",
-    "zero bytes",
-    "standby",
-    "temporarily",
-    "connection failure",
-    "resolve",
-    "no route",
-    "reset by peer",
-    "transport endpoint",
+HELD = "launch failed requeued held"
+# Parts of messages of a controller that does not answer; other errors of sbatch are final.
+NO_ANSWER = re.compile(
+    "contact slurm controller|timed out|refused|zero bytes|standby|temporarily|connection failure"
+    "|resolve|no route|reset by peer|transport endpoint"
 )
-# What it says to somebody who has as many jobs in the queue as he may have, in the words of old and
-# new versions.
-FULL = ("submitjob", "job submit limit")
-# Variables that say which Slurm; the others of these names describe the job that we are in, if we
-# are in one, or what somebody wants to see of the queue, and would change what the programs do.
+# Parts of the messages of old and new versions to a user who has submitted as many jobs as allowed.
+LIMIT = re.compile("submitjob|job submit limit")
+# Variables that say which Slurm. Others with these prefixes describe the job that we may be in, or
+# the user's favourite view of the queue; they would change what the commands do.
 KEPT = ("SLURM_CLUSTERS", "SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
 DROPPED = ("SLURM_", "SQUEUE_", "SCANCEL_", "SBATCH_ARRAY_INX", "SBATCH_WAIT")
 
 
-class Full(CotbalError):
-    """The user may send no more jobs for now."""
+class SubmitLimit(CotbalError):
+    """The user has submitted as many jobs as allowed."""
+
+    default_code = "too-many-jobs"
 
 
-class Silent(CotbalError):
+class NoAnswer(CotbalError):
     """The controller does not answer; it may later."""
+
+    default_code = "no-answer"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the queue.
-
-    Attributes:
-        id: of the job.
-        state: a word of Slurm.
-        nodes: where it runs.
-        reason: why it waits.
-        name: of the job.
-    """
+    """One line of the queue: a job, its state as Slurm names it, and why it waits."""
 
     id: str
     state: str
@@ -89,30 +73,27 @@ class Entry:
 
     @property
     def alive(self) -> bool:
-        """Whether it waits or runs, or will be started again by Slurm itself."""
+        """Whether it waits or runs, or will be restarted by Slurm itself."""
         return self.state not in ENDED
 
     @property
-    def given_up(self) -> bool:
-        """Whether Slurm failed to start it and holds it back; a job that a person holds is another
-        matter.
+    def held(self) -> bool:
+        """Whether Slurm failed to start it and holds it back; a user's own hold has another
+        reason.
         """
-        return self.alive and self.reason.strip("()").replace("_", " ").lower() == GIVEN_UP
+        return self.alive and self.reason.strip("()").replace("_", " ").lower() == HELD
 
 
 def need_programs() -> None:
-    """Look for the programs of Slurm.
+    """Raise CotbalError unless the programs of Slurm are on this machine."""
+    for program in ("sbatch", "squeue", "scancel"):
+        if shutil.which(program) is None:
+            raise _missing(program)
 
-    Raises:
-        CotbalError: one is not on this machine.
-    """
-    missing = [
-        program for program in ("sbatch", "squeue", "scancel") if shutil.which(program) is None
-    ]
-    if missing:
-        raise CotbalError(
-            f"expected Slurm's program {missing[0]} on this machine; found none on the PATH"
-        )
+
+def _missing(program: str) -> CotbalError:
+    message = f"expected Slurm's program {program} on this machine; found none on the PATH"
+    return CotbalError(message, "missing-program")
 
 
 def parse(listing: str) -> list[Entry]:
@@ -120,82 +101,69 @@ def parse(listing: str) -> list[Entry]:
     return [Entry(*line.split("|", 4)) for line in listing.splitlines() if line.count("|") >= 4]
 
 
-def look() -> list[Entry]:
-    """All jobs of this user that the controller knows; those that ended a few minutes ago are among
-    them.
-
-    Raises:
-        Silent: it does not answer.
-        CotbalError: there is no squeue.
-    """
+def own_entries() -> list[Entry]:
+    """All jobs of this user in the queue, with those that ended in the last minutes."""
     return _listed("--me")
 
 
-def look_for(ids: Sequence[str]) -> list[Entry]:
-    """These jobs, whoever sent them; those that the controller has forgotten are left out.
-
-    Raises:
-        Silent: it does not answer.
-        CotbalError: there is no squeue.
-    """
-    found: list[Entry] = []
-    for id in ids:  # one by one, because it may refuse all for one that it does not know
-        with contextlib.suppress(_Unknown):
-            found += _listed(f"--jobs={id}")
-    return found
+def entries_of(ids: Sequence[str]) -> list[Entry]:
+    """The entries of these jobs, whoever submitted them, without those that are forgotten."""
+    entries: list[Entry] = []
+    for id in ids:  # squeue may reject a list because of one unknown id
+        with contextlib.suppress(_UnknownJob):
+            entries += _listed(f"--jobs={id}")
+    return entries
 
 
-class _Unknown(Silent):
+class _UnknownJob(NoAnswer):
     """There is no such job."""
 
 
 def _listed(which: str) -> list[Entry]:
-    done = _ask(["squeue", which, "--noheader", "--states=all", f"--format={FORMAT}"])
-    if done.returncode != 0:
-        problem = f"squeue: {_last_line(done.stderr)}"
-        raise _Unknown(problem) if "invalid job id" in done.stderr.lower() else Silent(problem)
-    return parse(done.stdout)
+    done = _run(["squeue", which, "--noheader", "--states=all", f"--format={FORMAT}"])
+    if done.returncode == 0:
+        return parse(done.stdout)
+    unknown = "invalid job id" in done.stderr.lower()
+    raise (_UnknownJob if unknown else NoAnswer)(f"squeue: {_last_line(done.stderr)}")
 
 
-def send(options: Sequence[str], script: Path) -> str:
+def submit(options: Sequence[str], script: Path) -> str:
     """Submit a batch script; the id of the job.
 
     Raises:
-        Silent: the controller did not answer, or the answer was lost: the job may be in the queue
-            all the same.
-        Full: there is no room for it among the jobs of this user.
-        CotbalError: Slurm refused the job.
+        NoAnswer: the job may be in the queue all the same, if the answer was lost.
+        SubmitLimit: the user has submitted as many jobs as allowed.
+        CotbalError: Slurm rejected the job.
     """
-    done = _ask(["sbatch", "--parsable", *options, str(script)])
-    # A site's own program in front of sbatch may say more than the id, and the name of the cluster
-    # may follow it.
+    done = _run(["sbatch", "--parsable", *options, str(script)])
+    # A site's wrapper of sbatch may print more than the id, and the name of the cluster may follow.
     ids = re.findall(r"^(\d+)(?:;\S*)?$", done.stdout, re.MULTILINE)
     if done.returncode == 0 and ids:
         return str(ids[-1])
     if done.returncode == 0:
-        raise Silent(f"sbatch: expected the id of a job, found {_last_line(done.stdout)}")
-    problem, said = f"sbatch: {_last_line(done.stderr)}", done.stderr.lower()
-    if any(word in said for word in AWAY):
-        raise Silent(problem)
-    raise Full(problem) if any(word in said for word in FULL) else CotbalError(problem)
+        raise NoAnswer(f"sbatch: expected the id of a job, found {_last_line(done.stdout)}")
+    problem = f"sbatch: {_last_line(done.stderr)}"
+    _raise_no_answer(done, problem)
+    if LIMIT.search(done.stderr.lower()):
+        raise SubmitLimit(problem)
+    raise CotbalError(problem, "rejected-job")
 
 
 def stop(ids: Sequence[str]) -> None:
-    """Call jobs back; those that are over already are no error.
-
-    Raises:
-        Silent: the controller does not answer.
-        CotbalError: a job is somebody else's.
-    """
-    done = _ask(["scancel", *ids])
-    problem, said = f"scancel: {_last_line(done.stderr)}", done.stderr.lower()
-    if done.returncode != 0 and any(word in said for word in AWAY):
-        raise Silent(problem)
-    if "permission denied" in said:
-        raise CotbalError(problem)
+    """Cancel jobs; those that are over already are no error, another user's job is."""
+    done = _run(["scancel", *ids])
+    problem = f"scancel: {_last_line(done.stderr)}"
+    _raise_no_answer(done, problem)
+    if "permission denied" in done.stderr.lower():
+        raise CotbalError(problem, "permission-denied")
 
 
-def _ask(argv: list[str]) -> subprocess.CompletedProcess[str]:
+def _raise_no_answer(done: subprocess.CompletedProcess[str], problem: str) -> None:
+    if done.returncode != 0 and NO_ANSWER.search(done.stderr.lower()):
+        raise NoAnswer(problem)
+
+
+def _run(argv: list[str]) -> subprocess.CompletedProcess[str]:
     try:
         return subprocess.run(
             argv,
@@ -208,11 +176,9 @@ def _ask(argv: list[str]) -> subprocess.CompletedProcess[str]:
             env={k: v for k, v in os.environ.items() if k in KEPT or not k.startswith(DROPPED)},
         )
     except FileNotFoundError:
-        raise CotbalError(
-            f"expected Slurm's program {argv[0]} on this machine; found none"
-        ) from None
+        raise _missing(argv[0]) from None
     except subprocess.TimeoutExpired:
-        raise Silent(f"{argv[0]}: no answer in {SECONDS} s") from None
+        raise NoAnswer(f"{argv[0]}: no answer in {SECONDS} s") from None
 
 
 def _last_line(text: str) -> str:

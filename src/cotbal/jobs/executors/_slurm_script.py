@@ -1,5 +1,5 @@
 """What Slurm is given for one job: the options of sbatch and the batch script, as pure functions of
-the job.
+the job; and the note that the script leaves.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import math
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from cotbal.errors import CotbalError
 from cotbal.jobs.executors import Job, passed_on
 from cotbal.jobs.launching import Node, launched
-from cotbal.recipe.schema import ResourcesSection
 from cotbal.training.environment import PREEMPTIBLE
 
 SCRIPT = "slurm.sh"
-LOG = "slurm.txt"  # what Slurm itself and the setup commands say; the run writes into log.txt
+LOG = "slurm.txt"  # output of Slurm itself and of the setup commands; the run writes into log.txt
 END = "slurm.end"  # id of the job, the stage that ended, its exit code
 RUN, SETUP = "run", "setup"
 SECRET = ("HF_TOKEN",)  # not to be written into a file; comes with the environment, or by `setup`
@@ -26,8 +26,25 @@ SAVE_SECONDS = 120  # before its time is over a run is asked to save
 MAIN = Node("$SLURM_NODEID", "$COTBAL_MAIN", "$COTBAL_PORT")
 
 
+@dataclass(frozen=True)
+class End:
+    """How a batch script ended."""
+
+    stage: str
+    code: int
+
+
+def end_of(directory: Path, id: str) -> End | None:
+    """The note of the script of this job, if it came to its end."""
+    try:
+        job, stage, code = (directory / END).read_text(encoding="utf-8").split()
+        return End(stage, int(code)) if job == id else None
+    except (OSError, ValueError):
+        return None
+
+
 def name_of(job: Job) -> str:
-    """A name in the queue that the same run always has: who lost its id finds it by that."""
+    """The name of a run in the queue, by which a later command finds its job without the id."""
     digest = hashlib.sha256(str(job.directory.resolve()).encode()).hexdigest()[:12]
     return f"cotbal-{re.sub(r'[^A-Za-z0-9.]+', '-', job.name)[:40]}-{digest}"
 
@@ -35,14 +52,21 @@ def name_of(job: Job) -> str:
 def options(job: Job) -> tuple[str, ...]:
     """Options of sbatch; those of the recipe come last, so that they win.
 
-    A job waits for others of its name (`singleton`): one may have been sent whose id never arrived
-    here.
+    A job waits for others of its name (`singleton`): one may have been submitted whose id was lost.
 
     Raises:
         CotbalError: Slurm cannot write into the directory of the job.
     """
     needs, directory = job.needs, job.directory.resolve()
-    found = [
+    save = min(SAVE_SECONDS, int(needs.hours * 900)) if needs.hours else SAVE_SECONDS
+    asked = {
+        "gres": needs.gpus and f"gpu:{needs.gpus // needs.nodes}",
+        "cpus-per-task": needs.cpus,
+        "mem": needs.memory,
+        "time": needs.hours and math.ceil(needs.hours * 60),
+        "partition": needs.partition,
+    }
+    return (
         f"--job-name={name_of(job)}",
         f"--chdir={directory}",
         f"--output={_pattern(directory / LOG)}",
@@ -51,44 +75,30 @@ def options(job: Job) -> tuple[str, ...]:
         "--dependency=singleton",
         f"--nodes={needs.nodes}",
         "--ntasks-per-node=1",
-        f"--signal=TERM@{_save_seconds(needs)}",
-    ]
-    if needs.gpus:
-        found.append(f"--gres=gpu:{needs.gpus // needs.nodes}")
-    if needs.cpus:
-        found.append(f"--cpus-per-task={needs.cpus}")
-    if needs.memory:
-        found.append(f"--mem={needs.memory}")
-    if needs.hours:
-        found.append(f"--time={math.ceil(needs.hours * 60)}")
-    if needs.partition:
-        found.append(f"--partition={needs.partition}")
-    return (*found, *needs.directives)
-
-
-def _save_seconds(needs: ResourcesSection) -> int:
-    return min(SAVE_SECONDS, int(needs.hours * 900)) if needs.hours else SAVE_SECONDS
+        f"--signal=TERM@{save}",
+        *(f"--{option}={value}" for option, value in asked.items() if value),
+        *needs.directives,
+    )
 
 
 def _pattern(path: Path) -> str:
-    """A file name in which Slurm fills in nothing."""
+    """A path for `--output`, in which Slurm replaces nothing."""
     if "\\" in str(path):
         raise CotbalError(
-            f"{path}: expected a path without a backslash, which Slurm removes from the names of"
-            " files"
+            f"{path}: expected a path without a backslash, which Slurm removes from file names",
+            "unsupported-path",
         )
     return str(path).replace("%", "%%")
 
 
 def script(job: Job, environment: Mapping[str, str]) -> str:
-    """The batch script: set up, do the run on every node, and leave a note of how it ended.
+    """The batch script: set up, execute the run on every node, and leave a note of how it ended.
 
-    What the driver passes on is in it too, since the cluster may let nothing of the environment
-    through. The run is a step of its own (`srun`), because that is what Slurm signals before it
-    takes the node away.
+    It holds the variables that the driver passes on, since a cluster may pass none. The run is a
+    step of its own (`srun`), because Slurm signals steps before it takes the node away.
     """
     directory = job.directory.resolve()
-    variables = {**environment, PREEMPTIBLE: "1"}
+    passed = {name: value for name, value in passed_on().items() if name not in SECRET}
     lines = [
         "#!/bin/bash",
         f"end={shlex.quote(str(directory / END))}",
@@ -97,9 +107,9 @@ def script(job: Job, environment: Mapping[str, str]) -> str:
         """trap 'echo "$SLURM_JOB_ID $stage $?" >"$end.new" && mv "$end.new" "$end"' EXIT""",
         "trap 'exit 143' TERM",  # otherwise the note would say 0
         "set -e",
-        *_exports({name: value for name, value in passed_on().items() if name not in SECRET}),
+        *_exports(passed),
         *job.needs.setup,
-        *_exports(variables),
+        *_exports({**environment, PREEMPTIBLE: "1"}),
         f"stage={RUN}",
         *_steps(job, directory / "log.txt"),
     ]
@@ -112,23 +122,20 @@ def _exports(variables: Mapping[str, str]) -> list[str]:
 
 def _steps(job: Job, log: Path) -> list[str]:
     needs = job.needs
-    cores = (
-        (f"--cpus-per-task={needs.cpus}",) if needs.cpus else ()
-    )  # srun does not take it from sbatch any more
-    step = shlex.join(
-        [
-            "srun",
-            "--export=ALL",
-            "--mpi=none",
-            "--kill-on-bad-exit=1",
-            "--input=none",
-            f"--nodes={needs.nodes}",
-            f"--ntasks={needs.nodes}",
-            *cores,
-            f"--output={_pattern(log)}",
-            "--open-mode=append",
-        ]
-    )
+    words = [
+        "srun",
+        "--export=ALL",
+        "--mpi=none",
+        "--kill-on-bad-exit=1",
+        "--input=none",
+        f"--nodes={needs.nodes}",
+        f"--ntasks={needs.nodes}",
+        # srun does not take it from sbatch any more
+        *([f"--cpus-per-task={needs.cpus}"] if needs.cpus else []),
+        f"--output={_pattern(log)}",
+        "--open-mode=append",
+    ]
+    step = shlex.join(words)
     if needs.nodes == 1:
         return [f"{step} {shlex.join(launched(job.command, needs))}"]
     return [
@@ -139,8 +146,9 @@ def _steps(job: Job, log: Path) -> list[str]:
 
 
 def _filled_in(words: tuple[str, ...]) -> str:
-    """A command line in which only what stands for the node is filled in."""
-    open_words = {MAIN.rank, MAIN.address, MAIN.port}
+    """A command line in which the shell expands the variables of the node alone."""
+    of_the_node = {MAIN.rank, MAIN.address, MAIN.port}
     return " ".join(
-        f'"{word}"' if word.partition("=")[2] in open_words else shlex.quote(word) for word in words
+        f'"{word}"' if word.partition("=")[2] in of_the_node else shlex.quote(word)
+        for word in words
     )

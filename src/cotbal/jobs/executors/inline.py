@@ -17,6 +17,7 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
     """Run the jobs in the order given; `workers` has no meaning in one process."""
     for job in jobs:
         started = time.monotonic()
+        message = ""
         try:
             with _environment(resources):
                 _run_module(job)
@@ -24,17 +25,14 @@ def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
             with (job.directory / "log.txt").open("a", encoding="utf-8") as log:
                 traceback.print_exc(file=log)
             message = f"{job.name} failed\n{log_tail(job.directory / 'log.txt')}"
-            yield Outcome(job, False, time.monotonic() - started, message)
-        else:
-            yield Outcome(job, True, time.monotonic() - started)
+        yield Outcome(job, not message, time.monotonic() - started, message)
 
 
 @contextlib.contextmanager
 def _environment(resources: Resources) -> Iterator[None]:
     """The job's variables, for as long as it runs."""
     before = dict(os.environ)
-    os.environ.update(thread_environment(resources.threads) if resources.threads else {})
-    os.environ.update(resources.environment)
+    os.environ.update({**thread_environment(resources.threads), **resources.environment})
     try:
         yield
     finally:

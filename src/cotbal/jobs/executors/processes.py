@@ -5,93 +5,97 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cotbal.errors import CotbalError
-from cotbal.jobs.executors import Job, Outcome, Resources, thread_environment
-from cotbal.jobs.executors._command import SAVE_SECONDS, failure, start, stop
+from cotbal.jobs.executors import Job, Outcome, Resources, log_tail, thread_environment
 from cotbal.jobs.launching import launched
-from cotbal.training.environment import PREEMPTIBLE
+from cotbal.training.environment import PARENT, PREEMPTIBLE
 
 CPU_WORKERS = 2  # two processes of half the cores each beat one with all of them for small models
+SAVE_SECONDS = 60.0  # for a worker to end its optimizer step and to save a checkpoint
 
 
 @dataclass(frozen=True)
-class _Slot:
-    """A place for one job at a time: a GPU, or a share of the cores; a job of several GPUs takes
-    several.
+class Slots:
+    """What jobs can take on this machine: one slot per GPU, otherwise shares of the CPU cores.
+
+    Attributes:
+        devices: id of the GPU of every slot, None for a share of the cores.
+        threads: CPU threads per slot.
     """
 
-    device: str | None
+    devices: tuple[str | None, ...]
     threads: int
 
 
 @dataclass
 class _Running:
     job: Job
-    slots: list[_Slot]
+    devices: list[str | None]
     process: subprocess.Popen[bytes]
     started: float
 
 
 def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
-    """Run the jobs, the longest first, as many at a time as there are slots; yield outcomes as they
-    end.
+    """Run the jobs, the longest first, as many at a time as there are slots.
 
     Raises:
         CotbalError: a job needs several nodes, or more GPUs than this machine has.
     """
-    return _run(jobs, resources, *_places(jobs, resources))
-
-
-def _run(
-    jobs: Sequence[Job], resources: Resources, free: list[_Slot], most: int
-) -> Iterator[Outcome]:
-    waiting = sorted(jobs, key=lambda job: -job.cost)
-    running: list[_Running] = []
-    try:
-        while waiting or running:
-            while len(running) < most and (job := _next(waiting, len(free))) is not None:
-                waiting.remove(job)
-                taken, free = free[: _slots_of(job)], free[_slots_of(job) :]
-                try:
-                    running.append(_start(job, taken, resources))
-                except OSError as error:
-                    free += taken
-                    yield Outcome(job, False, 0.0, f"{job.name} could not start: {error}")
-            ended = [r for r in running if r.process.poll() is not None]
-            for r in ended:
-                running.remove(r)
-                free += r.slots
-                yield _outcome(r)
-            if not ended:
-                time.sleep(0.05)
-    finally:
-        stop([r.process for r in running], SAVE_SECONDS)
-
-
-def _places(jobs: Sequence[Job], resources: Resources) -> tuple[list[_Slot], int]:
-    """Every slot, and how many jobs may run at a time."""
     largest = max(map(_slots_of, jobs), default=1)
-    nodes = max((job.needs.nodes for job in jobs), default=1)
-    if nodes > 1:
+    if any(job.needs.nodes > 1 for job in jobs):
         raise CotbalError(
-            f"resources.nodes: expected 1 on this machine; found {nodes}: use --on slurm or"
-            " --on ray"
+            "resources.nodes: expected 1 on this machine; found more: use --on slurm or --on ray",
+            "several-nodes",
         )
     if largest == 1:
-        found = slots(resources, len(jobs))
-        return found, len(found)
+        slots = available(resources, len(jobs))
+        return _run(jobs, resources, slots, len(slots.devices))
     gpus = visible_gpus()
     if largest > len(gpus):
         raise CotbalError(
             f"resources.gpus: expected at most the {len(gpus)} GPUs of this machine; found"
-            f" {largest} (several processes without GPUs: gpus: 0 and ranks)"
+            f" {largest} (several processes without GPUs: gpus: 0 and ranks)",
+            "too-few-gpus",
         )
-    return slots(replace(resources, workers=None), len(gpus)), resources.workers or len(gpus)
+    slots = available(replace(resources, workers=None), len(gpus))
+    return _run(jobs, resources, slots, resources.workers or len(gpus))
+
+
+def _run(
+    jobs: Sequence[Job], resources: Resources, slots: Slots, workers: int
+) -> Iterator[Outcome]:
+    waiting = sorted(jobs, key=lambda job: -job.cost)
+    free = list(slots.devices)
+    running: list[_Running] = []
+    try:
+        while waiting or running:
+            while len(running) < workers and (job := _next(waiting, len(free))) is not None:
+                waiting.remove(job)
+                taken, free = free[: _slots_of(job)], free[_slots_of(job) :]
+                try:
+                    with uninterrupted():
+                        running.append(_start(job, taken, slots.threads, resources))
+                except OSError as error:
+                    free += taken
+                    yield Outcome(job, False, 0.0, f"{job.name} could not start: {error}")
+            ended = [one for one in running if one.process.poll() is not None]
+            for one in ended:
+                running.remove(one)
+                free += one.devices
+                yield _outcome(one)
+            if not ended:
+                time.sleep(0.05)
+    finally:
+        stop([one.process for one in running], SAVE_SECONDS)
 
 
 def _slots_of(job: Job) -> int:
@@ -99,25 +103,24 @@ def _slots_of(job: Job) -> int:
 
 
 def _next(waiting: Sequence[Job], free: int) -> Job | None:
-    """The longest job for which there is room."""
+    """The longest job that fits into the free slots."""
     return next((job for job in waiting if _slots_of(job) <= free), None)
 
 
-def slots(resources: Resources, jobs: int) -> list[_Slot]:
-    """The places that jobs can run in: one per GPU, otherwise `workers` shares of the CPU cores."""
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+def available(resources: Resources, jobs: int) -> Slots:
+    """The slots for so many jobs of this machine; a job of several GPUs takes several."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
     gpus = visible_gpus()
     count = resources.workers or len(gpus) or min(CPU_WORKERS, cores)
     threads = resources.threads or max(1, cores // count)
-    devices = [gpus[i % len(gpus)] if gpus else None for i in range(min(count, max(jobs, 1)))]
-    return [_Slot(device, threads) for device in devices]
+    used = range(min(count, max(jobs, 1)))
+    return Slots(tuple(gpus[i % len(gpus)] if gpus else None for i in used), threads)
 
 
 def visible_gpus() -> list[str]:
-    """Ids of the NVIDIA GPUs that this process may use, asked from the driver so that torch need
-    not be loaded.
+    """Ids of the NVIDIA GPUs that this process may use, as the driver lists them: this needs no
+    torch.
     """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
@@ -130,24 +133,87 @@ def visible_gpus() -> list[str]:
     return [str(i) for i, line in enumerate(listing.stdout.splitlines()) if line.startswith("GPU")]
 
 
-def _start(job: Job, taken: list[_Slot], resources: Resources) -> _Running:
-    threads = resources.threads or max(
-        1, sum(slot.threads for slot in taken) // job.needs.processes
-    )
-    devices = [slot.device for slot in taken if slot.device is not None]
-    chosen = {"CUDA_VISIBLE_DEVICES": ",".join(devices)} if devices else {}
-    environment = {
-        **thread_environment(threads),
-        **resources.environment,
-        **chosen,
-        PREEMPTIBLE: "1",
-    }
+def _start(job: Job, taken: list[str | None], threads: int, resources: Resources) -> _Running:
+    share = max(1, threads * len(taken) // job.needs.processes)
+    environment = {**thread_environment(resources.threads or share), **resources.environment}
+    gpus = [device for device in taken if device is not None]
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     process = start(launched(job.command, job.needs), job.directory, environment)
     return _Running(job, taken, process, time.monotonic())
 
 
-def _outcome(r: _Running) -> Outcome:
-    seconds = time.monotonic() - r.started
-    code = r.process.returncode
-    message = "" if code == 0 else failure(r.job.name, code, r.job.directory)
-    return Outcome(r.job, code == 0, seconds, message)
+def _outcome(ended: _Running) -> Outcome:
+    seconds = time.monotonic() - ended.started
+    code = ended.process.returncode
+    message = "" if code == 0 else failure(ended.job, code)
+    return Outcome(ended.job, code == 0, seconds, message)
+
+
+def start(
+    command: Sequence[str], directory: Path, environment: Mapping[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start a command that ends with this process and appends its output to `log.txt` of its
+    directory.
+
+    Args:
+        environment: variables beside those of this process.
+
+    Raises:
+        OSError: there is no such program, or the directory cannot be written.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    steering = {PREEMPTIBLE: "1", PARENT: str(os.getpid())}
+    with (directory / "log.txt").open("ab") as log:
+        # A session of its own: Ctrl-C reaches the driver alone, which stops its workers in order.
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **environment, **steering},
+            start_new_session=True,
+        )
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Deliver SIGINT and SIGTERM after the block: a process that is being started would be lost."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # other threads receive no signals
+        return
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, lambda got, _: received.append(got)) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+        for signum in received:
+            signal.raise_signal(signum)
+
+
+def stop(processes: Sequence[subprocess.Popen[bytes]], grace: float) -> None:
+    """Terminate every process, and kill those that still run after `grace` seconds, or when this is
+    interrupted.
+    """
+    for process in processes:
+        process.terminate()
+    deadline = time.monotonic() + grace
+    try:
+        for process in processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, deadline - time.monotonic()))
+    finally:
+        for process in processes:
+            process.kill()  # does nothing to those that have ended
+            process.wait()
+
+
+def failure(job: Job, code: int) -> str:
+    """Why a job failed, with the tail of its log; `code` is negative if a signal ended it."""
+    how = f"ended with exit code {code}"
+    if code < 0:
+        how = f"was killed by signal {signal.Signals(-code).name}"
+    return f"{job.name} {how}\n{log_tail(job.directory / 'log.txt')}"

@@ -1,8 +1,7 @@
-"""One batch job of Slurm a run, through sbatch itself; what is known of it comes from squeue and
-from the run's files.
+"""One batch job of Slurm per run, submitted with sbatch; its state comes from squeue and from the
+run's files.
 
-Jobs outlive this process: whoever gives the same command again finds them in the queue by their
-names.
+Jobs outlive this process: rerunning the command finds them in the queue by their names.
 """
 
 from __future__ import annotations
@@ -12,10 +11,13 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from cotbal.data.files import write_text
 from cotbal.errors import CotbalError
 from cotbal.jobs.executors import (
+    STOPPED,
+    Attempts,
     Job,
     JobHandle,
     JobStatus,
@@ -27,39 +29,47 @@ from cotbal.jobs.executors import (
     recorded_handle,
     thread_environment,
 )
-from cotbal.jobs.executors._attempts import Attempts
-from cotbal.jobs.executors._slurm_ends import end_of, how, problem_of
 from cotbal.jobs.executors._slurm_queue import (
     WAITING,
     Entry,
-    Full,
-    Silent,
-    look,
-    look_for,
+    NoAnswer,
+    SubmitLimit,
+    entries_of,
     need_programs,
-    send,
+    own_entries,
     stop,
+    submit,
 )
-from cotbal.jobs.executors._slurm_script import END, LOG, SCRIPT, name_of, options, script
+from cotbal.jobs.executors._slurm_script import (
+    END,
+    LOG,
+    SCRIPT,
+    SETUP,
+    End,
+    end_of,
+    name_of,
+    options,
+    script,
+)
 
 NAME = "slurm"
 TICK = 0.5  # seconds between looks at the files of the runs
 POLL, SLOWEST_POLL = 1.0, 30.0  # seconds between looks at the queue: more while nothing happens
-FIRST_ANSWER_SECONDS = (
-    120.0  # that the controller may be away when a command starts; later it may be so for ever
-)
-SETTLE_SECONDS = (
-    5.0  # for files of another machine to be seen here after its job has left the queue
-)
-# for the note of a script that has ended well by the queue: file systems show it after a minute
-LATE_SECONDS = 120.0
-STOP_SECONDS = 60.0  # for jobs that were called back to save and leave
+FIRST_ANSWER_SECONDS = 120.0  # for the controller when a command starts; later there is no limit
+SETTLE_SECONDS = 5.0  # after a job has left the queue, for its files to be visible here
+LATE_SECONDS = 120.0  # the same for a job that Slurm reports as completed, but that left no note
+STOP_SECONDS = 60.0  # for cancelled jobs to save and leave
+# States in which a retry would not help.
+FINAL = {
+    "OUT_OF_MEMORY": "ran out of memory (resources.memory)",
+    "DEADLINE": "did not start before its deadline",
+}
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class _Sent:
+class _Submitted:
     """A job in the queue."""
 
     attempts: Attempts
@@ -74,7 +84,7 @@ class _Sent:
 
 @dataclass
 class _Queue:
-    """What the controller said last, asked less and less often while nothing changes."""
+    """The last answer of the controller, requested less and less often while nothing changes."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
     answered: float = 0.0
@@ -85,79 +95,71 @@ class _Queue:
         """Look if it is time; whether there is a new answer."""
         if (asked := time.monotonic()) < self.due:
             return False
-        before, answered = self.entries, True
-        try:
-            self.entries = {entry.id: entry for entry in look()}
+        before = self.entries
+        with contextlib.suppress(NoAnswer):
+            self.entries = {entry.id: entry for entry in own_entries()}
             self.answered = asked
-        except Silent:
-            answered = False
         self.pause = min(self.pause * 1.5, SLOWEST_POLL) if self.entries == before else POLL
         self.due = time.monotonic() + self.pause
-        return answered
+        return self.answered == asked
 
     def hurry(self) -> None:
-        """Something happened: look again soon."""
+        """Look again soon, because something changed."""
         self.pause, self.due = POLL, time.monotonic()
 
-    def named(self, name: str) -> Entry | None:
-        """The job of this name that is alive."""
-        return next(
-            (entry for entry in self.entries.values() if entry.name == name and entry.alive), None
-        )
-
-    @property
-    def holds_any(self) -> bool:
-        """Whether any job of this user waits or runs."""
-        return any(entry.alive for entry in self.entries.values())
+    def alive(self) -> list[Entry]:
+        """The jobs of this user that wait or run."""
+        return [entry for entry in self.entries.values() if entry.alive]
 
 
 def run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
-    """Send the jobs, the longest first, at most `workers` at a time; jobs of these runs in the
-    queue are taken over.
+    """Submit the jobs, the longest first, at most `workers` at a time; jobs of these runs that are
+    in the queue already are adopted.
 
-    A job that was killed, preempted or lost with its node is sent again and resumes from its
-    checkpoint, see `cotbal.jobs.executors._attempts`. While the controller is away nothing is sent
-    and nothing is given up.
+    A job that was killed, preempted or lost with its node is retried and resumes from its
+    checkpoint, see `cotbal.jobs.executors.Attempts`. While the controller does not answer, nothing
+    is submitted and nothing counts as lost.
 
     Raises:
-        CotbalError: there is no Slurm here, or, once it is iterated, its controller does not answer
-            from the start, or another user's jobs work on these runs.
+        CotbalError: there is no Slurm here, its controller does not answer, or another user's jobs
+            work on these runs.
     """
+    queue = _Queue()
     if jobs:
         need_programs()
-    return _run(jobs, resources)
+        _await_answer(queue)
+        _need_none_of_others(jobs, queue)
+    return _run(jobs, resources, queue)
 
 
-def _run(jobs: Sequence[Job], resources: Resources) -> Iterator[Outcome]:
-    if not jobs:
-        return
-    queue = _Queue()
-    _first_answer(queue)
-    _need_none_of_others(jobs, queue)
+def _run(jobs: Sequence[Job], resources: Resources, queue: _Queue) -> Iterator[Outcome]:
     waiting = [Attempts(job) for job in sorted(jobs, key=lambda job: -job.cost)]
-    sent: list[_Sent] = []
+    submitted: list[_Submitted] = []
     try:
-        while waiting or sent:
+        while waiting or submitted:
             if queue.refresh():
-                yield from _send_all(waiting, sent, queue, resources)
-            for one in list(sent):
-                outcome = _look_at(one, queue, waiting)
-                if outcome is not None or one.attempts in waiting:
-                    sent.remove(one)
-                    queue.hurry()
-                if outcome is not None:
-                    yield outcome
+                yield from _submit_all(waiting, submitted, queue, resources)
+            for one in list(submitted):
+                result = _check(one, queue)
+                if result == "alive":
+                    continue
+                submitted.remove(one)
+                queue.hurry()
+                if result == "retry":
+                    waiting.append(one.attempts)
+                else:
+                    yield result
             time.sleep(TICK)
     finally:
-        if waiting or sent:
-            _call_back(jobs)
+        if waiting or submitted:
+            _cancel_all(jobs)
 
 
-def _first_answer(queue: _Queue) -> None:
+def _await_answer(queue: _Queue) -> None:
     deadline = time.monotonic() + FIRST_ANSWER_SECONDS
     while not queue.refresh():
         if time.monotonic() > deadline:
-            raise CotbalError(
+            raise NoAnswer(
                 f"Slurm's controller has not answered for {FIRST_ANSWER_SECONDS:.0f} s; try again"
                 " later"
             )
@@ -166,124 +168,146 @@ def _first_answer(queue: _Queue) -> None:
 
 
 def _need_none_of_others(jobs: Sequence[Job], queue: _Queue) -> None:
-    """A run whose job is in the queue, but not among those of this user, is somebody else's."""
-    places = {p.id: job for job in jobs if (p := recorded_handle(job.directory)) is not None}
-    for entry in look_for([id for id in places if id not in queue.entries]):
-        job = places.get(entry.id)
+    """A recorded job that is alive, but not among those of this user, is another user's."""
+    recorded = {job.directory: recorded_handle(job.directory) for job in jobs}
+    job_of = {handle.id: job for job in jobs if (handle := recorded[job.directory]) is not None}
+    for entry in entries_of([id for id in job_of if id not in queue.entries]):
+        job = job_of.get(entry.id)
         if job is not None and entry.alive and entry.name == name_of(job):
             raise CotbalError(
                 f"{job.directory}: this run is in the queue as job {entry.id} of another user; wait"
-                " until it has left, or have it called back"
+                " until it has ended, or have it cancelled",
+                "run-in-use",
             )
 
 
-def _send_all(
-    waiting: list[Attempts], sent: list[_Sent], queue: _Queue, resources: Resources
+def _submit_all(
+    waiting: list[Attempts], submitted: list[_Submitted], queue: _Queue, resources: Resources
 ) -> Iterator[Outcome]:
-    """Send what may be sent; those that Slurm refuses have failed.
+    """Submit as many as allowed; rejected jobs have failed.
 
-    Only after a fresh look at the queue, so that nothing is sent twice because an answer was lost.
+    Only after a fresh look at the queue, so that nothing is submitted twice because an answer was
+    lost.
     """
+    in_queue = {entry.name: entry.id for entry in reversed(queue.alive())}
     for attempts in list(waiting):
-        if resources.workers is not None and len(sent) >= resources.workers:
+        if resources.workers is not None and len(submitted) >= resources.workers:
             return
         job = attempts.job
-        there = queue.named(name_of(job))
         try:
-            id = there.id if there is not None else _send(job, resources)
+            id = in_queue.get(name_of(job)) or _submit(job, resources)
             record_handle(job.directory, JobHandle(NAME, id))
-        except Silent:
+        except NoAnswer:
             return
         except (CotbalError, OSError) as error:
-            if isinstance(error, Full) and (sent or queue.holds_any):
-                return  # until one of them has left
+            if isinstance(error, SubmitLimit) and (submitted or in_queue):
+                return  # until one of them has ended
             waiting.remove(attempts)
-            by = "could not be sent" if isinstance(error, OSError) else "was refused by Slurm"
-            yield Outcome(job, False, 0.0, f"{job.name} {by}\n{error}")
+            how = (
+                "could not be submitted" if isinstance(error, OSError) else "was rejected by Slurm"
+            )
+            yield Outcome(job, False, 0.0, f"{job.name} {how}\n{error}")
             continue
         waiting.remove(attempts)
-        sent.append(_Sent(attempts, id))
+        submitted.append(_Submitted(attempts, id))
 
 
-def _send(job: Job, resources: Resources) -> str:
-    ranks = job.needs.processes // job.needs.nodes
-    threads = resources.threads or (max(1, job.needs.cpus // ranks) if job.needs.cpus else None)
-    environment = {**(thread_environment(threads) if threads else {}), **resources.environment}
+def _submit(job: Job, resources: Resources) -> str:
+    threads = resources.threads
+    if threads is None and job.needs.cpus:
+        threads = max(1, job.needs.cpus * job.needs.nodes // job.needs.processes)
+    environment = {**thread_environment(threads), **resources.environment}
     job.directory.mkdir(parents=True, exist_ok=True)
     (job.directory / END).unlink(missing_ok=True)
     write_text(job.directory / SCRIPT, script(job, environment))
-    return send(options(job), job.directory / SCRIPT)
+    return submit(options(job), job.directory / SCRIPT)
 
 
-def _look_at(one: _Sent, queue: _Queue, waiting: list[Attempts]) -> Outcome | None:
-    """How a job ended, if it did for good; one that has to be sent again is put among the
-    waiting."""
+def _check(one: _Submitted, queue: _Queue) -> Outcome | Literal["alive", "retry"]:
+    """How a job ended, or whether it is alive or must be retried."""
     end, entry = end_of(one.job.directory, one.id), queue.entries.get(one.id)
-    if end is not None and end[1] == 0:
-        return _close(one, True, "")
+    if end is not None and end.code == 0:
+        return _outcome(one, "")
     if not _is_over(one, entry, queue.answered, end is not None):
-        return None
-    called_back = recorded_handle(one.job.directory) != JobHandle(NAME, one.id)
-    if problem := ("was called back", "log.txt") if called_back else problem_of(entry, end):
-        return _close(one, False, *problem)
-    if entry is not None and entry.given_up and not _taken_back(one.id):
-        return None  # later, when the controller answers
-    code = end[1] if end else None
-    verdict, ending = one.attempts.verdict(code), how(one.id, entry, code)
-    if verdict != "again":
-        return _close(one, verdict == "done", ending)
-    logger.warning("%s %s; it is sent again and resumes from its checkpoint", one.job.name, ending)
-    waiting.append(one.attempts)
-    return None
+        return "alive"
+    if recorded_handle(one.job.directory) != JobHandle(NAME, one.id):
+        return _outcome(one, "was cancelled")
+    if end is not None and end.stage == SETUP:
+        return _outcome(one, f"failed in resources.setup with exit code {end.code}", LOG)
+    if entry is not None and entry.state in FINAL:
+        return _outcome(one, FINAL[entry.state])
+    return _check_attempt(one, entry, end)
 
 
-def _taken_back(id: str) -> bool:
-    """Remove from the queue what Slurm holds back; whether it answered."""
-    try:
-        stop([id])
-    except Silent:
-        return False
-    return True
+def _check_attempt(
+    one: _Submitted, entry: Entry | None, end: End | None
+) -> Outcome | Literal["alive", "retry"]:
+    """Retry a job or not; one that Slurm holds is removed from the queue first."""
+    if entry is not None and entry.held:
+        try:
+            stop([one.id])
+        except NoAnswer:
+            return "alive"
+    verdict = one.attempts.verdict(end.code if end else None)
+    problem = _problem(one.id, entry, end)
+    if verdict == "retry":
+        logger.warning(
+            "%s %s; it is retried and resumes from its checkpoint", one.job.name, problem
+        )
+        return verdict
+    return _outcome(one, "" if verdict == "done" else problem)
 
 
-def _is_over(one: _Sent, entry: Entry | None, answered: float, noted: bool) -> bool:
-    """Whether the job has left the queue, or is held back in it for good, and what it wrote can be
-    seen here.
-    """
+def _is_over(one: _Submitted, entry: Entry | None, answered: float, noted: bool) -> bool:
+    """Whether the job has left the queue, or is held in it for good, and its files are visible."""
     if answered <= one.since:
-        return False  # the queue was not looked at since
-    if entry is not None and entry.alive and not entry.given_up:
+        return False  # there was no look at the queue since
+    if entry is not None and entry.alive and not entry.held:
         one.left = None
         return False
     one.left = one.left or time.monotonic()
-    well = entry is not None and entry.state == "COMPLETED"
-    return noted or time.monotonic() - one.left > (LATE_SECONDS if well else SETTLE_SECONDS)
+    completed = entry is not None and entry.state == "COMPLETED"
+    patience = LATE_SECONDS if completed else SETTLE_SECONDS
+    return noted or time.monotonic() - one.left > patience
 
 
-def _close(one: _Sent, ok: bool, ending: str, log: str = "log.txt") -> Outcome:
-    forget_handle(one.job.directory)
-    if not (one.job.directory / log).exists():
+def _problem(id: str, entry: Entry | None, end: End | None) -> str:
+    """Why a job ended; without an end, its script left no note."""
+    if entry is not None and entry.held:
+        return f"could not be started by Slurm ({entry.reason}), job {id}"
+    state = "" if entry is None else f" ({entry.state})"
+    if end is None or end.code > 128:
+        return f"was stopped from outside{state}, job {id}"
+    if end.code == STOPPED:
+        return f"was stopped{state}, job {id}, after saving a checkpoint"
+    return f"ended with exit code {end.code}{state}, job {id}"
+
+
+def _outcome(one: _Submitted, problem: str, log: str = "log.txt") -> Outcome:
+    """The end of a job; an empty problem means success."""
+    directory = one.job.directory
+    forget_handle(directory)
+    if not (directory / log).exists():
         log = LOG  # the run has not begun
-    message = "" if ok else f"{one.job.name} {ending}\n{log_tail(one.job.directory / log)}"
-    return Outcome(one.job, ok, time.monotonic() - one.since, message)
+    message = f"{one.job.name} {problem}\n{log_tail(directory / log)}" if problem else ""
+    return Outcome(one.job, not problem, time.monotonic() - one.since, message)
 
 
-def _call_back(jobs: Sequence[Job]) -> None:
-    """Stop what is in the queue when the command is interrupted.
+def _cancel_all(jobs: Sequence[Job]) -> None:
+    """Stop the jobs in the queue when the command is interrupted.
 
-    By name, since the interruption may have come before sbatch could tell the id; twice, since the
-    controller may still be about to take such a job in.
+    By name, since the interruption may have come before sbatch returned the id; twice, since the
+    controller may still be about to accept such a job.
     """
     names = {name_of(job) for job in jobs}
     try:
         for _ in range(2):
             time.sleep(TICK)
-            if ids := [entry.id for entry in look() if entry.alive and entry.name in names]:
+            ids = [entry.id for entry in own_entries() if entry.alive and entry.name in names]
+            if ids:
                 cancel(ids)
     except CotbalError as error:
-        logger.warning(
-            "%s; the jobs stay in the queue, and the same command finds them there", error
-        )
+        logger.warning("%s; the jobs stay in the queue: rerun the command to adopt them", error)
         return
     for job in jobs:
         forget_handle(job.directory)
@@ -295,11 +319,10 @@ def statuses(ids: Sequence[str]) -> dict[str, JobStatus]:
     Raises:
         CotbalError: the controller does not answer.
     """
-    listed = {entry.id: entry for entry in look()}
-    missing = [id for id in ids if id not in listed]
-    listed |= {entry.id: entry for entry in look_for(missing)}
-    alive = {id: entry for id, entry in listed.items() if entry.alive}
-    return {id: _status(alive[id]) for id in ids if id in alive}
+    entries = {entry.id: entry for entry in own_entries()}
+    missing = [id for id in ids if id not in entries]
+    entries |= {entry.id: entry for entry in entries_of(missing)}
+    return {id: _status(entries[id]) for id in ids if id in entries and entries[id].alive}
 
 
 def _status(entry: Entry) -> JobStatus:
@@ -310,23 +333,19 @@ def _status(entry: Entry) -> JobStatus:
 
 
 def cancel(ids: Sequence[str]) -> None:
-    """Call jobs back and wait until they have left; so do others of their names, whose ids were
-    lost.
+    """Cancel jobs and wait until they have ended; so do others of their names, whose ids were lost.
 
     Raises:
         CotbalError: the controller does not answer, or a job is another user's.
     """
-    listed = look()
-    names = {entry.name for entry in listed if entry.id in ids}
-    ids = list(
-        dict.fromkeys(
-            [*ids, *(entry.id for entry in listed if entry.alive and entry.name in names)]
-        )
-    )
+    entries = own_entries()
+    names = {entry.name for entry in entries if entry.id in ids}
+    unrecorded = [entry.id for entry in entries if entry.alive and entry.name in names]
+    ids = list(dict.fromkeys([*ids, *unrecorded]))
     stop(ids)
     deadline = time.monotonic() + STOP_SECONDS
     while time.monotonic() < deadline:
-        with contextlib.suppress(Silent):
-            if not any(entry.alive for entry in look() if entry.id in ids):
+        with contextlib.suppress(NoAnswer):
+            if not any(entry.alive for entry in own_entries() if entry.id in ids):
                 return
         time.sleep(TICK)

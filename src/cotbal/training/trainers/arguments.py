@@ -1,33 +1,30 @@
-"""A recipe's optimization in the words of the Hugging Face Trainer."""
+"""A recipe's optimization as arguments of the Hugging Face Trainer."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
 
+import torch
 from transformers import TrainingArguments
 
-from cotbal.data.loading import START, processes
+from cotbal.data.batches.loading import START, processes
 from cotbal.errors import CotbalError
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.schema import Optimization
 from cotbal.training.tracking import Tracking
-from cotbal.training.trainers.sharding import by_deepspeed, place
+from cotbal.training.trainers.sharding import by_deepspeed
 
-LOG_LINES = 100  # at most about this many points a loss curve
+LOG_LINES = 100  # points of a loss curve, about and at most
 
 
 def micro_batches(settings: Optimization, ranks: int) -> tuple[int, int]:
-    """Rows of a micro-batch and micro-batches of a step on each rank; a step has the same rows on
-    any number of ranks.
-
-    Raises:
-        CotbalError: the batch cannot be divided evenly.
-    """
+    """Rows per micro-batch, and micro-batches per step and rank."""
     if settings.batch_size % ranks:
         raise CotbalError(
             f"optimization.batch_size: expected a multiple of the {ranks} ranks of a run; found"
-            f" {settings.batch_size}"
+            f" {settings.batch_size}",
+            "indivisible-batch",
         )
     share = settings.batch_size // ranks
     micro = max(n for n in range(1, settings.micro_batch_size + 1) if share % n == 0)
@@ -42,14 +39,18 @@ def arguments(
     ranks: int = 1,
     tracking: Tracking | None = None,
 ) -> TrainingArguments:
-    """The recipe's optimization in the words of the Trainer.
+    """The recipe's optimization as arguments of the Trainer.
 
     Args:
         rows: training records of one epoch.
         directory: for partial checkpoints.
+
+    Raises:
+        CotbalError: ranks cannot divide the batch evenly.
     """
     settings = recipe.file.optimization
     workers = processes(recipe.resources.dataloader_workers)
+    gpus, deepspeed = torch.cuda.is_available(), by_deepspeed()
     micro, accumulation = micro_batches(settings, ranks)
     steps = math.ceil(rows * settings.epochs / settings.batch_size)
     return TrainingArguments(
@@ -62,7 +63,7 @@ def arguments(
         warmup_steps=settings.warmup_ratio,  # a number below 1 is a ratio
         weight_decay=settings.weight_decay,
         max_grad_norm=settings.max_grad_norm,
-        bf16=recipe.model.dtype == "bfloat16" and not by_deepspeed(),  # see `settle_sharding`
+        bf16=recipe.model.dtype == "bfloat16" and not deepspeed,  # see `settle_sharding`
         logging_steps=max(1, steps // LOG_LINES),
         save_strategy="steps",
         save_steps=settings.checkpoint_steps,
@@ -73,7 +74,10 @@ def arguments(
         remove_unused_columns=False,
         **(tracking.arguments if tracking else {"report_to": "none"}),
         disable_tqdm=True,
-        **place(),
+        # With use_cpu accelerate would leave DeepSpeed out, so gloo alone is set for it.
+        use_cpu=not gpus and not deepspeed,
+        ddp_backend="gloo" if deepspeed and not gpus else None,
+        dataloader_pin_memory=gpus,
         dataloader_num_workers=workers,
         dataloader_multiprocessing_context=START if workers else None,
     )

@@ -1,9 +1,7 @@
-"""An image for micro-batches of text alone, where the parameters of the vision tower are sharded
-over ranks.
+"""An image for micro-batches of text alone, where the vision tower is sharded over ranks.
 
-Ranks that hold shards of a module must all run it, forward and backward. A rank whose micro-batch
-holds no image would skip the vision tower while the others wait for it (FSDP, DeepSpeed ZeRO-3).
-Plain data parallelism needs no such help.
+Ranks that hold shards of a module (FSDP, DeepSpeed ZeRO-3) must all run it, forward and backward. A
+rank whose micro-batch has no image would skip the vision tower while the others wait for it.
 """
 
 from __future__ import annotations
@@ -20,16 +18,15 @@ Batch = dict[str, Any]
 def with_blank_image(
     collator: Callable[[list[Any]], Batch], example: Any, field: str = "pixel_values"
 ) -> Callable[[list[Any]], Batch]:
-    """A collator that adds a row without any label to batches without an image.
+    """Wrap a collator so that it adds a row without labels to batches without an image.
 
-    Such a row has no valid token, so it changes neither loss nor gradient, and its task does not
-    matter; the log counts it among `masked_rows`. Rows are packed afterwards:
-    `packed(with_blank_image(...), ...)`.
+    The row has no valid token, so it changes neither loss nor gradient; the log counts it among
+    `masked_rows`. Rows are packed afterwards: `packed(with_blank_image(...), ...)`.
 
     Args:
-        collator: the one to wrap, with `with_task_ids` already around it.
-        example: a row with one image, best a small one.
-        field: of a batch that holds its images.
+        collator: already wrapped by `with_task_ids`.
+        example: a row with one image, preferably a small one.
+        field: of a batch with its images.
 
     Raises (when called):
         CotbalError: the collator packs rows, so the added row could not be recognised.
@@ -43,8 +40,8 @@ def with_blank_image(
         if len(batch["labels"]) != len(rows) + 1:
             raise CotbalError(
                 f"expected {len(rows) + 1} rows from the collator, found {len(batch['labels'])}:"
-                " pack rows after the blank image was added, `packed(with_blank_image(...),"
-                " ...)`"
+                " pack rows after the blank image is added, `packed(with_blank_image(...), ...)`",
+                "wrong-shape",
             )
         batch["labels"][-1] = IGNORED
         return batch

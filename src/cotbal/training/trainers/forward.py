@@ -11,28 +11,23 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from cotbal.data.packing import MASKED_ROWS
+from cotbal.data.batches.packing import MASKED_ROWS
 from cotbal.errors import CotbalError
 from cotbal.loss import token_losses
 
 Batch = dict[str, Any]
-OURS = ("labels", "task_ids", MASKED_ROWS)  # fields of a batch that the model never sees
+OURS = ("labels", "task_ids", MASKED_ROWS)  # fields of a batch that the model never gets
 
 
 def valid_token_losses(
     model: nn.Module, inputs: Batch, mask: Bool[Tensor, "row position"], whole: bool = False
 ) -> tuple[Any, Float[Tensor, " token"]]:
-    """The model's outputs, and the losses; logits of other positions are not made, if the model can
-    do without.
+    """The model's outputs, and the losses.
 
     Args:
-        model: as the trainer hands it over.
-        inputs: a batch.
-        mask: the positions that predict a valid token, see `cotbal.loss.predicting`.
-        whole: make the logits of all positions, for somebody who reads them beside the labels.
-
-    Raises:
-        CotbalError: the model returns no logits.
+        mask: the positions that predict a valid token, see `cotbal.loss.predicting`. If the model
+            can, it computes the logits of these alone.
+        whole: compute the logits of all positions, for a caller that compares them with the labels.
     """
     targets = inputs["labels"][:, 1:][mask[:, :-1]]
     plain = for_model(inputs)
@@ -44,47 +39,36 @@ def valid_token_losses(
 
 
 def logits_of(model: nn.Module, outputs: Any) -> Tensor:
-    """The logits, without which no token can be weighted.
-
-    Raises:
-        CotbalError: there are none.
-    """
+    """The logits; a fused loss returns none, and would leave the weights out."""
     logits = getattr(outputs, "logits", None)
     if not isinstance(logits, Tensor):
         raise CotbalError(
             f"expected logits from {type(unwrapped(model)).__name__}, found none: a fused or"
             " chunked loss is switched on, which would leave the weights out. Switch it off"
-            ' (Liger: fused_linear_cross_entropy; TRL: loss_type="nll")'
+            ' (Liger: fused_linear_cross_entropy; TRL: loss_type="nll")',
+            "missing-logits",
         )
     return logits
 
 
 def for_model(inputs: Batch) -> Batch:
-    """The fields for the model's forward: without our own, and without labels, or it would make a
-    loss of its own.
-    """
+    """The fields for the model's forward; with labels it would compute a loss of its own."""
     return {key: value for key, value in inputs.items() if key not in OURS} | {"use_cache": False}
 
 
 def takes_logits_mask(model: nn.Module) -> bool:
-    """Whether the model's forward can be asked for some logits only (`logits_to_keep`, transformers
-    5).
-    """
+    """Whether the model can compute some logits only (`logits_to_keep` of transformers 5)."""
     return "logits_to_keep" in inspect.signature(unwrapped(model).forward).parameters
 
 
-def refuse_added_tokens(model: nn.Module) -> None:
-    """Stop where an adapter puts tokens before those of a row; prefix tuning adds none to the
-    logits.
-
-    Raises:
-        CotbalError: it does.
-    """
+def validate_adapter(model: nn.Module) -> None:
+    """Reject adapters that put tokens before those of a row; prefix tuning adds no logits."""
     adapter = getattr(model, "active_peft_config", None)
     if adapter is not None and adapter.is_prompt_learning and adapter.peft_type != "PREFIX_TUNING":
         raise CotbalError(
-            f"{type(adapter).__name__} puts tokens of its own before those of a row, so that labels"
-            " and losses would not line up; take LoRA or prefix tuning"
+            f"{type(adapter).__name__} adds tokens before those of a row, so labels and losses"
+            " would not line up; use LoRA or prefix tuning",
+            "unsupported-adapter",
         )
 
 
@@ -98,22 +82,19 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def without_dropout(model: nn.Module) -> Iterator[None]:
-    """Make two passes comparable: every layer in evaluation mode, the model itself still in
-    training mode.
+    """Make two passes comparable: layers are in evaluation mode, the model itself is in training
+    mode.
 
-    So are layers in four bits (weights in whole numbers): on CPUs bitsandbytes takes evaluation for
-    inference, stores their weights in another order and rounds; the training would continue with
-    these. And so are layers that keep no activations (gradient checkpointing), which they do in
-    training mode alone: without it the pass may not fit.
+    Two kinds of layers keep their mode. Layers in four bits (weights in whole numbers): on CPUs
+    bitsandbytes takes evaluation for inference, stores their weights in another order and rounds,
+    and the training would continue with these. Layers with gradient checkpointing, which works in
+    training mode alone: without it the pass may not fit into memory.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     model.training = True
     for module, mode in modes:
-        four_bits = not all(
-            parameter.is_floating_point() for parameter in module.parameters(recurse=False)
-        )
-        if four_bits or getattr(module, "gradient_checkpointing", False):
+        if _in_four_bits(module) or getattr(module, "gradient_checkpointing", False):
             module.training = mode
     try:
         yield
@@ -122,11 +103,11 @@ def without_dropout(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def _in_four_bits(module: nn.Module) -> bool:
+    return not all(p.is_floating_point() for p in module.parameters(recurse=False))
+
+
 def low_precision(model: nn.Module) -> bool:
-    """Whether the forward pass rounds more coarsely than float32, by its parameters or by
-    autocast."""
+    """Whether the forward pass rounds more coarsely than float32, by parameters or autocast."""
     autocast = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
-    return autocast or not {parameter.dtype for parameter in model.parameters()} <= {
-        torch.float32,
-        torch.float64,
-    }
+    return autocast or any(p.dtype.itemsize < 4 for p in model.parameters())

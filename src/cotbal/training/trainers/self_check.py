@@ -1,9 +1,9 @@
-"""Start-of-run self-check: a changed weight must change the gradient, and by the predicted amount.
+"""Start-of-run self-check: a changed weight must change the gradient as predicted.
 
 Trainers lose weights silently: a dropped column, a flag left at its default, a denominator that
-cancels them. The check runs the trainer's own loss twice on real rows, once with one task's weight
-changed, and compares the change of the gradient with the predicted one: the gradient of the change
-itself, computed without the trainer's loss.
+cancels them. The check runs the trainer's loss twice on real rows, the second time with the weight
+of one task changed, and compares the change of the gradient with a prediction that does not use
+the trainer's loss.
 """
 
 from __future__ import annotations
@@ -19,26 +19,24 @@ from torch.distributed.tensor import DTensor
 from cotbal.errors import CotbalError
 from cotbal.loss import predicting, token_counts, token_losses, token_tasks
 from cotbal.training.trainers.forward import for_model, logits_of, low_precision, without_dropout
-from cotbal.training.trainers.zero import size_of
+from cotbal.training.trainers.trained_weights import size_of
 
-FACTOR = (
-    4.0  # by which one task's weight is changed: large, so that the change stands out from rounding
-)
+FACTOR = 4.0  # of the changed weight: large, so that the change is larger than rounding
 TOLERANCE = 0.02  # relative, float32; lost weights give 1
-LOW_PRECISION_TOLERANCE = (
-    0.25  # bfloat16: gradients agree to about 0.01, their difference to several times that
-)
+# bfloat16: gradients agree to about 0.01, their difference to several times that.
+LOW_PRECISION_TOLERANCE = 0.25
 FLOOR = 0.05  # relative to the gradient: a smaller predicted change cannot be checked
 MICRO_BATCHES = 4  # at most, so that the check costs about as much as a step
 PROBED_VALUES = 2_000_000  # parameters whose gradient is compared, smallest tensors first
 
 Batch = dict[str, Any]
-TrainerLoss = Callable[[Batch, Tensor], Tensor]
+Loss = Callable[[Batch], Tensor]
+OverRanks = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class SelfCheck:
-    """What the check saw.
+    """Result of the check.
 
     Attributes:
         task: the task whose weight was changed.
@@ -55,23 +53,21 @@ class SelfCheck:
 def check_weights(
     model: nn.Module,
     batches: Sequence[Batch],
-    trainer_loss: TrainerLoss,
+    trainer_loss: Callable[[Batch, Tensor], Tensor],
     coefficients: Callable[[int, float], Tensor],
     tasks: Sequence[str],
-    over_ranks: Callable[[Tensor], Tensor] | None = None,
+    over_ranks: OverRanks | None = None,
 ) -> SelfCheck | None:
-    """Compare observed and predicted change of the gradient; None when the rows at hand hold a
-    single task.
+    """Compare observed and predicted change of the gradient; None if the rows hold a single task.
 
     Args:
-        model: the bare model, without the wrapper of a data-parallel launcher.
+        model: without the wrapper of a data-parallel launcher.
         batches: micro-batches on the model's device, with `labels` and `task_ids`.
-        trainer_loss: (batch, coefficients a task) -> the loss that the trainer would send backward.
-        coefficients: (task, factor) -> coefficients `c_t` when this task's weight is multiplied by
-            the factor.
-        over_ranks: sums over the ranks among which the parameters of the model are sharded
-            (FSDP2, ZeRO-3); all of them check together, on as many micro-batches each. None where
-            this rank has all of the model.
+        trainer_loss: (batch, coefficients per task) -> the loss that the trainer would train.
+        coefficients: (task, factor) -> coefficients `c_t` when the weight of the task is multiplied
+            by the factor.
+        over_ranks: sums over the ranks among which the parameters are sharded (FSDP2, ZeRO-3),
+            which check together. None where this rank has all of the model.
 
     Raises:
         CotbalError: the change is not the predicted one, so the weights would be lost.
@@ -87,41 +83,39 @@ def check_weights(
         predicted = gradient(lambda batch: _stock_loss(model, batch, after - before))
         plain = gradient(lambda batch: trainer_loss(batch, before))
         observed = gradient(lambda batch: trainer_loss(batch, after)) - plain
-    # Tasks whose gradients agree leave nothing to predict: what is then left is rounding, to be
-    # held against the whole.
+    # Where the gradients of tasks agree, no change is predicted and what is left is rounding, so it
+    # is compared with the whole gradient.
     scale = torch.maximum(predicted.norm(), FLOOR * plain.norm()).clamp_min(1e-30)
     error = float((observed - predicted).norm() / scale)
     if not error <= (LOW_PRECISION_TOLERANCE if low_precision(model) else TOLERANCE):
         raise CotbalError(
             f"self-check: multiplying the weight of {tasks[changed]} by {FACTOR} should change the"
-            f" gradient by {float(predicted.norm()):.3g} (norm); the loss that is about to be"
-            f" trained differs from that by {error:.0%}. The weights would be lost or distorted, so"
-            " the training was not started."
+            f" gradient by {float(predicted.norm()):.3g} (norm); in this training the change"
+            f" differs from that by {error:.0%}. The weights would be lost or distorted, so the"
+            " training was not started.",
+            "self-check-failed",
         )
     return SelfCheck(tasks[changed], float(predicted.norm() / plain.norm().clamp_min(1e-30)), error)
 
 
 def _present(batch: Batch) -> set[int]:
-    """Tasks with a valid token in the batch: no weight of another task can move the gradient."""
+    """Tasks with a valid token in the batch."""
     return set(token_tasks(batch["labels"], batch["task_ids"]).tolist())
 
 
-def _tasks_of(
-    batches: Sequence[Batch], tasks: int, over_ranks: Callable[[Tensor], Tensor] | None
-) -> list[int]:
+def _tasks_of(batches: Sequence[Batch], tasks: int, over_ranks: OverRanks | None) -> list[int]:
     """Tasks with a valid token in some of the batches, on some rank if ranks check together."""
     if over_ranks is None:
-        return sorted(set().union(*(_present(batch) for batch in batches)))
+        return sorted(set().union(*map(_present, batches)))
     counts = torch.stack(
         [token_counts(batch["labels"], batch["task_ids"], tasks) for batch in batches]
-    ).sum(dim=0)
-    found: list[int] = over_ranks(counts).nonzero()[:, 0].tolist()
-    return found
+    )
+    numbers: list[int] = over_ranks(counts.sum(dim=0)).nonzero()[:, 0].tolist()
+    return numbers
 
 
 def _mixed(batches: Sequence[Batch]) -> list[Batch]:
-    """The first micro-batches that bring a new task; together they hold as many tasks as a few
-    can."""
+    """The first micro-batches that bring a new task."""
     chosen: list[Batch] = []
     seen: set[int] = set()
     for batch in batches:
@@ -145,9 +139,7 @@ def _probed(model: nn.Module) -> list[nn.Parameter]:
 
 
 def _stock_loss(model: nn.Module, batch: Batch, coefficients: Tensor) -> Tensor:
-    """`sum_t c_t S_t` by the stock forward pass and full logits, without anything of the trainer's
-    loss.
-    """
+    """`sum_t c_t S_t` by the stock forward pass and full logits."""
     mask = predicting(batch["labels"])
     outputs = model(**for_model(batch))
     losses = token_losses(logits_of(model, outputs)[mask], batch["labels"][:, 1:][mask[:, :-1]])
@@ -156,30 +148,29 @@ def _stock_loss(model: nn.Module, batch: Batch, coefficients: Tensor) -> Tensor:
 
 
 def _gradient_of(
-    model: nn.Module, batches: Sequence[Batch], over_ranks: Callable[[Tensor], Tensor] | None
-) -> Callable[[Callable[[Batch], Tensor]], Tensor]:
-    """Turns a loss of a batch into its gradient over all batches, by the probed parameters,
-    `[value]`.
+    model: nn.Module, batches: Sequence[Batch], over_ranks: OverRanks | None
+) -> Callable[[Loss], Tensor]:
+    """Turns a loss into its gradient over all batches, by the probed parameters, `[value]`.
 
-    Parameters that FSDP2 has sharded get theirs from a backward pass alone, averaged over ranks.
-    Those of ZeRO-3 are whole while they are used, so every rank has the gradient of its own
+    Parameters that FSDP2 has sharded get their gradient from a backward pass alone, averaged over
+    ranks. Those of ZeRO-3 are whole while they are used, so every rank has the gradient of its own
     batches, to be summed.
     """
     parameters = _probed(model)
-    if not any(isinstance(parameter, DTensor) for parameter in parameters):
-        summed = over_ranks or (lambda values: values)
-        return lambda loss: summed(
-            torch.stack([_flat(loss(batch), parameters) for batch in batches]).sum(dim=0)
-        )
 
-    def gradient(loss: Callable[[Batch], Tensor]) -> Tensor:
+    def gradient(loss: Loss) -> Tensor:
+        total = torch.stack([_flat(loss(batch), parameters) for batch in batches]).sum(dim=0)
+        return total if over_ranks is None else over_ranks(total)
+
+    def averaged_gradient(loss: Loss) -> Tensor:
         for batch in batches:
             torch.autograd.backward(loss(batch))
-        parts = [_whole(parameter) for parameter in parameters]
+        values = [_gradient_values(parameter) for parameter in parameters]
         model.zero_grad(set_to_none=True)
-        return torch.cat(parts)
+        return torch.cat(values)
 
-    return gradient
+    sharded = any(isinstance(parameter, DTensor) for parameter in parameters)
+    return averaged_gradient if sharded else gradient
 
 
 def _flat(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
@@ -191,9 +182,11 @@ def _flat(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     return torch.cat(parts)
 
 
-def _whole(parameter: nn.Parameter) -> Tensor:
+def _gradient_values(parameter: nn.Parameter) -> Tensor:
     """All of the gradient of a parameter of which this rank may hold a part, `[value]`."""
-    found = parameter.grad
-    if found is None:
+    gradient = parameter.grad
+    if gradient is None:
         return torch.zeros(parameter.numel(), device=parameter.device)
-    return (found.full_tensor() if isinstance(found, DTensor) else found).flatten().float()
+    if isinstance(gradient, DTensor):
+        gradient = gradient.full_tensor()
+    return gradient.flatten().float()

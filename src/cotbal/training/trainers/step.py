@@ -1,5 +1,4 @@
-"""The books of the current optimizer step, and those of the steps since the last line of the
-log."""
+"""Figures of the current optimizer step, and sums over the steps since the last line of the log."""
 
 from __future__ import annotations
 
@@ -10,17 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-BY_TASK = (
-    "task_losses",
-    "task_tokens",
-    "weights",
-)  # figures that a line of the log has for every task
+BY_TASK = ("task_losses", "task_tokens", "weights")  # a line of the log has them for every task
 
 
 @dataclass(frozen=True)
 class Step:
-    """What is known of an optimizer step before its first forward pass, and the sums of its losses
-    so far.
+    """What is known of an optimizer step before its forward pass, and the sums of its losses.
 
     Attributes:
         counts: valid tokens of every task, over all ranks and micro-batches.
@@ -46,11 +40,7 @@ class Step:
 
 
 class TaskLosses:
-    """Unweighted losses since the last line of the log.
-
-    Args:
-        tasks: names, in the order of the task ids.
-    """
+    """Unweighted losses since the last line of the log; `tasks` in the order of their ids."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         self.tasks = tuple(tasks)
@@ -63,16 +53,14 @@ class TaskLosses:
         self._masked_rows = 0
 
     def add(self, sums: Tensor, counts: Tensor, weights: Tensor, masked_rows: int) -> None:
-        """Take in one optimizer step."""
+        """Add an optimizer step."""
         self._sums += sums
         self._counts += counts
         self._weighted_tokens += float((weights * counts).sum())
         self._masked_rows += masked_rows
 
     def take(self, weights: Tensor) -> dict[str, float]:
-        """The fields of the log, see `TaskWeightedTrainer.log`, and begin again; `weights` are the
-        last step's.
-        """
+        """The fields of `TaskWeightedTrainer.log`, then reset; `weights`: of the last step."""
         line: dict[str, float] = {}
         for i, task in enumerate(self.tasks):
             if self._counts[i] > 0:
@@ -86,9 +74,7 @@ class TaskLosses:
 
 
 def by_task(logs: Mapping[str, Any]) -> dict[str, Any]:
-    """A line of the log with the figures of tasks together: `task_losses/vqa` stands under
-    `task_losses`, by name.
-    """
+    """A line of the log with a mapping of tasks in place of `task_losses/vqa`, and so on."""
     if "mean_weight" not in logs:
         return dict(logs)
     line: dict[str, Any] = {group: {} for group in BY_TASK}

@@ -1,0 +1,1 @@
+"""Records to batches: chat template, tokens, labels, order, packing, lengths."""

@@ -1,0 +1,1 @@
+"""What `cotbal check` finds in a mixture before anything is trained."""

@@ -1,0 +1,1 @@
+"""Files to records: formats, the form of a conversation, images."""

@@ -1,0 +1,362 @@
+"""Records of one file, memory-mapped: any number of them, in the memory of one.
+
+The source is read once, checked, and written as an Arrow file whose name is the hash of the
+source's bytes; the same bytes are never converted twice, and a changed source never meets an old
+conversion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+
+from cotbal.data.reading.conversations import normalise
+from cotbal.data.reading.formats import BROKEN, read_rows
+from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
+from cotbal.errors import DataError
+
+# Raise it with every change of the schema or of the rules of normalisation.
+SCHEMA_VERSION = 3
+_SCHEMA = pa.schema(
+    {
+        # null when the source states none: a made-up id holds the file's name, which is no content
+        "id": pa.string(),
+        "task": pa.string(),
+        "images": pa.list_(pa.string()),
+        # whether the first text is a system turn; the roles of the others follow
+        "system": pa.bool_(),
+        "texts": pa.list_(pa.string()),
+        "silent": pa.list_(pa.int32()),  # indices of texts that are answers without loss, or null
+        "references": pa.list_(pa.string()),  # null when the only one is the last text
+        "number": pa.int64(),
+        "details": pa.string(),  # JSON, null when there are none
+        "unread": pa.list_(pa.string()),  # keys that nothing reads, or null
+    }
+)
+_ROWS = 2048  # a batch
+_EMBEDDED = "embedded:"  # an image from inside the source, in the cache wherever that is now
+_SHOWN = 20
+
+
+def default_cache() -> Path:
+    """The directory of converted records: `$COTBAL_CACHE`, or `cotbal` in the user's cache."""
+    chosen = os.environ.get("COTBAL_CACHE")
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(chosen) if chosen else Path(home) / "cotbal"
+
+
+class Records(Sequence[Record]):
+    """The sound records of one file; indexing reads one from the memory-mapped file.
+
+    Attributes:
+        source: the file they came from.
+        digest: SHA-256 of the bytes of that file.
+    """
+
+    def __init__(self, source: Path, digest: str, arrow: Path, cache: Path) -> None:
+        table = pa.ipc.open_file(pa.memory_map(str(arrow))).read_all()
+        self.source = source
+        self.digest = digest
+        self._columns = {name: table.column(name) for name in _SCHEMA.names}
+        self._length: int = table.num_rows
+        self._image_cache = str((cache / "images").resolve())
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Record]: ...
+    def __getitem__(self, index: int | slice) -> Record | list[Record]:
+        position = range(self._length)[index]
+        if isinstance(position, range):
+            return [self[i] for i in position]
+        return self._record([column[position].as_py() for column in self._columns.values()])
+
+    def __iter__(self) -> Iterator[Record]:
+        for rows in self._batches([*self._columns.values()]):
+            yield from map(self._record, rows)
+
+    def ids(self, indices: np.ndarray | None = None) -> Iterator[str]:
+        """The ids of all records, or of those at `indices`."""
+        columns = [self._columns[name] for name in ("id", "number")]
+        if indices is not None:
+            columns = [column.take(pa.array(indices)) for column in columns]
+        for rows in self._batches(columns):
+            for identity, number in rows:
+                yield identity or self._made_up_id(number)
+
+    def images(self) -> Iterator[tuple[str, ...]]:
+        """The names of the images of every record."""
+        for rows in self._batches([self._columns["images"]]):
+            for (names,) in rows:
+                yield self._names(names)
+
+    def silent(self) -> Iterator[int]:
+        """Number of every record in which an answer is marked to carry no loss."""
+        marked = pc.is_valid(self._columns["silent"])
+        yield from self._columns["number"].filter(marked).to_pylist()
+
+    def unread(self) -> Iterator[tuple[int, list[str], Mapping[str, Any]]]:
+        """Number, keys that nothing reads, and details of every record that has such keys."""
+        having = pa.array(np.flatnonzero(pc.is_valid(self._columns["unread"])))
+        columns = [self._columns[name].take(having) for name in ("number", "unread", "details")]
+        for rows in self._batches(columns):
+            for number, keys, details in rows:
+                yield number, keys, json.loads(details) if details else {}
+
+    def answers(self) -> np.ndarray:
+        """Number of assistant turns of every record, `[record]`."""
+        turns = pc.subtract(
+            pc.list_value_length(self._columns["texts"]), self._columns["system"].cast(pa.int32())
+        )
+        return turns.to_numpy() // 2
+
+    def image_counts(self) -> np.ndarray:
+        """Number of images of every record, `[record]`."""
+        counts: np.ndarray = pc.list_value_length(self._columns["images"]).to_numpy()
+        return counts
+
+    def complete(self) -> bool:
+        """Whether the embedded images are in the cache, and the columns are sound."""
+        for column in self._columns.values():
+            column.validate(full=True)
+        names = pc.list_flatten(self._columns["images"])
+        embedded = names.filter(pc.starts_with(names, _EMBEDDED))
+        paths = (self._name(name.as_py()) for name in embedded)
+        return all(os.path.isfile(path) and os.path.getsize(path) for path in paths)
+
+    def containing(self, pattern: str) -> np.ndarray:
+        """Indices of the records with a turn or reference in which a regular expression (RE2)
+        matches, ascending.
+        """
+        places: list[np.ndarray] = []
+        for name in ("texts", "references"):
+            start = 0
+            for chunk in self._columns[name].chunks:
+                hit = pc.match_substring_regex(pc.list_flatten(chunk), pattern)
+                places.append(start + pc.list_parent_indices(chunk).filter(hit).to_numpy())
+                start += len(chunk)
+        return np.unique(np.concatenate(places)) if places else np.zeros(0, np.int64)
+
+    def _batches(self, columns: list[Any]) -> Iterator[Iterator[tuple[Any, ...]]]:
+        for start in range(0, len(columns[0]), _ROWS):
+            yield zip(*(column.slice(start, _ROWS).to_pylist() for column in columns), strict=True)
+
+    def _record(self, values: Sequence[Any]) -> Record:
+        identity, task, images, system, texts, silent, references, number, details, unread = values
+        turns = tuple(
+            Turn(_role(i - system), text, i not in (silent or ())) for i, text in enumerate(texts)
+        )
+        return Record(
+            identity or self._made_up_id(number),
+            task,
+            self._names(images),
+            turns,
+            tuple(references) if references else (texts[-1],),
+            number,
+            json.loads(details) if details else {},
+            tuple(unread or ()),
+        )
+
+    def _made_up_id(self, number: int) -> str:
+        return f"{self.source.stem}_{number}"
+
+    def _names(self, stored: list[str]) -> tuple[str, ...]:
+        return tuple(map(self._name, stored))
+
+    def _name(self, stored: str) -> str:
+        if not stored.startswith(_EMBEDDED):
+            return stored
+        return os.path.join(self._image_cache, stored.removeprefix(_EMBEDDED))
+
+
+def _role(place: int) -> Role:
+    """Role of the turn at `place`, counted from the first user turn."""
+    if place < 0:
+        return "system"
+    return "assistant" if place % 2 else "user"
+
+
+def open_records(path: Path, cache: Path, evaluation: bool = False) -> Records:
+    """The records of `path`, converted when they have not been before.
+
+    Args:
+        path: a `.jsonl`, `.json` or `.parquet` file in the LLaVA or the `messages` form.
+        cache: directory of converted files, such as `default_cache()`.
+        evaluation: whether every record must have exactly one question and one answer.
+
+    Raises:
+        DataError: the first errors by file and record, and how many more there are.
+    """
+    with sound_records(path, cache, evaluation) as (records, problems):
+        if not problems:
+            return records
+    count = "1 error" if len(problems) == 1 else f"{len(problems):,} errors"
+    raise DataError(
+        f"{path}: {count}:\n{first_lines(problems, _SHOWN)}\n"
+        "`cotbal check RECIPE` lists every error of a recipe",
+        problems[0].code if len(problems) == 1 else "invalid-records",
+    )
+
+
+@contextmanager
+def sound_records(
+    path: Path, cache: Path, evaluation: bool
+) -> Iterator[tuple[Records, list[Problem]]]:
+    """The records of `path` that have no error, and the errors of the others.
+
+    The conversion is kept only when there was no error; otherwise the records live as long as the
+    block.
+    """
+    digest = _digest(path)
+    kept = cache / f"{digest}-{SCHEMA_VERSION}{'-evaluation' if evaluation else ''}.arrow"
+    if (whole := _kept_records(path, digest, kept, cache)) is not None:
+        yield whole, []
+        return
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=cache, prefix="converting-", ignore_cleanup_errors=True
+    ) as directory:
+        arrow = Path(directory) / "records.arrow"
+        problems = [*_convert(path, arrow, cache, evaluation)]
+        records = Records(path, digest, arrow, cache)
+        problems += [*_repeated_ids(records), *_nothing_learnt(records)]
+        if not problems:
+            _sync(arrow)
+            os.replace(arrow, kept)
+        yield records, problems
+
+
+def _kept_records(path: Path, digest: str, kept: Path, cache: Path) -> Records | None:
+    """The converted records; None where there are none or files of the cache are damaged."""
+    if not kept.is_file():
+        return None
+    try:
+        records = Records(path, digest, kept, cache)
+        return records if records.complete() else None
+    except BROKEN:
+        return None
+
+
+def _sync(path: Path) -> None:
+    """Write the bytes of a file to disk before its name: a crash must not leave an empty file."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _convert(path: Path, arrow: Path, cache: Path, evaluation: bool) -> Iterator[Problem]:
+    """Write the sound records of `path`, a batch at a time, and give the errors of the others."""
+    results = _read(path, cache, evaluation)
+    empty = True
+    with pa.OSFile(str(arrow), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as writer:
+        while batch := list(islice(results, _ROWS)):
+            empty = False
+            yield from (problem for problem in batch if isinstance(problem, Problem))
+            rows = [_row(record) for record in batch if isinstance(record, Record)]
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=_SCHEMA))
+    if empty:
+        yield Problem(path, 0, "expected at least one record; found none", "no-records")
+
+
+def _read(path: Path, cache: Path, evaluation: bool) -> Iterator[Record | Problem]:
+    for row in read_rows(path):
+        if isinstance(row, Problem):
+            yield row
+            continue
+        number, raw = row
+        result = normalise(raw, number, evaluation, lambda content: _keep_image(content, cache))
+        if isinstance(result, Record):
+            yield result
+        else:
+            yield from (Problem.of(path, number, error) for error in result)
+
+
+def _row(record: Record) -> dict[str, Any]:
+    """The columns of one record; None where the usual needs no room."""
+    silent = [index for index, turn in enumerate(record.turns) if not turn.loss]
+    return {
+        "id": record.id or None,
+        "task": record.task,
+        "images": list(record.images),
+        "system": record.turns[0].role == "system",
+        "texts": [turn.text for turn in record.turns],
+        "silent": silent or None,
+        "references": list(record.references) if len(record.references) > 1 else None,
+        "number": record.number,
+        "details": json.dumps(record.details) if record.details else None,
+        "unread": list(record.unread) or None,
+    }
+
+
+def _keep_image(content: bytes, cache: Path) -> str:
+    """Write an embedded image under the hash of its bytes and return its stored name."""
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            kind = str(image.format).lower()
+    except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
+        raise DataError(
+            f"expected an embedded image; found {len(content)} bytes that are none ({error})",
+            "broken-image",
+        ) from None
+    name = f"{hashlib.sha256(content).hexdigest()}.{kind}"
+    target = cache / "images" / name
+    if not target.is_file() or target.stat().st_size != len(content):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(content)
+        _sync(part)
+        os.replace(part, target)
+    return _EMBEDDED + name
+
+
+def _nothing_learnt(records: Records) -> Iterator[Problem]:
+    """An error of a file whose every answer is marked to carry no loss."""
+    if len(records) and not any(record.learnt for record in records):
+        yield Problem(
+            records.source,
+            0,
+            "expected at least one answer that carries loss; all are marked, such as loss: false",
+            "nothing-trained",
+        )
+
+
+def _repeated_ids(records: Records) -> Iterator[Problem]:
+    """An error for every id that was there before, found by sorted hashes: eight bytes per record
+    instead of its text.
+    """
+    hashes = np.fromiter(map(hash, records.ids()), np.int64, len(records))
+    order = np.argsort(hashes, kind="stable")
+    suspects = np.flatnonzero(hashes[order][1:] == hashes[order][:-1])
+    first: dict[str, int] = {}
+    for index in np.unique(np.concatenate([order[suspects], order[suspects + 1]])):
+        record = records[index]
+        if record.id in first:
+            yield Problem(
+                records.source,
+                record.number,
+                f"id {record.id!r} is already the id of record {first[record.id]}",
+                "repeated-id",
+            )
+        first.setdefault(record.id, record.number)
