@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cotbal.balance import Balance, Settings
+    from cotbal.response import choose_weights, fit_response, read_trials
     from cotbal.scores.matrix import ScoreMatrix, read_scores
     from cotbal.scores.weights_file import read_task_weights
     from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
@@ -23,8 +24,11 @@ __all__ = [
     "Settings",
     "TaskWeightedSFTTrainer",
     "TaskWeightedTrainer",
+    "choose_weights",
+    "fit_response",
     "read_scores",
     "read_task_weights",
+    "read_trials",
     "with_task_ids",
 ]
 
@@ -34,8 +38,11 @@ _PUBLIC = {  # name -> module, imported when the name is first used
     "Settings": "cotbal.balance",
     "TaskWeightedSFTTrainer": "cotbal.training.trainers.trl",
     "TaskWeightedTrainer": "cotbal.training.trainers.hf",
+    "choose_weights": "cotbal.response",
+    "fit_response": "cotbal.response",
     "read_scores": "cotbal.scores.matrix",
     "read_task_weights": "cotbal.scores.weights_file",
+    "read_trials": "cotbal.response",
     "with_task_ids": "cotbal.training.trainers.hf",
 }
 

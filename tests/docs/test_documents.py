@@ -186,6 +186,24 @@ def test_the_tutorial_from_a_table_runs(
     assert "'ocr': " in capsys.readouterr().out
 
 
+def test_the_page_on_weights_for_a_goal_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = text_of("docs/steer.md")
+    run_shell("\n".join(blocks(page, "bash")), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    design, verdict, python = blocks(page, "python")
+    exec(design, {})
+    planned = capsys.readouterr().out.splitlines()
+    tried = [line.split(",")[:4] for line in (tmp_path / "trials.csv").read_text().splitlines()]
+    for line, cells in zip(planned, tried[1:], strict=False):
+        assert f"{cells[0]} {[float(cell) for cell in cells[1:]]}" == line
+    exec(verdict, {})
+    assert "[True, True]" in capsys.readouterr().out
+    exec(python, {})
+    assert "'ocr': " in capsys.readouterr().out
+
+
 def test_the_tutorial_of_a_first_mixture_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ COMMANDS = (
     "judge",
     "demo",
     "weights",
+    "steer",
     "overall",
     "agree",
     "status",

@@ -1,0 +1,231 @@
+"""Does the choice of weights from trials help, and do its intervals and guardrails hold, where the
+truth is known?
+
+    python benchmarks/response_simulation.py [--draws 200]
+
+A simulated mixture of seven tasks has own effects of about +2 % per doubling, cross effects, a
+curvature of -0.5 % per squared doubling and, for the mean over tasks, a gradient of given length.
+It is measured with 16 runs (14 mirrored trials at one doubling up and down, two with equal weights,
+two seeds), and weights are chosen. The contrast is what "keep the best of random mixtures" does
+with as many runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from cotbal.response import (
+    Choice,
+    Response,
+    Trials,
+    choose_weights,
+    compare_with_outcomes,
+    fit_response,
+    freeze,
+    two_level_design,
+)
+from cotbal.response.coordinates import doublings
+
+TASKS = tuple("abcdefg")
+STEP = 1.0
+RANDOM_STEP = 0.5  # standard deviation of the doublings of random weights
+CURVATURE = -0.5  # % per squared doubling
+NOISE = 0.7  # of the mean over tasks, % of the score, one run
+SEED_LEVELS = 3.0  # standard deviation of what a seed does to a score, %
+GRADIENTS = (0.0, 0.75, 1.5, 3.0)  # length of the gradient of the mean, % per doubling
+FRESH = 4  # seeds of the final trainings
+HARM = -0.1  # % of the mean below which a choice did harm
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A mixture: change of every score in % at `z` doublings is `z @ effects - 0.5 |z|^2`."""
+
+    effects: Float[np.ndarray, "task score"]
+
+    def changes(self, z: Float[np.ndarray, "*trial task"]) -> Float[np.ndarray, "*trial score"]:
+        return z @ self.effects + CURVATURE * (z**2).sum(axis=-1)[..., None]
+
+    @property
+    def best(self) -> float:
+        """Largest gain of the mean with every weight within one doubling."""
+        slope = self.effects.mean(axis=1)
+        low, high = -10.0, 10.0
+        for _ in range(60):
+            shift = (low + high) / 2
+            z = np.clip(-slope / (2 * CURVATURE) - shift, -1, 1)
+            low, high = (shift, high) if z.sum() > 0 else (low, shift)
+        return float(self.changes(z).mean())
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A truth, its measured response, and the noise of one score of one run."""
+
+    truth: Truth
+    response: Response
+    noise: float
+    generator: np.random.Generator
+
+    def realised(self, choice: Choice) -> Float[np.ndarray, " score"]:
+        z = doublings(np.array([choice.weights[task] for task in TASKS]))
+        return self.truth.changes(z)
+
+
+def drawn_truth(gradient: float, generator: np.random.Generator) -> Truth:
+    """Raising all weights changes nothing, and the mean has a gradient of this length."""
+    count = len(TASKS)
+    effects = generator.normal(0, 0.5, (count, count))
+    np.fill_diagonal(effects, generator.normal(2, 1, count))
+    effects -= effects.mean(axis=0)
+    wanted = generator.standard_normal(count)
+    wanted -= wanted.mean()
+    wanted *= gradient / np.linalg.norm(wanted)
+    return Truth(effects + (wanted - effects.mean(axis=1))[:, None])
+
+
+def measured(gradient: float, noise: float, seed: int, step: float = STEP) -> Measured:
+    """Trials of a drawn truth, and the response that is fitted to them."""
+    generator = np.random.default_rng([int(100 * gradient), int(100 * noise), seed])
+    truth = drawn_truth(gradient, generator)
+    design = two_level_design(TASKS, step=step)
+    levels = generator.normal(0, SEED_LEVELS, (len(set(design.seeds)), len(TASKS)))
+    changes = truth.changes(doublings(design.weights)) + levels[list(design.seeds)]
+    changes += generator.normal(0, noise, changes.shape)
+    labels = tuple(map(str, design.seeds))
+    trials = Trials(TASKS, TASKS, design.weights, 0.5 * (1 + changes / 100), labels)
+    return Measured(truth, fit_response(trials), noise, generator)
+
+
+def best_of_random(truth: Truth, noise: float, runs: int, generator: np.random.Generator) -> float:
+    """True gain of the mean of the random weights with the best measured mean."""
+    z = generator.standard_normal((runs, len(TASKS)))
+    z = RANDOM_STEP * (z - z.mean(axis=1, keepdims=True))
+    gains = truth.changes(z).mean(axis=1)
+    seen = gains + generator.normal(0, noise / np.sqrt(len(TASKS)), runs)
+    return float(gains[seen.argmax()])
+
+
+def coverages(found: Measured, choice: Choice) -> dict[str, float]:
+    """Shares of intervals that hold the truth; NaN of predictions where equal weights are kept."""
+    response, effects = found.response, found.truth.effects
+    pairs = [(i, j) for i in range(len(TASKS)) for j in range(len(TASKS))]
+    slopes = [response.slope(TASKS[i], TASKS[j]) for i, j in pairs]
+    shrunk = [response.effect(TASKS[i], TASKS[j]) for i, j in pairs]
+    truths = [effects[i, j] for i, j in pairs]
+    room, best = choice.headroom.gain, found.truth.best
+    return {
+        "slopes": share_inside(slopes, truths),
+        "shrunk effects": share_inside(shrunk, truths),
+        "headroom": float(room.low - 1e-9 <= best <= room.high + 1e-9),
+        **_prediction_coverages(found, choice),
+    }
+
+
+def _prediction_coverages(found: Measured, choice: Choice) -> dict[str, float]:
+    if choice.keep_equal:
+        return {"predicted changes": np.nan, "outcomes of 4 seeds": np.nan}
+    real = found.realised(choice)
+    # Trained weights minus equal weights, each with the noise of one run.
+    noise = found.noise * np.sqrt(2) * found.generator.standard_normal((len(TASKS), FRESH))
+    outcomes = {task: real[i] + noise[i] for i, task in enumerate(TASKS)}
+    verdict = compare_with_outcomes(freeze(found.response, choice), outcomes)
+    return {
+        "predicted changes": share_inside([choice.changes[task] for task in TASKS], real.tolist()),
+        "outcomes of 4 seeds": verdict.coverage,
+    }
+
+
+def share_inside(intervals: Sequence, truths: Sequence[float]) -> float:
+    inside = [i.low <= truth <= i.high for i, truth in zip(intervals, truths, strict=True)]
+    return sum(inside) / len(inside)
+
+
+def goal_of_mean(gradient: float, draws: int) -> tuple[dict[str, float], dict[str, float]]:
+    """The choice for the mean over tasks, unguarded: gains, and coverages."""
+    noise = NOISE * np.sqrt(len(TASKS))
+    gains, kept, predicted, random, best, shares = [], [], [], [], [], []
+    for seed in range(draws):
+        found = measured(gradient, noise, seed)
+        choice = choose_weights(found.response, "mean", floors=None)
+        gains.append(found.realised(choice).mean())
+        kept.append(choice.keep_equal)
+        predicted.append(choice.gain.value)
+        random.append(best_of_random(found.truth, noise, 16, found.generator))
+        best.append(found.truth.best)
+        shares.append(coverages(found, choice))
+    numbers = {
+        "best possible": np.mean(best),
+        "gain": np.mean(gains),
+        "error": np.std(gains, ddof=1) / np.sqrt(draws),
+        "predicted": np.mean(predicted),
+        "harm": np.mean(np.array(gains) < HARM),
+        "kept equal": np.mean(kept),
+        "random": np.mean(random),
+        "random harm": np.mean(np.array(random) < HARM),
+    }
+    return (
+        {name: float(value) for name, value in numbers.items()},
+        {name: float(np.nanmean([row[name] for row in shares])) for name in shares[0]},
+    )
+
+
+def named_goal(noise: float, margin: float, draws: int) -> dict[str, float]:
+    """The choice for one task, the six others guarded at -1 %: what the task gains, and how often
+    and how far a guarded one falls below its floor.
+    """
+    gains, below, depths = [], [], []
+    for seed in range(draws):
+        found = measured(0.0, noise, seed)
+        choice = choose_weights(found.response, TASKS[0], floors=-1.0, margin=margin)
+        real = found.realised(choice)
+        gains.append(real[0])
+        below.append(np.mean(real[1:] < -1.0 - 1e-9))
+        depths.append(np.maximum(-1.0 - real[1:], 0.0).max())
+    return {
+        "gain": float(np.mean(gains)),
+        "below": float(np.mean(below)),
+        "depth": float(np.mean(depths)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--draws", type=int, default=200)
+    draws = parser.parse_args().draws
+    rows = {gradient: goal_of_mean(gradient, draws) for gradient in GRADIENTS}
+    print(
+        "| gradient | best possible | gain of the choice | predicted | harm | kept equal | best of"
+        " 16 random | its harm |\n|--:|--:|--:|--:|--:|--:|--:|--:|"
+    )
+    for gradient, (n, _) in rows.items():
+        print(
+            f"| {gradient:g} | {n['best possible']:.2f} | {n['gain']:+.2f} (SE {n['error']:.2f}) |"
+            f" {n['predicted']:+.2f} | {n['harm']:.0%} | {n['kept equal']:.0%} |"
+            f" {n['random']:+.2f} | {n['random harm']:.0%} |"
+        )
+    names = list(rows[0.0][1])
+    print(f"\n| gradient | {' | '.join(names)} |\n|--:|{'--:|' * len(names)}")
+    for gradient, (_, shares) in rows.items():
+        print(f"| {gradient:g} | {' | '.join(f'{shares[name]:.3f}' for name in names)} |")
+    print("\n| noise of a score | margin, SE | gain of the task | below the floor | by |")
+    print("|--:|--:|--:|--:|--:|")
+    for noise in (NOISE, NOISE * np.sqrt(len(TASKS))):
+        for margin in (0.0, 1.0, 2.0):
+            n = named_goal(noise, margin, draws)
+            print(
+                f"| {noise:.2f} | {margin:g} | {n['gain']:+.2f} | {n['below']:.1%} |"
+                f" {n['depth']:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""Effect of weights on scores: which weights to try, what they do, which to choose for a goal."""
+
+from __future__ import annotations
+
+from cotbal.response.choose import Choice, choose_weights
+from cotbal.response.design import Design, two_level_design
+from cotbal.response.fit import fit_response
+from cotbal.response.prediction import compare_with_outcomes, freeze, read_prediction
+from cotbal.response.response import Response
+from cotbal.response.trials import Trials, read_trials
+
+__all__ = [
+    "Choice",
+    "Design",
+    "Response",
+    "Trials",
+    "choose_weights",
+    "compare_with_outcomes",
+    "fit_response",
+    "freeze",
+    "read_prediction",
+    "read_trials",
+    "two_level_design",
+]

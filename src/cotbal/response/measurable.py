@@ -1,0 +1,53 @@
+"""Tasks whose scores at this size are luck: noise far above that of the others, or two levels."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from cotbal.response.shapes import PerScore, TrialScore
+
+MANY_TIMES = 4.0  # noise of the median task
+LARGE = 5.0  # noise in % of the score that makes a task hard to measure at all
+APART = 20.0  # distance of two levels in % of the score
+SPLIT = 0.85  # share of the variance that lies between the two levels; 0.64 for a normal
+FEWEST = 2  # trials on either level
+
+
+def unmeasurable(
+    scored: tuple[str, ...],
+    noise: PerScore,
+    unexplained: TrialScore,
+) -> dict[str, str]:
+    """Task -> why its response cannot be measured with these trials.
+
+    Args:
+        scored: names of the tasks.
+        noise: of one run, from the task's own residuals, in % of its score.
+        unexplained: scores without what weights explain, levels of seeds included, in %.
+    """
+    typical = float(np.median(noise))
+    reasons = {}
+    for name, deviation, rest in zip(scored, noise, unexplained.T, strict=True):
+        if deviation > LARGE and deviation > MANY_TIMES * typical:
+            reasons[name] = (
+                f"its noise is {deviation:.0f} % of the score, that of the median task"
+                f" {typical:.1f} %"
+            )
+        elif (distance := _two_levels(np.sort(rest))) > APART:
+            reasons[name] = (
+                f"its scores fall into two groups {distance:.0f} % apart that the weights do not"
+                " explain, as when a skill appears suddenly in some runs"
+            )
+    return reasons
+
+
+def _two_levels(values: Float[np.ndarray, " trial"]) -> float:
+    """Distance of the means of the two best groups of sorted values; 0 where one group does."""
+    total = ((values - values.mean()) ** 2).sum()
+    best = (0.0, 0.0)
+    for k in range(FEWEST, len(values) - FEWEST + 1):
+        distance = values[k:].mean() - values[:k].mean()
+        between = k * (len(values) - k) / len(values) * distance**2
+        best = max(best, (float(between), float(distance)))
+    return best[1] if total > 0 and best[0] > SPLIT * total else 0.0

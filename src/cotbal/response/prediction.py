@@ -1,0 +1,177 @@
+"""Predictions that are written before a final training, and held against what came out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cotbal.errors import CotbalError
+from cotbal.response.choose import Choice
+from cotbal.response.coordinates import doublings
+from cotbal.response.response import UPPER, Response
+from cotbal.response.student import t_quantile
+from cotbal.scores.interval import Interval
+
+FORMAT = "cotbal prediction 1"
+HASH = "sha256"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One task: what was predicted and what came out, in % of the score at equal weights.
+
+    Attributes:
+        predicted: with the interval that holds the mean of this many seeds with 95 %.
+        observed: mean over the seeds.
+        seeds: number of seeds, each a pair of trainings.
+    """
+
+    task: str
+    predicted: Interval
+    observed: float
+    seeds: int
+
+    @property
+    def inside(self) -> bool:
+        """Whether the outcome lies in the prediction interval."""
+        return self.predicted.low <= self.observed <= self.predicted.high
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """All tasks of a prediction that have an outcome.
+
+    Attributes:
+        outcomes: by task.
+        coverage: share of the outcomes inside their intervals.
+        correlation: of predicted and observed changes over tasks; NaN for fewer than three.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    coverage: float
+    correlation: float
+
+
+def freeze(response: Response, choice: Choice, now: datetime | None = None) -> dict[str, Any]:
+    """The content of a prediction file: dated, and hashed so that a later change is noticed.
+
+    Args:
+        response: what the choice rests on.
+        choice: whose predictions are frozen.
+        now: the present by default.
+    """
+    z = doublings(np.array(list(choice.weights.values())))
+    errors = response.errors(z)
+    predictions = {
+        task: {
+            **choice.changes[task].to_json(),
+            "standard_error": float(errors[i]),
+            "noise_of_one_run": float(response.noise[i]),
+            "freedom": min(response.freedom, response.freedoms[i]),
+        }
+        for i, task in enumerate(response.scored)
+    }
+    content = {
+        "format": FORMAT,
+        "date": (now or datetime.now(UTC)).isoformat(timespec="seconds"),
+        "trials_sha256": response.source,
+        "goal": choice.goal,
+        "weights": dict(choice.weights),
+        "keep_equal": choice.keep_equal,
+        "gain": choice.gain.to_json(),
+        "guards": [vars(guard) for guard in choice.guards],
+        "headroom": choice.headroom.to_json(),
+        "unit": "% of the score at equal weights",
+        "predictions": predictions,
+    }
+    return {**content, HASH: _digest(content)}
+
+
+def read_prediction(path: Path) -> dict[str, Any]:
+    """The content of a prediction file.
+
+    Raises:
+        CotbalError: `missing-file`, `invalid-prediction` (not such a file) or `changed-prediction`
+            (its content is not what was written).
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CotbalError(
+            f"{path}: expected a prediction file; {error.strerror}", "missing-file"
+        ) from None
+    except ValueError as error:
+        raise CotbalError(
+            f"{path}: expected a prediction file as JSON; {error}", "invalid-prediction"
+        ) from None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CotbalError(
+            f"{path}: expected a prediction that `cotbal steer` wrote, of the format {FORMAT!r}",
+            "invalid-prediction",
+        )
+    if content.pop(HASH, None) != _digest(content):
+        raise CotbalError(
+            f"{path}: the prediction was changed after {content.get('date')}, when it was written:"
+            " its hash does not fit",
+            "changed-prediction",
+        )
+    return content
+
+
+def compare_with_outcomes(
+    prediction: Mapping[str, Any], outcomes: Mapping[str, Sequence[float]]
+) -> Verdict:
+    """Hold a prediction against final trainings.
+
+    Args:
+        prediction: from `read_prediction`.
+        outcomes: task -> relative change of its score, in %, of the trained weights against equal
+            weights, one number per training seed.
+
+    Raises:
+        CotbalError: `unknown-task`, or `missing-outcome` where a task has no number.
+    """
+    found = [
+        _outcome(task, prediction["predictions"], changes) for task, changes in outcomes.items()
+    ]
+    if not found:
+        raise CotbalError("expected the outcome of at least one task", "missing-outcome")
+    predicted = np.array([outcome.predicted.value for outcome in found])
+    observed = np.array([outcome.observed for outcome in found])
+    varied = len(found) > 2 and predicted.std() > 0 and observed.std() > 0
+    correlation = float(np.corrcoef(predicted, observed)[0, 1]) if varied else math.nan
+    coverage = sum(outcome.inside for outcome in found) / len(found)
+    return Verdict(tuple(found), coverage, correlation)
+
+
+def _outcome(task: str, predictions: Mapping[str, Any], changes: Sequence[float]) -> Outcome:
+    if task not in predictions:
+        raise CotbalError(
+            f"expected outcomes of {', '.join(predictions)}; found {task!r}", "unknown-task"
+        )
+    if not len(changes):
+        raise CotbalError(f"{task}: expected a change per training seed", "missing-outcome")
+    entry = predictions[task]
+    # Either training of a pair has the noise of one run.
+    variance = entry["standard_error"] ** 2 + 2 * entry["noise_of_one_run"] ** 2 / len(changes)
+    half = t_quantile(UPPER, entry["freedom"]) * math.sqrt(variance)
+    value = entry["value"]
+    return Outcome(
+        task,
+        Interval(value, value - half, value + half),
+        float(np.mean(changes)),
+        len(changes),
+    )
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()

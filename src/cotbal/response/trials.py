@@ -1,0 +1,278 @@
+"""Tables of trials: the weights of some trainings and the scores that came out, as CSV."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cotbal.errors import ScoresError
+from cotbal.response.coordinates import doublings
+from cotbal.response.shapes import PerTask, TrialColumn, TrialScore, TrialTask
+
+WEIGHT, RATIO, SCORE, SEED = "weight:", "ratio:", "score:", "seed"
+SHAPE = "`weight:<task>` or `ratio:<task>`, `score:<task>` and an optional `seed`"
+RUN = "run_id"  # what olmix joins its two tables on
+OLMIX_NAMES = (RUN, "name", "run", "index")  # columns of olmix that are no numbers
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Trainings that differ in the weights (or sampling ratios) of their tasks.
+
+    Attributes:
+        tasks: that have a weight, the columns of `weights` and `ratios`.
+        scored: that have a score, the columns of `scores`; they may be others, such as tasks that
+            are only evaluated.
+        weights: loss weight of every task, positive; all 1 where only ratios differ.
+        scores: on validation data, positive.
+        seeds: label of the training seed of every trial; trials of one seed see the same data.
+        ratios: sampling ratio of every task, at least 0; None where all trials sample alike.
+        lower_is_better: whether the scores are losses.
+        source: SHA-256 of the files that the trials were read from.
+    """
+
+    tasks: tuple[str, ...]
+    scored: tuple[str, ...]
+    weights: TrialTask
+    scores: TrialScore
+    seeds: tuple[str, ...]
+    ratios: TrialTask | None = None
+    lower_is_better: bool = False
+    source: str = ""
+
+    @property
+    def positive_ratios(self) -> TrialTask | None:
+        """The ratios; where some are 0, all are raised by the smallest that is not, the resolution
+        of the table.
+        """
+        if self.ratios is None or (self.ratios > 0).all():
+            return self.ratios
+        return self.ratios + self.ratios[self.ratios > 0].min()
+
+    @property
+    def reference(self) -> PerTask | None:
+        """The sampling ratios that weights of 1 stand for: the geometric mean over trials."""
+        ratios = self.positive_ratios
+        if ratios is None:
+            return None
+        typical = np.exp2(np.log2(ratios).mean(axis=0))
+        return typical / typical.sum()
+
+    @property
+    def doublings(self) -> TrialTask:
+        """`z[trial, task]`: `log2` of weight times ratio, relative to equal weights, with mean 0.
+
+        A task that is sampled twice as often has in expectation the gradient of twice its weight.
+        """
+        ratios, reference = self.positive_ratios, self.reference
+        if ratios is None or reference is None:
+            return doublings(self.weights)
+        return doublings(self.weights * ratios / reference)
+
+    def to_csv(self) -> str:
+        """The table as `read_trials` reads it."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        parts = [(WEIGHT, self.tasks, self.weights), (SCORE, self.scored, self.scores)]
+        if self.ratios is not None:
+            parts.insert(1, (RATIO, self.tasks, self.ratios))
+        header = [f"{prefix}{name}" for prefix, names, _ in parts for name in names]
+        writer.writerow([SEED, *header])
+        values = np.concatenate([array for _, _, array in parts], axis=1)
+        for seed, row in zip(self.seeds, values.tolist(), strict=True):
+            writer.writerow([seed, *map(repr, row)])
+        return text.getvalue()
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The text of a CSV table, one mapping per line, with the number of the line."""
+
+    path: Path
+    columns: tuple[str, ...]
+    lines: tuple[tuple[int, Mapping[str, str]], ...]
+
+    def named(self, prefix: str) -> list[str]:
+        """What follows the prefix in the columns that have it."""
+        return [name.removeprefix(prefix) for name in self.columns if name.startswith(prefix)]
+
+    def numbers(self, columns: Sequence[str], zero: bool = False) -> TrialColumn:
+        """Positive numbers; with `zero`, they may be 0."""
+        values = np.empty((len(self.lines), len(columns)))
+        for i, (number, line) in enumerate(self.lines):
+            for j, column in enumerate(columns):
+                values[i, j] = _number(line[column], f"{self.path}, line {number}, {column!r}")
+        _check_positive(self, columns, values, zero)
+        return values
+
+
+def read_trials(path: Path) -> Trials:
+    """Read trials from a CSV table with columns `weight:<task>`, `score:<task>`, and optionally
+    `seed` and `ratio:<task>`; other columns are ignored.
+
+    Args:
+        path: the table; or a directory with the tables `ratios.csv` and `metrics.csv` of olmix,
+            whose metrics are better when lower.
+
+    Raises:
+        ScoresError: no such file, a column is missing or repeated, tasks of weights and ratios
+            differ, or a cell is no positive number (a ratio may be 0); with the line.
+    """
+    if path.is_dir():
+        return _read_olmix(path)
+    table = _read_table(path)
+    tasks, scored = _names(table)
+    weights = np.ones((len(table.lines), len(tasks)))
+    if table.named(WEIGHT):
+        weights = table.numbers([WEIGHT + task for task in tasks])
+    ratios = None
+    if table.named(RATIO):
+        ratios = table.numbers([RATIO + task for task in tasks], zero=True)
+    return Trials(
+        tuple(tasks),
+        tuple(scored),
+        weights,
+        table.numbers([SCORE + task for task in scored]),
+        tuple(line.get(SEED, "").strip() for _, line in table.lines),
+        ratios,
+        source=_digest(path),
+    )
+
+
+def _names(table: _Table) -> tuple[list[str], list[str]]:
+    """Tasks with a weight or ratio, and tasks with a score."""
+    weighted, sampled, scored = map(table.named, (WEIGHT, RATIO, SCORE))
+    tasks = weighted or sampled
+    if len(tasks) < 2 or not scored:
+        raise ScoresError(
+            f"{table.path}: expected columns {SHAPE}, for at least two tasks; found"
+            f" {', '.join(table.columns)}",
+            "missing-column",
+        )
+    if weighted and sampled and set(weighted) != set(sampled):
+        other = sorted(set(weighted) ^ set(sampled))
+        raise ScoresError(
+            f"{table.path}: expected a weight and a ratio of the same tasks; only one of both for"
+            f" {', '.join(other)}",
+            "missing-column",
+        )
+    return tasks, scored
+
+
+def _read_olmix(directory: Path) -> Trials:
+    """`ratios.csv` and `metrics.csv`, one row per run, joined on `run_id` (github.com/allenai/olmix
+    at commit 0cf8997).
+    """
+    ratios, metrics = (_read_table(directory / name) for name in ("ratios.csv", "metrics.csv"))
+    metrics = _joined(ratios, metrics)
+    domains, scored = _numeric(ratios), _numeric(metrics)
+    if len(domains) < 2 or not scored:
+        raise ScoresError(
+            f"{directory}: expected at least two domains and one metric", "missing-column"
+        )
+    count = len(ratios.lines)
+    return Trials(
+        tuple(domains),
+        tuple(scored),
+        np.ones((count, len(domains))),
+        metrics.numbers(scored),
+        ("",) * count,
+        ratios.numbers(domains, zero=True),
+        lower_is_better=True,
+        source=_digest(ratios.path, metrics.path),
+    )
+
+
+def _joined(ratios: _Table, metrics: _Table) -> _Table:
+    """The metrics in the order of the runs of `ratios`."""
+    for table in (ratios, metrics):
+        if RUN not in table.columns:
+            raise ScoresError(f"{table.path}: expected a column {RUN!r}", "missing-column")
+    rows = {line[RUN]: (number, line) for number, line in metrics.lines}
+    runs = [line[RUN] for _, line in ratios.lines]
+    missing = [run for run in runs if run not in rows]
+    if missing:
+        raise ScoresError(
+            f"{metrics.path}: expected a row for every run of {ratios.path.name}; none for"
+            f" {', '.join(missing)}",
+            "missing-run",
+        )
+    return _Table(metrics.path, metrics.columns, tuple(rows[run] for run in runs))
+
+
+def _numeric(table: _Table) -> list[str]:
+    return [column for column in table.columns if column not in OLMIX_NAMES]
+
+
+def _read_table(path: Path) -> _Table:
+    lines = _lines(path)
+    if len(lines) < 2:
+        raise ScoresError(
+            f"{path}: expected a header with columns {SHAPE}, and one line per trial",
+            "missing-column",
+        )
+    columns = tuple(cell.strip() for cell in lines[0][1])
+    repeated = sorted({column for column in columns if columns.count(column) > 1})
+    if repeated:
+        raise ScoresError(
+            f"{path}: expected every column once; repeated: {', '.join(repeated)}", "repeated-name"
+        )
+    rows = []
+    for number, line in lines[1:]:
+        if len(line) != len(columns):
+            raise ScoresError(
+                f"{path}, line {number}: expected {len(columns)} cells; found {len(line)}"
+            )
+        rows.append((number, dict(zip(columns, line, strict=True))))
+    return _Table(path, columns, tuple(rows))
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The lines with content, each with its number."""
+    try:
+        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+    except OSError as error:
+        raise ScoresError(
+            f"{path}: expected a CSV table of trials; found: {error.strerror}", "missing-file"
+        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ScoresError(f"{path}: expected a CSV table in UTF-8; {error}") from None
+    return [(number, line) for number, line in enumerate(lines, 1) if "".join(line).strip()]
+
+
+def _number(cell: str, where: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ScoresError(f"{where}: expected a finite number; found {cell!r}", "not-a-number")
+    return value
+
+
+def _check_positive(table: _Table, columns: Sequence[str], values: np.ndarray, zero: bool) -> None:
+    """Weights and scores are above 0, since relative changes are computed; ratios may be 0."""
+    allowed = values >= 0 if zero else values > 0
+    if allowed.all():
+        return
+    i, j = np.argwhere(~allowed)[0]
+    expected = "a number that is not negative" if zero else "a positive number"
+    raise ScoresError(
+        f"{table.path}, line {table.lines[i][0]}, {columns[j]!r}: expected {expected}; found"
+        f" {values[i, j]:g}",
+        "not-positive",
+    )
+
+
+def _digest(*paths: Path) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,131 @@
+"""`cotbal steer` as a user with a table of trials meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cotbal.cli.steer import floors_of
+from cotbal.errors import CotbalError
+from cotbal.response import read_prediction
+from cotbal.scores.weights_file import read_task_weights, read_weights
+from helpers.errors import raises
+from helpers.simulated_trials import drawn_effects, trials_of
+
+NAMES = ("vqa", "ocr", "chart", "caption")
+
+
+@pytest.fixture
+def trials(tmp_path: Path) -> Path:
+    path = tmp_path / "trials.csv"
+    path.write_text(trials_of(drawn_effects(4), noise=0.5, names=NAMES).to_csv())
+    return path
+
+
+def test_weights_changes_guards_and_headroom_are_printed(cotbal: Any, trials: Path) -> None:
+    ended = cotbal("steer", "--trials", trials, "--goal", "ocr", "--floor", "-0.8%")
+    assert ended.code == 0, ended.err
+    for name in NAMES:
+        assert name in ended.out
+    assert ended.out.count("-0.8 ") >= 3
+    assert "equal weights are within" in ended.out
+    assert "Out of sample" in ended.out
+
+
+def test_json_holds_choice_and_response(cotbal: Any, trials: Path) -> None:
+    ended = cotbal("steer", "--trials", trials, "--goal", "ocr, chart", "--json")
+    found = json.loads(ended.out)
+    assert found["goal"] == "ocr,chart"
+    assert {guard["task"] for guard in found["guards"]} == {"vqa", "caption"}
+    assert set(found["response"]["slopes"]["vqa"]) == set(NAMES)
+    assert found["response"]["out_of_sample"]["mirrored_pairs"]
+    assert found["headroom"]["gain"]["interval"][0] >= 0
+
+
+def test_files_are_written_and_a_prediction_is_never_replaced(
+    cotbal: Any, trials: Path, tmp_path: Path
+) -> None:
+    argv = ("steer", "--trials", trials, "--goal", "ocr,chart", "--out", "out")
+    ended = cotbal(*argv)
+    assert ended.code == 0, ended.err
+    weights = tmp_path / "out" / "weights-ocr+chart.json"
+    frozen = tmp_path / "out" / "prediction-ocr+chart.json"
+    assert read_task_weights(weights) == read_weights(weights)
+    assert np.mean(list(read_task_weights(weights).values())) == pytest.approx(1)
+    prediction = read_prediction(frozen)
+    assert prediction["weights"] == read_task_weights(weights)
+    before = frozen.read_bytes()
+    assert cotbal(*argv).code == 0
+    assert frozen.read_bytes() == before, "its date is that of the first time"
+    refused = cotbal(*argv, "--max-step", "0.3")
+    assert refused.code == 2
+    assert prediction["date"] in refused.err
+    assert frozen.read_bytes() == before
+    assert read_task_weights(weights) == prediction["weights"]
+
+
+def test_equal_weights_are_an_answer(cotbal: Any, tmp_path: Path) -> None:
+    (tmp_path / "flat.csv").write_text(trials_of(np.zeros((4, 4)), -3.0, 0.01).to_csv())
+    found = json.loads(cotbal("steer", "--trials", "flat.csv", "--json").out)
+    assert found["keep_equal"]
+    assert set(found["weights"].values()) == {1.0}
+
+
+def test_the_tables_of_olmix(cotbal: Any, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    ratios, rows = generator.dirichlet(5 * np.ones(3), 12), range(12)
+    losses = 2 - ratios[:, :1] + 0.01 * generator.standard_normal((12, 1))
+    mixtures = [f"r{i},{','.join(map(str, ratios[i]))}" for i in rows]
+    (tmp_path / "ratios.csv").write_text("\n".join(["run_id,a,b,c", *mixtures]) + "\n")
+    metrics = [f"r{i},{losses[i, 0]}" for i in rows]
+    (tmp_path / "metrics.csv").write_text("\n".join(["run_id,a:loss", *metrics]) + "\n")
+    ended = cotbal("steer", "--trials", ".", "--goal", "a:loss", "--out", "out")
+    assert ended.code == 0, ended.err
+    written = json.loads((tmp_path / "out" / "weights-a-loss.json").read_text())
+    assert sum(written["ratios"].values()) == pytest.approx(1)
+    assert written["weights"]["a"] > 1.2
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--goal", "ocrr"), "'ocr'"),
+        (("--goal", ""), "vqa, ocr, chart, caption"),
+        (("--floor", "low"), "--floor"),
+        (("--floor", "charts=-1%"), "'chart'"),
+        (("--floor", "2%"), "floor"),
+        (("--max-step", "0"), "max_step"),
+    ],
+)
+def test_wrong_options_are_one_sentence(
+    cotbal: Any, trials: Path, options: tuple[str, ...], named: str
+) -> None:
+    ended = cotbal("steer", "--trials", trials, *options)
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.count("\n") == 1
+    assert named in ended.err
+
+
+@pytest.mark.parametrize("kept", [5, 8])
+def test_wrong_tables_are_one_sentence(
+    cotbal: Any, trials: Path, tmp_path: Path, kept: int
+) -> None:
+    """Too few trials, and enough that do not separate the effects."""
+    header, *lines = trials.read_text().splitlines()
+    rows = (lines[:2] * 4)[:kept] if kept == 8 else lines[:kept]
+    (tmp_path / "few.csv").write_text("\n".join([header, *rows]) + "\n")
+    ended = cotbal("steer", "--trials", "few.csv")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err.count("\n") == 1
+
+
+def test_floors() -> None:
+    assert floors_of([]) == {"*": -1.0}
+    assert floors_of(["-2%", "chart=-0.5%", "a=b=none"]) == {"*": -2, "chart": -0.5, "a=b": None}
+    assert floors_of(["none", "x=-.5"]) == {"*": None, "x": -0.5}
+    with raises(CotbalError, "invalid-floor", "x=1e3"):
+        floors_of(["x=1e3"])

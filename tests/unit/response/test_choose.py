@@ -1,0 +1,181 @@
+"""The chosen weights are the best ones that keep every guardrail."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from cotbal.errors import CotbalError
+from cotbal.response import Response, choose_weights, fit_response
+from cotbal.response.coordinates import doublings
+from helpers.errors import raises
+from helpers.simulated_trials import drawn_effects, trials_of
+
+
+@pytest.fixture(scope="module")
+def response() -> Response:
+    return fit_response(trials_of(drawn_effects(4), -0.5, noise=0.5))
+
+
+def step_of(weights: dict[str, float]) -> np.ndarray:
+    return doublings(np.array(list(weights.values())))
+
+
+def grid() -> np.ndarray:
+    """Steps of four tasks with mean 0 and at most one doubling."""
+    ticks = np.linspace(-1, 1, 21)
+    steps = np.array(list(product(ticks, ticks, ticks)))
+    steps = np.column_stack([steps, -steps.sum(axis=1)])
+    return steps[np.abs(steps[:, 3]) <= 1 + 1e-9]
+
+
+@pytest.mark.parametrize("goal", ["mean", "worst", ["a"], ["b", "d"]])
+@pytest.mark.parametrize("floor", [-0.5, -0.1, None])
+def test_no_step_on_a_grid_is_feasible_and_better(
+    response: Response, goal: str | list[str], floor: float | None
+) -> None:
+    choice = choose_weights(response, goal, floors=floor)
+    z = step_of(choice.weights)
+    assert np.abs(z).max() <= 1 + 1e-6
+    chosen = [response.scored.index(task) for task in goal] if isinstance(goal, list) else range(4)
+
+    def value(z: np.ndarray) -> float:
+        changes = response.changes(z)[list(chosen)]
+        return float(changes.min() if goal == "worst" else changes.mean())
+
+    guarded = [i for i in range(4) if isinstance(goal, str) or i not in chosen]
+
+    def feasible(z: np.ndarray) -> bool:
+        bounds = response.changes(z) - response.errors(z)
+        return floor is None or bool((bounds[guarded] >= floor - 1e-9).all())
+
+    assert feasible(z)
+    best = max(value(step) for step in grid() if feasible(step))
+    if not choice.keep_equal:
+        assert value(z) >= best - 0.01
+        assert choice.gain.value == pytest.approx(value(z))
+
+
+def test_guards_report_their_bounds(response: Response) -> None:
+    choice = choose_weights(response, ["a"], {"*": -1.0, "b": -0.2})
+    z = step_of(choice.weights)
+    bounds = response.changes(z) - response.errors(z)
+    assert {guard.task: guard.floor for guard in choice.guards} == {"b": -0.2, "c": -1, "d": -1}
+    for guard in choice.guards:
+        assert guard.bound == pytest.approx(bounds[response.scored.index(guard.task)], abs=1e-9)
+        assert guard.bound >= guard.floor
+
+
+def test_a_floor_of_0_and_a_tight_step(response: Response) -> None:
+    choice = choose_weights(response, ["a"], 0.0, max_step=0.25)
+    assert np.abs(step_of(choice.weights)).max() <= 0.25 + 1e-6
+    assert all(guard.bound >= 0 for guard in choice.guards)
+
+
+def test_floors_can_be_lifted_for_one_task_or_all(response: Response) -> None:
+    free = choose_weights(response, ["a"], None)
+    assert free.guards == ()
+    some = choose_weights(response, ["a"], {"*": -0.1, "b": None})
+    assert [guard.task for guard in some.guards] == ["c", "d"]
+    strict = choose_weights(response, ["a"], -0.1)
+    assert free.gain.value > some.gain.value >= strict.gain.value - 1e-6
+
+
+def test_a_task_of_the_goal_is_guarded_where_asked(response: Response) -> None:
+    choice = choose_weights(response, ["a", "b"], {"b": -0.3})
+    assert [guard.task for guard in choice.guards] == ["b"]
+
+
+def test_weights_have_mean_1_and_come_in_the_order_of_the_tasks(response: Response) -> None:
+    weights = choose_weights(response, "d").weights
+    assert list(weights) == list(response.tasks)
+    assert np.mean(list(weights.values())) == pytest.approx(1)
+    assert weights["d"] == max(weights.values())
+
+
+def test_equal_weights_are_kept_where_nothing_promises_more() -> None:
+    kept = [
+        choose_weights(fit_response(trials_of(np.zeros((5, 5)), -0.5, 1.0, seed))).keep_equal
+        for seed in range(10)
+    ]
+    assert sum(kept) >= 7
+    choice = choose_weights(fit_response(trials_of(np.zeros((5, 5)), -3.0, 0.01)))
+    assert choice.keep_equal
+    assert set(choice.weights.values()) == {1.0}
+    assert (choice.gain.value, choice.gain.low, choice.gain.high) == (0, 0, 0)
+    assert "eep equal weights" in choice.sentence
+
+
+def test_the_choice_is_the_same_every_time(response: Response) -> None:
+    assert choose_weights(response, "worst") == choose_weights(response, "worst")
+
+
+def test_a_task_of_pure_luck_is_neither_guarded_nor_a_goal() -> None:
+    noise = np.append(np.ones(6), 30.0)
+    response = fit_response(trials_of(drawn_effects(7), noise=noise))
+    choice = choose_weights(response, ["a"])
+    assert "g" not in {guard.task for guard in choice.guards}
+    assert set(choice.unguarded) == {"g"}
+    assert not choice.keep_equal, "luck of one task does not stop the others"
+    assert {guard.task for guard in choose_weights(response, ["a"], {"g": -90}).guards} == {"g"}
+    with raises(CotbalError, "not-measurable", "g"):
+        choose_weights(response, ["g"])
+
+
+def test_far_steps_and_a_missing_curvature_are_warned_about() -> None:
+    trials = trials_of(2 * drawn_effects(4), -0.1, noise=0.3)
+    assert choose_weights(fit_response(trials), max_step=0.7).warnings == ()
+    (far,) = choose_weights(fit_response(trials), floors=None, max_step=3.0).warnings
+    assert "extrapolation" in far
+    warnings = choose_weights(fit_response(trials, "none"), floors=None, max_step=0.5).warnings
+    assert ["curvature" in line for line in warnings] == [True]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "named"),
+    [
+        ({"goal": "z"}, "unknown-task", "z"),
+        ({"goal": ["a", "q"]}, "unknown-task", "q"),
+        ({"goal": []}, "unknown-task", "a, b, c, d"),
+        ({"floors": {"q": -1.0}}, "unknown-task", "q"),
+        ({"floors": 0.5}, "infeasible-floor", "0.5"),
+        ({"floors": {"b": 1.0}}, "infeasible-floor", "b"),
+        ({"floors": float("nan")}, "infeasible-floor", "nan"),
+        ({"max_step": 0.0}, "not-positive", "max_step"),
+        ({"max_step": float("inf")}, "not-positive", "max_step"),
+        ({"margin": -1.0}, "not-positive", "margin"),
+    ],
+)
+def test_what_cannot_be_chosen(response: Response, options: dict, code: str, named: str) -> None:
+    with raises(CotbalError, code, named):
+        choose_weights(response, **options)
+
+
+def test_headroom_lies_between_what_is_certain_and_what_is_possible(response: Response) -> None:
+    room = choose_weights(response).headroom.gain
+    best = max(float(response.changes(step).mean()) for step in grid())
+    assert room.value == pytest.approx(best, abs=0.01)
+    assert 0 <= room.low <= room.value <= room.high
+    less = choose_weights(response, max_step=0.2).headroom.gain
+    assert less.high < room.high
+
+
+def test_ratios_follow_where_trials_differ_in_them() -> None:
+    from dataclasses import replace
+
+    trials = trials_of(drawn_effects(4), noise=0.3)
+    ratios = trials.weights * [0.4, 0.3, 0.2, 0.1]
+    ratios /= ratios.sum(axis=1, keepdims=True)
+    response = fit_response(replace(trials, weights=np.ones_like(ratios), ratios=ratios))
+    choice = choose_weights(response, "a")
+    assert choice.weights == pytest.approx(
+        choose_weights(fit_response(trials), "a").weights, rel=1e-3
+    )
+    chosen = choice.ratios(response.reference)
+    assert chosen is not None
+    assert sum(chosen.values()) == pytest.approx(1)
+    expected = np.array(list(choice.weights.values())) * [0.4, 0.3, 0.2, 0.1]
+    assert list(chosen.values()) == pytest.approx((expected / expected.sum()).tolist(), rel=1e-3)
+    assert choose_weights(fit_response(trials)).ratios(None) is None
