@@ -64,7 +64,7 @@ class Mixture:
     noise: float = 0.08
     unequal: float = 0.25
     cells: float = 0.35
-    mini: float = 0.8
+    mini: float = 0.67
     tails: float = np.inf
     common: float = 0.6
     alike: bool = False
