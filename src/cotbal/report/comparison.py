@@ -60,12 +60,14 @@ class SeedNoise:
         low, high: of the mean over tasks; they differ where it is not known whether the tasks move
             together.
         source: what was measured.
+        left_out: tasks where the reference did not score above 0, in no number here.
     """
 
     per_task: Mapping[str, float]
     low: float
     high: float
     source: str
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

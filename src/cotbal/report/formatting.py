@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from cotbal.scores.interval import Interval
 
@@ -40,7 +41,7 @@ def count(value: float | None) -> str:
     return DASH if value is None else f"{round(value):,}".replace(",", THIN_SPACE)
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cotbal.report.comparison import BASELINE, Comparison
 from cotbal.report.contents import Contents, RunContents
-from cotbal.report.formatting import DASH, MINUS, count, number, with_interval
+from cotbal.report.formatting import DASH, MINUS, count, listed, number, with_interval
 from cotbal.report.tables import Strong, Table, interval_note
 from cotbal.scores.interval import Interval
 from cotbal.weightings import method_label
@@ -132,6 +132,9 @@ def seed_noise_table(comparison: Comparison) -> Table:
     note = f"From {noise.source}."
     if low != high:
         note += " The mean: if tasks vary independently, and if they vary together."
+    if noise.left_out:
+        reference = method_label(comparison.reference or "")
+        note += f" Without {listed(noise.left_out)}, where {reference} did not score above 0."
     header = ("task", "standard deviation")
     return Table(title, header, tuple(rows), footer=1, note=note)
 

@@ -7,6 +7,7 @@ of the probes.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
@@ -28,11 +29,20 @@ def seed_noise(contents: Contents, models: Models, comparison: Comparison) -> Se
     reference = comparison.reference
     if len(comparison.seeds) > 1 or reference is None or not comparison.against:
         return None
-    tasks = list(next(iter(comparison.against.values())).per_task)
-    rows = [row for row in comparison.rows if row.task in tasks and reference in row.scores]
-    return _of_seeds(models, tasks, rows, reference) or _of_replicates(
-        contents, tasks, rows, reference
-    )
+    compared = next(iter(comparison.against.values())).per_task
+    rows = [row for row in comparison.rows if row.task in compared and reference in row.scores]
+    # Where all methods score 0 the change is 0, but a spread in % of 0 has no meaning.
+    left_out = {row.task for row in rows if row.scores[reference] <= 0}
+    tasks = [task for task in compared if task not in left_out]
+    if not tasks:
+        return None
+    rows = [row for row in rows if row.task in tasks]
+    noise = _of_seeds(models, tasks, rows, reference)
+    if noise is None:
+        noise = _of_replicates(contents, tasks, rows, reference)
+    if noise is None:
+        return None
+    return replace(noise, left_out=tuple(task for task in compared if task in left_out))
 
 
 def _of_seeds(

@@ -153,9 +153,14 @@ def seed_notes(comparison: Comparison) -> list[str]:
     if noise := comparison.seed_noise:
         low, high = number(noise.low, 1), number(noise.high, 1)
         size = low if low == high else f"{low} to {high}"
+        source = noise.source
+        if noise.left_out:
+            reference = method_label(comparison.reference or "")
+            tasks = listed(noise.left_out)
+            source += f", without {tasks}, where {reference} did not score above 0"
         notes.append(
             "The mean change between two trainings that differ in the seed alone has a standard"
-            f" deviation of {size} % (from {noise.source})."
+            f" deviation of {size} % (from {source})."
         )
     return [*notes, f"To add seeds: `{command_for_seeds(comparison)}`."]
 
