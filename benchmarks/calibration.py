@@ -64,7 +64,7 @@ class Mixture:
     noise: float = 0.08
     unequal: float = 0.25
     cells: float = 0.35
-    mini: float = 0.8
+    mini: float = 0.67
     tails: float = np.inf
     common: float = 0.6
     alike: bool = False
@@ -250,10 +250,19 @@ def measured(
         used = trainings_of(design)
         for first in range(len(sets)):
             turned = [*sets[first:], *sets[:first]]
-            rest = mean_matrix(turned[used:])
-            exact = balance(replace(rest, samples={}), settings=settings)
+            exact = balance(_others(design, turned, used), settings=settings)
             tally(tallies, design, balance(designed(design, turned), settings=settings), exact)
     return tallies
+
+
+def _others(design: str, sets: Sequence[ScoreMatrix], used: int) -> ScoreMatrix:
+    """Mean scores of what a design did not use: it may use minis of sets whose other probes it does
+    not.
+    """
+    minis = mean_matrix(sets[used:]).rows([MINI])
+    givers = mean_matrix(sets[1:] if design.startswith("mini x ") else sets[used:])
+    owners = givers.rows([run for run in givers.runs if run != MINI])
+    return replace(stacked([minis, owners]), samples={})
 
 
 def show_noise(sets: Sequence[ScoreMatrix]) -> Iterator[str]:

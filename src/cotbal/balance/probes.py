@@ -8,7 +8,7 @@ once, and a form names the runs.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -200,23 +200,20 @@ def read_probes(
     trainings = [_trainings(matrices, run) for run in runs.names]
     mean = row_means(runs.names, trainings)
     scale = _scale(mean)
-    row = {run: i for i, run in enumerate(runs.names)}
+    trained = [rows.values for rows in trainings if base_name(rows.runs[0]) != BASE]
     everything = np.ones(len(tasks), dtype=bool)
     probes = Probes(
         units=names,
         form=form,
         scores=mean,
         trainings=np.array([len(rows.runs) for rows in trainings]),
-        noise=training_noise(
-            [rows.values for run, rows in zip(runs.names, trainings, strict=True) if run != BASE],
-            scale,
-        ),
+        noise=training_noise(trained, scale),
         scale=scale,
-        unit_of_task=np.array([names.index(unit) for unit in unit_names]),
-        baseline=row[runs.baseline],
-        givers=np.array([row[runs.giver[unit]] for unit in names]),
-        full=np.array([row[runs.full[unit]] for unit in unit_names]),
-        mini=np.array([row[runs.mini[unit]] for unit in unit_names]),
+        unit_of_task=_indices(unit_names, names),
+        baseline=runs.names.index(runs.baseline),
+        givers=_indices(map(runs.giver.__getitem__, names), runs.names),
+        full=_indices(map(runs.full.__getitem__, unit_names), runs.names),
+        mini=_indices(map(runs.mini.__getitem__, unit_names), runs.names),
         has_gain=everything,
         has_score=everything,
     )
@@ -224,11 +221,17 @@ def read_probes(
     return probes
 
 
+def _indices(names: Iterable[str], among: Sequence[str]) -> Int[np.ndarray, " name"]:
+    return np.array([among.index(name) for name in names])
+
+
 def _trainings(matrices: Sequence[ScoreMatrix], run: str) -> ScoreMatrix:
     """Every training of `run`, one row each."""
-    return stacked(
-        [matrix.rows([row for row in matrix.runs if base_name(row) == run]) for matrix in matrices]
-    )
+    parts = []
+    for matrix in matrices:
+        rows = [row for row in matrix.runs if base_name(row) == run]
+        parts.append(matrix.rows(rows))
+    return stacked(parts)
 
 
 def _require_rows(matrix: ScoreMatrix, runs: tuple[str, ...]) -> None:

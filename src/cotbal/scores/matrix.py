@@ -174,7 +174,11 @@ def mean_matrix(matrices: Sequence[ScoreMatrix]) -> ScoreMatrix:
         raise ScoresError(
             "expected the tables of all seeds to have the same runs; found others", "other-runs"
         )
-    return row_means(runs, [stacked([matrix.rows([run]) for matrix in matrices]) for run in runs])
+    parts = []
+    for run in runs:
+        trainings = [matrix.rows([run]) for matrix in matrices]
+        parts.append(stacked(trainings))
+    return row_means(runs, parts)
 
 
 def require_same_samples(matrices: Sequence[ScoreMatrix]) -> None:
