@@ -14,9 +14,9 @@ from jaxtyping import Float
 from cotbal.balance.improvement import error, improvement, task_improvements
 from cotbal.balance.uncertainty import resample_scores
 from cotbal.scores.interval import Interval, Noise, interval_of_draws, noise_of_seeds
-from cotbal.scores.matrix import ScoreMatrix, matrix_of_samples, mean_matrix
+from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples, mean_matrix
 from cotbal.scores.results import Column, Results
-from cotbal.scores.task_scores import TaskScores, sample_column
+from cotbal.scores.task_scores import MetricScores, TaskScores, sample_column
 from cotbal.weightings import method_label
 
 BASELINE, OURS = "ew", "cotbal"
@@ -60,12 +60,14 @@ class SeedNoise:
         low, high: of the mean over tasks; they differ where it is not known whether the tasks move
             together.
         source: what was measured.
+        left_out: tasks where the reference did not score above 0, in no number here.
     """
 
     per_task: Mapping[str, float]
     low: float
     high: float
     source: str
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,11 +136,13 @@ def compare(
         return comparison
     matrices = [_matrix(models, seed, metrics) for seed in seeds]
     mean = mean_matrix(matrices)
-    # The first draw is the estimate.
-    draws = np.concatenate([mean.values[None], resample_scores(matrices, RESAMPLES, SEED)])
-    rows = [
-        _row(metric, mean.runs, draws[..., j], comparison.noise) for j, metric in enumerate(metrics)
-    ]
+    estimate = mean.values[None]
+    resamples = resample_scores(matrices, RESAMPLES, SEED)
+    draws = np.concatenate([estimate, resamples])
+    rows = []
+    for j, metric in enumerate(metrics):
+        row = _row(metric, mean.runs, draws[..., j], comparison.noise)
+        rows.append(row)
     comparison = replace(comparison, rows=tuple(rows))
     if reference not in models:
         return comparison
@@ -147,13 +151,14 @@ def compare(
     if not chosen:
         return comparison
     columns = tuple(metrics[j].column for j in chosen)
+    tasks_of_columns = dict.fromkeys(column.task for column in columns)
     position = comparison.methods.index(reference)
-    by_seed = np.stack([matrix.values for matrix in matrices])[..., chosen]
+    by_seed = np.stack([matrix.values for matrix in matrices])
     return _against(
         comparison,
-        tuple(dict.fromkeys(column.task for column in columns)),
-        task_improvements(draws[..., chosen], columns, position),
-        task_improvements(by_seed, columns, position),
+        tasks=tuple(tasks_of_columns),
+        changes=task_improvements(draws[..., chosen], columns, position),
+        by_seed=task_improvements(by_seed[..., chosen], columns, position),
     )
 
 
@@ -167,27 +172,42 @@ def _shared_seeds(models: Models) -> tuple[int, ...]:
 
 def _metrics(models: Models, seeds: Sequence[int], tasks: Sequence[str]) -> list[_Metric]:
     """Every metric of every split that some model has, ordered by task."""
-    scores = [by_seed[seed] for by_seed in models.values() for seed in seeds]
-    splits = [split for model in scores for split in model.values() if split.task in tasks]
+    splits: list[TaskScores] = []
+    for by_seed in models.values():
+        for seed in seeds:
+            splits += by_seed[seed].values()
     metrics: dict[_Metric, None] = {}  # an ordered set
     for split in splits:
+        if split.task not in tasks:
+            continue
         for name in split.metrics:
-            metrics[_Metric(split.task, split.split, name)] = None
+            metric = _Metric(split.task, split.split, name)
+            metrics[metric] = None
     return sorted(metrics, key=lambda metric: tasks.index(metric.task))
 
 
 def _matrix(models: Models, seed: int, metrics: Sequence[_Metric]) -> ScoreMatrix:
     """Method x metric of one seed; NaN where a model did not answer."""
+    of_seed = [by_seed[seed] for by_seed in models.values()]
     samples = {}
     for metric in metrics:
-        scores = [by_seed[seed].get((metric.task, metric.split)) for by_seed in models.values()]
-        cells = [s.metrics.get(metric.name) if s else None for s in scores]
-        clusters = next(s.clusters for s, cell in zip(scores, cells, strict=True) if s and cell)
-        # Metrics of one split score the same samples, so one draw serves them all.
-        samples[str(metric.column)] = sample_column(
-            cells, clusters, drawn_with=f"{metric.task}.{metric.split}"
-        )
+        samples[str(metric.column)] = _column(of_seed, metric)
     return matrix_of_samples(tuple(models), samples)
+
+
+def _column(models: Sequence[Scores], metric: _Metric) -> Samples:
+    """The samples of one metric; at least one model has them."""
+    cells: list[MetricScores | None] = []
+    clusters = np.array([], dtype=int)
+    for scores in models:
+        of_split = scores.get((metric.task, metric.split))
+        cell = of_split.metrics.get(metric.name) if of_split else None
+        cells.append(cell)
+        if of_split and cell and not clusters.size:
+            clusters = of_split.clusters
+    # Metrics of one split score the same samples, so one draw serves them all.
+    drawn_with = f"{metric.task}.{metric.split}"
+    return sample_column(cells, clusters, drawn_with)
 
 
 def _row(
@@ -196,16 +216,17 @@ def _row(
     draws: Float[np.ndarray, "draw method"],
     noise: tuple[Noise, ...],
 ) -> Row:
-    answered = {m: draws[:, i] for i, m in enumerate(methods) if not np.isnan(draws[0, i])}
-    scores = {method: float(values[0]) for method, values in answered.items()}
-    differences: dict[str, Interval] = {}
-    if BASELINE in methods:
-        baseline = draws[:, methods.index(BASELINE)]
-        differences = {
-            method: interval_of_draws(values - baseline, noise)
-            for method, values in answered.items()
-            if method != BASELINE
-        }
+    baseline = draws[:, methods.index(BASELINE)] if BASELINE in methods else None
+    scores = {}
+    differences = {}
+    for method, values in zip(methods, draws.T, strict=True):
+        score = float(values[0])
+        if np.isnan(score):
+            continue
+        scores[method] = score
+        if baseline is not None and method != BASELINE:
+            difference = values - baseline
+            differences[method] = interval_of_draws(difference, noise)
     return Row(metric.task, metric.split, metric.name, scores, differences)
 
 
@@ -216,85 +237,113 @@ def _against(
     by_seed: Float[np.ndarray, "seed method task"],
 ) -> Comparison:
     """The comparison with Eq. 12-14 against its reference."""
-    known = ~np.isnan(changes[0]).any(axis=0)
-    comparison = replace(
-        comparison, left_out=tuple(task for task, k in zip(tasks, known, strict=True) if not k)
-    )
-    if not known.any():
+    estimate = changes[0]
+    known = ~np.isnan(estimate).any(axis=0)
+    kept: list[str] = []
+    left_out: list[str] = []
+    for task, is_known in zip(tasks, known, strict=True):
+        names = kept if is_known else left_out
+        names.append(task)
+    comparison = replace(comparison, left_out=tuple(left_out))
+    if not kept:
         return comparison
-    kept = [task for task, k in zip(tasks, known, strict=True) if k]
-    changes, by_seed = changes[..., known], by_seed[..., known]
-    averages, errors, seed_averages = improvement(changes), error(changes), improvement(by_seed)
-    against, seeds, noise = {}, {}, comparison.noise
+    changes = changes[..., known]
+    averages = improvement(changes)
+    errors = error(changes)
+    averages_by_seed = improvement(by_seed[..., known])
+    noise = comparison.noise
+    against = {}
+    seeds = {}
     for i, method in enumerate(comparison.methods):
         if method == comparison.reference:
             continue
+        per_task = {}
+        for t, task in enumerate(kept):
+            per_task[task] = interval_of_draws(changes[:, i, t], noise)
         against[method] = Against(
-            {task: interval_of_draws(changes[:, i, t], noise) for t, task in enumerate(kept)},
-            interval_of_draws(averages[:, i], noise),
-            interval_of_draws(errors[:, i], noise),
+            per_task,
+            average=interval_of_draws(averages[:, i], noise),
+            error=interval_of_draws(errors[:, i], noise),
         )
-        seeds[method] = tuple(seed_averages[:, i].tolist())
-    return replace(comparison, against=against, by_seed=seeds, paired=_paired(comparison, averages))
+        of_seeds = averages_by_seed[:, i]
+        seeds[method] = tuple(of_seeds.tolist())
+    paired = _paired(comparison, averages)
+    return replace(comparison, against=against, by_seed=seeds, paired=paired)
 
 
 def _paired(
     comparison: Comparison, averages: Float[np.ndarray, "draw method"]
 ) -> dict[str, Interval]:
     """Improvement minus that of EW, where EW is not the reference itself."""
-    methods, reference = comparison.methods, comparison.reference
+    methods = comparison.methods
+    reference = comparison.reference
     if reference == BASELINE or BASELINE not in methods:
         return {}
     baseline = averages[:, methods.index(BASELINE)]
-    return {
-        method: interval_of_draws(averages[:, i] - baseline, comparison.noise)
-        for i, method in enumerate(methods)
-        if method not in (BASELINE, reference)
-    }
+    paired = {}
+    for method, average in zip(methods, averages.T, strict=True):
+        if method not in (BASELINE, reference):
+            difference = average - baseline
+            paired[method] = interval_of_draws(difference, comparison.noise)
+    return paired
 
 
 def results_table(comparison: Comparison, balanced: Sequence[str]) -> Results:
     """Test results of the balanced tasks as a table that `cotbal overall` reads, with the paper's
     names of the methods.
     """
-    rows = [
-        row
-        for row in comparison.rows
-        if row.task in balanced and len(row.scores) == len(comparison.methods)
-    ]
+    methods = comparison.methods
+    rows = []
+    for row in comparison.rows:
+        is_complete = len(row.scores) == len(methods)
+        if is_complete and row.task in balanced:
+            rows.append(row)
     tasks = [row.task for row in rows]
-    columns = tuple(
-        Column(row.task, f"{row.split}.{row.metric}" if tasks.count(row.task) > 1 else row.metric)
-        for row in rows
-    )
-    values = np.empty((len(comparison.methods), len(rows)))
-    for i, method in enumerate(comparison.methods):
+    columns = []
+    for row in rows:
+        is_only_one = tasks.count(row.task) == 1
+        metric = row.metric if is_only_one else f"{row.split}.{row.metric}"
+        columns.append(Column(row.task, metric))
+    values = np.empty((len(methods), len(rows)))
+    for i, method in enumerate(methods):
         values[i] = [row.scores[method] for row in rows]
-    return Results(tuple(map(method_label, comparison.methods)), columns, values)
+    labels = map(method_label, methods)
+    return Results(tuple(labels), tuple(columns), values)
 
 
 def to_json(comparison: Comparison) -> dict[str, Any]:
     """Improvement, error and paired differences with their intervals, with the paper's names of the
     methods.
     """
-    against, by_seed, scores = {}, {}, []
+    reference = comparison.reference
+    noise = comparison.seed_noise
+    against = {}
+    by_seed = {}
     for name, changes in comparison.against.items():
-        against[method_label(name)] = {
+        label = method_label(name)
+        against[label] = {
             "improvement": _change(changes.average),
             "error": _change(changes.error),
             "tasks": {task: _change(change) for task, change in changes.per_task.items()},
         }
         values = comparison.by_seed[name]
-        by_seed[method_label(name)] = [None if np.isnan(value) else value for value in values]
+        by_seed[label] = [None if np.isnan(value) else value for value in values]
+    scores = []
     for row in comparison.rows:
-        where = {"task": row.task, "split": row.split, "metric": row.metric}
-        scores.append({**where, "methods": _changes(row.differences)})
+        scores.append(
+            {
+                "task": row.task,
+                "split": row.split,
+                "metric": row.metric,
+                "methods": _changes(row.differences),
+            }
+        )
     return {
         "methods": [method_label(name) for name in comparison.methods],
         "seeds": list(comparison.seeds),
-        "reference": method_label(comparison.reference) if comparison.reference else None,
+        "reference": method_label(reference) if reference else None,
         "left_out": list(comparison.left_out),
-        "seed_noise": None if comparison.seed_noise is None else vars(comparison.seed_noise),
+        "seed_noise": vars(noise) if noise else None,
         "against": against,
         "minus_EW": _changes(comparison.paired),
         "improvement_by_seed": by_seed,
@@ -313,4 +362,8 @@ def _change(change: Interval) -> dict[str, Any]:
     """
     half_width = change.half_width if change.has_bounds else None
     differs = change.differs() if change.holds_training else None
-    return {**change.to_json(), "half_width": half_width, "differs_from_zero": differs}
+    return {
+        **change.to_json(),
+        "half_width": half_width,
+        "differs_from_zero": differs,
+    }

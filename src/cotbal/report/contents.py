@@ -114,7 +114,9 @@ class Contents:
             return tuple(task.name for task in self.recipe.mixture.tasks)
         if self.matrix:
             return self.matrix.tasks
-        return self.balance.units if self.balance else ()
+        if self.balance:
+            return self.balance.units
+        return ()
 
     @property
     def balanced(self) -> tuple[str, ...]:
@@ -125,15 +127,20 @@ class Contents:
 
     def unit_of(self, task: str) -> str:
         """The unit that gives `task` its weight."""
-        return self.recipe.mixture.unit_of(task) if self.recipe else task
+        if self.recipe is None:
+            return task
+        return self.recipe.mixture.unit_of(task)
 
     def metric_of(self, scores: TaskScores) -> str:
         """The metric that feeds the equations."""
-        return self.metric_name(scores.task, next(iter(scores.metrics), ""))
+        first = next(iter(scores.metrics), "")
+        return self.metric_name(scores.task, first)
 
     def metric_name(self, task: str, default: str) -> str:
         """The metric of `task` that feeds the equations; `default` where there is no recipe."""
-        return self.recipe.mixture[task].metric if self.recipe else default
+        if self.recipe is None:
+            return default
+        return self.recipe.mixture[task].metric
 
 
 def read_contents(directory: Path) -> Contents:
@@ -143,7 +150,8 @@ def read_contents(directory: Path) -> Contents:
         RunError: nothing in it can be reported.
     """
     files = RunDir(directory)
-    if not any(path.exists() for path in (files.balance, files.score_table, files.plan)):
+    needed = (files.balance, files.score_table, files.plan)
+    if not any(path.exists() for path in needed):
         raise RunError(
             f"{directory}: expected a run directory with {files.plan.name},"
             f" {files.score_table.name} or {files.balance.name}; none of them exists. `cotbal"
@@ -151,19 +159,29 @@ def read_contents(directory: Path) -> Contents:
             "no-run-directory",
         )
     recipe = load_recipe(files.recipe) if files.recipe.exists() else None
-    plan = read_json(files.plan) if files.plan.exists() else {}
-    seed = plan.get("seed", recipe.file.optimization.seed if recipe else 0)
-    balance = Balance.from_json(read_json(files.balance)) if files.balance.exists() else None
+    plan = _json_or_empty(files.plan)
+    default_seed = recipe.file.optimization.seed if recipe else 0
+    seed = plan.get("seed", default_seed)
+    balance = _json_or_empty(files.balance)
+    matrix = read_scores(files.score_table) if files.score_table.exists() else None
     return Contents(
         directory=directory,
         recipe=recipe,
-        balance=balance,
-        matrix=read_scores(files.score_table) if files.score_table.exists() else None,
+        balance=Balance.from_json(balance) if balance else None,
+        matrix=matrix,
         plan=plan,
         seed=seed,
         runs=tuple(_read_runs(directory, plan, seed)),
         licences=_licences(recipe) if recipe else (),
     )
+
+
+def _json_or_empty(path: Path) -> dict[str, Any]:
+    """The content of a JSON file; empty where there is no such file."""
+    if not path.exists():
+        return {}
+    content: dict[str, Any] = read_json(path)
+    return content
 
 
 def _read_runs(directory: Path, plan: Mapping[str, Any], seed: int) -> list[RunContents]:
@@ -172,7 +190,8 @@ def _read_runs(directory: Path, plan: Mapping[str, Any], seed: int) -> list[RunC
     runs = [_read_run(root, run["kind"], run, seed) for root, run in planned.items()]
     folders: dict[Kind, str] = {"probe": "probes", "final": "final", "curve": "curve"}
     for kind, folder in folders.items():
-        for root in sorted((directory / folder).glob("*/")):
+        roots = (directory / folder).glob("*/")
+        for root in sorted(roots):
             if root not in planned and not _is_archived(root):
                 runs.append(_read_run(root, kind, {}, seed))
     return runs
@@ -185,33 +204,38 @@ def _is_archived(root: Path) -> bool:
 def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: int) -> RunContents:
     paths = RunPaths(root)
     outcome = read_json(paths.outcome) if paths.done else {}
-    name = planned.get("name") or outcome.get("run") or root.name.replace("full-", "full:", 1)
+    from_folder = root.name.replace("full-", "full:", 1)
+    name = planned.get("name") or outcome.get("run") or from_folder
     seed = planned.get("seed", recipe_seed)
-    scores = [task_scores(read_json(path)) for path in sorted((root / "scores").glob("*.json"))]
+    job = _json_or_empty(paths.job)
+    failure = _json_or_empty(paths.failure)
+    scores = {}
+    files = (root / "scores").glob("*.json")
+    for path in sorted(files):
+        of_split = task_scores(read_json(path))
+        scores[of_split.task, of_split.split] = of_split
     return RunContents(
         name=name,
         seed=None if seed == recipe_seed else seed,
         kind=kind,
         paths=paths,
         planned=planned,
-        weights=(read_json(paths.job).get("weights") or {}) if paths.job.exists() else {},
+        weights=job.get("weights") or {},
         outcome=outcome,
-        failure=read_json(paths.failure)["message"] if paths.failure.exists() else "",
+        failure=failure["message"] if failure else "",
         losses=tuple(read_jsonl(paths.training)),
-        scores={(of_task.task, of_task.split): of_task for of_task in scores},
+        scores=scores,
     )
 
 
 def _licences(recipe: Recipe) -> tuple[tuple[Path, str], ...]:
     """The licence texts beside the images and the records."""
-    folders = [
-        recipe.images,
-        recipe.images.parent,
-        *(task.train.parent for task in recipe.mixture.tasks),
-    ]
-    files = dict.fromkeys(folder.resolve() / LICENCES for folder in folders)
-    return tuple(
-        (file, file.read_text(encoding="utf-8", errors="replace"))
-        for file in files
-        if file.is_file()
-    )
+    folders = [recipe.images, recipe.images.parent]
+    for task in recipe.mixture.tasks:
+        folders.append(task.train.parent)
+    texts: dict[Path, str] = {}
+    for folder in folders:
+        file = folder.resolve() / LICENCES
+        if file.is_file() and file not in texts:
+            texts[file] = file.read_text(encoding="utf-8", errors="replace")
+    return tuple(texts.items())

@@ -26,10 +26,11 @@ def panels(curves: DataCurves) -> list[Markup]:
 
 
 def _panel(curves: DataCurves, curve: TaskCurve) -> Markup:
-    marks = tuple(
-        (math.log2(fraction), fraction_text(fraction), _short(curve.records.get(fraction)))
-        for fraction in curves.fractions
-    )
+    marks = []
+    for fraction in curves.fractions:
+        position = math.log2(fraction)
+        records = _short(curve.records.get(fraction))
+        marks.append((position, fraction_text(fraction), records))
     shift = SHIFT if curve.mixture and curve.alone else 0.0
     lines = []
     if curve.mixture:
@@ -37,18 +38,25 @@ def _panel(curves: DataCurves, curve: TaskCurve) -> Markup:
     if curve.alone:
         lines.append(_line("this task alone", "baseline", curve.alone, shift))
     quantity = "Validation score against the fraction of the training data"
-    return line_plot(curve.task, quantity, lines, Scale(marks, curve.maximum))
+    scale = Scale(tuple(marks), curve.maximum)
+    return line_plot(curve.task, quantity, lines, scale)
 
 
 def _line(name: str, look: Look, scores: Mapping[Fraction, Interval], shift: float) -> Line:
-    ordered = sorted(scores.items())
-    points = tuple((math.log2(fraction), score.value) for fraction, score in ordered)
-    return Line(name, look, points, intervals=tuple(score for _, score in ordered), shift=shift)
+    points = []
+    intervals = []
+    for fraction, score in sorted(scores.items()):
+        position = math.log2(fraction)
+        points.append((position, score.value))
+        intervals.append(score)
+    return Line(name, look, tuple(points), intervals=tuple(intervals), shift=shift)
 
 
 def fraction_text(fraction: Fraction) -> str:
     """`1/8`; a fraction with a large denominator has three digits."""
-    return str(fraction) if fraction.denominator <= 10_000 else f"{float(fraction):.3g}"
+    if fraction.denominator > 10_000:
+        return f"{float(fraction):.3g}"
+    return str(fraction)
 
 
 def _short(records: int | None) -> str:
@@ -57,7 +65,11 @@ def _short(records: int | None) -> str:
         return ""
     if records < 10_000:
         return str(records)
-    return f"{records / 1000:.0f}k" if records < 999_500 else f"{records / 1e6:.3g}M"
+    if records < 999_500:
+        thousands = records / 1000
+        return f"{thousands:.0f}k"
+    millions = records / 1e6
+    return f"{millions:.3g}M"
 
 
 def tables(curves: DataCurves) -> list[Table]:
@@ -68,49 +80,62 @@ def tables(curves: DataCurves) -> list[Table]:
 
 
 def _scores(curves: DataCurves) -> Table:
-    rows = []
+    has_shares = len(curves.fractions) > 1
+    header = ["task", "metric", *map(fraction_text, curves.fractions)]
+    if has_shares:
+        header.append("smallest, % of largest")
+    rows: list[tuple[str, ...]] = []
     for curve in curves.tasks:
         if curve.mixture:
-            rows.append([curve.task, curve.metric, *_cells(curves, curve.mixture), _share(curve)])
+            cells = _cells(curves, curve.mixture)
+            share = [_share(curve)] if has_shares else []
+            rows.append((curve.task, curve.metric, *cells, *share))
         if curve.alone:
-            rows.append([f"{curve.task}, alone", curve.metric, *_cells(curves, curve.alone), ""])
-    header = ["task", "metric", *map(fraction_text, curves.fractions), "smallest, % of largest"]
-    if len(curves.fractions) == 1:
-        header, rows = header[:-1], [row[:-1] for row in rows]
-    seeds = f", means over {len(curves.matrices)} seeds" if len(curves.matrices) > 1 else ""
+            cells = _cells(curves, curve.alone)
+            no_share = [""] if has_shares else []
+            rows.append((f"{curve.task}, alone", curve.metric, *cells, *no_share))
+    count_of_seeds = len(curves.matrices)
+    seeds = f", means over {count_of_seeds} seeds" if count_of_seeds > 1 else ""
     title = (
         "Validation score of every task (row) by fraction of the training data (column),"
         f" EW{seeds}; higher is better"
     )
     note = interval_note(intervals(curves))
-    return Table(title, tuple(header), tuple(map(tuple, rows)), words=frozenset({1}), note=note)
+    return Table(title, tuple(header), tuple(rows), words=frozenset({1}), note=note)
 
 
 def intervals(curves: DataCurves) -> list[Interval]:
     """Every score that a panel shows."""
-    return [s for curve in curves.tasks for s in (*curve.mixture.values(), *curve.alone.values())]
+    shown: list[Interval] = []
+    for curve in curves.tasks:
+        shown += curve.mixture.values()
+        shown += curve.alone.values()
+    return shown
 
 
 def _cells(curves: DataCurves, scores: Mapping[Fraction, Interval]) -> list[str]:
-    return [
-        with_interval(scores[fraction]) if fraction in scores else DASH
-        for fraction in curves.fractions
-    ]
+    cells = []
+    for fraction in curves.fractions:
+        score = scores.get(fraction)
+        cells.append(DASH if score is None else with_interval(score))
+    return cells
 
 
 def _share(curve: TaskCurve) -> str:
-    return DASH if curve.reached is None else with_interval(curve.reached.times(100), 0)
+    if curve.reached is None:
+        return DASH
+    percent = curve.reached.times(100)
+    return with_interval(percent, digits=0)
 
 
 def _records(curves: DataCurves) -> Table:
     rows = []
     for curve in curves.tasks:
-        rows.append((curve.task, *map(count, map(curve.records.get, curves.fractions))))
-    return Table(
-        "Training records of every task (row) by fraction (column)",
-        ("task", *map(fraction_text, curves.fractions)),
-        tuple(rows),
-    )
+        records = [curve.records.get(fraction) for fraction in curves.fractions]
+        rows.append((curve.task, *map(count, records)))
+    title = "Training records of every task (row) by fraction (column)"
+    header = ("task", *map(fraction_text, curves.fractions))
+    return Table(title, header, tuple(rows))
 
 
 def sentences(curves: DataCurves) -> list[str]:
@@ -124,11 +149,17 @@ def _sentence(curve: TaskCurve) -> str:
             f"{curve.task}: no share can be given, because its score with the largest fraction may"
             " be 0."
         )
-    small, large = min(curve.mixture), max(curve.mixture)
-    whole = "all of it" if large == 1 else f"{fraction_text(large)} of it"
-    records = f" ({count(curve.records[small])} records)" if small in curve.records else ""
-    reached = curve.reached.times(100)
+    smallest = min(curve.mixture)
+    largest = max(curve.mixture)
+    whole = "all of it" if largest == 1 else f"{fraction_text(largest)} of it"
+    records = ""
+    if smallest in curve.records:
+        shown = count(curve.records[smallest])
+        records = f" ({shown} records)"
+    percent = curve.reached.times(100)
+    reached = number(percent.value, digits=0)
+    bounds = bracket(percent, digits=0)
     return (
-        f"{curve.task}: {fraction_text(small)} of the data{records} reaches"
-        f" {number(reached.value, 0)} % {bracket(reached, 0)} of the score that {whole} reaches."
+        f"{curve.task}: {fraction_text(smallest)} of the data{records} reaches"
+        f" {reached} % {bounds} of the score that {whole} reaches."
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, TypeGuard
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -17,8 +17,8 @@ from cotbal.recipe.runs import place_on_curve, portion_size
 from cotbal.report.comparison import RESAMPLES, SEED, Scores
 from cotbal.report.contents import Contents
 from cotbal.scores.interval import Interval, Noise, interval_of_draws, noise_of_seeds
-from cotbal.scores.matrix import ScoreMatrix, matrix_of_samples, mean_matrix
-from cotbal.scores.task_scores import TaskScores, sample_column
+from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples, mean_matrix
+from cotbal.scores.task_scores import MetricScores, TaskScores, sample_column
 
 SPLIT = "validation"
 
@@ -74,21 +74,31 @@ def data_curves(contents: Contents) -> DataCurves | None:
     done: dict[int, dict[str, Scores]] = {}
     for run in contents.curve:
         if run.status == "done":
-            done.setdefault(contents.seed_of(run), {})[run.name] = run.scores
+            of_seed = done.setdefault(contents.seed_of(run), {})
+            of_seed[run.name] = run.scores
     if not done or not contents.balanced:
         return None
     seeds, names = _fullest(done, contents.balanced)
+    fractions = set()
+    for name in names:
+        _, fraction = place_on_curve(name)
+        fractions.add(fraction)
     matrices = {}
     for seed in seeds:
-        matrices[seed] = _matrix({name: done[seed][name] for name in names}, contents)
+        shown = {name: done[seed][name] for name in names}
+        matrices[seed] = _matrix(shown, contents)
     of_seeds = list(matrices.values())
     mean = mean_matrix(of_seeds)
-    # The first draw is the estimate.
-    draws = np.concatenate([mean.values[None], resample_scores(of_seeds, RESAMPLES, SEED)])
+    estimate = mean.values[None]
+    resamples = resample_scores(of_seeds, RESAMPLES, SEED)
+    draws = np.concatenate([estimate, resamples])
     noise = noise_of_seeds(len(seeds))
-    curves = [_task_curve(contents, mean, j, draws[..., j], noise) for j in range(len(mean.tasks))]
+    curves = []
+    for j in range(len(mean.tasks)):
+        curve = _task_curve(contents, mean, j, draws[..., j], noise)
+        curves.append(curve)
     return DataCurves(
-        fractions=tuple(sorted({place_on_curve(name)[1] for name in names})),
+        fractions=tuple(sorted(fractions)),
         tasks=tuple(curves),
         matrices=matrices,
         left_out=_left_out(done, seeds, names),
@@ -101,7 +111,9 @@ def _left_out(
     left_out = []
     for seed, runs in done.items():
         shown = names if seed in seeds else ()
-        left_out += [f"{name}, seed {seed}" for name in runs if name not in shown]
+        for name in runs:
+            if name not in shown:
+                left_out.append(f"{name}, seed {seed}")
     return tuple(left_out)
 
 
@@ -111,29 +123,39 @@ def _fullest(
     """The runs of one seed, and every seed that has them all: as many seeds times runs as there
     are.
     """
-    groups = []
+    seeds: list[int] = []
+    names: list[str] = []
     for runs in done.values():
-        seeds = tuple(seed for seed in sorted(done) if _has(done[seed], runs))
-        groups.append((seeds, tuple(runs)))
-    seeds, names = max(groups, key=lambda group: len(group[0]) * len(group[1]))
+        with_runs = [seed for seed in sorted(done) if _has(done[seed], runs)]
+        if len(with_runs) * len(runs) > len(seeds) * len(names):
+            seeds = with_runs
+            names = list(runs)
 
     def order(name: str) -> tuple[int, Fraction]:
         task, fraction = place_on_curve(name)
-        return (tasks.index(task) if task in tasks else -1), fraction
+        position = tasks.index(task) if task in tasks else -1
+        return position, fraction
 
-    return seeds, tuple(sorted(names, key=order))
+    names.sort(key=order)
+    return tuple(seeds), tuple(names)
 
 
 def _has(other: Mapping[str, Scores], runs: Mapping[str, Scores]) -> bool:
     """Whether a seed has these runs, and each has answered the same samples."""
-    return all(
-        name in other and _clusters(other[name]) == _clusters(scores)
-        for name, scores in runs.items()
-    )
+    for name, scores in runs.items():
+        if name not in other:
+            return False
+        if _clusters(other[name]) != _clusters(scores):
+            return False
+    return True
 
 
 def _clusters(scores: Scores) -> dict[tuple[str, str], list[int]]:
-    return {key: task.clusters.tolist() for key, task in scores.items()}
+    """(task, split) -> clusters of the samples that a run has answered."""
+    clusters = {}
+    for key, of_split in scores.items():
+        clusters[key] = of_split.clusters.tolist()
+    return clusters
 
 
 def _matrix(scores: Mapping[str, Scores], contents: Contents) -> ScoreMatrix:
@@ -143,16 +165,28 @@ def _matrix(scores: Mapping[str, Scores], contents: Contents) -> ScoreMatrix:
     samples = {}
     for task in contents.balanced:
         answered = [run.get((task, SPLIT)) for run in scores.values()]
-        scored = [a if a and contents.metric_of(a) in a.metrics else None for a in answered]
-        first = next((s for s in scored if s), None)
-        if first is not None:
-            cells = [s.metrics[contents.metric_of(s)] if _alike(s, first) else None for s in scored]
-            samples[task] = sample_column(cells, first.clusters)
+        column = _column(answered, contents)
+        if column is not None:
+            samples[task] = column
     return matrix_of_samples(tuple(scores), samples)
 
 
-def _alike(scores: TaskScores | None, first: TaskScores) -> TypeGuard[TaskScores]:
-    return scores is not None and np.array_equal(scores.clusters, first.clusters)
+def _column(answered: Sequence[TaskScores | None], contents: Contents) -> Samples | None:
+    """The samples of one task; None where no run has scores of it."""
+    cells: list[MetricScores | None] = []
+    clusters = None
+    for scores in answered:
+        metric = scores.metrics.get(contents.metric_of(scores)) if scores else None
+        if scores is None or metric is None:
+            cells.append(None)
+            continue
+        if clusters is None:
+            clusters = scores.clusters
+        is_same = np.array_equal(scores.clusters, clusters)
+        cells.append(metric if is_same else None)
+    if clusters is None:
+        return None
+    return sample_column(cells, clusters)
 
 
 def _task_curve(
@@ -163,17 +197,35 @@ def _task_curve(
     noise: tuple[Noise, ...],
 ) -> TaskCurve:
     task = mean.tasks[j]
-    mixture, alone = _by_fraction(mean.runs, draws, None), _by_fraction(mean.runs, draws, task)
-    scores = (run.scores.get((task, SPLIT)) for run in contents.curve)
+    mixture = _by_fraction(mean.runs, draws, trained_on=None)
+    alone = _by_fraction(mean.runs, draws, trained_on=task)
     return TaskCurve(
         task=task,
-        metric=next(contents.metric_of(s) for s in scores if s),
+        metric=_metric_name(contents, task),
         maximum=mean.samples[task].maximum,
         records=_records(contents, task, [*mixture, *alone]),
-        mixture={at: interval_of_draws(values, noise) for at, values in mixture.items()},
-        alone={at: interval_of_draws(values, noise) for at, values in alone.items()},
+        mixture=_intervals(mixture, noise),
+        alone=_intervals(alone, noise),
         reached=_reached(mixture, noise),
     )
+
+
+def _metric_name(contents: Contents, task: str) -> str:
+    """The metric of a task that a run of the curve has answered."""
+    for run in contents.curve:
+        scores = run.scores.get((task, SPLIT))
+        if scores is not None:
+            return contents.metric_of(scores)
+    raise KeyError(task)
+
+
+def _intervals(
+    by_fraction: Mapping[Fraction, Float[np.ndarray, " draw"]], noise: tuple[Noise, ...]
+) -> dict[Fraction, Interval]:
+    intervals = {}
+    for fraction, draws in by_fraction.items():
+        intervals[fraction] = interval_of_draws(draws, noise)
+    return intervals
 
 
 def _by_fraction(
@@ -185,16 +237,22 @@ def _by_fraction(
     by_fraction = {}
     for run, values in zip(runs, draws.T, strict=True):
         task, fraction = place_on_curve(run)
-        if task == trained_on and not np.isnan(values[0]):
+        estimate = values[0]
+        if task == trained_on and not np.isnan(estimate):
             by_fraction[fraction] = values
     return by_fraction
 
 
 def _records(contents: Contents, task: str, fractions: Sequence[Fraction]) -> dict[Fraction, int]:
-    whole = contents.plan.get("sizes", {}).get(task, {}).get("full")
+    """Fraction -> records of the task in it; empty where the plan does not name its size."""
+    sizes = contents.plan.get("sizes", {})
+    whole = sizes.get(task, {}).get("full")
     if not whole:
         return {}
-    return {fraction: portion_size(whole, fraction) for fraction in sorted(set(fractions))}
+    records = {}
+    for fraction in sorted(set(fractions)):
+        records[fraction] = portion_size(whole, fraction)
+    return records
 
 
 def _reached(
@@ -203,12 +261,17 @@ def _reached(
     """Score at the smallest fraction over that at the largest; None where that may be 0."""
     if len(mixture) < 2:
         return None
-    part, whole = mixture[min(mixture)], mixture[max(mixture)]
-    if whole[0] <= 0:
+    smallest = mixture[min(mixture)]
+    largest = mixture[max(mixture)]
+    estimate = largest[0]
+    if estimate <= 0:
         return None
-    ratio = np.divide(part, whole, out=np.full_like(part, np.nan), where=whole > 0)
-    share = interval_of_draws(ratio, noise)
-    return share if share.has_bounds else None
+    unknown = np.full_like(smallest, np.nan)
+    ratios = np.divide(smallest, largest, out=unknown, where=largest > 0)
+    share = interval_of_draws(ratios, noise)
+    if not share.has_bounds:
+        return None
+    return share
 
 
 def to_json(curves: DataCurves) -> dict[str, Any]:
@@ -225,7 +288,11 @@ def _task_json(curve: TaskCurve) -> dict[str, Any]:
     return {
         "metric": curve.metric,
         "records": {str(fraction): count for fraction, count in curve.records.items()},
-        "mixture": {str(fraction): score.to_json() for fraction, score in curve.mixture.items()},
-        "alone": {str(fraction): score.to_json() for fraction, score in curve.alone.items()},
-        "reached": None if curve.reached is None else curve.reached.to_json(),
+        "mixture": _scores_json(curve.mixture),
+        "alone": _scores_json(curve.alone),
+        "reached": curve.reached.to_json() if curve.reached else None,
     }
+
+
+def _scores_json(scores: Mapping[Fraction, Interval]) -> dict[str, Any]:
+    return {str(fraction): score.to_json() for fraction, score in scores.items()}

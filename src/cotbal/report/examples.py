@@ -56,9 +56,8 @@ def examples(contents: Contents) -> dict[str, list[Example]]:
 
 
 def _of_task(contents: Contents, task: str) -> list[Example]:
-    probes = [
-        run for run in contents.of_first_seed(contents.probes) if _has_answers(contents, run, task)
-    ]
+    planned = contents.of_first_seed(contents.probes)
+    probes = [run for run in planned if _has_answers(contents, run, task)]
     if not probes:
         return []
     scores = [run.scores[task, SPLIT] for run in probes]
@@ -107,22 +106,27 @@ def _example(
     for row, value, run in zip(rows, values, probes, strict=True):
         runs.setdefault(row["answer"], []).append(run.name)
         score[row["answer"]] = float(value)
-    answers = [
-        Answer(text, tuple(names), _verdict(score[text], maximum)) for text, names in runs.items()
-    ]
+    answers = []
+    for text, names in runs.items():
+        verdict = _verdict(score[text], maximum)
+        answers.append(Answer(text, tuple(names), verdict))
+    answers.sort(key=lambda answer: -score[answer.text])
     return Example(
         id=str(record["id"]),
         images=tuple(data_uri(folder / path) for path in record["images"]),
         question=record["question"],
         references=tuple(record["references"]),
-        answers=tuple(sorted(answers, key=lambda answer: -score[answer.text])),
+        answers=tuple(answers),
     )
 
 
 def _verdict(value: float, maximum: float) -> str:
     if value >= maximum:
         return "right"
-    return "wrong" if value <= 0 else f"scored {number(value, 2)} of {maximum:g}"
+    if value <= 0:
+        return "wrong"
+    score = number(value, digits=2)
+    return f"scored {score} of {maximum:g}"
 
 
 def data_uri(path: Path) -> str | None:
@@ -136,10 +140,13 @@ def data_uri(path: Path) -> str | None:
         return None
     small.thumbnail((SIDE, SIDE))
     # Lossless for drawings, which stay small so; JPEG for what does not fit.
-    kind, content = "png", _saved(small, "PNG", optimize=True)
+    kind = "png"
+    content = _saved(small, "PNG", optimize=True)
     if len(content) > LIMIT:
-        kind, content = "jpeg", _saved(small, "JPEG", quality=60)
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+        kind = "jpeg"
+        content = _saved(small, "JPEG", quality=60)
+    text = base64.b64encode(content).decode()
+    return f"data:image/{kind};base64,{text}"
 
 
 def _saved(image: Image.Image, kind: str, **options: int) -> bytes:

@@ -35,31 +35,36 @@ def heat_map(units: Sequence[str], cells: Cells) -> Markup:
     """Contribution `C[giver, receiver]` (Eq. 3), the paper's Fig. 2: one row per giver, one column
     per receiver.
     """
-    crowded, size = len(units) > CROWDED, len(units)
+    size = len(units)
+    crowded = size > CROWDED
     wide, high, letters = (41, 33, 14) if crowded else (58, 38, LETTERS)
-    longest, limit = _longest(units, letters), limit_of(cells)
-    left, top = 20 + longest, 34 + 0.72 * longest
+    longest = _longest(units, letters)
+    slanted = 0.72 * longest  # width and height of the longest name of a column
+    left = 20 + longest
+    top = 34 + slanted
+    limit = limit_of(cells)
     parts = [
         element("text", "receiver", x=left, y=12, class_="muted"),
         element("text", "giver", x=left - 8, y=top - 8, class_="muted end"),
     ]
-    for i, unit in enumerate(units):
+    for i, giver in enumerate(units):
         y = top + (i + 0.5) * high
-        parts.append(label(unit, letters, x=left - 8, y=y, class_="end middle"))
-    for j, unit in enumerate(units):
-        moved = f"translate({left + (j + 0.5) * wide + 4:.1f} {top - 8:.1f}) rotate(-45)"
-        parts.append(label(unit, letters, transform=moved))
-    for i, j in np.ndindex(size, size):
-        parts.append(
-            element(
-                "g",
-                _cell(cells[i][j], limit, i == j, (wide, high)),
-                element("title", _cell_title(units[i], units[j], cells[i][j])),
-                transform=f"translate({left + j * wide:.1f} {top + i * high:.1f})",
-                class_="cell",
-            )
-        )
-    full_width = left + size * wide + 0.72 * longest - 0.3 * wide
+        parts.append(label(giver, letters, x=left - 8, y=y, class_="end middle"))
+    for j, receiver in enumerate(units):
+        x = left + (j + 0.5) * wide + 4
+        y = top - 8
+        moved = f"translate({x:.1f} {y:.1f}) rotate(-45)"
+        parts.append(label(receiver, letters, transform=moved))
+    for i, giver in enumerate(units):
+        for j, receiver in enumerate(units):
+            cell = cells[i][j]
+            x = left + j * wide
+            y = top + i * high
+            moved = f"translate({x:.1f} {y:.1f})"
+            content = _cell(cell, limit, i == j, (wide, high))
+            title = element("title", _cell_title(giver, receiver, cell))
+            parts.append(element("g", content, title, transform=moved, class_="cell"))
+    full_width = left + size * wide + slanted - 0.3 * wide
     full_height = top + size * high + 2
     return element(
         "svg",
@@ -75,7 +80,12 @@ def heat_map(units: Sequence[str], cells: Cells) -> Markup:
 
 
 def _longest(names: Sequence[str], letters: int = LETTERS) -> float:
-    return max(width(shortened(name, letters)) for name in names)
+    """Width of the widest of these names, shortened, in pixels."""
+    widths = []
+    for name in names:
+        shown = shortened(name, letters)
+        widths.append(width(shown))
+    return max(widths)
 
 
 def limit_of(cells: Cells) -> float:
@@ -83,32 +93,36 @@ def limit_of(cells: Cells) -> float:
     at least 0.1.
     """
     strongest = 0.1
-    for i, j in np.ndindex(len(cells), len(cells)):
-        if i != j and not np.isnan(cells[i][j].value):
-            strongest = max(strongest, abs(cells[i][j].value))
+    for i, row in enumerate(cells):
+        for j, cell in enumerate(row):
+            is_known = not np.isnan(cell.value)
+            if is_known and i != j:
+                strongest = max(strongest, abs(cell.value))
     return min(strongest, 1.0)
 
 
 def _cell(cell: Interval, limit: float, is_diagonal: bool, size: tuple[int, int]) -> Markup:
+    """Content of one cell: its colour and its number."""
     wide, high = size
     box = {"width": wide - 2, "height": high - 2, "rx": 3}
     middle = {"x": wide / 2 - 1, "y": high / 2 - 1}
     surface = element("rect", **box, class_="surface")
     if np.isnan(cell.value):
         hatched = element("rect", **box, fill="url(#hatch)")
-        return surface + hatched + element("text", "n/i", **middle, class_="center middle muted")
-    text = number(cell.value, 2)
+        text = element("text", "n/i", **middle, class_="center middle muted")
+        return surface + hatched + text
+    written = number(cell.value, 2)
     if is_diagonal:
-        muted = element("text", text, **middle, class_="center middle muted")
-        return element("rect", **box, class_="own") + muted
-    strength = STRONGEST * min(1.0, abs(cell.value) / limit)
+        grey = element("rect", **box, class_="own")
+        text = element("text", written, **middle, class_="center middle muted")
+        return grey + text
+    share = min(1.0, abs(cell.value) / limit)
+    opacity = float(STRONGEST * share)
     sign = "positive" if cell.value >= 0 else "negative"
+    colour = element("rect", **box, fill_opacity=opacity, class_=sign)
     weight = "center middle strong" if cell.differs() else "center middle"
-    return (
-        surface
-        + element("rect", **box, fill_opacity=float(strength), class_=sign)
-        + element("text", text, **middle, class_=weight)
-    )
+    text = element("text", written, **middle, class_=weight)
+    return surface + colour + text
 
 
 def _cell_title(giver: str, receiver: str, cell: Interval) -> str:
@@ -162,50 +176,56 @@ class _Plot:
     """
 
     def __init__(self, points: Sequence[Point], axis: Axis) -> None:
-        self.points, self.axis = points, axis
+        self.points = points
+        self.axis = axis
         numbers = [axis.reference]
         for point in points:
             interval = point.interval
             numbers += [interval.value, interval.low, interval.high]
         known = [value for value in numbers if not np.isnan(value)]
-        low, high = min(known), max(known)
+        low = min(known)
+        high = max(known)
         if low == high:  # every weight is 1: the line is in the middle
-            low, high = low - 0.5, high + 0.5
+            low -= 0.5
+            high += 0.5
         margin = 0.04 * (high - low)
         self.low = low if low == axis.reference else low - margin
         self.high = high if high == axis.reference else high + margin
 
     def x(self, value: float) -> str:
-        return f"{self.share(value - self.low):.2f}%"
+        """Position of a value, in percent of the width."""
+        return self.length(value - self.low)
 
-    def share(self, distance: float) -> float:
-        return 100 * distance / (self.high - self.low)
+    def length(self, distance: float) -> str:
+        """Length of a difference of two values, in percent of the width."""
+        whole = self.high - self.low
+        percent = 100 * distance / whole
+        return f"{percent:.2f}%"
 
     def draw(self, mark: Callable[[_Plot, Point, float], Markup]) -> Markup:
-        axis, height = self.axis, len(self.points) * ROW
-        parts = []
-        for tick in ticks(self.low, self.high, about=4):
-            x, text = self.x(tick), tick_text(tick) + axis.suffix
-            parts += [
-                element("line", x1=x, x2=x, y1=0, y2=height, class_="grid"),
-                element("text", text, x=x, y=height + 18, class_="center muted small"),
-            ]
-        x = self.x(axis.reference)
-        parts.append(element("line", x1=x, x2=x, y1=0, y2=height, class_="reference"))
-        rows = [(point, (i + 0.5) * ROW) for i, point in enumerate(self.points)]
-        for point, y in rows:
+        """The plot, with the values drawn by `mark`."""
+        axis = self.axis
+        height = len(self.points) * ROW
+        marks = []
+        names = []
+        values = []
+        for i, point in enumerate(self.points):
+            y = (i + 0.5) * ROW
             known = not np.isnan(point.interval.value)
-            parts.append(mark(self, point, y) if known else _unknown(point, y))
-        for point, y in rows:
-            parts.append(label(point.name, LETTERS, x=-12, y=y, class_="end middle"))
-        for point, y in rows:
-            parts.append(element("text", self.value(point), x="100%", dx=12, y=y, class_="middle"))
-        left = _longest([point.name for point in self.points]) + 14
+            marks.append(mark(self, point, y) if known else _unknown(point, y))
+            names.append(label(point.name, LETTERS, x=-12, y=y, class_="end middle"))
+            value = self.value(point)
+            values.append(element("text", value, x="100%", dx=12, y=y, class_="middle"))
+        longest = _longest([point.name for point in self.points])
+        left = longest + 14
         right = 64 + 8 * len(axis.suffix)
         return element(
             "svg",
             HATCH,
-            *parts,
+            *self.grid(height),
+            *marks,
+            *names,
+            *values,
             role="img",
             aria_label=axis.aria,
             height=height + 26,
@@ -213,45 +233,68 @@ class _Plot:
             style=f"--left:{left:.0f}px;--right:{right}px",
         )
 
+    def grid(self, height: int) -> list[Markup]:
+        """Vertical lines with their values below, and the line of the reference."""
+        drawn = []
+        for tick in ticks(self.low, self.high, about=4):
+            x = self.x(tick)
+            text = tick_text(tick) + self.axis.suffix
+            drawn.append(element("line", x1=x, x2=x, y1=0, y2=height, class_="grid"))
+            drawn.append(element("text", text, x=x, y=height + 18, class_="center muted small"))
+        x = self.x(self.axis.reference)
+        drawn.append(element("line", x1=x, x2=x, y1=0, y2=height, class_="reference"))
+        return drawn
+
     def value(self, point: Point) -> str:
-        if np.isnan(point.interval.value):
+        """The value without its interval, in a few letters."""
+        axis = self.axis
+        value = point.interval.value
+        if np.isnan(value):
             return "n/i"
-        return number(point.interval.value, self.axis.digits, self.axis.signed) + self.axis.suffix
+        return number(value, axis.digits, axis.signed) + axis.suffix
 
     def title(self, point: Point) -> Markup:
-        text = with_interval(point.interval, self.axis.digits, self.axis.signed)
-        return element("title", f"{point.name}: {text}{self.axis.suffix}")
+        """What is shown on hover: the value with its interval."""
+        axis = self.axis
+        text = with_interval(point.interval, axis.digits, axis.signed)
+        return element("title", f"{point.name}: {text}{axis.suffix}")
 
     def whisker(self, interval: Interval, y: float) -> Markup:
+        """The interval; with ends where it holds the noise of training."""
         if not interval.has_bounds:
             return Markup("")
-        low, high = self.x(interval.low), self.x(interval.high)
+        low = self.x(interval.low)
+        high = self.x(interval.high)
         if not interval.holds_training:
             return element("line", x1=low, x2=high, y1=y, y2=y, class_="whisker samples")
-        return Markup("").join(
-            [
-                element("line", x1=low, x2=high, y1=y, y2=y, class_="whisker"),
-                element("line", x1=low, x2=low, y1=y - 4, y2=y + 4, class_="whisker"),
-                element("line", x1=high, x2=high, y1=y - 4, y2=y + 4, class_="whisker"),
-            ]
-        )
+        above = y - 4
+        below = y + 4
+        span = element("line", x1=low, x2=high, y1=y, y2=y, class_="whisker")
+        left_end = element("line", x1=low, x2=low, y1=above, y2=below, class_="whisker")
+        right_end = element("line", x1=high, x2=high, y1=above, y2=below, class_="whisker")
+        return span + left_end + right_end
 
 
 def _dot(plot: _Plot, point: Point, y: float) -> Markup:
     interval = point.interval
     look = "dot" if interval.differs(plot.axis.reference) else "dot hollow"
-    mark = element("circle", cx=plot.x(interval.value), cy=y, r=5, class_=look)
-    return element("g", plot.whisker(interval, y), mark, plot.title(point), class_="mark")
+    x = plot.x(interval.value)
+    dot = element("circle", cx=x, cy=y, r=5, class_=look)
+    whisker = plot.whisker(interval, y)
+    return element("g", whisker, dot, plot.title(point), class_="mark")
 
 
 def _bar(plot: _Plot, point: Point, y: float) -> Markup:
     interval = point.interval
     start, stop = sorted((plot.axis.reference, interval.value))
-    length = f"{plot.share(stop - start):.2f}%"
-    bar = element("rect", x=plot.x(start), y=y - 8, width=length, height=16, rx=2, class_="bar")
-    return element("g", bar, plot.whisker(interval, y), plot.title(point), class_="mark")
+    x = plot.x(start)
+    length = plot.length(stop - start)
+    bar = element("rect", x=x, y=y - 8, width=length, height=16, rx=2, class_="bar")
+    whisker = plot.whisker(interval, y)
+    return element("g", bar, whisker, plot.title(point), class_="mark")
 
 
 def _unknown(point: Point, y: float) -> Markup:
     band = element("rect", x=0, y=y - 8, width="100%", height=16, fill="url(#hatch)")
-    return element("g", band, element("title", f"{point.name}: {NOT_IDENTIFIED}"), class_="mark")
+    title = element("title", f"{point.name}: {NOT_IDENTIFIED}")
+    return element("g", band, title, class_="mark")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from cotbal.scores.interval import Interval
 
@@ -17,14 +18,18 @@ def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
     if value is None or math.isnan(value):
         return NOT_IDENTIFIED
     rounded = round(value, digits) + 0.0  # no negative zero
-    return f"{rounded:{'+' if signed else ''}.{digits}f}".replace("-", MINUS)
+    sign = "+" if signed else ""
+    text = f"{rounded:{sign}.{digits}f}"
+    return text.replace("-", MINUS)
 
 
 def bracket(interval: Interval, digits: int = 3, signed: bool = False) -> str:
     """The bounds as `[low, high]`, or a dash where there are none."""
     if not interval.has_bounds:
         return DASH
-    return f"[{number(interval.low, digits, signed)}, {number(interval.high, digits, signed)}]"
+    low = number(interval.low, digits, signed)
+    high = number(interval.high, digits, signed)
+    return f"[{low}, {high}]"
 
 
 def with_interval(interval: Interval, digits: int = 3, signed: bool = False) -> str:
@@ -32,19 +37,28 @@ def with_interval(interval: Interval, digits: int = 3, signed: bool = False) -> 
     text = number(interval.value, digits, signed)
     if text == NOT_IDENTIFIED or not interval.has_bounds:
         return text
-    return f"{text} {bracket(interval, digits, signed)}"
+    bounds = bracket(interval, digits, signed)
+    return f"{text} {bounds}"
 
 
 def count(value: float | None) -> str:
     """A whole number with thousands separated by a narrow space, or a dash where there is none."""
-    return DASH if value is None else f"{round(value):,}".replace(",", THIN_SPACE)
+    if value is None:
+        return DASH
+    whole = round(value)
+    return f"{whole:,}".replace(",", THIN_SPACE)
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+    if len(names) < 2:
+        return "".join(names)
+    *others, last = names
+    head = ", ".join(others)
+    return f"{head} and {last}"
 
 
 def plural(number_of: int, noun: str) -> str:
     """`1 task`, `2 tasks`."""
-    return f"{number_of} {noun}" if number_of == 1 else f"{number_of} {noun}s"
+    ending = "" if number_of == 1 else "s"
+    return f"{number_of} {noun}{ending}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +19,7 @@ Look = Literal["other", "baseline", "ours"]
 LAYERS: tuple[Look, ...] = ("other", "baseline", "ours")  # from back to front
 LEFT, RIGHT, TOP, BOTTOM = 38, 8, 26, 24
 SECOND_LINE = 14  # pixels of a second line of text below
+HEADROOM = 1.05  # end of the vertical axis, in units of the largest value
 APART = 38.0  # pixels between texts below, so that they never overlap
 
 
@@ -61,14 +63,23 @@ def line_plot(
     """One plot; `quantity` names the values for screen readers."""
     frame = _frame(lines, scale)
     ordered = sorted(lines, key=lambda line: LAYERS.index(line.look))
-    last = ", ".join(f"{line.name} {number(line.points[-1][1], 2)}" for line in ordered)
+    parts = [label(title, 34, x=LEFT, y=14, class_="strong"), *frame.grid()]
+    for line in ordered:
+        parts.append(frame.polyline(line))
+    for line in ordered:
+        if line.elbow is not None:
+            parts.append(frame.elbow(line))
+    for line in ordered:
+        for i in range(len(line.intervals)):
+            parts.append(frame.dot(line, i))
+    last_values = []
+    for line in ordered:
+        _, value = line.points[-1]
+        last_values.append(f"{line.name} {number(value, 2)}")
+    last = ", ".join(last_values)
     return element(
         "svg",
-        label(title, 34, x=LEFT, y=14, class_="strong"),
-        *frame.grid(),
-        *(frame.polyline(line) for line in ordered),
-        *(frame.elbow(line) for line in ordered if line.elbow is not None),
-        *(frame.dot(line, i) for line in ordered for i in range(len(line.intervals))),
+        *parts,
         role="img",
         aria_label=f"{quantity} of {title}, {len(lines)} curves; last values: {last}",
         viewBox=f"0 0 {WIDTH} {frame.height}",
@@ -77,18 +88,41 @@ def line_plot(
 
 
 def _frame(lines: Sequence[Line], scale: Scale | None) -> _Frame:
-    epochs, values = zip(*(point for line in lines for point in line.points), strict=True)
-    low, high = min(0.0, *values), 1.05 * max(0.0, *values)
+    points = [point for line in lines for point in line.points]
+    positions, values = zip(*points, strict=True)
+    low = min(0.0, *values)
+    high = HEADROOM * max(0.0, *values)
     if scale is None:
-        last = max(epochs) or 1.0
-        marks = tuple((tick, tick_text(tick), "") for tick in ticks(0, last, 3))
-        return _Frame(0.0, last, low, high if high > low else 1.0, marks)
-    highest = [interval.high for line in lines for interval in line.intervals]
-    high = max([high, *(1.05 * np.minimum(highest, scale.limit))])
-    first, last = scale.marks[0][0], scale.marks[-1][0]
+        return _epoch_frame(max(positions), low, high)
+    for line in lines:
+        for interval in line.intervals:
+            # `max` keeps its first argument where the bound is NaN.
+            high = max(high, HEADROOM * np.minimum(interval.high, scale.limit))
+    first, *_ = scale.marks[0]
+    last, *_ = scale.marks[-1]
     margin = 0.06 * (last - first) or 1.0
-    high = high if high > low else 1.0
-    return _Frame(first - margin, last + margin, low, high, scale.marks, scale.limit)
+    return _Frame(
+        first=first - margin,
+        last=last + margin,
+        low=low,
+        high=high if high > low else 1.0,
+        marks=scale.marks,
+        limit=scale.limit,
+    )
+
+
+def _epoch_frame(last_epoch: float, low: float, high: float) -> _Frame:
+    last = last_epoch or 1.0
+    marks = []
+    for tick in ticks(0, last, 3):
+        marks.append((tick, tick_text(tick), ""))
+    return _Frame(
+        first=0.0,
+        last=last,
+        low=low,
+        high=high if high > low else 1.0,
+        marks=tuple(marks),
+    )
 
 
 @dataclass(frozen=True)
@@ -111,58 +145,81 @@ class _Frame:
         return HEIGHT if self.limit is None else HEIGHT + SECOND_LINE
 
     def x(self, position: float) -> float:
-        return LEFT + (WIDTH - LEFT - RIGHT) * (position - self.first) / (self.last - self.first)
+        pixels = WIDTH - LEFT - RIGHT
+        distance = position - self.first
+        length = self.last - self.first
+        return LEFT + pixels * distance / length
 
     def y(self, value: float) -> float:
-        return self.bottom - (self.bottom - TOP) * (value - self.low) / (self.high - self.low)
+        pixels = self.bottom - TOP
+        distance = value - self.low
+        length = self.high - self.low
+        return self.bottom - pixels * distance / length
 
     def polyline(self, line: Line) -> Markup:
-        title = element("title", f"{line.name}: last {number(line.points[-1][1])}")
-        points = [f"{self.x(at) + line.shift:.1f},{self.y(value):.1f}" for at, value in line.points]
-        return element("polyline", title, points=" ".join(points), class_=f"curve {line.look}")
+        _, last = line.points[-1]
+        title = element("title", f"{line.name}: last {number(last)}")
+        points = []
+        for position, value in line.points:
+            x = self.x(position) + line.shift
+            y = self.y(value)
+            points.append(f"{x:.1f},{y:.1f}")
+        joined = " ".join(points)
+        return element("polyline", title, points=joined, class_=f"curve {line.look}")
 
     def elbow(self, line: Line) -> Markup:
         assert line.elbow is not None
         epoch, value = line.elbow
         title = element("title", f"elbow of {line.name} at {epoch:.3g} of the data")
-        return element("circle", title, cx=self.x(epoch), cy=self.y(value), r=4, class_="bend")
+        x = self.x(epoch)
+        y = self.y(value)
+        return element("circle", title, cx=x, cy=y, r=4, class_="bend")
 
     def dot(self, line: Line, i: int) -> Markup:
         """A point with its interval."""
         assert self.limit is not None
-        interval, (at, value) = line.intervals[i], line.points[i]
+        interval = line.intervals[i]
+        position, value = line.points[i]
+        x = self.x(position) + line.shift
+        y = self.y(value)
         low = self.y(min(max(interval.low, self.low), self.limit))
         high = self.y(min(max(interval.high, self.low), self.limit))
-        x = self.x(at) + line.shift
-        text = next((text for position, text, _ in self.marks if position == at), "")
         look = line.look if interval.holds_training else f"{line.look} samples"
-        return element(
-            "g",
-            element("title", f"{line.name}, {text}: {with_interval(interval)}"),
-            element("line", x1=x, x2=x, y1=low, y2=high, class_=f"span {look}"),
-            element("circle", cx=x, cy=self.y(value), r=2.5, class_=f"point {line.look}"),
-        )
+        texts = {at: text for at, text, _ in self.marks}
+        text = texts.get(position, "")
+        title = element("title", f"{line.name}, {text}: {with_interval(interval)}")
+        span = element("line", x1=x, x2=x, y1=low, y2=high, class_=f"span {look}")
+        point = element("circle", cx=x, cy=y, r=2.5, class_=f"point {line.look}")
+        return element("g", title, span, point)
 
     def grid(self) -> list[Markup]:
+        """Horizontal lines with their values, and the texts below the plot."""
         drawn = []
-        for tick in ticks(self.low, self.high, 4 if self.limit is None else 5):
-            y, text = self.y(tick), tick_text(tick)
-            drawn += [
-                element("line", x1=LEFT, x2=WIDTH - RIGHT, y1=y, y2=y, class_="grid"),
-                element("text", text, x=LEFT - 6, y=y, class_="end middle muted small"),
-            ]
+        right = WIDTH - RIGHT
+        about = 4 if self.limit is None else 5
+        for tick in ticks(self.low, self.high, about):
+            y = self.y(tick)
+            text = tick_text(tick)
+            drawn.append(element("line", x1=LEFT, x2=right, y1=y, y2=y, class_="grid"))
+            drawn.append(element("text", text, x=LEFT - 6, y=y, class_="end middle muted small"))
         for position, first, second in self._readable():
             x = self.x(position)
-            drawn.append(element("text", first, x=x, y=HEIGHT - 8, class_="center muted small"))
+            y = HEIGHT - 8
+            drawn.append(element("text", first, x=x, y=y, class_="center muted small"))
             if second:
-                y = HEIGHT - 8 + SECOND_LINE
+                y += SECOND_LINE
                 drawn.append(element("text", second, x=x, y=y, class_="center muted small"))
         return drawn
 
     def _readable(self) -> list[tuple[float, str, str]]:
         """The last mark, and before it those that leave room for each other."""
         kept: list[tuple[float, str, str]] = []
+        next_x = math.inf
         for mark in reversed(self.marks):
-            if not kept or self.x(kept[-1][0]) - self.x(mark[0]) >= APART:
+            position, *_ = mark
+            x = self.x(position)
+            if next_x - x >= APART:
                 kept.append(mark)
-        return kept[::-1]
+                next_x = x
+        kept.reverse()
+        return kept

@@ -20,7 +20,12 @@ CONSTANT = 1e-9  # weights that change less than this are fixed
 def probe_panels(contents: Contents) -> list[Markup]:
     """The losses of every task during the probes."""
     probes = contents.of_first_seed(contents.probes)
-    return _panels(contents, probes, lambda run, task: _probe_look(run, contents.unit_of(task)))
+
+    def look(run: str, task: str) -> Look:
+        unit = contents.unit_of(task)
+        return _probe_look(run, unit)
+
+    return _panels(contents, probes, look)
 
 
 def final_panels(contents: Contents) -> list[Markup]:
@@ -35,8 +40,11 @@ def weight_panels(contents: Contents) -> list[Markup]:
     """Weights of every step, one panel per method whose weights change."""
     panels = []
     for run in contents.of_first_seed(contents.finals):
-        lines = [Line(task, "other", weights(run.losses, task)) for task in contents.tasks]
-        drawn = [line for line in lines if line.points]
+        drawn = []
+        for task in contents.tasks:
+            points = weights(run.losses, task)
+            if points:
+                drawn.append(Line(task, "other", points))
         if any(map(_changes, drawn)):
             panels.append(line_plot(method_label(run.name), "Weights", drawn))
     return panels
@@ -44,7 +52,8 @@ def weight_panels(contents: Contents) -> list[Markup]:
 
 def _changes(line: Line) -> bool:
     values = [value for _, value in line.points]
-    return max(values) - min(values) > CONSTANT
+    spread = max(values) - min(values)
+    return spread > CONSTANT
 
 
 def _final_look(run: str) -> Look:
@@ -62,23 +71,34 @@ def _panels(
 ) -> list[Markup]:
     panels = []
     for task in contents.tasks:
-        lines = [_loss_line(run, task, look(run.name, task)) for run in runs]
-        drawn = [line for line in lines if line.points]
+        drawn = []
+        for run in runs:
+            line = _loss_line(run, task, look(run.name, task))
+            if line.points:
+                drawn.append(line)
         if drawn:
             panels.append(line_plot(task, "Training loss", drawn))
     return panels
 
 
 def _loss_line(run: RunContents, task: str, look: Look) -> Line:
+    """Losses of one task; only the line of EW's final model has an elbow."""
+    label = method_label(run.name)
     points = curve(run.losses, task)
     is_baseline = run.kind == "final" and run.name == BASELINE
-    at = elbow_of(run.losses, task) if is_baseline else None
-    elbow = None if at is None else (at, dict(points)[at])
-    return Line(method_label(run.name), look, points, elbow)
+    epoch = elbow_of(run.losses, task) if is_baseline else None
+    if epoch is None:
+        return Line(label, look, points)
+    by_epoch = dict(points)
+    elbow = (epoch, by_epoch[epoch])
+    return Line(label, look, points, elbow)
 
 
 def weights(rows: Sequence[Mapping[str, Any]], task: str) -> tuple[tuple[float, float], ...]:
     """(epoch, weight) of one task at every logged step."""
-    return tuple(
-        (row["epoch"], row["weights"][task]) for row in rows if task in row.get("weights", {})
-    )
+    points = []
+    for row in rows:
+        of_step = row.get("weights", {})
+        if task in of_step:
+            points.append((row["epoch"], of_step[task]))
+    return tuple(points)

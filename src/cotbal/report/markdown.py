@@ -21,43 +21,61 @@ def markdown(contents: Contents, comparison: Comparison, curves: DataCurves | No
     tables: list[Table] = balance_tables(contents.balance) if contents.balance else []
     if contents.matrix:
         tables.append(scores_table(contents, contents.matrix))
-    tables += variant_tables(contents, comparison) + model_tables(comparison)
-    tables += curve_views.tables(curves) if curves else []
+    tables += variant_tables(contents, comparison)
+    tables += model_tables(comparison)
+    if curves:
+        tables += curve_views.tables(curves)
     if contents.runs:
         tables.append(cost_table(contents))
-    sentences = inert(" ".join(summary(contents, comparison)))
-    head = f"# cotbal: {inert(contents.name)}\n\n{sentences}\n"
-    return "\n".join([head, *_flags(contents), *map(table, tables)])
+    name = inert(contents.name)
+    sentences = " ".join(summary(contents, comparison))
+    head = f"# cotbal: {name}\n\n{inert(sentences)}\n"
+    parts = [head, *_flags(contents), *map(table, tables)]
+    return "\n".join(parts)
 
 
 def _flags(contents: Contents) -> list[str]:
     balance = contents.balance
     if not balance or not (balance.flags or balance.warnings):
         return []
-    messages = [*(flag.message for flag in balance.flags), *balance.warnings]
-    lines = [f"- {inert(message)}" for message in messages]
-    return [table(flag_table(balance)), "\n".join(lines) + "\n"]
+    messages = [flag.message for flag in balance.flags]
+    messages += balance.warnings
+    items = ""
+    for message in messages:
+        items += f"- {inert(message)}\n"
+    return [table(flag_table(balance)), items]
 
 
 def table(content: Table) -> str:
     """One table under its title."""
-    columns = range(len(content.header))
-    alignment = [":--" if j == 0 or j in content.words else "--:" for j in columns]
-    lines = [f"## {inert(content.title)}\n", _row(map(inert, content.header)), _row(alignment)]
-    lines += [_row(map(_cell, row)) for row in content.rows]
-    lines += ["", inert(content.note)] if content.note else []
+    alignment = []
+    for j in range(len(content.header)):
+        holds_words = j == 0 or j in content.words
+        alignment.append(":--" if holds_words else "--:")
+    lines = [f"## {inert(content.title)}", ""]
+    lines.append(_row(map(inert, content.header)))
+    lines.append(_row(alignment))
+    for row in content.rows:
+        lines.append(_row(map(_cell, row)))
+    if content.note:
+        lines += ["", inert(content.note)]
     return "\n".join(lines) + "\n"
 
 
 def _cell(text: str) -> str:
-    return f"**{inert(text)}**" if isinstance(text, Strong) else inert(text)
+    plain = inert(text)
+    if isinstance(text, Strong):
+        return f"**{plain}**"
+    return plain
 
 
 def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    content = " | ".join(cells)
+    return f"| {content} |"
 
 
 def inert(text: str) -> str:
     """`text` as plain Markdown on one line, without any tag, link, image or emphasis."""
-    plain = html.escape(" ".join(text.split()), quote=False)
+    one_line = " ".join(text.split())
+    plain = html.escape(one_line, quote=False)
     return re.sub(r"([\\`*|!]|\[(?![-+\d\N{MINUS SIGN}])|\](?=[(\[:]))", r"\\\1", plain)

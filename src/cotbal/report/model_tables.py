@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from cotbal.report.comparison import BASELINE, Comparison
+from cotbal.report.comparison import BASELINE, Comparison, SeedNoise
 from cotbal.report.contents import Contents, RunContents
-from cotbal.report.formatting import DASH, MINUS, count, number, with_interval
+from cotbal.report.formatting import DASH, MINUS, count, listed, number, with_interval
 from cotbal.report.tables import Strong, Table, interval_note
 from cotbal.scores.interval import Interval
 from cotbal.weightings import method_label
@@ -38,78 +38,107 @@ def variant_tables(contents: Contents, comparison: Comparison) -> list[Table]:
     """The weights that the models of an ablation were trained with; none where there is one set of
     weights at most.
     """
-    trained = {run.name: run.weights for run in contents.finals if run.weights}
+    trained = {}
+    for run in contents.finals:
+        if run.weights:
+            trained[run.name] = run.weights
     shown = [name for name in comparison.methods if name in trained]
     if len(shown) < 2:
         return []
     rows = []
     for task in contents.tasks:
-        rows.append((task, *(number(trained[name][task]) for name in shown)))
+        weights = [trained[name][task] for name in shown]
+        rows.append((task, *map(number, weights)))
     header = ("task", *map(method_label, shown))
-    return [Table("Weights that models were trained with", header, tuple(rows))]
+    title = "Weights that models were trained with"
+    return [Table(title, header, tuple(rows))]
 
 
 def final_table(comparison: Comparison) -> Table:
     """Test scores of the models, means over seeds. The best is not marked: another seed may have
     another one.
     """
-    methods = comparison.methods
     rows = []
     for row in comparison.rows:
-        scores = [number(row.scores[m]) if m in row.scores else DASH for m in methods]
-        rows.append((row.task, row.split, row.metric, *scores))
+        cells = []
+        for method in comparison.methods:
+            score = row.scores.get(method)
+            cells.append(DASH if score is None else number(score))
+        rows.append((row.task, row.split, row.metric, *cells))
     title = f"Test scores{_over(comparison)}; higher is better"
-    return Table(title, (*NAMES, *map(method_label, methods)), tuple(rows), words=WORDS)
+    header = (*NAMES, *map(method_label, comparison.methods))
+    return Table(title, header, tuple(rows), words=WORDS)
 
 
 def _over(comparison: Comparison) -> str:
-    return f", means over {len(comparison.seeds)} seeds" if len(comparison.seeds) > 1 else ""
+    """End of a title: how many seeds its numbers are means over; empty with one."""
+    seeds = len(comparison.seeds)
+    if seeds < 2:
+        return ""
+    return f", means over {seeds} seeds"
 
 
 def difference_table(comparison: Comparison) -> Table:
     """Test scores minus those of EW, on the same samples and seeds."""
     methods = [name for name in comparison.methods if name != BASELINE]
+    header = list(NAMES)
+    for name in methods:
+        header.append(_minus_baseline(name))
     rows = []
+    differences: list[Interval] = []
     for row in comparison.rows:
-        changes = [_change(row.differences.get(name), 3) for name in methods]
-        rows.append((row.task, row.split, row.metric, *changes))
-    header = (*NAMES, *(f"{method_label(name)} {MINUS} EW" for name in methods))
+        differences += row.differences.values()
+        cells = []
+        for name in methods:
+            difference = row.differences.get(name)
+            cells.append(_change(difference, digits=3))
+        rows.append((row.task, row.split, row.metric, *cells))
     title = f"Differences from EW on the same test samples{_over(comparison)}"
-    note = _note(comparison, [d for row in comparison.rows for d in row.differences.values()])
-    return Table(title, header, tuple(rows), words=WORDS, note=note)
+    note = _note(comparison, differences)
+    return Table(title, tuple(header), tuple(rows), words=WORDS, note=note)
+
+
+def _minus_baseline(method: str) -> str:
+    label = method_label(method)
+    return f"{label} {MINUS} EW"
 
 
 def _note(comparison: Comparison, changes: Iterable[Interval]) -> str:
     """What the brackets hold, and what is bold."""
     note = interval_note(changes)
     has_verdicts = len(comparison.seeds) > 1
-    return f"{note} Bold: differs significantly from 0." if note and has_verdicts else note
+    if note and has_verdicts:
+        return f"{note} Bold: differs significantly from 0."
+    return note
 
 
 def change_table(comparison: Comparison) -> Table:
     """Relative change of every method against the reference: by task, improvement and error."""
     assert comparison.reference is not None
-    against = comparison.against.values()
+    against = list(comparison.against.values())
+    tasks = list(against[0].per_task)
     rows = []
-    tasks = list(next(iter(against)).per_task)
     for task in tasks:
-        rows.append((task, *(_change(changes.per_task[task]) for changes in against)))
-    averages = (_change(changes.average) for changes in against)
-    rows.append(("improvement: mean over tasks (Eq. 13)", *averages))
-    # Never negative, so that its interval says nothing about 0.
-    errors = (with_interval(changes.error, 2, signed=True) for changes in against)
+        changes = [of_method.per_task[task] for of_method in against]
+        rows.append((task, *map(_change, changes)))
+    improvements = [of_method.average for of_method in against]
+    rows.append(("improvement: mean over tasks (Eq. 13)", *map(_change, improvements)))
+    errors = []
+    for of_method in against:
+        # Not bold: it is never negative, so that its interval says nothing about 0.
+        errors.append(with_interval(of_method.error, digits=2, signed=True))
     rows.append(("error: mean of what tasks lost (Eq. 14)", *errors))
     if comparison.paired:
-        paired = (_change(comparison.paired.get(name)) for name in comparison.against)
-        rows.append(("improvement minus that of EW, seed by seed", *paired))
-    title = f"Relative change against {method_label(comparison.reference)}, in % (Eq. 12)"
-    header = ["task", *map(method_label, comparison.against)]
+        paired = [comparison.paired.get(name) for name in comparison.against]
+        rows.append(("improvement minus that of EW, seed by seed", *map(_change, paired)))
+    reference = method_label(comparison.reference)
+    title = f"Relative change against {reference}, in % (Eq. 12){_over(comparison)}"
     return Table(
-        title + _over(comparison),
-        tuple(header),
-        tuple(rows),
+        title,
+        header=("task", *map(method_label, comparison.against)),
+        rows=tuple(rows),
         footer=len(rows) - len(tasks),
-        note=_note(comparison, [changes.average for changes in against]),
+        note=_note(comparison, improvements),
     )
 
 
@@ -121,17 +150,31 @@ def _change(change: Interval | None, digits: int = 2) -> str:
     return Strong(text) if change.differs() else text
 
 
+def noise_range(noise: SeedNoise) -> str:
+    """Standard deviation of the mean over tasks: a number, or `low to high`."""
+    low = number(noise.low, 1)
+    high = number(noise.high, 1)
+    if low == high:
+        return low
+    return f"{low} to {high}"
+
+
 def seed_noise_table(comparison: Comparison) -> Table:
     """How much another training seed changes each task, beside a comparison with one seed."""
     noise = comparison.seed_noise
     assert noise is not None
-    rows = [(task, number(value, 1)) for task, value in noise.per_task.items()]
-    low, high = number(noise.low, 1), number(noise.high, 1)
-    rows.append(("mean over tasks", low if low == high else f"{low} to {high}"))
+    rows = []
+    for task, deviation in noise.per_task.items():
+        rows.append((task, number(deviation, 1)))
+    rows.append(("mean over tasks", noise_range(noise)))
     title = "Difference of two trainings that differ in the seed alone, in %"
     note = f"From {noise.source}."
-    if low != high:
+    if number(noise.low, 1) != number(noise.high, 1):
         note += " The mean: if tasks vary independently, and if they vary together."
+    if noise.left_out:
+        tasks = listed(noise.left_out)
+        reference = method_label(comparison.reference or "")
+        note += f" Without {tasks}, where {reference} did not score above 0."
     header = ("task", "standard deviation")
     return Table(title, header, tuple(rows), footer=1, note=note)
 
@@ -141,72 +184,104 @@ def seed_table(comparison: Comparison) -> Table:
     EW.
     """
     assert comparison.reference is not None
-    by_seed = {name: np.array(values) for name, values in comparison.by_seed.items()}
-    rows = [(method_label(name), *_by_seed(values)) for name, values in by_seed.items()]
+    rows = []
+    by_seed = {}
+    for name, improvements in comparison.by_seed.items():
+        values = np.array(improvements)
+        by_seed[name] = values
+        rows.append((method_label(name), *_by_seed(values)))
     for name in comparison.paired:
         difference = by_seed[name] - by_seed[BASELINE]
-        rows.append((f"{method_label(name)} {MINUS} EW", *_by_seed(difference)))
+        rows.append((_minus_baseline(name), *_by_seed(difference)))
     seeds = [f"seed {seed}" for seed in comparison.seeds]
-    title = (
-        f"Improvement over {method_label(comparison.reference)} in every training seed, in %"
-        " (Eq. 13)"
-    )
+    reference = method_label(comparison.reference)
+    title = f"Improvement over {reference} in every training seed, in % (Eq. 13)"
     header = ("method", *seeds, "mean", "standard deviation")
     return Table(title, header, tuple(rows), footer=len(comparison.paired))
 
 
 def _by_seed(values: np.ndarray) -> list[str]:
-    shown = [number(float(value), 2, signed=True) for value in (*values, values.mean())]
-    return [*shown, number(float(values.std(ddof=1)), 2)]
+    """Cells of a row: the values, their mean and their standard deviation."""
+    mean = values.mean()
+    deviation = float(values.std(ddof=1))
+    cells = []
+    for value in (*values, mean):
+        cells.append(number(float(value), 2, signed=True))
+    cells.append(number(deviation, 2))
+    return cells
 
 
 def cost_table(contents: Contents) -> Table:
     """Seconds, records, tokens and memory of every run, with totals of the probes and of the
     curve."""
     rows = [_cost(run) for run in contents.runs]
-    totals = [
-        _total(name, runs)
-        for name, runs in (("all probes", contents.probes), ("whole curve", contents.curve))
-        if len(runs) > 1
-    ]
+    totals = []
+    if len(contents.probes) > 1:
+        totals.append(_total("all probes", contents.probes))
+    if len(contents.curve) > 1:
+        totals.append(_total("whole curve", contents.curve))
     sizes = ("records", "tokens", "share of final", "peak MiB")
-    header = ("run", "status", "seconds", "training", "generating", *sizes)
-    cells = (*rows, *totals)
-    return Table("Cost of every run", header, cells, footer=len(totals), words=frozenset({1}))
+    return Table(
+        "Cost of every run",
+        header=("run", "status", "seconds", "training", "generating", *sizes),
+        rows=(*rows, *totals),
+        footer=len(totals),
+        words=frozenset({1}),
+    )
 
 
 def _cost(run: RunContents) -> tuple[str, ...]:
     name = run.label
     if run.kind == "final":
-        name = f"final: {run.label.replace(run.name, method_label(run.name), 1)}"
+        method = method_label(run.name)
+        label = run.label.replace(run.name, method, 1)
+        name = f"final: {label}"
     seconds: Mapping[str, float] = run.outcome.get("seconds", {})
     times = [_seconds(seconds.get(key)) for key in TIMES]
-    records, tokens = count(_size(run, "records")), count(_size(run, "tokens"))
+    records = count(_size(run, "records"))
+    tokens = count(_size(run, "tokens"))
+    share = _share([run])
     memory = count(run.outcome.get("peak_memory_mib"))
-    share = DASH if "share" not in run.planned else f"{run.planned['share']:.2f}"
     return (name, run.status, *times, records, tokens, share, memory)
 
 
 def _total(name: str, runs: Sequence[RunContents]) -> tuple[str, ...]:
-    times = [_seconds(_total_time(runs, key)) for key in TIMES]
+    times = []
+    for key in TIMES:
+        total = _total_time(runs, key)
+        times.append(_seconds(total))
     records = sum(_size(run, "records") or 0 for run in runs)
     tokens = sum(_size(run, "tokens") or 0 for run in runs)
+    return (name, "", *times, count(records), count(tokens), _share(runs), "")
+
+
+def _share(runs: Sequence[RunContents]) -> str:
+    """Share of the final training that these runs planned, or a dash where none did."""
     shares = [run.planned["share"] for run in runs if "share" in run.planned]
-    share = f"{sum(shares):.2f}" if shares else DASH
-    return (name, "", *times, count(records), count(tokens), share, "")
+    if not shares:
+        return DASH
+    total = sum(shares)
+    return f"{total:.2f}"
 
 
 def _total_time(runs: Sequence[RunContents], key: str) -> float:
-    return sum(float(run.outcome.get("seconds", {}).get(key, 0)) for run in runs)
+    total = 0.0
+    for run in runs:
+        seconds = run.outcome.get("seconds", {})
+        total += float(seconds.get(key, 0))
+    return total
 
 
 def _size(run: RunContents, key: str) -> float | None:
     """Records or tokens: those of the outcome, or the planned ones until the run is done."""
-    value = run.outcome.get(key, run.planned.get(key))
+    planned = run.planned.get(key)
+    value = run.outcome.get(key, planned)
     return None if value is None else float(value)
 
 
 def _seconds(value: float | None) -> str:
     if value is None:
         return DASH
-    return count(value) if value >= 100 else f"{value:.1f}"
+    if value >= 100:
+        return count(value)
+    return f"{value:.1f}"

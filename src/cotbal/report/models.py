@@ -21,7 +21,8 @@ def compare_all(contents: Contents) -> Comparison:
     models = fullest(every)
     reference = STL if STL in models else BASELINE
     comparison = compare(models, contents.tasks, contents.balanced, reference)
-    return replace(comparison, seed_noise=seed_noise(contents, every, comparison))
+    noise = seed_noise(contents, every, comparison)
+    return replace(comparison, seed_noise=noise)
 
 
 def fullest(models: Models) -> Models:
@@ -31,8 +32,8 @@ def fullest(models: Models) -> Models:
     """
     groups = {}
     for one, other in combinations_with_replacement(models.values(), 2):
-        seeds = frozenset(one) & frozenset(other)
-        groups[seeds] = [name for name, by_seed in models.items() if seeds <= set(by_seed)]
+        shared = frozenset(one) & frozenset(other)
+        groups[shared] = [name for name, by_seed in models.items() if shared <= set(by_seed)]
     if not groups:
         return {}
 
@@ -42,7 +43,8 @@ def fullest(models: Models) -> Models:
         # One method alone is no comparison, however many seeds it has.
         return cells > 0 and methods > 1, cells, methods
 
-    return {name: models[name] for name in groups[max(groups, key=rank)]}
+    best = max(groups, key=rank)
+    return {name: models[name] for name in groups[best]}
 
 
 def models_of(contents: Contents) -> Models:
@@ -52,19 +54,29 @@ def models_of(contents: Contents) -> Models:
     """
     models: dict[str, dict[int, Scores]] = {}
     for run in contents.finals:
-        if run.status == "done" and single_task(run, contents) is None:
-            models.setdefault(run.name, {})[contents.seed_of(run)] = run.scores
-    if single := _single_task_models(contents):
+        is_single = single_task(run, contents) is not None
+        if run.status == "done" and not is_single:
+            by_seed = models.setdefault(run.name, {})
+            by_seed[contents.seed_of(run)] = run.scores
+    single = _single_task_models(contents)
+    if single:
         models[STL] = single
-    return {name: models[name] for name in sorted(models, key=_order)}
+    ordered = sorted(models, key=_order)
+    return {name: models[name] for name in ordered}
 
 
 def _order(method: str) -> tuple[int, str]:
-    if method in (STL, BASELINE):
-        return (STL, BASELINE).index(method), method
-    if method == OURS:
-        return 4, method
-    return (3 if method.startswith(OURS) else 2), method
+    """Rank of a method, then its name."""
+    rank = 2
+    if method == STL:
+        rank = 0
+    elif method == BASELINE:
+        rank = 1
+    elif method == OURS:
+        rank = 4
+    elif method.startswith(OURS):
+        rank = 3
+    return rank, method
 
 
 def _single_task_models(contents: Contents) -> dict[int, Scores]:
@@ -75,19 +87,22 @@ def _single_task_models(contents: Contents) -> dict[int, Scores]:
     for run in contents.runs:
         task = single_task(run, contents)
         if run.status == "done" and task is not None:
-            by_seed.setdefault(contents.seed_of(run), {})[task] = run
-    return {
-        seed: _own_test_scores(runs)
-        for seed, runs in by_seed.items()
-        if set(contents.balanced) <= set(runs)
-    }
+            of_seed = by_seed.setdefault(contents.seed_of(run), {})
+            of_seed[task] = run
+    needed = set(contents.balanced)
+    models = {}
+    for seed, runs in by_seed.items():
+        if needed <= set(runs):
+            models[seed] = _own_test_scores(runs)
+    return models
 
 
 def _own_test_scores(runs: dict[str, RunContents]) -> Scores:
     scores = {}
     for task, run in runs.items():
         for key, values in run.scores.items():
-            if key[0] == task and key[1] != "validation":
+            scored_task, split = key
+            if scored_task == task and split != "validation":
                 scores[key] = values
     return scores
 
@@ -100,5 +115,9 @@ def single_task(run: RunContents, contents: Contents) -> str | None:
     if kind != "solo" or name not in contents.tasks:
         return None
     recipe = contents.recipe
-    is_like_final = recipe is None or (recipe.file.portions.large == 1 and not recipe.probes_differ)
-    return name if is_like_final else None
+    if recipe is None:
+        return name
+    has_all_data = recipe.file.portions.large == 1
+    if not has_all_data or recipe.probes_differ:
+        return None
+    return name

@@ -8,6 +8,7 @@ from cotbal.balance import Balance
 from cotbal.report.comparison import BASELINE, OURS, Comparison
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import bracket, listed, number, plural
+from cotbal.report.model_tables import noise_range
 from cotbal.report.tables import LEARN_FROM_PROBES
 from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, significance
 from cotbal.weightings import method_label
@@ -30,13 +31,13 @@ def summary(contents: Contents, comparison: Comparison) -> list[str]:
 
 def _mixture(contents: Contents) -> str:
     balanced = contents.balanced
+    tasks = plural(len(balanced), "task")
+    verb = "was" if len(balanced) == 1 else "were"
     action = "balanced" if contents.probes or contents.balance else "trained on"
-    text = (
-        f"{plural(len(balanced), 'task')} of the mixture {contents.name}"
-        f" {'was' if len(balanced) == 1 else 'were'} {action}"
-    )
+    text = f"{tasks} of the mixture {contents.name} {verb} {action}"
     if contents.probes:
-        text += f" from {_done(contents.probes, 'probe')}"
+        probes = _done(contents.probes, "probe")
+        text += f" from {probes}"
     rest = [task for task in contents.tasks if task not in balanced]
     if rest:
         verb = "has" if len(rest) == 1 else "have"
@@ -45,9 +46,13 @@ def _mixture(contents: Contents) -> str:
 
 
 def _done(runs: Sequence[RunContents], noun: str) -> str:
+    """How many of these runs are done, in words."""
+    planned = len(runs)
     done = sum(run.status == "done" for run in runs)
-    rest = "" if done == len(runs) else f" of {len(runs)} that were planned"
-    return f"{plural(done, noun)}{rest}"
+    text = plural(done, noun)
+    if done < planned:
+        text += f" of {planned} that were planned"
+    return text
 
 
 def _no_weights(contents: Contents) -> str:
@@ -75,18 +80,26 @@ def _verdicts(weights: Mapping[str, Interval]) -> list[str]:
     for unit, weight in sorted(weights.items(), key=lambda item: -item[1].value):
         if not weight.differs(1):
             unclear.append(unit)
-        else:
-            (more if weight.value > 1 else less).append(f"{unit} ({number(weight.value, 2)})")
-    sentences = [
-        f"By the weights, the tokens of {listed(names)} count {direction} than average."
-        for names, direction in ((more, "more"), (less, "less"))
-        if names
-    ]
-    return [*sentences, _unclear(unclear)] if unclear else sentences
+            continue
+        names = more if weight.value > 1 else less
+        names.append(f"{unit} ({number(weight.value, 2)})")
+    sentences = []
+    for names, direction in ((more, "more"), (less, "less")):
+        if names:
+            units = listed(names)
+            sentences.append(
+                f"By the weights, the tokens of {units} count {direction} than average."
+            )
+    if unclear:
+        sentences.append(_unclear(unclear))
+    return sentences
 
 
 def _not_measurable(balance: Balance) -> str:
-    known = " and ".join(f"{share:.0%} of the {name}" for name, share in balance.identified.items())
+    shares = []
+    for name, share in balance.identified.items():
+        shares.append(f"{share:.0%} of the {name}")
+    known = " and ".join(shares)
     return (
         "The weights are not measurable here: keep equal weights, which is why all are 1. Only"
         f" {known} could be identified. More data in the minis, another model or other metrics may"
@@ -95,24 +108,31 @@ def _not_measurable(balance: Balance) -> str:
 
 
 def _without_training_noise(weights: Mapping[str, float]) -> str:
-    low, high = min(weights, key=weights.__getitem__), max(weights, key=weights.__getitem__)
+    lowest = min(weights, key=weights.__getitem__)
+    highest = max(weights, key=weights.__getitem__)
+    low = number(weights[lowest], 2)
+    high = number(weights[highest], 2)
     return (
-        f"The weights go from {number(weights[low], 2)} ({low}) to {number(weights[high], 2)}"
-        f" ({high}). Their intervals hold the {SAMPLING_ONLY}. {LEARN_FROM_PROBES}"
+        f"The weights go from {low} ({lowest}) to {high} ({highest})."
+        f" Their intervals hold the {SAMPLING_ONLY}. {LEARN_FROM_PROBES}"
     )
 
 
 def _unclear(units: Sequence[str]) -> str:
+    """That the weights of these units do not differ from the mean weight."""
     if len(units) == 1:
-        return f"The weight of {units[0]} {significance(False, '1')}."
-    names = listed(list(units)) if len(units) <= NAMED else f"{len(units)} tasks"
-    return f"The weights of {names} {significance(False, '1', plural=True)}."
+        verdict = significance(False, "1")
+        return f"The weight of {units[0]} {verdict}."
+    names = listed(units) if len(units) <= NAMED else f"{len(units)} tasks"
+    verdict = significance(False, "1", plural=True)
+    return f"The weights of {names} {verdict}."
 
 
 def _flags(balance: Balance) -> list[str]:
     if not balance.flags:
         return []
-    tasks = listed(list(dict.fromkeys(flag.task for flag in balance.flags)))
+    flagged = dict.fromkeys(flag.task for flag in balance.flags)
+    tasks = listed(list(flagged))
     return [f"There are flags for {tasks}: read the next section before you trust these numbers."]
 
 
@@ -127,7 +147,7 @@ def _finals(comparison: Comparison) -> list[str]:
     scores = f"improvement over {reference}" if comparison.paired else "test scores"
     left_out = ""
     if comparison.left_out:
-        tasks = listed(list(comparison.left_out))
+        tasks = listed(comparison.left_out)
         left_out = f" (without {tasks}, where {reference} did not score above 0)"
     head = (
         "Against equal weights (EW), the final model trained with these weights (CoTBal) changed"
@@ -136,9 +156,11 @@ def _finals(comparison: Comparison) -> list[str]:
     if len(comparison.seeds) == 1:
         notes = " ".join(seed_notes(comparison))
         return [f"{head}, with one training seed; another may differ by more{left_out}. {notes}"]
+    bounds = bracket(change, 2, signed=True)
+    seeds = len(comparison.seeds)
+    verdict = change.verdict() if change.has_bounds else "has no interval"
     return [
-        f"{head} {bracket(change, 2, signed=True)}, over {len(comparison.seeds)} training seeds;"
-        f" this change {change.verdict() if change.has_bounds else 'has no interval'}{left_out}.",
+        f"{head} {bounds}, over {seeds} training seeds; this change {verdict}{left_out}.",
         _rows(comparison),
     ]
 
@@ -151,11 +173,15 @@ def seed_notes(comparison: Comparison) -> list[str]:
         return []
     notes = []
     if noise := comparison.seed_noise:
-        low, high = number(noise.low, 1), number(noise.high, 1)
-        size = low if low == high else f"{low} to {high}"
+        size = noise_range(noise)
+        source = noise.source
+        if noise.left_out:
+            reference = method_label(comparison.reference or "")
+            tasks = listed(noise.left_out)
+            source += f", without {tasks}, where {reference} did not score above 0"
         notes.append(
             "The mean change between two trainings that differ in the seed alone has a standard"
-            f" deviation of {size} % (from {noise.source})."
+            f" deviation of {size} % (from {source})."
         )
     return [*notes, f"To add seeds: `{command_for_seeds(comparison)}`."]
 
@@ -166,18 +192,27 @@ def command_for_seeds(comparison: Comparison) -> str:
     seeds = ",".join(str(first + i) for i in range(3))
     if any(name.startswith(f"{OURS}-") for name in comparison.methods):
         return f"cotbal ablate RECIPE --seeds {seeds}"
-    return f"cotbal compare RECIPE --methods {','.join(comparison.methods)} --seeds {seeds}"
+    methods = ",".join(comparison.methods)
+    return f"cotbal compare RECIPE --methods {methods} --seeds {seeds}"
 
 
 def _rows(comparison: Comparison) -> str:
-    changes = [row.differences[OURS] for row in comparison.rows if OURS in row.differences]
-    better = sum(change.differs() and change.value > 0 for change in changes)
-    worse = sum(change.differs() and change.value < 0 for change in changes)
-    return f"Of {plural(len(changes), 'test score')}, {better} rose and {worse} fell significantly."
+    """How many test scores of CoTBal differ significantly from those of EW."""
+    changes = []
+    for row in comparison.rows:
+        if OURS in row.differences:
+            changes.append(row.differences[OURS])
+    significant = [change.value for change in changes if change.differs()]
+    better = sum(value > 0 for value in significant)
+    worse = sum(value < 0 for value in significant)
+    scores = plural(len(changes), "test score")
+    return f"Of {scores}, {better} rose and {worse} fell significantly."
 
 
 def _change(comparison: Comparison) -> Interval | None:
     """Improvement of CoTBal minus that of EW, or over EW where EW is the reference."""
     if OURS in comparison.paired:
         return comparison.paired[OURS]
-    return comparison.against[OURS].average if OURS in comparison.against else None
+    if OURS in comparison.against:
+        return comparison.against[OURS].average
+    return None

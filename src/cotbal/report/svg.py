@@ -16,17 +16,25 @@ def element(name: str, *children: str, **attributes: object) -> Markup:
     """One element; texts that are not markup yet are escaped; `stroke_width=` becomes
     `stroke-width=`.
     """
-    pairs = Markup("").join(
-        Markup(' {}="{}"').format(Markup(key.rstrip("_").replace("_", "-")), _plain(value))
-        for key, value in attributes.items()
-        if value is not None
+    pairs = []
+    for key, value in attributes.items():
+        if value is not None:
+            attribute = key.rstrip("_").replace("_", "-")
+            pair = Markup(' {}="{}"').format(Markup(attribute), _plain(value))
+            pairs.append(pair)
+    return Markup("<{name}{attributes}>{content}</{name}>").format(
+        name=Markup(name),
+        attributes=Markup("").join(pairs),
+        content=Markup("").join(map(escape, children)),
     )
-    inside = Markup("").join(escape(child) for child in children)
-    return Markup("<{0}{1}>{2}</{0}>").format(Markup(name), pairs, inside)
 
 
 def _plain(value: object) -> object:
-    return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+    """A number with at most two decimals; anything else as it is."""
+    if not isinstance(value, float):
+        return value
+    text = f"{value:.2f}"
+    return text.rstrip("0").rstrip(".")
 
 
 def shortened(text: str, letters: int) -> str:
@@ -34,7 +42,10 @@ def shortened(text: str, letters: int) -> str:
     if len(text) <= letters:
         return text
     tail = letters // 3
-    return f"{text[: letters - tail - 1]}\N{HORIZONTAL ELLIPSIS}{text[-tail:]}"
+    head = letters - tail - 1
+    beginning = text[:head]
+    end = text[-tail:]
+    return f"{beginning}\N{HORIZONTAL ELLIPSIS}{end}"
 
 
 def width(text: str) -> float:
@@ -49,14 +60,18 @@ def _letter_width(letter: str) -> float:
         return 5.3
     if letter in WIDE or ord(letter) > FIRST_WIDE:
         return 13.0
-    return 9.5 if letter.isupper() else 8.1
+    if letter.isupper():
+        return 9.5
+    return 8.1
 
 
 def label(text: str, letters: int, **attributes: object) -> Markup:
     """A text of at most `letters` letters; the full text is shown on hover."""
     short = shortened(text, letters)
-    title = (element("title", text),) if short != text else ()
-    return element("text", *title, short, **attributes)
+    if short == text:
+        return element("text", text, **attributes)
+    title = element("title", text)
+    return element("text", title, short, **attributes)
 
 
 def ticks(low: float, high: float, about: int = 5) -> list[float]:
@@ -65,9 +80,11 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
         return [low]
     rough = (high - low) / about
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * 0.999)
+    steps = [factor * power for factor in (1, 2, 5, 10)]
+    step = next(step for step in steps if step >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
+    last = math.floor(high / step + 1e-9)
+    return [round(k * step, 10) for k in range(first, last + 1)]
 
 
 def tick_text(value: float) -> str:

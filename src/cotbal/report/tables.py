@@ -64,14 +64,14 @@ def weights_table(balance: Balance) -> Table:
     weights = balance.part("all")
     title = f"Weights, Eq. 11 (mean 1), at temperature {balance.temperature:.3g}"
     header = ("unit", "weight", interval_name(weights))
-    rows = [
-        (unit, number(weight.value), bracket(weight))
-        for unit, weight in zip(balance.units, weights, strict=True)
-    ]
-    if not hold_training(weights):
+    has_verdicts = hold_training(weights)
+    rows: list[tuple[str, ...]] = []
+    for unit, weight in zip(balance.units, weights, strict=True):
+        words = [verdict(weight)] if has_verdicts else []
+        rows.append((unit, number(weight.value), bracket(weight), *words))
+    if not has_verdicts:
         return Table(title, header, tuple(rows), note=interval_note(weights))
-    verdicts = [(*row, verdict(weight)) for row, weight in zip(rows, weights, strict=True)]
-    return Table(title, (*header, "in words"), tuple(verdicts), words=frozenset({3}))
+    return Table(title, (*header, "in words"), tuple(rows), words=frozenset({3}))
 
 
 def verdict(weight: Interval) -> str:
@@ -95,7 +95,8 @@ def noise_words(intervals: Iterable[Interval]) -> str:
         return ""
     if not hold_training(bounded):
         return SAMPLING_ONLY
-    return f"95 % interval, noise of {' and '.join(bounded[0].noise)}"
+    noise = " and ".join(bounded[0].noise)
+    return f"95 % interval, noise of {noise}"
 
 
 def parts_table(balance: Balance) -> Table:
@@ -134,7 +135,9 @@ def _cells(intervals: Sequence[Interval]) -> list[str]:
 def contribution_table(balance: Balance) -> Table:
     """Contribution, giver by receiver."""
     contributions = balance.contributions()
-    rows = [(giver, *_cells(row)) for giver, row in zip(balance.units, contributions, strict=True)]
+    rows = []
+    for giver, intervals in zip(balance.units, contributions, strict=True):
+        rows.append((giver, *_cells(intervals)))
     title = "Contribution of a giver (row) to a receiver (column), Eq. 3"
     note = interval_note(chain(*contributions))
     return Table(title, ("giver", *balance.units), tuple(rows), note=note)
@@ -149,9 +152,11 @@ def scores_table(contents: Contents, matrix: ScoreMatrix) -> Table:
     giver = form_runs(form_of(matrix.runs), "real", units).giver
     rows = []
     for run, scores in zip(matrix.runs, matrix.values, strict=True):
-        cells = [DASH if np.isnan(score) else number(score) for score in scores]
-        row = zip(units, cells, strict=True)
-        rows.append((run, *(Strong(cell) if giver[unit] == run else cell for unit, cell in row)))
+        cells = []
+        for unit, score in zip(units, scores, strict=True):
+            cell = DASH if np.isnan(score) else number(score)
+            cells.append(Strong(cell) if giver[unit] == run else cell)
+        rows.append((run, *cells))
     footer = _metric_rows(contents, matrix.tasks)
     return Table(
         "Score matrix: run (row) by task (column), on the validation sets; higher is better",
@@ -167,8 +172,9 @@ def _metric_rows(contents: Contents, tasks: Sequence[str]) -> list[tuple[str, ..
     if not any(columns):
         return []
     names = ("best constant answer", "maximum", "metric", "samples")
-    cells = [column or (DASH,) * len(names) for column in columns]
-    return [(name, *row) for name, *row in zip(names, *cells, strict=True)]
+    unknown = (DASH,) * len(names)
+    cells = [column or unknown for column in columns]
+    return list(zip(names, *cells, strict=True))
 
 
 def _metric_cells(contents: Contents, task: str) -> tuple[str, ...] | None:
@@ -180,9 +186,14 @@ def _metric_cells(contents: Contents, task: str) -> tuple[str, ...] | None:
         if name not in scores.metrics:
             return None
         metric = scores.metrics[name]
-        return _constant(metric), f"{metric.maximum:g}", name, count(len(scores.clusters))
+        maximum = f"{metric.maximum:g}"
+        samples = count(len(scores.clusters))
+        return _constant(metric), maximum, name, samples
     return None
 
 
 def _constant(metric: MetricScores) -> str:
-    return DASH if metric.constant is None else number(metric.constant.score)
+    """Score of the best constant answer, or a dash where it is not known."""
+    if metric.constant is None:
+        return DASH
+    return number(metric.constant.score)

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from cotbal.report.comparison import Comparison, Scores, compare, to_json
+from cotbal.report.comparison import Comparison, Scores, SeedNoise, compare, to_json
 from cotbal.report.formatting import MINUS
-from cotbal.report.model_tables import model_tables, seed_table
+from cotbal.report.model_tables import model_tables, seed_noise_table, seed_table
 from cotbal.report.models import fullest
+from cotbal.report.seed_noise import seed_noise
+from cotbal.report.summary import seed_notes
 from cotbal.scores.interval import Interval
 from cotbal.scores.matrix import Measured
 from cotbal.scores.task_scores import MetricScores, TaskScores
@@ -103,6 +107,41 @@ def test_zero_baseline_is_left_out_and_named() -> None:
     assert comparison.left_out == ("ocr",)
     assert change(comparison).value == pytest.approx(20.0)
     assert [row.differences["cotbal"].value for row in comparison.rows] == pytest.approx([1.0, 0.1])
+
+
+def noisy(*, has_seeds: bool) -> SeedNoise | None:
+    """Noise of a comparison with one seed in which every method scores 0 on `ocr`."""
+    first = model(ocr={"em": [0.0] * 9}, vqa={"em": [0.5] * 9})
+    second = model(ocr={"em": [0.0] * 9}, vqa={"em": [0.6] * 9})
+    comparison = pair(first, second)
+    seeds = {0: first, 1: second} if has_seeds else {0: first}
+    deviations = {"ocr": Interval(0.1), "vqa": Interval(0.05)}
+    contents = Mock(balance=Mock(training_noise=deviations), metric_name=lambda _, name: name)
+    return seed_noise(contents, {"ew": seeds, "cotbal": {0: second}}, comparison)
+
+
+@pytest.mark.parametrize("has_seeds", [True, False])
+def test_seed_noise_leaves_out_and_names_a_task_without_a_score(has_seeds: bool) -> None:
+    noise = noisy(has_seeds=has_seeds)
+    assert noise is not None
+    assert list(noise.per_task) == ["vqa"]
+    assert noise.low == noise.high == noise.per_task["vqa"] > 0
+    assert noise.left_out == ("ocr",)
+
+
+def test_a_task_without_seed_noise_is_named_in_the_table_and_the_notes() -> None:
+    scores = model(ocr={"em": [0.0] * 9}, vqa={"em": [0.5] * 9})
+    comparison = replace(pair(scores, scores), seed_noise=noisy(has_seeds=True))
+    assert seed_noise_table(comparison).note.endswith(
+        "Without ocr, where EW did not score above 0."
+    )
+    assert "without ocr, where EW did not score above 0" in seed_notes(comparison)[0]
+
+
+def test_no_seed_noise_where_no_task_has_a_score() -> None:
+    scores = model(ocr={"em": [0.0] * 9})
+    models = {"ew": {0: scores, 1: scores}, "cotbal": {0: scores}}
+    assert seed_noise(Mock(balance=None), models, pair(scores, scores, "ocr")) is None
 
 
 def test_a_baseline_that_is_zero_in_a_resample_has_no_interval() -> None:
