@@ -30,6 +30,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from cotbal.data.files import locked
+from helpers.errors import raises
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -55,7 +56,7 @@ def test_a_file_is_written_whole(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["file.txt"]
 
 
-@pytest.mark.parametrize("step", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_what_stops_in_between_leaves_the_old_file_and_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -139,7 +140,7 @@ def test_a_lock_keeps_another_process_out(tmp_path: Path) -> None:
         assert holder.stdout.readline() == "held\n"
         started = time.monotonic()
         with (
-            pytest.raises(RunError, match="another cotbal command works in this directory"),
+            raises(RunError, "directory-in-use"),
             locked(path),
         ):
             pass
