@@ -140,10 +140,8 @@ def _gain_reasons(gain: Interval, score: Interval, small: Interval) -> dict[str,
     larger = max(abs(score.value), abs(small.value))
     if gain.value <= ROUNDING * larger:
         return {"no_gain": "full data did not raise its score, so Eq. 3 has no denominator"}
-    if gain.has_bounds:
-        is_noise = gain.low <= 0
-    else:
-        is_noise = gain.value < BARE_GAIN * abs(score.value)
+    smallest = BARE_GAIN * abs(score.value)
+    is_noise = gain.low <= 0 if gain.has_bounds else gain.value < smallest
     if is_noise:
         reason = "the gain from full data may be zero, so Eq. 3 would divide by noise"
         return {"unclear_gain": reason}
