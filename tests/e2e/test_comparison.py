@@ -36,7 +36,8 @@ def test_the_base_is_scored_as_it_is(compared: Path) -> None:
     outcome = json.loads((compared / "probes/base/outcome.json").read_text())
     assert (outcome["steps"], outcome["records"], outcome["seconds"]["training"]) == (0, 0, 0)
     matrix = read_scores(compared / "scores.csv")
-    assert matrix.runs == ("base", "solo:color", "solo:paint", "solo-mini:color", "solo-mini:paint")
+    of_tasks = [(f"solo:{task}", f"solo-mini:{task}") for task in ("color", "paint")]
+    assert matrix.runs == ("base", *of_tasks[0], *of_tasks[1])
     assert matrix.values[0].shape == (2,)
     assert json.loads((compared / "balance.json").read_text())["form"] == "simple"
 

@@ -345,7 +345,7 @@ def test_two_commands_cannot_share_a_directory(source: Path, tmp_path: Path) -> 
     endless = ("balance", source / "recipe.yaml", "optimization.epochs=1000", "--out", root)
     process = start(tmp_path / "printed.txt", *endless, "--on", "inline")
     wait_for(lambda: process.exitcode, lambda: any(root.glob("probes/*/progress.json")))
-    assert "another cotbal command works in this directory" in cotbal(*endless, code=2)
+    assert "another cotbal command is using this directory" in cotbal(*endless, code=2)
     process.terminate()
     process.join(LIMIT)
     assert process.exitcode == 128 + signal.SIGTERM

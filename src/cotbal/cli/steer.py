@@ -51,7 +51,7 @@ def steer(
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", help="Also write weights-<goal>.json and prediction-<goal>.json there."
+            "--out", help="Also write `weights-<goal>.json` and `prediction-<goal>.json` there."
         ),
     ] = None,
     as_json: AsJson = False,

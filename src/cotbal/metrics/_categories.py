@@ -8,30 +8,41 @@ from typing import Any
 import numpy as np
 
 from cotbal.errors import CotbalError
+from cotbal.metrics._samples import PerSample, quotient
 
-Records = Sequence[Mapping[str, Any]]
+Record = Mapping[str, Any]
+Records = Sequence[Record]
 
 
 def categories(records: Records, n: int) -> list[str]:
     """The `category` of each of n samples; empty where the records have none."""
-    return [str(detail(record, "category", "")) for record in records] if records else [""] * n
+    if not records:
+        return [""] * n
+    return [str(detail(record, "category", "")) for record in records]
 
 
-def detail(record: Mapping[str, Any], name: str, otherwise: Any) -> Any:
+def detail(record: Record, name: str, otherwise: Any) -> Any:
     """A field of a record beside conversation and images."""
-    return record.get("details", {}).get(name, otherwise)
+    details = record.get("details", {})
+    return details.get(name, otherwise)
 
 
-def leveled(weights: np.ndarray, names: Sequence[str]) -> np.ndarray:
+def leveled(weights: PerSample, names: Sequence[str]) -> PerSample:
     """Weights scaled so that they sum to 1 in every category that has any; shape [n]."""
-    number = np.unique(np.array(names, dtype=object).astype(str), return_inverse=True)[1]
-    total = np.bincount(number, weights)[number] if len(weights) else np.zeros(0)
-    return np.asarray(np.divide(weights, total, out=np.zeros(len(weights)), where=total > 0))
+    if not len(weights):
+        return np.zeros(0)
+    labels = np.array(names, dtype=object).astype(str)
+    _, category = np.unique(labels, return_inverse=True)
+    totals = np.bincount(category, weights)
+    return quotient(weights, totals[category])
 
 
 def leveled_among(
-    counted: Sequence[bool], names: Sequence[str], wanted: str, other: str
-) -> np.ndarray:
+    counted: Sequence[bool],
+    names: Sequence[str],
+    wanted: str,
+    other: str,
+) -> PerSample:
     """The same weight for every category that counts and every sample inside it; shape [n].
 
     Args:
@@ -42,8 +53,10 @@ def leveled_among(
         CotbalError: no category counts.
     """
     if names and not any(counted):
+        present = ", ".join(sorted(set(names)))
         raise CotbalError(
-            f"{wanted}; found only {', '.join(sorted(set(names)))}, which {other} scores",
+            f"{wanted}; found only {present}, which {other} scores",
             "missing-category",
         )
-    return leveled(np.array(counted, np.float64), names)
+    weights = np.array(counted, np.float64)
+    return leveled(weights, names)

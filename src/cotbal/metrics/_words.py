@@ -28,7 +28,9 @@ def split_words(text: str) -> list[str]:
 
 def word_count(text: str) -> float:
     """Estimated number of words; a character of an unspaced script is a fraction of a word."""
-    words = split_words(text)
-    unspaced = {script: len(script.findall(text)) for script in (_EAST, _SOUTH_EAST)}
-    parts = sum(number / _CHARACTERS_PER_WORD[script] for script, number in unspaced.items())
-    return len(words) - sum(unspaced.values()) + parts
+    count = float(len(split_words(text)))
+    for script, characters_per_word in _CHARACTERS_PER_WORD.items():
+        unspaced = len(script.findall(text))
+        count -= unspaced
+        count += unspaced / characters_per_word
+    return count

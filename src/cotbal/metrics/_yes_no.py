@@ -5,7 +5,7 @@ Answers are read by each metric in its own way, as the programs that it reproduc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from cotbal.metrics._samples import Accepted
 
 LABELS = ("yes", "no")
 
@@ -16,7 +16,9 @@ def label(reference: str) -> str:
     return plain if plain in LABELS else ""
 
 
-def problem_of(references: Sequence[str]) -> str:
+def problem_of(references: Accepted) -> str:
     """Why the references of a sample are invalid; empty if valid."""
-    wrong = [reference for reference in references if not label(reference)]
-    return f"expected yes or no; found {wrong[0]!r}" if wrong else ""
+    for reference in references:
+        if not label(reference):
+            return f"expected yes or no; found {reference!r}"
+    return ""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from cotbal.metrics._samples import most_frequent, per_sample
+from cotbal.metrics._samples import (
+    Accepted,
+    Answers,
+    PerSample,
+    References,
+    most_frequent,
+    per_sample,
+)
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
@@ -15,7 +19,7 @@ HIGHER_IS_BETTER = True
 _THRESHOLD = 0.5  # a similarity of exactly one half counts, as in lmms-eval
 
 
-def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+def score(predictions: Answers, references: References) -> PerSample:
     """1 - edit distance / length of the longer text, for the nearest reference; float64, shape [n].
 
     Case is ignored, and white space is one blank. A similarity below one half is 0.
@@ -23,7 +27,7 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     return per_sample(_best, predictions, references)
 
 
-def constant_answer(references: Sequence[Sequence[str]]) -> str:
+def constant_answer(references: References) -> str:
     """The most frequent reference, normalised; the first to appear when several are."""
     return most_frequent(references, _normalise)
 
@@ -32,9 +36,13 @@ def _normalise(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def _best(answer: str, accepted: Sequence[str]) -> float:
+def _best(answer: str, accepted: Accepted) -> float:
     normalised = _normalise(answer)
-    return max((_similarity(normalised, _normalise(text)) for text in accepted), default=0.0)
+    best = 0.0
+    for reference in accepted:
+        similarity = _similarity(normalised, _normalise(reference))
+        best = max(best, similarity)
+    return best
 
 
 def _similarity(answer: str, reference: str) -> float:

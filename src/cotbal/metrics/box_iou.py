@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 
 import numpy as np
 
-from cotbal.metrics._samples import per_sample
+from cotbal.metrics._samples import Accepted, Answers, PerSample, References, per_sample
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
@@ -18,7 +17,7 @@ _BRACKETS = re.compile(r"\[(.*?)\]")
 Box = tuple[float, float, float, float]
 
 
-def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+def score(predictions: Answers, references: References) -> PerSample:
     """1.0 if the box fits any of its references, otherwise 0.0; float64, shape [n].
 
     An answer without a box is wrong. Answers and references may have any unit in common.
@@ -26,34 +25,44 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     return per_sample(_is_right, predictions, references)
 
 
-def problem_of(references: Sequence[str]) -> str:
+def problem_of(references: Accepted) -> str:
     """Why the references of a sample are invalid, such as a box without area; empty if valid."""
-    boxes = {text: box for text in references if (box := _parse(text)) is not None}
-    if not boxes:
+    if not _boxes(references):
         return f"expected a box such as [0.1,0.2,0.5,0.6]; found {references[0]!r}"
-    wrong = next((text for text, box in boxes.items() if not _has_area(box)), None)
-    if wrong is None:
-        return ""
-    return (
-        f"expected a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2; found {wrong!r}; if it is x, y,"
-        " width and height, the form of COCO, write [x, y, x + width, y + height]"
-    )
+    for text in references:
+        box = _parse(text)
+        if box is not None and not _has_area(box):
+            return (
+                f"expected a box [x1, y1, x2, y2] with x1 < x2 and y1 < y2; found {text!r}; if it"
+                " is x, y, width and height, the form of COCO, write"
+                " [x, y, x + width, y + height]"
+            )
+    return ""
 
 
-def constant_answer(references: Sequence[Sequence[str]]) -> str:
+def constant_answer(references: References) -> str:
     """The median of every coordinate over all reference boxes; empty without a box."""
-    boxes = [box for accepted in references for box in map(_parse, accepted) if box is not None]
+    boxes: list[Box] = []
+    for accepted in references:
+        boxes += _boxes(accepted)
     if not boxes:
         return ""
-    return "[" + ",".join(f"{float(value):g}" for value in np.median(np.array(boxes), axis=0)) + "]"
+    median = np.median(np.array(boxes), axis=0)
+    coordinates = ",".join(f"{value:g}" for value in median.tolist())
+    return f"[{coordinates}]"
 
 
-def _is_right(answer: str, accepted: Sequence[str]) -> bool:
+def _is_right(answer: str, accepted: Accepted) -> bool:
     box = _parse(answer)
-    boxes = (_parse(reference) for reference in accepted)
-    return box is not None and any(
-        _iou(box, other) > _THRESHOLD for other in boxes if other is not None
-    )
+    if box is None:
+        return False
+    return any(_iou(box, other) > _THRESHOLD for other in _boxes(accepted))
+
+
+def _boxes(references: Accepted) -> list[Box]:
+    """The boxes among the references of a sample."""
+    parsed = map(_parse, references)
+    return [box for box in parsed if box is not None]
 
 
 def _parse(text: str) -> Box | None:
@@ -69,11 +78,12 @@ def _parse(text: str) -> Box | None:
 
 def _iou(a: Box, b: Box) -> float:
     """Intersection over union of two boxes; 0 when their union is empty."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    overlap = max(0.0, width) * max(0.0, height)
+    left, top, right, bottom = zip(a, b, strict=True)
+    overlap = _area((max(left), max(top), min(right), min(bottom)))
     union = _area(a) + _area(b) - overlap
-    return overlap / union if union > 0 else 0.0
+    if union <= 0:
+        return 0.0
+    return overlap / union
 
 
 def _has_area(box: Box) -> bool:
@@ -82,4 +92,7 @@ def _has_area(box: Box) -> bool:
 
 
 def _area(box: Box) -> float:
-    return max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1])
+    x1, y1, x2, y2 = box
+    width = max(0.0, x2 - x1)
+    height = max(0.0, y2 - y1)
+    return width * height

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
+from cotbal.metrics._samples import Answers, PerSample, References
 from cotbal.metrics.gleu import HIGHER_IS_BETTER, MAXIMUM, constant_answer, counts, score
 
 __all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "score", "weights"]
 
 
-def weights(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+def weights(predictions: Answers, references: References) -> PerSample:
     """Number of n-grams of the answer or its best reference, the larger; float64, shape [n]."""
-    return counts(predictions, references)[1]
+    _, grams = counts(predictions, references)
+    return grams

@@ -6,16 +6,15 @@ In percent. A judge is a language model, which `cotbal judge` calls (docs/judge.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+
+from cotbal.metrics._samples import PerSample
 
 MAXIMUM = 1000.0  # a rating of 10 for every answer and of 1 for every reference
 HIGHER_IS_BETTER = True
 GIVEN_BY = "cotbal judge"
 
 
-def relative(
-    answers: Float[np.ndarray, " sample"], references: Float[np.ndarray, " sample"]
-) -> tuple[Float[np.ndarray, " sample"], Float[np.ndarray, " sample"]]:
+def relative(answers: PerSample, references: PerSample) -> tuple[PerSample, PerSample]:
     """`100 * sum(answers) / sum(references)`, as quotients weighted by the references' ratings.
 
     Args:
@@ -27,5 +26,6 @@ def relative(
     """
     known = ~np.isnan(answers)
     weights = np.where(known, references, 0.0)
-    values = np.divide(100 * answers, references, out=np.zeros(len(answers)), where=known)
+    zeros = np.zeros(len(answers))
+    values = np.divide(100 * answers, references, out=zeros, where=known)
     return values, weights

@@ -7,11 +7,11 @@ The four categories of cognition have weight 0 here; `mme_cognition` is their sc
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 
 from cotbal.metrics._categories import Records, categories, leveled_among
+from cotbal.metrics._samples import Accepted, Answers, PerSample, References, per_sample
 from cotbal.metrics._yes_no import LABELS, label, problem_of
 
 __all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "problem_of", "score", "weights"]
@@ -23,24 +23,20 @@ _EACH = 1000.0  # ten categories of 100 % accuracy, and as much accuracy+
 COGNITION = {"commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"}
 
 
-def score(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
-) -> np.ndarray:
+def score(predictions: Answers, references: References, records: Records = ()) -> PerSample:
     """1000 for a right answer, 1000 more when all answers on its image are right; float64, [n].
 
     The score is their mean under `weights`. Fewer categories than ten, as in a subset, are scaled
     up to ten.
     """
-    pairs = zip(predictions, references, strict=True)
-    right = np.array([_is_right(answer, accepted) for answer, accepted in pairs], bool)
+    right = per_sample(_is_right, predictions, references)
     images = _images(records, len(right))
     wrong = {image for image, good in zip(images, right, strict=True) if not good}
-    return _EACH * (right.astype(np.float64) + [image not in wrong for image in images])
+    all_right = np.array([image not in wrong for image in images], np.float64)
+    return _EACH * (right + all_right)
 
 
-def weights(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
-) -> np.ndarray:
+def weights(predictions: Answers, references: References, records: Records = ()) -> PerSample:
     """The same for every category of perception, and inside it for every answer; float64, [n].
 
     Raises:
@@ -51,25 +47,35 @@ def weights(
     return leveled_among(counted, names, "mme: expected categories of perception", "mme_cognition")
 
 
-def constant_answer(references: Sequence[Sequence[str]]) -> str:
+def constant_answer(references: References) -> str:
     """Yes or no, whichever is right more often."""
-    truth = Counter(word for accepted in references for word in set(map(label, accepted)))
-    return "Yes" if truth["yes"] >= truth["no"] else "No"
+    samples: Counter[str] = Counter()
+    for accepted in references:
+        labels = set(map(label, accepted))
+        samples.update(labels)
+    return "Yes" if samples["yes"] >= samples["no"] else "No"
 
 
-def _is_right(answer: str, accepted: Sequence[str]) -> bool:
+def _is_right(answer: str, accepted: Accepted) -> bool:
     word = _yes_or_no(answer)
     return bool(word) and word in map(label, accepted)
 
 
 def _yes_or_no(text: str) -> str:
     """Which of both is in the first four letters, otherwise empty, as in the official program."""
-    start = text.lower().strip().replace(".", "")[:4]
-    return next((word for word in LABELS if word in start), "")
+    plain = text.lower().strip().replace(".", "")
+    start = plain[:4]
+    for word in LABELS:
+        if word in start:
+            return word
+    return ""
 
 
 def _images(records: Records, n: int) -> list[tuple[str, ...]]:
     """Category and images of every sample; for a sample without images, its number."""
-    names = categories(records, n)
-    images = [tuple(record.get("images", ())) for record in records] or [()] * n
-    return [(names[i], *(images[i] or (str(i),))) for i in range(n)]
+    images = []
+    for i, category in enumerate(categories(records, n)):
+        names = records[i].get("images") if records else None
+        number = str(i)
+        images.append((category, *(names or [number])))
+    return images

@@ -5,12 +5,9 @@ The range is 0-800. A file of all fourteen categories can be used for this score
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
-
 from cotbal.metrics import mme
 from cotbal.metrics._categories import Records, categories, leveled_among
+from cotbal.metrics._samples import Answers, PerSample, References
 from cotbal.metrics.mme import HIGHER_IS_BETTER, constant_answer, problem_of
 
 __all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "problem_of", "score", "weights"]
@@ -18,9 +15,7 @@ __all__ = ["HIGHER_IS_BETTER", "MAXIMUM", "constant_answer", "problem_of", "scor
 MAXIMUM = 800.0
 
 
-def score(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
-) -> np.ndarray:
+def score(predictions: Answers, references: References, records: Records = ()) -> PerSample:
     """400 for a right answer, 400 more when all answers on its image are right; float64, [n].
 
     The score is their mean under `weights`. Fewer categories than four, as in a subset, are scaled
@@ -29,9 +24,7 @@ def score(
     return mme.score(predictions, references, records) * (MAXIMUM / mme.MAXIMUM)
 
 
-def weights(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
-) -> np.ndarray:
+def weights(predictions: Answers, references: References, records: Records = ()) -> PerSample:
     """The same for every category of cognition, and inside it for every answer; float64, shape [n].
 
     Raises:

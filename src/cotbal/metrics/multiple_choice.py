@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
 
 import numpy as np
 
 from cotbal.metrics._categories import Records, detail
+from cotbal.metrics._samples import Accepted, Answers, PerSample, References, per_sample
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
@@ -46,42 +46,47 @@ _READINGS = (
 )
 
 
-def score(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
-) -> np.ndarray:
+def score(predictions: Answers, references: References, records: Records = ()) -> PerSample:
     """1.0 when the question is answered right, in all rotations; otherwise 0.0; float64, shape [n].
 
     With several references any of them is right.
     """
-    pairs = zip(predictions, references, strict=True)
-    right = [_letter(answer) in _letters(accepted) for answer, accepted in pairs]
+    right = per_sample(_is_right, predictions, references)
     questions = _questions(records, len(right))
     wrong = {question for question, good in zip(questions, right, strict=True) if not good}
     return np.array([question not in wrong for question in questions], np.float64)
 
 
-def weights(
-    predictions: Sequence[str], references: Sequence[Sequence[str]], records: Records = ()
-) -> np.ndarray:
+def weights(predictions: Answers, references: References, records: Records = ()) -> PerSample:
     """One for every question, shared by its rotations; float64, shape [n]."""
     questions = _questions(records, len(predictions))
     rotations = Counter(questions)
     return np.array([1 / rotations[question] for question in questions], np.float64)
 
 
-def problem_of(references: Sequence[str]) -> str:
+def problem_of(references: Accepted) -> str:
     """Why the references of a sample are invalid; empty if valid."""
-    expected = "expected the letter of an option"
-    return "" if _letters(references) else f"{expected}; found {references[0]!r}"
+    if _letters(references):
+        return ""
+    return f"expected the letter of an option; found {references[0]!r}"
 
 
-def constant_answer(references: Sequence[Sequence[str]]) -> str:
+def constant_answer(references: References) -> str:
     """The letter that is right most often; the first to appear when several are."""
-    letters = Counter(letter for accepted in references for letter in _letters(accepted))
-    return letters.most_common(1)[0][0] if letters else ""
+    letters: Counter[str] = Counter()
+    for accepted in references:
+        letters.update(_letters(accepted))
+    if not letters:
+        return ""
+    [(letter, _)] = letters.most_common(1)
+    return letter
 
 
-def _letters(references: Sequence[str]) -> list[str]:
+def _is_right(answer: str, accepted: Accepted) -> bool:
+    return _letter(answer) in _letters(accepted)
+
+
+def _letters(references: Accepted) -> list[str]:
     """The letters that are right, each once."""
     return [letter for letter in dict.fromkeys(map(_letter, references)) if letter]
 
@@ -98,15 +103,18 @@ def _letter(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Full-width letters in usual form; no markup, empty lines or runs of blanks."""
-    bare = _TAG.sub("\n", _MARKUP.sub("", unicodedata.normalize("NFKC", text)))
+    usual = unicodedata.normalize("NFKC", text)
+    without_markup = _MARKUP.sub("", usual)
+    bare = _TAG.sub("\n", without_markup)
     lines = (" ".join(line.split()) for line in bare.split("\n"))
     return "\n".join(filter(None, lines))
 
 
 def _questions(records: Records, n: int) -> list[tuple[str, str]]:
     """The question of every sample; tuples, so that a name never equals the number of a sample."""
-    names = [detail(record, "rotation_of", None) for record in records] or [None] * n
-    return [
-        ("alone", str(i)) if name is None else ("rotation", str(name))
-        for i, name in enumerate(names)
-    ]
+    questions = []
+    for i in range(n):
+        name = detail(records[i], "rotation_of", None) if records else None
+        question = ("alone", str(i)) if name is None else ("rotation", str(name))
+        questions.append(question)
+    return questions

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
-import numpy as np
-
-from cotbal.metrics._samples import most_frequent, per_sample
+from cotbal.metrics._samples import (
+    Accepted,
+    Answers,
+    PerSample,
+    References,
+    most_frequent,
+    per_sample,
+)
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
@@ -15,7 +19,7 @@ HIGHER_IS_BETTER = True
 _TOLERANCE = 0.05  # of the reference
 
 
-def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+def score(predictions: Answers, references: References) -> PerSample:
     """1.0 if the answer agrees with any of its references, otherwise 0.0; float64, shape [n].
 
     `12%` is the number 0.12. A reference of 0, or one that is not a finite number, is compared as
@@ -24,19 +28,21 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     return per_sample(_agrees_with_any, predictions, references)
 
 
-def constant_answer(references: Sequence[Sequence[str]]) -> str:
+def constant_answer(references: References) -> str:
     """The most frequent reference, in small letters; the first to appear when several are."""
     return most_frequent(references, _text)
 
 
-def _agrees_with_any(answer: str, accepted: Sequence[str]) -> bool:
+def _agrees_with_any(answer: str, accepted: Accepted) -> bool:
     return any(_agree(answer, reference) for reference in accepted)
 
 
 def _agree(answer: str, reference: str) -> bool:
-    given, wanted = _number(answer), _number(reference)
+    given = _number(answer)
+    wanted = _number(reference)
     if given is not None and wanted:
-        return abs(given - wanted) / abs(wanted) <= _TOLERANCE
+        error = abs(given - wanted)
+        return error / abs(wanted) <= _TOLERANCE
     return _text(answer) == _text(reference)
 
 

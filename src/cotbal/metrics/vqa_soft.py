@@ -11,10 +11,8 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
-import numpy as np
-
 from cotbal.errors import CotbalError
-from cotbal.metrics._samples import per_sample
+from cotbal.metrics._samples import Accepted, Answers, PerSample, References, per_sample
 
 MAXIMUM = 1.0
 HIGHER_IS_BETTER = True
@@ -58,7 +56,7 @@ _CONTRACTIONS = {
 } | {"somebody'd": "somebodyd"}
 
 
-def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np.ndarray:
+def score(predictions: Answers, references: References) -> PerSample:
     """Mean over all people of min(1, others who gave this answer / 3); float64, shape [n].
 
     With ten references, k of which agree: 0, 0.3, 0.6, 0.9 for k = 0 to 3, and 1 from 4 on.
@@ -73,7 +71,7 @@ def score(predictions: Sequence[str], references: Sequence[Sequence[str]]) -> np
     )
 
 
-def problem_of(references: Sequence[str]) -> str:
+def problem_of(references: Accepted) -> str:
     """Why the references of a sample are invalid; empty if valid."""
     if len(references) > _ENOUGH:
         return ""
@@ -83,7 +81,7 @@ def problem_of(references: Sequence[str]) -> str:
     )
 
 
-def constant_answer(references: Sequence[Sequence[str]]) -> str:
+def constant_answer(references: References) -> str:
     """The answer that scores most, normalised; the first to appear when several do."""
     total: Counter[str] = Counter()
     for accepted in references:
@@ -106,7 +104,7 @@ def normalise(answer: str) -> str:
     return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
 
 
-def _people(accepted: Sequence[str]) -> list[str]:
+def _people(accepted: Accepted) -> list[str]:
     problem = problem_of(accepted)
     if problem:
         raise CotbalError(f"vqa_soft: {problem}", "invalid-reference")
@@ -114,6 +112,9 @@ def _people(accepted: Sequence[str]) -> list[str]:
 
 
 def _agreement(answer: str, people: Sequence[str]) -> float:
+    """Mean over all people of what the others say about the answer."""
     same = people.count(answer)
-    agreed = same * min(1.0, (same - 1) / _ENOUGH) + (len(people) - same) * min(1.0, same / _ENOUGH)
-    return agreed / len(people)
+    different = len(people) - same
+    rating_of_same = min(1.0, (same - 1) / _ENOUGH)
+    rating_of_different = min(1.0, same / _ENOUGH)
+    return (same * rating_of_same + different * rating_of_different) / len(people)

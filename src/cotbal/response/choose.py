@@ -12,8 +12,8 @@ from cotbal.errors import CotbalError, near
 from cotbal.response.coordinates import weights_at
 from cotbal.response.headroom import Headroom, headroom
 from cotbal.response.response import Response
-from cotbal.response.shapes import PerScore, PerTask
-from cotbal.response.solver import Derivatives, Program, Smooth, maximise
+from cotbal.response.shapes import PerScore, PerTask, Place
+from cotbal.response.solver import Derivatives, Point, Program, Smooth, maximise
 from cotbal.scores.interval import Interval
 
 MEAN, WORST = "mean", "worst"
@@ -90,8 +90,10 @@ class Choice:
         """Sampling ratios that do the same, where trials differed in them; their sum is 1."""
         if reference is None:
             return None
-        ratios = np.array(list(self.weights.values())) * reference
-        return dict(zip(self.weights, (ratios / ratios.sum()).tolist(), strict=True))
+        weights = np.array(list(self.weights.values()))
+        sampled = weights * reference
+        ratios = sampled / sampled.sum()
+        return dict(zip(self.weights, ratios.tolist(), strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """All of it as plain JSON; changes in %."""
@@ -132,8 +134,9 @@ class Problem:
 
     def bound(self, z: PerTask, score: int) -> float:
         """Predicted change of a guarded score minus the margin."""
-        response = self.response
-        return float(response.changes(z)[score] - self.margin * response.errors(z)[score])
+        changes = self.response.changes(z)
+        errors = self.response.errors(z)
+        return float(changes[score] - self.margin * errors[score])
 
     def feasible(self, z: PerTask) -> bool:
         """Whether every guarded score stays above its floor."""
@@ -175,20 +178,22 @@ def choose_weights(
         )
     counted = [name in names for name in response.scored]
     problem = Problem(
-        response,
-        np.array(counted) / sum(counted),
-        goal == WORST,
-        {response.scored.index(task): floor for task, floor in by_task.items()},
-        margin,
-        max_step,
+        response=response,
+        shares=np.array(counted) / sum(counted),
+        worst=goal == WORST,
+        floors={response.scored.index(task): floor for task, floor in by_task.items()},
+        margin=margin,
+        max_step=max_step,
     )
     z = _inside(problem, _solve(problem))
-    gain = _gain(problem, z)
-    keep = gain.value - _error(problem, z) <= 0
+    shares = _active(problem, z)
+    gain = response.combined(z, shares)
+    keep = gain.value - response.combined_error(z, shares) <= 0
     if keep:
         z = np.zeros_like(z)
-        gain = _gain(problem, z)
-    return _choice(problem, goal if isinstance(goal, str) else ",".join(goal), z, gain, keep)
+        gain = response.combined(z, _active(problem, z))
+    name = goal if isinstance(goal, str) else ",".join(goal)
+    return _choice(problem, name, z, gain, keep)
 
 
 def _goal_names(response: Response, goal: str | Sequence[str]) -> list[str]:
@@ -228,7 +233,8 @@ def _floors(
     chosen: dict[str, float] = {}
     for task in response.scored:
         guarded = task not in in_goal and task not in response.unmeasurable
-        floor = given.get(task, given.get("*") if guarded else None)
+        default = given.get("*") if guarded else None
+        floor = given.get(task, default)
         if floor is not None:
             chosen[task] = float(floor)
     return chosen
@@ -242,8 +248,9 @@ def _check_floor(response: Response, task: str, floor: float | None) -> None:
             "unknown-task",
         )
     if floor is not None and not floor <= 0:
+        name = "all tasks" if task == "*" else task
         raise CotbalError(
-            f"floor of {'all tasks' if task == '*' else task}: expected at most 0 %, which equal"
+            f"floor of {name}: expected at most 0 %, which equal"
             f" weights keep; found {floor:+g} %. To raise a task, name it in the goal",
             "infeasible-floor",
         )
@@ -255,57 +262,73 @@ def _solve(problem: Problem) -> PerTask:
     limits = np.full(len(rows), problem.max_step)
     start = np.zeros(basis.shape[1])
     if not problem.worst:
-        return basis @ maximise(Program(_functions(problem), rows, limits), start)
+        program = Program(_functions(problem), rows, limits)
+        return basis @ maximise(program, start)
     # One more variable: a level that no score of the goal may fall below.
     rows = np.pad(rows, ((0, 0), (0, 1)))
     program = Program(_functions_above_level(problem), rows, limits)
-    return basis @ maximise(program, np.append(start, -1.0))[:-1]
+    point = maximise(program, np.append(start, -1.0))
+    return basis @ point[:-1]
 
 
 def _functions(problem: Problem) -> Smooth:
     """The predicted goal, and the distance of every guarded score from its floor."""
-    scores = list(problem.floors)
-    floors = np.array([problem.floors[score] for score in scores])
+    guarded = list(problem.floors)
+    floors = np.array(list(problem.floors.values()))
 
-    def at(place: np.ndarray) -> Derivatives:
+    def at(place: Place) -> Derivatives:
         local = problem.response.local(place)
-        value, first, second = (part[scores] for part in local.variance)
-        error = np.sqrt(value + SMOOTH**2)
-        first = first / (2 * error[:, None])
-        second = second / (2 * error[:, None, None])
-        second = second - np.einsum("ni,nj,n->nij", first, first, 1 / error)
+        error, gradient, hessian = _smooth_error(local.variance, guarded)
         margins = (
             problem.margin * (error - SMOOTH) + floors - SLACK,
-            problem.margin * first,
-            problem.margin * second,
+            problem.margin * gradient,
+            problem.margin * hessian,
         )
-        goal = [np.tensordot(problem.shares, change, 1)[None] for change in local.change]
-        distances = [
-            change[scores] - margin for change, margin in zip(local.change, margins, strict=True)
-        ]
-        value, first, second = map(np.concatenate, zip(goal, distances, strict=True))
-        return value, first, second
+        parts = []
+        for change, margin in zip(local.change, margins, strict=True):
+            goal = np.tensordot(problem.shares, change, 1)
+            distances = change[guarded] - margin
+            parts.append(np.concatenate([goal[None], distances]))
+        values, gradients, hessians = parts
+        return values, gradients, hessians
 
     return at
+
+
+def _smooth_error(variance: Derivatives, scores: list[int]) -> Derivatives:
+    """Standard errors of some scores, smooth where they are 0, with gradients and Hessians."""
+    value, first, second = (part[scores] for part in variance)
+    error = np.sqrt(value + SMOOTH**2)
+    gradient = first / (2 * error[:, None])
+    hessian = second / (2 * error[:, None, None])
+    bend = np.einsum("ni,nj,n->nij", gradient, gradient, 1 / error)
+    return error, gradient, hessian - bend
 
 
 def _functions_above_level(problem: Problem) -> Smooth:
     """With the level as the last variable: the level itself, the distances of guarded scores from
     their floors, and those of the scores of the goal from the level.
     """
-    guarded, goal = _functions(problem), np.flatnonzero(problem.shares)
+    functions = _functions(problem)
+    goal = np.flatnonzero(problem.shares)
 
-    def at(point: np.ndarray) -> Derivatives:
-        place, level = point[:-1], point[-1]
-        parts = [guarded(place), problem.response.local(place).change]
-        values = np.concatenate([[level], parts[0][0][1:], parts[1][0][goal] - level])
-        first = np.zeros((len(values), len(point)))
-        first[0, -1] = 1
-        first[1:, :-1] = np.concatenate([parts[0][1][1:], parts[1][1][goal]])
-        first[len(values) - len(goal) :, -1] = -1
-        second = np.zeros((len(values), len(point), len(point)))
-        second[1:, :-1, :-1] = np.concatenate([parts[0][2][1:], parts[1][2][goal]])
-        return values, first, second
+    def at(point: Point) -> Derivatives:
+        place = point[:-1]
+        level = point[-1]
+        change = problem.response.local(place).change
+        values, gradients, hessians = (
+            np.concatenate([guards[1:], changes[goal]])
+            for guards, changes in zip(functions(place), change, strict=True)
+        )
+        above = slice(len(values) - len(goal), None)
+        values[above] -= level
+        # One more function, the level, before the others; one more variable after them.
+        values = np.append(level, values)
+        gradients = np.pad(gradients, ((1, 0), (0, 1)))
+        gradients[0, -1] = 1
+        gradients[1:][above, -1] = -1
+        hessians = np.pad(hessians, ((1, 0), (0, 1), (0, 1)))
+        return values, gradients, hessians
 
     return at
 
@@ -328,48 +351,46 @@ def _active(problem: Problem, z: PerTask) -> PerScore:
     """Weight of every score in the goal at `z`; of `worst`, all on the smallest."""
     if not problem.worst:
         return problem.shares
-    counted = np.where(problem.shares > 0, problem.response.changes(z), np.inf)
-    return np.eye(len(counted))[int(counted.argmin())]
-
-
-def _gain(problem: Problem, z: PerTask) -> Interval:
-    return problem.response.combined(z, _active(problem, z))
-
-
-def _error(problem: Problem, z: PerTask) -> float:
-    shares, response = _active(problem, z), problem.response
-    return response.combined_error(z, shares)
+    changes = problem.response.changes(z)
+    counted = np.where(problem.shares > 0, changes, np.inf)
+    smallest = counted.argmin()
+    shares = np.zeros(len(changes))
+    shares[smallest] = 1
+    return shares
 
 
 def _choice(problem: Problem, goal: str, z: PerTask, gain: Interval, keep: bool) -> Choice:
     response = problem.response
-    guards = tuple(
-        Guard(response.scored[score], floor, problem.bound(z, score))
-        for score, floor in problem.floors.items()
-    )
+    weights = weights_at(z).tolist()
+    guards = []
+    for score, floor in problem.floors.items():
+        guard = Guard(response.scored[score], floor, problem.bound(z, score))
+        guards.append(guard)
     return Choice(
-        goal,
-        dict(zip(response.tasks, weights_at(z).tolist(), strict=True)),
-        keep,
-        gain,
-        {task: response.prediction(z, task) for task in response.scored},
-        guards,
-        response.unmeasurable,
-        headroom(response, problem.max_step),
-        problem.max_step,
-        tuple(_warnings(problem, z)),
+        goal=goal,
+        weights=dict(zip(response.tasks, weights, strict=True)),
+        keep_equal=keep,
+        gain=gain,
+        changes={task: response.prediction(z, task) for task in response.scored},
+        guards=tuple(guards),
+        unguarded=response.unmeasurable,
+        headroom=headroom(response, problem.max_step),
+        max_step=problem.max_step,
+        warnings=tuple(_warnings(problem, z)),
     )
 
 
 def _warnings(problem: Problem, z: PerTask) -> list[str]:
-    response, warnings = problem.response, []
+    response = problem.response
+    warnings = []
     if not response.curved:
         warnings.append(
             "no curvature was estimated: predictions far from equal weights are too good"
         )
-    if np.abs(z).max() > 1.2 * response.reach:
+    largest = np.abs(z).max()
+    if largest > 1.2 * response.reach:
         warnings.append(
-            f"the chosen weights are up to {np.abs(z).max():.2f} doublings from equal weights, the"
-            f" trials at most {response.reach:.2f}: the prediction is an extrapolation"
+            f"the chosen weights are up to {largest:.2f} doublings from equal weights, the trials"
+            f" at most {response.reach:.2f}: the prediction is an extrapolation"
         )
     return warnings

@@ -7,12 +7,13 @@ import math
 import numpy as np
 from jaxtyping import Float
 
-from cotbal.response.shapes import Basis, PerTask
+from cotbal.response.shapes import Basis, Features, PerTask
 
 LN2 = math.log(2)
+Point = Float[np.ndarray, "*trial task"]
 
 
-def doublings(weights: Float[np.ndarray, "*trial task"]) -> Float[np.ndarray, "*trial task"]:
+def doublings(weights: Point) -> Point:
     """`log2` of positive weights with mean 0, since only the ratios of weights matter."""
     logs = np.log2(weights)
     return logs - logs.mean(axis=-1, keepdims=True)
@@ -24,7 +25,7 @@ def weights_at(z: PerTask) -> PerTask:
     return weights / weights.mean()
 
 
-def departure(z: Float[np.ndarray, "*trial task"]) -> Float[np.ndarray, "*trial"]:
+def departure(z: Point) -> Float[np.ndarray, "*trial"]:
     """Distance from equal weights: `T / ln 2 (log2 mean 2^z + log2 mean 2^-z)`.
 
     It is `|z|^2` near 0, even and convex, and grows linearly far away, where a square would
@@ -32,25 +33,49 @@ def departure(z: Float[np.ndarray, "*trial task"]) -> Float[np.ndarray, "*trial"
     the square (benchmarks/response_regmix.py).
     """
     size = z.shape[-1]
-    both = np.log2(np.exp2(z).mean(axis=-1)) + np.log2(np.exp2(-z).mean(axis=-1))
+    up = np.exp2(z).mean(axis=-1)
+    down = np.exp2(-z).mean(axis=-1)
+    both = np.log2(up) + np.log2(down)
     return size / LN2 * both
 
 
-def departure_slopes(
-    z: PerTask,
-) -> tuple[PerTask, Float[np.ndarray, "task task"]]:
+def departure_slopes(z: PerTask) -> tuple[PerTask, Float[np.ndarray, "task task"]]:
     """First and second derivatives of `departure`."""
     size = len(z)
-    up, down = np.exp2(z) / np.exp2(z).sum(), np.exp2(-z) / np.exp2(-z).sum()
-    second = np.diag(up + down) - np.outer(up, up) - np.outer(down, down)
-    return size / LN2 * (up - down), size * second
+    up = _shares(z)
+    down = _shares(-z)
+    first = up - down
+    second = np.diag(up + down)
+    second -= np.outer(up, up)
+    second -= np.outer(down, down)
+    return size / LN2 * first, size * second
+
+
+def _shares(z: PerTask) -> PerTask:
+    """The weights with sum 1 at `z` doublings."""
+    weights = np.exp2(z)
+    return weights / weights.sum()
+
+
+def undetermined(slopes: Features, smallest: float = 1e-15) -> PerTask:
+    """How much of each weight's effect trials leave open: 0 if they determine it, at most 1.
+
+    Args:
+        slopes: place of every trial in the basis of `directions`.
+        smallest: relative to the largest, below which a direction counts as not tried.
+    """
+    basis = directions(slopes.shape[1] + 1)
+    inverse = np.linalg.pinv(slopes, rcond=smallest)
+    determined = basis @ (inverse @ slopes)
+    return np.linalg.norm(basis - determined, axis=1)
 
 
 def directions(tasks: int) -> Basis:
     """Orthonormal columns that span the changes of the ratios of weights."""
     basis = np.zeros((tasks, tasks - 1))
     for k in range(1, tasks):
-        basis[:k, k - 1] = 1
-        basis[k, k - 1] = -k
-        basis[:, k - 1] /= math.sqrt(k * (k + 1))
+        column = basis[:, k - 1]
+        column[:k] = 1
+        column[k] = -k
+        column /= math.sqrt(k * (k + 1))
     return basis

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 from jaxtyping import Int
 
 from cotbal.errors import CotbalError
-from cotbal.response.coordinates import departure, directions, weights_at
+from cotbal.response.coordinates import departure, directions, undetermined, weights_at
 from cotbal.response.hadamard import hadamard, smallest_order
 from cotbal.response.response import UPPER
 from cotbal.response.shapes import Features, PerTask, TrialTask
@@ -24,6 +25,7 @@ from cotbal.response.student import t_quantile
 MOST_TASKS = 40
 EQUAL_RUNS = 2  # trials with equal weights
 POWER = 0.8  # probability to find an effect of the smallest detectable size
+Signs = Int[np.ndarray, "*trial task"]
 
 
 @dataclass(frozen=True)
@@ -38,27 +40,28 @@ class Design:
     """
 
     tasks: tuple[str, ...]
-    signs: Int[np.ndarray, "trial task"]
+    signs: Signs
     seeds: tuple[int, ...]
     step: float
 
     @property
     def weights(self) -> TrialTask:
         """Weights of every trial, mean 1."""
-        return np.stack([weights_at(row * self.step) for row in self.signs])
+        z = self.signs * self.step
+        return np.stack([weights_at(row) for row in z])
 
     @property
     def freedom(self) -> int:
         """Residual degrees of freedom of a fit with curvature."""
-        features = self._features()
-        return len(features) - len(set(self.seeds)) - int(np.linalg.matrix_rank(features))
+        trials = len(self.signs)
+        seeds = len(set(self.seeds))
+        coefficients = np.linalg.matrix_rank(self._features())
+        return trials - seeds - int(coefficients)
 
     @property
     def aliased(self) -> tuple[str, ...]:
         """Tasks whose slope these trials do not determine; empty with enough runs."""
-        basis = directions(len(self.tasks))
-        slopes = self._features()[:, : basis.shape[1]]
-        lost = np.linalg.norm(basis - basis @ (np.linalg.pinv(slopes) @ slopes), axis=1)
+        lost = undetermined(self._slope_features())
         return tuple(task for task, rest in zip(self.tasks, lost, strict=True) if rest > 1e-6)
 
     @property
@@ -70,20 +73,25 @@ class Design:
         )
         if not self.aliased:
             return known
-        return (
-            f"{len(self.signs)} runs do not separate the slopes of {', '.join(self.aliased)}: plan"
-            f" at least {2 * (len(self.tasks) - 1) + EQUAL_RUNS}. {known}"
-        )
+        runs = len(self.signs)
+        names = ", ".join(self.aliased)
+        pairs = len(self.tasks) - 1
+        needed = 2 * pairs + EQUAL_RUNS
+        return f"{runs} runs do not separate the slopes of {names}: plan at least {needed}. {known}"
 
     def standard_errors(self) -> PerTask:
         """Standard error of each task's slope per step, in units of the noise of one run; NaN where
         the slope is aliased.
         """
         basis = directions(len(self.tasks))
-        slopes = self._features()[:, : basis.shape[1]] / self.step
-        covariance = basis @ np.linalg.pinv(slopes.T @ slopes) @ basis.T
+        slopes = self._slope_features() / self.step
+        information = slopes.T @ slopes
+        covariance = basis @ np.linalg.pinv(information) @ basis.T
         errors = np.sqrt(np.diag(covariance))
-        errors[[task in self.aliased for task in self.tasks]] = np.nan
+        aliased = self.aliased
+        for i, task in enumerate(self.tasks):
+            if task in aliased:
+                errors[i] = np.nan
         return errors
 
     def detectable(self, noise: float) -> PerTask:
@@ -92,16 +100,26 @@ class Design:
         """
         if self.freedom < 1:
             return np.full(len(self.tasks), np.nan)
-        quantiles = t_quantile(UPPER, self.freedom) + t_quantile(POWER, self.freedom)
-        return quantiles * noise * self.standard_errors() / self.step
+        outside = t_quantile(UPPER, self.freedom)
+        power = t_quantile(POWER, self.freedom)
+        per_step = (outside + power) * noise * self.standard_errors()
+        return per_step / self.step
 
     def _features(self) -> Features:
-        z = (self.signs - self.signs.mean(axis=1, keepdims=True)) * self.step
-        features = np.column_stack([z @ directions(len(self.tasks)), departure(z)])
+        """Place and departure of every trial, without the mean of its seed."""
+        means = self.signs.mean(axis=1, keepdims=True)
+        z = (self.signs - means) * self.step
+        place = z @ directions(len(self.tasks))
+        features = np.column_stack([place, departure(z)])
         seeds = np.array(self.seeds)
         for seed in set(self.seeds):
-            features[seeds == seed] -= features[seeds == seed].mean(axis=0)
+            same = seeds == seed
+            features[same] -= features[same].mean(axis=0)
         return features
+
+    def _slope_features(self) -> Features:
+        """The features without the departure, the last column."""
+        return self._features()[:, :-1]
 
 
 def two_level_design(
@@ -137,18 +155,24 @@ def two_level_design(
             f" seed; found {chosen} runs, step {step:g}, {len(seeds)} seeds",
             "invalid-design",
         )
-    rows = _rows(count, (chosen - EQUAL_RUNS) // 2)
-    signs, of_seed = [], []
-    for i, row in enumerate(rows):
+    signs, of_trial = [], []
+    pairs = (chosen - EQUAL_RUNS) // 2
+    for row, seed in zip(_rows(count, pairs), cycle(seeds), strict=False):
         signs += [row, -row]
-        of_seed += [seeds[i % len(seeds)]] * 2
-    for i in range(EQUAL_RUNS):
-        signs.append(np.zeros(count, dtype=int))
-        of_seed.append(seeds[i % len(seeds)])
-    return Design(tuple(tasks), np.array(signs), tuple(of_seed), step)
+        of_trial += [seed, seed]
+    equal = np.zeros(count, dtype=int)
+    for _, seed in zip(range(EQUAL_RUNS), cycle(seeds), strict=False):
+        signs.append(equal)
+        of_trial.append(seed)
+    return Design(
+        tasks=tuple(tasks),
+        signs=np.array(signs),
+        seeds=tuple(of_trial),
+        step=step,
+    )
 
 
-def _rows(tasks: int, pairs: int) -> Int[np.ndarray, "pair task"]:
+def _rows(tasks: int, pairs: int) -> Signs:
     """One row of every mirrored pair: all candidates as often as possible, then those that add the
     most information.
     """
@@ -160,26 +184,36 @@ def _rows(tasks: int, pairs: int) -> Int[np.ndarray, "pair task"]:
     basis = directions(tasks)
     information = 1e-6 * np.eye(tasks - 1)
     for row in rows:
-        information += np.outer(row @ basis, row @ basis)
+        place = row @ basis
+        information += np.outer(place, place)
     waiting = [*candidates]
     for _ in range(rest):
         inverse = np.linalg.inv(information)
-        gains = [(row @ basis) @ inverse @ (row @ basis) for row in waiting]
-        row = waiting.pop(int(np.argmax(gains)))
-        information += np.outer(row @ basis, row @ basis)
+        places = [row @ basis for row in waiting]
+        gains = [place @ inverse @ place for place in places]
+        best = int(np.argmax(gains))
+        row = waiting.pop(best)
         rows.append(row)
+        place = places[best]
+        information += np.outer(place, place)
     return np.array(rows)
 
 
-def _candidates(tasks: int, order: int) -> Int[np.ndarray, "row task"]:
+def _candidates(tasks: int, order: int) -> Signs:
     """Rows of a Hadamard matrix with one column per task, without those that are all up or down and
     without mirror images of others.
     """
     matrix = hadamard(order)
-    columns = matrix[:, 1 : tasks + 1] if tasks < order else matrix
-    kept: list[Int[np.ndarray, " task"]] = []
+    columns = matrix
+    if tasks < order:
+        columns = matrix[:, 1 : tasks + 1]
+    kept: list[Signs] = []
+    known: set[tuple[int, ...]] = set()
     for row in columns:
-        known = any(np.array_equal(row, other) for r in kept for other in (r, -r))
-        if not known and abs(row.sum()) < tasks:
+        key = tuple(row.tolist())
+        all_alike = abs(row.sum()) == tasks
+        if key not in known and not all_alike:
             kept.append(row)
+            mirror = tuple((-row).tolist())
+            known |= {key, mirror}
     return np.array(kept)

@@ -10,11 +10,11 @@ import numpy as np
 from jaxtyping import Float
 
 from cotbal.errors import ScoresError
-from cotbal.response.coordinates import departure, directions
+from cotbal.response.coordinates import departure, directions, undetermined
 from cotbal.response.measurable import unmeasurable
 from cotbal.response.regression import Curvature, Regression
 from cotbal.response.response import Response
-from cotbal.response.shapes import Features, PerScore
+from cotbal.response.shapes import Features, OwnDirections, PerScore
 from cotbal.response.trials import Trials
 from cotbal.response.validation import held_out
 
@@ -41,26 +41,26 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
         ScoresError: `too-few-trials`, or `aliased-effects` that these trials cannot separate.
     """
     z = trials.doublings
-    equal = np.abs(z).max(axis=1) < EQUAL
-    level = trials.scores[equal if equal.any() else slice(None)].mean(axis=0)
+    level = _level(trials)
     regression = _regression(trials, level, curvature)
     _check_design(trials, regression)
     noise = regression.noise(regression.changes)
-    unexplained = regression.changes - regression.features @ regression.estimates()
+    estimates = regression.estimates(regression.changes)
+    unexplained = regression.changes - regression.features @ estimates
     luck = unmeasurable(trials.scored, noise.raw, unexplained)
-    groups: tuple[list[int], list[int]] = ([], [])
-    for i, name in enumerate(trials.scored):
-        groups[name in luck].append(i)
-    shrunk = tuple(regression.shrink(group) for group in groups if group)
+    measurable = [i for i, name in enumerate(trials.scored) if name not in luck]
+    others = [i for i, name in enumerate(trials.scored) if name in luck]
+    shrunk = tuple(regression.shrink(group) for group in (measurable, others) if group)
     features = regression.within(regression.features)
+    information = features.T @ features
     return Response(
         tasks=trials.tasks,
         scored=trials.scored,
         level=level,
         trials=len(trials.seeds),
         reach=float(np.abs(z).max()),
-        estimates=regression.estimates().T,
-        spread=np.linalg.inv(features.T @ features),
+        estimates=estimates.T,
+        spread=np.linalg.inv(information),
         shrunk=shrunk,
         noise=noise.deviation,
         freedom=float(noise.freedom[0]),
@@ -71,23 +71,49 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
     )
 
 
+def _level(trials: Trials) -> PerScore:
+    """Mean scores of the trials with equal weights, or of all where there are none."""
+    largest = np.abs(trials.doublings).max(axis=1)
+    equal = largest < EQUAL
+    if not equal.any():
+        return trials.scores.mean(axis=0)
+    return trials.scores[equal].mean(axis=0)
+
+
 def _regression(trials: Trials, level: PerScore, curvature: Curvature) -> Regression:
-    z, basis = trials.doublings, directions(len(trials.tasks))
+    z = trials.doublings
+    basis = directions(len(trials.tasks))
     features = z @ basis
     if curvature != "none":
         features = np.column_stack([features, departure(z)])
     _, blocks = np.unique(np.array(trials.seeds), return_inverse=True)
+    percent = -100.0 if trials.lower_is_better else 100.0
+    changes = trials.scores / level - 1
+    return Regression(
+        features=features,
+        changes=percent * changes,
+        blocks=blocks,
+        own=_own_directions(trials),
+        curvature=curvature,
+    )
+
+
+def _own_directions(trials: Trials) -> OwnDirections:
+    """Direction of the task's own weight, by score; 0 where it has none."""
+    basis = directions(len(trials.tasks))
     own = np.zeros((len(trials.scored), basis.shape[1]))
     for i, name in enumerate(trials.scored):
         if name in trials.tasks:
-            own[i] = basis[trials.tasks.index(name)]
-    sign = -1.0 if trials.lower_is_better else 1.0
-    return Regression(features, sign * 100 * (trials.scores / level - 1), blocks, own, curvature)
+            task = trials.tasks.index(name)
+            own[i] = basis[task]
+    return own
 
 
 def _check_design(trials: Trials, regression: Regression) -> None:
-    features, curved = regression.within(regression.features), regression.curvature != "none"
-    count, seeds = len(trials.seeds), len(set(trials.seeds))
+    features = regression.within(regression.features)
+    curved = regression.curvature != "none"
+    count = len(trials.seeds)
+    seeds = len(set(trials.seeds))
     needed = seeds + features.shape[1] + 1
     if count < needed:
         extra = " and one for the curvature" if curved else ""
@@ -96,14 +122,13 @@ def _check_design(trials: Trials, regression: Regression) -> None:
             f" and per seed{extra}",
             "too-few-trials",
         )
-    basis = directions(len(trials.tasks))
-    slopes = features[:, : basis.shape[1]]
+    slopes = features[:, : len(trials.tasks) - 1]
     sizes = np.linalg.svd(slopes, compute_uv=False)
     if not sizes[-1] > SMALLEST * sizes[0]:
+        names = ", ".join(_aliased(trials.tasks, slopes))
         raise ScoresError(
             "expected trials that separate the effects of all weights within their seeds; these do"
-            f" not separate {', '.join(_aliased(trials.tasks, slopes))}: change each of these"
-            " weights in trials where the others stay",
+            f" not separate {names}: change each of these weights in trials where the others stay",
             "aliased-effects",
         )
     if curved and _is_constant(regression.features[:, -1], features):
@@ -119,14 +144,15 @@ def _is_constant(departures: Float[np.ndarray, " trial"], features: Features) ->
     """Whether all trials of a seed are about as far from equal weights, or the slopes explain how
     far they are.
     """
-    slopes, curve = features[:, :-1], features[:, -1]
-    rest = curve - slopes @ (np.linalg.pinv(slopes) @ curve)
-    return bool(np.sqrt((rest**2).mean()) < SMALLEST * departures.mean())
+    slopes = features[:, :-1]
+    curve = features[:, -1]
+    coefficients = np.linalg.pinv(slopes) @ curve
+    rest = curve - slopes @ coefficients
+    error = np.sqrt((rest**2).mean())
+    return bool(error < SMALLEST * departures.mean())
 
 
-def _aliased(tasks: tuple[str, ...], slopes: Float[np.ndarray, "trial direction"]) -> list[str]:
+def _aliased(tasks: tuple[str, ...], slopes: Features) -> list[str]:
     """Tasks whose effect is not determined."""
-    basis = directions(len(tasks))
-    seen = np.linalg.pinv(slopes, rcond=SMALLEST) @ slopes
-    lost = np.linalg.norm(basis - basis @ seen, axis=1)
+    lost = undetermined(slopes, SMALLEST)
     return [task for task, rest in zip(tasks, lost, strict=True) if rest > 0.05]

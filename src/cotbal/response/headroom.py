@@ -8,13 +8,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from cotbal.response.coordinates import departure
+from cotbal.response.coordinates import LN2, departure
 from cotbal.response.response import UPPER, Response
-from cotbal.response.shapes import PerScore, PerTask
+from cotbal.response.shapes import Covariance, PerScore, PerTask
 from cotbal.scores.interval import Interval
 
 DRAWS = 500
 SEED = 0
+DrawTask = Float[np.ndarray, "draw task"]
+PerDraw = Float[np.ndarray, " draw"]
 STEPS = 5  # of projected gradient ascent per draw, from a start that is nearly best
 
 
@@ -51,61 +53,94 @@ def headroom(response: Response, max_step: float) -> Headroom:
     largest gain in the draw. The lower bound is that of the gain at the best predicted weights, at
     least 0.
     """
-    counted = np.array([name not in response.unmeasurable for name in response.scored], float)
-    if not counted.any():
-        return Headroom(Interval(float("nan")))
-    shares = counted / counted.sum()
-    slopes, curves = _draws(response, shares)
-    best = _best_steps(response.effects @ shares, response.curvature @ shares, max_step)
+    counted = [name not in response.unmeasurable for name in response.scored]
+    if not any(counted):
+        nothing = Interval(float("nan"))
+        return Headroom(nothing)
+    shares = np.array(counted) / sum(counted)
+    best = _best_step(response, shares, max_step)
     gain = response.combined(best, shares)
+    slopes, curves = _draws(response, shares)
     steps = _maxima(slopes, curves, max_step)
-    gains = np.einsum("nt,nt->n", steps, slopes) + curves * departure(steps)
-    high = max(float(np.quantile(gains, UPPER)), gain.value)
-    return Headroom(Interval(gain.value, max(gain.low, 0.0), high))
+    linear = np.einsum("nt,nt->n", steps, slopes)
+    gains = linear + curves * departure(steps)
+    high = float(np.quantile(gains, UPPER))
+    bounded = Interval(
+        value=gain.value,
+        low=max(gain.low, 0.0),
+        high=max(high, gain.value),
+    )
+    return Headroom(bounded)
 
 
-def _best_steps(slope: PerTask, curve: float, max_step: float) -> PerTask:
-    return _maxima(slope[None], np.array([curve]), max_step)[0]
+def _best_step(response: Response, shares: PerScore, max_step: float) -> PerTask:
+    """Where the predicted weighted mean is largest."""
+    slope = response.effects @ shares
+    curve = response.curvature @ shares
+    curves = np.array([curve])
+    [step] = _maxima(slope[None], curves, max_step)
+    return step
 
 
-def _draws(
-    response: Response, shares: PerScore
-) -> tuple[Float[np.ndarray, "draw task"], Float[np.ndarray, " draw"]]:
+def _draws(response: Response, shares: PerScore) -> tuple[DrawTask, PerDraw]:
     """Slopes and curvature of the mean as the trials leave them possible: Student's t."""
     covariance, freedom = response.combination(shares)
     mean = shares @ response.mean
-    generator = np.random.default_rng(SEED)
+    drawn = mean + _student_t(covariance, freedom)
+    curves = np.zeros(DRAWS)
+    if response.curved:
+        curves = np.minimum(drawn[:, -1], 0.0)
+    directions = len(response.tasks) - 1
+    slopes = drawn[:, :directions] @ response.basis.T
+    return slopes, curves
+
+
+def _student_t(covariance: Covariance, freedom: float) -> Float[np.ndarray, "draw coefficient"]:
+    """Draws from a multivariate t distribution with mean 0."""
     values, vectors = np.linalg.eigh(covariance)
-    normal = generator.standard_normal((DRAWS, len(mean))) * np.sqrt(np.maximum(values, 0))
-    spread = np.sqrt(freedom / generator.chisquare(freedom, DRAWS))
-    drawn = mean + spread[:, None] * (normal @ vectors.T)
-    size = len(response.tasks) - 1
-    curves = np.minimum(drawn[:, -1], 0.0) if response.curved else np.zeros(DRAWS)
-    return drawn[:, :size] @ response.basis.T, curves
+    values = np.maximum(values, 0)  # rounding may make them negative
+    generator = np.random.default_rng(SEED)
+    normal = generator.standard_normal((DRAWS, len(values)))
+    normal *= np.sqrt(values)
+    chi_square = generator.chisquare(freedom, DRAWS)
+    spread = np.sqrt(freedom / chi_square)
+    away = normal @ vectors.T
+    return spread[:, None] * away
 
 
-def _maxima(
-    slopes: Float[np.ndarray, "draw task"], curves: Float[np.ndarray, " draw"], max_step: float
-) -> Float[np.ndarray, "draw task"]:
+def _maxima(slopes: DrawTask, curves: PerDraw, max_step: float) -> DrawTask:
     """Where `slope . z + curve D(z)` is largest with mean 0 and |z| at most `max_step`, by
     projected gradient ascent from the maximum for `D = |z|^2`.
     """
-    length = np.linalg.norm(slopes, axis=1) / max_step
-    bend = np.maximum(-2 * curves, 1e-3 * length + 1e-12)[:, None]
+    steepness = np.linalg.norm(slopes, axis=1) / max_step
+    least = 1e-3 * steepness + 1e-12
+    bend = np.maximum(-2 * curves, least)[:, None]
     z = _projected(slopes / bend, max_step)
     for _ in range(STEPS):
-        up, down = np.exp2(z), np.exp2(-z)
-        first = up / up.mean(axis=1, keepdims=True) - down / down.mean(axis=1, keepdims=True)
-        gradient = slopes + curves[:, None] * first / np.log(2)
-        z = _projected(z + 0.5 * gradient / bend, max_step)
+        pull = curves[:, None] * _departure_slopes(z)
+        gradient = slopes + pull / LN2
+        step = 0.5 * gradient / bend
+        z = _projected(z + step, max_step)
     return z
 
 
-def _projected(z: Float[np.ndarray, "draw task"], limit: float) -> Float[np.ndarray, "draw task"]:
+def _departure_slopes(z: DrawTask) -> DrawTask:
+    """`ln 2` times the gradients of `departure`."""
+    up = np.exp2(z)
+    down = np.exp2(-z)
+    rise = up / up.mean(axis=1, keepdims=True)
+    fall = down / down.mean(axis=1, keepdims=True)
+    return rise - fall
+
+
+def _projected(z: DrawTask, limit: float) -> DrawTask:
     """The nearest points with mean 0 inside the box, by bisection on the shift."""
-    low, high = z.min(axis=1) - limit, z.max(axis=1) + limit
+    low = z.min(axis=1) - limit
+    high = z.max(axis=1) + limit
     for _ in range(30):
         shift = (low + high) / 2
-        above = np.clip(z - shift[:, None], -limit, limit).sum(axis=1) > 0
-        low, high = np.where(above, shift, low), np.where(above, high, shift)
-    return np.clip(z - shift[:, None], -limit, limit)
+        moved = np.clip(z - shift[:, None], -limit, limit)
+        above = moved.sum(axis=1) > 0
+        low = np.where(above, shift, low)
+        high = np.where(above, high, shift)
+    return moved

@@ -44,10 +44,15 @@ def unmeasurable(
 
 def _two_levels(values: Float[np.ndarray, " trial"]) -> float:
     """Distance of the means of the two best groups of sorted values; 0 where one group does."""
-    total = ((values - values.mean()) ** 2).sum()
-    best = (0.0, 0.0)
-    for k in range(FEWEST, len(values) - FEWEST + 1):
+    count = len(values)
+    away = values - values.mean()
+    total = (away**2).sum()
+    explained, apart = 0.0, 0.0
+    for k in range(FEWEST, count - FEWEST + 1):
         distance = values[k:].mean() - values[:k].mean()
-        between = k * (len(values) - k) / len(values) * distance**2
-        best = max(best, (float(between), float(distance)))
-    return best[1] if total > 0 and best[0] > SPLIT * total else 0.0
+        between = k * (count - k) / count * distance**2
+        if between > explained:
+            explained, apart = float(between), float(distance)
+    if explained > SPLIT * total:
+        return apart
+    return 0.0

@@ -41,24 +41,34 @@ def moderated_noise(squares: PerScore, freedom: int) -> Noise:
         squares: sum of squared residuals of every task.
         freedom: degrees of freedom of each, at least 1.
     """
+    tasks = len(squares)
     variances = np.maximum(squares / freedom, SMALLEST)
     prior_freedom, prior = _prior(variances, freedom)
-    total = min(prior_freedom + freedom, freedom * len(variances))  # never more than was measured
+    total = min(prior_freedom + freedom, freedom * tasks)  # never more than was measured
     weight = freedom / (freedom + prior_freedom)
     posterior = (1 - weight) * prior + weight * variances
-    return Noise(np.sqrt(posterior), np.full(len(variances), float(total)), np.sqrt(variances))
+    return Noise(
+        deviation=np.sqrt(posterior),
+        freedom=np.full(tasks, float(total)),
+        raw=np.sqrt(variances),
+    )
 
 
 def _prior(variances: PerScore, freedom: int) -> tuple[float, float]:
     """Degrees of freedom and variance of the prior; no prior for a single task."""
     if len(variances) < 2:
         return 0.0, float(variances[0])
-    logs = np.log(variances) - digamma(freedom / 2) + math.log(freedom / 2)
-    excess = float(np.var(logs, ddof=1)) - trigamma(freedom / 2)
+    half = freedom / 2
+    logs = np.log(variances) - digamma(half)
+    logs += math.log(half)
+    scatter = float(np.var(logs, ddof=1))
+    excess = scatter - trigamma(half)
     if excess <= 0:  # the tasks do not differ in their noise by more than chance
         return freedom * 1e6, float(variances.mean())
-    half = inverse_trigamma(excess)
-    return 2 * half, float(np.exp(logs.mean() + digamma(half) - math.log(half)))
+    prior_half = inverse_trigamma(excess)
+    log_variance = logs.mean() + digamma(prior_half)
+    log_variance -= math.log(prior_half)
+    return 2 * prior_half, float(np.exp(log_variance))
 
 
 def digamma(x: float) -> float:
@@ -68,8 +78,10 @@ def digamma(x: float) -> float:
         value -= 1 / x
         x += 1
     square = 1 / (x * x)
-    series = square * (1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240)))
-    return value + math.log(x) - 0.5 / x - series
+    series = 1 / 252 - square / 240
+    series = 1 / 120 - square * series
+    series = 1 / 12 - square * series
+    return value + math.log(x) - 0.5 / x - square * series
 
 
 def trigamma(x: float) -> float:
@@ -79,13 +91,16 @@ def trigamma(x: float) -> float:
         value += 1 / (x * x)
         x += 1
     square = 1 / (x * x)
-    series = square * (1 / 6 - square * (1 / 30 - square * (1 / 42 - square / 30))) / x
-    return value + 1 / x + square / 2 + series
+    series = 1 / 42 - square / 30
+    series = 1 / 30 - square * series
+    series = 1 / 6 - square * series
+    return value + 1 / x + square / 2 + square * series / x
 
 
 def inverse_trigamma(value: float) -> float:
     """The positive `x` with `trigamma(x) = value`, by bisection."""
-    low, high = 1e-8, 1e8
+    low = 1e-8
+    high = 1e8
     for _ in range(200):
         middle = math.sqrt(low * high)
         if trigamma(middle) > value:

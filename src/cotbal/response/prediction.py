@@ -139,17 +139,26 @@ def compare_with_outcomes(
     Raises:
         CotbalError: `unknown-task`, or `missing-outcome` where a task has no number.
     """
-    found = [
-        _outcome(task, prediction["predictions"], changes) for task, changes in outcomes.items()
-    ]
-    if not found:
+    if not outcomes:
         raise CotbalError("expected the outcome of at least one task", "missing-outcome")
-    predicted = np.array([outcome.predicted.value for outcome in found])
-    observed = np.array([outcome.observed for outcome in found])
-    varied = len(found) > 2 and predicted.std() > 0 and observed.std() > 0
-    correlation = float(np.corrcoef(predicted, observed)[0, 1]) if varied else math.nan
-    coverage = sum(outcome.inside for outcome in found) / len(found)
-    return Verdict(tuple(found), coverage, correlation)
+    predictions = prediction["predictions"]
+    compared = [_outcome(task, predictions, changes) for task, changes in outcomes.items()]
+    inside = [outcome.inside for outcome in compared]
+    return Verdict(
+        outcomes=tuple(compared),
+        coverage=sum(inside) / len(inside),
+        correlation=_correlation(compared),
+    )
+
+
+def _correlation(outcomes: Sequence[Outcome]) -> float:
+    """Of predicted and observed changes; NaN for fewer than three, or where one does not vary."""
+    predicted = np.array([outcome.predicted.value for outcome in outcomes])
+    observed = np.array([outcome.observed for outcome in outcomes])
+    if len(outcomes) < 3 or not predicted.std() > 0 or not observed.std() > 0:
+        return math.nan
+    correlations = np.corrcoef(predicted, observed)
+    return float(correlations[0, 1])
 
 
 def _outcome(task: str, predictions: Mapping[str, Any], changes: Sequence[float]) -> Outcome:

@@ -19,12 +19,25 @@ from itertools import product
 import numpy as np
 from jaxtyping import Float
 
-from cotbal.response.shapes import Coefficients, Covariances, PerScore
+from cotbal.response.shapes import (
+    Coefficients,
+    Covariance,
+    Covariances,
+    OwnDirections,
+    PerScore,
+)
 
 FLAT = 1e-9  # precision of the prior of the two means
 NEGLIGIBLE = 1e-3  # likelihood, relative to the best, of a point that is left out
 LARGEST_BATCH = 2_000_000  # numbers in one stack of matrices
 Deviations = tuple[float, float, float]  # of own effects, of cross effects, of curvatures
+Grid = Float[np.ndarray, "grid kind"]  # one row of deviations per point
+GridCoefficients = Float[np.ndarray, "grid score coefficient"]
+GridCovariances = Float[np.ndarray, "grid score coefficient coefficient"]
+GridCommon = Float[np.ndarray, "grid common common"]
+Pattern = Float[np.ndarray, "score coefficient common"]
+Lever = Float[np.ndarray, "grid score coefficient common"]
+PerPoint = Float[np.ndarray, " grid"]
 
 
 @dataclass(frozen=True)
@@ -39,10 +52,10 @@ class Evidence:
         curved: whether the last coefficient is the curvature.
     """
 
-    information: Float[np.ndarray, "coefficient coefficient"]
+    information: Covariance
     moments: Coefficients
     noise: PerScore
-    own: Float[np.ndarray, "score direction"]
+    own: OwnDirections
     curved: bool
 
 
@@ -64,24 +77,49 @@ class Posterior:
 def empirical_bayes(evidence: Evidence, grid: Sequence[Deviations]) -> Posterior:
     """Coefficients shrunk by their own noise, averaged over the deviations of `grid`."""
     scores, size = evidence.moments.shape
-    batch = max(1, LARGEST_BATCH // (scores * size * size))
-    parts = _batches(np.array(grid), batch)
-    logs = np.concatenate([_conditional(evidence, part).log_evidence for part in parts])
-    # Uniform in the deviations themselves; the grid is uniform in their logarithms.
-    logs = logs + np.log(np.where(np.array(grid) > 0, grid, 1.0)).sum(axis=1)
-    weights = np.exp(logs - logs.max())
-    kept = np.flatnonzero(weights > NEGLIGIBLE)
-    weights = weights[kept] / weights[kept].sum()
-    moments = [
-        _moments(evidence, _conditional(evidence, part))
-        for part in _batches(np.array(grid)[kept], batch)
-    ]
-    means, covariances = (np.concatenate(part) for part in zip(*moments, strict=True))
+    numbers = scores * size * size
+    batch = max(1, LARGEST_BATCH // numbers)
+    points = np.array(grid)
+    logs = _log_posterior(evidence, points, batch)
+    likelihood = np.exp(logs - logs.max())
+    kept = np.flatnonzero(likelihood > NEGLIGIBLE)
+    weights = likelihood[kept]
+    weights /= weights.sum()
+    means, covariances = _all_moments(evidence, points[kept], batch)
     mean = np.einsum("g,gsi->si", weights, means)
     away = means - mean
     covariance = np.einsum("g,gsij->sij", weights, covariances)
     covariance += np.einsum("g,gsi,gsj->sij", weights, away, away)
-    return Posterior(mean, covariance, grid[int(logs.argmax())])
+    best = int(logs.argmax())
+    return Posterior(
+        mean=mean,
+        covariance=covariance,
+        deviations=grid[best],
+    )
+
+
+def _log_posterior(evidence: Evidence, points: Grid, batch: int) -> PerPoint:
+    """Logarithm of the weight of every point of the grid, up to a constant."""
+    parts = []
+    for part in _batches(points, batch):
+        conditional = _conditional(evidence, part)
+        parts.append(conditional.log_evidence)
+    # Uniform in the deviations themselves; the grid is uniform in their logarithms.
+    positive = np.where(points > 0, points, 1.0)
+    return np.concatenate(parts) + np.log(positive).sum(axis=1)
+
+
+def _all_moments(
+    evidence: Evidence, points: Grid, batch: int
+) -> tuple[GridCoefficients, GridCovariances]:
+    """Mean and covariance of the coefficients for every point of the grid."""
+    means, covariances = [], []
+    for part in _batches(points, batch):
+        conditional = _conditional(evidence, part)
+        mean, covariance = _moments(evidence, conditional)
+        means.append(mean)
+        covariances.append(covariance)
+    return np.concatenate(means), np.concatenate(covariances)
 
 
 def deviation_grid(evidence: Evidence, curves_differ: bool) -> list[Deviations]:
@@ -91,17 +129,25 @@ def deviation_grid(evidence: Evidence, curves_differ: bool) -> list[Deviations]:
     curves = [0.0]
     if evidence.curved and curves_differ:
         curves = _levels(evidence, slice(size, size + 1), 4)
-    own = slopes if np.abs(evidence.own).max() > 0 else [0.0]
+    own = [0.0]
+    if evidence.own.any():
+        own = slopes
     return list(product(own, slopes, curves))
 
 
 def _levels(evidence: Evidence, part: slice, count: int) -> list[float]:
+    """Deviations of some of the coefficients, from small to large."""
     information = evidence.information[part, part]
+    moments = evidence.moments[:, part]
     inverse = np.linalg.pinv(information)
-    estimates = evidence.moments[:, part] @ inverse
-    error = float(np.sqrt(np.median(evidence.noise) ** 2 * np.trace(inverse) / len(inverse)))
-    seen = float(np.sqrt((estimates**2).mean()))
-    return np.geomspace(0.1 * error, max(3 * error, 2 * seen), count).tolist()
+    estimates = moments @ inverse
+    noise = np.median(evidence.noise)
+    variance = noise**2 * np.trace(inverse) / len(inverse)
+    error = float(np.sqrt(variance))
+    squares = estimates**2
+    seen = float(np.sqrt(squares.mean()))
+    largest = max(3 * error, 2 * seen)
+    return np.geomspace(0.1 * error, largest, count).tolist()
 
 
 @dataclass(frozen=True)
@@ -121,82 +167,112 @@ class _Conditional:
         common: covariance of the common means.
     """
 
-    log_evidence: Float[np.ndarray, " grid"]
-    inner: Float[np.ndarray, "grid score coefficient coefficient"]
-    prior: Float[np.ndarray, "grid score coefficient coefficient"]
-    centre: Float[np.ndarray, "grid score coefficient"]
-    lever: Float[np.ndarray, "grid score coefficient common"]
-    common: Float[np.ndarray, "grid common common"]
+    log_evidence: PerPoint
+    inner: GridCovariances
+    prior: GridCovariances
+    centre: GridCoefficients
+    lever: Lever
+    common: GridCommon
 
 
-def _conditional(evidence: Evidence, deviations: Float[np.ndarray, "grid kind"]) -> _Conditional:
+def _conditional(evidence: Evidence, deviations: Grid) -> _Conditional:
     information, moments = _scaled(evidence)
-    pattern, prior = _pattern(evidence), _prior_covariance(evidence, deviations)
-    inner = np.eye(information.shape[-1]) + prior @ information
-    shrunk = prior @ moments[:, :, None]
-    sides = np.concatenate(
-        [shrunk, np.broadcast_to(pattern, (*shrunk.shape[:-1], pattern.shape[-1]))], -1
-    )
-    solved = np.linalg.solve(inner, sides)
-    shrunk, lever = solved[..., 0], solved[..., 1:]
+    pattern = _pattern(evidence)
+    prior = _prior_covariance(evidence, deviations)
+    coefficients = moments.shape[1]
+    inner = np.eye(coefficients) + prior @ information
+    shrunk, lever = _solved(inner, prior @ moments[:, :, None], pattern)
     # What the common means have to explain, and how precisely they are known.
-    rest = moments - np.einsum("sij,gsj->gsi", information, shrunk)
+    explained = _times(information, shrunk)
+    common_moments = np.einsum("sim,gsi->gm", pattern, moments - explained)
     precision = np.einsum("sim,gsin->gmn", pattern, information @ lever)
     precision += FLAT * np.eye(pattern.shape[-1])
     covariance = np.linalg.inv(precision)
-    common_moments = np.einsum("sim,gsi->gm", pattern, rest)
     common = np.einsum("gmn,gn->gm", covariance, common_moments)
-    logs = 0.5 * np.einsum("si,gsi->g", moments, shrunk)
-    logs += 0.5 * np.einsum("gm,gm->g", common, common_moments)
-    logs -= 0.5 * np.linalg.slogdet(inner)[1].sum(axis=1)
-    logs -= 0.5 * np.linalg.slogdet(precision)[1]
-    centre = np.einsum("sim,gm->gsi", pattern, common)
-    return _Conditional(logs, inner, prior, centre, lever, covariance)
+    _, log_inner = np.linalg.slogdet(inner)
+    _, log_precision = np.linalg.slogdet(precision)
+    doubled = np.einsum("si,gsi->g", moments, shrunk)
+    doubled += np.einsum("gm,gm->g", common, common_moments)
+    doubled -= log_inner.sum(axis=1)
+    doubled -= log_precision
+    return _Conditional(
+        log_evidence=0.5 * doubled,
+        inner=inner,
+        prior=prior,
+        centre=np.einsum("sim,gm->gsi", pattern, common),
+        lever=lever,
+        common=covariance,
+    )
 
 
-def _moments(evidence: Evidence, given: _Conditional) -> tuple[np.ndarray, np.ndarray]:
+def _solved(
+    inner: GridCovariances,
+    shrunk: Float[np.ndarray, "grid score coefficient one"],
+    pattern: Pattern,
+) -> tuple[GridCoefficients, Lever]:
+    """The inverse of `inner`, times the shrunk moments and times the pattern."""
+    points = len(shrunk)
+    patterns = np.broadcast_to(pattern, (points, *pattern.shape))
+    sides = np.concatenate([shrunk, patterns], axis=-1)
+    solved = np.linalg.solve(inner, sides)
+    return solved[..., 0], solved[..., 1:]
+
+
+def _moments(evidence: Evidence, given: _Conditional) -> tuple[GridCoefficients, GridCovariances]:
     """Mean and covariance of the coefficients for every point of the grid."""
     information, moments = _scaled(evidence)
+    centre = given.centre
     covariance = np.linalg.solve(given.inner, given.prior)
-    residual = moments - np.einsum("sij,gsj->gsi", information, given.centre)
-    mean = given.centre + np.einsum("gsij,gsj->gsi", covariance, residual)
-    spread = given.lever @ given.common[:, None] @ given.lever.transpose(0, 1, 3, 2)
+    residual = moments - _times(information, centre)
+    mean = centre + _times(covariance, residual)
+    lever = given.lever
+    common = given.common[:, None]
+    spread = lever @ common @ lever.transpose(0, 1, 3, 2)
     return mean, covariance + spread
 
 
-def _scaled(
-    evidence: Evidence,
-) -> tuple[Covariances, Coefficients]:
+def _times(matrices: np.ndarray, vectors: GridCoefficients) -> GridCoefficients:
+    """Matrix times vector, for every score and every point of the grid."""
+    return np.einsum("...ij,...j->...i", matrices, vectors)
+
+
+def _scaled(evidence: Evidence) -> tuple[Covariances, Coefficients]:
     """Information and moments in units of the noise."""
     precision = 1 / evidence.noise**2
-    return evidence.information * precision[:, None, None], evidence.moments * precision[:, None]
+    information = evidence.information * precision[:, None, None]
+    moments = evidence.moments * precision[:, None]
+    return information, moments
 
 
-def _batches(values: np.ndarray, size: int) -> list[np.ndarray]:
-    return [values[start : start + size] for start in range(0, len(values), size)]
+def _batches(points: Grid, size: int) -> list[Grid]:
+    starts = range(0, len(points), size)
+    return [points[start : start + size] for start in starts]
 
 
-def _pattern(evidence: Evidence) -> Float[np.ndarray, "score coefficient common"]:
+def _pattern(evidence: Evidence) -> Pattern:
     """How the mean own effect and the mean curvature enter the coefficients of every score."""
     scores, directions = evidence.own.shape
-    pattern = np.zeros((scores, directions + evidence.curved, 1 + evidence.curved))
-    pattern[:, :directions, 0] = evidence.own * (directions + 1) / max(directions, 1)
+    tasks = directions + 1
+    size = directions + evidence.curved
+    pattern = np.zeros((scores, size, 1 + evidence.curved))
+    slopes = pattern[:, :directions, 0]
+    slopes += evidence.own * tasks / max(directions, 1)
     if evidence.curved:
         pattern[:, directions, 1] = 1
     return pattern
 
 
-def _prior_covariance(
-    evidence: Evidence, deviations: Float[np.ndarray, "grid kind"]
-) -> Float[np.ndarray, "grid score coefficient coefficient"]:
-    own, cross, curve = (deviations**2).T
+def _prior_covariance(evidence: Evidence, deviations: Grid) -> GridCovariances:
+    variances = deviations**2
+    own, cross, curve = variances.T[..., None, None, None]
     scores, directions = evidence.own.shape
     size = directions + evidence.curved
     prior = np.zeros((len(deviations), scores, size, size))
-    outer = evidence.own[:, :, None] * evidence.own[:, None, :]
-    prior[:, :, :directions, :directions] = (
-        cross[:, None, None, None] * np.eye(directions) + (own - cross)[:, None, None, None] * outer
-    )
+    along_own = np.einsum("si,sj->sij", evidence.own, evidence.own)
+    slopes = prior[:, :, :directions, :directions]
+    slopes += cross * np.eye(directions)
+    slopes += (own - cross) * along_own
     if evidence.curved:
-        prior[:, :, directions, directions] = curve[:, None]
+        of_curve = prior[:, :, directions:, directions:]
+        of_curve += curve
     return prior

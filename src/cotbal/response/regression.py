@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from cotbal.response.noise import Noise, moderated_noise
 from cotbal.response.prior import Evidence, Posterior, deviation_grid, empirical_bayes
-from cotbal.response.shapes import Features, PerScore, TrialColumn, TrialScore
+from cotbal.response.shapes import (
+    Blocks,
+    Coefficients,
+    Covariance,
+    Features,
+    OwnDirections,
+    PerScore,
+    TrialColumn,
+    TrialIndices,
+    TrialScore,
+)
 
 Curvature = Literal["task", "shared", "none"]
 
@@ -50,7 +60,7 @@ class Shrunk:
     deviations: Part | None
 
     @property
-    def mean(self) -> Float[np.ndarray, "member coefficient"]:
+    def mean(self) -> Coefficients:
         """Coefficients of every score; their mean is that of the common part."""
         common = self.common.posterior.mean
         if self.deviations is None:
@@ -58,23 +68,26 @@ class Shrunk:
         away = self.deviations.posterior.mean
         return common + away - away.mean(axis=0)
 
-    def covariances(
-        self, shares: Float[np.ndarray, " member"]
-    ) -> tuple[Float[np.ndarray, "a b"], Float[np.ndarray, "a b"]]:
+    def covariances(self, shares: PerScore) -> tuple[Covariance, Covariance]:
         """Of the coefficients of a weighted sum of scores: from the common part, and from the
         deviations.
         """
-        common = shares.sum() ** 2 * self.common.posterior.covariance[0]
+        [of_mean] = self.common.posterior.covariance
+        common = shares.sum() ** 2 * of_mean
         if self.deviations is None:
             return common, np.zeros_like(common)
         # Deviations from a mean of S independent noises have the share 1 - 1/S of their variance.
-        squares = (shares - shares.mean()) ** 2 / (1 - 1 / len(shares))
-        return common, np.einsum("s,sij->ij", squares, self.deviations.posterior.covariance)
+        variance_share = 1 - 1 / len(shares)
+        away = shares - shares.mean()
+        squares = away**2 / variance_share
+        covariances = self.deviations.posterior.covariance
+        return common, np.einsum("s,sij->ij", squares, covariances)
 
     @property
     def freedoms(self) -> tuple[float, float]:
         """Degrees of freedom behind the two parts."""
-        return self.common.freedom, (self.deviations or self.common).freedom
+        deviations = self.deviations or self.common
+        return self.common.freedom, deviations.freedom
 
 
 @dataclass(frozen=True)
@@ -91,37 +104,45 @@ class Regression:
 
     features: Features
     changes: TrialScore
-    blocks: Int[np.ndarray, " trial"]
-    own: Float[np.ndarray, "score direction"]
+    blocks: Blocks
+    own: OwnDirections
     curvature: Curvature
 
     def within(self, values: TrialColumn) -> TrialColumn:
         """The values without the mean of their seed."""
-        sums = np.zeros((self.blocks.max() + 1, values.shape[1]))
+        counts = np.bincount(self.blocks)
+        sums = np.zeros((len(counts), values.shape[1]))
         np.add.at(sums, self.blocks, values)
-        return values - (sums / np.bincount(self.blocks)[:, None])[self.blocks]
+        means = sums / counts[:, None]
+        return values - means[self.blocks]
 
     @property
     def freedom(self) -> int:
         """Residual degrees of freedom."""
-        used = np.linalg.matrix_rank(self.within(self.features))
-        return len(self.blocks) - len(set(self.blocks.tolist())) - int(used)
+        seeds = np.unique(self.blocks)
+        coefficients = np.linalg.matrix_rank(self.within(self.features))
+        return len(self.blocks) - len(seeds) - int(coefficients)
 
-    def estimates(self) -> Float[np.ndarray, "coefficient score"]:
-        """Coefficients by least squares."""
-        return np.linalg.pinv(self.within(self.features)) @ self.within(self.changes)
+    def estimates(self, changes: TrialColumn) -> Float[np.ndarray, "coefficient column"]:
+        """Coefficients by least squares, for every column."""
+        features = self.within(self.features)
+        return np.linalg.pinv(features) @ self.within(changes)
 
     def noise(self, changes: TrialColumn) -> Noise:
         """Noise of one run in each column; needs at least one degree of freedom."""
-        features, values = self.within(self.features), self.within(changes)
-        residuals = values - features @ (np.linalg.pinv(features) @ values)
-        return moderated_noise((residuals**2).sum(axis=0), self.freedom)
+        predicted = self.within(self.features) @ self.estimates(changes)
+        residuals = self.within(changes) - predicted
+        squares = (residuals**2).sum(axis=0)
+        return moderated_noise(squares, self.freedom)
 
-    def rows(self, chosen: Int[np.ndarray, " chosen"]) -> Regression:
+    def rows(self, chosen: TrialIndices) -> Regression:
         """The regression of some of the trials."""
         _, blocks = np.unique(self.blocks[chosen], return_inverse=True)
-        return Regression(
-            self.features[chosen], self.changes[chosen], blocks, self.own, self.curvature
+        return replace(
+            self,
+            features=self.features[chosen],
+            changes=self.changes[chosen],
+            blocks=blocks,
         )
 
     def shrink(self, members: Sequence[int], given: Shrunk | None = None) -> Shrunk:
@@ -132,34 +153,37 @@ class Regression:
             given: where noise and deviations of the prior are taken from; estimated without it.
         """
         columns = list(members)
-        changes, own = self.changes[:, columns], self.own[columns]
-        mean, own_mean = changes.mean(axis=1, keepdims=True), own.mean(axis=0, keepdims=True)
-        common = self._part(mean, own_mean, None if given is None else given.common)
+        changes = self.changes[:, columns]
+        mean = changes.mean(axis=1, keepdims=True)
+        own = self.own[columns]
+        own_mean = own.mean(axis=0, keepdims=True)
+        known_common = given.common if given else None
+        known_deviations = given.deviations if given else None
+        common = self._part(mean, own_mean, known_common)
         deviations = None
         if len(columns) > 1:
-            known = None if given is None else given.deviations
-            deviations = self._part(changes - mean, own - own_mean, known)
+            deviations = self._part(changes - mean, own - own_mean, known_deviations)
         return Shrunk(tuple(members), common, deviations)
 
-    def _part(
-        self,
-        changes: TrialColumn,
-        own: Float[np.ndarray, "column direction"],
-        known: Part | None,
-    ) -> Part:
-        if known is None:
-            noise = self.noise(changes)
-            deviation, freedom = noise.deviation, float(noise.freedom[0])
-        else:
-            deviation, freedom = known.noise, known.freedom
+    def _part(self, changes: TrialColumn, own: OwnDirections, known: Part | None) -> Part:
+        if known is not None:
+            evidence = self._evidence(changes, own, known.noise)
+            posterior = empirical_bayes(evidence, [known.posterior.deviations])
+            return Part(posterior, known.noise, known.freedom)
+        noise = self.noise(changes)
+        evidence = self._evidence(changes, own, noise.deviation)
+        curves_differ = self.curvature == "task" and changes.shape[1] > 1
+        grid = deviation_grid(evidence, curves_differ)
+        posterior = empirical_bayes(evidence, grid)
+        return Part(posterior, noise.deviation, float(noise.freedom[0]))
+
+    def _evidence(self, changes: TrialColumn, own: OwnDirections, noise: PerScore) -> Evidence:
         features = self.within(self.features)
-        evidence = Evidence(
-            features.T @ features,
-            self.within(changes).T @ features,
-            deviation,
-            own,
-            self.curvature != "none",
+        values = self.within(changes)
+        return Evidence(
+            information=features.T @ features,
+            moments=values.T @ features,
+            noise=noise,
+            own=own,
+            curved=self.curvature != "none",
         )
-        differ = self.curvature == "task" and changes.shape[1] > 1
-        grid = deviation_grid(evidence, differ) if known is None else [known.posterior.deviations]
-        return Part(empirical_bayes(evidence, grid), deviation, freedom)

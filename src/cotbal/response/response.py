@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,17 @@ from jaxtyping import Float
 
 from cotbal.response.coordinates import departure, departure_slopes, directions
 from cotbal.response.regression import Shrunk
-from cotbal.response.shapes import Basis, Coefficients, Covariances, PerScore, PerTask
+from cotbal.response.shapes import (
+    Basis,
+    Coefficient,
+    Coefficients,
+    Covariance,
+    Covariances,
+    PerScore,
+    PerTask,
+    Place,
+    TaskScore,
+)
 from cotbal.response.solver import Derivatives
 from cotbal.response.student import t_quantile
 from cotbal.response.validation import Check
@@ -65,7 +75,7 @@ class Response:
     trials: int
     reach: float
     estimates: Coefficients
-    spread: Float[np.ndarray, "coefficient coefficient"]
+    spread: Covariance
     shrunk: tuple[Shrunk, ...]
     noise: PerScore
     freedom: float
@@ -90,26 +100,37 @@ class Response:
     @cached_property
     def covariance(self) -> Covariances:
         """Uncertainty of the shrunk coefficients of every score."""
-        return np.stack([self.combination(row)[0] for row in np.eye(len(self.scored))])
-
-    def combination(self, shares: PerScore) -> tuple[Float[np.ndarray, "a b"], float]:
-        """Covariance of the shrunk coefficients of a weighted sum of scores, and the degrees of
-        freedom behind it (Welch and Satterthwaite).
-        """
-        total = np.zeros_like(self.spread)
-        parts = []
-        for group in self.shrunk:
-            covariances = group.covariances(shares[list(group.members)])
-            for covariance, freedom in zip(covariances, group.freedoms, strict=True):
-                total = total + covariance
-                parts.append((float(np.trace(covariance @ np.linalg.inv(self.spread))), freedom))
-        weight = sum(size for size, _ in parts)
-        return total, weight**2 / sum(size**2 / freedom for size, freedom in parts)
+        covariances = []
+        for alone in np.eye(len(self.scored)):
+            covariance, _ = self.combination(alone)
+            covariances.append(covariance)
+        return np.stack(covariances)
 
     @cached_property
     def freedoms(self) -> tuple[float, ...]:
         """Degrees of freedom behind the shrunk coefficients of every score."""
-        return tuple(self.combination(row)[1] for row in np.eye(len(self.scored)))
+        freedoms = []
+        for alone in np.eye(len(self.scored)):
+            _, freedom = self.combination(alone)
+            freedoms.append(freedom)
+        return tuple(freedoms)
+
+    def combination(self, shares: PerScore) -> tuple[Covariance, float]:
+        """Covariance of the shrunk coefficients of a weighted sum of scores, and the degrees of
+        freedom behind it (Welch and Satterthwaite).
+        """
+        total = np.zeros_like(self.spread)
+        precision = np.linalg.inv(self.spread)
+        sizes, scaled_squares = [], []
+        for group in self.shrunk:
+            members = list(group.members)
+            covariances = group.covariances(shares[members])
+            for covariance, freedom in zip(covariances, group.freedoms, strict=True):
+                total = total + covariance
+                size = float(np.trace(covariance @ precision))
+                sizes.append(size)
+                scaled_squares.append(size**2 / freedom)
+        return total, sum(sizes) ** 2 / sum(scaled_squares)
 
     @property
     def curved(self) -> bool:
@@ -117,9 +138,11 @@ class Response:
         return self.estimates.shape[1] == len(self.tasks)
 
     @property
-    def effects(self) -> Float[np.ndarray, "task score"]:
+    def effects(self) -> TaskScore:
         """Shrunk effect of doubling each weight, the others unchanged, without the curvature."""
-        return self.basis @ self.mean[:, : len(self.tasks) - 1].T
+        directions = self.basis.shape[1]
+        slopes = self.mean[:, :directions]
+        return self.basis @ slopes.T
 
     @property
     def curvature(self) -> PerScore:
@@ -136,11 +159,13 @@ class Response:
         tasks, each in units of its noise; below 0 where no effect at all would predict better.
         """
         counted = [i for i, name in enumerate(self.scored) if name not in self.unmeasurable]
-        error, baseline = (
-            ((part[counted] / self.noise[counted]) ** 2).sum()
-            for part in (self.check.error, self.check.baseline)
-        )
-        return float(1 - error / max(baseline, np.finfo(float).tiny))
+        noise = self.noise[counted]
+        errors = self.check.error[counted] / noise
+        baselines = self.check.baseline[counted] / noise
+        tiny = np.finfo(float).tiny
+        left = (errors**2).sum()
+        total = (baselines**2).sum()
+        return float(1 - left / max(total, tiny))
 
     @property
     def check_sentence(self) -> str:
@@ -153,84 +178,126 @@ class Response:
 
     def slope(self, task: str, score: str) -> Interval:
         """Effect of doubling the weight of `task` on `score`, by least squares, 95 % t interval."""
-        i, row = self.scored.index(score), self.basis[self.tasks.index(task)]
-        size = len(row)
-        error = self.noise[i] * np.sqrt(row @ self.spread[:size, :size] @ row)
-        return _interval(float(row @ self.estimates[i, :size]), float(error), self.freedom)
+        i = self.scored.index(score)
+        value, relative_error = self._effect(task, self.estimates[i], self.spread)
+        error = self.noise[i] * relative_error
+        return _interval(value, float(error), self.freedom)
 
     def effect(self, task: str, score: str) -> Interval:
         """The same, shrunk by empirical Bayes."""
-        i, row = self.scored.index(score), self.basis[self.tasks.index(task)]
-        size = len(row)
-        error = np.sqrt(row @ self.covariance[i, :size, :size] @ row)
-        return _interval(float(row @ self.mean[i, :size]), float(error), self.freedoms[i])
+        i = self.scored.index(score)
+        value, error = self._effect(task, self.mean[i], self.covariance[i])
+        return _interval(value, error, self.freedoms[i])
+
+    def _effect(
+        self, task: str, coefficients: Coefficient, covariance: Covariance
+    ) -> tuple[float, float]:
+        """Effect of doubling the weight of `task`, and its standard error."""
+        direction = self.basis[self.tasks.index(task)]
+        size = len(direction)
+        slopes = coefficients[:size]
+        of_slopes = covariance[:size, :size]
+        value = direction @ slopes
+        variance = direction @ of_slopes @ direction
+        return float(value), float(np.sqrt(variance))
 
     def curve(self, score: str) -> Interval:
         """Shrunk change of `score` per squared doubling, as estimated; NaN without a curvature."""
-        i = self.scored.index(score)
         if not self.curved:
             return Interval(float("nan"))
+        i = self.scored.index(score)
+        value = self.mean[i, -1]
         error = np.sqrt(self.covariance[i, -1, -1])
-        return _interval(float(self.mean[i, -1]), float(error), self.freedoms[i])
+        return _interval(float(value), float(error), self.freedoms[i])
 
     def changes(self, z: PerTask) -> PerScore:
         """Predicted change of every score at `z` doublings."""
-        return z @ self.effects + self.curvature * departure(z)
+        linear = z @ self.effects
+        return linear + self.curvature * departure(z)
 
     def errors(self, z: PerTask) -> PerScore:
         """Standard errors of `changes`: how far the mean over many runs may be from it."""
-        x = self._features(z)
-        return np.sqrt(np.einsum("i,sij,j->s", x, self.covariance, x))
+        features = self._features(z)
+        variances = np.einsum("i,sij,j->s", features, self.covariance, features)
+        return np.sqrt(variances)
 
     def prediction(self, z: PerTask, score: str) -> Interval:
         """Change of one score at `z` doublings, averaged over many runs, 95 % interval."""
-        return self.combined(z, np.eye(len(self.scored))[self.scored.index(score)])
+        shares = np.zeros(len(self.scored))
+        shares[self.scored.index(score)] = 1
+        return self.combined(z, shares)
 
     def combined(self, z: PerTask, shares: PerScore) -> Interval:
         """The same for a weighted sum of scores."""
-        freedom = self.combination(shares)[1]
-        return _interval(float(shares @ self.changes(z)), self.combined_error(z, shares), freedom)
+        _, freedom = self.combination(shares)
+        value = float(shares @ self.changes(z))
+        return _interval(value, self.combined_error(z, shares), freedom)
 
     def combined_error(self, z: PerTask, shares: PerScore) -> float:
         """Standard error of that weighted sum."""
-        x = self._features(z)
-        return float(np.sqrt(x @ self.combination(shares)[0] @ x))
+        features = self._features(z)
+        covariance, _ = self.combination(shares)
+        variance = features @ covariance @ features
+        return float(np.sqrt(variance))
 
-    def local(self, place: Float[np.ndarray, " direction"]) -> Local:
+    def local(self, place: Place) -> Local:
         """Predicted changes of all scores and their variances, with derivatives, at a place in the
         basis of directions.
         """
-        size, basis = len(place), self.basis
-        first, second = departure_slopes(basis @ place)
-        first, second = basis.T @ first, basis.T @ second @ basis
+        basis = self.basis
+        z = basis @ place
+        first, second = departure_slopes(z)
+        first = basis.T @ first
+        second = basis.T @ second @ basis
+        slopes = self.mean[:, : len(place)]
+        linear = slopes @ place
         bend = self.curvature
         change = (
-            self.mean[:, :size] @ place + bend * departure(basis @ place),
-            self.mean[:, :size] + bend[:, None] * first,
+            linear + bend * departure(z),
+            slopes + bend[:, None] * first,
             bend[:, None, None] * second,
         )
-        # The gradient of the features is the identity, and below it that of the departure.
-        x = self._features(basis @ place)
-        products = self.covariance @ x
-        slope, curve = 2 * products[:, :size], 2 * self.covariance[:, :size, :size]
-        if self.curved:
-            mixed = 2 * self.covariance[:, :size, -1:] * first
-            curve = curve + mixed + mixed.transpose(0, 2, 1)
-            slope = slope + 2 * products[:, -1:] * first
-            curve = curve + 2 * self.covariance[:, -1:, -1:] * np.outer(first, first)
-            curve = curve + 2 * products[:, -1, None, None] * second
-        return Local(change, (products @ x, slope, curve))
+        variance = self._local_variance(z, first, second)
+        return Local(change, variance)
 
-    def _features(self, z: PerTask) -> Float[np.ndarray, " coefficient"]:
+    def _local_variance(
+        self, z: PerTask, first: Place, second: Float[np.ndarray, "direction direction"]
+    ) -> Derivatives:
+        """Variances of the predicted changes with their derivatives.
+
+        Args:
+            z: doublings.
+            first, second: derivatives of the departure in the basis of directions.
+        """
+        size = len(first)
+        covariance = self.covariance
+        features = self._features(z)
+        products = covariance @ features
+        value = products @ features
+        # The gradient of the features is the identity, and below it that of the departure.
+        gradient = 2 * products[:, :size]
+        hessian = 2 * covariance[:, :size, :size]
+        if not self.curved:
+            return value, gradient, hessian
+        of_curve = 2 * products[:, -1:]
+        gradient += of_curve * first
+        mixed = 2 * covariance[:, :size, -1:] * first
+        squared = 2 * covariance[:, -1:, -1:] * np.outer(first, first)
+        hessian += mixed
+        hessian += mixed.transpose(0, 2, 1)
+        hessian += squared
+        hessian += of_curve[:, :, None] * second
+        return value, gradient, hessian
+
+    def _features(self, z: PerTask) -> Coefficient:
         place = z @ self.basis
         return np.append(place, departure(z)) if self.curved else place
 
     def to_json(self) -> dict[str, Any]:
         """Every estimate with its interval, noise and out-of-sample error, by task."""
-        slopes, effects = {}, {}
-        for task in self.tasks:
-            slopes[task] = {score: self.slope(task, score).to_json() for score in self.scored}
-            effects[task] = {score: self.effect(task, score).to_json() for score in self.scored}
+        slopes = {task: self._intervals(partial(self.slope, task)) for task in self.tasks}
+        effects = {task: self._intervals(partial(self.effect, task)) for task in self.tasks}
+        curvature = self._intervals(self.curve) if self.curved else {}
         check = self.check
         return {
             "tasks": list(self.tasks),
@@ -239,7 +306,7 @@ class Response:
             "level": self._by_score(self.level),
             "slopes": slopes,
             "effects": effects,
-            "curvature": {s: self.curve(s).to_json() for s in self.scored if self.curved},
+            "curvature": curvature,
             "noise": self._by_score(self.noise),
             "freedom": self.freedom,
             "out_of_sample": {
@@ -251,6 +318,13 @@ class Response:
             },
             "not_measurable": dict(self.unmeasurable),
         }
+
+    def _intervals(self, estimate: Callable[[str], Interval]) -> dict[str, Any]:
+        intervals = {}
+        for score in self.scored:
+            interval = estimate(score)
+            intervals[score] = interval.to_json()
+        return intervals
 
     def _by_score(self, values: PerScore) -> dict[str, float]:
         return dict(zip(self.scored, values.tolist(), strict=True))

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 PerTask = Float[np.ndarray, " task"]
 PerScore = Float[np.ndarray, " score"]
 TrialTask = Float[np.ndarray, "trial task"]
 TrialScore = Float[np.ndarray, "trial score"]
+TaskScore = Float[np.ndarray, "task score"]
+Coefficient = Float[np.ndarray, " coefficient"]
 Coefficients = Float[np.ndarray, "score coefficient"]
+Covariance = Float[np.ndarray, "coefficient coefficient"]
 Covariances = Float[np.ndarray, "score coefficient coefficient"]
 Basis = Float[np.ndarray, "task direction"]
+Place = Float[np.ndarray, " direction"]  # in the basis
+OwnDirections = Float[np.ndarray, "score direction"]
 TrialColumn = Float[np.ndarray, "trial column"]
 Features = Float[np.ndarray, "trial coefficient"]
+TrialIndices = Int[np.ndarray, " chosen"]
+Blocks = Int[np.ndarray, " trial"]  # number of the seed of every trial

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Float
 
 Point = Float[np.ndarray, " variable"]
-Derivatives = tuple[  # values, their gradients and their Hessians
-    Float[np.ndarray, " function"],
-    Float[np.ndarray, "function variable"],
-    Float[np.ndarray, "function variable variable"],
-]
+Hessian = Float[np.ndarray, "variable variable"]
+Values = Float[np.ndarray, " function"]
+Gradients = Float[np.ndarray, "function variable"]
+Hessians = Float[np.ndarray, "function variable variable"]
+Derivatives = tuple[Values, Gradients, Hessians]
 Smooth = Callable[[Point], Derivatives]
 LAST_GAP = 1e-4  # in the unit of the objective
 GROWTH = 50.0  # of the weight of the objective from one barrier to the next
@@ -38,22 +38,25 @@ class Program:
     rows: Float[np.ndarray, "row variable"]
     limits: Float[np.ndarray, " row"]
 
-    def barrier(
-        self, point: Point, sharpness: float
-    ) -> tuple[float, Float[np.ndarray, " variable"], Float[np.ndarray, "variable variable"]]:
+    def barrier(self, point: Point, sharpness: float) -> tuple[float, Point, Hessian]:
         """`-sharpness * objective` minus the logarithms of the distances from the constraints, its
         gradient and Hessian; infinite where a constraint is broken.
         """
-        values, gradients, hessians = self.functions(point)
+        derivatives = self.functions(point)
+        total, gradient, hessian = (-sharpness * part[0] for part in derivatives)
+        inside, slopes, bends = (part[1:] for part in derivatives)
         linear = self.limits - self.rows @ point
-        inside = values[1:]
         if linear.min() <= 0 or inside.min(initial=1.0) <= 0:
-            return float("inf"), gradients[0], hessians[0]
-        total = -sharpness * values[0] - np.log(inside).sum() - np.log(linear).sum()
-        scaled, rows = gradients[1:] / inside[:, None], self.rows / linear[:, None]
-        gradient = -sharpness * gradients[0] - scaled.sum(axis=0) + rows.sum(axis=0)
-        hessian = -sharpness * hessians[0] + scaled.T @ scaled + rows.T @ rows
-        hessian = hessian - np.einsum("n,nij->ij", 1 / inside, hessians[1:])
+            return float("inf"), gradient, hessian
+        total -= np.log(inside).sum()
+        total -= np.log(linear).sum()
+        slopes = slopes / inside[:, None]
+        rows = self.rows / linear[:, None]
+        gradient -= slopes.sum(axis=0)
+        gradient += rows.sum(axis=0)
+        hessian += slopes.T @ slopes
+        hessian += rows.T @ rows
+        hessian -= np.einsum("n,nij->ij", 1 / inside, bends)
         return float(total), gradient, hessian
 
 
@@ -64,9 +67,11 @@ def maximise(program: Program, start: Point) -> Point:
         program: what is maximised.
         start: a point inside all constraints.
     """
-    count = len(program.limits) + len(program.functions(start)[0]) - 1
-    point, sharpness = start, 1.0
-    while count / sharpness > LAST_GAP:
+    values, _, _ = program.functions(start)
+    constraints = len(program.limits) + len(values) - 1
+    point = start
+    sharpness = 1.0
+    while constraints / sharpness > LAST_GAP:
         point = _centre(program, point, sharpness)
         sharpness *= GROWTH
     return point
@@ -76,14 +81,16 @@ def _centre(program: Program, point: Point, sharpness: float) -> Point:
     """The minimum of the barrier, by Newton's method with a backtracking line search."""
     value, gradient, hessian = program.barrier(point, sharpness)
     for _ in range(STEPS):
-        step = -np.linalg.solve(_positive(hessian), gradient)
+        convex = _positive(hessian)
+        step = -np.linalg.solve(convex, gradient)
         slope = float(gradient @ step)
         if -slope < DECREASE:
             break
         length = 1.0
         while length > SHORTEST:
             moved = program.barrier(point + length * step, sharpness)
-            if moved[0] <= value + 0.01 * length * slope:
+            enough = value + 0.01 * length * slope
+            if moved[0] <= enough:
                 break
             length /= 2
         else:  # rounding leaves no improvement
@@ -93,10 +100,10 @@ def _centre(program: Program, point: Point, sharpness: float) -> Point:
     return point
 
 
-def _positive(
-    hessian: Float[np.ndarray, "variable variable"],
-) -> Float[np.ndarray, "variable variable"]:
+def _positive(hessian: Hessian) -> Hessian:
     """The Hessian with eigenvalues that are positive, where a constraint is not quite concave."""
     values, vectors = np.linalg.eigh(hessian)
-    least = 1e-10 * max(1.0, float(np.abs(values).max()))
-    return (vectors * np.maximum(np.abs(values), least)) @ vectors.T
+    sizes = np.abs(values)
+    least = 1e-10 * max(1.0, float(sizes.max()))
+    positive = np.maximum(sizes, least)
+    return (vectors * positive) @ vectors.T

@@ -15,8 +15,11 @@ def t_cdf(value: float, freedom: float) -> float:
     """Probability that Student's t with `freedom` degrees of freedom is at most `value`."""
     if value == 0:
         return 0.5
-    tail = 0.5 * _incomplete_beta(freedom / 2, 0.5, freedom / (freedom + value * value))
-    return 1 - tail if value > 0 else tail
+    x = freedom / (freedom + value * value)
+    tail = 0.5 * _incomplete_beta(freedom / 2, 0.5, x)
+    if value < 0:
+        return tail
+    return 1 - tail
 
 
 @lru_cache(maxsize=4096)
@@ -30,9 +33,11 @@ def t_quantile(probability: float, freedom: float) -> float:
     freedom = min(freedom, LARGE)
     if probability < 0.5:
         return -t_quantile(1 - probability, freedom)
-    value = NormalDist().inv_cdf(probability)  # not above it, so that Newton's steps only rise
+    normal = NormalDist()
+    value = normal.inv_cdf(probability)  # not above it, so that Newton's steps only rise
     for _ in range(STEPS):
-        step = (probability - t_cdf(value, freedom)) / _density(value, freedom)
+        missing = probability - t_cdf(value, freedom)
+        step = missing / _density(value, freedom)
         value += step
         if abs(step) < 1e-12 * (1 + value):
             break
@@ -40,37 +45,57 @@ def t_quantile(probability: float, freedom: float) -> float:
 
 
 def _density(value: float, freedom: float) -> float:
-    log_front = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)
-    log_body = (freedom + 1) / 2 * math.log1p(value * value / freedom)
-    return math.exp(log_front - log_body) / math.sqrt(freedom * math.pi)
+    half = (freedom + 1) / 2
+    log_front = math.lgamma(half) - math.lgamma(freedom / 2)
+    square = value * value
+    log_body = half * math.log1p(square / freedom)
+    scale = math.sqrt(freedom * math.pi)
+    return math.exp(log_front - log_body) / scale
 
 
 def _incomplete_beta(a: float, b: float, x: float) -> float:
     """The regularised incomplete beta function, by its continued fraction (DLMF 8.17.22)."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
-    if x > (a + 1) / (a + b + 2):
+    if x <= 0:
+        return 0.0
+    if x >= 1:
+        return 1.0
+    slow = x > (a + 1) / (a + b + 2)  # convergence of the fraction
+    if slow:
         return 1 - _incomplete_beta(b, a, 1 - x)
-    log_front = math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)
-    front = math.exp(log_front + a * math.log(x) + b * math.log1p(-x)) / a
+    log_front = math.lgamma(a + b)
+    log_front -= math.lgamma(a)
+    log_front -= math.lgamma(b)
+    log_front += a * math.log(x)
+    log_front += b * math.log1p(-x)
+    front = math.exp(log_front) / a
     return front * _continued_fraction(a, b, x)
 
 
 def _continued_fraction(a: float, b: float, x: float) -> float:
     """Lentz's method."""
-    c, d = 1.0, 1 / _not_zero(1 - (a + b) * x / (a + 1))
-    value = d
+    numerator = 1.0
+    first = 1 - (a + b) * x / (a + 1)
+    denominator = 1 / _not_zero(first)
+    value = denominator
     for m in range(1, 1000):
-        even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
-        for term in (even, odd):
-            d = 1 / _not_zero(1 + term * d)
-            c = _not_zero(1 + term / c)
-            change = c * d
+        for term in _terms(a, b, x, m):
+            denominator = 1 / _not_zero(1 + term * denominator)
+            numerator = _not_zero(1 + term / numerator)
+            change = numerator * denominator
             value *= change
         if abs(change - 1) < 1e-14:
             break
     return value
+
+
+def _terms(a: float, b: float, x: float, m: int) -> tuple[float, float]:
+    """The partial numerators `2 m` and `2 m + 1` of the continued fraction."""
+    place = a + 2 * m
+    even = m * (b - m) * x
+    even /= (place - 1) * place
+    odd = -(a + m) * (a + b + m) * x
+    odd /= place * (place + 1)
+    return even, odd
 
 
 def _not_zero(value: float) -> float:

@@ -52,9 +52,13 @@ class Trials:
         """The ratios; where some are 0, all are raised by the smallest that is not, the resolution
         of the table.
         """
-        if self.ratios is None or (self.ratios > 0).all():
+        if self.ratios is None:
+            return None
+        positive = self.ratios > 0
+        if positive.all():
             return self.ratios
-        return self.ratios + self.ratios[self.ratios > 0].min()
+        resolution = self.ratios[positive].min()
+        return self.ratios + resolution
 
     @property
     def reference(self) -> PerTask | None:
@@ -62,7 +66,8 @@ class Trials:
         ratios = self.positive_ratios
         if ratios is None:
             return None
-        typical = np.exp2(np.log2(ratios).mean(axis=0))
+        logs = np.log2(ratios)
+        typical = np.exp2(logs.mean(axis=0))
         return typical / typical.sum()
 
     @property
@@ -71,7 +76,8 @@ class Trials:
 
         A task that is sampled twice as often has in expectation the gradient of twice its weight.
         """
-        ratios, reference = self.positive_ratios, self.reference
+        ratios = self.positive_ratios
+        reference = self.reference
         if ratios is None or reference is None:
             return doublings(self.weights)
         return doublings(self.weights * ratios / reference)
@@ -80,12 +86,15 @@ class Trials:
         """The table as `read_trials` reads it."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        parts = [(WEIGHT, self.tasks, self.weights), (SCORE, self.scored, self.scores)]
+        header = [WEIGHT + task for task in self.tasks]
+        columns = [self.weights]
         if self.ratios is not None:
-            parts.insert(1, (RATIO, self.tasks, self.ratios))
-        header = [f"{prefix}{name}" for prefix, names, _ in parts for name in names]
+            header += [RATIO + task for task in self.tasks]
+            columns.append(self.ratios)
+        header += [SCORE + name for name in self.scored]
+        columns.append(self.scores)
         writer.writerow([SEED, *header])
-        values = np.concatenate([array for _, _, array in parts], axis=1)
+        values = np.concatenate(columns, axis=1)
         for seed, row in zip(self.seeds, values.tolist(), strict=True):
             writer.writerow([seed, *map(repr, row)])
         return text.getvalue()
@@ -108,7 +117,8 @@ class _Table:
         values = np.empty((len(self.lines), len(columns)))
         for i, (number, line) in enumerate(self.lines):
             for j, column in enumerate(columns):
-                values[i, j] = _number(line[column], f"{self.path}, line {number}, {column!r}")
+                where = f"{self.path}, line {number}, {column!r}"
+                values[i, j] = _number(line[column], where)
         _check_positive(self, columns, values, zero)
         return values
 
@@ -136,12 +146,12 @@ def read_trials(path: Path) -> Trials:
     if table.named(RATIO):
         ratios = table.numbers([RATIO + task for task in tasks], zero=True)
     return Trials(
-        tuple(tasks),
-        tuple(scored),
-        weights,
-        table.numbers([SCORE + task for task in scored]),
-        tuple(line.get(SEED, "").strip() for _, line in table.lines),
-        ratios,
+        tasks=tuple(tasks),
+        scored=tuple(scored),
+        weights=weights,
+        scores=table.numbers([SCORE + task for task in scored]),
+        seeds=tuple(line.get(SEED, "").strip() for _, line in table.lines),
+        ratios=ratios,
         source=_digest(path),
     )
 
@@ -156,8 +166,8 @@ def _names(table: _Table) -> tuple[list[str], list[str]]:
             f" {', '.join(table.columns)}",
             "missing-column",
         )
-    if weighted and sampled and set(weighted) != set(sampled):
-        other = sorted(set(weighted) ^ set(sampled))
+    other = sorted(set(weighted) ^ set(sampled))
+    if weighted and sampled and other:
         raise ScoresError(
             f"{table.path}: expected a weight and a ratio of the same tasks; only one of both for"
             f" {', '.join(other)}",
@@ -170,21 +180,22 @@ def _read_olmix(directory: Path) -> Trials:
     """`ratios.csv` and `metrics.csv`, one row per run, joined on `run_id` (github.com/allenai/olmix
     at commit 0cf8997).
     """
-    ratios, metrics = (_read_table(directory / name) for name in ("ratios.csv", "metrics.csv"))
-    metrics = _joined(ratios, metrics)
-    domains, scored = _numeric(ratios), _numeric(metrics)
+    ratios = _read_table(directory / "ratios.csv")
+    metrics = _joined(ratios, _read_table(directory / "metrics.csv"))
+    domains = _numeric(ratios)
+    scored = _numeric(metrics)
     if len(domains) < 2 or not scored:
         raise ScoresError(
             f"{directory}: expected at least two domains and one metric", "missing-column"
         )
     count = len(ratios.lines)
     return Trials(
-        tuple(domains),
-        tuple(scored),
-        np.ones((count, len(domains))),
-        metrics.numbers(scored),
-        ("",) * count,
-        ratios.numbers(domains, zero=True),
+        tasks=tuple(domains),
+        scored=tuple(scored),
+        weights=np.ones((count, len(domains))),
+        scores=metrics.numbers(scored),
+        seeds=("",) * count,
+        ratios=ratios.numbers(domains, zero=True),
         lower_is_better=True,
         source=_digest(ratios.path, metrics.path),
     )
@@ -197,11 +208,11 @@ def _joined(ratios: _Table, metrics: _Table) -> _Table:
             raise ScoresError(f"{table.path}: expected a column {RUN!r}", "missing-column")
     rows = {line[RUN]: (number, line) for number, line in metrics.lines}
     runs = [line[RUN] for _, line in ratios.lines]
-    missing = [run for run in runs if run not in rows]
+    missing = ", ".join(run for run in runs if run not in rows)
     if missing:
         raise ScoresError(
             f"{metrics.path}: expected a row for every run of {ratios.path.name}; none for"
-            f" {', '.join(missing)}",
+            f" {missing}",
             "missing-run",
         )
     return _Table(metrics.path, metrics.columns, tuple(rows[run] for run in runs))
@@ -237,7 +248,8 @@ def _read_table(path: Path) -> _Table:
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """The lines with content, each with its number."""
     try:
-        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+        text = path.read_text(encoding="utf-8-sig")
+        lines = list(csv.reader(io.StringIO(text)))
     except OSError as error:
         raise ScoresError(
             f"{path}: expected a CSV table of trials; found: {error.strerror}", "missing-file"
@@ -263,10 +275,10 @@ def _check_positive(table: _Table, columns: Sequence[str], values: np.ndarray, z
     if allowed.all():
         return
     i, j = np.argwhere(~allowed)[0]
+    line, _ = table.lines[i]
     expected = "a number that is not negative" if zero else "a positive number"
     raise ScoresError(
-        f"{table.path}, line {table.lines[i][0]}, {columns[j]!r}: expected {expected}; found"
-        f" {values[i, j]:g}",
+        f"{table.path}, line {line}, {columns[j]!r}: expected {expected}; found {values[i, j]:g}",
         "not-positive",
     )
 
