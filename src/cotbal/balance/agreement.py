@@ -45,12 +45,18 @@ class Agreement:
 def agreement(first: WeightDraws, second: WeightDraws, units: Sequence[str]) -> Agreement:
     """Compare draws of `cotbal.balance.weight_draws`; the intervals hold what both sets know."""
     noise = tuple(source for source in first.noise if source in second.noise)
+    correlations = rank_correlation(first.values, second.values)
     differences = second.values - first.values
+    by_unit = []
+    for i in range(len(units)):
+        difference = interval_of_draws(differences[:, i], noise)
+        by_unit.append(difference)
+    largest = np.abs(differences).max(axis=1)
     return Agreement(
         tuple(units),
-        interval_of_draws(rank_correlation(first.values, second.values), noise),
-        tuple(interval_of_draws(differences[:, i], noise) for i in range(len(units))),
-        interval_of_draws(np.abs(differences).max(axis=1), noise),
+        correlation=interval_of_draws(correlations, noise),
+        differences=tuple(by_unit),
+        largest=interval_of_draws(largest, noise),
     )
 
 
@@ -60,14 +66,22 @@ def rank_correlation(
     """Spearman's rank correlation of every draw; equal values share their mean rank, and a constant
     row gives 0.
     """
-    a, b = _centred(_ranks(first)), _centred(_ranks(second))
-    spread = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
-    return np.where(spread > 0, (a * b).sum(axis=1) / np.where(spread > 0, spread, 1.0), 0.0)
+    a = _centred(_ranks(first))
+    b = _centred(_ranks(second))
+    products = (a * b).sum(axis=1)
+    first_squares = (a**2).sum(axis=1)
+    second_squares = (b**2).sum(axis=1)
+    spread = np.sqrt(first_squares * second_squares)
+    varies = spread > 0
+    divisor = np.where(varies, spread, 1.0)
+    return np.where(varies, products / divisor, 0.0)
 
 
 def _ranks(values: Float[np.ndarray, "draw unit"]) -> Float[np.ndarray, "draw unit"]:
-    below = (values[:, :, None] > values[:, None, :]).sum(axis=2)
-    equal = (values[:, :, None] == values[:, None, :]).sum(axis=2)
+    one = values[:, :, None]
+    other = values[:, None, :]
+    below = (one > other).sum(axis=2)
+    equal = (one == other).sum(axis=2)
     return below + (equal - 1) / 2.0
 
 

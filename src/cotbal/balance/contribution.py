@@ -24,9 +24,12 @@ def contribution(
         identified: False where the gain of a task, its denominator, may be zero; the column of
             this receiver is NaN.
     """
-    gain = full[..., unit_of_task, np.arange(len(unit_of_task))] - mini
+    tasks = np.arange(len(unit_of_task))
+    own = full[..., unit_of_task, tasks]
+    own_gain = own - mini
+    gain = full - mini[..., None, :]
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = (full - mini[..., None, :]) / gain[..., None, :]
+        ratio = gain / own_gain[..., None, :]
     # A resample can still have a gain of zero: it stays an extreme value, so that it widens the
     # interval.
     ratio = np.nan_to_num(ratio, nan=0.0, posinf=1e6, neginf=-1e6)
@@ -40,7 +43,11 @@ def mean_per_unit(
 
     The values are ratios, so metrics of different scales never mix.
     """
-    columns = [nan_mean(per_task[..., unit_of_task == unit]) for unit in range(units)]
+    columns = []
+    for unit in range(units):
+        is_in_unit = unit_of_task == unit
+        mean = nan_mean(per_task[..., is_in_unit])
+        columns.append(mean)
     return np.stack(columns, axis=-1)
 
 
@@ -59,11 +66,14 @@ def inward(
     """`C_in[j]`: mean of what unit j receives from every other unit, Eq. 6; NaN when j is not
     identified.
     """
-    return nan_mean(_without_diagonal(np.swapaxes(contributions, -1, -2)))
+    by_receiver = np.swapaxes(contributions, -1, -2)
+    return nan_mean(_without_diagonal(by_receiver))
 
 
 def _without_diagonal(matrix: np.ndarray) -> np.ndarray:
-    return np.where(np.eye(matrix.shape[-1], dtype=bool), np.nan, matrix)
+    units = matrix.shape[-1]
+    is_diagonal = np.eye(units, dtype=bool)
+    return np.where(is_diagonal, np.nan, matrix)
 
 
 def nan_mean(values: np.ndarray) -> np.ndarray:
@@ -71,4 +81,5 @@ def nan_mean(values: np.ndarray) -> np.ndarray:
     present = ~np.isnan(values)
     count = present.sum(axis=-1)
     total = np.where(present, values, 0.0).sum(axis=-1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    mean = total / np.maximum(count, 1)
+    return np.where(count > 0, mean, np.nan)

@@ -47,14 +47,20 @@ def guard(
     """The flags, and the probes with the tasks that Eq. 3 and 9 may use."""
     estimate = probes.scores.values[None]
     draws = estimate if draws is None else np.concatenate([estimate, draws])
+    matrix = probes.scores
     flags: dict[tuple[str, str], Flag] = {}
-    has_gain, has_score = probes.has_gain.copy(), probes.has_score.copy()
-    for j in range(len(probes.scores.tasks)):
-        giver = int(probes.givers[probes.unit_of_task[j]])
-        of_score = _check(probes.scores, draws, j, int(probes.full[j]), int(probes.mini[j]))
+    has_gain = probes.has_gain.copy()
+    has_score = probes.has_score.copy()
+    for j in range(len(matrix.tasks)):
+        full = int(probes.full[j])
+        mini = int(probes.mini[j])
+        of_score = _check(matrix, draws, j, full, mini)
         score_flags = [flag for flag in of_score if flag.kind in SPOILS_SCORE]
-        gain_flags = _check(probes.scores, draws, j, giver, probes.baseline)
-        has_score[j], has_gain[j] = not score_flags, not gain_flags
+        has_score[j] = not score_flags
+        unit = probes.unit_of_task[j]
+        giver = int(probes.givers[unit])
+        gain_flags = _check(matrix, draws, j, giver, probes.baseline)
+        has_gain[j] = not gain_flags
         # Both denominators often come from the same runs: what spoils both is flagged once.
         for flag in (*score_flags, *gain_flags):
             flags.setdefault((flag.task, flag.kind), flag)
@@ -73,19 +79,22 @@ def _check(
     """
     name = matrix.tasks[task]
     samples = matrix.samples.get(name)
-    score = interval_of_draws(draws[:, full, task])
-    small = interval_of_draws(draws[:, mini, task])
-    gain = interval_of_draws(draws[:, full, task] - draws[:, mini, task])
+    of_full = draws[:, full, task]
+    of_mini = draws[:, mini, task]
+    score = interval_of_draws(of_full)
+    small = interval_of_draws(of_mini)
+    gain = interval_of_draws(of_full - of_mini)
     reasons = {
         **_score_reasons(score, samples, full),
         **_saturation(matrix.values[:, task], samples),
         **_gain_reasons(gain, score, small),
     }
     scores = f"`{matrix.runs[full]}` scored {score} and `{matrix.runs[mini]}` {small}, gain {gain}"
-    return [
-        Flag(name, kind, f"{name}: {reason}: {scores}; {_consequence(kind)}.")
-        for kind, reason in reasons.items()
-    ]
+    flags = []
+    for kind, reason in reasons.items():
+        message = f"{name}: {reason}: {scores}; {_consequence(kind)}."
+        flags.append(Flag(name, kind, message))
+    return flags
 
 
 def _score_reasons(score: Interval, samples: Samples | None, run: int) -> dict[str, str]:
@@ -105,10 +114,15 @@ def _score_reasons(score: Interval, samples: Samples | None, run: int) -> dict[s
 def _lead(samples: Samples, run: int) -> Interval:
     """Lead of a run over the best constant answer (normal approximation over clusters)."""
     assert samples.constant is not None
-    sums, sizes = cluster_sums((samples.values[run] - samples.constant)[None], samples.clusters)
-    lead = float(sums.sum() / sizes.sum())
-    error = float(np.sqrt(np.sum((sums[0] - lead * sizes) ** 2)) / sizes.sum())
-    return Interval(lead, lead - HALF_WIDTH * error, lead + HALF_WIDTH * error)
+    differences = samples.values[run] - samples.constant
+    sums, sizes = cluster_sums(differences[None], samples.clusters)
+    count = sizes.sum()
+    lead = float(sums.sum() / count)
+    residuals = sums[0] - lead * sizes
+    spread = np.sqrt(np.sum(residuals**2))
+    error = float(spread / count)
+    half_width = HALF_WIDTH * error
+    return Interval(lead, lead - half_width, lead + half_width)
 
 
 def _saturation(column: Float[np.ndarray, " run"], samples: Samples | None) -> dict[str, str]:
@@ -123,16 +137,19 @@ def _saturation(column: Float[np.ndarray, " run"], samples: Samples | None) -> d
 
 def _gain_reasons(gain: Interval, score: Interval, small: Interval) -> dict[str, str]:
     """Why the gain may be noise, by kind of flag."""
-    if gain.value <= ROUNDING * max(abs(score.value), abs(small.value)):
+    larger = max(abs(score.value), abs(small.value))
+    if gain.value <= ROUNDING * larger:
         return {"no_gain": "full data did not raise its score, so Eq. 3 has no denominator"}
-    is_noise = gain.low <= 0 if gain.has_bounds else gain.value < BARE_GAIN * abs(score.value)
+    smallest = BARE_GAIN * abs(score.value)
+    is_noise = gain.low <= 0 if gain.has_bounds else gain.value < smallest
     if is_noise:
-        return {
-            "unclear_gain": ("the gain from full data may be zero, so Eq. 3 would divide by noise")
-        }
+        reason = "the gain from full data may be zero, so Eq. 3 would divide by noise"
+        return {"unclear_gain": reason}
     return {}
 
 
 def _consequence(kind: str) -> str:
     rule = "no unit gets credit for helping it, and its inward part takes the mean weight, 1"
-    return f"{rule}; so does its intra part" if kind in SPOILS_SCORE else rule
+    if kind in SPOILS_SCORE:
+        return f"{rule}; so does its intra part"
+    return rule

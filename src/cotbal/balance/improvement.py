@@ -24,8 +24,10 @@ def relative_change(
     """
     sign = np.where(higher_is_better, 1.0, -1.0)
     known = baseline > 0
-    change = 100 * sign * (scores - baseline) / np.where(known, baseline, 1.0)
-    return np.where(scores == baseline, 0.0, np.where(known, change, np.nan))
+    divisor = np.where(known, baseline, 1.0)
+    change = 100 * sign * (scores - baseline) / divisor
+    with_meaning = np.where(known, change, np.nan)
+    return np.where(scores == baseline, 0.0, with_meaning)
 
 
 def task_improvement(
@@ -36,7 +38,8 @@ def task_improvement(
     """Mean relative change of a task's metrics against the baseline, in %, Eq. 12; NaN where one
     has no meaning.
     """
-    return np.asarray(np.mean(relative_change(scores, baseline, higher_is_better), axis=-1))
+    changes = relative_change(scores, baseline, higher_is_better)
+    return np.asarray(np.mean(changes, axis=-1))
 
 
 def improvement(per_task: Float[np.ndarray, "*draw task"]) -> Float[np.ndarray, "*draw"]:
@@ -48,7 +51,8 @@ def error(per_task: Float[np.ndarray, "*draw task"]) -> Float[np.ndarray, "*draw
     """Mean over tasks of `max(0, -improvement)`, in %, Eq. 14: losses of tasks, without the
     gains of others.
     """
-    return np.asarray(np.mean(np.maximum(0.0, -per_task), axis=-1))
+    losses = np.maximum(0.0, -per_task)
+    return np.asarray(np.mean(losses, axis=-1))
 
 
 def task_improvements(
@@ -62,9 +66,10 @@ def task_improvements(
     changes = []
     for task in dict.fromkeys(column.task for column in columns):
         chosen = np.array([column.task == task for column in columns])
-        changes.append(
-            task_improvement(values[..., chosen], reference[..., chosen], better[chosen])
-        )
+        scores = values[..., chosen]
+        baselines = reference[..., chosen]
+        change = task_improvement(scores, baselines, better[chosen])
+        changes.append(change)
     return np.stack(changes, axis=-1)
 
 
@@ -87,20 +92,19 @@ def overall(results: Results, baseline: str) -> dict[str, Overall]:
     row = results.row(baseline)
     changes = task_improvements(results.values, results.columns, row)
     if np.isnan(changes).any():
-        low = [
-            f"{column} ({value:g})"
-            for column, value in zip(results.columns, results.values[row], strict=True)
-            if value <= 0
-        ]
+        low = []
+        for column, value in zip(results.columns, results.values[row], strict=True):
+            if value <= 0:
+                low.append(f"{column} ({value:g})")
         raise ScoresError(
             f"{baseline}: expected scores above 0, since changes are relative to them; found"
             f" {', '.join(low)}; leave these columns out, or take another baseline"
         )
-    return {
-        method: Overall(
-            float(improvement(changes[i])),
-            float(error(changes[i])),
-            dict(zip(results.tasks, changes[i].tolist(), strict=True)),
+    by_method = {}
+    for method, per_task in zip(results.methods, changes, strict=True):
+        by_method[method] = Overall(
+            improvement=float(improvement(per_task)),
+            error=float(error(per_task)),
+            tasks=dict(zip(results.tasks, per_task.tolist(), strict=True)),
         )
-        for i, method in enumerate(results.methods)
-    }
+    return by_method

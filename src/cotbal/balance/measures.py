@@ -37,12 +37,23 @@ class Measures:
         """
         low, high = np.percentile(self.contribution, (TAIL, 100 - TAIL), axis=0)
         bounded = np.clip(self.contribution, low, high)
-        return replace(self, contribution=bounded, outward=outward(bounded), inward=inward(bounded))
+        return self._with_contribution(bounded)
 
     def shrunk(self, variances: Float[np.ndarray, "giver receiver"]) -> Measures:
         """Contributions pulled toward their mean, see `shrinkage`."""
         pulled = shrink(self.contribution, variances)
-        return replace(self, contribution=pulled, outward=outward(pulled), inward=inward(pulled))
+        return self._with_contribution(pulled)
+
+    def _with_contribution(
+        self, contribution: Float[np.ndarray, "*resample giver receiver"]
+    ) -> Measures:
+        """The same with other contributions, and the means that follow from them."""
+        return replace(
+            self,
+            contribution=contribution,
+            outward=outward(contribution),
+            inward=inward(contribution),
+        )
 
 
 def measure(scores: Float[np.ndarray, "*resample run task"], probes: Probes) -> Measures:
@@ -52,7 +63,8 @@ def measure(scores: Float[np.ndarray, "*resample run task"], probes: Probes) -> 
     Args:
         scores: score matrices with the rows of `probes`.
     """
-    units, unit_of_task = len(probes.units), probes.unit_of_task
+    units = len(probes.units)
+    unit_of_task = probes.unit_of_task
     given = contribution(
         scores[..., probes.givers, :],
         scores[..., probes.baseline, :],
@@ -60,7 +72,8 @@ def measure(scores: Float[np.ndarray, "*resample run task"], probes: Probes) -> 
         probes.has_gain,
     )
     tasks = np.arange(len(unit_of_task))
-    full, mini = scores[..., probes.full, tasks], scores[..., probes.mini, tasks]
+    full = scores[..., probes.full, tasks]
+    mini = scores[..., probes.mini, tasks]
     hard = difficulty(full, mini, probes.has_score)
     contributions = mean_per_unit(given, unit_of_task, units)
     return Measures(

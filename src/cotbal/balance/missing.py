@@ -34,7 +34,8 @@ def with_missing_receivers(
         seed: of the draws.
     """
     units = len(contribution)
-    others = np.where(np.eye(units, dtype=bool), np.nan, contribution)
+    is_diagonal = np.eye(units, dtype=bool)
+    others = np.where(is_diagonal, np.nan, contribution)
     known = (~np.isnan(others)).sum(axis=1)
     if not known.any() or known.min() == units - 1:
         return drawn
@@ -44,11 +45,12 @@ def with_missing_receivers(
     resamples = len(drawn.outward)
     moves = np.empty((resamples, units))
     for i, name in enumerate(names):
-        generator = np.random.default_rng(
-            [seed, zlib.crc32(b"receivers"), zlib.crc32(name.encode())]
-        )
-        moves[:, i] = deviation[i] * generator.standard_t(freedom, resamples)
-    return replace(drawn, outward=drawn.outward + moves)
+        entropy = [seed, zlib.crc32(b"receivers"), zlib.crc32(name.encode())]
+        generator = np.random.default_rng(entropy)
+        move = generator.standard_t(freedom, resamples)
+        moves[:, i] = deviation[i] * move
+    outward = drawn.outward + moves
+    return replace(drawn, outward=outward)
 
 
 def _between_receivers(others: Float[np.ndarray, "giver receiver"]) -> tuple[float, int]:
@@ -56,12 +58,16 @@ def _between_receivers(others: Float[np.ndarray, "giver receiver"]) -> tuple[flo
 
     With one receiver left there is none; then the spread between givers has to stand for it.
     """
-    centred = others - nan_mean(others)[:, None]
+    means = nan_mean(others)
+    centred = others - means[:, None]
     present = ~np.isnan(others)
-    freedom = int(np.maximum(present.sum(axis=1) - 1, 0).sum())
+    receivers = present.sum(axis=1)
+    freedom = int(np.maximum(receivers - 1, 0).sum())
     if freedom > 0:
-        return float(np.nansum(centred**2) / freedom), freedom
+        squares = np.nansum(centred**2)
+        return float(squares / freedom), freedom
     values = others[present]
     if len(values) < 2:
         return float(values[0] ** 2), 1
-    return float(np.var(values, ddof=1)), len(values) - 1
+    variance = float(np.var(values, ddof=1))
+    return variance, len(values) - 1

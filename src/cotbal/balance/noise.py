@@ -51,17 +51,22 @@ class TrainingNoise:
         errors = np.empty((resamples, len(runs), len(tasks)))
         unit = np.sqrt((CELL_FREEDOM - 2) / CELL_FREEDOM)  # gives t the variance 1
         for j, task in enumerate(tasks):
-            chance = _generator(seed, task).chisquare(self.freedom[j], resamples)
-            scale = self.deviation[j] * np.sqrt(self.freedom[j] / chance)
+            of_task = _generator(seed, task)
+            freedom = self.freedom[j]
+            chance = of_task.chisquare(freedom, resamples)
+            deviation = self.deviation[j] * np.sqrt(freedom / chance)
             for i, run in enumerate(runs):
-                errors[:, i, j] = (
-                    scale * unit * _generator(seed, task, run).standard_t(CELL_FREEDOM, resamples)
-                )
+                of_cell = _generator(seed, task, run)
+                error = of_cell.standard_t(CELL_FREEDOM, resamples)
+                errors[:, i, j] = deviation * unit * error
         return errors
 
 
 def _generator(seed: Sequence[int], *names: str) -> np.random.Generator:
-    return np.random.default_rng([*seed, *(zlib.crc32(name.encode()) for name in names)])
+    entropy = list(seed)
+    for name in names:
+        entropy.append(zlib.crc32(name.encode()))
+    return np.random.default_rng(entropy)
 
 
 def training_noise(
@@ -77,19 +82,25 @@ def training_noise(
     Returns:
         None where no run was trained more than once.
     """
-    squares, freedom = np.zeros(len(scale)), np.zeros(len(scale))
+    tasks = len(scale)
+    squares = np.zeros(tasks)
+    freedom = np.zeros(tasks)
     for scores in spreads:
         answered = ~np.isnan(scores[0])
-        centred = scores[:, answered] - scores[:, answered].mean(axis=0)
+        shown = scores[:, answered]
+        centred = shown - shown.mean(axis=0)
         squares[answered] += (centred**2).sum(axis=0)
         freedom[answered] += len(scores) - 1
     if not freedom.any():
         return None
     squares /= scale**2
     # The common variance counts like PRIOR_FREEDOM trainings more of every task.
-    common = max(float(squares.sum() / freedom.sum()), SMALLEST_SHARE**2)
-    variance = (squares + PRIOR_FREEDOM * common) / (freedom + PRIOR_FREEDOM)
-    return TrainingNoise(np.sqrt(variance) * scale, freedom + PRIOR_FREEDOM)
+    mean = float(squares.sum() / freedom.sum())
+    common = max(mean, SMALLEST_SHARE**2)
+    pooled_freedom = freedom + PRIOR_FREEDOM
+    variance = (squares + PRIOR_FREEDOM * common) / pooled_freedom
+    deviation = np.sqrt(variance) * scale
+    return TrainingNoise(deviation, pooled_freedom)
 
 
 def typical_noise(

@@ -104,18 +104,27 @@ class Balance:
 
     def part(self, name: str) -> list[Interval]:
         """One of `parts`, by unit."""
-        return with_bounds(self.parts[name], (self.part_intervals or {}).get(name), self.noise)
+        all_bounds = self.part_intervals or {}
+        bounds = all_bounds.get(name)
+        return with_bounds(self.parts[name], bounds, self.noise)
 
     def measure(self, name: str) -> list[Interval]:
         """`outward`, `inward` or `difficulty`, by unit."""
-        return with_bounds(vars(self)[name], (self.intervals or {}).get(name), self.noise)
+        values = vars(self)[name]
+        all_bounds = self.intervals or {}
+        bounds = all_bounds.get(name)
+        return with_bounds(values, bounds, self.noise)
 
     def contributions(self) -> list[list[Interval]]:
         """`contribution`, by giver and receiver."""
         if self.intervals is None:
             return [with_bounds(row, None) for row in self.contribution]
-        rows = zip(self.contribution, self.intervals["contribution"], strict=True)
-        return [with_bounds(values, bounds, self.noise) for values, bounds in rows]
+        all_bounds = self.intervals["contribution"]
+        rows = []
+        for values, bounds in zip(self.contribution, all_bounds, strict=True):
+            row = with_bounds(values, bounds, self.noise)
+            rows.append(row)
+        return rows
 
     def verdict(self, unit: str) -> str:
         """The weight of `unit` against 1, in words."""
@@ -193,7 +202,10 @@ class Balance:
 
 
 def _map(convert: Callable[[Any], Any], named: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    return None if named is None else {name: convert(values) for name, values in named.items()}
+    """Convert every value of a mapping; None stays None."""
+    if named is None:
+        return None
+    return {name: convert(values) for name, values in named.items()}
 
 
 def _nullable(values: np.ndarray) -> Any:

@@ -26,20 +26,23 @@ def shrink(
         contributions: `C[giver, receiver]`, one matrix or one per resample.
         variances: of every contribution over resamples.
     """
-    between = ~np.eye(variances.shape[0], dtype=bool) & ~np.isnan(variances)
+    is_diagonal = np.eye(variances.shape[0], dtype=bool)
+    is_known = ~np.isnan(variances)
+    between = ~is_diagonal & is_known
     if between.sum() < 2:
         return contributions
-    values, noise = contributions[..., between], variances[between]
-    signal = np.maximum(np.var(values, axis=-1, ddof=1) - noise.mean(), 0.0)[..., None]
+    values = contributions[..., between]
+    noise = variances[between]
+    total = np.var(values, axis=-1, ddof=1)
+    signal = np.maximum(total - noise.mean(), 0.0)[..., None]
     spread = signal + noise
     largest = spread.max(axis=-1, keepdims=True)
     share = np.divide(spread, largest, out=np.ones_like(spread), where=largest > TINY)
     trust = np.divide(signal, spread, out=np.ones_like(spread), where=spread > TINY)
     # Precise values count more in the common mean than noisy ones.
     precision = 1 / np.maximum(share, SMALLEST_SHARE)
-    center = (precision * values).sum(axis=-1, keepdims=True) / precision.sum(
-        axis=-1, keepdims=True
-    )
+    weighted = (precision * values).sum(axis=-1, keepdims=True)
+    center = weighted / precision.sum(axis=-1, keepdims=True)
     shrunk = contributions.copy()
     shrunk[..., between] = center + trust * (values - center)
     return shrunk

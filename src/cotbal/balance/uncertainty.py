@@ -25,12 +25,13 @@ def resample_scores(
         resamples: how many to draw.
         seed: of the draws.
     """
-    center = np.mean([draw_samples(matrix, resamples, seed) for matrix in matrices], axis=0)
-    if len(matrices) == 1:
+    of_seeds = [draw_samples(matrix, resamples, seed) for matrix in matrices]
+    center = np.mean(of_seeds, axis=0)
+    seeds = len(matrices)
+    if seeds == 1:
         return center
-    moves = seed_moves(
-        len(matrices), resamples, np.random.default_rng([seed, zlib.crc32(b"seeds")])
-    )
+    generator = np.random.default_rng([seed, zlib.crc32(b"seeds")])
+    moves = seed_moves(seeds, resamples, generator)
     # The scores as measured: their spread over seeds already holds each seed's luck with the
     # samples.
     measured = np.stack([matrix.values for matrix in matrices])
@@ -47,9 +48,12 @@ def seed_moves(
     around the mean, as in the t-interval: few seeds give honestly wide intervals. One draw moves
     all cells of the score matrix together.
     """
+    freedom = seeds - 1
     normal = generator.standard_normal((resamples, seeds))
-    spread = np.sqrt((seeds - 1) / generator.chisquare(seeds - 1, size=(resamples, 1)))
-    return spread * (normal - normal.mean(axis=1, keepdims=True)) / np.sqrt(seeds * (seeds - 1))
+    chance = generator.chisquare(freedom, size=(resamples, 1))
+    spread = np.sqrt(freedom / chance)
+    centred = normal - normal.mean(axis=1, keepdims=True)
+    return spread * centred / np.sqrt(seeds * freedom)
 
 
 def draw_samples(
@@ -68,9 +72,11 @@ def draw_samples(
     columns = []
     for task in matrix.tasks:
         # Seeded by name, so that the order of the columns does not matter, nor the training seed.
-        name = matrix.samples[task].drawn_with or task
+        samples = matrix.samples[task]
+        name = samples.drawn_with or task
         generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        columns.append(_resample_means(matrix.samples[task], resamples, generator))
+        means = _resample_means(samples, resamples, generator)
+        columns.append(means)
     return np.stack(columns, axis=-1)
 
 
@@ -78,12 +84,17 @@ def _resample_means(
     samples: Samples, resamples: int, generator: np.random.Generator
 ) -> Float[np.ndarray, "resample run"]:
     sums, sizes = cluster_sums(samples.values, samples.clusters)
-    draws = generator.multinomial(len(sizes), np.full(len(sizes), 1 / len(sizes)), size=resamples)
-    return (draws @ sums.T) / (draws @ sizes)[:, None]
+    clusters = len(sizes)
+    chances = np.full(clusters, 1 / clusters)
+    draws = generator.multinomial(clusters, chances, size=resamples)
+    total = draws @ sums.T
+    count = draws @ sizes
+    return total / count[:, None]
 
 
 def cluster_sums(values: np.ndarray, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sum of the values `[run, cluster]` and number of samples `[cluster]` of every cluster."""
     sizes = np.bincount(clusters)
     sums = np.stack([np.bincount(clusters, weights=row) for row in values])
-    return sums[:, sizes > 0], sizes[sizes > 0]
+    present = sizes > 0
+    return sums[:, present], sizes[present]

@@ -25,10 +25,13 @@ def softmax_weights(
     present = ~np.isnan(values)
     scaled = np.where(present, values / temperature, -np.inf)
     highest = np.max(scaled, axis=-1, keepdims=True)
-    powers = np.exp(scaled - np.where(np.isfinite(highest), highest, 0.0))
+    shift = np.where(np.isfinite(highest), highest, 0.0)
+    powers = np.exp(scaled - shift)
     count = present.sum(axis=-1, keepdims=True)
-    total = np.where(count > 0, powers.sum(axis=-1, keepdims=True), 1.0)
-    return np.where(present, count * powers / total, 1.0)
+    total = powers.sum(axis=-1, keepdims=True)
+    divisor = np.where(count > 0, total, 1.0)
+    weights = count * powers / divisor
+    return np.where(present, weights, 1.0)
 
 
 def weight_parts(
@@ -67,7 +70,8 @@ def smallest_temperature(
 
     def inside(temperature: float) -> bool:
         weights = weights_at(temperature)
-        return bool(np.all((weights >= low) & (weights <= high)))
+        are_inside = (weights >= low) & (weights <= high)
+        return bool(np.all(are_inside))
 
     good = HIGHEST_TEMPERATURE
     if not inside(good):
@@ -82,5 +86,8 @@ def smallest_temperature(
         return bad
     for _ in range(40):
         middle = (good + bad) / 2
-        good, bad = (middle, bad) if inside(middle) else (good, middle)
+        if inside(middle):
+            good = middle
+        else:
+            bad = middle
     return good

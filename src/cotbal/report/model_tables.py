@@ -170,7 +170,7 @@ def seed_noise_table(comparison: Comparison) -> Table:
     title = "Difference of two trainings that differ in the seed alone, in %"
     note = f"From {noise.source}."
     if number(noise.low, 1) != number(noise.high, 1):
-        note += " The mean: if tasks vary independently, and if they vary together."
+        note += " The mean is lower if tasks vary independently, higher if they vary together."
     if noise.left_out:
         tasks = listed(noise.left_out)
         reference = method_label(comparison.reference or "")

@@ -29,19 +29,23 @@ def seed_noise(contents: Contents, models: Models, comparison: Comparison) -> Se
     reference = comparison.reference
     if len(comparison.seeds) > 1 or reference is None or not comparison.against:
         return None
-    compared = next(iter(comparison.against.values())).per_task
-    rows = [row for row in comparison.rows if row.task in compared and reference in row.scores]
-    left_out = _without_score(rows, reference)
+    compared = list(next(iter(comparison.against.values())).per_task)
+    left_out = _without_score(_rows_of(comparison, compared, reference), reference)
     tasks = [task for task in compared if task not in left_out]
     if not tasks:
         return None
-    rows = [row for row in rows if row.task in tasks]
+    rows = _rows_of(comparison, tasks, reference)
     noise = _of_seeds(models, tasks, rows, reference)
     if noise is None:
         noise = _of_replicates(contents, tasks, rows, reference)
     if noise is None:
         return None
     return replace(noise, left_out=left_out)
+
+
+def _rows_of(comparison: Comparison, tasks: Sequence[str], reference: str) -> list[Row]:
+    """The rows of these tasks in which the reference has a score."""
+    return [row for row in comparison.rows if row.task in tasks and reference in row.scores]
 
 
 def _without_score(rows: Sequence[Row], reference: str) -> tuple[str, ...]:

@@ -45,8 +45,10 @@ def code_digest(*modules: ModuleType) -> str:
 
 def _with_parents(name: str) -> Iterator[str]:
     """`a`, `a.b` and `a.b.c` for `a.b.c`: an import runs all of them."""
-    parts = name.split(".")
-    yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
+    parts: list[str] = []
+    for part in name.split("."):
+        parts.append(part)
+        yield ".".join(parts)
 
 
 def _spec(name: str) -> ModuleSpec | None:
@@ -56,17 +58,23 @@ def _spec(name: str) -> ModuleSpec | None:
     if spec is None and loaded is None:
         parent, _, _ = name.rpartition(".")
         spec = _below(parent, name) if parent else importlib.util.find_spec(name)
-    return spec if spec is not None and spec.has_location and spec.origin else None
+    if spec is None or not spec.has_location or not spec.origin:
+        return None
+    return spec
 
 
 def _below(parent: str, name: str) -> ModuleSpec | None:
+    """The spec of a module inside the package `parent`."""
     package = _spec(parent)
     folders = package and package.submodule_search_locations
-    return PathFinder.find_spec(name, folders) if folders else None
+    if not folders:
+        return None
+    return PathFinder.find_spec(name, folders)
 
 
 def _is_followed(spec: ModuleSpec, packages: set[str]) -> bool:
-    if spec.name.partition(".")[0] in packages:
+    package, _, _ = spec.name.partition(".")
+    if package in packages:
         return True
     path = Path(str(spec.origin))
     installed = any(path.is_relative_to(folder) for folder in _STANDARD)
@@ -96,8 +104,11 @@ def _executed(node: ast.AST) -> Iterator[ast.AST]:
 def _names(node: ast.AST, package: str) -> Iterator[str]:
     """Names that a statement may import; `from a import b` does not show whether b is a module."""
     if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
+        for alias in node.names:
+            yield alias.name
     elif isinstance(node, ast.ImportFrom):
         with suppress(ImportError):  # beyond the package, in code that no import has reached yet
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            dots = "." * node.level
+            base = importlib.util.resolve_name(dots + (node.module or ""), package)
+            for alias in node.names:
+                yield f"{base}.{alias.name}"

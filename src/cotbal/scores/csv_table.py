@@ -78,7 +78,8 @@ def read_table(path: Path, kind: Kind) -> CsvTable:
 def _lines(path: Path, kind: Kind) -> list[tuple[int, list[str]]]:
     """Numbers and cells of the lines with content."""
     try:
-        lines = list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
+        text = path.read_text(encoding="utf-8-sig")
+        lines = list(csv.reader(io.StringIO(text)))
     except OSError as error:
         raise ScoresError(
             f"{path}: expected a CSV table of {kind.content}; found: {error.strerror}",
@@ -88,7 +89,12 @@ def _lines(path: Path, kind: Kind) -> list[tuple[int, list[str]]]:
         raise ScoresError(
             f"{path}: expected a CSV table of {kind.content} in UTF-8; {error}", "not-csv"
         ) from None
-    return [(number, line) for number, line in enumerate(lines, 1) if "".join(line).strip()]
+    with_content = []
+    for number, line in enumerate(lines, 1):
+        text = "".join(line)
+        if text.strip():
+            with_content.append((number, line))
+    return with_content
 
 
 def to_csv(kind: Kind, table: CsvTable) -> str:
@@ -97,7 +103,8 @@ def to_csv(kind: Kind, table: CsvTable) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([kind.corner, *table.columns])
     for name, row in zip(table.rows, table.values, strict=True):
-        writer.writerow([name, *("" if np.isnan(value) else repr(float(value)) for value in row)])
+        cells = ["" if np.isnan(value) else repr(float(value)) for value in row]
+        writer.writerow([name, *cells])
     return text.getvalue()
 
 
@@ -125,7 +132,8 @@ def _numbers(line: Sequence[str], columns: Sequence[str], kind: Kind, where: str
             number = float(cell)
         except ValueError:
             number = float("nan")
-        if not np.isfinite(number) and not (kind.gaps and not cell.strip()):
+        is_gap = kind.gaps and not cell.strip()
+        if not np.isfinite(number) and not is_gap:
             raise ScoresError(
                 f"{where}, column {column!r}: expected a finite number; found {cell!r}",
                 "not-a-number",

@@ -41,8 +41,10 @@ class Interval:
     noise: tuple[Noise, ...] = ALL_NOISE
 
     def __str__(self) -> str:
-        bounds = f" [{self.low:.3f}, {self.high:.3f}]" if self.has_bounds else ""
-        return f"{self.value:.3f}{bounds}"
+        value = f"{self.value:.3f}"
+        if not self.has_bounds:
+            return value
+        return f"{value} [{self.low:.3f}, {self.high:.3f}]"
 
     @property
     def has_bounds(self) -> bool:
@@ -83,7 +85,10 @@ class Interval:
 
     def times(self, factor: float) -> Interval:
         """The same in another unit; `factor` is positive."""
-        return Interval(factor * self.value, factor * self.low, factor * self.high, self.noise)
+        value = factor * self.value
+        low = factor * self.low
+        high = factor * self.high
+        return Interval(value, low, high, self.noise)
 
     def to_json(self) -> dict[str, Any]:
         """`value`; `interval` as a pair, null without bounds; `holds`: the noise in it."""
@@ -122,10 +127,11 @@ def interval_of_draws(
     Args:
         noise: what makes the draws differ.
     """
+    estimate = float(draws[0])
     if len(draws) == 1:
-        return Interval(float(draws[0]), noise=noise)
+        return Interval(estimate, noise=noise)
     low, high = percentile_bounds(draws[1:])
-    return Interval(float(draws[0]), float(low), float(high), noise)
+    return Interval(estimate, float(low), float(high), noise)
 
 
 def percentile_bounds(
@@ -139,7 +145,8 @@ def percentile_bounds(
     low = _bound(resampled, TAIL, -np.inf, "higher")
     high = _bound(resampled, 100 - TAIL, np.inf, "lower")
     bounds = np.stack([low, high], axis=-1)
-    return np.where(np.isfinite(bounds).all(axis=-1, keepdims=True), bounds, np.nan)
+    is_known = np.isfinite(bounds).all(axis=-1, keepdims=True)
+    return np.where(is_known, bounds, np.nan)
 
 
 def _bound(
@@ -152,7 +159,8 @@ def _bound(
     number and infinity.
     """
     missing = np.isnan(resampled)
-    plain = np.percentile(np.where(missing, 0.0, resampled), percent, axis=0)
+    with_zeros = np.where(missing, 0.0, resampled)
+    plain = np.percentile(with_zeros, percent, axis=0)
     filled = np.where(missing, beyond, resampled)
     nearest = np.percentile(filled, percent, axis=0, method=inward)
     return np.where(missing.any(axis=0), nearest, plain)
@@ -166,14 +174,17 @@ def with_bounds(
     """One interval per value; without bounds where `bounds` is None."""
     if bounds is None:
         return [Interval(float(value), noise=noise) for value in values]
-    return [
-        Interval(float(value), float(low), float(high), noise)
-        for value, (low, high) in zip(values, bounds, strict=True)
-    ]
+    intervals = []
+    for value, (low, high) in zip(values, bounds, strict=True):
+        interval = Interval(float(value), float(low), float(high), noise)
+        intervals.append(interval)
+    return intervals
 
 
 def significance(differs: bool, reference: str, plural: bool = False) -> str:
     """The words for a difference from `reference` whose noise, that of training too, is known."""
     if differs:
-        return f"{'differ' if plural else 'differs'} significantly from {reference}"
-    return f"{'do' if plural else 'does'} not differ significantly from {reference}"
+        verb = "differ" if plural else "differs"
+    else:
+        verb = "do not differ" if plural else "does not differ"
+    return f"{verb} significantly from {reference}"

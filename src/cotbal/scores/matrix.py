@@ -37,7 +37,9 @@ class Measured:
         if self.weights is None:
             return float(self.values.mean())
         total = self.weights.sum()
-        return float(self.weights @ self.values / total) if total > 0 else 0.0
+        if not total > 0:
+            return 0.0
+        return float(self.weights @ self.values / total)
 
     @property
     def linear(self) -> Float[np.ndarray, " sample"]:
@@ -52,19 +54,25 @@ class Measured:
         mean = self.weights.mean()
         if not mean > 0:
             return np.zeros(len(self.values))
-        return self.score + self.weights / mean * (self.values - self.score)
+        score = self.score
+        relative = self.weights / mean
+        return score + relative * (self.values - score)
 
     def to_json(self, kind: str = "") -> dict[str, Any]:
         """`<kind>samples`, and `<kind>weights` where there are any."""
-        weights = {} if self.weights is None else {f"{kind}weights": self.weights.tolist()}
-        return {f"{kind}samples": self.values.tolist(), **weights}
+        content = {f"{kind}samples": self.values.tolist()}
+        if self.weights is not None:
+            content[f"{kind}weights"] = self.weights.tolist()
+        return content
 
 
 def read_measured(content: Mapping[str, Any], kind: str = "") -> Measured:
     """The inverse of `Measured.to_json`."""
-    weights = content.get(f"{kind}weights")
     values = np.array(content[f"{kind}samples"], dtype=float)
-    return Measured(values, None if weights is None else np.array(weights, dtype=float))
+    weights = content.get(f"{kind}weights")
+    if weights is None:
+        return Measured(values)
+    return Measured(values, np.array(weights, dtype=float))
 
 
 @dataclass(frozen=True)
@@ -123,10 +131,10 @@ class ScoreMatrix:
     def rows(self, runs: Sequence[str]) -> ScoreMatrix:
         """The rows of these runs, in this order."""
         rows = [self.row(run) for run in runs]
-        samples = {
-            task: replace(column, values=column.values[rows])
-            for task, column in self.samples.items()
-        }
+        samples = {}
+        for task, column in self.samples.items():
+            values = column.values[rows]
+            samples[task] = replace(column, values=values)
         return ScoreMatrix(tuple(runs), self.tasks, self.values[rows], samples)
 
     def to_csv(self) -> str:
@@ -138,14 +146,14 @@ class ScoreMatrix:
 
         Constant answers and `drawn_with` are left out.
         """
-        samples = {
-            task: {
+        samples = {}
+        for task, column in self.samples.items():
+            is_limited = not np.isinf(column.maximum)
+            samples[task] = {
                 "values": _nullable(column.values),
                 "clusters": column.clusters.tolist(),
-                "maximum": None if np.isinf(column.maximum) else column.maximum,
+                "maximum": column.maximum if is_limited else None,
             }
-            for task, column in self.samples.items()
-        }
         return {
             "runs": list(self.runs),
             "tasks": list(self.tasks),
@@ -196,7 +204,8 @@ def require_same_samples(matrices: Sequence[ScoreMatrix]) -> None:
                 "other-tasks",
             )
         for task, column in first.samples.items():
-            if not np.array_equal(column.clusters, other.samples[task].clusters):
+            clusters = other.samples[task].clusters
+            if not np.array_equal(column.clusters, clusters):
                 raise ScoresError(
                     "expected all seeds to have answered the same validation samples; found others",
                     "other-samples",
@@ -210,8 +219,11 @@ def stacked(parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
     for task, column in first.samples.items():
         values = np.concatenate([part.samples[task].values for part in parts])
         samples[task] = replace(column, values=values)
-    runs = tuple(run for part in parts for run in part.runs)
-    return ScoreMatrix(runs, first.tasks, np.concatenate([p.values for p in parts]), samples)
+    runs: list[str] = []
+    for part in parts:
+        runs += part.runs
+    values = np.concatenate([part.values for part in parts])
+    return ScoreMatrix(tuple(runs), first.tasks, values, samples)
 
 
 def row_means(names: Sequence[str], parts: Sequence[ScoreMatrix]) -> ScoreMatrix:
@@ -260,11 +272,9 @@ def _read_json(path: Path) -> ScoreMatrix:
             f"{path}: expected scores as `cotbal import` writes them (runs, tasks, values,"
             f" samples); {error!r}"
         ) from None
-    if (
-        len(set(runs)) < len(runs)
-        or len(set(tasks)) < len(tasks)
-        or set(matrix.samples) not in (set(), set(tasks))
-    ):
+    sampled = set(matrix.samples)
+    is_repeated = len(set(runs)) < len(runs) or len(set(tasks)) < len(tasks)
+    if is_repeated or sampled not in (set(), set(tasks)):
         raise ScoresError(
             f"{path}: expected every run and task once, and samples of all tasks or of none"
         )
@@ -275,10 +285,12 @@ def _samples(content: Mapping[str, Any], runs: int) -> Samples:
     clusters = np.array(content["clusters"], dtype=int)
     if (clusters < 0).any():
         raise ValueError("clusters are numbered from 0")
-    maximum = float("inf") if content["maximum"] is None else float(content["maximum"])
+    limit = content["maximum"]
+    maximum = float("inf") if limit is None else float(limit)
     if not maximum > 0:
         raise ValueError(f"a maximum is positive; found {maximum:g}")
-    return Samples(_array(content["values"], (runs, len(clusters))), clusters, maximum)
+    values = _array(content["values"], (runs, len(clusters)))
+    return Samples(values, clusters, maximum)
 
 
 def _array(rows: Any, shape: tuple[int, int]) -> Float[np.ndarray, "row column"]:

@@ -13,7 +13,10 @@ import pytest
 
 from cotbal.balance import Settings, weight_draws
 from cotbal.balance.agreement import agreement
-from cotbal.cli import console
+from cotbal.cli.agree import show_agreement
+from cotbal.cli.balance import show_balance
+from cotbal.cli.compare import show_comparison
+from cotbal.cli.curve import show_curve
 from cotbal.data.files import read_json, write_json
 from cotbal.jobs.rundir import RunDir
 from cotbal.report import write_comparison, write_curve, write_report
@@ -35,13 +38,13 @@ def prose_of(page: str) -> str:
 
 def outputs(files: RunDir, capsys: Shown) -> dict[str, str]:
     """Everything that a run directory gives to read, by name."""
-    console.show_comparison(write_comparison(files.root))
+    show_comparison(write_comparison(files.root))
     comparison = capsys.readouterr().out
-    console.show_curve(write_curve(files.root))
+    show_curve(write_curve(files.root))
     curve = capsys.readouterr().out
     result = read_contents(files.root).balance
     assert result is not None
-    console.show_balance(result)
+    show_balance(result)
     weights = capsys.readouterr().out
     page = write_report(files.root).read_text()
     return {
@@ -149,7 +152,7 @@ def test_agreement_knows_the_noise_that_both_know(
         weight_draws(scores(k, count), settings=Settings(bootstrap=100))
         for k, count in enumerate(replicates)
     ]
-    console.show_agreement(agreement(*draws, "ab"))
+    show_agreement(agreement(*draws, "ab"))
     shown = capsys.readouterr().out
     assert bool(CLAIMS.search(shown)) is known
     assert (SAMPLING_ONLY in shown) is not known

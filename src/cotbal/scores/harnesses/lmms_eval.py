@@ -23,16 +23,18 @@ def read(directory: Path) -> Evaluation:
         ScoresError: no result file, one that is not what lmms-eval writes, or those of several
             models.
     """
-    files = sorted(
-        path for path in directory.rglob("*_results.json") if RESULTS.fullmatch(path.name)
-    )
+    files = []
+    for path in sorted(directory.rglob("*_results.json")):
+        if RESULTS.fullmatch(path.name):
+            files.append(path)
     if not files:
         raise ScoresError(
             f"{directory}: expected the result files of lmms-eval (<date>_results.json); found"
             " none; note that lmms-eval ends without an error when an evaluation fails, so look"
             " into its log"
         )
-    contents = {path: _content(path) for path in sorted(files, key=lambda path: path.name)}
+    files.sort(key=lambda path: path.name)
+    contents = {path: _content(path) for path in files}
     one_model(directory, {path: _model(path, content) for path, content in contents.items()})
     found: dict[str, Benchmark] = {}
     warnings: list[str] = []
@@ -76,15 +78,20 @@ def _model(path: Path, content: Mapping[str, Any]) -> str:
 
 
 def _limits(path: Path, content: Mapping[str, Any]) -> list[str]:
-    limit, offset = content["config"].get("limit"), content["config"].get("offset")
+    """A warning where only a part of every benchmark was evaluated."""
+    config = content["config"]
+    limit = config.get("limit")
+    offset = config.get("offset")
     limits = []
     if limit not in (None, -1):
-        limits.append(f"limit {limit:g}" if isinstance(limit, float) else f"limit {limit}")
+        number = f"{limit:g}" if isinstance(limit, float) else limit
+        limits.append(f"limit {number}")
     if offset:
         limits.append(f"offset {offset}")
     if not limits:
         return []
-    return [f"{path}: evaluated with {' and '.join(limits)}, so on a part of every benchmark"]
+    settings = " and ".join(limits)
+    return [f"{path}: evaluated with {settings}, so on a part of every benchmark"]
 
 
 def _benchmarks(path: Path, content: Mapping[str, Any]) -> dict[str, Benchmark]:
@@ -93,18 +100,28 @@ def _benchmarks(path: Path, content: Mapping[str, Any]) -> dict[str, Benchmark]:
         metrics = _metrics(path, name, entries)
         if not metrics:  # a group that only holds other tasks
             continue
-        better = _mapping(_mapping(content.get("higher_is_better")).get(name))
-        counted = _mapping(content["n-samples"].get(name)).get("effective")
+        directions = _mapping(content.get("higher_is_better"))
+        counts = _mapping(content["n-samples"].get(name))
+        counted = counts.get("effective")
         found[name] = Benchmark(
             name,
             metrics,
-            frozenset(
-                metric for metric in metrics if better.get(metric.partition(",")[0]) is False
-            ),
+            _lower_is_better(metrics, _mapping(directions.get(name))),
             counted if isinstance(counted, int) else None,
             _rows(path, name),
         )
     return found
+
+
+def _lower_is_better(
+    metrics: Mapping[str, float], higher_is_better: Mapping[str, Any]
+) -> frozenset[str]:
+    lower = []
+    for metric in metrics:
+        name, _, _ = metric.partition(",")
+        if higher_is_better.get(name) is False:
+            lower.append(metric)
+    return frozenset(lower)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -133,7 +150,9 @@ def _metrics(path: Path, task: str, entries: Mapping[str, Any]) -> dict[str, flo
 
 
 def _rows(results: Path, task: str) -> tuple[Row, ...]:
-    path = results.with_name(results.name.replace("_results.json", f"_samples_{task}.jsonl"))
+    """The rows of the file of samples beside a result file; empty where there is none."""
+    name = results.name.replace("_results.json", f"_samples_{task}.jsonl")
+    path = results.with_name(name)
     if not path.exists():
         return ()
     try:

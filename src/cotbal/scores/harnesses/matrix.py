@@ -4,6 +4,7 @@ their mean.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -46,7 +47,10 @@ def score_matrix(
     samples: dict[str, Samples] = {}
     reasons = []
     for j, (task, (name, metric)) in enumerate(columns.items()):
-        cells = [_benchmark(run, evaluation, name, metric) for run, evaluation in runs.items()]
+        cells = []
+        for run, evaluation in runs.items():
+            cell = _benchmark(run, evaluation, name, metric)
+            cells.append(cell)
         values[:, j] = [cell.metrics[metric] for cell in cells]
         column = _samples(cells, metric, tuple(runs))
         if isinstance(column, str):
@@ -72,7 +76,9 @@ def columns_of(
     """
     first_run, first = next(iter(runs.items()))
     columns = {}
-    for task, text in (wanted or {name: name for name in first.benchmarks}).items():
+    if not wanted:
+        wanted = {name: name for name in first.benchmarks}
+    for task, text in wanted.items():
         # Names of benchmarks hold no colon, those of metrics may.
         name, _, metric = text.partition(":")
         if name not in first.benchmarks:
@@ -113,13 +119,18 @@ def _samples(cells: list[Benchmark], metric: str, runs: tuple[str, ...]) -> Samp
     values = np.array([_values(cell, metric) for cell in cells])
     if np.isnan(values).any():
         return "no number per sample"
-    scale = _scale(values, np.array([cell.metrics[metric] for cell in cells]))
+    scores = np.array([cell.metrics[metric] for cell in cells])
+    scale = _scale(values, scores)
     if scale is None:
         return "not the mean of its samples"
     are_fractions = bool((values >= 0).all() and (values <= 1).all())
     maximum = scale if are_fractions else float("inf")
-    column = [MetricScores(Measured(scale * row), maximum) for row in values]
-    return sample_column(column, np.arange(values.shape[1]))
+    column = []
+    for row in values:
+        measured = Measured(scale * row)
+        column.append(MetricScores(measured, maximum))
+    each_its_own = np.arange(values.shape[1])
+    return sample_column(column, clusters=each_its_own)
 
 
 def _require_same_questions(cells: list[Benchmark], runs: tuple[str, ...], logged: bool) -> None:
@@ -140,24 +151,36 @@ def _scale(
     percentages of fractions.
     """
     for scale in (1.0, 100.0):
-        if np.allclose(scale * values.mean(axis=1), scores, ROUNDING, ROUNDING):
+        means = scale * values.mean(axis=1)
+        if np.allclose(means, scores, ROUNDING, ROUNDING):
             return scale
     return None
 
 
 def _questions(cell: Benchmark) -> list[list[str]]:
-    return [list(map(str, map(row.get, IDENTITY))) for row in cell.rows]
+    """What identifies the question of every sample."""
+    questions = []
+    for row in cell.rows:
+        fields = map(row.get, IDENTITY)
+        questions.append(list(map(str, fields)))
+    return questions
 
 
 def _values(cell: Benchmark, metric: str) -> list[float]:
     """The metric of every sample; NaN where it has none."""
-    numbers = [_number(row, metric) for row in cell.rows]
-    return [float("nan") if number is None else number for number in numbers]
+    values = []
+    for row in cell.rows:
+        number = _number(row, metric)
+        values.append(math.nan if number is None else number)
+    return values
 
 
 def _number(row: Row, metric: str) -> float | None:
     """The metric of one sample: a number, or a mapping that holds one under `score`."""
-    value = row.get(metric.partition(",")[0])
+    name, _, _ = metric.partition(",")
+    value = row.get(name)
     if isinstance(value, dict):
         value = value.get("score")
-    return float(value) if isinstance(value, bool) or is_number(value) else None
+    if isinstance(value, bool) or is_number(value):
+        return float(value)
+    return None
