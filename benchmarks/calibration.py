@@ -332,9 +332,10 @@ def export(run: Path, directory: Path) -> None:
 
 def paired(
     mixture: Mixture, seeds: int, studies: int, seed: int = 0, tasks_alike: float = 0.3
-) -> tuple[float, float]:
-    """Coverage and median half-width of the interval of a difference of two methods: improvement
-    over the first (Eq. 13), models of the same training seeds, as `cotbal compare` computes it.
+) -> tuple[float, float, int]:
+    """Coverage and median half-width of the interval of a difference of two methods, and how many
+    studies have one: improvement over the first (Eq. 13), models of the same training seeds, as
+    `cotbal compare` computes it.
 
     Args:
         tasks_alike: correlation of the noise of the two models of a seed.
@@ -358,9 +359,10 @@ def paired(
         change = improvement(task_improvements(draws, columns, 0))[:, 1]
         true = improvement(task_improvements(levels[None], columns, 0))[0, 1]
         interval = interval_of_draws(change)
-        held.append(interval.low <= true <= interval.high)
-        widths.append(interval.half_width)
-    return float(np.mean(held)), float(np.median(widths))
+        if interval.has_bounds:  # with two seeds, draws of a score below 0 take it away
+            held.append(interval.low <= true <= interval.high)
+            widths.append(interval.half_width)
+    return float(np.mean(held)), float(np.median(widths)), len(held)
 
 
 @dataclass(frozen=True)
@@ -410,11 +412,11 @@ def shares(mixture: Mixture, mixtures: int, seed: int = 0) -> list[Share]:
 
 def show_paired(mixture: Mixture, studies: int) -> Iterator[str]:
     """The table in Markdown."""
-    yield "| training seeds | coverage | median half-width, points |"
-    yield "| --: | --: | --: |"
+    yield "| training seeds | studies with an interval | coverage | median half-width, points |"
+    yield "| --: | --: | --: | --: |"
     for seeds in (1, 2, 3, 5, 8):
-        coverage, width = paired(mixture, seeds, studies)
-        yield f"| {seeds} | {coverage:.3f} | {width:.2f} |"
+        coverage, width, number = paired(mixture, seeds, studies)
+        yield f"| {seeds} | {number} of {studies} | {coverage:.3f} | {width:.2f} |"
 
 
 def show_shares(mixture: Mixture, found: Sequence[Share]) -> Iterator[str]:

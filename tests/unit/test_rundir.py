@@ -25,12 +25,12 @@ from cotbal.data.files import (
 )
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
+from helpers.errors import raises
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from cotbal.data.files import locked
-from helpers.errors import raises
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
