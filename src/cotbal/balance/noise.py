@@ -8,8 +8,8 @@ probes. Nine whole sets of probes on `pocket` (docs/intervals.md) say how to rea
   freedom per task are pooled: the common variance counts like `PRIOR_FREEDOM` further ones.
 - It differs from cell to cell of the score matrix. Over cells, errors look like Student's t with
   `CELL_FREEDOM` degrees of freedom rather than like the normal distribution.
-- Runs on more data scatter more than the mini probe: 1.26 times at the size of the demo, 1.85
-  times at the size `study` (three sets). `UNSEEN` lies between, for runs that were trained once.
+- Runs on more data scatter more than the mini probe: 1.26 times at the size of the demo, 1.83
+  times at the size `study` (five sets). `UNSEEN` lies between, for runs that were trained once.
 """
 
 from __future__ import annotations
