@@ -121,13 +121,13 @@ def exact_shares(
     """
     right: dict[str, list[bool]] = {}
     for start in range(0, lessons, BATCH):
-        told = [
+        illustrated = [
             random_lesson(Random(f"pocket base/{SEED}/check/{start + row}")) for row in range(BATCH)
         ]
-        told = [lesson for lesson in told if lesson.shown is not None]
-        prompts = [f"<|user|><image>{lesson.facts[0].text}<|assistant|>" for lesson in told]
+        illustrated = [lesson for lesson in illustrated if lesson.shown is not None]
+        prompts = [f"<|user|><image>{lesson.facts[0].text}<|assistant|>" for lesson in illustrated]
         batch = processor(
-            images=[lesson.shown.image for lesson in told],
+            images=[lesson.shown.image for lesson in illustrated],
             text=prompts,
             return_tensors="pt",
             padding=True,
@@ -136,7 +136,7 @@ def exact_shares(
         answers = processor.batch_decode(
             tokens[:, batch["input_ids"].shape[1] :], skip_special_tokens=True
         )
-        for answer, lesson in zip(answers, told, strict=True):
+        for answer, lesson in zip(answers, illustrated, strict=True):
             right.setdefault(lesson.facts[0].skill, []).append(answer == lesson.facts[0].answer)
     return {skill: sum(each) / len(each) for skill, each in sorted(right.items())}
 

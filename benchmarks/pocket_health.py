@@ -34,7 +34,7 @@ def main(directory: Path) -> int:
     )
     resampled = resample_scores([matrix], 2000, 0)
     failures = []
-    print("| task | maximum | mini | own | gain | 95 % interval | constant answer |")
+    print("| task | maximum | mini | own | gain | sampling error only | constant answer |")
     print("|---|---|---|---|---|---|---|")
     for j, task in enumerate(tasks):
         own, maximum = matrix.row(full_run(task.name)), matrix.samples[task.name].maximum
@@ -46,7 +46,7 @@ def main(directory: Path) -> int:
         checks = {
             "mini score above 0": mini > 0,
             "gain at least 10 points": full - mini >= GAIN * maximum,
-            "interval of the gain excludes 0": low > 0,
+            "gain beyond its sampling error": low > 0,
             "not saturated": full <= SATURATED * maximum,
             "own score at least 0.4 of the maximum": full >= WEAK * maximum,
         }

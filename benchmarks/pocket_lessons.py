@@ -41,7 +41,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Fact:
-    """Something true of an image, as prompt and answer; `share` is how often it is told, relative
+    """Something true of an image, as prompt and answer; `share` is how often it is used, relative
     to others.
 
     `before` and `after` hold words that mean nothing here.
@@ -64,7 +64,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Lesson:
-    """An image (None: text only) and some facts, in the order in which they are told."""
+    """An image (None: text only) and some facts, in the order in which they are used."""
 
     shown: Shown | None
     facts: tuple[Fact, ...]

@@ -42,7 +42,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Packed:
-    """An image and several facts in one row: one entry a token in each list.
+    """An image and several facts in one row: one entry per token in each list.
 
     ids: token ids. parts: 0 for the image, then the fact's number; a fact sees the image and
     itself only, at the positions (`places`) it would have alone. So a row trains as many

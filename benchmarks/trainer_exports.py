@@ -221,8 +221,8 @@ def swift(bench: Bench, python: str) -> Iterator[str]:
         ("weighted", "weights w"),
         ("no_flag", "weights w, `is_binary_loss_scale: true` (its default)"),
     ):
-        for told, weights in (("weights w", scales), ("weights 1", ONES)):
-            yield line("ms-swift", what, told, difference(bench, *found[name], weights))
+        for label, weights in (("weights w", scales), ("weights 1", ONES)):
+            yield line("ms-swift", what, label, difference(bench, *found[name], weights))
     yield line(
         "ms-swift",
         "talk (text) alone, weight w",
@@ -341,10 +341,10 @@ def trl(bench: Bench, python: str) -> Iterator[str]:
     seen = bench.root / "trl.pt"
     call([python, "recorded.py"], folder, seen)
     batches, trained = outcome(seen, folder / "output")
-    told = f"{rows} rows for {RECORDS * len(TASKS)} records"
+    label = f"{rows} rows for {RECORDS * len(TASKS)} records"
     yield line(
         "TRL",
-        told,
+        label,
         "equal weights on these rows, mean over tokens",
         difference(bench, batches, trained, ONES, frozen=False),
     )
@@ -376,16 +376,16 @@ def llamafactory(bench: Bench, python: str) -> Iterator[str]:
     seen = bench.root / "llamafactory.pt"
     call([python, "recorded.py", "recorded.yaml"], folder, seen)
     batches, trained = outcome(seen, folder / "output")
-    told = f"{rows} rows for {RECORDS * len(TASKS)} records"
+    label = f"{rows} rows for {RECORDS * len(TASKS)} records"
     yield line(
         "LLaMA-Factory",
-        told,
+        label,
         "equal weights on these rows, mean over tokens",
         difference(bench, batches, trained, ONES),
     )
     yield line(
         "LLaMA-Factory",
-        told,
+        label,
         "equal weights on these rows, mean over micro-batches",
         difference(bench, batches, trained, ONES, micro_means(batches)),
     )
@@ -426,16 +426,18 @@ def axolotl(bench: Bench, python: str) -> Iterator[str]:
         for answers in (False, True):
             batches, trained = run_axolotl(bench, python, folder, answers)
             with_loss = sum(int(predicting(batch["labels"]).sum()) for batch in batches) // STEPS
-            told = (
+            label = (
                 f"{len(rows_of(folder))} rows for {RECORDS * len(TASKS)} records, {with_loss}"
                 " tokens"
             )
-            told += (
+            label += (
                 " of answers, `role_boundaries` repaired" if answers else " of prompts and answers"
             )
             for what, weigh in (("tokens", None), ("micro-batches", micro_means(batches))):
                 found = difference(bench, batches, trained, ONES, weigh, frozen=False)
-                yield line("axolotl", told, f"equal weights on these rows, mean over {what}", found)
+                yield line(
+                    "axolotl", label, f"equal weights on these rows, mean over {what}", found
+                )
     for weight in (0.0, 1.6):
         folder = bench.exported("axolotl", f"axolotl_part_{weight}", ONES)
         rows = rows_of(folder)
@@ -444,11 +446,11 @@ def axolotl(bench: Bench, python: str) -> Iterator[str]:
         (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         batches, trained = run_axolotl(bench, python, folder, answers=True)
         found = difference(bench, batches, trained, ONES, micro_means(batches), frozen=False)
-        told = (
+        label = (
             f"equal weights, and `weight: {weight}` on the last answer of every row,"
             " `role_boundaries` repaired"
         )
-        yield line("axolotl", told, "equal weights on these rows, mean over micro-batches", found)
+        yield line("axolotl", label, "equal weights on these rows, mean over micro-batches", found)
     (bench.root / "text.py").write_text(TEXT)
     call([python, "text.py", str(bench.base)], bench.root, bench.root / "unused.pt")
     trained_on = json.loads((bench.root / "text.json").read_text())

@@ -172,7 +172,7 @@ def test_published_results_of_the_later_version_are_the_golden_ones(name: str, t
 
 
 def test_settings_of_the_later_version_are_those_of_the_recipes_and_commands() -> None:
-    told = LATER["settings"]
+    settings = LATER["settings"]
     recipes = {"academic": ACADEMIC, "chat": CHAT, "large": LARGE}
     written = {name: recipe.settings("7b") for name, recipe in recipes.items()}
     for benchmark, text in written.items():
@@ -180,9 +180,9 @@ def test_settings_of_the_later_version_are_those_of_the_recipes_and_commands() -
             rf"cotbal compare {benchmark}/recipe.yaml.* balance.temperature=([\d.]+)", PAGE
         )
         used = command or re.search(r"temperature: ([\d.]+)", text)
-        assert float(used.group(1)) == told["temperature"][benchmark], benchmark
+        assert float(used.group(1)) == settings["temperature"][benchmark], benchmark
     taus = re.search(r"--temperatures ([\d.,]+)", PAGE).group(1)
-    assert sorted(map(float, taus.split(","))) == sorted(told["temperatures_of_the_ablation"])
+    assert sorted(map(float, taus.split(","))) == sorted(settings["temperatures_of_the_ablation"])
 
 
 def test_published_summaries_are_the_golden_ones() -> None:

@@ -140,15 +140,15 @@ def test_a_job_that_loses_the_head_says_so_and_goes_on_with_another(
         )
         in_training(root)
         lost.lose_head()
-        told = driver.communicate(timeout=LIMIT)[1]
+        errors = driver.communicate(timeout=LIMIT)[1]
         wait_for(lambda: not workers(root))
-    assert driver.returncode == 2, told
+    assert driver.returncode == 2, errors
     assert (
         f"--on ray: the head of the cluster, {lost.address}, has not answered for 10 seconds."
-        in told
+        in errors
     )
-    assert "Resume with: cotbal balance" in told
-    assert "Traceback" not in told
+    assert "Resume with: cotbal balance" in errors
+    assert "Traceback" not in errors
     assert not all((root / f"probes/{run}/outcome.json").exists() for run in PROBES)
     cotbal(*arguments, ray_nodes.address)
     assert bytes_of(root) == expected

@@ -155,7 +155,7 @@ def test_dark_scheme_and_images_of_the_page(pages: dict[str, Path], tmp_path: Pa
         with Image.open(target) as image:
             assert image.size == (DESKTOP, 1200)
             grey = np.asarray(image.convert("L"), dtype=int)
-        assert np.ptp(grey) > 150  # something is drawn, in shades that can be told apart
+        assert np.ptp(grey) > 150  # something is drawn, in shades that can be distinguished
         brightness[scheme] = int(grey[3, 3])
     assert brightness["light"] > 240
     assert brightness["dark"] < 40

@@ -1,4 +1,4 @@
-"""A judge on this machine: an OpenAI-compatible server that does what it is told, misbehaving
+"""A judge on this machine: an OpenAI-compatible server that behaves as each test asks, misbehaving
 included.
 """
 

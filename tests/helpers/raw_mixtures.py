@@ -71,11 +71,11 @@ def bench_coco(repository: Path) -> None:
         for i, each in enumerate(CATEGORIES)
     ]
     as_lines(questions / "qa90_questions.jsonl", asked)
-    told = [
+    answers = [
         {"question_id": i, "text": f"Told {i}.", "category": each}
         for i, each in enumerate(CATEGORIES)
     ]
-    as_lines(questions / "qa90_gpt4_answer.jsonl", told)
+    as_lines(questions / "qa90_gpt4_answer.jsonl", answers)
     boxes = [
         {"category": "suitcase", "bbox": [0.25, 0.5, 0.75, 1.0]},
         {"category": "cat", "bbox": [0, 0.1, 0.2, 0.3]},
@@ -95,7 +95,7 @@ def bench_wild(folder: Path) -> None:
         for i, each in enumerate((*CATEGORIES, "complex"))
     ]
     as_lines(folder / "questions.jsonl", asked)
-    told = [
+    answers = [
         {
             "question_id": i,
             "prompt": "Wild?",
@@ -106,7 +106,7 @@ def bench_wild(folder: Path) -> None:
         }
         for i in range(4)
     ]
-    as_lines(folder / "answers_gpt4.jsonl", told)
+    as_lines(folder / "answers_gpt4.jsonl", answers)
     as_lines(
         folder / "context.jsonl", [{"id": "001", "image": "001.jpg", "caption": "A beach at noon."}]
     )

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes on this machine, in a process that does what it is told on its
+"""A Ray cluster of two nodes on this machine, in a process that follows the commands on its
 standard input.
 """
 

@@ -1,4 +1,4 @@
-"""What a configuration of accelerate may ask for: told from its file, and in a rank from its
+"""What a configuration of accelerate may ask for: read from its file, and in a rank from its
 environment.
 """
 

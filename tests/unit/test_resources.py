@@ -83,7 +83,7 @@ def test_the_resolved_recipe_holds_them_with_whole_paths(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("section", "told"),
+    ("section", "named"),
     [
         ({"gpus": 3, "nodes": 2}, "gpus must be a multiple of nodes; found 3 on 2 nodes"),
         ({"gpus": 0, "ranks": 3, "nodes": 2}, "ranks must be a multiple of nodes"),
@@ -100,7 +100,7 @@ def test_the_resolved_recipe_holds_them_with_whole_paths(tmp_path: Path) -> None
         ({"gpu": 1}, "did you mean 'gpus'"),
     ],
 )
-def test_problems(tmp_path: Path, section: dict[str, Any], told: str) -> None:
+def test_problems(tmp_path: Path, section: dict[str, Any], named: str) -> None:
     with pytest.raises(RecipeError) as caught:
         load(tmp_path, f"resources={json.dumps(section)}")
-    assert told in str(caught.value)
+    assert named in str(caught.value)

@@ -238,7 +238,7 @@ def test_parameters_are_shared_out(
 def test_who_is_told_to_stop_saves_first_and_goes_on(
     launch_all: Callable[[tuple[str, ...]], Launched], names: tuple[str, ...]
 ) -> None:
-    """One rank is told; both stop, with a partial checkpoint of that step."""
+    """One rank receives the signal; both stop, with a partial checkpoint of that step."""
     launched = launch_all(names)
     expected: list[Any] = []
     for name in launched.runs:

@@ -1,4 +1,4 @@
-"""The scripts of the study on `stamps`: the mixture is cut as told, and the forecast is the
+"""The scripts of the study on `stamps`: the mixture is cut as requested, and the forecast is the
 weighted mean.
 """
 

@@ -18,7 +18,7 @@ from cotbal.balance.result import Balance, Deviation
 from cotbal.balance.settings import Settings
 from cotbal.balance.weights import Parts, smallest_temperature
 from cotbal.errors import ScoresError
-from cotbal.scores.interval import Noise, percentile_bounds
+from cotbal.scores.interval import HALF_WIDTH, Noise, percentile_bounds
 from cotbal.scores.matrix import ScoreMatrix
 
 
@@ -41,8 +41,8 @@ def balance(
     probes = read_probes(scores, units, settings.form, settings.difficulty)
     draws = probes.resample(settings.bootstrap, settings.seed)
     flags, probes = guard(probes, draws)
-    measures, drawn = _measure(probes, draws, settings)  # Eq. 3, 4, 6, 9
-    temperature = _temperature(measures, settings)
+    measures, drawn = measure_draws(probes, draws, settings)  # Eq. 3, 4, 6, 9
+    temperature = temperature_of(measures, settings)
     parts = measures.parts(temperature)  # Eq. 5, 7, 8, 10, 11
     part_intervals = None if drawn is None else _bounds(drawn.parts(temperature))
     measurable = is_measurable(measures, settings.equal_below)
@@ -115,15 +115,15 @@ def weight_draws(
             "no-samples",
         )
     _, probes = guard(probes, draws)
-    measures, drawn = _measure(probes, draws, settings)
+    measures, drawn = measure_draws(probes, draws, settings)
     assert drawn is not None
-    temperature = _temperature(measures, settings)
+    temperature = temperature_of(measures, settings)
     estimate = measures.parts(temperature)["all"]
     values = np.concatenate([estimate[None], drawn.parts(temperature)["all"]])
     return WeightDraws(values, probes.known_noise)
 
 
-def _measure(
+def measure_draws(
     probes: Probes, draws: Float[np.ndarray, "resample run task"] | None, settings: Settings
 ) -> tuple[Measures, Measures | None]:
     """The measures of the mean scores, and those of every resample."""
@@ -143,7 +143,8 @@ def _measure(
     return measures, drawn
 
 
-def _temperature(measures: Measures, settings: Settings) -> float:
+def temperature_of(measures: Measures, settings: Settings) -> float:
+    """That of the settings, or the smallest one that keeps the weights in their range."""
     if settings.temperature == "auto":
         return smallest_temperature(lambda tau: measures.parts(tau)["all"], *settings.weight_range)
     return float(settings.temperature)
@@ -174,15 +175,18 @@ def _training_noise(probes: Probes) -> dict[str, Deviation]:
 def _needs(
     probes: Probes, settings: Settings, temperature: float, weights: Float[np.ndarray, " unit"]
 ) -> tuple[Need, ...]:
-    """What each weight would need, from its standard error by either source of noise alone."""
+    """What each weight would need, from its error toward 1 by either source of noise alone.
+
+    An interval of a weight may be skewed, and only its side toward 1 decides whether it contains 1.
+    """
     errors: dict[Noise, Float[np.ndarray, " unit"]] = {}
     for source in probes.known_noise:
         draws = probes.resample(settings.bootstrap, settings.seed, (source,))
-        _, drawn = _measure(probes, draws, settings)
+        _, drawn = measure_draws(probes, draws, settings)
         assert drawn is not None
-        low, high = np.percentile(drawn.parts(temperature)["all"], (16, 84), axis=0)
-        # Half the middle two thirds: a standard error that a few extreme ratios do not inflate.
-        errors[source] = np.asarray((high - low) / 2)
+        bounds = percentile_bounds(drawn.parts(temperature)["all"])
+        toward_one = np.where(weights < 1, bounds[:, 1] - weights, weights - bounds[:, 0])
+        errors[source] = toward_one / HALF_WIDTH
     if not errors:
         return ()
     sets = int(probes.trainings[probes.givers].min())

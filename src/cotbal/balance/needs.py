@@ -21,9 +21,9 @@ class Need:
     Attributes:
         unit: the unit.
         distance: weight minus 1.
-        sample_error: standard error of the weight from the validation samples; 0 where they are not
-            known.
-        training_error: standard error from the noise of training.
+        sample_error: standard error of the weight toward 1 from the validation samples; 0 where
+            they are not known.
+        training_error: the same from the noise of training.
         samples: needed validation samples as a multiple of those at hand, with the same trainings;
             None where they are not known, or the noise of training alone is too large.
         seeds: needed number of training seeds for the whole set of probes, with the same samples;
@@ -43,7 +43,7 @@ class Need:
         if self.samples is not None:
             ways.append(f"about {self.samples:.1f} times the validation samples")
         if self.seeds is not None:
-            ways.append(f"{self.seeds} training seeds")
+            ways.append(f"{self.seeds} training {'seed' if self.seeds == 1 else 'seeds'}")
         if not ways:
             return f"{self.unit}: neither more samples nor more seeds alone would exclude weight 1"
         return (

@@ -15,9 +15,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
+from cotbal.balance.algorithm import measure_draws, temperature_of
 from cotbal.balance.guards import guard
-from cotbal.balance.measures import measure
-from cotbal.balance.missing import with_missing_receivers
 from cotbal.balance.noise import PRIOR_FREEDOM, TrainingNoise, typical_noise
 from cotbal.balance.probes import BASE, Form, FormRuns, Probes, form_runs, read_probes
 from cotbal.balance.settings import Settings
@@ -140,13 +139,9 @@ def _half_widths(
     """Of the weights, from draws of the samples' noise alone; that of training is added here."""
     draws = draws + probes.draw_training(len(draws), (settings.seed, 0))
     _, probes = guard(probes, draws)
-    estimate, drawn = (
-        measure(probes.scores.values, probes),
-        measure(draws, probes).with_bounded_tails(),
-    )
-    drawn = with_missing_receivers(drawn, estimate.contribution, probes.units, settings.seed)
-    temperature = 0.5 if settings.temperature == "auto" else float(settings.temperature)
-    bounds = percentile_bounds(drawn.parts(temperature)["all"])
+    measures, drawn = measure_draws(probes, draws, settings)
+    assert drawn is not None
+    bounds = percentile_bounds(drawn.parts(temperature_of(measures, settings))["all"])
     return np.asarray((bounds[:, 1] - bounds[:, 0]) / 2)
 
 

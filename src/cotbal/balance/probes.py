@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cotbal.balance.noise import UNSEEN, TrainingNoise, training_noise
+from cotbal.balance.noise import CROSS, OWN, TrainingNoise, training_noise
 from cotbal.balance.uncertainty import draw_samples
 from cotbal.errors import ScoresError
 from cotbal.scores.interval import ALL_NOISE, Noise
@@ -166,9 +166,18 @@ class Probes:
         """
         assert self.noise is not None
         errors = self.noise.draw(self.scores.runs, self.scores.tasks, resamples, seed)
-        factor = np.where(self.trainings == 1, UNSEEN, 1 / np.sqrt(self.trainings))
-        factor[[run == BASE for run in self.scores.runs]] = 0.0
-        return errors * factor[:, None]
+        return errors * self._noise_factors()
+
+    def _noise_factors(self) -> Float[np.ndarray, "run task"]:
+        """Standard deviation of every mean score, in that of one training of a repeated run."""
+        tasks = np.arange(len(self.unit_of_task))
+        factors = np.full(self.scores.values.shape, CROSS)
+        for owners in (self.givers[self.unit_of_task], self.full):
+            factors[owners, tasks] = OWN
+        repeated = self.trainings > 1
+        factors[repeated] = 1 / np.sqrt(self.trainings[repeated])[:, None]
+        factors[[run == BASE for run in self.scores.runs]] = 0.0
+        return factors
 
 
 def read_probes(

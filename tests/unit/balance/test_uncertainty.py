@@ -203,7 +203,7 @@ class TestWeightedMeans:
         return found, np.arange(n) // 5
 
     def test_the_interval_is_that_of_a_bootstrap_of_the_ratio(self) -> None:
-        """Each resample computes F1 anew; bounds agree within a twentieth of the interval's
+        """Each resample recomputes F1; bounds agree within a twentieth of the interval's
         width."""
         found, clusters = self.runs()
         values = np.stack([each.linear for each in found])

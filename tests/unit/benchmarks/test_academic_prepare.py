@@ -1,5 +1,5 @@
-"""`cotbal prepare academic`: whole tasks or none, nothing made twice, every difference told, every
-error named.
+"""`cotbal prepare academic`: whole tasks or none, nothing made twice, every difference and error
+reported.
 """
 
 from __future__ import annotations

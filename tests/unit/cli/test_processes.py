@@ -194,11 +194,11 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(
             assert process.poll() is None
             time.sleep(0.02)
         process.send_signal(number)
-        _, told = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=20)
     assert process.returncode == code
     assert (tmp_path / "closed").exists()
-    assert f": cotbal balance {recipe_path} --on slow.executor\n" in told
-    assert "Traceback" not in told
+    assert f": cotbal balance {recipe_path} --on slow.executor\n" in errors
+    assert "Traceback" not in errors
 
 
 def test_a_full_disk_is_a_message_that_says_how_to_go_on(tmp_path: Path) -> None:

@@ -129,8 +129,8 @@ def test_plan_says_where_to_spend_the_next_run(cotbal: Command, recipe_path: Pat
 
 
 def test_plan_predicts_the_time_on_a_number_of_gpus(cotbal: Command, recipe_path: Path) -> None:
-    told = cotbal("plan", recipe_path, "--gpus", "2", "--on", "slurm").out
-    assert re.search(r"\b7 runs .* 2 GPUs .*slurm", told)
+    shown = cotbal("plan", recipe_path, "--gpus", "2", "--on", "slurm").out
+    assert re.search(r"\b7 runs .* 2 GPUs .*slurm", shown)
     ended = cotbal("plan", recipe_path, "--gpus", "2", "--json")
     found = json.loads(ended.out)["forecast"]
     assert found["makespan"] >= found["bound"] > 0

@@ -116,7 +116,7 @@ def test_weights_determine_a_final_run(recipe_path: Path) -> None:
 
 
 def test_an_fraction_does_not_depend_on_the_sizes_of_the_portions(recipe_path: Path) -> None:
-    """A curve is drawn to find the size of the mini; setting it must not make the curve anew."""
+    """A curve is drawn to find the size of the mini; setting it must not rerun the curve."""
 
     def fraction(*overrides: str) -> dict[str, Any]:
         read = recipe(recipe_path, *overrides)
