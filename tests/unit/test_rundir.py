@@ -80,6 +80,17 @@ def test_rows_that_cannot_be_written_leave_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_json_holds_no_number_that_is_not_finite(tmp_path: Path, number: float) -> None:
+    writes = {"a.json": write_json, "a.jsonl": append_jsonl}
+    for name, write in writes.items():
+        with pytest.raises(ValueError, match="JSON"):
+            write(tmp_path / name, {"loss": number})
+    with pytest.raises(ValueError, match="JSON"):
+        write_jsonl(tmp_path / "rows.jsonl", [{"loss": number}])
+    assert not any(path.stat().st_size for path in tmp_path.iterdir())
+
+
 def test_a_file_has_the_usual_permissions(tmp_path: Path) -> None:
     """A temporary file is its owner's alone; a finished one is as any other file of the user."""
     path = tmp_path / "file.txt"

@@ -17,7 +17,7 @@ from cotbal.data.batches.order import Mixed
 from cotbal.data.batches.packing import packed
 from cotbal.data.files import read_jsonl
 from cotbal.data.reading.records import default_cache, open_records
-from cotbal.errors import CotbalError, DataError
+from cotbal.errors import CotbalError, DataError, RunError
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import final_run
 from cotbal.training import train as training
@@ -141,6 +141,16 @@ def test_who_is_told_to_stop_saves_first(recipe_file: Path, tmp_path: Path) -> N
     ], "at the last step there is nothing to stop any more"
     files = [directory / "checkpoint" / "model.safetensors" for directory in (whole, cut)]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_a_diverged_training_fails_with_its_step_and_leaves_no_model(
+    recipe_file: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe(recipe_file, ("optimization.learning_rate=1.0e30", "optimization.warmup_ratio=0"))
+    with raises(RunError, "diverged", "step 2", "color", "paint"):
+        train(recipe, "cotbal", tmp_path)
+    assert not (tmp_path / "checkpoint").exists()
+    assert [line["step"] for line in read_jsonl(tmp_path / "training.jsonl")] == [1]
 
 
 def test_processes_that_make_the_batches_change_nothing(recipe_file: Path, tmp_path: Path) -> None:

@@ -39,14 +39,22 @@ def whole_file(path: Path) -> Iterator[TextIO]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically."""
-    write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    """Write JSON atomically.
+
+    Raises:
+        ValueError: a number is not finite, which JSON cannot express.
+    """
+    write_text(path, _json(content, indent=1) + "\n")
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Write one JSON value per line, atomically."""
     with whole_file(path) as file:
-        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        file.writelines(_json(row) + "\n" for row in rows)
+
+
+def _json(content: Any, indent: int | None = None) -> str:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=indent)
 
 
 def read_json(path: Path) -> Any:
@@ -83,7 +91,7 @@ def append_jsonl(path: Path, row: Any) -> None:
     """Add one line; the only kind of file that grows in place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        file.write(_json(row) + "\n")
 
 
 @contextmanager

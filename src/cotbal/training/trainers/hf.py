@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from transformers import Trainer
 
 from cotbal.data.batches.packing import MASKED_ROWS
-from cotbal.errors import CotbalError
+from cotbal.errors import CotbalError, RunError
 from cotbal.loss import (
     Normalizer,
     predicting,
@@ -282,10 +283,39 @@ class TaskWeightedTrainer(ExactCheckpoints):
             return self.coefficients(counts, self._step.weights) / self._step.micro_batches
         return self._step.coefficients * self._ranks  # the loss of a step is a sum over ranks
 
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """As the Trainer's.
+
+        Raises:
+            RunError: the gradient is not finite, so that the step would destroy the model.
+        """
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        # With a scaler of float16 such a gradient is usual, and its step is left out.
+        if norm is not None and self.accelerator.scaler is None and not math.isfinite(norm):
+            self._diverged("gradient norm", float(norm), self._over_ranks(self._step.sums).cpu())
+        return norm
+
+    def _diverged(self, what: str, value: float, sums: Tensor) -> NoReturn:
+        finite, present = sums.isfinite(), self._step.counts.cpu() > 0
+        broken = ~finite if not finite.all() else present
+        tasks = [task for task, chosen in zip(self.tasks, broken, strict=True) if chosen]
+        raise RunError(
+            f"the training diverged: optimizer step {self.state.global_step + 1} has the {what}"
+            f" {value}, with tokens of {', '.join(tasks)}; expected a finite number. Lower"
+            " optimization.learning_rate, or look at the records of these tasks",
+            "diverged",
+        )
+
     def _finish_step(self) -> Observation:
-        """Mean losses and counts of the finished optimizer step, over all ranks."""
+        """Mean losses and counts of the finished optimizer step, over all ranks.
+
+        Raises:
+            RunError: a loss is not finite.
+        """
         step = self._step
         sums = self._over_ranks(step.sums).cpu()
+        if not sums.isfinite().all() and not self.accelerator.optimizer_step_was_skipped:
+            self._diverged("loss", float(sums.sum()), sums)
         self._since_log.add(sums, step.counts, step.weights, step.masked_rows)
         absent = step.counts == 0
         means = (sums / step.counts.clamp_min(1)).masked_fill(absent, torch.nan)
