@@ -16,7 +16,7 @@ from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, cost, final_run, seen
 from cotbal.training.run_paths import RunPaths
 
-Kind = Literal["probe", "final", "curve"]
+Kind = Literal["probe", "final", "curve", "trial"]
 
 # An answered record against a trained one: measured at 0.58 of the time on a small model, about 1/3
 # by FLOPs.
@@ -29,7 +29,8 @@ class Planned:
 
     Attributes:
         run: what it is.
-        kind: `probe`, `final`, or `curve` (score against the fraction of the training data).
+        kind: `probe`, `final`, `curve` (score against the fraction of the training data), or
+            `trial` (of other weights).
         paths: its files.
         label: its name, with the seed where that is not the recipe's.
         records: training records seen in one epoch.
@@ -93,8 +94,11 @@ class Plan:
 
     def sentence(self) -> str:
         """The cost in plain words."""
-        curve = self._share("curve")
-        what, share = ("all fractions together", curve) if curve else ("probes", self.probe_share)
+        what, share = "probes", self.probe_share
+        if curve := self._share("curve"):
+            what, share = "all fractions together", curve
+        elif trials := self._share("trial"):
+            what, share = "all trials together", trials
         text = f"{what} cost {share:.2f} x the final run (in training records)"
         if abs(self.balanced_share - self.probe_share) > 0.005:
             text += f", {self.balanced_share:.2f} x of its balanced tasks"
@@ -203,7 +207,12 @@ def paths_of(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:
     their own.
     """
     home = root if run.seed == own else root.seeded(run.seed)
-    folders = {"probe": home.probe, "final": home.final, "curve": home.curve}
+    folders = {
+        "probe": home.probe,
+        "final": home.final,
+        "curve": home.curve,
+        "trial": home.trial,
+    }
     return folders[kind](run.name)
 
 

@@ -12,6 +12,7 @@ from cotbal.recipe.mixture import Mixture, Task
 
 Portion = Literal["none", "mini", "large", "full"]
 FRACTION, ALONE = "fraction", "alone"  # runs of the curve, see `curve_runs`
+TRIAL = "trial"  # runs that differ in their weights, see `trial_runs`
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Run:
 
     Attributes:
         name: `mini`, `full:<unit>`, `base`, `solo:<unit>`, `solo-mini:<unit>`, `stl:<task>`,
-            `fraction:<fraction>`, `alone:<task>:<fraction>`, or a final run's name.
+            `fraction:<fraction>`, `alone:<task>:<fraction>`, `trial:<number>`, or a final run's
+            name.
         portions: task -> portion, or a fraction as text, such as `1/8`; a task that is
             not named sees `none`. Without any, the base checkpoint answers.
         weighting: `ew`, or a method of `cotbal.weightings`.
@@ -176,6 +178,25 @@ def curve_runs(
             Run(f"{ALONE}:{n}:{a}", {n: a}, "ew", (n,), (), seed) for n in names for a in fractions
         ]
     return tuple(runs)
+
+
+def trial_runs(
+    mixture: Mixture, seeds: Sequence[int], fraction: str, weighting: str
+) -> tuple[Run, ...]:
+    """Trainings that differ in the weights of their tasks, one per seed of `seeds`, in its order.
+
+    All see the same fraction of every task, those of one seed in the same order, and answer every
+    validation set of the mixture.
+
+    Args:
+        weighting: the method that trains with the weights of the trial.
+    """
+    portions = dict.fromkeys(_names(mixture.tasks), fraction)
+    scored = tuple(task.name for task in mixture.tasks if task.validation)
+    return tuple(
+        Run(f"{TRIAL}:{number}", portions, weighting, scored, (), seed)
+        for number, seed in enumerate(seeds)
+    )
 
 
 def place_on_curve(name: str) -> tuple[str | None, Fraction]:
