@@ -91,7 +91,7 @@ def write_trials(recipe: Recipe, root: RunDir) -> None:
     """
     design, mixture = design_of(recipe), recipe.mixture
     files = {run.name: paths for run, paths in _files(recipe, root)}
-    metrics = {task.name: task.metric for task in mixture.tasks if task.validation}
+    metrics = {task.name: task.metric for task in mixture.scored}
     matrix = score_matrix(files, metrics)
     trials = Trials(
         tasks=design.tasks,
@@ -101,6 +101,16 @@ def write_trials(recipe: Recipe, root: RunDir) -> None:
         seeds=tuple(map(str, design.seeds)),
     )
     write_text(root.trial_table, trials.to_csv())
+
+
+def refresh_trials(root: RunDir) -> None:
+    """Write the table of the trials again from their scores, if all of them are there."""
+    if not root.trial_table.exists():
+        return
+    recipe = as_planned(load_recipe(root.recipe), root)
+    same = read_json(root.design) == _described(recipe)
+    if same and all(paths.done for _, paths in _files(recipe, root)):
+        write_trials(recipe, root)
 
 
 def read_response(root: RunDir) -> Response:

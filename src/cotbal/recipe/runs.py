@@ -192,9 +192,8 @@ def trial_runs(
         weighting: the method that trains with the weights of the trial.
     """
     portions = dict.fromkeys(_names(mixture.tasks), fraction)
-    scored = tuple(task.name for task in mixture.tasks if task.validation)
     return tuple(
-        Run(f"{TRIAL}:{number}", portions, weighting, scored, (), seed)
+        Run(f"{TRIAL}:{number}", portions, weighting, _names(mixture.scored), (), seed)
         for number, seed in enumerate(seeds)
     )
 
