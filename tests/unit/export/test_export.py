@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotbal.errors import CotbalError
-from cotbal.export import mean_one
+from cotbal.recipe.ratios import mean_one
 from helpers.errors import raises
 from helpers.export_cases import SIZES, configuration, exported, rows_of, write_recipe
 
