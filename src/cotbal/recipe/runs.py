@@ -21,7 +21,8 @@ class Run:
 
     Attributes:
         name: `mini`, `full:<unit>`, `base`, `solo:<unit>`, `solo-mini:<unit>`, `stl:<task>`,
-            `fraction:<fraction>`, `alone:<task>:<fraction>`, or a final run's name.
+            `fraction:<fraction>`, `alone:<task>:<fraction>`, `ratios:<goal>`, or another final
+            run's name.
         portions: task -> portion, or a fraction as text, such as `1/8`; a task that is
             not named sees `none`. Without any, the base checkpoint answers.
         weighting: `ew`, or a method of `cotbal.weightings`.
