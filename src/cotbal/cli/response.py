@@ -44,7 +44,10 @@ def response(
         ),
     ] = None,
     lever: Annotated[
-        str | None, typer.Option(help="What differs between trials: weights (of the loss).")
+        str | None,
+        typer.Option(
+            help="What differs between trials: weights (on the loss), or ratios (of sampling)."
+        ),
     ] = None,
     *,
     study: Annotated[StudyOptions, Without("seeds")],

@@ -7,6 +7,8 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
+
 from cotbal.data.files import archive, locked, read_json, write_json, write_text
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.execute import Options
@@ -19,7 +21,7 @@ from cotbal.jobs.scoring import score_matrix
 from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.mixture import Mixture
 from cotbal.recipe.recipe import Recipe, load_recipe
-from cotbal.recipe.runs import Run, trial_runs
+from cotbal.recipe.runs import Run, trial_name, trial_runs
 from cotbal.response import Design, Response, Trials, fit_response, read_trials, two_level_design
 from cotbal.training.run_paths import RunPaths
 
@@ -78,7 +80,7 @@ def run_trials(prepared: Prepared, options: Options) -> Response:
     with locked(root.lock):
         _settle_design(prepared, options)
         planned = [p for p in prepared.plan.runs if p.kind == "trial"]
-        do(prepared, planned, options, _weights(recipe))
+        do(prepared, planned, options, None if _by_ratios(recipe) else _weights(recipe))
         write_trials(recipe, root)
     return read_response(root)
 
@@ -93,12 +95,14 @@ def write_trials(recipe: Recipe, root: RunDir) -> None:
     files = {run.name: paths for run, paths in _files(recipe, root)}
     metrics = {task.name: task.metric for task in mixture.scored}
     matrix = score_matrix(files, metrics)
+    by_ratios, equal = _by_ratios(recipe), np.ones_like(design.weights)
     trials = Trials(
         tasks=design.tasks,
         scored=matrix.tasks,
-        weights=design.weights,
+        weights=equal if by_ratios else design.weights,
         scores=matrix.values,
         seeds=tuple(map(str, design.seeds)),
+        ratios=design.weights if by_ratios else None,
     )
     write_text(root.trial_table, trials.to_csv())
 
@@ -149,7 +153,16 @@ def as_planned(recipe: Recipe, root: RunDir) -> Recipe:
 def _runs(recipe: Recipe) -> tuple[Run, ...]:
     design = design_of(recipe)
     fraction = str(fraction_of(recipe, design))
-    return trial_runs(recipe.mixture, design.seeds, fraction, FIXED)
+    if not _by_ratios(recipe):
+        return trial_runs(recipe.mixture, design.seeds, fraction, FIXED)
+    runs = trial_runs(recipe.mixture, design.seeds, fraction, "ew")
+    ratios = _weights(recipe)
+    return tuple(replace(run, ratios=ratios[run.name]) for run in runs)
+
+
+def _by_ratios(recipe: Recipe) -> bool:
+    """Whether trials differ in sampling ratios in place of weights on the loss."""
+    return recipe.file.response.lever == "ratios"
 
 
 def _files(recipe: Recipe, root: RunDir) -> list[tuple[Run, RunPaths]]:
@@ -158,12 +171,12 @@ def _files(recipe: Recipe, root: RunDir) -> list[tuple[Run, RunPaths]]:
 
 
 def _weights(recipe: Recipe) -> dict[str, dict[str, float]]:
-    """Name of a trial -> task -> weight."""
+    """Name of a trial -> task -> weight (or sampling ratio)."""
     design = design_of(recipe)
     weights = {}
-    for run, row in zip(_runs(recipe), design.weights.tolist(), strict=True):
+    for number, row in enumerate(design.weights.tolist()):
         of_units = dict(zip(design.tasks, row, strict=True))
-        weights[run.name] = task_weights(recipe.mixture, of_units)
+        weights[trial_name(number)] = task_weights(recipe.mixture, of_units)
     return weights
 
 

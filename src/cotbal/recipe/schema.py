@@ -153,6 +153,8 @@ class Optimization(_Section):
     normalizer: Literal["weights", "tokens", "per_device"] = "weights"
     checkpoint_steps: int = Field(500, ge=1)
     seed: int = 0
+    # How often an epoch may show a record, where tasks are sampled by ratios.
+    max_passes: float = Field(4, ge=1)
 
     @model_validator(mode="after")
     def _micro_batches_fit(self) -> Optimization:
@@ -206,7 +208,7 @@ class ResponseSection(_Section):
     seeds: Seeds | None = None  # training seeds of the trials; None: that of optimization, the next
     # Of every task's training records; None: all trials together cost 2.5 final runs.
     fraction: Rate | None = None
-    lever: Literal["weights"] = "weights"
+    lever: Literal["weights", "ratios"] = "weights"
 
 
 class ResourcesSection(_Section):
