@@ -46,7 +46,8 @@ def response(
     lever: Annotated[
         str | None,
         typer.Option(
-            help="What differs between trials: weights (on the loss), or ratios (of sampling)."
+            help="What differs between trials: weights (on the loss, default) or ratios (of"
+            " sampling)."
         ),
     ] = None,
     *,

@@ -63,14 +63,14 @@ def resolution(prepared: Prepared) -> Resolution:
     of_unit = dict(zip(design.tasks, design.detectable(noise=1.0).tolist(), strict=True))
     coarsest = max(of_unit.values())
     names = ", ".join(map(str, dict.fromkeys(design.seeds)))
-    runs = len(design.seeds)
+    runs, lever = len(design.seeds), recipe.file.response.lever
     settings = recipe.file.optimization
     records = prepared.plan.runs[0].records * settings.epochs
     steps = math.ceil(records / settings.batch_size)
     return Resolution(
         trials=(
-            f"{runs} trials: {(runs - EQUAL_RUNS) // 2} pairs with weights up and down by"
-            f" {design.step:g} doublings, {EQUAL_RUNS} with equal weights; seeds {names}; optimizer"
+            f"{runs} trials: {(runs - EQUAL_RUNS) // 2} pairs with {lever} up and down by"
+            f" {design.step:g} doublings, {EQUAL_RUNS} with equal {lever}; seeds {names}; optimizer"
             f" steps of each: {steps}"
         ),
         noise=noise,

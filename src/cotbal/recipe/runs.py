@@ -13,7 +13,6 @@ from cotbal.recipe.ratios import allotted
 
 Portion = Literal["none", "mini", "large", "full"]
 FRACTION, ALONE = "fraction", "alone"  # runs of the curve, see `curve_runs`
-TRIAL = "trial"  # runs that differ in their weights, see `trial_runs`
 
 
 @dataclass(frozen=True)
@@ -209,7 +208,7 @@ def trial_runs(
 
 def trial_name(number: int) -> str:
     """The name of a trial, counted from 0."""
-    return f"{TRIAL}:{number}"
+    return f"trial:{number}"
 
 
 def place_on_curve(name: str) -> tuple[str | None, Fraction]:

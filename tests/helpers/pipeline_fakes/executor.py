@@ -94,11 +94,11 @@ def _luck(run: dict[str, Any]) -> float:
 
 
 def _effect(job: dict[str, Any], task: str) -> float:
-    """What the weight of a task does to its score in a trial."""
+    """What the weight or ratio of a task does to its score in a trial."""
     if job["kind"] != "trial":
         return 1.0
-    weight: float = (job["weights"] or {}).get(task, 1.0)
-    return weight**EFFECT
+    lever: dict[str, float] = job["weights"] or job["run"]["ratios"]
+    return lever[task] ** EFFECT
 
 
 def _level(portion: str) -> float:

@@ -127,6 +127,24 @@ def test_weights_scores_and_design_are_joined_on_disk(recipe_path: Path) -> None
     assert write_report(root.root).exists()
 
 
+def test_the_same_design_with_sampling_ratios(recipe_path: Path) -> None:
+    prepared = planned(recipe_path, "response.lever=ratios")
+    design, runs = design_of(prepared.recipe), [p.run for p in prepared.plan.runs]
+    assert {run.weighting for run in runs} == {"ew"}
+    assert [list((run.ratios or {}).values()) for run in runs] == [
+        pytest.approx([*row, 1.0]) for row in design.weights.tolist()
+    ]
+    assert len({p.records for p in prepared.plan.runs}) == 1, "as many records as with weights"
+    response = run_trials(prepared, OPTIONS)
+    header = prepared.root.trial_table.read_text().splitlines()[0]
+    assert all(f"ratio:{task}" in header for task in TASKS)
+    assert read_json(prepared.root.trial("trial:0").job)["weights"] is None
+    assert response.slope("ocr", "ocr").low > 0
+    assert response.reference == pytest.approx([1 / 3] * 3)
+    with raises(RunError, "changed-settings", "lever"):
+        run_trials(planned(recipe_path), OPTIONS)
+
+
 def test_a_group_shares_a_weight_and_each_task_has_its_score(recipe_path: Path) -> None:
     path = changed(recipe_path, ocr={"group": "text"}, count={"group": "text"})
     prepared = planned(path, "response.fraction=1")
