@@ -4,7 +4,7 @@ seconds if known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -19,6 +19,11 @@ from cotbal.recipe.runs import Run, cost, drawn, final_run, held
 from cotbal.training.run_paths import RunPaths
 
 Kind = Literal["probe", "final", "curve", "trial"]
+STUDIED: Mapping[Kind, str] = {
+    "probe": "probes",
+    "curve": "all fractions together",
+    "trial": "all trials together",
+}
 
 # An answered record against a trained one: measured at 0.58 of the time on a small model, about 1/3
 # by FLOPs.
@@ -96,14 +101,14 @@ class Plan:
 
     def sentence(self) -> str:
         """The cost in plain words."""
-        what, share = "probes", self.probe_share
-        if curve := self._share("curve"):
-            what, share = "all fractions together", curve
-        elif trials := self._share("trial"):
-            what, share = "all trials together", trials
-        text = f"{what} cost {share:.2f} x the final run (in training records)"
+        shares = {words: self._share(kind) for kind, words in STUDIED.items()}
+        studied = {words: share for words, share in shares.items() if share} or {"probes": 0.0}
+        costs = [f"{words} cost {share:.2f} x the final run" for words, share in studied.items()]
+        text = f"{', '.join(costs)} (in training records)"
         if abs(self.balanced_share - self.probe_share) > 0.005:
             text += f", {self.balanced_share:.2f} x of its balanced tasks"
+        if answers := sum(p.answers for p in self.runs if p.kind == "trial"):
+            text += f"; trials answer {answers} validation records"
         if self.replicate_share:
             text += f"; replicates are {self.replicate_share:.2f} x of the final run"
         known = [p.seconds for p in self.runs if p.seconds is not None]

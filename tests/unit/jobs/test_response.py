@@ -61,6 +61,7 @@ def test_the_default_costs_what_two_and_a_half_final_runs_cost(recipe_path: Path
     assert {p.answers for p in plan.runs} == {4 * VALIDATION}
     assert sum(p.share for p in plan.runs) <= 2.5
     assert "2.50 x the final run" in plan.sentence()
+    assert str(8 * 4 * VALIDATION) in plan.sentence(), "what they answer"
     assert not (recipe_path.parent / "run").exists()
 
 
