@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -59,37 +60,60 @@ def plan(
 
     plugins.load("cotbal.jobs.executors", on)
     prepared = source.plan_trials(out) if trials else source.plan(out, weighting, ratios)
-    resolved = resolution(prepared) if trials else None
-    predicted = forecast(prepared, gpus) if gpus else None
-    advice = suggest(prepared) if suggest_mini else None
-    next_steps = advise(prepared) if next_step else None
-    half_width = expected(prepared)
+    found = _Findings(
+        prepared=prepared,
+        half_width=expected(prepared),
+        resolved=resolution(prepared) if trials else None,
+        predicted=forecast(prepared, gpus) if gpus else None,
+        advice=suggest(prepared) if suggest_mini else None,
+        next_steps=advise(prepared) if next_step else None,
+    )
     if as_json:
-        content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
-        content["expected_half_width"] = half_width
-        if advice is not None:
+        console.print_json(found.to_json(on))
+    else:
+        found.show(on)
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What `cotbal plan` shows; None is what was not asked for."""
+
+    prepared: Prepared
+    half_width: float | None
+    resolved: Resolution | None
+    predicted: Forecast | None
+    advice: MiniAdvice | None
+    next_steps: Advice | None
+
+    def to_json(self, on: str) -> dict[str, Any]:
+        """All of it as plain JSON; `on` is the executor of the forecast."""
+        content = {**self.prepared.plan.to_json(), "warnings": list(self.prepared.warnings)}
+        content["expected_half_width"] = self.half_width
+        if (advice := self.advice) is not None:
             rate = None if advice.rate is None else str(advice.rate)
             content["mini"] = {"elbows": advice.elbows, "rate": rate, "records": advice.records}
-        if predicted is not None:
-            content["forecast"] = {"on": on, **vars(predicted)}
-        if next_steps is not None:
-            content["next"] = next_steps.to_json()
-        if resolved is not None:
-            content["resolution"] = resolved.to_json()
-        console.print_json(content)
-        return
-    show_plan(prepared.plan, prepared.warnings)
-    show_expected(half_width, prepared.recipe.trainings)
-    if resolved is None:
-        show_passes(prepared)
-    else:
-        show_resolution(resolved)
-    if predicted is not None:
-        show_forecast(predicted, on)
-    if advice is not None:
-        show_mini(advice)
-    if next_steps is not None:
-        show_advice(next_steps)
+        if self.predicted is not None:
+            content["forecast"] = {"on": on, **vars(self.predicted)}
+        if self.next_steps is not None:
+            content["next"] = self.next_steps.to_json()
+        if self.resolved is not None:
+            content["resolution"] = self.resolved.to_json()
+        return content
+
+    def show(self, on: str) -> None:
+        """Print it."""
+        show_plan(self.prepared.plan, self.prepared.warnings)
+        show_expected(self.half_width, self.prepared.recipe.trainings)
+        if self.resolved is None:
+            show_passes(self.prepared)
+        else:
+            show_resolution(self.resolved)
+        if self.predicted is not None:
+            show_forecast(self.predicted, on)
+        if self.advice is not None:
+            show_mini(self.advice)
+        if self.next_steps is not None:
+            show_advice(self.next_steps)
 
 
 def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
