@@ -25,6 +25,16 @@ Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory; `runs/<recipe name>` by default.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of text.")]
+Ratios = Annotated[
+    Path | None,
+    typer.Option(
+        "--ratios",
+        help=(
+            "File of weights, such as that of `cotbal steer`, to sample the tasks by in place of"
+            " weights on the loss."
+        ),
+    ),
+]
 On = Annotated[
     str, typer.Option("--on", help="Where the runs execute: processes, slurm, ray, inline.")
 ]
@@ -52,12 +62,14 @@ class RecipeArguments:
 
         return load_recipe(self.recipe, self.overrides or ())
 
-    def plan(self, out: Path | None, weightings: Sequence[str]) -> Prepared:
+    def plan(
+        self, out: Path | None, weightings: Sequence[str], ratios: Path | None = None
+    ) -> Prepared:
         """Read the recipe, open its data and plan its probes and final runs."""
         from cotbal.jobs import pipeline
 
         recipe = self.load()
-        return pipeline.plan(recipe, run_directory(out, recipe), weightings)
+        return pipeline.plan(recipe, run_directory(out, recipe), weightings, ratios)
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,20 @@ import typer
 from rich.markup import escape
 
 from cotbal.cli import console
-from cotbal.cli.options import AsJson, On, Out, RecipeArguments
+from cotbal.cli.options import AsJson, On, Out, Ratios, RecipeArguments
 
 if TYPE_CHECKING:
     from cotbal.jobs.forecast import Forecast
     from cotbal.jobs.mini import MiniAdvice
     from cotbal.jobs.next_step import Advice
-    from cotbal.jobs.plan import Plan
+    from cotbal.jobs.plan import Plan, Prepared
 
 
 def plan(
     source: RecipeArguments,
     out: Out = None,
     weighting: Annotated[list[str], typer.Option(help="Final trainings to plan.")] = ["cotbal"],  # noqa: B006
+    ratios: Ratios = None,
     suggest_mini: Annotated[
         bool,
         typer.Option(
@@ -52,7 +53,7 @@ def plan(
     from cotbal.jobs.next_step import advise, expected
 
     plugins.load("cotbal.jobs.executors", on)
-    prepared = source.plan(out, weighting)
+    prepared = source.plan(out, weighting, ratios)
     predicted = forecast(prepared, gpus) if gpus else None
     advice = suggest(prepared) if suggest_mini else None
     next_steps = advise(prepared) if next_step else None
@@ -70,6 +71,7 @@ def plan(
         console.print_json(content)
         return
     show_plan(prepared.plan, prepared.warnings)
+    show_passes(prepared)
     show_expected(half_width, prepared.recipe.trainings)
     if predicted is not None:
         show_forecast(predicted, on)
@@ -97,6 +99,20 @@ def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
     console.show(table)
     console.out.print(f"\n{plan.sentence()}")
     console.warn(warnings)
+
+
+def show_passes(prepared: Prepared) -> None:
+    """How often runs with sampling ratios show the records of every task."""
+    from cotbal.recipe.ratios import passes
+    from cotbal.recipe.runs import held
+
+    for run in (planned.run for planned in prepared.plan.runs):
+        if run.ratios is not None:
+            times = passes(run.ratios, held(run, prepared.inputs.sizes))
+            listed = ", ".join(f"{task} {value:.2f}" for task, value in times.items())
+            console.out.print(
+                f"passes per epoch of {escape(run.name)}: {escape(listed)}", soft_wrap=True
+            )
 
 
 def show_expected(half_width: float | None, trainings: int) -> None:

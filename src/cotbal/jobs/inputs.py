@@ -206,7 +206,7 @@ def identity(
     file = recipe.file
     no_effect = {  # on the result of a run
         "model": {"checkpoint", "gradient_checkpointing"},
-        "optimization": {"micro_batch_size", "packing", "checkpoint_steps", "seed"},
+        "optimization": {"micro_batch_size", "packing", "checkpoint_steps", "seed", "max_passes"},
         "generation": {"batch_size"},
         "portions": {"mini", "large"} if run.by_fraction else set(),
     }
@@ -233,6 +233,8 @@ def identity(
         entries[f"weightings.{run.weighting}"] = dict(options)
     if weights is not None:
         entries["weights"] = dict(weights)
+    if run.ratios is not None:
+        entries["run.ratios"] = dict(run.ratios)
     for name in run.tasks:
         entries[f"tasks.{name}.instruction"] = recipe.mixture[name].instruction
         splits = {"train"} if name in run.portions else set()

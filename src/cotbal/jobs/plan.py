@@ -10,10 +10,12 @@ from functools import cached_property
 from typing import Any, Literal
 
 from cotbal.data.files import read_json, read_jsonl
+from cotbal.errors import RecipeError
 from cotbal.jobs.inputs import Inputs, checkpoint_digest
 from cotbal.jobs.rundir import RunDir
+from cotbal.recipe.ratios import passes
 from cotbal.recipe.recipe import Recipe
-from cotbal.recipe.runs import Run, cost, final_run, seen
+from cotbal.recipe.runs import Run, cost, drawn, final_run, held
 from cotbal.training.run_paths import RunPaths
 
 Kind = Literal["probe", "final", "curve"]
@@ -121,6 +123,7 @@ class Plan:
                     "seed": p.run.seed,
                     "replicate": p.replicate,
                     "portions": dict(p.run.portions),
+                    "ratios": None if p.run.ratios is None else dict(p.run.ratios),
                     "records": p.records,
                     "tokens": None if p.tokens is None else round(p.tokens),
                     "answers": p.answers,
@@ -163,7 +166,11 @@ class Prepared:
 def make_plan(
     recipe: Recipe, inputs: Inputs, runs: Sequence[tuple[Run, Kind]], root: RunDir
 ) -> Plan:
-    """These runs with their costs and files; a run that is named twice is planned once."""
+    """These runs with their costs and files; a run that is named twice is planned once.
+
+    Raises:
+        RecipeError: the sampling ratios of a run repeat records too often.
+    """
     whole = cost(final_run(recipe.mixture, "ew"), inputs.sizes)
     own = recipe.file.optimization.seed
     distinct = {
@@ -172,6 +179,7 @@ def make_plan(
     pace = _pace([paths for _, _, paths in distinct])
     planned = []
     for run, kind, paths in distinct:
+        _need_few_passes(recipe, run, inputs)
         records = cost(run, inputs.sizes)
         item = Planned(
             run=run,
@@ -210,10 +218,23 @@ def paths_of(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:
 def _tokens(run: Run, inputs: Inputs) -> float | None:
     if not inputs.tokens:
         return None
-    return sum(
-        seen(inputs.sizes[task], portion) * inputs.tokens[task]
-        for task, portion in run.portions.items()
-    )
+    records = drawn(run, inputs.sizes)
+    return sum(count * inputs.tokens[task] for task, count in records.items())
+
+
+def _need_few_passes(recipe: Recipe, run: Run, inputs: Inputs) -> None:
+    if run.ratios is None:
+        return
+    times = passes(run.ratios, held(run, inputs.sizes))
+    most = max(times, key=lambda task: times[task])
+    limit = recipe.file.optimization.max_passes
+    if times[most] > limit * (1 + 1e-9):
+        raise RecipeError(
+            f"{run.name}: its sampling ratios would show every record of {most} {times[most]:.2f}"
+            f" times per epoch, more than optimization.max_passes = {limit:g}; use ratios closer to"
+            " each other, or raise optimization.max_passes",
+            "too-many-passes",
+        )
 
 
 def _answers(recipe: Recipe, run: Run, inputs: Inputs) -> int:

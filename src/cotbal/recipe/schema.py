@@ -143,6 +143,8 @@ class Optimization(_Section):
     normalizer: Literal["weights", "tokens", "per_device"] = "weights"
     checkpoint_steps: int = Field(500, ge=1)
     seed: int = 0
+    # How often an epoch may show a record, where tasks are sampled by ratios.
+    max_passes: float = Field(4, ge=1)
 
     @model_validator(mode="after")
     def _micro_batches_fit(self) -> Optimization:
