@@ -56,11 +56,11 @@ class RecipeArguments:
         ),
     ] = None
 
-    def load(self) -> Recipe:
-        """The recipe with its changes."""
+    def load(self, *changes: str) -> Recipe:
+        """The recipe with its changes, then these."""
         from cotbal.recipe.recipe import load_recipe
 
-        return load_recipe(self.recipe, self.overrides or ())
+        return load_recipe(self.recipe, [*(self.overrides or ()), *changes])
 
     def plan(
         self, out: Path | None, weightings: Sequence[str], ratios: Path | None = None
@@ -70,6 +70,13 @@ class RecipeArguments:
 
         recipe = self.load()
         return pipeline.plan(recipe, run_directory(out, recipe), weightings, ratios)
+
+    def plan_trials(self, out: Path | None) -> Prepared:
+        """Read the recipe, open its data and plan its trials."""
+        from cotbal.jobs import response
+
+        recipe = self.load()
+        return response.plan_trials(recipe, run_directory(out, recipe))
 
 
 @dataclass(frozen=True)

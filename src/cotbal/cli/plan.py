@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from cotbal.jobs.mini import MiniAdvice
     from cotbal.jobs.next_step import Advice
     from cotbal.jobs.plan import Plan, Prepared
+    from cotbal.jobs.resolution import Resolution
 
 
 def plan(
@@ -41,6 +42,9 @@ def plan(
         int | None,
         typer.Option("--gpus", min=1, help="Also predict how long the runs take on so many GPUs."),
     ] = None,
+    trials: Annotated[
+        bool, typer.Option("--trials", help="Plan the trials of `cotbal response` instead.")
+    ] = False,
     on: On = "processes",
     as_json: AsJson = False,
 ) -> None:
@@ -51,9 +55,11 @@ def plan(
     from cotbal.jobs.forecast import forecast
     from cotbal.jobs.mini import suggest_mini as suggest
     from cotbal.jobs.next_step import advise, expected
+    from cotbal.jobs.resolution import resolution
 
     plugins.load("cotbal.jobs.executors", on)
-    prepared = source.plan(out, weighting, ratios)
+    prepared = source.plan_trials(out) if trials else source.plan(out, weighting, ratios)
+    resolved = resolution(prepared) if trials else None
     predicted = forecast(prepared, gpus) if gpus else None
     advice = suggest(prepared) if suggest_mini else None
     next_steps = advise(prepared) if next_step else None
@@ -68,11 +74,16 @@ def plan(
             content["forecast"] = {"on": on, **vars(predicted)}
         if next_steps is not None:
             content["next"] = next_steps.to_json()
+        if resolved is not None:
+            content["resolution"] = resolved.to_json()
         console.print_json(content)
         return
     show_plan(prepared.plan, prepared.warnings)
-    show_passes(prepared)
     show_expected(half_width, prepared.recipe.trainings)
+    if resolved is None:
+        show_passes(prepared)
+    else:
+        show_resolution(resolved)
     if predicted is not None:
         show_forecast(predicted, on)
     if advice is not None:
@@ -136,6 +147,21 @@ def show_expected(half_width: float | None, trainings: int) -> None:
             " balance.replicates to 3 to include the noise of training",
             soft_wrap=True,
         )
+
+
+def show_resolution(resolved: Resolution) -> None:
+    """What the planned trials can show."""
+    table = console.table(
+        "task",
+        "noise of a run, %",
+        "smallest detectable effect, %",
+        title="\nWhat the trials can show: effect of doubling a weight, in % of the score",
+    )
+    for task, noise in resolved.noise.items():
+        table.add_row(escape(task), f"{noise:.1f}", f"{resolved.slopes[task]:.1f}")
+    console.show(table)
+    for sentence in (resolved.trials, resolved.source, *resolved.remarks):
+        console.out.print(escape(sentence), soft_wrap=True)
 
 
 def show_advice(advice: Advice) -> None:

@@ -166,18 +166,22 @@ def write_portions(recipe: Recipe, inputs: Inputs, root: RunDir) -> None:
         write_manifest(path, ids, portioned)
 
 
-def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
-    """Remarks on the data that a user should see before paying for the probes."""
-    remarks = [*inputs.remarks]
+def small_minis(recipe: Recipe, inputs: Inputs) -> list[str]:
+    """A remark on minis that teach too little, before a user pays for probes."""
     minis = {task.name: inputs.sizes[task.name]["mini"] for task in recipe.mixture.balanced}
     few = [f"{name} {count}" for name, count in minis.items() if count < FEW_RECORDS]
-    if few:
-        remarks.append(
-            f"minis under {FEW_RECORDS} records, which the paper advises against (Appendix C):"
-            f" {', '.join(few)}; more records in them (a larger portions.mini, more data) give"
-            " steadier contributions"
-        )
-    remarks += inputs.truncated
+    if not few:
+        return []
+    return [
+        f"minis under {FEW_RECORDS} records, which the paper advises against (Appendix C):"
+        f" {', '.join(few)}; more records in them (a larger portions.mini, more data) give"
+        " steadier contributions"
+    ]
+
+
+def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
+    """Remarks on the data that a user should see before paying for a run."""
+    remarks = [*inputs.remarks, *inputs.truncated]
     optimization = recipe.file.optimization
     if optimization.packing and optimization.micro_batch_size == 1:
         remarks.append(

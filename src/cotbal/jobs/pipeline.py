@@ -15,7 +15,7 @@ from cotbal.data.files import locked, read_json, write_json, write_text
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.await_scores import need_scores
 from cotbal.jobs.execute import Options, Work, execute
-from cotbal.jobs.inputs import open_inputs, warnings, write_portions
+from cotbal.jobs.inputs import open_inputs, small_minis, warnings, write_portions
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import task_weights, weigh, write_weights
@@ -87,6 +87,8 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     inputs = open_inputs(recipe)
     planned = make_plan(recipe, inputs, runs, root)
     remarks = [*warnings(recipe, inputs), *_too_short(recipe, planned.runs, methods)]
+    if any(kind == "probe" for _, kind in runs):
+        remarks = small_minis(recipe, inputs) + remarks
     return Prepared(recipe, inputs, planned, root, tuple(remarks))
 
 

@@ -4,7 +4,7 @@ seconds if known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -18,7 +18,12 @@ from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, cost, drawn, final_run, held
 from cotbal.training.run_paths import RunPaths
 
-Kind = Literal["probe", "final", "curve"]
+Kind = Literal["probe", "final", "curve", "trial"]
+STUDIED: Mapping[Kind, str] = {
+    "probe": "probes",
+    "curve": "all fractions together",
+    "trial": "all trials together",
+}
 
 # An answered record against a trained one: measured at 0.58 of the time on a small model, about 1/3
 # by FLOPs.
@@ -31,7 +36,8 @@ class Planned:
 
     Attributes:
         run: what it is.
-        kind: `probe`, `final`, or `curve` (score against the fraction of the training data).
+        kind: `probe`, `final`, `curve` (score against the fraction of the training data), or
+            `trial` (of other weights).
         paths: its files.
         label: its name, with the seed where that is not the recipe's.
         records: training records seen in one epoch.
@@ -95,11 +101,14 @@ class Plan:
 
     def sentence(self) -> str:
         """The cost in plain words."""
-        curve = self._share("curve")
-        what, share = ("all fractions together", curve) if curve else ("probes", self.probe_share)
-        text = f"{what} cost {share:.2f} x the final run (in training records)"
+        shares = {words: self._share(kind) for kind, words in STUDIED.items()}
+        studied = {words: share for words, share in shares.items() if share} or {"probes": 0.0}
+        costs = [f"{words} cost {share:.2f} x the final run" for words, share in studied.items()]
+        text = f"{', '.join(costs)} (in training records)"
         if abs(self.balanced_share - self.probe_share) > 0.005:
             text += f", {self.balanced_share:.2f} x of its balanced tasks"
+        if answers := sum(p.answers for p in self.runs if p.kind == "trial"):
+            text += f"; trials answer {answers} validation records"
         if self.replicate_share:
             text += f"; replicates are {self.replicate_share:.2f} x of the final run"
         known = [p.seconds for p in self.runs if p.seconds is not None]
@@ -211,7 +220,12 @@ def paths_of(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:
     their own.
     """
     home = root if run.seed == own else root.seeded(run.seed)
-    folders = {"probe": home.probe, "final": home.final, "curve": home.curve}
+    folders = {
+        "probe": home.probe,
+        "final": home.final,
+        "curve": home.curve,
+        "trial": home.trial,
+    }
     return folders[kind](run.name)
 
 

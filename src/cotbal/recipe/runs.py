@@ -21,8 +21,8 @@ class Run:
 
     Attributes:
         name: `mini`, `full:<unit>`, `base`, `solo:<unit>`, `solo-mini:<unit>`, `stl:<task>`,
-            `fraction:<fraction>`, `alone:<task>:<fraction>`, `ratios:<goal>`, or another final
-            run's name.
+            `fraction:<fraction>`, `alone:<task>:<fraction>`, `trial:<number>`, `ratios:<goal>`, or
+            another final run's name.
         portions: task -> portion, or a fraction as text, such as `1/8`; a task that is
             not named sees `none`. Without any, the base checkpoint answers.
         weighting: `ew`, or a method of `cotbal.weightings`.
@@ -186,6 +186,29 @@ def curve_runs(
             Run(f"{ALONE}:{n}:{a}", {n: a}, "ew", (n,), (), seed) for n in names for a in fractions
         ]
     return tuple(runs)
+
+
+def trial_runs(
+    mixture: Mixture, seeds: Sequence[int], fraction: str, weighting: str
+) -> tuple[Run, ...]:
+    """Trainings that differ in the weights of their tasks, one per seed of `seeds`, in its order.
+
+    All see the same fraction of every task, those of one seed in the same order, and answer every
+    validation set of the mixture.
+
+    Args:
+        weighting: the method that trains with the weights of the trial.
+    """
+    portions = dict.fromkeys(_names(mixture.tasks), fraction)
+    return tuple(
+        Run(trial_name(number), portions, weighting, _names(mixture.scored), (), seed)
+        for number, seed in enumerate(seeds)
+    )
+
+
+def trial_name(number: int) -> str:
+    """The name of a trial, counted from 0."""
+    return f"trial:{number}"
 
 
 def place_on_curve(name: str) -> tuple[str | None, Fraction]:

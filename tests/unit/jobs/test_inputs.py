@@ -17,6 +17,7 @@ from cotbal.jobs.inputs import (
     differences,
     identity,
     open_inputs,
+    small_minis,
     warnings,
     write_portions,
 )
@@ -218,11 +219,13 @@ def test_a_mini_does_not_depend_on_the_other_tasks(recipe_path: Path, tmp_path: 
 
 def test_warnings(recipe_path: Path) -> None:
     read = recipe(recipe_path, "tasks.ocr.test=null")
-    first, second = warnings(read, open_inputs(read))
-    assert "minis under 1000 records" in first
-    assert "ocr 8, vqa 8, count 8" in first
-    assert "chat" not in first
-    assert second.startswith("no test set for ocr:")
+    inputs = open_inputs(read)
+    (small,) = small_minis(read, inputs)
+    (untested,) = warnings(read, inputs)
+    assert "minis under 1000 records" in small
+    assert "ocr 8, vqa 8, count 8" in small
+    assert "chat" not in small
+    assert untested.startswith("no test set for ocr:")
 
 
 def test_packing_of_single_records_is_remarked_upon(recipe_path: Path) -> None:
