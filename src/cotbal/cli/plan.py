@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -60,36 +61,59 @@ def plan(
     plugins.load("cotbal.jobs.executors", on)
     prepared = source.plan_trials(out) if trials else source.plan(out, weighting, ratios)
     resolved = resolution(prepared) if trials else None
-    predicted = forecast(prepared, gpus) if gpus else None
-    advice = suggest(prepared) if suggest_mini else None
-    next_steps = advise(prepared) if next_step else None
-    half_width = expected(prepared)
+    extras = _Extras(
+        half_width=expected(prepared),
+        predicted=forecast(prepared, gpus) if gpus else None,
+        advice=suggest(prepared) if suggest_mini else None,
+        next_steps=advise(prepared) if next_step else None,
+        resolved=resolved,
+    )
     if as_json:
-        content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
-        content["expected_half_width"] = half_width
-        if advice is not None:
-            rate = None if advice.rate is None else str(advice.rate)
-            content["mini"] = {"elbows": advice.elbows, "rate": rate, "records": advice.records}
-        if predicted is not None:
-            content["forecast"] = {"on": on, **vars(predicted)}
-        if next_steps is not None:
-            content["next"] = next_steps.to_json()
-        if resolved is not None:
-            content["resolution"] = resolved.to_json()
-        console.print_json(content)
-        return
+        console.print_json(_content(prepared, extras, on))
+    else:
+        _show(prepared, extras, on)
+
+
+@dataclass(frozen=True)
+class _Extras:
+    """What the plan shows beside the runs; None where it was not asked for."""
+
+    half_width: float | None
+    predicted: Forecast | None
+    advice: MiniAdvice | None
+    next_steps: Advice | None
+    resolved: Resolution | None
+
+
+def _content(prepared: Prepared, extras: _Extras, on: str) -> dict[str, Any]:
+    content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
+    content["expected_half_width"] = extras.half_width
+    if extras.advice is not None:
+        advice = extras.advice
+        rate = None if advice.rate is None else str(advice.rate)
+        content["mini"] = {"elbows": advice.elbows, "rate": rate, "records": advice.records}
+    if extras.predicted is not None:
+        content["forecast"] = {"on": on, **vars(extras.predicted)}
+    if extras.next_steps is not None:
+        content["next"] = extras.next_steps.to_json()
+    if extras.resolved is not None:
+        content["resolution"] = extras.resolved.to_json()
+    return content
+
+
+def _show(prepared: Prepared, extras: _Extras, on: str) -> None:
     show_plan(prepared.plan, prepared.warnings)
-    show_expected(half_width, prepared.recipe.trainings)
-    if resolved is None:
+    show_expected(extras.half_width, prepared.recipe.trainings)
+    if extras.resolved is None:
         show_passes(prepared)
     else:
-        show_resolution(resolved)
-    if predicted is not None:
-        show_forecast(predicted, on)
-    if advice is not None:
-        show_mini(advice)
-    if next_steps is not None:
-        show_advice(next_steps)
+        show_resolution(extras.resolved)
+    if extras.predicted is not None:
+        show_forecast(extras.predicted, on)
+    if extras.advice is not None:
+        show_mini(extras.advice)
+    if extras.next_steps is not None:
+        show_advice(extras.next_steps)
 
 
 def show_plan(plan: Plan, warnings: Sequence[str]) -> None:

@@ -195,7 +195,10 @@ def _described(recipe: Recipe) -> dict[str, Any]:
 
 def _members(mixture: Mixture) -> dict[str, list[str]]:
     """Unit -> names of its tasks."""
-    return {unit: [task.name for task in mixture.members(unit)] for unit in mixture.units}
+    members: dict[str, list[str]] = {}
+    for task in mixture.balanced:
+        members.setdefault(task.unit, []).append(task.name)
+    return members
 
 
 def _settle_design(prepared: Prepared, options: Options) -> None:

@@ -140,7 +140,7 @@ def _finals(comparison: Comparison, balance: Balance | None) -> list[str]:
     missing = [method_label(name) for name in (BASELINE, OURS) if name not in comparison.methods]
     if missing:
         return [f"Final models not trained yet: {listed(missing)}."]
-    if balance and all(weight == 1 for weight in balance.weights.values()):
+    if balance and _all_equal(balance):
         return ["All weights are 1, so CoTBal and equal weights (EW) are the same training."]
     change = _change(comparison)
     if change is None:
@@ -165,6 +165,10 @@ def _finals(comparison: Comparison, balance: Balance | None) -> list[str]:
         f"{head} {bounds}, over {seeds} training seeds; this change {verdict}{left_out}.",
         _rows(comparison),
     ]
+
+
+def _all_equal(balance: Balance) -> bool:
+    return all(weight == 1 for weight in balance.weights.values())
 
 
 def seed_notes(comparison: Comparison) -> list[str]:
