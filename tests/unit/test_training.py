@@ -146,11 +146,30 @@ def test_who_is_told_to_stop_saves_first(recipe_file: Path, tmp_path: Path) -> N
 def test_a_diverged_training_fails_with_its_step_and_leaves_no_model(
     recipe_file: Path, tmp_path: Path
 ) -> None:
-    recipe = load_recipe(recipe_file, ("optimization.learning_rate=1.0e30", "optimization.warmup_ratio=0"))
+    hot = ("optimization.learning_rate=1.0e30", "optimization.warmup_ratio=0")
+    recipe = load_recipe(recipe_file, hot)
     with raises(RunError, "diverged", "step 2", "color", "paint"):
         train(recipe, "cotbal", tmp_path)
     assert not (tmp_path / "checkpoint").exists()
     assert [line["step"] for line in read_jsonl(tmp_path / "training.jsonl")] == [1]
+
+
+def test_parameters_that_are_not_finite_after_the_last_step_are_not_saved(
+    recipe_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = torch.optim.AdamW.step
+
+    def overflowing(optimizer: Any, *args: Any, **kwargs: Any) -> Any:
+        result = step(optimizer, *args, **kwargs)
+        parameter = optimizer.param_groups[0]["params"][0]
+        if optimizer.state[parameter]["step"] == STEPS:
+            parameter.data.mul_(torch.inf)
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", overflowing)
+    with raises(RunError, "diverged"):
+        train(load_recipe(recipe_file), "ew", tmp_path)
+    assert not (tmp_path / "checkpoint").exists()
 
 
 def test_processes_that_make_the_batches_change_nothing(recipe_file: Path, tmp_path: Path) -> None:
