@@ -13,7 +13,7 @@ from cotbal import plugins
 from cotbal.data.files import archive, is_locked, now, read_json, write_json
 from cotbal.errors import MissingDependency, RunError, RunsFailed
 from cotbal.jobs.executors import Job, Outcome, Resources, forget_handle
-from cotbal.jobs.inputs import differences, identity
+from cotbal.jobs.inputs import checkpoint_stat, differences, identity
 from cotbal.jobs.plan import Planned, Prepared
 from cotbal.jobs.queue import cancel_jobs, need_none_elsewhere, queued, record_driver
 from cotbal.jobs.rundir import submission_of
@@ -125,7 +125,9 @@ def _need_packages(works: Sequence[Work], options: Options) -> None:
 def _entry(prepared: Prepared, work: Work, options: Options) -> _Entry:
     planned, paths = work.planned, work.paths
     recipe, checkpoint = prepared.recipe_of(planned), prepared.checkpoint_of(planned)
-    content = identity(recipe, planned.run, prepared.inputs, checkpoint, work.weights)
+    content = identity(
+        recipe, planned.run, prepared.inputs, checkpoint, work.weights, prepared.images
+    )
     before = read_json(paths.job)["identity"] if paths.job.exists() else content
     changed = differences(before, content)
     if changed and not options.restart_changed:
@@ -177,6 +179,7 @@ def _settle(entry: _Entry, prepared: Prepared, options: Options) -> None:
         "keep_checkpoint": options.keep_checkpoints or planned.kind == "final",
         "ranks": entry.job.needs.processes,
         "identity": dict(entry.identity),
+        "checkpoint_stat": checkpoint_stat(prepared.recipe_of(planned).checkpoint),
         "tracking": None,
     }
     if options.trackers:

@@ -198,6 +198,7 @@ def _write_plan(prepared: Prepared) -> None:
     content["sizes"] = {task: dict(sizes) for task, sizes in prepared.inputs.sizes.items()}
     write_json(prepared.root.plan, content)
     write_portions(prepared.recipe, prepared.inputs, prepared.root)
+    prepared.images.save()
 
 
 def _others(prepared: Prepared, planned: set[str]) -> list[dict[str, Any]]:

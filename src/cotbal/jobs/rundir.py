@@ -21,6 +21,7 @@ class RunDir:
 
     recipe = Below("recipe.yaml")  # the resolved recipe
     plan = Below("plan.json")  # every run with its cost
+    images = Below("images")  # sizes, times and states of the images, by file of records
     lock = Below("lock")  # held while a command works here
     driver = Below("driver.json")  # which process holds the lock
     score_table = Below("scores.csv")  # the score matrix

@@ -286,6 +286,7 @@ class RecipeFile(_Section):
     name: Name
     images: Path | None = None
     on_missing_image: Literal["error", "drop"] = "error"
+    digest_images: bool = False  # recognise replaced images by all of their bytes
     tasks: dict[Name, TaskSection] = Field(min_length=1)
     model: ModelSection | None = None
     optimization: Optimization = Optimization()
