@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -14,6 +16,7 @@ from typing import Any, TextIO
 from filelock import FileLock, Timeout
 
 from cotbal.errors import RunError
+from cotbal.scores.sealed import sealed, unsealed
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,10 +50,58 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, _json(content, indent=1) + "\n")
 
 
+def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
+    """Write JSON with its digest, which `read_json` compares."""
+    write_json(path, sealed(content))
+
+
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
     """Write one JSON value per line, atomically."""
     with whole_file(path) as file:
         file.writelines(_json(row) + "\n" for row in rows)
+
+
+def write_rows(path: Path, rows: Iterable[Any]) -> None:
+    """Write one JSON value per line, atomically, and a digest of the file beside it."""
+    digest = hashlib.sha256()
+    with whole_file(path) as file:
+        for row in rows:
+            line = _json(row) + "\n"
+            digest.update(line.encode())
+            file.write(line)
+        write_text(digest_of(path), f"{digest.hexdigest()}  {path.name}\n")
+
+
+def digest_of(path: Path) -> Path:
+    """The digest beside a file, as `sha256sum --check` reads it."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def read_rows(path: Path) -> list[Any]:
+    """The values that `write_rows` wrote.
+
+    Raises:
+        RunError: the file does not have the digest beside it, or has none and a broken line.
+    """
+    content, beside = path.read_bytes(), digest_of(path)
+    expected = beside.read_text(encoding="utf-8", errors="replace") if beside.exists() else ""
+    known = re.match(r"[0-9a-f]{64}(?= )", expected)
+    if known and known[0] != hashlib.sha256(content).hexdigest():
+        raise RunError(
+            f"{path}: expected the file whose digest is in {beside.name}; found another: it is"
+            " damaged, or was edited. `cotbal verify RUN --repair` removes what must be made again",
+            "damaged-file",
+        )
+    try:
+        *lines, end = content.decode().split("\n")
+        if end:
+            raise ValueError("the last line has no end")
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise RunError(
+            f"{path}: expected one JSON value per line; found a broken line ({error})",
+            "broken-file",
+        ) from None
 
 
 def _json(content: Any, indent: int | None = None) -> str:
@@ -61,10 +112,10 @@ def read_json(path: Path) -> Any:
     """Read a JSON file that cotbal wrote.
 
     Raises:
-        RunError: it is broken.
+        RunError: it is broken, or does not have the digest that it holds.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return unsealed(json.loads(path.read_text(encoding="utf-8")), path)
     except ValueError as error:
         raise RunError(
             f"{path}: expected JSON as cotbal writes it; found a broken file ({error})",

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cotbal import plugins
-from cotbal.data.files import archive, is_locked, now, read_json, write_json
+from cotbal.data.files import archive, is_locked, now, read_json, write_json, write_sealed
 from cotbal.errors import MissingDependency, RunError, RunsFailed
+from cotbal.jobs.checkpoint_files import checkpoint_stat, lost_files
 from cotbal.jobs.executors import Job, Outcome, Resources, forget_handle
-from cotbal.jobs.inputs import checkpoint_stat, differences, identity
+from cotbal.jobs.inputs import differences, identity
 from cotbal.jobs.plan import Planned, Prepared
 from cotbal.jobs.queue import cancel_jobs, need_none_elsewhere, queued, record_driver
 from cotbal.jobs.rundir import submission_of
@@ -129,7 +130,7 @@ def _entry(prepared: Prepared, work: Work, options: Options) -> _Entry:
         recipe, planned.run, prepared.inputs, checkpoint, work.weights, prepared.images
     )
     before = read_json(paths.job)["identity"] if paths.job.exists() else content
-    changed = differences(before, content)
+    changed = [*differences(before, content), *_lost(paths)]
     if changed and not options.restart_changed:
         listed = "\n".join(f"  {line}" for line in changed)
         raise RunError(
@@ -141,6 +142,16 @@ def _entry(prepared: Prepared, work: Work, options: Options) -> _Entry:
     length = planned.work(prepared.plan.epochs)
     job = Job(planned.label, paths.root, command, length, recipe.resources)
     return _Entry(work, content, job, bool(changed))
+
+
+def _lost(paths: RunPaths) -> list[str]:
+    """What is gone of a finished run. A model that was removed as a whole was not lost."""
+    if not paths.done:
+        return []
+    if not paths.job.exists():
+        return [f"{paths.job.name}: missing, so what the run was made from is not known"]
+    written = read_json(paths.outcome).get("checkpoint")
+    return lost_files(paths.checkpoint, written) if written and paths.checkpoint.exists() else []
 
 
 def _release(entries: Sequence[_Entry]) -> None:
@@ -187,7 +198,7 @@ def _settle(entry: _Entry, prepared: Prepared, options: Options) -> None:
         id = tracking_id(paths.root, entry.identity)
         tracking = Tracking(options.trackers, project, group, planned.label, planned.kind, id)
         content["tracking"] = vars(tracking)
-    write_json(paths.job, content)
+    write_sealed(paths.job, content)
     paths.failure.unlink(missing_ok=True)
 
 

@@ -320,31 +320,3 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 def _short(value: Any) -> str:
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def checkpoint_digest(checkpoint: str) -> str:
-    """Hash of all files of a checkpoint directory; a hub name stands for itself."""
-    directory = Path(checkpoint)
-    if not directory.is_dir():
-        return checkpoint
-    digest = hashlib.sha256()
-    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
-        digest.update(f"{path.relative_to(directory).as_posix()} {path.stat().st_size}\n".encode())
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
-    return digest.hexdigest()
-
-
-def checkpoint_stat(checkpoint: str) -> str | None:
-    """Hash of the names, sizes and times of the files of a checkpoint directory, which is much
-    faster than that of their content; None for a hub name.
-    """
-    directory = Path(checkpoint)
-    if not directory.is_dir():
-        return None
-    digest = hashlib.sha256()
-    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
-        found = path.stat()
-        name = path.relative_to(directory).as_posix()
-        digest.update(f"{name} {found.st_size} {found.st_mtime_ns}\n".encode())
-    return digest.hexdigest()

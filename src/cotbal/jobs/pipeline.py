@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cotbal.balance import Balance
-from cotbal.data.files import locked, read_json, write_json, write_text
+from cotbal.data.files import locked, read_json, write_sealed, write_text
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.await_scores import need_scores
+from cotbal.jobs.checkpoint_files import is_model_removed
 from cotbal.jobs.execute import Options, Work, execute
 from cotbal.jobs.inputs import open_inputs, small_minis, warnings, write_portions
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
@@ -87,6 +88,11 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     inputs = open_inputs(recipe)
     planned = make_plan(recipe, inputs, runs, root)
     remarks = [*warnings(recipe, inputs), *_too_short(recipe, planned.runs, methods)]
+    remarks += [
+        f"{p.paths.checkpoint} was removed after its training; its scores are kept"
+        for p in planned.runs
+        if is_model_removed(p.paths)
+    ]
     if any(kind == "probe" for _, kind in runs):
         remarks = small_minis(recipe, inputs) + remarks
     return Prepared(recipe, inputs, planned, root, tuple(remarks))
@@ -150,14 +156,22 @@ def train(
             the run directory.
 
     Raises:
-        RunError: `cotbal` was asked for before there are weights.
+        RunError: `cotbal` was asked for before there are weights, or the model of a finished run
+            was removed.
     """
     with locked(prepared.root.lock):
         if weights is not None:
             write_weights(prepared.root, prepared.recipe.mixture, weights)
         planned = [prepared.plan.named(weighting)]
         do(prepared, planned, options)
-        return prepared.root.final(weighting)
+        paths = prepared.root.final(weighting)
+        if is_model_removed(paths):
+            raise RunError(
+                f"{paths.checkpoint}: expected the trained model; found none: it was removed after"
+                f" the training. To train it again, remove {paths.root} and rerun this command",
+                "missing-checkpoint",
+            )
+        return paths
 
 
 def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> Balance:
@@ -196,7 +210,7 @@ def _write_plan(prepared: Prepared) -> None:
         entry["share"] for entry in content["runs"] if entry["kind"] == "probe"
     )
     content["sizes"] = {task: dict(sizes) for task, sizes in prepared.inputs.sizes.items()}
-    write_json(prepared.root.plan, content)
+    write_sealed(prepared.root.plan, content)
     write_portions(prepared.recipe, prepared.inputs, prepared.root)
     prepared.images.save()
 

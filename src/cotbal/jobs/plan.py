@@ -12,7 +12,8 @@ from typing import Any, Literal
 from cotbal.data.files import read_json, read_jsonl
 from cotbal.data.reading.image_states import ImageStates
 from cotbal.errors import RecipeError
-from cotbal.jobs.inputs import Inputs, checkpoint_digest
+from cotbal.jobs.checkpoint_files import checkpoint_digest
+from cotbal.jobs.inputs import Inputs
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.mixture import set_name
 from cotbal.recipe.ratios import passes

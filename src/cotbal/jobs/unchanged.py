@@ -11,14 +11,8 @@ import numpy as np
 from cotbal.data.reading.image_states import ImageStates
 from cotbal.data.reading.records import Records
 from cotbal.errors import RunError
-from cotbal.jobs.inputs import (
-    checkpoint_digest,
-    checkpoint_stat,
-    content_of,
-    differences,
-    sets_of,
-    settings_of,
-)
+from cotbal.jobs.checkpoint_files import checkpoint_digest, checkpoint_stat
+from cotbal.jobs.inputs import content_of, differences, sets_of, settings_of
 from cotbal.recipe.mixture import set_name
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run

@@ -24,11 +24,13 @@ from cotbal.data.batches.processors import load_processor
 from cotbal.data.batches.questions import collator_for
 from cotbal.data.batches.repeats import repeats
 from cotbal.data.batches.row_lengths import RowLengths
-from cotbal.data.files import read_json, write_json
+from cotbal.data.files import read_json, read_rows, write_sealed
 from cotbal.data.reading.image_states import ImageStates
 from cotbal.data.reading.record import Record
 from cotbal.data.reading.records import default_cache, open_records
 from cotbal.data.sampling import kept_records, read_manifest
+from cotbal.errors import RunError
+from cotbal.jobs.checkpoint_files import checkpoint_digest, checkpoint_state
 from cotbal.jobs.entry import Progress, job_begun
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
@@ -45,6 +47,7 @@ from cotbal.training.tracking import Tracking, reporting
 
 # Estimated share of the training in the time of a run, for the progress display.
 TRAINING_SHARE = 0.75
+DAMAGED = {"digest": ""}  # as no checkpoint has it
 
 
 @dataclass(frozen=True)
@@ -98,13 +101,14 @@ class _Execution:
         started = time.monotonic()
         ranks, paths = self.ranks, self.paths
         self.progress.write("loading", 0, 1, 0.0)
-        is_trained = ranks.agreed(paths.trained.exists())
+        is_trained = ranks.agreed(ranks.main and self._is_trained())
         parts, sets = [] if is_trained else self._parts(), self._sets()
         self._need_unchanged(parts, sets)
         if not is_trained:
             trained = self._train(parts)
             if ranks.main:
-                write_json(paths.trained, vars(trained))
+                checkpoint = checkpoint_state(paths.checkpoint) if self.run.portions else None
+                write_sealed(paths.trained, {**vars(trained), "checkpoint": checkpoint})
                 shutil.rmtree(paths.partial, ignore_errors=True)
             ranks.wait()
             _free()
@@ -114,7 +118,41 @@ class _Execution:
         if not self.job["keep_checkpoint"]:
             shutil.rmtree(paths.checkpoint, ignore_errors=True)
         self.progress.write("scoring", 1, 1, 1.0)
-        write_json(paths.outcome, self._outcome(generating, time.monotonic() - started))
+        write_sealed(paths.outcome, self._outcome(generating, time.monotonic() - started))
+
+    def _is_trained(self) -> bool:
+        """Whether the trained model is there as it was written; a damaged one, and what may have
+        been made with it, is removed.
+        """
+        paths = self.paths
+        if not paths.trained.exists():
+            return False
+        try:
+            written = read_json(paths.trained).get("checkpoint")
+        except RunError:
+            written = DAMAGED
+        if written is None or written["digest"] == checkpoint_digest(str(paths.checkpoint)):
+            return True
+        print(f"{paths.checkpoint}: not as it was written; training again")
+        paths.trained.unlink()
+        for folder in ("checkpoint", "generations", "scores"):
+            shutil.rmtree(paths.root / folder, ignore_errors=True)
+        return False
+
+    def _is_answered(self, answered: _Set) -> bool:
+        """Whether every record has its answer on disk; damaged answers are removed."""
+        path = self.paths.generations(answered.task.name, answered.split)
+        if not path.exists():
+            return False
+        try:
+            if len(read_rows(path)) == answered.size:
+                return True
+        except RunError as error:
+            print(error)
+        print(f"{path}: answering again")
+        for file in (path, self.paths.scores(answered.task.name, answered.split)):
+            file.unlink(missing_ok=True)
+        return False
 
     def _need_unchanged(self, parts: Sequence[Part], sets: Sequence[_Set]) -> None:
         used = [Used(name, "train", records, seen) for name, records, seen, _ in parts]
@@ -135,6 +173,7 @@ class _Execution:
                 self.recipe.checkpoint, self.recipe.model.remote_code
             ),
             "peak_memory_mib": _peak_memory_mib(),
+            "checkpoint": trained.get("checkpoint") if self.job["keep_checkpoint"] else None,
             "ranks": self.ranks.size,
             "threads": torch.get_num_threads(),
             "versions": {name: importlib.metadata.version(name) for name in packages},
@@ -175,9 +214,8 @@ class _Execution:
     def _evaluate(self, sets: Sequence[_Set]) -> float:
         """Answer and score every evaluation set that is not answered yet; seconds it took."""
         started = time.monotonic()
-        files = [self.paths.generations(s.task.name, s.split) for s in sets]
-        missing = self.ranks.agreed([not file.exists() for file in files])
-        waiting = [s for s, absent in zip(sets, missing, strict=True) if absent]
+        there = self.ranks.agreed([self.ranks.main and self._is_answered(s) for s in sets])
+        waiting = [s for s, answered in zip(sets, there, strict=True) if not answered]
         if waiting:
             self._answer(waiting, sum(s.size for s in sets))
         for s in sets if self.ranks.main else ():

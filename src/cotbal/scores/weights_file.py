@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cotbal.errors import CotbalError
+from cotbal.scores.sealed import unsealed
 
 
 def read_task_weights(path: str | Path) -> dict[str, float]:
@@ -55,7 +56,7 @@ def read_weights(path: Path) -> dict[str, float]:
 
 def _content(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = unsealed(json.loads(path.read_text(encoding="utf-8")), path)
     except (OSError, ValueError) as error:
         code = "missing-file" if isinstance(error, OSError) else "invalid-weights"
         raise CotbalError(f"{path}: expected weights as JSON; {error}", code) from None

@@ -13,8 +13,8 @@ from PIL import Image
 from cotbal.benchmarks import pocket
 from cotbal.data.sampling import read_manifest
 from cotbal.errors import DataError
+from cotbal.jobs.checkpoint_files import checkpoint_digest
 from cotbal.jobs.inputs import (
-    checkpoint_digest,
     differences,
     identity,
     open_inputs,

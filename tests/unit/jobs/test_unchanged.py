@@ -1,4 +1,4 @@
-"""A worker starts only if everything is as its job was planned."""
+"""A worker uses only what is as its job was planned, and as it was written."""
 
 from __future__ import annotations
 
@@ -69,6 +69,7 @@ def change_portions(home: Path) -> None:
 def change_job(home: Path) -> None:
     path = home / "run" / "final" / "ew" / "job.json"
     job = json.loads(path.read_text())
+    del job["sha256"]
     path.write_text(json.dumps({**job, "run": {**job["run"], "seed": 1}}))
 
 
@@ -110,6 +111,47 @@ def test_a_trained_run_needs_its_training_data_no_more(planned: Path) -> None:
     begin(planned)
     (run / "outcome.json").unlink()
     (run / "generations" / "paint.test.jsonl").unlink()
-    (planned / "data" / "data" / "color_train.jsonl").unlink()
+    data = planned / "data" / "data" / "color_train.jsonl"
+    data.rename(data.with_suffix(".away"))
     begin(planned)
+    data.with_suffix(".away").rename(data)
     assert (run / "outcome.json").exists()
+
+
+def half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeros(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:1000] + bytes(4000) + content[5000:])
+
+
+@pytest.mark.parametrize(
+    ("damage", "file", "kept"),
+    [
+        (half, "generations/paint.test.jsonl", "checkpoint/model.safetensors"),
+        (half, "scores/paint.test.json", "generations/paint.test.jsonl"),
+        (zeros, "checkpoint/model.safetensors", "job.json"),
+        (half, "trained.json", "job.json"),
+        (shutil.rmtree, "checkpoint", "job.json"),
+    ],
+)
+def test_what_was_damaged_is_made_again(
+    planned: Path, damage: Callable[[Path], None], file: str, kept: str
+) -> None:
+    run = planned / "run" / "final" / "ew"
+    if not (run / "outcome.json").exists():
+        begin(planned)
+    names = (
+        "checkpoint/model.safetensors",
+        "generations/paint.test.jsonl",
+        "scores/paint.test.json",
+    )
+    before = [(run / name).read_bytes() for name in names]
+    (run / "outcome.json").unlink()
+    stamp = (run / kept).stat().st_mtime_ns
+    damage(run / file)
+    begin(planned)
+    assert [(run / name).read_bytes() for name in names] == before
+    assert (run / kept).stat().st_mtime_ns == stamp

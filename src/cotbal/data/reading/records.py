@@ -2,7 +2,8 @@
 
 The source is read once, checked, and written as an Arrow file whose name is the hash of the
 source's bytes; the same bytes are never converted twice, and a changed source never meets an old
-conversion.
+conversion. The file ends with a digest of its name and content and belongs to the user who reads
+it, so that damage is noticed and nobody else can change what is read.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache as once
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -26,10 +28,11 @@ from PIL import Image
 from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import BROKEN, read_rows
 from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
+from cotbal.data.reading.sealed_files import content_of, is_own, is_sealed, owner, seal
 from cotbal.errors import DataError
 
 # Raise it with every change of the schema or of the rules of normalisation.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _SCHEMA = pa.schema(
     {
         # null when the source states none: a made-up id holds the file's name, which is no content
@@ -58,6 +61,12 @@ def default_cache() -> Path:
     return Path(chosen) if chosen else Path(home) / "cotbal"
 
 
+@once
+def image_cache(directory: Path) -> Path:
+    """Where images from inside records are, in a directory of converted records."""
+    return (directory / "images").resolve()
+
+
 class Records(Sequence[Record]):
     """The sound records of one file; indexing reads one from the memory-mapped file.
 
@@ -67,12 +76,12 @@ class Records(Sequence[Record]):
     """
 
     def __init__(self, source: Path, digest: str, arrow: Path, cache: Path) -> None:
-        table = pa.ipc.open_file(pa.memory_map(str(arrow))).read_all()
+        table = pa.ipc.open_file(pa.BufferReader(content_of(arrow))).read_all()
         self.source = source
         self.digest = digest
         self._columns = {name: table.column(name) for name in _SCHEMA.names}
         self._length: int = table.num_rows
-        self._image_cache = str((cache / "images").resolve())
+        self._image_cache = str(image_cache(cache))
 
     def __len__(self) -> int:
         return self._length
@@ -131,10 +140,8 @@ class Records(Sequence[Record]):
         counts: np.ndarray = pc.list_value_length(self._columns["images"]).to_numpy()
         return counts
 
-    def complete(self) -> bool:
-        """Whether the embedded images are in the cache, and the columns are sound."""
-        for column in self._columns.values():
-            column.validate(full=True)
+    def has_embedded_images(self) -> bool:
+        """Whether the embedded images are in the cache; `open_image` looks at their content."""
         names = pc.list_flatten(self._columns["images"])
         embedded = names.filter(pc.starts_with(names, _EMBEDDED))
         paths = (self._name(name.as_py()) for name in embedded)
@@ -224,7 +231,8 @@ def sound_records(
     block.
     """
     digest = _digest(path)
-    kept = cache / f"{digest}-{SCHEMA_VERSION}{'-evaluation' if evaluation else ''}.arrow"
+    kind = "-evaluation" if evaluation else ""
+    kept = cache / f"{digest}-{SCHEMA_VERSION}{kind}{owner()}.arrow"
     if (whole := _kept_records(path, digest, kept, cache)) is not None:
         yield whole, []
         return
@@ -234,6 +242,7 @@ def sound_records(
     ) as directory:
         arrow = Path(directory) / "records.arrow"
         problems = [*_convert(path, arrow, cache, evaluation)]
+        seal(arrow, kept.name)
         records = Records(path, digest, arrow, cache)
         problems += [*_repeated_ids(records), *_nothing_learnt(records)]
         if not problems:
@@ -243,12 +252,16 @@ def sound_records(
 
 
 def _kept_records(path: Path, digest: str, kept: Path, cache: Path) -> Records | None:
-    """The converted records; None where there are none or files of the cache are damaged."""
-    if not kept.is_file():
+    """The converted records; None where there are none, or files of the cache are damaged or of
+    another user.
+    """
+    if not kept.is_file() or not is_own(kept):
         return None
     try:
+        if not is_sealed(kept):
+            return None
         records = Records(path, digest, kept, cache)
-        return records if records.complete() else None
+        return records if records.has_embedded_images() else None
     except BROKEN:
         return None
 
