@@ -81,8 +81,10 @@ class RunDir:
 
 
 def _folder(run: str) -> str:
-    # A fraction is what follows the last `-`, so no two runs of a kind share a folder.
-    return run.replace(":", "-").replace("/", "_")
+    # No two runs of a kind share a folder: a fraction is what follows the last `-`, and a unit may
+    # be called as if it were alone on its mini, or archived.
+    plain = run.replace("solo:mini-", "solo:%6Dini-").replace(".old-", "%2Eold-")
+    return plain.replace(":", "-").replace("/", "_")
 
 
 class SubmissionPaths(RunPaths):
