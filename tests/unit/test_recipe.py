@@ -113,7 +113,7 @@ balance: {temperature: 0, weight_range: [1.5, 2]}
         "tasks.vqa.metrik",
         "tasks.a/b",
         "tasks.chat",
-        "tasks.empty.train",
+        "tasks.empty",
         "model.checkpoint",
         "model.vision",
         "model.lora.rank",

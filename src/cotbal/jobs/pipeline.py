@@ -19,7 +19,7 @@ from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import weigh, write_weights
 from cotbal.recipe import accelerate_file
 from cotbal.recipe.recipe import Recipe
-from cotbal.recipe.runs import Run, final_run
+from cotbal.recipe.runs import Run, final_run, untrained_runs
 from cotbal.scores.measure import load_metric
 from cotbal.scores.weights_file import read_task_weights
 from cotbal.training.run_paths import RunPaths
@@ -29,7 +29,8 @@ FIXED = "cotbal"  # the weighting that trains with the weights of Eq. 11
 
 
 def plan(recipe: Recipe, root: RunDir, weightings: Sequence[str] = (FIXED,)) -> Prepared:
-    """Open the data and plan the probes and one final run a weighting; nothing is written.
+    """Open the data and plan the probes, one final run a weighting, and the base checkpoint where
+    tasks are only evaluated; nothing is written.
 
     Raises:
         CotbalError: the data is broken, or a weighting or metric does not exist.
@@ -38,7 +39,13 @@ def plan(recipe: Recipe, root: RunDir, weightings: Sequence[str] = (FIXED,)) -> 
     finals: list[tuple[Run, Kind]] = [
         (final_run(recipe.mixture, name, seed), "final") for name in weightings
     ]
-    return prepare(recipe, root, [*probes(recipe), *finals])
+    return prepare(recipe, root, [*probes(recipe), *untrained(recipe), *finals])
+
+
+def untrained(recipe: Recipe) -> list[tuple[Run, Kind]]:
+    """The base checkpoint, if tasks are only evaluated: what final models are held against."""
+    runs = untrained_runs(recipe.mixture, recipe.file.optimization.seed)
+    return [(run, "final") for run in runs]
 
 
 def probes(recipe: Recipe) -> list[tuple[Run, Kind]]:
@@ -76,7 +83,7 @@ def _need_metric(task: str, metric: str) -> None:
 
 def _method(recipe: Recipe, name: str) -> Weighting:
     """A method with the options of the recipe, built before anything is spent on it."""
-    names = [task.name for task in recipe.mixture.tasks]
+    names = [task.name for task in recipe.mixture.trained]
     given = dict.fromkeys(names, 1.0) if takes_weights(name) else None
     return build_weighting(name, names, given, options=recipe.file.weightings.get(name))
 
@@ -129,7 +136,7 @@ def train(
     with locked(prepared.root.lock):
         if weights is not None:
             write_weights(prepared.root, prepared.recipe.mixture, weights)
-        planned = [prepared.plan.named(weighting)]
+        planned = [*prepared.plan.untrained, prepared.plan.named(weighting)]
         do(prepared, planned, options)
         return prepared.root.final(weighting)
 
@@ -142,6 +149,7 @@ def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> Bala
     with locked(prepared.root.lock):
         finals = [prepared.plan.named(weighting) for weighting in dict.fromkeys(weightings)]
         early = [p for p in prepared.plan.runs if p.kind == "probe"]
+        early += prepared.plan.untrained
         early += [final for final in finals if final.run.weighting != FIXED]
         late = [final for final in finals if final.run.weighting == FIXED]
         do(prepared, early, replace(options, later=len(late)))

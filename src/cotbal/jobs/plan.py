@@ -13,7 +13,7 @@ from cotbal.data.files import read_json, read_jsonl
 from cotbal.jobs.inputs import Inputs, checkpoint_digest
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe
-from cotbal.recipe.runs import Run, cost, final_run, seen
+from cotbal.recipe.runs import UNTRAINED, Run, cost, final_run, seen
 from cotbal.training.run_paths import RunPaths
 
 Kind = Literal["probe", "final", "curve"]
@@ -79,6 +79,11 @@ class Plan:
 
     def _share(self, kind: Kind) -> float:
         return sum(p.share for p in self.runs if p.kind == kind)
+
+    @property
+    def untrained(self) -> tuple[Planned, ...]:
+        """The base checkpoint on the tasks that are only evaluated, if there are any."""
+        return tuple(p for p in self.runs if p.run.name == UNTRAINED)
 
     def named(self, name: str) -> Planned:
         """The run called `name`, of the first seed that it is planned for."""

@@ -12,6 +12,7 @@ from cotbal.recipe.mixture import Mixture, Task
 
 Portion = Literal["none", "mini", "large", "full"]
 FRACTION, ALONE = "fraction", "alone"  # runs of the curve, see `curve_runs`
+UNTRAINED = "base-checkpoint"  # see `untrained_runs`
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class Run:
 
     Attributes:
         name: `mini`, `full:<unit>`, `base`, `solo:<unit>`, `solo-mini:<unit>`, `stl:<task>`,
-            `fraction:<fraction>`, `alone:<task>:<fraction>`, or a final run's name.
+            `fraction:<fraction>`, `alone:<task>:<fraction>`, `base-checkpoint`, or a final run's
+            name.
         portions: task -> portion, or a fraction as text, such as `1/8`; a task that is
             not named sees `none`. Without any, the base checkpoint answers.
         weighting: `ew`, or a method of `cotbal.weightings`.
@@ -147,9 +149,20 @@ def single_task_runs(
 
 
 def final_run(mixture: Mixture, weighting: str, seed: int = 0, name: str | None = None) -> Run:
-    """The training that the weights are for: every task in full, scored on the test splits."""
-    tasks = _names(mixture.tasks)
-    return Run(name or weighting, dict.fromkeys(tasks, "full"), weighting, (), tasks, seed)
+    """The training that the weights are for: every task with training data in full, scored on the
+    test splits, also those of tasks that are only evaluated.
+    """
+    trained = _names(mixture.trained)
+    tests = (*trained, *(task.name for task in mixture.only_evaluated if task.test))
+    return Run(name or weighting, dict.fromkeys(trained, "full"), weighting, (), tests, seed)
+
+
+def untrained_runs(mixture: Mixture, seed: int = 0) -> tuple[Run, ...]:
+    """The base checkpoint on the test splits of the tasks that are only evaluated: the scores that
+    training may lower; none where no such task has a test split.
+    """
+    tests = tuple(task.name for task in mixture.only_evaluated if task.test)
+    return (Run(UNTRAINED, {}, "ew", (), tests, seed),) if tests else ()
 
 
 def curve_runs(

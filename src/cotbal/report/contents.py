@@ -232,7 +232,7 @@ def _licences(recipe: Recipe) -> tuple[tuple[Path, str], ...]:
     """The licence texts beside the images and the records."""
     folders = [recipe.images, recipe.images.parent]
     for task in recipe.mixture.tasks:
-        folders.append(task.train.parent)
+        folders.append(task.folder)
     texts: dict[Path, str] = {}
     for folder in folders:
         file = folder.resolve() / LICENCES
