@@ -68,7 +68,7 @@ def _plan(task: TaskFiles, guard: Guard, choices: Choices) -> TaskPlan:
         if name in drawn or name in task.patterns:
             source = _source(name, task, guard, division)
             splits.append(SplitPlan(name, (source,), Expected()))
-    remarks = ()
+    remarks: tuple[str, ...] = ()
     if WHOLE not in task.patterns:
         remarks = (f"{task.name}: no training files, so it is only evaluated and has no weight.",)
     version = _version(task, guard.places.raw)
