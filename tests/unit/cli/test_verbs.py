@@ -309,6 +309,7 @@ def test_weights_from_a_table(cotbal: Command, tmp_path: Path) -> None:
         "train",
         "run",
         "curve",
+        "response",
         "weights",
         "status",
         "cancel",
