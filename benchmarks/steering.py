@@ -6,10 +6,11 @@
     python benchmarks/steering.py measure RUN/tables
 
 `run` executes the commands that `plan` shows, in this order: trials on all data, and as `cotbal
-response` plans them by default; weights and frozen predictions for every goal; then final models
-of equal weights and of every goal on fresh seeds. Options add CoTBal, the best of random weights
-at the cost of the trials, and sampling ratios at the design points of the weights. Rerun it to
-resume. `measure` needs the tables alone, such as those in benchmarks/results/data.
+response` plans them by default; weights and frozen predictions for every goal; final models of
+equal weights on fresh seeds. Then it trains those of every goal on the same seeds. Options add
+CoTBal, the best of random weights at the cost of the trials, and sampling ratios at the design
+points of the weights. Rerun it to resume. `measure` needs the tables alone, such as those in
+benchmarks/results/data.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from cotbal.data.files import locked, read_json, write_json, write_text
 from cotbal.jobs.execute import Options
 from cotbal.jobs.executors import Resources
 from cotbal.jobs.pipeline import FIXED, do, prepare
-from cotbal.jobs.plan import Planned, Prepared
+from cotbal.jobs.plan import Kind, Planned, Prepared
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.recipe import Recipe, load_recipe
@@ -38,6 +39,7 @@ from cotbal.recipe.runs import Run, final_run
 from cotbal.response import Response, Trials, fit_response
 from cotbal.response.coordinates import weights_at
 from cotbal.scores.interval import Interval
+from cotbal.scores.weights_file import read_weights
 from steering_measures import (
     BASELINE,
     MEAN,
@@ -83,10 +85,9 @@ class Settings:
     threads: int
 
     @property
-    def methods(self) -> list[str]:
+    def compared(self) -> list[str]:
         """Methods of the final models that `cotbal compare` trains."""
-        steered = [method_of(goal) for goal in self.goals]
-        return [BASELINE, *steered, *(["cotbal"] if self.cotbal else [])]
+        return [BASELINE, "cotbal"] if self.cotbal else [BASELINE]
 
 
 def commands(settings: Settings) -> Iterator[list[str]]:
@@ -99,14 +100,16 @@ def commands(settings: Settings) -> Iterator[list[str]]:
     for trials in (FULL, CHEAP):
         for goal in settings.goals:
             wanted = ["--goal", goal.replace("+", ","), "--floor", settings.floor]
-            yield ["steer", str(settings.out / trials), *wanted]
+            measured = settings.out / trials / "response"
+            table = ["--trials", str(measured / "trials.csv")]
+            yield ["steer", *table, *wanted, "--out", str(measured)]
     if settings.ratios:
         directory = str(settings.out / RATIOS)
         yield ["response", recipe, *whole, "--lever", "ratios", "--out", directory, *job]
     if settings.cotbal:
         yield ["balance", recipe, "--out", full, *job]
     seeds = ",".join(map(str, settings.seeds))
-    methods = ",".join(settings.methods)
+    methods = ",".join(settings.compared)
     yield ["compare", recipe, "--methods", methods, "--seeds", seeds, "--out", full, *job]
 
 
@@ -115,9 +118,20 @@ def run(settings: Settings) -> None:
     for command in commands(settings):
         print(f"$ cotbal {shlex.join(command)}", flush=True)
         subprocess.run([sys.executable, "-m", "cotbal", *command], check=True)
+    train_steered(settings)
     if settings.random:
         train_random(settings)
     collect(settings)
+
+
+def train_steered(settings: Settings) -> None:
+    """Final models with the weights that `cotbal steer` chose from the full trials."""
+    mixture = load_recipe(settings.recipe).mixture
+    chosen = {}
+    for goal in settings.goals:
+        weights = read_weights(settings.out / FULL / "response" / f"weights-{goal}.json")
+        chosen[method_of(goal)] = task_weights(mixture, weights)
+    _train_finals(settings, RunDir(settings.out / FULL), chosen)
 
 
 def random_weights(units: Sequence[str], count: int) -> list[dict[str, float]]:
@@ -145,8 +159,22 @@ def train_random(settings: Settings) -> None:
     write_text(root.root / "random.csv", table.to_csv())
     best = weights[runs[best_of(table)].name]
     write_json(root.root / "best.json", best)
-    finals = [(final_run(mixture, FIXED, s, RANDOM), "final") for s in settings.seeds]
-    _executed(settings, prepare(recipe, root, finals), {RANDOM: best})
+    _train_finals(settings, root, {RANDOM: best})
+
+
+def _train_finals(settings: Settings, root: RunDir, weights: dict[str, dict[str, float]]) -> None:
+    """Final models on all seeds.
+
+    Args:
+        weights: name of the model -> task -> weight.
+    """
+    recipe = load_recipe(settings.recipe)
+    runs: list[tuple[Run, Kind]] = [
+        (final_run(recipe.mixture, FIXED, seed, name), "final")
+        for name in weights
+        for seed in settings.seeds
+    ]
+    _executed(settings, prepare(recipe, root, runs), weights)
 
 
 def best_of(table: Trials) -> int:
@@ -189,7 +217,8 @@ def collect(settings: Settings) -> None:
         for goal in settings.goals:
             frozen = settings.out / kind / "response" / f"prediction-{goal}.json"
             shutil.copy(frozen, tables / f"{prefix}-{goal}.json")
-    methods = dict.fromkeys(settings.methods, settings.out / FULL)
+    trained = [*settings.compared, *map(method_of, settings.goals)]
+    methods = dict.fromkeys(trained, settings.out / FULL)
     if settings.random:
         shutil.copy(settings.out / RANDOM / "random.csv", tables)
         methods[RANDOM] = settings.out / RANDOM

@@ -239,7 +239,7 @@ def test_the_plan_names_every_command_once_in_order(
     ]
     assert len(set(lines)) == len(lines)
     assert "--goal a,b" in lines[3]
-    assert "ew,steer:mean,steer:a+b,cotbal" in lines[-1]
+    assert "--methods ew,cotbal " in lines[-1]
     assert "--seeds 10,11,12,13,14" in lines[-1]
 
 

@@ -7,10 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cotbal.cli.compare import run_study
-from cotbal.cli.options import JobOptions, On, RecipeArguments, Workers, run_directory
-
-SEEDS = (0, 1)  # one seed would say nothing about the difference of two methods
+from cotbal.cli.options import JobOptions, On, RecipeArguments, Workers
+from cotbal.cli.run import run_all
 
 
 def demo(
@@ -21,13 +19,9 @@ def demo(
     on: On = "processes",
     workers: Workers = None,
 ) -> None:
-    """The whole job on the embedded benchmark `pocket`, equal weights and CoTBal side by side with
-    two training seeds.
-    """
+    """The whole job on the embedded benchmark `pocket`, equal weights and CoTBal side by side."""
     from cotbal.benchmarks import pocket
-    from cotbal.jobs.compare import plan_comparison
 
     print("Drawing the images of the benchmark `pocket` ...", flush=True)
-    recipe = RecipeArguments(pocket.prepare(out / "data", size=size)).load()
-    study = plan_comparison(recipe, run_directory(out, recipe), ("ew", "cotbal"), SEEDS)
-    run_study(study, JobOptions(on, workers).to_options(), dry_run=False)
+    recipe = pocket.prepare(out / "data", size=size)
+    run_all(RecipeArguments(recipe), ("ew", "cotbal"), out, JobOptions(on, workers))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,17 +24,24 @@ def run(
     job: JobOptions,
 ) -> None:
     """The whole job: probes, weights, final training, report. Rerun it to resume."""
+    run_all(source, weighting, out, job)
+
+
+def run_all(
+    source: RecipeArguments, weightings: Sequence[str], out: Path | None, job: JobOptions
+) -> None:
+    """Probes, weights, final trainings and the report."""
     from cotbal.jobs import pipeline
     from cotbal.jobs.next_step import expected
     from cotbal.report import write_report
 
     options = job.to_options()
-    prepared = source.plan(out, weighting)
+    prepared = source.plan(out, weightings)
     show_plan(prepared.plan, prepared.warnings)
     show_expected(expected(prepared), prepared.recipe.trainings)
-    result = pipeline.run(prepared, weighting, options)
+    result = pipeline.run(prepared, weightings, options)
     page = write_report(prepared.root.root)
     print_balance(result, prepared.root, as_json=False)
-    for name in weighting:
-        show_final(prepared.recipe.mixture, prepared.root.final(name))
+    for weighting in weightings:
+        show_final(prepared.recipe.mixture, prepared.root.final(weighting))
     print(f"\nReport: {page}")

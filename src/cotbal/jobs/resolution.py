@@ -22,11 +22,9 @@ from cotbal.response.design import EQUAL_RUNS
 from cotbal.response.noise import moderated_noise
 from cotbal.training.run_paths import RunPaths
 
-TYPICAL_NOISE = 2.0  # of one run in % of the score: full runs of the size `study` of `pocket`
-ASSUMED = (
-    f"assumed noise of one run: {TYPICAL_NOISE:g} % of the score, as of long runs on `pocket`; no"
-    " run of this directory was trained twice"
-)
+# Noise of one run on `pocket`, median over tasks, in % of the score: 13 with 78 optimizer steps, 2
+# with 1,000. Between them it is taken to follow a power of the number of steps.
+LONG_NOISE, SHORT, LONG, EXPONENT = 2.0, 78, 1000, 0.75
 
 Noise = dict[str, float]  # task -> standard deviation of one run, in % of its score
 
@@ -59,14 +57,14 @@ def resolution(prepared: Prepared) -> Resolution:
     """What the trials of a recipe can show, with the noise that the run directory knows."""
     recipe = prepared.recipe
     design, scored = design_of(recipe), recipe.mixture.scored
-    noise, source = _noise(prepared.root, scored)
+    settings = recipe.file.optimization
+    records = prepared.plan.runs[0].records * settings.epochs
+    steps = math.ceil(records / settings.batch_size)
+    noise, source = _noise(prepared.root, scored, steps)
     of_unit = dict(zip(design.tasks, design.detectable(noise=1.0).tolist(), strict=True))
     coarsest = max(of_unit.values())
     names = ", ".join(map(str, dict.fromkeys(design.seeds)))
     runs, lever = len(design.seeds), recipe.file.response.lever
-    settings = recipe.file.optimization
-    records = prepared.plan.runs[0].records * settings.epochs
-    steps = math.ceil(records / settings.batch_size)
     return Resolution(
         trials=(
             f"{runs} trials: {(runs - EQUAL_RUNS) // 2} pairs with {lever} up and down by"
@@ -93,7 +91,13 @@ def _loss(prepared: Prepared) -> list[str]:
     ]
 
 
-def _noise(root: RunDir, scored: tuple[Task, ...]) -> tuple[Noise, str]:
+def typical_noise(steps: int) -> float:
+    """Noise of one run of so many optimizer steps, in % of the score, before anything is known."""
+    within = min(max(steps, SHORT), LONG)
+    return LONG_NOISE * (LONG / within) ** EXPONENT
+
+
+def _noise(root: RunDir, scored: tuple[Task, ...], steps: int) -> tuple[Noise, str]:
     """The noise of one run, and where it is from: earlier trials, runs that were trained with
     several seeds, or an assumption.
     """
@@ -104,7 +108,11 @@ def _noise(root: RunDir, scored: tuple[Task, ...]) -> tuple[Noise, str]:
             return _completed(known, scored), "noise of one run: from the trials so far"
     known, repeated = _repeated(root, scored)
     if not known:
-        return {task.name: TYPICAL_NOISE for task in scored}, ASSUMED
+        typical = typical_noise(steps)
+        return {task.name: typical for task in scored}, (
+            f"noise of one run: assumed to be {typical:.0f} % of the score, as in runs"
+            " of such a length on `pocket`; no run of this directory was trained twice"
+        )
     return _completed(known, scored), (
         f"noise of one run: from the seeds of {', '.join(repeated)}, which saw another fraction of"
         " the data"

@@ -162,11 +162,12 @@ def _finals(comparison: Comparison, balance: Balance | None) -> list[str]:
     if len(comparison.seeds) == 1:
         notes = " ".join(seed_notes(comparison))
         return [f"{head}, with one training seed; another may differ by more{left_out}. {notes}"]
+    seeds = f"over {len(comparison.seeds)} training seeds"
+    if not change.has_bounds:
+        return [f"{head}, {seeds}, which are too few for an interval{left_out}."]
     bounds = bracket(change, 2, signed=True)
-    seeds = len(comparison.seeds)
-    verdict = change.verdict() if change.has_bounds else "has no interval"
     return [
-        f"{head} {bounds}, over {seeds} training seeds; this change {verdict}{left_out}.",
+        f"{head} {bounds}, {seeds}; this change {change.verdict()}{left_out}.",
         _rows(comparison),
     ]
 

@@ -18,7 +18,7 @@ from cotbal.jobs.execute import Options
 from cotbal.jobs.forecast import forecast
 from cotbal.jobs.plan import Prepared
 from cotbal.jobs.rescoring import rescore
-from cotbal.jobs.resolution import TYPICAL_NOISE, resolution
+from cotbal.jobs.resolution import resolution, typical_noise
 from cotbal.jobs.response import as_planned, design_of, plan_trials, read_response, run_trials
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
@@ -77,7 +77,7 @@ def test_any_number_of_tasks_is_planned_in_seconds(tmp_path: Path, tasks: int) -
     assert runs == {2: 8, 7: 16, 8: 24, 17: 40, 40: 88}[tasks]
     assert sum(p.share for p in prepared.plan.runs) <= 2.5
     assert list(shown.slopes) == names
-    assert all(0 < slope < 8 for slope in shown.slopes.values())
+    assert all(0 < slope < 40 for slope in shown.slopes.values())
     assert seconds < 10
 
 
@@ -257,10 +257,11 @@ def test_without_trials_there_is_no_response(recipe_path: Path) -> None:
 def test_what_trials_can_show_by_typical_noise(recipe_path: Path) -> None:
     prepared = planned(recipe_path)
     shown = resolution(prepared)
-    assert set(shown.noise.values()) == {TYPICAL_NOISE}
+    (noise,) = set(shown.noise.values())
+    assert noise == typical_noise(steps=5)
     assert "pocket" in shown.source
     design = design_of(prepared.recipe)
-    smallest = design.detectable(TYPICAL_NOISE)
+    smallest = design.detectable(noise)
     assert list(shown.slopes.values())[:3] == pytest.approx(smallest.tolist())
     assert shown.slopes["chat"] == pytest.approx(smallest.max()), "it has no weight of its own"
     assert any("5/16" in remark for remark in shown.remarks)
@@ -268,6 +269,13 @@ def test_what_trials_can_show_by_typical_noise(recipe_path: Path) -> None:
     assert len(whole.remarks) == 1
     finer = resolution(planned(recipe_path, "response.runs=26"))
     assert finer.slopes["ocr"] < shown.slopes["ocr"]
+
+
+def test_typical_noise_is_that_of_pocket() -> None:
+    assert typical_noise(78) == pytest.approx(13.4, abs=0.2)
+    assert typical_noise(1000) == typical_noise(5000) == 2
+    assert typical_noise(5) == typical_noise(78)
+    assert typical_noise(250) > typical_noise(500)
 
 
 def test_what_trials_can_show_by_the_noise_of_replicates(recipe_path: Path) -> None:

@@ -35,7 +35,7 @@ class Size:
 
 SIZES: dict[str, Size] = {
     "demo": Size(
-        {"train": 1000, "validation": 400, "test": 1000},
+        {"train": 1000, "validation": 400, "test": 2000},
         batch_size=16,
         learning_rate="2.0e-3",
         mini="1/5",
