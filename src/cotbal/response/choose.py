@@ -198,11 +198,10 @@ def choose_weights(
 
 def _goal_names(response: Response, goal: str | Sequence[str]) -> list[str]:
     """The tasks that count in the goal."""
-    measurable = [name for name in response.scored if name not in response.unmeasurable]
     if goal in (MEAN, WORST):
-        if not measurable:
+        if not response.counted:
             raise CotbalError("no task is measurable with these trials", "not-measurable")
-        return measurable
+        return list(response.counted)
     names = [goal] if isinstance(goal, str) else list(goal)
     for name in names or [""]:
         if name in response.unmeasurable:
