@@ -50,6 +50,7 @@ def test_final_models_and_the_base_checkpoint_answer_it(run: Path) -> None:
     assert "guard was only evaluated" in page
 
 
+@pytest.mark.extended
 def test_trials_answer_it_without_a_weight(tmp_path: Path) -> None:
     recipe = mixture(tmp_path / "data", {"color": 1, "paint": 1}, train=64)
     metrics = [f"tasks.{task}.metric=helpers.letters" for task in ("color", "paint", "guard")]
