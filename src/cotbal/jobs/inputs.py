@@ -17,7 +17,7 @@ from cotbal.data.reading.records import Records, default_cache, open_records
 from cotbal.data.sampling import Portioned, draw_portions, kept_records, write_manifest
 from cotbal.errors import DataError
 from cotbal.jobs.rundir import RunDir
-from cotbal.recipe.mixture import Task, set_name
+from cotbal.recipe.mixture import TRAIN, Task, set_name
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run
 from cotbal.scores.measure import problem_finder
@@ -38,7 +38,8 @@ class Inputs:
     """The data of a mixture, opened and cut into portions.
 
     Attributes:
-        portions: task -> its kept training records in the order of its portions.
+        portions: task -> its kept training records in the order of its portions; of every task
+            with training data.
         opened: `set_name` -> the records of the file.
         kept: `set_name` of every evaluation set -> indices of the records that are answered.
         dropped: descriptions of records left out because of their images.
@@ -68,7 +69,7 @@ class Inputs:
 
     def used(self, run: Run, task: str, split: str) -> np.ndarray:
         """Indices of the records of a file that a run trains on or answers."""
-        if split != "train":
+        if split != TRAIN:
             return self.kept[set_name(task, split)]
         return self.portions[task].of(run.portions[task])
 
@@ -89,8 +90,8 @@ def open_inputs(recipe: Recipe) -> Inputs:
     with open_meter(recipe.for_probes) as meter:
         if meter is None:
             return inputs
-        for task in recipe.mixture.tasks:
-            records = open_records(task.train, default_cache())
+        for task in recipe.mixture.trained:
+            records = open_records(task.files[TRAIN], default_cache())
             kept = inputs.portions[task.name].indices
             _, remark = _trained_tokens(recipe.for_probes, task, records, kept, meter)
             truncated += [f"of the probes: {remark}"] if remark else []
@@ -105,22 +106,20 @@ def _opened(recipe: Recipe, meter: Meter | None, cache: Path) -> Inputs:
     dropped: list[str] = []
     truncated: list[str] = []
     for task in recipe.mixture.tasks:
-        records = open_records(task.train, cache)
-        kept, lost = _kept(records, recipe, meter)
-        portions[task.name] = draw_portions(kept, task.name, recipe.file.portions)
-        opened[set_name(task.name, "train")] = records
-        if meter is not None:
-            tokens[task.name], remark = _trained_tokens(recipe, task, records, kept, meter)
-            truncated += [remark] if remark else []
-        dropped += lost
-        splits = {"validation": task.validation} if task.validation else {}
-        for split, path in {**splits, **task.test}.items():
-            answers = open_records(path, cache, evaluation=True)
-            _need_references(answers, task.metrics_of(split))
-            kept, lost = _kept(answers, recipe, meter)
-            opened[set_name(task.name, split)] = answers
-            kept_of[set_name(task.name, split)] = kept
+        for split, path in task.files.items():
+            records = open_records(path, cache, evaluation=split != TRAIN)
+            if split != TRAIN:
+                _need_references(records, task.metrics_of(split))
+            kept, lost = _kept(records, recipe, meter)
+            opened[set_name(task.name, split)] = records
             dropped += lost
+            if split != TRAIN:
+                kept_of[set_name(task.name, split)] = kept
+                continue
+            portions[task.name] = draw_portions(kept, task.name, recipe.file.portions)
+            if meter is not None:
+                tokens[task.name], remark = _trained_tokens(recipe, task, records, kept, meter)
+                truncated += [remark] if remark else []
     return Inputs(
         portions,
         opened,
@@ -172,9 +171,9 @@ def _kept(records: Records, recipe: Recipe, meter: Meter | None) -> tuple[np.nda
 
 def write_portions(recipe: Recipe, inputs: Inputs, root: RunDir) -> None:
     """Write the manifest of record ids of every task; the runs read their portions from it."""
-    for task in recipe.mixture.tasks:
+    for task in recipe.mixture.trained:
         portioned = inputs.portions[task.name]
-        ids = open_records(task.train, default_cache()).ids(portioned.indices)
+        ids = open_records(task.files[TRAIN], default_cache()).ids(portioned.indices)
         path = root.portions(task.name)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_manifest(path, ids, portioned)
@@ -202,15 +201,27 @@ def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
             "optimization.packing packs the records of a micro-batch: with micro_batch_size 1 it"
             " does nothing"
         )
-    untested = [task.name for task in recipe.mixture.tasks if not task.test]
-    if untested:
-        remarks.append(
-            f"no test set for {', '.join(untested)}: the final models will not be scored on it"
-        )
+    remarks += _missing_sets(recipe)
     if inputs.dropped:
         remarks.append(
             f"{len(inputs.dropped)} records left out because of their images, the first:"
             f" {inputs.dropped[0]}"
+        )
+    return remarks
+
+
+def _missing_sets(recipe: Recipe) -> list[str]:
+    """What follows for tasks without a training or test set."""
+    remarks = []
+    untrained = [task.name for task in recipe.mixture.only_evaluated]
+    if untrained:
+        remarks.append(
+            f"no training set for {', '.join(untrained)}: only evaluated, without a weight"
+        )
+    untested = [task.name for task in recipe.mixture.tasks if not task.test]
+    if untested:
+        remarks.append(
+            f"no test set for {', '.join(untested)}: the final models will not be scored on it"
         )
     return remarks
 
@@ -238,7 +249,7 @@ def sets_of(recipe: Recipe, run: Run) -> list[tuple[str, str]]:
     """Task and split of every file of records that a run reads."""
     sets = []
     for name in run.tasks:
-        splits = {"train"} if name in run.portions else set()
+        splits = {TRAIN} if name in run.portions else set()
         splits |= {"validation"} if name in run.validation else set()
         splits |= set(recipe.mixture[name].test) if name in run.test else set()
         sets += [(name, split) for split in sorted(splits)]

@@ -35,7 +35,7 @@ from cotbal.jobs.entry import Progress, job_begun
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
 from cotbal.jobs.unchanged import Used, need_unchanged
-from cotbal.recipe.mixture import Task
+from cotbal.recipe.mixture import TRAIN, Task
 from cotbal.recipe.ratios import allotted
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run
@@ -155,7 +155,7 @@ class _Execution:
         return False
 
     def _need_unchanged(self, parts: Sequence[Part], sets: Sequence[_Set]) -> None:
-        used = [Used(name, "train", records, seen) for name, records, seen, _ in parts]
+        used = [Used(name, TRAIN, records, seen) for name, records, seen, _ in parts]
         used += [s.used for s in sets]
         file = self.recipe.file
         images = ImageStates(self.recipe.images, self.root.images, file.digest_images)
@@ -206,7 +206,7 @@ class _Execution:
             if portion == "none":
                 continue
             task = self.recipe.mixture[name]
-            records = open_records(task.train, default_cache())
+            records = open_records(task.files[TRAIN], default_cache())
             seen = read_manifest(self.root.portions(name)).of(portion)
             parts.append((name, records, seen, task.instruction))
         return parts
