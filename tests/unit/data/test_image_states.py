@@ -83,7 +83,7 @@ def test_an_image_of_known_size_and_time_is_not_opened_again(
     opened: list[str] = []
     edges = image_states._edges
     monkeypatch.setattr(
-        image_states, "_edges", lambda path: (opened.append(path.name), edges(path))[1]
+        image_states, "_edges", lambda path: (opened.append(os.path.basename(path)), edges(path))[1]
     )
 
     def once() -> dict[str, str]:

@@ -19,7 +19,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from cotbal.data.reading.images import resolve
 from cotbal.data.reading.records import Records
 
 _EDGE = 4096  # bytes at either end
@@ -79,14 +78,15 @@ class ImageStates:
     def _read(self, key: str, records: Records) -> dict[str, np.ndarray]:
         """Kind -> a hash of the names and states of every record's images, [record, 16]."""
         names = [*dict.fromkeys(name for of_record in records.images() for name in of_record)]
-        paths = [resolve(self._root, name) for name in names]
+        root = str(self._root)  # paths as texts: there are many
+        paths = [os.path.join(root, name) for name in names]
         kinds = {"images": self._states(key, names, paths)}
         if self._whole:
             kinds["image_bytes"] = _hashed(paths, _digest)
         numbers = {name: number for number, name in enumerate(names)}
         return {kind: _by_record(records, numbers, states) for kind, states in kinds.items()}
 
-    def _states(self, key: str, names: Sequence[str], paths: Sequence[Path]) -> np.ndarray:
+    def _states(self, key: str, names: Sequence[str], paths: Sequence[str]) -> np.ndarray:
         """States of distinct images, [image, 16]; computed for those that have changed."""
         now = _sizes_and_times(paths)
         listed = np.frombuffer(hashlib.sha256("\0".join(names).encode()).digest(), np.uint8)
@@ -116,21 +116,20 @@ class ImageStates:
 
 def _by_record(records: Records, numbers: dict[str, int], states: np.ndarray) -> np.ndarray:
     rows = np.zeros((len(records), _WIDTH), np.uint8)
+    known = [bytes(state) for state in states]
     for index, names in enumerate(records.images()):
         if names:
-            text = b"".join(
-                Path(name).name.encode() + states[numbers[name]].tobytes() for name in names
-            )
-            rows[index] = np.frombuffer(_short(text), np.uint8)
+            text = [os.path.basename(name).encode() + known[numbers[name]] for name in names]
+            rows[index] = np.frombuffer(_short(b"".join(text)), np.uint8)
     return rows
 
 
-def _sizes_and_times(paths: Sequence[Path]) -> np.ndarray:
+def _sizes_and_times(paths: Sequence[str]) -> np.ndarray:
     """Size in bytes and time of the last change in ns, [image, 2]; -1 for a missing image."""
     return np.array(_of_all(paths, _size_and_time), np.int64).reshape(-1, 2)
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
+def _size_and_time(path: str) -> tuple[int, int]:
     try:
         found = os.stat(path)
     except OSError:
@@ -138,10 +137,10 @@ def _size_and_time(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _hashed(paths: Sequence[Path], state: Callable[[Path], bytes]) -> np.ndarray:
+def _hashed(paths: Sequence[str], state: Callable[[str], bytes]) -> np.ndarray:
     """The states of these files, [file, 16]; zeros for one that cannot be read."""
 
-    def read(path: Path) -> bytes:
+    def read(path: str) -> bytes:
         try:
             return state(path)
         except OSError:
@@ -150,7 +149,7 @@ def _hashed(paths: Sequence[Path], state: Callable[[Path], bytes]) -> np.ndarray
     return np.frombuffer(b"".join(_of_all(paths, read)), np.uint8).reshape(-1, _WIDTH)
 
 
-def _of_all(paths: Sequence[Path], function: Callable[[Path], _T]) -> list[_T]:
+def _of_all(paths: Sequence[str], function: Callable[[str], _T]) -> list[_T]:
     """The results of a function that waits for the disk, for many files at a time."""
     starts = range(0, len(paths), _CHUNK)
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -158,16 +157,16 @@ def _of_all(paths: Sequence[Path], function: Callable[[Path], _T]) -> list[_T]:
         return [*chain.from_iterable(chunks)]
 
 
-def _edges(path: Path) -> bytes:
-    with path.open("rb", buffering=0) as file:
+def _edges(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
         size = os.fstat(file.fileno()).st_size
         head = file.read(_EDGE)
         file.seek(max(0, size - _EDGE))
         return _short(b"%d " % size + head + file.read(_EDGE))
 
 
-def _digest(path: Path) -> bytes:
-    with path.open("rb", buffering=0) as file:
+def _digest(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as file:
         return hashlib.file_digest(file, "sha256").digest()[:_WIDTH]
 
 
