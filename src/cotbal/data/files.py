@@ -89,7 +89,7 @@ def read_rows(path: Path) -> list[Any]:
     if known and known[0] != hashlib.sha256(content).hexdigest():
         raise RunError(
             f"{path}: expected the file whose digest is in {beside.name}; found another: it is"
-            " damaged, or was edited. `cotbal verify RUN --repair` removes what must be made again",
+            " damaged, or was edited. Remove the directory of its run and rerun the command",
             "damaged-file",
         )
     try:
