@@ -30,6 +30,8 @@ class RunDir:
     comparison = Below("comparison")  # tables and numbers of `compare` and `ablate`
     curve_table = Below("curve/scores.csv")  # scores of every fraction, as a score matrix
     curve_numbers = Below("curve/curve.json")  # the same with intervals, records and shares
+    trial_table = Below("response/trials.csv")  # weights and scores of every trial
+    design = Below("response/design.json")  # which trials there are
 
     def seeded(self, seed: int) -> RunDir:
         """The same files for the runs of another training seed than that of the recipe."""
