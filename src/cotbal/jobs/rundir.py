@@ -53,6 +53,16 @@ class RunDir:
         """The files of one training of the curve; `alone:<task>:1/8` is in `alone-<task>-1_8`."""
         return RunPaths(self.root / "curve" / _folder(run))
 
+    def trial(self, run: str) -> RunPaths:
+        """The files of one trial of `cotbal response`; `trial:3` is in `trial-3`."""
+        return RunPaths(self.root / "trials" / _folder(run))
+
+    @property
+    def trials(self) -> list[RunPaths]:
+        """All trials on disk that were not archived, of all seeds."""
+        folders = [*self.root.glob("trials/*/"), *self.root.glob("seed-*/trials/*/")]
+        return [RunPaths(folder) for folder in sorted(folders) if ".old-" not in folder.name]
+
     def planned(self) -> list[dict[str, Any]]:
         """The entry of every run in the plan: its `label`, `kind`, `directory` and cost.
 
