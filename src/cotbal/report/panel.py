@@ -88,20 +88,21 @@ def panel_of(contents: Contents, measured: Measured) -> Panel | None:
         return None
     presets = [_preset(frozen, response) for frozen in measured.predictions]
     known = [preset for preset in presets if preset is not None]
-    start = {"z": [0.0] * len(response.tasks), "floors": None}
+    start: dict[str, Any] = {"z": [0.0] * len(response.tasks), "floors": None}
     predictions = [_prediction(response, alone) for alone in np.eye(len(response.scored))]
     predictions.append(_prediction(response, _mean_shares(response)))
+    places = [start, *(preset for _, preset in known)]
     data = {
         "units": list(response.tasks),
         "tasks": list(_unit_of_task(contents, response).items()),
         "predictions": predictions,
         "reach": _number(response.reach),
         "scale": _number(_scale(response)),
-        "presets": [start, *(preset for _, preset in known)],
+        "presets": places,
         "command": _command(contents, measured),
     }
     names = ("equal weights", *(goal for goal, _ in known))
-    farthest = max(np.abs(preset["z"]).max() for preset in data["presets"])
+    farthest = max(np.abs(preset["z"]).max() for preset in places)
     return Panel(tuple(_rows(response)), names, data, max(MAX_STEP, math.ceil(farthest)))
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from cotbal.report import figures
 from cotbal.report.figures import Axis, Point
 from cotbal.report.formatting import DASH, bracket, listed, number, plural, with_interval
-from cotbal.report.heat_maps import Cell, Frame, heat_map
+from cotbal.report.heat_maps import Cell, Frame, Look, heat_map
 from cotbal.report.responses import Frozen, Measured
 from cotbal.report.scatter import Cloud, scatter
 from cotbal.report.tables import Table
@@ -86,7 +86,7 @@ def effect_map(response: Response) -> Markup:
             title += ", its own weight"
         if task in response.unmeasurable:
             return Cell(text, f"{title}; not measurable", "unknown")
-        look = "own" if is_own else "plain"
+        look: Look = "own" if is_own else "plain"
         return Cell(text, title, look, effect.value / limit, effect.excludes())
 
     return heat_map(frame, cell)
