@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cotbal import plugins
-from cotbal.balance import Settings
+from cotbal.balance import Balance, Settings
 from cotbal.balance import balance as balance_scores
 from cotbal.balance.probes import Difficulty
 from cotbal.data.files import locked, write_json
@@ -125,8 +125,8 @@ def _models(recipe: Recipe, methods: Sequence[str], seed: int) -> list[tuple[Run
     return runs
 
 
-def run_comparison(study: Study, options: Options) -> None:
-    """Probes, weights, models; what is done is kept.
+def run_comparison(study: Study, options: Options) -> Balance | None:
+    """Probes, weights, models; what is done is kept. Returns the weights, where a model needs them.
 
     Models whose weights come from the probes follow them; all others share the workers with the
     probes. Every model has the same number of threads, so that two of one seed differ in their
@@ -138,14 +138,12 @@ def run_comparison(study: Study, options: Options) -> None:
     with locked(prepared.root.lock):
         early = [p for p in planned if p not in late]
         do(prepared, early, options)
-        if late:
-            result = weigh(prepared.root)
-            do(
-                prepared,
-                late,
-                options,
-                _weights(study, task_weights(prepared.recipe.mixture, result.weights)),
-            )
+        if not late:
+            return None
+        result = weigh(prepared.root)
+        weights = _weights(study, task_weights(prepared.recipe.mixture, result.weights))
+        do(prepared, late, options, weights)
+        return result
 
 
 def _weights(study: Study, main: Mapping[str, float]) -> dict[str, dict[str, float]]:
