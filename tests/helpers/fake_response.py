@@ -9,14 +9,13 @@ from datetime import UTC, datetime
 import numpy as np
 
 from cotbal.data.files import read_json, write_json, write_text
+from cotbal.jobs.response import read_response
 from cotbal.jobs.rundir import RunDir
 from cotbal.response import (
     Response,
     Trials,
     choose_weights,
-    fit_response,
     freeze,
-    read_trials,
     two_level_design,
 )
 from cotbal.response.coordinates import departure, doublings
@@ -43,7 +42,7 @@ def add_response(
         "units": members,
     }
     write_json(files.design, design)
-    response = fit_response(read_trials(files.trial_table))
+    response = read_response(files)
     for goal in goals:
         choice = choose_weights(response, goal)
         name = choice.goal.replace(",", "+")
