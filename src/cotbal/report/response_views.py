@@ -110,7 +110,8 @@ def own_plot(response: Response) -> Markup | None:
 
 def own_sentence(response: Response) -> str:
     """How many own and cross effects differ from 0, and how large they are."""
-    own, cross = [], []
+    own: list[Interval] = []
+    cross: list[Interval] = []
     for task in response.scored:
         if task in response.unmeasurable:
             continue
