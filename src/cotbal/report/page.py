@@ -90,13 +90,12 @@ def page(
         "made": _made(contents) if contents.recipe or contents.plan else None,
         "licences": contents.licences,
     }
-    has_panel = parts["response"] is not None and parts["response"]["panel"] is not None
     return environment.get_template("page.html").render(
         contents=contents,
         sections={id: title for id, title in TITLES.items() if parts[id]},
         parts=parts,
         sentences=summary(contents, comparison, measured),
-        script=script() if has_panel else "",
+        script=script(),
         script_hash=script_hash(),
         missing=_missing(contents, comparison),
         comparison=comparison,
