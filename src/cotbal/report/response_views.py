@@ -123,11 +123,8 @@ def own_sentence(response: Response) -> str:
         if effects:
             clear = sum(effect.excludes() for effect in effects)
             size = np.median([abs(effect.value) for effect in effects])
-            parts.append(
-                f"{clear} of {len(effects)} {name} differ significantly from 0, median size"
-                f" {number(size, 1)} %"
-            )
-    return f"{'; '.join(parts)}." if parts else ""
+            parts.append(f"{clear} of {len(effects)} {name} (median size {number(size, 1)} %)")
+    return f"Significantly different from 0: {', '.join(parts)}." if parts else ""
 
 
 def curvature_plot(response: Response) -> Markup | None:
