@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from cotbal.data.files import read_json, write_json, write_text
 from cotbal.jobs.rundir import RunDir
@@ -304,6 +305,16 @@ def test_the_command_of_trials_with_other_ratios(tmp_path: Path) -> None:
     assert "--weights" in Scripts(write_report(files.root).read_text()).data["command"]
     write_json(files.design, {**read_json(files.design), "lever": "ratios"})
     assert "--ratios" in Scripts(write_report(files.root).read_text()).data["command"]
+
+
+def test_a_task_that_is_only_evaluated_gets_no_weight(tmp_path: Path) -> None:
+    files = fake_run(tmp_path)
+    add_response(files, noisy_trials(TASKS))
+    recipe = yaml.safe_load(files.recipe.read_text())
+    del recipe["tasks"]["chat"]["train"], recipe["tasks"]["chat"]["balanced"]
+    write_text(files.recipe, yaml.safe_dump(recipe, sort_keys=False))
+    data = Scripts(write_report(files.root).read_text()).data
+    assert dict(data["tasks"]) == {task: task for task in TASKS}
 
 
 def test_forty_tasks_stay_small(tmp_path: Path) -> None:
