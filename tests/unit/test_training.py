@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,43 @@ def test_resuming_in_the_middle_changes_nothing(
     for one, other in zip(*logs, strict=True):
         for key in ("step", "task_losses", "weights", "mean_weight", "masked_rows"):
             assert one[key] == other[key], key
+
+
+def cut_in_half(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeroed(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize(
+    ("damage", "names", "rest"),
+    [
+        (cut_in_half, ["optimizer.pt"], 1),
+        (zeroed, ["trained.safetensors"], 1),
+        (cut_in_half, ["complete"], 1),
+        (Path.unlink, ["rng_state.pth", "trainer_state.json"], 0),
+    ],
+)
+def test_a_damaged_partial_checkpoint_is_put_aside(
+    recipe_file: Path, tmp_path: Path, damage: Callable[[Path], None], names: list[str], rest: int
+) -> None:
+    """The one before it is used; without any, the training starts over."""
+    recipe = load_recipe(recipe_file)
+    train(recipe, "ew", tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        train(recipe, "ew", tmp_path / "cut", stop_after=5)
+    partial = tmp_path / "cut" / "partial"
+    checkpoints = [partial / "checkpoint-2", partial / "checkpoint-4"]
+    for checkpoint, name in zip(checkpoints[rest:], names, strict=True):
+        damage(checkpoint / name)
+    begun: list[int] = []
+    train(recipe, "ew", tmp_path / "cut", report=lambda done, *_: begun.append(done))
+    assert begun[0] == (3 if rest else 1)
+    assert len(list(partial.glob("damaged-*"))) == len(names)
+    files = [tmp_path / name / "checkpoint" / "model.safetensors" for name in ("whole", "cut")]
+    assert files[0].read_bytes() == files[1].read_bytes()
 
 
 def test_who_is_told_to_stop_saves_first(recipe_file: Path, tmp_path: Path) -> None:
