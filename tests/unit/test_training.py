@@ -77,13 +77,16 @@ CASES = [
     ("cotbal", LORA),
     ("dwa", WINDOW),
     ("rlw", ()),
+    ("torchjd:UW", ("weightings={torchjd:UW: {lr: 0.5}}",)),
     ("cotbal", PACKING),
     ("cotbal", QLORA),
 ]
 
 
 @pytest.mark.parametrize(
-    ("weighting", "settings"), CASES, ids=["full", "LoRA", "DWA", "RLW", "packed", "QLoRA"]
+    ("weighting", "settings"),
+    CASES,
+    ids=["full", "LoRA", "DWA", "RLW", "TorchJD", "packed", "QLoRA"],
 )
 def test_resuming_in_the_middle_changes_nothing(
     recipe_file: Path, tmp_path: Path, weighting: str, settings: tuple[str, ...]
