@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from filelock import FileLock, Timeout
-
 from cotbal.errors import RunError
 from cotbal.scores.sealed import sealed, unsealed
 
@@ -26,28 +24,35 @@ def write_text(path: Path, text: str) -> None:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[TextIO]:
-    """A text file to write into, which replaces `path` when the block ends without an error."""
+def whole_file(path: Path, durable: bool = True) -> Iterator[TextIO]:
+    """A text file to write into, which replaces `path` when the block ends without an error.
+
+    Args:
+        durable: wait until the disk has it, so that it is whole after a loss of power too.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with temporary.open("x", encoding="utf-8") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically.
+def write_json(path: Path, content: Any, durable: bool = True) -> None:
+    """Write JSON atomically; `durable` as in `whole_file`.
 
     Raises:
         ValueError: a number is not finite, which JSON cannot express.
     """
-    write_text(path, _json(content, indent=1) + "\n")
+    with whole_file(path, durable) as file:
+        file.write(_json(content, indent=1) + "
+")
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
@@ -152,6 +157,8 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
     Raises:
         RunError: another process still holds it after `wait` seconds.
     """
+    from filelock import FileLock, Timeout  # most commands lock nothing
+
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:

@@ -316,16 +316,22 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """
     if not any(key.endswith(f".{_CHOSEN}") for key in before):  # then names had their dots
         now = {key.replace("%2E", "."): value for key, value in now.items()}
-    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-    derived = [key for key in changed if key.endswith(_DERIVED)]
-    stated = [key for key in changed if key not in derived]
-    listed = stated or [key for key in derived if key in before and key in now]
-    lines = [f"{key}: was {_short(before.get(key))}, is {_short(now.get(key))}" for key in listed]
+    lines = [
+        f"{key}: was {_short(before.get(key))}, is {_short(now.get(key))}"
+        for key in _changed(before, now)
+    ]
     # Rows are shuffled from the order of the tasks on, so another order is another training.
     first, second = (list(identity.get("run.portions") or ()) for identity in (before, now))
     if first != second and sorted(first) == sorted(second):
         lines.append(f"order of the tasks: was {_short(first)}, is {_short(second)}")
     return lines
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    derived = [key for key in changed if key.endswith(_DERIVED)]
+    stated = [key for key in changed if key not in derived]
+    return stated or [key for key in derived if key in before and key in now]
 
 
 def _short(value: Any) -> str:

@@ -118,11 +118,10 @@ def _candidate(
             "unknown-task",
         )
     _need_plain_texts(questions, paths.checkpoint)
-    checkpoint = need_whole_checkpoint(paths)
     instruction = recipe.mixture[task].instruction
     identity = {
         "code": CODE_VERSION,
-        "checkpoint": checkpoint,
+        "checkpoint": need_whole_checkpoint(paths),
         "questions": len(questions.asked),
         "instruction": instruction,
         "max_new_tokens": recipe.file.generation.max_new_tokens,
