@@ -51,8 +51,7 @@ def write_json(path: Path, content: Any, durable: bool = True) -> None:
         ValueError: a number is not finite, which JSON cannot express.
     """
     with whole_file(path, durable) as file:
-        file.write(_json(content, indent=1) + "
-")
+        file.write(_json(content, indent=1) + "\n")
 
 
 def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
