@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, ImageOps
 
-from cotbal.data.reading.records import default_cache, image_cache
+from cotbal.data.reading.cache import default_cache, image_cache
 from cotbal.errors import DataError
 
 _CHUNK = 256

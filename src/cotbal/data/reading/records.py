@@ -15,7 +15,6 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache as once
 from itertools import islice
 from pathlib import Path
 from typing import Any, overload
@@ -25,11 +24,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from PIL import Image
 
+from cotbal.data.reading.cache import default_cache, image_cache
 from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import BROKEN, read_rows
 from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
 from cotbal.data.reading.sealed_files import content_of, is_own, is_sealed, owner, seal
 from cotbal.errors import DataError
+
+__all__ = ["Records", "default_cache", "open_records", "sound_records"]
 
 # Raise it with every change of the schema or of the rules of normalisation.
 SCHEMA_VERSION = 4
@@ -52,19 +54,6 @@ _SCHEMA = pa.schema(
 _ROWS = 2048  # a batch
 _EMBEDDED = "embedded:"  # an image from inside the source, in the cache wherever that is now
 _SHOWN = 20
-
-
-def default_cache() -> Path:
-    """The directory of converted records: `$COTBAL_CACHE`, or `cotbal` in the user's cache."""
-    chosen = os.environ.get("COTBAL_CACHE")
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(chosen) if chosen else Path(home) / "cotbal"
-
-
-@once
-def image_cache(directory: Path) -> Path:
-    """Where images from inside records are, in a directory of converted records."""
-    return (directory / "images").resolve()
 
 
 class Records(Sequence[Record]):
