@@ -9,14 +9,13 @@ gradient, in the same memory, and the backward pass multiplies. No logits are co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from cotbal.errors import CotbalError
 from cotbal.loss import token_losses
@@ -40,7 +39,7 @@ class Finish:
 
     def __call__(self, outputs: Tensor) -> Tensor:
         """The logits."""
-        logits = outputs * self.scale
+        logits = outputs if self.scale == 1 else outputs * self.scale
         return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
 
     def in_place(self, outputs: Tensor) -> Tensor | None:
@@ -147,7 +146,6 @@ class _LinearHead(Function):
         return losses.new_zeros(()), losses
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, factor: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         return (*_multiplied(ctx, factor), None, None)
 
@@ -167,19 +165,17 @@ class _AnyHead(Function):
             with torch.set_grad_enabled(tokens.gradients):
                 inputs = rows[part].detach().requires_grad_(tokens.gradients)
                 of_chunk = token_losses(logits(inputs), tokens.targets[part])
-                loss = (of_chunk * tokens.factors[part]).sum()
             losses.append(of_chunk.detach())
             if tokens.gradients:
-                gradients = torch.autograd.grad(loss, [inputs, *parameters], materialize_grads=True)
-                for sum_, gradient in zip([total[0][part], *total[1:]], gradients, strict=True):
-                    sum_.add_(gradient)
+                sums = {inputs: total[0][part], **dict(zip(parameters, total[1:], strict=True))}
+                _add_gradients(of_chunk, tokens.factors[part], sums)
+            del of_chunk  # or its logits would live beside those of the next chunk
         ctx.gradients = total
         together = torch.cat(losses)
         ctx.mark_non_differentiable(together)
         return together.new_zeros(()), together
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, factor: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         rows, *parameters = _multiplied(ctx, factor)
         return (rows, None, None, *parameters)
@@ -254,6 +250,12 @@ def _zeros_like(tensor: Tensor | None, dtype: torch.dtype, needed: bool) -> Tens
     return None if tensor is None or not needed else torch.zeros_like(tensor, dtype=dtype)
 
 
+def _add_gradients(losses: Tensor, factors: Tensor, sums: Mapping[Tensor, Tensor]) -> None:
+    gradients = torch.autograd.grad(losses, list(sums), factors.to(losses), materialize_grads=True)
+    for total, gradient in zip(sums.values(), gradients, strict=True):
+        total.add_(gradient)
+
+
 def _losses(logits: Tensor, targets: Tensor, factors: Tensor) -> Tensor:
     """Losses of the tokens; leaves the gradient of their weighted sum in `logits`."""
     chosen, scale = targets[:, None], factors.to(logits.dtype)[:, None]
@@ -270,13 +272,17 @@ def _compute_dtype(rows: Tensor) -> torch.dtype:
 
 
 def _multiplied(ctx: Any, factor: Tensor) -> list[Tensor | None]:
-    """The gradients, once: they are multiplied in place and belong to the caller."""
+    """The gradients, once: they are multiplied in place and belong to the caller.
+
+    Raises:
+        CotbalError: a second backward pass, or one through which torch would differentiate again.
+    """
     gradients, ctx.gradients = ctx.gradients, None
-    if gradients is None:
+    if gradients is None or torch.is_grad_enabled():
         raise CotbalError(
-            "a second backward pass through the weighted loss: its gradients are computed once and"
-            " handed over; use TaskWeightedTrainer(..., chunked_head=False) for"
-            " `retain_graph=True`",
+            "the gradient of the weighted loss is computed once, in the forward pass, so a second"
+            " backward pass (`retain_graph`) and gradients of gradients (`create_graph`) need"
+            " TaskWeightedTrainer(..., chunked_head=False)",
             "second-backward",
         )
     return [None if gradient is None else gradient.mul_(factor) for gradient in gradients]
