@@ -36,6 +36,7 @@ from transformers import (
     LlamaConfig,
     LlavaConfig,
     LlavaForConditionalGeneration,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainingArguments,
@@ -321,8 +322,12 @@ def trainer(place: Place, size: Size, model: nn.Module, ours: bool, **more: Any)
     args = TrainingArguments(**{**settings, **more})
     count = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.max_steps
     common = {"model": model, "args": args, "train_dataset": rows_of(size, count)}
-    if not ours:
-        return Trainer(**common, data_collator=stacked)
+    run = Trainer(**common, data_collator=stacked) if not ours else weighted(common)
+    run.remove_callback(PrinterCallback)  # the output is a table
+    return run
+
+
+def weighted(common: dict[str, Any]) -> Trainer:
     collator = with_task_ids(stacked, list(TASKS))
     return TaskWeightedTrainer(**common, data_collator=collator, tasks=list(TASKS), weighting=TASKS)
 
@@ -339,8 +344,6 @@ def updates(place: Place) -> Iterator[Row]:
         run = trainer(
             place, size, model, ours, bf16=False, lr_scheduler_type="constant", **sgd, **layout
         )
-        if not ours:
-            run.args.learning_rate = 1.0
         run.train()
         after = [p.detach() for p in model.parameters() if p.requires_grad]
         changes.append([a.double() - b.double() for a, b in zip(before, after, strict=True)])
@@ -375,7 +378,7 @@ def gradients_in_float64(size: Size, weights: dict[str, float]) -> list[Tensor]:
 def steps(place: Place) -> Iterator[Row]:
     """Tokens per second and memory of full and LoRA steps, ours and the stock trainer's."""
     model: Any = llava(place.size, place.device)
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    model.activation_checkpointing_enable({"use_reentrant": False})
     for way in ("full", "LoRA"):
         if way == "LoRA":
             config = LoraConfig(r=16, target_modules=r".*language_model.*_proj")
