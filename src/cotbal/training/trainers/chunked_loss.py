@@ -21,6 +21,7 @@ from cotbal.errors import CotbalError
 from cotbal.loss import token_losses
 
 CHUNK = 256  # rows, at least: every chunk reads and writes the whole gradient of the weight
+CACHED = 2**17  # logits that the cache of a core holds, with room for their neighbours
 WORDS = 16_384  # rows of that gradient that are added at a time where a product has to be cast
 
 Function = torch.autograd.Function
@@ -257,7 +258,16 @@ def _add_gradients(losses: Tensor, factors: Tensor, sums: Mapping[Tensor, Tensor
 
 
 def _losses(logits: Tensor, targets: Tensor, factors: Tensor) -> Tensor:
-    """Losses of the tokens; leaves the gradient of their weighted sum in `logits`."""
+    """Losses of the tokens; leaves the gradient of their weighted sum in `logits`.
+
+    On a CPU a few rows at a time, so that one operation finds in the cache what the last one wrote.
+    """
+    rows = max(1, CACHED // logits.shape[1]) if logits.device.type == "cpu" else len(logits)
+    parts = (torch.split(tensor, rows) for tensor in (logits, targets, factors))
+    return torch.cat([_losses_of_rows(*part) for part in zip(*parts, strict=True)])
+
+
+def _losses_of_rows(logits: Tensor, targets: Tensor, factors: Tensor) -> Tensor:
     chosen, scale = targets[:, None], factors.to(logits.dtype)[:, None]
     logits.sub_(logits.amax(dim=1, keepdim=True))
     of_targets = logits.gather(1, chosen)
