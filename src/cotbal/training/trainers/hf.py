@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import inspect
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ from cotbal.loss import (
     token_tasks,
     weighted_sum,
 )
-from cotbal.training.trainers.checkpoints import ExactCheckpoints
+from cotbal.training.trainers.finite import FiniteGradients
 from cotbal.training.trainers.forward import (
     OURS,
     valid_token_losses,
@@ -41,7 +40,7 @@ from cotbal.training.trainers.forward import (
 from cotbal.training.trainers.head import ChunkedHead, find_head
 from cotbal.training.trainers.observer import Observation, Observer
 from cotbal.training.trainers.self_check import Losses, SelfCheck, check_weights, stock_loss
-from cotbal.training.trainers.step import Step, TaskLosses
+from cotbal.training.trainers.step import Step, TaskLosses, diverged
 from cotbal.weightings import Weighting, checked, fixed_weights
 
 TASK, TASK_IDS = "task", "task_ids"  # of a row, of a batch
@@ -86,7 +85,7 @@ def without(row: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in keys}
 
 
-class TaskWeightedTrainer(ExactCheckpoints):
+class TaskWeightedTrainer(FiniteGradients):
     """A Trainer with the loss `sum_t c_t S_t` over a whole optimizer step (see `cotbal.loss`).
 
     Args beyond those of `transformers.Trainer`:
@@ -323,28 +322,9 @@ class TaskWeightedTrainer(ExactCheckpoints):
             return self.coefficients(counts, self._step.weights) / self._step.micro_batches
         return self._step.coefficients * self._ranks  # the loss of a step is a sum over ranks
 
-    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
-        """As the Trainer's.
-
-        Raises:
-            RunError: the gradient is not finite, so that the step would destroy the model.
-        """
-        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        # With a scaler of float16 such a gradient is usual, and its step is left out.
-        if norm is not None and self.accelerator.scaler is None and not math.isfinite(norm):
-            self._diverged("gradient norm", float(norm), self._over_ranks(self._step.sums).cpu())
-        return norm
-
-    def _diverged(self, what: str, value: float, sums: Tensor) -> NoReturn:
-        finite, present = sums.isfinite(), self._step.counts.cpu() > 0
-        broken = ~finite if not finite.all() else present
-        tasks = [task for task, chosen in zip(self.tasks, broken, strict=True) if chosen]
-        raise RunError(
-            f"the training diverged: optimizer step {self.state.global_step + 1} has the {what}"
-            f" {value}, with tokens of {', '.join(tasks)}; expected a finite number. Lower"
-            " optimization.learning_rate, or look at the records of these tasks",
-            "diverged",
-        )
+    def _diverged(self, what: str, number: int) -> RunError:
+        step, sums = self._step, self._over_ranks(self._step.sums).cpu()
+        return diverged(what, number, self.tasks, sums, step.counts)
 
     def _finish_step(self) -> Observation:
         """Mean losses and counts of the finished optimizer step, over all ranks.
@@ -355,7 +335,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
         step = self._step
         sums = self._over_ranks(step.sums).cpu()
         if not sums.isfinite().all() and not self.accelerator.optimizer_step_was_skipped:
-            self._diverged("loss", float(sums.sum()), sums)
+            raise self._diverged(f"loss {float(sums.sum())}", self.state.global_step)
         self._since_log.add(sums, step.counts, step.weights, step.masked_rows)
         absent = step.counts == 0
         means = (sums / step.counts.clamp_min(1)).masked_fill(absent, torch.nan)
