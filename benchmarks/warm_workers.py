@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -62,9 +63,10 @@ def seconds(recipe: Path, settings: Sequence[str], out: Path, way: str) -> tuple
     argv = [sys.executable, "-m", "cotbal", "balance", str(recipe), *settings]
     argv += ["--out", str(out), "--keep-checkpoints", "--on", WAYS[way]]
     started = time.monotonic()
-    process = os.spawnv(os.P_NOWAIT, sys.executable, argv)
-    _, status, usage = os.wait4(process, 0)
-    assert status == 0, f"the command failed: {argv}"
+    with subprocess.Popen(argv, stdout=subprocess.DEVNULL) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0, f"the command failed: {argv}"
     return round(usage.ru_utime + usage.ru_stime, 2), round(time.monotonic() - started, 2)
 
 
