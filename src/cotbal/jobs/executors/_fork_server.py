@@ -17,6 +17,7 @@ import runpy
 import select
 import socket
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGKILL
@@ -35,7 +36,7 @@ def main(arguments: Sequence[str]) -> None:
     channel = socket.socket(fileno=int(arguments[0]))
     for module in arguments[1:]:
         importlib.import_module(module)
-    if os.fork() == 0:  # OpenBLAS ends its idle threads before a fork
+    if _fork() == 0:  # OpenBLAS ends its idle threads before a fork
         os._exit(0)
     os.wait()
     if reason := why_not_forkable():
@@ -85,7 +86,7 @@ class _Server:
         """Whether this is the forked process."""
         server = os.getpid()
         try:
-            pid = os.fork()
+            pid = _fork()
         except OSError:
             self._report(number, None)
             return False
@@ -105,6 +106,11 @@ class _Server:
 
     def _report(self, number: int, code: int | None) -> None:
         self.channel.send(json.dumps([number, code]).encode())
+
+
+def _fork() -> int:
+    with warnings.catch_warnings(action="ignore"):  # from Python 3.12 on, of jemalloc's thread
+        return os.fork()
 
 
 def _detach(server: int, log: str) -> None:

@@ -114,11 +114,11 @@ class Server:
         return Forked(self, self._numbers)
 
     def send(self, *message: object) -> None:
-        """Send a message; nothing happens if the server has ended."""
+        """Send a message. A server that does not take it is closed."""
         try:
             self._channel.send(json.dumps(message).encode())
         except OSError:
-            self.alive = False
+            self.close()
 
     def receive(self) -> None:
         """Read what the server has reported."""
@@ -157,24 +157,23 @@ class Forks:
         self._servers: dict[str | None, Server] = {}
 
     def start(self, job: Job, environment: Mapping[str, str]) -> Forked | None:
-        """Start a job, or return None where it needs a fresh process: its modules are unknown, a
-        launcher starts its ranks, its environment is another one, or the server has died.
+        """Start a job, or return None where it needs a fresh process.
 
         Args:
             environment: all variables of the process.
-
-        Raises:
-            OSError: there is no such Python, or the directory cannot be written.
         """
         if sys.platform != "linux" or not (self._shared and job.imports):
             return None
         if is_launched(job.needs):
             return None
         gpus = environment.get("CUDA_VISIBLE_DEVICES")
-        if gpus not in self._servers:
-            self._servers[gpus] = Server(job, environment)
-        server = self._servers[gpus]
-        return server.fork(job) if server.fits(job, environment) else None
+        try:
+            if gpus not in self._servers:
+                self._servers[gpus] = Server(job, environment)
+            server = self._servers[gpus]
+            return server.fork(job) if server.fits(job, environment) else None
+        except OSError:  # a fresh process says what is wrong
+            return None
 
     def close(self) -> None:
         """End all servers."""
