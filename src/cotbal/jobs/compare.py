@@ -58,8 +58,9 @@ def method_names(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         CotbalError: no such method.
     """
-    methods = [name.strip() if "." in name else name.strip().lower() for name in names]
-    unknown = [name for name in methods if "." not in name and name not in all_methods()]
+    methods = [_spelled(name) for name in names]
+    modules = [name.partition(":")[0] for name in methods]
+    unknown = [name for name in modules if "." not in name and name not in all_methods()]
     if unknown:
         raise CotbalError(
             f"methods: expected one of {', '.join(all_methods())}, or the dotted path of your own"
@@ -67,6 +68,14 @@ def method_names(names: Sequence[str]) -> tuple[str, ...]:
             "unknown-method",
         )
     return tuple(dict.fromkeys(methods))
+
+
+def _spelled(name: str) -> str:
+    """A method in lower case; a dotted path and a variant, such as the goal of `steer`, as they
+    are.
+    """
+    method, colon, variant = name.strip().partition(":")
+    return (method if "." in method else method.lower()) + colon + variant
 
 
 def plan_comparison(
