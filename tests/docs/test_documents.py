@@ -69,7 +69,7 @@ def call(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A command in this process; those that train do it with an executor that needs no model."""
     from cotbal.cli.app import main
 
-    trains = command.split()[1] in ("run", "compare", "balance", "train")
+    trains = command.split()[1] in ("run", "compare", "balance", "train", "response")
     words = [*shlex.split(command), *(["--on", EXECUTOR] if trains else [])]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as ended:
@@ -190,7 +190,8 @@ def test_the_page_on_weights_for_a_goal_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = text_of("docs/steer.md")
-    run_shell("\n".join(blocks(page, "bash")), tmp_path)
+    _, *from_a_table = blocks(page, "bash")
+    run_shell("\n".join(from_a_table), tmp_path)
     monkeypatch.chdir(tmp_path)
     design, verdict, python = blocks(page, "python")
     exec(design, {})
@@ -202,6 +203,17 @@ def test_the_page_on_weights_for_a_goal_runs(
     assert "[True, True]" in capsys.readouterr().out
     exec(python, {})
     assert "'ocr': " in capsys.readouterr().out
+
+
+def test_the_page_on_weights_for_a_goal_runs_from_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, *_ = blocks(text_of("docs/steer.md"), "bash")
+    monkeypatch.chdir(tmp_path)
+    write_mixture(tmp_path)
+    for command in shown(f"```bash\n{first.replace('NAME', 'small')}```\n"):
+        call(command, monkeypatch)
+    assert (tmp_path / "runs/small/response/trials.csv").exists()
 
 
 def test_the_tutorial_of_a_first_mixture_runs(

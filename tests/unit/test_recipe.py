@@ -382,7 +382,7 @@ def test_seeds_of_the_probes(tmp_path: Path) -> None:
     assert load_recipe(write(tmp_path), ["optimization.seed=7"]).seeds == (7,)
     assert load_recipe(write(tmp_path), ["balance.seeds=[3, 1]"]).seeds == (3, 1)
     for seeds in ("[]", "[1, 2, 1]"):
-        assert "balance: seeds" in problems(tmp_path, MINIMAL, f"balance.seeds={seeds}")
+        assert "balance.seeds" in problems(tmp_path, MINIMAL, f"balance.seeds={seeds}")
 
 
 def test_replicates_of_the_probes(tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ COMMANDS = (
     "compare",
     "ablate",
     "curve",
+    "response",
     "export",
     "judge",
     "demo",

@@ -25,6 +25,16 @@ Out = Annotated[
     Path | None, typer.Option("--out", help="Run directory; `runs/<recipe name>` by default.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a script instead of text.")]
+Ratios = Annotated[
+    Path | None,
+    typer.Option(
+        "--ratios",
+        help=(
+            "File of weights, such as that of `cotbal steer`, to sample the tasks by in place of"
+            " weights on the loss."
+        ),
+    ),
+]
 On = Annotated[
     str, typer.Option("--on", help="Where the runs execute: processes, slurm, ray, inline.")
 ]
@@ -46,18 +56,27 @@ class RecipeArguments:
         ),
     ] = None
 
-    def load(self) -> Recipe:
-        """The recipe with its changes."""
+    def load(self, *changes: str) -> Recipe:
+        """The recipe with its changes, then these."""
         from cotbal.recipe.recipe import load_recipe
 
-        return load_recipe(self.recipe, self.overrides or ())
+        return load_recipe(self.recipe, [*(self.overrides or ()), *changes])
 
-    def plan(self, out: Path | None, weightings: Sequence[str]) -> Prepared:
+    def plan(
+        self, out: Path | None, weightings: Sequence[str], ratios: Path | None = None
+    ) -> Prepared:
         """Read the recipe, open its data and plan its probes and final runs."""
         from cotbal.jobs import pipeline
 
         recipe = self.load()
-        return pipeline.plan(recipe, run_directory(out, recipe), weightings)
+        return pipeline.plan(recipe, run_directory(out, recipe), weightings, ratios)
+
+    def plan_trials(self, out: Path | None) -> Prepared:
+        """Read the recipe, open its data and plan its trials."""
+        from cotbal.jobs import response
+
+        recipe = self.load()
+        return response.plan_trials(recipe, run_directory(out, recipe))
 
 
 @dataclass(frozen=True)

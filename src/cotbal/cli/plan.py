@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from cotbal.cli import console
-from cotbal.cli.options import AsJson, On, Out, RecipeArguments
+from cotbal.cli.options import AsJson, On, Out, Ratios, RecipeArguments
 
 if TYPE_CHECKING:
     from cotbal.jobs.forecast import Forecast
     from cotbal.jobs.mini import MiniAdvice
     from cotbal.jobs.next_step import Advice
-    from cotbal.jobs.plan import Plan
+    from cotbal.jobs.plan import Plan, Prepared
+    from cotbal.jobs.resolution import Resolution
 
 
 def plan(
     source: RecipeArguments,
     out: Out = None,
     weighting: Annotated[list[str], typer.Option(help="Final trainings to plan.")] = ["cotbal"],  # noqa: B006
+    ratios: Ratios = None,
     suggest_mini: Annotated[
         bool,
         typer.Option(
@@ -40,6 +43,9 @@ def plan(
         int | None,
         typer.Option("--gpus", min=1, help="Also predict how long the runs take on so many GPUs."),
     ] = None,
+    trials: Annotated[
+        bool, typer.Option("--trials", help="Plan the trials of `cotbal response` instead.")
+    ] = False,
     on: On = "processes",
     as_json: AsJson = False,
 ) -> None:
@@ -50,33 +56,64 @@ def plan(
     from cotbal.jobs.forecast import forecast
     from cotbal.jobs.mini import suggest_mini as suggest
     from cotbal.jobs.next_step import advise, expected
+    from cotbal.jobs.resolution import resolution
 
     plugins.load("cotbal.jobs.executors", on)
-    prepared = source.plan(out, weighting)
-    predicted = forecast(prepared, gpus) if gpus else None
-    advice = suggest(prepared) if suggest_mini else None
-    next_steps = advise(prepared) if next_step else None
-    half_width = expected(prepared)
+    prepared = source.plan_trials(out) if trials else source.plan(out, weighting, ratios)
+    found = _Findings(
+        prepared=prepared,
+        half_width=expected(prepared),
+        resolved=resolution(prepared) if trials else None,
+        predicted=forecast(prepared, gpus) if gpus else None,
+        advice=suggest(prepared) if suggest_mini else None,
+        next_steps=advise(prepared) if next_step else None,
+    )
     if as_json:
-        content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
-        content["expected_half_width"] = half_width
-        if advice is not None:
+        console.print_json(found.to_json(on))
+    else:
+        found.show(on)
+
+
+@dataclass(frozen=True)
+class _Findings:
+    """What `cotbal plan` shows; None is what was not asked for."""
+
+    prepared: Prepared
+    half_width: float | None
+    resolved: Resolution | None
+    predicted: Forecast | None
+    advice: MiniAdvice | None
+    next_steps: Advice | None
+
+    def to_json(self, on: str) -> dict[str, Any]:
+        """All of it as plain JSON; `on` is the executor of the forecast."""
+        content = {**self.prepared.plan.to_json(), "warnings": list(self.prepared.warnings)}
+        content["expected_half_width"] = self.half_width
+        if (advice := self.advice) is not None:
             rate = None if advice.rate is None else str(advice.rate)
             content["mini"] = {"elbows": advice.elbows, "rate": rate, "records": advice.records}
-        if predicted is not None:
-            content["forecast"] = {"on": on, **vars(predicted)}
-        if next_steps is not None:
-            content["next"] = next_steps.to_json()
-        console.print_json(content)
-        return
-    show_plan(prepared.plan, prepared.warnings)
-    show_expected(half_width, prepared.recipe.trainings)
-    if predicted is not None:
-        show_forecast(predicted, on)
-    if advice is not None:
-        show_mini(advice)
-    if next_steps is not None:
-        show_advice(next_steps)
+        if self.predicted is not None:
+            content["forecast"] = {"on": on, **vars(self.predicted)}
+        if self.next_steps is not None:
+            content["next"] = self.next_steps.to_json()
+        if self.resolved is not None:
+            content["resolution"] = self.resolved.to_json()
+        return content
+
+    def show(self, on: str) -> None:
+        """Print it."""
+        show_plan(self.prepared.plan, self.prepared.warnings)
+        show_expected(self.half_width, self.prepared.recipe.trainings)
+        if self.resolved is None:
+            show_passes(self.prepared)
+        else:
+            show_resolution(self.resolved)
+        if self.predicted is not None:
+            show_forecast(self.predicted, on)
+        if self.advice is not None:
+            show_mini(self.advice)
+        if self.next_steps is not None:
+            show_advice(self.next_steps)
 
 
 def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
@@ -97,6 +134,20 @@ def show_plan(plan: Plan, warnings: Sequence[str]) -> None:
     console.show(table)
     console.out.print(f"\n{plan.sentence()}")
     console.warn(warnings)
+
+
+def show_passes(prepared: Prepared) -> None:
+    """How often runs with sampling ratios show the records of every task."""
+    from cotbal.recipe.ratios import passes
+    from cotbal.recipe.runs import held
+
+    for run in (planned.run for planned in prepared.plan.runs):
+        if run.ratios is not None:
+            times = passes(run.ratios, held(run, prepared.inputs.sizes))
+            listed = ", ".join(f"{task} {value:.2f}" for task, value in times.items())
+            console.out.print(
+                f"passes per epoch of {escape(run.name)}: {escape(listed)}", soft_wrap=True
+            )
 
 
 def show_expected(half_width: float | None, trainings: int) -> None:
@@ -120,6 +171,21 @@ def show_expected(half_width: float | None, trainings: int) -> None:
             " balance.replicates to 3 to include the noise of training",
             soft_wrap=True,
         )
+
+
+def show_resolution(resolved: Resolution) -> None:
+    """What the planned trials can show."""
+    table = console.table(
+        "task",
+        "noise of a run, %",
+        "smallest detectable effect, %",
+        title="\nWhat the trials can show: effect of doubling a weight, in % of the score",
+    )
+    for task, noise in resolved.noise.items():
+        table.add_row(escape(task), f"{noise:.1f}", f"{resolved.slopes[task]:.1f}")
+    console.show(table)
+    for sentence in (resolved.trials, resolved.source, *resolved.remarks):
+        console.out.print(escape(sentence), soft_wrap=True)
 
 
 def show_advice(advice: Advice) -> None:

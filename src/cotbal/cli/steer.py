@@ -159,8 +159,8 @@ def _table(response: Response, choice: Choice) -> Table:
             expected = choice.changes[task]
             change = f"{expected.value:+.1f}"
             interval = f"{expected.low:+.1f} to {expected.high:+.1f}"
-        if task in response.scored and task in response.tasks:
-            own = response.effect(task, task)
+        if task in response.scored and task in response.own:
+            own = response.effect(response.own[task], task)
             effect = f"{own.value:+.1f} [{own.low:+.1f}, {own.high:+.1f}]"
         if task in guards:
             floor, bound = f"{guards[task].floor:+.1f}", f"{guards[task].bound:+.1f}"

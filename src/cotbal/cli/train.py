@@ -11,7 +11,8 @@ import typer
 from rich.markup import escape
 
 from cotbal.cli import console
-from cotbal.cli.options import JobOptions, Out, RecipeArguments, Without
+from cotbal.cli.options import JobOptions, Out, Ratios, RecipeArguments, Without
+from cotbal.errors import CotbalError
 
 if TYPE_CHECKING:
     from cotbal.recipe.mixture import Mixture
@@ -21,13 +22,17 @@ if TYPE_CHECKING:
 def train(
     source: RecipeArguments,
     weighting: Annotated[
-        str,
-        typer.Option(help="cotbal (the weights of `balance`), ew, tla, rlw, dwa, igbv1."),
-    ] = "cotbal",
+        str | None,
+        typer.Option(
+            help="cotbal (the weights of `balance`, default), ew, tla, rlw, dwa, igbv1.",
+            show_default=False,
+        ),
+    ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(help="Weights to train with instead of those of the run directory."),
     ] = None,
+    ratios: Ratios = None,
     out: Out = None,
     *,
     job: Annotated[JobOptions, Without("keep_checkpoints")],
@@ -36,9 +41,17 @@ def train(
     from cotbal.jobs import pipeline
     from cotbal.scores.weights_file import read_weights
 
-    prepared = source.plan(out, (weighting,))
+    if ratios and (weights or weighting not in (None, "ew")):
+        raise CotbalError(
+            "--ratios: trains with equal weights on the loss; leave out --weighting and --weights",
+            "conflicting-options",
+        )
+    name = weighting or pipeline.FIXED
+    prepared = source.plan(out, () if ratios else (name,), ratios)
+    if ratios:
+        name = pipeline.ratios_run_name(ratios)
     options = replace(job, workers=job.workers or 1).to_options()  # one run gets all cores
-    paths = pipeline.train(prepared, weighting, options, read_weights(weights) if weights else None)
+    paths = pipeline.train(prepared, name, options, read_weights(weights) if weights else None)
     show_final(prepared.recipe.mixture, paths)
 
 

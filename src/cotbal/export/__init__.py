@@ -15,7 +15,6 @@ keeps the length of training and the scale of the loss.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,23 +116,3 @@ def export(order: Order, trainer: str, out: Path) -> Guide:
         shutil.rmtree(part, ignore_errors=True)
         raise
     return guide
-
-
-def mean_one(weights: Mapping[str, float], amounts: Mapping[str, float]) -> dict[str, float]:
-    """`w_t * sum_s a_s / sum_s (w_s a_s)`: proportional weights whose mean over the amounts is 1.
-
-    With valid tokens as amounts, a trainer that divides the weighted sum of losses by the plain
-    number of tokens keeps the scale that it has without weights. With records as amounts, these are
-    the repetitions of every record of a task that keep the number of records.
-
-    Raises:
-        CotbalError: the amounts are all 0.
-    """
-    total = sum(amounts.values())
-    if not total > 0:
-        raise CotbalError(
-            f"expected answers with valid tokens in some task; found none in {', '.join(amounts)}",
-            "no-valid-tokens",
-        )
-    factor = total / sum(weight * amounts[task] for task, weight in weights.items())
-    return {task: weight * factor for task, weight in weights.items()}

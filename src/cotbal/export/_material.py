@@ -11,9 +11,10 @@ import numpy as np
 from cotbal.data.reading.records import Records, default_cache, open_records
 from cotbal.data.sampling import Portioned
 from cotbal.errors import CotbalError
-from cotbal.export import Order, mean_one
+from cotbal.export import Order
 from cotbal.jobs.inputs import TOKEN_SAMPLE, open_inputs
 from cotbal.jobs.weigh import task_weights
+from cotbal.recipe.ratios import mean_one
 from cotbal.recipe.recipe import Recipe
 from cotbal.scores.weights_file import read_weights
 

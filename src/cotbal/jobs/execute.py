@@ -170,7 +170,7 @@ def _settle(entry: _Entry, prepared: Prepared, options: Options) -> None:
     run, weights = planned.run, entry.work.weights
     content = {
         "root": str(prepared.root.root.resolve()),
-        "run": {**vars(run), "portions": dict(run.portions)},
+        "run": run.to_json(),
         "kind": planned.kind,
         "records": planned.records,
         "weights": None if weights is None else dict(weights),

@@ -55,7 +55,8 @@ def forecast(prepared: Prepared, gpus: int) -> Forecast:
                 f" {gpus}",
                 "too-few-gpus",
             )
-        phases[takes_weights(planned.run.weighting)].append((time, needed))
+        last = planned.kind == "final" and takes_weights(planned.run.weighting)
+        phases[last].append((time, needed))
     return Forecast(
         gpus=gpus,
         timed=timed,

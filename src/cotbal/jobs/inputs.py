@@ -166,18 +166,22 @@ def write_portions(recipe: Recipe, inputs: Inputs, root: RunDir) -> None:
         write_manifest(path, ids, portioned)
 
 
-def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
-    """Remarks on the data that a user should see before paying for the probes."""
-    remarks = [*inputs.remarks]
+def small_minis(recipe: Recipe, inputs: Inputs) -> list[str]:
+    """A remark on minis that teach too little, before a user pays for probes."""
     minis = {task.name: inputs.sizes[task.name]["mini"] for task in recipe.mixture.balanced}
     few = [f"{name} {count}" for name, count in minis.items() if count < FEW_RECORDS]
-    if few:
-        remarks.append(
-            f"minis under {FEW_RECORDS} records, which the paper advises against (Appendix C):"
-            f" {', '.join(few)}; more records in them (a larger portions.mini, more data) give"
-            " steadier contributions"
-        )
-    remarks += inputs.truncated
+    if not few:
+        return []
+    return [
+        f"minis under {FEW_RECORDS} records, which the paper advises against (Appendix C):"
+        f" {', '.join(few)}; more records in them (a larger portions.mini, more data) give"
+        " steadier contributions"
+    ]
+
+
+def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
+    """Remarks on the data that a user should see before paying for a run."""
+    remarks = [*inputs.remarks, *inputs.truncated]
     optimization = recipe.file.optimization
     if optimization.packing and optimization.micro_batch_size == 1:
         remarks.append(
@@ -206,7 +210,7 @@ def identity(
     file = recipe.file
     no_effect = {  # on the result of a run
         "model": {"checkpoint", "gradient_checkpointing"},
-        "optimization": {"micro_batch_size", "packing", "checkpoint_steps", "seed"},
+        "optimization": {"micro_batch_size", "packing", "checkpoint_steps", "seed", "max_passes"},
         "generation": {"batch_size"},
         "portions": {"mini", "large"} if run.by_fraction else set(),
     }
@@ -233,6 +237,8 @@ def identity(
         entries[f"weightings.{run.weighting}"] = dict(options)
     if weights is not None:
         entries["weights"] = dict(weights)
+    if run.ratios is not None:
+        entries["run.ratios"] = dict(run.ratios)
     for name in run.tasks:
         entries[f"tasks.{name}.instruction"] = recipe.mixture[name].instruction
         splits = {"train"} if name in run.portions else set()

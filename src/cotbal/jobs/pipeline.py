@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from cotbal.balance import Balance
@@ -13,32 +15,53 @@ from cotbal.data.files import locked, read_json, write_json, write_text
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.await_scores import need_scores
 from cotbal.jobs.execute import Options, Work, execute
-from cotbal.jobs.inputs import open_inputs, warnings, write_portions
+from cotbal.jobs.inputs import open_inputs, small_minis, warnings, write_portions
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
 from cotbal.jobs.rundir import RunDir
-from cotbal.jobs.weigh import weigh, write_weights
+from cotbal.jobs.weigh import task_weights, weigh, write_weights
 from cotbal.recipe import accelerate_file
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, final_run
 from cotbal.scores.measure import load_metric
-from cotbal.scores.weights_file import read_task_weights
+from cotbal.scores.weights_file import read_task_weights, read_weights
 from cotbal.training.run_paths import RunPaths
 from cotbal.weightings import Weighting, build_weighting, method_label, takes_weights
 
 FIXED = "cotbal"  # the weighting that trains with the weights of Eq. 11
 
 
-def plan(recipe: Recipe, root: RunDir, weightings: Sequence[str] = (FIXED,)) -> Prepared:
+def plan(
+    recipe: Recipe,
+    root: RunDir,
+    weightings: Sequence[str] = (FIXED,),
+    ratios: Path | None = None,
+) -> Prepared:
     """Open the data and plan the probes and one final run a weighting; nothing is written.
 
+    Args:
+        ratios: a file of weights; also plans a final run with these as sampling ratios.
+
     Raises:
-        CotbalError: the data is broken, or a weighting or metric does not exist.
+        CotbalError: the data or the file is broken, ratios repeat records too often, or a weighting
+            or metric does not exist.
     """
     seed = recipe.file.optimization.seed
     finals: list[tuple[Run, Kind]] = [
         (final_run(recipe.mixture, name, seed), "final") for name in weightings
     ]
+    if ratios is not None:
+        of_tasks = task_weights(recipe.mixture, read_weights(ratios))
+        run = final_run(recipe.mixture, "ew", seed, ratios_run_name(ratios))
+        finals.append((replace(run, ratios=of_tasks), "final"))
     return prepare(recipe, root, [*probes(recipe), *finals])
+
+
+def ratios_run_name(path: Path) -> str:
+    """Name of the final run whose tasks are sampled by the weights of a file: `ratios:ocr` for
+    `weights-ocr.json`, `ratios` for `weights.json`.
+    """
+    variant = re.sub(r"[^\w.+-]+", "-", path.stem.removeprefix("weights").lstrip("-"))
+    return f"ratios:{variant}" if variant else "ratios"
 
 
 def probes(recipe: Recipe) -> list[tuple[Run, Kind]]:
@@ -64,6 +87,8 @@ def prepare(recipe: Recipe, root: RunDir, runs: Sequence[tuple[Run, Kind]]) -> P
     inputs = open_inputs(recipe)
     planned = make_plan(recipe, inputs, runs, root)
     remarks = [*warnings(recipe, inputs), *_too_short(recipe, planned.runs, methods)]
+    if any(kind == "probe" for _, kind in runs):
+        remarks = small_minis(recipe, inputs) + remarks
     return Prepared(recipe, inputs, planned, root, tuple(remarks))
 
 
@@ -117,7 +142,8 @@ def balance(prepared: Prepared, options: Options) -> Balance:
 def train(
     prepared: Prepared, weighting: str, options: Options, weights: Mapping[str, float] | None = None
 ) -> RunPaths:
-    """The final training with one weighting, scored on the test splits.
+    """The final training with one weighting, or another planned one by its name, scored on the test
+    splits.
 
     Args:
         weights: unit -> weight for the weighting `cotbal`, instead of those that `balance` left in

@@ -4,19 +4,26 @@ seconds if known.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
 from cotbal.data.files import read_json, read_jsonl
+from cotbal.errors import RecipeError
 from cotbal.jobs.inputs import Inputs, checkpoint_digest
 from cotbal.jobs.rundir import RunDir
+from cotbal.recipe.ratios import passes
 from cotbal.recipe.recipe import Recipe
-from cotbal.recipe.runs import Run, cost, final_run, seen
+from cotbal.recipe.runs import Run, cost, drawn, final_run, held
 from cotbal.training.run_paths import RunPaths
 
-Kind = Literal["probe", "final", "curve"]
+Kind = Literal["probe", "final", "curve", "trial"]
+STUDIED: Mapping[Kind, str] = {
+    "probe": "probes",
+    "curve": "all fractions together",
+    "trial": "all trials together",
+}
 
 # An answered record against a trained one: measured at 0.58 of the time on a small model, about 1/3
 # by FLOPs.
@@ -29,7 +36,8 @@ class Planned:
 
     Attributes:
         run: what it is.
-        kind: `probe`, `final`, or `curve` (score against the fraction of the training data).
+        kind: `probe`, `final`, `curve` (score against the fraction of the training data), or
+            `trial` (of other weights).
         paths: its files.
         label: its name, with the seed where that is not the recipe's.
         records: training records seen in one epoch.
@@ -93,17 +101,23 @@ class Plan:
 
     def sentence(self) -> str:
         """The cost in plain words."""
-        curve = self._share("curve")
-        what, share = ("all fractions together", curve) if curve else ("probes", self.probe_share)
-        text = f"{what} cost {share:.2f} x the final run (in training records)"
+        text = f"{self._costs()} (in training records)"
         if abs(self.balanced_share - self.probe_share) > 0.005:
             text += f", {self.balanced_share:.2f} x of its balanced tasks"
+        if answers := sum(p.answers for p in self.runs if p.kind == "trial"):
+            text += f"; trials answer {answers} validation records"
         if self.replicate_share:
             text += f"; replicates are {self.replicate_share:.2f} x of the final run"
         known = [p.seconds for p in self.runs if p.seconds is not None]
         if len(known) == len(self.runs):
             text += f"; measured speed says {sum(known):.0f} s of worker time in all"
         return text
+
+    def _costs(self) -> str:
+        shares = {words: self._share(kind) for kind, words in STUDIED.items()}
+        studied = {words: share for words, share in shares.items() if share} or {"probes": 0.0}
+        costs = [f"{words} cost {share:.2f} x the final run" for words, share in studied.items()]
+        return ", ".join(costs)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as `plan.json` holds it."""
@@ -121,6 +135,7 @@ class Plan:
                     "seed": p.run.seed,
                     "replicate": p.replicate,
                     "portions": dict(p.run.portions),
+                    "ratios": None if p.run.ratios is None else dict(p.run.ratios),
                     "records": p.records,
                     "tokens": None if p.tokens is None else round(p.tokens),
                     "answers": p.answers,
@@ -163,7 +178,11 @@ class Prepared:
 def make_plan(
     recipe: Recipe, inputs: Inputs, runs: Sequence[tuple[Run, Kind]], root: RunDir
 ) -> Plan:
-    """These runs with their costs and files; a run that is named twice is planned once."""
+    """These runs with their costs and files; a run that is named twice is planned once.
+
+    Raises:
+        RecipeError: the sampling ratios of a run repeat records too often.
+    """
     whole = cost(final_run(recipe.mixture, "ew"), inputs.sizes)
     own = recipe.file.optimization.seed
     distinct = {
@@ -172,6 +191,7 @@ def make_plan(
     pace = _pace([paths for _, _, paths in distinct])
     planned = []
     for run, kind, paths in distinct:
+        _need_few_passes(recipe, run, inputs)
         records = cost(run, inputs.sizes)
         item = Planned(
             run=run,
@@ -203,17 +223,35 @@ def paths_of(run: Run, kind: Kind, root: RunDir, own: int) -> RunPaths:
     their own.
     """
     home = root if run.seed == own else root.seeded(run.seed)
-    folders = {"probe": home.probe, "final": home.final, "curve": home.curve}
+    folders = {
+        "probe": home.probe,
+        "final": home.final,
+        "curve": home.curve,
+        "trial": home.trial,
+    }
     return folders[kind](run.name)
 
 
 def _tokens(run: Run, inputs: Inputs) -> float | None:
     if not inputs.tokens:
         return None
-    return sum(
-        seen(inputs.sizes[task], portion) * inputs.tokens[task]
-        for task, portion in run.portions.items()
-    )
+    records = drawn(run, inputs.sizes)
+    return sum(count * inputs.tokens[task] for task, count in records.items())
+
+
+def _need_few_passes(recipe: Recipe, run: Run, inputs: Inputs) -> None:
+    if run.ratios is None:
+        return
+    times = passes(run.ratios, held(run, inputs.sizes))
+    most = max(times, key=lambda task: times[task])
+    limit = recipe.file.optimization.max_passes
+    if times[most] > limit * (1 + 1e-9):
+        raise RecipeError(
+            f"{run.name}: its sampling ratios would show every record of {most} {times[most]:.2f}"
+            f" times per epoch, more than optimization.max_passes = {limit:g}; use ratios closer to"
+            " each other, or raise optimization.max_passes",
+            "too-many-passes",
+        )
 
 
 def _answers(recipe: Recipe, run: Run, inputs: Inputs) -> int:

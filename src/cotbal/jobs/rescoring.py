@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cotbal.data.files import locked, read_json
 from cotbal.errors import CotbalError
+from cotbal.jobs.response import refresh_trials
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import read_scores_file, write_scores
 from cotbal.jobs.weigh import weigh, write_weights
@@ -39,7 +40,7 @@ class Rescoring:
 
 def rescore(root: RunDir, step: Callable[[str, int, int], None]) -> Rescoring:
     """Score the answers of every finished run again with the metrics of its recipe and those in its
-    files of scores, then recompute the weights.
+    files of scores, then recompute the weights and the table of trials.
 
     Scores that another command gives, a judge's, are kept.
 
@@ -60,6 +61,7 @@ def rescore(root: RunDir, step: Callable[[str, int, int], None]) -> Rescoring:
             scores += _rescored(root, paths, task, split)
         if root.balance.exists():
             _weigh(root, recipe, before)
+        refresh_trials(root)
         return Rescoring(tuple(scores), before, _weights(root))
 
 

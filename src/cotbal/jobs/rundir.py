@@ -30,6 +30,8 @@ class RunDir:
     comparison = Below("comparison")  # tables and numbers of `compare` and `ablate`
     curve_table = Below("curve/scores.csv")  # scores of every fraction, as a score matrix
     curve_numbers = Below("curve/curve.json")  # the same with intervals, records and shares
+    trial_table = Below("response/trials.csv")  # weights and scores of every trial
+    design = Below("response/design.json")  # which trials there are
 
     def seeded(self, seed: int) -> RunDir:
         """The same files for the runs of another training seed than that of the recipe."""
@@ -50,6 +52,16 @@ class RunDir:
     def curve(self, run: str) -> RunPaths:
         """The files of one training of the curve; `alone:<task>:1/8` is in `alone-<task>-1_8`."""
         return RunPaths(self.root / "curve" / _folder(run))
+
+    def trial(self, run: str) -> RunPaths:
+        """The files of one trial of `cotbal response`; `trial:3` is in `trial-3`."""
+        return RunPaths(self.root / "trials" / _folder(run))
+
+    @property
+    def trials(self) -> list[RunPaths]:
+        """All trials on disk that were not archived, of all seeds."""
+        folders = [*self.root.glob("trials/*/"), *self.root.glob("seed-*/trials/*/")]
+        return [RunPaths(folder) for folder in sorted(folders) if ".old-" not in folder.name]
 
     def planned(self) -> list[dict[str, Any]]:
         """The entry of every run in the plan: its `label`, `kind`, `directory` and cost.

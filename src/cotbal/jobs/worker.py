@@ -22,6 +22,7 @@ from cotbal.data.batches.collate import Row
 from cotbal.data.batches.order import Mixed, Part
 from cotbal.data.batches.processors import load_processor
 from cotbal.data.batches.questions import collator_for
+from cotbal.data.batches.repeats import repeats
 from cotbal.data.batches.row_lengths import RowLengths
 from cotbal.data.files import read_json, write_json
 from cotbal.data.reading.record import Record
@@ -31,6 +32,7 @@ from cotbal.jobs.entry import Progress, job_begun
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import write_scores
 from cotbal.recipe.mixture import Task
+from cotbal.recipe.ratios import allotted
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run
 from cotbal.training import evaluation
@@ -123,12 +125,19 @@ class _Execution:
         if self.job.get("tracking") and self.ranks.main:
             tracking = Tracking(**self.job["tracking"])
         session = training.Session(self._report_step, self.ranks, self.stop, tracking)
-        rows, weights = Mixed(self._parts()), self.job["weights"]
+        rows, weights = self._rows(), self.job["weights"]
         with reporting(tracking, self.paths.root):
             return training.train(self.recipe, self.run, rows, weights, self.paths, session)
 
     def _report_step(self, done: int, total: int, loss: float | None) -> None:
         self.progress.write("training", done, total, self.share * done / total, loss=loss)
+
+    def _rows(self) -> Mixed:
+        parts = self._parts()
+        if self.run.ratios is None:
+            return Mixed(parts)
+        sizes = {task: len(indices) for task, _, indices, _ in parts}
+        return Mixed(parts, repeats(sizes, allotted(self.run.ratios, sizes), self.run.seed))
 
     def _parts(self) -> list[Part]:
         parts = []

@@ -65,6 +65,11 @@ class Mixture:
         return tuple(task for task in self.tasks if task.balanced)
 
     @property
+    def scored(self) -> tuple[Task, ...]:
+        """The tasks with a validation set."""
+        return tuple(task for task in self.tasks if task.validation)
+
+    @property
     def units(self) -> tuple[str, ...]:
         """The units that receive a weight, in order of first appearance."""
         return tuple(dict.fromkeys(task.unit for task in self.balanced))

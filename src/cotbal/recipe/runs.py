@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from cotbal.balance.probes import BASE, MINI, Difficulty, Form, full_run, solo_mini_run, solo_run
 from cotbal.recipe.mixture import Mixture, Task
+from cotbal.recipe.ratios import allotted
 
 Portion = Literal["none", "mini", "large", "full"]
 FRACTION, ALONE = "fraction", "alone"  # runs of the curve, see `curve_runs`
@@ -20,13 +21,16 @@ class Run:
 
     Attributes:
         name: `mini`, `full:<unit>`, `base`, `solo:<unit>`, `solo-mini:<unit>`, `stl:<task>`,
-            `fraction:<fraction>`, `alone:<task>:<fraction>`, or a final run's name.
+            `fraction:<fraction>`, `alone:<task>:<fraction>`, `trial:<number>`, `ratios:<goal>`, or
+            another final run's name.
         portions: task -> portion, or a fraction as text, such as `1/8`; a task that is
             not named sees `none`. Without any, the base checkpoint answers.
         weighting: `ew`, or a method of `cotbal.weightings`.
         validation: tasks whose validation set it answers.
         test: tasks whose test splits it answers.
         seed: seed of the order of the data and of every random draw.
+        ratios: task -> sampling ratio, positive, of which only proportions matter; None shows every
+            record once per epoch.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Run:
     validation: tuple[str, ...]
     test: tuple[str, ...]
     seed: int
+    ratios: Mapping[str, float] | None = None
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -46,6 +51,11 @@ class Run:
         """Whether it sees fractions alone, so that the sizes of mini and large do not matter to
         it."""
         return bool(self.portions) and not set(self.portions.values()) & set(get_args(Portion))
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields, as the job file holds them."""
+        ratios = None if self.ratios is None else dict(self.ratios)
+        return {**vars(self), "portions": dict(self.portions), "ratios": ratios}
 
 
 def plan_probes(
@@ -178,6 +188,29 @@ def curve_runs(
     return tuple(runs)
 
 
+def trial_runs(
+    mixture: Mixture, seeds: Sequence[int], fraction: str, weighting: str
+) -> tuple[Run, ...]:
+    """Trainings that differ in the weights of their tasks, one per seed of `seeds`, in its order.
+
+    All see the same fraction of every task, those of one seed in the same order, and answer every
+    validation set of the mixture.
+
+    Args:
+        weighting: the method that trains with the weights of the trial.
+    """
+    portions = dict.fromkeys(_names(mixture.tasks), fraction)
+    return tuple(
+        Run(trial_name(number), portions, weighting, _names(mixture.scored), (), seed)
+        for number, seed in enumerate(seeds)
+    )
+
+
+def trial_name(number: int) -> str:
+    """The name of a trial, counted from 0."""
+    return f"trial:{number}"
+
+
 def place_on_curve(name: str) -> tuple[str | None, Fraction]:
     """The task that a run of the curve was trained on alone (None: all of them), and the fraction,
     from its name.
@@ -201,9 +234,22 @@ def seen(sizes: Mapping[str, int], portion: str) -> int:
 def cost(run: Run, sizes: Mapping[str, Mapping[str, int]]) -> int:
     """Training records that `run` sees in an epoch; `sizes[task][portion]` are those of every
     task."""
-    return sum(
-        seen(sizes[task], portion) for task, portion in run.portions.items() if portion != "none"
-    )
+    return sum(drawn(run, sizes).values())
+
+
+def drawn(run: Run, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Task -> training records that `run` sees in an epoch, repeated ones counted repeatedly."""
+    counts = held(run, sizes)
+    return counts if run.ratios is None else allotted(run.ratios, counts)
+
+
+def held(run: Run, sizes: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    """Task -> different training records in its portion, for the tasks that `run` trains on."""
+    return {
+        task: seen(sizes[task], portion)
+        for task, portion in run.portions.items()
+        if portion != "none"
+    }
 
 
 def _names(tasks: Sequence[Task]) -> tuple[str, ...]:

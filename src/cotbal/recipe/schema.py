@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -39,6 +40,15 @@ Rate = Annotated[
     PlainSerializer(str, return_type=str),
     Field(gt=0, le=1),
 ]
+
+
+def _different(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError("expected different numbers, at least one")
+    return seeds
+
+
+Seeds = Annotated[tuple[int, ...], AfterValidator(_different)]
 # YAML 1.2 knows true and false; pydantic would read the texts yes, no, on and off as booleans too.
 Flag = Annotated[bool, Field(strict=True)]
 Training = Literal["frozen", "full", "lora"]
@@ -143,6 +153,8 @@ class Optimization(_Section):
     normalizer: Literal["weights", "tokens", "per_device"] = "weights"
     checkpoint_steps: int = Field(500, ge=1)
     seed: int = 0
+    # How often an epoch may show a record, where tasks are sampled by ratios.
+    max_passes: float = Field(4, ge=1)
 
     @model_validator(mode="after")
     def _micro_batches_fit(self) -> Optimization:
@@ -182,18 +194,21 @@ class BalanceSection(Settings):
     """How scores become weights (Eq. 3-11, 15-17), and the training seeds of the probes."""
 
     form: Form = "standard"
-    seeds: tuple[int, ...] | None = None  # training seeds of the probes; None: that of optimization
+    seeds: Seeds | None = None  # training seeds of the probes; None: that of optimization
     # Trainings of the cheapest probe with different seeds: they show the noise of training. 1: off.
     # Not used with several seeds, which show it themselves.
     replicates: int = Field(3, ge=1)
 
-    @model_validator(mode="after")
-    def _seeds_are_several(self) -> BalanceSection:
-        if self.seeds is not None and (not self.seeds or len(set(self.seeds)) < len(self.seeds)):
-            raise ValueError(
-                f"seeds must be different numbers, at least one; found {list(self.seeds)}"
-            )
-        return self
+
+class ResponseSection(_Section):
+    """The trials of `cotbal response`: which weights are tried, and on how much of the data."""
+
+    runs: int | None = Field(None, ge=4, multiple_of=2)  # None: as many as separate all effects
+    step: float = Field(0.75, gt=0, le=3)  # doublings of a weight, up and down
+    seeds: Seeds | None = None  # training seeds of the trials; None: that of optimization, the next
+    # Of every task's training records; None: all trials together cost 2.5 final runs.
+    fraction: Rate | None = None
+    lever: Literal["weights", "ratios"] = "weights"
 
 
 class ResourcesSection(_Section):
@@ -277,6 +292,7 @@ class RecipeFile(_Section):
     generation: Generation = Generation()
     portions: Portions = Portions()
     balance: BalanceSection = BalanceSection()
+    response: ResponseSection = ResponseSection()
     probes: ProbesSection | None = None
     resources: ResourcesSection = ResourcesSection()
     weightings: dict[str, dict[str, int | float]] = {}  # options, such as dwa: {window: 25}

@@ -60,6 +60,7 @@ balance:
   replicates: 3                  # trainings of the mini: they tell the noise of training; 1 turns it off
   # seeds: [0, 1, 2]             # train every probe with each of these seeds instead: narrower intervals, more time
 
+# response: {fraction: 1/4}      # trials of cotbal response, which measure what every weight does; see docs/steer.md
 # probes: {model: {language: lora}, optimization: {learning_rate: 2.0e-4}}   # cheaper probes; check with cotbal agree
 # resources: {gpus: 8, hours: 12, partition: gpu}                            # of a run; see docs/machines.md
 # weightings: {dwa: {window: 25}}                                # options of the methods of cotbal compare

@@ -138,16 +138,16 @@ def _goal_names(
         return measurable
     names = [goal] if isinstance(goal, str) else list(goal)
     for name in names or [""]:
+        if name in response.unmeasurable:
+            raise CotbalError(
+                f"goal: {name} is not measurable with these trials: {response.unmeasurable[name]}",
+                "not-measurable",
+            )
         if name not in response.scored:
             raise CotbalError(
                 f"goal: expected mean, worst or tasks among {', '.join(response.scored)}; found"
                 f" {name!r}{near(name, response.scored)}",
                 "unknown-task",
-            )
-        if name in response.unmeasurable:
-            raise CotbalError(
-                f"goal: {name} is not measurable with these trials: {response.unmeasurable[name]}",
-                "not-measurable",
             )
     return [name for name in response.scored if name in names]
 

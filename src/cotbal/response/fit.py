@@ -6,6 +6,8 @@ the weights and `D` their departure from equal weights. Trials of one training s
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from jaxtyping import Float
 
@@ -19,6 +21,7 @@ from cotbal.response.trials import Trials
 from cotbal.response.validation import held_out
 
 EQUAL = 0.01  # doublings below which rounded weights count as equal
+SILENT = "its score with equal weights is 0"
 SMALLEST = 0.01  # relative to the largest, below which a direction was not tried but rounded
 
 
@@ -38,8 +41,10 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
         The response, in % of a score per doubling of a weight, with its out-of-sample error.
 
     Raises:
-        ScoresError: `too-few-trials`, or `aliased-effects` that these trials cannot separate.
+        ScoresError: `too-few-trials`, `aliased-effects` that these trials cannot separate, or
+            `not-measurable`: every score is 0.
     """
+    trials, silent = _with_a_level(trials)
     z = trials.doublings
     level = _level(trials)
     regression = _regression(trials, level, curvature)
@@ -56,6 +61,7 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
     return Response(
         tasks=trials.tasks,
         scored=trials.scored,
+        own=trials.own,
         level=level,
         trials=len(trials.seeds),
         reach=float(np.abs(z).max()),
@@ -65,10 +71,27 @@ def fit_response(trials: Trials, curvature: Curvature = "task") -> Response:
         noise=noise.deviation,
         freedom=float(noise.freedom[0]),
         check=held_out(regression, shrunk, z),
-        unmeasurable=luck,
+        unmeasurable=luck | silent,
         reference=trials.reference,
         source=trials.source,
     )
+
+
+def _with_a_level(trials: Trials) -> tuple[Trials, dict[str, str]]:
+    """The trials without scores that are 0 at equal weights, of which there are no changes in %;
+    and why these are not measurable.
+    """
+    level = _level(trials)
+    silent = {name: SILENT for name, score in zip(trials.scored, level, strict=True) if not score}
+    if not silent:
+        return trials, {}
+    if len(silent) == len(trials.scored):
+        raise ScoresError(
+            "expected trials that score above 0 with equal weights; every score is 0",
+            "not-measurable",
+        )
+    scored = tuple(name for name in trials.scored if name not in silent)
+    return replace(trials, scored=scored, scores=trials.scores[:, level > 0]), silent
 
 
 def _level(trials: Trials) -> PerScore:
@@ -102,10 +125,10 @@ def _own_directions(trials: Trials) -> OwnDirections:
     """Direction of the task's own weight, by score; 0 where it has none."""
     basis = directions(len(trials.tasks))
     own = np.zeros((len(trials.scored), basis.shape[1]))
-    for i, name in enumerate(trials.scored):
-        if name in trials.tasks:
-            task = trials.tasks.index(name)
-            own[i] = basis[task]
+    for name, unit in trials.own.items():
+        i = trials.scored.index(name)
+        task = trials.tasks.index(unit)
+        own[i] = basis[task]
     return own
 
 

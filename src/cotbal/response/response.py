@@ -54,6 +54,8 @@ class Response:
     Attributes:
         tasks: that have a weight.
         scored: that have a score.
+        own: scored task -> the task (or group) among `tasks` that holds its weight; without those
+            that are only evaluated.
         level: score at equal weights.
         trials: number of trials behind it.
         reach: largest doubling of a weight among the trials.
@@ -64,13 +66,15 @@ class Response:
         noise: standard deviation of one run.
         freedom: degrees of freedom behind the noise.
         check: out-of-sample errors.
-        unmeasurable: task -> why its scores say nothing at this size.
+        unmeasurable: task -> why its scores say nothing at this size; tasks whose score is 0 are
+            not among `scored`.
         reference: sampling ratios that weights of 1 stand for; None for weights of the loss.
         source: SHA-256 of the table of trials.
     """
 
     tasks: tuple[str, ...]
     scored: tuple[str, ...]
+    own: Mapping[str, str]
     level: PerScore
     trials: int
     reach: float
@@ -302,6 +306,7 @@ class Response:
         return {
             "tasks": list(self.tasks),
             "scored": list(self.scored),
+            "own": dict(self.own),
             "trials": self.trials,
             "level": self._by_score(self.level),
             "slopes": slopes,

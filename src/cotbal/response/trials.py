@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -31,11 +31,13 @@ class Trials:
         scored: that have a score, the columns of `scores`; they may be others, such as tasks that
             are only evaluated.
         weights: loss weight of every task, positive; all 1 where only ratios differ.
-        scores: on validation data, positive.
+        scores: on validation data, at least 0.
         seeds: label of the training seed of every trial; trials of one seed see the same data.
         ratios: sampling ratio of every task, at least 0; None where all trials sample alike.
         lower_is_better: whether the scores are losses.
         source: SHA-256 of the files that the trials were read from.
+        units: scored task -> the group, among `tasks`, whose weight it shares; a task that is not
+            named has the weight of its own name, if there is one.
     """
 
     tasks: tuple[str, ...]
@@ -46,6 +48,15 @@ class Trials:
     ratios: TrialTask | None = None
     lower_is_better: bool = False
     source: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def own(self) -> dict[str, str]:
+        """Scored task -> the entry of `tasks` that holds its weight; without those that are only
+        evaluated.
+        """
+        units = {name: self.units.get(name, name) for name in self.scored}
+        return {name: unit for name, unit in units.items() if unit in self.tasks}
 
     @property
     def positive_ratios(self) -> TrialTask | None:
@@ -133,7 +144,7 @@ def read_trials(path: Path) -> Trials:
 
     Raises:
         ScoresError: no such file, a column is missing or repeated, tasks of weights and ratios
-            differ, or a cell is no positive number (a ratio may be 0); with the line.
+            differ, or a cell is no positive number (a ratio or score may be 0); with the line.
     """
     if path.is_dir():
         return _read_olmix(path)
@@ -149,7 +160,7 @@ def read_trials(path: Path) -> Trials:
         tasks=tuple(tasks),
         scored=tuple(scored),
         weights=weights,
-        scores=table.numbers([SCORE + task for task in scored]),
+        scores=table.numbers([SCORE + task for task in scored], zero=True),
         seeds=tuple(line.get(SEED, "").strip() for _, line in table.lines),
         ratios=ratios,
         source=_digest(path),
@@ -270,7 +281,7 @@ def _number(cell: str, where: str) -> float:
 
 
 def _check_positive(table: _Table, columns: Sequence[str], values: np.ndarray, zero: bool) -> None:
-    """Weights and scores are above 0, since relative changes are computed; ratios may be 0."""
+    """Weights are above 0, since their logarithms count; ratios and scores may be 0."""
     allowed = values >= 0 if zero else values > 0
     if allowed.all():
         return

@@ -130,7 +130,7 @@ def _trainer(
     trainer = TaskWeightedTrainer(
         model=prepared,
         args=args,
-        train_dataset=Shuffled(rows, run.seed, together),
+        train_dataset=Shuffled(rows, run.seed, together, rows.repeats),
         data_collator=collator,
         tasks=tasks,
         weighting=build_weighting(run.weighting, tasks, weights, seed=run.seed, options=options),

@@ -25,6 +25,7 @@ from cotbal.recipe.recipe import load_recipe
 from cotbal.training.run_paths import RunPaths
 
 LEVELS = {"none": 0.1, "mini": 0.25, "large": 0.8, "full": 0.85}
+EFFECT = 0.3  # of a weight on the score of its task in a trial: 2 ** 0.3 = 1.23 by doubling it
 SMALLEST, GROWTH = 0.2, 0.6  # of a fraction: the level of none, and what all records add to it
 
 
@@ -57,7 +58,8 @@ def _work(file: Path) -> None:
         (recipe.mixture[name], split) for name in run["test"] for split in recipe.mixture[name].test
     ]
     for task, split in sets:
-        _answer(paths, task, split, run["portions"].get(task.name, "none"), _luck(run))
+        luck = _luck(run) * _effect(job, task.name)
+        _answer(paths, task, split, run["portions"].get(task.name, "none"), luck)
     assert records == job["records"], "the manifest holds what was planned"
     weights = job["weights"] or dict.fromkeys(run["portions"], 1.0)
     append_jsonl(
@@ -89,6 +91,14 @@ def _losses(weights: dict[str, float]) -> dict[str, Any]:
 def _luck(run: dict[str, Any]) -> float:
     """A little that a run has by its name and seed."""
     return 0.9 + 0.02 * (sum(map(ord, run["name"])) % 5) + 0.05 * (run["seed"] % 3)
+
+
+def _effect(job: dict[str, Any], task: str) -> float:
+    """What the weight or ratio of a task does to its score in a trial."""
+    if job["kind"] != "trial":
+        return 1.0
+    lever: dict[str, float] = job["weights"] or job["run"]["ratios"]
+    return lever[task] ** EFFECT
 
 
 def _level(portion: str) -> float:

@@ -99,6 +99,7 @@ def test_a_field_that_does_not_exist_cannot_be_left_out() -> None:
         ("compare", ()),
         ("ablate", ()),
         ("curve", ("keep_checkpoints",)),
+        ("response", ("keep_checkpoints",)),
         ("submission", ("report_to", "keep_checkpoints")),
         ("zeroshot", ("report_to", "address", "keep_checkpoints")),
     ],

@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from cotbal.cli.app import app
-from cotbal.errors import CotbalError, RunError, RunsFailed
+from cotbal.errors import CotbalError, RecipeError, RunError, RunsFailed
 from cotbal.scores.interval import SAMPLING_ONLY
 from helpers.commands import Command
 from helpers.pipeline_fakes import EXECUTOR
@@ -309,6 +309,7 @@ def test_weights_from_a_table(cotbal: Command, tmp_path: Path) -> None:
         "train",
         "run",
         "curve",
+        "response",
         "weights",
         "status",
         "cancel",
@@ -493,6 +494,38 @@ def test_curve(cotbal: Command, recipe_path: Path, tmp_path: Path) -> None:
     one = cotbal("curve", recipe_path, "--fractions", "1/8", "--out", "one", *ON)
     assert SAMPLING_ONLY in one.out
     assert SAMPLING_ONLY not in ended.out
+
+
+def test_response(cotbal: Command, recipe_path: Path, tmp_path: Path) -> None:
+    given = ("--step", "0.5", "--seeds", "3,4", "--fraction", "1/2", "--runs", "10")
+    arguments = ("response", recipe_path, *given, "--out", "run")
+    dry = cotbal(*arguments, "--dry-run")
+    assert dry.code == 0, dry.err
+    for words in ("all trials together cost 5.00 x", "by 0.5 doublings", "seeds 3, 4", "1/2 of"):
+        assert words in dry.out
+    assert not (tmp_path / "run").exists()
+    ended = cotbal(*arguments, *ON)
+    assert ended.code == 0, ended.err
+    for words in ("doubling its weight", "Out of sample", "cotbal steer run --goal ocr"):
+        assert words in ended.out
+    states = json.loads(cotbal("status", "run", "--json").out)
+    assert {(state["kind"], state["state"]) for state in states} == {("trial", "done")}
+    assert cotbal("steer", "--trials", "run/response/trials.csv").code == 0
+    other = cotbal("response", recipe_path, "--out", "run", *ON)
+    other.expect(RunError, "changed-settings", "step", "fraction")
+    wrong = cotbal("response", recipe_path, "--seeds", "a", "--dry-run")
+    wrong.expect(RecipeError, "invalid-recipe", "response.seeds")
+
+
+def test_plan_shows_the_trials(cotbal: Command, recipe_path: Path) -> None:
+    plan = ("plan", recipe_path, "--trials", "response.fraction=1/4")
+    shown = cotbal(*plan, "--gpus", "4")
+    assert shown.code == 0, shown.err
+    for words in ("trial:7, seed 1", "smallest detectable effect", "8 runs on 4 GPUs"):
+        assert words in shown.out
+    content = json.loads(cotbal(*plan, "--json").out)
+    assert {run["kind"] for run in content["runs"]} == {"trial"}
+    assert set(content["resolution"]["slopes"]) == {"ocr", "vqa", "count", "chat"}
 
 
 def test_suggest_mini(cotbal: Command, recipe_path: Path, tmp_path: Path) -> None:

@@ -6,29 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from cotbal.errors import CotbalError
-from cotbal.export import mean_one
 from helpers.errors import raises
 from helpers.export_cases import SIZES, configuration, exported, rows_of, write_recipe
-
-NUMBERS = st.floats(0.01, 100)
-
-
-@given(st.lists(st.tuples(NUMBERS, NUMBERS), min_size=1, max_size=6))
-def test_scaled_weights_have_mean_one(pairs: list[tuple[float, float]]) -> None:
-    weights = {str(i): weight for i, (weight, _) in enumerate(pairs)}
-    fractions = {str(i): fraction for i, (_, fraction) in enumerate(pairs)}
-    scaled = mean_one(weights, fractions)
-    assert sum(scaled[t] * fractions[t] for t in scaled) == pytest.approx(sum(fractions.values()))
-    assert all(scaled[t] / scaled["0"] == pytest.approx(weights[t] / weights["0"]) for t in scaled)
-
-
-def test_answers_without_tokens_have_no_scale() -> None:
-    with raises(CotbalError, "no-valid-tokens", "ocr", "vqa"):
-        mean_one({"ocr": 0.5, "vqa": 1.5}, {"ocr": 0.0, "vqa": 0.0})
 
 
 def test_the_order_follows_from_the_seed(recipe: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from cotbal.jobs.inputs import (
     differences,
     identity,
     open_inputs,
+    small_minis,
     warnings,
     write_portions,
 )
@@ -74,6 +75,7 @@ def test_what_determines_a_run_is_named_when_it_changes(
         "optimization.micro_batch_size=8",
         "optimization.packing=true",
         "optimization.checkpoint_steps=7",
+        "optimization.max_passes=2",
         "model.gradient_checkpointing=true",
         "generation.batch_size=2",
         "balance.temperature=auto",
@@ -113,6 +115,22 @@ def test_weights_determine_a_final_run(recipe_path: Path) -> None:
     (line,) = differences(one, other)
     assert line.startswith("weights: was {'ocr': 1.2")
     assert len(line) < 200
+
+
+def test_ratios_determine_a_run_and_runs_without_them_keep_their_identity(
+    recipe_path: Path,
+) -> None:
+    read = recipe(recipe_path)
+    inputs, plain = open_inputs(read), final_run(read.mixture, "ew")
+    ratios = {"ocr": 1.5, "vqa": 0.5, "count": 1.0, "chat": 1.0}
+    one, other, none = (
+        identity(read, replace(plain, ratios=of_tasks), inputs, "digest", None)
+        for of_tasks in (ratios, {**ratios, "ocr": 1.6}, None)
+    )
+    assert "run.ratios" not in none
+    (line,) = differences(one, other)
+    assert line.startswith("run.ratios: was {'ocr': 1.5")
+    assert len(differences(none, one)) == 1
 
 
 def test_an_fraction_does_not_depend_on_the_sizes_of_the_portions(recipe_path: Path) -> None:
@@ -201,11 +219,13 @@ def test_a_mini_does_not_depend_on_the_other_tasks(recipe_path: Path, tmp_path: 
 
 def test_warnings(recipe_path: Path) -> None:
     read = recipe(recipe_path, "tasks.ocr.test=null")
-    first, second = warnings(read, open_inputs(read))
-    assert "minis under 1000 records" in first
-    assert "ocr 8, vqa 8, count 8" in first
-    assert "chat" not in first
-    assert second.startswith("no test set for ocr:")
+    inputs = open_inputs(read)
+    (small,) = small_minis(read, inputs)
+    (untested,) = warnings(read, inputs)
+    assert "minis under 1000 records" in small
+    assert "ocr 8, vqa 8, count 8" in small
+    assert "chat" not in small
+    assert untested.startswith("no test set for ocr:")
 
 
 def test_packing_of_single_records_is_remarked_upon(recipe_path: Path) -> None:

@@ -55,6 +55,7 @@ def test_a_job_file_says_everything(recipe_path: Path) -> None:
         "validation": ["ocr", "vqa", "count"],
         "test": [],
         "seed": 0,
+        "ratios": None,
     }
     assert found["weights"] is None
     assert found["keep_checkpoint"] is False

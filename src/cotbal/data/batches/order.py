@@ -13,6 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from cotbal.data.batches.collate import Row
+from cotbal.data.batches.repeats import Repeats
 from cotbal.data.reading.record import IMAGE, Turn
 from cotbal.data.reading.records import Records
 
@@ -34,18 +35,27 @@ class Shuffled(Dataset[dict[str, Any]]):
         rows: of the run.
         seed: of the order; epoch e is shuffled with `seed + e`.
         at_once: rows that all ranks together take at a time; 1 for a single rank.
+        repeats: which rows an epoch repeats or leaves out, as many as there are; None: none.
     """
 
-    def __init__(self, rows: Mixed | Sequence[dict[str, Any]], seed: int, at_once: int = 1) -> None:
+    def __init__(
+        self,
+        rows: Mixed | Sequence[dict[str, Any]],
+        seed: int,
+        at_once: int = 1,
+        repeats: Repeats | None = None,
+    ) -> None:
         self.rows = rows
         self.seed = seed
+        self.repeats = repeats
         self.length = -(-len(self.rows) // at_once) * at_once
         self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Shuffle; the loader calls it when an epoch begins."""
         generator = torch.Generator().manual_seed(self.seed + epoch)
-        self.order = torch.randperm(len(self.rows), generator=generator).tolist()
+        plain = torch.randperm(len(self.rows), generator=generator)
+        self.order = self.repeats.order(plain, epoch, generator) if self.repeats else plain.tolist()
 
     def __len__(self) -> int:
         return self.length
@@ -61,10 +71,12 @@ class Mixed(Dataset[dict[str, Any]]):
 
     Args:
         parts: one per task.
+        repeats: of the rows, where tasks are sampled by ratios; `Shuffled` follows them.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[Part], repeats: Repeats | None = None) -> None:
         self.parts = parts
+        self.repeats = repeats
         self.places = [
             (part, int(index)) for part, (_, _, indices, _) in enumerate(parts) for index in indices
         ]

@@ -1,0 +1,120 @@
+"""`cotbal response`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from cotbal.cli import console
+from cotbal.cli.options import JobOptions, RecipeArguments, StudyOptions, Without, run_directory
+from cotbal.cli.plan import show_plan, show_resolution
+
+if TYPE_CHECKING:
+    from cotbal.jobs.rundir import RunDir
+    from cotbal.response import Response
+
+
+def response(
+    source: RecipeArguments,
+    runs: Annotated[
+        int | None,
+        typer.Option(
+            help="Trials, an even number; by default as many as separate all effects: 16 for 4 to 7"
+            " tasks, 24 for 8 to 11."
+        ),
+    ] = None,
+    step: Annotated[
+        float | None,
+        typer.Option(help="Doublings by which weights go up and down; 0.75 by default."),
+    ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            help="Training seeds, separated by commas, which take pairs of trials in turn; by"
+            " default that of the recipe and the next."
+        ),
+    ] = None,
+    fraction: Annotated[
+        str | None,
+        typer.Option(
+            help="Share of every task's training records that a trial sees, such as 1/4; by default"
+            " all trials together cost 2.5 final runs."
+        ),
+    ] = None,
+    lever: Annotated[
+        str | None,
+        typer.Option(
+            help="What differs between trials: weights (on the loss, default) or ratios (of"
+            " sampling)."
+        ),
+    ] = None,
+    *,
+    study: Annotated[StudyOptions, Without("seeds")],
+    job: Annotated[JobOptions, Without("keep_checkpoints")],
+) -> None:
+    """Measure what the weight of every task does to every score: train trials with other weights on
+    a fraction of the data, and score them on the validation sets. `cotbal steer` then chooses
+    weights for a goal.
+    """
+    from cotbal.jobs.resolution import resolution
+    from cotbal.jobs.response import plan_trials, run_trials
+    from cotbal.report import write_report
+
+    changes = {
+        "runs": runs,
+        "step": step,
+        "seeds": None if seeds is None else f"[{seeds}]",
+        "fraction": fraction,
+        "lever": lever,
+    }
+    given = [f"response.{key}={value}" for key, value in changes.items() if value is not None]
+    recipe = source.load(*given)
+    options, root = job.to_options(), run_directory(study.out, recipe)
+    prepared = plan_trials(recipe, root)
+    show_plan(prepared.plan, prepared.warnings)
+    show_resolution(resolution(prepared))
+    if study.dry_run:
+        return
+    measured = run_trials(prepared, options)
+    page = write_report(root.root)
+    show_response(measured, root)
+    print(f"\nReport: {page}")
+
+
+def show_response(measured: Response, root: RunDir) -> None:
+    """What the weight of every task does to its own score, how far to trust it, and what to do
+    next.
+    """
+    from cotbal.scores.interval import significance
+
+    table = console.table(
+        "task",
+        "doubling its weight, %",
+        "95 % interval",
+        "noise of a run, %",
+        "",
+        title="\nEffect of every weight on its own task, in % of the score",
+    )
+    for task, noise in zip(measured.scored, measured.noise, strict=True):
+        change, interval, remark = "-", "-", "no weight of its own"
+        if task in measured.own:
+            slope = measured.slope(measured.own[task], task)
+            change, interval = f"{slope.value:+.1f}", f"{slope.low:+.1f} to {slope.high:+.1f}"
+            remark = significance(slope.excludes(0), "0")
+        if task in measured.unmeasurable:
+            remark = "not measurable"
+        table.add_row(escape(task), change, interval, f"{noise:.1f}", remark)
+    console.show(table)
+    for task, reason in measured.unmeasurable.items():
+        console.out.print(
+            f"[yellow]not measurable[/]  {escape(task)}: {escape(reason)}", soft_wrap=True
+        )
+    console.out.print(f"\n{escape(measured.check_sentence)}", soft_wrap=True)
+    goals = [task for task in measured.own if task not in measured.unmeasurable] or ["TASK"]
+    console.out.print(
+        f"\nNext: choose weights for a goal: cotbal steer {escape(str(root.root))} --goal"
+        f" {escape(goals[0])} --floor -1%",
+        soft_wrap=True,
+    )

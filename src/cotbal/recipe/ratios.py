@@ -1,0 +1,57 @@
+"""Sampling ratios: how many records of every task an epoch shows, in place of weights on the
+loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cotbal.errors import CotbalError
+
+
+def mean_one(weights: Mapping[str, float], amounts: Mapping[str, float]) -> dict[str, float]:
+    """`w_t * sum_s a_s / sum_s (w_s a_s)`: proportional weights whose mean over the amounts is 1.
+
+    With valid tokens as amounts, a trainer that divides the weighted sum of losses by the plain
+    number of tokens keeps the scale that it has without weights. With records as amounts, these are
+    the repetitions of every record of a task that keep the number of records.
+
+    Raises:
+        CotbalError: the amounts are all 0.
+    """
+    total = sum(amounts.values())
+    if not total > 0:
+        raise CotbalError(
+            f"expected answers with valid tokens in some task; found none in {', '.join(amounts)}",
+            "no-valid-tokens",
+        )
+    factor = total / sum(weight * amounts[task] for task, weight in weights.items())
+    return {task: weight * factor for task, weight in weights.items()}
+
+
+def passes(ratios: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, float]:
+    """How often an epoch shows each record of a task: its ratio, scaled so that the number of
+    records, and so of optimizer steps, is that without ratios.
+
+    Args:
+        ratios: task -> ratio, positive; only proportions matter.
+        sizes: task -> number of records without ratios, for the tasks that are trained.
+    """
+    return mean_one({task: ratios[task] for task in sizes}, sizes)
+
+
+def allotted(ratios: Mapping[str, float], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Number of records of every task in an epoch: `passes` times its size, rounded so that the sum
+    is exactly that of the sizes, and at least one.
+    """
+    times = passes(ratios, sizes)
+    extra = {task: max(times[task] * size - 1, 0.0) for task, size in sizes.items()}
+    left = sum(sizes.values()) - len(sizes)  # to share out, after one record for every task
+    scale = left / (sum(extra.values()) or 1.0)
+    shares = {task: scale * value for task, value in extra.items()}
+    counts = {task: int(share) for task, share in shares.items()}
+    missing = left - sum(counts.values())
+    by_remainder = sorted(shares, key=lambda task: counts[task] - shares[task])
+    for task in by_remainder[:missing]:
+        counts[task] += 1
+    return {task: 1 + count for task, count in counts.items()}
