@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 from cotbal.balance import Balance
 from cotbal.recipe.recipe import Recipe
-from cotbal.report import curve_views, figures, losses
+from cotbal.report import curve_views, figures, heat_maps, losses
 from cotbal.report.comparison import Comparison
 from cotbal.report.contents import Contents
 from cotbal.report.curves import DataCurves
@@ -146,9 +146,9 @@ def _balance(balance: Balance) -> dict[str, Any]:
         },
         "parts": [parts_table(balance), measures_table(balance)],
         "contribution": {
-            "figure": figures.heat_map(units, contributions),
+            "figure": heat_maps.contribution_map(units, contributions),
             "noise": noise_words(chain(*contributions)),
-            "limit": number(figures.limit_of(contributions), 2),
+            "limit": number(heat_maps.limit_of(contributions), 2),
             "table": contribution_table(balance),
         },
         "difficulty": {
