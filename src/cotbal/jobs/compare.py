@@ -14,7 +14,7 @@ from cotbal.balance.probes import Difficulty
 from cotbal.data.files import locked, write_json
 from cotbal.errors import CotbalError, near
 from cotbal.jobs.execute import Options
-from cotbal.jobs.pipeline import FIXED, do, prepare, probes
+from cotbal.jobs.pipeline import FIXED, do, prepare, probes, untrained
 from cotbal.jobs.plan import Kind, Prepared
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import score_matrices, task_weights, units, weigh
@@ -78,6 +78,7 @@ def plan_comparison(
         CotbalError: the data is broken, or a method does not exist.
     """
     runs = probes(recipe) if FIXED in methods else []
+    runs += untrained(recipe)
     for seed in seeds:
         runs += _models(recipe, methods, seed)
     return Study(prepare(recipe, root, runs), {})
@@ -101,7 +102,7 @@ def plan_ablation(
     variants |= {
         f"{FIXED}-temperature-{tau:g}": Variant(base.changed(temperature=tau)) for tau in others
     }
-    runs = probes(recipe)
+    runs = [*probes(recipe), *untrained(recipe)]
     if precise and base.form == "standard":
         other: Difficulty = "real" if base.difficulty == "precise" else "precise"
         variants[f"{FIXED}-{other}-difficulty"] = Variant(base.changed(difficulty=other))

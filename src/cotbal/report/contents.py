@@ -13,6 +13,7 @@ from cotbal.data.files import read_json, read_jsonl
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
 from cotbal.recipe.recipe import Recipe, load_recipe
+from cotbal.recipe.runs import UNTRAINED
 from cotbal.scores.matrix import ScoreMatrix, read_scores
 from cotbal.scores.task_scores import TaskScores, task_scores
 from cotbal.training.run_paths import RunPaths
@@ -92,7 +93,12 @@ class Contents:
     @property
     def finals(self) -> tuple[RunContents, ...]:
         """The final models, of all methods and seeds."""
-        return tuple(run for run in self.runs if run.kind == "final")
+        return tuple(r for r in self.runs if r.kind == "final" and r.name != UNTRAINED)
+
+    @property
+    def untrained(self) -> RunContents | None:
+        """The base checkpoint on the tasks that are only evaluated, if it is done."""
+        return next((r for r in self.runs if r.name == UNTRAINED and r.status == "done"), None)
 
     @property
     def curve(self) -> tuple[RunContents, ...]:
@@ -124,6 +130,13 @@ class Contents:
         if self.recipe is None:
             return self.tasks
         return tuple(task.name for task in self.recipe.mixture.balanced)
+
+    @property
+    def only_evaluated(self) -> tuple[str, ...]:
+        """Names of the tasks without training data."""
+        if self.recipe is None:
+            return ()
+        return tuple(task.name for task in self.recipe.mixture.only_evaluated)
 
     def unit_of(self, task: str) -> str:
         """The unit that gives `task` its weight."""
@@ -232,7 +245,7 @@ def _licences(recipe: Recipe) -> tuple[tuple[Path, str], ...]:
     """The licence texts beside the images and the records."""
     folders = [recipe.images, recipe.images.parent]
     for task in recipe.mixture.tasks:
-        folders.append(task.train.parent)
+        folders.append(task.folder)
     texts: dict[Path, str] = {}
     for folder in folders:
         file = folder.resolve() / LICENCES

@@ -38,10 +38,14 @@ def _mixture(contents: Contents) -> str:
     if contents.probes:
         probes = _done(contents.probes, "probe")
         text += f" from {probes}"
-    rest = [task for task in contents.tasks if task not in balanced]
+    evaluated = contents.only_evaluated
+    rest = [task for task in contents.tasks if task not in (*balanced, *evaluated)]
     if rest:
         verb = "has" if len(rest) == 1 else "have"
         text += f"; {listed(rest)} took no part and {verb} the mean weight, 1"
+    if evaluated:
+        verb = "was" if len(evaluated) == 1 else "were"
+        text += f"; {listed(evaluated)} {verb} only evaluated"
     return f"{text}."
 
 
