@@ -14,13 +14,15 @@ from cotbal.balance.probes import Difficulty
 from cotbal.data.files import locked, write_json
 from cotbal.errors import CotbalError, near
 from cotbal.jobs.execute import Options
-from cotbal.jobs.pipeline import FIXED, do, prepare, probes, untrained
+from cotbal.jobs.runs import FIXED, do, prepare, probes, untrained
+from cotbal.jobs.steering import method_of, trials_for, with_weights
 from cotbal.jobs.plan import Kind, Prepared
+from cotbal.jobs.response import do_with_trials
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.weigh import score_matrices, task_weights, units, weigh
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, final_run, plan_probes, single_task_runs
-from cotbal.weightings import STL
+from cotbal.weightings import STL, takes_weights
 
 PARTS = ("outward", "inward", "inter", "intra")
 
@@ -58,8 +60,9 @@ def method_names(names: Sequence[str]) -> tuple[str, ...]:
     Raises:
         CotbalError: no such method.
     """
-    methods = [name.strip() if "." in name else name.strip().lower() for name in names]
-    unknown = [name for name in methods if "." not in name and name not in all_methods()]
+    methods = [_spelled(name) for name in names]
+    modules = [name.partition(":")[0] for name in methods]
+    unknown = [name for name in modules if "." not in name and name not in all_methods()]
     if unknown:
         raise CotbalError(
             f"methods: expected one of {', '.join(all_methods())}, or the dotted path of your own"
@@ -69,15 +72,27 @@ def method_names(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(methods))
 
 
+def _spelled(name: str) -> str:
+    """A method in lower case; a dotted path and a variant, such as the goal of `steer`, as they
+    are.
+    """
+    method, colon, variant = name.strip().partition(":")
+    return (method if "." in method else method.lower()) + colon + variant
+
+
 def plan_comparison(
     recipe: Recipe, root: RunDir, methods: Sequence[str], seeds: Sequence[int]
 ) -> Study:
-    """Every run of a comparison: the probes where CoTBal is compared, and every method once a seed.
+    """Every run of a comparison: the probes where CoTBal is compared, the trials where steered
+    weights are, and every method once a seed.
 
     Raises:
-        CotbalError: the data is broken, or a method does not exist.
+        CotbalError: the data is broken, or a method or goal does not exist.
     """
-    runs = probes(recipe) if FIXED in methods else []
+    methods = tuple(dict.fromkeys(method_of(recipe.mixture, name) for name in methods))
+    recipe, runs = trials_for(recipe, root, methods)
+    if FIXED in methods:
+        runs = [*probes(recipe), *runs]
     runs += untrained(recipe)
     for seed in seeds:
         runs += _models(recipe, methods, seed)
@@ -127,26 +142,28 @@ def _models(recipe: Recipe, methods: Sequence[str], seed: int) -> list[tuple[Run
 
 
 def run_comparison(study: Study, options: Options) -> None:
-    """Probes, weights, models; what is done is kept.
+    """Probes and trials, weights, models; what is done is kept.
 
-    Models whose weights come from the probes follow them; all others share the workers with the
-    probes. Every model has the same number of threads, so that two of one seed differ in their
+    Models whose weights come from probes or trials follow them; all others share the workers with
+    these. Every model has the same number of threads, so that two of one seed differ in their
     method alone.
     """
     prepared = study.prepared
     planned = prepared.plan.runs
-    late = [p for p in planned if p.kind == "final" and p.run.weighting == FIXED]
+    late = [p for p in planned if p.kind == "final" and takes_weights(p.run.weighting)]
     with locked(prepared.root.lock):
         early = [p for p in planned if p not in late]
-        do(prepared, early, options)
-        if late:
+        do_with_trials(prepared, early, options)
+        if not late:
+            return
+        prepared, weights = with_weights(prepared)
+        if any(p.run.weighting == FIXED for p in late):
             result = weigh(prepared.root)
-            do(
-                prepared,
-                late,
-                options,
-                _weights(study, task_weights(prepared.recipe.mixture, result.weights)),
-            )
+            main = task_weights(prepared.recipe.mixture, result.weights)
+            weights = {**_weights(study, main), **weights}
+        waiting = {(p.run.name, p.run.seed) for p in late}
+        ready = [p for p in prepared.plan.runs if (p.run.name, p.run.seed) in waiting]
+        do(prepared, ready, options, weights)
 
 
 def _weights(study: Study, main: Mapping[str, float]) -> dict[str, dict[str, float]]:

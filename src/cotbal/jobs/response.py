@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
@@ -13,8 +13,8 @@ from cotbal.data.files import archive, locked, read_json, write_json, write_text
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.execute import Options
 from cotbal.jobs.inputs import differences
-from cotbal.jobs.pipeline import FIXED, do, prepare
-from cotbal.jobs.plan import Prepared, paths_of
+from cotbal.jobs.runs import FIXED, do, prepare
+from cotbal.jobs.plan import Kind, Planned, Prepared, paths_of
 from cotbal.jobs.queue import cancel_jobs, queued
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.scoring import score_matrix
@@ -66,7 +66,12 @@ def plan_trials(recipe: Recipe, root: RunDir) -> Prepared:
     Raises:
         CotbalError: the data is broken, or such trials say nothing, see `design_of`.
     """
-    return prepare(recipe, root, [(run, "trial") for run in _runs(recipe)])
+    return prepare(recipe, root, trials(recipe))
+
+
+def trials(recipe: Recipe) -> list[tuple[Run, Kind]]:
+    """The trials that the recipe asks for."""
+    return [(run, "trial") for run in _runs(recipe)]
 
 
 def run_trials(prepared: Prepared, options: Options) -> Response:
@@ -76,13 +81,25 @@ def run_trials(prepared: Prepared, options: Options) -> Response:
         RunError: the directory holds trials of another design, or of another recipe.
         ScoresError: the trials do not say what weights do.
     """
-    root, recipe = prepared.root, prepared.recipe
-    with locked(root.lock):
-        _settle_design(prepared, options)
-        planned = [p for p in prepared.plan.runs if p.kind == "trial"]
-        do(prepared, planned, options, None if _by_ratios(recipe) else _weights(recipe))
-        write_trials(recipe, root)
-    return read_response(root)
+    with locked(prepared.root.lock):
+        do_with_trials(prepared, prepared.plan.runs, options)
+    return read_response(prepared.root)
+
+
+def do_with_trials(prepared: Prepared, planned: Sequence[Planned], options: Options) -> None:
+    """Train and score what is planned and not done; if there are trials among it, write their
+    table.
+
+    Raises:
+        RunError: the directory holds trials of another design, or of another recipe.
+    """
+    if not any(p.kind == "trial" for p in planned):
+        do(prepared, planned, options)
+        return
+    recipe = prepared.recipe
+    _settle_design(prepared, options)
+    do(prepared, planned, options, None if _by_ratios(recipe) else _weights(recipe))
+    write_trials(recipe, prepared.root)
 
 
 def write_trials(recipe: Recipe, root: RunDir) -> None:
@@ -96,7 +113,7 @@ def write_trials(recipe: Recipe, root: RunDir) -> None:
     metrics = {task.name: task.metric for task in mixture.scored}
     matrix = score_matrix(files, metrics)
     by_ratios, equal = _by_ratios(recipe), np.ones_like(design.weights)
-    trials = Trials(
+    table = Trials(
         tasks=design.tasks,
         scored=matrix.tasks,
         weights=equal if by_ratios else design.weights,
@@ -104,7 +121,7 @@ def write_trials(recipe: Recipe, root: RunDir) -> None:
         seeds=tuple(map(str, design.seeds)),
         ratios=design.weights if by_ratios else None,
     )
-    write_text(root.trial_table, trials.to_csv())
+    write_text(root.trial_table, table.to_csv())
 
 
 def refresh_trials(root: RunDir) -> None:
@@ -134,10 +151,11 @@ def read_response(root: RunDir) -> Response:
             f"{root.root}: expected finished trials{missing}: run `cotbal response RECIPE` first",
             "unfinished-trials",
         )
-    trials = read_trials(root.trial_table)
-    units: Mapping[str, list[str]] = read_json(root.design)["units"]
+    table = read_trials(root.trial_table)
+    design: Mapping[str, Any] = read_json(root.design) if root.design.exists() else {}
+    units: Mapping[str, list[str]] = design.get("units", {})
     unit_of = {task: unit for unit, members in units.items() for task in members}
-    return fit_response(replace(trials, units=unit_of))
+    return fit_response(replace(table, units=unit_of))
 
 
 def as_planned(recipe: Recipe, root: RunDir) -> Recipe:

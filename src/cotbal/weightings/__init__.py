@@ -164,9 +164,7 @@ def _builder(name: str) -> Callable[..., Weighting]:
     build: Callable[..., Weighting] = plugins.load("cotbal.weightings", method).build
     parameter = inspect.signature(build).parameters.get("variant")
     if variant and parameter is None:
-        raise CotbalError(
-            f"weighting {method} has no variants; found {name!r}", "unknown-name"
-        )
+        raise CotbalError(f"weighting {method} has no variants; found {name!r}", "unknown-name")
     if not variant and parameter is not None and parameter.default is parameter.empty:
         raise CotbalError(
             f"weighting {method}: expected a variant after a colon, {method}:<name>", "unknown-name"
