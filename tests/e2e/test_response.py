@@ -64,7 +64,7 @@ def test_the_table_holds_every_trial(measured: tuple[Path, str]) -> None:
     assert not list(root.rglob("checkpoint"))
     for task in TASKS:
         assert task in printed
-    assert f"cotbal steer {root} --goal" in printed
+    assert f"cotbal steer --trials {root / 'response' / 'trials.csv'} --goal" in printed
     assert "Out of sample" in printed
 
 

@@ -139,7 +139,7 @@ def test_what_was_done_before_is_counted(jobs: list[Job]) -> None:
     console = screen()
     with LiveDisplay(jobs[:1], jobs[1:], console=console):
         pass
-    assert "1 runs are already done and are kept" in text(console)
+    assert "1 run is already done and kept" in text(console)
 
 
 def test_an_ended_run_leaves_the_live_view(jobs: list[Job]) -> None:

@@ -8,8 +8,9 @@ import typer
 from rich.markup import escape
 
 from cotbal.cli import console
+from cotbal.cli.balance import print_balance
 from cotbal.cli.options import JobOptions, RecipeArguments, StudyOptions, listed, run_directory
-from cotbal.cli.plan import show_plan
+from cotbal.cli.plan import show_expected, show_plan
 
 if TYPE_CHECKING:
     from cotbal.jobs.compare import Study
@@ -47,14 +48,22 @@ def compare(
 def run_study(study: Study, options: Options, dry_run: bool) -> None:
     """Show the plan of a study; unless it is a dry run, execute it and show its comparison."""
     from cotbal.jobs.compare import run_comparison
+    from cotbal.jobs.next_step import expected
+    from cotbal.jobs.pipeline import FIXED
     from cotbal.report import write_comparison, write_report
 
-    show_plan(study.prepared.plan, study.prepared.warnings)
+    prepared = study.prepared
+    show_plan(prepared.plan, prepared.warnings)
+    if any(planned.run.weighting == FIXED for planned in prepared.plan.runs):
+        show_expected(expected(prepared), prepared.recipe.trainings)
     if dry_run:
         return
-    run_comparison(study, options)
-    show_comparison(write_comparison(study.prepared.root.root))
-    print(f"\nReport: {write_report(study.prepared.root.root)}")
+    result = run_comparison(study, options)
+    if result is not None:
+        print_balance(result, prepared.root, as_json=False)
+        print()
+    show_comparison(write_comparison(prepared.root.root))
+    print(f"\nReport: {write_report(prepared.root.root)}")
 
 
 def show_comparison(found: Comparison) -> None:

@@ -62,9 +62,11 @@ def show_noise(seeds: Iterable[int], intervals: Sequence[Interval], learn: str =
     """What the intervals above hold; `learn` says how to measure the noise of training."""
     from cotbal.scores.interval import SAMPLING_ONLY, hold_training
 
-    words = "95 %, over samples and seeds"
-    if not hold_training(intervals):
-        words = f"{SAMPLING_ONLY}. {learn}".strip()
+    words = f"{SAMPLING_ONLY}. {learn}".strip()
+    if hold_training(intervals):
+        words = "95 %, over samples and seeds"
+    elif not any(interval.has_bounds for interval in intervals):
+        words = f"none. {learn}".strip()
     out.print(f"seeds: {', '.join(map(str, seeds))}; intervals: {words}", soft_wrap=True)
 
 

@@ -60,60 +60,60 @@ def plan(
 
     plugins.load("cotbal.jobs.executors", on)
     prepared = source.plan_trials(out) if trials else source.plan(out, weighting, ratios)
-    found = _Findings(
-        prepared=prepared,
+    resolved = resolution(prepared) if trials else None
+    extras = _Extras(
         half_width=expected(prepared),
-        resolved=resolution(prepared) if trials else None,
         predicted=forecast(prepared, gpus) if gpus else None,
         advice=suggest(prepared) if suggest_mini else None,
         next_steps=advise(prepared) if next_step else None,
+        resolved=resolved,
     )
     if as_json:
-        console.print_json(found.to_json(on))
+        console.print_json(_content(prepared, extras, on))
     else:
-        found.show(on)
+        _show(prepared, extras, on)
 
 
 @dataclass(frozen=True)
-class _Findings:
-    """What `cotbal plan` shows; None is what was not asked for."""
+class _Extras:
+    """What the plan shows beside the runs; None where it was not asked for."""
 
-    prepared: Prepared
     half_width: float | None
-    resolved: Resolution | None
     predicted: Forecast | None
     advice: MiniAdvice | None
     next_steps: Advice | None
+    resolved: Resolution | None
 
-    def to_json(self, on: str) -> dict[str, Any]:
-        """All of it as plain JSON; `on` is the executor of the forecast."""
-        content = {**self.prepared.plan.to_json(), "warnings": list(self.prepared.warnings)}
-        content["expected_half_width"] = self.half_width
-        if (advice := self.advice) is not None:
-            rate = None if advice.rate is None else str(advice.rate)
-            content["mini"] = {"elbows": advice.elbows, "rate": rate, "records": advice.records}
-        if self.predicted is not None:
-            content["forecast"] = {"on": on, **vars(self.predicted)}
-        if self.next_steps is not None:
-            content["next"] = self.next_steps.to_json()
-        if self.resolved is not None:
-            content["resolution"] = self.resolved.to_json()
-        return content
 
-    def show(self, on: str) -> None:
-        """Print it."""
-        show_plan(self.prepared.plan, self.prepared.warnings)
-        show_expected(self.half_width, self.prepared.recipe.trainings)
-        if self.resolved is None:
-            show_passes(self.prepared)
-        else:
-            show_resolution(self.resolved)
-        if self.predicted is not None:
-            show_forecast(self.predicted, on)
-        if self.advice is not None:
-            show_mini(self.advice)
-        if self.next_steps is not None:
-            show_advice(self.next_steps)
+def _content(prepared: Prepared, extras: _Extras, on: str) -> dict[str, Any]:
+    content = {**prepared.plan.to_json(), "warnings": list(prepared.warnings)}
+    content["expected_half_width"] = extras.half_width
+    if extras.advice is not None:
+        advice = extras.advice
+        rate = None if advice.rate is None else str(advice.rate)
+        content["mini"] = {"elbows": advice.elbows, "rate": rate, "records": advice.records}
+    if extras.predicted is not None:
+        content["forecast"] = {"on": on, **vars(extras.predicted)}
+    if extras.next_steps is not None:
+        content["next"] = extras.next_steps.to_json()
+    if extras.resolved is not None:
+        content["resolution"] = extras.resolved.to_json()
+    return content
+
+
+def _show(prepared: Prepared, extras: _Extras, on: str) -> None:
+    show_plan(prepared.plan, prepared.warnings)
+    show_expected(extras.half_width, prepared.recipe.trainings)
+    if extras.resolved is None:
+        show_passes(prepared)
+    else:
+        show_resolution(extras.resolved)
+    if extras.predicted is not None:
+        show_forecast(extras.predicted, on)
+    if extras.advice is not None:
+        show_mini(extras.advice)
+    if extras.next_steps is not None:
+        show_advice(extras.next_steps)
 
 
 def show_plan(plan: Plan, warnings: Sequence[str]) -> None:

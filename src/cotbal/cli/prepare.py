@@ -92,13 +92,19 @@ def pocket(
     size: Annotated[
         str, typer.Option(help="demo, study (to compare methods) or tiny (for tests).")
     ] = "demo",
+    mix: Annotated[
+        str,
+        typer.Option(
+            help="equal, or skewed: unequal record counts, wrong answers, copies, long answers."
+        ),
+    ] = "equal",
 ) -> None:
     """The embedded benchmark: eight small tasks on composed images, and a pretrained base of a
     million parameters.
     """
     from cotbal.benchmarks.pocket import prepare
 
-    print(prepare(directory, size=size))
+    print(prepare(directory, size=size, mix=mix))
 
 
 def stamps(

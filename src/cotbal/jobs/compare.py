@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cotbal import plugins
-from cotbal.balance import Settings
+from cotbal.balance import Balance, Settings
 from cotbal.balance import balance as balance_scores
 from cotbal.balance.probes import Difficulty
 from cotbal.data.files import locked, write_json
@@ -141,8 +141,9 @@ def _models(recipe: Recipe, methods: Sequence[str], seed: int) -> list[tuple[Run
     return runs
 
 
-def run_comparison(study: Study, options: Options) -> None:
-    """Probes and trials, weights, models; what is done is kept.
+def run_comparison(study: Study, options: Options) -> Balance | None:
+    """Probes and trials, weights, models; what is done is kept. Returns the weights of the probes,
+    where a model needs them.
 
     Models whose weights come from probes or trials follow them; all others share the workers with
     these. Every model has the same number of threads, so that two of one seed differ in their
@@ -155,8 +156,9 @@ def run_comparison(study: Study, options: Options) -> None:
         early = [p for p in planned if p not in late]
         do_with_trials(prepared, early, options)
         if not late:
-            return
+            return None
         prepared, weights = with_weights(prepared)
+        result = None
         if any(p.run.weighting == FIXED for p in late):
             result = weigh(prepared.root)
             main = task_weights(prepared.recipe.mixture, result.weights)
@@ -164,6 +166,7 @@ def run_comparison(study: Study, options: Options) -> None:
         waiting = {(p.run.name, p.run.seed) for p in late}
         ready = [p for p in prepared.plan.runs if (p.run.name, p.run.seed) in waiting]
         do(prepared, ready, options, weights)
+        return result
 
 
 def _weights(study: Study, main: Mapping[str, float]) -> dict[str, dict[str, float]]:

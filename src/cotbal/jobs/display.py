@@ -53,7 +53,8 @@ class LiveDisplay:
 
     def __enter__(self) -> Callable[[Outcome], None]:
         if self.kept:
-            self.console.print(f"{self.kept} runs are already done and are kept.")
+            runs = "1 run is" if self.kept == 1 else f"{self.kept} runs are"
+            self.console.print(f"{runs} already done and kept.")
         self.live.start()
         return self._ended
 

@@ -104,25 +104,27 @@ class Plan:
         """
         return self.probe_share * self.final_records / self.balanced_records
 
+    def _costs(self) -> str:
+        """What every kind of run that is studied costs."""
+        shares = {words: self._share(kind) for kind, words in STUDIED.items()}
+        studied = {words: share for words, share in shares.items() if share} or {"probes": 0.0}
+        costs = [f"{words} cost {share:.2f} x the final run" for words, share in studied.items()]
+        return ", ".join(costs)
+
     def sentence(self) -> str:
         """The cost in plain words."""
         text = f"{self._costs()} (in training records)"
         if abs(self.balanced_share - self.probe_share) > 0.005:
             text += f", {self.balanced_share:.2f} x of its balanced tasks"
-        if answers := sum(p.answers for p in self.runs if p.kind == "trial"):
-            text += f"; trials answer {answers} validation records"
+        answers = [p.answers for p in self.runs if p.kind == "trial"]
+        if answers:
+            text += f"; trials answer {sum(answers)} validation records"
         if self.replicate_share:
             text += f"; replicates are {self.replicate_share:.2f} x of the final run"
         known = [p.seconds for p in self.runs if p.seconds is not None]
         if len(known) == len(self.runs):
             text += f"; measured speed says {sum(known):.0f} s of worker time in all"
         return text
-
-    def _costs(self) -> str:
-        shares = {words: self._share(kind) for kind, words in STUDIED.items()}
-        studied = {words: share for words, share in shares.items() if share} or {"probes": 0.0}
-        costs = [f"{words} cost {share:.2f} x the final run" for words, share in studied.items()]
-        return ", ".join(costs)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as `plan.json` holds it."""

@@ -213,9 +213,9 @@ def _described(recipe: Recipe) -> dict[str, Any]:
 
 def _members(mixture: Mixture) -> dict[str, list[str]]:
     """Unit -> names of its tasks."""
-    members: dict[str, list[str]] = {unit: [] for unit in mixture.units}
+    members: dict[str, list[str]] = {}
     for task in mixture.balanced:
-        members[task.unit].append(task.name)
+        members.setdefault(task.unit, []).append(task.name)
     return members
 
 

@@ -26,7 +26,7 @@ def summary(contents: Contents, comparison: Comparison) -> list[str]:
     if contents.curve:
         trainings = _done(contents.curve, "training")
         sentences.append(f"Score against the fraction of the data was measured with {trainings}.")
-    return [*sentences, *_finals(comparison)]
+    return [*sentences, *_finals(comparison, contents.balance)]
 
 
 def _mixture(contents: Contents) -> str:
@@ -140,10 +140,12 @@ def _flags(balance: Balance) -> list[str]:
     return [f"There are flags for {tasks}: read the next section before you trust these numbers."]
 
 
-def _finals(comparison: Comparison) -> list[str]:
+def _finals(comparison: Comparison, balance: Balance | None) -> list[str]:
     missing = [method_label(name) for name in (BASELINE, OURS) if name not in comparison.methods]
     if missing:
         return [f"Final models not trained yet: {listed(missing)}."]
+    if balance and _all_equal(balance):
+        return ["All weights are 1, so CoTBal and equal weights (EW) are the same training."]
     change = _change(comparison)
     if change is None:
         return []
@@ -160,13 +162,18 @@ def _finals(comparison: Comparison) -> list[str]:
     if len(comparison.seeds) == 1:
         notes = " ".join(seed_notes(comparison))
         return [f"{head}, with one training seed; another may differ by more{left_out}. {notes}"]
+    seeds = f"over {len(comparison.seeds)} training seeds"
+    if not change.has_bounds:
+        return [f"{head}, {seeds}, which are too few for an interval{left_out}."]
     bounds = bracket(change, 2, signed=True)
-    seeds = len(comparison.seeds)
-    verdict = change.verdict() if change.has_bounds else "has no interval"
     return [
-        f"{head} {bounds}, over {seeds} training seeds; this change {verdict}{left_out}.",
+        f"{head} {bounds}, {seeds}; this change {change.verdict()}{left_out}.",
         _rows(comparison),
     ]
+
+
+def _all_equal(balance: Balance) -> bool:
+    return all(weight == 1 for weight in balance.weights.values())
 
 
 def seed_notes(comparison: Comparison) -> list[str]:

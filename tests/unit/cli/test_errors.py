@@ -172,6 +172,7 @@ INPUTS = [
     ("report none", RunError, "none", "plan.json"),
     ("demo --size huge", CotbalError, "'huge'"),
     ("prepare pocket somewhere --size huge", CotbalError, "'huge'"),
+    ("prepare pocket somewhere --mix odd", CotbalError, "'odd'"),
     ("prepare stamps somewhere --size huge", CotbalError, "size", "'huge'"),
 ]
 # What Typer rejects, what the disk rejects, and what `check` lists in its table.

@@ -506,7 +506,11 @@ def test_response(cotbal: Command, recipe_path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     ended = cotbal(*arguments, *ON)
     assert ended.code == 0, ended.err
-    for words in ("doubling its weight", "Out of sample", "cotbal steer run --goal ocr"):
+    for words in (
+        "doubling its weight",
+        "Out of sample",
+        "cotbal steer --trials run/response/trials.csv --goal ocr",
+    ):
         assert words in ended.out
     states = json.loads(cotbal("status", "run", "--json").out)
     assert {(state["kind"], state["state"]) for state in states} == {("trial", "done")}

@@ -273,3 +273,13 @@ def test_reporting_does_not_import_torch() -> None:
     code = "import sys, cotbal.report; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_where_all_weights_are_1_no_change_is_credited_to_them(job: RunDir) -> None:
+    balance = json.loads(job.balance.read_text())
+    balance["weights"] = dict.fromkeys(balance["weights"], 1.0)
+    balance["parts"]["all"] = [1.0] * len(balance["units"])
+    job.balance.write_text(json.dumps(balance))
+    text = text_of(write_report(job.root).read_text())
+    assert "All weights are 1" in text
+    assert "trained with these weights" not in text

@@ -13,6 +13,7 @@ import pytest
 
 from cotbal.balance import Settings, weight_draws
 from cotbal.balance.agreement import agreement
+from cotbal.cli import console
 from cotbal.cli.agree import show_agreement
 from cotbal.cli.balance import show_balance
 from cotbal.cli.compare import show_comparison
@@ -20,9 +21,11 @@ from cotbal.cli.curve import show_curve
 from cotbal.data.files import read_json, write_json
 from cotbal.jobs.rundir import RunDir
 from cotbal.report import write_comparison, write_curve, write_report
+from cotbal.report.comparison import Against, Comparison, Row
 from cotbal.report.contents import read_contents
 from cotbal.report.models import compare_all
-from cotbal.scores.interval import SAMPLING_ONLY
+from cotbal.report.summary import summary
+from cotbal.scores.interval import SAMPLING_ONLY, Interval
 from cotbal.scores.matrix import Samples, ScoreMatrix, matrix_of_samples
 
 CLAIMS = re.compile(r"distinguish|significan|clearly|\b95\s*%|excludes", re.IGNORECASE)
@@ -197,3 +200,17 @@ def test_seeds_of_one_method_stand_beside_one_seed_of_another(
 
 def test_several_seeds_need_no_noise_beside_them(replicated: RunDir) -> None:
     assert compare_all(read_contents(replicated.root)).seed_noise is None
+
+
+def test_seeds_too_few_for_an_interval_give_no_verdict(replicated: RunDir, capsys: Shown) -> None:
+    """With two seeds, draws can put a score that a change is measured against at 0 or below."""
+    change = Against({"ocr": Interval(-1.0)}, average=Interval(-1.35), error=Interval(3.5))
+    row = Row("ocr", "test", "exact_match", {"ew": 0.5, "cotbal": 0.4}, {"cotbal": Interval(-0.1)})
+    found = Comparison(("ew", "cotbal"), (0, 1), "ew", (row,), {"cotbal": change})
+    text = summary(read_contents(replicated.root), found)[-1]
+    assert "too few for an interval" in text
+    assert "significantly" not in text
+    console.show_noise(found.seeds, [change.average])
+    shown = capsys.readouterr().out
+    assert "intervals: none" in shown
+    assert SAMPLING_ONLY not in shown

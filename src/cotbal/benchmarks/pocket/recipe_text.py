@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cotbal.benchmarks.pocket.mixes import EQUAL, MAX_NEW_TOKENS
 from cotbal.benchmarks.pocket.records import SIZES
 from cotbal.benchmarks.pocket.tasks import VISUAL_TASKS
 
@@ -30,7 +31,7 @@ optimization:
   weight_decay: 0.0
   max_grad_norm: 1.0
   seed: 0
-generation: {{max_new_tokens: 40, batch_size: 64}}
+generation: {{max_new_tokens: {max_new_tokens}, batch_size: 64}}
 portions: {{large: 1, mini: {mini}, seed: 0}}
 balance:
   form: standard
@@ -41,18 +42,19 @@ balance:
 """
 
 
-def recipe_text(size: str, seed: int) -> str:
-    """The YAML of one size; its first line names size and seed, which identify a prepared
+def recipe_text(size: str, seed: int, mix: str = EQUAL) -> str:
+    """The YAML of one size; its first line names size, seed and mix, which identify a prepared
     directory.
     """
-    settings = SIZES[size]
     tasks = []
     for task in VISUAL_TASKS:
         text = _TASK.format(name=task.name, metric=task.metric)
         tasks.append(text + (f"    instruction: {task.instruction}\n" if task.instruction else ""))
     tasks.append(_TASK.format(name="chat", metric="exact_match") + "    balanced: false\n")
+    name, suffix = ("pocket", "") if mix == EQUAL else (f"pocket-{mix}", f", mix {mix}")
     head = (
-        f"# cotbal benchmark pocket, size {size}, seed {seed}\nname: pocket\nimages:"
+        f"# cotbal benchmark pocket, size {size}, seed {seed}{suffix}\nname: {name}\nimages:"
         " images\ntasks:\n"
     )
-    return head + "".join(tasks) + _SETTINGS.format(**vars(settings))
+    settings = _SETTINGS.format(**vars(SIZES[size]), max_new_tokens=MAX_NEW_TOKENS[mix])
+    return head + "".join(tasks) + settings

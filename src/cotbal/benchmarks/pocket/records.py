@@ -4,7 +4,7 @@ shares any.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -15,6 +15,7 @@ from PIL import Image
 
 from cotbal.benchmarks.pocket.charts import random_chart, render_chart
 from cotbal.benchmarks.pocket.chat import chat
+from cotbal.benchmarks.pocket.mixes import Record, TaskData
 from cotbal.benchmarks.pocket.scenes import random_scene, render_scene
 from cotbal.benchmarks.pocket.signs import random_sign, render_sign
 from cotbal.benchmarks.pocket.tasks import VISUAL_TASKS
@@ -63,29 +64,45 @@ SOURCES: dict[str, tuple[Callable[[Random], Any], Callable[[Any], Image.Image]]]
 }
 
 
-def write_split(directory: Path, split: str, count: int, seed: int) -> None:
-    """Write `count` records per task and the images they share: the same scene serves five
-    tasks."""
-    records: dict[str, list[dict[str, Any]]] = {task.name: [] for task in VISUAL_TASKS}
-    (directory / "images" / split).mkdir(parents=True, exist_ok=True)
+def write_split(
+    directory: Path, split: str, count: int, seed: int, mix: Mapping[str, TaskData]
+) -> None:
+    """Write the images of a split, one of every source per record, and what a mix asks about
+    them: the same scene serves five tasks.
+    """
+    records = _drawn(directory / "images", split, count, seed, mix)
+    records["chat"] = [_chat_record(split, index, seed) for index in range(count)]
+    if split == "train":
+        for name, data in mix.items():
+            records[name] = data.training(records[name], Random(f"pocket/{seed}/mix/{name}"))
+    for name, rows in records.items():
+        write_jsonl(directory / "data" / f"{name}_{split}.jsonl", rows)
+
+
+def _drawn(
+    images: Path, split: str, count: int, seed: int, mix: Mapping[str, TaskData]
+) -> dict[str, list[Record]]:
+    """Draw the images and return a record of every visual task and image."""
+    asks = {task.name: mix.get(task.name, TaskData()).ask or task.ask for task in VISUAL_TASKS}
+    records: dict[str, list[Record]] = {task.name: [] for task in VISUAL_TASKS}
+    (images / split).mkdir(parents=True, exist_ok=True)
     for source, (draw, render) in SOURCES.items():
         for index in range(count):
             stream = f"pocket/{seed}/{split}/{source}/{index}"
             shown, image = draw(Random(stream)), f"{split}/{source}_{index:06d}.png"
-            render(shown).save(directory / "images" / image, compress_level=1)
+            render(shown).save(images / image, compress_level=1)
             for task in VISUAL_TASKS:
                 if task.source == source:
-                    asked = task.ask(shown, Random(f"{stream}/{task.name}"))
+                    asked = asks[task.name](shown, Random(f"{stream}/{task.name}"))
                     identity = f"{task.name}_{split}_{index:06d}"
                     conversation = Conversation(identity, image, (asked,))
                     records[task.name].append(conversation.record(task.name))
-    records["chat"] = []
-    for index in range(count):
-        asked = _chat(Random(f"pocket/{seed}/{split}/chat/{index}"), split)
-        conversation = Conversation(f"chat_{split}_{index:06d}", None, (asked,))
-        records["chat"].append(conversation.record("chat"))
-    for name, rows in records.items():
-        write_jsonl(directory / "data" / f"{name}_{split}.jsonl", rows)
+    return records
+
+
+def _chat_record(split: str, index: int, seed: int) -> Record:
+    asked = _chat(Random(f"pocket/{seed}/{split}/chat/{index}"), split)
+    return Conversation(f"chat_{split}_{index:06d}", None, (asked,)).record("chat")
 
 
 def _chat(rng: Random, split: str) -> Asked:

@@ -34,7 +34,7 @@ class VisualTask:
 
 def caption(scene: Scene, _rng: Random) -> Asked:
     """Every drawing from left to right with its size and place, and the ground."""
-    parts = ", ".join(_described(placed) for placed in scene.objects)
+    parts = ", ".join(described(placed) for placed in scene.objects)
     return Asked("Describe the picture in detail.", f"{parts}, on {scene.ground}")
 
 
@@ -43,7 +43,7 @@ def region_caption(scene: Scene, rng: Random) -> Asked:
     on."""
     placed = rng.choice(scene.objects)
     return Asked(
-        f"Describe the region {box_text(placed)}.", f"{_described(placed)}, on {scene.ground}"
+        f"Describe the region {box_text(placed)}.", f"{described(placed)}, on {scene.ground}"
     )
 
 
@@ -118,7 +118,8 @@ def box_text(placed: Placed) -> str:
     return "[" + ",".join(str(edge) for edge in placed.box) + "]"
 
 
-def _described(placed: Placed) -> str:
+def described(placed: Placed) -> str:
+    """Size, name and place of a drawing, as captions write it."""
     return f"a {'big' if placed.big else 'small'} {placed.name} {corner(placed)}"
 
 

@@ -1,0 +1,277 @@
+"""What a study of steering shows, on tables of a simulated mixture whose truth is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from cotbal.jobs.rundir import RunDir
+from cotbal.recipe.recipe import load_recipe
+from cotbal.response import Trials, choose_weights, fit_response, freeze, two_level_design
+from cotbal.response.coordinates import doublings
+from helpers.scripts import BENCHMARKS, loaded
+
+measures = loaded(BENCHMARKS / "steering_measures.py")
+steering = loaded(BENCHMARKS / "steering.py")
+
+TASKS = ("a", "b", "c", "d", "e")
+NOISE = 0.5  # standard deviation of one score of one run, %
+EFFECTS = 3.0 * np.eye(5) - 0.6  # % per doubling; raising all weights changes nothing
+
+
+def changes(weights: np.ndarray) -> np.ndarray:
+    z = doublings(weights)
+    return z @ EFFECTS - 0.3 * (z**2).sum(axis=-1)[..., None]
+
+
+def trials(noise: float, seed: int = 0, scale: float = 1.0) -> Trials:
+    """14 mirrored trials of two seeds and two with equal weights."""
+    generator = np.random.default_rng(seed)
+    design = two_level_design(TASKS)
+    levels = generator.normal(0, 3, (2, 5))[list(design.seeds)]
+    percent = scale * changes(design.weights) + levels
+    percent = percent + generator.normal(0, noise, percent.shape)
+    seeds = tuple(map(str, design.seeds))
+    return Trials(TASKS, TASKS, design.weights, 0.5 * (1 + percent / 100), seeds)
+
+
+def frozen(table: Trials, goal: str) -> dict:
+    response = fit_response(table)
+    wanted = goal if goal == "mean" else goal.split(",")
+    return freeze(response, choose_weights(response, wanted, floors=-1.0))
+
+
+def final_rows(methods: dict[str, np.ndarray], seeds: int = 6) -> measures.Finals:
+    """Scores of models whose true change in % is given, with equal weights as the baseline."""
+    generator = np.random.default_rng(7)
+    scores: dict[str, dict[str, list[float]]] = {}
+    for method, true in {"ew": np.zeros(5), **methods}.items():
+        drawn = generator.normal(0, NOISE, (seeds, 5))
+        values = 0.5 * (1 + (true + drawn) / 100)
+        scores[method] = {str(10 + k): row.tolist() for k, row in enumerate(values)}
+    return measures.Finals(TASKS, scores)
+
+
+@pytest.fixture(scope="module")
+def study() -> measures.Study:
+    table = trials(NOISE)
+    predictions = {goal: frozen(table, goal) for goal in ("mean", "a", "b", "c,d")}
+    methods = {
+        measures.method_of(goal): changes(np.array(list(prediction["weights"].values())))
+        for goal, prediction in predictions.items()
+    }
+    cheap = trials(2 * NOISE, seed=3)
+    cheap_weights = {goal: frozen(cheap, goal)["weights"] for goal in predictions}
+    return measures.Study(table, final_rows(methods), predictions, cheap_weights, cheap)
+
+
+def test_changes_are_paired_by_seed() -> None:
+    finals = measures.Finals(
+        ("a", "b"), {"ew": {"1": [0.5, 1.0], "2": [1.0, 1.0]}, "x": {"2": [1.1, 0.9]}}
+    )
+    np.testing.assert_allclose(finals.changes("x"), [[10.0, -10.0]])
+
+
+def test_the_interval_of_a_mean_is_that_of_student() -> None:
+    interval = measures.mean_interval(np.array([1.0, 2.0, 3.0]))
+    assert interval.value == 2.0
+    assert interval.high - 2.0 == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)
+    assert not measures.mean_interval(np.array([1.0])).has_bounds
+
+
+def test_predictions_hold_where_the_model_is_true(study: measures.Study) -> None:
+    found = list(measures.outcomes(study))
+    goals = {goal for goal, _ in found}
+    assert {"a", "b", "c,d"} <= goals
+    assert len(found) == 5 * len(goals)
+    numbers = measures.agreement(found)
+    assert numbers["coverage"] >= 0.85
+    assert numbers["correlation"] > 0.9
+    assert 0.6 < numbers["slope"] < 1.4
+
+
+def test_predictions_do_not_hold_where_outcomes_are_moved(study: measures.Study) -> None:
+    shifted = {
+        method: {seed: [1.1 * score for score in scores] for seed, scores in rows.items()}
+        for method, rows in study.finals.scores.items()
+        if method != "ew"
+    }
+    shifted["ew"] = study.finals.scores["ew"]
+    moved = replace(study, finals=measures.Finals(TASKS, shifted))
+    assert measures.agreement(list(measures.outcomes(moved)))["coverage"] == 0
+
+
+def test_kept_equal_weights_are_no_prediction(study: measures.Study) -> None:
+    kept = {goal: {**p, "keep_equal": True} for goal, p in study.predictions.items()}
+    assert not list(measures.outcomes(replace(study, predictions=kept)))
+
+
+def test_a_named_task_gains_and_no_guarded_one_is_violated(study: measures.Study) -> None:
+    for goal in ("a", "b", "c,d"):
+        row = measures.steered(study, goal)
+        assert row.gain.low > 0
+        assert row.gain.low <= row.predicted + 1
+        assert set(row.guarded) == set(TASKS) - set(goal.split(","))
+        assert row.violated == ()
+
+
+def test_a_guarded_task_that_falls_is_violated_beyond_noise(study: measures.Study) -> None:
+    falling = changes(np.array([4.0, 1.0, 1.0, 1.0, 0.2]))
+    moved = replace(study, finals=final_rows({"steer:a": falling, "random": np.zeros(5)}))
+    row = measures.steered(moved, "a")
+    assert "e" in row.violated
+    assert set(row.violated) <= set(row.below)
+    other = measures.steered(moved, "a", "random")
+    assert abs(other.gain.value) < 1
+    assert other.violated == ()
+
+
+def test_the_mean_counts_measurable_tasks(study: measures.Study) -> None:
+    response = fit_response(study.trials)
+    assert measures.names_of("mean", response) == list(TASKS)
+    change = measures.mean_change(study, "steer:a", ["a"])
+    assert change.value == pytest.approx(study.finals.changes("steer:a")[:, 0].mean())
+
+
+def test_regret_is_zero_for_the_same_weights_and_large_for_opposite_ones(
+    study: measures.Study,
+) -> None:
+    same = {goal: prediction["weights"] for goal, prediction in study.predictions.items()}
+    assert all(r.lost == 0 for r in measures.regrets(replace(study, cheap_weights=same)))
+    assert [r.goal for r in measures.regrets(study)] == list(study.predictions)
+    opposite = {"a": {**dict.fromkeys(TASKS, 1.0), "a": 0.5}}
+    [regret] = measures.regrets(replace(study, cheap_weights=opposite))
+    assert regret.lost > 2
+    assert regret.cheap < 0
+
+
+def test_the_best_trial_is_held_against_luck() -> None:
+    flat = trials(NOISE, scale=0.0)
+    noise = measures.noise_of_mean(fit_response(flat), TASKS)
+    assert noise == pytest.approx(NOISE / np.sqrt(5), rel=0.4)
+    found = measures.best_trial(flat, TASKS, noise)
+    assert found.count == 14
+    assert found.best < found.luck
+    scores = flat.scores.copy()
+    scores[3] *= 1.05
+    assert measures.best_trial(replace(flat, scores=scores), TASKS, noise).best > 2.5 * found.luck
+
+
+def test_levers_are_compared_at_the_same_design_points() -> None:
+    weights = trials(0.05)
+    weaker = trials(0.05, scale=0.5)
+    ratios = replace(weaker, weights=np.ones_like(weights.weights), ratios=weights.weights)
+    found = measures.levers(weights, ratios)
+    assert found.correlation > 0.95
+    for by_weight, by_ratio in found.own.values():
+        assert by_ratio.value == pytest.approx(by_weight.value / 2, abs=0.2)
+    assert set(found.difference) == set(TASKS)
+    with pytest.raises(ValueError, match="same design points"):
+        measures.levers(weights, replace(ratios, ratios=np.roll(weights.weights, 1, axis=0)))
+
+
+def test_tables_are_read_as_they_were_written_and_reported(
+    study: measures.Study, tmp_path: Path
+) -> None:
+    (tmp_path / "trials-full.csv").write_text(study.trials.to_csv())
+    assert study.cheap is not None
+    (tmp_path / "trials-cheap.csv").write_text(study.cheap.to_csv())
+    (tmp_path / "random.csv").write_text(study.trials.to_csv())
+    ratios = replace(
+        study.trials, weights=np.ones_like(study.trials.weights), ratios=study.trials.weights
+    )
+    (tmp_path / "trials-ratios.csv").write_text(ratios.to_csv())
+    for goal, prediction in study.predictions.items():
+        name = goal.replace(",", "+")
+        (tmp_path / f"prediction-{name}.json").write_text(json.dumps(prediction))
+        (tmp_path / f"cheap-{name}.json").write_text(json.dumps(prediction))
+    lines = [["method", "seed", *(f"score:{task}" for task in TASKS)]]
+    for method, rows in study.finals.scores.items():
+        lines += [[method, seed, *map(repr, scores)] for seed, scores in rows.items()]
+    (tmp_path / "finals.csv").write_text("".join(",".join(line) + "\n" for line in lines))
+    again = measures.read_study(tmp_path)
+    assert again.finals == study.finals
+    assert measures.steered(again, "c,d") == measures.steered(study, "c,d")
+    text = "\n".join(steering.report(again))
+    for part in ("coverage", "steer:c+d", "steer:mean", "cheap", "Correlation of all effects"):
+        assert part in text
+
+
+RECIPE = {
+    "name": "two",
+    "tasks": {
+        name: {
+            "train": f"{name}.jsonl",
+            "validation": f"{name}.jsonl",
+            "test": {"x": f"{name}.jsonl", "y": f"{name}.jsonl"},
+        }
+        for name in ("a", "b")
+    },
+    "model": {"checkpoint": "base"},
+}
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(RECIPE))
+    return path
+
+
+def test_the_plan_names_every_command_once_in_order(
+    recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["plan", str(recipe), "--out", "study", "--goals", "mean,b+a", "--cotbal", "--ratios"]
+    steering.main(command)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines] == [
+        "response",
+        "response",
+        *["steer"] * 4,
+        "response",
+        "balance",
+        "compare",
+    ]
+    assert len(set(lines)) == len(lines)
+    assert "--goal a,b" in lines[3]
+    assert "--methods ew,cotbal " in lines[-1]
+    assert "--seeds 10,11,12,13,14" in lines[-1]
+
+
+def test_final_models_have_other_seeds_than_trials(recipe: Path) -> None:
+    with pytest.raises(SystemExit, match="--seeds"):
+        steering.main(["plan", str(recipe), "--out", "study", "--seeds", "1,2"])
+
+
+def test_final_scores_are_means_over_test_splits(recipe: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for seed, value in ((0, 0.2), (10, 0.4)):
+        root = RunDir(run) if seed == 0 else RunDir(run).seeded(seed)
+        for task in ("a", "b"):
+            for split, more in (("x", 0.0), ("y", 0.1)):
+                path = root.final("steer:a").scores(task, split)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(json.dumps({"metrics": {"exact_match": {"score": value + more}}}))
+    header, *rows = steering.final_scores(load_recipe(recipe), {"steer:a": run}, (0, 10))
+    assert header == ["method", "seed", "score:a", "score:b"]
+    assert [row[:2] for row in rows] == [["steer:a", "0"], ["steer:a", "10"]]
+    assert float(rows[0][2]) == pytest.approx(0.25)
+    assert float(rows[1][3]) == pytest.approx(0.45)
+
+
+def test_the_best_random_weights_are_chosen_by_relative_scores() -> None:
+    tried = steering.random_weights(("a", "b", "c"), 4)
+    assert len(tried) == 5
+    assert set(tried[0].values()) == {1.0}
+    assert len({tuple(row.values()) for row in tried}) == 5
+    for row in tried:
+        assert sum(row.values()) == pytest.approx(3)
+    assert tried == steering.random_weights(("a", "b", "c"), 4)
+    scores = np.array([[0.1, 0.9], [0.13, 0.9], [0.1, 1.0]])
+    table = Trials(("a", "b"), ("a", "b"), np.ones((3, 2)), scores, ("0",) * 3)
+    assert steering.best_of(table) == 1
