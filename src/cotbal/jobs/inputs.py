@@ -187,6 +187,18 @@ def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
             "optimization.packing packs the records of a micro-batch: with micro_batch_size 1 it"
             " does nothing"
         )
+    remarks += _missing_sets(recipe)
+    if inputs.dropped:
+        remarks.append(
+            f"{len(inputs.dropped)} records left out because of their images, the first:"
+            f" {inputs.dropped[0]}"
+        )
+    return remarks
+
+
+def _missing_sets(recipe: Recipe) -> list[str]:
+    """What follows for tasks without a training or test set."""
+    remarks = []
     untrained = [task.name for task in recipe.mixture.only_evaluated]
     if untrained:
         remarks.append(
@@ -196,11 +208,6 @@ def warnings(recipe: Recipe, inputs: Inputs) -> list[str]:
     if untested:
         remarks.append(
             f"no test set for {', '.join(untested)}: the final models will not be scored on it"
-        )
-    if inputs.dropped:
-        remarks.append(
-            f"{len(inputs.dropped)} records left out because of their images, the first:"
-            f" {inputs.dropped[0]}"
         )
     return remarks
 

@@ -205,8 +205,8 @@ def trial_runs(
 ) -> tuple[Run, ...]:
     """Trainings that differ in the weights of their tasks, one per seed of `seeds`, in its order.
 
-    All see the same fraction of every task, those of one seed in the same order, and answer every
-    validation set of the mixture.
+    All see the same fraction of every task with training data, those of one seed in the same order,
+    and answer every validation set of the mixture.
 
     Args:
         weighting: the method that trains with the weights of the trial.

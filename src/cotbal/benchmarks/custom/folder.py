@@ -97,12 +97,7 @@ def find_tasks(raw: Path) -> list[TaskFiles]:
         )
     tasks = [_task(name or raw.resolve().name, files[name], raw) for name in files]
     _demand_different([task.name for task in tasks], raw)
-    if not any(WHOLE in task.patterns for task in tasks):
-        raise DataError(
-            f"{raw}: expected training files of at least one task; found files for validation and"
-            f" test alone, of {', '.join(task.name for task in tasks)}",
-            "missing-file",
-        )
+    _demand_training_files(tasks, raw)
     return sorted(tasks, key=lambda task: task.name)
 
 
@@ -131,6 +126,15 @@ def _demand_different(names: list[str], raw: Path) -> None:
         raise DataError(
             f"{raw}: two tasks have the name {twice[0]}; rename a file or folder of one",
             "repeated-name",
+        )
+
+
+def _demand_training_files(tasks: list[TaskFiles], raw: Path) -> None:
+    if not any(WHOLE in task.patterns for task in tasks):
+        raise DataError(
+            f"{raw}: expected training files of at least one task; found files for validation and"
+            f" test alone, of {', '.join(task.name for task in tasks)}",
+            "missing-file",
         )
 
 
