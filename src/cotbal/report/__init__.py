@@ -7,7 +7,7 @@ from pathlib import Path
 from cotbal.data.files import write_json, write_text
 from cotbal.errors import RunError
 from cotbal.jobs.rundir import RunDir
-from cotbal.report import comparison, curves
+from cotbal.report import comparison, curves, responses
 from cotbal.report.comparison import Comparison, compare, results_table
 from cotbal.report.contents import read_contents
 from cotbal.report.curves import DataCurves, data_curves
@@ -15,22 +15,28 @@ from cotbal.report.examples import examples
 from cotbal.report.markdown import markdown
 from cotbal.report.models import compare_all, models_of
 from cotbal.report.page import page
+from cotbal.report.responses import measured_response
 
 __all__ = ["write_all", "write_comparison", "write_curve", "write_report"]
 
 
 def write_report(directory: Path) -> Path:
-    """Write `report/index.html` and `report/tables.md` from the content of the run directory;
-    returns the page.
+    """Write `report/index.html` and `report/tables.md` from the content of the run directory, and
+    where there are trials `report/effects.csv` and `report/response.json`; returns the page.
 
     Raises:
         RunError: the directory holds nothing that could be reported.
     """
     contents = read_contents(directory)
     models, curve = compare_all(contents), data_curves(contents)
+    measured = measured_response(contents)
     report = RunDir(directory).report
-    write_text(report / "tables.md", markdown(contents, models, curve))
-    write_text(report / "index.html", page(contents, models, curve, examples(contents)))
+    if measured is not None and measured.response is not None:
+        write_text(report / "effects.csv", responses.to_csv(measured.response))
+        write_json(report / "response.json", responses.to_json(measured))
+    write_text(report / "tables.md", markdown(contents, models, curve, measured))
+    text = page(contents, models, curve, measured, examples(contents))
+    write_text(report / "index.html", text)
     return report / "index.html"
 
 

@@ -20,12 +20,12 @@ from cotbal.training.run_paths import RunPaths
 
 LICENCES = "LICENCES.md"
 Status = Literal["done", "failed", "not finished", "not started"]
-Kind = Literal["probe", "final", "curve"]
+Kind = Literal["probe", "final", "curve", "trial"]
 
 
 @dataclass(frozen=True)
 class RunContents:
-    """One run: a probe, a final model, or a point of the curve.
+    """One run: a probe, a final model, a point of the curve, or a trial.
 
     Attributes:
         name: that of the run, such as `mini`, `full:<unit>`, `fraction:1/8`, or of the method for a
@@ -33,6 +33,7 @@ class RunContents:
         seed: training seed; None where it is the recipe's.
         planned: its entry in `plan.json` (records, tokens, share), empty if it was not planned.
         weights: task -> weight of its loss; empty where the method computes them during training.
+        ratios: task -> sampling ratio; empty where every task is sampled as it is.
         outcome: `outcome.json`, empty until the run is done.
         failure: message of the failure, or an empty text.
         losses: lines of `training.jsonl`.
@@ -45,6 +46,7 @@ class RunContents:
     paths: RunPaths
     planned: Mapping[str, Any]
     weights: Mapping[str, float]
+    ratios: Mapping[str, float]
     outcome: Mapping[str, Any]
     failure: str
     losses: tuple[Mapping[str, Any], ...]
@@ -104,6 +106,11 @@ class Contents:
     def curve(self) -> tuple[RunContents, ...]:
         """The trainings on fractions of the data."""
         return tuple(run for run in self.runs if run.kind == "curve")
+
+    @property
+    def trials(self) -> tuple[RunContents, ...]:
+        """The trainings that differ in the weights of their tasks, of all seeds."""
+        return tuple(run for run in self.runs if run.kind == "trial")
 
     def of_first_seed(self, runs: Sequence[RunContents]) -> tuple[RunContents, ...]:
         """Those of the recipe's training seed: one run of each name."""
@@ -201,7 +208,12 @@ def _read_runs(directory: Path, plan: Mapping[str, Any], seed: int) -> list[RunC
     """The planned runs in their order, then other runs in the directory."""
     planned = {directory / run["directory"]: run for run in plan.get("runs", [])}
     runs = [_read_run(root, run["kind"], run, seed) for root, run in planned.items()]
-    folders: dict[Kind, str] = {"probe": "probes", "final": "final", "curve": "curve"}
+    folders: dict[Kind, str] = {
+        "probe": "probes",
+        "final": "final",
+        "curve": "curve",
+        "trial": "trials",
+    }
     for kind, folder in folders.items():
         roots = (directory / folder).glob("*/")
         for root in sorted(roots):
@@ -217,7 +229,7 @@ def _is_archived(root: Path) -> bool:
 def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: int) -> RunContents:
     paths = RunPaths(root)
     outcome = read_json(paths.outcome) if paths.done else {}
-    from_folder = root.name.replace("full-", "full:", 1)
+    from_folder = re.sub("^(full|trial)-", r"\1:", root.name)
     name = planned.get("name") or outcome.get("run") or from_folder
     seed = planned.get("seed", recipe_seed)
     job = _json_or_empty(paths.job)
@@ -234,11 +246,18 @@ def _read_run(root: Path, kind: Kind, planned: Mapping[str, Any], recipe_seed: i
         paths=paths,
         planned=planned,
         weights=job.get("weights") or {},
+        ratios=_ratios(job),
         outcome=outcome,
         failure=failure["message"] if failure else "",
         losses=tuple(read_jsonl(paths.training)),
         scores=scores,
     )
+
+
+def _ratios(job: Mapping[str, Any]) -> dict[str, float]:
+    run = job.get("run")
+    ratios = run.get("ratios") if isinstance(run, dict) else None
+    return ratios or {}
 
 
 def _licences(recipe: Recipe) -> tuple[tuple[Path, str], ...]:

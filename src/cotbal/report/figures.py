@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -39,10 +40,16 @@ def longest(names: Sequence[str], letters: int = LETTERS) -> float:
 
 @dataclass(frozen=True)
 class Point:
-    """One row of a dot plot or bar plot; a value of NaN is not identified."""
+    """One row of a dot plot or bar plot.
+
+    Attributes:
+        interval: a value of NaN is not identified.
+        observed: marked by a vertical line in a dot plot; NaN where there is none.
+    """
 
     name: str
     interval: Interval
+    observed: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,7 @@ class _Plot:
         numbers = [axis.reference]
         for point in points:
             interval = point.interval
-            numbers += [interval.value, interval.low, interval.high]
+            numbers += [interval.value, interval.low, interval.high, point.observed]
         known = [value for value in numbers if not np.isnan(value)]
         low = min(known)
         high = max(known)
@@ -185,7 +192,11 @@ def _dot(plot: _Plot, point: Point, y: float) -> Markup:
     x = plot.x(interval.value)
     dot = element("circle", cx=x, cy=y, r=5, class_=look)
     whisker = plot.whisker(interval, y)
-    return element("g", whisker, dot, plot.title(point), class_="mark")
+    observed = Markup("")
+    if not np.isnan(point.observed):
+        at = plot.x(point.observed)
+        observed = element("line", x1=at, x2=at, y1=y - 9, y2=y + 9, class_="observed")
+    return element("g", whisker, dot, observed, plot.title(point), class_="mark")
 
 
 def _bar(plot: _Plot, point: Point, y: float) -> Markup:

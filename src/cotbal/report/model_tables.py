@@ -237,14 +237,16 @@ def _by_seed(values: np.ndarray) -> list[str]:
 
 
 def cost_table(contents: Contents) -> Table:
-    """Seconds, records, tokens and memory of every run, with totals of the probes and of the
-    curve."""
+    """Seconds, records, tokens and memory of every run, with totals of the probes, of the
+    curve and of the trials."""
     rows = [_cost(run) for run in contents.runs]
     totals = []
     if len(contents.probes) > 1:
         totals.append(_total("all probes", contents.probes))
     if len(contents.curve) > 1:
         totals.append(_total("whole curve", contents.curve))
+    if len(contents.trials) > 1:
+        totals.append(_total("all trials", contents.trials))
     sizes = ("records", "tokens", "share of final", "peak MiB")
     return Table(
         "Cost of every run",

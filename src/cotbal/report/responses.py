@@ -4,6 +4,9 @@ that were frozen before final trainings came out.
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from cotbal.data.files import read_json
-from cotbal.errors import CotbalError, ScoresError
+from cotbal.errors import CotbalError
+from cotbal.jobs.response import read_response
 from cotbal.jobs.rundir import RunDir
 from cotbal.report.comparison import BASELINE, Scores
 from cotbal.report.contents import Contents, RunContents
-from cotbal.response import Response, Trials, compare_with_outcomes, fit_response, read_trials
-from cotbal.response import read_prediction
+from cotbal.response import Response, compare_with_outcomes, read_prediction
+from cotbal.response.choose import MEAN
 from cotbal.response.headroom import Headroom, headroom
 from cotbal.response.prediction import Verdict
 from cotbal.scores.interval import Interval
@@ -58,20 +62,16 @@ class Measured:
     """Trials and what they say.
 
     Attributes:
-        trials: the table.
-        response: None where the table does not determine it.
-        problem: why it does not, or an empty text.
+        response: None where the trials do not determine it.
+        problem: why they do not, or an empty text.
         design: of the trials, as planned; empty for a table of other origin.
-        unit_of: task -> the unit that gives it its weight.
         predictions: by goal.
         unreadable: why prediction files were left out.
     """
 
-    trials: Trials
     response: Response | None
     problem: str
     design: Mapping[str, Any]
-    unit_of: Mapping[str, str]
     predictions: tuple[Frozen, ...]
     unreadable: tuple[str, ...]
 
@@ -80,9 +80,10 @@ class Measured:
         """What weights can do for the mean."""
         return headroom(self.response, MAX_STEP) if self.response else None
 
-    def is_own(self, unit: str, task: str) -> bool:
-        """Whether `unit` gives `task` its weight."""
-        return self.unit_of.get(task) == unit
+    @property
+    def by_ratios(self) -> bool:
+        """Whether trials differed in sampling ratios instead of weights."""
+        return self.design.get("lever") == "ratios"
 
 
 def measured_response(contents: Contents) -> Measured | None:
@@ -90,11 +91,10 @@ def measured_response(contents: Contents) -> Measured | None:
     files = RunDir(contents.directory)
     if not files.trial_table.exists():
         return None
-    trials = read_trials(files.trial_table)
     response, problem = None, ""
     try:
-        response = fit_response(trials)
-    except ScoresError as error:
+        response = read_response(files)
+    except CotbalError as error:
         problem = str(error)
     predictions, unreadable = [], []
     for path in sorted(files.trial_table.parent.glob("prediction-*.json")):
@@ -102,14 +102,10 @@ def measured_response(contents: Contents) -> Measured | None:
             predictions.append(_frozen(contents, path))
         except CotbalError as error:
             unreadable.append(str(error))
-    known = set(contents.tasks)
-    unit_of = {task: contents.unit_of(task) if task in known else task for task in trials.scored}
     return Measured(
-        trials=trials,
         response=response,
         problem=problem,
         design=read_json(files.design) if files.design.exists() else {},
-        unit_of=unit_of,
         predictions=tuple(predictions),
         unreadable=tuple(unreadable),
     )
@@ -136,18 +132,19 @@ def _frozen(contents: Contents, path: Path) -> Frozen:
     )
 
 
-def method_of(goal: str) -> str:
-    """The method that trains the weights of a goal, such as `steer:ocr+grounding`."""
-    return f"{STEER}:{goal.replace(',', '+')}"
+def methods_of(goal: str) -> set[str]:
+    """Names of final runs with the weights (or ratios) of a goal, such as `steer:ocr+grounding`."""
+    variant = goal.replace(",", "+")
+    names = {f"{STEER}:{variant}", f"ratios:{variant}"}
+    return names | {STEER} if goal == MEAN else names
 
 
 def _pairs(
     contents: Contents, goal: str, weights: Mapping[str, float]
 ) -> tuple[dict[int, tuple[Scores, Scores]], str]:
     """Training seed -> scores of the steered and the equal weights; and why models are left out."""
-    names = {method_of(goal), STEER} if goal == "mean" else {method_of(goal)}
     done = [run for run in contents.finals if run.status == "done"]
-    steered = [run for run in done if run.name in names]
+    steered = [run for run in done if run.name in methods_of(goal)]
     equal = {contents.seed_of(run): run.scores for run in done if run.name == BASELINE}
     same = [run for run in steered if _trained_with(contents, run, weights)]
     pairs = {}
@@ -163,9 +160,10 @@ def _pairs(
 
 
 def _trained_with(contents: Contents, run: RunContents, weights: Mapping[str, float]) -> bool:
-    """Whether a model was trained with weights in these proportions."""
+    """Whether a model was trained with weights, or ratios, in these proportions."""
     factors = []
-    for task, weight in run.weights.items():
+    trained = run.ratios or run.weights
+    for task, weight in trained.items():
         unit = contents.unit_of(task)
         if unit in weights:
             factors.append(weight / weights[unit])
@@ -194,9 +192,56 @@ def _change(contents: Contents, task: str, steered: Scores, equal: Scores) -> fl
         if name != task or split == "validation" or (name, split) not in steered:
             continue
         metric = contents.metric_of(scores)
-        before = scores.metrics[metric].measured.score
-        after = steered[name, split].metrics[metric].measured.score
-        if not before > 0:
+        before = scores.metrics.get(metric)
+        after = steered[name, split].metrics.get(metric)
+        if before is None or after is None or not before.measured.score > 0:
             return None
-        changes.append(100 * (after / before - 1))
+        relative = after.measured.score / before.measured.score - 1
+        changes.append(100 * relative)
     return float(np.mean(changes)) if changes else None
+
+
+def to_csv(response: Response) -> str:
+    """Effect of every weight on every score with its interval, one line each; in %."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["weight", "score", "effect", "low", "high", "own", "measurable"])
+    for unit in response.tasks:
+        for task in response.scored:
+            effect = response.effect(unit, task)
+            is_own = response.own.get(task) == unit
+            measurable = task not in response.unmeasurable
+            bounds = [f"{value:.4f}" for value in (effect.value, effect.low, effect.high)]
+            writer.writerow([unit, task, *bounds, int(is_own), int(measurable)])
+    return text.getvalue()
+
+
+def to_json(measured: Measured) -> dict[str, Any]:
+    """Every estimate with its interval, headroom, design, and predictions with their outcomes."""
+    return {
+        "design": dict(measured.design),
+        "headroom": measured.headroom.to_json() if measured.headroom else None,
+        "response": measured.response.to_json() if measured.response else None,
+        "predictions": [_prediction_json(frozen) for frozen in measured.predictions],
+    }
+
+
+def _prediction_json(frozen: Frozen) -> dict[str, Any]:
+    verdict = frozen.verdict
+    outcomes = {}
+    for outcome in verdict.outcomes if verdict else ():
+        outcomes[outcome.task] = {
+            "predicted": outcome.predicted.to_json(),
+            "observed": outcome.observed,
+            "inside": outcome.inside,
+        }
+    correlation = verdict.correlation if verdict else math.nan
+    return {
+        "goal": frozen.goal,
+        "date": frozen.date,
+        "weights": dict(frozen.weights),
+        "seeds": list(frozen.seeds),
+        "outcomes": outcomes,
+        "coverage": verdict.coverage if verdict else None,
+        "correlation": None if math.isnan(correlation) else correlation,
+    }

@@ -9,6 +9,8 @@ from cotbal.report.comparison import BASELINE, OURS, Comparison
 from cotbal.report.contents import Contents, RunContents
 from cotbal.report.formatting import bracket, listed, number, plural
 from cotbal.report.model_tables import noise_range
+from cotbal.report.response_views import summary_sentence
+from cotbal.report.responses import Measured
 from cotbal.report.tables import LEARN_FROM_PROBES
 from cotbal.scores.interval import SAMPLING_ONLY, Interval, hold_training, significance
 from cotbal.weightings import method_label
@@ -16,7 +18,9 @@ from cotbal.weightings import method_label
 NAMED = 6  # a sentence lists at most this many names
 
 
-def summary(contents: Contents, comparison: Comparison) -> list[str]:
+def summary(
+    contents: Contents, comparison: Comparison, measured: Measured | None = None
+) -> list[str]:
     """The most important results, one sentence each."""
     sentences = [_mixture(contents)]
     if contents.balance:
@@ -26,6 +30,8 @@ def summary(contents: Contents, comparison: Comparison) -> list[str]:
     if contents.curve:
         trainings = _done(contents.curve, "training")
         sentences.append(f"Score against the fraction of the data was measured with {trainings}.")
+    if measured is not None:
+        sentences.append(summary_sentence(measured))
     return [*sentences, *_finals(comparison, contents.balance)]
 
 
@@ -60,7 +66,7 @@ def _done(runs: Sequence[RunContents], noun: str) -> str:
 
 
 def _no_weights(contents: Contents) -> str:
-    if contents.curve and not contents.probes:
+    if contents.runs and not contents.probes:
         return "There are no weights, because no probe was planned here."
     return "The weights are not known yet: not every probe is done."
 
