@@ -14,11 +14,11 @@ from cotbal.balance.probes import Difficulty
 from cotbal.data.files import locked, write_json
 from cotbal.errors import CotbalError, near
 from cotbal.jobs.execute import Options
-from cotbal.jobs.runs import FIXED, do, prepare, probes, untrained
-from cotbal.jobs.steering import method_of, trials_for, with_weights
 from cotbal.jobs.plan import Kind, Prepared
 from cotbal.jobs.response import do_with_trials
 from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.runs import FIXED, do, prepare, probes, untrained
+from cotbal.jobs.steering import method_of, trials_for, with_weights
 from cotbal.jobs.weigh import score_matrices, task_weights, units, weigh
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, final_run, plan_probes, single_task_runs

@@ -13,10 +13,10 @@ from cotbal.data.files import archive, locked, read_json, write_json, write_text
 from cotbal.errors import CotbalError, RecipeError, RunError
 from cotbal.jobs.execute import Options
 from cotbal.jobs.inputs import differences
-from cotbal.jobs.runs import FIXED, do, prepare
 from cotbal.jobs.plan import Kind, Planned, Prepared, paths_of
 from cotbal.jobs.queue import cancel_jobs, queued
 from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.runs import FIXED, do, prepare
 from cotbal.jobs.scoring import score_matrix
 from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.mixture import Mixture

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cotbal.data.files import archive, read_json, write_json
+from cotbal.data.files import archive, locked, read_json, write_json
 from cotbal.errors import CotbalError, RunError, near
 from cotbal.jobs.inputs import differences
 from cotbal.jobs.plan import Kind, Planned, Prepared, make_plan
@@ -21,7 +21,15 @@ from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.mixture import Mixture
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import Run
-from cotbal.response import Choice, Response, choose_weights, freeze, read_prediction
+from cotbal.response import (
+    Choice,
+    Response,
+    choose_weights,
+    fit_response,
+    freeze,
+    read_prediction,
+    read_trials,
+)
 from cotbal.response.choice import MEAN, WORST
 from cotbal.response.choose import FLOOR
 from cotbal.response.prediction import HASH
@@ -48,8 +56,8 @@ class Steered:
 
 
 def method_of(mixture: Mixture, name: str) -> str:
-    """The one name of a method: `steer` is `steer:mean`, and `steer:vqa,ocr` names its tasks as
-    `steer:ocr+vqa`, in the order of the mixture. Other methods keep their names.
+    """The one name of a method: `steer` is `steer:mean`, and `steer:vqa,ocr` is `steer:ocr+vqa`,
+    tasks in the order of the mixture and groups by their tasks. Other methods keep their names.
 
     Raises:
         CotbalError: the goal is not mean, worst or tasks with a validation set.
@@ -60,15 +68,29 @@ def method_of(mixture: Mixture, name: str) -> str:
     if goal in ("", MEAN, WORST):
         return f"{STEER}:{goal or MEAN}"
     scored = [task.name for task in mixture.scored]
-    wanted = re.split(r"\s*[+,]\s*", goal.strip())
-    for task in wanted:
-        if task not in scored:
+    wanted: list[str] = []
+    for part in re.split(r"\s*[+,]\s*", goal.strip()):
+        members = [part] if part in scored else [task.name for task in mixture.members(part)]
+        if not members:
             raise CotbalError(
                 f"{name}: expected the goal mean, worst or tasks among {', '.join(scored)}; found"
-                f" {task!r}{near(task, scored)}",
+                f" {part!r}{near(part, scored)}",
                 "unknown-task",
             )
-    return f"{STEER}:{'+'.join(task for task in scored if task in wanted)}"
+        wanted += members
+    return method_for(",".join(task for task in scored if task in wanted))
+
+
+def method_for(goal: str) -> str:
+    """The method that trains with the weights of a goal, as `Choice` names it."""
+    return f"{STEER}:{goal.replace(',', '+')}"
+
+
+def method_of_file(root: RunDir, weights: Path) -> str | None:
+    """The method whose weights a file of the run directory holds; None for any other file."""
+    goal = weights.stem.removeprefix("weights-")
+    is_steered_file = weights.resolve() == root.steered(goal).resolve()
+    return method_for(goal) if is_steered_file else None
 
 
 def is_steered(method: str) -> bool:
@@ -125,7 +147,7 @@ def _need_one_recipe(root: RunDir) -> None:
             )
 
 
-def write_choice(
+def _write_choice(
     out: Path, steered: Steered, mixture: Mixture | None = None, may_replace: bool = False
 ) -> dict[str, str]:
     """Write `weights-<goal>.json` and the frozen `prediction-<goal>.json`; returns their paths.
@@ -166,8 +188,9 @@ def _settle(prediction: Path, weights: Path, content: Mapping[str, Any], may_rep
         return
     if not may_replace:
         raise CotbalError(
-            f"{prediction}: holds another prediction, of {before['date']}; a prediction is never"
-            " replaced, give another --out",
+            f"{prediction}: holds another prediction, of {before['date']}; it is never replaced once"
+            " a final model of its goal was started, nor in a directory of --out: give another"
+            " --out",
             "prediction-exists",
         )
     archive(prediction)
@@ -188,12 +211,39 @@ def steer(
     another prediction for the same goal is archived, until a final model was trained with it.
     """
     steered = choose(root, goal, floors, max_step)
-    mixture = load_recipe(root.recipe).mixture if root.recipe.exists() else None
-    name = f"{STEER}:{steered.choice.goal.replace(',', '+')}"
-    begun = [home for home in (root, *root.seeds) if home.final(name).job.exists()]
-    may_replace = out is None and not begun
-    target = root.trial_table.parent if out is None else out
-    return steered, write_choice(target, steered, mixture, may_replace)
+    if out is not None:
+        return steered, _write_choice(out, steered, _mixture_of(root))
+    with locked(root.lock):
+        return steered, _write_into(root, steered)
+
+
+def _write_into(root: RunDir, steered: Steered) -> dict[str, str]:
+    name = method_for(steered.choice.goal)
+    started = any(home.final(name).job.exists() for home in (root, *root.seeds))
+    return _write_choice(root.trial_table.parent, steered, _mixture_of(root), not started)
+
+
+def _mixture_of(root: RunDir) -> Mixture | None:
+    """The tasks of a run directory; None for a table of other origin."""
+    return load_recipe(root.recipe).mixture if root.recipe.exists() else None
+
+
+def steer_table(
+    trials: Path,
+    goal: str | Sequence[str],
+    floors: Floors,
+    max_step: float = 1.0,
+    out: Path | None = None,
+) -> tuple[Steered, dict[str, str]]:
+    """Choose weights for a goal from a table of trials of any trainer; with `out`, write them with
+    their prediction.
+
+    Raises:
+        CotbalError: the table does not say what weights do, or the goal or a floor is not possible.
+    """
+    response = fit_response(read_trials(trials))
+    steered = Steered(response, choose_weights(response, goal, floors, max_step))
+    return steered, {} if out is None else _write_choice(out, steered)
 
 
 def with_weights(prepared: Prepared) -> tuple[Prepared, dict[str, dict[str, float]]]:
@@ -233,7 +283,8 @@ def _weights_of(prepared: Prepared, method: str) -> tuple[dict[str, float], bool
     file = root.steered(goal)
     if not file.exists():
         names = goal.split("+")
-        steer(root, goal if goal in (MEAN, WORST) else names, {"*": FLOOR})
+        steered = choose(root, goal if goal in (MEAN, WORST) else names, {"*": FLOOR})
+        _write_into(root, steered)
     weights = task_weights(prepared.recipe.mixture, read_weights(file))
     return weights, read_json(file).get("lever") == "ratios"
 

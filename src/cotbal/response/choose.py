@@ -137,19 +137,31 @@ def _goal_names(
             raise CotbalError("no task is measurable with these trials", "not-measurable")
         return measurable
     names = [goal] if isinstance(goal, str) else list(goal)
-    for name in names or [""]:
+    expected = f"goal: expected mean, worst or tasks among {', '.join(response.scored)}"
+    members = [task for name in names or [""] for task in _members(response, name, expected)]
+    for name in members:
         if name in response.unmeasurable:
             raise CotbalError(
                 f"goal: {name} is not measurable with these trials: {response.unmeasurable[name]}",
                 "not-measurable",
             )
-        if name not in response.scored:
-            raise CotbalError(
-                f"goal: expected mean, worst or tasks among {', '.join(response.scored)}; found"
-                f" {name!r}{near(name, response.scored)}",
-                "unknown-task",
-            )
-    return [name for name in response.scored if name in names]
+    return [name for name in response.scored if name in members]
+
+
+def _members(response: Response, name: str, expected: str) -> list[str]:
+    """A scored task, or the scored tasks of a group.
+
+    Raises:
+        CotbalError: `unknown-task`.
+    """
+    if name in response.scored:
+        return [name]
+    members = [task for task in response.scored if response.own.get(task) == name]
+    if not members:
+        raise CotbalError(
+            f"{expected}; found {name!r}{near(name, response.scored)}", "unknown-task"
+        )
+    return members
 
 
 def _scale(response: Response, single_task: Mapping[str, float]) -> Scale:
@@ -169,9 +181,12 @@ def _floors(
     floors: float | Mapping[str, float | None] | None,
 ) -> dict[str, float]:
     """Floor of every guarded task."""
-    given = floors if isinstance(floors, Mapping) else {"*": floors}
-    for task, floor in given.items():
-        _check_floor(response, task, floor)
+    given: dict[str, float | None] = {}
+    for name, floor in (floors if isinstance(floors, Mapping) else {"*": floors}).items():
+        _check_floor(name, floor)
+        expected = f"floor: expected a task among {', '.join(response.scored)}"
+        members = ["*"] if name == "*" else _members(response, name, expected)
+        given |= dict.fromkeys(members, floor)
     in_goal = () if goal in (MEAN, WORST) else names
     chosen: dict[str, float] = {}
     for task in response.scored:
@@ -183,13 +198,7 @@ def _floors(
     return chosen
 
 
-def _check_floor(response: Response, task: str, floor: float | None) -> None:
-    if task != "*" and task not in response.scored:
-        raise CotbalError(
-            f"floor: expected a task among {', '.join(response.scored)}; found"
-            f" {task!r}{near(task, response.scored)}",
-            "unknown-task",
-        )
+def _check_floor(task: str, floor: float | None) -> None:
     if floor is not None and not floor <= 0:
         name = "all tasks" if task == "*" else task
         raise CotbalError(

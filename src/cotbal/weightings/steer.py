@@ -11,6 +11,11 @@ from cotbal.weightings import Static, fixed_weights
 LABEL = "Steer"
 
 
-def build(tasks: Sequence[str], weights: Mapping[str, float], *, variant: str = "mean") -> Static:
-    """These weights, see `fixed_weights`; the goal that they were chosen for is the variant."""
+def build(
+    tasks: Sequence[str],
+    weights: Mapping[str, float],
+    *,
+    variant: str = "mean",  # noqa: ARG001 - names the weights
+) -> Static:
+    """These weights, see `fixed_weights`; `variant` is the goal that they were chosen for."""
     return fixed_weights(tasks, weights)
