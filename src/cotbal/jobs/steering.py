@@ -188,7 +188,7 @@ def _settle(prediction: Path, weights: Path, content: Mapping[str, Any], may_rep
         return
     if not may_replace:
         raise CotbalError(
-            f"{prediction}: holds another prediction, of {before['date']}; it is never replaced once"
+            f"{prediction}: holds a prediction of {before['date']}, which is never replaced once"
             " a final model of its goal was started, nor in a directory of --out: give another"
             " --out",
             "prediction-exists",

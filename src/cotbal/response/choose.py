@@ -138,7 +138,10 @@ def _goal_names(
         return measurable
     names = [goal] if isinstance(goal, str) else list(goal)
     expected = f"goal: expected mean, worst or tasks among {', '.join(response.scored)}"
-    members = [task for name in names or [""] for task in _members(response, name, expected)]
+    members = []
+    for name in names or [""]:
+        known = [name] if name in response.unmeasurable else _members(response, name, expected)
+        members += known
     for name in members:
         if name in response.unmeasurable:
             raise CotbalError(

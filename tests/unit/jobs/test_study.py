@@ -66,7 +66,7 @@ def test_methods_by_the_names_of_the_paper() -> None:
         "stl",
         "tla",
     )
-    assert set(all_methods()) == set(SEVEN)
+    assert set(all_methods()) == {*SEVEN, "steer"}
     with raises(CotbalError, "unknown-method", "stl", "cotbal", "gradnorm"):
         method_names(["ew", "gradnorm"])
 
