@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from cotbal.response import read_trials
 from cotbal.scores.matrix import read_scores
 from helpers.shell import cotbal
 from helpers.tiny_vlm import mixture
@@ -47,3 +48,18 @@ def test_final_models_and_the_base_checkpoint_answer_it(run: Path) -> None:
     assert not (base / "checkpoint").exists()
     page = (run / "report" / "index.html").read_text()
     assert "guard was only evaluated" in page
+
+
+@pytest.mark.extended
+def test_trials_answer_it_without_a_weight(tmp_path: Path) -> None:
+    recipe = mixture(tmp_path / "data", {"color": 1, "paint": 1}, train=64)
+    metrics = [f"tasks.{task}.metric=helpers.letters" for task in ("color", "paint", "guard")]
+    out = ("--out", tmp_path / "run", "--on", "inline", "--fraction", "1/4")
+    shown = cotbal("response", recipe, GUARD, *metrics, *out)
+    assert "before training" in shown
+    trials = read_trials(tmp_path / "run/response/trials.csv")
+    assert (trials.tasks, trials.scored) == (("color", "paint"), ("color", "paint", "guard"))
+    base = tmp_path / "run/trials/trial-base-checkpoint"
+    assert [file.name for file in (base / "generations").iterdir()] == ["guard.validation.jsonl"]
+    steered = cotbal("steer", "--trials", tmp_path / "run/response/trials.csv", "--goal", "color")
+    assert "guard" in steered

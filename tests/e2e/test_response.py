@@ -21,6 +21,7 @@ from cotbal.scores.weights_file import read_weights
 from helpers.shell import command, cotbal
 from helpers.tiny_vlm import mixture
 
+pytestmark = pytest.mark.extended
 TASKS = {"color": 1, "paint": 1}
 LIMIT = 300.0  # seconds
 

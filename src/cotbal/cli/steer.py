@@ -123,6 +123,8 @@ def _show(steered: Steered) -> None:
         out.print(escape(steered.compared.sentence), soft_wrap=True)
     out.print(escape(choice.headroom.sentence), soft_wrap=True)
     out.print(escape(response.check_sentence), soft_wrap=True)
+    if response.mean_sentence:
+        out.print(escape(response.mean_sentence), soft_wrap=True)
     for task, reason in choice.unguarded.items():
         out.print(
             f"[yellow]not measurable[/]  {escape(task)}: {escape(reason)}; neither guarded nor part"

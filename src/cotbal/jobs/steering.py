@@ -20,7 +20,7 @@ from cotbal.jobs.single_task import SingleTask, single_task_scores
 from cotbal.jobs.weigh import task_weights
 from cotbal.recipe.mixture import Mixture
 from cotbal.recipe.recipe import Recipe, load_recipe
-from cotbal.recipe.runs import Run
+from cotbal.recipe.runs import UNTRAINED_TRIAL, Run
 from cotbal.response import (
     Choice,
     Response,
@@ -132,7 +132,8 @@ def choose(
 def _need_one_recipe(root: RunDir) -> None:
     """Check that trials differ in nothing but weights, ratios and seeds."""
     first: Mapping[str, Any] | None = None
-    for paths in root.trials:
+    trained = [paths for paths in root.trials if paths != root.trial(UNTRAINED_TRIAL)]
+    for paths in trained:
         if not paths.job.exists():
             continue
         identity = read_json(paths.job)["identity"]
@@ -141,7 +142,7 @@ def _need_one_recipe(root: RunDir) -> None:
         if changed := differences(first, rest):
             raise RunError(
                 f"{paths.root}: expected trials of one recipe and the same data; this one differs"
-                f" from {root.trials[0].root.name} in {changed[0]}: archive and rerun such trials"
+                f" from {trained[0].root.name} in {changed[0]}: archive and rerun such trials"
                 " with `cotbal response RECIPE --restart-changed`",
                 "mixed-trials",
             )

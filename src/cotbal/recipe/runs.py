@@ -14,6 +14,7 @@ from cotbal.recipe.ratios import allotted
 Portion = Literal["none", "mini", "large", "full"]
 FRACTION, ALONE = "fraction", "alone"  # runs of the curve, see `curve_runs`
 UNTRAINED = "base-checkpoint"  # see `untrained_runs`
+UNTRAINED_TRIAL = f"trial:{UNTRAINED}"  # see `untrained_trials`
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Run:
     Attributes:
         name: `mini`, `full:<unit>`, `base`, `solo:<unit>`, `solo-mini:<unit>`, `stl:<task>`,
             `fraction:<fraction>`, `alone:<task>:<fraction>`, `trial:<number>`, `base-checkpoint`,
-            `ratios:<goal>`, or another final run's name.
+            `trial:base-checkpoint`, `ratios:<goal>`, or another final run's name.
         portions: task -> portion, or a fraction as text, such as `1/8`; a task that is
             not named sees `none`. Without any, the base checkpoint answers.
         weighting: `ew`, or a method of `cotbal.weightings`.
@@ -172,6 +173,12 @@ def untrained_runs(mixture: Mixture, seed: int = 0) -> tuple[Run, ...]:
     """
     tests = tuple(task.name for task in mixture.only_evaluated if task.test)
     return (Run(UNTRAINED, {}, "ew", (), tests, seed),) if tests else ()
+
+
+def untrained_trials(mixture: Mixture, seed: int = 0) -> tuple[Run, ...]:
+    """The same on their validation sets, for trials."""
+    names = tuple(task.name for task in mixture.only_evaluated if task.validation)
+    return (Run(UNTRAINED_TRIAL, {}, "ew", names, (), seed),) if names else ()
 
 
 def curve_runs(

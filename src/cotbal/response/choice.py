@@ -42,7 +42,7 @@ class Choice:
         changes: predicted change of every scored task, averaged over many runs.
         guards: the guarded tasks.
         unguarded: tasks that cannot be guarded at this size, and why.
-        headroom: what weights can do for the mean over all tasks.
+        headroom: what weights can do for the mean over the tasks that count.
         max_step: largest number of doublings that was allowed.
         warnings: what to know before using the weights.
         single_task: scores of the models trained on one task alone that `worst` compares with;

@@ -86,8 +86,9 @@ def choose_weights(
 
     Args:
         response: from `fit_response`.
-        goal: `mean` over all tasks, `worst` (raise the smallest change, or the lowest score
-            relative to `single_task`), or names of tasks.
+        goal: `mean` over the tasks that count, see `Response.counted`, `worst` (raise the smallest
+            change of these, or the lowest score relative to `single_task`), or names of tasks or
+            groups.
         floors: in % of the score, at most 0: one for all tasks that the goal does not name, or by
             task, with the key `*` for all others; None guards nothing.
         max_step: largest allowed doubling of a weight against the geometric mean of all.
@@ -129,13 +130,11 @@ def _goal_names(
     response: Response, goal: str | Sequence[str], single_task: Mapping[str, float]
 ) -> list[str]:
     """The tasks that count in the goal, in the order of the scores."""
-    measurable = [name for name in response.scored if name not in response.unmeasurable]
     if goal in (MEAN, WORST):
-        if single_task:
-            measurable = [name for name in measurable if name in single_task]
-        if not measurable:
+        counted = [name for name in response.counted if not single_task or name in single_task]
+        if not counted:
             raise CotbalError("no task is measurable with these trials", "not-measurable")
-        return measurable
+        return counted
     names = [goal] if isinstance(goal, str) else list(goal)
     expected = f"goal: expected mean, worst or tasks among {', '.join(response.scored)}"
     members = []

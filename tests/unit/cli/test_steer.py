@@ -145,6 +145,7 @@ def test_a_task_without_a_weight_is_guarded_and_has_no_weight(cotbal: Any, tmp_p
     ended = cotbal("steer", "--trials", "trials.csv", "--goal", "vqa", "--out", "out")
     assert ended.code == 0, ended.err
     (line,) = (line.split() for line in ended.out.splitlines() if line.startswith("known"))
+    assert "only guarded: known" in ended.out
     assert line[1:3] == ["-", "-"]
     assert line[-2] == "-1.0"
     assert float(line[-1]) >= -1.0

@@ -130,6 +130,9 @@ def test_a_task_without_training_data_is_checked_and_named(lab: Lab) -> None:
         None,
         None,
     )
+    lab.tasks["known"] = {"metric": "exact_match", "test": file.name}
+    (_, unguarded, *_) = lab.check().warnings
+    assert ("known" in unguarded, "guard" in unguarded) == (True, True)
     known[1]["conversations"][1]["value"] = ""
     write(file, known)
     (problem,) = lab.check().problems

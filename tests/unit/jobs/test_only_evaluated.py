@@ -17,11 +17,14 @@ from cotbal.jobs.execute import Options
 from cotbal.jobs.inputs import differences, identity, open_inputs, write_portions
 from cotbal.jobs.plan import Prepared
 from cotbal.jobs.rescoring import rescore
+from cotbal.jobs.resolution import resolution
+from cotbal.jobs.response import plan_trials, read_response, run_trials, untrained_scores
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.status import status
 from cotbal.recipe.recipe import Recipe, load_recipe
 from cotbal.recipe.runs import final_run, plan_probes
 from cotbal.report import write_comparison, write_report
+from cotbal.response import choose_weights, read_trials
 from cotbal.scores.matrix import read_scores
 from helpers.pipeline_fakes import EXECUTOR, TASKS
 
@@ -153,3 +156,44 @@ def test_an_export_names_it_as_left_out(recipe_path: Path, tmp_path: Path) -> No
         guide = export(Order(recipe, root), trainer, tmp_path / trainer)
         assert "guard" not in guide.table
         assert "guard" in guide.lost
+
+
+@pytest.mark.parametrize("lever", ["weights", "ratios"])
+def test_trials_score_it_and_have_no_weight_of_it(recipe_path: Path, lever: str) -> None:
+    recipe = guarded(recipe_path, f"response.lever={lever}", "tasks.ocr.group=text")
+    prepared = plan_trials(recipe, RunDir(recipe_path.parent / "run"))
+    *trials, base = (p.run for p in prepared.plan.runs)
+    assert {frozenset(run.portions) for run in trials} == {frozenset({*TASKS, "chat"})}
+    assert {run.validation for run in trials} == {(*TASKS, "chat", "guard")}
+    assert all(run.ratios is None or "guard" not in run.ratios for run in trials)
+    assert (base.portions, base.validation, base.test) == ({}, ("guard",), ())
+    slopes = resolution(prepared).slopes
+    assert slopes["guard"] == pytest.approx(max(slopes.values()))
+    response = run_trials(prepared, OPTIONS)
+    root = prepared.root
+    table = read_trials(root.trial_table)
+    assert (len(table.scores), table.scored) == (8, (*TASKS, "chat", "guard"))
+    assert f"{lever[:-1]}:guard" not in root.trial_table.read_text()
+    assert "guard" not in read_json(root.trial("trial:0").job)["run"]["portions"]
+    assert "guard" not in response.own
+    choice = choose_weights(response, "ocr")
+    assert set(choice.weights) == {"text", "vqa", "count"}
+    assert {"guard", "chat"} <= {guard.task for guard in choice.guards}
+    score = read_json(root.trial("trial:base-checkpoint").scores("guard", "validation"))
+    assert untrained_scores(root) == {"guard": score["metrics"]["exact_match"]["score"]}
+    assert {state.state for state in status(root)} == {"done"}
+    assert write_report(root.root).exists()
+
+
+def test_the_base_checkpoint_is_no_trial(recipe_path: Path) -> None:
+    """Its scores are beside the table of trials, and other trials do not need it again."""
+    root = RunDir(recipe_path.parent / "run")
+    run_trials(plan_trials(guarded(recipe_path, "response.step=0.5"), root), OPTIONS)
+    assert read_response(root).trials == 8
+    written = root.trial("trial:base-checkpoint").outcome.stat().st_mtime_ns
+    again = Options(executor=EXECUTOR, restart_changed=True)
+    run_trials(plan_trials(guarded(recipe_path), root), again)
+    assert root.trial("trial:base-checkpoint").outcome.stat().st_mtime_ns == written
+    pipeline.train(job(recipe_path, "ew"), "ew", OPTIONS)
+    assert root.final("base-checkpoint").scores("guard", "test").exists()
+    assert untrained_scores(RunDir(recipe_path.parent / "elsewhere")) == {}

@@ -128,6 +128,8 @@ def _problems_of_task(
 def _warnings_of_task(recipe: Recipe, task: Task, censuses: Mapping[str, Census]) -> Iterator[str]:
     if task.train is None:
         yield f"task {task.name}: no training set; it is only evaluated and has no weight"
+        if task.validation is None:
+            yield f"task {task.name}: no validation set; trials cannot score it, nor steer guard it"
     else:
         yield from _warnings_of_training(recipe, task, censuses[TRAIN])
     for census in censuses.values():
