@@ -16,6 +16,7 @@ from cotbal.jobs.response import plan_trials, run_trials
 from cotbal.jobs.rundir import RunDir
 from cotbal.jobs.steering import Steered, choose, method_of, method_of_file, steer
 from cotbal.recipe.recipe import load_recipe
+from cotbal.recipe.runs import UNTRAINED_TRIAL
 from cotbal.report import prediction_tables, write_comparison, write_report
 from cotbal.response import read_prediction
 from cotbal.scores.weights_file import read_task_weights, read_weights
@@ -260,3 +261,17 @@ def test_files_of_weights_that_steer_wrote(recipe_path: Path, tmp_path: Path) ->
     assert method_of_file(root, root.steered("ocr")) == "steer:ocr"
     assert method_of_file(root, root.weights) is None
     assert method_of_file(root, tmp_path / "weights-ocr.json") is None
+
+
+def test_a_task_without_training_data_is_guarded(recipe_path: Path) -> None:
+    """The base checkpoint is scored beside the trials, and is not one of them."""
+    guard = "tasks.known={validation: vqa_validation.jsonl, test: vqa_test.jsonl}"
+    root = RunDir(recipe_path.parent / "run")
+    study = plan_comparison(load_recipe(recipe_path, (WHOLE, guard)), root, ("ew", "steer"), (0,))
+    run_comparison(study, OPTIONS)
+    assert root.trial(UNTRAINED_TRIAL).done
+    steered, files = steer(root, "ocr", GUARDED)
+    assert "known" in {guard.task for guard in steered.choice.guards}
+    assert "known" not in read_task_weights(files["Weights"])
+    (table,) = prediction_tables(root.root)
+    assert "known" in {row[0] for row in table.rows}
