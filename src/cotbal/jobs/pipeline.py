@@ -110,10 +110,9 @@ def run(prepared: Prepared, weightings: Sequence[str], options: Options) -> Bala
     with locked(prepared.root.lock):
         finals = [prepared.plan.named(name) for name in names]
         late = [p for p in finals if takes_weights(p.run.weighting)]
-        first = [p for p in prepared.plan.runs if p.kind in ("probe", "trial")]
-        early = [*first, *prepared.plan.untrained, *(p for p in finals if p not in late)]
+        early = [p for p in prepared.plan.runs if p not in late]
         do_with_trials(prepared, early, replace(options, later=len(late)))
-        has_probes = any(p.kind == "probe" for p in first)
+        has_probes = any(p.kind == "probe" for p in early)
         result = weigh(prepared.root) if has_probes else None
         if late:
             prepared, steered = with_weights(prepared)

@@ -131,23 +131,34 @@ def _goal_names(
 ) -> list[str]:
     """The tasks that count in the goal, in the order of the scores."""
     if goal in (MEAN, WORST):
-        counted = [name for name in response.counted if not single_task or name in single_task]
-        if not counted:
-            raise CotbalError("no task is measurable with these trials", "not-measurable")
-        return counted
+        return _counted(response, single_task)
     names = [goal] if isinstance(goal, str) else list(goal)
-    expected = f"goal: expected mean, worst or tasks among {', '.join(response.scored)}"
-    members = []
+    members: list[str] = []
     for name in names or [""]:
-        known = [name] if name in response.unmeasurable else _members(response, name, expected)
-        members += known
-    for name in members:
-        if name in response.unmeasurable:
+        members += _goal_members(response, name)
+    return [name for name in response.scored if name in members]
+
+
+def _counted(response: Response, single_task: Mapping[str, float]) -> list[str]:
+    """The tasks of the goals `mean` and `worst`."""
+    counted = [name for name in response.counted if not single_task or name in single_task]
+    if not counted:
+        raise CotbalError("no task is measurable with these trials", "not-measurable")
+    return counted
+
+
+def _goal_members(response: Response, name: str) -> list[str]:
+    """The tasks that a goal names, all measurable."""
+    expected = f"goal: expected mean, worst or tasks among {', '.join(response.scored)}"
+    is_task = name in response.unmeasurable  # which may be without a score
+    members = [name] if is_task else _members(response, name, expected)
+    for task in members:
+        if task in response.unmeasurable:
             raise CotbalError(
-                f"goal: {name} is not measurable with these trials: {response.unmeasurable[name]}",
+                f"goal: {task} is not measurable with these trials: {response.unmeasurable[task]}",
                 "not-measurable",
             )
-    return [name for name in response.scored if name in members]
+    return members
 
 
 def _members(response: Response, name: str, expected: str) -> list[str]:
