@@ -25,9 +25,9 @@ def compare(
         str,
         typer.Option(
             help=(
-                "Methods separated by commas: stl, ew, tla, rlw, dwa, igbv1, cotbal, steer:<goal>,"
-                " such as steer:ocr+chart (steer alone is steer:mean), or dotted paths of your own"
-                " modules."
+                "Methods separated by commas: stl, ew, tla, rlw, dwa, igbv1, cotbal,"
+                " `steer:<goal>` such as steer:ocr+chart (steer is steer:mean), or dotted paths of"
+                " your own modules."
             )
         ),
     ] = "stl,ew,tla,rlw,dwa,igbv1,cotbal",

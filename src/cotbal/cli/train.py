@@ -33,7 +33,7 @@ def train(
         str | None,
         typer.Option(
             help="cotbal (the weights of `balance`, default), ew, tla, rlw, dwa, igbv1, or"
-            " steer:<goal> (the weights of `steer` for this goal).",
+            " `steer:<goal>` (the weights of `steer` for this goal).",
             show_default=False,
         ),
     ] = None,
@@ -41,7 +41,7 @@ def train(
         Path | None,
         typer.Option(
             help="Weights to train with instead of those of the run directory. Those that `steer`"
-            " wrote into it are trained as steer:<goal>."
+            " wrote into it are trained as `steer:<goal>`."
         ),
     ] = None,
     ratios: Ratios = None,
