@@ -9,15 +9,13 @@ from datetime import UTC, datetime
 import numpy as np
 
 from cotbal.data.files import read_json, write_json, write_text
+from cotbal.jobs.response import read_response
 from cotbal.jobs.rundir import RunDir
 from cotbal.response import (
     Response,
     Trials,
     choose_weights,
-    fit_response,
     freeze,
-    read_trials,
-    two_level_design,
 )
 from cotbal.response.coordinates import departure, doublings
 from helpers.simulated_trials import drawn_effects, trials_of
@@ -43,7 +41,7 @@ def add_response(
         "units": members,
     }
     write_json(files.design, design)
-    response = fit_response(read_trials(files.trial_table))
+    response = read_response(files)
     for goal in goals:
         choice = choose_weights(response, goal)
         name = choice.goal.replace(",", "+")
@@ -63,14 +61,16 @@ def noisy_trials(tasks: Sequence[str], seed: int = 3) -> Trials:
 
 
 def grouped_trials(seed: int = 0) -> Trials:
-    """Trials of three units, one of them a group of two tasks, with a task that is only evaluated
-    and whose name is hostile.
+    """Trials of random weights of three units, one of them a group of two tasks, with a hostile
+    name and a task that is only evaluated. Slopes and curvature are correlated, unlike in a
+    balanced design.
     """
     units = ("captions", "ocr", 'say "hi" </script><!--')
     scored = ("long_captions", "short_captions", "ocr", units[2], "before_tuning \N{SNOWMAN}")
     generator = np.random.default_rng(seed)
-    design = two_level_design(units, runs=16)
-    z = doublings(design.weights)
+    multiples = 2 ** generator.uniform(-1, 1, (20, len(units)))
+    weights = multiples / multiples.mean(axis=1, keepdims=True)
+    z = doublings(weights)
     effects = generator.normal(0, 1, (len(units), len(scored)))
     effects -= effects.mean(axis=0)
     changes = z @ effects - 0.5 * departure(z)[:, None]
@@ -78,9 +78,9 @@ def grouped_trials(seed: int = 0) -> Trials:
     return Trials(
         tasks=units,
         scored=scored,
-        weights=design.weights,
+        weights=weights,
         scores=0.4 * (1 + changes / 100),
-        seeds=tuple(map(str, design.seeds)),
+        seeds=("0", "1") * 10,
         units={"long_captions": "captions", "short_captions": "captions"},
     )
 

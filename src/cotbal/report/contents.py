@@ -170,12 +170,12 @@ def read_contents(directory: Path) -> Contents:
         RunError: nothing in it can be reported.
     """
     files = RunDir(directory)
-    needed = (files.balance, files.score_table, files.plan)
+    needed = (files.plan, files.score_table, files.balance, files.trial_table)
     if not any(path.exists() for path in needed):
+        names = ", ".join(str(path.relative_to(directory)) for path in needed)
         raise RunError(
-            f"{directory}: expected a run directory with {files.plan.name},"
-            f" {files.score_table.name} or {files.balance.name}; none of them exists. `cotbal"
-            " balance RECIPE` writes them.",
+            f"{directory}: expected a run directory with one of {names}; none of them exists."
+            " `cotbal balance RECIPE` and `cotbal response RECIPE` write them.",
             "no-run-directory",
         )
     recipe = load_recipe(files.recipe) if files.recipe.exists() else None

@@ -45,11 +45,13 @@ class Point:
     Attributes:
         interval: a value of NaN is not identified.
         observed: marked by a vertical line in a dot plot; NaN where there is none.
+        others: values whose range is a band behind the dot.
     """
 
     name: str
     interval: Interval
     observed: float = math.nan
+    others: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class _Plot:
         numbers = [axis.reference]
         for point in points:
             interval = point.interval
-            numbers += [interval.value, interval.low, interval.high, point.observed]
+            numbers += [interval.value, interval.low, interval.high, point.observed, *point.others]
         known = [value for value in numbers if not np.isnan(value)]
         low = min(known)
         high = max(known)
@@ -192,11 +194,16 @@ def _dot(plot: _Plot, point: Point, y: float) -> Markup:
     x = plot.x(interval.value)
     dot = element("circle", cx=x, cy=y, r=5, class_=look)
     whisker = plot.whisker(interval, y)
-    observed = Markup("")
+    observed = others = Markup("")
     if not np.isnan(point.observed):
         at = plot.x(point.observed)
         observed = element("line", x1=at, x2=at, y1=y - 9, y2=y + 9, class_="observed")
-    return element("g", whisker, dot, observed, plot.title(point), class_="mark")
+    if point.others:
+        low = min(point.others)
+        length = plot.length(max(point.others) - low)
+        box = {"x": plot.x(low), "y": y - 8, "width": length, "height": 16, "rx": 2}
+        others = element("rect", **box, class_="others")
+    return element("g", others, whisker, dot, observed, plot.title(point), class_="mark")
 
 
 def _bar(plot: _Plot, point: Point, y: float) -> Markup:

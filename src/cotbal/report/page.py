@@ -90,13 +90,12 @@ def page(
         "made": _made(contents) if contents.recipe or contents.plan else None,
         "licences": contents.licences,
     }
-    has_panel = parts["response"] is not None and parts["response"]["panel"] is not None
     return environment.get_template("page.html").render(
         contents=contents,
         sections={id: title for id, title in TITLES.items() if parts[id]},
         parts=parts,
         sentences=summary(contents, comparison, measured),
-        script=script() if has_panel else "",
+        script=script(),
         script_hash=script_hash(),
         missing=_missing(contents, comparison),
         comparison=comparison,
@@ -216,17 +215,18 @@ def _curve(curves: DataCurves) -> dict[str, Any]:
 def _response(contents: Contents, measured: Measured) -> dict[str, Any]:
     """Figures and tables of the effect of weights; figures are None without a fit."""
     response = measured.response
-    drawn: dict[str, Any] = dict.fromkeys(("map", "limit", "curvature", "check"))
+    drawn: dict[str, Any] = dict.fromkeys(("map", "limit", "own", "curvature", "check"))
     if response is not None:
         drawn = {
             "map": response_views.effect_map(response),
             "limit": number(response_views.limit_of(response), 1),
+            "own": response_views.own_plot(response),
             "curvature": response_views.curvature_plot(response),
             "check": response_views.check_plot(response),
         }
     predictions = []
     for frozen in measured.predictions:
-        plot = response_views.outcome_plot(frozen)
+        plot = response_views.outcome_plot(frozen, response)
         table = response_views.prediction_table(frozen)
         predictions.append({"goal": frozen.goal, "plot": plot, "table": table})
     return {

@@ -29,6 +29,7 @@ from cotbal.response.shapes import PerScore, PerTask
 from cotbal.response.student import t_quantile
 
 DIGITS = 9  # of every number, so that the page agrees with the fit
+STEPS = 1e6  # from 0 to the largest number of a covariance, which is written in whole steps
 WIDEST = 3.0  # end of the scale of changes, in units of what is typical for a task
 MEAN = "mean over tasks"
 
@@ -131,12 +132,14 @@ def _prediction(response: Response, shares: PerScore) -> dict[str, Any]:
     if response.curved:
         lift[tasks, directions] = 1
     lifted = lift @ covariance @ lift.T
+    unit = max(np.abs(lifted).max(), np.finfo(float).tiny) / STEPS
+    whole = np.rint(lifted / unit).astype(int)
     effects = response.effects @ shares
-    upper = lifted[np.triu_indices(tasks + 1)]
     return {
         "effects": [_number(value) for value in effects],
         "curvature": _number(response.curvature @ shares),
-        "covariance": [_number(value) for value in upper],
+        "covariance": whole[np.triu_indices(tasks + 1)].tolist(),
+        "unit": float(unit),
         "t": _number(t_quantile(UPPER, freedom)),
     }
 
@@ -177,12 +180,13 @@ def _preset(frozen: Frozen, response: Response) -> tuple[str, dict[str, Any]] | 
 
 
 def _unit_of_task(contents: Contents, response: Response) -> dict[str, str | None]:
-    """Task -> the unit that it has its weight from; None: its weight is 1."""
+    """Trained task -> the unit that it has its weight from; None: its weight is 1."""
     known = set(response.tasks)
-    units: dict[str, str | None] = {task: task for task in response.tasks if task in response.own}
-    for task in contents.tasks:
+    units: dict[str, str | None] = dict(response.own)
+    trained = [task for task in contents.tasks if task not in contents.only_evaluated]
+    for task in trained:
         unit = contents.unit_of(task)
-        units[task] = unit if unit in known else None
+        units.setdefault(task, unit if unit in known else None)
     return units
 
 

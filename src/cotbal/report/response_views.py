@@ -28,11 +28,11 @@ def design_sentence(measured: Measured) -> str:
     response, design = measured.response, measured.design
     trials = design.get("runs") if response is None else response.trials
     lever = "sampling ratios" if measured.by_ratios else "weights"
-    text = f"{plural(trials or 0, 'trial')} with other {lever}"
+    text = f"{plural(trials or 0, 'trial')} with different {lever}"
+    if "step" in design:
+        text += f" ({design['step']:g} doublings up or down)"
     if "seeds" in design:
         text += f" and {plural(len(design['seeds']), 'training seed')}"
-    if "step" in design:
-        text += f", changed by {design['step']:g} doublings up and down"
     if "fraction" in design:
         fraction = str(design["fraction"])
         data = "all of the data" if fraction == "1" else f"{fraction} of every task's data"
@@ -45,7 +45,7 @@ def sentences(measured: Measured) -> list[str]:
     response = measured.response
     if response is None or measured.headroom is None:
         return [f"The effect of weights cannot be estimated: {measured.problem}"]
-    lines = [response.check_sentence]
+    lines = [own_sentence(response), response.check_sentence]
     if not np.isnan(measured.headroom.gain.value):
         lines.insert(0, measured.headroom.sentence)
     for task, reason in response.unmeasurable.items():
@@ -74,7 +74,7 @@ def effect_map(response: Response) -> Markup:
         f"Heat map of the effect of doubling {len(units)} weights on {len(scored)} scores, in"
         " percent"
     )
-    frame = Frame(units, scored, ("score of", "weight of"), aria)
+    frame = Frame(units, scored, ("weight of", "score of"), aria)
 
     def cell(i: int, j: int) -> Cell:
         unit, task = units[i], scored[j]
@@ -90,6 +90,41 @@ def effect_map(response: Response) -> Markup:
         return Cell(text, title, look, effect.value / limit, effect.excludes())
 
     return heat_map(frame, cell)
+
+
+def own_plot(response: Response) -> Markup | None:
+    """Effect of every task's own weight on its score, with the range of what other weights do."""
+    points = []
+    for task, own_unit in response.own.items():
+        if task in response.unmeasurable:
+            continue
+        i = response.scored.index(task)
+        effects = dict(zip(response.tasks, response.effects[:, i].tolist(), strict=True))
+        others = tuple(effect for unit, effect in effects.items() if unit != own_unit)
+        points.append(Point(task, response.effect(own_unit, task), others=others))
+    if not points:
+        return None
+    aria = "Effect of doubling the own weight of every task, and of doubling other weights"
+    return figures.dots(points, Axis(aria, 0.0, 1, True, PERCENT))
+
+
+def own_sentence(response: Response) -> str:
+    """How many own and cross effects differ from 0, and how large they are."""
+    own: list[Interval] = []
+    cross: list[Interval] = []
+    for task in response.scored:
+        if task in response.unmeasurable:
+            continue
+        for unit in response.tasks:
+            is_own = response.own.get(task) == unit
+            (own if is_own else cross).append(response.effect(unit, task))
+    parts = []
+    for name, effects in (("own effects", own), ("cross effects", cross)):
+        if effects:
+            clear = sum(effect.excludes() for effect in effects)
+            size = np.median([abs(effect.value) for effect in effects])
+            parts.append(f"{clear} of {len(effects)} {name} (median size {number(size, 1)} %)")
+    return f"Significantly different from 0: {', '.join(parts)}." if parts else ""
 
 
 def curvature_plot(response: Response) -> Markup | None:
@@ -250,13 +285,16 @@ def prediction_sentence(frozen: Frozen) -> str:
     return f"{text}. {frozen.problem}".strip()
 
 
-def outcome_plot(frozen: Frozen) -> Markup | None:
-    """Prediction intervals with what came out; None without outcomes."""
-    if frozen.verdict is None:
-        return None
+def outcome_plot(frozen: Frozen, response: Response | None) -> Markup | None:
+    """Prediction intervals with what came out, measurable tasks alone; None without outcomes."""
+    outcomes = frozen.verdict.outcomes if frozen.verdict else ()
+    hidden = response.unmeasurable if response else ()
     points = [
         Point(outcome.task, outcome.predicted, outcome.observed)
-        for outcome in frozen.verdict.outcomes
+        for outcome in outcomes
+        if outcome.task not in hidden
     ]
+    if not points:
+        return None
     aria = f"Predicted and observed changes for the goal {frozen.goal}, in percent"
     return figures.dots(points, Axis(aria, 0.0, 1, True, PERCENT))

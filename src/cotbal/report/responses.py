@@ -143,10 +143,9 @@ def _pairs(
     contents: Contents, goal: str, weights: Mapping[str, float]
 ) -> tuple[dict[int, tuple[Scores, Scores]], str]:
     """Training seed -> scores of the steered and the equal weights; and why models are left out."""
-    done = [run for run in contents.finals if run.status == "done"]
-    steered = [run for run in done if run.name in methods_of(goal)]
-    equal = {contents.seed_of(run): run.scores for run in done if run.name == BASELINE}
+    steered = _done(contents, methods_of(goal))
     same = [run for run in steered if _trained_with(contents, run, weights)]
+    equal = {contents.seed_of(run): run.scores for run in _done(contents, {BASELINE})}
     pairs = {}
     for run in same:
         seed = contents.seed_of(run)
@@ -157,6 +156,11 @@ def _pairs(
     if same and not pairs:
         return pairs, "No model with equal weights (EW) was trained with the same seed."
     return pairs, ""
+
+
+def _done(contents: Contents, names: set[str]) -> list[RunContents]:
+    """The finished final models of some methods."""
+    return [run for run in contents.finals if run.name in names and run.status == "done"]
 
 
 def _trained_with(contents: Contents, run: RunContents, weights: Mapping[str, float]) -> bool:

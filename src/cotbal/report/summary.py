@@ -22,6 +22,9 @@ def summary(
     contents: Contents, comparison: Comparison, measured: Measured | None = None
 ) -> list[str]:
     """The most important results, one sentence each."""
+    effects = [summary_sentence(measured)] if measured else []
+    if not contents.tasks:  # a table of trials alone
+        return effects
     sentences = [_mixture(contents)]
     if contents.balance:
         sentences += [*_weights(contents.balance), *_flags(contents.balance)]
@@ -30,9 +33,7 @@ def summary(
     if contents.curve:
         trainings = _done(contents.curve, "training")
         sentences.append(f"Score against the fraction of the data was measured with {trainings}.")
-    if measured is not None:
-        sentences.append(summary_sentence(measured))
-    return [*sentences, *_finals(comparison, contents.balance)]
+    return [*sentences, *effects, *_finals(comparison, contents.balance)]
 
 
 def _mixture(contents: Contents) -> str:
