@@ -216,7 +216,7 @@ def test_the_page_on_weights_for_a_goal_runs_from_a_recipe(
     assert prepare.startswith("cotbal prepare pocket pocket")
     for command in commands:
         call(command, monkeypatch)
-    assert (tmp_path / "runs/small/final/steer-ocr/outcome.json").exists()
+    assert (tmp_path / "runs/small/final/steer-vqa/outcome.json").exists()
 
 
 def test_the_tutorial_of_a_first_mixture_runs(
