@@ -71,12 +71,14 @@ QLORA = (
     ),
 )
 WINDOW = ("weightings.dwa={window: 1, temperature: 0.5}",)
+UNCERTAINTY = ("weightings={torchjd:UW: {lr: 0.5}}",)
 PACKING = ("optimization.packing=true",)
 CASES = [
     pytest.param("cotbal", (), id="full"),
     pytest.param("cotbal", LORA, id="LoRA"),
     pytest.param("dwa", WINDOW, id="DWA"),
     pytest.param("rlw", (), id="RLW", marks=pytest.mark.extended),
+    pytest.param("torchjd:UW", UNCERTAINTY, id="TorchJD", marks=pytest.mark.extended),
     pytest.param("cotbal", PACKING, id="packed"),
     pytest.param("cotbal", QLORA, id="QLoRA", marks=pytest.mark.extended),
 ]

@@ -17,7 +17,6 @@ import numpy as np
 
 from cotbal.data.files import read_json
 from cotbal.errors import CotbalError
-from cotbal.jobs.response import read_response
 from cotbal.jobs.rundir import RunDir
 from cotbal.report.comparison import BASELINE, Scores
 from cotbal.report.contents import Contents, RunContents
@@ -91,6 +90,8 @@ def measured_response(contents: Contents) -> Measured | None:
     files = RunDir(contents.directory)
     if not files.trial_table.exists():
         return None
+    from cotbal.jobs.response import read_response  # imports what plans and executes trials
+
     response, problem = None, ""
     try:
         response = read_response(files)
