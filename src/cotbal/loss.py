@@ -65,8 +65,9 @@ def token_counts(
 def token_losses(
     logits: Float[Tensor, "token word"], targets: Int[Tensor, " token"]
 ) -> Float[Tensor, " token"]:
-    """Negative log-likelihood of every valid token, always in float32."""
-    return F.cross_entropy(logits.float(), targets, reduction="none")
+    """Negative log-likelihood of every valid token, in float32 or what is wider."""
+    wide = torch.promote_types(logits.dtype, torch.float32)
+    return F.cross_entropy(logits.to(wide), targets, reduction="none")
 
 
 def token_level(

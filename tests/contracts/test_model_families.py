@@ -37,6 +37,7 @@ from cotbal.training import evaluation, vlm
 from cotbal.training import train as training
 from cotbal.training.run_paths import RunPaths
 from cotbal.training.trainers.forward import valid_token_losses
+from cotbal.training.trainers.head import find_head
 from cotbal.training.trainers.hf import with_task_ids
 from cotbal.training.trainers.packing_check import check_packing
 from helpers.all_families import ALL, ARCHETYPES, FULL, SHORT
@@ -227,6 +228,28 @@ def test_measured_lengths_are_those_of_training(case: Case) -> None:
 def losses(model: Any, batch: dict[str, Any]) -> Tensor:
     with torch.no_grad():
         return valid_token_losses(model, batch, predicting(batch["labels"]))[1]
+
+
+def test_the_head_in_chunks_has_the_gradient_of_all_logits(case: Case) -> None:
+    """By the formula and by torch's derivatives."""
+    model, batch = case.model(language="full"), case.collator.training(case.rows())
+    mask = predicting(batch["labels"])
+    head = find_head(model, batch)
+    assert head is not None
+    factors = torch.linspace(0.5, 2, int(mask.sum()))
+    gradients = []
+    for by_formula in (None, True, False):
+        if by_formula is None:
+            loss = (valid_token_losses(model, batch, mask)[1] * factors).sum()
+        else:
+            loss = head.loss(model, batch, factors, by_formula)[0]
+        model.zero_grad()
+        loss.backward()
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        )
+    for gradient in gradients[1:]:
+        assert (gradient - gradients[0]).norm() < 1e-5 * gradients[0].norm()
 
 
 def test_a_row_has_the_losses_in_a_mixed_batch_that_it_has_alone(case: Case) -> None:

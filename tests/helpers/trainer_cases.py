@@ -142,7 +142,8 @@ def trainer_of(
 ) -> InOrder:
     """A trainer; what is in `more` goes to it where it is its own, and to the arguments
     otherwise."""
-    own = {key: more.pop(key) for key in ("normalizer", "eval_dataset", "callbacks") if key in more}
+    names = ("normalizer", "chunked_head", "eval_dataset", "callbacks")
+    own = {key: more.pop(key) for key in names if key in more}
     data, collator = (
         more.pop("data", None) or rows(),
         more.pop("collator", None) or with_task_ids(pad, TASKS),

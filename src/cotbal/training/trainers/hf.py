@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import is_compiled_module
 from torch import Tensor, nn
 from transformers import Trainer
 
@@ -30,9 +31,15 @@ from cotbal.loss import (
     weighted_sum,
 )
 from cotbal.training.trainers.checkpoints import ExactCheckpoints
-from cotbal.training.trainers.forward import OURS, valid_token_losses, validate_adapter
+from cotbal.training.trainers.forward import (
+    OURS,
+    valid_token_losses,
+    validate_adapter,
+    without_dropout,
+)
+from cotbal.training.trainers.head import ChunkedHead, find_head
 from cotbal.training.trainers.observer import Observation, Observer
-from cotbal.training.trainers.self_check import SelfCheck, check_weights
+from cotbal.training.trainers.self_check import Losses, SelfCheck, check_weights, stock_loss
 from cotbal.training.trainers.step import Step, TaskLosses
 from cotbal.weightings import Weighting, checked, fixed_weights
 
@@ -89,6 +96,8 @@ class TaskWeightedTrainer(ExactCheckpoints):
             step that holds a single task; a training of such steps logs a warning. `per_device`
             divides inside each micro-batch on each rank, as the published code does: the update
             then depends on how the batch is cut, so it is for comparison only.
+        chunked_head: compute the head in chunks where the model allows it, which takes less memory
+            and time (docs/performance.md). False computes the logits of all valid tokens at once.
 
     Before the first step it checks on a real batch that a changed weight changes the gradient as
     predicted (`self_check` holds the result). The check is left out, with a warning, where it is
@@ -107,6 +116,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
         tasks: Sequence[str],
         weighting: Weighting | Mapping[str, float],
         normalizer: Normalizer = "weights",
+        chunked_head: bool = True,
         **kwargs: Any,
     ) -> None:
         if isinstance(weighting, Mapping):
@@ -117,6 +127,8 @@ class TaskWeightedTrainer(ExactCheckpoints):
         self.tasks = tuple(tasks)
         self.weighting = weighting
         self.normalizer: Normalizer = normalizer
+        self.chunked_head = chunked_head
+        self.head: ChunkedHead | None = None
         self.self_check: SelfCheck | None = None
         # The coefficients cover all micro-batches of a step: nobody may divide a second time.
         self.loss_is_scaled_for_ga = True
@@ -127,7 +139,7 @@ class TaskWeightedTrainer(ExactCheckpoints):
         self._signature_columns = None
         self._step = Step.none(len(self.tasks))
         self._loss_only = False  # whether an evaluation needs the loss alone
-        self._check_is_due = True
+        self._head_is_due = self._check_is_due = True
         self._since_log = TaskLosses(self.tasks)
         # First of all callbacks, so that those of the caller find the step observed.
         observer = Observer(
@@ -170,9 +182,25 @@ class TaskWeightedTrainer(ExactCheckpoints):
             len(batches),
             sums=torch.zeros(len(self.tasks), device=device),
         )
+        if self._head_is_due:
+            self.head = self._find_head(batches[0])
+            self._head_is_due = False
         if self._check_is_due:
             self._check(batches, self._step)
         return batches, None
+
+    def _find_head(self, batch: Batch) -> ChunkedHead | None:
+        """The head in chunks, None where each valid token needs its logits.
+
+        A compiled forward pass would be compiled again for every batch. The other layouts are not
+        tested: parameters that are split in other ways than by FSDP2 and DeepSpeed.
+        """
+        compiled = self.args.torch_compile or is_compiled_module(self.model)
+        split = self.sharded and not (self.by_fsdp2 or self.zero_stage)
+        if not self.chunked_head or compiled or split or self.get_tp_size() > 1:
+            return None
+        with self.accelerator.autocast(), without_dropout(self.model):
+            return find_head(self.model, self._prepare_inputs(batch))
 
     def _check(self, batches: list[Batch], step: Step) -> None:
         if reason := self._reason_against_check():
@@ -193,11 +221,12 @@ class TaskWeightedTrainer(ExactCheckpoints):
                 return step.coefficients * factors
             return self.coefficients(step.counts, step.weights * factors)
 
+        losses = Losses(trainer_loss, partial(stock_loss, self.model, self.head))
         inputs = [self._prepare_inputs(batch) for batch in batches]
         with self.accelerator.autocast():  # as the model's forward does in training
             together = self._over_ranks if self.sharded else None
             self.self_check = check_weights(
-                self.model, inputs, trainer_loss, coefficients, self.tasks, together
+                self.model, inputs, losses, coefficients, self.tasks, together
             )
         self._step = step
         step.sums.zero_()  # losses of the check must not be observed
@@ -241,20 +270,31 @@ class TaskWeightedTrainer(ExactCheckpoints):
     ) -> Any:
         """The micro-batch's part of the step's loss; outside training, the EW loss of the batch."""
         if not model.training:
-            loss, outputs = self._evaluated(model, inputs)
-            return (loss, outputs) if return_outputs else loss
+            evaluated = self._evaluated(model, inputs)
+            return evaluated if return_outputs else evaluated[0]
         labels, task_ids = inputs["labels"], _task_ids(inputs)
-        outputs, losses = self._token_losses(model, inputs)
         tasks_of = token_tasks(labels, task_ids)
-        self._step.sums.add_(task_sums(losses, tasks_of, len(self.tasks)))
         coefficients = self._of_micro_batch(token_counts(labels, task_ids, len(self.tasks)))
-        loss = weighted_sum(losses, tasks_of, coefficients.to(losses.device))
+        outputs: Any = None
+        if self.head is None or return_outputs:  # whoever reads outputs expects logits in them
+            outputs, losses = self._token_losses(model, inputs)
+            loss = weighted_sum(losses, tasks_of, coefficients.to(losses.device))
+        else:
+            factors = coefficients.to(labels.device)[tasks_of]
+            loss, losses = self.head.loss(model, inputs, factors)
+        sums = task_sums(losses, tasks_of.to(losses.device), len(self.tasks))
+        self._step.sums.add_(sums.to(self._step.sums.device))
         return (loss, outputs) if return_outputs else loss
 
     def _evaluated(self, model: nn.Module, inputs: Batch) -> tuple[Tensor, Any]:
         """The EW loss of a batch, and outputs, with all logits if they are read."""
         mask = predicting(inputs["labels"])
-        outputs, losses = valid_token_losses(model, inputs, mask, whole=not self._loss_only)
+        outputs: Any = {}
+        if self._loss_only and self.head is not None:
+            ones = torch.ones(int(mask.sum()), device=mask.device)
+            losses = self.head.loss(model, inputs, ones)[1]
+        else:
+            outputs, losses = valid_token_losses(model, inputs, mask, whole=not self._loss_only)
         return losses.mean() if len(losses) else losses.sum(), outputs
 
     def prediction_step(

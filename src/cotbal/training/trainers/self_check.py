@@ -19,6 +19,7 @@ from torch.distributed.tensor import DTensor
 from cotbal.errors import CotbalError
 from cotbal.loss import predicting, token_counts, token_losses, token_tasks
 from cotbal.training.trainers.forward import for_model, logits_of, low_precision, without_dropout
+from cotbal.training.trainers.head import ChunkedHead
 from cotbal.training.trainers.trained_weights import size_of
 
 FACTOR = 4.0  # of the changed weight: large, so that the change is larger than rounding
@@ -50,10 +51,23 @@ class SelfCheck:
     error: float
 
 
+@dataclass(frozen=True)
+class Losses:
+    """Two ways from a batch and coefficients per task to `sum_t c_t S_t`.
+
+    Attributes:
+        trainer: the loss that the trainer would train.
+        stock: a computation that does not use the trainer's.
+    """
+
+    trainer: Callable[[Batch, Tensor], Tensor]
+    stock: Callable[[Batch, Tensor], Tensor]
+
+
 def check_weights(
     model: nn.Module,
     batches: Sequence[Batch],
-    trainer_loss: Callable[[Batch, Tensor], Tensor],
+    losses: Losses,
     coefficients: Callable[[int, float], Tensor],
     tasks: Sequence[str],
     over_ranks: OverRanks | None = None,
@@ -63,7 +77,6 @@ def check_weights(
     Args:
         model: without the wrapper of a data-parallel launcher.
         batches: micro-batches on the model's device, with `labels` and `task_ids`.
-        trainer_loss: (batch, coefficients per task) -> the loss that the trainer would train.
         coefficients: (task, factor) -> coefficients `c_t` when the weight of the task is multiplied
             by the factor.
         over_ranks: sums over the ranks among which the parameters are sharded (FSDP2, ZeRO-3),
@@ -80,9 +93,9 @@ def check_weights(
     before, after = coefficients(changed, 1.0), coefficients(changed, FACTOR)
     with without_dropout(model):
         gradient = _gradient_of(model, chosen, over_ranks)
-        predicted = gradient(lambda batch: _stock_loss(model, batch, after - before))
-        plain = gradient(lambda batch: trainer_loss(batch, before))
-        observed = gradient(lambda batch: trainer_loss(batch, after)) - plain
+        predicted = gradient(lambda batch: losses.stock(batch, after - before))
+        plain = gradient(lambda batch: losses.trainer(batch, before))
+        observed = gradient(lambda batch: losses.trainer(batch, after)) - plain
     # Where the gradients of tasks agree, no change is predicted and what is left is rounding, so it
     # is compared with the whole gradient.
     scale = torch.maximum(predicted.norm(), FLOOR * plain.norm()).clamp_min(1e-30)
@@ -138,13 +151,20 @@ def _probed(model: nn.Module) -> list[nn.Parameter]:
     return chosen
 
 
-def _stock_loss(model: nn.Module, batch: Batch, coefficients: Tensor) -> Tensor:
-    """`sum_t c_t S_t` by the stock forward pass and full logits."""
+def stock_loss(
+    model: nn.Module, head: ChunkedHead | None, batch: Batch, coefficients: Tensor
+) -> Tensor:
+    """`sum_t c_t S_t` by the stock forward pass, with the stock head on all logits, or on those of
+    one chunk after the other.
+    """
     mask = predicting(batch["labels"])
+    tasks_of = token_tasks(batch["labels"], batch["task_ids"])
+    factors = coefficients.to(tasks_of.device)[tasks_of]
+    if head is not None:
+        return head.loss(model, batch, factors, by_formula=False)[0]
     outputs = model(**for_model(batch))
     losses = token_losses(logits_of(model, outputs)[mask], batch["labels"][:, 1:][mask[:, :-1]])
-    tasks_of = token_tasks(batch["labels"], batch["task_ids"])
-    return (losses * coefficients.to(losses)[tasks_of]).sum()
+    return (losses * factors.to(losses)).sum()
 
 
 def _gradient_of(

@@ -1,0 +1,565 @@
+"""What can be said on one GPU in eight minutes, without network: correctness first, then speed.
+
+    python benchmarks/gpu_check.py                             # one large GPU
+    python benchmarks/gpu_check.py --device cpu --size tiny    # does the script itself work?
+
+Prints one table. A wrong result, an error, or a part for which no time is left is a row `FAILED`,
+and the exit code is then 1. Models have random weights and rows are random tokens: the figures are
+about time and memory. Ratios are of runs in turn, in one process, in changing order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor, nn
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from cotbal.loss import IGNORED, token_losses
+from cotbal.training.trainers.chunked_loss import Finish, Tokens, linear_head
+from cotbal.training.trainers.hf import TaskWeightedTrainer, with_task_ids
+
+TASKS = {"a": 0.4, "b": 1.7, "c": 0.9}
+ROUNDS = 5
+IMAGE = 3  # id of the placeholder
+Row = tuple[str, str, str]  # what, result, unit or remark
+
+
+@dataclass(frozen=True)
+class Size:
+    """Sizes of models and batches: `rows` per micro-batch, `text` tokens per row, half of them
+    labelled.
+    """
+
+    head: tuple[int, int, int]  # tokens, features, words
+    width: int
+    inner: int
+    layers: int
+    heads: int
+    words: int
+    vision: tuple[int, int, int, int]  # width, layers, pixels, pixels of a patch
+    rows: int
+    text: int
+    dtype: torch.dtype
+    steps: int
+
+
+PART = Size((64, 16, 300), 64, 128, 2, 4, 500, (32, 2, 28, 14), 4, 12, torch.float32, 4)
+SIZES = {
+    "tiny": PART,
+    "large": Size(
+        (4096, 4096, 128_256),
+        4096,
+        11_008,
+        32,
+        32,
+        32_064,
+        (1024, 24, 336, 14),
+        8,
+        128,
+        torch.bfloat16,
+        6,
+    ),
+}
+PROBE = Size((0, 0, 0), 1024, 2816, 16, 16, 32_064, (256, 6, 112, 14), 8, 64, torch.float32, 12)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the checks run, and how large."""
+
+    device: str
+    size: Size
+    probe: Size
+
+    def synchronize(self) -> None:
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def timed(self, work: Callable[[], Any]) -> tuple[float, float]:
+        """Seconds, and GiB above what was held before (0 on a CPU)."""
+        gc.collect()
+        before = 0
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            before = torch.cuda.memory_allocated()
+        self.synchronize()
+        started = time.perf_counter()
+        work()
+        self.synchronize()
+        seconds = time.perf_counter() - started
+        peak = torch.cuda.max_memory_allocated() if self.device == "cuda" else before
+        return seconds, (peak - before) / 2**30
+
+
+# --- The loss ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Inputs of a head, and the tokens to predict with what their losses are multiplied by."""
+
+    rows: Tensor
+    head: nn.Linear
+    targets: Tensor
+    factors: Tensor
+
+    @classmethod
+    def random(cls, place: Place, shape: tuple[int, int, int], dtype: torch.dtype) -> Problem:
+        count, features, words = shape
+        torch.manual_seed(0)
+        head = nn.Linear(features, words, bias=False, device=place.device, dtype=dtype)
+        rows = torch.randn(count, features, device=place.device).to(dtype)
+        targets = torch.randint(0, words, (count,), device=place.device)
+        factors = torch.rand(count, device=place.device) ** 2 / count
+        return cls(rows.requires_grad_(), head, targets, factors)
+
+    def in_float64(self) -> Problem:
+        head = nn.Linear(*reversed(self.head.weight.shape), bias=False, device="meta")
+        head.weight = nn.Parameter(self.head.weight.detach().double())
+        rows = self.rows.detach().double().requires_grad_()
+        return Problem(rows, head, self.targets, self.factors.double())
+
+    def result(self, loss: Callable[[Problem], Tensor]) -> list[Tensor]:
+        self.rows.grad = self.head.weight.grad = None
+        value = loss(self)
+        value.backward()
+        gradients = [tensor.grad for tensor in (self.rows, self.head.weight)]
+        return [value.detach(), *(g for g in gradients if g is not None)]
+
+
+def valid_logits(problem: Problem, finish: Finish | None = None) -> Tensor:
+    logits = problem.head(problem.rows)
+    losses = token_losses(logits if finish is None else finish(logits), problem.targets)
+    return (losses * problem.factors).sum()
+
+
+def chunks(problem: Problem, finish: Finish | None = None) -> Tensor:
+    tokens = Tokens(problem.targets, problem.factors, True)
+    carrier, losses = linear_head(problem.rows, problem.head, finish or Finish(), tokens)
+    return carrier + (losses * problem.factors).sum()
+
+
+def cce(problem: Problem) -> Tensor:
+    from cut_cross_entropy import linear_cross_entropy
+
+    losses = linear_cross_entropy(
+        problem.rows, problem.head.weight, problem.targets, reduction="none"
+    )
+    return (losses * problem.factors).sum()
+
+
+def liger(problem: Problem) -> Tensor:
+    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+    loss = LigerFusedLinearCrossEntropyLoss(reduction="none")
+    losses = loss(problem.head.weight, problem.rows, problem.targets)
+    return (losses * problem.factors).sum()
+
+
+def error(actual: list[Tensor], expected: list[Tensor]) -> float:
+    pairs = zip(actual, expected, strict=True)
+    return max(float((a.double() - b).norm() / b.norm()) for a, b in pairs)
+
+
+def require(value: float, bound: float, what: str) -> None:
+    if not value <= bound:
+        raise AssertionError(f"{what}: {value:.2e}, expected at most {bound:.0e}")
+
+
+def loss_on_the_device(place: Place) -> Iterator[Row]:
+    """Loss and gradients of the head against float64, in every dtype and form."""
+    for dtype, bound in ((torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, 2e-2)):
+        worst = 0.0
+        for finish in (Finish(), Finish(0.25), Finish(1.0, 30.0)):
+            problem = Problem.random(place, (1000, 64, 2000), dtype)
+            exact = problem.in_float64().result(lambda p, f=finish: valid_logits(p, f))
+            for form in (valid_logits, chunks):
+                found = problem.result(lambda p, f=finish, form=form: form(p, f))
+                worst = max(worst, error(found, exact))
+        require(worst, bound, f"loss and gradients in {dtype}")
+        yield f"loss and gradients, {dtype}", f"{worst:.1e}", "worst relative error to float64"
+
+
+def heads(place: Place) -> Iterator[Row]:
+    """Time and memory of the head beside all logits and two libraries."""
+    problem = Problem.random(place, place.size.head, place.size.dtype)
+    exact = problem.in_float64().result(chunks)
+    variants = {"logits of all tokens": valid_logits, "chunks": chunks}
+    for name, module, loss in (
+        ("Liger", "liger_kernel", liger),
+        ("CCE", "cut_cross_entropy", cce),
+    ):
+        if place.device == "cuda" and importlib.util.find_spec(module):
+            variants[name] = loss
+        else:
+            yield f"head: {name}", "-", "not installed, or no GPU"
+    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
+    errors = {name: error(problem.result(loss), exact) for name, loss in variants.items()}
+    del exact
+    for turn in range(ROUNDS):
+        for name in sorted(variants, reverse=turn % 2 == 0):
+            problem.rows.grad = problem.head.weight.grad = None
+            measured[name].append(place.timed(lambda n=name: variants[n](problem).backward()))
+    require(errors["chunks"], 2e-2, "loss and gradients of the head in chunks")
+    for name, values in measured.items():
+        seconds, memory = (median(column) for column in zip(*values, strict=True))
+        remark = f"{memory:.2f} GiB with gradients, error {errors[name]:.1e}"
+        yield f"head {place.size.head}: {name}", f"{1000 * seconds:.1f} ms", remark
+
+
+# --- Trainings -----------------------------------------------------------------------------------
+
+
+def llava(size: Size, device: str) -> LlavaForConditionalGeneration:
+    width, layers, pixels, patch = size.vision
+    vision = CLIPVisionConfig(
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=max(2, width // 64),
+        image_size=pixels,
+        patch_size=patch,
+    )
+    text = LlamaConfig(
+        vocab_size=size.words,
+        hidden_size=size.width,
+        intermediate_size=size.inner,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.heads,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_id=IMAGE)
+    torch.manual_seed(0)
+    with torch.device(device):
+        model = LlavaForConditionalGeneration(config).to(size.dtype)
+    model.model.vision_tower.requires_grad_(False)
+    model.generation_config.eos_token_id = None  # answers of random weights never end
+    return model
+
+
+def rows_of(size: Size, count: int) -> list[dict[str, Any]]:
+    generator = torch.Generator().manual_seed(1)
+    pixels, patch = size.vision[2:]
+    placeholders = torch.full(((pixels // patch) ** 2,), IMAGE)
+    made = []
+    for i in range(count):
+        text = torch.randint(4, size.words, (size.text,), generator=generator)
+        ids = torch.cat([placeholders, text])
+        labels = ids.clone()
+        labels[: len(placeholders) + size.text // 2 - i % 3] = IGNORED
+        image = torch.randn(3, pixels, pixels, generator=generator).to(size.dtype)
+        task = list(TASKS)[i % len(TASKS)]
+        made.append({"input_ids": ids, "labels": labels, "pixel_values": image, "task": task})
+    return made
+
+
+def stacked(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+    names = [name for name in rows[0] if name != "task"]
+    return {name: torch.stack([row[name] for row in rows]) for name in names}
+
+
+class Clock(TrainerCallback):
+    """Seconds of every step."""
+
+    def __init__(self, place: Place) -> None:
+        self.place, self.seconds, self.started = place, list[float](), 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.place.synchronize()
+        self.started = time.perf_counter()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.place.synchronize()
+        self.seconds.append(time.perf_counter() - self.started)
+
+
+def trainer(place: Place, size: Size, model: nn.Module, ours: bool, **more: Any) -> Trainer:
+    settings = {
+        "output_dir": tempfile.mkdtemp(),
+        "per_device_train_batch_size": size.rows,
+        "max_steps": size.steps,
+        "bf16": place.device == "cuda" and size.dtype == torch.float32,
+        "report_to": "none",
+        "use_cpu": place.device == "cpu",
+        "disable_tqdm": True,
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "remove_unused_columns": False,
+        "train_sampling_strategy": "sequential",
+    }
+    args = TrainingArguments(**{**settings, **more})
+    count = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.max_steps
+    common = {"model": model, "args": args, "train_dataset": rows_of(size, count)}
+    run = Trainer(**common, data_collator=stacked) if not ours else weighted(common)
+    run.remove_callback(PrinterCallback)  # the output is a table
+    return run
+
+
+def weighted(common: dict[str, Any]) -> Trainer:
+    collator = with_task_ids(stacked, list(TASKS))
+    return TaskWeightedTrainer(**common, data_collator=collator, tasks=list(TASKS), weighting=TASKS)
+
+
+def updates(place: Place) -> Iterator[Row]:
+    """The update of a step for two layouts, against autograd in float64; the stock trainer's."""
+    size, sgd = PART, {"max_steps": 1, "optim": "sgd", "learning_rate": 1.0, "max_grad_norm": 0.0}
+    layouts = [{"per_device_train_batch_size": 8}, {"per_device_train_batch_size": 2}]
+    layouts[1]["gradient_accumulation_steps"] = 4
+    changes = []
+    for ours, layout in ((True, layouts[0]), (True, layouts[1]), (False, layouts[1])):
+        model = llava(size, place.device)
+        before = [p.detach().clone() for p in model.parameters() if p.requires_grad]
+        run = trainer(
+            place, size, model, ours, bf16=False, lr_scheduler_type="constant", **sgd, **layout
+        )
+        run.train()
+        after = [p.detach() for p in model.parameters() if p.requires_grad]
+        changes.append([a.double() - b.double() for a, b in zip(before, after, strict=True)])
+    exact = [gradients_in_float64(size, weights) for weights in (TASKS, dict.fromkeys(TASKS, 1.0))]
+    for name, change, expected in (
+        ("one micro-batch", changes[0], exact[0]),
+        ("four micro-batches", changes[1], exact[0]),
+        ("stock trainer, equal weights", changes[2], exact[1]),
+    ):
+        flat = [torch.cat([value.flatten().cpu() for value in part]) for part in (change, expected)]
+        distance = float((flat[0] - flat[1]).norm() / flat[1].norm())
+        require(distance, 1e-4, f"update, {name}")
+        yield f"update: {name}", f"{distance:.1e}", "relative distance to float64"
+
+
+def gradients_in_float64(size: Size, weights: dict[str, float]) -> list[Tensor]:
+    """Eq. 2 by a plain loop over rows."""
+    model = llava(size, "cpu").double()
+    numerator, denominator = torch.zeros((), dtype=torch.float64), 0.0
+    for row in rows_of(size, 8):
+        fields = {"input_ids": row["input_ids"][None], "pixel_values": row["pixel_values"][None]}
+        fields["pixel_values"] = fields["pixel_values"].double()
+        logits = model(**fields).logits[0, :-1]
+        targets = row["labels"][1:]
+        kept, weight = targets != IGNORED, weights[row["task"]]
+        numerator = numerator + weight * token_losses(logits[kept], targets[kept]).sum()
+        denominator += weight * int(kept.sum())
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return list(torch.autograd.grad(numerator / denominator, trained))
+
+
+def steps(place: Place) -> Iterator[Row]:
+    """Tokens per second and memory of full and LoRA steps, ours and the stock trainer's."""
+    model: Any = llava(place.size, place.device)
+    model.activation_checkpointing_enable({"use_reentrant": False})
+    for way in ("full", "LoRA"):
+        if way == "LoRA":
+            config = LoraConfig(r=16, target_modules=r".*language_model.*_proj")
+            model = get_peft_model(model, config)
+        speeds: dict[bool, list[float]] = {True: [], False: []}
+        memory = {True: 0.0, False: 0.0}
+        for ours in (True, False, False, True):
+            clock = Clock(place)
+            run = trainer(place, place.size, model, ours, max_grad_norm=0.0, learning_rate=1e-6)
+            run.add_callback(clock)
+            memory[ours] = max(memory[ours], place.timed(run.train)[1])
+            valid = sum(int((r["labels"] != IGNORED).sum()) for r in run.train_dataset)
+            speeds[ours].append(valid / place.size.steps / median(clock.seconds[1:]))
+            del run
+            model.zero_grad()
+        for ours, name in ((True, "cotbal"), (False, "stock Trainer")):
+            remark = f"labelled tokens/s; {memory[ours]:.1f} GiB above the model"
+            yield f"{way} step, {name}", f"{max(speeds[ours]):.0f}", remark
+        yield f"{way} step", f"{max(speeds[False]) / max(speeds[True]):.3f}", "time, ours to stock"
+
+
+@torch.no_grad()
+def answers(place: Place) -> Iterator[Row]:
+    """Answers per second of greedy generation, one by one and in batches."""
+    size, count, length = place.size, 4 * place.size.rows, 16
+    model = llava(size, place.device).eval()
+    rows = [
+        {name: value for name, value in row.items() if name in ("input_ids", "pixel_values")}
+        for row in rows_of(size, count)
+    ]
+    texts = {}
+    for batch in (1, count):
+        made: list[Tensor] = []
+
+        def generate(batch: int = batch, made: list[Tensor] = made) -> None:
+            for start in range(0, count, batch):
+                fields = stacked(rows[start : start + batch])
+                fields = {name: value.to(place.device) for name, value in fields.items()}
+                made.append(
+                    model.generate(**fields, max_new_tokens=length, do_sample=False)[:, -length:]
+                )
+
+        seconds, memory = place.timed(generate)
+        texts[batch] = torch.cat(made)
+        yield f"answers, batches of {batch}", f"{count / seconds:.1f}", f"per s; {memory:.1f} GiB"
+    same = float((texts[1] == texts[count]).all(dim=1).float().mean())
+    require(1 - same, 1.0 if size.dtype == torch.bfloat16 else 0.0, "answers that differ")
+    yield "answers, alone and in a batch", f"{same:.0%}", "identical (ties of bfloat16 may differ)"
+
+
+# --- Processes -----------------------------------------------------------------------------------
+
+
+class Kill(TrainerCallback):
+    """Ends the process in the middle of a training, without warning."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, _: Any, state: Any, *__: Any, **___: Any) -> None:
+        if state.global_step == self.step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def child(place: Place, folder: Path, kill_at: int | None) -> None:
+    """Train a probe; write seconds per step and a sum of the weights."""
+    clock = Clock(place)
+    saving = {"save_strategy": "steps", "save_steps": 2, "output_dir": str(folder / "checkpoints")}
+    run = trainer(place, place.probe, llava(place.probe, place.device), True, **saving)
+    run.add_callback(clock)
+    if kill_at is not None:
+        run.add_callback(Kill(kill_at))
+    (folder / "ready").touch()
+    while not (folder.parent / "go").exists():
+        time.sleep(0.05)
+    checkpoints = sorted((folder / "checkpoints").glob("checkpoint-*"))
+    run.train(resume_from_checkpoint=str(checkpoints[0]) if checkpoints else None)
+    weights = [p.detach().double().norm().item() for p in run.model.parameters()]
+    result = {
+        "seconds": median(clock.seconds[1:]),
+        "weights": weights,
+        "resumed": bool(checkpoints),
+    }
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+def start(place: Place, folder: Path, *more: str) -> subprocess.Popen[bytes]:
+    folder.mkdir(exist_ok=True, parents=True)
+    size = "tiny" if place.probe is PART else "large"
+    command = [sys.executable, __file__, "--device", place.device, "--size", size]
+    return subprocess.Popen([*command, "--child", str(folder), *more], stdout=subprocess.DEVNULL)
+
+
+def results(folders: list[Path], children: list[subprocess.Popen[bytes]]) -> list[dict[str, Any]]:
+    """Let children begin together, and read what they wrote."""
+    while not all((folder / "ready").exists() for folder in folders):
+        if any(process.poll() for process in children):
+            raise RuntimeError("a training failed before it began")
+        time.sleep(0.05)
+    (folders[0].parent / "go").touch()
+    if any(process.wait() for process in children):
+        raise RuntimeError("a training failed")
+    return [json.loads((folder / "result.json").read_text()) for folder in folders]
+
+
+def probes(place: Place) -> Iterator[Row]:
+    """Two trainings that share a device, and one that is killed and resumed."""
+    with tempfile.TemporaryDirectory() as directory:
+        root = Path(directory)
+        alone = root / "alone" / "a"
+        (single,) = results([alone], [start(place, alone)])
+        pair = [root / "pair" / name for name in ("a", "b")]
+        both = results(pair, [start(place, folder) for folder in pair])
+        gain = 2 * single["seconds"] / max(one["seconds"] for one in both)
+        yield "two probes at once", f"{gain:.2f}", "times the steps per second of one"
+        killed = root / "killed" / "a"
+        process = start(place, killed, "--kill-at", "3")
+        (root / "killed" / "go").touch()
+        if process.wait() != -signal.SIGKILL:
+            raise AssertionError("expected the training to be killed")
+        (resumed,) = results([killed], [start(place, killed)])
+        pairs = zip(resumed["weights"], single["weights"], strict=True)
+        distance = max(abs(a - b) / max(b, 1e-12) for a, b in pairs)
+        if not resumed["resumed"]:
+            raise AssertionError("expected a checkpoint to resume from")
+        require(distance, 1e-4, "weights after a kill, against an uninterrupted training")
+        yield "resumed after a kill", f"{distance:.1e}", "largest relative change of a norm"
+
+
+CHECKS = (loss_on_the_device, updates, heads, steps, answers, probes)
+
+
+def described(place: Place) -> str:
+    packages = ("torch", "transformers", "trl", "peft", "liger-kernel", "cut-cross-entropy")
+    versions = []
+    for name in packages:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"no {name}")
+    device = torch.cuda.get_device_name() if place.device == "cuda" else platform.machine()
+    return f"{device}; Python {platform.python_version()}; {', '.join(versions)}"
+
+
+def check(place: Place, minutes: float) -> int:
+    """Print the table; the number of failures."""
+    print(described(place), "\n\n| what | result | |\n|---|---|---|", flush=True)
+    begun, failures = time.monotonic(), 0
+    for part in CHECKS:
+        started = time.monotonic()
+        try:
+            if started - begun > 60 * minutes:
+                raise TimeoutError(f"not run: {minutes} minutes are over")
+            for row in part(place):
+                print("|", " | ".join(row), "|", flush=True)
+        except Exception as problem:
+            failures += 1
+            traceback.print_exc()
+            print(f"| {part.__name__} | FAILED | {str(problem).splitlines()[:1]} |", flush=True)
+        print(f"| {part.__name__} | {time.monotonic() - started:.0f} s | |", flush=True)
+    return failures
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--size", choices=tuple(SIZES), default="large")
+    parser.add_argument("--minutes", type=float, default=8.0, help="no part starts after these")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--kill-at", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("no CUDA device; `--device cpu --size tiny` tries the script itself")
+    place = Place(options.device, SIZES[options.size], PART if options.size == "tiny" else PROBE)
+    if options.child:
+        child(place, options.child, options.kill_at)
+    elif failures := check(place, options.minutes):
+        sys.exit(f"{failures} of {len(CHECKS)} parts failed")
+
+
+if __name__ == "__main__":
+    main()
