@@ -8,9 +8,9 @@ from fractions import Fraction
 from cotbal.data.files import locked
 from cotbal.errors import CotbalError
 from cotbal.jobs.execute import Options
-from cotbal.jobs.pipeline import do, prepare
 from cotbal.jobs.plan import Kind, Prepared
 from cotbal.jobs.rundir import RunDir
+from cotbal.jobs.runs import do, prepare
 from cotbal.recipe.recipe import Recipe
 from cotbal.recipe.runs import Run, curve_runs
 

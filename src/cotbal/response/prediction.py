@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cotbal.errors import CotbalError
-from cotbal.response.choose import Choice
+from cotbal.response.choice import Choice
 from cotbal.response.coordinates import doublings
 from cotbal.response.response import UPPER, Response
 from cotbal.response.student import t_quantile
