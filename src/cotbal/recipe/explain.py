@@ -15,6 +15,7 @@ _EXPECTED = {
     "bool": "true or false",
     "int": "a whole number",
     "float": "a number",
+    "finite": "a finite number",
     "string": "a text",
     "path": "a path",
     "tuple": "a list such as [a, b]",
@@ -41,7 +42,7 @@ def explain(error: ValidationError) -> str:
 def _field(item: Any) -> Field:
     """Keys down to the field, without the members of a union that pydantic names among them."""
     kind, parts = item["type"].partition("_")[0], [str(part) for part in item["loc"]]
-    if parts and parts[-1] == kind and kind in ("int", "float"):
+    if parts and parts[-1] in ("int", "float") and kind in (parts[-1], "finite"):
         parts.pop()
     return tuple(part for part in parts if not _UNION_MEMBER.fullmatch(part))
 

@@ -89,12 +89,12 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         super().__init__(stream)
         self._depth = 0
         self._repeated = 0
-        self._sizes: dict[yaml.Node, int] = {}  # values in a whole node, aliases resolved
+        self._sizes: dict[yaml.Node | None, int] = {}  # values in a whole node, aliases resolved
         self._merged: set[yaml.Node] = set()
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """Compose a node; count levels, and the values that aliases repeat."""
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]
         is_alias = isinstance(event, yaml.AliasEvent)
         self._depth += 1
         if self._depth > _DEEPEST:
