@@ -10,6 +10,7 @@ from cotbal.errors import CotbalError
 
 LARGEST = 1e6  # weight; 1 is the mean
 
+
 def read_task_weights(path: str | Path) -> dict[str, float]:
     """Task -> weight, for a training with `cotbal.weightings.cotbal`.
 
@@ -49,8 +50,8 @@ def read_weights(path: Path) -> dict[str, float]:
     weights: dict[str, float] = content.get("weights", content)
     if not _are_weights(weights):
         raise CotbalError(
-            f'{path}: expected {{"weights": {{unit: number up to {LARGEST:,.0f}}}}}; found something'
-            " else",
+            f'{path}: expected {{"weights": {{unit: number up to {LARGEST:,.0f}}}}}; found'
+            " something else",
             "invalid-weights",
         )
     return weights

@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 from PIL import Image
 
 from cotbal.data.reading.conversations import normalise
-from cotbal.data.reading.formats import BROKEN, read_rows
+from cotbal.data.reading.formats import DAMAGED, read_rows
 from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
 from cotbal.errors import DataError
 
@@ -249,7 +249,7 @@ def _kept_records(path: Path, digest: str, kept: Path, cache: Path) -> Records |
     try:
         records = Records(path, digest, kept, cache)
         return records if records.complete() else None
-    except BROKEN:
+    except DAMAGED:
         return None
 
 
