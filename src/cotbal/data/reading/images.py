@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from cotbal.errors import DataError
 
 _CHUNK = 256
+# Others run programs (EPS: Ghostscript), or hold no photographs and drawings.
+_FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI"),
+    *("TGA", "TIFF", "WEBP"),
+)
+MOST_PIXELS = 2**26  # an image of more takes over a gigabyte
+_LARGE = 2**23  # pixels from which `cotbal check` decodes one image at a time
 _ORIENTATION = 0x0112  # tag of EXIF; from 5 on, width and height are exchanged
+_large = Lock()
 Size = tuple[int, int]  # width and height in pixels
 Rejected = Callable[[Sequence[str]], Mapping[str, str]]
 
@@ -45,13 +55,40 @@ def size_of(path: Path) -> Size:
         DataError: the file is missing or no image.
     """
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             # Pillow reads whole PNG files in search of EXIF behind the image.
             known = image.format != "PNG" or "exif" in image.info
             turned = known and image.getexif().get(_ORIENTATION, 1) >= 5
             return (image.height, image.width) if turned else image.size
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
         raise _broken(path, error) from None
+
+
+def opened(source: Path | BinaryIO) -> ImageFile.ImageFile:
+    """An image of which the header alone was read.
+
+    Raises:
+        Exception: of many kinds, by Pillow's decoders; ValueError for more pixels than
+            `MOST_PIXELS`, or than the variable COTBAL_MAX_PIXELS says.
+    """
+    Image.init()
+    known = [name for name in _FORMATS if name in Image.OPEN]  # depends on the version of Pillow
+    image = Image.open(source, formats=known)
+    limit = int(os.environ.get("COTBAL_MAX_PIXELS") or MOST_PIXELS)
+    if image.width * image.height > limit:
+        image.close()
+        raise ValueError(
+            f"{image.width} x {image.height} pixels are more than {limit:,}; make it smaller, or"
+            " set the environment variable COTBAL_MAX_PIXELS"
+        )
+    return image
+
+
+@contextmanager
+def _turn(size: Size) -> Iterator[None]:
+    """Wait until no other thread decodes a large image: each takes many bytes per pixel."""
+    with _large if size[0] * size[1] > _LARGE else nullcontext():
+        yield
 
 
 def decode(source: Path | BinaryIO) -> Image.Image:
@@ -65,19 +102,22 @@ def decode(source: Path | BinaryIO) -> Image.Image:
     Raises:
         Exception: of many kinds, by Pillow's decoders.
     """
-    with Image.open(source) as image:
+    with opened(source) as image, _turn(image.size):
         upright = ImageOps.exif_transpose(image)
         return _scaled(upright) if upright.mode[0] in "IF" else _on_white(upright)
 
 
 def _scaled(image: Image.Image) -> Image.Image:
-    values = np.asarray(image, np.float64)
-    transparent = values == image.info.get("transparency")
-    used = np.isfinite(values) & ~transparent
-    low, high = (values[used].min(), values[used].max()) if used.any() else (0.0, 0.0)
-    levels = np.where(used, (values - low) * (255 / ((high - low) or 1)), 0)
+    levels = np.array(image, np.float64)  # changed in place: it is large
+    transparent = levels == image.info.get("transparency")
+    used = np.isfinite(levels) & ~transparent
+    low = levels.min(where=used, initial=np.inf) if used.any() else 0.0
+    high = levels.max(where=used, initial=-np.inf) if used.any() else 0.0
+    levels[~used] = low
+    levels -= low
+    levels *= 255 / ((high - low) or 1)
     levels[transparent] = 255
-    return Image.fromarray(levels.round().astype(np.uint8)).convert("RGB")
+    return Image.fromarray(levels.round(out=levels).astype(np.uint8)).convert("RGB")
 
 
 def _on_white(image: Image.Image) -> Image.Image:

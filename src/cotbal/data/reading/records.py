@@ -21,10 +21,10 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from PIL import Image
 
 from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import DAMAGED, read_rows
+from cotbal.data.reading.images import opened
 from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
 from cotbal.errors import DataError
 
@@ -313,7 +313,7 @@ def _row(record: Record) -> dict[str, Any]:
 def _keep_image(content: bytes, cache: Path) -> str:
     """Write an embedded image under the hash of its bytes and return its stored name."""
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with opened(io.BytesIO(content)) as image:
             kind = str(image.format).lower()
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
         raise DataError(
