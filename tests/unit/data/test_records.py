@@ -155,8 +155,6 @@ def test_a_damaged_embedded_image_is_written_again(tmp_path: Path, left: bytes |
         Path(name).unlink()
     else:
         Path(name).write_bytes(left)
-    if left == b"half":  # seen when the records are converted again
-        next(cache.glob("*.arrow")).unlink()
     assert open_records(path, cache)[0].images == (name,)
     assert Path(name).read_bytes() == content
 

@@ -16,7 +16,7 @@ from cotbal.benchmarks.academic.regions import Pair, Reader, Region
 from cotbal.benchmarks.releases.gallery import coco_2014
 from cotbal.benchmarks.releases.rows import Row
 from cotbal.benchmarks.releases.sources import Files, Job, download
-from cotbal.data.reading.images import opened
+from cotbal.data.reading.image_files import opened
 
 _NAMES = {"refcoco": "RefCOCO", "refcocog": "RefCOCOg"}
 _TESTS = (("refcoco", "testA"), ("refcoco", "testB"), ("refcocog", "test"))

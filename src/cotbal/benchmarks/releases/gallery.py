@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from cotbal.benchmarks.releases.finding import directory
-from cotbal.data.reading.images import opened
+from cotbal.data.reading.image_files import opened
 from cotbal.errors import DataError
 
 _ENDINGS = ((b"\x89PNG", "png"), (b"GIF8", "gif"), (b"RIFF", "webp"), (b"BM", "bmp"))

@@ -11,17 +11,12 @@ from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageOps
 
+from cotbal.data.reading.image_files import opened
 from cotbal.errors import DataError
 
 _CHUNK = 256
-# Others run programs (EPS: Ghostscript), or hold no photographs and drawings.
-_FORMATS = (
-    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PCX", "PNG", "PPM", "QOI", "SGI"),
-    *("TGA", "TIFF", "WEBP"),
-)
-MOST_PIXELS = 2**26  # an image of more takes over a gigabyte
 _LARGE = 2**23  # pixels from which `cotbal check` decodes one image at a time
 _ORIENTATION = 0x0112  # tag of EXIF; from 5 on, width and height are exchanged
 _large = Lock()
@@ -62,26 +57,6 @@ def size_of(path: Path) -> Size:
             return (image.height, image.width) if turned else image.size
     except Exception as error:  # Pillow's decoders raise errors of many kinds on broken data
         raise _broken(path, error) from None
-
-
-def opened(source: Path | BinaryIO) -> ImageFile.ImageFile:
-    """An image of which the header alone was read.
-
-    Raises:
-        Exception: of many kinds, by Pillow's decoders; ValueError for more pixels than
-            `MOST_PIXELS`, or than the variable COTBAL_MAX_PIXELS says.
-    """
-    Image.init()
-    known = [name for name in _FORMATS if name in Image.OPEN]  # depends on the version of Pillow
-    image = Image.open(source, formats=known)
-    limit = int(os.environ.get("COTBAL_MAX_PIXELS") or MOST_PIXELS)
-    if image.width * image.height > limit:
-        image.close()
-        raise ValueError(
-            f"{image.width} x {image.height} pixels are more than {limit:,}; make it smaller, or"
-            " set the environment variable COTBAL_MAX_PIXELS"
-        )
-    return image
 
 
 @contextmanager

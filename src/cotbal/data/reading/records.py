@@ -24,12 +24,12 @@ import pyarrow.compute as pc
 
 from cotbal.data.reading.conversations import normalise
 from cotbal.data.reading.formats import DAMAGED, read_rows
-from cotbal.data.reading.images import opened
+from cotbal.data.reading.image_files import opened
 from cotbal.data.reading.record import Problem, Record, Role, Turn, first_lines
 from cotbal.errors import DataError
 
 # Raise it with every change of the schema or of the rules of normalisation.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _SCHEMA = pa.schema(
     {
         # null when the source states none: a made-up id holds the file's name, which is no content
@@ -47,7 +47,8 @@ _SCHEMA = pa.schema(
     }
 )
 _ROWS = 2048  # a batch
-_EMBEDDED = "embedded:"  # an image from inside the source, in the cache wherever that is now
+# An image from inside the source, in the cache wherever that is now: `embedded:<bytes>:<file>`.
+_EMBEDDED = "embedded:"
 _SHOWN = 20
 
 
@@ -137,8 +138,7 @@ class Records(Sequence[Record]):
             column.validate(full=True)
         names = pc.list_flatten(self._columns["images"])
         embedded = names.filter(pc.starts_with(names, _EMBEDDED))
-        paths = (self._name(name.as_py()) for name in embedded)
-        return all(os.path.isfile(path) and os.path.getsize(path) for path in paths)
+        return all(self._is_whole(name.as_py()) for name in embedded)
 
     def containing(self, pattern: str) -> np.ndarray:
         """Indices of the records with a turn or reference in which a regular expression (RE2)
@@ -182,7 +182,11 @@ class Records(Sequence[Record]):
     def _name(self, stored: str) -> str:
         if not stored.startswith(_EMBEDDED):
             return stored
-        return os.path.join(self._image_cache, stored.removeprefix(_EMBEDDED))
+        return os.path.join(self._image_cache, stored.rpartition(":")[2])
+
+    def _is_whole(self, stored: str) -> bool:
+        path, size = self._name(stored), int(stored.split(":")[1])
+        return os.path.isfile(path) and os.path.getsize(path) == size
 
 
 def _role(place: int) -> Role:
@@ -328,7 +332,7 @@ def _keep_image(content: bytes, cache: Path) -> str:
         part.write_bytes(content)
         _sync(part)
         os.replace(part, target)
-    return _EMBEDDED + name
+    return f"{_EMBEDDED}{len(content)}:{name}"
 
 
 def _nothing_learnt(records: Records) -> Iterator[Problem]:
