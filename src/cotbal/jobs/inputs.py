@@ -149,7 +149,9 @@ def _need_references(records: Records, metrics: Sequence[str]) -> None:
 def _kept(records: Records, recipe: Recipe, meter: Meter | None) -> tuple[np.ndarray, list[str]]:
     rejected = None if meter is None else meter.rejected
     policy = recipe.file.on_missing_image
-    kept, lost = kept_records(records, recipe.images, policy, rejected=rejected)
+    kept, lost = kept_records(
+        records, recipe.images, policy, rejected=rejected, confined=recipe.confined
+    )
     if not len(kept):
         reason = f"; all {len(lost)} were left out, the first: {lost[0]}" if lost else ""
         raise DataError(f"{records.source}: expected at least one record{reason}", "no-records")

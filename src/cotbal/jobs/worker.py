@@ -204,7 +204,10 @@ class _Execution:
 def _records(recipe: Recipe, path: Path) -> list[Record]:
     records = open_records(path, default_cache(), evaluation=True)
     policy = recipe.file.on_missing_image
-    kept, _ = kept_records(records, recipe.images, policy, rejected=partial(_rejected, recipe))
+    rejected = partial(_rejected, recipe)
+    kept, _ = kept_records(
+        records, recipe.images, policy, rejected=rejected, confined=recipe.confined
+    )
     return [records[int(i)] for i in kept]
 
 

@@ -79,6 +79,11 @@ class Recipe:
         return self.file.probes is not None and bool(self.file.probes.model)
 
     @property
+    def confined(self) -> bool:
+        """Whether images must be below `images`, wherever links lead."""
+        return self.file.outside_images == "error"
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """Training seeds of the probes."""
         return self.file.balance.seeds or (self.file.optimization.seed,)
@@ -131,6 +136,7 @@ class Recipe:
             mode="json",
             exclude={
                 "images": True,
+                "outside_images": True,
                 "resources": True,
                 "response": True,  # changes no probe and no final run
                 "probes": {"resources"},

@@ -290,6 +290,8 @@ class RecipeFile(Section):
     name: Name
     images: Path | None = None
     on_missing_image: Literal["error", "drop"] = "error"
+    # Images whose files, links resolved, are not below `images`.
+    outside_images: Literal["error", "allow"] = "error"
     tasks: dict[Name, TaskSection] = Field(min_length=1)
     model: ModelSection | None = None
     optimization: Optimization = Optimization()

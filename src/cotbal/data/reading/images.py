@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
@@ -27,6 +28,18 @@ Rejected = Callable[[Sequence[str]], Mapping[str, str]]
 def resolve(root: Path, name: str) -> Path:
     """The file of the image called `name`: below `root`, unless the name is absolute."""
     return root / name
+
+
+def is_within(path: Path, folders: Sequence[Path]) -> bool:
+    """Whether the file itself, all links resolved, is in one of the folders."""
+    folder = _resolved(os.path.dirname(path))
+    real = os.path.join(folder, os.path.basename(path))
+    if os.path.islink(real):
+        real = os.path.realpath(real)
+    return any(Path(real).is_relative_to(_resolved(str(within))) for within in folders)
+
+
+_resolved = lru_cache(maxsize=2**14)(os.path.realpath)  # of folders: many images are in one
 
 
 def open_image(path: Path) -> Image.Image:
@@ -108,19 +121,22 @@ def problems_of_images(
     decode: bool,
     rejected: Rejected | None = None,
     progress: Callable[[int], None] = lambda _done: None,
+    within: Sequence[Path] | None = None,
 ) -> dict[str, DataError]:
-    """The error of every name that has one: missing, broken, or rejected by the model's processor.
+    """The error of every name that has one: missing, outside, broken, or rejected by the model's
+    processor.
 
     Args:
         decode: False looks only whether the images exist; otherwise several are decoded at a time.
         rejected: of sound images, those that the processor cannot process, with the reason.
         progress: receives the number of images that are done.
+        within: folders that images must be in; None allows any.
     """
     problems: dict[str, DataError] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for start in range(0, len(names), _CHUNK):
             chunk = names[start : start + _CHUNK]
-            errors = pool.map(lambda name: _error_of(resolve(root, name), decode), chunk)
+            errors = pool.map(lambda name: _error_of(resolve(root, name), decode, within), chunk)
             pairs = zip(chunk, errors, strict=True)
             problems.update((name, error) for name, error in pairs if error is not None)
             progress(start + len(chunk))
@@ -133,9 +149,15 @@ def problems_of_images(
     return problems
 
 
-def _error_of(path: Path, decode: bool) -> DataError | None:
+def _error_of(path: Path, decode: bool, within: Sequence[Path] | None) -> DataError | None:
     if not os.path.isfile(path):
         return _missing(path)
+    if within is not None and not is_within(path, within):
+        return DataError(
+            f"image {path} is outside {within[0]}; set `outside_images: allow` in the recipe to"
+            " read it all the same",
+            "outside-image",
+        )
     try:
         if decode:
             open_image(path)

@@ -65,6 +65,7 @@ class Records(Sequence[Record]):
     Attributes:
         source: the file they came from.
         digest: SHA-256 of the bytes of that file.
+        image_cache: directory of images that came from inside sources.
     """
 
     def __init__(self, source: Path, digest: str, arrow: Path, cache: Path) -> None:
@@ -73,7 +74,7 @@ class Records(Sequence[Record]):
         self.digest = digest
         self._columns = {name: table.column(name) for name in _SCHEMA.names}
         self._length: int = table.num_rows
-        self._image_cache = str((cache / "images").resolve())
+        self.image_cache = (cache / "images").resolve()
 
     def __len__(self) -> int:
         return self._length
@@ -182,7 +183,7 @@ class Records(Sequence[Record]):
     def _name(self, stored: str) -> str:
         if not stored.startswith(_EMBEDDED):
             return stored
-        return os.path.join(self._image_cache, stored.rpartition(":")[2])
+        return os.path.join(self.image_cache, stored.rpartition(":")[2])
 
     def _is_whole(self, stored: str) -> bool:
         path, size = self._name(stored), int(stored.split(":")[1])
