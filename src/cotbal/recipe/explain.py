@@ -87,7 +87,7 @@ def _value(item: Any) -> str:
         return ""
     is_literal = item["type"] == "literal_error"
     choices = re.findall("'(.*?)'", item["ctx"]["expected"]) if is_literal else []
-    return f"; found {item['input']!r}{near(str(item['input']), choices)}"
+    return f"; found {item['input']!r:.200}{near(str(item['input']), choices)}"
 
 
 def _all_fields() -> list[str]:

@@ -209,7 +209,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
     key, sign, text = override.partition("=")
     if not sign or not key:
         raise RecipeError(
-            f"override: expected key=value such as optimization.epochs=2; found {override!r}",
+            f"override: expected key=value such as optimization.epochs=2; found {override!r:.200}",
             "invalid-option",
         )
     *sections, field = key.split(".")
@@ -217,7 +217,7 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         nested = content.setdefault(section, {})
         if not isinstance(nested, dict):
             raise RecipeError(
-                f"override {override!r}: {section!r} is not a section of the recipe",
+                f"override {override!r:.200}: {section!r} is not a section of the recipe",
                 "invalid-option",
             )
         content = nested
@@ -225,5 +225,5 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         content[field] = load_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(
-            f"override {override!r}: not readable as YAML: {_reason(error)}", "invalid-option"
+            f"override {override!r:.200}: not readable as YAML: {_reason(error)}", "invalid-option"
         ) from None
