@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from reliability import fuzz
-from reliability.fuzz_readers import READERS, Reader
+import fuzz
+from fuzz_readers import READERS, Reader
 
 
 @pytest.mark.extended
@@ -21,10 +21,8 @@ from reliability.fuzz_readers import READERS, Reader
 def test_no_input_is_more_than_an_error(name: str, tmp_path: Path) -> None:
     """In a process of its own: children are forked without the threads of this one."""
     options = ["--readers", name, "--inputs", "150", "--seed", "7", "--out", tmp_path / "out.json"]
-    command = [sys.executable, "-m", "reliability.fuzz", *map(str, options)]
-    done = subprocess.run(
-        command, cwd=Path(fuzz.__file__).parents[1], capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, fuzz.__file__, *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     figures = json.loads((tmp_path / "out.json").read_text())[name]
     assert figures["inputs"] == 150

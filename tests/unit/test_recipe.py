@@ -73,6 +73,13 @@ def test_a_checkpoint_that_lies_nowhere_is_the_name_of_a_hub_model(tmp_path: Pat
     assert recipe.checkpoint == "llava-hf/llava-1.5-7b-hf"
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, '"a\\0b"'])
+def test_a_checkpoint_that_no_file_can_be(tmp_path: Path, name: str) -> None:
+    recipe = load(tmp_path, f"{MINIMAL}model: {{checkpoint: {name}}}\n")
+    assert len(recipe.checkpoint) in (3, 5000)
+    assert recipe.fingerprint
+
+
 def test_without_a_model_a_recipe_can_plan_but_not_train(tmp_path: Path) -> None:
     recipe = load(tmp_path)
     with raises(RecipeError, "missing-model", "`model`"):

@@ -54,7 +54,7 @@ def _has_inner(field: Field, fields: dict[Field, list[Any]]) -> bool:
 def _line(field: Field, items: list[Any]) -> str:
     texts = list(dict.fromkeys(map(_message, items)))
     alternatives = [texts[0], *(text.removeprefix("expected ") for text in texts[1:])]
-    return f"{'.'.join(field) or 'recipe'}: {', or '.join(alternatives)}{_value(items[-1])}"
+    return f"{'.'.join(field)[:200] or 'recipe'}: {', or '.join(alternatives)}{_value(items[-1])}"
 
 
 def _message(item: Any) -> str:

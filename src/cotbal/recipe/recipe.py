@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,8 +57,8 @@ class Recipe:
         """The base checkpoint: a directory if there is one beside the recipe, otherwise the name of
         a hub model.
         """
-        local = (self.path.parent / self.model.checkpoint).resolve()
-        return str(local) if local.exists() else self.model.checkpoint
+        local = self.path.parent / self.model.checkpoint
+        return str(local.resolve()) if os.path.exists(local) else self.model.checkpoint
 
     @property
     def for_probes(self) -> Recipe:

@@ -67,7 +67,7 @@ def read_yaml(path: Path, version: Literal["1.1", "1.2"] = "1.2") -> dict[str, A
         content = load_yaml(path.read_text(encoding="utf-8"), version)
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(
-            f"{_where(path, error)}: not readable as YAML: {_reason(error)}", "broken-file"
+            f"{_where(path, error)}: not readable as YAML: {_reason(error):.300}", "broken-file"
         ) from None
     if not isinstance(content, dict):
         kind = "an empty file" if content is None else type(content).__name__
@@ -225,5 +225,6 @@ def apply_override(content: dict[str, Any], override: str) -> None:
         content[field] = load_yaml(text)
     except (yaml.YAMLError, ValueError) as error:
         raise RecipeError(
-            f"override {override!r:.200}: not readable as YAML: {_reason(error)}", "invalid-option"
+            f"override {override!r:.200}: not readable as YAML: {_reason(error):.300}",
+            "invalid-option",
         ) from None

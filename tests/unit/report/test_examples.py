@@ -75,7 +75,7 @@ def test_unreadable_images(tmp_path: Path) -> None:
         assert data_uri(tmp_path / name) is None
 
 
-def test_a_record_cannot_put_an_image_from_elsewhere_into_the_report(job: RunDir) -> None:
+def test_images_from_elsewhere_are_not_in_the_report(job: RunDir) -> None:
     recipe = yaml.safe_load(job.recipe.read_text())
     secret = job.root.parent / "secret.png"
     Image.new("RGB", (8, 8)).save(secret)

@@ -1,6 +1,6 @@
 """Fuzz campaign: damaged and hostile files for every reader.
 
-    PYTHONPATH=tests python tests/reliability/fuzz.py --inputs 100000 --out fuzz.json
+    python benchmarks/fuzz.py --inputs 100000 --out fuzz.json
 
 A reader must return or raise a `CotbalError`. Every input is read in a child process with 1 GB of
 memory more than the reader itself needs, and 2 seconds of CPU time. Counted are other exceptions,
@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from cotbal.errors import CotbalError
-from reliability.fuzz_readers import READERS, Reader
+from fuzz_readers import READERS, Reader
 
 MEMORY = 2**30  # bytes beyond what the process has when it starts
 SECONDS = 2  # of CPU time

@@ -29,7 +29,7 @@ from cotbal.scores.matrix import read_scores
 from cotbal.scores.results import read_results
 from cotbal.scores.weights_file import read_task_weights, read_weights
 
-RECORDED = Path(__file__).parents[1] / "unit" / "harnesses" / "recorded"
+RECORDED = Path(__file__).parents[1] / "tests" / "unit" / "harnesses" / "recorded"
 _WORDS = (
     *rb"""true false null .inf .nan NaN -1 0 1e999 1e-9999999 9223372036854775808 4294967296 0x
     !!bool !!binary !!timestamp !!omap &a *a <<: --- ... | > ? - [ ] { } , : " ' # % @ \ud800
